@@ -1,0 +1,113 @@
+//! The APIs that callers speak: which operation, in whose dialect.
+
+use std::fmt;
+
+/// One operation of the model APIs, independent of the URL form it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Api {
+    /// `POST /chat/completions`
+    Chat,
+    /// `POST /completions`
+    Completions,
+    /// `POST /embeddings`
+    Embeddings,
+    /// `POST /responses`
+    Responses,
+    /// `POST /images/generations`
+    ImageGenerations,
+    /// `POST /images/edits` (multipart)
+    ImageEdits,
+    /// `POST /images/variations` (multipart)
+    ImageVariations,
+    /// `POST /audio/speech`
+    Speech,
+    /// `POST /audio/transcriptions` (multipart)
+    Transcriptions,
+    /// `POST /audio/translations` (multipart)
+    Translations,
+    /// `POST /v1/messages`, Anthropic's dialect
+    Messages,
+    /// WebSocket `/realtime`
+    Realtime,
+}
+
+impl Api {
+    /// Every operation, in the order the documentation lists them.
+    pub const ALL: [Api; 12] = [
+        Api::Chat,
+        Api::Completions,
+        Api::Embeddings,
+        Api::Responses,
+        Api::ImageGenerations,
+        Api::ImageEdits,
+        Api::ImageVariations,
+        Api::Speech,
+        Api::Transcriptions,
+        Api::Translations,
+        Api::Messages,
+        Api::Realtime,
+    ];
+
+    /// The path below the API root, without a leading slash (`chat/completions`).
+    pub fn operation(self) -> &'static str {
+        match self {
+            Api::Chat => "chat/completions",
+            Api::Completions => "completions",
+            Api::Embeddings => "embeddings",
+            Api::Responses => "responses",
+            Api::ImageGenerations => "images/generations",
+            Api::ImageEdits => "images/edits",
+            Api::ImageVariations => "images/variations",
+            Api::Speech => "audio/speech",
+            Api::Transcriptions => "audio/transcriptions",
+            Api::Translations => "audio/translations",
+            Api::Messages => "messages",
+            Api::Realtime => "realtime",
+        }
+    }
+
+    /// The operation with this path below the API root.
+    pub fn from_operation(operation: &str) -> Option<Api> {
+        Api::ALL.into_iter().find(|api| api.operation() == operation)
+    }
+
+    /// Whether the request body is `multipart/form-data`.
+    pub fn is_multipart(self) -> bool {
+        matches!(
+            self,
+            Api::ImageEdits | Api::ImageVariations | Api::Transcriptions | Api::Translations
+        )
+    }
+
+    /// A short label for metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Api::Chat => "chat",
+            Api::Completions => "completions",
+            Api::Embeddings => "embeddings",
+            Api::Responses => "responses",
+            Api::ImageGenerations | Api::ImageEdits | Api::ImageVariations => "images",
+            Api::Speech | Api::Transcriptions | Api::Translations => "audio",
+            Api::Messages => "messages",
+            Api::Realtime => "realtime",
+        }
+    }
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// Whose error shape and header names the caller expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// `/v1/…` as api.openai.com has it.
+    #[default]
+    OpenAi,
+    /// `/openai/…` as an Azure OpenAI resource has it.
+    Azure,
+    /// `/v1/messages` as api.anthropic.com has it.
+    Anthropic,
+}

@@ -1,0 +1,406 @@
+//! A validating JSON reader that builds no tree.
+//!
+//! The gateway needs a handful of fields out of bodies that can be megabytes long, and it must
+//! know *where* they stand so that an edit can be spliced into the original bytes. [`Reader`]
+//! walks the text once, checks its grammar (RFC 8259) and hands out byte ranges. Bytes are
+//! checked for UTF-8 by the caller that needs it ([`crate::request`] does).
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Nesting deeper than this is refused; no model API comes near it.
+pub const MAX_DEPTH: usize = 128;
+
+/// What is wrong with a text, and at which byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// The text ended inside a value.
+    #[error("the text ends in the middle of a value (byte {at})")]
+    Truncated {
+        /// Offset of the end.
+        at: usize,
+    },
+    /// A byte that can't stand here.
+    #[error("unexpected {} at byte {at}", Shown(*.byte))]
+    Unexpected {
+        /// Offset of the byte.
+        at: usize,
+        /// The byte.
+        byte: u8,
+    },
+    /// More than [`MAX_DEPTH`] levels.
+    #[error("more than {MAX_DEPTH} levels of nesting (byte {at})")]
+    TooDeep {
+        /// Offset of the bracket that is one too many.
+        at: usize,
+    },
+}
+
+struct Shown(u8);
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "'{}'", self.0.escape_ascii())
+    }
+}
+
+/// The kind of a value, told from its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `{…}`
+    Object,
+    /// `[…]`
+    Array,
+    /// `"…"`
+    String,
+    /// A number.
+    Number,
+    /// `true` or `false`
+    Bool,
+    /// `null`
+    Null,
+}
+
+/// A value's kind and byte range in the text it was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its bytes, quotes and brackets included.
+    pub range: Range<usize>,
+}
+
+impl Value {
+    /// The value's own bytes.
+    pub fn bytes<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        text.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// The decoded text of a string value.
+    pub fn as_str<'t>(&self, text: &'t [u8]) -> Option<Cow<'t, str>> {
+        (self.kind == Kind::String).then(|| decode(self.bytes(text)))?
+    }
+
+    /// A non-negative integer.
+    pub fn as_u64(&self, text: &[u8]) -> Option<u64> {
+        let digits = (self.kind == Kind::Number).then(|| self.bytes(text))?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// `true` or `false`.
+    pub fn as_bool(&self, text: &[u8]) -> Option<bool> {
+        (self.kind == Kind::Bool).then(|| self.bytes(text) == b"true")
+    }
+
+    /// A string, array or object with something in it, or a number or boolean.
+    pub fn is_filled(&self, text: &[u8]) -> bool {
+        match self.kind {
+            Kind::Null => false,
+            Kind::String => self.range.len() > 2,
+            Kind::Array | Kind::Object => {
+                self.bytes(text).iter().skip(1).find(|b| !b.is_ascii_whitespace()).is_some_and(|b| *b != b']' && *b != b'}')
+            }
+            Kind::Number | Kind::Bool => true,
+        }
+    }
+}
+
+/// Decodes a quoted JSON string; `None` if its escapes are malformed.
+fn decode(quoted: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = quoted.get(1..quoted.len().checked_sub(1)?)?;
+    if memchr::memchr(b'\\', inner).is_none() {
+        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
+    }
+    serde_json::from_slice::<String>(quoted).ok().map(Cow::Owned)
+}
+
+/// Walks one JSON text.
+#[derive(Debug)]
+pub struct Reader<'t> {
+    text: &'t [u8],
+    at: usize,
+}
+
+impl<'t> Reader<'t> {
+    /// Reads `text` from its start.
+    pub fn new(text: &'t [u8]) -> Self {
+        Reader { text, at: 0 }
+    }
+
+    /// Reads `text` from the start of `value`, which must have come from the same text.
+    pub fn within(text: &'t [u8], value: &Value) -> Self {
+        Reader { text: text.get(..value.range.end).unwrap_or(text), at: value.range.start }
+    }
+
+    fn peek(&self) -> Result<u8, JsonError> {
+        self.text.get(self.at).copied().ok_or(JsonError::Truncated { at: self.at })
+    }
+
+    fn unexpected(&self) -> JsonError {
+        match self.text.get(self.at) {
+            Some(&byte) => JsonError::Unexpected { at: self.at, byte },
+            None => JsonError::Truncated { at: self.at },
+        }
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.text.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
+        if self.peek()? != byte {
+            return Err(self.unexpected());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Reads an object and calls `member` with each decoded key and its value.
+    pub fn object(&mut self, mut member: impl FnMut(&str, Value)) -> Result<(), JsonError> {
+        self.members(1, &mut |text, key, value| {
+            if let Some(key) = decode(&text[key]) {
+                member(&key, value);
+            }
+        })
+    }
+
+    /// Reads an array and calls `element` with each value.
+    pub fn array(&mut self, mut element: impl FnMut(Value)) -> Result<(), JsonError> {
+        self.elements(1, &mut element)
+    }
+
+    /// Nothing but white space may follow.
+    pub fn end(&mut self) -> Result<(), JsonError> {
+        self.skip_space();
+        if self.at < self.text.len() { Err(self.unexpected()) } else { Ok(()) }
+    }
+
+    fn members(&mut self, depth: usize, member: &mut dyn FnMut(&'t [u8], Range<usize>, Value)) -> Result<(), JsonError> {
+        self.skip_space();
+        self.expect(b'{')?;
+        self.skip_space();
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.skip_space();
+            let key = self.at;
+            if self.peek()? != b'"' {
+                return Err(self.unexpected());
+            }
+            self.skip_string()?;
+            let key = key..self.at;
+            self.skip_space();
+            self.expect(b':')?;
+            let value = self.value(depth)?;
+            member(self.text, key, value);
+            self.skip_space();
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.unexpected()),
+            }
+        }
+    }
+
+    fn elements(&mut self, depth: usize, element: &mut dyn FnMut(Value)) -> Result<(), JsonError> {
+        self.skip_space();
+        self.expect(b'[')?;
+        self.skip_space();
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            let value = self.value(depth)?;
+            element(value);
+            self.skip_space();
+            match self.peek()? {
+                b',' => self.at += 1,
+                b']' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.unexpected()),
+            }
+        }
+    }
+
+    /// Reads past one value of any kind.
+    pub fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        self.skip_space();
+        let start = self.at;
+        let kind = match self.peek()? {
+            b'"' => {
+                self.skip_string()?;
+                Kind::String
+            }
+            b'{' | b'[' if depth >= MAX_DEPTH => return Err(JsonError::TooDeep { at: self.at }),
+            b'{' => {
+                self.members(depth + 1, &mut |_, _, _| {})?;
+                Kind::Object
+            }
+            b'[' => {
+                self.elements(depth + 1, &mut |_| {})?;
+                Kind::Array
+            }
+            b't' => self.literal(b"true", Kind::Bool)?,
+            b'f' => self.literal(b"false", Kind::Bool)?,
+            b'n' => self.literal(b"null", Kind::Null)?,
+            b'-' | b'0'..=b'9' => {
+                self.skip_number()?;
+                Kind::Number
+            }
+            _ => return Err(self.unexpected()),
+        };
+        Ok(Value { kind, range: start..self.at })
+    }
+
+    fn literal(&mut self, word: &[u8], kind: Kind) -> Result<Kind, JsonError> {
+        for byte in word {
+            self.expect(*byte)?;
+        }
+        Ok(kind)
+    }
+
+    fn skip_digits(&mut self) -> Result<(), JsonError> {
+        if !self.peek()?.is_ascii_digit() {
+            return Err(self.unexpected());
+        }
+        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    fn skip_number(&mut self) -> Result<(), JsonError> {
+        if self.peek()? == b'-' {
+            self.at += 1;
+        }
+        if self.peek()? == b'0' {
+            self.at += 1;
+        } else {
+            self.skip_digits()?;
+        }
+        if self.text.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.skip_digits()?;
+        }
+        if matches!(self.text.get(self.at), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.text.get(self.at), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.skip_digits()?;
+        }
+        Ok(())
+    }
+
+    fn skip_string(&mut self) -> Result<(), JsonError> {
+        self.at += 1;
+        loop {
+            self.at = plain_run(self.text, self.at);
+            match self.peek()? {
+                b'"' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                b'\\' => {
+                    self.at += 1;
+                    match self.peek()? {
+                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
+                        b'u' => {
+                            self.at += 1;
+                            for _ in 0..4 {
+                                if !self.peek()?.is_ascii_hexdigit() {
+                                    return Err(self.unexpected());
+                                }
+                                self.at += 1;
+                            }
+                        }
+                        _ => return Err(self.unexpected()),
+                    }
+                }
+                _ => return Err(self.unexpected()),
+            }
+        }
+    }
+}
+
+/// Bytes per step of [`plain_run`]: wide enough that the compiler uses vector instructions.
+const STEP: usize = 32;
+
+/// The first offset from `at` on whose byte ends a run of plain string bytes: a quote, a
+/// backslash or a control character.
+fn plain_run(text: &[u8], mut at: usize) -> usize {
+    let special = |b: u8| b == b'"' || b == b'\\' || b < 0x20;
+    while let Some(step) = text.get(at..at + STEP) {
+        // No early exit inside: a plain fold over a fixed width is what vectorises.
+        if step.iter().fold(false, |hit, &b| hit | special(b)) {
+            break;
+        }
+        at += STEP;
+    }
+    text.get(at..).map_or(at, |rest| at + rest.iter().position(|&b| special(b)).unwrap_or(rest.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(text: &[u8]) -> Result<(), JsonError> {
+        let mut reader = Reader::new(text);
+        reader.value(0)?;
+        reader.end()
+    }
+
+    #[test]
+    fn accepts_and_refuses_like_the_grammar() {
+        for good in ["{}", "[]", " [1, -2.5e+3, 0] ", r#"{"a":{"b":[null,true,false,"\u00e9\n"]}}"#] {
+            assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in ["", "{", "[1,]", "{\"a\":1,}", "01", "1.", "+1", "nul", "\"a", "\"\\x\"", "\"\n\"", "{a:1}", "{} {}", "{\"a\" 1}", "\"\\u12\""] {
+            assert!(check(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+        assert!(matches!(check(deep.as_bytes()), Err(JsonError::TooDeep { .. })));
+        let fine = "[".repeat(100) + &"]".repeat(100);
+        assert_eq!(check(fine.as_bytes()), Ok(()));
+    }
+
+    #[test]
+    fn escaped_keys_are_decoded() {
+        let mut keys = Vec::new();
+        Reader::new(br#"{"mod\u0065l": 1, "b": 2}"#).object(|key, _| keys.push(key.to_owned())).unwrap();
+        assert_eq!(keys, ["model", "b"]);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_serde_json(text in "[\\[\\]{}:,\"\\\\ntrue0-9.eE \u{e9}-]{0,40}") {
+            let ours = check(text.as_bytes()).is_ok();
+            let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(ours, theirs);
+        }
+
+        #[test]
+        fn strings_of_any_length_are_found_whole(text in "\\PC{0,200}") {
+            let quoted = serde_json::to_string(&text).unwrap();
+            let mut reader = Reader::new(quoted.as_bytes());
+            let value = reader.value(0).unwrap();
+            let decoded = value.as_str(quoted.as_bytes());
+            prop_assert_eq!(decoded.as_deref(), Some(text.as_str()));
+        }
+    }
+}

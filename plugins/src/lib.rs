@@ -1,0 +1,23 @@
+//! What a request passes through on its way, free of any proxy framework.
+//!
+//! Everything here is made of bytes, headers and plain types; `now` is an argument. The
+//! gateway crate calls these stages in the order that `docs/request-path.md` draws:
+//!
+//! | stage | module | question it answers |
+//! |---|---|---|
+//! | identify | [`auth`] | who is calling? |
+//! | read | [`request`] | which model, streamed or not, and where in the bytes does the name stand? |
+//! | judge | [`retry`] | is this upstream answer to be delivered, or does the request go elsewhere? |
+//! | observe | [`stream`] | has output begun, is the answer complete, did it fail inside HTTP 200? |
+//!
+//! Plugins don't know of each other; what they share stands in [`api`], [`json`] and [`sse`].
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod api;
+pub mod auth;
+pub mod json;
+pub mod multipart;
+pub mod request;
+pub mod retry;
+pub mod sse;
+pub mod stream;

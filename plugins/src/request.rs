@@ -1,0 +1,195 @@
+//! Reads out of a request body the few fields that the gateway acts on, and where they stand.
+
+use std::ops::Range;
+
+use crate::json::{JsonError, Kind, Reader, Value};
+
+/// Why a request body was refused. Every variant becomes a 400.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The body is no JSON text.
+    #[error("the body is not valid JSON: {0}")]
+    Syntax(#[from] JsonError),
+    /// The body is not UTF-8.
+    #[error("the body is not valid UTF-8 (byte {at})")]
+    Encoding {
+        /// Offset of the first bad byte.
+        at: usize,
+    },
+    /// The body is JSON, but no object.
+    #[error("the body must be a JSON object")]
+    NotAnObject,
+    /// A field has a type that no API allows.
+    #[error("'{field}' must be {expected}")]
+    WrongType {
+        /// The field's name.
+        field: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A field that the gateway reads stands twice, so two readers could disagree on it.
+    #[error("'{field}' is given more than once")]
+    Duplicate {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// No model in the body, and none in the path.
+    #[error("you must provide a 'model'")]
+    NoModel,
+}
+
+/// What the gateway read of a JSON request body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestFields {
+    /// The model's name, decoded.
+    pub model: Option<String>,
+    /// Where the quoted model name stands in the body.
+    pub model_range: Option<Range<usize>>,
+    /// Whether the caller asked for a stream.
+    pub stream: bool,
+    /// The completion cap in tokens (`max_completion_tokens`, `max_output_tokens` or `max_tokens`).
+    pub max_tokens: Option<u64>,
+    /// How many completions (`n`).
+    pub choices: Option<u64>,
+    /// `prompt_cache_key`, a hint for affinity.
+    pub prompt_cache_key: Option<String>,
+    /// Offset of the first byte of `messages`, `input` or `prompt`: where the prompt starts.
+    pub prompt_at: Option<usize>,
+}
+
+#[derive(Default)]
+struct Seen {
+    fields: RequestFields,
+    names: Vec<&'static str>,
+    error: Option<BodyError>,
+}
+
+impl Seen {
+    fn once(&mut self, field: &'static str) -> bool {
+        if self.names.contains(&field) {
+            self.error.get_or_insert(BodyError::Duplicate { field });
+            return false;
+        }
+        self.names.push(field);
+        true
+    }
+
+    fn wrong(&mut self, field: &'static str, expected: &'static str) {
+        self.error.get_or_insert(BodyError::WrongType { field, expected });
+    }
+
+    fn number(&mut self, text: &[u8], field: &'static str, value: &Value) -> Option<u64> {
+        let number = value.as_u64(text);
+        if number.is_none() && value.kind != Kind::Null {
+            self.wrong(field, "a non-negative integer");
+        }
+        number
+    }
+
+    fn member(&mut self, text: &[u8], key: &str, value: Value) {
+        match key {
+            "model" if self.once("model") => match value.as_str(text) {
+                Some(model) if !model.is_empty() => {
+                    self.fields.model = Some(model.into_owned());
+                    self.fields.model_range = Some(value.range);
+                }
+                _ => self.wrong("model", "a non-empty string"),
+            },
+            "stream" if self.once("stream") => match value.as_bool(text) {
+                Some(stream) => self.fields.stream = stream,
+                None if value.kind == Kind::Null => {}
+                None => self.wrong("stream", "true or false"),
+            },
+            "max_tokens" if self.once("max_tokens") => {
+                let cap = self.number(text, "max_tokens", &value);
+                self.fields.max_tokens = self.fields.max_tokens.or(cap);
+            }
+            "max_completion_tokens" if self.once("max_completion_tokens") => {
+                let cap = self.number(text, "max_completion_tokens", &value);
+                self.fields.max_tokens = cap.or(self.fields.max_tokens);
+            }
+            "max_output_tokens" if self.once("max_output_tokens") => {
+                let cap = self.number(text, "max_output_tokens", &value);
+                self.fields.max_tokens = cap.or(self.fields.max_tokens);
+            }
+            "n" if self.once("n") => self.fields.choices = self.number(text, "n", &value),
+            "prompt_cache_key" if self.once("prompt_cache_key") => {
+                self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
+            }
+            "messages" | "input" | "prompt" => {
+                self.fields.prompt_at.get_or_insert(value.range.start);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Checks that `body` is a JSON object and reads the fields that the gateway acts on.
+///
+/// One pass, no tree; the bytes stay the caller's.
+///
+/// # Errors
+/// [`BodyError`] for malformed JSON or UTF-8, wrong types and repeated fields. A missing model
+/// is no error here: the path may name it.
+pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
+    if let Err(error) = simdutf8::compat::from_utf8(body) {
+        return Err(BodyError::Encoding { at: error.valid_up_to() });
+    }
+    let mut reader = Reader::new(body);
+    match body.iter().find(|b| !b.is_ascii_whitespace()) {
+        Some(b'{') => {}
+        Some(b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9') => {
+            reader.value(0)?;
+            reader.end()?;
+            return Err(BodyError::NotAnObject);
+        }
+        _ => return Err(reader.value(0).err().map_or(BodyError::NotAnObject, BodyError::Syntax)),
+    }
+    let mut seen = Seen::default();
+    reader.object(|key, value| seen.member(body, key, value))?;
+    reader.end()?;
+    match seen.error {
+        Some(error) => Err(error),
+        None => Ok(seen.fields),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_fields_and_their_place() {
+        let body = br#"{"messages":[{"role":"user","content":"hi \"model\":1"}], "model" : "gpt-4o","stream":true,"max_tokens":7}"#;
+        let fields = read_fields(body).unwrap();
+        assert_eq!(fields.model.as_deref(), Some("gpt-4o"));
+        assert_eq!(&body[fields.model_range.unwrap()], br#""gpt-4o""#);
+        assert!(fields.stream);
+        assert_eq!(fields.max_tokens, Some(7));
+        assert_eq!(fields.prompt_at, Some(12));
+    }
+
+    #[test]
+    fn refuses_what_two_readers_could_read_differently() {
+        let duplicate = BodyError::Duplicate { field: "model" };
+        assert_eq!(read_fields(br#"{"model":"a","model":"b"}"#), Err(duplicate.clone()));
+        assert_eq!(read_fields(br#"{"model":"a","mod\u0065l":"b"}"#), Err(duplicate));
+    }
+
+    #[test]
+    fn refuses_wrong_types() {
+        for bad in [r#"{"model":1}"#, r#"{"model":""}"#, r#"{"model":null}"#, r#"{"model":"a","stream":"yes"}"#, r#"{"max_tokens":-1}"#, r#"{"n":1.5}"#] {
+            assert!(matches!(read_fields(bad.as_bytes()), Err(BodyError::WrongType { .. })), "{bad}");
+        }
+        assert_eq!(read_fields(b"[1]"), Err(BodyError::NotAnObject));
+        assert!(matches!(read_fields(b"{\"model\":\"\xff\"}"), Err(BodyError::Encoding { at: 10 })));
+        assert!(matches!(read_fields(b""), Err(BodyError::Syntax(_))));
+        assert!(matches!(read_fields(b"hello"), Err(BodyError::Syntax(_))));
+    }
+
+    #[test]
+    fn nulls_are_absence() {
+        let fields = read_fields(br#"{"model":"a","stream":null,"max_tokens":null,"max_completion_tokens":5}"#).unwrap();
+        assert_eq!((fields.stream, fields.max_tokens), (false, Some(5)));
+    }
+}

@@ -1,0 +1,203 @@
+//! Every vendor's Retry-After and rate-limit headers, read by pure functions of `now`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http::HeaderMap;
+
+/// What is left of one quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quota {
+    /// Units left in the window, if told.
+    pub remaining: Option<u64>,
+    /// The window's size, if told and positive.
+    pub limit: Option<u64>,
+    /// Until the window is full again.
+    pub reset: Option<Duration>,
+}
+
+impl Quota {
+    /// The share that is left, 0 to 1, if both numbers are known.
+    pub fn headroom(&self) -> Option<f64> {
+        let (remaining, limit) = (self.remaining?, self.limit?);
+        Some((remaining as f64 / limit as f64).clamp(0.0, 1.0))
+    }
+
+    /// Until when the target has nothing to give, if the headers say so.
+    pub fn exhausted_for(&self) -> Option<Duration> {
+        (self.remaining == Some(0)).then_some(self.reset)?.filter(|reset| !reset.is_zero())
+    }
+}
+
+/// What an upstream's headers say about its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RateSignal {
+    /// How long to stay away (`retry-after-ms`, `x-ms-retry-after-ms`, `retry-after`).
+    pub retry_after: Option<Duration>,
+    /// Requests left.
+    pub requests: Quota,
+    /// Tokens left; the tightest of Anthropic's three token windows.
+    pub tokens: Quota,
+}
+
+impl RateSignal {
+    /// The smaller share left of requests and tokens.
+    pub fn headroom(&self) -> Option<f64> {
+        match (self.requests.headroom(), self.tokens.headroom()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// How long a successful answer says that nothing is left.
+    pub fn exhausted_for(&self) -> Option<Duration> {
+        self.requests.exhausted_for().max(self.tokens.exhausted_for())
+    }
+}
+
+/// Reads the limits out of a response head.
+///
+/// Azure and OpenAI: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; Anthropic:
+/// `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`.
+/// A limit of zero or less means that the vendor doesn't know (Azure's Responses API sends -1).
+pub fn read_signal(headers: &HeaderMap, now: DateTime<Utc>) -> RateSignal {
+    let mut signal = RateSignal { retry_after: retry_after(headers, now), ..RateSignal::default() };
+    if headers.contains_key("x-ratelimit-remaining-requests") || headers.contains_key("x-ratelimit-remaining-tokens") {
+        signal.requests = quota(headers, now, ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]);
+        signal.tokens = quota(headers, now, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]);
+    } else if headers.contains_key("anthropic-ratelimit-requests-remaining") || headers.contains_key("anthropic-ratelimit-tokens-remaining") {
+        signal.requests = quota(headers, now, ["anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"]);
+        signal.tokens = [
+            ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
+            ["anthropic-ratelimit-input-tokens-limit", "anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"],
+            ["anthropic-ratelimit-output-tokens-limit", "anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"],
+        ]
+        .into_iter()
+        .map(|names| quota(headers, now, names))
+        .filter(|quota| quota.remaining.is_some())
+        .min_by(|a, b| a.headroom().unwrap_or(1.0).total_cmp(&b.headroom().unwrap_or(1.0)))
+        .unwrap_or_default();
+    }
+    signal
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+fn quota(headers: &HeaderMap, now: DateTime<Utc>, [limit, remaining, reset]: [&str; 3]) -> Quota {
+    let number = |name| text(headers, name)?.parse::<i64>().ok();
+    let limit_told = number(limit);
+    let unknown = limit_told.is_some_and(|limit| limit <= 0);
+    Quota {
+        limit: limit_told.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
+        remaining: number(remaining).filter(|_| !unknown).and_then(|left| u64::try_from(left).ok()),
+        reset: text(headers, reset).and_then(|value| parse_reset(value, now)),
+    }
+}
+
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let millis = |name| text(headers, name)?.parse::<f64>().ok().filter(|ms| *ms > 0.0);
+    if let Some(ms) = millis("retry-after-ms").or_else(|| millis("x-ms-retry-after-ms")) {
+        return Duration::try_from_secs_f64(ms / 1000.0).ok();
+    }
+    let value = text(headers, "retry-after")?;
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero());
+    }
+    let at: DateTime<Utc> = httpdate::parse_http_date(value).ok()?.into();
+    (at - now).to_std().ok()
+}
+
+/// Reads a reset time: plain seconds (Azure), a Go duration such as `1m30.951s` (OpenAI), or an
+/// RFC 3339 instant (Anthropic).
+pub fn parse_reset(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    if let Ok(at) = DateTime::parse_from_rfc3339(value) {
+        return Some((at.with_timezone(&Utc) - now).to_std().unwrap_or_default());
+    }
+    parse_go_duration(value)
+}
+
+fn parse_go_duration(value: &str) -> Option<Duration> {
+    let mut rest = value;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|len| *len > 0)?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit_len = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        seconds += number
+            * match &rest[..unit_len] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "µs" | "μs" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+        rest = &rest[unit_len..];
+    }
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::parse_from_rfc3339("2026-03-01T12:00:00Z").unwrap().with_timezone(&Utc)
+    }
+
+    fn signal(pairs: &[(&'static str, &str)]) -> RateSignal {
+        let headers = pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+        read_signal(&headers, now())
+    }
+
+    #[test]
+    fn retry_after_in_every_form() {
+        let after = |pairs: &[(&'static str, &str)]| signal(pairs).retry_after;
+        assert_eq!(after(&[("retry-after-ms", "1500"), ("retry-after", "2")]), Some(Duration::from_millis(1500)));
+        assert_eq!(after(&[("x-ms-retry-after-ms", "20")]), Some(Duration::from_millis(20)));
+        assert_eq!(after(&[("retry-after", "17")]), Some(Duration::from_secs(17)));
+        assert_eq!(after(&[("retry-after", "1.5")]), Some(Duration::from_millis(1500)));
+        assert_eq!(after(&[("retry-after", "Sun, 01 Mar 2026 12:00:30 GMT")]), Some(Duration::from_secs(30)));
+        for nonsense in ["-5", "soon", "NaN", "inf", "1e400", "Sun, 01 Mar 2020 12:00:30 GMT"] {
+            assert_eq!(after(&[("retry-after", nonsense)]), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn resets_in_every_form() {
+        for (text, millis) in [("12ms", 12), ("1s", 1000), ("6m0s", 360_000), ("1m30.951s", 90_951), ("1h2m3s", 3_723_000), ("7", 7000), ("0", 0), ("2026-03-01T12:00:05Z", 5000), ("2026-03-01T11:00:00Z", 0)] {
+            assert_eq!(parse_reset(text, now()), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for nonsense in ["", "x", "5 apples", "m", "1q"] {
+            assert!(parse_reset(nonsense, now()).is_none_or(|d| d.is_zero()), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn each_vendors_quota() {
+        let azure = signal(&[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-limit-requests", "10"), ("x-ratelimit-reset-requests", "4"), ("x-ratelimit-remaining-tokens", "500"), ("x-ratelimit-limit-tokens", "1000")]);
+        assert_eq!(azure.exhausted_for(), Some(Duration::from_secs(4)));
+        assert_eq!(azure.headroom(), Some(0.0));
+        let anthropic = signal(&[
+            ("anthropic-ratelimit-requests-remaining", "50"), ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-input-tokens-remaining", "100"), ("anthropic-ratelimit-input-tokens-limit", "400"), ("anthropic-ratelimit-input-tokens-reset", "2026-03-01T12:00:05Z"),
+            ("anthropic-ratelimit-output-tokens-remaining", "90"), ("anthropic-ratelimit-output-tokens-limit", "100"),
+        ]);
+        assert_eq!(anthropic.headroom(), Some(0.25));
+        assert_eq!(anthropic.tokens.reset, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn unknown_limits_are_not_exhausted_ones() {
+        let responses = signal(&[("x-ratelimit-remaining-requests", "-1"), ("x-ratelimit-limit-requests", "-1"), ("x-ratelimit-reset-requests", "0"), ("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-limit-tokens", "0")]);
+        assert_eq!(responses.exhausted_for(), None);
+        assert_eq!(responses.headroom(), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! Judges an upstream's answer: deliver it, or go elsewhere, and until when the target is out.
+
+mod classify;
+mod headers;
+mod statuses;
+
+pub use classify::{Fault, classify_error};
+pub use headers::{Quota, RateSignal, parse_reset, read_signal};
+pub use statuses::{ParseStatusError, StatusSet};
+
+use http::StatusCode;
+
+/// What an upstream's answer means for the attempt loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The caller gets it.
+    Deliver,
+    /// The target refuses work for now.
+    RateLimited,
+    /// The target's account or quota is used up: only an operator can help.
+    OutOfQuota,
+    /// The target is set up wrongly (credentials, deployment): an operator must look.
+    Misconfigured,
+    /// The target failed; another may do better.
+    Failed,
+}
+
+impl Verdict {
+    /// Whether the request may go to another target.
+    pub fn is_elsewhere(self) -> bool {
+        self != Verdict::Deliver
+    }
+}
+
+/// Whose credentials an upstream saw, which decides whose fault a 401 is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credentials {
+    /// The gateway's own.
+    Gateway,
+    /// The caller's, passed through.
+    Caller,
+}
+
+/// Judges a complete error answer, or a head whose body couldn't be had (`body` empty).
+///
+/// `retryable` is the pool's list of statuses that may go elsewhere. A content-filter rejection
+/// is always the caller's, whatever the list says.
+pub fn judge(status: StatusCode, body: &[u8], retryable: &StatusSet, credentials: Credentials) -> Verdict {
+    if status.is_success() {
+        return Verdict::Deliver;
+    }
+    let fault = classify_error(body);
+    if fault == Some(Fault::ContentFilter) {
+        return Verdict::Deliver;
+    }
+    match status.as_u16() {
+        429 if fault == Some(Fault::OutOfQuota) => Verdict::OutOfQuota,
+        429 if retryable.contains(status) => Verdict::RateLimited,
+        401 | 403 if credentials == Credentials::Gateway => Verdict::Misconfigured,
+        404 if fault == Some(Fault::NoDeployment) => Verdict::Misconfigured,
+        _ if retryable.contains(status) => Verdict::Failed,
+        _ => Verdict::Deliver,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(status: u16, body: &str) -> Verdict {
+        judge(StatusCode::from_u16(status).unwrap(), body.as_bytes(), &StatusSet::retry_default(), Credentials::Gateway)
+    }
+
+    #[test]
+    fn the_table() {
+        assert_eq!(verdict(200, ""), Verdict::Deliver);
+        assert_eq!(verdict(429, ""), Verdict::RateLimited);
+        assert_eq!(verdict(429, r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}"#), Verdict::OutOfQuota);
+        assert_eq!(verdict(429, r#"{"type":"error","error":{"type":"rate_limit_error","details":{"error_code":"enforced_spend_limit_reached"}}}"#), Verdict::OutOfQuota);
+        assert_eq!(verdict(401, r#"{"statusCode":401,"message":"Unauthorized."}"#), Verdict::Misconfigured);
+        assert_eq!(verdict(404, r#"{"error":{"code":"DeploymentNotFound","message":"x"}}"#), Verdict::Misconfigured);
+        assert_eq!(verdict(404, r#"{"error":{"code":"404","message":"Resource not found"}}"#), Verdict::Deliver);
+        assert_eq!(verdict(400, r#"{"error":{"code":"content_filter"}}"#), Verdict::Deliver);
+        assert_eq!(verdict(400, r#"{"error":{"code":"context_length_exceeded"}}"#), Verdict::Deliver);
+        for status in [408, 500, 502, 503, 504, 529] {
+            assert_eq!(verdict(status, "<html>"), Verdict::Failed, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_callers_own_credentials_are_its_own_fault() {
+        let all = StatusSet::retry_default();
+        assert_eq!(judge(StatusCode::UNAUTHORIZED, b"", &all, Credentials::Caller), Verdict::Deliver);
+    }
+
+    #[test]
+    fn a_content_filter_rejection_never_goes_elsewhere() {
+        let greedy: StatusSet = StatusSet::new(["400-599".parse().unwrap()]);
+        let body = br#"{"error":{"message":"x","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#;
+        assert_eq!(judge(StatusCode::BAD_REQUEST, body, &greedy, Credentials::Gateway), Verdict::Deliver);
+        assert_eq!(judge(StatusCode::BAD_REQUEST, b"{}", &greedy, Credentials::Gateway), Verdict::Failed);
+    }
+}

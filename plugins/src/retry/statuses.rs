@@ -1,0 +1,64 @@
+//! Sets of HTTP statuses as the config writes them: `429`, `"500-599"`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::StatusCode;
+
+/// A text that is no status and no range of statuses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no HTTP status (429) and no range of them (\"500-599\")")]
+pub struct ParseStatusError(pub String);
+
+/// An inclusive range of statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusRange {
+    first: u16,
+    last: u16,
+}
+
+impl FromStr for StatusRange {
+    type Err = ParseStatusError;
+
+    fn from_str(text: &str) -> Result<Self, ParseStatusError> {
+        let parse = |part: &str| part.trim().parse().ok().filter(|code| (100..=999).contains(code));
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (parse(first), parse(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(StatusRange { first, last }),
+            _ => Err(ParseStatusError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for StatusRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
+    }
+}
+
+/// A set of statuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusSet(Vec<StatusRange>);
+
+impl StatusSet {
+    /// The union of `ranges`.
+    pub fn new(ranges: impl IntoIterator<Item = StatusRange>) -> Self {
+        StatusSet(ranges.into_iter().collect())
+    }
+
+    /// Whether `status` is in the set.
+    pub fn contains(&self, status: StatusCode) -> bool {
+        let status = status.as_u16();
+        self.0.iter().any(|range| (range.first..=range.last).contains(&status))
+    }
+
+    /// The statuses that go elsewhere by default: 408, 429, 500, 502, 503, 504 and 529.
+    pub fn retry_default() -> Self {
+        StatusSet([408, 429, 500, 502, 503, 504, 529].map(|code| StatusRange { first: code, last: code }).to_vec())
+    }
+
+    /// The statuses that count as failures for a circuit by default: 408 and 500 to 599.
+    pub fn failure_default() -> Self {
+        StatusSet(vec![StatusRange { first: 408, last: 408 }, StatusRange { first: 500, last: 599 }])
+    }
+}

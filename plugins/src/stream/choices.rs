@@ -1,0 +1,64 @@
+//! Chat and legacy completion chunks: `choices[]` with `delta` or `text` and `finish_reason`.
+
+use super::{StreamState, fault_of};
+use crate::json::{Kind, Reader, Value};
+
+/// Which choices have appeared and which have finished; the first 64 are told apart.
+#[derive(Debug, Default)]
+pub(super) struct Choices {
+    seen: u64,
+    finished: u64,
+}
+
+/// Fields of a delta that carry output. A `role` alone doesn't, nor do filter results.
+const OUTPUT: [&str; 7] = ["content", "refusal", "tool_calls", "function_call", "audio", "reasoning", "reasoning_content"];
+
+/// Reads one chunk. A malformed one changes nothing: it passes through.
+pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) {
+    let mut found = None;
+    let mut error = None;
+    let read = Reader::new(data).object(|key, value| match key {
+        "choices" => found = Some(value),
+        "error" if value.kind != Kind::Null => error = Some(value),
+        _ => {}
+    });
+    if read.is_err() {
+        return;
+    }
+    if error.is_some() {
+        state.fault = Some(fault_of(data));
+        return;
+    }
+    let Some(list) = found.filter(|list| list.kind == Kind::Array) else { return };
+    let _ = Reader::within(data, &list).array(|choice| {
+        if choice.kind == Kind::Object {
+            read_choice(data, &choice, state, choices);
+        }
+    });
+    if choices.seen != 0 && choices.seen == choices.finished {
+        state.finished = true;
+    }
+}
+
+fn read_choice(data: &[u8], choice: &Value, state: &mut StreamState, choices: &mut Choices) {
+    let (mut index, mut output, mut finished) = (0, false, false);
+    let _ = Reader::within(data, choice).object(|key, value| match key {
+        "index" => index = value.as_u64(data).unwrap_or(0),
+        "text" => output |= value.is_filled(data),
+        "finish_reason" => finished = value.kind == Kind::String,
+        "delta" if value.kind == Kind::Object => {
+            let _ = Reader::within(data, &value).object(|key, value| {
+                output |= OUTPUT.contains(&key) && value.is_filled(data);
+            });
+        }
+        _ => {}
+    });
+    let bit = 1u64 << index.min(63);
+    if output || finished {
+        state.content = true;
+        choices.seen |= bit;
+    }
+    if finished {
+        choices.finished |= bit;
+    }
+}

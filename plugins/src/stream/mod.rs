@@ -1,0 +1,85 @@
+//! Watches a streamed answer: has output begun, is it complete, did it fail inside HTTP 200?
+//!
+//! The watcher decides what the attempt loop may still do. Until [`StreamState::content`] the
+//! held bytes can be thrown away and the attempt replaced; after that only an error event and an
+//! unfinished transfer can tell the caller that the answer is not whole.
+
+mod choices;
+mod typed;
+
+use bytes::Bytes;
+
+use crate::api::Api;
+use crate::retry::{Fault, classify_error};
+use crate::sse::{Event, Splitter};
+
+/// What is known of a stream so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamState {
+    /// An event with output was seen: the attempt must be committed to.
+    pub content: bool,
+    /// The answer is whole: every choice has its finish reason, or the terminal event came.
+    pub finished: bool,
+    /// Nothing more is to come (`[DONE]`, `message_stop`, `response.completed`).
+    pub done: bool,
+    /// The upstream said that it failed.
+    pub fault: Option<Fault>,
+    /// Sequence number of the last typed event, for an error event that continues the count.
+    pub sequence: Option<u64>,
+}
+
+/// Reads one answer's events.
+#[derive(Debug)]
+pub struct StreamWatch {
+    api: Api,
+    splitter: Splitter,
+    state: StreamState,
+    choices: choices::Choices,
+}
+
+impl StreamWatch {
+    /// A watch for a fresh answer of `api`.
+    pub fn new(api: Api) -> Self {
+        StreamWatch { api, splitter: Splitter::default(), state: StreamState::default(), choices: choices::Choices::default() }
+    }
+
+    /// Reads a chunk and returns the bytes of whole events that may be passed on.
+    pub fn feed(&mut self, chunk: Bytes) -> Bytes {
+        let Self { api, splitter, state, choices } = self;
+        splitter.feed(chunk, |event| read_event(*api, &event, state, choices))
+    }
+
+    /// What is known so far.
+    pub fn state(&self) -> &StreamState {
+        &self.state
+    }
+
+    /// Whether the stream stands between two events.
+    pub fn at_boundary(&self) -> bool {
+        self.splitter.at_boundary()
+    }
+
+    /// The unfinished last event, to be passed on at a clean end.
+    pub fn take_tail(&mut self) -> Bytes {
+        self.splitter.take_tail()
+    }
+}
+
+fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut choices::Choices) {
+    if event.data.starts_with(b"[DONE]") {
+        state.done = true;
+        return;
+    }
+    match api {
+        Api::Chat | Api::Completions => choices::read(&event.data, state, choices),
+        _ => typed::read(api, event, state),
+    }
+}
+
+/// Turns an `error` value into the fault it reports.
+fn fault_of(data: &[u8]) -> Fault {
+    classify_error(data).unwrap_or(Fault::Failed)
+}
+
+#[cfg(test)]
+mod tests;

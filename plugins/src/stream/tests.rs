@@ -1,0 +1,74 @@
+use super::*;
+
+fn watch(api: Api, events: &[&str]) -> StreamState {
+    let mut watch = StreamWatch::new(api);
+    for event in events {
+        let _ = watch.feed(Bytes::from(format!("{event}\n\n")));
+    }
+    watch.state().clone()
+}
+
+#[test]
+fn openings_are_no_content() {
+    let chat = [
+        ": ping",
+        r#"data: {"choices":[],"prompt_filter_results":[{"prompt_index":0}]}"#,
+        r#"data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}]}"#,
+        r#"data: {"choices":[{"index":0,"content_filter_results":{},"content_filter_offsets":{"check_offset":4}}]}"#,
+        "data: this is no JSON",
+    ];
+    assert_eq!(watch(Api::Chat, &chat), StreamState::default());
+    let responses = ["response.created", "response.queued", "response.in_progress", "response.output_item.added", "response.content_part.added"]
+        .map(|kind| format!("event: {kind}\ndata: {{\"type\":\"{kind}\",\"sequence_number\":3}}"));
+    let state = watch(Api::Responses, &responses.each_ref().map(String::as_str));
+    assert!(!state.content && state.fault.is_none());
+    assert_eq!(state.sequence, Some(3));
+    let messages = [r#"data: {"type":"message_start","message":{}}"#, r#"data: {"type":"ping"}"#, r#"data: {"type":"content_block_start","index":0}"#];
+    assert_eq!(watch(Api::Messages, &messages), StreamState::default());
+}
+
+#[test]
+fn output_commits() {
+    for delta in [r#"{"content":"a"}"#, r#"{"refusal":"no"}"#, r#"{"tool_calls":[{"index":0}]}"#, r#"{"audio":{"id":"x"}}"#, r#"{"reasoning_content":"hm"}"#] {
+        let event = format!(r#"data: {{"choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#);
+        assert!(watch(Api::Chat, &[&event]).content, "{delta}");
+    }
+    assert!(watch(Api::Completions, &[r#"data: {"choices":[{"text":"a","index":0}]}"#]).content);
+    assert!(watch(Api::Responses, &[r#"data: {"type":"response.function_call_arguments.delta","delta":"{"}"#]).content);
+    assert!(watch(Api::Messages, &[r#"data: {"type":"content_block_delta","delta":{"type":"thinking_delta"}}"#]).content);
+    assert!(watch(Api::Speech, &[r#"data: {"type":"speech.audio.delta","audio":"AA"}"#]).content);
+}
+
+#[test]
+fn every_choice_must_finish() {
+    let text = |index: u32| format!(r#"data: {{"choices":[{{"index":{index},"delta":{{"content":"a"}},"finish_reason":null}}]}}"#);
+    let stop = |index: u32| format!(r#"data: {{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#);
+    assert!(!watch(Api::Chat, &[&text(0), &text(1), &stop(0)]).finished);
+    let both = watch(Api::Chat, &[&text(0), &text(1), &stop(0), &stop(1)]);
+    assert!(both.finished && !both.done);
+    assert!(watch(Api::Chat, &[&text(0), "data: [DONE]"]).done);
+}
+
+#[test]
+fn failures_inside_a_success() {
+    let limited = r#"data: {"type":"error","sequence_number":2,"error":{"type":"too_many_requests","code":"too_many_requests","message":"slow down"}}"#;
+    let failed = r#"data: {"type":"response.failed","response":{"status":"failed","error":null}}"#;
+    assert_eq!(watch(Api::Responses, &[limited, failed]).fault, Some(Fault::RateLimited));
+    assert_eq!(watch(Api::Responses, &[failed]).fault, Some(Fault::Failed));
+    let nested = r#"data: {"type":"response.failed","response":{"error":{"code":"rate_limit_exceeded","message":"x"}}}"#;
+    assert_eq!(watch(Api::Responses, &[nested]).fault, Some(Fault::RateLimited));
+    assert_eq!(watch(Api::Chat, &[r#"data: {"error":{"message":"x","type":"server_error","code":null}}"#]).fault, Some(Fault::Failed));
+    assert_eq!(watch(Api::Messages, &[r#"data: {"type":"error","error":{"type":"overloaded_error"}}"#]).fault, Some(Fault::Failed));
+    assert_eq!(watch(Api::Chat, &[r#"data: {"error":{"code":"content_filter"}}"#]).fault, Some(Fault::ContentFilter));
+}
+
+#[test]
+fn terminal_events() {
+    for kind in ["response.completed", "response.incomplete"] {
+        let state = watch(Api::Responses, &[&format!(r#"data: {{"type":"{kind}"}}"#)]);
+        assert!(state.finished && state.done, "{kind}");
+    }
+    let stop = [r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#, r#"data: {"type":"message_stop"}"#];
+    assert!(!watch(Api::Messages, &stop[..1]).done && watch(Api::Messages, &stop[..1]).finished);
+    assert!(watch(Api::Messages, &stop).done);
+}

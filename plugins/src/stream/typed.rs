@@ -1,0 +1,54 @@
+//! Streams whose events carry a `type`: Responses, Anthropic messages, audio and images.
+
+use super::{StreamState, fault_of};
+use crate::api::Api;
+use crate::json::{Kind, Reader};
+use crate::sse::Event;
+
+/// Reads one event. A malformed one changes nothing: it passes through.
+pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
+    let (mut kind, mut failed, mut stopped) = (None, false, false);
+    let data = &event.data;
+    let read = Reader::new(data).object(|key, value| match key {
+        "type" => kind = value.as_str(data).map(|kind| kind.into_owned()),
+        "sequence_number" => state.sequence = value.as_u64(data).or(state.sequence),
+        "error" => failed = value.kind != Kind::Null,
+        "delta" if value.kind == Kind::Object => {
+            let _ = Reader::within(data, &value).object(|key, value| stopped |= key == "stop_reason" && value.kind == Kind::String);
+        }
+        _ => {}
+    });
+    if read.is_err() {
+        return;
+    }
+    let kind = kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned());
+    match (api, kind.as_str()) {
+        (_, "error") => state.fault = Some(fault_of(data)),
+        (Api::Responses, "response.failed") => {
+            // The error may come in an event of its own, and this one then says null.
+            let fault = fault_of(data);
+            state.fault.get_or_insert(fault);
+        }
+        (Api::Responses, "response.completed" | "response.incomplete") => finish(state),
+        (Api::Messages, "message_stop") => finish(state),
+        (Api::Messages, "message_delta") => {
+            state.content |= stopped;
+            state.finished |= stopped;
+        }
+        (Api::Messages, "content_block_delta") => state.content = true,
+        (Api::Messages, _) => {}
+        (Api::Responses, kind) if kind.ends_with(".delta") || kind.ends_with(".done") || kind.ends_with(".partial_image") => state.content = true,
+        (Api::Responses, _) if failed => state.fault = Some(fault_of(data)),
+        (Api::Responses, _) => {}
+        (_, kind) if kind.ends_with(".done") || kind.ends_with(".completed") => finish(state),
+        (_, kind) if kind.ends_with(".delta") || kind.ends_with(".segment") || kind.ends_with("partial_image") => state.content = true,
+        (_, _) if failed => state.fault = Some(fault_of(data)),
+        (_, _) => {}
+    }
+}
+
+fn finish(state: &mut StreamState) {
+    state.content = true;
+    state.finished = true;
+    state.done = true;
+}
