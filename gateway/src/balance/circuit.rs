@@ -1,0 +1,304 @@
+//! The circuit breaker: closed, open until a point in time, half-open with one probe at a time.
+//!
+//! The rule has the shape of an Azure API Management backend circuit breaker: a count of failures
+//! (or a percentage of at least so many calls) within a sliding interval opens the circuit for
+//! `trip`, or for the Retry-After of the answer that opened it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use http::StatusCode;
+use spillway_plugins::retry::StatusSet;
+
+use crate::clock::Tick;
+
+/// Ways in which an attempt fails without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorKind {
+    /// No connection.
+    Connect,
+    /// No TLS.
+    Tls,
+    /// The head of a plain answer didn't come in time.
+    Timeout,
+    /// The connection broke.
+    Reset,
+    /// A stream brought no output in time.
+    FirstToken,
+    /// A stream fell silent.
+    Idle,
+}
+
+impl ErrorKind {
+    /// All kinds with the names they have in the config, in metrics and in logs.
+    pub const NAMES: [(&'static str, ErrorKind); 6] = [
+        ("connect", ErrorKind::Connect),
+        ("tls", ErrorKind::Tls),
+        ("timeout", ErrorKind::Timeout),
+        ("reset", ErrorKind::Reset),
+        ("first_token", ErrorKind::FirstToken),
+        ("idle", ErrorKind::Idle),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether time ran out, as opposed to something breaking.
+    pub fn is_timeout(self) -> bool {
+        matches!(self, ErrorKind::Timeout | ErrorKind::FirstToken | ErrorKind::Idle)
+    }
+}
+
+/// What went wrong with an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The upstream answered with this status.
+    Status(StatusCode),
+    /// There was no (whole) answer.
+    Error(ErrorKind),
+}
+
+/// When the circuit opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threshold {
+    /// This many failures within the interval.
+    Failures(u32),
+    /// This percentage of calls, once there were `min_calls` within the interval.
+    Percent {
+        /// 1 to 100.
+        percent: u32,
+        /// Calls before the percentage means anything.
+        min_calls: u32,
+    },
+}
+
+/// The rules of one pool's circuits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CircuitRules {
+    /// When to open.
+    pub threshold: Threshold,
+    /// The sliding window.
+    pub interval: Duration,
+    /// Statuses that count as failures.
+    pub statuses: StatusSet,
+    /// Errors that count as failures.
+    pub errors: Vec<ErrorKind>,
+    /// How long to stay open.
+    pub trip: Duration,
+    /// Whether a Retry-After sets the opening's (and the throttle's) length.
+    pub honour_retry_after: bool,
+    /// The longest Retry-After that is believed.
+    pub max_retry_after: Duration,
+    /// The throttle's length when nothing is said.
+    pub default_retry_after: Duration,
+}
+
+impl Default for CircuitRules {
+    fn default() -> Self {
+        CircuitRules {
+            threshold: Threshold::Failures(5),
+            interval: Duration::from_secs(60),
+            statuses: StatusSet::failure_default(),
+            errors: ErrorKind::NAMES.map(|(_, kind)| kind).to_vec(),
+            trip: Duration::from_secs(30),
+            honour_retry_after: true,
+            max_retry_after: Duration::from_secs(120),
+            default_retry_after: Duration::from_secs(10),
+        }
+    }
+}
+
+impl CircuitRules {
+    /// Whether `failure` counts towards the circuit.
+    pub fn counts(&self, failure: Failure) -> bool {
+        match failure {
+            Failure::Status(status) => self.statuses.contains(status),
+            Failure::Error(kind) => self.errors.contains(&kind),
+        }
+    }
+
+    /// How long a refusal with this Retry-After keeps its target out.
+    pub fn throttle_for(&self, retry_after: Option<Duration>) -> Duration {
+        retry_after.filter(|_| self.honour_retry_after).map_or(self.default_retry_after, |wait| wait.min(self.max_retry_after))
+    }
+
+    /// How long a trip with this Retry-After lasts.
+    fn trip_for(&self, retry_after: Option<Duration>) -> Duration {
+        retry_after.filter(|_| self.honour_retry_after).map_or(self.trip, |wait| wait.min(self.max_retry_after))
+    }
+}
+
+/// Where a circuit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// Traffic flows.
+    #[default]
+    Closed,
+    /// No traffic before `until`.
+    Open {
+        /// When the first probe may go.
+        until: Tick,
+    },
+}
+
+/// Parts that the interval of a percentage rule is counted in.
+const SLICES: u64 = 10;
+
+/// One target's circuit. Half-open is an open circuit whose time has come: the target lets one
+/// probe through and reports how it went.
+#[derive(Debug, Default)]
+pub struct Circuit {
+    phase: Phase,
+    /// Times of counted failures, oldest first; at most as many as the threshold.
+    failures: VecDeque<Tick>,
+    /// (slice number, calls, failures) for percentage rules.
+    slices: VecDeque<(u64, u32, u32)>,
+}
+
+impl Circuit {
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Counts a failure. Returns whether this opened the circuit.
+    ///
+    /// While it is open, only its own probe (`probe`) can extend it: answers to requests that
+    /// were under way when it opened say nothing new.
+    pub fn failed(&mut self, probe: bool, retry_after: Option<Duration>, rules: &CircuitRules, now: Tick) -> bool {
+        if let Phase::Open { until } = self.phase {
+            if probe {
+                self.phase = Phase::Open { until: until.max(now + rules.trip_for(retry_after)) };
+            }
+            return false;
+        }
+        if !self.crosses_threshold(rules, now) {
+            return false;
+        }
+        self.failures.clear();
+        self.slices.clear();
+        self.phase = Phase::Open { until: now + rules.trip_for(retry_after) };
+        true
+    }
+
+    /// Counts a success. A probe's success closes the circuit; returns whether it did.
+    pub fn succeeded(&mut self, probe: bool, rules: &CircuitRules, now: Tick) -> bool {
+        if let Phase::Open { .. } = self.phase {
+            if probe {
+                *self = Circuit::default();
+            }
+            return probe;
+        }
+        if matches!(rules.threshold, Threshold::Percent { .. }) {
+            self.slice(rules, now).1 += 1;
+        }
+        false
+    }
+
+    fn crosses_threshold(&mut self, rules: &CircuitRules, now: Tick) -> bool {
+        match rules.threshold {
+            Threshold::Failures(count) => {
+                self.failures.push_back(now);
+                while self.failures.len() > count as usize || self.failures.front().is_some_and(|first| now.since(*first) > rules.interval) {
+                    self.failures.pop_front();
+                }
+                self.failures.len() >= count as usize
+            }
+            Threshold::Percent { percent, min_calls } => {
+                let slice = self.slice(rules, now);
+                slice.1 += 1;
+                slice.2 += 1;
+                let (calls, failed) = self.slices.iter().fold((0u64, 0u64), |(c, f), s| (c + u64::from(s.1), f + u64::from(s.2)));
+                calls >= u64::from(min_calls) && failed * 100 >= calls * u64::from(percent)
+            }
+        }
+    }
+
+    fn slice(&mut self, rules: &CircuitRules, now: Tick) -> &mut (u64, u32, u32) {
+        let width = (u64::try_from(rules.interval.as_nanos()).unwrap_or(u64::MAX) / SLICES).max(1);
+        let number = now.0 / width;
+        self.slices.retain(|(slice, _, _)| slice + SLICES > number);
+        let current = self.slices.iter().position(|(slice, _, _)| *slice == number).unwrap_or_else(|| {
+            self.slices.push_back((number, 0, 0));
+            self.slices.len() - 1
+        });
+        &mut self.slices[current]
+    }
+
+    /// Forgets everything: an operator's reset.
+    pub fn reset(&mut self) {
+        *self = Circuit::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> Tick {
+        Tick::default() + SECOND * u32::try_from(seconds).unwrap()
+    }
+
+    fn rules(threshold: Threshold) -> CircuitRules {
+        CircuitRules { threshold, interval: SECOND * 60, trip: SECOND * 30, ..CircuitRules::default() }
+    }
+
+    #[test]
+    fn opens_on_failures_within_the_interval_only() {
+        let rules = rules(Threshold::Failures(3));
+        let mut circuit = Circuit::default();
+        assert!(!circuit.failed(false, None, &rules, at(0)));
+        assert!(!circuit.failed(false, None, &rules, at(50)));
+        assert!(!circuit.failed(false, None, &rules, at(61)), "the first has left the window");
+        assert!(circuit.failed(false, None, &rules, at(100)));
+        assert_eq!(circuit.phase(), Phase::Open { until: at(130) });
+    }
+
+    #[test]
+    fn percentage_needs_a_minimum_of_calls() {
+        let rules = rules(Threshold::Percent { percent: 50, min_calls: 10 });
+        let mut circuit = Circuit::default();
+        for second in 0..5 {
+            assert!(!circuit.failed(false, None, &rules, at(second)));
+        }
+        for second in 5..9 {
+            circuit.succeeded(false, &rules, at(second));
+        }
+        assert!(circuit.failed(false, None, &rules, at(10)), "6 of 10");
+        let mut aged = Circuit::default();
+        for _ in 0..9 {
+            aged.failed(false, None, &rules, at(0));
+        }
+        assert!(!aged.failed(false, None, &rules, at(70)), "the nine have left the window");
+    }
+
+    #[test]
+    fn only_the_probe_moves_an_open_circuit_and_only_forward() {
+        let rules = rules(Threshold::Failures(1));
+        let mut circuit = Circuit::default();
+        assert!(circuit.failed(false, Some(SECOND * 100), &rules, at(0)));
+        circuit.failed(false, Some(SECOND * 110), &rules, at(1));
+        assert!(!circuit.succeeded(false, &rules, at(2)));
+        assert_eq!(circuit.phase(), Phase::Open { until: at(100) });
+        circuit.failed(true, Some(SECOND), &rules, at(50));
+        assert_eq!(circuit.phase(), Phase::Open { until: at(100) }, "never earlier");
+        circuit.failed(true, None, &rules, at(100));
+        assert_eq!(circuit.phase(), Phase::Open { until: at(130) });
+        assert!(circuit.succeeded(true, &rules, at(130)));
+        assert_eq!(circuit.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn retry_after_is_capped_and_can_be_ignored() {
+        let mut rules = rules(Threshold::Failures(1));
+        assert_eq!(rules.throttle_for(Some(SECOND * 86_400)), SECOND * 120);
+        assert_eq!(rules.throttle_for(None), SECOND * 10);
+        rules.honour_retry_after = false;
+        assert_eq!(rules.throttle_for(Some(SECOND)), SECOND * 10);
+        assert_eq!(rules.trip_for(Some(SECOND)), SECOND * 30);
+    }
+}

@@ -1,0 +1,24 @@
+//! Chooses the deployment that serves a request, and knows which may not.
+//!
+//! Pure: nothing here does I/O or reads a clock; `now` and `rng` are arguments, so the same code
+//! runs in the gateway, in property tests and in the simulation.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`target`] | one deployment at one backend: throttle, circuit, outage, slots |
+//! | [`circuit`] | closed, open until, half-open |
+//! | [`policy`] | which of the usable members of a tier |
+//! | [`route`] | tiers in order, tried members, the location fence; what to say when nobody is left |
+//! | [`budget`] | how many retries after failures a pool may make |
+//! | [`snapshot`] | all of it for the admin API |
+
+pub mod budget;
+pub mod circuit;
+pub mod latency;
+pub mod policy;
+pub mod route;
+pub mod snapshot;
+pub mod target;
+
+#[cfg(test)]
+mod simulation;

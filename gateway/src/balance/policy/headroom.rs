@@ -1,0 +1,14 @@
+//! In proportion to weight times the share of its rate limits that a member has left. One that
+//! has told nothing counts as full; one that is nearly empty still gets a little, so that its
+//! next answer can bring news.
+
+use super::{Candidate, weighted};
+
+/// The share below which a member isn't pushed further down.
+const LEAST: f64 = 0.02;
+
+pub(super) fn pick(candidates: &[Candidate<'_>], rng: &mut fastrand::Rng) -> usize {
+    let shares: smallvec::SmallVec<[f64; 32]> =
+        candidates.iter().map(|c| f64::from(c.weight) * c.target.headroom().unwrap_or(1.0).max(LEAST)).collect();
+    weighted::pick(shares.iter().copied(), rng)
+}

@@ -1,0 +1,72 @@
+//! How a tier's usable members share the traffic. One file per policy.
+//!
+//! To add one: a file here, and a line in each of [`Policy::NAMES`] and [`Policy::pick`]; the
+//! property suite below then runs on it.
+
+mod affinity;
+mod headroom;
+mod latency;
+mod least_requests;
+mod weighted;
+
+#[cfg(test)]
+mod tests;
+
+use super::target::Target;
+
+/// A usable member.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Its target.
+    pub target: &'a Target,
+    /// Its weight, at least 1.
+    pub weight: u32,
+}
+
+/// The policies by which members of one tier are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// In proportion to the weights.
+    #[default]
+    Weighted,
+    /// The less busy of two, by requests in flight over weight.
+    LeastRequests,
+    /// The faster of two, by peak EWMA of the time to the first token.
+    Latency,
+    /// In proportion to weight times what the rate-limit headers say is left.
+    Headroom,
+    /// The same member for the same conversation, unless it is overloaded.
+    Affinity,
+}
+
+impl Policy {
+    /// All policies with their names in the config.
+    pub const NAMES: [(&'static str, Policy); 5] = [
+        ("weighted", Policy::Weighted),
+        ("least-requests", Policy::LeastRequests),
+        ("latency", Policy::Latency),
+        ("headroom", Policy::Headroom),
+        ("affinity", Policy::Affinity),
+    ];
+
+    /// Index of the chosen candidate; `candidates` must not be empty.
+    pub fn pick(self, candidates: &[Candidate<'_>], affinity_key: u64, rng: &mut fastrand::Rng) -> usize {
+        if candidates.len() == 1 {
+            return 0;
+        }
+        match self {
+            Policy::Weighted => weighted::pick(candidates.iter().map(|c| f64::from(c.weight)), rng),
+            Policy::LeastRequests => least_requests::pick(candidates, rng),
+            Policy::Latency => latency::pick(candidates, rng),
+            Policy::Headroom => headroom::pick(candidates, rng),
+            Policy::Affinity => affinity::pick(candidates, affinity_key),
+        }
+    }
+}
+
+/// Two different candidates, each drawn by weight: the start of "power of two choices".
+fn draw_two(candidates: &[Candidate<'_>], rng: &mut fastrand::Rng) -> (usize, usize) {
+    let first = weighted::pick(candidates.iter().map(|c| f64::from(c.weight)), rng);
+    let others = candidates.iter().enumerate().map(|(i, c)| if i == first { 0.0 } else { f64::from(c.weight) });
+    (first, weighted::pick(others, rng))
+}

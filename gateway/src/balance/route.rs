@@ -1,0 +1,285 @@
+//! The tiers of one model's members, and the walk down them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smallvec::SmallVec;
+
+use super::policy::{Candidate, Policy};
+use super::target::{Closed, Lease, Target};
+use crate::clock::Tick;
+
+/// A flag that a background task raises and lowers.
+#[derive(Debug)]
+pub struct Up(AtomicBool);
+
+impl Default for Up {
+    /// Up until told otherwise.
+    fn default() -> Self {
+        Up(AtomicBool::new(true))
+    }
+}
+
+impl Up {
+    /// Raises or lowers it; returns whether that changed anything.
+    pub fn set(&self, up: bool) -> bool {
+        self.0.swap(up, Ordering::Relaxed) != up
+    }
+
+    /// Whether it is up.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A target as a member of a pool.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The target.
+    pub target: Arc<Target>,
+    /// Its tier; lower goes first.
+    pub priority: u32,
+    /// Its share within the tier; 0 takes no traffic.
+    pub weight: u32,
+    /// Where it is, for the location fence.
+    pub location: Option<Arc<str>>,
+    /// Index of its backend.
+    pub backend: usize,
+    /// Its pool's health check of the backend, and whether the backend has any address.
+    pub up: [Arc<Up>; 2],
+}
+
+impl Member {
+    fn is_up(&self) -> bool {
+        self.up.iter().all(|flag| flag.get())
+    }
+
+    fn is_inside(&self, fence: Option<&[Arc<str>]>) -> bool {
+        fence.is_none_or(|allowed| self.location.as_ref().is_some_and(|here| allowed.contains(here)))
+    }
+}
+
+/// The members of one priority.
+#[derive(Debug, Clone)]
+pub struct Tier {
+    /// Its priority.
+    pub priority: u32,
+    /// Indices of its members.
+    pub members: Vec<usize>,
+}
+
+impl Tier {
+    /// Groups members into tiers, lowest priority first.
+    pub fn group(members: &[Member]) -> Vec<Tier> {
+        let mut tiers: Vec<Tier> = Vec::new();
+        for (index, member) in members.iter().enumerate() {
+            match tiers.iter_mut().find(|tier| tier.priority == member.priority) {
+                Some(tier) => tier.members.push(index),
+                None => tiers.push(Tier { priority: member.priority, members: vec![index] }),
+            }
+        }
+        tiers.sort_by_key(|tier| tier.priority);
+        tiers
+    }
+}
+
+/// Where one model's requests can go.
+#[derive(Debug)]
+pub struct Route {
+    members: Vec<Member>,
+    tiers: Vec<Tier>,
+    policy: Policy,
+}
+
+/// What a request brings to the choice.
+#[derive(Debug, Clone, Copy)]
+pub struct PickRequest<'a> {
+    /// Members that this request has tried.
+    pub tried: &'a [usize],
+    /// Locations the caller may be served from; `None` for all.
+    pub fence: Option<&'a [Arc<str>]>,
+    /// Equal for requests that should meet the same member.
+    pub affinity_key: u64,
+}
+
+/// A chosen member and its slot.
+#[derive(Debug)]
+pub struct Pick {
+    /// Index of the member.
+    pub index: usize,
+    /// Its slot.
+    pub lease: Lease,
+}
+
+/// Nobody can take the request now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoneReady {
+    /// When the first member opens again, if one is known to.
+    pub soonest: Option<Tick>,
+    /// Every member that could ever take it is throttled or busy.
+    pub all_throttled: bool,
+    /// No member is inside the caller's location fence.
+    pub fenced_off: bool,
+}
+
+impl Route {
+    /// A route over `members`, tiered by `group` ([`Tier::group`]).
+    pub fn new(members: Vec<Member>, policy: Policy, group: fn(&[Member]) -> Vec<Tier>) -> Self {
+        let tiers = group(&members);
+        Route { members, tiers, policy }
+    }
+
+    /// The members, in the order of their indices.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The tiers, first to last.
+    pub fn tiers(&self) -> &[Tier] {
+        &self.tiers
+    }
+
+    /// Chooses a member of the lowest tier that has a usable one, and takes its slot.
+    ///
+    /// # Errors
+    /// [`NoneReady`] says when to come back.
+    pub fn pick(&self, request: &PickRequest<'_>, now: Tick, rng: &mut fastrand::Rng) -> Result<Pick, NoneReady> {
+        for tier in &self.tiers {
+            let mut usable: SmallVec<[usize; 32]> =
+                tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
+            while !usable.is_empty() {
+                let candidates: SmallVec<[Candidate<'_>; 32]> =
+                    usable.iter().map(|&i| Candidate { target: &self.members[i].target, weight: self.members[i].weight }).collect();
+                let chosen = self.policy.pick(&candidates, request.affinity_key, rng);
+                let index = usable[chosen];
+                if let Some(lease) = self.members[index].target.acquire(now) {
+                    return Ok(Pick { index, lease });
+                }
+                // Somebody took the last slot, or the probe, between the look and the grab.
+                usable.swap_remove(chosen);
+            }
+        }
+        Err(self.none_ready(request, now))
+    }
+
+    fn is_usable(&self, index: usize, request: &PickRequest<'_>, now: Tick) -> bool {
+        let member = &self.members[index];
+        member.weight > 0
+            && member.target.is_usable(now)
+            && member.is_up()
+            && !request.tried.contains(&index)
+            && member.is_inside(request.fence)
+    }
+
+    fn none_ready(&self, request: &PickRequest<'_>, now: Tick) -> NoneReady {
+        let mut result = NoneReady { soonest: None, all_throttled: true, fenced_off: true };
+        let mut any = false;
+        for member in self.members.iter().filter(|m| m.weight > 0 && m.is_inside(request.fence)) {
+            result.fenced_off = false;
+            let until = match member.target.closed(now) {
+                Some(Closed::Drained) => continue,
+                _ if !member.is_up() => {
+                    result.all_throttled = false;
+                    continue;
+                }
+                Some(Closed::Throttled(until)) => until,
+                Some(Closed::Tripped(until) | Closed::Out(_, until)) => {
+                    result.all_throttled = false;
+                    until
+                }
+                Some(Closed::Busy) => {
+                    any = true;
+                    continue;
+                }
+                // Open, so it was tried: a failure, which the caller of `pick` knows about.
+                None => {
+                    result.all_throttled = false;
+                    continue;
+                }
+            };
+            any = true;
+            if until != Tick::NEVER {
+                result.soonest = Some(result.soonest.map_or(until, |soonest| soonest.min(until)));
+            }
+        }
+        result.all_throttled &= any;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::balance::circuit::CircuitRules;
+    use crate::balance::target::{Outcome, OutageReason, TargetId};
+
+    const NOW: Tick = Tick(1_000_000_000_000);
+
+    fn member(name: &str, priority: u32, location: &str) -> Member {
+        let id = TargetId { backend: name.into(), deployment: "m".into() };
+        Member { target: Arc::new(Target::new(id, Some(2))), priority, weight: 1, location: Some(location.into()), backend: 0, up: Default::default() }
+    }
+
+    fn route() -> Route {
+        Route::new(vec![member("ptu", 1, "se"), member("payg-se", 2, "se"), member("payg-fr", 2, "fr")], Policy::Weighted, Tier::group)
+    }
+
+    fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {
+        route.pick(&PickRequest { tried, fence, affinity_key: 0 }, NOW, &mut fastrand::Rng::with_seed(1))
+    }
+
+    fn throttle(route: &Route, index: usize, seconds: u64) {
+        let retry_after = Some(Duration::from_secs(seconds));
+        let mut lease = route.members()[index].target.acquire(NOW).unwrap();
+        lease.record(Outcome::Throttled { retry_after }, &CircuitRules::default(), NOW);
+    }
+
+    #[test]
+    fn the_lower_tier_serves_as_soon_as_the_higher_cannot() {
+        let route = route();
+        assert_eq!(pick(&route, &[], None).unwrap().index, 0);
+        let _slots = [pick(&route, &[], None).unwrap(), pick(&route, &[], None).unwrap()];
+        assert_ne!(pick(&route, &[], None).unwrap().index, 0, "both slots of the first tier are taken");
+    }
+
+    #[test]
+    fn the_fence_holds_in_every_tier() {
+        let route = route();
+        let france: [Arc<str>; 1] = ["fr".into()];
+        assert_eq!(pick(&route, &[], Some(&france)).unwrap().index, 2);
+        let nowhere: [Arc<str>; 1] = ["us".into()];
+        assert!(pick(&route, &[], Some(&nowhere)).unwrap_err().fenced_off);
+    }
+
+    #[test]
+    fn none_ready_tells_the_soonest_reopening() {
+        let route = route();
+        for (index, seconds) in [(0, 30), (1, 20), (2, 25)] {
+            throttle(&route, index, seconds);
+        }
+        let none = pick(&route, &[], None).unwrap_err();
+        assert!(none.all_throttled && !none.fenced_off);
+        assert_eq!(none.soonest, Some(NOW + Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn an_outage_is_no_throttle() {
+        let route = route();
+        throttle(&route, 0, 30);
+        throttle(&route, 1, 30);
+        route.members()[2].target.acquire(NOW).unwrap().record(Outcome::Out(OutageReason::OutOfQuota), &CircuitRules::default(), NOW);
+        assert!(!pick(&route, &[], None).unwrap_err().all_throttled);
+    }
+
+    #[test]
+    fn drained_and_unhealthy_members_are_no_hope() {
+        let route = route();
+        for member in route.members() {
+            member.target.set_drained(true);
+        }
+        let none = pick(&route, &[], None).unwrap_err();
+        assert_eq!((none.soonest, none.all_throttled), (None, false));
+    }
+}

@@ -1,0 +1,78 @@
+//! What the admin API shows of a pool.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::route::{Member, Route};
+use super::target::{Closed, OutageReason};
+use crate::clock::Tick;
+
+/// One member's live state.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct MemberSnapshot {
+    /// The backend's name.
+    pub backend: String,
+    /// The deployment's name there.
+    pub deployment: String,
+    /// Its tier.
+    pub priority: u32,
+    /// Its share within the tier.
+    pub weight: u32,
+    /// Where it is.
+    pub location: Option<String>,
+    /// `ready`, `half-open`, `throttled`, `tripped`, `out-of-quota`, `misconfigured`, `busy`,
+    /// `drained`, `unhealthy` or `unresolved`.
+    pub state: &'static str,
+    /// Milliseconds until it opens again, if that is known.
+    pub reopens_in_ms: Option<u64>,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Peak EWMA of the time to the first token, in milliseconds.
+    pub first_token_ms: Option<f64>,
+    /// Share of its rate limits that is left, 0 to 1.
+    pub headroom: Option<f64>,
+}
+
+/// The names of all member states, for metrics that export every label from the start.
+pub const STATES: [&str; 10] =
+    ["ready", "half-open", "throttled", "tripped", "out-of-quota", "misconfigured", "busy", "drained", "unhealthy", "unresolved"];
+
+/// The state of one member at `now`, and when it reopens.
+pub fn member_state(member: &Member, now: Tick) -> (&'static str, Option<Tick>) {
+    let closed = member.target.closed(now);
+    match closed {
+        Some(Closed::Drained) => ("drained", None),
+        _ if !member.up[1].get() => ("unresolved", None),
+        _ if !member.up[0].get() => ("unhealthy", None),
+        Some(Closed::Out(OutageReason::OutOfQuota, until)) => ("out-of-quota", Some(until)),
+        Some(Closed::Out(OutageReason::Misconfigured, until)) => ("misconfigured", Some(until)),
+        Some(Closed::Tripped(Tick::NEVER)) => ("half-open", None),
+        Some(Closed::Tripped(until)) => ("tripped", Some(until)),
+        Some(Closed::Throttled(until)) => ("throttled", Some(until)),
+        Some(Closed::Busy) => ("busy", None),
+        None if member.target.is_half_open() => ("half-open", None),
+        None => ("ready", None),
+    }
+}
+
+/// The state of every member of a route.
+pub fn route_snapshot(route: &Route, now: Tick) -> Vec<MemberSnapshot> {
+    route.members().iter().map(|member| member_snapshot(member, now)).collect()
+}
+
+fn member_snapshot(member: &Member, now: Tick) -> MemberSnapshot {
+    let (state, until) = member_state(member, now);
+    let id = &member.target.id;
+    MemberSnapshot {
+        backend: id.backend.to_string(),
+        deployment: id.deployment.to_string(),
+        priority: member.priority,
+        weight: member.weight,
+        location: member.location.as_deref().map(str::to_owned),
+        state,
+        reopens_in_ms: until.filter(|until| *until != Tick::NEVER).and_then(|until| u64::try_from(until.since(now).as_millis()).ok()),
+        in_flight: member.target.in_flight(),
+        first_token_ms: member.target.latency().map(|seconds| seconds * 1000.0),
+        headroom: member.target.headroom(),
+    }
+}

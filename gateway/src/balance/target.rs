@@ -1,0 +1,476 @@
+//! One deployment at one backend: everything that decides whether it may be asked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use spillway_plugins::retry::RateSignal;
+
+use super::circuit::{Circuit, CircuitRules, Failure, Phase};
+use super::latency::PeakEwma;
+use crate::clock::Tick;
+
+/// Names a target: the unit that Azure throttles.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetId {
+    /// The backend's name in the config.
+    pub backend: Arc<str>,
+    /// The model's name at that backend.
+    pub deployment: Arc<str>,
+}
+
+impl fmt::Display for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.backend, self.deployment)
+    }
+}
+
+/// Why a target is out until an operator, or a slow probe, brings it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutageReason {
+    /// Its account's quota is used up.
+    OutOfQuota,
+    /// It refuses our credentials or doesn't know the deployment.
+    Misconfigured,
+}
+
+/// How an attempt went, as far as its target is concerned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Outcome {
+    /// It answered. `first` is the time to the head or the first token.
+    Success {
+        /// Time to the head of a plain answer, or to a stream's first token.
+        first: Duration,
+        /// What its headers say is left.
+        signal: RateSignal,
+    },
+    /// It answered that the caller is wrong, so it works.
+    CallerFault,
+    /// It refused for now; with what Retry-After it gave.
+    Throttled {
+        /// The Retry-After, if any.
+        retry_after: Option<Duration>,
+    },
+    /// It failed.
+    Failed {
+        /// How.
+        failure: Failure,
+        /// The Retry-After that came with it, if any.
+        retry_after: Option<Duration>,
+    },
+    /// It needs an operator.
+    Out(OutageReason),
+}
+
+/// What a recorded outcome changed, for logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing worth telling.
+    None,
+    /// Throttled for this long from now.
+    Throttled(Duration),
+    /// The circuit opened.
+    Tripped,
+    /// The circuit closed again, or the outage ended.
+    Recovered,
+    /// Out until a slow probe succeeds.
+    Out(OutageReason),
+}
+
+/// The first wait before a slow probe, and the longest.
+const OUTAGE_PROBE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+
+#[derive(Debug)]
+struct Outage {
+    reason: OutageReason,
+    until: Tick,
+    wait: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    throttled_until: Tick,
+    circuit: Circuit,
+    outage: Option<Outage>,
+    probing: bool,
+    latency: PeakEwma,
+    headroom: Option<f64>,
+}
+
+impl State {
+    /// When the target may next be asked, and whether that request is a probe.
+    fn gate(&self) -> (Tick, bool) {
+        if self.probing {
+            return (Tick::NEVER, true);
+        }
+        let (mut gate, mut probe) = (self.throttled_until, false);
+        if let Phase::Open { until } = self.circuit.phase() {
+            (gate, probe) = (gate.max(until), true);
+        }
+        if let Some(outage) = &self.outage {
+            (gate, probe) = (gate.max(outage.until), true);
+        }
+        (gate, probe)
+    }
+}
+
+/// One target. Shared by every pool that has it; safe to use from any thread.
+#[derive(Debug)]
+pub struct Target {
+    /// Its name.
+    pub id: TargetId,
+    max_concurrent: u32,
+    in_flight: AtomicU32,
+    drained: AtomicBool,
+    /// Not before this tick; a copy of `State::gate` that is read without the lock.
+    gate: AtomicU64,
+    probe_due: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// Why a target is not usable right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Throttled until then.
+    Throttled(Tick),
+    /// The circuit is open until then, or (`Tick::NEVER`) a probe is under way.
+    Tripped(Tick),
+    /// Out for an operator's reason; next probe then.
+    Out(OutageReason, Tick),
+    /// Taken out by an operator.
+    Drained,
+    /// Every slot is taken.
+    Busy,
+}
+
+impl Target {
+    /// A fresh target; `max_concurrent` bounds its requests in flight.
+    pub fn new(id: TargetId, max_concurrent: Option<u32>) -> Self {
+        Target {
+            id,
+            max_concurrent: max_concurrent.unwrap_or(u32::MAX),
+            in_flight: AtomicU32::new(0),
+            drained: AtomicBool::new(false),
+            gate: AtomicU64::new(0),
+            probe_due: AtomicBool::new(false),
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    /// Whether it may be asked now. Cheap; [`Target::acquire`] has the last word.
+    pub fn is_usable(&self, now: Tick) -> bool {
+        now.0 >= self.gate.load(Ordering::Acquire)
+            && !self.drained.load(Ordering::Relaxed)
+            && self.in_flight.load(Ordering::Relaxed) < self.max_concurrent
+    }
+
+    /// Takes a slot, and the probe if the circuit is half-open. `None` if somebody was quicker.
+    pub fn acquire(self: &Arc<Self>, now: Tick) -> Option<Lease> {
+        if !self.is_usable(now) {
+            return None;
+        }
+        let taken = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n < self.max_concurrent).then(|| n + 1));
+        taken.ok()?;
+        let mut lease = Lease { target: Arc::clone(self), probe: false };
+        if self.probe_due.load(Ordering::Acquire) {
+            let mut state = self.state.lock();
+            let (gate, probe) = state.gate();
+            if now < gate {
+                return None;
+            }
+            state.probing = probe;
+            lease.probe = probe;
+            self.publish(&state);
+        }
+        Some(lease)
+    }
+
+    /// Why it can't be asked now, `None` if it can.
+    pub fn closed(&self, now: Tick) -> Option<Closed> {
+        if self.drained.load(Ordering::Relaxed) {
+            return Some(Closed::Drained);
+        }
+        let state = self.state.lock();
+        let open_until = match state.circuit.phase() {
+            Phase::Open { until } if until > now || state.probing => Some(if state.probing { Tick::NEVER } else { until }),
+            _ => None,
+        };
+        if let Some(outage) = state.outage.as_ref().filter(|outage| outage.until > now || state.probing) {
+            return Some(Closed::Out(outage.reason, if state.probing { Tick::NEVER } else { outage.until }));
+        }
+        match open_until {
+            Some(until) if until >= state.throttled_until => Some(Closed::Tripped(until)),
+            _ if state.throttled_until > now => Some(Closed::Throttled(state.throttled_until)),
+            Some(until) => Some(Closed::Tripped(until)),
+            None => (self.in_flight() >= self.max_concurrent).then_some(Closed::Busy),
+        }
+    }
+
+    /// Whether the next request would be a probe.
+    pub fn is_half_open(&self) -> bool {
+        self.probe_due.load(Ordering::Acquire)
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Peak EWMA of the time to the first token, in seconds.
+    pub fn latency(&self) -> Option<f64> {
+        self.state.lock().latency.get()
+    }
+
+    /// Share of its rate limits that is left, as its headers last said.
+    pub fn headroom(&self) -> Option<f64> {
+        self.state.lock().headroom
+    }
+
+    /// Takes it out of (or back into) traffic; requests in flight go on.
+    pub fn set_drained(&self, drained: bool) {
+        self.drained.store(drained, Ordering::Relaxed);
+    }
+
+    /// Forgets throttle, circuit and outage: an operator knows better.
+    pub fn reset(&self) {
+        let mut state = self.state.lock();
+        let probing = state.probing;
+        *state = State { probing, latency: state.latency, headroom: state.headroom, ..State::default() };
+        self.publish(&state);
+    }
+
+    fn publish(&self, state: &State) {
+        let (gate, probe) = state.gate();
+        self.probe_due.store(probe, Ordering::Release);
+        self.gate.store(gate.0, Ordering::Release);
+    }
+
+    fn record(&self, probe: bool, outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
+        let mut state = self.state.lock();
+        let mut change = Change::None;
+        match outcome {
+            Outcome::Success { first, signal } => {
+                state.latency.add(first, now);
+                state.headroom = signal.headroom().or(state.headroom);
+                if state.circuit.succeeded(probe, rules, now) || (probe && state.outage.take().is_some()) {
+                    change = Change::Recovered;
+                }
+                if let Some(wait) = signal.exhausted_for() {
+                    change = throttle(&mut state, wait.min(rules.max_retry_after), now);
+                }
+            }
+            Outcome::CallerFault => {
+                if probe && (state.circuit.succeeded(true, rules, now) || state.outage.take().is_some()) {
+                    change = Change::Recovered;
+                }
+            }
+            Outcome::Throttled { retry_after } => {
+                change = throttle(&mut state, rules.throttle_for(retry_after), now);
+                state.headroom = state.headroom.map(|_| 0.0);
+                let failure = Failure::Status(http::StatusCode::TOO_MANY_REQUESTS);
+                if rules.counts(failure) && state.circuit.failed(probe, retry_after, rules, now) {
+                    change = Change::Tripped;
+                }
+            }
+            Outcome::Failed { failure, retry_after } => {
+                // A failure is recorded as a slow answer, so that quick errors attract nobody.
+                let slow = Duration::from_secs_f64(state.latency.get().unwrap_or(1.0).max(1.0));
+                state.latency.add(slow, now);
+                if rules.counts(failure) && state.circuit.failed(probe, retry_after, rules, now) {
+                    change = Change::Tripped;
+                }
+                if let Some(outage) = state.outage.as_mut().filter(|_| probe) {
+                    outage.until = now + outage.wait;
+                }
+            }
+            Outcome::Out(reason) => {
+                let wait = state.outage.as_ref().map_or(OUTAGE_PROBE.0, |outage| if probe { (outage.wait * 2).min(OUTAGE_PROBE.1) } else { outage.wait });
+                let until = state.outage.as_ref().map_or(Tick(0), |outage| outage.until).max(now + wait);
+                if state.outage.is_none() {
+                    change = Change::Out(reason);
+                }
+                state.outage = Some(Outage { reason, until, wait });
+            }
+        }
+        if probe {
+            state.probing = false;
+        }
+        self.publish(&state);
+        change
+    }
+}
+
+fn throttle(state: &mut State, wait: Duration, now: Tick) -> Change {
+    let until = now + wait;
+    if until <= state.throttled_until {
+        return Change::None;
+    }
+    let from = state.throttled_until.max(now);
+    state.throttled_until = until;
+    Change::Throttled(until.since(from))
+}
+
+/// A target's in-flight slot for one attempt. Dropped without an outcome it was cancelled, which
+/// tells nothing about the target: a probe goes back to whoever comes next.
+#[derive(Debug)]
+pub struct Lease {
+    target: Arc<Target>,
+    probe: bool,
+}
+
+impl Lease {
+    /// The target.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// Whether this attempt is the one probe of a half-open target.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+
+    /// Reports how the attempt goes. May be called again: an answer that began well can still
+    /// break.
+    pub fn record(&mut self, outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
+        let probe = std::mem::take(&mut self.probe);
+        self.target.record(probe, outcome, rules, now)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.target.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if self.probe {
+            let mut state = self.target.state.lock();
+            state.probing = false;
+            self.target.publish(&state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::circuit::{ErrorKind, Threshold};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn target(max_concurrent: Option<u32>) -> Arc<Target> {
+        Arc::new(Target::new(TargetId { backend: "b".into(), deployment: "d".into() }, max_concurrent))
+    }
+
+    fn at(seconds: u64) -> Tick {
+        Tick(0) + Duration::from_secs(seconds)
+    }
+
+    fn rules() -> CircuitRules {
+        CircuitRules { threshold: Threshold::Failures(2), ..CircuitRules::default() }
+    }
+
+    const FAILED: Outcome = Outcome::Failed { failure: Failure::Error(ErrorKind::Connect), retry_after: None };
+
+    fn success() -> Outcome {
+        Outcome::Success { first: SECOND, signal: RateSignal::default() }
+    }
+
+    #[test]
+    fn a_429_throttles_at_once_and_only_extends() {
+        let (target, rules) = (target(None), rules());
+        let mut a = target.acquire(at(1)).unwrap();
+        let mut b = target.acquire(at(1)).unwrap();
+        assert_eq!(a.record(Outcome::Throttled { retry_after: Some(SECOND * 20) }, &rules, at(1)), Change::Throttled(SECOND * 20));
+        assert_eq!(b.record(Outcome::Throttled { retry_after: Some(SECOND * 5) }, &rules, at(2)), Change::None);
+        assert_eq!(target.closed(at(20)), Some(Closed::Throttled(at(21))));
+        assert!(target.acquire(at(20)).is_none());
+        assert!(target.acquire(at(21)).is_some());
+    }
+
+    #[test]
+    fn an_empty_quota_in_a_success_throttles() {
+        let (target, rules) = (target(None), rules());
+        let quota = spillway_plugins::retry::Quota { remaining: Some(0), limit: Some(10), reset: Some(SECOND * 7) };
+        let signal = RateSignal { requests: quota, ..RateSignal::default() };
+        let mut lease = target.acquire(at(1)).unwrap();
+        lease.record(Outcome::Success { first: SECOND, signal }, &rules, at(1));
+        assert_eq!(target.closed(at(2)), Some(Closed::Throttled(at(8))));
+    }
+
+    #[test]
+    fn half_open_lets_one_probe_through() {
+        let (target, rules) = (target(None), rules());
+        for _ in 0..2 {
+            target.acquire(at(1)).unwrap().record(FAILED, &rules, at(1));
+        }
+        assert_eq!(target.closed(at(1)), Some(Closed::Tripped(at(31))));
+        let mut probe = target.acquire(at(31)).unwrap();
+        assert!(probe.is_probe());
+        assert!(target.acquire(at(31)).is_none(), "one at a time");
+        probe.record(FAILED, &rules, at(32));
+        assert_eq!(target.closed(at(32)), Some(Closed::Tripped(at(62))));
+        drop(probe);
+        let cancelled = target.acquire(at(62)).unwrap();
+        drop(cancelled);
+        let mut probe = target.acquire(at(62)).unwrap();
+        assert_eq!(probe.record(success(), &rules, at(62)), Change::Recovered);
+        assert!(target.closed(at(62)).is_none());
+        assert!(!target.acquire(at(62)).unwrap().is_probe());
+    }
+
+    #[test]
+    fn a_throttled_probe_leaves_the_circuit_half_open() {
+        let (target, rules) = (target(None), rules());
+        for _ in 0..2 {
+            target.acquire(at(1)).unwrap().record(FAILED, &rules, at(1));
+        }
+        let mut probe = target.acquire(at(31)).unwrap();
+        probe.record(Outcome::Throttled { retry_after: Some(SECOND * 3) }, &rules, at(31));
+        drop(probe);
+        assert_eq!(target.closed(at(32)), Some(Closed::Throttled(at(34))));
+        assert!(target.acquire(at(34)).unwrap().is_probe());
+    }
+
+    #[test]
+    fn outages_are_probed_less_and_less_often() {
+        let (target, rules) = (target(None), rules());
+        let (mut now, mut waits) = (at(1), Vec::new());
+        for _ in 0..7 {
+            let mut lease = target.acquire(now).unwrap();
+            lease.record(Outcome::Out(OutageReason::OutOfQuota), &rules, now);
+            let Some(Closed::Out(OutageReason::OutOfQuota, until)) = target.closed(now) else { panic!() };
+            waits.push(until.since(now).as_secs());
+            now = until;
+        }
+        assert_eq!(waits, [30, 60, 120, 240, 480, 600, 600]);
+        let mut lease = target.acquire(now).unwrap();
+        assert_eq!(lease.record(success(), &rules, now), Change::Recovered);
+        assert!(target.closed(now).is_none());
+    }
+
+    #[test]
+    fn slots_come_back_when_leases_are_dropped() {
+        let target = target(Some(2));
+        let a = target.acquire(at(1)).unwrap();
+        let _b = target.acquire(at(1)).unwrap();
+        assert!(target.acquire(at(1)).is_none());
+        assert_eq!(target.closed(at(1)), Some(Closed::Busy));
+        drop(a);
+        assert!(target.acquire(at(1)).is_some());
+        target.set_drained(true);
+        assert!(target.acquire(at(1)).is_none());
+    }
+
+    #[test]
+    fn stragglers_neither_close_nor_extend() {
+        let (target, rules) = (target(None), rules());
+        let mut late_success = target.acquire(at(1)).unwrap();
+        let mut late_failure = target.acquire(at(1)).unwrap();
+        for _ in 0..2 {
+            target.acquire(at(1)).unwrap().record(FAILED, &rules, at(1));
+        }
+        late_success.record(success(), &rules, at(2));
+        late_failure.record(FAILED, &rules, at(20));
+        assert_eq!(target.closed(at(20)), Some(Closed::Tripped(at(31))));
+    }
+}
