@@ -6,7 +6,7 @@ mod statuses;
 
 pub use classify::{Fault, classify_error};
 pub use headers::{Quota, RateSignal, parse_reset, read_signal};
-pub use statuses::{ParseStatusError, StatusSet};
+pub use statuses::{ParseStatusError, StatusRange, StatusSet};
 
 use http::StatusCode;
 

@@ -1,0 +1,32 @@
+//! `api-key`: a key from the config, in the header that the backend's kind expects.
+
+use http::{HeaderMap, HeaderValue};
+use pingora::http::RequestHeader;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{AuthError, Authoriser, KeyHeader, insert};
+
+pub(super) struct ApiKey {
+    header: &'static str,
+    value: Option<HeaderValue>,
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ApiKey({})", self.header)
+    }
+}
+
+impl ApiKey {
+    pub(super) fn new(key: &SecretString, header: KeyHeader) -> Self {
+        ApiKey { header: header.name(), value: header.value(key.expose_secret().as_bytes()) }
+    }
+}
+
+impl Authoriser for ApiKey {
+    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader) -> Result<(), AuthError> {
+        let value = self.value.clone().ok_or(AuthError::NoCredential { backend: String::new() })?;
+        insert(request, self.header, value);
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! Active health checks: Pingora's HTTP check against each of a backend's addresses. A member is
+//! up while at least one of them answers as it should.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+use pingora::connectors::http::Connector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::lb::health_check::HttpHealthCheck;
+use pingora::{Error, ErrorType, OrErr};
+use tracing::{info, warn};
+
+use super::{Backend, Upstream, resolve};
+use crate::balance::route::Up;
+use crate::config::HealthRules;
+
+/// Checks a backend for a pool, for ever, and keeps `up`.
+pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRules, up: Arc<Up>) {
+    let (Some(upstream), Some(mut addresses)) = (&backend.upstream, resolve::addresses(&backend)) else { return };
+    let name = &backend.config.name;
+    match check(upstream, &rules) {
+        Ok(check) => addresses.set_health_check(Box::new(check)),
+        Err(error) => {
+            warn!(backend = %name, pool = %pool, %error, "no health check is possible");
+            return;
+        }
+    }
+    loop {
+        // Failed look-ups keep the last addresses, and the resolver reports them.
+        let _ = addresses.update(|_| {}).await;
+        addresses.run_health_check(true).await;
+        let list = addresses.get_backend();
+        let healthy = list.is_empty() || list.iter().any(|address| addresses.ready(address));
+        if up.set(healthy) {
+            match healthy {
+                true => info!(backend = %name, pool = %pool, "healthy again"),
+                false => warn!(backend = %name, pool = %pool, path = %rules.path, "unhealthy: taken out"),
+            }
+        }
+        tokio::time::sleep(rules.interval).await;
+    }
+}
+
+fn check(upstream: &Upstream, rules: &HealthRules) -> pingora::Result<HttpHealthCheck> {
+    let mut request = RequestHeader::build("GET", rules.path.as_bytes(), Some(4))?;
+    request.insert_header("host", upstream.endpoint.authority.as_str())?;
+    request.insert_header("user-agent", concat!("spillway/", env!("CARGO_PKG_VERSION")))?;
+    upstream.auth.authorise(&HeaderMap::new(), &mut request).or_err(ErrorType::InternalError, "no credential")?;
+    let mut check = HttpHealthCheck::new_custom(&upstream.endpoint.server_name, upstream.endpoint.tls, Connector::new(None));
+    check.peer_template = upstream.peers.template();
+    check.peer_template.options.total_connection_timeout = Some(rules.timeout);
+    check.peer_template.options.read_timeout = Some(rules.timeout);
+    check.consecutive_failure = rules.unhealthy_after;
+    check.consecutive_success = rules.healthy_after;
+    check.reuse_connection = true;
+    check.req = request;
+    let statuses = rules.statuses.clone();
+    check.validator = Some(Box::new(move |answer: &ResponseHeader| {
+        let status = StatusCode::from_u16(answer.status.as_u16()).or_err(ErrorType::InvalidHTTPHeader, "status")?;
+        if statuses.contains(status) { Ok(()) } else { Error::e_explain(ErrorType::HTTPStatus(status.as_u16()), "unhealthy status") }
+    }));
+    Ok(check)
+}

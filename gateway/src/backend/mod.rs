@@ -1,0 +1,67 @@
+//! A configured backend made ready to be asked: addresses, URLs, credentials, health.
+
+pub mod auth;
+pub mod health;
+pub mod peer;
+pub mod resolve;
+pub mod url;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::balance::route::Up;
+use crate::balance::target::{Target, TargetId};
+use crate::config;
+use auth::Authoriser;
+use peer::Peers;
+
+/// One upstream resource, ready to be asked.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its configuration.
+    pub config: config::Backend,
+    /// How to reach it; `None` for a mock, which answers in the gateway.
+    pub upstream: Option<Upstream>,
+}
+
+/// How to reach a backend.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Where it is.
+    pub endpoint: config::Endpoint,
+    /// Its addresses, kept up to date in the background.
+    pub peers: Arc<Peers>,
+    /// Whether any address is known.
+    pub resolved: Arc<Up>,
+    /// Proves the gateway's identity there.
+    pub auth: Box<dyn Authoriser>,
+}
+
+impl Backend {
+    /// Makes a backend ready. It has no address until the resolver has run.
+    pub fn new(config: config::Backend) -> Self {
+        let upstream = config.endpoint.clone().map(|endpoint| {
+            let resolved = Arc::new(Up::default());
+            resolved.set(false);
+            Upstream { peers: Arc::new(Peers::new(&endpoint, &config.name)), endpoint, resolved, auth: auth::build(&config) }
+        });
+        Backend { config, upstream }
+    }
+}
+
+/// All targets, one per (backend, deployment), shared by the pools that have them.
+#[derive(Debug, Default)]
+pub struct Targets(BTreeMap<TargetId, Arc<Target>>);
+
+impl Targets {
+    /// The target for `model` at `backend`, made at first use.
+    pub fn get(&mut self, backend: &config::Backend, model: &str) -> Arc<Target> {
+        let id = TargetId { backend: backend.name.clone(), deployment: backend.deployment(model).into() };
+        Arc::clone(self.0.entry(id.clone()).or_insert_with(|| Arc::new(Target::new(id, backend.max_concurrent))))
+    }
+
+    /// Every target, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.0.values()
+    }
+}

@@ -1,0 +1,116 @@
+//! Connections to a backend: ready-made Pingora peers, one per address.
+//!
+//! Peers are only ever made from socket addresses: Pingora's `HttpPeer::new` with a name resolves
+//! it with a blocking call and panics if that fails.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora::protocols::l4::ext::TcpKeepalive;
+use pingora::upstreams::peer::HttpPeer;
+
+use crate::config::Endpoint;
+
+/// Idle pooled connections are dropped after this. Vendors' edges close them after about 15 s.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A backend's peers.
+#[derive(Debug)]
+pub struct Peers {
+    template: HttpPeer,
+    list: ArcSwap<Vec<Arc<HttpPeer>>>,
+    next: AtomicUsize,
+}
+
+impl Peers {
+    /// No addresses yet.
+    pub fn new(endpoint: &Endpoint, backend: &str) -> Self {
+        Peers { template: template(endpoint, backend), list: ArcSwap::default(), next: AtomicUsize::new(0) }
+    }
+
+    /// Replaces the addresses. Peers of addresses that stay are kept.
+    pub fn set(&self, addresses: &[SocketAddr]) {
+        let old = self.list.load();
+        let peers = addresses
+            .iter()
+            .map(|address| {
+                let wanted = pingora::protocols::l4::socket::SocketAddr::Inet(*address);
+                old.iter().find(|peer| peer._address == wanted).cloned().unwrap_or_else(|| {
+                    let mut peer = self.template.clone();
+                    peer._address = wanted;
+                    Arc::new(peer)
+                })
+            })
+            .collect();
+        self.list.store(Arc::new(peers));
+    }
+
+    /// The next address in turn; a failed connect thus meets another one when tried again.
+    pub fn next(&self) -> Option<Arc<HttpPeer>> {
+        let list = self.list.load();
+        let turn = if list.len() > 1 { self.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        list.get(turn % list.len().max(1)).cloned()
+    }
+
+    /// How many addresses are known.
+    pub fn len(&self) -> usize {
+        self.list.load().len()
+    }
+
+    /// Whether no address is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A copy of the template, for a health check to put its address into.
+    pub fn template(&self) -> HttpPeer {
+        self.template.clone()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an IP address resolves without asking anybody")]
+fn template(endpoint: &Endpoint, backend: &str) -> HttpPeer {
+    let placeholder = SocketAddr::from(([0, 0, 0, 0], 1));
+    let server_name = if endpoint.tls { endpoint.server_name.clone() } else { String::new() };
+    let mut peer = HttpPeer::new(placeholder, endpoint.tls, server_name);
+    // Connections with different credentials or trust must never be mixed up in the pool.
+    let mut group = DefaultHasher::new();
+    backend.hash(&mut group);
+    peer.group_key = group.finish();
+    peer.options.connection_timeout = Some(Duration::from_secs(3));
+    peer.options.total_connection_timeout = Some(Duration::from_secs(5));
+    peer.options.write_timeout = Some(Duration::from_secs(30));
+    peer.options.idle_timeout = Some(IDLE);
+    peer.options.tcp_keepalive = Some(TcpKeepalive {
+        idle: Duration::from_secs(30),
+        interval: Duration::from_secs(10),
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: Duration::from_secs(30),
+    });
+    peer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_take_turns_and_stay_the_same_peer() {
+        let endpoint =
+            Endpoint { tls: true, host: "h".into(), port: 443, server_name: "h".into(), authority: "h".into(), prefix: String::new() };
+        let peers = Peers::new(&endpoint, "b");
+        assert!(peers.next().is_none());
+        let addresses: Vec<SocketAddr> = vec!["10.0.0.1:443".parse().unwrap(), "10.0.0.2:443".parse().unwrap()];
+        peers.set(&addresses);
+        let (a, b) = (peers.next().unwrap(), peers.next().unwrap());
+        assert_ne!(a._address, b._address);
+        assert_eq!(a.sni, "h");
+        peers.set(&addresses[..1]);
+        assert!(Arc::ptr_eq(&peers.next().unwrap(), &a));
+    }
+}

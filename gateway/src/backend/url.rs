@@ -1,0 +1,99 @@
+//! Each backend's own form of a request's path.
+
+use std::fmt::Write as _;
+
+use spillway_plugins::api::Api;
+
+use crate::config::{BackendKind, Endpoint};
+
+/// Whether a backend of `kind` can serve `api` at all.
+pub fn serves(kind: &BackendKind, api: Api) -> bool {
+    match kind {
+        BackendKind::Mock { .. } => api != Api::Realtime,
+        BackendKind::AzureV1 => true,
+        BackendKind::AzureDated { .. } | BackendKind::OpenAi => api != Api::Messages,
+        BackendKind::Anthropic => api == Api::Messages,
+    }
+}
+
+/// Query parameters that name a form, a deployment or a credential; never passed on.
+const DROPPED: [&str; 4] = ["api-version", "api-key", "model", "deployment"];
+
+/// Path and query for `api` at `deployment`. `query` is the caller's own, of which what belongs to
+/// the URL form is dropped and the rest is kept.
+pub fn path(kind: &BackendKind, endpoint: &Endpoint, api: Api, deployment: &str, query: Option<&str>) -> String {
+    let mut path = String::with_capacity(96);
+    path.push_str(&endpoint.prefix);
+    let operation = api.operation();
+    let mut separator = '?';
+    let mut add = |path: &mut String, parameter: std::fmt::Arguments<'_>| {
+        path.push(separator);
+        let _ = path.write_fmt(parameter);
+        separator = '&';
+    };
+    match kind {
+        BackendKind::AzureV1 if api == Api::Messages => path.push_str("/anthropic/v1/messages"),
+        BackendKind::AzureV1 => {
+            path.push_str("/openai/v1/");
+            path.push_str(operation);
+            if api == Api::Realtime {
+                add(&mut path, format_args!("model={deployment}"));
+            }
+        }
+        BackendKind::AzureDated { api_version } => {
+            path.push_str("/openai/");
+            if !matches!(api, Api::Responses | Api::Realtime) {
+                let _ = write!(path, "deployments/{deployment}/");
+            }
+            path.push_str(operation);
+            add(&mut path, format_args!("api-version={api_version}"));
+            if api == Api::Realtime {
+                add(&mut path, format_args!("deployment={deployment}"));
+            }
+        }
+        BackendKind::OpenAi | BackendKind::Anthropic | BackendKind::Mock { .. } => {
+            path.push_str("/v1/");
+            path.push_str(operation);
+            if api == Api::Realtime {
+                add(&mut path, format_args!("model={deployment}"));
+            }
+        }
+    }
+    for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split('=').next().unwrap_or(pair);
+        if !DROPPED.iter().any(|dropped| name.eq_ignore_ascii_case(dropped)) {
+            add(&mut path, format_args!("{pair}"));
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: &BackendKind, api: Api, query: Option<&str>) -> String {
+        let endpoint =
+            Endpoint { tls: true, host: "h".into(), port: 443, server_name: "h".into(), authority: "h".into(), prefix: "/team".into() };
+        path(kind, &endpoint, api, "dep", query)
+    }
+
+    #[test]
+    fn each_kind_has_its_form() {
+        let dated = BackendKind::AzureDated { api_version: "2024-10-21".into() };
+        assert_eq!(of(&dated, Api::Chat, None), "/team/openai/deployments/dep/chat/completions?api-version=2024-10-21");
+        assert_eq!(of(&dated, Api::Responses, None), "/team/openai/responses?api-version=2024-10-21");
+        assert_eq!(of(&dated, Api::Realtime, None), "/team/openai/realtime?api-version=2024-10-21&deployment=dep");
+        assert_eq!(of(&BackendKind::AzureV1, Api::Chat, None), "/team/openai/v1/chat/completions");
+        assert_eq!(of(&BackendKind::AzureV1, Api::Realtime, None), "/team/openai/v1/realtime?model=dep");
+        assert_eq!(of(&BackendKind::AzureV1, Api::Messages, None), "/team/anthropic/v1/messages");
+        assert_eq!(of(&BackendKind::OpenAi, Api::Embeddings, None), "/team/v1/embeddings");
+        assert_eq!(of(&BackendKind::Anthropic, Api::Messages, None), "/team/v1/messages");
+    }
+
+    #[test]
+    fn the_callers_query_keeps_what_is_its_own() {
+        let got = of(&BackendKind::AzureV1, Api::Chat, Some("api-version=preview&API-KEY=secret&beta=true&x"));
+        assert_eq!(got, "/team/openai/v1/chat/completions?beta=true&x");
+    }
+}

@@ -1,0 +1,305 @@
+//! The configuration: TOML text → [`raw`] → [`Config`] → what runs. Three separate things.
+//!
+//! [`Config::load`] reports everything that is wrong, each with its line, its key, what was
+//! expected and the nearest known name.
+
+pub mod error;
+mod load;
+pub mod raw;
+pub mod reference;
+pub mod scalar;
+pub mod secret;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use spillway_plugins::auth::Digest;
+use spillway_plugins::retry::StatusSet;
+
+use crate::balance::budget::BudgetRules;
+use crate::balance::circuit::CircuitRules;
+use crate::balance::policy::Policy;
+use error::ConfigError;
+pub use secret::Secrets;
+
+/// A configuration that makes sense.
+#[derive(Debug)]
+pub struct Config {
+    /// Listeners, bounds and timers of the gateway itself.
+    pub server: Server,
+    /// Upstream resources.
+    pub backends: Vec<Backend>,
+    /// Which backends serve which models.
+    pub pools: Vec<Pool>,
+    /// Who may call.
+    pub consumers: Vec<Consumer>,
+    /// Whether callers without a known key are refused.
+    pub auth_required: bool,
+    /// Logs of the gateway.
+    pub log: Log,
+    /// What is valid in the file but not built yet: `run` refuses it, `check` tells.
+    pub not_available: Vec<error::Problem>,
+    /// What is valid but probably not meant.
+    pub warnings: Vec<error::Problem>,
+}
+
+/// Listeners, bounds and timers of the gateway itself.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Addresses that callers connect to.
+    pub listen: Vec<SocketAddr>,
+    /// Address of metrics, health and the admin API.
+    pub admin: SocketAddr,
+    /// Token for the admin API.
+    pub admin_token: Option<SecretString>,
+    /// Directory for what must survive a restart.
+    pub state_dir: PathBuf,
+    /// Worker threads; `None` for one per core.
+    pub threads: Option<usize>,
+    /// Largest request body in bytes.
+    pub max_body: usize,
+    /// All request bodies held for replay, in bytes.
+    pub max_buffered: usize,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Requests at once.
+    pub max_in_flight: usize,
+    /// Time for a whole request head.
+    pub header_timeout: Duration,
+    /// Longest pause within a request body.
+    pub body_timeout: Duration,
+    /// Slowest acceptable request body in bytes per second.
+    pub min_body_rate: usize,
+    /// Longest wait for a caller to take a piece of the answer.
+    pub write_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub keepalive: Duration,
+    /// HTTP/2 with prior knowledge on cleartext listeners.
+    pub h2c: bool,
+    /// Send `x-spillway-*` headers.
+    pub response_headers: bool,
+    /// How long `/readyz` says 503 before the listeners close.
+    pub lb_delay: Duration,
+    /// How long requests in flight may take after that.
+    pub drain_timeout: Duration,
+}
+
+/// What a backend speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendKind {
+    /// Azure OpenAI, `/openai/v1/…`.
+    AzureV1,
+    /// Azure OpenAI, `/openai/deployments/…?api-version=…`.
+    AzureDated {
+        /// The version.
+        api_version: String,
+    },
+    /// OpenAI's API.
+    OpenAi,
+    /// Anthropic's API.
+    Anthropic,
+    /// Answers in the gateway itself.
+    Mock {
+        /// What it answers.
+        reply: String,
+    },
+}
+
+/// How the gateway proves itself to a backend.
+#[derive(Debug, Clone)]
+pub enum BackendAuth {
+    /// Not at all.
+    None,
+    /// With a key.
+    ApiKey(SecretString),
+    /// The caller's own credential is passed on.
+    Passthrough,
+    /// Valid in the file, but not built yet; never runs.
+    NotAvailable,
+}
+
+/// Where a backend is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// TLS or not.
+    pub tls: bool,
+    /// Host to resolve: a name or an IP address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Host name for TLS.
+    pub server_name: String,
+    /// Value of the `Host` header.
+    pub authority: String,
+    /// Path prefix without a trailing slash; often empty.
+    pub prefix: String,
+}
+
+/// One upstream resource.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it speaks.
+    pub kind: BackendKind,
+    /// Where it is; `None` for a mock.
+    pub endpoint: Option<Endpoint>,
+    /// Its location, for fences.
+    pub location: Option<Arc<str>>,
+    /// How the gateway proves itself there.
+    pub auth: BackendAuth,
+    /// Model to deployment.
+    pub deployments: BTreeMap<String, String>,
+    /// Requests in flight per deployment.
+    pub max_concurrent: Option<u32>,
+}
+
+impl Backend {
+    /// The name that `model` has at this backend.
+    pub fn deployment<'a>(&'a self, model: &'a str) -> &'a str {
+        self.deployments.get(model).map_or(model, String::as_str)
+    }
+}
+
+/// A backend as a member of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Index into [`Config::backends`].
+    pub backend: usize,
+    /// Its tier; lower goes first.
+    pub priority: u32,
+    /// Its share within the tier.
+    pub weight: u32,
+}
+
+/// When a request goes to another member.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryRules {
+    /// Attempts that may fail.
+    pub max_attempts: u32,
+    /// Statuses that go elsewhere.
+    pub statuses: StatusSet,
+    /// How long a request may wait when every member is throttled.
+    pub wait: Duration,
+    /// Bound on retries after failures.
+    pub budget: BudgetRules,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// Until a stream's first output.
+    pub first_token: Duration,
+    /// Until the head of a plain answer.
+    pub answer: Duration,
+    /// Longest silence within an answer.
+    pub idle: Duration,
+    /// For everything.
+    pub total: Duration,
+}
+
+/// Active health checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthRules {
+    /// Path and query to GET.
+    pub path: String,
+    /// Time between checks.
+    pub interval: Duration,
+    /// Time for one check.
+    pub timeout: Duration,
+    /// Statuses that are healthy.
+    pub statuses: StatusSet,
+    /// Failed checks in a row that take a member out.
+    pub unhealthy_after: usize,
+    /// Good checks in a row that bring it back.
+    pub healthy_after: usize,
+}
+
+/// A pool: the members that serve a set of models.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The models it serves.
+    pub models: Vec<String>,
+    /// How the members of one tier share the traffic.
+    pub policy: Policy,
+    /// Its members.
+    pub members: Vec<Member>,
+    /// When a member is taken out.
+    pub circuit: CircuitRules,
+    /// When a request goes to another member.
+    pub retry: RetryRules,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Active health checks.
+    pub health: Option<HealthRules>,
+}
+
+/// An application or a person that calls.
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its keys.
+    pub keys: Vec<Digest>,
+    /// Models it may use; `None` for all.
+    pub models: Option<Vec<String>>,
+    /// Locations it may be served from; `None` for all.
+    pub locations: Option<Vec<Arc<str>>>,
+}
+
+/// Where one line per request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// Nowhere.
+    Off,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// Logs of the gateway.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A level or filter.
+    pub level: String,
+    /// Where one line per request goes.
+    pub access: AccessLog,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong.
+    pub fn load(path: &Path, secrets: &Secrets) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Config::parse(&text, path, secrets)
+    }
+
+    /// Reads and checks a text; `path` is named in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with everything that is wrong.
+    pub fn parse(text: &str, path: &Path, secrets: &Secrets) -> Result<Config, ConfigError> {
+        let loaded = load::load(text);
+        validate::validate(loaded, secrets).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+
+    /// The JSON Schema of the file.
+    pub fn schema() -> schemars::Schema {
+        schemars::schema_for!(raw::RawConfig)
+    }
+}
+
+#[cfg(test)]
+mod tests;

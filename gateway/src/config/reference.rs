@@ -1,0 +1,91 @@
+//! The configuration reference as Markdown, made from the JSON Schema, so that it can't fall
+//! behind the code.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Renders every key of the configuration as Markdown.
+pub fn markdown() -> String {
+    let schema = super::Config::schema().to_value();
+    let mut out = String::from(HEAD);
+    let mut done = Vec::new();
+    section(&schema, &schema, "", &mut done, &mut out);
+    out
+}
+
+const HEAD: &str = "# Configuration reference
+
+Made by `spillway schema --format markdown` from the same types that read the file. An unknown key
+is an error. Durations are texts such as `\"250ms\"`, `\"30s\"`, `\"5m\"`; sizes such as `\"32MiB\"`;
+statuses are numbers or ranges such as `\"500-599\"`. A secret is `{ env = \"NAME\" }`,
+`{ file = \"/path\" }` or `{ credential = \"name\" }` (systemd).
+";
+
+fn resolve<'s>(root: &'s Value, schema: &'s Value) -> (&'s Value, bool) {
+    if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
+        return (&root["$defs"][name], false);
+    }
+    if schema["type"] == "array" {
+        return (resolve(root, &schema["items"]).0, true);
+    }
+    let variants = schema["anyOf"].as_array().or_else(|| schema["allOf"].as_array());
+    let inner = variants.and_then(|all| all.iter().find(|one| one["type"] != "null"));
+    inner.map_or((schema, false), |one| resolve(root, one))
+}
+
+fn section(root: &Value, schema: &Value, path: &str, done: &mut Vec<String>, out: &mut String) {
+    let Some(properties) = schema["properties"].as_object() else { return };
+    let required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let mut deeper = Vec::new();
+    if !path.is_empty() {
+        let _ = writeln!(out, "\n## `{path}`\n\n{}\n", schema["description"].as_str().unwrap_or(""));
+    }
+    let mut rows = String::new();
+    for (name, property) in properties {
+        let (inner, list) = resolve(root, property);
+        let here = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        if inner["properties"].is_object() {
+            deeper.push((if list { format!("{here}[]") } else { here }, inner));
+        }
+        let text = property["description"].as_str().or_else(|| inner["description"].as_str()).unwrap_or("");
+        let values = values(inner);
+        let mark = if required(name) { "yes" } else { "" };
+        let _ = writeln!(rows, "| `{name}` | {} | {mark} | {}{values} |", type_name(inner, list), text.replace('\n', " "));
+    }
+    let _ = write!(out, "\n| key | type | required | meaning |\n|---|---|---|---|\n{rows}");
+    for (path, inner) in deeper {
+        if !done.contains(&path) {
+            done.push(path.clone());
+            section(root, inner, &path, done, out);
+        }
+    }
+}
+
+/// The values of an enumeration, or the kinds of a tagged one with their keys.
+fn values(schema: &Value) -> String {
+    let Some(variants) = schema["oneOf"].as_array() else { return String::new() };
+    let mut text = String::new();
+    for variant in variants {
+        if let Some(value) = variant["const"].as_str() {
+            let _ = write!(text, " `{value}`: {}", variant["description"].as_str().unwrap_or(""));
+        } else if let Some(kind) = variant["properties"]["type"]["const"].as_str() {
+            let keys: Vec<String> =
+                variant["properties"].as_object().into_iter().flatten().map(|(key, _)| key).filter(|key| *key != "type").map(|key| format!("`{key}`")).collect();
+            let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
+            let _ = write!(text, " `{kind}`{keys}: {}", variant["description"].as_str().unwrap_or(""));
+        }
+    }
+    text
+}
+
+fn type_name(schema: &Value, list: bool) -> String {
+    let one = match (schema["type"].as_str(), schema["oneOf"].is_array()) {
+        (Some("object"), _) if schema["properties"].is_object() => "table",
+        (Some("object"), _) => "map",
+        (_, true) => "one of",
+        (Some(name), _) => name,
+        _ => schema["type"].as_array().and_then(|all| all.first()).and_then(Value::as_str).unwrap_or("value"),
+    };
+    if list { format!("list of {one}") } else { one.to_owned() }
+}

@@ -1,0 +1,70 @@
+//! Resolves references to secrets.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+use super::scalar::SecretText;
+
+/// Where secrets are looked up. Tests bring their own environment.
+pub struct Secrets {
+    env: Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Secrets::with_env(|name| std::env::var_os(name))
+    }
+}
+
+impl Secrets {
+    /// Looks environment variables up through `env`.
+    pub fn with_env(env: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
+        Secrets { env: Box::new(env) }
+    }
+
+    /// The secret that `reference` names, without a trailing line end.
+    ///
+    /// # Errors
+    /// Says which variable or file can't be read, never what is in it.
+    pub fn resolve(&self, reference: &SecretText, literals: bool) -> Result<SecretString, String> {
+        let value = match reference {
+            SecretText::Literal(text) if literals => text.clone(),
+            SecretText::Literal(_) => {
+                return Err(r#"a secret must not stand in this file: use { env = "NAME" }, { file = "/path" } or { credential = "name" }, or set server.allow_literal_secrets"#.to_owned());
+            }
+            SecretText::Env(name) => {
+                let value = (self.env)(name).ok_or_else(|| format!("the environment variable {name} is not set"))?;
+                value.into_string().map_err(|_| format!("the environment variable {name} is not valid UTF-8"))?
+            }
+            SecretText::File(path) => read(PathBuf::from(path))?,
+            SecretText::Credential(name) => {
+                if name.contains('/') || name.starts_with('.') {
+                    return Err(format!("'{name}' is no credential name"));
+                }
+                let dir = (self.env)("CREDENTIALS_DIRECTORY")
+                    .ok_or_else(|| format!("credential {name}: CREDENTIALS_DIRECTORY is not set; is there a LoadCredential= line in the unit?"))?;
+                read(PathBuf::from(dir).join(name))?
+            }
+        };
+        let value = value.trim_end_matches(['\r', '\n']);
+        if value.is_empty() {
+            return Err("the secret is empty".to_owned());
+        }
+        if !value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            return Err("the secret has characters that can't stand in a header".to_owned());
+        }
+        Ok(SecretString::from(value.to_owned()))
+    }
+}
+
+fn read(path: PathBuf) -> Result<String, String> {
+    std::fs::read_to_string(&path).map_err(|error| format!("can't read {}: {error}", path.display()))
+}

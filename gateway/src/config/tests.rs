@@ -1,0 +1,115 @@
+use std::path::Path;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../tests/fixtures/spillway.toml");
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    let secrets = Secrets::with_env(|name| (name == "AOAI_FRANCE_KEY").then(|| "k".into()));
+    Config::parse(text, Path::new("t.toml"), &secrets).map_err(|error| error.to_string().lines().map(str::to_owned).collect())
+}
+
+fn minimal(extra: &str) -> String {
+    format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n\n[[backends]]\nname = \"a\"\nkind = \"openai\"\nurl = \"http://localhost:9\"\n\n[[pools]]\nname = \"p\"\nmodels = [\"m\"]\nmembers = [{{ backend = \"a\" }}]\n{extra}"
+    )
+}
+
+#[test]
+fn the_example_passes() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.pools[0].circuit.trip, Duration::from_secs(60));
+    assert_eq!(config.backends[0].deployment("gpt-4o"), "gpt4o-ptu");
+    assert_eq!(config.backends[0].deployment("gpt-4o-mini"), "gpt-4o-mini");
+    let later: Vec<&str> = config.not_available.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(later, ["backends[0].auth", "backends[1].auth", "consumers[0].limits", "plugins.auth.jwt", "plugins.prompt_log", "plugins.cache"]);
+}
+
+#[test]
+fn a_missing_variable_is_named_with_its_place() {
+    let secrets = Secrets::with_env(|_| None);
+    let error = Config::parse(EXAMPLE, Path::new("t.toml"), &secrets).unwrap_err().to_string();
+    assert_eq!(error, "t.toml:30:28: backends[2].auth.key: the environment variable AOAI_FRANCE_KEY is not set");
+}
+
+#[test]
+fn every_error_is_reported_with_its_place() {
+    let text = minimal("[pools.retry]\nmax_atempts = 3\nwait = \"5 weeks\"\n\n[pools.circuit]\nstatuses = [99]\nerrors = [\"conect\"]\n\n[[consumers]]\nname = \"c\"\nmodels = [\"n\"]\nkeys = [{ sha256 = \"abc\" }]\n\n[pluggins]\n");
+    let problems = parse(&text).unwrap_err();
+    let starts = [
+        "t.toml:14:1: pools[0].retry.max_atempts: unknown key; did you mean 'max_attempts'?",
+        "t.toml:15:8: pools[0].retry.wait: invalid value: string \"5 weeks\", expected a duration such as",
+        "t.toml:18:13: pools[0].circuit.statuses[0]: invalid value: integer `99`, expected an HTTP status",
+        "t.toml:19:11: pools[0].circuit.errors[0]: unknown error 'conect'; did you mean 'connect'?",
+        "t.toml:23:11: consumers[0].models[0]: unknown model (in no pool) 'n'",
+        "t.toml:24:11: consumers[0].keys[0].sha256: a SHA-256 in hexadecimal has 64 digits",
+        "t.toml:26:2: pluggins: unknown key; did you mean 'plugins'?",
+    ];
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{problem}\n  expected {start}");
+    }
+}
+
+#[test]
+fn meaning_is_checked() {
+    let cases = [
+        ("[pools.timeouts]\nfirst_token = \"2m\"\ntotal = \"1m\"", "can never apply"),
+        ("[pools.retry]\nwait = \"20m\"", "can never be waited out"),
+        ("[[backends]]\nname = \"b\"\nkind = \"azure-openai\"\nurl = \"https://10.0.0.1\"", "needs a host name to verify"),
+        ("[[backends]]\nname = \"b\"\nkind = \"openai\"", "needs a 'url'"),
+        ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"ftp://x\"", "no https:// or http://"),
+        ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nauth = { type = \"api-key\", key = \"sk-1\" }", "must not stand in this file"),
+        ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nauth = { type = \"api-key\", key = { file = \"/nonexistent\" } }", "can't read /nonexistent"),
+        ("[[backends]]\nname = \"a\"\nkind = \"mock\"", "names must differ"),
+        ("[[pools]]\nname = \"q\"\nmodels = [\"m\"]\nmembers = [{ backend = \"a\" }]", "served by pool 'p' already"),
+        ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"aa\" }]", "unknown backend 'aa'; did you mean 'a'?"),
+        ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"a\", weight = 0 }]", "every member has weight 0"),
+        ("[[consumers]]\nname = \"c\"\n[consumers.limits]\ntokens_per_minute = 1\ntoken_quota = { tokens = 100_000, period = \"month\" }", "can never apply"),
+        ("[[consumers]]\nname = \"c\"\n[consumers.limits]\nrequests_per_minute = 0", "0 would refuse everything"),
+        ("[plugins.auth]\nrequired = true", "nobody could call"),
+        ("[plugins.cache]\nsemantic = { embeddings = \"x\" }", "unknown pool 'x'"),
+    ];
+    for (extra, expected) in cases {
+        let problems = parse(&minimal(extra)).expect_err(extra);
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{extra}\n{problems:#?}");
+    }
+}
+
+#[test]
+fn a_broken_backend_is_one_error_not_two() {
+    let text = minimal("[[backends]]\nname = \"b\"\nurl = \"http://x\"\n\n[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"b\" }]");
+    assert_eq!(parse(&text).unwrap_err(), ["t.toml:13:1: backends[1]: 'kind' is missing"]);
+}
+
+#[test]
+fn syntax_errors_have_a_place() {
+    let problems = parse("[server]\nlisten = [\n").unwrap_err();
+    assert!(problems[0].starts_with("t.toml:") && problems[0].contains("not valid TOML"), "{problems:?}");
+    assert!(parse("").unwrap_err()[0].contains("'server' is missing"));
+}
+
+#[test]
+fn urls_are_roots() {
+    let prefix = |url: &str| parse(&minimal("").replace("http://localhost:9", url)).unwrap().backends[0].endpoint.clone().unwrap();
+    for (url, expected) in [("https://x/v1", ""), ("https://x/openai/v1/", ""), ("https://x/openai", ""), ("https://x/anthropic/v1", ""), ("https://x/team/v1", "/team"), ("https://x", "")] {
+        assert_eq!(prefix(url).prefix, expected, "{url}");
+    }
+    let plain = prefix("http://localhost:1234");
+    assert_eq!((plain.tls, plain.host.as_str(), plain.port, plain.authority.as_str()), (false, "localhost", 1234, "localhost:1234"));
+}
+
+#[test]
+fn the_schema_knows_every_key_of_the_example() {
+    let schema = Config::schema().to_value().to_string();
+    for line in EXAMPLE.lines().filter_map(|line| line.split_once(" = ")).filter(|(key, _)| !key.contains(['#', '"', '{'])) {
+        assert!(schema.contains(&format!("\"{}\"", line.0.trim())), "{}", line.0);
+    }
+}
+
+#[test]
+fn the_reference_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == reference::markdown(), "docs/configuration.md is out of date: run `make docs`");
+}

@@ -1,0 +1,115 @@
+//! From what is written to what is meant. One file per part; each collects all its problems.
+
+mod backends;
+mod consumers;
+mod plugins;
+mod pools;
+mod server;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::error::{Problem, did_you_mean};
+use super::load::{Loaded, Places};
+use super::secret::Secrets;
+use super::{AccessLog, Config, Log};
+
+/// Collects what is wrong while the parts are read.
+struct Checker<'c> {
+    places: Places<'c>,
+    secrets: &'c Secrets,
+    literals: bool,
+    broken: BTreeSet<String>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    not_available: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn at(&self, key: &str, message: impl Into<String>) -> Problem {
+        Problem { position: self.places.find(key), key: key.to_owned(), message: message.into() }
+    }
+
+    fn problem(&mut self, key: &str, message: impl Into<String>) {
+        let problem = self.at(key, message);
+        self.problems.push(problem);
+    }
+
+    fn warn(&mut self, key: &str, message: impl Into<String>) {
+        let problem = self.at(key, message);
+        self.warnings.push(problem);
+    }
+
+    fn not_available(&mut self, key: &str, what: &str) {
+        let problem = self.at(key, format!("{what} is not available yet"));
+        self.not_available.push(problem);
+    }
+
+    /// Names must be there and differ.
+    fn names<'n>(&mut self, list: &str, names: impl Iterator<Item = &'n str>) {
+        let mut seen = BTreeMap::new();
+        for (index, name) in names.enumerate() {
+            let key = format!("{list}[{index}].name");
+            if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+                self.problem(&key, "a name must not be empty or have spaces");
+            }
+            if let Some(first) = seen.insert(name, index) {
+                self.problem(&key, format!("'{name}' is the name of {list}[{first}] already; names must differ"));
+            }
+        }
+    }
+
+    /// Reports a reference to something that doesn't exist, unless that something is itself broken.
+    fn unknown<'n>(&mut self, key: &str, what: &str, name: &str, known: impl IntoIterator<Item = &'n str>) {
+        if !self.broken.contains(name) {
+            self.problem(key, format!("unknown {what} '{name}'{}", did_you_mean(name, known)));
+        }
+    }
+}
+
+pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, Vec<Problem>> {
+    let Loaded { raw, problems, broken, places } = loaded;
+    let Some(raw) = raw else { return Err(sorted(problems)) };
+    let literals = raw.server.allow_literal_secrets.unwrap_or(false);
+    let mut check = Checker { places, secrets, literals, broken, problems, warnings: Vec::new(), not_available: Vec::new() };
+    let server = server::read(&raw.server, &mut check);
+    let backends = backends::read(&raw.backends, &mut check);
+    let pools = pools::read(&raw.pools, &raw.backends, &mut check);
+    let consumers = consumers::read(&raw.consumers, &raw.pools, &raw.backends, &mut check);
+    let auth_required = plugins::read(&raw.plugins, &raw.pools, raw.consumers.is_empty(), &mut check);
+    if let Some(prices) = &raw.prices {
+        if let Some(file) = &prices.file {
+            if let Err(error) = std::fs::metadata(file) {
+                check.problem("prices.file", format!("can't read {file}: {error}"));
+            }
+        }
+        check.not_available("prices", "a price table");
+    }
+    let log = raw.log.unwrap_or_default();
+    let level = log.level.unwrap_or_else(|| "info".to_owned());
+    if let Err(error) = level.parse::<tracing_subscriber::filter::Targets>() {
+        check.problem("log.level", format!("'{level}' is no level and no filter such as info,spillway=debug: {error}"));
+    }
+    let access = match log.access.as_deref() {
+        None | Some("stdout") => AccessLog::Stdout,
+        Some("off") => AccessLog::Off,
+        Some(path) => AccessLog::File(path.into()),
+    };
+    match (server, check.problems.is_empty()) {
+        (Some(server), true) => Ok(Config {
+            server,
+            backends,
+            pools,
+            consumers,
+            auth_required,
+            log: Log { level, access },
+            not_available: sorted(check.not_available),
+            warnings: sorted(check.warnings),
+        }),
+        _ => Err(sorted(check.problems)),
+    }
+}
+
+fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by_key(|problem| problem.position);
+    problems
+}

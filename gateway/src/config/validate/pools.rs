@@ -1,0 +1,210 @@
+//! `[[pools]]`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use spillway_plugins::retry::StatusSet;
+
+use super::Checker;
+use super::server::span;
+use crate::balance::budget::BudgetRules;
+use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
+use crate::balance::policy::Policy;
+use crate::config::error::did_you_mean;
+use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawKind, RawPolicy, RawPool, RawRetry, RawTimeouts};
+use crate::config::scalar::StatusText;
+use crate::config::{HealthRules, Member, Pool, RetryRules, Timeouts};
+
+pub(super) fn read(raw: &[RawPool], backends: &[RawBackend], check: &mut Checker<'_>) -> Vec<Pool> {
+    if raw.is_empty() && check.problems.is_empty() {
+        check.problem("pools", "at least one [[pools]] is needed: it says which backends serve which models");
+    }
+    check.names("pools", raw.iter().map(|pool| pool.name.as_str()));
+    let mut models: BTreeMap<&str, &str> = BTreeMap::new();
+    for (index, pool) in raw.iter().enumerate() {
+        if pool.models.is_empty() {
+            check.problem(&format!("pools[{index}].models"), "a pool without models takes no requests");
+        }
+        for (at, model) in pool.models.iter().enumerate() {
+            let key = format!("pools[{index}].models[{at}]");
+            if model.is_empty() || model.chars().any(char::is_control) {
+                check.problem(&key, "a model needs a name");
+            }
+            if let Some(other) = models.insert(model, &pool.name) {
+                check.problem(&key, format!("'{model}' is served by pool '{other}' already; a model stands in one pool"));
+            }
+        }
+    }
+    for (index, backend) in backends.iter().enumerate() {
+        if !raw.iter().any(|pool| pool.members.iter().any(|member| member.backend == backend.name)) {
+            check.warn(&format!("backends[{index}].name"), format!("'{}' is a member of no pool and takes no traffic", backend.name));
+        }
+        for model in backend.deployments.keys().filter(|model| !models.contains_key(model.as_str())) {
+            let known = did_you_mean(model, models.keys().copied());
+            check.warn(&format!("backends[{index}].deployments.{model}"), format!("model '{model}' is in no pool{known}"));
+        }
+    }
+    raw.iter().enumerate().map(|(index, pool)| one(pool, backends, &format!("pools[{index}]"), check)).collect()
+}
+
+fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_>) -> Pool {
+    let timeouts = timeouts(raw.timeouts.as_ref(), key, check);
+    let retry = retry(raw.retry.as_ref(), key, check);
+    if retry.wait > timeouts.total {
+        check.problem(&format!("{key}.retry.wait"), "is longer than timeouts.total: it can never be waited out");
+    }
+    Pool {
+        name: raw.name.as_str().into(),
+        models: raw.models.clone(),
+        policy: match raw.policy.unwrap_or(RawPolicy::Weighted) {
+            RawPolicy::Weighted => Policy::Weighted,
+            RawPolicy::LeastRequests => Policy::LeastRequests,
+            RawPolicy::Latency => Policy::Latency,
+            RawPolicy::Headroom => Policy::Headroom,
+            RawPolicy::Affinity => Policy::Affinity,
+        },
+        members: members(raw, backends, key, check),
+        circuit: circuit(raw.circuit.as_ref(), key, check),
+        retry,
+        timeouts,
+        health: raw.health.as_ref().map(|health| self::health(health, key, check)),
+    }
+}
+
+fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_>) -> Vec<Member> {
+    let mut members: Vec<Member> = Vec::new();
+    for (at, member) in raw.members.iter().enumerate() {
+        let at = format!("{key}.members[{at}].backend");
+        let Some(backend) = backends.iter().position(|backend| backend.name == member.backend) else {
+            check.unknown(&at, "backend", &member.backend, backends.iter().map(|backend| backend.name.as_str()));
+            continue;
+        };
+        if members.iter().any(|other| other.backend == backend) {
+            check.problem(&at, format!("'{}' is a member of this pool already", member.backend));
+        }
+        members.push(Member { backend, priority: member.priority.unwrap_or(1), weight: member.weight.unwrap_or(1) });
+    }
+    let mocks = members.iter().filter(|member| backends[member.backend].kind == RawKind::Mock).count();
+    if mocks > 1 {
+        check.problem(&format!("{key}.members"), "a pool has at most one last resort (kind = \"mock\")");
+    }
+    if raw.members.is_empty() {
+        check.problem(&format!("{key}.members"), "a pool needs at least one member");
+    } else if !members.is_empty() && members.iter().all(|member| member.weight == 0) {
+        check.problem(&format!("{key}.members"), "every member has weight 0, so nobody takes traffic");
+    }
+    members
+}
+
+fn statuses(given: Option<&Vec<StatusText>>, default: StatusSet) -> StatusSet {
+    given.map_or(default, |list| StatusSet::new(list.iter().map(|status| status.0)))
+}
+
+fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> CircuitRules {
+    let key = format!("{key}.circuit");
+    let default = CircuitRules::default();
+    let none = RawCircuit::default();
+    let raw = raw.unwrap_or(&none);
+    if raw.failures.is_some() && raw.failure_percent.is_some() {
+        check.problem(&format!("{key}.failure_percent"), "give either 'failures' or 'failure_percent'");
+    }
+    if raw.min_calls.is_some() && raw.failure_percent.is_none() {
+        check.problem(&format!("{key}.min_calls"), "has a meaning only with 'failure_percent'");
+    }
+    for (given, name) in [(raw.failures, "failures"), (raw.min_calls, "min_calls")] {
+        if given.is_some_and(|count| count == 0 || count > 10_000) {
+            check.problem(&format!("{key}.{name}"), "must be from 1 to 10000");
+        }
+    }
+    if raw.failure_percent.is_some_and(|percent| percent == 0 || percent > 100) {
+        check.problem(&format!("{key}.failure_percent"), "must be from 1 to 100");
+    }
+    let mut errors = default.errors;
+    if let Some(names) = &raw.errors {
+        errors.clear();
+        for (at, name) in names.iter().enumerate() {
+            match ErrorKind::NAMES.iter().find(|(known, _)| known == name) {
+                Some((_, kind)) => errors.push(*kind),
+                None => check.unknown(&format!("{key}.errors[{at}]"), "error", name, ErrorKind::NAMES.iter().map(|(known, _)| *known)),
+            }
+        }
+    }
+    CircuitRules {
+        threshold: match raw.failure_percent {
+            Some(percent) => Threshold::Percent { percent, min_calls: raw.min_calls.unwrap_or(10) },
+            None => raw.failures.map_or(default.threshold, Threshold::Failures),
+        },
+        interval: span(raw.interval, 60, &format!("{key}.interval"), check),
+        statuses: statuses(raw.statuses.as_ref(), default.statuses),
+        errors,
+        trip: span(raw.trip, 30, &format!("{key}.trip"), check),
+        honour_retry_after: raw.honour_retry_after.unwrap_or(true),
+        max_retry_after: span(raw.max_retry_after, 120, &format!("{key}.max_retry_after"), check),
+        default_retry_after: span(raw.default_retry_after, 10, &format!("{key}.default_retry_after"), check),
+    }
+}
+
+fn retry(raw: Option<&RawRetry>, key: &str, check: &mut Checker<'_>) -> RetryRules {
+    let key = format!("{key}.retry");
+    let none = RawRetry::default();
+    let raw = raw.unwrap_or(&none);
+    if raw.max_attempts.is_some_and(|count| count == 0 || count > 100) {
+        check.problem(&format!("{key}.max_attempts"), "must be from 1 to 100");
+    }
+    let default = BudgetRules::default();
+    let budget = raw.budget.as_ref().map_or(default, |budget| {
+        if budget.percent.is_some_and(|percent| percent > 100) {
+            check.problem(&format!("{key}.budget.percent"), "must be from 0 to 100");
+        }
+        BudgetRules {
+            share: budget.percent.map_or(default.share, |percent| f64::from(percent) / 100.0),
+            floor_per_second: budget.floor_per_second.unwrap_or(default.floor_per_second),
+        }
+    });
+    RetryRules {
+        max_attempts: raw.max_attempts.unwrap_or(4),
+        statuses: statuses(raw.statuses.as_ref(), StatusSet::retry_default()),
+        wait: raw.wait.map_or(Duration::ZERO, |wait| wait.0),
+        budget,
+    }
+}
+
+fn timeouts(raw: Option<&RawTimeouts>, key: &str, check: &mut Checker<'_>) -> Timeouts {
+    let key = format!("{key}.timeouts");
+    let none = RawTimeouts::default();
+    let raw = raw.unwrap_or(&none);
+    let timeouts = Timeouts {
+        connect: span(raw.connect, 3, &format!("{key}.connect"), check),
+        first_token: span(raw.first_token, 30, &format!("{key}.first_token"), check),
+        answer: span(raw.answer, 120, &format!("{key}.answer"), check),
+        idle: span(raw.idle, 60, &format!("{key}.idle"), check),
+        total: span(raw.total, 600, &format!("{key}.total"), check),
+    };
+    for (given, name, value) in [(raw.connect, "connect", timeouts.connect), (raw.first_token, "first_token", timeouts.first_token), (raw.answer, "answer", timeouts.answer), (raw.idle, "idle", timeouts.idle)] {
+        if given.is_some() && value > timeouts.total {
+            check.problem(&format!("{key}.{name}"), "is longer than 'total': it can never apply");
+        }
+    }
+    timeouts
+}
+
+fn health(raw: &RawHealth, key: &str, check: &mut Checker<'_>) -> HealthRules {
+    let key = format!("{key}.health");
+    if !raw.path.starts_with('/') || raw.path.chars().any(|c| c.is_control() || c == ' ') {
+        check.problem(&format!("{key}.path"), format!("'{}' is no path; it starts with '/'", raw.path));
+    }
+    for (given, name) in [(raw.unhealthy_after, "unhealthy_after"), (raw.healthy_after, "healthy_after")] {
+        if given == Some(0) {
+            check.problem(&format!("{key}.{name}"), "must be at least 1");
+        }
+    }
+    let any_answer = "200-499".parse().map_or_else(|_| StatusSet::failure_default(), |range| StatusSet::new([range]));
+    HealthRules {
+        path: raw.path.clone(),
+        interval: span(raw.interval, 10, &format!("{key}.interval"), check),
+        timeout: span(raw.timeout, 3, &format!("{key}.timeout"), check),
+        statuses: statuses(raw.statuses.as_ref(), any_answer),
+        unhealthy_after: raw.unhealthy_after.unwrap_or(2).max(1),
+        healthy_after: raw.healthy_after.unwrap_or(1).max(1),
+    }
+}

@@ -1,0 +1,96 @@
+//! `[server]`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Checker;
+use crate::config::Server;
+use crate::config::raw::RawServer;
+use crate::config::scalar::{DurationText, SizeText};
+
+pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
+    let mut listen = Vec::new();
+    for (index, text) in raw.listen.iter().enumerate() {
+        listen.extend(address(text, &format!("server.listen[{index}]"), check));
+    }
+    if raw.listen.is_empty() && check.problems.is_empty() {
+        check.problem("server.listen", r#"at least one address is needed, such as "127.0.0.1:8080""#);
+    }
+    let admin = address(raw.admin.as_deref().unwrap_or("127.0.0.1:9090"), "server.admin", check)?;
+    if admin.port() != 0 && listen.contains(&admin) {
+        check.problem("server.admin", format!("{admin} is a listen address already; the admin API needs one of its own"));
+    }
+    let literals = check.literals;
+    let admin_token = raw.admin_token.as_ref().and_then(|secret| match check.secrets.resolve(secret, literals) {
+        Ok(secret) => Some(secret),
+        Err(message) => {
+            check.problem("server.admin_token", message);
+            None
+        }
+    });
+    if !admin.ip().is_loopback() && raw.admin_token.is_none() {
+        check.problem("server.admin", format!("{admin} can be reached from other machines: set admin_token, or use a loopback address"));
+    }
+    if raw.tls.is_some() {
+        check.not_available("server.tls", "TLS on the listeners");
+    }
+    let max_body = size(raw.max_body, 32 << 20, "server.max_body", check);
+    let max_buffered = size(raw.max_buffered, 512 << 20, "server.max_buffered", check);
+    if max_buffered < max_body {
+        check.problem("server.max_buffered", "must be at least max_body, or the largest bodies could never be taken");
+    }
+    Some(Server {
+        listen,
+        admin,
+        admin_token,
+        state_dir: raw.state_dir.as_deref().unwrap_or("state").into(),
+        threads: positive(raw.threads, "server.threads", check),
+        max_body,
+        max_buffered,
+        max_connections: positive(raw.max_connections, "server.max_connections", check).unwrap_or(10_000),
+        max_in_flight: positive(raw.max_in_flight, "server.max_in_flight", check).unwrap_or(10_000),
+        header_timeout: span(raw.header_timeout, 10, "server.header_timeout", check),
+        body_timeout: span(raw.body_timeout, 30, "server.body_timeout", check),
+        min_body_rate: raw.min_body_rate.map_or(1 << 10, |rate| rate.0),
+        write_timeout: span(raw.write_timeout, 30, "server.write_timeout", check),
+        keepalive: span(raw.keepalive, 75, "server.keepalive", check),
+        h2c: raw.h2c.unwrap_or(false),
+        response_headers: raw.response_headers.unwrap_or(true),
+        lb_delay: raw.lb_delay.map_or(Duration::ZERO, |delay| delay.0),
+        drain_timeout: raw.drain_timeout.map_or(Duration::from_secs(300), |limit| limit.0),
+    })
+}
+
+fn address(text: &str, key: &str, check: &mut Checker<'_>) -> Option<SocketAddr> {
+    match text.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            check.problem(key, format!(r#"'{text}' is no address with a port, such as "127.0.0.1:8080" or "[::]:443""#));
+            None
+        }
+    }
+}
+
+fn size(given: Option<SizeText>, default: usize, key: &str, check: &mut Checker<'_>) -> usize {
+    let size = given.map_or(default, |size| size.0);
+    if size == 0 {
+        check.problem(key, "must be more than nothing");
+    }
+    size
+}
+
+fn positive(given: Option<usize>, key: &str, check: &mut Checker<'_>) -> Option<usize> {
+    if given == Some(0) {
+        check.problem(key, "must be at least 1");
+    }
+    given
+}
+
+/// A time span that must not be zero.
+pub(super) fn span(given: Option<DurationText>, default_seconds: u64, key: &str, check: &mut Checker<'_>) -> Duration {
+    let span = given.map_or(Duration::from_secs(default_seconds), |span| span.0);
+    if span.is_zero() {
+        check.problem(key, "must be longer than nothing");
+    }
+    span
+}
