@@ -3,5 +3,11 @@
 
 pub mod backend;
 pub mod balance;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod mock;
+pub mod proxy;
+pub mod runtime;
+pub mod server;
+pub mod telemetry;

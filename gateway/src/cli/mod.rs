@@ -1,0 +1,114 @@
+//! The command line. What it prints is its result; logs go to standard error.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, Secrets, reference};
+use crate::server;
+use crate::telemetry::logging;
+
+/// A self-hosted AI gateway: fills provisioned capacity first and spills over before the caller notices.
+#[derive(Debug, Parser)]
+#[command(name = "spillway", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run {
+        /// The config file.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a config: every error with its line, key and what was expected.
+    Check {
+        /// The config file.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print what a config can hold.
+    Schema {
+        /// JSON Schema, or the reference page as Markdown.
+        #[arg(long, value_enum, default_value_t = Format::Json)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Json,
+    Markdown,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config } => run(&config),
+        Command::Check { config } => check(&config),
+        Command::Schema { format } => schema(format),
+    }
+}
+
+fn load(path: &Path) -> Result<Config, ExitCode> {
+    Config::load(path, &Secrets::default()).map_err(|error| {
+        eprintln!("{error}");
+        ExitCode::from(2)
+    })
+}
+
+fn run(path: &Path) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    logging::init(&config.log.level);
+    for warning in &config.warnings {
+        tracing::warn!("{}: {warning}", path.display());
+    }
+    match server::run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("spillway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    for (kind, problems) in [("warning", &config.warnings), ("note", &config.not_available)] {
+        for problem in problems {
+            let place = problem.position.map_or(String::new(), |at| format!("{}:{}:", at.line, at.column));
+            println!("{}:{place} {kind}: {problem}", path.display());
+        }
+    }
+    if !config.not_available.is_empty() {
+        println!("{}: valid, but `run` will refuse it until what the notes name is available", path.display());
+    } else {
+        println!("{}: ok", path.display());
+    }
+    ExitCode::SUCCESS
+}
+
+fn schema(format: Format) -> ExitCode {
+    match format {
+        Format::Json => match serde_json::to_string_pretty(&Config::schema()) {
+            Ok(text) => println!("{text}"),
+            Err(error) => {
+                eprintln!("spillway: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
+        Format::Markdown => print!("{}", reference::markdown()),
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,123 @@
+//! From the request line to the call: which API, in whose form, for which model.
+
+use http::Method;
+use spillway_plugins::api::{Api, Dialect};
+
+use super::refusal::Refusal;
+
+/// What a caller wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// `GET …/models`
+    ListModels(Dialect),
+    /// `GET …/models/{id}`
+    GetModel(Dialect, String),
+    /// A request to a model.
+    Inference(Inference),
+}
+
+/// A request to a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inference {
+    /// The operation.
+    pub api: Api,
+    /// The form it came in.
+    pub dialect: Dialect,
+    /// The model's name, where the URL has it.
+    pub model: Option<String>,
+}
+
+/// The error shape for a path, known even where the path itself is not.
+pub fn dialect_of(path: &str) -> Dialect {
+    if path.starts_with("/openai/") {
+        Dialect::Azure
+    } else if path.ends_with("/v1/messages") {
+        Dialect::Anthropic
+    } else {
+        Dialect::OpenAi
+    }
+}
+
+/// Reads the request line. Only exact, plain paths are known: nothing is decoded or normalised,
+/// so that no two readers can disagree on what a path means.
+///
+/// # Errors
+/// 404 for unknown paths, 405 for a wrong method.
+pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refusal> {
+    let dialect = dialect_of(path);
+    let not_found = || Refusal::UnknownPath { path: path.to_owned() };
+    let below = match dialect {
+        Dialect::Azure => path.strip_prefix("/openai/v1/").or_else(|| path.strip_prefix("/openai/")),
+        Dialect::OpenAi => path.strip_prefix("/v1/"),
+        Dialect::Anthropic => path.strip_prefix("/anthropic/v1/").or_else(|| path.strip_prefix("/v1/")),
+    };
+    let below = below.ok_or_else(not_found)?;
+    if below == "models" || below.starts_with("models/") {
+        let id = below.strip_prefix("models/");
+        return match (method, id) {
+            (&Method::GET, None) => Ok(Call::ListModels(dialect)),
+            (&Method::GET, Some(id)) if plain(id) => Ok(Call::GetModel(dialect, id.to_owned())),
+            (&Method::GET, Some(_)) => Err(not_found()),
+            _ => Err(Refusal::WrongMethod { allowed: "GET" }),
+        };
+    }
+    let (operation, model) = match below.strip_prefix("deployments/").filter(|_| !path.starts_with("/openai/v1/")) {
+        Some(rest) => {
+            let (deployment, operation) = rest.split_once('/').filter(|(name, _)| plain(name)).ok_or_else(not_found)?;
+            (operation, Some(deployment.to_owned()))
+        }
+        None => (below, None),
+    };
+    let api = Api::from_operation(operation).filter(|api| (*api == Api::Messages) == (dialect == Dialect::Anthropic)).ok_or_else(not_found)?;
+    let allowed = if api == Api::Realtime { "GET" } else { "POST" };
+    if method.as_str() != allowed {
+        return Err(Refusal::WrongMethod { allowed });
+    }
+    let model = model.or_else(|| parameter(query, "model").or_else(|| parameter(query, "deployment")).filter(|_| api == Api::Realtime));
+    Ok(Call::Inference(Inference { api, dialect, model }))
+}
+
+/// A name without anything that could be read in two ways.
+fn plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':')) && name != "." && name != ".."
+}
+
+fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let value = query?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    plain(value).then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inference(api: Api, dialect: Dialect, model: Option<&str>) -> Call {
+        Call::Inference(Inference { api, dialect, model: model.map(str::to_owned) })
+    }
+
+    #[test]
+    fn every_form_is_understood() {
+        let post = |path: &str| read(&Method::POST, path, None).unwrap();
+        assert_eq!(post("/v1/chat/completions"), inference(Api::Chat, Dialect::OpenAi, None));
+        assert_eq!(post("/openai/v1/responses"), inference(Api::Responses, Dialect::Azure, None));
+        assert_eq!(post("/openai/responses"), inference(Api::Responses, Dialect::Azure, None));
+        assert_eq!(post("/openai/deployments/gpt-4o/chat/completions"), inference(Api::Chat, Dialect::Azure, Some("gpt-4o")));
+        assert_eq!(post("/v1/messages"), inference(Api::Messages, Dialect::Anthropic, None));
+        assert_eq!(post("/anthropic/v1/messages"), inference(Api::Messages, Dialect::Anthropic, None));
+        let realtime = read(&Method::GET, "/openai/realtime", Some("api-version=x&deployment=gpt-rt")).unwrap();
+        assert_eq!(realtime, inference(Api::Realtime, Dialect::Azure, Some("gpt-rt")));
+        assert_eq!(read(&Method::GET, "/v1/models/gpt-4o", None).unwrap(), Call::GetModel(Dialect::OpenAi, "gpt-4o".into()));
+    }
+
+    #[test]
+    fn tricks_are_unknown_paths() {
+        for path in [
+            "/v1//chat/completions", "/v1/../v1/chat/completions", "/v1/chat%2fcompletions", "/v1/chat/completions/", "/v1/chat/completions;x",
+            "/openai/deployments/a%2e/chat/completions", "/openai/deployments/../chat/completions", "/openai/deployments//chat/completions",
+            "/openai/v1/deployments/a/chat/completions", "/openai/messages", "/v1/files", "/", "/metrics", "/openai/deployments/a/messages",
+        ] {
+            assert!(matches!(read(&Method::POST, path, None), Err(Refusal::UnknownPath { .. })), "{path}");
+        }
+        assert!(matches!(read(&Method::GET, "/v1/chat/completions", None), Err(Refusal::WrongMethod { allowed: "POST" })));
+    }
+}

@@ -1,0 +1,154 @@
+//! What is known of a request under way. Each field is written by one stage, which its comment
+//! names; everything that is held is given back when this is dropped, a panic included.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use smallvec::SmallVec;
+use spillway_plugins::api::{Api, Dialect};
+use spillway_plugins::request::RequestFields;
+
+use super::replay::ReplayBody;
+use super::tunnel::Tunnel;
+use crate::balance::target::Target;
+use crate::clock::Tick;
+use crate::runtime::{Model, Pool, Runtime};
+
+/// Counts a request in flight for as long as it lives.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl InFlight {
+    /// Counts one more.
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        InFlight(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What is asked, once the body is read. Written by `intake`.
+#[derive(Debug)]
+pub struct Inquiry {
+    /// The operation.
+    pub api: Api,
+    /// The model's route and counters.
+    pub model: Arc<Model>,
+    /// The model's pool.
+    pub pool: Arc<Pool>,
+    /// What the body says.
+    pub fields: RequestFields,
+    /// Equal for requests that should meet the same member.
+    pub affinity_key: u64,
+}
+
+/// One attempt, for the log. Written by `attempts` and `tunnel`.
+#[derive(Debug, Clone)]
+pub struct AttemptRecord {
+    /// Where.
+    pub target: Arc<Target>,
+    /// Index of the member in its route.
+    pub member: usize,
+    /// How it went; a label of `metrics::OUTCOMES`.
+    pub outcome: &'static str,
+    /// The upstream's status.
+    pub status: Option<u16>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// How a request ended. Written by whoever ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum End {
+    /// It hasn't, or nobody noticed: the caller's connection died.
+    #[default]
+    CallerLeft,
+    /// The caller got a whole answer.
+    Complete,
+    /// The gateway answered by itself.
+    Refused(&'static str),
+    /// The last resort answered.
+    LastResort,
+    /// The answer broke after its first byte, and the caller was told.
+    Cut,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct RequestCtx {
+    /// When its head was read. Written at the start.
+    pub arrived: Tick,
+    /// The config it runs on. Written at the start.
+    pub runtime: Arc<Runtime>,
+    /// Its id. Written by `intake`.
+    pub id: String,
+    /// The dialect for errors. Written by `intake`.
+    pub dialect: Dialect,
+    /// Index of the caller among the consumers. Written by `intake`.
+    pub consumer: Option<usize>,
+    /// The model's name as asked for, if it exists. Written by `intake`.
+    pub inquiry: Option<Inquiry>,
+    /// The whole body. Written by `intake`, dropped once no attempt can need it any more.
+    pub body: Option<ReplayBody>,
+    /// Bytes of the body. Written by `intake`.
+    pub bytes_in: usize,
+    /// A request on Pingora's own loop. Written by `intake`, kept by `tunnel`.
+    pub tunnel: Option<Box<Tunnel>>,
+    /// Every attempt. Written by `attempts` and `tunnel`.
+    pub attempts: SmallVec<[AttemptRecord; 2]>,
+    /// Time spent waiting for the caller or for upstreams. Written by whoever waits.
+    pub waited: Duration,
+    /// Time from arrival to the first output. Written by `deliver`.
+    pub first: Option<Duration>,
+    /// The gateway's own time until then. Written by `deliver`.
+    pub overhead: Option<Duration>,
+    /// Whether the answer is streamed. Written by `deliver`.
+    pub streamed: bool,
+    /// The status that the caller got. Written with the head.
+    pub status: Option<u16>,
+    /// Bytes of the answer's body. Written by `deliver`.
+    pub bytes_out: usize,
+    /// How it ended.
+    pub end: End,
+    /// Counts it among those in flight. Written at the start.
+    pub in_flight: InFlight,
+}
+
+impl RequestCtx {
+    /// A request that has just arrived.
+    pub fn new(arrived: Tick, runtime: Arc<Runtime>, in_flight: InFlight) -> Self {
+        RequestCtx {
+            arrived,
+            runtime,
+            id: String::new(),
+            dialect: Dialect::OpenAi,
+            consumer: None,
+            inquiry: None,
+            body: None,
+            bytes_in: 0,
+            tunnel: None,
+            attempts: SmallVec::new(),
+            waited: Duration::ZERO,
+            first: None,
+            overhead: None,
+            streamed: false,
+            status: None,
+            bytes_out: 0,
+            end: End::CallerLeft,
+            in_flight,
+        }
+    }
+
+    /// Notes the moment of the first output, and what of the time until then was our own.
+    pub fn note_first(&mut self, now: Tick) {
+        let since = now.since(self.arrived);
+        self.first.get_or_insert(since);
+        self.overhead.get_or_insert(since.saturating_sub(self.waited));
+    }
+}

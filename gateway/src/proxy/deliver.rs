@@ -1,0 +1,341 @@
+//! Hands an upstream's answer to the caller: whole or as a stream, byte for byte.
+//!
+//! Before the commit point (the first content byte sent to the caller) an answer that breaks is
+//! thrown away and the attempt replaced. After it, the caller gets an error event in its API's own
+//! shape and an unfinished transfer, so that a part never looks like the whole.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Version, header};
+use pingora::protocols::http::HttpTask;
+use pingora::proxy::Session;
+use smallvec::SmallVec;
+use spillway_plugins::json::Reader;
+use spillway_plugins::retry;
+use spillway_plugins::stream::StreamWatch;
+
+use super::attempts::{Attempt, Progress};
+use super::ctx::RequestCtx;
+use super::exchange::{Broken, Exchange, Next};
+use super::{headers, respond};
+use crate::balance::circuit::ErrorKind;
+use crate::balance::target::Outcome;
+use crate::clock::Tick;
+
+/// What came of handing an answer over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The caller has all of it.
+    Complete,
+    /// The caller has all of an error that is its own.
+    CallersFault,
+    /// Nothing reached the caller: another target can take over.
+    Replace(Fault),
+    /// It broke after the commit point; the caller was told.
+    Cut(ErrorKind),
+    /// The caller is gone.
+    CallerLeft,
+}
+
+/// Why an answer must be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    RateLimited,
+    OutOfQuota,
+    NoDeployment,
+    Failed,
+    Broken(Broken),
+}
+
+/// Most of a plain answer that is held until it is whole, so that a cut one can be replaced.
+const HOLD_PLAIN: usize = 256 * 1024;
+/// Most of a stream that is held until its first output.
+const HOLD_STREAM: usize = 256 * 1024;
+/// Silence after which a comment keeps the caller's side alive.
+const COMMENT_AFTER: Duration = Duration::from_secs(15);
+/// How long a stream whose answer is complete may take to say so.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Hands an answer over. `prefix` is what was read of its body already.
+pub(super) async fn deliver(session: &mut Session, ctx: &mut RequestCtx, progress: &mut Progress, attempt: &mut Attempt<'_>, exchange: &mut Exchange, prefix: SmallVec<[Bytes; 4]>) -> Delivery {
+    let Some(head) = exchange.head() else { return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))) };
+    let is = |kind: &[u8]| head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind));
+    let readable = !head.headers.contains_key(header::CONTENT_ENCODING);
+    let success = head.status.is_success();
+    let json = is(b"application/json") && readable;
+    let stream = success && readable && is(b"text/event-stream");
+    let mut delivery = Deliverer { session, ctx, progress, attempt, exchange, committed: false };
+    if stream {
+        delivery.ctx.streamed = true;
+        return delivery.stream().await;
+    }
+    let delivered = delivery.plain(prefix, json).await;
+    if delivered == Delivery::Complete && !success { Delivery::CallersFault } else { delivered }
+}
+
+struct Deliverer<'a, 'g> {
+    session: &'a mut Session,
+    ctx: &'a mut RequestCtx,
+    progress: &'a mut Progress,
+    attempt: &'a mut Attempt<'g>,
+    exchange: &'a mut Exchange,
+    committed: bool,
+}
+
+type Held = SmallVec<[Bytes; 4]>;
+
+impl Deliverer<'_, '_> {
+    fn now(&self) -> Tick {
+        self.attempt.gateway.clock.now()
+    }
+
+    async fn next(&mut self, until: Tick) -> Result<Next, Broken> {
+        let gateway = self.attempt.gateway;
+        let began = gateway.clock.now();
+        let next = self.exchange.next(until.min(self.progress.deadline), &gateway.clock, &mut self.progress.timer, &mut self.session.downstream_session).await;
+        if !self.committed {
+            self.ctx.waited += gateway.clock.now().since(began);
+        }
+        next
+    }
+
+    /// A plain answer: JSON is held until it is whole, as far as that is small.
+    async fn plain(&mut self, mut held: Held, json: bool) -> Delivery {
+        let idle = self.attempt.inquiry.pool.config.timeouts.idle;
+        let mut length: usize = held.iter().map(Bytes::len).sum();
+        loop {
+            let until = self.now() + idle;
+            match self.next(until).await {
+                Ok(Next::Data(bytes)) => {
+                    length += bytes.len();
+                    held.push(bytes);
+                    let hold = json && length <= HOLD_PLAIN && self.exchange.content_length().is_none_or(|whole| whole <= HOLD_PLAIN);
+                    if !hold {
+                        break;
+                    }
+                }
+                Ok(Next::End) if self.exchange.ends_with_connection() && json && !is_json(&held) => {
+                    return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)));
+                }
+                Ok(Next::End) => return self.commit(held, true).await.err().unwrap_or(Delivery::Complete),
+                Ok(Next::Quiet) => return Delivery::Replace(Fault::Broken(Broken::TimedOut)),
+                Err(Broken::CallerLeft) => return Delivery::CallerLeft,
+                Err(broken) => return Delivery::Replace(Fault::Broken(broken)),
+            }
+        }
+        if let Err(delivery) = self.commit(held, false).await {
+            return delivery;
+        }
+        loop {
+            let until = self.now() + idle;
+            match self.next(until).await {
+                Ok(Next::Data(bytes)) => {
+                    if !self.write(bytes).await {
+                        return Delivery::CallerLeft;
+                    }
+                }
+                Ok(Next::End) => return self.finish().await,
+                Ok(Next::Quiet) => return self.cut_off(ErrorKind::Idle).await,
+                Err(Broken::CallerLeft) => return Delivery::CallerLeft,
+                Err(_) => return self.cut_off(ErrorKind::Reset).await,
+            }
+        }
+    }
+
+    /// A stream of events.
+    async fn stream(&mut self) -> Delivery {
+        let mut watch = StreamWatch::new(self.attempt.inquiry.api);
+        let held = match self.hold_back(&mut watch).await {
+            Ok(held) => held,
+            Err(delivery) => return delivery,
+        };
+        let over = watch.state().done;
+        if let Err(delivery) = self.commit(held, over).await {
+            return delivery;
+        }
+        if over { Delivery::Complete } else { self.pass_on(&mut watch).await }
+    }
+
+    /// Reads until the first output. Until then nothing has been sent, and a failure that arrives
+    /// inside HTTP 200 is still a failure.
+    async fn hold_back(&mut self, watch: &mut StreamWatch) -> Result<Held, Delivery> {
+        let until = self.attempt.began + self.attempt.inquiry.pool.config.timeouts.first_token;
+        let (mut held, mut length) = (Held::new(), 0);
+        loop {
+            match self.next(until).await {
+                Ok(Next::Data(bytes)) => {
+                    let whole = watch.feed(bytes);
+                    length += whole.len();
+                    if !whole.is_empty() {
+                        held.push(whole);
+                    }
+                    let state = watch.state();
+                    if let (Some(fault), false) = (state.fault, state.content) {
+                        match fault {
+                            retry::Fault::RateLimited => return Err(Delivery::Replace(Fault::RateLimited)),
+                            retry::Fault::OutOfQuota => return Err(Delivery::Replace(Fault::OutOfQuota)),
+                            retry::Fault::NoDeployment => return Err(Delivery::Replace(Fault::NoDeployment)),
+                            retry::Fault::Failed => return Err(Delivery::Replace(Fault::Failed)),
+                            // The same everywhere: the caller gets it as it is.
+                            retry::Fault::ContentFilter | retry::Fault::Caller => return Ok(held),
+                        }
+                    }
+                    if state.content || state.done || length > HOLD_STREAM {
+                        return Ok(held);
+                    }
+                }
+                Ok(Next::End) if watch.state().finished => {
+                    held.push(watch.take_tail());
+                    return Ok(held);
+                }
+                Ok(Next::End) => return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))),
+                Ok(Next::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::TimedOut))),
+                Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
+                Err(broken) => return Err(Delivery::Replace(Fault::Broken(broken))),
+            }
+        }
+    }
+
+    /// After the commit point: whole events as they come.
+    async fn pass_on(&mut self, watch: &mut StreamWatch) -> Delivery {
+        let idle = self.attempt.inquiry.pool.config.timeouts.idle;
+        let mut last_heard = self.now();
+        let mut last_sent = last_heard;
+        loop {
+            let finished = watch.state().finished;
+            let give_up = last_heard + if finished { LINGER.min(idle) } else { idle };
+            match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
+                Ok(Next::Data(bytes)) => {
+                    last_heard = self.now();
+                    let whole = watch.feed(bytes);
+                    let over = watch.state().done;
+                    if !whole.is_empty() {
+                        last_sent = last_heard;
+                        if !self.write(whole).await {
+                            return Delivery::CallerLeft;
+                        }
+                    }
+                    if over {
+                        return self.finish().await;
+                    }
+                }
+                Ok(Next::End) if finished || watch.state().fault.is_some() => {
+                    let tail = watch.take_tail();
+                    if !tail.is_empty() && !self.write(tail).await {
+                        return Delivery::CallerLeft;
+                    }
+                    return self.finish().await;
+                }
+                Ok(Next::End) => return self.cut_short(watch, ErrorKind::Reset).await,
+                Ok(Next::Quiet) => {
+                    let now = self.now();
+                    if now >= give_up && finished {
+                        return self.finish().await;
+                    }
+                    if now >= give_up || now >= self.progress.deadline {
+                        return self.cut_short(watch, ErrorKind::Idle).await;
+                    }
+                    last_sent = now;
+                    if watch.at_boundary() && !self.write(Bytes::from_static(b": keep-alive\n\n")).await {
+                        return Delivery::CallerLeft;
+                    }
+                }
+                Err(Broken::CallerLeft) => return Delivery::CallerLeft,
+                Err(_) if finished => return self.finish().await,
+                Err(_) => return self.cut_short(watch, ErrorKind::Reset).await,
+            }
+        }
+    }
+
+    /// The commit point: head and first bytes in one write. From here on the body is not needed
+    /// for another attempt.
+    async fn commit(&mut self, held: Held, over: bool) -> Result<(), Delivery> {
+        let now = self.now();
+        let first = now.since(self.attempt.began);
+        let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
+        let status = upstream.status;
+        let length = held.iter().map(Bytes::len).sum::<usize>();
+        let chunked = self.ctx.streamed || (!over && self.exchange.content_length().is_none());
+        let http_1_0 = self.session.req_header().version == Version::HTTP_10;
+        let id = HeaderValue::from_str(&self.ctx.id).unwrap_or_else(|_| HeaderValue::from_static("-"));
+        let Ok(mut head) = headers::for_caller(upstream, &id, chunked && !http_1_0) else {
+            return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
+        };
+        if !chunked && over {
+            let _ = head.insert_header(header::CONTENT_LENGTH, length);
+        }
+        if self.ctx.streamed {
+            let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
+            let _ = head.insert_header("x-accel-buffering", "no");
+        }
+        if status.is_success() {
+            self.attempt.inquiry.model.metrics[self.attempt.member].first_token.observe(first.as_secs_f64());
+            self.attempt.record(Outcome::Success { first, signal: self.attempt.signal });
+        }
+        self.ctx.note_first(self.now());
+        self.describe(&mut head);
+        self.ctx.body = None;
+        self.ctx.status = Some(status.as_u16());
+        self.ctx.bytes_out += length;
+        self.committed = true;
+        let body = match held.len() {
+            0 => None,
+            1 => held.into_iter().next(),
+            _ => Some(held.concat().into()),
+        };
+        let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(body, over)];
+        match self.session.downstream_session.response_duplex_vec(tasks).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Delivery::CallerLeft),
+        }
+    }
+
+    /// The headers that tell where an answer came from.
+    fn describe(&self, head: &mut pingora::http::ResponseHeader) {
+        if !self.attempt.gateway.server.response_headers {
+            return;
+        }
+        let target = &self.attempt.inquiry.model.route.members()[self.attempt.member].target.id;
+        let overhead = self.ctx.overhead.unwrap_or_default().as_micros();
+        let _ = head.insert_header("x-spillway-backend", &*target.backend);
+        let _ = head.insert_header("x-spillway-attempts", self.ctx.attempts.len() + 1);
+        let _ = head.insert_header("x-spillway-overhead-us", u64::try_from(overhead).unwrap_or(u64::MAX));
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> bool {
+        self.ctx.bytes_out += bytes.len();
+        self.session.downstream_session.response_duplex_vec(vec![HttpTask::Body(Some(bytes), false)]).await.is_ok()
+    }
+
+    async fn finish(&mut self) -> Delivery {
+        match self.session.downstream_session.response_duplex_vec(vec![HttpTask::Done]).await {
+            Ok(_) => Delivery::Complete,
+            Err(_) => Delivery::CallerLeft,
+        }
+    }
+
+    /// Tells the caller that its stream broke, and leaves the transfer unfinished.
+    async fn cut_short(&mut self, watch: &mut StreamWatch, kind: ErrorKind) -> Delivery {
+        let message = match kind {
+            ErrorKind::Idle => "The upstream stopped sending before the answer was complete.",
+            _ => "The upstream closed the connection before the answer was complete.",
+        };
+        let event = respond::error_event(self.attempt.inquiry.api, message, "upstream_error", watch.state().sequence);
+        self.write(event).await;
+        self.cut_off(kind).await
+    }
+
+    /// Ends a transfer without its end: the connection (or HTTP/2 stream) is broken off.
+    async fn cut_off(&mut self, kind: ErrorKind) -> Delivery {
+        self.session.downstream_session.set_keepalive(None);
+        self.session.downstream_session.shutdown().await;
+        Delivery::Cut(kind)
+    }
+}
+
+fn is_json(held: &Held) -> bool {
+    let whole: Bytes = if held.len() == 1 { held[0].clone() } else { held.concat().into() };
+    let mut reader = Reader::new(&whole);
+    reader.value(0).is_ok() && reader.end().is_ok()
+}

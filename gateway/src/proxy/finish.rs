@@ -1,0 +1,64 @@
+//! The end of every request: counted, timed and written to the access log.
+
+use std::time::Duration;
+
+use pingora::proxy::Session;
+use spillway_plugins::api::Api;
+
+use super::Gateway;
+use super::ctx::{End, RequestCtx};
+use crate::telemetry::access_log::{AttemptLine, RequestLine};
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Writes a request down.
+pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
+    let took = gateway.clock.now().since(ctx.arrived);
+    let status = ctx.status.unwrap_or(499);
+    let overhead = ctx.overhead.unwrap_or_else(|| took.saturating_sub(ctx.waited));
+    let counters = ctx.inquiry.as_ref().and_then(|inquiry| inquiry.pool.requests(inquiry.api)).unwrap_or(&gateway.unrouted);
+    counters.count(status);
+    counters.duration.observe(took.as_secs_f64());
+    gateway.metrics.overhead.observe(overhead.as_secs_f64());
+    if !gateway.access_log.is_on() {
+        return;
+    }
+    let (end, code) = match ctx.end {
+        End::CallerLeft => ("caller_left", None),
+        End::Complete => ("ok", None),
+        End::Refused(code) => ("refused", Some(code)),
+        End::LastResort => ("last_resort", None),
+        End::Cut => ("cut", None),
+    };
+    gateway.access_log.write(&RequestLine {
+        time: gateway.clock.wall().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        id: &ctx.id,
+        consumer: ctx.consumer.and_then(|index| ctx.runtime.consumers.get(index)).map(|consumer| &*consumer.name),
+        method: session.req_header().method.as_str(),
+        api: ctx.inquiry.as_ref().map_or("-", |inquiry| Api::label(inquiry.api)),
+        model: ctx.inquiry.as_ref().map(|inquiry| inquiry.model.name.as_str()),
+        pool: ctx.inquiry.as_ref().map(|inquiry| &*inquiry.pool.config.name),
+        status,
+        end,
+        code,
+        stream: ctx.streamed,
+        attempts: ctx
+            .attempts
+            .iter()
+            .map(|attempt| AttemptLine {
+                backend: &attempt.target.id.backend,
+                deployment: &attempt.target.id.deployment,
+                outcome: attempt.outcome,
+                status: attempt.status,
+                us: micros(attempt.took),
+            })
+            .collect(),
+        bytes_in: ctx.bytes_in,
+        bytes_out: ctx.bytes_out,
+        first_us: ctx.first.map(micros),
+        us: micros(took),
+        overhead_us: micros(overhead),
+    });
+}

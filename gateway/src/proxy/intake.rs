@@ -1,0 +1,317 @@
+//! From the head to a request that can be attempted: framing, caller, call, body, model.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{StatusCode, Version, header};
+use memchr::memmem;
+use pingora::proxy::Session;
+use serde_json::json;
+use spillway_plugins::api::Api;
+use spillway_plugins::auth::{Credential, credential};
+use spillway_plugins::multipart::{boundary, read_form};
+use spillway_plugins::request::{BodyError, RequestFields, read_fields};
+
+use super::call::{self, Call, Inference};
+use super::ctx::{End, Inquiry, RequestCtx};
+use super::refusal::Refusal;
+use super::replay::BodyBuffer;
+use super::tunnel::Tunnel;
+use super::{Gateway, respond};
+
+/// What happens after the intake.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The request was answered.
+    Answered,
+    /// On to the attempts.
+    Attempt,
+    /// On to Pingora's own loop.
+    Tunnel,
+}
+
+/// Why the intake ended early.
+enum Stop {
+    Refuse(Refusal),
+    CallerLeft,
+}
+
+impl<T: Into<Refusal>> From<T> for Stop {
+    fn from(refusal: T) -> Self {
+        Stop::Refuse(refusal.into())
+    }
+}
+
+/// Takes a request in. Refusals are written here.
+///
+/// # Errors
+/// If the caller is gone.
+pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<Next> {
+    prepare(gateway, session, ctx);
+    match steps(gateway, session, ctx).await {
+        Ok(next) => Ok(next),
+        Err(Stop::CallerLeft) => {
+            ctx.end = End::CallerLeft;
+            pingora::Error::e_explain(pingora::ErrorType::ConnectionClosed, "the caller left while sending")
+        }
+        Err(Stop::Refuse(refusal)) => {
+            gateway.refuse(session, ctx, &refusal).await?;
+            Ok(Next::Answered)
+        }
+    }
+}
+
+/// Bounds and identity, before anything is looked at.
+fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
+    let server = &gateway.server;
+    // Idle connections are closed by our own stream guard, which also bounds whole heads.
+    session.set_keepalive(Some(0));
+    session.set_read_timeout(Some(server.body_timeout));
+    session.set_write_timeout(Some(server.write_timeout));
+    session.set_total_drain_timeout(Some(Duration::from_secs(5)));
+    session.set_close_on_response_before_downstream_finish(true);
+    // A stray line end after a body is the start of the next request, not an offence.
+    session.set_pipelining_enabled(true);
+    let head = session.req_header();
+    ctx.dialect = call::dialect_of(head.uri.path());
+    ctx.id = head
+        .headers
+        .get("x-request-id")
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
+        .map_or_else(|| format!("{:032x}", fastrand::u128(..)), str::to_owned);
+}
+
+async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
+    framing(session)?;
+    if gateway.in_flight_now() > gateway.server.max_in_flight {
+        return Err(Refusal::Overloaded { what: "requests in flight" }.into());
+    }
+    identify(session, ctx)?;
+    let head = session.req_header();
+    let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
+        Call::Inference(inference) => inference,
+        listing => return models(session, ctx, &listing).await,
+    };
+    if inference.api == Api::Realtime {
+        return realtime(session, ctx, inference);
+    }
+    expectation(session).await?;
+    if inference.api.is_multipart() { form(gateway, session, ctx, inference).await } else { json_body(gateway, session, ctx, inference).await }
+}
+
+/// What Pingora lets through and we don't: two lengths, no host.
+fn framing(session: &mut Session) -> Result<(), Refusal> {
+    let head = session.req_header();
+    if head.headers.contains_key(header::TRANSFER_ENCODING) && session.as_http1().is_some() {
+        // Pingora drops Content-Length where both stand; only the raw head still tells.
+        let raw = session.to_h1_raw().to_ascii_lowercase();
+        if memmem::find(&raw, b"\ncontent-length").is_some() {
+            return Err(Refusal::AmbiguousLength);
+        }
+    }
+    let head = session.req_header();
+    if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
+        return Err(Refusal::NoHost);
+    }
+    Ok(())
+}
+
+/// Who is calling.
+fn identify(session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
+    ctx.consumer = match credential(&session.req_header().headers) {
+        Credential::Key(key) => ctx.runtime.keys.find(key),
+        Credential::None => None,
+        Credential::Ambiguous => return Err(Refusal::TwoCredentials),
+    };
+    if ctx.runtime.auth_required && ctx.consumer.is_none() {
+        return Err(Refusal::Unauthorized);
+    }
+    Ok(())
+}
+
+/// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
+async fn expectation(session: &mut Session) -> Result<(), Stop> {
+    let Some(expected) = session.req_header().headers.get(header::EXPECT) else { return Ok(()) };
+    if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+        return Err(Refusal::Expectation.into());
+    }
+    if session.as_http1().is_some() {
+        session.write_continue_response().await.map_err(|_| Stop::CallerLeft)?;
+    }
+    Ok(())
+}
+
+/// `GET /v1/models`, from the config: what this caller may use.
+async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Result<Next, Stop> {
+    let consumer = ctx.consumer.and_then(|index| ctx.runtime.consumers.get(index));
+    let allowed = |name: &str| consumer.and_then(|c| c.models.as_ref()).is_none_or(|models| models.iter().any(|model| model == name));
+    let entry = |name: &str| json!({ "id": name, "object": "model", "created": 0, "owned_by": "spillway" });
+    let body = match call {
+        Call::GetModel(_, id) if !ctx.runtime.model_names.contains(id) || !allowed(id) => return Err(Refusal::UnknownModel { model: id.clone() }.into()),
+        Call::GetModel(_, id) => entry(id),
+        _ => json!({ "object": "list", "data": ctx.runtime.model_names.iter().filter(|name| allowed(name)).map(|name| entry(name)).collect::<Vec<_>>() }),
+    };
+    ctx.status = Some(200);
+    respond::json(&mut session.downstream_session, StatusCode::OK, &body, &ctx.id).await.map_err(|_| Stop::CallerLeft)?;
+    ctx.end = End::Complete;
+    Ok(Next::Answered)
+}
+
+/// A WebSocket: no body, one attempt at a time on Pingora's own loop.
+fn realtime(session: &Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
+    if !session.is_upgrade_req() {
+        return Err(Refusal::UpgradeRequired.into());
+    }
+    inquire(session, ctx, &inference, RequestFields::default(), &[])?;
+    ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
+    Ok(Next::Tunnel)
+}
+
+async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
+    let content_type = session.req_header().headers.get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|value| !is_json(value.as_bytes())) {
+        return Err(Refusal::MediaType { expected: "application/json" }.into());
+    }
+    let mut buffer = BodyBuffer::new(&gateway.buffered);
+    read_body(gateway, session, ctx, &mut buffer, |_| false).await?;
+    let fields = read_fields(buffer.as_slice()).map_err(Refusal::from)?;
+    let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
+    inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
+    ctx.body = Some(buffer.finish());
+    Ok(Next::Attempt)
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    kind == b"application/json" || kind.ends_with(b"+json") || kind == b"text/json"
+}
+
+/// Uploads: small ones are replayed like JSON, large ones stream through Pingora's loop as soon as
+/// the model is known.
+async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
+    let expected = Refusal::MediaType { expected: "multipart/form-data" };
+    let content_type = session.req_header().headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let content_type = content_type.ok_or_else(|| expected.clone())?;
+    let boundary = boundary(&content_type).ok_or(expected)?;
+    let small = content_length(session).is_some_and(|length| length <= gateway.server.max_body);
+    let named = inference.model.is_some();
+    let mut buffer = BodyBuffer::new(&gateway.buffered);
+    let whole = read_body_or(gateway, session, ctx, &mut buffer, small, |bytes| !small && (named || read_form(bytes, boundary).model.is_some())).await?;
+    let form = read_form(buffer.as_slice(), boundary);
+    if form.duplicate {
+        return Err(Refusal::Form { what: "the form has two 'model' fields" }.into());
+    }
+    if whole && !form.complete {
+        return Err(Refusal::Form { what: "the form has no closing boundary" }.into());
+    }
+    let fields = RequestFields { model: form.model, model_range: form.model_range, stream: form.stream, ..RequestFields::default() };
+    inquire(session, ctx, &inference, fields, &[])?;
+    let body = buffer.finish();
+    if whole {
+        ctx.body = Some(body);
+        return Ok(Next::Attempt);
+    }
+    ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
+    Ok(Next::Tunnel)
+}
+
+fn content_length(session: &Session) -> Option<usize> {
+    session.req_header().headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+async fn read_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, buffer: &mut BodyBuffer, enough: impl Fn(&[u8]) -> bool) -> Result<bool, Stop> {
+    read_body_or(gateway, session, ctx, buffer, true, enough).await
+}
+
+/// Reads the body until its end (`true`) or until `enough` (`false`). `bounded` bodies longer than
+/// `max_body` are refused; others are refused only if that much brings no decision.
+async fn read_body_or(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, buffer: &mut BodyBuffer, bounded: bool, enough: impl Fn(&[u8]) -> bool) -> Result<bool, Stop> {
+    let limit = gateway.server.max_body;
+    let expected = content_length(session);
+    if bounded && expected.is_some_and(|length| length > limit) {
+        return Err(Refusal::TooLarge { limit }.into());
+    }
+    let began = gateway.clock.now();
+    let mut looked = 0;
+    loop {
+        let piece = read_piece(gateway, session).await?;
+        let now = gateway.clock.now();
+        let Some(piece) = piece else {
+            ctx.waited += now.since(began);
+            return Ok(true);
+        };
+        if buffer.len() + piece.len() > limit {
+            return Err(Refusal::TooLarge { limit }.into());
+        }
+        ctx.bytes_in += piece.len();
+        if !buffer.push(piece, expected) {
+            return Err(Refusal::Overloaded { what: "request bodies" }.into());
+        }
+        if too_slow(buffer.len(), now.since(began), gateway.server.min_body_rate) {
+            return Err(Refusal::BodyTimeout.into());
+        }
+        // Looking costs a scan: only when the prefix has doubled.
+        if buffer.len() >= looked * 2 {
+            looked = buffer.len();
+            if enough(buffer.as_slice()) {
+                ctx.waited += now.since(began);
+                return Ok(false);
+            }
+        }
+    }
+}
+
+async fn read_piece(gateway: &Gateway, session: &mut Session) -> Result<Option<bytes::Bytes>, Stop> {
+    let read = session.downstream_session.read_request_body();
+    match tokio::time::timeout(gateway.server.body_timeout, read).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) if *error.etype() == pingora::ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
+        Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => Err(Refusal::Form { what: "the body's framing is broken" }.into()),
+        Ok(Err(_)) => Err(Stop::CallerLeft),
+        Err(_) => Err(Refusal::BodyTimeout.into()),
+    }
+}
+
+/// The rate is measured only after this, so that a slow start is no offence.
+const RATE_GRACE: Duration = Duration::from_secs(5);
+
+fn too_slow(bytes: usize, took: Duration, least_per_second: usize) -> bool {
+    took > RATE_GRACE && (bytes as f64) < least_per_second as f64 * (took - RATE_GRACE).as_secs_f64()
+}
+
+/// Which model, and may this caller use it.
+fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, fields: RequestFields, prompt: &[u8]) -> Result<(), Refusal> {
+    let name = inference.model.as_ref().or(fields.model.as_ref()).ok_or(BodyError::NoModel)?;
+    let runtime = Arc::clone(&ctx.runtime);
+    let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
+    let consumer = ctx.consumer.and_then(|index| runtime.consumers.get(index));
+    if consumer.and_then(|c| c.models.as_ref()).is_some_and(|models| !models.contains(name)) {
+        return Err(Refusal::ModelNotAllowed { model: name.clone() });
+    }
+    let pool = &runtime.pools[model.pool];
+    if !model.serves(inference.api) && pool.last_resort.is_none() {
+        return Err(Refusal::ApiNotServed { model: name.clone() });
+    }
+    let affinity_key = affinity_key(session, ctx.consumer, &fields, prompt);
+    ctx.inquiry = Some(Inquiry { api: inference.api, model: Arc::clone(model), pool: Arc::clone(pool), fields, affinity_key });
+    Ok(())
+}
+
+/// Bytes of a prompt that tell conversations apart.
+const PROMPT_PREFIX: usize = 1024;
+
+/// Equal for requests of one conversation: the caller, with its session header, its cache key or
+/// the beginning of its prompt.
+fn affinity_key(session: &Session, consumer: Option<usize>, fields: &RequestFields, prompt: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    consumer.hash(&mut hasher);
+    match (session.req_header().headers.get("x-session-id"), &fields.prompt_cache_key) {
+        (Some(id), _) => id.as_bytes().hash(&mut hasher),
+        (None, Some(key)) => key.hash(&mut hasher),
+        (None, None) => prompt.hash(&mut hasher),
+    }
+    hasher.finish()
+}
+

@@ -1,0 +1,54 @@
+//! The last resort: an answer made in the gateway, when no target can give one.
+
+use bytes::Bytes;
+use http::StatusCode;
+use pingora::protocols::http::HttpTask;
+use pingora::proxy::Session;
+use serde_json::Value;
+
+use super::ctx::{Inquiry, RequestCtx};
+use super::{Gateway, respond};
+use crate::runtime::LastResort;
+use crate::mock::answer::{Answer, Question, answer as make};
+
+/// Answers with the pool's reply, plain or streamed as asked; `false` if the API has no stand-in.
+///
+/// # Errors
+/// If the caller can't be written to any more.
+pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inquiry: &Inquiry, last_resort: &LastResort) -> pingora::Result<bool> {
+    let body = ctx.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok()).unwrap_or(Value::Null);
+    let question = Question {
+        api: inquiry.api,
+        model: &inquiry.model.name,
+        body: &body,
+        text: &last_resort.reply,
+        created: gateway.clock.wall().timestamp(),
+        unique: fastrand::u64(..),
+        azure: false,
+    };
+    let Some(answer) = make(&question) else { return Ok(false) };
+    let (content_type, body, length): (_, Bytes, _) = match answer {
+        Answer::Plain(value) => {
+            let text = value.to_string();
+            let length = text.len();
+            ("application/json", text.into(), Some(length))
+        }
+        Answer::Stream(events) => ("text/event-stream", events.concat().into(), None),
+        Answer::Bytes(kind, bytes) => {
+            let length = bytes.len();
+            (kind, bytes, Some(length))
+        }
+    };
+    ctx.note_first(gateway.clock.now());
+    ctx.streamed = length.is_none();
+    ctx.status = Some(200);
+    ctx.bytes_out = body.len();
+    let mut head = respond::head(StatusCode::OK, content_type, length, &ctx.id)?;
+    if gateway.server.response_headers {
+        head.insert_header("x-spillway-backend", &*last_resort.backend)?;
+        head.insert_header("x-spillway-attempts", ctx.attempts.len())?;
+    }
+    let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
+    session.downstream_session.response_duplex_vec(tasks).await?;
+    Ok(true)
+}

@@ -1,0 +1,210 @@
+//! The switchboard: Pingora's phases, each handed to the stage that does the work.
+//!
+//! ```text
+//! new_ctx                → ctx        a request has arrived
+//! request_filter         → intake     framing, caller, call, body, model        | refusal
+//! proxy_upstream_filter  → attempts   pick → exchange → judge → deliver, looped | refusal, last resort
+//! upstream_peer …        → tunnel     the same for WebSockets and large uploads
+//! logging                → finish     counters, access log
+//! ```
+
+pub mod call;
+pub mod ctx;
+pub mod headers;
+pub mod refusal;
+pub mod replay;
+pub mod respond;
+pub mod tunnel;
+
+mod attempts;
+mod deliver;
+mod exchange;
+mod finish;
+mod intake;
+mod last_resort;
+mod timer;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::connectors::http::Connector;
+use pingora::connectors::ConnectorOptions;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{BError, Error, ErrorType};
+
+use crate::clock::Clock;
+use crate::config;
+use crate::runtime::Runtime;
+use crate::server::connection;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::{Metrics, RequestMetrics};
+use ctx::{End, InFlight, RequestCtx};
+use refusal::Refusal;
+use replay::BufferBudget;
+
+thread_local! {
+    static RNG: RefCell<fastrand::Rng> = RefCell::new(fastrand::Rng::new());
+}
+
+/// Runs `use_it` with this thread's source of randomness.
+fn with_rng<T>(use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+    RNG.with(|rng| use_it(&mut rng.borrow_mut()))
+}
+
+/// What all requests share.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+impl std::ops::Deref for Gateway {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// The shared state behind [`Gateway`].
+pub struct Shared {
+    /// The live config.
+    pub runtime: ArcSwap<Runtime>,
+    /// Bounds and timers of the gateway itself.
+    pub server: config::Server,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Clock,
+    /// Connections to upstreams.
+    connector: Arc<Connector>,
+    /// Room for request bodies.
+    buffered: Arc<BufferBudget>,
+    access_log: AccessLog,
+    unrouted: RequestMetrics,
+}
+
+/// Idle connections to upstreams that are kept, together.
+const POOL_SIZE: usize = 1024;
+
+impl Gateway {
+    /// Puts a gateway together. Nothing is started.
+    pub fn new(server: config::Server, runtime: Runtime, metrics: Arc<Metrics>, access_log: AccessLog, clock: Clock) -> Self {
+        let buffered = Arc::new(BufferBudget::new(server.max_buffered, metrics.buffered.clone()));
+        let unrouted = metrics.request("none", None);
+        let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
+        Gateway(Arc::new(Shared { runtime: ArcSwap::from_pointee(runtime), server, metrics, clock, connector, buffered, access_log, unrouted }))
+    }
+
+    /// Requests in flight, this one included.
+    fn in_flight_now(&self) -> usize {
+        usize::try_from(self.metrics.in_flight.get()).unwrap_or(0)
+    }
+
+    /// Answers with a refusal.
+    async fn refuse(&self, session: &mut Session, ctx: &mut RequestCtx, refusal: &Refusal) -> pingora::Result<()> {
+        let shape = refusal.shape();
+        self.metrics.rejection(shape.code);
+        ctx.end = End::Refused(shape.code);
+        ctx.status = Some(shape.status.as_u16());
+        ctx.note_first(self.clock.now());
+        respond::refuse(&mut session.downstream_session, refusal, ctx.dialect, &ctx.id).await
+    }
+}
+
+/// An error that says "the caller has what it gets": nothing more is written.
+fn told() -> BError {
+    Error::explain(ErrorType::ConnectionClosed, "the transfer was left unfinished").into_down()
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        connection::request_begins();
+        RequestCtx::new(self.clock.now(), self.runtime.load_full(), InFlight::new(&self.metrics.in_flight))
+    }
+
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<bool> {
+        Ok(intake::take_in(self, session, ctx).await? == intake::Next::Answered)
+    }
+
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<bool> {
+        if ctx.tunnel.is_some() {
+            return Ok(true);
+        }
+        ctx.end = attempts::run(self, session, ctx).await;
+        match ctx.end {
+            End::CallerLeft | End::Cut => Err(told()),
+            End::Complete | End::Refused(_) | End::LastResort => Ok(false),
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<Box<HttpPeer>> {
+        tunnel::peer(self, ctx)
+    }
+
+    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+        tunnel::request(session, request, ctx)
+    }
+
+    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, _: bool, ctx: &mut RequestCtx) -> pingora::Result<()> {
+        tunnel::body(body, ctx);
+        Ok(())
+    }
+
+    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+        tunnel::judge_head(self, head, ctx)
+    }
+
+    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+        tunnel::response(self, head, ctx)
+    }
+
+    fn response_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, _: bool, ctx: &mut RequestCtx) -> pingora::Result<Option<Duration>> {
+        ctx.bytes_out += body.as_ref().map_or(0, Bytes::len);
+        Ok(None)
+    }
+
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut RequestCtx, error: BError) -> BError {
+        tunnel::broke(self, ctx, error, true)
+    }
+
+    fn error_while_proxy(&self, _: &HttpPeer, _: &mut Session, error: BError, ctx: &mut RequestCtx, _: bool) -> BError {
+        tunnel::broke(self, ctx, error, false)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestCtx) -> FailToProxy {
+        let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
+        let gone = *error.esource() == pingora::ErrorSource::Downstream
+            && matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::WriteError | ErrorType::ReadError | ErrorType::WriteTimedout);
+        if gone || session.response_written().is_some() {
+            if session.response_written().is_some() {
+                // A part must not look like the whole.
+                session.downstream_session.shutdown().await;
+            }
+            return nothing;
+        }
+        let refusal = tunnel::refusal(self, ctx).unwrap_or(Refusal::Internal);
+        match self.refuse(session, ctx, &refusal).await {
+            Ok(()) => FailToProxy { error_code: refusal.shape().status.as_u16(), can_reuse_downstream: !refusal.closes() },
+            Err(_) => nothing,
+        }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, _: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+        tunnel::finish(self, ctx, error);
+        finish::finish(self, session, ctx);
+    }
+}

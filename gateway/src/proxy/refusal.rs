@@ -1,0 +1,228 @@
+//! Every answer that the gateway gives by itself: the one table from error to status, code and
+//! message.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use spillway_plugins::request::BodyError;
+
+/// Why the caller gets an answer from the gateway and not from a model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Two lengths for one body: a smuggling attempt or a broken client.
+    #[error("the request has both Content-Length and Transfer-Encoding; send one of them")]
+    AmbiguousLength,
+    /// HTTP/1.1 without a host.
+    #[error("the request has no Host header")]
+    NoHost,
+    /// `Expect` asks for something else than `100-continue`.
+    #[error("the Expect header asks for something that is not supported; only 100-continue is")]
+    Expectation,
+    /// The body can't be read as a request.
+    #[error("{0}")]
+    Body(#[from] BodyError),
+    /// The multipart form can't be read.
+    #[error("{what}")]
+    Form {
+        /// What is wrong and what to do.
+        what: &'static str,
+    },
+    /// Not a body that the API takes.
+    #[error("send a body with Content-Type: {expected}")]
+    MediaType {
+        /// What the API takes.
+        expected: &'static str,
+    },
+    /// No or no known credential.
+    #[error("no valid API key: send one as 'api-key', 'x-api-key' or 'Authorization: Bearer'")]
+    Unauthorized,
+    /// Two different credentials.
+    #[error("the request has two different credentials; send one")]
+    TwoCredentials,
+    /// The consumer may not use the model.
+    #[error("this key may not use the model '{model}'")]
+    ModelNotAllowed {
+        /// The model.
+        model: String,
+    },
+    /// No member inside the consumer's fence.
+    #[error("the model '{model}' is not served in a location that this key may use")]
+    LocationNotAllowed {
+        /// The model.
+        model: String,
+    },
+    /// No such path.
+    #[error("there is nothing at '{path}'")]
+    UnknownPath {
+        /// The path.
+        path: String,
+    },
+    /// The path takes another method.
+    #[error("this path takes {allowed}")]
+    WrongMethod {
+        /// The method it takes.
+        allowed: &'static str,
+    },
+    /// No such model.
+    #[error("the model '{model}' does not exist here; GET /v1/models lists those that do")]
+    UnknownModel {
+        /// The model.
+        model: String,
+    },
+    /// The model exists, but nobody serves it through this API.
+    #[error("the model '{model}' is not served through this API")]
+    ApiNotServed {
+        /// The model.
+        model: String,
+    },
+    /// The path wants a WebSocket.
+    #[error("this path takes a WebSocket upgrade")]
+    UpgradeRequired,
+    /// The body is longer than allowed.
+    #[error("the request body is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The body came too slowly.
+    #[error("the request body did not arrive in time")]
+    BodyTimeout,
+    /// The gateway has no room.
+    #[error("the gateway is busy ({what}); try again")]
+    Overloaded {
+        /// What is used up.
+        what: &'static str,
+    },
+    /// Every target is throttled.
+    #[error("every deployment of '{model}' is at its rate limit; try again in {} s", retry_seconds(*.retry_after))]
+    AllThrottled {
+        /// The model.
+        model: String,
+        /// Until the first one reopens.
+        retry_after: Option<Duration>,
+    },
+    /// No target can be asked.
+    #[error("no deployment of '{model}' is available; try again in {} s", retry_seconds(*.retry_after))]
+    NoneAvailable {
+        /// The model.
+        model: String,
+        /// Until the first one reopens.
+        retry_after: Option<Duration>,
+    },
+    /// Attempts were made, and the last one failed.
+    #[error("no deployment of '{model}' gave an answer; the last attempt failed ({last})")]
+    UpstreamFailed {
+        /// The model.
+        model: String,
+        /// How the last attempt failed.
+        last: &'static str,
+    },
+    /// Attempts were made, and the last one ran out of time.
+    #[error("no deployment of '{model}' answered in time")]
+    UpstreamTimeout {
+        /// The model.
+        model: String,
+    },
+    /// A defect of the gateway's own.
+    #[error("the gateway failed; the request id finds it in the log")]
+    Internal,
+}
+
+/// What a refusal looks like on the wire, apart from the dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// The status.
+    pub status: StatusCode,
+    /// The stable code.
+    pub code: &'static str,
+    /// OpenAI's `type`.
+    pub kind: &'static str,
+    /// Anthropic's `type`.
+    pub anthropic: &'static str,
+    /// Whether the same request can do better later.
+    pub retryable: bool,
+}
+
+const fn shape(status: StatusCode, code: &'static str, kind: &'static str, anthropic: &'static str, retryable: bool) -> Shape {
+    Shape { status, code, kind, anthropic, retryable }
+}
+
+const INVALID: &str = "invalid_request_error";
+
+impl Refusal {
+    /// The one table.
+    pub fn shape(&self) -> Shape {
+        match self {
+            Refusal::AmbiguousLength | Refusal::NoHost => shape(StatusCode::BAD_REQUEST, "invalid_request", INVALID, INVALID, false),
+            Refusal::Expectation => shape(StatusCode::EXPECTATION_FAILED, "invalid_request", INVALID, INVALID, false),
+            Refusal::Body(BodyError::NoModel) => shape(StatusCode::BAD_REQUEST, "model_missing", INVALID, INVALID, false),
+            Refusal::Body(_) => shape(StatusCode::BAD_REQUEST, "invalid_json", INVALID, INVALID, false),
+            Refusal::Form { .. } => shape(StatusCode::BAD_REQUEST, "invalid_form", INVALID, INVALID, false),
+            Refusal::TwoCredentials => shape(StatusCode::BAD_REQUEST, "ambiguous_credentials", INVALID, INVALID, false),
+            Refusal::MediaType { .. } => shape(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", INVALID, INVALID, false),
+            Refusal::Unauthorized => shape(StatusCode::UNAUTHORIZED, "invalid_api_key", INVALID, "authentication_error", false),
+            Refusal::ModelNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "model_not_allowed", INVALID, "permission_error", false),
+            Refusal::LocationNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "location_not_allowed", INVALID, "permission_error", false),
+            Refusal::UnknownPath { .. } => shape(StatusCode::NOT_FOUND, "not_found", INVALID, "not_found_error", false),
+            Refusal::UnknownModel { .. } | Refusal::ApiNotServed { .. } => {
+                shape(StatusCode::NOT_FOUND, "model_not_found", INVALID, "not_found_error", false)
+            }
+            Refusal::WrongMethod { .. } => shape(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", INVALID, INVALID, false),
+            Refusal::UpgradeRequired => shape(StatusCode::UPGRADE_REQUIRED, "upgrade_required", INVALID, INVALID, false),
+            Refusal::TooLarge { .. } => shape(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", INVALID, "request_too_large", false),
+            Refusal::BodyTimeout => shape(StatusCode::REQUEST_TIMEOUT, "request_timeout", INVALID, "timeout_error", true),
+            Refusal::Overloaded { .. } => shape(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "server_error", "overloaded_error", true),
+            Refusal::AllThrottled { .. } => {
+                shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "requests", "rate_limit_error", true)
+            }
+            Refusal::NoneAvailable { .. } => {
+                shape(StatusCode::SERVICE_UNAVAILABLE, "no_backend_available", "server_error", "overloaded_error", true)
+            }
+            Refusal::UpstreamFailed { .. } => shape(StatusCode::BAD_GATEWAY, "upstream_error", "server_error", "api_error", false),
+            Refusal::UpstreamTimeout { .. } => shape(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "server_error", "timeout_error", false),
+            Refusal::Internal => shape(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "server_error", "api_error", true),
+        }
+    }
+
+    /// How long the caller should stay away, if it should.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Refusal::AllThrottled { retry_after, .. } | Refusal::NoneAvailable { retry_after, .. } => {
+                Some(clamped(*retry_after))
+            }
+            Refusal::Overloaded { .. } => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection must be closed: what follows on it can't be trusted or isn't wanted.
+    pub fn closes(&self) -> bool {
+        matches!(
+            self,
+            Refusal::AmbiguousLength | Refusal::NoHost | Refusal::Expectation | Refusal::TooLarge { .. } | Refusal::BodyTimeout | Refusal::Overloaded { .. } | Refusal::Internal
+        )
+    }
+}
+
+/// At least a second, at most a minute: SDKs give up on longer waits.
+fn clamped(wait: Option<Duration>) -> Duration {
+    wait.unwrap_or(Duration::from_secs(1)).clamp(Duration::from_millis(1), Duration::from_secs(60))
+}
+
+/// Whole seconds for `retry-after`: rounded up, at least 1, at most 60.
+pub fn retry_seconds(wait: Option<Duration>) -> u64 {
+    let wait = clamped(wait);
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).clamp(1, 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_rounded_up_and_bounded() {
+        let seconds = |millis| retry_seconds(Some(Duration::from_millis(millis)));
+        assert_eq!([seconds(0), seconds(1), seconds(1000), seconds(1001), seconds(90_000)], [1, 1, 1, 2, 60]);
+        assert_eq!(retry_seconds(None), 1);
+    }
+}

@@ -1,0 +1,192 @@
+//! The request's body, held so that every attempt can send the same bytes.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use prometheus::IntGauge;
+
+/// The bytes that all bodies together may take.
+#[derive(Debug)]
+pub struct BufferBudget {
+    used: AtomicUsize,
+    limit: usize,
+    gauge: IntGauge,
+}
+
+impl BufferBudget {
+    /// A budget of `limit` bytes, shown in `gauge`.
+    pub fn new(limit: usize, gauge: IntGauge) -> Self {
+        BufferBudget { used: AtomicUsize::new(0), limit, gauge }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.limit));
+        if taken.is_ok() {
+            self.gauge.add(i64::try_from(bytes).unwrap_or(0));
+        }
+        taken.is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.gauge.sub(i64::try_from(bytes).unwrap_or(0));
+    }
+}
+
+/// A share of the budget; given back when dropped.
+#[derive(Debug)]
+pub struct BufferShare {
+    budget: Arc<BufferBudget>,
+    bytes: usize,
+}
+
+impl BufferShare {
+    /// An empty share.
+    pub fn new(budget: &Arc<BufferBudget>) -> Self {
+        BufferShare { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    /// Takes more; `false` if the budget is used up.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let taken = self.budget.take(bytes);
+        if taken {
+            self.bytes += bytes;
+        }
+        taken
+    }
+}
+
+impl Drop for BufferShare {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+/// Collects a body piece by piece.
+#[derive(Debug)]
+pub struct BodyBuffer {
+    bytes: BytesMut,
+    first: Option<Bytes>,
+    share: BufferShare,
+}
+
+/// Most that is set aside on a caller's word alone.
+const TRUSTED: usize = 1 << 20;
+
+impl BodyBuffer {
+    /// An empty buffer. A body that comes in one piece is kept as it came; only more need room.
+    pub fn new(budget: &Arc<BufferBudget>) -> Self {
+        BodyBuffer { bytes: BytesMut::new(), first: None, share: BufferShare::new(budget) }
+    }
+
+    /// Adds a piece; `false` if there is no room for it.
+    pub fn push(&mut self, piece: Bytes, expected: Option<usize>) -> bool {
+        if !self.share.grow(piece.len()) {
+            return false;
+        }
+        match (self.first.take(), self.bytes.is_empty()) {
+            (None, true) => self.first = Some(piece),
+            (Some(first), _) => {
+                self.bytes.reserve(expected.unwrap_or(0).clamp(first.len() + piece.len(), TRUSTED.max(first.len() + piece.len())));
+                self.bytes.extend_from_slice(&first);
+                self.bytes.extend_from_slice(&piece);
+            }
+            (None, false) => self.bytes.extend_from_slice(&piece),
+        }
+        true
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.first.as_ref().map_or(self.bytes.len(), Bytes::len)
+    }
+
+    /// Whether nothing came yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes so far.
+    pub fn as_slice(&self) -> &[u8] {
+        self.first.as_deref().unwrap_or(&self.bytes)
+    }
+
+    /// The body.
+    pub fn finish(self) -> ReplayBody {
+        ReplayBody { bytes: self.first.unwrap_or_else(|| self.bytes.freeze()), _share: self.share }
+    }
+}
+
+/// A whole body, and its share of the budget.
+#[derive(Debug)]
+pub struct ReplayBody {
+    bytes: Bytes,
+    _share: BufferShare,
+}
+
+/// A body as it is sent: at most a piece before an edit, the edit, and the rest.
+pub type Pieces = smallvec::SmallVec<[Bytes; 3]>;
+
+impl ReplayBody {
+    /// The caller's bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The body with `range` replaced, without copying what stays.
+    pub fn spliced(&self, range: Range<usize>, replacement: Bytes) -> Pieces {
+        [self.bytes.slice(..range.start), replacement, self.bytes.slice(range.end..)].into_iter().filter(|piece| !piece.is_empty()).collect()
+    }
+
+    /// The body as it came.
+    pub fn verbatim(&self) -> Pieces {
+        if self.bytes.is_empty() { Pieces::new() } else { smallvec::smallvec![self.bytes.clone()] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(limit: usize) -> Arc<BufferBudget> {
+        Arc::new(BufferBudget::new(limit, IntGauge::new("g", "h").unwrap()))
+    }
+
+    #[test]
+    fn pieces_make_the_body() {
+        let budget = budget(100);
+        let mut buffer = BodyBuffer::new(&budget);
+        for piece in ["ab", "cd", "ef"] {
+            assert!(buffer.push(Bytes::from_static(piece.as_bytes()), Some(6)));
+        }
+        let body = buffer.finish();
+        assert_eq!(&body.bytes()[..], b"abcdef");
+        let spliced: Vec<u8> = body.spliced(2..4, Bytes::from_static(b"XYZ")).concat();
+        assert_eq!(spliced, b"abXYZef");
+        assert_eq!(budget.used.load(Ordering::Relaxed), 6);
+        drop(body);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn one_piece_is_not_copied() {
+        let budget = budget(100);
+        let mut buffer = BodyBuffer::new(&budget);
+        let piece = Bytes::from_static(b"hello");
+        buffer.push(piece.clone(), Some(5));
+        assert_eq!(buffer.finish().bytes().as_ptr(), piece.as_ptr());
+    }
+
+    #[test]
+    fn the_budget_is_shared_and_bounded() {
+        let budget = budget(10);
+        let mut a = BodyBuffer::new(&budget);
+        let mut b = BodyBuffer::new(&budget);
+        assert!(a.push(Bytes::from_static(b"123456"), None));
+        assert!(!b.push(Bytes::from_static(b"12345"), None));
+        drop(a);
+        assert!(b.push(Bytes::from_static(b"12345"), None));
+    }
+}

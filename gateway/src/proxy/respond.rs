@@ -1,0 +1,124 @@
+//! Writes the gateway's own answers: errors in the shape of the API that was called, and JSON.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::{HttpTask, ServerSession};
+use serde_json::{Value, json};
+use spillway_plugins::api::{Api, Dialect};
+
+use super::refusal::{Refusal, retry_seconds};
+
+/// A JSON body of an error in the dialect that was called.
+pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<u8> {
+    let shape = refusal.shape();
+    let message = refusal.to_string();
+    let body = match dialect {
+        Dialect::OpenAi | Dialect::Azure => {
+            json!({ "error": { "message": message, "type": shape.kind, "param": null, "code": shape.code } })
+        }
+        Dialect::Anthropic => {
+            json!({ "type": "error", "error": { "type": shape.anthropic, "message": message, "code": shape.code }, "request_id": request_id })
+        }
+    };
+    body.to_string().into_bytes()
+}
+
+/// An error event for a stream that broke after its first byte, in the shape of its API.
+pub fn error_event(api: Api, message: &str, code: &str, sequence: Option<u64>) -> Bytes {
+    let text = match api {
+        Api::Responses => {
+            let error = json!({ "type": "server_error", "code": code, "message": message, "param": null });
+            let event = json!({ "type": "error", "sequence_number": sequence.map_or(0, |n| n + 1), "error": error, "code": code, "message": message, "param": null });
+            format!("event: error\ndata: {event}\n\n")
+        }
+        Api::Messages => {
+            let event = json!({ "type": "error", "error": { "type": "api_error", "message": message, "code": code } });
+            format!("event: error\ndata: {event}\n\n")
+        }
+        _ => {
+            let event = json!({ "error": { "message": message, "type": "server_error", "param": null, "code": code } });
+            format!("data: {event}\n\n")
+        }
+    };
+    text.into()
+}
+
+/// Writes a refusal.
+///
+/// # Errors
+/// If the caller can't be written to any more.
+pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, dialect: Dialect, request_id: &str) -> pingora::Result<()> {
+    let shape = refusal.shape();
+    let body = error_body(refusal, dialect, request_id);
+    let mut head = head(shape.status, "application/json", Some(body.len()), request_id)?;
+    if let Some(wait) = refusal.retry_after() {
+        head.insert_header("retry-after", retry_seconds(Some(wait)).to_string())?;
+        head.insert_header("retry-after-ms", wait.as_millis().max(1).to_string())?;
+    }
+    if !shape.retryable {
+        head.insert_header("x-should-retry", "false")?;
+    }
+    if let Refusal::WrongMethod { allowed } = refusal {
+        head.insert_header(header::ALLOW, *allowed)?;
+    }
+    if refusal.closes() {
+        session.set_keepalive(None);
+    }
+    write_whole(session, head, body.into()).await?;
+    if refusal.closes() {
+        linger(session).await;
+    }
+    Ok(())
+}
+
+/// Writes a JSON answer.
+///
+/// # Errors
+/// If the caller can't be written to any more.
+pub async fn json(session: &mut ServerSession, status: StatusCode, body: &Value, request_id: &str) -> pingora::Result<()> {
+    let body = body.to_string().into_bytes();
+    let head = head(status, "application/json", Some(body.len()), request_id)?;
+    write_whole(session, head, body.into()).await
+}
+
+/// Head and body in one write.
+async fn write_whole(session: &mut ServerSession, head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
+    session.response_duplex_vec(vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)]).await.map(|_| ())
+}
+
+/// The head of an answer that the gateway makes. Without a length it is chunked.
+///
+/// # Errors
+/// Never, for the values that are passed.
+pub fn head(status: StatusCode, content_type: &str, length: Option<usize>, request_id: &str) -> pingora::Result<Box<ResponseHeader>> {
+    let mut head = ResponseHeader::build_no_case(status, Some(8))?;
+    head.insert_header(header::CONTENT_TYPE, content_type)?;
+    match length {
+        Some(length) => head.insert_header(header::CONTENT_LENGTH, length.to_string())?,
+        None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
+    }
+    head.insert_header("x-request-id", request_id)?;
+    head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    Ok(Box::new(head))
+}
+
+/// Longest time, and most bytes, spent on a body that nobody wants.
+const LINGER: (Duration, usize) = (Duration::from_millis(500), 4 << 20);
+
+/// Reads on for a moment after an early answer: closing a connection with unread bytes resets it,
+/// and the caller would never see the answer.
+async fn linger(session: &mut ServerSession) {
+    let drain = async {
+        let mut left = LINGER.1;
+        while let Ok(Some(bytes)) = session.read_request_body().await {
+            match left.checked_sub(bytes.len()) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER.0, drain).await;
+}

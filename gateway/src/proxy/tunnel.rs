@@ -1,0 +1,309 @@
+//! Requests on Pingora's own loop: WebSockets, and uploads too large to hold. The same selector,
+//! the same judgement, the same records; only the driver differs.
+//!
+//! Nothing can be replayed here once bytes went upstream: a WebSocket may move on until the upgrade
+//! succeeds, an upload only while no connection stands.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{BError, Error, ErrorType};
+use spillway_plugins::retry::{RateSignal, Verdict, judge, read_signal};
+
+use super::attempts::{Progress, note, note_failover, pick, record};
+use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
+use super::refusal::Refusal;
+use super::replay::ReplayBody;
+use super::{Gateway, headers};
+use crate::backend::{Upstream, url};
+use crate::balance::circuit::{ErrorKind, Failure};
+use crate::balance::target::{Lease, Outcome, OutageReason};
+use crate::clock::Tick;
+
+/// A request on Pingora's loop.
+pub struct Tunnel {
+    /// What was read of an upload before its model was known; `None` for a WebSocket.
+    upload: Option<ReplayBody>,
+    prefix_due: bool,
+    progress: Option<Progress>,
+    attempt: Option<Running>,
+    /// What the caller gets if this ends without an answer.
+    refusal: Option<Refusal>,
+    answered: bool,
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tunnel").field("answered", &self.answered).finish_non_exhaustive()
+    }
+}
+
+struct Running {
+    lease: Lease,
+    member: usize,
+    began: Tick,
+    status: Option<StatusCode>,
+    signal: RateSignal,
+}
+
+impl Tunnel {
+    fn new(upload: Option<ReplayBody>) -> Self {
+        Tunnel { upload, prefix_due: false, progress: None, attempt: None, refusal: None, answered: false }
+    }
+
+    /// A WebSocket.
+    pub fn web_socket() -> Self {
+        Tunnel::new(None)
+    }
+
+    /// An upload of which `prefix` was read.
+    pub fn upload(prefix: ReplayBody) -> Self {
+        Tunnel::new(Some(prefix))
+    }
+}
+
+/// Takes inquiry and tunnel out of the context for the time of a hook.
+fn parts(ctx: &mut RequestCtx) -> Option<(Inquiry, Box<Tunnel>)> {
+    let tunnel = ctx.tunnel.take()?;
+    Some((ctx.inquiry.take()?, tunnel))
+}
+
+fn put_back(ctx: &mut RequestCtx, inquiry: Inquiry, tunnel: Box<Tunnel>) {
+    ctx.inquiry = Some(inquiry);
+    ctx.tunnel = Some(tunnel);
+}
+
+fn upstream_of<'r>(ctx: &'r RequestCtx, inquiry: &Inquiry, member: usize) -> Option<&'r Upstream> {
+    ctx.runtime.backends[inquiry.model.route.members()[member].backend].upstream.as_ref()
+}
+
+/// `upstream_peer`: consults the selector.
+pub(super) fn peer(gateway: &Gateway, ctx: &mut RequestCtx) -> pingora::Result<Box<HttpPeer>> {
+    let (inquiry, mut tunnel) = parts(ctx).ok_or_else(|| Error::explain(ErrorType::InternalError, "no inquiry"))?;
+    let peer = choose(gateway, ctx, &inquiry, &mut tunnel);
+    put_back(ctx, inquiry, tunnel);
+    peer
+}
+
+fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel) -> pingora::Result<Box<HttpPeer>> {
+    let now = gateway.clock.now();
+    let arrived = ctx.arrived;
+    let progress = tunnel.progress.get_or_insert_with(|| {
+        inquiry.pool.budget.request(now);
+        Progress::new(inquiry, arrived)
+    });
+    loop {
+        match pick(inquiry, ctx, progress, now) {
+            Ok(pick) => {
+                progress.tried.push(pick.index);
+                note_failover(ctx, inquiry);
+                let Some(found) = upstream_of(ctx, inquiry, pick.index).and_then(|upstream| upstream.peers.next()) else { continue };
+                let timeouts = &inquiry.pool.config.timeouts;
+                let mut peer = Box::new((*found).clone());
+                peer.options.total_connection_timeout = Some(timeouts.connect);
+                peer.options.read_timeout = tunnel.upload.is_some().then_some(timeouts.answer);
+                tunnel.prefix_due = tunnel.upload.is_some();
+                tunnel.attempt = Some(Running { lease: pick.lease, member: pick.index, began: now, status: None, signal: RateSignal::default() });
+                return Ok(peer);
+            }
+            Err(none) => {
+                tunnel.refusal = Some(progress.refusal(&inquiry.model.name, Some(none), now));
+                return Error::e_explain(ErrorType::ConnectNoRoute, "no target is left");
+            }
+        }
+    }
+}
+
+/// `upstream_request_filter`: the request as this target gets it.
+pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &ctx.tunnel) else { return Ok(()) };
+    let Some(attempt) = &tunnel.attempt else { return Ok(()) };
+    let member = &inquiry.model.route.members()[attempt.member];
+    let backend = &ctx.runtime.backends[member.backend].config;
+    let Some(upstream) = upstream_of(ctx, inquiry, attempt.member) else { return Ok(()) };
+    let caller = session.req_header();
+    let path = url::path(&backend.kind, &upstream.endpoint, inquiry.api, &member.target.id.deployment, caller.uri.query());
+    headers::strip_caller(request);
+    request.set_raw_path(path.as_bytes())?;
+    request.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
+    request.insert_header("x-request-id", ctx.id.as_str())?;
+    if let Some(length) = tunnel.upload.as_ref().and_then(|_| spliced_length(caller, inquiry, &member.target.id.deployment)) {
+        request.insert_header(header::CONTENT_LENGTH, length)?;
+    }
+    upstream.auth.authorise(&caller.headers, request).map_err(|error| Error::because(ErrorType::InternalError, "authorise", error))?;
+    Ok(())
+}
+
+/// The length of an upload after the model's name was replaced, if the caller told a length.
+fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployment: &str) -> Option<usize> {
+    let length: usize = caller.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    let range = inquiry.fields.model_range.as_ref().map_or(0..0, Clone::clone);
+    let replaced = if range.is_empty() { 0 } else { deployment.len() };
+    Some(length - range.len() + replaced)
+}
+
+/// `request_body_filter`: what was read before the model was known goes first.
+pub(super) fn body(body: &mut Option<Bytes>, ctx: &mut RequestCtx) {
+    ctx.bytes_in += body.as_ref().map_or(0, Bytes::len);
+    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return };
+    let (true, Some(prefix), Some(attempt)) = (std::mem::take(&mut tunnel.prefix_due), &tunnel.upload, &tunnel.attempt) else { return };
+    let deployment = &inquiry.model.route.members()[attempt.member].target.id.deployment;
+    let mut pieces = match &inquiry.fields.model_range {
+        Some(range) if inquiry.fields.model.as_deref() != Some(&**deployment) => prefix.spliced(range.clone(), Bytes::copy_from_slice(deployment.as_bytes())),
+        _ => prefix.verbatim(),
+    };
+    pieces.extend(body.take());
+    *body = Some(pieces.concat().into());
+}
+
+/// `upstream_response_filter`: deliver, or go elsewhere.
+pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+    let Some((inquiry, mut tunnel)) = parts(ctx) else { return Ok(()) };
+    let verdict = judge_parts(gateway, head, ctx, &inquiry, &mut tunnel);
+    put_back(ctx, inquiry, tunnel);
+    verdict
+}
+
+fn judge_parts(gateway: &Gateway, head: &ResponseHeader, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel) -> pingora::Result<()> {
+    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
+    }
+    let Some(mut attempt) = tunnel.attempt.take() else { return Ok(()) };
+    attempt.status = Some(head.status);
+    attempt.signal = read_signal(&head.headers, gateway.clock.wall());
+    let credentials = upstream_of(ctx, inquiry, attempt.member).map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
+    let verdict = match head.status {
+        StatusCode::SWITCHING_PROTOCOLS => Verdict::Deliver,
+        status => judge(status, b"", &inquiry.pool.config.retry.statuses, credentials),
+    };
+    let first = gateway.clock.now().since(attempt.began);
+    let retry_after = attempt.signal.retry_after;
+    let (outcome, label) = match verdict {
+        Verdict::Deliver if head.status.is_client_error() => (Outcome::CallerFault, "caller_fault"),
+        Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, "ok"),
+        Verdict::RateLimited => (Outcome::Throttled { retry_after }, "throttled"),
+        Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), "out_of_quota"),
+        Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), "misconfigured"),
+        Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, "failed"),
+    };
+    record(gateway, inquiry, attempt.member, &mut attempt.lease, outcome);
+    if verdict.is_elsewhere() && tunnel.upload.is_none() {
+        let member = attempt.member;
+        write_down(gateway, ctx, inquiry, attempt, label);
+        if let Some(progress) = &mut tunnel.progress {
+            if verdict == Verdict::RateLimited {
+                progress.throttled.push(member);
+            } else {
+                progress.last_failure = Some(label);
+            }
+            if verdict != Verdict::Failed || progress.may_retry(inquiry, gateway.clock.now()) {
+                return Err(elsewhere());
+            }
+        }
+        return Err(over());
+    }
+    ctx.note_first(gateway.clock.now());
+    ctx.status = Some(head.status.as_u16());
+    tunnel.answered = true;
+    // Kept until the end: its slot is taken for as long as the answer (or socket) lives.
+    tunnel.attempt = Some(attempt);
+    Ok(())
+}
+
+fn elsewhere() -> BError {
+    let mut error = Error::explain(ErrorType::HTTPStatus(503), "on to the next target").into_up();
+    error.set_retry(true);
+    error
+}
+
+fn over() -> BError {
+    let mut error = Error::explain(ErrorType::HTTPStatus(502), "no retry is left").into_up();
+    error.set_retry(false);
+    error
+}
+
+fn write_down(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, attempt: Running, outcome: &'static str) {
+    let took = gateway.clock.now().since(attempt.began);
+    let status = attempt.status.map(|status| status.as_u16());
+    note(ctx, inquiry, AttemptRecord { target: Arc::clone(attempt.lease.target()), member: attempt.member, outcome, status, took });
+}
+
+/// `response_filter`: the head as the caller gets it.
+pub(super) fn response(gateway: &Gateway, head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
+    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &ctx.tunnel) else { return Ok(()) };
+    for name in ["set-cookie", "alt-svc", "strict-transport-security", "server"] {
+        head.remove_header(name);
+    }
+    head.insert_header("x-request-id", HeaderValue::from_str(&ctx.id).unwrap_or_else(|_| HeaderValue::from_static("-")))?;
+    if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| gateway.server.response_headers) {
+        head.insert_header("x-spillway-backend", &*inquiry.model.route.members()[attempt.member].target.id.backend)?;
+        head.insert_header("x-spillway-attempts", ctx.attempts.len() + 1)?;
+    }
+    Ok(())
+}
+
+/// `fail_to_connect` and `error_while_proxy`: what an error means, and whether to go on.
+pub(super) fn broke(gateway: &Gateway, ctx: &mut RequestCtx, mut error: BError, connecting: bool) -> BError {
+    let Some((inquiry, mut tunnel)) = parts(ctx) else {
+        error.set_retry(false);
+        return error;
+    };
+    // Our own verdicts have decided already, and have no attempt left.
+    if let Some(mut attempt) = tunnel.attempt.take_if(|_| !tunnel.answered) {
+        let downstream = *error.esource() == pingora::ErrorSource::Downstream;
+        let kind = match error.etype() {
+            _ if connecting => ErrorKind::Connect,
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => ErrorKind::Timeout,
+            _ => ErrorKind::Reset,
+        };
+        if downstream {
+            error.set_retry(false);
+            write_down(gateway, ctx, &inquiry, attempt, "cancelled");
+        } else {
+            record(gateway, &inquiry, attempt.member, &mut attempt.lease, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
+            write_down(gateway, ctx, &inquiry, attempt, kind.name());
+            let replayable = connecting || tunnel.upload.is_none();
+            let retry = tunnel.progress.as_mut().is_some_and(|progress| {
+                progress.last_failure = Some(kind.name());
+                progress.last_timed_out = kind.is_timeout();
+                progress.may_retry(&inquiry, gateway.clock.now()) && replayable
+            });
+            error.set_retry(retry);
+        }
+    } else if tunnel.answered {
+        error.set_retry(false);
+    }
+    put_back(ctx, inquiry, tunnel);
+    error
+}
+
+/// What the caller gets when Pingora's loop ended without an answer.
+pub(super) fn refusal(gateway: &Gateway, ctx: &mut RequestCtx) -> Option<Refusal> {
+    let (inquiry, mut tunnel) = parts(ctx)?;
+    let refusal = tunnel.refusal.take().or_else(|| tunnel.progress.as_ref().map(|progress| progress.refusal(&inquiry.model.name, None, gateway.clock.now())));
+    put_back(ctx, inquiry, tunnel);
+    refusal
+}
+
+/// `logging`: closes the last attempt.
+pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Error>) {
+    let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
+    if let Some(attempt) = tunnel.attempt.take() {
+        let client_error = attempt.status.is_some_and(|status| status.is_client_error());
+        let label = match error {
+            _ if client_error => "caller_fault",
+            None => "ok",
+            Some(error) if *error.esource() == pingora::ErrorSource::Downstream => "cancelled",
+            // A WebSocket ends when either side hangs up.
+            Some(_) if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) => "ok",
+            Some(_) => "reset",
+        };
+        write_down(gateway, ctx, &inquiry, attempt, label);
+        ctx.end = if error.is_none() || label == "ok" { End::Complete } else { End::Cut };
+    }
+    put_back(ctx, inquiry, tunnel);
+}

@@ -1,0 +1,180 @@
+//! What requests run on: a validated config made live. One [`Runtime`] per loaded config; a
+//! request keeps the one it began with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use spillway_plugins::api::Api;
+use spillway_plugins::auth::KeyTable;
+
+use crate::backend::{Backend, Targets, url};
+use crate::balance::budget::RetryBudget;
+use crate::balance::route::{Member, Route, Tier, Up};
+use crate::config::{self, BackendKind, Config};
+use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
+
+/// A live config.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Backends by the index they have in the config.
+    pub backends: Vec<Arc<Backend>>,
+    /// All targets.
+    pub targets: Targets,
+    /// Pools by the index they have in the config.
+    pub pools: Vec<Arc<Pool>>,
+    models: HashMap<String, Arc<Model>>,
+    /// Models in the order of the config, for `GET /v1/models`.
+    pub model_names: Vec<String>,
+    /// Who may call.
+    pub consumers: Vec<config::Consumer>,
+    /// Their keys.
+    pub keys: KeyTable,
+    /// Whether callers without a known key are refused.
+    pub auth_required: bool,
+}
+
+/// What answers when no target can.
+#[derive(Debug, Clone)]
+pub struct LastResort {
+    /// The mock's name.
+    pub backend: Arc<str>,
+    /// What it says.
+    pub reply: Arc<str>,
+}
+
+/// A live pool.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its config.
+    pub config: config::Pool,
+    /// How many retries it may still make.
+    pub budget: RetryBudget,
+    /// Its last resort's answer, if it has one.
+    pub last_resort: Option<LastResort>,
+    /// Health flags by member, in the order of the config; mocks have none that ever changes.
+    pub health: Vec<Arc<Up>>,
+    models: Vec<Arc<Model>>,
+    requests: HashMap<Api, RequestMetrics>,
+}
+
+impl Pool {
+    /// Every member of every model, a target as often as it serves a model of this pool.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.models.iter().flat_map(|model| model.route.members())
+    }
+
+    /// The models and their routes.
+    pub fn models(&self) -> &[Arc<Model>] {
+        &self.models
+    }
+
+    /// The counters for requests of `api`.
+    pub fn requests(&self, api: Api) -> Option<&RequestMetrics> {
+        self.requests.get(&api)
+    }
+}
+
+/// One model: where its requests can go.
+#[derive(Debug)]
+pub struct Model {
+    /// Its name.
+    pub name: String,
+    /// Index of its pool.
+    pub pool: usize,
+    /// Its members and tiers.
+    pub route: Route,
+    /// Counters by member.
+    pub metrics: Vec<MemberMetrics>,
+    /// Members that can't serve an API, by API: they count as tried from the start.
+    excluded: HashMap<Api, Vec<usize>>,
+}
+
+impl Model {
+    /// Indices of the members that can't serve `api`.
+    pub fn excluded(&self, api: Api) -> &[usize] {
+        self.excluded.get(&api).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether any member can serve `api`.
+    pub fn serves(&self, api: Api) -> bool {
+        self.excluded(api).len() < self.route.members().len()
+    }
+}
+
+impl Runtime {
+    /// Makes a config live. Nothing is started: addresses and health are kept by background tasks.
+    pub fn new(config: &Config, metrics: &Metrics) -> Self {
+        let backends: Vec<Arc<Backend>> = config.backends.iter().cloned().map(Backend::new).map(Arc::new).collect();
+        let mut targets = Targets::default();
+        let mut pools = Vec::new();
+        let mut models = HashMap::new();
+        for (index, pool) in config.pools.iter().enumerate() {
+            let live = live_pool(index, pool, &backends, &mut targets, metrics);
+            models.extend(live.models.iter().map(|model| (model.name.clone(), Arc::clone(model))));
+            pools.push(Arc::new(live));
+        }
+        let mut keys = KeyTable::default();
+        for (index, consumer) in config.consumers.iter().enumerate() {
+            for key in &consumer.keys {
+                keys.insert(*key, index);
+            }
+        }
+        Runtime {
+            backends,
+            targets,
+            pools,
+            model_names: config.pools.iter().flat_map(|pool| pool.models.iter().cloned()).collect(),
+            models,
+            consumers: config.consumers.clone(),
+            keys,
+            auth_required: config.auth_required,
+        }
+    }
+
+    /// The model of this name.
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.get(name)
+    }
+}
+
+fn live_pool(index: usize, pool: &config::Pool, backends: &[Arc<Backend>], targets: &mut Targets, metrics: &Metrics) -> Pool {
+    let health: Vec<Arc<Up>> = pool.members.iter().map(|_| Arc::new(Up::default())).collect();
+    let models = pool.models.iter().map(|name| Arc::new(live_model(index, name, pool, backends, &health, targets, metrics))).collect();
+    let last_resort = pool.members.iter().find_map(|member| match &backends[member.backend].config.kind {
+        BackendKind::Mock { reply } if member.weight > 0 => {
+            Some(LastResort { backend: backends[member.backend].config.name.clone(), reply: reply.as_str().into() })
+        }
+        _ => None,
+    });
+    Pool {
+        config: pool.clone(),
+        budget: RetryBudget::default(),
+        last_resort,
+        health,
+        models,
+        requests: Api::ALL.into_iter().map(|api| (api, metrics.request(&pool.name, Some(api)))).collect(),
+    }
+}
+
+fn live_model(pool_index: usize, name: &str, pool: &config::Pool, backends: &[Arc<Backend>], health: &[Arc<Up>], targets: &mut Targets, metrics: &Metrics) -> Model {
+    let mut members = Vec::new();
+    for (member, health) in pool.members.iter().zip(health) {
+        let backend = &backends[member.backend];
+        // A mock is no target: it answers when no target can.
+        let Some(upstream) = &backend.upstream else { continue };
+        members.push(Member {
+            target: targets.get(&backend.config, name),
+            priority: member.priority,
+            weight: member.weight,
+            location: backend.config.location.clone(),
+            backend: member.backend,
+            up: [Arc::clone(health), Arc::clone(&upstream.resolved)],
+        });
+    }
+    let excluded = Api::ALL
+        .into_iter()
+        .map(|api| (api, (0..members.len()).filter(|i| !url::serves(&backends[members[*i].backend].config.kind, api)).collect()))
+        .collect();
+    let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
+    Model { name: name.to_owned(), pool: pool_index, route: Route::new(members, pool.policy, Tier::group), metrics: counters, excluded }
+}

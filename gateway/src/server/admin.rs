@@ -1,0 +1,126 @@
+//! The admin listener: metrics, health, and the state of the pools.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode, header};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::balance::snapshot::route_snapshot;
+use crate::proxy::Gateway;
+
+/// Answers on the admin listener.
+pub(super) struct Admin {
+    pub(super) gateway: Gateway,
+    pub(super) ready: Arc<AtomicBool>,
+}
+
+type Answer = Response<Vec<u8>>;
+
+fn answer(status: StatusCode, content_type: &str, body: Vec<u8>) -> Answer {
+    let length = body.len();
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    if let Ok(value) = content_type.parse() {
+        headers.insert(header::CONTENT_TYPE, value);
+    }
+    answer
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Answer {
+    answer(status, "application/json", value.to_string().into_bytes())
+}
+
+fn problem(status: StatusCode, message: &str) -> Answer {
+    json_answer(status, &json!({ "error": { "message": message } }))
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Answer {
+        session.set_keepalive(Some(60));
+        let head = session.req_header();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let query = head.uri.query().unwrap_or("").to_owned();
+        // Probes must work without a token.
+        match path.as_str() {
+            "/healthz" => return answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()),
+            "/readyz" => return self.readiness(),
+            _ => {}
+        }
+        if !self.is_allowed(session) {
+            return problem(StatusCode::UNAUTHORIZED, "send the admin token as 'Authorization: Bearer'");
+        }
+        // A page in a browser must not be able to change anything here.
+        if method == Method::POST && session.req_header().headers.contains_key(header::ORIGIN) {
+            return problem(StatusCode::FORBIDDEN, "cross-origin requests are not allowed");
+        }
+        match (&method, path.as_str()) {
+            (&Method::GET, "/metrics") => {
+                let text = self.gateway.metrics.render(&self.gateway.runtime.load(), self.gateway.clock.now());
+                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
+            (&Method::GET, "/api/pools") => json_answer(StatusCode::OK, &self.pools()),
+            (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)),
+            (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)),
+            (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()),
+            (_, "/metrics" | "/api/pools" | "/api/drain" | "/api/undrain" | "/api/reset") => problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes"),
+            _ => problem(StatusCode::NOT_FOUND, "there is /metrics, /healthz, /readyz, /api/pools, and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME]"),
+        }
+    }
+}
+
+impl Admin {
+    fn readiness(&self) -> Answer {
+        match self.ready.load(Ordering::Relaxed) {
+            true => answer(StatusCode::OK, "text/plain", b"ready\n".to_vec()),
+            false => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"draining\n".to_vec()),
+        }
+    }
+
+    fn is_allowed(&self, session: &ServerSession) -> bool {
+        let Some(token) = &self.gateway.server.admin_token else { return true };
+        let given = session.req_header().headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
+        let wanted = spillway_plugins::auth::digest(format!("Bearer {}", token.expose_secret()).as_bytes());
+        given.is_some_and(|given| spillway_plugins::auth::digest(given) == wanted)
+    }
+
+    fn pools(&self) -> Value {
+        let runtime = self.gateway.runtime.load();
+        let now = self.gateway.clock.now();
+        let pools: Vec<Value> = runtime
+            .pools
+            .iter()
+            .map(|pool| {
+                let models: Vec<Value> =
+                    pool.models().iter().map(|model| json!({ "model": model.name, "members": route_snapshot(&model.route, now) })).collect();
+                json!({ "name": &*pool.config.name, "models": models, "last_resort": pool.last_resort.as_ref().map(|mock| &*mock.backend) })
+            })
+            .collect();
+        json!({ "pools": pools })
+    }
+
+    /// Does something to all targets of `?backend=` (and `deployment=`).
+    fn for_backend(&self, query: &str, act: impl Fn(&crate::balance::target::Target)) -> Answer {
+        let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).filter(|value| !value.is_empty());
+        let Some(backend) = parameter("backend") else { return problem(StatusCode::BAD_REQUEST, "say which with ?backend=NAME") };
+        let deployment = parameter("deployment");
+        let runtime = self.gateway.runtime.load();
+        let mut names = Vec::new();
+        for target in runtime.targets.iter().filter(|target| &*target.id.backend == backend && deployment.is_none_or(|name| name == &*target.id.deployment)) {
+            act(target);
+            names.push(target.id.to_string());
+        }
+        match names.is_empty() {
+            true => problem(StatusCode::NOT_FOUND, "no such backend or deployment; GET /api/pools lists them"),
+            false => json_answer(StatusCode::OK, &json!({ "targets": names })),
+        }
+    }
+}

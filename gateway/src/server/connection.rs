@@ -1,0 +1,78 @@
+//! One caller's connection, from accept to close.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::Stream;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use tokio::net::TcpStream;
+
+use super::guard::{Guard, Phase};
+use crate::proxy::Gateway;
+
+tokio::task_local! {
+    static PHASE: Arc<Phase>;
+}
+
+/// Requests on one connection before it is closed, so that callers spread anew over several nodes.
+const REQUESTS: u32 = 10_000;
+/// The first bytes of an HTTP/2 connection (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Tells the connection's guard that a head was read. Does nothing for HTTP/2 streams, whose
+/// tasks are not the connection's own.
+pub(crate) fn request_begins() {
+    let _ = PHASE.try_with(|phase| phase.request_begins());
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp: TcpStream, shutdown: ShutdownWatch) {
+    let server = &gateway.server;
+    let http2 = server.h2c && tokio::time::timeout(server.header_timeout, speaks_http2(&tcp)).await.unwrap_or(false);
+    let _ = tcp.set_nodelay(true);
+    let phase = Phase::new(gateway.clock.now() + server.header_timeout);
+    let guard = Guard::new(tcp, Arc::clone(&phase), gateway.clock.clone(), server.header_timeout, Arc::clone(&gateway.metrics), http2);
+    if http2 {
+        proxy.process_new(Box::new(guard), &shutdown).await;
+        return;
+    }
+    let keepalive = server.keepalive;
+    PHASE.scope(Arc::clone(&phase), serve_http1(proxy, gateway, Box::new(guard), phase, keepalive, shutdown)).await;
+}
+
+async fn serve_http1(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, stream: Stream, phase: Arc<Phase>, keepalive: Duration, shutdown: ShutdownWatch) {
+    let mut session = ServerSession::new_http1(stream);
+    // No timer of Pingora's: the guard has them.
+    session.set_keepalive(if *shutdown.borrow() { None } else { Some(0) });
+    session.set_keepalive_reuses_remaining(Some(REQUESTS));
+    loop {
+        let next: Option<(Stream, Option<HttpPersistentSettings>)> =
+            proxy.process_new_http(session, &shutdown).await.map(ReusedHttpStream::consume);
+        let Some((stream, settings)) = next else { return };
+        phase.request_ends(gateway.clock.now() + keepalive);
+        session = ServerSession::new_http1(stream);
+        if let Some(settings) = settings {
+            settings.apply_to_session(&mut session);
+        }
+    }
+}
+
+/// Looks at the first bytes without taking them. Unlike Pingora's own look it neither needs 24 of
+/// them to tell HTTP/1 nor waits for ever: the caller of this has a timeout.
+async fn speaks_http2(tcp: &TcpStream) -> bool {
+    let mut seen = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match tcp.peek(&mut seen).await {
+            Ok(0) | Err(_) => return false,
+            Ok(n) if !PREFACE.starts_with(&seen[..n]) => return false,
+            Ok(n) if n == PREFACE.len() => return true,
+            // A part of the preface; peeking returns it at once again, so wait a little.
+            Ok(_) => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}

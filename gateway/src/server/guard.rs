@@ -1,0 +1,221 @@
+//! Guards a caller's connection between requests and while a head arrives, where Pingora has no
+//! bound of its own: its timeouts are per read, and an idle connection has none after the first
+//! request.
+//!
+//! While no request is under way, anything written is Pingora's own page for a head that is no
+//! HTTP; it is replaced by an error in our own shape.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::clock::{Clock, Tick};
+use crate::telemetry::metrics::Metrics;
+
+/// Small, for there can be many connections.
+const WRITE_BUFFER: usize = 8 * 1024;
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const REQUEST: u8 = 2;
+
+/// Where a connection stands, shared between its guard and its task.
+#[derive(Debug)]
+pub struct Phase {
+    phase: AtomicU8,
+    deadline: AtomicU64,
+}
+
+impl Phase {
+    /// A connection that has just been accepted.
+    pub fn new(deadline: Tick) -> Arc<Self> {
+        Arc::new(Phase { phase: AtomicU8::new(IDLE), deadline: AtomicU64::new(deadline.0) })
+    }
+
+    /// The head is read; a request is under way.
+    pub fn request_begins(&self) {
+        self.phase.store(REQUEST, Ordering::Relaxed);
+    }
+
+    /// The request is over; the next head may come until `deadline`.
+    pub fn request_ends(&self, deadline: Tick) {
+        self.deadline.store(deadline.0, Ordering::Relaxed);
+        self.phase.store(IDLE, Ordering::Relaxed);
+    }
+
+    fn is_request(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == REQUEST
+    }
+
+    fn deadline(&self) -> Tick {
+        Tick(self.deadline.load(Ordering::Relaxed))
+    }
+}
+
+/// A caller's connection.
+pub struct Guard {
+    inner: BufWriter<TcpStream>,
+    digest: Arc<SocketDigest>,
+    phase: Arc<Phase>,
+    clock: Clock,
+    header_timeout: Duration,
+    metrics: Arc<Metrics>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    http2: bool,
+    replaced: bool,
+    error_page: Vec<u8>,
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Guard({:?})", self.phase)
+    }
+}
+
+impl Guard {
+    /// Guards a connection. `http2` connections are only wrapped: their frames have no phases.
+    pub fn new(tcp: TcpStream, phase: Arc<Phase>, clock: Clock, header_timeout: Duration, metrics: Arc<Metrics>, http2: bool) -> Self {
+        let digest = Arc::new(SocketDigest::from_raw_fd(tcp.as_raw_fd()));
+        // Head and first bytes go out together; what is larger passes through.
+        let inner = BufWriter::with_capacity(WRITE_BUFFER, tcp);
+        Guard { inner, digest, phase, clock, header_timeout, metrics, sleep: None, http2, replaced: false, error_page: Vec::new() }
+    }
+
+    fn unguarded(&self) -> bool {
+        self.http2 || self.phase.is_request()
+    }
+
+    /// Whether the time for a head is over.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let left = self.phase.deadline().since(self.clock.now());
+            if left.is_zero() {
+                self.sleep = None;
+                return Poll::Ready(());
+            }
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
+            ready!(sleep.as_mut().poll(cx));
+            // It was armed for an earlier deadline, or this one has come: look again.
+            self.sleep = None;
+        }
+    }
+}
+
+/// What a caller gets whose head is no HTTP, or never came whole. There is no request to name.
+fn error_page(status: &str, code: &str, message: &str) -> Vec<u8> {
+    let body = format!(r#"{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"}}}}"#);
+    let id = format!("{:032x}", fastrand::u128(..));
+    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+impl AsyncRead for Guard {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if self.unguarded() {
+            return read;
+        }
+        match read {
+            Poll::Ready(done) => {
+                let came = buf.filled().len() > before;
+                if came && self.phase.phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                    let deadline = self.clock.now() + self.header_timeout;
+                    self.phase.deadline.store(deadline.0, Ordering::Relaxed);
+                }
+                Poll::Ready(done)
+            }
+            Poll::Pending => {
+                ready!(self.poll_deadline(cx));
+                if self.phase.phase.load(Ordering::Relaxed) == HEAD {
+                    self.metrics.head_timeouts.inc();
+                    let page = error_page("408 Request Timeout", "request_timeout", "the request head did not arrive in time");
+                    // One try: whoever dribbles a head may not read either.
+                    let _ = Pin::new(&mut self.inner).poll_write(cx, &page);
+                    let _ = Pin::new(&mut self.inner).poll_flush(cx);
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                // An idle connection ends like one that the caller closed.
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Guard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.unguarded() {
+            return Pin::new(&mut self.inner).poll_write(cx, bytes);
+        }
+        if !self.replaced {
+            self.replaced = true;
+            self.metrics.bad_heads.inc();
+            self.error_page = error_page("400 Bad Request", "invalid_request", "the request head is not valid HTTP");
+        }
+        while !self.error_page.is_empty() {
+            let this = &mut *self;
+            let written = ready!(Pin::new(&mut this.inner).poll_write(cx, &this.error_page))?;
+            this.error_page.drain(..written);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Guard {
+    async fn shutdown(&mut self) {
+        let _ = self.inner.shutdown().await;
+    }
+}
+
+impl UniqueID for Guard {
+    fn id(&self) -> UniqueIDType {
+        self.inner.get_ref().as_raw_fd()
+    }
+}
+
+impl Ssl for Guard {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.http2.then_some(ALPN::H2)
+    }
+}
+
+impl GetTimingDigest for Guard {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        vec![None]
+    }
+}
+
+impl GetProxyDigest for Guard {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Guard {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}
+
+impl Peek for Guard {}

@@ -1,0 +1,228 @@
+//! Start, run, stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pingora::apps::ServerApp;
+use pingora::apps::http_app::HttpServer;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::admin::Admin;
+use super::listen;
+use crate::backend::{health, resolve};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::proxy::Gateway;
+use crate::runtime::Runtime;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+
+/// Why a gateway can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error("can't listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The access log can't be opened.
+    #[error("can't open the access log: {0}")]
+    AccessLog(std::io::Error),
+    /// The runtime or a signal handler can't be had.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// A defect: metrics clash.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The config uses what isn't built yet.
+    #[error("{0}")]
+    NotAvailable(String),
+}
+
+/// A gateway that runs. Dropped, it goes on; see [`Running::stop`].
+pub struct Running {
+    /// What it shares; tests look into it.
+    pub gateway: Gateway,
+    /// The addresses that callers connect to, with the ports that were given for `:0`.
+    pub listen: Vec<SocketAddr>,
+    /// The admin listener's address.
+    pub admin: SocketAddr,
+    shutdown: watch::Sender<bool>,
+    ready: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+    accepting: Vec<JoinHandle<()>>,
+    proxy: Arc<pingora::proxy::HttpProxy<Gateway>>,
+}
+
+/// Starts a gateway on the current Tokio runtime.
+///
+/// # Errors
+/// [`StartError`], before anything was accepted.
+pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError> {
+    if !config.not_available.is_empty() {
+        let lines: Vec<String> = config.not_available.iter().map(ToString::to_string).collect();
+        return Err(StartError::NotAvailable(lines.join("\n")));
+    }
+    let mut listeners = Vec::new();
+    for address in config.server.listen.iter().chain([&config.server.admin]) {
+        let listener = listen::bind(*address).map_err(|source| StartError::Bind { address: *address, source })?;
+        listeners.push(listener);
+    }
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|l| l.local_addr()).collect::<Result<_, _>>()?;
+    let metrics = Arc::new(Metrics::new()?);
+    let access_log = AccessLog::start(&config.log.access, metrics.access_log_dropped.clone()).map_err(StartError::AccessLog)?;
+    let runtime = Runtime::new(config, &metrics);
+    let gateway = Gateway::new(config.server.clone(), runtime, metrics, access_log, clock);
+    let mut conf = ServerConf::default();
+    conf.threads = config.server.threads.unwrap_or(1);
+    let proxy = Arc::new(http_proxy(&Arc::new(conf), gateway.clone()));
+    let (shutdown, watch) = watch::channel(false);
+    let ready = Arc::new(AtomicBool::new(true));
+    let mut tasks = background(&gateway);
+    wait_for_addresses(&gateway).await;
+    let mut accepting = Vec::new();
+    if let Some(listener) = listeners.pop() {
+        let admin = Admin { gateway: gateway.clone(), ready: Arc::clone(&ready) };
+        tasks.push(tokio::spawn(serve_admin(listener, admin, watch.clone())));
+    }
+    for listener in listeners {
+        accepting.push(tokio::spawn(listen::accept(listener, Arc::clone(&proxy), gateway.clone(), watch.clone())));
+    }
+    let (admin, listen) = addresses.split_last().map(|(admin, listen)| (*admin, listen.to_vec())).unwrap_or((config.server.admin, Vec::new()));
+    Ok(Running { gateway, listen, admin, shutdown, ready, tasks, accepting, proxy })
+}
+
+/// Starts what keeps addresses and health up to date.
+fn background(gateway: &Gateway) -> Vec<JoinHandle<()>> {
+    let runtime = gateway.runtime.load();
+    let mut tasks: Vec<JoinHandle<()>> = runtime.backends.iter().map(|backend| tokio::spawn(resolve::keep_resolved(Arc::clone(backend)))).collect();
+    for pool in &runtime.pools {
+        let Some(rules) = &pool.config.health else { continue };
+        for (member, up) in pool.config.members.iter().zip(&pool.health) {
+            let backend = Arc::clone(&runtime.backends[member.backend]);
+            tasks.push(tokio::spawn(health::keep_checked(backend, pool.config.name.clone(), rules.clone(), Arc::clone(up))));
+        }
+    }
+    tasks
+}
+
+/// Gives the first look-ups a moment, so that the first request doesn't come too early. A name
+/// that can't be resolved doesn't hold up the start.
+async fn wait_for_addresses(gateway: &Gateway) {
+    let runtime = gateway.runtime.load_full();
+    let all = async {
+        while !runtime.backends.iter().filter_map(|backend| backend.upstream.as_ref()).all(|upstream| upstream.resolved.get()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), all).await;
+}
+
+async fn serve_admin(listener: tokio::net::TcpListener, admin: Admin, shutdown: watch::Receiver<bool>) {
+    let app = Arc::new(HttpServer::new_app(admin));
+    loop {
+        let Ok((tcp, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let stream = L4Stream::from(tcp);
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        tokio::spawn(async move {
+            app.process_new(Box::new(stream), &shutdown).await;
+        });
+    }
+}
+
+impl Running {
+    /// Says "not ready", waits for load balancers to notice, closes the listeners, and lets
+    /// requests in flight finish. Returns early once nothing is in flight, or when hurried.
+    pub async fn stop(self, hurry: impl Future<Output = ()>) {
+        let server = self.gateway.server.clone();
+        self.ready.store(false, Ordering::Relaxed);
+        let down = async {
+            tokio::time::sleep(server.lb_delay).await;
+            let _ = self.shutdown.send(true);
+            for task in self.accepting {
+                let _ = task.await;
+            }
+            use pingora::apps::HttpServerApp as _;
+            self.proxy.http_cleanup().await;
+            let idle = async {
+                while self.gateway.metrics.in_flight.get() > 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            if tokio::time::timeout(server.drain_timeout, idle).await.is_err() {
+                warn!(in_flight = self.gateway.metrics.in_flight.get(), "drain_timeout is over, requests are cut off");
+            }
+        };
+        tokio::select! {
+            () = down => {}
+            () = hurry => warn!("hurried: requests in flight are cut off"),
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Runs a gateway until it is told to stop.
+///
+/// # Errors
+/// [`StartError`]
+pub fn run(config: &Config) -> Result<(), StartError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.server.threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder.thread_name("worker").enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        // Before anything else: an unhandled SIGHUP would end the process.
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let running = start(config, Clock::new()).await?;
+        count_panics(&running.gateway);
+        info!(listen = ?running.listen, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "ready");
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => warn!("reload is not available yet: restart to use a new config"),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        info!(in_flight = running.gateway.metrics.in_flight.get(), "stopping; a second signal hurries");
+        running
+            .stop(async {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            })
+            .await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome
+}
+
+/// A panic ends its request's task only; it must not go unseen.
+fn count_panics(gateway: &Gateway) {
+    let panics = gateway.metrics.panics.clone();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        panics.inc();
+        before(info);
+    }));
+}

@@ -1,0 +1,86 @@
+//! Listening sockets and the accept loops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use prometheus::IntGauge;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tracing::error;
+
+use super::connection;
+use crate::proxy::Gateway;
+
+/// Connections the kernel may keep waiting for us.
+const BACKLOG: u32 = 4096;
+
+/// Binds a listening socket.
+///
+/// # Errors
+/// If the address can't be had, at once.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Counts a connection for as long as it lives.
+struct Open(IntGauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What a caller gets when there is no room for its connection.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 118\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"error\":{\"message\":\"the gateway has too many connections\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}    ";
+
+/// Accepts callers until the shutdown.
+pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, mut shutdown: ShutdownWatch) {
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait_for(|down| *down) => return,
+        };
+        match accepted {
+            Ok((tcp, _)) => {
+                failing = false;
+                let metrics = &gateway.metrics;
+                if usize::try_from(metrics.connections.get()).unwrap_or(0) >= gateway.server.max_connections {
+                    metrics.connections_refused.inc();
+                    tokio::spawn(turn_away(tcp));
+                    continue;
+                }
+                metrics.connections.inc();
+                let open = Open(metrics.connections.clone());
+                let (proxy, gateway, shutdown) = (Arc::clone(&proxy), gateway.clone(), shutdown.clone());
+                tokio::spawn(async move {
+                    let _open = open;
+                    connection::serve(proxy, gateway, tcp, shutdown).await;
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, mostly: trying again at once would spin.
+                if !failing {
+                    error!(%error, "can't accept connections");
+                }
+                failing = true;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn turn_away(tcp: TcpStream) {
+    let write = async {
+        tcp.writable().await?;
+        tcp.try_write(BUSY)
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), write).await;
+}

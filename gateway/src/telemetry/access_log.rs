@@ -1,0 +1,148 @@
+//! One JSON line per request, with every attempt. Written by a thread of its own behind a bounded
+//! queue: a slow disk costs lines, which are counted, never a request's time.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use prometheus::IntCounter;
+use serde::Serialize;
+use tracing::warn;
+
+use crate::config::AccessLog as Destination;
+
+/// Lines that may wait for the writer.
+const QUEUE: usize = 16_384;
+
+/// One attempt of a request.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttemptLine<'a> {
+    /// The backend's name.
+    pub backend: &'a str,
+    /// The deployment's name there.
+    pub deployment: &'a str,
+    /// How it went: `ok`, `throttled`, `failed`, an error kind …
+    pub outcome: &'a str,
+    /// The upstream's status, if it answered.
+    pub status: Option<u16>,
+    /// How long it took, in microseconds.
+    pub us: u64,
+}
+
+/// One request.
+#[derive(Debug, Serialize)]
+pub struct RequestLine<'a> {
+    /// When it arrived, RFC 3339.
+    pub time: String,
+    /// Its id.
+    pub id: &'a str,
+    /// The caller, if known.
+    pub consumer: Option<&'a str>,
+    /// The method.
+    pub method: &'a str,
+    /// The API, or `-`.
+    pub api: &'a str,
+    /// The model asked for.
+    pub model: Option<&'a str>,
+    /// The pool that served it.
+    pub pool: Option<&'a str>,
+    /// The status that the caller got; 499 if it left before one was sent.
+    pub status: u16,
+    /// How it ended: `ok`, `refused`, `failed`, `cut`, `caller_left`.
+    pub end: &'a str,
+    /// The error code, if the gateway answered itself.
+    pub code: Option<&'a str>,
+    /// Whether the answer was streamed.
+    pub stream: bool,
+    /// Every attempt in order.
+    pub attempts: Vec<AttemptLine<'a>>,
+    /// Bytes of the request's body.
+    pub bytes_in: usize,
+    /// Bytes of the answer's body.
+    pub bytes_out: usize,
+    /// Time to the first output, in microseconds.
+    pub first_us: Option<u64>,
+    /// Time in all, in microseconds.
+    pub us: u64,
+    /// What of it the gateway itself used, in microseconds.
+    pub overhead_us: u64,
+}
+
+/// Takes lines for the writer.
+#[derive(Clone)]
+pub struct AccessLog {
+    queue: Option<SyncSender<Vec<u8>>>,
+    dropped: IntCounter,
+}
+
+impl std::fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AccessLog({})", if self.queue.is_some() { "on" } else { "off" })
+    }
+}
+
+impl AccessLog {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// If the file can't be opened.
+    pub fn start(destination: &Destination, dropped: IntCounter) -> std::io::Result<Self> {
+        let sink: Box<dyn Write + Send> = match destination {
+            Destination::Off => return Ok(AccessLog { queue: None, dropped }),
+            Destination::Stdout => Box::new(std::io::stdout()),
+            Destination::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+        };
+        let (queue, lines) = sync_channel(QUEUE);
+        let lost = dropped.clone();
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(lines, sink, &lost))?;
+        Ok(AccessLog { queue: Some(queue), dropped })
+    }
+
+    /// Whether lines go anywhere.
+    pub fn is_on(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Hands a line over, or counts it as lost.
+    pub fn write(&self, line: &RequestLine<'_>) {
+        let Some(queue) = &self.queue else { return };
+        let mut bytes = Vec::with_capacity(512);
+        if serde_json::to_writer(&mut bytes, line).is_err() {
+            return self.dropped.inc();
+        }
+        bytes.push(b'\n');
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(bytes) {
+            self.dropped.inc();
+        }
+    }
+}
+
+/// Writes lines in batches: all that wait go out in one call.
+fn write_all(lines: Receiver<Vec<u8>>, mut sink: Box<dyn Write + Send>, lost: &IntCounter) {
+    let mut failing = false;
+    let mut batch = Vec::new();
+    while let Ok(first) = lines.recv() {
+        batch.clear();
+        batch.extend_from_slice(&first);
+        let mut count = 1;
+        while let Ok(line) = lines.try_recv() {
+            batch.extend_from_slice(&line);
+            count += 1;
+            if batch.len() > 256 * 1024 {
+                break;
+            }
+        }
+        let written = sink.write_all(&batch).and_then(|()| sink.flush());
+        if let Err(error) = &written {
+            lost.inc_by(count);
+            if !failing {
+                warn!(%error, "access log can't be written; lines are lost");
+            }
+        }
+        failing = written.is_err();
+    }
+}
+
+/// Shared by all requests.
+pub type SharedAccessLog = Arc<AccessLog>;

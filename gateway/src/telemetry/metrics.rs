@@ -1,0 +1,225 @@
+//! Prometheus metrics. Every label's values are bounded: they come from the config, never from a
+//! caller. Handles are resolved when the config is loaded, so that a request only adds numbers.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use spillway_plugins::api::Api;
+
+use crate::balance::circuit::ErrorKind;
+use crate::balance::snapshot::{STATES, member_state};
+use crate::clock::Tick;
+use crate::runtime::Runtime;
+
+/// Durations of whole requests and of first tokens, in seconds.
+const SECONDS: [f64; 15] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
+/// The gateway's own time, in seconds: from 25 µs up.
+const OVERHEAD: [f64; 12] = [25e-6, 50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-3, 3.2e-3, 6.4e-3, 12.8e-3, 51.2e-3, 204.8e-3];
+
+/// Statuses with a counter of their own; others count as `other`.
+const STATUSES: [u16; 20] =
+    [200, 400, 401, 403, 404, 405, 408, 413, 415, 417, 422, 429, 431, 499, 500, 502, 503, 504, 101, 529];
+
+/// How an attempt ended, as a label.
+pub const OUTCOMES: [&str; 13] = [
+    "ok", "caller_fault", "throttled", "failed", "out_of_quota", "misconfigured", "connect", "tls", "timeout", "reset", "first_token", "idle",
+    "cancelled",
+];
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    attempts: IntCounterVec,
+    tier_served: IntCounterVec,
+    target_state: IntGaugeVec,
+    target_in_flight: IntGaugeVec,
+    throttled_seconds: prometheus::CounterVec,
+    failovers: IntCounterVec,
+    duration: HistogramVec,
+    first_token: HistogramVec,
+    rejections: IntCounterVec,
+    /// The gateway's own time per request.
+    pub overhead: Histogram,
+    /// Requests in flight.
+    pub in_flight: IntGauge,
+    /// Connections of callers.
+    pub connections: IntGauge,
+    /// Connections turned away because there were too many.
+    pub connections_refused: IntCounter,
+    /// Heads that were no HTTP, answered before any request existed.
+    pub bad_heads: IntCounter,
+    /// Heads that took too long.
+    pub head_timeouts: IntCounter,
+    /// Bytes of request bodies held for replay.
+    pub buffered: IntGauge,
+    /// Pooled connections that turned out to be closed, replaced without counting as an attempt.
+    pub stale_connections: IntCounter,
+    /// Requests that died with a panic.
+    pub panics: IntCounter,
+    /// Access-log lines that could not be written.
+    pub access_log_dropped: IntCounter,
+}
+
+/// A request's counters, resolved once per pool and API.
+#[derive(Debug, Clone)]
+pub struct RequestMetrics {
+    by_status: Vec<IntCounter>,
+    /// Duration of whole requests.
+    pub duration: Histogram,
+}
+
+impl RequestMetrics {
+    /// Counts a request that ended with `status`.
+    pub fn count(&self, status: u16) {
+        let index = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
+        if let Some(counter) = self.by_status.get(index) {
+            counter.inc();
+        }
+    }
+}
+
+/// A member's counters, resolved once.
+#[derive(Debug, Clone)]
+pub struct MemberMetrics {
+    by_outcome: Vec<IntCounter>,
+    /// Requests that its tier served.
+    pub served: IntCounter,
+    /// Time to the first output.
+    pub first_token: Histogram,
+    /// Seconds for which it was throttled.
+    pub throttled_seconds: prometheus::Counter,
+    /// Requests that left it for another member.
+    pub failovers: IntCounter,
+}
+
+impl MemberMetrics {
+    /// Counts an attempt.
+    pub fn count(&self, outcome: &str) {
+        if let Some(counter) = OUTCOMES.iter().position(|known| *known == outcome).and_then(|index| self.by_outcome.get(index)) {
+            counter.inc();
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// Only if two metrics had one name.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
+            let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vec.clone()))?;
+            Ok(vec)
+        };
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntGaugeVec> {
+            let vec = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vec.clone()))?;
+            Ok(vec)
+        };
+        let histograms = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<HistogramVec> {
+            let vec = HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?;
+            registry.register(Box::new(vec.clone()))?;
+            Ok(vec)
+        };
+        let throttled_seconds = prometheus::CounterVec::new(
+            Opts::new("spillway_target_throttled_seconds_total", "Seconds for which a target was throttled by its own answers."),
+            &["pool", "backend", "deployment"],
+        )?;
+        registry.register(Box::new(throttled_seconds.clone()))?;
+        let overhead = Histogram::with_opts(
+            HistogramOpts::new("spillway_overhead_seconds", "The gateway's own time until the first byte of an answer, without waiting for callers or upstreams.")
+                .buckets(OVERHEAD.to_vec()),
+        )?;
+        registry.register(Box::new(overhead.clone()))?;
+        let info = gauges("spillway_build_info", "Always 1; the version is a label.", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let member = &["pool", "backend", "deployment"];
+        Ok(Metrics {
+            requests: counters("spillway_requests_total", "Requests that ended, by what the caller got.", &["pool", "api", "status"])?,
+            attempts: counters("spillway_attempts_total", "Attempts at targets, by how they went.", &["pool", "backend", "deployment", "outcome"])?,
+            tier_served: counters("spillway_tier_served_total", "Requests served, by the tier that served them.", &["pool", "priority"])?,
+            target_state: gauges("spillway_target_state", "1 for the state that a target is in.", &["pool", "backend", "deployment", "state"])?,
+            target_in_flight: gauges("spillway_target_in_flight", "Requests in flight at a target.", member)?,
+            failovers: counters("spillway_failovers_total", "Requests that left a target for another one before the caller noticed.", member)?,
+            duration: histograms("spillway_request_duration_seconds", "Duration of whole requests.", &["pool", "api"])?,
+            first_token: histograms("spillway_time_to_first_token_seconds", "Time from an attempt's start to its first output.", member)?,
+            rejections: counters("spillway_rejections_total", "Answers of the gateway's own, by error code.", &["code"])?,
+            in_flight: gauge("spillway_in_flight_requests", "Requests in flight.")?,
+            connections: gauge("spillway_connections", "Connections of callers.")?,
+            connections_refused: counter("spillway_connections_refused_total", "Connections turned away because there were too many.")?,
+            bad_heads: counter("spillway_bad_heads_total", "Heads that were no HTTP.")?,
+            head_timeouts: counter("spillway_head_timeouts_total", "Heads that took too long.")?,
+            buffered: gauge("spillway_buffered_bytes", "Bytes of request bodies held for replay.")?,
+            stale_connections: counter("spillway_stale_connections_total", "Pooled connections found closed and replaced.")?,
+            panics: counter("spillway_panics_total", "Requests that died with a panic.")?,
+            access_log_dropped: counter("spillway_access_log_dropped_total", "Access-log lines that could not be written.")?,
+            throttled_seconds,
+            overhead,
+            registry,
+        })
+    }
+
+    /// The counters of a pool's requests of one API.
+    pub fn request(&self, pool: &str, api: Option<Api>) -> RequestMetrics {
+        let api = api.map_or("none", Api::label);
+        let names: Vec<String> = STATUSES.iter().map(u16::to_string).collect();
+        let statuses = names.iter().map(String::as_str).chain(["other"]);
+        RequestMetrics {
+            by_status: statuses.map(|status| self.requests.with_label_values(&[pool, api, status])).collect(),
+            duration: self.duration.with_label_values(&[pool, api]),
+        }
+    }
+
+    /// The counters of a member.
+    pub fn member(&self, pool: &str, backend: &str, deployment: &str, priority: u32) -> MemberMetrics {
+        let labels = [pool, backend, deployment];
+        MemberMetrics {
+            by_outcome: OUTCOMES.iter().map(|outcome| self.attempts.with_label_values(&[pool, backend, deployment, outcome])).collect(),
+            served: self.tier_served.with_label_values(&[pool, &priority.to_string()]),
+            first_token: self.first_token.with_label_values(&labels),
+            throttled_seconds: self.throttled_seconds.with_label_values(&labels),
+            failovers: self.failovers.with_label_values(&labels),
+        }
+    }
+
+    /// Counts an answer of the gateway's own.
+    pub fn rejection(&self, code: &'static str) {
+        self.rejections.with_label_values(&[code]).inc();
+    }
+
+    /// Everything in Prometheus' text format, with the targets' states as they are now.
+    pub fn render(&self, runtime: &Runtime, now: Tick) -> Vec<u8> {
+        for (pool, member) in runtime.pools.iter().flat_map(|pool| pool.members().map(move |member| (pool, member))) {
+            let id = &member.target.id;
+            let current = member_state(member, now).0;
+            for state in STATES {
+                self.target_state.with_label_values(&[&*pool.config.name, &*id.backend, &*id.deployment, state]).set(i64::from(state == current));
+            }
+            let in_flight = i64::from(member.target.in_flight());
+            self.target_in_flight.with_label_values(&[&*pool.config.name, &*id.backend, &*id.deployment]).set(in_flight);
+        }
+        let mut text = Vec::with_capacity(16 * 1024);
+        // Writing to a Vec can't fail, and the families come from the registry itself.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+/// The label of an attempt that ended with an error.
+pub fn error_label(kind: ErrorKind) -> &'static str {
+    kind.name()
+}

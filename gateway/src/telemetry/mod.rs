@@ -1,0 +1,5 @@
+//! Seeing what the gateway does: metrics, the access log, the program's own log.
+
+pub mod access_log;
+pub mod logging;
+pub mod metrics;

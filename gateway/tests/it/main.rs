@@ -1,0 +1,10 @@
+//! The whole gateway on loopback, against backends that do as they are told.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+mod abuse;
+mod bodies;
+mod failover;
+mod forms;
+mod streams;

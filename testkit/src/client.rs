@@ -1,0 +1,109 @@
+//! A caller that sends exactly what it is told, and says exactly what came back.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::wire::{Ended, Head, Reader};
+
+/// An answer as it arrived.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// First line and headers.
+    pub head: Head,
+    /// The body's bytes.
+    pub body: Vec<u8>,
+    /// Whether the body was whole.
+    pub ended: Ended,
+}
+
+impl Response {
+    /// The first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.header(name)
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; null if it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The error code of an OpenAI-shaped error.
+    pub fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or("").to_owned()
+    }
+}
+
+/// A caller's connection.
+#[derive(Debug)]
+pub struct Connection {
+    reader: Reader<TcpStream>,
+}
+
+impl Connection {
+    /// Connects.
+    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        Ok(Connection { reader: Reader::new(tcp) })
+    }
+
+    /// Sends bytes.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes.as_ref()).await
+    }
+
+    /// Reads an answer to its end.
+    pub async fn answer(&mut self) -> io::Result<Response> {
+        let (status, head) = self.answer_head().await?;
+        let (body, ended) = self.reader.body(&head, true).await?;
+        Ok(Response { status, head, body, ended })
+    }
+
+    /// Reads the head of an answer only.
+    pub async fn answer_head(&mut self) -> io::Result<(u16, Head)> {
+        let head = self.reader.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let status = head.line[1].parse().map_err(|_| io::ErrorKind::InvalidData)?;
+        Ok((status, head))
+    }
+
+    /// Reads one chunk of a chunked answer; an empty one is the end, `None` a cut.
+    pub async fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.reader.chunk().await
+    }
+
+    /// The socket.
+    pub fn socket(&mut self) -> &mut TcpStream {
+        self.reader.get_mut()
+    }
+}
+
+/// A request's bytes: POST with a JSON body and these further header lines.
+pub fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    [head.as_bytes(), b"\r\n", body].concat()
+}
+
+/// Sends one request on a connection of its own and reads the answer.
+pub async fn ask(address: SocketAddr, request: impl AsRef<[u8]>) -> io::Result<Response> {
+    let mut connection = Connection::open(address).await?;
+    connection.send(request).await?;
+    connection.answer().await
+}
+
+/// GETs a path.
+pub async fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
+    ask(address, format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n")).await
+}
