@@ -1,6 +1,9 @@
 //! The command line. What it prints is its result; logs go to standard error.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod demo;
+mod mock;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -32,6 +35,10 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Imitate Azure OpenAI: paths, streams, limits and faults, to develop against.
+    Mock(mock::MockArguments),
+    /// Show a spillover: a full PTU, two pay-as-you-go deployments, no account needed.
+    Demo,
     /// Print what a config can hold.
     Schema {
         /// JSON Schema, or the reference page as Markdown.
@@ -51,6 +58,8 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
         Command::Check { config } => check(&config),
+        Command::Mock(arguments) => mock::run(arguments),
+        Command::Demo => demo::run(),
         Command::Schema { format } => schema(format),
     }
 }

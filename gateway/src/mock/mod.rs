@@ -1,4 +1,16 @@
 //! Answers without a model: the last resort of a pool, and the imitation of Azure OpenAI that
 //! `spillway mock` serves.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`answer`] | well-formed answers of every API, plain and streamed |
+//! | [`buckets`] | Azure's limits: tokens and requests per minute, a PTU's leaky bucket |
+//! | [`fault`] | what can be made to go wrong, and how it is asked for |
+//! | [`settings`] | the imitation's own little config |
+//! | [`server`] | puts them together on a socket |
 
 pub mod answer;
+pub mod buckets;
+pub mod fault;
+pub mod server;
+pub mod settings;

@@ -1,0 +1,66 @@
+//! What can be made to go wrong: by chance from the settings, or on demand by the header
+//! `x-mock-fault` in test mode.
+
+use std::str::FromStr;
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Another status, with an error body (`status=503`).
+    Status(u16),
+    /// A 429 with this Retry-After in milliseconds (`throttle=1500`).
+    Throttle(u64),
+    /// No answer at all (`stall`), or none after so many events (`stall=3`).
+    Stall(usize),
+    /// The connection closes after so many events (`cut=3`), or in the middle of a plain answer.
+    Cut(usize),
+    /// A rate-limit error inside HTTP 200, as Azure streams it (`error-event`).
+    ErrorEvent,
+    /// An event that is no JSON, among the others (`malformed`).
+    Malformed,
+    /// No `[DONE]` at the end (`no-done`).
+    NoDone,
+}
+
+/// A text that names no fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no fault; there are status=N, throttle=MS, stall[=N], cut[=N], error-event, malformed and no-done")]
+pub struct ParseFaultError(pub String);
+
+impl FromStr for Fault {
+    type Err = ParseFaultError;
+
+    fn from_str(text: &str) -> Result<Self, ParseFaultError> {
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        let error = || ParseFaultError(text.to_owned());
+        let number = |default: Option<usize>| match value {
+            Some(value) => value.parse().map_err(|_| error()),
+            None => default.ok_or_else(error),
+        };
+        match name {
+            "status" => u16::try_from(number(None)?).ok().filter(|code| (400..600).contains(code)).map(Fault::Status).ok_or_else(error),
+            "throttle" => Ok(Fault::Throttle(number(None)? as u64)),
+            "stall" => Ok(Fault::Stall(number(Some(0))?)),
+            "cut" => Ok(Fault::Cut(number(Some(1))?)),
+            "error-event" if value.is_none() => Ok(Fault::ErrorEvent),
+            "malformed" if value.is_none() => Ok(Fault::Malformed),
+            "no-done" if value.is_none() => Ok(Fault::NoDone),
+            _ => Err(error()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read() {
+        for (text, fault) in [("status=503", Fault::Status(503)), ("throttle=20", Fault::Throttle(20)), ("stall", Fault::Stall(0)), ("cut", Fault::Cut(1)), ("cut=3", Fault::Cut(3)), ("no-done", Fault::NoDone)] {
+            assert_eq!(text.parse(), Ok(fault));
+        }
+        for bad in ["", "status", "status=200", "cut=x", "malformed=1", "explode"] {
+            assert!(bad.parse::<Fault>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The imitation on a socket: Azure's paths, headers, limits and faults.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use parking_lot::Mutex;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::server::ShutdownWatch;
+use serde_json::{Value, json};
+use spillway_plugins::api::Dialect;
+use spillway_plugins::auth::{Credential, credential};
+use spillway_plugins::multipart::{boundary, read_form};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::answer::{Answer, Question, answer, prompt_tokens, tokens};
+use super::buckets::{Buckets, Standing};
+use super::fault::Fault;
+use super::settings::{Deployment, Settings};
+use crate::clock::Clock;
+use crate::config::scalar::DurationText;
+use crate::proxy::call::{self, Call, Inference};
+
+/// Largest body it takes.
+const MAX_BODY: usize = 64 << 20;
+/// What Azure assumes for a completion without a cap.
+const ASSUMED_COMPLETION: u64 = 256;
+
+/// A running imitation.
+pub struct Mock {
+    settings: Settings,
+    buckets: Mutex<HashMap<String, Buckets>>,
+    rng: Mutex<fastrand::Rng>,
+    clock: Clock,
+    /// Requests that were answered with 200.
+    pub served: AtomicU64,
+    /// Requests that were refused with 429.
+    pub refused: AtomicU64,
+}
+
+/// Starts an imitation on the current runtime; it runs as long as the returned task.
+///
+/// # Errors
+/// If the address can't be had.
+pub async fn start(settings: Settings, clock: Clock) -> std::io::Result<(Arc<Mock>, SocketAddr, tokio::task::JoinHandle<()>)> {
+    let address = settings.address().map_err(std::io::Error::other)?;
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    let rng = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+    let mock = Arc::new(Mock { settings, buckets: Mutex::default(), rng: Mutex::new(rng), clock, served: AtomicU64::new(0), refused: AtomicU64::new(0) });
+    let app = Arc::clone(&mock);
+    let task = tokio::spawn(async move {
+        let (_keep, shutdown) = watch::channel(false);
+        loop {
+            let Ok((tcp, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let _ = tcp.set_nodelay(true);
+            let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+            tokio::spawn(async move {
+                app.process_new(Box::new(L4Stream::from(tcp)), &shutdown).await;
+            });
+        }
+    });
+    Ok((mock, address, task))
+}
+
+#[async_trait]
+impl HttpServerApp for Mock {
+    async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, _: &ShutdownWatch) -> Option<ReusedHttpStream> {
+        if !session.read_request().await.ok()? {
+            return None;
+        }
+        session.set_keepalive(Some(60));
+        let whole = self.answer(&mut session).await.ok()?;
+        if !whole {
+            session.shutdown().await;
+            return None;
+        }
+        let settings = HttpPersistentSettings::for_session(&session);
+        let stream = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+}
+
+/// A request as the imitation understands it.
+struct Asked {
+    inference: Inference,
+    deployment: String,
+    body: Value,
+    fault: Option<Fault>,
+    latency: Option<Duration>,
+}
+
+/// An answer of its own instead of a model's.
+struct Problem(StatusCode, Value);
+
+fn problem(status: u16, code: &str, message: &str) -> Problem {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Problem(status, json!({ "error": { "code": code, "message": message } }))
+}
+
+impl Mock {
+    /// Answers a request; `false` if the connection must be broken off.
+    async fn answer(&self, session: &mut ServerSession) -> pingora::Result<bool> {
+        let asked = match self.read(session).await? {
+            Ok(Some(asked)) => asked,
+            Ok(None) => {
+                let names: Vec<Value> = self.settings.deployments.iter().map(|one| json!({ "id": one.name, "object": "model", "status": "succeeded" })).collect();
+                return self.write_plain(session, StatusCode::OK, &Standing::default(), &json!({ "object": "list", "data": names })).await.map(|()| true);
+            }
+            Err(Problem(status, body)) => return self.write_plain(session, status, &Standing::default(), &body).await.map(|()| true),
+        };
+        // `read` found it.
+        let Some(deployment) = self.settings.deployment(&asked.deployment) else { return Ok(true) };
+        let estimate = estimate(&asked.body);
+        let mut standing = self.buckets.lock().entry(asked.deployment.clone()).or_default().admit(&deployment.limits(), estimate, self.clock.now());
+        let fault = asked.fault.or_else(|| self.by_chance(deployment));
+        if let Some(Fault::Throttle(ms)) = fault {
+            standing.refused_for = Some(Duration::from_millis(ms));
+        }
+        if let Some(wait) = standing.refused_for {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return self.refuse(session, &standing, wait, deployment.ptu.is_some()).await.map(|()| true);
+        }
+        if let Some(Fault::Status(status)) = fault {
+            let Problem(status, body) = problem(status, &status.to_string(), "The server had an error while processing your request. Sorry about that!");
+            return self.write_plain(session, status, &standing, &body).await.map(|()| true);
+        }
+        let text = self.text(&asked, deployment);
+        let question = Question {
+            api: asked.inference.api,
+            model: deployment.model.as_deref().unwrap_or(&asked.deployment),
+            body: &asked.body,
+            text: &text,
+            created: self.clock.wall().timestamp(),
+            unique: self.rng.lock().u64(..),
+            azure: asked.inference.dialect == Dialect::Azure,
+        };
+        let Some(answered) = answer(&question).or_else(|| binary(&asked, &text)) else {
+            let Problem(status, body) = problem(404, "404", "Resource not found");
+            return self.write_plain(session, status, &standing, &body).await.map(|()| true);
+        };
+        let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;
+        self.served.fetch_add(1, Ordering::Relaxed);
+        if deployment.ptu.is_some() {
+            let used = prompt_tokens(&asked.body) + tokens(&text);
+            self.buckets.lock().entry(asked.deployment).or_default().settle(estimate, used);
+        }
+        Ok(whole)
+    }
+
+    /// Reads a request; `None` for a list of models.
+    async fn read(&self, session: &mut ServerSession) -> pingora::Result<Result<Option<Asked>, Problem>> {
+        let mut body = BytesMut::new();
+        if session.req_header().headers.contains_key("expect") {
+            session.write_continue_response().await?;
+        }
+        while let Some(piece) = session.read_request_body().await? {
+            body.extend_from_slice(&piece);
+            if body.len() > MAX_BODY {
+                return Ok(Err(problem(413, "RequestEntityTooLarge", "The request is too large.")));
+            }
+        }
+        Ok(self.understand(session, &body.freeze()))
+    }
+
+    fn understand(&self, session: &ServerSession, body: &Bytes) -> Result<Option<Asked>, Problem> {
+        let head = session.req_header();
+        let not_found = || problem(404, "404", "Resource not found");
+        if !self.settings.keys.is_empty() {
+            let known = matches!(credential(&head.headers), Credential::Key(key) if self.settings.keys.iter().any(|known| known.as_bytes() == key));
+            if !known {
+                return Err(problem(401, "401", "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active subscription and use a correct regional API endpoint for your resource."));
+            }
+        }
+        let path = head.uri.path();
+        let query = head.uri.query().unwrap_or("");
+        let inference = match call::read(&head.method, path, head.uri.query()) {
+            Ok(Call::Inference(inference)) => inference,
+            Ok(_) => return Ok(None),
+            Err(_) => return Err(not_found()),
+        };
+        // Only the dated forms need a version, and they need one.
+        if path.starts_with("/openai/") && !path.starts_with("/openai/v1/") && !query.split('&').any(|pair| pair.starts_with("api-version=")) {
+            return Err(not_found());
+        }
+        let content_type = head.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or("");
+        let body = match boundary(content_type) {
+            Some(boundary) => {
+                let form = read_form(body, boundary);
+                json!({ "model": form.model, "stream": form.stream })
+            }
+            None => serde_json::from_slice(body).map_err(|error| problem(400, "BadRequest", &format!("The request body is not valid JSON: {error}")))?,
+        };
+        let deployment = inference.model.clone().or_else(|| body["model"].as_str().map(str::to_owned)).unwrap_or_default();
+        if deployment.is_empty() || self.settings.deployment(&deployment).is_none() {
+            return Err(problem(404, "DeploymentNotFound", "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again."));
+        }
+        let test_mode = self.settings.test_mode == Some(true);
+        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).filter(|_| test_mode);
+        let fault = header("x-mock-fault").map(str::parse).transpose().map_err(|error: super::fault::ParseFaultError| problem(400, "BadRequest", &error.to_string()))?;
+        let latency = header("x-mock-latency").and_then(|text| text.parse::<DurationText>().ok()).map(|time| time.0);
+        Ok(Some(Asked { inference, deployment, body, fault, latency }))
+    }
+
+    fn by_chance(&self, deployment: &Deployment) -> Option<Fault> {
+        let rate = deployment.fault_rate?;
+        let hit = self.rng.lock().f64() < rate;
+        hit.then(|| deployment.fault.as_deref().and_then(|fault| fault.parse().ok()).unwrap_or(Fault::Status(500)))
+    }
+
+    /// What it says: the configured reply, or where the answer came from; capped like a model's.
+    fn text(&self, asked: &Asked, deployment: &Deployment) -> String {
+        let name = self.settings.name.as_deref().unwrap_or("mock");
+        let text = self.settings.reply.clone().unwrap_or_else(|| {
+            format!("This is {} at {name}. I am only an imitation, but I answer in the right shape, at the right pace, and within my limits.", deployment.model.as_deref().unwrap_or(&asked.deployment))
+        });
+        let cap = completion_cap(&asked.body).and_then(|cap| usize::try_from(cap).ok());
+        match cap {
+            Some(cap) => text.chars().take(cap.saturating_mul(4)).collect(),
+            None => text,
+        }
+    }
+
+    fn wait(&self, deployment: &Deployment, base: Option<DurationText>) -> Duration {
+        deployment.stray(base, &mut self.rng.lock())
+    }
+
+    /// Sends an answer at its pace, with its fault; `false` if the connection must be broken off.
+    async fn play(&self, session: &mut ServerSession, deployment: &Deployment, asked: &Asked, answer: Answer, fault: Option<Fault>, standing: &Standing) -> pingora::Result<bool> {
+        if fault == Some(Fault::Stall(0)) {
+            return stall(session).await;
+        }
+        let first = asked.latency.unwrap_or_else(|| self.wait(deployment, deployment.first_token));
+        let events = match answer {
+            Answer::Plain(value) => {
+                let length = u32::try_from(tokens(&value.to_string())).unwrap_or(0);
+                tokio::time::sleep(first + self.wait(deployment, deployment.per_token) * length.min(100)).await;
+                if matches!(fault, Some(Fault::Cut(_))) {
+                    let text = value.to_string();
+                    session.write_response_header(self.head(StatusCode::OK, "application/json", Some(text.len()), standing)?).await?;
+                    session.write_response_body(Bytes::from(text[..text.len() / 2].to_owned()), false).await?;
+                    return Ok(false);
+                }
+                return self.write_plain(session, StatusCode::OK, standing, &value).await.map(|()| true);
+            }
+            Answer::Bytes(kind, bytes) => {
+                tokio::time::sleep(first).await;
+                session.write_response_header(self.head(StatusCode::OK, kind, Some(bytes.len()), standing)?).await?;
+                session.write_response_body(bytes, true).await?;
+                return Ok(true);
+            }
+            Answer::Stream(events) => events,
+        };
+        tokio::time::sleep(first).await;
+        session.write_response_header(self.head(StatusCode::OK, "text/event-stream", None, standing)?).await?;
+        let last = events.len().saturating_sub(1);
+        for (number, event) in events.into_iter().enumerate() {
+            match fault {
+                Some(Fault::Cut(after)) if number == after => return Ok(false),
+                Some(Fault::Stall(after)) if number == after => return stall(session).await,
+                Some(Fault::ErrorEvent) if number == 1 => {
+                    let error = json!({ "type": "error", "sequence_number": 2, "error": { "type": "too_many_requests", "code": "too_many_requests", "message": "Rate limit is exceeded. Try again in 2 seconds.", "param": null } });
+                    session.write_response_body(format!("event: error\ndata: {error}\n\n").into(), true).await?;
+                    return Ok(true);
+                }
+                Some(Fault::Malformed) if number == 2 => session.write_response_body(Bytes::from_static(b"data: {\"choices\": [oops\n\n"), false).await?,
+                Some(Fault::NoDone) if number == last => break,
+                _ => {}
+            }
+            session.write_response_body(event, false).await?;
+            let pause = self.wait(deployment, deployment.per_token);
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        session.write_response_body(Bytes::new(), true).await?;
+        Ok(true)
+    }
+
+    async fn refuse(&self, session: &mut ServerSession, standing: &Standing, wait: Duration, ptu: bool) -> pingora::Result<()> {
+        let seconds = wait.as_secs_f64().ceil().max(1.0);
+        let message = format!("Requests to the ChatCompletions_Create Operation under Azure OpenAI API have exceeded {} of your current OpenAI pricing tier. Please retry after {seconds} seconds.", if ptu { "the provisioned throughput" } else { "token rate limit" });
+        let body = json!({ "error": { "code": "429", "message": message } }).to_string();
+        let mut head = self.head(StatusCode::TOO_MANY_REQUESTS, "application/json", Some(body.len()), standing)?;
+        head.insert_header("retry-after", format!("{seconds}"))?;
+        head.insert_header("retry-after-ms", wait.as_millis().max(1).to_string())?;
+        session.write_response_header(head).await?;
+        session.write_response_body(body.into(), true).await
+    }
+
+    async fn write_plain(&self, session: &mut ServerSession, status: StatusCode, standing: &Standing, body: &Value) -> pingora::Result<()> {
+        let text = body.to_string();
+        session.write_response_header(self.head(status, "application/json", Some(text.len()), standing)?).await?;
+        session.write_response_body(text.into(), true).await
+    }
+
+    fn head(&self, status: StatusCode, content_type: &str, length: Option<usize>, standing: &Standing) -> pingora::Result<Box<ResponseHeader>> {
+        let mut head = ResponseHeader::build(status, Some(12))?;
+        head.insert_header("content-type", content_type)?;
+        match length {
+            Some(length) => head.insert_header("content-length", length.to_string())?,
+            None => head.insert_header("transfer-encoding", "chunked")?,
+        }
+        head.insert_header("apim-request-id", format!("{:032x}", self.rng.lock().u128(..)))?;
+        head.insert_header("x-ms-region", self.settings.region.as_deref().unwrap_or("Sweden Central"))?;
+        let reset = standing.reset.as_secs_f64().ceil().to_string();
+        for (pair, kind) in [(standing.tokens, "tokens"), (standing.requests, "requests")] {
+            let Some((left, limit)) = pair else { continue };
+            head.insert_header(format!("x-ratelimit-limit-{kind}"), limit.to_string())?;
+            head.insert_header(format!("x-ratelimit-remaining-{kind}"), left.to_string())?;
+            head.insert_header(format!("x-ratelimit-reset-{kind}"), reset.as_str())?;
+        }
+        if let Some(utilisation) = standing.utilisation {
+            head.insert_header("azure-openai-deployment-utilization", format!("{:.1}%", utilisation * 100.0))?;
+        }
+        Ok(Box::new(head))
+    }
+}
+
+/// Says nothing until the caller hangs up.
+async fn stall(session: &mut ServerSession) -> pingora::Result<bool> {
+    let _ = session.read_body_or_idle(true).await;
+    Ok(false)
+}
+
+fn completion_cap(body: &Value) -> Option<u64> {
+    ["max_completion_tokens", "max_output_tokens", "max_tokens"].into_iter().find_map(|key| body[key].as_u64())
+}
+
+/// What Azure adds to its counters on arrival: prompt plus completion cap, times the choices.
+fn estimate(body: &Value) -> u64 {
+    prompt_tokens(body) + completion_cap(body).unwrap_or(ASSUMED_COMPLETION) * body["n"].as_u64().unwrap_or(1).max(1)
+}
+
+/// Answers that are no JSON, or that have no text.
+fn binary(asked: &Asked, text: &str) -> Option<Answer> {
+    use spillway_plugins::api::Api;
+    match asked.inference.api {
+        Api::Speech => Some(Answer::Bytes("audio/mpeg", Bytes::from(vec![0xff; 4096]))),
+        Api::Transcriptions | Api::Translations => {
+            let used = tokens(text);
+            Some(Answer::Plain(json!({ "text": text, "usage": { "type": "tokens", "input_tokens": 10, "output_tokens": used, "total_tokens": used + 10 } })))
+        }
+        Api::ImageGenerations | Api::ImageEdits => {
+            // The smallest PNG: one transparent pixel.
+            const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
+            Some(Answer::Plain(json!({ "created": 0, "data": [{ "b64_json": PIXEL }], "usage": { "input_tokens": 10, "output_tokens": 100, "total_tokens": 110 } })))
+        }
+        _ => None,
+    }
+}

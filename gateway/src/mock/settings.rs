@@ -1,0 +1,138 @@
+//! The imitation's own little config, strict like the gateway's.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::buckets::Limits;
+use super::fault::Fault;
+use crate::config::scalar::DurationText;
+
+/// What `spillway mock -c FILE` reads. Everything has a default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where to listen. Default `127.0.0.1:9101`.
+    pub listen: Option<String>,
+    /// Its name in answers and logs. Default `mock`.
+    pub name: Option<String>,
+    /// The region that `x-ms-region` tells. Default `Sweden Central`.
+    pub region: Option<String>,
+    /// Accepted keys; none means that any caller is welcome.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// Obey `x-mock-fault` and `x-mock-latency` headers. Default false.
+    pub test_mode: Option<bool>,
+    /// The text to answer with.
+    pub reply: Option<String>,
+    /// Seed for latencies and faults. Default: different each time.
+    pub seed: Option<u64>,
+    /// Deployments; none means that any name is one, with the settings of `default`.
+    #[serde(default)]
+    pub deployments: Vec<Deployment>,
+    /// Settings of deployments that aren't listed.
+    #[serde(default)]
+    pub default: Deployment,
+}
+
+/// One deployment.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// The model's name in answers. Default: the deployment's.
+    pub model: Option<String>,
+    /// Pay-as-you-go tokens per minute.
+    pub tpm: Option<u64>,
+    /// Pay-as-you-go requests per minute.
+    pub rpm: Option<u64>,
+    /// Provisioned tokens per minute: a PTU with a leaky bucket.
+    pub ptu: Option<u64>,
+    /// Time to the first token.
+    pub first_token: Option<DurationText>,
+    /// Time per further token.
+    pub per_token: Option<DurationText>,
+    /// How far times stray, as a share: 0.3 for 30 %. Drawn from a log-normal distribution.
+    pub jitter: Option<f64>,
+    /// Share of requests that fail, 0 to 1, and how (`"status=500"`, `"cut=3"` …).
+    pub fault_rate: Option<f64>,
+    /// What goes wrong then. Default `status=500`.
+    pub fault: Option<String>,
+}
+
+impl Deployment {
+    /// Its limits.
+    pub fn limits(&self) -> Limits {
+        Limits { tokens_per_minute: self.tpm, requests_per_minute: self.rpm, provisioned_tokens_per_minute: self.ptu }
+    }
+
+    /// A time that strays from `base` as the jitter says.
+    pub fn stray(&self, base: Option<DurationText>, rng: &mut fastrand::Rng) -> Duration {
+        let base = base.map_or(Duration::ZERO, |base| base.0);
+        let Some(jitter) = self.jitter.filter(|jitter| *jitter > 0.0) else { return base };
+        // Box-Muller: a normal deviate from two uniform ones.
+        let normal = (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
+        base.mul_f64((normal * jitter).exp().clamp(0.1, 20.0))
+    }
+}
+
+impl Settings {
+    /// Reads and checks a text.
+    ///
+    /// # Errors
+    /// Says what is wrong and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let settings: Settings = toml::from_str(text).map_err(|error| error.to_string())?;
+        for deployment in settings.deployments.iter().chain([&settings.default]) {
+            if let Some(fault) = &deployment.fault {
+                fault.parse::<Fault>().map_err(|error| error.to_string())?;
+            }
+            if deployment.fault_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
+                return Err(format!("deployment '{}': fault_rate must be from 0 to 1", deployment.name));
+            }
+        }
+        settings.address()?;
+        Ok(settings)
+    }
+
+    /// Where to listen.
+    ///
+    /// # Errors
+    /// If it is no address.
+    pub fn address(&self) -> Result<SocketAddr, String> {
+        let text = self.listen.as_deref().unwrap_or("127.0.0.1:9101");
+        text.parse().map_err(|_| format!("listen: '{text}' is no address with a port"))
+    }
+
+    /// The deployment of this name.
+    pub fn deployment(&self, name: &str) -> Option<&Deployment> {
+        self.deployments.iter().find(|one| one.name == name).or_else(|| self.deployments.is_empty().then_some(&self.default))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict_and_with_defaults() {
+        let settings = Settings::parse("name = \"ptu\"\n[default]\nptu = 1000\nfirst_token = \"20ms\"").unwrap();
+        assert_eq!(settings.deployment("anything").unwrap().ptu, Some(1000));
+        assert!(Settings::parse("nmae = \"x\"").unwrap_err().contains("nmae"));
+        assert!(Settings::parse("[default]\nfault = \"explode\"").is_err());
+        let listed = Settings::parse("[[deployments]]\nname = \"a\"").unwrap();
+        assert!(listed.deployment("a").is_some() && listed.deployment("b").is_none());
+    }
+
+    #[test]
+    fn jitter_strays_around_the_base() {
+        let deployment = Deployment { jitter: Some(0.3), ..Deployment::default() };
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut times: Vec<f64> = (0..1000).map(|_| deployment.stray(Some(DurationText(Duration::from_millis(100))), &mut rng).as_secs_f64()).collect();
+        times.sort_by(f64::total_cmp);
+        assert!((0.09..0.11).contains(&times[500]) && times[50] < 0.08 && times[950] > 0.13);
+    }
+}
