@@ -32,7 +32,7 @@ pub enum Api {
 }
 
 impl Api {
-    /// Every operation, in the order the documentation lists them.
+    /// Every operation, in the order of its declaration: `ALL[api as usize] == api`.
     pub const ALL: [Api; 12] = [
         Api::Chat,
         Api::Completions,

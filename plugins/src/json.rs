@@ -119,17 +119,21 @@ fn decode(quoted: &[u8]) -> Option<Cow<'_, str>> {
 pub struct Reader<'t> {
     text: &'t [u8],
     at: usize,
+    /// Whether strings must be searched for control characters. Compact JSON has none at all, and
+    /// finding that out once is far cheaper than looking in every string.
+    control: bool,
 }
 
 impl<'t> Reader<'t> {
     /// Reads `text` from its start.
     pub fn new(text: &'t [u8]) -> Self {
-        Reader { text, at: 0 }
+        Reader { text, at: 0, control: has_control(text) }
     }
 
-    /// Reads `text` from the start of `value`, which must have come from the same text.
+    /// Reads `text` from the start of `value`, which must have come from the same text: its strings
+    /// were searched already.
     pub fn within(text: &'t [u8], value: &Value) -> Self {
-        Reader { text: text.get(..value.range.end).unwrap_or(text), at: value.range.start }
+        Reader { text: text.get(..value.range.end).unwrap_or(text), at: value.range.start, control: false }
     }
 
     fn peek(&self) -> Result<u8, JsonError> {
@@ -305,7 +309,15 @@ impl<'t> Reader<'t> {
     fn skip_string(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         loop {
-            self.at = plain_run(self.text, self.at);
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let run = memchr::memchr2(b'"', b'\\', rest).ok_or(JsonError::Truncated { at: self.text.len() })?;
+            if self.control {
+                if let Some(bad) = rest[..run].iter().position(|byte| *byte < 0x20) {
+                    self.at += bad;
+                    return Err(self.unexpected());
+                }
+            }
+            self.at += run;
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
@@ -333,21 +345,10 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// Bytes per step of [`plain_run`]: wide enough that the compiler uses vector instructions.
-const STEP: usize = 32;
-
-/// The first offset from `at` on whose byte ends a run of plain string bytes: a quote, a
-/// backslash or a control character.
-fn plain_run(text: &[u8], mut at: usize) -> usize {
-    let special = |b: u8| b == b'"' || b == b'\\' || b < 0x20;
-    while let Some(step) = text.get(at..at + STEP) {
-        // No early exit inside: a plain fold over a fixed width is what vectorises.
-        if step.iter().fold(false, |hit, &b| hit | special(b)) {
-            break;
-        }
-        at += STEP;
-    }
-    text.get(at..).map_or(at, |rest| at + rest.iter().position(|&b| special(b)).unwrap_or(rest.len()))
+/// Whether any byte is a control character.
+fn has_control(text: &[u8]) -> bool {
+    // No early exit within a step: a plain fold over a fixed width is what vectorises.
+    text.chunks(256).any(|step| step.iter().fold(false, |hit, byte| hit | (*byte < 0x20)))
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use pingora::upstreams::peer::HttpPeer;
 
 use crate::config::Endpoint;
 
-/// Idle pooled connections are dropped after this. Vendors' edges close them after about 15 s.
+/// Idle pooled connections of Pingora's own loop are dropped after this. Vendors' edges close them
+/// after about 15 s.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// A backend's peers.

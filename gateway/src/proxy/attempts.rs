@@ -189,7 +189,7 @@ async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx,
     let status = exchange.head().map_or(http::StatusCode::BAD_GATEWAY, |head| head.status);
     attempt.status = Some(status);
     if let Some(head) = exchange.head() {
-        attempt.signal = read_signal(&head.headers, gateway.clock.wall());
+        attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
     }
     if status.is_success() {
         return deliver(session, ctx, progress, attempt, exchange, SmallVec::new()).await;
@@ -260,18 +260,17 @@ fn request(session: &Session, ctx: &RequestCtx, upstream: &Upstream, attempt: &A
     let deployment: &str = &inquiry.model.route.members()[attempt.member].target.id.deployment;
     let caller = session.req_header();
     let path = url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query());
-    let mut head = RequestHeader::build_no_case("POST", path.as_bytes(), Some(caller.headers.len() + 6))?;
-    headers::copy_upstream(caller, &mut head);
+    let mut head = headers::for_upstream(caller, &path)?;
     let body = body(ctx, inquiry, deployment);
     let length: usize = body.iter().map(Bytes::len).sum();
     head.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
     head.insert_header(header::CONTENT_LENGTH, length)?;
-    head.insert_header("x-request-id", ctx.id.as_str())?;
+    head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
     if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", "2023-06-01")?;
     }
     upstream.auth.authorise(&caller.headers, &mut head).map_err(|error| pingora::Error::because(pingora::ErrorType::InternalError, "authorise", error))?;
-    Ok((Box::new(head), body))
+    Ok((head, body))
 }
 
 /// The caller's bytes, with the deployment's name in place of the model's where they differ.
@@ -279,15 +278,15 @@ fn body(ctx: &RequestCtx, inquiry: &Inquiry, deployment: &str) -> Pieces {
     let Some(body) = &ctx.body else { return Pieces::new() };
     match (&inquiry.fields.model_range, &inquiry.fields.model) {
         (Some(_), Some(model)) if model == deployment => body.verbatim(),
-        (Some(range), _) if inquiry.api.is_multipart() => body.spliced(range.clone(), Bytes::copy_from_slice(deployment.as_bytes())),
-        (Some(range), _) => body.spliced(range.clone(), serde_json::Value::from(deployment).to_string().into()),
+        (Some(range), _) if inquiry.api.is_multipart() => body.spliced(range.clone(), deployment.as_bytes()),
+        (Some(range), _) => body.spliced(range.clone(), serde_json::Value::from(deployment).to_string().as_bytes()),
         (None, _) if inquiry.api.is_multipart() => body.verbatim(),
         // The URL named the model, but the target may want it in the body.
         (None, _) => {
             let at = body.bytes().iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1);
             let empty = body.bytes()[at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
             let member = format!("\"model\":{}{}", serde_json::Value::from(deployment), if empty { "" } else { "," });
-            body.spliced(at..at, member.into())
+            body.spliced(at..at, member.as_bytes())
         }
     }
 }

@@ -298,9 +298,9 @@ impl Deliverer<'_, '_> {
         }
         let target = &self.attempt.inquiry.model.route.members()[self.attempt.member].target.id;
         let overhead = self.ctx.overhead.unwrap_or_default().as_micros();
-        let _ = head.insert_header("x-spillway-backend", &*target.backend);
-        let _ = head.insert_header("x-spillway-attempts", self.ctx.attempts.len() + 1);
-        let _ = head.insert_header("x-spillway-overhead-us", u64::try_from(overhead).unwrap_or(u64::MAX));
+        let _ = head.insert_header(headers::X_SPILLWAY_BACKEND, &*target.backend);
+        let _ = head.insert_header(headers::X_SPILLWAY_ATTEMPTS, self.ctx.attempts.len() + 1);
+        let _ = head.insert_header(headers::X_SPILLWAY_OVERHEAD_US, u64::try_from(overhead).unwrap_or(u64::MAX));
     }
 
     async fn write(&mut self, bytes: Bytes) -> bool {

@@ -55,19 +55,16 @@ impl Exchange {
     /// # Errors
     /// [`Broken`]
     pub(super) async fn connect(connector: &Connector, peer: Arc<HttpPeer>, fresh: bool, limit: Duration, caller: &mut ServerSession) -> Result<Self, Broken> {
-        let unpooled;
-        let wanted = if fresh {
-            // A group of its own finds nothing in the pool.
-            unpooled = HttpPeer { group_key: peer.group_key ^ 1, ..(*peer).clone() };
-            &unpooled
-        } else {
-            &*peer
-        };
-        let connecting = tokio::time::timeout(limit, connector.get_http_session(wanted));
-        let connected = tokio::select! {
-            biased;
-            connected = connecting => connected,
-            _ = caller.read_body_or_idle(true) => return Err(Broken::CallerLeft),
+        // A group of its own finds nothing in the pool.
+        let unpooled = fresh.then(|| HttpPeer { group_key: peer.group_key ^ 1, ..(*peer).clone() });
+        let connected = {
+            // Pinned where they are made: these futures are kilobytes, and moving them is copying them.
+            let connecting = std::pin::pin!(connector.get_http_session(unpooled.as_ref().unwrap_or(&*peer)));
+            tokio::select! {
+                biased;
+                connected = pingora_timeout::timeout(limit, connecting) => connected,
+                _ = caller.read_body_or_idle(true) => return Err(Broken::CallerLeft),
+            }
         };
         match connected {
             Ok(Ok((session, reused))) => Ok(Exchange { session, peer, reused }),
@@ -83,7 +80,7 @@ impl Exchange {
     pub(super) async fn send(&mut self, head: Box<RequestHeader>, body: Pieces, limit: Duration, caller: &mut ServerSession) -> Result<(), Broken> {
         let reused = self.reused;
         let session = &mut self.session;
-        let sending = tokio::time::timeout(limit, async {
+        let sending = std::pin::pin!(async {
             session.write_request_header(head).await?;
             let last = body.len().saturating_sub(1);
             for (index, piece) in body.into_iter().enumerate() {
@@ -93,7 +90,7 @@ impl Exchange {
         });
         let sent = tokio::select! {
             biased;
-            sent = sending => sent,
+            sent = pingora_timeout::timeout(limit, sending) => sent,
             _ = caller.read_body_or_idle(true) => return Err(Broken::CallerLeft),
         };
         match sent {
@@ -112,7 +109,7 @@ impl Exchange {
     pub(super) async fn read_head(&mut self, until: Tick, clock: &Clock, timer: &mut Timer, caller: &mut ServerSession) -> Result<(), Broken> {
         loop {
             let read = {
-                let reading = self.session.read_response_header();
+                let reading = std::pin::pin!(self.session.read_response_header());
                 tokio::select! {
                     biased;
                     read = reading => read,
@@ -163,7 +160,7 @@ impl Exchange {
     /// # Errors
     /// [`Broken`]
     pub(super) async fn next(&mut self, until: Tick, clock: &Clock, timer: &mut Timer, caller: &mut ServerSession) -> Result<Next, Broken> {
-        let reading = self.session.read_response_body();
+        let reading = std::pin::pin!(self.session.read_response_body());
         let read = tokio::select! {
             biased;
             read = reading => read,
@@ -180,8 +177,9 @@ impl Exchange {
     /// Gives the connection back if its answer was read to the end; else closes it.
     pub(super) async fn release(mut self, connector: &Connector) {
         if self.session.response_done() {
-            let idle = self.peer.options.idle_timeout;
-            connector.release_http_session(self.session, &*self.peer, idle).await;
+            // Without an idle timeout: it would be a task and a timer per request. The pool is bounded,
+            // notices connections that the other side closes, and stale ones are replaced unseen.
+            connector.release_http_session(self.session, &*self.peer, None).await;
         }
     }
 

@@ -1,62 +1,78 @@
 //! Which headers travel, in both directions.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// Fields that belong to one connection (RFC 9110, 7.6.1), or that we make ourselves.
-const HOP_BY_HOP: [&str; 10] = [
-    "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
-    "http2-settings",
-];
+/// `x-request-id`
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `x-spillway-backend`: the backend that answered.
+pub const X_SPILLWAY_BACKEND: HeaderName = HeaderName::from_static("x-spillway-backend");
+/// `x-spillway-attempts`: how many attempts it took.
+pub const X_SPILLWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-spillway-attempts");
+/// `x-spillway-overhead-us`: the gateway's own time until the first byte.
+pub const X_SPILLWAY_OVERHEAD_US: HeaderName = HeaderName::from_static("x-spillway-overhead-us");
+
+/// Fields that belong to one connection (RFC 9110, 7.6.1).
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "http2-settings"
+    )
+}
 
 /// Fields of a caller that never reach an upstream: credentials, what addresses or scopes an
-/// account, what says where the caller is, and what the gateway sets itself.
-const CALLER_ONLY: [&str; 22] = [
-    "authorization", "api-key", "x-api-key", "cookie", "host", "content-length", "expect", "accept-encoding", "openai-organization", "openai-project",
-    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip", "via", "x-original-url", "x-rewrite-url",
-    "x-http-method-override", "x-request-id", "ocp-apim-subscription-key",
-];
-
-/// Prefixes of the same kind. Azure's spillover header would let a caller choose a deployment.
-const CALLER_ONLY_PREFIXES: [&str; 3] = ["x-spillway-", "x-ms-spillover-", "cf-"];
+/// account, what says where the caller is, and what the gateway sets itself. Azure's spillover
+/// header would let a caller choose a deployment.
+fn is_callers_own(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization" | "api-key" | "x-api-key" | "cookie" | "host" | "expect" | "accept-encoding" | "openai-organization" | "openai-project"
+            | "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "x-forwarded-port" | "x-real-ip" | "via" | "x-original-url"
+            | "x-rewrite-url" | "x-http-method-override" | "x-request-id" | "ocp-apim-subscription-key"
+    ) || name.starts_with("x-spillway-")
+        || name.starts_with("x-ms-spillover-")
+}
 
 /// Fields of an upstream that mean its own host, not us.
-const UPSTREAM_ONLY: [&str; 7] = ["set-cookie", "alt-svc", "strict-transport-security", "x-request-id", "server", "nel", "report-to"];
-
-fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+fn is_upstreams_own(name: &str) -> bool {
+    matches!(name, "set-cookie" | "alt-svc" | "strict-transport-security" | "x-request-id" | "server" | "nel" | "report-to") || name.starts_with("x-spillway-")
 }
 
-/// Whether a caller's field goes upstream.
-pub fn goes_upstream(name: &HeaderName, nominated: &[&str]) -> bool {
-    let name = name.as_str();
-    !HOP_BY_HOP.contains(&name)
-        && !CALLER_ONLY.contains(&name)
-        && !CALLER_ONLY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        && !nominated.iter().any(|other| other.eq_ignore_ascii_case(name))
-}
+type Names = smallvec::SmallVec<[HeaderName; 8]>;
 
-/// Copies what goes upstream from a caller's head.
-pub fn copy_upstream(caller: &RequestHeader, request: &mut RequestHeader) {
-    let nominated: smallvec::SmallVec<[&str; 4]> = nominated(&caller.headers).collect();
-    for (name, value) in &caller.headers {
-        if goes_upstream(name, &nominated) {
-            let _ = request.append_header(name.clone(), value.clone());
-        }
-    }
-}
-
-/// Removes from a head what must not go upstream (Pingora's own loop starts from a copy).
-pub fn strip_caller(request: &mut RequestHeader) {
-    let names: Vec<HeaderName> = request
-        .headers
+/// The names in `headers` that are to be dropped: those that `drop` says, and those that a
+/// `Connection` field nominates.
+fn dropped(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Names {
+    let nominated: smallvec::SmallVec<[&str; 4]> =
+        headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim).collect();
+    headers
         .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            CALLER_ONLY.contains(&name) && name != "content-length" || CALLER_ONLY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        })
+        .filter(|name| drop(name.as_str()) || nominated.iter().any(|other| other.eq_ignore_ascii_case(name.as_str())))
         .cloned()
-        .collect();
+        .collect()
+}
+
+/// A head for an upstream with what travels of the caller's.
+///
+/// # Errors
+/// If `path` can't stand in a request line.
+pub fn for_upstream(caller: &RequestHeader, path: &str) -> pingora::Result<Box<RequestHeader>> {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = Method::POST;
+    // Copying the whole map and dropping a few is cheaper than hashing every name anew.
+    parts.headers = caller.headers.clone();
+    for name in dropped(&caller.headers, |name| is_hop_by_hop(name) || is_callers_own(name)) {
+        parts.headers.remove(&name);
+    }
+    let mut head = RequestHeader::from(parts);
+    head.set_raw_path(path.as_bytes())?;
+    Ok(Box::new(head))
+}
+
+/// Removes from a head what must not go upstream (Pingora's own loop starts from a copy, without
+/// hop-by-hop fields and what they nominate).
+pub fn strip_caller(request: &mut RequestHeader) {
+    let names: Names = request.headers.keys().filter(|name| is_callers_own(name.as_str())).cloned().collect();
     for name in names {
         request.remove_header(&name);
     }
@@ -67,23 +83,18 @@ pub fn strip_caller(request: &mut RequestHeader) {
 /// # Errors
 /// If the upstream's status is none.
 pub fn for_caller(upstream: &ResponseHeader, request_id: &HeaderValue, chunked: bool) -> pingora::Result<Box<ResponseHeader>> {
-    let mut head = ResponseHeader::build_no_case(upstream.status, Some(upstream.headers.len() + 6))?;
-    let nominated: smallvec::SmallVec<[&str; 4]> = nominated(&upstream.headers).collect();
-    for (name, value) in &upstream.headers {
-        let text = name.as_str();
-        let travels = !HOP_BY_HOP.contains(&text)
-            && !UPSTREAM_ONLY.contains(&text)
-            && !text.starts_with("x-spillway-")
-            && !nominated.iter().any(|other| other.eq_ignore_ascii_case(text));
-        if travels {
-            head.append_header(name.clone(), value.clone())?;
-        }
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = upstream.status;
+    parts.headers = upstream.headers.clone();
+    for name in dropped(&upstream.headers, |name| is_hop_by_hop(name) || is_upstreams_own(name)) {
+        parts.headers.remove(&name);
     }
+    let mut head = ResponseHeader::from(parts);
     if chunked {
         head.remove_header(&header::CONTENT_LENGTH);
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
-    head.insert_header("x-request-id", request_id.clone())?;
+    head.insert_header(X_REQUEST_ID, request_id.clone())?;
     Ok(Box::new(head))
 }
 
@@ -101,9 +112,9 @@ mod tests {
         ] {
             caller.append_header(name, value).unwrap();
         }
-        let mut request = RequestHeader::build("POST", b"/", None).unwrap();
-        copy_upstream(&caller, &mut request);
-        let names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
+        let request = for_upstream(&caller, "/").unwrap();
+        let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
         assert_eq!(names, ["content-type", "openai-beta", "x-custom"]);
     }
 
@@ -114,7 +125,8 @@ mod tests {
             upstream.append_header(name, value).unwrap();
         }
         let head = for_caller(&upstream, &HeaderValue::from_static("ours"), false).unwrap();
-        let pairs: Vec<(&str, &str)> = head.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
-        assert_eq!(pairs, [("content-type", "text/plain"), ("content-length", "3"), ("x-request-id", "ours")]);
+        let mut pairs: Vec<(&str, &str)> = head.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        pairs.sort_unstable();
+        assert_eq!(pairs, [("content-length", "3"), ("content-type", "text/plain"), ("x-request-id", "ours")]);
     }
 }

@@ -19,6 +19,7 @@ use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::tunnel::Tunnel;
 use super::{Gateway, respond};
+use crate::balance::policy::Policy;
 
 /// What happens after the intake.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,7 +81,14 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
         .get("x-request-id")
         .and_then(|id| id.to_str().ok())
         .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
-        .map_or_else(|| format!("{:032x}", fastrand::u128(..)), str::to_owned);
+        .map_or_else(new_request_id, str::to_owned);
+}
+
+/// 128 random bits in hexadecimal.
+fn new_request_id() -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bits = super::with_rng(|rng| rng.u128(..));
+    (0..32).map(|digit| char::from(DIGITS[(bits >> (digit * 4)) as usize & 15])).collect()
 }
 
 async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
@@ -264,8 +272,8 @@ async fn read_body_or(gateway: &Gateway, session: &mut Session, ctx: &mut Reques
 }
 
 async fn read_piece(gateway: &Gateway, session: &mut Session) -> Result<Option<bytes::Bytes>, Stop> {
-    let read = session.downstream_session.read_request_body();
-    match tokio::time::timeout(gateway.server.body_timeout, read).await {
+    let read = std::pin::pin!(session.downstream_session.read_request_body());
+    match pingora_timeout::timeout(gateway.server.body_timeout, read).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(error)) if *error.etype() == pingora::ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
         Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => Err(Refusal::Form { what: "the body's framing is broken" }.into()),
@@ -294,7 +302,7 @@ fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, field
     if !model.serves(inference.api) && pool.last_resort.is_none() {
         return Err(Refusal::ApiNotServed { model: name.clone() });
     }
-    let affinity_key = affinity_key(session, ctx.consumer, &fields, prompt);
+    let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, ctx.consumer, &fields, prompt) } else { 0 };
     ctx.inquiry = Some(Inquiry { api: inference.api, model: Arc::clone(model), pool: Arc::clone(pool), fields, affinity_key });
     Ok(())
 }

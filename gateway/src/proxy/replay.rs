@@ -126,6 +126,9 @@ pub struct ReplayBody {
     _share: BufferShare,
 }
 
+/// Bytes on either side of an edit that are copied with it.
+const NEAR: usize = 32 * 1024;
+
 /// A body as it is sent: at most a piece before an edit, the edit, and the rest.
 pub type Pieces = smallvec::SmallVec<[Bytes; 3]>;
 
@@ -135,9 +138,14 @@ impl ReplayBody {
         &self.bytes
     }
 
-    /// The body with `range` replaced, without copying what stays.
-    pub fn spliced(&self, range: Range<usize>, replacement: Bytes) -> Pieces {
-        [self.bytes.slice(..range.start), replacement, self.bytes.slice(range.end..)].into_iter().filter(|piece| !piece.is_empty()).collect()
+    /// The body with `range` replaced. Only what is near the edit is copied: every piece is a write
+    /// of its own, and small ones cost more than copying.
+    pub fn spliced(&self, range: Range<usize>, replacement: &[u8]) -> Pieces {
+        let before = range.start.saturating_sub(NEAR);
+        let after = range.end.saturating_add(NEAR).min(self.bytes.len());
+        let (before, after) = (if before < NEAR { 0 } else { before }, if self.bytes.len() - after < NEAR { self.bytes.len() } else { after });
+        let edit = [&self.bytes[before..range.start], replacement, &self.bytes[range.end..after]].concat();
+        [self.bytes.slice(..before), edit.into(), self.bytes.slice(after..)].into_iter().filter(|piece| !piece.is_empty()).collect()
     }
 
     /// The body as it came.
@@ -163,11 +171,26 @@ mod tests {
         }
         let body = buffer.finish();
         assert_eq!(&body.bytes()[..], b"abcdef");
-        let spliced: Vec<u8> = body.spliced(2..4, Bytes::from_static(b"XYZ")).concat();
-        assert_eq!(spliced, b"abXYZef");
+        let spliced = body.spliced(2..4, b"XYZ");
+        assert_eq!((spliced.len(), spliced.concat()), (1, b"abXYZef".to_vec()));
         assert_eq!(budget.used.load(Ordering::Relaxed), 6);
         drop(body);
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn edits_anywhere_in_a_body_of_any_size() {
+        let budget = budget(usize::MAX);
+        for size in [10, NEAR, NEAR * 2 + 5, NEAR * 5] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            let mut buffer = BodyBuffer::new(&budget);
+            buffer.push(bytes.clone().into(), None);
+            let body = buffer.finish();
+            for start in [0, 1, size / 2, size - 3] {
+                let spliced = body.spliced(start..start + 3, b"edited");
+                assert_eq!(spliced.concat(), [&bytes[..start], b"edited", &bytes[start + 3..]].concat(), "{size} {start}");
+            }
+        }
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! A timer that costs nothing while things move: it is armed once and re-armed only when it fires
 //! too early, not for every piece of an answer.
+//!
+//! It stands on Pingora's coarse timers (10 ms): a Tokio timer that is earlier than all others
+//! wakes the I/O driver through a system call, which for a proxy would be one per request.
 
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::time::Sleep;
+use pingora_timeout::ToTimeout;
+use pingora_timeout::fast_timeout::FastTimeout;
+
+type Sleep = dyn Future<Output = ()> + Send + Sync;
 
 use crate::clock::{Clock, Tick};
 
 /// One request's timer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     fires: Tick,
@@ -39,7 +45,7 @@ impl Timer {
     fn arm(&mut self, deadline: Tick, now: Tick) {
         // A millisecond more, so that rounding never wakes it just before its time.
         let wait = deadline.since(now) + Duration::from_millis(1);
-        self.sleep = Some(Box::pin(tokio::time::sleep(wait)));
+        self.sleep = Some(FastTimeout::create(wait).timeout());
         self.fires = now + wait;
     }
 }

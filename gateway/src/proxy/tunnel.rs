@@ -153,7 +153,7 @@ pub(super) fn body(body: &mut Option<Bytes>, ctx: &mut RequestCtx) {
     let (true, Some(prefix), Some(attempt)) = (std::mem::take(&mut tunnel.prefix_due), &tunnel.upload, &tunnel.attempt) else { return };
     let deployment = &inquiry.model.route.members()[attempt.member].target.id.deployment;
     let mut pieces = match &inquiry.fields.model_range {
-        Some(range) if inquiry.fields.model.as_deref() != Some(&**deployment) => prefix.spliced(range.clone(), Bytes::copy_from_slice(deployment.as_bytes())),
+        Some(range) if inquiry.fields.model.as_deref() != Some(&**deployment) => prefix.spliced(range.clone(), deployment.as_bytes()),
         _ => prefix.verbatim(),
     };
     pieces.extend(body.take());
@@ -174,7 +174,7 @@ fn judge_parts(gateway: &Gateway, head: &ResponseHeader, ctx: &mut RequestCtx, i
     }
     let Some(mut attempt) = tunnel.attempt.take() else { return Ok(()) };
     attempt.status = Some(head.status);
-    attempt.signal = read_signal(&head.headers, gateway.clock.wall());
+    attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
     let credentials = upstream_of(ctx, inquiry, attempt.member).map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
     let verdict = match head.status {
         StatusCode::SWITCHING_PROTOCOLS => Verdict::Deliver,

@@ -54,7 +54,7 @@ pub struct Pool {
     /// Health flags by member, in the order of the config; mocks have none that ever changes.
     pub health: Vec<Arc<Up>>,
     models: Vec<Arc<Model>>,
-    requests: HashMap<Api, RequestMetrics>,
+    requests: Vec<RequestMetrics>,
 }
 
 impl Pool {
@@ -70,7 +70,7 @@ impl Pool {
 
     /// The counters for requests of `api`.
     pub fn requests(&self, api: Api) -> Option<&RequestMetrics> {
-        self.requests.get(&api)
+        self.requests.get(api as usize)
     }
 }
 
@@ -86,13 +86,13 @@ pub struct Model {
     /// Counters by member.
     pub metrics: Vec<MemberMetrics>,
     /// Members that can't serve an API, by API: they count as tried from the start.
-    excluded: HashMap<Api, Vec<usize>>,
+    excluded: Vec<Vec<usize>>,
 }
 
 impl Model {
     /// Indices of the members that can't serve `api`.
     pub fn excluded(&self, api: Api) -> &[usize] {
-        self.excluded.get(&api).map_or(&[], Vec::as_slice)
+        self.excluded.get(api as usize).map_or(&[], Vec::as_slice)
     }
 
     /// Whether any member can serve `api`.
@@ -152,7 +152,7 @@ fn live_pool(index: usize, pool: &config::Pool, backends: &[Arc<Backend>], targe
         last_resort,
         health,
         models,
-        requests: Api::ALL.into_iter().map(|api| (api, metrics.request(&pool.name, Some(api)))).collect(),
+        requests: Api::ALL.into_iter().map(|api| metrics.request(&pool.name, Some(api))).collect(),
     }
 }
 
@@ -173,7 +173,7 @@ fn live_model(pool_index: usize, name: &str, pool: &config::Pool, backends: &[Ar
     }
     let excluded = Api::ALL
         .into_iter()
-        .map(|api| (api, (0..members.len()).filter(|i| !url::serves(&backends[members[*i].backend].config.kind, api)).collect()))
+        .map(|api| (0..members.len()).filter(|i| !url::serves(&backends[members[*i].backend].config.kind, api)).collect())
         .collect();
     let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
     Model { name: name.to_owned(), pool: pool_index, route: Route::new(members, pool.policy, Tier::group), metrics: counters, excluded }

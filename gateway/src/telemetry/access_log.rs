@@ -118,11 +118,17 @@ impl AccessLog {
     }
 }
 
+/// How long lines gather before they are written together. While the writer sleeps, handing a line
+/// over wakes nobody, which would cost more than the line.
+const GATHER: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Writes lines in batches: all that wait go out in one call.
+#[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
 fn write_all(lines: Receiver<Vec<u8>>, mut sink: Box<dyn Write + Send>, lost: &IntCounter) {
     let mut failing = false;
     let mut batch = Vec::new();
     while let Ok(first) = lines.recv() {
+        std::thread::sleep(GATHER);
         batch.clear();
         batch.extend_from_slice(&first);
         let mut count = 1;

@@ -1,1 +1,102 @@
-fn main(){}
+//! Runs the gateway and the floor proxy side by side, each pinned to one core, and prints what
+//! they cost: ratios, not absolute times.
+//!
+//! `bench GATEWAY FLOOR [SECONDS]` with the paths of the two programs. Both are driven by the same
+//! callers against the same backends, in turn, several times; what is compared is the processor
+//! time that the operating system booked on each.
+
+mod backend;
+mod callers;
+mod process;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backend::Backend;
+use callers::Case;
+use process::Proxy;
+
+/// Turns that each proxy gets per case; the median counts.
+const TURNS: usize = 5;
+
+const CASES: [(&str, Case, f64); 5] = [
+    ("1 KiB", Case::Plain { body: 1 << 10, refuse: false }, 1.0),
+    ("16 KiB", Case::Plain { body: 16 << 10, refuse: false }, 0.9),
+    ("1 MB", Case::Plain { body: 1_000_000, refuse: false }, 0.8),
+    ("1 KiB, 429 first", Case::Plain { body: 1 << 10, refuse: true }, 0.75),
+    ("SSE, per chunk", Case::Stream, 1.0),
+];
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [gateway, floor, rest @ ..] = arguments.as_slice() else { panic!("usage: bench GATEWAY FLOOR [SECONDS]") };
+    let turn = Duration::from_secs_f64(rest.first().and_then(|text| text.parse().ok()).unwrap_or(2.0));
+    process::pin_myself();
+    let backend = Backend::start().await;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut gateway = Proxy::gateway(&PathBuf::from(gateway), directory.path(), &backend).await;
+    let mut floor = Proxy::floor(&PathBuf::from(floor), &backend).await;
+
+    println!("{:<18}{:>12}{:>12}{:>8}{:>9}", "", "gateway µs", "floor µs", "ratio", "budget");
+    let at_rest = gateway.resident_kib();
+    let mut missed = 0;
+    for (name, case, budget) in CASES {
+        // Warm both up: connections, allocators, branch predictors.
+        for proxy in [&mut gateway, &mut floor] {
+            callers::run(proxy.address, &backend, case, Duration::from_millis(300)).await;
+        }
+        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            let a = cost(&mut gateway, &backend, case, turn).await;
+            let b = cost(&mut floor, &backend, case, turn).await;
+            ours.push(a);
+            theirs.push(b);
+            ratios.push(a / b);
+        }
+        let ratio = median(&mut ratios);
+        missed += usize::from(ratio > budget);
+        println!("{name:<18}{:>12.1}{:>12.1}{ratio:>8.2}{budget:>8.2} {}", median(&mut ours), median(&mut theirs), if ratio > budget { "!" } else { "" });
+    }
+    latency(&mut gateway, &mut floor, &backend).await;
+    memory(&mut gateway, &backend, at_rest).await;
+    println!("\n{}", if missed == 0 { "every budget is met".to_owned() } else { format!("{missed} budgets are missed") });
+}
+
+/// Microseconds of processor time per request (or chunk).
+async fn cost(proxy: &mut Proxy, backend: &Backend, case: Case, time: Duration) -> f64 {
+    let before = proxy.cpu_micros();
+    let done = callers::run(proxy.address, backend, case, time).await;
+    (proxy.cpu_micros() - before) as f64 / done.max(1) as f64
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// What a request waits longer through the gateway than through the floor, one at a time.
+async fn latency(gateway: &mut Proxy, floor: &mut Proxy, backend: &Backend) {
+    let mut added = Vec::new();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        let a = callers::median_micros(gateway.address, backend, 3000).await;
+        let b = callers::median_micros(floor.address, backend, 3000).await;
+        added.push(a - b);
+        ours.push(a);
+        theirs.push(b);
+    }
+    println!("{:<18}{:>12.1}{:>12.1}{:>+8.1}{:>8.0} µs more", "p50, 1 KiB", median(&mut ours), median(&mut theirs), median(&mut added), 15.0);
+    let first = callers::first_chunk_micros(gateway.address, backend, 200).await - callers::first_chunk_micros(floor.address, backend, 200).await;
+    println!("{:<18}{:>32}{:>8.0} µs more", "first chunk", format!("{first:+.1}"), 1000.0);
+}
+
+async fn memory(gateway: &mut Proxy, backend: &Backend, at_rest: u64) {
+    const STREAMS: u64 = 1000;
+    let before = gateway.resident_kib();
+    let held = callers::hold_streams(gateway.address, STREAMS as usize).await;
+    let during = gateway.resident_kib();
+    drop(held);
+    callers::run(gateway.address, backend, Case::Plain { body: 1_000_000, refuse: false }, Duration::from_secs(1)).await;
+    println!("\nmemory at rest {:.1} MB (budget 40), per open stream {:.1} KB (budget 20), after a burst of 1 MB bodies {:.1} MB", at_rest as f64 / 1024.0, (during.saturating_sub(before)) as f64 / STREAMS as f64, gateway.resident_kib() as f64 / 1024.0);
+}

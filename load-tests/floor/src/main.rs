@@ -1,1 +1,59 @@
-fn main(){}
+//! The floor: what a bare Pingora proxy costs. Pingora's own loop, a second try on 429 at the other
+//! upstream, and nothing else. `floor LISTEN FIRST SECOND`, each an address.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use mimalloc::MiMalloc;
+use pingora::http::ResponseHeader;
+use pingora::prelude::*;
+use pingora::proxy::{ProxyHttp, Session, http_proxy_service};
+use pingora::server::configuration::ServerConf;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+struct Floor {
+    upstreams: [SocketAddr; 2],
+}
+
+#[async_trait]
+impl ProxyHttp for Floor {
+    type CTX = usize;
+
+    fn new_ctx(&self) -> usize {
+        0
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, tries: &mut usize) -> Result<Box<HttpPeer>> {
+        let upstream = self.upstreams[(*tries).min(1)];
+        *tries += 1;
+        Ok(Box::new(HttpPeer::new(upstream, false, String::new())))
+    }
+
+    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, tries: &mut usize) -> Result<()> {
+        if head.status == 429 && *tries < 2 {
+            let mut error = Error::explain(ErrorType::HTTPStatus(429), "try the other").into_up();
+            error.set_retry(true);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(&self, _: &HttpPeer, _: &mut Session, mut error: Box<Error>, _: &mut usize, reused: bool) -> Box<Error> {
+        error.retry.decide_reuse(reused);
+        error
+    }
+}
+
+fn main() {
+    let addresses: Vec<String> = std::env::args().skip(1).collect();
+    let [listen, first, second] = addresses.as_slice() else { panic!("usage: floor LISTEN FIRST SECOND") };
+    let upstreams = [first, second].map(|address| address.parse().unwrap_or_else(|error| panic!("{address}: {error}")));
+    let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
+    server.bootstrap();
+    let mut service = http_proxy_service(&server.configuration, Floor { upstreams });
+    service.add_tcp(listen);
+    server.add_service(service);
+    server.run_forever();
+}

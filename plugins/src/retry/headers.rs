@@ -55,58 +55,129 @@ impl RateSignal {
     }
 }
 
+/// Which of a quota's numbers a header tells.
+#[derive(Clone, Copy)]
+enum Part {
+    Limit,
+    Remaining,
+    Reset,
+}
+
+/// A quota whose vendor may not know its limit: zero or less then.
+#[derive(Default)]
+struct Told {
+    quota: Quota,
+    unknown: bool,
+}
+
+impl Told {
+    fn take(&mut self, part: Part, value: &str, now: DateTime<Utc>) {
+        match part {
+            Part::Reset => self.quota.reset = parse_reset(value, now),
+            Part::Remaining => self.quota.remaining = value.parse::<i64>().ok().and_then(|left| u64::try_from(left).ok()),
+            Part::Limit => {
+                let limit = value.parse::<i64>().ok();
+                self.unknown = limit.is_some_and(|limit| limit <= 0);
+                self.quota.limit = limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+            }
+        }
+    }
+
+    fn finish(self) -> Quota {
+        Quota { remaining: self.quota.remaining.filter(|_| !self.unknown), ..self.quota }
+    }
+}
+
 /// Reads the limits out of a response head.
 ///
 /// Azure and OpenAI: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; Anthropic:
 /// `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`.
 /// A limit of zero or less means that the vendor doesn't know (Azure's Responses API sends -1).
-pub fn read_signal(headers: &HeaderMap, now: DateTime<Utc>) -> RateSignal {
-    let mut signal = RateSignal { retry_after: retry_after(headers, now), ..RateSignal::default() };
-    if headers.contains_key("x-ratelimit-remaining-requests") || headers.contains_key("x-ratelimit-remaining-tokens") {
-        signal.requests = quota(headers, now, ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]);
-        signal.tokens = quota(headers, now, ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]);
-    } else if headers.contains_key("anthropic-ratelimit-requests-remaining") || headers.contains_key("anthropic-ratelimit-tokens-remaining") {
-        signal.requests = quota(headers, now, ["anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"]);
-        signal.tokens = [
-            ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
-            ["anthropic-ratelimit-input-tokens-limit", "anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"],
-            ["anthropic-ratelimit-output-tokens-limit", "anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"],
-        ]
+pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> RateSignal {
+    // Most heads have none of these, so the clock is read only when one turns up.
+    let mut now = Some(now);
+    let mut clock = None;
+    let mut requests = Told::default();
+    let mut tokens: [Told; 3] = Default::default();
+    let mut waits = Waits::default();
+    for (name, value) in headers {
+        let name = name.as_str();
+        let Some(field) = field(name) else { continue };
+        let Ok(text) = value.to_str() else { continue };
+        let now = *clock.get_or_insert_with(|| now.take().map_or_else(DateTime::default, |now| now()));
+        match field {
+            Field::Requests(part) => requests.take(part, text.trim(), now),
+            Field::Tokens(window, part) => tokens[window].take(part, text.trim(), now),
+            Field::Wait => waits.take(name, text.trim(), now),
+        }
+    }
+    let tokens = tokens
+        .map(Told::finish)
         .into_iter()
-        .map(|names| quota(headers, now, names))
         .filter(|quota| quota.remaining.is_some())
         .min_by(|a, b| a.headroom().unwrap_or(1.0).total_cmp(&b.headroom().unwrap_or(1.0)))
         .unwrap_or_default();
-    }
-    signal
+    RateSignal { retry_after: waits.finish(), requests: requests.finish(), tokens }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
+/// What a header is about.
+enum Field {
+    Requests(Part),
+    /// One of up to three token windows.
+    Tokens(usize, Part),
+    Wait,
 }
 
-fn quota(headers: &HeaderMap, now: DateTime<Utc>, [limit, remaining, reset]: [&str; 3]) -> Quota {
-    let number = |name| text(headers, name)?.parse::<i64>().ok();
-    let limit_told = number(limit);
-    let unknown = limit_told.is_some_and(|limit| limit <= 0);
-    Quota {
-        limit: limit_told.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
-        remaining: number(remaining).filter(|_| !unknown).and_then(|left| u64::try_from(left).ok()),
-        reset: text(headers, reset).and_then(|value| parse_reset(value, now)),
+fn field(name: &str) -> Option<Field> {
+    let part = |text: &str| match text {
+        "limit" => Some(Part::Limit),
+        "remaining" => Some(Part::Remaining),
+        "reset" => Some(Part::Reset),
+        _ => None,
+    };
+    if let Some(rest) = name.strip_prefix("x-ratelimit-") {
+        let (first, what) = rest.split_once('-')?;
+        return match what {
+            "requests" => part(first).map(Field::Requests),
+            "tokens" => part(first).map(|part| Field::Tokens(0, part)),
+            _ => None,
+        };
     }
+    if let Some(rest) = name.strip_prefix("anthropic-ratelimit-") {
+        let (what, last) = rest.rsplit_once('-')?;
+        return match what {
+            "requests" => part(last).map(Field::Requests),
+            "tokens" => part(last).map(|part| Field::Tokens(0, part)),
+            "input-tokens" => part(last).map(|part| Field::Tokens(1, part)),
+            "output-tokens" => part(last).map(|part| Field::Tokens(2, part)),
+            _ => None,
+        };
+    }
+    matches!(name, "retry-after" | "retry-after-ms" | "x-ms-retry-after-ms").then_some(Field::Wait)
 }
 
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let millis = |name| text(headers, name)?.parse::<f64>().ok().filter(|ms| *ms > 0.0);
-    if let Some(ms) = millis("retry-after-ms").or_else(|| millis("x-ms-retry-after-ms")) {
-        return Duration::try_from_secs_f64(ms / 1000.0).ok();
+/// The three ways to say "stay away"; milliseconds win over seconds.
+#[derive(Default)]
+struct Waits {
+    millis: Option<Duration>,
+    seconds: Option<Duration>,
+}
+
+impl Waits {
+    fn take(&mut self, name: &str, value: &str, now: DateTime<Utc>) {
+        if name.ends_with("-ms") {
+            let wait = value.parse::<f64>().ok().filter(|ms| *ms > 0.0).and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok());
+            self.millis = self.millis.or(wait);
+        } else if let Ok(seconds) = value.parse::<f64>() {
+            self.seconds = Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero());
+        } else if let Ok(date) = httpdate::parse_http_date(value) {
+            self.seconds = (DateTime::<Utc>::from(date) - now).to_std().ok();
+        }
     }
-    let value = text(headers, "retry-after")?;
-    if let Ok(seconds) = value.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero());
+
+    fn finish(self) -> Option<Duration> {
+        self.millis.or(self.seconds)
     }
-    let at: DateTime<Utc> = httpdate::parse_http_date(value).ok()?.into();
-    (at - now).to_std().ok()
 }
 
 /// Reads a reset time: plain seconds (Azure), a Go duration such as `1m30.951s` (OpenAI), or an
@@ -154,7 +225,7 @@ mod tests {
 
     fn signal(pairs: &[(&'static str, &str)]) -> RateSignal {
         let headers = pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
-        read_signal(&headers, now())
+        read_signal(&headers, now)
     }
 
     #[test]

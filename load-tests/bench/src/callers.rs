@@ -1,0 +1,163 @@
+//! The callers: a few connections that ask as fast as they are answered.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::backend::{Backend, CHUNKS};
+
+#[derive(Debug, Clone, Copy)]
+pub enum Case {
+    /// A JSON body of this size; `refuse` lets every third meet a 429 first.
+    Plain { body: usize, refuse: bool },
+    /// Streams; what is counted is their chunks.
+    Stream,
+}
+
+const CONNECTIONS: usize = 8;
+const STREAMS: usize = 64;
+
+fn request(body: usize, mode: &str) -> Vec<u8> {
+    let frame = r#"{"model":"m","temperature":0.7,"messages":[{"role":"system","content":"You are helpful."},{"role":"user","content":""}]}"#;
+    // Prose with a line break every 80 characters or so, as prompts have.
+    let prose = "A spillway lets the water that a dam can not hold run off where it does no harm.\\n";
+    let mut text: String = prose.chars().cycle().take(body.saturating_sub(frame.len())).collect();
+    if text.ends_with('\\') {
+        text.pop();
+        text.push(' ');
+    }
+    let body = frame.replacen("\"content\":\"\"", &format!("\"content\":\"{text}\""), 1);
+    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\nauthorization: Bearer test\r\nuser-agent: OpenAI/Python 1.60.0\r\naccept: application/json\r\nx-bench: {mode}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+/// Sends a request and reads a plain answer to its end.
+async fn ask(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::io::Result<()> {
+    tcp.write_all(request).await?;
+    buffer.clear();
+    loop {
+        if let Some(end) = find(buffer, b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
+            assert!(head.starts_with("http/1.1 200"), "{head}");
+            let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length:")).and_then(|value| value.trim().parse().ok()).unwrap_or(0);
+            while buffer.len() < end + 4 + length {
+                if tcp.read_buf(buffer).await? == 0 {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            return Ok(());
+        }
+        if tcp.read_buf(buffer).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Sends a request and reads a stream to its last chunk.
+async fn follow(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::io::Result<()> {
+    tcp.write_all(request).await?;
+    buffer.clear();
+    while !buffer.ends_with(b"0\r\n\r\n") {
+        if tcp.read_buf(buffer).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    assert!(buffer.starts_with(b"HTTP/1.1 200"));
+    Ok(())
+}
+
+/// Runs a case for a time; how many requests (or chunks) were done.
+pub async fn run(address: SocketAddr, _: &Backend, case: Case, time: Duration) -> u64 {
+    let until = Instant::now() + time;
+    let done = Arc::new(AtomicU64::new(0));
+    let (connections, request) = match case {
+        Case::Plain { body, refuse } => (CONNECTIONS, request(body, if refuse { "refuse" } else { "plain" })),
+        Case::Stream => (STREAMS, request(1 << 10, "stream")),
+    };
+    let request = Arc::new(request);
+    let mut all = JoinSet::new();
+    for _ in 0..connections {
+        let (done, request) = (Arc::clone(&done), Arc::clone(&request));
+        all.spawn(async move {
+            let mut tcp = TcpStream::connect(address).await.expect("the proxy listens");
+            let _ = tcp.set_nodelay(true);
+            let mut buffer = Vec::with_capacity(64 * 1024);
+            while Instant::now() < until {
+                match case {
+                    Case::Plain { .. } => {
+                        ask(&mut tcp, &request, &mut buffer).await.expect("an answer");
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Case::Stream => {
+                        follow(&mut tcp, &request, &mut buffer).await.expect("a stream");
+                        done.fetch_add(CHUNKS as u64, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+    }
+    while let Some(joined) = all.join_next().await {
+        joined.expect("a caller");
+    }
+    done.load(Ordering::Relaxed)
+}
+
+/// Median time of a 1 KiB request, one at a time, in microseconds.
+pub async fn median_micros(address: SocketAddr, _: &Backend, count: usize) -> f64 {
+    let request = request(1 << 10, "plain");
+    let mut tcp = TcpStream::connect(address).await.expect("the proxy listens");
+    let _ = tcp.set_nodelay(true);
+    let mut buffer = Vec::with_capacity(64 * 1024);
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let began = Instant::now();
+        ask(&mut tcp, &request, &mut buffer).await.expect("an answer");
+        times.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Median time to a stream's first event, in microseconds.
+pub async fn first_chunk_micros(address: SocketAddr, _: &Backend, count: usize) -> f64 {
+    let request = request(1 << 10, "hold");
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut tcp = TcpStream::connect(address).await.expect("the proxy listens");
+        let _ = tcp.set_nodelay(true);
+        let began = Instant::now();
+        tcp.write_all(&request).await.expect("a request");
+        read_event(&mut tcp).await;
+        times.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+async fn read_event(tcp: &mut TcpStream) {
+    let mut buffer = Vec::with_capacity(4096);
+    while find(&buffer, b"\n\n").is_none() {
+        assert!(tcp.read_buf(&mut buffer).await.expect("an event") > 0, "the stream ended early");
+    }
+}
+
+/// Opens streams that have begun, and keeps them.
+pub async fn hold_streams(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let request = request(1 << 10, "hold");
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut tcp = TcpStream::connect(address).await.expect("the proxy listens");
+        tcp.write_all(&request).await.expect("a request");
+        read_event(&mut tcp).await;
+        held.push(tcp);
+    }
+    held
+}

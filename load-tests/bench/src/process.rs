@@ -1,0 +1,99 @@
+//! The two proxies as child processes on a core of their own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::backend::Backend;
+
+/// A proxy under measurement. Dropped, it is killed.
+pub struct Proxy {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Core of the proxies; callers and backends have the next one.
+const PROXY_CORE: &str = "0";
+const OWN_CORE: &str = "1";
+
+/// Keeps this process off the proxies' core.
+pub fn pin_myself() {
+    let id = std::process::id().to_string();
+    let pinned = Command::new("taskset").args(["-p", "-c", OWN_CORE, &id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !pinned.is_ok_and(|status| status.success()) {
+        eprintln!("not pinned: taskset is missing, or there is one core only; expect noise");
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+impl Proxy {
+    async fn start(program: &Path, arguments: &[&str], address: SocketAddr) -> Self {
+        let mut command = Command::new("taskset");
+        command.args(["-c", PROXY_CORE]).arg(program).args(arguments);
+        let child = command.stdout(Stdio::null()).spawn().unwrap_or_else(|error| panic!("taskset {}: {error}", program.display()));
+        for _ in 0..500 {
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return Proxy { child, address };
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{} doesn't listen on {address}", program.display());
+    }
+
+    /// The gateway with keys, metrics and the access log on.
+    pub async fn gateway(program: &Path, directory: &Path, backend: &Backend) -> Self {
+        let port = free_port();
+        let path = directory.join("bench.toml");
+        // echo -n test | sha256sum
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\n\n[log]\naccess = \"{log}\"\n\n\
+             [[backends]]\nname = \"first\"\nkind = \"openai\"\nurl = \"http://{first}\"\ndeployments = {{ m = \"mm\" }}\n\n\
+             [[backends]]\nname = \"second\"\nkind = \"openai\"\nurl = \"http://{second}\"\ndeployments = {{ m = \"mm\" }}\n\n\
+             [[pools]]\nname = \"pool\"\nmodels = [\"m\"]\nmembers = [{{ backend = \"first\", priority = 1 }}, {{ backend = \"second\", priority = 2 }}]\n\n\
+             [[consumers]]\nname = \"bench\"\nkeys = [{{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }}]\n",
+            admin = free_port(),
+            log = directory.join("access.jsonl").display(),
+            first = backend.first,
+            second = backend.second,
+        );
+        std::fs::write(&path, text).expect("the config is written");
+        let config = path.display().to_string();
+        Self::start(program, &["run", "-c", &config], SocketAddr::from(([127, 0, 0, 1], port))).await
+    }
+
+    pub async fn floor(program: &Path, backend: &Backend) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let [listen, first, second] = [address, backend.first, backend.second].map(|address| address.to_string());
+        Self::start(program, &[&listen, &first, &second], address).await
+    }
+
+    /// Processor time so far, of all threads, from the scheduler's own books.
+    pub fn cpu_micros(&mut self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the proxy runs");
+        let nanos: u64 = tasks
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
+            .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
+            .sum();
+        nanos / 1000
+    }
+
+    /// Resident memory.
+    pub fn resident_kib(&mut self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the proxy runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    }
+}
