@@ -177,14 +177,17 @@ impl AsyncWrite for Guard {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        // Everything worth keeping was flushed. What a caller that doesn't read leaves in the buffer
+        // must not hold up the end of its connection.
+        let _ = Pin::new(&mut self.inner).poll_flush(cx);
+        Pin::new(self.inner.get_mut()).poll_shutdown(cx)
     }
 }
 
 #[async_trait]
 impl Shutdown for Guard {
     async fn shutdown(&mut self) {
-        let _ = self.inner.shutdown().await;
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
