@@ -1,0 +1,81 @@
+# `make demo` shows it, `make test` proves it. Everything that Debian 12 with gcc, make, Rust and
+# Python lacks is installed by the targets themselves: system packages with apt (as root or through
+# sudo), the rest below .tools.
+
+TOOLS := .tools
+VENV := $(TOOLS)/python
+NODE_MODULES := $(TOOLS)/node/node_modules
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help build release demo test unit clients lint docs bench k6-smoke k6-spillover deny clean
+
+help: ## Say what there is
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+build: $(TOOLS)/build-packages ## Build the gateway (debug)
+	cargo build --locked
+
+release: $(TOOLS)/build-packages ## Build the gateway (optimised)
+	cargo build --locked --release -p spillway
+
+demo: build ## Watch a PTU fill up and its overflow run down
+	./target/debug/spillway demo
+
+test: lint unit clients k6-smoke k6-spillover ## Everything that proves it
+	@echo "all passed"
+
+unit: $(TOOLS)/build-packages ## Unit, property, simulation and loopback tests
+	cargo test --locked --workspace
+
+clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## openai for Python and Node through the gateway
+	$(VENV)/bin/python -m pytest -q gateway/tests/clients
+	NODE_PATH=$(abspath $(NODE_MODULES)) node --test gateway/tests/clients/
+
+lint: $(TOOLS)/build-packages ## Warnings are errors; examples and reference are up to date
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+docs: build ## Write the configuration reference anew
+	./target/debug/spillway schema --format markdown > docs/configuration.md
+
+bench: $(TOOLS)/build-packages $(TOOLS)/bench-packages ## Costs beside a bare Pingora proxy
+	cargo build --locked --release -p spillway -p floor -p bench
+	./target/release/bench target/release/spillway target/release/floor
+
+k6-smoke: build $(TOOLS)/python-packages ## k6: a few callers, everything answered
+	K6=$(VENV)/bin/k6 load-tests/k6/run smoke
+
+k6-spillover: build $(TOOLS)/python-packages ## k6: more than the PTU can take, no visible 429
+	K6=$(VENV)/bin/k6 load-tests/k6/run spillover
+
+deny: ## Licences and advisories (needs cargo-deny)
+	cargo deny check
+
+clean: ## Remove what was built
+	cargo clean
+	rm -rf $(TOOLS)
+
+# What the build needs beside gcc: Pingora's zlib-ng is built with cmake.
+$(TOOLS)/build-packages:
+	@mkdir -p $(TOOLS)
+	@command -v cmake >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq cmake; }
+	@touch $@
+
+# taskset pins the proxies.
+$(TOOLS)/bench-packages:
+	@mkdir -p $(TOOLS)
+	@command -v taskset >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq util-linux; }
+	@touch $@
+
+$(TOOLS)/python-packages: gateway/tests/clients/requirements.txt
+	@mkdir -p $(TOOLS)
+	@python3 -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
+	$(VENV)/bin/pip install -q -r gateway/tests/clients/requirements.txt
+	@touch $@
+
+$(TOOLS)/node-packages: gateway/tests/clients/package.json gateway/tests/clients/package-lock.json
+	@mkdir -p $(TOOLS)/node
+	@command -v node >/dev/null && command -v npm >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq nodejs npm; }
+	cp gateway/tests/clients/package.json gateway/tests/clients/package-lock.json $(TOOLS)/node/
+	cd $(TOOLS)/node && npm ci --silent --no-audit --no-fund
+	@touch $@

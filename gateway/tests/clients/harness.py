@@ -1,0 +1,110 @@
+"""Starts a gateway with two imitations of Azure OpenAI behind it: the first always throttles.
+
+Used by the Python tests, and as a program by the Node tests: it prints the gateway's URL and runs
+until its standard input closes.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+SPILLWAY = os.environ.get("SPILLWAY", str(ROOT / "target/debug/spillway"))
+REPLY = "A spillway lets water run off where it does no harm."
+KEY = "client-test-key"
+
+CONFIG = """
+[server]
+listen = ["127.0.0.1:{port}"]
+admin = "127.0.0.1:{admin}"
+
+[log]
+access = "off"
+
+[[backends]]
+name = "ptu"
+kind = "azure-openai"
+api = "dated"
+url = "http://127.0.0.1:{first}"
+
+[[backends]]
+name = "payg"
+kind = "azure-openai"
+url = "http://127.0.0.1:{second}"
+
+[[pools]]
+name = "all"
+models = ["gpt-4o", "text-embedding-3-small"]
+members = [{{ backend = "ptu", priority = 1 }}, {{ backend = "payg", priority = 2 }}]
+
+[[consumers]]
+name = "tests"
+keys = [{{ sha256 = "{digest}" }}]
+"""
+
+ALWAYS_THROTTLED = """
+name = "ptu"
+listen = "127.0.0.1:{port}"
+[default]
+fault_rate = 1.0
+fault = "throttle=1"
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(port):
+    for _ in range(500):
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"nothing listens on port {port}")
+
+
+@contextlib.contextmanager
+def gateway():
+    """Yields (gateway's URL, admin's URL)."""
+    port, admin, first, second = (free_port() for _ in range(4))
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        folder = pathlib.Path(directory)
+        (folder / "throttled.toml").write_text(ALWAYS_THROTTLED.format(port=first))
+        digest = hashlib.sha256(KEY.encode()).hexdigest()
+        (folder / "gateway.toml").write_text(CONFIG.format(port=port, admin=admin, first=first, second=second, digest=digest))
+
+        def run(*arguments):
+            process = subprocess.Popen([SPILLWAY, *arguments], stdout=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+
+        run("mock", "-c", str(folder / "throttled.toml"))
+        run("mock", "--listen", f"127.0.0.1:{second}", "--name", "payg", "--reply", REPLY, "--per-token", "1ms")
+        wait_for(first)
+        wait_for(second)
+        run("run", "-c", str(folder / "gateway.toml"))
+        wait_for(port)
+        yield f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"
+
+
+def throttled_attempts(admin):
+    """How often the first target said 429."""
+    text = urllib.request.urlopen(f"{admin}/metrics").read().decode()
+    lines = [line for line in text.splitlines() if line.startswith("spillway_attempts_total{") and 'outcome="throttled"' in line]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+if __name__ == "__main__":
+    with gateway() as (url, admin):
+        print(url, admin, KEY, flush=True)
+        sys.stdin.read()

@@ -1,0 +1,80 @@
+"""openai for Python through the gateway, against a pool whose first target always throttles."""
+
+import openai
+import pytest
+
+import harness
+from harness import KEY, REPLY
+
+
+@pytest.fixture(scope="module")
+def urls():
+    with harness.gateway() as urls:
+        yield urls
+
+
+@pytest.fixture(params=["openai", "azure", "azure-v1"])
+def client(request, urls):
+    url, admin = urls
+    before = harness.throttled_attempts(admin)
+    if request.param == "openai":
+        yield openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0)
+    elif request.param == "azure":
+        yield openai.AzureOpenAI(azure_endpoint=url, api_key=KEY, api_version="2024-10-21", max_retries=0)
+    else:
+        yield openai.OpenAI(base_url=f"{url}/openai/v1/", api_key=KEY, max_retries=0)
+    assert harness.throttled_attempts(admin) > before, "the first target was never asked"
+
+
+MESSAGES = [{"role": "user", "content": "What is a spillway?"}]
+
+
+def test_chat(client):
+    answer = client.chat.completions.create(model="gpt-4o", messages=MESSAGES, n=2)
+    assert [choice.message.content for choice in answer.choices] == [REPLY, REPLY]
+    assert answer.usage.total_tokens > 0
+
+
+def test_chat_stream(client):
+    stream = client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices) == REPLY
+    assert chunks[-1].usage.total_tokens > 0
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == "stop"
+
+
+def test_embeddings(client):
+    answer = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
+    assert [len(item.embedding) for item in answer.data] == [1536, 1536]
+    assert abs(sum(x * x for x in answer.data[0].embedding) - 1) < 1e-4
+
+
+def test_responses(client):
+    answer = client.responses.create(model="gpt-4o", input="What is a spillway?")
+    assert answer.output_text == REPLY
+    assert answer.status == "completed"
+
+
+def test_responses_stream(client):
+    text, last = "", None
+    for event in client.responses.create(model="gpt-4o", input="What is a spillway?", stream=True):
+        text += event.delta if event.type == "response.output_text.delta" else ""
+        last = event.type
+    assert (text, last) == (REPLY, "response.completed")
+
+
+def test_transcription(client):
+    answer = client.audio.transcriptions.create(model="gpt-4o", file=("a.wav", b"\0" * 200_000))
+    assert answer.text == REPLY
+
+
+def test_errors_are_the_sdks_own(urls):
+    url, _ = urls
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0)
+    with pytest.raises(openai.NotFoundError) as error:
+        client.chat.completions.create(model="gpt-9", messages=MESSAGES)
+    assert error.value.code == "model_not_found"
+    with pytest.raises(openai.AuthenticationError) as error:
+        openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0).models.list()
+    assert error.value.code == "invalid_api_key"
+    assert [model.id for model in client.models.list()] == ["gpt-4o", "text-embedding-3-small"]
