@@ -33,6 +33,7 @@ clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## openai for Pyt
 	NODE_PATH=$(abspath $(NODE_MODULES)) node --test gateway/tests/clients/
 
 lint: $(TOOLS)/build-packages ## Warnings are errors; examples and reference are up to date
+	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 docs: build ## Write the configuration reference anew

@@ -73,10 +73,7 @@ impl Api {
 
     /// Whether the request body is `multipart/form-data`.
     pub fn is_multipart(self) -> bool {
-        matches!(
-            self,
-            Api::ImageEdits | Api::ImageVariations | Api::Transcriptions | Api::Translations
-        )
+        matches!(self, Api::ImageEdits | Api::ImageVariations | Api::Transcriptions | Api::Translations)
     }
 
     /// A short label for metrics and logs.

@@ -311,11 +311,11 @@ impl<'t> Reader<'t> {
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
             let run = memchr::memchr2(b'"', b'\\', rest).ok_or(JsonError::Truncated { at: self.text.len() })?;
-            if self.control {
-                if let Some(bad) = rest[..run].iter().position(|byte| *byte < 0x20) {
-                    self.at += bad;
-                    return Err(self.unexpected());
-                }
+            if self.control
+                && let Some(bad) = rest[..run].iter().position(|byte| *byte < 0x20)
+            {
+                self.at += bad;
+                return Err(self.unexpected());
             }
             self.at += run;
             match self.peek()? {
@@ -367,7 +367,9 @@ mod tests {
         for good in ["{}", "[]", " [1, -2.5e+3, 0] ", r#"{"a":{"b":[null,true,false,"\u00e9\n"]}}"#] {
             assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
         }
-        for bad in ["", "{", "[1,]", "{\"a\":1,}", "01", "1.", "+1", "nul", "\"a", "\"\\x\"", "\"\n\"", "{a:1}", "{} {}", "{\"a\" 1}", "\"\\u12\""] {
+        for bad in
+            ["", "{", "[1,]", "{\"a\":1,}", "01", "1.", "+1", "nul", "\"a", "\"\\x\"", "\"\n\"", "{a:1}", "{} {}", "{\"a\" 1}", "\"\\u12\""]
+        {
             assert!(check(bad.as_bytes()).is_err(), "{bad}");
         }
     }

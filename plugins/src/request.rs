@@ -178,7 +178,14 @@ mod tests {
 
     #[test]
     fn refuses_wrong_types() {
-        for bad in [r#"{"model":1}"#, r#"{"model":""}"#, r#"{"model":null}"#, r#"{"model":"a","stream":"yes"}"#, r#"{"max_tokens":-1}"#, r#"{"n":1.5}"#] {
+        for bad in [
+            r#"{"model":1}"#,
+            r#"{"model":""}"#,
+            r#"{"model":null}"#,
+            r#"{"model":"a","stream":"yes"}"#,
+            r#"{"max_tokens":-1}"#,
+            r#"{"n":1.5}"#,
+        ] {
             assert!(matches!(read_fields(bad.as_bytes()), Err(BodyError::WrongType { .. })), "{bad}");
         }
         assert_eq!(read_fields(b"[1]"), Err(BodyError::NotAnObject));

@@ -82,7 +82,12 @@ enum Framing {
 impl Reply {
     /// An answer with a JSON body.
     pub fn json(status: u16, body: impl Into<String>) -> Self {
-        Reply { status, headers: vec![("content-type".into(), "application/json".into())], framing: Framing::Length, steps: vec![Step::Write(body.into().into_bytes())] }
+        Reply {
+            status,
+            headers: vec![("content-type".into(), "application/json".into())],
+            framing: Framing::Length,
+            steps: vec![Step::Write(body.into().into_bytes())],
+        }
     }
 
     /// A stream of these events, each a chunk of its own.
@@ -98,7 +103,8 @@ impl Reply {
 
     /// A 429 that says when to come back.
     pub fn throttled(retry_after_ms: u64) -> Self {
-        Reply::json(429, r#"{"error":{"code":"429","message":"Requests have exceeded the rate limit of your current pricing tier."}}"#).header("retry-after-ms", retry_after_ms.to_string())
+        Reply::json(429, r#"{"error":{"code":"429","message":"Requests have exceeded the rate limit of your current pricing tier."}}"#)
+            .header("retry-after-ms", retry_after_ms.to_string())
     }
 
     /// Adds a header.
@@ -235,7 +241,9 @@ async fn answer(reader: &mut Reader<TcpStream>, reply: Reply) -> bool {
         head += &format!("{name}: {value}\r\n");
     }
     match reply.framing {
-        Framing::Length if !reply.headers.iter().any(|(name, _)| name == "content-length") => head += &format!("content-length: {length}\r\n"),
+        Framing::Length if !reply.headers.iter().any(|(name, _)| name == "content-length") => {
+            head += &format!("content-length: {length}\r\n")
+        }
         Framing::Chunked => head += "transfer-encoding: chunked\r\n",
         Framing::Close => head += "connection: close\r\n",
         Framing::Length | Framing::Raw => {}

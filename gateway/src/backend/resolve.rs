@@ -30,9 +30,8 @@ impl ServiceDiscovery for HostName {
         // `lookup_host` runs getaddrinfo on a thread of the blocking pool.
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let found = found.or_err_with(ErrorType::ConnectNoRoute, || format!("looking up {}", self.host))?;
-        let addresses: BTreeSet<Address> = found
-            .map(|address| Address { addr: L4Address::Inet(address), weight: 1, ext: pingora::lb::Extensions::new() })
-            .collect();
+        let addresses: BTreeSet<Address> =
+            found.map(|address| Address { addr: L4Address::Inet(address), weight: 1, ext: pingora::lb::Extensions::new() }).collect();
         if addresses.is_empty() {
             return Error::e_explain(ErrorType::ConnectNoRoute, format!("{} has no address", self.host));
         }

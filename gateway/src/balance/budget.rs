@@ -77,7 +77,11 @@ impl RetryBudget {
         let slot = &self.slots[(second % WINDOW) as usize].0;
         let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |packed| {
             let (number, had_requests, had_retries) = unpack(packed);
-            Some(if number == second { pack(second, had_requests + requests, had_retries + retries) } else { pack(second, requests, retries) })
+            Some(if number == second {
+                pack(second, had_requests + requests, had_retries + retries)
+            } else {
+                pack(second, requests, retries)
+            })
         });
     }
 

@@ -201,7 +201,8 @@ impl Circuit {
         match rules.threshold {
             Threshold::Failures(count) => {
                 self.failures.push_back(now);
-                while self.failures.len() > count as usize || self.failures.front().is_some_and(|first| now.since(*first) > rules.interval) {
+                while self.failures.len() > count as usize || self.failures.front().is_some_and(|first| now.since(*first) > rules.interval)
+                {
                     self.failures.pop_front();
                 }
                 self.failures.len() >= count as usize

@@ -145,8 +145,7 @@ impl Route {
     /// [`NoneReady`] says when to come back.
     pub fn pick(&self, request: &PickRequest<'_>, now: Tick, rng: &mut fastrand::Rng) -> Result<Pick, NoneReady> {
         for tier in &self.tiers {
-            let mut usable: SmallVec<[usize; 32]> =
-                tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
+            let mut usable: SmallVec<[usize; 32]> = tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
             while !usable.is_empty() {
                 let candidates: SmallVec<[Candidate<'_>; 32]> =
                     usable.iter().map(|&i| Candidate { target: &self.members[i].target, weight: self.members[i].weight }).collect();
@@ -213,13 +212,20 @@ mod tests {
 
     use super::*;
     use crate::balance::circuit::CircuitRules;
-    use crate::balance::target::{Outcome, OutageReason, TargetId};
+    use crate::balance::target::{OutageReason, Outcome, TargetId};
 
     const NOW: Tick = Tick(1_000_000_000_000);
 
     fn member(name: &str, priority: u32, location: &str) -> Member {
         let id = TargetId { backend: name.into(), deployment: "m".into() };
-        Member { target: Arc::new(Target::new(id, Some(2))), priority, weight: 1, location: Some(location.into()), backend: 0, up: Default::default() }
+        Member {
+            target: Arc::new(Target::new(id, Some(2))),
+            priority,
+            weight: 1,
+            location: Some(location.into()),
+            backend: 0,
+            up: Default::default(),
+        }
     }
 
     fn route() -> Route {

@@ -82,13 +82,25 @@ fn simulate(policy: Policy, seed: u64, seconds: u64, rate_per_second: u64) -> Re
         .iter()
         .map(|(name, priority, weight, _)| {
             let id = TargetId { backend: (*name).into(), deployment: "m".into() };
-            Member { target: Arc::new(Target::new(id, Some(64))), priority: *priority, weight: *weight, location: None, backend: 0, up: Default::default() }
+            Member {
+                target: Arc::new(Target::new(id, Some(64))),
+                priority: *priority,
+                weight: *weight,
+                location: None,
+                backend: 0,
+                up: Default::default(),
+            }
         })
         .collect();
     let mut upstreams: Vec<Upstream> = plan
         .iter()
         .map(|(_, _, _, capacity)| {
-            let failing = (0..2).map(|_| { let from = rng.u64(3610..3600 + seconds); (from, from + rng.u64(1..20)) }).collect();
+            let failing = (0..2)
+                .map(|_| {
+                    let from = rng.u64(3610..3600 + seconds);
+                    (from, from + rng.u64(1..20))
+                })
+                .collect();
             Upstream { capacity_per_second: *capacity, second: 0, used: 0, failing }
         })
         .collect();
@@ -109,7 +121,15 @@ fn simulate(policy: Policy, seed: u64, seconds: u64, rate_per_second: u64) -> Re
 }
 
 /// One request's attempts: refusals and failures are known at once, successes take a while.
-fn run_request(route: &Route, rules: &CircuitRules, upstreams: &mut [Upstream], running: &mut BinaryHeap<Running>, report: &mut Report, now: Tick, rng: &mut fastrand::Rng) {
+fn run_request(
+    route: &Route,
+    rules: &CircuitRules,
+    upstreams: &mut [Upstream],
+    running: &mut BinaryHeap<Running>,
+    report: &mut Report,
+    now: Tick,
+    rng: &mut fastrand::Rng,
+) {
     let mut tried: Vec<usize> = Vec::new();
     let mut failed = false;
     loop {
@@ -117,7 +137,11 @@ fn run_request(route: &Route, rules: &CircuitRules, upstreams: &mut [Upstream], 
         let request = PickRequest { tried: &tried, fence: None, affinity_key: rng.u64(0..40) };
         let picked = route.pick(&request, now, rng);
         let Ok(mut pick) = picked else {
-            if failed { report.visible_5xx += 1 } else { report.visible_429 += 1 }
+            if failed {
+                report.visible_5xx += 1
+            } else {
+                report.visible_429 += 1
+            }
             for (index, closed) in before.iter().enumerate() {
                 assert!(closed.is_some() || tried.contains(&index), "refused while {index} was usable");
             }
@@ -174,6 +198,9 @@ fn overload_refuses_only_what_nobody_could_take() {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let runs = [0, 0].map(|seed| { let report = simulate(Policy::Affinity, seed, 30, 100); (report.served, report.attempts, report.visible_429) });
+    let runs = [0, 0].map(|seed| {
+        let report = simulate(Policy::Affinity, seed, 30, 100);
+        (report.served, report.attempts, report.visible_429)
+    });
     assert_eq!(runs[0], runs[1]);
 }

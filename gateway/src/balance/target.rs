@@ -286,7 +286,10 @@ impl Target {
                 }
             }
             Outcome::Out(reason) => {
-                let wait = state.outage.as_ref().map_or(OUTAGE_PROBE.0, |outage| if probe { (outage.wait * 2).min(OUTAGE_PROBE.1) } else { outage.wait });
+                let wait = state
+                    .outage
+                    .as_ref()
+                    .map_or(OUTAGE_PROBE.0, |outage| if probe { (outage.wait * 2).min(OUTAGE_PROBE.1) } else { outage.wait });
                 let until = state.outage.as_ref().map_or(Tick(0), |outage| outage.until).max(now + wait);
                 if state.outage.is_none() {
                     change = Change::Out(reason);

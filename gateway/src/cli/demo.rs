@@ -125,8 +125,13 @@ async fn one_second(address: SocketAddr, rate: u64, tally: &Arc<Tally>) {
 
 /// One chat request; its status and the backend that served it.
 async fn ask(address: SocketAddr, stream: bool) -> Option<(u16, Option<String>)> {
-    let body = format!(r#"{{"model":"gpt-4o","stream":{stream},"max_tokens":100,"messages":[{{"role":"user","content":"What is a spillway?"}}]}}"#);
-    let request = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let body = format!(
+        r#"{{"model":"gpt-4o","stream":{stream},"max_tokens":100,"messages":[{{"role":"user","content":"What is a spillway?"}}]}}"#
+    );
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let mut tcp = TcpStream::connect(address).await.ok()?;
     tcp.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
@@ -134,7 +139,8 @@ async fn ask(address: SocketAddr, stream: bool) -> Option<(u16, Option<String>)>
     let text = String::from_utf8_lossy(&answer);
     let head = text.split("\r\n\r\n").next()?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let backend = head.lines().find_map(|line| line.strip_prefix("x-spillway-backend: ").or_else(|| line.strip_prefix("X-Spillway-Backend: ")));
+    let backend =
+        head.lines().find_map(|line| line.strip_prefix("x-spillway-backend: ").or_else(|| line.strip_prefix("X-Spillway-Backend: ")));
     Some((status, backend.map(str::to_owned)))
 }
 

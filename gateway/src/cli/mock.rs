@@ -76,7 +76,8 @@ pub(super) fn run(arguments: MockArguments) -> ExitCode {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
         runtime.block_on(async {
             let wanted = settings.address()?;
-            let (_mock, address, task) = server::start(settings, Clock::new()).await.map_err(|error| format!("can't listen on {wanted}: {error}"))?;
+            let (_mock, address, task) =
+                server::start(settings, Clock::new()).await.map_err(|error| format!("can't listen on {wanted}: {error}"))?;
             println!("an imitation of Azure OpenAI listens on http://{address}");
             tokio::select! {
                 _ = task => {}

@@ -70,7 +70,11 @@ pub(super) fn load(text: &str) -> Loaded<'_> {
     let (mut document, syntax) = DeTable::parse_recoverable(text);
     let mut problems: Vec<Problem> = syntax
         .iter()
-        .map(|error| Problem { position: error.span().map(|span| position(text, span.start)), key: String::new(), message: format!("not valid TOML: {}", error.message().trim()) })
+        .map(|error| Problem {
+            position: error.span().map(|span| position(text, span.start)),
+            key: String::new(),
+            message: format!("not valid TOML: {}", error.message().trim()),
+        })
         .collect();
     let mut broken = BTreeSet::new();
     let mut raw = None;
@@ -132,10 +136,10 @@ fn cut_out_of_array(items: &mut toml::de::DeArray<'_>, span: &std::ops::Range<us
         let key = format!("{path}[{index}]");
         let item = items.get_mut(index)?;
         let item_span = item.span();
-        if let DeValue::Table(inner) = item.get_mut() {
-            if let Some(cut) = cut_out(inner, span, &key) {
-                return Some(cut);
-            }
+        if let DeValue::Table(inner) = item.get_mut()
+            && let Some(cut) = cut_out(inner, span, &key)
+        {
+            return Some(cut);
         }
         if item_span.start <= span.start && span.end <= item_span.end {
             let name = name_of(item.get_ref());
@@ -156,8 +160,12 @@ fn explain(message: &str) -> String {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match (message.starts_with("unknown field"), message.starts_with("unknown variant"), quoted.split_first()) {
         (true, _, Some((given, known))) => format!("unknown key{}{}", did_you_mean(given, known.iter().copied()), expected(known)),
-        (_, true, Some((given, known))) => format!("unknown value '{given}'{}{}", did_you_mean(given, known.iter().copied()), expected(known)),
-        _ if message.starts_with("missing field") => format!("{} is missing", quoted.first().map_or_else(String::new, |name| format!("'{name}'"))),
+        (_, true, Some((given, known))) => {
+            format!("unknown value '{given}'{}{}", did_you_mean(given, known.iter().copied()), expected(known))
+        }
+        _ if message.starts_with("missing field") => {
+            format!("{} is missing", quoted.first().map_or_else(String::new, |name| format!("'{name}'")))
+        }
         _ => message.to_owned(),
     }
 }

@@ -70,8 +70,14 @@ fn values(schema: &Value) -> String {
         if let Some(value) = variant["const"].as_str() {
             let _ = write!(text, " `{value}`: {}", variant["description"].as_str().unwrap_or(""));
         } else if let Some(kind) = variant["properties"]["type"]["const"].as_str() {
-            let keys: Vec<String> =
-                variant["properties"].as_object().into_iter().flatten().map(|(key, _)| key).filter(|key| *key != "type").map(|key| format!("`{key}`")).collect();
+            let keys: Vec<String> = variant["properties"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(key, _)| key)
+                .filter(|key| *key != "type")
+                .map(|key| format!("`{key}`"))
+                .collect();
             let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
             let _ = write!(text, " `{kind}`{keys}: {}", variant["description"].as_str().unwrap_or(""));
         }

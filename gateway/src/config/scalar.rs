@@ -213,12 +213,18 @@ mod tests {
     #[test]
     fn durations_and_sizes() {
         let ms = |text: &str| text.parse::<DurationText>().ok().map(|d| d.0.as_millis());
-        assert_eq!([ms("250ms"), ms("30s"), ms("5m"), ms("1h"), ms("7d"), ms("0s")], [Some(250), Some(30_000), Some(300_000), Some(3_600_000), Some(604_800_000), Some(0)]);
+        assert_eq!(
+            [ms("250ms"), ms("30s"), ms("5m"), ms("1h"), ms("7d"), ms("0s")],
+            [Some(250), Some(30_000), Some(300_000), Some(3_600_000), Some(604_800_000), Some(0)]
+        );
         for bad in ["", "5", "s", "-1s", "1.5s", "5 weeks", "99999999999d"] {
             assert_eq!(ms(bad), None, "{bad}");
         }
         let size = |text: &str| text.parse::<SizeText>().ok().map(|s| s.0);
-        assert_eq!([size("10B"), size("64KiB"), size("32MiB"), size("32MB"), size("32")], [Some(10), Some(65_536), Some(33_554_432), None, None]);
+        assert_eq!(
+            [size("10B"), size("64KiB"), size("32MiB"), size("32MB"), size("32")],
+            [Some(10), Some(65_536), Some(33_554_432), None, None]
+        );
     }
 
     #[test]

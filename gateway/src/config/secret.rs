@@ -7,9 +7,11 @@ use secrecy::SecretString;
 
 use super::scalar::SecretText;
 
+type Environment = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
 /// Where secrets are looked up. Tests bring their own environment.
 pub struct Secrets {
-    env: Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+    env: Box<Environment>,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -49,8 +51,9 @@ impl Secrets {
                 if name.contains('/') || name.starts_with('.') {
                     return Err(format!("'{name}' is no credential name"));
                 }
-                let dir = (self.env)("CREDENTIALS_DIRECTORY")
-                    .ok_or_else(|| format!("credential {name}: CREDENTIALS_DIRECTORY is not set; is there a LoadCredential= line in the unit?"))?;
+                let dir = (self.env)("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+                    format!("credential {name}: CREDENTIALS_DIRECTORY is not set; is there a LoadCredential= line in the unit?")
+                })?;
                 read(PathBuf::from(dir).join(name))?
             }
         };

@@ -22,7 +22,10 @@ fn the_example_passes() {
     assert_eq!(config.backends[0].deployment("gpt-4o"), "gpt4o-ptu");
     assert_eq!(config.backends[0].deployment("gpt-4o-mini"), "gpt-4o-mini");
     let later: Vec<&str> = config.not_available.iter().map(|problem| problem.key.as_str()).collect();
-    assert_eq!(later, ["backends[0].auth", "backends[1].auth", "consumers[0].limits", "plugins.auth.jwt", "plugins.prompt_log", "plugins.cache"]);
+    assert_eq!(
+        later,
+        ["backends[0].auth", "backends[1].auth", "consumers[0].limits", "plugins.auth.jwt", "plugins.prompt_log", "plugins.cache"]
+    );
 }
 
 #[test]
@@ -34,7 +37,9 @@ fn a_missing_variable_is_named_with_its_place() {
 
 #[test]
 fn every_error_is_reported_with_its_place() {
-    let text = minimal("[pools.retry]\nmax_atempts = 3\nwait = \"5 weeks\"\n\n[pools.circuit]\nstatuses = [99]\nerrors = [\"conect\"]\n\n[[consumers]]\nname = \"c\"\nmodels = [\"n\"]\nkeys = [{ sha256 = \"abc\" }]\n\n[pluggins]\n");
+    let text = minimal(
+        "[pools.retry]\nmax_atempts = 3\nwait = \"5 weeks\"\n\n[pools.circuit]\nstatuses = [99]\nerrors = [\"conect\"]\n\n[[consumers]]\nname = \"c\"\nmodels = [\"n\"]\nkeys = [{ sha256 = \"abc\" }]\n\n[pluggins]\n",
+    );
     let problems = parse(&text).unwrap_err();
     let starts = [
         "t.toml:14:1: pools[0].retry.max_atempts: unknown key; did you mean 'max_attempts'?",
@@ -59,13 +64,22 @@ fn meaning_is_checked() {
         ("[[backends]]\nname = \"b\"\nkind = \"azure-openai\"\nurl = \"https://10.0.0.1\"", "needs a host name to verify"),
         ("[[backends]]\nname = \"b\"\nkind = \"openai\"", "needs a 'url'"),
         ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"ftp://x\"", "no https:// or http://"),
-        ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nauth = { type = \"api-key\", key = \"sk-1\" }", "must not stand in this file"),
-        ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nauth = { type = \"api-key\", key = { file = \"/nonexistent\" } }", "can't read /nonexistent"),
+        (
+            "[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nauth = { type = \"api-key\", key = \"sk-1\" }",
+            "must not stand in this file",
+        ),
+        (
+            "[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nauth = { type = \"api-key\", key = { file = \"/nonexistent\" } }",
+            "can't read /nonexistent",
+        ),
         ("[[backends]]\nname = \"a\"\nkind = \"mock\"", "names must differ"),
         ("[[pools]]\nname = \"q\"\nmodels = [\"m\"]\nmembers = [{ backend = \"a\" }]", "served by pool 'p' already"),
         ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"aa\" }]", "unknown backend 'aa'; did you mean 'a'?"),
         ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"a\", weight = 0 }]", "every member has weight 0"),
-        ("[[consumers]]\nname = \"c\"\n[consumers.limits]\ntokens_per_minute = 1\ntoken_quota = { tokens = 100_000, period = \"month\" }", "can never apply"),
+        (
+            "[[consumers]]\nname = \"c\"\n[consumers.limits]\ntokens_per_minute = 1\ntoken_quota = { tokens = 100_000, period = \"month\" }",
+            "can never apply",
+        ),
         ("[[consumers]]\nname = \"c\"\n[consumers.limits]\nrequests_per_minute = 0", "0 would refuse everything"),
         ("[plugins.auth]\nrequired = true", "nobody could call"),
         ("[plugins.cache]\nsemantic = { embeddings = \"x\" }", "unknown pool 'x'"),
@@ -78,7 +92,9 @@ fn meaning_is_checked() {
 
 #[test]
 fn a_broken_backend_is_one_error_not_two() {
-    let text = minimal("[[backends]]\nname = \"b\"\nurl = \"http://x\"\n\n[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"b\" }]");
+    let text = minimal(
+        "[[backends]]\nname = \"b\"\nurl = \"http://x\"\n\n[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"b\" }]",
+    );
     assert_eq!(parse(&text).unwrap_err(), ["t.toml:13:1: backends[1]: 'kind' is missing"]);
 }
 
@@ -92,7 +108,14 @@ fn syntax_errors_have_a_place() {
 #[test]
 fn urls_are_roots() {
     let prefix = |url: &str| parse(&minimal("").replace("http://localhost:9", url)).unwrap().backends[0].endpoint.clone().unwrap();
-    for (url, expected) in [("https://x/v1", ""), ("https://x/openai/v1/", ""), ("https://x/openai", ""), ("https://x/anthropic/v1", ""), ("https://x/team/v1", "/team"), ("https://x", "")] {
+    for (url, expected) in [
+        ("https://x/v1", ""),
+        ("https://x/openai/v1/", ""),
+        ("https://x/openai", ""),
+        ("https://x/anthropic/v1", ""),
+        ("https://x/team/v1", "/team"),
+        ("https://x", ""),
+    ] {
         assert_eq!(prefix(url).prefix, expected, "{url}");
     }
     let plain = prefix("http://localhost:1234");

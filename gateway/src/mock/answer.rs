@@ -108,9 +108,7 @@ fn chat(q: &Question<'_>) -> Value {
 }
 
 fn chat_stream(q: &Question<'_>) -> Vec<Bytes> {
-    let chunk = |choices: Value, usage: Value| {
-        json!({ "id": format!("chatcmpl-{:x}", q.unique), "object": "chat.completion.chunk", "created": q.created, "model": q.model, "choices": choices, "usage": usage })
-    };
+    let chunk = |choices: Value, usage: Value| json!({ "id": format!("chatcmpl-{:x}", q.unique), "object": "chat.completion.chunk", "created": q.created, "model": q.model, "choices": choices, "usage": usage });
     let mut events = Vec::new();
     if q.azure {
         events.push(data(&json!({ "id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": [{ "prompt_index": 0, "content_filter_results": safe() }] })));
@@ -135,7 +133,8 @@ fn chat_stream(q: &Question<'_>) -> Vec<Bytes> {
 }
 
 fn completion(q: &Question<'_>) -> Value {
-    let list: Vec<Value> = (0..choices(q)).map(|index| json!({ "index": index, "text": q.text, "finish_reason": "stop", "logprobs": null })).collect();
+    let list: Vec<Value> =
+        (0..choices(q)).map(|index| json!({ "index": index, "text": q.text, "finish_reason": "stop", "logprobs": null })).collect();
     json!({ "id": format!("cmpl-{:x}", q.unique), "object": "text_completion", "created": q.created, "model": q.model, "choices": list, "usage": chat_usage(q) })
 }
 
@@ -208,7 +207,11 @@ fn message_stream(q: &Question<'_>) -> Vec<Bytes> {
         event(&json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } })),
         event(&json!({ "type": "ping" })),
     ];
-    events.extend(pieces(q.text).into_iter().map(|piece| event(&json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": piece } }))));
+    events.extend(
+        pieces(q.text)
+            .into_iter()
+            .map(|piece| event(&json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": piece } }))),
+    );
     events.extend([
         event(&json!({ "type": "content_block_stop", "index": 0 })),
         event(&json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn", "stop_sequence": null }, "usage": { "output_tokens": tokens(q.text) } })),
@@ -274,7 +277,9 @@ mod tests {
     #[test]
     fn streams_are_whole_by_our_own_rules() {
         for api in [Api::Chat, Api::Completions, Api::Responses, Api::Messages] {
-            let Answer::Stream(events) = ask(api, json!({ "stream": true, "stream_options": { "include_usage": true } })) else { panic!("{api}") };
+            let Answer::Stream(events) = ask(api, json!({ "stream": true, "stream_options": { "include_usage": true } })) else {
+                panic!("{api}")
+            };
             let mut watch = StreamWatch::new(api);
             for event in events {
                 let _ = watch.feed(event);
@@ -294,7 +299,9 @@ mod tests {
     fn embeddings_in_both_encodings() {
         let Answer::Plain(floats) = ask(Api::Embeddings, json!({ "input": ["a", "b"], "dimensions": 4 })) else { panic!() };
         assert_eq!(floats["data"].as_array().unwrap().len(), 2);
-        let Answer::Plain(text) = ask(Api::Embeddings, json!({ "input": "a", "dimensions": 4, "encoding_format": "base64" })) else { panic!() };
+        let Answer::Plain(text) = ask(Api::Embeddings, json!({ "input": "a", "dimensions": 4, "encoding_format": "base64" })) else {
+            panic!()
+        };
         assert_eq!(text["data"][0]["embedding"].as_str().unwrap().len(), 24);
         assert_eq!(encode_base64(&[1.0]), "AACAPw==");
     }

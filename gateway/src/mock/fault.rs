@@ -56,7 +56,14 @@ mod tests {
 
     #[test]
     fn faults_are_read() {
-        for (text, fault) in [("status=503", Fault::Status(503)), ("throttle=20", Fault::Throttle(20)), ("stall", Fault::Stall(0)), ("cut", Fault::Cut(1)), ("cut=3", Fault::Cut(3)), ("no-done", Fault::NoDone)] {
+        for (text, fault) in [
+            ("status=503", Fault::Status(503)),
+            ("throttle=20", Fault::Throttle(20)),
+            ("stall", Fault::Stall(0)),
+            ("cut", Fault::Cut(1)),
+            ("cut=3", Fault::Cut(3)),
+            ("no-done", Fault::NoDone),
+        ] {
             assert_eq!(text.parse(), Ok(fault));
         }
         for bad in ["", "status", "status=200", "cut=x", "malformed=1", "explode"] {

@@ -56,7 +56,14 @@ pub async fn start(settings: Settings, clock: Clock) -> std::io::Result<(Arc<Moc
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let rng = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-    let mock = Arc::new(Mock { settings, buckets: Mutex::default(), rng: Mutex::new(rng), clock, served: AtomicU64::new(0), refused: AtomicU64::new(0) });
+    let mock = Arc::new(Mock {
+        settings,
+        buckets: Mutex::default(),
+        rng: Mutex::new(rng),
+        clock,
+        served: AtomicU64::new(0),
+        refused: AtomicU64::new(0),
+    });
     let app = Arc::clone(&mock);
     let task = tokio::spawn(async move {
         let (_keep, shutdown) = watch::channel(false);
@@ -116,15 +123,24 @@ impl Mock {
         let asked = match self.read(session).await? {
             Ok(Some(asked)) => asked,
             Ok(None) => {
-                let names: Vec<Value> = self.settings.deployments.iter().map(|one| json!({ "id": one.name, "object": "model", "status": "succeeded" })).collect();
-                return self.write_plain(session, StatusCode::OK, &Standing::default(), &json!({ "object": "list", "data": names })).await.map(|()| true);
+                let names: Vec<Value> = self
+                    .settings
+                    .deployments
+                    .iter()
+                    .map(|one| json!({ "id": one.name, "object": "model", "status": "succeeded" }))
+                    .collect();
+                return self
+                    .write_plain(session, StatusCode::OK, &Standing::default(), &json!({ "object": "list", "data": names }))
+                    .await
+                    .map(|()| true);
             }
             Err(Problem(status, body)) => return self.write_plain(session, status, &Standing::default(), &body).await.map(|()| true),
         };
         // `read` found it.
         let Some(deployment) = self.settings.deployment(&asked.deployment) else { return Ok(true) };
         let estimate = estimate(&asked.body);
-        let mut standing = self.buckets.lock().entry(asked.deployment.clone()).or_default().admit(&deployment.limits(), estimate, self.clock.now());
+        let mut standing =
+            self.buckets.lock().entry(asked.deployment.clone()).or_default().admit(&deployment.limits(), estimate, self.clock.now());
         let fault = asked.fault.or_else(|| self.by_chance(deployment));
         if let Some(Fault::Throttle(ms)) = fault {
             standing.refused_for = Some(Duration::from_millis(ms));
@@ -134,7 +150,8 @@ impl Mock {
             return self.refuse(session, &standing, wait, deployment.ptu.is_some()).await.map(|()| true);
         }
         if let Some(Fault::Status(status)) = fault {
-            let Problem(status, body) = problem(status, &status.to_string(), "The server had an error while processing your request. Sorry about that!");
+            let Problem(status, body) =
+                problem(status, &status.to_string(), "The server had an error while processing your request. Sorry about that!");
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         }
         let text = self.text(&asked, deployment);
@@ -179,9 +196,14 @@ impl Mock {
         let head = session.req_header();
         let not_found = || problem(404, "404", "Resource not found");
         if !self.settings.keys.is_empty() {
-            let known = matches!(credential(&head.headers), Credential::Key(key) if self.settings.keys.iter().any(|known| known.as_bytes() == key));
+            let known =
+                matches!(credential(&head.headers), Credential::Key(key) if self.settings.keys.iter().any(|known| known.as_bytes() == key));
             if !known {
-                return Err(problem(401, "401", "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active subscription and use a correct regional API endpoint for your resource."));
+                return Err(problem(
+                    401,
+                    "401",
+                    "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active subscription and use a correct regional API endpoint for your resource.",
+                ));
             }
         }
         let path = head.uri.path();
@@ -192,7 +214,10 @@ impl Mock {
             Err(_) => return Err(not_found()),
         };
         // Only the dated forms need a version, and they need one.
-        if path.starts_with("/openai/") && !path.starts_with("/openai/v1/") && !query.split('&').any(|pair| pair.starts_with("api-version=")) {
+        if path.starts_with("/openai/")
+            && !path.starts_with("/openai/v1/")
+            && !query.split('&').any(|pair| pair.starts_with("api-version="))
+        {
             return Err(not_found());
         }
         let content_type = head.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -201,15 +226,23 @@ impl Mock {
                 let form = read_form(body, boundary);
                 json!({ "model": form.model, "stream": form.stream })
             }
-            None => serde_json::from_slice(body).map_err(|error| problem(400, "BadRequest", &format!("The request body is not valid JSON: {error}")))?,
+            None => serde_json::from_slice(body)
+                .map_err(|error| problem(400, "BadRequest", &format!("The request body is not valid JSON: {error}")))?,
         };
         let deployment = inference.model.clone().or_else(|| body["model"].as_str().map(str::to_owned)).unwrap_or_default();
         if deployment.is_empty() || self.settings.deployment(&deployment).is_none() {
-            return Err(problem(404, "DeploymentNotFound", "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again."));
+            return Err(problem(
+                404,
+                "DeploymentNotFound",
+                "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again.",
+            ));
         }
         let test_mode = self.settings.test_mode == Some(true);
         let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).filter(|_| test_mode);
-        let fault = header("x-mock-fault").map(str::parse).transpose().map_err(|error: super::fault::ParseFaultError| problem(400, "BadRequest", &error.to_string()))?;
+        let fault = header("x-mock-fault")
+            .map(str::parse)
+            .transpose()
+            .map_err(|error: super::fault::ParseFaultError| problem(400, "BadRequest", &error.to_string()))?;
         let latency = header("x-mock-latency").and_then(|text| text.parse::<DurationText>().ok()).map(|time| time.0);
         Ok(Some(Asked { inference, deployment, body, fault, latency }))
     }
@@ -224,7 +257,10 @@ impl Mock {
     fn text(&self, asked: &Asked, deployment: &Deployment) -> String {
         let name = self.settings.name.as_deref().unwrap_or("mock");
         let text = self.settings.reply.clone().unwrap_or_else(|| {
-            format!("This is {} at {name}. I am only an imitation, but I answer in the right shape, at the right pace, and within my limits.", deployment.model.as_deref().unwrap_or(&asked.deployment))
+            format!(
+                "This is {} at {name}. I am only an imitation, but I answer in the right shape, at the right pace, and within my limits.",
+                deployment.model.as_deref().unwrap_or(&asked.deployment)
+            )
         });
         let cap = completion_cap(&asked.body).and_then(|cap| usize::try_from(cap).ok());
         match cap {
@@ -238,7 +274,15 @@ impl Mock {
     }
 
     /// Sends an answer at its pace, with its fault; `false` if the connection must be broken off.
-    async fn play(&self, session: &mut ServerSession, deployment: &Deployment, asked: &Asked, answer: Answer, fault: Option<Fault>, standing: &Standing) -> pingora::Result<bool> {
+    async fn play(
+        &self,
+        session: &mut ServerSession,
+        deployment: &Deployment,
+        asked: &Asked,
+        answer: Answer,
+        fault: Option<Fault>,
+        standing: &Standing,
+    ) -> pingora::Result<bool> {
         if fault == Some(Fault::Stall(0)) {
             return stall(session).await;
         }
@@ -275,7 +319,9 @@ impl Mock {
                     session.write_response_body(format!("event: error\ndata: {error}\n\n").into(), true).await?;
                     return Ok(true);
                 }
-                Some(Fault::Malformed) if number == 2 => session.write_response_body(Bytes::from_static(b"data: {\"choices\": [oops\n\n"), false).await?,
+                Some(Fault::Malformed) if number == 2 => {
+                    session.write_response_body(Bytes::from_static(b"data: {\"choices\": [oops\n\n"), false).await?
+                }
                 Some(Fault::NoDone) if number == last => break,
                 _ => {}
             }
@@ -291,7 +337,10 @@ impl Mock {
 
     async fn refuse(&self, session: &mut ServerSession, standing: &Standing, wait: Duration, ptu: bool) -> pingora::Result<()> {
         let seconds = wait.as_secs_f64().ceil().max(1.0);
-        let message = format!("Requests to the ChatCompletions_Create Operation under Azure OpenAI API have exceeded {} of your current OpenAI pricing tier. Please retry after {seconds} seconds.", if ptu { "the provisioned throughput" } else { "token rate limit" });
+        let message = format!(
+            "Requests to the ChatCompletions_Create Operation under Azure OpenAI API have exceeded {} of your current OpenAI pricing tier. Please retry after {seconds} seconds.",
+            if ptu { "the provisioned throughput" } else { "token rate limit" }
+        );
         let body = json!({ "error": { "code": "429", "message": message } }).to_string();
         let mut head = self.head(StatusCode::TOO_MANY_REQUESTS, "application/json", Some(body.len()), standing)?;
         head.insert_header("retry-after", format!("{seconds}"))?;
@@ -306,7 +355,13 @@ impl Mock {
         session.write_response_body(text.into(), true).await
     }
 
-    fn head(&self, status: StatusCode, content_type: &str, length: Option<usize>, standing: &Standing) -> pingora::Result<Box<ResponseHeader>> {
+    fn head(
+        &self,
+        status: StatusCode,
+        content_type: &str,
+        length: Option<usize>,
+        standing: &Standing,
+    ) -> pingora::Result<Box<ResponseHeader>> {
         let mut head = ResponseHeader::build(status, Some(12))?;
         head.insert_header("content-type", content_type)?;
         match length {
@@ -351,12 +406,16 @@ fn binary(asked: &Asked, text: &str) -> Option<Answer> {
         Api::Speech => Some(Answer::Bytes("audio/mpeg", Bytes::from(vec![0xff; 4096]))),
         Api::Transcriptions | Api::Translations => {
             let used = tokens(text);
-            Some(Answer::Plain(json!({ "text": text, "usage": { "type": "tokens", "input_tokens": 10, "output_tokens": used, "total_tokens": used + 10 } })))
+            Some(Answer::Plain(
+                json!({ "text": text, "usage": { "type": "tokens", "input_tokens": 10, "output_tokens": used, "total_tokens": used + 10 } }),
+            ))
         }
         Api::ImageGenerations | Api::ImageEdits => {
             // The smallest PNG: one transparent pixel.
             const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
-            Some(Answer::Plain(json!({ "created": 0, "data": [{ "b64_json": PIXEL }], "usage": { "input_tokens": 10, "output_tokens": 100, "total_tokens": 110 } })))
+            Some(Answer::Plain(
+                json!({ "created": 0, "data": [{ "b64_json": PIXEL }], "usage": { "input_tokens": 10, "output_tokens": 100, "total_tokens": 110 } }),
+            ))
         }
         _ => None,
     }

@@ -131,7 +131,8 @@ mod tests {
     fn jitter_strays_around_the_base() {
         let deployment = Deployment { jitter: Some(0.3), ..Deployment::default() };
         let mut rng = fastrand::Rng::with_seed(1);
-        let mut times: Vec<f64> = (0..1000).map(|_| deployment.stray(Some(DurationText(Duration::from_millis(100))), &mut rng).as_secs_f64()).collect();
+        let mut times: Vec<f64> =
+            (0..1000).map(|_| deployment.stray(Some(DurationText(Duration::from_millis(100))), &mut rng).as_secs_f64()).collect();
         times.sort_by(f64::total_cmp);
         assert!((0.09..0.11).contains(&times[500]) && times[50] < 0.08 && times[950] > 0.13);
     }

@@ -25,7 +25,7 @@ use super::{Gateway, headers, last_resort};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::{NoneReady, Pick, PickRequest};
-use crate::balance::target::{Change, Lease, Outcome, OutageReason};
+use crate::balance::target::{Change, Lease, OutageReason, Outcome};
 use crate::clock::Tick;
 
 /// How far a request has come.
@@ -158,7 +158,14 @@ async fn wait(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, pr
 }
 
 /// Nobody is left: the last resort, or a clear refusal.
-async fn give_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inquiry: &Inquiry, progress: &Progress, none: Option<NoneReady>) -> End {
+async fn give_up(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    inquiry: &Inquiry,
+    progress: &Progress,
+    none: Option<NoneReady>,
+) -> End {
     let fenced_off = none.is_some_and(|none| none.fenced_off);
     if let Some(reply) = inquiry.pool.last_resort.as_ref().filter(|_| !fenced_off) {
         match last_resort::answer(gateway, session, ctx, inquiry, reply).await {
@@ -175,7 +182,14 @@ async fn give_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx,
 }
 
 /// One attempt at one target, from the connection to the last byte.
-async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inquiry: &Inquiry, progress: &mut Progress, pick: Pick) -> Step {
+async fn attempt(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    inquiry: &Inquiry,
+    progress: &mut Progress,
+    pick: Pick,
+) -> Step {
     let mut attempt = Attempt::begin(gateway, ctx, inquiry, progress, pick);
     let runtime = Arc::clone(&ctx.runtime);
     let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.member].backend].upstream.as_ref() else {
@@ -212,7 +226,9 @@ async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx,
         Verdict::RateLimited => attempt.throttled(ctx, progress),
         Verdict::OutOfQuota => attempt.out(ctx, progress, OutageReason::OutOfQuota),
         Verdict::Misconfigured => attempt.out(ctx, progress, OutageReason::Misconfigured),
-        Verdict::Failed | Verdict::Deliver => attempt.failed(ctx, progress, Failure::Status(status), "failed", status.as_u16() == 408 || status.as_u16() == 504),
+        Verdict::Failed | Verdict::Deliver => {
+            attempt.failed(ctx, progress, Failure::Status(status), "failed", status.as_u16() == 408 || status.as_u16() == 504)
+        }
     }
 }
 
@@ -222,7 +238,13 @@ enum Unasked {
 }
 
 /// Connects, sends and reads the head; once more on a fresh connection if a pooled one was stale.
-async fn ask(session: &mut Session, ctx: &mut RequestCtx, upstream: &Upstream, attempt: &mut Attempt<'_>, progress: &mut Progress) -> Result<Exchange, Unasked> {
+async fn ask(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    upstream: &Upstream,
+    attempt: &mut Attempt<'_>,
+    progress: &mut Progress,
+) -> Result<Exchange, Unasked> {
     let gateway = attempt.gateway;
     let timeouts = &attempt.inquiry.pool.config.timeouts;
     let mut fresh = false;
@@ -254,7 +276,12 @@ async fn ask(session: &mut Session, ctx: &mut RequestCtx, upstream: &Upstream, a
 }
 
 /// The request as this target gets it.
-fn request(session: &Session, ctx: &RequestCtx, upstream: &Upstream, attempt: &Attempt<'_>) -> Result<(Box<RequestHeader>, Pieces), pingora::BError> {
+fn request(
+    session: &Session,
+    ctx: &RequestCtx,
+    upstream: &Upstream,
+    attempt: &Attempt<'_>,
+) -> Result<(Box<RequestHeader>, Pieces), pingora::BError> {
     let inquiry = attempt.inquiry;
     let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.member].backend].config;
     let deployment: &str = &inquiry.model.route.members()[attempt.member].target.id.deployment;
@@ -269,7 +296,10 @@ fn request(session: &Session, ctx: &RequestCtx, upstream: &Upstream, attempt: &A
     if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", "2023-06-01")?;
     }
-    upstream.auth.authorise(&caller.headers, &mut head).map_err(|error| pingora::Error::because(pingora::ErrorType::InternalError, "authorise", error))?;
+    upstream
+        .auth
+        .authorise(&caller.headers, &mut head)
+        .map_err(|error| pingora::Error::because(pingora::ErrorType::InternalError, "authorise", error))?;
     Ok((head, body))
 }
 
@@ -295,7 +325,12 @@ fn body(ctx: &RequestCtx, inquiry: &Inquiry, deployment: &str) -> Pieces {
 const ERROR_BYTES: usize = 64 * 1024;
 const ERROR_TIME: Duration = Duration::from_secs(5);
 
-async fn read_error(gateway: &Gateway, session: &mut Session, exchange: &mut Exchange, progress: &mut Progress) -> Result<SmallVec<[Bytes; 4]>, Broken> {
+async fn read_error(
+    gateway: &Gateway,
+    session: &mut Session,
+    exchange: &mut Exchange,
+    progress: &mut Progress,
+) -> Result<SmallVec<[Bytes; 4]>, Broken> {
     let until = (gateway.clock.now() + ERROR_TIME).min(progress.deadline);
     let mut body: SmallVec<[Bytes; 4]> = SmallVec::new();
     let mut length = 0;
@@ -313,7 +348,14 @@ async fn read_error(gateway: &Gateway, session: &mut Session, exchange: &mut Exc
 }
 
 /// Hands an answer to the caller and turns what came of it into the next step.
-async fn deliver(session: &mut Session, ctx: &mut RequestCtx, progress: &mut Progress, mut attempt: Attempt<'_>, mut exchange: Exchange, prefix: SmallVec<[Bytes; 4]>) -> Step {
+async fn deliver(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    progress: &mut Progress,
+    mut attempt: Attempt<'_>,
+    mut exchange: Exchange,
+    prefix: SmallVec<[Bytes; 4]>,
+) -> Step {
     let delivery = deliver::deliver(session, ctx, progress, &mut attempt, &mut exchange, prefix).await;
     let gateway = attempt.gateway;
     match delivery {
@@ -332,7 +374,9 @@ async fn deliver(session: &mut Session, ctx: &mut RequestCtx, progress: &mut Pro
             deliver::Fault::RateLimited => attempt.throttled(ctx, progress),
             deliver::Fault::OutOfQuota => attempt.out(ctx, progress, OutageReason::OutOfQuota),
             deliver::Fault::NoDeployment => attempt.out(ctx, progress, OutageReason::Misconfigured),
-            deliver::Fault::Failed => attempt.failed(ctx, progress, Failure::Status(http::StatusCode::INTERNAL_SERVER_ERROR), "failed", false),
+            deliver::Fault::Failed => {
+                attempt.failed(ctx, progress, Failure::Status(http::StatusCode::INTERNAL_SERVER_ERROR), "failed", false)
+            }
             deliver::Fault::Broken(broken) => attempt.broke(ctx, progress, broken),
         },
         Delivery::Cut(kind) => {

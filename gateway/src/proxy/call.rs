@@ -68,7 +68,8 @@ pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Re
         }
         None => (below, None),
     };
-    let api = Api::from_operation(operation).filter(|api| (*api == Api::Messages) == (dialect == Dialect::Anthropic)).ok_or_else(not_found)?;
+    let api =
+        Api::from_operation(operation).filter(|api| (*api == Api::Messages) == (dialect == Dialect::Anthropic)).ok_or_else(not_found)?;
     let allowed = if api == Api::Realtime { "GET" } else { "POST" };
     if method.as_str() != allowed {
         return Err(Refusal::WrongMethod { allowed });
@@ -79,7 +80,10 @@ pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Re
 
 /// A name without anything that could be read in two ways.
 fn plain(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':')) && name != "." && name != ".."
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+        && name != "."
+        && name != ".."
 }
 
 fn parameter(query: Option<&str>, name: &str) -> Option<String> {
@@ -112,9 +116,20 @@ mod tests {
     #[test]
     fn tricks_are_unknown_paths() {
         for path in [
-            "/v1//chat/completions", "/v1/../v1/chat/completions", "/v1/chat%2fcompletions", "/v1/chat/completions/", "/v1/chat/completions;x",
-            "/openai/deployments/a%2e/chat/completions", "/openai/deployments/../chat/completions", "/openai/deployments//chat/completions",
-            "/openai/v1/deployments/a/chat/completions", "/openai/messages", "/v1/files", "/", "/metrics", "/openai/deployments/a/messages",
+            "/v1//chat/completions",
+            "/v1/../v1/chat/completions",
+            "/v1/chat%2fcompletions",
+            "/v1/chat/completions/",
+            "/v1/chat/completions;x",
+            "/openai/deployments/a%2e/chat/completions",
+            "/openai/deployments/../chat/completions",
+            "/openai/deployments//chat/completions",
+            "/openai/v1/deployments/a/chat/completions",
+            "/openai/messages",
+            "/v1/files",
+            "/",
+            "/metrics",
+            "/openai/deployments/a/messages",
         ] {
             assert!(matches!(read(&Method::POST, path, None), Err(Refusal::UnknownPath { .. })), "{path}");
         }

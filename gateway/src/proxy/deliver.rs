@@ -58,9 +58,20 @@ const COMMENT_AFTER: Duration = Duration::from_secs(15);
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Hands an answer over. `prefix` is what was read of its body already.
-pub(super) async fn deliver(session: &mut Session, ctx: &mut RequestCtx, progress: &mut Progress, attempt: &mut Attempt<'_>, exchange: &mut Exchange, prefix: SmallVec<[Bytes; 4]>) -> Delivery {
+pub(super) async fn deliver(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    progress: &mut Progress,
+    attempt: &mut Attempt<'_>,
+    exchange: &mut Exchange,
+    prefix: SmallVec<[Bytes; 4]>,
+) -> Delivery {
     let Some(head) = exchange.head() else { return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))) };
-    let is = |kind: &[u8]| head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind));
+    let is = |kind: &[u8]| {
+        head.headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind))
+    };
     let readable = !head.headers.contains_key(header::CONTENT_ENCODING);
     let success = head.status.is_success();
     let json = is(b"application/json") && readable;
@@ -93,7 +104,10 @@ impl Deliverer<'_, '_> {
     async fn next(&mut self, until: Tick) -> Result<Next, Broken> {
         let gateway = self.attempt.gateway;
         let began = gateway.clock.now();
-        let next = self.exchange.next(until.min(self.progress.deadline), &gateway.clock, &mut self.progress.timer, &mut self.session.downstream_session).await;
+        let next = self
+            .exchange
+            .next(until.min(self.progress.deadline), &gateway.clock, &mut self.progress.timer, &mut self.session.downstream_session)
+            .await;
         if !self.committed {
             self.ctx.waited += gateway.clock.now().since(began);
         }

@@ -54,7 +54,13 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Broken`]
-    pub(super) async fn connect(connector: &Connector, peer: Arc<HttpPeer>, fresh: bool, limit: Duration, caller: &mut ServerSession) -> Result<Self, Broken> {
+    pub(super) async fn connect(
+        connector: &Connector,
+        peer: Arc<HttpPeer>,
+        fresh: bool,
+        limit: Duration,
+        caller: &mut ServerSession,
+    ) -> Result<Self, Broken> {
         // A group of its own finds nothing in the pool.
         let unpooled = fresh.then(|| HttpPeer { group_key: peer.group_key ^ 1, ..(*peer).clone() });
         let connected = {
@@ -77,7 +83,13 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Broken::Stale`] or [`Broken::Upstream`]
-    pub(super) async fn send(&mut self, head: Box<RequestHeader>, body: Pieces, limit: Duration, caller: &mut ServerSession) -> Result<(), Broken> {
+    pub(super) async fn send(
+        &mut self,
+        head: Box<RequestHeader>,
+        body: Pieces,
+        limit: Duration,
+        caller: &mut ServerSession,
+    ) -> Result<(), Broken> {
         let reused = self.reused;
         let session = &mut self.session;
         let sending = std::pin::pin!(async {
@@ -106,7 +118,13 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Broken`]
-    pub(super) async fn read_head(&mut self, until: Tick, clock: &Clock, timer: &mut Timer, caller: &mut ServerSession) -> Result<(), Broken> {
+    pub(super) async fn read_head(
+        &mut self,
+        until: Tick,
+        clock: &Clock,
+        timer: &mut Timer,
+        caller: &mut ServerSession,
+    ) -> Result<(), Broken> {
         loop {
             let read = {
                 let reading = std::pin::pin!(self.session.read_response_header());
@@ -144,7 +162,8 @@ impl Exchange {
 
     /// Whether only the end of the connection ends the body, so that a cut looks like an end.
     pub(super) fn ends_with_connection(&self) -> bool {
-        self.head().is_some_and(|head| !head.headers.contains_key(header::CONTENT_LENGTH) && !head.headers.contains_key(header::TRANSFER_ENCODING))
+        self.head()
+            .is_some_and(|head| !head.headers.contains_key(header::CONTENT_LENGTH) && !head.headers.contains_key(header::TRANSFER_ENCODING))
             && matches!(self.session, HttpSession::H1(_))
     }
 

@@ -16,7 +16,16 @@ pub const X_SPILLWAY_OVERHEAD_US: HeaderName = HeaderName::from_static("x-spillw
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
-        "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "http2-settings"
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
     )
 }
 
@@ -26,16 +35,35 @@ fn is_hop_by_hop(name: &str) -> bool {
 fn is_callers_own(name: &str) -> bool {
     matches!(
         name,
-        "authorization" | "api-key" | "x-api-key" | "cookie" | "host" | "expect" | "accept-encoding" | "openai-organization" | "openai-project"
-            | "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "x-forwarded-port" | "x-real-ip" | "via" | "x-original-url"
-            | "x-rewrite-url" | "x-http-method-override" | "x-request-id" | "ocp-apim-subscription-key"
+        "authorization"
+            | "api-key"
+            | "x-api-key"
+            | "cookie"
+            | "host"
+            | "expect"
+            | "accept-encoding"
+            | "openai-organization"
+            | "openai-project"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-forwarded-port"
+            | "x-real-ip"
+            | "via"
+            | "x-original-url"
+            | "x-rewrite-url"
+            | "x-http-method-override"
+            | "x-request-id"
+            | "ocp-apim-subscription-key"
     ) || name.starts_with("x-spillway-")
         || name.starts_with("x-ms-spillover-")
 }
 
 /// Fields of an upstream that mean its own host, not us.
 fn is_upstreams_own(name: &str) -> bool {
-    matches!(name, "set-cookie" | "alt-svc" | "strict-transport-security" | "x-request-id" | "server" | "nel" | "report-to") || name.starts_with("x-spillway-")
+    matches!(name, "set-cookie" | "alt-svc" | "strict-transport-security" | "x-request-id" | "server" | "nel" | "report-to")
+        || name.starts_with("x-spillway-")
 }
 
 type Names = smallvec::SmallVec<[HeaderName; 8]>;
@@ -43,8 +71,13 @@ type Names = smallvec::SmallVec<[HeaderName; 8]>;
 /// The names in `headers` that are to be dropped: those that `drop` says, and those that a
 /// `Connection` field nominates.
 fn dropped(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Names {
-    let nominated: smallvec::SmallVec<[&str; 4]> =
-        headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim).collect();
+    let nominated: smallvec::SmallVec<[&str; 4]> = headers
+        .get_all(header::CONNECTION)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
     headers
         .keys()
         .filter(|name| drop(name.as_str()) || nominated.iter().any(|other| other.eq_ignore_ascii_case(name.as_str())))
@@ -106,9 +139,21 @@ mod tests {
     fn credentials_hops_and_our_own_stay_here() {
         let mut caller = RequestHeader::build("POST", b"/", None).unwrap();
         for (name, value) in [
-            ("authorization", "Bearer x"), ("api-key", "x"), ("x-api-key", "x"), ("cookie", "x"), ("x-spillway-debug", "x"),
-            ("x-ms-spillover-deployment", "x"), ("connection", "close, X-Secret"), ("x-secret", "x"), ("te", "trailers"), ("host", "evil"),
-            ("x-forwarded-host", "evil"), ("expect", "100-continue"), ("content-type", "application/json"), ("openai-beta", "a"), ("x-custom", "1"),
+            ("authorization", "Bearer x"),
+            ("api-key", "x"),
+            ("x-api-key", "x"),
+            ("cookie", "x"),
+            ("x-spillway-debug", "x"),
+            ("x-ms-spillover-deployment", "x"),
+            ("connection", "close, X-Secret"),
+            ("x-secret", "x"),
+            ("te", "trailers"),
+            ("host", "evil"),
+            ("x-forwarded-host", "evil"),
+            ("expect", "100-continue"),
+            ("content-type", "application/json"),
+            ("openai-beta", "a"),
+            ("x-custom", "1"),
         ] {
             caller.append_header(name, value).unwrap();
         }
@@ -121,7 +166,15 @@ mod tests {
     #[test]
     fn an_upstream_speaks_for_itself_only() {
         let mut upstream = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in [("set-cookie", "a"), ("alt-svc", "h3"), ("connection", "keep-alive"), ("x-request-id", "theirs"), ("content-type", "text/plain"), ("x-spillway-backend", "forged"), ("content-length", "3")] {
+        for (name, value) in [
+            ("set-cookie", "a"),
+            ("alt-svc", "h3"),
+            ("connection", "keep-alive"),
+            ("x-request-id", "theirs"),
+            ("content-type", "text/plain"),
+            ("x-spillway-backend", "forged"),
+            ("content-length", "3"),
+        ] {
             upstream.append_header(name, value).unwrap();
         }
         let head = for_caller(&upstream, &HeaderValue::from_static("ours"), false).unwrap();

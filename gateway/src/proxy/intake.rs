@@ -106,7 +106,11 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         return realtime(session, ctx, inference);
     }
     expectation(session).await?;
-    if inference.api.is_multipart() { form(gateway, session, ctx, inference).await } else { json_body(gateway, session, ctx, inference).await }
+    if inference.api.is_multipart() {
+        form(gateway, session, ctx, inference).await
+    } else {
+        json_body(gateway, session, ctx, inference).await
+    }
 }
 
 /// What Pingora lets through and we don't: two lengths, no host.
@@ -157,9 +161,13 @@ async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Res
     let allowed = |name: &str| consumer.and_then(|c| c.models.as_ref()).is_none_or(|models| models.iter().any(|model| model == name));
     let entry = |name: &str| json!({ "id": name, "object": "model", "created": 0, "owned_by": "spillway" });
     let body = match call {
-        Call::GetModel(_, id) if !ctx.runtime.model_names.contains(id) || !allowed(id) => return Err(Refusal::UnknownModel { model: id.clone() }.into()),
+        Call::GetModel(_, id) if !ctx.runtime.model_names.contains(id) || !allowed(id) => {
+            return Err(Refusal::UnknownModel { model: id.clone() }.into());
+        }
         Call::GetModel(_, id) => entry(id),
-        _ => json!({ "object": "list", "data": ctx.runtime.model_names.iter().filter(|name| allowed(name)).map(|name| entry(name)).collect::<Vec<_>>() }),
+        _ => {
+            json!({ "object": "list", "data": ctx.runtime.model_names.iter().filter(|name| allowed(name)).map(|name| entry(name)).collect::<Vec<_>>() })
+        }
     };
     ctx.status = Some(200);
     respond::json(&mut session.downstream_session, StatusCode::OK, &body, &ctx.id).await.map_err(|_| Stop::CallerLeft)?;
@@ -206,7 +214,9 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     let small = content_length(session).is_some_and(|length| length <= gateway.server.max_body);
     let named = inference.model.is_some();
     let mut buffer = BodyBuffer::new(&gateway.buffered);
-    let whole = read_body_or(gateway, session, ctx, &mut buffer, small, |bytes| !small && (named || read_form(bytes, boundary).model.is_some())).await?;
+    let whole =
+        read_body_or(gateway, session, ctx, &mut buffer, small, |bytes| !small && (named || read_form(bytes, boundary).model.is_some()))
+            .await?;
     let form = read_form(buffer.as_slice(), boundary);
     if form.duplicate {
         return Err(Refusal::Form { what: "the form has two 'model' fields" }.into());
@@ -229,13 +239,26 @@ fn content_length(session: &Session) -> Option<usize> {
     session.req_header().headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn read_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, buffer: &mut BodyBuffer, enough: impl Fn(&[u8]) -> bool) -> Result<bool, Stop> {
+async fn read_body(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    buffer: &mut BodyBuffer,
+    enough: impl Fn(&[u8]) -> bool,
+) -> Result<bool, Stop> {
     read_body_or(gateway, session, ctx, buffer, true, enough).await
 }
 
 /// Reads the body until its end (`true`) or until `enough` (`false`). `bounded` bodies longer than
 /// `max_body` are refused; others are refused only if that much brings no decision.
-async fn read_body_or(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, buffer: &mut BodyBuffer, bounded: bool, enough: impl Fn(&[u8]) -> bool) -> Result<bool, Stop> {
+async fn read_body_or(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    buffer: &mut BodyBuffer,
+    bounded: bool,
+    enough: impl Fn(&[u8]) -> bool,
+) -> Result<bool, Stop> {
     let limit = gateway.server.max_body;
     let expected = content_length(session);
     if bounded && expected.is_some_and(|length| length > limit) {
@@ -276,7 +299,9 @@ async fn read_piece(gateway: &Gateway, session: &mut Session) -> Result<Option<b
     match pingora_timeout::timeout(gateway.server.body_timeout, read).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(error)) if *error.etype() == pingora::ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
-        Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => Err(Refusal::Form { what: "the body's framing is broken" }.into()),
+        Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
+            Err(Refusal::Form { what: "the body's framing is broken" }.into())
+        }
         Ok(Err(_)) => Err(Stop::CallerLeft),
         Err(_) => Err(Refusal::BodyTimeout.into()),
     }
@@ -322,4 +347,3 @@ fn affinity_key(session: &Session, consumer: Option<usize>, fields: &RequestFiel
     }
     hasher.finish()
 }
-

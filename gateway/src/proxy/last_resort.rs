@@ -8,14 +8,20 @@ use serde_json::Value;
 
 use super::ctx::{Inquiry, RequestCtx};
 use super::{Gateway, respond};
-use crate::runtime::LastResort;
 use crate::mock::answer::{Answer, Question, answer as make};
+use crate::runtime::LastResort;
 
 /// Answers with the pool's reply, plain or streamed as asked; `false` if the API has no stand-in.
 ///
 /// # Errors
 /// If the caller can't be written to any more.
-pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inquiry: &Inquiry, last_resort: &LastResort) -> pingora::Result<bool> {
+pub(super) async fn answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    inquiry: &Inquiry,
+    last_resort: &LastResort,
+) -> pingora::Result<bool> {
     let body = ctx.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok()).unwrap_or(Value::Null);
     let question = Question {
         api: inquiry.api,

@@ -31,8 +31,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::connectors::http::Connector;
 use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -97,7 +97,16 @@ impl Gateway {
         let buffered = Arc::new(BufferBudget::new(server.max_buffered, metrics.buffered.clone()));
         let unrouted = metrics.request("none", None);
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
-        Gateway(Arc::new(Shared { runtime: ArcSwap::from_pointee(runtime), server, metrics, clock, connector, buffered, access_log, unrouted }))
+        Gateway(Arc::new(Shared {
+            runtime: ArcSwap::from_pointee(runtime),
+            server,
+            metrics,
+            clock,
+            connector,
+            buffered,
+            access_log,
+            unrouted,
+        }))
     }
 
     /// Requests in flight, this one included.
@@ -151,7 +160,12 @@ impl ProxyHttp for Gateway {
         tunnel::peer(self, ctx)
     }
 
-    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> pingora::Result<()> {
         tunnel::request(session, request, ctx)
     }
 
@@ -168,7 +182,13 @@ impl ProxyHttp for Gateway {
         tunnel::response(self, head, ctx)
     }
 
-    fn response_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, _: bool, ctx: &mut RequestCtx) -> pingora::Result<Option<Duration>> {
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut RequestCtx,
+    ) -> pingora::Result<Option<Duration>> {
         ctx.bytes_out += body.as_ref().map_or(0, Bytes::len);
         Ok(None)
     }
@@ -184,7 +204,10 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestCtx) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let gone = *error.esource() == pingora::ErrorSource::Downstream
-            && matches!(error.etype(), ErrorType::ConnectionClosed | ErrorType::WriteError | ErrorType::ReadError | ErrorType::WriteTimedout);
+            && matches!(
+                error.etype(),
+                ErrorType::ConnectionClosed | ErrorType::WriteError | ErrorType::ReadError | ErrorType::WriteTimedout
+            );
         if gone || session.response_written().is_some() {
             if session.response_written().is_some() {
                 // A part must not look like the whole.

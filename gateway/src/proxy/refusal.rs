@@ -179,7 +179,9 @@ impl Refusal {
                 shape(StatusCode::SERVICE_UNAVAILABLE, "no_backend_available", "server_error", "overloaded_error", true)
             }
             Refusal::UpstreamFailed { .. } => shape(StatusCode::BAD_GATEWAY, "upstream_error", "server_error", "api_error", false),
-            Refusal::UpstreamTimeout { .. } => shape(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "server_error", "timeout_error", false),
+            Refusal::UpstreamTimeout { .. } => {
+                shape(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "server_error", "timeout_error", false)
+            }
             Refusal::Internal => shape(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "server_error", "api_error", true),
         }
     }
@@ -187,9 +189,7 @@ impl Refusal {
     /// How long the caller should stay away, if it should.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Refusal::AllThrottled { retry_after, .. } | Refusal::NoneAvailable { retry_after, .. } => {
-                Some(clamped(*retry_after))
-            }
+            Refusal::AllThrottled { retry_after, .. } | Refusal::NoneAvailable { retry_after, .. } => Some(clamped(*retry_after)),
             Refusal::Overloaded { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -199,7 +199,13 @@ impl Refusal {
     pub fn closes(&self) -> bool {
         matches!(
             self,
-            Refusal::AmbiguousLength | Refusal::NoHost | Refusal::Expectation | Refusal::TooLarge { .. } | Refusal::BodyTimeout | Refusal::Overloaded { .. } | Refusal::Internal
+            Refusal::AmbiguousLength
+                | Refusal::NoHost
+                | Refusal::Expectation
+                | Refusal::TooLarge { .. }
+                | Refusal::BodyTimeout
+                | Refusal::Overloaded { .. }
+                | Refusal::Internal
         )
     }
 }

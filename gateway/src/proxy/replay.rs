@@ -22,7 +22,8 @@ impl BufferBudget {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.limit));
+        let taken =
+            self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.limit));
         if taken.is_ok() {
             self.gauge.add(i64::try_from(bytes).unwrap_or(0));
         }
@@ -143,7 +144,8 @@ impl ReplayBody {
     pub fn spliced(&self, range: Range<usize>, replacement: &[u8]) -> Pieces {
         let before = range.start.saturating_sub(NEAR);
         let after = range.end.saturating_add(NEAR).min(self.bytes.len());
-        let (before, after) = (if before < NEAR { 0 } else { before }, if self.bytes.len() - after < NEAR { self.bytes.len() } else { after });
+        let (before, after) =
+            (if before < NEAR { 0 } else { before }, if self.bytes.len() - after < NEAR { self.bytes.len() } else { after });
         let edit = [&self.bytes[before..range.start], replacement, &self.bytes[range.end..after]].concat();
         [self.bytes.slice(..before), edit.into(), self.bytes.slice(after..)].into_iter().filter(|piece| !piece.is_empty()).collect()
     }

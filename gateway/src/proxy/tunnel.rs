@@ -21,7 +21,7 @@ use super::replay::ReplayBody;
 use super::{Gateway, headers};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
-use crate::balance::target::{Lease, Outcome, OutageReason};
+use crate::balance::target::{Lease, OutageReason, Outcome};
 use crate::clock::Tick;
 
 /// A request on Pingora's loop.
@@ -107,7 +107,8 @@ fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &m
                 peer.options.total_connection_timeout = Some(timeouts.connect);
                 peer.options.read_timeout = tunnel.upload.is_some().then_some(timeouts.answer);
                 tunnel.prefix_due = tunnel.upload.is_some();
-                tunnel.attempt = Some(Running { lease: pick.lease, member: pick.index, began: now, status: None, signal: RateSignal::default() });
+                tunnel.attempt =
+                    Some(Running { lease: pick.lease, member: pick.index, began: now, status: None, signal: RateSignal::default() });
                 return Ok(peer);
             }
             Err(none) => {
@@ -168,14 +169,21 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, ctx: &mut Req
     verdict
 }
 
-fn judge_parts(gateway: &Gateway, head: &ResponseHeader, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel) -> pingora::Result<()> {
+fn judge_parts(
+    gateway: &Gateway,
+    head: &ResponseHeader,
+    ctx: &mut RequestCtx,
+    inquiry: &Inquiry,
+    tunnel: &mut Tunnel,
+) -> pingora::Result<()> {
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
     let Some(mut attempt) = tunnel.attempt.take() else { return Ok(()) };
     attempt.status = Some(head.status);
     attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
-    let credentials = upstream_of(ctx, inquiry, attempt.member).map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
+    let credentials = upstream_of(ctx, inquiry, attempt.member)
+        .map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
     let verdict = match head.status {
         StatusCode::SWITCHING_PROTOCOLS => Verdict::Deliver,
         status => judge(status, b"", &inquiry.pool.config.retry.statuses, credentials),
@@ -264,7 +272,13 @@ pub(super) fn broke(gateway: &Gateway, ctx: &mut RequestCtx, mut error: BError, 
             error.set_retry(false);
             write_down(gateway, ctx, &inquiry, attempt, "cancelled");
         } else {
-            record(gateway, &inquiry, attempt.member, &mut attempt.lease, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
+            record(
+                gateway,
+                &inquiry,
+                attempt.member,
+                &mut attempt.lease,
+                Outcome::Failed { failure: Failure::Error(kind), retry_after: None },
+            );
             write_down(gateway, ctx, &inquiry, attempt, kind.name());
             let replayable = connecting || tunnel.upload.is_none();
             let retry = tunnel.progress.as_mut().is_some_and(|progress| {
@@ -284,7 +298,10 @@ pub(super) fn broke(gateway: &Gateway, ctx: &mut RequestCtx, mut error: BError, 
 /// What the caller gets when Pingora's loop ended without an answer.
 pub(super) fn refusal(gateway: &Gateway, ctx: &mut RequestCtx) -> Option<Refusal> {
     let (inquiry, mut tunnel) = parts(ctx)?;
-    let refusal = tunnel.refusal.take().or_else(|| tunnel.progress.as_ref().map(|progress| progress.refusal(&inquiry.model.name, None, gateway.clock.now())));
+    let refusal = tunnel
+        .refusal
+        .take()
+        .or_else(|| tunnel.progress.as_ref().map(|progress| progress.refusal(&inquiry.model.name, None, gateway.clock.now())));
     put_back(ctx, inquiry, tunnel);
     refusal
 }

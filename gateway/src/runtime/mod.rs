@@ -156,7 +156,15 @@ fn live_pool(index: usize, pool: &config::Pool, backends: &[Arc<Backend>], targe
     }
 }
 
-fn live_model(pool_index: usize, name: &str, pool: &config::Pool, backends: &[Arc<Backend>], health: &[Arc<Up>], targets: &mut Targets, metrics: &Metrics) -> Model {
+fn live_model(
+    pool_index: usize,
+    name: &str,
+    pool: &config::Pool,
+    backends: &[Arc<Backend>],
+    health: &[Arc<Up>],
+    targets: &mut Targets,
+    metrics: &Metrics,
+) -> Model {
     let mut members = Vec::new();
     for (member, health) in pool.members.iter().zip(health) {
         let backend = &backends[member.backend];

@@ -71,8 +71,13 @@ impl ServeHttp for Admin {
             (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)),
             (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)),
             (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()),
-            (_, "/metrics" | "/api/pools" | "/api/drain" | "/api/undrain" | "/api/reset") => problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes"),
-            _ => problem(StatusCode::NOT_FOUND, "there is /metrics, /healthz, /readyz, /api/pools, and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME]"),
+            (_, "/metrics" | "/api/pools" | "/api/drain" | "/api/undrain" | "/api/reset") => {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes")
+            }
+            _ => problem(
+                StatusCode::NOT_FOUND,
+                "there is /metrics, /healthz, /readyz, /api/pools, and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME]",
+            ),
         }
     }
 }
@@ -99,8 +104,11 @@ impl Admin {
             .pools
             .iter()
             .map(|pool| {
-                let models: Vec<Value> =
-                    pool.models().iter().map(|model| json!({ "model": model.name, "members": route_snapshot(&model.route, now) })).collect();
+                let models: Vec<Value> = pool
+                    .models()
+                    .iter()
+                    .map(|model| json!({ "model": model.name, "members": route_snapshot(&model.route, now) }))
+                    .collect();
                 json!({ "name": &*pool.config.name, "models": models, "last_resort": pool.last_resort.as_ref().map(|mock| &*mock.backend) })
             })
             .collect();
@@ -109,12 +117,17 @@ impl Admin {
 
     /// Does something to all targets of `?backend=` (and `deployment=`).
     fn for_backend(&self, query: &str, act: impl Fn(&crate::balance::target::Target)) -> Answer {
-        let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).filter(|value| !value.is_empty());
+        let parameter =
+            |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).filter(|value| !value.is_empty());
         let Some(backend) = parameter("backend") else { return problem(StatusCode::BAD_REQUEST, "say which with ?backend=NAME") };
         let deployment = parameter("deployment");
         let runtime = self.gateway.runtime.load();
         let mut names = Vec::new();
-        for target in runtime.targets.iter().filter(|target| &*target.id.backend == backend && deployment.is_none_or(|name| name == &*target.id.deployment)) {
+        for target in runtime
+            .targets
+            .iter()
+            .filter(|target| &*target.id.backend == backend && deployment.is_none_or(|name| name == &*target.id.deployment))
+        {
             act(target);
             names.push(target.id.to_string());
         }

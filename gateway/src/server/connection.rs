@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::net::TcpStream;
@@ -43,7 +43,14 @@ pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp:
     PHASE.scope(Arc::clone(&phase), serve_http1(proxy, gateway, Box::new(guard), phase, keepalive, shutdown)).await;
 }
 
-async fn serve_http1(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, stream: Stream, phase: Arc<Phase>, keepalive: Duration, shutdown: ShutdownWatch) {
+async fn serve_http1(
+    proxy: Arc<HttpProxy<Gateway>>,
+    gateway: Gateway,
+    stream: Stream,
+    phase: Arc<Phase>,
+    keepalive: Duration,
+    shutdown: ShutdownWatch,
+) {
     let mut session = ServerSession::new_http1(stream);
     // No timer of Pingora's: the guard has them.
     session.set_keepalive(if *shutdown.borrow() { None } else { Some(0) });

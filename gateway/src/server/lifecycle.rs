@@ -84,8 +84,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let access_log = AccessLog::start(&config.log.access, metrics.access_log_dropped.clone()).map_err(StartError::AccessLog)?;
     let runtime = Runtime::new(config, &metrics);
     let gateway = Gateway::new(config.server.clone(), runtime, metrics, access_log, clock);
-    let mut conf = ServerConf::default();
-    conf.threads = config.server.threads.unwrap_or(1);
+    let conf = ServerConf { threads: config.server.threads.unwrap_or(1), ..ServerConf::default() };
     let proxy = Arc::new(http_proxy(&Arc::new(conf), gateway.clone()));
     let (shutdown, watch) = watch::channel(false);
     let ready = Arc::new(AtomicBool::new(true));
@@ -99,14 +98,16 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     for listener in listeners {
         accepting.push(tokio::spawn(listen::accept(listener, Arc::clone(&proxy), gateway.clone(), watch.clone())));
     }
-    let (admin, listen) = addresses.split_last().map(|(admin, listen)| (*admin, listen.to_vec())).unwrap_or((config.server.admin, Vec::new()));
+    let (admin, listen) =
+        addresses.split_last().map(|(admin, listen)| (*admin, listen.to_vec())).unwrap_or((config.server.admin, Vec::new()));
     Ok(Running { gateway, listen, admin, shutdown, ready, tasks, accepting, proxy })
 }
 
 /// Starts what keeps addresses and health up to date.
 fn background(gateway: &Gateway) -> Vec<JoinHandle<()>> {
     let runtime = gateway.runtime.load();
-    let mut tasks: Vec<JoinHandle<()>> = runtime.backends.iter().map(|backend| tokio::spawn(resolve::keep_resolved(Arc::clone(backend)))).collect();
+    let mut tasks: Vec<JoinHandle<()>> =
+        runtime.backends.iter().map(|backend| tokio::spawn(resolve::keep_resolved(Arc::clone(backend)))).collect();
     for pool in &runtime.pools {
         let Some(rules) = &pool.config.health else { continue };
         for (member, up) in pool.config.members.iter().zip(&pool.health) {

@@ -17,12 +17,22 @@ const SECONDS: [f64; 15] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 const OVERHEAD: [f64; 12] = [25e-6, 50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-3, 3.2e-3, 6.4e-3, 12.8e-3, 51.2e-3, 204.8e-3];
 
 /// Statuses with a counter of their own; others count as `other`.
-const STATUSES: [u16; 20] =
-    [200, 400, 401, 403, 404, 405, 408, 413, 415, 417, 422, 429, 431, 499, 500, 502, 503, 504, 101, 529];
+const STATUSES: [u16; 20] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 417, 422, 429, 431, 499, 500, 502, 503, 504, 101, 529];
 
 /// How an attempt ended, as a label.
 pub const OUTCOMES: [&str; 13] = [
-    "ok", "caller_fault", "throttled", "failed", "out_of_quota", "misconfigured", "connect", "tls", "timeout", "reset", "first_token", "idle",
+    "ok",
+    "caller_fault",
+    "throttled",
+    "failed",
+    "out_of_quota",
+    "misconfigured",
+    "connect",
+    "tls",
+    "timeout",
+    "reset",
+    "first_token",
+    "idle",
     "cancelled",
 ];
 
@@ -141,8 +151,11 @@ impl Metrics {
         )?;
         registry.register(Box::new(throttled_seconds.clone()))?;
         let overhead = Histogram::with_opts(
-            HistogramOpts::new("spillway_overhead_seconds", "The gateway's own time until the first byte of an answer, without waiting for callers or upstreams.")
-                .buckets(OVERHEAD.to_vec()),
+            HistogramOpts::new(
+                "spillway_overhead_seconds",
+                "The gateway's own time until the first byte of an answer, without waiting for callers or upstreams.",
+            )
+            .buckets(OVERHEAD.to_vec()),
         )?;
         registry.register(Box::new(overhead.clone()))?;
         let info = gauges("spillway_build_info", "Always 1; the version is a label.", &["version"])?;
@@ -150,11 +163,23 @@ impl Metrics {
         let member = &["pool", "backend", "deployment"];
         Ok(Metrics {
             requests: counters("spillway_requests_total", "Requests that ended, by what the caller got.", &["pool", "api", "status"])?,
-            attempts: counters("spillway_attempts_total", "Attempts at targets, by how they went.", &["pool", "backend", "deployment", "outcome"])?,
+            attempts: counters(
+                "spillway_attempts_total",
+                "Attempts at targets, by how they went.",
+                &["pool", "backend", "deployment", "outcome"],
+            )?,
             tier_served: counters("spillway_tier_served_total", "Requests served, by the tier that served them.", &["pool", "priority"])?,
-            target_state: gauges("spillway_target_state", "1 for the state that a target is in.", &["pool", "backend", "deployment", "state"])?,
+            target_state: gauges(
+                "spillway_target_state",
+                "1 for the state that a target is in.",
+                &["pool", "backend", "deployment", "state"],
+            )?,
             target_in_flight: gauges("spillway_target_in_flight", "Requests in flight at a target.", member)?,
-            failovers: counters("spillway_failovers_total", "Requests that left a target for another one before the caller noticed.", member)?,
+            failovers: counters(
+                "spillway_failovers_total",
+                "Requests that left a target for another one before the caller noticed.",
+                member,
+            )?,
             duration: histograms("spillway_request_duration_seconds", "Duration of whole requests.", &["pool", "api"])?,
             first_token: histograms("spillway_time_to_first_token_seconds", "Time from an attempt's start to its first output.", member)?,
             rejections: counters("spillway_rejections_total", "Answers of the gateway's own, by error code.", &["code"])?,
@@ -207,7 +232,9 @@ impl Metrics {
             let id = &member.target.id;
             let current = member_state(member, now).0;
             for state in STATES {
-                self.target_state.with_label_values(&[&*pool.config.name, &*id.backend, &*id.deployment, state]).set(i64::from(state == current));
+                self.target_state
+                    .with_label_values(&[&*pool.config.name, &*id.backend, &*id.deployment, state])
+                    .set(i64::from(state == current));
             }
             let in_flight = i64::from(member.target.in_flight());
             self.target_in_flight.with_label_values(&[&*pool.config.name, &*id.backend, &*id.deployment]).set(in_flight);

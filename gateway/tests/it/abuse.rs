@@ -18,8 +18,15 @@ async fn bad_bodies_get_400_in_the_shape_of_the_api() {
     let (gateway, backend) = gateway("").await;
     let deep = format!("{{\"model\":\"m\",\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
     let cases: [(&str, &str); 9] = [
-        ("not json", "invalid_json"), ("{\"model\":\"m\"", "invalid_json"), ("[]", "invalid_json"), ("", "invalid_json"), ("{\"model\":7}", "invalid_json"),
-        ("{\"model\":\"m\",\"stream\":\"yes\"}", "invalid_json"), ("{\"model\":\"m\",\"model\":\"gpt-4o\"}", "invalid_json"), (&deep, "invalid_json"), ("{\"messages\":[]}", "model_missing"),
+        ("not json", "invalid_json"),
+        ("{\"model\":\"m\"", "invalid_json"),
+        ("[]", "invalid_json"),
+        ("", "invalid_json"),
+        ("{\"model\":7}", "invalid_json"),
+        ("{\"model\":\"m\",\"stream\":\"yes\"}", "invalid_json"),
+        ("{\"model\":\"m\",\"model\":\"gpt-4o\"}", "invalid_json"),
+        (&deep, "invalid_json"),
+        ("{\"messages\":[]}", "model_missing"),
     ];
     for (body, code) in cases {
         let got = ask(gateway.address, post("/v1/chat/completions", &[], body.as_bytes())).await.unwrap();
@@ -42,7 +49,10 @@ async fn unknown_things_are_404_and_wrong_ways_405_415() {
         assert_eq!((got.status, got.code().as_str()), (404, "not_found"), "{path}");
     }
     assert_eq!(get(gateway.address, "/v1/chat/completions").await.unwrap().status, 405);
-    let text = ask(gateway.address, b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi").await.unwrap();
+    let text =
+        ask(gateway.address, b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi")
+            .await
+            .unwrap();
     assert_eq!(text.status, 415);
     assert_eq!(get(gateway.address, "/v1/realtime?model=m").await.unwrap().status, 426);
     assert_eq!(backend.count(), 0);
@@ -73,9 +83,17 @@ async fn smuggling_is_refused_and_the_connection_closed() {
     assert!(connection.answer_head().await.is_err(), "what follows is not read as a request");
     let no_host = ask(gateway.address, "GET /v1/models HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
     assert_eq!(no_host.status, 400);
-    for head in ["GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "GARBAGE\r\n\r\n", "POST /v1/models HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx"] {
+    for head in [
+        "GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        "GARBAGE\r\n\r\n",
+        "POST /v1/models HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx",
+    ] {
         let got = ask(gateway.address, head).await.unwrap();
-        assert_eq!((got.status, got.code().as_str(), got.header("content-type")), (400, "invalid_request", Some("application/json")), "{head}");
+        assert_eq!(
+            (got.status, got.code().as_str(), got.header("content-type")),
+            (400, "invalid_request", Some("application/json")),
+            "{head}"
+        );
     }
     assert!(gateway.metric("spillway_bad_heads_total").await >= 3.0);
     assert_eq!(backend.count(), 0);
@@ -151,7 +169,12 @@ async fn requests_and_connections_are_capped_with_an_early_503() {
     let hold = std::sync::Arc::new(tokio::sync::Notify::new());
     let backend = ScriptedBackend::start({
         let hold = hold.clone();
-        move |_| Reply::raw([spillway_testkit::backend::Step::Until(hold.clone()), spillway_testkit::backend::Step::Write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec())])
+        move |_| {
+            Reply::raw([
+                spillway_testkit::backend::Step::Until(hold.clone()),
+                spillway_testkit::backend::Step::Write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec()),
+            ])
+        }
     })
     .await;
     let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "max_in_flight = 1\nmax_connections = 3");
@@ -196,12 +219,22 @@ async fn no_header_chooses_where_a_request_goes() {
     let (gateway, backend) = gateway("").await;
     let evil = elsewhere.address().to_string();
     let headers = [
-        ("x-forwarded-host", evil.as_str()), ("x-original-url", "/admin"), ("x-rewrite-url", "/admin"), ("forwarded", "host=evil"), ("x-spillway-backend", "evil"),
-        ("x-ms-spillover-deployment", "evil"), ("authorization", "Bearer caller-secret"), ("cookie", "a=b"),
+        ("x-forwarded-host", evil.as_str()),
+        ("x-original-url", "/admin"),
+        ("x-rewrite-url", "/admin"),
+        ("forwarded", "host=evil"),
+        ("x-spillway-backend", "evil"),
+        ("x-ms-spillover-deployment", "evil"),
+        ("authorization", "Bearer caller-secret"),
+        ("cookie", "a=b"),
     ];
     let got = ask(gateway.address, post("/v1/chat/completions", &headers, chat(false).to_string().as_bytes())).await.unwrap();
     assert_eq!(got.status, 200);
-    let absolute = format!("POST http://{evil}/v1/chat/completions HTTP/1.1\r\nhost: {evil}\r\ncontent-length: {}\r\n\r\n{}", chat(false).to_string().len(), chat(false));
+    let absolute = format!(
+        "POST http://{evil}/v1/chat/completions HTTP/1.1\r\nhost: {evil}\r\ncontent-length: {}\r\n\r\n{}",
+        chat(false).to_string().len(),
+        chat(false)
+    );
     assert_eq!(ask(gateway.address, absolute).await.unwrap().status, 200);
     assert_eq!((elsewhere.connections(), backend.count()), (0, 2));
     for request in backend.received() {

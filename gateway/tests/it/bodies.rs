@@ -111,7 +111,10 @@ async fn over_http2_too() {
 async fn only_the_models_name_is_replaced() {
     let first = ScriptedBackend::start(|_| Reply::throttled(60_000)).await;
     let second = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let members = [Member { name: "first", backend: &first, priority: 1, extra: "deployments = { m = \"ptu-deployment\" }" }, member("second", &second, 2)];
+    let members = [
+        Member { name: "first", backend: &first, priority: 1, extra: "deployments = { m = \"ptu-deployment\" }" },
+        member("second", &second, 2),
+    ];
     let text = config(&members, "", "");
     let gateway = Gateway::start(&text).await;
     let sent = body(500);
@@ -129,12 +132,16 @@ async fn expect_100_continue_is_answered() {
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", "")).await;
     let sent = chat(false).to_string();
     let mut connection = Connection::open(gateway.address).await.unwrap();
-    connection.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", sent.len())).await.unwrap();
+    connection
+        .send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", sent.len()))
+        .await
+        .unwrap();
     assert_eq!(connection.answer_head().await.unwrap().0, 100);
     connection.send(&sent).await.unwrap();
     assert_eq!(connection.answer().await.unwrap().status, 200);
     assert_eq!(backend.received()[0].header("expect"), None);
-    let other = ask(gateway.address, "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: magic\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+    let other =
+        ask(gateway.address, "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: magic\r\ncontent-length: 2\r\n\r\n").await.unwrap();
     assert_eq!(other.status, 417);
 }
 
@@ -143,7 +150,12 @@ async fn a_body_freed_at_the_commit_point_and_counted_until_then() {
     let hold = std::sync::Arc::new(tokio::sync::Notify::new());
     let backend = ScriptedBackend::start({
         let hold = hold.clone();
-        move |_| Reply::sse([role()]).then(spillway_testkit::backend::Step::Until(hold.clone())).then(spillway_testkit::backend::Step::Write(delta("a").into_bytes())).then(spillway_testkit::backend::Step::Until(hold.clone()))
+        move |_| {
+            Reply::sse([role()])
+                .then(spillway_testkit::backend::Step::Until(hold.clone()))
+                .then(spillway_testkit::backend::Step::Write(delta("a").into_bytes()))
+                .then(spillway_testkit::backend::Step::Until(hold.clone()))
+        }
     })
     .await;
     let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "max_buffered = \"1MiB\"\nmax_body = \"1MiB\"");

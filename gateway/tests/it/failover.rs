@@ -28,7 +28,9 @@ async fn a_429_moves_the_very_request_and_throttles_the_target() {
 async fn traffic_returns_when_the_throttle_ends() {
     let ptu = ScriptedBackend::start({
         let first = std::sync::atomic::AtomicBool::new(true);
-        move |_| if first.swap(false, std::sync::atomic::Ordering::SeqCst) { Reply::throttled(300) } else { Reply::json(200, answer("ptu")) }
+        move |_| {
+            if first.swap(false, std::sync::atomic::Ordering::SeqCst) { Reply::throttled(300) } else { Reply::json(200, answer("ptu")) }
+        }
     })
     .await;
     let payg = ScriptedBackend::start(|_| Reply::json(200, answer("payg"))).await;
@@ -40,7 +42,10 @@ async fn traffic_returns_when_the_throttle_ends() {
 
 #[tokio::test]
 async fn a_throttle_is_the_deployments_not_the_backends() {
-    let ptu = ScriptedBackend::start(|request| if request.json()["model"] == "m" { Reply::throttled(60_000) } else { Reply::json(200, answer("x")) }).await;
+    let ptu = ScriptedBackend::start(
+        |request| if request.json()["model"] == "m" { Reply::throttled(60_000) } else { Reply::json(200, answer("x")) },
+    )
+    .await;
     let payg = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let gateway = Gateway::start(&config(&[member("ptu", &ptu, 1), member("payg", &payg, 2)], "", "")).await;
     assert_eq!(gateway.chat().await.header("x-spillway-backend"), Some("payg"));
@@ -67,7 +72,9 @@ async fn everything_throttled_is_a_429_that_says_when() {
 async fn a_wait_is_waited_out() {
     let only = ScriptedBackend::start({
         let first = std::sync::atomic::AtomicBool::new(true);
-        move |_| if first.swap(false, std::sync::atomic::Ordering::SeqCst) { Reply::throttled(200) } else { Reply::json(200, answer("later")) }
+        move |_| {
+            if first.swap(false, std::sync::atomic::Ordering::SeqCst) { Reply::throttled(200) } else { Reply::json(200, answer("later")) }
+        }
     })
     .await;
     let gateway = Gateway::start(&config(&[member("a", &only, 1)], "[pools.retry]\nwait = \"5s\"", "")).await;
@@ -100,7 +107,9 @@ async fn the_last_resort_answers_when_nobody_can() {
 async fn errors_go_elsewhere_and_trip_the_circuit() {
     let bad = ScriptedBackend::start(|_| Reply::json(503, "<html>busy</html>").header("content-type", "text/html")).await;
     let good = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let gateway = Gateway::start(&config(&[member("bad", &bad, 1), member("good", &good, 2)], "[pools.circuit]\nfailures = 3\ntrip = \"1m\"", "")).await;
+    let gateway =
+        Gateway::start(&config(&[member("bad", &bad, 1), member("good", &good, 2)], "[pools.circuit]\nfailures = 3\ntrip = \"1m\"", ""))
+            .await;
     for _ in 0..10 {
         assert_eq!(gateway.chat().await.status, 200);
     }
@@ -117,7 +126,9 @@ async fn a_half_open_circuit_sends_one_probe() {
     })
     .await;
     let good = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let gateway = Gateway::start(&config(&[member("bad", &bad, 1), member("good", &good, 2)], "[pools.circuit]\nfailures = 1\ntrip = \"200ms\"", "")).await;
+    let gateway =
+        Gateway::start(&config(&[member("bad", &bad, 1), member("good", &good, 2)], "[pools.circuit]\nfailures = 1\ntrip = \"200ms\"", ""))
+            .await;
     assert_eq!(gateway.chat().await.header("x-spillway-backend"), Some("good"));
     assert_eq!(gateway.state("bad").await, "tripped");
     failing.store(false, std::sync::atomic::Ordering::SeqCst);
@@ -178,7 +189,12 @@ async fn the_callers_own_faults_are_delivered_and_never_counted() {
     let filter = r#"{"error":{"message":"The response was filtered","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#;
     let a = ScriptedBackend::start(move |_| Reply::json(400, filter)).await;
     let b = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let gateway = Gateway::start(&config(&[member("a", &a, 1), member("b", &b, 2)], "[pools.circuit]\nfailures = 1\nstatuses = [\"400-599\"]\n[pools.retry]\nstatuses = [\"400-599\"]", "")).await;
+    let gateway = Gateway::start(&config(
+        &[member("a", &a, 1), member("b", &b, 2)],
+        "[pools.circuit]\nfailures = 1\nstatuses = [\"400-599\"]\n[pools.retry]\nstatuses = [\"400-599\"]",
+        "",
+    ))
+    .await;
     for _ in 0..3 {
         let got = gateway.chat().await;
         assert_eq!((got.status, got.text().as_str()), (400, filter));
@@ -189,10 +205,17 @@ async fn the_callers_own_faults_are_delivered_and_never_counted() {
 #[tokio::test]
 async fn a_misconfigured_member_is_taken_out() {
     let unauthorised = ScriptedBackend::start(|_| Reply::json(401, r#"{"statusCode":401,"message":"Unauthorized."}"#)).await;
-    let unknown = ScriptedBackend::start(|_| Reply::json(404, r#"{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}}"#)).await;
-    let broke = ScriptedBackend::start(|_| Reply::json(429, r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota","message":"x"}}"#)).await;
+    let unknown = ScriptedBackend::start(|_| {
+        Reply::json(404, r#"{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}}"#)
+    })
+    .await;
+    let broke = ScriptedBackend::start(|_| {
+        Reply::json(429, r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota","message":"x"}}"#)
+    })
+    .await;
     let good = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let members = [member("unauthorised", &unauthorised, 1), member("unknown", &unknown, 2), member("broke", &broke, 3), member("good", &good, 4)];
+    let members =
+        [member("unauthorised", &unauthorised, 1), member("unknown", &unknown, 2), member("broke", &broke, 3), member("good", &good, 4)];
     let gateway = Gateway::start(&config(&members, "[pools.retry]\nmax_attempts = 1", "")).await;
     for _ in 0..5 {
         assert_eq!(gateway.chat().await.header("x-spillway-backend"), Some("good"));
@@ -254,7 +277,12 @@ async fn a_drained_backend_gets_nothing_until_it_is_back() {
     let a = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let b = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let gateway = Gateway::start(&config(&[member("a", &a, 1), member("b", &b, 2)], "", "")).await;
-    let admin = |path: &str| spillway_testkit::client::ask(gateway.running.admin, format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+    let admin = |path: &str| {
+        spillway_testkit::client::ask(
+            gateway.running.admin,
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+        )
+    };
     assert_eq!(admin("/api/drain?backend=a").await.unwrap().status, 200);
     assert_eq!(gateway.chat().await.header("x-spillway-backend"), Some("b"));
     assert_eq!(gateway.state("a").await, "drained");
@@ -276,7 +304,12 @@ async fn a_consumer_stays_inside_its_fence() {
     let gateway = Gateway::start(&config(&members, "", consumers)).await;
     let ask = async |key: &str, model: &str| {
         let body = serde_json::json!({ "model": model, "messages": [] }).to_string();
-        spillway_testkit::client::ask(gateway.address, spillway_testkit::client::post("/v1/chat/completions", &[("api-key", key)], body.as_bytes())).await.unwrap()
+        spillway_testkit::client::ask(
+            gateway.address,
+            spillway_testkit::client::post("/v1/chat/completions", &[("api-key", key)], body.as_bytes()),
+        )
+        .await
+        .unwrap()
     };
     assert_eq!(ask("test", "m").await.status, 429, "the other location has room, but not for this one");
     assert_eq!(ask("other", "m").await.status, 200);

@@ -19,7 +19,10 @@ async fn whatever_form_comes_in_each_backend_gets_its_own() {
     let kinds = [
         ("kind = \"openai\"", "/v1/chat/completions"),
         ("kind = \"azure-openai\"", "/openai/v1/chat/completions"),
-        ("kind = \"azure-openai\"\napi = \"dated\"\napi_version = \"2024-06-01\"", "/openai/deployments/dep/chat/completions?api-version=2024-06-01"),
+        (
+            "kind = \"azure-openai\"\napi = \"dated\"\napi_version = \"2024-06-01\"",
+            "/openai/deployments/dep/chat/completions?api-version=2024-06-01",
+        ),
     ];
     let forms = ["/v1/chat/completions", "/openai/v1/chat/completions", "/openai/deployments/m/chat/completions?api-version=2024-10-21"];
     for (extra, expected) in kinds {
@@ -46,7 +49,9 @@ async fn the_path_decides_over_the_body() {
 
 #[tokio::test]
 async fn keys_go_where_each_kind_expects_them() {
-    for (kind, header, value) in [("openai", "authorization", "Bearer sk-1"), ("azure-openai", "api-key", "sk-1"), ("anthropic", "x-api-key", "sk-1")] {
+    for (kind, header, value) in
+        [("openai", "authorization", "Bearer sk-1"), ("azure-openai", "api-key", "sk-1"), ("anthropic", "x-api-key", "sk-1")]
+    {
         let (gateway, backend) = one(&format!("kind = \"{kind}\"\nauth = {{ type = \"api-key\", key = \"sk-1\" }}")).await;
         let path = if kind == "anthropic" { "/v1/messages" } else { "/v1/chat/completions" };
         let caller = [("authorization", "Bearer caller")];
@@ -57,7 +62,9 @@ async fn keys_go_where_each_kind_expects_them() {
         assert_eq!(arrived.header("anthropic-version").is_some(), kind == "anthropic");
     }
     let (gateway, backend) = one("kind = \"azure-openai\"\nauth = { type = \"passthrough\" }").await;
-    ask(gateway.address, post("/v1/chat/completions", &[("authorization", "Bearer their-key")], chat(false).to_string().as_bytes())).await.unwrap();
+    ask(gateway.address, post("/v1/chat/completions", &[("authorization", "Bearer their-key")], chat(false).to_string().as_bytes()))
+        .await
+        .unwrap();
     assert_eq!(backend.received().pop().unwrap().header("api-key"), Some("their-key"));
 }
 
@@ -113,7 +120,10 @@ fn upload(body: &[u8], chunked: bool) -> Vec<u8> {
 async fn small_uploads_fail_over_like_json() {
     let first = ScriptedBackend::start(|_| Reply::throttled(1)).await;
     let second = ScriptedBackend::start(|_| Reply::json(200, "{\"text\":\"hi\"}")).await;
-    let members = [member("first", &first, 1), Member { name: "second", backend: &second, priority: 2, extra: "deployments = { m = \"whisper-dep\" }" }];
+    let members = [
+        member("first", &first, 1),
+        Member { name: "second", backend: &second, priority: 2, extra: "deployments = { m = \"whisper-dep\" }" },
+    ];
     let gateway = Gateway::start(&config(&members, "", "")).await;
     for model_first in [true, false] {
         let body = form(model_first, 100_000);
@@ -130,7 +140,8 @@ async fn small_uploads_fail_over_like_json() {
 async fn large_uploads_of_unknown_length_stream_through() {
     let gone = ScriptedBackend::start(|_| Reply::json(200, "{}")).await;
     let backend = ScriptedBackend::start(|_| Reply::json(200, "{\"text\":\"hi\"}")).await;
-    let members = [member("gone", &gone, 1), Member { name: "a", backend: &backend, priority: 2, extra: "deployments = { m = \"whisper-dep\" }" }];
+    let members =
+        [member("gone", &gone, 1), Member { name: "a", backend: &backend, priority: 2, extra: "deployments = { m = \"whisper-dep\" }" }];
     let text = config(&members, "", "").replace("#server", "max_body = \"256KiB\"");
     drop(gone);
     let gateway = Gateway::start(&text).await;
@@ -150,11 +161,20 @@ async fn large_uploads_of_unknown_length_stream_through() {
 async fn realtime_is_upgraded_and_pinned_to_its_target() {
     let throttled = ScriptedBackend::start(|_| Reply::throttled(60_000)).await;
     let backend = ScriptedBackend::start(|_| {
-        Reply::raw([Step::Write(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n".to_vec()), Step::Echo])
+        Reply::raw([
+            Step::Write(
+                b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n"
+                    .to_vec(),
+            ),
+            Step::Echo,
+        ])
     })
     .await;
     let extra = "kind = \"azure-openai\"\nauth = { type = \"api-key\", key = \"sk-1\" }\ndeployments = { m = \"rt\" }";
-    let members = [Member { name: "throttled", backend: &throttled, priority: 1, extra }, Member { name: "a", backend: &backend, priority: 2, extra }];
+    let members = [
+        Member { name: "throttled", backend: &throttled, priority: 1, extra },
+        Member { name: "a", backend: &backend, priority: 2, extra },
+    ];
     let gateway = Gateway::start(&config(&members, "", "")).await;
     let mut connection = Connection::open(gateway.address).await.unwrap();
     connection.send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nauthorization: Bearer caller\r\n\r\n").await.unwrap();
@@ -168,10 +188,16 @@ async fn realtime_is_upgraded_and_pinned_to_its_target() {
     }
     assert_eq!(gateway.metric("spillway_target_in_flight{backend=\"a\",deployment=\"rt\",pool=\"pool\"}").await, 1.0);
     let arrived = backend.received().pop().unwrap();
-    assert_eq!((arrived.path(), arrived.header("api-key"), arrived.header("authorization")), ("/openai/v1/realtime?model=rt", Some("sk-1"), None));
+    assert_eq!(
+        (arrived.path(), arrived.header("api-key"), arrived.header("authorization")),
+        ("/openai/v1/realtime?model=rt", Some("sk-1"), None)
+    );
     drop(connection);
     eventually("the socket is closed on both sides", async || backend.hung_up() == 1).await;
-    eventually("the slot is free", async || gateway.metric("spillway_target_in_flight{backend=\"a\",deployment=\"rt\",pool=\"pool\"}").await == 0.0).await;
+    eventually("the slot is free", async || {
+        gateway.metric("spillway_target_in_flight{backend=\"a\",deployment=\"rt\",pool=\"pool\"}").await == 0.0
+    })
+    .await;
     assert_eq!((throttled.count(), backend.count()), (1, 1));
 }
 

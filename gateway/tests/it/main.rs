@@ -1,5 +1,5 @@
 //! The whole gateway on loopback, against backends that do as they are told.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
 mod support;
 
@@ -7,4 +7,5 @@ mod abuse;
 mod bodies;
 mod failover;
 mod forms;
+mod process;
 mod streams;

@@ -61,7 +61,13 @@ async fn events_are_passed_on_at_once() {
     let next = Arc::new(Notify::new());
     let backend = ScriptedBackend::start({
         let next = next.clone();
-        move |_| Reply::sse([role(), delta("one")]).then(Step::Until(next.clone())).then(Step::Write(delta("two").into())).then(Step::Until(next.clone())).then(Step::Write(format!("{}{DONE}", stop()).into()))
+        move |_| {
+            Reply::sse([role(), delta("one")])
+                .then(Step::Until(next.clone()))
+                .then(Step::Write(delta("two").into()))
+                .then(Step::Until(next.clone()))
+                .then(Step::Write(format!("{}{DONE}", stop()).into()))
+        }
     })
     .await;
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", "")).await;
@@ -92,7 +98,13 @@ async fn before_the_first_output_any_fault_is_replaced_unseen() {
         ("an error event", Reply::sse([filter_chunk, rate])),
         ("a server error event", Reply::sse(["data: {\"error\":{\"type\":\"server_error\",\"message\":\"x\",\"code\":null}}\n\n"])),
         ("half an event", Reply::sse(["data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hel"]).then(Step::Close)),
-        ("a broken chunk", Reply::raw([Step::Write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec()), Step::Close])),
+        (
+            "a broken chunk",
+            Reply::raw([
+                Step::Write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec()),
+                Step::Close,
+            ]),
+        ),
     ];
     for (name, reply) in cases {
         let (bad, good) = pair(reply).await;
@@ -118,7 +130,10 @@ async fn azures_failures_inside_http_200_go_elsewhere_on_every_api() {
     ] {
         let (bad, good) = pair(Reply::sse(events).header("retry-after", "30")).await;
         let extra = format!("kind = \"{kind}\"");
-        let members = [Member { name: "bad", backend: &bad, priority: 1, extra: &extra }, Member { name: "good", backend: &good, priority: 2, extra: &extra }];
+        let members = [
+            Member { name: "bad", backend: &bad, priority: 1, extra: &extra },
+            Member { name: "good", backend: &good, priority: 2, extra: &extra },
+        ];
         let gateway = Gateway::start(&config(&members, TIMERS, "")).await;
         let got = gateway.post(path, &serde_json::json!({ "model": "m", "stream": true, "input": "x", "messages": [] })).await;
         let expected = if kind == "openai" { RESPONSES.concat() } else { MESSAGES.concat() };
@@ -233,7 +248,12 @@ async fn the_total_bounds_everything() {
         reply
     })
     .await;
-    let gateway = Gateway::start(&config(&[member("a", &dripping, 1)], "[pools.timeouts]\ntotal = \"500ms\"\nfirst_token = \"400ms\"\nidle = \"400ms\"\nanswer = \"400ms\"", "")).await;
+    let gateway = Gateway::start(&config(
+        &[member("a", &dripping, 1)],
+        "[pools.timeouts]\ntotal = \"500ms\"\nfirst_token = \"400ms\"\nidle = \"400ms\"\nanswer = \"400ms\"",
+        "",
+    ))
+    .await;
     let got = gateway.stream().await;
     assert_eq!(got.ended, Ended::Cut);
     assert!(got.text().contains("upstream_error"));

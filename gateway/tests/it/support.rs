@@ -98,11 +98,17 @@ pub fn answer(text: &str) -> String {
 
 /// A chat chunk with this text.
 pub fn delta(text: &str) -> String {
-    format!("data: {}\n\n", json!({ "id": "c", "object": "chat.completion.chunk", "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }] }))
+    format!(
+        "data: {}\n\n",
+        json!({ "id": "c", "object": "chat.completion.chunk", "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }] })
+    )
 }
 
 pub fn role() -> String {
-    format!("data: {}\n\n", json!({ "id": "c", "choices": [{ "index": 0, "delta": { "role": "assistant", "content": "" }, "finish_reason": null }] }))
+    format!(
+        "data: {}\n\n",
+        json!({ "id": "c", "choices": [{ "index": 0, "delta": { "role": "assistant", "content": "" }, "finish_reason": null }] })
+    )
 }
 
 pub fn stop() -> String {

@@ -92,7 +92,9 @@ fn chunk(text: &str) -> Vec<u8> {
 }
 
 fn event(delta: &str, finish: &str) -> Vec<u8> {
-    chunk(&format!("data: {{\"id\":\"chatcmpl-abc\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"logprobs\":null,\"finish_reason\":{finish}}}],\"usage\":null}}\n\n"))
+    chunk(&format!(
+        "data: {{\"id\":\"chatcmpl-abc\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"logprobs\":null,\"finish_reason\":{finish}}}],\"usage\":null}}\n\n"
+    ))
 }
 
 async fn stream(tcp: &mut TcpStream) -> std::io::Result<()> {

@@ -23,7 +23,8 @@ const CONNECTIONS: usize = 8;
 const STREAMS: usize = 64;
 
 fn request(body: usize, mode: &str) -> Vec<u8> {
-    let frame = r#"{"model":"m","temperature":0.7,"messages":[{"role":"system","content":"You are helpful."},{"role":"user","content":""}]}"#;
+    let frame =
+        r#"{"model":"m","temperature":0.7,"messages":[{"role":"system","content":"You are helpful."},{"role":"user","content":""}]}"#;
     // Prose with a line break every 80 characters or so, as prompts have.
     let prose = "A spillway lets the water that a dam can not hold run off where it does no harm.\\n";
     let mut text: String = prose.chars().cycle().take(body.saturating_sub(frame.len())).collect();
@@ -47,7 +48,8 @@ async fn ask(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::
         if let Some(end) = find(buffer, b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
             assert!(head.starts_with("http/1.1 200"), "{head}");
-            let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length:")).and_then(|value| value.trim().parse().ok()).unwrap_or(0);
+            let length: usize =
+                head.lines().find_map(|line| line.strip_prefix("content-length:")).and_then(|value| value.trim().parse().ok()).unwrap_or(0);
             while buffer.len() < end + 4 + length {
                 if tcp.read_buf(buffer).await? == 0 {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());

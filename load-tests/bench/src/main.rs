@@ -5,6 +5,8 @@
 //! callers against the same backends, in turn, several times; what is compared is the processor
 //! time that the operating system booked on each.
 
+#![allow(clippy::disallowed_methods)] // measuring is what it does
+
 mod backend;
 mod callers;
 mod process;
@@ -56,7 +58,12 @@ async fn main() {
         }
         let ratio = median(&mut ratios);
         missed += usize::from(ratio > budget);
-        println!("{name:<18}{:>12.1}{:>12.1}{ratio:>8.2}{budget:>8.2} {}", median(&mut ours), median(&mut theirs), if ratio > budget { "!" } else { "" });
+        println!(
+            "{name:<18}{:>12.1}{:>12.1}{ratio:>8.2}{budget:>8.2} {}",
+            median(&mut ours),
+            median(&mut theirs),
+            if ratio > budget { "!" } else { "" }
+        );
     }
     latency(&mut gateway, &mut floor, &backend).await;
     memory(&mut gateway, &backend, at_rest).await;
@@ -86,8 +93,16 @@ async fn latency(gateway: &mut Proxy, floor: &mut Proxy, backend: &Backend) {
         ours.push(a);
         theirs.push(b);
     }
-    println!("{:<18}{:>12.1}{:>12.1}{:>+8.1}{:>8.0} µs more", "p50, 1 KiB", median(&mut ours), median(&mut theirs), median(&mut added), 15.0);
-    let first = callers::first_chunk_micros(gateway.address, backend, 200).await - callers::first_chunk_micros(floor.address, backend, 200).await;
+    println!(
+        "{:<18}{:>12.1}{:>12.1}{:>+8.1}{:>8.0} µs more",
+        "p50, 1 KiB",
+        median(&mut ours),
+        median(&mut theirs),
+        median(&mut added),
+        15.0
+    );
+    let first =
+        callers::first_chunk_micros(gateway.address, backend, 200).await - callers::first_chunk_micros(floor.address, backend, 200).await;
     println!("{:<18}{:>32}{:>8.0} µs more", "first chunk", format!("{first:+.1}"), 1000.0);
 }
 
@@ -98,5 +113,10 @@ async fn memory(gateway: &mut Proxy, backend: &Backend, at_rest: u64) {
     let during = gateway.resident_kib();
     drop(held);
     callers::run(gateway.address, backend, Case::Plain { body: 1_000_000, refuse: false }, Duration::from_secs(1)).await;
-    println!("\nmemory at rest {:.1} MB (budget 40), per open stream {:.1} KB (budget 20), after a burst of 1 MB bodies {:.1} MB", at_rest as f64 / 1024.0, (during.saturating_sub(before)) as f64 / STREAMS as f64, gateway.resident_kib() as f64 / 1024.0);
+    println!(
+        "\nmemory at rest {:.1} MB (budget 40), per open stream {:.1} KB (budget 20), after a burst of 1 MB bodies {:.1} MB",
+        at_rest as f64 / 1024.0,
+        (during.saturating_sub(before)) as f64 / STREAMS as f64,
+        gateway.resident_kib() as f64 / 1024.0
+    );
 }

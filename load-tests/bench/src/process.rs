@@ -43,9 +43,10 @@ impl Proxy {
         let mut command = Command::new("taskset");
         command.args(["-c", PROXY_CORE]).arg(program).args(arguments);
         let child = command.stdout(Stdio::null()).spawn().unwrap_or_else(|error| panic!("taskset {}: {error}", program.display()));
+        let proxy = Proxy { child, address };
         for _ in 0..500 {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
-                return Proxy { child, address };
+                return proxy;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -1,6 +1,8 @@
 //! The floor: what a bare Pingora proxy costs. Pingora's own loop, a second try on 429 at the other
 //! upstream, and nothing else. `floor LISTEN FIRST SECOND`, each an address.
 
+#![allow(clippy::disallowed_methods)] // bare is what it is
+
 use std::net::SocketAddr;
 
 use async_trait::async_trait;

@@ -243,7 +243,17 @@ mod tests {
 
     #[test]
     fn resets_in_every_form() {
-        for (text, millis) in [("12ms", 12), ("1s", 1000), ("6m0s", 360_000), ("1m30.951s", 90_951), ("1h2m3s", 3_723_000), ("7", 7000), ("0", 0), ("2026-03-01T12:00:05Z", 5000), ("2026-03-01T11:00:00Z", 0)] {
+        for (text, millis) in [
+            ("12ms", 12),
+            ("1s", 1000),
+            ("6m0s", 360_000),
+            ("1m30.951s", 90_951),
+            ("1h2m3s", 3_723_000),
+            ("7", 7000),
+            ("0", 0),
+            ("2026-03-01T12:00:05Z", 5000),
+            ("2026-03-01T11:00:00Z", 0),
+        ] {
             assert_eq!(parse_reset(text, now()), Some(Duration::from_millis(millis)), "{text}");
         }
         for nonsense in ["", "x", "5 apples", "m", "1q"] {
@@ -253,13 +263,23 @@ mod tests {
 
     #[test]
     fn each_vendors_quota() {
-        let azure = signal(&[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-limit-requests", "10"), ("x-ratelimit-reset-requests", "4"), ("x-ratelimit-remaining-tokens", "500"), ("x-ratelimit-limit-tokens", "1000")]);
+        let azure = signal(&[
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-limit-requests", "10"),
+            ("x-ratelimit-reset-requests", "4"),
+            ("x-ratelimit-remaining-tokens", "500"),
+            ("x-ratelimit-limit-tokens", "1000"),
+        ]);
         assert_eq!(azure.exhausted_for(), Some(Duration::from_secs(4)));
         assert_eq!(azure.headroom(), Some(0.0));
         let anthropic = signal(&[
-            ("anthropic-ratelimit-requests-remaining", "50"), ("anthropic-ratelimit-requests-limit", "50"),
-            ("anthropic-ratelimit-input-tokens-remaining", "100"), ("anthropic-ratelimit-input-tokens-limit", "400"), ("anthropic-ratelimit-input-tokens-reset", "2026-03-01T12:00:05Z"),
-            ("anthropic-ratelimit-output-tokens-remaining", "90"), ("anthropic-ratelimit-output-tokens-limit", "100"),
+            ("anthropic-ratelimit-requests-remaining", "50"),
+            ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-input-tokens-remaining", "100"),
+            ("anthropic-ratelimit-input-tokens-limit", "400"),
+            ("anthropic-ratelimit-input-tokens-reset", "2026-03-01T12:00:05Z"),
+            ("anthropic-ratelimit-output-tokens-remaining", "90"),
+            ("anthropic-ratelimit-output-tokens-limit", "100"),
         ]);
         assert_eq!(anthropic.headroom(), Some(0.25));
         assert_eq!(anthropic.tokens.reset, Some(Duration::from_secs(5)));
@@ -267,7 +287,13 @@ mod tests {
 
     #[test]
     fn unknown_limits_are_not_exhausted_ones() {
-        let responses = signal(&[("x-ratelimit-remaining-requests", "-1"), ("x-ratelimit-limit-requests", "-1"), ("x-ratelimit-reset-requests", "0"), ("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-limit-tokens", "0")]);
+        let responses = signal(&[
+            ("x-ratelimit-remaining-requests", "-1"),
+            ("x-ratelimit-limit-requests", "-1"),
+            ("x-ratelimit-reset-requests", "0"),
+            ("x-ratelimit-remaining-tokens", "0"),
+            ("x-ratelimit-limit-tokens", "0"),
+        ]);
         assert_eq!(responses.exhausted_for(), None);
         assert_eq!(responses.headroom(), None);
     }

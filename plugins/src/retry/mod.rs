@@ -76,7 +76,10 @@ mod tests {
         assert_eq!(verdict(200, ""), Verdict::Deliver);
         assert_eq!(verdict(429, ""), Verdict::RateLimited);
         assert_eq!(verdict(429, r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}"#), Verdict::OutOfQuota);
-        assert_eq!(verdict(429, r#"{"type":"error","error":{"type":"rate_limit_error","details":{"error_code":"enforced_spend_limit_reached"}}}"#), Verdict::OutOfQuota);
+        assert_eq!(
+            verdict(429, r#"{"type":"error","error":{"type":"rate_limit_error","details":{"error_code":"enforced_spend_limit_reached"}}}"#),
+            Verdict::OutOfQuota
+        );
         assert_eq!(verdict(401, r#"{"statusCode":401,"message":"Unauthorized."}"#), Verdict::Misconfigured);
         assert_eq!(verdict(404, r#"{"error":{"code":"DeploymentNotFound","message":"x"}}"#), Verdict::Misconfigured);
         assert_eq!(verdict(404, r#"{"error":{"code":"404","message":"Resource not found"}}"#), Verdict::Deliver);

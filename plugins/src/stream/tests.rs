@@ -18,18 +18,26 @@ fn openings_are_no_content() {
         "data: this is no JSON",
     ];
     assert_eq!(watch(Api::Chat, &chat), StreamState::default());
-    let responses = ["response.created", "response.queued", "response.in_progress", "response.output_item.added", "response.content_part.added"]
-        .map(|kind| format!("event: {kind}\ndata: {{\"type\":\"{kind}\",\"sequence_number\":3}}"));
+    let responses =
+        ["response.created", "response.queued", "response.in_progress", "response.output_item.added", "response.content_part.added"]
+            .map(|kind| format!("event: {kind}\ndata: {{\"type\":\"{kind}\",\"sequence_number\":3}}"));
     let state = watch(Api::Responses, &responses.each_ref().map(String::as_str));
     assert!(!state.content && state.fault.is_none());
     assert_eq!(state.sequence, Some(3));
-    let messages = [r#"data: {"type":"message_start","message":{}}"#, r#"data: {"type":"ping"}"#, r#"data: {"type":"content_block_start","index":0}"#];
+    let messages =
+        [r#"data: {"type":"message_start","message":{}}"#, r#"data: {"type":"ping"}"#, r#"data: {"type":"content_block_start","index":0}"#];
     assert_eq!(watch(Api::Messages, &messages), StreamState::default());
 }
 
 #[test]
 fn output_commits() {
-    for delta in [r#"{"content":"a"}"#, r#"{"refusal":"no"}"#, r#"{"tool_calls":[{"index":0}]}"#, r#"{"audio":{"id":"x"}}"#, r#"{"reasoning_content":"hm"}"#] {
+    for delta in [
+        r#"{"content":"a"}"#,
+        r#"{"refusal":"no"}"#,
+        r#"{"tool_calls":[{"index":0}]}"#,
+        r#"{"audio":{"id":"x"}}"#,
+        r#"{"reasoning_content":"hm"}"#,
+    ] {
         let event = format!(r#"data: {{"choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#);
         assert!(watch(Api::Chat, &[&event]).content, "{delta}");
     }

@@ -37,7 +37,9 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
         }
         (Api::Messages, "content_block_delta") => state.content = true,
         (Api::Messages, _) => {}
-        (Api::Responses, kind) if kind.ends_with(".delta") || kind.ends_with(".done") || kind.ends_with(".partial_image") => state.content = true,
+        (Api::Responses, kind) if kind.ends_with(".delta") || kind.ends_with(".done") || kind.ends_with(".partial_image") => {
+            state.content = true
+        }
         (Api::Responses, _) if failed => state.fault = Some(fault_of(data)),
         (Api::Responses, _) => {}
         (_, kind) if kind.ends_with(".done") || kind.ends_with(".completed") => finish(state),

@@ -121,9 +121,8 @@ struct Setup {
 }
 
 fn setups() -> impl Strategy<Value = Vec<Setup>> {
-    let one = (1u32..4, 0u32..5, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(priority, weight, throttled, drained, down, tried)| Setup { priority, weight, throttled, drained, down, tried },
-    );
+    let one = (1u32..4, 0u32..5, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>())
+        .prop_map(|(priority, weight, throttled, drained, down, tried)| Setup { priority, weight, throttled, drained, down, tried });
     proptest::collection::vec(one, 1..12)
 }
 

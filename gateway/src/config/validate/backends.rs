@@ -37,7 +37,10 @@ fn one(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Backend {
         check.problem(&format!("{key}.max_concurrent"), "must be at least 1; to take a backend out, drain it or give it weight 0");
     }
     for (model, deployment) in &raw.deployments {
-        if deployment.is_empty() || deployment.contains(['/', '?', '#', '%']) || deployment.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if deployment.is_empty()
+            || deployment.contains(['/', '?', '#', '%'])
+            || deployment.chars().any(|c| c.is_control() || c.is_whitespace())
+        {
             check.problem(&format!("{key}.deployments.{model}"), format!("'{deployment}' is no deployment name"));
         }
     }

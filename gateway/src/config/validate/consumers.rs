@@ -67,10 +67,10 @@ fn limits(raw: &RawLimits, key: &str, check: &mut Checker<'_>) {
             check.problem(&format!("{key}.{name}"), "0 would refuse everything; leave the consumer out instead");
         }
     }
-    if let (Some(rate), Some(quota)) = (raw.tokens_per_minute, &raw.token_quota) {
-        if rate.saturating_mul(minutes(quota.period)) < quota.tokens {
-            check.problem(&format!("{key}.token_quota"), "can never apply: tokens_per_minute doesn't let as many through in that period");
-        }
+    if let (Some(rate), Some(quota)) = (raw.tokens_per_minute, &raw.token_quota)
+        && rate.saturating_mul(minutes(quota.period)) < quota.tokens
+    {
+        check.problem(&format!("{key}.token_quota"), "can never apply: tokens_per_minute doesn't let as many through in that period");
     }
     if raw.budget.as_ref().is_some_and(|budget| !(budget.usd.is_finite() && budget.usd > 0.0)) {
         check.problem(&format!("{key}.budget.usd"), "must be more than 0");

@@ -77,10 +77,10 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let consumers = consumers::read(&raw.consumers, &raw.pools, &raw.backends, &mut check);
     let auth_required = plugins::read(&raw.plugins, &raw.pools, raw.consumers.is_empty(), &mut check);
     if let Some(prices) = &raw.prices {
-        if let Some(file) = &prices.file {
-            if let Err(error) = std::fs::metadata(file) {
-                check.problem("prices.file", format!("can't read {file}: {error}"));
-            }
+        if let Some(file) = &prices.file
+            && let Err(error) = std::fs::metadata(file)
+        {
+            check.problem("prices.file", format!("can't read {file}: {error}"));
         }
         check.not_available("prices", "a price table");
     }

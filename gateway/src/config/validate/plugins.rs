@@ -36,7 +36,12 @@ pub(super) fn read(raw: &RawPlugins, pools: &[RawPool], no_consumers: bool, chec
     if let Some(cache) = &raw.cache {
         if let Some(semantic) = &cache.semantic {
             if !pools.iter().any(|pool| pool.name == semantic.embeddings) {
-                check.unknown("plugins.cache.semantic.embeddings", "pool", &semantic.embeddings, pools.iter().map(|pool| pool.name.as_str()));
+                check.unknown(
+                    "plugins.cache.semantic.embeddings",
+                    "pool",
+                    &semantic.embeddings,
+                    pools.iter().map(|pool| pool.name.as_str()),
+                );
             }
             if semantic.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
                 check.problem("plugins.cache.semantic.threshold", "must be from 0 to 1");

@@ -180,7 +180,12 @@ fn timeouts(raw: Option<&RawTimeouts>, key: &str, check: &mut Checker<'_>) -> Ti
         idle: span(raw.idle, 60, &format!("{key}.idle"), check),
         total: span(raw.total, 600, &format!("{key}.total"), check),
     };
-    for (given, name, value) in [(raw.connect, "connect", timeouts.connect), (raw.first_token, "first_token", timeouts.first_token), (raw.answer, "answer", timeouts.answer), (raw.idle, "idle", timeouts.idle)] {
+    for (given, name, value) in [
+        (raw.connect, "connect", timeouts.connect),
+        (raw.first_token, "first_token", timeouts.first_token),
+        (raw.answer, "answer", timeouts.answer),
+        (raw.idle, "idle", timeouts.idle),
+    ] {
         if given.is_some() && value > timeouts.total {
             check.problem(&format!("{key}.{name}"), "is longer than 'total': it can never apply");
         }

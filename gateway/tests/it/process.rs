@@ -1,0 +1,302 @@
+//! The program itself: exit codes, signals, the imitation and the demo.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
+use spillway_testkit::client::{Connection, ask, get, post};
+
+use crate::support::*;
+
+fn spillway(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A gateway as a process; its address and its admin's.
+struct Process {
+    child: Killed,
+    address: SocketAddr,
+    admin: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Process {
+    async fn start(backend: &ScriptedBackend, server: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (port, admin) = (free_port(), free_port());
+        let file = directory.path().join("spillway.toml");
+        let text = config(&[member("a", backend, 1)], "", "")
+            .replace("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"127.0.0.1:{port}\"]"))
+            .replace("admin = \"127.0.0.1:0\"", &format!("admin = \"127.0.0.1:{admin}\""))
+            .replace("#server", server);
+        std::fs::write(&file, text).unwrap();
+        let child = Killed(spillway(&["run", "-c", file.to_str().unwrap()]).spawn().unwrap());
+        let (address, admin) = (SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 1], admin)));
+        eventually("the gateway listens", async || get(admin, "/readyz").await.is_ok_and(|answer| answer.status == 200)).await;
+        Process { child, address, admin, _directory: directory }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end; its exit code and how long it took.
+    async fn end(&mut self) -> (Option<i32>, Duration) {
+        let began = Instant::now();
+        for _ in 0..1000 {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
+                return (status.code(), began.elapsed());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it goes on and on");
+    }
+}
+
+#[test]
+fn a_broken_config_lists_every_error_and_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("broken.toml");
+    std::fs::write(&file, "[server]\nlisten = [\"nowhere\"]\nmax_bdy = \"1MiB\"\n\n[[pools]]\nname = \"p\"\nmodels = [\"m\"]\nmembers = [{ backend = \"gone\" }]\n").unwrap();
+    for command in ["check", "run"] {
+        let output = spillway(&[command, "-c", file.to_str().unwrap()]).output().unwrap();
+        let text = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        for expected in [
+            "broken.toml:2:11: server.listen[0]: 'nowhere' is no address",
+            "broken.toml:3:1: server.max_bdy: unknown key; did you mean 'max_body'?",
+            "broken.toml:8:14: pools[0].members[0].backend: unknown backend 'gone'",
+        ] {
+            assert!(text.contains(expected), "{expected} is missing in\n{text}");
+        }
+    }
+    let missing = spillway(&["check", "-c", "/nonexistent.toml"]).output().unwrap();
+    assert!(missing.status.code() == Some(2) && text(&missing).contains("/nonexistent.toml"));
+}
+
+#[test]
+fn every_example_passes_the_check() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap().flatten().filter(|file| file.path().extension().is_some_and(|e| e == "toml")) {
+        let mut command = spillway(&["check", "-c", file.path().to_str().unwrap()]);
+        let output = command
+            .envs(["AOAI_FRANCE_KEY", "AOAI_PTU_KEY", "AOAI_SWEDEN_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"].map(|name| (name, "k")))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}\n{}", file.path().display(), text(&output));
+        count += 1;
+    }
+    assert!(count >= 3);
+}
+
+#[test]
+fn what_is_not_available_is_refused_by_run() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/example.toml");
+    let output = spillway(&["run", "-c", file.to_str().unwrap()]).env("AOAI_FRANCE_KEY", "k").output().unwrap();
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.contains("backends[0].auth: the scheme 'managed-identity' is not available yet") && text.contains("plugins.cache"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_port_in_use_ends_the_start_at_once() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, "{}")).await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("c.toml");
+    let address = taken.local_addr().unwrap().to_string();
+    std::fs::write(&file, config(&[member("a", &backend, 1)], "", "").replacen("127.0.0.1:0", &address, 1)).unwrap();
+    let began = Instant::now();
+    let output = tokio::task::spawn_blocking(move || spillway(&["run", "-c", file.to_str().unwrap()]).output().unwrap()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains(&format!("can't listen on {address}")), "{}", text(&output));
+}
+
+#[tokio::test]
+async fn hangups_are_survived_and_an_idle_gateway_stops_at_once() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let mut process = Process::start(&backend, "").await;
+    process.signal("-HUP");
+    let mut kept = Connection::open(process.address).await.unwrap();
+    kept.send(post("/v1/chat/completions", &[], chat(false).to_string().as_bytes())).await.unwrap();
+    assert_eq!(kept.answer().await.unwrap().status, 200);
+    process.signal("-TERM");
+    let (code, took) = process.end().await;
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(3), "{took:?}, with an idle connection open");
+}
+
+#[tokio::test]
+async fn a_stop_lets_streams_finish_and_a_second_signal_hurries() {
+    let hold = std::sync::Arc::new(tokio::sync::Notify::new());
+    let backend = ScriptedBackend::start({
+        let hold = hold.clone();
+        move |_| Reply::sse([role(), delta("a")]).then(Step::Until(hold.clone())).then(Step::Write((stop() + DONE).into_bytes()))
+    })
+    .await;
+    let request = post("/v1/chat/completions", &[], chat(true).to_string().as_bytes());
+    let mut process = Process::start(&backend, "lb_delay = \"300ms\"").await;
+    let mut stream = Connection::open(process.address).await.unwrap();
+    stream.send(&request).await.unwrap();
+    assert_eq!(stream.answer_head().await.unwrap().0, 200);
+    process.signal("-TERM");
+    eventually("not ready, while it still listens", async || get(process.admin, "/readyz").await.is_ok_and(|answer| answer.status == 503))
+        .await;
+    eventually("the listener closes", async || Connection::open(process.address).await.is_err()).await;
+    hold.notify_one();
+    let mut body = Vec::new();
+    while let Some(chunk) = stream.chunk().await.unwrap() {
+        if chunk.is_empty() {
+            break;
+        }
+        body.extend(chunk);
+    }
+    assert!(String::from_utf8(body).unwrap().ends_with(DONE));
+    assert_eq!(process.end().await.0, Some(0));
+
+    let mut process = Process::start(&backend, "").await;
+    let mut stream = Connection::open(process.address).await.unwrap();
+    stream.send(&request).await.unwrap();
+    assert_eq!(stream.answer_head().await.unwrap().0, 200);
+    process.signal("-TERM");
+    eventually("the listener closes", async || Connection::open(process.address).await.is_err()).await;
+    process.signal("-TERM");
+    let (code, took) = process.end().await;
+    assert!(code == Some(0) && took < Duration::from_secs(3), "{code:?} {took:?}");
+}
+
+#[tokio::test]
+async fn the_access_log_tells_every_attempt() {
+    let throttled = ScriptedBackend::start(|_| Reply::throttled(60_000)).await;
+    let good = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.jsonl");
+    let text = config(&[member("ptu", &throttled, 1), member("payg", &good, 2)], "", "")
+        .replace("access = \"off\"", &format!("access = \"{}\"", log.display()));
+    let gateway = Gateway::start(&text).await;
+    gateway.chat().await;
+    gateway.post("/v1/chat/completions", &serde_json::json!({ "model": "none" })).await;
+    let lines = async || {
+        std::fs::read_to_string(&log)
+            .unwrap_or_default()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .collect::<Vec<_>>()
+    };
+    eventually("two lines", async || lines().await.len() == 2).await;
+    let lines = lines().await;
+    let attempts: Vec<(&str, &str, u64)> = lines[0]["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| (a["backend"].as_str().unwrap(), a["outcome"].as_str().unwrap(), a["status"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(attempts, [("ptu", "throttled", 429), ("payg", "ok", 200)]);
+    assert_eq!(
+        (&lines[0]["status"], &lines[0]["end"], &lines[0]["pool"], &lines[0]["model"]),
+        (&200.into(), &"ok".into(), &"pool".into(), &"m".into())
+    );
+    assert_eq!((&lines[1]["status"], &lines[1]["end"], &lines[1]["code"]), (&404.into(), &"refused".into(), &"model_not_found".into()));
+}
+
+/// An imitation as a process.
+fn mock(arguments: &[&str]) -> (Killed, SocketAddr) {
+    let mut child = Killed(spillway(&[&["mock", "--listen", "127.0.0.1:0"], arguments].concat()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(child.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().rsplit('/').next().unwrap().parse().unwrap();
+    (child, address)
+}
+
+#[tokio::test]
+async fn the_imitation_speaks_like_azure() {
+    let (_mock, address) = mock(&["--ptu", "600", "--test-mode", "--reply", "one two three"]);
+    let chat = |stream: bool| {
+        serde_json::json!({ "stream": stream, "max_tokens": 50, "messages": [{ "role": "user", "content": "x" }], "stream_options": { "include_usage": true } }).to_string()
+    };
+    let dated = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
+    let plain = ask(address, post(dated, &[], chat(false).as_bytes())).await.unwrap();
+    assert_eq!((plain.status, plain.json()["choices"][0]["message"]["content"].as_str()), (200, Some("one two three")));
+    assert!(plain.header("azure-openai-deployment-utilization").unwrap().ends_with('%'));
+    assert_eq!(plain.header("x-ms-region"), Some("Sweden Central"));
+    let streamed = ask(address, post(dated, &[], chat(true).as_bytes())).await.unwrap().text();
+    let events: Vec<&str> = streamed.split("\n\n").filter(|event| !event.is_empty()).collect();
+    assert!(
+        events[0].contains("prompt_filter_results")
+            && events[events.len() - 2].contains("\"prompt_tokens\"")
+            && events[events.len() - 1] == "data: [DONE]",
+        "{streamed}"
+    );
+    assert_eq!(
+        ask(address, post("/openai/deployments/gpt-4o/chat/completions", &[], chat(false).as_bytes())).await.unwrap().code(),
+        "404",
+        "no api-version"
+    );
+    for (fault, status) in [("status=503", 503), ("throttle=1500", 429)] {
+        let got = ask(address, post(dated, &[("x-mock-fault", fault)], chat(false).as_bytes())).await.unwrap();
+        assert_eq!(got.status, status);
+        assert_eq!(got.header("retry-after-ms").is_some(), status == 429);
+    }
+    let (_unlimited, free) = mock(&["--test-mode"]);
+    let cut = ask(free, post(dated, &[("x-mock-fault", "cut=2")], chat(true).as_bytes())).await.unwrap();
+    assert_eq!(cut.ended, spillway_testkit::wire::Ended::Cut);
+    // 600 tokens a minute in bursts of ten seconds: full after a few requests.
+    let mut throttled = None;
+    for _ in 0..20 {
+        let got = ask(address, post(dated, &[], chat(false).replace("50", "60").as_bytes())).await.unwrap();
+        if got.status == 429 {
+            throttled = Some(got);
+            break;
+        }
+    }
+    let throttled = throttled.expect("the PTU fills up");
+    assert!(throttled.header("retry-after-ms").unwrap().parse::<u64>().unwrap() > 0);
+    assert_eq!(throttled.code(), "429");
+}
+
+#[test]
+fn the_demo_shows_a_spillover_without_a_visible_429() {
+    let mut child = Killed(spillway(&["demo"]).spawn().unwrap());
+    let mut out = String::new();
+    child.0.stdout.as_mut().unwrap().read_to_string(&mut out).unwrap();
+    assert!(child.0.wait().unwrap().success(), "{out}");
+    assert!(out.contains("callers saw 0 of them"), "{out}");
+    let absorbed = out.lines().find_map(|line| line.split_once(" times a deployment said 429")?.0.rsplit(' ').next()?.parse::<u64>().ok());
+    assert!(absorbed.is_some_and(|count| count > 0), "{out}");
+}
+
+#[test]
+fn the_schema_is_json_schema() {
+    let output = spillway(&["schema"]).output().unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["title"], "Spillway configuration");
+    assert_eq!(schema["additionalProperties"], false);
+    assert!(schema["$defs"]["RawPool"]["properties"]["circuit"].is_object());
+}
