@@ -64,8 +64,8 @@ impl Exchange {
         // A group of its own finds nothing in the pool.
         let unpooled = fresh.then(|| HttpPeer { group_key: peer.group_key ^ 1, ..(*peer).clone() });
         let connected = {
-            // Pinned where they are made: these futures are kilobytes, and moving them is copying them.
-            let connecting = std::pin::pin!(connector.get_http_session(unpooled.as_ref().unwrap_or(&*peer)));
+            // On the heap: with TLS and all it is several kilobytes, which a stream need not keep.
+            let connecting = Box::pin(connector.get_http_session(unpooled.as_ref().unwrap_or(&*peer)));
             tokio::select! {
                 biased;
                 connected = pingora_timeout::timeout(limit, connecting) => connected,

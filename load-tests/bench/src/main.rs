@@ -1,7 +1,7 @@
 //! Runs the gateway and the floor proxy side by side, each pinned to one core, and prints what
 //! they cost: ratios, not absolute times.
 //!
-//! `bench GATEWAY FLOOR [SECONDS]` with the paths of the two programs. Both are driven by the same
+//! `bench GATEWAY FLOOR [SECONDS [CASE]]` with the paths of the two programs. Both are driven by the same
 //! callers against the same backends, in turn, several times; what is compared is the processor
 //! time that the operating system booked on each.
 
@@ -32,7 +32,7 @@ const CASES: [(&str, Case, f64); 5] = [
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [gateway, floor, rest @ ..] = arguments.as_slice() else { panic!("usage: bench GATEWAY FLOOR [SECONDS]") };
+    let [gateway, floor, rest @ ..] = arguments.as_slice() else { panic!("usage: bench GATEWAY FLOOR [SECONDS [CASE]]") };
     let turn = Duration::from_secs_f64(rest.first().and_then(|text| text.parse().ok()).unwrap_or(2.0));
     process::pin_myself();
     let backend = Backend::start().await;
@@ -43,7 +43,9 @@ async fn main() {
     println!("{:<18}{:>12}{:>12}{:>8}{:>9}", "", "gateway µs", "floor µs", "ratio", "budget");
     let at_rest = gateway.resident_kib();
     let mut missed = 0;
-    for (name, case, budget) in CASES {
+    // A fourth argument picks the cases whose names contain it.
+    let wanted = rest.get(1).map_or("", String::as_str);
+    for (name, case, budget) in CASES.into_iter().filter(|(name, _, _)| name.contains(wanted)) {
         // Warm both up: connections, allocators, branch predictors.
         for proxy in [&mut gateway, &mut floor] {
             callers::run(proxy.address, &backend, case, Duration::from_millis(300)).await;
@@ -66,7 +68,7 @@ async fn main() {
         );
     }
     latency(&mut gateway, &mut floor, &backend).await;
-    memory(&mut gateway, &backend, at_rest).await;
+    memory(&mut gateway, &mut floor, &backend, at_rest).await;
     println!("\n{}", if missed == 0 { "every budget is met".to_owned() } else { format!("{missed} budgets are missed") });
 }
 
@@ -106,17 +108,22 @@ async fn latency(gateway: &mut Proxy, floor: &mut Proxy, backend: &Backend) {
     println!("{:<18}{:>32}{:>8.0} µs more", "first chunk", format!("{first:+.1}"), 1000.0);
 }
 
-async fn memory(gateway: &mut Proxy, backend: &Backend, at_rest: u64) {
-    const STREAMS: u64 = 1000;
-    let before = gateway.resident_kib();
-    let held = callers::hold_streams(gateway.address, STREAMS as usize).await;
-    let during = gateway.resident_kib();
-    drop(held);
+async fn memory(gateway: &mut Proxy, floor: &mut Proxy, backend: &Backend, at_rest: u64) {
+    let (ours, theirs) = (per_stream(gateway).await, per_stream(floor).await);
     callers::run(gateway.address, backend, Case::Plain { body: 1_000_000, refuse: false }, Duration::from_secs(1)).await;
+    let after = gateway.resident_kib() as f64 / 1024.0;
     println!(
-        "\nmemory at rest {:.1} MB (budget 40), per open stream {:.1} KB (budget 20), after a burst of 1 MB bodies {:.1} MB",
-        at_rest as f64 / 1024.0,
-        (during.saturating_sub(before)) as f64 / STREAMS as f64,
-        gateway.resident_kib() as f64 / 1024.0
+        "\nmemory at rest {:.1} MB (budget 40), per open stream {ours:.1} KB (budget 20; floor {theirs:.1}), after a burst of 1 MB bodies {after:.1} MB",
+        at_rest as f64 / 1024.0
     );
+}
+
+/// KB that an open stream takes.
+async fn per_stream(proxy: &mut Proxy) -> f64 {
+    const STREAMS: usize = 1000;
+    let before = proxy.resident_kib();
+    let held = callers::hold_streams(proxy.address, STREAMS).await;
+    let during = proxy.resident_kib();
+    drop(held);
+    during.saturating_sub(before) as f64 / STREAMS as f64
 }
