@@ -465,6 +465,22 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_gives_slot_and_probe_back() {
+        let (target, rules) = (target(Some(1)), rules());
+        for _ in 0..2 {
+            target.acquire(at(1)).unwrap().record(FAILED, &rules, at(1));
+        }
+        let holder = Arc::clone(&target);
+        let panicked = std::thread::spawn(move || {
+            let probe = holder.acquire(at(31)).unwrap();
+            assert!(!probe.is_probe(), "this panics on purpose");
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(target.in_flight(), 0);
+        assert!(target.acquire(at(31)).unwrap().is_probe());
+    }
+
+    #[test]
     fn stragglers_neither_close_nor_extend() {
         let (target, rules) = (target(None), rules());
         let mut late_success = target.acquire(at(1)).unwrap();

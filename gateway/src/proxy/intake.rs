@@ -347,3 +347,24 @@ fn affinity_key(session: &Session, consumer: Option<usize>, fields: &RequestFiel
     }
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_may_start_slowly_but_not_stay_slow() {
+        let seconds = Duration::from_secs;
+        assert!(!too_slow(0, seconds(5), 1024), "the grace");
+        assert!(!too_slow(1_100, seconds(6), 1024));
+        assert!(too_slow(1_000, seconds(6), 1024));
+        assert!(too_slow(50_000, seconds(60), 1024));
+        assert!(!too_slow(60_000, seconds(60), 1024));
+    }
+
+    #[test]
+    fn request_ids_are_hexadecimal_and_differ() {
+        let (a, b) = (new_request_id(), new_request_id());
+        assert!(a.len() == 32 && a.bytes().all(|byte| byte.is_ascii_hexdigit()) && a != b);
+    }
+}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pingora::apps::ServerApp;
 use pingora::apps::http_app::HttpServer;
+use pingora::apps::{HttpServerOptions, ServerApp};
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
@@ -85,7 +85,13 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let runtime = Runtime::new(config, &metrics);
     let gateway = Gateway::new(config.server.clone(), runtime, metrics, access_log, clock);
     let conf = ServerConf { threads: config.server.threads.unwrap_or(1), ..ServerConf::default() };
-    let proxy = Arc::new(http_proxy(&Arc::new(conf), gateway.clone()));
+    let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
+    // An idle HTTP/2 connection would live for ever. Header lists and streams keep Pingora's own
+    // bounds as long as no options of ours replace them.
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(config.server.keepalive);
+    proxy.server_options = Some(options);
+    let proxy = Arc::new(proxy);
     let (shutdown, watch) = watch::channel(false);
     let ready = Arc::new(AtomicBool::new(true));
     let mut tasks = background(&gateway);

@@ -1,6 +1,7 @@
 // openai for Node through the gateway, against a pool whose first target always throttles.
 
 import assert from 'node:assert/strict';
+import { File } from 'node:buffer';
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';

@@ -244,3 +244,19 @@ async fn no_header_chooses_where_a_request_goes() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_http2_header_bomb_is_refused() {
+    let (gateway, backend) = gateway("h2c = true").await;
+    let tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = http::Request::post("http://gateway/v1/chat/completions");
+    for n in 0..400 {
+        request = request.header(format!("x-{n}"), "y".repeat(1000));
+    }
+    let (answer, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+    let refused = answer.await.map_or(true, |answer| answer.status() == 431 || answer.status() == 400);
+    assert!(refused);
+    assert_eq!((backend.count(), get(gateway.address, "/v1/models").await.unwrap().status), (0, 200));
+}

@@ -9,3 +9,4 @@ mod failover;
 mod forms;
 mod process;
 mod streams;
+mod tls;
