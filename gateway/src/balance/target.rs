@@ -1,6 +1,7 @@
 //! One deployment at one backend: everything that decides whether it may be asked.
 
 use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -82,6 +83,9 @@ pub enum Change {
 /// The first wait before a slow probe, and the longest.
 const OUTAGE_PROBE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 
+const WHOLE: u32 = 1 << 20;
+const UNTOLD: u32 = u32::MAX;
+
 #[derive(Debug)]
 struct Outage {
     reason: OutageReason,
@@ -96,7 +100,6 @@ struct State {
     outage: Option<Outage>,
     probing: bool,
     latency: PeakEwma,
-    headroom: Option<f64>,
 }
 
 impl State {
@@ -127,6 +130,10 @@ pub struct Target {
     /// Not before this tick; a copy of `State::gate` that is read without the lock.
     gate: AtomicU64,
     probe_due: AtomicBool,
+    /// Share of the rate limits that is left, in parts of [`WHOLE`]; [`UNTOLD`] if never told.
+    headroom: AtomicU32,
+    /// A hash of the name, for rendezvous hashing.
+    seed: u64,
     state: Mutex<State>,
 }
 
@@ -148,8 +155,12 @@ pub enum Closed {
 impl Target {
     /// A fresh target; `max_concurrent` bounds its requests in flight.
     pub fn new(id: TargetId, max_concurrent: Option<u32>) -> Self {
+        // Unseeded, so that every node and every run agrees.
+        let seed = BuildHasherDefault::<DefaultHasher>::default().hash_one(&id);
         Target {
             id,
+            headroom: AtomicU32::new(UNTOLD),
+            seed,
             max_concurrent: max_concurrent.unwrap_or(u32::MAX),
             in_flight: AtomicU32::new(0),
             drained: AtomicBool::new(false),
@@ -225,7 +236,13 @@ impl Target {
 
     /// Share of its rate limits that is left, as its headers last said.
     pub fn headroom(&self) -> Option<f64> {
-        self.state.lock().headroom
+        let parts = self.headroom.load(Ordering::Relaxed);
+        (parts != UNTOLD).then(|| f64::from(parts) / f64::from(WHOLE))
+    }
+
+    /// A number that depends on its name alone.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Takes it out of (or back into) traffic; requests in flight go on.
@@ -237,7 +254,7 @@ impl Target {
     pub fn reset(&self) {
         let mut state = self.state.lock();
         let probing = state.probing;
-        *state = State { probing, latency: state.latency, headroom: state.headroom, ..State::default() };
+        *state = State { probing, latency: state.latency, ..State::default() };
         self.publish(&state);
     }
 
@@ -253,7 +270,9 @@ impl Target {
         match outcome {
             Outcome::Success { first, signal } => {
                 state.latency.add(first, now);
-                state.headroom = signal.headroom().or(state.headroom);
+                if let Some(left) = signal.headroom() {
+                    self.headroom.store((left * f64::from(WHOLE)) as u32, Ordering::Relaxed);
+                }
                 if state.circuit.succeeded(probe, rules, now) || (probe && state.outage.take().is_some()) {
                     change = Change::Recovered;
                 }
@@ -268,7 +287,9 @@ impl Target {
             }
             Outcome::Throttled { retry_after } => {
                 change = throttle(&mut state, rules.throttle_for(retry_after), now);
-                state.headroom = state.headroom.map(|_| 0.0);
+                if self.headroom.load(Ordering::Relaxed) != UNTOLD {
+                    self.headroom.store(0, Ordering::Relaxed);
+                }
                 let failure = Failure::Status(http::StatusCode::TOO_MANY_REQUESTS);
                 if rules.counts(failure) && state.circuit.failed(probe, retry_after, rules, now) {
                     change = Change::Tripped;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
@@ -19,7 +19,7 @@ use super::attempts::{Attempt, Progress};
 use super::ctx::RequestCtx;
 use super::exchange::{Broken, Exchange, Next};
 use super::{headers, respond};
-use crate::balance::circuit::ErrorKind;
+use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
 
@@ -235,6 +235,11 @@ impl Deliverer<'_, '_> {
                     }
                 }
                 Ok(Next::End) if finished || watch.state().fault.is_some() => {
+                    if !finished {
+                        // The upstream said so itself, in its own words, and the caller has them.
+                        let failure = Failure::Status(StatusCode::INTERNAL_SERVER_ERROR);
+                        self.attempt.record(Outcome::Failed { failure, retry_after: None });
+                    }
                     let tail = watch.take_tail();
                     if !tail.is_empty() && !self.write(tail).await {
                         return Delivery::CallerLeft;

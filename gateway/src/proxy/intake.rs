@@ -54,7 +54,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         Ok(next) => Ok(next),
         Err(Stop::CallerLeft) => {
             ctx.end = End::CallerLeft;
-            pingora::Error::e_explain(pingora::ErrorType::ConnectionClosed, "the caller left while sending")
+            Err(super::told())
         }
         Err(Stop::Refuse(refusal)) => {
             gateway.refuse(session, ctx, &refusal).await?;

@@ -9,6 +9,7 @@
 
 mod backend;
 mod callers;
+mod choice;
 mod process;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use backend::Backend;
 use callers::Case;
 use process::Proxy;
+use spillway::balance::policy::Policy;
 
 /// Turns that each proxy gets per case; the median counts.
 const TURNS: usize = 5;
@@ -66,6 +68,9 @@ async fn main() {
             median(&mut theirs),
             if ratio > budget { "!" } else { "" }
         );
+    }
+    for (name, policy) in Policy::NAMES {
+        println!("{:<32}{:>8.0} ns (budget 1000)", format!("choice of 100, {name}"), choice::nanos(policy));
     }
     latency(&mut gateway, &mut floor, &backend).await;
     memory(&mut gateway, &mut floor, &backend, at_rest).await;
