@@ -140,6 +140,8 @@ pub enum Phase {
     Open {
         /// When the first probe may go.
         until: Tick,
+        /// Whether it was a 429 that opened it: a limit then, not a defect.
+        limited: bool,
     },
 }
 
@@ -167,10 +169,11 @@ impl Circuit {
     ///
     /// While it is open, only its own probe (`probe`) can extend it: answers to requests that
     /// were under way when it opened say nothing new.
-    pub fn failed(&mut self, probe: bool, retry_after: Option<Duration>, rules: &CircuitRules, now: Tick) -> bool {
-        if let Phase::Open { until } = self.phase {
+    pub fn failed(&mut self, failure: Failure, probe: bool, retry_after: Option<Duration>, rules: &CircuitRules, now: Tick) -> bool {
+        let limited = failure == Failure::Status(StatusCode::TOO_MANY_REQUESTS);
+        if let Phase::Open { until, .. } = self.phase {
             if probe {
-                self.phase = Phase::Open { until: until.max(now + rules.trip_for(retry_after)) };
+                self.phase = Phase::Open { until: until.max(now + rules.trip_for(retry_after)), limited };
             }
             return false;
         }
@@ -179,7 +182,7 @@ impl Circuit {
         }
         self.failures.clear();
         self.slices.clear();
-        self.phase = Phase::Open { until: now + rules.trip_for(retry_after) };
+        self.phase = Phase::Open { until: now + rules.trip_for(retry_after), limited };
         true
     }
 
@@ -239,6 +242,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const FAILURE: Failure = Failure::Error(ErrorKind::Reset);
 
     fn at(seconds: u64) -> Tick {
         Tick::default() + SECOND * u32::try_from(seconds).unwrap()
@@ -252,11 +256,11 @@ mod tests {
     fn opens_on_failures_within_the_interval_only() {
         let rules = rules(Threshold::Failures(3));
         let mut circuit = Circuit::default();
-        assert!(!circuit.failed(false, None, &rules, at(0)));
-        assert!(!circuit.failed(false, None, &rules, at(50)));
-        assert!(!circuit.failed(false, None, &rules, at(61)), "the first has left the window");
-        assert!(circuit.failed(false, None, &rules, at(100)));
-        assert_eq!(circuit.phase(), Phase::Open { until: at(130) });
+        assert!(!circuit.failed(FAILURE, false, None, &rules, at(0)));
+        assert!(!circuit.failed(FAILURE, false, None, &rules, at(50)));
+        assert!(!circuit.failed(FAILURE, false, None, &rules, at(61)), "the first has left the window");
+        assert!(circuit.failed(FAILURE, false, None, &rules, at(100)));
+        assert_eq!(circuit.phase(), Phase::Open { until: at(130), limited: false });
     }
 
     #[test]
@@ -264,31 +268,31 @@ mod tests {
         let rules = rules(Threshold::Percent { percent: 50, min_calls: 10 });
         let mut circuit = Circuit::default();
         for second in 0..5 {
-            assert!(!circuit.failed(false, None, &rules, at(second)));
+            assert!(!circuit.failed(FAILURE, false, None, &rules, at(second)));
         }
         for second in 5..9 {
             circuit.succeeded(false, &rules, at(second));
         }
-        assert!(circuit.failed(false, None, &rules, at(10)), "6 of 10");
+        assert!(circuit.failed(FAILURE, false, None, &rules, at(10)), "6 of 10");
         let mut aged = Circuit::default();
         for _ in 0..9 {
-            aged.failed(false, None, &rules, at(0));
+            aged.failed(FAILURE, false, None, &rules, at(0));
         }
-        assert!(!aged.failed(false, None, &rules, at(70)), "the nine have left the window");
+        assert!(!aged.failed(FAILURE, false, None, &rules, at(70)), "the nine have left the window");
     }
 
     #[test]
     fn only_the_probe_moves_an_open_circuit_and_only_forward() {
         let rules = rules(Threshold::Failures(1));
         let mut circuit = Circuit::default();
-        assert!(circuit.failed(false, Some(SECOND * 100), &rules, at(0)));
-        circuit.failed(false, Some(SECOND * 110), &rules, at(1));
+        assert!(circuit.failed(FAILURE, false, Some(SECOND * 100), &rules, at(0)));
+        circuit.failed(FAILURE, false, Some(SECOND * 110), &rules, at(1));
         assert!(!circuit.succeeded(false, &rules, at(2)));
-        assert_eq!(circuit.phase(), Phase::Open { until: at(100) });
-        circuit.failed(true, Some(SECOND), &rules, at(50));
-        assert_eq!(circuit.phase(), Phase::Open { until: at(100) }, "never earlier");
-        circuit.failed(true, None, &rules, at(100));
-        assert_eq!(circuit.phase(), Phase::Open { until: at(130) });
+        assert_eq!(circuit.phase(), Phase::Open { until: at(100), limited: false });
+        circuit.failed(FAILURE, true, Some(SECOND), &rules, at(50));
+        assert_eq!(circuit.phase(), Phase::Open { until: at(100), limited: false }, "never earlier");
+        circuit.failed(FAILURE, true, None, &rules, at(100));
+        assert_eq!(circuit.phase(), Phase::Open { until: at(130), limited: false });
         assert!(circuit.succeeded(true, &rules, at(130)));
         assert_eq!(circuit.phase(), Phase::Closed);
     }

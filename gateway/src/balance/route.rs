@@ -94,6 +94,8 @@ pub struct Route {
 /// What a request brings to the choice.
 #[derive(Debug, Clone, Copy)]
 pub struct PickRequest<'a> {
+    /// Members that can't serve what is asked at all.
+    pub excluded: &'a [usize],
     /// Members that this request has tried.
     pub tried: &'a [usize],
     /// Locations the caller may be served from; `None` for all.
@@ -118,7 +120,7 @@ pub struct NoneReady {
     pub soonest: Option<Tick>,
     /// Every member that could ever take it is throttled or busy.
     pub all_throttled: bool,
-    /// No member is inside the caller's location fence.
+    /// There are members, but none inside the caller's location fence.
     pub fenced_off: bool,
 }
 
@@ -167,14 +169,17 @@ impl Route {
             && member.target.is_usable(now)
             && member.is_up()
             && !request.tried.contains(&index)
+            && !request.excluded.contains(&index)
             && member.is_inside(request.fence)
     }
 
     fn none_ready(&self, request: &PickRequest<'_>, now: Tick) -> NoneReady {
-        let mut result = NoneReady { soonest: None, all_throttled: true, fenced_off: true };
+        let mut result = NoneReady { soonest: None, all_throttled: true, fenced_off: false };
         let mut any = false;
-        for member in self.members.iter().filter(|m| m.weight > 0 && m.is_inside(request.fence)) {
-            result.fenced_off = false;
+        let able = self.members.iter().enumerate().filter(|(index, member)| member.weight > 0 && !request.excluded.contains(index));
+        let (inside, outside): (Vec<_>, Vec<_>) = able.map(|(_, member)| member).partition(|member| member.is_inside(request.fence));
+        result.fenced_off = inside.is_empty() && !outside.is_empty();
+        for member in inside {
             let until = match member.target.closed(now) {
                 Some(Closed::Drained) => continue,
                 _ if !member.is_up() => {
@@ -182,7 +187,11 @@ impl Route {
                     continue;
                 }
                 Some(Closed::Throttled(until)) => until,
-                Some(Closed::Tripped(until) | Closed::Out(_, until)) => {
+                Some(Closed::Tripped { until, limited }) => {
+                    result.all_throttled &= limited;
+                    until
+                }
+                Some(Closed::Out(_, until)) => {
                     result.all_throttled = false;
                     until
                 }
@@ -211,7 +220,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::balance::circuit::CircuitRules;
+    use spillway_plugins::retry::StatusSet;
+
+    use crate::balance::circuit::{CircuitRules, Threshold};
     use crate::balance::target::{OutageReason, Outcome, TargetId};
 
     const NOW: Tick = Tick(1_000_000_000_000);
@@ -233,7 +244,7 @@ mod tests {
     }
 
     fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {
-        route.pick(&PickRequest { tried, fence, affinity_key: 0 }, NOW, &mut fastrand::Rng::with_seed(1))
+        route.pick(&PickRequest { excluded: &[], tried, fence, affinity_key: 0 }, NOW, &mut fastrand::Rng::with_seed(1))
     }
 
     fn throttle(route: &Route, index: usize, seconds: u64) {
@@ -268,6 +279,36 @@ mod tests {
         let none = pick(&route, &[], None).unwrap_err();
         assert!(none.all_throttled && !none.fenced_off);
         assert_eq!(none.soonest, Some(NOW + Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn a_circuit_that_a_429_opened_is_a_throttle() {
+        let route = route();
+        let rules = CircuitRules {
+            threshold: Threshold::Failures(1),
+            statuses: StatusSet::new(["429".parse().unwrap()]),
+            ..CircuitRules::default()
+        };
+        for member in route.members() {
+            member.target.acquire(NOW).unwrap().record(Outcome::Throttled { retry_after: None }, &rules, NOW);
+        }
+        let later = NOW + Duration::from_secs(20);
+        let request = PickRequest { excluded: &[], tried: &[], fence: None, affinity_key: 0 };
+        let none = route.pick(&request, later, &mut fastrand::Rng::with_seed(1)).unwrap_err();
+        assert_eq!((none.all_throttled, none.soonest), (true, Some(NOW + rules.trip)));
+    }
+
+    #[test]
+    fn members_that_cannot_serve_it_are_no_hope_and_no_hindrance() {
+        let route = route();
+        throttle(&route, 1, 30);
+        throttle(&route, 2, 30);
+        let request = PickRequest { excluded: &[0], tried: &[], fence: None, affinity_key: 0 };
+        let none = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1)).unwrap_err();
+        assert!(none.all_throttled);
+        let nobody = PickRequest { excluded: &[0, 1, 2], ..request };
+        let none = route.pick(&nobody, NOW, &mut fastrand::Rng::with_seed(1)).unwrap_err();
+        assert!(!none.all_throttled && !none.fenced_off);
     }
 
     #[test]

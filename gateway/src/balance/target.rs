@@ -109,7 +109,7 @@ impl State {
             return (Tick::NEVER, true);
         }
         let (mut gate, mut probe) = (self.throttled_until, false);
-        if let Phase::Open { until } = self.circuit.phase() {
+        if let Phase::Open { until, .. } = self.circuit.phase() {
             (gate, probe) = (gate.max(until), true);
         }
         if let Some(outage) = &self.outage {
@@ -142,8 +142,13 @@ pub struct Target {
 pub enum Closed {
     /// Throttled until then.
     Throttled(Tick),
-    /// The circuit is open until then, or (`Tick::NEVER`) a probe is under way.
-    Tripped(Tick),
+    /// The circuit is open.
+    Tripped {
+        /// Until then; `Tick::NEVER` if a probe is under way.
+        until: Tick,
+        /// Whether it was a 429 that opened it.
+        limited: bool,
+    },
     /// Out for an operator's reason; next probe then.
     Out(OutageReason, Tick),
     /// Taken out by an operator.
@@ -204,18 +209,18 @@ impl Target {
             return Some(Closed::Drained);
         }
         let state = self.state.lock();
-        let open_until = match state.circuit.phase() {
-            Phase::Open { until } if until > now || state.probing => Some(if state.probing { Tick::NEVER } else { until }),
+        let tripped = match state.circuit.phase() {
+            Phase::Open { limited, .. } if state.probing => Some((Tick::NEVER, limited)),
+            Phase::Open { until, limited } if until > now => Some((until, limited)),
             _ => None,
         };
         if let Some(outage) = state.outage.as_ref().filter(|outage| outage.until > now || state.probing) {
             return Some(Closed::Out(outage.reason, if state.probing { Tick::NEVER } else { outage.until }));
         }
-        match open_until {
-            Some(until) if until >= state.throttled_until => Some(Closed::Tripped(until)),
+        match tripped {
+            Some((until, limited)) if until >= state.throttled_until => Some(Closed::Tripped { until, limited }),
             _ if state.throttled_until > now => Some(Closed::Throttled(state.throttled_until)),
-            Some(until) => Some(Closed::Tripped(until)),
-            None => (self.in_flight() >= self.max_concurrent).then_some(Closed::Busy),
+            _ => (self.in_flight() >= self.max_concurrent).then_some(Closed::Busy),
         }
     }
 
@@ -291,7 +296,7 @@ impl Target {
                     self.headroom.store(0, Ordering::Relaxed);
                 }
                 let failure = Failure::Status(http::StatusCode::TOO_MANY_REQUESTS);
-                if rules.counts(failure) && state.circuit.failed(probe, retry_after, rules, now) {
+                if rules.counts(failure) && state.circuit.failed(failure, probe, retry_after, rules, now) {
                     change = Change::Tripped;
                 }
             }
@@ -299,7 +304,7 @@ impl Target {
                 // A failure is recorded as a slow answer, so that quick errors attract nobody.
                 let slow = Duration::from_secs_f64(state.latency.get().unwrap_or(1.0).max(1.0));
                 state.latency.add(slow, now);
-                if rules.counts(failure) && state.circuit.failed(probe, retry_after, rules, now) {
+                if rules.counts(failure) && state.circuit.failed(failure, probe, retry_after, rules, now) {
                     change = Change::Tripped;
                 }
                 if let Some(outage) = state.outage.as_mut().filter(|_| probe) {
@@ -427,12 +432,12 @@ mod tests {
         for _ in 0..2 {
             target.acquire(at(1)).unwrap().record(FAILED, &rules, at(1));
         }
-        assert_eq!(target.closed(at(1)), Some(Closed::Tripped(at(31))));
+        assert_eq!(target.closed(at(1)), Some(Closed::Tripped { until: at(31), limited: false }));
         let mut probe = target.acquire(at(31)).unwrap();
         assert!(probe.is_probe());
         assert!(target.acquire(at(31)).is_none(), "one at a time");
         probe.record(FAILED, &rules, at(32));
-        assert_eq!(target.closed(at(32)), Some(Closed::Tripped(at(62))));
+        assert_eq!(target.closed(at(32)), Some(Closed::Tripped { until: at(62), limited: false }));
         drop(probe);
         let cancelled = target.acquire(at(62)).unwrap();
         drop(cancelled);
@@ -511,6 +516,6 @@ mod tests {
         }
         late_success.record(success(), &rules, at(2));
         late_failure.record(FAILED, &rules, at(20));
-        assert_eq!(target.closed(at(20)), Some(Closed::Tripped(at(31))));
+        assert_eq!(target.closed(at(20)), Some(Closed::Tripped { until: at(31), limited: false }));
     }
 }

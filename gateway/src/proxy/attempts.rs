@@ -51,7 +51,7 @@ impl Progress {
     /// A request that hasn't been tried anywhere.
     pub(super) fn new(inquiry: &Inquiry, arrived: Tick) -> Self {
         Progress {
-            tried: inquiry.model.excluded(inquiry.api).iter().copied().collect(),
+            tried: SmallVec::new(),
             throttled: SmallVec::new(),
             failures: 0,
             last_failure: None,
@@ -135,7 +135,8 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
 /// Asks the selector.
 pub(super) fn pick(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
     let fence = ctx.consumer.and_then(|index| ctx.runtime.consumers.get(index)).and_then(|consumer| consumer.locations.as_deref());
-    let request = PickRequest { tried: &progress.tried, fence, affinity_key: inquiry.affinity_key };
+    let request =
+        PickRequest { excluded: inquiry.model.excluded(inquiry.api), tried: &progress.tried, fence, affinity_key: inquiry.affinity_key };
     super::with_rng(|rng| inquiry.model.route.pick(&request, now, rng))
 }
 

@@ -339,3 +339,20 @@ async fn health_checks_take_a_member_out_and_bring_it_back() {
     eventually("healthy again", async || gateway.state("a").await == "ready").await;
     assert_eq!(gateway.chat().await.header("x-spillway-backend"), Some("a"));
 }
+
+#[tokio::test]
+async fn a_pool_of_nothing_but_a_last_resort_answers() {
+    let text = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[[backends]]\nname = \"sorry\"\nkind = \"mock\"\n[[pools]]\nname = \"p\"\nmodels = [\"m\"]\nmembers = [{ backend = \"sorry\" }]\n[log]\naccess = \"off\"\n";
+    let gateway = Gateway::start(text).await;
+    let got = gateway.chat().await;
+    assert_eq!((got.status, got.header("x-spillway-backend"), got.header("x-spillway-attempts")), (200, Some("sorry"), Some("0")));
+}
+
+#[tokio::test]
+async fn throttled_members_beside_one_of_another_api_are_a_429() {
+    let azure = ScriptedBackend::start(|_| Reply::throttled(60_000)).await;
+    let claude = ScriptedBackend::start(|_| Reply::json(200, "{}")).await;
+    let members = [member("azure", &azure, 1), Member { name: "claude", backend: &claude, priority: 2, extra: "kind = \"anthropic\"" }];
+    let gateway = Gateway::start(&config(&members, "", "")).await;
+    assert_eq!((gateway.chat().await.status, claude.count()), (429, 0));
+}
