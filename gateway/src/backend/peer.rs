@@ -82,8 +82,7 @@ fn template(endpoint: &Endpoint, backend: &str) -> HttpPeer {
     let mut group = DefaultHasher::new();
     backend.hash(&mut group);
     peer.group_key = group.finish();
-    peer.options.connection_timeout = Some(Duration::from_secs(3));
-    peer.options.total_connection_timeout = Some(Duration::from_secs(5));
+    // How long connecting may take is each pool's own affair.
     peer.options.write_timeout = Some(Duration::from_secs(30));
     peer.options.idle_timeout = Some(IDLE);
     peer.options.tcp_keepalive = Some(TcpKeepalive {

@@ -19,6 +19,21 @@ pub fn serves(kind: &BackendKind, api: Api) -> bool {
 /// Query parameters that name a form, a deployment or a credential; never passed on.
 const DROPPED: [&str; 4] = ["api-version", "api-key", "model", "deployment"];
 
+/// Query parameters of a realtime call that travel; nothing else may, for they choose the model.
+const REALTIME: [&str; 1] = ["intent"];
+
+/// A parameter's name in lower case, percent-encoding undone: what an upstream would read.
+fn decoded(name: &str) -> String {
+    let bytes = name.as_bytes();
+    let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let hex = name.get(at + 1..at + 3).filter(|_| byte == b'%').and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        plain.push(hex.unwrap_or(byte).to_ascii_lowercase());
+        at += if hex.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
 /// Path and query for `api` at `deployment`. `query` is the caller's own, of which what belongs to
 /// the URL form is dropped and the rest is kept.
 pub fn path(kind: &BackendKind, endpoint: &Endpoint, api: Api, deployment: &str, query: Option<&str>) -> String {
@@ -60,8 +75,9 @@ pub fn path(kind: &BackendKind, endpoint: &Endpoint, api: Api, deployment: &str,
         }
     }
     for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
-        let name = pair.split('=').next().unwrap_or(pair);
-        if !DROPPED.iter().any(|dropped| name.eq_ignore_ascii_case(dropped)) {
+        let name = decoded(pair.split('=').next().unwrap_or(pair));
+        let travels = if api == Api::Realtime { REALTIME.contains(&name.as_str()) } else { !DROPPED.contains(&name.as_str()) };
+        if travels {
             add(&mut path, format_args!("{pair}"));
         }
     }
@@ -95,5 +111,10 @@ mod tests {
     fn the_callers_query_keeps_what_is_its_own() {
         let got = of(&BackendKind::AzureV1, Api::Chat, Some("api-version=preview&API-KEY=secret&beta=true&x"));
         assert_eq!(got, "/team/openai/v1/chat/completions?beta=true&x");
+        assert_eq!(of(&BackendKind::OpenAi, Api::Chat, Some("api%2Dkey=secret&MOD%65L=b&a%zz=1")), "/team/v1/chat/completions?a%zz=1");
+        assert_eq!(
+            of(&BackendKind::OpenAi, Api::Realtime, Some("model=a&mod%65l=b&intent=transcription&x=1")),
+            "/team/v1/realtime?model=dep&intent=transcription"
+        );
     }
 }

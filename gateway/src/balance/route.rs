@@ -98,6 +98,8 @@ pub struct PickRequest<'a> {
     pub excluded: &'a [usize],
     /// Members that this request has tried.
     pub tried: &'a [usize],
+    /// Those of them that were throttled: once open again they may be tried again.
+    pub throttled: &'a [usize],
     /// Locations the caller may be served from; `None` for all.
     pub fence: Option<&'a [Arc<str>]>,
     /// Equal for requests that should meet the same member.
@@ -177,9 +179,9 @@ impl Route {
         let mut result = NoneReady { soonest: None, all_throttled: true, fenced_off: false };
         let mut any = false;
         let able = self.members.iter().enumerate().filter(|(index, member)| member.weight > 0 && !request.excluded.contains(index));
-        let (inside, outside): (Vec<_>, Vec<_>) = able.map(|(_, member)| member).partition(|member| member.is_inside(request.fence));
+        let (inside, outside): (Vec<_>, Vec<_>) = able.partition(|(_, member)| member.is_inside(request.fence));
         result.fenced_off = inside.is_empty() && !outside.is_empty();
-        for member in inside {
+        for (index, member) in inside {
             let until = match member.target.closed(now) {
                 Some(Closed::Drained) => continue,
                 _ if !member.is_up() => {
@@ -199,6 +201,8 @@ impl Route {
                     any = true;
                     continue;
                 }
+                // Open again since this request met its 429.
+                None if request.throttled.contains(&index) => now,
                 // Open, so it was tried: a failure, which the caller of `pick` knows about.
                 None => {
                     result.all_throttled = false;
@@ -244,7 +248,7 @@ mod tests {
     }
 
     fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {
-        route.pick(&PickRequest { excluded: &[], tried, fence, affinity_key: 0 }, NOW, &mut fastrand::Rng::with_seed(1))
+        route.pick(&PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0 }, NOW, &mut fastrand::Rng::with_seed(1))
     }
 
     fn throttle(route: &Route, index: usize, seconds: u64) {
@@ -293,7 +297,7 @@ mod tests {
             member.target.acquire(NOW).unwrap().record(Outcome::Throttled { retry_after: None }, &rules, NOW);
         }
         let later = NOW + Duration::from_secs(20);
-        let request = PickRequest { excluded: &[], tried: &[], fence: None, affinity_key: 0 };
+        let request = PickRequest { excluded: &[], throttled: &[], tried: &[], fence: None, affinity_key: 0 };
         let none = route.pick(&request, later, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert_eq!((none.all_throttled, none.soonest), (true, Some(NOW + rules.trip)));
     }
@@ -303,7 +307,7 @@ mod tests {
         let route = route();
         throttle(&route, 1, 30);
         throttle(&route, 2, 30);
-        let request = PickRequest { excluded: &[0], tried: &[], fence: None, affinity_key: 0 };
+        let request = PickRequest { excluded: &[0], throttled: &[], tried: &[], fence: None, affinity_key: 0 };
         let none = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert!(none.all_throttled);
         let nobody = PickRequest { excluded: &[0, 1, 2], ..request };

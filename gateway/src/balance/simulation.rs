@@ -134,7 +134,7 @@ fn run_request(
     let mut failed = false;
     loop {
         let before: Vec<Option<Closed>> = route.members().iter().map(|m| m.target.closed(now)).collect();
-        let request = PickRequest { excluded: &[], tried: &tried, fence: None, affinity_key: rng.u64(0..40) };
+        let request = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: rng.u64(0..40) };
         let picked = route.pick(&request, now, rng);
         let Ok(mut pick) = picked else {
             if failed {

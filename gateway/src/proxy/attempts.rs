@@ -12,7 +12,7 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::api::Api;
-use spillway_plugins::retry::{RateSignal, Verdict, judge, read_signal};
+use spillway_plugins::retry::{Credentials, RateSignal, Verdict, judge, read_signal};
 use tracing::{info, warn};
 
 use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
@@ -42,6 +42,8 @@ pub(super) struct Progress {
     pub(super) last_timed_out: bool,
     /// When everything must be over.
     pub(super) deadline: Tick,
+    /// How often throttled members were released to be tried again.
+    pub(super) releases: u32,
     /// How much waiting for a target to reopen is left.
     pub(super) patience: Duration,
     pub(super) timer: Timer,
@@ -54,6 +56,7 @@ impl Progress {
             tried: SmallVec::new(),
             throttled: SmallVec::new(),
             failures: 0,
+            releases: 0,
             last_failure: None,
             last_timed_out: false,
             deadline: arrived + inquiry.pool.config.timeouts.total,
@@ -117,12 +120,13 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 Step::Failed if progress.may_retry(inquiry, gateway.clock.now()) => {}
                 Step::Failed => return give_up(gateway, session, ctx, inquiry, progress, None).await,
             },
-            Err(none) => match wait_for(none, progress, now) {
+            Err(none) => match wait_for(none, inquiry, progress, now) {
                 Some(until) => {
                     progress.patience = progress.patience.saturating_sub(until.since(now));
-                    if !wait(gateway, session, ctx, progress, until).await {
+                    if until > now && !wait(gateway, session, ctx, progress, until).await {
                         return End::CallerLeft;
                     }
+                    progress.releases += 1;
                     let throttled = std::mem::take(&mut progress.throttled);
                     progress.tried.retain(|index| !throttled.contains(index));
                 }
@@ -135,14 +139,20 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
 /// Asks the selector.
 pub(super) fn pick(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
     let fence = ctx.consumer.and_then(|index| ctx.runtime.consumers.get(index)).and_then(|consumer| consumer.locations.as_deref());
-    let request =
-        PickRequest { excluded: inquiry.model.excluded(inquiry.api), tried: &progress.tried, fence, affinity_key: inquiry.affinity_key };
+    let request = PickRequest {
+        excluded: inquiry.model.excluded(inquiry.api),
+        tried: &progress.tried,
+        throttled: &progress.throttled,
+        fence,
+        affinity_key: inquiry.affinity_key,
+    };
     super::with_rng(|rng| inquiry.model.route.pick(&request, now, rng))
 }
 
-/// Until when to wait for a target, if that is allowed.
-fn wait_for(none: NoneReady, progress: &Progress, now: Tick) -> Option<Tick> {
-    let soonest = none.soonest.filter(|_| none.all_throttled)?;
+/// Until when to wait for a target, if that is allowed. A throttled member that has opened again
+/// meanwhile needs no waiting, but not for ever: the rounds are bounded like attempts.
+fn wait_for(none: NoneReady, inquiry: &Inquiry, progress: &Progress, now: Tick) -> Option<Tick> {
+    let soonest = none.soonest.filter(|_| progress.releases < inquiry.pool.config.retry.max_attempts)?;
     (soonest <= now + progress.patience && soonest < progress.deadline).then_some(soonest)
 }
 
@@ -168,7 +178,9 @@ async fn give_up(
     none: Option<NoneReady>,
 ) -> End {
     let fenced_off = none.is_some_and(|none| none.fenced_off);
-    if let Some(reply) = inquiry.pool.last_resort.as_ref().filter(|_| !fenced_off) {
+    // Never before a real target: with retries used up there may be one left that wasn't asked.
+    let nobody = none.is_some() || pick(inquiry, ctx, progress, gateway.clock.now()).is_err();
+    if let Some(reply) = inquiry.pool.last_resort.as_ref().filter(|_| nobody && !fenced_off) {
         match last_resort::answer(gateway, session, ctx, inquiry, reply).await {
             Ok(true) => return End::LastResort,
             Ok(false) => {}
@@ -196,10 +208,18 @@ async fn attempt(
     let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.member].backend].upstream.as_ref() else {
         return attempt.broke(ctx, progress, Broken::Upstream(ErrorKind::Connect));
     };
+    attempt.credentials = upstream.auth.credentials();
     let mut exchange = match ask(session, ctx, upstream, &mut attempt, progress).await {
         Ok(exchange) => exchange,
         Err(Unasked::NoCredential) => return attempt.out(ctx, progress, OutageReason::Misconfigured),
         Err(Unasked::Broken(broken)) => return attempt.broke(ctx, progress, broken),
+        Err(Unasked::Unsendable) => {
+            attempt.finish(ctx, "cancelled");
+            return match gateway.refuse(session, ctx, &Refusal::Internal).await {
+                Ok(()) => Step::Over(ctx.end),
+                Err(_) => Step::Over(End::CallerLeft),
+            };
+        }
     };
     let status = exchange.head().map_or(http::StatusCode::BAD_GATEWAY, |head| head.status);
     attempt.status = Some(status);
@@ -213,14 +233,17 @@ async fn attempt(
     let began = gateway.clock.now();
     let body = read_error(gateway, session, &mut exchange, progress).await;
     ctx.waited += gateway.clock.now().since(began);
-    let body = match body {
-        Ok(body) => body,
+    let (body, broken) = match body {
+        Ok(read) => read,
         Err(broken) => return attempt.broke(ctx, progress, broken),
     };
     let text: Bytes = if body.len() == 1 { body[0].clone() } else { body.concat().into() };
     let verdict = judge(status, &text, &inquiry.pool.config.retry.statuses, upstream.auth.credentials());
-    if verdict == Verdict::Deliver {
-        return deliver(session, ctx, progress, attempt, exchange, body).await;
+    match (verdict, broken) {
+        // A part must not be delivered as the whole.
+        (Verdict::Deliver, Some(broken)) => return attempt.broke(ctx, progress, broken),
+        (Verdict::Deliver, None) => return deliver(session, ctx, progress, attempt, exchange, body).await,
+        _ => {}
     }
     exchange.release(&gateway.connector).await;
     match verdict {
@@ -234,8 +257,17 @@ async fn attempt(
 }
 
 enum Unasked {
+    /// There is nothing to prove our identity with.
     NoCredential,
+    /// The request can't be written as this target wants it: no fault of the target's.
+    Unsendable,
     Broken(Broken),
+}
+
+impl From<pingora::BError> for Unasked {
+    fn from(_: pingora::BError) -> Self {
+        Unasked::Unsendable
+    }
 }
 
 /// Connects, sends and reads the head; once more on a fresh connection if a pooled one was stale.
@@ -251,7 +283,7 @@ async fn ask(
     let mut fresh = false;
     loop {
         let peer = upstream.peers.next().ok_or(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)))?;
-        let (head, body) = request(session, ctx, upstream, attempt).map_err(|_| Unasked::NoCredential)?;
+        let (head, body) = request(session, ctx, upstream, attempt)?;
         let began = gateway.clock.now();
         let left = progress.deadline.since(began);
         let first = if attempt.inquiry.fields.stream { timeouts.first_token } else { timeouts.answer };
@@ -282,14 +314,14 @@ fn request(
     ctx: &RequestCtx,
     upstream: &Upstream,
     attempt: &Attempt<'_>,
-) -> Result<(Box<RequestHeader>, Pieces), pingora::BError> {
+) -> Result<(Box<RequestHeader>, Pieces), Unasked> {
     let inquiry = attempt.inquiry;
     let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.member].backend].config;
     let deployment: &str = &inquiry.model.route.members()[attempt.member].target.id.deployment;
     let caller = session.req_header();
     let path = url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query());
     let mut head = headers::for_upstream(caller, &path)?;
-    let body = body(ctx, inquiry, deployment);
+    let body = body(caller, ctx, inquiry, deployment);
     let length: usize = body.iter().map(Bytes::len).sum();
     head.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
     head.insert_header(header::CONTENT_LENGTH, length)?;
@@ -297,21 +329,18 @@ fn request(
     if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", "2023-06-01")?;
     }
-    upstream
-        .auth
-        .authorise(&caller.headers, &mut head)
-        .map_err(|error| pingora::Error::because(pingora::ErrorType::InternalError, "authorise", error))?;
+    upstream.auth.authorise(&caller.headers, &mut head).map_err(|_| Unasked::NoCredential)?;
     Ok((head, body))
 }
 
 /// The caller's bytes, with the deployment's name in place of the model's where they differ.
-fn body(ctx: &RequestCtx, inquiry: &Inquiry, deployment: &str) -> Pieces {
+fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, deployment: &str) -> Pieces {
     let Some(body) = &ctx.body else { return Pieces::new() };
     match (&inquiry.fields.model_range, &inquiry.fields.model) {
         (Some(_), Some(model)) if model == deployment => body.verbatim(),
         (Some(range), _) if inquiry.api.is_multipart() => body.spliced(range.clone(), deployment.as_bytes()),
         (Some(range), _) => body.spliced(range.clone(), serde_json::Value::from(deployment).to_string().as_bytes()),
-        (None, _) if inquiry.api.is_multipart() => body.verbatim(),
+        (None, _) if inquiry.api.is_multipart() => body.spliced(0..0, headers::model_part(caller, deployment).as_bytes()),
         // The URL named the model, but the target may want it in the body.
         (None, _) => {
             let at = body.bytes().iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1);
@@ -331,7 +360,7 @@ async fn read_error(
     session: &mut Session,
     exchange: &mut Exchange,
     progress: &mut Progress,
-) -> Result<SmallVec<[Bytes; 4]>, Broken> {
+) -> Result<(SmallVec<[Bytes; 4]>, Option<Broken>), Broken> {
     let until = (gateway.clock.now() + ERROR_TIME).min(progress.deadline);
     let mut body: SmallVec<[Bytes; 4]> = SmallVec::new();
     let mut length = 0;
@@ -341,11 +370,13 @@ async fn read_error(
                 length += bytes.len();
                 body.push(bytes);
             }
-            Ok(Next::End | Next::Quiet) | Err(Broken::Upstream(_) | Broken::Stale | Broken::TimedOut) => break,
+            Ok(Next::End) => return Ok((body, None)),
+            Ok(Next::Quiet) => return Ok((body, Some(Broken::TimedOut))),
             Err(Broken::CallerLeft) => return Err(Broken::CallerLeft),
+            Err(broken) => return Ok((body, Some(broken))),
         }
     }
-    Ok(body)
+    Ok((body, None))
 }
 
 /// Hands an answer to the caller and turns what came of it into the next step.
@@ -365,9 +396,10 @@ async fn deliver(
             exchange.release_soon(&gateway.connector).await;
             Step::Over(End::Complete)
         }
-        Delivery::CallersFault => {
-            attempt.record(Outcome::CallerFault);
-            attempt.finish(ctx, "caller_fault");
+        Delivery::Refusal(status) => {
+            let outcome = delivered_refusal(status, attempt.signal.retry_after);
+            attempt.record(outcome);
+            attempt.finish(ctx, if matches!(outcome, Outcome::CallerFault) { "caller_fault" } else { "failed" });
             exchange.release_soon(&gateway.connector).await;
             Step::Over(End::Complete)
         }
@@ -392,6 +424,16 @@ async fn deliver(
     }
 }
 
+/// What a delivered answer that is no success says about its target. A 4xx is the caller's fault,
+/// whatever the circuit's statuses are; a 429 throttles even where it may not go elsewhere.
+pub(super) fn delivered_refusal(status: http::StatusCode, retry_after: Option<Duration>) -> Outcome {
+    match status.as_u16() {
+        429 => Outcome::Throttled { retry_after },
+        408 | 500..=599 => Outcome::Failed { failure: Failure::Status(status), retry_after },
+        _ => Outcome::CallerFault,
+    }
+}
+
 /// One attempt: its slot, and what is known of it.
 pub(super) struct Attempt<'g> {
     pub(super) gateway: &'g Gateway,
@@ -400,6 +442,8 @@ pub(super) struct Attempt<'g> {
     pub(super) member: usize,
     pub(super) status: Option<http::StatusCode>,
     pub(super) signal: RateSignal,
+    /// Whose credentials its target sees.
+    pub(super) credentials: Credentials,
     lease: Lease,
 }
 
@@ -409,7 +453,16 @@ impl<'g> Attempt<'g> {
         progress.tried.push(pick.index);
         note_failover(ctx, inquiry);
         let began = gateway.clock.now();
-        Attempt { gateway, inquiry, began, member: pick.index, status: None, signal: RateSignal::default(), lease: pick.lease }
+        Attempt {
+            gateway,
+            inquiry,
+            began,
+            member: pick.index,
+            status: None,
+            signal: RateSignal::default(),
+            credentials: Credentials::default(),
+            lease: pick.lease,
+        }
     }
 
     /// Tells the target how it went.

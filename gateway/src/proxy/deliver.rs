@@ -12,7 +12,7 @@ use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::json::Reader;
-use spillway_plugins::retry;
+use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
 
 use super::attempts::{Attempt, Progress};
@@ -28,8 +28,8 @@ use crate::clock::Tick;
 pub(super) enum Delivery {
     /// The caller has all of it.
     Complete,
-    /// The caller has all of an error that is its own.
-    CallersFault,
+    /// The caller has all of an answer that is no success.
+    Refusal(StatusCode),
     /// Nothing reached the caller: another target can take over.
     Replace(Fault),
     /// It broke after the commit point; the caller was told.
@@ -57,6 +57,9 @@ const COMMENT_AFTER: Duration = Duration::from_secs(15);
 /// How long a stream whose answer is complete may take to say so.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long an HTTP/2 connection gets to send what is queued before a stream is reset.
+const BEFORE_RESET: Duration = Duration::from_millis(20);
+
 /// Hands an answer over. `prefix` is what was read of its body already.
 pub(super) async fn deliver(
     session: &mut Session,
@@ -73,7 +76,8 @@ pub(super) async fn deliver(
             .is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind))
     };
     let readable = !head.headers.contains_key(header::CONTENT_ENCODING);
-    let success = head.status.is_success();
+    let status = head.status;
+    let success = status.is_success();
     let json = is(b"application/json") && readable;
     let stream = success && readable && is(b"text/event-stream");
     let mut delivery = Deliverer { session, ctx, progress, attempt, exchange, committed: false };
@@ -82,7 +86,7 @@ pub(super) async fn deliver(
         return delivery.stream().await;
     }
     let delivered = delivery.plain(prefix, json).await;
-    if delivered == Delivery::Complete && !success { Delivery::CallersFault } else { delivered }
+    if delivered == Delivery::Complete && !success { Delivery::Refusal(status) } else { delivered }
 }
 
 struct Deliverer<'a, 'g> {
@@ -144,6 +148,8 @@ impl Deliverer<'_, '_> {
         loop {
             let until = self.now() + idle;
             match self.next(until).await {
+                // Data that is there already never lets the timer speak.
+                Ok(Next::Data(_)) if self.now() >= self.progress.deadline => return self.cut_off(ErrorKind::Idle).await,
                 Ok(Next::Data(bytes)) => {
                     if !self.write(bytes).await {
                         return Delivery::CallerLeft;
@@ -159,7 +165,7 @@ impl Deliverer<'_, '_> {
 
     /// A stream of events.
     async fn stream(&mut self) -> Delivery {
-        let mut watch = StreamWatch::new(self.attempt.inquiry.api);
+        let mut watch = StreamWatch::new(self.attempt.inquiry.api, self.attempt.inquiry.fields.choices.unwrap_or(1));
         let held = match self.hold_back(&mut watch).await {
             Ok(held) => held,
             Err(delivery) => return delivery,
@@ -188,11 +194,13 @@ impl Deliverer<'_, '_> {
                     if let (Some(fault), false) = (state.fault, state.content) {
                         match fault {
                             retry::Fault::RateLimited => return Err(Delivery::Replace(Fault::RateLimited)),
-                            retry::Fault::OutOfQuota => return Err(Delivery::Replace(Fault::OutOfQuota)),
+                            retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => {
+                                return Err(Delivery::Replace(Fault::OutOfQuota));
+                            }
                             retry::Fault::NoDeployment => return Err(Delivery::Replace(Fault::NoDeployment)),
                             retry::Fault::Failed => return Err(Delivery::Replace(Fault::Failed)),
                             // The same everywhere: the caller gets it as it is.
-                            retry::Fault::ContentFilter | retry::Fault::Caller => return Ok(held),
+                            retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller => return Ok(held),
                         }
                     }
                     if state.content || state.done || length > HOLD_STREAM {
@@ -222,6 +230,9 @@ impl Deliverer<'_, '_> {
             match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
                 Ok(Next::Data(bytes)) => {
                     last_heard = self.now();
+                    if last_heard >= self.progress.deadline {
+                        return self.cut_short(watch, ErrorKind::Idle).await;
+                    }
                     let whole = watch.feed(bytes);
                     let over = watch.state().done;
                     if !whole.is_empty() {
@@ -304,10 +315,7 @@ impl Deliverer<'_, '_> {
             _ => Some(held.concat().into()),
         };
         let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(body, over)];
-        match self.session.downstream_session.response_duplex_vec(tasks).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Delivery::CallerLeft),
-        }
+        if self.send(tasks).await { Ok(()) } else { Err(Delivery::CallerLeft) }
     }
 
     /// The headers that tell where an answer came from.
@@ -324,14 +332,15 @@ impl Deliverer<'_, '_> {
 
     async fn write(&mut self, bytes: Bytes) -> bool {
         self.ctx.bytes_out += bytes.len();
-        self.session.downstream_session.response_duplex_vec(vec![HttpTask::Body(Some(bytes), false)]).await.is_ok()
+        self.send(vec![HttpTask::Body(Some(bytes), false)]).await
+    }
+
+    async fn send(&mut self, tasks: Vec<HttpTask>) -> bool {
+        respond::send(&mut self.session.downstream_session, tasks, self.attempt.gateway.server.write_timeout).await.is_ok()
     }
 
     async fn finish(&mut self) -> Delivery {
-        match self.session.downstream_session.response_duplex_vec(vec![HttpTask::Done]).await {
-            Ok(_) => Delivery::Complete,
-            Err(_) => Delivery::CallerLeft,
-        }
+        if self.send(vec![HttpTask::Done]).await { Delivery::Complete } else { Delivery::CallerLeft }
     }
 
     /// Tells the caller that its stream broke, and leaves the transfer unfinished.
@@ -347,8 +356,13 @@ impl Deliverer<'_, '_> {
 
     /// Ends a transfer without its end: the connection (or HTTP/2 stream) is broken off.
     async fn cut_off(&mut self, kind: ErrorKind) -> Delivery {
-        self.session.downstream_session.set_keepalive(None);
-        self.session.downstream_session.shutdown().await;
+        let caller = &mut self.session.downstream_session;
+        caller.set_keepalive(None);
+        if caller.is_http2() {
+            // A reset drops what is still queued, the error event with it: let it go out first.
+            tokio::time::sleep(BEFORE_RESET).await;
+        }
+        caller.shutdown().await;
         Delivery::Cut(kind)
     }
 }

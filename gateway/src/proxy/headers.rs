@@ -111,6 +111,21 @@ pub fn strip_caller(request: &mut RequestHeader) {
     }
 }
 
+/// Removes from a head what means the upstream's own host (Pingora's own loop hands it over as is).
+pub fn strip_upstream(head: &mut ResponseHeader) {
+    let names: Names = head.headers.keys().filter(|name| is_upstreams_own(name.as_str())).cloned().collect();
+    for name in names {
+        head.remove_header(&name);
+    }
+}
+
+/// A part that names the model, for the start of a form that leaves it to the URL.
+pub fn model_part(caller: &RequestHeader, deployment: &str) -> String {
+    let content_type = caller.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let boundary = spillway_plugins::multipart::boundary(content_type).unwrap_or("");
+    format!("--{boundary}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{deployment}\r\n")
+}
+
 /// The head for the caller from an upstream's head. `chunked` if its body has no known length.
 ///
 /// # Errors

@@ -66,8 +66,6 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
 /// Bounds and identity, before anything is looked at.
 fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
     let server = &gateway.server;
-    // Idle connections are closed by our own stream guard, which also bounds whole heads.
-    session.set_keepalive(Some(0));
     session.set_read_timeout(Some(server.body_timeout));
     session.set_write_timeout(Some(server.write_timeout));
     session.set_total_drain_timeout(Some(Duration::from_secs(5)));
@@ -91,8 +89,14 @@ fn new_request_id() -> String {
     (0..32).map(|digit| char::from(DIGITS[(bits >> (digit * 4)) as usize & 15])).collect()
 }
 
+/// Longest path and query. Every API's own are far shorter, and a rewritten one must still be valid.
+const MAX_TARGET: usize = 8 * 1024;
+
 async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
     framing(session)?;
+    if session.req_header().raw_path().len() > MAX_TARGET {
+        return Err(Refusal::TargetTooLong { limit: MAX_TARGET }.into());
+    }
     if gateway.in_flight_now() > gateway.server.max_in_flight {
         return Err(Refusal::Overloaded { what: "requests in flight" }.into());
     }
@@ -176,11 +180,13 @@ async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Res
 }
 
 /// A WebSocket: no body, one attempt at a time on Pingora's own loop.
-fn realtime(session: &Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
+fn realtime(session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
     if !session.is_upgrade_req() {
         return Err(Refusal::UpgradeRequired.into());
     }
     inquire(session, ctx, &inference, RequestFields::default(), &[])?;
+    // A socket may be silent for as long as both sides like; a dead peer is noticed by keep-alives.
+    session.set_read_timeout(None);
     ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
     Ok(Next::Tunnel)
 }
@@ -214,9 +220,8 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     let small = content_length(session).is_some_and(|length| length <= gateway.server.max_body);
     let named = inference.model.is_some();
     let mut buffer = BodyBuffer::new(&gateway.buffered);
-    let whole =
-        read_body_or(gateway, session, ctx, &mut buffer, small, |bytes| !small && (named || read_form(bytes, boundary).model.is_some()))
-            .await?;
+    let enough = |bytes: &[u8]| !small && ((named && bytes.len() >= FORM_HEAD) || read_form(bytes, boundary).model.is_some());
+    let whole = read_body_or(gateway, session, ctx, &mut buffer, small, enough).await?;
     let form = read_form(buffer.as_slice(), boundary);
     if form.duplicate {
         return Err(Refusal::Form { what: "the form has two 'model' fields" }.into());
@@ -234,6 +239,9 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
     Ok(Next::Tunnel)
 }
+
+/// How far a form is searched for its model where the path names it already.
+const FORM_HEAD: usize = 64 * 1024;
 
 fn content_length(session: &Session) -> Option<usize> {
     session.req_header().headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
@@ -288,7 +296,8 @@ async fn read_body_or(
             looked = buffer.len();
             if enough(buffer.as_slice()) {
                 ctx.waited += now.since(began);
-                return Ok(false);
+                // With HTTP/2 the end can come with the last bytes; nothing is left to stream then.
+                return Ok(session.downstream_session.is_body_done());
             }
         }
     }
@@ -299,18 +308,24 @@ async fn read_piece(gateway: &Gateway, session: &mut Session) -> Result<Option<b
     match pingora_timeout::timeout(gateway.server.body_timeout, read).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(error)) if *error.etype() == pingora::ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
-        Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
-            Err(Refusal::Form { what: "the body's framing is broken" }.into())
-        }
+        Ok(Err(error)) if is_broken_framing(error.etype()) => Err(BROKEN_FRAMING.into()),
         Ok(Err(_)) => Err(Stop::CallerLeft),
         Err(_) => Err(Refusal::BodyTimeout.into()),
     }
 }
 
+/// What a body with broken chunks gets.
+pub(super) const BROKEN_FRAMING: Refusal = Refusal::Form { what: "the body's framing is broken" };
+
+/// Whether an error of Pingora's means that a body's chunks make no sense.
+pub(super) fn is_broken_framing(kind: &pingora::ErrorType) -> bool {
+    matches!(kind.as_str(), "InvalidChunk" | "InvalidTrailerEnd" | "InvalidHTTPHeader" | "InvalidContentLength" | "PrematureBodyEnd")
+}
+
 /// The rate is measured only after this, so that a slow start is no offence.
 const RATE_GRACE: Duration = Duration::from_secs(5);
 
-fn too_slow(bytes: usize, took: Duration, least_per_second: usize) -> bool {
+pub(super) fn too_slow(bytes: usize, took: Duration, least_per_second: usize) -> bool {
     took > RATE_GRACE && (bytes as f64) < least_per_second as f64 * (took - RATE_GRACE).as_secs_f64()
 }
 

@@ -55,6 +55,6 @@ pub(super) async fn answer(
         head.insert_header("x-spillway-attempts", ctx.attempts.len())?;
     }
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    session.downstream_session.response_duplex_vec(tasks).await?;
+    respond::send(&mut session.downstream_session, tasks, gateway.server.write_timeout).await?;
     Ok(true)
 }

@@ -169,9 +169,14 @@ impl ProxyHttp for Gateway {
         tunnel::request(session, request, ctx)
     }
 
-    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, _: bool, ctx: &mut RequestCtx) -> pingora::Result<()> {
-        tunnel::body(body, ctx);
-        Ok(())
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut RequestCtx,
+    ) -> pingora::Result<()> {
+        tunnel::body(self, session, body, ctx)
     }
 
     async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
@@ -203,19 +208,19 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestCtx) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        let gone = *error.esource() == pingora::ErrorSource::Downstream
-            && matches!(
-                error.etype(),
-                ErrorType::ConnectionClosed | ErrorType::WriteError | ErrorType::ReadError | ErrorType::WriteTimedout
-            );
-        if gone || session.response_written().is_some() {
-            if session.response_written().is_some() {
-                // A part must not look like the whole.
-                session.downstream_session.shutdown().await;
-            }
+        let downstream = *error.esource() == pingora::ErrorSource::Downstream;
+        // A 100 Continue is no answer yet.
+        if session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101) {
+            // A part must not look like the whole.
+            session.downstream_session.shutdown().await;
             return nothing;
         }
-        let refusal = tunnel::refusal(self, ctx).unwrap_or(Refusal::Internal);
+        let refusal = match error.etype() {
+            ErrorType::ReadTimedout if downstream => Refusal::BodyTimeout,
+            kind if downstream && intake::is_broken_framing(kind) => tunnel::refusal(self, ctx).unwrap_or(intake::BROKEN_FRAMING),
+            _ if downstream => return nothing,
+            _ => tunnel::refusal(self, ctx).unwrap_or(Refusal::Internal),
+        };
         match self.refuse(session, ctx, &refusal).await {
             Ok(()) => FailToProxy { error_code: refusal.shape().status.as_u16(), can_reuse_downstream: !refusal.closes() },
             Err(_) => nothing,

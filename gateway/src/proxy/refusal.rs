@@ -57,6 +57,12 @@ pub enum Refusal {
         /// The path.
         path: String,
     },
+    /// The request target is longer than any API's.
+    #[error("the request target is longer than {limit} bytes")]
+    TargetTooLong {
+        /// The limit.
+        limit: usize,
+    },
     /// The path takes another method.
     #[error("this path takes {allowed}")]
     WrongMethod {
@@ -163,6 +169,7 @@ impl Refusal {
             Refusal::Unauthorized => shape(StatusCode::UNAUTHORIZED, "invalid_api_key", INVALID, "authentication_error", false),
             Refusal::ModelNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "model_not_allowed", INVALID, "permission_error", false),
             Refusal::LocationNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "location_not_allowed", INVALID, "permission_error", false),
+            Refusal::TargetTooLong { .. } => shape(StatusCode::URI_TOO_LONG, "target_too_long", INVALID, INVALID, false),
             Refusal::UnknownPath { .. } => shape(StatusCode::NOT_FOUND, "not_found", INVALID, "not_found_error", false),
             Refusal::UnknownModel { .. } | Refusal::ApiNotServed { .. } => {
                 shape(StatusCode::NOT_FOUND, "model_not_found", INVALID, "not_found_error", false)

@@ -64,11 +64,12 @@ pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, dialect: Dia
     if let Refusal::WrongMethod { allowed } = refusal {
         head.insert_header(header::ALLOW, *allowed)?;
     }
+    let unread = !session.is_body_done();
     if refusal.closes() {
         session.set_keepalive(None);
     }
     write_whole(session, head, body.into()).await?;
-    if refusal.closes() {
+    if unread || refusal.closes() {
         linger(session).await;
     }
     Ok(())
@@ -84,9 +85,24 @@ pub async fn json(session: &mut ServerSession, status: StatusCode, body: &Value,
     write_whole(session, head, body.into()).await
 }
 
+/// Writes to the caller within a time: Pingora bounds the writes of a body, but neither a head's
+/// nor the end's.
+///
+/// # Errors
+/// If the caller can't be written to any more, or doesn't take it in time.
+pub async fn send(session: &mut ServerSession, tasks: Vec<HttpTask>, limit: Duration) -> pingora::Result<()> {
+    match pingora_timeout::timeout(limit, session.response_duplex_vec(tasks)).await {
+        Ok(sent) => sent.map(|_| ()),
+        Err(_) => {
+            pingora::Error::e_explain(pingora::ErrorType::WriteTimedout, "the caller does not read").map_err(|error| error.into_down())
+        }
+    }
+}
+
 /// Head and body in one write.
 async fn write_whole(session: &mut ServerSession, head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
-    session.response_duplex_vec(vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)]).await.map(|_| ())
+    let limit = session.get_write_timeout().unwrap_or(Duration::from_secs(30));
+    send(session, vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)], limit).await
 }
 
 /// The head of an answer that the gateway makes. Without a length it is chunked.

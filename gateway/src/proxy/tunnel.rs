@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use memchr::memmem;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
 use spillway_plugins::retry::{RateSignal, Verdict, judge, read_signal};
 
-use super::attempts::{Progress, note, note_failover, pick, record};
+use super::attempts::{Progress, delivered_refusal, note, note_failover, pick, record};
 use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
+use super::intake::too_slow;
 use super::refusal::Refusal;
 use super::replay::ReplayBody;
 use super::{Gateway, headers};
@@ -31,6 +33,8 @@ pub struct Tunnel {
     prefix_due: bool,
     progress: Option<Progress>,
     attempt: Option<Running>,
+    /// The end of what was streamed so far, for fields that stand on a border of two pieces.
+    seen: Vec<u8>,
     /// What the caller gets if this ends without an answer.
     refusal: Option<Refusal>,
     answered: bool,
@@ -52,7 +56,7 @@ struct Running {
 
 impl Tunnel {
     fn new(upload: Option<ReplayBody>) -> Self {
-        Tunnel { upload, prefix_due: false, progress: None, attempt: None, refusal: None, answered: false }
+        Tunnel { upload, prefix_due: false, progress: None, attempt: None, seen: Vec::new(), refusal: None, answered: false }
     }
 
     /// A WebSocket.
@@ -139,26 +143,63 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut 
     Ok(())
 }
 
-/// The length of an upload after the model's name was replaced, if the caller told a length.
+/// The length of an upload after the model's name was replaced or put in, if the caller told one.
 fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployment: &str) -> Option<usize> {
     let length: usize = caller.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
-    let range = inquiry.fields.model_range.as_ref().map_or(0..0, Clone::clone);
-    let replaced = if range.is_empty() { 0 } else { deployment.len() };
-    Some(length - range.len() + replaced)
+    Some(match &inquiry.fields.model_range {
+        Some(range) => length - range.len() + deployment.len(),
+        None => length + headers::model_part(caller, deployment).len(),
+    })
 }
 
 /// `request_body_filter`: what was read before the model was known goes first.
-pub(super) fn body(body: &mut Option<Bytes>, ctx: &mut RequestCtx) {
-    ctx.bytes_in += body.as_ref().map_or(0, Bytes::len);
-    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return };
-    let (true, Some(prefix), Some(attempt)) = (std::mem::take(&mut tunnel.prefix_due), &tunnel.upload, &tunnel.attempt) else { return };
+///
+/// # Errors
+/// If the caller sends too slowly, or names a second model behind the one that was checked.
+pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes>, ctx: &mut RequestCtx) -> pingora::Result<()> {
+    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return Ok(()) };
+    let (Some(upload), Some(attempt), Some(progress)) = (&tunnel.upload, &tunnel.attempt, &tunnel.progress) else { return Ok(()) };
+    if let Some(piece) = body.as_ref() {
+        ctx.bytes_in += piece.len();
+        let now = gateway.clock.now();
+        let slow = too_slow(ctx.bytes_in, now.since(ctx.arrived), gateway.server.min_body_rate);
+        let refusal = match () {
+            () if slow || now >= progress.deadline => Some(Refusal::BodyTimeout),
+            () if names_a_model(&mut tunnel.seen, piece) => {
+                Some(Refusal::Form { what: "put the form's one 'model' field before its files" })
+            }
+            () => None,
+        };
+        if let Some(refusal) = refusal {
+            tunnel.refusal = Some(refusal);
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, "the upload was refused").map_err(|error| error.into_down());
+        }
+    }
+    if !std::mem::take(&mut tunnel.prefix_due) {
+        return Ok(());
+    }
     let deployment = &inquiry.model.route.members()[attempt.member].target.id.deployment;
     let mut pieces = match &inquiry.fields.model_range {
-        Some(range) if inquiry.fields.model.as_deref() != Some(&**deployment) => prefix.spliced(range.clone(), deployment.as_bytes()),
-        _ => prefix.verbatim(),
+        Some(range) if inquiry.fields.model.as_deref() != Some(&**deployment) => upload.spliced(range.clone(), deployment.as_bytes()),
+        Some(_) => upload.verbatim(),
+        None => upload.spliced(0..0, headers::model_part(session.req_header(), deployment).as_bytes()),
     };
     pieces.extend(body.take());
     *body = Some(pieces.concat().into());
+    Ok(())
+}
+
+/// Whether a further `model` field begins in `piece`, or on its border with the one before. `seen`
+/// keeps the end of what came before.
+fn names_a_model(seen: &mut Vec<u8>, piece: &[u8]) -> bool {
+    // With what stands before the parameter: `filename="model"` is none.
+    const FIELDS: [&[u8]; 6] = [b" name=\"model\"", b";name=\"model\"", b"	name=\"model\"", b" name=model", b";name=model", b"	name=model"];
+    const LONGEST: usize = FIELDS[0].len();
+    let border = [seen.as_slice(), &piece[..piece.len().min(LONGEST)]].concat();
+    let found = FIELDS.iter().any(|field| memmem::find(piece, field).is_some() || memmem::find(&border, field).is_some());
+    seen.extend_from_slice(&piece[piece.len().saturating_sub(LONGEST)..]);
+    seen.drain(..seen.len().saturating_sub(LONGEST - 1));
+    found
 }
 
 /// `upstream_response_filter`: deliver, or go elsewhere.
@@ -191,7 +232,10 @@ fn judge_parts(
     let first = gateway.clock.now().since(attempt.began);
     let retry_after = attempt.signal.retry_after;
     let (outcome, label) = match verdict {
-        Verdict::Deliver if head.status.is_client_error() => (Outcome::CallerFault, "caller_fault"),
+        Verdict::Deliver if head.status.is_client_error() || head.status.is_server_error() => {
+            let outcome = delivered_refusal(head.status, retry_after);
+            (outcome, if matches!(outcome, Outcome::CallerFault) { "caller_fault" } else { "failed" })
+        }
         Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, "ok"),
         Verdict::RateLimited => (Outcome::Throttled { retry_after }, "throttled"),
         Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), "out_of_quota"),
@@ -243,9 +287,7 @@ fn write_down(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, attemp
 /// `response_filter`: the head as the caller gets it.
 pub(super) fn response(gateway: &Gateway, head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
     let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &ctx.tunnel) else { return Ok(()) };
-    for name in ["set-cookie", "alt-svc", "strict-transport-security", "server"] {
-        head.remove_header(name);
-    }
+    headers::strip_upstream(head);
     head.insert_header("x-request-id", HeaderValue::from_str(&ctx.id).unwrap_or_else(|_| HeaderValue::from_static("-")))?;
     if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| gateway.server.response_headers) {
         head.insert_header("x-spillway-backend", &*inquiry.model.route.members()[attempt.member].target.id.backend)?;
@@ -323,4 +365,20 @@ pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Err
         ctx.end = if error.is_none() || label == "ok" { End::Complete } else { End::Cut };
     }
     put_back(ctx, inquiry, tunnel);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_model_is_seen_on_any_border() {
+        let text = b"--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nb\r\n";
+        for step in 1..text.len() {
+            let mut seen = Vec::new();
+            assert!(text.chunks(step).any(|piece| names_a_model(&mut seen, piece)), "pieces of {step}");
+        }
+        let mut seen = Vec::new();
+        assert!(!b"name=\"file\"; filename=\"model\"".chunks(3).any(|piece| names_a_model(&mut seen, piece)));
+    }
 }

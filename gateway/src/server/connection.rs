@@ -8,6 +8,7 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::guard::{Guard, Phase};
@@ -33,6 +34,9 @@ pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp:
     let server = &gateway.server;
     let http2 = server.h2c && tokio::time::timeout(server.header_timeout, speaks_http2(&tcp)).await.unwrap_or(false);
     let _ = tcp.set_nodelay(true);
+    // A caller that vanished without a word is noticed, a silent WebSocket is not disturbed.
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+    let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
     let phase = Phase::new(gateway.clock.now() + server.header_timeout);
     let guard = Guard::new(tcp, Arc::clone(&phase), gateway.clock.clone(), server.header_timeout, Arc::clone(&gateway.metrics), http2);
     if http2 {

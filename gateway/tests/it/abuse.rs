@@ -260,3 +260,60 @@ async fn an_http2_header_bomb_is_refused() {
     assert!(refused);
     assert_eq!((backend.count(), get(gateway.address, "/v1/models").await.unwrap().status), (0, 200));
 }
+
+#[tokio::test]
+async fn a_long_target_is_refused_and_harms_nobody() {
+    let (gateway, backend) = gateway("").await;
+    let path = format!("/v1/chat/completions?{}", "y".repeat(65_000));
+    let got = gateway.post(&path, &chat(false)).await;
+    assert_eq!((got.status, got.code().as_str()), (414, "target_too_long"));
+    assert_eq!((backend.count(), gateway.state("a").await.as_str()), (0, "ready"));
+}
+
+#[tokio::test]
+async fn refusals_are_readable_while_a_body_is_still_being_sent() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let consumers =
+        "[[consumers]]\nname = \"c\"\nkeys = [{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }]";
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", consumers)).await;
+    let big = vec![b'y'; 3_000_000];
+    for (path, key, status) in [("/v1/chat/completions", "wrong", 401), ("/v1/nothing", "test", 404)] {
+        let got = ask(gateway.address, post(path, &[("api-key", key)], &big)).await.unwrap();
+        assert_eq!(got.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn broken_chunks_are_a_400() {
+    let (gateway, backend) = gateway("").await;
+    let got =
+        ask(gateway.address, "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n")
+            .await
+            .unwrap();
+    assert_eq!((got.status, got.code().as_str(), backend.count()), (400, "invalid_form", 0));
+}
+
+#[tokio::test]
+async fn an_http_1_0_caller_gets_its_end() {
+    let (gateway, _backend) = gateway("keepalive = \"1h\"").await;
+    let body = chat(false).to_string();
+    let got =
+        ask(gateway.address, format!("POST /v1/chat/completions HTTP/1.0\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await.unwrap();
+    assert_eq!((got.status, got.header("connection")), (200, Some("close")));
+}
+
+#[tokio::test]
+async fn a_slow_reader_does_not_outlive_the_total() {
+    let backend = ScriptedBackend::start(|_| Reply::sse(vec![delta(&"x".repeat(64 * 1024)); 400])).await;
+    let timeouts = "[pools.timeouts]\ntotal = \"500ms\"\nfirst_token = \"400ms\"\nidle = \"400ms\"\nanswer = \"400ms\"";
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], timeouts, "")).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    connection.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
+    assert_eq!(connection.answer_head().await.unwrap().0, 200);
+    // A piece every now and then: always reading, never fast.
+    while connection.chunk().await.is_ok_and(|chunk| chunk.is_some_and(|bytes| !bytes.is_empty())) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    eventually("the upstream is let go", async || backend.hung_up() == 1).await;
+    assert_eq!(gateway.metric("spillway_attempts_total{backend=\"a\",deployment=\"m\",outcome=\"idle\",pool=\"pool\"}").await, 1.0);
+}

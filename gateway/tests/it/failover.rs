@@ -356,3 +356,63 @@ async fn throttled_members_beside_one_of_another_api_are_a_429() {
     let gateway = Gateway::start(&config(&members, "", "")).await;
     assert_eq!((gateway.chat().await.status, claude.count()), (429, 0));
 }
+
+#[tokio::test]
+async fn a_throttle_that_ends_while_the_request_looks_elsewhere_is_no_refusal() {
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let ptu = ScriptedBackend::start(move |_| {
+        if first.swap(false, std::sync::atomic::Ordering::SeqCst) { Reply::throttled(20) } else { Reply::json(200, answer("x")) }
+    })
+    .await;
+    let full = b"HTTP/1.1 429 Too Many Requests\r\nretry-after-ms: 30000\r\ncontent-length: 2\r\n\r\n{}".to_vec();
+    let payg =
+        ScriptedBackend::start(move |_| Reply::raw([Step::Pause(std::time::Duration::from_millis(150)), Step::Write(full.clone())])).await;
+    let gateway = Gateway::start(&config(&[member("ptu", &ptu, 1), member("payg", &payg, 2)], "", "")).await;
+    let got = gateway.chat().await;
+    assert_eq!((got.status, got.header("x-spillway-backend"), got.header("x-spillway-attempts")), (200, Some("ptu"), Some("3")));
+}
+
+#[tokio::test]
+async fn the_last_resort_never_answers_before_a_real_target() {
+    let failing = ScriptedBackend::start(|_| Reply::json(500, "{}")).await;
+    let untried = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let sorry = "[[backends]]\nname = \"sorry\"\nkind = \"mock\"";
+    let members = [member("failing", &failing, 1), member("untried", &untried, 2)];
+    let gateway = Gateway::start(&config(&members, "[pools.retry]\nmax_attempts = 1", sorry)).await;
+    assert_eq!((gateway.chat().await.status, untried.count()), (502, 0));
+    let gateway = Gateway::start(&config(&members[..1], "[pools.retry]\nmax_attempts = 1", sorry)).await;
+    assert_eq!(gateway.chat().await.header("x-spillway-backend"), Some("sorry"));
+}
+
+#[tokio::test]
+async fn what_may_not_go_elsewhere_still_counts() {
+    let failing = ScriptedBackend::start(|_| Reply::json(500, "{}")).await;
+    let limited = ScriptedBackend::start(|_| Reply::throttled(30_000)).await;
+    let pool = "[pools.retry]\nstatuses = [503]\n[pools.circuit]\nfailures = 2";
+    let gateway = Gateway::start(&config(&[member("a", &failing, 1)], pool, "")).await;
+    for _ in 0..2 {
+        assert_eq!(gateway.chat().await.status, 500);
+    }
+    assert_eq!(gateway.state("a").await, "tripped");
+    let gateway = Gateway::start(&config(&[member("a", &limited, 1)], pool, "")).await;
+    assert_eq!(gateway.chat().await.status, 429);
+    assert_eq!((gateway.state("a").await.as_str(), limited.count()), ("throttled", 1));
+}
+
+#[tokio::test]
+async fn a_callers_own_empty_account_is_not_the_targets() {
+    let broke = r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota","message":"x"}}"#;
+    let a = ScriptedBackend::start(move |_| Reply::json(429, broke)).await;
+    let members = [Member { name: "a", backend: &a, priority: 1, extra: "auth = { type = \"passthrough\" }" }];
+    let gateway = Gateway::start(&config(&members, "", "")).await;
+    assert_eq!(gateway.chat().await.text(), broke);
+    assert_ne!(gateway.state("a").await, "out-of-quota");
+}
+
+#[tokio::test]
+async fn a_truncated_error_is_not_delivered_as_whole() {
+    let cut = ScriptedBackend::start(|_| Reply::json(400, "{\"error\":").header("content-length", "500").then(Step::Close)).await;
+    let good = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let gateway = Gateway::start(&config(&[member("cut", &cut, 1), member("good", &good, 2)], "", "")).await;
+    assert_eq!(gateway.chat().await.header("x-spillway-backend"), Some("good"));
+}

@@ -222,3 +222,84 @@ async fn a_request_id_is_kept_if_it_is_one() {
     let shared: Arc<str> = got.header("x-request-id").unwrap().into();
     assert!(shared.chars().all(|c| c.is_ascii_hexdigit()));
 }
+
+#[tokio::test]
+async fn a_form_that_leaves_the_model_to_the_url_gets_it() {
+    for (extra, server, size) in [("kind = \"azure-openai\"", "", 1_000), ("kind = \"azure-openai\"", "max_body = \"256KiB\"", 1_000_000)] {
+        let backend = ScriptedBackend::start(|_| Reply::json(200, "{\"text\":\"hi\"}")).await;
+        let text = config(&[Member { name: "a", backend: &backend, priority: 1, extra }], "", "").replace("#server", server);
+        let gateway = Gateway::start(&text).await;
+        let whole = String::from_utf8(form(true, size)).unwrap();
+        let body = whole.replacen("--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n", "", 1);
+        let request = String::from_utf8(upload(body.as_bytes(), false)).unwrap().replacen("/v1/audio", "/openai/deployments/m/audio", 1);
+        let got = ask(gateway.address, request.replacen("/transcriptions", "/transcriptions?api-version=x", 1)).await.unwrap();
+        assert_eq!(got.status, 200, "{size}");
+        let arrived = backend.received().pop().unwrap();
+        assert_eq!((arrived.path(), arrived.ended), ("/openai/v1/audio/transcriptions", spillway_testkit::wire::Ended::Whole));
+        assert!(String::from_utf8(arrived.body).unwrap() == whole, "{size}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_model_behind_the_first_is_not_smuggled_past() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, "{\"text\":\"hi\"}")).await;
+    let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "max_body = \"256KiB\"");
+    let gateway = Gateway::start(&text).await;
+    let second = "--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngpt-4o\r\n--XX--\r\n";
+    let body = String::from_utf8(form(true, 1_000_000)).unwrap().replacen("--XX--\r\n", second, 1);
+    let got = ask(gateway.address, upload(body.as_bytes(), true)).await;
+    assert!(got.is_err() || got.as_ref().is_ok_and(|got| got.status == 400), "{got:?}");
+    assert!(backend.received().iter().all(|request| !String::from_utf8_lossy(&request.body).contains("gpt-4o")));
+}
+
+#[tokio::test]
+async fn an_upload_that_expects_100_gets_its_refusal() {
+    let throttled = ScriptedBackend::start(|_| Reply::throttled(30_000)).await;
+    let gone = ScriptedBackend::start(|_| Reply::json(200, "{}")).await;
+    let text = config(&[member("a", &gone, 1)], "", "").replace("#server", "max_body = \"256KiB\"");
+    drop(gone);
+    drop(throttled);
+    let gateway = Gateway::start(&text).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    let body = form(true, 1_000_000);
+    let request = String::from_utf8(upload(&body, true)).unwrap().replacen("host: x", "host: x\r\nexpect: 100-continue", 1);
+    let (head, rest) = request.split_once("\r\n\r\n").unwrap();
+    connection.send(format!("{head}\r\n\r\n")).await.unwrap();
+    assert_eq!(connection.answer_head().await.unwrap().0, 100);
+    connection.send(rest).await.unwrap();
+    assert_eq!(connection.answer().await.unwrap().status, 502);
+}
+
+#[tokio::test]
+async fn an_http2_upload_in_one_frame_arrives() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, "{\"text\":\"hi\"}")).await;
+    let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "h2c = true");
+    let gateway = Gateway::start(&text).await;
+    let tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("http://gateway/v1/audio/transcriptions").header("content-type", "multipart/form-data; boundary=XX");
+    let (answer, mut stream) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    stream.send_data(form(true, 1_000).into(), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    assert_eq!(backend.received().pop().unwrap().body, form(true, 1_000));
+}
+
+#[tokio::test]
+async fn a_silent_websocket_stays_open() {
+    let backend = ScriptedBackend::start(|_| {
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n";
+        Reply::raw([Step::Write(head.to_vec()), Step::Echo])
+    })
+    .await;
+    let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "body_timeout = \"100ms\"");
+    let gateway = Gateway::start(&text).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    connection.send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
+    assert_eq!(connection.answer_head().await.unwrap().0, 101);
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    connection.send("still there").await.unwrap();
+    let mut echo = [0; 11];
+    tokio::io::AsyncReadExt::read_exact(connection.socket(), &mut echo).await.unwrap();
+    assert_eq!(&echo, b"still there");
+}

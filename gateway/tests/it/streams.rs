@@ -258,3 +258,41 @@ async fn the_total_bounds_everything() {
     assert_eq!(got.ended, Ended::Cut);
     assert!(got.text().contains("upstream_error"));
 }
+
+#[tokio::test]
+async fn a_choice_that_never_came_is_missed() {
+    let of = |index: u32, delta: &str, finish: &str| {
+        format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n")
+    };
+    let backend = ScriptedBackend::start(move |_| Reply::sse([of(0, "{\"content\":\"a\"}", "null"), of(0, "{}", "\"stop\"")])).await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], TIMERS, "")).await;
+    let mut body = chat(true);
+    body["n"] = 2.into();
+    let got = gateway.post("/v1/chat/completions", &body).await;
+    assert!(got.ended == Ended::Cut && got.text().contains("upstream_error"), "{}", got.text());
+}
+
+#[tokio::test]
+async fn a_cut_over_http2_is_told_before_the_reset() {
+    let backend = ScriptedBackend::start(|_| Reply::sse([role(), delta("hel")]).then(Step::Close)).await;
+    let text = config(&[member("a", &backend, 1)], TIMERS, "").replace("#server", "h2c = true");
+    let gateway = Gateway::start(&text).await;
+    let tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("http://gateway/v1/chat/completions").body(()).unwrap();
+    let (answer, mut stream) = client.send_request(request, false).unwrap();
+    stream.send_data(chat(true).to_string().into(), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let (mut text, mut reset) = (String::new(), false);
+    while let Some(data) = body.data().await {
+        match data {
+            Ok(bytes) => text += &String::from_utf8_lossy(&bytes),
+            Err(error) => {
+                reset = error.is_reset();
+                break;
+            }
+        }
+    }
+    assert!(reset && text.contains("upstream_error"), "{reset} {text}");
+}

@@ -33,9 +33,10 @@ impl Verdict {
 }
 
 /// Whose credentials an upstream saw, which decides whose fault a 401 is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Credentials {
     /// The gateway's own.
+    #[default]
     Gateway,
     /// The caller's, passed through.
     Caller,
@@ -54,6 +55,8 @@ pub fn judge(status: StatusCode, body: &[u8], retryable: &StatusSet, credentials
         return Verdict::Deliver;
     }
     match status.as_u16() {
+        // With the caller's own credentials it is the caller's own quota.
+        429 if fault == Some(Fault::OutOfQuota) && credentials == Credentials::Caller => Verdict::Deliver,
         429 if fault == Some(Fault::OutOfQuota) => Verdict::OutOfQuota,
         429 if retryable.contains(status) => Verdict::RateLimited,
         401 | 403 if credentials == Credentials::Gateway => Verdict::Misconfigured,

@@ -4,10 +4,19 @@ use super::{StreamState, fault_of};
 use crate::json::{Kind, Reader, Value};
 
 /// Which choices have appeared and which have finished; the first 64 are told apart.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Choices {
     seen: u64,
     finished: u64,
+    /// How many the caller asked for.
+    expected: u64,
+}
+
+impl Choices {
+    /// None yet, of so many.
+    pub(super) fn of(expected: u64) -> Self {
+        Choices { seen: 0, finished: 0, expected: expected.min(64) }
+    }
 }
 
 /// Fields of a delta that carry output. A `role` alone doesn't, nor do filter results.
@@ -35,9 +44,8 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) 
             read_choice(data, &choice, state, choices);
         }
     });
-    if choices.seen != 0 && choices.seen == choices.finished {
-        state.finished = true;
-    }
+    // Taken back when a further choice begins after the others have ended.
+    state.finished = choices.seen != 0 && choices.seen == choices.finished && u64::from(choices.finished.count_ones()) >= choices.expected;
 }
 
 fn read_choice(data: &[u8], choice: &Value, state: &mut StreamState, choices: &mut Choices) {
@@ -54,10 +62,8 @@ fn read_choice(data: &[u8], choice: &Value, state: &mut StreamState, choices: &m
         _ => {}
     });
     let bit = 1u64 << index.min(63);
-    if output || finished {
-        state.content = true;
-        choices.seen |= bit;
-    }
+    choices.seen |= bit;
+    state.content |= output || finished;
     if finished {
         choices.finished |= bit;
     }

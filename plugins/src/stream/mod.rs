@@ -38,9 +38,9 @@ pub struct StreamWatch {
 }
 
 impl StreamWatch {
-    /// A watch for a fresh answer of `api`.
-    pub fn new(api: Api) -> Self {
-        StreamWatch { api, splitter: Splitter::default(), state: StreamState::default(), choices: choices::Choices::default() }
+    /// A watch for a fresh answer of `api`, of which the caller wants so many `choices`.
+    pub fn new(api: Api, choices: u64) -> Self {
+        StreamWatch { api, splitter: Splitter::default(), state: StreamState::default(), choices: choices::Choices::of(choices) }
     }
 
     /// Reads a chunk and returns the bytes of whole events that may be passed on.

@@ -1,7 +1,7 @@
 use super::*;
 
 fn watch(api: Api, events: &[&str]) -> StreamState {
-    let mut watch = StreamWatch::new(api);
+    let mut watch = StreamWatch::new(api, 1);
     for event in events {
         let _ = watch.feed(Bytes::from(format!("{event}\n\n")));
     }
@@ -54,6 +54,10 @@ fn every_choice_must_finish() {
     assert!(!watch(Api::Chat, &[&text(0), &text(1), &stop(0)]).finished);
     let both = watch(Api::Chat, &[&text(0), &text(1), &stop(0), &stop(1)]);
     assert!(both.finished && !both.done);
+    assert!(!watch(Api::Chat, &[&text(0), &stop(0), &text(1)]).finished, "one ended before the other began");
+    let mut asked_for_two = StreamWatch::new(Api::Chat, 2);
+    let _ = asked_for_two.feed(Bytes::from(format!("{}\n\n{}\n\n", text(0), stop(0))));
+    assert!(!asked_for_two.state().finished);
     assert!(watch(Api::Chat, &[&text(0), "data: [DONE]"]).done);
 }
 

@@ -147,7 +147,7 @@ proptest! {
         let best = (0..setups.len()).filter(usable).map(|i| setups[i].priority).min();
         for (name, policy) in Policy::NAMES {
             let route = Route::new(members.clone(), policy, Tier::group);
-            let request = PickRequest { excluded: &[], tried: &tried, fence: None, affinity_key: seed };
+            let request = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: seed };
             let picked = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(seed));
             match (picked, best) {
                 (Ok(pick), Some(priority)) => {
