@@ -15,9 +15,10 @@ use spillway_plugins::json::Reader;
 use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
 
-use super::attempts::{Attempt, Progress};
+use super::attempt::Attempt;
 use super::ctx::RequestCtx;
 use super::exchange::{Broken, Exchange, Next};
+use super::progress::Progress;
 use super::{headers, respond};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::Outcome;

@@ -16,12 +16,15 @@ pub mod replay;
 pub mod respond;
 pub mod tunnel;
 
+mod ask;
+mod attempt;
 mod attempts;
 mod deliver;
 mod exchange;
 mod finish;
 mod intake;
 mod last_resort;
+mod progress;
 mod timer;
 
 use std::cell::RefCell;

@@ -15,9 +15,10 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
 use spillway_plugins::retry::{RateSignal, Verdict, judge, read_signal};
 
-use super::attempts::{Progress, delivered_refusal, note, note_failover, pick, record};
+use super::attempt::{delivered_refusal, note, note_failover, record};
 use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
 use super::intake::too_slow;
+use super::progress::{Progress, pick};
 use super::refusal::Refusal;
 use super::replay::ReplayBody;
 use super::{Gateway, headers};

@@ -1,0 +1,144 @@
+//! Asks one target: connect, send the request as this target wants it, read the head.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use smallvec::SmallVec;
+use spillway_plugins::api::Api;
+
+use super::attempt::Attempt;
+use super::ctx::{Inquiry, RequestCtx};
+use super::exchange::{Broken, Exchange, Next};
+use super::progress::Progress;
+use super::replay::Pieces;
+use super::{Gateway, headers};
+use crate::backend::{Upstream, url};
+use crate::balance::circuit::ErrorKind;
+
+/// Why a target could not be asked.
+pub(super) enum Unasked {
+    /// There is nothing to prove our identity with.
+    NoCredential,
+    /// The request can't be written as this target wants it: no fault of the target's.
+    Unsendable,
+    Broken(Broken),
+}
+
+impl From<pingora::BError> for Unasked {
+    fn from(_: pingora::BError) -> Self {
+        Unasked::Unsendable
+    }
+}
+
+/// Connects, sends and reads the head; once more on a fresh connection if a pooled one was stale.
+pub(super) async fn ask(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    upstream: &Upstream,
+    attempt: &mut Attempt<'_>,
+    progress: &mut Progress,
+) -> Result<Exchange, Unasked> {
+    let gateway = attempt.gateway;
+    let timeouts = &attempt.inquiry.pool.config.timeouts;
+    let mut fresh = false;
+    loop {
+        let peer = upstream.peers.next().ok_or(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)))?;
+        let (head, body) = request(session, ctx, upstream, attempt)?;
+        let began = gateway.clock.now();
+        let left = progress.deadline.since(began);
+        let first = if attempt.inquiry.fields.stream { timeouts.first_token } else { timeouts.answer };
+        let caller = &mut session.downstream_session;
+        let asked = async {
+            let mut exchange = Exchange::connect(&gateway.connector, peer, fresh, timeouts.connect.min(left), caller).await?;
+            exchange.send(head, body, first.min(left), caller).await?;
+            let until = (began + first).min(progress.deadline);
+            exchange.read_head(until, &gateway.clock, &mut progress.timer, caller).await?;
+            Ok(exchange)
+        }
+        .await;
+        ctx.waited += gateway.clock.now().since(began);
+        match asked {
+            Err(Broken::Stale) if !fresh => {
+                gateway.metrics.stale_connections.inc();
+                fresh = true;
+            }
+            Err(broken) => return Err(Unasked::Broken(broken)),
+            Ok(exchange) => return Ok(exchange),
+        }
+    }
+}
+
+/// The request as this target gets it.
+fn request(
+    session: &Session,
+    ctx: &RequestCtx,
+    upstream: &Upstream,
+    attempt: &Attempt<'_>,
+) -> Result<(Box<RequestHeader>, Pieces), Unasked> {
+    let inquiry = attempt.inquiry;
+    let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.member].backend].config;
+    let deployment: &str = &inquiry.model.route.members()[attempt.member].target.id.deployment;
+    let caller = session.req_header();
+    let path = url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query());
+    let mut head = headers::for_upstream(caller, &path)?;
+    let body = body(caller, ctx, inquiry, deployment);
+    let length: usize = body.iter().map(Bytes::len).sum();
+    head.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
+    head.insert_header(header::CONTENT_LENGTH, length)?;
+    head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
+    if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
+        head.insert_header("anthropic-version", "2023-06-01")?;
+    }
+    upstream.auth.authorise(&caller.headers, &mut head).map_err(|_| Unasked::NoCredential)?;
+    Ok((head, body))
+}
+
+/// The caller's bytes, with the deployment's name in place of the model's where they differ.
+fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, deployment: &str) -> Pieces {
+    let Some(body) = &ctx.body else { return Pieces::new() };
+    match (&inquiry.fields.model_range, &inquiry.fields.model) {
+        (Some(_), Some(model)) if model == deployment => body.verbatim(),
+        (Some(range), _) if inquiry.api.is_multipart() => body.spliced(range.clone(), deployment.as_bytes()),
+        (Some(range), _) => body.spliced(range.clone(), serde_json::Value::from(deployment).to_string().as_bytes()),
+        (None, _) if inquiry.api.is_multipart() => body.spliced(0..0, headers::model_part(caller, deployment).as_bytes()),
+        // The URL named the model, but the target may want it in the body.
+        (None, _) => {
+            let at = body.bytes().iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1);
+            let empty = body.bytes()[at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
+            let member = format!("\"model\":{}{}", serde_json::Value::from(deployment), if empty { "" } else { "," });
+            body.spliced(at..at, member.as_bytes())
+        }
+    }
+}
+
+/// Most that is read of an error's body, and how long.
+const ERROR_BYTES: usize = 64 * 1024;
+const ERROR_TIME: Duration = Duration::from_secs(5);
+
+/// Reads an error's body, as far as it is worth it, and whether it broke.
+pub(super) async fn read_error(
+    gateway: &Gateway,
+    session: &mut Session,
+    exchange: &mut Exchange,
+    progress: &mut Progress,
+) -> Result<(SmallVec<[Bytes; 4]>, Option<Broken>), Broken> {
+    let until = (gateway.clock.now() + ERROR_TIME).min(progress.deadline);
+    let mut body: SmallVec<[Bytes; 4]> = SmallVec::new();
+    let mut length = 0;
+    while length < ERROR_BYTES {
+        match exchange.next(until, &gateway.clock, &mut progress.timer, &mut session.downstream_session).await {
+            Ok(Next::Data(bytes)) => {
+                length += bytes.len();
+                body.push(bytes);
+            }
+            Ok(Next::End) => return Ok((body, None)),
+            Ok(Next::Quiet) => return Ok((body, Some(Broken::TimedOut))),
+            Err(Broken::CallerLeft) => return Err(Broken::CallerLeft),
+            Err(broken) => return Ok((body, Some(broken))),
+        }
+    }
+    Ok((body, None))
+}

@@ -1,0 +1,160 @@
+//! One attempt at one target: its slot, what is known of it, and how it is written down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use spillway_plugins::retry::{Credentials, RateSignal};
+use tracing::{info, warn};
+
+use super::Gateway;
+use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
+use super::exchange::Broken;
+use super::progress::Progress;
+use crate::balance::circuit::{ErrorKind, Failure};
+use crate::balance::route::Pick;
+use crate::balance::target::{Change, Lease, OutageReason, Outcome};
+use crate::clock::Tick;
+
+/// What one attempt led to.
+pub(super) enum Step {
+    /// The request is over.
+    Over(End),
+    /// On to another target: it was throttled there.
+    Throttled,
+    /// On to another target: it failed there.
+    Failed,
+}
+
+/// What a delivered answer that is no success says about its target. A 4xx is the caller's fault,
+/// whatever the circuit's statuses are; a 429 throttles even where it may not go elsewhere.
+pub(super) fn delivered_refusal(status: http::StatusCode, retry_after: Option<Duration>) -> Outcome {
+    match status.as_u16() {
+        429 => Outcome::Throttled { retry_after },
+        408 | 500..=599 => Outcome::Failed { failure: Failure::Status(status), retry_after },
+        _ => Outcome::CallerFault,
+    }
+}
+
+/// One attempt: its slot, and what is known of it.
+pub(super) struct Attempt<'g> {
+    pub(super) gateway: &'g Gateway,
+    pub(super) inquiry: &'g Inquiry,
+    pub(super) began: Tick,
+    pub(super) member: usize,
+    pub(super) status: Option<http::StatusCode>,
+    pub(super) signal: RateSignal,
+    /// Whose credentials its target sees.
+    pub(super) credentials: Credentials,
+    lease: Lease,
+}
+
+impl<'g> Attempt<'g> {
+    /// Takes a pick up: from here on its member counts as tried.
+    pub(super) fn begin(gateway: &'g Gateway, ctx: &RequestCtx, inquiry: &'g Inquiry, progress: &mut Progress, pick: Pick) -> Self {
+        progress.tried.push(pick.index);
+        note_failover(ctx, inquiry);
+        let began = gateway.clock.now();
+        Attempt {
+            gateway,
+            inquiry,
+            began,
+            member: pick.index,
+            status: None,
+            signal: RateSignal::default(),
+            credentials: Credentials::default(),
+            lease: pick.lease,
+        }
+    }
+
+    /// Tells the target how it went.
+    pub(super) fn record(&mut self, outcome: Outcome) {
+        record(self.gateway, self.inquiry, self.member, &mut self.lease, outcome);
+    }
+
+    /// Writes it down.
+    pub(super) fn finish(self, ctx: &mut RequestCtx, outcome: &'static str) {
+        let took = self.gateway.clock.now().since(self.began);
+        let status = self.status.map(|status| status.as_u16());
+        note(ctx, self.inquiry, AttemptRecord { target: Arc::clone(self.lease.target()), member: self.member, outcome, status, took });
+    }
+
+    pub(super) fn throttled(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {
+        self.record(Outcome::Throttled { retry_after: self.signal.retry_after });
+        progress.throttled.push(self.member);
+        self.finish(ctx, "throttled");
+        Step::Throttled
+    }
+
+    /// The member's own fault, like a throttle: the request moves on without using up a retry.
+    pub(super) fn out(mut self, ctx: &mut RequestCtx, progress: &mut Progress, reason: OutageReason) -> Step {
+        self.record(Outcome::Out(reason));
+        let label = if reason == OutageReason::OutOfQuota { "out_of_quota" } else { "misconfigured" };
+        progress.last_failure = Some(label);
+        progress.last_timed_out = false;
+        self.finish(ctx, label);
+        Step::Throttled
+    }
+
+    pub(super) fn failed(
+        mut self,
+        ctx: &mut RequestCtx,
+        progress: &mut Progress,
+        failure: Failure,
+        label: &'static str,
+        timed_out: bool,
+    ) -> Step {
+        self.record(Outcome::Failed { failure, retry_after: self.signal.retry_after });
+        progress.last_failure = Some(label);
+        progress.last_timed_out = timed_out;
+        self.finish(ctx, label);
+        Step::Failed
+    }
+
+    pub(super) fn broke(self, ctx: &mut RequestCtx, progress: &mut Progress, broken: Broken) -> Step {
+        let kind = match broken {
+            Broken::CallerLeft => {
+                self.finish(ctx, "cancelled");
+                return Step::Over(End::CallerLeft);
+            }
+            Broken::Upstream(kind) => kind,
+            Broken::Stale => ErrorKind::Reset,
+            Broken::TimedOut if self.inquiry.fields.stream => ErrorKind::FirstToken,
+            Broken::TimedOut => ErrorKind::Timeout,
+        };
+        self.failed(ctx, progress, Failure::Error(kind), kind.name(), kind.is_timeout())
+    }
+}
+
+/// Counts a request that leaves the member of its last attempt for another.
+pub(super) fn note_failover(ctx: &RequestCtx, inquiry: &Inquiry) {
+    if let Some(left) = ctx.attempts.last() {
+        inquiry.model.metrics[left.member].failovers.inc();
+    }
+}
+
+/// Writes an attempt down, in the metrics and for the access log.
+pub(super) fn note(ctx: &mut RequestCtx, inquiry: &Inquiry, attempt: AttemptRecord) {
+    let metrics = &inquiry.model.metrics[attempt.member];
+    metrics.count(attempt.outcome);
+    if matches!(attempt.outcome, "ok" | "caller_fault") {
+        metrics.served.inc();
+    }
+    ctx.attempts.push(attempt);
+}
+
+/// Tells a target how an attempt went, and the operator if that changed anything.
+pub(super) fn record(gateway: &Gateway, inquiry: &Inquiry, member: usize, lease: &mut Lease, outcome: Outcome) {
+    let change = lease.record(outcome, &inquiry.pool.config.circuit, gateway.clock.now());
+    let target = &lease.target().id;
+    let pool = &inquiry.pool.config.name;
+    match change {
+        Change::None => {}
+        Change::Throttled(wait) => inquiry.model.metrics[member].throttled_seconds.inc_by(wait.as_secs_f64()),
+        Change::Tripped => warn!(%target, %pool, ?outcome, "circuit opened"),
+        Change::Recovered => info!(%target, %pool, "recovered"),
+        Change::Out(OutageReason::OutOfQuota) => warn!(%target, %pool, "out of quota: taken out until a probe succeeds"),
+        Change::Out(OutageReason::Misconfigured) => {
+            warn!(%target, %pool, "refuses our credentials or doesn't know the deployment: taken out until a probe succeeds");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! How far a request has come: what was tried, what went wrong, what is still allowed.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::ctx::{Inquiry, RequestCtx};
+use super::refusal::Refusal;
+use super::timer::Timer;
+use crate::balance::route::{NoneReady, Pick, PickRequest};
+use crate::clock::Tick;
+
+/// How far a request has come.
+pub(super) struct Progress {
+    /// Members that were tried.
+    pub(super) tried: SmallVec<[usize; 8]>,
+    /// Those of them that were throttled: they may be tried again after a wait.
+    pub(super) throttled: SmallVec<[usize; 8]>,
+    /// Attempts that failed.
+    pub(super) failures: u32,
+    /// How the last attempt failed, if not by a throttle.
+    pub(super) last_failure: Option<&'static str>,
+    /// Whether that was by running out of time.
+    pub(super) last_timed_out: bool,
+    /// When everything must be over.
+    pub(super) deadline: Tick,
+    /// How often throttled members were released to be tried again.
+    pub(super) releases: u32,
+    /// How much waiting for a target to reopen is left.
+    pub(super) patience: Duration,
+    pub(super) timer: Timer,
+}
+
+impl Progress {
+    /// A request that hasn't been tried anywhere.
+    pub(super) fn new(inquiry: &Inquiry, arrived: Tick) -> Self {
+        Progress {
+            tried: SmallVec::new(),
+            throttled: SmallVec::new(),
+            failures: 0,
+            releases: 0,
+            last_failure: None,
+            last_timed_out: false,
+            deadline: arrived + inquiry.pool.config.timeouts.total,
+            patience: inquiry.pool.config.retry.wait,
+            timer: Timer::default(),
+        }
+    }
+
+    /// Counts a failed attempt; whether another may be made.
+    pub(super) fn may_retry(&mut self, inquiry: &Inquiry, now: Tick) -> bool {
+        let rules = &inquiry.pool.config.retry;
+        self.failures += 1;
+        self.failures < rules.max_attempts && inquiry.pool.budget.try_retry(&rules.budget, now)
+    }
+
+    /// What to tell the caller when nobody is left.
+    pub(super) fn refusal(&self, model: &str, none: Option<NoneReady>, now: Tick) -> Refusal {
+        let model = model.to_owned();
+        let retry_after = none.and_then(|none| none.soonest).map(|soonest| soonest.since(now));
+        match (self.last_failure, none) {
+            (Some(_), _) if self.last_timed_out => Refusal::UpstreamTimeout { model },
+            (Some(last), _) => Refusal::UpstreamFailed { model, last },
+            (None, Some(none)) if none.fenced_off => Refusal::LocationNotAllowed { model },
+            (None, Some(none)) if none.all_throttled => Refusal::AllThrottled { model, retry_after },
+            (None, None) if now >= self.deadline => Refusal::UpstreamTimeout { model },
+            _ => Refusal::NoneAvailable { model, retry_after },
+        }
+    }
+}
+
+/// Asks the selector.
+pub(super) fn pick(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
+    let fence = ctx.consumer.and_then(|index| ctx.runtime.consumers.get(index)).and_then(|consumer| consumer.locations.as_deref());
+    let request = PickRequest {
+        excluded: inquiry.model.excluded(inquiry.api),
+        tried: &progress.tried,
+        throttled: &progress.throttled,
+        fence,
+        affinity_key: inquiry.affinity_key,
+    };
+    super::with_rng(|rng| inquiry.model.route.pick(&request, now, rng))
+}
