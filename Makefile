@@ -32,7 +32,7 @@ clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## openai for Pyt
 	$(VENV)/bin/python -m pytest -q gateway/tests/clients
 	NODE_PATH=$(abspath $(NODE_MODULES)) $(VENV)/bin/node --test gateway/tests/clients/openai.test.mjs
 
-lint: $(TOOLS)/build-packages ## Warnings are errors; examples and reference are up to date
+lint: $(TOOLS)/build-packages ## Formatting and lints; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 

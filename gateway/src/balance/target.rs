@@ -278,7 +278,9 @@ impl Target {
                 if let Some(left) = signal.headroom() {
                     self.headroom.store((left * f64::from(WHOLE)) as u32, Ordering::Relaxed);
                 }
-                if state.circuit.succeeded(probe, rules, now) || (probe && state.outage.take().is_some()) {
+                let closed = state.circuit.succeeded(probe, rules, now);
+                let ended = probe && state.outage.take().is_some();
+                if closed || ended {
                     change = Change::Recovered;
                 }
                 if let Some(wait) = signal.exhausted_for() {
@@ -286,7 +288,9 @@ impl Target {
                 }
             }
             Outcome::CallerFault => {
-                if probe && (state.circuit.succeeded(true, rules, now) || state.outage.take().is_some()) {
+                let closed = probe && state.circuit.succeeded(true, rules, now);
+                let ended = probe && state.outage.take().is_some();
+                if closed || ended {
                     change = Change::Recovered;
                 }
             }

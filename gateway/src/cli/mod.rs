@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::config::error::Problem;
 use crate::config::{Config, Secrets, reference};
 use crate::server;
 use crate::telemetry::logging;
@@ -76,6 +77,12 @@ fn run(path: &Path) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if !config.not_available.is_empty() {
+        for problem in &config.not_available {
+            eprintln!("{}", located(path, "", problem));
+        }
+        return ExitCode::FAILURE;
+    }
     logging::init(&config.log.level);
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", path.display());
@@ -96,8 +103,7 @@ fn check(path: &Path) -> ExitCode {
     };
     for (kind, problems) in [("warning", &config.warnings), ("note", &config.not_available)] {
         for problem in problems {
-            let place = problem.position.map_or(String::new(), |at| format!("{}:{}:", at.line, at.column));
-            println!("{}:{place} {kind}: {problem}", path.display());
+            println!("{}", located(path, kind, problem));
         }
     }
     if !config.not_available.is_empty() {
@@ -106,6 +112,12 @@ fn check(path: &Path) -> ExitCode {
         println!("{}: ok", path.display());
     }
     ExitCode::SUCCESS
+}
+
+/// A problem as compilers write it: file, line, column.
+fn located(path: &Path, kind: &str, problem: &Problem) -> String {
+    let place = problem.position.map_or(String::new(), |at| format!("{}:{}:", at.line, at.column));
+    format!("{}:{place} {kind}{}{problem}", path.display(), if kind.is_empty() { "" } else { ": " })
 }
 
 fn schema(format: Format) -> ExitCode {

@@ -3,7 +3,7 @@
 //! Serde stops at its first error. So each error's item is cut out of the parsed document and the
 //! rest is read again, until what is left can be read; that rest is then checked for meaning too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -28,32 +28,62 @@ pub(super) struct Loaded<'t> {
 pub(super) struct Places<'t> {
     text: &'t str,
     document: Spanned<DeTable<'t>>,
+    /// Indices of what was cut out of arrays, as they were in the file, by the array's key.
+    cut_indices: BTreeMap<String, BTreeSet<usize>>,
 }
 
 impl Places<'_> {
-    /// Where `key` (`pools[0].members[2].backend`) stands, or its nearest parent that exists.
+    /// Where `key` (`pools[0].members[2].backend`) stands, or its nearest parent that exists. Names
+    /// may have dots of their own: at each table the entry that fits the rest of the key is taken.
     pub(super) fn find(&self, key: &str) -> Option<Position> {
         let mut table = Some(self.document.get_ref());
         let mut array: Option<&[Spanned<DeValue<'_>>]> = None;
-        let mut found = None;
-        for step in key.split(['.', '[']).map(|step| step.trim_end_matches(']')) {
-            let value = match (table, array, step.parse::<usize>()) {
-                (_, Some(items), Ok(index)) => {
-                    let Some(item) = items.get(index) else { break };
+        let (mut rest, mut found) = (key, None);
+        while !rest.is_empty() {
+            let (value, after) = match (table, array) {
+                (_, Some(items)) => {
+                    let Some((index, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) else { break };
+                    let Some(item) = index.parse().ok().and_then(|index: usize| items.get(index)) else { break };
                     found = Some(item.span().start);
-                    item
+                    (item, after)
                 }
-                (Some(entries), _, _) => {
-                    let Some((name, value)) = entries.iter().find(|(name, _)| name.get_ref().as_ref() == step) else { break };
-                    found = Some(name.span().start);
-                    value
+                (Some(entries), None) => {
+                    let rest = rest.trim_start_matches('.');
+                    let fitting = entries.iter().find_map(|(name, value)| {
+                        let after = rest.strip_prefix(name.get_ref().as_ref())?;
+                        (after.is_empty() || after.starts_with(['.', '['])).then_some((name.span().start, value, after))
+                    });
+                    let Some((start, value, after)) = fitting else { break };
+                    found = Some(start);
+                    (value, after)
                 }
-                _ => break,
+                (None, None) => break,
             };
+            rest = after;
             table = value.get_ref().as_table();
             array = value.get_ref().as_array().map(|items| items.as_ref());
         }
         found.map(|offset| position(self.text, offset))
+    }
+
+    /// `key` with the indices that it has in the file: what was cut out before it counts there.
+    pub(super) fn as_written(&self, key: &str) -> String {
+        let (mut path, mut written) = (String::new(), String::new());
+        for part in key.split_inclusive(']') {
+            let Some((before, index)) = part.strip_suffix(']').and_then(|part| part.rsplit_once('[')) else {
+                written.push_str(part);
+                break;
+            };
+            path.push_str(before);
+            written.push_str(before);
+            let mut number: usize = index.parse().unwrap_or(0);
+            for cut in self.cut_indices.get(&path).into_iter().flatten() {
+                number += usize::from(*cut <= number);
+            }
+            written.push_str(&format!("[{number}]"));
+            path.push_str(&format!("[{index}]"));
+        }
+        written
     }
 }
 
@@ -67,7 +97,7 @@ fn position(text: &str, offset: usize) -> Position {
 const MOST: usize = 200;
 
 pub(super) fn load(text: &str) -> Loaded<'_> {
-    let (mut document, syntax) = DeTable::parse_recoverable(text);
+    let (document, syntax) = DeTable::parse_recoverable(text);
     let mut problems: Vec<Problem> = syntax
         .iter()
         .map(|error| Problem {
@@ -78,25 +108,41 @@ pub(super) fn load(text: &str) -> Loaded<'_> {
         .collect();
     let mut broken = BTreeSet::new();
     let mut raw = None;
+    let mut places = Places { text, document, cut_indices: BTreeMap::new() };
+    let mut cut_keys = BTreeSet::new();
     while raw.is_none() && problems.len() < MOST {
-        match RawConfig::deserialize(Deserializer::from(document.clone())) {
-            Ok(config) => raw = Some(config),
-            Err(error) => {
-                let span = error.span().unwrap_or(0..0);
-                let cut = cut_out(document.get_mut(), &span, "");
-                problems.push(Problem {
-                    position: Some(position(text, span.start)),
-                    key: cut.as_ref().map_or(String::new(), |cut| cut.key.clone()),
-                    message: explain(error.message()),
-                });
-                match cut {
-                    Some(cut) => broken.extend(cut.name),
-                    None => break,
-                }
+        let error = match RawConfig::deserialize(Deserializer::from(places.document.clone())) {
+            Ok(config) => {
+                raw = Some(config);
+                break;
             }
+            Err(error) => error,
+        };
+        let span = error.span().unwrap_or(0..0);
+        let Some(cut) = cut_out(places.document.get_mut(), &span, "") else {
+            problems.push(Problem { position: Some(position(text, span.start)), key: String::new(), message: explain(error.message()) });
+            break;
+        };
+        // What is missing only because it was cut out is no further error.
+        let missing = missing_field(error.message()).map(|field| format!("{}.{field}", cut.key));
+        if !missing.is_some_and(|key| cut_keys.contains(&key)) {
+            let key = places.as_written(&cut.key);
+            problems.push(Problem { position: Some(position(text, span.start)), key, message: explain(error.message()) });
         }
+        if let Some((array, index)) = cut.key.strip_suffix(']').and_then(|key| key.rsplit_once('[')) {
+            let written = places.as_written(&cut.key);
+            let number =
+                written.strip_suffix(']').and_then(|key| key.rsplit_once('[')).map_or(index, |(_, number)| number).parse().unwrap_or(0);
+            places.cut_indices.entry(array.to_owned()).or_default().insert(number);
+        }
+        broken.extend(cut.name);
+        cut_keys.insert(cut.key);
     }
-    Loaded { raw, problems, broken, places: Places { text, document } }
+    Loaded { raw, problems, broken, places }
+}
+
+fn missing_field(message: &str) -> Option<&str> {
+    message.trim().strip_prefix("missing field `")?.strip_suffix('`')
 }
 
 struct Cut {
@@ -166,8 +212,22 @@ fn explain(message: &str) -> String {
         _ if message.starts_with("missing field") => {
             format!("{} is missing", quoted.first().map_or_else(String::new, |name| format!("'{name}'")))
         }
-        _ => message.to_owned(),
+        _ => in_plain_words(message),
     }
+}
+
+/// Rust's names for types, as somebody who writes TOML would say them.
+fn in_plain_words(message: &str) -> String {
+    let Some((before, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let plain = match expected {
+        "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
+        "f64" => "a number",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        other if other.starts_with("struct ") || other.contains("enum ") => "a table",
+        other => other,
+    };
+    format!("{}, expected {plain}", before.replace("sequence", "list").replace("map", "table"))
 }
 
 fn expected(known: &[&str]) -> String {

@@ -57,8 +57,6 @@ pub struct Server {
     pub admin: SocketAddr,
     /// Token for the admin API.
     pub admin_token: Option<SecretString>,
-    /// Directory for what must survive a restart.
-    pub state_dir: PathBuf,
     /// Worker threads; `None` for one per core.
     pub threads: Option<usize>,
     /// Largest request body in bytes.

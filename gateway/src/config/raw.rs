@@ -15,6 +15,7 @@ use super::scalar::{DurationText, SecretText, SizeText, StatusText};
 #[schemars(title = "Spillway configuration")]
 pub struct RawConfig {
     /// Listeners, bounds and timers of the gateway itself.
+    #[serde(default)]
     pub server: RawServer,
     /// Upstream resources. At least one.
     #[serde(default)]
@@ -35,16 +36,17 @@ pub struct RawConfig {
 }
 
 /// Listeners, bounds and timers of the gateway itself.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawServer {
-    /// Addresses that callers connect to.
+    /// Addresses that callers connect to. At least one.
+    #[serde(default)]
     pub listen: Vec<String>,
     /// Address of metrics, health and the admin API. Default `127.0.0.1:9090`.
     pub admin: Option<String>,
     /// Token for the admin API (`Authorization: Bearer`). Needed if `admin` is no loopback address.
     pub admin_token: Option<SecretText>,
-    /// Directory for what must survive a restart. Default `state`.
+    /// Directory for what must survive a restart. Nothing is kept there yet.
     pub state_dir: Option<String>,
     /// Worker threads. Default: one per core.
     pub threads: Option<usize>,

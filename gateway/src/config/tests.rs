@@ -75,19 +75,46 @@ fn meaning_is_checked() {
         ("[[backends]]\nname = \"a\"\nkind = \"mock\"", "names must differ"),
         ("[[pools]]\nname = \"q\"\nmodels = [\"m\"]\nmembers = [{ backend = \"a\" }]", "served by pool 'p' already"),
         ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"aa\" }]", "unknown backend 'aa'; did you mean 'a'?"),
-        ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"a\", weight = 0 }]", "every member has weight 0"),
+        ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"a\", weight = 0 }]", "every real member has weight 0"),
         (
             "[[consumers]]\nname = \"c\"\n[consumers.limits]\ntokens_per_minute = 1\ntoken_quota = { tokens = 100_000, period = \"month\" }",
             "can never apply",
         ),
         ("[[consumers]]\nname = \"c\"\n[consumers.limits]\nrequests_per_minute = 0", "0 would refuse everything"),
         ("[plugins.auth]\nrequired = true", "nobody could call"),
+        ("[log]\nlevel = \"debgu\"", "unknown level 'debgu'; did you mean 'debug'?"),
+        ("[log]\naccess = \"/nonexistent/dir/access.log\"", "the folder of"),
+        ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x:99999\"", "no valid port"),
+        (
+            "[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\ndeployments = { \"gpt-4.1\" = \"d\" }",
+            "t.toml:17:17: backends[1].deployments.gpt-4.1: model 'gpt-4.1' is in no pool",
+        ),
         ("[plugins.cache]\nsemantic = { embeddings = \"x\" }", "unknown pool 'x'"),
     ];
     for (extra, expected) in cases {
         let problems = parse(&minimal(extra)).expect_err(extra);
         assert!(problems.len() == 1 && problems[0].contains(expected), "{extra}\n{problems:#?}");
     }
+}
+
+#[test]
+fn what_was_cut_out_neither_hides_nor_shifts_the_rest() {
+    let text = minimal("[[backends]]\nname = \"b\"\nkind = \"opnai\"\nurl = \"http://x\"\n\n[[backends]]\nname = \"c\"\nkind = \"openai\"\nurl = \"x\"\n\n[pools.retry]\nstatuses = [9999, 500, \"5xx\"]\n").replace("listen = [\"127.0.0.1:0\"]", "listen = \"127.0.0.1:0\"");
+    let problems =
+        parse(&text.replace("[pools.retry]", "[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"zz\" }]\n[pools.retry]"))
+            .unwrap_err();
+    let keys: Vec<&str> =
+        problems.iter().map(|problem| problem.splitn(4, ':').nth(3).unwrap().split(": ").next().unwrap().trim()).collect();
+    let expected = [
+        "server.listen",
+        "backends[1].kind",
+        "backends[2].url",
+        "pools[1].members[0].backend",
+        "pools[1].retry.statuses[0]",
+        "pools[1].retry.statuses[2]",
+    ];
+    assert_eq!(keys, expected, "{problems:#?}");
+    assert!(problems[0].ends_with("expected a list"), "{}", problems[0]);
 }
 
 #[test]
@@ -102,7 +129,7 @@ fn a_broken_backend_is_one_error_not_two() {
 fn syntax_errors_have_a_place() {
     let problems = parse("[server]\nlisten = [\n").unwrap_err();
     assert!(problems[0].starts_with("t.toml:") && problems[0].contains("not valid TOML"), "{problems:?}");
-    assert!(parse("").unwrap_err()[0].contains("'server' is missing"));
+    assert!(parse("").unwrap_err()[0].contains("server.listen: at least one address is needed"));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::replay::Pieces;
 use super::{Gateway, headers};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::ErrorKind;
+use crate::config::BackendKind;
 
 /// Why a target could not be asked.
 pub(super) enum Unasked {
@@ -84,7 +85,7 @@ fn request(
     let caller = session.req_header();
     let path = url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query());
     let mut head = headers::for_upstream(caller, &path)?;
-    let body = body(caller, ctx, inquiry, deployment);
+    let body = body(caller, ctx, inquiry, &backend.kind, deployment);
     let length: usize = body.iter().map(Bytes::len).sum();
     head.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
     head.insert_header(header::CONTENT_LENGTH, length)?;
@@ -97,12 +98,14 @@ fn request(
 }
 
 /// The caller's bytes, with the deployment's name in place of the model's where they differ.
-fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, deployment: &str) -> Pieces {
+fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, kind: &BackendKind, deployment: &str) -> Pieces {
     let Some(body) = &ctx.body else { return Pieces::new() };
     match (&inquiry.fields.model_range, &inquiry.fields.model) {
         (Some(_), Some(model)) if model == deployment => body.verbatim(),
         (Some(range), _) if inquiry.api.is_multipart() => body.spliced(range.clone(), deployment.as_bytes()),
         (Some(range), _) => body.spliced(range.clone(), serde_json::Value::from(deployment).to_string().as_bytes()),
+        // The URL names the model there as well as here.
+        (None, _) if matches!(kind, BackendKind::AzureDated { .. }) && inquiry.api != Api::Responses => body.verbatim(),
         (None, _) if inquiry.api.is_multipart() => body.spliced(0..0, headers::model_part(caller, deployment).as_bytes()),
         // The URL named the model, but the target may want it in the body.
         (None, _) => {

@@ -86,12 +86,9 @@ impl<'g> Attempt<'g> {
     }
 
     /// The member's own fault, like a throttle: the request moves on without using up a retry.
-    pub(super) fn out(mut self, ctx: &mut RequestCtx, progress: &mut Progress, reason: OutageReason) -> Step {
+    pub(super) fn out(mut self, ctx: &mut RequestCtx, reason: OutageReason) -> Step {
         self.record(Outcome::Out(reason));
-        let label = if reason == OutageReason::OutOfQuota { "out_of_quota" } else { "misconfigured" };
-        progress.last_failure = Some(label);
-        progress.last_timed_out = false;
-        self.finish(ctx, label);
+        self.finish(ctx, if reason == OutageReason::OutOfQuota { "out_of_quota" } else { "misconfigured" });
         Step::Throttled
     }
 
@@ -115,6 +112,13 @@ impl<'g> Attempt<'g> {
             Broken::CallerLeft => {
                 self.finish(ctx, "cancelled");
                 return Step::Over(End::CallerLeft);
+            }
+            Broken::TimedOut if self.gateway.clock.now() >= progress.deadline => {
+                // The request's own time is over, which says nothing about this target.
+                progress.last_failure = Some("timeout");
+                progress.last_timed_out = true;
+                self.finish(ctx, "timeout");
+                return Step::Failed;
             }
             Broken::Upstream(kind) => kind,
             Broken::Stale => ErrorKind::Reset,

@@ -124,7 +124,7 @@ async fn attempt(
     attempt.credentials = upstream.auth.credentials();
     let mut exchange = match ask(session, ctx, upstream, &mut attempt, progress).await {
         Ok(exchange) => exchange,
-        Err(Unasked::NoCredential) => return attempt.out(ctx, progress, OutageReason::Misconfigured),
+        Err(Unasked::NoCredential) => return attempt.out(ctx, OutageReason::Misconfigured),
         Err(Unasked::Broken(broken)) => return attempt.broke(ctx, progress, broken),
         Err(Unasked::Unsendable) => {
             attempt.finish(ctx, "cancelled");
@@ -161,8 +161,8 @@ async fn attempt(
     exchange.release(&gateway.connector).await;
     match verdict {
         Verdict::RateLimited => attempt.throttled(ctx, progress),
-        Verdict::OutOfQuota => attempt.out(ctx, progress, OutageReason::OutOfQuota),
-        Verdict::Misconfigured => attempt.out(ctx, progress, OutageReason::Misconfigured),
+        Verdict::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
+        Verdict::Misconfigured => attempt.out(ctx, OutageReason::Misconfigured),
         Verdict::Failed | Verdict::Deliver => {
             attempt.failed(ctx, progress, Failure::Status(status), "failed", status.as_u16() == 408 || status.as_u16() == 504)
         }
@@ -195,8 +195,8 @@ async fn deliver(
         }
         Delivery::Replace(fault) => match fault {
             deliver::Fault::RateLimited => attempt.throttled(ctx, progress),
-            deliver::Fault::OutOfQuota => attempt.out(ctx, progress, OutageReason::OutOfQuota),
-            deliver::Fault::NoDeployment => attempt.out(ctx, progress, OutageReason::Misconfigured),
+            deliver::Fault::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
+            deliver::Fault::NoDeployment => attempt.out(ctx, OutageReason::Misconfigured),
             deliver::Fault::Failed => {
                 attempt.failed(ctx, progress, Failure::Status(http::StatusCode::INTERNAL_SERVER_ERROR), "failed", false)
             }

@@ -92,7 +92,11 @@ pub struct RequestCtx {
     pub dialect: Dialect,
     /// Index of the caller among the consumers. Written by `intake`.
     pub consumer: Option<usize>,
-    /// The model's name as asked for, if it exists. Written by `intake`.
+    /// The operation, once the path is read. Written by `intake`.
+    pub api: Option<Api>,
+    /// The model's name as asked for, whether it exists or not. Written by `intake`.
+    pub asked_for: Option<String>,
+    /// What is asked, once the model is found. Written by `intake`.
     pub inquiry: Option<Inquiry>,
     /// The whole body. Written by `intake`, dropped once no attempt can need it any more.
     pub body: Option<ReplayBody>,
@@ -129,6 +133,8 @@ impl RequestCtx {
             id: String::new(),
             dialect: Dialect::OpenAi,
             consumer: None,
+            api: None,
+            asked_for: None,
             inquiry: None,
             body: None,
             bytes_in: 0,

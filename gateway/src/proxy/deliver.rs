@@ -20,7 +20,7 @@ use super::ctx::RequestCtx;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::{headers, respond};
-use crate::balance::circuit::{ErrorKind, Failure};
+use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
 
@@ -138,7 +138,7 @@ impl Deliverer<'_, '_> {
                     return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)));
                 }
                 Ok(Next::End) => return self.commit(held, true).await.err().unwrap_or(Delivery::Complete),
-                Ok(Next::Quiet) => return Delivery::Replace(Fault::Broken(Broken::TimedOut)),
+                Ok(Next::Quiet) => return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Idle))),
                 Err(Broken::CallerLeft) => return Delivery::CallerLeft,
                 Err(broken) => return Delivery::Replace(Fault::Broken(broken)),
             }
@@ -246,12 +246,11 @@ impl Deliverer<'_, '_> {
                         return self.finish().await;
                     }
                 }
+                Ok(Next::End) if !finished && watch.state().fault.is_some_and(|fault| !is_callers(fault)) => {
+                    // The upstream said itself that it failed, and the caller has its words: no clean end.
+                    return self.cut_off(ErrorKind::Reset).await;
+                }
                 Ok(Next::End) if finished || watch.state().fault.is_some() => {
-                    if !finished {
-                        // The upstream said so itself, in its own words, and the caller has them.
-                        let failure = Failure::Status(StatusCode::INTERNAL_SERVER_ERROR);
-                        self.attempt.record(Outcome::Failed { failure, retry_after: None });
-                    }
                     let tail = watch.take_tail();
                     if !tail.is_empty() && !self.write(tail).await {
                         return Delivery::CallerLeft;
@@ -366,6 +365,11 @@ impl Deliverer<'_, '_> {
         caller.shutdown().await;
         Delivery::Cut(kind)
     }
+}
+
+/// Faults that would be the same at any target.
+fn is_callers(fault: retry::Fault) -> bool {
+    matches!(fault, retry::Fault::ContentFilter | retry::Fault::Caller)
 }
 
 fn is_json(held: &Held) -> bool {

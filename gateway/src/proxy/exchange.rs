@@ -229,7 +229,8 @@ impl Exchange {
 const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-fn connect_error(kind: &ErrorType) -> ErrorKind {
+/// Whether TLS or the connection itself failed.
+pub(super) fn connect_error(kind: &ErrorType) -> ErrorKind {
     match kind {
         ErrorType::TLSHandshakeFailure
         | ErrorType::TLSHandshakeTimedout

@@ -106,6 +106,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         Call::Inference(inference) => inference,
         listing => return models(session, ctx, &listing).await,
     };
+    ctx.api = Some(inference.api);
     if inference.api == Api::Realtime {
         return realtime(session, ctx, inference);
     }
@@ -332,6 +333,8 @@ pub(super) fn too_slow(bytes: usize, took: Duration, least_per_second: usize) ->
 /// Which model, and may this caller use it.
 fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, fields: RequestFields, prompt: &[u8]) -> Result<(), Refusal> {
     let name = inference.model.as_ref().or(fields.model.as_ref()).ok_or(BodyError::NoModel)?;
+    // For the log; a caller's text, so not at any length.
+    ctx.asked_for = Some(name.chars().take(128).collect());
     let runtime = Arc::clone(&ctx.runtime);
     let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
     let consumer = ctx.consumer.and_then(|index| runtime.consumers.get(index));

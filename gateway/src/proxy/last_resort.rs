@@ -45,6 +45,7 @@ pub(super) async fn answer(
             (kind, bytes, Some(length))
         }
     };
+    gateway.metrics.last_resort(&inquiry.pool.config.name).inc();
     ctx.note_first(gateway.clock.now());
     ctx.streamed = length.is_none();
     ctx.status = Some(200);
@@ -53,6 +54,7 @@ pub(super) async fn answer(
     if gateway.server.response_headers {
         head.insert_header("x-spillway-backend", &*last_resort.backend)?;
         head.insert_header("x-spillway-attempts", ctx.attempts.len())?;
+        head.insert_header("x-spillway-overhead-us", u64::try_from(ctx.overhead.unwrap_or_default().as_micros()).unwrap_or(u64::MAX))?;
     }
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, gateway.server.write_timeout).await?;

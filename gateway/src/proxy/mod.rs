@@ -124,7 +124,14 @@ impl Gateway {
         ctx.end = End::Refused(shape.code);
         ctx.status = Some(shape.status.as_u16());
         ctx.note_first(self.clock.now());
-        respond::refuse(&mut session.downstream_session, refusal, ctx.dialect, &ctx.id).await
+        let told = respond::Told {
+            dialect: ctx.dialect,
+            request_id: &ctx.id,
+            attempts: (self.server.response_headers && ctx.asked_for.is_some())
+                .then_some((ctx.attempts.len(), ctx.overhead.unwrap_or_default())),
+        };
+        ctx.bytes_out = respond::refuse(&mut session.downstream_session, refusal, &told).await?;
+        Ok(())
     }
 }
 

@@ -59,11 +59,11 @@ impl Progress {
         let model = model.to_owned();
         let retry_after = none.and_then(|none| none.soonest).map(|soonest| soonest.since(now));
         match (self.last_failure, none) {
-            (Some(_), _) if self.last_timed_out => Refusal::UpstreamTimeout { model },
-            (Some(last), _) => Refusal::UpstreamFailed { model, last },
+            (Some(_), _) if self.last_timed_out => Refusal::UpstreamTimeout { model, retry_after },
+            (Some(last), _) => Refusal::UpstreamFailed { model, last, retry_after },
             (None, Some(none)) if none.fenced_off => Refusal::LocationNotAllowed { model },
             (None, Some(none)) if none.all_throttled => Refusal::AllThrottled { model, retry_after },
-            (None, None) if now >= self.deadline => Refusal::UpstreamTimeout { model },
+            (None, None) if now >= self.deadline => Refusal::UpstreamTimeout { model, retry_after },
             _ => Refusal::NoneAvailable { model, retry_after },
         }
     }

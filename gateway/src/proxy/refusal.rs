@@ -122,12 +122,16 @@ pub enum Refusal {
         model: String,
         /// How the last attempt failed.
         last: &'static str,
+        /// Until a throttled target reopens, if there is one.
+        retry_after: Option<Duration>,
     },
     /// Attempts were made, and the last one ran out of time.
     #[error("no deployment of '{model}' answered in time")]
     UpstreamTimeout {
         /// The model.
         model: String,
+        /// Until a throttled target reopens, if there is one.
+        retry_after: Option<Duration>,
     },
     /// A defect of the gateway's own.
     #[error("the gateway failed; the request id finds it in the log")]
@@ -197,6 +201,9 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Refusal::AllThrottled { retry_after, .. } | Refusal::NoneAvailable { retry_after, .. } => Some(clamped(*retry_after)),
+            Refusal::UpstreamFailed { retry_after: Some(wait), .. } | Refusal::UpstreamTimeout { retry_after: Some(wait), .. } => {
+                Some(clamped(Some(*wait)))
+            }
             Refusal::Overloaded { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -46,11 +46,23 @@ pub fn error_event(api: Api, message: &str, code: &str, sequence: Option<u64>) -
     text.into()
 }
 
-/// Writes a refusal.
+/// What a refusal's answer needs to know beside the refusal.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// The caller's dialect.
+    pub dialect: Dialect,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// Attempts that were made and the gateway's own time, if that is to be told.
+    pub attempts: Option<(usize, Duration)>,
+}
+
+/// Writes a refusal; the bytes of its body.
 ///
 /// # Errors
 /// If the caller can't be written to any more.
-pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, dialect: Dialect, request_id: &str) -> pingora::Result<()> {
+pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, told: &Told<'_>) -> pingora::Result<usize> {
+    let Told { dialect, request_id, attempts } = *told;
     let shape = refusal.shape();
     let body = error_body(refusal, dialect, request_id);
     let mut head = head(shape.status, "application/json", Some(body.len()), request_id)?;
@@ -58,9 +70,14 @@ pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, dialect: Dia
         head.insert_header("retry-after", retry_seconds(Some(wait)).to_string())?;
         head.insert_header("retry-after-ms", wait.as_millis().max(1).to_string())?;
     }
-    if !shape.retryable {
+    if !shape.retryable && refusal.retry_after().is_none() {
         head.insert_header("x-should-retry", "false")?;
     }
+    if let Some((attempts, overhead)) = attempts {
+        head.insert_header("x-spillway-attempts", attempts)?;
+        head.insert_header("x-spillway-overhead-us", u64::try_from(overhead.as_micros()).unwrap_or(u64::MAX))?;
+    }
+    let length = body.len();
     if let Refusal::WrongMethod { allowed } = refusal {
         head.insert_header(header::ALLOW, *allowed)?;
     }
@@ -72,7 +89,7 @@ pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, dialect: Dia
     if unread || refusal.closes() {
         linger(session).await;
     }
-    Ok(())
+    Ok(length)
 }
 
 /// Writes a JSON answer.

@@ -17,6 +17,7 @@ use spillway_plugins::retry::{RateSignal, Verdict, judge, read_signal};
 
 use super::attempt::{delivered_refusal, note, note_failover, record};
 use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
+use super::exchange::connect_error;
 use super::intake::too_slow;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
@@ -250,8 +251,9 @@ fn judge_parts(
         if let Some(progress) = &mut tunnel.progress {
             if verdict == Verdict::RateLimited {
                 progress.throttled.push(member);
-            } else {
+            } else if verdict == Verdict::Failed {
                 progress.last_failure = Some(label);
+                progress.last_timed_out = matches!(head.status.as_u16(), 408 | 504);
             }
             if verdict != Verdict::Failed || progress.may_retry(inquiry, gateway.clock.now()) {
                 return Err(elsewhere());
@@ -293,6 +295,7 @@ pub(super) fn response(gateway: &Gateway, head: &mut ResponseHeader, ctx: &Reque
     if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| gateway.server.response_headers) {
         head.insert_header("x-spillway-backend", &*inquiry.model.route.members()[attempt.member].target.id.backend)?;
         head.insert_header("x-spillway-attempts", ctx.attempts.len() + 1)?;
+        head.insert_header("x-spillway-overhead-us", u64::try_from(ctx.overhead.unwrap_or_default().as_micros()).unwrap_or(u64::MAX))?;
     }
     Ok(())
 }
@@ -307,7 +310,7 @@ pub(super) fn broke(gateway: &Gateway, ctx: &mut RequestCtx, mut error: BError, 
     if let Some(mut attempt) = tunnel.attempt.take_if(|_| !tunnel.answered) {
         let downstream = *error.esource() == pingora::ErrorSource::Downstream;
         let kind = match error.etype() {
-            _ if connecting => ErrorKind::Connect,
+            kind if connecting => connect_error(kind),
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => ErrorKind::Timeout,
             _ => ErrorKind::Reset,
         };

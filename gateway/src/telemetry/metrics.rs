@@ -17,7 +17,7 @@ const SECONDS: [f64; 15] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 const OVERHEAD: [f64; 12] = [25e-6, 50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-3, 3.2e-3, 6.4e-3, 12.8e-3, 51.2e-3, 204.8e-3];
 
 /// Statuses with a counter of their own; others count as `other`.
-const STATUSES: [u16; 20] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 417, 422, 429, 431, 499, 500, 502, 503, 504, 101, 529];
+const STATUSES: [u16; 14] = [101, 200, 400, 401, 403, 404, 408, 413, 429, 499, 500, 502, 503, 504];
 
 /// How an attempt ended, as a label.
 pub const OUTCOMES: [&str; 13] = [
@@ -50,6 +50,7 @@ pub struct Metrics {
     duration: HistogramVec,
     first_token: HistogramVec,
     rejections: IntCounterVec,
+    last_resorts: IntCounterVec,
     /// The gateway's own time per request.
     pub overhead: Histogram,
     /// Requests in flight.
@@ -183,6 +184,7 @@ impl Metrics {
             duration: histograms("spillway_request_duration_seconds", "Duration of whole requests.", &["pool", "api"])?,
             first_token: histograms("spillway_time_to_first_token_seconds", "Time from an attempt's start to its first output.", member)?,
             rejections: counters("spillway_rejections_total", "Answers of the gateway's own, by error code.", &["code"])?,
+            last_resorts: counters("spillway_last_resort_total", "Requests that the pool's last resort answered.", &["pool"])?,
             in_flight: gauge("spillway_in_flight_requests", "Requests in flight.")?,
             connections: gauge("spillway_connections", "Connections of callers.")?,
             connections_refused: counter("spillway_connections_refused_total", "Connections turned away because there were too many.")?,
@@ -219,6 +221,11 @@ impl Metrics {
             throttled_seconds: self.throttled_seconds.with_label_values(&labels),
             failovers: self.failovers.with_label_values(&labels),
         }
+    }
+
+    /// The counter of a pool's last-resort answers.
+    pub fn last_resort(&self, pool: &str) -> IntCounter {
+        self.last_resorts.with_label_values(&[pool])
     }
 
     /// Counts an answer of the gateway's own.

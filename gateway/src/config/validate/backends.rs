@@ -30,7 +30,8 @@ fn one(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Backend {
     ] {
         only_for(check, key, !mock, given, name, "a backend that is not a mock");
     }
-    if raw.ca.is_some() {
+    if let Some(ca) = &raw.ca {
+        check.readable(&format!("{key}.ca"), ca);
         check.not_available(&format!("{key}.ca"), "a CA bundle per backend");
     }
     if raw.max_concurrent == Some(0) {
@@ -92,6 +93,10 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
         }
     };
     let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let port = authority.rsplit(']').next().and_then(|rest| rest.rsplit_once(':')).map(|(_, port)| port);
+    if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port != 0)) {
+        check.problem(&key, format!("'{url}' has no valid port (1 to 65535)"));
+    }
     if authority.contains('@') {
         check.problem(&key, "user names and passwords in a URL are not supported; use 'auth'");
     }
@@ -150,6 +155,9 @@ fn auth(raw: Option<&RawBackendAuth>, key: &str, check: &mut Checker<'_>) -> Bac
             }
             if let Some(Err(message)) = secret.as_ref().map(|secret| check.secrets.resolve(secret, literals)) {
                 check.problem(&format!("{key}.secret"), message);
+            }
+            if let Some(path) = certificate {
+                check.readable(&format!("{key}.certificate"), path);
             }
             "client-credentials"
         }

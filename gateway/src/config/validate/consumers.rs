@@ -31,6 +31,9 @@ pub(super) fn read(raw: &[RawConsumer], pools: &[RawPool], backends: &[RawBacken
         for (at, location) in consumer.locations.iter().flatten().enumerate().filter(|(_, place)| !locations.contains(&place.as_str())) {
             check.unknown(&format!("{key}.locations[{at}]"), "location (of no backend)", location, locations.iter().copied());
         }
+        if consumer.keys.is_empty() {
+            check.warn(&format!("{key}.name"), format!("'{}' has no keys, so nobody can call as it", consumer.name));
+        }
         if let Some(limits) = &consumer.limits {
             self::limits(limits, &format!("{key}.limits"), check);
             check.not_available(&format!("{key}.limits"), "limiting consumers");

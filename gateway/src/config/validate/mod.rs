@@ -26,7 +26,7 @@ struct Checker<'c> {
 
 impl Checker<'_> {
     fn at(&self, key: &str, message: impl Into<String>) -> Problem {
-        Problem { position: self.places.find(key), key: key.to_owned(), message: message.into() }
+        Problem { position: self.places.find(key), key: self.places.as_written(key), message: message.into() }
     }
 
     fn problem(&mut self, key: &str, message: impl Into<String>) {
@@ -37,6 +37,13 @@ impl Checker<'_> {
     fn warn(&mut self, key: &str, message: impl Into<String>) {
         let problem = self.at(key, message);
         self.warnings.push(problem);
+    }
+
+    /// A file that is named must be there.
+    fn readable(&mut self, key: &str, path: &str) {
+        if let Err(error) = std::fs::File::open(path) {
+            self.problem(key, format!("can't read {path}: {error}"));
+        }
     }
 
     fn not_available(&mut self, key: &str, what: &str) {
@@ -86,13 +93,22 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     }
     let log = raw.log.unwrap_or_default();
     let level = log.level.unwrap_or_else(|| "info".to_owned());
-    if let Err(error) = level.parse::<tracing_subscriber::filter::Targets>() {
-        check.problem("log.level", format!("'{level}' is no level and no filter such as info,spillway=debug: {error}"));
+    for directive in level.split(',') {
+        let word = directive.rsplit('=').next().unwrap_or(directive).trim();
+        if !LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
+            check.unknown("log.level", "level", word, LEVELS);
+        }
     }
     let access = match log.access.as_deref() {
         None | Some("stdout") => AccessLog::Stdout,
         Some("off") => AccessLog::Off,
-        Some(path) => AccessLog::File(path.into()),
+        Some(path) => {
+            let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
+            if folder.is_some_and(|folder| !folder.is_dir()) {
+                check.problem("log.access", format!("the folder of '{path}' does not exist"));
+            }
+            AccessLog::File(path.into())
+        }
     };
     match (server, check.problems.is_empty()) {
         (Some(server), true) => Ok(Config {
@@ -108,6 +124,9 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
         _ => Err(sorted(check.problems)),
     }
 }
+
+/// What `log.level` and its filters may say.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by_key(|problem| problem.position);

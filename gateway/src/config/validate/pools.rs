@@ -41,7 +41,7 @@ pub(super) fn read(raw: &[RawPool], backends: &[RawBackend], check: &mut Checker
         }
         for model in backend.deployments.keys().filter(|model| !models.contains_key(model.as_str())) {
             let known = did_you_mean(model, models.keys().copied());
-            check.warn(&format!("backends[{index}].deployments.{model}"), format!("model '{model}' is in no pool{known}"));
+            check.problem(&format!("backends[{index}].deployments.{model}"), format!("model '{model}' is in no pool{known}"));
         }
     }
     raw.iter().enumerate().map(|(index, pool)| one(pool, backends, &format!("pools[{index}]"), check)).collect()
@@ -90,8 +90,11 @@ fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checke
     }
     if raw.members.is_empty() {
         check.problem(&format!("{key}.members"), "a pool needs at least one member");
-    } else if !members.is_empty() && members.iter().all(|member| member.weight == 0) {
-        check.problem(&format!("{key}.members"), "every member has weight 0, so nobody takes traffic");
+    } else if !members.is_empty()
+        && members.iter().all(|member| member.weight == 0 || backends[member.backend].kind == RawKind::Mock)
+        && mocks < members.len()
+    {
+        check.problem(&format!("{key}.members"), "every real member has weight 0, so nobody takes traffic");
     }
     members
 }
@@ -127,6 +130,11 @@ fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> Circ
                 Some((_, kind)) => errors.push(*kind),
                 None => check.unknown(&format!("{key}.errors[{at}]"), "error", name, ErrorKind::NAMES.iter().map(|(known, _)| *known)),
             }
+        }
+    }
+    if let (Some(default), Some(max)) = (raw.default_retry_after, raw.max_retry_after) {
+        if default.0 > max.0 {
+            check.problem(&format!("{key}.default_retry_after"), "is longer than 'max_retry_after'");
         }
     }
     CircuitRules {

@@ -31,7 +31,17 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
     if !admin.ip().is_loopback() && raw.admin_token.is_none() {
         check.problem("server.admin", format!("{admin} can be reached from other machines: set admin_token, or use a loopback address"));
     }
-    if raw.tls.is_some() {
+    for (index, address) in listen.iter().enumerate() {
+        if address.port() != 0 && listen[..index].contains(address) {
+            check.problem(&format!("server.listen[{index}]"), format!("{address} is listed twice"));
+        }
+    }
+    if raw.state_dir.is_some() {
+        check.warn("server.state_dir", "nothing is kept there yet");
+    }
+    if let Some(tls) = &raw.tls {
+        check.readable("server.tls.cert", &tls.cert);
+        check.readable("server.tls.key", &tls.key);
         check.not_available("server.tls", "TLS on the listeners");
     }
     let max_body = size(raw.max_body, 32 << 20, "server.max_body", check);
@@ -43,7 +53,6 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         listen,
         admin,
         admin_token,
-        state_dir: raw.state_dir.as_deref().unwrap_or("state").into(),
         threads: positive(raw.threads, "server.threads", check),
         max_body,
         max_buffered,
