@@ -171,3 +171,19 @@ async fn a_body_freed_at_the_commit_point_and_counted_until_then() {
     assert_eq!(first.answer_head().await.unwrap().0, 200);
     eventually("the body is freed while the stream goes on", async || gateway.metric("spillway_buffered_bytes").await == 0.0).await;
 }
+
+#[tokio::test]
+async fn ten_bytes_whose_model_stands_in_the_url() {
+    let (first, second) = throttled_pair().await;
+    let dated = "kind = \"azure-openai\"\napi = \"dated\"";
+    let members = [
+        Member { name: "first", backend: &first, priority: 1, extra: dated },
+        Member { name: "second", backend: &second, priority: 2, extra: dated },
+    ];
+    let gateway = Gateway::start(&config(&members, "", "")).await;
+    let got = ask(gateway.address, post("/openai/deployments/m/chat/completions?api-version=x", &[], b"{\"n\":  1 }")).await.unwrap();
+    assert_eq!(got.status, 200);
+    for backend in [&first, &second] {
+        assert_eq!(backend.received()[0].body, b"{\"n\":  1 }");
+    }
+}

@@ -416,3 +416,24 @@ async fn a_truncated_error_is_not_delivered_as_whole() {
     let gateway = Gateway::start(&config(&[member("cut", &cut, 1), member("good", &good, 2)], "", "")).await;
     assert_eq!(gateway.chat().await.header("x-spillway-backend"), Some("good"));
 }
+
+#[tokio::test]
+async fn a_failure_beside_a_throttle_says_when_to_come_back() {
+    let failing = ScriptedBackend::start(|_| Reply::raw([Step::Reset])).await;
+    let throttled = ScriptedBackend::start(|_| Reply::throttled(7_000)).await;
+    let gateway = Gateway::start(&config(&[member("a", &failing, 1), member("b", &throttled, 2)], "", "")).await;
+    let got = gateway.chat().await;
+    assert_eq!((got.status, got.header("retry-after"), got.header("x-should-retry")), (502, Some("7"), None));
+    assert_eq!(got.header("x-spillway-attempts"), Some("2"));
+}
+
+#[tokio::test]
+async fn a_misconfigured_member_beside_throttled_ones_is_no_bad_gateway() {
+    let unauthorised = ScriptedBackend::start(|_| Reply::json(401, "{}")).await;
+    let gateway = Gateway::start(&config(&[member("a", &unauthorised, 1)], "", "")).await;
+    for _ in 0..2 {
+        let got = gateway.chat().await;
+        assert_eq!((got.status, got.code().as_str(), got.header("retry-after")), (503, "no_backend_available", Some("30")));
+    }
+    assert_eq!(unauthorised.count(), 1);
+}

@@ -114,8 +114,18 @@ async fn before_the_first_output_any_fault_is_replaced_unseen() {
         assert_eq!(got.text(), whole_stream("hello").concat(), "{name}");
         assert_eq!((bad.count(), good.count()), (1, 1), "{name}");
         assert_eq!(got.header("x-spillway-attempts"), Some("2"), "{name}");
-        eventually("calm afterwards", async || gateway.metric("spillway_in_flight_requests").await == 0.0).await;
+        calm(&gateway).await;
     }
+}
+
+/// Nothing is held any more: no request, no slot, no buffered byte, no caller's connection.
+async fn calm(gateway: &Gateway) {
+    eventually("calm afterwards", async || {
+        let text = gateway.admin("/metrics").await.text();
+        let held = ["spillway_in_flight_requests", "spillway_target_in_flight", "spillway_buffered_bytes", "spillway_connections "];
+        text.lines().filter(|line| held.iter().any(|name| line.starts_with(name))).all(|line| line.ends_with(" 0"))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -164,7 +174,7 @@ async fn after_the_first_output_a_cut_is_told_and_never_looks_complete() {
         assert_eq!(error["error"]["code"], "upstream_error", "{name}");
         assert!(!text.contains("[DONE]"), "{name}");
         assert_eq!((bad.count(), good.count()), (1, 0), "{name}: nothing is retried after the commit point");
-        eventually("calm afterwards", async || gateway.metric("spillway_in_flight_requests").await == 0.0).await;
+        calm(&gateway).await;
     }
 }
 
@@ -295,4 +305,15 @@ async fn a_cut_over_http2_is_told_before_the_reset() {
         }
     }
     assert!(reset && text.contains("upstream_error"), "{reset} {text}");
+}
+
+#[tokio::test]
+async fn an_upstreams_own_error_after_output_is_no_clean_end() {
+    let error = "data: {\"error\":{\"message\":\"x\",\"type\":\"server_error\",\"code\":null}}\n\n";
+    let backend = ScriptedBackend::start(move |_| Reply::sse([role(), delta("a"), error.to_owned()])).await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], TIMERS, "")).await;
+    let got = gateway.stream().await;
+    assert_eq!((got.ended, got.text()), (Ended::Cut, role() + &delta("a") + error));
+    let outcome = |outcome: &str| format!("spillway_attempts_total{{backend=\"a\",deployment=\"m\",outcome=\"{outcome}\",pool=\"pool\"}}");
+    assert_eq!((gateway.metric(&outcome("ok")).await, gateway.metric(&outcome("reset")).await), (0.0, 1.0));
 }

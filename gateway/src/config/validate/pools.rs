@@ -132,10 +132,10 @@ fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> Circ
             }
         }
     }
-    if let (Some(default), Some(max)) = (raw.default_retry_after, raw.max_retry_after) {
-        if default.0 > max.0 {
-            check.problem(&format!("{key}.default_retry_after"), "is longer than 'max_retry_after'");
-        }
+    if let (Some(default), Some(max)) = (raw.default_retry_after, raw.max_retry_after)
+        && default.0 > max.0
+    {
+        check.problem(&format!("{key}.default_retry_after"), "is longer than 'max_retry_after'");
     }
     CircuitRules {
         threshold: match raw.failure_percent {
