@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
@@ -20,43 +20,11 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A gateway as a process; its address and its admin's.
-struct Process {
-    child: Killed,
-    address: SocketAddr,
-    admin: SocketAddr,
-    _directory: tempfile::TempDir,
+fn started(backend: &ScriptedBackend, server: &str) -> Process {
+    Process::start(&config(&[member("a", backend, 1)], "", "").replace("#server", server), &[])
 }
 
 impl Process {
-    async fn start(backend: &ScriptedBackend, server: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (port, admin) = (free_port(), free_port());
-        let file = directory.path().join("spillway.toml");
-        let text = config(&[member("a", backend, 1)], "", "")
-            .replace("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"127.0.0.1:{port}\"]"))
-            .replace("admin = \"127.0.0.1:0\"", &format!("admin = \"127.0.0.1:{admin}\""))
-            .replace("#server", server);
-        std::fs::write(&file, text).unwrap();
-        let child = Killed(spillway(&["run", "-c", file.to_str().unwrap()]).spawn().unwrap());
-        let (address, admin) = (SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 1], admin)));
-        eventually("the gateway listens", async || get(admin, "/readyz").await.is_ok_and(|answer| answer.status == 200)).await;
-        Process { child, address, admin, _directory: directory }
-    }
-
     fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.child.0.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -142,7 +110,7 @@ async fn a_port_in_use_ends_the_start_at_once() {
 #[tokio::test]
 async fn hangups_are_survived_and_an_idle_gateway_stops_at_once() {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let mut process = Process::start(&backend, "").await;
+    let mut process = started(&backend, "");
     process.signal("-HUP");
     let mut kept = Connection::open(process.address).await.unwrap();
     kept.send(post("/v1/chat/completions", &[], chat(false).to_string().as_bytes())).await.unwrap();
@@ -162,7 +130,7 @@ async fn a_stop_lets_streams_finish_and_a_second_signal_hurries() {
     })
     .await;
     let request = post("/v1/chat/completions", &[], chat(true).to_string().as_bytes());
-    let mut process = Process::start(&backend, "lb_delay = \"300ms\"").await;
+    let mut process = started(&backend, "lb_delay = \"300ms\"");
     let mut stream = Connection::open(process.address).await.unwrap();
     stream.send(&request).await.unwrap();
     assert_eq!(stream.answer_head().await.unwrap().0, 200);
@@ -181,7 +149,7 @@ async fn a_stop_lets_streams_finish_and_a_second_signal_hurries() {
     assert!(String::from_utf8(body).unwrap().ends_with(DONE));
     assert_eq!(process.end().await.0, Some(0));
 
-    let mut process = Process::start(&backend, "").await;
+    let mut process = started(&backend, "");
     let mut stream = Connection::open(process.address).await.unwrap();
     stream.send(&request).await.unwrap();
     assert_eq!(stream.answer_head().await.unwrap().0, 200);

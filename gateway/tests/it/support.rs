@@ -1,7 +1,9 @@
 //! Starts gateways for tests.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -131,4 +133,49 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never: {what}");
+}
+
+/// A child process that doesn't outlive its test.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A gateway as a process of its own, on ports that the system chose.
+pub struct Process {
+    pub child: Killed,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Process {
+    /// Starts the program with a config text whose addresses have port 0, and waits until it says
+    /// that it is ready, and where.
+    pub fn start(text: &str, environment: &[(&str, &Path)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("spillway.toml");
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
+        command.args(["run", "-c"]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.envs(environment.iter().copied());
+        let mut child = Killed(command.spawn().unwrap());
+        let mut log = BufReader::new(child.0.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(" ready ") {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it was ready");
+        }
+        // Nobody must wait for somebody to read its log.
+        std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+        let after = |name: &str| {
+            let rest = line.split_once(name).unwrap_or_else(|| panic!("{line}")).1;
+            rest.split([']', ' ']).next().unwrap().parse().unwrap()
+        };
+        Process { address: after("listen=["), admin: after("admin="), child, _directory: directory }
+    }
 }

@@ -1,7 +1,6 @@
 //! TLS towards backends: verified, with the right name, or not at all.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -45,33 +44,15 @@ async fn front(backend: &ScriptedBackend, name: &str) -> (String, SocketAddr) {
     (pem, address)
 }
 
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A gateway process that trusts `ca`, and what one chat request through it got.
 async fn status_of(url: &str, backend: &ScriptedBackend, ca: &str) -> (u16, String) {
     let directory = tempfile::tempdir().unwrap();
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (listen, admin) = (free(), free());
-    let text = config(&[member("a", backend, 1)], "", "")
-        .replace(&backend.url(), url)
-        .replace("listen = [\"127.0.0.1:0\"]", &format!("listen = [\"{listen}\"]"))
-        .replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{admin}\""));
-    let (file, bundle) = (directory.path().join("c.toml"), directory.path().join("ca.pem"));
-    std::fs::write(&file, text).unwrap();
+    let bundle = directory.path().join("ca.pem");
     std::fs::write(&bundle, ca).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
-    command.args(["run", "-c"]).arg(&file).env("SSL_CERT_FILE", &bundle).env_remove("SSL_CERT_DIR").stderr(Stdio::null());
-    let _process = Killed(command.spawn().unwrap());
-    eventually("the gateway is ready", async || get(admin, "/readyz").await.is_ok_and(|answer| answer.status == 200)).await;
-    let got = ask(listen, post("/v1/chat/completions", &[], chat(false).to_string().as_bytes())).await.unwrap();
-    (got.status, get(admin, "/metrics").await.unwrap().text())
+    let text = config(&[member("a", backend, 1)], "", "").replace(&backend.url(), url);
+    let process = Process::start(&text, &[("SSL_CERT_FILE", &bundle), ("SSL_CERT_DIR", directory.path())]);
+    let got = ask(process.address, post("/v1/chat/completions", &[], chat(false).to_string().as_bytes())).await.unwrap();
+    (got.status, get(process.admin, "/metrics").await.unwrap().text())
 }
 
 #[tokio::test]
