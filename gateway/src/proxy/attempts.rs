@@ -46,27 +46,17 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 Step::Failed if progress.may_retry(inquiry, gateway.clock.now()) => {}
                 Step::Failed => return give_up(gateway, session, ctx, inquiry, progress, None).await,
             },
-            Err(none) => match wait_for(none, inquiry, progress, now) {
+            Err(none) => match progress.wait_until(none, inquiry, now) {
                 Some(until) => {
-                    progress.patience = progress.patience.saturating_sub(until.since(now));
                     if until > now && !wait(gateway, session, ctx, progress, until).await {
                         return End::CallerLeft;
                     }
-                    progress.releases += 1;
-                    let throttled = std::mem::take(&mut progress.throttled);
-                    progress.tried.retain(|index| !throttled.contains(index));
+                    progress.release(until, now);
                 }
                 None => return give_up(gateway, session, ctx, inquiry, progress, Some(none)).await,
             },
         }
     }
-}
-
-/// Until when to wait for a target, if that is allowed. A throttled member that has opened again
-/// meanwhile needs no waiting, but not for ever: the rounds are bounded like attempts.
-fn wait_for(none: NoneReady, inquiry: &Inquiry, progress: &Progress, now: Tick) -> Option<Tick> {
-    let soonest = none.soonest.filter(|_| progress.releases < inquiry.pool.config.retry.max_attempts)?;
-    (soonest <= now + progress.patience && soonest < progress.deadline).then_some(soonest)
 }
 
 /// Waits; `false` if the caller left meanwhile.

@@ -167,7 +167,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<Box<HttpPeer>> {
-        tunnel::peer(self, ctx)
+        tunnel::peer(self, ctx).await
     }
 
     async fn upstream_request_filter(

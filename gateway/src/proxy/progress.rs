@@ -54,6 +54,22 @@ impl Progress {
         self.failures < rules.max_attempts && inquiry.pool.budget.try_retry(&rules.budget, now)
     }
 
+    /// Until when to wait for a target, if that is allowed. A throttled member that has opened again
+    /// meanwhile needs no waiting, but not for ever: the rounds are bounded like attempts.
+    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, now: Tick) -> Option<Tick> {
+        let soonest = none.soonest.filter(|_| self.releases < inquiry.pool.config.retry.max_attempts)?;
+        (soonest <= now + self.patience && soonest < self.deadline).then_some(soonest)
+    }
+
+    /// A wait that began at `from` and was to last until `until` is over: throttled members may be
+    /// tried again.
+    pub(super) fn release(&mut self, until: Tick, from: Tick) {
+        self.patience = self.patience.saturating_sub(until.since(from));
+        self.releases += 1;
+        let throttled = std::mem::take(&mut self.throttled);
+        self.tried.retain(|index| !throttled.contains(index));
+    }
+
     /// What to tell the caller when nobody is left.
     pub(super) fn refusal(&self, model: &str, none: Option<NoneReady>, now: Tick) -> Refusal {
         let model = model.to_owned();

@@ -88,15 +88,15 @@ fn upstream_of<'r>(ctx: &'r RequestCtx, inquiry: &Inquiry, member: usize) -> Opt
 }
 
 /// `upstream_peer`: consults the selector.
-pub(super) fn peer(gateway: &Gateway, ctx: &mut RequestCtx) -> pingora::Result<Box<HttpPeer>> {
+pub(super) async fn peer(gateway: &Gateway, ctx: &mut RequestCtx) -> pingora::Result<Box<HttpPeer>> {
     let (inquiry, mut tunnel) = parts(ctx).ok_or_else(|| Error::explain(ErrorType::InternalError, "no inquiry"))?;
-    let peer = choose(gateway, ctx, &inquiry, &mut tunnel);
+    let peer = choose(gateway, ctx, &inquiry, &mut tunnel).await;
     put_back(ctx, inquiry, tunnel);
     peer
 }
 
-fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel) -> pingora::Result<Box<HttpPeer>> {
-    let now = gateway.clock.now();
+async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel) -> pingora::Result<Box<HttpPeer>> {
+    let mut now = gateway.clock.now();
     let arrived = ctx.arrived;
     let progress = tunnel.progress.get_or_insert_with(|| {
         inquiry.pool.budget.request(now);
@@ -118,6 +118,13 @@ fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &m
                 return Ok(peer);
             }
             Err(none) => {
+                if let Some(until) = progress.wait_until(none, inquiry, now) {
+                    progress.timer.until(until, &gateway.clock).await;
+                    progress.release(until, now);
+                    ctx.waited += until.since(now);
+                    now = gateway.clock.now();
+                    continue;
+                }
                 tunnel.refusal = Some(progress.refusal(&inquiry.model.name, Some(none), now));
                 return Error::e_explain(ErrorType::ConnectNoRoute, "no target is left");
             }

@@ -305,3 +305,21 @@ async fn a_silent_websocket_stays_open() {
     tokio::io::AsyncReadExt::read_exact(connection.socket(), &mut echo).await.unwrap();
     assert_eq!(&echo, b"still there");
 }
+
+#[tokio::test]
+async fn realtime_waits_as_long_as_it_may() {
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let backend = ScriptedBackend::start(move |_| {
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n";
+        match first.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            true => Reply::throttled(200),
+            false => Reply::raw([Step::Write(head.to_vec()), Step::Echo]),
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "[pools.retry]\nwait = \"5s\"", "")).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    connection.send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
+    let (status, head) = connection.answer_head().await.unwrap();
+    assert_eq!((status, head.header("x-spillway-attempts")), (101, Some("2")));
+}
