@@ -10,6 +10,9 @@ use crate::support::*;
 
 /// A chat body of exactly `size` bytes whose keys stand in an unusual order.
 fn body(size: usize) -> Vec<u8> {
+    if size == 10 {
+        return b"{\"n\":  1 }".to_vec();
+    }
     let empty = "{\"zeta\" : 1.50, \"messages\":[{\"content\":\"\",\"role\":\"user\"}],  \"model\":\"m\",\"alpha\":[ ]}";
     if size <= empty.len() {
         return format!("{{\"model\":\"m\"{}}}", " ".repeat(size.saturating_sub(13))).into_bytes();
@@ -26,25 +29,38 @@ fn fastrand(mut state: u64) -> impl FnMut() -> u64 {
     }
 }
 
+/// Ten bytes have no room for a model: there the URL names it.
+fn path(size: usize) -> &'static str {
+    if size == 10 { "/openai/deployments/m/chat/completions?api-version=x" } else { "/v1/chat/completions" }
+}
+
 fn sha(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const SIZES: [usize; 7] = [13, 63 * 1024, 64 * 1024, 65 * 1024, 65_536 + 1, 1 << 20, 20 << 20];
+const SIZES: [usize; 8] = [10, 13, 63 * 1024, 64 * 1024, 65 * 1024, 65_536 + 1, 1 << 20, 20 << 20];
 
 async fn throttled_pair() -> (ScriptedBackend, ScriptedBackend) {
     (ScriptedBackend::start(|_| Reply::throttled(1)).await, ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await)
 }
 
+/// A pool of the two whose own URL form names the model too, so that no body needs one.
+fn dated(first: &ScriptedBackend, second: &ScriptedBackend) -> String {
+    let extra = "kind = \"azure-openai\"\napi = \"dated\"";
+    let members =
+        [Member { name: "first", backend: first, priority: 1, extra }, Member { name: "second", backend: second, priority: 2, extra }];
+    config(&members, "", "")
+}
+
 #[tokio::test]
 async fn any_size_arrives_at_the_second_target() {
     let (first, second) = throttled_pair().await;
-    let gateway = Gateway::start(&config(&[member("first", &first, 1), member("second", &second, 2)], "", "")).await;
+    let gateway = Gateway::start(&dated(&first, &second)).await;
     for size in SIZES {
         let sent = body(size);
         assert_eq!(sent.len(), size);
         let before = (first.count(), second.count());
-        let got = ask(gateway.address, post("/v1/chat/completions", &[], &sent)).await.unwrap();
+        let got = ask(gateway.address, post(path(size), &[], &sent)).await.unwrap();
         assert_eq!(got.status, 200, "{size}");
         assert_eq!((first.count(), second.count()), (before.0 + 1, before.1 + 1), "{size}");
         for backend in [&first, &second] {
@@ -59,10 +75,11 @@ async fn any_size_arrives_at_the_second_target() {
 #[tokio::test]
 async fn chunked_bodies_too() {
     let (first, second) = throttled_pair().await;
-    let gateway = Gateway::start(&config(&[member("first", &first, 1), member("second", &second, 2)], "", "")).await;
+    let gateway = Gateway::start(&dated(&first, &second)).await;
     for size in SIZES {
         let sent = body(size);
-        let mut request = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        let before = (first.count(), second.count());
+        let mut request = format!("POST {} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", path(size)).into_bytes();
         for piece in sent.chunks(10_007) {
             write!(request, "{:x}\r\n", piece.len()).unwrap();
             request.extend_from_slice(piece);
@@ -70,7 +87,10 @@ async fn chunked_bodies_too() {
         }
         request.extend_from_slice(b"0\r\n\r\n");
         assert_eq!(ask(gateway.address, request).await.unwrap().status, 200, "{size}");
-        assert_eq!(sha(&second.received().pop().unwrap().body), sha(&sent), "{size}");
+        assert_eq!((first.count(), second.count()), (before.0 + 1, before.1 + 1), "{size}");
+        for backend in [&first, &second] {
+            assert_eq!(sha(&backend.received().pop().unwrap().body), sha(&sent), "{size}");
+        }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
@@ -78,14 +98,16 @@ async fn chunked_bodies_too() {
 #[tokio::test]
 async fn over_http2_too() {
     let (first, second) = throttled_pair().await;
-    let text = config(&[member("first", &first, 1), member("second", &second, 2)], "", "").replace("#server", "h2c = true");
+    let text = dated(&first, &second).replace("#server", "h2c = true");
     let gateway = Gateway::start(&text).await;
     let tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    tcp.set_nodelay(true).unwrap();
     let (client, connection) = h2::client::handshake(tcp).await.unwrap();
     tokio::spawn(connection);
     for size in SIZES {
         let sent = body(size);
-        let request = http::Request::post("http://gateway/v1/chat/completions").body(()).unwrap();
+        let before = (first.count(), second.count());
+        let request = http::Request::post(format!("http://gateway{}", path(size))).body(()).unwrap();
         let (answer, mut stream) = client.clone().ready().await.unwrap().send_request(request, false).unwrap();
         let mut rest = bytes::Bytes::from(sent.clone());
         while !rest.is_empty() {
@@ -101,8 +123,11 @@ async fn over_http2_too() {
         while let Some(data) = body.data().await {
             let _ = body.flow_control().release_capacity(data.unwrap().len());
         }
-        let arrived = second.received().pop().unwrap();
-        assert_eq!((sha(&arrived.body), arrived.header("host")), (sha(&sent), Some(second.address().to_string().as_str())), "{size}");
+        assert_eq!((first.count(), second.count()), (before.0 + 1, before.1 + 1), "{size}");
+        for backend in [&first, &second] {
+            let arrived = backend.received().pop().unwrap();
+            assert_eq!((sha(&arrived.body), arrived.header("host")), (sha(&sent), Some(backend.address().to_string().as_str())), "{size}");
+        }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
@@ -170,20 +195,4 @@ async fn a_body_freed_at_the_commit_point_and_counted_until_then() {
     hold.notify_one();
     assert_eq!(first.answer_head().await.unwrap().0, 200);
     eventually("the body is freed while the stream goes on", async || gateway.metric("spillway_buffered_bytes").await == 0.0).await;
-}
-
-#[tokio::test]
-async fn ten_bytes_whose_model_stands_in_the_url() {
-    let (first, second) = throttled_pair().await;
-    let dated = "kind = \"azure-openai\"\napi = \"dated\"";
-    let members = [
-        Member { name: "first", backend: &first, priority: 1, extra: dated },
-        Member { name: "second", backend: &second, priority: 2, extra: dated },
-    ];
-    let gateway = Gateway::start(&config(&members, "", "")).await;
-    let got = ask(gateway.address, post("/openai/deployments/m/chat/completions?api-version=x", &[], b"{\"n\":  1 }")).await.unwrap();
-    assert_eq!(got.status, 200);
-    for backend in [&first, &second] {
-        assert_eq!(backend.received()[0].body, b"{\"n\":  1 }");
-    }
 }
