@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 
-const EXAMPLE: &str = include_str!("../../tests/fixtures/spillway.toml");
+const EXAMPLE: &str = include_str!("../../../conf/example.toml");
 
 fn parse(text: &str) -> Result<Config, Vec<String>> {
     let secrets = Secrets::with_env(|name| (name == "AOAI_FRANCE_KEY").then(|| "k".into()));
