@@ -61,16 +61,15 @@ impl Member {
 
 /// The members of one priority.
 #[derive(Debug, Clone)]
-pub struct Tier {
-    /// Its priority.
-    pub priority: u32,
+struct Tier {
+    priority: u32,
     /// Indices of its members.
-    pub members: Vec<usize>,
+    members: Vec<usize>,
 }
 
 impl Tier {
     /// Groups members into tiers, lowest priority first.
-    pub fn group(members: &[Member]) -> Vec<Tier> {
+    fn group(members: &[Member]) -> Vec<Tier> {
         let mut tiers: Vec<Tier> = Vec::new();
         for (index, member) in members.iter().enumerate() {
             match tiers.iter_mut().find(|tier| tier.priority == member.priority) {
@@ -127,20 +126,15 @@ pub struct NoneReady {
 }
 
 impl Route {
-    /// A route over `members`, tiered by `group` ([`Tier::group`]).
-    pub fn new(members: Vec<Member>, policy: Policy, group: fn(&[Member]) -> Vec<Tier>) -> Self {
-        let tiers = group(&members);
+    /// A route over `members`, grouped into tiers by their priority.
+    pub fn new(members: Vec<Member>, policy: Policy) -> Self {
+        let tiers = Tier::group(&members);
         Route { members, tiers, policy }
     }
 
     /// The members, in the order of their indices.
     pub fn members(&self) -> &[Member] {
         &self.members
-    }
-
-    /// The tiers, first to last.
-    pub fn tiers(&self) -> &[Tier] {
-        &self.tiers
     }
 
     /// Chooses a member of the lowest tier that has a usable one, and takes its slot.
@@ -244,7 +238,7 @@ mod tests {
     }
 
     fn route() -> Route {
-        Route::new(vec![member("ptu", 1, "se"), member("payg-se", 2, "se"), member("payg-fr", 2, "fr")], Policy::Weighted, Tier::group)
+        Route::new(vec![member("ptu", 1, "se"), member("payg-se", 2, "se"), member("payg-fr", 2, "fr")], Policy::Weighted)
     }
 
     fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {

@@ -9,7 +9,7 @@ use spillway_plugins::retry::RateSignal;
 
 use super::circuit::{CircuitRules, ErrorKind, Failure, Threshold};
 use super::policy::Policy;
-use super::route::{Member, PickRequest, Route, Tier};
+use super::route::{Member, PickRequest, Route};
 use super::target::{Closed, Lease, Outcome, Target, TargetId};
 use crate::clock::Tick;
 
@@ -104,7 +104,7 @@ fn simulate(policy: Policy, seed: u64, seconds: u64, rate_per_second: u64) -> Re
             Upstream { capacity_per_second: *capacity, second: 0, used: 0, failing }
         })
         .collect();
-    let route = Route::new(members, policy, Tier::group);
+    let route = Route::new(members, policy);
     let mut running: BinaryHeap<Running> = BinaryHeap::new();
     let mut report = Report { served: vec![0; plan.len()], ..Report::default() };
     let mut now = Tick(3_600_000_000_000);

@@ -10,9 +10,9 @@ use std::time::Duration;
 use pingora_timeout::ToTimeout;
 use pingora_timeout::fast_timeout::FastTimeout;
 
-type Sleep = dyn Future<Output = ()> + Send + Sync;
-
 use crate::clock::{Clock, Tick};
+
+type Sleep = dyn Future<Output = ()> + Send + Sync;
 
 /// One request's timer.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use spillway_plugins::auth::KeyTable;
 
 use crate::backend::{Backend, Targets, url};
 use crate::balance::budget::RetryBudget;
-use crate::balance::route::{Member, Route, Tier, Up};
+use crate::balance::route::{Member, Route, Up};
 use crate::config::{self, BackendKind, Config};
 use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
 
@@ -184,5 +184,5 @@ fn live_model(
         .map(|api| (0..members.len()).filter(|i| !url::serves(&backends[members[*i].backend].config.kind, api)).collect())
         .collect();
     let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
-    Model { name: name.to_owned(), pool: pool_index, route: Route::new(members, pool.policy, Tier::group), metrics: counters, excluded }
+    Model { name: name.to_owned(), pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, excluded }
 }

@@ -3,7 +3,6 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use prometheus::IntCounter;
@@ -49,7 +48,7 @@ pub struct RequestLine<'a> {
     pub pool: Option<&'a str>,
     /// The status that the caller got; 499 if it left before one was sent.
     pub status: u16,
-    /// How it ended: `ok`, `refused`, `failed`, `cut`, `caller_left`.
+    /// How it ended: `ok`, `refused`, `last_resort`, `cut`, `caller_left`.
     pub end: &'a str,
     /// The error code, if the gateway answered itself.
     pub code: Option<&'a str>,
@@ -149,6 +148,3 @@ fn write_all(lines: Receiver<Vec<u8>>, mut sink: Box<dyn Write + Send>, lost: &I
         failing = written.is_err();
     }
 }
-
-/// Shared by all requests.
-pub type SharedAccessLog = Arc<AccessLog>;

@@ -6,7 +6,6 @@ use prometheus::{
 };
 use spillway_plugins::api::Api;
 
-use crate::balance::circuit::ErrorKind;
 use crate::balance::snapshot::{STATES, member_state};
 use crate::clock::Tick;
 use crate::runtime::Runtime;
@@ -251,9 +250,4 @@ impl Metrics {
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         text
     }
-}
-
-/// The label of an attempt that ended with an error.
-pub fn error_label(kind: ErrorKind) -> &'static str {
-    kind.name()
 }

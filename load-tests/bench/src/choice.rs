@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use spillway::balance::policy::Policy;
-use spillway::balance::route::{Member, PickRequest, Route, Tier};
+use spillway::balance::route::{Member, PickRequest, Route};
 use spillway::balance::target::{Target, TargetId};
 use spillway::clock::Tick;
 
@@ -23,7 +23,7 @@ pub fn nanos(policy: Policy) -> f64 {
             }
         })
         .collect();
-    let route = Route::new(members, policy, Tier::group);
+    let route = Route::new(members, policy);
     let mut rng = fastrand::Rng::with_seed(1);
     const ROUNDS: u32 = 200_000;
     let began = Instant::now();

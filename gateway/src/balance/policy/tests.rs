@@ -8,7 +8,7 @@ use spillway_plugins::retry::{Quota, RateSignal};
 
 use super::*;
 use crate::balance::circuit::CircuitRules;
-use crate::balance::route::{Member, PickRequest, Route, Tier, Up};
+use crate::balance::route::{Member, PickRequest, Route, Up};
 use crate::balance::target::{Outcome, TargetId};
 use crate::clock::Tick;
 
@@ -146,7 +146,7 @@ proptest! {
         let usable = |i: &usize| { let s = &setups[*i]; s.weight > 0 && !s.throttled && !s.drained && !s.down && !s.tried };
         let best = (0..setups.len()).filter(usable).map(|i| setups[i].priority).min();
         for (name, policy) in Policy::NAMES {
-            let route = Route::new(members.clone(), policy, Tier::group);
+            let route = Route::new(members.clone(), policy);
             let request = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: seed };
             let picked = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(seed));
             match (picked, best) {
