@@ -27,6 +27,11 @@ impl Add<Duration> for Tick {
     }
 }
 
+/// A duration in whole microseconds, as logs and headers tell it.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Reads the clocks.
 #[derive(Debug, Clone)]
 pub struct Clock {

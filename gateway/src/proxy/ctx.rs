@@ -13,6 +13,7 @@ use super::replay::ReplayBody;
 use super::tunnel::Tunnel;
 use crate::balance::target::Target;
 use crate::clock::Tick;
+use crate::config::Consumer;
 use crate::runtime::{Model, Pool, Runtime};
 
 /// Counts a request in flight for as long as it lives.
@@ -149,6 +150,11 @@ impl RequestCtx {
             end: End::CallerLeft,
             in_flight,
         }
+    }
+
+    /// The caller, if known.
+    pub fn consumer(&self) -> Option<&Consumer> {
+        self.runtime.consumers.get(self.consumer?)
     }
 
     /// Notes the moment of the first output, and what of the time until then was our own.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
@@ -288,8 +288,7 @@ impl Deliverer<'_, '_> {
         let length = held.iter().map(Bytes::len).sum::<usize>();
         let chunked = self.ctx.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;
-        let id = HeaderValue::from_str(&self.ctx.id).unwrap_or_else(|_| HeaderValue::from_static("-"));
-        let Ok(mut head) = headers::for_caller(upstream, &id, chunked && !http_1_0) else {
+        let Ok(mut head) = headers::for_caller(upstream, &self.ctx.id, chunked && !http_1_0) else {
             return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
         };
         if !chunked && over {
@@ -324,10 +323,7 @@ impl Deliverer<'_, '_> {
             return;
         }
         let target = &self.attempt.inquiry.model.route.members()[self.attempt.member].target.id;
-        let overhead = self.ctx.overhead.unwrap_or_default().as_micros();
-        let _ = head.insert_header(headers::X_SPILLWAY_BACKEND, &*target.backend);
-        let _ = head.insert_header(headers::X_SPILLWAY_ATTEMPTS, self.ctx.attempts.len() + 1);
-        let _ = head.insert_header(headers::X_SPILLWAY_OVERHEAD_US, u64::try_from(overhead).unwrap_or(u64::MAX));
+        let _ = headers::describe(head, Some(&target.backend), self.ctx.attempts.len() + 1, self.ctx.overhead);
     }
 
     async fn write(&mut self, bytes: Bytes) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::header;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
@@ -13,6 +13,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{ErrorType, Result};
 
+use super::headers;
 use super::replay::Pieces;
 use super::timer::Timer;
 use crate::balance::circuit::ErrorKind;
@@ -169,12 +170,11 @@ impl Exchange {
 
     /// The body's length, if the head tells.
     pub(super) fn content_length(&self) -> Option<usize> {
-        let value: &HeaderValue = self.head()?.headers.get(header::CONTENT_LENGTH)?;
-        value.to_str().ok()?.parse().ok()
+        headers::content_length(&self.head()?.headers)
     }
 
-    /// Reads what comes next of the body. `until` is when to give up; `quiet`, if given, is when to
-    /// say that nothing came, after which reading can go on.
+    /// Reads what comes next of the body, or says at `until` that nothing came; reading can go on
+    /// after that.
     ///
     /// # Errors
     /// [`Broken`]

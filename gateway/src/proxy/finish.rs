@@ -1,17 +1,12 @@
 //! The end of every request: counted, timed and written to the access log.
 
-use std::time::Duration;
-
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::Gateway;
 use super::ctx::{End, RequestCtx};
+use crate::clock::micros;
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
 
 /// Writes a request down.
 pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
@@ -35,7 +30,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
     gateway.access_log.write(&RequestLine {
         time: gateway.clock.wall().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         id: &ctx.id,
-        consumer: ctx.consumer.and_then(|index| ctx.runtime.consumers.get(index)).map(|consumer| &*consumer.name),
+        consumer: ctx.consumer().map(|consumer| &*consumer.name),
         method: session.req_header().method.as_str(),
         api: ctx.api.map_or("-", Api::label),
         model: ctx.asked_for.as_deref(),

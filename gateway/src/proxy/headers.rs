@@ -1,7 +1,11 @@
 //! Which headers travel, in both directions.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
+
+use crate::clock::micros;
 
 /// `x-request-id`
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -126,11 +130,29 @@ pub fn model_part(caller: &RequestHeader, deployment: &str) -> String {
     format!("--{boundary}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{deployment}\r\n")
 }
 
+/// The length of the body that `headers` announce, if they do.
+pub fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Tells the caller where its answer came from (no `backend` for a refusal), how many attempts it
+/// took, and what of the time was the gateway's own.
+///
+/// # Errors
+/// If the backend's name can't stand in a header.
+pub fn describe(head: &mut ResponseHeader, backend: Option<&str>, attempts: usize, overhead: Option<Duration>) -> pingora::Result<()> {
+    if let Some(backend) = backend {
+        head.insert_header(X_SPILLWAY_BACKEND, backend)?;
+    }
+    head.insert_header(X_SPILLWAY_ATTEMPTS, attempts)?;
+    head.insert_header(X_SPILLWAY_OVERHEAD_US, micros(overhead.unwrap_or_default()))
+}
+
 /// The head for the caller from an upstream's head. `chunked` if its body has no known length.
 ///
 /// # Errors
-/// If the upstream's status is none.
-pub fn for_caller(upstream: &ResponseHeader, request_id: &HeaderValue, chunked: bool) -> pingora::Result<Box<ResponseHeader>> {
+/// If the id can't stand in a header.
+pub fn for_caller(upstream: &ResponseHeader, request_id: &str, chunked: bool) -> pingora::Result<Box<ResponseHeader>> {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = upstream.status;
     parts.headers = upstream.headers.clone();
@@ -142,7 +164,7 @@ pub fn for_caller(upstream: &ResponseHeader, request_id: &HeaderValue, chunked: 
         head.remove_header(&header::CONTENT_LENGTH);
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
-    head.insert_header(X_REQUEST_ID, request_id.clone())?;
+    head.insert_header(X_REQUEST_ID, request_id)?;
     Ok(Box::new(head))
 }
 
@@ -192,7 +214,7 @@ mod tests {
         ] {
             upstream.append_header(name, value).unwrap();
         }
-        let head = for_caller(&upstream, &HeaderValue::from_static("ours"), false).unwrap();
+        let head = for_caller(&upstream, "ours", false).unwrap();
         let mut pairs: Vec<(&str, &str)> = head.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         pairs.sort_unstable();
         assert_eq!(pairs, [("content-length", "3"), ("content-type", "text/plain"), ("x-request-id", "ours")]);

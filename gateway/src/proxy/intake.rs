@@ -18,7 +18,7 @@ use super::ctx::{End, Inquiry, RequestCtx};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::tunnel::Tunnel;
-use super::{Gateway, respond};
+use super::{Gateway, headers, respond};
 use crate::balance::policy::Policy;
 
 /// What happens after the intake.
@@ -76,7 +76,7 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
     ctx.dialect = call::dialect_of(head.uri.path());
     ctx.id = head
         .headers
-        .get("x-request-id")
+        .get(headers::X_REQUEST_ID)
         .and_then(|id| id.to_str().ok())
         .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
         .map_or_else(new_request_id, str::to_owned);
@@ -162,7 +162,7 @@ async fn expectation(session: &mut Session) -> Result<(), Stop> {
 
 /// `GET /v1/models`, from the config: what this caller may use.
 async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Result<Next, Stop> {
-    let consumer = ctx.consumer.and_then(|index| ctx.runtime.consumers.get(index));
+    let consumer = ctx.consumer();
     let allowed = |name: &str| consumer.and_then(|c| c.models.as_ref()).is_none_or(|models| models.iter().any(|model| model == name));
     let entry = |name: &str| json!({ "id": name, "object": "model", "created": 0, "owned_by": "spillway" });
     let body = match call {
@@ -198,7 +198,7 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
         return Err(Refusal::MediaType { expected: "application/json" }.into());
     }
     let mut buffer = BodyBuffer::new(&gateway.buffered);
-    read_body(gateway, session, ctx, &mut buffer, |_| false).await?;
+    read_body(gateway, session, ctx, &mut buffer, true, |_| false).await?;
     let fields = read_fields(buffer.as_slice()).map_err(Refusal::from)?;
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
@@ -218,11 +218,11 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     let content_type = session.req_header().headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let content_type = content_type.ok_or_else(|| expected.clone())?;
     let boundary = boundary(&content_type).ok_or(expected)?;
-    let small = content_length(session).is_some_and(|length| length <= gateway.server.max_body);
+    let small = headers::content_length(&session.req_header().headers).is_some_and(|length| length <= gateway.server.max_body);
     let named = inference.model.is_some();
     let mut buffer = BodyBuffer::new(&gateway.buffered);
     let enough = |bytes: &[u8]| !small && ((named && bytes.len() >= FORM_HEAD) || read_form(bytes, boundary).model.is_some());
-    let whole = read_body_or(gateway, session, ctx, &mut buffer, small, enough).await?;
+    let whole = read_body(gateway, session, ctx, &mut buffer, small, enough).await?;
     let form = read_form(buffer.as_slice(), boundary);
     if form.duplicate {
         return Err(Refusal::Form { what: "the form has two 'model' fields" }.into());
@@ -244,23 +244,9 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
 /// How far a form is searched for its model where the path names it already.
 const FORM_HEAD: usize = 64 * 1024;
 
-fn content_length(session: &Session) -> Option<usize> {
-    session.req_header().headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-async fn read_body(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut RequestCtx,
-    buffer: &mut BodyBuffer,
-    enough: impl Fn(&[u8]) -> bool,
-) -> Result<bool, Stop> {
-    read_body_or(gateway, session, ctx, buffer, true, enough).await
-}
-
 /// Reads the body until its end (`true`) or until `enough` (`false`). `bounded` bodies longer than
 /// `max_body` are refused; others are refused only if that much brings no decision.
-async fn read_body_or(
+async fn read_body(
     gateway: &Gateway,
     session: &mut Session,
     ctx: &mut RequestCtx,
@@ -269,7 +255,7 @@ async fn read_body_or(
     enough: impl Fn(&[u8]) -> bool,
 ) -> Result<bool, Stop> {
     let limit = gateway.server.max_body;
-    let expected = content_length(session);
+    let expected = headers::content_length(&session.req_header().headers);
     if bounded && expected.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit }.into());
     }
@@ -337,8 +323,7 @@ fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, field
     ctx.asked_for = Some(name.chars().take(128).collect());
     let runtime = Arc::clone(&ctx.runtime);
     let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
-    let consumer = ctx.consumer.and_then(|index| runtime.consumers.get(index));
-    if consumer.and_then(|c| c.models.as_ref()).is_some_and(|models| !models.contains(name)) {
+    if ctx.consumer().and_then(|c| c.models.as_ref()).is_some_and(|models| !models.contains(name)) {
         return Err(Refusal::ModelNotAllowed { model: name.clone() });
     }
     let pool = &runtime.pools[model.pool];

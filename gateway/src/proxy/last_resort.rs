@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use serde_json::Value;
 
 use super::ctx::{Inquiry, RequestCtx};
-use super::{Gateway, respond};
+use super::{Gateway, headers, respond};
 use crate::mock::answer::{Answer, Question, answer as make};
 use crate::runtime::LastResort;
 
@@ -52,9 +52,7 @@ pub(super) async fn answer(
     ctx.bytes_out = body.len();
     let mut head = respond::head(StatusCode::OK, content_type, length, &ctx.id)?;
     if gateway.server.response_headers {
-        head.insert_header("x-spillway-backend", &*last_resort.backend)?;
-        head.insert_header("x-spillway-attempts", ctx.attempts.len())?;
-        head.insert_header("x-spillway-overhead-us", u64::try_from(ctx.overhead.unwrap_or_default().as_micros()).unwrap_or(u64::MAX))?;
+        headers::describe(&mut head, Some(&last_resort.backend), ctx.attempts.len(), ctx.overhead)?;
     }
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, gateway.server.write_timeout).await?;

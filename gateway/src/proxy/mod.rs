@@ -127,8 +127,7 @@ impl Gateway {
         let told = respond::Told {
             dialect: ctx.dialect,
             request_id: &ctx.id,
-            attempts: (self.server.response_headers && ctx.asked_for.is_some())
-                .then_some((ctx.attempts.len(), ctx.overhead.unwrap_or_default())),
+            attempts: (self.server.response_headers && ctx.asked_for.is_some()).then_some((ctx.attempts.len(), ctx.overhead)),
         };
         ctx.bytes_out = respond::refuse(&mut session.downstream_session, refusal, &told).await?;
         Ok(())

@@ -9,6 +9,7 @@ use pingora::protocols::http::{HttpTask, ServerSession};
 use serde_json::{Value, json};
 use spillway_plugins::api::{Api, Dialect};
 
+use super::headers;
 use super::refusal::{Refusal, retry_seconds};
 
 /// A JSON body of an error in the dialect that was called.
@@ -54,7 +55,7 @@ pub struct Told<'a> {
     /// The request's id.
     pub request_id: &'a str,
     /// Attempts that were made and the gateway's own time, if that is to be told.
-    pub attempts: Option<(usize, Duration)>,
+    pub attempts: Option<(usize, Option<Duration>)>,
 }
 
 /// Writes a refusal; the bytes of its body.
@@ -74,8 +75,7 @@ pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, told: &Told<
         head.insert_header("x-should-retry", "false")?;
     }
     if let Some((attempts, overhead)) = attempts {
-        head.insert_header("x-spillway-attempts", attempts)?;
-        head.insert_header("x-spillway-overhead-us", u64::try_from(overhead.as_micros()).unwrap_or(u64::MAX))?;
+        headers::describe(&mut head, None, attempts, overhead)?;
     }
     let length = body.len();
     if let Refusal::WrongMethod { allowed } = refusal {
@@ -133,7 +133,7 @@ pub fn head(status: StatusCode, content_type: &str, length: Option<usize>, reque
         Some(length) => head.insert_header(header::CONTENT_LENGTH, length.to_string())?,
         None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
     }
-    head.insert_header("x-request-id", request_id)?;
+    head.insert_header(headers::X_REQUEST_ID, request_id)?;
     head.insert_header(header::CACHE_CONTROL, "no-store")?;
     Ok(Box::new(head))
 }

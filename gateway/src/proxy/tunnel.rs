@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use memchr::memmem;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
@@ -144,7 +144,7 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut 
     headers::strip_caller(request);
     request.set_raw_path(path.as_bytes())?;
     request.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
-    request.insert_header("x-request-id", ctx.id.as_str())?;
+    request.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
     if let Some(length) = tunnel.upload.as_ref().and_then(|_| spliced_length(caller, inquiry, &member.target.id.deployment)) {
         request.insert_header(header::CONTENT_LENGTH, length)?;
     }
@@ -154,7 +154,7 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut 
 
 /// The length of an upload after the model's name was replaced or put in, if the caller told one.
 fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployment: &str) -> Option<usize> {
-    let length: usize = caller.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    let length = headers::content_length(&caller.headers)?;
     Some(match &inquiry.fields.model_range {
         Some(range) => length - range.len() + deployment.len(),
         None => length + headers::model_part(caller, deployment).len(),
@@ -296,13 +296,11 @@ fn write_down(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, attemp
 
 /// `response_filter`: the head as the caller gets it.
 pub(super) fn response(gateway: &Gateway, head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
-    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &ctx.tunnel) else { return Ok(()) };
+    let Some(tunnel) = &ctx.tunnel else { return Ok(()) };
     headers::strip_upstream(head);
-    head.insert_header("x-request-id", HeaderValue::from_str(&ctx.id).unwrap_or_else(|_| HeaderValue::from_static("-")))?;
+    head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
     if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| gateway.server.response_headers) {
-        head.insert_header("x-spillway-backend", &*inquiry.model.route.members()[attempt.member].target.id.backend)?;
-        head.insert_header("x-spillway-attempts", ctx.attempts.len() + 1)?;
-        head.insert_header("x-spillway-overhead-us", u64::try_from(ctx.overhead.unwrap_or_default().as_micros()).unwrap_or(u64::MAX))?;
+        headers::describe(head, Some(&attempt.lease.target().id.backend), ctx.attempts.len() + 1, ctx.overhead)?;
     }
     Ok(())
 }
