@@ -80,8 +80,8 @@ fn request(
     attempt: &Attempt<'_>,
 ) -> Result<(Box<RequestHeader>, Pieces), Unasked> {
     let inquiry = attempt.inquiry;
-    let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.member].backend].config;
-    let deployment: &str = &inquiry.model.route.members()[attempt.member].target.id.deployment;
+    let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].config;
+    let deployment: &str = &inquiry.model.route.members()[attempt.running.member].target.id.deployment;
     let caller = session.req_header();
     let path = url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query());
     let mut head = headers::for_upstream(caller, &path)?;

@@ -35,52 +35,71 @@ pub(super) fn delivered_refusal(status: http::StatusCode, retry_after: Option<Du
     }
 }
 
-/// One attempt: its slot, and what is known of it.
+/// Whether an upstream's status says that time ran out there.
+pub(super) fn is_timeout(status: http::StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 504)
+}
+
+/// An attempt's slot, and what is known of it.
+pub(super) struct Running {
+    pub(super) lease: Lease,
+    /// Index of the member in its route.
+    pub(super) member: usize,
+    pub(super) began: Tick,
+    pub(super) status: Option<http::StatusCode>,
+    pub(super) signal: RateSignal,
+}
+
+impl Running {
+    /// Takes a pick up: from here on its member counts as tried.
+    pub(super) fn begin(ctx: &RequestCtx, inquiry: &Inquiry, progress: &mut Progress, pick: Pick, now: Tick) -> Self {
+        progress.tried.push(pick.index);
+        note_failover(ctx, inquiry);
+        Running { lease: pick.lease, member: pick.index, began: now, status: None, signal: RateSignal::default() }
+    }
+
+    /// Tells its target how it went, and the operator if that changed anything.
+    pub(super) fn record(&mut self, gateway: &Gateway, inquiry: &Inquiry, outcome: Outcome) {
+        record(gateway, inquiry, self.member, &mut self.lease, outcome);
+    }
+
+    /// Writes it down, in the metrics and for the access log.
+    pub(super) fn finish(self, gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, outcome: &'static str) {
+        let took = gateway.clock.now().since(self.began);
+        let status = self.status.map(|status| status.as_u16());
+        note(ctx, inquiry, AttemptRecord { target: Arc::clone(self.lease.target()), member: self.member, outcome, status, took });
+    }
+}
+
+/// One attempt of the attempt loop.
 pub(super) struct Attempt<'g> {
     pub(super) gateway: &'g Gateway,
     pub(super) inquiry: &'g Inquiry,
-    pub(super) began: Tick,
-    pub(super) member: usize,
-    pub(super) status: Option<http::StatusCode>,
-    pub(super) signal: RateSignal,
     /// Whose credentials its target sees.
     pub(super) credentials: Credentials,
-    lease: Lease,
+    pub(super) running: Running,
 }
 
 impl<'g> Attempt<'g> {
     /// Takes a pick up: from here on its member counts as tried.
     pub(super) fn begin(gateway: &'g Gateway, ctx: &RequestCtx, inquiry: &'g Inquiry, progress: &mut Progress, pick: Pick) -> Self {
-        progress.tried.push(pick.index);
-        note_failover(ctx, inquiry);
-        let began = gateway.clock.now();
-        Attempt {
-            gateway,
-            inquiry,
-            began,
-            member: pick.index,
-            status: None,
-            signal: RateSignal::default(),
-            credentials: Credentials::default(),
-            lease: pick.lease,
-        }
+        let running = Running::begin(ctx, inquiry, progress, pick, gateway.clock.now());
+        Attempt { gateway, inquiry, credentials: Credentials::default(), running }
     }
 
     /// Tells the target how it went.
     pub(super) fn record(&mut self, outcome: Outcome) {
-        record(self.gateway, self.inquiry, self.member, &mut self.lease, outcome);
+        self.running.record(self.gateway, self.inquiry, outcome);
     }
 
     /// Writes it down.
     pub(super) fn finish(self, ctx: &mut RequestCtx, outcome: &'static str) {
-        let took = self.gateway.clock.now().since(self.began);
-        let status = self.status.map(|status| status.as_u16());
-        note(ctx, self.inquiry, AttemptRecord { target: Arc::clone(self.lease.target()), member: self.member, outcome, status, took });
+        self.running.finish(self.gateway, ctx, self.inquiry, outcome);
     }
 
     pub(super) fn throttled(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {
-        self.record(Outcome::Throttled { retry_after: self.signal.retry_after });
-        progress.throttled.push(self.member);
+        self.record(Outcome::Throttled { retry_after: self.running.signal.retry_after });
+        progress.throttled.push(self.running.member);
         self.finish(ctx, "throttled");
         Step::Throttled
     }
@@ -100,9 +119,8 @@ impl<'g> Attempt<'g> {
         label: &'static str,
         timed_out: bool,
     ) -> Step {
-        self.record(Outcome::Failed { failure, retry_after: self.signal.retry_after });
-        progress.last_failure = Some(label);
-        progress.last_timed_out = timed_out;
+        self.record(Outcome::Failed { failure, retry_after: self.running.signal.retry_after });
+        progress.failed(label, timed_out);
         self.finish(ctx, label);
         Step::Failed
     }
@@ -115,8 +133,7 @@ impl<'g> Attempt<'g> {
             }
             Broken::TimedOut if self.gateway.clock.now() >= progress.deadline => {
                 // The request's own time is over, which says nothing about this target.
-                progress.last_failure = Some("timeout");
-                progress.last_timed_out = true;
+                progress.failed("timeout", true);
                 self.finish(ctx, "timeout");
                 return Step::Failed;
             }
@@ -130,14 +147,14 @@ impl<'g> Attempt<'g> {
 }
 
 /// Counts a request that leaves the member of its last attempt for another.
-pub(super) fn note_failover(ctx: &RequestCtx, inquiry: &Inquiry) {
+fn note_failover(ctx: &RequestCtx, inquiry: &Inquiry) {
     if let Some(left) = ctx.attempts.last() {
         inquiry.model.metrics[left.member].failovers.inc();
     }
 }
 
 /// Writes an attempt down, in the metrics and for the access log.
-pub(super) fn note(ctx: &mut RequestCtx, inquiry: &Inquiry, attempt: AttemptRecord) {
+fn note(ctx: &mut RequestCtx, inquiry: &Inquiry, attempt: AttemptRecord) {
     let metrics = &inquiry.model.metrics[attempt.member];
     metrics.count(attempt.outcome);
     if matches!(attempt.outcome, "ok" | "caller_fault") {
@@ -147,7 +164,7 @@ pub(super) fn note(ctx: &mut RequestCtx, inquiry: &Inquiry, attempt: AttemptReco
 }
 
 /// Tells a target how an attempt went, and the operator if that changed anything.
-pub(super) fn record(gateway: &Gateway, inquiry: &Inquiry, member: usize, lease: &mut Lease, outcome: Outcome) {
+fn record(gateway: &Gateway, inquiry: &Inquiry, member: usize, lease: &mut Lease, outcome: Outcome) {
     let change = lease.record(outcome, &inquiry.pool.config.circuit, gateway.clock.now());
     let target = &lease.target().id;
     let pool = &inquiry.pool.config.name;

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use spillway_plugins::retry::{Verdict, judge, read_signal};
 
 use super::ask::{Unasked, ask, read_error};
-use super::attempt::{Attempt, Step, delivered_refusal};
+use super::attempt::{Attempt, Step, delivered_refusal, is_timeout};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::deliver::{self, Delivery};
 use super::exchange::{Broken, Exchange};
@@ -108,7 +108,7 @@ async fn attempt(
 ) -> Step {
     let mut attempt = Attempt::begin(gateway, ctx, inquiry, progress, pick);
     let runtime = Arc::clone(&ctx.runtime);
-    let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.member].backend].upstream.as_ref() else {
+    let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].upstream.as_ref() else {
         return attempt.broke(ctx, progress, Broken::Upstream(ErrorKind::Connect));
     };
     attempt.credentials = upstream.auth.credentials();
@@ -125,9 +125,9 @@ async fn attempt(
         }
     };
     let status = exchange.head().map_or(http::StatusCode::BAD_GATEWAY, |head| head.status);
-    attempt.status = Some(status);
+    attempt.running.status = Some(status);
     if let Some(head) = exchange.head() {
-        attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
+        attempt.running.signal = read_signal(&head.headers, || gateway.clock.wall());
     }
     if status.is_success() {
         return deliver(session, ctx, progress, attempt, exchange, SmallVec::new()).await;
@@ -153,9 +153,7 @@ async fn attempt(
         Verdict::RateLimited => attempt.throttled(ctx, progress),
         Verdict::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
         Verdict::Misconfigured => attempt.out(ctx, OutageReason::Misconfigured),
-        Verdict::Failed | Verdict::Deliver => {
-            attempt.failed(ctx, progress, Failure::Status(status), "failed", status.as_u16() == 408 || status.as_u16() == 504)
-        }
+        Verdict::Failed | Verdict::Deliver => attempt.failed(ctx, progress, Failure::Status(status), "failed", is_timeout(status)),
     }
 }
 
@@ -177,7 +175,7 @@ async fn deliver(
             Step::Over(End::Complete)
         }
         Delivery::Refusal(status) => {
-            let outcome = delivered_refusal(status, attempt.signal.retry_after);
+            let outcome = delivered_refusal(status, attempt.running.signal.retry_after);
             attempt.record(outcome);
             attempt.finish(ctx, if matches!(outcome, Outcome::CallerFault) { "caller_fault" } else { "failed" });
             exchange.release_soon(&gateway.connector).await;

@@ -181,7 +181,7 @@ impl Deliverer<'_, '_> {
     /// Reads until the first output. Until then nothing has been sent, and a failure that arrives
     /// inside HTTP 200 is still a failure.
     async fn hold_back(&mut self, watch: &mut StreamWatch) -> Result<Held, Delivery> {
-        let until = self.attempt.began + self.attempt.inquiry.pool.config.timeouts.first_token;
+        let until = self.attempt.running.began + self.attempt.inquiry.pool.config.timeouts.first_token;
         let (mut held, mut length) = (Held::new(), 0);
         loop {
             match self.next(until).await {
@@ -282,7 +282,7 @@ impl Deliverer<'_, '_> {
     /// for another attempt.
     async fn commit(&mut self, held: Held, over: bool) -> Result<(), Delivery> {
         let now = self.now();
-        let first = now.since(self.attempt.began);
+        let first = now.since(self.attempt.running.began);
         let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
         let status = upstream.status;
         let length = held.iter().map(Bytes::len).sum::<usize>();
@@ -299,8 +299,8 @@ impl Deliverer<'_, '_> {
             let _ = head.insert_header("x-accel-buffering", "no");
         }
         if status.is_success() {
-            self.attempt.inquiry.model.metrics[self.attempt.member].first_token.observe(first.as_secs_f64());
-            self.attempt.record(Outcome::Success { first, signal: self.attempt.signal });
+            self.attempt.inquiry.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
+            self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
         }
         self.ctx.note_first(self.now());
         self.describe(&mut head);
@@ -322,7 +322,7 @@ impl Deliverer<'_, '_> {
         if !self.attempt.gateway.server.response_headers {
             return;
         }
-        let target = &self.attempt.inquiry.model.route.members()[self.attempt.member].target.id;
+        let target = &self.attempt.inquiry.model.route.members()[self.attempt.running.member].target.id;
         let _ = headers::describe(head, Some(&target.backend), self.ctx.attempts.len() + 1, self.ctx.overhead);
     }
 

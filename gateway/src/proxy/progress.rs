@@ -19,9 +19,9 @@ pub(super) struct Progress {
     /// Attempts that failed.
     pub(super) failures: u32,
     /// How the last attempt failed, if not by a throttle.
-    pub(super) last_failure: Option<&'static str>,
+    last_failure: Option<&'static str>,
     /// Whether that was by running out of time.
-    pub(super) last_timed_out: bool,
+    last_timed_out: bool,
     /// When everything must be over.
     pub(super) deadline: Tick,
     /// How often throttled members were released to be tried again.
@@ -45,6 +45,12 @@ impl Progress {
             patience: inquiry.pool.config.retry.wait,
             timer: Timer::default(),
         }
+    }
+
+    /// Notes how the last attempt failed, and whether that was by running out of time.
+    pub(super) fn failed(&mut self, how: &'static str, timed_out: bool) {
+        self.last_failure = Some(how);
+        self.last_timed_out = timed_out;
     }
 
     /// Counts a failed attempt; whether another may be made.

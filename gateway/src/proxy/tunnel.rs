@@ -4,8 +4,6 @@
 //! Nothing can be replayed here once bytes went upstream: a WebSocket may move on until the upgrade
 //! succeeds, an upload only while no connection stands.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{StatusCode, header};
 use memchr::memmem;
@@ -13,10 +11,10 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
-use spillway_plugins::retry::{RateSignal, Verdict, judge, read_signal};
+use spillway_plugins::retry::{Verdict, judge, read_signal};
 
-use super::attempt::{delivered_refusal, note, note_failover, record};
-use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
+use super::attempt::{Running, delivered_refusal, is_timeout};
+use super::ctx::{End, Inquiry, RequestCtx};
 use super::exchange::connect_error;
 use super::intake::too_slow;
 use super::progress::{Progress, pick};
@@ -25,8 +23,7 @@ use super::replay::ReplayBody;
 use super::{Gateway, headers};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
-use crate::balance::target::{Lease, OutageReason, Outcome};
-use crate::clock::Tick;
+use crate::balance::target::{OutageReason, Outcome};
 
 /// A request on Pingora's loop.
 pub struct Tunnel {
@@ -46,14 +43,6 @@ impl std::fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tunnel").field("answered", &self.answered).finish_non_exhaustive()
     }
-}
-
-struct Running {
-    lease: Lease,
-    member: usize,
-    began: Tick,
-    status: Option<StatusCode>,
-    signal: RateSignal,
 }
 
 impl Tunnel {
@@ -105,16 +94,14 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
     loop {
         match pick(inquiry, ctx, progress, now) {
             Ok(pick) => {
-                progress.tried.push(pick.index);
-                note_failover(ctx, inquiry);
-                let Some(found) = upstream_of(ctx, inquiry, pick.index).and_then(|upstream| upstream.peers.next()) else { continue };
+                let running = Running::begin(ctx, inquiry, progress, pick, now);
+                let Some(found) = upstream_of(ctx, inquiry, running.member).and_then(|upstream| upstream.peers.next()) else { continue };
                 let timeouts = &inquiry.pool.config.timeouts;
                 let mut peer = Box::new((*found).clone());
                 peer.options.total_connection_timeout = Some(timeouts.connect);
                 peer.options.read_timeout = tunnel.upload.is_some().then_some(timeouts.answer);
                 tunnel.prefix_due = tunnel.upload.is_some();
-                tunnel.attempt =
-                    Some(Running { lease: pick.lease, member: pick.index, began: now, status: None, signal: RateSignal::default() });
+                tunnel.attempt = Some(running);
                 return Ok(peer);
             }
             Err(none) => {
@@ -251,16 +238,15 @@ fn judge_parts(
         Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), "misconfigured"),
         Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, "failed"),
     };
-    record(gateway, inquiry, attempt.member, &mut attempt.lease, outcome);
+    attempt.record(gateway, inquiry, outcome);
     if verdict.is_elsewhere() && tunnel.upload.is_none() {
         let member = attempt.member;
-        write_down(gateway, ctx, inquiry, attempt, label);
+        attempt.finish(gateway, ctx, inquiry, label);
         if let Some(progress) = &mut tunnel.progress {
             if verdict == Verdict::RateLimited {
                 progress.throttled.push(member);
             } else if verdict == Verdict::Failed {
-                progress.last_failure = Some(label);
-                progress.last_timed_out = matches!(head.status.as_u16(), 408 | 504);
+                progress.failed(label, is_timeout(head.status));
             }
             if verdict != Verdict::Failed || progress.may_retry(inquiry, gateway.clock.now()) {
                 return Err(elsewhere());
@@ -286,12 +272,6 @@ fn over() -> BError {
     let mut error = Error::explain(ErrorType::HTTPStatus(502), "no retry is left").into_up();
     error.set_retry(false);
     error
-}
-
-fn write_down(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, attempt: Running, outcome: &'static str) {
-    let took = gateway.clock.now().since(attempt.began);
-    let status = attempt.status.map(|status| status.as_u16());
-    note(ctx, inquiry, AttemptRecord { target: Arc::clone(attempt.lease.target()), member: attempt.member, outcome, status, took });
 }
 
 /// `response_filter`: the head as the caller gets it.
@@ -321,20 +301,13 @@ pub(super) fn broke(gateway: &Gateway, ctx: &mut RequestCtx, mut error: BError, 
         };
         if downstream {
             error.set_retry(false);
-            write_down(gateway, ctx, &inquiry, attempt, "cancelled");
+            attempt.finish(gateway, ctx, &inquiry, "cancelled");
         } else {
-            record(
-                gateway,
-                &inquiry,
-                attempt.member,
-                &mut attempt.lease,
-                Outcome::Failed { failure: Failure::Error(kind), retry_after: None },
-            );
-            write_down(gateway, ctx, &inquiry, attempt, kind.name());
+            attempt.record(gateway, &inquiry, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
+            attempt.finish(gateway, ctx, &inquiry, kind.name());
             let replayable = connecting || tunnel.upload.is_none();
             let retry = tunnel.progress.as_mut().is_some_and(|progress| {
-                progress.last_failure = Some(kind.name());
-                progress.last_timed_out = kind.is_timeout();
+                progress.failed(kind.name(), kind.is_timeout());
                 progress.may_retry(&inquiry, gateway.clock.now()) && replayable
             });
             error.set_retry(retry);
@@ -370,7 +343,7 @@ pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Err
             Some(_) if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) => "ok",
             Some(_) => "reset",
         };
-        write_down(gateway, ctx, &inquiry, attempt, label);
+        attempt.finish(gateway, ctx, &inquiry, label);
         ctx.end = if error.is_none() || label == "ok" { End::Complete } else { End::Cut };
     }
     put_back(ctx, inquiry, tunnel);
