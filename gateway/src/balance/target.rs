@@ -117,6 +117,24 @@ impl State {
         }
         (gate, probe)
     }
+
+    /// A success closes the circuit and ends an outage if it is the probe's.
+    fn succeeded(&mut self, probe: bool, rules: &CircuitRules, now: Tick) -> Change {
+        let closed = self.circuit.succeeded(probe, rules, now);
+        let ended = probe && self.outage.take().is_some();
+        if closed || ended { Change::Recovered } else { Change::None }
+    }
+
+    /// Extends the throttle, never shortens it.
+    fn throttle(&mut self, wait: Duration, now: Tick) -> Change {
+        let until = now + wait;
+        if until <= self.throttled_until {
+            return Change::None;
+        }
+        let from = self.throttled_until.max(now);
+        self.throttled_until = until;
+        Change::Throttled(until.since(from))
+    }
 }
 
 /// One target. Shared by every pool that has it; safe to use from any thread.
@@ -278,24 +296,16 @@ impl Target {
                 if let Some(left) = signal.headroom() {
                     self.headroom.store((left * f64::from(WHOLE)) as u32, Ordering::Relaxed);
                 }
-                let closed = state.circuit.succeeded(probe, rules, now);
-                let ended = probe && state.outage.take().is_some();
-                if closed || ended {
-                    change = Change::Recovered;
-                }
+                change = state.succeeded(probe, rules, now);
                 if let Some(wait) = signal.exhausted_for() {
-                    change = throttle(&mut state, wait.min(rules.max_retry_after), now);
+                    change = state.throttle(wait.min(rules.max_retry_after), now);
                 }
             }
-            Outcome::CallerFault => {
-                let closed = probe && state.circuit.succeeded(true, rules, now);
-                let ended = probe && state.outage.take().is_some();
-                if closed || ended {
-                    change = Change::Recovered;
-                }
-            }
+            // Proof enough for a probe, but no call that a percentage counts.
+            Outcome::CallerFault if probe => change = state.succeeded(probe, rules, now),
+            Outcome::CallerFault => {}
             Outcome::Throttled { retry_after } => {
-                change = throttle(&mut state, rules.throttle_for(retry_after), now);
+                change = state.throttle(rules.throttle_for(retry_after), now);
                 if self.headroom.load(Ordering::Relaxed) != UNTOLD {
                     self.headroom.store(0, Ordering::Relaxed);
                 }
@@ -333,16 +343,6 @@ impl Target {
         self.publish(&state);
         change
     }
-}
-
-fn throttle(state: &mut State, wait: Duration, now: Tick) -> Change {
-    let until = now + wait;
-    if until <= state.throttled_until {
-        return Change::None;
-    }
-    let from = state.throttled_until.max(now);
-    state.throttled_until = until;
-    Change::Throttled(until.since(from))
 }
 
 /// A target's in-flight slot for one attempt. Dropped without an outcome it was cancelled, which
