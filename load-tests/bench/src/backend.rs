@@ -36,7 +36,8 @@ async fn listen(may_refuse: bool) -> SocketAddr {
     address
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+/// Where `what` stands in `bytes`.
+pub fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::backend::{Backend, CHUNKS};
+use crate::backend::{CHUNKS, find};
+use crate::median;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Case {
@@ -34,10 +35,6 @@ fn request(body: usize, mode: &str) -> Vec<u8> {
     }
     let body = frame.replacen("\"content\":\"\"", &format!("\"content\":\"{text}\""), 1);
     format!("POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\nauthorization: Bearer test\r\nuser-agent: OpenAI/Python 1.60.0\r\naccept: application/json\r\nx-bench: {mode}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
 }
 
 /// Sends a request and reads a plain answer to its end.
@@ -77,7 +74,7 @@ async fn follow(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> st
 }
 
 /// Runs a case for a time; how many requests (or chunks) were done.
-pub async fn run(address: SocketAddr, _: &Backend, case: Case, time: Duration) -> u64 {
+pub async fn run(address: SocketAddr, case: Case, time: Duration) -> u64 {
     let until = Instant::now() + time;
     let done = Arc::new(AtomicU64::new(0));
     let (connections, request) = match case {
@@ -113,7 +110,7 @@ pub async fn run(address: SocketAddr, _: &Backend, case: Case, time: Duration) -
 }
 
 /// Median time of a 1 KiB request, one at a time, in microseconds.
-pub async fn median_micros(address: SocketAddr, _: &Backend, count: usize) -> f64 {
+pub async fn median_micros(address: SocketAddr, count: usize) -> f64 {
     let request = request(1 << 10, "plain");
     let mut tcp = TcpStream::connect(address).await.expect("the proxy listens");
     let _ = tcp.set_nodelay(true);
@@ -124,12 +121,11 @@ pub async fn median_micros(address: SocketAddr, _: &Backend, count: usize) -> f6
         ask(&mut tcp, &request, &mut buffer).await.expect("an answer");
         times.push(began.elapsed().as_secs_f64() * 1e6);
     }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    median(&mut times)
 }
 
 /// Median time to a stream's first event, in microseconds.
-pub async fn first_chunk_micros(address: SocketAddr, _: &Backend, count: usize) -> f64 {
+pub async fn first_chunk_micros(address: SocketAddr, count: usize) -> f64 {
     let request = request(1 << 10, "hold");
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
@@ -140,8 +136,7 @@ pub async fn first_chunk_micros(address: SocketAddr, _: &Backend, count: usize) 
         read_event(&mut tcp).await;
         times.push(began.elapsed().as_secs_f64() * 1e6);
     }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    median(&mut times)
 }
 
 async fn read_event(tcp: &mut TcpStream) {

@@ -50,12 +50,12 @@ async fn main() {
     for (name, case, budget) in CASES.into_iter().filter(|(name, _, _)| name.contains(wanted)) {
         // Warm both up: connections, allocators, branch predictors.
         for proxy in [&mut gateway, &mut floor] {
-            callers::run(proxy.address, &backend, case, Duration::from_millis(300)).await;
+            callers::run(proxy.address, case, Duration::from_millis(300)).await;
         }
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..TURNS {
-            let a = cost(&mut gateway, &backend, case, turn).await;
-            let b = cost(&mut floor, &backend, case, turn).await;
+            let a = cost(&mut gateway, case, turn).await;
+            let b = cost(&mut floor, case, turn).await;
             ours.push(a);
             theirs.push(b);
             ratios.push(a / b);
@@ -72,15 +72,15 @@ async fn main() {
     for (name, policy) in Policy::NAMES {
         println!("{:<32}{:>8.0} ns (budget 1000)", format!("choice of 100, {name}"), choice::nanos(policy));
     }
-    latency(&mut gateway, &mut floor, &backend).await;
-    memory(&mut gateway, &mut floor, &backend, at_rest).await;
+    latency(&mut gateway, &mut floor).await;
+    memory(&mut gateway, &mut floor, at_rest).await;
     println!("\n{}", if missed == 0 { "every budget is met".to_owned() } else { format!("{missed} budgets are missed") });
 }
 
 /// Microseconds of processor time per request (or chunk).
-async fn cost(proxy: &mut Proxy, backend: &Backend, case: Case, time: Duration) -> f64 {
+async fn cost(proxy: &mut Proxy, case: Case, time: Duration) -> f64 {
     let before = proxy.cpu_micros();
-    let done = callers::run(proxy.address, backend, case, time).await;
+    let done = callers::run(proxy.address, case, time).await;
     (proxy.cpu_micros() - before) as f64 / done.max(1) as f64
 }
 
@@ -90,12 +90,12 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// What a request waits longer through the gateway than through the floor, one at a time.
-async fn latency(gateway: &mut Proxy, floor: &mut Proxy, backend: &Backend) {
+async fn latency(gateway: &mut Proxy, floor: &mut Proxy) {
     let mut added = Vec::new();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        let a = callers::median_micros(gateway.address, backend, 3000).await;
-        let b = callers::median_micros(floor.address, backend, 3000).await;
+        let a = callers::median_micros(gateway.address, 3000).await;
+        let b = callers::median_micros(floor.address, 3000).await;
         added.push(a - b);
         ours.push(a);
         theirs.push(b);
@@ -108,14 +108,13 @@ async fn latency(gateway: &mut Proxy, floor: &mut Proxy, backend: &Backend) {
         median(&mut added),
         15.0
     );
-    let first =
-        callers::first_chunk_micros(gateway.address, backend, 200).await - callers::first_chunk_micros(floor.address, backend, 200).await;
+    let first = callers::first_chunk_micros(gateway.address, 200).await - callers::first_chunk_micros(floor.address, 200).await;
     println!("{:<18}{:>32}{:>8.0} µs more", "first chunk", format!("{first:+.1}"), 1000.0);
 }
 
-async fn memory(gateway: &mut Proxy, floor: &mut Proxy, backend: &Backend, at_rest: u64) {
+async fn memory(gateway: &mut Proxy, floor: &mut Proxy, at_rest: u64) {
     let (ours, theirs) = (per_stream(gateway).await, per_stream(floor).await);
-    callers::run(gateway.address, backend, Case::Plain { body: 1_000_000, refuse: false }, Duration::from_secs(1)).await;
+    callers::run(gateway.address, Case::Plain { body: 1_000_000, refuse: false }, Duration::from_secs(1)).await;
     let after = gateway.resident_kib() as f64 / 1024.0;
     println!(
         "\nmemory at rest {:.1} MB (budget 40), per open stream {ours:.1} KB (budget 20; floor {theirs:.1}), after a burst of 1 MB bodies {after:.1} MB",
