@@ -58,11 +58,6 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Every member of every model, a target as often as it serves a model of this pool.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.models.iter().flat_map(|model| model.route.members())
-    }
-
     /// The models and their routes.
     pub fn models(&self) -> &[Arc<Model>] {
         &self.models
@@ -129,6 +124,12 @@ impl Runtime {
             keys,
             auth_required: config.auth_required,
         }
+    }
+
+    /// Every member of every model with its pool's name, a target as often as it serves one.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &Member)> {
+        let models = self.pools.iter().flat_map(|pool| pool.models.iter().map(|model| (&*pool.config.name, model)));
+        models.flat_map(|(pool, model)| model.route.members().iter().map(move |member| (pool, member)))
     }
 
     /// The model of this name.

@@ -64,7 +64,7 @@ impl ServeHttp for Admin {
         }
         match (&method, path.as_str()) {
             (&Method::GET, "/metrics") => {
-                let text = self.gateway.metrics.render(&self.gateway.runtime.load(), self.gateway.clock.now());
+                let text = self.gateway.metrics.render(self.gateway.runtime.load().members(), self.gateway.clock.now());
                 answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
             (&Method::GET, "/api/pools") => json_answer(StatusCode::OK, &self.pools()),

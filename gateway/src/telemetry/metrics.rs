@@ -6,9 +6,9 @@ use prometheus::{
 };
 use spillway_plugins::api::Api;
 
+use crate::balance::route::Member;
 use crate::balance::snapshot::{STATES, member_state};
 use crate::clock::Tick;
-use crate::runtime::Runtime;
 
 /// Durations of whole requests and of first tokens, in seconds.
 const SECONDS: [f64; 15] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
@@ -232,18 +232,17 @@ impl Metrics {
         self.rejections.with_label_values(&[code]).inc();
     }
 
-    /// Everything in Prometheus' text format, with the targets' states as they are now.
-    pub fn render(&self, runtime: &Runtime, now: Tick) -> Vec<u8> {
-        for (pool, member) in runtime.pools.iter().flat_map(|pool| pool.members().map(move |member| (pool, member))) {
+    /// Everything in Prometheus' text format, with the states of `members` (each with its pool's
+    /// name) as they are now.
+    pub fn render<'r>(&self, members: impl Iterator<Item = (&'r str, &'r Member)>, now: Tick) -> Vec<u8> {
+        for (pool, member) in members {
             let id = &member.target.id;
             let current = member_state(member, now).0;
             for state in STATES {
-                self.target_state
-                    .with_label_values(&[&*pool.config.name, &*id.backend, &*id.deployment, state])
-                    .set(i64::from(state == current));
+                self.target_state.with_label_values(&[pool, &*id.backend, &*id.deployment, state]).set(i64::from(state == current));
             }
             let in_flight = i64::from(member.target.in_flight());
-            self.target_in_flight.with_label_values(&[&*pool.config.name, &*id.backend, &*id.deployment]).set(in_flight);
+            self.target_in_flight.with_label_values(&[pool, &*id.backend, &*id.deployment]).set(in_flight);
         }
         let mut text = Vec::with_capacity(16 * 1024);
         // Writing to a Vec can't fail, and the families come from the registry itself.
