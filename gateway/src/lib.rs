@@ -3,11 +3,14 @@
 
 pub mod backend;
 pub mod balance;
+pub mod callers;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod mock;
+pub mod outbound;
 pub mod proxy;
+pub mod renewal;
 pub mod runtime;
 pub mod server;
 pub mod telemetry;

@@ -3,4 +3,5 @@
 
 pub mod backend;
 pub mod client;
+pub mod tokens;
 pub mod wire;

@@ -12,20 +12,32 @@ use tracing::{info, warn};
 
 use super::{Backend, Upstream, resolve};
 use crate::balance::route::Up;
+use crate::clock::Clock;
 use crate::config::HealthRules;
 
 /// Checks a backend for a pool, for ever, and keeps `up`.
-pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRules, up: Arc<Up>) {
+pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRules, up: Arc<Up>, clock: Clock) {
     let (Some(upstream), Some(mut addresses)) = (&backend.upstream, resolve::addresses(&backend)) else { return };
     let name = &backend.config.name;
-    match check(upstream, &rules) {
-        Ok(check) => addresses.set_health_check(Box::new(check)),
-        Err(error) => {
-            warn!(backend = %name, pool = %pool, %error, "no health check is possible");
-            return;
-        }
-    }
+    let mut shown = None;
     loop {
+        match request(upstream, &rules, &clock) {
+            // Made anew only with a new credential, since a check keeps its connections.
+            Ok(request) if shown.as_ref() != Some(&request.headers) => {
+                shown = Some(request.headers.clone());
+                addresses.set_health_check(Box::new(check(upstream, &rules, request)));
+            }
+            Ok(_) => {}
+            // Without a credential the backend is out anyway; this must not look like an illness.
+            Err(Unaskable::NoCredential) => {
+                tokio::time::sleep(rules.interval).await;
+                continue;
+            }
+            Err(Unaskable::Request(error)) => {
+                warn!(backend = %name, pool = %pool, %error, "no health check is possible");
+                return;
+            }
+        }
         // Failed look-ups keep the last addresses, and the resolver reports them.
         let _ = addresses.update(|_| {}).await;
         addresses.run_health_check(true).await;
@@ -41,11 +53,27 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
     }
 }
 
-fn check(upstream: &Upstream, rules: &HealthRules) -> pingora::Result<HttpHealthCheck> {
+/// Why a backend can't be asked how it is.
+enum Unaskable {
+    NoCredential,
+    Request(pingora::BError),
+}
+
+impl From<pingora::BError> for Unaskable {
+    fn from(error: pingora::BError) -> Self {
+        Unaskable::Request(error)
+    }
+}
+
+fn request(upstream: &Upstream, rules: &HealthRules, clock: &Clock) -> Result<RequestHeader, Unaskable> {
     let mut request = RequestHeader::build("GET", rules.path.as_bytes(), Some(4))?;
     request.insert_header("host", upstream.endpoint.authority.as_str())?;
     request.insert_header("user-agent", concat!("spillway/", env!("CARGO_PKG_VERSION")))?;
-    upstream.auth.authorise(&HeaderMap::new(), &mut request).or_err(ErrorType::InternalError, "no credential")?;
+    upstream.auth.authorise(&HeaderMap::new(), &mut request, clock.now()).map_err(|_| Unaskable::NoCredential)?;
+    Ok(request)
+}
+
+fn check(upstream: &Upstream, rules: &HealthRules, request: RequestHeader) -> HttpHealthCheck {
     let mut check = HttpHealthCheck::new_custom(&upstream.endpoint.server_name, upstream.endpoint.tls, Connector::new(None));
     check.peer_template = upstream.peers.template();
     check.peer_template.options.total_connection_timeout = Some(rules.timeout);
@@ -59,5 +87,5 @@ fn check(upstream: &Upstream, rules: &HealthRules) -> pingora::Result<HttpHealth
         let status = StatusCode::from_u16(answer.status.as_u16()).or_err(ErrorType::InvalidHTTPHeader, "status")?;
         if statuses.contains(status) { Ok(()) } else { Error::e_explain(ErrorType::HTTPStatus(status.as_u16()), "unhealthy status") }
     }));
-    Ok(check)
+    check
 }

@@ -4,6 +4,7 @@ pub mod auth;
 pub mod health;
 pub mod peer;
 pub mod resolve;
+mod trust;
 pub mod url;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use crate::balance::route::Up;
 use crate::balance::target::{Target, TargetId};
 use crate::config;
-use auth::Authoriser;
+use crate::telemetry::metrics::Metrics;
+use auth::{Authoriser, Identities};
 use peer::Peers;
 
 /// One upstream resource, ready to be asked.
@@ -35,15 +37,19 @@ pub struct Upstream {
     pub resolved: Arc<Up>,
     /// Proves the gateway's identity there.
     pub auth: Box<dyn Authoriser>,
+    /// Whether there is a credential to prove it with.
+    pub credential: Arc<Up>,
 }
 
 impl Backend {
     /// Makes a backend ready. It has no address until the resolver has run.
-    pub fn new(config: config::Backend) -> Self {
+    pub fn new(config: config::Backend, identities: &mut Identities, metrics: &Metrics) -> Self {
         let upstream = config.endpoint.clone().map(|endpoint| {
             let resolved = Arc::new(Up::default());
             resolved.set(false);
-            Upstream { peers: Arc::new(Peers::new(&endpoint, &config.name)), endpoint, resolved, auth: auth::build(&config) }
+            let auth = auth::build(&config, identities, metrics);
+            let credential = auth.token().map_or_else(Arc::default, |source| Arc::clone(&source.usable));
+            Upstream { peers: Arc::new(Peers::new(&endpoint, &config.name, &config.ca)), endpoint, resolved, auth, credential }
         });
         Backend { config, upstream }
     }

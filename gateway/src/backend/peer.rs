@@ -12,7 +12,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::protocols::l4::ext::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
+use rustls_pki_types::CertificateDer;
 
+use super::trust;
 use crate::config::Endpoint;
 
 /// Idle pooled connections of Pingora's own loop are dropped after this. Vendors' edges close them
@@ -28,9 +30,11 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// No addresses yet.
-    pub fn new(endpoint: &Endpoint, backend: &str) -> Self {
-        Peers { template: template(endpoint, backend), list: ArcSwap::default(), next: AtomicUsize::new(0) }
+    /// No addresses yet. `ca` is trusted beside the system's CAs.
+    pub fn new(endpoint: &Endpoint, backend: &str, ca: &[CertificateDer<'static>]) -> Self {
+        let mut template = template(endpoint, backend);
+        template.options.ca = trust::roots(ca);
+        Peers { template, list: ArcSwap::default(), next: AtomicUsize::new(0) }
     }
 
     /// Replaces the addresses. Peers of addresses that stay are kept.
@@ -103,7 +107,7 @@ mod tests {
     fn addresses_take_turns_and_stay_the_same_peer() {
         let endpoint =
             Endpoint { tls: true, host: "h".into(), port: 443, server_name: "h".into(), authority: "h".into(), prefix: String::new() };
-        let peers = Peers::new(&endpoint, "b");
+        let peers = Peers::new(&endpoint, "b", &[]);
         assert!(peers.next().is_none());
         let addresses: Vec<SocketAddr> = vec!["10.0.0.1:443".parse().unwrap(), "10.0.0.2:443".parse().unwrap()];
         peers.set(&addresses);

@@ -45,13 +45,30 @@ pub struct Member {
     pub location: Option<Arc<str>>,
     /// Index of its backend.
     pub backend: usize,
-    /// Its pool's health check of the backend, and whether the backend has any address.
-    pub up: [Arc<Up>; 2],
+    /// What must be true of its backend.
+    pub up: Flags,
+}
+
+/// What must be true of a backend before a member of it is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// The pool's health check says so.
+    pub healthy: Arc<Up>,
+    /// It has an address.
+    pub resolved: Arc<Up>,
+    /// There is a credential to show.
+    pub credential: Arc<Up>,
+}
+
+impl Flags {
+    fn all(&self) -> bool {
+        self.healthy.get() && self.resolved.get() && self.credential.get()
+    }
 }
 
 impl Member {
     fn is_up(&self) -> bool {
-        self.up.iter().all(|flag| flag.get())
+        self.up.all()
     }
 
     fn is_inside(&self, fence: Option<&[Arc<str>]>) -> bool {

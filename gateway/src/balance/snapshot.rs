@@ -21,7 +21,7 @@ pub struct MemberSnapshot {
     /// Where it is.
     pub location: Option<String>,
     /// `ready`, `half-open`, `throttled`, `tripped`, `out-of-quota`, `misconfigured`, `busy`,
-    /// `drained`, `unhealthy` or `unresolved`.
+    /// `drained`, `unhealthy`, `unresolved` or `no-token`.
     pub state: &'static str,
     /// Milliseconds until it opens again, if that is known.
     pub reopens_in_ms: Option<u64>,
@@ -34,16 +34,28 @@ pub struct MemberSnapshot {
 }
 
 /// The names of all member states, for metrics that export every label from the start.
-pub const STATES: [&str; 10] =
-    ["ready", "half-open", "throttled", "tripped", "out-of-quota", "misconfigured", "busy", "drained", "unhealthy", "unresolved"];
+pub const STATES: [&str; 11] = [
+    "ready",
+    "half-open",
+    "throttled",
+    "tripped",
+    "out-of-quota",
+    "misconfigured",
+    "busy",
+    "drained",
+    "unhealthy",
+    "unresolved",
+    "no-token",
+];
 
 /// The state of one member at `now`, and when it reopens.
 pub fn member_state(member: &Member, now: Tick) -> (&'static str, Option<Tick>) {
     let closed = member.target.closed(now);
     match closed {
         Some(Closed::Drained) => ("drained", None),
-        _ if !member.up[1].get() => ("unresolved", None),
-        _ if !member.up[0].get() => ("unhealthy", None),
+        _ if !member.up.resolved.get() => ("unresolved", None),
+        _ if !member.up.credential.get() => ("no-token", None),
+        _ if !member.up.healthy.get() => ("unhealthy", None),
         Some(Closed::Out(OutageReason::OutOfQuota, until)) => ("out-of-quota", Some(until)),
         Some(Closed::Out(OutageReason::Misconfigured, until)) => ("misconfigured", Some(until)),
         Some(Closed::Tripped { until: Tick::NEVER, .. }) => ("half-open", None),

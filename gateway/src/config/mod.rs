@@ -3,8 +3,11 @@
 //! [`Config::load`] reports everything that is wrong, each with its line, its key, what was
 //! expected and the nearest known name.
 
+mod callers;
 pub mod error;
+mod identity;
 mod load;
+pub mod pem;
 pub mod raw;
 pub mod reference;
 pub mod scalar;
@@ -17,14 +20,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use secrecy::SecretString;
-use spillway_plugins::auth::Digest;
 use spillway_plugins::retry::StatusSet;
 
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
+pub use callers::{Auth, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted};
 use error::ConfigError;
+pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use secret::Secrets;
 
 /// A configuration that makes sense.
@@ -38,8 +43,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Who may call.
     pub consumers: Vec<Consumer>,
-    /// Whether callers without a known key are refused.
-    pub auth_required: bool,
+    /// How callers are told apart.
+    pub auth: Auth,
     /// Logs of the gateway.
     pub log: Log,
     /// What is valid in the file but not built yet: `run` refuses it, `check` tells.
@@ -85,6 +90,25 @@ pub struct Server {
     pub lb_delay: Duration,
     /// How long requests in flight may take after that.
     pub drain_timeout: Duration,
+    /// TLS on the listeners.
+    pub tls: Option<ServerTls>,
+}
+
+/// TLS on the listeners: files that are read anew when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+    /// The CAs of client certificates; `None` asks for none.
+    pub client_ca: Option<PathBuf>,
+    /// Those CAs' revocation lists.
+    pub client_crl: Option<PathBuf>,
+    /// Whether callers must show a client certificate.
+    pub client_required: bool,
+    /// Whether TLS 1.2 is spoken, too.
+    pub tls12: bool,
 }
 
 /// What a backend speaks.
@@ -117,8 +141,8 @@ pub enum BackendAuth {
     ApiKey(SecretString),
     /// The caller's own credential is passed on.
     Passthrough,
-    /// Valid in the file, but not built yet; never runs.
-    NotAvailable,
+    /// With a token of an identity.
+    Token(TokenAuth),
 }
 
 /// Where a backend is.
@@ -155,6 +179,8 @@ pub struct Backend {
     pub deployments: BTreeMap<String, String>,
     /// Requests in flight per deployment.
     pub max_concurrent: Option<u32>,
+    /// CAs to trust beside the system's.
+    pub ca: Vec<CertificateDer<'static>>,
 }
 
 impl Backend {
@@ -239,19 +265,10 @@ pub struct Pool {
     pub timeouts: Timeouts,
     /// Active health checks.
     pub health: Option<HealthRules>,
-}
-
-/// An application or a person that calls.
-#[derive(Debug, Clone)]
-pub struct Consumer {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its keys.
-    pub keys: Vec<Digest>,
-    /// Models it may use; `None` for all.
-    pub models: Option<Vec<String>>,
-    /// Locations it may be served from; `None` for all.
-    pub locations: Option<Vec<Arc<str>>>,
+    /// Roles of which a caller's token needs one.
+    pub roles: Vec<String>,
+    /// Scopes of which a caller's token needs one.
+    pub scopes: Vec<String>,
 }
 
 /// Where one line per request goes.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDate, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use spillway_plugins::retry::StatusRange;
@@ -20,12 +21,28 @@ pub struct DurationText(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeText(pub usize);
 
+/// A point in time: `"2027-01-31"` (its beginning, in UTC) or `"2027-01-31T12:00:00Z"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeText(pub DateTime<Utc>);
+
 /// A status (`429`) or a range of them (`"500-599"`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusText(pub StatusRange);
 
 const DURATION: &str = r#"a duration such as "250ms", "30s", "5m", "1h" or "7d""#;
 const SIZE: &str = r#"a size such as "64KiB", "32MiB" or "1GiB""#;
+
+const TIME: &str = r#"a time such as "2027-01-31" or "2027-01-31T12:00:00Z""#;
+
+impl FromStr for TimeText {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let day = || Some(text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0)?.and_utc());
+        let at = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
+        at.or_else(day).map(TimeText).ok_or(TIME)
+    }
+}
 
 /// Splits `12ms` into `12` and `ms`.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
@@ -102,6 +119,7 @@ macro_rules! from_text {
 
 from_text!(DurationText, DURATION, "Duration", "^[0-9]+ ?(ms|s|m|h|d)$", DURATION);
 from_text!(SizeText, SIZE, "Size", "^[0-9]+ ?(B|KiB|MiB|GiB)$", SIZE);
+from_text!(TimeText, TIME, "Time", "^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].+)?$", TIME);
 
 impl<'de> Deserialize<'de> for StatusText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -225,6 +243,15 @@ mod tests {
             [size("10B"), size("64KiB"), size("32MiB"), size("32MB"), size("32")],
             [Some(10), Some(65_536), Some(33_554_432), None, None]
         );
+    }
+
+    #[test]
+    fn times() {
+        let at = |text: &str| text.parse::<TimeText>().ok().map(|at| at.0.timestamp());
+        assert_eq!([at("1970-01-02"), at("1970-01-01T00:00:05Z"), at("1970-01-01T01:00:00+01:00")], [Some(86_400), Some(5), Some(0)]);
+        for bad in ["", "tomorrow", "2027-13-01", "2027-01-01T10:00"] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
     }
 
     #[test]

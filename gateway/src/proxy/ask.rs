@@ -93,7 +93,7 @@ fn request(
     if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", "2023-06-01")?;
     }
-    upstream.auth.authorise(&caller.headers, &mut head).map_err(|_| Unasked::NoCredential)?;
+    upstream.auth.authorise(&caller.headers, &mut head, attempt.gateway.clock.now()).map_err(|_| Unasked::NoCredential)?;
     Ok((head, body))
 }
 

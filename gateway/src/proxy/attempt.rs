@@ -111,6 +111,12 @@ impl<'g> Attempt<'g> {
         Step::Throttled
     }
 
+    /// There is nothing to prove our identity with there: says nothing about the target.
+    pub(super) fn no_credential(self, ctx: &mut RequestCtx) -> Step {
+        self.finish(ctx, "no_credential");
+        Step::Throttled
+    }
+
     pub(super) fn failed(
         mut self,
         ctx: &mut RequestCtx,

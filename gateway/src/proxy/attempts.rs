@@ -4,8 +4,10 @@
 //! targets are not tried again, and one deadline covers everything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::retry::{Verdict, judge, read_signal};
@@ -18,6 +20,8 @@ use super::exchange::{Broken, Exchange};
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
 use super::{Gateway, last_resort};
+use crate::backend::Upstream;
+use crate::backend::auth::TokenSource;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::{NoneReady, Pick};
 use crate::balance::target::{OutageReason, Outcome};
@@ -97,6 +101,15 @@ async fn give_up(
     }
 }
 
+/// What asking a target once led to.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, on its request's own stack")]
+enum Asked {
+    /// An answer for the caller; of a refusal's body this much was read.
+    Answer(Exchange, SmallVec<[Bytes; 4]>),
+    /// The request goes elsewhere.
+    Elsewhere(Verdict, StatusCode),
+}
+
 /// One attempt at one target, from the connection to the last byte.
 async fn attempt(
     gateway: &Gateway,
@@ -112,49 +125,92 @@ async fn attempt(
         return attempt.broke(ctx, progress, Broken::Upstream(ErrorKind::Connect));
     };
     attempt.credentials = upstream.auth.credentials();
-    let mut exchange = match ask(session, ctx, upstream, &mut attempt, progress).await {
-        Ok(exchange) => exchange,
-        Err(Unasked::NoCredential) => return attempt.out(ctx, OutageReason::Misconfigured),
-        Err(Unasked::Broken(broken)) => return attempt.broke(ctx, progress, broken),
+    let shown = upstream.auth.token().map_or(0, |token| token.number());
+    let mut asked = ask_once(session, ctx, upstream, &mut attempt, progress).await;
+    if let (Ok(Asked::Elsewhere(Verdict::Misconfigured, StatusCode::UNAUTHORIZED)), Some(token)) = (&asked, upstream.auth.token()) {
+        match renewed(gateway, session, ctx, progress, token, shown).await {
+            Ok(true) => asked = ask_once(session, ctx, upstream, &mut attempt, progress).await,
+            Ok(false) => {}
+            Err(broken) => asked = Err(Unasked::Broken(broken)),
+        }
+    }
+    match asked {
+        Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, progress, attempt, exchange, prefix).await,
+        Ok(Asked::Elsewhere(verdict, status)) => match verdict {
+            Verdict::RateLimited => attempt.throttled(ctx, progress),
+            Verdict::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
+            Verdict::Misconfigured => attempt.out(ctx, OutageReason::Misconfigured),
+            Verdict::Failed | Verdict::Deliver => attempt.failed(ctx, progress, Failure::Status(status), "failed", is_timeout(status)),
+        },
+        Err(Unasked::NoCredential) => attempt.no_credential(ctx),
+        Err(Unasked::Broken(broken)) => attempt.broke(ctx, progress, broken),
         Err(Unasked::Unsendable) => {
             attempt.finish(ctx, "cancelled");
-            return match gateway.refuse(session, ctx, &Refusal::Internal).await {
+            match gateway.refuse(session, ctx, &Refusal::Internal).await {
                 Ok(()) => Step::Over(ctx.end),
                 Err(_) => Step::Over(End::CallerLeft),
-            };
+            }
         }
-    };
-    let status = exchange.head().map_or(http::StatusCode::BAD_GATEWAY, |head| head.status);
+    }
+}
+
+/// Asks a target, and judges what it says.
+async fn ask_once(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    upstream: &Upstream,
+    attempt: &mut Attempt<'_>,
+    progress: &mut Progress,
+) -> Result<Asked, Unasked> {
+    let gateway = attempt.gateway;
+    let mut exchange = ask(session, ctx, upstream, attempt, progress).await?;
+    let status = exchange.head().map_or(StatusCode::BAD_GATEWAY, |head| head.status);
     attempt.running.status = Some(status);
     if let Some(head) = exchange.head() {
         attempt.running.signal = read_signal(&head.headers, || gateway.clock.wall());
     }
     if status.is_success() {
-        return deliver(session, ctx, progress, attempt, exchange, SmallVec::new()).await;
+        return Ok(Asked::Answer(exchange, SmallVec::new()));
     }
     // A refusal or an error: its body tells which, and is small.
     let began = gateway.clock.now();
     let body = read_error(gateway, session, &mut exchange, progress).await;
     ctx.waited += gateway.clock.now().since(began);
-    let (body, broken) = match body {
-        Ok(read) => read,
-        Err(broken) => return attempt.broke(ctx, progress, broken),
-    };
+    let (body, broken) = body.map_err(Unasked::Broken)?;
     let text: Bytes = if body.len() == 1 { body[0].clone() } else { body.concat().into() };
-    let verdict = judge(status, &text, &inquiry.pool.config.retry.statuses, upstream.auth.credentials());
+    let verdict = judge(status, &text, &attempt.inquiry.pool.config.retry.statuses, upstream.auth.credentials());
     match (verdict, broken) {
         // A part must not be delivered as the whole.
-        (Verdict::Deliver, Some(broken)) => return attempt.broke(ctx, progress, broken),
-        (Verdict::Deliver, None) => return deliver(session, ctx, progress, attempt, exchange, body).await,
-        _ => {}
+        (Verdict::Deliver, Some(broken)) => Err(Unasked::Broken(broken)),
+        (Verdict::Deliver, None) => Ok(Asked::Answer(exchange, body)),
+        _ => {
+            exchange.release(&gateway.connector).await;
+            Ok(Asked::Elsewhere(verdict, status))
+        }
     }
-    exchange.release(&gateway.connector).await;
-    match verdict {
-        Verdict::RateLimited => attempt.throttled(ctx, progress),
-        Verdict::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
-        Verdict::Misconfigured => attempt.out(ctx, OutageReason::Misconfigured),
-        Verdict::Failed | Verdict::Deliver => attempt.failed(ctx, progress, Failure::Status(status), "failed", is_timeout(status)),
-    }
+}
+
+/// Longest wait for another token after a target refused one.
+const RENEWAL: Duration = Duration::from_secs(3);
+
+/// A target refused token number `shown`: waits for another, if one may be had now.
+async fn renewed(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    progress: &Progress,
+    token: &TokenSource,
+    shown: u64,
+) -> Result<bool, Broken> {
+    let began = gateway.clock.now();
+    let limit = RENEWAL.min(progress.deadline.since(began));
+    let renewed = tokio::select! {
+        biased;
+        renewed = token.renew(shown, began, limit) => Ok(renewed),
+        _ = session.downstream_session.read_body_or_idle(true) => Err(Broken::CallerLeft),
+    };
+    ctx.waited += gateway.clock.now().since(began);
+    renewed
 }
 
 /// Hands an answer to the caller and turns what came of it into the next step.
@@ -185,9 +241,7 @@ async fn deliver(
             deliver::Fault::RateLimited => attempt.throttled(ctx, progress),
             deliver::Fault::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
             deliver::Fault::NoDeployment => attempt.out(ctx, OutageReason::Misconfigured),
-            deliver::Fault::Failed => {
-                attempt.failed(ctx, progress, Failure::Status(http::StatusCode::INTERNAL_SERVER_ERROR), "failed", false)
-            }
+            deliver::Fault::Failed => attempt.failed(ctx, progress, Failure::Status(StatusCode::INTERNAL_SERVER_ERROR), "failed", false),
             deliver::Fault::Broken(broken) => attempt.broke(ctx, progress, broken),
         },
         Delivery::Cut(kind) => {

@@ -12,6 +12,7 @@ use spillway_plugins::request::RequestFields;
 use super::replay::ReplayBody;
 use super::tunnel::Tunnel;
 use crate::balance::target::Target;
+use crate::callers::Caller;
 use crate::clock::Tick;
 use crate::config::Consumer;
 use crate::runtime::{Model, Pool, Runtime};
@@ -91,8 +92,8 @@ pub struct RequestCtx {
     pub id: String,
     /// The dialect for errors. Written by `intake`.
     pub dialect: Dialect,
-    /// Index of the caller among the consumers. Written by `intake`.
-    pub consumer: Option<usize>,
+    /// The caller, if known. Written by `identify`.
+    pub caller: Option<Caller>,
     /// The operation, once the path is read. Written by `intake`.
     pub api: Option<Api>,
     /// The model's name as asked for, whether it exists or not. Written by `intake`.
@@ -133,7 +134,7 @@ impl RequestCtx {
             runtime,
             id: String::new(),
             dialect: Dialect::OpenAi,
-            consumer: None,
+            caller: None,
             api: None,
             asked_for: None,
             inquiry: None,
@@ -152,9 +153,9 @@ impl RequestCtx {
         }
     }
 
-    /// The caller, if known.
+    /// Whom the request belongs to, if known.
     pub fn consumer(&self) -> Option<&Consumer> {
-        self.runtime.consumers.get(self.consumer?)
+        self.caller.as_ref().map(|caller| &*caller.consumer)
     }
 
     /// Notes the moment of the first output, and what of the time until then was our own.

@@ -9,17 +9,18 @@ use memchr::memmem;
 use pingora::proxy::Session;
 use serde_json::json;
 use spillway_plugins::api::Api;
-use spillway_plugins::auth::{Credential, credential};
 use spillway_plugins::multipart::{boundary, read_form};
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
 use super::call::{self, Call, Inference};
 use super::ctx::{End, Inquiry, RequestCtx};
+use super::identify::{identify, may_use_api, may_use_model};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::tunnel::Tunnel;
 use super::{Gateway, headers, respond};
 use crate::balance::policy::Policy;
+use crate::config::Consumer;
 
 /// What happens after the intake.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,13 +101,14 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     if gateway.in_flight_now() > gateway.server.max_in_flight {
         return Err(Refusal::Overloaded { what: "requests in flight" }.into());
     }
-    identify(session, ctx)?;
+    identify(gateway, session, ctx).await?;
     let head = session.req_header();
     let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
         Call::Inference(inference) => inference,
         listing => return models(session, ctx, &listing).await,
     };
     ctx.api = Some(inference.api);
+    may_use_api(ctx, inference.api)?;
     if inference.api == Api::Realtime {
         return realtime(session, ctx, inference);
     }
@@ -135,19 +137,6 @@ fn framing(session: &mut Session) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Who is calling.
-fn identify(session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
-    ctx.consumer = match credential(&session.req_header().headers) {
-        Credential::Key(key) => ctx.runtime.keys.find(key),
-        Credential::None => None,
-        Credential::Ambiguous => return Err(Refusal::TwoCredentials),
-    };
-    if ctx.runtime.auth_required && ctx.consumer.is_none() {
-        return Err(Refusal::Unauthorized);
-    }
-    Ok(())
-}
-
 /// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
 async fn expectation(session: &mut Session) -> Result<(), Stop> {
     let Some(expected) = session.req_header().headers.get(header::EXPECT) else { return Ok(()) };
@@ -162,11 +151,13 @@ async fn expectation(session: &mut Session) -> Result<(), Stop> {
 
 /// `GET /v1/models`, from the config: what this caller may use.
 async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Result<Next, Stop> {
-    let consumer = ctx.consumer();
-    let allowed = |name: &str| consumer.and_then(|c| c.models.as_ref()).is_none_or(|models| models.iter().any(|model| model == name));
+    let allowed = |name: &str| {
+        let model = ctx.runtime.model(name);
+        model.is_some_and(|model| may_use_model(ctx, Api::Chat, name, &ctx.runtime.pools[model.pool].config).is_ok())
+    };
     let entry = |name: &str| json!({ "id": name, "object": "model", "created": 0, "owned_by": "spillway" });
     let body = match call {
-        Call::GetModel(_, id) if !ctx.runtime.model_names.contains(id) || !allowed(id) => {
+        Call::GetModel(_, id) if !allowed(id) => {
             return Err(Refusal::UnknownModel { model: id.clone() }.into());
         }
         Call::GetModel(_, id) => entry(id),
@@ -323,14 +314,12 @@ fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, field
     ctx.asked_for = Some(name.chars().take(128).collect());
     let runtime = Arc::clone(&ctx.runtime);
     let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
-    if ctx.consumer().and_then(|c| c.models.as_ref()).is_some_and(|models| !models.contains(name)) {
-        return Err(Refusal::ModelNotAllowed { model: name.clone() });
-    }
     let pool = &runtime.pools[model.pool];
+    may_use_model(ctx, inference.api, name, &pool.config)?;
     if !model.serves(inference.api) && pool.last_resort.is_none() {
         return Err(Refusal::ApiNotServed { model: name.clone() });
     }
-    let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, ctx.consumer, &fields, prompt) } else { 0 };
+    let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, ctx.consumer(), &fields, prompt) } else { 0 };
     ctx.inquiry = Some(Inquiry { api: inference.api, model: Arc::clone(model), pool: Arc::clone(pool), fields, affinity_key });
     Ok(())
 }
@@ -340,9 +329,9 @@ const PROMPT_PREFIX: usize = 1024;
 
 /// Equal for requests of one conversation: the caller, with its session header, its cache key or
 /// the beginning of its prompt.
-fn affinity_key(session: &Session, consumer: Option<usize>, fields: &RequestFields, prompt: &[u8]) -> u64 {
+fn affinity_key(session: &Session, consumer: Option<&Consumer>, fields: &RequestFields, prompt: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    consumer.hash(&mut hasher);
+    consumer.map(|consumer| &consumer.name).hash(&mut hasher);
     match (session.req_header().headers.get("x-session-id"), &fields.prompt_cache_key) {
         (Some(id), _) => id.as_bytes().hash(&mut hasher),
         (None, Some(key)) => key.hash(&mut hasher),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! new_ctx                → ctx        a request has arrived
-//! request_filter         → intake     framing, caller, call, body, model        | refusal
+//! request_filter         → intake     framing, caller, call, rights, body, model | refusal
 //! proxy_upstream_filter  → attempts   pick → exchange → judge → deliver, looped | refusal, last resort
 //! upstream_peer …        → tunnel     the same for WebSockets and large uploads
 //! logging                → finish     counters, access log
@@ -22,6 +22,7 @@ mod attempts;
 mod deliver;
 mod exchange;
 mod finish;
+mod identify;
 mod intake;
 mod last_resort;
 mod progress;
@@ -175,7 +176,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> pingora::Result<()> {
-        tunnel::request(session, request, ctx)
+        tunnel::request(self, session, request, ctx)
     }
 
     async fn request_body_filter(

@@ -93,7 +93,7 @@ impl Progress {
 
 /// Asks the selector.
 pub(super) fn pick(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
-    let fence = ctx.consumer().and_then(|consumer| consumer.locations.as_deref());
+    let fence = ctx.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
     let request = PickRequest {
         excluded: inquiry.model.excluded(inquiry.api),
         tried: &progress.tried,

@@ -34,19 +34,47 @@ pub enum Refusal {
         expected: &'static str,
     },
     /// No or no known credential.
-    #[error("no valid API key: send one as 'api-key', 'x-api-key' or 'Authorization: Bearer'")]
+    #[error("no valid credential: send a key as 'api-key', 'x-api-key' or 'Authorization: Bearer', or a token as the latter")]
     Unauthorized,
     /// Two different credentials.
     #[error("the request has two different credentials; send one")]
     TwoCredentials,
     /// The consumer may not use the model.
-    #[error("this key may not use the model '{model}'")]
+    #[error("this caller may not use the model '{model}'")]
     ModelNotAllowed {
         /// The model.
         model: String,
     },
+    /// The consumer may not use the model's pool.
+    #[error("this caller may not use the pool '{pool}', which serves the model '{model}'")]
+    PoolNotAllowed {
+        /// The model.
+        model: String,
+        /// Its pool.
+        pool: String,
+    },
+    /// The consumer may not use the kind of API.
+    #[error("this caller may not use the API '{api}'")]
+    ApiNotAllowed {
+        /// The kind.
+        api: &'static str,
+    },
+    /// The caller's token, if it has one, grants too little.
+    #[error("this needs a token with the {kind} '{needed}'")]
+    GrantMissing {
+        /// `role` or `scope`.
+        kind: &'static str,
+        /// Those of which one is needed.
+        needed: String,
+    },
+    /// A good token of somebody who is not listed.
+    #[error("this application is not listed here; ask the gateway's operator")]
+    NotListed,
+    /// A good token of somebody new, and there are too many already.
+    #[error("too many applications have arrived here; ask the gateway's operator to list this one")]
+    TooManyConsumers,
     /// No member inside the consumer's fence.
-    #[error("the model '{model}' is not served in a location that this key may use")]
+    #[error("the model '{model}' is not served in a location that this caller may use")]
     LocationNotAllowed {
         /// The model.
         model: String,
@@ -172,6 +200,11 @@ impl Refusal {
             Refusal::MediaType { .. } => shape(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", INVALID, INVALID, false),
             Refusal::Unauthorized => shape(StatusCode::UNAUTHORIZED, "invalid_api_key", INVALID, "authentication_error", false),
             Refusal::ModelNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "model_not_allowed", INVALID, "permission_error", false),
+            Refusal::PoolNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "pool_not_allowed", INVALID, "permission_error", false),
+            Refusal::ApiNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "api_not_allowed", INVALID, "permission_error", false),
+            Refusal::GrantMissing { .. } => shape(StatusCode::FORBIDDEN, "grant_missing", INVALID, "permission_error", false),
+            Refusal::NotListed => shape(StatusCode::FORBIDDEN, "application_not_listed", INVALID, "permission_error", false),
+            Refusal::TooManyConsumers => shape(StatusCode::FORBIDDEN, "too_many_applications", INVALID, "permission_error", false),
             Refusal::LocationNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "location_not_allowed", INVALID, "permission_error", false),
             Refusal::TargetTooLong { .. } => shape(StatusCode::URI_TOO_LONG, "target_too_long", INVALID, INVALID, false),
             Refusal::UnknownPath { .. } => shape(StatusCode::NOT_FOUND, "not_found", INVALID, "not_found_error", false),

@@ -78,6 +78,10 @@ pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, told: &Told<
         headers::describe(&mut head, None, attempts, overhead)?;
     }
     let length = body.len();
+    if matches!(refusal, Refusal::Unauthorized) {
+        // RFC 9110, 15.5.2.
+        head.insert_header(header::WWW_AUTHENTICATE, "Bearer")?;
+    }
     if let Refusal::WrongMethod { allowed } = refusal {
         head.insert_header(header::ALLOW, *allowed)?;
     }

@@ -120,7 +120,7 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
 }
 
 /// `upstream_request_filter`: the request as this target gets it.
-pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
     let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &ctx.tunnel) else { return Ok(()) };
     let Some(attempt) = &tunnel.attempt else { return Ok(()) };
     let member = &inquiry.model.route.members()[attempt.member];
@@ -135,7 +135,8 @@ pub(super) fn request(session: &Session, request: &mut RequestHeader, ctx: &mut 
     if let Some(length) = tunnel.upload.as_ref().and_then(|_| spliced_length(caller, inquiry, &member.target.id.deployment)) {
         request.insert_header(header::CONTENT_LENGTH, length)?;
     }
-    upstream.auth.authorise(&caller.headers, request).map_err(|error| Error::because(ErrorType::InternalError, "authorise", error))?;
+    let now = gateway.clock.now();
+    upstream.auth.authorise(&caller.headers, request, now).map_err(|error| Error::because(ErrorType::InternalError, "authorise", error))?;
     Ok(())
 }
 

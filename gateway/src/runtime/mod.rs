@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use spillway_plugins::api::Api;
-use spillway_plugins::auth::KeyTable;
 
+use crate::backend::auth::Identities;
 use crate::backend::{Backend, Targets, url};
 use crate::balance::budget::RetryBudget;
-use crate::balance::route::{Member, Route, Up};
+use crate::balance::route::{Flags, Member, Route, Up};
+use crate::callers::Callers;
 use crate::config::{self, BackendKind, Config};
 use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
 
@@ -18,6 +19,8 @@ use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
 pub struct Runtime {
     /// Backends by the index they have in the config.
     pub backends: Vec<Arc<Backend>>,
+    /// The tokens of the identities that the backends are asked with.
+    pub identities: Identities,
     /// All targets.
     pub targets: Targets,
     /// Pools by the index they have in the config.
@@ -26,11 +29,7 @@ pub struct Runtime {
     /// Models in the order of the config, for `GET /v1/models`.
     pub model_names: Vec<String>,
     /// Who may call.
-    pub consumers: Vec<config::Consumer>,
-    /// Their keys.
-    pub keys: KeyTable,
-    /// Whether callers without a known key are refused.
-    pub auth_required: bool,
+    pub callers: Callers,
 }
 
 /// What answers when no target can.
@@ -99,7 +98,9 @@ impl Model {
 impl Runtime {
     /// Makes a config live. Nothing is started: addresses and health are kept by background tasks.
     pub fn new(config: &Config, metrics: &Metrics) -> Self {
-        let backends: Vec<Arc<Backend>> = config.backends.iter().cloned().map(Backend::new).map(Arc::new).collect();
+        let mut identities = Identities::default();
+        let backends: Vec<Arc<Backend>> =
+            config.backends.iter().map(|backend| Arc::new(Backend::new(backend.clone(), &mut identities, metrics))).collect();
         let mut targets = Targets::default();
         let mut pools = Vec::new();
         let mut models = HashMap::new();
@@ -108,21 +109,14 @@ impl Runtime {
             models.extend(live.models.iter().map(|model| (model.name.clone(), Arc::clone(model))));
             pools.push(Arc::new(live));
         }
-        let mut keys = KeyTable::default();
-        for (index, consumer) in config.consumers.iter().enumerate() {
-            for key in &consumer.keys {
-                keys.insert(*key, index);
-            }
-        }
         Runtime {
             backends,
+            identities,
             targets,
             pools,
             model_names: config.pools.iter().flat_map(|pool| pool.models.iter().cloned()).collect(),
             models,
-            consumers: config.consumers.clone(),
-            keys,
-            auth_required: config.auth_required,
+            callers: Callers::new(config, metrics),
         }
     }
 
@@ -177,7 +171,11 @@ fn live_model(
             weight: member.weight,
             location: backend.config.location.clone(),
             backend: member.backend,
-            up: [Arc::clone(health), Arc::clone(&upstream.resolved)],
+            up: Flags {
+                healthy: Arc::clone(health),
+                resolved: Arc::clone(&upstream.resolved),
+                credential: Arc::clone(&upstream.credential),
+            },
         });
     }
     let excluded = Api::ALL

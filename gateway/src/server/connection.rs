@@ -9,9 +9,12 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use socket2::{SockRef, TcpKeepalive};
+use spillway_plugins::auth::certificate;
 use tokio::net::TcpStream;
 
 use super::guard::{Guard, Phase};
+use super::socket::Socket;
+use super::tls::{self, Tls};
 use crate::proxy::Gateway;
 
 tokio::task_local! {
@@ -30,15 +33,37 @@ pub(crate) fn request_begins() {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp: TcpStream, shutdown: ShutdownWatch) {
+pub(super) async fn serve(
+    proxy: Arc<HttpProxy<Gateway>>,
+    gateway: Gateway,
+    tcp: TcpStream,
+    tls: Option<Arc<Tls>>,
+    shutdown: ShutdownWatch,
+) {
     let server = &gateway.server;
-    let http2 = server.h2c && tokio::time::timeout(server.header_timeout, speaks_http2(&tcp)).await.unwrap_or(false);
     let _ = tcp.set_nodelay(true);
     // A caller that vanished without a word is noticed, a silent WebSocket is not disturbed.
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
+    let (socket, certificate, http2) = match tls {
+        None => {
+            let http2 = server.h2c && tokio::time::timeout(server.header_timeout, speaks_http2(&tcp)).await.unwrap_or(false);
+            (Socket::Plain(tcp), None, http2)
+        }
+        Some(tls) => match tokio::time::timeout(server.header_timeout, tls.acceptor().accept(tcp)).await {
+            Ok(Ok(stream)) => {
+                let session = stream.get_ref().1;
+                let http2 = session.alpn_protocol() == Some(b"h2");
+                let certificate = session.peer_certificates().and_then(<[_]>::first).and_then(|leaf| certificate::names(leaf));
+                (Socket::Tls(Box::new(stream)), certificate, http2)
+            }
+            Ok(Err(error)) => return gateway.metrics.tls_failure(tls::failure(&error)),
+            Err(_) => return gateway.metrics.tls_failure("timeout"),
+        },
+    };
     let phase = Phase::new(gateway.clock.now() + server.header_timeout);
-    let guard = Guard::new(tcp, Arc::clone(&phase), gateway.clock.clone(), server.header_timeout, Arc::clone(&gateway.metrics), http2);
+    let metrics = Arc::clone(&gateway.metrics);
+    let guard = Guard::new(socket, certificate, Arc::clone(&phase), gateway.clock.clone(), server.header_timeout, metrics, http2);
     if http2 {
         proxy.process_new(Box::new(guard), &shutdown).await;
         return;

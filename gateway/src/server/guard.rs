@@ -14,14 +14,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
 };
+use spillway_plugins::auth::certificate::CertificateNames;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::socket::Socket;
 use crate::clock::{Clock, Tick};
 use crate::telemetry::metrics::Metrics;
 
@@ -67,8 +69,9 @@ impl Phase {
 
 /// A caller's connection.
 pub struct Guard {
-    inner: BufWriter<TcpStream>,
+    inner: BufWriter<Socket>,
     digest: Arc<SocketDigest>,
+    certificate: Option<Arc<ProxyDigest>>,
     phase: Arc<Phase>,
     clock: Clock,
     header_timeout: Duration,
@@ -87,11 +90,36 @@ impl std::fmt::Debug for Guard {
 
 impl Guard {
     /// Guards a connection. `http2` connections are only wrapped: their frames have no phases.
-    pub fn new(tcp: TcpStream, phase: Arc<Phase>, clock: Clock, header_timeout: Duration, metrics: Arc<Metrics>, http2: bool) -> Self {
-        let digest = Arc::new(SocketDigest::from_raw_fd(tcp.as_raw_fd()));
+    pub(super) fn new(
+        socket: Socket,
+        certificate: Option<CertificateNames>,
+        phase: Arc<Phase>,
+        clock: Clock,
+        header_timeout: Duration,
+        metrics: Arc<Metrics>,
+        http2: bool,
+    ) -> Self {
+        let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
         // Head and first bytes go out together; what is larger passes through.
-        let inner = BufWriter::with_capacity(WRITE_BUFFER, tcp);
-        Guard { inner, digest, phase, clock, header_timeout, metrics, sleep: None, http2, replaced: false, error_page: Vec::new() }
+        let inner = BufWriter::with_capacity(WRITE_BUFFER, socket);
+        // Pingora hands this on to every request of the connection; it has no better place for it.
+        let certificate = certificate.and_then(|names| {
+            let head = ResponseHeader::build(200, None).ok()?;
+            Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(names)))))
+        });
+        Guard {
+            inner,
+            digest,
+            certificate,
+            phase,
+            clock,
+            header_timeout,
+            metrics,
+            sleep: None,
+            http2,
+            replaced: false,
+            error_page: Vec::new(),
+        }
     }
 
     fn unguarded(&self) -> bool {
@@ -211,7 +239,7 @@ impl GetTimingDigest for Guard {
 
 impl GetProxyDigest for Guard {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
+        self.certificate.clone()
     }
 }
 

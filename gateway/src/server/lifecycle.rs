@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::admin::Admin;
 use super::listen;
+use super::tls::{Tls, TlsError};
 use crate::backend::{health, resolve};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -45,6 +46,9 @@ pub enum StartError {
     /// A defect: metrics clash.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The listeners' certificate files can't be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The config uses what isn't built yet.
     #[error("{0}")]
     NotAvailable(String),
@@ -82,6 +86,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let addresses: Vec<SocketAddr> = listeners.iter().map(|l| l.local_addr()).collect::<Result<_, _>>()?;
     let metrics = Arc::new(Metrics::new()?);
     let access_log = AccessLog::start(&config.log.access, metrics.access_log_dropped.clone()).map_err(StartError::AccessLog)?;
+    let tls = config.server.tls.clone().map(|files| Tls::new(files, Arc::clone(&metrics)).map(Arc::new)).transpose()?;
     let runtime = Runtime::new(config, &metrics);
     let gateway = Gateway::new(config.server.clone(), runtime, metrics, access_log, clock);
     let conf = ServerConf { threads: config.server.threads.unwrap_or(1), ..ServerConf::default() };
@@ -95,14 +100,15 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let (shutdown, watch) = watch::channel(false);
     let ready = Arc::new(AtomicBool::new(true));
     let mut tasks = background(&gateway);
-    wait_for_addresses(&gateway).await;
+    tasks.extend(tls.clone().map(|tls| tokio::spawn(tls.keep_fresh())));
+    wait_for_backends(&gateway).await;
     let mut accepting = Vec::new();
     if let Some(listener) = listeners.pop() {
         let admin = Admin { gateway: gateway.clone(), ready: Arc::clone(&ready) };
         tasks.push(tokio::spawn(serve_admin(listener, admin, watch.clone())));
     }
     for listener in listeners {
-        accepting.push(tokio::spawn(listen::accept(listener, Arc::clone(&proxy), gateway.clone(), watch.clone())));
+        accepting.push(tokio::spawn(listen::accept(listener, Arc::clone(&proxy), gateway.clone(), tls.clone(), watch.clone())));
     }
     let (admin, listen) =
         addresses.split_last().map(|(admin, listen)| (*admin, listen.to_vec())).unwrap_or((config.server.admin, Vec::new()));
@@ -114,26 +120,44 @@ fn background(gateway: &Gateway) -> Vec<JoinHandle<()>> {
     let runtime = gateway.runtime.load();
     let mut tasks: Vec<JoinHandle<()>> =
         runtime.backends.iter().map(|backend| tokio::spawn(resolve::keep_resolved(Arc::clone(backend)))).collect();
+    for identity in runtime.identities.iter() {
+        tasks.push(tokio::spawn(Arc::clone(identity).keep_fresh(gateway.clock.clone())));
+    }
+    if let Some(tokens) = &runtime.callers.tokens {
+        tasks.push(tokio::spawn(Arc::clone(&tokens.issuer).keep_fresh(gateway.clock.clone())));
+    }
     for pool in &runtime.pools {
         let Some(rules) = &pool.config.health else { continue };
         for (member, up) in pool.config.members.iter().zip(&pool.health) {
             let backend = Arc::clone(&runtime.backends[member.backend]);
-            tasks.push(tokio::spawn(health::keep_checked(backend, pool.config.name.clone(), rules.clone(), Arc::clone(up))));
+            tasks.push(tokio::spawn(health::keep_checked(
+                backend,
+                pool.config.name.clone(),
+                rules.clone(),
+                Arc::clone(up),
+                gateway.clock.clone(),
+            )));
         }
     }
     tasks
 }
 
-/// Gives the first look-ups a moment, so that the first request doesn't come too early. A name
-/// that can't be resolved doesn't hold up the start.
-async fn wait_for_addresses(gateway: &Gateway) {
+/// Gives the first look-ups and tokens a moment, so that the first request doesn't come too early.
+/// A name that can't be resolved, or a token that doesn't come, doesn't hold up the start.
+async fn wait_for_backends(gateway: &Gateway) {
     let runtime = gateway.runtime.load_full();
-    let all = async {
-        while !runtime.backends.iter().filter_map(|backend| backend.upstream.as_ref()).all(|upstream| upstream.resolved.get()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    let upstreams = || runtime.backends.iter().filter_map(|backend| backend.upstream.as_ref());
+    let wait = async |limit: u64, ready: &dyn Fn() -> bool| {
+        let all = async {
+            while !ready() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(limit), all).await;
     };
-    let _ = tokio::time::timeout(Duration::from_secs(2), all).await;
+    wait(2, &|| upstreams().all(|upstream| upstream.resolved.get())).await;
+    let known = || runtime.callers.tokens.as_ref().is_none_or(|tokens| tokens.issuer.is_ready());
+    wait(5, &|| known() && upstreams().all(|upstream| upstream.credential.get())).await;
 }
 
 async fn serve_admin(listener: tokio::net::TcpListener, admin: Admin, shutdown: watch::Receiver<bool>) {

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::error;
 
 use super::connection;
+use super::tls::Tls;
 use crate::proxy::Gateway;
 
 /// Connections the kernel may keep waiting for us.
@@ -41,7 +42,13 @@ impl Drop for Open {
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 118\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"error\":{\"message\":\"the gateway has too many connections\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}    ";
 
 /// Accepts callers until the shutdown.
-pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, mut shutdown: ShutdownWatch) {
+pub(super) async fn accept(
+    listener: TcpListener,
+    proxy: Arc<HttpProxy<Gateway>>,
+    gateway: Gateway,
+    tls: Option<Arc<Tls>>,
+    mut shutdown: ShutdownWatch,
+) {
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -59,10 +66,10 @@ pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>
                 }
                 metrics.connections.inc();
                 let open = Open(metrics.connections.clone());
-                let (proxy, gateway, shutdown) = (Arc::clone(&proxy), gateway.clone(), shutdown.clone());
+                let (proxy, gateway, tls, shutdown) = (Arc::clone(&proxy), gateway.clone(), tls.clone(), shutdown.clone());
                 tokio::spawn(async move {
                     let _open = open;
-                    connection::serve(proxy, gateway, tcp, shutdown).await;
+                    connection::serve(proxy, gateway, tcp, tls, shutdown).await;
                 });
             }
             Err(error) => {

@@ -2,9 +2,11 @@
 
 pub mod connection;
 pub mod guard;
+pub mod tls;
 
 mod admin;
 mod lifecycle;
 mod listen;
+mod socket;
 
 pub use lifecycle::{Running, StartError, run, start};

@@ -19,7 +19,7 @@ const OVERHEAD: [f64; 12] = [25e-6, 50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-
 const STATUSES: [u16; 14] = [101, 200, 400, 401, 403, 404, 408, 413, 429, 499, 500, 502, 503, 504];
 
 /// How an attempt ended, as a label.
-pub const OUTCOMES: [&str; 13] = [
+pub const OUTCOMES: [&str; 14] = [
     "ok",
     "caller_fault",
     "throttled",
@@ -32,6 +32,7 @@ pub const OUTCOMES: [&str; 13] = [
     "reset",
     "first_token",
     "idle",
+    "no_credential",
     "cancelled",
 ];
 
@@ -50,6 +51,16 @@ pub struct Metrics {
     first_token: HistogramVec,
     rejections: IntCounterVec,
     last_resorts: IntCounterVec,
+    auth_failures: IntCounterVec,
+    key_set_fetches: IntCounterVec,
+    key_set_fetched: IntGauge,
+    tls_failures: IntCounterVec,
+    tls_reloads: IntCounterVec,
+    /// When the listeners' certificate expires, in seconds since 1970.
+    pub tls_expires: IntGauge,
+    token_fetches: IntCounterVec,
+    token_expires: IntGaugeVec,
+    token_usable: IntGaugeVec,
     /// The gateway's own time per request.
     pub overhead: Histogram,
     /// Requests in flight.
@@ -110,6 +121,55 @@ impl MemberMetrics {
         if let Some(counter) = OUTCOMES.iter().position(|known| *known == outcome).and_then(|index| self.by_outcome.get(index)) {
             counter.inc();
         }
+    }
+}
+
+/// The counters of the token issuer's keys, resolved once.
+#[derive(Debug, Clone)]
+pub struct IssuerMetrics {
+    fetched: IntCounter,
+    failed: IntCounter,
+    at: IntGauge,
+}
+
+impl IssuerMetrics {
+    /// The keys came at `now`, in seconds since 1970.
+    pub fn fetched(&self, now: i64) {
+        self.fetched.inc();
+        self.at.set(now);
+    }
+
+    /// They didn't come.
+    pub fn failed(&self) {
+        self.failed.inc();
+    }
+}
+
+/// An identity's counters, resolved once.
+#[derive(Debug, Clone)]
+pub struct TokenMetrics {
+    acquired: IntCounter,
+    failed: IntCounter,
+    expires: IntGauge,
+    usable: IntGauge,
+}
+
+impl TokenMetrics {
+    /// A token came that is good until `expires`, in seconds since 1970.
+    pub fn fetched(&self, expires: i64) {
+        self.acquired.inc();
+        self.expires.set(expires);
+        self.usable.set(1);
+    }
+
+    /// None came.
+    pub fn failed(&self) {
+        self.failed.inc();
+    }
+
+    /// The last one is over.
+    pub fn lost(&self) {
+        self.usable.set(0);
     }
 }
 
@@ -184,6 +244,41 @@ impl Metrics {
             first_token: histograms("spillway_time_to_first_token_seconds", "Time from an attempt's start to its first output.", member)?,
             rejections: counters("spillway_rejections_total", "Answers of the gateway's own, by error code.", &["code"])?,
             last_resorts: counters("spillway_last_resort_total", "Requests that the pool's last resort answered.", &["pool"])?,
+            auth_failures: counters("spillway_auth_failures_total", "Callers that are not known, by why.", &["reason"])?,
+            key_set_fetches: counters(
+                "spillway_key_set_fetches_total",
+                "Fetches of the token issuer's public keys, by how they went.",
+                &["outcome"],
+            )?,
+            key_set_fetched: gauge(
+                "spillway_key_set_fetched_timestamp_seconds",
+                "When the token issuer's public keys were last fetched, in seconds since 1970.",
+            )?,
+            tls_failures: counters(
+                "spillway_tls_handshake_failures_total",
+                "TLS handshakes with callers that failed, by why.",
+                &["reason"],
+            )?,
+            tls_reloads: counters(
+                "spillway_tls_reloads_total",
+                "Times that the listeners' certificate files had changed, by whether what they hold is good.",
+                &["outcome"],
+            )?,
+            tls_expires: gauge(
+                "spillway_tls_certificate_expiry_timestamp_seconds",
+                "When the listeners' certificate expires, in seconds since 1970; 0 without TLS.",
+            )?,
+            token_fetches: counters(
+                "spillway_token_fetches_total",
+                "Fetches of an identity's token, by how they went.",
+                &["identity", "outcome"],
+            )?,
+            token_expires: gauges(
+                "spillway_token_expiry_timestamp_seconds",
+                "When an identity's token expires, in seconds since 1970.",
+                &["identity"],
+            )?,
+            token_usable: gauges("spillway_token_usable", "Whether an identity has a token that is good.", &["identity"])?,
             in_flight: gauge("spillway_in_flight_requests", "Requests in flight.")?,
             connections: gauge("spillway_connections", "Connections of callers.")?,
             connections_refused: counter("spillway_connections_refused_total", "Connections turned away because there were too many.")?,
@@ -225,6 +320,50 @@ impl Metrics {
     /// The counter of a pool's last-resort answers.
     pub fn last_resort(&self, pool: &str) -> IntCounter {
         self.last_resorts.with_label_values(&[pool])
+    }
+
+    /// The counters of the token issuer's keys.
+    pub fn issuer(&self) -> IssuerMetrics {
+        IssuerMetrics {
+            fetched: self.key_set_fetches.with_label_values(&["fetched"]),
+            failed: self.key_set_fetches.with_label_values(&["failed"]),
+            at: self.key_set_fetched.clone(),
+        }
+    }
+
+    /// Shows these reasons from the start.
+    pub fn expose_auth_failures(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        reasons.into_iter().for_each(|reason| drop(self.auth_failures.with_label_values(&[reason])));
+    }
+
+    /// Shows these reasons from the start.
+    pub fn expose_tls_failures(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        reasons.into_iter().for_each(|reason| drop(self.tls_failures.with_label_values(&[reason])));
+    }
+
+    /// Counts a caller that is not known, by a label of `Denied`.
+    pub fn auth_failure(&self, reason: &'static str) {
+        self.auth_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a handshake with a caller that failed, by a label of `tls::FAILURES`.
+    pub fn tls_failure(&self, reason: &'static str) {
+        self.tls_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a change of the listeners' certificate files.
+    pub fn tls_reload(&self, good: bool) {
+        self.tls_reloads.with_label_values(&[if good { "loaded" } else { "refused" }]).inc();
+    }
+
+    /// The counters of an identity's token.
+    pub fn token(&self, identity: &str) -> TokenMetrics {
+        TokenMetrics {
+            acquired: self.token_fetches.with_label_values(&[identity, "acquired"]),
+            failed: self.token_fetches.with_label_values(&[identity, "failed"]),
+            expires: self.token_expires.with_label_values(&[identity]),
+            usable: self.token_usable.with_label_values(&[identity]),
+        }
     }
 
     /// Counts an answer of the gateway's own.

@@ -1,79 +1,164 @@
-//! API keys, known only by their SHA-256.
+//! The keys that are known, found by their digest.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use sha2::{Digest as _, Sha256};
+use super::digest::{Digest, Pepper, digest};
 
-/// The SHA-256 of a key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
+/// When a key may be used, in seconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Validity {
+    /// From then on.
+    pub not_before: Option<i64>,
+    /// Until then.
+    pub expires: Option<i64>,
+}
 
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Digest({:02x}{:02x}…)", self.0[0], self.0[1])
+impl Validity {
+    /// Whether it may be used at `now`.
+    pub fn holds(self, now: i64) -> bool {
+        self.not_before.is_none_or(|from| from <= now) && self.expires.is_none_or(|until| now < until)
     }
 }
 
-/// A text that is no SHA-256 in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a SHA-256 in hexadecimal has 64 digits from 0-9 and a-f")]
-pub struct ParseDigestError;
-
-impl FromStr for Digest {
-    type Err = ParseDigestError;
-
-    fn from_str(hex: &str) -> Result<Self, ParseDigestError> {
-        let mut bytes = [0; 32];
-        if hex.len() != 64 || !hex.is_ascii() {
-            return Err(ParseDigestError);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| ParseDigestError)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| ParseDigestError)?;
-        }
-        Ok(Digest(bytes))
-    }
+/// How a key is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stored {
+    /// As its SHA-256.
+    Sha256(Digest),
+    /// As its HMAC with the pepper.
+    Hmac(Digest),
 }
 
-/// The digest under which `key` is stored.
-pub fn digest(key: &[u8]) -> Digest {
-    Digest(Sha256::digest(key).into())
+#[derive(Debug)]
+struct Entry {
+    digest: Digest,
+    owner: usize,
+    validity: Validity,
+    last_use: AtomicI64,
+}
+
+/// Entries by the beginning of their digest, which may be compared in any time: an attacker can't
+/// choose a digest. The rest is compared in constant time.
+#[derive(Debug, Default)]
+struct Table(HashMap<u64, Vec<Entry>>);
+
+fn beginning(digest: &Digest) -> u64 {
+    digest.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+impl Table {
+    fn insert(&mut self, digest: Digest, owner: usize, validity: Validity) {
+        self.0.entry(beginning(&digest)).or_default().push(Entry { digest, owner, validity, last_use: AtomicI64::new(0) });
+    }
+
+    fn entry(&self, digest: &Digest) -> Option<&Entry> {
+        self.0.get(&beginning(digest))?.iter().fold(None, |found, entry| if entry.digest.equals(digest) { Some(entry) } else { found })
+    }
+
+    fn find(&self, digest: &Digest, now: i64) -> Option<usize> {
+        let entry = self.entry(digest)?;
+        if !entry.validity.holds(now) {
+            return None;
+        }
+        // Written once a second at most, so that callers on many cores don't fight for it.
+        if entry.last_use.load(Ordering::Relaxed) != now {
+            entry.last_use.store(now, Ordering::Relaxed);
+        }
+        Some(entry.owner)
+    }
 }
 
 /// Keys to the index of the consumer that owns them.
 ///
-/// A caller's key is hashed before anything is compared, so how long a look-up takes says
-/// nothing about the keys that are stored.
+/// A caller's key is hashed before anything is compared, so how long a look-up takes says nothing
+/// about the keys that are stored; and it takes as long among ten thousand as among ten.
 #[derive(Debug, Default)]
-pub struct KeyTable(HashMap<Digest, usize>);
+pub struct KeyTable {
+    plain: Table,
+    peppered: Table,
+    pepper: Option<Pepper>,
+}
 
 impl KeyTable {
-    /// Adds a key; returns the consumer that already has it, if any.
-    pub fn insert(&mut self, digest: Digest, consumer: usize) -> Option<usize> {
-        self.0.insert(digest, consumer)
+    /// No keys yet. Keys that are stored as HMAC need the pepper.
+    pub fn new(pepper: Option<Pepper>) -> Self {
+        KeyTable { pepper, ..KeyTable::default() }
     }
 
-    /// The consumer that owns `key`.
-    pub fn find(&self, key: &[u8]) -> Option<usize> {
-        self.0.get(&digest(key)).copied()
+    /// Adds a key.
+    pub fn insert(&mut self, key: Stored, owner: usize, validity: Validity) {
+        match key {
+            Stored::Sha256(digest) => self.plain.insert(digest, owner, validity),
+            Stored::Hmac(digest) => self.peppered.insert(digest, owner, validity),
+        }
+    }
+
+    /// The consumer that owns `key`, if it may be used at `now` (seconds since 1970).
+    pub fn find(&self, key: &[u8], now: i64) -> Option<usize> {
+        let plain = self.plain.find(&digest(key), now);
+        match &self.pepper {
+            Some(pepper) => plain.or(self.peppered.find(&pepper.digest(key), now)),
+            None => plain,
+        }
+    }
+
+    /// When a key was last used since the start, in seconds since 1970.
+    pub fn last_use(&self, key: &Stored) -> Option<i64> {
+        let entry = match key {
+            Stored::Sha256(digest) => self.plain.entry(digest),
+            Stored::Hmac(digest) => self.peppered.entry(digest),
+        };
+        entry.map(|entry| entry.last_use.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::digest::ParseDigestError;
     use super::*;
+
+    // echo -n test | sha256sum
+    const TEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
     #[test]
     fn keys_are_found_by_their_digest() {
         let mut table = KeyTable::default();
-        // echo -n test | sha256sum
-        table.insert("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".parse().unwrap(), 3);
-        assert_eq!(table.find(b"test"), Some(3));
-        assert_eq!(table.find(b"Test"), None);
+        let stored = Stored::Sha256(TEST.parse().unwrap());
+        table.insert(stored, 3, Validity::default());
+        assert_eq!(table.last_use(&stored), None);
+        assert_eq!(table.find(b"test", 17), Some(3));
+        assert_eq!(table.last_use(&stored), Some(17));
+        assert_eq!(table.find(b"Test", 17), None);
+        assert_eq!(digest(b"test").to_string(), TEST);
         for bad in ["", "9f", "zz86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] {
             assert_eq!(bad.parse::<Digest>(), Err(ParseDigestError));
         }
+    }
+
+    #[test]
+    fn keys_are_good_for_their_time_only() {
+        let mut table = KeyTable::default();
+        let validity = Validity { not_before: Some(100), expires: Some(200) };
+        table.insert(Stored::Sha256(digest(b"k")), 0, validity);
+        let found: Vec<bool> = [99, 100, 199, 200].into_iter().map(|now| table.find(b"k", now).is_some()).collect();
+        assert_eq!(found, [false, true, true, false]);
+    }
+
+    #[test]
+    fn a_pepper_is_needed_for_peppered_keys() {
+        let (pepper, other) = (Pepper::new(b"pepper"), Pepper::new(b"other"));
+        let stored = Stored::Hmac(pepper.digest(b"k"));
+        // printf k | openssl dgst -sha256 -hmac pepper
+        assert_eq!(pepper.digest(b"k").to_string(), "83ef0d5e11295bc9856db519b01b2f08826e7ac830302f8f4b524ba0a046d636");
+        let with = |pepper: Option<Pepper>| {
+            let mut table = KeyTable::new(pepper);
+            table.insert(stored, 1, Validity::default());
+            table.insert(Stored::Sha256(digest(b"plain")), 2, Validity::default());
+            (table.find(b"k", 1), table.find(b"plain", 1))
+        };
+        assert_eq!(with(Some(pepper)), (Some(1), Some(2)));
+        assert_eq!(with(Some(other)), (None, Some(2)));
+        assert_eq!(with(None), (None, Some(2)));
     }
 }

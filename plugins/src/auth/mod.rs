@@ -1,8 +1,13 @@
-//! Who is calling: API keys to consumers.
+//! Who is calling: API keys, tokens and certificates, and what they say.
 
+pub mod certificate;
+mod digest;
+pub mod jwt;
+pub mod key_text;
 mod keys;
 
-pub use keys::{Digest, KeyTable, ParseDigestError, digest};
+pub use digest::{Digest, ParseDigestError, Pepper, digest};
+pub use keys::{KeyTable, Stored, Validity};
 
 use http::HeaderMap;
 
@@ -11,21 +16,33 @@ use http::HeaderMap;
 pub enum Credential<'h> {
     /// None at all.
     None,
-    /// A key, from `api-key`, `x-api-key` or `Authorization: Bearer`.
+    /// A key, from `api-key` or `x-api-key`.
     Key(&'h [u8]),
+    /// A key or a token, from `Authorization: Bearer`.
+    Bearer(&'h [u8]),
     /// Two headers with different credentials: nobody can say who calls.
     Ambiguous,
+}
+
+impl<'h> Credential<'h> {
+    /// What was sent, if it was one thing.
+    pub fn value(self) -> Option<&'h [u8]> {
+        match self {
+            Credential::Key(value) | Credential::Bearer(value) => Some(value),
+            Credential::None | Credential::Ambiguous => None,
+        }
+    }
 }
 
 /// Finds the caller's credential in its headers.
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {
     let mut found = Credential::None;
-    let bearer = headers.get_all("authorization").iter().map(|value| bearer_token(value.as_bytes()));
-    let keys = ["api-key", "x-api-key"].into_iter().flat_map(|name| headers.get_all(name)).map(|value| Some(value.as_bytes()));
-    for key in bearer.chain(keys).flatten().filter(|key| !key.is_empty()) {
+    let bearer = headers.get_all("authorization").iter().filter_map(|value| bearer_token(value.as_bytes())).map(Credential::Bearer);
+    let keys = ["api-key", "x-api-key"].into_iter().flat_map(|name| headers.get_all(name)).map(|value| Credential::Key(value.as_bytes()));
+    for given in bearer.chain(keys).filter(|given| given.value().is_some_and(|value| !value.is_empty())) {
         match found {
-            Credential::None => found = Credential::Key(key),
-            Credential::Key(before) if before == key => {}
+            Credential::None => found = given,
+            before if before.value() == given.value() => {}
             _ => return Credential::Ambiguous,
         }
     }
@@ -51,8 +68,11 @@ mod tests {
 
     #[test]
     fn keys_arrive_in_three_headers() {
-        for pair in [("api-key", "k"), ("x-api-key", "k"), ("authorization", "Bearer k"), ("authorization", "bearer  k ")] {
+        for pair in [("api-key", "k"), ("x-api-key", "k")] {
             assert!(credential(&headers(&[pair])) == Credential::Key(b"k"), "{pair:?}");
+        }
+        for pair in [("authorization", "Bearer k"), ("authorization", "bearer  k ")] {
+            assert!(credential(&headers(&[pair])) == Credential::Bearer(b"k"), "{pair:?}");
         }
         assert!(credential(&headers(&[])) == Credential::None);
         assert!(credential(&headers(&[("authorization", "Basic k")])) == Credential::None);
@@ -60,7 +80,7 @@ mod tests {
 
     #[test]
     fn two_credentials_are_ambiguous_unless_equal() {
-        assert!(credential(&headers(&[("api-key", "k"), ("authorization", "Bearer k")])) == Credential::Key(b"k"));
+        assert!(credential(&headers(&[("api-key", "k"), ("authorization", "Bearer k")])) == Credential::Bearer(b"k"));
         assert!(credential(&headers(&[("api-key", "k"), ("authorization", "Bearer j")])) == Credential::Ambiguous);
         assert!(credential(&headers(&[("api-key", "k"), ("api-key", "j")])) == Credential::Ambiguous);
     }

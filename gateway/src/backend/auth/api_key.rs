@@ -5,6 +5,7 @@ use pingora::http::RequestHeader;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{AuthError, Authoriser, KeyHeader, insert};
+use crate::clock::Tick;
 
 pub(super) struct ApiKey {
     header: &'static str,
@@ -24,8 +25,8 @@ impl ApiKey {
 }
 
 impl Authoriser for ApiKey {
-    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader) -> Result<(), AuthError> {
-        let value = self.value.clone().ok_or(AuthError::NoCredential { backend: String::new() })?;
+    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, _: Tick) -> Result<(), AuthError> {
+        let value = self.value.clone().ok_or(AuthError::NoCredential)?;
         insert(request, self.header, value);
         Ok(())
     }

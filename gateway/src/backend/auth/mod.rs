@@ -1,25 +1,39 @@
-//! How the gateway proves itself to backends. One file per scheme; to add one, a file and a line
-//! in [`build`].
+//! How the gateway proves itself to backends. One file per scheme; to add one that needs no token
+//! service, a file and a line in [`build`]; one that does, a file and a line in `source.rs`.
 
 mod api_key;
+mod arc;
+mod auto;
+mod client_credentials;
+mod fetch;
+mod managed_identity;
 mod none;
 mod passthrough;
+mod schedule;
+mod source;
+mod token;
+mod transport;
+mod workload_identity;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
 use spillway_plugins::retry::Credentials;
 
-use crate::config::{self, BackendAuth, BackendKind};
+use crate::clock::Tick;
+use crate::config::{self, BackendAuth, BackendKind, TokenAuth};
+use crate::telemetry::metrics::Metrics;
+pub use fetch::{FetchError, Fetched};
+pub use source::TokenSource;
 
 /// Why a request can't be authorised at a backend right now: another one must take it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// The scheme has no credential to show.
-    #[error("no credential for backend '{backend}'")]
-    NoCredential {
-        /// The backend's name.
-        backend: String,
-    },
+    #[error("no credential to show")]
+    NoCredential,
 }
 
 /// Puts the credential for a backend into a request. Never waits: schemes that fetch tokens do so
@@ -29,21 +43,46 @@ pub trait Authoriser: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`AuthError`] if there is none to show.
-    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader) -> Result<(), AuthError>;
+    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, now: Tick) -> Result<(), AuthError>;
 
     /// Whose credential the backend sees.
     fn credentials(&self) -> Credentials {
         Credentials::Gateway
     }
+
+    /// Where its token comes from, if it has one.
+    fn token(&self) -> Option<&Arc<TokenSource>> {
+        None
+    }
+}
+
+/// The token of every identity that is used, shared by the backends that use it.
+#[derive(Debug, Default)]
+pub struct Identities(BTreeMap<String, Arc<TokenSource>>);
+
+impl Identities {
+    /// The identity's token, with its first use.
+    pub fn get(&mut self, config: &TokenAuth, metrics: &Metrics) -> Arc<TokenSource> {
+        let source = self.0.entry(config.identifier()).or_insert_with(|| {
+            let metrics = metrics.token(&config.to_string());
+            Arc::new(TokenSource::new(config.clone(), metrics))
+        });
+        Arc::clone(source)
+    }
+
+    /// Every identity's token.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<TokenSource>> {
+        self.0.values()
+    }
 }
 
 /// The scheme of a backend.
-pub fn build(backend: &config::Backend) -> Box<dyn Authoriser> {
+pub fn build(backend: &config::Backend, identities: &mut Identities, metrics: &Metrics) -> Box<dyn Authoriser> {
     match &backend.auth {
         BackendAuth::None => Box::new(none::NoAuth),
         BackendAuth::ApiKey(key) => Box::new(api_key::ApiKey::new(key, KeyHeader::of(&backend.kind))),
         BackendAuth::Passthrough => Box::new(passthrough::Passthrough { header: KeyHeader::of(&backend.kind) }),
-        BackendAuth::NotAvailable => Box::new(none::Unavailable { backend: backend.name.to_string() }),
+        BackendAuth::Token(token) => Box::new(token::BearerToken { source: identities.get(token, metrics) }),
     }
 }
 

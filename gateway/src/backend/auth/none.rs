@@ -1,27 +1,16 @@
-//! `none`: nothing to show. And the stand-in for schemes that are not available.
+//! `none`: nothing to show.
 
 use http::HeaderMap;
 use pingora::http::RequestHeader;
 
 use super::{AuthError, Authoriser};
+use crate::clock::Tick;
 
 #[derive(Debug)]
 pub(super) struct NoAuth;
 
 impl Authoriser for NoAuth {
-    fn authorise(&self, _: &HeaderMap, _: &mut RequestHeader) -> Result<(), AuthError> {
+    fn authorise(&self, _: &HeaderMap, _: &mut RequestHeader, _: Tick) -> Result<(), AuthError> {
         Ok(())
-    }
-}
-
-/// `run` refuses a config with such a backend; should one get here, it is never asked.
-#[derive(Debug)]
-pub(super) struct Unavailable {
-    pub(super) backend: String,
-}
-
-impl Authoriser for Unavailable {
-    fn authorise(&self, _: &HeaderMap, _: &mut RequestHeader) -> Result<(), AuthError> {
-        Err(AuthError::NoCredential { backend: self.backend.clone() })
     }
 }

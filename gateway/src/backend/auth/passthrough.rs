@@ -2,10 +2,12 @@
 
 use http::HeaderMap;
 use pingora::http::RequestHeader;
-use spillway_plugins::auth::{Credential, credential};
+use spillway_plugins::auth::credential;
+use spillway_plugins::auth::jwt::looks_like_token;
 use spillway_plugins::retry::Credentials;
 
 use super::{AuthError, Authoriser, KeyHeader, insert};
+use crate::clock::Tick;
 
 #[derive(Debug)]
 pub(super) struct Passthrough {
@@ -13,10 +15,10 @@ pub(super) struct Passthrough {
 }
 
 impl Authoriser for Passthrough {
-    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader) -> Result<(), AuthError> {
-        let Credential::Key(key) = credential(caller) else { return Ok(()) };
+    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, _: Tick) -> Result<(), AuthError> {
+        let Some(key) = credential(caller).value() else { return Ok(()) };
         // A token stays a bearer token; only keys have headers of their own.
-        let header = if is_jwt(key) { KeyHeader::Bearer } else { self.header };
+        let header = if looks_like_token(key) { KeyHeader::Bearer } else { self.header };
         if let Some(value) = header.value(key) {
             insert(request, header.name(), value);
         }
@@ -26,11 +28,4 @@ impl Authoriser for Passthrough {
     fn credentials(&self) -> Credentials {
         Credentials::Caller
     }
-}
-
-/// Three dot-separated base64url parts (RFC 7519).
-fn is_jwt(key: &[u8]) -> bool {
-    let parts = key.split(|byte| *byte == b'.');
-    let base64url = |part: &[u8]| !part.is_empty() && part.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    key.iter().filter(|byte| **byte == b'.').count() == 2 && parts.into_iter().all(base64url)
 }

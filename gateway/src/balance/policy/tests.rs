@@ -8,7 +8,7 @@ use spillway_plugins::retry::{Quota, RateSignal};
 
 use super::*;
 use crate::balance::circuit::CircuitRules;
-use crate::balance::route::{Member, PickRequest, Route, Up};
+use crate::balance::route::{Flags, Member, PickRequest, Route, Up};
 use crate::balance::target::{Outcome, TargetId};
 use crate::clock::Tick;
 
@@ -140,7 +140,7 @@ proptest! {
             target.set_drained(setup.drained);
             let up = Up::default();
             up.set(!setup.down);
-            Member { target, priority: setup.priority, weight: setup.weight, location: None, backend: i, up: [Arc::new(up), Arc::new(Up::default())] }
+            Member { target, priority: setup.priority, weight: setup.weight, location: None, backend: i, up: Flags { healthy: Arc::new(up), ..Flags::default() } }
         }).collect();
         let tried: smallvec::SmallVec<[usize; 8]> = setups.iter().enumerate().filter(|(_, s)| s.tried).map(|(i, _)| i).collect();
         let usable = |i: &usize| { let s = &setups[*i]; s.weight > 0 && !s.throttled && !s.drained && !s.down && !s.tried };

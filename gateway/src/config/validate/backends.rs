@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use super::Checker;
 use crate::config::raw::{RawAzureApi, RawBackend, RawBackendAuth, RawKind};
-use crate::config::{Backend, BackendAuth, BackendKind, Endpoint};
+use crate::config::{
+    Backend, BackendAuth, BackendKind, COGNITIVE_SERVICES, ClientCredentials, ClientProof, Endpoint, Identity, TokenAuth, WorkloadIdentity,
+};
 
 /// Azure's last dated version of general availability.
 const DATED: &str = "2024-10-21";
@@ -30,9 +32,9 @@ fn one(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Backend {
     ] {
         only_for(check, key, !mock, given, name, "a backend that is not a mock");
     }
-    if let Some(ca) = &raw.ca {
-        check.readable(&format!("{key}.ca"), ca);
-        check.not_available(&format!("{key}.ca"), "a CA bundle per backend");
+    let ca = raw.ca.as_ref().map(|path| check.certificates(&format!("{key}.ca"), path)).unwrap_or_default();
+    if raw.ca.is_some() && raw.url.as_ref().is_some_and(|url| url.starts_with("http://")) {
+        check.problem(&format!("{key}.ca"), "has no meaning for an http:// URL");
     }
     if raw.max_concurrent == Some(0) {
         check.problem(&format!("{key}.max_concurrent"), "must be at least 1; to take a backend out, drain it or give it weight 0");
@@ -61,6 +63,7 @@ fn one(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Backend {
         auth: auth(raw.auth.as_ref(), key, check),
         deployments: raw.deployments.clone(),
         max_concurrent: raw.max_concurrent,
+        ca,
     }
 }
 
@@ -134,35 +137,61 @@ fn prefix(path: &str) -> String {
 
 fn auth(raw: Option<&RawBackendAuth>, key: &str, check: &mut Checker<'_>) -> BackendAuth {
     let key = format!("{key}.auth");
-    let literals = check.literals;
-    let scheme = match raw {
-        None | Some(RawBackendAuth::None) => return BackendAuth::None,
-        Some(RawBackendAuth::Passthrough) => return BackendAuth::Passthrough,
+    match raw {
+        None | Some(RawBackendAuth::None) => BackendAuth::None,
+        Some(RawBackendAuth::Passthrough) => BackendAuth::Passthrough,
         Some(RawBackendAuth::ApiKey { key: secret }) => {
-            return match check.secrets.resolve(secret, literals) {
-                Ok(secret) => BackendAuth::ApiKey(secret),
-                Err(message) => {
-                    check.problem(&format!("{key}.key"), message);
-                    BackendAuth::None
+            check.secret(&format!("{key}.key"), secret).map_or(BackendAuth::None, BackendAuth::ApiKey)
+        }
+        Some(RawBackendAuth::ManagedIdentity { client_id, scope }) => {
+            token(Identity::Managed { client_id: client_id.clone() }, scope.as_deref(), &key, check)
+        }
+        Some(RawBackendAuth::WorkloadIdentity { client_id, tenant_id, token_file, authority, scope }) => {
+            if let Some(path) = token_file {
+                check.readable(&format!("{key}.token_file"), path);
+            }
+            let identity = WorkloadIdentity {
+                client_id: client_id.clone(),
+                tenant_id: tenant_id.clone(),
+                token_file: token_file.as_ref().map(Into::into),
+                authority: entra(authority.as_deref(), &key, check),
+            };
+            token(Identity::Workload(identity), scope.as_deref(), &key, check)
+        }
+        Some(RawBackendAuth::ClientCredentials { tenant_id, client_id, secret, certificate, authority, scope }) => {
+            let proof = match (secret, certificate) {
+                (Some(secret), None) => check.secret(&format!("{key}.secret"), secret).map(ClientProof::Secret),
+                (None, Some(path)) => {
+                    check.readable(&format!("{key}.certificate"), path);
+                    Some(ClientProof::Certificate(path.into()))
+                }
+                _ => {
+                    check.problem(&key, "give either 'secret' or 'certificate'");
+                    None
                 }
             };
+            let authority = entra(authority.as_deref(), &key, check);
+            let Some(proof) = proof else { return BackendAuth::None };
+            let identity = ClientCredentials { tenant_id: tenant_id.clone(), client_id: client_id.clone(), proof, authority };
+            token(Identity::Client(identity), scope.as_deref(), &key, check)
         }
-        Some(RawBackendAuth::ManagedIdentity { .. }) => "managed-identity",
-        Some(RawBackendAuth::WorkloadIdentity { .. }) => "workload-identity",
-        Some(RawBackendAuth::ClientCredentials { secret, certificate, .. }) => {
-            if secret.is_some() == certificate.is_some() {
-                check.problem(&key, "give either 'secret' or 'certificate'");
-            }
-            if let Some(Err(message)) = secret.as_ref().map(|secret| check.secrets.resolve(secret, literals)) {
-                check.problem(&format!("{key}.secret"), message);
-            }
-            if let Some(path) = certificate {
-                check.readable(&format!("{key}.certificate"), path);
-            }
-            "client-credentials"
-        }
-        Some(RawBackendAuth::Auto { .. }) => "auto",
-    };
-    check.not_available(&key, &format!("the scheme '{scheme}'"));
-    BackendAuth::NotAvailable
+        Some(RawBackendAuth::Auto { scope }) => token(Identity::Auto, scope.as_deref(), &key, check),
+    }
+}
+
+fn token(identity: Identity, scope: Option<&str>, key: &str, check: &mut Checker<'_>) -> BackendAuth {
+    let scope = scope.unwrap_or(COGNITIVE_SERVICES);
+    if !scope.ends_with("/.default") {
+        check.problem(&format!("{key}.scope"), format!("'{scope}' does not end with '/.default', as a scope of an application must"));
+    }
+    BackendAuth::Token(TokenAuth { identity, scope: scope.to_owned() })
+}
+
+/// Secrets are sent there, so never in the clear.
+fn entra(authority: Option<&str>, key: &str, check: &mut Checker<'_>) -> Option<String> {
+    let authority = authority?;
+    if !authority.starts_with("https://") {
+        check.problem(&format!("{key}.authority"), format!("'{authority}' is no https:// URL"));
+    }
+    Some(authority.to_owned())
 }

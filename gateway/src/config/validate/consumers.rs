@@ -2,50 +2,176 @@
 
 use std::collections::BTreeMap;
 
-use super::Checker;
-use crate::config::Consumer;
-use crate::config::raw::{RawBackend, RawConsumer, RawLimits, RawPeriod, RawPool};
+use spillway_plugins::api::Api;
+use spillway_plugins::auth::{Stored, Validity};
 
-pub(super) fn read(raw: &[RawConsumer], pools: &[RawPool], backends: &[RawBackend], check: &mut Checker<'_>) -> Vec<Consumer> {
-    check.names("consumers", raw.iter().map(|consumer| consumer.name.as_str()));
-    let models: Vec<&str> = pools.iter().flat_map(|pool| &pool.models).map(String::as_str).collect();
-    let locations: Vec<&str> = backends.iter().filter_map(|backend| backend.location.as_deref()).collect();
-    let mut owners = BTreeMap::new();
-    let mut consumers = Vec::new();
-    for (index, consumer) in raw.iter().enumerate() {
-        let key = format!("consumers[{index}]");
-        let mut keys = Vec::new();
-        for (at, api_key) in consumer.keys.iter().enumerate() {
-            let at = format!("{key}.keys[{at}].sha256");
-            if let Some(owner) = owners.insert(api_key.sha256.to_ascii_lowercase(), &consumer.name) {
-                check.problem(&at, format!("this key belongs to consumer '{owner}' already"));
-            }
-            match api_key.sha256.parse() {
-                Ok(digest) => keys.push(digest),
-                Err(error) => check.problem(&at, format!("{error}")),
-            }
+use super::Checker;
+use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawKey, RawLimits, RawPeriod, RawPool};
+use crate::config::{CertificateName, Consumer, Key, Rights};
+
+/// What rights can refer to.
+pub(super) struct Known<'r> {
+    models: Vec<&'r str>,
+    pools: Vec<&'r str>,
+    locations: Vec<&'r str>,
+}
+
+impl<'r> Known<'r> {
+    pub(super) fn new(pools: &'r [RawPool], backends: &'r [RawBackend]) -> Self {
+        Known {
+            models: pools.iter().flat_map(|pool| &pool.models).map(String::as_str).collect(),
+            pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
+            locations: backends.iter().filter_map(|backend| backend.location.as_deref()).collect(),
         }
-        for (at, model) in consumer.models.iter().flatten().enumerate().filter(|(_, model)| !models.contains(&model.as_str())) {
-            check.unknown(&format!("{key}.models[{at}]"), "model (in no pool)", model, models.iter().copied());
-        }
-        for (at, location) in consumer.locations.iter().flatten().enumerate().filter(|(_, place)| !locations.contains(&place.as_str())) {
-            check.unknown(&format!("{key}.locations[{at}]"), "location (of no backend)", location, locations.iter().copied());
-        }
-        if consumer.keys.is_empty() {
-            check.warn(&format!("{key}.name"), format!("'{}' has no keys, so nobody can call as it", consumer.name));
-        }
-        if let Some(limits) = &consumer.limits {
-            self::limits(limits, &format!("{key}.limits"), check);
-            check.not_available(&format!("{key}.limits"), "limiting consumers");
-        }
-        consumers.push(Consumer {
-            name: consumer.name.as_str().into(),
-            keys,
-            models: consumer.models.clone(),
-            locations: consumer.locations.as_ref().map(|all| all.iter().map(|one| one.as_str().into()).collect()),
-        });
     }
-    consumers
+}
+
+/// Rights as they are written, at a consumer or for unlisted callers.
+pub(super) struct RawRights<'r> {
+    pub(super) models: &'r Option<Vec<String>>,
+    pub(super) pools: &'r Option<Vec<String>>,
+    pub(super) locations: &'r Option<Vec<String>>,
+    pub(super) apis: &'r Option<Vec<String>>,
+    pub(super) roles: &'r Option<Vec<String>>,
+    pub(super) scopes: &'r Option<Vec<String>>,
+}
+
+/// What has been given away already, and to whom.
+#[derive(Default)]
+struct Owners<'r> {
+    keys: BTreeMap<String, &'r str>,
+    names: BTreeMap<String, &'r str>,
+    claims: BTreeMap<&'r str, &'r str>,
+}
+
+pub(super) fn read(raw: &[RawConsumer], known: &Known<'_>, peppered: bool, tokens: bool, check: &mut Checker<'_>) -> Vec<Consumer> {
+    check.names("consumers", raw.iter().map(|consumer| consumer.name.as_str()));
+    let mut owners = Owners::default();
+    raw.iter()
+        .enumerate()
+        .map(|(index, consumer)| one(consumer, &format!("consumers[{index}]"), known, peppered, tokens, &mut owners, check))
+        .collect()
+}
+
+fn one<'r>(
+    raw: &'r RawConsumer,
+    key: &str,
+    known: &Known<'_>,
+    peppered: bool,
+    tokens: bool,
+    owners: &mut Owners<'r>,
+    check: &mut Checker<'_>,
+) -> Consumer {
+    let mut keys = Vec::new();
+    for (at, api_key) in raw.keys.iter().enumerate() {
+        keys.extend(self::key(api_key, &raw.name, &format!("{key}.keys[{at}]"), peppered, owners, check));
+    }
+    let mut certificates = Vec::new();
+    for (at, name) in raw.certificates.iter().enumerate() {
+        certificates.extend(certificate(name, &raw.name, &format!("{key}.certificates[{at}]"), owners, check));
+    }
+    for (at, claim) in raw.claims.iter().flatten().enumerate() {
+        if let Some(owner) = owners.claims.insert(claim, &raw.name) {
+            check.problem(&format!("{key}.claims[{at}]"), format!("this claim means consumer '{owner}' already"));
+        }
+    }
+    if raw.claims.is_some() && !tokens {
+        check.problem(&format!("{key}.claims"), "is only for tokens, and there is no [plugins.auth.jwt]");
+    }
+    if raw.keys.is_empty() && raw.certificates.is_empty() && !tokens {
+        check.warn(&format!("{key}.name"), format!("'{}' has neither keys nor certificates, so nobody can call as it", raw.name));
+    }
+    if let Some(limits) = &raw.limits {
+        self::limits(limits, &format!("{key}.limits"), check);
+    }
+    let RawConsumer { models, pools, locations, apis, roles, scopes, .. } = raw;
+    Consumer {
+        name: raw.name.as_str().into(),
+        keys,
+        certificates,
+        claims: raw.claims.clone().unwrap_or_else(|| vec![raw.name.clone()]),
+        rights: rights(&RawRights { models, pools, locations, apis, roles, scopes }, key, known, check),
+    }
+}
+
+fn key<'r>(raw: &'r RawKey, owner: &'r str, key: &str, peppered: bool, owners: &mut Owners<'r>, check: &mut Checker<'_>) -> Option<Key> {
+    let (name, hex) = match (&raw.sha256, &raw.hmac_sha256) {
+        (Some(hex), None) => ("sha256", hex),
+        (None, Some(hex)) => ("hmac_sha256", hex),
+        _ => {
+            check.problem(key, "give either 'sha256' or 'hmac_sha256'; `spillway keys new` makes a key and prints it");
+            return None;
+        }
+    };
+    let at = format!("{key}.{name}");
+    if name == "hmac_sha256" && !peppered {
+        check.problem(&at, "needs plugins.auth.pepper");
+    }
+    if let Some(owner) = owners.keys.insert(hex.to_ascii_lowercase(), owner) {
+        check.problem(&at, format!("this key belongs to consumer '{owner}' already"));
+    }
+    let seconds = |time: Option<crate::config::scalar::TimeText>| time.map(|time| time.0.timestamp());
+    let validity = Validity { not_before: seconds(raw.not_before), expires: seconds(raw.expires) };
+    if matches!(validity, Validity { not_before: Some(from), expires: Some(until) } if until <= from) {
+        check.problem(&format!("{key}.expires"), "is not after 'not_before': the key would never be good");
+    }
+    match hex.parse() {
+        Ok(digest) => {
+            let stored = if name == "sha256" { Stored::Sha256(digest) } else { Stored::Hmac(digest) };
+            Some(Key { stored, validity, hint: raw.hint.clone(), created: seconds(raw.created) })
+        }
+        Err(error) => {
+            check.problem(&at, format!("{error}"));
+            None
+        }
+    }
+}
+
+fn certificate<'r>(
+    raw: &RawCertificateName,
+    owner: &'r str,
+    key: &str,
+    owners: &mut Owners<'r>,
+    check: &mut Checker<'_>,
+) -> Option<CertificateName> {
+    let (text, name) = match (&raw.san, &raw.subject) {
+        // Hosts don't know case; anything else is taken as it is.
+        (Some(san), None) if !san.contains([':', '@']) => (san, CertificateName::Alternative(san.to_ascii_lowercase())),
+        (Some(san), None) => (san, CertificateName::Alternative(san.clone())),
+        (None, Some(subject)) => (subject, CertificateName::Subject(subject.clone())),
+        _ => {
+            check.problem(key, "give either 'san' or 'subject'");
+            return None;
+        }
+    };
+    if let Some(owner) = owners.names.insert(format!("{name:?}"), owner) {
+        check.problem(key, format!("certificates with '{text}' mean consumer '{owner}' already"));
+    }
+    Some(name)
+}
+
+pub(super) fn rights(raw: &RawRights<'_>, key: &str, known: &Known<'_>, check: &mut Checker<'_>) -> Rights {
+    for (given, known, list, what) in [
+        (raw.models, &known.models, "models", "model (in no pool)"),
+        (raw.pools, &known.pools, "pools", "pool"),
+        (raw.locations, &known.locations, "locations", "location (of no backend)"),
+    ] {
+        for (at, name) in given.iter().flatten().enumerate().filter(|(_, name)| !known.contains(&name.as_str())) {
+            check.unknown(&format!("{key}.{list}[{at}]"), what, name, known.iter().copied());
+        }
+    }
+    let labels = || Api::ALL.into_iter().map(Api::label);
+    for (at, name) in raw.apis.iter().flatten().enumerate().filter(|(_, name)| !labels().any(|label| label == *name)) {
+        check.unknown(&format!("{key}.apis[{at}]"), "kind of API", name, labels());
+    }
+    Rights {
+        models: raw.models.clone(),
+        pools: raw.pools.clone(),
+        locations: raw.locations.as_ref().map(|all| all.iter().map(|one| one.as_str().into()).collect()),
+        apis: raw.apis.as_ref().map(|names| Api::ALL.into_iter().filter(|api| names.iter().any(|name| name == api.label())).collect()),
+        roles: raw.roles.clone().unwrap_or_default(),
+        scopes: raw.scopes.clone().unwrap_or_default(),
+    }
 }
 
 /// Minutes that a period has at most.
@@ -59,7 +185,7 @@ fn minutes(period: RawPeriod) -> u64 {
     }
 }
 
-fn limits(raw: &RawLimits, key: &str, check: &mut Checker<'_>) {
+pub(super) fn limits(raw: &RawLimits, key: &str, check: &mut Checker<'_>) {
     for (given, name) in [
         (raw.requests_per_minute, "requests_per_minute"),
         (raw.tokens_per_minute, "tokens_per_minute"),
@@ -78,4 +204,5 @@ fn limits(raw: &RawLimits, key: &str, check: &mut Checker<'_>) {
     if raw.budget.as_ref().is_some_and(|budget| !(budget.usd.is_finite() && budget.usd > 0.0)) {
         check.problem(&format!("{key}.budget.usd"), "must be more than 0");
     }
+    check.not_available(key, "limiting consumers");
 }

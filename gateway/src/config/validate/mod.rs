@@ -1,5 +1,6 @@
 //! From what is written to what is meant. One file per part; each collects all its problems.
 
+mod auth;
 mod backends;
 mod consumers;
 mod plugins;
@@ -8,8 +9,12 @@ mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rustls_pki_types::CertificateDer;
+use secrecy::SecretString;
+
 use super::error::{Problem, did_you_mean};
 use super::load::{Loaded, Places};
+use super::scalar::SecretText;
 use super::secret::Secrets;
 use super::{AccessLog, Config, Log};
 
@@ -44,6 +49,19 @@ impl Checker<'_> {
         if let Err(error) = std::fs::File::open(path) {
             self.problem(key, format!("can't read {path}: {error}"));
         }
+    }
+
+    /// A PEM file must be there and hold certificates.
+    fn certificates(&mut self, key: &str, path: &str) -> Vec<CertificateDer<'static>> {
+        crate::config::pem::certificates(std::path::Path::new(path)).unwrap_or_else(|error| {
+            self.problem(key, error.to_string());
+            Vec::new()
+        })
+    }
+
+    /// The secret that is referred to.
+    fn secret(&mut self, key: &str, reference: &SecretText) -> Option<SecretString> {
+        self.secrets.resolve(reference, self.literals).map_err(|message| self.problem(key, message)).ok()
     }
 
     fn not_available(&mut self, key: &str, what: &str) {
@@ -81,8 +99,10 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let server = server::read(&raw.server, &mut check);
     let backends = backends::read(&raw.backends, &mut check);
     let pools = pools::read(&raw.pools, &raw.backends, &mut check);
-    let consumers = consumers::read(&raw.consumers, &raw.pools, &raw.backends, &mut check);
-    let auth_required = plugins::read(&raw.plugins, &raw.pools, raw.consumers.is_empty(), &mut check);
+    let known = consumers::Known::new(&raw.pools, &raw.backends);
+    let auth = auth::read(raw.plugins.auth.as_ref(), raw.consumers.is_empty(), &known, &mut check);
+    let consumers = consumers::read(&raw.consumers, &known, auth.pepper.is_some(), auth.tokens.is_some(), &mut check);
+    plugins::read(&raw.plugins, &raw.pools, &mut check);
     if let Some(prices) = &raw.prices {
         if let Some(file) = &prices.file
             && let Err(error) = std::fs::metadata(file)
@@ -116,7 +136,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             backends,
             pools,
             consumers,
-            auth_required,
+            auth,
             log: Log { level, access },
             not_available: sorted(check.not_available),
             warnings: sorted(check.warnings),

@@ -1,27 +1,11 @@
-//! `[plugins]`.
+//! `[plugins]`, but for `auth`.
 
 use super::Checker;
 use crate::config::raw::{RawPlugins, RawPool};
 
 const REDACTIONS: [&str; 5] = ["email", "phone", "iban", "card", "secret"];
 
-/// Returns whether callers without a known key are refused.
-pub(super) fn read(raw: &RawPlugins, pools: &[RawPool], no_consumers: bool, check: &mut Checker<'_>) -> bool {
-    let mut required = !no_consumers;
-    if let Some(auth) = &raw.auth {
-        required = auth.required.unwrap_or(required);
-        if let Some(jwt) = &auth.jwt {
-            if !jwt.issuer.starts_with("https://") {
-                check.problem("plugins.auth.jwt.issuer", format!("'{}' is no https:// URL", jwt.issuer));
-            }
-            if jwt.audiences.is_empty() {
-                check.problem("plugins.auth.jwt.audiences", "at least one audience is needed, or tokens for anybody would be accepted");
-            }
-            check.not_available("plugins.auth.jwt", "accepting tokens");
-        } else if required && no_consumers {
-            check.problem("plugins.auth.required", "nobody could call: there are no [[consumers]] and no plugins.auth.jwt");
-        }
-    }
+pub(super) fn read(raw: &RawPlugins, pools: &[RawPool], check: &mut Checker<'_>) {
     if let Some(log) = &raw.prompt_log {
         for (at, name) in log.redact.iter().flatten().enumerate().filter(|(_, name)| !REDACTIONS.contains(&name.as_str())) {
             check.unknown(&format!("plugins.prompt_log.redact[{at}]"), "redaction", name, REDACTIONS);
@@ -49,5 +33,4 @@ pub(super) fn read(raw: &RawPlugins, pools: &[RawPool], no_consumers: bool, chec
         }
         check.not_available("plugins.cache", "the cache");
     }
-    required
 }

@@ -67,6 +67,8 @@ fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_
         circuit: circuit(raw.circuit.as_ref(), key, check),
         retry,
         timeouts,
+        roles: raw.roles.clone().unwrap_or_default(),
+        scopes: raw.scopes.clone().unwrap_or_default(),
         health: raw.health.as_ref().map(|health| self::health(health, key, check)),
     }
 }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Checker;
-use crate::config::Server;
-use crate::config::raw::RawServer;
+use crate::config::raw::{RawClientAuth, RawServer, RawServerTls, RawTlsVersion};
 use crate::config::scalar::{DurationText, SizeText};
+use crate::config::{Server, ServerTls};
 
 pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
     let mut listen = Vec::new();
@@ -20,14 +20,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
     if admin.port() != 0 && listen.contains(&admin) {
         check.problem("server.admin", format!("{admin} is a listen address already; the admin API needs one of its own"));
     }
-    let literals = check.literals;
-    let admin_token = raw.admin_token.as_ref().and_then(|secret| match check.secrets.resolve(secret, literals) {
-        Ok(secret) => Some(secret),
-        Err(message) => {
-            check.problem("server.admin_token", message);
-            None
-        }
-    });
+    let admin_token = raw.admin_token.as_ref().and_then(|secret| check.secret("server.admin_token", secret));
     if !admin.ip().is_loopback() && raw.admin_token.is_none() {
         check.problem("server.admin", format!("{admin} can be reached from other machines: set admin_token, or use a loopback address"));
     }
@@ -39,11 +32,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
     if raw.state_dir.is_some() {
         check.warn("server.state_dir", "nothing is kept there yet");
     }
-    if let Some(tls) = &raw.tls {
-        check.readable("server.tls.cert", &tls.cert);
-        check.readable("server.tls.key", &tls.key);
-        check.not_available("server.tls", "TLS on the listeners");
-    }
+    let tls = raw.tls.as_ref().map(|raw| tls(raw, check));
     let max_body = size(raw.max_body, 32 << 20, "server.max_body", check);
     let max_buffered = size(raw.max_buffered, 512 << 20, "server.max_buffered", check);
     if max_buffered < max_body {
@@ -67,7 +56,26 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         response_headers: raw.response_headers.unwrap_or(true),
         lb_delay: raw.lb_delay.map_or(Duration::ZERO, |delay| delay.0),
         drain_timeout: raw.drain_timeout.map_or(Duration::from_secs(300), |limit| limit.0),
+        tls,
     })
+}
+
+fn tls(raw: &RawServerTls, check: &mut Checker<'_>) -> ServerTls {
+    if raw.client_ca.is_none() && (raw.client_auth.is_some() || raw.client_crl.is_some()) {
+        check.problem("server.tls", "'client_auth' and 'client_crl' need a 'client_ca'");
+    }
+    let tls = ServerTls {
+        cert: raw.cert.as_str().into(),
+        key: raw.key.as_str().into(),
+        client_ca: raw.client_ca.as_ref().map(Into::into),
+        client_crl: raw.client_crl.as_ref().map(Into::into),
+        client_required: raw.client_auth == Some(RawClientAuth::Required),
+        tls12: raw.min_version != Some(RawTlsVersion::Tls13),
+    };
+    if let Err(error) = crate::server::tls::load(&tls) {
+        check.problem(&format!("server.tls.{}", error.key), error.what);
+    }
+    tls
 }
 
 fn address(text: &str, key: &str, check: &mut Checker<'_>) -> Option<SocketAddr> {

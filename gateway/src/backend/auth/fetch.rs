@@ -1,0 +1,79 @@
+//! What every token scheme does: fetch a token, or say why not.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::KeyHeader;
+
+/// A token as it came.
+#[derive(Clone)]
+pub struct Fetched {
+    /// The header's value: `Bearer …`.
+    pub header: HeaderValue,
+    /// How long it is valid from now.
+    pub lifetime: Duration,
+    /// When its issuer wants it renewed.
+    pub refresh_in: Option<Duration>,
+}
+
+impl std::fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetched").field("lifetime", &self.lifetime).field("refresh_in", &self.refresh_in).finish_non_exhaustive()
+    }
+}
+
+impl Fetched {
+    /// A token that is valid for `lifetime` seconds.
+    ///
+    /// # Errors
+    /// If it is expired already, or can't stand in a header.
+    pub(super) fn new(token: &str, lifetime: u64, refresh_in: Option<Duration>) -> Result<Self, FetchError> {
+        if lifetime == 0 {
+            return Err(FetchError::new("the service gave a token that is expired already; is this machine's clock right?"));
+        }
+        let header = KeyHeader::Bearer.value(token.as_bytes()).filter(|_| !token.is_empty());
+        let header = header.ok_or_else(|| FetchError::new("the service gave a token that can't stand in a header"))?;
+        Ok(Fetched { header, lifetime: Duration::from_secs(lifetime), refresh_in })
+    }
+}
+
+/// Why no token came.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct FetchError {
+    /// In words; never with a secret in it.
+    pub what: String,
+    /// How long the service wants to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl FetchError {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        FetchError { what: what.into(), retry_after: None }
+    }
+}
+
+impl From<reqwest::Error> for FetchError {
+    fn from(error: reqwest::Error) -> Self {
+        // Without the URL: it can be long, and the context names the service.
+        let error = error.without_url();
+        let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
+        FetchError::new(brief(&format!("{error}{cause}")))
+    }
+}
+
+impl From<azure_core::Error> for FetchError {
+    fn from(error: azure_core::Error) -> Self {
+        FetchError::new(brief(&error.to_string()))
+    }
+}
+
+/// The beginning of a service's words, on one line.
+pub(super) fn brief(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(400) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}

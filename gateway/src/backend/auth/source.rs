@@ -1,0 +1,173 @@
+//! One identity's token: fetched before the first request, renewed in the background by one task,
+//! read by every backend that uses the identity. Reading never waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use super::fetch::{FetchError, Fetched};
+use super::{auto, client_credentials, managed_identity, schedule, workload_identity};
+use crate::balance::route::Up;
+use crate::clock::{Clock, Tick};
+use crate::config::{Identity, TokenAuth};
+use crate::renewal::Renewal;
+use crate::telemetry::metrics::TokenMetrics;
+
+/// For one fetch, the SDK's own retries at the instance metadata service (72 s) included.
+const FETCH: Duration = Duration::from_secs(90);
+/// Least time between two renewals that a target's 401 asked for.
+const FLOOR: Duration = Duration::from_secs(10);
+
+/// A token while it is good.
+struct Held {
+    header: HeaderValue,
+    expires: Tick,
+}
+
+/// One identity's token.
+pub struct TokenSource {
+    config: TokenAuth,
+    current: ArcSwapOption<Held>,
+    /// Whether there is a token that is good.
+    pub usable: Arc<Up>,
+    renewal: Renewal,
+    metrics: TokenMetrics,
+}
+
+impl std::fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenSource({})", self.config)
+    }
+}
+
+impl TokenSource {
+    /// Without a token yet; [`TokenSource::keep_fresh`] brings it.
+    pub fn new(config: TokenAuth, metrics: TokenMetrics) -> Self {
+        let usable = Arc::new(Up::default());
+        usable.set(false);
+        TokenSource { config, current: ArcSwapOption::empty(), usable, renewal: Renewal::new(FLOOR), metrics }
+    }
+
+    /// Whose token it is, for logs and metrics.
+    pub fn name(&self) -> String {
+        self.config.to_string()
+    }
+
+    /// The header's value, if the token is good at `now`.
+    pub fn header(&self, now: Tick) -> Option<HeaderValue> {
+        self.current.load().as_ref().filter(|held| held.expires > now).map(|held| held.header.clone())
+    }
+
+    /// Counts the tokens that came; the number of the current one.
+    pub fn number(&self) -> u64 {
+        self.renewal.number()
+    }
+
+    /// A target refused token `number`: asks for another and waits for it, at most `limit`. The
+    /// refused one stays for other targets until then; `true` if there is a newer one.
+    pub async fn renew(&self, number: u64, now: Tick, limit: Duration) -> bool {
+        self.renewal.request(number, now, limit).await
+    }
+
+    /// Fetches once, for `check --online` and the first look.
+    ///
+    /// # Errors
+    /// [`FetchError`] says why there is none.
+    pub async fn fetch(&self, clock: &Clock) -> Result<Fetched, FetchError> {
+        let scope = &self.config.scope;
+        let wall = clock.wall();
+        let auto = match &self.config.identity {
+            Identity::Auto => Some(auto::choose(|name| std::env::var(name).ok())),
+            _ => None,
+        };
+        if let Some(chosen) = &auto {
+            info!(%chosen, "auto takes what the environment offers");
+        }
+        let fetched = async {
+            match auto.as_ref().unwrap_or(&self.config.identity) {
+                Identity::Managed { client_id } => managed_identity::fetch(client_id.as_deref(), scope, wall).await,
+                Identity::Workload(identity) => workload_identity::fetch(identity, scope, wall).await,
+                Identity::Client(identity) => client_credentials::fetch(identity, scope, wall).await,
+                // The chain ends with the managed identity and never chooses itself.
+                Identity::Auto => Err(FetchError::new("nothing in the environment")),
+            }
+        };
+        timeout(FETCH, fetched).await.unwrap_or_else(|_| Err(FetchError::new("the token service did not answer in time")))
+    }
+
+    /// Keeps the token fresh, for ever. One fetch at a time.
+    pub async fn keep_fresh(self: Arc<Self>, clock: Clock) {
+        let mut failures = 0;
+        loop {
+            let fetched = {
+                let mut fetching = std::pin::pin!(self.fetch(&clock));
+                loop {
+                    tokio::select! {
+                        fetched = &mut fetching => break fetched,
+                        () = self.expiry(&clock) => self.expired(),
+                    }
+                }
+            };
+            let chance = fastrand::f64();
+            let wait = match fetched {
+                Ok(fetched) => {
+                    let wait = schedule::renew_after(fetched.lifetime, fetched.refresh_in, chance);
+                    self.store(fetched, failures, &clock);
+                    failures = 0;
+                    wait
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.failed(&error, failures);
+                    schedule::pause(failures, error.retry_after, chance)
+                }
+            };
+            let next = clock.now() + wait;
+            loop {
+                tokio::select! {
+                    () = sleep(next.since(clock.now())) => break,
+                    () = self.renewal.wanted() => break,
+                    () = self.expiry(&clock) => self.expired(),
+                }
+            }
+        }
+    }
+
+    fn store(&self, fetched: Fetched, failures: u32, clock: &Clock) {
+        let expires = clock.now() + fetched.lifetime;
+        self.current.store(Some(Arc::new(Held { header: fetched.header, expires })));
+        self.metrics.fetched(clock.wall().timestamp() + i64::try_from(fetched.lifetime.as_secs()).unwrap_or(i64::MAX / 2));
+        if self.usable.set(true) || failures > 0 {
+            info!(identity = %self.config, lifetime_s = fetched.lifetime.as_secs(), "token acquired");
+        }
+        self.renewal.done();
+    }
+
+    fn failed(&self, error: &FetchError, failures: u32) {
+        self.metrics.failed();
+        // Once per outage; the counter tells how often.
+        if failures == 1 {
+            warn!(identity = %self.config, %error, usable = self.usable.get(), "no token came; trying again");
+        }
+    }
+
+    /// Ends when a token that is in use comes to its end.
+    async fn expiry(&self, clock: &Clock) {
+        let expires = self.current.load().as_ref().map(|held| held.expires);
+        match expires.filter(|_| self.usable.get()) {
+            Some(expires) => sleep(expires.since(clock.now())).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn expired(&self) {
+        if self.usable.set(false) {
+            self.metrics.lost();
+            error!(identity = %self.config, "the token expired and no other came: its backends are out until one does");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! A bearer token of an identity, from its [`TokenSource`].
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use pingora::http::RequestHeader;
+
+use super::source::TokenSource;
+use super::{AuthError, Authoriser, KeyHeader, insert};
+use crate::clock::Tick;
+
+#[derive(Debug)]
+pub(super) struct BearerToken {
+    pub(super) source: Arc<TokenSource>,
+}
+
+impl Authoriser for BearerToken {
+    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, now: Tick) -> Result<(), AuthError> {
+        let value = self.source.header(now).ok_or(AuthError::NoCredential)?;
+        insert(request, KeyHeader::Bearer.name(), value);
+        Ok(())
+    }
+
+    fn token(&self) -> Option<&Arc<TokenSource>> {
+        Some(&self.source)
+    }
+}

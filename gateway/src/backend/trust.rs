@@ -1,0 +1,37 @@
+//! Whom a backend's certificate may come from. Pingora takes a peer's own list instead of the
+//! system's, so that is put into it, too.
+
+use std::sync::{Arc, OnceLock};
+
+use pingora::protocols::tls::CaType;
+use pingora::utils::tls::{WrappedX509, parse_x509};
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use tracing::warn;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// The system's CAs and these; `None` for the system's alone.
+pub(super) fn roots(more: &[CertificateDer<'static>]) -> Option<Arc<CaType>> {
+    if more.is_empty() {
+        return None;
+    }
+    let all = system().iter().chain(more).filter(|certificate| is_usable(certificate));
+    Some(all.map(|certificate| WrappedX509::new(certificate.to_vec(), parse_x509)).collect())
+}
+
+fn system() -> &'static [CertificateDer<'static>] {
+    static SYSTEM: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
+    SYSTEM.get_or_init(|| {
+        let found = rustls_native_certs::load_native_certs();
+        if let Some(error) = found.errors.first() {
+            warn!(%error, count = found.certs.len(), "some of the system's CAs can't be read");
+        }
+        found.certs
+    })
+}
+
+/// Whether both Pingora and rustls can read it; either would fail every connection over one that
+/// can't be.
+fn is_usable(certificate: &CertificateDer<'static>) -> bool {
+    X509Certificate::from_der(certificate).is_ok() && RootCertStore::empty().add(certificate.clone()).is_ok()
+}

@@ -1,0 +1,173 @@
+//! An issuer's public keys: found by discovery, fetched anew every hour and when a token names a key
+//! that is not known, kept if that fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde::Deserialize;
+use spillway_plugins::auth::jwt::{JwksError, KeySet};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::clock::{Clock, Tick};
+use crate::config::TokenRules;
+use crate::outbound;
+use crate::renewal::Renewal;
+use crate::telemetry::metrics::{IssuerMetrics, Metrics};
+
+/// How often keys are fetched without a reason.
+const REFRESH: Duration = Duration::from_secs(3600);
+/// The first pause after a failure, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Least time between two fetches because of an unknown key.
+const FLOOR: Duration = Duration::from_secs(300);
+/// Longest answer that is read.
+const LONGEST: usize = 1 << 20;
+
+/// Why keys could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// The issuer can't be reached, or says no.
+    #[error("{0}")]
+    Http(reqwest::Error),
+    /// Its metadata is no metadata.
+    #[error("its metadata can't be read: {0}")]
+    Metadata(serde_json::Error),
+    /// Its metadata is somebody else's.
+    #[error("its metadata is of the issuer '{found}'")]
+    Issuer {
+        /// Whose.
+        found: String,
+    },
+    /// The keys are not where they could be fetched safely.
+    #[error("its keys are not at an https:// URL")]
+    Insecure,
+    /// Its answer is too long.
+    #[error("its answer is too long")]
+    TooLong,
+    /// Its keys can't be used.
+    #[error("its keys can't be used: {0}")]
+    Keys(#[from] JwksError),
+}
+
+impl From<reqwest::Error> for IssuerError {
+    fn from(error: reqwest::Error) -> Self {
+        IssuerError::Http(error)
+    }
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// The keys that are known.
+#[derive(Debug, Default)]
+struct Known {
+    set: Arc<KeySet>,
+    /// The set as it came, to tell whether another is the same.
+    text: Vec<u8>,
+    number: u64,
+}
+
+/// An issuer and its public keys.
+#[derive(Debug)]
+pub struct Issuer {
+    /// Its rules.
+    pub config: TokenRules,
+    keys: ArcSwap<Known>,
+    renewal: Renewal,
+    metrics: IssuerMetrics,
+}
+
+impl Issuer {
+    /// Without keys yet; [`Issuer::keep_fresh`] brings them.
+    pub fn new(config: TokenRules, metrics: &Metrics) -> Self {
+        Issuer { config, keys: ArcSwap::default(), renewal: Renewal::new(FLOOR), metrics: metrics.issuer() }
+    }
+
+    /// Its keys, and a number that changes when they do.
+    pub fn keys(&self) -> (Arc<KeySet>, u64) {
+        let keys = self.keys.load();
+        (Arc::clone(&keys.set), keys.number)
+    }
+
+    /// Whether there are any keys.
+    pub fn is_ready(&self) -> bool {
+        !self.keys.load().set.is_empty()
+    }
+
+    /// A token names a key that is not known: fetches the keys, unless that was just done, and waits
+    /// for them, at most `limit`. `true` if they came.
+    pub async fn renew(&self, now: Tick, limit: Duration) -> bool {
+        self.renewal.request(self.renewal.number(), now, limit).await
+    }
+
+    /// Keeps the keys fresh, for ever.
+    pub async fn keep_fresh(self: Arc<Self>, clock: Clock) {
+        let mut pause = PAUSE.0;
+        loop {
+            let wait = match self.fetch().await {
+                Ok((keys, text)) => {
+                    self.store(keys, text, &clock);
+                    pause = PAUSE.0;
+                    REFRESH
+                }
+                Err(error) => {
+                    self.metrics.failed();
+                    if pause == PAUSE.0 {
+                        warn!(issuer = %self.config.issuer, %error, known = self.keys.load().set.len(), "no keys came; keeping those that are known and trying again");
+                    }
+                    let wait = pause;
+                    pause = (pause * 2).min(PAUSE.1);
+                    wait
+                }
+            };
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.renewal.wanted() => {}
+            }
+        }
+    }
+
+    fn store(&self, keys: KeySet, text: Vec<u8>, clock: &Clock) {
+        let known = self.keys.load();
+        // The same keys leave what was checked with them checked.
+        if known.text != text {
+            info!(issuer = %self.config.issuer, keys = keys.len(), "keys fetched");
+            self.keys.store(Arc::new(Known { set: Arc::new(keys), text, number: known.number + 1 }));
+        }
+        self.metrics.fetched(clock.wall().timestamp());
+        self.renewal.done();
+    }
+
+    async fn fetch(&self) -> Result<(KeySet, Vec<u8>), IssuerError> {
+        let client = outbound::internet()?;
+        let metadata: Metadata = serde_json::from_slice(&get(&client, &self.config.discovery).await?).map_err(IssuerError::Metadata)?;
+        let expected = |issuer: &String| *issuer == metadata.issuer;
+        if self.config.issuer != metadata.issuer && !self.config.rules.issuers.iter().any(expected) {
+            return Err(IssuerError::Issuer { found: metadata.issuer });
+        }
+        // As the config does for the issuer itself: in the clear only where the issuer is.
+        let clear = self.config.discovery.starts_with("http://");
+        if !(metadata.jwks_uri.starts_with("https://") || clear) {
+            return Err(IssuerError::Insecure);
+        }
+        let text = get(&client, &metadata.jwks_uri).await?;
+        Ok((KeySet::parse(&text)?, text))
+    }
+}
+
+async fn get(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, IssuerError> {
+    let mut answer = client.get(url).send().await?.error_for_status()?;
+    let mut text = Vec::new();
+    while let Some(piece) = answer.chunk().await? {
+        text.extend_from_slice(&piece);
+        if text.len() > LONGEST {
+            return Err(IssuerError::TooLong);
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,115 @@
+//! From an access token to a consumer. A token that was checked is remembered until it expires, so
+//! that the next request with it costs a hash.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use spillway_plugins::auth::jwt::{Claims, TokenError, verify};
+use spillway_plugins::auth::{Digest, digest};
+
+use super::issuer::Issuer;
+use super::{Caller, Denied};
+use crate::config::{Consumer, TokenRules, Unlisted};
+use crate::telemetry::metrics::Metrics;
+
+/// Tokens that are remembered.
+const REMEMBERED: u64 = 20_000;
+/// Longest name of a consumer that comes from a token.
+const LONGEST_NAME: usize = 128;
+
+/// What a token grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grants {
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// Its scopes.
+    pub scopes: Vec<String>,
+}
+
+/// A token that was checked.
+#[derive(Debug, Clone)]
+struct Checked {
+    caller: Caller,
+    expires: i64,
+    /// The key set that it was checked with.
+    keys: u64,
+}
+
+/// The tokens that are accepted, and whom they mean.
+#[derive(Debug)]
+pub struct Tokens {
+    /// Who makes them.
+    pub issuer: Arc<Issuer>,
+    by_claim: HashMap<String, Arc<Consumer>>,
+    consumer_claim: String,
+    unlisted: Option<Unlisted>,
+    /// Consumers that came by themselves.
+    arrived: Mutex<HashMap<String, Arc<Consumer>>>,
+    checked: Cache<Digest, Checked>,
+}
+
+impl Tokens {
+    /// By these rules, for these consumers.
+    pub fn new(rules: TokenRules, consumers: &[Arc<Consumer>], metrics: &Metrics) -> Self {
+        crate::outbound::install_crypto();
+        let claims =
+            |consumer: &Arc<Consumer>| -> Vec<_> { consumer.claims.iter().map(|claim| (claim.clone(), Arc::clone(consumer))).collect() };
+        Tokens {
+            by_claim: consumers.iter().flat_map(claims).collect(),
+            consumer_claim: rules.consumer_claim.clone(),
+            unlisted: rules.unlisted.clone(),
+            issuer: Arc::new(Issuer::new(rules, metrics)),
+            arrived: Mutex::default(),
+            checked: Cache::new(REMEMBERED),
+        }
+    }
+
+    /// Whose token it is, at `now` (seconds since 1970).
+    ///
+    /// # Errors
+    /// [`Denied`]; [`TokenError::UnknownKey`] may be cured by [`Issuer::renew`].
+    pub fn caller(&self, token: &[u8], now: i64) -> Result<Caller, Denied> {
+        let name = digest(token);
+        let (keys, number) = self.issuer.keys();
+        // Keys that were withdrawn must not live on in what they once vouched for.
+        if let Some(checked) = self.checked.get(&name).filter(|checked| checked.keys == number) {
+            return if now < checked.expires { Ok(checked.caller) } else { Err(Denied::Token(TokenError::Expired)) };
+        }
+        let verified = verify(token, &self.issuer.config.rules, &keys, now).map_err(Denied::Token)?;
+        let caller = self.named(&verified.claims)?;
+        self.checked.insert(name, Checked { caller: caller.clone(), expires: verified.expires, keys: number });
+        Ok(caller)
+    }
+
+    fn named(&self, claims: &Claims) -> Result<Caller, Denied> {
+        let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
+        let grants = Arc::new(Grants { roles: owned(claims.roles()), scopes: owned(claims.scopes()) });
+        let claim = claims.consumer(&self.consumer_claim).ok_or(Denied::NoClaim)?;
+        let consumer = match self.by_claim.get(claim) {
+            Some(consumer) => Arc::clone(consumer),
+            None => self.arrival(claim)?,
+        };
+        Ok(Caller { consumer, grants: Some(grants) })
+    }
+
+    fn arrival(&self, claim: &str) -> Result<Arc<Consumer>, Denied> {
+        let unlisted = self.unlisted.as_ref().ok_or(Denied::NotListed)?;
+        if claim.len() > LONGEST_NAME || claim.chars().any(char::is_control) {
+            return Err(Denied::NoClaim);
+        }
+        let mut arrived = self.arrived.lock();
+        if let Some(known) = arrived.get(claim) {
+            return Ok(Arc::clone(known));
+        }
+        if arrived.len() >= unlisted.max {
+            return Err(Denied::TooMany);
+        }
+        let rights = unlisted.rights.clone();
+        let consumer = Consumer { name: claim.into(), keys: Vec::new(), certificates: Vec::new(), claims: vec![claim.to_owned()], rights };
+        let consumer = Arc::new(consumer);
+        arrived.insert(claim.to_owned(), Arc::clone(&consumer));
+        Ok(consumer)
+    }
+}

@@ -1,0 +1,116 @@
+//! `[[consumers]]`, as it is written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::scalar::TimeText;
+
+/// An application or a person that calls.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawConsumer {
+    /// Its name in metrics, logs and the ledger.
+    pub name: String,
+    /// Its API keys; several can be active at once.
+    #[serde(default)]
+    pub keys: Vec<RawKey>,
+    /// Its client certificates, where a listener has a `client_ca`.
+    #[serde(default)]
+    pub certificates: Vec<RawCertificateName>,
+    /// Values of `plugins.auth.jwt.consumer_claim` that mean it, such as its application ids. Default: its name.
+    pub claims: Option<Vec<String>>,
+    /// Models it may use. Default: all.
+    pub models: Option<Vec<String>>,
+    /// Pools it may use. Default: all.
+    pub pools: Option<Vec<String>>,
+    /// Locations it may be served from. Default: all.
+    pub locations: Option<Vec<String>>,
+    /// Kinds of API it may use, such as `chat` or `embeddings`. Default: all.
+    pub apis: Option<Vec<String>>,
+    /// Its tokens need one of these application roles. Default: none is needed.
+    pub roles: Option<Vec<String>>,
+    /// Its tokens need one of these scopes. Default: none is needed.
+    pub scopes: Option<Vec<String>>,
+    /// What it may use up.
+    pub limits: Option<RawLimits>,
+}
+
+/// An API key, by its hash; `spillway keys new` makes one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawKey {
+    /// SHA-256 of the key, in hexadecimal.
+    pub sha256: Option<String>,
+    /// Instead: HMAC-SHA-256 of the key with `plugins.auth.pepper`, in hexadecimal.
+    pub hmac_sha256: Option<String>,
+    /// What may be shown of it: its beginning and its end.
+    pub hint: Option<String>,
+    /// When it was made.
+    pub created: Option<TimeText>,
+    /// From when on it is good. Default: at once.
+    pub not_before: Option<TimeText>,
+    /// Until when it is good. Default: for ever.
+    pub expires: Option<TimeText>,
+}
+
+/// A name in a client certificate.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCertificateName {
+    /// A DNS name, URI or mail address of its subject alternative name.
+    pub san: Option<String>,
+    /// Instead: its subject, such as `CN=crm-bot,O=Contoso`.
+    pub subject: Option<String>,
+}
+
+/// What a consumer may use up.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawLimits {
+    /// Requests per minute.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens per minute.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests at once.
+    pub concurrent_requests: Option<u64>,
+    /// Tokens per period.
+    pub token_quota: Option<RawTokenQuota>,
+    /// Money per period.
+    pub budget: Option<RawMoneyBudget>,
+}
+
+/// A calendar period, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawPeriod {
+    /// An hour.
+    Hour,
+    /// A day.
+    Day,
+    /// A week, from Monday.
+    Week,
+    /// A month.
+    Month,
+    /// A year.
+    Year,
+}
+
+/// Tokens per period.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTokenQuota {
+    /// How many.
+    pub tokens: u64,
+    /// Per which period.
+    pub period: RawPeriod,
+}
+
+/// Money per period.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawMoneyBudget {
+    /// US dollars.
+    pub usd: f64,
+    /// Per which period.
+    pub period: RawPeriod,
+}

@@ -1,0 +1,144 @@
+//! `[[pools]]`, as it is written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::scalar::{DurationText, StatusText};
+
+/// How the members of one tier share the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawPolicy {
+    /// In proportion to the weights.
+    Weighted,
+    /// The less busy of two.
+    LeastRequests,
+    /// The faster of two.
+    Latency,
+    /// By what the rate-limit headers say is left.
+    Headroom,
+    /// The same member for the same conversation.
+    Affinity,
+}
+
+/// A pool: the members that serve a set of models.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawPool {
+    /// Its name.
+    pub name: String,
+    /// The models it serves; a model stands in one pool.
+    pub models: Vec<String>,
+    /// How the members of one tier share the traffic. Default `weighted`.
+    pub policy: Option<RawPolicy>,
+    /// Its backends.
+    pub members: Vec<RawMember>,
+    /// When a member is taken out.
+    pub circuit: Option<RawCircuit>,
+    /// When a request goes to another member.
+    pub retry: Option<RawRetry>,
+    /// How long things may take.
+    pub timeouts: Option<RawTimeouts>,
+    /// Callers need a token with one of these application roles. Default: none is needed.
+    pub roles: Option<Vec<String>>,
+    /// Callers need a token with one of these scopes. Default: none is needed.
+    pub scopes: Option<Vec<String>>,
+    /// Active health checks. Default: none.
+    pub health: Option<RawHealth>,
+}
+
+/// A backend as a member of a pool.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawMember {
+    /// The backend's name.
+    pub backend: String,
+    /// Its tier; lower goes first. Default 1.
+    pub priority: Option<u32>,
+    /// Its share within the tier; 0 takes no traffic. Default 1.
+    pub weight: Option<u32>,
+}
+
+/// When a member is taken out.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCircuit {
+    /// Failures within `interval` that open the circuit. Default 5.
+    pub failures: Option<u32>,
+    /// Percentage of failed calls within `interval` that opens it, instead of `failures`.
+    pub failure_percent: Option<u32>,
+    /// Calls before `failure_percent` means anything. Default 10.
+    pub min_calls: Option<u32>,
+    /// The sliding window. Default `1m`.
+    pub interval: Option<DurationText>,
+    /// Statuses that count as failures. Default `[408, "500-599"]`.
+    pub statuses: Option<Vec<StatusText>>,
+    /// Errors that count: `connect`, `tls`, `timeout`, `reset`, `first_token`, `idle`. Default all.
+    pub errors: Option<Vec<String>>,
+    /// How long the circuit stays open. Default `30s`.
+    pub trip: Option<DurationText>,
+    /// Let Retry-After say how long. Default true.
+    pub honour_retry_after: Option<bool>,
+    /// The longest Retry-After that is believed. Default `2m`.
+    pub max_retry_after: Option<DurationText>,
+    /// The throttle's length when a 429 says nothing. Default `10s`.
+    pub default_retry_after: Option<DurationText>,
+}
+
+/// When a request goes to another member.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetry {
+    /// Attempts that may fail; moves away from a throttled member don't count. Default 4.
+    pub max_attempts: Option<u32>,
+    /// Statuses that go elsewhere. Default `[408, 429, 500, 502, 503, 504, 529]`.
+    pub statuses: Option<Vec<StatusText>>,
+    /// How long a request may wait when every member is throttled. Default `0s`.
+    pub wait: Option<DurationText>,
+    /// Bound on retries after failures.
+    pub budget: Option<RawBudget>,
+}
+
+/// Bound on retries after failures.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBudget {
+    /// Retries as a share of requests, in percent. Default 20.
+    pub percent: Option<u32>,
+    /// Retries per second that are always allowed. Default 10.
+    pub floor_per_second: Option<u32>,
+}
+
+/// How long things may take.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTimeouts {
+    /// Until a connection stands, TLS included. Default `3s`.
+    pub connect: Option<DurationText>,
+    /// Until a stream's first output. Default `30s`.
+    pub first_token: Option<DurationText>,
+    /// Until the head of a plain answer. Default `2m`.
+    pub answer: Option<DurationText>,
+    /// Longest silence within an answer. Default `60s`.
+    pub idle: Option<DurationText>,
+    /// For everything, all attempts and waits included. Default `10m`.
+    pub total: Option<DurationText>,
+}
+
+/// Active health checks.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawHealth {
+    /// Path and query to GET.
+    pub path: String,
+    /// Time between checks. Default `10s`.
+    pub interval: Option<DurationText>,
+    /// Time for one check. Default `3s`.
+    pub timeout: Option<DurationText>,
+    /// Statuses that are healthy. Default `["200-499"]`: any answer but a server error.
+    pub statuses: Option<Vec<StatusText>>,
+    /// Failed checks in a row that take a member out. Default 2.
+    pub unhealthy_after: Option<usize>,
+    /// Good checks in a row that bring it back. Default 1.
+    pub healthy_after: Option<usize>,
+}

@@ -1,0 +1,100 @@
+//! Who is calling, and what of this it may do.
+
+use std::time::Duration;
+
+use pingora::proxy::Session;
+use spillway_plugins::api::Api;
+use spillway_plugins::auth::certificate::CertificateNames;
+use spillway_plugins::auth::jwt::TokenError;
+
+use super::Gateway;
+use super::ctx::RequestCtx;
+use super::refusal::Refusal;
+use crate::callers::{Caller, Denied, Missing};
+use crate::config::Pool;
+
+/// Longest wait for the issuer's keys, when a token names one that is not known.
+const KEYS: Duration = Duration::from_secs(2);
+
+/// Finds out who is calling.
+///
+/// # Errors
+/// If nobody can say, and somebody must. What is wrong with a key or token is counted and logged, not
+/// told: all these answers are the same.
+pub(super) async fn identify(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
+    let now = gateway.clock.wall().timestamp();
+    let mut found = look_up(session, ctx, now);
+    if let (Err(Denied::Token(TokenError::UnknownKey)), Some(tokens)) = (&found, &ctx.runtime.callers.tokens) {
+        let began = gateway.clock.now();
+        if tokens.issuer.renew(began, KEYS).await {
+            found = look_up(session, ctx, now);
+        }
+        ctx.waited += gateway.clock.now().since(began);
+    }
+    let denied = match found {
+        Ok(caller) => {
+            ctx.caller = Some(caller);
+            return Ok(());
+        }
+        Err(denied) => denied,
+    };
+    if denied != Denied::TwoCredentials && !ctx.runtime.callers.required {
+        return Ok(());
+    }
+    gateway.metrics.auth_failure(denied.label());
+    tracing::debug!(id = %ctx.id, reason = denied.label(), "caller not known");
+    Err(match denied {
+        Denied::TwoCredentials => Refusal::TwoCredentials,
+        Denied::NotListed => Refusal::NotListed,
+        Denied::TooMany => Refusal::TooManyConsumers,
+        _ => Refusal::Unauthorized,
+    })
+}
+
+fn look_up(session: &Session, ctx: &RequestCtx, now: i64) -> Result<Caller, Denied> {
+    ctx.runtime.callers.identify(&session.req_header().headers, certificate(session), now)
+}
+
+/// The names of the client certificate that the connection was made with.
+fn certificate(session: &Session) -> Option<&CertificateNames> {
+    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+}
+
+/// Whether the caller may use this kind of API at all.
+///
+/// # Errors
+/// 403, saying what is missing.
+pub(super) fn may_use_api(ctx: &RequestCtx, api: Api) -> Result<(), Refusal> {
+    match ctx.caller.as_ref().and_then(|caller| caller.lacks_for_api(api)) {
+        None => Ok(()),
+        Some(missing) => {
+            let rights = ctx.consumer().map(|consumer| &consumer.rights);
+            let (roles, scopes) = rights.map_or((&[][..], &[][..]), |rights| (rights.roles.as_slice(), rights.scopes.as_slice()));
+            Err(refusal(missing, "", "", api, roles, scopes))
+        }
+    }
+}
+
+/// Whether the caller may use a model.
+///
+/// # Errors
+/// 403, saying what is missing.
+pub(super) fn may_use_model(ctx: &RequestCtx, api: Api, model: &str, pool: &Pool) -> Result<(), Refusal> {
+    let missing = match &ctx.caller {
+        Some(caller) => caller.lacks_for_model(model, pool),
+        None if !pool.roles.is_empty() => Some(Missing::Role),
+        None if !pool.scopes.is_empty() => Some(Missing::Scope),
+        None => None,
+    };
+    missing.map_or(Ok(()), |missing| Err(refusal(missing, model, &pool.name, api, &pool.roles, &pool.scopes)))
+}
+
+fn refusal(missing: Missing, model: &str, pool: &str, api: Api, roles: &[String], scopes: &[String]) -> Refusal {
+    match missing {
+        Missing::Api => Refusal::ApiNotAllowed { api: api.label() },
+        Missing::Model => Refusal::ModelNotAllowed { model: model.to_owned() },
+        Missing::Pool => Refusal::PoolNotAllowed { model: model.to_owned(), pool: pool.to_owned() },
+        Missing::Role => Refusal::GrantMissing { kind: "role", needed: roles.join("' or '") },
+        Missing::Scope => Refusal::GrantMissing { kind: "scope", needed: scopes.join("' or '") },
+    }
+}

@@ -1,0 +1,182 @@
+//! TLS on the listeners: from files, read anew when they change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::ring;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{CertificateError, RootCertStore, ServerConfig, version};
+use rustls_pki_types::CertificateDer;
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::config::{ServerTls, pem};
+use crate::telemetry::metrics::Metrics;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why a handshake failed, as a label.
+pub const FAILURES: [&str; 7] = [
+    "timeout",
+    "closed",
+    "client_certificate_missing",
+    "client_certificate_foreign",
+    "client_certificate_revoked",
+    "client_certificate_invalid",
+    "protocol",
+];
+
+/// Why the files can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("server.tls.{key}: {what}")]
+pub struct TlsError {
+    /// The key below `server.tls` that names the file.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl TlsError {
+    fn new(key: &'static str, what: impl ToString) -> Self {
+        TlsError { key, what: what.to_string() }
+    }
+}
+
+/// What the files hold.
+#[derive(Clone)]
+pub struct Loaded {
+    config: Arc<ServerConfig>,
+    /// When the certificate expires, in seconds since 1970.
+    pub expires: i64,
+}
+
+/// Reads the files, and checks that they fit together.
+///
+/// # Errors
+/// [`TlsError`] names the file.
+pub fn load(tls: &ServerTls) -> Result<Loaded, TlsError> {
+    let chain = pem::certificates(&tls.cert).map_err(|error| TlsError::new("cert", error))?;
+    let key = pem::private_key(&tls.key).map_err(|error| TlsError::new("key", error))?;
+    let expires = expiry(chain.first()).ok_or_else(|| TlsError::new("cert", format!("{}: is no X.509 certificate", tls.cert.display())))?;
+    let provider = Arc::new(ring::default_provider());
+    let versions: &[&rustls::SupportedProtocolVersion] = if tls.tls12 { &[&version::TLS13, &version::TLS12] } else { &[&version::TLS13] };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .map_err(|error| TlsError::new("min_version", error))?;
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in pem::certificates(ca).map_err(|error| TlsError::new("client_ca", error))? {
+                roots.add(certificate).map_err(|error| TlsError::new("client_ca", format!("{}: {error}", ca.display())))?;
+            }
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            if let Some(crl) = &tls.client_crl {
+                verifier = verifier.with_crls(pem::revocation_lists(crl).map_err(|error| TlsError::new("client_crl", error))?);
+            }
+            if !tls.client_required {
+                verifier = verifier.allow_unauthenticated();
+            }
+            let key = if tls.client_crl.is_some() { "client_crl" } else { "client_ca" };
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| TlsError::new(key, error))?)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| TlsError::new("key", format!("{} does not fit {}: {error}", tls.key.display(), tls.cert.display())))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Loaded { config: Arc::new(config), expires })
+}
+
+fn expiry(certificate: Option<&CertificateDer<'_>>) -> Option<i64> {
+    X509Certificate::from_der(certificate?).ok().map(|(_, parsed)| parsed.validity().not_after.timestamp())
+}
+
+/// What new connections are accepted with.
+pub struct Tls {
+    files: ServerTls,
+    loaded: ArcSwap<Loaded>,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tls({})", self.files.cert.display())
+    }
+}
+
+impl Tls {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// [`TlsError`]
+    pub fn new(files: ServerTls, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+        let loaded = load(&files)?;
+        metrics.tls_expires.set(loaded.expires);
+        metrics.expose_tls_failures(FAILURES);
+        Ok(Tls { files, loaded: ArcSwap::from_pointee(loaded), metrics })
+    }
+
+    /// For one connection.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.loaded.load().config))
+    }
+
+    /// Reads the files anew whenever they change, for ever. What is not good is not used.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        let mut used = fingerprint(&self.files);
+        let mut before = used.clone();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = fingerprint(&self.files);
+            // Twice the same: whoever replaces several files is done.
+            if now != used && now == before {
+                used = now.clone();
+                self.reload();
+            }
+            before = now;
+        }
+    }
+
+    fn reload(&self) {
+        let loaded = load(&self.files);
+        self.metrics.tls_reload(loaded.is_ok());
+        match loaded {
+            Ok(loaded) => {
+                info!(expires = loaded.expires, "certificate files read anew");
+                self.metrics.tls_expires.set(loaded.expires);
+                self.loaded.store(Arc::new(loaded));
+            }
+            Err(error) => warn!(%error, "certificate files changed, but can't be used; keeping what was read before"),
+        }
+    }
+}
+
+type Fingerprint = Vec<(PathBuf, Option<(u64, u64, std::time::SystemTime)>)>;
+
+/// Tells whether the files are others than before. Links are followed: that is how Kubernetes and
+/// certbot replace them.
+fn fingerprint(tls: &ServerTls) -> Fingerprint {
+    use std::os::unix::fs::MetadataExt as _;
+    let of = |path: &Path| std::fs::metadata(path).and_then(|data| Ok((data.ino(), data.len(), data.modified()?))).ok();
+    let files = [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref(), tls.client_crl.as_ref()];
+    files.into_iter().flatten().map(|path| (path.clone(), of(path))).collect()
+}
+
+/// A label for a handshake that failed.
+pub fn failure(error: &std::io::Error) -> &'static str {
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else { return "closed" };
+    match error {
+        rustls::Error::NoCertificatesPresented => "client_certificate_missing",
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => "client_certificate_foreign",
+        rustls::Error::InvalidCertificate(CertificateError::Revoked | CertificateError::UnknownRevocationStatus) => {
+            "client_certificate_revoked"
+        }
+        rustls::Error::InvalidCertificate(_) => "client_certificate_invalid",
+        _ => "protocol",
+    }
+}

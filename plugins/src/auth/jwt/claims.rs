@@ -1,0 +1,63 @@
+//! What a token claims.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// A token's claims.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Claims(Map<String, Value>);
+
+impl std::fmt::Debug for Claims {
+    // Names, not values: they may be personal.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Claims {
+    /// Whether the claim is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// A claim that is a text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// A claim that is a number, such as a time in seconds since 1970.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        let value = self.0.get(name)?;
+        // RFC 7519 allows fractions in times.
+        value.as_i64().or_else(|| value.as_f64().filter(|number| number.is_finite()).map(|number| number as i64))
+    }
+
+    /// The application that called: `azp` in version 2 of Entra's tokens, `appid` in version 1.
+    pub fn application(&self) -> Option<&str> {
+        self.text("azp").or_else(|| self.text("appid"))
+    }
+
+    /// The claim that names the consumer. `azp` and `appid` stand for each other.
+    pub fn consumer(&self, claim: &str) -> Option<&str> {
+        match claim {
+            "azp" | "appid" => self.application(),
+            other => self.text(other),
+        }
+    }
+
+    /// Application roles (`roles`).
+    pub fn roles(&self) -> Vec<&str> {
+        match self.0.get("roles") {
+            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+            Some(Value::String(one)) => vec![one],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Delegated scopes (`scp`, or `scope` with other issuers).
+    pub fn scopes(&self) -> Vec<&str> {
+        let text = self.text("scp").or_else(|| self.text("scope"));
+        text.map_or_else(Vec::new, |text| text.split(' ').filter(|scope| !scope.is_empty()).collect())
+    }
+}

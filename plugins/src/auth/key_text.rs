@@ -1,0 +1,70 @@
+//! What a key looks like: `spw_`, 40 random letters and digits, and a checksum of 6. The prefix
+//! lets scanners find keys that leaked; the checksum tells a key from a word that looks like one.
+
+/// What every key begins with.
+pub const PREFIX: &str = "spw_";
+const RANDOM: usize = 40;
+const CHECKSUM: usize = 6;
+const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A new key. `random` gives a random byte each time; the key has 238 bits of them.
+pub fn generate(mut random: impl FnMut() -> u8) -> String {
+    let mut key = PREFIX.to_owned();
+    while key.len() < PREFIX.len() + RANDOM {
+        // Bytes that would make some letters likelier than others are passed over.
+        let byte = usize::from(random());
+        if byte < LETTERS.len() * 4 {
+            key.push(char::from(LETTERS[byte % LETTERS.len()]));
+        }
+    }
+    let checksum = checksum(&key);
+    key + &checksum
+}
+
+/// Whether a text is a key of ours: prefix, length, letters and checksum.
+pub fn is_key(text: &str) -> bool {
+    text.len() == PREFIX.len() + RANDOM + CHECKSUM
+        && text.starts_with(PREFIX)
+        && text.bytes().skip(PREFIX.len()).all(|byte| byte.is_ascii_alphanumeric())
+        && text.split_at(PREFIX.len() + RANDOM).1 == checksum(&text[..PREFIX.len() + RANDOM])
+}
+
+/// What may be shown of a key: its beginning and its last four.
+pub fn hint(key: &str) -> String {
+    let beginning: String = key.chars().take(PREFIX.len() + 4).collect();
+    let end: Vec<char> = key.chars().rev().take(4).collect();
+    format!("{beginning}…{}", end.into_iter().rev().collect::<String>())
+}
+
+fn checksum(text: &str) -> String {
+    let mut left = usize::try_from(crc32fast::hash(text.as_bytes())).unwrap_or(0);
+    let mut digits = [b'0'; CHECKSUM];
+    for digit in digits.iter_mut().rev() {
+        *digit = LETTERS[left % LETTERS.len()];
+        left /= LETTERS.len();
+    }
+    digits.iter().map(|byte| char::from(*byte)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_told_from_words() {
+        let mut next = 0_u8;
+        let key = generate(|| {
+            next = next.wrapping_mul(167).wrapping_add(13);
+            next
+        });
+        assert!(is_key(&key) && key.len() == 50, "{key}");
+        let mut broken = key.clone().into_bytes();
+        broken[10] = if broken[10] == b'a' { b'b' } else { b'a' };
+        assert!(!is_key(std::str::from_utf8(&broken).unwrap()));
+        for other in ["", "spw_", &key[1..], &format!("{key}x"), &key.replace("spw_", "sk-_")] {
+            assert!(!is_key(other), "{other}");
+        }
+        let hint = hint(&key);
+        assert!(hint.starts_with("spw_") && hint.chars().count() == 13 && key.ends_with(&hint[hint.len() - 4..]), "{hint}");
+    }
+}
