@@ -3,5 +3,6 @@
 
 pub mod backend;
 pub mod client;
+pub mod identity;
 pub mod tokens;
 pub mod wire;

@@ -3,6 +3,7 @@
 
 mod demo;
 mod mock;
+mod online;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,6 +36,9 @@ enum Command {
         /// The config file.
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+        /// Acquire every backend's token, too, and ask every backend.
+        #[arg(long)]
+        online: bool,
     },
     /// Imitate Azure OpenAI: paths, streams, limits and faults, to develop against.
     Mock(mock::MockArguments),
@@ -58,7 +62,7 @@ enum Format {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
-        Command::Check { config } => check(&config),
+        Command::Check { config, online } => check(&config, online),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Demo => demo::run(),
         Command::Schema { format } => schema(format),
@@ -96,7 +100,7 @@ fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn check(path: &Path) -> ExitCode {
+fn check(path: &Path, online: bool) -> ExitCode {
     let config = match load(path) {
         Ok(config) => config,
         Err(code) => return code,
@@ -111,7 +115,14 @@ fn check(path: &Path) -> ExitCode {
     } else {
         println!("{}: ok", path.display());
     }
-    ExitCode::SUCCESS
+    match online.then(|| online::check(&config)) {
+        None | Some(Ok(true)) => ExitCode::SUCCESS,
+        Some(Ok(false)) => ExitCode::FAILURE,
+        Some(Err(error)) => {
+            eprintln!("spillway: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// A problem as compilers write it: file, line, column.

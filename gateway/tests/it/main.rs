@@ -10,3 +10,4 @@ mod forms;
 mod process;
 mod streams;
 mod tls;
+mod tokens;

@@ -1,17 +1,24 @@
 //! Starts gateways for tests.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use spillway::clock::Clock;
 use spillway::config::{Config, Secrets};
 use spillway::server::{Running, start};
 use spillway_testkit::backend::ScriptedBackend;
 use spillway_testkit::client::{self, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 /// A gateway under test.
 pub struct Gateway {
@@ -76,16 +83,12 @@ impl Gateway {
 
     /// The value of a metric line that starts with `name`, labels included.
     pub async fn metric(&self, name: &str) -> f64 {
-        let text = self.admin("/metrics").await.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+        metric(self.running.admin, name).await
     }
 
     /// The state of a member as the admin API shows it.
     pub async fn state(&self, backend: &str) -> String {
-        let pools = self.admin("/api/pools").await.json();
-        let members = pools["pools"][0]["models"][0]["members"].as_array().unwrap().clone();
-        members.iter().find(|m| m["backend"] == backend).map(|m| m["state"].as_str().unwrap().to_owned()).unwrap()
+        state(self.running.admin, backend).await
     }
 }
 
@@ -150,6 +153,7 @@ pub struct Process {
     pub child: Killed,
     pub address: SocketAddr,
     pub admin: SocketAddr,
+    log: Arc<Mutex<String>>,
     _directory: tempfile::TempDir,
 }
 
@@ -162,20 +166,153 @@ impl Process {
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
         command.args(["run", "-c"]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // What this machine offers must not decide what a test sees.
+        for name in IDENTITY_VARIABLES {
+            command.env_remove(name);
+        }
         command.envs(environment.iter().copied());
         let mut child = Killed(command.spawn().unwrap());
-        let mut log = BufReader::new(child.0.stderr.take().unwrap());
+        let mut lines = BufReader::new(child.0.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
         let mut line = String::new();
         while !line.contains(" ready ") {
             line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it was ready");
+            assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before it was ready:\n{}", log.lock());
+            log.lock().push_str(&line);
         }
         // Nobody must wait for somebody to read its log.
-        std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+        let rest = Arc::clone(&log);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+                rest.lock().push_str(&line);
+                line.clear();
+            }
+        });
         let after = |name: &str| {
             let rest = line.split_once(name).unwrap_or_else(|| panic!("{line}")).1;
             rest.split([']', ' ']).next().unwrap().parse().unwrap()
         };
-        Process { address: after("listen=["), admin: after("admin="), child, _directory: directory }
+        Process { address: after("listen=["), admin: after("admin="), child, log, _directory: directory }
     }
+
+    /// As [`Process::start`], while the servers of a test go on.
+    pub async fn launch(text: &str, environment: &[(&str, &Path)]) -> Self {
+        let text = text.to_owned();
+        let environment: Vec<(String, PathBuf)> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.to_path_buf())).collect();
+        let start = move || {
+            let environment: Vec<(&str, &Path)> = environment.iter().map(|(name, value)| (name.as_str(), value.as_path())).collect();
+            Process::start(&text, &environment)
+        };
+        tokio::task::spawn_blocking(start).await.unwrap()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().clone()
+    }
+
+    pub async fn chat(&self) -> Response {
+        client::ask(self.address, client::post("/v1/chat/completions", &[], chat(false).to_string().as_bytes())).await.unwrap()
+    }
+
+    /// The value of a metric line that starts with `name`, labels included.
+    pub async fn metric(&self, name: &str) -> f64 {
+        metric(self.admin, name).await
+    }
+
+    /// The state of a member as the admin API shows it.
+    pub async fn state(&self, backend: &str) -> String {
+        state(self.admin, backend).await
+    }
+}
+
+/// Variables that say what identity a machine has.
+const IDENTITY_VARIABLES: [&str; 12] = [
+    "IDENTITY_ENDPOINT",
+    "IDENTITY_HEADER",
+    "IMDS_ENDPOINT",
+    "MSI_ENDPOINT",
+    "MSI_SECRET",
+    "AZURE_TENANT_ID",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_CLIENT_CERTIFICATE_PATH",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_AUTHORITY_HOST",
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+];
+
+async fn metric(admin: SocketAddr, name: &str) -> f64 {
+    let text = client::get(admin, "/metrics").await.unwrap().text();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+}
+
+async fn state(admin: SocketAddr, backend: &str) -> String {
+    let pools = client::get(admin, "/api/pools").await.unwrap().json();
+    let members = pools["pools"][0]["models"][0]["members"].as_array().unwrap().clone();
+    members.iter().find(|m| m["backend"] == backend).map(|m| m["state"].as_str().unwrap().to_owned()).unwrap()
+}
+
+/// A CA that signs whatever a test wants.
+pub struct TestCa {
+    params: CertificateParams,
+    key: KeyPair,
+    pub pem: String,
+}
+
+impl TestCa {
+    pub fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key).unwrap().pem();
+        TestCa { params, key, pem }
+    }
+
+    /// A certificate and its key for these parameters.
+    pub fn sign(&self, params: CertificateParams) -> (Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer()).unwrap();
+        (certificate, key)
+    }
+
+    pub fn issuer(&self) -> Issuer<'_, &KeyPair> {
+        Issuer::from_params(&self.params, &self.key)
+    }
+
+    /// A certificate for a host.
+    pub fn host(&self, name: &str) -> (Certificate, KeyPair) {
+        self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+}
+
+/// A TLS front for `behind` with a certificate of `ca` for `name`.
+pub async fn tls_front(ca: &TestCa, name: &str, behind: SocketAddr) -> SocketAddr {
+    let (certificate, key) = ca.host(name);
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())))
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut tls) = acceptor.accept(tcp).await else { return };
+                let mut plain = TcpStream::connect(behind).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut tls, &mut plain).await;
+            });
+        }
+    });
+    address
 }
