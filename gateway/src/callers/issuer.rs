@@ -18,8 +18,9 @@ use crate::telemetry::metrics::{IssuerMetrics, Metrics};
 
 /// How often keys are fetched without a reason.
 const REFRESH: Duration = Duration::from_secs(3600);
-/// The first pause after a failure, and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The first pause after a failure, the longest while there are no keys (nobody gets in), and the
+/// longest while the last good ones do.
+const PAUSE: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(60)];
 /// Least time between two fetches because of an unknown key.
 const FLOOR: Duration = Duration::from_secs(300);
 /// Longest answer that is read.
@@ -107,21 +108,21 @@ impl Issuer {
 
     /// Keeps the keys fresh, for ever.
     pub async fn keep_fresh(self: Arc<Self>, clock: Clock) {
-        let mut pause = PAUSE.0;
+        let mut pause = PAUSE[0];
         loop {
             let wait = match self.fetch().await {
                 Ok((keys, text)) => {
                     self.store(keys, text, &clock);
-                    pause = PAUSE.0;
+                    pause = PAUSE[0];
                     REFRESH
                 }
                 Err(error) => {
                     self.metrics.failed();
-                    if pause == PAUSE.0 {
+                    if pause == PAUSE[0] {
                         warn!(issuer = %self.config.issuer, %error, known = self.keys.load().set.len(), "no keys came; keeping those that are known and trying again");
                     }
                     let wait = pause;
-                    pause = (pause * 2).min(PAUSE.1);
+                    pause = (pause * 2).min(PAUSE[1 + usize::from(self.is_ready())]);
                     wait
                 }
             };

@@ -5,6 +5,7 @@ mod support;
 
 mod abuse;
 mod bodies;
+mod callers;
 mod failover;
 mod forms;
 mod process;
