@@ -18,6 +18,9 @@ const OVERHEAD: [f64; 12] = [25e-6, 50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-
 /// Statuses with a counter of their own; others count as `other`.
 const STATUSES: [u16; 14] = [101, 200, 400, 401, 403, 404, 408, 413, 429, 499, 500, 502, 503, 504];
 
+/// What came of certificate files that changed, as a label.
+const RELOADS: [&str; 2] = ["loaded", "refused"];
+
 /// How an attempt ended, as a label.
 pub const OUTCOMES: [&str; 14] = [
     "ok",
@@ -336,9 +339,10 @@ impl Metrics {
         reasons.into_iter().for_each(|reason| drop(self.auth_failures.with_label_values(&[reason])));
     }
 
-    /// Shows these reasons from the start.
+    /// Shows these reasons, and what can come of changed files, from the start.
     pub fn expose_tls_failures(&self, reasons: impl IntoIterator<Item = &'static str>) {
         reasons.into_iter().for_each(|reason| drop(self.tls_failures.with_label_values(&[reason])));
+        RELOADS.iter().for_each(|outcome| drop(self.tls_reloads.with_label_values(&[outcome])));
     }
 
     /// Counts a caller that is not known, by a label of `Denied`.
@@ -353,7 +357,7 @@ impl Metrics {
 
     /// Counts a change of the listeners' certificate files.
     pub fn tls_reload(&self, good: bool) {
-        self.tls_reloads.with_label_values(&[if good { "loaded" } else { "refused" }]).inc();
+        self.tls_reloads.with_label_values(&[RELOADS[usize::from(!good)]]).inc();
     }
 
     /// The counters of an identity's token.

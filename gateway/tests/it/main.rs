@@ -8,6 +8,7 @@ mod bodies;
 mod callers;
 mod failover;
 mod forms;
+mod listener_tls;
 mod process;
 mod streams;
 mod tls;
