@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod demo;
+mod keys;
 mod mock;
 mod online;
 
@@ -40,6 +41,11 @@ enum Command {
         #[arg(long)]
         online: bool,
     },
+    /// Make and show API keys.
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
     /// Imitate Azure OpenAI: paths, streams, limits and faults, to develop against.
     Mock(mock::MockArguments),
     /// Show a spillover: a full PTU, two pay-as-you-go deployments, no account needed.
@@ -63,6 +69,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
         Command::Check { config, online } => check(&config, online),
+        Command::Keys { command } => keys::run(command),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Demo => demo::run(),
         Command::Schema { format } => schema(format),

@@ -71,6 +71,12 @@ pub struct Key {
     pub created: Option<i64>,
 }
 
+/// Tells keys apart without showing a whole digest.
+pub fn identifier(stored: &Stored) -> String {
+    let (Stored::Sha256(digest) | Stored::Hmac(digest)) = stored;
+    digest.to_string().chars().take(12).collect()
+}
+
 /// A name in a client certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CertificateName {

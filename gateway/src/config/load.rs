@@ -219,6 +219,8 @@ fn explain(message: &str) -> String {
 /// Rust's names for types, as somebody who writes TOML would say them.
 fn in_plain_words(message: &str) -> String {
     let Some((before, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    // A text in the wrong place may be a secret: it is not repeated.
+    let before = if before.starts_with("invalid type: string") { "invalid type: a text" } else { before };
     let plain = match expected {
         "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
         "f64" => "a number",

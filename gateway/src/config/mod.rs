@@ -27,7 +27,7 @@ use spillway_plugins::retry::StatusSet;
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
-pub use callers::{Auth, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted};
+pub use callers::{Auth, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted, identifier};
 use error::ConfigError;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use secret::Secrets;

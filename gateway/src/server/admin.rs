@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::balance::snapshot::route_snapshot;
+use crate::config::identifier;
 use crate::proxy::Gateway;
 
 /// Answers on the admin listener.
@@ -67,16 +68,17 @@ impl ServeHttp for Admin {
                 let text = self.gateway.metrics.render(self.gateway.runtime.load().members(), self.gateway.clock.now());
                 answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
+            (&Method::GET, "/api/keys") => json_answer(StatusCode::OK, &self.keys()),
             (&Method::GET, "/api/pools") => json_answer(StatusCode::OK, &self.pools()),
             (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)),
             (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)),
             (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()),
-            (_, "/metrics" | "/api/pools" | "/api/drain" | "/api/undrain" | "/api/reset") => {
+            (_, "/metrics" | "/api/keys" | "/api/pools" | "/api/drain" | "/api/undrain" | "/api/reset") => {
                 problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes")
             }
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/pools, and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME]",
+                "there is /metrics, /healthz, /readyz, /api/pools, /api/keys, and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME]",
             ),
         }
     }
@@ -94,7 +96,25 @@ impl Admin {
         let Some(token) = &self.gateway.server.admin_token else { return true };
         let given = session.req_header().headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
         let wanted = spillway_plugins::auth::digest(format!("Bearer {}", token.expose_secret()).as_bytes());
-        given.is_some_and(|given| spillway_plugins::auth::digest(given) == wanted)
+        given.is_some_and(|given| spillway_plugins::auth::digest(given).equals(&wanted))
+    }
+
+    /// What may be shown of the keys, and when each was last used since the start.
+    fn keys(&self) -> Value {
+        let runtime = self.gateway.runtime.load();
+        let callers = &runtime.callers;
+        let keys: Vec<Value> = callers
+            .consumers
+            .iter()
+            .flat_map(|consumer| consumer.keys.iter().map(move |key| (consumer, key)))
+            .map(|(consumer, key)| {
+                json!({
+                    "consumer": &*consumer.name, "id": identifier(&key.stored), "hint": key.hint, "created": key.created,
+                    "not_before": key.validity.not_before, "expires": key.validity.expires, "last_use": callers.keys.last_use(&key.stored),
+                })
+            })
+            .collect();
+        json!({ "keys": keys })
     }
 
     fn pools(&self) -> Value {

@@ -1,6 +1,6 @@
 //! The program's own log: `tracing` to standard error, Pingora's included.
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -8,17 +8,19 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 ///
 /// Pingora logs every failed connection as an error of its own; those are attempts, which the
 /// access log and the metrics tell about, so its own lines are kept to what nothing else tells.
+///
+/// Other crates are never more talkative than `info`, whatever the filter says: at `debug` and
+/// `trace` they print what they send and receive, and with it our credentials and our callers'.
 pub fn init(filter: &str) {
     let targets: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
-    let explicit = filter.contains("pingora");
-    let targets = if explicit {
-        targets
-    } else {
-        ["pingora_core", "pingora_proxy", "pingora_load_balancing", "pingora_pool"]
+    let targets = match filter.contains("pingora") {
+        true => targets,
+        false => ["pingora_core", "pingora_proxy", "pingora_load_balancing", "pingora_pool"]
             .into_iter()
-            .fold(targets, |targets, name| targets.with_target(name, tracing_subscriber::filter::LevelFilter::OFF))
+            .fold(targets, |targets, name| targets.with_target(name, LevelFilter::OFF)),
     };
+    let ours = filter_fn(|metadata| *metadata.level() <= tracing::Level::INFO || metadata.target().starts_with("spillway"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     // Fails only if a logger runs already, as in tests.
-    let _ = tracing_subscriber::registry().with(targets).with(lines).try_init();
+    let _ = tracing_subscriber::registry().with(targets).with(ours).with(lines).try_init();
 }

@@ -154,7 +154,7 @@ pub struct Process {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     log: Arc<Mutex<String>>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Process {
@@ -165,7 +165,8 @@ impl Process {
         let file = directory.path().join("spillway.toml");
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
-        command.args(["run", "-c"]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let stdout = std::fs::File::create(directory.path().join("stdout")).unwrap();
+        command.args(["run", "-c"]).arg(&file).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         // What this machine offers must not decide what a test sees.
         for name in IDENTITY_VARIABLES {
             command.env_remove(name);
@@ -193,7 +194,7 @@ impl Process {
             let rest = line.split_once(name).unwrap_or_else(|| panic!("{line}")).1;
             rest.split([']', ' ']).next().unwrap().parse().unwrap()
         };
-        Process { address: after("listen=["), admin: after("admin="), child, log, _directory: directory }
+        Process { address: after("listen=["), admin: after("admin="), child, log, directory }
     }
 
     /// As [`Process::start`], while the servers of a test go on.
@@ -211,6 +212,11 @@ impl Process {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().clone()
+    }
+
+    /// What it has written to standard output.
+    pub fn stdout(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("stdout")).unwrap()
     }
 
     pub async fn chat(&self) -> Response {

@@ -79,6 +79,11 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
         return None;
     };
     let key = format!("{key}.url");
+    // Before anything that would repeat the URL.
+    if url.contains('@') {
+        check.problem(&key, "user names and passwords in a URL are not supported; use 'auth'");
+        return None;
+    }
     let expected = "expected a root such as \"https://contoso.openai.azure.com\"";
     let uri: http::Uri = match url.parse() {
         Ok(uri) => uri,
@@ -99,9 +104,6 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
     let port = authority.rsplit(']').next().and_then(|rest| rest.rsplit_once(':')).map(|(_, port)| port);
     if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port != 0)) {
         check.problem(&key, format!("'{url}' has no valid port (1 to 65535)"));
-    }
-    if authority.contains('@') {
-        check.problem(&key, "user names and passwords in a URL are not supported; use 'auth'");
     }
     if uri.query().is_some() {
         check.problem(&key, "a root has no query; set 'api_version' instead");

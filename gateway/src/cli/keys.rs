@@ -1,0 +1,185 @@
+//! `spillway keys`: makes keys, and shows those that a config has.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use spillway_plugins::auth::{Validity, digest, key_text};
+
+use crate::clock::Clock;
+use crate::config::scalar::{DurationText, TimeText};
+use crate::config::{Config, identifier};
+use crate::outbound;
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// Make a key: prints it once, and the line for the config.
+    New {
+        /// The consumer that gets it.
+        #[arg(long, value_name = "NAME")]
+        consumer: String,
+        /// Until when it is good: a duration such as 90d, or a date such as 2027-01-31.
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<String>,
+        /// From when on it is good.
+        #[arg(long, value_name = "WHEN")]
+        not_before: Option<String>,
+        /// The config file: its consumers are looked up, and its pepper is used.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Show the keys of a config: whose, since when, and when last used.
+    List {
+        /// The config file.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+pub(super) fn run(command: KeysCommand) -> ExitCode {
+    let done = match command {
+        KeysCommand::New { consumer, expires, not_before, config } => new(&consumer, expires.as_deref(), not_before.as_deref(), config),
+        KeysCommand::List { config } => list(&config),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("spillway keys: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn new(consumer: &str, expires: Option<&str>, not_before: Option<&str>, config: Option<PathBuf>) -> Result<ExitCode, String> {
+    let now = Clock::new().wall();
+    let (from, until) = (not_before.map(|text| when(text, now)).transpose()?, expires.map(|text| when(text, now)).transpose()?);
+    if let (Some(until), from) = (until, from.unwrap_or(now))
+        && until <= from
+    {
+        return Err("the key would never be good: --expires is not after its beginning".to_owned());
+    }
+    let pepper = match config {
+        None => None,
+        Some(path) => {
+            let Ok(config) = super::load(&path) else { return Ok(ExitCode::from(2)) };
+            if !config.consumers.iter().any(|known| *known.name == *consumer) {
+                let names: Vec<&str> = config.consumers.iter().map(|known| &*known.name).collect();
+                return Err(format!("there is no consumer '{consumer}' in {} (known: {})", path.display(), names.join(", ")));
+            }
+            config.auth.pepper
+        }
+    };
+    let key = random_key()?;
+    let (name, digest) = match &pepper {
+        Some(pepper) => ("hmac_sha256", pepper.digest(key.as_bytes())),
+        None => ("sha256", digest(key.as_bytes())),
+    };
+    let mut line = format!("{{ {name} = \"{digest}\", hint = \"{}\", created = \"{}\"", key_text::hint(&key), now.format("%Y-%m-%d"));
+    for (name, at) in [("not_before", from), ("expires", until)] {
+        if let Some(at) = at {
+            line += &format!(", {name} = \"{}\"", at.format("%Y-%m-%dT%H:%M:%SZ"));
+        }
+    }
+    eprintln!("The key of '{consumer}', shown this once and kept nowhere:");
+    println!("{key}");
+    eprintln!("\nA line for 'keys' of [[consumers]] name = \"{consumer}\":");
+    println!("{line} }},");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A time as the config writes it, or a duration from now.
+fn when(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    let later = || Some(now + text.parse::<DurationText>().ok()?.0);
+    text.parse::<TimeText>()
+        .map(|at| at.0)
+        .ok()
+        .or_else(later)
+        .ok_or_else(|| format!("'{text}' is neither a duration such as 90d nor a date such as 2027-01-31"))
+}
+
+fn random_key() -> Result<String, String> {
+    let mut bytes = [0; 256];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no randomness".to_owned())?;
+    let mut next = bytes.iter();
+    let mut short = false;
+    let key = key_text::generate(|| {
+        next.next().copied().unwrap_or_else(|| {
+            short = true;
+            0
+        })
+    });
+    // 40 of 256 bytes, of which one in 32 is passed over: it would take a broken generator.
+    if short { Err("the system's randomness is no good".to_owned()) } else { Ok(key) }
+}
+
+fn list(path: &std::path::Path) -> Result<ExitCode, String> {
+    let Ok(config) = super::load(path) else { return Ok(ExitCode::from(2)) };
+    let now = Clock::new().wall();
+    let used = last_uses(&config);
+    println!("{:<24} {:<16} {:<10} {:<22} last use", "consumer", "key", "age", "state");
+    for (consumer, key) in config.consumers.iter().flat_map(|consumer| consumer.keys.iter().map(move |key| (consumer, key))) {
+        let last = match &used {
+            Ok(used) => used
+                .iter()
+                .find(|(id, _)| *id == identifier(&key.stored))
+                .and_then(|(_, at)| *at)
+                .map_or_else(|| "not since the start".to_owned(), |at| ago(at, now)),
+            Err(_) => "?".to_owned(),
+        };
+        let hint = key.hint.clone().unwrap_or_else(|| identifier(&key.stored));
+        let age = key.created.map_or_else(|| "?".to_owned(), |at| days(now.timestamp() - at));
+        println!("{:<24} {hint:<16} {age:<10} {:<22} {last}", consumer.name, state(key.validity, now.timestamp()));
+    }
+    if let Err(error) = used {
+        eprintln!("\nWhen keys were last used only the running gateway knows: {error}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn state(validity: Validity, now: i64) -> String {
+    let day = |at: i64| DateTime::from_timestamp(at, 0).map_or_else(String::new, |at| at.format("%Y-%m-%d").to_string());
+    match validity {
+        Validity { not_before: Some(from), .. } if now < from => format!("from {}", day(from)),
+        Validity { expires: Some(until), .. } if until <= now => format!("expired {}", day(until)),
+        Validity { expires: Some(until), .. } => format!("until {}", day(until)),
+        Validity { .. } => "good".to_owned(),
+    }
+}
+
+fn days(seconds: i64) -> String {
+    match seconds / 86_400 {
+        ..=0 => "today".to_owned(),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    }
+}
+
+fn ago(at: i64, now: DateTime<Utc>) -> String {
+    match now.timestamp() - at {
+        ..=59 => "just now".to_owned(),
+        seconds @ 60..3600 => format!("{} min ago", seconds / 60),
+        seconds @ 3600..86_400 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} ago", days(seconds)),
+    }
+}
+
+/// When keys were last used, as the running gateway's admin listener says.
+fn last_uses(config: &Config) -> Result<Vec<(String, Option<i64>)>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let client = outbound::local().map_err(|error| error.to_string())?;
+        let mut request = client.get(format!("http://{}/api/keys", config.server.admin)).timeout(Duration::from_secs(2));
+        if let Some(token) = &config.server.admin_token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        let answer = request.send().await.map_err(|_| format!("there is none at {}", config.server.admin))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| error.without_url().to_string())?;
+        let value: Value = serde_json::from_str(&text).map_err(|_| format!("{} answered {status}", config.server.admin))?;
+        let keys = value["keys"].as_array().ok_or_else(|| format!("{} answered {status}", config.server.admin))?;
+        Ok(keys.iter().filter_map(|key| Some((key["id"].as_str()?.to_owned(), key["last_use"].as_i64()))).collect())
+    })
+}
