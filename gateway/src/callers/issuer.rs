@@ -112,7 +112,7 @@ impl Issuer {
         loop {
             let wait = match self.fetch().await {
                 Ok((keys, text)) => {
-                    self.store(keys, text, &clock);
+                    self.store(keys, text, clock.wall().timestamp());
                     pause = PAUSE[0];
                     REFRESH
                 }
@@ -133,14 +133,15 @@ impl Issuer {
         }
     }
 
-    fn store(&self, keys: KeySet, text: Vec<u8>, clock: &Clock) {
+    /// Takes a key set, with the text that it was read from, at `now` (seconds since 1970).
+    pub fn store(&self, keys: KeySet, text: Vec<u8>, now: i64) {
         let known = self.keys.load();
         // The same keys leave what was checked with them checked.
         if known.text != text {
             info!(issuer = %self.config.issuer, keys = keys.len(), "keys fetched");
             self.keys.store(Arc::new(Known { set: Arc::new(keys), text, number: known.number + 1 }));
         }
-        self.metrics.fetched(clock.wall().timestamp());
+        self.metrics.fetched(now);
         self.renewal.done();
     }
 

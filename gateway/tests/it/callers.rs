@@ -319,7 +319,7 @@ async fn roles_and_scopes_are_needed_where_the_config_says_so() {
 #[tokio::test]
 async fn rights_say_which_was_missing() {
     let backend = backend().await;
-    let second = format!("[[pools]]\nname = \"other\"\nmodels = [\"o\"]\nmembers = [{{ backend = \"a\" }}]\n");
+    let second = "[[pools]]\nname = \"other\"\nmodels = [\"o\"]\nmembers = [{ backend = \"a\" }]\n".to_owned();
     let rest = second + &consumer("crm", &format!("pools = [\"pool\"]\napis = [\"chat\"]\n{}", key("k")));
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest)).await;
     let code = async |path: &str, model: &str| {

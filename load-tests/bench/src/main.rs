@@ -7,6 +7,7 @@
 
 #![allow(clippy::disallowed_methods)] // measuring is what it does
 
+mod auth;
 mod backend;
 mod callers;
 mod choice;
@@ -72,6 +73,11 @@ async fn main() {
     for (name, policy) in Policy::NAMES {
         println!("{:<32}{:>8.0} ns (budget 1000)", format!("choice of 100, {name}"), choice::nanos(policy));
     }
+    for keys in [10, 10_000] {
+        println!("{:<32}{:>8.0} ns (budget 2000)", format!("a caller's key, of {keys}"), auth::key(keys));
+    }
+    let (known, new) = auth::token();
+    println!("{:<32}{known:>8.0} ns (budget 15000; seen for the first time {new:.0})", "a caller's token");
     latency(&mut gateway, &mut floor).await;
     memory(&mut gateway, &mut floor, at_rest).await;
     println!("\n{}", if missed == 0 { "every budget is met".to_owned() } else { format!("{missed} budgets are missed") });

@@ -1,0 +1,68 @@
+//! What finding out who calls costs, without any I/O around it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderValue};
+use serde_json::json;
+use spillway::callers::Callers;
+use spillway::config::{Config, Secrets};
+use spillway::telemetry::metrics::Metrics;
+use spillway_plugins::auth::digest;
+use spillway_plugins::auth::jwt::KeySet;
+use spillway_testkit::tokens::SigningKey;
+
+const NOW: i64 = 1_800_000_000;
+const ROUNDS: u32 = 100_000;
+
+fn callers(keys: usize) -> Callers {
+    let mut text = "[server]\nlisten = [\"127.0.0.1:1\"]\n\n[[backends]]\nname = \"a\"\nkind = \"openai\"\nurl = \"http://127.0.0.1:1\"\n\n[[pools]]\nname = \"p\"\nmodels = [\"m\"]\nmembers = [{ backend = \"a\" }]\n\n[plugins.auth.jwt]\nissuer = \"http://127.0.0.1:1\"\naudiences = [\"api://spillway\"]\n".to_owned();
+    for number in 0..keys {
+        let hash = digest(format!("key-{number}").as_bytes());
+        let _ = writeln!(text, "[[consumers]]\nname = \"c{number}\"\nkeys = [{{ sha256 = \"{hash}\" }}]");
+    }
+    let config = Config::parse(&text, Path::new("bench.toml"), &Secrets::default()).expect("a config");
+    Callers::new(&config, &Metrics::new().expect("metrics"))
+}
+
+fn nanos(callers: &Callers, headers: &HeaderMap) -> f64 {
+    let began = Instant::now();
+    for _ in 0..ROUNDS {
+        assert!(std::hint::black_box(callers.identify(headers, None, NOW)).is_ok());
+    }
+    began.elapsed().as_nanos() as f64 / f64::from(ROUNDS)
+}
+
+/// Nanoseconds for a key among so many.
+pub fn key(among: usize) -> f64 {
+    let mut headers = HeaderMap::new();
+    headers.insert("api-key", HeaderValue::from_str(&format!("key-{}", among / 2)).expect("a header"));
+    nanos(&callers(among), &headers)
+}
+
+/// Nanoseconds for a token that was checked before, and for one that was not.
+pub fn token() -> (f64, f64) {
+    let callers = callers(10);
+    let tokens = callers.tokens.as_ref().expect("tokens");
+    let signer = SigningKey::rsa("a");
+    let set = json!({ "keys": [signer.jwk("a")] }).to_string();
+    tokens.issuer.store(KeySet::parse(set.as_bytes()).expect("keys"), set.into_bytes(), NOW);
+    // As large as Entra makes them.
+    let signed = |number: u32| {
+        let claims = json!({
+            "iss": "http://127.0.0.1:1", "aud": "api://spillway", "azp": "c1", "exp": NOW + 3600, "number": number, "more": "x".repeat(700),
+            "roles": ["caller"],
+        });
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_str(&format!("Bearer {}", signer.token("a", &claims))).expect("a header"));
+        headers
+    };
+    let fresh: Vec<HeaderMap> = (0..200).map(signed).collect();
+    let began = Instant::now();
+    for headers in &fresh {
+        assert!(callers.identify(headers, None, NOW).is_ok());
+    }
+    let checked = began.elapsed().as_nanos() as f64 / fresh.len() as f64;
+    (nanos(&callers, &fresh[0]), checked)
+}
