@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod mock;
+pub mod objects;
 pub mod outbound;
 pub mod proxy;
 pub mod renewal;

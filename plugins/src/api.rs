@@ -29,11 +29,17 @@ pub enum Api {
     Messages,
     /// WebSocket `/realtime`
     Realtime,
+    /// `/files…`
+    Files,
+    /// `/batches…`
+    Batches,
+    /// `/conversations…`
+    Conversations,
 }
 
 impl Api {
     /// Every operation, in the order of its declaration: `ALL[api as usize] == api`.
-    pub const ALL: [Api; 12] = [
+    pub const ALL: [Api; 15] = [
         Api::Chat,
         Api::Completions,
         Api::Embeddings,
@@ -46,6 +52,9 @@ impl Api {
         Api::Translations,
         Api::Messages,
         Api::Realtime,
+        Api::Files,
+        Api::Batches,
+        Api::Conversations,
     ];
 
     /// The path below the API root, without a leading slash (`chat/completions`).
@@ -63,12 +72,20 @@ impl Api {
             Api::Translations => "audio/translations",
             Api::Messages => "messages",
             Api::Realtime => "realtime",
+            Api::Files => "files",
+            Api::Batches => "batches",
+            Api::Conversations => "conversations",
         }
     }
 
     /// The operation with this path below the API root.
     pub fn from_operation(operation: &str) -> Option<Api> {
         Api::ALL.into_iter().find(|api| api.operation() == operation)
+    }
+
+    /// Whether its requests are about what a backend stores, and name no model.
+    pub fn is_about_objects(self) -> bool {
+        matches!(self, Api::Files | Api::Batches | Api::Conversations)
     }
 
     /// Whether the request body is `multipart/form-data`.
@@ -87,6 +104,9 @@ impl Api {
             Api::Speech | Api::Transcriptions | Api::Translations => "audio",
             Api::Messages => "messages",
             Api::Realtime => "realtime",
+            Api::Files => "files",
+            Api::Batches => "batches",
+            Api::Conversations => "conversations",
         }
     }
 }

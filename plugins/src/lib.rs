@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | identify | [`auth`] | who is calling? |
 //! | read | [`request`] | which model, streamed or not, and where in the bytes does the name stand? |
+//! | find | [`objects`] | which stored things does it refer to, and which did an answer make? |
 //! | judge | [`retry`] | is this upstream answer to be delivered, or does the request go elsewhere? |
 //! | observe | [`stream`] | has output begun, is the answer complete, did it fail inside HTTP 200? |
 //!
@@ -17,6 +18,7 @@ pub mod api;
 pub mod auth;
 pub mod json;
 pub mod multipart;
+pub mod objects;
 pub mod request;
 pub mod retry;
 pub mod sse;

@@ -9,7 +9,7 @@ use crate::config::{BackendKind, Endpoint};
 /// Whether a backend of `kind` can serve `api` at all.
 pub fn serves(kind: &BackendKind, api: Api) -> bool {
     match kind {
-        BackendKind::Mock { .. } => api != Api::Realtime,
+        BackendKind::Mock { .. } => api != Api::Realtime && !api.is_about_objects(),
         BackendKind::AzureV1 => true,
         BackendKind::AzureDated { .. } | BackendKind::OpenAi => api != Api::Messages,
         BackendKind::Anthropic => api == Api::Messages,
@@ -32,6 +32,24 @@ fn decoded(name: &str) -> String {
         at += if hex.is_some() { 3 } else { 1 };
     }
     String::from_utf8_lossy(&plain).into_owned()
+}
+
+/// Path and query for what is stored: `object` is its path below the API's root.
+pub fn object_path(kind: &BackendKind, endpoint: &Endpoint, object: &str, query: Option<&str>) -> String {
+    let (root, version) = match kind {
+        BackendKind::AzureV1 => ("/openai/v1/", None),
+        BackendKind::AzureDated { api_version } => ("/openai/", Some(api_version)),
+        BackendKind::OpenAi | BackendKind::Anthropic | BackendKind::Mock { .. } => ("/v1/", None),
+    };
+    let mut path = format!("{}{root}{object}", endpoint.prefix);
+    let version = version.map(|version| format!("api-version={version}"));
+    let own = query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
+    let own = own.filter(|pair| !DROPPED.contains(&decoded(pair.split('=').next().unwrap_or(pair)).as_str()));
+    for (index, pair) in version.as_deref().into_iter().chain(own).enumerate() {
+        path.push(if index == 0 { '?' } else { '&' });
+        path.push_str(pair);
+    }
+    path
 }
 
 /// Path and query for `api` at `deployment`. `query` is the caller's own, of which what belongs to
@@ -105,6 +123,17 @@ mod tests {
         assert_eq!(of(&BackendKind::AzureV1, Api::Messages, None), "/team/anthropic/v1/messages");
         assert_eq!(of(&BackendKind::OpenAi, Api::Embeddings, None), "/team/v1/embeddings");
         assert_eq!(of(&BackendKind::Anthropic, Api::Messages, None), "/team/v1/messages");
+    }
+
+    #[test]
+    fn what_is_stored_has_each_kinds_form() {
+        let endpoint =
+            Endpoint { tls: true, host: "h".into(), port: 443, server_name: "h".into(), authority: "h".into(), prefix: String::new() };
+        let of = |kind: &BackendKind| object_path(kind, &endpoint, "responses/resp_1/input_items", Some("api-version=x&limit=2&api-key=k"));
+        assert_eq!(of(&BackendKind::AzureV1), "/openai/v1/responses/resp_1/input_items?limit=2");
+        let dated = BackendKind::AzureDated { api_version: "2025-04-01-preview".into() };
+        assert_eq!(of(&dated), "/openai/responses/resp_1/input_items?api-version=2025-04-01-preview&limit=2");
+        assert_eq!(of(&BackendKind::OpenAi), "/v1/responses/resp_1/input_items?limit=2");
     }
 
     #[test]

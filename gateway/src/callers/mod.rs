@@ -53,11 +53,17 @@ impl Caller {
     /// What is missing before it may use `model` of `pool`.
     pub fn lacks_for_model(&self, model: &str, pool: &crate::config::Pool) -> Option<Missing> {
         let rights = &self.consumer.rights;
-        let outside = |allowed: &Option<Vec<String>>, name: &str| allowed.as_ref().is_some_and(|all| !all.iter().any(|one| one == name));
-        match () {
-            () if outside(&rights.models, model) => Some(Missing::Model),
-            () if outside(&rights.pools, &pool.name) => Some(Missing::Pool),
-            () => self.lacks_grant(&pool.roles, &pool.scopes),
+        match &rights.models {
+            Some(allowed) if !allowed.iter().any(|name| name == model) => Some(Missing::Model),
+            _ => self.lacks_for_pool(pool),
+        }
+    }
+
+    /// What is missing before it may use `pool` for what has no model.
+    pub fn lacks_for_pool(&self, pool: &crate::config::Pool) -> Option<Missing> {
+        match &self.consumer.rights.pools {
+            Some(allowed) if !allowed.iter().any(|name| **name == *pool.name) => Some(Missing::Pool),
+            _ => self.lacks_grant(&pool.roles, &pool.scopes),
         }
     }
 

@@ -1,7 +1,7 @@
 //! From an access token to a consumer. A token that was checked is remembered until it expires, so
 //! that the next request with it costs a hash.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use moka::sync::Cache;
@@ -43,6 +43,8 @@ pub struct Tokens {
     /// Who makes them.
     pub issuer: Arc<Issuer>,
     by_claim: HashMap<String, Arc<Consumer>>,
+    /// The listed consumers' names.
+    names: HashSet<Arc<str>>,
     consumer_claim: String,
     unlisted: Option<Unlisted>,
     /// Consumers that came by themselves.
@@ -58,6 +60,7 @@ impl Tokens {
             |consumer: &Arc<Consumer>| -> Vec<_> { consumer.claims.iter().map(|claim| (claim.clone(), Arc::clone(consumer))).collect() };
         Tokens {
             by_claim: consumers.iter().flat_map(claims).collect(),
+            names: consumers.iter().map(|consumer| Arc::clone(&consumer.name)).collect(),
             consumer_claim: rules.consumer_claim.clone(),
             unlisted: rules.unlisted.clone(),
             issuer: Arc::new(Issuer::new(rules, metrics)),
@@ -95,7 +98,8 @@ impl Tokens {
     }
 
     fn arrival(&self, claim: &str) -> Result<Arc<Consumer>, Denied> {
-        let unlisted = self.unlisted.as_ref().ok_or(Denied::NotListed)?;
+        // A listed consumer's name must not be had by claiming it.
+        let unlisted = self.unlisted.as_ref().filter(|_| !self.names.contains(claim)).ok_or(Denied::NotListed)?;
         if claim.len() > LONGEST_NAME || claim.chars().any(char::is_control) {
             return Err(Denied::NoClaim);
         }

@@ -45,6 +45,10 @@ pub struct Config {
     pub consumers: Vec<Consumer>,
     /// How callers are told apart.
     pub auth: Auth,
+    /// What is remembered of stored things.
+    pub objects: Objects,
+    /// What several nodes share.
+    pub redis: Option<Redis>,
     /// Logs of the gateway.
     pub log: Log,
     /// What is valid in the file but not built yet: `run` refuses it, `check` tells.
@@ -269,6 +273,24 @@ pub struct Pool {
     pub roles: Vec<String>,
     /// Scopes of which a caller's token needs one.
     pub scopes: Vec<String>,
+}
+
+/// What is remembered of stored things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Objects {
+    /// Most of them.
+    pub max: u64,
+    /// How long.
+    pub ttl: Duration,
+}
+
+/// What several nodes share.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// Where it is, with its password.
+    pub url: SecretString,
+    /// What every key begins with.
+    pub prefix: String,
 }
 
 /// Where one line per request goes.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header;
+use http::{Method, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
@@ -83,12 +83,22 @@ fn request(
     let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].config;
     let deployment: &str = &inquiry.model.route.members()[attempt.running.member].target.id.deployment;
     let caller = session.req_header();
-    let path = url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query());
+    let path = match &inquiry.object {
+        Some(object) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
+        None => url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query()),
+    };
     let mut head = headers::for_upstream(caller, &path)?;
     let body = body(caller, ctx, inquiry, &backend.kind, deployment);
     let length: usize = body.iter().map(Bytes::len).sum();
     head.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
-    head.insert_header(header::CONTENT_LENGTH, length)?;
+    if inquiry.object.is_some() {
+        head.set_method(caller.method.clone());
+    }
+    if head.method == Method::POST {
+        head.insert_header(header::CONTENT_LENGTH, length)?;
+    } else {
+        head.remove_header(&header::CONTENT_LENGTH);
+    }
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
     if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", "2023-06-01")?;
@@ -100,6 +110,9 @@ fn request(
 /// The caller's bytes, with the deployment's name in place of the model's where they differ.
 fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, kind: &BackendKind, deployment: &str) -> Pieces {
     let Some(body) = &ctx.body else { return Pieces::new() };
+    if inquiry.object.is_some() {
+        return body.verbatim();
+    }
     match (&inquiry.fields.model_range, &inquiry.fields.model) {
         (Some(_), Some(model)) if model == deployment => body.verbatim(),
         (Some(range), _) if inquiry.api.is_multipart() => body.spliced(range.clone(), deployment.as_bytes()),

@@ -60,7 +60,10 @@ impl Running {
 
     /// Tells its target how it went, and the operator if that changed anything.
     pub(super) fn record(&mut self, gateway: &Gateway, inquiry: &Inquiry, outcome: Outcome) {
-        record(gateway, inquiry, self.member, &mut self.lease, outcome);
+        // What a file or batch does says nothing about a deployment.
+        if inquiry.object.is_none() {
+            record(gateway, inquiry, self.member, &mut self.lease, outcome);
+        }
     }
 
     /// Writes it down, in the metrics and for the access log.

@@ -87,7 +87,9 @@ async fn give_up(
     let fenced_off = none.is_some_and(|none| none.fenced_off);
     // Never before a real target: with retries used up there may be one left that wasn't asked.
     let nobody = none.is_some() || pick(inquiry, ctx, progress, gateway.clock.now()).is_err();
-    if let Some(reply) = inquiry.pool.last_resort.as_ref().filter(|_| nobody && !fenced_off) {
+    if let Some(reply) =
+        inquiry.pool.last_resort.as_ref().filter(|_| nobody && !fenced_off && inquiry.object.is_none() && !inquiry.is_pinned())
+    {
         match last_resort::answer(gateway, session, ctx, inquiry, reply).await {
             Ok(true) => return End::LastResort,
             Ok(false) => {}
@@ -179,6 +181,13 @@ async fn ask_once(
     let (body, broken) = body.map_err(Unasked::Broken)?;
     let text: Bytes = if body.len() == 1 { body[0].clone() } else { body.concat().into() };
     let verdict = judge(status, &text, &attempt.inquiry.pool.config.retry.statuses, upstream.auth.credentials());
+    let verdict = match verdict {
+        // Nobody else has it: the caller gets what its keeper says.
+        Verdict::RateLimited | Verdict::OutOfQuota | Verdict::Failed if attempt.inquiry.object.is_some() && attempt.inquiry.is_pinned() => {
+            Verdict::Deliver
+        }
+        other => other,
+    };
     match (verdict, broken) {
         // A part must not be delivered as the whole.
         (Verdict::Deliver, Some(broken)) => Err(Unasked::Broken(broken)),

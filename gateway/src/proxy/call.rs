@@ -2,6 +2,7 @@
 
 use http::Method;
 use spillway_plugins::api::{Api, Dialect};
+use spillway_plugins::objects::is_name;
 
 use super::refusal::Refusal;
 
@@ -14,6 +15,23 @@ pub enum Call {
     GetModel(Dialect, String),
     /// A request to a model.
     Inference(Inference),
+    /// A request about something that a backend stores.
+    Object(ObjectCall),
+}
+
+/// A request about something that a backend stores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectCall {
+    /// Its kind.
+    pub api: Api,
+    /// The form it came in.
+    pub dialect: Dialect,
+    /// The path below the API's root, such as `responses/resp_1/cancel`.
+    pub path: String,
+    /// The name in the path; `None` if it is to be made.
+    pub name: Option<String>,
+    /// The model, where the path names it (Azure's Node client does for batches).
+    pub model: Option<String>,
 }
 
 /// A request to a model.
@@ -68,14 +86,71 @@ pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Re
         }
         None => (below, None),
     };
-    let api =
-        Api::from_operation(operation).filter(|api| (*api == Api::Messages) == (dialect == Dialect::Anthropic)).ok_or_else(not_found)?;
+    if let Some(object) = object(method, operation, dialect, model.clone())? {
+        return Ok(Call::Object(object));
+    }
+    let api = Api::from_operation(operation)
+        .filter(|api| !api.is_about_objects() && (*api == Api::Messages) == (dialect == Dialect::Anthropic))
+        .ok_or_else(not_found)?;
     let allowed = if api == Api::Realtime { "GET" } else { "POST" };
     if method.as_str() != allowed {
         return Err(Refusal::WrongMethod { allowed });
     }
     let model = model.or_else(|| parameter(query, "model").or_else(|| parameter(query, "deployment")).filter(|_| api == Api::Realtime));
     Ok(Call::Inference(Inference { api, dialect, model }))
+}
+
+/// What can be done to what a backend stores: the path below its kind, where `*` is a name, and the
+/// methods. Lists are left out: they would show one consumer what another stored.
+const OBJECTS: [(Api, &str, &[Method]); 13] = [
+    (Api::Responses, "*", &[Method::GET, Method::DELETE]),
+    (Api::Responses, "*/cancel", &[Method::POST]),
+    (Api::Responses, "*/input_items", &[Method::GET]),
+    (Api::Conversations, "", &[Method::POST]),
+    (Api::Conversations, "*", &[Method::GET, Method::POST, Method::DELETE]),
+    (Api::Conversations, "*/items", &[Method::GET, Method::POST]),
+    (Api::Conversations, "*/items/*", &[Method::GET, Method::DELETE]),
+    (Api::Files, "", &[Method::POST]),
+    (Api::Files, "*", &[Method::GET, Method::DELETE]),
+    (Api::Files, "*/content", &[Method::GET]),
+    (Api::Batches, "", &[Method::POST]),
+    (Api::Batches, "*", &[Method::GET]),
+    (Api::Batches, "*/cancel", &[Method::POST]),
+];
+
+/// Reads a path about something stored; `None` if it is about something else.
+fn object(method: &Method, operation: &str, dialect: Dialect, model: Option<String>) -> Result<Option<ObjectCall>, Refusal> {
+    if dialect == Dialect::Anthropic {
+        return Ok(None);
+    }
+    let (kind, rest) = operation.split_once('/').unwrap_or((operation, ""));
+    let fits = |form: &str| {
+        let (mut form, mut rest) = (form.split('/'), rest.split('/'));
+        loop {
+            match (form.next(), rest.next()) {
+                (None, None) => return true,
+                (Some("*"), Some(name)) if is_name(name) && name != "." && name != ".." => {}
+                (Some(one), Some(other)) if one == other => {}
+                _ => return false,
+            }
+        }
+    };
+    let Some((api, form, methods)) = OBJECTS.iter().find(|(api, form, _)| api.operation() == kind && fits(form)) else { return Ok(None) };
+    if model.is_some() && *api != Api::Batches {
+        return Ok(None);
+    }
+    if !methods.contains(method) {
+        let allowed = match *methods {
+            [Method::POST] => "POST",
+            [Method::GET] => "GET",
+            [Method::GET, Method::POST] => "GET, POST",
+            [Method::GET, Method::DELETE] => "GET, DELETE",
+            _ => "GET, POST, DELETE",
+        };
+        return Err(Refusal::WrongMethod { allowed });
+    }
+    let name = form.starts_with('*').then(|| rest.split('/').next().unwrap_or_default().to_owned());
+    Ok(Some(ObjectCall { api: *api, dialect, path: operation.to_owned(), name, model }))
 }
 
 /// A name without anything that could be read in two ways.
@@ -114,6 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_has_paths_and_methods() {
+        let object = |method: Method, path: &str| match read(&method, path, None) {
+            Ok(Call::Object(object)) => (object.api.operation(), object.path, object.name),
+            other => panic!("{path}: {other:?}"),
+        };
+        let (get, post) = (Method::GET, Method::POST);
+        assert_eq!(object(get.clone(), "/v1/responses/resp_1"), ("responses", "responses/resp_1".into(), Some("resp_1".into())));
+        assert_eq!(object(post.clone(), "/openai/v1/responses/resp_1/cancel").1, "responses/resp_1/cancel");
+        assert_eq!(object(post.clone(), "/openai/files"), ("files", "files".into(), None));
+        assert_eq!(object(get.clone(), "/v1/files/file-1/content").2, Some("file-1".into()));
+        assert_eq!(object(Method::DELETE, "/v1/conversations/conv_1/items/msg_1").2, Some("conv_1".into()));
+        let batches = read(&post, "/openai/deployments/gpt-4o/batches", None).unwrap();
+        assert!(matches!(batches, Call::Object(ObjectCall { api: Api::Batches, model: Some(model), .. }) if model == "gpt-4o"));
+        for (method, path) in [(&get, "/v1/files"), (&get, "/v1/batches"), (&post, "/v1/responses/resp_1"), (&get, "/v1/conversations")] {
+            assert!(matches!(read(method, path, None), Err(Refusal::WrongMethod { .. })), "{path}");
+        }
+        assert!(matches!(read(&post, "/v1/responses", None), Ok(Call::Inference(_))));
+    }
+
+    #[test]
     fn tricks_are_unknown_paths() {
         for path in [
             "/v1//chat/completions",
@@ -126,7 +221,10 @@ mod tests {
             "/openai/deployments//chat/completions",
             "/openai/v1/deployments/a/chat/completions",
             "/openai/messages",
-            "/v1/files",
+            "/v1/files/a/b",
+            "/v1/files/..",
+            "/v1/responses/a%2fb",
+            "/v1/threads",
             "/",
             "/metrics",
             "/openai/deployments/a/messages",

@@ -48,6 +48,24 @@ pub struct Inquiry {
     pub fields: RequestFields,
     /// Equal for requests that should meet the same member.
     pub affinity_key: u64,
+    /// For a request about what is stored: the path below the API's root.
+    pub object: Option<String>,
+    /// Members that can't serve it because what it refers to is stored elsewhere.
+    pub elsewhere: Option<Vec<usize>>,
+    /// Whether its answer names what is stored from now on.
+    pub stores: bool,
+}
+
+impl Inquiry {
+    /// Members that can't serve it at all.
+    pub fn excluded(&self) -> &[usize] {
+        self.elsewhere.as_deref().unwrap_or_else(|| self.model.excluded(self.api))
+    }
+
+    /// Whether it must go where something is stored.
+    pub fn is_pinned(&self) -> bool {
+        self.elsewhere.is_some()
+    }
 }
 
 /// One attempt, for the log. Written by `attempts` and `tunnel`.

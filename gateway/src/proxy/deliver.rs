@@ -4,6 +4,7 @@
 //! thrown away and the attempt replaced. After it, the caller gets an error event in its API's own
 //! shape and an unfinished transfer, so that a part never looks like the whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use super::attempt::Attempt;
 use super::ctx::RequestCtx;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
-use super::{headers, respond};
+use super::{headers, respond, stored};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
@@ -171,6 +172,9 @@ impl Deliverer<'_, '_> {
             Ok(held) => held,
             Err(delivery) => return delivery,
         };
+        if let Some(name) = watch.state().made.clone().filter(|_| self.attempt.inquiry.stores) {
+            stored::remember_name(self.attempt.gateway, self.ctx, self.backend(), name);
+        }
         let over = watch.state().done;
         if let Err(delivery) = self.commit(held, over).await {
             return delivery;
@@ -298,6 +302,15 @@ impl Deliverer<'_, '_> {
             let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
             let _ = head.insert_header("x-accel-buffering", "no");
         }
+        if status.is_success() && self.attempt.inquiry.stores && !self.ctx.streamed {
+            // What names it stands at the beginning.
+            stored::remember(
+                self.attempt.gateway,
+                self.ctx,
+                self.backend(),
+                &if held.len() == 1 { held[0].clone() } else { held.concat().into() },
+            );
+        }
         if status.is_success() {
             self.attempt.inquiry.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
             self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
@@ -317,13 +330,16 @@ impl Deliverer<'_, '_> {
         if self.send(tasks).await { Ok(()) } else { Err(Delivery::CallerLeft) }
     }
 
+    fn backend(&self) -> &Arc<str> {
+        &self.attempt.inquiry.model.route.members()[self.attempt.running.member].target.id.backend
+    }
+
     /// The headers that tell where an answer came from.
     fn describe(&self, head: &mut pingora::http::ResponseHeader) {
         if !self.attempt.gateway.server.response_headers {
             return;
         }
-        let target = &self.attempt.inquiry.model.route.members()[self.attempt.running.member].target.id;
-        let _ = headers::describe(head, Some(&target.backend), self.ctx.attempts.len() + 1, self.ctx.overhead);
+        let _ = headers::describe(head, Some(self.backend()), self.ctx.attempts.len() + 1, self.ctx.overhead);
     }
 
     async fn write(&mut self, bytes: Bytes) -> bool {

@@ -80,13 +80,25 @@ pub(super) fn may_use_api(ctx: &RequestCtx, api: Api) -> Result<(), Refusal> {
 /// # Errors
 /// 403, saying what is missing.
 pub(super) fn may_use_model(ctx: &RequestCtx, api: Api, model: &str, pool: &Pool) -> Result<(), Refusal> {
-    let missing = match &ctx.caller {
-        Some(caller) => caller.lacks_for_model(model, pool),
-        None if !pool.roles.is_empty() => Some(Missing::Role),
-        None if !pool.scopes.is_empty() => Some(Missing::Scope),
-        None => None,
-    };
+    let missing = ctx.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_model(model, pool));
     missing.map_or(Ok(()), |missing| Err(refusal(missing, model, &pool.name, api, &pool.roles, &pool.scopes)))
+}
+
+/// Whether the caller may use a pool for what has no model.
+///
+/// # Errors
+/// 403, saying what is missing.
+pub(super) fn may_use_pool(ctx: &RequestCtx, api: Api, pool: &Pool) -> Result<(), Refusal> {
+    let missing = ctx.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool));
+    missing.map_or(Ok(()), |missing| Err(refusal(missing, "", &pool.name, api, &pool.roles, &pool.scopes)))
+}
+
+fn anonymous(pool: &Pool) -> Option<Missing> {
+    match () {
+        () if !pool.roles.is_empty() => Some(Missing::Role),
+        () if !pool.scopes.is_empty() => Some(Missing::Scope),
+        () => None,
+    }
 }
 
 fn refusal(missing: Missing, model: &str, pool: &str, api: Api, roles: &[String], scopes: &[String]) -> Refusal {

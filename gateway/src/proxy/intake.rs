@@ -4,21 +4,22 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use memchr::memmem;
 use pingora::proxy::Session;
 use serde_json::json;
 use spillway_plugins::api::Api;
 use spillway_plugins::multipart::{boundary, read_form};
+use spillway_plugins::objects::references;
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
-use super::call::{self, Call, Inference};
+use super::call::{self, Call, Inference, ObjectCall};
 use super::ctx::{End, Inquiry, RequestCtx};
-use super::identify::{identify, may_use_api, may_use_model};
+use super::identify::{identify, may_use_api, may_use_model, may_use_pool};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::tunnel::Tunnel;
-use super::{Gateway, headers, respond};
+use super::{Gateway, headers, respond, stored};
 use crate::balance::policy::Policy;
 use crate::config::Consumer;
 
@@ -105,6 +106,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     let head = session.req_header();
     let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
         Call::Inference(inference) => inference,
+        Call::Object(object) => return self::object(gateway, session, ctx, object).await,
         listing => return models(session, ctx, &listing).await,
     };
     ctx.api = Some(inference.api);
@@ -193,8 +195,69 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     let fields = read_fields(buffer.as_slice()).map_err(Refusal::from)?;
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
+    if matches!(inference.api, Api::Responses | Api::Chat) {
+        refer(gateway, ctx, buffer.as_slice()).await?;
+    }
     ctx.body = Some(buffer.finish());
     Ok(Next::Attempt)
+}
+
+/// Sends a request that refers to something stored where that is.
+async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) -> Result<(), Refusal> {
+    let references = references(body);
+    let stores = !references.unstored;
+    let pin = stored::locate(gateway, ctx, &stored::names(references)?).await?;
+    let runtime = Arc::clone(&ctx.runtime);
+    let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
+    inquiry.stores = stores && inquiry.api == Api::Responses;
+    inquiry.elsewhere = pin.map(|pin| stored::excluded(&runtime, &inquiry.model, inquiry.api, &pin)).transpose()?;
+    Ok(())
+}
+
+/// A request about something stored: no model, but a place where it is or will be.
+async fn object(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectCall) -> Result<Next, Stop> {
+    ctx.api = Some(call.api);
+    may_use_api(ctx, call.api)?;
+    expectation(session).await?;
+    let mut buffer = BodyBuffer::new(&gateway.buffered);
+    let upload = call.api == Api::Files && call.name.is_none();
+    let mut whole = true;
+    if session.req_header().method == Method::POST {
+        let small =
+            !upload || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= gateway.server.max_body);
+        whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
+    }
+    let mut names: Vec<String> = call.name.iter().cloned().collect();
+    if !upload {
+        names.extend(stored::names(references(buffer.as_slice()))?);
+    }
+    let pin = stored::locate(gateway, ctx, &names).await?;
+    let runtime = Arc::clone(&ctx.runtime);
+    let model = match &pin {
+        Some(pin) => runtime.model_at(&pin.backend, |pool| may_use_pool(ctx, call.api, pool).is_ok()),
+        None => stored::pool(&runtime, session, ctx, &call)?.models().first(),
+    };
+    let model = model.ok_or(Refusal::NoneAvailable { model: call.api.label().to_owned(), retry_after: None })?;
+    let pool = &runtime.pools[model.pool];
+    may_use_pool(ctx, call.api, &pool.config)?;
+    ctx.inquiry = Some(Inquiry {
+        api: call.api,
+        model: Arc::clone(model),
+        pool: Arc::clone(pool),
+        fields: RequestFields::default(),
+        affinity_key: 0,
+        elsewhere: pin.map(|pin| stored::excluded(&runtime, model, call.api, &pin)).transpose()?,
+        // Only what a backend says of its own things names them; a file's content could say anything.
+        stores: call.name.is_none() || call.api == Api::Batches,
+        object: Some(call.path),
+    });
+    let body = buffer.finish();
+    if whole {
+        ctx.body = Some(body);
+        return Ok(Next::Attempt);
+    }
+    ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
+    Ok(Next::Tunnel)
 }
 
 fn is_json(content_type: &[u8]) -> bool {
@@ -320,7 +383,16 @@ fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, field
         return Err(Refusal::ApiNotServed { model: name.clone() });
     }
     let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, ctx.consumer(), &fields, prompt) } else { 0 };
-    ctx.inquiry = Some(Inquiry { api: inference.api, model: Arc::clone(model), pool: Arc::clone(pool), fields, affinity_key });
+    ctx.inquiry = Some(Inquiry {
+        api: inference.api,
+        model: Arc::clone(model),
+        pool: Arc::clone(pool),
+        fields,
+        affinity_key,
+        object: None,
+        elsewhere: None,
+        stores: false,
+    });
     Ok(())
 }
 

@@ -26,6 +26,7 @@ mod identify;
 mod intake;
 mod last_resort;
 mod progress;
+mod stored;
 mod timer;
 
 use std::cell::RefCell;
@@ -45,6 +46,7 @@ use pingora::{BError, Error, ErrorType};
 
 use crate::clock::Clock;
 use crate::config;
+use crate::objects::Objects;
 use crate::runtime::Runtime;
 use crate::server::connection;
 use crate::telemetry::access_log::AccessLog;
@@ -88,6 +90,8 @@ pub struct Shared {
     connector: Arc<Connector>,
     /// Room for request bodies.
     buffered: Arc<BufferBudget>,
+    /// Where stored things live.
+    pub objects: Arc<Objects>,
     access_log: AccessLog,
     unrouted: RequestMetrics,
 }
@@ -97,7 +101,14 @@ const POOL_SIZE: usize = 1024;
 
 impl Gateway {
     /// Puts a gateway together. Nothing is started.
-    pub fn new(server: config::Server, runtime: Runtime, metrics: Arc<Metrics>, access_log: AccessLog, clock: Clock) -> Self {
+    pub fn new(
+        server: config::Server,
+        runtime: Runtime,
+        objects: Arc<Objects>,
+        metrics: Arc<Metrics>,
+        access_log: AccessLog,
+        clock: Clock,
+    ) -> Self {
         let buffered = Arc::new(BufferBudget::new(server.max_buffered, metrics.buffered.clone()));
         let unrouted = metrics.request("none", None);
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
@@ -108,6 +119,7 @@ impl Gateway {
             clock,
             connector,
             buffered,
+            objects,
             access_log,
             unrouted,
         }))
@@ -201,9 +213,10 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut RequestCtx,
     ) -> pingora::Result<Option<Duration>> {
+        tunnel::answer(self, body.as_ref(), end, ctx);
         ctx.bytes_out += body.as_ref().map_or(0, Bytes::len);
         Ok(None)
     }

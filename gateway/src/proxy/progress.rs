@@ -95,7 +95,7 @@ impl Progress {
 pub(super) fn pick(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
     let fence = ctx.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
     let request = PickRequest {
-        excluded: inquiry.model.excluded(inquiry.api),
+        excluded: inquiry.excluded(),
         tried: &progress.tried,
         throttled: &progress.throttled,
         fence,

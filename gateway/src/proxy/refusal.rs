@@ -79,6 +79,27 @@ pub enum Refusal {
         /// The model.
         model: String,
     },
+    /// Nothing of this name, or not the caller's.
+    #[error("there is nothing stored '{name}' that is yours here")]
+    UnknownObject {
+        /// The name.
+        name: String,
+    },
+    /// Stored things that live at different backends.
+    #[error("this request refers to things that are stored at different deployments")]
+    ObjectsApart,
+    /// A stored thing lives where the model isn't served.
+    #[error("what this request refers to is stored at a deployment that does not serve the model '{model}'")]
+    ObjectElsewhere {
+        /// The model.
+        model: String,
+    },
+    /// No pool for what has no model.
+    #[error("no pool that this caller may use stores such things; '{header}: NAME' chooses one")]
+    NoPoolForObjects {
+        /// The header that chooses.
+        header: &'static str,
+    },
     /// No such path.
     #[error("there is nothing at '{path}'")]
     UnknownPath {
@@ -206,6 +227,10 @@ impl Refusal {
             Refusal::NotListed => shape(StatusCode::FORBIDDEN, "application_not_listed", INVALID, "permission_error", false),
             Refusal::TooManyConsumers => shape(StatusCode::FORBIDDEN, "too_many_applications", INVALID, "permission_error", false),
             Refusal::LocationNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "location_not_allowed", INVALID, "permission_error", false),
+            Refusal::UnknownObject { .. } => shape(StatusCode::NOT_FOUND, "object_not_found", INVALID, "not_found_error", false),
+            Refusal::ObjectsApart => shape(StatusCode::BAD_REQUEST, "objects_apart", INVALID, INVALID, false),
+            Refusal::ObjectElsewhere { .. } => shape(StatusCode::BAD_REQUEST, "object_elsewhere", INVALID, INVALID, false),
+            Refusal::NoPoolForObjects { .. } => shape(StatusCode::BAD_REQUEST, "no_pool_for_objects", INVALID, INVALID, false),
             Refusal::TargetTooLong { .. } => shape(StatusCode::URI_TOO_LONG, "target_too_long", INVALID, INVALID, false),
             Refusal::UnknownPath { .. } => shape(StatusCode::NOT_FOUND, "not_found", INVALID, "not_found_error", false),
             Refusal::UnknownModel { .. } | Refusal::ApiNotServed { .. } => {

@@ -20,7 +20,7 @@ use super::intake::too_slow;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
 use super::replay::ReplayBody;
-use super::{Gateway, headers};
+use super::{Gateway, headers, stored};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
@@ -37,6 +37,8 @@ pub struct Tunnel {
     /// What the caller gets if this ends without an answer.
     refusal: Option<Refusal>,
     answered: bool,
+    /// The beginning of an answer that names what is stored.
+    made: Vec<u8>,
 }
 
 impl std::fmt::Debug for Tunnel {
@@ -47,7 +49,16 @@ impl std::fmt::Debug for Tunnel {
 
 impl Tunnel {
     fn new(upload: Option<ReplayBody>) -> Self {
-        Tunnel { upload, prefix_due: false, progress: None, attempt: None, seen: Vec::new(), refusal: None, answered: false }
+        Tunnel {
+            upload,
+            prefix_due: false,
+            progress: None,
+            attempt: None,
+            seen: Vec::new(),
+            refusal: None,
+            answered: false,
+            made: Vec::new(),
+        }
     }
 
     /// A WebSocket.
@@ -127,7 +138,10 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
     let backend = &ctx.runtime.backends[member.backend].config;
     let Some(upstream) = upstream_of(ctx, inquiry, attempt.member) else { return Ok(()) };
     let caller = session.req_header();
-    let path = url::path(&backend.kind, &upstream.endpoint, inquiry.api, &member.target.id.deployment, caller.uri.query());
+    let path = match &inquiry.object {
+        Some(object) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
+        None => url::path(&backend.kind, &upstream.endpoint, inquiry.api, &member.target.id.deployment, caller.uri.query()),
+    };
     headers::strip_caller(request);
     request.set_raw_path(path.as_bytes())?;
     request.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
@@ -144,6 +158,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
 fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployment: &str) -> Option<usize> {
     let length = headers::content_length(&caller.headers)?;
     Some(match &inquiry.fields.model_range {
+        _ if inquiry.object.is_some() => length,
         Some(range) => length - range.len() + deployment.len(),
         None => length + headers::model_part(caller, deployment).len(),
     })
@@ -162,7 +177,7 @@ pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes
         let slow = too_slow(ctx.bytes_in, now.since(ctx.arrived), gateway.server.min_body_rate);
         let refusal = match () {
             () if slow || now >= progress.deadline => Some(Refusal::BodyTimeout),
-            () if names_a_model(&mut tunnel.seen, piece) => {
+            () if inquiry.object.is_none() && names_a_model(&mut tunnel.seen, piece) => {
                 Some(Refusal::Form { what: "put the form's one 'model' field before its files" })
             }
             () => None,
@@ -179,6 +194,7 @@ pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes
     let mut pieces = match &inquiry.fields.model_range {
         Some(range) if inquiry.fields.model.as_deref() != Some(&**deployment) => upload.spliced(range.clone(), deployment.as_bytes()),
         Some(_) => upload.verbatim(),
+        None if inquiry.object.is_some() => upload.verbatim(),
         None => upload.spliced(0..0, headers::model_part(session.req_header(), deployment).as_bytes()),
     };
     pieces.extend(body.take());
@@ -261,6 +277,27 @@ fn judge_parts(
     // Kept until the end: its slot is taken for as long as the answer (or socket) lives.
     tunnel.attempt = Some(attempt);
     Ok(())
+}
+
+/// Most of an answer that is read for the names of what it made.
+const MADE: usize = 64 * 1024;
+
+/// `response_body_filter`: remembers what an answer made.
+pub(super) fn answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut RequestCtx) {
+    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return };
+    let success = tunnel.attempt.as_ref().and_then(|attempt| attempt.status).is_some_and(|status| status.is_success());
+    if !inquiry.stores || !success {
+        return;
+    }
+    if let Some(piece) = piece {
+        let room = MADE.saturating_sub(tunnel.made.len());
+        tunnel.made.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+    if let (true, Some(attempt)) = (end, &tunnel.attempt) {
+        let backend = std::sync::Arc::clone(&attempt.lease.target().id.backend);
+        let made = std::mem::take(&mut tunnel.made);
+        stored::remember(gateway, ctx, &backend, &made);
+    }
 }
 
 fn elsewhere() -> BError {

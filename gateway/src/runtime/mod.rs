@@ -126,6 +126,12 @@ impl Runtime {
         models.flat_map(|(pool, model)| model.route.members().iter().map(move |member| (pool, member)))
     }
 
+    /// A model that a backend serves, of a pool that `allowed` lets through.
+    pub fn model_at(&self, backend: &str, allowed: impl Fn(&config::Pool) -> bool) -> Option<&Arc<Model>> {
+        let serves = |model: &&Arc<Model>| model.route.members().iter().any(|member| *member.target.id.backend == *backend);
+        self.pools.iter().filter(|pool| allowed(&pool.config)).flat_map(|pool| pool.models.iter()).find(serves)
+    }
+
     /// The model of this name.
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
         self.models.get(name)

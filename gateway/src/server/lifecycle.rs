@@ -21,6 +21,7 @@ use super::tls::{Tls, TlsError};
 use crate::backend::{health, resolve};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::objects::{Objects, RedisError};
 use crate::proxy::Gateway;
 use crate::runtime::Runtime;
 use crate::telemetry::access_log::AccessLog;
@@ -49,6 +50,9 @@ pub enum StartError {
     /// The listeners' certificate files can't be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
+    /// Redis can't be used.
+    #[error("{0}")]
+    Redis(#[from] RedisError),
     /// The config uses what isn't built yet.
     #[error("{0}")]
     NotAvailable(String),
@@ -88,7 +92,8 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let access_log = AccessLog::start(&config.log.access, metrics.access_log_dropped.clone()).map_err(StartError::AccessLog)?;
     let tls = config.server.tls.clone().map(|files| Tls::new(files, Arc::clone(&metrics)).map(Arc::new)).transpose()?;
     let runtime = Runtime::new(config, &metrics);
-    let gateway = Gateway::new(config.server.clone(), runtime, metrics, access_log, clock);
+    let objects = Arc::new(Objects::new(&config.objects, config.redis.as_ref(), &metrics)?);
+    let gateway = Gateway::new(config.server.clone(), runtime, Arc::clone(&objects), metrics, access_log, clock);
     let conf = ServerConf { threads: config.server.threads.unwrap_or(1), ..ServerConf::default() };
     let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
     // An idle HTTP/2 connection would live for ever. Header lists and streams keep Pingora's own
@@ -100,6 +105,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let (shutdown, watch) = watch::channel(false);
     let ready = Arc::new(AtomicBool::new(true));
     let mut tasks = background(&gateway);
+    tasks.push(tokio::spawn(objects.keep_shared()));
     tasks.extend(tls.clone().map(|tls| tokio::spawn(tls.keep_fresh())));
     wait_for_backends(&gateway).await;
     let mut accepting = Vec::new();

@@ -80,6 +80,10 @@ pub struct Metrics {
     pub buffered: IntGauge,
     /// Pooled connections that turned out to be closed, replaced without counting as an attempt.
     pub stale_connections: IntCounter,
+    /// Stored things that other nodes don't learn of.
+    pub pins_dropped: IntCounter,
+    /// Calls to Redis that failed.
+    pub redis_failures: IntCounter,
     /// Requests that died with a panic.
     pub panics: IntCounter,
     /// Access-log lines that could not be written.
@@ -289,6 +293,8 @@ impl Metrics {
             head_timeouts: counter("spillway_head_timeouts_total", "Heads that took too long.")?,
             buffered: gauge("spillway_buffered_bytes", "Bytes of request bodies held for replay.")?,
             stale_connections: counter("spillway_stale_connections_total", "Pooled connections found closed and replaced.")?,
+            pins_dropped: counter("spillway_stored_objects_unshared_total", "Stored things that other nodes could not be told of.")?,
+            redis_failures: counter("spillway_redis_failures_total", "Calls to Redis that failed.")?,
             panics: counter("spillway_panics_total", "Requests that died with a panic.")?,
             access_log_dropped: counter("spillway_access_log_dropped_total", "Access-log lines that could not be written.")?,
             throttled_seconds,

@@ -12,6 +12,7 @@ mod keys;
 mod listener_tls;
 mod process;
 mod secrets;
+mod stored;
 mod streams;
 mod tls;
 mod tokens;

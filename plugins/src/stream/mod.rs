@@ -24,6 +24,8 @@ pub struct StreamState {
     pub done: bool,
     /// The upstream said that it failed.
     pub fault: Option<Fault>,
+    /// The name of the response that is being made.
+    pub made: Option<String>,
     /// Sequence number of the last typed event, for an error event that continues the count.
     pub sequence: Option<u64>,
 }

@@ -11,6 +11,8 @@ mod server;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::scalar::{DurationText, SecretText};
+
 pub use backends::{RawAzureApi, RawBackend, RawBackendAuth, RawKind};
 pub use consumers::{RawCertificateName, RawConsumer, RawKey, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
 pub use plugins::{RawAuth, RawCache, RawExactCache, RawJwt, RawPlugins, RawPromptLog, RawSemanticCache, RawUnlisted};
@@ -37,10 +39,34 @@ pub struct RawConfig {
     /// What requests pass through.
     #[serde(default)]
     pub plugins: RawPlugins,
+    /// Where stored things live: responses, conversations, files, batches.
+    pub objects: Option<RawObjects>,
+    /// What several nodes share.
+    pub redis: Option<RawRedis>,
     /// Where prices come from.
     pub prices: Option<RawPrices>,
     /// Logs of the gateway.
     pub log: Option<RawLog>,
+}
+
+/// What is remembered of stored things: which backend made each, and for whom.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawObjects {
+    /// Most of them that are remembered in memory; the one not used for longest goes first. Default 100000.
+    pub max: Option<u64>,
+    /// How long each is remembered. Default `30d`, as long as Azure keeps responses.
+    pub ttl: Option<DurationText>,
+}
+
+/// What several nodes share: Redis or Valkey.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRedis {
+    /// Its URL, such as `rediss://:password@host:6380`: a secret, for the password in it.
+    pub url: SecretText,
+    /// What every key begins with. Default `spillway:`.
+    pub prefix: Option<String>,
 }
 
 /// Where prices come from.

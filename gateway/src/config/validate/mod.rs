@@ -10,13 +10,13 @@ mod server;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustls_pki_types::CertificateDer;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::{Problem, did_you_mean};
 use super::load::{Loaded, Places};
 use super::scalar::SecretText;
 use super::secret::Secrets;
-use super::{AccessLog, Config, Log};
+use super::{AccessLog, Config, Log, Objects, Redis};
 
 /// Collects what is wrong while the parts are read.
 struct Checker<'c> {
@@ -103,6 +103,15 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let auth = auth::read(raw.plugins.auth.as_ref(), raw.consumers.is_empty(), &known, &mut check);
     let consumers = consumers::read(&raw.consumers, &known, auth.pepper.is_some(), auth.tokens.is_some(), &mut check);
     plugins::read(&raw.plugins, &raw.pools, &mut check);
+    let objects = raw.objects.unwrap_or_default();
+    let objects = Objects { max: objects.max.unwrap_or(100_000), ttl: server::span(objects.ttl, 30 * 86_400, "objects.ttl", &mut check) };
+    let redis = raw.redis.as_ref().and_then(|raw| {
+        let url = check.secret("redis.url", &raw.url)?;
+        if !["redis://", "rediss://"].iter().any(|scheme| url.expose_secret().starts_with(scheme)) {
+            check.problem("redis.url", "is no redis:// or rediss:// URL");
+        }
+        Some(Redis { url, prefix: raw.prefix.clone().unwrap_or_else(|| "spillway:".to_owned()) })
+    });
     if let Some(prices) = &raw.prices {
         if let Some(file) = &prices.file
             && let Err(error) = std::fs::metadata(file)
@@ -137,6 +146,8 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             pools,
             consumers,
             auth,
+            objects,
+            redis,
             log: Log { level, access },
             not_available: sorted(check.not_available),
             warnings: sorted(check.warnings),

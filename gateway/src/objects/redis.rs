@@ -1,0 +1,112 @@
+//! The shared memory: Redis or Valkey, one string per stored thing.
+
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncCommands as _, Client, ExistenceCheck, SetExpiry, SetOptions};
+use secrecy::ExposeSecret as _;
+use tokio::sync::{Mutex, OnceCell, mpsc};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{Known, LOOK_UP, Pin};
+use crate::config;
+use crate::telemetry::metrics::Metrics;
+
+/// What can't be written at once waits here.
+const QUEUE: usize = 10_000;
+/// For one write.
+const WRITE: Duration = Duration::from_secs(2);
+
+/// The URL of Redis can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("redis.url: {0}")]
+pub struct RedisError(String);
+
+/// The shared memory.
+pub(super) struct Shared {
+    client: Client,
+    connection: OnceCell<ConnectionManager>,
+    prefix: String,
+    ttl: u64,
+    queue: mpsc::Sender<(String, String)>,
+    waiting: Mutex<mpsc::Receiver<(String, String)>>,
+    dropped: IntCounter,
+    failures: IntCounter,
+}
+
+impl Shared {
+    pub(super) fn new(config: &config::Redis, ttl: Duration, metrics: &Metrics) -> Result<Self, RedisError> {
+        crate::outbound::install_crypto();
+        // Its words may repeat the URL, and with it the password: only the kind of error is told.
+        let client = Client::open(config.url.expose_secret()).map_err(|error| RedisError(format!("{:?}", error.kind())))?;
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        Ok(Shared {
+            client,
+            connection: OnceCell::new(),
+            prefix: config.prefix.clone(),
+            ttl: ttl.as_secs().max(1),
+            queue,
+            waiting: Mutex::new(waiting),
+            dropped: metrics.pins_dropped.clone(),
+            failures: metrics.redis_failures.clone(),
+        })
+    }
+
+    async fn connection(&self) -> redis::RedisResult<ConnectionManager> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(1)))
+            .set_response_timeout(Some(Duration::from_secs(1)))
+            .set_number_of_retries(1);
+        let connect = || async { self.client.get_connection_manager_with_config(config).await };
+        self.connection.get_or_try_init(connect).await.cloned()
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}object:{name}", self.prefix)
+    }
+
+    /// Hands a thing over to be written.
+    pub(super) fn pin(&self, name: &str, pin: &Pin) {
+        let written = serde_json::to_string(pin).ok().is_some_and(|text| self.queue.try_send((self.key(name), text)).is_ok());
+        if !written {
+            self.dropped.inc();
+        }
+    }
+
+    pub(super) async fn find(&self, name: &str) -> Known {
+        let key = self.key(name);
+        let asked = timeout(LOOK_UP, async { self.connection().await?.get::<_, Option<String>>(key).await }).await;
+        match asked {
+            Ok(Ok(Some(text))) => serde_json::from_str(&text).map_or(Known::Nothing, Known::At),
+            Ok(Ok(None)) => Known::Nothing,
+            Ok(Err(_)) | Err(_) => {
+                self.failures.inc();
+                Known::Unsure
+            }
+        }
+    }
+
+    /// Writes what was handed over, for ever.
+    pub(super) async fn run(&self) {
+        let mut waiting = self.waiting.lock().await;
+        let mut reachable = true;
+        while let Some((key, text)) = waiting.recv().await {
+            let options = SetOptions::default().conditional_set(ExistenceCheck::NX).with_expiration(SetExpiry::EX(self.ttl));
+            let write = async { self.connection().await?.set_options::<_, _, Option<String>>(key, text, options).await };
+            let written = matches!(timeout(WRITE, write).await, Ok(Ok(_)));
+            if !written {
+                self.failures.inc();
+                self.dropped.inc();
+            }
+            if written != reachable {
+                reachable = written;
+                match written {
+                    true => info!("Redis can be reached again"),
+                    false => warn!("Redis can't be reached: other nodes don't learn where stored responses and files live"),
+                }
+            }
+        }
+    }
+}
