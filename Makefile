@@ -25,7 +25,7 @@ demo: build ## Watch a PTU fill up and its overflow run down
 test: lint unit clients k6-smoke k6-spillover ## Everything that proves it
 	@echo "all passed"
 
-unit: $(TOOLS)/build-packages ## Unit, property, simulation and loopback tests
+unit: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Unit, property, simulation and loopback tests
 	cargo test --locked --workspace
 
 clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## openai for Python and Node through the gateway
@@ -60,6 +60,13 @@ clean: ## Remove what was built
 $(TOOLS)/build-packages:
 	@mkdir -p $(TOOLS)
 	@command -v cmake >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq cmake; }
+	@touch $@
+
+# Real clients and servers that the tests talk to.
+$(TOOLS)/test-packages:
+	@mkdir -p $(TOOLS)
+	@command -v curl >/dev/null && command -v openssl >/dev/null && command -v redis-server >/dev/null \
+	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl openssl redis-server; }
 	@touch $@
 
 # taskset pins the proxies.

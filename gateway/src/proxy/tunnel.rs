@@ -37,6 +37,8 @@ pub struct Tunnel {
     /// What the caller gets if this ends without an answer.
     refusal: Option<Refusal>,
     answered: bool,
+    /// How the attempt went, by the answer's head; a label of `metrics::OUTCOMES`.
+    judged: &'static str,
     /// The beginning of an answer that names what is stored.
     made: Vec<u8>,
 }
@@ -57,6 +59,7 @@ impl Tunnel {
             seen: Vec::new(),
             refusal: None,
             answered: false,
+            judged: "ok",
             made: Vec::new(),
         }
     }
@@ -236,8 +239,11 @@ fn judge_parts(
     let Some(mut attempt) = tunnel.attempt.take() else { return Ok(()) };
     attempt.status = Some(head.status);
     attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
-    let credentials = upstream_of(ctx, inquiry, attempt.member)
-        .map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
+    let upstream = upstream_of(ctx, inquiry, attempt.member);
+    let credentials = upstream.map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
+    if let (StatusCode::UNAUTHORIZED, Some(token)) = (head.status, upstream.and_then(|upstream| upstream.auth.token())) {
+        token.refused(token.number(), gateway.clock.now());
+    }
     let verdict = match head.status {
         StatusCode::SWITCHING_PROTOCOLS => Verdict::Deliver,
         status => judge(status, b"", &inquiry.pool.config.retry.statuses, credentials),
@@ -274,6 +280,7 @@ fn judge_parts(
     ctx.note_first(gateway.clock.now());
     ctx.status = Some(head.status.as_u16());
     tunnel.answered = true;
+    tunnel.judged = label;
     // Kept until the end: its slot is taken for as long as the answer (or socket) lives.
     tunnel.attempt = Some(attempt);
     Ok(())
@@ -372,9 +379,8 @@ pub(super) fn refusal(gateway: &Gateway, ctx: &mut RequestCtx) -> Option<Refusal
 pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Error>) {
     let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
     if let Some(attempt) = tunnel.attempt.take() {
-        let client_error = attempt.status.is_some_and(|status| status.is_client_error());
         let label = match error {
-            _ if client_error => "caller_fault",
+            _ if tunnel.judged != "ok" => tunnel.judged,
             None => "ok",
             Some(error) if *error.esource() == pingora::ErrorSource::Downstream => "cancelled",
             // A WebSocket ends when either side hangs up.

@@ -68,7 +68,7 @@ async fn no_secret_is_ever_shown() {
     let members: String = parts.iter().map(|(_, member)| member.as_str()).collect();
     let text = |tls: &str| {
         format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nadmin_token = {{ file = \"{admin_token}\" }}\n{tls}\n{backends}[[pools]]\nname = \"pool\"\nmodels = [\"m\"]\nmembers = [\n{members}]\n\n[[consumers]]\nname = \"crm\"\nclaims = [\"app\"]\nkeys = [{{ hmac_sha256 = \"{}\" }}]\n\n[plugins.auth]\npepper = {{ env = \"CANARY_PEPPER\" }}\n\n[plugins.auth.jwt]\nissuer = \"{}\"\naudiences = [\"api://spillway\"]\n\n[log]\nlevel = \"{LEVEL}\"\n",
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nadmin_token = {{ file = \"{admin_token}\" }}\n{tls}\n{backends}[[pools]]\nname = \"pool\"\nmodels = [\"m\"]\nmembers = [\n{members}]\n\n[[consumers]]\nname = \"crm\"\nclaims = [\"app\"]\nkeys = [{{ hmac_sha256 = \"{}\" }}]\n\n[plugins.auth]\npepper = {{ env = \"CANARY_PEPPER\" }}\n\n[plugins.auth.jwt]\nissuer = \"{}\"\naudiences = [\"api://spillway\"]\n\n[redis]\nurl = {{ env = \"CANARY_REDIS\" }}\n\n[log]\nlevel = \"{LEVEL}\"\n",
             Pepper::new(b"CANARY-pepper").digest(b"CANARY-caller-key"),
             issuer.server.url(),
         )
@@ -79,6 +79,7 @@ async fn no_secret_is_ever_shown() {
         ("CANARY_KEY", Path::new("CANARY-backend-key")),
         ("CANARY_SECRET", Path::new("CANARY-client-secret")),
         ("CANARY_PEPPER", Path::new("CANARY-pepper")),
+        ("CANARY_REDIS", Path::new("redis://user:CANARY-redis@127.0.0.1:1")),
         ("IDENTITY_ENDPOINT", Path::new(&identity_endpoint)),
         ("IDENTITY_HEADER", Path::new("CANARY-identity-header")),
         ("SSL_CERT_FILE", Path::new(&ca_file)),
@@ -130,6 +131,10 @@ async fn no_secret_is_ever_shown() {
         shown.push((path.to_owned(), got.text()));
         shown.push((format!("{path} without token"), get(process.admin, path).await.unwrap().text()));
     }
+    let lookup = "GET /v1/responses/resp_none HTTP/1.1\r\nhost: g\r\napi-key: CANARY-caller-key\r\n\r\n";
+    let got = ask(process.address, lookup).await.unwrap();
+    assert_eq!(got.status, 503, "Redis was asked");
+    shown.push(("an answer without Redis".into(), got.text()));
     // It all arrived where it should, so silence means something.
     let credentials: Vec<String> =
         seen.received().iter().filter_map(|request| request.header("authorization").map(str::to_owned)).collect();

@@ -73,6 +73,11 @@ impl TokenSource {
         self.renewal.request(number, now, limit).await
     }
 
+    /// A target refused token number `number`: asks for another, and doesn't wait.
+    pub fn refused(&self, number: u64, now: Tick) {
+        let _ = self.renewal.ask(number, now);
+    }
+
     /// Fetches once, for `check --online` and the first look.
     ///
     /// # Errors
