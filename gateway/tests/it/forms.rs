@@ -160,6 +160,19 @@ async fn large_uploads_of_unknown_length_stream_through() {
 }
 
 #[tokio::test]
+async fn a_streamed_uploads_attempt_is_counted_as_what_it_was() {
+    for (status, outcome, served) in [(200, "ok", 1.0), (500, "failed", 0.0), (400, "caller_fault", 1.0), (429, "throttled", 0.0)] {
+        let backend = ScriptedBackend::start(move |_| Reply::json(status, "{}")).await;
+        let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", "").replace("#server", "max_body = \"256KiB\"")).await;
+        let got = ask(gateway.address, upload(&form(true, 1_000_000), true)).await.unwrap();
+        assert_eq!(got.status, status);
+        let name = |outcome| format!("spillway_attempts_total{{backend=\"a\",deployment=\"m\",outcome=\"{outcome}\",pool=\"pool\"}}");
+        eventually("counted", async || gateway.metric(&name(outcome)).await == 1.0).await;
+        assert_eq!(gateway.metric("spillway_tier_served_total{pool=\"pool\",priority=\"1\"}").await, served, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn realtime_is_upgraded_and_pinned_to_its_target() {
     let throttled = ScriptedBackend::start(|_| Reply::throttled(60_000)).await;
     let backend = ScriptedBackend::start(|_| {
