@@ -34,24 +34,53 @@ fn resolve<'s>(root: &'s Value, schema: &'s Value) -> (&'s Value, bool) {
     inner.map_or((schema, false), |one| resolve(root, one))
 }
 
+/// The kinds of a tagged table: name and schema.
+fn kinds(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let variants = schema["oneOf"].as_array().into_iter().flatten();
+    variants.filter_map(|variant| Some((variant["properties"]["type"]["const"].as_str()?, variant)))
+}
+
+/// A tagged table: one row per kind and key.
+fn tagged(root: &Value, schema: &Value, path: &str, out: &mut String) {
+    let _ = writeln!(out, "\n## `{path}`\n\n{}\n", one_line(schema["description"].as_str().unwrap_or("")));
+    let _ = writeln!(out, "| type | key | type of value | required | meaning |\n|---|---|---|---|---|");
+    for (kind, variant) in kinds(schema) {
+        let _ = writeln!(out, "| `{kind}` | | | | {} |", one_line(variant["description"].as_str().unwrap_or("")));
+        let required = |name: &str| variant["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+        for (name, property) in variant["properties"].as_object().into_iter().flatten().filter(|(name, _)| *name != "type") {
+            let (inner, list) = resolve(root, property);
+            let text = one_line(property["description"].as_str().or_else(|| inner["description"].as_str()).unwrap_or(""));
+            let mark = if required(name) { "yes" } else { "" };
+            let _ = writeln!(out, "| | `{name}` | {} | {mark} | {text} |", type_name(inner, list));
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ")
+}
+
 fn section(root: &Value, schema: &Value, path: &str, done: &mut Vec<String>, out: &mut String) {
+    if kinds(schema).next().is_some() {
+        return tagged(root, schema, path, out);
+    }
     let Some(properties) = schema["properties"].as_object() else { return };
     let required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
     let mut deeper = Vec::new();
     if !path.is_empty() {
-        let _ = writeln!(out, "\n## `{path}`\n\n{}\n", schema["description"].as_str().unwrap_or(""));
+        let _ = writeln!(out, "\n## `{path}`\n\n{}\n", one_line(schema["description"].as_str().unwrap_or("")));
     }
     let mut rows = String::new();
     for (name, property) in properties {
         let (inner, list) = resolve(root, property);
         let here = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        if inner["properties"].is_object() {
+        if inner["properties"].is_object() || kinds(inner).next().is_some() {
             deeper.push((if list { format!("{here}[]") } else { here }, inner));
         }
         let text = property["description"].as_str().or_else(|| inner["description"].as_str()).unwrap_or("");
         let values = values(inner);
         let mark = if required(name) { "yes" } else { "" };
-        let _ = writeln!(rows, "| `{name}` | {} | {mark} | {}{values} |", type_name(inner, list), text.replace('\n', " "));
+        let _ = writeln!(rows, "| `{name}` | {} | {mark} | {}{values} |", type_name(inner, list), one_line(text));
     }
     let _ = write!(out, "\n| key | type | required | meaning |\n|---|---|---|---|\n{rows}");
     for (path, inner) in deeper {
@@ -62,24 +91,15 @@ fn section(root: &Value, schema: &Value, path: &str, done: &mut Vec<String>, out
     }
 }
 
-/// The values of an enumeration, or the kinds of a tagged one with their keys.
+/// The values of an enumeration, or the kinds of a tagged table.
 fn values(schema: &Value) -> String {
     let Some(variants) = schema["oneOf"].as_array() else { return String::new() };
     let mut text = String::new();
     for variant in variants {
         if let Some(value) = variant["const"].as_str() {
-            let _ = write!(text, " `{value}`: {}", variant["description"].as_str().unwrap_or(""));
+            let _ = write!(text, " `{value}`: {}", one_line(variant["description"].as_str().unwrap_or("")));
         } else if let Some(kind) = variant["properties"]["type"]["const"].as_str() {
-            let keys: Vec<String> = variant["properties"]
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(key, _)| key)
-                .filter(|key| *key != "type")
-                .map(|key| format!("`{key}`"))
-                .collect();
-            let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
-            let _ = write!(text, " `{kind}`{keys}: {}", variant["description"].as_str().unwrap_or(""));
+            let _ = write!(text, " `{kind}`");
         }
     }
     text

@@ -6,6 +6,7 @@ mod support;
 mod abuse;
 mod bodies;
 mod callers;
+mod documents;
 mod failover;
 mod forms;
 mod keys;

@@ -1,0 +1,35 @@
+//! What the documents show works.
+
+use std::path::Path;
+
+use spillway::config::{Config, Secrets};
+
+/// Blocks of TOML in a document.
+fn blocks(text: &str) -> Vec<String> {
+    text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_block_of_the_identity_page_is_a_config() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/identity.md")).unwrap();
+    let blocks = blocks(&page);
+    assert!(blocks.len() >= 6);
+    for block in blocks {
+        let mut text = "[server]\nlisten = [\"127.0.0.1:0\"]\n\n".to_owned() + &block;
+        // What a block leaves out for brevity.
+        if !text.contains("[[backends]]") {
+            text += "\n[[backends]]\nname = \"a\"\nkind = \"openai\"\nurl = \"https://a.example\"\n";
+        }
+        if !text.contains("[[pools]]") {
+            let names = text.split("[[backends]]\nname = \"").skip(1).map(|rest| rest.split('"').next().unwrap());
+            let members: Vec<String> = names.map(|name| format!("{{ backend = \"{name}\" }}")).collect();
+            text += &format!("\n[[pools]]\nname = \"p\"\nmodels = [\"m\"]\nmembers = [{}]\n", members.join(", "));
+        }
+        let secrets = Secrets::with_env(|name| match name {
+            "REDIS_URL" => Some("redis://localhost".into()),
+            _ => Some("secret".into()),
+        });
+        let config = Config::parse(&text, Path::new("identity.toml"), &secrets).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert!(config.not_available.is_empty(), "{:?}", config.not_available);
+    }
+}
