@@ -30,7 +30,7 @@ unit: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Unit, property, simulati
 
 clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## openai for Python and Node through the gateway
 	$(VENV)/bin/python -m pytest -q gateway/tests/clients
-	NODE_PATH=$(abspath $(NODE_MODULES)) $(VENV)/bin/node --test gateway/tests/clients/openai.test.mjs
+	PYTHON=$(VENV)/bin/python NODE_PATH=$(abspath $(NODE_MODULES)) $(VENV)/bin/node --test gateway/tests/clients/openai.test.mjs
 
 lint: $(TOOLS)/build-packages ## Formatting and lints; warnings are errors
 	cargo fmt --all --check

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
 use http::{HeaderMap, StatusCode};
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::lb::health_check::HttpHealthCheck;
+use pingora::lb::Backend as Address;
+use pingora::lb::health_check::{HealthCheck, HttpHealthCheck};
 use pingora::{Error, ErrorType, OrErr};
 use tracing::{info, warn};
 
@@ -19,15 +22,17 @@ use crate::config::HealthRules;
 pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRules, up: Arc<Up>, clock: Clock) {
     let (Some(upstream), Some(mut addresses)) = (&backend.upstream, resolve::addresses(&backend)) else { return };
     let name = &backend.config.name;
-    let mut shown = None;
+    let current = Arc::new(ArcSwapOption::empty());
+    addresses.set_health_check(Box::new(Current { check: Arc::clone(&current), thresholds: (rules.healthy_after, rules.unhealthy_after) }));
     loop {
         match request(upstream, &rules, &clock) {
-            // Made anew only with a new credential, since a check keeps its connections.
-            Ok(request) if shown.as_ref() != Some(&request.headers) => {
-                shown = Some(request.headers.clone());
-                addresses.set_health_check(Box::new(check(upstream, &rules, request)));
+            Ok(request) => {
+                // Made anew only with a new credential, since a check keeps its connections.
+                let shown: arc_swap::Guard<Option<Arc<HttpHealthCheck>>> = current.load();
+                if shown.as_ref().is_none_or(|check| check.req.headers != request.headers) {
+                    current.store(Some(Arc::new(check(upstream, &rules, request))));
+                }
             }
-            Ok(_) => {}
             // Without a credential the backend is out anyway; this must not look like an illness.
             Err(Unaskable::NoCredential) => {
                 tokio::time::sleep(rules.interval).await;
@@ -50,6 +55,27 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
             }
         }
         tokio::time::sleep(rules.interval).await;
+    }
+}
+
+/// The check with the credential of the day. Pingora takes one check per list of addresses, for good.
+struct Current {
+    check: Arc<ArcSwapOption<HttpHealthCheck>>,
+    /// Checks in a row that change anything: good ones, failed ones.
+    thresholds: (usize, usize),
+}
+
+#[async_trait]
+impl HealthCheck for Current {
+    async fn check(&self, target: &Address) -> pingora::Result<()> {
+        match self.check.load_full() {
+            Some(check) => check.check(target).await,
+            None => Ok(()),
+        }
+    }
+
+    fn health_threshold(&self, success: bool) -> usize {
+        if success { self.thresholds.0 } else { self.thresholds.1 }
     }
 }
 
@@ -78,8 +104,6 @@ fn check(upstream: &Upstream, rules: &HealthRules, request: RequestHeader) -> Ht
     check.peer_template = upstream.peers.template();
     check.peer_template.options.total_connection_timeout = Some(rules.timeout);
     check.peer_template.options.read_timeout = Some(rules.timeout);
-    check.consecutive_failure = rules.unhealthy_after;
-    check.consecutive_success = rules.healthy_after;
     check.reuse_connection = true;
     check.req = request;
     let statuses = rules.statuses.clone();

@@ -146,14 +146,14 @@ impl Issuer {
     }
 
     async fn fetch(&self) -> Result<(KeySet, Vec<u8>), IssuerError> {
-        let client = outbound::internet()?;
+        // As the config does for the issuer itself: in the clear only on this machine.
+        let clear = self.config.discovery.starts_with("http://");
+        let client = if clear { outbound::local()? } else { outbound::internet()? };
         let metadata: Metadata = serde_json::from_slice(&get(&client, &self.config.discovery).await?).map_err(IssuerError::Metadata)?;
         let expected = |issuer: &String| *issuer == metadata.issuer;
         if self.config.issuer != metadata.issuer && !self.config.rules.issuers.iter().any(expected) {
             return Err(IssuerError::Issuer { found: metadata.issuer });
         }
-        // As the config does for the issuer itself: in the clear only where the issuer is.
-        let clear = self.config.discovery.starts_with("http://");
         if !(metadata.jwks_uri.starts_with("https://") || clear) {
             return Err(IssuerError::Insecure);
         }

@@ -6,14 +6,20 @@ until its standard input closes.
 
 import contextlib
 import hashlib
+import http.server
+import json
 import os
 import pathlib
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SPILLWAY = os.environ.get("SPILLWAY", str(ROOT / "target/debug/spillway"))
@@ -47,6 +53,11 @@ members = [{{ backend = "ptu", priority = 1 }}, {{ backend = "payg", priority = 
 [[consumers]]
 name = "tests"
 keys = [{{ sha256 = "{digest}" }}]
+claims = ["tests-application"]
+
+[plugins.auth.jwt]
+issuer = "http://127.0.0.1:{issuer}"
+audiences = ["api://spillway"]
 """
 
 ALWAYS_THROTTLED = """
@@ -56,6 +67,41 @@ listen = "127.0.0.1:{port}"
 fault_rate = 1.0
 fault = "throttle=1"
 """
+
+
+class Issuer:
+    """An OIDC issuer: metadata, one public key, and tokens that PyJWT signs."""
+
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}"
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        jwk = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key())) | {"kid": "1", "use": "sig"}
+        pages = {
+            "/.well-known/openid-configuration": {"issuer": self.url, "jwks_uri": f"{self.url}/keys"},
+            "/keys": {"keys": [jwk]},
+        }
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = json.dumps(pages.get(self.path, {})).encode()
+                self.send_response(200 if self.path in pages else 404)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def token(self, **claims):
+        now = int(time.time())
+        usual = {"iss": self.url, "aud": "api://spillway", "azp": "tests-application", "nbf": now, "exp": now + 600}
+        return jwt.encode(usual | claims, self.key, algorithm="RS256", headers={"kid": "1"})
+
+
+ISSUER = None
 
 
 def free_port():
@@ -76,12 +122,15 @@ def wait_for(port):
 @contextlib.contextmanager
 def gateway():
     """Yields (gateway's URL, admin's URL)."""
-    port, admin, first, second = (free_port() for _ in range(4))
+    global ISSUER
+    port, admin, first, second, issuer = (free_port() for _ in range(5))
+    ISSUER = Issuer(issuer)
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         folder = pathlib.Path(directory)
         (folder / "throttled.toml").write_text(ALWAYS_THROTTLED.format(port=first))
         digest = hashlib.sha256(KEY.encode()).hexdigest()
-        (folder / "gateway.toml").write_text(CONFIG.format(port=port, admin=admin, first=first, second=second, digest=digest))
+        ports = {"port": port, "admin": admin, "first": first, "second": second, "issuer": issuer}
+        (folder / "gateway.toml").write_text(CONFIG.format(digest=digest, **ports))
 
         def run(*arguments):
             process = subprocess.Popen([SPILLWAY, *arguments], stdout=subprocess.DEVNULL)

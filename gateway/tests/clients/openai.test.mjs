@@ -22,7 +22,7 @@ async function throttled() {
 }
 
 before(async () => {
-  harness = spawn('python3', [new URL('harness.py', import.meta.url).pathname], { stdio: ['pipe', 'pipe', 'inherit'] });
+  harness = spawn(process.env.PYTHON ?? 'python3', [new URL('harness.py', import.meta.url).pathname], { stdio: ['pipe', 'pipe', 'inherit'] });
   const line = await new Promise((resolve, reject) => {
     harness.stdout.once('data', (data) => resolve(data.toString()));
     harness.once('exit', () => reject(new Error('the gateway did not start')));

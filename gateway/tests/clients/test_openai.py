@@ -55,6 +55,15 @@ def test_responses(client):
     assert answer.status == "completed"
 
 
+def test_a_conversation_goes_on(client):
+    first = client.responses.create(model="gpt-4o", input="What is a spillway?")
+    second = client.responses.create(model="gpt-4o", input="And what is it for?", previous_response_id=first.id)
+    assert second.output_text == REPLY
+    with pytest.raises(openai.NotFoundError) as error:
+        client.responses.create(model="gpt-4o", input="x", previous_response_id="resp_of_somebody_else")
+    assert error.value.code == "object_not_found"
+
+
 def test_responses_stream(client):
     text, last = "", None
     for event in client.responses.create(model="gpt-4o", input="What is a spillway?", stream=True):
@@ -78,3 +87,19 @@ def test_errors_are_the_sdks_own(urls):
         openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0).models.list()
     assert error.value.code == "invalid_api_key"
     assert [model.id for model in client.models.list()] == ["gpt-4o", "text-embedding-3-small"]
+
+
+def test_entra_tokens(urls):
+    url, _ = urls
+    azure = {"azure_endpoint": url, "api_version": "2024-10-21", "max_retries": 0}
+    token = harness.ISSUER.token()
+    for client in [
+        openai.AzureOpenAI(azure_ad_token=token, **azure),
+        openai.AzureOpenAI(azure_ad_token_provider=lambda: token, **azure),
+        openai.OpenAI(base_url=f"{url}/openai/v1/", api_key=token, max_retries=0),
+    ]:
+        assert client.chat.completions.create(model="gpt-4o", messages=MESSAGES).choices[0].message.content == REPLY
+    for wrong in [{"aud": "api://other"}, {"exp": 1}, {"iss": "https://evil.example"}]:
+        client = openai.AzureOpenAI(azure_ad_token=harness.ISSUER.token(**wrong), **azure)
+        with pytest.raises(openai.AuthenticationError):
+            client.chat.completions.create(model="gpt-4o", messages=MESSAGES)

@@ -155,6 +155,33 @@ async fn no_secret_is_ever_shown() {
         assert_silent(place, text, &canaries);
     }
 
+    // An Arc agent's challenge, and an application's certificate.
+    let arc_folder = directory.path().canonicalize().unwrap();
+    let arc = TokenService::start(Flavour::Arc(arc_folder.clone()), "CANARY-arc-token").await;
+    let rsa = rsa_pem();
+    let application = file("application.pem", &rsa);
+    let rsa_line = rsa.lines().filter(|line| line.len() == 64).nth(20).unwrap();
+    let certificate = format!("type = \"client-credentials\", certificate = \"{application}\"");
+    let members = [
+        Member { name: "arc", backend: &seen, priority: 1, extra: "auth = { type = \"managed-identity\" }" },
+        Member { name: "application", backend: &seen, priority: 1, extra: &format!("auth = {}", entra_auth(&certificate)) },
+    ];
+    let quiet = config(&members, "", "").replace("[log]", &format!("[log]\nlevel = \"{LEVEL}\""));
+    let arc_endpoint = format!("{}/metadata/identity/oauth2/token", arc.server.url());
+    let with_arc: Vec<(&str, &Path)> = vec![
+        ("IDENTITY_ENDPOINT", Path::new(&arc_endpoint)),
+        ("IMDS_ENDPOINT", Path::new("http://unused")),
+        ("SPILLWAY_ARC_CHALLENGES", &arc_folder),
+        ("SSL_CERT_FILE", Path::new(&ca_file)),
+        ("SSL_CERT_DIR", Path::new("/nonexistent")),
+    ];
+    let process = Process::launch(&quiet, &with_arc).await;
+    for _ in 0..8 {
+        assert_eq!(process.chat().await.status, 200);
+    }
+    assert!(seen.received().iter().any(|request| request.header("authorization") == Some("Bearer CANARY-arc-token-1")));
+    assert_silent("the log with Arc", &process.log(), &["CANARY", "arc-challenge-secret", rsa_line]);
+
     // With TLS on the listener, and what a panic or a log line could print of the live state.
     let process = Process::launch(&text(&tls), &environment).await;
     let _ = get(process.address, "/CANARY").await;
@@ -166,6 +193,14 @@ async fn no_secret_is_ever_shown() {
     let running = spillway::server::start(&config, spillway::clock::Clock::new()).await.unwrap();
     assert_silent("the state's Debug", &format!("{:?}", running.gateway.runtime.load()), &canaries);
     assert_silent("the state's Debug", &format!("{:?}", running.gateway.server), &canaries);
+}
+
+/// A certificate and its RSA key.
+fn rsa_pem() -> String {
+    let der = include_bytes!("../../../testkit/fixtures/rsa-a.der");
+    let der = rustls_pki_types::PrivatePkcs8KeyDer::from(&der[..]);
+    let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_RSA_SHA256).unwrap();
+    rcgen::CertificateParams::new(vec!["app".to_owned()]).unwrap().self_signed(&key).unwrap().pem() + &key.serialize_pem()
 }
 
 /// As long as the test lives.

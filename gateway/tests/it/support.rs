@@ -234,8 +234,8 @@ impl Process {
     }
 }
 
-/// Variables that say what identity a machine has.
-const IDENTITY_VARIABLES: [&str; 12] = [
+/// Variables that say what identity a machine has, and how it reaches token services.
+const IDENTITY_VARIABLES: [&str; 18] = [
     "IDENTITY_ENDPOINT",
     "IDENTITY_HEADER",
     "IMDS_ENDPOINT",
@@ -248,6 +248,12 @@ const IDENTITY_VARIABLES: [&str; 12] = [
     "AZURE_FEDERATED_TOKEN_FILE",
     "AZURE_AUTHORITY_HOST",
     "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
 ];
 
 async fn metric(admin: SocketAddr, name: &str) -> f64 {

@@ -111,6 +111,21 @@ async fn the_issuer_may_say_when_to_renew() {
 }
 
 #[tokio::test]
+async fn health_checks_show_the_token_of_the_day() {
+    let service = Arc::new(TokenService::start(Flavour::Imds, "vm").await);
+    service.lifetime(3, None);
+    let backend = guarded(&service).await;
+    let pool = "[pools.health]\npath = \"/health\"\ninterval = \"200ms\"\nstatuses = [200]\n";
+    let process = on_a_vm(&config(&[with_auth("a", &backend, 1, MANAGED)], pool, ""), &service).await;
+    let tokens = || -> std::collections::BTreeSet<String> {
+        let checks = backend.received().into_iter().filter(|request| request.path() == "/health");
+        checks.filter_map(|request| request.header("authorization").map(str::to_owned)).collect()
+    };
+    eventually("three tokens", async || tokens().len() >= 3).await;
+    assert_eq!(process.state("a").await, "ready");
+}
+
+#[tokio::test]
 async fn an_outage_past_the_tokens_end_moves_requests_on_and_ends_by_itself() {
     let service = Arc::new(TokenService::start(Flavour::AppService("s3cret"), "app").await);
     service.lifetime(4, None);

@@ -18,6 +18,8 @@ const ROUNDS: u32 = 100_000;
 
 fn callers(keys: usize) -> Callers {
     let mut text = "[server]\nlisten = [\"127.0.0.1:1\"]\n\n[[backends]]\nname = \"a\"\nkind = \"openai\"\nurl = \"http://127.0.0.1:1\"\n\n[[pools]]\nname = \"p\"\nmodels = [\"m\"]\nmembers = [{ backend = \"a\" }]\n\n[plugins.auth.jwt]\nissuer = \"http://127.0.0.1:1\"\naudiences = [\"api://spillway\"]\n".to_owned();
+    let expired = digest(b"expired");
+    let _ = writeln!(text, "[[consumers]]\nname = \"expired\"\nkeys = [{{ sha256 = \"{expired}\", expires = \"2020-01-01\" }}]");
     for number in 0..keys {
         let hash = digest(format!("key-{number}").as_bytes());
         let _ = writeln!(text, "[[consumers]]\nname = \"c{number}\"\nkeys = [{{ sha256 = \"{hash}\" }}]");
@@ -26,19 +28,29 @@ fn callers(keys: usize) -> Callers {
     Callers::new(&config, &Metrics::new().expect("metrics"))
 }
 
-fn nanos(callers: &Callers, headers: &HeaderMap) -> f64 {
+fn nanos(callers: &Callers, headers: &HeaderMap, good: bool) -> f64 {
     let began = Instant::now();
     for _ in 0..ROUNDS {
-        assert!(std::hint::black_box(callers.identify(headers, None, NOW)).is_ok());
+        assert_eq!(std::hint::black_box(callers.identify(headers, None, NOW)).is_ok(), good);
     }
     began.elapsed().as_nanos() as f64 / f64::from(ROUNDS)
 }
 
+fn with_key(key: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("api-key", HeaderValue::from_str(key).expect("a header"));
+    headers
+}
+
 /// Nanoseconds for a key among so many.
 pub fn key(among: usize) -> f64 {
-    let mut headers = HeaderMap::new();
-    headers.insert("api-key", HeaderValue::from_str(&format!("key-{}", among / 2)).expect("a header"));
-    nanos(&callers(among), &headers)
+    nanos(&callers(among), &with_key(&format!("key-{}", among / 2)), true)
+}
+
+/// Nanoseconds for a key that is not known, and for one that has expired.
+pub fn refused() -> (f64, f64) {
+    let callers = callers(1000);
+    (nanos(&callers, &with_key("key-x"), false), nanos(&callers, &with_key("expired"), false))
 }
 
 /// Nanoseconds for a token that was checked before, and for one that was not.
@@ -64,5 +76,5 @@ pub fn token() -> (f64, f64) {
         assert!(callers.identify(headers, None, NOW).is_ok());
     }
     let checked = began.elapsed().as_nanos() as f64 / fresh.len() as f64;
-    (nanos(&callers, &fresh[0]), checked)
+    (nanos(&callers, &fresh[0], true), checked)
 }

@@ -76,6 +76,8 @@ async fn main() {
     for keys in [10, 10_000] {
         println!("{:<32}{:>8.0} ns (budget 2000)", format!("a caller's key, of {keys}"), auth::key(keys));
     }
+    let (unknown, expired) = auth::refused();
+    println!("{:<32}{unknown:>8.0} ns, and {expired:.0} ns for one that has expired", "a key that is not known");
     let (known, new) = auth::token();
     println!("{:<32}{known:>8.0} ns (budget 15000; seen for the first time {new:.0})", "a caller's token");
     latency(&mut gateway, &mut floor).await;
