@@ -12,6 +12,7 @@ pub mod raw;
 pub mod reference;
 pub mod scalar;
 pub mod secret;
+pub mod tls;
 mod validate;
 
 use std::collections::BTreeMap;

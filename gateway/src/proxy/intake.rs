@@ -4,18 +4,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use memchr::memmem;
 use pingora::proxy::Session;
 use serde_json::json;
 use spillway_plugins::api::Api;
 use spillway_plugins::multipart::{boundary, read_form};
-use spillway_plugins::objects::references;
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
-use super::call::{self, Call, Inference, ObjectCall};
+use super::body::read_body;
+use super::call::{self, Call, Inference};
 use super::ctx::{End, Inquiry, RequestCtx};
-use super::identify::{identify, may_use_api, may_use_model, may_use_pool};
+use super::identify::{identify, may_use_api, may_use_model};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::tunnel::Tunnel;
@@ -35,7 +35,7 @@ pub(super) enum Next {
 }
 
 /// Why the intake ended early.
-enum Stop {
+pub(super) enum Stop {
     Refuse(Refusal),
     CallerLeft,
 }
@@ -106,7 +106,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     let head = session.req_header();
     let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
         Call::Inference(inference) => inference,
-        Call::Object(object) => return self::object(gateway, session, ctx, object).await,
+        Call::Object(object) => return stored::take_in(gateway, session, ctx, object).await,
         listing => return models(session, ctx, &listing).await,
     };
     ctx.api = Some(inference.api);
@@ -140,7 +140,7 @@ fn framing(session: &mut Session) -> Result<(), Refusal> {
 }
 
 /// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
-async fn expectation(session: &mut Session) -> Result<(), Stop> {
+pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {
     let Some(expected) = session.req_header().headers.get(header::EXPECT) else { return Ok(()) };
     if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
         return Err(Refusal::Expectation.into());
@@ -196,68 +196,10 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
     if matches!(inference.api, Api::Responses | Api::Chat) {
-        refer(gateway, ctx, buffer.as_slice()).await?;
+        stored::refer(gateway, ctx, buffer.as_slice()).await?;
     }
     ctx.body = Some(buffer.finish());
     Ok(Next::Attempt)
-}
-
-/// Sends a request that refers to something stored where that is.
-async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) -> Result<(), Refusal> {
-    let references = references(body);
-    let stores = !references.unstored;
-    let pin = stored::locate(gateway, ctx, &stored::names(references)?).await?;
-    let runtime = Arc::clone(&ctx.runtime);
-    let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
-    inquiry.stores = stores && inquiry.api == Api::Responses;
-    inquiry.elsewhere = pin.map(|pin| stored::excluded(&runtime, &inquiry.model, inquiry.api, &pin)).transpose()?;
-    Ok(())
-}
-
-/// A request about something stored: no model, but a place where it is or will be.
-async fn object(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectCall) -> Result<Next, Stop> {
-    ctx.api = Some(call.api);
-    may_use_api(ctx, call.api)?;
-    expectation(session).await?;
-    let mut buffer = BodyBuffer::new(&gateway.buffered);
-    let upload = call.api == Api::Files && call.name.is_none();
-    let mut whole = true;
-    if session.req_header().method == Method::POST {
-        let small =
-            !upload || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= gateway.server.max_body);
-        whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
-    }
-    let mut names: Vec<String> = call.name.iter().cloned().collect();
-    if !upload {
-        names.extend(stored::names(references(buffer.as_slice()))?);
-    }
-    let pin = stored::locate(gateway, ctx, &names).await?;
-    let runtime = Arc::clone(&ctx.runtime);
-    let model = match &pin {
-        Some(pin) => runtime.model_at(&pin.backend, |pool| may_use_pool(ctx, call.api, pool).is_ok()),
-        None => stored::pool(&runtime, session, ctx, &call)?.models().first(),
-    };
-    let model = model.ok_or(Refusal::NoneAvailable { model: call.api.label().to_owned(), retry_after: None })?;
-    let pool = &runtime.pools[model.pool];
-    may_use_pool(ctx, call.api, &pool.config)?;
-    ctx.inquiry = Some(Inquiry {
-        api: call.api,
-        model: Arc::clone(model),
-        pool: Arc::clone(pool),
-        fields: RequestFields::default(),
-        affinity_key: 0,
-        elsewhere: pin.map(|pin| stored::excluded(&runtime, model, call.api, &pin)).transpose()?,
-        // Only what a backend says of its own things names them; a file's content could say anything.
-        stores: call.name.is_none() || call.api == Api::Batches,
-        object: Some(call.path),
-    });
-    let body = buffer.finish();
-    if whole {
-        ctx.body = Some(body);
-        return Ok(Next::Attempt);
-    }
-    ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
-    Ok(Next::Tunnel)
 }
 
 fn is_json(content_type: &[u8]) -> bool {
@@ -297,78 +239,6 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
 
 /// How far a form is searched for its model where the path names it already.
 const FORM_HEAD: usize = 64 * 1024;
-
-/// Reads the body until its end (`true`) or until `enough` (`false`). `bounded` bodies longer than
-/// `max_body` are refused; others are refused only if that much brings no decision.
-async fn read_body(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut RequestCtx,
-    buffer: &mut BodyBuffer,
-    bounded: bool,
-    enough: impl Fn(&[u8]) -> bool,
-) -> Result<bool, Stop> {
-    let limit = gateway.server.max_body;
-    let expected = headers::content_length(&session.req_header().headers);
-    if bounded && expected.is_some_and(|length| length > limit) {
-        return Err(Refusal::TooLarge { limit }.into());
-    }
-    let began = gateway.clock.now();
-    let mut looked = 0;
-    loop {
-        let piece = read_piece(gateway, session).await?;
-        let now = gateway.clock.now();
-        let Some(piece) = piece else {
-            ctx.waited += now.since(began);
-            return Ok(true);
-        };
-        if buffer.len() + piece.len() > limit {
-            return Err(Refusal::TooLarge { limit }.into());
-        }
-        ctx.bytes_in += piece.len();
-        if !buffer.push(piece, expected) {
-            return Err(Refusal::Overloaded { what: "request bodies" }.into());
-        }
-        if too_slow(buffer.len(), now.since(began), gateway.server.min_body_rate) {
-            return Err(Refusal::BodyTimeout.into());
-        }
-        // Looking costs a scan: only when the prefix has doubled.
-        if buffer.len() >= looked * 2 {
-            looked = buffer.len();
-            if enough(buffer.as_slice()) {
-                ctx.waited += now.since(began);
-                // With HTTP/2 the end can come with the last bytes; nothing is left to stream then.
-                return Ok(session.downstream_session.is_body_done());
-            }
-        }
-    }
-}
-
-async fn read_piece(gateway: &Gateway, session: &mut Session) -> Result<Option<bytes::Bytes>, Stop> {
-    let read = std::pin::pin!(session.downstream_session.read_request_body());
-    match pingora_timeout::timeout(gateway.server.body_timeout, read).await {
-        Ok(Ok(piece)) => Ok(piece),
-        Ok(Err(error)) if *error.etype() == pingora::ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
-        Ok(Err(error)) if is_broken_framing(error.etype()) => Err(BROKEN_FRAMING.into()),
-        Ok(Err(_)) => Err(Stop::CallerLeft),
-        Err(_) => Err(Refusal::BodyTimeout.into()),
-    }
-}
-
-/// What a body with broken chunks gets.
-pub(super) const BROKEN_FRAMING: Refusal = Refusal::Form { what: "the body's framing is broken" };
-
-/// Whether an error of Pingora's means that a body's chunks make no sense.
-pub(super) fn is_broken_framing(kind: &pingora::ErrorType) -> bool {
-    matches!(kind.as_str(), "InvalidChunk" | "InvalidTrailerEnd" | "InvalidHTTPHeader" | "InvalidContentLength" | "PrematureBodyEnd")
-}
-
-/// The rate is measured only after this, so that a slow start is no offence.
-const RATE_GRACE: Duration = Duration::from_secs(5);
-
-pub(super) fn too_slow(bytes: usize, took: Duration, least_per_second: usize) -> bool {
-    took > RATE_GRACE && (bytes as f64) < least_per_second as f64 * (took - RATE_GRACE).as_secs_f64()
-}
 
 /// Which model, and may this caller use it.
 fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, fields: RequestFields, prompt: &[u8]) -> Result<(), Refusal> {
@@ -415,16 +285,6 @@ fn affinity_key(session: &Session, consumer: Option<&Consumer>, fields: &Request
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_body_may_start_slowly_but_not_stay_slow() {
-        let seconds = Duration::from_secs;
-        assert!(!too_slow(0, seconds(5), 1024), "the grace");
-        assert!(!too_slow(1_100, seconds(6), 1024));
-        assert!(too_slow(1_000, seconds(6), 1024));
-        assert!(too_slow(50_000, seconds(60), 1024));
-        assert!(!too_slow(60_000, seconds(60), 1024));
-    }
 
     #[test]
     fn request_ids_are_hexadecimal_and_differ() {

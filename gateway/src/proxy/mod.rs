@@ -19,6 +19,7 @@ pub mod tunnel;
 mod ask;
 mod attempt;
 mod attempts;
+mod body;
 mod deliver;
 mod exchange;
 mod finish;
@@ -240,7 +241,7 @@ impl ProxyHttp for Gateway {
         }
         let refusal = match error.etype() {
             ErrorType::ReadTimedout if downstream => Refusal::BodyTimeout,
-            kind if downstream && intake::is_broken_framing(kind) => tunnel::refusal(self, ctx).unwrap_or(intake::BROKEN_FRAMING),
+            kind if downstream && body::is_broken_framing(kind) => tunnel::refusal(self, ctx).unwrap_or(body::BROKEN_FRAMING),
             _ if downstream => return nothing,
             _ => tunnel::refusal(self, ctx).unwrap_or(Refusal::Internal),
         };

@@ -1,24 +1,93 @@
 //! Requests that refer to what a backend stores: they go where it is, and only its owner's.
 
+use std::sync::Arc;
+
+use http::Method;
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
-use spillway_plugins::objects::{References, made};
+use spillway_plugins::objects::{References, made, references};
+use spillway_plugins::request::{RequestFields, read_fields};
 
-use super::Gateway;
+use super::body::read_body;
 use super::call::ObjectCall;
-use super::ctx::RequestCtx;
+use super::ctx::{Inquiry, RequestCtx};
+use super::identify::{may_use_api, may_use_pool};
+use super::intake::{Next, Stop, expectation};
 use super::refusal::Refusal;
+use super::replay::BodyBuffer;
+use super::tunnel::Tunnel;
+use super::{Gateway, headers};
 use crate::objects::{Known, Pin};
 use crate::runtime::{Model, Pool, Runtime};
 
 /// The header by which a caller chooses the pool for what has no model: files, conversations.
 const POOL: &str = "x-spillway-pool";
 
+/// Sends a request that refers to something stored where that is.
+pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) -> Result<(), Refusal> {
+    let references = references(body);
+    let stores = !references.unstored;
+    let pin = locate(gateway, ctx, &names(references)?).await?;
+    let runtime = Arc::clone(&ctx.runtime);
+    let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
+    inquiry.stores = stores && inquiry.api == Api::Responses;
+    inquiry.elsewhere = pin.map(|pin| excluded(&runtime, &inquiry.model, inquiry.api, &pin)).transpose()?;
+    Ok(())
+}
+
+/// A request about something stored: no model, but a place where it is or will be.
+pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectCall) -> Result<Next, Stop> {
+    ctx.api = Some(call.api);
+    may_use_api(ctx, call.api)?;
+    expectation(session).await?;
+    let mut buffer = BodyBuffer::new(&gateway.buffered);
+    let upload = call.api == Api::Files && call.name.is_none();
+    let mut whole = true;
+    if session.req_header().method == Method::POST {
+        let small =
+            !upload || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= gateway.server.max_body);
+        whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
+    }
+    let mut named: Vec<String> = call.name.iter().cloned().collect();
+    if !upload && buffer.len() > 0 {
+        // What we could not read, a lenient backend might.
+        read_fields(buffer.as_slice()).map_err(Refusal::from)?;
+        named.extend(names(references(buffer.as_slice()))?);
+    }
+    let pin = locate(gateway, ctx, &named).await?;
+    let runtime = Arc::clone(&ctx.runtime);
+    let model = match &pin {
+        Some(pin) => runtime.model_at(&pin.backend, |pool| may_use_pool(ctx, call.api, pool).is_ok()),
+        None => pool(&runtime, session, ctx, &call)?.models().first(),
+    };
+    let model = model.ok_or(Refusal::NoneAvailable { model: call.api.label().to_owned(), retry_after: None })?;
+    let pool = &runtime.pools[model.pool];
+    may_use_pool(ctx, call.api, &pool.config)?;
+    ctx.inquiry = Some(Inquiry {
+        api: call.api,
+        model: Arc::clone(model),
+        pool: Arc::clone(pool),
+        fields: RequestFields::default(),
+        affinity_key: 0,
+        elsewhere: pin.map(|pin| excluded(&runtime, model, call.api, &pin)).transpose()?,
+        // Only what a backend says of its own things names them; a file's content could say anything.
+        stores: call.name.is_none() || call.api == Api::Batches,
+        object: Some(call.path),
+    });
+    let body = buffer.finish();
+    if whole {
+        ctx.body = Some(body);
+        return Ok(Next::Attempt);
+    }
+    ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
+    Ok(Next::Tunnel)
+}
+
 /// Where the things with these names live, if there are any.
 ///
 /// # Errors
 /// 404 for names that are nobody's or another's, 400 for things that live apart.
-pub(super) async fn locate(gateway: &Gateway, ctx: &RequestCtx, names: &[String]) -> Result<Option<Pin>, Refusal> {
+async fn locate(gateway: &Gateway, ctx: &RequestCtx, names: &[String]) -> Result<Option<Pin>, Refusal> {
     let owner = ctx.consumer().map(|consumer| consumer.name.clone());
     let mut at: Option<Pin> = None;
     for name in names {
@@ -40,7 +109,7 @@ pub(super) async fn locate(gateway: &Gateway, ctx: &RequestCtx, names: &[String]
 ///
 /// # Errors
 /// 404 for a name that can't be one.
-pub(super) fn names(references: References) -> Result<Vec<String>, Refusal> {
+fn names(references: References) -> Result<Vec<String>, Refusal> {
     match references.malformed {
         true => Err(Refusal::UnknownObject { name: "in this request".to_owned() }),
         false => Ok(references.names),
@@ -51,7 +120,7 @@ pub(super) fn names(references: References) -> Result<Vec<String>, Refusal> {
 ///
 /// # Errors
 /// If that backend doesn't serve the model.
-pub(super) fn excluded(runtime: &Runtime, model: &Model, api: Api, pin: &Pin) -> Result<Vec<usize>, Refusal> {
+fn excluded(runtime: &Runtime, model: &Model, api: Api, pin: &Pin) -> Result<Vec<usize>, Refusal> {
     let elsewhere = |index: &usize| runtime.backends[model.route.members()[*index].backend].config.name != pin.backend;
     let others: Vec<usize> =
         (0..model.route.members().len()).filter(|index| elsewhere(index) || model.excluded(api).contains(index)).collect();
@@ -66,7 +135,7 @@ pub(super) fn excluded(runtime: &Runtime, model: &Model, api: Api, pin: &Pin) ->
 ///
 /// # Errors
 /// If there is none.
-pub(super) fn pool<'r>(runtime: &'r Runtime, session: &Session, ctx: &RequestCtx, call: &ObjectCall) -> Result<&'r Pool, Refusal> {
+fn pool<'r>(runtime: &'r Runtime, session: &Session, ctx: &RequestCtx, call: &ObjectCall) -> Result<&'r Pool, Refusal> {
     if let Some(name) = &call.model {
         let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
         return Ok(&runtime.pools[model.pool]);
@@ -75,21 +144,21 @@ pub(super) fn pool<'r>(runtime: &'r Runtime, session: &Session, ctx: &RequestCtx
     let serves = |pool: &Pool| pool.models().first().is_some_and(|model| model.serves(call.api));
     let found = runtime.pools.iter().find(|pool| match &wanted {
         Some(name) => *pool.config.name == **name,
-        None => serves(pool) && super::identify::may_use_pool(ctx, call.api, &pool.config).is_ok(),
+        None => serves(pool) && may_use_pool(ctx, call.api, &pool.config).is_ok(),
     });
     let pool = found.ok_or(Refusal::NoPoolForObjects { header: POOL })?;
     if serves(pool) { Ok(pool) } else { Err(Refusal::NoPoolForObjects { header: POOL }) }
 }
 
 /// Remembers what an answer made, from the beginning of its body (or of its first event's response).
-pub(super) fn remember(gateway: &Gateway, ctx: &RequestCtx, backend: &std::sync::Arc<str>, beginning: &[u8]) {
+pub(super) fn remember(gateway: &Gateway, ctx: &RequestCtx, backend: &Arc<str>, beginning: &[u8]) {
     for name in made(beginning) {
         remember_name(gateway, ctx, backend, name);
     }
 }
 
 /// Remembers one thing.
-pub(super) fn remember_name(gateway: &Gateway, ctx: &RequestCtx, backend: &std::sync::Arc<str>, name: String) {
+pub(super) fn remember_name(gateway: &Gateway, ctx: &RequestCtx, backend: &Arc<str>, name: String) {
     let consumer = ctx.consumer().map(|consumer| consumer.name.clone());
-    gateway.objects.pin(name, Pin { backend: std::sync::Arc::clone(backend), consumer });
+    gateway.objects.pin(name, Pin { backend: Arc::clone(backend), consumer });
 }

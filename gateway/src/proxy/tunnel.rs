@@ -14,9 +14,9 @@ use pingora::{BError, Error, ErrorType};
 use spillway_plugins::retry::{Verdict, judge, read_signal};
 
 use super::attempt::{Running, delivered_refusal, is_timeout};
+use super::body::too_slow;
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::exchange::connect_error;
-use super::intake::too_slow;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
 use super::replay::ReplayBody;

@@ -17,10 +17,11 @@ use tracing::{info, warn};
 
 use super::admin::Admin;
 use super::listen;
-use super::tls::{Tls, TlsError};
+use super::tls::Tls;
 use crate::backend::{health, resolve};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::tls::TlsError;
 use crate::objects::{Objects, RedisError};
 use crate::proxy::Gateway;
 use crate::runtime::Runtime;

@@ -72,7 +72,7 @@ fn tls(raw: &RawServerTls, check: &mut Checker<'_>) -> ServerTls {
         client_required: raw.client_auth == Some(RawClientAuth::Required),
         tls12: raw.min_version != Some(RawTlsVersion::Tls13),
     };
-    if let Err(error) = crate::server::tls::load(&tls) {
+    if let Err(error) = crate::config::tls::load(&tls) {
         check.problem(&format!("server.tls.{}", error.key), error.what);
     }
     tls

@@ -1,0 +1,100 @@
+//! Reads a caller's body, within its bounds.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora::ErrorType;
+use pingora::proxy::Session;
+
+use super::ctx::RequestCtx;
+use super::intake::Stop;
+use super::refusal::Refusal;
+use super::replay::BodyBuffer;
+use super::{Gateway, headers};
+
+/// Reads the body until its end (`true`) or until `enough` (`false`). `bounded` bodies longer than
+/// `max_body` are refused; others are refused only if that much brings no decision.
+pub(super) async fn read_body(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    buffer: &mut BodyBuffer,
+    bounded: bool,
+    enough: impl Fn(&[u8]) -> bool,
+) -> Result<bool, Stop> {
+    let limit = gateway.server.max_body;
+    let expected = headers::content_length(&session.req_header().headers);
+    if bounded && expected.is_some_and(|length| length > limit) {
+        return Err(Refusal::TooLarge { limit }.into());
+    }
+    let began = gateway.clock.now();
+    let mut looked = 0;
+    loop {
+        let piece = read_piece(gateway, session).await?;
+        let now = gateway.clock.now();
+        let Some(piece) = piece else {
+            ctx.waited += now.since(began);
+            return Ok(true);
+        };
+        if buffer.len() + piece.len() > limit {
+            return Err(Refusal::TooLarge { limit }.into());
+        }
+        ctx.bytes_in += piece.len();
+        if !buffer.push(piece, expected) {
+            return Err(Refusal::Overloaded { what: "request bodies" }.into());
+        }
+        if too_slow(buffer.len(), now.since(began), gateway.server.min_body_rate) {
+            return Err(Refusal::BodyTimeout.into());
+        }
+        // Looking costs a scan: only when the prefix has doubled.
+        if buffer.len() >= looked * 2 {
+            looked = buffer.len();
+            if enough(buffer.as_slice()) {
+                ctx.waited += now.since(began);
+                // With HTTP/2 the end can come with the last bytes; nothing is left to stream then.
+                return Ok(session.downstream_session.is_body_done());
+            }
+        }
+    }
+}
+
+async fn read_piece(gateway: &Gateway, session: &mut Session) -> Result<Option<Bytes>, Stop> {
+    let read = std::pin::pin!(session.downstream_session.read_request_body());
+    match pingora_timeout::timeout(gateway.server.body_timeout, read).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
+        Ok(Err(error)) if is_broken_framing(error.etype()) => Err(BROKEN_FRAMING.into()),
+        Ok(Err(_)) => Err(Stop::CallerLeft),
+        Err(_) => Err(Refusal::BodyTimeout.into()),
+    }
+}
+
+/// What a body with broken chunks gets.
+pub(super) const BROKEN_FRAMING: Refusal = Refusal::Form { what: "the body's framing is broken" };
+
+/// Whether an error of Pingora's means that a body's chunks make no sense.
+pub(super) fn is_broken_framing(kind: &ErrorType) -> bool {
+    matches!(kind.as_str(), "InvalidChunk" | "InvalidTrailerEnd" | "InvalidHTTPHeader" | "InvalidContentLength" | "PrematureBodyEnd")
+}
+
+/// The rate is measured only after this, so that a slow start is no offence.
+const RATE_GRACE: Duration = Duration::from_secs(5);
+
+pub(super) fn too_slow(bytes: usize, took: Duration, least_per_second: usize) -> bool {
+    took > RATE_GRACE && (bytes as f64) < least_per_second as f64 * (took - RATE_GRACE).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_may_start_slowly_but_not_stay_slow() {
+        let seconds = Duration::from_secs;
+        assert!(!too_slow(0, seconds(5), 1024), "the grace");
+        assert!(!too_slow(1_100, seconds(6), 1024));
+        assert!(too_slow(1_000, seconds(6), 1024));
+        assert!(too_slow(50_000, seconds(60), 1024));
+        assert!(!too_slow(60_000, seconds(60), 1024));
+    }
+}
