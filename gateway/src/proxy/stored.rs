@@ -49,7 +49,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
     }
     let mut named: Vec<String> = call.name.iter().cloned().collect();
-    if !upload && buffer.len() > 0 {
+    if !upload && !buffer.as_slice().is_empty() {
         // What we could not read, a lenient backend might.
         read_fields(buffer.as_slice()).map_err(Refusal::from)?;
         named.extend(names(references(buffer.as_slice()))?);

@@ -227,6 +227,9 @@ async fn things_that_live_apart_or_elsewhere_are_refused_by_name() {
     for bad in [json!(7), json!("../x"), json!({ "x": 1 })] {
         assert_eq!(one.post("/v1/responses", json!({ "model": "m", "previous_response_id": bad })).await.status, 404, "{bad}");
     }
+    let lenient = r#"{"input_file_id":"x", /* */ "endpoint":"/v1/responses"}"#;
+    let broken = ask(gateway.address, post("/v1/batches", &[("api-key", "one")], lenient.as_bytes())).await.unwrap();
+    assert_eq!((broken.status, broken.code()), (400, "invalid_json".into()), "what we can't read goes nowhere");
     let chosen =
         ask(gateway.address, post("/v1/conversations", &[("api-key", "one"), ("x-spillway-pool", "second")], b"{}")).await.unwrap();
     assert_eq!(chosen.header("x-spillway-backend"), Some("c"));
