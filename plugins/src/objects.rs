@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::json::{Kind, Reader, Value};
 
@@ -27,16 +28,31 @@ fn name(text: &[u8], value: &Value) -> Option<String> {
     value.as_str(text).filter(|name| is_name(name)).map(std::borrow::Cow::into_owned)
 }
 
-/// The names of what an answer made, from its beginning: its own `id`, and of a batch the files that
-/// it wrote.
+/// The names of what an answer made, from its beginning: its own `id`, those of a response's items, and of
+/// a batch the files that it wrote.
 pub fn made(answer: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
-    top_level(answer, |key, value| {
-        if matches!(key, "id" | "output_file_id" | "error_file_id") {
-            names.extend(name(answer, value));
+    top_level(answer, |key, value| match key {
+        "id" | "output_file_id" | "error_file_id" => names.extend(name(answer, value)),
+        "output" if value.kind == Kind::Array => {
+            let _ = Reader::within(answer, value).array(|item| names.extend(own_name(answer, &item)));
         }
+        _ => {}
     });
     names
+}
+
+/// The `id` of an object inside of a text.
+pub(crate) fn own_name(text: &[u8], object: &Value) -> Option<String> {
+    let mut id = None;
+    if object.kind == Kind::Object {
+        let _ = Reader::within(text, object).object(|key, value| {
+            if key == "id" {
+                id = name(text, &value);
+            }
+        });
+    }
+    id
 }
 
 /// What a request body refers to.
@@ -60,51 +76,125 @@ impl References {
     }
 }
 
-/// Finds what a JSON body refers to: `previous_response_id`, `conversation`, `input_file_id`, and every
-/// `file_id`, however deep.
+/// Finds what a JSON body refers to: `previous_response_id`, `conversation`, `input_file_id`, and however
+/// deep every `file_id`, `file_ids` and item reference. The body must be valid JSON.
 pub fn references(body: &[u8]) -> References {
     let mut found = References::default();
     top_level(body, |key, value| match key {
         "previous_response_id" | "input_file_id" => found.take(body, value),
-        "conversation" if value.kind == Kind::Object => {
-            let _ = Reader::within(body, value).object(|key, value| {
-                if key == "id" {
-                    found.take(body, &value);
-                }
-            });
-        }
+        "conversation" if value.kind == Kind::Object => found.names.extend(own_name(body, value)),
         "conversation" => found.take(body, value),
         "store" => found.unstored = value.as_bool(body) == Some(false),
         _ => {}
     });
-    if may_name_files(body) {
-        files(body, Reader::new(body), true, &mut found);
+    if may_refer_deeper(body) {
+        let mut whole = serde_json::Deserializer::from_slice(body);
+        // Valid JSON was promised; what isn't refers to nothing that a backend could read.
+        found.malformed |= Walk { found: &mut found, expect: Expect::Anything }.deserialize(&mut whole).is_err();
     }
     found.names.sort_unstable();
     found.names.dedup();
     found
 }
 
-/// Whether `"file_id"` stands in a body, as it is or with escaped letters. Most bodies need no
+/// Whether names may stand deeper in a body, as they are or with escaped letters. Most bodies need no
 /// closer look.
-fn may_name_files(body: &[u8]) -> bool {
-    static NEEDLES: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new(b"\"file_id\""), Finder::new(b"\\u00")]);
+fn may_refer_deeper(body: &[u8]) -> bool {
+    static NEEDLES: LazyLock<[Finder<'static>; 3]> =
+        LazyLock::new(|| [Finder::new(b"\"file_id"), Finder::new(b"\"item_reference\""), Finder::new(b"\\u00")]);
     NEEDLES.iter().any(|needle| needle.find(body).is_some())
 }
 
-fn files(body: &[u8], mut reader: Reader<'_>, object: bool, found: &mut References) {
-    let deeper = |value: &Value, found: &mut References| {
-        if matches!(value.kind, Kind::Object | Kind::Array) {
-            files(body, Reader::within(body, value), value.kind == Kind::Object, found);
+/// What the value of a key is taken for.
+enum Expect<'e> {
+    /// Nothing in particular.
+    Anything,
+    /// The name of a stored thing, or a list of them.
+    Name,
+    /// A text, kept here.
+    Text(&'e mut Option<String>),
+}
+
+/// One pass over a body, however deep it is.
+struct Walk<'f, 'e> {
+    found: &'f mut References,
+    expect: Expect<'e>,
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        match self.expect {
+            Expect::Anything => {}
+            Expect::Name if is_name(text) => self.found.names.push(text.to_owned()),
+            Expect::Name => self.found.malformed = true,
+            Expect::Text(kept) => *kept = Some(text.to_owned()),
         }
-    };
-    let _ = match object {
-        true => reader.object(|key, value| match key {
-            "file_id" => found.take(body, &value),
-            _ => deeper(&value, found),
-        }),
-        false => reader.array(|value| deeper(&value, found)),
-    };
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let names = matches!(self.expect, Expect::Name);
+        while list.next_element_seed(Walk { found: self.found, expect: if names { Expect::Name } else { Expect::Anything } })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let (mut kind, mut id) = (None, None);
+        while let Some(key) = map.next_key::<String>()? {
+            let expect = match key.as_str() {
+                // Schemas, and what only the caller or the model reads: a `file_id` there is none.
+                "parameters" | "schema" | "metadata" | "annotations" => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                "file_id" | "file_ids" => Expect::Name,
+                "type" => Expect::Text(&mut kind),
+                "id" => Expect::Text(&mut id),
+                _ => Expect::Anything,
+            };
+            map.next_value_seed(Walk { found: self.found, expect })?;
+        }
+        match (kind.as_deref(), id) {
+            (Some("item_reference"), Some(id)) if is_name(&id) => self.found.names.push(id),
+            (Some("item_reference"), _) => self.found.malformed = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -113,12 +203,19 @@ mod tests {
 
     #[test]
     fn answers_tell_what_they_made() {
-        assert_eq!(made(br#"{"id":"resp_1","object":"response","output":[{"id":"msg_1"}]}"#), ["resp_1"]);
+        assert_eq!(made(br#"{"id":"resp_1","object":"response","output":[{"id":"msg_1"},{"type":"x"}]}"#), ["resp_1", "msg_1"]);
         assert_eq!(made(br#"{"object":"batch","id":"batch_1","output_file_id":"file-2","error_file_id":null}"#), ["batch_1", "file-2"]);
         assert_eq!(made(br#"{"id":"resp_1","output":[{"text":"a long on"#), ["resp_1"], "the beginning is enough");
         for nothing in [&b"<html>"[..], b"", b"[]", br#"{"id":7}"#, br#"{"id":"a b"}"#, br#"{"x":{"id":"resp_1"}}"#] {
             assert!(made(nothing).is_empty());
         }
+    }
+
+    #[test]
+    fn depth_costs_one_pass() {
+        // Quadratic work would take minutes here.
+        let body = "[".repeat(120) + &"0,".repeat(2_000_000) + "{\"file_id\":\"file-1\"}" + &"]".repeat(120);
+        assert_eq!(references(format!("{{\"a\":{body}}}").as_bytes()).names, ["file-1"]);
     }
 
     #[test]
@@ -133,7 +230,25 @@ mod tests {
         assert!(names(r#"{"input":"say \"file_id\": \"file-1\" aloud"}"#).is_empty(), "a text is no reference");
         assert!(names(r#"{"input":["file_id","file-1"]}"#).is_empty());
         assert_eq!(names(r#"{"input":[[{"fil\u0065_id":"file-\u0031"}]]}"#), ["file-1"], "escapes hide nothing");
-        for malformed in [r#"{"previous_response_id":7}"#, r#"{"previous_response_id":"../x"}"#, r#"{"a":{"file_id":"a/b"}}"#] {
+        let tools = r#"{"tools":[{"type":"code_interpreter","container":{"type":"auto","file_ids":["file-1","file-2"]}}]}"#;
+        assert_eq!(names(tools), ["file-1", "file-2"]);
+        assert_eq!(names(r#"{"input":[{"type":"item_reference","id":"msg_1"},{"id":"msg_2","type":"message"}]}"#), ["msg_1"]);
+        // What looks like a reference and is none.
+        for innocent in [
+            r#"{"tools":[{"function":{"parameters":{"properties":{"file_id":{"type":"string"}},"required":["file_id"]}}}]}"#,
+            r#"{"text":{"format":{"schema":{"properties":{"file_id":{"const":"a b"}}}}}}"#,
+            r#"{"metadata":{"file_id":"42 !"}}"#,
+            r#"{"input":[{"content":[{"annotations":[{"file_id":"cfile_1"}]}]}]}"#,
+            r#"{"a":{"file_id":{"type":"string"}},"b":{"file_id":null}}"#,
+        ] {
+            assert_eq!(references(innocent.as_bytes()), References::default(), "{innocent}");
+        }
+        for malformed in [
+            r#"{"previous_response_id":7}"#,
+            r#"{"previous_response_id":"../x"}"#,
+            r#"{"a":{"file_id":"a/b"}}"#,
+            r#"{"input":[{"type":"item_reference"}]}"#,
+        ] {
             assert!(references(malformed.as_bytes()).malformed, "{malformed}");
         }
         assert!(references(br#"{"store":false}"#).unstored && !references(br#"{"store":true}"#).unstored);

@@ -100,10 +100,15 @@ impl Issuer {
         !self.keys.load().set.is_empty()
     }
 
-    /// A token names a key that is not known: fetches the keys, unless that was just done, and waits
-    /// for them, at most `limit`. `true` if they came.
-    pub async fn renew(&self, now: Tick, limit: Duration) -> bool {
-        self.renewal.request(self.renewal.number(), now, limit).await
+    /// How often the keys were fetched.
+    pub fn number(&self) -> u64 {
+        self.renewal.number()
+    }
+
+    /// A token names a key that was not known after `seen` fetches: fetches the keys, unless that was
+    /// just done, and waits for them, at most `limit`. `true` if they came.
+    pub async fn renew(&self, seen: u64, now: Tick, limit: Duration) -> bool {
+        self.renewal.request(seen, now, limit).await
     }
 
     /// Keeps the keys fresh, for ever.

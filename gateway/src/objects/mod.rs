@@ -84,6 +84,13 @@ impl Objects {
         known
     }
 
+    /// Waits until the shared memory knows everything, at most `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        if let Some(shared) = &self.shared {
+            let _ = tokio::time::timeout(limit, shared.flushed()).await;
+        }
+    }
+
     /// Keeps the shared memory up to date, for ever; returns at once if there is none.
     pub async fn keep_shared(self: Arc<Self>) {
         if let Some(shared) = &self.shared {

@@ -1,5 +1,6 @@
 //! The shared memory: Redis or Valkey, one string per stored thing.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -7,7 +8,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands as _, Client, ExistenceCheck, SetExpiry, SetOptions};
 use secrecy::ExposeSecret as _;
 use tokio::sync::{Mutex, OnceCell, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{Known, LOOK_UP, Pin};
@@ -18,6 +19,8 @@ use crate::telemetry::metrics::Metrics;
 const QUEUE: usize = 10_000;
 /// For one write.
 const WRITE: Duration = Duration::from_secs(2);
+/// Until it is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The URL of Redis can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,8 @@ pub(super) struct Shared {
     prefix: String,
     ttl: u64,
     queue: mpsc::Sender<(String, String)>,
+    /// Handed over and not written yet.
+    pending: AtomicUsize,
     waiting: Mutex<mpsc::Receiver<(String, String)>>,
     dropped: IntCounter,
     failures: IntCounter,
@@ -48,6 +53,7 @@ impl Shared {
             prefix: config.prefix.clone(),
             ttl: ttl.as_secs().max(1),
             queue,
+            pending: AtomicUsize::new(0),
             waiting: Mutex::new(waiting),
             dropped: metrics.pins_dropped.clone(),
             failures: metrics.redis_failures.clone(),
@@ -69,8 +75,10 @@ impl Shared {
 
     /// Hands a thing over to be written.
     pub(super) fn pin(&self, name: &str, pin: &Pin) {
-        let written = serde_json::to_string(pin).ok().is_some_and(|text| self.queue.try_send((self.key(name), text)).is_ok());
-        if !written {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        let taken = serde_json::to_string(pin).ok().is_some_and(|text| self.queue.try_send((self.key(name), text)).is_ok());
+        if !taken {
+            self.pending.fetch_sub(1, Ordering::Relaxed);
             self.dropped.inc();
         }
     }
@@ -88,25 +96,35 @@ impl Shared {
         }
     }
 
-    /// Writes what was handed over, for ever.
+    /// Writes what was handed over, for ever; what can't be written is tried again.
     pub(super) async fn run(&self) {
         let mut waiting = self.waiting.lock().await;
         let mut reachable = true;
         while let Some((key, text)) = waiting.recv().await {
-            let options = SetOptions::default().conditional_set(ExistenceCheck::NX).with_expiration(SetExpiry::EX(self.ttl));
-            let write = async { self.connection().await?.set_options::<_, _, Option<String>>(key, text, options).await };
-            let written = matches!(timeout(WRITE, write).await, Ok(Ok(_)));
-            if !written {
+            while !self.write(&key, &text).await {
                 self.failures.inc();
-                self.dropped.inc();
-            }
-            if written != reachable {
-                reachable = written;
-                match written {
-                    true => info!("Redis can be reached again"),
-                    false => warn!("Redis can't be reached: other nodes don't learn where stored responses and files live"),
+                if std::mem::replace(&mut reachable, false) {
+                    warn!("Redis can't be reached: other nodes don't learn where stored responses and files live");
                 }
+                sleep(AGAIN).await;
             }
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+            if !std::mem::replace(&mut reachable, true) {
+                info!("Redis can be reached again");
+            }
+        }
+    }
+
+    async fn write(&self, key: &str, text: &str) -> bool {
+        let options = SetOptions::default().conditional_set(ExistenceCheck::NX).with_expiration(SetExpiry::EX(self.ttl));
+        let write = async { self.connection().await?.set_options::<_, _, Option<String>>(key, text, options).await };
+        matches!(timeout(WRITE, write).await, Ok(Ok(_)))
+    }
+
+    /// Ends when everything is written.
+    pub(super) async fn flushed(&self) {
+        while self.pending.load(Ordering::Relaxed) > 0 {
+            sleep(Duration::from_millis(10)).await;
         }
     }
 }

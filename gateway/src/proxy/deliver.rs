@@ -172,9 +172,7 @@ impl Deliverer<'_, '_> {
             Ok(held) => held,
             Err(delivery) => return delivery,
         };
-        if let Some(name) = watch.state().made.clone().filter(|_| self.attempt.inquiry.stores) {
-            stored::remember_name(self.attempt.gateway, self.ctx, self.backend(), name);
-        }
+        self.remember(&mut watch);
         let over = watch.state().done;
         if let Err(delivery) = self.commit(held, over).await {
             return delivery;
@@ -239,6 +237,7 @@ impl Deliverer<'_, '_> {
                         return self.cut_short(watch, ErrorKind::Idle).await;
                     }
                     let whole = watch.feed(bytes);
+                    self.remember(watch);
                     let over = watch.state().done;
                     if !whole.is_empty() {
                         last_sent = last_heard;
@@ -295,7 +294,9 @@ impl Deliverer<'_, '_> {
         let Ok(mut head) = headers::for_caller(upstream, &self.ctx.id, chunked && !http_1_0) else {
             return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
         };
-        if !chunked && over {
+        // RFC 9110, 8.6: these have no length.
+        let lengthless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !chunked && over && !lengthless {
             let _ = head.insert_header(header::CONTENT_LENGTH, length);
         }
         if self.ctx.streamed {
@@ -328,6 +329,18 @@ impl Deliverer<'_, '_> {
         };
         let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(body, over)];
         if self.send(tasks).await { Ok(()) } else { Err(Delivery::CallerLeft) }
+    }
+
+    /// Remembers what a stream made so far, before its names reach the caller.
+    fn remember(&self, watch: &mut StreamWatch) {
+        if watch.state().made.is_empty() {
+            return;
+        }
+        for name in watch.take_made() {
+            if self.attempt.inquiry.stores {
+                stored::remember_name(self.attempt.gateway, self.ctx, self.backend(), name);
+            }
+        }
     }
 
     fn backend(&self) -> &Arc<str> {

@@ -23,10 +23,11 @@ const KEYS: Duration = Duration::from_secs(2);
 /// told: all these answers are the same.
 pub(super) async fn identify(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
     let now = gateway.clock.wall().timestamp();
+    let seen = ctx.runtime.callers.tokens.as_ref().map_or(0, |tokens| tokens.issuer.number());
     let mut found = look_up(session, ctx, now);
     if let (Err(Denied::Token(TokenError::UnknownKey)), Some(tokens)) = (&found, &ctx.runtime.callers.tokens) {
         let began = gateway.clock.now();
-        if tokens.issuer.renew(began, KEYS).await {
+        if tokens.issuer.renew(seen, began, KEYS).await {
             found = look_up(session, ctx, now);
         }
         ctx.waited += gateway.clock.now().since(began);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 use spillway_plugins::objects::{References, made, references};
@@ -39,15 +38,13 @@ pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
 pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectCall) -> Result<Next, Stop> {
     ctx.api = Some(call.api);
     may_use_api(ctx, call.api)?;
+    may_batch(ctx, &call)?;
     expectation(session).await?;
     let mut buffer = BodyBuffer::new(&gateway.buffered);
     let upload = call.api == Api::Files && call.name.is_none();
-    let mut whole = true;
-    if session.req_header().method == Method::POST {
-        let small =
-            !upload || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= gateway.server.max_body);
-        whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
-    }
+    let small = !upload || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= gateway.server.max_body);
+    // Whatever the method: what is not read would be taken for the next request.
+    let whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
     let mut named: Vec<String> = call.name.iter().cloned().collect();
     if !upload && !buffer.as_slice().is_empty() {
         // What we could not read, a lenient backend might.
@@ -57,7 +54,10 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     let pin = locate(gateway, ctx, &named).await?;
     let runtime = Arc::clone(&ctx.runtime);
     let model = match &pin {
-        Some(pin) => runtime.model_at(&pin.backend, |pool| may_use_pool(ctx, call.api, pool).is_ok()),
+        // One that the caller may use, or else one that says why it may not.
+        Some(pin) => runtime
+            .model_at(&pin.backend, |pool| may_use_pool(ctx, call.api, pool).is_ok())
+            .or_else(|| runtime.model_at(&pin.backend, |_| true)),
         None => pool(&runtime, session, ctx, &call)?.models().first(),
     };
     let model = model.ok_or(Refusal::NoneAvailable { model: call.api.label().to_owned(), retry_after: None })?;
@@ -81,6 +81,17 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     }
     ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
     Ok(Next::Tunnel)
+}
+
+/// A batch's file names its models, where nobody can check them: whoever may not use all of them must be
+/// allowed batches by name.
+fn may_batch(ctx: &RequestCtx, call: &ObjectCall) -> Result<(), Refusal> {
+    let Some(rights) = ctx.consumer().map(|consumer| &consumer.rights).filter(|_| call.api == Api::Batches) else { return Ok(()) };
+    match (&rights.models, &rights.apis, &call.model) {
+        (Some(models), _, Some(model)) if !models.contains(model) => Err(Refusal::ModelNotAllowed { model: model.clone() }),
+        (Some(_), None, _) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
+        _ => Ok(()),
+    }
 }
 
 /// Where the things with these names live, if there are any.
@@ -142,12 +153,13 @@ fn pool<'r>(runtime: &'r Runtime, session: &Session, ctx: &RequestCtx, call: &Ob
     }
     let wanted = session.req_header().headers.get(POOL).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let serves = |pool: &Pool| pool.models().first().is_some_and(|model| model.serves(call.api));
-    let found = runtime.pools.iter().find(|pool| match &wanted {
-        Some(name) => *pool.config.name == **name,
-        None => serves(pool) && may_use_pool(ctx, call.api, &pool.config).is_ok(),
-    });
-    let pool = found.ok_or(Refusal::NoPoolForObjects { header: POOL })?;
-    if serves(pool) { Ok(pool) } else { Err(Refusal::NoPoolForObjects { header: POOL }) }
+    let serving = || runtime.pools.iter().filter(|pool| serves(pool));
+    let found = match &wanted {
+        Some(name) => serving().find(|pool| *pool.config.name == **name),
+        // One that the caller may use, or else one that says why it may not.
+        None => serving().find(|pool| may_use_pool(ctx, call.api, &pool.config).is_ok()).or_else(|| serving().next()),
+    };
+    found.map(|pool| &**pool).ok_or(Refusal::NoPoolForObjects { header: POOL })
 }
 
 /// Remembers what an answer made, from the beginning of its body (or of its first event's response).

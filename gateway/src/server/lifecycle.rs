@@ -209,6 +209,7 @@ impl Running {
             () = down => {}
             () = hurry => warn!("hurried: requests in flight are cut off"),
         }
+        self.gateway.objects.flush(Duration::from_secs(1)).await;
         for task in self.tasks {
             task.abort();
         }

@@ -53,7 +53,11 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Socket::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            // The goodbye of TLS must be written; a caller that doesn't read must not hold up the end.
+            Socket::Tls(tls) => {
+                let _ = Pin::new(&mut *tls).poll_shutdown(cx);
+                Pin::new(&mut tls.get_mut().0).poll_shutdown(cx)
+            }
         }
     }
 }

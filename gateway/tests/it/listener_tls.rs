@@ -9,7 +9,14 @@ use std::time::Duration;
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, KeyIdMethod, RevokedCertParams, SanType, SerialNumber,
 };
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use spillway_testkit::backend::{Reply, ScriptedBackend};
+use spillway_testkit::client::post;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::support::*;
 
@@ -98,6 +105,33 @@ async fn curl_speaks_http_2_and_1_over_tls() {
     let plain = spillway_testkit::client::get(secure.gateway.address, "/v1/models").await;
     assert!(plain.is_err(), "nothing in the clear");
     assert_eq!(secure.failures("protocol").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_read_is_let_go_over_tls_too() {
+    let ca = TestCa::new("ca");
+    let directory = tempfile::tempdir().unwrap();
+    install(directory.path(), &ca);
+    let folder = directory.path().display();
+    let backend = ScriptedBackend::start(|_| Reply::sse(vec![delta(&"x".repeat(64 * 1024)); 400])).await;
+    let tls = format!("write_timeout = \"300ms\"\n[server.tls]\ncert = \"{folder}/cert.pem\"\nkey = \"{folder}/key.pem\"\n");
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", "").replace("#server", &tls)).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let connector = TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_no_client_auth()));
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let tcp = TcpStream::connect(gateway.address).await.unwrap();
+        let mut stream = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+        stream.write_all(&post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
+        held.push(stream);
+    }
+    eventually("all are asked", async || backend.count() == 5).await;
+    eventually("none is held", async || gateway.metric("spillway_in_flight_requests").await == 0.0).await;
+    eventually("nor its connection", async || gateway.metric("spillway_connections").await == 0.0).await;
+    drop(held);
 }
 
 #[tokio::test]

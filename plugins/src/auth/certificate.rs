@@ -14,15 +14,16 @@ pub struct CertificateNames {
 /// Reads the names out of a certificate (DER); `None` if it can't be read.
 pub fn names(der: &[u8]) -> Option<CertificateNames> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let mut parts = Vec::new();
-    for set in certificate.subject().iter() {
-        for attribute in set.iter() {
-            let value = attribute.as_str().ok()?;
-            let name = x509_parser::objects::oid2abbrev(attribute.attr_type(), x509_parser::objects::oid_registry())
-                .map_or_else(|_| attribute.attr_type().to_id_string(), str::to_owned);
-            parts.push(format!("{name}={}", escaped(value)));
-        }
+    let mut parts = Some(Vec::new());
+    for attribute in certificate.subject().iter().flat_map(|set| set.iter()) {
+        // A subject in letters that can't be read is nobody's; the alternative names still are.
+        let part = attribute.as_str().ok().map(|value| format!("{}={}", short_name(&attribute.attr_type().to_id_string()), escaped(value)));
+        parts = parts.zip(part).map(|(mut parts, part)| {
+            parts.push(part);
+            parts
+        });
     }
+    let mut parts = parts.unwrap_or_default();
     parts.reverse();
     let mut alternatives = Vec::new();
     for extension in certificate.extensions() {
@@ -38,6 +39,28 @@ pub fn names(der: &[u8]) -> Option<CertificateNames> {
         }
     }
     Some(CertificateNames { subject: parts.join(","), alternatives })
+}
+
+/// The names of attributes as `openssl -nameopt rfc2253` prints them; others by their number.
+fn short_name(id: &str) -> &str {
+    match id {
+        "2.5.4.3" => "CN",
+        "2.5.4.4" => "SN",
+        "2.5.4.5" => "serialNumber",
+        "2.5.4.6" => "C",
+        "2.5.4.7" => "L",
+        "2.5.4.8" => "ST",
+        "2.5.4.9" => "street",
+        "2.5.4.10" => "O",
+        "2.5.4.11" => "OU",
+        "2.5.4.12" => "title",
+        "2.5.4.42" => "GN",
+        "2.5.4.43" => "initials",
+        "0.9.2342.19200300.100.1.1" => "UID",
+        "0.9.2342.19200300.100.1.25" => "DC",
+        "1.2.840.113549.1.9.1" => "emailAddress",
+        other => other,
+    }
 }
 
 /// RFC 4514, 2.4: what would otherwise end a part or begin another.

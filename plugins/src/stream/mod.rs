@@ -24,8 +24,8 @@ pub struct StreamState {
     pub done: bool,
     /// The upstream said that it failed.
     pub fault: Option<Fault>,
-    /// The name of the response that is being made.
-    pub made: Option<String>,
+    /// Names of what was made since they were last taken: the response, its items.
+    pub made: Vec<String>,
     /// Sequence number of the last typed event, for an error event that continues the count.
     pub sequence: Option<u64>,
 }
@@ -54,6 +54,11 @@ impl StreamWatch {
     /// What is known so far.
     pub fn state(&self) -> &StreamState {
         &self.state
+    }
+
+    /// The names of what was made since the last time.
+    pub fn take_made(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.state.made)
     }
 
     /// Whether the stream stands between two events.

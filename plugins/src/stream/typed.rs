@@ -3,7 +3,7 @@
 use super::{StreamState, fault_of};
 use crate::api::Api;
 use crate::json::{Kind, Reader};
-use crate::objects::is_name;
+use crate::objects::own_name;
 use crate::sse::Event;
 
 /// Reads one event. A malformed one changes nothing: it passes through.
@@ -13,13 +13,7 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
     let read = Reader::new(data).object(|key, value| match key {
         "type" => kind = value.as_str(data).map(|kind| kind.into_owned()),
         "sequence_number" => state.sequence = value.as_u64(data).or(state.sequence),
-        "response" if api == Api::Responses && state.made.is_none() && value.kind == Kind::Object => {
-            let _ = Reader::within(data, &value).object(|key, value| {
-                if key == "id" {
-                    state.made = value.as_str(data).filter(|name| is_name(name)).map(|name| name.into_owned());
-                }
-            });
-        }
+        "response" | "item" if api == Api::Responses => state.made.extend(own_name(data, &value)),
         "error" => failed = value.kind != Kind::Null,
         "delta" if value.kind == Kind::Object => {
             let _ = Reader::within(data, &value).object(|key, value| stopped |= key == "stop_reason" && value.kind == Kind::String);

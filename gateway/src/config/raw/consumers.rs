@@ -59,7 +59,7 @@ pub struct RawKey {
 pub struct RawCertificateName {
     /// A DNS name, URI or mail address of its subject alternative name.
     pub san: Option<String>,
-    /// Instead: its subject, such as `CN=crm-bot,O=Contoso`; `openssl x509 -noout -subject -nameopt rfc2253 -in FILE` prints it.
+    /// Instead: its subject, such as `CN=crm-bot,O=Contoso`; `openssl x509 -noout -subject -nameopt rfc2253,-esc_msb,utf8 -in FILE` prints it.
     pub subject: Option<String>,
 }
 

@@ -52,10 +52,10 @@ fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRule
         check.problem(&format!("{key}.audiences"), "at least one audience is needed, or tokens for anybody would be accepted");
     }
     let mut issuers = entra(&raw.issuer).unwrap_or_else(|| vec![raw.issuer.clone()]);
+    issuers.extend(raw.issuers.iter().cloned());
     if issuers.iter().any(|issuer| issuer.contains("{tenantid}")) && raw.tenants.is_empty() {
         check.problem(&format!("{key}.tenants"), "this issuer is every tenant's: say whose tokens are accepted");
     }
-    issuers.extend(raw.issuers.iter().cloned());
     let skew = raw.skew.map_or(Duration::from_secs(300), |skew| skew.0);
     if skew > Duration::from_secs(3600) {
         check.problem(&format!("{key}.skew"), "more than an hour would accept tokens long after their end");

@@ -70,9 +70,10 @@ fn one<'r>(
     for (at, name) in raw.certificates.iter().enumerate() {
         certificates.extend(certificate(name, &raw.name, &format!("{key}.certificates[{at}]"), owners, check));
     }
-    for (at, claim) in raw.claims.iter().flatten().enumerate() {
-        if let Some(owner) = owners.claims.insert(claim, &raw.name) {
-            check.problem(&format!("{key}.claims[{at}]"), format!("this claim means consumer '{owner}' already"));
+    // Its name means it, where it lists no claims.
+    for claim in raw.claims.as_deref().unwrap_or(std::slice::from_ref(&raw.name)) {
+        if let Some(owner) = owners.claims.insert(claim, &raw.name).filter(|owner| *owner != raw.name) {
+            check.problem(&format!("{key}.claims"), format!("the claim '{claim}' means consumer '{owner}' already"));
         }
     }
     if raw.claims.is_some() && !tokens {

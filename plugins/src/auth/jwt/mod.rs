@@ -168,8 +168,11 @@ fn check_issuer(claims: &Claims, rules: &Rules, of_key: Option<&str>) -> Result<
         true => tenant.filter(|tenant| is_guid(tenant)).is_some_and(|tenant| accepted.replace(TENANT, tenant) == issuer),
         false => accepted == issuer,
     };
-    // A key of Entra's may say whose tokens it signs.
-    if !rules.issuers.iter().any(|accepted| fits(accepted)) || of_key.is_some_and(|of_key| !fits(of_key)) {
+    // A key of Entra's may say whose tokens it signs, in the form of version 2 whatever the token's is:
+    // then it must be the token's issuer or another of the accepted forms, for the same tenant.
+    let resolved = |accepted: &str| accepted.replace(TENANT, tenant.unwrap_or_default());
+    let key_fits = |of_key: &str| fits(of_key) || rules.issuers.iter().any(|accepted| resolved(accepted) == resolved(of_key));
+    if !rules.issuers.iter().any(|accepted| fits(accepted)) || of_key.is_some_and(|of_key| !key_fits(of_key)) {
         return Err(TokenError::Issuer);
     }
     if !rules.tenants.is_empty() && !tenant.is_some_and(|tenant| rules.tenants.iter().any(|known| known == tenant)) {
