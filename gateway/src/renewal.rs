@@ -79,9 +79,15 @@ impl Renewal {
         }
     }
 
-    /// Ends when somebody asks.
+    /// Ends when somebody asks for another than the newest.
     pub async fn wanted(&self) {
-        self.wake.notified().await;
+        loop {
+            self.wake.notified().await;
+            // Whoever asked while it was being renewed has what was asked for.
+            if self.last.lock().is_some_and(|(_, after)| after >= self.number()) {
+                return;
+            }
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
                 // Made anew only with a new credential, since a check keeps its connections.
                 let shown: arc_swap::Guard<Option<Arc<HttpHealthCheck>>> = current.load();
                 if shown.as_ref().is_none_or(|check| check.req.headers != request.headers) {
-                    current.store(Some(Arc::new(check(upstream, &rules, request))));
+                    current.store(Some(Arc::new(check(upstream, &rules, request, &clock))));
                 }
             }
             // Without a credential the backend is out anyway; this must not look like an illness.
@@ -99,7 +99,7 @@ fn request(upstream: &Upstream, rules: &HealthRules, clock: &Clock) -> Result<Re
     Ok(request)
 }
 
-fn check(upstream: &Upstream, rules: &HealthRules, request: RequestHeader) -> HttpHealthCheck {
+fn check(upstream: &Upstream, rules: &HealthRules, request: RequestHeader, clock: &Clock) -> HttpHealthCheck {
     let mut check = HttpHealthCheck::new_custom(&upstream.endpoint.server_name, upstream.endpoint.tls, Connector::new(None));
     check.peer_template = upstream.peers.template();
     check.peer_template.options.total_connection_timeout = Some(rules.timeout);
@@ -107,8 +107,13 @@ fn check(upstream: &Upstream, rules: &HealthRules, request: RequestHeader) -> Ht
     check.reuse_connection = true;
     check.req = request;
     let statuses = rules.statuses.clone();
+    let (token, clock) = (upstream.auth.token().cloned(), clock.clone());
     check.validator = Some(Box::new(move |answer: &ResponseHeader| {
         let status = StatusCode::from_u16(answer.status.as_u16()).or_err(ErrorType::InvalidHTTPHeader, "status")?;
+        // Without traffic nobody else would notice.
+        if let (StatusCode::UNAUTHORIZED, Some(token)) = (status, &token) {
+            token.refused(token.number(), clock.now());
+        }
         if statuses.contains(status) { Ok(()) } else { Error::e_explain(ErrorType::HTTPStatus(status.as_u16()), "unhealthy status") }
     }));
     check

@@ -5,17 +5,17 @@ use std::sync::{Arc, OnceLock};
 
 use pingora::protocols::tls::CaType;
 use pingora::utils::tls::{WrappedX509, parse_x509};
-use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use tracing::warn;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::config::pem::is_ca;
 
 /// The system's CAs and these; `None` for the system's alone.
 pub(super) fn roots(more: &[CertificateDer<'static>]) -> Option<Arc<CaType>> {
     if more.is_empty() {
         return None;
     }
-    let all = system().iter().chain(more).filter(|certificate| is_usable(certificate));
+    let all = system().iter().chain(more).filter(|certificate| is_ca(certificate));
     Some(all.map(|certificate| WrappedX509::new(certificate.to_vec(), parse_x509)).collect())
 }
 
@@ -28,10 +28,4 @@ fn system() -> &'static [CertificateDer<'static>] {
         }
         found.certs
     })
-}
-
-/// Whether both Pingora and rustls can read it; either would fail every connection over one that
-/// can't be.
-fn is_usable(certificate: &CertificateDer<'static>) -> bool {
-    X509Certificate::from_der(certificate).is_ok() && RootCertStore::empty().add(certificate.clone()).is_ok()
 }

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Why a PEM file can't be used. Never with anything of a key in it.
 #[derive(Debug, thiserror::Error)]
@@ -62,4 +64,10 @@ pub fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<
 /// [`PemError`]
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| content(path, "has no private key"))
+}
+
+/// Whether Pingora and rustls both can take a certificate for a CA; either would fail every connection
+/// over one that can't be read.
+pub fn is_ca(certificate: &CertificateDer<'static>) -> bool {
+    X509Certificate::from_der(certificate).is_ok() && RootCertStore::empty().add(certificate.clone()).is_ok()
 }

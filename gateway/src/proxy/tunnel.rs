@@ -153,8 +153,20 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         request.insert_header(header::CONTENT_LENGTH, length)?;
     }
     let now = gateway.clock.now();
-    upstream.auth.authorise(&caller.headers, request, now).map_err(|error| Error::because(ErrorType::InternalError, "authorise", error))?;
+    if upstream.auth.authorise(&caller.headers, request, now).is_err() {
+        no_credential(gateway, ctx);
+        return Err(elsewhere());
+    }
     Ok(())
+}
+
+/// The token ran out between choosing and connecting: says nothing about the target.
+fn no_credential(gateway: &Gateway, ctx: &mut RequestCtx) {
+    let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
+    if let Some(attempt) = tunnel.attempt.take() {
+        attempt.finish(gateway, ctx, &inquiry, "no_credential");
+    }
+    put_back(ctx, inquiry, tunnel);
 }
 
 /// The length of an upload after the model's name was replaced or put in, if the caller told one.
@@ -241,9 +253,9 @@ fn judge_parts(
     attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
     let upstream = upstream_of(ctx, inquiry, attempt.member);
     let credentials = upstream.map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
-    if let (StatusCode::UNAUTHORIZED, Some(token)) = (head.status, upstream.and_then(|upstream| upstream.auth.token())) {
-        token.refused(token.number(), gateway.clock.now());
-    }
+    let token = upstream.and_then(|upstream| upstream.auth.token()).filter(|_| head.status == StatusCode::UNAUTHORIZED);
+    // With another token on its way the target is not to blame yet.
+    let token_renewed = token.is_some_and(|token| token.refused(token.number(), gateway.clock.now()));
     let verdict = match head.status {
         StatusCode::SWITCHING_PROTOCOLS => Verdict::Deliver,
         status => judge(status, b"", &inquiry.pool.config.retry.statuses, credentials),
@@ -261,7 +273,15 @@ fn judge_parts(
         Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), "misconfigured"),
         Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, "failed"),
     };
-    attempt.record(gateway, inquiry, outcome);
+    if !token_renewed {
+        attempt.record(gateway, inquiry, outcome);
+    }
+    if verdict == Verdict::Misconfigured && tunnel.upload.is_some() {
+        // What a backend says of our credentials is not for the caller.
+        attempt.finish(gateway, ctx, inquiry, label);
+        tunnel.refusal = Some(Refusal::UpstreamFailed { model: inquiry.model.name.clone(), last: label, retry_after: None });
+        return Err(over());
+    }
     if verdict.is_elsewhere() && tunnel.upload.is_none() {
         let member = attempt.member;
         attempt.finish(gateway, ctx, inquiry, label);

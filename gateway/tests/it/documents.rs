@@ -4,6 +4,8 @@ use std::path::Path;
 
 use spillway::config::{Config, Secrets};
 
+use crate::support::TestCa;
+
 /// Blocks of TOML in a document.
 fn blocks(text: &str) -> Vec<String> {
     text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
@@ -13,8 +15,22 @@ fn blocks(text: &str) -> Vec<String> {
 fn every_block_of_the_identity_page_is_a_config() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/identity.md")).unwrap();
     let blocks = blocks(&page);
-    assert!(blocks.len() >= 6);
+    assert!(blocks.len() >= 7);
+    // The files that the page's TLS names.
+    let directory = tempfile::tempdir().unwrap();
+    let ca = TestCa::new("ca");
+    let (certificate, key) = ca.host("localhost");
+    for (name, text) in [
+        ("tls.pem", certificate.pem()),
+        ("tls.key", key.serialize_pem()),
+        ("clients.pem", ca.pem.clone()),
+        ("clients.crl", ca.revocations(&[])),
+    ] {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let folder = format!("{}/", directory.path().display());
     for block in blocks {
+        let block = block.replace("/etc/spillway/", &folder);
         let mut text = "[server]\nlisten = [\"127.0.0.1:0\"]\n\n".to_owned() + &block;
         // What a block leaves out for brevity.
         if !text.contains("[[backends]]") {

@@ -30,9 +30,7 @@ async fn a_new_key_works_as_pasted_and_is_listed_with_its_last_use() {
     let (unused, later) = made(&keys(&["new", "--consumer", "crm", "--not-before", "2999-01-01"], None));
     assert!(is_key(&key) && is_key(&unused) && key != unused);
     assert!(!line.contains(&key) && line.contains("sha256 = ") && line.contains("expires = "), "{line}");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = config(&[member("a", &backend, 1)], "", &format!("[[consumers]]\nname = \"crm\"\nkeys = [\n{line}\n{later}\n]\n"));
-    let text = text.replacen("admin = \"127.0.0.1:0\"", &format!("admin = \"127.0.0.1:{port}\""), 1);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("c.toml");
     std::fs::write(&file, &text).unwrap();
@@ -45,6 +43,7 @@ async fn a_new_key_works_as_pasted_and_is_listed_with_its_last_use() {
     let row = |text: &str, key: &str| text.lines().find(|line| line.contains(&key[key.len() - 4..])).unwrap().to_owned();
     assert!(row(&before, &key).contains("today") && row(&before, &key).ends_with('?'), "{before}");
     let process = Process::launch(&text, &[]).await;
+    std::fs::write(&file, text.replacen("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", process.admin), 1)).unwrap();
     let status = async |key: &str| {
         ask(process.address, post("/v1/chat/completions", &[("api-key", key)], chat(false).to_string().as_bytes())).await.unwrap().status
     };

@@ -4,11 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
-use rcgen::{
-    CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, KeyIdMethod, RevokedCertParams, SanType, SerialNumber,
-};
+use rcgen::{CertificateParams, DistinguishedName, DnType, SanType, SerialNumber};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use spillway_testkit::backend::{Reply, ScriptedBackend};
@@ -211,28 +208,6 @@ fn client(directory: &Path, name: &str, ca: &TestCa, serial: u64, change: impl F
     write(directory, name, &(certificate.pem() + &key.serialize_pem())).display().to_string()
 }
 
-fn revocations(ca: &TestCa, serials: &[u64]) -> String {
-    let day = |offset: i64| rcgen::date_time_ymd(2026, 1, 1) + Duration::from_secs(u64::try_from(offset * 86_400).unwrap());
-    let revoked = serials
-        .iter()
-        .map(|serial| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: day(0),
-            reason_code: None,
-            invalidity_date: None,
-        })
-        .collect();
-    let params = CertificateRevocationListParams {
-        this_update: day(0),
-        next_update: day(3650),
-        crl_number: SerialNumber::from(1),
-        issuing_distribution_point: None,
-        revoked_certs: revoked,
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    params.signed_by(&ca.issuer()).unwrap().pem().unwrap()
-}
-
 const CONSUMERS: &str = "[[consumers]]\nname = \"by-san\"\ncertificates = [{ san = \"crm.contoso.internal\" }]\nmodels = [\"m\"]\n\n[[consumers]]\nname = \"by-subject\"\ncertificates = [{ subject = \"CN=batch,O=Contoso\" }]\nkeys = [{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }]\n";
 
 #[tokio::test]
@@ -241,7 +216,7 @@ async fn client_certificates_mean_consumers_and_revoked_or_foreign_ones_are_refu
     let tls = "client_ca = \"DIR/clients.pem\"\nclient_crl = \"DIR/crl.pem\"\n";
     let secure = Secure::start(&ca, tls, CONSUMERS, |directory| {
         write(directory, "clients.pem", &clients.pem);
-        write(directory, "crl.pem", &revocations(&clients, &[666]));
+        write(directory, "crl.pem", &clients.revocations(&[666]));
     })
     .await;
     let folder = secure.directory.path();
@@ -273,7 +248,7 @@ async fn client_certificates_mean_consumers_and_revoked_or_foreign_ones_are_refu
     }
     assert_eq!(secure.backend.count(), served);
     // A list that changes counts for the next connection.
-    write(folder, "crl.pem", &revocations(&clients, &[1, 666]));
+    write(folder, "crl.pem", &clients.revocations(&[1, 666]));
     eventually("revoked meanwhile", async || secure.curl(&["--cert", &by_san]).await.0 != Some(0)).await;
     assert!(secure.curl(&["--cert", &by_subject]).await.0 == Some(0));
 }

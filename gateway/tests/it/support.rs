@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use spillway::clock::Clock;
@@ -235,7 +238,7 @@ impl Process {
 }
 
 /// Variables that say what identity a machine has, and how it reaches token services.
-const IDENTITY_VARIABLES: [&str; 18] = [
+pub const IDENTITY_VARIABLES: [&str; 18] = [
     "IDENTITY_ENDPOINT",
     "IDENTITY_HEADER",
     "IMDS_ENDPOINT",
@@ -295,6 +298,29 @@ impl TestCa {
 
     pub fn issuer(&self) -> Issuer<'_, &KeyPair> {
         Issuer::from_params(&self.params, &self.key)
+    }
+
+    /// A revocation list with these serial numbers.
+    pub fn revocations(&self, serials: &[u64]) -> String {
+        let day = |offset: i64| rcgen::date_time_ymd(2026, 1, 1) + Duration::from_secs(u64::try_from(offset * 86_400).unwrap());
+        let revoked = serials
+            .iter()
+            .map(|serial| RevokedCertParams {
+                serial_number: SerialNumber::from(*serial),
+                revocation_time: day(0),
+                reason_code: None,
+                invalidity_date: None,
+            })
+            .collect();
+        let params = CertificateRevocationListParams {
+            this_update: day(0),
+            next_update: day(3650),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer()).unwrap().pem().unwrap()
     }
 
     /// A certificate for a host.

@@ -53,10 +53,11 @@ async fn a_vm_shows_its_identity_and_two_backends_share_its_token() {
     let service = Arc::new(TokenService::start(Flavour::Imds, "vm").await);
     let (a, b) = (guarded(&service).await, guarded(&service).await);
     let process = on_a_vm(&config(&[with_auth("a", &a, 1, MANAGED), with_auth("b", &b, 1, MANAGED)], "", ""), &service).await;
-    for _ in 0..10 {
+    // A fair choice among two, sixty times in a row the same: not in this universe.
+    for _ in 0..60 {
         assert_eq!(process.chat().await.status, 200);
     }
-    assert!(a.count() > 0 && b.count() > 0 && a.count() + b.count() == 10);
+    assert!(a.count() > 0 && b.count() > 0 && a.count() + b.count() == 60);
     assert_eq!(service.issued(), 1, "one identity, one token");
     assert!(!service.server.received()[0].path().contains("client_id"), "system-assigned");
     assert_eq!(process.metric("spillway_token_usable{identity=\"managed-identity\"}").await, 1.0);
@@ -78,10 +79,11 @@ async fn a_user_assigned_identity_is_named_and_has_a_token_of_its_own() {
 #[tokio::test]
 async fn tokens_are_renewed_under_load_without_one_failed_request() {
     let service = Arc::new(TokenService::start(Flavour::Imds, "vm").await);
-    service.lifetime(3, None);
+    // Half of it is what a starved machine may be late.
+    service.lifetime(8, Some(2));
     let backend = Arc::new(guarded(&service).await);
     let process = Arc::new(on_a_vm(&config(&[with_auth("a", &backend, 1, MANAGED)], "", ""), &service).await);
-    let (good, until) = (Arc::new(AtomicUsize::new(0)), Instant::now() + Duration::from_secs(6));
+    let (good, until) = (Arc::new(AtomicUsize::new(0)), Instant::now() + Duration::from_secs(8));
     let callers: Vec<_> = (0..8)
         .map(|_| {
             let (process, good) = (Arc::clone(&process), Arc::clone(&good));
@@ -147,7 +149,11 @@ async fn an_outage_past_the_tokens_end_moves_requests_on_and_ends_by_itself() {
     service.down(None);
     eventually("back", async || process.state("a").await == "ready").await;
     assert_eq!((process.chat().await.status, with_key.count()), (200, 1));
-    assert!(process.log().contains("the token expired and no other came") && process.log().contains("token acquired"), "{}", process.log());
+    assert!(
+        process.log().contains("the token expired and no other came") && process.log().matches("token acquired").count() >= 2,
+        "{}",
+        process.log()
+    );
 }
 
 #[tokio::test]
@@ -365,6 +371,31 @@ async fn a_401_brings_another_token_and_one_more_try() {
 }
 
 #[tokio::test]
+async fn a_streamed_uploads_401_is_not_the_callers_business_and_brings_another_token() {
+    let service = Arc::new(TokenService::start(Flavour::Imds, "vm").await);
+    let revoked = ScriptedBackend::start(|request| match request.header("authorization") {
+        Some("Bearer vm-1") => unauthorised(),
+        _ => Reply::json(200, "{\"text\":\"hi\"}"),
+    })
+    .await;
+    let text = config(&[with_auth("a", &revoked, 1, MANAGED)], "", "").replace("#server", "max_body = \"256KiB\"");
+    let process = on_a_vm(&text, &service).await;
+    let form = format!(
+        "--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n{}\r\n--XX--\r\n",
+        "x".repeat(400_000)
+    );
+    let upload = format!(
+        "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: g\r\ncontent-type: multipart/form-data; boundary=XX\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let refused = spillway_testkit::client::ask(process.address, &upload).await.unwrap();
+    assert_eq!((refused.status, refused.code()), (502, "upstream_error".into()), "{}", refused.text());
+    eventually("another token", async || service.issued() == 2).await;
+    eventually("it is in use", async || spillway_testkit::client::ask(process.address, &upload).await.unwrap().status == 200).await;
+    assert_eq!(process.state("a").await, "ready", "the target was not to blame");
+}
+
+#[tokio::test]
 async fn a_target_that_refuses_every_token_is_left_and_does_not_storm_the_token_service() {
     let service = Arc::new(TokenService::start(Flavour::Imds, "vm").await);
     let (a, b) = (ScriptedBackend::start(|_| unauthorised()).await, ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await);
@@ -390,6 +421,7 @@ async fn check_online_says_what_is_wrong_with_whom() {
     let check = |text: String, url: String| {
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
+        IDENTITY_VARIABLES.into_iter().for_each(|name| drop(command.env_remove(name).get_args()));
         command.args(["check", "--online", "-c"]).arg(&file).env("AZURE_POD_IDENTITY_AUTHORITY_HOST", url);
         async move {
             let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -397,7 +429,15 @@ async fn check_online_says_what_is_wrong_with_whom() {
         }
     };
     let (code, text) = check(config(&[with_auth("good", &good, 1, azure)], "", ""), service.server.url()).await;
-    assert!(code == Some(0) && text.contains("good: ok"), "{text}");
+    assert!(code == Some(0) && text.contains("good: ok as managed-identity") && !text.contains("vm-1"), "{text}");
+    let auto = "kind = \"azure-openai\"\nauth = { type = \"auto\" }";
+    let through = "auth = { type = \"passthrough\" }";
+    let (issued, refusing) = (service.issued(), ScriptedBackend::start(|_| Reply::json(401, "{}")).await);
+    let text = config(&[with_auth("a", &good, 1, auto), with_auth("b", &good, 1, auto), with_auth("c", &refusing, 1, through)], "", "");
+    let (code, text) = check(text, service.server.url()).await;
+    assert!(code == Some(0) && text.contains("a: ok as auto, which took managed-identity"), "{text}");
+    assert!(text.contains("c: reached; the caller's own credential will decide"), "{text}");
+    assert_eq!(service.issued(), issued + 1, "two backends, one token");
     let (code, text) =
         check(config(&[with_auth("good", &good, 1, azure), with_auth("bare", &no_role, 1, azure)], "", ""), service.server.url()).await;
     assert!(
@@ -406,5 +446,8 @@ async fn check_online_says_what_is_wrong_with_whom() {
     );
     service.down(Some(Reply::json(400, r#"{"error":"invalid_request","error_description":"Identity not found"}"#)));
     let (code, text) = check(config(&[with_auth("good", &good, 1, azure)], "", ""), service.server.url()).await;
-    assert!(code == Some(1) && text.contains("good: no token") && text.contains("has not been assigned to this resource"), "{text}");
+    assert!(
+        code == Some(1) && text.contains("good: no token for managed-identity") && text.contains("has not been assigned to this resource"),
+        "{text}"
+    );
 }

@@ -75,3 +75,21 @@ fn escaped(value: &str) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_part_is_escaped() {
+        assert_eq!(escaped("Contoso, Inc."), "Contoso\\, Inc.");
+        assert_eq!(escaped(" #a+b "), "\\ #a\\+b\\ ");
+        assert_eq!(escaped("#a"), "\\#a");
+        assert_eq!(escaped("Müller"), "Müller");
+    }
+
+    #[test]
+    fn garbage_has_no_names() {
+        assert!(names(b"").is_none() && names(b"garbage").is_none());
+    }
+}

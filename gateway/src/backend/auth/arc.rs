@@ -2,6 +2,7 @@
 //! token. As in MSAL's `managed_identity.py`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -34,6 +35,7 @@ struct Answer {
     access_token: String,
     expires_on: Option<Value>,
     expires_in: Option<Value>,
+    refresh_in: Option<Value>,
 }
 
 /// Fetches a token.
@@ -49,6 +51,7 @@ pub(super) async fn fetch(endpoint: &str, scope: &str, wall: DateTime<Utc>) -> R
     let challenge = first.headers().get("www-authenticate").and_then(|value| value.to_str().ok());
     let path = challenge.and_then(|value| value.split_once("realm=")).map(|(_, path)| path.trim_matches(['"', ' ']));
     let path = path.ok_or_else(|| FetchError::new("the Arc agent's challenge names no file"))?;
+    // Elsewhere in tests only.
     let folder = std::env::var("SPILLWAY_ARC_CHALLENGES").map_or_else(|_| PathBuf::from(CHALLENGES), PathBuf::from);
     let secret = read_challenge(Path::new(path), &folder)?;
     let mut value = http::HeaderValue::from_str(&format!("Basic {secret}"))
@@ -56,14 +59,17 @@ pub(super) async fn fetch(endpoint: &str, scope: &str, wall: DateTime<Utc>) -> R
     value.set_sensitive(true);
     let second = ask().header("authorization", value).send().await?;
     let status = second.status();
+    let retry_after = second.headers().get("retry-after").and_then(|after| after.to_str().ok()?.trim().parse().ok());
     let body = second.text().await?;
     if !status.is_success() {
-        return Err(FetchError::new(brief(&format!("the Arc agent answered {status}: {body}"))));
+        let what = brief(&format!("the Arc agent answered {status}: {body}"));
+        return Err(FetchError { what, retry_after: retry_after.map(Duration::from_secs) });
     }
     let answer: Answer = serde_json::from_str(&body).map_err(|_| FetchError::new("the Arc agent's answer is no token"))?;
     let until = answer.expires_on.as_ref().and_then(seconds).map(|at| at.saturating_sub(u64::try_from(wall.timestamp()).unwrap_or(0)));
     let lifetime = answer.expires_in.as_ref().and_then(seconds).or(until).unwrap_or(0);
-    Fetched::new(&answer.access_token, lifetime, None)
+    let refresh_in = answer.refresh_in.as_ref().and_then(seconds).map(Duration::from_secs);
+    Fetched::new(&answer.access_token, lifetime, refresh_in)
 }
 
 /// Reads a challenge, if it is one: whoever answers on the agent's port must not make us read and

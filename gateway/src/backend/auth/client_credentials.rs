@@ -17,7 +17,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::fetch::{FetchError, Fetched};
-use super::transport::Tap;
+use super::transport::TokenTransport;
 use crate::config::{ClientCredentials, ClientProof, pem};
 use crate::outbound;
 
@@ -26,8 +26,8 @@ const AUTHORITY: &str = "https://login.microsoftonline.com";
 
 /// Fetches a token.
 pub(super) async fn fetch(identity: &ClientCredentials, scope: &str, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
-    let tap = Tap::new(outbound::internet()?);
-    let client_options = tap.options(identity.authority.as_deref());
+    let transport = TokenTransport::new(outbound::internet()?);
+    let client_options = transport.options(identity.authority.as_deref());
     let credential: Arc<dyn TokenCredential> = match &identity.proof {
         ClientProof::Secret(secret) => ClientSecretCredential::new(
             &identity.tenant_id,
@@ -43,7 +43,7 @@ pub(super) async fn fetch(identity: &ClientCredentials, scope: &str, wall: DateT
         )?,
     };
     let got = credential.get_token(&[scope], None).await;
-    tap.outcome(got, wall)
+    transport.outcome(got, wall)
 }
 
 fn audience(identity: &ClientCredentials) -> String {

@@ -6,6 +6,9 @@ use http::HeaderValue;
 
 use super::KeyHeader;
 
+/// No token is believed to live longer: a clock that was wrong for a moment must not decide for weeks.
+const LONGEST: Duration = Duration::from_secs(48 * 3600);
+
 /// A token as it came.
 #[derive(Clone)]
 pub struct Fetched {
@@ -34,7 +37,8 @@ impl Fetched {
         }
         let header = KeyHeader::Bearer.value(token.as_bytes()).filter(|_| !token.is_empty());
         let header = header.ok_or_else(|| FetchError::new("the service gave a token that can't stand in a header"))?;
-        Ok(Fetched { header, lifetime: Duration::from_secs(lifetime), refresh_in })
+        let refresh_in = refresh_in.filter(|when| !when.is_zero());
+        Ok(Fetched { header, lifetime: Duration::from_secs(lifetime).min(LONGEST), refresh_in })
     }
 }
 
@@ -57,16 +61,28 @@ impl FetchError {
 impl From<reqwest::Error> for FetchError {
     fn from(error: reqwest::Error) -> Self {
         // Without the URL: it can be long, and the context names the service.
-        let error = error.without_url();
-        let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
-        FetchError::new(brief(&format!("{error}{cause}")))
+        FetchError::new(causes(&error.without_url()))
     }
 }
 
 impl From<azure_core::Error> for FetchError {
     fn from(error: azure_core::Error) -> Self {
-        FetchError::new(brief(&error.to_string()))
+        FetchError::new(causes(&error))
     }
+}
+
+/// An error with what caused it, on one line; what is said already is not said twice.
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = next.source();
+    }
+    brief(&text)
 }
 
 /// The beginning of a service's words, on one line.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::arc;
 use super::fetch::{FetchError, Fetched};
-use super::transport::Tap;
+use super::transport::TokenTransport;
 use crate::outbound;
 
 /// Fetches a token for the system-assigned identity, or the user-assigned one with this client id.
@@ -18,13 +18,13 @@ pub(super) async fn fetch(client_id: Option<&str>, scope: &str, wall: DateTime<U
         }
         return arc::fetch(&endpoint, scope, wall).await;
     }
-    let tap = Tap::new(outbound::local()?);
+    let transport = TokenTransport::new(outbound::local()?);
     let options = ManagedIdentityCredentialOptions {
         user_assigned_id: client_id.map(|id| UserAssignedId::ClientId(id.to_owned())),
-        client_options: tap.options(None),
+        client_options: transport.options(None),
     };
     // A new one each time: it would keep a token until five minutes before its end.
     let credential = ManagedIdentityCredential::new(Some(options))?;
     let got = credential.get_token(&[scope], None).await;
-    tap.outcome(got, wall)
+    transport.outcome(got, wall)
 }

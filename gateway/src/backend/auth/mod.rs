@@ -25,7 +25,7 @@ use spillway_plugins::retry::Credentials;
 use crate::clock::Tick;
 use crate::config::{self, BackendAuth, BackendKind, TokenAuth};
 use crate::telemetry::metrics::Metrics;
-pub use fetch::{FetchError, Fetched};
+pub use fetch::{FetchError, Fetched, causes};
 pub use source::TokenSource;
 
 /// Why a request can't be authorised at a backend right now: another one must take it.
@@ -63,11 +63,16 @@ pub struct Identities(BTreeMap<String, Arc<TokenSource>>);
 impl Identities {
     /// The identity's token, with its first use.
     pub fn get(&mut self, config: &TokenAuth, metrics: &Metrics) -> Arc<TokenSource> {
-        let source = self.0.entry(config.identifier()).or_insert_with(|| {
-            let metrics = metrics.token(&config.to_string());
-            Arc::new(TokenSource::new(config.clone(), metrics))
-        });
-        Arc::clone(source)
+        let identifier = config.identifier();
+        if let Some(known) = self.0.get(&identifier) {
+            return Arc::clone(known);
+        }
+        // Two secrets of one application are two tokens: each has figures of its own.
+        let alike = self.0.values().filter(|source| source.name() == config.to_string()).count();
+        let label = if alike == 0 { config.to_string() } else { format!("{config} #{}", alike + 1) };
+        let source = Arc::new(TokenSource::new(config.clone(), metrics.token(&label)));
+        self.0.insert(identifier, Arc::clone(&source));
+        source
     }
 
     /// Every identity's token.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -14,11 +15,11 @@ use super::{auto, client_credentials, managed_identity, schedule, workload_ident
 use crate::balance::route::Up;
 use crate::clock::{Clock, Tick};
 use crate::config::{Identity, TokenAuth};
-use crate::renewal::Renewal;
+use crate::renewal::{Asked, Renewal};
 use crate::telemetry::metrics::TokenMetrics;
 
-/// For one fetch, the SDK's own retries at the instance metadata service (72 s) included.
-const FETCH: Duration = Duration::from_secs(90);
+/// For one fetch, which may be two calls of ten seconds (Arc).
+const FETCH: Duration = Duration::from_secs(25);
 /// Least time between two renewals that a target's 401 asked for.
 const FLOOR: Duration = Duration::from_secs(10);
 
@@ -35,6 +36,7 @@ pub struct TokenSource {
     /// Whether there is a token that is good.
     pub usable: Arc<Up>,
     renewal: Renewal,
+    chosen: Mutex<Option<String>>,
     metrics: TokenMetrics,
 }
 
@@ -49,12 +51,17 @@ impl TokenSource {
     pub fn new(config: TokenAuth, metrics: TokenMetrics) -> Self {
         let usable = Arc::new(Up::default());
         usable.set(false);
-        TokenSource { config, current: ArcSwapOption::empty(), usable, renewal: Renewal::new(FLOOR), metrics }
+        TokenSource { config, current: ArcSwapOption::empty(), usable, renewal: Renewal::new(FLOOR), chosen: Mutex::new(None), metrics }
     }
 
     /// Whose token it is, for logs and metrics.
     pub fn name(&self) -> String {
         self.config.to_string()
+    }
+
+    /// Equal for those that share a token.
+    pub fn identifier(&self) -> String {
+        self.config.identifier()
     }
 
     /// The header's value, if the token is good at `now`.
@@ -73,12 +80,18 @@ impl TokenSource {
         self.renewal.request(number, now, limit).await
     }
 
-    /// A target refused token number `number`: asks for another, and doesn't wait.
-    pub fn refused(&self, number: u64, now: Tick) {
-        let _ = self.renewal.ask(number, now);
+    /// A target refused token number `number`: asks for another, and doesn't wait. `true` if that was
+    /// not done a short time ago.
+    pub fn refused(&self, number: u64, now: Tick) -> bool {
+        self.renewal.ask(number, now) == Asked::Now
     }
 
-    /// Fetches once, for `check --online` and the first look.
+    /// What `auto` took last.
+    pub fn chosen(&self) -> Option<String> {
+        self.chosen.lock().clone()
+    }
+
+    /// Fetches a token once, without keeping it.
     ///
     /// # Errors
     /// [`FetchError`] says why there is none.
@@ -89,7 +102,9 @@ impl TokenSource {
             Identity::Auto => Some(auto::choose(|name| std::env::var(name).ok())),
             _ => None,
         };
-        if let Some(chosen) = &auto {
+        if let Some(chosen) = auto.as_ref().map(ToString::to_string)
+            && self.chosen.lock().replace(chosen.clone()).as_ref() != Some(&chosen)
+        {
             info!(%chosen, "auto takes what the environment offers");
         }
         let fetched = async {
@@ -108,6 +123,7 @@ impl TokenSource {
     pub async fn keep_fresh(self: Arc<Self>, clock: Clock) {
         let mut failures = 0;
         loop {
+            let began = clock.now();
             let fetched = {
                 let mut fetching = std::pin::pin!(self.fetch(&clock));
                 loop {
@@ -118,16 +134,18 @@ impl TokenSource {
                 }
             };
             let chance = fastrand::f64();
+            let mut left_alone = false;
             let wait = match fetched {
                 Ok(fetched) => {
                     let wait = schedule::renew_after(fetched.lifetime, fetched.refresh_in, chance);
-                    self.store(fetched, failures, &clock);
+                    self.store(fetched, began, failures, &clock);
                     failures = 0;
                     wait
                 }
                 Err(error) => {
                     failures += 1;
                     self.failed(&error, failures);
+                    left_alone = error.retry_after.is_some();
                     schedule::pause(failures, error.retry_after, chance)
                 }
             };
@@ -135,15 +153,17 @@ impl TokenSource {
             loop {
                 tokio::select! {
                     () = sleep(next.since(clock.now())) => break,
-                    () = self.renewal.wanted() => break,
+                    // Not while the service wants to be left alone.
+                    () = self.renewal.wanted(), if !left_alone => break,
                     () = self.expiry(&clock) => self.expired(),
                 }
             }
         }
     }
 
-    fn store(&self, fetched: Fetched, failures: u32, clock: &Clock) {
-        let expires = clock.now() + fetched.lifetime;
+    fn store(&self, fetched: Fetched, began: Tick, failures: u32, clock: &Clock) {
+        // From when it was asked for: the service counts from before its answer came.
+        let expires = began + fetched.lifetime;
         self.current.store(Some(Arc::new(Held { header: fetched.header, expires })));
         self.metrics.fetched(clock.wall().timestamp() + i64::try_from(fetched.lifetime.as_secs()).unwrap_or(i64::MAX / 2));
         if self.usable.set(true) || failures > 0 {
@@ -174,5 +194,37 @@ impl TokenSource {
             self.metrics.lost();
             error!(identity = %self.config, "the token expired and no other came: its backends are out until one does");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    fn source() -> TokenSource {
+        let config = TokenAuth { identity: Identity::Managed { client_id: None }, scope: "https://x/.default".into() };
+        TokenSource::new(config, Metrics::new().unwrap().token("managed-identity"))
+    }
+
+    #[test]
+    fn a_token_is_shown_until_its_end_counted_from_when_it_was_asked_for() {
+        let (source, clock) = (source(), Clock::new());
+        let began = clock.now();
+        assert!(source.header(began).is_none() && !source.usable.get());
+        source.store(Fetched::new("CANARY", 60, None).unwrap(), began, 0, &clock);
+        let at = |seconds: u64| source.header(began + Duration::from_secs(seconds)).is_some();
+        assert!(source.usable.get() && at(0) && at(59) && !at(60));
+        source.expired();
+        assert!(!source.usable.get());
+    }
+
+    #[test]
+    fn a_held_token_is_in_no_debug_print() {
+        let (source, clock) = (source(), Clock::new());
+        let fetched = Fetched::new("CANARY", 60, None).unwrap();
+        assert!(!format!("{fetched:?} {:?}", fetched.header).contains("CANARY"));
+        source.store(fetched, clock.now(), 0, &clock);
+        assert!(!format!("{source:?}").contains("CANARY"));
     }
 }

@@ -1,17 +1,19 @@
 //! How the Azure SDK's credentials reach their services: our HTTP client, with an eye on what the
-//! SDK drops of an answer (`refresh_in`, `Retry-After`).
+//! SDK drops of an answer (`refresh_in`, `Retry-After`), and with the pace of retries left to us, so that
+//! one rule holds for every scheme and every failure is told at once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use azure_core::credentials::AccessToken;
+use azure_core::error::ErrorKind;
 use azure_core::http::headers::HeaderName;
 use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, Request, RetryOptions, Transport, Url};
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::fetch::{FetchError, Fetched};
+use super::fetch::{FetchError, Fetched, brief, causes};
 
 /// The address of the instance metadata service, in every VM.
 const IMDS: &str = "169.254.169.254";
@@ -21,27 +23,27 @@ const IMDS_ELSEWHERE: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
 /// What an answer said beside the token.
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
+    expires_in: Option<u64>,
     refresh_in: Option<Duration>,
     retry_after: Option<Duration>,
 }
 
 /// One fetch's way to the token service.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(super) struct TokenTransport {
     client: reqwest::Client,
     imds: Option<Url>,
     seen: Mutex<Seen>,
 }
 
-impl Tap {
+impl TokenTransport {
     /// Through `client`.
     pub(super) fn new(client: reqwest::Client) -> Arc<Self> {
         let imds = std::env::var(IMDS_ELSEWHERE).ok().and_then(|url| Url::parse(&url).ok());
-        Arc::new(Tap { client, imds, seen: Mutex::default() })
+        Arc::new(TokenTransport { client, imds, seen: Mutex::default() })
     }
 
-    /// Options for a credential that goes this way. The pace of retries is ours, so that one rule
-    /// holds for every scheme (the SDK keeps its own for the instance metadata service).
+    /// Options for a credential that goes this way.
     pub(super) fn options(self: &Arc<Self>, authority: Option<&str>) -> ClientOptions {
         let cloud = authority.map(|host| {
             let mut custom = azure_core::cloud::CustomConfiguration::default();
@@ -55,9 +57,11 @@ impl Tap {
     /// What a credential brought by this way.
     pub(super) fn outcome(&self, got: azure_core::Result<AccessToken>, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
         let seen = *self.seen.lock();
-        let token = got.map_err(|error| FetchError { what: super::fetch::brief(&error.to_string()), retry_after: seen.retry_after })?;
-        let seconds = token.expires_on.unix_timestamp().saturating_sub(wall.timestamp());
-        Fetched::new(token.token.secret(), u64::try_from(seconds).unwrap_or(0), seen.refresh_in)
+        let token = got.map_err(|error| FetchError { what: causes(&error), retry_after: seen.retry_after })?;
+        // What the service counts from now needs no clock of ours to be right.
+        let until = token.expires_on.unix_timestamp().saturating_sub(wall.timestamp());
+        let lifetime = seen.expires_in.unwrap_or_else(|| u64::try_from(until).unwrap_or(0));
+        Fetched::new(token.token.secret(), lifetime, seen.refresh_in)
     }
 }
 
@@ -67,7 +71,7 @@ pub(super) fn seconds(value: &Value) -> Option<u64> {
 }
 
 #[async_trait::async_trait]
-impl HttpClient for Tap {
+impl HttpClient for TokenTransport {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let mut request = request.clone();
         if let Some(elsewhere) = self.imds.as_ref().filter(|_| request.url().host_str() == Some(IMDS)) {
@@ -76,15 +80,25 @@ impl HttpClient for Tap {
             let _ = url.set_host(elsewhere.host_str());
             let _ = url.set_port(elsewhere.port());
         }
-        let answer = self.client.execute_request(&request).await?.try_into_raw_response().await?;
-        let mut seen = Seen::default();
-        if let Some(after) = answer.headers().get_optional_str(&HeaderName::from_static("retry-after")) {
-            seen.retry_after = after.trim().parse().ok().map(Duration::from_secs);
+        let answer = match self.client.execute_request(&request).await {
+            Ok(answer) => answer.try_into_raw_response().await,
+            Err(error) => Err(error),
+        };
+        // Of a kind that the SDK doesn't try again.
+        let told = |what: String| azure_core::Error::with_message(ErrorKind::Credential, what);
+        let answer = answer.map_err(|error| told(causes(&error)))?;
+        let number = |name: &str, body: &Value| body.get(name).and_then(seconds);
+        let body: Value = serde_json::from_slice(answer.body().as_ref()).unwrap_or_default();
+        let after = answer.headers().get_optional_str(&HeaderName::from_static("retry-after"));
+        *self.seen.lock() = Seen {
+            expires_in: number("expires_in", &body),
+            refresh_in: number("refresh_in", &body).map(Duration::from_secs),
+            retry_after: after.and_then(|after| after.trim().parse().ok()).map(Duration::from_secs),
+        };
+        let status = u16::from(answer.status());
+        if matches!(status, 404 | 410 | 429 | 500..) {
+            return Err(told(brief(&format!("the token service answered {status}: {}", String::from_utf8_lossy(answer.body().as_ref())))));
         }
-        if let Ok(body) = serde_json::from_slice::<Value>(answer.body().as_ref()) {
-            seen.refresh_in = body.get("refresh_in").and_then(seconds).map(Duration::from_secs);
-        }
-        *self.seen.lock() = seen;
         let (status, headers, body) = answer.deconstruct();
         Ok(AsyncRawResponse::from_bytes(status, headers, body))
     }

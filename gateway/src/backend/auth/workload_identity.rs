@@ -6,21 +6,21 @@ use azure_identity::{ClientAssertionCredentialOptions, WorkloadIdentityCredentia
 use chrono::{DateTime, Utc};
 
 use super::fetch::{FetchError, Fetched};
-use super::transport::Tap;
+use super::transport::TokenTransport;
 use crate::config::WorkloadIdentity;
 use crate::outbound;
 
 /// Fetches a token. What the config leaves out comes from the environment (`AZURE_CLIENT_ID`,
 /// `AZURE_TENANT_ID`, `AZURE_FEDERATED_TOKEN_FILE`).
 pub(super) async fn fetch(identity: &WorkloadIdentity, scope: &str, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
-    let tap = Tap::new(outbound::internet()?);
+    let transport = TokenTransport::new(outbound::internet()?);
     let options = WorkloadIdentityCredentialOptions {
-        credential_options: ClientAssertionCredentialOptions { client_options: tap.options(identity.authority.as_deref()) },
+        credential_options: ClientAssertionCredentialOptions { client_options: transport.options(identity.authority.as_deref()) },
         client_id: identity.client_id.clone(),
         tenant_id: identity.tenant_id.clone(),
         token_file_path: identity.token_file.clone(),
     };
     let credential = WorkloadIdentityCredential::new(Some(options))?;
     let got = credential.get_token(&[scope], None).await;
-    tap.outcome(got, wall)
+    transport.outcome(got, wall)
 }

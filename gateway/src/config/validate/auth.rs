@@ -40,10 +40,11 @@ pub(super) fn read(raw: Option<&RawAuth>, no_consumers: bool, known: &Known<'_>,
 
 fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRules {
     let key = "plugins.auth.jwt";
-    url(&raw.issuer, &format!("{key}.issuer"), check);
+    // Keys that decide who may call must come from where nobody can change them on the way.
+    check.https(&format!("{key}.issuer"), &raw.issuer, true);
     let discovery = match &raw.discovery {
         Some(discovery) => {
-            url(discovery, &format!("{key}.discovery"), check);
+            check.https(&format!("{key}.discovery"), discovery, true);
             discovery.clone()
         }
         None => format!("{}{DISCOVERY}", raw.issuer.trim_end_matches('/')),
@@ -96,17 +97,6 @@ fn unlisted(raw: Option<&RawUnlisted>, key: &str, known: &Known<'_>, check: &mut
     let RawUnlisted { models, pools, locations, apis, roles, scopes, .. } = raw;
     let rights = rights(&RawRights { models, pools, locations, apis, roles, scopes }, key, known, check);
     raw.accept.unwrap_or(true).then(|| Unlisted { max: raw.max.unwrap_or(MOST), rights })
-}
-
-/// Keys that decide who may call must come from where nobody can change them on the way.
-fn url(text: &str, key: &str, check: &mut Checker<'_>) {
-    let uri: Option<http::Uri> = text.parse().ok();
-    let host = uri.as_ref().and_then(|uri| uri.host()).unwrap_or("");
-    let local = host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let scheme = uri.as_ref().and_then(|uri| uri.scheme_str());
-    if host.is_empty() || !(scheme == Some("https") || (scheme == Some("http") && local)) {
-        check.problem(key, format!("'{text}' is no https:// URL"));
-    }
 }
 
 /// Both forms of an Entra tenant's issuer: which one a token has depends on the application that it

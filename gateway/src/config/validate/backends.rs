@@ -156,7 +156,7 @@ fn auth(raw: Option<&RawBackendAuth>, key: &str, check: &mut Checker<'_>) -> Bac
                 client_id: client_id.clone(),
                 tenant_id: tenant_id.clone(),
                 token_file: token_file.as_ref().map(Into::into),
-                authority: entra(authority.as_deref(), &key, check),
+                authority: authority_of(authority.as_deref(), &key, check),
             };
             token(Identity::Workload(identity), scope.as_deref(), &key, check)
         }
@@ -172,7 +172,7 @@ fn auth(raw: Option<&RawBackendAuth>, key: &str, check: &mut Checker<'_>) -> Bac
                     None
                 }
             };
-            let authority = entra(authority.as_deref(), &key, check);
+            let authority = authority_of(authority.as_deref(), &key, check);
             let Some(proof) = proof else { return BackendAuth::None };
             let identity = ClientCredentials { tenant_id: tenant_id.clone(), client_id: client_id.clone(), proof, authority };
             token(Identity::Client(identity), scope.as_deref(), &key, check)
@@ -190,10 +190,8 @@ fn token(identity: Identity, scope: Option<&str>, key: &str, check: &mut Checker
 }
 
 /// Secrets are sent there, so never in the clear.
-fn entra(authority: Option<&str>, key: &str, check: &mut Checker<'_>) -> Option<String> {
+fn authority_of(authority: Option<&str>, key: &str, check: &mut Checker<'_>) -> Option<String> {
     let authority = authority?;
-    if !authority.starts_with("https://") {
-        check.problem(&format!("{key}.authority"), format!("'{authority}' is no https:// URL"));
-    }
+    check.https(&format!("{key}.authority"), authority, false);
     Some(authority.to_owned())
 }

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::{Problem, did_you_mean};
 use super::load::{Loaded, Places};
+use super::pem;
 use super::scalar::SecretText;
 use super::secret::Secrets;
 use super::{AccessLog, Config, Log, Objects, Redis};
@@ -53,10 +54,26 @@ impl Checker<'_> {
 
     /// A PEM file must be there and hold certificates.
     fn certificates(&mut self, key: &str, path: &str) -> Vec<CertificateDer<'static>> {
-        crate::config::pem::certificates(std::path::Path::new(path)).unwrap_or_else(|error| {
+        let path = std::path::Path::new(path);
+        let found = pem::certificates(path).unwrap_or_else(|error| {
             self.problem(key, error.to_string());
             Vec::new()
-        })
+        });
+        if let Some(at) = found.iter().position(|certificate| !pem::is_ca(certificate)) {
+            self.problem(key, format!("{}: certificate {} can't be used as a CA", path.display(), at + 1));
+        }
+        found
+    }
+
+    /// A URL must be one of https; of http only on this machine, where that is `allowed_here`.
+    fn https(&mut self, key: &str, text: &str, allowed_here: bool) {
+        let uri: Option<http::Uri> = text.parse().ok();
+        let host = uri.as_ref().and_then(|uri| uri.host()).unwrap_or("");
+        let here = host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let scheme = uri.as_ref().and_then(|uri| uri.scheme_str());
+        if host.is_empty() || !(scheme == Some("https") || (scheme == Some("http") && here && allowed_here)) {
+            self.problem(key, format!("'{text}' is no https:// URL"));
+        }
     }
 
     /// The secret that is referred to.
