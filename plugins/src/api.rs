@@ -88,6 +88,11 @@ impl Api {
         matches!(self, Api::Files | Api::Batches | Api::Conversations)
     }
 
+    /// Whether its answers report token counts. Speech is bytes; a socket tells them in its own events.
+    pub fn reports_usage(self) -> bool {
+        !matches!(self, Api::Speech | Api::Realtime | Api::ImageVariations) && !self.is_about_objects()
+    }
+
     /// Whether the request body is `multipart/form-data`.
     pub fn is_multipart(self) -> bool {
         matches!(self, Api::ImageEdits | Api::ImageVariations | Api::Transcriptions | Api::Translations)

@@ -9,6 +9,7 @@
 //! | read | [`request`] | which model, streamed or not, and where in the bytes does the name stand? |
 //! | find | [`objects`] | which stored things does it refer to, and which did an answer make? |
 //! | judge | [`retry`] | is this upstream answer to be delivered, or does the request go elsewhere? |
+//! | meter | [`tokens`] | what did the answer cost? |
 //! | observe | [`stream`] | has output begun, is the answer complete, did it fail inside HTTP 200? |
 //!
 //! Plugins don't know of each other; what they share stands in [`api`], [`json`] and [`sse`].
@@ -23,3 +24,4 @@ pub mod request;
 pub mod retry;
 pub mod sse;
 pub mod stream;
+pub mod tokens;

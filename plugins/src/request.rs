@@ -38,6 +38,55 @@ pub enum BodyError {
     NoModel,
 }
 
+/// What a caller says of `stream_options`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum StreamOptions {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// It wants the usage told.
+    UsageAsked,
+    /// It doesn't: `range` is to be replaced by `insert` to ask for it all the same.
+    UsageNotAsked {
+        /// Where.
+        range: Range<usize>,
+        /// By what.
+        insert: &'static str,
+    },
+    /// Something that can't be edited.
+    Odd,
+}
+
+/// Reads `stream_options`, and how to ask for the usage in it.
+fn stream_options(text: &[u8], value: &Value) -> StreamOptions {
+    const ASKED: &str = "{\"include_usage\":true}";
+    if value.kind == Kind::Null {
+        return StreamOptions::UsageNotAsked { range: value.range.clone(), insert: ASKED };
+    }
+    if value.kind != Kind::Object {
+        return StreamOptions::Odd;
+    }
+    let mut given = None;
+    let mut twice = false;
+    let _ = Reader::within(text, value).object(|key, value| {
+        if key == "include_usage" {
+            twice |= given.is_some();
+            given = Some(value);
+        }
+    });
+    let after_brace = value.range.start + 1..value.range.start + 1;
+    match given {
+        _ if twice => StreamOptions::Odd,
+        Some(value) if value.as_bool(text) == Some(true) => StreamOptions::UsageAsked,
+        Some(value) if value.as_bool(text) == Some(false) || value.kind == Kind::Null => {
+            StreamOptions::UsageNotAsked { range: value.range, insert: "true" }
+        }
+        Some(_) => StreamOptions::Odd,
+        None if value.is_filled(text) => StreamOptions::UsageNotAsked { range: after_brace, insert: "\"include_usage\":true," },
+        None => StreamOptions::UsageNotAsked { range: value.range.clone(), insert: ASKED },
+    }
+}
+
 /// What the gateway read of a JSON request body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestFields {
@@ -53,6 +102,8 @@ pub struct RequestFields {
     pub choices: Option<u64>,
     /// `prompt_cache_key`, a hint for affinity.
     pub prompt_cache_key: Option<String>,
+    /// What the caller says of `stream_options`.
+    pub stream_options: StreamOptions,
     /// Offset of the first byte of `messages`, `input` or `prompt`: where the prompt starts.
     pub prompt_at: Option<usize>,
 }
@@ -116,6 +167,7 @@ impl Seen {
             "prompt_cache_key" if self.once("prompt_cache_key") => {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
             }
+            "stream_options" if self.once("stream_options") => self.fields.stream_options = stream_options(text, &value),
             "messages" | "input" | "prompt" => {
                 self.fields.prompt_at.get_or_insert(value.range.start);
             }
@@ -192,6 +244,32 @@ mod tests {
         assert!(matches!(read_fields(b"{\"model\":\"\xff\"}"), Err(BodyError::Encoding { at: 10 })));
         assert!(matches!(read_fields(b""), Err(BodyError::Syntax(_))));
         assert!(matches!(read_fields(b"hello"), Err(BodyError::Syntax(_))));
+    }
+
+    #[test]
+    fn the_usage_can_be_asked_for_by_an_edit() {
+        for (options, expected) in [
+            ("null", r#"{"include_usage":true}"#),
+            ("{}", r#"{"include_usage":true}"#),
+            ("{ }", r#"{"include_usage":true}"#),
+            (r#"{"include_usage": false}"#, r#"{"include_usage": true}"#),
+            (r#"{"include_usage":null,"x":1}"#, r#"{"include_usage":true,"x":1}"#),
+            (r#"{ "include_obfuscation":false}"#, r#"{"include_usage":true, "include_obfuscation":false}"#),
+        ] {
+            let body = format!(r#"{{"model":"a","stream_options":{options},"stream":true}}"#);
+            let StreamOptions::UsageNotAsked { range, insert } = read_fields(body.as_bytes()).unwrap().stream_options else {
+                panic!("{options}")
+            };
+            let edited = format!("{}{insert}{}", &body[..range.start], &body[range.end..]);
+            assert_eq!(edited, body.replace(options, expected), "{options}");
+            assert_eq!(read_fields(edited.as_bytes()).unwrap().stream_options, StreamOptions::UsageAsked);
+        }
+        let options = |text: &str| read_fields(format!(r#"{{"model":"a"{text}}}"#).as_bytes()).unwrap().stream_options;
+        assert_eq!(options(""), StreamOptions::Absent);
+        assert_eq!(options(r#","stream_options":{"include_usage":true}"#), StreamOptions::UsageAsked);
+        for odd in [r#""x""#, r#"{"include_usage":"yes"}"#, r#"{"include_usage":false,"include_usage":true}"#] {
+            assert_eq!(options(&format!(r#","stream_options":{odd}"#)), StreamOptions::Odd, "{odd}");
+        }
     }
 
     #[test]

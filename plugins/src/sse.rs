@@ -1,10 +1,21 @@
 //! Splits a byte stream into server-sent events (WHATWG HTML, section 9.2) at any chunk boundary.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
 /// An event longer than this is passed on unread, so that memory stays flat whatever arrives.
 pub const MAX_EVENT: usize = 1024 * 1024;
+
+/// What becomes of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is passed on.
+    Pass,
+    /// It is taken out.
+    Drop,
+}
 
 /// One event: the bytes of its `data` and `event` fields.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,10 +37,11 @@ pub struct Splitter {
 
 impl Splitter {
     /// Takes a chunk, calls `event` for every event that it completes, and returns the bytes up
-    /// to the end of the last one. Comments complete nothing, but are part of the returned bytes.
+    /// to the end of the last one, without those that `event` drops. Comments complete nothing, but
+    /// are part of the returned bytes.
     ///
     /// A chunk of whole events is returned as it came, without a copy.
-    pub fn feed(&mut self, chunk: Bytes, mut event: impl FnMut(Event<'_>)) -> Bytes {
+    pub fn feed(&mut self, chunk: Bytes, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
         if self.oversized {
             return self.pass_oversized(chunk, event);
         }
@@ -40,11 +52,15 @@ impl Splitter {
             self.tail.split().freeze()
         };
         let mut done = 0;
+        let mut dropped: Vec<Range<usize>> = Vec::new();
         while let Some(len) = block_len(&whole[done..]) {
-            self.emit(&whole[done..done + len], &mut event);
+            if self.emit(&whole[done..done + len], &mut event) == Fate::Drop {
+                dropped.push(done..done + len);
+            }
             done += len;
         }
         let rest = whole.split_off(done);
+        let whole = without(whole, &dropped);
         if rest.len() > MAX_EVENT {
             self.oversized = true;
             return if whole.is_empty() { rest } else { [whole, rest].concat().into() };
@@ -63,7 +79,7 @@ impl Splitter {
         self.tail.split().freeze()
     }
 
-    fn pass_oversized(&mut self, mut chunk: Bytes, event: impl FnMut(Event<'_>)) -> Bytes {
+    fn pass_oversized(&mut self, mut chunk: Bytes, event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
         match block_len(&chunk) {
             None => chunk,
             Some(len) => {
@@ -75,13 +91,26 @@ impl Splitter {
         }
     }
 
-    fn emit(&mut self, block: &[u8], event: &mut impl FnMut(Event<'_>)) {
+    fn emit(&mut self, block: &[u8], event: &mut impl FnMut(Event<'_>) -> Fate) -> Fate {
         let block = if self.started { block } else { block.strip_prefix(b"\xef\xbb\xbf").unwrap_or(block) };
         self.started = true;
-        if let Some(parsed) = parse_block(block) {
-            event(parsed);
-        }
+        parse_block(block).map_or(Fate::Pass, event)
     }
+}
+
+/// Bytes without these ranges, which follow each other.
+fn without(bytes: Bytes, dropped: &[Range<usize>]) -> Bytes {
+    if dropped.is_empty() {
+        return bytes;
+    }
+    let mut kept = BytesMut::with_capacity(bytes.len());
+    let mut at = 0;
+    for range in dropped {
+        kept.extend_from_slice(&bytes[at..range.start]);
+        at = range.end;
+    }
+    kept.extend_from_slice(&bytes[at..]);
+    kept.freeze()
 }
 
 /// Length of the first block of lines including the blank line that ends it.
@@ -144,6 +173,7 @@ mod tests {
         for chunk in chunks {
             let whole = splitter.feed(chunk.into(), |event| {
                 events.push((String::from_utf8_lossy(event.name).into(), String::from_utf8_lossy(&event.data).into()));
+                Fate::Pass
             });
             out.extend_from_slice(&whole);
         }
@@ -168,7 +198,20 @@ mod tests {
     fn a_whole_chunk_is_not_copied() {
         let chunk = Bytes::from_static(b"data: a\n\ndata: b\n\n");
         let mut splitter = Splitter::default();
-        assert_eq!(splitter.feed(chunk.clone(), |_| {}).as_ptr(), chunk.as_ptr());
+        assert_eq!(splitter.feed(chunk.clone(), |_| Fate::Pass).as_ptr(), chunk.as_ptr());
+    }
+
+    #[test]
+    fn events_can_be_taken_out() {
+        let text = b": c\n\ndata: a\n\ndata: drop\n\ndata: b\n\ndata: drop\n\n";
+        for size in 1..text.len() {
+            let (mut splitter, mut out) = (Splitter::default(), Vec::new());
+            for piece in text.chunks(size) {
+                let fate = |event: Event<'_>| if &*event.data == b"drop" { Fate::Drop } else { Fate::Pass };
+                out.extend_from_slice(&splitter.feed(Bytes::copy_from_slice(piece), fate));
+            }
+            assert_eq!(out, b": c\n\ndata: a\n\ndata: b\n\n", "pieces of {size}");
+        }
     }
 
     #[test]

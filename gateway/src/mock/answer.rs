@@ -280,7 +280,7 @@ mod tests {
             let Answer::Stream(events) = ask(api, json!({ "stream": true, "stream_options": { "include_usage": true } })) else {
                 panic!("{api}")
             };
-            let mut watch = StreamWatch::new(api, 1);
+            let mut watch = StreamWatch::new(api, 1, false);
             for event in events {
                 let _ = watch.feed(event);
             }

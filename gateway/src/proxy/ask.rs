@@ -1,5 +1,7 @@
 //! Asks one target: connect, send the request as this target wants it, read the head.
 
+use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,12 +10,14 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::api::Api;
+use spillway_plugins::request::StreamOptions;
+use spillway_plugins::tokens::is_asked_for;
 
 use super::attempt::Attempt;
 use super::ctx::{Inquiry, RequestCtx};
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
-use super::replay::Pieces;
+use super::replay::{Edit, Pieces, ReplayBody};
 use super::{Gateway, headers};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::ErrorKind;
@@ -47,6 +51,7 @@ pub(super) async fn ask(
     let mut fresh = false;
     loop {
         let peer = upstream.peers.next().ok_or(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)))?;
+        attempt.asked_usage = asks_usage(ctx, attempt);
         let (head, body) = request(session, ctx, upstream, attempt)?;
         let began = gateway.clock.now();
         let left = progress.deadline.since(began);
@@ -88,7 +93,7 @@ fn request(
         None => url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query()),
     };
     let mut head = headers::for_upstream(caller, &path)?;
-    let body = body(caller, ctx, inquiry, &backend.kind, deployment);
+    let body = body(caller, ctx, inquiry, &backend.kind, deployment, attempt.asked_usage);
     let length: usize = body.iter().map(Bytes::len).sum();
     head.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
     if inquiry.object.is_some() {
@@ -107,27 +112,64 @@ fn request(
     Ok((head, body))
 }
 
-/// The caller's bytes, with the deployment's name in place of the model's where they differ.
-fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, kind: &BackendKind, deployment: &str) -> Pieces {
+/// Whether this attempt asks for the usage of a stream whose caller didn't.
+fn asks_usage(ctx: &RequestCtx, attempt: &Attempt<'_>) -> bool {
+    let inquiry = attempt.inquiry;
+    let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.running.member].backend];
+    inquiry.fields.stream
+        && is_asked_for(inquiry.api)
+        && matches!(inquiry.fields.stream_options, StreamOptions::Absent | StreamOptions::UsageNotAsked { .. })
+        && !backend.refuses_stream_options.load(Ordering::Relaxed)
+}
+
+/// The caller's bytes, with the deployment's name in place of the model's where they differ, and with the
+/// request for a stream's usage.
+fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, kind: &BackendKind, deployment: &str, usage: bool) -> Pieces {
     let Some(body) = &ctx.body else { return Pieces::new() };
     if inquiry.object.is_some() {
         return body.verbatim();
     }
+    let mut edits: SmallVec<[Edit; 2]> = model_edit(caller, body, inquiry, kind, deployment).into_iter().collect();
+    match &inquiry.fields.stream_options {
+        StreamOptions::Absent if usage => {
+            // There is `"stream"` at least, so something follows.
+            let at = after_brace(body.bytes());
+            edits.push(Edit { range: at..at, replacement: b"\"stream_options\":{\"include_usage\":true},".as_slice().into() });
+        }
+        StreamOptions::UsageNotAsked { range, insert } if usage => {
+            edits.push(Edit { range: range.clone(), replacement: insert.as_bytes().into() });
+        }
+        _ => {}
+    }
+    if edits.is_empty() {
+        return body.verbatim();
+    }
+    edits.sort_by_key(|edit| edit.range.start);
+    body.edited(&edits)
+}
+
+/// How the deployment's name gets into the body, if it must.
+fn model_edit(caller: &RequestHeader, body: &ReplayBody, inquiry: &Inquiry, kind: &BackendKind, deployment: &str) -> Option<Edit> {
+    let edit = |range: Range<usize>, replacement: String| Some(Edit { range, replacement: replacement.into_bytes().into() });
     match (&inquiry.fields.model_range, &inquiry.fields.model) {
-        (Some(_), Some(model)) if model == deployment => body.verbatim(),
-        (Some(range), _) if inquiry.api.is_multipart() => body.spliced(range.clone(), deployment.as_bytes()),
-        (Some(range), _) => body.spliced(range.clone(), serde_json::Value::from(deployment).to_string().as_bytes()),
+        (Some(_), Some(model)) if model == deployment => None,
+        (Some(range), _) if inquiry.api.is_multipart() => edit(range.clone(), deployment.to_owned()),
+        (Some(range), _) => edit(range.clone(), serde_json::Value::from(deployment).to_string()),
         // The URL names the model there as well as here.
-        (None, _) if matches!(kind, BackendKind::AzureDated { .. }) && inquiry.api != Api::Responses => body.verbatim(),
-        (None, _) if inquiry.api.is_multipart() => body.spliced(0..0, headers::model_part(caller, deployment).as_bytes()),
+        (None, _) if matches!(kind, BackendKind::AzureDated { .. }) && inquiry.api != Api::Responses => None,
+        (None, _) if inquiry.api.is_multipart() => edit(0..0, headers::model_part(caller, deployment)),
         // The URL named the model, but the target may want it in the body.
         (None, _) => {
-            let at = body.bytes().iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1);
+            let at = after_brace(body.bytes());
             let empty = body.bytes()[at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
-            let member = format!("\"model\":{}{}", serde_json::Value::from(deployment), if empty { "" } else { "," });
-            body.spliced(at..at, member.as_bytes())
+            edit(at..at, format!("\"model\":{}{}", serde_json::Value::from(deployment), if empty { "" } else { "," }))
         }
     }
+}
+
+/// Where the first member of an object stands.
+fn after_brace(body: &[u8]) -> usize {
+    body.iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1)
 }
 
 /// Most that is read of an error's body, and how long.

@@ -80,6 +80,8 @@ pub(super) struct Attempt<'g> {
     pub(super) inquiry: &'g Inquiry,
     /// Whose credentials its target sees.
     pub(super) credentials: Credentials,
+    /// We asked for the usage of its stream, and the caller didn't.
+    pub(super) asked_usage: bool,
     pub(super) running: Running,
 }
 
@@ -87,7 +89,7 @@ impl<'g> Attempt<'g> {
     /// Takes a pick up: from here on its member counts as tried.
     pub(super) fn begin(gateway: &'g Gateway, ctx: &RequestCtx, inquiry: &'g Inquiry, progress: &mut Progress, pick: Pick) -> Self {
         let running = Running::begin(ctx, inquiry, progress, pick, gateway.clock.now());
-        Attempt { gateway, inquiry, credentials: Credentials::default(), running }
+        Attempt { gateway, inquiry, credentials: Credentials::default(), asked_usage: false, running }
     }
 
     /// Tells the target how it went.

@@ -4,13 +4,16 @@
 //! targets are not tried again, and one deadline covers everything.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use memchr::memmem;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::retry::{Verdict, judge, read_signal};
+use tracing::info;
 
 use super::ask::{Unasked, ask, read_error};
 use super::attempt::{Attempt, Step, delivered_refusal, is_timeout};
@@ -136,6 +139,16 @@ async fn attempt(
             Err(broken) => asked = Err(Unasked::Broken(broken)),
         }
     }
+    if attempt.asked_usage && refuses_stream_options(&asked, &attempt) {
+        let backend = &runtime.backends[inquiry.model.route.members()[attempt.running.member].backend];
+        if !backend.refuses_stream_options.swap(true, Ordering::Relaxed) {
+            info!(backend = %backend.config.name, "refuses stream_options: its streams will not tell their usage");
+        }
+        if let Ok(Asked::Answer(exchange, _)) = asked {
+            exchange.release(&gateway.connector).await;
+        }
+        asked = ask_once(session, ctx, upstream, &mut attempt, progress).await;
+    }
     match asked {
         Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, progress, attempt, exchange, prefix).await,
         Ok(Asked::Elsewhere(verdict, status)) => match verdict {
@@ -154,6 +167,12 @@ async fn attempt(
             }
         }
     }
+}
+
+/// Whether a target is too old for what we, not the caller, put into the request.
+fn refuses_stream_options(asked: &Result<Asked, Unasked>, attempt: &Attempt<'_>) -> bool {
+    let Ok(Asked::Answer(_, body)) = asked else { return false };
+    attempt.running.status == Some(StatusCode::BAD_REQUEST) && memmem::find(&body.concat(), b"stream_options").is_some()
 }
 
 /// Asks a target, and judges what it says.

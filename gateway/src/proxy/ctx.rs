@@ -8,6 +8,7 @@ use prometheus::IntGauge;
 use smallvec::SmallVec;
 use spillway_plugins::api::{Api, Dialect};
 use spillway_plugins::request::RequestFields;
+use spillway_plugins::tokens::Usage;
 
 use super::replay::ReplayBody;
 use super::tunnel::Tunnel;
@@ -134,6 +135,8 @@ pub struct RequestCtx {
     pub overhead: Option<Duration>,
     /// Whether the answer is streamed. Written by `deliver`.
     pub streamed: bool,
+    /// What the answer cost, as its backend reports it. Written by `deliver` and `tunnel`.
+    pub usage: Option<Usage>,
     /// The status that the caller got. Written with the head.
     pub status: Option<u16>,
     /// Bytes of the answer's body. Written by `deliver`.
@@ -164,6 +167,7 @@ impl RequestCtx {
             first: None,
             overhead: None,
             streamed: false,
+            usage: None,
             status: None,
             bytes_out: 0,
             end: End::CallerLeft,

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use spillway_plugins::json::Reader;
 use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
+use spillway_plugins::tokens::UsageTail;
 
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
@@ -82,7 +83,8 @@ pub(super) async fn deliver(
     let success = status.is_success();
     let json = is(b"application/json") && readable;
     let stream = success && readable && is(b"text/event-stream");
-    let mut delivery = Deliverer { session, ctx, progress, attempt, exchange, committed: false };
+    let mut delivery =
+        Deliverer { session, ctx, progress, attempt, exchange, tail: (success && json).then(UsageTail::default), committed: false };
     if stream {
         delivery.ctx.streamed = true;
         return delivery.stream().await;
@@ -97,6 +99,8 @@ struct Deliverer<'a, 'g> {
     progress: &'a mut Progress,
     attempt: &'a mut Attempt<'g>,
     exchange: &'a mut Exchange,
+    /// The end of a plain answer, where its usage stands.
+    tail: Option<UsageTail>,
     committed: bool,
 }
 
@@ -120,8 +124,17 @@ impl Deliverer<'_, '_> {
         next
     }
 
-    /// A plain answer: JSON is held until it is whole, as far as that is small.
-    async fn plain(&mut self, mut held: Held, json: bool) -> Delivery {
+    /// A plain answer, and what it reports.
+    async fn plain(&mut self, held: Held, json: bool) -> Delivery {
+        let delivery = self.plain_bytes(held, json).await;
+        if let Some(tail) = &self.tail {
+            self.ctx.usage = tail.read().usage(self.attempt.inquiry.api);
+        }
+        delivery
+    }
+
+    /// JSON is held until it is whole, as far as that is small.
+    async fn plain_bytes(&mut self, mut held: Held, json: bool) -> Delivery {
         let idle = self.attempt.inquiry.pool.config.timeouts.idle;
         let mut length: usize = held.iter().map(Bytes::len).sum();
         loop {
@@ -153,6 +166,9 @@ impl Deliverer<'_, '_> {
                 // Data that is there already never lets the timer speak.
                 Ok(Next::Data(_)) if self.now() >= self.progress.deadline => return self.cut_off(ErrorKind::Idle).await,
                 Ok(Next::Data(bytes)) => {
+                    if let Some(tail) = &mut self.tail {
+                        tail.push(&bytes);
+                    }
                     if !self.write(bytes).await {
                         return Delivery::CallerLeft;
                     }
@@ -167,17 +183,24 @@ impl Deliverer<'_, '_> {
 
     /// A stream of events.
     async fn stream(&mut self) -> Delivery {
-        let mut watch = StreamWatch::new(self.attempt.inquiry.api, self.attempt.inquiry.fields.choices.unwrap_or(1));
-        let held = match self.hold_back(&mut watch).await {
+        let inquiry = self.attempt.inquiry;
+        let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
+        let delivery = self.stream_events(&mut watch).await;
+        self.ctx.usage = watch.state().reported.usage(inquiry.api);
+        delivery
+    }
+
+    async fn stream_events(&mut self, watch: &mut StreamWatch) -> Delivery {
+        let held = match self.hold_back(watch).await {
             Ok(held) => held,
             Err(delivery) => return delivery,
         };
-        self.remember(&mut watch);
+        self.remember(watch);
         let over = watch.state().done;
         if let Err(delivery) = self.commit(held, over).await {
             return delivery;
         }
-        if over { Delivery::Complete } else { self.pass_on(&mut watch).await }
+        if over { Delivery::Complete } else { self.pass_on(watch).await }
     }
 
     /// Reads until the first output. Until then nothing has been sent, and a failure that arrives
@@ -289,6 +312,9 @@ impl Deliverer<'_, '_> {
         let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
         let status = upstream.status;
         let length = held.iter().map(Bytes::len).sum::<usize>();
+        if let Some(tail) = &mut self.tail {
+            held.iter().for_each(|piece| tail.push(piece));
+        }
         let chunked = self.ctx.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;
         let Ok(mut head) = headers::for_caller(upstream, &self.ctx.id, chunked && !http_1_0) else {

@@ -6,7 +6,7 @@ use spillway_plugins::api::Api;
 use super::Gateway;
 use super::ctx::{End, RequestCtx};
 use crate::clock::micros;
-use crate::telemetry::access_log::{AttemptLine, RequestLine};
+use crate::telemetry::access_log::{AttemptLine, RequestLine, UsageLine};
 
 /// Writes a request down.
 pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
@@ -17,6 +17,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
     counters.count(status);
     counters.duration.observe(took.as_secs_f64());
     gateway.metrics.overhead.observe(overhead.as_secs_f64());
+    count_usage(ctx);
     if !gateway.access_log.is_on() {
         return;
     }
@@ -50,10 +51,20 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
                 us: micros(attempt.took),
             })
             .collect(),
+        usage: ctx.usage.map(UsageLine::from),
         bytes_in: ctx.bytes_in,
         bytes_out: ctx.bytes_out,
         first_us: ctx.first.map(micros),
         us: micros(took),
         overhead_us: micros(overhead),
     });
+}
+
+/// Counts what the answer cost at the member that gave it. A refusal costs nothing.
+fn count_usage(ctx: &RequestCtx) {
+    let (Some(inquiry), Some(last)) = (&ctx.inquiry, ctx.attempts.last()) else { return };
+    let answered = last.status.is_some_and(|status| (200..300).contains(&status)) && ctx.status.is_some();
+    if answered && inquiry.object.is_none() && inquiry.api.reports_usage() {
+        inquiry.model.metrics[last.member].count_usage(ctx.usage.as_ref());
+    }
 }

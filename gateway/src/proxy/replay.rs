@@ -130,8 +130,17 @@ pub struct ReplayBody {
 /// Bytes on either side of an edit that are copied with it.
 const NEAR: usize = 32 * 1024;
 
-/// A body as it is sent: at most a piece before an edit, the edit, and the rest.
+/// A body as it is sent: pieces of the caller's, and edits with what is near them.
 pub type Pieces = smallvec::SmallVec<[Bytes; 3]>;
+
+/// A change to a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// What is replaced; empty where something is put in.
+    pub range: Range<usize>,
+    /// By what.
+    pub replacement: std::borrow::Cow<'static, [u8]>,
+}
 
 impl ReplayBody {
     /// The caller's bytes.
@@ -139,15 +148,43 @@ impl ReplayBody {
         &self.bytes
     }
 
-    /// The body with `range` replaced. Only what is near the edit is copied: every piece is a write
-    /// of its own, and small ones cost more than copying.
+    /// The body with `range` replaced.
     pub fn spliced(&self, range: Range<usize>, replacement: &[u8]) -> Pieces {
-        let before = range.start.saturating_sub(NEAR);
-        let after = range.end.saturating_add(NEAR).min(self.bytes.len());
-        let (before, after) =
-            (if before < NEAR { 0 } else { before }, if self.bytes.len() - after < NEAR { self.bytes.len() } else { after });
-        let edit = [&self.bytes[before..range.start], replacement, &self.bytes[range.end..after]].concat();
-        [self.bytes.slice(..before), edit.into(), self.bytes.slice(after..)].into_iter().filter(|piece| !piece.is_empty()).collect()
+        self.edited(&[Edit { range, replacement: replacement.to_vec().into() }])
+    }
+
+    /// The body with edits made, which must follow each other. Only what is near an edit is copied: every
+    /// piece is a write of its own, and small ones cost more than copying.
+    pub fn edited(&self, edits: &[Edit]) -> Pieces {
+        let mut pieces = Pieces::new();
+        let mut copied = Vec::new();
+        let mut at = 0;
+        for (number, edit) in edits.iter().enumerate() {
+            self.keep(at..edit.range.start, number > 0, true, &mut copied, &mut pieces);
+            copied.extend_from_slice(&edit.replacement);
+            at = edit.range.end;
+        }
+        self.keep(at..self.bytes.len(), !edits.is_empty(), false, &mut copied, &mut pieces);
+        if !copied.is_empty() {
+            pieces.push(copied.into());
+        }
+        pieces
+    }
+
+    /// A stretch between edits: short ones are copied, of long ones the ends that are next to an edit.
+    fn keep(&self, range: Range<usize>, edit_before: bool, edit_after: bool, copied: &mut Vec<u8>, pieces: &mut Pieces) {
+        let head = if edit_before { NEAR } else { 0 };
+        let tail = if edit_after { NEAR } else { 0 };
+        // A piece that is no longer than what would be copied isn't worth being one.
+        if range.len() <= head + tail + NEAR {
+            return copied.extend_from_slice(&self.bytes[range]);
+        }
+        copied.extend_from_slice(&self.bytes[range.start..range.start + head]);
+        if !copied.is_empty() {
+            pieces.push(std::mem::take(copied).into());
+        }
+        pieces.push(self.bytes.slice(range.start + head..range.end - tail));
+        copied.extend_from_slice(&self.bytes[range.end - tail..range.end]);
     }
 
     /// The body as it came.
@@ -188,6 +225,13 @@ mod tests {
             let mut buffer = BodyBuffer::new(&budget);
             buffer.push(bytes.clone().into(), None);
             let body = buffer.finish();
+            let edit = |start: usize| Edit { range: start..start + 3, replacement: b"edited".as_slice().into() };
+            for (first, second) in [(0, 3), (1, size / 2), (0, size - 3), (size / 2 - 2, size - 3)] {
+                let edited = body.edited(&[edit(first), edit(second)]);
+                let expected = [&bytes[..first], b"edited", &bytes[first + 3..second], b"edited", &bytes[second + 3..]].concat();
+                assert_eq!(edited.concat(), expected, "{size} {first} {second}");
+                assert!(edited.len() <= 5 && edited.iter().all(|piece| !piece.is_empty()));
+            }
             for start in [0, 1, size / 2, size - 3] {
                 let spliced = body.spliced(start..start + 3, b"edited");
                 assert_eq!(spliced.concat(), [&bytes[..start], b"edited", &bytes[start + 3..]].concat(), "{size} {start}");

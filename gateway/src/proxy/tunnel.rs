@@ -12,6 +12,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
 use spillway_plugins::retry::{Verdict, judge, read_signal};
+use spillway_plugins::tokens::UsageTail;
 
 use super::attempt::{Running, delivered_refusal, is_timeout};
 use super::body::too_slow;
@@ -41,6 +42,8 @@ pub struct Tunnel {
     judged: &'static str,
     /// The beginning of an answer that names what is stored.
     made: Vec<u8>,
+    /// The end of an answer, where its usage stands.
+    tail: UsageTail,
 }
 
 impl std::fmt::Debug for Tunnel {
@@ -61,6 +64,7 @@ impl Tunnel {
             answered: false,
             judged: "ok",
             made: Vec::new(),
+            tail: UsageTail::default(),
         }
     }
 
@@ -309,11 +313,20 @@ fn judge_parts(
 /// Most of an answer that is read for the names of what it made.
 const MADE: usize = 64 * 1024;
 
-/// `response_body_filter`: remembers what an answer made.
+/// `response_body_filter`: remembers what an answer made, and what it cost.
 pub(super) fn answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut RequestCtx) {
     let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return };
     let success = tunnel.attempt.as_ref().and_then(|attempt| attempt.status).is_some_and(|status| status.is_success());
-    if !inquiry.stores || !success {
+    if !success || tunnel.upload.is_none() {
+        return;
+    }
+    if let Some(piece) = piece {
+        tunnel.tail.push(piece);
+    }
+    if end {
+        ctx.usage = tunnel.tail.read().usage(inquiry.api);
+    }
+    if !inquiry.stores {
         return;
     }
     if let Some(piece) = piece {

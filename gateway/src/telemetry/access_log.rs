@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use prometheus::IntCounter;
 use serde::Serialize;
+use spillway_plugins::tokens::Usage;
 use tracing::warn;
 
 use crate::config::AccessLog as Destination;
@@ -27,6 +28,32 @@ pub struct AttemptLine<'a> {
     pub status: Option<u16>,
     /// How long it took, in microseconds.
     pub us: u64,
+}
+
+/// Token counts of an answer.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct UsageLine {
+    /// All input.
+    pub input: u64,
+    /// All output.
+    pub output: u64,
+    /// Of the input: read from the provider's cache.
+    pub cached_input: u64,
+    /// Of the input: written to the provider's cache.
+    pub cache_write: u64,
+    /// Of the output: reasoning.
+    pub reasoning: u64,
+    /// Of the input: audio.
+    pub input_audio: u64,
+    /// Of the output: audio.
+    pub output_audio: u64,
+}
+
+impl From<Usage> for UsageLine {
+    fn from(usage: Usage) -> Self {
+        let Usage { input, output, cached_input, cache_write, reasoning, input_audio, output_audio } = usage;
+        UsageLine { input, output, cached_input, cache_write, reasoning, input_audio, output_audio }
+    }
 }
 
 /// One request.
@@ -56,6 +83,8 @@ pub struct RequestLine<'a> {
     pub stream: bool,
     /// Every attempt in order.
     pub attempts: Vec<AttemptLine<'a>>,
+    /// What the answer cost, as its backend reports it.
+    pub usage: Option<UsageLine>,
     /// Bytes of the request's body.
     pub bytes_in: usize,
     /// Bytes of the answer's body.

@@ -5,6 +5,7 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use spillway_plugins::api::Api;
+use spillway_plugins::tokens::Usage;
 
 use crate::balance::route::Member;
 use crate::balance::snapshot::{STATES, member_state};
@@ -52,6 +53,8 @@ pub struct Metrics {
     failovers: IntCounterVec,
     duration: HistogramVec,
     first_token: HistogramVec,
+    tokens: [IntCounterVec; 5],
+    usage_unknown: IntCounterVec,
     rejections: IntCounterVec,
     last_resorts: IntCounterVec,
     auth_failures: IntCounterVec,
@@ -120,9 +123,18 @@ pub struct MemberMetrics {
     pub throttled_seconds: prometheus::Counter,
     /// Requests that left it for another member.
     pub failovers: IntCounter,
+    tokens: [IntCounter; 5],
+    usage_unknown: IntCounter,
 }
 
 impl MemberMetrics {
+    /// Counts what an answer cost; `None` if it didn't say.
+    pub fn count_usage(&self, usage: Option<&Usage>) {
+        let Some(usage) = usage else { return self.usage_unknown.inc() };
+        let counts = [usage.input, usage.output, usage.cached_input, usage.cache_write, usage.reasoning];
+        self.tokens.iter().zip(counts).for_each(|(counter, count)| counter.inc_by(count));
+    }
+
     /// Counts an attempt.
     pub fn count(&self, outcome: &str) {
         if let Some(counter) = OUTCOMES.iter().position(|known| *known == outcome).and_then(|index| self.by_outcome.get(index)) {
@@ -249,6 +261,14 @@ impl Metrics {
             )?,
             duration: histograms("spillway_request_duration_seconds", "Duration of whole requests.", &["pool", "api"])?,
             first_token: histograms("spillway_time_to_first_token_seconds", "Time from an attempt's start to its first output.", member)?,
+            tokens: [
+                counters("spillway_input_tokens_total", "Input tokens that answers reported, cached ones included.", member)?,
+                counters("spillway_output_tokens_total", "Output tokens that answers reported, reasoning included.", member)?,
+                counters("spillway_cached_input_tokens_total", "Of the input tokens: read from the provider's cache.", member)?,
+                counters("spillway_cache_write_tokens_total", "Of the input tokens: written to the provider's cache.", member)?,
+                counters("spillway_reasoning_tokens_total", "Of the output tokens: reasoning.", member)?,
+            ],
+            usage_unknown: counters("spillway_usage_unknown_total", "Answers that reported no token counts.", member)?,
             rejections: counters("spillway_rejections_total", "Answers of the gateway's own, by error code.", &["code"])?,
             last_resorts: counters("spillway_last_resort_total", "Requests that the pool's last resort answered.", &["pool"])?,
             auth_failures: counters("spillway_auth_failures_total", "Callers that are not known, by why.", &["reason"])?,
@@ -323,6 +343,8 @@ impl Metrics {
             first_token: self.first_token.with_label_values(&labels),
             throttled_seconds: self.throttled_seconds.with_label_values(&labels),
             failovers: self.failovers.with_label_values(&labels),
+            tokens: std::array::from_fn(|kind| self.tokens[kind].with_label_values(&labels)),
+            usage_unknown: self.usage_unknown.with_label_values(&labels),
         }
     }
 

@@ -17,3 +17,4 @@ mod stored;
 mod streams;
 mod tls;
 mod tokens;
+mod usage;

@@ -1,6 +1,6 @@
 //! Chat and legacy completion chunks: `choices[]` with `delta` or `text` and `finish_reason`.
 
-use super::{StreamState, fault_of};
+use super::{StreamState, Told, fault_of};
 use crate::json::{Kind, Reader, Value};
 
 /// Which choices have appeared and which have finished; the first 64 are told apart.
@@ -23,22 +23,30 @@ impl Choices {
 const OUTPUT: [&str; 7] = ["content", "refusal", "tool_calls", "function_call", "audio", "reasoning", "reasoning_content"];
 
 /// Reads one chunk. A malformed one changes nothing: it passes through.
-pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) {
+pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) -> Told {
     let mut found = None;
     let mut error = None;
+    let mut usage = None;
+    let mut filters = false;
     let read = Reader::new(data).object(|key, value| match key {
         "choices" => found = Some(value),
         "error" if value.kind != Kind::Null => error = Some(value),
+        "usage" if value.kind == Kind::Object => usage = Some(value),
+        "prompt_filter_results" => filters = true,
         _ => {}
     });
     if read.is_err() {
-        return;
+        return Told::Anything;
     }
     if error.is_some() {
         state.fault = Some(fault_of(data));
-        return;
+        return Told::Anything;
     }
-    let Some(list) = found.filter(|list| list.kind == Kind::Array) else { return };
+    if let Some(usage) = &usage {
+        state.reported.read(data, usage);
+    }
+    let Some(list) = found.filter(|list| list.kind == Kind::Array) else { return Told::Anything };
+    let only_usage = usage.is_some() && !filters && !list.is_filled(data);
     let _ = Reader::within(data, &list).array(|choice| {
         if choice.kind == Kind::Object {
             read_choice(data, &choice, state, choices);
@@ -46,6 +54,7 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) 
     });
     // Taken back when a further choice begins after the others have ended.
     state.finished = choices.seen != 0 && choices.seen == choices.finished && u64::from(choices.finished.count_ones()) >= choices.expected;
+    if only_usage { Told::UsageOnly } else { Told::Anything }
 }
 
 fn read_choice(data: &[u8], choice: &Value, state: &mut StreamState, choices: &mut Choices) {

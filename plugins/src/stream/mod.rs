@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use crate::api::Api;
 use crate::retry::{Fault, classify_error};
-use crate::sse::{Event, Splitter};
+use crate::sse::{Event, Fate, Splitter};
+use crate::tokens::{Reported, is_asked_for};
 
 /// What is known of a stream so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct StreamState {
     pub fault: Option<Fault>,
     /// Names of what was made since they were last taken: the response, its items.
     pub made: Vec<String>,
+    /// The token counts that were reported so far.
+    pub reported: Reported,
     /// Sequence number of the last typed event, for an error event that continues the count.
     pub sequence: Option<u64>,
 }
@@ -37,18 +40,25 @@ pub struct StreamWatch {
     splitter: Splitter,
     state: StreamState,
     choices: choices::Choices,
+    /// The caller didn't ask for the chunk that tells the usage: it is taken out.
+    hide_usage: bool,
 }
 
 impl StreamWatch {
-    /// A watch for a fresh answer of `api`, of which the caller wants so many `choices`.
-    pub fn new(api: Api, choices: u64) -> Self {
-        StreamWatch { api, splitter: Splitter::default(), state: StreamState::default(), choices: choices::Choices::of(choices) }
+    /// A watch for a fresh answer of `api`, of which the caller wants so many `choices`, and (`hide_usage`)
+    /// not the chunk that only tells the usage.
+    pub fn new(api: Api, choices: u64, hide_usage: bool) -> Self {
+        let choices = choices::Choices::of(choices);
+        StreamWatch { api, splitter: Splitter::default(), state: StreamState::default(), choices, hide_usage }
     }
 
     /// Reads a chunk and returns the bytes of whole events that may be passed on.
     pub fn feed(&mut self, chunk: Bytes) -> Bytes {
-        let Self { api, splitter, state, choices } = self;
-        splitter.feed(chunk, |event| read_event(*api, &event, state, choices))
+        let Self { api, splitter, state, choices, hide_usage } = self;
+        splitter.feed(chunk, |event| match read_event(*api, &event, state, choices) {
+            Told::UsageOnly if *hide_usage => Fate::Drop,
+            Told::UsageOnly | Told::Anything => Fate::Pass,
+        })
     }
 
     /// What is known so far.
@@ -72,15 +82,24 @@ impl StreamWatch {
     }
 }
 
-fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut choices::Choices) {
+/// What an event tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Anything,
+    /// The usage, and nothing else.
+    UsageOnly,
+}
+
+fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut choices::Choices) -> Told {
     if event.data.starts_with(b"[DONE]") {
         state.done = true;
-        return;
+        return Told::Anything;
     }
-    match api {
-        Api::Chat | Api::Completions => choices::read(&event.data, state, choices),
-        _ => typed::read(api, event, state),
+    if is_asked_for(api) {
+        return choices::read(&event.data, state, choices);
     }
+    typed::read(api, event, state);
+    Told::Anything
 }
 
 /// Turns an `error` value into the fault it reports.

@@ -1,7 +1,7 @@
 use super::*;
 
 fn watch(api: Api, events: &[&str]) -> StreamState {
-    let mut watch = StreamWatch::new(api, 1);
+    let mut watch = StreamWatch::new(api, 1, false);
     for event in events {
         let _ = watch.feed(Bytes::from(format!("{event}\n\n")));
     }
@@ -55,7 +55,7 @@ fn every_choice_must_finish() {
     let both = watch(Api::Chat, &[&text(0), &text(1), &stop(0), &stop(1)]);
     assert!(both.finished && !both.done);
     assert!(!watch(Api::Chat, &[&text(0), &stop(0), &text(1)]).finished, "one ended before the other began");
-    let mut asked_for_two = StreamWatch::new(Api::Chat, 2);
+    let mut asked_for_two = StreamWatch::new(Api::Chat, 2, false);
     let _ = asked_for_two.feed(Bytes::from(format!("{}\n\n{}\n\n", text(0), stop(0))));
     assert!(!asked_for_two.state().finished);
     assert!(watch(Api::Chat, &[&text(0), "data: [DONE]"]).done);
@@ -83,4 +83,48 @@ fn terminal_events() {
     let stop = [r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#, r#"data: {"type":"message_stop"}"#];
     assert!(!watch(Api::Messages, &stop[..1]).done && watch(Api::Messages, &stop[..1]).finished);
     assert!(watch(Api::Messages, &stop).done);
+}
+
+#[test]
+fn the_usage_of_every_kind_of_stream_is_read() {
+    use crate::tokens::Usage;
+    let usage = |api: Api, events: &[&str]| {
+        let mut watch = StreamWatch::new(api, 1, false);
+        for event in events {
+            watch.feed(format!("data: {event}\n\n").into());
+        }
+        watch.state().reported.usage(api)
+    };
+    let counts = |input, output| Some(Usage { input, output, ..Usage::default() });
+    assert_eq!(
+        usage(Api::Chat, &[r#"{"choices":[],"usage":null}"#, r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":6}}"#]),
+        counts(5, 6)
+    );
+    assert_eq!(usage(Api::Chat, &[r#"{"choices":[]}"#]), None);
+    let completed = r#"{"type":"response.completed","response":{"id":"r","usage":{"input_tokens":5,"output_tokens":6}}}"#;
+    assert_eq!(usage(Api::Responses, &[completed]), counts(5, 6));
+    let started = r#"{"type":"message_start","message":{"usage":{"input_tokens":5,"cache_read_input_tokens":7,"output_tokens":1}}}"#;
+    let delta = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":6}}"#;
+    let expected = Usage { input: 12, output: 6, cached_input: 7, ..Usage::default() };
+    assert_eq!(usage(Api::Messages, &[started, delta]), Some(expected));
+    let done = r#"{"type":"transcript.text.done","text":"x","usage":{"type":"tokens","input_tokens":5,"output_tokens":6}}"#;
+    assert_eq!(usage(Api::Transcriptions, &[done]), counts(5, 6));
+}
+
+#[test]
+fn the_chunk_that_only_tells_the_usage_is_taken_out_if_nobody_asked() {
+    let output = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}],\"usage\":null}\n\n";
+    let last = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1}}\n\n";
+    let filters = "data: {\"choices\":[],\"prompt_filter_results\":[],\"usage\":{\"prompt_tokens\":1}}\n\n";
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}}\n\n";
+    let done = "data: [DONE]\n\n";
+    let whole = [filters, output, last, usage, done].concat();
+    for (hide, expected) in [(false, whole.clone()), (true, [filters, output, last, done].concat())] {
+        for size in [1, 3, 50, whole.len()] {
+            let mut watch = StreamWatch::new(Api::Chat, 1, hide);
+            let out: Vec<u8> = whole.as_bytes().chunks(size).flat_map(|piece| watch.feed(piece.to_vec().into())).collect();
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{hide} {size}");
+            assert_eq!(watch.state().reported.usage(Api::Chat).map(|usage| usage.output), Some(6));
+        }
+    }
 }

@@ -2,9 +2,10 @@
 
 use super::{StreamState, fault_of};
 use crate::api::Api;
-use crate::json::{Kind, Reader};
+use crate::json::{Kind, Reader, Value};
 use crate::objects::own_name;
 use crate::sse::Event;
+use crate::tokens::Reported;
 
 /// Reads one event. A malformed one changes nothing: it passes through.
 pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
@@ -13,7 +14,12 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
     let read = Reader::new(data).object(|key, value| match key {
         "type" => kind = value.as_str(data).map(|kind| kind.into_owned()),
         "sequence_number" => state.sequence = value.as_u64(data).or(state.sequence),
-        "response" | "item" if api == Api::Responses => state.made.extend(own_name(data, &value)),
+        "response" | "item" if api == Api::Responses => {
+            state.made.extend(own_name(data, &value));
+            nested_usage(data, &value, &mut state.reported);
+        }
+        "message" if api == Api::Messages => nested_usage(data, &value, &mut state.reported),
+        "usage" => state.reported.read(data, &value),
         "error" => failed = value.kind != Kind::Null,
         "delta" if value.kind == Kind::Object => {
             let _ = Reader::within(data, &value).object(|key, value| stopped |= key == "stop_reason" && value.kind == Kind::String);
@@ -48,6 +54,17 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
         (_, kind) if kind.ends_with(".delta") || kind.ends_with(".segment") || kind.ends_with("partial_image") => state.content = true,
         (_, _) if failed => state.fault = Some(fault_of(data)),
         (_, _) => {}
+    }
+}
+
+/// The usage of a response or message that an event carries.
+fn nested_usage(data: &[u8], value: &Value, reported: &mut Reported) {
+    if value.kind == Kind::Object {
+        let _ = Reader::within(data, value).object(|key, value| {
+            if key == "usage" {
+                reported.read(data, &value);
+            }
+        });
     }
 }
 

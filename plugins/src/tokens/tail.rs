@@ -1,0 +1,43 @@
+//! The usage of a plain answer stands near its end: only that is kept, however long the answer is.
+
+use memchr::memmem;
+
+use super::Reported;
+use crate::json::Reader;
+
+/// How much of an answer's end is kept.
+const KEPT: usize = 16 * 1024;
+
+/// The end of a plain JSON answer.
+#[derive(Debug, Default)]
+pub struct UsageTail(Vec<u8>);
+
+impl UsageTail {
+    /// Takes the next piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        let piece = &piece[piece.len().saturating_sub(KEPT)..];
+        let surplus = (self.0.len() + piece.len()).saturating_sub(KEPT);
+        self.0.drain(..surplus.min(self.0.len()));
+        self.0.extend_from_slice(piece);
+    }
+
+    /// What the answer reports.
+    pub fn read(&self) -> Reported {
+        read(&self.0)
+    }
+}
+
+/// Reads the last `"usage": {…}` of a text that may begin anywhere. Quotes inside of texts are escaped, so
+/// this can stand nowhere but at a key.
+fn read(text: &[u8]) -> Reported {
+    let mut reported = Reported::default();
+    for at in memmem::rfind_iter(text, b"\"usage\"") {
+        let rest = &text[at + b"\"usage\"".len()..];
+        let Some(value) = rest.trim_ascii_start().strip_prefix(b":") else { continue };
+        if let Ok(usage) = Reader::new(value).value(0) {
+            reported.read(value, &usage);
+            break;
+        }
+    }
+    reported
+}
