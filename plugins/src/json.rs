@@ -114,11 +114,22 @@ fn decode(quoted: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice::<String>(quoted).ok().map(Cow::Owned)
 }
 
+/// Words to look out for while reading, at any depth.
+#[derive(Debug)]
+pub struct Interest {
+    /// As keys.
+    pub keys: &'static [&'static str],
+    /// As texts.
+    pub texts: &'static [&'static str],
+}
+
 /// Walks one JSON text.
 #[derive(Debug)]
 pub struct Reader<'t> {
     text: &'t [u8],
     at: usize,
+    interest: Option<&'static Interest>,
+    noticed: bool,
     /// Whether strings must be searched for control characters. Compact JSON has none at all, and
     /// finding that out once is far cheaper than looking in every string.
     control: bool,
@@ -127,13 +138,32 @@ pub struct Reader<'t> {
 impl<'t> Reader<'t> {
     /// Reads `text` from its start.
     pub fn new(text: &'t [u8]) -> Self {
-        Reader { text, at: 0, control: has_control(text) }
+        Reader { text, at: 0, interest: None, noticed: false, control: has_control(text) }
+    }
+
+    /// As [`Reader::new`], looking out for words on the way.
+    pub fn watching(text: &'t [u8], interest: &'static Interest) -> Self {
+        Reader { interest: Some(interest), ..Reader::new(text) }
+    }
+
+    /// Whether a word of interest stood in what was read, however deep, escaped or not.
+    pub fn noticed(&self) -> bool {
+        self.noticed
+    }
+
+    fn notice(&mut self, quoted: Range<usize>, escaped: bool, words: &'static [&'static str]) {
+        let quoted = &self.text[quoted];
+        let plain = |word: &&str| word.len() + 2 == quoted.len() && word.as_bytes() == &quoted[1..quoted.len() - 1];
+        // An escaped letter takes six bytes.
+        let hidden = |word: &&str| escaped && quoted.len() <= word.len() * 6 + 2 && decode(quoted).is_some_and(|text| text == **word);
+        self.noticed |= words.iter().any(|word| plain(word) || hidden(word));
     }
 
     /// Reads `text` from the start of `value`, which must have come from the same text: its strings
     /// were searched already.
     pub fn within(text: &'t [u8], value: &Value) -> Self {
-        Reader { text: text.get(..value.range.end).unwrap_or(text), at: value.range.start, control: false }
+        let text = text.get(..value.range.end).unwrap_or(text);
+        Reader { text, at: value.range.start, interest: None, noticed: false, control: false }
     }
 
     fn peek(&self) -> Result<u8, JsonError> {
@@ -195,8 +225,11 @@ impl<'t> Reader<'t> {
             if self.peek()? != b'"' {
                 return Err(self.unexpected());
             }
-            self.skip_string()?;
+            let escaped = self.skip_string()?;
             let key = key..self.at;
+            if let Some(interest) = self.interest {
+                self.notice(key.clone(), escaped, interest.keys);
+            }
             self.skip_space();
             self.expect(b':')?;
             let value = self.value(depth)?;
@@ -242,7 +275,10 @@ impl<'t> Reader<'t> {
         let start = self.at;
         let kind = match self.peek()? {
             b'"' => {
-                self.skip_string()?;
+                let escaped = self.skip_string()?;
+                if let Some(interest) = self.interest {
+                    self.notice(start..self.at, escaped, interest.texts);
+                }
                 Kind::String
             }
             b'{' | b'[' if depth >= MAX_DEPTH => return Err(JsonError::TooDeep { at: self.at }),
@@ -306,7 +342,9 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn skip_string(&mut self) -> Result<(), JsonError> {
+    /// Reads past a string; whether it has letters written as `\u…`.
+    fn skip_string(&mut self) -> Result<bool, JsonError> {
+        let mut unicode = false;
         self.at += 1;
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
@@ -321,13 +359,14 @@ impl<'t> Reader<'t> {
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(unicode);
                 }
                 b'\\' => {
                     self.at += 1;
                     match self.peek()? {
                         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
                         b'u' => {
+                            unicode = true;
                             self.at += 1;
                             for _ in 0..4 {
                                 if !self.peek()?.is_ascii_hexdigit() {

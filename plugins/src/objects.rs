@@ -3,12 +3,10 @@
 //!
 //! Such a thing lives at one resource and belongs to one consumer; this module only finds the names.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::json::{Kind, Reader, Value};
+use crate::json::{Interest, Kind, Reader, Value};
+use crate::request::RequestFields;
 
 /// Longest name of a stored thing that is believed to be one.
 const LONGEST: usize = 256;
@@ -74,35 +72,34 @@ impl References {
             None => self.malformed = true,
         }
     }
+
+    /// Reads a member of a request's top level that may refer to something.
+    pub(crate) fn member(&mut self, text: &[u8], key: &str, value: &Value) {
+        match key {
+            "previous_response_id" | "input_file_id" => self.take(text, value),
+            "conversation" if value.kind == Kind::Object => self.names.extend(own_name(text, value)),
+            "conversation" => self.take(text, value),
+            "store" => self.unstored = value.as_bool(text) == Some(false),
+            _ => {}
+        }
+    }
 }
 
-/// Finds what a JSON body refers to: `previous_response_id`, `conversation`, `input_file_id`, and however
-/// deep every `file_id`, `file_ids` and item reference. The body must be valid JSON.
-pub fn references(body: &[u8]) -> References {
-    let mut found = References::default();
-    top_level(body, |key, value| match key {
-        "previous_response_id" | "input_file_id" => found.take(body, value),
-        "conversation" if value.kind == Kind::Object => found.names.extend(own_name(body, value)),
-        "conversation" => found.take(body, value),
-        "store" => found.unstored = value.as_bool(body) == Some(false),
-        _ => {}
-    });
-    if may_refer_deeper(body) {
+/// What tells that references stand deeper than at the top level.
+pub(crate) static DEEPER: Interest = Interest { keys: &["file_id", "file_ids"], texts: &["item_reference"] };
+
+/// Adds what stands deeper in a body to what `fields` found at its top level: every `file_id`, `file_ids`
+/// and item reference. One more pass, only where the first has seen one of these words.
+pub fn references(fields: &RequestFields, body: &[u8]) -> References {
+    let mut found = fields.references.clone();
+    if fields.refers_deeper {
         let mut whole = serde_json::Deserializer::from_slice(body);
-        // Valid JSON was promised; what isn't refers to nothing that a backend could read.
+        // The body was read as valid JSON; what this can't read is deeper than any API's.
         found.malformed |= Walk { found: &mut found, expect: Expect::Anything }.deserialize(&mut whole).is_err();
     }
     found.names.sort_unstable();
     found.names.dedup();
     found
-}
-
-/// Whether names may stand deeper in a body, as they are or with escaped letters. Most bodies need no
-/// closer look.
-fn may_refer_deeper(body: &[u8]) -> bool {
-    static NEEDLES: LazyLock<[Finder<'static>; 3]> =
-        LazyLock::new(|| [Finder::new(b"\"file_id"), Finder::new(b"\"item_reference\""), Finder::new(b"\\u00")]);
-    NEEDLES.iter().any(|needle| needle.find(body).is_some())
 }
 
 /// What the value of a key is taken for.
@@ -200,6 +197,11 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::read_fields;
+
+    fn references(body: &[u8]) -> References {
+        super::references(&read_fields(body).unwrap(), body)
+    }
 
     #[test]
     fn answers_tell_what_they_made() {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::json::{JsonError, Kind, Reader, Value};
+use crate::objects::{DEEPER, References};
 
 /// Why a request body was refused. Every variant becomes a 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +105,10 @@ pub struct RequestFields {
     pub prompt_cache_key: Option<String>,
     /// What the caller says of `stream_options`.
     pub stream_options: StreamOptions,
+    /// What it refers to, at its top level; see [`crate::objects`] for what stands deeper.
+    pub references: References,
+    /// Whether references may stand deeper.
+    pub refers_deeper: bool,
     /// Offset of the first byte of `messages`, `input` or `prompt`: where the prompt starts.
     pub prompt_at: Option<usize>,
 }
@@ -168,6 +173,7 @@ impl Seen {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
             }
             "stream_options" if self.once("stream_options") => self.fields.stream_options = stream_options(text, &value),
+            "previous_response_id" | "input_file_id" | "conversation" | "store" => self.fields.references.member(text, key, &value),
             "messages" | "input" | "prompt" => {
                 self.fields.prompt_at.get_or_insert(value.range.start);
             }
@@ -187,7 +193,7 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
     if let Err(error) = simdutf8::compat::from_utf8(body) {
         return Err(BodyError::Encoding { at: error.valid_up_to() });
     }
-    let mut reader = Reader::new(body);
+    let mut reader = Reader::watching(body, &DEEPER);
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
         Some(b'{') => {}
         Some(b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9') => {
@@ -200,6 +206,7 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
     let mut seen = Seen::default();
     reader.object(|key, value| seen.member(body, key, value))?;
     reader.end()?;
+    seen.fields.refers_deeper = reader.noticed();
     match seen.error {
         Some(error) => Err(error),
         None => Ok(seen.fields),

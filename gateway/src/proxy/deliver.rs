@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use spillway_plugins::json::Reader;
 use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
-use spillway_plugins::tokens::UsageTail;
+use spillway_plugins::tokens::{UsageTail, read_end};
 
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
@@ -127,7 +127,8 @@ impl Deliverer<'_, '_> {
     /// A plain answer, and what it reports.
     async fn plain(&mut self, held: Held, json: bool) -> Delivery {
         let delivery = self.plain_bytes(held, json).await;
-        if let Some(tail) = &self.tail {
+        // One that came in one piece was read when it was handed over.
+        if let Some(tail) = self.tail.as_ref().filter(|_| self.ctx.usage.is_none()) {
             self.ctx.usage = tail.read().usage(self.attempt.inquiry.api);
         }
         delivery
@@ -312,8 +313,10 @@ impl Deliverer<'_, '_> {
         let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
         let status = upstream.status;
         let length = held.iter().map(Bytes::len).sum::<usize>();
-        if let Some(tail) = &mut self.tail {
-            held.iter().for_each(|piece| tail.push(piece));
+        match (&mut self.tail, held.as_slice()) {
+            (Some(_), [whole]) if over => self.ctx.usage = read_end(whole).usage(self.attempt.inquiry.api),
+            (Some(tail), pieces) => pieces.iter().for_each(|piece| tail.push(piece)),
+            (None, _) => {}
         }
         let chunked = self.ctx.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;

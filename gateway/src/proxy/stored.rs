@@ -24,12 +24,15 @@ const POOL: &str = "x-spillway-pool";
 
 /// Sends a request that refers to something stored where that is.
 pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) -> Result<(), Refusal> {
-    let references = references(body);
-    let stores = !references.unstored;
-    let pin = locate(gateway, ctx, &names(references)?).await?;
+    let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
+    inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses;
+    let names = names(references(&inquiry.fields, body))?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let pin = locate(gateway, ctx, &names).await?;
     let runtime = Arc::clone(&ctx.runtime);
     let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
-    inquiry.stores = stores && inquiry.api == Api::Responses;
     inquiry.elsewhere = pin.map(|pin| excluded(&runtime, &inquiry.model, inquiry.api, &pin)).transpose()?;
     Ok(())
 }
@@ -48,8 +51,8 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     let mut named: Vec<String> = call.name.iter().cloned().collect();
     if !upload && !buffer.as_slice().is_empty() {
         // What we could not read, a lenient backend might.
-        read_fields(buffer.as_slice()).map_err(Refusal::from)?;
-        named.extend(names(references(buffer.as_slice()))?);
+        let fields = read_fields(buffer.as_slice()).map_err(Refusal::from)?;
+        named.extend(names(references(&fields, buffer.as_slice()))?);
     }
     let pin = locate(gateway, ctx, &named).await?;
     let runtime = Arc::clone(&ctx.runtime);

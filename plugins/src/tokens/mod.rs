@@ -7,7 +7,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use tail::UsageTail;
+pub use tail::{UsageTail, read_end};
 
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};

@@ -27,6 +27,11 @@ impl UsageTail {
     }
 }
 
+/// What a plain JSON answer reports, from its end.
+pub fn read_end(answer: &[u8]) -> Reported {
+    read(&answer[answer.len().saturating_sub(KEPT)..])
+}
+
 /// Reads the last `"usage": {…}` of a text that may begin anywhere. Quotes inside of texts are escaped, so
 /// this can stand nowhere but at a key.
 fn read(text: &[u8]) -> Reported {
