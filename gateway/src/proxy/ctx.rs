@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use prometheus::IntGauge;
 use smallvec::SmallVec;
 use spillway_plugins::api::{Api, Dialect};
@@ -105,6 +106,8 @@ pub enum End {
 pub struct RequestCtx {
     /// When its head was read. Written at the start.
     pub arrived: Tick,
+    /// The same by the wall clock. Written at the start.
+    pub arrived_at: DateTime<Utc>,
     /// The config it runs on. Written at the start.
     pub runtime: Arc<Runtime>,
     /// Its id. Written by `intake`.
@@ -149,9 +152,10 @@ pub struct RequestCtx {
 
 impl RequestCtx {
     /// A request that has just arrived.
-    pub fn new(arrived: Tick, runtime: Arc<Runtime>, in_flight: InFlight) -> Self {
+    pub fn new(arrived: Tick, arrived_at: DateTime<Utc>, runtime: Arc<Runtime>, in_flight: InFlight) -> Self {
         RequestCtx {
             arrived,
+            arrived_at,
             runtime,
             id: String::new(),
             dialect: Dialect::OpenAi,

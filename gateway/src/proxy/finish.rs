@@ -29,7 +29,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
         End::Cut => ("cut", None),
     };
     gateway.access_log.write(&RequestLine {
-        time: gateway.clock.wall().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        time: ctx.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         id: &ctx.id,
         consumer: ctx.consumer().map(|consumer| &*consumer.name),
         method: session.req_header().method.as_str(),

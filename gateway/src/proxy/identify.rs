@@ -22,7 +22,7 @@ const KEYS: Duration = Duration::from_secs(2);
 /// If nobody can say, and somebody must. What is wrong with a key or token is counted and logged, not
 /// told: all these answers are the same.
 pub(super) async fn identify(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
-    let now = gateway.clock.wall().timestamp();
+    let now = ctx.arrived_at.timestamp();
     let seen = ctx.runtime.callers.tokens.as_ref().map_or(0, |tokens| tokens.issuer.number());
     let mut found = look_up(session, ctx, now);
     if let (Err(Denied::Token(TokenError::UnknownKey)), Some(tokens)) = (&found, &ctx.runtime.callers.tokens) {

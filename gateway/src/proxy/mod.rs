@@ -159,7 +159,7 @@ impl ProxyHttp for Gateway {
 
     fn new_ctx(&self) -> RequestCtx {
         connection::request_begins();
-        RequestCtx::new(self.clock.now(), self.runtime.load_full(), InFlight::new(&self.metrics.in_flight))
+        RequestCtx::new(self.clock.now(), self.clock.wall(), self.runtime.load_full(), InFlight::new(&self.metrics.in_flight))
     }
 
     fn init_downstream_modules(&self, _: &mut HttpModules) {}

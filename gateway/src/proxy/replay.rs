@@ -157,7 +157,11 @@ impl ReplayBody {
     /// piece is a write of its own, and small ones cost more than copying.
     pub fn edited(&self, edits: &[Edit]) -> Pieces {
         let mut pieces = Pieces::new();
-        let mut copied = Vec::new();
+        let grows: usize = edits.iter().map(|edit| edit.replacement.len()).sum();
+        let shrinks: usize = edits.iter().map(|edit| edit.range.len()).sum();
+        // Exact for what is copied as a whole: a vector without slack becomes `Bytes` for nothing.
+        let whole = self.bytes.len().saturating_sub(shrinks) + grows;
+        let mut copied = Vec::with_capacity(whole.min(3 * NEAR + grows));
         let mut at = 0;
         for (number, edit) in edits.iter().enumerate() {
             self.keep(at..edit.range.start, number > 0, true, &mut copied, &mut pieces);

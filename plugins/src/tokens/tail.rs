@@ -1,6 +1,8 @@
 //! The usage of a plain answer stands near its end: only that is kept, however long the answer is.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::FinderRev;
 
 use super::Reported;
 use crate::json::Reader;
@@ -35,9 +37,10 @@ pub fn read_end(answer: &[u8]) -> Reported {
 /// Reads the last `"usage": {…}` of a text that may begin anywhere. Quotes inside of texts are escaped, so
 /// this can stand nowhere but at a key.
 fn read(text: &[u8]) -> Reported {
+    static KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
     let mut reported = Reported::default();
-    for at in memmem::rfind_iter(text, b"\"usage\"") {
-        let rest = &text[at + b"\"usage\"".len()..];
+    for at in KEY.rfind_iter(text) {
+        let rest = &text[at + KEY.needle().len()..];
         let Some(value) = rest.trim_ascii_start().strip_prefix(b":") else { continue };
         if let Ok(usage) = Reader::new(value).value(0) {
             reported.read(value, &usage);
