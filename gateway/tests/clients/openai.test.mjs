@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { File } from 'node:buffer';
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 
 // The packages stand outside the tree of the tests: NODE_PATH names their folder.
@@ -23,11 +24,12 @@ async function throttled() {
 
 before(async () => {
   harness = spawn(process.env.PYTHON ?? 'python3', [new URL('harness.py', import.meta.url).pathname], { stdio: ['pipe', 'pipe', 'inherit'] });
+  // A whole line: an unbuffered Python writes its parts one by one.
   const line = await new Promise((resolve, reject) => {
-    harness.stdout.once('data', (data) => resolve(data.toString()));
+    createInterface({ input: harness.stdout }).once('line', resolve);
     harness.once('exit', () => reject(new Error('the gateway did not start')));
   });
-  const [url, adminUrl, apiKey] = line.trim().split(' ');
+  const [url, adminUrl, apiKey] = line.split(' ');
   admin = adminUrl;
   clients = [
     ['OpenAI', new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 })],
