@@ -37,8 +37,14 @@ fn request(body: usize, mode: &str) -> Vec<u8> {
     format!("POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\nauthorization: Bearer test\r\nuser-agent: OpenAI/Python 1.60.0\r\naccept: application/json\r\nx-bench: {mode}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// Sends a request and reads a plain answer to its end.
-async fn ask(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::io::Result<()> {
+async fn connect(address: SocketAddr) -> TcpStream {
+    let tcp = TcpStream::connect(address).await.expect("the proxy listens");
+    let _ = tcp.set_nodelay(true);
+    tcp
+}
+
+/// Sends a request and reads a plain answer to its end; whether the connection can be used again.
+async fn ask(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::io::Result<bool> {
     tcp.write_all(request).await?;
     buffer.clear();
     loop {
@@ -52,7 +58,7 @@ async fn ask(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> std::
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 }
             }
-            return Ok(());
+            return Ok(!head.contains("\r\nconnection: close"));
         }
         if tcp.read_buf(buffer).await? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
@@ -86,13 +92,15 @@ pub async fn run(address: SocketAddr, case: Case, time: Duration) -> u64 {
     for _ in 0..connections {
         let (done, request) = (Arc::clone(&done), Arc::clone(&request));
         all.spawn(async move {
-            let mut tcp = TcpStream::connect(address).await.expect("the proxy listens");
-            let _ = tcp.set_nodelay(true);
+            let mut tcp = connect(address).await;
             let mut buffer = Vec::with_capacity(64 * 1024);
             while Instant::now() < until {
                 match case {
                     Case::Plain { .. } => {
-                        ask(&mut tcp, &request, &mut buffer).await.expect("an answer");
+                        // The gateway ends a connection after some thousand requests.
+                        if !ask(&mut tcp, &request, &mut buffer).await.expect("an answer") {
+                            tcp = connect(address).await;
+                        }
                         done.fetch_add(1, Ordering::Relaxed);
                     }
                     Case::Stream => {
