@@ -46,7 +46,7 @@ impl Caller {
         let rights = &self.consumer.rights;
         match () {
             () if rights.apis.as_ref().is_some_and(|apis| !apis.contains(&api)) => Some(Missing::Api),
-            () => self.lacks_grant(&rights.roles, &rights.scopes),
+            () => lacks_grant(self.grants.as_deref(), &rights.roles, &rights.scopes),
         }
     }
 
@@ -63,19 +63,20 @@ impl Caller {
     pub fn lacks_for_pool(&self, pool: &crate::config::Pool) -> Option<Missing> {
         match &self.consumer.rights.pools {
             Some(allowed) if !allowed.iter().any(|name| **name == *pool.name) => Some(Missing::Pool),
-            _ => self.lacks_grant(&pool.roles, &pool.scopes),
+            _ => lacks_grant(self.grants.as_deref(), &pool.roles, &pool.scopes),
         }
     }
+}
 
-    fn lacks_grant(&self, roles: &[String], scopes: &[String]) -> Option<Missing> {
-        let has = |needed: &[String], granted: Option<&Vec<String>>| {
-            needed.is_empty() || granted.is_some_and(|granted| granted.iter().any(|one| needed.contains(one)))
-        };
-        match () {
-            () if !has(roles, self.grants.as_ref().map(|grants| &grants.roles)) => Some(Missing::Role),
-            () if !has(scopes, self.grants.as_ref().map(|grants| &grants.scopes)) => Some(Missing::Scope),
-            () => None,
-        }
+/// Which grant is missing where one of `roles` and one of `scopes` is needed; a caller without a token has none.
+pub fn lacks_grant(grants: Option<&Grants>, roles: &[String], scopes: &[String]) -> Option<Missing> {
+    let has = |needed: &[String], granted: Option<&Vec<String>>| {
+        needed.is_empty() || granted.is_some_and(|granted| granted.iter().any(|one| needed.contains(one)))
+    };
+    match () {
+        () if !has(roles, grants.map(|grants| &grants.roles)) => Some(Missing::Role),
+        () if !has(scopes, grants.map(|grants| &grants.scopes)) => Some(Missing::Scope),
+        () => None,
     }
 }
 

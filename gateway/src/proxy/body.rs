@@ -1,16 +1,30 @@
-//! Reads a caller's body, within its bounds.
+//! Reads a caller's body, within its bounds, and hands it on.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header;
 use pingora::ErrorType;
 use pingora::proxy::Session;
 
 use super::ctx::RequestCtx;
-use super::intake::Stop;
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
+use super::step::{Next, Stop};
+use super::tunnel::Tunnel;
 use super::{Gateway, headers};
+
+/// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
+pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {
+    let Some(expected) = session.req_header().headers.get(header::EXPECT) else { return Ok(()) };
+    if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+        return Err(Refusal::Expectation.into());
+    }
+    if session.as_http1().is_some() {
+        session.write_continue_response().await.map_err(|_| Stop::CallerLeft)?;
+    }
+    Ok(())
+}
 
 /// Reads the body until its end (`true`) or until `enough` (`false`). `bounded` bodies longer than
 /// `max_body` are refused; others are refused only if that much brings no decision.
@@ -56,6 +70,17 @@ pub(super) async fn read_body(
             }
         }
     }
+}
+
+/// On with a body: attempts can be made anew with a whole one, one that is still coming passes through.
+pub(super) fn hand_on(ctx: &mut RequestCtx, buffer: BodyBuffer, whole: bool) -> Next {
+    let body = buffer.finish();
+    if whole {
+        ctx.body = Some(body);
+        return Next::Attempt;
+    }
+    ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
+    Next::Tunnel
 }
 
 async fn read_piece(gateway: &Gateway, session: &mut Session) -> Result<Option<Bytes>, Stop> {

@@ -6,7 +6,7 @@ use spillway_plugins::api::Api;
 use super::Gateway;
 use super::ctx::{End, RequestCtx};
 use crate::clock::micros;
-use crate::telemetry::access_log::{AttemptLine, RequestLine, UsageLine};
+use crate::telemetry::access_log::{AttemptLine, RequestLine};
 
 /// Writes a request down.
 pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
@@ -51,7 +51,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
                 us: micros(attempt.took),
             })
             .collect(),
-        usage: ctx.usage.map(UsageLine::from),
+        usage: ctx.usage,
         bytes_in: ctx.bytes_in,
         bytes_out: ctx.bytes_out,
         first_us: ctx.first.map(micros),

@@ -10,7 +10,7 @@ use spillway_plugins::auth::jwt::TokenError;
 use super::Gateway;
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
-use crate::callers::{Caller, Denied, Missing};
+use crate::callers::{Caller, Denied, Missing, lacks_grant};
 use crate::config::Pool;
 
 /// Longest wait for the issuer's keys, when a token names one that is not known.
@@ -95,11 +95,7 @@ pub(super) fn may_use_pool(ctx: &RequestCtx, api: Api, pool: &Pool) -> Result<()
 }
 
 fn anonymous(pool: &Pool) -> Option<Missing> {
-    match () {
-        () if !pool.roles.is_empty() => Some(Missing::Role),
-        () if !pool.scopes.is_empty() => Some(Missing::Scope),
-        () => None,
-    }
+    lacks_grant(None, &pool.roles, &pool.scopes)
 }
 
 fn refusal(missing: Missing, model: &str, pool: &str, api: Api, roles: &[String], scopes: &[String]) -> Refusal {

@@ -12,39 +12,17 @@ use spillway_plugins::api::Api;
 use spillway_plugins::multipart::{boundary, read_form};
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
-use super::body::read_body;
+use super::body::{expectation, hand_on, read_body};
 use super::call::{self, Call, Inference};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::identify::{identify, may_use_api, may_use_model};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
+use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
 use super::{Gateway, headers, respond, stored};
 use crate::balance::policy::Policy;
 use crate::config::Consumer;
-
-/// What happens after the intake.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// The request was answered.
-    Answered,
-    /// On to the attempts.
-    Attempt,
-    /// On to Pingora's own loop.
-    Tunnel,
-}
-
-/// Why the intake ended early.
-pub(super) enum Stop {
-    Refuse(Refusal),
-    CallerLeft,
-}
-
-impl<T: Into<Refusal>> From<T> for Stop {
-    fn from(refusal: T) -> Self {
-        Stop::Refuse(refusal.into())
-    }
-}
 
 /// Takes a request in. Refusals are written here.
 ///
@@ -139,18 +117,6 @@ fn framing(session: &mut Session) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
-pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {
-    let Some(expected) = session.req_header().headers.get(header::EXPECT) else { return Ok(()) };
-    if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-        return Err(Refusal::Expectation.into());
-    }
-    if session.as_http1().is_some() {
-        session.write_continue_response().await.map_err(|_| Stop::CallerLeft)?;
-    }
-    Ok(())
-}
-
 /// `GET /v1/models`, from the config: what this caller may use.
 async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Result<Next, Stop> {
     let allowed = |name: &str| {
@@ -228,13 +194,7 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     }
     let fields = RequestFields { model: form.model, model_range: form.model_range, stream: form.stream, ..RequestFields::default() };
     inquire(session, ctx, &inference, fields, &[])?;
-    let body = buffer.finish();
-    if whole {
-        ctx.body = Some(body);
-        return Ok(Next::Attempt);
-    }
-    ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
-    Ok(Next::Tunnel)
+    Ok(hand_on(ctx, buffer, whole))
 }
 
 /// How far a form is searched for its model where the path names it already.

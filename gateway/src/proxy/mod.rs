@@ -27,6 +27,7 @@ mod identify;
 mod intake;
 mod last_resort;
 mod progress;
+mod step;
 mod stored;
 mod timer;
 
@@ -165,7 +166,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<bool> {
-        Ok(intake::take_in(self, session, ctx).await? == intake::Next::Answered)
+        Ok(intake::take_in(self, session, ctx).await? == step::Next::Answered)
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<bool> {

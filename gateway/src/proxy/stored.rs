@@ -7,14 +7,13 @@ use spillway_plugins::api::Api;
 use spillway_plugins::objects::{References, made, references};
 use spillway_plugins::request::{RequestFields, read_fields};
 
-use super::body::read_body;
+use super::body::{expectation, hand_on, read_body};
 use super::call::ObjectCall;
 use super::ctx::{Inquiry, RequestCtx};
 use super::identify::{may_use_api, may_use_pool};
-use super::intake::{Next, Stop, expectation};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
-use super::tunnel::Tunnel;
+use super::step::{Next, Stop};
 use super::{Gateway, headers};
 use crate::objects::{Known, Pin};
 use crate::runtime::{Model, Pool, Runtime};
@@ -77,13 +76,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         stores: call.name.is_none() || call.api == Api::Batches,
         object: Some(call.path),
     });
-    let body = buffer.finish();
-    if whole {
-        ctx.body = Some(body);
-        return Ok(Next::Attempt);
-    }
-    ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
-    Ok(Next::Tunnel)
+    Ok(hand_on(ctx, buffer, whole))
 }
 
 /// A batch's file names its models, where nobody can check them: whoever may not use all of them must be

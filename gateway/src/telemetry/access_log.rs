@@ -30,32 +30,6 @@ pub struct AttemptLine<'a> {
     pub us: u64,
 }
 
-/// Token counts of an answer.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct UsageLine {
-    /// All input.
-    pub input: u64,
-    /// All output.
-    pub output: u64,
-    /// Of the input: read from the provider's cache.
-    pub cached_input: u64,
-    /// Of the input: written to the provider's cache.
-    pub cache_write: u64,
-    /// Of the output: reasoning.
-    pub reasoning: u64,
-    /// Of the input: audio.
-    pub input_audio: u64,
-    /// Of the output: audio.
-    pub output_audio: u64,
-}
-
-impl From<Usage> for UsageLine {
-    fn from(usage: Usage) -> Self {
-        let Usage { input, output, cached_input, cache_write, reasoning, input_audio, output_audio } = usage;
-        UsageLine { input, output, cached_input, cache_write, reasoning, input_audio, output_audio }
-    }
-}
-
 /// One request.
 #[derive(Debug, Serialize)]
 pub struct RequestLine<'a> {
@@ -84,7 +58,7 @@ pub struct RequestLine<'a> {
     /// Every attempt in order.
     pub attempts: Vec<AttemptLine<'a>>,
     /// What the answer cost, as its backend reports it.
-    pub usage: Option<UsageLine>,
+    pub usage: Option<Usage>,
     /// Bytes of the request's body.
     pub bytes_in: usize,
     /// Bytes of the answer's body.

@@ -9,11 +9,13 @@ mod tests;
 
 pub use tail::{UsageTail, read_end};
 
+use serde::Serialize;
+
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
 
 /// Token counts of one answer. What is named after a part (`cached_input`) is contained in its whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// All input, cached and written to the cache included.
     pub input: u64,
@@ -46,49 +48,31 @@ pub struct Reported {
 impl Reported {
     /// Reads a `usage` object. Counts that are not there, or null, leave what was read before.
     pub fn read(&mut self, text: &[u8], usage: &Value) {
-        if usage.kind != Kind::Object {
-            return;
-        }
-        let _ = Reader::within(text, usage).object(|key, value| {
-            let number = value.as_u64(text);
-            match key {
-                "prompt_tokens" | "input_tokens" => self.input = number.or(self.input),
-                "completion_tokens" | "output_tokens" => self.output = number.or(self.output),
-                "cache_read_input_tokens" => self.cached_input = number.or(self.cached_input),
-                "cache_creation_input_tokens" => self.cache_write = number.or(self.cache_write),
-                "prompt_tokens_details" | "input_tokens_details" | "input_token_details" => self.read_input(text, &value),
-                "completion_tokens_details" | "output_tokens_details" | "output_token_details" => self.read_output(text, &value),
-                _ => {}
-            }
+        counts(text, usage, |key, value, number| match key {
+            "prompt_tokens" | "input_tokens" => self.input = number.or(self.input),
+            "completion_tokens" | "output_tokens" => self.output = number.or(self.output),
+            "cache_read_input_tokens" => self.cached_input = number.or(self.cached_input),
+            "cache_creation_input_tokens" => self.cache_write = number.or(self.cache_write),
+            "prompt_tokens_details" | "input_tokens_details" | "input_token_details" => self.read_input(text, value),
+            "completion_tokens_details" | "output_tokens_details" | "output_token_details" => self.read_output(text, value),
+            _ => {}
         });
     }
 
     fn read_input(&mut self, text: &[u8], details: &Value) {
-        if details.kind != Kind::Object {
-            return;
-        }
-        let _ = Reader::within(text, details).object(|key, value| {
-            let number = value.as_u64(text);
-            match key {
-                "cached_tokens" => self.cached_input = number.or(self.cached_input),
-                "cache_write_tokens" => self.cache_write = number.or(self.cache_write),
-                "audio_tokens" => self.input_audio = number.or(self.input_audio),
-                _ => {}
-            }
+        counts(text, details, |key, _, number| match key {
+            "cached_tokens" => self.cached_input = number.or(self.cached_input),
+            "cache_write_tokens" => self.cache_write = number.or(self.cache_write),
+            "audio_tokens" => self.input_audio = number.or(self.input_audio),
+            _ => {}
         });
     }
 
     fn read_output(&mut self, text: &[u8], details: &Value) {
-        if details.kind != Kind::Object {
-            return;
-        }
-        let _ = Reader::within(text, details).object(|key, value| {
-            let number = value.as_u64(text);
-            match key {
-                "reasoning_tokens" | "thinking_tokens" => self.reasoning = number.or(self.reasoning),
-                "audio_tokens" => self.output_audio = number.or(self.output_audio),
-                _ => {}
-            }
+        counts(text, details, |key, _, number| match key {
+            "reasoning_tokens" | "thinking_tokens" => self.reasoning = number.or(self.reasoning),
+            "audio_tokens" => self.output_audio = number.or(self.output_audio),
+            _ => {}
         });
     }
 
@@ -108,6 +92,13 @@ impl Reported {
             input_audio: self.input_audio.unwrap_or(0),
             output_audio: self.output_audio.unwrap_or(0),
         })
+    }
+}
+
+/// Visits the members of `object`, if it is one, each with its number, if it is one.
+fn counts(text: &[u8], object: &Value, mut visit: impl FnMut(&str, &Value, Option<u64>)) {
+    if object.kind == Kind::Object {
+        let _ = Reader::within(text, object).object(|key, value| visit(key, &value, value.as_u64(text)));
     }
 }
 

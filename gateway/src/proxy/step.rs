@@ -1,0 +1,26 @@
+//! What a step of the intake comes to.
+
+use super::refusal::Refusal;
+
+/// What happens after the intake.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The request was answered.
+    Answered,
+    /// On to the attempts.
+    Attempt,
+    /// On to Pingora's own loop.
+    Tunnel,
+}
+
+/// Why the intake ended early.
+pub(super) enum Stop {
+    Refuse(Refusal),
+    CallerLeft,
+}
+
+impl<T: Into<Refusal>> From<T> for Stop {
+    fn from(refusal: T) -> Self {
+        Stop::Refuse(refusal.into())
+    }
+}
