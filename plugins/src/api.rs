@@ -93,6 +93,11 @@ impl Api {
         !matches!(self, Api::Speech | Api::Realtime | Api::ImageVariations) && !self.is_about_objects()
     }
 
+    /// Whether its answers are images.
+    pub fn makes_images(self) -> bool {
+        matches!(self, Api::ImageGenerations | Api::ImageEdits | Api::ImageVariations)
+    }
+
     /// Whether the request body is `multipart/form-data`.
     pub fn is_multipart(self) -> bool {
         matches!(self, Api::ImageEdits | Api::ImageVariations | Api::Transcriptions | Api::Translations)

@@ -8,8 +8,10 @@
 //! | identify | [`auth`] | who is calling? |
 //! | read | [`request`] | which model, streamed or not, and where in the bytes does the name stand? |
 //! | find | [`objects`] | which stored things does it refer to, and which did an answer make? |
+//! | admit | [`limits`] | is there room for it, for this consumer, model, group and pool? |
 //! | judge | [`retry`] | is this upstream answer to be delivered, or does the request go elsewhere? |
-//! | meter | [`tokens`] | what did the answer cost? |
+//! | meter | [`tokens`] | what did the answer use? |
+//! | price | [`prices`] | what does that cost? |
 //! | observe | [`stream`] | has output begun, is the answer complete, did it fail inside HTTP 200? |
 //!
 //! Plugins don't know of each other; what they share stands in [`api`], [`json`] and [`sse`].
@@ -18,8 +20,10 @@
 pub mod api;
 pub mod auth;
 pub mod json;
+pub mod limits;
 pub mod multipart;
 pub mod objects;
+pub mod prices;
 pub mod request;
 pub mod retry;
 pub mod sse;

@@ -2,6 +2,7 @@
 
 use super::{StreamState, Told, fault_of};
 use crate::json::{Kind, Reader, Value};
+use crate::tokens::OutputMeter;
 
 /// Which choices have appeared and which have finished; the first 64 are told apart.
 #[derive(Debug)]
@@ -61,11 +62,17 @@ fn read_choice(data: &[u8], choice: &Value, state: &mut StreamState, choices: &m
     let (mut index, mut output, mut finished) = (0, false, false);
     let _ = Reader::within(data, choice).object(|key, value| match key {
         "index" => index = value.as_u64(data).unwrap_or(0),
-        "text" => output |= value.is_filled(data),
+        "text" => {
+            output |= value.is_filled(data);
+            state.output.push(data, &value);
+        }
         "finish_reason" => finished = value.kind == Kind::String,
         "delta" if value.kind == Kind::Object => {
             let _ = Reader::within(data, &value).object(|key, value| {
-                output |= OUTPUT.contains(&key) && value.is_filled(data);
+                if OUTPUT.contains(&key) {
+                    output |= value.is_filled(data);
+                    read_text(data, &value, &mut state.output);
+                }
             });
         }
         _ => {}
@@ -75,5 +82,17 @@ fn read_choice(data: &[u8], choice: &Value, state: &mut StreamState, choices: &m
     state.content |= output || finished;
     if finished {
         choices.finished |= bit;
+    }
+}
+
+/// Measures the text of a delta: it is the value itself, or the arguments of calls.
+fn read_text(data: &[u8], value: &Value, meter: &mut OutputMeter) {
+    match value.kind {
+        Kind::Array => drop(Reader::within(data, value).array(|call| read_text(data, &call, meter))),
+        Kind::Object => drop(Reader::within(data, value).object(|key, value| match key {
+            "function" | "arguments" | "name" | "transcript" => read_text(data, &value, meter),
+            _ => {}
+        })),
+        _ => meter.push(data, value),
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::api::Api;
 use crate::retry::{Fault, classify_error};
 use crate::sse::{Event, Fate, Splitter};
-use crate::tokens::{Reported, is_asked_for};
+use crate::tokens::{OutputMeter, Reported, is_asked_for};
 
 /// What is known of a stream so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct StreamState {
     pub made: Vec<String>,
     /// The token counts that were reported so far.
     pub reported: Reported,
+    /// How much text has come.
+    pub output: OutputMeter,
     /// Sequence number of the last typed event, for an error event that continues the count.
     pub sequence: Option<u64>,
 }

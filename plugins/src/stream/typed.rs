@@ -22,8 +22,13 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
         "usage" => state.reported.read(data, &value),
         "error" => failed = value.kind != Kind::Null,
         "delta" if value.kind == Kind::Object => {
-            let _ = Reader::within(data, &value).object(|key, value| stopped |= key == "stop_reason" && value.kind == Kind::String);
+            let _ = Reader::within(data, &value).object(|key, value| match key {
+                "stop_reason" => stopped |= value.kind == Kind::String,
+                "text" | "thinking" | "partial_json" => state.output.push(data, &value),
+                _ => {}
+            });
         }
+        "delta" => state.output.push(data, &value),
         _ => {}
     });
     if read.is_err() {

@@ -1,12 +1,18 @@
-//! What an answer cost: the token counts that a backend reports, in whichever of their forms.
+//! What an answer used: the counts that a backend reports, in whichever of their forms, or estimates.
 //!
 //! Sources: the OpenAI and Anthropic SDKs' usage types. Anthropic counts cached input apart from
 //! `input_tokens`, the others within it; here it is always within.
 
+mod bound;
+mod estimate;
+mod output;
 mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use bound::input_bound;
+pub use estimate::{Encoding, prompt_tokens};
+pub use output::OutputMeter;
 pub use tail::{UsageTail, read_end};
 
 use serde::Serialize;
@@ -14,7 +20,66 @@ use serde::Serialize;
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
 
-/// Token counts of one answer. What is named after a part (`cached_input`) is contained in its whole.
+/// How a usage is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    /// The backend said so.
+    Reported,
+    /// Counted or guessed here, for want of a report.
+    Estimated,
+    /// Nobody can say.
+    Unknown,
+}
+
+impl Provenance {
+    /// Every one, in the order of its declaration.
+    pub const ALL: [Provenance; 3] = [Provenance::Reported, Provenance::Estimated, Provenance::Unknown];
+
+    /// A short label for metrics and the ledger.
+    pub fn label(self) -> &'static str {
+        match self {
+            Provenance::Reported => "reported",
+            Provenance::Estimated => "estimated",
+            Provenance::Unknown => "unknown",
+        }
+    }
+}
+
+/// What an answer used, and how that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Metered {
+    /// The counts; nothing but zeros if they are unknown.
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// How they are known.
+    pub source: Provenance,
+}
+
+impl Metered {
+    /// What the backend said.
+    pub fn reported(usage: Usage) -> Self {
+        Metered { usage, source: Provenance::Reported }
+    }
+
+    /// What was counted here.
+    pub fn estimated(usage: Usage) -> Self {
+        Metered { usage, source: Provenance::Estimated }
+    }
+
+    /// Nothing is known.
+    pub fn unknown() -> Self {
+        Metered { usage: Usage::default(), source: Provenance::Unknown }
+    }
+}
+
+/// Whether a count is left out of a log line.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Counts of one answer. What is named after a part (`cached_input`) is contained in its whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// All input, cached and written to the cache included.
@@ -28,9 +93,54 @@ pub struct Usage {
     /// Of the output: reasoning.
     pub reasoning: u64,
     /// Of the input: audio.
+    #[serde(skip_serializing_if = "is_zero")]
     pub input_audio: u64,
     /// Of the output: audio.
+    #[serde(skip_serializing_if = "is_zero")]
     pub output_audio: u64,
+    /// Of the input: images.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub input_image: u64,
+    /// Of the output: images.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub output_image: u64,
+    /// Of what was written to the provider's cache: for an hour.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write_long: u64,
+    /// Audio that is counted by its length, not in tokens.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub milliseconds: u64,
+    /// Text that is counted in characters, not in tokens.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub characters: u64,
+    /// Images that are counted one by one, not in tokens.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub images: u64,
+}
+
+impl Usage {
+    /// All tokens: what limits and quotas count.
+    pub fn tokens(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+
+    /// Adds what a further answer used: a socket has many.
+    pub fn add(&mut self, other: &Usage) {
+        let add = |sum: &mut u64, count: u64| *sum = sum.saturating_add(count);
+        add(&mut self.input, other.input);
+        add(&mut self.output, other.output);
+        add(&mut self.cached_input, other.cached_input);
+        add(&mut self.cache_write, other.cache_write);
+        add(&mut self.reasoning, other.reasoning);
+        add(&mut self.input_audio, other.input_audio);
+        add(&mut self.output_audio, other.output_audio);
+        add(&mut self.input_image, other.input_image);
+        add(&mut self.output_image, other.output_image);
+        add(&mut self.cache_write_long, other.cache_write_long);
+        add(&mut self.milliseconds, other.milliseconds);
+        add(&mut self.characters, other.characters);
+        add(&mut self.images, other.images);
+    }
 }
 
 /// Counts as they are reported, each the latest: a stream's counts are cumulative.
@@ -43,6 +153,10 @@ pub struct Reported {
     reasoning: Option<u64>,
     input_audio: Option<u64>,
     output_audio: Option<u64>,
+    input_image: Option<u64>,
+    output_image: Option<u64>,
+    cache_write_long: Option<u64>,
+    milliseconds: Option<u64>,
 }
 
 impl Reported {
@@ -53,6 +167,15 @@ impl Reported {
             "completion_tokens" | "output_tokens" => self.output = number.or(self.output),
             "cache_read_input_tokens" => self.cached_input = number.or(self.cached_input),
             "cache_creation_input_tokens" => self.cache_write = number.or(self.cache_write),
+            "cache_creation" => counts(text, value, |key, _, number| {
+                if key == "ephemeral_1h_input_tokens" {
+                    self.cache_write_long = number.or(self.cache_write_long);
+                }
+            }),
+            "seconds" if value.kind == Kind::Number => {
+                let seconds: Option<f64> = std::str::from_utf8(value.bytes(text)).ok().and_then(|number| number.parse().ok());
+                self.milliseconds = seconds.filter(|seconds| *seconds >= 0.0).map(|seconds| (seconds * 1000.0).round() as u64);
+            }
             "prompt_tokens_details" | "input_tokens_details" | "input_token_details" => self.read_input(text, value),
             "completion_tokens_details" | "output_tokens_details" | "output_token_details" => self.read_output(text, value),
             _ => {}
@@ -64,6 +187,7 @@ impl Reported {
             "cached_tokens" => self.cached_input = number.or(self.cached_input),
             "cache_write_tokens" => self.cache_write = number.or(self.cache_write),
             "audio_tokens" => self.input_audio = number.or(self.input_audio),
+            "image_tokens" => self.input_image = number.or(self.input_image),
             _ => {}
         });
     }
@@ -72,25 +196,34 @@ impl Reported {
         counts(text, details, |key, _, number| match key {
             "reasoning_tokens" | "thinking_tokens" => self.reasoning = number.or(self.reasoning),
             "audio_tokens" => self.output_audio = number.or(self.output_audio),
+            "image_tokens" => self.output_image = number.or(self.output_image),
             _ => {}
         });
     }
 
     /// The counts, if any were reported; what is left out counts as none.
     pub fn usage(&self, api: Api) -> Option<Usage> {
-        if self.input.is_none() && self.output.is_none() {
+        if self.input.is_none() && self.output.is_none() && self.milliseconds.is_none() {
             return None;
         }
+        let output = self.output.unwrap_or(0);
+        // What the images API makes is images, unless it says otherwise.
+        let output_image = self.output_image.unwrap_or(if api.makes_images() { output } else { 0 });
         let (cached_input, cache_write) = (self.cached_input.unwrap_or(0), self.cache_write.unwrap_or(0));
         let apart = if api == Api::Messages { cached_input.saturating_add(cache_write) } else { 0 };
         Some(Usage {
             input: self.input.unwrap_or(0).saturating_add(apart),
-            output: self.output.unwrap_or(0),
+            output,
             cached_input,
             cache_write,
             reasoning: self.reasoning.unwrap_or(0),
             input_audio: self.input_audio.unwrap_or(0),
             output_audio: self.output_audio.unwrap_or(0),
+            input_image: self.input_image.unwrap_or(0),
+            output_image,
+            cache_write_long: self.cache_write_long.unwrap_or(0),
+            milliseconds: self.milliseconds.unwrap_or(0),
+            ..Usage::default()
         })
     }
 }

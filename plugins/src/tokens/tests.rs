@@ -10,7 +10,8 @@ fn of(api: Api, usage: &str) -> Option<Usage> {
 #[test]
 fn every_form_is_read() {
     let chat = r#"{"prompt_tokens":10,"completion_tokens":20,"total_tokens":30,"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":1,"cache_write_tokens":2},"completion_tokens_details":{"reasoning_tokens":5,"audio_tokens":3,"rejected_prediction_tokens":1}}"#;
-    let expected = Usage { input: 10, output: 20, cached_input: 4, cache_write: 2, reasoning: 5, input_audio: 1, output_audio: 3 };
+    let expected =
+        Usage { input: 10, output: 20, cached_input: 4, cache_write: 2, reasoning: 5, input_audio: 1, output_audio: 3, ..Usage::default() };
     assert_eq!(of(Api::Chat, chat), Some(expected));
     let responses = r#"{"input_tokens":10,"input_tokens_details":{"cached_tokens":4},"output_tokens":20,"output_tokens_details":{"reasoning_tokens":5},"total_tokens":30}"#;
     let expected = Usage { input: 10, output: 20, cached_input: 4, reasoning: 5, ..Usage::default() };
@@ -25,7 +26,7 @@ fn every_form_is_read() {
 
 #[test]
 fn nothing_reported_is_not_nothing_used() {
-    for nothing in ["null", "{}", r#"{"type":"duration","seconds":3}"#, "7", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":"7"}"#] {
+    for nothing in ["null", "{}", r#"{"type":"duration","seconds":"3"}"#, "7", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":"7"}"#] {
         assert_eq!(of(Api::Chat, nothing), None, "{nothing}");
     }
     assert_eq!(of(Api::Chat, r#"{"prompt_tokens":0,"completion_tokens":0}"#), Some(Usage::default()), "a zero that is reported is a count");
@@ -51,5 +52,86 @@ fn only_the_end_is_kept_and_any_split_reads_the_same() {
         let mut tail = UsageTail::default();
         long.as_bytes().chunks(size).for_each(|piece| tail.push(piece));
         assert_eq!(tail.read().usage(Api::Embeddings), expected, "pieces of {size}");
+    }
+}
+
+#[test]
+fn what_is_not_counted_in_tokens_is_read_too() {
+    assert_eq!(of(Api::Transcriptions, r#"{"type":"duration","seconds":3.25}"#), Some(Usage { milliseconds: 3250, ..Usage::default() }));
+    let images = r#"{"input_tokens":10,"output_tokens":20,"input_tokens_details":{"image_tokens":6,"text_tokens":4}}"#;
+    let expected = Usage { input: 10, output: 20, input_image: 6, output_image: 20, ..Usage::default() };
+    assert_eq!(of(Api::ImageGenerations, images), Some(expected));
+    let anthropic = r#"{"input_tokens":1,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4},"output_tokens":2}"#;
+    let expected = Usage { input: 10, output: 2, cache_write: 9, cache_write_long: 4, ..Usage::default() };
+    assert_eq!(of(Api::Messages, anthropic), Some(expected));
+}
+
+#[test]
+fn models_have_their_familys_tokenizer() {
+    for (model, encoding) in [
+        ("gpt-4", Encoding::Cl100k),
+        ("gpt-4-0613", Encoding::Cl100k),
+        ("gpt-35-turbo", Encoding::Cl100k),
+        ("text-embedding-3-small", Encoding::Cl100k),
+        ("ft:gpt-4.1-mini:x", Encoding::O200k),
+        ("gpt-4o-mini", Encoding::O200k),
+        ("gpt-5", Encoding::O200k),
+        ("anything", Encoding::O200k),
+    ] {
+        assert_eq!(Encoding::of(model), encoding, "{model}");
+    }
+    // Counts of tiktoken.
+    assert_eq!(Encoding::Cl100k.count("tiktoken is great!"), 6);
+    assert_eq!(Encoding::O200k.count("<|endoftext|>"), 7, "what looks special is plain text");
+}
+
+#[test]
+fn a_prompt_is_counted_by_the_published_rules() {
+    // The cookbook's example for gpt-4o: 124 tokens with six messages, four of them with a name.
+    let messages = serde_json::json!([
+        {"role": "system", "content": "You are a helpful, pattern-following assistant that translates corporate jargon into plain English."},
+        {"role": "system", "name": "example_user", "content": "New synergies will help drive top-line growth."},
+        {"role": "system", "name": "example_assistant", "content": "Things working well together will increase revenue."},
+        {"role": "system", "name": "example_user", "content": "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage."},
+        {"role": "system", "name": "example_assistant", "content": "Let's talk later when we're less busy about how to do better."},
+        {"role": "user", "content": "This late pivot means we don't have time to boil the ocean for the client deliverable."},
+    ]);
+    let body = serde_json::json!({ "model": "gpt-4o", "messages": messages }).to_string();
+    assert_eq!(prompt_tokens(body.as_bytes(), Encoding::O200k), 124);
+    assert_eq!(prompt_tokens(body.as_bytes(), Encoding::Cl100k), 129);
+    let count = |body: &str| prompt_tokens(body.as_bytes(), Encoding::O200k);
+    assert_eq!(count(r#"{"input":[[1,2,3],[4]]}"#), 4);
+    assert_eq!(count(r#"{"input":["hello","hello"]}"#), 2);
+    let image = format!(
+        r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{}"}}}}]}}]}}"#,
+        "A".repeat(90_000)
+    );
+    assert!((700..900).contains(&count(&image)), "an image is no text");
+    assert!((700..900).contains(&input_bound(image.as_bytes())));
+}
+
+proptest::proptest! {
+    #[test]
+    fn the_bound_is_seldom_below_the_count(words in proptest::collection::vec("[a-zA-Z]{1,12}", 1..400)) {
+        let body = serde_json::json!({ "messages": [{ "role": "user", "content": words.join(" ") }] }).to_string();
+        // Random letters are the worst that there is for a tokenizer: about two bytes each.
+        proptest::prop_assert!(input_bound(body.as_bytes()) * 3 >= prompt_tokens(body.as_bytes(), Encoding::O200k));
+    }
+
+    #[test]
+    fn output_is_measured_whatever_its_pieces(text in "\\PC{0,6000}", cut in 1usize..50) {
+        let mut meter = OutputMeter::default();
+        let chars: Vec<char> = text.chars().collect();
+        for piece in chars.chunks(cut) {
+            let data = serde_json::Value::from(piece.iter().collect::<String>()).to_string();
+            let value = Reader::new(data.as_bytes()).value(0).unwrap();
+            meter.push(data.as_bytes(), &value);
+        }
+        let whole = Encoding::O200k.count(&text);
+        if text.len() <= 2000 {
+            proptest::prop_assert_eq!(meter.tokens(Encoding::O200k), whole);
+        } else {
+            proptest::prop_assert!(meter.tokens(Encoding::O200k) * 3 >= whole && meter.tokens(Encoding::O200k) <= whole * 3);
+        }
     }
 }

@@ -1,0 +1,126 @@
+//! All or none: a request is admitted by all of its scopes at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::scope::{Alert, Hold, Obstacle, Rank, Remaining, Scope, State};
+use super::{Cell, Demand, Kind, Now, Used};
+
+type Scopes<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;
+
+/// Why a request is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// A limit is reached.
+    Limit {
+        /// Whose: `consumer 'crm-bot'`.
+        scope: String,
+        /// What it is.
+        rank: Rank,
+        /// Which limit.
+        kind: Kind,
+        /// How much it is, in requests, tokens or [`crate::prices::Money`]'s unit.
+        limit: u64,
+        /// Until it may be tried again, as far as can be told.
+        wait: Option<Duration>,
+        /// The request needs more than the whole limit.
+        too_large: bool,
+        /// What is left is kept for other classes.
+        by_class: bool,
+    },
+    /// A limit may allow it, but not this node's share: the others must be asked. By index of the scope.
+    Share(SmallVec<[(usize, Kind); 2]>),
+}
+
+/// What was reserved for a request. Dropped without [`Permit::settle`], it used nothing.
+#[derive(Debug)]
+pub struct Permit<C: Cell<State> = parking_lot::Mutex<State>> {
+    scopes: Scopes<C>,
+    demand: Demand,
+    /// What the caller has left, the least of its own scopes.
+    pub remaining: Remaining,
+    /// What would have been refused if it weren't only counted.
+    pub shadowed: SmallVec<[(Rank, Kind); 1]>,
+}
+
+/// Admits a request, or refuses it and books nothing. `scopes` stand in the order of their rank, one of
+/// each at most. Alerts are about limits that ran out.
+///
+/// # Errors
+/// [`Refused`]
+pub fn admit<C: Cell<State>>(
+    scopes: &[Arc<Scope<C>>],
+    demand: Demand,
+    now: Now,
+    mut alert: impl FnMut(&Scope<C>, Alert),
+) -> Result<Permit<C>, Refused> {
+    debug_assert!(scopes.is_sorted_by(|a, b| a.rank < b.rank), "two requests must lock in the same order");
+    let mut guards: SmallVec<[C::Guard<'_>; 4]> = scopes.iter().map(|scope| scope.lock()).collect();
+    let mut shadowed = SmallVec::new();
+    let mut worst: Option<(usize, Obstacle)> = None;
+    let mut share = SmallVec::new();
+    for (index, (scope, state)) in scopes.iter().zip(&mut guards).enumerate() {
+        let Some(obstacle) = state.obstacle(&scope.rules, &demand, now) else { continue };
+        if scope.rules.shadow {
+            shadowed.push((scope.rank, obstacle.kind));
+        } else if obstacle.by_share {
+            share.push((index, obstacle.kind));
+        } else if worst.as_ref().is_none_or(|(_, other)| (obstacle.too_large, obstacle.wait) > (other.too_large, other.wait)) {
+            worst = Some((index, obstacle));
+        }
+    }
+    if let Some((index, obstacle)) = worst {
+        let scope = &scopes[index];
+        let alerts = guards[index].alerts(&scope.rules, now, Some(obstacle.kind));
+        drop(guards);
+        alerts.into_iter().flatten().for_each(|told| alert(scope, told));
+        let Obstacle { kind, limit, wait, too_large, by_class, .. } = obstacle;
+        return Err(Refused::Limit { scope: scope.name.clone(), rank: scope.rank, kind, limit, wait, too_large, by_class });
+    }
+    if !share.is_empty() {
+        return Err(Refused::Share(share));
+    }
+    let mut remaining = Remaining::default();
+    let mut booked = Scopes::new();
+    for (scope, state) in scopes.iter().zip(&mut guards) {
+        booked.push((Arc::clone(scope), state.book(&demand, now)));
+        if scope.rank <= Rank::ConsumerModel {
+            remaining = tightest(remaining, state.remaining(&scope.rules, now));
+        }
+    }
+    Ok(Permit { scopes: booked, demand, remaining, shadowed })
+}
+
+fn tightest(one: Remaining, other: Remaining) -> Remaining {
+    let least = |one: Option<super::Counter>, other: Option<super::Counter>| [one, other].into_iter().flatten().min_by_key(|c| c.remaining);
+    Remaining { requests: least(one.requests, other.requests), tokens: least(one.tokens, other.tokens) }
+}
+
+impl<C: Cell<State>> Permit<C> {
+    /// What was reserved.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
+    /// Replaces what was reserved by what was used.
+    pub fn settle(mut self, used: Used, now: Now, mut alert: impl FnMut(&Scope<C>, Alert)) {
+        for (scope, hold) in std::mem::take(&mut self.scopes) {
+            let mut state = scope.lock();
+            state.advance(now.second());
+            state.settle(&hold, &self.demand, used);
+            let alerts = state.alerts(&scope.rules, now, None);
+            drop(state);
+            alerts.into_iter().flatten().for_each(|told| alert(&scope, told));
+        }
+    }
+}
+
+impl<C: Cell<State>> Drop for Permit<C> {
+    fn drop(&mut self) {
+        for (scope, hold) in &self.scopes {
+            scope.lock().settle(hold, &self.demand, Used::default());
+        }
+    }
+}

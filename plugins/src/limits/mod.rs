@@ -1,0 +1,141 @@
+//! May a request go on? Requests and tokens per minute, requests at once, token quotas and money budgets
+//! per calendar period; for a consumer, a consumer's model, a group and a pool at once.
+//!
+//! A request reserves what it may need in all of its [`Scope`]s, or in none. What it really used settles
+//! the reservation. So what was admitted exceeds a limit by no more than what requests in flight use beyond
+//! their own reservations: with a completion cap and a prompt that is not longer than estimated, by nothing.
+//!
+//! Rates look back over the last sixty seconds, whenever they are asked: no minute has an edge at which
+//! twice the limit fits through. They run on monotonic time; quotas and budgets on the calendar.
+
+mod admission;
+mod cell;
+mod class;
+mod period;
+mod rolling;
+mod scope;
+mod share;
+#[cfg(test)]
+mod tests;
+mod windows;
+
+pub use admission::{Permit, Refused, admit};
+pub use cell::Cell;
+pub use class::Class;
+pub use period::{Period, Span};
+pub use scope::{Alert, Counter, Rank, Remaining, Scope, Snapshot, State};
+pub use share::{CUT_OFF, Report, Share, cut_off};
+
+use std::time::Duration;
+
+use crate::prices::Money;
+
+/// What is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Requests in the last minute.
+    Requests,
+    /// Tokens in the last minute.
+    Tokens,
+    /// Requests at once.
+    Concurrent,
+    /// Tokens per period.
+    Quota,
+    /// Money per period.
+    Budget,
+}
+
+impl Kind {
+    /// Every one, in the order of its declaration.
+    pub const ALL: [Kind; 5] = [Kind::Requests, Kind::Tokens, Kind::Concurrent, Kind::Quota, Kind::Budget];
+
+    /// A short label for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Requests => "requests_per_minute",
+            Kind::Tokens => "tokens_per_minute",
+            Kind::Concurrent => "concurrent_requests",
+            Kind::Quota => "token_quota",
+            Kind::Budget => "budget",
+        }
+    }
+}
+
+/// The limits of one scope. `None` is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Requests in any sixty seconds.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens in any sixty seconds.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests at once.
+    pub concurrent: Option<u64>,
+    /// Tokens per period.
+    pub quota: Option<(Period, u64)>,
+    /// Money per period.
+    pub budget: Option<(Period, Money)>,
+    /// Nothing is refused, only counted.
+    pub shadow: bool,
+    /// Whether classes of callers are told apart when room is short.
+    pub classes: bool,
+}
+
+impl Rules {
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        Kind::ALL.into_iter().all(|kind| self.limit(kind).is_none())
+    }
+
+    /// The limit of a kind, in requests, tokens or [`Money`]'s unit.
+    pub fn limit(&self, kind: Kind) -> Option<u64> {
+        match kind {
+            Kind::Requests => self.requests_per_minute,
+            Kind::Tokens => self.tokens_per_minute,
+            Kind::Concurrent => self.concurrent,
+            Kind::Quota => self.quota.map(|(_, tokens)| tokens),
+            Kind::Budget => self.budget.map(|(_, money)| money.0),
+        }
+    }
+}
+
+/// What a request may need.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Tokens: the prompt's, estimated, and the most that the completion may have.
+    pub tokens: u64,
+    /// What they cost at most.
+    pub cost: Money,
+    /// Whose request it is, where room is short.
+    pub class: Class,
+}
+
+/// What it really used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Tokens.
+    pub tokens: u64,
+    /// What they cost, as far as that is known.
+    pub cost: Money,
+}
+
+/// A moment, on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since some fixed point; never goes back.
+    pub monotonic: Duration,
+    /// Seconds since 1970; may be set back and forth.
+    pub unix: i64,
+}
+
+impl Now {
+    /// The second on the monotonic clock.
+    pub fn second(&self) -> u64 {
+        self.monotonic.as_secs()
+    }
+
+    /// Until the second that comes `seconds` after this one begins: for 0, nothing.
+    fn until(&self, seconds: u64) -> Duration {
+        let begun = Duration::from_nanos(u64::from(self.monotonic.subsec_nanos()));
+        Duration::from_secs(seconds).saturating_sub(begun)
+    }
+}

@@ -1,0 +1,122 @@
+//! Calendar periods, in UTC: when the one that holds a moment begins and ends.
+
+use chrono::{DateTime, Datelike as _, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
+
+/// A calendar period. Weeks begin on Monday (ISO 8601).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Period {
+    /// An hour.
+    Hour,
+    /// A day.
+    Day,
+    /// A week.
+    Week,
+    /// A month.
+    Month,
+    /// A year.
+    Year,
+}
+
+/// One period: from `start` on, before `end`, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// Its first second.
+    pub start: i64,
+    /// The first second after it.
+    pub end: i64,
+}
+
+impl Period {
+    /// Every one.
+    pub const ALL: [Period; 5] = [Period::Hour, Period::Day, Period::Week, Period::Month, Period::Year];
+
+    /// Its name in messages: `quota of this month`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Period::Hour => "hour",
+            Period::Day => "day",
+            Period::Week => "week",
+            Period::Month => "month",
+            Period::Year => "year",
+        }
+    }
+
+    /// The period that holds `now`, in seconds since 1970. Years beyond chrono's (262,000) have none: then
+    /// the moment stands for itself.
+    pub fn at(self, now: i64) -> Span {
+        self.find(now).unwrap_or(Span { start: now, end: now.saturating_add(1) })
+    }
+
+    fn find(self, now: i64) -> Option<Span> {
+        const HOUR: i64 = 3600;
+        const DAY: i64 = 24 * HOUR;
+        let day = DateTime::<Utc>::from_timestamp(now, 0)?.date_naive();
+        let fixed = |length: i64| {
+            let start = now.div_euclid(length) * length;
+            Some(Span { start, end: start + length })
+        };
+        let between = |from: NaiveDate, to: NaiveDate| Some(Span { start: midnight(from), end: midnight(to) });
+        match self {
+            Period::Hour => fixed(HOUR),
+            Period::Day => fixed(DAY),
+            Period::Week => {
+                let monday = day.checked_sub_signed(TimeDelta::days(i64::from(day.weekday().num_days_from_monday())))?;
+                between(monday, monday.checked_add_signed(TimeDelta::days(7))?)
+            }
+            Period::Month => {
+                let first = day.with_day(1)?;
+                between(first, first.checked_add_months(Months::new(1))?)
+            }
+            Period::Year => {
+                let first = NaiveDate::from_ymd_opt(day.year(), 1, 1)?;
+                between(first, first.checked_add_months(Months::new(12))?)
+            }
+        }
+    }
+}
+
+fn midnight(day: NaiveDate) -> i64 {
+    day.and_time(NaiveTime::MIN).and_utc().timestamp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> i64 {
+        text.parse::<DateTime<Utc>>().unwrap().timestamp()
+    }
+
+    fn span(period: Period, now: &str) -> (String, String) {
+        let span = period.at(at(now));
+        let text = |seconds| DateTime::<Utc>::from_timestamp(seconds, 0).unwrap().format("%F %T").to_string();
+        (text(span.start), text(span.end))
+    }
+
+    #[test]
+    fn edges_are_where_the_calendar_has_them() {
+        let pair = |start: &str, end: &str| (start.to_owned(), end.to_owned());
+        assert_eq!(span(Period::Hour, "2026-03-29T01:59:59Z"), pair("2026-03-29 01:00:00", "2026-03-29 02:00:00"));
+        assert_eq!(span(Period::Day, "2024-02-29T23:59:59Z"), pair("2024-02-29 00:00:00", "2024-03-01 00:00:00"));
+        assert_eq!(span(Period::Month, "2024-02-29T12:00:00Z"), pair("2024-02-01 00:00:00", "2024-03-01 00:00:00"));
+        assert_eq!(span(Period::Month, "2023-02-28T12:00:00Z"), pair("2023-02-01 00:00:00", "2023-03-01 00:00:00"));
+        assert_eq!(span(Period::Month, "2026-12-31T23:59:59Z"), pair("2026-12-01 00:00:00", "2027-01-01 00:00:00"));
+        assert_eq!(span(Period::Week, "2026-12-31T23:59:59Z"), pair("2026-12-28 00:00:00", "2027-01-04 00:00:00"), "over the year's edge");
+        assert_eq!(span(Period::Week, "2027-01-04T00:00:00Z"), pair("2027-01-04 00:00:00", "2027-01-11 00:00:00"), "Monday");
+        assert_eq!(span(Period::Year, "2024-12-31T23:59:59Z"), pair("2024-01-01 00:00:00", "2025-01-01 00:00:00"));
+        assert_eq!(span(Period::Year, "1969-12-31T23:59:59Z"), pair("1969-01-01 00:00:00", "1970-01-01 00:00:00"));
+        assert_eq!(Period::Year.at(i64::MAX), Span { start: i64::MAX, end: i64::MAX });
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn periods_tile_the_time(now in -60_000_000_000i64..200_000_000_000, which in 0usize..5) {
+            let period = Period::ALL[which];
+            let span = period.at(now);
+            proptest::prop_assert!(span.start <= now && now < span.end);
+            proptest::prop_assert_eq!(period.at(span.start), span);
+            proptest::prop_assert_eq!(period.at(span.end - 1), span);
+            proptest::prop_assert_eq!(period.at(span.end).start, span.end);
+        }
+    }
+}

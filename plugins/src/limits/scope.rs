@@ -1,0 +1,373 @@
+//! One holder of limits: a consumer, a consumer's model, a group or a pool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::class::{Hunger, share};
+use super::rolling::Rolling;
+use super::share::{Report, Share};
+use super::windows::Windows;
+use super::{Cell, Class, Demand, Kind, Now, Rules, Used};
+
+/// What kind of holder it is. A request has at most one of each, and locks them in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rank {
+    /// A consumer.
+    Consumer,
+    /// A consumer's use of one model.
+    ConsumerModel,
+    /// A group of consumers.
+    Group,
+    /// A pool.
+    Pool,
+}
+
+/// A limit was used up to a share that somebody should hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alert {
+    /// Which limit.
+    pub kind: Kind,
+    /// 80 or 100.
+    pub percent: u64,
+}
+
+/// One rate as callers are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counter {
+    /// The limit.
+    pub limit: u64,
+    /// What is left now.
+    pub remaining: u64,
+    /// Until all of it is left again, if nothing more is used.
+    pub reset: Duration,
+}
+
+/// What a caller has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Remaining {
+    /// Of requests per minute.
+    pub requests: Option<Counter>,
+    /// Of tokens per minute.
+    pub tokens: Option<Counter>,
+}
+
+/// What is used now, for operators; in the order of [`Kind`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Limits.
+    pub limits: [Option<u64>; 5],
+    /// What is used, reservations included.
+    pub used: [u64; 5],
+}
+
+/// Why a request can't be admitted here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    pub(super) kind: Kind,
+    pub(super) limit: u64,
+    /// Until it could be admitted, as far as can be told.
+    pub(super) wait: Option<Duration>,
+    /// It needs more than the whole limit.
+    pub(super) too_large: bool,
+    /// The limit would allow it, this node's share of it doesn't.
+    pub(super) by_share: bool,
+    /// The limit itself would allow it; what is left is for other classes.
+    pub(super) by_class: bool,
+}
+
+/// What was booked for a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hold {
+    second: u64,
+    quota_start: i64,
+    budget_start: i64,
+}
+
+/// What is used of one scope's limits.
+#[derive(Debug)]
+pub struct State {
+    requests: Option<Rolling>,
+    tokens: Option<Rolling>,
+    /// Tokens by class, where classes are told apart.
+    by_class: Option<Box<[Rolling; 3]>>,
+    hunger: Hunger,
+    in_flight: u64,
+    quota: Option<Windows>,
+    budget: Option<Windows>,
+    /// Of quota and budget: reserved for requests in flight.
+    reserved: [u64; 2],
+    /// Of quota and budget: the period and the percentage of the last alert.
+    alerted: [(i64, u64); 2],
+    share: Option<Share>,
+    wanted: [u64; 5],
+    active: bool,
+}
+
+/// A holder of limits, and what is used of them.
+#[derive(Debug)]
+pub struct Scope<C = parking_lot::Mutex<State>> {
+    /// What it is.
+    pub rank: Rank,
+    /// Its name, as callers and operators read it: `consumer 'crm-bot'`.
+    pub name: String,
+    /// Its limits.
+    pub rules: Rules,
+    state: C,
+}
+
+impl<C: Cell<State>> Scope<C> {
+    /// A scope of which nothing is used. `shared`: other nodes use it, too.
+    pub fn new(rank: Rank, name: String, rules: Rules, shared: bool) -> Arc<Self> {
+        let rolling = |limit: Option<u64>| limit.map(|_| Rolling::default());
+        let state = State {
+            requests: rolling(rules.requests_per_minute),
+            tokens: rolling(rules.tokens_per_minute),
+            by_class: rules.tokens_per_minute.filter(|_| rules.classes).map(|_| Box::default()),
+            hunger: Hunger::default(),
+            in_flight: 0,
+            quota: rules.quota.map(|(period, _)| Windows::new(period)),
+            budget: rules.budget.map(|(period, _)| Windows::new(period)),
+            reserved: [0; 2],
+            alerted: [(i64::MIN, 0); 2],
+            share: shared.then(Share::default),
+            wanted: [0; 5],
+            active: false,
+        };
+        Arc::new(Scope { rank, name, rules, state: C::new(state) })
+    }
+
+    pub(super) fn lock(&self) -> C::Guard<'_> {
+        self.state.lock()
+    }
+
+    /// Books what was used before this process began.
+    pub fn restore(&self, used: Used, kind: Kind, at: i64) {
+        let mut state = self.lock();
+        match kind {
+            Kind::Quota => drop(state.quota.as_mut().map(|quota| quota.add(at, used.tokens))),
+            Kind::Budget => drop(state.budget.as_mut().map(|budget| budget.add(at, used.cost.0))),
+            Kind::Requests | Kind::Tokens | Kind::Concurrent => {}
+        }
+    }
+
+    /// What is used now.
+    pub fn snapshot(&self, now: Now) -> Snapshot {
+        let mut state = self.lock();
+        state.advance(now.second());
+        Snapshot { limits: Kind::ALL.map(|kind| self.rules.limit(kind)), used: state.used(now.unix) }
+    }
+
+    /// What this node brings to an agreement with the others; what it wanted is forgotten.
+    pub fn report(&self, now: Now) -> Report {
+        let mut state = self.lock();
+        state.advance(now.second());
+        Report {
+            used: state.used(now.unix),
+            wanted: std::mem::take(&mut state.wanted),
+            active: std::mem::take(&mut state.active),
+            quota_start: state.quota.as_ref().map_or(0, |quota| quota.span(now.unix).start),
+            budget_start: state.budget.as_ref().map_or(0, |budget| budget.span(now.unix).start),
+        }
+    }
+
+    /// This node's share from now on; `None` is all of it.
+    pub fn set_share(&self, share: Option<Share>) {
+        self.lock().share = share;
+    }
+
+    /// This node's share now.
+    pub fn share(&self) -> Option<Share> {
+        self.lock().share
+    }
+}
+
+impl State {
+    pub(super) fn advance(&mut self, second: u64) {
+        for rolling in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
+            rolling.advance(second);
+        }
+        for rolling in self.by_class.iter_mut().flat_map(|classes| classes.iter_mut()) {
+            rolling.advance(second);
+        }
+    }
+
+    /// What is used of each kind, as of the last `advance`.
+    fn used(&self, unix: i64) -> [u64; 5] {
+        Kind::ALL.map(|kind| match kind {
+            Kind::Requests => self.requests.as_ref().map_or(0, Rolling::total),
+            Kind::Tokens => self.tokens.as_ref().map_or(0, Rolling::total),
+            Kind::Concurrent => self.in_flight,
+            Kind::Quota => self.quota.as_ref().map_or(0, |quota| quota.used(unix)),
+            Kind::Budget => self.budget.as_ref().map_or(0, |budget| budget.used(unix)),
+        })
+    }
+
+    /// What is in the way of a request, if anything: what takes longest.
+    pub(super) fn obstacle(&mut self, rules: &Rules, demand: &Demand, now: Now) -> Option<Obstacle> {
+        self.advance(now.second());
+        let used = self.used(now.unix);
+        let mut worst: Option<Obstacle> = None;
+        for kind in Kind::ALL {
+            let Some(limit) = rules.limit(kind) else { continue };
+            let need = need(kind, demand);
+            let total = used[kind as usize];
+            let fits = |most: u64| total.saturating_add(need) <= most;
+            let (allowed, by_class) = self.allowed(kind, limit, rules, demand, now);
+            let shared = self.share_of(kind, now).unwrap_or(u64::MAX);
+            if fits(allowed.min(shared)) {
+                continue;
+            }
+            let by_share = fits(allowed);
+            if by_share {
+                self.wanted[kind as usize] = self.wanted[kind as usize].max(need);
+                self.active = true;
+            }
+            let obstacle = Obstacle {
+                kind,
+                limit,
+                wait: self.wait(kind, allowed.min(shared).saturating_sub(need), now),
+                too_large: need > limit,
+                by_share,
+                by_class: by_class && fits(limit),
+            };
+            // What only the others keep from us is no obstacle until they have said so.
+            if worst.as_ref().is_none_or(|other| (other.by_share, obstacle.wait) > (by_share, other.wait)) {
+                worst = Some(obstacle);
+            }
+        }
+        if worst.is_some_and(|obstacle| obstacle.by_class || obstacle.kind == Kind::Tokens) && self.by_class.is_some() {
+            self.hunger.note(demand.class, now.second());
+        }
+        worst
+    }
+
+    /// How much of a limit may be used in all after this request, and whether its class has to do with it.
+    fn allowed(&self, kind: Kind, limit: u64, rules: &Rules, demand: &Demand, now: Now) -> (u64, bool) {
+        if !rules.classes || !matches!(kind, Kind::Tokens | Kind::Requests | Kind::Concurrent) {
+            return (limit, false);
+        }
+        let ceiling = share(limit, demand.class.ceiling());
+        let kept = match (&self.by_class, kind) {
+            (Some(classes), Kind::Tokens) => {
+                let used = Class::ALL.map(|class| classes[class as usize].total());
+                // What a class needs within its own floor, it gets.
+                if used[demand.class as usize].saturating_add(demand.tokens) <= share(limit, demand.class.floor()) {
+                    return (limit, false);
+                }
+                self.hunger.kept_from(demand.class, limit, &used, now.second())
+            }
+            _ => 0,
+        };
+        let allowed = ceiling.min(limit.saturating_sub(kept));
+        (allowed, allowed < limit)
+    }
+
+    /// This node's share of a limit, if it is shared. Of a period that has just begun there is none yet.
+    fn share_of(&self, kind: Kind, now: Now) -> Option<u64> {
+        let share = self.share.as_ref()?;
+        let current = match kind {
+            Kind::Quota => self.quota.as_ref().is_some_and(|quota| quota.span(now.unix).start == share.quota_start),
+            Kind::Budget => self.budget.as_ref().is_some_and(|budget| budget.span(now.unix).start == share.budget_start),
+            Kind::Requests | Kind::Tokens | Kind::Concurrent => true,
+        };
+        Some(if current { share.most[kind as usize] } else { 0 })
+    }
+
+    /// Until no more than `most` is used.
+    fn wait(&self, kind: Kind, most: u64, now: Now) -> Option<Duration> {
+        let rolling = |rolling: &Option<Rolling>| rolling.as_ref().map(|rolling| now.until(rolling.seconds_until(most)));
+        let end = |windows: &Option<Windows>| {
+            windows.as_ref().map(|windows| Duration::from_secs(u64::try_from(windows.span(now.unix).end - now.unix).unwrap_or(0)))
+        };
+        match kind {
+            Kind::Requests => rolling(&self.requests),
+            Kind::Tokens => rolling(&self.tokens),
+            Kind::Concurrent => None,
+            Kind::Quota => end(&self.quota),
+            Kind::Budget => end(&self.budget),
+        }
+    }
+
+    /// Books a request.
+    pub(super) fn book(&mut self, demand: &Demand, now: Now) -> Hold {
+        self.active = true;
+        self.in_flight += 1;
+        if let Some(requests) = &mut self.requests {
+            requests.add(1);
+        }
+        if let Some(tokens) = &mut self.tokens {
+            tokens.add(demand.tokens);
+        }
+        if let Some(classes) = &mut self.by_class {
+            classes[demand.class as usize].add(demand.tokens);
+        }
+        let quota_start = self.quota.as_mut().map_or(0, |quota| quota.add(now.unix, demand.tokens));
+        let budget_start = self.budget.as_mut().map_or(0, |budget| budget.add(now.unix, demand.cost.0));
+        self.reserved[0] += demand.tokens;
+        self.reserved[1] = self.reserved[1].saturating_add(demand.cost.0);
+        Hold { second: now.second(), quota_start, budget_start }
+    }
+
+    /// Replaces what was booked by what was used. What is more than was booked counts from the last
+    /// `advance` on.
+    pub(super) fn settle(&mut self, hold: &Hold, demand: &Demand, used: Used) {
+        self.in_flight -= 1;
+        let class = self.by_class.as_mut().map(|classes| &mut classes[demand.class as usize]);
+        for tokens in [self.tokens.as_mut(), class].into_iter().flatten() {
+            tokens.take_back(hold.second, demand.tokens.saturating_sub(used.tokens));
+            tokens.add(used.tokens.saturating_sub(demand.tokens));
+        }
+        for (windows, start, reserved, used) in [
+            (&mut self.quota, hold.quota_start, demand.tokens, used.tokens),
+            (&mut self.budget, hold.budget_start, demand.cost.0, used.cost.0),
+        ] {
+            if let Some(windows) = windows {
+                windows.take_back(start, reserved.saturating_sub(used));
+                windows.add_at(start, used.saturating_sub(reserved));
+            }
+        }
+        self.reserved[0] = self.reserved[0].saturating_sub(demand.tokens);
+        self.reserved[1] = self.reserved[1].saturating_sub(demand.cost.0);
+    }
+
+    /// What somebody should hear of since the last time: once per period and percentage. `refused` is a
+    /// quota or budget that was just refused for.
+    pub(super) fn alerts(&mut self, rules: &Rules, now: Now, refused: Option<Kind>) -> [Option<Alert>; 2] {
+        let used = self.used(now.unix);
+        [Kind::Quota, Kind::Budget].map(|kind| {
+            let at = usize::from(kind == Kind::Budget);
+            let windows = if kind == Kind::Quota { self.quota.as_ref() } else { self.budget.as_ref() };
+            let (limit, start) = (rules.limit(kind)?, windows?.span(now.unix).start);
+            let spent = used[kind as usize].saturating_sub(self.reserved[at]);
+            let percent = match () {
+                () if refused == Some(kind) || spent >= limit => 100,
+                () if spent >= share(limit, 80) => 80,
+                () => return None,
+            };
+            let (period, told) = self.alerted[at];
+            if period == start && told >= percent {
+                return None;
+            }
+            self.alerted[at] = (start, percent);
+            Some(Alert { kind, percent })
+        })
+    }
+
+    /// What a caller has left of its rates.
+    pub(super) fn remaining(&self, rules: &Rules, now: Now) -> Remaining {
+        let counter = |limit: Option<u64>, rolling: &Option<Rolling>| {
+            let (limit, rolling) = (limit?, rolling.as_ref()?);
+            Some(Counter { limit, remaining: limit.saturating_sub(rolling.total()), reset: now.until(rolling.seconds_until(0)) })
+        };
+        Remaining { requests: counter(rules.requests_per_minute, &self.requests), tokens: counter(rules.tokens_per_minute, &self.tokens) }
+    }
+}
+
+/// How much of a kind a request needs.
+fn need(kind: Kind, demand: &Demand) -> u64 {
+    match kind {
+        Kind::Requests | Kind::Concurrent => 1,
+        Kind::Tokens | Kind::Quota => demand.tokens,
+        Kind::Budget => demand.cost.0,
+    }
+}

@@ -1,0 +1,56 @@
+//! Several nodes, one limit: each node has a share of it, and admits within that share as if it were the
+//! limit. Shares are agreed on where all nodes look (see the gateway's `limits/shared`); together they
+//! never exceed the limit, so neither does what is used, whatever happens between two agreements.
+
+use std::time::Duration;
+
+use super::Kind;
+
+/// The most that this node may use of each kind; in the order of [`Kind`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Requests, tokens, [`crate::prices::Money`]'s unit.
+    pub most: [u64; 5],
+    /// The beginning of the period that the quota's share is of.
+    pub quota_start: i64,
+    /// The beginning of the period that the budget's share is of.
+    pub budget_start: i64,
+}
+
+/// What this node uses, and what more it wants: what it goes into an agreement with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// In use now, reservations included; in the order of [`Kind`].
+    pub used: [u64; 5],
+    /// What could not be admitted for want of share since the last report.
+    pub wanted: [u64; 5],
+    /// Whether anything was admitted or wanted since the last report.
+    pub active: bool,
+    /// The beginning of the period that the quota's use is of.
+    pub quota_start: i64,
+    /// The beginning of the period that the budget's use is of.
+    pub budget_start: i64,
+}
+
+/// How long a share is good after the last agreement; then it shrinks to an equal part. The others
+/// forget this node's share of a rate a little later.
+pub const CUT_OFF: Duration = Duration::from_secs(60);
+
+/// The share of a rate that a node has which can't agree with the others: at first the one it had, then no
+/// more than an equal part of the limit, and from the second minute on the equal part. Nowhere on this way
+/// do the shares of nodes that are all cut off together exceed the limit.
+pub fn cut_off(limit: u64, had: u64, nodes: u64, since: Duration) -> u64 {
+    let part = limit / nodes.max(1);
+    match since {
+        since if since < CUT_OFF => had,
+        since if since < CUT_OFF * 2 => had.min(part),
+        _ => part,
+    }
+}
+
+impl Kind {
+    /// Whether what was used comes back by itself, as time passes or requests end.
+    pub fn is_rate(self) -> bool {
+        matches!(self, Kind::Requests | Kind::Tokens | Kind::Concurrent)
+    }
+}

@@ -1,0 +1,361 @@
+use std::ops::DerefMut;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::prices::Money;
+
+type Mutex = parking_lot::Mutex<State>;
+
+fn scope(rank: Rank, rules: Rules) -> Arc<Scope> {
+    Scope::new(rank, format!("{rank:?}"), rules, false)
+}
+
+fn now(millis: u64) -> Now {
+    Now { monotonic: Duration::from_millis(millis), unix: i64::try_from(millis / 1000).unwrap() }
+}
+
+fn tokens(tokens: u64) -> Demand {
+    Demand { tokens, ..Demand::default() }
+}
+
+fn used(tokens: u64) -> Used {
+    Used { tokens, ..Used::default() }
+}
+
+fn ask(scopes: &[Arc<Scope>], demand: Demand, now: Now) -> Result<Permit<Mutex>, Refused> {
+    admit(scopes, demand, now, |_, _| {})
+}
+
+fn limited(refused: Refused) -> (Kind, Option<Duration>) {
+    match refused {
+        Refused::Limit { kind, wait, .. } => (kind, wait),
+        Refused::Share(share) => panic!("{share:?}"),
+    }
+}
+
+#[test]
+fn all_or_none() {
+    let wide = scope(Rank::Consumer, Rules { tokens_per_minute: Some(1000), requests_per_minute: Some(100), ..Rules::default() });
+    let narrow = scope(Rank::Pool, Rules { tokens_per_minute: Some(10), ..Rules::default() });
+    let both = [Arc::clone(&wide), narrow];
+    let (kind, wait) = limited(ask(&both, tokens(11), now(0)).unwrap_err());
+    assert_eq!((kind, wait), (Kind::Tokens, Some(Duration::ZERO)));
+    assert_eq!(wide.snapshot(now(0)).used, [0; 5], "what one refuses the other must not pay for");
+    let permit = ask(&both, tokens(10), now(0)).unwrap();
+    assert_eq!(wide.snapshot(now(0)).used, [1, 10, 1, 0, 0]);
+    drop(permit);
+    assert_eq!(wide.snapshot(now(0)).used, [1, 0, 0, 0, 0], "a request that used nothing was a request all the same");
+}
+
+#[test]
+fn a_refusal_says_when_to_come_back() {
+    let rules = Rules { tokens_per_minute: Some(100), ..Rules::default() };
+    let scopes = [scope(Rank::Consumer, rules)];
+    ask(&scopes, tokens(60), now(500)).unwrap().settle(used(60), now(900), |_, _| {});
+    ask(&scopes, tokens(40), now(10_250)).unwrap().settle(used(40), now(11_000), |_, _| {});
+    let (_, wait) = limited(ask(&scopes, tokens(30), now(20_250)).unwrap_err());
+    let back = now(20_250).monotonic + wait.unwrap();
+    assert_eq!(back, Duration::from_secs(61), "when the first second is over a minute old");
+    let at = Now { monotonic: back, unix: 0 };
+    assert!(ask(&scopes, tokens(30), Now { monotonic: back - Duration::from_millis(1), ..at }).is_err());
+    assert!(ask(&scopes, tokens(30), at).is_ok());
+    match ask(&scopes, tokens(101), at).unwrap_err() {
+        Refused::Limit { too_large, limit, .. } => assert!(too_large && limit == 100),
+        Refused::Share(_) => panic!(),
+    }
+}
+
+#[test]
+fn what_is_settled_is_what_counts() {
+    let rules = Rules { tokens_per_minute: Some(100), quota: Some((Period::Hour, 1000)), ..Rules::default() };
+    let scopes = [scope(Rank::Consumer, rules)];
+    let permit = ask(&scopes, tokens(80), now(0)).unwrap();
+    assert_eq!(permit.remaining.tokens, Some(Counter { limit: 100, remaining: 20, reset: Duration::from_secs(61) }));
+    permit.settle(used(5), now(1000), |_, _| {});
+    assert_eq!(scopes[0].snapshot(now(1000)).used, [0, 5, 0, 5, 0]);
+    ask(&scopes, tokens(10), now(2000)).unwrap().settle(used(70), now(3000), |_, _| {});
+    assert_eq!(scopes[0].snapshot(now(3000)).used, [0, 75, 0, 75, 0], "more than was reserved counts, too");
+}
+
+#[test]
+fn money_and_tokens_run_out_for_a_period() {
+    let rules =
+        Rules { quota: Some((Period::Hour, 100)), budget: Some((Period::Day, Money(1000))), concurrent: Some(2), ..Rules::default() };
+    let scopes = [scope(Rank::Consumer, rules)];
+    let mut alerts = Vec::new();
+    let demand = Demand { tokens: 85, cost: Money(850), ..Demand::default() };
+    let permit = ask(&scopes, demand, now(0)).unwrap();
+    permit.settle(Used { tokens: 80, cost: Money(790) }, now(0), |_, alert| alerts.push((alert.kind, alert.percent)));
+    assert_eq!(alerts, [(Kind::Quota, 80)]);
+    let refused = admit(&scopes, demand, now(0), |_, alert| alerts.push((alert.kind, alert.percent))).unwrap_err();
+    assert_eq!(limited(refused), (Kind::Budget, Some(Duration::from_secs(86_400))), "what takes longest");
+    assert_eq!(alerts[1..], [(Kind::Budget, 100)]);
+    let (kind, wait) = limited(ask(&scopes, tokens(21), now(600_000)).unwrap_err());
+    assert_eq!((kind, wait), (Kind::Quota, Some(Duration::from_secs(3000))));
+    let (_one, _two) = (ask(&scopes, tokens(1), now(0)).unwrap(), ask(&scopes, tokens(1), now(0)).unwrap());
+    assert_eq!(limited(ask(&scopes, tokens(1), now(0)).unwrap_err()), (Kind::Concurrent, None));
+    assert!(ask(&scopes, tokens(21), now(3_600_000)).is_err(), "two are still in flight");
+    drop(_one);
+    assert!(ask(&scopes, tokens(21), now(3_600_000)).is_ok(), "a new hour");
+}
+
+#[test]
+fn a_shadow_refuses_nothing() {
+    let rules = Rules { requests_per_minute: Some(1), shadow: true, ..Rules::default() };
+    let scopes = [scope(Rank::Group, rules)];
+    assert!(ask(&scopes, tokens(1), now(0)).unwrap().shadowed.is_empty());
+    assert_eq!(ask(&scopes, tokens(1), now(0)).unwrap().shadowed.as_slice(), [(Rank::Group, Kind::Requests)]);
+    assert_eq!(scopes[0].snapshot(now(0)).used[0], 2);
+}
+
+#[test]
+fn what_was_used_before_the_start_counts() {
+    let rules = Rules { quota: Some((Period::Month, 100)), budget: Some((Period::Day, Money(50))), ..Rules::default() };
+    let scopes = [scope(Rank::Consumer, rules)];
+    scopes[0].restore(used(90), Kind::Quota, 0);
+    scopes[0].restore(Used { cost: Money(50), ..Used::default() }, Kind::Budget, 0);
+    assert_eq!(limited(ask(&scopes, tokens(11), now(0)).unwrap_err()).0, Kind::Quota);
+    let dear = Demand { tokens: 1, cost: Money(1), ..Demand::default() };
+    assert_eq!(limited(ask(&scopes, dear, now(0)).unwrap_err()).0, Kind::Budget);
+}
+
+fn classed(limit: u64) -> [Arc<Scope>; 1] {
+    [scope(Rank::Pool, Rules { tokens_per_minute: Some(limit), classes: true, ..Rules::default() })]
+}
+
+fn of(class: Class, tokens: u64) -> Demand {
+    Demand { tokens, class, ..Demand::default() }
+}
+
+#[test]
+fn the_lower_class_is_refused_first() {
+    let pool = classed(1000);
+    let mut admitted = [0; 3];
+    for class in [Class::Batch, Class::Standard, Class::Interactive] {
+        while let Ok(permit) = ask(&pool, of(class, 10), now(0)) {
+            permit.settle(used(10), now(0), |_, _| {});
+            admitted[class as usize] += 10;
+        }
+    }
+    // Batch fills 80 %, standard 95 % less what is now kept for batch, interactive the rest.
+    assert_eq!(admitted, [50, 150, 800]);
+    let Err(Refused::Limit { by_class, .. }) = ask(&classed(100), of(Class::Batch, 81), now(0)) else { panic!() };
+    assert!(by_class);
+}
+
+#[test]
+fn no_class_starves() {
+    let pool = classed(1000);
+    let mut admitted = [0u64; 3];
+    // Each of the three wants more than all of it, all the time, the higher ones first.
+    for second in 0..600 {
+        for class in Class::ALL {
+            for _ in 0..100 {
+                if let Ok(permit) = ask(&pool, of(class, 10), now(second * 1000)) {
+                    permit.settle(used(10), now(second * 1000), |_, _| {});
+                    admitted[class as usize] += 10;
+                }
+            }
+        }
+    }
+    let share = |class: Class| admitted[class as usize] as f64 / admitted.iter().sum::<u64>() as f64;
+    assert!(share(Class::Interactive) > 0.5, "{admitted:?}");
+    assert!(share(Class::Standard) >= 0.08, "{admitted:?}");
+    assert!(share(Class::Batch) >= 0.04, "{admitted:?}");
+}
+
+#[test]
+fn a_class_alone_has_nearly_all_of_it() {
+    for (class, most) in [(Class::Interactive, 1000), (Class::Standard, 950), (Class::Batch, 800)] {
+        let pool = classed(1000);
+        let admitted =
+            (0..200).filter(|_| ask(&pool, of(class, 10), now(0)).map(|p| p.settle(used(10), now(0), |_, _| {})).is_ok()).count();
+        assert_eq!(admitted * 10, most, "{class:?}");
+    }
+}
+
+#[test]
+fn a_share_is_a_limit_of_its_own() {
+    let rules = Rules { tokens_per_minute: Some(100), quota: Some((Period::Hour, 500)), ..Rules::default() };
+    let scopes = [Scope::new(Rank::Consumer, "c".into(), rules, true)];
+    let Err(Refused::Share(share)) = ask(&scopes, tokens(10), now(0)) else { panic!() };
+    assert_eq!((share.len(), share[0].0), (1, 0));
+    let report = scopes[0].report(now(0));
+    assert_eq!((report.wanted[1], report.wanted[3], report.active), (10, 10, true));
+    scopes[0].set_share(Some(Share { most: [0, 30, 0, 50, 0], quota_start: 0, budget_start: 0 }));
+    let permits: Vec<_> = (0..3).map(|_| ask(&scopes, tokens(10), now(0)).unwrap()).collect();
+    assert!(matches!(ask(&scopes, tokens(10), now(0)), Err(Refused::Share(_))));
+    assert_eq!(scopes[0].report(now(0)).used, [0, 30, 3, 30, 0]);
+    drop(permits);
+    assert!(matches!(ask(&scopes, tokens(10), now(3_600_000)), Err(Refused::Share(_))), "of the next hour there is no share yet");
+    assert!(matches!(ask(&scopes, tokens(101), now(0)), Err(Refused::Limit { too_large: true, .. })));
+}
+
+#[test]
+fn nodes_that_are_all_cut_off_stay_below_the_limit() {
+    let shares = |since: u64| [70u64, 30, 0].map(|had| cut_off(100, had, 3, Duration::from_secs(since)));
+    assert_eq!(shares(0), [70, 30, 0]);
+    assert_eq!(shares(59), [70, 30, 0]);
+    assert_eq!(shares(60), [33, 30, 0]);
+    assert_eq!(shares(120), [33, 33, 33]);
+    assert_eq!(cut_off(100, 100, 0, Duration::from_secs(500)), 100);
+}
+
+/// What happens to a limiter, in a simulation with virtual time.
+#[derive(Debug, Clone)]
+enum Step {
+    Ask { tokens: u64, model: bool, real: u64 },
+    End { which: usize },
+    Drop { which: usize },
+    Pass { millis: u64 },
+    SetClock { seconds: i64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0u64..60, any::<bool>(), 0u64..60).prop_map(|(tokens, model, real)| Step::Ask { tokens, model, real }),
+        4 => any::<usize>().prop_map(|which| Step::End { which }),
+        1 => any::<usize>().prop_map(|which| Step::Drop { which }),
+        3 => (0u64..20_000).prop_map(|millis| Step::Pass { millis }),
+        1 => (-4000i64..4000).prop_map(|seconds| Step::SetClock { seconds }),
+    ]
+}
+
+proptest! {
+    /// Nothing is admitted beyond a limit but what requests use beyond their reservations, whatever happens in
+    /// which order; and nothing stays reserved.
+    #[test]
+    fn limits_hold(steps in proptest::collection::vec(step(), 1..300)) {
+        let consumer = scope(Rank::Consumer, Rules {
+            requests_per_minute: Some(20), tokens_per_minute: Some(300), concurrent: Some(5), quota: Some((Period::Hour, 1500)),
+            budget: Some((Period::Day, Money(9000))), ..Rules::default()
+        });
+        let model = scope(Rank::ConsumerModel, Rules { tokens_per_minute: Some(100), ..Rules::default() });
+        let (mut millis, mut offset) = (100_000u64, 0i64);
+        let mut open: Vec<(Permit<Mutex>, u64, u64)> = Vec::new();
+        // (when, reserved or used, beyond the reservation)
+        let mut log: Vec<(u64, u64)> = Vec::new();
+        let mut beyond = 0;
+        for step in steps {
+            let at = Now { monotonic: Duration::from_millis(millis), unix: i64::try_from(millis / 1000).unwrap() + 3_000_000 + offset };
+            match step {
+                Step::Ask { tokens, model: narrow, real } => {
+                    let scopes = if narrow { vec![Arc::clone(&consumer), Arc::clone(&model)] } else { vec![Arc::clone(&consumer)] };
+                    let demand = Demand { tokens, cost: Money(tokens * 3), ..Demand::default() };
+                    if let Ok(permit) = ask(&scopes, demand, at) {
+                        open.push((permit, millis, real));
+                        log.push((millis, tokens));
+                        let minute: u64 = log.iter().filter(|(then, _)| millis - then < 60_000).map(|(_, tokens)| tokens).sum();
+                        prop_assert!(minute <= 300 + beyond);
+                        prop_assert!(log.iter().filter(|(then, _)| millis - then < 60_000).count() <= 20);
+                    }
+                    prop_assert!(open.len() <= 5);
+                }
+                Step::End { which } if !open.is_empty() => {
+                    let at_index = which % open.len();
+                    let (permit, began, real) = open.swap_remove(at_index);
+                    let reserved = permit.demand().tokens;
+                    beyond += real.saturating_sub(reserved);
+                    if let Some(entry) = log.iter_mut().find(|(then, tokens)| *then == began && *tokens == reserved) {
+                        entry.1 = real.min(reserved);
+                    }
+                    permit.settle(Used { tokens: real, cost: Money(real * 3) }, at, |_, _| {});
+                }
+                Step::Drop { which } if !open.is_empty() => {
+                    let (permit, began, _) = open.swap_remove(which % open.len());
+                    let reserved = permit.demand().tokens;
+                    if let Some(entry) = log.iter_mut().find(|(then, tokens)| *then == began && *tokens == reserved) {
+                        entry.1 = 0;
+                    }
+                }
+                Step::End { .. } | Step::Drop { .. } => {}
+                Step::Pass { millis: passed } => millis += passed,
+                Step::SetClock { seconds } => offset = seconds,
+            }
+            let [_, _, in_flight, quota, budget] = consumer.snapshot(at).used;
+            prop_assert_eq!(in_flight, open.len() as u64);
+            prop_assert!(quota <= 1500 + beyond && budget <= 9000 + beyond * 3);
+        }
+        open.clear();
+        let later = Now { monotonic: Duration::from_millis(millis + 61_000), unix: 0 };
+        let left = consumer.snapshot(later).used;
+        prop_assert_eq!([left[0], left[1], left[2]], [0, 0, 0]);
+    }
+}
+
+/// The model checker's lock.
+struct Checked<T>(shuttle::sync::Mutex<T>);
+
+impl<T> Cell<T> for Checked<T> {
+    type Guard<'c>
+        = Guarded<'c, T>
+    where
+        T: 'c;
+
+    fn new(value: T) -> Self {
+        Checked(shuttle::sync::Mutex::new(value))
+    }
+
+    fn lock(&self) -> Self::Guard<'_> {
+        Guarded(self.0.lock().unwrap())
+    }
+}
+
+struct Guarded<'c, T>(shuttle::sync::MutexGuard<'c, T>);
+
+impl<T> std::ops::Deref for Guarded<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Guarded<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// Every interleaving that the checker finds: no deadlock, no overshoot, nothing left behind.
+#[test]
+fn the_core_holds_under_a_model_checker() {
+    let check = || {
+        let rules = |tokens: u64| Rules {
+            tokens_per_minute: Some(tokens),
+            concurrent: Some(3),
+            quota: Some((Period::Day, 1000)),
+            ..Rules::default()
+        };
+        let new = |rank: Rank, tokens: u64| Scope::<Checked<State>>::new(rank, String::new(), rules(tokens), false);
+        let (one, other, pool) = (new(Rank::Consumer, 40), new(Rank::Consumer, 40), new(Rank::Pool, 50));
+        let threads: Vec<_> = (0..4)
+            .map(|index| {
+                let consumer = Arc::clone(if index % 2 == 0 { &one } else { &other });
+                let scopes = [consumer, Arc::clone(&pool)];
+                shuttle::thread::spawn(move || {
+                    for round in 0..2 {
+                        let Ok(permit) = admit(&scopes, tokens(15), now(1000), |_, _| {}) else { continue };
+                        let seen = scopes[1].snapshot(now(1000));
+                        assert!(seen.used[1] <= 50 && seen.used[2] <= 3, "{seen:?}");
+                        shuttle::thread::yield_now();
+                        if round == 0 { permit.settle(used(5), now(1000), |_, _| {}) } else { drop(permit) }
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for scope in [&one, &other, &pool] {
+            let left = scope.snapshot(now(1000)).used;
+            assert_eq!(left[2], 0);
+            assert_eq!(left[1] % 5, 0);
+            assert_eq!(left[1], left[3]);
+        }
+        assert_eq!(one.snapshot(now(1000)).used[1] + other.snapshot(now(1000)).used[1], pool.snapshot(now(1000)).used[1]);
+    };
+    shuttle::check_pct(check, 2_000, 3);
+    shuttle::check_random(check, 2_000);
+}

@@ -1,0 +1,102 @@
+//! What was used in calendar periods. A clock that is set back finds the period that it left as it left
+//! it, so that nothing is reset twice and nothing is lost.
+
+use smallvec::SmallVec;
+
+use super::period::{Period, Span};
+
+/// How many periods are remembered.
+const REMEMBERED: usize = 4;
+
+/// What was used in the latest periods.
+#[derive(Debug, Clone)]
+pub struct Windows {
+    period: Period,
+    used: SmallVec<[(Span, u64); 2]>,
+    /// The period of the last look, which most looks find again.
+    current: usize,
+}
+
+impl Windows {
+    /// Nothing was used.
+    pub fn new(period: Period) -> Self {
+        Windows { period, used: SmallVec::new(), current: 0 }
+    }
+
+    /// The period that holds `now`.
+    pub fn span(&self, now: i64) -> Span {
+        match self.used.get(self.current) {
+            Some((span, _)) if span.start <= now && now < span.end => *span,
+            _ => self.period.at(now),
+        }
+    }
+
+    /// What was used in the period that holds `now`.
+    pub fn used(&self, now: i64) -> u64 {
+        let start = self.span(now).start;
+        self.used.iter().find(|(span, _)| span.start == start).map_or(0, |(_, used)| *used)
+    }
+
+    /// Adds to what was used in the period that holds `now`; the period's start.
+    pub fn add(&mut self, now: i64, amount: u64) -> i64 {
+        let span = self.span(now);
+        let at = match self.used.iter().position(|(known, _)| *known == span) {
+            Some(at) => at,
+            None => {
+                if self.used.len() == REMEMBERED {
+                    // The one that is farthest from now.
+                    let farthest = (0..REMEMBERED).max_by_key(|at| self.used[*at].0.start.abs_diff(now)).unwrap_or(0);
+                    self.used.remove(farthest);
+                }
+                self.used.push((span, 0));
+                self.used.len() - 1
+            }
+        };
+        self.current = at;
+        self.used[at].1 = self.used[at].1.saturating_add(amount);
+        span.start
+    }
+
+    /// Adds to what was used in the period that began at `start`, if that is remembered.
+    pub fn add_at(&mut self, start: i64, amount: u64) {
+        if let Some((_, used)) = self.used.iter_mut().find(|(span, _)| span.start == start) {
+            *used = used.saturating_add(amount);
+        }
+    }
+
+    /// Takes back what was added in the period that began at `start`.
+    pub fn take_back(&mut self, start: i64, amount: u64) {
+        if let Some((_, used)) = self.used.iter_mut().find(|(span, _)| span.start == start) {
+            *used = used.saturating_sub(amount);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3600;
+
+    #[test]
+    fn a_clock_that_is_stepped_resets_nothing_twice() {
+        let mut windows = Windows::new(Period::Hour);
+        windows.add(10, 5);
+        windows.add(HOUR - 1, 5);
+        assert_eq!(windows.used(HOUR - 1), 10);
+        assert_eq!(windows.add(HOUR, 1), HOUR, "a new hour");
+        assert_eq!(windows.used(10), 10, "set back: the old hour is as it was");
+        windows.add(20, 3);
+        assert_eq!((windows.used(30), windows.used(HOUR + 5)), (13, 1));
+        // Far ahead and back again.
+        windows.add(1000 * HOUR, 7);
+        assert_eq!((windows.used(40), windows.used(HOUR), windows.used(1000 * HOUR)), (13, 1, 7));
+        windows.take_back(0, 100);
+        assert_eq!(windows.used(40), 0, "never less than nothing");
+        for hour in 2..50 {
+            windows.add(hour * HOUR, 1);
+        }
+        assert!(windows.used.len() <= REMEMBERED);
+        assert_eq!(windows.used(49 * HOUR), 1);
+    }
+}

@@ -1,0 +1,169 @@
+//! What tokens cost: a price table in LiteLLM's JSON format, and the arithmetic.
+//!
+//! Source of the format: `model_prices_and_context_window.json` of BerriAI/litellm; prices are US dollars
+//! per one token (character, second, image). The table that is built in is an extract of it (MIT licence).
+//! What has no price has no cost: unknown is never zero.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use table::{PriceTable, TableError};
+
+use std::fmt;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign};
+
+use crate::tokens::Usage;
+
+/// Money in millionths of a millionth of a US dollar: prices of single tokens are whole numbers of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Money(pub u64);
+
+impl Money {
+    /// One US dollar.
+    pub const USD: Money = Money(1_000_000_000_000);
+
+    /// So many US dollars; `None` unless that is a number from 0 to 18 million.
+    pub fn from_usd(usd: f64) -> Option<Money> {
+        let amount = (usd * Money::USD.0 as f64).round();
+        (amount >= 0.0 && amount < u64::MAX as f64).then_some(Money(amount as u64))
+    }
+
+    /// In US dollars.
+    pub fn usd(self) -> f64 {
+        self.0 as f64 / Money::USD.0 as f64
+    }
+
+    fn times(self, count: u64) -> Money {
+        Money(self.0.saturating_mul(count))
+    }
+}
+
+impl Add for Money {
+    type Output = Money;
+
+    fn add(self, other: Money) -> Money {
+        Money(self.0.saturating_add(other.0))
+    }
+}
+
+impl AddAssign for Money {
+    fn add_assign(&mut self, other: Money) {
+        *self = *self + other;
+    }
+}
+
+impl Sum for Money {
+    fn sum<I: Iterator<Item = Money>>(amounts: I) -> Money {
+        amounts.fold(Money::default(), Add::add)
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${:.6}", self.usd())
+    }
+}
+
+/// Prices of one token each, for prompts of some length.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokenPrices {
+    /// Of input that is in no cache.
+    pub input: Option<Money>,
+    /// Of output.
+    pub output: Option<Money>,
+    /// Of input read from the provider's cache. Default: as other input.
+    pub cached_input: Option<Money>,
+    /// Of input written to the provider's cache. Default: as other input.
+    pub cache_write: Option<Money>,
+    /// Of reasoning. Default: as other output.
+    pub reasoning: Option<Money>,
+}
+
+/// What one model costs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Price {
+    /// Of tokens.
+    pub tokens: TokenPrices,
+    /// Of tokens of requests whose whole input is longer than so many; ascending. What is not given here is
+    /// as below.
+    pub long: Vec<(u64, TokenPrices)>,
+    /// Of input written to the cache for an hour. Default: as other writes.
+    pub cache_write_long: Option<Money>,
+    /// Of audio input. Default: as other input.
+    pub input_audio: Option<Money>,
+    /// Of audio output. Default: as other output.
+    pub output_audio: Option<Money>,
+    /// Of image input. Default: as other input.
+    pub input_image: Option<Money>,
+    /// Of image output. Default: as other output.
+    pub output_image: Option<Money>,
+    /// Of a second of audio.
+    pub second: Option<Money>,
+    /// Of a character to be spoken.
+    pub character: Option<Money>,
+    /// Of an image, where tokens aren't counted.
+    pub image: Option<Money>,
+}
+
+impl Price {
+    /// What this use costs; `None` if something was used that has no price.
+    pub fn cost(&self, usage: &Usage) -> Option<Money> {
+        let rates = self.rates(usage.input);
+        let part = |count: u64, price: Option<Money>| if count == 0 { Some(Money::default()) } else { Some(price?.times(count)) };
+        let (input, output) = (rates.input, rates.output);
+        // Parts are contained in their wholes; reports that say otherwise must not make anything cheaper than free.
+        let cached = usage.cached_input.min(usage.input);
+        let written = usage.cache_write.min(usage.input - cached);
+        let written_long = usage.cache_write_long.min(written);
+        let audio_in = usage.input_audio.min(usage.input - cached - written);
+        let image_in = usage.input_image.min(usage.input - cached - written - audio_in);
+        let text_in = usage.input - cached - written - audio_in - image_in;
+        let reasoning = usage.reasoning.min(usage.output);
+        let audio_out = usage.output_audio.min(usage.output - reasoning);
+        let image_out = usage.output_image.min(usage.output - reasoning - audio_out);
+        let text_out = usage.output - reasoning - audio_out - image_out;
+        let write = rates.cache_write.or(input);
+        [
+            part(text_in, input),
+            part(cached, rates.cached_input.or(input)),
+            part(written - written_long, write),
+            part(written_long, self.cache_write_long.or(write)),
+            part(audio_in, self.input_audio.or(input)),
+            part(image_in, self.input_image.or(input)),
+            part(text_out, output),
+            part(reasoning, rates.reasoning.or(output)),
+            part(audio_out, self.output_audio.or(output)),
+            part(image_out, self.output_image.or(output)),
+            part(usage.milliseconds, self.second).map(|money| Money(money.0 / 1000)),
+            part(usage.characters, self.character),
+            part(usage.images, self.image),
+        ]
+        .into_iter()
+        .sum()
+    }
+
+    /// The most that so many tokens can cost, as far as prices are known: what a reservation sets aside.
+    pub fn at_most(&self, input: u64, output: u64) -> Money {
+        let rates = self.rates(input);
+        let dearest = |prices: &[Option<Money>]| prices.iter().flatten().copied().max().unwrap_or_default();
+        dearest(&[rates.input, rates.cache_write, self.cache_write_long, self.input_audio, self.input_image]).times(input)
+            + dearest(&[rates.output, rates.reasoning, self.output_audio, self.output_image]).times(output)
+    }
+
+    /// The prices for a request with so much input.
+    fn rates(&self, input: u64) -> TokenPrices {
+        let mut rates = self.tokens;
+        for (_, long) in self.long.iter().filter(|(above, _)| input > *above) {
+            rates = TokenPrices {
+                input: long.input.or(rates.input),
+                output: long.output.or(rates.output),
+                cached_input: long.cached_input.or(rates.cached_input),
+                cache_write: long.cache_write.or(rates.cache_write),
+                reasoning: long.reasoning.or(rates.reasoning),
+            };
+        }
+        rates
+    }
+}

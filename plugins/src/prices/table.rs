@@ -1,0 +1,114 @@
+//! The table: model names to prices.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::{Money, Price, TokenPrices};
+
+/// The table that is built in.
+const SHIPPED: &str = include_str!("prices.json");
+
+/// A price table can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// It is no JSON.
+    #[error("is not valid JSON: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// It is no object of objects.
+    #[error("must be a JSON object with one object per model, as LiteLLM's model_prices_and_context_window.json")]
+    Form,
+    /// A price is no price.
+    #[error("'{model}': '{field}' must be a number that is not negative")]
+    Price {
+        /// Whose.
+        model: String,
+        /// Which.
+        field: String,
+    },
+}
+
+/// Model names to prices.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PriceTable(BTreeMap<String, Price>);
+
+impl PriceTable {
+    /// The table that is built in: what Azure, OpenAI and Anthropic offer.
+    ///
+    /// # Errors
+    /// Never: a test reads it.
+    pub fn shipped() -> Result<Self, TableError> {
+        PriceTable::parse(SHIPPED)
+    }
+
+    /// Reads a table.
+    ///
+    /// # Errors
+    /// [`TableError`]
+    pub fn parse(text: &str) -> Result<Self, TableError> {
+        let Value::Object(models) = serde_json::from_str(text)? else { return Err(TableError::Form) };
+        let mut table = BTreeMap::new();
+        for (model, entry) in models.into_iter().filter(|(model, _)| model != "sample_spec") {
+            let Value::Object(fields) = entry else { return Err(TableError::Form) };
+            table.insert(model.clone(), price(&model, &fields)?);
+        }
+        Ok(PriceTable(table))
+    }
+
+    /// The price that stands under exactly this name.
+    pub fn get(&self, name: &str) -> Option<&Price> {
+        self.0.get(name)
+    }
+
+    /// The price of a model at a vendor: under one of the vendor's prefixes (`azure/`), or under its bare name.
+    pub fn find(&self, prefixes: &[&str], model: &str) -> Option<&Price> {
+        prefixes.iter().find_map(|prefix| self.0.get(&format!("{prefix}{model}"))).or_else(|| self.0.get(model))
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+fn price(model: &str, fields: &Map<String, Value>) -> Result<Price, TableError> {
+    let field = |name: &str| -> Result<Option<Money>, TableError> {
+        match fields.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_f64().and_then(Money::from_usd) {
+                Some(money) => Ok(Some(money)),
+                None => Err(TableError::Price { model: model.to_owned(), field: name.to_owned() }),
+            },
+        }
+    };
+    let tokens = |suffix: &str| -> Result<TokenPrices, TableError> {
+        Ok(TokenPrices {
+            input: field(&format!("input_cost_per_token{suffix}"))?,
+            output: field(&format!("output_cost_per_token{suffix}"))?,
+            cached_input: field(&format!("cache_read_input_token_cost{suffix}"))?,
+            cache_write: field(&format!("cache_creation_input_token_cost{suffix}"))?,
+            reasoning: field(&format!("output_cost_per_reasoning_token{suffix}"))?,
+        })
+    };
+    let mut long = Vec::new();
+    for name in fields.keys() {
+        let Some((_, above)) = name.split_once("_above_") else { continue };
+        let Some(thousands) = above.strip_suffix("k_tokens").and_then(|number| number.parse::<u64>().ok()) else { continue };
+        if long.iter().all(|(known, _)| *known != thousands * 1000) {
+            long.push((thousands * 1000, tokens(&format!("_above_{above}"))?));
+        }
+    }
+    long.sort_by_key(|(above, _)| *above);
+    Ok(Price {
+        tokens: tokens("")?,
+        long,
+        cache_write_long: field("cache_creation_input_token_cost_above_1hr")?,
+        input_audio: field("input_cost_per_audio_token")?,
+        output_audio: field("output_cost_per_audio_token")?,
+        input_image: field("input_cost_per_image_token")?,
+        output_image: field("output_cost_per_image_token")?,
+        second: field("input_cost_per_second")?,
+        character: field("input_cost_per_character")?,
+        image: field("output_cost_per_image")?,
+    })
+}
