@@ -168,7 +168,15 @@ impl Seen {
                 let cap = self.number(text, "max_output_tokens", &value);
                 self.fields.max_tokens = cap.or(self.fields.max_tokens);
             }
-            "n" if self.once("n") => self.fields.choices = self.number(text, "n", &value),
+            "n" if self.once("n") => {
+                let choices = self.number(text, "n", &value);
+                self.fields.choices = choices.max(self.fields.choices);
+            }
+            // As many are made and billed, whatever is shown of them.
+            "best_of" if self.once("best_of") => {
+                let made = self.number(text, "best_of", &value);
+                self.fields.choices = made.max(self.fields.choices);
+            }
             "prompt_cache_key" if self.once("prompt_cache_key") => {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
             }

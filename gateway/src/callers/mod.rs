@@ -1,5 +1,6 @@
 //! Who is calling: from keys, tokens and certificates to consumers.
 
+mod consumer;
 pub mod issuer;
 pub mod tokens;
 
@@ -12,15 +13,17 @@ use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::auth::jwt::{TokenError, looks_like_token};
 use spillway_plugins::auth::{Credential, KeyTable, credential};
 
-use crate::config::{Auth, CertificateName, Config, Consumer};
+use crate::config::{Auth, CertificateName, Config};
+use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
+pub use consumer::LiveConsumer;
 use tokens::{Grants, Tokens};
 
 /// A caller that is known.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Whom its limits, quotas and usage belong to.
-    pub consumer: Arc<Consumer>,
+    pub consumer: Arc<LiveConsumer>,
     /// What its token grants; `None` for keys and certificates.
     pub grants: Option<Arc<Grants>>,
 }
@@ -137,7 +140,7 @@ pub struct Callers {
     /// Whether unknown callers are refused.
     pub required: bool,
     /// The consumers of the config.
-    pub consumers: Vec<Arc<Consumer>>,
+    pub consumers: Vec<Arc<LiveConsumer>>,
     /// Their keys.
     pub keys: KeyTable,
     /// Their tokens.
@@ -147,9 +150,13 @@ pub struct Callers {
 
 impl Callers {
     /// Those of a config.
-    pub fn new(config: &Config, metrics: &Metrics) -> Self {
+    pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics) -> Self {
         let Auth { required, pepper, tokens } = config.auth.clone();
-        let consumers: Vec<Arc<Consumer>> = config.consumers.iter().cloned().map(Arc::new).collect();
+        let groups = Groups::new(config, limits);
+        let live = |(index, consumer): (usize, &crate::config::Consumer)| {
+            Arc::new(LiveConsumer { config: consumer.clone(), account: Account::new(consumer, Some(index), &groups, limits) })
+        };
+        let consumers: Vec<Arc<LiveConsumer>> = config.consumers.iter().enumerate().map(live).collect();
         let mut keys = KeyTable::new(pepper);
         let mut certificates = HashMap::new();
         for (index, consumer) in consumers.iter().enumerate() {
@@ -159,7 +166,7 @@ impl Callers {
             certificates.extend(consumer.certificates.iter().map(|name| (name.clone(), index)));
         }
         metrics.expose_auth_failures(Denied::labels());
-        let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, metrics));
+        let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, Arc::clone(limits), metrics));
         Callers { required, consumers, keys, tokens, certificates }
     }
 

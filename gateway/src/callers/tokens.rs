@@ -8,10 +8,12 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use spillway_plugins::auth::jwt::{Claims, TokenError, verify};
 use spillway_plugins::auth::{Digest, digest};
+use spillway_plugins::limits::Class;
 
 use super::issuer::Issuer;
-use super::{Caller, Denied};
+use super::{Caller, Denied, LiveConsumer};
 use crate::config::{Consumer, TokenRules, Unlisted};
+use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 
 /// Tokens that are remembered.
@@ -42,28 +44,32 @@ struct Checked {
 pub struct Tokens {
     /// Who makes them.
     pub issuer: Arc<Issuer>,
-    by_claim: HashMap<String, Arc<Consumer>>,
+    by_claim: HashMap<String, Arc<LiveConsumer>>,
     /// The listed consumers' names.
     names: HashSet<Arc<str>>,
     consumer_claim: String,
     unlisted: Option<Unlisted>,
+    /// Where those that come by themselves get their scopes.
+    limits: Arc<Limits>,
     /// Consumers that came by themselves.
-    arrived: Mutex<HashMap<String, Arc<Consumer>>>,
+    arrived: Mutex<HashMap<String, Arc<LiveConsumer>>>,
     checked: Cache<Digest, Checked>,
 }
 
 impl Tokens {
     /// By these rules, for these consumers.
-    pub fn new(rules: TokenRules, consumers: &[Arc<Consumer>], metrics: &Metrics) -> Self {
+    pub fn new(rules: TokenRules, consumers: &[Arc<LiveConsumer>], limits: Arc<Limits>, metrics: &Metrics) -> Self {
         crate::outbound::install_crypto();
-        let claims =
-            |consumer: &Arc<Consumer>| -> Vec<_> { consumer.claims.iter().map(|claim| (claim.clone(), Arc::clone(consumer))).collect() };
+        let claims = |consumer: &Arc<LiveConsumer>| -> Vec<_> {
+            consumer.claims.iter().map(|claim| (claim.clone(), Arc::clone(consumer))).collect()
+        };
         Tokens {
             by_claim: consumers.iter().flat_map(claims).collect(),
             names: consumers.iter().map(|consumer| Arc::clone(&consumer.name)).collect(),
             consumer_claim: rules.consumer_claim.clone(),
             unlisted: rules.unlisted.clone(),
             issuer: Arc::new(Issuer::new(rules, metrics)),
+            limits,
             arrived: Mutex::default(),
             checked: Cache::new(REMEMBERED),
         }
@@ -97,7 +103,7 @@ impl Tokens {
         Ok(Caller { consumer, grants: Some(grants) })
     }
 
-    fn arrival(&self, claim: &str) -> Result<Arc<Consumer>, Denied> {
+    fn arrival(&self, claim: &str) -> Result<Arc<LiveConsumer>, Denied> {
         // A listed consumer's name must not be had by claiming it.
         let unlisted = self.unlisted.as_ref().filter(|_| !self.names.contains(claim)).ok_or(Denied::NotListed)?;
         if claim.len() > LONGEST_NAME || claim.chars().any(char::is_control) {
@@ -110,9 +116,18 @@ impl Tokens {
         if arrived.len() >= unlisted.max {
             return Err(Denied::TooMany);
         }
-        let rights = unlisted.rights.clone();
-        let consumer = Consumer { name: claim.into(), keys: Vec::new(), certificates: Vec::new(), claims: vec![claim.to_owned()], rights };
-        let consumer = Arc::new(consumer);
+        let config = Consumer {
+            name: claim.into(),
+            keys: Vec::new(),
+            certificates: Vec::new(),
+            claims: vec![claim.to_owned()],
+            rights: unlisted.rights.clone(),
+            class: Class::default(),
+            group: None,
+            limits: unlisted.limits.clone(),
+        };
+        let account = Account::new(&config, None, &Groups::default(), &self.limits);
+        let consumer = Arc::new(LiveConsumer { config, account });
         arrived.insert(claim.to_owned(), Arc::clone(&consumer));
         Ok(consumer)
     }

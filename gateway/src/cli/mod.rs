@@ -5,6 +5,7 @@ mod demo;
 mod keys;
 mod mock;
 mod online;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Command {
         #[command(subcommand)]
         command: keys::KeysCommand,
     },
+    /// Who used what, from the ledger.
+    Usage(usage::UsageArguments),
     /// Imitate Azure OpenAI: paths, streams, limits and faults, to develop against.
     Mock(mock::MockArguments),
     /// Show a spillover: a full PTU, two pay-as-you-go deployments, no account needed.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Check { config, online } => check(&config, online),
         Command::Keys { command } => keys::run(command),
+        Command::Usage(arguments) => usage::run(arguments),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Demo => demo::run(),
         Command::Schema { format } => schema(format),

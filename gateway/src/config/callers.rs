@@ -5,6 +5,9 @@ use std::sync::Arc;
 use spillway_plugins::api::Api;
 use spillway_plugins::auth::jwt::Rules;
 use spillway_plugins::auth::{Pepper, Stored, Validity};
+use spillway_plugins::limits::Class;
+
+use super::ConsumerLimits;
 
 /// How callers are told apart.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +42,8 @@ pub struct Unlisted {
     pub max: usize,
     /// What each may use.
     pub rights: Rights,
+    /// What each may use up.
+    pub limits: ConsumerLimits,
 }
 
 /// What a consumer may use. `None` is everything.
@@ -99,4 +104,10 @@ pub struct Consumer {
     pub claims: Vec<String>,
     /// What it may use.
     pub rights: Rights,
+    /// How urgent its requests are where room is short.
+    pub class: Class,
+    /// Index of its group.
+    pub group: Option<usize>,
+    /// What it may use up.
+    pub limits: ConsumerLimits,
 }

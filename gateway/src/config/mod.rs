@@ -6,7 +6,9 @@
 mod callers;
 pub mod error;
 mod identity;
+mod limits;
 mod load;
+mod metering;
 pub mod pem;
 pub mod raw;
 pub mod reference;
@@ -23,14 +25,18 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use secrecy::SecretString;
+use spillway_plugins::limits::Rules;
 use spillway_plugins::retry::StatusSet;
 
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
+use crate::ledger::LedgerRules;
 pub use callers::{Auth, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted, identifier};
 use error::ConfigError;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
+pub use limits::{ConsumerLimits, Group, WhenLost};
+pub use metering::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
 pub use secret::Secrets;
 
 /// A configuration that makes sense.
@@ -44,8 +50,16 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Who may call.
     pub consumers: Vec<Consumer>,
+    /// Consumers that share limits.
+    pub groups: Vec<Group>,
     /// How callers are told apart.
     pub auth: Auth,
+    /// How use is reserved and counted.
+    pub usage: UsageRules,
+    /// The record of who used what; `None` without `state_dir`.
+    pub ledger: Option<LedgerRules>,
+    /// Where prices come from.
+    pub prices: Prices,
     /// What is remembered of stored things.
     pub objects: Objects,
     /// What several nodes share.
@@ -97,6 +111,8 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// TLS on the listeners.
     pub tls: Option<ServerTls>,
+    /// Directory for what must survive a restart.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// TLS on the listeners: files that are read anew when they change.
@@ -182,6 +198,8 @@ pub struct Backend {
     pub auth: BackendAuth,
     /// Model to deployment.
     pub deployments: BTreeMap<String, String>,
+    /// What deployments cost, where that is not what the price table says.
+    pub prices: BTreeMap<String, DeploymentPrice>,
     /// Requests in flight per deployment.
     pub max_concurrent: Option<u32>,
     /// CAs to trust beside the system's.
@@ -215,6 +233,8 @@ pub struct RetryRules {
     pub statuses: StatusSet,
     /// How long a request may wait when every member is throttled.
     pub wait: Duration,
+    /// Requests that may wait at once.
+    pub queue: usize,
     /// Bound on retries after failures.
     pub budget: BudgetRules,
 }
@@ -268,6 +288,8 @@ pub struct Pool {
     pub retry: RetryRules,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// What all callers may use up together.
+    pub limits: Rules,
     /// Active health checks.
     pub health: Option<HealthRules>,
     /// Roles of which a caller's token needs one.
@@ -292,6 +314,10 @@ pub struct Redis {
     pub url: SecretString,
     /// What every key begins with.
     pub prefix: String,
+    /// This node's name, if it is given.
+    pub node: Option<String>,
+    /// What token quotas and budgets do while it is out of reach.
+    pub quotas_when_lost: WhenLost,
 }
 
 /// Where one line per request goes.

@@ -14,8 +14,8 @@ use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use crate::config;
+use crate::shared_memory::RedisError;
 use crate::telemetry::metrics::Metrics;
-pub use redis::RedisError;
 
 /// One stored thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

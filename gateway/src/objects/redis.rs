@@ -4,15 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncCommands as _, Client, ExistenceCheck, SetExpiry, SetOptions};
-use secrecy::ExposeSecret as _;
-use tokio::sync::{Mutex, OnceCell, mpsc};
+use redis::{AsyncCommands as _, ExistenceCheck, SetExpiry, SetOptions};
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{Known, LOOK_UP, Pin};
 use crate::config;
+use crate::shared_memory::{RedisError, SharedMemory};
 use crate::telemetry::metrics::Metrics;
 
 /// What can't be written at once waits here.
@@ -22,16 +21,9 @@ const WRITE: Duration = Duration::from_secs(2);
 /// Until it is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// The URL of Redis can't be used.
-#[derive(Debug, thiserror::Error)]
-#[error("redis.url: {0}")]
-pub struct RedisError(String);
-
 /// The shared memory.
 pub(super) struct Shared {
-    client: Client,
-    connection: OnceCell<ConnectionManager>,
-    prefix: String,
+    memory: SharedMemory,
     ttl: u64,
     queue: mpsc::Sender<(String, String)>,
     /// Handed over and not written yet.
@@ -43,14 +35,9 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: &config::Redis, ttl: Duration, metrics: &Metrics) -> Result<Self, RedisError> {
-        crate::outbound::install_crypto();
-        // Its words may repeat the URL, and with it the password: only the kind of error is told.
-        let client = Client::open(config.url.expose_secret()).map_err(|error| RedisError(format!("{:?}", error.kind())))?;
         let (queue, waiting) = mpsc::channel(QUEUE);
         Ok(Shared {
-            client,
-            connection: OnceCell::new(),
-            prefix: config.prefix.clone(),
+            memory: SharedMemory::new(config)?,
             ttl: ttl.as_secs().max(1),
             queue,
             pending: AtomicUsize::new(0),
@@ -60,17 +47,8 @@ impl Shared {
         })
     }
 
-    async fn connection(&self) -> redis::RedisResult<ConnectionManager> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(1)))
-            .set_response_timeout(Some(Duration::from_secs(1)))
-            .set_number_of_retries(1);
-        let connect = || async { self.client.get_connection_manager_with_config(config).await };
-        self.connection.get_or_try_init(connect).await.cloned()
-    }
-
     fn key(&self, name: &str) -> String {
-        format!("{}object:{name}", self.prefix)
+        self.memory.key(&format!("object:{name}"))
     }
 
     /// Hands a thing over to be written.
@@ -85,7 +63,7 @@ impl Shared {
 
     pub(super) async fn find(&self, name: &str) -> Known {
         let key = self.key(name);
-        let asked = timeout(LOOK_UP, async { self.connection().await?.get::<_, Option<String>>(key).await }).await;
+        let asked = timeout(LOOK_UP, async { self.memory.connection().await?.get::<_, Option<String>>(key).await }).await;
         match asked {
             Ok(Ok(Some(text))) => serde_json::from_str(&text).map_or(Known::Nothing, Known::At),
             Ok(Ok(None)) => Known::Nothing,
@@ -117,7 +95,7 @@ impl Shared {
 
     async fn write(&self, key: &str, text: &str) -> bool {
         let options = SetOptions::default().conditional_set(ExistenceCheck::NX).with_expiration(SetExpiry::EX(self.ttl));
-        let write = async { self.connection().await?.set_options::<_, _, Option<String>>(key, text, options).await };
+        let write = async { self.memory.connection().await?.set_options::<_, _, Option<String>>(key, text, options).await };
         matches!(timeout(WRITE, write).await, Ok(Ok(_)))
     }
 

@@ -59,6 +59,7 @@ pub(super) async fn ask(
         let caller = &mut session.downstream_session;
         let asked = async {
             let mut exchange = Exchange::connect(&gateway.connector, peer, fresh, timeouts.connect.min(left), caller).await?;
+            attempt.running.sent = true;
             exchange.send(head, body, first.min(left), caller).await?;
             let until = (began + first).min(progress.deadline);
             exchange.read_head(until, &gateway.clock, &mut progress.timer, caller).await?;

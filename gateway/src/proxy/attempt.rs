@@ -6,10 +6,10 @@ use std::time::Duration;
 use spillway_plugins::retry::{Credentials, RateSignal};
 use tracing::{info, warn};
 
-use super::Gateway;
 use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
 use super::exchange::Broken;
 use super::progress::Progress;
+use super::{Gateway, metering};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::balance::target::{Change, Lease, OutageReason, Outcome};
@@ -48,6 +48,10 @@ pub(super) struct Running {
     pub(super) began: Tick,
     pub(super) status: Option<http::StatusCode>,
     pub(super) signal: RateSignal,
+    /// Whether anything of the request went there.
+    pub(super) sent: bool,
+    /// A content filter refused it, which costs all the same.
+    pub(super) filtered: bool,
 }
 
 impl Running {
@@ -55,7 +59,15 @@ impl Running {
     pub(super) fn begin(ctx: &RequestCtx, inquiry: &Inquiry, progress: &mut Progress, pick: Pick, now: Tick) -> Self {
         progress.tried.push(pick.index);
         note_failover(ctx, inquiry);
-        Running { lease: pick.lease, member: pick.index, began: now, status: None, signal: RateSignal::default() }
+        Running {
+            lease: pick.lease,
+            member: pick.index,
+            began: now,
+            status: None,
+            signal: RateSignal::default(),
+            sent: false,
+            filtered: false,
+        }
     }
 
     /// Tells its target how it went, and the operator if that changed anything.
@@ -66,8 +78,9 @@ impl Running {
         }
     }
 
-    /// Writes it down, in the metrics and for the access log.
+    /// Writes it down, in the metrics, for the access log and, if it may have cost something, in the ledger.
     pub(super) fn finish(self, gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, outcome: &'static str) {
+        metering::book_attempt(gateway, ctx, inquiry, &self, outcome);
         let took = gateway.clock.now().since(self.began);
         let status = self.status.map(|status| status.as_u16());
         note(ctx, inquiry, AttemptRecord { target: Arc::clone(self.lease.target()), member: self.member, outcome, status, took });

@@ -12,7 +12,7 @@ use http::StatusCode;
 use memchr::memmem;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
-use spillway_plugins::retry::{Verdict, judge, read_signal};
+use spillway_plugins::retry::{Fault, Verdict, classify_error, judge, read_signal};
 use tracing::info;
 
 use super::ask::{Unasked, ask, read_error};
@@ -199,6 +199,7 @@ async fn ask_once(
     ctx.waited += gateway.clock.now().since(began);
     let (body, broken) = body.map_err(Unasked::Broken)?;
     let text: Bytes = if body.len() == 1 { body[0].clone() } else { body.concat().into() };
+    attempt.running.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
     let verdict = judge(status, &text, &attempt.inquiry.pool.config.retry.statuses, upstream.auth.credentials());
     let verdict = match verdict {
         // Nobody else has it: the caller gets what its keeper says.

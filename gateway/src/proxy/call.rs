@@ -13,6 +13,8 @@ pub enum Call {
     ListModels(Dialect),
     /// `GET …/models/{id}`
     GetModel(Dialect, String),
+    /// `GET /v1/usage`: what the caller itself has used.
+    Usage,
     /// A request to a model.
     Inference(Inference),
     /// A request about something that a backend stores.
@@ -78,6 +80,9 @@ pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Re
             (&Method::GET, Some(_)) => Err(not_found()),
             _ => Err(Refusal::WrongMethod { allowed: "GET" }),
         };
+    }
+    if path == "/v1/usage" {
+        return if method == Method::GET { Ok(Call::Usage) } else { Err(Refusal::WrongMethod { allowed: "GET" }) };
     }
     let (operation, model) = match below.strip_prefix("deployments/").filter(|_| !path.starts_with("/openai/v1/")) {
         Some(rest) => {

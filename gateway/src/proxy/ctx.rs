@@ -4,19 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use prometheus::IntGauge;
 use smallvec::SmallVec;
 use spillway_plugins::api::{Api, Dialect};
+use spillway_plugins::limits::{Permit, Remaining, Used};
 use spillway_plugins::request::RequestFields;
-use spillway_plugins::tokens::Usage;
+use spillway_plugins::tokens::{Metered, OutputMeter};
 
 use super::replay::ReplayBody;
 use super::tunnel::Tunnel;
 use crate::balance::target::Target;
-use crate::callers::Caller;
+use crate::callers::{Caller, LiveConsumer};
 use crate::clock::Tick;
-use crate::config::Consumer;
 use crate::runtime::{Model, Pool, Runtime};
 
 /// Counts a request in flight for as long as it lives.
@@ -122,7 +123,8 @@ pub struct RequestCtx {
     pub asked_for: Option<String>,
     /// What is asked, once the model is found. Written by `intake`.
     pub inquiry: Option<Inquiry>,
-    /// The whole body. Written by `intake`, dropped once no attempt can need it any more.
+    /// The whole body. Written by `intake`, dropped by `deliver` once no attempt can need it any more, unless it is
+    /// short: an estimate may need it.
     pub body: Option<ReplayBody>,
     /// Bytes of the body. Written by `intake`.
     pub bytes_in: usize,
@@ -138,8 +140,24 @@ pub struct RequestCtx {
     pub overhead: Option<Duration>,
     /// Whether the answer is streamed. Written by `deliver`.
     pub streamed: bool,
-    /// What the answer cost, as its backend reports it. Written by `deliver` and `tunnel`.
-    pub usage: Option<Usage>,
+    /// The configured tag headers, as a JSON object. Written by `intake`.
+    pub tags: Option<Arc<str>>,
+    /// What is reserved within its limits. Written by `admit`, settled by `metering`.
+    pub permit: Option<Permit>,
+    /// What the caller has left of its rates. Written by `admit`.
+    pub remaining: Remaining,
+    /// About how many tokens its prompt has, where that was asked for. Written by `admit`.
+    pub input_bound: Option<u64>,
+    /// The text of a streamed answer, measured. Written by `deliver`.
+    pub output: OutputMeter,
+    /// A plain answer that doesn't say what it used. Written by `deliver`.
+    pub answer: Option<Bytes>,
+    /// What the answer used, as its backend reports it. Written by `deliver`, `tunnel` and `metering`.
+    pub usage: Option<Metered>,
+    /// What was used so far, by all attempts. Written by `metering`.
+    pub used: Used,
+    /// Whether the attempt whose answer the caller gets is booked. Written by `metering`.
+    pub booked: bool,
     /// The status that the caller got. Written with the head.
     pub status: Option<u16>,
     /// Bytes of the answer's body. Written by `deliver`.
@@ -171,7 +189,15 @@ impl RequestCtx {
             first: None,
             overhead: None,
             streamed: false,
+            tags: None,
+            permit: None,
+            remaining: Remaining::default(),
+            input_bound: None,
+            output: OutputMeter::default(),
+            answer: None,
             usage: None,
+            used: Used::default(),
+            booked: false,
             status: None,
             bytes_out: 0,
             end: End::CallerLeft,
@@ -180,7 +206,7 @@ impl RequestCtx {
     }
 
     /// Whom the request belongs to, if known.
-    pub fn consumer(&self) -> Option<&Consumer> {
+    pub fn consumer(&self) -> Option<&LiveConsumer> {
         self.caller.as_ref().map(|caller| &*caller.consumer)
     }
 

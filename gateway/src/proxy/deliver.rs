@@ -15,13 +15,13 @@ use smallvec::SmallVec;
 use spillway_plugins::json::Reader;
 use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
-use spillway_plugins::tokens::{UsageTail, read_end};
+use spillway_plugins::tokens::{Metered, Reported, UsageTail, read_end};
 
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
-use super::{headers, respond, stored};
+use super::{headers, metering, respond, stored};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
@@ -124,18 +124,8 @@ impl Deliverer<'_, '_> {
         next
     }
 
-    /// A plain answer, and what it reports.
-    async fn plain(&mut self, held: Held, json: bool) -> Delivery {
-        let delivery = self.plain_bytes(held, json).await;
-        // One that came in one piece was read when it was handed over.
-        if let Some(tail) = self.tail.as_ref().filter(|_| self.ctx.usage.is_none()) {
-            self.ctx.usage = tail.read().usage(self.attempt.inquiry.api);
-        }
-        delivery
-    }
-
     /// JSON is held until it is whole, as far as that is small.
-    async fn plain_bytes(&mut self, mut held: Held, json: bool) -> Delivery {
+    async fn plain(&mut self, mut held: Held, json: bool) -> Delivery {
         let idle = self.attempt.inquiry.pool.config.timeouts.idle;
         let mut length: usize = held.iter().map(Bytes::len).sum();
         loop {
@@ -174,11 +164,40 @@ impl Deliverer<'_, '_> {
                         return Delivery::CallerLeft;
                     }
                 }
-                Ok(Next::End) => return self.finish().await,
+                Ok(Next::End) => {
+                    self.ctx.usage = self.tail.as_ref().and_then(|tail| self.reported(&tail.read()));
+                    self.book().await;
+                    return self.finish().await;
+                }
                 Ok(Next::Quiet) => return self.cut_off(ErrorKind::Idle).await,
                 Err(Broken::CallerLeft) => return Delivery::CallerLeft,
                 Err(_) => return self.cut_off(ErrorKind::Reset).await,
             }
+        }
+    }
+
+    fn reported(&self, reported: &Reported) -> Option<Metered> {
+        reported.usage(self.attempt.inquiry.api).map(Metered::reported)
+    }
+
+    /// Books the answer: its last bytes come next. A refusal costs nothing.
+    async fn book(&mut self) {
+        if self.attempt.running.status.is_some_and(|status| status.is_success()) {
+            metering::book_answer(self.attempt.gateway, self.ctx, self.attempt.inquiry, &self.attempt.running).await;
+        }
+    }
+
+    /// As [`Deliverer::book`], of a stream.
+    async fn book_stream(&mut self, watch: &mut StreamWatch) {
+        self.note_stream(watch);
+        self.book().await;
+    }
+
+    /// What a stream has told so far.
+    fn note_stream(&mut self, watch: &mut StreamWatch) {
+        self.ctx.usage = self.reported(&watch.state().reported);
+        if self.ctx.usage.is_none() {
+            self.ctx.output = watch.take_output();
         }
     }
 
@@ -187,7 +206,9 @@ impl Deliverer<'_, '_> {
         let inquiry = self.attempt.inquiry;
         let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
         let delivery = self.stream_events(&mut watch).await;
-        self.ctx.usage = watch.state().reported.usage(inquiry.api);
+        if !self.ctx.booked {
+            self.note_stream(&mut watch);
+        }
         delivery
     }
 
@@ -198,6 +219,10 @@ impl Deliverer<'_, '_> {
         };
         self.remember(watch);
         let over = watch.state().done;
+        if over {
+            self.ctx.note_first(self.now());
+            self.book_stream(watch).await;
+        }
         if let Err(delivery) = self.commit(held, over).await {
             return delivery;
         }
@@ -263,6 +288,9 @@ impl Deliverer<'_, '_> {
                     let whole = watch.feed(bytes);
                     self.remember(watch);
                     let over = watch.state().done;
+                    if over {
+                        self.book_stream(watch).await;
+                    }
                     if !whole.is_empty() {
                         last_sent = last_heard;
                         if !self.write(whole).await {
@@ -278,6 +306,7 @@ impl Deliverer<'_, '_> {
                     return self.cut_off(ErrorKind::Reset).await;
                 }
                 Ok(Next::End) if finished || watch.state().fault.is_some() => {
+                    self.book_stream(watch).await;
                     let tail = watch.take_tail();
                     if !tail.is_empty() && !self.write(tail).await {
                         return Delivery::CallerLeft;
@@ -288,6 +317,7 @@ impl Deliverer<'_, '_> {
                 Ok(Next::Quiet) => {
                     let now = self.now();
                     if now >= give_up && finished {
+                        self.book_stream(watch).await;
                         return self.finish().await;
                     }
                     if now >= give_up || now >= self.progress.deadline {
@@ -299,7 +329,10 @@ impl Deliverer<'_, '_> {
                     }
                 }
                 Err(Broken::CallerLeft) => return Delivery::CallerLeft,
-                Err(_) if finished => return self.finish().await,
+                Err(_) if finished => {
+                    self.book_stream(watch).await;
+                    return self.finish().await;
+                }
                 Err(_) => return self.cut_short(watch, ErrorKind::Reset).await,
             }
         }
@@ -308,16 +341,11 @@ impl Deliverer<'_, '_> {
     /// The commit point: head and first bytes in one write. From here on the body is not needed
     /// for another attempt.
     async fn commit(&mut self, held: Held, over: bool) -> Result<(), Delivery> {
-        let now = self.now();
-        let first = now.since(self.attempt.running.began);
+        let first = self.now().since(self.attempt.running.began);
+        self.read_plain(&held, over).await;
         let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
         let status = upstream.status;
         let length = held.iter().map(Bytes::len).sum::<usize>();
-        match (&mut self.tail, held.as_slice()) {
-            (Some(_), [whole]) if over => self.ctx.usage = read_end(whole).usage(self.attempt.inquiry.api),
-            (Some(tail), pieces) => pieces.iter().for_each(|piece| tail.push(piece)),
-            (None, _) => {}
-        }
         let chunked = self.ctx.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;
         let Ok(mut head) = headers::for_caller(upstream, &self.ctx.id, chunked && !http_1_0) else {
@@ -346,8 +374,11 @@ impl Deliverer<'_, '_> {
             self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
         }
         self.ctx.note_first(self.now());
+        headers::rate_limits(&mut head, &self.ctx.remaining);
         self.describe(&mut head);
-        self.ctx.body = None;
+        if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT) {
+            self.ctx.body = None;
+        }
         self.ctx.status = Some(status.as_u16());
         self.ctx.bytes_out += length;
         self.committed = true;
@@ -358,6 +389,29 @@ impl Deliverer<'_, '_> {
         };
         let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(body, over)];
         if self.send(tasks).await { Ok(()) } else { Err(Delivery::CallerLeft) }
+    }
+
+    /// Reads what a plain answer reports, as far as it has come, and books a whole one.
+    async fn read_plain(&mut self, held: &Held, over: bool) {
+        if self.ctx.streamed {
+            return;
+        }
+        let usage = match (&mut self.tail, held.as_slice()) {
+            (Some(_), [whole]) if over => Some(read_end(whole)),
+            (Some(tail), pieces) => {
+                pieces.iter().for_each(|piece| tail.push(piece));
+                over.then(|| tail.read())
+            }
+            (None, _) => None,
+        };
+        self.ctx.usage = usage.and_then(|reported| self.reported(&reported));
+        if over {
+            if self.ctx.usage.is_none() && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT {
+                self.ctx.answer = Some(held.concat().into());
+            }
+            self.ctx.note_first(self.now());
+            self.book().await;
+        }
     }
 
     /// Remembers what a stream made so far, before its names reach the caller.

@@ -17,7 +17,6 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
     counters.count(status);
     counters.duration.observe(took.as_secs_f64());
     gateway.metrics.overhead.observe(overhead.as_secs_f64());
-    count_usage(ctx);
     if !gateway.access_log.is_on() {
         return;
     }
@@ -58,13 +57,4 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
         us: micros(took),
         overhead_us: micros(overhead),
     });
-}
-
-/// Counts what the answer cost at the member that gave it. A refusal costs nothing.
-fn count_usage(ctx: &RequestCtx) {
-    let (Some(inquiry), Some(last)) = (&ctx.inquiry, ctx.attempts.last()) else { return };
-    let answered = last.status.is_some_and(|status| (200..300).contains(&status)) && ctx.status.is_some();
-    if answered && inquiry.object.is_none() && inquiry.api.reports_usage() {
-        inquiry.model.metrics[last.member].count_usage(ctx.usage.as_ref());
-    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
+use spillway_plugins::limits::{Counter, Remaining};
 
 use crate::clock::micros;
 
@@ -148,6 +149,34 @@ pub fn describe(head: &mut ResponseHeader, backend: Option<&str>, attempts: usiz
     head.insert_header(X_SPILLWAY_OVERHEAD_US, micros(overhead.unwrap_or_default()))
 }
 
+/// Tells the caller what it has left of its rates, in OpenAI's form. Where it has limits here, those of an
+/// upstream mean nothing to it.
+pub fn rate_limits(head: &mut ResponseHeader, remaining: &Remaining) {
+    if remaining.requests.is_none() && remaining.tokens.is_none() {
+        return;
+    }
+    let theirs: Names = head.headers.keys().filter(|name| name.as_str().contains("ratelimit-")).cloned().collect();
+    for name in theirs {
+        head.remove_header(&name);
+    }
+    for (kind, counter) in [("requests", remaining.requests), ("tokens", remaining.tokens)] {
+        let Some(Counter { limit, remaining, reset }) = counter else { continue };
+        let _ = head.insert_header(format!("x-ratelimit-limit-{kind}"), limit);
+        let _ = head.insert_header(format!("x-ratelimit-remaining-{kind}"), remaining);
+        let _ = head.insert_header(format!("x-ratelimit-reset-{kind}"), go_duration(reset));
+    }
+}
+
+/// A duration as Go prints it and OpenAI sends it: `12ms`, `1.5s`, `1m0s`.
+fn go_duration(time: Duration) -> String {
+    let millis = time.as_millis();
+    match millis {
+        0..1000 => format!("{millis}ms"),
+        1000..60_000 => format!("{}s", millis as f64 / 1000.0),
+        _ => format!("{}m{}s", millis / 60_000, (millis % 60_000) as f64 / 1000.0),
+    }
+}
+
 /// The head for the caller from an upstream's head. `chunked` if its body has no known length.
 ///
 /// # Errors
@@ -198,6 +227,12 @@ mod tests {
         let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-type", "openai-beta", "x-custom"]);
+    }
+
+    #[test]
+    fn resets_are_told_as_openai_tells_them() {
+        let told = |millis| go_duration(Duration::from_millis(millis));
+        assert_eq!([told(0), told(12), told(1500), told(60_000), told(90_951)], ["0ms", "12ms", "1.5s", "1m0s", "1m30.951s"]);
     }
 
     #[test]

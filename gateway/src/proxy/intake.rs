@@ -12,6 +12,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::multipart::{boundary, read_form};
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
+use super::admit::admit;
 use super::body::{expectation, hand_on, read_body};
 use super::call::{self, Call, Inference};
 use super::ctx::{End, Inquiry, RequestCtx};
@@ -20,9 +21,9 @@ use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
-use super::{Gateway, headers, respond, stored};
+use super::{Gateway, headers, metering, own_usage, respond, stored};
 use crate::balance::policy::Policy;
-use crate::config::Consumer;
+use crate::callers::LiveConsumer;
 
 /// Takes a request in. Refusals are written here.
 ///
@@ -81,16 +82,18 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         return Err(Refusal::Overloaded { what: "requests in flight" }.into());
     }
     identify(gateway, session, ctx).await?;
+    ctx.tags = metering::tags(gateway, &session.req_header().headers);
     let head = session.req_header();
     let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
         Call::Inference(inference) => inference,
         Call::Object(object) => return stored::take_in(gateway, session, ctx, object).await,
+        Call::Usage => return own_usage::answer(gateway, session, ctx).await,
         listing => return models(session, ctx, &listing).await,
     };
     ctx.api = Some(inference.api);
     may_use_api(ctx, inference.api)?;
     if inference.api == Api::Realtime {
-        return realtime(session, ctx, inference);
+        return realtime(gateway, session, ctx, inference).await;
     }
     expectation(session).await?;
     if inference.api.is_multipart() {
@@ -140,11 +143,12 @@ async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Res
 }
 
 /// A WebSocket: no body, one attempt at a time on Pingora's own loop.
-fn realtime(session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
+async fn realtime(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
     if !session.is_upgrade_req() {
         return Err(Refusal::UpgradeRequired.into());
     }
     inquire(session, ctx, &inference, RequestFields::default(), &[])?;
+    admit(gateway, ctx, &[]).await?;
     // A socket may be silent for as long as both sides like; a dead peer is noticed by keep-alives.
     session.set_read_timeout(None);
     ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
@@ -164,6 +168,7 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     if matches!(inference.api, Api::Responses | Api::Chat) {
         stored::refer(gateway, ctx, buffer.as_slice()).await?;
     }
+    admit(gateway, ctx, buffer.as_slice()).await?;
     ctx.body = Some(buffer.finish());
     Ok(Next::Attempt)
 }
@@ -194,6 +199,8 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     }
     let fields = RequestFields { model: form.model, model_range: form.model_range, stream: form.stream, ..RequestFields::default() };
     inquire(session, ctx, &inference, fields, &[])?;
+    // Files are no text: what stands in them is counted when it is answered.
+    admit(gateway, ctx, &[]).await?;
     Ok(hand_on(ctx, buffer, whole))
 }
 
@@ -231,7 +238,7 @@ const PROMPT_PREFIX: usize = 1024;
 
 /// Equal for requests of one conversation: the caller, with its session header, its cache key or
 /// the beginning of its prompt.
-fn affinity_key(session: &Session, consumer: Option<&Consumer>, fields: &RequestFields, prompt: &[u8]) -> u64 {
+fn affinity_key(session: &Session, consumer: Option<&LiveConsumer>, fields: &RequestFields, prompt: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     consumer.map(|consumer| &consumer.name).hash(&mut hasher);
     match (session.req_header().headers.get("x-session-id"), &fields.prompt_cache_key) {

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! new_ctx                → ctx        a request has arrived
-//! request_filter         → intake     framing, caller, call, rights, body, model | refusal
+//! request_filter         → intake     framing, caller, call, rights, body, model, limits | refusal
 //! proxy_upstream_filter  → attempts   pick → exchange → judge → deliver, looped | refusal, last resort
 //! upstream_peer …        → tunnel     the same for WebSockets and large uploads
-//! logging                → finish     counters, access log
+//! logging                → finish     what is still reserved, counters, access log
 //! ```
 
 pub mod call;
@@ -16,16 +16,20 @@ pub mod replay;
 pub mod respond;
 pub mod tunnel;
 
+mod admit;
 mod ask;
 mod attempt;
 mod attempts;
 mod body;
 mod deliver;
+mod estimator;
 mod exchange;
 mod finish;
 mod identify;
 mod intake;
 mod last_resort;
+mod metering;
+mod own_usage;
 mod progress;
 mod step;
 mod stored;
@@ -47,13 +51,16 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
 
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, Config, UsageRules};
+use crate::ledger::Ledger;
+use crate::limits::Limits;
 use crate::objects::Objects;
 use crate::runtime::Runtime;
 use crate::server::connection;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use ctx::{End, InFlight, RequestCtx};
+use estimator::Estimator;
 use refusal::Refusal;
 use replay::BufferBudget;
 
@@ -94,8 +101,29 @@ pub struct Shared {
     buffered: Arc<BufferBudget>,
     /// Where stored things live.
     pub objects: Arc<Objects>,
+    /// What may be used up.
+    pub limits: Arc<Limits>,
+    /// Who used what, if that is kept.
+    pub ledger: Option<Arc<Ledger>>,
+    /// How use is reserved and counted.
+    pub usage: UsageRules,
+    estimator: Estimator,
     access_log: AccessLog,
     unrouted: RequestMetrics,
+}
+
+/// What a gateway is put together from.
+pub struct Parts {
+    /// Where stored things live.
+    pub objects: Arc<Objects>,
+    /// What may be used up.
+    pub limits: Arc<Limits>,
+    /// Who used what, if that is kept.
+    pub ledger: Option<Arc<Ledger>>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where one line per request goes.
+    pub access_log: AccessLog,
 }
 
 /// Idle connections to upstreams that are kept, together.
@@ -103,18 +131,16 @@ const POOL_SIZE: usize = 1024;
 
 impl Gateway {
     /// Puts a gateway together. Nothing is started.
-    pub fn new(
-        server: config::Server,
-        runtime: Runtime,
-        objects: Arc<Objects>,
-        metrics: Arc<Metrics>,
-        access_log: AccessLog,
-        clock: Clock,
-    ) -> Self {
+    ///
+    /// # Errors
+    /// If its thread can't be had.
+    pub fn new(config: &Config, clock: Clock, runtime: Runtime, parts: Parts) -> std::io::Result<Self> {
+        let Parts { objects, limits, ledger, metrics, access_log } = parts;
+        let server = config.server.clone();
         let buffered = Arc::new(BufferBudget::new(server.max_buffered, metrics.buffered.clone()));
         let unrouted = metrics.request("none", None);
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
-        Gateway(Arc::new(Shared {
+        Ok(Gateway(Arc::new(Shared {
             runtime: ArcSwap::from_pointee(runtime),
             server,
             metrics,
@@ -122,9 +148,21 @@ impl Gateway {
             connector,
             buffered,
             objects,
+            limits,
+            ledger,
+            usage: config.usage.clone(),
+            estimator: Estimator::start()?,
             access_log,
             unrouted,
-        }))
+        })))
+    }
+
+    /// Waits until everything that was used is booked and kept, at most `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        self.estimator.flush(limit).await;
+        if let Some(ledger) = &self.ledger {
+            ledger.flush(limit).await;
+        }
     }
 
     /// Requests in flight, this one included.
@@ -143,6 +181,7 @@ impl Gateway {
             dialect: ctx.dialect,
             request_id: &ctx.id,
             attempts: (self.server.response_headers && ctx.asked_for.is_some()).then_some((ctx.attempts.len(), ctx.overhead)),
+            remaining: ctx.remaining,
         };
         ctx.bytes_out = respond::refuse(&mut session.downstream_session, refusal, &told).await?;
         Ok(())
@@ -258,6 +297,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
         tunnel::finish(self, ctx, error);
+        metering::settle(self, ctx);
         finish::finish(self, session, ctx);
     }
 }

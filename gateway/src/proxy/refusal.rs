@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use spillway_plugins::limits::{Kind, Remaining};
 use spillway_plugins::request::BodyError;
+
+use crate::limits::Denied;
 
 /// Why the caller gets an answer from the gateway and not from a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -182,9 +185,30 @@ pub enum Refusal {
         /// Until a throttled target reopens, if there is one.
         retry_after: Option<Duration>,
     },
+    /// Usage is asked for, and nobody keeps it.
+    #[error("this gateway keeps no ledger")]
+    NoUsage,
+    /// A report can't be made as asked.
+    #[error("{what}")]
+    Report {
+        /// What is wrong.
+        what: String,
+    },
+    /// A limit is reached.
+    #[error("{0}")]
+    Limit(Box<Denied>),
+    /// What would be used can't be written down, and must be.
+    #[error("the gateway can't write its ledger, and serves nothing unaccounted; try again")]
+    NoLedger,
     /// A defect of the gateway's own.
     #[error("the gateway failed; the request id finds it in the log")]
     Internal,
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Refusal::Limit(Box::new(denied))
+    }
 }
 
 /// What a refusal looks like on the wire, apart from the dialect.
@@ -251,6 +275,20 @@ impl Refusal {
             Refusal::UpstreamTimeout { .. } => {
                 shape(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "server_error", "timeout_error", false)
             }
+            Refusal::Limit(denied) => match denied.kind {
+                _ if denied.unsure => shape(StatusCode::SERVICE_UNAVAILABLE, "quota_unknown", "server_error", "overloaded_error", true),
+                Kind::Tokens => {
+                    shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "tokens", "rate_limit_error", !denied.too_large)
+                }
+                Kind::Requests | Kind::Concurrent => {
+                    shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "requests", "rate_limit_error", true)
+                }
+                Kind::Quota => shape(StatusCode::FORBIDDEN, "quota_exceeded", "insufficient_quota", "permission_error", false),
+                Kind::Budget => shape(StatusCode::FORBIDDEN, "budget_exceeded", "insufficient_quota", "permission_error", false),
+            },
+            Refusal::NoUsage => shape(StatusCode::NOT_FOUND, "no_ledger", INVALID, "not_found_error", false),
+            Refusal::Report { .. } => shape(StatusCode::BAD_REQUEST, "invalid_query", INVALID, INVALID, false),
+            Refusal::NoLedger => shape(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", "server_error", "overloaded_error", true),
             Refusal::Internal => shape(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "server_error", "api_error", true),
         }
     }
@@ -262,9 +300,15 @@ impl Refusal {
             Refusal::UpstreamFailed { retry_after: Some(wait), .. } | Refusal::UpstreamTimeout { retry_after: Some(wait), .. } => {
                 Some(clamped(Some(*wait)))
             }
-            Refusal::Overloaded { .. } => Some(Duration::from_secs(1)),
+            Refusal::Overloaded { .. } | Refusal::NoLedger => Some(Duration::from_secs(1)),
+            Refusal::Limit(denied) if self.shape().retryable => Some(clamped(denied.wait)),
             _ => None,
         }
+    }
+
+    /// What the caller has left of its rates, where it is refused for them.
+    pub fn remaining(&self) -> Option<Remaining> {
+        if let Refusal::Limit(denied) = self { Some(denied.remaining) } else { None }
     }
 
     /// Whether the connection must be closed: what follows on it can't be trusted or isn't wanted.

@@ -8,6 +8,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use serde_json::{Value, json};
 use spillway_plugins::api::{Api, Dialect};
+use spillway_plugins::limits::Remaining;
 
 use super::headers;
 use super::refusal::{Refusal, retry_seconds};
@@ -56,6 +57,8 @@ pub struct Told<'a> {
     pub request_id: &'a str,
     /// Attempts that were made and the gateway's own time, if that is to be told.
     pub attempts: Option<(usize, Option<Duration>)>,
+    /// What the caller has left of its rates.
+    pub remaining: Remaining,
 }
 
 /// Writes a refusal; the bytes of its body.
@@ -63,7 +66,7 @@ pub struct Told<'a> {
 /// # Errors
 /// If the caller can't be written to any more.
 pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, told: &Told<'_>) -> pingora::Result<usize> {
-    let Told { dialect, request_id, attempts } = *told;
+    let Told { dialect, request_id, attempts, remaining } = *told;
     let shape = refusal.shape();
     let body = error_body(refusal, dialect, request_id);
     let mut head = head(shape.status, "application/json", Some(body.len()), request_id)?;
@@ -77,6 +80,7 @@ pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, told: &Told<
     if let Some((attempts, overhead)) = attempts {
         headers::describe(&mut head, None, attempts, overhead)?;
     }
+    headers::rate_limits(&mut head, &refusal.remaining().unwrap_or(remaining));
     let length = body.len();
     if matches!(refusal, Refusal::Unauthorized) {
         // RFC 9110, 15.5.2.

@@ -7,6 +7,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::objects::{References, made, references};
 use spillway_plugins::request::{RequestFields, read_fields};
 
+use super::admit::admit;
 use super::body::{expectation, hand_on, read_body};
 use super::call::ObjectCall;
 use super::ctx::{Inquiry, RequestCtx};
@@ -76,6 +77,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         stores: call.name.is_none() || call.api == Api::Batches,
         object: Some(call.path),
     });
+    admit(gateway, ctx, &[]).await?;
     Ok(hand_on(ctx, buffer, whole))
 }
 
@@ -132,7 +134,7 @@ fn excluded(runtime: &Runtime, model: &Model, api: Api, pin: &Pin) -> Result<Vec
     let others: Vec<usize> =
         (0..model.route.members().len()).filter(|index| elsewhere(index) || model.excluded(api).contains(index)).collect();
     match others.len() == model.route.members().len() {
-        true => Err(Refusal::ObjectElsewhere { model: model.name.clone() }),
+        true => Err(Refusal::ObjectElsewhere { model: model.name.to_string() }),
         false => Ok(others),
     }
 }

@@ -12,7 +12,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
 use spillway_plugins::retry::{Verdict, judge, read_signal};
-use spillway_plugins::tokens::UsageTail;
+use spillway_plugins::tokens::{Metered, SocketTap, UsageTail};
 
 use super::attempt::{Running, delivered_refusal, is_timeout};
 use super::body::too_slow;
@@ -21,7 +21,7 @@ use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
 use super::replay::ReplayBody;
-use super::{Gateway, headers, stored};
+use super::{Gateway, headers, metering, stored};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
@@ -44,6 +44,8 @@ pub struct Tunnel {
     made: Vec<u8>,
     /// The end of an answer, where its usage stands.
     tail: UsageTail,
+    /// A socket's frames, where its turns' usage stands.
+    tap: SocketTap,
 }
 
 impl std::fmt::Debug for Tunnel {
@@ -65,6 +67,7 @@ impl Tunnel {
             judged: "ok",
             made: Vec::new(),
             tail: UsageTail::default(),
+            tap: SocketTap::default(),
         }
     }
 
@@ -150,6 +153,10 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         None => url::path(&backend.kind, &upstream.endpoint, inquiry.api, &member.target.id.deployment, caller.uri.query()),
     };
     headers::strip_caller(request);
+    if tunnel.upload.is_none() {
+        // Compressed frames would tell nobody what they cost.
+        request.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
+    }
     request.set_raw_path(path.as_bytes())?;
     request.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
     request.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
@@ -283,7 +290,7 @@ fn judge_parts(
     if verdict == Verdict::Misconfigured && tunnel.upload.is_some() {
         // What a backend says of our credentials is not for the caller.
         attempt.finish(gateway, ctx, inquiry, label);
-        tunnel.refusal = Some(Refusal::UpstreamFailed { model: inquiry.model.name.clone(), last: label, retry_after: None });
+        tunnel.refusal = Some(Refusal::UpstreamFailed { model: inquiry.model.name.to_string(), last: label, retry_after: None });
         return Err(over());
     }
     if verdict.is_elsewhere() && tunnel.upload.is_none() {
@@ -313,8 +320,27 @@ fn judge_parts(
 /// Most of an answer that is read for the names of what it made.
 const MADE: usize = 64 * 1024;
 
+/// Books the turns of a socket as they are told.
+fn turns(gateway: &Gateway, piece: Option<&Bytes>, ctx: &mut RequestCtx) {
+    let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
+    let open = tunnel.attempt.as_ref().is_some_and(|attempt| attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS));
+    if let (Some(piece), true) = (piece, open) {
+        let mut turns = Vec::new();
+        tunnel.tap.push(piece, |usage| turns.push(usage));
+        for usage in turns {
+            if let Some(attempt) = &tunnel.attempt {
+                metering::book_turn(gateway, ctx, &inquiry, attempt, usage);
+            }
+        }
+    }
+    put_back(ctx, inquiry, tunnel);
+}
+
 /// `response_body_filter`: remembers what an answer made, and what it cost.
 pub(super) fn answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut RequestCtx) {
+    if ctx.tunnel.as_ref().is_some_and(|tunnel| tunnel.upload.is_none()) {
+        return turns(gateway, piece, ctx);
+    }
     let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return };
     let success = tunnel.attempt.as_ref().and_then(|attempt| attempt.status).is_some_and(|status| status.is_success());
     if !success || tunnel.upload.is_none() {
@@ -324,7 +350,7 @@ pub(super) fn answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &
         tunnel.tail.push(piece);
     }
     if end {
-        ctx.usage = tunnel.tail.read().usage(inquiry.api);
+        ctx.usage = tunnel.tail.read().usage(inquiry.api).map(Metered::reported);
     }
     if !inquiry.stores {
         return;
@@ -356,6 +382,7 @@ fn over() -> BError {
 pub(super) fn response(gateway: &Gateway, head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
     let Some(tunnel) = &ctx.tunnel else { return Ok(()) };
     headers::strip_upstream(head);
+    headers::rate_limits(head, &ctx.remaining);
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
     if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| gateway.server.response_headers) {
         headers::describe(head, Some(&attempt.lease.target().id.backend), ctx.attempts.len() + 1, ctx.overhead)?;

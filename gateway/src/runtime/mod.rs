@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use spillway_plugins::api::Api;
+use spillway_plugins::limits::{Rank, Scope};
 
 use crate::backend::auth::Identities;
 use crate::backend::{Backend, Targets, url};
 use crate::balance::budget::RetryBudget;
 use crate::balance::route::{Flags, Member, Route, Up};
 use crate::callers::Callers;
-use crate::config::{self, BackendKind, Config};
+use crate::config::{self, BackendKind, Config, DeploymentPrice, Prices};
+use crate::limits::{Limits, pool_name};
 use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
 
 /// A live config.
@@ -25,7 +27,7 @@ pub struct Runtime {
     pub targets: Targets,
     /// Pools by the index they have in the config.
     pub pools: Vec<Arc<Pool>>,
-    models: HashMap<String, Arc<Model>>,
+    models: HashMap<Arc<str>, Arc<Model>>,
     /// Models in the order of the config, for `GET /v1/models`.
     pub model_names: Vec<String>,
     /// Who may call.
@@ -46,6 +48,8 @@ pub struct LastResort {
 pub struct Pool {
     /// Its config.
     pub config: config::Pool,
+    /// What its callers use up together, if that is limited.
+    pub scope: Option<Arc<Scope>>,
     /// How many retries it may still make.
     pub budget: RetryBudget,
     /// Its last resort's answer, if it has one.
@@ -72,13 +76,15 @@ impl Pool {
 #[derive(Debug)]
 pub struct Model {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Index of its pool.
     pub pool: usize,
     /// Its members and tiers.
     pub route: Route,
     /// Counters by member.
     pub metrics: Vec<MemberMetrics>,
+    /// What each member costs, as far as that is known.
+    pub prices: Vec<Option<DeploymentPrice>>,
     /// Members that can't serve an API, by API: they count as tried from the start.
     excluded: Vec<Vec<usize>>,
 }
@@ -97,7 +103,7 @@ impl Model {
 
 impl Runtime {
     /// Makes a config live. Nothing is started: addresses and health are kept by background tasks.
-    pub fn new(config: &Config, metrics: &Metrics) -> Self {
+    pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics) -> Self {
         let mut identities = Identities::default();
         let backends: Vec<Arc<Backend>> =
             config.backends.iter().map(|backend| Arc::new(Backend::new(backend.clone(), &mut identities, metrics))).collect();
@@ -105,8 +111,9 @@ impl Runtime {
         let mut pools = Vec::new();
         let mut models = HashMap::new();
         for (index, pool) in config.pools.iter().enumerate() {
-            let live = live_pool(index, pool, &backends, &mut targets, metrics);
-            models.extend(live.models.iter().map(|model| (model.name.clone(), Arc::clone(model))));
+            let scope = limits.scope(Rank::Pool, pool_name(&pool.name), &pool.limits);
+            let live = live_pool(index, pool, scope, &config.prices, &backends, &mut targets, metrics);
+            models.extend(live.models.iter().map(|model| (Arc::clone(&model.name), Arc::clone(model))));
             pools.push(Arc::new(live));
         }
         Runtime {
@@ -116,7 +123,7 @@ impl Runtime {
             pools,
             model_names: config.pools.iter().flat_map(|pool| pool.models.iter().cloned()).collect(),
             models,
-            callers: Callers::new(config, metrics),
+            callers: Callers::new(config, limits, metrics),
         }
     }
 
@@ -138,9 +145,18 @@ impl Runtime {
     }
 }
 
-fn live_pool(index: usize, pool: &config::Pool, backends: &[Arc<Backend>], targets: &mut Targets, metrics: &Metrics) -> Pool {
+fn live_pool(
+    index: usize,
+    pool: &config::Pool,
+    scope: Option<Arc<Scope>>,
+    prices: &Prices,
+    backends: &[Arc<Backend>],
+    targets: &mut Targets,
+    metrics: &Metrics,
+) -> Pool {
     let health: Vec<Arc<Up>> = pool.members.iter().map(|_| Arc::new(Up::default())).collect();
-    let models = pool.models.iter().map(|name| Arc::new(live_model(index, name, pool, backends, &health, targets, metrics))).collect();
+    let models =
+        pool.models.iter().map(|name| Arc::new(live_model(index, name, pool, prices, backends, &health, targets, metrics))).collect();
     let last_resort = pool.members.iter().find_map(|member| match &backends[member.backend].config.kind {
         BackendKind::Mock { reply } if member.weight > 0 => {
             Some(LastResort { backend: backends[member.backend].config.name.clone(), reply: reply.as_str().into() })
@@ -149,6 +165,7 @@ fn live_pool(index: usize, pool: &config::Pool, backends: &[Arc<Backend>], targe
     });
     Pool {
         config: pool.clone(),
+        scope,
         budget: RetryBudget::default(),
         last_resort,
         health,
@@ -157,10 +174,12 @@ fn live_pool(index: usize, pool: &config::Pool, backends: &[Arc<Backend>], targe
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "one call, of one thing's parts")]
 fn live_model(
     pool_index: usize,
     name: &str,
     pool: &config::Pool,
+    prices: &Prices,
     backends: &[Arc<Backend>],
     health: &[Arc<Up>],
     targets: &mut Targets,
@@ -189,5 +208,6 @@ fn live_model(
         .map(|api| (0..members.len()).filter(|i| !url::serves(&backends[members[*i].backend].config.kind, api)).collect())
         .collect();
     let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
-    Model { name: name.to_owned(), pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, excluded }
+    let prices = members.iter().map(|member| prices.of(&backends[member.backend].config, name)).collect();
+    Model { name: name.into(), pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, prices, excluded }
 }

@@ -9,9 +9,12 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use spillway_plugins::limits::Kind;
+use spillway_plugins::prices::Money;
 
 use crate::balance::snapshot::route_snapshot;
 use crate::config::identifier;
+use crate::ledger::request;
 use crate::proxy::Gateway;
 
 /// Answers on the admin listener.
@@ -68,17 +71,19 @@ impl ServeHttp for Admin {
                 let text = self.gateway.metrics.render(self.gateway.runtime.load().members(), self.gateway.clock.now());
                 answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
+            (&Method::GET, "/api/usage") => self.usage(&query).await,
+            (&Method::GET, "/api/limits") => json_answer(StatusCode::OK, &self.limits()),
             (&Method::GET, "/api/keys") => json_answer(StatusCode::OK, &self.keys()),
             (&Method::GET, "/api/pools") => json_answer(StatusCode::OK, &self.pools()),
             (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)),
             (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)),
             (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()),
-            (_, "/metrics" | "/api/keys" | "/api/pools" | "/api/drain" | "/api/undrain" | "/api/reset") => {
+            (_, "/metrics" | "/api/keys" | "/api/pools" | "/api/usage" | "/api/limits" | "/api/drain" | "/api/undrain" | "/api/reset") => {
                 problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes")
             }
             _ => problem(
                 StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/pools, /api/keys, and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME]",
+                "there is /metrics, /healthz, /readyz, /api/pools, /api/usage, /api/limits, /api/keys, and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME]",
             ),
         }
     }
@@ -117,6 +122,50 @@ impl Admin {
         json!({ "keys": keys })
     }
 
+    /// What was used; see `ledger::request`.
+    async fn usage(&self, query: &str) -> Answer {
+        let Some(ledger) = self.gateway.ledger.clone() else {
+            return problem(StatusCode::NOT_FOUND, "there is no ledger: set server.state_dir");
+        };
+        let now = self.gateway.clock.wall().timestamp_millis();
+        let query = match request::query(query, now) {
+            Ok(query) => query,
+            Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        match tokio::task::spawn_blocking(move || ledger.usage(&query)).await {
+            Ok(Ok(rows)) => json_answer(StatusCode::OK, &request::body(&rows)),
+            Ok(Err(error)) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the report failed"),
+        }
+    }
+
+    /// What is used of every limit now.
+    fn limits(&self) -> Value {
+        let now = self.gateway.limits.now();
+        let scopes: Vec<Value> = self
+            .gateway
+            .limits
+            .all()
+            .iter()
+            .map(|scope| {
+                let snapshot = scope.snapshot(now);
+                let limits: serde_json::Map<String, Value> = Kind::ALL
+                    .into_iter()
+                    .filter_map(|kind| {
+                        let (limit, used) = (snapshot.limits[kind as usize]?, snapshot.used[kind as usize]);
+                        let told = match kind {
+                            Kind::Budget => json!({ "limit": Money(limit).usd(), "used": Money(used).usd() }),
+                            _ => json!({ "limit": limit, "used": used }),
+                        };
+                        Some((kind.label().to_owned(), told))
+                    })
+                    .collect();
+                json!({ "scope": scope.name, "shadow": scope.rules.shadow, "limits": limits })
+            })
+            .collect();
+        json!({ "scopes": scopes })
+    }
+
     fn pools(&self) -> Value {
         let runtime = self.gateway.runtime.load();
         let now = self.gateway.clock.now();
@@ -127,7 +176,7 @@ impl Admin {
                 let models: Vec<Value> = pool
                     .models()
                     .iter()
-                    .map(|model| json!({ "model": model.name, "members": route_snapshot(&model.route, now) }))
+                    .map(|model| json!({ "model": &*model.name, "members": route_snapshot(&model.route, now) }))
                     .collect();
                 json!({ "name": &*pool.config.name, "models": models, "last_resort": pool.last_resort.as_ref().map(|mock| &*mock.backend) })
             })

@@ -22,9 +22,12 @@ use crate::backend::{health, resolve};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::tls::TlsError;
-use crate::objects::{Objects, RedisError};
-use crate::proxy::Gateway;
+use crate::ledger::{Ledger, LedgerError, LedgerRules};
+use crate::limits::{Limits, NodeName, Past, Shared};
+use crate::objects::Objects;
+use crate::proxy::{Gateway, Parts};
 use crate::runtime::Runtime;
+use crate::shared_memory::RedisError;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -54,6 +57,12 @@ pub enum StartError {
     /// Redis can't be used.
     #[error("{0}")]
     Redis(#[from] RedisError),
+    /// The ledger can't be used.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    /// This node's name can't be kept.
+    #[error("server.state_dir: can't keep this node's name there: {0}")]
+    Node(std::io::Error),
     /// The config uses what isn't built yet.
     #[error("{0}")]
     NotAvailable(String),
@@ -92,9 +101,13 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let metrics = Arc::new(Metrics::new()?);
     let access_log = AccessLog::start(&config.log.access, metrics.access_log_dropped.clone()).map_err(StartError::AccessLog)?;
     let tls = config.server.tls.clone().map(|files| Tls::new(files, Arc::clone(&metrics)).map(Arc::new)).transpose()?;
-    let runtime = Runtime::new(config, &metrics);
     let objects = Arc::new(Objects::new(&config.objects, config.redis.as_ref(), &metrics)?);
-    let gateway = Gateway::new(config.server.clone(), runtime, Arc::clone(&objects), metrics, access_log, clock);
+    let start_ledger = |rules: LedgerRules| Ledger::start(rules, clock.clone(), metrics.ledger.clone());
+    let ledger = config.ledger.clone().map(start_ledger).transpose()?.map(Arc::new);
+    let limits = Arc::new(limits(config, ledger.as_deref(), &metrics, &clock).await?);
+    let runtime = Runtime::new(config, &limits, &metrics);
+    let parts = Parts { objects: Arc::clone(&objects), limits: Arc::clone(&limits), ledger, metrics, access_log };
+    let gateway = Gateway::new(config, clock, runtime, parts)?;
     let conf = ServerConf { threads: config.server.threads.unwrap_or(1), ..ServerConf::default() };
     let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
     // An idle HTTP/2 connection would live for ever. Header lists and streams keep Pingora's own
@@ -107,6 +120,9 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let ready = Arc::new(AtomicBool::new(true));
     let mut tasks = background(&gateway);
     tasks.push(tokio::spawn(objects.keep_shared()));
+    tasks.extend(
+        limits.shared.clone().map(|shared| tokio::spawn(async move { shared.keep_agreed(|| limits.all(), || limits.now()).await })),
+    );
     tasks.extend(tls.clone().map(|tls| tokio::spawn(tls.keep_fresh())));
     wait_for_backends(&gateway).await;
     let mut accepting = Vec::new();
@@ -120,6 +136,23 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let (admin, listen) =
         addresses.split_last().map(|(admin, listen)| (*admin, listen.to_vec())).unwrap_or((config.server.admin, Vec::new()));
     Ok(Running { gateway, listen, admin, shutdown, ready, tasks, accepting, proxy })
+}
+
+/// The limits, where the ledger and the other nodes say that they stand.
+async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>, clock: &Clock) -> Result<Limits, StartError> {
+    let past = ledger.map(|ledger| Past::read(ledger, config, clock.wall().timestamp())).transpose()?.unwrap_or_default();
+    let shared = match &config.redis {
+        Some(redis) => {
+            let node = NodeName::find(redis.node.as_deref(), config.server.state_dir.as_deref()).map_err(StartError::Node)?;
+            Some(Arc::new(Shared::new(redis, node, metrics)?))
+        }
+        None => None,
+    };
+    let limits = Limits::new(past, shared, Arc::clone(metrics), clock.clone());
+    if let Some(shared) = &limits.shared {
+        shared.join(|| limits.now()).await;
+    }
+    Ok(limits)
 }
 
 /// Starts what keeps addresses and health up to date.
@@ -210,6 +243,7 @@ impl Running {
             () = hurry => warn!("hurried: requests in flight are cut off"),
         }
         self.gateway.objects.flush(Duration::from_secs(1)).await;
+        self.gateway.flush(Duration::from_secs(5)).await;
         for task in self.tasks {
             task.abort();
         }

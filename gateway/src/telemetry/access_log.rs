@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use prometheus::IntCounter;
 use serde::Serialize;
-use spillway_plugins::tokens::Usage;
+use spillway_plugins::tokens::Metered;
 use tracing::warn;
 
 use crate::config::AccessLog as Destination;
@@ -57,8 +57,8 @@ pub struct RequestLine<'a> {
     pub stream: bool,
     /// Every attempt in order.
     pub attempts: Vec<AttemptLine<'a>>,
-    /// What the answer cost, as its backend reports it.
-    pub usage: Option<Usage>,
+    /// What the answer used, if that is known at once; estimates stand only in the ledger.
+    pub usage: Option<Metered>,
     /// Bytes of the request's body.
     pub bytes_in: usize,
     /// Bytes of the answer's body.

@@ -5,11 +5,14 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use spillway_plugins::api::Api;
-use spillway_plugins::tokens::Usage;
+use spillway_plugins::limits::{Alert, Kind, Rank};
+use spillway_plugins::prices::Money;
+use spillway_plugins::tokens::{Metered, Provenance, Usage};
 
 use crate::balance::route::Member;
 use crate::balance::snapshot::{STATES, member_state};
 use crate::clock::Tick;
+use crate::ledger::Cost;
 
 /// Durations of whole requests and of first tokens, in seconds.
 const SECONDS: [f64; 15] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
@@ -54,7 +57,20 @@ pub struct Metrics {
     duration: HistogramVec,
     first_token: HistogramVec,
     tokens: [IntCounterVec; 5],
+    estimated_tokens: IntCounterVec,
     usage_unknown: IntCounterVec,
+    cost: prometheus::CounterVec,
+    cost_unknown: IntCounterVec,
+    consumer_requests: IntCounterVec,
+    consumer_tokens: [IntCounterVec; 2],
+    consumer_cost: prometheus::CounterVec,
+    limit_refusals: IntCounterVec,
+    limit_shadowed: IntCounterVec,
+    limit_alerts: IntCounterVec,
+    /// Whether limits are agreed on with other nodes.
+    pub limits_shared: IntGauge,
+    /// The ledger's.
+    pub ledger: LedgerMetrics,
     rejections: IntCounterVec,
     last_resorts: IntCounterVec,
     auth_failures: IntCounterVec,
@@ -124,15 +140,29 @@ pub struct MemberMetrics {
     /// Requests that left it for another member.
     pub failovers: IntCounter,
     tokens: [IntCounter; 5],
+    estimated_tokens: IntCounter,
     usage_unknown: IntCounter,
+    cost: prometheus::Counter,
+    cost_unknown: IntCounter,
 }
 
 impl MemberMetrics {
-    /// Counts what an answer cost; `None` if it didn't say.
-    pub fn count_usage(&self, usage: Option<&Usage>) {
-        let Some(usage) = usage else { return self.usage_unknown.inc() };
-        let counts = [usage.input, usage.output, usage.cached_input, usage.cache_write, usage.reasoning];
-        self.tokens.iter().zip(counts).for_each(|(counter, count)| counter.inc_by(count));
+    /// Counts what an attempt used and cost.
+    pub fn count_usage(&self, metered: &Metered, cost: Cost) {
+        let usage = &metered.usage;
+        match metered.source {
+            Provenance::Reported => {
+                let counts = [usage.input, usage.output, usage.cached_input, usage.cache_write, usage.reasoning];
+                self.tokens.iter().zip(counts).filter(|(_, count)| *count > 0).for_each(|(counter, count)| counter.inc_by(count));
+            }
+            Provenance::Estimated => self.estimated_tokens.inc_by(usage.tokens()),
+            Provenance::Unknown => self.usage_unknown.inc(),
+        }
+        match cost {
+            Cost::Known(money) => self.cost.inc_by(money.usd()),
+            Cost::Hourly(_) => {}
+            Cost::Unknown => self.cost_unknown.inc(),
+        }
     }
 
     /// Counts an attempt.
@@ -141,6 +171,39 @@ impl MemberMetrics {
             counter.inc();
         }
     }
+}
+
+/// A consumer's counters, resolved once. Beyond [`CONSUMERS`] they share theirs.
+#[derive(Debug, Clone)]
+pub struct ConsumerMetrics {
+    requests: IntCounter,
+    tokens: [IntCounter; 2],
+    cost: prometheus::Counter,
+}
+
+impl ConsumerMetrics {
+    /// Counts a request that was answered or may have cost something.
+    pub fn count(&self, usage: &Usage, cost: Money) {
+        self.requests.inc();
+        self.tokens[0].inc_by(usage.input);
+        self.tokens[1].inc_by(usage.output);
+        if cost.0 > 0 {
+            self.cost.inc_by(cost.usd());
+        }
+    }
+}
+
+/// The ledger's counters.
+#[derive(Debug, Clone)]
+pub struct LedgerMetrics {
+    /// Whether it can be written.
+    pub up: IntGauge,
+    /// Rows written.
+    pub rows: IntCounter,
+    /// Rows lost.
+    pub dropped: IntCounter,
+    /// Times that it couldn't be written or was broken.
+    pub failures: IntCounter,
 }
 
 /// The counters of the token issuer's keys, resolved once.
@@ -192,6 +255,19 @@ impl TokenMetrics {
     }
 }
 
+/// Consumers with series of their own; the others share one, so that there is a bound.
+pub const CONSUMERS: usize = 100;
+
+/// What kind of holder a limit has, as a label.
+fn rank_label(rank: Rank) -> &'static str {
+    match rank {
+        Rank::Consumer => "consumer",
+        Rank::ConsumerModel => "consumer_model",
+        Rank::Group => "group",
+        Rank::Pool => "pool",
+    }
+}
+
 impl Metrics {
     /// Registers everything.
     ///
@@ -224,6 +300,12 @@ impl Metrics {
             registry.register(Box::new(vec.clone()))?;
             Ok(vec)
         };
+        let money = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<prometheus::CounterVec> {
+            let vec = prometheus::CounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vec.clone()))?;
+            Ok(vec)
+        };
+        let consumer: &[&str] = &["consumer"];
         let throttled_seconds = prometheus::CounterVec::new(
             Opts::new("spillway_target_throttled_seconds_total", "Seconds for which a target was throttled by its own answers."),
             &["pool", "backend", "deployment"],
@@ -268,7 +350,38 @@ impl Metrics {
                 counters("spillway_cache_write_tokens_total", "Of the input tokens: written to the provider's cache.", member)?,
                 counters("spillway_reasoning_tokens_total", "Of the output tokens: reasoning.", member)?,
             ],
-            usage_unknown: counters("spillway_usage_unknown_total", "Answers that reported no token counts.", member)?,
+            estimated_tokens: counters(
+                "spillway_estimated_tokens_total",
+                "Tokens of answers that reported none, estimated: callers that left, streams that broke.",
+                member,
+            )?,
+            usage_unknown: counters("spillway_usage_unknown_total", "Attempts of which nobody knows what they used.", member)?,
+            cost: money("spillway_cost_usd_total", "What attempts cost that are paid by use, in US dollars.", member)?,
+            cost_unknown: counters("spillway_cost_unknown_total", "Attempts whose cost nobody knows.", member)?,
+            consumer_requests: counters("spillway_consumer_requests_total", "Requests by consumer that used something.", consumer)?,
+            consumer_tokens: [
+                counters("spillway_consumer_input_tokens_total", "Input tokens by consumer, estimates included.", consumer)?,
+                counters("spillway_consumer_output_tokens_total", "Output tokens by consumer, estimates included.", consumer)?,
+            ],
+            consumer_cost: money("spillway_consumer_cost_usd_total", "What is paid by use, by consumer, in US dollars.", consumer)?,
+            limit_refusals: counters("spillway_limit_refusals_total", "Requests refused by a limit.", &["scope", "limit"])?,
+            limit_shadowed: counters(
+                "spillway_limit_shadowed_total",
+                "Requests that a limit in shadow mode would have refused.",
+                &["scope", "limit"],
+            )?,
+            limit_alerts: counters(
+                "spillway_limit_alerts_total",
+                "Times that a quota or budget was used up to 80 or 100 percent.",
+                &["scope", "limit", "percent"],
+            )?,
+            limits_shared: gauge("spillway_limits_shared", "Whether limits are agreed on with the other nodes; 0 without Redis.")?,
+            ledger: LedgerMetrics {
+                up: gauge("spillway_ledger_up", "Whether the ledger can be written; 0 without one.")?,
+                rows: counter("spillway_ledger_rows_total", "Rows that the ledger has written.")?,
+                dropped: counter("spillway_ledger_rows_dropped_total", "Rows that the ledger has lost.")?,
+                failures: counter("spillway_ledger_failures_total", "Times that the ledger could not be written or was broken.")?,
+            },
             rejections: counters("spillway_rejections_total", "Answers of the gateway's own, by error code.", &["code"])?,
             last_resorts: counters("spillway_last_resort_total", "Requests that the pool's last resort answered.", &["pool"])?,
             auth_failures: counters("spillway_auth_failures_total", "Callers that are not known, by why.", &["reason"])?,
@@ -344,8 +457,35 @@ impl Metrics {
             throttled_seconds: self.throttled_seconds.with_label_values(&labels),
             failovers: self.failovers.with_label_values(&labels),
             tokens: std::array::from_fn(|kind| self.tokens[kind].with_label_values(&labels)),
+            estimated_tokens: self.estimated_tokens.with_label_values(&labels),
             usage_unknown: self.usage_unknown.with_label_values(&labels),
+            cost: self.cost.with_label_values(&labels),
+            cost_unknown: self.cost_unknown.with_label_values(&labels),
         }
+    }
+
+    /// The counters of a consumer.
+    pub fn consumer(&self, name: &str) -> ConsumerMetrics {
+        ConsumerMetrics {
+            requests: self.consumer_requests.with_label_values(&[name]),
+            tokens: std::array::from_fn(|kind| self.consumer_tokens[kind].with_label_values(&[name])),
+            cost: self.consumer_cost.with_label_values(&[name]),
+        }
+    }
+
+    /// Counts a request that a limit refused.
+    pub fn limit_refused(&self, rank: Rank, kind: Kind) {
+        self.limit_refusals.with_label_values(&[rank_label(rank), kind.label()]).inc();
+    }
+
+    /// Counts a request that a limit in shadow mode would have refused.
+    pub fn limit_shadowed(&self, rank: Rank, kind: Kind) {
+        self.limit_shadowed.with_label_values(&[rank_label(rank), kind.label()]).inc();
+    }
+
+    /// Counts a quota or budget that runs out.
+    pub fn limit_alert(&self, rank: Rank, alert: Alert) {
+        self.limit_alerts.with_label_values(&[rank_label(rank), alert.kind.label(), &alert.percent.to_string()]).inc();
     }
 
     /// The counter of a pool's last-resort answers.

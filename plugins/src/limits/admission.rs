@@ -29,6 +29,8 @@ pub enum Refused {
         too_large: bool,
         /// What is left is kept for other classes.
         by_class: bool,
+        /// What is left of this scope's rates, if the caller may know.
+        remaining: Remaining,
     },
     /// A limit may allow it, but not this node's share: the others must be asked. By index of the scope.
     Share(SmallVec<[(usize, Kind); 2]>),
@@ -73,11 +75,12 @@ pub fn admit<C: Cell<State>>(
     }
     if let Some((index, obstacle)) = worst {
         let scope = &scopes[index];
+        let remaining = if scope.rank <= Rank::ConsumerModel { guards[index].remaining(&scope.rules, now) } else { Remaining::default() };
         let alerts = guards[index].alerts(&scope.rules, now, Some(obstacle.kind));
         drop(guards);
         alerts.into_iter().flatten().for_each(|told| alert(scope, told));
         let Obstacle { kind, limit, wait, too_large, by_class, .. } = obstacle;
-        return Err(Refused::Limit { scope: scope.name.clone(), rank: scope.rank, kind, limit, wait, too_large, by_class });
+        return Err(Refused::Limit { scope: scope.name.clone(), rank: scope.rank, kind, limit, wait, too_large, by_class, remaining });
     }
     if !share.is_empty() {
         return Err(Refused::Share(share));

@@ -24,7 +24,7 @@ pub use cell::Cell;
 pub use class::Class;
 pub use period::{Period, Span};
 pub use scope::{Alert, Counter, Rank, Remaining, Scope, Snapshot, State};
-pub use share::{CUT_OFF, Report, Share, cut_off};
+pub use share::{CUT_OFF, Proposal, Share, cut_off};
 
 use std::time::Duration;
 

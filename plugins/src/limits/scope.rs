@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::class::{Hunger, share};
+use super::period::Span;
 use super::rolling::Rolling;
-use super::share::{Report, Share};
+use super::share::{Proposal, Share, headroom};
 use super::windows::Windows;
 use super::{Cell, Class, Demand, Kind, Now, Rules, Used};
 
@@ -99,7 +100,9 @@ pub struct State {
     /// Of quota and budget: the period and the percentage of the last alert.
     alerted: [(i64, u64); 2],
     share: Option<Share>,
-    wanted: [u64; 5],
+    /// What could not be admitted for want of share since the last agreement.
+    missed: [u64; 5],
+    /// Whether anything was asked for since then.
     active: bool,
 }
 
@@ -130,7 +133,7 @@ impl<C: Cell<State>> Scope<C> {
             reserved: [0; 2],
             alerted: [(i64::MIN, 0); 2],
             share: shared.then(Share::default),
-            wanted: [0; 5],
+            missed: [0; 5],
             active: false,
         };
         Arc::new(Scope { rank, name, rules, state: C::new(state) })
@@ -157,17 +160,42 @@ impl<C: Cell<State>> Scope<C> {
         Snapshot { limits: Kind::ALL.map(|kind| self.rules.limit(kind)), used: state.used(now.unix) }
     }
 
-    /// What this node brings to an agreement with the others; what it wanted is forgotten.
-    pub fn report(&self, now: Now) -> Report {
+    /// What this node goes into an agreement with. Of what it gives back it uses nothing any more, from this
+    /// moment on: others may have it before this node hears of it.
+    pub fn propose(&self, now: Now) -> Proposal {
         let mut state = self.lock();
         state.advance(now.second());
-        Report {
-            used: state.used(now.unix),
-            wanted: std::mem::take(&mut state.wanted),
-            active: std::mem::take(&mut state.active),
-            quota_start: state.quota.as_ref().map_or(0, |quota| quota.span(now.unix).start),
-            budget_start: state.budget.as_ref().map_or(0, |budget| budget.span(now.unix).start),
+        let used = state.used(now.unix);
+        let missed = std::mem::take(&mut state.missed);
+        let active = std::mem::take(&mut state.active);
+        let had = Kind::ALL.map(|kind| state.share_of(kind, now).unwrap_or(0));
+        let wanted = Kind::ALL.map(|kind| {
+            let (at, limit) = (kind as usize, self.rules.limit(kind).unwrap_or(0));
+            let room = if active { headroom(kind, limit).max(missed[at]) } else { 0 };
+            used[at].saturating_add(room).min(limit)
+        });
+        let (quota, budget) = state.spans(now);
+        let (quota_start, budget_start) = (quota.map_or(0, |span| span.start), budget.map_or(0, |span| span.start));
+        let most = std::array::from_fn(|at| had[at].min(wanted[at].max(used[at])));
+        if state.share.is_some() {
+            state.share = Some(Share { most, quota_start, budget_start });
         }
+        Proposal { used, had, wanted, quota_start, budget_start }
+    }
+
+    /// Whether there is anything to agree on: something was asked for or given up since the last time, or
+    /// (unless the last time is `fresh`) the others must be reminded.
+    pub fn wants_agreement(&self, now: Now, fresh: bool) -> bool {
+        let mut state = self.lock();
+        state.advance(now.second());
+        let used = state.used(now.unix);
+        let spare = Kind::ALL.into_iter().any(|kind| state.share_of(kind, now).unwrap_or(0) > used[kind as usize]);
+        state.active || spare || (!fresh && used.iter().any(|used| *used > 0))
+    }
+
+    /// The periods of quota and budget that hold `now`.
+    pub fn periods(&self, now: Now) -> (Option<Span>, Option<Span>) {
+        self.lock().spans(now)
     }
 
     /// This node's share from now on; `None` is all of it.
@@ -189,6 +217,10 @@ impl State {
         for rolling in self.by_class.iter_mut().flat_map(|classes| classes.iter_mut()) {
             rolling.advance(second);
         }
+    }
+
+    fn spans(&self, now: Now) -> (Option<Span>, Option<Span>) {
+        (self.quota.as_ref().map(|quota| quota.span(now.unix)), self.budget.as_ref().map(|budget| budget.span(now.unix)))
     }
 
     /// What is used of each kind, as of the last `advance`.
@@ -219,7 +251,7 @@ impl State {
             }
             let by_share = fits(allowed);
             if by_share {
-                self.wanted[kind as usize] = self.wanted[kind as usize].max(need);
+                self.missed[kind as usize] = self.missed[kind as usize].max(need);
                 self.active = true;
             }
             let obstacle = Obstacle {

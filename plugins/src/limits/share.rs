@@ -17,19 +17,28 @@ pub struct Share {
     pub budget_start: i64,
 }
 
-/// What this node uses, and what more it wants: what it goes into an agreement with.
+/// What this node uses, and what it would like: what it goes into an agreement with. All in the order of
+/// [`Kind`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
-    /// In use now, reservations included; in the order of [`Kind`].
+pub struct Proposal {
+    /// In use now, reservations included.
     pub used: [u64; 5],
-    /// What could not be admitted for want of share since the last report.
+    /// The share so far. Where less is wanted, the node has already stopped using more.
+    pub had: [u64; 5],
+    /// The share that it would like.
     pub wanted: [u64; 5],
-    /// Whether anything was admitted or wanted since the last report.
-    pub active: bool,
-    /// The beginning of the period that the quota's use is of.
+    /// The beginning of the period that the quota's share is of.
     pub quota_start: i64,
-    /// The beginning of the period that the budget's use is of.
+    /// The beginning of the period that the budget's share is of.
     pub budget_start: i64,
+}
+
+/// What a node takes beyond what it needs, so that it needn't ask for every request: a part of the limit.
+pub(super) fn headroom(kind: Kind, limit: u64) -> u64 {
+    match kind {
+        Kind::Requests | Kind::Tokens | Kind::Concurrent => limit / 20,
+        Kind::Quota | Kind::Budget => limit / 200,
+    }
 }
 
 /// How long a share is good after the last agreement; then it shrinks to an equal part. The others

@@ -183,13 +183,17 @@ fn a_share_is_a_limit_of_its_own() {
     let scopes = [Scope::new(Rank::Consumer, "c".into(), rules, true)];
     let Err(Refused::Share(share)) = ask(&scopes, tokens(10), now(0)) else { panic!() };
     assert_eq!((share.len(), share[0].0), (1, 0));
-    let report = scopes[0].report(now(0));
-    assert_eq!((report.wanted[1], report.wanted[3], report.active), (10, 10, true));
+    let proposal = scopes[0].propose(now(0));
+    assert_eq!((proposal.used, proposal.had, proposal.wanted), ([0; 5], [0; 5], [0, 10, 0, 10, 0]));
     scopes[0].set_share(Some(Share { most: [0, 30, 0, 50, 0], quota_start: 0, budget_start: 0 }));
     let permits: Vec<_> = (0..3).map(|_| ask(&scopes, tokens(10), now(0)).unwrap()).collect();
     assert!(matches!(ask(&scopes, tokens(10), now(0)), Err(Refused::Share(_))));
-    assert_eq!(scopes[0].report(now(0)).used, [0, 30, 3, 30, 0]);
+    let proposal = scopes[0].propose(now(0));
+    assert_eq!((proposal.used, proposal.had), ([0, 30, 3, 30, 0], [0, 30, 0, 50, 0]));
     drop(permits);
+    let given_back = scopes[0].propose(now(0));
+    assert_eq!((given_back.had, given_back.wanted), ([0, 30, 0, 40, 0], [0, 0, 0, 0, 0]), "what isn't used is given back");
+    assert!(matches!(ask(&scopes, tokens(1), now(0)), Err(Refused::Share(_))), "and not used from that moment on");
     assert!(matches!(ask(&scopes, tokens(10), now(3_600_000)), Err(Refused::Share(_))), "of the next hour there is no share yet");
     assert!(matches!(ask(&scopes, tokens(101), now(0)), Err(Refused::Limit { too_large: true, .. })));
 }

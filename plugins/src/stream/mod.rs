@@ -73,6 +73,11 @@ impl StreamWatch {
         std::mem::take(&mut self.state.made)
     }
 
+    /// How much text has come, for an estimate.
+    pub fn take_output(&mut self) -> OutputMeter {
+        std::mem::take(&mut self.state.output)
+    }
+
     /// Whether the stream stands between two events.
     pub fn at_boundary(&self) -> bool {
         self.splitter.at_boundary()

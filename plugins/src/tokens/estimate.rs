@@ -57,6 +57,28 @@ pub fn prompt_tokens(body: &[u8], encoding: Encoding) -> u64 {
     tokens
 }
 
+/// How many tokens the texts of a plain JSON answer have.
+pub fn answer_tokens(answer: &[u8], encoding: Encoding) -> u64 {
+    serde_json::from_slice(answer).map_or_else(|_| input_bound(answer), |answer| output_texts(&answer, encoding))
+}
+
+/// The tokens of what a model said, wherever it stands in an answer.
+fn output_texts(value: &Value, encoding: Encoding) -> u64 {
+    match value {
+        Value::Array(list) => list.iter().map(|one| output_texts(one, encoding)).sum(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| match (name.as_str(), value) {
+                ("content" | "text" | "refusal" | "arguments" | "thinking" | "reasoning_content", Value::String(text)) => {
+                    encoding.count(text)
+                }
+                (_, value) => output_texts(value, encoding),
+            })
+            .sum(),
+        _ => 0,
+    }
+}
+
 fn given(value: &Value, encoding: Encoding) -> u64 {
     match value {
         Value::Number(_) => 1,

@@ -6,13 +6,15 @@
 mod bound;
 mod estimate;
 mod output;
+mod socket;
 mod tail;
 #[cfg(test)]
 mod tests;
 
 pub use bound::input_bound;
-pub use estimate::{Encoding, prompt_tokens};
+pub use estimate::{Encoding, answer_tokens, prompt_tokens};
 pub use output::OutputMeter;
+pub use socket::SocketTap;
 pub use tail::{UsageTail, read_end};
 
 use serde::Serialize;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::metering::RawDeploymentPrice;
 use crate::config::scalar::SecretText;
 
 /// What a backend speaks.
@@ -50,6 +51,9 @@ pub struct RawBackend {
     /// model = deployment; unlisted models keep their name.
     #[serde(default)]
     pub deployments: BTreeMap<String, String>,
+    /// deployment = what it costs, where that is not what the price table says.
+    #[serde(default)]
+    pub prices: BTreeMap<String, RawDeploymentPrice>,
     /// Azure only: `v1` (default) or `dated`.
     pub api: Option<RawAzureApi>,
     /// Azure only: the version for `api = "dated"`. Default `2024-10-21`.

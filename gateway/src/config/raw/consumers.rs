@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::limits::{RawClass, RawConsumerLimits};
 use crate::config::scalar::TimeText;
 
 /// An application or a person that calls.
@@ -31,8 +32,12 @@ pub struct RawConsumer {
     pub roles: Option<Vec<String>>,
     /// Its tokens need one of these scopes. Default: none is needed.
     pub scopes: Option<Vec<String>>,
+    /// How urgent its requests are where room is short. Default `standard`.
+    pub class: Option<RawClass>,
+    /// The group whose limits it shares.
+    pub group: Option<String>,
     /// What it may use up.
-    pub limits: Option<RawLimits>,
+    pub limits: Option<RawConsumerLimits>,
 }
 
 /// An API key, by its hash; `spillway keys new` makes one.
@@ -61,56 +66,4 @@ pub struct RawCertificateName {
     pub san: Option<String>,
     /// Instead: its subject, such as `CN=crm-bot,O=Contoso`; `openssl x509 -noout -subject -nameopt rfc2253,-esc_msb,utf8 -in FILE` prints it.
     pub subject: Option<String>,
-}
-
-/// What a consumer may use up.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawLimits {
-    /// Requests per minute.
-    pub requests_per_minute: Option<u64>,
-    /// Tokens per minute.
-    pub tokens_per_minute: Option<u64>,
-    /// Requests at once.
-    pub concurrent_requests: Option<u64>,
-    /// Tokens per period.
-    pub token_quota: Option<RawTokenQuota>,
-    /// Money per period.
-    pub budget: Option<RawMoneyBudget>,
-}
-
-/// A calendar period, in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RawPeriod {
-    /// An hour.
-    Hour,
-    /// A day.
-    Day,
-    /// A week, from Monday.
-    Week,
-    /// A month.
-    Month,
-    /// A year.
-    Year,
-}
-
-/// Tokens per period.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawTokenQuota {
-    /// How many.
-    pub tokens: u64,
-    /// Per which period.
-    pub period: RawPeriod,
-}
-
-/// Money per period.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawMoneyBudget {
-    /// US dollars.
-    pub usd: f64,
-    /// Per which period.
-    pub period: RawPeriod,
 }

@@ -4,6 +4,8 @@
 
 mod backends;
 mod consumers;
+mod limits;
+mod metering;
 mod plugins;
 mod pools;
 mod server;
@@ -14,7 +16,9 @@ use serde::Deserialize;
 use super::scalar::{DurationText, SecretText};
 
 pub use backends::{RawAzureApi, RawBackend, RawBackendAuth, RawKind};
-pub use consumers::{RawCertificateName, RawConsumer, RawKey, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
+pub use consumers::{RawCertificateName, RawConsumer, RawKey};
+pub use limits::{RawClass, RawConsumerLimits, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
+pub use metering::{RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawUsage};
 pub use plugins::{RawAuth, RawCache, RawExactCache, RawJwt, RawPlugins, RawPromptLog, RawSemanticCache, RawUnlisted};
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPolicy, RawPool, RawRetry, RawTimeouts};
 pub use server::{RawClientAuth, RawServer, RawServerTls, RawTlsVersion};
@@ -36,6 +40,9 @@ pub struct RawConfig {
     /// The applications and persons that call.
     #[serde(default)]
     pub consumers: Vec<RawConsumer>,
+    /// Consumers that share limits.
+    #[serde(default)]
+    pub groups: Vec<RawGroup>,
     /// What requests pass through.
     #[serde(default)]
     pub plugins: RawPlugins,
@@ -43,6 +50,10 @@ pub struct RawConfig {
     pub objects: Option<RawObjects>,
     /// What several nodes share.
     pub redis: Option<RawRedis>,
+    /// How use is reserved and counted.
+    pub usage: Option<RawUsage>,
+    /// The record of who used what, in `server.state_dir`.
+    pub ledger: Option<RawLedger>,
     /// Where prices come from.
     pub prices: Option<RawPrices>,
     /// Logs of the gateway.
@@ -67,14 +78,11 @@ pub struct RawRedis {
     pub url: SecretText,
     /// What every key begins with. Default `spillway:`.
     pub prefix: Option<String>,
-}
-
-/// Where prices come from.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawPrices {
-    /// A price table in LiteLLM's JSON format.
-    pub file: Option<String>,
+    /// This node's name among those that share it. Default: one that is made once and kept in `server.state_dir`.
+    pub node: Option<String>,
+    /// What token quotas and budgets do while Redis is out of reach; rates go on with this node's share.
+    /// Default `share`.
+    pub quotas_when_lost: Option<RawOnRedisLoss>,
 }
 
 /// Logs of the gateway.

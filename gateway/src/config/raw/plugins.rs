@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::RawLimits;
+use super::RawConsumerLimits;
 use crate::config::scalar::{DurationText, SecretText};
 
 /// What requests pass through.
@@ -78,7 +78,7 @@ pub struct RawUnlisted {
     /// Their tokens need one of these scopes.
     pub scopes: Option<Vec<String>>,
     /// What each of them may use up.
-    pub limits: Option<RawLimits>,
+    pub limits: Option<RawConsumerLimits>,
 }
 
 /// Prompts and answers on disk.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::limits::RawLimits;
 use crate::config::scalar::{DurationText, StatusText};
 
 /// How the members of one tier share the traffic.
@@ -43,6 +44,8 @@ pub struct RawPool {
     pub roles: Option<Vec<String>>,
     /// Callers need a token with one of these scopes. Default: none is needed.
     pub scopes: Option<Vec<String>>,
+    /// What all callers of the pool may use up together. Where room is short, lower classes are refused first.
+    pub limits: Option<RawLimits>,
     /// Active health checks. Default: none.
     pub health: Option<RawHealth>,
 }
@@ -95,6 +98,8 @@ pub struct RawRetry {
     pub statuses: Option<Vec<StatusText>>,
     /// How long a request may wait when every member is throttled. Default `0s`.
     pub wait: Option<DurationText>,
+    /// Requests that may wait at once; past it the lower classes of callers are refused first. Default 100.
+    pub queue: Option<usize>,
     /// Bound on retries after failures.
     pub budget: Option<RawBudget>,
 }

@@ -16,7 +16,7 @@ pub struct RawServer {
     pub admin: Option<String>,
     /// Token for the admin API (`Authorization: Bearer`). Needed if `admin` is no loopback address.
     pub admin_token: Option<SecretText>,
-    /// Directory for what must survive a restart. Nothing is kept there yet.
+    /// Directory for what must survive a restart: the ledger, and this node's name. Default: none, and no ledger.
     pub state_dir: Option<String>,
     /// Worker threads. Default: one per core.
     pub threads: Option<usize>,

@@ -7,7 +7,8 @@ use spillway_plugins::auth::Pepper;
 use spillway_plugins::auth::jwt::{Algorithm, Rules};
 
 use super::Checker;
-use super::consumers::{Known, RawRights, limits, rights};
+use super::consumers::{Known, RawRights, rights};
+use super::limits;
 use crate::config::raw::{RawAuth, RawJwt, RawUnlisted};
 use crate::config::{Auth, TokenRules, Unlisted};
 
@@ -90,13 +91,11 @@ fn algorithm(name: &str, key: &str, check: &mut Checker<'_>) -> Option<Algorithm
 
 fn unlisted(raw: Option<&RawUnlisted>, key: &str, known: &Known<'_>, check: &mut Checker<'_>) -> Option<Unlisted> {
     const MOST: usize = 1000;
-    let Some(raw) = raw else { return Some(Unlisted { max: MOST, rights: Default::default() }) };
-    if let Some(raw) = &raw.limits {
-        limits(raw, &format!("{key}.limits"), check);
-    }
+    let Some(raw) = raw else { return Some(Unlisted { max: MOST, rights: Default::default(), limits: Default::default() }) };
+    let limits = limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check);
     let RawUnlisted { models, pools, locations, apis, roles, scopes, .. } = raw;
     let rights = rights(&RawRights { models, pools, locations, apis, roles, scopes }, key, known, check);
-    raw.accept.unwrap_or(true).then(|| Unlisted { max: raw.max.unwrap_or(MOST), rights })
+    raw.accept.unwrap_or(true).then(|| Unlisted { max: raw.max.unwrap_or(MOST), rights, limits })
 }
 
 /// Both forms of an Entra tenant's issuer: which one a token has depends on the application that it

@@ -2,22 +2,23 @@
 
 use std::net::IpAddr;
 
-use super::Checker;
+use super::{Checker, metering};
 use crate::config::raw::{RawAzureApi, RawBackend, RawBackendAuth, RawKind};
 use crate::config::{
-    Backend, BackendAuth, BackendKind, COGNITIVE_SERVICES, ClientCredentials, ClientProof, Endpoint, Identity, TokenAuth, WorkloadIdentity,
+    Backend, BackendAuth, BackendKind, COGNITIVE_SERVICES, ClientCredentials, ClientProof, Endpoint, Identity, Prices, TokenAuth,
+    WorkloadIdentity,
 };
 
 /// Azure's last dated version of general availability.
 const DATED: &str = "2024-10-21";
 const REPLY: &str = "The assistant is unavailable at the moment. Please try again in a few minutes.";
 
-pub(super) fn read(raw: &[RawBackend], check: &mut Checker<'_>) -> Vec<Backend> {
+pub(super) fn read(raw: &[RawBackend], prices: &Prices, check: &mut Checker<'_>) -> Vec<Backend> {
     check.names("backends", raw.iter().map(|backend| backend.name.as_str()));
-    raw.iter().enumerate().map(|(index, backend)| one(backend, &format!("backends[{index}]"), check)).collect()
+    raw.iter().enumerate().map(|(index, backend)| one(backend, &format!("backends[{index}]"), prices, check)).collect()
 }
 
-fn one(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Backend {
+fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) -> Backend {
     let mock = raw.kind == RawKind::Mock;
     only_for(check, key, mock, raw.reply.is_some(), "reply", "kind = \"mock\"");
     only_for(check, key, raw.kind == RawKind::AzureOpenai, raw.api.is_some(), "api", "kind = \"azure-openai\"");
@@ -29,6 +30,7 @@ fn one(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Backend {
         (!raw.deployments.is_empty(), "deployments"),
         (raw.max_concurrent.is_some(), "max_concurrent"),
         (raw.ca.is_some(), "ca"),
+        (!raw.prices.is_empty(), "prices"),
     ] {
         only_for(check, key, !mock, given, name, "a backend that is not a mock");
     }
@@ -62,6 +64,7 @@ fn one(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Backend {
         location: raw.location.as_deref().map(Into::into),
         auth: auth(raw.auth.as_ref(), key, check),
         deployments: raw.deployments.clone(),
+        prices: metering::deployments(raw, key, prices, check),
         max_concurrent: raw.max_concurrent,
         ca,
     }

@@ -5,20 +5,22 @@ use std::collections::BTreeMap;
 use spillway_plugins::api::Api;
 use spillway_plugins::auth::{Stored, Validity};
 
-use super::Checker;
-use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawKey, RawLimits, RawPeriod, RawPool};
+use super::{Checker, limits};
+use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawGroup, RawKey, RawPool};
 use crate::config::{CertificateName, Consumer, Key, Rights};
 
-/// What rights can refer to.
+/// What rights and limits can refer to.
 pub(super) struct Known<'r> {
-    models: Vec<&'r str>,
+    pub(super) models: Vec<&'r str>,
     pools: Vec<&'r str>,
     locations: Vec<&'r str>,
+    groups: Vec<&'r str>,
 }
 
 impl<'r> Known<'r> {
-    pub(super) fn new(pools: &'r [RawPool], backends: &'r [RawBackend]) -> Self {
+    pub(super) fn new(pools: &'r [RawPool], backends: &'r [RawBackend], groups: &'r [RawGroup]) -> Self {
         Known {
+            groups: groups.iter().map(|group| group.name.as_str()).collect(),
             models: pools.iter().flat_map(|pool| &pool.models).map(String::as_str).collect(),
             pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
             locations: backends.iter().filter_map(|backend| backend.location.as_deref()).collect(),
@@ -82,9 +84,13 @@ fn one<'r>(
     if raw.keys.is_empty() && raw.certificates.is_empty() && !tokens {
         check.warn(&format!("{key}.name"), format!("'{}' has neither keys nor certificates, so nobody can call as it", raw.name));
     }
-    if let Some(limits) = &raw.limits {
-        self::limits(limits, &format!("{key}.limits"), check);
-    }
+    let group = raw.group.as_ref().and_then(|name| {
+        let found = known.groups.iter().position(|group| group == name);
+        if found.is_none() {
+            check.unknown(&format!("{key}.group"), "group", name, known.groups.iter().copied());
+        }
+        found
+    });
     let RawConsumer { models, pools, locations, apis, roles, scopes, .. } = raw;
     Consumer {
         name: raw.name.as_str().into(),
@@ -92,6 +98,9 @@ fn one<'r>(
         certificates,
         claims: raw.claims.clone().unwrap_or_else(|| vec![raw.name.clone()]),
         rights: rights(&RawRights { models, pools, locations, apis, roles, scopes }, key, known, check),
+        class: limits::class(raw.class),
+        group,
+        limits: limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check),
     }
 }
 
@@ -173,37 +182,4 @@ pub(super) fn rights(raw: &RawRights<'_>, key: &str, known: &Known<'_>, check: &
         roles: raw.roles.clone().unwrap_or_default(),
         scopes: raw.scopes.clone().unwrap_or_default(),
     }
-}
-
-/// Minutes that a period has at most.
-fn minutes(period: RawPeriod) -> u64 {
-    match period {
-        RawPeriod::Hour => 60,
-        RawPeriod::Day => 1_440,
-        RawPeriod::Week => 10_080,
-        RawPeriod::Month => 44_640,
-        RawPeriod::Year => 527_040,
-    }
-}
-
-pub(super) fn limits(raw: &RawLimits, key: &str, check: &mut Checker<'_>) {
-    for (given, name) in [
-        (raw.requests_per_minute, "requests_per_minute"),
-        (raw.tokens_per_minute, "tokens_per_minute"),
-        (raw.concurrent_requests, "concurrent_requests"),
-        (raw.token_quota.as_ref().map(|quota| quota.tokens), "token_quota.tokens"),
-    ] {
-        if given == Some(0) {
-            check.problem(&format!("{key}.{name}"), "0 would refuse everything; leave the consumer out instead");
-        }
-    }
-    if let (Some(rate), Some(quota)) = (raw.tokens_per_minute, &raw.token_quota)
-        && rate.saturating_mul(minutes(quota.period)) < quota.tokens
-    {
-        check.problem(&format!("{key}.token_quota"), "can never apply: tokens_per_minute doesn't let as many through in that period");
-    }
-    if raw.budget.as_ref().is_some_and(|budget| !(budget.usd.is_finite() && budget.usd > 0.0)) {
-        check.problem(&format!("{key}.budget.usd"), "must be more than 0");
-    }
-    check.not_available(key, "limiting consumers");
 }

@@ -3,6 +3,8 @@
 mod auth;
 mod backends;
 mod consumers;
+mod limits;
+mod metering;
 mod plugins;
 mod pools;
 mod server;
@@ -11,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rustls_pki_types::CertificateDer;
 use secrecy::{ExposeSecret as _, SecretString};
+use spillway_plugins::limits::Rules;
 
 use super::error::{Problem, did_you_mean};
 use super::load::{Loaded, Places};
@@ -114,11 +117,20 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let literals = raw.server.allow_literal_secrets.unwrap_or(false);
     let mut check = Checker { places, secrets, literals, broken, problems, warnings: Vec::new(), not_available: Vec::new() };
     let server = server::read(&raw.server, &mut check);
-    let backends = backends::read(&raw.backends, &mut check);
+    let prices = metering::prices(raw.prices.as_ref(), &mut check);
+    let backends = backends::read(&raw.backends, &prices, &mut check);
     let pools = pools::read(&raw.pools, &raw.backends, &mut check);
-    let known = consumers::Known::new(&raw.pools, &raw.backends);
+    metering::warn_of_unknown(&pools, &backends, &prices, &mut check);
+    let groups = limits::groups(&raw.groups, &mut check);
+    let known = consumers::Known::new(&raw.pools, &raw.backends, &raw.groups);
     let auth = auth::read(raw.plugins.auth.as_ref(), raw.consumers.is_empty(), &known, &mut check);
     let consumers = consumers::read(&raw.consumers, &known, auth.pepper.is_some(), auth.tokens.is_some(), &mut check);
+    let state_dir = raw.server.state_dir.as_ref().map(std::path::Path::new);
+    let usage = metering::usage(raw.usage.as_ref(), raw.ledger.as_ref(), &mut check);
+    let ledger = metering::ledger(raw.ledger.as_ref(), state_dir, &mut check);
+    let lasting = |rules: &Rules| rules.quota.is_some() || rules.budget.is_some();
+    let all = consumers.iter().map(|consumer| &consumer.limits.rules).chain(groups.iter().map(|group| &group.rules));
+    metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);
     plugins::read(&raw.plugins, &raw.pools, &mut check);
     let objects = raw.objects.unwrap_or_default();
     let objects = Objects { max: objects.max.unwrap_or(100_000), ttl: server::span(objects.ttl, 30 * 86_400, "objects.ttl", &mut check) };
@@ -127,16 +139,13 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
         if !["redis://", "rediss://"].iter().any(|scheme| url.expose_secret().starts_with(scheme)) {
             check.problem("redis.url", "is no redis:// or rediss:// URL");
         }
-        Some(Redis { url, prefix: raw.prefix.clone().unwrap_or_else(|| "spillway:".to_owned()) })
+        Some(Redis {
+            url,
+            prefix: raw.prefix.clone().unwrap_or_else(|| "spillway:".to_owned()),
+            node: raw.node.clone(),
+            quotas_when_lost: limits::when_lost(raw.quotas_when_lost),
+        })
     });
-    if let Some(prices) = &raw.prices {
-        if let Some(file) = &prices.file
-            && let Err(error) = std::fs::metadata(file)
-        {
-            check.problem("prices.file", format!("can't read {file}: {error}"));
-        }
-        check.not_available("prices", "a price table");
-    }
     let log = raw.log.unwrap_or_default();
     let level = log.level.unwrap_or_else(|| "info".to_owned());
     for directive in level.split(',') {
@@ -162,7 +171,11 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             backends,
             pools,
             consumers,
+            groups,
             auth,
+            usage,
+            ledger,
+            prices,
             objects,
             redis,
             log: Log { level, access },

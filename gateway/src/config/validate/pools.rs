@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use spillway_plugins::retry::StatusSet;
 
-use super::Checker;
 use super::server::span;
+use super::{Checker, limits};
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
 use crate::balance::policy::Policy;
@@ -69,6 +69,7 @@ fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_
         timeouts,
         roles: raw.roles.clone().unwrap_or_default(),
         scopes: raw.scopes.clone().unwrap_or_default(),
+        limits: limits::pool(raw.limits.as_ref(), &format!("{key}.limits"), check),
         health: raw.health.as_ref().map(|health| self::health(health, key, check)),
     }
 }
@@ -175,6 +176,7 @@ fn retry(raw: Option<&RawRetry>, key: &str, check: &mut Checker<'_>) -> RetryRul
         max_attempts: raw.max_attempts.unwrap_or(4),
         statuses: statuses(raw.statuses.as_ref(), StatusSet::retry_default()),
         wait: raw.wait.map_or(Duration::ZERO, |wait| wait.0),
+        queue: raw.queue.unwrap_or(100),
         budget,
     }
 }

@@ -29,9 +29,6 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
             check.problem(&format!("server.listen[{index}]"), format!("{address} is listed twice"));
         }
     }
-    if raw.state_dir.is_some() {
-        check.warn("server.state_dir", "nothing is kept there yet");
-    }
     let tls = raw.tls.as_ref().map(|raw| tls(raw, check));
     let max_body = size(raw.max_body, 32 << 20, "server.max_body", check);
     let max_buffered = size(raw.max_buffered, 512 << 20, "server.max_buffered", check);
@@ -57,6 +54,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         lb_delay: raw.lb_delay.map_or(Duration::ZERO, |delay| delay.0),
         drain_timeout: raw.drain_timeout.map_or(Duration::from_secs(300), |limit| limit.0),
         tls,
+        state_dir: raw.state_dir.as_ref().map(Into::into),
     })
 }
 

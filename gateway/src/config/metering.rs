@@ -1,0 +1,71 @@
+//! How use is counted, and what it costs.
+
+use std::time::Duration;
+
+use http::HeaderName;
+use spillway_plugins::prices::{Money, Price, PriceTable};
+
+use super::{Backend, BackendKind};
+
+/// How use is reserved and counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRules {
+    /// Tokens that are reserved for a completion whose caller sets no cap.
+    pub assume_completion: u64,
+    /// What happens upstream when a caller leaves in the middle of its answer.
+    pub on_disconnect: OnDisconnect,
+    /// Headers of callers that are kept in the ledger.
+    pub tags: Vec<HeaderName>,
+}
+
+/// What happens upstream when a caller leaves in the middle of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// It is cancelled, and what was used is estimated.
+    Cancel,
+    /// It is read on for so long, to learn what was used.
+    Drain(Duration),
+}
+
+/// What a deployment costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeploymentPrice {
+    /// By use.
+    ByUse(Box<Price>),
+    /// So much per hour, whatever is used.
+    Hourly(Money),
+}
+
+/// Where prices come from.
+#[derive(Debug, Clone, Default)]
+pub struct Prices {
+    /// The table of the config's file.
+    pub own: PriceTable,
+    /// The table that is built in.
+    pub shipped: PriceTable,
+}
+
+impl Prices {
+    /// The entry of this name.
+    pub fn entry(&self, name: &str) -> Option<&Price> {
+        self.own.get(name).or_else(|| self.shipped.get(name))
+    }
+
+    /// What a model costs at a backend: by what is said of its deployment there, by the table's entry for its
+    /// vendor, or by the model's own.
+    pub fn of(&self, backend: &Backend, model: &str) -> Option<DeploymentPrice> {
+        let deployment = backend.deployment(model);
+        if let Some(price) = backend.prices.get(deployment) {
+            return Some(price.clone());
+        }
+        let prefixes: &[&str] = match backend.kind {
+            BackendKind::AzureV1 | BackendKind::AzureDated { .. } => &["azure/", "azure_ai/"],
+            BackendKind::OpenAi => &["openai/"],
+            BackendKind::Anthropic => &["anthropic/", "azure_ai/"],
+            BackendKind::Mock { .. } => return None,
+        };
+        let tables = [&self.own, &self.shipped];
+        let price = [model, deployment].into_iter().find_map(|name| tables.iter().find_map(|table| table.find(prefixes, name)))?;
+        Some(DeploymentPrice::ByUse(Box::new(price.clone())))
+    }
+}

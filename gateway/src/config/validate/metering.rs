@@ -1,0 +1,163 @@
+//! `[usage]`, `[ledger]` and prices.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use http::HeaderName;
+use spillway_plugins::prices::{Money, Price, PriceTable, TokenPrices};
+
+use super::Checker;
+use super::server::span;
+use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawPrices, RawUsage};
+use crate::config::{Backend, DeploymentPrice, OnDisconnect, Pool, Prices, UsageRules};
+use crate::ledger::{Durability, LedgerRules};
+
+/// Most tag headers.
+const TAGS: usize = 8;
+/// Headers that hold credentials are no tags.
+const SECRET: [&str; 6] = ["authorization", "api-key", "x-api-key", "cookie", "proxy-authorization", "ocp-apim-subscription-key"];
+/// Longest time that an abandoned answer is read on.
+const LONGEST_DRAIN: Duration = Duration::from_secs(600);
+/// The shortest time that hourly sums can be kept for, so that every quota can be rebuilt.
+const LONGEST_PERIOD: Duration = Duration::from_secs(367 * 86_400);
+
+pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &mut Checker<'_>) -> UsageRules {
+    let none = RawUsage::default();
+    let raw = raw.unwrap_or(&none);
+    let tags = ledger.map_or(&[][..], |ledger| ledger.tags.as_slice());
+    if tags.len() > TAGS {
+        check.problem("ledger.tags", format!("at most {TAGS}"));
+    }
+    let mut names = Vec::new();
+    for (at, tag) in tags.iter().enumerate() {
+        match tag.to_ascii_lowercase().parse::<HeaderName>() {
+            Ok(name) if !SECRET.contains(&name.as_str()) => names.push(name),
+            Ok(_) => check.problem(&format!("ledger.tags[{at}]"), "holds credentials"),
+            Err(_) => check.problem(&format!("ledger.tags[{at}]"), format!("'{tag}' is no header's name")),
+        }
+    }
+    if raw.drain_timeout.is_some() && raw.on_disconnect != Some(RawOnDisconnect::Drain) {
+        check.problem("usage.drain_timeout", "has a meaning only for on_disconnect = \"drain\"");
+    }
+    if raw.drain_timeout.is_some_and(|limit| limit.0 > LONGEST_DRAIN) {
+        check.problem("usage.drain_timeout", "at most 10m: an abandoned answer holds a slot of its target");
+    }
+    UsageRules {
+        assume_completion: raw.assume_completion.unwrap_or(1024),
+        on_disconnect: match raw.on_disconnect {
+            None | Some(RawOnDisconnect::Cancel) => OnDisconnect::Cancel,
+            Some(RawOnDisconnect::Drain) => OnDisconnect::Drain(span(raw.drain_timeout, 30, "usage.drain_timeout", check)),
+        },
+        tags: names,
+    }
+}
+
+pub(super) fn ledger(raw: Option<&RawLedger>, state_dir: Option<&Path>, check: &mut Checker<'_>) -> Option<LedgerRules> {
+    let Some(folder) = state_dir else {
+        if raw.is_some() {
+            check.problem("ledger", "needs a place: set server.state_dir");
+        }
+        return None;
+    };
+    let none = RawLedger::default();
+    let raw = raw.unwrap_or(&none);
+    let hours = span(raw.hours_retention, 1100 * 86_400, "ledger.hours_retention", check);
+    if hours < LONGEST_PERIOD {
+        check.problem("ledger.hours_retention", "must be at least 367d, or a quota per year could not be rebuilt after a restart");
+    }
+    Some(LedgerRules {
+        folder: folder.to_owned(),
+        durability: match raw.durability {
+            None | Some(RawDurability::Fast) => Durability::Fast,
+            Some(RawDurability::Strict) => Durability::Strict,
+        },
+        required: raw.required.unwrap_or(false),
+        retention: span(raw.retention, 90 * 86_400, "ledger.retention", check),
+        hours,
+    })
+}
+
+pub(super) fn prices(raw: Option<&RawPrices>, check: &mut Checker<'_>) -> Prices {
+    let mut own = PriceTable::default();
+    if let Some(file) = raw.and_then(|raw| raw.file.as_ref()) {
+        match std::fs::read_to_string(file) {
+            Ok(text) => match PriceTable::parse(&text) {
+                Ok(table) => own = table,
+                Err(error) => check.problem("prices.file", format!("{file} {error}")),
+            },
+            Err(error) => check.problem("prices.file", format!("can't read {file}: {error}")),
+        }
+    }
+    let shipped = PriceTable::shipped().unwrap_or_else(|error| {
+        check.problem("prices", format!("the table that is built in {error}"));
+        PriceTable::default()
+    });
+    Prices { own, shipped }
+}
+
+/// What a backend's deployments cost, where the config says so.
+pub(super) fn deployments(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) -> BTreeMap<String, DeploymentPrice> {
+    let mut found = BTreeMap::new();
+    for (deployment, raw) in &raw.prices {
+        found.extend(one(raw, &format!("{key}.prices.{deployment}"), prices, check).map(|price| (deployment.clone(), price)));
+    }
+    found
+}
+
+fn one(raw: &RawDeploymentPrice, key: &str, prices: &Prices, check: &mut Checker<'_>) -> Option<DeploymentPrice> {
+    let tokens = [("input", raw.input), ("output", raw.output), ("cached_input", raw.cached_input), ("cache_write", raw.cache_write)];
+    let by_tokens = tokens.iter().any(|(_, price)| price.is_some());
+    if [raw.table.is_some(), raw.usd_per_hour.is_some(), by_tokens].into_iter().filter(|given| *given).count() != 1 {
+        check.problem(key, "give one of: 'table', 'usd_per_hour', or prices per million tokens ('input', 'output', …)");
+        return None;
+    }
+    if let Some(name) = &raw.table {
+        let entry = prices.entry(name).cloned().map(|price| DeploymentPrice::ByUse(Box::new(price)));
+        if entry.is_none() {
+            check.unknown(&format!("{key}.table"), "entry of the price table", name, prices.own.names().chain(prices.shipped.names()));
+        }
+        return entry;
+    }
+    let mut money = |name: &str, usd: Option<f64>| {
+        let usd = usd?;
+        let money = Money::from_usd(usd);
+        if money.is_none() {
+            check.problem(&format!("{key}.{name}"), "must be a number that is not negative");
+        }
+        money
+    };
+    if raw.usd_per_hour.is_some() {
+        return money("usd_per_hour", raw.usd_per_hour).map(DeploymentPrice::Hourly);
+    }
+    let [input, output, cached_input, cache_write] = tokens.map(|(name, usd)| money(name, usd.map(|usd| usd / 1e6)));
+    let tokens = TokenPrices { input, output, cached_input, cache_write, reasoning: None };
+    Some(DeploymentPrice::ByUse(Box::new(Price { tokens, ..Price::default() })))
+}
+
+/// Tells which members' use will have no cost.
+pub(super) fn warn_of_unknown(pools: &[Pool], backends: &[Backend], prices: &Prices, check: &mut Checker<'_>) {
+    for (index, pool) in pools.iter().enumerate() {
+        for (at, member) in pool.members.iter().enumerate() {
+            let Some(backend) = backends.get(member.backend).filter(|backend| backend.endpoint.is_some()) else { continue };
+            let unknown: Vec<&str> = pool.models.iter().filter(|model| prices.of(backend, model).is_none()).map(String::as_str).collect();
+            if !unknown.is_empty() {
+                check.warn(
+                    &format!("pools[{index}].members[{at}].backend"),
+                    format!(
+                        "no price is known for '{}' at '{}': its cost will be unknown, and budgets can't count it; set backends.prices or prices.file",
+                        unknown.join("', '"),
+                        backend.name
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Limits that the ledger keeps over a restart need one.
+pub(super) fn warn_of_forgetting(state_dir: Option<&Path>, lasting: bool, check: &mut Checker<'_>) {
+    if state_dir.is_none() && lasting {
+        check.warn("server", "token quotas and budgets begin anew with every start: set state_dir to keep them");
+    }
+}

@@ -1,0 +1,148 @@
+//! Single attempts out of the ledger, for other programs: CSV or JSON lines.
+
+use std::io::Write;
+use std::path::Path;
+
+use rusqlite::types::ValueRef;
+use serde_json::{Map, Value};
+use spillway_plugins::prices::Money;
+
+use super::LedgerError;
+use super::schema::{first_id, open_to_read, time_of};
+
+/// How it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// RFC 4180, with a line of names.
+    Csv,
+    /// One JSON object per line.
+    JsonLines,
+}
+
+/// An export can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The ledger can't be read.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    /// It can't be written.
+    #[error("can't write: {0}")]
+    Output(#[from] std::io::Error),
+    /// It can't be written as CSV.
+    #[error("can't write: {0}")]
+    Csv(#[from] csv::Error),
+}
+
+impl From<rusqlite::Error> for ExportError {
+    fn from(error: rusqlite::Error) -> Self {
+        ExportError::Ledger(error.into())
+    }
+}
+
+/// The columns, and what each is called outside.
+const COLUMNS: [(&str, &str); 25] = [
+    ("id", "time"),
+    ("request", "request"),
+    ("attempt", "attempt"),
+    ("answered", "answered"),
+    ("consumer", "consumer"),
+    ("tags", "tags"),
+    ("api", "api"),
+    ("model", "model"),
+    ("pool", "pool"),
+    ("backend", "backend"),
+    ("deployment", "deployment"),
+    ("tier", "tier"),
+    ("outcome", "outcome"),
+    ("status", "status"),
+    ("source", "source"),
+    ("input", "input_tokens"),
+    ("output", "output_tokens"),
+    ("cached_input", "cached_input_tokens"),
+    ("cache_write", "cache_write_tokens"),
+    ("reasoning", "reasoning_tokens"),
+    ("input_audio", "input_audio_tokens"),
+    ("output_audio", "output_audio_tokens"),
+    ("cost", "cost_usd"),
+    ("first_us", "first_us"),
+    ("us", "us"),
+];
+
+/// Writes the attempts from `since` on, before `until` (milliseconds since 1970), in the order of time; how
+/// many.
+///
+/// # Errors
+/// [`ExportError`]
+pub fn export(folder: &Path, since: i64, until: i64, format: Format, to: impl Write) -> Result<u64, ExportError> {
+    let Some(connection) = open_to_read(folder)? else { return Ok(0) };
+    let names: Vec<&str> = COLUMNS.iter().map(|(column, _)| *column).collect();
+    let mut statement = connection.prepare(&format!("SELECT {} FROM attempts WHERE id >= ?1 AND id < ?2 ORDER BY id", names.join(", ")))?;
+    let mut rows = statement.query([first_id(since), first_id(until)])?;
+    let mut output = Output::new(format, to)?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        let mut values = Vec::with_capacity(COLUMNS.len());
+        for (index, (column, _)) in COLUMNS.iter().enumerate() {
+            values.push(value(column, row.get_ref(index)?));
+        }
+        output.write(values)?;
+        count += 1;
+    }
+    output.end()?;
+    Ok(count)
+}
+
+fn value(column: &str, value: ValueRef<'_>) -> Value {
+    match (column, value) {
+        ("id", ValueRef::Integer(id)) => {
+            let time = chrono::DateTime::from_timestamp_millis(time_of(id)).unwrap_or_default();
+            Value::from(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
+        }
+        ("cost", ValueRef::Integer(cost)) => Value::from(cost as f64 / Money::USD.0 as f64),
+        ("answered", ValueRef::Integer(yes)) => Value::from(yes != 0),
+        ("tags", ValueRef::Text(text)) => serde_json::from_slice(text).unwrap_or_default(),
+        (_, ValueRef::Integer(number)) => Value::from(number),
+        (_, ValueRef::Real(number)) => Value::from(number),
+        (_, ValueRef::Text(text)) => Value::from(String::from_utf8_lossy(text)),
+        (_, ValueRef::Null | ValueRef::Blob(_)) => Value::Null,
+    }
+}
+
+enum Output<W: Write> {
+    Csv(Box<csv::Writer<W>>),
+    JsonLines(W),
+}
+
+impl<W: Write> Output<W> {
+    fn new(format: Format, to: W) -> Result<Self, ExportError> {
+        if format == Format::JsonLines {
+            return Ok(Output::JsonLines(to));
+        }
+        let mut writer = csv::Writer::from_writer(to);
+        writer.write_record(COLUMNS.iter().map(|(_, name)| *name))?;
+        Ok(Output::Csv(Box::new(writer)))
+    }
+
+    fn write(&mut self, values: Vec<Value>) -> Result<(), ExportError> {
+        match self {
+            Output::Csv(writer) => writer.write_record(values.iter().map(|value| match value {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            }))?,
+            Output::JsonLines(to) => {
+                let fields = COLUMNS.iter().map(|(_, name)| (*name).to_owned()).zip(values);
+                writeln!(to, "{}", Value::Object(Map::from_iter(fields)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), ExportError> {
+        match self {
+            Output::Csv(writer) => writer.flush()?,
+            Output::JsonLines(to) => to.flush()?,
+        }
+        Ok(())
+    }
+}

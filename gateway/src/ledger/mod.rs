@@ -1,0 +1,208 @@
+//! The ledger: who used what, to the token, kept in SQLite below `state_dir`.
+//!
+//! One thread writes, behind a bounded queue, many rows in one transaction. A request waits for it only
+//! where `durability = "strict"` says so. A disk that is full or a database that is broken costs rows, which
+//! are counted, never an answer, unless `required` says that nothing may be served unaccounted.
+
+pub mod export;
+pub mod reconcile;
+pub mod request;
+pub mod row;
+pub mod usage;
+
+mod rollup;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::error;
+
+pub use row::{Cost, Row};
+use usage::{UsageQuery, UsageRow};
+use writer::{Job, Writer};
+
+use crate::clock::Clock;
+use crate::telemetry::metrics::LedgerMetrics;
+
+/// Rows that may wait for the writer.
+const QUEUE: usize = 65_536;
+
+/// When a row is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Within a tenth of a second; a crash of the process loses no more.
+    #[default]
+    Fast,
+    /// On the disk before the caller sees the end of its answer.
+    Strict,
+}
+
+/// How the ledger is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRules {
+    /// Where: `server.state_dir`.
+    pub folder: PathBuf,
+    /// When a row is safe.
+    pub durability: Durability,
+    /// Nothing is served while the ledger can't be written.
+    pub required: bool,
+    /// How long single attempts are kept; after that only hourly sums.
+    pub retention: Duration,
+    /// How long hourly sums are kept.
+    pub hours: Duration,
+}
+
+/// The ledger can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The folder can't be made.
+    #[error("can't make the folder {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database can't be opened, read or written.
+    #[error("ledger: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A newer version of this program made it.
+    #[error("the ledger was written by a newer version of spillway (format {version}); use that version, or another state_dir")]
+    Newer {
+        /// The format's number.
+        version: i64,
+    },
+    /// A broken one can't be moved out of the way.
+    #[error("the ledger is broken and can't be moved out of the way: {0}")]
+    Stuck(std::io::Error),
+    /// The thread can't be started.
+    #[error("can't start the ledger's thread: {0}")]
+    Thread(std::io::Error),
+    /// A query asks for what there isn't.
+    #[error("{0}")]
+    Query(String),
+}
+
+impl LedgerError {
+    /// Whether what is in the file is no good database.
+    fn is_corrupt(&self) -> bool {
+        let LedgerError::Database(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+    }
+}
+
+/// Takes rows.
+#[derive(Debug)]
+pub struct Ledger {
+    rules: LedgerRules,
+    queue: SyncSender<Job>,
+    healthy: Arc<AtomicBool>,
+    metrics: LedgerMetrics,
+}
+
+impl Ledger {
+    /// Opens the ledger and starts its thread. A broken one is moved aside and told of, unless it is
+    /// required.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn start(rules: LedgerRules, clock: Clock, metrics: LedgerMetrics) -> Result<Self, LedgerError> {
+        let connection = match schema::open(&rules.folder, rules.durability).and_then(checked) {
+            Err(broken) if broken.is_corrupt() && !rules.required => {
+                let aside = set_aside(&rules.folder, clock.wall().timestamp()).map_err(LedgerError::Stuck)?;
+                error!(%broken, aside = %aside.display(), "the ledger is broken: it was set aside, and a new one begun; quotas and budgets begin anew");
+                metrics.failures.inc();
+                schema::open(&rules.folder, rules.durability)?
+            }
+            opened => opened?,
+        };
+        let (queue, jobs) = sync_channel(QUEUE);
+        let healthy = Arc::new(AtomicBool::new(true));
+        metrics.up.set(1);
+        let writer = Writer::new(rules.clone(), connection, Arc::clone(&healthy), metrics.clone(), clock)?;
+        std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&jobs)).map_err(LedgerError::Thread)?;
+        Ok(Ledger { rules, queue, healthy, metrics })
+    }
+
+    /// Whether requests may be served: the ledger can be written, or needn't be.
+    pub fn may_serve(&self) -> bool {
+        !self.rules.required || self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Whether an answer's end must wait for its row.
+    pub fn is_strict(&self) -> bool {
+        self.rules.durability == Durability::Strict
+    }
+
+    /// Hands a row over, or counts it as lost.
+    pub fn write(&self, row: Row) {
+        self.send(Job::Row(Box::new(row), None));
+    }
+
+    /// Hands a row over and waits until it is safe, or certainly lost (which is counted).
+    pub async fn write_through(&self, row: Row) {
+        let (done, written) = oneshot::channel();
+        self.send(Job::Row(Box::new(row), Some(done)));
+        let _ = written.await;
+    }
+
+    /// Waits until everything that was handed over is written, at most `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        let (done, flushed) = oneshot::channel();
+        self.send(Job::Flush(done));
+        let _ = tokio::time::timeout(limit, flushed).await;
+    }
+
+    fn send(&self, job: Job) {
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.queue.try_send(job)
+            && matches!(job, Job::Row(..))
+        {
+            self.metrics.dropped.inc();
+            self.healthy.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// What was used; see [`usage`].
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
+        usage::usage(&self.rules.folder, query)
+    }
+
+    /// Where it is kept.
+    pub fn folder(&self) -> &Path {
+        &self.rules.folder
+    }
+}
+
+/// A database that is no good shows it when it is looked at.
+fn checked(connection: rusqlite::Connection) -> Result<rusqlite::Connection, LedgerError> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        return Err(rusqlite::Error::SqliteFailure(code, Some(verdict)).into());
+    }
+    Ok(connection)
+}
+
+/// Renames a broken database and what belongs to it.
+fn set_aside(folder: &Path, now: i64) -> std::io::Result<PathBuf> {
+    let aside = folder.join(format!("{}.broken-{now}", schema::FILE));
+    for suffix in ["-wal", "-shm"] {
+        let beside = folder.join(format!("{}{suffix}", schema::FILE));
+        if beside.exists() {
+            std::fs::rename(&beside, format!("{}{suffix}", aside.display()))?;
+        }
+    }
+    std::fs::rename(folder.join(schema::FILE), &aside)?;
+    Ok(aside)
+}

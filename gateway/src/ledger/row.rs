@@ -1,0 +1,59 @@
+//! One row of the ledger: one attempt that cost something, or may have.
+
+use std::sync::Arc;
+
+use spillway_plugins::api::Api;
+use spillway_plugins::prices::Money;
+use spillway_plugins::tokens::Metered;
+
+/// What a deployment costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// So much for this attempt.
+    Known(Money),
+    /// A flat price per hour, whatever is used; what an attempt's share is, its hour tells when it is over.
+    Hourly(Money),
+    /// Nobody can say: no price is known, or what was used is not.
+    Unknown,
+}
+
+/// One attempt.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// When its request arrived, in milliseconds since 1970.
+    pub at: i64,
+    /// The request's id.
+    pub request: String,
+    /// Which attempt of its request, from 1.
+    pub attempt: usize,
+    /// Whether it is the one whose answer the caller got.
+    pub answered: bool,
+    /// Whose it is, if known.
+    pub consumer: Option<Arc<str>>,
+    /// The configured tag headers that the caller sent, as a JSON object.
+    pub tags: Option<Arc<str>>,
+    /// The operation.
+    pub api: Api,
+    /// The model asked for.
+    pub model: Arc<str>,
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The backend.
+    pub backend: Arc<str>,
+    /// The deployment there.
+    pub deployment: Arc<str>,
+    /// The tier.
+    pub tier: u32,
+    /// How it went; a label of `metrics::OUTCOMES`.
+    pub outcome: &'static str,
+    /// The upstream's status.
+    pub status: Option<u16>,
+    /// What was used.
+    pub metered: Metered,
+    /// What it cost.
+    pub cost: Cost,
+    /// Time until the first output, in microseconds.
+    pub first_us: Option<u64>,
+    /// Time in all, in microseconds.
+    pub us: u64,
+}

@@ -1,0 +1,121 @@
+//! The database: opening it, and its tables.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{Durability, LedgerError};
+
+/// The file in `state_dir`.
+pub(super) const FILE: &str = "ledger.sqlite";
+
+/// How long somebody waits for somebody else's transaction.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What this program writes; a database with a higher number is a newer program's.
+const VERSION: i64 = 1;
+
+/// An attempt's id is its time and a counter, so that the table is in the order of time without an index
+/// of its own: what is inserted goes to the end, and a range of time is a range of ids.
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS attempts (
+    id INTEGER PRIMARY KEY,
+    request TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    answered INTEGER NOT NULL,
+    consumer TEXT,
+    tags TEXT,
+    api TEXT NOT NULL,
+    model TEXT NOT NULL,
+    pool TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    deployment TEXT NOT NULL,
+    tier INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    status INTEGER,
+    source TEXT NOT NULL,
+    input INTEGER NOT NULL,
+    output INTEGER NOT NULL,
+    cached_input INTEGER NOT NULL,
+    cache_write INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL,
+    input_audio INTEGER NOT NULL,
+    output_audio INTEGER NOT NULL,
+    cost INTEGER,
+    hour_price INTEGER,
+    cache TEXT,
+    first_us INTEGER,
+    us INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS hours (
+    hour INTEGER NOT NULL,
+    consumer TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    api TEXT NOT NULL,
+    model TEXT NOT NULL,
+    pool TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    deployment TEXT NOT NULL,
+    tier INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    input INTEGER NOT NULL,
+    output INTEGER NOT NULL,
+    cached_input INTEGER NOT NULL,
+    cache_write INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL,
+    input_audio INTEGER NOT NULL,
+    output_audio INTEGER NOT NULL,
+    estimated INTEGER NOT NULL,
+    unknown INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    unpriced INTEGER NOT NULL,
+    hour_price INTEGER,
+    PRIMARY KEY (hour, consumer, tags, api, model, pool, backend, deployment, tier)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// Bits of an attempt's id that are the counter.
+pub(super) const COUNTER_BITS: u32 = 20;
+
+/// The smallest id of an attempt at this time, in milliseconds since 1970.
+pub(super) fn first_id(at: i64) -> i64 {
+    at.clamp(0, i64::MAX >> COUNTER_BITS) << COUNTER_BITS
+}
+
+/// The time of an attempt with this id.
+pub(super) fn time_of(id: i64) -> i64 {
+    id >> COUNTER_BITS
+}
+
+/// Opens the database in `folder` for writing, and makes it where there is none.
+pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, LedgerError> {
+    std::fs::create_dir_all(folder).map_err(|source| LedgerError::Folder { path: folder.to_owned(), source })?;
+    let connection = Connection::open(folder.join(FILE))?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // WAL with NORMAL loses nothing when the process dies, but may when the machine does.
+    connection.pragma_update(None, "synchronous", if durability == Durability::Strict { "full" } else { "normal" })?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version > VERSION {
+        return Err(LedgerError::Newer { version });
+    }
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    Ok(connection)
+}
+
+/// Opens the database in `folder` for reading; `None` if there is none yet.
+pub(super) fn open_to_read(folder: &Path) -> Result<Option<Connection>, LedgerError> {
+    let path = folder.join(FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    // Not read-only: a reader of a database in WAL mode may have to make the files beside it.
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(Some(connection))
+}

@@ -1,0 +1,332 @@
+//! Reports: what was used, by consumer, model, day or whatever else a row knows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, Row, params_from_iter};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use spillway_plugins::prices::Money;
+
+use super::LedgerError;
+use super::rollup::{HOUR, SUMS, rolled};
+use super::schema::{COUNTER_BITS, first_id, open_to_read};
+
+/// What a report is broken down by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dimension {
+    /// A column that is a name.
+    Name(&'static str),
+    /// The tier.
+    Tier,
+    /// The beginning of the hour, the day or the month, in UTC.
+    Time(&'static str),
+    /// A tag header of the callers.
+    Tag(String),
+}
+
+/// The columns that are names.
+const NAMES: [&str; 6] = ["consumer", "model", "api", "pool", "backend", "deployment"];
+/// The units of time.
+const TIMES: [&str; 3] = ["hour", "day", "month"];
+
+impl FromStr for Dimension {
+    type Err = LedgerError;
+
+    fn from_str(text: &str) -> Result<Self, LedgerError> {
+        if let Some(name) = NAMES.into_iter().find(|name| *name == text) {
+            return Ok(Dimension::Name(name));
+        }
+        if let Some(unit) = TIMES.into_iter().find(|unit| *unit == text) {
+            return Ok(Dimension::Time(unit));
+        }
+        match text.strip_prefix("tag:") {
+            _ if text == "tier" => Ok(Dimension::Tier),
+            Some(tag) if is_tag(tag) => Ok(Dimension::Tag(tag.to_ascii_lowercase())),
+            _ => Err(LedgerError::Query(format!(
+                "'{text}' is nothing to break usage down by; there is {}, tier, {} and tag:HEADER",
+                NAMES.join(", "),
+                TIMES.join(", ")
+            ))),
+        }
+    }
+}
+
+/// Whether this can be a header's name.
+pub fn is_tag(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dimension::Name(name) | Dimension::Time(name) => f.write_str(name),
+            Dimension::Tier => f.write_str("tier"),
+            Dimension::Tag(name) => write!(f, "tag:{name}"),
+        }
+    }
+}
+
+impl Dimension {
+    /// What SQL takes it from, in a table with a column `hour`. Names come from the lists above, or were
+    /// checked to hold nothing but letters, digits and dashes.
+    fn expression(&self) -> String {
+        match self {
+            Dimension::Name(name) => format!("nullif({name}, '')"),
+            Dimension::Tier => "tier".to_owned(),
+            Dimension::Time("hour") => "strftime('%Y-%m-%dT%H:00:00Z', hour * 3600, 'unixepoch')".to_owned(),
+            Dimension::Time("day") => "strftime('%Y-%m-%d', hour * 3600, 'unixepoch')".to_owned(),
+            Dimension::Time(_) => "strftime('%Y-%m', hour * 3600, 'unixepoch')".to_owned(),
+            Dimension::Tag(name) => format!("json_extract(nullif(tags, ''), '$.\"{name}\"')"),
+        }
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsageQuery {
+    /// From when on, in milliseconds since 1970.
+    pub since: i64,
+    /// Before when.
+    pub until: i64,
+    /// What it is broken down by.
+    pub by: Vec<Dimension>,
+    /// Only this consumer's.
+    pub consumer: Option<String>,
+}
+
+impl UsageQuery {
+    /// Reads `consumer,model` and the like; nothing is those two.
+    ///
+    /// # Errors
+    /// [`LedgerError::Query`]
+    pub fn dimensions(text: &str) -> Result<Vec<Dimension>, LedgerError> {
+        let text = if text.is_empty() { "consumer,model" } else { text };
+        let mut by: Vec<Dimension> = Vec::new();
+        for one in text.split(',') {
+            let one = one.trim().parse()?;
+            if !by.contains(&one) {
+                by.push(one);
+            }
+        }
+        Ok(by)
+    }
+}
+
+/// One line of a report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct UsageRow {
+    /// The values of what it is broken down by; null where there is none.
+    #[serde(flatten)]
+    pub by: Map<String, Value>,
+    /// Requests that were answered.
+    pub requests: i64,
+    /// Attempts that cost something, or may have.
+    pub attempts: i64,
+    /// Input tokens, cached ones included.
+    pub input_tokens: i64,
+    /// Output tokens, reasoning included.
+    pub output_tokens: i64,
+    /// Of the input: read from the provider's cache.
+    pub cached_input_tokens: i64,
+    /// Of the input: written to the provider's cache.
+    pub cache_write_tokens: i64,
+    /// Of the output: reasoning.
+    pub reasoning_tokens: i64,
+    /// Of the input: audio.
+    pub input_audio_tokens: i64,
+    /// Of the output: audio.
+    pub output_audio_tokens: i64,
+    /// Of all tokens: not reported by a backend, but estimated.
+    pub estimated_tokens: i64,
+    /// Attempts of which nobody knows what they used.
+    pub unknown_attempts: i64,
+    /// What it cost, as far as prices are known; null if none is.
+    pub cost_usd: Option<f64>,
+    /// Of this: what is paid by use, without shares of deployments that cost the same whatever is used.
+    pub paid_usd: Option<f64>,
+    /// Attempts whose cost nobody knows.
+    pub unpriced_attempts: i64,
+}
+
+/// A report.
+///
+/// # Errors
+/// [`LedgerError`]
+pub fn usage(folder: &Path, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
+    let Some(mut connection) = open_to_read(folder)? else { return Ok(Vec::new()) };
+    // One moment's state for all that is read.
+    let connection = connection.transaction()?;
+    let source = Source::new(&connection, query)?;
+    let mut rows = sums(&connection, &source, query)?;
+    for (key, cost) in hourly(&connection, &source, query)? {
+        if let Some(row) = rows.get_mut(&key) {
+            row.cost_usd = Some(row.cost_usd.unwrap_or(0.0) + cost);
+        }
+    }
+    Ok(rows.into_values().collect())
+}
+
+/// The columns of `hours`.
+const COLUMNS: &str = "hour, consumer, tags, api, model, pool, backend, deployment, tier, requests, attempts, input, output, cached_input, \
+     cache_write, reasoning, input_audio, output_audio, estimated, unknown, cost, unpriced, hour_price";
+
+/// Where the sums come from: whole hours that are summed up already, and single attempts before, after and
+/// in between.
+struct Source {
+    sql: String,
+    parameters: Vec<Sql>,
+}
+
+impl Source {
+    fn new(connection: &Connection, query: &UsageQuery) -> Result<Self, LedgerError> {
+        let (since, until) = (query.since.max(0), query.until.max(0));
+        let whole = (since + HOUR - 1).div_euclid(HOUR)..until.div_euclid(HOUR).min(rolled(connection)?);
+        let mut parameters = Vec::new();
+        let mut parts = Vec::new();
+        let mut attempts = |from: i64, to: i64, parameters: &mut Vec<Sql>| {
+            parts.push(format!(
+                "SELECT (id >> {COUNTER_BITS}) / {HOUR}, coalesce(consumer, ''), coalesce(tags, ''), api, model, \
+                 pool, backend, deployment, tier, {SUMS} FROM attempts WHERE id >= ? AND id < ? GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"
+            ));
+            parameters.extend([Sql::from(first_id(from)), Sql::from(first_id(to))]);
+        };
+        if whole.is_empty() {
+            attempts(since, until, &mut parameters);
+        } else {
+            attempts(since, whole.start * HOUR, &mut parameters);
+            attempts(whole.end * HOUR, until, &mut parameters);
+            parts.insert(0, "SELECT * FROM hours WHERE hour >= ? AND hour < ?".to_owned());
+            parameters.splice(0..0, [Sql::from(whole.start), Sql::from(whole.end)]);
+        }
+        Ok(Source { sql: format!("WITH used({COLUMNS}) AS ({})", parts.join(" UNION ALL ")), parameters })
+    }
+}
+
+type Key = Vec<String>;
+
+/// A group's key, and its values.
+fn group(row: &Row<'_>, by: &[Dimension]) -> rusqlite::Result<(Key, Map<String, Value>)> {
+    let mut key = Vec::with_capacity(by.len());
+    let mut values = Map::new();
+    for (index, dimension) in by.iter().enumerate() {
+        let value = match row.get(index)? {
+            Sql::Null => Value::Null,
+            Sql::Integer(number) => Value::from(number),
+            Sql::Real(number) => Value::from(number),
+            Sql::Text(text) => Value::from(text),
+            Sql::Blob(_) => Value::Null,
+        };
+        key.push(value.to_string());
+        values.insert(dimension.to_string(), value);
+    }
+    Ok((key, values))
+}
+
+fn select(source: &Source, query: &UsageQuery, columns: &str, further: &[&str], only: &str) -> (String, Vec<Sql>) {
+    let expressions: Vec<String> = query.by.iter().map(Dimension::expression).chain(further.iter().map(|one| (*one).to_owned())).collect();
+    let select: Vec<&str> = expressions.iter().map(String::as_str).chain([columns]).collect();
+    let group = if expressions.is_empty() {
+        "true".to_owned()
+    } else {
+        (1..=expressions.len()).map(|n| n.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let mut parameters = source.parameters.clone();
+    let mut condition = only.to_owned();
+    if let Some(consumer) = &query.consumer {
+        condition += " AND consumer = ?";
+        parameters.push(Sql::from(consumer.clone()));
+    }
+    (format!("{} SELECT {} FROM used WHERE {condition} GROUP BY {group} ORDER BY {group}", source.sql, select.join(", ")), parameters)
+}
+
+fn sums(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<BTreeMap<Key, UsageRow>, LedgerError> {
+    let (sql, parameters) = select(
+        source,
+        query,
+        "sum(requests), sum(attempts), sum(input), sum(output), sum(cached_input), sum(cache_write), sum(reasoning), sum(input_audio), \
+         sum(output_audio), sum(estimated), sum(unknown), total(cost), sum(unpriced)",
+        &[],
+        "true",
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let first = query.by.len();
+    let rows = statement.query_map(params_from_iter(parameters), |row| {
+        let (key, by) = group(row, &query.by)?;
+        let count = |index: usize| row.get::<_, i64>(first + index);
+        let (attempts, unpriced, picodollars) = (count(1)?, count(12)?, row.get::<_, f64>(first + 11)?);
+        let paid_usd = (unpriced < attempts).then_some(picodollars / Money::USD.0 as f64);
+        let row = UsageRow {
+            by,
+            requests: count(0)?,
+            attempts,
+            input_tokens: count(2)?,
+            output_tokens: count(3)?,
+            cached_input_tokens: count(4)?,
+            cache_write_tokens: count(5)?,
+            reasoning_tokens: count(6)?,
+            input_audio_tokens: count(7)?,
+            output_audio_tokens: count(8)?,
+            estimated_tokens: count(9)?,
+            unknown_attempts: count(10)?,
+            cost_usd: paid_usd,
+            paid_usd,
+            unpriced_attempts: unpriced,
+        };
+        Ok((key, row))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The cost of deployments with a price per hour: each hour's, shared out by tokens among those who used it
+/// in that hour.
+fn hourly(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<HashMap<Key, f64>, LedgerError> {
+    let place = ["hour", "backend", "deployment"];
+    let everybody = UsageQuery { by: Vec::new(), consumer: None, ..query.clone() };
+    let (sql, parameters) = select(source, &everybody, "max(hour_price), sum(input + output)", &place, "hour_price IS NOT NULL");
+    type Place = (i64, String, String);
+    let mut totals: HashMap<Place, (f64, i64)> = HashMap::new();
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query(params_from_iter(parameters))?;
+    while let Some(row) = rows.next()? {
+        let price = row.get::<_, i64>(3)? as f64 / Money::USD.0 as f64;
+        totals.insert((row.get(0)?, row.get(1)?, row.get(2)?), (price, row.get(4)?));
+    }
+    let mut costs = HashMap::new();
+    if totals.is_empty() {
+        return Ok(costs);
+    }
+    let (sql, parameters) = select(source, query, "sum(input + output)", &place, "hour_price IS NOT NULL");
+    let first = query.by.len();
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query(params_from_iter(parameters))?;
+    while let Some(row) = rows.next()? {
+        let place: Place = (row.get(first)?, row.get(first + 1)?, row.get(first + 2)?);
+        let tokens: i64 = row.get(first + 3)?;
+        if let Some((price, total)) = totals.get(&place).filter(|(_, total)| *total > 0) {
+            *costs.entry(group(row, &query.by)?.0).or_insert(0.0) += price * tokens as f64 / *total as f64;
+        }
+    }
+    Ok(costs)
+}
+
+/// Reads `30d`, `12h` (before `now`) or a time as RFC 3339 or a date; in milliseconds since 1970.
+///
+/// # Errors
+/// [`LedgerError::Query`]
+pub fn moment(text: &str, now: i64) -> Result<i64, LedgerError> {
+    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Ok(time.timestamp_millis());
+    }
+    if let Some(day) = text.parse::<chrono::NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)) {
+        return Ok(day.and_utc().timestamp_millis());
+    }
+    let ago: Option<crate::config::scalar::DurationText> = text.parse().ok();
+    match ago {
+        Some(ago) => Ok(now.saturating_sub(i64::try_from(ago.0.as_millis()).unwrap_or(i64::MAX))),
+        None => Err(LedgerError::Query(format!("'{text}' is no time: use 30d, 12h, 2026-11-01 or 2026-11-01T08:00:00Z"))),
+    }
+}

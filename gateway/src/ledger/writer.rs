@@ -1,0 +1,227 @@
+//! The thread that writes: gathers rows, commits them together, and keeps house in between.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, params};
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::row::{Cost, Row};
+use super::schema::{COUNTER_BITS, first_id, open};
+use super::{Durability, LedgerError, LedgerRules, rollup};
+use crate::clock::Clock;
+use crate::telemetry::metrics::LedgerMetrics;
+
+/// What the thread is asked to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Write this, and say when it is safe.
+    Row(Box<Row>, Option<oneshot::Sender<()>>),
+    /// Say when everything before is written.
+    Flush(oneshot::Sender<()>),
+}
+
+/// How long rows gather before they are written together. While the thread sleeps, handing a row over
+/// wakes nobody.
+const GATHER: Duration = Duration::from_millis(25);
+/// Most rows in one transaction.
+const BATCH: usize = 4096;
+/// How often the house is kept, and a broken database tried again, while nothing comes.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct Writer {
+    rules: LedgerRules,
+    connection: Option<Connection>,
+    counter: i64,
+    /// Hours before this one are summed up already; in hours since 1970.
+    rolled: i64,
+    healthy: Arc<AtomicBool>,
+    metrics: LedgerMetrics,
+    clock: Clock,
+}
+
+impl Writer {
+    pub(super) fn new(
+        rules: LedgerRules,
+        connection: Connection,
+        healthy: Arc<AtomicBool>,
+        metrics: LedgerMetrics,
+        clock: Clock,
+    ) -> Result<Self, LedgerError> {
+        let rolled = rollup::rolled(&connection)?;
+        // Two processes that begin in one millisecond must not begin with one number.
+        let counter = i64::from(fastrand::u32(..1 << COUNTER_BITS));
+        Ok(Writer { rules, connection: Some(connection), counter, rolled, healthy, metrics, clock })
+    }
+
+    /// Writes until nobody can hand anything over any more.
+    #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let mut batch: Vec<Box<Row>> = Vec::new();
+        let mut waiting = Vec::new();
+        loop {
+            match jobs.recv_timeout(PAUSE) {
+                Ok(job) => take(job, &mut batch, &mut waiting),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.keep_house();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.rules.durability == Durability::Fast {
+                std::thread::sleep(GATHER);
+            }
+            while batch.len() < BATCH
+                && let Ok(job) = jobs.try_recv()
+            {
+                take(job, &mut batch, &mut waiting);
+            }
+            self.write(&batch);
+            batch.clear();
+            for done in waiting.drain(..) {
+                let _ = done.send(());
+            }
+            self.keep_house();
+        }
+    }
+
+    /// Writes a batch, once more after opening the database anew; what can't be written is lost, counted and
+    /// told.
+    fn write(&mut self, batch: &[Box<Row>]) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut written = self.try_write(batch);
+        if written.is_err() {
+            self.connection = None;
+            written = self.try_write(batch);
+        }
+        match written {
+            Ok(()) => {
+                self.metrics.rows.inc_by(batch.len() as u64);
+                if !self.healthy.swap(true, Ordering::Relaxed) {
+                    self.metrics.up.set(1);
+                    info!("the ledger can be written again");
+                }
+            }
+            Err(error) => self.broke(&error, batch.len()),
+        }
+    }
+
+    fn broke(&mut self, error: &LedgerError, lost: usize) {
+        self.connection = None;
+        self.metrics.failures.inc();
+        self.metrics.dropped.inc_by(lost as u64);
+        self.metrics.up.set(0);
+        if self.healthy.swap(false, Ordering::Relaxed) {
+            error!(%error, required = self.rules.required, "the ledger can't be written: rows are lost until it can");
+        }
+    }
+
+    fn try_write(&mut self, batch: &[Box<Row>]) -> Result<(), LedgerError> {
+        let mut counter = self.counter;
+        let rolled = self.rolled;
+        let transaction = self.connection()?.transaction()?;
+        for row in batch {
+            counter = (counter + 1) & ((1 << COUNTER_BITS) - 1);
+            let id = insert(&transaction, row, first_id(row.at) + counter)?;
+            if row.at.div_euclid(rollup::HOUR) < rolled {
+                rollup::add(&transaction, id, id + 1)?;
+            }
+        }
+        transaction.commit()?;
+        self.counter = counter;
+        Ok(())
+    }
+
+    fn connection(&mut self) -> Result<&mut Connection, LedgerError> {
+        if self.connection.is_none() {
+            self.connection = Some(open(&self.rules.folder, self.rules.durability)?);
+        }
+        self.connection.as_mut().ok_or_else(|| LedgerError::Query("the ledger is closed".to_owned()))
+    }
+
+    /// Sums up what is old, and forgets what is too old. A database that was broken is tried again.
+    fn keep_house(&mut self) {
+        let now = self.clock.wall().timestamp_millis();
+        let rules = self.rules.clone();
+        let rolled = self.rolled;
+        match self.connection().and_then(|connection| rollup::keep_house(connection, &rules, rolled, now)) {
+            Ok(rolled) => {
+                self.rolled = rolled;
+                if !self.healthy.swap(true, Ordering::Relaxed) {
+                    self.metrics.up.set(1);
+                    info!("the ledger can be written again");
+                }
+            }
+            Err(error) => self.broke(&error, 0),
+        }
+    }
+}
+
+fn take(job: Job, batch: &mut Vec<Box<Row>>, waiting: &mut Vec<oneshot::Sender<()>>) {
+    match job {
+        Job::Row(row, done) => {
+            batch.push(row);
+            waiting.extend(done);
+        }
+        Job::Flush(done) => waiting.push(done),
+    }
+}
+
+/// Inserts a row; the id that it has got.
+fn insert(transaction: &Transaction<'_>, row: &Row, mut id: i64) -> rusqlite::Result<i64> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT OR IGNORE INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
+         ?20, ?21, ?22, ?23, ?24, NULL, ?25, ?26)",
+    )?;
+    let usage = &row.metered.usage;
+    let (cost, hour_price) = match row.cost {
+        Cost::Known(money) => (Some(count(money.0)), None),
+        Cost::Hourly(money) => (None, Some(count(money.0))),
+        Cost::Unknown => (None, None),
+    };
+    loop {
+        let inserted = statement.execute(params![
+            id,
+            row.request,
+            count(row.attempt as u64),
+            row.answered,
+            row.consumer.as_deref(),
+            row.tags.as_deref(),
+            row.api.label(),
+            &*row.model,
+            &*row.pool,
+            &*row.backend,
+            &*row.deployment,
+            row.tier,
+            row.outcome,
+            row.status,
+            row.metered.source.label(),
+            count(usage.input),
+            count(usage.output),
+            count(usage.cached_input),
+            count(usage.cache_write),
+            count(usage.reasoning),
+            count(usage.input_audio),
+            count(usage.output_audio),
+            cost,
+            hour_price,
+            row.first_us.map(count),
+            count(row.us),
+        ])?;
+        if inserted == 1 {
+            return Ok(id);
+        }
+        // Somebody has this id: only after a clock was set back, or a restart within a millisecond.
+        id += 1;
+    }
+}
+
+/// SQLite's integers have a sign.
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

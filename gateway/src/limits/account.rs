@@ -1,0 +1,74 @@
+//! What belongs to one consumer: its scopes, and its counters.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use spillway_plugins::limits::{Rank, Scope};
+
+use super::{Limits, Scopes};
+use crate::config::{Config, Consumer};
+use crate::telemetry::metrics::{CONSUMERS, ConsumerMetrics};
+
+/// What a consumer's scope is called.
+pub(super) fn consumer_name(consumer: &str) -> String {
+    format!("consumer '{consumer}'")
+}
+
+/// What the scope of a consumer's use of one model is called.
+pub(super) fn model_name(consumer: &str, model: &str) -> String {
+    format!("consumer '{consumer}' with model '{model}'")
+}
+
+/// What a group's scope is called.
+pub(super) fn group_name(group: &str) -> String {
+    format!("group '{group}'")
+}
+
+/// What a pool's scope is called.
+pub fn pool_name(pool: &str) -> String {
+    format!("pool '{pool}'")
+}
+
+/// The scopes of all groups, by their index in the config.
+#[derive(Debug, Default)]
+pub struct Groups(Vec<Option<Arc<Scope>>>);
+
+impl Groups {
+    /// Those of a config.
+    pub fn new(config: &Config, limits: &Limits) -> Self {
+        let scope = |group: &crate::config::Group| limits.scope(Rank::Group, group_name(&group.name), &group.rules);
+        Groups(config.groups.iter().map(scope).collect())
+    }
+}
+
+/// What belongs to one consumer.
+#[derive(Debug)]
+pub struct Account {
+    own: Option<Arc<Scope>>,
+    models: HashMap<String, Arc<Scope>>,
+    group: Option<Arc<Scope>>,
+    /// Its counters.
+    pub metrics: ConsumerMetrics,
+}
+
+impl Account {
+    /// The account of the consumer with this index in the config; `None` for one that isn't listed.
+    pub fn new(consumer: &Consumer, index: Option<usize>, groups: &Groups, limits: &Limits) -> Self {
+        let name = &consumer.name;
+        let models = consumer.limits.models.iter().filter_map(|(model, rules)| {
+            let scope = limits.scope(Rank::ConsumerModel, model_name(name, model), rules)?;
+            Some((model.clone(), scope))
+        });
+        Account {
+            own: limits.scope(Rank::Consumer, consumer_name(name), &consumer.limits.rules),
+            models: models.collect(),
+            group: consumer.group.and_then(|index| groups.0.get(index)?.clone()),
+            metrics: limits.metrics.consumer(if index.is_some_and(|index| index < CONSUMERS) { name } else { "other" }),
+        }
+    }
+
+    /// The scopes of a request for `model`, but for its pool's.
+    pub fn scopes(&self, model: &str) -> Scopes {
+        [self.own.as_ref(), self.models.get(model), self.group.as_ref()].into_iter().flatten().cloned().collect()
+    }
+}

@@ -1,0 +1,183 @@
+//! The limits at work: the scopes of consumers, groups and pools, and what is agreed on with other nodes.
+
+mod account;
+mod node;
+mod past;
+mod shared;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use spillway_plugins::limits::{Alert, Demand, Kind, Now, Permit, Rank, Refused, Remaining, Rules, Scope, Used, admit};
+use spillway_plugins::prices::Money;
+use tracing::warn;
+
+pub use account::{Account, Groups, pool_name};
+pub use node::NodeName;
+pub use past::Past;
+pub use shared::Shared;
+
+use crate::clock::Clock;
+use crate::telemetry::metrics::Metrics;
+
+/// The scopes of one request.
+pub type Scopes = SmallVec<[Arc<Scope>; 4]>;
+
+/// Why a request is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Whose limit it is: `consumer 'crm-bot'`.
+    pub scope: String,
+    /// Which.
+    pub kind: Kind,
+    /// How much it is, in requests, tokens or `Money`'s unit.
+    pub limit: u64,
+    /// Until it may be tried again, as far as can be told.
+    pub wait: Option<Duration>,
+    /// The request needs more than the whole limit.
+    pub too_large: bool,
+    /// What is left is kept for other classes.
+    pub by_class: bool,
+    /// What is left of its rates, if the caller may know.
+    pub remaining: Remaining,
+    /// Nobody can say what other nodes have used, and the config says to refuse then.
+    pub unsure: bool,
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Denied { scope, kind, limit, .. } = self;
+        let soon = self.wait.map_or(1, |wait| wait.as_secs_f64().ceil() as u64).max(1);
+        match kind {
+            _ if self.unsure => write!(f, "the quota of {scope} can't be checked at the moment; try again"),
+            Kind::Tokens if self.too_large => {
+                write!(
+                    f,
+                    "this request may need more tokens than {scope} has per minute ({limit}); shorten it, or lower its completion cap"
+                )
+            }
+            Kind::Quota if self.too_large => write!(f, "this request may need more tokens than the whole quota of {scope} ({limit})"),
+            Kind::Budget if self.too_large => write!(f, "this request may cost more than the whole budget of {scope} ({})", Money(*limit)),
+            Kind::Requests | Kind::Tokens if self.by_class => {
+                write!(f, "{scope} is short of room, and what is left is kept for more urgent requests; try again in {soon} s")
+            }
+            Kind::Requests => write!(f, "{scope} is at its limit of {limit} requests per minute; try again in {soon} s"),
+            Kind::Tokens => write!(f, "{scope} is at its limit of {limit} tokens per minute; try again in {soon} s"),
+            Kind::Concurrent => write!(f, "{scope} has {limit} requests at once, which is its limit; try again when one has ended"),
+            Kind::Quota => write!(f, "{scope} has used its quota of {limit} tokens; it begins anew in {}", Hours(self.wait)),
+            Kind::Budget => write!(f, "{scope} has spent its budget of {}; it begins anew in {}", Money(*limit), Hours(self.wait)),
+        }
+    }
+}
+
+/// A long time, for people.
+struct Hours(Option<Duration>);
+
+impl fmt::Display for Hours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.0.unwrap_or_default().as_secs().div_ceil(60);
+        match minutes {
+            0..120 => write!(f, "{minutes} min"),
+            120..2880 => write!(f, "{} h", minutes.div_ceil(60)),
+            _ => write!(f, "{} days", minutes.div_ceil(1440)),
+        }
+    }
+}
+
+/// All limits of a gateway.
+#[derive(Debug)]
+pub struct Limits {
+    scopes: Mutex<Vec<Arc<Scope>>>,
+    /// What other nodes use, too.
+    pub shared: Option<Arc<Shared>>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    past: Past,
+}
+
+impl Limits {
+    /// No scopes yet; those to come have the `past`.
+    pub fn new(past: Past, shared: Option<Arc<Shared>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
+        Limits { scopes: Mutex::default(), shared, metrics, clock, past }
+    }
+
+    /// A scope with these limits; `None` if nothing is limited.
+    pub fn scope(&self, rank: Rank, name: String, rules: &Rules) -> Option<Arc<Scope>> {
+        if rules.is_empty() {
+            return None;
+        }
+        let scope = Scope::new(rank, name, rules.clone(), self.shared.is_some());
+        self.past.book(&scope, self.now().unix);
+        self.scopes.lock().push(Arc::clone(&scope));
+        Some(scope)
+    }
+
+    /// Every scope there is.
+    pub fn all(&self) -> Vec<Arc<Scope>> {
+        self.scopes.lock().clone()
+    }
+
+    /// This moment, on both clocks.
+    pub fn now(&self) -> Now {
+        Now { monotonic: Duration::from_nanos(self.clock.now().0), unix: self.clock.wall().timestamp() }
+    }
+
+    /// Admits a request to all of its scopes, or to none. Waits only for other nodes, where they share the
+    /// limits and this node's part is used up, and not long.
+    ///
+    /// # Errors
+    /// [`Denied`]
+    pub async fn admit(&self, scopes: &Scopes, demand: Demand) -> Result<Permit, Denied> {
+        let mut asked = false;
+        loop {
+            match admit(scopes, demand, self.now(), |scope, alert| self.alert(scope, alert)) {
+                Ok(permit) => {
+                    permit.shadowed.iter().for_each(|(rank, kind)| self.metrics.limit_shadowed(*rank, *kind));
+                    return Ok(permit);
+                }
+                Err(Refused::Limit { scope, rank, kind, limit, wait, too_large, by_class, remaining }) => {
+                    self.metrics.limit_refused(rank, kind);
+                    return Err(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false });
+                }
+                Err(Refused::Share(lacking)) => match &self.shared {
+                    Some(shared) if !asked => {
+                        asked = true;
+                        for (index, _) in lacking {
+                            shared.agree(&scopes[index], || self.now()).await;
+                        }
+                    }
+                    _ => {
+                        let Some((index, kind)) = lacking.first().copied() else { continue };
+                        return Err(self.lacking(&scopes[index], kind));
+                    }
+                },
+            }
+        }
+    }
+
+    /// What is left of a limit belongs to other nodes.
+    fn lacking(&self, scope: &Scope, kind: Kind) -> Denied {
+        self.metrics.limit_refused(scope.rank, kind);
+        let wait = match kind {
+            // What others use comes back within a minute; nobody here knows when.
+            Kind::Requests | Kind::Tokens => Some(Duration::from_secs(5)),
+            Kind::Concurrent | Kind::Quota | Kind::Budget => None,
+        };
+        let limit = scope.rules.limit(kind).unwrap_or(0);
+        let unsure = !kind.is_rate() && self.shared.as_ref().is_some_and(|shared| shared.is_unsure());
+        Denied { scope: scope.name.clone(), kind, limit, wait, too_large: false, by_class: false, remaining: Remaining::default(), unsure }
+    }
+
+    /// Replaces what was reserved by what was used.
+    pub fn settle(&self, permit: Permit, used: Used) {
+        permit.settle(used, self.now(), |scope, alert| self.alert(scope, alert));
+    }
+
+    fn alert(&self, scope: &Scope, alert: Alert) {
+        self.metrics.limit_alert(scope.rank, alert);
+        warn!(scope = %scope.name, limit = alert.kind.label(), percent = alert.percent, "a limit is running out");
+    }
+}

@@ -1,0 +1,34 @@
+//! This node's name among those that share limits. It must outlive the process: what a node has used of a
+//! quota stands under its name.
+
+use std::path::Path;
+
+/// A node's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeName(pub String);
+
+/// The file in `state_dir`.
+const FILE: &str = "node";
+
+impl NodeName {
+    /// The name that is given, the one that was made before, or a new one.
+    ///
+    /// # Errors
+    /// If a new one can't be kept.
+    pub fn find(given: Option<&str>, state_dir: Option<&Path>) -> std::io::Result<NodeName> {
+        if let Some(name) = given {
+            return Ok(NodeName(name.to_owned()));
+        }
+        let new = format!("{:016x}", fastrand::u64(..));
+        let Some(folder) = state_dir else { return Ok(NodeName(new)) };
+        let path = folder.join(FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(name) if !name.trim().is_empty() => Ok(NodeName(name.trim().to_owned())),
+            _ => {
+                std::fs::create_dir_all(folder)?;
+                std::fs::write(&path, &new)?;
+                Ok(NodeName(new))
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Limits that several nodes share, agreed on in Redis or Valkey.
+//!
+//! Each node has a share of every limit and admits within it without asking anybody. It agrees on a larger
+//! one when that runs out, and gives back what it doesn't use, several times a second. `agree.lua` keeps the
+//! sum of the shares below the limit. While Redis is out of reach a node goes on with the share that it has,
+//! for rates then with an equal part.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntGauge};
+use redis::Script;
+use spillway_plugins::limits::{Kind, Now, Proposal, Scope, Share, cut_off};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::NodeName;
+use crate::config::{self, WhenLost};
+use crate::shared_memory::{RedisError, SharedMemory};
+use crate::telemetry::metrics::Metrics;
+
+/// Longest wait of a request for an agreement.
+const AGREE: Duration = Duration::from_millis(150);
+/// How often shares are agreed on anew.
+const EVERY: Duration = Duration::from_millis(250);
+/// How long a memory that has just begun gives nothing away: all nodes have said then what they have.
+const GRACE: Duration = Duration::from_millis(1500);
+/// How often a share is said again that hasn't changed, so that the others don't forget it.
+const REMIND: Duration = Duration::from_secs(2);
+/// How long shares of a period are kept after its end.
+const KEEP: i64 = 86_400;
+
+/// What is known of one scope's agreements.
+#[derive(Debug, Clone, Copy)]
+struct Agreed {
+    /// When the last one was.
+    at: Duration,
+    /// The share then.
+    share: Share,
+    /// What nobody had then; in the order of [`Kind`].
+    left: [u64; 5],
+}
+
+/// The agreement with other nodes.
+pub struct Shared {
+    memory: SharedMemory,
+    script: Script,
+    /// This process: what a process used of a rate dies with it.
+    process: String,
+    /// This node: what a node used of a quota outlives its process.
+    node: String,
+    when_lost: WhenLost,
+    agreed: Mutex<HashMap<String, Agreed>>,
+    nodes: AtomicU64,
+    /// When Redis went out of reach, in nanoseconds of the monotonic clock; 0 while it can be reached.
+    lost_since: AtomicU64,
+    reachable: IntGauge,
+    failures: IntCounter,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shared({} of {})", self.node, self.nodes.load(Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    /// Nothing is agreed on yet.
+    ///
+    /// # Errors
+    /// If the URL of Redis can't be used.
+    pub fn new(config: &config::Redis, node: NodeName, metrics: &Metrics) -> Result<Self, RedisError> {
+        Ok(Shared {
+            memory: SharedMemory::new(config)?,
+            script: Script::new(include_str!("agree.lua")),
+            process: format!("{}.{:08x}", node.0, fastrand::u32(..)),
+            node: node.0,
+            when_lost: config.quotas_when_lost,
+            agreed: Mutex::default(),
+            nodes: AtomicU64::new(1),
+            lost_since: AtomicU64::new(0),
+            reachable: metrics.limits_shared.clone(),
+            failures: metrics.redis_failures.clone(),
+        })
+    }
+
+    /// Whether quotas must not be admitted because nobody can say what others have used.
+    pub fn is_unsure(&self) -> bool {
+        self.when_lost == WhenLost::Refuse && self.is_lost()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost_since.load(Ordering::Relaxed) != 0
+    }
+
+    /// Agrees on a scope's share, for a request that waits. While Redis is out of reach that is known and
+    /// takes no time.
+    pub async fn agree(&self, scope: &Scope, now: impl Fn() -> Now) {
+        if self.is_lost() {
+            return self.go_on_alone(scope, now());
+        }
+        if !self.try_agree(scope, AGREE, &now).await {
+            self.lose(now());
+            self.go_on_alone(scope, now());
+        }
+    }
+
+    /// Says what this node uses and would like, and takes what it gets.
+    async fn try_agree(&self, scope: &Scope, limit: Duration, now: &impl Fn() -> Now) -> bool {
+        let before = now();
+        let proposal = scope.propose(before);
+        let asked = timeout(limit, self.ask(scope, &proposal, before)).await;
+        match asked {
+            Ok(Ok((nodes, share, left))) => {
+                self.nodes.store(nodes.max(1), Ordering::Relaxed);
+                scope.set_share(Some(share));
+                self.agreed.lock().insert(scope.name.clone(), Agreed { at: before.monotonic, share, left });
+                true
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.failures.inc();
+                false
+            }
+        }
+    }
+
+    async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Now) -> redis::RedisResult<(u64, Share, [u64; 5])> {
+        let mut connection = self.memory.connection().await?;
+        // In one slot of a cluster.
+        let key = |rest: &str| self.memory.key(&format!("{{limits}}:{rest}"));
+        let name = &scope.name;
+        let keep = |end: i64| (end - now.unix).saturating_add(KEEP).saturating_mul(1000).to_string();
+        let (quota, budget) = scope.periods(now);
+        let mut invocation = self.script.prepare_invoke();
+        invocation
+            .key(key("born"))
+            .key(key("nodes"))
+            .key(key(&format!("rates:{name}")))
+            .key(key(&format!("quota:{}:{name}", proposal.quota_start)))
+            .key(key(&format!("budget:{}:{name}", proposal.budget_start)))
+            .arg(&self.process)
+            .arg(&self.node)
+            .arg(GRACE.as_millis().to_string())
+            .arg(keep(quota.map_or(now.unix, |span| span.end)))
+            .arg(keep(budget.map_or(now.unix, |span| span.end)));
+        for kind in Kind::ALL {
+            let at = kind as usize;
+            let limit = scope.rules.limit(kind).map_or_else(|| "-1".to_owned(), |limit| limit.to_string());
+            invocation.arg(limit).arg(proposal.used[at]).arg(proposal.had[at]).arg(proposal.wanted[at]);
+        }
+        let answer: Vec<String> = invocation.invoke_async(&mut connection).await?;
+        let number = |index: usize| answer.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        let share = Share {
+            most: std::array::from_fn(|kind| number(1 + 2 * kind)),
+            quota_start: proposal.quota_start,
+            budget_start: proposal.budget_start,
+        };
+        Ok((number(0), share, std::array::from_fn(|kind| number(2 + 2 * kind))))
+    }
+
+    fn lose(&self, now: Now) {
+        let since = u64::try_from(now.monotonic.as_nanos()).unwrap_or(u64::MAX);
+        if self.lost_since.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.reachable.set(0);
+            warn!(nodes = self.nodes.load(Ordering::Relaxed), "Redis can't be reached: limits go on with this node's share");
+        }
+    }
+
+    /// The share of a scope while nobody can be asked.
+    fn go_on_alone(&self, scope: &Scope, now: Now) {
+        let nodes = self.nodes.load(Ordering::Relaxed);
+        let since = now.monotonic.saturating_sub(Duration::from_nanos(self.lost_since.load(Ordering::Relaxed)));
+        let agreed = self.agreed.lock().get(&scope.name).copied();
+        let proposal = scope.propose(now);
+        let most = Kind::ALL.map(|kind| {
+            let at = kind as usize;
+            let Some(limit) = scope.rules.limit(kind) else { return 0 };
+            let had = agreed.map_or(0, |agreed| agreed.share.most[at]);
+            if kind.is_rate() {
+                // Before anything was agreed on there is nothing but the equal part.
+                return if agreed.is_some() { cut_off(limit, had, nodes, since) } else { limit / nodes };
+            }
+            let same = agreed.filter(|agreed| match kind {
+                Kind::Quota => agreed.share.quota_start == proposal.quota_start,
+                _ => agreed.share.budget_start == proposal.budget_start,
+            });
+            match (self.when_lost, same) {
+                (WhenLost::Allow, _) => u64::MAX,
+                (WhenLost::Refuse, _) => 0,
+                // What nobody had is shared out evenly.
+                (WhenLost::Share, Some(agreed)) => had.saturating_add(agreed.left[at] / nodes),
+                (WhenLost::Share, None) => limit / nodes,
+            }
+        });
+        scope.set_share(Some(Share { most, quota_start: proposal.quota_start, budget_start: proposal.budget_start }));
+    }
+
+    /// Waits, for a bounded time, until this memory has been there for long enough to be trusted: right after
+    /// the very first start it would give nothing away.
+    pub async fn join(&self, now: impl Fn() -> Now) {
+        let rules = spillway_plugins::limits::Rules { concurrent: Some(1), ..Default::default() };
+        let probe: Arc<Scope> = Scope::new(spillway_plugins::limits::Rank::Pool, format!("join:{}", self.process), rules, true);
+        for _ in 0..20 {
+            let Ok(Ok((nodes, share, _))) =
+                timeout(AGREE * 4, self.ask(&probe, &Proposal { wanted: [1; 5], ..Proposal::default() }, now())).await
+            else {
+                self.failures.inc();
+                return self.lose(now());
+            };
+            self.nodes.store(nodes.max(1), Ordering::Relaxed);
+            if share.most[Kind::Concurrent as usize] > 0 {
+                return self.reachable.set(1);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Keeps the shares of `scopes` agreed on, for ever.
+    pub async fn keep_agreed(&self, scopes: impl Fn() -> Vec<Arc<Scope>>, now: impl Fn() -> Now) {
+        loop {
+            sleep(EVERY).await;
+            if self.is_lost() {
+                self.try_again(&scopes(), &now).await;
+                continue;
+            }
+            for scope in scopes() {
+                let at = now();
+                let last = self.agreed.lock().get(&scope.name).map(|agreed| agreed.at);
+                let fresh = last.is_some_and(|last| at.monotonic.saturating_sub(last) < REMIND);
+                if !scope.wants_agreement(at, fresh) {
+                    continue;
+                }
+                if !self.try_agree(&scope, AGREE * 4, &now).await {
+                    self.lose(now());
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Redis was out of reach: is it back? Until it is, shares shrink with time.
+    async fn try_again(&self, scopes: &[Arc<Scope>], now: &impl Fn() -> Now) {
+        let reached = timeout(AGREE * 4, self.memory.ping()).await;
+        if !matches!(reached, Ok(true)) {
+            return scopes.iter().for_each(|scope| self.go_on_alone(scope, now()));
+        }
+        for scope in scopes {
+            if !self.try_agree(scope, AGREE * 4, now).await {
+                return;
+            }
+        }
+        self.lost_since.store(0, Ordering::Relaxed);
+        self.reachable.set(1);
+        info!("Redis can be reached again: limits are agreed on with the other nodes");
+    }
+}

@@ -1,0 +1,293 @@
+//! What a request used, booked: in the metrics, in the ledger, against its limits.
+//!
+//! A whole answer is booked right before its last bytes go to the caller, so that whoever has seen its end
+//! finds it counted. Whatever ends otherwise is booked when its attempt ends; what nobody reports is
+//! estimated, by a thread of its own, because a tokenizer takes longer than a request should wait.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use spillway_plugins::api::Api;
+use spillway_plugins::limits::{Permit, Used};
+use spillway_plugins::prices::Money;
+use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Provenance, Usage, answer_tokens, input_bound, prompt_tokens};
+
+use super::Gateway;
+use super::attempt::Running;
+use super::ctx::{Inquiry, RequestCtx};
+use crate::callers::LiveConsumer;
+use crate::clock::micros;
+use crate::config::DeploymentPrice;
+use crate::ledger::{Cost, Row};
+use crate::runtime::Model;
+
+/// Longest body that is kept for an estimate while its answer is delivered; longer ones are estimated by
+/// their length.
+pub(super) const KEPT: usize = 64 * 1024;
+
+/// Longest value of a tag header, in characters.
+const TAG: usize = 64;
+
+/// The configured tag headers that a caller sent, as a JSON object.
+pub(super) fn tags(gateway: &Gateway, headers: &http::HeaderMap) -> Option<Arc<str>> {
+    let mut tags = Map::new();
+    for name in &gateway.usage.tags {
+        if let Some(value) = headers.get(name) {
+            let text: String = String::from_utf8_lossy(value.as_bytes()).chars().filter(|c| !c.is_control()).take(TAG).collect();
+            tags.insert(name.as_str().to_owned(), Value::from(text));
+        }
+    }
+    (!tags.is_empty()).then(|| Value::Object(tags).to_string().into())
+}
+
+/// An attempt to be booked: all that is known but for what it used.
+struct Charge {
+    row: Row,
+    model: Arc<Model>,
+    member: usize,
+    consumer: Option<Arc<LiveConsumer>>,
+}
+
+/// What is known of an attempt.
+struct Facts {
+    outcome: &'static str,
+    status: Option<u16>,
+    /// Whether its answer, or a part of it, is what the caller got.
+    answered: bool,
+    us: u64,
+}
+
+impl Charge {
+    fn new(ctx: &RequestCtx, inquiry: &Inquiry, member: usize, facts: &Facts) -> Self {
+        let at = &inquiry.model.route.members()[member];
+        let row = Row {
+            at: ctx.arrived_at.timestamp_millis(),
+            request: ctx.id.clone(),
+            attempt: ctx.attempts.len() + 1,
+            answered: facts.answered,
+            consumer: ctx.consumer().map(|consumer| Arc::clone(&consumer.name)),
+            tags: ctx.tags.clone(),
+            api: inquiry.api,
+            model: Arc::clone(&inquiry.model.name),
+            pool: Arc::clone(&inquiry.pool.config.name),
+            backend: Arc::clone(&at.target.id.backend),
+            deployment: Arc::clone(&at.target.id.deployment),
+            tier: at.priority,
+            outcome: facts.outcome,
+            status: facts.status,
+            metered: Metered::unknown(),
+            cost: Cost::Unknown,
+            first_us: ctx.first.filter(|_| facts.answered).map(micros),
+            us: facts.us,
+        };
+        let consumer = ctx.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
+        Charge { row, model: Arc::clone(&inquiry.model), member, consumer }
+    }
+
+    /// Counts it, and prices it.
+    fn count(&mut self, metered: Metered) -> Used {
+        let cost = cost(self.model.prices[self.member].as_ref(), &metered);
+        self.model.metrics[self.member].count_usage(&metered, cost);
+        self.row.metered = metered;
+        self.row.cost = cost;
+        let paid = if let Cost::Known(money) = cost { money } else { Money::default() };
+        if let Some(consumer) = &self.consumer {
+            consumer.account.metrics.count(&metered.usage, paid);
+        }
+        Used { tokens: metered.usage.tokens(), cost: paid }
+    }
+
+    fn book(mut self, gateway: &Gateway, metered: Metered) -> Used {
+        let used = self.count(metered);
+        if let Some(ledger) = &gateway.ledger {
+            ledger.write(self.row);
+        }
+        used
+    }
+}
+
+/// What something used costs.
+fn cost(price: Option<&DeploymentPrice>, metered: &Metered) -> Cost {
+    match price {
+        Some(DeploymentPrice::Hourly(money)) => Cost::Hourly(*money),
+        Some(DeploymentPrice::ByUse(price)) if metered.source != Provenance::Unknown => {
+            price.cost(&metered.usage).map_or(Cost::Unknown, Cost::Known)
+        }
+        Some(DeploymentPrice::ByUse(_)) | None => Cost::Unknown,
+    }
+}
+
+/// What an estimate is made of.
+struct Evidence {
+    api: Api,
+    encoding: Encoding,
+    /// The request's body, if it is short enough to be read.
+    body: Option<Bytes>,
+    /// Its length otherwise, in tokens.
+    bound: u64,
+    /// The text of a stream.
+    output: OutputMeter,
+    /// A plain answer that reports nothing.
+    answer: Option<Bytes>,
+    images: u64,
+}
+
+impl Evidence {
+    fn new(ctx: &mut RequestCtx, inquiry: &Inquiry) -> Self {
+        Evidence {
+            api: inquiry.api,
+            encoding: Encoding::of(&inquiry.model.name),
+            body: ctx.body.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
+            bound: ctx.input_bound.unwrap_or(ctx.bytes_in as u64 / 4),
+            output: std::mem::take(&mut ctx.output),
+            answer: ctx.answer.take(),
+            images: inquiry.fields.choices.unwrap_or(1),
+        }
+    }
+
+    fn metered(&self) -> Metered {
+        let body = self.body.as_deref().unwrap_or_default();
+        if self.api == Api::Speech {
+            let fields: Value = serde_json::from_slice(body).unwrap_or_default();
+            let characters = fields["input"].as_str().map(|text| text.chars().count() as u64);
+            return characters.map_or_else(Metered::unknown, |characters| Metered::estimated(Usage { characters, ..Usage::default() }));
+        }
+        if self.api.makes_images() {
+            return Metered::estimated(Usage { images: self.images, ..Usage::default() });
+        }
+        if self.api.is_multipart() || self.api == Api::Realtime {
+            return Metered::unknown();
+        }
+        let input = if body.is_empty() { self.bound } else { prompt_tokens(body, self.encoding) };
+        let output = self.output.tokens(self.encoding) + self.answer.as_deref().map_or(0, |answer| answer_tokens(answer, self.encoding));
+        Metered::estimated(Usage { input, output, ..Usage::default() })
+    }
+}
+
+/// An estimate to be made and booked.
+pub(super) struct Estimate {
+    charge: Charge,
+    evidence: Evidence,
+    permit: Option<Permit>,
+    used: Used,
+}
+
+impl Estimate {
+    /// Makes it, and settles what was reserved.
+    pub(super) fn book(self, gateway: &Gateway) {
+        let used = self.charge.book(gateway, self.evidence.metered());
+        if let Some(permit) = self.permit {
+            gateway.limits.settle(permit, sum(self.used, used));
+        }
+    }
+}
+
+fn sum(one: Used, other: Used) -> Used {
+    Used { tokens: one.tokens.saturating_add(other.tokens), cost: one.cost + other.cost }
+}
+
+/// Books a whole answer that is as good as delivered, and settles what was reserved; in a strict ledger it
+/// is safe when this returns.
+pub(super) async fn book_answer(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running) {
+    if std::mem::replace(&mut ctx.booked, true) || inquiry.object.is_some() {
+        return;
+    }
+    let status = running.status.map(|status| status.as_u16());
+    let us = micros(gateway.clock.now().since(running.began));
+    let facts = Facts { outcome: "ok", status, answered: true, us };
+    let mut charge = Charge::new(ctx, inquiry, running.member, &facts);
+    let strict = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict());
+    let metered = match ctx.usage {
+        Some(metered) => metered,
+        // Whoever waits for the row waits for the estimate, too.
+        None if strict.is_some() => {
+            let evidence = Evidence::new(ctx, inquiry);
+            tokio::task::spawn_blocking(move || evidence.metered()).await.unwrap_or_else(|_| Metered::unknown())
+        }
+        None => return estimate(gateway, ctx, inquiry, charge),
+    };
+    ctx.usage = Some(metered);
+    let used = sum(ctx.used, charge.count(metered));
+    if let Some(permit) = ctx.permit.take() {
+        gateway.limits.settle(permit, used);
+    }
+    match (&gateway.ledger, strict) {
+        (_, Some(ledger)) => {
+            let began = gateway.clock.now();
+            ledger.write_through(charge.row).await;
+            ctx.waited += gateway.clock.now().since(began);
+        }
+        (Some(ledger), None) => ledger.write(charge.row),
+        (None, None) => {}
+    }
+}
+
+/// Books one of several answers of a socket.
+pub(super) fn book_turn(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, usage: Usage) {
+    let us = micros(gateway.clock.now().since(running.began));
+    let facts = Facts { outcome: "ok", status: running.status.map(|status| status.as_u16()), answered: !ctx.booked, us };
+    ctx.booked = true;
+    let used = Charge::new(ctx, inquiry, running.member, &facts).book(gateway, Metered::reported(usage));
+    ctx.used = sum(ctx.used, used);
+    let total = ctx.usage.get_or_insert(Metered::reported(Usage::default()));
+    total.usage.add(&usage);
+}
+
+/// Books an attempt that ended without [`book_answer`], if it may have cost something.
+pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, outcome: &'static str) {
+    if ctx.booked || inquiry.object.is_some() {
+        return;
+    }
+    let begun = ctx.status.is_some();
+    let may_cost = match outcome {
+        "ok" | "idle" | "first_token" | "timeout" | "reset" => true,
+        // A caller that leaves before the head may have left in time.
+        "cancelled" => running.sent,
+        // The prompt is billed, though the filter stopped it.
+        "caller_fault" => running.filtered,
+        _ => false,
+    };
+    if !may_cost {
+        return;
+    }
+    let status = running.status.map(|status| status.as_u16());
+    let us = micros(gateway.clock.now().since(running.began));
+    let charge = Charge::new(ctx, inquiry, running.member, &Facts { outcome, status, answered: begun, us });
+    match ctx.usage {
+        Some(metered) if begun => {
+            ctx.booked = true;
+            ctx.used = sum(ctx.used, charge.book(gateway, metered));
+        }
+        None if begun => {
+            ctx.booked = true;
+            estimate(gateway, ctx, inquiry, charge);
+        }
+        _ => ctx.used = sum(ctx.used, charge.book(gateway, Metered::unknown())),
+    }
+}
+
+/// Hands an estimate to its thread; if that has too much to do, what is known at once is booked.
+fn estimate(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, charge: Charge) {
+    let evidence = Evidence::new(ctx, inquiry);
+    let estimate = Estimate { charge, evidence, permit: ctx.permit.take(), used: ctx.used };
+    gateway.estimator.hand_over(gateway, estimate);
+}
+
+impl Estimate {
+    /// The same without reading anything: by length alone.
+    pub(super) fn hastily(mut self) -> Self {
+        if let Some(body) = self.evidence.body.take() {
+            self.evidence.bound = input_bound(&body);
+        }
+        self.evidence.output = OutputMeter::default();
+        self
+    }
+}
+
+/// The end of every request: what is still reserved is settled.
+pub(super) fn settle(gateway: &Gateway, ctx: &mut RequestCtx) {
+    if let Some(permit) = ctx.permit.take() {
+        gateway.limits.settle(permit, ctx.used);
+    }
+}

@@ -1,0 +1,38 @@
+//! `GET /v1/usage`: a consumer's own numbers, in the same form as operators get everybody's.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use pingora::proxy::Session;
+
+use super::ctx::{End, RequestCtx};
+use super::refusal::Refusal;
+use super::step::{Next, Stop};
+use super::{Gateway, respond};
+use crate::ledger::{LedgerError, request};
+
+/// Answers.
+///
+/// # Errors
+/// 401 for callers that nobody knows, 404 where there is no ledger.
+pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
+    let consumer = ctx.consumer().ok_or(Refusal::Unauthorized)?.name.to_string();
+    let ledger = Arc::clone(gateway.ledger.as_ref().ok_or(Refusal::NoUsage)?);
+    let wrong = |error: LedgerError| Refusal::Report { what: error.to_string() };
+    let mut query =
+        request::query(session.req_header().uri.query().unwrap_or(""), gateway.clock.wall().timestamp_millis()).map_err(wrong)?;
+    // Whatever it asks for: its own.
+    query.consumer = Some(consumer);
+    let began = gateway.clock.now();
+    let report = tokio::task::spawn_blocking(move || ledger.usage(&query)).await;
+    ctx.waited += gateway.clock.now().since(began);
+    let rows = match report {
+        Ok(Ok(rows)) => rows,
+        Ok(Err(_)) => return Err(Refusal::NoLedger.into()),
+        Err(_) => return Err(Refusal::Internal.into()),
+    };
+    ctx.status = Some(200);
+    respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &ctx.id).await.map_err(|_| Stop::CallerLeft)?;
+    ctx.end = End::Complete;
+    Ok(Next::Answered)
+}

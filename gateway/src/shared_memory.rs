@@ -1,0 +1,60 @@
+//! The memory that several nodes share: a connection to Redis or Valkey that is made when it is first
+//! needed, and again when it breaks.
+
+use std::time::Duration;
+
+use redis::Client;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use secrecy::ExposeSecret as _;
+use tokio::sync::OnceCell;
+
+use crate::config;
+
+/// The URL of Redis can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("redis.url: {0}")]
+pub struct RedisError(String);
+
+/// A connection, and what every key begins with.
+pub struct SharedMemory {
+    client: Client,
+    connection: OnceCell<ConnectionManager>,
+    prefix: String,
+}
+
+impl SharedMemory {
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// If the URL can't be used.
+    pub fn new(config: &config::Redis) -> Result<Self, RedisError> {
+        crate::outbound::install_crypto();
+        // Its words may repeat the URL, and with it the password: only the kind of error is told.
+        let client = Client::open(config.url.expose_secret()).map_err(|error| RedisError(format!("{:?}", error.kind())))?;
+        Ok(SharedMemory { client, connection: OnceCell::new(), prefix: config.prefix.clone() })
+    }
+
+    /// The connection.
+    ///
+    /// # Errors
+    /// If there is none to be had.
+    pub async fn connection(&self) -> redis::RedisResult<ConnectionManager> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(1)))
+            .set_response_timeout(Some(Duration::from_secs(1)))
+            .set_number_of_retries(1);
+        let connect = || async { self.client.get_connection_manager_with_config(config).await };
+        self.connection.get_or_try_init(connect).await.cloned()
+    }
+
+    /// A key of this name.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Whether it answers.
+    pub async fn ping(&self) -> bool {
+        let Ok(mut connection) = self.connection().await else { return false };
+        redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
+    }
+}
