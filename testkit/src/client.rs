@@ -81,6 +81,20 @@ impl Connection {
         self.reader.chunk().await
     }
 
+    /// Reads a chunked answer's head, and its chunks until `text` has come.
+    ///
+    /// # Errors
+    /// If the answer ends before.
+    pub async fn until(&mut self, text: &str) -> io::Result<()> {
+        self.answer_head().await?;
+        let mut body = Vec::new();
+        while !String::from_utf8_lossy(&body).contains(text) {
+            let chunk = self.chunk().await?.filter(|chunk| !chunk.is_empty());
+            body.extend(chunk.ok_or(io::ErrorKind::UnexpectedEof)?);
+        }
+        Ok(())
+    }
+
     /// The socket.
     pub fn socket(&mut self) -> &mut TcpStream {
         self.reader.get_mut()

@@ -79,11 +79,13 @@ impl Running {
     }
 
     /// Writes it down, in the metrics, for the access log and, if it may have cost something, in the ledger.
-    pub(super) fn finish(self, gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, outcome: &'static str) {
+    /// Its slot is given back when what this returns is dropped.
+    pub(super) fn finish(self, gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, outcome: &'static str) -> Lease {
         metering::book_attempt(gateway, ctx, inquiry, &self, outcome);
         let took = gateway.clock.now().since(self.began);
         let status = self.status.map(|status| status.as_u16());
         note(ctx, inquiry, AttemptRecord { target: Arc::clone(self.lease.target()), member: self.member, outcome, status, took });
+        self.lease
     }
 }
 
@@ -110,9 +112,9 @@ impl<'g> Attempt<'g> {
         self.running.record(self.gateway, self.inquiry, outcome);
     }
 
-    /// Writes it down.
-    pub(super) fn finish(self, ctx: &mut RequestCtx, outcome: &'static str) {
-        self.running.finish(self.gateway, ctx, self.inquiry, outcome);
+    /// Writes it down; its slot is given back when what this returns is dropped.
+    pub(super) fn finish(self, ctx: &mut RequestCtx, outcome: &'static str) -> Lease {
+        self.running.finish(self.gateway, ctx, self.inquiry, outcome)
     }
 
     pub(super) fn throttled(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {

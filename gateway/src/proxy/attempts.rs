@@ -19,16 +19,18 @@ use super::ask::{Unasked, ask, read_error};
 use super::attempt::{Attempt, Step, delivered_refusal, is_timeout};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::deliver::{self, Delivery};
+use super::drain::{self, Abandoned};
 use super::exchange::{Broken, Exchange};
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
-use super::{Gateway, last_resort};
+use super::{Gateway, last_resort, metering};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::{NoneReady, Pick};
 use crate::balance::target::{OutageReason, Outcome};
 use crate::clock::Tick;
+use crate::config::OnDisconnect;
 
 /// Runs a request to its end. The answer, or a refusal, is written to the caller.
 pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> End {
@@ -242,6 +244,22 @@ async fn renewed(
     renewed
 }
 
+/// The caller left: its answer is cancelled, or read on to learn what it used.
+fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
+    let gateway = attempt.gateway;
+    let place = match gateway.usage.on_disconnect {
+        OnDisconnect::Drain(limit) => Arc::clone(&gateway.draining).try_acquire_owned().ok().map(|place| (place, limit)),
+        OnDisconnect::Cancel => None,
+    };
+    let (Some(reading), Some((place, limit)), false) = (ctx.reading.take(), place, ctx.booked) else {
+        attempt.finish(ctx, "cancelled");
+        return;
+    };
+    let estimate = metering::hand_over(ctx, attempt.inquiry, &attempt.running, gateway.clock.now());
+    let lease = attempt.finish(ctx, "cancelled");
+    drain::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
+}
+
 /// Hands an answer to the caller and turns what came of it into the next step.
 async fn deliver(
     session: &mut Session,
@@ -279,7 +297,7 @@ async fn deliver(
             Step::Over(End::Cut)
         }
         Delivery::CallerLeft => {
-            attempt.finish(ctx, "cancelled");
+            abandon(ctx, attempt, exchange);
             Step::Over(End::CallerLeft)
         }
     }

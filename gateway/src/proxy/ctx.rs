@@ -13,6 +13,7 @@ use spillway_plugins::limits::{Permit, Remaining, Used};
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::{Metered, OutputMeter};
 
+use super::drain::Reading;
 use super::replay::ReplayBody;
 use super::tunnel::Tunnel;
 use crate::balance::target::Target;
@@ -103,7 +104,6 @@ pub enum End {
 }
 
 /// A request under way.
-#[derive(Debug)]
 pub struct RequestCtx {
     /// When its head was read. Written at the start.
     pub arrived: Tick,
@@ -156,6 +156,8 @@ pub struct RequestCtx {
     pub usage: Option<Metered>,
     /// What was used so far, by all attempts. Written by `metering`.
     pub used: Used,
+    /// What was reading an answer when its caller left. Written by `deliver`.
+    pub(super) reading: Option<Reading>,
     /// Whether the attempt whose answer the caller gets is booked. Written by `metering`.
     pub booked: bool,
     /// The status that the caller got. Written with the head.
@@ -197,6 +199,7 @@ impl RequestCtx {
             answer: None,
             usage: None,
             used: Used::default(),
+            reading: None,
             booked: false,
             status: None,
             bytes_out: 0,

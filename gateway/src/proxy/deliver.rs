@@ -19,12 +19,14 @@ use spillway_plugins::tokens::{Metered, Reported, UsageTail, read_end};
 
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
+use super::drain::Reading;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::{headers, metering, respond, stored};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
+use crate::config::OnDisconnect;
 
 /// What came of handing an answer over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +92,9 @@ pub(super) async fn deliver(
         return delivery.stream().await;
     }
     let delivered = delivery.plain(prefix, json).await;
+    if delivered == Delivery::CallerLeft && delivery.drains() {
+        delivery.ctx.reading = delivery.tail.take().map(Reading::Plain);
+    }
     if delivered == Delivery::Complete && !success { Delivery::Refusal(status) } else { delivered }
 }
 
@@ -148,6 +153,12 @@ impl Deliverer<'_, '_> {
                 Err(broken) => return Delivery::Replace(Fault::Broken(broken)),
             }
         }
+        // With a length told, the last byte is the end: it must not go before the answer is booked.
+        let whole = self.exchange.content_length();
+        let mut sent = length;
+        if whole == Some(sent) {
+            self.read_plain(&held, true).await;
+        }
         if let Err(delivery) = self.commit(held, false).await {
             return delivery;
         }
@@ -160,13 +171,16 @@ impl Deliverer<'_, '_> {
                     if let Some(tail) = &mut self.tail {
                         tail.push(&bytes);
                     }
+                    sent += bytes.len();
+                    if whole == Some(sent) {
+                        self.book_plain().await;
+                    }
                     if !self.write(bytes).await {
                         return Delivery::CallerLeft;
                     }
                 }
                 Ok(Next::End) => {
-                    self.ctx.usage = self.tail.as_ref().and_then(|tail| self.reported(&tail.read()));
-                    self.book().await;
+                    self.book_plain().await;
                     return self.finish().await;
                 }
                 Ok(Next::Quiet) => return self.cut_off(ErrorKind::Idle).await,
@@ -174,6 +188,19 @@ impl Deliverer<'_, '_> {
                 Err(_) => return self.cut_off(ErrorKind::Reset).await,
             }
         }
+    }
+
+    /// Books a plain answer that has come to its end, by what its last part tells.
+    async fn book_plain(&mut self) {
+        if !self.ctx.booked {
+            self.ctx.usage = self.tail.as_ref().and_then(|tail| self.reported(&tail.read()));
+            self.book().await;
+        }
+    }
+
+    /// Whether an answer is read on when its caller leaves now.
+    fn drains(&self) -> bool {
+        self.committed && !self.ctx.booked && self.attempt.gateway.usage.on_disconnect != OnDisconnect::Cancel
     }
 
     fn reported(&self, reported: &Reported) -> Option<Metered> {
@@ -206,7 +233,9 @@ impl Deliverer<'_, '_> {
         let inquiry = self.attempt.inquiry;
         let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
         let delivery = self.stream_events(&mut watch).await;
-        if !self.ctx.booked {
+        if delivery == Delivery::CallerLeft && self.drains() {
+            self.ctx.reading = Some(Reading::Stream(Box::new(watch)));
+        } else if !self.ctx.booked {
             self.note_stream(&mut watch);
         }
         delivery
@@ -393,7 +422,7 @@ impl Deliverer<'_, '_> {
 
     /// Reads what a plain answer reports, as far as it has come, and books a whole one.
     async fn read_plain(&mut self, held: &Held, over: bool) {
-        if self.ctx.streamed {
+        if self.ctx.streamed || self.ctx.booked {
             return;
         }
         let usage = match (&mut self.tail, held.as_slice()) {

@@ -202,6 +202,16 @@ impl Exchange {
         }
     }
 
+    /// Reads the rest of an answer whose caller is gone, for so long at most; whether it came to its end.
+    pub(super) async fn read_rest(&mut self, limit: Duration, mut each: impl FnMut(Bytes)) -> bool {
+        let rest = async {
+            while let Ok(Some(bytes)) = self.session.read_response_body().await {
+                each(bytes);
+            }
+        };
+        tokio::time::timeout(limit, rest).await.is_ok() && self.session.response_done()
+    }
+
     /// Reads an answer that is as good as over to its end, in the background, so that its
     /// connection can be used again.
     pub(super) async fn release_soon(mut self, connector: &Arc<Connector>) {

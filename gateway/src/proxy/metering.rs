@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::{Permit, Used};
 use spillway_plugins::prices::Money;
-use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Provenance, Usage, answer_tokens, input_bound, prompt_tokens};
+use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Provenance, Reported, Usage, answer_tokens, input_bound, prompt_tokens};
 
 use super::Gateway;
 use super::attempt::Running;
 use super::ctx::{Inquiry, RequestCtx};
 use crate::callers::LiveConsumer;
-use crate::clock::micros;
+use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
 use crate::ledger::{Cost, Row};
 use crate::runtime::Model;
@@ -169,6 +169,8 @@ impl Evidence {
 pub(super) struct Estimate {
     charge: Charge,
     evidence: Evidence,
+    /// What the answer told, if it did.
+    told: Option<Usage>,
     permit: Option<Permit>,
     used: Used,
 }
@@ -176,7 +178,8 @@ pub(super) struct Estimate {
 impl Estimate {
     /// Makes it, and settles what was reserved.
     pub(super) fn book(self, gateway: &Gateway) {
-        let used = self.charge.book(gateway, self.evidence.metered());
+        let metered = self.told.map_or_else(|| self.evidence.metered(), Metered::reported);
+        let used = self.charge.book(gateway, metered);
         if let Some(permit) = self.permit {
             gateway.limits.settle(permit, sum(self.used, used));
         }
@@ -270,11 +273,31 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
 /// Hands an estimate to its thread; if that has too much to do, what is known at once is booked.
 fn estimate(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, charge: Charge) {
     let evidence = Evidence::new(ctx, inquiry);
-    let estimate = Estimate { charge, evidence, permit: ctx.permit.take(), used: ctx.used };
+    let estimate = Estimate { charge, evidence, told: None, permit: ctx.permit.take(), used: ctx.used };
     gateway.estimator.hand_over(gateway, estimate);
 }
 
+/// What is to be booked of an answer whose caller left, once it has been read on. It counts as booked.
+pub(super) fn hand_over(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, now: Tick) -> Estimate {
+    ctx.booked = true;
+    let status = running.status.map(|status| status.as_u16());
+    let facts = Facts { outcome: "cancelled", status, answered: true, us: micros(now.since(running.began)) };
+    let charge = Charge::new(ctx, inquiry, running.member, &facts);
+    let evidence = Evidence::new(ctx, inquiry);
+    Estimate { charge, evidence, told: None, permit: ctx.permit.take(), used: ctx.used }
+}
+
 impl Estimate {
+    /// More text came meanwhile.
+    pub(super) fn has_read(&mut self, output: OutputMeter) {
+        self.evidence.output = output;
+    }
+
+    /// The answer has told what it used, after all.
+    pub(super) fn is_told(&mut self, reported: &Reported) {
+        self.told = reported.usage(self.evidence.api);
+    }
+
     /// The same without reading anything: by length alone.
     pub(super) fn hastily(mut self) -> Self {
         if let Some(body) = self.evidence.body.take() {

@@ -22,6 +22,7 @@ mod attempt;
 mod attempts;
 mod body;
 mod deliver;
+mod drain;
 mod estimator;
 mod exchange;
 mod finish;
@@ -49,6 +50,7 @@ use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, UsageRules};
@@ -108,6 +110,8 @@ pub struct Shared {
     /// How use is reserved and counted.
     pub usage: UsageRules,
     estimator: Estimator,
+    /// Room for answers whose callers left.
+    draining: Arc<Semaphore>,
     access_log: AccessLog,
     unrouted: RequestMetrics,
 }
@@ -152,6 +156,7 @@ impl Gateway {
             ledger,
             usage: config.usage.clone(),
             estimator: Estimator::start()?,
+            draining: Arc::new(Semaphore::new(drain::AT_ONCE)),
             access_log,
             unrouted,
         })))

@@ -10,6 +10,8 @@ mod documents;
 mod failover;
 mod forms;
 mod keys;
+mod ledger;
+mod limits;
 mod listener_tls;
 mod process;
 mod secrets;

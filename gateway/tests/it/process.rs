@@ -86,7 +86,7 @@ fn what_is_not_available_is_refused_by_run() {
     let output = spillway(&["run", "-c", file.to_str().unwrap()]).env("AOAI_FRANCE_KEY", "k").output().unwrap();
     let text = text(&output);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains("consumers[0].limits: limiting consumers is not available yet") && text.contains("plugins.cache"), "{text}");
+    assert!(text.contains("plugins.prompt_log: the prompt log is not available yet") && text.contains("plugins.cache"), "{text}");
 }
 
 #[tokio::test]

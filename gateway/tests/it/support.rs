@@ -167,7 +167,9 @@ impl Process {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("spillway.toml");
         std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
+        // A file that may grow no further is an error to it, not its end.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_spillway")]);
         let stdout = std::fs::File::create(directory.path().join("stdout")).unwrap();
         command.args(["run", "-c"]).arg(&file).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         // What this machine offers must not decide what a test sees.
@@ -353,4 +355,36 @@ pub async fn tls_front(ca: &TestCa, name: &str, behind: SocketAddr) -> SocketAdd
         }
     });
     address
+}
+
+/// The rows of a ledger, oldest first, as they are exported.
+pub fn ledger_rows(folder: &Path) -> Vec<Value> {
+    use spillway::ledger::export::{Format, export};
+    let mut text = Vec::new();
+    export(folder, 0, i64::MAX >> 20, Format::JsonLines, &mut text).unwrap();
+    String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Waits until a ledger has so many rows.
+pub async fn ledger_of(folder: &Path, rows: usize) -> Vec<Value> {
+    eventually(&format!("{rows} rows"), async || ledger_rows(folder).len() >= rows).await;
+    let found = ledger_rows(folder);
+    assert_eq!(found.len(), rows, "{found:#?}");
+    found
+}
+
+/// A `[server]` line for a state directory.
+pub fn state_dir(folder: &Path) -> String {
+    format!("state_dir = \"{}\"", folder.display())
+}
+
+/// A consumer's `[[consumers]]` entry, whose key is its name; `more` holds further lines.
+pub fn consumer(name: &str, more: &str) -> String {
+    format!("[[consumers]]\nname = \"{name}\"\nkeys = [{{ sha256 = \"{}\" }}]\n{more}\n", spillway_plugins::auth::digest(name.as_bytes()))
+}
+
+/// A chat request of a consumer.
+pub async fn ask_as(address: SocketAddr, consumer: &str, body: &Value) -> Response {
+    let request = client::post("/v1/chat/completions", &[("api-key", consumer)], body.to_string().as_bytes());
+    client::ask(address, request).await.unwrap()
 }

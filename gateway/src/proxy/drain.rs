@@ -1,0 +1,61 @@
+//! A caller left in the middle of its answer, and the config says to read on: until the answer has told
+//! what it used, or the time for that is over.
+
+use std::time::Duration;
+
+use spillway_plugins::stream::StreamWatch;
+use spillway_plugins::tokens::UsageTail;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Gateway;
+use super::exchange::Exchange;
+use super::metering::Estimate;
+use crate::balance::target::Lease;
+
+/// Answers that are read on at once; beyond that they are cancelled.
+pub(super) const AT_ONCE: usize = 256;
+
+/// What reads an answer.
+pub(super) enum Reading {
+    /// A stream's events.
+    Stream(Box<StreamWatch>),
+    /// A plain answer's end.
+    Plain(UsageTail),
+}
+
+/// An answer to be read on.
+pub(super) struct Abandoned {
+    pub(super) exchange: Exchange,
+    pub(super) reading: Reading,
+    /// What is booked if it doesn't tell.
+    pub(super) estimate: Estimate,
+    /// Its target's slot is taken for as long as it works.
+    pub(super) lease: Lease,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// Reads on, in a task of its own.
+pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) {
+    let gateway = gateway.clone();
+    tokio::spawn(async move {
+        let Abandoned { mut exchange, mut reading, mut estimate, lease, place } = abandoned;
+        let whole = exchange.read_rest(limit, |bytes| match &mut reading {
+            Reading::Stream(watch) => drop(watch.feed(bytes)),
+            Reading::Plain(tail) => tail.push(&bytes),
+        });
+        if whole.await {
+            exchange.release(&gateway.connector).await;
+        }
+        let reported = match &mut reading {
+            Reading::Stream(watch) => {
+                estimate.has_read(watch.take_output());
+                watch.state().reported
+            }
+            Reading::Plain(tail) => tail.read(),
+        };
+        estimate.is_told(&reported);
+        drop(lease);
+        gateway.estimator.hand_over(&gateway, estimate);
+        drop(place);
+    });
+}
