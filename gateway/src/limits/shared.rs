@@ -235,6 +235,7 @@ impl Shared {
                 }
                 if !self.try_agree(&scope, AGREE * 4, &now).await {
                     self.lose(now());
+                    scopes().iter().for_each(|scope| self.go_on_alone(scope, now()));
                     break;
                 }
             }

@@ -1,7 +1,5 @@
 //! What backends store goes back to where it is, for its owner alone.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -275,53 +273,6 @@ async fn memory_is_bounded_and_what_was_used_last_stays() {
     assert_eq!(one.respond(json!({ "previous_response_id": last })).await.1, "a");
     let (unstored, _) = one.respond(json!({ "store": false })).await;
     assert_eq!(one.send("GET", &format!("/v1/responses/{unstored}")).await.status, 404);
-}
-
-/// A real Redis.
-struct RedisServer {
-    _child: Killed,
-    port: u16,
-}
-
-impl RedisServer {
-    /// At `port`, or at any.
-    fn start(port: Option<u16>) -> Self {
-        for _ in 0..10 {
-            if let Some(started) = Self::try_start(port.unwrap_or_else(free_port)) {
-                return started;
-            }
-        }
-        panic!("no port for Redis");
-    }
-
-    /// `None` if somebody else has the port.
-    fn try_start(port: u16) -> Option<Self> {
-        let mut command = Command::new("redis-server");
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--requirepass",
-            "CANARY-redis",
-        ]);
-        let mut child =
-            Killed(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("redis-server: {error}")));
-        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-        if !lines.any(|line| line.unwrap().contains("Ready to accept connections")) {
-            return None;
-        }
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(RedisServer { _child: child, port })
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]

@@ -388,3 +388,50 @@ pub async fn ask_as(address: SocketAddr, consumer: &str, body: &Value) -> Respon
     let request = client::post("/v1/chat/completions", &[("api-key", consumer)], body.to_string().as_bytes());
     client::ask(address, request).await.unwrap()
 }
+
+/// A real Redis.
+pub struct RedisServer {
+    pub child: Killed,
+    pub port: u16,
+}
+
+impl RedisServer {
+    /// At `port`, or at any.
+    pub fn start(port: Option<u16>) -> Self {
+        for _ in 0..10 {
+            if let Some(started) = Self::try_start(port.unwrap_or_else(free_port)) {
+                return started;
+            }
+        }
+        panic!("no port for Redis");
+    }
+
+    /// `None` if somebody else has the port.
+    fn try_start(port: u16) -> Option<Self> {
+        let mut command = Command::new("redis-server");
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--requirepass",
+            "CANARY-redis",
+        ]);
+        let mut child =
+            Killed(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("redis-server: {error}")));
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        if !lines.any(|line| line.unwrap().contains("Ready to accept connections")) {
+            return None;
+        }
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(RedisServer { child, port })
+    }
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
