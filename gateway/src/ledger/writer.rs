@@ -60,7 +60,7 @@ impl Writer {
     /// Writes until nobody can hand anything over any more.
     #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        let mut batch: Vec<Box<Row>> = Vec::new();
+        let mut batch: Vec<Row> = Vec::new();
         let mut waiting = Vec::new();
         loop {
             match jobs.recv_timeout(PAUSE) {
@@ -90,7 +90,7 @@ impl Writer {
 
     /// Writes a batch, once more after opening the database anew; what can't be written is lost, counted and
     /// told.
-    fn write(&mut self, batch: &[Box<Row>]) {
+    fn write(&mut self, batch: &[Row]) {
         if batch.is_empty() {
             return;
         }
@@ -121,7 +121,7 @@ impl Writer {
         }
     }
 
-    fn try_write(&mut self, batch: &[Box<Row>]) -> Result<(), LedgerError> {
+    fn try_write(&mut self, batch: &[Row]) -> Result<(), LedgerError> {
         let mut counter = self.counter;
         let rolled = self.rolled;
         let transaction = self.connection()?.transaction()?;
@@ -162,10 +162,10 @@ impl Writer {
     }
 }
 
-fn take(job: Job, batch: &mut Vec<Box<Row>>, waiting: &mut Vec<oneshot::Sender<()>>) {
+fn take(job: Job, batch: &mut Vec<Row>, waiting: &mut Vec<oneshot::Sender<()>>) {
     match job {
         Job::Row(row, done) => {
-            batch.push(row);
+            batch.push(*row);
             waiting.extend(done);
         }
         Job::Flush(done) => waiting.push(done),

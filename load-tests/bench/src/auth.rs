@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
 use spillway::callers::Callers;
+use spillway::clock::Clock;
 use spillway::config::{Config, Secrets};
+use spillway::limits::{Limits, Past};
 use spillway::telemetry::metrics::Metrics;
 use spillway_plugins::auth::digest;
 use spillway_plugins::auth::jwt::KeySet;
@@ -25,7 +28,9 @@ fn callers(keys: usize) -> Callers {
         let _ = writeln!(text, "[[consumers]]\nname = \"c{number}\"\nkeys = [{{ sha256 = \"{hash}\" }}]");
     }
     let config = Config::parse(&text, Path::new("bench.toml"), &Secrets::default()).expect("a config");
-    Callers::new(&config, &Metrics::new().expect("metrics"))
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let limits = Arc::new(Limits::new(Past::default(), None, Arc::clone(&metrics), Clock::new()));
+    Callers::new(&config, &limits, &metrics)
 }
 
 fn nanos(callers: &Callers, headers: &HeaderMap, good: bool) -> f64 {

@@ -92,10 +92,11 @@ fn chunk(text: &str) -> Vec<u8> {
     format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
+/// A chunk's event, as chat streams have them.
+pub const WORD: &str = "data: {\"id\":\"chatcmpl-abc\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" spillway\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n";
+
 fn event(delta: &str, finish: &str) -> Vec<u8> {
-    chunk(&format!(
-        "data: {{\"id\":\"chatcmpl-abc\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"logprobs\":null,\"finish_reason\":{finish}}}],\"usage\":null}}\n\n"
-    ))
+    chunk(&WORD.replace("{\"content\":\" spillway\"}", delta).replace("\"finish_reason\":null", &format!("\"finish_reason\":{finish}")))
 }
 
 async fn stream(tcp: &mut TcpStream) -> std::io::Result<()> {
@@ -105,7 +106,8 @@ async fn stream(tcp: &mut TcpStream) -> std::io::Result<()> {
         tcp.write_all(&word).await?;
         tokio::time::sleep(PAUSE).await;
     }
-    tcp.write_all(&[event("{}", "\"stop\""), chunk("data: [DONE]\n\n"), b"0\r\n\r\n".to_vec()].concat()).await
+    let usage = "data: {\"id\":\"chatcmpl-abc\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"gpt-4o\",\"choices\":[],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":49,\"total_tokens\":249}}\n\n";
+    tcp.write_all(&[event("{}", "\"stop\""), chunk(usage), chunk("data: [DONE]\n\n"), b"0\r\n\r\n".to_vec()].concat()).await
 }
 
 /// A stream that has begun and then waits until the other side hangs up.

@@ -11,6 +11,7 @@ mod auth;
 mod backend;
 mod callers;
 mod choice;
+mod metering;
 mod process;
 
 use std::path::PathBuf;
@@ -40,7 +41,9 @@ async fn main() {
     process::pin_myself();
     let backend = Backend::start().await;
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut gateway = Proxy::gateway(&PathBuf::from(gateway), directory.path(), &backend).await;
+    let program = PathBuf::from(gateway);
+    let mut gateway = Proxy::gateway(&program, directory.path(), &backend, true).await;
+    let mut unmetered = Proxy::gateway(&program, directory.path(), &backend, false).await;
     let mut floor = Proxy::floor(&PathBuf::from(floor), &backend).await;
 
     println!("{:<18}{:>12}{:>12}{:>8}{:>9}", "", "gateway µs", "floor µs", "ratio", "budget");
@@ -70,6 +73,11 @@ async fn main() {
             if ratio > budget { "!" } else { "" }
         );
     }
+    let (metered, per_chunk) = (metering_costs(&mut gateway, &mut unmetered, turn).await, cost(&mut gateway, Case::Stream, turn).await);
+    println!("{:<32}{metered:>8.1} µs (budget 4)", "limits and ledger, a request");
+    println!("{:<32}{:>8.0} ns (budget 2000)", "admitting and settling", metering::admission());
+    let tap = metering::tap(backend::WORD.as_bytes());
+    println!("{:<32}{tap:>8.0} ns, {:.1} % of a chunk (budget 10)", "reading a chunk", tap / per_chunk / 10.0);
     for (name, policy) in Policy::NAMES {
         println!("{:<32}{:>8.0} ns (budget 1000)", format!("choice of 100, {name}"), choice::nanos(policy));
     }
@@ -83,6 +91,18 @@ async fn main() {
     latency(&mut gateway, &mut floor).await;
     memory(&mut gateway, &mut floor, at_rest).await;
     println!("\n{}", if missed == 0 { "every budget is met".to_owned() } else { format!("{missed} budgets are missed") });
+}
+
+/// Microseconds of processor time that limits and ledger add to a request.
+async fn metering_costs(metered: &mut Proxy, unmetered: &mut Proxy, turn: Duration) -> f64 {
+    let case = Case::Plain { body: 1 << 10, refuse: false };
+    let mut more = Vec::new();
+    callers::run(unmetered.address, case, Duration::from_millis(300)).await;
+    for _ in 0..TURNS {
+        let with = cost(metered, case, turn).await;
+        more.push(with - cost(unmetered, case, turn).await);
+    }
+    median(&mut more)
 }
 
 /// Microseconds of processor time per request (or chunk).

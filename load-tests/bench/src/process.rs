@@ -53,19 +53,28 @@ impl Proxy {
         panic!("{} doesn't listen on {address}", program.display());
     }
 
-    /// The gateway with keys, metrics and the access log on.
-    pub async fn gateway(program: &Path, directory: &Path, backend: &Backend) -> Self {
+    /// The gateway with keys, metrics and the access log on, and with ledger and limits if `metered`.
+    pub async fn gateway(program: &Path, directory: &Path, backend: &Backend, metered: bool) -> Self {
         let port = free_port();
-        let path = directory.join("bench.toml");
+        let path = directory.join(format!("bench-{metered}.toml"));
+        let (state, price, limits) = if metered {
+            let state = format!("state_dir = \"{}\"\n", directory.join("state").display());
+            let price = "prices = { mm = { input = 2.5, output = 10.0 } }\n";
+            let limits = "[consumers.limits]\nrequests_per_minute = 1_000_000_000\ntokens_per_minute = 1_000_000_000_000\nconcurrent_requests = 100_000\n\
+                          token_quota = { tokens = 1_000_000_000_000, period = \"month\" }\nbudget = { usd = 1_000_000.0, period = \"month\" }\n";
+            (state, price, limits)
+        } else {
+            (String::new(), "", "")
+        };
         // echo -n test | sha256sum
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\n\n[log]\naccess = \"{log}\"\n\n\
-             [[backends]]\nname = \"first\"\nkind = \"openai\"\nurl = \"http://{first}\"\ndeployments = {{ m = \"mm\" }}\n\n\
-             [[backends]]\nname = \"second\"\nkind = \"openai\"\nurl = \"http://{second}\"\ndeployments = {{ m = \"mm\" }}\n\n\
+            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\n{state}\n[log]\naccess = \"{log}\"\n\n\
+             [[backends]]\nname = \"first\"\nkind = \"openai\"\nurl = \"http://{first}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n\
+             [[backends]]\nname = \"second\"\nkind = \"openai\"\nurl = \"http://{second}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n\
              [[pools]]\nname = \"pool\"\nmodels = [\"m\"]\nmembers = [{{ backend = \"first\", priority = 1 }}, {{ backend = \"second\", priority = 2 }}]\n\n\
-             [[consumers]]\nname = \"bench\"\nkeys = [{{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }}]\n",
+             [[consumers]]\nname = \"bench\"\nkeys = [{{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }}]\n{limits}",
             admin = free_port(),
-            log = directory.join("access.jsonl").display(),
+            log = directory.join(format!("access-{metered}.jsonl")).display(),
             first = backend.first,
             second = backend.second,
         );

@@ -41,10 +41,11 @@ impl SocketTap {
                 let room = HEAD.saturating_sub(self.beginning.len());
                 self.beginning.extend_from_slice(&payload[..payload.len().min(room)]);
                 self.tail.push(payload);
-                if self.left == 0 && self.last {
-                    if let Some(usage) = self.message_ends() {
-                        turn(usage);
-                    }
+                if self.left == 0
+                    && self.last
+                    && let Some(usage) = self.message_ends()
+                {
+                    turn(usage);
                 }
             }
         }
