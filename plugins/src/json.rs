@@ -123,6 +123,23 @@ pub struct Interest {
     pub texts: &'static [&'static str],
 }
 
+/// What is written into a text as encoded bytes: images, audio, files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// How many.
+    pub count: u64,
+    /// Bytes of the text that they take.
+    pub bytes: usize,
+}
+
+/// Whether a long string is encoded bytes (base64, with or without `data:…;base64,`) and no text: then its
+/// beginning has no space and no escape.
+fn is_encoded(quoted: &[u8]) -> bool {
+    const LONG: usize = 2048;
+    const LOOK: usize = 256;
+    quoted.len() >= LONG && quoted[1..LOOK].iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_:;,.".contains(byte))
+}
+
 /// Walks one JSON text.
 #[derive(Debug)]
 pub struct Reader<'t> {
@@ -130,6 +147,7 @@ pub struct Reader<'t> {
     at: usize,
     interest: Option<&'static Interest>,
     noticed: bool,
+    encoded: Encoded,
     /// Whether strings must be searched for control characters. Compact JSON has none at all, and
     /// finding that out once is far cheaper than looking in every string.
     control: bool,
@@ -138,7 +156,7 @@ pub struct Reader<'t> {
 impl<'t> Reader<'t> {
     /// Reads `text` from its start.
     pub fn new(text: &'t [u8]) -> Self {
-        Reader { text, at: 0, interest: None, noticed: false, control: has_control(text) }
+        Reader { text, at: 0, interest: None, noticed: false, encoded: Encoded::default(), control: has_control(text) }
     }
 
     /// As [`Reader::new`], looking out for words on the way.
@@ -149,6 +167,11 @@ impl<'t> Reader<'t> {
     /// Whether a word of interest stood in what was read, however deep, escaped or not.
     pub fn noticed(&self) -> bool {
         self.noticed
+    }
+
+    /// The encoded bytes in what was read with an interest.
+    pub fn encoded(&self) -> Encoded {
+        self.encoded
     }
 
     fn notice(&mut self, quoted: Range<usize>, escaped: bool, words: &'static [&'static str]) {
@@ -163,7 +186,7 @@ impl<'t> Reader<'t> {
     /// were searched already.
     pub fn within(text: &'t [u8], value: &Value) -> Self {
         let text = text.get(..value.range.end).unwrap_or(text);
-        Reader { text, at: value.range.start, interest: None, noticed: false, control: false }
+        Reader { text, at: value.range.start, interest: None, noticed: false, encoded: Encoded::default(), control: false }
     }
 
     fn peek(&self) -> Result<u8, JsonError> {
@@ -278,6 +301,10 @@ impl<'t> Reader<'t> {
                 let escaped = self.skip_string()?;
                 if let Some(interest) = self.interest {
                     self.notice(start..self.at, escaped, interest.texts);
+                    if is_encoded(&self.text[start..self.at]) {
+                        self.encoded.count += 1;
+                        self.encoded.bytes += self.at - start;
+                    }
                 }
                 Kind::String
             }

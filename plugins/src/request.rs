@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::json::{JsonError, Kind, Reader, Value};
+use crate::json::{Encoded, JsonError, Kind, Reader, Value};
 use crate::objects::{DEEPER, References};
 
 /// Why a request body was refused. Every variant becomes a 400.
@@ -109,6 +109,8 @@ pub struct RequestFields {
     pub references: References,
     /// Whether references may stand deeper.
     pub refers_deeper: bool,
+    /// Images and other encoded bytes in it.
+    pub encoded: Encoded,
     /// Offset of the first byte of `messages`, `input` or `prompt`: where the prompt starts.
     pub prompt_at: Option<usize>,
 }
@@ -215,6 +217,7 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
     reader.object(|key, value| seen.member(body, key, value))?;
     reader.end()?;
     seen.fields.refers_deeper = reader.noticed();
+    seen.fields.encoded = reader.encoded();
     match seen.error {
         Some(error) => Err(error),
         None => Ok(seen.fields),

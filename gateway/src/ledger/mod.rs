@@ -33,7 +33,7 @@ use crate::clock::Clock;
 use crate::telemetry::metrics::LedgerMetrics;
 
 /// Rows that may wait for the writer.
-const QUEUE: usize = 65_536;
+const QUEUE: usize = 16_384;
 
 /// When a row is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -144,13 +144,13 @@ impl Ledger {
 
     /// Hands a row over, or counts it as lost.
     pub fn write(&self, row: Row) {
-        self.send(Job::Row(Box::new(row), None));
+        self.send(Job::Row(row, None));
     }
 
     /// Hands a row over and waits until it is safe, or certainly lost (which is counted).
     pub async fn write_through(&self, row: Row) {
         let (done, written) = oneshot::channel();
-        self.send(Job::Row(Box::new(row), Some(done)));
+        self.send(Job::Row(row, Some(done)));
         let _ = written.await;
     }
 

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use spillway_plugins::api::Api;
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::Metered;
+
+/// A request's id; those that the gateway makes need no memory of their own.
+pub type RequestId = SmallVec<[u8; 32]>;
 
 /// What a deployment costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub struct Row {
     /// When its request arrived, in milliseconds since 1970.
     pub at: i64,
     /// The request's id.
-    pub request: String,
+    pub request: RequestId,
     /// Which attempt of its request, from 1.
     pub attempt: usize,
     /// Whether it is the one whose answer the caller got.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Statement, params};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -15,11 +15,12 @@ use super::{Durability, LedgerError, LedgerRules, rollup};
 use crate::clock::Clock;
 use crate::telemetry::metrics::LedgerMetrics;
 
-/// What the thread is asked to do.
+/// What the thread is asked to do. Rows stand in the queue itself: a box for each would cost more than the room.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are rows")]
 pub(super) enum Job {
     /// Write this, and say when it is safe.
-    Row(Box<Row>, Option<oneshot::Sender<()>>),
+    Row(Row, Option<oneshot::Sender<()>>),
     /// Say when everything before is written.
     Flush(oneshot::Sender<()>),
 }
@@ -125,11 +126,14 @@ impl Writer {
         let mut counter = self.counter;
         let rolled = self.rolled;
         let transaction = self.connection()?.transaction()?;
-        for row in batch {
-            counter = (counter + 1) & ((1 << COUNTER_BITS) - 1);
-            let id = insert(&transaction, row, first_id(row.at) + counter)?;
-            if row.at.div_euclid(rollup::HOUR) < rolled {
-                rollup::add(&transaction, id, id + 1)?;
+        {
+            let mut statement = transaction.prepare_cached(INSERT)?;
+            for row in batch {
+                counter = (counter + 1) & ((1 << COUNTER_BITS) - 1);
+                let id = insert(&mut statement, row, first_id(row.at) + counter)?;
+                if row.at.div_euclid(rollup::HOUR) < rolled {
+                    rollup::add(&transaction, id, id + 1)?;
+                }
             }
         }
         transaction.commit()?;
@@ -165,19 +169,18 @@ impl Writer {
 fn take(job: Job, batch: &mut Vec<Row>, waiting: &mut Vec<oneshot::Sender<()>>) {
     match job {
         Job::Row(row, done) => {
-            batch.push(*row);
+            batch.push(row);
             waiting.extend(done);
         }
         Job::Flush(done) => waiting.push(done),
     }
 }
 
+const INSERT: &str = "INSERT OR IGNORE INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+     ?18, ?19, ?20, ?21, ?22, ?23, ?24, NULL, ?25, ?26)";
+
 /// Inserts a row; the id that it has got.
-fn insert(transaction: &Transaction<'_>, row: &Row, mut id: i64) -> rusqlite::Result<i64> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT OR IGNORE INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-         ?20, ?21, ?22, ?23, ?24, NULL, ?25, ?26)",
-    )?;
+fn insert(statement: &mut Statement<'_>, row: &Row, mut id: i64) -> rusqlite::Result<i64> {
     let usage = &row.metered.usage;
     let (cost, hour_price) = match row.cost {
         Cost::Known(money) => (Some(count(money.0)), None),
@@ -187,7 +190,7 @@ fn insert(transaction: &Transaction<'_>, row: &Row, mut id: i64) -> rusqlite::Re
     loop {
         let inserted = statement.execute(params![
             id,
-            row.request,
+            std::str::from_utf8(&row.request).unwrap_or(""),
             count(row.attempt as u64),
             row.answered,
             row.consumer.as_deref(),

@@ -130,10 +130,10 @@ impl Limits {
     ///
     /// # Errors
     /// [`Denied`]
-    pub async fn admit(&self, scopes: &Scopes, demand: Demand) -> Result<Permit, Denied> {
+    pub async fn admit(&self, scopes: &Scopes, demand: Demand, mut now: Now) -> Result<Permit, Denied> {
         let mut asked = false;
         loop {
-            match admit(scopes, demand, self.now(), |scope, alert| self.alert(scope, alert)) {
+            match admit(scopes, demand, now, |scope, alert| self.alert(scope, alert)) {
                 Ok(permit) => {
                     permit.shadowed.iter().for_each(|(rank, kind)| self.metrics.limit_shadowed(*rank, *kind));
                     return Ok(permit);
@@ -148,6 +148,7 @@ impl Limits {
                         for (index, _) in lacking {
                             shared.agree(&scopes[index], || self.now()).await;
                         }
+                        now = self.now();
                     }
                     _ => {
                         let Some((index, kind)) = lacking.first().copied() else { continue };
@@ -172,8 +173,8 @@ impl Limits {
     }
 
     /// Replaces what was reserved by what was used.
-    pub fn settle(&self, permit: Permit, used: Used) {
-        permit.settle(used, self.now(), |scope, alert| self.alert(scope, alert));
+    pub fn settle(&self, permit: Permit, used: Used, now: Now) {
+        permit.settle(used, now, |scope, alert| self.alert(scope, alert));
     }
 
     fn alert(&self, scope: &Scope, alert: Alert) {

@@ -1,7 +1,9 @@
 //! Is there room for a request within its limits? What it may need is reserved.
 
+use std::time::Duration;
+
 use spillway_plugins::api::Api;
-use spillway_plugins::limits::{Class, Demand};
+use spillway_plugins::limits::{Class, Demand, Now};
 use spillway_plugins::prices::Money;
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::input_bound;
@@ -9,6 +11,7 @@ use spillway_plugins::tokens::input_bound;
 use super::Gateway;
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
+use crate::clock::Tick;
 use crate::config::DeploymentPrice;
 use crate::limits::Scopes;
 use crate::runtime::Model;
@@ -29,7 +32,7 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
     }
     let mut demand = Demand { class: ctx.consumer().map_or(Class::default(), |consumer| consumer.class), ..Demand::default() };
     if inquiry.object.is_none() {
-        let input = input_bound(body);
+        let input = input_bound(body, inquiry.fields.encoded);
         let output = completion_cap(inquiry.api, &inquiry.fields, gateway.usage.assume_completion);
         demand.tokens = input.saturating_add(output);
         if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
@@ -38,8 +41,11 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
         ctx.input_bound = Some(input);
     }
     let began = gateway.clock.now();
-    let admitted = gateway.limits.admit(&scopes, demand).await;
-    ctx.waited += gateway.clock.now().since(began);
+    let admitted = gateway.limits.admit(&scopes, demand, now_of(ctx, began)).await;
+    if gateway.limits.shared.is_some() {
+        // Other nodes may have been asked.
+        ctx.waited += gateway.clock.now().since(began);
+    }
     let permit = admitted.map_err(Refusal::from)?;
     ctx.remaining = permit.remaining;
     ctx.permit = Some(permit);
@@ -61,4 +67,11 @@ fn dearest(model: &Model, input: u64, output: u64) -> Money {
         DeploymentPrice::Hourly(_) => Money::default(),
     };
     model.prices.iter().flatten().map(at_most).max().unwrap_or_default()
+}
+
+/// This moment, on both clocks, without asking the second one: the calendar's is taken when a request
+/// arrives.
+pub(super) fn now_of(ctx: &RequestCtx, now: Tick) -> Now {
+    let since = i64::try_from(now.since(ctx.arrived).as_secs()).unwrap_or(0);
+    Now { monotonic: Duration::from_nanos(now.0), unix: ctx.arrived_at.timestamp().saturating_add(since) }
 }

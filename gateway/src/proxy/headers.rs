@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::limits::{Counter, Remaining};
 
@@ -155,25 +155,50 @@ pub fn rate_limits(head: &mut ResponseHeader, remaining: &Remaining) {
     if remaining.requests.is_none() && remaining.tokens.is_none() {
         return;
     }
-    let theirs: Names = head.headers.keys().filter(|name| name.as_str().contains("ratelimit-")).cloned().collect();
+    // Of the same name, ours take their place.
+    let is_ours =
+        |name: &HeaderName| remaining.requests.is_some() && REQUESTS.contains(name) || remaining.tokens.is_some() && TOKENS.contains(name);
+    let is_theirs = |name: &&HeaderName| {
+        ["x-ratelimit-", "anthropic-ratelimit-"].iter().any(|prefix| name.as_str().starts_with(prefix)) && !is_ours(name)
+    };
+    let theirs: Names = head.headers.keys().filter(is_theirs).cloned().collect();
     for name in theirs {
         head.remove_header(&name);
     }
-    for (kind, counter) in [("requests", remaining.requests), ("tokens", remaining.tokens)] {
+    for (names, counter) in [(&REQUESTS, remaining.requests), (&TOKENS, remaining.tokens)] {
         let Some(Counter { limit, remaining, reset }) = counter else { continue };
-        let _ = head.insert_header(format!("x-ratelimit-limit-{kind}"), limit);
-        let _ = head.insert_header(format!("x-ratelimit-remaining-{kind}"), remaining);
-        let _ = head.insert_header(format!("x-ratelimit-reset-{kind}"), go_duration(reset));
+        let [limit_name, remaining_name, reset_name] = names;
+        let _ = head.insert_header(limit_name, HeaderValue::from(limit));
+        let _ = head.insert_header(remaining_name, HeaderValue::from(remaining));
+        let _ = head.insert_header(reset_name, go_duration(reset));
     }
 }
+
+/// The names of a rate's limit, what is left of it, and when all of it is.
+type RateNames = [HeaderName; 3];
+
+const REQUESTS: RateNames = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const TOKENS: RateNames = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
 
 /// A duration as Go prints it and OpenAI sends it: `12ms`, `1.5s`, `1m0s`.
 fn go_duration(time: Duration) -> String {
     let millis = time.as_millis();
+    let seconds = |millis: u128| match millis % 1000 {
+        0 => format!("{}s", millis / 1000),
+        rest => format!("{}.{}s", millis / 1000, format!("{rest:03}").trim_end_matches('0')),
+    };
     match millis {
         0..1000 => format!("{millis}ms"),
-        1000..60_000 => format!("{}s", millis as f64 / 1000.0),
-        _ => format!("{}m{}s", millis / 60_000, (millis % 60_000) as f64 / 1000.0),
+        1000..60_000 => seconds(millis),
+        _ => format!("{}m{}", millis / 60_000, seconds(millis % 60_000)),
     }
 }
 

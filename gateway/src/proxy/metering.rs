@@ -9,11 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use spillway_plugins::api::Api;
+use spillway_plugins::json::Encoded;
 use spillway_plugins::limits::{Permit, Used};
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Provenance, Reported, Usage, answer_tokens, input_bound, prompt_tokens};
 
 use super::Gateway;
+use super::admit::now_of;
 use super::attempt::Running;
 use super::ctx::{Inquiry, RequestCtx};
 use crate::callers::LiveConsumer;
@@ -63,7 +65,7 @@ impl Charge {
         let at = &inquiry.model.route.members()[member];
         let row = Row {
             at: ctx.arrived_at.timestamp_millis(),
-            request: ctx.id.clone(),
+            request: ctx.id.as_bytes().into(),
             attempt: ctx.attempts.len() + 1,
             answered: facts.answered,
             consumer: ctx.consumer().map(|consumer| Arc::clone(&consumer.name)),
@@ -131,6 +133,7 @@ struct Evidence {
     /// A plain answer that reports nothing.
     answer: Option<Bytes>,
     images: u64,
+    encoded: Encoded,
 }
 
 impl Evidence {
@@ -143,6 +146,7 @@ impl Evidence {
             output: std::mem::take(&mut ctx.output),
             answer: ctx.answer.take(),
             images: inquiry.fields.choices.unwrap_or(1),
+            encoded: inquiry.fields.encoded,
         }
     }
 
@@ -181,7 +185,7 @@ impl Estimate {
         let metered = self.told.map_or_else(|| self.evidence.metered(), Metered::reported);
         let used = self.charge.book(gateway, metered);
         if let Some(permit) = self.permit {
-            gateway.limits.settle(permit, sum(self.used, used));
+            gateway.limits.settle(permit, sum(self.used, used), gateway.limits.now());
         }
     }
 }
@@ -197,8 +201,8 @@ pub(super) async fn book_answer(gateway: &Gateway, ctx: &mut RequestCtx, inquiry
         return;
     }
     let status = running.status.map(|status| status.as_u16());
-    let us = micros(gateway.clock.now().since(running.began));
-    let facts = Facts { outcome: "ok", status, answered: true, us };
+    let now = gateway.clock.now();
+    let facts = Facts { outcome: "ok", status, answered: true, us: micros(now.since(running.began)) };
     let mut charge = Charge::new(ctx, inquiry, running.member, &facts);
     let strict = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict());
     let metered = match ctx.usage {
@@ -213,7 +217,7 @@ pub(super) async fn book_answer(gateway: &Gateway, ctx: &mut RequestCtx, inquiry
     ctx.usage = Some(metered);
     let used = sum(ctx.used, charge.count(metered));
     if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, used);
+        gateway.limits.settle(permit, used, now_of(ctx, now));
     }
     match (&gateway.ledger, strict) {
         (_, Some(ledger)) => {
@@ -301,7 +305,7 @@ impl Estimate {
     /// The same without reading anything: by length alone.
     pub(super) fn hastily(mut self) -> Self {
         if let Some(body) = self.evidence.body.take() {
-            self.evidence.bound = input_bound(&body);
+            self.evidence.bound = input_bound(&body, self.evidence.encoded);
         }
         self.evidence.output = OutputMeter::default();
         self
@@ -311,6 +315,6 @@ impl Estimate {
 /// The end of every request: what is still reserved is settled.
 pub(super) fn settle(gateway: &Gateway, ctx: &mut RequestCtx) {
     if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, ctx.used);
+        gateway.limits.settle(permit, ctx.used, now_of(ctx, gateway.clock.now()));
     }
 }

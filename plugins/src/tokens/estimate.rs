@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use super::bound::{IMAGE, input_bound};
+use crate::json::Encoded;
 
 /// A family of tokenizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ const MESSAGE: u64 = 3;
 
 /// How many tokens the prompt of a JSON request body has. A body that is no JSON gets the cheap bound.
 pub fn prompt_tokens(body: &[u8], encoding: Encoding) -> u64 {
-    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return input_bound(body) };
+    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return input_bound(body, Encoded::default()) };
     let mut tokens = 0;
     for (name, value) in &fields {
         tokens += match (name.as_str(), value) {
@@ -59,7 +60,7 @@ pub fn prompt_tokens(body: &[u8], encoding: Encoding) -> u64 {
 
 /// How many tokens the texts of a plain JSON answer have.
 pub fn answer_tokens(answer: &[u8], encoding: Encoding) -> u64 {
-    serde_json::from_slice(answer).map_or_else(|_| input_bound(answer), |answer| output_texts(&answer, encoding))
+    serde_json::from_slice(answer).map_or_else(|_| input_bound(answer, Encoded::default()), |answer| output_texts(&answer, encoding))
 }
 
 /// The tokens of what a model said, wherever it stands in an answer.

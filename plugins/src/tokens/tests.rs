@@ -107,7 +107,13 @@ fn a_prompt_is_counted_by_the_published_rules() {
         "A".repeat(90_000)
     );
     assert!((700..900).contains(&count(&image)), "an image is no text");
-    assert!((700..900).contains(&input_bound(image.as_bytes())));
+    let encoded = crate::request::read_fields(image.as_bytes()).unwrap().encoded;
+    assert_eq!(encoded.count, 1);
+    assert!((700..900).contains(&input_bound(image.as_bytes(), encoded)));
+    let chinese = serde_json::json!({ "input": "水".repeat(10_000) }).to_string();
+    let fields = crate::request::read_fields(chinese.as_bytes()).unwrap();
+    let bound = input_bound(chinese.as_bytes(), fields.encoded);
+    assert!((10_000..16_000).contains(&bound) && fields.encoded.count == 0, "{bound}");
 }
 
 proptest::proptest! {
@@ -115,7 +121,7 @@ proptest::proptest! {
     fn the_bound_is_seldom_below_the_count(words in proptest::collection::vec("[a-zA-Z]{1,12}", 1..400)) {
         let body = serde_json::json!({ "messages": [{ "role": "user", "content": words.join(" ") }] }).to_string();
         // Random letters are the worst that there is for a tokenizer: about two bytes each.
-        proptest::prop_assert!(input_bound(body.as_bytes()) * 3 >= prompt_tokens(body.as_bytes(), Encoding::O200k));
+        proptest::prop_assert!(input_bound(body.as_bytes(), crate::json::Encoded::default()) * 3 >= prompt_tokens(body.as_bytes(), Encoding::O200k));
     }
 
     #[test]
