@@ -273,6 +273,19 @@ impl Target {
         self.drained.store(drained, Ordering::Relaxed);
     }
 
+    /// Until when it is throttled, if it is.
+    pub fn throttled_until(&self, now: Tick) -> Option<Tick> {
+        let until = self.state.lock().throttled_until;
+        (until > now).then_some(until)
+    }
+
+    /// Another node was told to leave it alone until then. Extends a throttle, never shortens it.
+    pub fn throttle_until(&self, until: Tick, now: Tick) {
+        let mut state = self.state.lock();
+        state.throttle(until.since(now), now);
+        self.publish(&state);
+    }
+
     /// Forgets throttle, circuit and outage: an operator knows better.
     pub fn reset(&self) {
         let mut state = self.state.lock();

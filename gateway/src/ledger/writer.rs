@@ -91,7 +91,7 @@ impl Writer {
 
     /// Writes a batch, once more after opening the database anew; what can't be written is lost, counted and
     /// told.
-    fn write(&mut self, batch: &[Row]) {
+    pub(super) fn write(&mut self, batch: &[Row]) {
         if batch.is_empty() {
             return;
         }
@@ -141,6 +141,12 @@ impl Writer {
         Ok(())
     }
 
+    /// As if the process had begun anew.
+    #[cfg(test)]
+    pub(super) fn restart_counter(&mut self) {
+        self.counter = 0;
+    }
+
     fn connection(&mut self) -> Result<&mut Connection, LedgerError> {
         if self.connection.is_none() {
             self.connection = Some(open(&self.rules.folder, self.rules.durability)?);
@@ -150,7 +156,11 @@ impl Writer {
 
     /// Sums up what is old, and forgets what is too old. A database that was broken is tried again.
     fn keep_house(&mut self) {
-        let now = self.clock.wall().timestamp_millis();
+        self.keep_house_at(self.clock.wall().timestamp_millis());
+    }
+
+    /// As of a time in milliseconds since 1970.
+    pub(super) fn keep_house_at(&mut self, now: i64) {
         let rules = self.rules.clone();
         let rolled = self.rolled;
         match self.connection().and_then(|connection| rollup::keep_house(connection, &rules, rolled, now)) {

@@ -4,6 +4,7 @@ mod account;
 mod node;
 mod past;
 mod shared;
+mod throttles;
 
 use std::fmt;
 use std::sync::Arc;
@@ -87,6 +88,9 @@ impl fmt::Display for Hours {
     }
 }
 
+/// How often other nodes are asked for one request.
+const ASKED: usize = 2;
+
 /// All limits of a gateway.
 #[derive(Debug)]
 pub struct Limits {
@@ -131,7 +135,7 @@ impl Limits {
     /// # Errors
     /// [`Denied`]
     pub async fn admit(&self, scopes: &Scopes, demand: Demand, mut now: Now) -> Result<Permit, Denied> {
-        let mut asked = false;
+        let mut asked = 0;
         loop {
             match admit(scopes, demand, now, |scope, alert| self.alert(scope, alert)) {
                 Ok(permit) => {
@@ -143,8 +147,8 @@ impl Limits {
                     return Err(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false });
                 }
                 Err(Refused::Share(lacking)) => match &self.shared {
-                    Some(shared) if !asked => {
-                        asked = true;
+                    Some(shared) if asked < ASKED => {
+                        asked += 1;
                         for (index, _) in lacking {
                             shared.agree(&scopes[index], || self.now()).await;
                         }

@@ -17,7 +17,9 @@ use spillway_plugins::limits::{Kind, Now, Proposal, Scope, Share, cut_off};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::NodeName;
+use super::{NodeName, throttles};
+use crate::balance::target::Target;
+use crate::clock::Clock;
 use crate::config::{self, WhenLost};
 use crate::shared_memory::{RedisError, SharedMemory};
 use crate::telemetry::metrics::Metrics;
@@ -33,7 +35,17 @@ const REMIND: Duration = Duration::from_secs(2);
 /// How long shares of a period are kept after its end.
 const KEEP: i64 = 86_400;
 
-/// What is known of one scope's agreements.
+/// One scope's agreements: one at a time, or answers that come in another order than the questions would
+/// leave this node with a share that others believe was given back.
+#[derive(Debug, Default)]
+struct Table {
+    one_at_a_time: tokio::sync::Mutex<()>,
+    /// How many there were.
+    count: AtomicU64,
+    last: Mutex<Option<Agreed>>,
+}
+
+/// What is known of the last agreement.
 #[derive(Debug, Clone, Copy)]
 struct Agreed {
     /// When the last one was.
@@ -53,7 +65,7 @@ pub struct Shared {
     /// This node: what a node used of a quota outlives its process.
     node: String,
     when_lost: WhenLost,
-    agreed: Mutex<HashMap<String, Agreed>>,
+    tables: Mutex<HashMap<String, Arc<Table>>>,
     nodes: AtomicU64,
     /// When Redis went out of reach, in nanoseconds of the monotonic clock; 0 while it can be reached.
     lost_since: AtomicU64,
@@ -79,7 +91,7 @@ impl Shared {
             process: format!("{}.{:08x}", node.0, fastrand::u32(..)),
             node: node.0,
             when_lost: config.quotas_when_lost,
-            agreed: Mutex::default(),
+            tables: Mutex::default(),
             nodes: AtomicU64::new(1),
             lost_since: AtomicU64::new(0),
             reachable: metrics.limits_shared.clone(),
@@ -102,22 +114,49 @@ impl Shared {
         if self.is_lost() {
             return self.go_on_alone(scope, now());
         }
-        if !self.try_agree(scope, AGREE, &now).await {
+        let table = self.table(scope);
+        let before = table.count.load(Ordering::Acquire);
+        let waited = timeout(AGREE, table.one_at_a_time.lock()).await;
+        if table.count.load(Ordering::Acquire) != before {
+            // Somebody else has agreed meanwhile, on behalf of all that wait.
+            return;
+        }
+        let agreed = match waited {
+            Ok(_turn) => self.try_agree(scope, &table, AGREE, &now).await,
+            Err(_) => false,
+        };
+        if !agreed {
             self.lose(now());
             self.go_on_alone(scope, now());
         }
     }
 
+    fn table(&self, scope: &Scope) -> Arc<Table> {
+        Arc::clone(self.tables.lock().entry(scope.name.clone()).or_default())
+    }
+
+    /// As [`Shared::agree`], in the background: waits for its turn and takes its time.
+    async fn agree_soon(&self, scope: &Scope, now: &impl Fn() -> Now) -> bool {
+        let table = self.table(scope);
+        let _turn = table.one_at_a_time.lock().await;
+        self.try_agree(scope, &table, AGREE * 4, now).await
+    }
+
     /// Says what this node uses and would like, and takes what it gets.
-    async fn try_agree(&self, scope: &Scope, limit: Duration, now: &impl Fn() -> Now) -> bool {
+    async fn try_agree(&self, scope: &Scope, table: &Table, limit: Duration, now: &impl Fn() -> Now) -> bool {
         let before = now();
         let proposal = scope.propose(before);
+        if let Some(agreed) = table.last.lock().as_mut() {
+            // Whether or not an answer comes: what is given back may be another's.
+            agreed.share = proposal.kept;
+        }
         let asked = timeout(limit, self.ask(scope, &proposal, before)).await;
         match asked {
             Ok(Ok((nodes, share, left))) => {
                 self.nodes.store(nodes.max(1), Ordering::Relaxed);
                 scope.set_share(Some(share));
-                self.agreed.lock().insert(scope.name.clone(), Agreed { at: before.monotonic, share, left });
+                *table.last.lock() = Some(Agreed { at: before.monotonic, share, left });
+                table.count.fetch_add(1, Ordering::Release);
                 true
             }
             Ok(Err(_)) | Err(_) => {
@@ -173,7 +212,7 @@ impl Shared {
     fn go_on_alone(&self, scope: &Scope, now: Now) {
         let nodes = self.nodes.load(Ordering::Relaxed);
         let since = now.monotonic.saturating_sub(Duration::from_nanos(self.lost_since.load(Ordering::Relaxed)));
-        let agreed = self.agreed.lock().get(&scope.name).copied();
+        let agreed = *self.table(scope).last.lock();
         let proposal = scope.propose(now);
         let most = Kind::ALL.map(|kind| {
             let at = kind as usize;
@@ -228,18 +267,23 @@ impl Shared {
             }
             for scope in scopes() {
                 let at = now();
-                let last = self.agreed.lock().get(&scope.name).map(|agreed| agreed.at);
+                let last = self.table(&scope).last.lock().map(|agreed| agreed.at);
                 let fresh = last.is_some_and(|last| at.monotonic.saturating_sub(last) < REMIND);
                 if !scope.wants_agreement(at, fresh) {
                     continue;
                 }
-                if !self.try_agree(&scope, AGREE * 4, &now).await {
+                if !self.agree_soon(&scope, &now).await {
                     self.lose(now());
                     scopes().iter().for_each(|scope| self.go_on_alone(scope, now()));
                     break;
                 }
             }
         }
+    }
+
+    /// Keeps the throttles of `targets` the same on all nodes, for ever.
+    pub async fn keep_throttles(&self, targets: Vec<Arc<Target>>, clock: &Clock) {
+        throttles::keep_shared(&self.memory, targets, clock).await;
     }
 
     /// Redis was out of reach: is it back? Until it is, shares shrink with time.
@@ -249,7 +293,7 @@ impl Shared {
             return scopes.iter().for_each(|scope| self.go_on_alone(scope, now()));
         }
         for scope in scopes {
-            if !self.try_agree(scope, AGREE * 4, now).await {
+            if !self.agree_soon(scope, now).await {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use spillway_plugins::api::Api;
-use spillway_plugins::limits::{Class, Demand, Now};
+use spillway_plugins::limits::{Demand, Now};
 use spillway_plugins::prices::Money;
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::input_bound;
@@ -30,7 +30,7 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
     if scopes.is_empty() {
         return Ok(());
     }
-    let mut demand = Demand { class: ctx.consumer().map_or(Class::default(), |consumer| consumer.class), ..Demand::default() };
+    let mut demand = Demand { class: ctx.class(), ..Demand::default() };
     if inquiry.object.is_none() {
         let input = input_bound(body, inquiry.fields.encoded);
         let output = completion_cap(inquiry.api, &inquiry.fields, gateway.usage.assume_completion);

@@ -55,8 +55,8 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 Step::Failed if progress.may_retry(inquiry, gateway.clock.now()) => {}
                 Step::Failed => return give_up(gateway, session, ctx, inquiry, progress, None).await,
             },
-            Err(none) => match progress.wait_until(none, inquiry, now) {
-                Some(until) => {
+            Err(none) => match progress.wait_until(none, inquiry, ctx.class(), now) {
+                Some((until, _place)) => {
                     if until > now && !wait(gateway, session, ctx, progress, until).await {
                         return End::CallerLeft;
                     }

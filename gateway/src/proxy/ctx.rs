@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use prometheus::IntGauge;
 use smallvec::SmallVec;
 use spillway_plugins::api::{Api, Dialect};
-use spillway_plugins::limits::{Permit, Remaining, Used};
+use spillway_plugins::limits::{Class, Permit, Remaining, Used};
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::{Metered, OutputMeter};
 
@@ -211,6 +211,11 @@ impl RequestCtx {
     /// Whom the request belongs to, if known.
     pub fn consumer(&self) -> Option<&LiveConsumer> {
         self.caller.as_ref().map(|caller| &*caller.consumer)
+    }
+
+    /// How urgent it is where room is short.
+    pub fn class(&self) -> Class {
+        self.consumer().map_or(Class::default(), |consumer| consumer.class)
     }
 
     /// Notes the moment of the first output, and what of the time until then was our own.

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use spillway_plugins::limits::Class;
 
 use super::ctx::{Inquiry, RequestCtx};
 use super::refusal::Refusal;
 use super::timer::Timer;
 use crate::balance::route::{NoneReady, Pick, PickRequest};
+use crate::balance::waiting::Place;
 use crate::clock::Tick;
 
 /// How far a request has come.
@@ -62,9 +64,14 @@ impl Progress {
 
     /// Until when to wait for a target, if that is allowed. A throttled member that has opened again
     /// meanwhile needs no waiting, but not for ever: the rounds are bounded like attempts.
-    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, now: Tick) -> Option<Tick> {
-        let soonest = none.soonest.filter(|_| self.releases < inquiry.pool.config.retry.max_attempts)?;
-        (soonest <= now + self.patience && soonest < self.deadline).then_some(soonest)
+    /// The queue is bounded, too, and its last places are for the more urgent classes.
+    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, class: Class, now: Tick) -> Option<(Tick, Place)> {
+        let rules = &inquiry.pool.config.retry;
+        let soonest = none.soonest.filter(|_| self.releases < rules.max_attempts)?;
+        if soonest > now + self.patience || soonest >= self.deadline {
+            return None;
+        }
+        Some((soonest, inquiry.pool.waiting.enter(rules.queue, class)?))
     }
 
     /// A wait that began at `from` and was to last until `until` is over: throttled members may be

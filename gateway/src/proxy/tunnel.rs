@@ -126,7 +126,7 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
                 return Ok(peer);
             }
             Err(none) => {
-                if let Some(until) = progress.wait_until(none, inquiry, now) {
+                if let Some((until, _place)) = progress.wait_until(none, inquiry, ctx.class(), now) {
                     progress.timer.until(until, &gateway.clock).await;
                     progress.release(until, now);
                     ctx.waited += until.since(now);

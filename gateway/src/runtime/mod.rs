@@ -11,6 +11,7 @@ use crate::backend::auth::Identities;
 use crate::backend::{Backend, Targets, url};
 use crate::balance::budget::RetryBudget;
 use crate::balance::route::{Flags, Member, Route, Up};
+use crate::balance::waiting::Waiting;
 use crate::callers::Callers;
 use crate::config::{self, BackendKind, Config, DeploymentPrice, Prices};
 use crate::limits::{Limits, pool_name};
@@ -52,6 +53,8 @@ pub struct Pool {
     pub scope: Option<Arc<Scope>>,
     /// How many retries it may still make.
     pub budget: RetryBudget,
+    /// Requests that wait for it to reopen.
+    pub waiting: Waiting,
     /// Its last resort's answer, if it has one.
     pub last_resort: Option<LastResort>,
     /// Health flags by member, in the order of the config; mocks have none that ever changes.
@@ -167,6 +170,7 @@ fn live_pool(
         config: pool.clone(),
         scope,
         budget: RetryBudget::default(),
+        waiting: Waiting::default(),
         last_resort,
         health,
         models,

@@ -106,7 +106,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let ledger = config.ledger.clone().map(start_ledger).transpose()?.map(Arc::new);
     let limits = Arc::new(limits(config, ledger.as_deref(), &metrics, &clock).await?);
     let runtime = Runtime::new(config, &limits, &metrics);
-    let parts = Parts { objects: Arc::clone(&objects), limits: Arc::clone(&limits), ledger, metrics, access_log };
+    let parts = Parts { objects: Arc::clone(&objects), limits, ledger, metrics, access_log };
     let gateway = Gateway::new(config, clock, runtime, parts)?;
     let conf = ServerConf { threads: config.server.threads.unwrap_or(1), ..ServerConf::default() };
     let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
@@ -120,9 +120,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let ready = Arc::new(AtomicBool::new(true));
     let mut tasks = background(&gateway);
     tasks.push(tokio::spawn(objects.keep_shared()));
-    tasks.extend(
-        limits.shared.clone().map(|shared| tokio::spawn(async move { shared.keep_agreed(|| limits.all(), || limits.now()).await })),
-    );
+    tasks.extend(share(&gateway));
     tasks.extend(tls.clone().map(|tls| tokio::spawn(tls.keep_fresh())));
     wait_for_backends(&gateway).await;
     let mut accepting = Vec::new();
@@ -153,6 +151,17 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
         shared.join(|| limits.now()).await;
     }
     Ok(limits)
+}
+
+/// Starts what keeps limits and throttles agreed on with other nodes, if there are any.
+fn share(gateway: &Gateway) -> Vec<JoinHandle<()>> {
+    let Some(shared) = gateway.limits.shared.clone() else { return Vec::new() };
+    let targets: Vec<_> = gateway.runtime.load().targets.iter().cloned().collect();
+    let (limits, clock, throttles) = (Arc::clone(&gateway.limits), gateway.clock.clone(), Arc::clone(&shared));
+    vec![
+        tokio::spawn(async move { shared.keep_agreed(|| limits.all(), || limits.now()).await }),
+        tokio::spawn(async move { throttles.keep_throttles(targets, &clock).await }),
+    ]
 }
 
 /// Starts what keeps addresses and health up to date.

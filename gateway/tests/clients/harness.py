@@ -25,6 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 SPILLWAY = os.environ.get("SPILLWAY", str(ROOT / "target/debug/spillway"))
 REPLY = "A spillway lets water run off where it does no harm."
 KEY = "client-test-key"
+LIMITED = "client-test-key-of-a-limited-consumer"
 
 CONFIG = """
 [server]
@@ -49,6 +50,24 @@ url = "http://127.0.0.1:{second}"
 name = "all"
 models = ["gpt-4o", "text-embedding-3-small"]
 members = [{{ backend = "ptu", priority = 1 }}, {{ backend = "payg", priority = 2 }}]
+
+[[backends]]
+name = "slow"
+kind = "azure-openai"
+url = "http://127.0.0.1:{slow}"
+
+[[pools]]
+name = "slow"
+models = ["slow"]
+members = [{{ backend = "slow" }}]
+
+[[consumers]]
+name = "limited"
+keys = [{{ sha256 = "{limited}" }}]
+
+[consumers.limits]
+concurrent_requests = 1
+tokens_per_minute = 100_000
 
 [[consumers]]
 name = "tests"
@@ -123,14 +142,15 @@ def wait_for(port):
 def gateway():
     """Yields (gateway's URL, admin's URL)."""
     global ISSUER
-    port, admin, first, second, issuer = (free_port() for _ in range(5))
+    port, admin, first, second, slow, issuer = (free_port() for _ in range(6))
     ISSUER = Issuer(issuer)
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         folder = pathlib.Path(directory)
         (folder / "throttled.toml").write_text(ALWAYS_THROTTLED.format(port=first))
         digest = hashlib.sha256(KEY.encode()).hexdigest()
-        ports = {"port": port, "admin": admin, "first": first, "second": second, "issuer": issuer}
-        (folder / "gateway.toml").write_text(CONFIG.format(digest=digest, **ports))
+        limited = hashlib.sha256(LIMITED.encode()).hexdigest()
+        ports = {"slow": slow, "port": port, "admin": admin, "first": first, "second": second, "issuer": issuer}
+        (folder / "gateway.toml").write_text(CONFIG.format(digest=digest, limited=limited, **ports))
 
         def run(*arguments):
             process = subprocess.Popen([SPILLWAY, *arguments], stdout=subprocess.DEVNULL)
@@ -139,7 +159,9 @@ def gateway():
 
         run("mock", "-c", str(folder / "throttled.toml"))
         run("mock", "--listen", f"127.0.0.1:{second}", "--name", "payg", "--reply", REPLY, "--per-token", "1ms")
+        run("mock", "--listen", f"127.0.0.1:{slow}", "--name", "slow", "--reply", REPLY, "--per-token", "100ms")
         wait_for(first)
+        wait_for(slow)
         wait_for(second)
         run("run", "-c", str(folder / "gateway.toml"))
         wait_for(port)

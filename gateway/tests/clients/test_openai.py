@@ -1,10 +1,12 @@
 """openai for Python through the gateway, against a pool whose first target always throttles."""
 
+import time
+
 import openai
 import pytest
 
 import harness
-from harness import KEY, REPLY
+from harness import KEY, LIMITED, REPLY
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,30 @@ def test_entra_tokens(urls):
         client = openai.AzureOpenAI(azure_ad_token=harness.ISSUER.token(**wrong), **azure)
         with pytest.raises(openai.AuthenticationError):
             client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+
+
+def test_a_rate_limit_is_waited_out_as_told(urls):
+    url, _ = urls
+    at_once = openai.OpenAI(base_url=f"{url}/v1", api_key=LIMITED, max_retries=0)
+    patient = openai.OpenAI(base_url=f"{url}/v1", api_key=LIMITED, max_retries=5)
+    stream = at_once.chat.completions.create(model="slow", messages=MESSAGES, stream=True)
+    next(iter(stream))
+    with pytest.raises(openai.RateLimitError) as refused:
+        at_once.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+    assert refused.value.code == "rate_limit_exceeded"
+    headers = refused.value.response.headers
+    assert headers["retry-after"] == "1" and headers["x-ratelimit-limit-tokens"] == "100000"
+    began = time.monotonic()
+    answer = patient.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+    assert time.monotonic() - began >= 1, "it came back before it was told to"
+    assert answer.choices[0].message.content == REPLY
+    assert "".join(choice.delta.content or "" for chunk in stream for choice in chunk.choices) in REPLY
+
+
+def test_a_request_that_never_fits_is_not_tried_again(urls):
+    url, _ = urls
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=LIMITED, max_retries=5)
+    began = time.monotonic()
+    with pytest.raises(openai.RateLimitError):
+        client.chat.completions.create(model="gpt-4o", messages=MESSAGES, max_tokens=1_000_000)
+    assert time.monotonic() - began < 5

@@ -136,7 +136,7 @@ async fn no_path_and_no_host_gets_past_authentication() {
 }
 
 /// An issuer with key `a`, and a gateway that takes its tokens.
-async fn with_issuer(backend: &ScriptedBackend, pool: &str, jwt: &str, rest: &str) -> (FakeIssuer, SigningKey, Gateway) {
+pub async fn with_issuer(backend: &ScriptedBackend, pool: &str, jwt: &str, rest: &str) -> (FakeIssuer, SigningKey, Gateway) {
     let key = SigningKey::rsa("a");
     let issuer = FakeIssuer::start(vec![key.jwk("a")]).await;
     let rest = format!(

@@ -362,3 +362,72 @@ async fn a_full_disk_costs_rows_or_answers_as_configured() {
         assert_eq!(gateway.log().matches("can't be written").count(), 1, "told once: {}", gateway.log());
     }
 }
+
+/// A WebSocket frame with a short text.
+fn frame(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    [&[0x81, 126, length[0], length[1]], text.as_bytes()].concat()
+}
+
+#[tokio::test]
+async fn every_turn_of_a_realtime_socket_is_counted() {
+    let backend = ScriptedBackend::start(|_| {
+        let head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n";
+        let usage = json!({ "total_tokens": 30, "input_tokens": 20, "output_tokens": 10, "input_token_details": { "audio_tokens": 15, "cached_tokens": 4 }, "output_token_details": { "audio_tokens": 8 } });
+        let done = frame(&json!({ "type": "response.done", "response": { "id": "r", "usage": usage } }).to_string());
+        let (one, two) = done.split_at(70);
+        Reply::raw([Step::Write(head.into()), Step::Write(one.to_vec()), Step::Pause(Duration::from_millis(20)), Step::Write(two.to_vec()), Step::Write(done.clone()), Step::Hang])
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let rest = consumer("crm", "[consumers.limits]\ntokens_per_minute = 10_000\n");
+    let gateway = Gateway::start(&config_with(&backend, folder.path(), "", &rest)).await;
+    let mut caller = Connection::open(gateway.address).await.unwrap();
+    let upgrade = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate";
+    caller.send(format!("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\napi-key: crm\r\n{upgrade}\r\n\r\n")).await.unwrap();
+    assert_eq!(caller.answer_head().await.unwrap().0, 101);
+    let rows = ledger_of(folder.path(), 2).await;
+    for row in &rows {
+        let count = |name: &str| row[name].as_u64().unwrap();
+        assert_eq!(
+            (count("input_tokens"), count("output_tokens"), count("input_audio_tokens"), count("output_audio_tokens")),
+            (20, 10, 15, 8)
+        );
+        assert_eq!((&row["api"], &row["source"]), (&json!("realtime"), &json!("reported")));
+    }
+    assert_eq!((&rows[0]["answered"], &rows[1]["answered"]), (&json!(true), &json!(false)), "one request, two answers");
+    assert_eq!(backend.received()[0].header("sec-websocket-extensions"), None, "what is compressed can't be read");
+    drop(caller);
+    eventually("settled with what was used", async || {
+        let limits = gateway.admin("/api/limits").await.json();
+        limits["scopes"][0]["limits"]["tokens_per_minute"]["used"] == 60
+    })
+    .await;
+    assert_eq!(ledger_rows(folder.path()).len(), 2, "the socket's end costs nothing more");
+}
+
+#[tokio::test]
+async fn uploads_and_speech_are_counted_as_they_are_billed() {
+    let backend = ScriptedBackend::start(|request| match request.path() {
+        "/v1/audio/speech" => Reply::json(200, "sound").header("content-type", "audio/mpeg"),
+        _ => Reply::json(200, r#"{"text":"hi","usage":{"type":"duration","seconds":1.5}}"#),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let prices = folder.path().join("prices.json");
+    std::fs::write(&prices, r#"{"m": {"input_cost_per_character": 0.001, "input_cost_per_second": 0.01}}"#).unwrap();
+    let rest = format!("[prices]\nfile = \"{}\"\n", prices.display());
+    let text = config(&[member("a", &backend, 1)], "", &rest).replace("#server", &state_dir(folder.path()));
+    let gateway = Gateway::start(&text).await;
+    assert_eq!(gateway.post("/v1/audio/speech", &json!({ "model": "m", "input": "grüezi", "voice": "x" })).await.status, 200);
+    let row = ledger_of(folder.path(), 1).await.remove(0);
+    assert!((row["cost_usd"].as_f64().unwrap() - 0.006).abs() < 1e-9, "six characters: {row:#}");
+    let form = "--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--XX--\r\n";
+    let head = format!(
+        "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: g\r\ncontent-type: multipart/form-data; boundary=XX\r\ncontent-length: {}\r\n\r\n",
+        form.len()
+    );
+    assert_eq!(ask(gateway.address, head + form).await.unwrap().status, 200);
+    let row = ledger_of(folder.path(), 2).await.remove(1);
+    assert!((row["cost_usd"].as_f64().unwrap() - 0.015).abs() < 1e-9 && row["source"] == "reported", "{row:#}");
+}

@@ -178,3 +178,69 @@ async fn a_request_that_ends_in_any_way_gives_back_what_it_did_not_use() {
     // A prompt of eight tokens, and one of text.
     eventually("the estimate is what counts", async || used().await == (9, 0)).await;
 }
+
+#[tokio::test]
+async fn a_short_pool_refuses_the_lower_class_first() {
+    let gate = Arc::new(Notify::new());
+    let held = Arc::clone(&gate);
+    let backend = ScriptedBackend::start(move |_| Reply::sse([role(), delta("x")]).then(Step::Until(Arc::clone(&held)))).await;
+    let rest = consumer("night", "class = \"batch\"\n") + &consumer("usual", "") + &consumer("chat", "class = \"interactive\"\n");
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "[pools.limits]\nconcurrent_requests = 10\n", &rest)).await;
+    let mut open = Vec::new();
+    let mut begin = async |name: &str| {
+        let mut caller = Connection::open(gateway.address).await.unwrap();
+        caller.send(post("/v1/chat/completions", &[("api-key", name)], chat(true).to_string().as_bytes())).await.unwrap();
+        let status = caller.answer_head().await.unwrap().0;
+        open.push(caller);
+        status
+    };
+    for _ in 0..8 {
+        assert_eq!(begin("night").await, 200);
+    }
+    assert_eq!(begin("night").await, 429, "80 % are taken");
+    assert_eq!(begin("usual").await, 200);
+    assert_eq!(begin("chat").await, 200);
+    assert_eq!(begin("chat").await, 429, "all are taken");
+    drop(open);
+}
+
+#[tokio::test]
+async fn the_queue_for_a_throttled_pool_is_bounded_and_by_class() {
+    let backend =
+        ScriptedBackend::start(|request| if request.header("x-test") == Some("throttle") { Reply::throttled(1500) } else { hundred() })
+            .await;
+    let pool = "[pools.retry]\nwait = \"10s\"\nqueue = 5\n";
+    let rest = consumer("night", "class = \"batch\"\n") + &consumer("chat", "class = \"interactive\"\n");
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], pool, &rest)).await;
+    let address = gateway.address;
+    // The first is throttled and waits itself; then there are four places for the others, three of them for batch.
+    let body = chat(false).to_string();
+    let first = post("/v1/chat/completions", &[("api-key", "chat"), ("x-test", "throttle")], body.as_bytes());
+    let first = tokio::spawn(async move { spillway_testkit::client::ask(address, first).await.unwrap().status });
+    eventually("throttled", async || gateway.state("a").await == "throttled").await;
+    let ask = |name: &'static str| tokio::spawn(async move { ask_as(address, name, &chat(false)).await.status });
+    let night: Vec<_> = (0..6).map(|_| ask("night")).collect();
+    let mut statuses = Vec::new();
+    for one in night {
+        statuses.push(one.await.unwrap());
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 3, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 3, "{statuses:?}");
+    first.abort();
+}
+
+#[tokio::test]
+async fn applications_that_come_by_themselves_have_the_default_limits() {
+    let backend = ScriptedBackend::start(|_| hundred()).await;
+    let limits = "[plugins.auth.jwt.unlisted.limits]\nrequests_per_minute = 2\n";
+    let (issuer, key, gateway) = crate::callers::with_issuer(&backend, "", limits, "").await;
+    for application in ["one", "two"] {
+        let bearer = format!("Bearer {}", key.token("a", &issuer.claims(application)));
+        let mut statuses = Vec::new();
+        for _ in 0..3 {
+            let request = post("/v1/chat/completions", &[("authorization", &bearer)], chat(false).to_string().as_bytes());
+            statuses.push(spillway_testkit::client::ask(gateway.address, request).await.unwrap().status);
+        }
+        assert_eq!(statuses, [200, 200, 429], "{application} by itself");
+    }
+}

@@ -284,3 +284,16 @@ async fn without_redis_a_quota_does_as_the_config_says() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_throttle_that_one_node_meets_the_other_knows() {
+    let server = RedisServer::start(None);
+    let busy = ScriptedBackend::start(|_| Reply::throttled(30_000)).await;
+    let (free, _) = counting().await;
+    let text = config(&[member("busy", &busy, 1), member("free", &free, 2)], "", &redis(server.port));
+    let (one, two) = (Gateway::start(&text).await, Gateway::start(&text).await);
+    assert_eq!(one.chat().await.status, 200);
+    eventually("the other node knows", async || two.state("busy").await == "throttled").await;
+    assert_eq!(two.chat().await.status, 200);
+    assert_eq!(busy.count(), 1, "nobody asked it again");
+}

@@ -26,6 +26,11 @@ impl Class {
         }
     }
 
+    /// How many of `places` may be taken when one of this class comes.
+    pub fn room_in(self, places: usize) -> usize {
+        usize::try_from(share(places as u64, self.ceiling())).unwrap_or(places)
+    }
+
     /// How much of a limit may be used, in percent, when one of this class comes.
     pub(super) fn ceiling(self) -> u64 {
         match self {

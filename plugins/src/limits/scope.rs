@@ -177,10 +177,11 @@ impl<C: Cell<State>> Scope<C> {
         let (quota, budget) = state.spans(now);
         let (quota_start, budget_start) = (quota.map_or(0, |span| span.start), budget.map_or(0, |span| span.start));
         let most = std::array::from_fn(|at| had[at].min(wanted[at].max(used[at])));
+        let kept = Share { most, quota_start, budget_start };
         if state.share.is_some() {
-            state.share = Some(Share { most, quota_start, budget_start });
+            state.share = Some(kept);
         }
-        Proposal { used, had, wanted, quota_start, budget_start }
+        Proposal { used, had, wanted, kept, quota_start, budget_start }
     }
 
     /// Whether there is anything to agree on: something was asked for or given up since the last time, or
@@ -251,7 +252,7 @@ impl State {
             }
             let by_share = fits(allowed);
             if by_share {
-                self.missed[kind as usize] = self.missed[kind as usize].max(need);
+                self.missed[kind as usize] = self.missed[kind as usize].saturating_add(need);
                 self.active = true;
             }
             let obstacle = Obstacle {

@@ -27,6 +27,8 @@ pub struct Proposal {
     pub had: [u64; 5],
     /// The share that it would like.
     pub wanted: [u64; 5],
+    /// What the node goes on with until it hears more: nothing that it gives back.
+    pub kept: Share,
     /// The beginning of the period that the quota's share is of.
     pub quota_start: i64,
     /// The beginning of the period that the budget's share is of.
