@@ -76,6 +76,9 @@ fn section(root: &Value, schema: &Value, path: &str, done: &mut Vec<String>, out
         let here = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         if inner["properties"].is_object() || kinds(inner).next().is_some() {
             deeper.push((if list { format!("{here}[]") } else { here }, inner));
+        } else if let Some(entry) = map_of(root, inner).filter(|_| !path.contains(name.as_str())) {
+            // A map's tables; what holds itself is shown once.
+            deeper.push((format!("{here}.NAME"), entry));
         }
         let text = property["description"].as_str().or_else(|| inner["description"].as_str()).unwrap_or("");
         let values = values(inner);
@@ -89,6 +92,12 @@ fn section(root: &Value, schema: &Value, path: &str, done: &mut Vec<String>, out
             section(root, inner, &path, done, out);
         }
     }
+}
+
+/// The tables that a map holds, if it holds tables.
+fn map_of<'s>(root: &'s Value, schema: &'s Value) -> Option<&'s Value> {
+    let (entry, _) = resolve(root, &schema["additionalProperties"]);
+    entry["properties"].is_object().then_some(entry)
 }
 
 /// The values of an enumeration, or the kinds of a tagged table.

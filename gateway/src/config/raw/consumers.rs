@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::limits::{RawClass, RawConsumerLimits};
+use super::limits::{RawClass, RawLimits};
 use crate::config::scalar::TimeText;
 
 /// An application or a person that calls.
@@ -37,7 +37,7 @@ pub struct RawConsumer {
     /// The group whose limits it shares.
     pub group: Option<String>,
     /// What it may use up.
-    pub limits: Option<RawConsumerLimits>,
+    pub limits: Option<RawLimits>,
 }
 
 /// An API key, by its hash; `spillway keys new` makes one.

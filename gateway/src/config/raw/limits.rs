@@ -43,25 +43,7 @@ pub struct RawLimits {
     pub budget: Option<RawMoneyBudget>,
     /// Refuse nothing, only count what would have been refused. Default false.
     pub shadow: Option<bool>,
-}
-
-/// What a consumer may use up.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawConsumerLimits {
-    /// Requests in any 60 seconds.
-    pub requests_per_minute: Option<u64>,
-    /// Tokens in any 60 seconds.
-    pub tokens_per_minute: Option<u64>,
-    /// Requests at once.
-    pub concurrent_requests: Option<u64>,
-    /// Tokens per period.
-    pub token_quota: Option<RawTokenQuota>,
-    /// Money per period.
-    pub budget: Option<RawMoneyBudget>,
-    /// Refuse nothing, only count what would have been refused. Default false.
-    pub shadow: Option<bool>,
-    /// Further limits for single models.
+    /// Consumers only: further limits for single models.
     #[serde(default)]
     pub models: BTreeMap<String, RawLimits>,
 }

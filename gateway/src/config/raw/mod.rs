@@ -17,7 +17,7 @@ use super::scalar::{DurationText, SecretText};
 
 pub use backends::{RawAzureApi, RawBackend, RawBackendAuth, RawKind};
 pub use consumers::{RawCertificateName, RawConsumer, RawKey};
-pub use limits::{RawClass, RawConsumerLimits, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
+pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
 pub use metering::{RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawUsage};
 pub use plugins::{RawAuth, RawCache, RawExactCache, RawJwt, RawPlugins, RawPromptLog, RawSemanticCache, RawUnlisted};
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPolicy, RawPool, RawRetry, RawTimeouts};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::RawConsumerLimits;
+use super::RawLimits;
 use crate::config::scalar::{DurationText, SecretText};
 
 /// What requests pass through.
@@ -78,7 +78,7 @@ pub struct RawUnlisted {
     /// Their tokens need one of these scopes.
     pub scopes: Option<Vec<String>>,
     /// What each of them may use up.
-    pub limits: Option<RawConsumerLimits>,
+    pub limits: Option<RawLimits>,
 }
 
 /// Prompts and answers on disk.

@@ -4,7 +4,7 @@ use spillway_plugins::limits::{Class, Period, Rules};
 use spillway_plugins::prices::Money;
 
 use super::Checker;
-use crate::config::raw::{RawClass, RawConsumerLimits, RawGroup, RawLimits, RawOnRedisLoss, RawPeriod};
+use crate::config::raw::{RawClass, RawGroup, RawLimits, RawOnRedisLoss, RawPeriod};
 use crate::config::{ConsumerLimits, Group, WhenLost};
 
 /// Minutes that a period has at most.
@@ -44,7 +44,7 @@ pub(super) fn when_lost(raw: Option<RawOnRedisLoss>) -> WhenLost {
     }
 }
 
-pub(super) fn rules(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
+fn rules(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
     for (given, name) in [
         (raw.requests_per_minute, "requests_per_minute"),
         (raw.tokens_per_minute, "tokens_per_minute"),
@@ -80,7 +80,7 @@ pub(super) fn rules(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rule
 
 /// The limits of a consumer, or of each unlisted one.
 pub(super) fn consumer<'n>(
-    raw: Option<&RawConsumerLimits>,
+    raw: Option<&RawLimits>,
     key: &str,
     models: impl IntoIterator<Item = &'n str> + Clone,
     check: &mut Checker<'_>,
@@ -89,18 +89,18 @@ pub(super) fn consumer<'n>(
     for model in raw.models.keys().filter(|model| !models.clone().into_iter().any(|known| known == *model)) {
         check.unknown(&format!("{key}.models.{model}"), "model (in no pool)", model, models.clone());
     }
-    let own = RawLimits {
-        requests_per_minute: raw.requests_per_minute,
-        tokens_per_minute: raw.tokens_per_minute,
-        concurrent_requests: raw.concurrent_requests,
-        token_quota: raw.token_quota,
-        budget: raw.budget,
-        shadow: raw.shadow,
-    };
     ConsumerLimits {
-        rules: rules(&own, key, check),
-        models: raw.models.iter().map(|(model, raw)| (model.clone(), rules(raw, &format!("{key}.models.{model}"), check))).collect(),
+        rules: rules(raw, key, check),
+        models: raw.models.iter().map(|(model, raw)| (model.clone(), whole(raw, &format!("{key}.models.{model}"), check))).collect(),
     }
+}
+
+/// Limits that aren't broken down by model.
+fn whole(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
+    if !raw.models.is_empty() {
+        check.problem(&format!("{key}.models"), "has a meaning only for a consumer's own limits");
+    }
+    rules(raw, key, check)
 }
 
 pub(super) fn groups(raw: &[RawGroup], check: &mut Checker<'_>) -> Vec<Group> {
@@ -109,12 +109,12 @@ pub(super) fn groups(raw: &[RawGroup], check: &mut Checker<'_>) -> Vec<Group> {
         .enumerate()
         .map(|(index, group)| Group {
             name: group.name.as_str().into(),
-            rules: rules(&group.limits, &format!("groups[{index}].limits"), check),
+            rules: whole(&group.limits, &format!("groups[{index}].limits"), check),
         })
         .collect()
 }
 
 /// The limits of a pool; where there are some, classes are told apart.
 pub(super) fn pool(raw: Option<&RawLimits>, key: &str, check: &mut Checker<'_>) -> Rules {
-    raw.map_or_else(Rules::default, |raw| Rules { classes: true, ..rules(raw, key, check) })
+    raw.map_or_else(Rules::default, |raw| Rules { classes: true, ..whole(raw, key, check) })
 }
