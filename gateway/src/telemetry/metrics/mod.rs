@@ -1,18 +1,18 @@
 //! Prometheus metrics. Every label's values are bounded: they come from the config, never from a
 //! caller. Handles are resolved when the config is loaded, so that a request only adds numbers.
 
+mod counters;
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::{Alert, Kind, Rank};
-use spillway_plugins::prices::Money;
-use spillway_plugins::tokens::{Metered, Provenance, Usage};
 
 use crate::balance::route::Member;
 use crate::balance::snapshot::{STATES, member_state};
 use crate::clock::Tick;
-use crate::ledger::Cost;
+pub use counters::{ConsumerMetrics, IssuerMetrics, LedgerMetrics, MemberMetrics, RequestMetrics, TokenMetrics};
 
 /// Durations of whole requests and of first tokens, in seconds.
 const SECONDS: [f64; 15] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
@@ -107,152 +107,6 @@ pub struct Metrics {
     pub panics: IntCounter,
     /// Access-log lines that could not be written.
     pub access_log_dropped: IntCounter,
-}
-
-/// A request's counters, resolved once per pool and API.
-#[derive(Debug, Clone)]
-pub struct RequestMetrics {
-    by_status: Vec<IntCounter>,
-    /// Duration of whole requests.
-    pub duration: Histogram,
-}
-
-impl RequestMetrics {
-    /// Counts a request that ended with `status`.
-    pub fn count(&self, status: u16) {
-        let index = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
-        if let Some(counter) = self.by_status.get(index) {
-            counter.inc();
-        }
-    }
-}
-
-/// A member's counters, resolved once.
-#[derive(Debug, Clone)]
-pub struct MemberMetrics {
-    by_outcome: Vec<IntCounter>,
-    /// Requests that its tier served.
-    pub served: IntCounter,
-    /// Time to the first output.
-    pub first_token: Histogram,
-    /// Seconds for which it was throttled.
-    pub throttled_seconds: prometheus::Counter,
-    /// Requests that left it for another member.
-    pub failovers: IntCounter,
-    tokens: [IntCounter; 5],
-    estimated_tokens: IntCounter,
-    usage_unknown: IntCounter,
-    cost: prometheus::Counter,
-    cost_unknown: IntCounter,
-}
-
-impl MemberMetrics {
-    /// Counts what an attempt used and cost.
-    pub fn count_usage(&self, metered: &Metered, cost: Cost) {
-        let usage = &metered.usage;
-        match metered.source {
-            Provenance::Reported => {
-                let counts = [usage.input, usage.output, usage.cached_input, usage.cache_write, usage.reasoning];
-                self.tokens.iter().zip(counts).filter(|(_, count)| *count > 0).for_each(|(counter, count)| counter.inc_by(count));
-            }
-            Provenance::Estimated => self.estimated_tokens.inc_by(usage.tokens()),
-            Provenance::Unknown => self.usage_unknown.inc(),
-        }
-        match cost {
-            Cost::Known(money) => self.cost.inc_by(money.usd()),
-            Cost::Hourly(_) => {}
-            Cost::Unknown => self.cost_unknown.inc(),
-        }
-    }
-
-    /// Counts an attempt.
-    pub fn count(&self, outcome: &str) {
-        if let Some(counter) = OUTCOMES.iter().position(|known| *known == outcome).and_then(|index| self.by_outcome.get(index)) {
-            counter.inc();
-        }
-    }
-}
-
-/// A consumer's counters, resolved once. Beyond [`CONSUMERS`] they share theirs.
-#[derive(Debug, Clone)]
-pub struct ConsumerMetrics {
-    requests: IntCounter,
-    tokens: [IntCounter; 2],
-    cost: prometheus::Counter,
-}
-
-impl ConsumerMetrics {
-    /// Counts a request that was answered or may have cost something.
-    pub fn count(&self, usage: &Usage, cost: Money) {
-        self.requests.inc();
-        self.tokens[0].inc_by(usage.input);
-        self.tokens[1].inc_by(usage.output);
-        if cost.0 > 0 {
-            self.cost.inc_by(cost.usd());
-        }
-    }
-}
-
-/// The ledger's counters.
-#[derive(Debug, Clone)]
-pub struct LedgerMetrics {
-    /// Whether it can be written.
-    pub up: IntGauge,
-    /// Rows written.
-    pub rows: IntCounter,
-    /// Rows lost.
-    pub dropped: IntCounter,
-    /// Times that it couldn't be written or was broken.
-    pub failures: IntCounter,
-}
-
-/// The counters of the token issuer's keys, resolved once.
-#[derive(Debug, Clone)]
-pub struct IssuerMetrics {
-    fetched: IntCounter,
-    failed: IntCounter,
-    at: IntGauge,
-}
-
-impl IssuerMetrics {
-    /// The keys came at `now`, in seconds since 1970.
-    pub fn fetched(&self, now: i64) {
-        self.fetched.inc();
-        self.at.set(now);
-    }
-
-    /// They didn't come.
-    pub fn failed(&self) {
-        self.failed.inc();
-    }
-}
-
-/// An identity's counters, resolved once.
-#[derive(Debug, Clone)]
-pub struct TokenMetrics {
-    acquired: IntCounter,
-    failed: IntCounter,
-    expires: IntGauge,
-    usable: IntGauge,
-}
-
-impl TokenMetrics {
-    /// A token came that is good until `expires`, in seconds since 1970.
-    pub fn fetched(&self, expires: i64) {
-        self.acquired.inc();
-        self.expires.set(expires);
-        self.usable.set(1);
-    }
-
-    /// None came.
-    pub fn failed(&self) {
-        self.failed.inc();
-    }
-
-    /// The last one is over.
-    pub fn lost(&self) {
-        self.usable.set(0);
-    }
 }
 
 /// Consumers with series of their own; the others share one, so that there is a bound.

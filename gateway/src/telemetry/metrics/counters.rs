@@ -1,0 +1,155 @@
+//! Counters of one request, member, consumer or identity, resolved once, so that a request only adds
+//! numbers.
+
+use prometheus::{Histogram, IntCounter, IntGauge};
+use spillway_plugins::prices::Money;
+use spillway_plugins::tokens::{Metered, Provenance, Usage};
+
+use super::{OUTCOMES, STATUSES};
+use crate::ledger::Cost;
+
+/// A request's counters, resolved once per pool and API.
+#[derive(Debug, Clone)]
+pub struct RequestMetrics {
+    pub(super) by_status: Vec<IntCounter>,
+    /// Duration of whole requests.
+    pub duration: Histogram,
+}
+
+impl RequestMetrics {
+    /// Counts a request that ended with `status`.
+    pub fn count(&self, status: u16) {
+        let index = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len());
+        if let Some(counter) = self.by_status.get(index) {
+            counter.inc();
+        }
+    }
+}
+
+/// A member's counters, resolved once.
+#[derive(Debug, Clone)]
+pub struct MemberMetrics {
+    pub(super) by_outcome: Vec<IntCounter>,
+    /// Requests that its tier served.
+    pub served: IntCounter,
+    /// Time to the first output.
+    pub first_token: Histogram,
+    /// Seconds for which it was throttled.
+    pub throttled_seconds: prometheus::Counter,
+    /// Requests that left it for another member.
+    pub failovers: IntCounter,
+    pub(super) tokens: [IntCounter; 5],
+    pub(super) estimated_tokens: IntCounter,
+    pub(super) usage_unknown: IntCounter,
+    pub(super) cost: prometheus::Counter,
+    pub(super) cost_unknown: IntCounter,
+}
+
+impl MemberMetrics {
+    /// Counts what an attempt used and cost.
+    pub fn count_usage(&self, metered: &Metered, cost: Cost) {
+        let usage = &metered.usage;
+        match metered.source {
+            Provenance::Reported => {
+                let counts = [usage.input, usage.output, usage.cached_input, usage.cache_write, usage.reasoning];
+                self.tokens.iter().zip(counts).filter(|(_, count)| *count > 0).for_each(|(counter, count)| counter.inc_by(count));
+            }
+            Provenance::Estimated => self.estimated_tokens.inc_by(usage.tokens()),
+            Provenance::Unknown => self.usage_unknown.inc(),
+        }
+        match cost {
+            Cost::Known(money) => self.cost.inc_by(money.usd()),
+            Cost::Hourly(_) => {}
+            Cost::Unknown => self.cost_unknown.inc(),
+        }
+    }
+
+    /// Counts an attempt.
+    pub fn count(&self, outcome: &str) {
+        if let Some(counter) = OUTCOMES.iter().position(|known| *known == outcome).and_then(|index| self.by_outcome.get(index)) {
+            counter.inc();
+        }
+    }
+}
+
+/// A consumer's counters, resolved once. Beyond [`CONSUMERS`] they share theirs.
+#[derive(Debug, Clone)]
+pub struct ConsumerMetrics {
+    pub(super) requests: IntCounter,
+    pub(super) tokens: [IntCounter; 2],
+    pub(super) cost: prometheus::Counter,
+}
+
+impl ConsumerMetrics {
+    /// Counts a request that was answered or may have cost something.
+    pub fn count(&self, usage: &Usage, cost: Money) {
+        self.requests.inc();
+        self.tokens[0].inc_by(usage.input);
+        self.tokens[1].inc_by(usage.output);
+        if cost.0 > 0 {
+            self.cost.inc_by(cost.usd());
+        }
+    }
+}
+
+/// The ledger's counters.
+#[derive(Debug, Clone)]
+pub struct LedgerMetrics {
+    /// Whether it can be written.
+    pub up: IntGauge,
+    /// Rows written.
+    pub rows: IntCounter,
+    /// Rows lost.
+    pub dropped: IntCounter,
+    /// Times that it couldn't be written or was broken.
+    pub failures: IntCounter,
+}
+
+/// The counters of the token issuer's keys, resolved once.
+#[derive(Debug, Clone)]
+pub struct IssuerMetrics {
+    pub(super) fetched: IntCounter,
+    pub(super) failed: IntCounter,
+    pub(super) at: IntGauge,
+}
+
+impl IssuerMetrics {
+    /// The keys came at `now`, in seconds since 1970.
+    pub fn fetched(&self, now: i64) {
+        self.fetched.inc();
+        self.at.set(now);
+    }
+
+    /// They didn't come.
+    pub fn failed(&self) {
+        self.failed.inc();
+    }
+}
+
+/// An identity's counters, resolved once.
+#[derive(Debug, Clone)]
+pub struct TokenMetrics {
+    pub(super) acquired: IntCounter,
+    pub(super) failed: IntCounter,
+    pub(super) expires: IntGauge,
+    pub(super) usable: IntGauge,
+}
+
+impl TokenMetrics {
+    /// A token came that is good until `expires`, in seconds since 1970.
+    pub fn fetched(&self, expires: i64) {
+        self.acquired.inc();
+        self.expires.set(expires);
+        self.usable.set(1);
+    }
+
+    /// None came.
+    pub fn failed(&self) {
+        self.failed.inc();
+    }
+
+    /// The last one is over.
+    pub fn lost(&self) {
+        self.usable.set(0);
+    }
+}
