@@ -51,10 +51,4 @@ impl SharedMemory {
     pub fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
-
-    /// Whether it answers.
-    pub async fn ping(&self) -> bool {
-        let Ok(mut connection) = self.connection().await else { return false };
-        redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
-    }
 }

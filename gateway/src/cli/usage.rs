@@ -1,7 +1,7 @@
 //! `spillway usage`: reports from the ledger, whether a gateway runs on it or not.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, stdout};
+use std::io::{BufReader, BufWriter, Write as _, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::load;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::export::{ExportError, Format, export};
+use crate::ledger::export::{Format, export};
 use crate::ledger::reconcile::{Difference, reconcile};
 use crate::ledger::request::body;
 use crate::ledger::usage::{UsageQuery, UsageRow, moment, usage};
@@ -91,11 +91,8 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
             with_ledger(&config, |_, ledger, now| {
                 let format = if matches!(format, ExportFormat::Csv) { Format::Csv } else { Format::JsonLines };
                 let until = until.map_or(Ok(now + 1), |until| moment(&until, now))?;
-                match export(&ledger.folder, moment(&since, now)?, until, format, BufWriter::new(stdout().lock())) {
-                    // Whoever reads has seen enough.
-                    Err(ExportError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-                    exported => exported.map(|_| ()).map_err(Failure::from),
-                }
+                export(&ledger.folder, moment(&since, now)?, until, format, BufWriter::new(stdout().lock()))?;
+                Ok(())
             })
         }
         UsageArguments { command: Some(UsageCommand::Reconcile { config, export, json }), .. } => {
@@ -103,9 +100,9 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
                 let file = File::open(&export).map_err(|error| format!("can't read {}: {error}", export.display()))?;
                 let differences = reconcile(&ledger.folder, config, BufReader::new(file))?;
                 if json {
-                    println!("{}", serde_json::json!({ "rows": differences }));
+                    writeln!(stdout(), "{}", serde_json::json!({ "rows": differences }))?;
                 } else {
-                    print_differences(&differences);
+                    print_differences(&differences)?;
                 }
                 Ok(())
             })
@@ -119,9 +116,9 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
             };
             let rows = usage(&ledger.folder, &query)?;
             if report.json {
-                println!("{}", body(&rows));
+                writeln!(stdout(), "{}", body(&rows))?;
             } else {
-                print_rows(&query, &rows);
+                print_rows(&query, &rows)?;
             }
             Ok(())
         }),
@@ -130,6 +127,8 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
     match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_empty() => ExitCode::from(2),
+        // Whoever reads has seen enough.
+        Err(error) if error.contains("Broken pipe") => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("spillway: {error}");
             ExitCode::FAILURE
@@ -153,7 +152,7 @@ fn with_ledger(path: &Path, tell: impl FnOnce(&Config, &LedgerRules, i64) -> Res
     tell(&config, ledger, Clock::new().wall().timestamp_millis()).map_err(|Failure(error)| error)
 }
 
-fn print_rows(query: &UsageQuery, rows: &[UsageRow]) {
+fn print_rows(query: &UsageQuery, rows: &[UsageRow]) -> std::io::Result<()> {
     let by: Vec<String> = query.by.iter().map(ToString::to_string).collect();
     let numbers = ["requests", "input", "cached", "output", "reasoning", "estimated", "USD"];
     let mut table = vec![by.iter().map(String::as_str).chain(numbers).map(str::to_owned).collect::<Vec<_>>()];
@@ -172,10 +171,10 @@ fn print_rows(query: &UsageQuery, rows: &[UsageRow]) {
         };
         table.push(names.chain(counts.iter().map(i64::to_string)).chain([cost]).collect());
     }
-    print_table(&table, by.len());
+    print_table(&table, by.len())
 }
 
-fn print_differences(differences: &[Difference]) {
+fn print_differences(differences: &[Difference]) -> std::io::Result<()> {
     let header = ["backend", "deployment", "meter", "billed tokens", "ledger tokens", "difference", "billed cost"];
     let mut table = vec![header.map(str::to_owned).to_vec()];
     for line in differences {
@@ -190,11 +189,11 @@ fn print_differences(differences: &[Difference]) {
             format!("{:.4}", line.billed_cost),
         ]);
     }
-    print_table(&table, 3);
+    print_table(&table, 3)
 }
 
 /// Prints a table: the first `names` columns to the left, numbers to the right.
-fn print_table(table: &[Vec<String>], names: usize) {
+fn print_table(table: &[Vec<String>], names: usize) -> std::io::Result<()> {
     let columns = table.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns).map(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     for row in table {
@@ -202,6 +201,7 @@ fn print_table(table: &[Vec<String>], names: usize) {
             true => format!("{cell:<width$}"),
             false => format!("{cell:>width$}"),
         });
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        writeln!(stdout(), "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
+    Ok(())
 }

@@ -316,6 +316,8 @@ pub struct Redis {
     pub prefix: String,
     /// This node's name, if it is given.
     pub node: Option<String>,
+    /// How many nodes there are at least.
+    pub nodes: u64,
     /// What token quotas and budgets do while it is out of reach.
     pub quotas_when_lost: WhenLost,
 }

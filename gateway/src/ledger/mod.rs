@@ -35,6 +35,14 @@ use crate::telemetry::metrics::LedgerMetrics;
 /// Rows that may wait for the writer.
 const QUEUE: usize = 16_384;
 
+/// Longest wait of an answer for its row: a disk that hangs must not hang the callers.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Databases up to this are checked as a whole at the start, in bytes; of larger ones a defect shows when it
+/// is met.
+const CHECKED: u64 = 64 << 20;
+/// Reports at once: each may read much.
+const REPORTS: usize = 2;
+
 /// When a row is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
@@ -86,6 +94,9 @@ pub enum LedgerError {
     /// The thread can't be started.
     #[error("can't start the ledger's thread: {0}")]
     Thread(std::io::Error),
+    /// Too many reports at once.
+    #[error("too many reports are being made; try again")]
+    Busy,
     /// A query asks for what there isn't.
     #[error("{0}")]
     Query(String),
@@ -105,6 +116,7 @@ pub struct Ledger {
     rules: LedgerRules,
     queue: SyncSender<Job>,
     healthy: Arc<AtomicBool>,
+    reports: Arc<tokio::sync::Semaphore>,
     metrics: LedgerMetrics,
 }
 
@@ -115,21 +127,26 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]
     pub fn start(rules: LedgerRules, clock: Clock, metrics: LedgerMetrics) -> Result<Self, LedgerError> {
-        let connection = match schema::open(&rules.folder, rules.durability).and_then(checked) {
+        let connection = match schema::open(&rules.folder, rules.durability).and_then(|connection| checked(connection, &rules.folder)) {
             Err(broken) if broken.is_corrupt() && !rules.required => {
                 let aside = set_aside(&rules.folder, clock.wall().timestamp()).map_err(LedgerError::Stuck)?;
                 error!(%broken, aside = %aside.display(), "the ledger is broken: it was set aside, and a new one begun; quotas and budgets begin anew");
                 metrics.failures.inc();
-                schema::open(&rules.folder, rules.durability)?
+                Some(schema::open(&rules.folder, rules.durability)?)
             }
-            opened => opened?,
+            Err(error @ LedgerError::Database(_)) if !rules.required => {
+                error!(%error, "the ledger can't be opened: rows are lost until it can; quotas and budgets begin anew");
+                metrics.failures.inc();
+                None
+            }
+            opened => Some(opened?),
         };
         let (queue, jobs) = sync_channel(QUEUE);
-        let healthy = Arc::new(AtomicBool::new(true));
-        metrics.up.set(1);
-        let writer = Writer::new(rules.clone(), connection, Arc::clone(&healthy), metrics.clone(), clock)?;
+        let healthy = Arc::new(AtomicBool::new(connection.is_some()));
+        metrics.up.set(i64::from(connection.is_some()));
+        let writer = Writer::new(rules.clone(), connection, Arc::clone(&healthy), metrics.clone(), clock);
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&jobs)).map_err(LedgerError::Thread)?;
-        Ok(Ledger { rules, queue, healthy, metrics })
+        Ok(Ledger { rules, queue, healthy, reports: Arc::new(tokio::sync::Semaphore::new(REPORTS)), metrics })
     }
 
     /// Whether requests may be served: the ledger can be written, or needn't be.
@@ -151,22 +168,39 @@ impl Ledger {
     pub async fn write_through(&self, row: Row) {
         let (done, written) = oneshot::channel();
         self.send(Job::Row(row, Some(done)));
-        let _ = written.await;
+        if tokio::time::timeout(PATIENCE, written).await.is_err() {
+            self.metrics.failures.inc();
+            self.ails("the ledger takes too long");
+        }
+    }
+
+    /// Rows can't be written; told once.
+    fn ails(&self, why: &str) {
+        self.metrics.up.set(0);
+        if self.healthy.swap(false, Ordering::Relaxed) {
+            error!(required = self.rules.required, "{why}");
+        }
     }
 
     /// Waits until everything that was handed over is written, at most `limit`.
     pub async fn flush(&self, limit: Duration) {
-        let (done, flushed) = oneshot::channel();
-        self.send(Job::Flush(done));
-        let _ = tokio::time::timeout(limit, flushed).await;
+        let flush = async {
+            let (done, flushed) = oneshot::channel();
+            let mut job = Job::Flush(done);
+            // A full queue must be waited for, too.
+            while let Err(TrySendError::Full(back)) = self.queue.try_send(job) {
+                job = back;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let _ = flushed.await;
+        };
+        let _ = tokio::time::timeout(limit, flush).await;
     }
 
     fn send(&self, job: Job) {
-        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.queue.try_send(job)
-            && matches!(job, Job::Row(..))
-        {
+        if self.queue.try_send(job).is_err() {
             self.metrics.dropped.inc();
-            self.healthy.store(false, Ordering::Relaxed);
+            self.ails("the ledger can't keep up: rows are lost");
         }
     }
 
@@ -178,6 +212,17 @@ impl Ledger {
         usage::usage(&self.rules.folder, query)
     }
 
+    /// As [`Ledger::usage`], for somebody who waits: on a thread for such work, a few at once.
+    ///
+    /// # Errors
+    /// [`LedgerError::Busy`] if too many wait already.
+    pub async fn report(self: &Arc<Self>, query: UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
+        let place = tokio::time::timeout(PATIENCE, Arc::clone(&self.reports).acquire_owned()).await;
+        let Ok(Ok(_place)) = place else { return Err(LedgerError::Busy) };
+        let ledger = Arc::clone(self);
+        tokio::task::spawn_blocking(move || ledger.usage(&query)).await.unwrap_or(Err(LedgerError::Busy))
+    }
+
     /// Where it is kept.
     pub fn folder(&self) -> &Path {
         &self.rules.folder
@@ -185,7 +230,10 @@ impl Ledger {
 }
 
 /// A database that is no good shows it when it is looked at.
-fn checked(connection: rusqlite::Connection) -> Result<rusqlite::Connection, LedgerError> {
+fn checked(connection: rusqlite::Connection, folder: &Path) -> Result<rusqlite::Connection, LedgerError> {
+    if std::fs::metadata(folder.join(schema::FILE)).is_ok_and(|file| file.len() > CHECKED) {
+        return Ok(connection);
+    }
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);

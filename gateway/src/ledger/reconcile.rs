@@ -133,10 +133,18 @@ pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Ve
     let by = vec![Dimension::Name("backend"), Dimension::Name("deployment")];
     let query = UsageQuery { since: first, until: last + 86_400_000, by, consumer: None };
     let rows = usage(folder, &query)?;
+    // A resource may stand in the config more than once.
+    let same = |backend: &str, other: &str| account_of(config, backend).is_some_and(|account| account_of(config, other) == Some(account));
+    let named: Vec<Place> = billed.keys().filter(|(_, deployment, _)| deployment.is_some()).cloned().collect();
     let in_ledger = |(backend, deployment, meter): &Place| -> i64 {
         let text = |row: &super::usage::UsageRow, name: &str| row.by.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+        // Lines that name no deployment are about those that no other line names.
+        let is_meant = |name: String| match deployment {
+            Some(deployment) => *deployment == name,
+            None => !named.contains(&(backend.clone(), Some(name), *meter)),
+        };
         rows.iter()
-            .filter(|row| text(row, "backend") == *backend && deployment.as_ref().is_none_or(|name| text(row, "deployment") == *name))
+            .filter(|row| same(backend, &text(row, "backend")) && is_meant(text(row, "deployment")))
             .map(|row| match meter {
                 Meter::Input => row.input_tokens - row.cached_input_tokens,
                 Meter::CachedInput => row.cached_input_tokens,
@@ -157,14 +165,17 @@ pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Ve
         .collect())
 }
 
-/// The backend of a resource: the account's name is the first label of its host.
+/// The account that a backend is at: the first label of its host.
+fn account_of<'c>(config: &'c Config, backend: &str) -> Option<&'c str> {
+    let found = config.backends.iter().find(|known| *known.name == *backend)?;
+    found.endpoint.as_ref()?.server_name.split('.').next()
+}
+
+/// The (first) backend of a resource.
 fn backend_of(config: &Config, resource: &str) -> Option<String> {
     let account = resource.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty())?;
-    let label = |host: &str| host.split('.').next().unwrap_or("").to_owned();
-    let matches = |backend: &&crate::config::Backend| {
-        backend.endpoint.as_ref().is_some_and(|endpoint| label(&endpoint.server_name).eq_ignore_ascii_case(account))
-    };
-    config.backends.iter().find(matches).map(|backend| backend.name.to_string())
+    let is_there = |name: &str| account_of(config, name).is_some_and(|known| known.eq_ignore_ascii_case(account));
+    config.backends.iter().map(|backend| backend.name.to_string()).find(|name| is_there(name))
 }
 
 /// What a meter such as `gpt 4o 0806 Inp glbl Tokens` or `gpt-4.1 cached Inp Data Zone Tokens` counts;

@@ -1,8 +1,8 @@
 //! Sums by the hour: reports over months read these, and outlive the single attempts.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
-use super::schema::{COUNTER_BITS, first_id};
+use super::schema::{COUNTER_BITS, first_id, time_of};
 use super::{LedgerError, LedgerRules};
 
 /// An hour in milliseconds.
@@ -25,7 +25,7 @@ pub(super) fn add(connection: &Connection, first: i64, end: i64) -> Result<(), L
          input = input + excluded.input, output = output + excluded.output, cached_input = cached_input + excluded.cached_input, \
          cache_write = cache_write + excluded.cache_write, reasoning = reasoning + excluded.reasoning, \
          input_audio = input_audio + excluded.input_audio, output_audio = output_audio + excluded.output_audio, \
-         estimated = estimated + excluded.estimated, unknown = unknown + excluded.unknown, cost = cost + excluded.cost, \
+         estimated = estimated + excluded.estimated, unknown = unknown + excluded.unknown, cost = CAST(min(cost + excluded.cost, 9e18) AS INTEGER), \
          unpriced = unpriced + excluded.unpriced, hour_price = nullif(max(coalesce(hour_price, 0), coalesce(excluded.hour_price, 0)), 0)"
     );
     connection.prepare_cached(&sql)?.execute(params![first, end])?;
@@ -35,28 +35,31 @@ pub(super) fn add(connection: &Connection, first: i64, end: i64) -> Result<(), L
 /// What attempts add up to; the columns of `hours` after its key.
 pub(super) const SUMS: &str = "sum(answered), count(*), sum(input), sum(output), sum(cached_input), sum(cache_write), sum(reasoning), \
      sum(input_audio), sum(output_audio), sum(CASE source WHEN 'estimated' THEN input + output ELSE 0 END), \
-     sum(source = 'unknown'), coalesce(sum(cost), 0), sum(cost IS NULL AND hour_price IS NULL), max(hour_price)";
+     sum(source = 'unknown'), CAST(min(total(cost), 9e18) AS INTEGER), sum(cost IS NULL AND hour_price IS NULL), max(hour_price)";
 
-/// Sums up hours that are over, forgets what is older than the rules say, and returns the first hour that
-/// is not summed up. `now` is in milliseconds since 1970.
-pub(super) fn keep_house(connection: &mut Connection, rules: &LedgerRules, rolled: i64, now: i64) -> Result<i64, LedgerError> {
+/// Sums up one hour that is over, or forgets some of what is older than the rules say; whether there
+/// is more to do: one step is as much as rows should wait for. `now` is in milliseconds since 1970.
+pub(super) fn keep_house(connection: &mut Connection, rules: &LedgerRules, now: i64) -> Result<bool, LedgerError> {
     // Attempts of an hour come in for a while after it; later ones are added one by one.
     let due = now.div_euclid(HOUR) - 1;
-    if due <= rolled {
-        return Ok(rolled);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let rolled = rolled(&transaction)?;
+    if rolled < due {
+        // Hours in which there was nothing are no work.
+        let first: Option<i64> =
+            transaction.query_row("SELECT min(id) FROM attempts WHERE id >= ?1", [first_id(rolled * HOUR)], |row| row.get(0))?;
+        let hour = first.map_or(due, |id| time_of(id).div_euclid(HOUR)).clamp(rolled, due);
+        let end = (hour + 1).min(due);
+        add(&transaction, first_id(rolled * HOUR), first_id(end * HOUR))?;
+        transaction.execute("INSERT INTO meta VALUES ('rolled', ?1) ON CONFLICT DO UPDATE SET value = excluded.value", [end])?;
+        transaction.commit()?;
+        return Ok(true);
     }
-    let transaction = connection.transaction()?;
-    add(&transaction, first_id(rolled * HOUR), first_id(due * HOUR))?;
-    transaction.execute("INSERT INTO meta VALUES ('rolled', ?1) ON CONFLICT DO UPDATE SET value = excluded.value", [due])?;
     let before = |age: std::time::Duration| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-    let oldest = before(rules.retention).min(due * HOUR);
+    let oldest = first_id(before(rules.retention).min(rolled * HOUR));
     transaction.execute("DELETE FROM hours WHERE hour < ?1", [before(rules.hours).div_euclid(HOUR)])?;
+    let forgotten =
+        transaction.execute("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE id < ?1 LIMIT ?2)", [oldest, FORGET])?;
     transaction.commit()?;
-    loop {
-        let forgotten = connection
-            .execute("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE id < ?1 LIMIT ?2)", [first_id(oldest), FORGET])?;
-        if (forgotten as i64) < FORGET {
-            return Ok(due);
-        }
-    }
+    Ok(forgotten as i64 == FORGET)
 }

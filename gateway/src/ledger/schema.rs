@@ -105,7 +105,9 @@ pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, 
     if version > VERSION {
         return Err(LedgerError::Newer { version });
     }
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    if version < VERSION {
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    }
     Ok(connection)
 }
 

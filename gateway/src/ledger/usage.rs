@@ -13,7 +13,7 @@ use spillway_plugins::prices::Money;
 
 use super::LedgerError;
 use super::rollup::{HOUR, SUMS, rolled};
-use super::schema::{COUNTER_BITS, first_id, open_to_read};
+use super::schema::{COUNTER_BITS, first_id, open_to_read, time_of};
 
 /// What a report is broken down by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,25 +182,39 @@ struct Source {
 }
 
 impl Source {
+    /// Of the attempts in the range that is asked for, of everybody or of one consumer.
     fn new(connection: &Connection, query: &UsageQuery) -> Result<Self, LedgerError> {
-        let (since, until) = (query.since.max(0), query.until.max(0));
-        let whole = (since + HOUR - 1).div_euclid(HOUR)..until.div_euclid(HOUR).min(rolled(connection)?);
+        let (mut since, mut until) = (query.since.max(0), query.until.max(0));
+        let rolled = rolled(connection)?;
+        // Of hours whose attempts are forgotten there is only the whole.
+        let oldest: Option<i64> = connection.query_row("SELECT min(id) FROM attempts", [], |row| row.get(0))?;
+        let oldest = oldest.map_or(rolled * HOUR, time_of).min(rolled * HOUR);
+        if since < oldest {
+            since = since.div_euclid(HOUR) * HOUR;
+        }
+        if until < oldest {
+            until = (until + HOUR - 1).div_euclid(HOUR) * HOUR;
+        }
+        let whole = (since + HOUR - 1).div_euclid(HOUR)..until.div_euclid(HOUR).min(rolled);
+        let only = if query.consumer.is_some() { " AND consumer = ?" } else { "" };
+        let consumer = || query.consumer.clone().map(Sql::from);
         let mut parameters = Vec::new();
         let mut parts = Vec::new();
         let mut attempts = |from: i64, to: i64, parameters: &mut Vec<Sql>| {
             parts.push(format!(
                 "SELECT (id >> {COUNTER_BITS}) / {HOUR}, coalesce(consumer, ''), coalesce(tags, ''), api, model, \
-                 pool, backend, deployment, tier, {SUMS} FROM attempts WHERE id >= ? AND id < ? GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"
+                 pool, backend, deployment, tier, {SUMS} FROM attempts WHERE id >= ? AND id < ?{only} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"
             ));
             parameters.extend([Sql::from(first_id(from)), Sql::from(first_id(to))]);
+            parameters.extend(consumer());
         };
         if whole.is_empty() {
             attempts(since, until, &mut parameters);
         } else {
             attempts(since, whole.start * HOUR, &mut parameters);
             attempts(whole.end * HOUR, until, &mut parameters);
-            parts.insert(0, "SELECT * FROM hours WHERE hour >= ? AND hour < ?".to_owned());
-            parameters.splice(0..0, [Sql::from(whole.start), Sql::from(whole.end)]);
+            parts.insert(0, format!("SELECT * FROM hours WHERE hour >= ? AND hour < ?{only}"));
+            parameters.splice(0..0, [Sql::from(whole.start), Sql::from(whole.end)].into_iter().chain(consumer()));
         }
         Ok(Source { sql: format!("WITH used({COLUMNS}) AS ({})", parts.join(" UNION ALL ")), parameters })
     }
@@ -234,13 +248,8 @@ fn select(source: &Source, query: &UsageQuery, columns: &str, further: &[&str], 
     } else {
         (1..=expressions.len()).map(|n| n.to_string()).collect::<Vec<_>>().join(", ")
     };
-    let mut parameters = source.parameters.clone();
-    let mut condition = only.to_owned();
-    if let Some(consumer) = &query.consumer {
-        condition += " AND consumer = ?";
-        parameters.push(Sql::from(consumer.clone()));
-    }
-    (format!("{} SELECT {} FROM used WHERE {condition} GROUP BY {group} ORDER BY {group}", source.sql, select.join(", ")), parameters)
+    let sql = format!("{} SELECT {} FROM used WHERE {only} GROUP BY {group} ORDER BY {group}", source.sql, select.join(", "));
+    (sql, source.parameters.clone())
 }
 
 fn sums(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<BTreeMap<Key, UsageRow>, LedgerError> {
@@ -285,8 +294,11 @@ fn sums(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<
 /// in that hour.
 fn hourly(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<HashMap<Key, f64>, LedgerError> {
     let place = ["hour", "backend", "deployment"];
-    let everybody = UsageQuery { by: Vec::new(), consumer: None, ..query.clone() };
-    let (sql, parameters) = select(source, &everybody, "max(hour_price), sum(input + output)", &place, "hour_price IS NOT NULL");
+    // All who used it in these hours, whatever part of them is asked for.
+    let (since, until) = (query.since.max(0).div_euclid(HOUR), (query.until.max(0) + HOUR - 1).div_euclid(HOUR));
+    let everybody = UsageQuery { by: Vec::new(), consumer: None, since: since * HOUR, until: until * HOUR };
+    let (sql, parameters) =
+        select(&Source::new(connection, &everybody)?, &everybody, "max(hour_price), sum(input + output)", &place, "hour_price IS NOT NULL");
     type Place = (i64, String, String);
     let mut totals: HashMap<Place, (f64, i64)> = HashMap::new();
     let mut statement = connection.prepare(&sql)?;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use rusqlite::{Connection, Statement, params};
+use rusqlite::{Connection, Statement, TransactionBehavior, params};
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::row::{Cost, Row};
 use super::schema::{COUNTER_BITS, first_id, open};
@@ -37,25 +37,27 @@ pub(super) struct Writer {
     rules: LedgerRules,
     connection: Option<Connection>,
     counter: i64,
-    /// Hours before this one are summed up already; in hours since 1970.
-    rolled: i64,
+    /// Whether there is more house to keep than one step.
+    more: bool,
+    /// The second in which it was kept last.
+    kept_at: i64,
     healthy: Arc<AtomicBool>,
     metrics: LedgerMetrics,
     clock: Clock,
 }
 
 impl Writer {
+    /// With a connection, or none: then it is tried again from time to time.
     pub(super) fn new(
         rules: LedgerRules,
-        connection: Connection,
+        connection: Option<Connection>,
         healthy: Arc<AtomicBool>,
         metrics: LedgerMetrics,
         clock: Clock,
-    ) -> Result<Self, LedgerError> {
-        let rolled = rollup::rolled(&connection)?;
+    ) -> Self {
         // Two processes that begin in one millisecond must not begin with one number.
         let counter = i64::from(fastrand::u32(..1 << COUNTER_BITS));
-        Ok(Writer { rules, connection: Some(connection), counter, rolled, healthy, metrics, clock })
+        Writer { rules, connection, counter, more: false, kept_at: 0, healthy, metrics, clock }
     }
 
     /// Writes until nobody can hand anything over any more.
@@ -64,7 +66,8 @@ impl Writer {
         let mut batch: Vec<Row> = Vec::new();
         let mut waiting = Vec::new();
         loop {
-            match jobs.recv_timeout(PAUSE) {
+            let pause = if self.more { Duration::ZERO } else { PAUSE };
+            match jobs.recv_timeout(pause) {
                 Ok(job) => take(job, &mut batch, &mut waiting),
                 Err(RecvTimeoutError::Timeout) => {
                     self.keep_house();
@@ -103,10 +106,7 @@ impl Writer {
         match written {
             Ok(()) => {
                 self.metrics.rows.inc_by(batch.len() as u64);
-                if !self.healthy.swap(true, Ordering::Relaxed) {
-                    self.metrics.up.set(1);
-                    info!("the ledger can be written again");
-                }
+                self.recovered();
             }
             Err(error) => self.broke(&error, batch.len()),
         }
@@ -124,8 +124,8 @@ impl Writer {
 
     fn try_write(&mut self, batch: &[Row]) -> Result<(), LedgerError> {
         let mut counter = self.counter;
-        let rolled = self.rolled;
-        let transaction = self.connection()?.transaction()?;
+        let transaction = self.connection()?.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let rolled = rollup::rolled(&transaction)?;
         {
             let mut statement = transaction.prepare_cached(INSERT)?;
             for row in batch {
@@ -154,24 +154,54 @@ impl Writer {
         self.connection.as_mut().ok_or_else(|| LedgerError::Query("the ledger is closed".to_owned()))
     }
 
-    /// Sums up what is old, and forgets what is too old. A database that was broken is tried again.
+    /// Sums up what is old, and forgets what is too old, a step at a time. A database that couldn't be written
+    /// is tried again.
     fn keep_house(&mut self) {
-        self.keep_house_at(self.clock.wall().timestamp_millis());
+        if !self.healthy.load(Ordering::Relaxed) {
+            return self.try_again();
+        }
+        let now = self.clock.wall();
+        // Looked for once a second, unless there is more to do.
+        if self.more || now.timestamp() != self.kept_at {
+            self.kept_at = now.timestamp();
+            self.keep_house_at(now.timestamp_millis());
+        }
     }
 
-    /// As of a time in milliseconds since 1970.
-    pub(super) fn keep_house_at(&mut self, now: i64) {
+    /// One step, as of a time in milliseconds since 1970; whether there is more to do.
+    pub(super) fn keep_house_at(&mut self, now: i64) -> bool {
         let rules = self.rules.clone();
-        let rolled = self.rolled;
-        match self.connection().and_then(|connection| rollup::keep_house(connection, &rules, rolled, now)) {
-            Ok(rolled) => {
-                self.rolled = rolled;
-                if !self.healthy.swap(true, Ordering::Relaxed) {
-                    self.metrics.up.set(1);
-                    info!("the ledger can be written again");
-                }
+        match self.connection().and_then(|connection| rollup::keep_house(connection, &rules, now)) {
+            Ok(more) => self.more = more,
+            Err(error) => {
+                // Sums can wait; whether rows can be written, they say themselves.
+                self.more = false;
+                self.connection = None;
+                self.metrics.failures.inc();
+                debug!(%error, "the ledger's sums have to wait");
             }
-            Err(error) => self.broke(&error, 0),
+        }
+        self.more
+    }
+
+    /// Whether rows can be written again: one is, and taken back.
+    fn try_again(&mut self) {
+        self.connection = None;
+        let probe = self.connection().and_then(|connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute("INSERT INTO attempts SELECT -1, '', 0, 0, NULL, NULL, '', '', '', '', '', 0, '', NULL, '', 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0", [])?;
+            transaction.execute("DELETE FROM attempts WHERE id = -1", [])?;
+            Ok(transaction.commit()?)
+        });
+        if probe.is_ok() {
+            self.recovered();
+        }
+    }
+
+    fn recovered(&mut self) {
+        if !self.healthy.swap(true, Ordering::Relaxed) {
+            self.metrics.up.set(1);
+            info!("the ledger can be written again");
         }
     }
 }

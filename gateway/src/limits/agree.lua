@@ -1,11 +1,11 @@
 -- One node agrees with the others on its share of one scope's limits. All at once, on the server's clock.
 --
--- KEYS  1 when this memory began  2 nodes  3 shares of rates  4 shares of the quota  5 shares of the budget
+-- KEYS  1 when this memory began to be trusted  2 shares of rates  3 shares of the quota  4 shares of the budget
 -- ARGV  1 this process  2 this node  3 milliseconds before a new memory gives anything away
 --       4, 5 milliseconds to keep the quota's and the budget's shares
 --       then for each kind (requests, tokens, concurrent, quota, budget):
 --       its limit (-1: none), what is used here, the share had so far, the share wanted
--- Gives  how many nodes there are, then for each kind the share and what nobody has.
+-- Gives  1 if the memory is not trusted yet, then for each kind the share and what nobody has.
 --
 -- A share is an upper bound of what its node uses until it agrees again, so the sum of what is used never
 -- exceeds the sum of the shares. Shares are absolute: saying one twice, or again after everything was
@@ -21,31 +21,21 @@ if not born then
   born = now
   redis.call('SET', KEYS[1], now)
 end
-local settling = now - tonumber(born) < grace
+local settling = now < tonumber(born) or now - tonumber(born) < grace
 
 -- Who has not been heard of for so long is gone.
 local GONE = 5000
 local RATE_GONE = 63000
-redis.call('HSET', KEYS[2], process, now)
-local nodes = 0
-local heard = redis.call('HGETALL', KEYS[2])
-for i = 1, #heard, 2 do
-  if now - tonumber(heard[i + 1]) > GONE then
-    redis.call('HDEL', KEYS[2], heard[i])
-  else
-    nodes = nodes + 1
-  end
-end
 
-local answer = { nodes }
+local answer = { settling and 1 or 0 }
 for kind = 1, 5 do
   local at = 6 + (kind - 1) * 4
   local limit, used, had, wanted = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local share, left = 0, 0
   if limit >= 0 then
-    local key, field, prefix = KEYS[3], kind .. ':' .. process, kind .. ':'
+    local key, field, prefix = KEYS[2], kind .. ':' .. process, kind .. ':'
     if kind > 3 then
-      key, field, prefix = KEYS[kind], node, ''
+      key, field, prefix = KEYS[kind - 1], node, ''
     end
     local others = 0
     local shares = redis.call('HGETALL', key)

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use spillway_plugins::limits::{Alert, Demand, Kind, Now, Permit, Rank, Refused, Remaining, Rules, Scope, Used, admit};
+use spillway_plugins::limits::{Alert, Demand, Kind, Now, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Used, admit};
 use spillway_plugins::prices::Money;
 use tracing::warn;
 
@@ -60,9 +60,16 @@ impl fmt::Display for Denied {
                     "this request may need more tokens than {scope} has per minute ({limit}); shorten it, or lower its completion cap"
                 )
             }
-            Kind::Quota if self.too_large => write!(f, "this request may need more tokens than the whole quota of {scope} ({limit})"),
-            Kind::Budget if self.too_large => write!(f, "this request may cost more than the whole budget of {scope} ({})", Money(*limit)),
-            Kind::Requests | Kind::Tokens if self.by_class => {
+            Kind::Quota if self.too_large => write!(
+                f,
+                "this request may need more tokens than the whole quota of {scope} ({limit}); shorten it, or lower its completion cap"
+            ),
+            Kind::Budget if self.too_large => write!(
+                f,
+                "this request may cost more than the whole budget of {scope} ({}); shorten it, or lower its completion cap",
+                Money(*limit)
+            ),
+            Kind::Requests | Kind::Tokens | Kind::Concurrent if self.by_class => {
                 write!(f, "{scope} is short of room, and what is left is kept for more urgent requests; try again in {soon} s")
             }
             Kind::Requests => write!(f, "{scope} is at its limit of {limit} requests per minute; try again in {soon} s"),
@@ -166,14 +173,20 @@ impl Limits {
     /// What is left of a limit belongs to other nodes.
     fn lacking(&self, scope: &Scope, kind: Kind) -> Denied {
         self.metrics.limit_refused(scope.rank, kind);
+        let now = self.now();
+        let (quota, budget) = scope.periods(now);
+        let until_end = |span: Option<Span>| span.map(|span| Duration::from_secs(u64::try_from(span.end - now.unix).unwrap_or(0)));
         let wait = match kind {
             // What others use comes back within a minute; nobody here knows when.
             Kind::Requests | Kind::Tokens => Some(Duration::from_secs(5)),
-            Kind::Concurrent | Kind::Quota | Kind::Budget => None,
+            Kind::Concurrent => None,
+            Kind::Quota => until_end(quota),
+            Kind::Budget => until_end(budget),
         };
         let limit = scope.rules.limit(kind).unwrap_or(0);
-        let unsure = !kind.is_rate() && self.shared.as_ref().is_some_and(|shared| shared.is_unsure());
-        Denied { scope: scope.name.clone(), kind, limit, wait, too_large: false, by_class: false, remaining: Remaining::default(), unsure }
+        let unsure = !kind.is_rate() && self.shared.as_ref().is_some_and(|shared| shared.is_unsure() || !shared.is_used_up(scope, kind));
+        let remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(now) } else { Remaining::default() };
+        Denied { scope: scope.name.clone(), kind, limit, wait, too_large: false, by_class: false, remaining, unsure }
     }
 
     /// Replaces what was reserved by what was used.

@@ -24,6 +24,7 @@ impl NodeName {
         let path = folder.join(FILE);
         match std::fs::read_to_string(&path) {
             Ok(name) if !name.trim().is_empty() => Ok(NodeName(name.trim().to_owned())),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => {
                 std::fs::create_dir_all(folder)?;
                 std::fs::write(&path, &new)?;

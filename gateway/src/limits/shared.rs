@@ -7,17 +7,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use redis::Script;
-use spillway_plugins::limits::{Kind, Now, Proposal, Scope, Share, cut_off};
+use spillway_plugins::limits::{Kind, Now, Proposal, Rank, Rules, Scope, Share, cut_off};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{NodeName, throttles};
+use super::{Limits, NodeName, throttles};
 use crate::balance::target::Target;
 use crate::clock::Clock;
 use crate::config::{self, WhenLost};
@@ -28,10 +29,12 @@ use crate::telemetry::metrics::Metrics;
 const AGREE: Duration = Duration::from_millis(150);
 /// How often shares are agreed on anew.
 const EVERY: Duration = Duration::from_millis(250);
-/// How long a memory that has just begun gives nothing away: all nodes have said then what they have.
-const GRACE: Duration = Duration::from_millis(1500);
 /// How often a share is said again that hasn't changed, so that the others don't forget it.
-const REMIND: Duration = Duration::from_secs(2);
+const REMIND: Duration = Duration::from_secs(1);
+/// How long a memory that isn't trusted gives nothing away: all nodes have said then what they have.
+const GRACE: Duration = Duration::from_secs(3);
+/// Scopes that are agreed on at once in the background.
+const AT_ONCE: usize = 32;
 /// How long shares of a period are kept after its end.
 const KEEP: i64 = 86_400;
 
@@ -54,12 +57,15 @@ struct Agreed {
     share: Share,
     /// What nobody had then; in the order of [`Kind`].
     left: [u64; 5],
+    /// Whether nothing was given away because the memory wasn't trusted.
+    settling: bool,
 }
 
 /// The agreement with other nodes.
 pub struct Shared {
     memory: SharedMemory,
-    script: Script,
+    agreeing: Script,
+    beating: Script,
     /// This process: what a process used of a rate dies with it.
     process: String,
     /// This node: what a node used of a quota outlives its process.
@@ -67,8 +73,12 @@ pub struct Shared {
     when_lost: WhenLost,
     tables: Mutex<HashMap<String, Arc<Table>>>,
     nodes: AtomicU64,
+    /// How many there are at least, as the config says.
+    least_nodes: u64,
     /// When Redis went out of reach, in nanoseconds of the monotonic clock; 0 while it can be reached.
     lost_since: AtomicU64,
+    /// Whether another process with this node's name was seen.
+    has_twin: AtomicBool,
     reachable: IntGauge,
     failures: IntCounter,
 }
@@ -87,13 +97,16 @@ impl Shared {
     pub fn new(config: &config::Redis, node: NodeName, metrics: &Metrics) -> Result<Self, RedisError> {
         Ok(Shared {
             memory: SharedMemory::new(config)?,
-            script: Script::new(include_str!("agree.lua")),
+            agreeing: Script::new(include_str!("agree.lua")),
+            beating: Script::new(include_str!("heartbeat.lua")),
             process: format!("{}.{:08x}", node.0, fastrand::u32(..)),
             node: node.0,
             when_lost: config.quotas_when_lost,
             tables: Mutex::default(),
-            nodes: AtomicU64::new(1),
+            nodes: AtomicU64::new(config.nodes),
+            least_nodes: config.nodes,
             lost_since: AtomicU64::new(0),
+            has_twin: AtomicBool::new(false),
             reachable: metrics.limits_shared.clone(),
             failures: metrics.redis_failures.clone(),
         })
@@ -111,10 +124,13 @@ impl Shared {
     /// Agrees on a scope's share, for a request that waits. While Redis is out of reach that is known and
     /// takes no time.
     pub async fn agree(&self, scope: &Scope, now: impl Fn() -> Now) {
-        if self.is_lost() {
+        let table = self.table(scope);
+        // While Redis comes back, scopes are agreed on one after another.
+        let since = self.lost_since.load(Ordering::Relaxed);
+        let is_back = table.last.lock().is_some_and(|last| last.at.as_nanos() > u128::from(since));
+        if since != 0 && !is_back {
             return self.go_on_alone(scope, now());
         }
-        let table = self.table(scope);
         let before = table.count.load(Ordering::Acquire);
         let waited = timeout(AGREE, table.one_at_a_time.lock()).await;
         if table.count.load(Ordering::Acquire) != before {
@@ -152,10 +168,9 @@ impl Shared {
         }
         let asked = timeout(limit, self.ask(scope, &proposal, before)).await;
         match asked {
-            Ok(Ok((nodes, share, left))) => {
-                self.nodes.store(nodes.max(1), Ordering::Relaxed);
+            Ok(Ok((settling, share, left))) => {
                 scope.set_share(Some(share));
-                *table.last.lock() = Some(Agreed { at: before.monotonic, share, left });
+                *table.last.lock() = Some(Agreed { at: before.monotonic, share, left, settling });
                 table.count.fetch_add(1, Ordering::Release);
                 true
             }
@@ -166,17 +181,16 @@ impl Shared {
         }
     }
 
-    async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Now) -> redis::RedisResult<(u64, Share, [u64; 5])> {
+    async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Now) -> redis::RedisResult<(bool, Share, [u64; 5])> {
         let mut connection = self.memory.connection().await?;
         // In one slot of a cluster.
         let key = |rest: &str| self.memory.key(&format!("{{limits}}:{rest}"));
         let name = &scope.name;
         let keep = |end: i64| (end - now.unix).saturating_add(KEEP).saturating_mul(1000).to_string();
         let (quota, budget) = scope.periods(now);
-        let mut invocation = self.script.prepare_invoke();
+        let mut invocation = self.agreeing.prepare_invoke();
         invocation
             .key(key("born"))
-            .key(key("nodes"))
             .key(key(&format!("rates:{name}")))
             .key(key(&format!("quota:{}:{name}", proposal.quota_start)))
             .key(key(&format!("budget:{}:{name}", proposal.budget_start)))
@@ -192,12 +206,14 @@ impl Shared {
         }
         let answer: Vec<String> = invocation.invoke_async(&mut connection).await?;
         let number = |index: usize| answer.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        let share = Share {
-            most: std::array::from_fn(|kind| number(1 + 2 * kind)),
-            quota_start: proposal.quota_start,
-            budget_start: proposal.budget_start,
-        };
-        Ok((number(0), share, std::array::from_fn(|kind| number(2 + 2 * kind))))
+        let most: [u64; 5] = std::array::from_fn(|kind| number(1 + 2 * kind));
+        let left: [u64; 5] = std::array::from_fn(|kind| number(2 + 2 * kind));
+        let others = Kind::ALL.map(|kind| {
+            let at = kind as usize;
+            scope.rules.limit(kind).map_or(0, |limit| limit.saturating_sub(most[at]).saturating_sub(left[at]))
+        });
+        let share = Share { most, others, quota_start: proposal.quota_start, budget_start: proposal.budget_start };
+        Ok((number(0) == 1, share, left))
     }
 
     fn lose(&self, now: Now) {
@@ -211,16 +227,18 @@ impl Shared {
     /// The share of a scope while nobody can be asked.
     fn go_on_alone(&self, scope: &Scope, now: Now) {
         let nodes = self.nodes.load(Ordering::Relaxed);
-        let since = now.monotonic.saturating_sub(Duration::from_nanos(self.lost_since.load(Ordering::Relaxed)));
-        let agreed = *self.table(scope).last.lock();
+        let table = self.table(scope);
+        // Somebody is asking for it right now: what comes of that counts.
+        let Ok(_turn) = table.one_at_a_time.try_lock() else { return };
+        let agreed = *table.last.lock();
+        let since = agreed.map_or(Duration::MAX, |agreed| now.monotonic.saturating_sub(agreed.at));
         let proposal = scope.propose(now);
         let most = Kind::ALL.map(|kind| {
             let at = kind as usize;
             let Some(limit) = scope.rules.limit(kind) else { return 0 };
             let had = agreed.map_or(0, |agreed| agreed.share.most[at]);
             if kind.is_rate() {
-                // Before anything was agreed on there is nothing but the equal part.
-                return if agreed.is_some() { cut_off(limit, had, nodes, since) } else { limit / nodes };
+                return cut_off(kind, limit, had, nodes, since);
             }
             let same = agreed.filter(|agreed| match kind {
                 Kind::Quota => agreed.share.quota_start == proposal.quota_start,
@@ -234,71 +252,106 @@ impl Shared {
                 (WhenLost::Share, None) => limit / nodes,
             }
         });
-        scope.set_share(Some(Share { most, quota_start: proposal.quota_start, budget_start: proposal.budget_start }));
+        let others = agreed.map_or([0; 5], |agreed| agreed.share.others);
+        scope.set_share(Some(Share { most, others, quota_start: proposal.quota_start, budget_start: proposal.budget_start }));
+    }
+
+    /// Whether other nodes have used up what this one lacks; if not, it is a matter of moments.
+    pub fn is_used_up(&self, scope: &Scope, kind: Kind) -> bool {
+        self.table(scope).last.lock().is_some_and(|agreed| !agreed.settling && agreed.left[kind as usize] == 0)
+    }
+
+    /// Says that this node is alive, and hears who else is.
+    async fn beat(&self, returning: bool) -> redis::RedisResult<()> {
+        let mut connection = self.memory.connection().await?;
+        let mut invocation = self.beating.prepare_invoke();
+        invocation.key(self.memory.key("{limits}:born")).key(self.memory.key("{limits}:nodes"));
+        invocation.arg(&self.process).arg(if returning { "1" } else { "0" });
+        let (nodes, twins): (u64, u64) = invocation.invoke_async(&mut connection).await?;
+        self.nodes.store(nodes.max(self.least_nodes), Ordering::Relaxed);
+        if twins > 0 && !self.has_twin.swap(true, Ordering::Relaxed) {
+            warn!(node = %self.node, "another process has this node's name: their quotas are taken for one; set redis.node, or a state_dir of its own");
+        }
+        Ok(())
     }
 
     /// Waits, for a bounded time, until this memory has been there for long enough to be trusted: right after
     /// the very first start it would give nothing away.
     pub async fn join(&self, now: impl Fn() -> Now) {
-        let rules = spillway_plugins::limits::Rules { concurrent: Some(1), ..Default::default() };
-        let probe: Arc<Scope> = Scope::new(spillway_plugins::limits::Rank::Pool, format!("join:{}", self.process), rules, true);
-        for _ in 0..20 {
-            let Ok(Ok((nodes, share, _))) =
-                timeout(AGREE * 4, self.ask(&probe, &Proposal { wanted: [1; 5], ..Proposal::default() }, now())).await
-            else {
-                self.failures.inc();
-                return self.lose(now());
-            };
-            self.nodes.store(nodes.max(1), Ordering::Relaxed);
-            if share.most[Kind::Concurrent as usize] > 0 {
-                return self.reachable.set(1);
+        if !matches!(timeout(AGREE * 4, self.beat(false)).await, Ok(Ok(()))) {
+            self.failures.inc();
+            return self.lose(now());
+        }
+        self.reachable.set(1);
+        let rules = Rules { concurrent: Some(1), ..Rules::default() };
+        let probe: Arc<Scope> = Scope::new(Rank::Pool, format!("join:{}", self.process), rules, true);
+        let until = now().monotonic + GRACE;
+        while now().monotonic < until {
+            let proposal = Proposal { wanted: [1; 5], ..Proposal::default() };
+            match timeout(AGREE * 4, self.ask(&probe, &proposal, now())).await {
+                Ok(Ok((false, ..))) => return,
+                Ok(Ok(_)) => sleep(Duration::from_millis(100)).await,
+                _ => return self.lose(now()),
             }
-            sleep(Duration::from_millis(100)).await;
+            // Whoever waits is alive.
+            let _ = timeout(AGREE * 4, self.beat(false)).await;
         }
     }
 
-    /// Keeps the shares of `scopes` agreed on, for ever.
-    pub async fn keep_agreed(&self, scopes: impl Fn() -> Vec<Arc<Scope>>, now: impl Fn() -> Now) {
+    /// Keeps the shares of `limits` agreed on, for ever.
+    pub async fn keep_agreed(self: Arc<Self>, limits: Arc<Limits>) {
         loop {
             sleep(EVERY).await;
-            if self.is_lost() {
-                self.try_again(&scopes(), &now).await;
+            let lost = self.is_lost();
+            let reached = matches!(timeout(AGREE * 4, self.beat(lost)).await, Ok(Ok(())));
+            let agreed = reached && self.agree_all(&limits, lost).await;
+            if !agreed {
+                self.failures.inc();
+                self.lose(limits.now());
+                limits.all().iter().for_each(|scope| self.go_on_alone(scope, limits.now()));
+            } else if lost {
+                self.lost_since.store(0, Ordering::Relaxed);
+                self.reachable.set(1);
+                info!("Redis can be reached again: limits are agreed on with the other nodes");
+            }
+        }
+    }
+
+    /// Agrees on every scope of which there is something to say (or on all), several at once; whether that
+    /// went well.
+    async fn agree_all(self: &Arc<Self>, limits: &Arc<Limits>, all: bool) -> bool {
+        let mut agreeing = JoinSet::new();
+        let mut well = true;
+        for scope in limits.all() {
+            let at = limits.now();
+            let last = self.table(&scope).last.lock().map(|agreed| agreed.at);
+            let fresh = last.is_some_and(|last| at.monotonic.saturating_sub(last) < REMIND);
+            if !all && !scope.wants_agreement(at, fresh) {
                 continue;
             }
-            for scope in scopes() {
-                let at = now();
-                let last = self.table(&scope).last.lock().map(|agreed| agreed.at);
-                let fresh = last.is_some_and(|last| at.monotonic.saturating_sub(last) < REMIND);
-                if !scope.wants_agreement(at, fresh) {
-                    continue;
-                }
-                if !self.agree_soon(&scope, &now).await {
-                    self.lose(now());
-                    scopes().iter().for_each(|scope| self.go_on_alone(scope, now()));
-                    break;
-                }
+            if agreeing.len() >= AT_ONCE {
+                well &= matches!(agreeing.join_next().await, Some(Ok(true)));
             }
+            let (shared, limits) = (Arc::clone(self), Arc::clone(limits));
+            agreeing.spawn(async move { shared.agree_soon(&scope, &|| limits.now()).await });
+        }
+        while let Some(one) = agreeing.join_next().await {
+            well &= one.unwrap_or(false);
+        }
+        well
+    }
+
+    /// Gives back what isn't used, before this process ends.
+    pub async fn leave(self: &Arc<Self>, limits: &Arc<Limits>) {
+        if !self.is_lost() {
+            // What was asked for lately is forgotten by the first, and given back by the second.
+            self.agree_all(limits, true).await;
+            self.agree_all(limits, true).await;
         }
     }
 
     /// Keeps the throttles of `targets` the same on all nodes, for ever.
     pub async fn keep_throttles(&self, targets: Vec<Arc<Target>>, clock: &Clock) {
         throttles::keep_shared(&self.memory, targets, clock).await;
-    }
-
-    /// Redis was out of reach: is it back? Until it is, shares shrink with time.
-    async fn try_again(&self, scopes: &[Arc<Scope>], now: &impl Fn() -> Now) {
-        let reached = timeout(AGREE * 4, self.memory.ping()).await;
-        if !matches!(reached, Ok(true)) {
-            return scopes.iter().for_each(|scope| self.go_on_alone(scope, now()));
-        }
-        for scope in scopes {
-            if !self.agree_soon(scope, now).await {
-                return;
-            }
-        }
-        self.lost_since.store(0, Ordering::Relaxed);
-        self.reachable.set(1);
-        info!("Redis can be reached again: limits are agreed on with the other nodes");
     }
 }

@@ -70,12 +70,12 @@ pub async fn keep_shared(memory: &SharedMemory, targets: Vec<Arc<Target>>, clock
         for pair in heard.chunks_exact(2) {
             let (Some(target), Ok(left)) = (by_name.get(&pair[0]), pair[1].parse()) else { continue };
             let until = now + Duration::from_millis(left);
-            if target.throttled_until(now).is_none_or(|here| until.since(here) > SAME) {
+            // Only news: what was known before may have been reset here by an operator.
+            let known = told.entry(pair[0].clone()).or_default();
+            if until.since(*known) > SAME {
                 target.throttle_until(until, now);
+                *known = until;
             }
-            // What was heard needn't be told again.
-            let known = told.entry(pair[0].clone()).or_insert(until);
-            *known = (*known).max(until);
         }
     }
 }

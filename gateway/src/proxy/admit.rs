@@ -34,7 +34,7 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
     if inquiry.object.is_none() {
         let input = input_bound(body, inquiry.fields.encoded);
         let output = completion_cap(inquiry.api, &inquiry.fields, gateway.usage.assume_completion);
-        demand.tokens = input.saturating_add(output);
+        demand.tokens = input.saturating_add(output).min(MOST);
         if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
             demand.cost = dearest(&inquiry.model, input, output);
         }
@@ -51,6 +51,9 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
     ctx.permit = Some(permit);
     Ok(())
 }
+
+/// Most that is reserved for one request: more than any limit, and sums of it don't overflow.
+const MOST: u64 = 1 << 48;
 
 /// The most output that a request may bring, as far as it says.
 fn completion_cap(api: Api, fields: &RequestFields, assumed: u64) -> u64 {

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use spillway_plugins::api::{Api, Dialect};
 use spillway_plugins::limits::{Class, Permit, Remaining, Used};
 use spillway_plugins::request::RequestFields;
-use spillway_plugins::tokens::{Metered, OutputMeter};
+use spillway_plugins::tokens::{Metered, OutputMeter, Reported};
 
 use super::drain::Reading;
 use super::replay::ReplayBody;
@@ -150,6 +150,8 @@ pub struct RequestCtx {
     pub input_bound: Option<u64>,
     /// The text of a streamed answer, measured. Written by `deliver`.
     pub output: OutputMeter,
+    /// What a stream that isn't whole has told. Written by `deliver`.
+    pub so_far: Reported,
     /// A plain answer that doesn't say what it used. Written by `deliver`.
     pub answer: Option<Bytes>,
     /// What the answer used, as its backend reports it. Written by `deliver`, `tunnel` and `metering`.
@@ -196,6 +198,7 @@ impl RequestCtx {
             remaining: Remaining::default(),
             input_bound: None,
             output: OutputMeter::default(),
+            so_far: Reported::default(),
             answer: None,
             usage: None,
             used: Used::default(),

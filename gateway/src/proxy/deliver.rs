@@ -207,9 +207,10 @@ impl Deliverer<'_, '_> {
         reported.usage(self.attempt.inquiry.api).map(Metered::reported)
     }
 
-    /// Books the answer: its last bytes come next. A refusal costs nothing.
+    /// Books the answer: its last bytes come next. A refusal costs nothing, unless it is a content filter's.
     async fn book(&mut self) {
-        if self.attempt.running.status.is_some_and(|status| status.is_success()) {
+        let running = &self.attempt.running;
+        if running.filtered || running.status.is_some_and(|status| status.is_success()) {
             metering::book_answer(self.attempt.gateway, self.ctx, self.attempt.inquiry, &self.attempt.running).await;
         }
     }
@@ -222,8 +223,12 @@ impl Deliverer<'_, '_> {
 
     /// What a stream has told so far.
     fn note_stream(&mut self, watch: &mut StreamWatch) {
-        self.ctx.usage = self.reported(&watch.state().reported);
+        // What is told before the end may be a beginning only.
+        if watch.state().finished || watch.state().done {
+            self.ctx.usage = self.reported(&watch.state().reported);
+        }
         if self.ctx.usage.is_none() {
+            self.ctx.so_far = watch.state().reported;
             self.ctx.output = watch.take_output();
         }
     }
@@ -435,7 +440,7 @@ impl Deliverer<'_, '_> {
         };
         self.ctx.usage = usage.and_then(|reported| self.reported(&reported));
         if over {
-            if self.ctx.usage.is_none() && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT {
+            if self.ctx.usage.is_none() && !self.attempt.running.filtered && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT {
                 self.ctx.answer = Some(held.concat().into());
             }
             self.ctx.note_first(self.now());

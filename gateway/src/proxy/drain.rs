@@ -39,21 +39,23 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
     let gateway = gateway.clone();
     tokio::spawn(async move {
         let Abandoned { mut exchange, mut reading, mut estimate, lease, place } = abandoned;
-        let whole = exchange.read_rest(limit, |bytes| match &mut reading {
+        let rest = exchange.read_rest(limit, |bytes| match &mut reading {
             Reading::Stream(watch) => drop(watch.feed(bytes)),
             Reading::Plain(tail) => tail.push(&bytes),
         });
-        if whole.await {
+        let whole = tokio::select! {
+            whole = rest => whole,
+            // The gateway stops: what was read must do.
+            () = gateway.stopping.notified() => false,
+        };
+        if whole {
             exchange.release(&gateway.connector).await;
         }
-        let reported = match &mut reading {
-            Reading::Stream(watch) => {
-                estimate.has_read(watch.take_output());
-                watch.state().reported
-            }
-            Reading::Plain(tail) => tail.read(),
-        };
-        estimate.is_told(&reported);
+        match &mut reading {
+            Reading::Stream(watch) if watch.state().finished => estimate.is_told(&watch.state().reported),
+            Reading::Stream(watch) => estimate.has_read(watch.take_output(), watch.state().reported),
+            Reading::Plain(tail) => estimate.is_told(&tail.read()),
+        }
         drop(lease);
         gateway.estimator.hand_over(&gateway, estimate);
         drop(place);

@@ -37,16 +37,23 @@ impl Estimator {
             self.0.try_send(Job::Estimate(gateway.clone(), Box::new(estimate)))
             && let Job::Estimate(gateway, estimate) = job
         {
-            estimate.hastily().book(&gateway);
+            estimate.book_hastily(&gateway);
         }
     }
 
     /// Waits until everything that was handed over is booked, at most `limit`.
     pub(super) async fn flush(&self, limit: Duration) {
-        let (done, flushed) = oneshot::channel();
-        if self.0.try_send(Job::Flush(done)).is_ok() {
-            let _ = tokio::time::timeout(limit, flushed).await;
-        }
+        let flush = async {
+            let (done, flushed) = oneshot::channel();
+            let mut job = Job::Flush(done);
+            // A full queue must be waited for, too.
+            while let Err(TrySendError::Full(back)) = self.0.try_send(job) {
+                job = back;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let _ = flushed.await;
+        };
+        let _ = tokio::time::timeout(limit, flush).await;
     }
 }
 

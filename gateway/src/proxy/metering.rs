@@ -130,6 +130,8 @@ struct Evidence {
     bound: u64,
     /// The text of a stream.
     output: OutputMeter,
+    /// What a stream that isn't whole has told.
+    so_far: Reported,
     /// A plain answer that reports nothing.
     answer: Option<Bytes>,
     images: u64,
@@ -144,10 +146,23 @@ impl Evidence {
             body: ctx.body.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
             bound: ctx.input_bound.unwrap_or(ctx.bytes_in as u64 / 4),
             output: std::mem::take(&mut ctx.output),
+            so_far: ctx.so_far,
             answer: ctx.answer.take(),
             images: inquiry.fields.choices.unwrap_or(1),
             encoded: inquiry.fields.encoded,
         }
+    }
+
+    /// What a stream has told before it ended too early.
+    fn told_so_far(&self, output: u64) -> Option<Usage> {
+        self.so_far.so_far(self.api, output)
+    }
+
+    /// By length alone, without reading anything.
+    fn hastily(&self) -> Metered {
+        let input = self.body.as_deref().map_or(self.bound, |body| input_bound(body, self.encoded));
+        let output = self.output.bound() + self.answer.as_ref().map_or(0, |answer| answer.len() as u64 / 4);
+        Metered::estimated(self.told_so_far(output).unwrap_or(Usage { input, output, ..Usage::default() }))
     }
 
     fn metered(&self) -> Metered {
@@ -157,15 +172,15 @@ impl Evidence {
             let characters = fields["input"].as_str().map(|text| text.chars().count() as u64);
             return characters.map_or_else(Metered::unknown, |characters| Metered::estimated(Usage { characters, ..Usage::default() }));
         }
-        if self.api.makes_images() {
-            return Metered::estimated(Usage { images: self.images, ..Usage::default() });
-        }
         if self.api.is_multipart() || self.api == Api::Realtime {
             return Metered::unknown();
         }
+        if self.api.makes_images() {
+            return Metered::estimated(Usage { images: self.images, ..Usage::default() });
+        }
         let input = if body.is_empty() { self.bound } else { prompt_tokens(body, self.encoding) };
         let output = self.output.tokens(self.encoding) + self.answer.as_deref().map_or(0, |answer| answer_tokens(answer, self.encoding));
-        Metered::estimated(Usage { input, output, ..Usage::default() })
+        Metered::estimated(self.told_so_far(output).unwrap_or(Usage { input, output, ..Usage::default() }))
     }
 }
 
@@ -183,6 +198,10 @@ impl Estimate {
     /// Makes it, and settles what was reserved.
     pub(super) fn book(self, gateway: &Gateway) {
         let metered = self.told.map_or_else(|| self.evidence.metered(), Metered::reported);
+        self.book_as(gateway, metered);
+    }
+
+    fn book_as(self, gateway: &Gateway, metered: Metered) {
         let used = self.charge.book(gateway, metered);
         if let Some(permit) = self.permit {
             gateway.limits.settle(permit, sum(self.used, used), gateway.limits.now());
@@ -202,7 +221,8 @@ pub(super) async fn book_answer(gateway: &Gateway, ctx: &mut RequestCtx, inquiry
     }
     let status = running.status.map(|status| status.as_u16());
     let now = gateway.clock.now();
-    let facts = Facts { outcome: "ok", status, answered: true, us: micros(now.since(running.began)) };
+    let outcome = if running.filtered { "caller_fault" } else { "ok" };
+    let facts = Facts { outcome, status, answered: true, us: micros(now.since(running.began)) };
     let mut charge = Charge::new(ctx, inquiry, running.member, &facts);
     let strict = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict());
     let metered = match ctx.usage {
@@ -231,14 +251,14 @@ pub(super) async fn book_answer(gateway: &Gateway, ctx: &mut RequestCtx, inquiry
 }
 
 /// Books one of several answers of a socket.
-pub(super) fn book_turn(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, usage: Usage) {
+pub(super) fn book_turn(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, metered: Metered) {
     let us = micros(gateway.clock.now().since(running.began));
     let facts = Facts { outcome: "ok", status: running.status.map(|status| status.as_u16()), answered: !ctx.booked, us };
     ctx.booked = true;
-    let used = Charge::new(ctx, inquiry, running.member, &facts).book(gateway, Metered::reported(usage));
+    let used = Charge::new(ctx, inquiry, running.member, &facts).book(gateway, metered);
     ctx.used = sum(ctx.used, used);
     let total = ctx.usage.get_or_insert(Metered::reported(Usage::default()));
-    total.usage.add(&usage);
+    total.usage.add(&metered.usage);
 }
 
 /// Books an attempt that ended without [`book_answer`], if it may have cost something.
@@ -249,8 +269,8 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
     let begun = ctx.status.is_some();
     let may_cost = match outcome {
         "ok" | "idle" | "first_token" | "timeout" | "reset" => true,
-        // A caller that leaves before the head may have left in time.
-        "cancelled" => running.sent,
+        // A caller that leaves before anything was sent left in time.
+        "cancelled" => running.sent || begun,
         // The prompt is billed, though the filter stopped it.
         "caller_fault" => running.filtered,
         _ => false,
@@ -261,6 +281,8 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
     let status = running.status.map(|status| status.as_u16());
     let us = micros(gateway.clock.now().since(running.began));
     let charge = Charge::new(ctx, inquiry, running.member, &Facts { outcome, status, answered: begun, us });
+    // Of an answer that had begun well, or a prompt that was stopped, the prompt is known at least.
+    let begun = begun || running.status.is_some_and(|status| status.is_success());
     match ctx.usage {
         Some(metered) if begun => {
             ctx.booked = true;
@@ -277,6 +299,9 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
 /// Hands an estimate to its thread; if that has too much to do, what is known at once is booked.
 fn estimate(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, charge: Charge) {
     let evidence = Evidence::new(ctx, inquiry);
+    if let Some(permit) = &mut ctx.permit {
+        permit.release_slot();
+    }
     let estimate = Estimate { charge, evidence, told: None, permit: ctx.permit.take(), used: ctx.used };
     gateway.estimator.hand_over(gateway, estimate);
 }
@@ -292,9 +317,10 @@ pub(super) fn hand_over(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Runni
 }
 
 impl Estimate {
-    /// More text came meanwhile.
-    pub(super) fn has_read(&mut self, output: OutputMeter) {
+    /// More text came meanwhile, and more was told, though not to the end.
+    pub(super) fn has_read(&mut self, output: OutputMeter, so_far: Reported) {
         self.evidence.output = output;
+        self.evidence.so_far = so_far;
     }
 
     /// The answer has told what it used, after all.
@@ -302,13 +328,10 @@ impl Estimate {
         self.told = reported.usage(self.evidence.api);
     }
 
-    /// The same without reading anything: by length alone.
-    pub(super) fn hastily(mut self) -> Self {
-        if let Some(body) = self.evidence.body.take() {
-            self.evidence.bound = input_bound(&body, self.evidence.encoded);
-        }
-        self.evidence.output = OutputMeter::default();
-        self
+    /// As [`Estimate::book`], by length alone.
+    pub(super) fn book_hastily(self, gateway: &Gateway) {
+        let metered = self.evidence.hastily();
+        self.book_as(gateway, metered);
     }
 }
 

@@ -50,7 +50,7 @@ use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
 use crate::config::{self, Config, UsageRules};
@@ -112,6 +112,8 @@ pub struct Shared {
     estimator: Estimator,
     /// Room for answers whose callers left.
     draining: Arc<Semaphore>,
+    /// Tells them when the gateway stops.
+    stopping: Notify,
     access_log: AccessLog,
     unrouted: RequestMetrics,
 }
@@ -157,13 +159,17 @@ impl Gateway {
             usage: config.usage.clone(),
             estimator: Estimator::start()?,
             draining: Arc::new(Semaphore::new(drain::AT_ONCE)),
+            stopping: Notify::new(),
             access_log,
             unrouted,
         })))
     }
 
-    /// Waits until everything that was used is booked and kept, at most `limit`.
+    /// The gateway stops: waits until everything that was used is booked and kept, a few times `limit` at most.
     pub async fn flush(&self, limit: Duration) {
+        self.stopping.notify_waiters();
+        let all = u32::try_from(drain::AT_ONCE).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(limit, self.draining.acquire_many(all)).await;
         self.estimator.flush(limit).await;
         if let Some(ledger) = &self.ledger {
             ledger.flush(limit).await;

@@ -24,13 +24,12 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut R
     // Whatever it asks for: its own.
     query.consumer = Some(consumer);
     let began = gateway.clock.now();
-    let report = tokio::task::spawn_blocking(move || ledger.usage(&query)).await;
+    let report = ledger.report(query).await;
     ctx.waited += gateway.clock.now().since(began);
-    let rows = match report {
-        Ok(Ok(rows)) => rows,
-        Ok(Err(_)) => return Err(Refusal::NoLedger.into()),
-        Err(_) => return Err(Refusal::Internal.into()),
-    };
+    let rows = report.map_err(|error| match error {
+        LedgerError::Busy => Refusal::Overloaded { what: "reports" },
+        _ => Refusal::NoLedger,
+    })?;
     ctx.status = Some(200);
     respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &ctx.id).await.map_err(|_| Stop::CallerLeft)?;
     ctx.end = End::Complete;

@@ -65,13 +65,15 @@ impl Progress {
     /// Until when to wait for a target, if that is allowed. A throttled member that has opened again
     /// meanwhile needs no waiting, but not for ever: the rounds are bounded like attempts.
     /// The queue is bounded, too, and its last places are for the more urgent classes.
-    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, class: Class, now: Tick) -> Option<(Tick, Place)> {
+    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, class: Class, now: Tick) -> Option<(Tick, Option<Place>)> {
         let rules = &inquiry.pool.config.retry;
         let soonest = none.soonest.filter(|_| self.releases < rules.max_attempts)?;
         if soonest > now + self.patience || soonest >= self.deadline {
             return None;
         }
-        Some((soonest, inquiry.pool.waiting.enter(rules.queue, class)?))
+        // One that is open again already needs no place.
+        let place = if soonest > now { Some(inquiry.pool.waiting.enter(rules.queue, class)?) } else { None };
+        Some((soonest, place))
     }
 
     /// A wait that began at `from` and was to last until `until` is over: throttled members may be

@@ -168,6 +168,9 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         no_credential(gateway, ctx);
         return Err(elsewhere());
     }
+    if let Some(attempt) = ctx.tunnel.as_mut().and_then(|tunnel| tunnel.attempt.as_mut()) {
+        attempt.sent = true;
+    }
     Ok(())
 }
 
@@ -329,7 +332,7 @@ fn turns(gateway: &Gateway, piece: Option<&Bytes>, ctx: &mut RequestCtx) {
         tunnel.tap.push(piece, |usage| turns.push(usage));
         for usage in turns {
             if let Some(attempt) = &tunnel.attempt {
-                metering::book_turn(gateway, ctx, &inquiry, attempt, usage);
+                metering::book_turn(gateway, ctx, &inquiry, attempt, usage.map_or_else(Metered::unknown, Metered::reported));
             }
         }
     }

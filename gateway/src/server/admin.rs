@@ -132,10 +132,9 @@ impl Admin {
             Ok(query) => query,
             Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
         };
-        match tokio::task::spawn_blocking(move || ledger.usage(&query)).await {
-            Ok(Ok(rows)) => json_answer(StatusCode::OK, &request::body(&rows)),
-            Ok(Err(error)) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-            Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the report failed"),
+        match ledger.report(query).await {
+            Ok(rows) => json_answer(StatusCode::OK, &request::body(&rows)),
+            Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         }
     }
 

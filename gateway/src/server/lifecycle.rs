@@ -13,7 +13,7 @@ use pingora::server::configuration::ServerConf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::admin::Admin;
 use super::listen;
@@ -138,7 +138,14 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
 
 /// The limits, where the ledger and the other nodes say that they stand.
 async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>, clock: &Clock) -> Result<Limits, StartError> {
-    let past = ledger.map(|ledger| Past::read(ledger, config, clock.wall().timestamp())).transpose()?.unwrap_or_default();
+    let required = config.ledger.as_ref().is_some_and(|rules| rules.required);
+    let past = match ledger.map(|ledger| Past::read(ledger, config, clock.wall().timestamp())) {
+        Some(Err(error)) if !required => {
+            error!(%error, "the ledger can't be read: quotas and budgets begin anew");
+            Past::default()
+        }
+        read => read.transpose()?.unwrap_or_default(),
+    };
     let shared = match &config.redis {
         Some(redis) => {
             let node = NodeName::find(redis.node.as_deref(), config.server.state_dir.as_deref()).map_err(StartError::Node)?;
@@ -157,9 +164,9 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
 fn share(gateway: &Gateway) -> Vec<JoinHandle<()>> {
     let Some(shared) = gateway.limits.shared.clone() else { return Vec::new() };
     let targets: Vec<_> = gateway.runtime.load().targets.iter().cloned().collect();
-    let (limits, clock, throttles) = (Arc::clone(&gateway.limits), gateway.clock.clone(), Arc::clone(&shared));
+    let (clock, throttles) = (gateway.clock.clone(), Arc::clone(&shared));
     vec![
-        tokio::spawn(async move { shared.keep_agreed(|| limits.all(), || limits.now()).await }),
+        tokio::spawn(shared.keep_agreed(Arc::clone(&gateway.limits))),
         tokio::spawn(async move { throttles.keep_throttles(targets, &clock).await }),
     ]
 }
@@ -255,6 +262,9 @@ impl Running {
         self.gateway.flush(Duration::from_secs(5)).await;
         for task in self.tasks {
             task.abort();
+        }
+        if let Some(shared) = &self.gateway.limits.shared {
+            let _ = tokio::time::timeout(Duration::from_secs(1), shared.leave(&self.gateway.limits)).await;
         }
     }
 }

@@ -431,3 +431,76 @@ async fn uploads_and_speech_are_counted_as_they_are_billed() {
     let row = ledger_of(folder.path(), 2).await.remove(1);
     assert!((row["cost_usd"].as_f64().unwrap() - 0.015).abs() < 1e-9 && row["source"] == "reported", "{row:#}");
 }
+
+#[tokio::test]
+async fn an_answer_that_tells_its_usage_too_early_is_not_taken_at_its_word() {
+    let backend = ScriptedBackend::start(|_| {
+        let events = [
+            json!({ "type": "message_start", "message": { "usage": { "input_tokens": 25, "cache_read_input_tokens": 5, "output_tokens": 1 } } }),
+            json!({ "type": "content_block_delta", "delta": { "type": "text_delta", "text": "one two three four five" } }),
+        ];
+        Reply::sse(events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))).then(Step::Hang)
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(&config_with(&backend, folder.path(), "kind = \"anthropic\"", "")).await;
+    let mut caller = Connection::open(gateway.address).await.unwrap();
+    let body = json!({ "model": "m", "stream": true, "max_tokens": 100, "messages": [{ "role": "user", "content": "count" }] }).to_string();
+    caller.send(post("/v1/messages", &[], body.as_bytes())).await.unwrap();
+    caller.until("five").await.unwrap();
+    drop(caller);
+    let row = ledger_of(folder.path(), 1).await.remove(0);
+    let count = |name: &str| row[name].as_u64().unwrap();
+    assert_eq!(
+        (&row["source"], count("input_tokens"), count("cached_input_tokens"), count("output_tokens")),
+        (&json!("estimated"), 30, 5, 5)
+    );
+}
+
+#[tokio::test]
+async fn a_callers_metadata_hides_no_usage() {
+    let backend = ScriptedBackend::start(|_| {
+        let usage = json!({ "input_tokens": 11, "output_tokens": 7 });
+        Reply::json(
+            200,
+            format!(r#"{{"id":"resp_1","output":[],"usage":{usage},"metadata":{{"usage":"none","more":"{{\"usage\":{{}}}}"}}}}"#),
+        )
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(&config_with(&backend, folder.path(), "", "[ledger]\ndurability = \"strict\"\n")).await;
+    assert_eq!(gateway.post("/v1/responses", &json!({ "model": "m", "input": "x" })).await.status, 200);
+    let row = ledger_rows(folder.path()).remove(0);
+    assert_eq!((&row["source"], &row["input_tokens"], &row["output_tokens"]), (&json!("reported"), &json!(11), &json!(7)));
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_books_what_it_was_still_reading() {
+    let backend = ScriptedBackend::start(|_| Reply::sse([role(), delta("hello world")]).then(Step::Hang)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let rest = "[usage]\non_disconnect = \"drain\"\ndrain_timeout = \"5m\"\n";
+    let gateway = Gateway::start(&config_with(&backend, folder.path(), "", rest)).await;
+    let mut caller = Connection::open(gateway.address).await.unwrap();
+    caller.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
+    caller.until("world").await.unwrap();
+    drop(caller);
+    eventually("it is read on", async || gateway.metric("spillway_in_flight_requests").await == 0.0).await;
+    assert!(ledger_rows(folder.path()).is_empty());
+    gateway.running.stop(std::future::pending()).await;
+    let row = ledger_rows(folder.path()).remove(0);
+    assert_eq!((&row["source"], &row["output_tokens"]), (&json!("estimated"), &json!(2)));
+}
+
+#[tokio::test]
+async fn a_ledger_that_cannot_be_opened_stops_nothing_unless_it_must() {
+    let backend = ScriptedBackend::start(metered).await;
+    let folder = tempfile::tempdir().unwrap();
+    // A folder where the file should be.
+    std::fs::create_dir(folder.path().join("ledger.sqlite")).unwrap();
+    let gateway = Gateway::start(&config_with(&backend, folder.path(), "", "")).await;
+    assert_eq!((gateway.metric("spillway_ledger_up").await, gateway.chat().await.status), (0.0, 200));
+    std::fs::remove_dir(folder.path().join("ledger.sqlite")).unwrap();
+    eventually("it is opened", async || gateway.metric("spillway_ledger_up").await == 1.0).await;
+    assert_eq!(gateway.chat().await.status, 200);
+    eventually("and written", async || !ledger_rows(folder.path()).is_empty()).await;
+}

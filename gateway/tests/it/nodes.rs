@@ -124,13 +124,17 @@ async fn storm(nodes: [SocketAddr; 2], time: Duration) -> (u64, Duration) {
 
 /// Two nodes under a storm while `disturb` does something to their Redis.
 async fn under(port: u16, disturb: impl Future<Output = ()>) {
+    under_for(Duration::from_secs(4), port, disturb).await;
+}
+
+async fn under_for(time: Duration, port: u16, disturb: impl Future<Output = ()>) {
     const LIMIT: u64 = 60_000;
     let (backend, used) = counting().await;
     let limits = format!("[consumers.limits]\ntokens_per_minute = {LIMIT}\nconcurrent_requests = 20\n");
     let text = config(&[member("a", &backend, 1)], "", &(consumer("crm", &limits) + &redis(port)));
     let (one, two) = (Gateway::start(&text).await, Gateway::start(&text).await);
     let nodes = [one.address, two.address];
-    let asking = tokio::spawn(storm(nodes, Duration::from_secs(4)));
+    let asking = tokio::spawn(storm(nodes, time));
     tokio::time::sleep(Duration::from_millis(400)).await;
     disturb.await;
     let (admitted, longest) = asking.await.unwrap();
@@ -162,6 +166,20 @@ async fn redis_is_stopped_and_goes_on() {
     under(server.port, async {
         signal("-STOP");
         tokio::time::sleep(Duration::from_millis(1500)).await;
+        signal("-CONT");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_comes_back_when_shares_are_forgotten() {
+    let server = RedisServer::start(None);
+    let pid = server.child.0.id().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    // Longer than it takes until a silent node counts as gone: whoever comes back first must not take all.
+    under_for(Duration::from_secs(10), server.port, async {
+        signal("-STOP");
+        tokio::time::sleep(Duration::from_millis(6500)).await;
         signal("-CONT");
     })
     .await;

@@ -66,7 +66,10 @@ pub fn admit<C: Cell<State>>(
     for (index, (scope, state)) in scopes.iter().zip(&mut guards).enumerate() {
         let Some(obstacle) = state.obstacle(&scope.rules, &demand, now) else { continue };
         if scope.rules.shadow {
-            shadowed.push((scope.rank, obstacle.kind));
+            // What only this node's share lacks, other nodes may well have.
+            if !obstacle.by_share {
+                shadowed.push((scope.rank, obstacle.kind));
+            }
         } else if obstacle.by_share {
             share.push((index, obstacle.kind));
         } else if worst.as_ref().is_none_or(|(_, other)| (obstacle.too_large, obstacle.wait) > (other.too_large, other.wait)) {
@@ -76,7 +79,7 @@ pub fn admit<C: Cell<State>>(
     if let Some((index, obstacle)) = worst {
         let scope = &scopes[index];
         let remaining = if scope.rank <= Rank::ConsumerModel { guards[index].remaining(&scope.rules, now) } else { Remaining::default() };
-        let alerts = guards[index].alerts(&scope.rules, now, Some(obstacle.kind));
+        let alerts = guards[index].alerts(&scope.rules, now, Some(obstacle.kind).filter(|_| !obstacle.too_large));
         drop(guards);
         alerts.into_iter().flatten().for_each(|told| alert(scope, told));
         let Obstacle { kind, limit, wait, too_large, by_class, .. } = obstacle;
@@ -105,6 +108,13 @@ impl<C: Cell<State>> Permit<C> {
     /// What was reserved.
     pub fn demand(&self) -> &Demand {
         &self.demand
+    }
+
+    /// The request is over: it counts no more among those at once, though it isn't settled yet.
+    pub fn release_slot(&mut self) {
+        for (scope, hold) in &mut self.scopes {
+            scope.lock().release_slot(hold, &self.demand);
+        }
     }
 
     /// Replaces what was reserved by what was used.

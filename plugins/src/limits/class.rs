@@ -53,21 +53,25 @@ impl Class {
 /// How long a share is kept for a class that was refused, in seconds.
 const HUNGER: u64 = 60;
 
-/// Which classes were refused lately.
+/// Which classes were refused lately, until when that is remembered, and what they needed.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Hunger([Option<u64>; 3]);
+pub(super) struct Hunger([Option<(u64, u64)>; 3]);
 
 impl Hunger {
-    /// One of `class` was refused at `second`.
-    pub(super) fn note(&mut self, class: Class, second: u64) {
-        self.0[class as usize] = Some(second + HUNGER);
+    /// One of `class` that needs so much was refused at `second`.
+    pub(super) fn note(&mut self, class: Class, need: u64, second: u64) {
+        let before = self.0[class as usize].filter(|(until, _)| second < *until).map_or(0, |(_, need)| need);
+        self.0[class as usize] = Some((second + HUNGER, need.max(before)));
     }
 
     /// How much of `limit` one of `class` may not use, because it is kept for others. `used` says what each
     /// class uses.
     pub(super) fn kept_from(&self, class: Class, limit: u64, used: &[u64; 3], second: u64) -> u64 {
-        let hungry = |other: &Class| *other != class && self.0[*other as usize].is_some_and(|until| second < until);
-        Class::ALL.into_iter().filter(hungry).map(|other| share(limit, other.floor()).saturating_sub(used[other as usize])).sum()
+        let kept = |other: Class| {
+            let (_, need) = self.0[other as usize].filter(|(until, _)| second < *until)?;
+            Some(share(limit, other.floor()).max(need).saturating_sub(used[other as usize]))
+        };
+        Class::ALL.into_iter().filter(|other| *other != class).filter_map(kept).sum()
     }
 }
 

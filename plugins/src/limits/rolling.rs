@@ -40,11 +40,12 @@ impl Rolling {
         self.total
     }
 
-    /// Adds to what was used now.
-    pub fn add(&mut self, amount: u64) {
+    /// Adds to what was used now; the second that it stands under.
+    pub fn add(&mut self, amount: u64) -> u64 {
         let amount = amount.min(u64::MAX - self.total);
         self.slots[(self.head % SLOTS) as usize] += amount;
         self.total += amount;
+        self.head
     }
 
     /// Takes back what was added in `second`, unless that is forgotten already.

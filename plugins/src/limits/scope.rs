@@ -82,6 +82,26 @@ pub(super) struct Hold {
     second: u64,
     quota_start: i64,
     budget_start: i64,
+    /// Whether it counts among those at once.
+    slot: bool,
+}
+
+/// What one class uses.
+#[derive(Debug, Default)]
+struct ClassUse {
+    requests: Rolling,
+    tokens: Rolling,
+    in_flight: u64,
+}
+
+impl ClassUse {
+    fn of(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Requests => self.requests.total(),
+            Kind::Tokens => self.tokens.total(),
+            _ => self.in_flight,
+        }
+    }
 }
 
 /// What is used of one scope's limits.
@@ -89,9 +109,10 @@ pub(super) struct Hold {
 pub struct State {
     requests: Option<Rolling>,
     tokens: Option<Rolling>,
-    /// Tokens by class, where classes are told apart.
-    by_class: Option<Box<[Rolling; 3]>>,
-    hunger: Hunger,
+    /// The same by class, where classes are told apart.
+    by_class: Option<Box<[ClassUse; 3]>>,
+    /// By kind of rate.
+    hunger: [Hunger; 3],
     in_flight: u64,
     quota: Option<Windows>,
     budget: Option<Windows>,
@@ -125,8 +146,8 @@ impl<C: Cell<State>> Scope<C> {
         let state = State {
             requests: rolling(rules.requests_per_minute),
             tokens: rolling(rules.tokens_per_minute),
-            by_class: rules.tokens_per_minute.filter(|_| rules.classes).map(|_| Box::default()),
-            hunger: Hunger::default(),
+            by_class: rules.classes.then(Box::default),
+            hunger: Default::default(),
             in_flight: 0,
             quota: rules.quota.map(|(period, _)| Windows::new(period)),
             budget: rules.budget.map(|(period, _)| Windows::new(period)),
@@ -177,7 +198,8 @@ impl<C: Cell<State>> Scope<C> {
         let (quota, budget) = state.spans(now);
         let (quota_start, budget_start) = (quota.map_or(0, |span| span.start), budget.map_or(0, |span| span.start));
         let most = std::array::from_fn(|at| had[at].min(wanted[at].max(used[at])));
-        let kept = Share { most, quota_start, budget_start };
+        let others = state.share.map_or([0; 5], |share| share.others);
+        let kept = Share { most, others, quota_start, budget_start };
         if state.share.is_some() {
             state.share = Some(kept);
         }
@@ -204,6 +226,13 @@ impl<C: Cell<State>> Scope<C> {
         self.lock().share = share;
     }
 
+    /// What a caller has left.
+    pub fn remaining(&self, now: Now) -> Remaining {
+        let mut state = self.lock();
+        state.advance(now.second());
+        state.remaining(&self.rules, now)
+    }
+
     /// This node's share now.
     pub fn share(&self) -> Option<Share> {
         self.lock().share
@@ -215,8 +244,9 @@ impl State {
         for rolling in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
             rolling.advance(second);
         }
-        for rolling in self.by_class.iter_mut().flat_map(|classes| classes.iter_mut()) {
-            rolling.advance(second);
+        for class in self.by_class.iter_mut().flat_map(|classes| classes.iter_mut()) {
+            class.requests.advance(second);
+            class.tokens.advance(second);
         }
     }
 
@@ -245,7 +275,7 @@ impl State {
             let need = need(kind, demand);
             let total = used[kind as usize];
             let fits = |most: u64| total.saturating_add(need) <= most;
-            let (allowed, by_class) = self.allowed(kind, limit, rules, demand, now);
+            let (allowed, by_class) = self.allowed(kind, limit, demand, now);
             let shared = self.share_of(kind, now).unwrap_or(u64::MAX);
             if fits(allowed.min(shared)) {
                 continue;
@@ -264,34 +294,37 @@ impl State {
                 by_class: by_class && fits(limit),
             };
             // What only the others keep from us is no obstacle until they have said so.
+            if obstacle.by_class || (kind.is_rate() && !obstacle.too_large) {
+                self.hunger(kind, demand, need, now);
+            }
             if worst.as_ref().is_none_or(|other| (other.by_share, obstacle.wait) > (by_share, other.wait)) {
                 worst = Some(obstacle);
             }
         }
-        if worst.is_some_and(|obstacle| obstacle.by_class || obstacle.kind == Kind::Tokens) && self.by_class.is_some() {
-            self.hunger.note(demand.class, now.second());
-        }
         worst
     }
 
-    /// How much of a limit may be used in all after this request, and whether its class has to do with it.
-    fn allowed(&self, kind: Kind, limit: u64, rules: &Rules, demand: &Demand, now: Now) -> (u64, bool) {
-        if !rules.classes || !matches!(kind, Kind::Tokens | Kind::Requests | Kind::Concurrent) {
+    /// A class is short of a rate: something is kept for it from now on.
+    fn hunger(&mut self, kind: Kind, demand: &Demand, need: u64, now: Now) {
+        if self.by_class.is_some()
+            && let Some(hunger) = self.hunger.get_mut(kind as usize)
+        {
+            hunger.note(demand.class, need, now.second());
+        }
+    }
+
+    /// How much of a limit may be used here after this request, and whether its class has to do with it.
+    fn allowed(&self, kind: Kind, limit: u64, demand: &Demand, now: Now) -> (u64, bool) {
+        let (Some(classes), Some(hunger)) = (&self.by_class, self.hunger.get(kind as usize)) else { return (limit, false) };
+        let used = Class::ALL.map(|class| classes[class as usize].of(kind));
+        let own = used[demand.class as usize];
+        // What a class needs within its own floor it gets, and one request when it has none.
+        if own == 0 || own.saturating_add(need(kind, demand)) <= share(limit, demand.class.floor()) {
             return (limit, false);
         }
-        let ceiling = share(limit, demand.class.ceiling());
-        let kept = match (&self.by_class, kind) {
-            (Some(classes), Kind::Tokens) => {
-                let used = Class::ALL.map(|class| classes[class as usize].total());
-                // What a class needs within its own floor, it gets.
-                if used[demand.class as usize].saturating_add(demand.tokens) <= share(limit, demand.class.floor()) {
-                    return (limit, false);
-                }
-                self.hunger.kept_from(demand.class, limit, &used, now.second())
-            }
-            _ => 0,
-        };
-        let allowed = ceiling.min(limit.saturating_sub(kept));
+        let kept = hunger.kept_from(demand.class, limit, &used, now.second());
+        let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
+        let allowed = share(limit, demand.class.ceiling()).min(limit.saturating_sub(kept)).saturating_sub(others);
         (allowed, allowed < limit)
     }
 
@@ -328,24 +361,30 @@ impl State {
         if let Some(requests) = &mut self.requests {
             requests.add(1);
         }
+        let mut second = now.second();
         if let Some(tokens) = &mut self.tokens {
-            tokens.add(demand.tokens);
+            second = tokens.add(demand.tokens);
         }
         if let Some(classes) = &mut self.by_class {
-            classes[demand.class as usize].add(demand.tokens);
+            let class = &mut classes[demand.class as usize];
+            class.requests.add(1);
+            class.tokens.add(demand.tokens);
+            class.in_flight += 1;
         }
         let quota_start = self.quota.as_mut().map_or(0, |quota| quota.add(now.unix, demand.tokens));
         let budget_start = self.budget.as_mut().map_or(0, |budget| budget.add(now.unix, demand.cost.0));
-        self.reserved[0] += demand.tokens;
+        self.reserved[0] = self.reserved[0].saturating_add(demand.tokens);
         self.reserved[1] = self.reserved[1].saturating_add(demand.cost.0);
-        Hold { second: now.second(), quota_start, budget_start }
+        Hold { second, quota_start, budget_start, slot: true }
     }
 
     /// Replaces what was booked by what was used. What is more than was booked counts from the last
     /// `advance` on.
     pub(super) fn settle(&mut self, hold: &Hold, demand: &Demand, used: Used) {
-        self.in_flight -= 1;
-        let class = self.by_class.as_mut().map(|classes| &mut classes[demand.class as usize]);
+        if hold.slot {
+            self.leave(demand);
+        }
+        let class = self.by_class.as_mut().map(|classes| &mut classes[demand.class as usize].tokens);
         for tokens in [self.tokens.as_mut(), class].into_iter().flatten() {
             tokens.take_back(hold.second, demand.tokens.saturating_sub(used.tokens));
             tokens.add(used.tokens.saturating_sub(demand.tokens));
@@ -363,6 +402,21 @@ impl State {
         self.reserved[1] = self.reserved[1].saturating_sub(demand.cost.0);
     }
 
+    /// The request is over, though what it used isn't known yet.
+    pub(super) fn release_slot(&mut self, hold: &mut Hold, demand: &Demand) {
+        if std::mem::take(&mut hold.slot) {
+            self.leave(demand);
+        }
+    }
+
+    fn leave(&mut self, demand: &Demand) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(classes) = &mut self.by_class {
+            let class = &mut classes[demand.class as usize];
+            class.in_flight = class.in_flight.saturating_sub(1);
+        }
+    }
+
     /// What somebody should hear of since the last time: once per period and percentage. `refused` is a
     /// quota or budget that was just refused for.
     pub(super) fn alerts(&mut self, rules: &Rules, now: Now, refused: Option<Kind>) -> [Option<Alert>; 2] {
@@ -373,7 +427,7 @@ impl State {
             let (limit, start) = (rules.limit(kind)?, windows?.span(now.unix).start);
             let spent = used[kind as usize].saturating_sub(self.reserved[at]);
             let percent = match () {
-                () if refused == Some(kind) || spent >= limit => 100,
+                () if spent >= limit || (refused == Some(kind) && spent >= share(limit, 80)) => 100,
                 () if spent >= share(limit, 80) => 80,
                 () => return None,
             };
@@ -388,11 +442,13 @@ impl State {
 
     /// What a caller has left of its rates.
     pub(super) fn remaining(&self, rules: &Rules, now: Now) -> Remaining {
-        let counter = |limit: Option<u64>, rolling: &Option<Rolling>| {
-            let (limit, rolling) = (limit?, rolling.as_ref()?);
-            Some(Counter { limit, remaining: limit.saturating_sub(rolling.total()), reset: now.until(rolling.seconds_until(0)) })
+        let counter = |kind: Kind, rolling: &Option<Rolling>| {
+            let (limit, rolling) = (rules.limit(kind)?, rolling.as_ref()?);
+            let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
+            let remaining = limit.saturating_sub(rolling.total()).saturating_sub(others);
+            Some(Counter { limit, remaining, reset: now.until(rolling.seconds_until(0)) })
         };
-        Remaining { requests: counter(rules.requests_per_minute, &self.requests), tokens: counter(rules.tokens_per_minute, &self.tokens) }
+        Remaining { requests: counter(Kind::Requests, &self.requests), tokens: counter(Kind::Tokens, &self.tokens) }
     }
 }
 

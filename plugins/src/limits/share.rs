@@ -11,6 +11,8 @@ use super::Kind;
 pub struct Share {
     /// Requests, tokens, [`crate::prices::Money`]'s unit.
     pub most: [u64; 5],
+    /// What other nodes had of each kind when this was agreed on.
+    pub others: [u64; 5],
     /// The beginning of the period that the quota's share is of.
     pub quota_start: i64,
     /// The beginning of the period that the budget's share is of.
@@ -43,18 +45,22 @@ pub(super) fn headroom(kind: Kind, limit: u64) -> u64 {
     }
 }
 
-/// How long a share is good after the last agreement; then it shrinks to an equal part. The others
-/// forget this node's share of a rate a little later.
+/// How long a share of what was used in the last minute is good after the last agreement. The others forget
+/// it a little later.
 pub const CUT_OFF: Duration = Duration::from_secs(60);
+/// The same of a share of requests at once.
+const CUT_OFF_AT_ONCE: Duration = Duration::from_secs(3);
 
-/// The share of a rate that a node has which can't agree with the others: at first the one it had, then no
-/// more than an equal part of the limit, and from the second minute on the equal part. Nowhere on this way
-/// do the shares of nodes that are all cut off together exceed the limit.
-pub fn cut_off(limit: u64, had: u64, nodes: u64, since: Duration) -> u64 {
+/// The share of a rate that a node has which can't agree with the others, so long after the last agreement:
+/// at first the one it had, then no more than an equal part of the limit, and after as long again the equal
+/// part. Nowhere on this way do the shares of nodes that are all cut off together exceed the limit.
+pub fn cut_off(kind: Kind, limit: u64, had: u64, nodes: u64, since: Duration) -> u64 {
     let part = limit / nodes.max(1);
+    let good = if kind == Kind::Concurrent { CUT_OFF_AT_ONCE } else { CUT_OFF };
     match since {
-        since if since < CUT_OFF => had,
-        since if since < CUT_OFF * 2 => had.min(part),
+        since if since < good => had,
+        // What was used in the last minute takes a minute to be forgotten.
+        since if since < good + CUT_OFF => had.min(part),
         _ => part,
     }
 }

@@ -142,8 +142,38 @@ fn the_lower_class_is_refused_first() {
     }
     // Batch fills 80 %, standard 95 % less what is now kept for batch, interactive the rest.
     assert_eq!(admitted, [50, 150, 800]);
-    let Err(Refused::Limit { by_class, .. }) = ask(&classed(100), of(Class::Batch, 81), now(0)) else { panic!() };
+    let Err(Refused::Limit { by_class, .. }) = ask(&pool, of(Class::Batch, 10), now(0)) else { panic!() };
     assert!(by_class);
+    assert!(ask(&classed(100), of(Class::Batch, 85), now(0)).is_ok(), "a class of which nothing is there takes what fits");
+}
+
+#[test]
+fn no_class_starves_of_requests_or_with_large_ones() {
+    let rules = Rules { requests_per_minute: Some(100), tokens_per_minute: Some(20_000), classes: true, ..Rules::default() };
+    let pool = [scope(Rank::Pool, rules)];
+    let mut admitted = [0u64; 3];
+    for second in 0..900 {
+        for class in Class::ALL {
+            // Batch asks for more than its floor of the tokens in one go.
+            let tokens = if class == Class::Batch { 1500 } else { 150 };
+            for _ in 0..20 {
+                if let Ok(permit) = ask(&pool, of(class, tokens), now(second * 1000)) {
+                    permit.settle(used(tokens), now(second * 1000), |_, _| {});
+                    admitted[class as usize] += 1;
+                }
+            }
+        }
+    }
+    assert!(admitted.iter().all(|requests| *requests >= 10), "{admitted:?}");
+}
+
+#[test]
+fn what_other_nodes_use_counts_for_classes_too() {
+    let rules = Rules { tokens_per_minute: Some(1000), classes: true, ..Rules::default() };
+    let pool = [Scope::new(Rank::Pool, "p".into(), rules, true)];
+    pool[0].set_share(Some(Share { most: [0, 400, 0, 0, 0], others: [0, 600, 0, 0, 0], ..Share::default() }));
+    let admitted = std::iter::from_fn(|| ask(&pool, of(Class::Batch, 10), now(0)).ok()).count();
+    assert_eq!(admitted, 20, "80 % of all");
 }
 
 #[test]
@@ -185,7 +215,7 @@ fn a_share_is_a_limit_of_its_own() {
     assert_eq!((share.len(), share[0].0), (1, 0));
     let proposal = scopes[0].propose(now(0));
     assert_eq!((proposal.used, proposal.had, proposal.wanted), ([0; 5], [0; 5], [0, 10, 0, 10, 0]));
-    scopes[0].set_share(Some(Share { most: [0, 30, 0, 50, 0], quota_start: 0, budget_start: 0 }));
+    scopes[0].set_share(Some(Share { most: [0, 30, 0, 50, 0], ..Share::default() }));
     let permits: Vec<_> = (0..3).map(|_| ask(&scopes, tokens(10), now(0)).unwrap()).collect();
     assert!(matches!(ask(&scopes, tokens(10), now(0)), Err(Refused::Share(_))));
     let proposal = scopes[0].propose(now(0));
@@ -201,12 +231,13 @@ fn a_share_is_a_limit_of_its_own() {
 
 #[test]
 fn nodes_that_are_all_cut_off_stay_below_the_limit() {
-    let shares = |since: u64| [70u64, 30, 0].map(|had| cut_off(100, had, 3, Duration::from_secs(since)));
+    let shares = |since: u64| [70u64, 30, 0].map(|had| cut_off(Kind::Tokens, 100, had, 3, Duration::from_secs(since)));
     assert_eq!(shares(0), [70, 30, 0]);
     assert_eq!(shares(59), [70, 30, 0]);
     assert_eq!(shares(60), [33, 30, 0]);
     assert_eq!(shares(120), [33, 33, 33]);
-    assert_eq!(cut_off(100, 100, 0, Duration::from_secs(500)), 100);
+    assert_eq!(cut_off(Kind::Tokens, 100, 100, 0, Duration::from_secs(500)), 100);
+    assert_eq!(cut_off(Kind::Concurrent, 20, 20, 2, Duration::from_secs(4)), 10, "the others have forgotten it by then");
 }
 
 /// What happens to a limiter, in a simulation with virtual time.

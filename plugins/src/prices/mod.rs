@@ -93,6 +93,8 @@ pub struct Price {
     pub cache_write_long: Option<Money>,
     /// Of audio input. Default: as other input.
     pub input_audio: Option<Money>,
+    /// Of audio input read from the provider's cache. Default: as other cached input.
+    pub cached_audio: Option<Money>,
     /// Of audio output. Default: as other output.
     pub output_audio: Option<Money>,
     /// Of image input. Default: as other input.
@@ -117,7 +119,8 @@ impl Price {
         let cached = usage.cached_input.min(usage.input);
         let written = usage.cache_write.min(usage.input - cached);
         let written_long = usage.cache_write_long.min(written);
-        let audio_in = usage.input_audio.min(usage.input - cached - written);
+        let cached_audio = usage.cached_audio.min(usage.input_audio).min(cached);
+        let audio_in = (usage.input_audio.saturating_sub(cached_audio)).min(usage.input - cached - written);
         let image_in = usage.input_image.min(usage.input - cached - written - audio_in);
         let text_in = usage.input - cached - written - audio_in - image_in;
         let reasoning = usage.reasoning.min(usage.output);
@@ -127,7 +130,8 @@ impl Price {
         let write = rates.cache_write.or(input);
         [
             part(text_in, input),
-            part(cached, rates.cached_input.or(input)),
+            part(cached - cached_audio, rates.cached_input.or(input)),
+            part(cached_audio, self.cached_audio.or(rates.cached_input).or(input)),
             part(written - written_long, write),
             part(written_long, self.cache_write_long.or(write)),
             part(audio_in, self.input_audio.or(input)),

@@ -104,6 +104,7 @@ fn price(model: &str, fields: &Map<String, Value>) -> Result<Price, TableError> 
         long,
         cache_write_long: field("cache_creation_input_token_cost_above_1hr")?,
         input_audio: field("input_cost_per_audio_token")?,
+        cached_audio: field("cache_read_input_audio_token_cost")?,
         output_audio: field("output_cost_per_audio_token")?,
         input_image: field("input_cost_per_image_token")?,
         output_image: field("output_cost_per_image_token")?,

@@ -20,7 +20,7 @@ fn the_shipped_table_knows_what_azure_offers() {
 #[test]
 fn every_kind_has_its_price() {
     let text = r#"{"sample_spec": {"input_cost_per_token": "float"}, "m": {"mode": "chat", "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-5,
-        "cache_read_input_token_cost": 1e-7, "cache_creation_input_token_cost": 2e-6, "cache_creation_input_token_cost_above_1hr": 4e-6,
+        "cache_read_input_token_cost": 1e-7, "cache_creation_input_token_cost": 2e-6, "cache_creation_input_token_cost_above_1hr": 4e-6, "cache_read_input_audio_token_cost": 1e-5,
         "output_cost_per_reasoning_token": 2e-5, "input_cost_per_audio_token": 1e-4, "output_cost_per_audio_token": 1e-3,
         "input_cost_per_token_above_200k_tokens": 3e-6, "input_cost_per_second": 0.0001, "input_cost_per_character": 1.5e-5, "output_cost_per_image": 0.04}}"#;
     let table = PriceTable::parse(text).unwrap();
@@ -28,6 +28,9 @@ fn every_kind_has_its_price() {
     let cost = |usage: Usage| price.cost(&usage).unwrap();
     assert_eq!(cost(Usage { input: 10, cache_write: 4, cache_write_long: 1, ..Usage::default() }), usd(6e-6 + 6e-6 + 4e-6));
     assert_eq!(cost(Usage { input: 10, input_audio: 9, ..Usage::default() }), usd(1e-6 + 9e-4));
+    // As gpt-realtime bills: 150 of 900 audio tokens weren't cached.
+    let realtime = Usage { input: 1000, input_audio: 900, cached_input: 800, cached_audio: 750, ..Usage::default() };
+    assert_eq!(cost(realtime), usd(50e-6 + 150e-4 + 50e-7 + 750e-5));
     assert_eq!(cost(Usage { output: 10, reasoning: 3, output_audio: 2, ..Usage::default() }), usd(5e-5 + 6e-5 + 2e-3));
     assert_eq!(cost(Usage { input: 200_000, ..Usage::default() }), usd(0.2));
     assert_eq!(cost(Usage { input: 200_001, ..Usage::default() }), usd(200_001.0 * 3e-6), "the whole request");

@@ -106,6 +106,9 @@ pub struct Usage {
     /// Of the output: images.
     #[serde(skip_serializing_if = "is_zero")]
     pub output_image: u64,
+    /// Of the input: audio that was read from the provider's cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_audio: u64,
     /// Of what was written to the provider's cache: for an hour.
     #[serde(skip_serializing_if = "is_zero")]
     pub cache_write_long: u64,
@@ -138,6 +141,7 @@ impl Usage {
         add(&mut self.output_audio, other.output_audio);
         add(&mut self.input_image, other.input_image);
         add(&mut self.output_image, other.output_image);
+        add(&mut self.cached_audio, other.cached_audio);
         add(&mut self.cache_write_long, other.cache_write_long);
         add(&mut self.milliseconds, other.milliseconds);
         add(&mut self.characters, other.characters);
@@ -159,6 +163,7 @@ pub struct Reported {
     output_image: Option<u64>,
     cache_write_long: Option<u64>,
     milliseconds: Option<u64>,
+    cached_audio: Option<u64>,
 }
 
 impl Reported {
@@ -185,10 +190,15 @@ impl Reported {
     }
 
     fn read_input(&mut self, text: &[u8], details: &Value) {
-        counts(text, details, |key, _, number| match key {
+        counts(text, details, |key, value, number| match key {
             "cached_tokens" => self.cached_input = number.or(self.cached_input),
             "cache_write_tokens" => self.cache_write = number.or(self.cache_write),
             "audio_tokens" => self.input_audio = number.or(self.input_audio),
+            "cached_tokens_details" => counts(text, value, |key, _, number| {
+                if key == "audio_tokens" {
+                    self.cached_audio = number.or(self.cached_audio);
+                }
+            }),
             "image_tokens" => self.input_image = number.or(self.input_image),
             _ => {}
         });
@@ -201,6 +211,13 @@ impl Reported {
             "image_tokens" => self.output_image = number.or(self.output_image),
             _ => {}
         });
+    }
+
+    /// What is known of an answer that ended before it was whole: a vendor that tells counts from the
+    /// beginning on (Anthropic) has told all of the input, but hardly any of the output.
+    pub fn so_far(&self, api: Api, output: u64) -> Option<Usage> {
+        let usage = self.usage(api)?;
+        Some(Usage { output: usage.output.max(output), ..usage })
     }
 
     /// The counts, if any were reported; what is left out counts as none.
@@ -225,15 +242,19 @@ impl Reported {
             output_image,
             cache_write_long: self.cache_write_long.unwrap_or(0),
             milliseconds: self.milliseconds.unwrap_or(0),
+            cached_audio: self.cached_audio.unwrap_or(0),
             ..Usage::default()
         })
     }
 }
 
+/// Most of anything that is believed of one answer: sums of whatever a backend says must not overflow.
+const MOST: u64 = 1 << 32;
+
 /// Visits the members of `object`, if it is one, each with its number, if it is one.
 fn counts(text: &[u8], object: &Value, mut visit: impl FnMut(&str, &Value, Option<u64>)) {
     if object.kind == Kind::Object {
-        let _ = Reader::within(text, object).object(|key, value| visit(key, &value, value.as_u64(text)));
+        let _ = Reader::within(text, object).object(|key, value| visit(key, &value, value.as_u64(text).map(|count| count.min(MOST))));
     }
 }
 

@@ -38,6 +38,11 @@ impl OutputMeter {
         self.bytes == 0
     }
 
+    /// About how many tokens the text has, by its length alone.
+    pub fn bound(&self) -> u64 {
+        self.bytes.div_ceil(4)
+    }
+
     /// How many tokens the text has: counted in the sample, and as dense in the rest.
     pub fn tokens(&self, encoding: Encoding) -> u64 {
         if self.sampled == 0 {

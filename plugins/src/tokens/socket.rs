@@ -3,7 +3,7 @@
 //! Reads the server's side of a WebSocket (RFC 6455, section 5.2; unmasked, without extensions) as it
 //! passes. Of a message only its beginning and its end are kept, however long it is.
 
-use super::{Reported, Usage, UsageTail};
+use super::{Usage, UsageTail};
 use crate::api::Api;
 
 /// How much of a message's beginning is kept: its type stands there.
@@ -27,8 +27,8 @@ pub struct SocketTap {
 }
 
 impl SocketTap {
-    /// Takes the next bytes and calls `turn` for each turn's usage that they complete.
-    pub fn push(&mut self, mut bytes: &[u8], mut turn: impl FnMut(Usage)) {
+    /// Takes the next bytes and calls `turn` for each turn that they complete, with its usage if it tells it.
+    pub fn push(&mut self, mut bytes: &[u8], mut turn: impl FnMut(Option<Usage>)) {
         while !bytes.is_empty() && !self.lost {
             if self.left == 0 && !self.frame_begins(&mut bytes) {
                 return;
@@ -41,11 +41,8 @@ impl SocketTap {
                 let room = HEAD.saturating_sub(self.beginning.len());
                 self.beginning.extend_from_slice(&payload[..payload.len().min(room)]);
                 self.tail.push(payload);
-                if self.left == 0
-                    && self.last
-                    && let Some(usage) = self.message_ends()
-                {
-                    turn(usage);
+                if self.left == 0 && self.last && self.message_ends() {
+                    turn(std::mem::take(&mut self.tail).read().usage(Api::Realtime));
                 }
             }
         }
@@ -86,19 +83,22 @@ impl SocketTap {
                 _ => self.text = false,
             }
             self.head.clear();
-            if self.left > 0 {
+            if self.left > 0 || (self.text && self.last) {
                 return true;
             }
         }
         false
     }
 
-    fn message_ends(&mut self) -> Option<Usage> {
+    /// Whether the message that has ended is a turn's. If not, its end is forgotten.
+    fn message_ends(&mut self) -> bool {
         let beginning = std::mem::take(&mut self.beginning);
-        let tail = std::mem::take(&mut self.tail);
-        let is_done = memchr::memmem::find(&beginning, b"\"response.done\"").is_some();
-        let reported: Reported = if is_done { tail.read() } else { return None };
-        reported.usage(Api::Realtime)
+        self.text = false;
+        let is_turn = memchr::memmem::find(&beginning, b"\"response.done\"").is_some();
+        if !is_turn {
+            self.tail = UsageTail::default();
+        }
+        is_turn
     }
 }
 
@@ -138,12 +138,15 @@ mod tests {
         stream.extend(frame(0x01, first.as_bytes()));
         stream.extend(frame(0x89, b"ping"));
         stream.extend(frame(0x80, second.as_bytes()));
+        // The end in a frame of its own, and a caller's metadata behind the usage.
+        stream.extend(frame(0x01, short.replace("}}}", "},\"metadata\":{\"usage\":\"none\"}}}").as_bytes()));
+        stream.extend(frame(0x80, b""));
         let expected = Usage { input: 20, output: 10, cached_input: 4, input_audio: 15, output_audio: 8, ..Usage::default() };
         for size in [1, 3, 100, 4096, stream.len()] {
             let mut tap = SocketTap::default();
             let mut turns = Vec::new();
             stream.chunks(size).for_each(|piece| tap.push(piece, |usage| turns.push(usage)));
-            assert_eq!(turns, [expected; 3], "pieces of {size}");
+            assert_eq!(turns, [Some(expected); 4], "pieces of {size}");
         }
     }
 

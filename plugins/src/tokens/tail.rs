@@ -34,8 +34,9 @@ pub fn read_end(answer: &[u8]) -> Reported {
     read(&answer[answer.len().saturating_sub(KEPT)..])
 }
 
-/// Reads the last `"usage": {…}` of a text that may begin anywhere. Quotes inside of texts are escaped, so
-/// this can stand nowhere but at a key.
+/// Reads the last `"usage": {…}` of a text that may begin anywhere, with counts in it. Quotes inside of texts
+/// are escaped, so this can stand nowhere but at a key; what callers call so themselves (metadata that is
+/// echoed) holds texts.
 fn read(text: &[u8]) -> Reported {
     static KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
     let mut reported = Reported::default();
@@ -44,6 +45,8 @@ fn read(text: &[u8]) -> Reported {
         let Some(value) = rest.trim_ascii_start().strip_prefix(b":") else { continue };
         if let Ok(usage) = Reader::new(value).value(0) {
             reported.read(value, &usage);
+        }
+        if reported != Reported::default() {
             break;
         }
     }

@@ -80,6 +80,8 @@ pub struct RawRedis {
     pub prefix: Option<String>,
     /// This node's name among those that share it. Default: one that is made once and kept in `server.state_dir`.
     pub node: Option<String>,
+    /// How many nodes there are at least: what counts while none has been heard of yet. Default 1.
+    pub nodes: Option<u64>,
     /// What token quotas and budgets do while Redis is out of reach; rates go on with this node's share.
     /// Default `share`.
     pub quotas_when_lost: Option<RawOnRedisLoss>,

@@ -139,10 +139,14 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
         if !["redis://", "rediss://"].iter().any(|scheme| url.expose_secret().starts_with(scheme)) {
             check.problem("redis.url", "is no redis:// or rediss:// URL");
         }
+        if raw.node.as_deref().is_some_and(|name| name.is_empty() || name.contains(char::is_whitespace)) {
+            check.problem("redis.node", "a name must not be empty or have spaces");
+        }
         Some(Redis {
             url,
             prefix: raw.prefix.clone().unwrap_or_else(|| "spillway:".to_owned()),
             node: raw.node.clone(),
+            nodes: raw.nodes.unwrap_or(1).max(1),
             quotas_when_lost: limits::when_lost(raw.quotas_when_lost),
         })
     });

@@ -1,0 +1,37 @@
+-- A node says that it is alive, several times a second, whatever it has to agree on.
+--
+-- KEYS  1 when this memory began to be trusted  2 processes
+-- ARGV  1 this process (NODE.RANDOM)  2 '1' if it was cut off until now
+-- Gives  how many processes there are, and how many others have this node's name.
+--
+-- A memory that nobody has spoken to for a while, that has just lost its clock's way, or that a node comes
+-- back to, may have forgotten or dropped what somebody still uses: it gives nothing away for a moment, until
+-- all have spoken (see agree.lua).
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local SILENT = 2000
+local GONE = 5000
+
+local processes, twins, newest = 1, 0, 0
+local name = string.match(ARGV[1], '^(.*)%.') or ARGV[1]
+local heard = redis.call('HGETALL', KEYS[2])
+for i = 1, #heard, 2 do
+  local stamp = tonumber(heard[i + 1])
+  newest = math.max(newest, stamp)
+  if now - stamp > GONE then
+    redis.call('HDEL', KEYS[2], heard[i])
+  elseif heard[i] ~= ARGV[1] then
+    processes = processes + 1
+    if string.match(heard[i], '^(.*)%.') == name then
+      twins = twins + 1
+    end
+  end
+end
+redis.call('HSET', KEYS[2], ARGV[1], now)
+
+local born = tonumber(redis.call('GET', KEYS[1]) or '-1')
+if born < 0 or now < born or now - newest > SILENT or ARGV[2] == '1' then
+  redis.call('SET', KEYS[1], now)
+end
+return { processes, twins }
