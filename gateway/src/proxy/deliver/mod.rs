@@ -1,0 +1,229 @@
+//! Hands an upstream's answer to the caller: whole or as a stream, byte for byte.
+//!
+//! Before the commit point (the first content byte sent to the caller) an answer that breaks is
+//! thrown away and the attempt replaced. After it, the caller gets an error event in its API's own
+//! shape and an unfinished transfer, so that a part never looks like the whole.
+
+mod plain;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{StatusCode, Version, header};
+use pingora::protocols::http::HttpTask;
+use pingora::proxy::Session;
+use smallvec::SmallVec;
+use spillway_plugins::tokens::{Metered, Reported, UsageTail};
+
+use super::attempt::Attempt;
+use super::ctx::RequestCtx;
+use super::drain::Reading;
+use super::exchange::{Broken, Exchange, Next};
+use super::progress::Progress;
+use super::{headers, metering, respond, stored};
+use crate::balance::circuit::ErrorKind;
+use crate::balance::target::Outcome;
+use crate::clock::Tick;
+use crate::config::OnDisconnect;
+
+/// What came of handing an answer over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The caller has all of it.
+    Complete,
+    /// The caller has all of an answer that is no success.
+    Refusal(StatusCode),
+    /// Nothing reached the caller: another target can take over.
+    Replace(Fault),
+    /// It broke after the commit point; the caller was told.
+    Cut(ErrorKind),
+    /// The caller is gone.
+    CallerLeft,
+}
+
+/// Why an answer must be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    RateLimited,
+    OutOfQuota,
+    NoDeployment,
+    Failed,
+    Broken(Broken),
+}
+
+/// How long an HTTP/2 connection gets to send what is queued before a stream is reset.
+const BEFORE_RESET: Duration = Duration::from_millis(20);
+
+/// Hands an answer over. `prefix` is what was read of its body already.
+pub(super) async fn deliver(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    progress: &mut Progress,
+    attempt: &mut Attempt<'_>,
+    exchange: &mut Exchange,
+    prefix: SmallVec<[Bytes; 4]>,
+) -> Delivery {
+    let Some(head) = exchange.head() else { return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))) };
+    let is = |kind: &[u8]| {
+        head.headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind))
+    };
+    let readable = !head.headers.contains_key(header::CONTENT_ENCODING);
+    let status = head.status;
+    let success = status.is_success();
+    let json = is(b"application/json") && readable;
+    let stream = success && readable && is(b"text/event-stream");
+    let mut delivery =
+        Deliverer { session, ctx, progress, attempt, exchange, tail: (success && json).then(UsageTail::default), committed: false };
+    if stream {
+        delivery.ctx.streamed = true;
+        return delivery.stream().await;
+    }
+    let delivered = delivery.plain(prefix, json).await;
+    if delivered == Delivery::CallerLeft && delivery.drains() {
+        delivery.ctx.reading = delivery.tail.take().map(Reading::Plain);
+    }
+    if delivered == Delivery::Complete && !success { Delivery::Refusal(status) } else { delivered }
+}
+
+struct Deliverer<'a, 'g> {
+    session: &'a mut Session,
+    ctx: &'a mut RequestCtx,
+    progress: &'a mut Progress,
+    attempt: &'a mut Attempt<'g>,
+    exchange: &'a mut Exchange,
+    /// The end of a plain answer, where its usage stands.
+    tail: Option<UsageTail>,
+    committed: bool,
+}
+
+type Held = SmallVec<[Bytes; 4]>;
+
+impl Deliverer<'_, '_> {
+    fn now(&self) -> Tick {
+        self.attempt.gateway.clock.now()
+    }
+
+    async fn next(&mut self, until: Tick) -> Result<Next, Broken> {
+        let gateway = self.attempt.gateway;
+        let began = gateway.clock.now();
+        let next = self
+            .exchange
+            .next(until.min(self.progress.deadline), &gateway.clock, &mut self.progress.timer, &mut self.session.downstream_session)
+            .await;
+        if !self.committed {
+            self.ctx.waited += gateway.clock.now().since(began);
+        }
+        next
+    }
+
+    /// Whether an answer is read on when its caller leaves now.
+    fn drains(&self) -> bool {
+        self.committed && !self.ctx.booked && self.attempt.gateway.usage.on_disconnect != OnDisconnect::Cancel
+    }
+
+    fn reported(&self, reported: &Reported) -> Option<Metered> {
+        reported.usage(self.attempt.inquiry.api).map(Metered::reported)
+    }
+
+    /// Books the answer: its last bytes come next. A refusal costs nothing, unless it is a content filter's.
+    async fn book(&mut self) {
+        let running = &self.attempt.running;
+        if running.filtered || running.status.is_some_and(|status| status.is_success()) {
+            metering::book_answer(self.attempt.gateway, self.ctx, self.attempt.inquiry, &self.attempt.running).await;
+        }
+    }
+
+    /// The commit point: head and first bytes in one write. From here on the body is not needed
+    /// for another attempt.
+    async fn commit(&mut self, held: Held, over: bool) -> Result<(), Delivery> {
+        let first = self.now().since(self.attempt.running.began);
+        self.read_plain(&held, over).await;
+        let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
+        let status = upstream.status;
+        let length = held.iter().map(Bytes::len).sum::<usize>();
+        let chunked = self.ctx.streamed || (!over && self.exchange.content_length().is_none());
+        let http_1_0 = self.session.req_header().version == Version::HTTP_10;
+        let Ok(mut head) = headers::for_caller(upstream, &self.ctx.id, chunked && !http_1_0) else {
+            return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
+        };
+        // RFC 9110, 8.6: these have no length.
+        let lengthless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !chunked && over && !lengthless {
+            let _ = head.insert_header(header::CONTENT_LENGTH, length);
+        }
+        if self.ctx.streamed {
+            let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
+            let _ = head.insert_header("x-accel-buffering", "no");
+        }
+        if status.is_success() && self.attempt.inquiry.stores && !self.ctx.streamed {
+            // What names it stands at the beginning.
+            stored::remember(
+                self.attempt.gateway,
+                self.ctx,
+                self.backend(),
+                &if held.len() == 1 { held[0].clone() } else { held.concat().into() },
+            );
+        }
+        if status.is_success() {
+            self.attempt.inquiry.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
+            self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
+        }
+        self.ctx.note_first(self.now());
+        headers::rate_limits(&mut head, &self.ctx.remaining);
+        self.describe(&mut head);
+        if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT) {
+            self.ctx.body = None;
+        }
+        self.ctx.status = Some(status.as_u16());
+        self.ctx.bytes_out += length;
+        self.committed = true;
+        let body = match held.len() {
+            0 => None,
+            1 => held.into_iter().next(),
+            _ => Some(held.concat().into()),
+        };
+        let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(body, over)];
+        if self.send(tasks).await { Ok(()) } else { Err(Delivery::CallerLeft) }
+    }
+
+    fn backend(&self) -> &Arc<str> {
+        &self.attempt.inquiry.model.route.members()[self.attempt.running.member].target.id.backend
+    }
+
+    /// The headers that tell where an answer came from.
+    fn describe(&self, head: &mut pingora::http::ResponseHeader) {
+        if !self.attempt.gateway.server.response_headers {
+            return;
+        }
+        let _ = headers::describe(head, Some(self.backend()), self.ctx.attempts.len() + 1, self.ctx.overhead);
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> bool {
+        self.ctx.bytes_out += bytes.len();
+        self.send(vec![HttpTask::Body(Some(bytes), false)]).await
+    }
+
+    async fn send(&mut self, tasks: Vec<HttpTask>) -> bool {
+        respond::send(&mut self.session.downstream_session, tasks, self.attempt.gateway.server.write_timeout).await.is_ok()
+    }
+
+    async fn finish(&mut self) -> Delivery {
+        if self.send(vec![HttpTask::Done]).await { Delivery::Complete } else { Delivery::CallerLeft }
+    }
+
+    /// Ends a transfer without its end: the connection (or HTTP/2 stream) is broken off.
+    async fn cut_off(&mut self, kind: ErrorKind) -> Delivery {
+        let caller = &mut self.session.downstream_session;
+        caller.set_keepalive(None);
+        if caller.is_http2() {
+            // A reset drops what is still queued, the error event with it: let it go out first.
+            tokio::time::sleep(BEFORE_RESET).await;
+        }
+        caller.shutdown().await;
+        Delivery::Cut(kind)
+    }
+}

@@ -1,0 +1,113 @@
+//! Plain answers: held until they are whole, as far as that is small, so that one that breaks can be replaced.
+
+use bytes::Bytes;
+use spillway_plugins::json::Reader;
+use spillway_plugins::tokens::read_end;
+
+use super::{Deliverer, Delivery, Fault, Held};
+use crate::balance::circuit::ErrorKind;
+use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::metering;
+
+/// Most of a plain answer that is held until it is whole, so that a cut one can be replaced.
+const HOLD_PLAIN: usize = 256 * 1024;
+
+impl Deliverer<'_, '_> {
+    /// JSON is held until it is whole, as far as that is small.
+    pub(super) async fn plain(&mut self, mut held: Held, json: bool) -> Delivery {
+        let idle = self.attempt.inquiry.pool.config.timeouts.idle;
+        let mut length: usize = held.iter().map(Bytes::len).sum();
+        loop {
+            let until = self.now() + idle;
+            match self.next(until).await {
+                Ok(Next::Data(bytes)) => {
+                    length += bytes.len();
+                    held.push(bytes);
+                    let hold = json && length <= HOLD_PLAIN && self.exchange.content_length().is_none_or(|whole| whole <= HOLD_PLAIN);
+                    if !hold {
+                        break;
+                    }
+                }
+                Ok(Next::End) if self.exchange.ends_with_connection() && json && !is_json(&held) => {
+                    return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)));
+                }
+                Ok(Next::End) => return self.commit(held, true).await.err().unwrap_or(Delivery::Complete),
+                Ok(Next::Quiet) => return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Idle))),
+                Err(Broken::CallerLeft) => return Delivery::CallerLeft,
+                Err(broken) => return Delivery::Replace(Fault::Broken(broken)),
+            }
+        }
+        // With a length told, the last byte is the end: it must not go before the answer is booked.
+        let whole = self.exchange.content_length();
+        let mut sent = length;
+        if whole == Some(sent) {
+            self.read_plain(&held, true).await;
+        }
+        if let Err(delivery) = self.commit(held, false).await {
+            return delivery;
+        }
+        loop {
+            let until = self.now() + idle;
+            match self.next(until).await {
+                // Data that is there already never lets the timer speak.
+                Ok(Next::Data(_)) if self.now() >= self.progress.deadline => return self.cut_off(ErrorKind::Idle).await,
+                Ok(Next::Data(bytes)) => {
+                    if let Some(tail) = &mut self.tail {
+                        tail.push(&bytes);
+                    }
+                    sent += bytes.len();
+                    if whole == Some(sent) {
+                        self.book_plain().await;
+                    }
+                    if !self.write(bytes).await {
+                        return Delivery::CallerLeft;
+                    }
+                }
+                Ok(Next::End) => {
+                    self.book_plain().await;
+                    return self.finish().await;
+                }
+                Ok(Next::Quiet) => return self.cut_off(ErrorKind::Idle).await,
+                Err(Broken::CallerLeft) => return Delivery::CallerLeft,
+                Err(_) => return self.cut_off(ErrorKind::Reset).await,
+            }
+        }
+    }
+
+    /// Books a plain answer that has come to its end, by what its last part tells.
+    async fn book_plain(&mut self) {
+        if !self.ctx.booked {
+            self.ctx.usage = self.tail.as_ref().and_then(|tail| self.reported(&tail.read()));
+            self.book().await;
+        }
+    }
+
+    /// Reads what a plain answer reports, as far as it has come, and books a whole one.
+    pub(super) async fn read_plain(&mut self, held: &Held, over: bool) {
+        if self.ctx.streamed || self.ctx.booked {
+            return;
+        }
+        let usage = match (&mut self.tail, held.as_slice()) {
+            (Some(_), [whole]) if over => Some(read_end(whole)),
+            (Some(tail), pieces) => {
+                pieces.iter().for_each(|piece| tail.push(piece));
+                over.then(|| tail.read())
+            }
+            (None, _) => None,
+        };
+        self.ctx.usage = usage.and_then(|reported| self.reported(&reported));
+        if over {
+            if self.ctx.usage.is_none() && !self.attempt.running.filtered && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT {
+                self.ctx.answer = Some(held.concat().into());
+            }
+            self.ctx.note_first(self.now());
+            self.book().await;
+        }
+    }
+}
+
+fn is_json(held: &Held) -> bool {
+    let whole: Bytes = if held.len() == 1 { held[0].clone() } else { held.concat().into() };
+    let mut reader = Reader::new(&whole);
+    reader.value(0).is_ok() && reader.end().is_ok()
+}

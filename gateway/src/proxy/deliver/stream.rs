@@ -1,0 +1,207 @@
+//! Streams: held back until their first output, then whole events as they come.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use spillway_plugins::retry::{self, Credentials};
+use spillway_plugins::stream::StreamWatch;
+
+use super::{Deliverer, Delivery, Fault, Held};
+use crate::balance::circuit::ErrorKind;
+use crate::proxy::drain::Reading;
+use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::{respond, stored};
+
+/// Most of a stream that is held until its first output.
+const HOLD_STREAM: usize = 256 * 1024;
+/// Silence after which a comment keeps the caller's side alive.
+const COMMENT_AFTER: Duration = Duration::from_secs(15);
+/// How long a stream whose answer is complete may take to say so.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Deliverer<'_, '_> {
+    /// A stream of events.
+    pub(super) async fn stream(&mut self) -> Delivery {
+        let inquiry = self.attempt.inquiry;
+        let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
+        let delivery = self.stream_events(&mut watch).await;
+        if delivery == Delivery::CallerLeft && self.drains() {
+            self.ctx.reading = Some(Reading::Stream(Box::new(watch)));
+        } else if !self.ctx.booked {
+            self.note_stream(&mut watch);
+        }
+        delivery
+    }
+
+    async fn stream_events(&mut self, watch: &mut StreamWatch) -> Delivery {
+        let held = match self.hold_back(watch).await {
+            Ok(held) => held,
+            Err(delivery) => return delivery,
+        };
+        self.remember(watch);
+        let over = watch.state().done;
+        if over {
+            self.ctx.note_first(self.now());
+            self.book_stream(watch).await;
+        }
+        if let Err(delivery) = self.commit(held, over).await {
+            return delivery;
+        }
+        if over { Delivery::Complete } else { self.pass_on(watch).await }
+    }
+
+    /// Reads until the first output. Until then nothing has been sent, and a failure that arrives
+    /// inside HTTP 200 is still a failure.
+    async fn hold_back(&mut self, watch: &mut StreamWatch) -> Result<Held, Delivery> {
+        let until = self.attempt.running.began + self.attempt.inquiry.pool.config.timeouts.first_token;
+        let (mut held, mut length) = (Held::new(), 0);
+        loop {
+            match self.next(until).await {
+                Ok(Next::Data(bytes)) => {
+                    let whole = watch.feed(bytes);
+                    length += whole.len();
+                    if !whole.is_empty() {
+                        held.push(whole);
+                    }
+                    let state = watch.state();
+                    if let (Some(fault), false) = (state.fault, state.content) {
+                        match fault {
+                            retry::Fault::RateLimited => return Err(Delivery::Replace(Fault::RateLimited)),
+                            retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => {
+                                return Err(Delivery::Replace(Fault::OutOfQuota));
+                            }
+                            retry::Fault::NoDeployment => return Err(Delivery::Replace(Fault::NoDeployment)),
+                            retry::Fault::Failed => return Err(Delivery::Replace(Fault::Failed)),
+                            // The same everywhere: the caller gets it as it is.
+                            retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller => return Ok(held),
+                        }
+                    }
+                    if state.content || state.done || length > HOLD_STREAM {
+                        return Ok(held);
+                    }
+                }
+                Ok(Next::End) if watch.state().finished => {
+                    held.push(watch.take_tail());
+                    return Ok(held);
+                }
+                Ok(Next::End) => return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))),
+                Ok(Next::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::TimedOut))),
+                Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
+                Err(broken) => return Err(Delivery::Replace(Fault::Broken(broken))),
+            }
+        }
+    }
+
+    /// After the commit point: whole events as they come.
+    async fn pass_on(&mut self, watch: &mut StreamWatch) -> Delivery {
+        let idle = self.attempt.inquiry.pool.config.timeouts.idle;
+        let mut last_heard = self.now();
+        let mut last_sent = last_heard;
+        loop {
+            let finished = watch.state().finished;
+            let give_up = last_heard + if finished { LINGER.min(idle) } else { idle };
+            match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
+                Ok(Next::Data(bytes)) => {
+                    last_heard = self.now();
+                    if last_heard >= self.progress.deadline {
+                        return self.cut_short(watch, ErrorKind::Idle).await;
+                    }
+                    let whole = watch.feed(bytes);
+                    self.remember(watch);
+                    let over = watch.state().done;
+                    if over {
+                        self.book_stream(watch).await;
+                    }
+                    if !whole.is_empty() {
+                        last_sent = last_heard;
+                        if !self.write(whole).await {
+                            return Delivery::CallerLeft;
+                        }
+                    }
+                    if over {
+                        return self.finish().await;
+                    }
+                }
+                Ok(Next::End) if !finished && watch.state().fault.is_some_and(|fault| !is_callers(fault)) => {
+                    // The upstream said itself that it failed, and the caller has its words: no clean end.
+                    return self.cut_off(ErrorKind::Reset).await;
+                }
+                Ok(Next::End) if finished || watch.state().fault.is_some() => {
+                    self.book_stream(watch).await;
+                    let tail = watch.take_tail();
+                    if !tail.is_empty() && !self.write(tail).await {
+                        return Delivery::CallerLeft;
+                    }
+                    return self.finish().await;
+                }
+                Ok(Next::End) => return self.cut_short(watch, ErrorKind::Reset).await,
+                Ok(Next::Quiet) => {
+                    let now = self.now();
+                    if now >= give_up && finished {
+                        self.book_stream(watch).await;
+                        return self.finish().await;
+                    }
+                    if now >= give_up || now >= self.progress.deadline {
+                        return self.cut_short(watch, ErrorKind::Idle).await;
+                    }
+                    last_sent = now;
+                    if watch.at_boundary() && !self.write(Bytes::from_static(b": keep-alive\n\n")).await {
+                        return Delivery::CallerLeft;
+                    }
+                }
+                Err(Broken::CallerLeft) => return Delivery::CallerLeft,
+                Err(_) if finished => {
+                    self.book_stream(watch).await;
+                    return self.finish().await;
+                }
+                Err(_) => return self.cut_short(watch, ErrorKind::Reset).await,
+            }
+        }
+    }
+
+    /// What a stream has told so far.
+    fn note_stream(&mut self, watch: &mut StreamWatch) {
+        // What is told before the end may be a beginning only.
+        if watch.state().finished || watch.state().done {
+            self.ctx.usage = self.reported(&watch.state().reported);
+        }
+        if self.ctx.usage.is_none() {
+            self.ctx.so_far = watch.state().reported;
+            self.ctx.output = watch.take_output();
+        }
+    }
+
+    /// As [`Deliverer::book`], of a stream.
+    async fn book_stream(&mut self, watch: &mut StreamWatch) {
+        self.note_stream(watch);
+        self.book().await;
+    }
+
+    /// Tells the caller that its stream broke, and leaves the transfer unfinished.
+    async fn cut_short(&mut self, watch: &mut StreamWatch, kind: ErrorKind) -> Delivery {
+        let message = match kind {
+            ErrorKind::Idle => "The upstream stopped sending before the answer was complete.",
+            _ => "The upstream closed the connection before the answer was complete.",
+        };
+        let event = respond::error_event(self.attempt.inquiry.api, message, "upstream_error", watch.state().sequence);
+        self.write(event).await;
+        self.cut_off(kind).await
+    }
+
+    /// Remembers what a stream made so far, before its names reach the caller.
+    fn remember(&self, watch: &mut StreamWatch) {
+        if watch.state().made.is_empty() {
+            return;
+        }
+        for name in watch.take_made() {
+            if self.attempt.inquiry.stores {
+                stored::remember_name(self.attempt.gateway, self.ctx, self.backend(), name);
+            }
+        }
+    }
+}
+
+/// Faults that would be the same at any target.
+fn is_callers(fault: retry::Fault) -> bool {
+    matches!(fault, retry::Fault::ContentFilter | retry::Fault::Caller)
+}
