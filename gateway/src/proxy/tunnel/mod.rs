@@ -4,83 +4,31 @@
 //! Nothing can be replayed here once bytes went upstream: a WebSocket may move on until the upgrade
 //! succeeds, an upload only while no connection stands.
 
+mod state;
+mod upload;
+
+pub use state::Tunnel;
+pub(super) use upload::body;
+use upload::spliced_length;
+
 use bytes::Bytes;
 use http::{StatusCode, header};
-use memchr::memmem;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
 use spillway_plugins::retry::{Verdict, judge, read_signal};
-use spillway_plugins::tokens::{Metered, SocketTap, UsageTail};
+use spillway_plugins::tokens::Metered;
 
 use super::attempt::{Running, delivered_refusal, is_timeout};
-use super::body::too_slow;
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
-use super::replay::ReplayBody;
 use super::{Gateway, headers, metering, stored};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
-
-/// A request on Pingora's loop.
-pub struct Tunnel {
-    /// What was read of an upload before its model was known; `None` for a WebSocket.
-    upload: Option<ReplayBody>,
-    prefix_due: bool,
-    progress: Option<Progress>,
-    attempt: Option<Running>,
-    /// The end of what was streamed so far, for fields that stand on a border of two pieces.
-    seen: Vec<u8>,
-    /// What the caller gets if this ends without an answer.
-    refusal: Option<Refusal>,
-    answered: bool,
-    /// How the attempt went, by the answer's head; a label of `metrics::OUTCOMES`.
-    judged: &'static str,
-    /// The beginning of an answer that names what is stored.
-    made: Vec<u8>,
-    /// The end of an answer, where its usage stands.
-    tail: UsageTail,
-    /// A socket's frames, where its turns' usage stands.
-    tap: SocketTap,
-}
-
-impl std::fmt::Debug for Tunnel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tunnel").field("answered", &self.answered).finish_non_exhaustive()
-    }
-}
-
-impl Tunnel {
-    fn new(upload: Option<ReplayBody>) -> Self {
-        Tunnel {
-            upload,
-            prefix_due: false,
-            progress: None,
-            attempt: None,
-            seen: Vec::new(),
-            refusal: None,
-            answered: false,
-            judged: "ok",
-            made: Vec::new(),
-            tail: UsageTail::default(),
-            tap: SocketTap::default(),
-        }
-    }
-
-    /// A WebSocket.
-    pub fn web_socket() -> Self {
-        Tunnel::new(None)
-    }
-
-    /// An upload of which `prefix` was read.
-    pub fn upload(prefix: ReplayBody) -> Self {
-        Tunnel::new(Some(prefix))
-    }
-}
 
 /// Takes inquiry and tunnel out of the context for the time of a hook.
 fn parts(ctx: &mut RequestCtx) -> Option<(Inquiry, Box<Tunnel>)> {
@@ -181,67 +129,6 @@ fn no_credential(gateway: &Gateway, ctx: &mut RequestCtx) {
         attempt.finish(gateway, ctx, &inquiry, "no_credential");
     }
     put_back(ctx, inquiry, tunnel);
-}
-
-/// The length of an upload after the model's name was replaced or put in, if the caller told one.
-fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployment: &str) -> Option<usize> {
-    let length = headers::content_length(&caller.headers)?;
-    Some(match &inquiry.fields.model_range {
-        _ if inquiry.object.is_some() => length,
-        Some(range) => length - range.len() + deployment.len(),
-        None => length + headers::model_part(caller, deployment).len(),
-    })
-}
-
-/// `request_body_filter`: what was read before the model was known goes first.
-///
-/// # Errors
-/// If the caller sends too slowly, or names a second model behind the one that was checked.
-pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes>, ctx: &mut RequestCtx) -> pingora::Result<()> {
-    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return Ok(()) };
-    let (Some(upload), Some(attempt), Some(progress)) = (&tunnel.upload, &tunnel.attempt, &tunnel.progress) else { return Ok(()) };
-    if let Some(piece) = body.as_ref() {
-        ctx.bytes_in += piece.len();
-        let now = gateway.clock.now();
-        let slow = too_slow(ctx.bytes_in, now.since(ctx.arrived), gateway.server.min_body_rate);
-        let refusal = match () {
-            () if slow || now >= progress.deadline => Some(Refusal::BodyTimeout),
-            () if inquiry.object.is_none() && names_a_model(&mut tunnel.seen, piece) => {
-                Some(Refusal::Form { what: "put the form's one 'model' field before its files" })
-            }
-            () => None,
-        };
-        if let Some(refusal) = refusal {
-            tunnel.refusal = Some(refusal);
-            return Error::e_explain(ErrorType::InvalidHTTPHeader, "the upload was refused").map_err(|error| error.into_down());
-        }
-    }
-    if !std::mem::take(&mut tunnel.prefix_due) {
-        return Ok(());
-    }
-    let deployment = &inquiry.model.route.members()[attempt.member].target.id.deployment;
-    let mut pieces = match &inquiry.fields.model_range {
-        Some(range) if inquiry.fields.model.as_deref() != Some(&**deployment) => upload.spliced(range.clone(), deployment.as_bytes()),
-        Some(_) => upload.verbatim(),
-        None if inquiry.object.is_some() => upload.verbatim(),
-        None => upload.spliced(0..0, headers::model_part(session.req_header(), deployment).as_bytes()),
-    };
-    pieces.extend(body.take());
-    *body = Some(pieces.concat().into());
-    Ok(())
-}
-
-/// Whether a further `model` field begins in `piece`, or on its border with the one before. `seen`
-/// keeps the end of what came before.
-fn names_a_model(seen: &mut Vec<u8>, piece: &[u8]) -> bool {
-    // With what stands before the parameter: `filename="model"` is none.
-    const FIELDS: [&[u8]; 6] = [b" name=\"model\"", b";name=\"model\"", b"	name=\"model\"", b" name=model", b";name=model", b"	name=model"];
-    const LONGEST: usize = FIELDS[0].len();
-    let border = [seen.as_slice(), &piece[..piece.len().min(LONGEST)]].concat();
-    let found = FIELDS.iter().any(|field| memmem::find(piece, field).is_some() || memmem::find(&border, field).is_some());
-    seen.extend_from_slice(&piece[piece.len().saturating_sub(LONGEST)..]);
-    seen.drain(..seen.len().saturating_sub(LONGEST - 1));
-    found
 }
 
 /// `upstream_response_filter`: deliver, or go elsewhere.
@@ -454,20 +341,4 @@ pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Err
         ctx.end = if error.is_none() || label == "ok" { End::Complete } else { End::Cut };
     }
     put_back(ctx, inquiry, tunnel);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_model_is_seen_on_any_border() {
-        let text = b"--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nb\r\n";
-        for step in 1..text.len() {
-            let mut seen = Vec::new();
-            assert!(text.chunks(step).any(|piece| names_a_model(&mut seen, piece)), "pieces of {step}");
-        }
-        let mut seen = Vec::new();
-        assert!(!b"name=\"file\"; filename=\"model\"".chunks(3).any(|piece| names_a_model(&mut seen, piece)));
-    }
 }

@@ -1,0 +1,64 @@
+//! What is known of a request on Pingora's loop, between its hooks.
+
+use spillway_plugins::tokens::{SocketTap, UsageTail};
+
+use crate::proxy::attempt::Running;
+use crate::proxy::progress::Progress;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::replay::ReplayBody;
+
+/// A request on Pingora's loop.
+pub struct Tunnel {
+    /// What was read of an upload before its model was known; `None` for a WebSocket.
+    pub(super) upload: Option<ReplayBody>,
+    pub(super) prefix_due: bool,
+    pub(super) progress: Option<Progress>,
+    pub(super) attempt: Option<Running>,
+    /// The end of what was streamed so far, for fields that stand on a border of two pieces.
+    pub(super) seen: Vec<u8>,
+    /// What the caller gets if this ends without an answer.
+    pub(super) refusal: Option<Refusal>,
+    pub(super) answered: bool,
+    /// How the attempt went, by the answer's head; a label of `metrics::OUTCOMES`.
+    pub(super) judged: &'static str,
+    /// The beginning of an answer that names what is stored.
+    pub(super) made: Vec<u8>,
+    /// The end of an answer, where its usage stands.
+    pub(super) tail: UsageTail,
+    /// A socket's frames, where its turns' usage stands.
+    pub(super) tap: SocketTap,
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tunnel").field("answered", &self.answered).finish_non_exhaustive()
+    }
+}
+
+impl Tunnel {
+    fn new(upload: Option<ReplayBody>) -> Self {
+        Tunnel {
+            upload,
+            prefix_due: false,
+            progress: None,
+            attempt: None,
+            seen: Vec::new(),
+            refusal: None,
+            answered: false,
+            judged: "ok",
+            made: Vec::new(),
+            tail: UsageTail::default(),
+            tap: SocketTap::default(),
+        }
+    }
+
+    /// A WebSocket.
+    pub fn web_socket() -> Self {
+        Tunnel::new(None)
+    }
+
+    /// An upload of which `prefix` was read.
+    pub fn upload(prefix: ReplayBody) -> Self {
+        Tunnel::new(Some(prefix))
+    }
+}
