@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::scope::{Alert, Hold, Obstacle, Rank, Remaining, Scope, State};
+use super::scope::{Alert, Rank, Remaining, Scope};
+use super::state::{Hold, Obstacle, State};
 use super::{Cell, Demand, Kind, Now, Used};
 
 type Scopes<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;

@@ -15,6 +15,7 @@ mod period;
 mod rolling;
 mod scope;
 mod share;
+mod state;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -23,8 +24,9 @@ pub use admission::{Permit, Refused, admit};
 pub use cell::Cell;
 pub use class::Class;
 pub use period::{Period, Span};
-pub use scope::{Alert, Counter, Rank, Remaining, Scope, Snapshot, State};
-pub use share::{CUT_OFF, Proposal, Share, cut_off};
+pub use scope::{Alert, Counter, Rank, Remaining, Scope, Snapshot};
+pub use share::{Proposal, Share, cut_off};
+pub use state::State;
 
 use std::time::Duration;
 

@@ -47,7 +47,7 @@ pub(super) fn headroom(kind: Kind, limit: u64) -> u64 {
 
 /// How long a share of what was used in the last minute is good after the last agreement. The others forget
 /// it a little later.
-pub const CUT_OFF: Duration = Duration::from_secs(60);
+const CUT_OFF: Duration = Duration::from_secs(60);
 /// The same of a share of requests at once.
 const CUT_OFF_AT_ONCE: Duration = Duration::from_secs(3);
 

@@ -1,0 +1,318 @@
+//! What is used of one scope's limits, and what that lets through.
+
+use std::time::Duration;
+
+use super::class::{Hunger, share};
+use super::period::Span;
+use super::rolling::Rolling;
+use super::scope::{Alert, Counter, Remaining};
+use super::share::Share;
+use super::windows::Windows;
+use super::{Class, Demand, Kind, Now, Rules, Used};
+
+/// Why a request can't be admitted here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    pub(super) kind: Kind,
+    pub(super) limit: u64,
+    /// Until it could be admitted, as far as can be told.
+    pub(super) wait: Option<Duration>,
+    /// It needs more than the whole limit.
+    pub(super) too_large: bool,
+    /// The limit would allow it, this node's share of it doesn't.
+    pub(super) by_share: bool,
+    /// The limit itself would allow it; what is left is for other classes.
+    pub(super) by_class: bool,
+}
+
+/// What was booked for a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hold {
+    second: u64,
+    quota_start: i64,
+    budget_start: i64,
+    /// Whether it counts among those at once.
+    slot: bool,
+}
+
+/// What one class uses.
+#[derive(Debug, Default)]
+struct ClassUse {
+    requests: Rolling,
+    tokens: Rolling,
+    in_flight: u64,
+}
+
+impl ClassUse {
+    fn of(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Requests => self.requests.total(),
+            Kind::Tokens => self.tokens.total(),
+            _ => self.in_flight,
+        }
+    }
+}
+
+/// What is used of one scope's limits.
+#[derive(Debug)]
+pub struct State {
+    requests: Option<Rolling>,
+    tokens: Option<Rolling>,
+    /// The same by class, where classes are told apart.
+    by_class: Option<Box<[ClassUse; 3]>>,
+    /// By kind of rate.
+    hunger: [Hunger; 3],
+    in_flight: u64,
+    pub(super) quota: Option<Windows>,
+    pub(super) budget: Option<Windows>,
+    /// Of quota and budget: reserved for requests in flight.
+    reserved: [u64; 2],
+    /// Of quota and budget: the period and the percentage of the last alert.
+    alerted: [(i64, u64); 2],
+    pub(super) share: Option<Share>,
+    /// What could not be admitted for want of share since the last agreement.
+    pub(super) missed: [u64; 5],
+    /// Whether anything was asked for since then.
+    pub(super) active: bool,
+}
+
+impl State {
+    /// Nothing is used. `shared`: other nodes use it, too.
+    pub(super) fn new(rules: &Rules, shared: bool) -> Self {
+        let rolling = |limit: Option<u64>| limit.map(|_| Rolling::default());
+        State {
+            requests: rolling(rules.requests_per_minute),
+            tokens: rolling(rules.tokens_per_minute),
+            by_class: rules.classes.then(Box::default),
+            hunger: Default::default(),
+            in_flight: 0,
+            quota: rules.quota.map(|(period, _)| Windows::new(period)),
+            budget: rules.budget.map(|(period, _)| Windows::new(period)),
+            reserved: [0; 2],
+            alerted: [(i64::MIN, 0); 2],
+            share: shared.then(Share::default),
+            missed: [0; 5],
+            active: false,
+        }
+    }
+
+    pub(super) fn advance(&mut self, second: u64) {
+        for rolling in [&mut self.requests, &mut self.tokens].into_iter().flatten() {
+            rolling.advance(second);
+        }
+        for class in self.by_class.iter_mut().flat_map(|classes| classes.iter_mut()) {
+            class.requests.advance(second);
+            class.tokens.advance(second);
+        }
+    }
+
+    pub(super) fn spans(&self, now: Now) -> (Option<Span>, Option<Span>) {
+        (self.quota.as_ref().map(|quota| quota.span(now.unix)), self.budget.as_ref().map(|budget| budget.span(now.unix)))
+    }
+
+    /// What is used of each kind, as of the last `advance`.
+    pub(super) fn used(&self, unix: i64) -> [u64; 5] {
+        Kind::ALL.map(|kind| match kind {
+            Kind::Requests => self.requests.as_ref().map_or(0, Rolling::total),
+            Kind::Tokens => self.tokens.as_ref().map_or(0, Rolling::total),
+            Kind::Concurrent => self.in_flight,
+            Kind::Quota => self.quota.as_ref().map_or(0, |quota| quota.used(unix)),
+            Kind::Budget => self.budget.as_ref().map_or(0, |budget| budget.used(unix)),
+        })
+    }
+
+    /// What is in the way of a request, if anything: what takes longest.
+    pub(super) fn obstacle(&mut self, rules: &Rules, demand: &Demand, now: Now) -> Option<Obstacle> {
+        self.advance(now.second());
+        let used = self.used(now.unix);
+        let mut worst: Option<Obstacle> = None;
+        for kind in Kind::ALL {
+            let Some(limit) = rules.limit(kind) else { continue };
+            let need = need(kind, demand);
+            let total = used[kind as usize];
+            let fits = |most: u64| total.saturating_add(need) <= most;
+            let (allowed, by_class) = self.allowed(kind, limit, demand, now);
+            let shared = self.share_of(kind, now).unwrap_or(u64::MAX);
+            if fits(allowed.min(shared)) {
+                continue;
+            }
+            let by_share = fits(allowed);
+            if by_share {
+                self.missed[kind as usize] = self.missed[kind as usize].saturating_add(need);
+                self.active = true;
+            }
+            let obstacle = Obstacle {
+                kind,
+                limit,
+                wait: self.wait(kind, allowed.min(shared).saturating_sub(need), now),
+                too_large: need > limit,
+                by_share,
+                by_class: by_class && fits(limit),
+            };
+            // What only the others keep from us is no obstacle until they have said so.
+            if obstacle.by_class || (kind.is_rate() && !obstacle.too_large) {
+                self.hunger(kind, demand, need, now);
+            }
+            if worst.as_ref().is_none_or(|other| (other.by_share, obstacle.wait) > (by_share, other.wait)) {
+                worst = Some(obstacle);
+            }
+        }
+        worst
+    }
+
+    /// A class is short of a rate: something is kept for it from now on.
+    fn hunger(&mut self, kind: Kind, demand: &Demand, need: u64, now: Now) {
+        if self.by_class.is_some()
+            && let Some(hunger) = self.hunger.get_mut(kind as usize)
+        {
+            hunger.note(demand.class, need, now.second());
+        }
+    }
+
+    /// How much of a limit may be used here after this request, and whether its class has to do with it.
+    fn allowed(&self, kind: Kind, limit: u64, demand: &Demand, now: Now) -> (u64, bool) {
+        let (Some(classes), Some(hunger)) = (&self.by_class, self.hunger.get(kind as usize)) else { return (limit, false) };
+        let used = Class::ALL.map(|class| classes[class as usize].of(kind));
+        let own = used[demand.class as usize];
+        // What a class needs within its own floor it gets, and one request when it has none.
+        if own == 0 || own.saturating_add(need(kind, demand)) <= share(limit, demand.class.floor()) {
+            return (limit, false);
+        }
+        let kept = hunger.kept_from(demand.class, limit, &used, now.second());
+        let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
+        let allowed = share(limit, demand.class.ceiling()).min(limit.saturating_sub(kept)).saturating_sub(others);
+        (allowed, allowed < limit)
+    }
+
+    /// This node's share of a limit, if it is shared. Of a period that has just begun there is none yet.
+    pub(super) fn share_of(&self, kind: Kind, now: Now) -> Option<u64> {
+        let share = self.share.as_ref()?;
+        let current = match kind {
+            Kind::Quota => self.quota.as_ref().is_some_and(|quota| quota.span(now.unix).start == share.quota_start),
+            Kind::Budget => self.budget.as_ref().is_some_and(|budget| budget.span(now.unix).start == share.budget_start),
+            Kind::Requests | Kind::Tokens | Kind::Concurrent => true,
+        };
+        Some(if current { share.most[kind as usize] } else { 0 })
+    }
+
+    /// Until no more than `most` is used.
+    fn wait(&self, kind: Kind, most: u64, now: Now) -> Option<Duration> {
+        let rolling = |rolling: &Option<Rolling>| rolling.as_ref().map(|rolling| now.until(rolling.seconds_until(most)));
+        let end = |windows: &Option<Windows>| {
+            windows.as_ref().map(|windows| Duration::from_secs(u64::try_from(windows.span(now.unix).end - now.unix).unwrap_or(0)))
+        };
+        match kind {
+            Kind::Requests => rolling(&self.requests),
+            Kind::Tokens => rolling(&self.tokens),
+            Kind::Concurrent => None,
+            Kind::Quota => end(&self.quota),
+            Kind::Budget => end(&self.budget),
+        }
+    }
+
+    /// Books a request.
+    pub(super) fn book(&mut self, demand: &Demand, now: Now) -> Hold {
+        self.active = true;
+        self.in_flight += 1;
+        if let Some(requests) = &mut self.requests {
+            requests.add(1);
+        }
+        let mut second = now.second();
+        if let Some(tokens) = &mut self.tokens {
+            second = tokens.add(demand.tokens);
+        }
+        if let Some(classes) = &mut self.by_class {
+            let class = &mut classes[demand.class as usize];
+            class.requests.add(1);
+            class.tokens.add(demand.tokens);
+            class.in_flight += 1;
+        }
+        let quota_start = self.quota.as_mut().map_or(0, |quota| quota.add(now.unix, demand.tokens));
+        let budget_start = self.budget.as_mut().map_or(0, |budget| budget.add(now.unix, demand.cost.0));
+        self.reserved[0] = self.reserved[0].saturating_add(demand.tokens);
+        self.reserved[1] = self.reserved[1].saturating_add(demand.cost.0);
+        Hold { second, quota_start, budget_start, slot: true }
+    }
+
+    /// Replaces what was booked by what was used. What is more than was booked counts from the last
+    /// `advance` on.
+    pub(super) fn settle(&mut self, hold: &Hold, demand: &Demand, used: Used) {
+        if hold.slot {
+            self.leave(demand);
+        }
+        let class = self.by_class.as_mut().map(|classes| &mut classes[demand.class as usize].tokens);
+        for tokens in [self.tokens.as_mut(), class].into_iter().flatten() {
+            tokens.take_back(hold.second, demand.tokens.saturating_sub(used.tokens));
+            tokens.add(used.tokens.saturating_sub(demand.tokens));
+        }
+        for (windows, start, reserved, used) in [
+            (&mut self.quota, hold.quota_start, demand.tokens, used.tokens),
+            (&mut self.budget, hold.budget_start, demand.cost.0, used.cost.0),
+        ] {
+            if let Some(windows) = windows {
+                windows.take_back(start, reserved.saturating_sub(used));
+                windows.add_at(start, used.saturating_sub(reserved));
+            }
+        }
+        self.reserved[0] = self.reserved[0].saturating_sub(demand.tokens);
+        self.reserved[1] = self.reserved[1].saturating_sub(demand.cost.0);
+    }
+
+    /// The request is over, though what it used isn't known yet.
+    pub(super) fn release_slot(&mut self, hold: &mut Hold, demand: &Demand) {
+        if std::mem::take(&mut hold.slot) {
+            self.leave(demand);
+        }
+    }
+
+    fn leave(&mut self, demand: &Demand) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(classes) = &mut self.by_class {
+            let class = &mut classes[demand.class as usize];
+            class.in_flight = class.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// What somebody should hear of since the last time: once per period and percentage. `refused` is a
+    /// quota or budget that was just refused for.
+    pub(super) fn alerts(&mut self, rules: &Rules, now: Now, refused: Option<Kind>) -> [Option<Alert>; 2] {
+        let used = self.used(now.unix);
+        [Kind::Quota, Kind::Budget].map(|kind| {
+            let at = usize::from(kind == Kind::Budget);
+            let windows = if kind == Kind::Quota { self.quota.as_ref() } else { self.budget.as_ref() };
+            let (limit, start) = (rules.limit(kind)?, windows?.span(now.unix).start);
+            let spent = used[kind as usize].saturating_sub(self.reserved[at]);
+            let percent = match () {
+                () if spent >= limit || (refused == Some(kind) && spent >= share(limit, 80)) => 100,
+                () if spent >= share(limit, 80) => 80,
+                () => return None,
+            };
+            let (period, told) = self.alerted[at];
+            if period == start && told >= percent {
+                return None;
+            }
+            self.alerted[at] = (start, percent);
+            Some(Alert { kind, percent })
+        })
+    }
+
+    /// What a caller has left of its rates.
+    pub(super) fn remaining(&self, rules: &Rules, now: Now) -> Remaining {
+        let counter = |kind: Kind, rolling: &Option<Rolling>| {
+            let (limit, rolling) = (rules.limit(kind)?, rolling.as_ref()?);
+            let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
+            let remaining = limit.saturating_sub(rolling.total()).saturating_sub(others);
+            Some(Counter { limit, remaining, reset: now.until(rolling.seconds_until(0)) })
+        };
+        Remaining { requests: counter(Kind::Requests, &self.requests), tokens: counter(Kind::Tokens, &self.tokens) }
+    }
+}
+
+/// How much of a kind a request needs.
+fn need(kind: Kind, demand: &Demand) -> u64 {
+    match kind {
+        Kind::Requests | Kind::Concurrent => 1,
+        Kind::Tokens | Kind::Quota => demand.tokens,
+        Kind::Budget => demand.cost.0,
+    }
+}
