@@ -92,7 +92,7 @@ fn money_and_tokens_run_out_for_a_period() {
     assert_eq!(alerts, [(Kind::Quota, 80)]);
     let refused = admit(&scopes, demand, now(0), |_, alert| alerts.push((alert.kind, alert.percent))).unwrap_err();
     assert_eq!(limited(refused), (Kind::Budget, Some(Duration::from_secs(86_400))), "what takes longest");
-    assert_eq!(alerts[1..], [(Kind::Budget, 100)]);
+    assert_eq!(alerts.len(), 1, "a request that doesn't fit is no sign that it is used up");
     let (kind, wait) = limited(ask(&scopes, tokens(21), now(600_000)).unwrap_err());
     assert_eq!((kind, wait), (Kind::Quota, Some(Duration::from_secs(3000))));
     let (_one, _two) = (ask(&scopes, tokens(1), now(0)).unwrap(), ask(&scopes, tokens(1), now(0)).unwrap());
@@ -142,7 +142,9 @@ fn the_lower_class_is_refused_first() {
     }
     // Batch fills 80 %, standard 95 % less what is now kept for batch, interactive the rest.
     assert_eq!(admitted, [50, 150, 800]);
-    let Err(Refused::Limit { by_class, .. }) = ask(&pool, of(Class::Batch, 10), now(0)) else { panic!() };
+    let short = classed(100);
+    let _taken = ask(&short, of(Class::Batch, 80), now(0)).unwrap();
+    let Err(Refused::Limit { by_class, .. }) = ask(&short, of(Class::Batch, 10), now(0)) else { panic!() };
     assert!(by_class);
     assert!(ask(&classed(100), of(Class::Batch, 85), now(0)).is_ok(), "a class of which nothing is there takes what fits");
 }
@@ -172,8 +174,8 @@ fn what_other_nodes_use_counts_for_classes_too() {
     let rules = Rules { tokens_per_minute: Some(1000), classes: true, ..Rules::default() };
     let pool = [Scope::new(Rank::Pool, "p".into(), rules, true)];
     pool[0].set_share(Some(Share { most: [0, 400, 0, 0, 0], others: [0, 600, 0, 0, 0], ..Share::default() }));
-    let admitted = std::iter::from_fn(|| ask(&pool, of(Class::Batch, 10), now(0)).ok()).count();
-    assert_eq!(admitted, 20, "80 % of all");
+    let admitted: Vec<_> = std::iter::from_fn(|| ask(&pool, of(Class::Batch, 10), now(0)).ok()).take(100).collect();
+    assert_eq!(admitted.len(), 20, "80 % of all");
 }
 
 #[test]
