@@ -281,8 +281,8 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
     let status = running.status.map(|status| status.as_u16());
     let us = micros(gateway.clock.now().since(running.began));
     let charge = Charge::new(ctx, inquiry, running.member, &Facts { outcome, status, answered: begun, us });
-    // Of an answer that had begun well, or a prompt that was stopped, the prompt is known at least.
-    let begun = begun || running.status.is_some_and(|status| status.is_success());
+    // Of an answer that had begun well the prompt is known at least. One that is replaced is not the last.
+    let begun = begun || (outcome == "cancelled" && running.status.is_some_and(|status| status.is_success()));
     match ctx.usage {
         Some(metered) if begun => {
             ctx.booked = true;

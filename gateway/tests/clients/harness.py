@@ -71,6 +71,7 @@ tokens_per_minute = 100_000
 
 [[consumers]]
 name = "tests"
+models = ["gpt-4o", "text-embedding-3-small"]
 keys = [{{ sha256 = "{digest}" }}]
 claims = ["tests-application"]
 

@@ -224,6 +224,25 @@ async fn attempts_that_may_have_cost_something_are_kept_and_those_that_did_not_a
 }
 
 #[tokio::test]
+async fn an_answer_that_replaces_another_is_booked_once_and_the_other_as_unknown() {
+    let stuck = ScriptedBackend::start(|_| Reply::sse([role()]).then(Step::Hang)).await;
+    let good = ScriptedBackend::start(metered).await;
+    let folder = tempfile::tempdir().unwrap();
+    let members = [member("stuck", &stuck, 1), member("good", &good, 2)];
+    let rest = consumer("crm", "[consumers.limits]\ntokens_per_minute = 10_000\n");
+    let text = config(&members, "[pools.timeouts]\nfirst_token = \"200ms\"\n", &rest).replace("#server", &state_dir(folder.path()));
+    let gateway = Gateway::start(&text).await;
+    let got = ask_as(gateway.address, "crm", &chat(true)).await;
+    assert!(got.status == 200 && got.text().ends_with(DONE));
+    let rows = ledger_of(folder.path(), 2).await;
+    let row =
+        |at: usize| (rows[at]["backend"].as_str().unwrap(), rows[at]["answered"].as_bool().unwrap(), rows[at]["source"].as_str().unwrap());
+    assert_eq!((row(0), row(1)), (("stuck", false, "unknown"), ("good", true, "reported")));
+    let limits = gateway.admin("/api/limits").await.json();
+    assert_eq!(limits["scopes"][0]["limits"]["tokens_per_minute"]["used"], 18);
+}
+
+#[tokio::test]
 async fn everybody_can_be_told_what_was_used() {
     let backend = ScriptedBackend::start(metered).await;
     let folder = tempfile::tempdir().unwrap();

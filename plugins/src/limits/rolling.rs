@@ -61,6 +61,11 @@ impl Rolling {
 
     /// In how many seconds no more than `most` will be left, if nothing is added: 0 if that is so now.
     pub fn seconds_until(&self, most: u64) -> u64 {
+        if most == 0 && self.total > 0 {
+            // Until the newest is forgotten, which is most often this second's.
+            let is_used = |age: &u64| self.head.checked_sub(*age).is_some_and(|second| self.slots[(second % SLOTS) as usize] > 0);
+            return SLOTS - (0..SLOTS).find(is_used).unwrap_or(0);
+        }
         let mut left = self.total;
         for age in (0..SLOTS).rev() {
             if left <= most {
@@ -115,9 +120,11 @@ mod tests {
                 }
                 let sum = |at: u64| all.iter().filter(|(then, _)| at - then < SLOTS).map(|(_, amount)| amount).sum::<u64>();
                 proptest::prop_assert_eq!(rolling.total(), sum(second));
-                let wait = rolling.seconds_until(50);
-                proptest::prop_assert!(sum(second + wait) <= 50);
-                proptest::prop_assert!(wait == 0 || sum(second + wait - 1) > 50);
+                for most in [0, 50] {
+                    let wait = rolling.seconds_until(most);
+                    proptest::prop_assert!(sum(second + wait) <= most);
+                    proptest::prop_assert!(wait == 0 || sum(second + wait - 1) > most);
+                }
             }
         }
     }
