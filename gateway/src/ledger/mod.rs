@@ -12,6 +12,7 @@ pub mod usage;
 
 mod rollup;
 mod schema;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -11,6 +11,7 @@ use tracing::{debug, error, info};
 
 use super::row::{Cost, Row};
 use super::schema::{COUNTER_BITS, first_id, open};
+use super::tags::Tags;
 use super::{Durability, LedgerError, LedgerRules, rollup};
 use crate::clock::Clock;
 use crate::telemetry::metrics::LedgerMetrics;
@@ -37,6 +38,7 @@ pub(super) struct Writer {
     rules: LedgerRules,
     connection: Option<Connection>,
     counter: i64,
+    tags: Tags,
     /// Whether there is more house to keep than one step.
     more: bool,
     /// The second in which it was kept last.
@@ -57,7 +59,7 @@ impl Writer {
     ) -> Self {
         // Two processes that begin in one millisecond must not begin with one number.
         let counter = i64::from(fastrand::u32(..1 << COUNTER_BITS));
-        Writer { rules, connection, counter, more: false, kept_at: 0, healthy, metrics, clock }
+        Writer { rules, connection, counter, tags: Tags::default(), more: false, kept_at: 0, healthy, metrics, clock }
     }
 
     /// Writes until nobody can hand anything over any more.
@@ -124,13 +126,14 @@ impl Writer {
 
     fn try_write(&mut self, batch: &[Row]) -> Result<(), LedgerError> {
         let mut counter = self.counter;
-        let transaction = self.connection()?.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = opened(&mut self.connection, &self.rules)?.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let rolled = rollup::rolled(&transaction)?;
         {
             let mut statement = transaction.prepare_cached(INSERT)?;
             for row in batch {
                 counter = (counter + 1) & ((1 << COUNTER_BITS) - 1);
-                let id = insert(&mut statement, row, first_id(row.at) + counter)?;
+                let tags = row.tags.as_ref().map(|tags| self.tags.bounded(row.at.div_euclid(rollup::HOUR), tags));
+                let id = insert(&mut statement, row, tags.as_deref(), first_id(row.at) + counter)?;
                 if row.at.div_euclid(rollup::HOUR) < rolled {
                     rollup::add(&transaction, id, id + 1)?;
                 }
@@ -145,13 +148,6 @@ impl Writer {
     #[cfg(test)]
     pub(super) fn restart_counter(&mut self) {
         self.counter = 0;
-    }
-
-    fn connection(&mut self) -> Result<&mut Connection, LedgerError> {
-        if self.connection.is_none() {
-            self.connection = Some(open(&self.rules.folder, self.rules.durability)?);
-        }
-        self.connection.as_mut().ok_or_else(|| LedgerError::Query("the ledger is closed".to_owned()))
     }
 
     /// Sums up what is old, and forgets what is too old, a step at a time. A database that couldn't be written
@@ -170,8 +166,7 @@ impl Writer {
 
     /// One step, as of a time in milliseconds since 1970; whether there is more to do.
     pub(super) fn keep_house_at(&mut self, now: i64) -> bool {
-        let rules = self.rules.clone();
-        match self.connection().and_then(|connection| rollup::keep_house(connection, &rules, now)) {
+        match opened(&mut self.connection, &self.rules).and_then(|connection| rollup::keep_house(connection, &self.rules, now)) {
             Ok(more) => self.more = more,
             Err(error) => {
                 // Sums can wait; whether rows can be written, they say themselves.
@@ -187,7 +182,7 @@ impl Writer {
     /// Whether rows can be written again: one is, and taken back.
     fn try_again(&mut self) {
         self.connection = None;
-        let probe = self.connection().and_then(|connection| {
+        let probe = opened(&mut self.connection, &self.rules).and_then(|connection| {
             let transaction = connection.transaction()?;
             transaction.execute("INSERT INTO attempts SELECT -1, '', 0, 0, NULL, NULL, '', '', '', '', '', 0, '', NULL, '', 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0", [])?;
             transaction.execute("DELETE FROM attempts WHERE id = -1", [])?;
@@ -206,6 +201,14 @@ impl Writer {
     }
 }
 
+/// The connection, opened anew if it is gone.
+fn opened<'c>(connection: &'c mut Option<Connection>, rules: &LedgerRules) -> Result<&'c mut Connection, LedgerError> {
+    if connection.is_none() {
+        *connection = Some(open(&rules.folder, rules.durability)?);
+    }
+    connection.as_mut().ok_or_else(|| LedgerError::Query("the ledger is closed".to_owned()))
+}
+
 fn take(job: Job, batch: &mut Vec<Row>, waiting: &mut Vec<oneshot::Sender<()>>) {
     match job {
         Job::Row(row, done) => {
@@ -220,7 +223,7 @@ const INSERT: &str = "INSERT OR IGNORE INTO attempts VALUES (?1, ?2, ?3, ?4, ?5,
      ?18, ?19, ?20, ?21, ?22, ?23, ?24, NULL, ?25, ?26)";
 
 /// Inserts a row; the id that it has got.
-fn insert(statement: &mut Statement<'_>, row: &Row, mut id: i64) -> rusqlite::Result<i64> {
+fn insert(statement: &mut Statement<'_>, row: &Row, tags: Option<&str>, mut id: i64) -> rusqlite::Result<i64> {
     let usage = &row.metered.usage;
     let (cost, hour_price) = match row.cost {
         Cost::Known(money) => (Some(count(money.0)), None),
@@ -234,7 +237,7 @@ fn insert(statement: &mut Statement<'_>, row: &Row, mut id: i64) -> rusqlite::Re
             count(row.attempt as u64),
             row.answered,
             row.consumer.as_deref(),
-            row.tags.as_deref(),
+            tags,
             row.api.label(),
             &*row.model,
             &*row.pool,
