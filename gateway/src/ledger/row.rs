@@ -56,8 +56,8 @@ pub struct Row {
     pub metered: Metered,
     /// What it cost.
     pub cost: Cost,
-    /// Time until the first output, in microseconds.
+    /// From the request's arrival until its first output, in microseconds.
     pub first_us: Option<u64>,
-    /// Time in all, in microseconds.
+    /// How long this attempt took, in microseconds.
     pub us: u64,
 }

@@ -157,7 +157,8 @@ impl Limits {
                     Some(shared) if asked < ASKED => {
                         asked += 1;
                         for (index, _) in lacking {
-                            shared.agree(&scopes[index], || self.now()).await;
+                            // On the heap: few requests come here, and the others need not have room for it.
+                            Box::pin(shared.agree(&scopes[index], || self.now())).await;
                         }
                         now = self.now();
                     }

@@ -87,7 +87,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
         Call::Inference(inference) => inference,
         Call::Object(object) => return stored::take_in(gateway, session, ctx, object).await,
-        Call::Usage => return own_usage::answer(gateway, session, ctx).await,
+        Call::Usage => return Box::pin(own_usage::answer(gateway, session, ctx)).await,
         listing => return models(session, ctx, &listing).await,
     };
     ctx.api = Some(inference.api);

@@ -4,6 +4,7 @@
 //! finds it counted. Whatever ends otherwise is booked when its attempt ends; what nobody reports is
 //! estimated, by a thread of its own, because a tokenizer takes longer than a request should wait.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use super::ctx::{Inquiry, RequestCtx};
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
-use crate::ledger::{Cost, Row};
+use crate::ledger::{Cost, Ledger, Row};
 use crate::runtime::Model;
 
 /// Longest body that is kept for an estimate while its answer is delivered; longer ones are estimated by
@@ -213,41 +214,53 @@ fn sum(one: Used, other: Used) -> Used {
     Used { tokens: one.tokens.saturating_add(other.tokens), cost: one.cost + other.cost }
 }
 
-/// Books a whole answer that is as good as delivered, and settles what was reserved; in a strict ledger it
-/// is safe when this returns.
-pub(super) async fn book_answer(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running) {
+/// Books a whole answer that is as good as delivered, and settles what was reserved. Where the ledger is strict
+/// that takes waiting: the row is safe when what this returns has ended.
+pub(super) fn book_answer<'r>(
+    gateway: &'r Gateway,
+    ctx: &'r mut RequestCtx,
+    inquiry: &Inquiry,
+    running: &Running,
+) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'r>>> {
     if std::mem::replace(&mut ctx.booked, true) || inquiry.object.is_some() {
-        return;
+        return None;
     }
     let status = running.status.map(|status| status.as_u16());
     let now = gateway.clock.now();
     let outcome = if running.filtered { "caller_fault" } else { "ok" };
     let facts = Facts { outcome, status, answered: true, us: micros(now.since(running.began)) };
-    let mut charge = Charge::new(ctx, inquiry, running.member, &facts);
-    let strict = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict());
+    let charge = Charge::new(ctx, inquiry, running.member, &facts);
+    if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
+        let evidence = Evidence::new(ctx, inquiry);
+        // On the heap: the way of all other requests need not have room for it.
+        return Some(Box::pin(book_strictly(gateway, ledger, ctx, charge, evidence)));
+    }
+    match ctx.usage {
+        Some(metered) => {
+            let used = sum(ctx.used, charge.book(gateway, metered));
+            if let Some(permit) = ctx.permit.take() {
+                gateway.limits.settle(permit, used, now_of(ctx, now));
+            }
+        }
+        None => estimate(gateway, ctx, inquiry, charge),
+    }
+    None
+}
+
+/// Whoever waits for the row waits for the estimate, too.
+async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx, mut charge: Charge, evidence: Evidence) {
+    let began = gateway.clock.now();
     let metered = match ctx.usage {
         Some(metered) => metered,
-        // Whoever waits for the row waits for the estimate, too.
-        None if strict.is_some() => {
-            let evidence = Evidence::new(ctx, inquiry);
-            tokio::task::spawn_blocking(move || evidence.metered()).await.unwrap_or_else(|_| Metered::unknown())
-        }
-        None => return estimate(gateway, ctx, inquiry, charge),
+        None => tokio::task::spawn_blocking(move || evidence.metered()).await.unwrap_or_else(|_| Metered::unknown()),
     };
     ctx.usage = Some(metered);
     let used = sum(ctx.used, charge.count(metered));
     if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, used, now_of(ctx, now));
+        gateway.limits.settle(permit, used, now_of(ctx, gateway.clock.now()));
     }
-    match (&gateway.ledger, strict) {
-        (_, Some(ledger)) => {
-            let began = gateway.clock.now();
-            ledger.write_through(charge.row).await;
-            ctx.waited += gateway.clock.now().since(began);
-        }
-        (Some(ledger), None) => ledger.write(charge.row),
-        (None, None) => {}
-    }
+    ledger.write_through(charge.row).await;
+    ctx.waited += gateway.clock.now().since(began);
 }
 
 /// Books one of several answers of a socket.

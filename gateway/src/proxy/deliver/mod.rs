@@ -132,8 +132,9 @@ impl Deliverer<'_, '_> {
     /// Books the answer: its last bytes come next. A refusal costs nothing, unless it is a content filter's.
     async fn book(&mut self) {
         let running = &self.attempt.running;
-        if running.filtered || running.status.is_some_and(|status| status.is_success()) {
-            metering::book_answer(self.attempt.gateway, self.ctx, self.attempt.inquiry, &self.attempt.running).await;
+        let costs = running.filtered || running.status.is_some_and(|status| status.is_success());
+        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx, self.attempt.inquiry, running) {
+            safe.await;
         }
     }
 
