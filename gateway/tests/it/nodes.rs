@@ -162,7 +162,7 @@ async fn redis_is_killed() {
 async fn redis_is_stopped_and_goes_on() {
     let server = RedisServer::start(None);
     let pid = server.child.0.id().to_string();
-    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    let signal = |name: &str| signal(name, &pid);
     under(server.port, async {
         signal("-STOP");
         tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -175,7 +175,7 @@ async fn redis_is_stopped_and_goes_on() {
 async fn redis_comes_back_when_shares_are_forgotten() {
     let server = RedisServer::start(None);
     let pid = server.child.0.id().to_string();
-    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    let signal = |name: &str| signal(name, &pid);
     // Longer than it takes until a silent node counts as gone: whoever comes back first must not take all.
     under_for(Duration::from_secs(10), server.port, async {
         signal("-STOP");
@@ -221,6 +221,11 @@ async fn redis_fails_over_to_its_replica() {
     })
     .await;
     drop(replica);
+}
+
+/// The shell's own `kill`: not every system has the program.
+fn signal(name: &str, pid: &str) {
+    assert!(Command::new("sh").args(["-c", &format!("kill {name} {pid}")]).status().unwrap().success());
 }
 
 fn redis_cli(port: u16, arguments: &[&str]) -> String {
