@@ -1,7 +1,9 @@
 //! Which headers travel, in both directions.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::limits::{Counter, Remaining};
@@ -152,66 +154,104 @@ pub fn describe(head: &mut ResponseHeader, backend: Option<&str>, attempts: usiz
 /// Tells the caller what it has left of its rates, in OpenAI's form. Where it has limits here, those of an
 /// upstream mean nothing to it.
 pub fn rate_limits(head: &mut ResponseHeader, remaining: &Remaining) {
-    if remaining.requests.is_none() && remaining.tokens.is_none() {
+    if !has_rates(remaining) {
         return;
     }
-    // Of the same name, ours take their place.
-    let is_ours =
-        |name: &HeaderName| remaining.requests.is_some() && REQUESTS.contains(name) || remaining.tokens.is_some() && TOKENS.contains(name);
-    let is_theirs = |name: &&HeaderName| {
-        ["x-ratelimit-", "anthropic-ratelimit-"].iter().any(|prefix| name.as_str().starts_with(prefix)) && !is_ours(name)
-    };
-    let theirs: Names = head.headers.keys().filter(is_theirs).cloned().collect();
+    let theirs: Names = head.headers.keys().filter(|name| is_rate(name.as_str())).cloned().collect();
     for name in theirs {
         head.remove_header(&name);
     }
+    for (name, value) in rate_values(remaining) {
+        let _ = head.insert_header(name, value);
+    }
+}
+
+fn has_rates(remaining: &Remaining) -> bool {
+    remaining.requests.is_some() || remaining.tokens.is_some()
+}
+
+/// Whether a field tells of a rate, in any vendor's form.
+fn is_rate(name: &str) -> bool {
+    name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")
+}
+
+/// What there is to tell of rates. The values are parts of one text.
+fn rate_values(remaining: &Remaining) -> smallvec::SmallVec<[(HeaderName, HeaderValue); 6]> {
+    let mut text = String::with_capacity(96);
+    let mut ends: smallvec::SmallVec<[(&HeaderName, usize); 6]> = smallvec::SmallVec::new();
     for (names, counter) in [(&REQUESTS, remaining.requests), (&TOKENS, remaining.tokens)] {
         let Some(Counter { limit, remaining, reset }) = counter else { continue };
         let [limit_name, remaining_name, reset_name] = names;
-        let _ = head.insert_header(limit_name, HeaderValue::from(limit));
-        let _ = head.insert_header(remaining_name, HeaderValue::from(remaining));
-        let _ = head.insert_header(reset_name, go_duration(reset));
+        // Writing to a String can't fail.
+        let _ = write!(text, "{limit}");
+        ends.push((limit_name, text.len()));
+        let _ = write!(text, "{remaining}");
+        ends.push((remaining_name, text.len()));
+        go_duration(&mut text, reset);
+        ends.push((reset_name, text.len()));
     }
+    let text = Bytes::from(text);
+    let mut from = 0;
+    let value = |(name, end): (&HeaderName, usize)| {
+        let value = HeaderValue::from_maybe_shared(text.slice(std::mem::replace(&mut from, end)..end)).ok()?;
+        Some((name.clone(), value))
+    };
+    ends.into_iter().filter_map(value).collect()
 }
 
 /// The names of a rate's limit, what is left of it, and when all of it is.
 type RateNames = [HeaderName; 3];
 
-const REQUESTS: RateNames = [
+static REQUESTS: RateNames = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
     HeaderName::from_static("x-ratelimit-reset-requests"),
 ];
-const TOKENS: RateNames = [
+static TOKENS: RateNames = [
     HeaderName::from_static("x-ratelimit-limit-tokens"),
     HeaderName::from_static("x-ratelimit-remaining-tokens"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// A duration as Go prints it and OpenAI sends it: `12ms`, `1.5s`, `1m0s`.
-fn go_duration(time: Duration) -> String {
+/// Writes a duration as Go prints it and OpenAI sends it: `12ms`, `1.5s`, `1m0s`.
+fn go_duration(text: &mut String, time: Duration) {
     let millis = time.as_millis();
-    let seconds = |millis: u128| match millis % 1000 {
-        0 => format!("{}s", millis / 1000),
-        rest => format!("{}.{}s", millis / 1000, format!("{rest:03}").trim_end_matches('0')),
-    };
-    match millis {
-        0..1000 => format!("{millis}ms"),
-        1000..60_000 => seconds(millis),
-        _ => format!("{}m{}", millis / 60_000, seconds(millis % 60_000)),
+    if millis < 1000 {
+        let _ = write!(text, "{millis}ms");
+        return;
     }
+    if millis >= 60_000 {
+        let _ = write!(text, "{}m", millis / 60_000);
+    }
+    let (seconds, rest) = (millis % 60_000 / 1000, millis % 1000);
+    let _ = match (rest, rest % 100, rest % 10) {
+        (0, ..) => write!(text, "{seconds}s"),
+        (_, 0, _) => write!(text, "{seconds}.{}s", rest / 100),
+        (.., 0) => write!(text, "{seconds}.{:02}s", rest / 10),
+        _ => write!(text, "{seconds}.{rest:03}s"),
+    };
 }
 
-/// The head for the caller from an upstream's head. `chunked` if its body has no known length.
+/// The head for the caller from an upstream's head, with what it has left of its rates. `chunked` if its body
+/// has no known length.
 ///
 /// # Errors
 /// If the id can't stand in a header.
-pub fn for_caller(upstream: &ResponseHeader, request_id: &str, chunked: bool) -> pingora::Result<Box<ResponseHeader>> {
+pub fn for_caller(
+    upstream: &ResponseHeader,
+    request_id: &str,
+    chunked: bool,
+    remaining: &Remaining,
+) -> pingora::Result<Box<ResponseHeader>> {
+    let rates = has_rates(remaining);
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = upstream.status;
     parts.headers = upstream.headers.clone();
-    for name in dropped(&upstream.headers, |name| is_hop_by_hop(name) || is_upstreams_own(name)) {
+    for name in dropped(&upstream.headers, |name| is_hop_by_hop(name) || is_upstreams_own(name) || (rates && is_rate(name))) {
         parts.headers.remove(&name);
+    }
+    if rates {
+        parts.headers.extend(rate_values(remaining));
     }
     let mut head = ResponseHeader::from(parts);
     if chunked {
@@ -256,8 +296,18 @@ mod tests {
 
     #[test]
     fn resets_are_told_as_openai_tells_them() {
-        let told = |millis| go_duration(Duration::from_millis(millis));
+        let told = |millis| {
+            let mut text = String::new();
+            go_duration(&mut text, Duration::from_millis(millis));
+            text
+        };
         assert_eq!([told(0), told(12), told(1500), told(60_000), told(90_951)], ["0ms", "12ms", "1.5s", "1m0s", "1m30.951s"]);
+        assert_eq!([told(1020), told(61_005)], ["1.02s", "1m1.005s"]);
+        let counter = |limit| Some(Counter { limit, remaining: limit / 2, reset: Duration::from_secs(2) });
+        let values = rate_values(&Remaining { requests: counter(10), tokens: counter(1000) });
+        let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(values[..2], [("x-ratelimit-limit-requests", "10"), ("x-ratelimit-remaining-requests", "5")]);
+        assert_eq!(values[4..], [("x-ratelimit-remaining-tokens", "500"), ("x-ratelimit-reset-tokens", "2s")]);
     }
 
     #[test]
@@ -274,7 +324,7 @@ mod tests {
         ] {
             upstream.append_header(name, value).unwrap();
         }
-        let head = for_caller(&upstream, "ours", false).unwrap();
+        let head = for_caller(&upstream, "ours", false, &Remaining::default()).unwrap();
         let mut pairs: Vec<(&str, &str)> = head.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         pairs.sort_unstable();
         assert_eq!(pairs, [("content-length", "3"), ("content-type", "text/plain"), ("x-request-id", "ours")]);

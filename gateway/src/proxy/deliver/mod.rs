@@ -148,7 +148,7 @@ impl Deliverer<'_, '_> {
         let length = held.iter().map(Bytes::len).sum::<usize>();
         let chunked = self.ctx.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;
-        let Ok(mut head) = headers::for_caller(upstream, &self.ctx.id, chunked && !http_1_0) else {
+        let Ok(mut head) = headers::for_caller(upstream, &self.ctx.id, chunked && !http_1_0, &self.ctx.remaining) else {
             return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
         };
         // RFC 9110, 8.6: these have no length.
@@ -174,7 +174,6 @@ impl Deliverer<'_, '_> {
             self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
         }
         self.ctx.note_first(self.now());
-        headers::rate_limits(&mut head, &self.ctx.remaining);
         self.describe(&mut head);
         if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT) {
             self.ctx.body = None;
