@@ -12,7 +12,8 @@ const FORGET: i64 = 5_000;
 
 /// Hours before this one are summed up; in hours since 1970.
 pub(super) fn rolled(connection: &Connection) -> Result<i64, LedgerError> {
-    let found = connection.query_row("SELECT value FROM meta WHERE name = 'rolled'", [], |row| row.get(0)).optional()?;
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = 'rolled'")?;
+    let found = statement.query_row([], |row| row.get(0)).optional()?;
     Ok(found.unwrap_or(0))
 }
 
