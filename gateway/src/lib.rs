@@ -13,6 +13,7 @@ pub mod mock;
 pub mod objects;
 pub mod outbound;
 pub mod proxy;
+pub mod queue;
 pub mod renewal;
 pub mod runtime;
 pub mod server;

@@ -20,7 +20,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -31,6 +31,7 @@ use usage::{UsageQuery, UsageRow};
 use writer::{Job, Writer};
 
 use crate::clock::Clock;
+use crate::queue;
 use crate::telemetry::metrics::LedgerMetrics;
 
 /// Rows that may wait for the writer.
@@ -185,17 +186,7 @@ impl Ledger {
 
     /// Waits until everything that was handed over is written, at most `limit`.
     pub async fn flush(&self, limit: Duration) {
-        let flush = async {
-            let (done, flushed) = oneshot::channel();
-            let mut job = Job::Flush(done);
-            // A full queue must be waited for, too.
-            while let Err(TrySendError::Full(back)) = self.queue.try_send(job) {
-                job = back;
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            let _ = flushed.await;
-        };
-        let _ = tokio::time::timeout(limit, flush).await;
+        queue::flush(&self.queue, Job::Flush, limit).await;
     }
 
     fn send(&self, job: Job) {
@@ -222,11 +213,6 @@ impl Ledger {
         let Ok(Ok(_place)) = place else { return Err(LedgerError::Busy) };
         let ledger = Arc::clone(self);
         tokio::task::spawn_blocking(move || ledger.usage(&query)).await.unwrap_or(Err(LedgerError::Busy))
-    }
-
-    /// Where it is kept.
-    pub fn folder(&self) -> &Path {
-        &self.rules.folder
     }
 }
 

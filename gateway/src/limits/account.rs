@@ -69,7 +69,6 @@ impl Account {
 
     /// The scopes of a request for `model`, but for its pool's.
     pub fn scopes(&self, model: &str) -> Scopes {
-        let by_model = if self.models.is_empty() { None } else { self.models.get(model) };
-        [self.own.as_ref(), by_model, self.group.as_ref()].into_iter().flatten().cloned().collect()
+        [self.own.as_ref(), self.models.get(model), self.group.as_ref()].into_iter().flatten().cloned().collect()
     }
 }

@@ -1,9 +1,7 @@
 //! Is there room for a request within its limits? What it may need is reserved.
 
-use std::time::Duration;
-
 use spillway_plugins::api::Api;
-use spillway_plugins::limits::{Demand, Now};
+use spillway_plugins::limits::Demand;
 use spillway_plugins::prices::Money;
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::input_bound;
@@ -11,7 +9,6 @@ use spillway_plugins::tokens::input_bound;
 use super::Gateway;
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
-use crate::clock::Tick;
 use crate::config::DeploymentPrice;
 use crate::limits::Scopes;
 use crate::runtime::Model;
@@ -41,7 +38,7 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
         ctx.input_bound = Some(input);
     }
     let began = gateway.clock.now();
-    let admitted = gateway.limits.admit(&scopes, demand, now_of(ctx, began)).await;
+    let admitted = gateway.limits.admit(&scopes, demand, ctx.moment(began)).await;
     if gateway.limits.shared.is_some() {
         // Other nodes may have been asked.
         ctx.waited += gateway.clock.now().since(began);
@@ -70,11 +67,4 @@ fn dearest(model: &Model, input: u64, output: u64) -> Money {
         DeploymentPrice::Hourly(_) => Money::default(),
     };
     model.prices.iter().flatten().map(at_most).max().unwrap_or_default()
-}
-
-/// This moment, on both clocks, without asking the second one: the calendar's is taken when a request
-/// arrives.
-pub(super) fn now_of(ctx: &RequestCtx, now: Tick) -> Now {
-    let since = i64::try_from(now.since(ctx.arrived).as_secs()).unwrap_or(0);
-    Now { monotonic: Duration::from_nanos(now.0), unix: ctx.arrived_at.timestamp().saturating_add(since) }
 }

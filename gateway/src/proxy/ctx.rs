@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use prometheus::IntGauge;
 use smallvec::SmallVec;
 use spillway_plugins::api::{Api, Dialect};
-use spillway_plugins::limits::{Class, Permit, Remaining, Used};
+use spillway_plugins::limits::{Class, Now, Permit, Remaining, Used};
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::{Metered, OutputMeter, Reported};
 
@@ -214,6 +214,13 @@ impl RequestCtx {
     /// Whom the request belongs to, if known.
     pub fn consumer(&self) -> Option<&LiveConsumer> {
         self.caller.as_ref().map(|caller| &*caller.consumer)
+    }
+
+    /// The moment `now` on both clocks, without asking the second one: the calendar's is taken when a request
+    /// arrives.
+    pub fn moment(&self, now: Tick) -> Now {
+        let since = i64::try_from(now.since(self.arrived).as_secs()).unwrap_or(0);
+        Now { monotonic: Duration::from_nanos(now.0), unix: self.arrived_at.timestamp().saturating_add(since) }
     }
 
     /// How urgent it is where room is short.

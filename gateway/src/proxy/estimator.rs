@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Gateway;
 use super::metering::Estimate;
+use crate::queue;
 
 /// Estimates that may wait.
 const QUEUE: usize = 1024;
@@ -43,17 +44,7 @@ impl Estimator {
 
     /// Waits until everything that was handed over is booked, at most `limit`.
     pub(super) async fn flush(&self, limit: Duration) {
-        let flush = async {
-            let (done, flushed) = oneshot::channel();
-            let mut job = Job::Flush(done);
-            // A full queue must be waited for, too.
-            while let Err(TrySendError::Full(back)) = self.0.try_send(job) {
-                job = back;
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            let _ = flushed.await;
-        };
-        let _ = tokio::time::timeout(limit, flush).await;
+        queue::flush(&self.0, Job::Flush, limit).await;
     }
 }
 

@@ -16,7 +16,6 @@ use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Provenance, Reported, Usage, answer_tokens, input_bound, prompt_tokens};
 
 use super::Gateway;
-use super::admit::now_of;
 use super::attempt::Running;
 use super::ctx::{Inquiry, RequestCtx};
 use crate::callers::LiveConsumer;
@@ -52,23 +51,15 @@ struct Charge {
     consumer: Option<Arc<LiveConsumer>>,
 }
 
-/// What is known of an attempt.
-struct Facts {
-    outcome: &'static str,
-    status: Option<u16>,
-    /// Whether its answer, or a part of it, is what the caller got.
-    answered: bool,
-    us: u64,
-}
-
 impl Charge {
-    fn new(ctx: &RequestCtx, inquiry: &Inquiry, member: usize, facts: &Facts) -> Self {
-        let at = &inquiry.model.route.members()[member];
+    /// Of an attempt that ends `now`; `answered` if the caller got its answer, or a part of it.
+    fn new(ctx: &RequestCtx, inquiry: &Inquiry, running: &Running, outcome: &'static str, answered: bool, now: Tick) -> Self {
+        let at = &inquiry.model.route.members()[running.member];
         let row = Row {
             at: ctx.arrived_at.timestamp_millis(),
             request: ctx.id.as_bytes().into(),
             attempt: ctx.attempts.len() + 1,
-            answered: facts.answered,
+            answered,
             consumer: ctx.consumer().map(|consumer| Arc::clone(&consumer.name)),
             tags: ctx.tags.clone(),
             api: inquiry.api,
@@ -77,15 +68,15 @@ impl Charge {
             backend: Arc::clone(&at.target.id.backend),
             deployment: Arc::clone(&at.target.id.deployment),
             tier: at.priority,
-            outcome: facts.outcome,
-            status: facts.status,
+            outcome,
+            status: running.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
             cost: Cost::Unknown,
-            first_us: ctx.first.filter(|_| facts.answered).map(micros),
-            us: facts.us,
+            first_us: ctx.first.filter(|_| answered).map(micros),
+            us: micros(now.since(running.began)),
         };
         let consumer = ctx.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
-        Charge { row, model: Arc::clone(&inquiry.model), member, consumer }
+        Charge { row, model: Arc::clone(&inquiry.model), member: running.member, consumer }
     }
 
     /// Counts it, and prices it.
@@ -225,11 +216,9 @@ pub(super) fn book_answer<'r>(
     if std::mem::replace(&mut ctx.booked, true) || inquiry.object.is_some() {
         return None;
     }
-    let status = running.status.map(|status| status.as_u16());
     let now = gateway.clock.now();
     let outcome = if running.filtered { "caller_fault" } else { "ok" };
-    let facts = Facts { outcome, status, answered: true, us: micros(now.since(running.began)) };
-    let charge = Charge::new(ctx, inquiry, running.member, &facts);
+    let charge = Charge::new(ctx, inquiry, running, outcome, true, now);
     if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
         let evidence = Evidence::new(ctx, inquiry);
         // On the heap: the way of all other requests need not have room for it.
@@ -239,7 +228,7 @@ pub(super) fn book_answer<'r>(
         Some(metered) => {
             let used = sum(ctx.used, charge.book(gateway, metered));
             if let Some(permit) = ctx.permit.take() {
-                gateway.limits.settle(permit, used, now_of(ctx, now));
+                gateway.limits.settle(permit, used, ctx.moment(now));
             }
         }
         None => estimate(gateway, ctx, inquiry, charge),
@@ -257,7 +246,7 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx,
     ctx.usage = Some(metered);
     let used = sum(ctx.used, charge.count(metered));
     if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, used, now_of(ctx, gateway.clock.now()));
+        gateway.limits.settle(permit, used, ctx.moment(gateway.clock.now()));
     }
     ledger.write_through(charge.row).await;
     ctx.waited += gateway.clock.now().since(began);
@@ -265,10 +254,9 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx,
 
 /// Books one of several answers of a socket.
 pub(super) fn book_turn(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, metered: Metered) {
-    let us = micros(gateway.clock.now().since(running.began));
-    let facts = Facts { outcome: "ok", status: running.status.map(|status| status.as_u16()), answered: !ctx.booked, us };
+    let charge = Charge::new(ctx, inquiry, running, "ok", !ctx.booked, gateway.clock.now());
     ctx.booked = true;
-    let used = Charge::new(ctx, inquiry, running.member, &facts).book(gateway, metered);
+    let used = charge.book(gateway, metered);
     ctx.used = sum(ctx.used, used);
     let total = ctx.usage.get_or_insert(Metered::reported(Usage::default()));
     total.usage.add(&metered.usage);
@@ -291,9 +279,7 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
     if !may_cost {
         return;
     }
-    let status = running.status.map(|status| status.as_u16());
-    let us = micros(gateway.clock.now().since(running.began));
-    let charge = Charge::new(ctx, inquiry, running.member, &Facts { outcome, status, answered: begun, us });
+    let charge = Charge::new(ctx, inquiry, running, outcome, begun, gateway.clock.now());
     // Of an answer that had begun well the prompt is known at least. One that is replaced is not the last.
     let begun = begun || (outcome == "cancelled" && running.status.is_some_and(|status| status.is_success()));
     match ctx.usage {
@@ -322,9 +308,7 @@ fn estimate(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, charge: 
 /// What is to be booked of an answer whose caller left, once it has been read on. It counts as booked.
 pub(super) fn hand_over(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, now: Tick) -> Estimate {
     ctx.booked = true;
-    let status = running.status.map(|status| status.as_u16());
-    let facts = Facts { outcome: "cancelled", status, answered: true, us: micros(now.since(running.began)) };
-    let charge = Charge::new(ctx, inquiry, running.member, &facts);
+    let charge = Charge::new(ctx, inquiry, running, "cancelled", true, now);
     let evidence = Evidence::new(ctx, inquiry);
     Estimate { charge, evidence, told: None, permit: ctx.permit.take(), used: ctx.used }
 }
@@ -351,6 +335,6 @@ impl Estimate {
 /// The end of every request: what is still reserved is settled.
 pub(super) fn settle(gateway: &Gateway, ctx: &mut RequestCtx) {
     if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, ctx.used, now_of(ctx, gateway.clock.now()));
+        gateway.limits.settle(permit, ctx.used, ctx.moment(gateway.clock.now()));
     }
 }

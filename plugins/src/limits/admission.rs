@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::scope::{Alert, Rank, Remaining, Scope};
+use super::scope::{Rank, Scope};
 use super::state::{Hold, Obstacle, State};
-use super::{Cell, Demand, Kind, Now, Used};
+use super::{Alert, Cell, Demand, Kind, Now, Remaining, Used};
 
 type Scopes<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;
 

@@ -24,7 +24,7 @@ pub use admission::{Permit, Refused, admit};
 pub use cell::Cell;
 pub use class::Class;
 pub use period::{Period, Span};
-pub use scope::{Alert, Counter, Rank, Remaining, Scope, Snapshot};
+pub use scope::{Rank, Scope, Snapshot};
 pub use share::{Proposal, Share, cut_off};
 pub use state::State;
 
@@ -118,6 +118,35 @@ pub struct Used {
     pub tokens: u64,
     /// What they cost, as far as that is known.
     pub cost: Money,
+}
+
+/// A limit was used up to a share that somebody should hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alert {
+    /// Which limit.
+    pub kind: Kind,
+    /// 80 or 100.
+    pub percent: u64,
+}
+
+/// One rate as callers are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counter {
+    /// The limit.
+    pub limit: u64,
+    /// What is left now.
+    pub remaining: u64,
+    /// Until all of it is left again, if nothing more is used.
+    pub reset: Duration,
+}
+
+/// What a caller has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Remaining {
+    /// Of requests per minute.
+    pub requests: Option<Counter>,
+    /// Of tokens per minute.
+    pub tokens: Option<Counter>,
 }
 
 /// A moment, on both clocks.

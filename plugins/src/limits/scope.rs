@@ -1,12 +1,11 @@
 //! One holder of limits: a consumer, a consumer's model, a group or a pool.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::period::Span;
 use super::share::{Proposal, Share, headroom};
 use super::state::State;
-use super::{Cell, Kind, Now, Rules, Used};
+use super::{Cell, Kind, Now, Remaining, Rules, Used};
 
 /// What kind of holder it is. A request has at most one of each, and locks them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,35 +18,6 @@ pub enum Rank {
     Group,
     /// A pool.
     Pool,
-}
-
-/// A limit was used up to a share that somebody should hear of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Alert {
-    /// Which limit.
-    pub kind: Kind,
-    /// 80 or 100.
-    pub percent: u64,
-}
-
-/// One rate as callers are told of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counter {
-    /// The limit.
-    pub limit: u64,
-    /// What is left now.
-    pub remaining: u64,
-    /// Until all of it is left again, if nothing more is used.
-    pub reset: Duration,
-}
-
-/// What a caller has left.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Remaining {
-    /// Of requests per minute.
-    pub requests: Option<Counter>,
-    /// Of tokens per minute.
-    pub tokens: Option<Counter>,
 }
 
 /// What is used now, for operators; in the order of [`Kind`].
@@ -148,10 +118,5 @@ impl<C: Cell<State>> Scope<C> {
         let mut state = self.lock();
         state.advance(now.second());
         state.remaining(&self.rules, now)
-    }
-
-    /// This node's share now.
-    pub fn share(&self) -> Option<Share> {
-        self.lock().share
     }
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::class::{Hunger, share};
 use super::period::Span;
 use super::rolling::Rolling;
-use super::scope::{Alert, Counter, Remaining};
 use super::share::Share;
 use super::windows::Windows;
-use super::{Class, Demand, Kind, Now, Rules, Used};
+use super::{Alert, Class, Counter, Demand, Kind, Now, Remaining, Rules, Used};
 
 /// Why a request can't be admitted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
