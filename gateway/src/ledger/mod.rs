@@ -10,6 +10,7 @@ pub mod request;
 pub mod row;
 pub mod usage;
 
+mod database;
 mod rollup;
 mod schema;
 mod tags;
@@ -26,7 +27,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::error;
 
-pub use row::{Cost, Row};
+use database::Database;
+pub use row::{Cost, Place, Row};
 use usage::{UsageQuery, UsageRow};
 use writer::{Job, Writer};
 
@@ -129,12 +131,12 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]
     pub fn start(rules: LedgerRules, clock: Clock, metrics: LedgerMetrics) -> Result<Self, LedgerError> {
-        let connection = match schema::open(&rules.folder, rules.durability).and_then(|connection| checked(connection, &rules.folder)) {
+        let database = match Database::open(&rules).and_then(|database| checked(database, &rules.folder)) {
             Err(broken) if broken.is_corrupt() && !rules.required => {
                 let aside = set_aside(&rules.folder, clock.wall().timestamp()).map_err(LedgerError::Stuck)?;
                 error!(%broken, aside = %aside.display(), "the ledger is broken: it was set aside, and a new one begun; quotas and budgets begin anew");
                 metrics.failures.inc();
-                Some(schema::open(&rules.folder, rules.durability)?)
+                Some(Database::open(&rules)?)
             }
             Err(error @ LedgerError::Database(_)) if !rules.required => {
                 error!(%error, "the ledger can't be opened: rows are lost until it can; quotas and budgets begin anew");
@@ -144,9 +146,9 @@ impl Ledger {
             opened => Some(opened?),
         };
         let (queue, jobs) = sync_channel(QUEUE);
-        let healthy = Arc::new(AtomicBool::new(connection.is_some()));
-        metrics.up.set(i64::from(connection.is_some()));
-        let writer = Writer::new(rules.clone(), connection, Arc::clone(&healthy), metrics.clone(), clock);
+        let healthy = Arc::new(AtomicBool::new(database.is_some()));
+        metrics.up.set(i64::from(database.is_some()));
+        let writer = Writer::new(rules.clone(), database, Arc::clone(&healthy), metrics.clone(), clock);
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&jobs)).map_err(LedgerError::Thread)?;
         Ok(Ledger { rules, queue, healthy, reports: Arc::new(tokio::sync::Semaphore::new(REPORTS)), metrics })
     }
@@ -217,16 +219,16 @@ impl Ledger {
 }
 
 /// A database that is no good shows it when it is looked at.
-fn checked(connection: rusqlite::Connection, folder: &Path) -> Result<rusqlite::Connection, LedgerError> {
+fn checked(database: Database, folder: &Path) -> Result<Database, LedgerError> {
     if std::fs::metadata(folder.join(schema::FILE)).is_ok_and(|file| file.len() > CHECKED) {
-        return Ok(connection);
+        return Ok(database);
     }
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let verdict: String = database.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         return Err(rusqlite::Error::SqliteFailure(code, Some(verdict)).into());
     }
-    Ok(connection)
+    Ok(database)
 }
 
 /// Renames a broken database and what belongs to it.

@@ -48,7 +48,7 @@ pub(super) fn keep_house(connection: &mut Connection, rules: &LedgerRules, now: 
     if rolled < due {
         // Hours in which there was nothing are no work.
         let first: Option<i64> =
-            transaction.query_row("SELECT min(id) FROM attempts WHERE id >= ?1", [first_id(rolled * HOUR)], |row| row.get(0))?;
+            transaction.query_row("SELECT min(id) FROM entries WHERE id >= ?1", [first_id(rolled * HOUR)], |row| row.get(0))?;
         let hour = first.map_or(due, |id| time_of(id).div_euclid(HOUR)).clamp(rolled, due);
         let end = (hour + 1).min(due);
         add(&transaction, first_id(rolled * HOUR), first_id(end * HOUR))?;
@@ -60,7 +60,7 @@ pub(super) fn keep_house(connection: &mut Connection, rules: &LedgerRules, now: 
     let oldest = first_id(before(rules.retention).min(rolled * HOUR));
     transaction.execute("DELETE FROM hours WHERE hour < ?1", [before(rules.hours).div_euclid(HOUR)])?;
     let forgotten =
-        transaction.execute("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE id < ?1 LIMIT ?2)", [oldest, FORGET])?;
+        transaction.execute("DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE id < ?1 LIMIT ?2)", [oldest, FORGET])?;
     transaction.commit()?;
     Ok(forgotten as i64 == FORGET)
 }

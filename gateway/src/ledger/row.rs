@@ -21,6 +21,21 @@ pub enum Cost {
     Unknown,
 }
 
+/// A model at one of its pool's members: what all attempts there have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The model asked for.
+    pub model: Arc<str>,
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The backend.
+    pub backend: Arc<str>,
+    /// The deployment there.
+    pub deployment: Arc<str>,
+    /// The tier.
+    pub tier: u32,
+}
+
 /// One attempt.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -38,16 +53,8 @@ pub struct Row {
     pub tags: Option<Arc<str>>,
     /// The operation.
     pub api: Api,
-    /// The model asked for.
-    pub model: Arc<str>,
-    /// The pool.
-    pub pool: Arc<str>,
-    /// The backend.
-    pub backend: Arc<str>,
-    /// The deployment there.
-    pub deployment: Arc<str>,
-    /// The tier.
-    pub tier: u32,
+    /// Where it went.
+    pub place: Arc<Place>,
     /// How it went; a label of `metrics::OUTCOMES`.
     pub outcome: &'static str,
     /// The upstream's status.

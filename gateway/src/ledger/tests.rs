@@ -21,11 +21,7 @@ fn row(at: i64, consumer: &str, input: u64, output: u64, cost: Cost) -> Row {
         consumer: Some(consumer.into()),
         tags: None,
         api: Api::Chat,
-        model: "m".into(),
-        pool: "p".into(),
-        backend: "b".into(),
-        deployment: "d".into(),
-        tier: 1,
+        place: Arc::new(Place { model: "m".into(), pool: "p".into(), backend: "b".into(), deployment: "d".into(), tier: 1 }),
         outcome: "ok",
         status: Some(200),
         metered: Metered::reported(Usage { input, output, ..Usage::default() }),
@@ -48,8 +44,8 @@ fn rules(folder: &Path) -> LedgerRules {
 /// A writer whose thread never runs: a test writes and keeps house by itself.
 fn writer(folder: &Path) -> Writer {
     let metrics = crate::telemetry::metrics::Metrics::new().unwrap().ledger;
-    let connection = schema::open(folder, Durability::Fast).unwrap();
-    Writer::new(rules(folder), Some(connection), Arc::new(AtomicBool::new(true)), metrics, Clock::new())
+    let database = Database::open(&rules(folder)).unwrap();
+    Writer::new(rules(folder), Some(database), Arc::new(AtomicBool::new(true)), metrics, Clock::new())
 }
 
 fn report(folder: &Path, since: i64, until: i64, by: &str) -> Vec<UsageRow> {

@@ -187,7 +187,7 @@ impl Source {
         let (mut since, mut until) = (query.since.max(0), query.until.max(0));
         let rolled = rolled(connection)?;
         // Of hours whose attempts are forgotten there is only the whole.
-        let oldest: Option<i64> = connection.query_row("SELECT min(id) FROM attempts", [], |row| row.get(0))?;
+        let oldest: Option<i64> = connection.query_row("SELECT min(id) FROM entries", [], |row| row.get(0))?;
         let oldest = oldest.map_or(rolled * HOUR, time_of).min(rolled * HOUR);
         if since < oldest {
             since = since.div_euclid(HOUR) * HOUR;

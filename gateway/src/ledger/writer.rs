@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use rusqlite::{Connection, Statement, TransactionBehavior, params};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info};
 
-use super::row::{Cost, Row};
-use super::schema::{COUNTER_BITS, first_id, open};
+use super::database::Database;
+use super::row::Row;
+use super::schema::COUNTER_BITS;
 use super::tags::Tags;
 use super::{Durability, LedgerError, LedgerRules, rollup};
 use crate::clock::Clock;
@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     rules: LedgerRules,
-    connection: Option<Connection>,
+    database: Option<Database>,
     counter: i64,
     tags: Tags,
     /// Whether there is more house to keep than one step.
@@ -49,17 +49,17 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// With a connection, or none: then it is tried again from time to time.
+    /// With a database, or none: then it is tried again from time to time.
     pub(super) fn new(
         rules: LedgerRules,
-        connection: Option<Connection>,
+        database: Option<Database>,
         healthy: Arc<AtomicBool>,
         metrics: LedgerMetrics,
         clock: Clock,
     ) -> Self {
         // Two processes that begin in one millisecond must not begin with one number.
         let counter = i64::from(fastrand::u32(..1 << COUNTER_BITS));
-        Writer { rules, connection, counter, tags: Tags::default(), more: false, kept_at: 0, healthy, metrics, clock }
+        Writer { rules, database, counter, tags: Tags::default(), more: false, kept_at: 0, healthy, metrics, clock }
     }
 
     /// Writes until nobody can hand anything over any more.
@@ -102,7 +102,7 @@ impl Writer {
         }
         let mut written = self.try_write(batch);
         if written.is_err() {
-            self.connection = None;
+            self.database = None;
             written = self.try_write(batch);
         }
         match written {
@@ -115,7 +115,7 @@ impl Writer {
     }
 
     fn broke(&mut self, error: &LedgerError, lost: usize) {
-        self.connection = None;
+        self.database = None;
         self.metrics.failures.inc();
         self.metrics.dropped.inc_by(lost as u64);
         self.metrics.up.set(0);
@@ -126,20 +126,7 @@ impl Writer {
 
     fn try_write(&mut self, batch: &[Row]) -> Result<(), LedgerError> {
         let mut counter = self.counter;
-        let transaction = opened(&mut self.connection, &self.rules)?.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let rolled = rollup::rolled(&transaction)?;
-        {
-            let mut statement = transaction.prepare_cached(INSERT)?;
-            for row in batch {
-                counter = (counter + 1) & ((1 << COUNTER_BITS) - 1);
-                let tags = row.tags.as_ref().map(|tags| self.tags.bounded(row.at.div_euclid(rollup::HOUR), tags));
-                let id = insert(&mut statement, row, tags.as_deref(), first_id(row.at) + counter)?;
-                if row.at.div_euclid(rollup::HOUR) < rolled {
-                    rollup::add(&transaction, id, id + 1)?;
-                }
-            }
-        }
-        transaction.commit()?;
+        opened(&mut self.database, &self.rules)?.write(batch, &mut self.tags, &mut counter)?;
         self.counter = counter;
         Ok(())
     }
@@ -166,12 +153,12 @@ impl Writer {
 
     /// One step, as of a time in milliseconds since 1970; whether there is more to do.
     pub(super) fn keep_house_at(&mut self, now: i64) -> bool {
-        match opened(&mut self.connection, &self.rules).and_then(|connection| rollup::keep_house(connection, &self.rules, now)) {
+        match opened(&mut self.database, &self.rules).and_then(|database| rollup::keep_house(&mut database.connection, &self.rules, now)) {
             Ok(more) => self.more = more,
             Err(error) => {
                 // Sums can wait; whether rows can be written, they say themselves.
                 self.more = false;
-                self.connection = None;
+                self.database = None;
                 self.metrics.failures.inc();
                 debug!(%error, "the ledger's sums have to wait");
             }
@@ -179,16 +166,10 @@ impl Writer {
         self.more
     }
 
-    /// Whether rows can be written again: one is, and taken back.
+    /// Whether rows can be written again.
     fn try_again(&mut self) {
-        self.connection = None;
-        let probe = opened(&mut self.connection, &self.rules).and_then(|connection| {
-            let transaction = connection.transaction()?;
-            transaction.execute("INSERT INTO attempts SELECT -1, '', 0, 0, NULL, NULL, '', '', '', '', '', 0, '', NULL, '', 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0", [])?;
-            transaction.execute("DELETE FROM attempts WHERE id = -1", [])?;
-            Ok(transaction.commit()?)
-        });
-        if probe.is_ok() {
+        self.database = None;
+        if opened(&mut self.database, &self.rules).and_then(Database::probe).is_ok() {
             self.recovered();
         }
     }
@@ -201,12 +182,12 @@ impl Writer {
     }
 }
 
-/// The connection, opened anew if it is gone.
-fn opened<'c>(connection: &'c mut Option<Connection>, rules: &LedgerRules) -> Result<&'c mut Connection, LedgerError> {
-    if connection.is_none() {
-        *connection = Some(open(&rules.folder, rules.durability)?);
+/// The database, opened anew if it is gone.
+fn opened<'d>(database: &'d mut Option<Database>, rules: &LedgerRules) -> Result<&'d mut Database, LedgerError> {
+    if database.is_none() {
+        *database = Some(Database::open(rules)?);
     }
-    connection.as_mut().ok_or_else(|| LedgerError::Query("the ledger is closed".to_owned()))
+    database.as_mut().ok_or_else(|| LedgerError::Query("the ledger is closed".to_owned()))
 }
 
 fn take(job: Job, batch: &mut Vec<Row>, waiting: &mut Vec<oneshot::Sender<()>>) {
@@ -217,57 +198,4 @@ fn take(job: Job, batch: &mut Vec<Row>, waiting: &mut Vec<oneshot::Sender<()>>) 
         }
         Job::Flush(done) => waiting.push(done),
     }
-}
-
-const INSERT: &str = "INSERT OR IGNORE INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-     ?18, ?19, ?20, ?21, ?22, ?23, ?24, NULL, ?25, ?26)";
-
-/// Inserts a row; the id that it has got.
-fn insert(statement: &mut Statement<'_>, row: &Row, tags: Option<&str>, mut id: i64) -> rusqlite::Result<i64> {
-    let usage = &row.metered.usage;
-    let (cost, hour_price) = match row.cost {
-        Cost::Known(money) => (Some(count(money.0)), None),
-        Cost::Hourly(money) => (None, Some(count(money.0))),
-        Cost::Unknown => (None, None),
-    };
-    loop {
-        let inserted = statement.execute(params![
-            id,
-            std::str::from_utf8(&row.request).unwrap_or(""),
-            count(row.attempt as u64),
-            row.answered,
-            row.consumer.as_deref(),
-            tags,
-            row.api.label(),
-            &*row.model,
-            &*row.pool,
-            &*row.backend,
-            &*row.deployment,
-            row.tier,
-            row.outcome,
-            row.status,
-            row.metered.source.label(),
-            count(usage.input),
-            count(usage.output),
-            count(usage.cached_input),
-            count(usage.cache_write),
-            count(usage.reasoning),
-            count(usage.input_audio),
-            count(usage.output_audio),
-            cost,
-            hour_price,
-            row.first_us.map(count),
-            count(row.us),
-        ])?;
-        if inserted == 1 {
-            return Ok(id);
-        }
-        // Somebody has this id: only after a clock was set back, or a restart within a millisecond.
-        id += 1;
-    }
-}
-
-/// SQLite's integers have a sign.
-fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

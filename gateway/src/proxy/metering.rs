@@ -54,7 +54,6 @@ struct Charge {
 impl Charge {
     /// Of an attempt that ends `now`; `answered` if the caller got its answer, or a part of it.
     fn new(ctx: &RequestCtx, inquiry: &Inquiry, running: &Running, outcome: &'static str, answered: bool, now: Tick) -> Self {
-        let at = &inquiry.model.route.members()[running.member];
         let row = Row {
             at: ctx.arrived_at.timestamp_millis(),
             request: ctx.id.as_bytes().into(),
@@ -63,11 +62,7 @@ impl Charge {
             consumer: ctx.consumer().map(|consumer| Arc::clone(&consumer.name)),
             tags: ctx.tags.clone(),
             api: inquiry.api,
-            model: Arc::clone(&inquiry.model.name),
-            pool: Arc::clone(&inquiry.pool.config.name),
-            backend: Arc::clone(&at.target.id.backend),
-            deployment: Arc::clone(&at.target.id.deployment),
-            tier: at.priority,
+            place: Arc::clone(&inquiry.model.places[running.member]),
             outcome,
             status: running.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),

@@ -14,6 +14,7 @@ use crate::balance::route::{Flags, Member, Route, Up};
 use crate::balance::waiting::Waiting;
 use crate::callers::Callers;
 use crate::config::{self, BackendKind, Config, DeploymentPrice, Prices};
+use crate::ledger::Place;
 use crate::limits::{Limits, pool_name};
 use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
 
@@ -88,6 +89,8 @@ pub struct Model {
     pub metrics: Vec<MemberMetrics>,
     /// What each member costs, as far as that is known.
     pub prices: Vec<Option<DeploymentPrice>>,
+    /// Each member, as the ledger names it.
+    pub places: Vec<Arc<Place>>,
     /// Members that can't serve an API, by API: they count as tried from the start.
     excluded: Vec<Vec<usize>>,
 }
@@ -213,5 +216,14 @@ fn live_model(
         .collect();
     let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
     let prices = members.iter().map(|member| prices.of(&backends[member.backend].config, name)).collect();
-    Model { name: name.into(), pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, prices, excluded }
+    let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
+    let place = |member: &Member| Place {
+        model: Arc::clone(&name),
+        pool: Arc::clone(&pool_name),
+        backend: Arc::clone(&member.target.id.backend),
+        deployment: Arc::clone(&member.target.id.deployment),
+        tier: member.priority,
+    };
+    let places = members.iter().map(|member| Arc::new(place(member))).collect();
+    Model { name, pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, prices, places, excluded }
 }
