@@ -1,7 +1,6 @@
 //! The database while it is written: its connection, and the numbers of the kinds that it knows.
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
@@ -18,40 +17,17 @@ const KINDS: usize = 10_000;
 /// An open database. Whatever fails, it is dropped and opened anew: then what it knew is known no more.
 pub(super) struct Database {
     pub(super) connection: Connection,
-    kinds: HashMap<Kind, i64>,
+    kinds: Kinds,
 }
 
-/// What many attempts have in common. The same place is the same piece of memory.
-struct Kind {
-    place: Arc<Place>,
-    api: Api,
-    outcome: &'static str,
-    source: &'static str,
-}
-
-impl Kind {
-    fn of(row: &Row) -> Self {
-        Kind { place: Arc::clone(&row.place), api: row.api, outcome: row.outcome, source: row.metered.source.label() }
-    }
-}
-
-impl PartialEq for Kind {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.place, &other.place) && (self.api, self.outcome, self.source) == (other.api, other.outcome, other.source)
-    }
-}
-
-impl Eq for Kind {}
-
-impl Hash for Kind {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (Arc::as_ptr(&self.place), self.api as usize, self.outcome, self.source).hash(state);
-    }
-}
+/// What many attempts have in common: where (the same place is the same piece of memory, which whoever keeps
+/// the key keeps), which API, how it went, and where the counts are from.
+type Kind = (usize, Api, &'static str, &'static str);
+type Kinds = HashMap<Kind, (Arc<Place>, i64)>;
 
 impl Database {
     pub(super) fn open(rules: &LedgerRules) -> Result<Self, LedgerError> {
-        Ok(Database { connection: open(&rules.folder, rules.durability)?, kinds: HashMap::new() })
+        Ok(Database { connection: open(&rules.folder, rules.durability)?, kinds: Kinds::default() })
     }
 
     /// Writes a batch in one transaction; `counter` counts the ids.
@@ -84,22 +60,14 @@ impl Database {
 }
 
 /// The number of a row's kind.
-fn number(kinds: &mut HashMap<Kind, i64>, transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
-    let kind = Kind::of(row);
-    if let Some(number) = kinds.get(&kind) {
+fn number(kinds: &mut Kinds, transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
+    let (place, outcome, source) = (&row.place, row.outcome, row.metered.source.label());
+    let kind: Kind = (Arc::as_ptr(place).addr(), row.api, outcome, source);
+    if let Some((_, number)) = kinds.get(&kind) {
         return Ok(*number);
     }
-    let place = &kind.place;
-    let parameters = params![
-        kind.api.label(),
-        &*place.model,
-        &*place.pool,
-        &*place.backend,
-        &*place.deployment,
-        place.tier,
-        kind.outcome,
-        kind.source,
-    ];
+    let parameters =
+        params![row.api.label(), &*place.model, &*place.pool, &*place.backend, &*place.deployment, place.tier, outcome, source,];
     transaction.prepare_cached("INSERT OR IGNORE INTO kinds VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(parameters)?;
     let number = transaction
         .prepare_cached(
@@ -110,7 +78,7 @@ fn number(kinds: &mut HashMap<Kind, i64>, transaction: &Transaction<'_>, row: &R
     if kinds.len() >= KINDS {
         kinds.clear();
     }
-    kinds.insert(kind, number);
+    kinds.insert(kind, (Arc::clone(place), number));
     Ok(number)
 }
 

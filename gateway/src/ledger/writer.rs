@@ -85,6 +85,8 @@ impl Writer {
             {
                 take(job, &mut batch, &mut waiting);
             }
+            // Nearly so already; what goes to the end of the table needs no search for its place.
+            batch.sort_by_key(|row| row.at);
             self.write(&batch);
             batch.clear();
             for done in waiting.drain(..) {
