@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{Durability, LedgerError};
 
@@ -14,7 +14,7 @@ pub(super) const FILE: &str = "ledger.sqlite";
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What this program writes; a database with a higher number is a newer program's.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// An attempt's id is its time and a counter, so that the table is in the order of time without an index
 /// of its own: what is inserted goes to the end, and a range of time is a range of ids. What attempts have in
@@ -54,7 +54,6 @@ CREATE TABLE IF NOT EXISTS entries (
     first_us INTEGER,
     us INTEGER NOT NULL
 ) STRICT;
-CREATE VIEW IF NOT EXISTS attempts AS SELECT * FROM entries JOIN kinds USING (kind);
 CREATE TABLE IF NOT EXISTS hours (
     hour INTEGER NOT NULL,
     consumer TEXT NOT NULL,
@@ -84,6 +83,19 @@ CREATE TABLE IF NOT EXISTS hours (
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
+/// Format 1 had all of an attempt in one table, with the columns of today's view. The view of that name is made
+/// after this.
+const FROM_1: &str = "
+ALTER TABLE attempts RENAME TO attempts_1;
+INSERT OR IGNORE INTO kinds (api, model, pool, backend, deployment, tier, outcome, source)
+    SELECT DISTINCT api, model, pool, backend, deployment, tier, outcome, source FROM attempts_1;
+INSERT INTO entries SELECT id, kind, request, attempt, answered, consumer, tags, status, input, output, cached_input, cache_write,
+    reasoning, input_audio, output_audio, cost, hour_price, cache, first_us, us
+    FROM attempts_1 JOIN kinds USING (api, model, pool, backend, deployment, tier, outcome, source);
+DROP TABLE attempts_1;
+";
+const VIEW: &str = "CREATE VIEW attempts AS SELECT * FROM entries JOIN kinds USING (kind);";
+
 /// Bits of an attempt's id that are the counter.
 pub(super) const COUNTER_BITS: u32 = 20;
 
@@ -102,19 +114,23 @@ pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, 
     std::fs::create_dir_all(folder).map_err(|source| LedgerError::Folder { path: folder.to_owned(), source })?;
     // One thread has it: no lock is needed.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(folder.join(FILE), flags)?;
+    let mut connection = Connection::open_with_flags(folder.join(FILE), flags)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     // WAL with NORMAL loses nothing when the process dies, but may when the machine does.
     connection.pragma_update(None, "synchronous", if durability == Durability::Strict { "full" } else { "normal" })?;
     connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    // Inside, because two processes may open it at once.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version > VERSION {
         return Err(LedgerError::Newer { version });
     }
     if version < VERSION {
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+        let older = if version == 1 { FROM_1 } else { "" };
+        transaction.execute_batch(&format!("{TABLES} {older} {VIEW} PRAGMA user_version = {VERSION};"))?;
     }
+    transaction.commit()?;
     Ok(connection)
 }
 

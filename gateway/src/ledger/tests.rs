@@ -158,3 +158,24 @@ fn a_newer_programs_ledger_is_left_alone() {
     let error = schema::open(folder.path(), Durability::Fast).unwrap_err();
     assert!(error.to_string().contains("newer version") && !error.is_corrupt());
 }
+
+#[test]
+fn a_ledger_of_format_1_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path());
+    writer.write(&[row(NOON, "x", 5, 2, Cost::Known(Money(7))), row(NOON + 1, "y", 1, 1, Cost::Unknown)]);
+    let before = report(folder.path(), NOON, NOON + 10, "consumer,model,deployment");
+    drop(writer);
+    // As format 1 had it: the view's columns, in one table.
+    let old = rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap();
+    old.execute_batch(
+        "CREATE TABLE copy AS SELECT * FROM attempts; DROP VIEW attempts; DROP TABLE entries; DROP TABLE kinds; ALTER TABLE copy DROP COLUMN kind;
+         ALTER TABLE copy RENAME TO attempts; PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let mut writer = self::writer(folder.path());
+    assert_eq!(report(folder.path(), NOON, NOON + 10, "consumer,model,deployment"), before);
+    writer.write(&[row(NOON + 2, "x", 5, 2, Cost::Known(Money(7)))]);
+    assert_eq!(tokens(folder.path(), NOON, NOON + 10), 11);
+}
