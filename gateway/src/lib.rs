@@ -3,15 +3,18 @@
 
 pub mod backend;
 pub mod balance;
+pub mod cache;
 pub mod callers;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod guard;
 pub mod ledger;
 pub mod limits;
 pub mod mock;
 pub mod objects;
 pub mod outbound;
+pub mod prompt_log;
 pub mod proxy;
 pub mod queue;
 pub mod renewal;

@@ -9,23 +9,30 @@
 //! | read | [`request`] | which model, streamed or not, and where in the bytes does the name stand? |
 //! | find | [`objects`] | which stored things does it refer to, and which did an answer make? |
 //! | admit | [`limits`] | is there room for it, for this consumer, model, group and pool? |
+//! | look up | [`cache`] | is the answer known already? |
 //! | judge | [`retry`] | is this upstream answer to be delivered, or does the request go elsewhere? |
 //! | meter | [`tokens`] | what did the answer use? |
 //! | price | [`prices`] | what does that cost? |
 //! | observe | [`stream`] | has output begun, is the answer complete, did it fail inside HTTP 200? |
 //!
-//! Plugins don't know of each other; what they share stands in [`api`], [`json`] and [`sse`].
+//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`] and [`answer`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod answer;
 pub mod api;
 pub mod auth;
+pub mod cache;
+pub mod guard;
 pub mod json;
 pub mod limits;
 pub mod multipart;
 pub mod objects;
 pub mod prices;
+pub mod prompt;
+pub mod prompt_log;
 pub mod request;
 pub mod retry;
 pub mod sse;
 pub mod stream;
 pub mod tokens;
+pub mod transform;

@@ -144,6 +144,10 @@ impl Seen {
         number
     }
 
+    fn prompt(&mut self, value: &Value) {
+        self.fields.prompt_at.get_or_insert(value.range.start);
+    }
+
     fn member(&mut self, text: &[u8], key: &str, value: Value) {
         match key {
             "model" if self.once("model") => match value.as_str(text) {
@@ -184,9 +188,10 @@ impl Seen {
             }
             "stream_options" if self.once("stream_options") => self.fields.stream_options = stream_options(text, &value),
             "previous_response_id" | "input_file_id" | "conversation" | "store" => self.fields.references.member(text, key, &value),
-            "messages" | "input" | "prompt" => {
-                self.fields.prompt_at.get_or_insert(value.range.start);
-            }
+            // Read by cache, guard and log: they must see what the backend sees.
+            "messages" if self.once("messages") => self.prompt(&value),
+            "input" if self.once("input") => self.prompt(&value),
+            "prompt" if self.once("prompt") => self.prompt(&value),
             _ => {}
         }
     }

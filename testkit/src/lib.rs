@@ -4,5 +4,6 @@
 pub mod backend;
 pub mod client;
 pub mod identity;
+pub mod safety;
 pub mod tokens;
 pub mod wire;

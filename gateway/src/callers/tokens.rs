@@ -12,7 +12,7 @@ use spillway_plugins::limits::Class;
 
 use super::issuer::Issuer;
 use super::{Caller, Denied, LiveConsumer};
-use crate::config::{Consumer, TokenRules, Unlisted};
+use crate::config::{CacheNamespace, Consumer, ConsumerLog, TokenRules, Transforms, Unlisted};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 
@@ -125,6 +125,10 @@ impl Tokens {
             class: Class::default(),
             group: None,
             limits: unlisted.limits.clone(),
+            cache: Some(CacheNamespace::Own),
+            guard: true,
+            prompt_log: ConsumerLog::default(),
+            transform: Transforms::default(),
         };
         let account = Account::new(&config, None, &Groups::default(), &self.limits);
         let consumer = Arc::new(LiveConsumer { config, account });

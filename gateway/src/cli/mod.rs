@@ -3,6 +3,7 @@
 
 mod demo;
 mod keys;
+mod logs;
 mod mock;
 mod online;
 mod usage;
@@ -49,6 +50,11 @@ enum Command {
     },
     /// Who used what, from the ledger.
     Usage(usage::UsageArguments),
+    /// Look into the prompt log.
+    Logs {
+        #[command(subcommand)]
+        command: logs::LogsCommand,
+    },
     /// Imitate Azure OpenAI: paths, streams, limits and faults, to develop against.
     Mock(mock::MockArguments),
     /// Show a spillover: a full PTU, two pay-as-you-go deployments, no account needed.
@@ -74,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Check { config, online } => check(&config, online),
         Command::Keys { command } => keys::run(command),
         Command::Usage(arguments) => usage::run(arguments),
+        Command::Logs { command } => logs::run(command),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Demo => demo::run(),
         Command::Schema { format } => schema(format),

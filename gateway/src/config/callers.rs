@@ -7,7 +7,7 @@ use spillway_plugins::auth::jwt::Rules;
 use spillway_plugins::auth::{Pepper, Stored, Validity};
 use spillway_plugins::limits::Class;
 
-use super::ConsumerLimits;
+use super::{ConsumerLimits, ConsumerLog, Transforms};
 
 /// How callers are told apart.
 #[derive(Debug, Clone, Default)]
@@ -110,4 +110,21 @@ pub struct Consumer {
     pub group: Option<usize>,
     /// What it may use up.
     pub limits: ConsumerLimits,
+    /// Whose answers from the cache it gets; `None` if nobody's.
+    pub cache: Option<CacheNamespace>,
+    /// Whether its requests and their answers are looked at, where there is a guard.
+    pub guard: bool,
+    /// What is written down of its requests.
+    pub prompt_log: ConsumerLog,
+    /// What becomes of its requests on their way.
+    pub transform: Transforms,
+}
+
+/// Whose answers from the cache a consumer gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheNamespace {
+    /// Its own.
+    Own,
+    /// Those of all consumers that name it.
+    Shared(Arc<str>),
 }

@@ -4,6 +4,7 @@
 //! expected and the nearest known name.
 
 mod callers;
+mod content;
 pub mod error;
 mod identity;
 mod limits;
@@ -32,7 +33,8 @@ use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
 use crate::ledger::LedgerRules;
-pub use callers::{Auth, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted, identifier};
+pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted, identifier};
+pub use content::{ConsumerLog, ExactRules, GuardRules, PromptLogRules, SafetyRules, Transforms};
 use error::ConfigError;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use limits::{ConsumerLimits, Group, WhenLost};
@@ -60,6 +62,12 @@ pub struct Config {
     pub ledger: Option<LedgerRules>,
     /// Where prices come from.
     pub prices: Prices,
+    /// What may be asked and answered, if that is looked at.
+    pub guard: Option<GuardRules>,
+    /// What is written down of prompts and answers, if it is.
+    pub prompt_log: Option<Arc<PromptLogRules>>,
+    /// Answers for equal requests, if they are kept.
+    pub cache: Option<ExactRules>,
     /// What is remembered of stored things.
     pub objects: Objects,
     /// What several nodes share.
@@ -296,6 +304,8 @@ pub struct Pool {
     pub roles: Vec<String>,
     /// Scopes of which a caller's token needs one.
     pub scopes: Vec<String>,
+    /// What becomes of its requests on their way.
+    pub transform: Transforms,
 }
 
 /// What is remembered of stored things.

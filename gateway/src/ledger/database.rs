@@ -83,7 +83,7 @@ fn number(kinds: &mut Kinds, transaction: &Transaction<'_>, row: &Row) -> rusqli
 }
 
 const INSERT: &str = "INSERT OR IGNORE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-     NULL, ?18, ?19)";
+     ?18, ?19, ?20)";
 
 /// Inserts a row; the id that it has got.
 fn insert_row(statement: &mut CachedStatement<'_>, row: &Row, kind: i64, tags: Option<&str>, mut id: i64) -> rusqlite::Result<i64> {
@@ -112,6 +112,7 @@ fn insert_row(statement: &mut CachedStatement<'_>, row: &Row, kind: i64, tags: O
             count(usage.output_audio),
             cost,
             hour_price,
+            row.cache,
             row.first_us.map(count),
             count(row.us),
         ])?;

@@ -40,7 +40,7 @@ impl From<rusqlite::Error> for ExportError {
 }
 
 /// The columns, and what each is called outside.
-const COLUMNS: [(&str, &str); 25] = [
+const COLUMNS: [(&str, &str); 26] = [
     ("id", "time"),
     ("request", "request"),
     ("attempt", "attempt"),
@@ -64,6 +64,7 @@ const COLUMNS: [(&str, &str); 25] = [
     ("input_audio", "input_audio_tokens"),
     ("output_audio", "output_audio_tokens"),
     ("cost", "cost_usd"),
+    ("cache", "cache"),
     ("first_us", "first_us"),
     ("us", "us"),
 ];

@@ -63,6 +63,8 @@ pub struct Row {
     pub metered: Metered,
     /// What it cost.
     pub cost: Cost,
+    /// Which cache it came from, if it came from one.
+    pub cache: Option<&'static str>,
     /// From the request's arrival until its first output, in microseconds.
     pub first_us: Option<u64>,
     /// How long this attempt took, in microseconds.

@@ -26,6 +26,7 @@ fn row(at: i64, consumer: &str, input: u64, output: u64, cost: Cost) -> Row {
         status: Some(200),
         metered: Metered::reported(Usage { input, output, ..Usage::default() }),
         cost,
+        cache: None,
         first_us: None,
         us: 1,
     }

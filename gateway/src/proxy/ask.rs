@@ -18,7 +18,7 @@ use super::ctx::{Inquiry, RequestCtx};
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::replay::{Edit, Pieces, ReplayBody};
-use super::{Gateway, headers};
+use super::{Gateway, headers, transformed};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::ErrorKind;
 use crate::config::BackendKind;
@@ -109,6 +109,7 @@ fn request(
     if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", "2023-06-01")?;
     }
+    transformed::request(ctx, inquiry, &mut head);
     upstream.auth.authorise(&caller.headers, &mut head, attempt.gateway.clock.now()).map_err(|_| Unasked::NoCredential)?;
     Ok((head, body))
 }

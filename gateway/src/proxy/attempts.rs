@@ -12,6 +12,7 @@ use http::StatusCode;
 use memchr::memmem;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
+use spillway_plugins::guard::Finding;
 use spillway_plugins::retry::{Fault, Verdict, classify_error, judge, read_signal};
 use tracing::info;
 
@@ -23,7 +24,7 @@ use super::drain::{self, Abandoned};
 use super::exchange::{Broken, Exchange};
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
-use super::{Gateway, last_resort, metering};
+use super::{Gateway, guarded, last_resort, metering};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::{ErrorKind, Failure};
@@ -260,6 +261,18 @@ fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
     drain::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
 }
 
+/// The answer may not pass: a caller that has nothing of it gets a refusal.
+async fn blocked(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, finding: Option<&Finding>) -> End {
+    let refusal = finding.map_or(Refusal::ContentUnchecked, guarded::refusal);
+    if ctx.status.is_some() {
+        return End::Refused(refusal.shape().code);
+    }
+    match gateway.refuse(session, ctx, &refusal).await {
+        Ok(()) => ctx.end,
+        Err(_) => End::CallerLeft,
+    }
+}
+
 /// Hands an answer to the caller and turns what came of it into the next step.
 async fn deliver(
     session: &mut Session,
@@ -295,6 +308,12 @@ async fn deliver(
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
             attempt.finish(ctx, kind.name());
             Step::Over(End::Cut)
+        }
+        Delivery::Blocked(finding) => {
+            // The target did as it should; what is still to come of its answer is not wanted.
+            attempt.finish(ctx, "ok");
+            drop(exchange);
+            Step::Over(blocked(gateway, session, ctx, finding.as_ref()).await)
         }
         Delivery::CallerLeft => {
             abandon(ctx, attempt, exchange);

@@ -13,7 +13,9 @@ use spillway_plugins::limits::{Class, Now, Permit, Remaining, Used};
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::{Metered, OutputMeter, Reported};
 
+use super::cached::Cached;
 use super::drain::Reading;
+use super::logged::Logged;
 use super::replay::ReplayBody;
 use super::tunnel::Tunnel;
 use crate::balance::target::Target;
@@ -148,6 +150,10 @@ pub struct RequestCtx {
     pub remaining: Remaining,
     /// About how many tokens its prompt has, where that was asked for. Written by `admit`.
     pub input_bound: Option<u64>,
+    /// How it stands with the cache, where there is one. Written by `cached`.
+    pub cached: Option<Box<Cached>>,
+    /// What the prompt log gets of it, where there is one. Written by `logged`.
+    pub logged: Option<Box<Logged>>,
     /// The text of a streamed answer, measured. Written by `deliver`.
     pub output: OutputMeter,
     /// What a stream that isn't whole has told. Written by `deliver`.
@@ -197,6 +203,8 @@ impl RequestCtx {
             permit: None,
             remaining: Remaining::default(),
             input_bound: None,
+            cached: None,
+            logged: None,
             output: OutputMeter::default(),
             so_far: Reported::default(),
             answer: None,

@@ -1,15 +1,17 @@
 //! The end of every request: counted, timed and written to the access log.
 
+use std::time::Duration;
+
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
-use super::Gateway;
 use super::ctx::{End, RequestCtx};
+use super::{Gateway, logged};
 use crate::clock::micros;
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
 
 /// Writes a request down.
-pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
+pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) {
     let took = gateway.clock.now().since(ctx.arrived);
     let status = ctx.status.unwrap_or(499);
     let overhead = ctx.overhead.unwrap_or_else(|| took.saturating_sub(ctx.waited));
@@ -17,9 +19,19 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
     counters.count(status);
     counters.duration.observe(took.as_secs_f64());
     gateway.metrics.overhead.observe(overhead.as_secs_f64());
-    if !gateway.access_log.is_on() {
+    if !gateway.access_log.is_on() && ctx.logged.is_none() {
         return;
     }
+    let logged = logged::take(ctx);
+    let line = line(session, ctx, status, took, overhead);
+    gateway.access_log.write(&line);
+    if let Some((logged, inquiry)) = logged.zip(ctx.inquiry.as_ref()) {
+        logged::write(gateway, logged, inquiry.api, ctx.streamed, &line);
+    }
+}
+
+/// All that is told of a request but its prompt and answer.
+fn line<'r>(session: &'r Session, ctx: &'r RequestCtx, status: u16, took: Duration, overhead: Duration) -> RequestLine<'r> {
     let (end, code) = match ctx.end {
         End::CallerLeft => ("caller_left", None),
         End::Complete => ("ok", None),
@@ -27,7 +39,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
         End::LastResort => ("last_resort", None),
         End::Cut => ("cut", None),
     };
-    gateway.access_log.write(&RequestLine {
+    RequestLine {
         time: ctx.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         id: &ctx.id,
         consumer: ctx.consumer().map(|consumer| &*consumer.name),
@@ -39,6 +51,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
         end,
         code,
         stream: ctx.streamed,
+        cache: ctx.cached.as_ref().map(|cached| cached.result.label()),
         attempts: ctx
             .attempts
             .iter()
@@ -56,5 +69,5 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &RequestCtx) {
         first_us: ctx.first.map(micros),
         us: micros(took),
         overhead_us: micros(overhead),
-    });
+    }
 }

@@ -14,6 +14,8 @@ use crate::clock::micros;
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `x-spillway-backend`: the backend that answered.
 pub const X_SPILLWAY_BACKEND: HeaderName = HeaderName::from_static("x-spillway-backend");
+/// `x-spillway-cache`: how the request stood with the cache.
+pub const X_SPILLWAY_CACHE: HeaderName = HeaderName::from_static("x-spillway-cache");
 /// `x-spillway-attempts`: how many attempts it took.
 pub const X_SPILLWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-spillway-attempts");
 /// `x-spillway-overhead-us`: the gateway's own time until the first byte.

@@ -21,7 +21,7 @@ use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
-use super::{Gateway, headers, metering, own_usage, respond, stored};
+use super::{Gateway, cached, guarded, headers, logged, metering, own_usage, respond, stored, transformed};
 use crate::balance::policy::Policy;
 use crate::callers::LiveConsumer;
 
@@ -165,12 +165,23 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     let fields = read_fields(buffer.as_slice()).map_err(Refusal::from)?;
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
+    transformed::body(ctx, &mut buffer)?;
     if matches!(inference.api, Api::Responses | Api::Chat) {
         stored::refer(gateway, ctx, buffer.as_slice()).await?;
     }
-    admit(gateway, ctx, buffer.as_slice()).await?;
+    logged::decide(gateway, ctx);
+    let admitted = admit(gateway, ctx, buffer.as_slice()).await;
+    // Kept for the log, if it is refused.
     ctx.body = Some(buffer.finish());
-    Ok(Next::Attempt)
+    admitted?;
+    if ctx.runtime.guard.is_some() {
+        Box::pin(guarded::prompt(gateway, ctx)).await?;
+    }
+    if gateway.cache.is_none() {
+        return Ok(Next::Attempt);
+    }
+    // On the heap: the way of requests without a cache need not have room for it.
+    Box::pin(cached::look_up(gateway, session, ctx)).await
 }
 
 fn is_json(content_type: &[u8]) -> bool {

@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use serde_json::Value;
 
 use super::ctx::{Inquiry, RequestCtx};
-use super::{Gateway, headers, respond};
+use super::{Gateway, headers, logged, respond};
 use crate::mock::answer::{Answer, Question, answer as make};
 use crate::runtime::LastResort;
 
@@ -50,6 +50,7 @@ pub(super) async fn answer(
     ctx.streamed = length.is_none();
     ctx.status = Some(200);
     ctx.bytes_out = body.len();
+    logged::record(ctx, &body);
     let mut head = respond::head(StatusCode::OK, content_type, length, &ctx.id)?;
     if gateway.server.response_headers {
         headers::describe(&mut head, Some(&last_resort.backend), ctx.attempts.len(), ctx.overhead)?;

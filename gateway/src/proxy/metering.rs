@@ -67,6 +67,7 @@ impl Charge {
             status: running.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
             cost: Cost::Unknown,
+            cache: None,
             first_us: ctx.first.filter(|_| answered).map(micros),
             us: micros(now.since(running.began)),
         };
@@ -324,6 +325,41 @@ impl Estimate {
     pub(super) fn book_hastily(self, gateway: &Gateway) {
         let metered = self.evidence.hastily();
         self.book_as(gateway, metered);
+    }
+}
+
+/// Books an answer that was known already (`how`): it used nothing and costs nothing.
+pub(super) async fn book_cached(gateway: &Gateway, ctx: &mut RequestCtx, how: &'static str) {
+    ctx.booked = true;
+    let now = gateway.clock.now();
+    if let Some(permit) = ctx.permit.take() {
+        gateway.limits.settle(permit, Used::default(), ctx.moment(now));
+    }
+    if let Some(consumer) = ctx.consumer() {
+        consumer.account.metrics.count(&Usage::default(), Money::default());
+    }
+    let (Some(ledger), Some(inquiry)) = (&gateway.ledger, &ctx.inquiry) else { return };
+    let row = Row {
+        at: ctx.arrived_at.timestamp_millis(),
+        request: ctx.id.as_bytes().into(),
+        attempt: 1,
+        answered: true,
+        consumer: ctx.consumer().map(|consumer| Arc::clone(&consumer.name)),
+        tags: ctx.tags.clone(),
+        api: inquiry.api,
+        place: Arc::clone(&inquiry.model.cache_place),
+        outcome: "ok",
+        status: ctx.status,
+        metered: Metered::reported(Usage::default()),
+        cost: Cost::Known(Money::default()),
+        cache: Some(how),
+        first_us: ctx.first.map(micros),
+        us: micros(now.since(ctx.arrived)),
+    };
+    if ledger.is_strict() {
+        ledger.write_through(row).await;
+    } else {
+        ledger.write(row);
     }
 }
 

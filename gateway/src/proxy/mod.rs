@@ -21,20 +21,25 @@ mod ask;
 mod attempt;
 mod attempts;
 mod body;
+mod cached;
 mod deliver;
 mod drain;
 mod estimator;
 mod exchange;
 mod finish;
+mod guarded;
 mod identify;
 mod intake;
 mod last_resort;
+mod logged;
 mod metering;
 mod own_usage;
 mod progress;
+mod record;
 mod step;
 mod stored;
 mod timer;
+mod transformed;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -52,11 +57,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::cache::AnswerCache;
 use crate::clock::Clock;
 use crate::config::{self, Config, UsageRules};
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::objects::Objects;
+use crate::prompt_log::PromptLog;
 use crate::runtime::Runtime;
 use crate::server::connection;
 use crate::telemetry::access_log::AccessLog;
@@ -107,6 +114,10 @@ pub struct Shared {
     pub limits: Arc<Limits>,
     /// Who used what, if that is kept.
     pub ledger: Option<Arc<Ledger>>,
+    /// Kept answers, if they are.
+    pub cache: Option<AnswerCache>,
+    /// Prompts and answers on disk, if they are.
+    pub prompt_log: Option<PromptLog>,
     /// How use is reserved and counted.
     pub usage: UsageRules,
     estimator: Estimator,
@@ -126,6 +137,10 @@ pub struct Parts {
     pub limits: Arc<Limits>,
     /// Who used what, if that is kept.
     pub ledger: Option<Arc<Ledger>>,
+    /// Kept answers, if they are.
+    pub cache: Option<AnswerCache>,
+    /// Prompts and answers on disk, if they are.
+    pub prompt_log: Option<PromptLog>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Where one line per request goes.
@@ -141,7 +156,7 @@ impl Gateway {
     /// # Errors
     /// If its thread can't be had.
     pub fn new(config: &Config, clock: Clock, runtime: Runtime, parts: Parts) -> std::io::Result<Self> {
-        let Parts { objects, limits, ledger, metrics, access_log } = parts;
+        let Parts { objects, limits, ledger, cache, prompt_log, metrics, access_log } = parts;
         let server = config.server.clone();
         let buffered = Arc::new(BufferBudget::new(server.max_buffered, metrics.buffered.clone()));
         let unrouted = metrics.request("none", None);
@@ -156,6 +171,8 @@ impl Gateway {
             objects,
             limits,
             ledger,
+            cache,
+            prompt_log,
             usage: config.usage.clone(),
             estimator: Estimator::start()?,
             draining: Arc::new(Semaphore::new(drain::AT_ONCE)),
@@ -173,6 +190,9 @@ impl Gateway {
         self.estimator.flush(limit).await;
         if let Some(ledger) = &self.ledger {
             ledger.flush(limit).await;
+        }
+        if let Some(log) = &self.prompt_log {
+            log.flush(limit).await;
         }
     }
 

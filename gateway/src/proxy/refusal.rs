@@ -151,6 +151,15 @@ pub enum Refusal {
         /// What is used up.
         what: &'static str,
     },
+    /// The guard found what is not allowed.
+    #[error("the content of this request or its answer is not allowed here ({what})")]
+    ContentBlocked {
+        /// The category of what was found, never the text.
+        what: String,
+    },
+    /// Nobody could say whether the content is allowed.
+    #[error("whether this content is allowed can't be told at the moment; try again")]
+    ContentUnchecked,
     /// Every target is throttled.
     #[error("every deployment of '{model}' is at its rate limit; try again in {} s", retry_seconds(*.retry_after))]
     AllThrottled {
@@ -264,6 +273,10 @@ impl Refusal {
             Refusal::UpgradeRequired => shape(StatusCode::UPGRADE_REQUIRED, "upgrade_required", INVALID, INVALID, false),
             Refusal::TooLarge { .. } => shape(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", INVALID, "request_too_large", false),
             Refusal::BodyTimeout => shape(StatusCode::REQUEST_TIMEOUT, "request_timeout", INVALID, "timeout_error", true),
+            Refusal::ContentBlocked { .. } => shape(StatusCode::FORBIDDEN, "content_blocked", INVALID, "permission_error", false),
+            Refusal::ContentUnchecked => {
+                shape(StatusCode::SERVICE_UNAVAILABLE, "content_unchecked", "server_error", "overloaded_error", true)
+            }
             Refusal::Overloaded { .. } => shape(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "server_error", "overloaded_error", true),
             Refusal::AllThrottled { .. } => {
                 shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "requests", "rate_limit_error", true)

@@ -114,6 +114,16 @@ impl BodyBuffer {
         self.first.as_deref().unwrap_or(&self.bytes)
     }
 
+    /// Puts other bytes in its place; `false` if there is no room for them.
+    pub fn replace(&mut self, bytes: Vec<u8>) -> bool {
+        if !self.share.grow(bytes.len().saturating_sub(self.len())) {
+            return false;
+        }
+        self.bytes.clear();
+        self.first = Some(bytes.into());
+        true
+    }
+
     /// The body.
     pub fn finish(self) -> ReplayBody {
         ReplayBody { bytes: self.first.unwrap_or_else(|| self.bytes.freeze()), _share: self.share }

@@ -14,6 +14,7 @@ use crate::balance::route::{Flags, Member, Route, Up};
 use crate::balance::waiting::Waiting;
 use crate::callers::Callers;
 use crate::config::{self, BackendKind, Config, DeploymentPrice, Prices};
+use crate::guard::Guard;
 use crate::ledger::Place;
 use crate::limits::{Limits, pool_name};
 use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
@@ -34,6 +35,8 @@ pub struct Runtime {
     pub model_names: Vec<String>,
     /// Who may call.
     pub callers: Callers,
+    /// What may be asked and answered, if that is looked at.
+    pub guard: Option<Guard>,
 }
 
 /// What answers when no target can.
@@ -91,6 +94,8 @@ pub struct Model {
     pub prices: Vec<Option<DeploymentPrice>>,
     /// Each member, as the ledger names it.
     pub places: Vec<Arc<Place>>,
+    /// The cache, as the ledger names it.
+    pub cache_place: Arc<Place>,
     /// Members that can't serve an API, by API: they count as tried from the start.
     excluded: Vec<Vec<usize>>,
 }
@@ -113,6 +118,7 @@ impl Runtime {
         let mut identities = Identities::default();
         let backends: Vec<Arc<Backend>> =
             config.backends.iter().map(|backend| Arc::new(Backend::new(backend.clone(), &mut identities, metrics))).collect();
+        let guard = config.guard.clone().map(|rules| Guard::new(rules, &mut identities, metrics));
         let mut targets = Targets::default();
         let mut pools = Vec::new();
         let mut models = HashMap::new();
@@ -130,6 +136,7 @@ impl Runtime {
             model_names: config.pools.iter().flat_map(|pool| pool.models.iter().cloned()).collect(),
             models,
             callers: Callers::new(config, limits, metrics),
+            guard,
         }
     }
 
@@ -224,6 +231,13 @@ fn live_model(
         deployment: Arc::clone(&member.target.id.deployment),
         tier: member.priority,
     };
+    let cache_place = Arc::new(Place {
+        model: Arc::clone(&name),
+        pool: Arc::clone(&pool_name),
+        backend: "cache".into(),
+        deployment: "cache".into(),
+        tier: 0,
+    });
     let places = members.iter().map(|member| Arc::new(place(member))).collect();
-    Model { name, pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, prices, places, excluded }
+    Model { name, pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, prices, places, cache_place, excluded }
 }

@@ -19,12 +19,14 @@ use super::admin::Admin;
 use super::listen;
 use super::tls::Tls;
 use crate::backend::{health, resolve};
+use crate::cache::AnswerCache;
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::config::tls::TlsError;
+use crate::config::{Config, PromptLogRules};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
 use crate::limits::{Limits, NodeName, Past, Shared};
 use crate::objects::Objects;
+use crate::prompt_log::PromptLog;
 use crate::proxy::{Gateway, Parts};
 use crate::runtime::Runtime;
 use crate::shared_memory::RedisError;
@@ -60,6 +62,9 @@ pub enum StartError {
     /// The ledger can't be used.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
+    /// The prompt log can't be opened.
+    #[error("plugins.prompt_log.path: can't open it: {0}")]
+    PromptLog(std::io::Error),
     /// This node's name can't be kept.
     #[error("server.state_dir: can't keep this node's name there: {0}")]
     Node(std::io::Error),
@@ -106,7 +111,10 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let ledger = config.ledger.clone().map(start_ledger).transpose()?.map(Arc::new);
     let limits = Arc::new(limits(config, ledger.as_deref(), &metrics, &clock).await?);
     let runtime = Runtime::new(config, &limits, &metrics);
-    let parts = Parts { objects: Arc::clone(&objects), limits, ledger, metrics, access_log };
+    let cache = config.cache.clone().map(|rules| AnswerCache::new(rules, config.redis.as_ref(), &clock, &metrics)).transpose()?;
+    let start_log = |rules: &Arc<PromptLogRules>| PromptLog::start(Arc::clone(rules), clock.clone(), metrics.prompt_log.clone());
+    let prompt_log = config.prompt_log.as_ref().map(start_log).transpose().map_err(StartError::PromptLog)?;
+    let parts = Parts { objects: Arc::clone(&objects), limits, ledger, cache, prompt_log, metrics, access_log };
     let gateway = Gateway::new(config, clock, runtime, parts)?;
     let conf = ServerConf { threads: config.server.threads.unwrap_or(1), ..ServerConf::default() };
     let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
@@ -213,7 +221,7 @@ async fn wait_for_backends(gateway: &Gateway) {
     };
     wait(2, &|| upstreams().all(|upstream| upstream.resolved.get())).await;
     let known = || runtime.callers.tokens.as_ref().is_none_or(|tokens| tokens.issuer.is_ready());
-    wait(5, &|| known() && upstreams().all(|upstream| upstream.credential.get())).await;
+    wait(5, &|| known() && runtime.identities.iter().all(|identity| identity.usable.get())).await;
 }
 
 async fn serve_admin(listener: tokio::net::TcpListener, admin: Admin, shutdown: watch::Receiver<bool>) {

@@ -55,6 +55,9 @@ pub struct RequestLine<'a> {
     pub code: Option<&'a str>,
     /// Whether the answer was streamed.
     pub stream: bool,
+    /// How it stood with the cache, where there is one: `hit`, `miss`, `bypass`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'a str>,
     /// Every attempt in order.
     pub attempts: Vec<AttemptLine<'a>>,
     /// What the answer used, if that is known at once; estimates stand only in the ledger.

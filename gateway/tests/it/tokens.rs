@@ -223,14 +223,14 @@ async fn an_arc_agents_challenge_is_answered() {
 }
 
 /// Entra behind TLS, and the variables that lead a gateway there.
-struct Entra {
+pub struct Entra {
     service: Arc<TokenService>,
-    authority: String,
+    pub authority: String,
     directory: tempfile::TempDir,
 }
 
 impl Entra {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let service = Arc::new(TokenService::start(Flavour::Entra, "entra").await);
         let ca = TestCa::new("entra");
         let address = tls_front(&ca, "localhost", service.server.address()).await;
@@ -245,7 +245,7 @@ impl Entra {
         path.to_str().unwrap().to_owned()
     }
 
-    async fn gateway(&self, text: &str, environment: &[(&str, &str)]) -> Process {
+    pub async fn gateway(&self, text: &str, environment: &[(&str, &str)]) -> Process {
         let ca = self.directory.path().join("ca.pem");
         let mut all = vec![("SSL_CERT_FILE", ca.as_path()), ("SSL_CERT_DIR", Path::new("/nonexistent"))];
         all.extend(environment.iter().map(|(name, value)| (*name, Path::new(*value))));

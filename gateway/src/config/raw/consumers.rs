@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::{RawClass, RawLimits};
+use super::plugins::RawLogLevel;
+use super::transform::RawTransform;
 use crate::config::scalar::TimeText;
 
 /// An application or a person that calls.
@@ -38,6 +40,34 @@ pub struct RawConsumer {
     pub group: Option<String>,
     /// What it may use up.
     pub limits: Option<RawLimits>,
+    /// How it uses the cache, where there is one.
+    pub cache: Option<RawConsumerCache>,
+    /// What is written down of its prompts and answers, where there is a prompt log.
+    pub prompt_log: Option<RawConsumerLog>,
+    /// Its requests and their answers are looked at, where there is a guard. Default true.
+    pub guard: Option<bool>,
+    /// What becomes of its requests on their way.
+    pub transform: Option<RawTransform>,
+}
+
+/// What is written down of a consumer's prompts and answers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawConsumerLog {
+    /// How much. Default: as `plugins.prompt_log` says.
+    pub level: Option<RawLogLevel>,
+    /// The share of its requests, 0 to 1. Default: as `plugins.prompt_log` says.
+    pub sample: Option<f64>,
+}
+
+/// How a consumer uses the cache.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawConsumerCache {
+    /// Its requests may be answered from it, and their answers kept. Default true.
+    pub enabled: Option<bool>,
+    /// Consumers with the same namespace get each other's answers. Default: one of its own.
+    pub namespace: Option<String>,
 }
 
 /// An API key, by its hash; `spillway keys new` makes one.

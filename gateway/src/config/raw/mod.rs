@@ -4,11 +4,13 @@
 
 mod backends;
 mod consumers;
+mod guard;
 mod limits;
 mod metering;
 mod plugins;
 mod pools;
 mod server;
+mod transform;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,12 +18,16 @@ use serde::Deserialize;
 use super::scalar::{DurationText, SecretText};
 
 pub use backends::{RawAzureApi, RawBackend, RawBackendAuth, RawKind};
-pub use consumers::{RawCertificateName, RawConsumer, RawKey};
+pub use consumers::{RawCertificateName, RawConsumer, RawConsumerCache, RawConsumerLog, RawKey};
+pub use guard::{RawContentSafety, RawGuard, RawOnFailure, RawSeverities};
 pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
 pub use metering::{RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawUsage};
-pub use plugins::{RawAuth, RawCache, RawExactCache, RawJwt, RawPlugins, RawPromptLog, RawSemanticCache, RawUnlisted};
+pub use plugins::{
+    RawAuth, RawCache, RawExactCache, RawJwt, RawLogLevel, RawPlugins, RawPromptLog, RawRedaction, RawSemanticCache, RawUnlisted,
+};
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPolicy, RawPool, RawRetry, RawTimeouts};
 pub use server::{RawClientAuth, RawServer, RawServerTls, RawTlsVersion};
+pub use transform::{RawHeaderChanges, RawTransform};
 
 /// The whole file.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -1,10 +1,13 @@
 //! `[plugins]`, as it is written.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::RawLimits;
-use crate::config::scalar::{DurationText, SecretText};
+use super::guard::RawGuard;
+use crate::config::scalar::{DurationText, SecretText, SizeText};
 
 /// What requests pass through.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -16,6 +19,8 @@ pub struct RawPlugins {
     pub prompt_log: Option<RawPromptLog>,
     /// Answers that needn't be asked for again.
     pub cache: Option<RawCache>,
+    /// What may be asked and answered.
+    pub guard: Option<RawGuard>,
 }
 
 /// Who is calling.
@@ -87,10 +92,57 @@ pub struct RawUnlisted {
 pub struct RawPromptLog {
     /// Switches it on. Default false.
     pub enabled: Option<bool>,
-    /// The file.
+    /// The file; older parts stand beside it, their time in their names.
     pub path: Option<String>,
-    /// What is removed before anything is written: `email`, `phone`, `iban`, `card`, `secret`.
-    pub redact: Option<Vec<String>>,
+    /// How much is written down. Default `redacted`.
+    pub level: Option<RawLogLevel>,
+    /// The share of requests that are written down, 0 to 1. Default 1.
+    pub sample: Option<f64>,
+    /// What is removed from prompts and answers before anything is written. Default: all of it.
+    pub redact: Option<Vec<RawRedaction>>,
+    /// Regular expressions of your own: what they match is replaced by their names.
+    #[serde(default)]
+    pub patterns: BTreeMap<String, String>,
+    /// Longest text that is kept of a message; the rest is cut, and the record says so. Default `32KiB`.
+    pub max_message: Option<SizeText>,
+    /// Longest file before a new one is begun. Default `100MiB`.
+    pub rotate_size: Option<SizeText>,
+    /// Longest time in one file. Default `1d`.
+    pub rotate_every: Option<DurationText>,
+    /// How long older files are kept. Default `30d`.
+    pub keep: Option<DurationText>,
+    /// Compress older files. Default true.
+    pub compress: Option<bool>,
+}
+
+/// How much is written down of a request.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawLogLevel {
+    /// Nothing.
+    Off,
+    /// All but prompt and answer.
+    Metadata,
+    /// Prompt and answer, without what must not be kept.
+    Redacted,
+    /// Prompt and answer as they were.
+    Full,
+}
+
+/// What is removed from prompts and answers.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawRedaction {
+    /// Mail addresses.
+    Email,
+    /// Telephone numbers.
+    Phone,
+    /// Bank accounts.
+    Iban,
+    /// Payment cards.
+    Card,
+    /// Keys and tokens of known shape, passwords in assignments.
+    Secret,
 }
 
 /// Answers that needn't be asked for again.
@@ -107,8 +159,18 @@ pub struct RawCache {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawExactCache {
-    /// How long an answer is good.
+    /// How long an answer is good. Default `10m`.
     pub ttl: Option<DurationText>,
+    /// Memory for answers. Default `64MiB`.
+    pub max_memory: Option<SizeText>,
+    /// Longest answer that is kept. Default `1MiB`.
+    pub max_answer: Option<SizeText>,
+    /// How long a request waits for the answer to an equal one that is under way; then it asks by itself. Default `30s`.
+    pub wait: Option<DurationText>,
+    /// Keep answers that call tools, too. Default false.
+    pub tool_calls: Option<bool>,
+    /// Keep answers that a content filter has marked, too. Default false.
+    pub filtered: Option<bool>,
 }
 
 /// A request that means the same.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::RawLimits;
+use super::transform::RawTransform;
 use crate::config::scalar::{DurationText, StatusText};
 
 /// How the members of one tier share the traffic.
@@ -48,6 +49,8 @@ pub struct RawPool {
     pub limits: Option<RawLimits>,
     /// Active health checks. Default: none.
     pub health: Option<RawHealth>,
+    /// What becomes of its requests on their way, after what their consumers' `transform` does.
+    pub transform: Option<RawTransform>,
 }
 
 /// A backend as a member of a pool.

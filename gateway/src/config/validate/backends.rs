@@ -140,7 +140,7 @@ fn prefix(path: &str) -> String {
     path.trim_end_matches('/').to_owned()
 }
 
-fn auth(raw: Option<&RawBackendAuth>, key: &str, check: &mut Checker<'_>) -> BackendAuth {
+pub(super) fn auth(raw: Option<&RawBackendAuth>, key: &str, check: &mut Checker<'_>) -> BackendAuth {
     let key = format!("{key}.auth");
     match raw {
         None | Some(RawBackendAuth::None) => BackendAuth::None,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use spillway_plugins::api::Api;
 use spillway_plugins::auth::{Stored, Validity};
 
-use super::{Checker, limits};
-use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawGroup, RawKey, RawPool};
-use crate::config::{CertificateName, Consumer, Key, Rights};
+use super::{Checker, limits, prompt_log, transform};
+use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawConsumerCache, RawGroup, RawKey, RawPool};
+use crate::config::{CacheNamespace, CertificateName, Consumer, Key, Rights};
 
 /// What rights and limits can refer to.
 pub(super) struct Known<'r> {
@@ -101,7 +101,21 @@ fn one<'r>(
         class: limits::class(raw.class),
         group,
         limits: limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check),
+        cache: cache(raw.cache.as_ref(), &format!("{key}.cache"), check),
+        guard: raw.guard.unwrap_or(true),
+        transform: transform::read(raw.transform.as_ref(), &format!("{key}.transform"), check),
+        prompt_log: prompt_log::consumer(raw.prompt_log.as_ref(), &format!("{key}.prompt_log"), check),
     }
+}
+
+/// How a consumer uses the cache.
+pub(super) fn cache(raw: Option<&RawConsumerCache>, key: &str, check: &mut Checker<'_>) -> Option<CacheNamespace> {
+    let Some(raw) = raw else { return Some(CacheNamespace::Own) };
+    if raw.namespace.as_ref().is_some_and(String::is_empty) {
+        check.problem(&format!("{key}.namespace"), "must not be empty");
+    }
+    let namespace = raw.namespace.as_deref().map_or(CacheNamespace::Own, |name| CacheNamespace::Shared(name.into()));
+    raw.enabled.unwrap_or(true).then_some(namespace)
 }
 
 fn key<'r>(raw: &'r RawKey, owner: &'r str, key: &str, peppered: bool, owners: &mut Owners<'r>, check: &mut Checker<'_>) -> Option<Key> {

@@ -2,12 +2,15 @@
 
 mod auth;
 mod backends;
+mod cache;
 mod consumers;
+mod guard;
 mod limits;
 mod metering;
-mod plugins;
 mod pools;
+mod prompt_log;
 mod server;
+mod transform;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -131,7 +134,9 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let lasting = |rules: &Rules| rules.quota.is_some() || rules.budget.is_some();
     let all = consumers.iter().map(|consumer| &consumer.limits.rules).chain(groups.iter().map(|group| &group.rules));
     metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);
-    plugins::read(&raw.plugins, &raw.pools, &mut check);
+    let guard = guard::read(raw.plugins.guard.as_ref(), &mut check);
+    let prompt_log = prompt_log::read(raw.plugins.prompt_log.as_ref(), &mut check);
+    let cache = cache::read(raw.plugins.cache.as_ref(), &raw.pools, &mut check);
     let objects = raw.objects.unwrap_or_default();
     let objects = Objects { max: objects.max.unwrap_or(100_000), ttl: server::span(objects.ttl, 30 * 86_400, "objects.ttl", &mut check) };
     let redis = raw.redis.as_ref().and_then(|raw| {
@@ -180,6 +185,9 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             usage,
             ledger,
             prices,
+            guard,
+            prompt_log,
+            cache,
             objects,
             redis,
             log: Log { level, access },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use spillway_plugins::retry::StatusSet;
 
 use super::server::span;
-use super::{Checker, limits};
+use super::{Checker, limits, transform};
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
 use crate::balance::policy::Policy;
@@ -71,6 +71,7 @@ fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_
         scopes: raw.scopes.clone().unwrap_or_default(),
         limits: limits::pool(raw.limits.as_ref(), &format!("{key}.limits"), check),
         health: raw.health.as_ref().map(|health| self::health(health, key, check)),
+        transform: transform::read(raw.transform.as_ref(), &format!("{key}.transform"), check),
     }
 }
 

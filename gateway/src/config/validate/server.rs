@@ -86,7 +86,7 @@ fn address(text: &str, key: &str, check: &mut Checker<'_>) -> Option<SocketAddr>
     }
 }
 
-fn size(given: Option<SizeText>, default: usize, key: &str, check: &mut Checker<'_>) -> usize {
+pub(super) fn size(given: Option<SizeText>, default: usize, key: &str, check: &mut Checker<'_>) -> usize {
     let size = given.map_or(default, |size| size.0);
     if size == 0 {
         check.problem(key, "must be more than nothing");

@@ -5,6 +5,7 @@
 //! shape and an unfinished transfer, so that a part never looks like the whole.
 
 mod plain;
+mod screen;
 mod stream;
 
 use std::sync::Arc;
@@ -15,21 +16,24 @@ use http::{StatusCode, Version, header};
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
+use spillway_plugins::guard::Finding;
 use spillway_plugins::tokens::{Metered, Reported, UsageTail};
+
+use screen::Screen;
 
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
 use super::drain::Reading;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
-use super::{headers, metering, respond, stored};
+use super::{cached, headers, logged, metering, respond, stored, transformed};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
 
 /// What came of handing an answer over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// The caller has all of it.
     Complete,
@@ -39,6 +43,9 @@ pub(super) enum Delivery {
     Replace(Fault),
     /// It broke after the commit point; the caller was told.
     Cut(ErrorKind),
+    /// It may not pass, for what was found in it, or (`None`) because nobody could say. If anything was sent, the
+    /// caller has an end to it.
+    Blocked(Option<Finding>),
     /// The caller is gone.
     CallerLeft,
 }
@@ -76,8 +83,16 @@ pub(super) async fn deliver(
     let success = status.is_success();
     let json = is(b"application/json") && readable;
     let stream = success && readable && is(b"text/event-stream");
-    let mut delivery =
-        Deliverer { session, ctx, progress, attempt, exchange, tail: (success && json).then(UsageTail::default), committed: false };
+    let mut delivery = Deliverer {
+        session,
+        ctx,
+        progress,
+        attempt,
+        exchange,
+        tail: (success && json).then(UsageTail::default),
+        screen: None,
+        committed: false,
+    };
     if stream {
         delivery.ctx.streamed = true;
         return delivery.stream().await;
@@ -97,6 +112,8 @@ struct Deliverer<'a, 'g> {
     exchange: &'a mut Exchange,
     /// The end of a plain answer, where its usage stands.
     tail: Option<UsageTail>,
+    /// What stays back of a stream under guard.
+    screen: Option<Screen>,
     committed: bool,
 }
 
@@ -142,6 +159,7 @@ impl Deliverer<'_, '_> {
     /// for another attempt.
     async fn commit(&mut self, held: Held, over: bool) -> Result<(), Delivery> {
         let first = self.now().since(self.attempt.running.began);
+        held.iter().for_each(|piece| self.record(piece));
         self.read_plain(&held, over).await;
         let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
         let status = upstream.status;
@@ -174,11 +192,15 @@ impl Deliverer<'_, '_> {
             self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
         }
         self.ctx.note_first(self.now());
+        transformed::response(self.ctx, self.attempt.inquiry, &mut head);
         self.describe(&mut head);
-        if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT) {
+        if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT) && !logged::wants_body(self.ctx) {
             self.ctx.body = None;
         }
         self.ctx.status = Some(status.as_u16());
+        if over {
+            self.keep();
+        }
         self.ctx.bytes_out += length;
         self.committed = true;
         let body = match held.len() {
@@ -200,6 +222,20 @@ impl Deliverer<'_, '_> {
             return;
         }
         let _ = headers::describe(head, Some(self.backend()), self.ctx.attempts.len() + 1, self.ctx.overhead);
+        cached::describe(self.ctx, head);
+    }
+
+    /// Copies a piece for those who want to keep it.
+    fn record(&mut self, piece: &Bytes) {
+        cached::record(self.ctx, piece);
+        logged::record(self.ctx, piece);
+    }
+
+    /// The answer is whole and about to go out: the cache may keep it.
+    fn keep(&mut self) {
+        if self.ctx.cached.is_some() {
+            cached::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.attempt.running.member);
+        }
     }
 
     async fn write(&mut self, bytes: Bytes) -> bool {

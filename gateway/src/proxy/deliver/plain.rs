@@ -4,7 +4,7 @@ use bytes::Bytes;
 use spillway_plugins::json::Reader;
 use spillway_plugins::tokens::read_end;
 
-use super::{Deliverer, Delivery, Fault, Held};
+use super::{Deliverer, Delivery, Fault, Held, screen};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::exchange::{Broken, Next};
 use crate::proxy::metering;
@@ -17,13 +17,15 @@ impl Deliverer<'_, '_> {
     pub(super) async fn plain(&mut self, mut held: Held, json: bool) -> Delivery {
         let idle = self.attempt.inquiry.pool.config.timeouts.idle;
         let mut length: usize = held.iter().map(Bytes::len).sum();
+        let guarded = json && self.tail.is_some() && self.is_guarded();
+        let most = if guarded { screen::LONGEST } else { HOLD_PLAIN };
         loop {
             let until = self.now() + idle;
             match self.next(until).await {
                 Ok(Next::Data(bytes)) => {
                     length += bytes.len();
                     held.push(bytes);
-                    let hold = json && length <= HOLD_PLAIN && self.exchange.content_length().is_none_or(|whole| whole <= HOLD_PLAIN);
+                    let hold = json && length <= most && self.exchange.content_length().is_none_or(|whole| whole <= most);
                     if !hold {
                         break;
                     }
@@ -31,11 +33,19 @@ impl Deliverer<'_, '_> {
                 Ok(Next::End) if self.exchange.ends_with_connection() && json && !is_json(&held) => {
                     return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)));
                 }
-                Ok(Next::End) => return self.commit(held, true).await.err().unwrap_or(Delivery::Complete),
+                Ok(Next::End) => {
+                    if guarded && let Err(delivery) = self.screen_plain(&held).await {
+                        return delivery;
+                    }
+                    return self.commit(held, true).await.err().unwrap_or(Delivery::Complete);
+                }
                 Ok(Next::Quiet) => return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Idle))),
                 Err(Broken::CallerLeft) => return Delivery::CallerLeft,
                 Err(broken) => return Delivery::Replace(Fault::Broken(broken)),
             }
+        }
+        if guarded && let Err(delivery) = self.screen_unread(&held).await {
+            return delivery;
         }
         // With a length told, the last byte is the end: it must not go before the answer is booked.
         let whole = self.exchange.content_length();
@@ -55,9 +65,11 @@ impl Deliverer<'_, '_> {
                     if let Some(tail) = &mut self.tail {
                         tail.push(&bytes);
                     }
+                    self.record(&bytes);
                     sent += bytes.len();
                     if whole == Some(sent) {
                         self.book_plain().await;
+                        self.keep();
                     }
                     if !self.write(bytes).await {
                         return Delivery::CallerLeft;
@@ -65,6 +77,7 @@ impl Deliverer<'_, '_> {
                 }
                 Ok(Next::End) => {
                     self.book_plain().await;
+                    self.keep();
                     return self.finish().await;
                 }
                 Ok(Next::Quiet) => return self.cut_off(ErrorKind::Idle).await,

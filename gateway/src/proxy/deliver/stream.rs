@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use spillway_plugins::guard::Finding;
 use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
 
+use super::screen::Screen;
 use super::{Deliverer, Delivery, Fault, Held};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::drain::Reading;
@@ -40,6 +42,10 @@ impl Deliverer<'_, '_> {
         };
         self.remember(watch);
         let over = watch.state().done;
+        let held = match self.screened(watch, held, over).await {
+            Ok(held) => held,
+            Err(finding) => return self.end_blocked(watch, finding).await,
+        };
         if over {
             self.ctx.note_first(self.now());
             self.book_stream(watch).await;
@@ -48,6 +54,16 @@ impl Deliverer<'_, '_> {
             return delivery;
         }
         if over { Delivery::Complete } else { self.pass_on(watch).await }
+    }
+
+    /// The first events, as far as they may go on. Under guard the head goes out without them: a look takes longer.
+    async fn screened(&mut self, watch: &StreamWatch, held: Held, over: bool) -> Result<Held, Option<Finding>> {
+        if !self.is_guarded() {
+            return Ok(held);
+        }
+        self.screen = Some(Screen::default());
+        let passed = self.screen(watch, held.concat().into(), over).await?;
+        Ok(if passed.is_empty() { Held::new() } else { smallvec::smallvec![passed] })
     }
 
     /// Reads until the first output. Until then nothing has been sent, and a failure that arrives
@@ -109,8 +125,14 @@ impl Deliverer<'_, '_> {
                     let whole = watch.feed(bytes);
                     self.remember(watch);
                     let over = watch.state().done;
+                    let whole = match self.screen(watch, whole, over).await {
+                        Ok(whole) => whole,
+                        Err(finding) => return self.end_blocked(watch, finding).await,
+                    };
+                    self.record(&whole);
                     if over {
                         self.book_stream(watch).await;
+                        self.keep();
                     }
                     if !whole.is_empty() {
                         last_sent = last_heard;
@@ -127,8 +149,14 @@ impl Deliverer<'_, '_> {
                     return self.cut_off(ErrorKind::Reset).await;
                 }
                 Ok(Next::End) if finished || watch.state().fault.is_some() => {
-                    self.book_stream(watch).await;
                     let tail = watch.take_tail();
+                    let tail = match self.screen(watch, tail, true).await {
+                        Ok(tail) => tail,
+                        Err(finding) => return self.end_blocked(watch, finding).await,
+                    };
+                    self.book_stream(watch).await;
+                    self.record(&tail);
+                    self.keep();
                     if !tail.is_empty() && !self.write(tail).await {
                         return Delivery::CallerLeft;
                     }
@@ -138,8 +166,7 @@ impl Deliverer<'_, '_> {
                 Ok(Next::Quiet) => {
                     let now = self.now();
                     if now >= give_up && finished {
-                        self.book_stream(watch).await;
-                        return self.finish().await;
+                        return self.end_here(watch).await;
                     }
                     if now >= give_up || now >= self.progress.deadline {
                         return self.cut_short(watch, ErrorKind::Idle).await;
@@ -150,13 +177,26 @@ impl Deliverer<'_, '_> {
                     }
                 }
                 Err(Broken::CallerLeft) => return Delivery::CallerLeft,
-                Err(_) if finished => {
-                    self.book_stream(watch).await;
-                    return self.finish().await;
-                }
+                Err(_) if finished => return self.end_here(watch).await,
                 Err(_) => return self.cut_short(watch, ErrorKind::Reset).await,
             }
         }
+    }
+
+    /// Ends a stream that is complete, though it doesn't say so.
+    async fn end_here(&mut self, watch: &mut StreamWatch) -> Delivery {
+        let rest = match self.screen(watch, Bytes::new(), true).await {
+            Ok(rest) => rest,
+            Err(finding) => return self.end_blocked(watch, finding).await,
+        };
+        self.book_stream(watch).await;
+        if !rest.is_empty() {
+            self.record(&rest);
+            if !self.write(rest).await {
+                return Delivery::CallerLeft;
+            }
+        }
+        self.finish().await
     }
 
     /// What a stream has told so far.
@@ -172,7 +212,7 @@ impl Deliverer<'_, '_> {
     }
 
     /// As [`Deliverer::book`], of a stream.
-    async fn book_stream(&mut self, watch: &mut StreamWatch) {
+    pub(super) async fn book_stream(&mut self, watch: &mut StreamWatch) {
         self.note_stream(watch);
         self.book().await;
     }

@@ -1,7 +1,8 @@
 //! Counters of one request, member, consumer or identity, resolved once, so that a request only adds
 //! numbers.
 
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use spillway_plugins::guard::Finding;
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::{Metered, Provenance, Usage};
 
@@ -90,6 +91,81 @@ impl ConsumerMetrics {
             self.cost.inc_by(cost.usd());
         }
     }
+}
+
+/// How a request stood with the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheResult {
+    /// Answered from it, by an equal request's answer.
+    Hit,
+    /// Answered by a model.
+    Miss,
+    /// Its caller wanted nothing to do with it.
+    Bypass,
+}
+
+impl CacheResult {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [CacheResult; 3] = [CacheResult::Hit, CacheResult::Miss, CacheResult::Bypass];
+
+    /// As header and label.
+    pub fn label(self) -> &'static str {
+        match self {
+            CacheResult::Hit => "hit",
+            CacheResult::Miss => "miss",
+            CacheResult::Bypass => "bypass",
+        }
+    }
+}
+
+/// The cache's counters.
+#[derive(Debug, Clone)]
+pub struct CacheMetrics {
+    pub(super) results: Vec<IntCounter>,
+    pub(super) saved: [IntCounter; 2],
+    /// Bytes of kept answers in memory.
+    pub bytes: IntGauge,
+    /// Kept answers in memory.
+    pub entries: IntGauge,
+}
+
+impl CacheMetrics {
+    /// Counts a request.
+    pub fn count(&self, result: CacheResult) {
+        if let Some(counter) = self.results.get(result as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Counts tokens that no model was asked for.
+    pub fn saved(&self, input: u64, output: u64) {
+        self.saved[0].inc_by(input);
+        self.saved[1].inc_by(output);
+    }
+}
+
+/// The guard's counters.
+#[derive(Debug, Clone)]
+pub struct GuardMetrics {
+    pub(super) blocked: IntCounterVec,
+    /// Contents that nobody could judge.
+    pub unchecked: IntCounter,
+}
+
+impl GuardMetrics {
+    /// Counts what was blocked, of a `request` or an `answer`.
+    pub fn blocked(&self, side: &str, finding: &Finding) {
+        self.blocked.with_label_values(&[side, finding.label()]).inc();
+    }
+}
+
+/// The prompt log's counters.
+#[derive(Debug, Clone)]
+pub struct PromptLogMetrics {
+    /// Records written.
+    pub records: IntCounter,
+    /// Records lost.
+    pub dropped: IntCounter,
 }
 
 /// The ledger's counters.

@@ -12,7 +12,10 @@ use spillway_plugins::limits::{Alert, Kind, Rank};
 use crate::balance::route::Member;
 use crate::balance::snapshot::{STATES, member_state};
 use crate::clock::Tick;
-pub use counters::{ConsumerMetrics, IssuerMetrics, LedgerMetrics, MemberMetrics, RequestMetrics, TokenMetrics};
+pub use counters::{
+    CacheMetrics, CacheResult, ConsumerMetrics, GuardMetrics, IssuerMetrics, LedgerMetrics, MemberMetrics, PromptLogMetrics,
+    RequestMetrics, TokenMetrics,
+};
 
 /// Durations of whole requests and of first tokens, in seconds.
 const SECONDS: [f64; 15] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
@@ -71,6 +74,12 @@ pub struct Metrics {
     pub limits_shared: IntGauge,
     /// The ledger's.
     pub ledger: LedgerMetrics,
+    /// The guard's.
+    pub guard: GuardMetrics,
+    /// The prompt log's.
+    pub prompt_log: PromptLogMetrics,
+    /// The cache's.
+    pub cache: CacheMetrics,
     rejections: IntCounterVec,
     last_resorts: IntCounterVec,
     auth_failures: IntCounterVec,
@@ -176,6 +185,9 @@ impl Metrics {
         let info = gauges("spillway_build_info", "Always 1; the version is a label.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let member = &["pool", "backend", "deployment"];
+        let cache_results =
+            counters("spillway_cache_requests_total", "Requests that the cache could answer, by how they stood with it.", &["result"])?;
+        let cache_saved = counters("spillway_cache_saved_tokens_total", "Tokens that no model was asked for, by kind.", &["kind"])?;
         Ok(Metrics {
             requests: counters("spillway_requests_total", "Requests that ended, by what the caller got.", &["pool", "api", "status"])?,
             attempts: counters(
@@ -235,6 +247,24 @@ impl Metrics {
                 rows: counter("spillway_ledger_rows_total", "Rows that the ledger has written.")?,
                 dropped: counter("spillway_ledger_rows_dropped_total", "Rows that the ledger has lost.")?,
                 failures: counter("spillway_ledger_failures_total", "Times that the ledger could not be written or was broken.")?,
+            },
+            guard: GuardMetrics {
+                blocked: counters(
+                    "spillway_guard_blocked_total",
+                    "Contents that the guard has blocked, by side and finding.",
+                    &["side", "finding"],
+                )?,
+                unchecked: counter("spillway_guard_unchecked_total", "Contents that could not be judged.")?,
+            },
+            prompt_log: PromptLogMetrics {
+                records: counter("spillway_prompt_log_records_total", "Records that the prompt log has written.")?,
+                dropped: counter("spillway_prompt_log_dropped_total", "Records that the prompt log has lost.")?,
+            },
+            cache: CacheMetrics {
+                results: CacheResult::ALL.map(|result| cache_results.with_label_values(&[result.label()])).to_vec(),
+                saved: ["input", "output"].map(|kind| cache_saved.with_label_values(&[kind])),
+                bytes: gauge("spillway_cache_bytes", "Bytes of kept answers in memory.")?,
+                entries: gauge("spillway_cache_entries", "Kept answers in memory.")?,
             },
             rejections: counters("spillway_rejections_total", "Answers of the gateway's own, by error code.", &["code"])?,
             last_resorts: counters("spillway_last_resort_total", "Requests that the pool's last resort answered.", &["pool"])?,

@@ -1,0 +1,85 @@
+//! Kept answers: in memory, in Redis if nodes share one, and requests that wait for each other's.
+
+mod flights;
+mod remote;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use spillway_plugins::cache::{CacheKey, Entry, Memory};
+
+use crate::clock::Clock;
+use crate::config::{self, ExactRules};
+use crate::shared_memory::RedisError;
+use crate::telemetry::metrics::{CacheMetrics, Metrics};
+use flights::Flights;
+pub use flights::{Boarding, Flight, State};
+use remote::Remote;
+
+/// The cache for equal requests.
+#[derive(Debug)]
+pub struct AnswerCache {
+    /// Its rules.
+    pub rules: ExactRules,
+    /// Its counters.
+    pub metrics: CacheMetrics,
+    memory: Memory,
+    remote: Option<Remote>,
+    flights: Flights,
+}
+
+impl AnswerCache {
+    /// An empty cache; nothing is connected yet.
+    ///
+    /// # Errors
+    /// If the URL of Redis can't be used.
+    pub fn new(rules: ExactRules, redis: Option<&config::Redis>, clock: &Clock, metrics: &Metrics) -> Result<Self, RedisError> {
+        let failures = &metrics.redis_failures;
+        Ok(AnswerCache {
+            memory: Memory::new(rules.max_memory as u64, rules.ttl),
+            remote: redis.map(|redis| Remote::new(redis, clock.clone(), failures.clone())).transpose()?,
+            flights: Flights::default(),
+            metrics: metrics.cache.clone(),
+            rules,
+        })
+    }
+
+    /// The answer in memory, if it is good at `now` (milliseconds since 1970).
+    pub fn get(&self, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
+        self.memory.get(key, now)
+    }
+
+    /// The answer that another node has kept, if there is one; it is in memory from now on.
+    pub async fn fetch(&self, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
+        let entry = Arc::new(self.remote.as_ref()?.get(key).await.filter(|entry| entry.is_good(now))?);
+        self.memory.put(*key, Arc::clone(&entry));
+        Some(entry)
+    }
+
+    /// Whether other nodes are asked.
+    pub fn is_shared(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Keeps an answer, here at once and for other nodes soon.
+    pub fn put(&self, key: CacheKey, entry: Entry) {
+        let entry = Arc::new(entry);
+        if let Some(remote) = &self.remote {
+            remote.put(key, Arc::clone(&entry), self.rules.ttl);
+        }
+        self.memory.put(key, entry);
+        let (bytes, entries) = self.memory.size();
+        self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.metrics.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// Boards the flight for a key, or begins it.
+    pub fn board(&self, key: CacheKey) -> Boarding {
+        self.flights.board(key)
+    }
+
+    /// How long a request waits for another one's answer.
+    pub fn patience(&self) -> Duration {
+        self.rules.wait
+    }
+}

@@ -1,0 +1,83 @@
+//! `spillway logs`: looks into the prompt log.
+
+use std::io::{BufWriter, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+
+use super::load;
+use crate::clock::Clock;
+use crate::ledger::usage::moment;
+use crate::prompt_log::search::{Search, search};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LogsCommand {
+    /// Find records of the prompt log, older parts included; each is a line of JSON.
+    Grep(GrepArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GrepArguments {
+    /// The config file.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// The request with this id (`x-request-id`).
+    #[arg(long)]
+    id: Option<String>,
+    /// Requests of this consumer.
+    #[arg(long)]
+    consumer: Option<String>,
+    /// From then on: a time such as `2026-11-25` or `2026-11-25T08:00:00Z`, or an age such as `2h` or `7d`.
+    #[arg(long)]
+    since: Option<String>,
+    /// Until then, in the same forms.
+    #[arg(long)]
+    until: Option<String>,
+    /// A text that the record has, as it is written there.
+    text: Option<String>,
+}
+
+pub(super) fn run(command: LogsCommand) -> ExitCode {
+    let LogsCommand::Grep(arguments) = command;
+    match grep(arguments) {
+        Ok(0) => ExitCode::FAILURE,
+        Ok(_) => ExitCode::SUCCESS,
+        Err(Failure::Told(code)) => code,
+        Err(Failure::Say(message)) => {
+            eprintln!("spillway: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+enum Failure {
+    Told(ExitCode),
+    Say(String),
+}
+
+fn grep(arguments: GrepArguments) -> Result<u64, Failure> {
+    let config = load(&arguments.config).map_err(Failure::Told)?;
+    let rules = config.prompt_log.ok_or_else(|| Failure::Say("plugins.prompt_log is not enabled in this config".to_owned()))?;
+    let now = Clock::new().wall();
+    let time = |name: &str, text: &Option<String>| -> Result<Option<DateTime<Utc>>, Failure> {
+        let Some(text) = text else { return Ok(None) };
+        let millis = moment(text, now.timestamp_millis()).map_err(|error| Failure::Say(format!("--{name}: {error}")))?;
+        Ok(DateTime::from_timestamp_millis(millis))
+    };
+    let wanted = Search {
+        since: time("since", &arguments.since)?,
+        until: time("until", &arguments.until)?,
+        id: arguments.id,
+        consumer: arguments.consumer,
+        text: arguments.text,
+    };
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let found = search(&rules.path, &wanted, &mut out).and_then(|found| out.flush().map(|()| found));
+    match found {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(1),
+        found => found.map_err(|error| Failure::Say(error.to_string())),
+    }
+}

@@ -1,0 +1,103 @@
+//! The prompt log: prompts and answers as JSON lines, without what must not be kept. Written by threads of its own
+//! behind a bounded queue: a slow or full disk costs records, which are counted, never a request's time.
+
+mod files;
+pub mod search;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use spillway_plugins::api::Api;
+use spillway_plugins::prompt_log::Level;
+
+use crate::clock::Clock;
+use crate::config::PromptLogRules;
+use crate::queue;
+use crate::telemetry::metrics::PromptLogMetrics;
+use files::Files;
+use worker::Job;
+
+/// Records that may wait.
+const QUEUE: usize = 16_384;
+/// Bytes of prompts and answers that may wait.
+const QUEUED_BYTES: usize = 128 << 20;
+/// Threads that read, redact and write.
+const WORKERS: usize = 2;
+
+/// Longest request that is read for the log; of longer ones only the length is written down.
+pub const LONGEST_REQUEST: usize = 1 << 20;
+/// Most of an answer that is read for the log.
+pub const LONGEST_ANSWER: usize = 1 << 20;
+
+/// One request, to be written down.
+pub struct Entry {
+    /// How much of it.
+    pub level: Level,
+    /// What is known of it, as a JSON object.
+    pub facts: Vec<u8>,
+    /// The operation.
+    pub api: Api,
+    /// Its body, if that is wanted and not too long.
+    pub body: Option<Box<dyn AsRef<[u8]> + Send>>,
+    /// Its answer as far as it came, and whether it is a stream.
+    pub answer: Option<(Bytes, bool)>,
+}
+
+impl Entry {
+    fn size(&self) -> usize {
+        self.body.as_ref().map_or(0, |body| (**body).as_ref().len()) + self.answer.as_ref().map_or(0, |(answer, _)| answer.len())
+    }
+}
+
+/// Takes requests to be written down.
+pub struct PromptLog {
+    /// Its rules.
+    pub rules: Arc<PromptLogRules>,
+    queue: SyncSender<Job>,
+    waiting: Arc<AtomicUsize>,
+    metrics: PromptLogMetrics,
+}
+
+impl PromptLog {
+    /// Opens the file and starts the threads.
+    ///
+    /// # Errors
+    /// If the file can't be opened.
+    pub fn start(rules: Arc<PromptLogRules>, clock: Clock, metrics: PromptLogMetrics) -> std::io::Result<Self> {
+        let files = Arc::new(Mutex::new(Files::open(Arc::clone(&rules), clock)?));
+        let (queue, jobs) = sync_channel(QUEUE);
+        let jobs = Arc::new(Mutex::new(jobs));
+        let waiting = Arc::new(AtomicUsize::new(0));
+        for number in 0..WORKERS {
+            let worker = worker::Worker {
+                rules: Arc::clone(&rules),
+                jobs: Arc::clone(&jobs),
+                files: Arc::clone(&files),
+                waiting: Arc::clone(&waiting),
+                metrics: metrics.clone(),
+            };
+            std::thread::Builder::new().name(format!("prompt-log-{number}")).spawn(move || worker.run())?;
+        }
+        Ok(PromptLog { rules, queue, waiting, metrics })
+    }
+
+    /// Hands a request over, or counts it as lost.
+    pub fn write(&self, entry: Entry) {
+        let size = entry.size();
+        let waiting = self.waiting.fetch_add(size, Ordering::Relaxed);
+        if waiting + size > QUEUED_BYTES || self.queue.try_send(Job::Entry(entry, size)).is_err() {
+            self.waiting.fetch_sub(size, Ordering::Relaxed);
+            self.metrics.dropped.inc();
+        }
+    }
+
+    /// Waits until everything that was handed over is written, at most `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        queue::flush(&self.queue, Job::Flush, limit).await;
+    }
+}

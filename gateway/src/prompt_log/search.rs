@@ -1,0 +1,83 @@
+//! Finds records in the prompt log and its older parts.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+
+use super::files::parts;
+
+/// What is looked for; all of it must fit.
+#[derive(Debug, Clone, Default)]
+pub struct Search {
+    /// The request's id.
+    pub id: Option<String>,
+    /// The consumer.
+    pub consumer: Option<String>,
+    /// From when on.
+    pub since: Option<DateTime<Utc>>,
+    /// Until when.
+    pub until: Option<DateTime<Utc>>,
+    /// A text anywhere in the record, as it is written.
+    pub text: Option<String>,
+}
+
+/// What of a record is looked at.
+#[derive(Deserialize)]
+struct Facts {
+    time: String,
+    id: String,
+    consumer: Option<String>,
+}
+
+impl Search {
+    fn fits(&self, line: &str) -> bool {
+        // A cheap look first: most lines are not meant.
+        if self.text.iter().chain(&self.id).any(|text| !line.contains(text.as_str())) {
+            return false;
+        }
+        // A torn line is nobody's.
+        let Ok(facts) = serde_json::from_str::<Facts>(line) else { return false };
+        let Ok(time) = DateTime::parse_from_rfc3339(&facts.time) else { return false };
+        self.id.as_ref().is_none_or(|id| *id == facts.id)
+            && self.consumer.as_ref().is_none_or(|name| facts.consumer.as_ref() == Some(name))
+            && self.since.is_none_or(|since| time >= since)
+            && self.until.is_none_or(|until| time < until)
+    }
+}
+
+/// Writes the records that fit, the oldest file first; how many.
+///
+/// # Errors
+/// If a file can't be read, or the output not be written.
+pub fn search(path: &Path, search: &Search, mut to: impl Write) -> io::Result<u64> {
+    let mut found = 0;
+    let mut files: Vec<_> = parts(path).into_iter().map(|(_, path)| path).collect();
+    files.extend(path.exists().then(|| path.to_owned()));
+    for file in files {
+        // One that is being compressed may be gone by now: its successor is listed the next time.
+        let Ok(opened) = File::open(&file) else { continue };
+        let reader: Box<dyn Read> =
+            if file.extension().is_some_and(|kind| kind == "gz") { Box::new(MultiGzDecoder::new(opened)) } else { Box::new(opened) };
+        let mut reader = BufReader::new(reader);
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            let read = reader.read_until(b'\n', &mut bytes);
+            let read = read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+            if read == 0 {
+                break;
+            }
+            let line = String::from_utf8_lossy(&bytes);
+            let line = line.trim_end_matches('\n');
+            if search.fits(line) {
+                writeln!(to, "{line}")?;
+                found += 1;
+            }
+        }
+    }
+    Ok(found)
+}

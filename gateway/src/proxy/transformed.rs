@@ -1,0 +1,51 @@
+//! A request as its consumer and its pool want it to go on.
+
+use pingora::http::{RequestHeader, ResponseHeader};
+use spillway_plugins::request::read_fields;
+use spillway_plugins::transform::HeaderChanges;
+
+use super::ctx::{Inquiry, RequestCtx};
+use super::refusal::Refusal;
+use super::replay::BodyBuffer;
+use crate::callers::LiveConsumer;
+use crate::config::Transforms;
+
+/// What the consumer wants, then what the pool wants: the pool has the last word.
+fn wanted<'w>(consumer: Option<&'w LiveConsumer>, inquiry: &'w Inquiry) -> impl Iterator<Item = &'w Transforms> {
+    consumer.map(|consumer| &consumer.transform).into_iter().chain([&inquiry.pool.config.transform])
+}
+
+/// Changes a body, and what was read of it.
+pub(super) fn body(ctx: &mut RequestCtx, buffer: &mut BodyBuffer) -> Result<(), Refusal> {
+    let Some(inquiry) = &ctx.inquiry else { return Ok(()) };
+    let mut changed: Option<Vec<u8>> = None;
+    for transforms in wanted(ctx.consumer(), inquiry).filter(|transforms| !transforms.body.is_empty()) {
+        let now = changed.as_deref().unwrap_or(buffer.as_slice());
+        changed = transforms.body.apply(inquiry.api, now).or(changed);
+    }
+    let Some(changed) = changed else { return Ok(()) };
+    let fields = read_fields(&changed)?;
+    if !buffer.replace(changed) {
+        return Err(Refusal::Overloaded { what: "request bodies" });
+    }
+    if let Some(inquiry) = &mut ctx.inquiry {
+        inquiry.fields = fields;
+    }
+    Ok(())
+}
+
+/// Changes the head of a request to a backend.
+pub(super) fn request(ctx: &RequestCtx, inquiry: &Inquiry, head: &mut RequestHeader) {
+    for HeaderChanges { set, remove } in wanted(ctx.consumer(), inquiry).map(|transforms| &transforms.request) {
+        remove.iter().for_each(|name| drop(head.remove_header(name)));
+        set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
+    }
+}
+
+/// Changes the head of an answer to a caller.
+pub(super) fn response(ctx: &RequestCtx, inquiry: &Inquiry, head: &mut ResponseHeader) {
+    for HeaderChanges { set, remove } in wanted(ctx.consumer(), inquiry).map(|transforms| &transforms.response) {
+        remove.iter().for_each(|name| drop(head.remove_header(name)));
+        set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
+    }
+}

@@ -1,0 +1,178 @@
+//! The key of an exact cache: equal for requests that mean the same, however their JSON is written.
+//!
+//! White space, the order of members and the escapes of strings don't count, nor do members that don't change the
+//! answer. Everything is tagged and has its length before it, so that two meanings never have the same encoding. An
+//! object becomes the hash of its sorted members; that way the text is walked once and no tree is built.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use crate::api::Api;
+use crate::json::{Kind, Reader, Value};
+
+/// The key of a request's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CacheKey(pub [u8; 32]);
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Changes with the encoding, so that keys of other versions never match.
+const VERSION: &[u8] = b"spillway-key-1\n";
+
+/// Members of a request that don't change its answer. The model is given apart, by the name that counts.
+const IGNORED: [&str; 10] = [
+    "model",
+    "stream",
+    "stream_options",
+    "user",
+    "metadata",
+    "store",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+];
+
+/// The key of a request in a namespace. `None` if its body isn't a JSON object, or if two readers could read it
+/// differently: a name stands twice in an object, or a string has half a surrogate pair.
+pub fn key(namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<CacheKey> {
+    let mut reader = Reader::new(body);
+    let whole = reader.value(0).ok()?;
+    reader.end().ok()?;
+    if whole.kind != Kind::Object {
+        return None;
+    }
+    let mut walk = Walk { text: body, at: whole.range.start, encoded: Vec::new() };
+    walk.object(true)?;
+    let mut hash = Sha256::new_with_prefix(VERSION);
+    for part in [namespace, api.operation(), model] {
+        hash.update(length(part.len()));
+        hash.update(part);
+    }
+    hash.update(&walk.encoded);
+    Some(CacheKey(hash.finalize().into()))
+}
+
+fn length(bytes: usize) -> [u8; 8] {
+    (bytes as u64).to_be_bytes()
+}
+
+/// Walks a text that [`Reader`] has found well formed; its nesting is bounded.
+struct Walk<'t> {
+    text: &'t [u8],
+    at: usize,
+    /// What was read, in the order of the text. A whole object takes 33 bytes in it.
+    encoded: Vec<u8>,
+}
+
+impl<'t> Walk<'t> {
+    /// The next byte that isn't white space.
+    fn next(&mut self) -> Option<u8> {
+        while self.text.get(self.at)?.is_ascii_whitespace() {
+            self.at += 1;
+        }
+        self.text.get(self.at).copied()
+    }
+
+    fn value(&mut self) -> Option<()> {
+        match self.next()? {
+            b'{' => self.object(false),
+            b'[' => self.array(),
+            _ => self.scalar(),
+        }
+    }
+
+    /// Reads past a scalar. `Reader` costs nothing to make here: it doesn't look at the rest.
+    fn token(&mut self) -> Option<Value> {
+        self.next()?;
+        let rest = Value { kind: Kind::Null, range: self.at..self.text.len() };
+        let value = Reader::within(self.text, &rest).value(0).ok()?;
+        self.at = value.range.end;
+        Some(value)
+    }
+
+    fn scalar(&mut self) -> Option<()> {
+        let value = self.token()?;
+        match value.kind {
+            Kind::String => {
+                let text = value.as_str(self.text)?;
+                self.tagged(b's', text.as_bytes());
+            }
+            Kind::Number => self.tagged(b'n', value.bytes(self.text)),
+            _ => self.tagged(b'l', value.bytes(self.text)),
+        }
+        Some(())
+    }
+
+    fn tagged(&mut self, tag: u8, bytes: &[u8]) {
+        self.encoded.push(tag);
+        self.encoded.extend_from_slice(&length(bytes.len()));
+        self.encoded.extend_from_slice(bytes);
+    }
+
+    fn array(&mut self) -> Option<()> {
+        self.at += 1;
+        self.encoded.push(b'[');
+        while self.next()? != b']' {
+            if self.next()? == b',' {
+                self.at += 1;
+            }
+            self.value()?;
+        }
+        self.at += 1;
+        self.encoded.push(b']');
+        Some(())
+    }
+
+    fn object(&mut self, top: bool) -> Option<()> {
+        self.at += 1;
+        let start = self.encoded.len();
+        let mut members: Vec<(Cow<'t, str>, Range<usize>)> = Vec::new();
+        while self.next()? != b'}' {
+            if self.next()? == b',' {
+                self.at += 1;
+            }
+            let text = self.text;
+            let name = self.token()?.as_str(text)?;
+            self.next()?;
+            // The colon.
+            self.at += 1;
+            let from = self.encoded.len();
+            self.value()?;
+            members.push((name, from..self.encoded.len()));
+        }
+        self.at += 1;
+        members.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        if members.windows(2).any(|two| matches!(two, [one, other] if one.0 == other.0)) {
+            return None;
+        }
+        let mut hash = Sha256::new();
+        for (name, range) in &members {
+            let value = self.encoded.get(range.clone())?;
+            // No member and a member that is null are the same to every backend.
+            if top && (IGNORED.contains(&name.as_ref()) || value == NULL) {
+                continue;
+            }
+            hash.update(length(name.len()));
+            hash.update(name.as_bytes());
+            hash.update(value);
+        }
+        self.encoded.truncate(start);
+        self.encoded.push(b'{');
+        self.encoded.extend_from_slice(&hash.finalize());
+        Some(())
+    }
+}
+
+/// `null`, encoded.
+const NULL: &[u8] = b"l\0\0\0\0\0\0\0\x04null";
+
+#[cfg(test)]
+mod tests;

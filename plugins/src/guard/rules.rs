@@ -1,0 +1,127 @@
+//! Rules of one's own: what a text must not hold, how long a prompt may be, which tools may be offered.
+
+use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
+
+use super::Finding;
+use crate::prompt::Prompt;
+
+/// A rule that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the rule '{name}' can't be used: {why}")]
+pub struct GuardError {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Most memory of the compiled rules, in bytes: more is a mistake.
+const SIZE: usize = 10 << 20;
+
+/// The rules.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    names: Vec<String>,
+    patterns: RegexSet,
+    /// Most tokens of a prompt.
+    pub max_prompt_tokens: Option<u64>,
+    /// The tools that may be offered; `None` for all.
+    pub allowed_tools: Option<Vec<String>>,
+}
+
+impl Rules {
+    /// Out of named regular expressions, and words or phrases that must not stand anywhere as such, whatever their
+    /// case (all under the name `words`).
+    ///
+    /// # Errors
+    /// [`GuardError`] names the one that can't be used.
+    pub fn new(
+        patterns: &[(String, String)],
+        words: &[String],
+        max_prompt_tokens: Option<u64>,
+        allowed_tools: Option<Vec<String>>,
+    ) -> Result<Self, GuardError> {
+        let words = words.iter().map(|word| ("words".to_owned(), whole_word(word)));
+        let all: Vec<(String, String)> = patterns.iter().cloned().chain(words).collect();
+        for (name, pattern) in &all {
+            let wrong = |why: String| GuardError { name: name.clone(), why };
+            let one = RegexBuilder::new(pattern).size_limit(SIZE).build().map_err(|error| wrong(error.to_string()))?;
+            if one.is_match("") {
+                return Err(wrong("it fits the empty text, and so every text".to_owned()));
+            }
+        }
+        let patterns = RegexSetBuilder::new(all.iter().map(|(_, pattern)| pattern)).size_limit(SIZE).build();
+        let patterns = patterns.map_err(|error| GuardError { name: "all".to_owned(), why: error.to_string() })?;
+        Ok(Rules { names: all.into_iter().map(|(name, _)| name).collect(), patterns, max_prompt_tokens, allowed_tools })
+    }
+
+    /// What a text must not hold, and does.
+    pub fn text(&self, text: &str) -> Option<Finding> {
+        let first = self.patterns.matches(text).into_iter().next()?;
+        Some(Finding::Denied(self.names.get(first).cloned().unwrap_or_default()))
+    }
+
+    /// Whether texts are looked at.
+    pub fn reads_texts(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// What is not allowed in a prompt of about so many `tokens`.
+    pub fn prompt(&self, prompt: &Prompt, tokens: u64) -> Option<Finding> {
+        if let Some(limit) = self.max_prompt_tokens.filter(|limit| tokens > *limit) {
+            return Some(Finding::TooLong { limit });
+        }
+        let not_allowed = |tool: &&String| self.allowed_tools.as_ref().is_some_and(|allowed| !allowed.contains(*tool));
+        if let Some(tool) = prompt.tools.iter().find(not_allowed) {
+            return Some(Finding::Tool(tool.clone()));
+        }
+        prompt
+            .messages
+            .iter()
+            .find_map(|message| self.text(&message.text).or_else(|| message.calls.iter().find_map(|call| self.text(&call.arguments))))
+    }
+}
+
+/// A pattern for a word or phrase as such; spaces fit any white space.
+fn whole_word(word: &str) -> String {
+    let parts: Vec<String> = word.split_whitespace().map(regex::escape).collect();
+    let edge = |at: Option<char>| if at.is_some_and(|c| c.is_alphanumeric() || c == '_') { r"\b" } else { "" };
+    format!("(?i){}{}{}", edge(word.trim().chars().next()), parts.join(r"\s+"), edge(word.trim().chars().next_back()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(patterns: &[(&str, &str)], words: &[&str]) -> Result<Rules, GuardError> {
+        let patterns: Vec<_> = patterns.iter().map(|(name, pattern)| ((*name).to_owned(), (*pattern).to_owned())).collect();
+        Rules::new(&patterns, &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), None, None)
+    }
+
+    #[test]
+    fn words_are_whole_and_know_no_case() {
+        let rules = rules(&[], &["Project Heron", "c++", "größe"]).unwrap();
+        for text in ["about project  HERON?", "PROJECT\nheron", "I like C++!", "Die GRÖSSE? nein: die Größe"] {
+            assert!(rules.text(text).is_some(), "{text}");
+        }
+        for text in ["projectheron", "project herons", "heron project", "c+", ""] {
+            assert_eq!(rules.text(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_told_by_their_names() {
+        let rules = rules(&[("case-number", r"\bCN-\d{6}\b"), ("swearing", "(?i)darn")], &[]).unwrap();
+        assert_eq!(rules.text("see CN-123456"), Some(Finding::Denied("case-number".to_owned())));
+        assert_eq!(rules.text("DARN"), Some(Finding::Denied("swearing".to_owned())));
+        assert_eq!(rules.text("CN-12345"), None);
+    }
+
+    #[test]
+    fn what_cant_be_used_is_named() {
+        for (pattern, why) in [("(", "unclosed"), ("a*", "empty"), (r"(\w{1000}){1000}", "size")] {
+            let error = rules(&[("odd", pattern)], &[]).unwrap_err();
+            assert!(error.name == "odd" && error.why.contains(why), "{error}");
+        }
+    }
+}

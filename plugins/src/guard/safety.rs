@@ -1,0 +1,202 @@
+//! Azure AI Content Safety on the wire (REST API 2024-09-01): `text:analyze` and `text:shieldPrompt`.
+//!
+//! Source: learn.microsoft.com, "Content Safety REST API", operations "Text Operations – Analyze Text" and "Text
+//! Operations – Detect Text Jailbreak" (`shieldPrompt`).
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Finding;
+
+/// The API's version.
+pub const VERSION: &str = "2024-09-01";
+/// Most characters of a text.
+pub const LONGEST: usize = 10_000;
+/// Most documents beside a prompt, which may have [`LONGEST`] characters together.
+pub const DOCUMENTS: usize = 5;
+
+/// A category of harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Category {
+    /// `Hate`
+    Hate,
+    /// `SelfHarm`
+    SelfHarm,
+    /// `Sexual`
+    Sexual,
+    /// `Violence`
+    Violence,
+}
+
+impl Category {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Category; 4] = [Category::Hate, Category::SelfHarm, Category::Sexual, Category::Violence];
+
+    /// In configs, metrics and answers.
+    pub fn label(self) -> &'static str {
+        match self {
+            Category::Hate => "hate",
+            Category::SelfHarm => "self_harm",
+            Category::Sexual => "sexual",
+            Category::Violence => "violence",
+        }
+    }
+
+    /// On the wire.
+    fn wire(self) -> &'static str {
+        match self {
+            Category::Hate => "Hate",
+            Category::SelfHarm => "SelfHarm",
+            Category::Sexual => "Sexual",
+            Category::Violence => "Violence",
+        }
+    }
+}
+
+/// What is asked of a text, and which answer is too much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thresholds {
+    /// The severity from which on a category is blocked; `None` doesn't ask for it. In the order of [`Category::ALL`].
+    pub blocked_from: [Option<u8>; 4],
+    /// Eight severities (0 to 7) instead of four (0, 2, 4, 6).
+    pub eight: bool,
+    /// Lists of terms at the service.
+    pub blocklists: Vec<String>,
+}
+
+/// The service said something that can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the content safety service's answer can't be read: {0}")]
+pub struct AnswerError(#[from] serde_json::Error);
+
+impl Thresholds {
+    /// Whether there is anything to ask.
+    pub fn is_empty(&self) -> bool {
+        self.blocked_from.iter().all(Option::is_none) && self.blocklists.is_empty()
+    }
+
+    /// The body of `text:analyze`.
+    pub fn question(&self, text: &str) -> Vec<u8> {
+        let asked = Category::ALL.iter().zip(&self.blocked_from).filter(|(_, from)| from.is_some());
+        let categories: Vec<&str> = asked.map(|(category, _)| category.wire()).collect();
+        json!({
+            "text": text,
+            "categories": categories,
+            "blocklistNames": self.blocklists,
+            "haltOnBlocklistHit": false,
+            "outputType": if self.eight { "EightSeverityLevels" } else { "FourSeverityLevels" },
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    /// What is too much in the answer to it.
+    ///
+    /// # Errors
+    /// [`AnswerError`]
+    pub fn judge(&self, answer: &[u8]) -> Result<Option<Finding>, AnswerError> {
+        let answer: Analysis = serde_json::from_slice(answer)?;
+        if let Some(hit) = answer.blocklists.into_iter().flatten().next() {
+            return Ok(Some(Finding::Blocklist(hit.name)));
+        }
+        let blocked = |one: &&Severity| {
+            let index = Category::ALL.iter().position(|category| category.wire() == one.category);
+            index.and_then(|index| self.blocked_from[index]).is_some_and(|from| one.severity.unwrap_or(0) >= from)
+        };
+        let worst = answer.categories.iter().filter(blocked).max_by_key(|one| one.severity);
+        Ok(worst.and_then(|one| Category::ALL.into_iter().find(|category| category.wire() == one.category)).map(Finding::Category))
+    }
+}
+
+#[derive(Deserialize)]
+struct Analysis {
+    #[serde(rename = "blocklistsMatch")]
+    blocklists: Option<Vec<Hit>>,
+    #[serde(rename = "categoriesAnalysis")]
+    categories: Vec<Severity>,
+}
+
+#[derive(Deserialize)]
+struct Hit {
+    #[serde(rename = "blocklistName")]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Severity {
+    category: String,
+    severity: Option<u8>,
+}
+
+/// The body of `text:shieldPrompt`.
+pub fn shield_question(prompt: &str, documents: &[&str]) -> Vec<u8> {
+    json!({ "userPrompt": prompt, "documents": documents }).to_string().into_bytes()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shield {
+    user_prompt_analysis: Option<Attack>,
+    documents_analysis: Option<Vec<Attack>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attack {
+    attack_detected: bool,
+}
+
+/// Whether the answer to it tells of an attack.
+///
+/// # Errors
+/// [`AnswerError`]
+pub fn shield_judge(answer: &[u8]) -> Result<Option<Finding>, AnswerError> {
+    let answer: Shield = serde_json::from_slice(answer)?;
+    let attacks = answer.user_prompt_analysis.into_iter().chain(answer.documents_analysis.into_iter().flatten());
+    Ok(attacks.map(|attack| attack.attack_detected).any(|attack| attack).then_some(Finding::Attack))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thresholds() -> Thresholds {
+        Thresholds { blocked_from: [Some(2), None, Some(4), Some(6)], eight: false, blocklists: vec!["internal".to_owned()] }
+    }
+
+    #[test]
+    fn it_asks_for_what_is_configured() {
+        let asked: serde_json::Value = serde_json::from_slice(&thresholds().question("hi")).unwrap();
+        assert_eq!(asked["categories"], json!(["Hate", "Sexual", "Violence"]));
+        assert_eq!((&asked["outputType"], &asked["blocklistNames"]), (&json!("FourSeverityLevels"), &json!(["internal"])));
+    }
+
+    #[test]
+    fn it_judges_by_the_thresholds() {
+        let judged = |text: &str| thresholds().judge(text.as_bytes()).unwrap();
+        let one = |category: &str, severity: u8| {
+            format!(r#"{{"blocklistsMatch":[],"categoriesAnalysis":[{{"category":"{category}","severity":{severity}}}]}}"#)
+        };
+        assert_eq!(judged(&one("Hate", 2)), Some(Finding::Category(Category::Hate)));
+        assert_eq!(judged(&one("Hate", 0)), None);
+        assert_eq!(judged(&one("Violence", 4)), None);
+        assert_eq!(judged(&one("SelfHarm", 6)), None, "it isn't asked for");
+        let listed =
+            r#"{"blocklistsMatch":[{"blocklistName":"internal","blocklistItemId":"1","blocklistItemText":"x"}],"categoriesAnalysis":[]}"#;
+        assert_eq!(judged(listed), Some(Finding::Blocklist("internal".to_owned())));
+        assert!(thresholds().judge(b"{}").is_err());
+    }
+
+    #[test]
+    fn attacks_are_found_in_prompt_and_documents() {
+        let told = |prompt: bool, document: bool| {
+            let answer =
+                json!({ "userPromptAnalysis": { "attackDetected": prompt }, "documentsAnalysis": [{ "attackDetected": document }] });
+            shield_judge(answer.to_string().as_bytes()).unwrap()
+        };
+        assert_eq!(told(false, false), None);
+        assert_eq!(told(true, false), Some(Finding::Attack));
+        assert_eq!(told(false, true), Some(Finding::Attack));
+        assert!(shield_judge(b"[]").is_err());
+    }
+}

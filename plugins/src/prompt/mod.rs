@@ -1,0 +1,149 @@
+//! What a request's body asks, as text: for the prompt log, the content guard and the semantic cache.
+//!
+//! Every dialect comes down to the same list of messages. Nothing is dropped without a trace: what isn't text is
+//! counted as an attachment. Reading is lenient, because the backend decides what is well formed. A member that
+//! stands twice counts where it stands last, as `serde_json` has it.
+
+mod chat;
+mod content;
+mod messages;
+mod plain;
+mod responses;
+#[cfg(test)]
+mod tests;
+mod tools;
+
+use serde_json::{Map, Value};
+
+use crate::api::Api;
+
+/// What a request asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// Its messages, oldest first. A request without any has none.
+    pub messages: Vec<Message>,
+    /// Names of the tools offered; a built-in tool without a name has its type (`web_search`).
+    pub tools: Vec<String>,
+}
+
+/// One message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// Its texts, a line break between the parts.
+    pub text: String,
+    /// Images, audio, files, tokens and parts of unknown types.
+    pub attachments: usize,
+    /// Calls that the model has made.
+    pub calls: Vec<Call>,
+}
+
+/// A call of a tool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Call {
+    /// Which.
+    pub name: String,
+    /// With what, mostly JSON.
+    pub arguments: String,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The application: system, developer, instructions.
+    System,
+    /// The user, and whoever isn't known.
+    #[default]
+    User,
+    /// The model.
+    Assistant,
+    /// A tool's result.
+    Tool,
+}
+
+impl Role {
+    /// Its name, for logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        }
+    }
+
+    /// From a message's `role`.
+    fn of(message: &Map<String, Value>) -> Role {
+        match message.get("role").and_then(Value::as_str) {
+            Some("system" | "developer") => Role::System,
+            Some("assistant") => Role::Assistant,
+            Some("tool" | "function") => Role::Tool,
+            _ => Role::User,
+        }
+    }
+}
+
+impl Message {
+    /// An empty one.
+    fn by(role: Role) -> Message {
+        Message { role, ..Message::default() }
+    }
+
+    /// One with this text.
+    fn saying(role: Role, text: &str) -> Message {
+        Message { role, text: text.to_owned(), ..Message::default() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.attachments == 0 && self.calls.is_empty()
+    }
+
+    /// Adds a text below what there is.
+    fn say(&mut self, text: &str) {
+        if !self.text.is_empty() && !text.is_empty() {
+            self.text.push('\n');
+        }
+        self.text.push_str(text);
+    }
+}
+
+impl Prompt {
+    /// What the application has said, a line break between the messages.
+    pub fn system(&self) -> String {
+        let texts: Vec<&str> = self.messages.iter().filter(|one| one.role == Role::System).map(|one| one.text.as_str()).collect();
+        texts.join("\n")
+    }
+
+    /// The text of the user's last message; `None` if there is no such message, or no text in it. It need not be the
+    /// last message of all.
+    pub fn last_user(&self) -> Option<&str> {
+        let last = self.messages.iter().rfind(|one| one.role == Role::User)?;
+        (!last.text.is_empty()).then_some(last.text.as_str())
+    }
+
+    /// Every text in it, in order: what anyone has said, and the arguments of calls. A caller writes all of these,
+    /// the model's words too.
+    pub fn input_text(&self) -> impl Iterator<Item = &str> {
+        self.messages
+            .iter()
+            .flat_map(|one| std::iter::once(one.text.as_str()).chain(one.calls.iter().map(|call| call.arguments.as_str())))
+            .filter(|text| !text.is_empty())
+    }
+}
+
+/// Reads a request's body. `None` if it isn't a JSON object, or if `api` has no prompt in JSON.
+pub fn read(api: Api, body: &[u8]) -> Option<Prompt> {
+    let read = match api {
+        Api::Chat => chat::messages,
+        Api::Completions => plain::completions,
+        Api::Responses => responses::messages,
+        Api::Messages => messages::messages,
+        Api::Embeddings => plain::embeddings,
+        Api::ImageGenerations => plain::image,
+        Api::Speech => plain::speech,
+        _ => return None,
+    };
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return None };
+    Some(Prompt { messages: read(&body), tools: tools::names(&body) })
+}

@@ -1,0 +1,57 @@
+//! Looking around a byte without falling off the text.
+
+/// The byte before `at`.
+pub fn before(bytes: &[u8], at: usize) -> Option<u8> {
+    bytes.get(at.checked_sub(1)?).copied()
+}
+
+/// Whether a letter or digit that stands at `at` is the first of its word. Letters beyond ASCII don't
+/// count: many languages write no space.
+pub fn starts_word(bytes: &[u8], at: usize) -> bool {
+    match before(bytes, at) {
+        // The `n` of an escaped line end.
+        Some(b'n' | b'r' | b't') if before(bytes, at - 1) == Some(b'\\') => true,
+        Some(byte) => !byte.is_ascii_alphanumeric(),
+        None => true,
+    }
+}
+
+/// Whether a word that ends before `at` goes no further.
+pub fn ends_word(bytes: &[u8], at: usize) -> bool {
+    bytes.get(at).is_none_or(|byte| !byte.is_ascii_alphanumeric())
+}
+
+/// The byte at `at` satisfies `is`.
+pub fn at_is(bytes: &[u8], at: usize, is: impl Fn(u8) -> bool) -> bool {
+    bytes.get(at).is_some_and(|byte| is(*byte))
+}
+
+/// A digit stands at `at`.
+pub fn digit_at(bytes: &[u8], at: usize) -> bool {
+    at_is(bytes, at, |byte| byte.is_ascii_digit())
+}
+
+/// Where the bytes from `at` stop to satisfy `is`.
+pub fn run(bytes: &[u8], at: usize, is: impl Fn(u8) -> bool) -> usize {
+    bytes.get(at..).and_then(|rest| rest.iter().position(|byte| !is(*byte))).map_or(bytes.len(), |len| at + len)
+}
+
+/// Length of the blank at `at` that can stand within a number: a space, also one that doesn't break.
+pub fn blank(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at..).unwrap_or_default() {
+        [b' ', ..] => 1,
+        [0xc2, 0xa0, ..] => 2,
+        [0xe2, 0x80, 0xaf, ..] => 3,
+        _ => 0,
+    }
+}
+
+/// Whether `start` to `end` is part of a UUID.
+pub fn in_uuid(bytes: &[u8], start: usize, end: usize) -> bool {
+    const LEN: usize = 36;
+    let part = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b'-';
+    let left = bytes[..start].iter().rev().take(LEN).take_while(|byte| part(byte)).count();
+    let right = bytes[end..].iter().take(LEN).take_while(|byte| part(byte)).count();
+    let word = &bytes[start - left..end + right];
+    word.len() == LEN && word.iter().enumerate().all(|(at, byte)| (*byte == b'-') == matches!(at, 8 | 13 | 18 | 23))
+}

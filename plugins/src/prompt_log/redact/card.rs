@@ -1,0 +1,98 @@
+//! Payment card numbers: an issuer's prefix, a length that it uses and a check digit (Luhn).
+
+use std::ops::Range;
+
+use super::bytes::{before, blank, digit_at, ends_word, in_uuid, starts_word};
+
+const LONGEST: usize = 19;
+
+/// Calls `hit` with the range of each card number.
+pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
+    let mut at = 0;
+    while at < bytes.len() {
+        // No issuer's numbers begin with another digit.
+        if matches!(bytes[at], b'2'..=b'6')
+            && starts_number(bytes, at)
+            && let Some(end) = card_end(bytes, at)
+        {
+            hit(at..end);
+            at = end;
+            continue;
+        }
+        at += 1;
+    }
+}
+
+/// The first digit of a number, and not of the decimals of one.
+fn starts_number(bytes: &[u8], at: usize) -> bool {
+    starts_word(bytes, at) && !(before(bytes, at) == Some(b'.') && at >= 2 && bytes[at - 2].is_ascii_digit())
+}
+
+/// The end of the longest card number that begins at `start`. Its groups have four digits or more
+/// but for the last, and the same separator between them: small numbers in a row are no card.
+fn card_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut digits = [0_u8; LONGEST];
+    let (mut len, mut at, mut best) = (0, start, None);
+    let mut separator: Option<&[u8]> = None;
+    loop {
+        let group = len;
+        while digit_at(bytes, at) {
+            *digits.get_mut(len)? = bytes[at] - b'0';
+            len += 1;
+            at += 1;
+            // Too long for a card, but a shorter one may have been found before this group.
+            if len == LONGEST && digit_at(bytes, at) {
+                return best;
+            }
+        }
+        let decimals = bytes.get(at) == Some(&b'.') && digit_at(bytes, at + 1);
+        if is_card(&digits[..len]) && ends_word(bytes, at) && !decimals && !in_uuid(bytes, start, at) {
+            best = Some(at);
+        }
+        let gap = if bytes.get(at) == Some(&b'-') { 1 } else { blank(bytes, at) };
+        let gap = &bytes[at.min(bytes.len())..at + gap];
+        if len - group < 4 || len == LONGEST || gap.is_empty() || *separator.get_or_insert(gap) != gap || !digit_at(bytes, at + gap.len()) {
+            return best;
+        }
+        at += gap.len();
+    }
+}
+
+fn is_card(digits: &[u8]) -> bool {
+    digits.len() >= 13 && is_issued(digits) && luhn(digits)
+}
+
+/// Whether an issuer has numbers with this beginning and length.
+fn is_issued(digits: &[u8]) -> bool {
+    let beginning = digits.iter().take(4).fold(0, |number, digit| number * 10 + u32::from(*digit));
+    match (beginning, digits.len()) {
+        // Visa
+        (4000..=4999, 13 | 16 | 19) => true,
+        // Mastercard
+        (5100..=5599 | 2221..=2720, 16) => true,
+        // American Express
+        (3400..=3499 | 3700..=3799, 15) => true,
+        // Diners Club
+        (3000..=3059 | 3095 | 3600..=3699 | 3800..=3999, 14..) => true,
+        // JCB
+        (3528..=3589, 16..) => true,
+        // Discover, UnionPay
+        (6011 | 6440..=6599 | 6200..=6299, 16..) => true,
+        // Maestro
+        (5000..=5099 | 5600..=5899 | 6300..=6399 | 6700..=6799, _) => true,
+        _ => false,
+    }
+}
+
+fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| match u32::from(*digit) {
+            digit if place % 2 == 0 => digit,
+            digit => digit * 2 / 10 + digit * 2 % 10,
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}

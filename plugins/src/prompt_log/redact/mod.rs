@@ -1,0 +1,169 @@
+//! Takes out of a text what must not be kept: addresses, numbers that name a person or an account,
+//! and secrets.
+//!
+//! Prompts and answers go through here before they are written to a log. Each [`Class`] has a finder
+//! that is anchored on a byte which is rare in prose (`@`, a digit, `=`, `:`) and reads a bounded
+//! distance around it, so ordinary text costs little and hostile text costs no more than its length.
+//! What a finder can't tell is taken out: a lost word in a log is cheaper than a kept password.
+//!
+//! The text is expected as people see it, not as escaped JSON.
+
+mod bytes;
+mod card;
+mod email;
+mod iban;
+mod merge;
+mod phone;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use merge::Hit;
+use regex::{Regex, RegexBuilder};
+
+/// Memory that one pattern of the operator may take, compiled and while it is searched for.
+const MAX_COMPILED: usize = 1 << 20;
+
+/// A replacement can complete a match of an operator's pattern; this often is looked again.
+const ROUNDS: usize = 4;
+
+/// What can be taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// E-mail addresses.
+    Email,
+    /// Telephone numbers.
+    Phone,
+    /// International bank account numbers.
+    Iban,
+    /// Payment card numbers.
+    Card,
+    /// Keys, tokens and passwords.
+    Secret,
+}
+
+impl Class {
+    /// The name of each class, as it is configured and as it stands in the text afterwards.
+    pub const NAMES: [(&str, Class); 5] =
+        [("email", Class::Email), ("phone", Class::Phone), ("iban", Class::Iban), ("card", Class::Card), ("secret", Class::Secret)];
+
+    /// Its index in [`Class::NAMES`].
+    fn index(self) -> usize {
+        match self {
+            Class::Email => 0,
+            Class::Phone => 1,
+            Class::Iban => 2,
+            Class::Card => 3,
+            Class::Secret => 4,
+        }
+    }
+}
+
+/// Why a pattern of the operator can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RedactError {
+    /// The name isn't one that can stand between brackets.
+    #[error("'{name}' is no name for a pattern: use letters, digits, '_' and '-'")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The pattern matches the empty string, so it would match everywhere.
+    #[error("the pattern '{name}' matches the empty string")]
+    Empty {
+        /// The pattern's name.
+        name: String,
+    },
+    /// It isn't a regular expression, or it is too large.
+    #[error("the pattern '{name}' can't be used: {why}")]
+    Pattern {
+        /// The pattern's name.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        why: Box<regex::Error>,
+    },
+}
+
+/// Takes the configured classes and patterns out of texts.
+#[derive(Debug)]
+pub struct Redactor {
+    on: [bool; Class::NAMES.len()],
+    shapes: secret::Shapes,
+    own: Vec<Regex>,
+    /// What is written instead: one for each class, then one for each own pattern.
+    placeholders: Vec<String>,
+}
+
+impl Redactor {
+    /// Takes out `classes` and what the operator's `own` patterns, each a name and a regular expression, match.
+    pub fn new(classes: &[Class], own: &[(String, String)]) -> Result<Redactor, RedactError> {
+        let mut on = [false; Class::NAMES.len()];
+        for class in classes {
+            on[class.index()] = true;
+        }
+        let mut placeholders: Vec<String> = Class::NAMES.iter().map(|(name, _)| format!("[{name}]")).collect();
+        placeholders.extend(own.iter().map(|(name, _)| format!("[{name}]")));
+        let own = own.iter().map(|(name, pattern)| compile(name, pattern)).collect::<Result<_, _>>()?;
+        let shapes = secret::Shapes::new().map_err(|why| RedactError::Pattern { name: "secret".to_owned(), why: Box::new(why) })?;
+        Ok(Redactor { on, shapes, own, placeholders })
+    }
+
+    /// The text with each match replaced by its name in brackets; borrowed if there is none.
+    ///
+    /// Where matches overlap, all of them are taken out under the longest one's name. What this
+    /// returns comes back unchanged if it is handed in again, unless an own pattern asks for brackets.
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let Some(mut done) = self.pass(text) else { return Cow::Borrowed(text) };
+        for _ in 1..ROUNDS {
+            match self.pass(&done) {
+                Some(next) => done = next,
+                None => break,
+            }
+        }
+        Cow::Owned(done)
+    }
+
+    fn pass(&self, text: &str) -> Option<String> {
+        let hits = self.hits(text);
+        if hits.is_empty() { None } else { merge::replace(text, hits, &self.placeholders) }
+    }
+
+    fn hits(&self, text: &str) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        let bytes = text.as_bytes();
+        // Without a digit there is nothing for three of them to find.
+        let digits = bytes.iter().any(u8::is_ascii_digit);
+        for (_, class) in Class::NAMES.iter().filter(|(_, class)| self.on[class.index()]) {
+            let mut hit = |range| hits.push(Hit { range, label: class.index() });
+            match class {
+                Class::Email => email::find(text, &mut hit),
+                Class::Secret => self.shapes.find(text, &mut hit),
+                Class::Phone if digits => phone::find(bytes, &mut hit),
+                Class::Iban if digits => iban::find(bytes, &mut hit),
+                Class::Card if digits => card::find(bytes, &mut hit),
+                Class::Phone | Class::Iban | Class::Card => {}
+            }
+        }
+        for (index, own) in self.own.iter().enumerate() {
+            // A match can be empty even if the empty string doesn't match: `\b`.
+            let found = own.find_iter(text).filter(|found| !found.is_empty());
+            hits.extend(found.map(|found| Hit { range: found.range(), label: Class::NAMES.len() + index }));
+        }
+        hits
+    }
+}
+
+fn compile(name: &str, pattern: &str) -> Result<Regex, RedactError> {
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
+        return Err(RedactError::Name { name: name.to_owned() });
+    }
+    let built = RegexBuilder::new(pattern).size_limit(MAX_COMPILED).dfa_size_limit(MAX_COMPILED).build();
+    let built = built.map_err(|why| RedactError::Pattern { name: name.to_owned(), why: Box::new(why) })?;
+    if built.is_match("") {
+        return Err(RedactError::Empty { name: name.to_owned() });
+    }
+    Ok(built)
+}

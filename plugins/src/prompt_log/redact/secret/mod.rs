@@ -1,0 +1,20 @@
+//! Keys, tokens and passwords: known by their shape ([`shape`]), by the name that they are assigned to
+//! ([`assigned`]), or by the block or URL that they stand in ([`block`]).
+
+mod assigned;
+mod block;
+mod shape;
+
+use std::ops::Range;
+
+pub use shape::Shapes;
+
+impl Shapes {
+    /// Calls `hit` with the range of each secret.
+    pub fn find(&self, text: &str, hit: &mut dyn FnMut(Range<usize>)) {
+        self.tokens(text, hit);
+        assigned::find(text.as_bytes(), hit);
+        block::private_keys(text.as_bytes(), hit);
+        block::url_passwords(text.as_bytes(), hit);
+    }
+}

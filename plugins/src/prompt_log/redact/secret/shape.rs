@@ -1,0 +1,161 @@
+//! Tokens that tell what they are: a prefix that their issuer chose so that they can be found.
+
+use std::ops::Range;
+
+use regex::Regex;
+
+use super::super::bytes::{run, starts_word};
+
+/// One issuer's tokens.
+struct Shape {
+    prefix: &'static str,
+    /// The fewest characters after the prefix, and the most.
+    len: std::ops::RangeInclusive<usize>,
+    letters: Letters,
+    /// Without a digit or a capital it is words joined by dashes (`sk-fading-circle`).
+    mixed: bool,
+    /// The prefix stays in the text.
+    keep: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Letters {
+    /// Letters and digits.
+    Plain,
+    /// Also `_` and `-`, as in base64 for URLs.
+    Url,
+    /// Also dots between parts.
+    Dotted,
+    /// What may stand in an HTTP token: base64 of both kinds, dots.
+    Header,
+}
+
+impl Letters {
+    fn has(self, byte: u8) -> bool {
+        byte.is_ascii_alphanumeric()
+            || match self {
+                Letters::Plain => false,
+                Letters::Url => b"_-".contains(&byte),
+                Letters::Dotted => b"_-.".contains(&byte),
+                Letters::Header => b"_-.~+/=".contains(&byte),
+            }
+    }
+}
+
+const ANY: usize = usize::MAX;
+
+const fn shape(prefix: &'static str, fewest: usize, most: usize, letters: Letters) -> Shape {
+    Shape { prefix, len: fewest..=most, letters, mixed: false, keep: false }
+}
+
+const fn mixed(prefix: &'static str, fewest: usize, letters: Letters) -> Shape {
+    Shape { mixed: true, ..shape(prefix, fewest, ANY, letters) }
+}
+
+/// None is the beginning of another. Lengths are shorter than today's tokens, which have grown before.
+const SHAPES: &[Shape] = &[
+    // OpenAI, Anthropic and those that copied them
+    mixed("sk-", 16, Letters::Url),
+    shape("gsk_", 30, ANY, Letters::Plain),
+    mixed("xai-", 30, Letters::Url),
+    shape("hf_", 30, ANY, Letters::Plain),
+    // This gateway
+    shape("spw_", 40, ANY, Letters::Plain),
+    // Stripe
+    shape("sk_live_", 10, ANY, Letters::Plain),
+    shape("rk_live_", 10, ANY, Letters::Plain),
+    shape("sk_test_", 10, ANY, Letters::Plain),
+    shape("rk_test_", 10, ANY, Letters::Plain),
+    shape("whsec_", 20, ANY, Letters::Header),
+    // AWS
+    shape("AKIA", 16, 16, Letters::Plain),
+    shape("ASIA", 16, 16, Letters::Plain),
+    // GitHub, GitLab
+    shape("ghp_", 30, ANY, Letters::Plain),
+    shape("gho_", 30, ANY, Letters::Plain),
+    shape("ghu_", 30, ANY, Letters::Plain),
+    shape("ghs_", 30, ANY, Letters::Plain),
+    shape("ghr_", 30, ANY, Letters::Plain),
+    shape("github_pat_", 30, ANY, Letters::Url),
+    mixed("glpat-", 16, Letters::Dotted),
+    // Slack
+    mixed("xoxa-", 10, Letters::Url),
+    mixed("xoxb-", 10, Letters::Url),
+    mixed("xoxp-", 10, Letters::Url),
+    mixed("xoxr-", 10, Letters::Url),
+    mixed("xoxs-", 10, Letters::Url),
+    mixed("xoxe-", 10, Letters::Url),
+    mixed("xapp-", 20, Letters::Url),
+    // Google
+    mixed("AIza", 30, Letters::Url),
+    // Package registries
+    shape("npm_", 30, ANY, Letters::Plain),
+    mixed("pypi-", 40, Letters::Url),
+    // SendGrid, JSON Web Tokens
+    mixed("SG.", 30, Letters::Dotted),
+    mixed("eyJ", 20, Letters::Dotted),
+    // Whatever is borne, outside of a header too
+    Shape { keep: true, ..mixed("Bearer ", 16, Letters::Header) },
+    Shape { keep: true, ..mixed("bearer ", 16, Letters::Header) },
+];
+
+/// Finds the prefixes of all shapes at once.
+#[derive(Debug)]
+pub struct Shapes {
+    prefixes: Regex,
+}
+
+impl Shapes {
+    /// Compiles the search.
+    pub fn new() -> Result<Self, regex::Error> {
+        let prefixes: Vec<String> = SHAPES.iter().map(|shape| regex::escape(shape.prefix)).collect();
+        Ok(Shapes { prefixes: Regex::new(&prefixes.join("|"))? })
+    }
+
+    /// Calls `hit` with the range of each token.
+    pub fn tokens(&self, text: &str, hit: &mut dyn FnMut(Range<usize>)) {
+        let bytes = text.as_bytes();
+        let mut done = 0;
+        // Where the run of each kind of letters ends that was last looked at: looking again could take
+        // as often as there are prefixes in it.
+        let mut ends = [0; 4];
+        for found in self.prefixes.find_iter(text) {
+            let Some(shape) = SHAPES.iter().find(|shape| shape.prefix == found.as_str()) else { continue };
+            if found.start() < done || !starts_word(bytes, found.start()) {
+                continue;
+            }
+            let end = &mut ends[shape.letters as usize];
+            if *end < found.end() {
+                *end = run(bytes, found.end(), |byte| shape.letters.has(byte));
+            }
+            let token = &bytes[found.end()..*end];
+            let token = &token[..token.len() - trailing(token)];
+            if shape.matches(token) {
+                done = found.end() + token.len();
+                hit(if shape.keep { found.end() } else { found.start() }..done);
+            }
+        }
+    }
+}
+
+/// How far into a token is looked for what its kind must have.
+const LOOK: usize = 256;
+const LOOK_DOT: usize = 4096;
+
+impl Shape {
+    fn matches(&self, token: &[u8]) -> bool {
+        // Two dots at least, or one if the signature was left off; parts that are not empty.
+        let dots = match self.prefix {
+            "eyJ" => memchr::memmem::find(&token[..token.len().min(LOOK_DOT)], b".eyJ").is_some_and(|at| at >= 8 && token.len() - at >= 12),
+            "SG." => memchr::memchr(b'.', &token[..token.len().min(LOOK)]).is_some_and(|at| at >= 14 && token.len() - at > 14),
+            _ => true,
+        };
+        dots && self.len.contains(&token.len())
+            && (!self.mixed || token.iter().take(LOOK).any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()))
+    }
+}
+
+/// How many dots at the end are the sentence's.
+fn trailing(token: &[u8]) -> usize {
+    token.iter().rev().take_while(|byte| **byte == b'.').count()
+}
