@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod embeddings;
 pub mod identity;
 pub mod safety;
 pub mod tokens;

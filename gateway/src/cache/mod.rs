@@ -2,6 +2,7 @@
 
 mod flights;
 mod remote;
+pub mod semantic;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,24 @@ use std::time::Duration;
 use spillway_plugins::cache::{CacheKey, Entry, Memory};
 
 use crate::clock::Clock;
-use crate::config::{self, ExactRules};
+use crate::config::{self, CacheRules, ExactRules};
 use crate::shared_memory::RedisError;
 use crate::telemetry::metrics::{CacheMetrics, Metrics};
 use flights::Flights;
 pub use flights::{Boarding, Flight, State};
 use remote::Remote;
+use semantic::{SemanticCache, StoreError};
+
+/// The cache can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The URL of Redis.
+    #[error("{0}")]
+    Redis(#[from] RedisError),
+    /// What is known can't be kept.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
 
 /// The cache for equal requests.
 #[derive(Debug)]
@@ -26,19 +39,24 @@ pub struct AnswerCache {
     memory: Memory,
     remote: Option<Remote>,
     flights: Flights,
+    /// For requests that mean the same.
+    pub semantic: Option<SemanticCache>,
 }
 
 impl AnswerCache {
-    /// An empty cache; nothing is connected yet.
+    /// What was kept before is in the semantic part; nothing is connected yet.
     ///
     /// # Errors
-    /// If the URL of Redis can't be used.
-    pub fn new(rules: ExactRules, redis: Option<&config::Redis>, clock: &Clock, metrics: &Metrics) -> Result<Self, RedisError> {
+    /// [`CacheError`]
+    pub fn new(rules: CacheRules, redis: Option<&config::Redis>, clock: &Clock, metrics: &Metrics) -> Result<Self, CacheError> {
+        let CacheRules { exact: rules, semantic } = rules;
+        let now = clock.wall().timestamp_millis();
         let failures = &metrics.redis_failures;
         Ok(AnswerCache {
             memory: Memory::new(rules.max_memory as u64, rules.ttl),
             remote: redis.map(|redis| Remote::new(redis, clock.clone(), failures.clone())).transpose()?,
             flights: Flights::default(),
+            semantic: semantic.map(|rules| SemanticCache::open(rules, now)).transpose()?,
             metrics: metrics.cache.clone(),
             rules,
         })
@@ -71,6 +89,13 @@ impl AnswerCache {
         let (bytes, entries) = self.memory.size();
         self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// Waits until everything is kept, at most `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        if let Some(semantic) = &self.semantic {
+            semantic.flush(limit).await;
+        }
     }
 
     /// Boards the flight for a key, or begins it.

@@ -99,12 +99,6 @@ fn run(path: &Path) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    if !config.not_available.is_empty() {
-        for problem in &config.not_available {
-            eprintln!("{}", located(path, "", problem));
-        }
-        return ExitCode::FAILURE;
-    }
     logging::init(&config.log.level);
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", path.display());
@@ -123,16 +117,10 @@ fn check(path: &Path, online: bool) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    for (kind, problems) in [("warning", &config.warnings), ("note", &config.not_available)] {
-        for problem in problems {
-            println!("{}", located(path, kind, problem));
-        }
+    for problem in &config.warnings {
+        println!("{}", located(path, "warning", problem));
     }
-    if !config.not_available.is_empty() {
-        println!("{}: valid, but `run` will refuse it until what the notes name is available", path.display());
-    } else {
-        println!("{}: ok", path.display());
-    }
+    println!("{}: ok", path.display());
     match online.then(|| online::check(&config)) {
         None | Some(Ok(true)) => ExitCode::SUCCESS,
         Some(Ok(false)) => ExitCode::FAILURE,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use spillway_plugins::cache::Keeping;
+use spillway_plugins::cache::semantic::Scoping;
 use spillway_plugins::guard::Rules;
 use spillway_plugins::guard::safety::Thresholds;
 use spillway_plugins::prompt_log::Level;
@@ -11,6 +12,36 @@ use spillway_plugins::prompt_log::redact::Redactor;
 use spillway_plugins::transform::{HeaderChanges, Transform};
 
 use super::BackendAuth;
+
+/// Answers that needn't be asked for again.
+#[derive(Debug, Clone)]
+pub struct CacheRules {
+    /// For equal requests.
+    pub exact: ExactRules,
+    /// For requests that mean the same.
+    pub semantic: Option<SemanticRules>,
+}
+
+/// Answers for requests that mean the same.
+#[derive(Debug, Clone)]
+pub struct SemanticRules {
+    /// The model that embeds.
+    pub model: String,
+    /// Least cosine of two embeddings.
+    pub threshold: f32,
+    /// How long an answer is good.
+    pub ttl: Duration,
+    /// Most questions.
+    pub max_entries: usize,
+    /// How long an embedding may take.
+    pub limit: Duration,
+    /// Which requests are looked at.
+    pub scoping: Scoping,
+    /// Hits are only told.
+    pub dry_run: bool,
+    /// Where it survives a restart.
+    pub folder: Option<PathBuf>,
+}
 
 /// Answers for equal requests.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,7 +34,7 @@ use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
 use crate::ledger::LedgerRules;
 pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted, identifier};
-pub use content::{ConsumerLog, ExactRules, GuardRules, PromptLogRules, SafetyRules, Transforms};
+pub use content::{CacheRules, ConsumerLog, ExactRules, GuardRules, PromptLogRules, SafetyRules, SemanticRules, Transforms};
 use error::ConfigError;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use limits::{ConsumerLimits, Group, WhenLost};
@@ -66,16 +66,14 @@ pub struct Config {
     pub guard: Option<GuardRules>,
     /// What is written down of prompts and answers, if it is.
     pub prompt_log: Option<Arc<PromptLogRules>>,
-    /// Answers for equal requests, if they are kept.
-    pub cache: Option<ExactRules>,
+    /// Answers that needn't be asked for again, if they are kept.
+    pub cache: Option<CacheRules>,
     /// What is remembered of stored things.
     pub objects: Objects,
     /// What several nodes share.
     pub redis: Option<Redis>,
     /// Logs of the gateway.
     pub log: Log,
-    /// What is valid in the file but not built yet: `run` refuses it, `check` tells.
-    pub not_available: Vec<error::Problem>,
     /// What is valid but probably not meant.
     pub warnings: Vec<error::Problem>,
 }

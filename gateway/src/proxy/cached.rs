@@ -9,6 +9,7 @@ use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use spillway_plugins::answer;
 use spillway_plugins::api::Api;
+use spillway_plugins::cache::semantic::{Near, Question, question};
 use spillway_plugins::cache::{CacheKey, Directive, Entry, is_cacheable, key, may_keep};
 use spillway_plugins::request::StreamOptions;
 
@@ -16,6 +17,7 @@ use super::ctx::{End, Inquiry, RequestCtx};
 use super::record::Record;
 use super::step::{Next, Stop};
 use super::{Gateway, headers, logged, metering, respond, transformed};
+use crate::cache::semantic::SemanticCache;
 use crate::cache::{AnswerCache, Boarding, Flight, State};
 use crate::config::{BackendAuth, CacheNamespace};
 use crate::telemetry::metrics::CacheResult;
@@ -26,10 +28,21 @@ pub struct Cached {
     key: CacheKey,
     /// What the caller is told.
     pub result: CacheResult,
+    /// How near the question was whose answer it gets.
+    score: Option<f32>,
     /// Those who wait for the answer.
     flight: Option<Flight>,
     /// The answer as it goes out, if it may be kept.
     record: Option<Record>,
+    /// What the semantic cache learns with it.
+    lesson: Option<Lesson>,
+}
+
+/// A question and its embedding.
+#[derive(Debug)]
+struct Lesson {
+    question: Question,
+    vector: Arc<[f32]>,
 }
 
 /// Whose answers a caller gets, and whether others get them, too. Nobody's, if it doesn't want any.
@@ -41,8 +54,8 @@ fn namespace(ctx: &RequestCtx) -> Option<(String, bool)> {
     }
 }
 
-/// The key of a request that may be answered from the cache.
-fn key_of(ctx: &RequestCtx, inquiry: &Inquiry, body: &[u8]) -> Option<CacheKey> {
+/// The namespace of a request that may be answered from the cache.
+fn place(ctx: &RequestCtx, inquiry: &Inquiry) -> Option<String> {
     let (namespace, shared) = namespace(ctx)?;
     let fields = &inquiry.fields;
     let known = is_cacheable(inquiry.api, &fields.references, fields.refers_deeper, shared);
@@ -51,21 +64,18 @@ fn key_of(ctx: &RequestCtx, inquiry: &Inquiry, body: &[u8]) -> Option<CacheKey> 
         let mut members = inquiry.model.route.members().iter();
         ctx.caller.is_none() && members.any(|member| matches!(ctx.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough))
     };
-    if !known || strangers() {
-        return None;
-    }
-    key(&namespace, inquiry.api, &inquiry.model.name, body)
+    (known && !ctx.internal && !strangers()).then_some(namespace)
 }
 
 /// Answers a request from the cache, if its answer is there, or comes while another request asks for it.
 pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
-    let Some(cache) = &gateway.cache else { return Ok(Next::Attempt) };
-    let key = ctx.inquiry.as_ref().zip(ctx.body.as_ref()).and_then(|(inquiry, body)| key_of(ctx, inquiry, body.bytes()));
-    let Some(key) = key else { return Ok(Next::Attempt) };
+    let (Some(cache), Some(inquiry), Some(body)) = (&gateway.cache, &ctx.inquiry, &ctx.body) else { return Ok(Next::Attempt) };
+    let Some(namespace) = place(ctx, inquiry) else { return Ok(Next::Attempt) };
+    let Some(key) = key(&namespace, inquiry.api, &inquiry.model.name, body.bytes()) else { return Ok(Next::Attempt) };
     let directive = Directive::of(&session.req_header().headers);
     let record = directive.write.then(|| Record::new(cache.rules.max_answer));
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };
-    let mut cached = Box::new(Cached { key, result, flight: None, record });
+    let mut cached = Box::new(Cached { key, result, score: None, flight: None, record, lesson: None });
     if directive.read {
         match find(gateway, cache, session, ctx, key).await? {
             Found::Answer(entry) => {
@@ -76,10 +86,62 @@ pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut 
             Found::Lead(flight) => cached.flight = Some(flight),
             Found::Nothing => {}
         }
+        if let Some(semantic) = &cache.semantic {
+            match similar(gateway, cache, semantic, session, ctx, &namespace).await? {
+                Similar::Answer(near) => {
+                    cached.result = CacheResult::Semantic;
+                    cached.score = Some(near.score);
+                    // Others may have asked something nearer to them.
+                    cached.flight = None;
+                    ctx.cached = Some(cached);
+                    return answer(gateway, cache, session, ctx, &near.entry).await;
+                }
+                Similar::Unknown(lesson) => cached.lesson = lesson,
+            }
+        }
     }
     cache.metrics.count(result);
     ctx.cached = Some(cached);
     Ok(Next::Attempt)
+}
+
+/// What a search for similar questions came to.
+enum Similar {
+    /// The answer to one.
+    Answer(Near),
+    /// None; what is to be learnt once the answer is there.
+    Unknown(Option<Lesson>),
+}
+
+async fn similar(
+    gateway: &Gateway,
+    cache: &AnswerCache,
+    semantic: &SemanticCache,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    namespace: &str,
+) -> Result<Similar, Stop> {
+    let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body) else { return Ok(Similar::Unknown(None)) };
+    let question = question(namespace, inquiry.api, &inquiry.model.name, body.bytes(), semantic.rules.scoping);
+    let Some(question) = question else { return Ok(Similar::Unknown(None)) };
+    let began = gateway.clock.now();
+    let embedded = tokio::select! {
+        biased;
+        embedded = semantic.embed(&gateway.internal, &question.text, ctx.caller.clone(), &ctx.id) => embedded,
+        _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
+    };
+    ctx.waited += gateway.clock.now().since(began);
+    match embedded {
+        Ok(vector) => {
+            let now = gateway.clock.wall().timestamp_millis();
+            let near = semantic.find(&question, &vector, now, &cache.metrics, |entry| is_within(ctx, entry));
+            Ok(near.map_or(Similar::Unknown(Some(Lesson { question, vector })), Similar::Answer))
+        }
+        Err(error) => {
+            semantic.embedding_failed(&error, &cache.metrics);
+            Ok(Similar::Unknown(None))
+        }
+    }
 }
 
 /// What a search came to.
@@ -170,19 +232,21 @@ async fn answer(gateway: &Gateway, cache: &AnswerCache, session: &mut Session, c
         // Not in this form: it is asked for, and kept in its place.
         if let Some(cached) = &mut ctx.cached {
             cached.result = CacheResult::Miss;
+            cached.score = None;
         }
         cache.metrics.count(CacheResult::Miss);
         return Ok(Next::Attempt);
     };
     let streamed = inquiry.fields.stream && inquiry.api != Api::Embeddings;
-    cache.metrics.count(CacheResult::Hit);
+    let result = ctx.cached.as_ref().map_or(CacheResult::Hit, |cached| cached.result);
+    cache.metrics.count(result);
     cache.metrics.saved(entry.input, entry.output);
     ctx.streamed = streamed;
     ctx.status = Some(StatusCode::OK.as_u16());
     ctx.bytes_out = body.len();
     logged::record(ctx, &body);
     ctx.note_first(gateway.clock.now());
-    metering::book_cached(gateway, ctx, "exact").await;
+    metering::book_cached(gateway, ctx, if result == CacheResult::Semantic { "semantic" } else { "exact" }).await;
     let mut head = head(ctx, streamed, body.len()).map_err(|_| Stop::CallerLeft)?;
     if gateway.server.response_headers {
         let age = entry.age(gateway.clock.wall().timestamp_millis());
@@ -214,6 +278,9 @@ fn head(ctx: &RequestCtx, streamed: bool, length: usize) -> pingora::Result<Box<
 pub(super) fn describe(ctx: &RequestCtx, head: &mut ResponseHeader) {
     if let Some(cached) = &ctx.cached {
         let _ = head.insert_header(headers::X_SPILLWAY_CACHE, HeaderValue::from_static(cached.result.label()));
+        if let Some(score) = cached.score {
+            let _ = head.insert_header(headers::X_SPILLWAY_CACHE_SCORE, format!("{score:.3}"));
+        }
     }
 }
 
@@ -246,6 +313,10 @@ pub(super) fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, m
             output: usage.output,
             body,
         };
+        if let (Some(semantic), Some(Lesson { question, vector })) = (&cache.semantic, cached.lesson.take()) {
+            semantic.learn(question, vector, &entry, now);
+            cache.metrics.questions.set(i64::try_from(semantic.len()).unwrap_or(i64::MAX));
+        }
         cache.put(cached.key, entry);
     }
     if let Some(flight) = flight {

@@ -119,6 +119,8 @@ pub struct RequestCtx {
     pub dialect: Dialect,
     /// The caller, if known. Written by `identify`.
     pub caller: Option<Caller>,
+    /// A request of the gateway's own, made for this caller: what is asked was allowed already. Written by `identify`.
+    pub internal: bool,
     /// The operation, once the path is read. Written by `intake`.
     pub api: Option<Api>,
     /// The model's name as asked for, whether it exists or not. Written by `intake`.
@@ -188,6 +190,7 @@ impl RequestCtx {
             id: String::new(),
             dialect: Dialect::OpenAi,
             caller: None,
+            internal: false,
             api: None,
             asked_for: None,
             inquiry: None,

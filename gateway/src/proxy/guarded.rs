@@ -11,7 +11,7 @@ use crate::guard::{Guard, Judgement};
 
 /// The guard that looks at a request, if one does.
 pub(super) fn guard_of(ctx: &RequestCtx) -> Option<&Guard> {
-    ctx.runtime.guard.as_ref().filter(|_| ctx.consumer().is_none_or(|consumer| consumer.guard))
+    ctx.runtime.guard.as_ref().filter(|_| !ctx.internal && ctx.consumer().is_none_or(|consumer| consumer.guard))
 }
 
 /// Looks at a prompt.

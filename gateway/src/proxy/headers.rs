@@ -16,6 +16,8 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const X_SPILLWAY_BACKEND: HeaderName = HeaderName::from_static("x-spillway-backend");
 /// `x-spillway-cache`: how the request stood with the cache.
 pub const X_SPILLWAY_CACHE: HeaderName = HeaderName::from_static("x-spillway-cache");
+/// `x-spillway-cache-score`: how near the question was whose answer it is, 0 to 1.
+pub const X_SPILLWAY_CACHE_SCORE: HeaderName = HeaderName::from_static("x-spillway-cache-score");
 /// `x-spillway-attempts`: how many attempts it took.
 pub const X_SPILLWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-spillway-attempts");
 /// `x-spillway-overhead-us`: the gateway's own time until the first byte.

@@ -30,7 +30,7 @@ impl AsRef<[u8]> for ReplayBody {
 
 /// Decides whether a request is written down, and how much of it.
 pub(super) fn decide(gateway: &Gateway, ctx: &mut RequestCtx) {
-    let Some(log) = &gateway.prompt_log else { return };
+    let Some(log) = gateway.prompt_log.as_ref().filter(|_| !ctx.internal) else { return };
     let own = ctx.consumer().map_or_else(ConsumerLog::default, |consumer| consumer.prompt_log);
     let level = own.level.unwrap_or(log.rules.level);
     let share = own.sample.unwrap_or(log.rules.sample);

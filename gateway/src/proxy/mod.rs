@@ -60,6 +60,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::cache::AnswerCache;
 use crate::clock::Clock;
 use crate::config::{self, Config, UsageRules};
+use crate::internal::Internal;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::objects::Objects;
@@ -118,6 +119,8 @@ pub struct Shared {
     pub cache: Option<AnswerCache>,
     /// Prompts and answers on disk, if they are.
     pub prompt_log: Option<PromptLog>,
+    /// Requests of the gateway to itself.
+    pub internal: Internal,
     /// How use is reserved and counted.
     pub usage: UsageRules,
     estimator: Estimator,
@@ -141,6 +144,8 @@ pub struct Parts {
     pub cache: Option<AnswerCache>,
     /// Prompts and answers on disk, if they are.
     pub prompt_log: Option<PromptLog>,
+    /// Requests of the gateway to itself.
+    pub internal: Internal,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Where one line per request goes.
@@ -156,7 +161,7 @@ impl Gateway {
     /// # Errors
     /// If its thread can't be had.
     pub fn new(config: &Config, clock: Clock, runtime: Runtime, parts: Parts) -> std::io::Result<Self> {
-        let Parts { objects, limits, ledger, cache, prompt_log, metrics, access_log } = parts;
+        let Parts { objects, limits, ledger, cache, prompt_log, internal, metrics, access_log } = parts;
         let server = config.server.clone();
         let buffered = Arc::new(BufferBudget::new(server.max_buffered, metrics.buffered.clone()));
         let unrouted = metrics.request("none", None);
@@ -173,6 +178,7 @@ impl Gateway {
             ledger,
             cache,
             prompt_log,
+            internal,
             usage: config.usage.clone(),
             estimator: Estimator::start()?,
             draining: Arc::new(Semaphore::new(drain::AT_ONCE)),
@@ -190,6 +196,9 @@ impl Gateway {
         self.estimator.flush(limit).await;
         if let Some(ledger) = &self.ledger {
             ledger.flush(limit).await;
+        }
+        if let Some(cache) = &self.cache {
+            cache.flush(limit).await;
         }
         if let Some(log) = &self.prompt_log {
             log.flush(limit).await;

@@ -17,7 +17,7 @@ fn wanted<'w>(consumer: Option<&'w LiveConsumer>, inquiry: &'w Inquiry) -> impl 
 
 /// Changes a body, and what was read of it.
 pub(super) fn body(ctx: &mut RequestCtx, buffer: &mut BodyBuffer) -> Result<(), Refusal> {
-    let Some(inquiry) = &ctx.inquiry else { return Ok(()) };
+    let Some(inquiry) = ctx.inquiry.as_ref().filter(|_| !ctx.internal) else { return Ok(()) };
     let mut changed: Option<Vec<u8>> = None;
     for transforms in wanted(ctx.consumer(), inquiry).filter(|transforms| !transforms.body.is_empty()) {
         let now = changed.as_deref().unwrap_or(buffer.as_slice());

@@ -16,13 +16,14 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::admin::Admin;
-use super::listen;
 use super::tls::Tls;
+use super::{internal, listen};
 use crate::backend::{health, resolve};
-use crate::cache::AnswerCache;
+use crate::cache::{AnswerCache, CacheError};
 use crate::clock::Clock;
 use crate::config::tls::TlsError;
 use crate::config::{Config, PromptLogRules};
+use crate::internal::Internal;
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
 use crate::limits::{Limits, NodeName, Past, Shared};
 use crate::objects::Objects;
@@ -62,15 +63,15 @@ pub enum StartError {
     /// The ledger can't be used.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
+    /// The cache can't be used.
+    #[error("{0}")]
+    Cache(#[from] CacheError),
     /// The prompt log can't be opened.
     #[error("plugins.prompt_log.path: can't open it: {0}")]
     PromptLog(std::io::Error),
     /// This node's name can't be kept.
     #[error("server.state_dir: can't keep this node's name there: {0}")]
     Node(std::io::Error),
-    /// The config uses what isn't built yet.
-    #[error("{0}")]
-    NotAvailable(String),
 }
 
 /// A gateway that runs. Dropped, it goes on; see [`Running::stop`].
@@ -93,10 +94,6 @@ pub struct Running {
 /// # Errors
 /// [`StartError`], before anything was accepted.
 pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError> {
-    if !config.not_available.is_empty() {
-        let lines: Vec<String> = config.not_available.iter().map(ToString::to_string).collect();
-        return Err(StartError::NotAvailable(lines.join("\n")));
-    }
     let mut listeners = Vec::new();
     for address in config.server.listen.iter().chain([&config.server.admin]) {
         let listener = listen::bind(*address).map_err(|source| StartError::Bind { address: *address, source })?;
@@ -114,7 +111,8 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let cache = config.cache.clone().map(|rules| AnswerCache::new(rules, config.redis.as_ref(), &clock, &metrics)).transpose()?;
     let start_log = |rules: &Arc<PromptLogRules>| PromptLog::start(Arc::clone(rules), clock.clone(), metrics.prompt_log.clone());
     let prompt_log = config.prompt_log.as_ref().map(start_log).transpose().map_err(StartError::PromptLog)?;
-    let parts = Parts { objects: Arc::clone(&objects), limits, ledger, cache, prompt_log, metrics, access_log };
+    let (internal, own_requests) = Internal::new();
+    let parts = Parts { objects: Arc::clone(&objects), limits, ledger, cache, prompt_log, internal, metrics, access_log };
     let gateway = Gateway::new(config, clock, runtime, parts)?;
     let conf = ServerConf { threads: config.server.threads.unwrap_or(1), ..ServerConf::default() };
     let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
@@ -131,6 +129,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     tasks.extend(share(&gateway));
     tasks.extend(tls.clone().map(|tls| tokio::spawn(tls.keep_fresh())));
     wait_for_backends(&gateway).await;
+    tasks.push(tokio::spawn(internal::accept(own_requests, Arc::clone(&proxy), watch.clone())));
     let mut accepting = Vec::new();
     if let Some(listener) = listeners.pop() {
         let admin = Admin { gateway: gateway.clone(), ready: Arc::clone(&ready) };

@@ -5,6 +5,7 @@ pub mod guard;
 pub mod tls;
 
 mod admin;
+mod internal;
 mod lifecycle;
 mod listen;
 mod socket;

@@ -20,6 +20,7 @@ mod nodes;
 mod process;
 mod prompt_log;
 mod secrets;
+mod semantic;
 mod stored;
 mod streams;
 mod tls;

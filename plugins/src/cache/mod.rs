@@ -7,6 +7,7 @@ mod entry;
 mod key;
 mod memory;
 mod rules;
+pub mod semantic;
 
 pub use directive::{BYPASS, Directive};
 pub use entry::{Entry, EntryError};

@@ -177,10 +177,20 @@ pub struct RawExactCache {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawSemanticCache {
-    /// The pool that embeds.
+    /// The pool that embeds, with the first of its models.
     pub embeddings: String,
-    /// Least cosine similarity, 0 to 1.
+    /// Least cosine similarity of two embeddings, 0 to 1. Default 0.95.
     pub threshold: Option<f64>,
-    /// How long an answer is good.
+    /// How long an answer is good. Default `1h`.
     pub ttl: Option<DurationText>,
+    /// Most questions that are known. Default 10000; at most 100000.
+    pub max_entries: Option<usize>,
+    /// How long an embedding may take; then nothing similar is looked for. Default `500ms`.
+    pub limit: Option<DurationText>,
+    /// Most messages, instructions aside, of a request that is looked at. Default 1.
+    pub max_messages: Option<usize>,
+    /// Instructions may differ. Default false.
+    pub ignore_system: Option<bool>,
+    /// Only log what would be answered, with both prompts (redacted), to choose a threshold by. Default false.
+    pub dry_run: Option<bool>,
 }

@@ -33,7 +33,6 @@ struct Checker<'c> {
     broken: BTreeSet<String>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    not_available: Vec<Problem>,
 }
 
 impl Checker<'_> {
@@ -87,11 +86,6 @@ impl Checker<'_> {
         self.secrets.resolve(reference, self.literals).map_err(|message| self.problem(key, message)).ok()
     }
 
-    fn not_available(&mut self, key: &str, what: &str) {
-        let problem = self.at(key, format!("{what} is not available yet"));
-        self.not_available.push(problem);
-    }
-
     /// Names must be there and differ.
     fn names<'n>(&mut self, list: &str, names: impl Iterator<Item = &'n str>) {
         let mut seen = BTreeMap::new();
@@ -118,7 +112,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let Loaded { raw, problems, broken, places } = loaded;
     let Some(raw) = raw else { return Err(sorted(problems)) };
     let literals = raw.server.allow_literal_secrets.unwrap_or(false);
-    let mut check = Checker { places, secrets, literals, broken, problems, warnings: Vec::new(), not_available: Vec::new() };
+    let mut check = Checker { places, secrets, literals, broken, problems, warnings: Vec::new() };
     let server = server::read(&raw.server, &mut check);
     let prices = metering::prices(raw.prices.as_ref(), &mut check);
     let backends = backends::read(&raw.backends, &prices, &mut check);
@@ -136,7 +130,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);
     let guard = guard::read(raw.plugins.guard.as_ref(), &mut check);
     let prompt_log = prompt_log::read(raw.plugins.prompt_log.as_ref(), &mut check);
-    let cache = cache::read(raw.plugins.cache.as_ref(), &raw.pools, &mut check);
+    let cache = cache::read(raw.plugins.cache.as_ref(), &raw.pools, state_dir, &mut check);
     let objects = raw.objects.unwrap_or_default();
     let objects = Objects { max: objects.max.unwrap_or(100_000), ttl: server::span(objects.ttl, 30 * 86_400, "objects.ttl", &mut check) };
     let redis = raw.redis.as_ref().and_then(|raw| {
@@ -191,7 +185,6 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             objects,
             redis,
             log: Log { level, access },
-            not_available: sorted(check.not_available),
             warnings: sorted(check.warnings),
         }),
         _ => Err(sorted(check.problems)),

@@ -98,6 +98,8 @@ impl ConsumerMetrics {
 pub enum CacheResult {
     /// Answered from it, by an equal request's answer.
     Hit,
+    /// Answered from it, by the answer to a request that means the same.
+    Semantic,
     /// Answered by a model.
     Miss,
     /// Its caller wanted nothing to do with it.
@@ -106,12 +108,13 @@ pub enum CacheResult {
 
 impl CacheResult {
     /// All of them, in the order of their declaration.
-    pub const ALL: [CacheResult; 3] = [CacheResult::Hit, CacheResult::Miss, CacheResult::Bypass];
+    pub const ALL: [CacheResult; 4] = [CacheResult::Hit, CacheResult::Semantic, CacheResult::Miss, CacheResult::Bypass];
 
     /// As header and label.
     pub fn label(self) -> &'static str {
         match self {
             CacheResult::Hit => "hit",
+            CacheResult::Semantic => "semantic",
             CacheResult::Miss => "miss",
             CacheResult::Bypass => "bypass",
         }
@@ -127,6 +130,12 @@ pub struct CacheMetrics {
     pub bytes: IntGauge,
     /// Kept answers in memory.
     pub entries: IntGauge,
+    /// Questions that the semantic cache knows.
+    pub questions: IntGauge,
+    /// Questions that could not be embedded.
+    pub embedding_failures: IntCounter,
+    /// What would have been answered, in a dry run.
+    pub dry_hits: IntCounter,
 }
 
 impl CacheMetrics {

@@ -1,0 +1,150 @@
+//! The cache for requests that mean the same: what was asked, its embeddings, and the answers.
+
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use spillway_plugins::cache::Entry;
+use spillway_plugins::cache::semantic::{Index, Known, Near, Question};
+use spillway_plugins::prompt_log::redact::{Class, Redactor};
+use tracing::{info, warn};
+
+use crate::callers::Caller;
+use crate::config::SemanticRules;
+use crate::internal::{Internal, InternalError};
+use crate::telemetry::metrics::CacheMetrics;
+use store::Store;
+pub use store::StoreError;
+
+/// The semantic cache.
+#[derive(Debug)]
+pub struct SemanticCache {
+    /// Its rules.
+    pub rules: SemanticRules,
+    index: Index,
+    store: Option<Store>,
+    /// For the texts that a dry run tells.
+    redactor: Option<Redactor>,
+}
+
+/// Why there is no embedding.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddingError {
+    /// It could not be asked for.
+    #[error("{0}")]
+    Asked(#[from] InternalError),
+    /// The answer holds none.
+    #[error("the answer holds no embedding: {0}")]
+    Answer(#[from] serde_json::Error),
+    /// The answer holds none.
+    #[error("the answer holds no embedding")]
+    Empty,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Vec<Embedding>,
+}
+
+#[derive(Deserialize)]
+struct Embedding {
+    embedding: Vec<f32>,
+}
+
+/// Longest text of a question in a dry run's line.
+const TOLD: usize = 500;
+
+impl SemanticCache {
+    /// With what was kept before, at `now` (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// If it can't be kept where the rules say.
+    pub fn open(rules: SemanticRules, now: i64) -> Result<Self, StoreError> {
+        let index = Index::new(rules.max_entries);
+        let store = match &rules.folder {
+            Some(folder) => Some(Store::open(folder, rules.max_entries, now, |known| index.learn(&known, now))?),
+            None => None,
+        };
+        let redactor = Redactor::new(&Class::NAMES.map(|(_, class)| class), &[]).ok();
+        Ok(SemanticCache { rules, index, store, redactor })
+    }
+
+    /// The embedding of a text, asked for as `caller`.
+    ///
+    /// # Errors
+    /// [`EmbeddingError`]; whatever it is, it means that nothing similar is looked for.
+    pub async fn embed(&self, internal: &Internal, text: &str, caller: Option<Caller>, id: &str) -> Result<Arc<[f32]>, EmbeddingError> {
+        let body = json!({ "model": self.rules.model, "input": text }).to_string();
+        let answer = internal.post("/v1/embeddings", body.as_bytes(), caller, id, self.rules.limit).await?;
+        let answer: Answer = serde_json::from_slice(&answer)?;
+        let first = answer.data.into_iter().next().map(|one| one.embedding).filter(|vector| !vector.is_empty());
+        Ok(first.ok_or(EmbeddingError::Empty)?.into())
+    }
+
+    /// The nearest known question, if it is near enough. In a dry run it is only told.
+    pub fn find(
+        &self,
+        question: &Question,
+        vector: &[f32],
+        now: i64,
+        metrics: &CacheMetrics,
+        allowed: impl Fn(&Entry) -> bool,
+    ) -> Option<Near> {
+        let near = self.index.find(question, vector, self.rules.threshold, now, allowed)?;
+        if !self.rules.dry_run {
+            return Some(near);
+        }
+        metrics.dry_hits.inc();
+        info!(
+            score = near.score,
+            asked = self.told(&question.text),
+            known = self.told(&near.text),
+            "would be answered from the semantic cache"
+        );
+        None
+    }
+
+    fn told(&self, text: &str) -> String {
+        let text = self.redactor.as_ref().map_or_else(|| "".into(), |redactor| redactor.redact(text));
+        text.chars().take(TOLD).collect()
+    }
+
+    /// Learns an answer.
+    pub fn learn(&self, question: Question, vector: Arc<[f32]>, entry: &Entry, now: i64) {
+        let ttl = i64::try_from(self.rules.ttl.as_millis()).unwrap_or(i64::MAX);
+        let entry = Arc::new(Entry { good_until: now.saturating_add(ttl), ..entry.clone() });
+        let known = Known { question, vector, entry };
+        self.index.learn(&known, now);
+        if let Some(store) = &self.store {
+            store.put(known);
+        }
+    }
+
+    /// How many questions are known.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Waits until everything is kept, at most `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        if let Some(store) = &self.store {
+            store.flush(limit).await;
+        }
+    }
+
+    /// Tells, now and then, why nothing similar can be looked for.
+    pub fn embedding_failed(&self, error: &EmbeddingError, metrics: &CacheMetrics) {
+        metrics.embedding_failures.inc();
+        if metrics.embedding_failures.get().is_power_of_two() {
+            warn!(%error, failures = metrics.embedding_failures.get(), "a question could not be embedded: nothing similar is looked for");
+        }
+    }
+}

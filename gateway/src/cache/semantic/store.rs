@@ -1,0 +1,158 @@
+//! What the semantic cache knows, on disk: it survives a restart. Written by a thread of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::{Connection, params};
+use spillway_plugins::cache::semantic::{Known, Particulars, Question};
+use spillway_plugins::cache::{CacheKey, Entry};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::queue;
+
+/// The file in `state_dir`.
+const FILE: &str = "semantic-cache.sqlite";
+/// Answers that may wait to be written; more are known until a restart only.
+const QUEUE: usize = 1024;
+
+/// What is known can't be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder can't be made.
+    #[error("plugins.cache.semantic: can't make {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database can't be used.
+    #[error("plugins.cache.semantic: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The thread can't be had.
+    #[error("plugins.cache.semantic: can't start its thread: {0}")]
+    Thread(std::io::Error),
+}
+
+enum Job {
+    Put(Known),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The database, behind its thread.
+#[derive(Debug)]
+pub(super) struct Store {
+    queue: SyncSender<Job>,
+}
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS known (
+    id INTEGER PRIMARY KEY,
+    scope BLOB NOT NULL,
+    text TEXT NOT NULL,
+    vector BLOB NOT NULL,
+    entry BLOB NOT NULL,
+    good_until INTEGER NOT NULL,
+    UNIQUE (scope, text)
+) STRICT;
+CREATE INDEX IF NOT EXISTS ends ON known (good_until);
+PRAGMA user_version = 1;
+";
+
+impl Store {
+    /// Opens it and hands what is still good at `now` to `learn`, the oldest first. One that is broken, or another
+    /// version's, is begun anew: it is a cache.
+    pub(super) fn open(folder: &Path, max: usize, now: i64, learn: impl Fn(Known)) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+        let path = folder.join(FILE);
+        let connection = match connect(&path) {
+            Ok(connection) => connection,
+            Err(error) => {
+                warn!(%error, path = %path.display(), "the semantic cache on disk can't be used: it is begun anew");
+                for suffix in ["", "-wal", "-shm"] {
+                    let _ = std::fs::remove_file(folder.join(format!("{FILE}{suffix}")));
+                }
+                connect(&path)?
+            }
+        };
+        let count = load(&connection, max, now, learn)?;
+        info!(count, "the semantic cache is loaded");
+        let (queue, jobs) = sync_channel(QUEUE);
+        let run = move || run(&connection, &jobs, max);
+        std::thread::Builder::new().name("semantic-cache".to_owned()).spawn(run).map_err(StoreError::Thread)?;
+        Ok(Store { queue })
+    }
+
+    /// Keeps an answer, soon; or not, if there is too much to do.
+    pub(super) fn put(&self, known: Known) {
+        let _ = self.queue.try_send(Job::Put(known));
+    }
+
+    pub(super) async fn flush(&self, limit: Duration) {
+        queue::flush(&self.queue, Job::Flush, limit).await;
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version > 1 {
+        return Err(rusqlite::Error::InvalidQuery);
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.execute_batch(TABLES)?;
+    // Prompts and answers stand in it.
+    let _ = std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600));
+    Ok(connection)
+}
+
+fn load(connection: &Connection, max: usize, now: i64, learn: impl Fn(Known)) -> rusqlite::Result<usize> {
+    connection.execute("DELETE FROM known WHERE good_until <= ?1", [now])?;
+    let mut statement =
+        connection.prepare("SELECT scope, text, vector, entry FROM (SELECT * FROM known ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
+    let mut rows = statement.query([i64::try_from(max).unwrap_or(i64::MAX)])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        let (scope, text, vector, entry): (Vec<u8>, String, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        let (Ok(scope), Ok(entry)) = (<[u8; 32]>::try_from(scope), Entry::from_bytes(&Bytes::from(entry))) else { continue };
+        let components = vector.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        // The particulars may be another version's: they are read anew.
+        let question = Question { scope: CacheKey(scope), particulars: Particulars::of(&text), text };
+        learn(Known { question, vector: components.collect(), entry: Arc::new(entry) });
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn run(connection: &Connection, jobs: &Receiver<Job>, max: usize) {
+    let mut failing = false;
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Flush(done) => drop(done.send(())),
+            Job::Put(known) => {
+                let written = put(connection, &known, max);
+                if let (Err(error), false) = (&written, failing) {
+                    error!(%error, "the semantic cache can't be kept on disk; it goes on in memory");
+                }
+                failing = written.is_err();
+            }
+        }
+    }
+}
+
+fn put(connection: &Connection, known: &Known, max: usize) -> rusqlite::Result<()> {
+    let Known { question, vector, entry } = known;
+    let vector: Vec<u8> = vector.iter().flat_map(|component| component.to_le_bytes()).collect();
+    let mut insert =
+        connection.prepare_cached("INSERT OR REPLACE INTO known (scope, text, vector, entry, good_until) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    insert.execute(params![question.scope.0.as_slice(), question.text, vector, entry.to_bytes(), entry.good_until])?;
+    // The ids grow: what is more than `max` behind the last one has been pushed out.
+    let oldest = connection.last_insert_rowid().saturating_sub(i64::try_from(max).unwrap_or(i64::MAX));
+    connection.prepare_cached("DELETE FROM known WHERE id <= ?1")?.execute([oldest])?;
+    Ok(())
+}

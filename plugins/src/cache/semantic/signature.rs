@@ -1,0 +1,86 @@
+//! Signatures of vectors: a few hundred bits whose differences tell the angle between two vectors.
+//!
+//! Source: M. Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002. Each bit says on which
+//! side of a random plane a vector lies; two vectors at an angle of θ differ in each bit with a probability of θ/π.
+
+use std::f32::consts::PI;
+
+/// Bits of a signature.
+pub(super) const BITS: usize = 512;
+const WORDS: usize = BITS / 64;
+
+/// A vector's signature.
+pub(super) type Signature = [u64; WORDS];
+
+/// Random planes: the signs of each of their components, a bit each. The same in every process.
+fn signs(plane: usize, word: usize) -> u64 {
+    // splitmix64 of the place.
+    let mut z = ((plane as u64) << 32 | word as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The signature of a vector.
+pub(super) fn signature(vector: &[f32]) -> Signature {
+    let mut signature = [0; WORDS];
+    for plane in 0..BITS {
+        let mut side = 0.0f32;
+        for (word, components) in vector.chunks(64).enumerate() {
+            let signs = signs(plane, word);
+            for (bit, component) in components.iter().enumerate() {
+                // A set bit turns the sign.
+                let turned = u32::try_from((signs >> bit) & 1).unwrap_or(0) << 31;
+                side += f32::from_bits(component.to_bits() ^ turned);
+            }
+        }
+        signature[plane / 64] |= u64::from(side > 0.0) << (plane % 64);
+    }
+    signature
+}
+
+/// In how many bits two signatures differ.
+pub(super) fn distance(one: &Signature, other: &Signature) -> u32 {
+    one.iter().zip(other).map(|(one, other)| (one ^ other).count_ones()).sum()
+}
+
+/// The most bits in which vectors of at least this cosine differ, but for one pair in tens of thousands: five
+/// deviations more than the mean.
+pub(super) fn most(cosine: f32) -> u32 {
+    let share = cosine.clamp(-1.0, 1.0).acos() / PI;
+    let deviation = (share * (1.0 - share) * BITS as f32).sqrt();
+    (share * BITS as f32 + 5.0 * deviation + 4.0).ceil() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(rng: &mut u64, length: usize) -> Vec<f32> {
+        let mut next = || {
+            *rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (*rng >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        (0..length).map(|_| next()).collect()
+    }
+
+    fn cosine(one: &[f32], other: &[f32]) -> f32 {
+        let dot = |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(one, other)| one * other).sum::<f32>();
+        dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()
+    }
+
+    #[test]
+    fn near_vectors_differ_in_few_bits() {
+        let mut rng = 7;
+        for _ in 0..300 {
+            let one = random(&mut rng, 384);
+            let noise = random(&mut rng, 384);
+            let other: Vec<f32> = one.iter().zip(&noise).map(|(one, noise)| one + 0.4 * noise).collect();
+            let near = cosine(&one, &other);
+            assert!(distance(&signature(&one), &signature(&other)) <= most(near), "{near}");
+            let far = random(&mut rng, 384);
+            assert!(distance(&signature(&one), &signature(&far)) > most(0.9), "{}", cosine(&one, &far));
+        }
+        assert_eq!(distance(&signature(&[1.0; 8]), &signature(&[2.0; 8])), 0);
+    }
+}
