@@ -1,5 +1,6 @@
 //! What becomes of prompts and answers.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -110,11 +111,24 @@ pub struct GuardRules {
     pub answers: bool,
     /// Tokens of a stream that stay back until they are looked at.
     pub window: u64,
+    /// Whether APIs pass whose content isn't looked at.
+    pub pass_unread: bool,
     /// The content safety service.
     pub safety: Option<SafetyRules>,
 }
 
 impl GuardRules {
+    /// Equal for rules that judge answers alike.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.answers.hash(&mut hasher);
+        self.local.fingerprint().hash(&mut hasher);
+        if let Some(safety) = &self.safety {
+            (&safety.url, &safety.thresholds).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     /// Whether what nobody can judge may pass.
     pub fn fails_open(&self) -> bool {
         self.safety.as_ref().is_some_and(|safety| safety.fails_open)

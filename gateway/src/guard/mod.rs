@@ -5,8 +5,10 @@ mod service;
 
 use std::sync::Arc;
 
-use spillway_plugins::guard::Finding;
-use spillway_plugins::prompt::{Prompt, Role};
+use spillway_plugins::api::Api;
+use spillway_plugins::cache::key;
+use spillway_plugins::guard::{Finding, Spoken};
+use spillway_plugins::prompt::{self, Prompt, Role};
 
 use crate::backend::auth::Identities;
 use crate::clock::Clock;
@@ -22,6 +24,8 @@ pub struct Guard {
     /// Its counters.
     pub metrics: GuardMetrics,
     service: Option<Arc<Service>>,
+    /// Equal for rules that judge answers alike: kept answers are given only to those who would have got them.
+    pub fingerprint: u64,
 }
 
 /// What a look at a content came to.
@@ -29,39 +33,39 @@ pub struct Guard {
 pub enum Judgement {
     /// It may pass.
     Passed,
+    /// Nobody could say, and then it may.
+    Unchecked,
     /// It may not.
     Blocked(Finding),
     /// Nobody could say, and then it may not.
     Unknown,
 }
 
+/// What an image, a sound or a file counts in tokens where prompts are bounded: what the largest images take.
+const ATTACHMENT: u64 = 765;
+
 impl Guard {
     /// With these rules. Nothing is asked yet.
     pub fn new(rules: GuardRules, identities: &mut Identities, metrics: &Metrics) -> Self {
         let service = rules.safety.clone().map(|safety| Arc::new(Service::new(safety, identities, metrics)));
-        Guard { service, metrics: metrics.guard.clone(), rules }
+        Guard { service, metrics: metrics.guard.clone(), fingerprint: rules.fingerprint(), rules }
     }
 
-    /// Looks at a prompt of about so many `tokens`.
-    pub async fn prompt(&self, prompt: &Prompt, tokens: u64, clock: &Clock) -> Judgement {
-        if let Some(finding) = self.rules.local.prompt(prompt, tokens) {
+    /// Looks at a request's body. What can't be read, or be read in two ways, may never pass: it is the caller's doing.
+    pub async fn request(&self, api: Api, body: &[u8], clock: &Clock) -> Judgement {
+        // A key tells that no name stands twice, however deep.
+        let read = key("", api, "", body).and_then(|_| prompt::read(api, body));
+        let Some(prompt) = read else { return self.blocked("request", Finding::Unreadable) };
+        // Token ids are a text in disguise.
+        if matches!(api, Api::Completions | Api::Embeddings) && prompt.messages.iter().any(|message| message.attachments > 0) {
+            return self.blocked("request", Finding::Unreadable);
+        }
+        let tokens = prompt.messages.iter().map(|message| message.text.len() as u64 / 4 + message.attachments as u64 * ATTACHMENT).sum();
+        if let Some(finding) = self.rules.local.prompt(&prompt, tokens) {
             return self.blocked("request", finding);
         }
         let Some(service) = &self.service else { return Judgement::Passed };
-        let mut texts = String::new();
-        let mut documents = Vec::new();
-        for message in &prompt.messages {
-            texts.push_str(&message.text);
-            texts.push('\n');
-            for call in &message.calls {
-                texts.push_str(&call.arguments);
-                texts.push('\n');
-            }
-            if message.role == Role::Tool {
-                documents.push(message.text.clone());
-            }
-        }
-        let asked = service.prompt(texts, prompt.last_user().unwrap_or("").to_owned(), documents, clock).await;
+        let asked = service.request(&texts(&prompt), &said_last(&prompt), &brought(&prompt), clock).await;
         self.judged("request", asked)
     }
 
@@ -70,23 +74,37 @@ impl Guard {
         self.rules.answers && (self.rules.local.reads_texts() || self.service.is_some())
     }
 
-    /// Looks at a part of an answer.
-    pub async fn answer(&self, text: &str, clock: &Clock) -> Judgement {
-        if let Some(finding) = self.rules.local.text(text) {
+    /// Looks at what a part of an answer says.
+    pub async fn answer(&self, said: &Spoken, clock: &Clock) -> Judgement {
+        if said.is_empty() {
+            return Judgement::Passed;
+        }
+        let text = said.text();
+        if let Some(finding) = self.rules.local.text(&text) {
             return self.blocked("answer", finding);
         }
         match &self.service {
-            Some(service) if !text.trim().is_empty() => {
-                let asked = service.text(text.to_owned(), clock).await;
+            Some(service) => {
+                let asked = service.text(&text, clock).await;
                 self.judged("answer", asked)
             }
-            _ => Judgement::Passed,
+            None => Judgement::Passed,
         }
     }
 
-    /// Something that can't be looked at.
-    pub fn unreadable(&self, side: &'static str) -> Judgement {
-        self.judged(side, Err(service::Unavailable))
+    /// An answer that can't be read.
+    pub fn unreadable(&self) -> Judgement {
+        self.judged("answer", Err(service::Unavailable))
+    }
+
+    /// Something whose content can't be looked at, of a kind of API: it is refused, unless the rules say otherwise.
+    pub fn unread(&self, api: Api) -> Option<Finding> {
+        if self.rules.pass_unread {
+            return None;
+        }
+        let finding = Finding::Unread(api.label());
+        self.metrics.blocked("request", &finding);
+        Some(finding)
     }
 
     fn blocked(&self, side: &'static str, finding: Finding) -> Judgement {
@@ -100,8 +118,34 @@ impl Guard {
             Ok(Some(finding)) => self.blocked(side, finding),
             Err(service::Unavailable) => {
                 self.metrics.unchecked.inc();
-                if self.rules.fails_open() { Judgement::Passed } else { Judgement::Unknown }
+                if self.rules.fails_open() { Judgement::Unchecked } else { Judgement::Unknown }
             }
         }
     }
+}
+
+/// All texts of a prompt, a line each.
+fn texts(prompt: &Prompt) -> String {
+    let mut texts = prompt.beside.clone();
+    for message in &prompt.messages {
+        let calls = message.calls.iter().flat_map(|call| [&call.name, &call.arguments]);
+        for text in std::iter::once(&message.text).chain(calls).filter(|text| !text.is_empty()) {
+            texts.push_str(text);
+            texts.push('\n');
+        }
+    }
+    texts
+}
+
+/// What the person has said since the model spoke last.
+fn said_last(prompt: &Prompt) -> String {
+    let since = prompt.messages.iter().rev().take_while(|message| message.role != Role::Assistant);
+    let mut said: Vec<&str> = since.filter(|message| message.role == Role::User).map(|message| message.text.as_str()).collect();
+    said.reverse();
+    said.join("\n")
+}
+
+/// What tools have brought.
+fn brought(prompt: &Prompt) -> Vec<&str> {
+    prompt.messages.iter().filter(|message| message.role == Role::Tool).map(|message| message.text.as_str()).collect()
 }

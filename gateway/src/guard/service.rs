@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::ExposeSecret as _;
-use spillway_plugins::guard::safety::{LONGEST, VERSION, shield_judge, shield_question};
+use spillway_plugins::guard::safety::{AnswerError, LONGEST, VERSION, shield_document, shield_judge, shield_prompt};
 use spillway_plugins::guard::{Finding, windows};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info};
 
 use super::gate::Gate;
 use crate::backend::auth::{Identities, TokenSource};
@@ -20,12 +21,36 @@ use crate::telemetry::metrics::Metrics;
 
 /// Characters that neighbouring pieces of a long text share.
 const OVERLAP: usize = 500;
-/// Most pieces of one text: more is not looked at, and so not known.
-const MOST: usize = 128;
+/// Questions at once for one request, and for all.
+const WIDTH: usize = 8;
+const AT_ONCE: usize = 64;
 
 /// Nobody can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unavailable;
+
+/// Why there is no judgement.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("its circuit is open")]
+    Closed,
+    #[error("it takes too long")]
+    TooSlow,
+    #[error("there is no token for it")]
+    NoToken,
+    #[error("it answers {0}")]
+    Status(u16),
+    #[error("{0}")]
+    Http(reqwest::Error),
+    #[error("{0}")]
+    Answer(#[from] AnswerError),
+}
+
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Self {
+        Failure::Http(error.without_url())
+    }
+}
 
 #[derive(Debug)]
 enum Proof {
@@ -40,6 +65,7 @@ pub(super) struct Service {
     rules: SafetyRules,
     proof: Proof,
     gate: Gate,
+    room: Semaphore,
 }
 
 /// An operation of the service.
@@ -68,27 +94,27 @@ impl Service {
             BackendAuth::Token(token) => Proof::Token(identities.get(token, metrics)),
             BackendAuth::None | BackendAuth::Passthrough => Proof::None,
         };
-        Service { rules, proof, gate: Gate::new() }
+        Service { rules, proof, gate: Gate::new(), room: Semaphore::new(AT_ONCE) }
     }
 
     /// What it finds in a text.
-    pub(super) async fn text(self: &Arc<Self>, text: String, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
-        self.all(self.questions(&text), clock).await
+    pub(super) async fn text(self: &Arc<Self>, text: &str, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
+        self.all(self.questions(text), clock).await
     }
 
-    /// What it finds in the texts of a prompt, and whether its last message or what tools brought is an attack.
-    pub(super) async fn prompt(
+    /// What it finds in the texts of a request, and whether what the person `said` or what was `brought` is an attack.
+    pub(super) async fn request(
         self: &Arc<Self>,
-        texts: String,
-        user: String,
-        documents: Vec<String>,
+        texts: &str,
+        said: &str,
+        brought: &[&str],
         clock: &Clock,
     ) -> Result<Option<Finding>, Unavailable> {
-        let mut questions = self.questions(&texts);
+        let mut questions = self.questions(texts);
         if self.rules.shield {
-            questions.extend(windows(&user, LONGEST, OVERLAP).into_iter().map(|piece| (Operation::Shield, shield_question(piece, &[]))));
-            let pieces = documents.iter().flat_map(|document| windows(document, LONGEST, OVERLAP));
-            questions.extend(pieces.map(|piece| (Operation::Shield, shield_question("", &[piece]))));
+            questions.extend(pieces(said).map(|piece| (Operation::Shield, shield_prompt(piece))));
+            let brought = brought.iter().flat_map(|document| pieces(document));
+            questions.extend(brought.map(|piece| (Operation::Shield, shield_document(piece))));
         }
         self.all(questions, clock).await
     }
@@ -97,67 +123,66 @@ impl Service {
         if self.rules.thresholds.is_empty() {
             return Vec::new();
         }
-        let pieces = windows(text, LONGEST, OVERLAP).into_iter().filter(|piece| !piece.trim().is_empty());
-        pieces.map(|piece| (Operation::Analyze, self.rules.thresholds.question(piece))).collect()
+        pieces(text).map(|piece| (Operation::Analyze, self.rules.thresholds.question(piece))).collect()
     }
 
-    /// Asks everything at once; the first finding counts. An answer that is missing counts if there is no finding.
+    /// Asks everything, a few questions at a time; the first finding counts. An answer that is missing counts if there
+    /// is no finding.
     async fn all(self: &Arc<Self>, questions: Vec<(Operation, Vec<u8>)>, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
-        if questions.len() > MOST {
-            return Err(Unavailable);
-        }
+        let mut waiting = questions.into_iter();
         let mut asked = JoinSet::new();
-        for (operation, body) in questions {
-            let (service, clock) = (Arc::clone(self), clock.clone());
-            asked.spawn(async move { service.ask(operation, body, &clock).await });
-        }
         let mut result = Ok(None);
-        while let Some(answer) = asked.join_next().await {
+        loop {
+            while asked.len() < WIDTH
+                && let Some((operation, body)) = waiting.next()
+            {
+                let (service, clock) = (Arc::clone(self), clock.clone());
+                asked.spawn(async move { service.ask(operation, body, &clock).await });
+            }
+            let Some(answer) = asked.join_next().await else { return result };
             match answer.unwrap_or(Err(Unavailable)) {
                 Ok(None) => {}
                 Ok(found) => return Ok(found),
                 Err(unavailable) => result = Err(unavailable),
             }
         }
-        result
     }
 
     async fn ask(&self, operation: Operation, body: Vec<u8>, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
-        let pass = self.gate.enter(clock.now()).ok_or(Unavailable)?;
-        let answered = tokio::time::timeout(self.rules.timeout, self.send(operation, body, clock)).await;
-        let judged = match answered {
-            Ok(Ok(answer)) => self.judge(operation, &answer),
-            Ok(Err(why)) => Err(why),
-            Err(_) => Err("it takes too long".to_owned()),
+        let asked = async {
+            let _place = self.room.acquire().await;
+            let pass = self.gate.enter(clock.now()).ok_or(Failure::Closed)?;
+            let answered = tokio::time::timeout(self.rules.timeout, self.send(operation, body, clock)).await;
+            let judged = answered.unwrap_or(Err(Failure::TooSlow)).and_then(|answer| self.judge(operation, &answer));
+            // What is wrong with one question says nothing of the service.
+            let good = matches!(judged, Ok(_) | Err(Failure::Status(400..=428 | 430..=499)));
+            if pass.end(good, clock.now()) {
+                match &judged {
+                    Ok(_) => info!("content safety answers again"),
+                    Err(why) => {
+                        error!(%why, open = self.rules.fails_open, "content safety can't be asked: for a while nobody waits for it")
+                    }
+                }
+            }
+            judged
         };
-        let changed = pass.end(judged.is_ok(), clock.now());
-        judged
-            .map_err(|why| {
-                if changed {
-                    error!(why, open = self.rules.fails_open, "content safety can't be asked: for a while nobody waits for it");
-                } else {
-                    warn!(why, "content safety could not be asked");
-                }
-                Unavailable
-            })
-            .inspect(|_| {
-                if changed {
-                    info!("content safety answers again");
-                }
-            })
+        asked.await.map_err(|why: Failure| {
+            debug!(%why, "content safety could not be asked");
+            Unavailable
+        })
     }
 
-    fn judge(&self, operation: Operation, answer: &Bytes) -> Result<Option<Finding>, String> {
+    fn judge(&self, operation: Operation, answer: &Bytes) -> Result<Option<Finding>, Failure> {
         let judged = match operation {
             Operation::Analyze => self.rules.thresholds.judge(answer),
             Operation::Shield => shield_judge(answer),
         };
-        judged.map_err(|error| error.to_string())
+        Ok(judged?)
     }
 
     /// The answer's body, or why there is none.
-    async fn send(&self, operation: Operation, body: Vec<u8>, clock: &Clock) -> Result<Bytes, String> {
-        let client = outbound::internet().map_err(|error| error.to_string())?;
+    async fn send(&self, operation: Operation, body: Vec<u8>, clock: &Clock) -> Result<Bytes, Failure> {
+        let client = outbound::internet()?;
         let url = format!("{}/contentsafety/{}?api-version={VERSION}", self.rules.url, operation.path());
         for again in [false, true] {
             let mut request = client.post(&url).header("content-type", "application/json").timeout(self.rules.timeout);
@@ -167,10 +192,10 @@ impl Service {
                 Proof::Key(key) => request.header("ocp-apim-subscription-key", key.clone()),
                 Proof::Token(source) => {
                     shown = Some((source, source.number()));
-                    request.header("authorization", source.header(clock.now()).ok_or("there is no token for it")?)
+                    request.header("authorization", source.header(clock.now()).ok_or(Failure::NoToken)?)
                 }
             };
-            let answer = request.body(body.clone()).send().await.map_err(|error| error.without_url().to_string())?;
+            let answer = request.body(body.clone()).send().await?;
             let status = answer.status();
             if let (401, false, Some((source, number))) = (status.as_u16(), again, shown)
                 && source.renew(number, clock.now(), Duration::from_secs(3).min(self.rules.timeout)).await
@@ -178,10 +203,15 @@ impl Service {
                 continue;
             }
             if !status.is_success() {
-                return Err(format!("it answers {status}"));
+                return Err(Failure::Status(status.as_u16()));
             }
-            return answer.bytes().await.map_err(|error| error.without_url().to_string());
+            return Ok(answer.bytes().await?);
         }
-        Err("it refuses the token".to_owned())
+        Err(Failure::Status(401))
     }
+}
+
+/// A text in pieces that the service takes.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    windows(text, LONGEST, OVERLAP).into_iter().filter(|piece| !piece.trim().is_empty())
 }

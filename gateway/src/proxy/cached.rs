@@ -16,7 +16,7 @@ use spillway_plugins::request::StreamOptions;
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::record::Record;
 use super::step::{Next, Stop};
-use super::{Gateway, headers, logged, metering, respond, transformed};
+use super::{Gateway, guarded, headers, logged, metering, respond, transformed};
 use crate::cache::semantic::SemanticCache;
 use crate::cache::{AnswerCache, Boarding, Flight, State};
 use crate::config::{BackendAuth, CacheNamespace};
@@ -64,7 +64,9 @@ fn place(ctx: &RequestCtx, inquiry: &Inquiry) -> Option<String> {
         let mut members = inquiry.model.route.members().iter();
         ctx.caller.is_none() && members.any(|member| matches!(ctx.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough))
     };
-    (known && !ctx.internal && !strangers()).then_some(namespace)
+    // What was looked at by other rules, or by none, is for others.
+    let guard = guarded::fingerprint(ctx).map_or_else(String::new, |rules| format!("guard:{rules:x}:"));
+    (known && !ctx.internal && !strangers()).then(|| guard + &namespace)
 }
 
 /// Answers a request from the cache, if its answer is there, or comes while another request asks for it.
@@ -198,6 +200,16 @@ async fn find(gateway: &Gateway, cache: &AnswerCache, session: &mut Session, ctx
             Some(State::NotKept | State::Flying) => return Ok(Found::Nothing),
             // The one who asked gave up: somebody else does.
             None => {}
+        }
+    }
+}
+
+/// The answer is not to be kept, and those who wait for it ask by themselves.
+pub(super) fn forget(ctx: &mut RequestCtx) {
+    if let Some(cached) = &mut ctx.cached {
+        cached.record = None;
+        if let Some(flight) = cached.flight.take() {
+            flight.end(State::NotKept);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Is the content allowed? Prompts are looked at before anything is asked, answers before the caller gets them.
 
+use std::sync::Arc;
+
+use spillway_plugins::api::Api;
 use spillway_plugins::guard::Finding;
-use spillway_plugins::prompt;
-use spillway_plugins::tokens::input_bound;
 
 use super::Gateway;
 use super::ctx::RequestCtx;
@@ -14,24 +15,32 @@ pub(super) fn guard_of(ctx: &RequestCtx) -> Option<&Guard> {
     ctx.runtime.guard.as_ref().filter(|_| !ctx.internal && ctx.consumer().is_none_or(|consumer| consumer.guard))
 }
 
+/// By which rules answers to this caller are looked at, if they are: what is kept is for those under the same.
+pub(super) fn fingerprint(ctx: &RequestCtx) -> Option<u64> {
+    guard_of(ctx).filter(|guard| guard.reads_answers()).map(|guard| guard.fingerprint)
+}
+
+/// Refuses what can't be looked at: sockets, uploads, and all that is about something stored.
+///
+/// # Errors
+/// 403
+pub(super) fn may_pass_unread(ctx: &RequestCtx, api: Api) -> Result<(), Refusal> {
+    guard_of(ctx).and_then(|guard| guard.unread(api)).map_or(Ok(()), |finding| Err(refusal(&finding)))
+}
+
 /// Looks at a prompt.
 ///
 /// # Errors
 /// 403 for what is not allowed; 503 if nobody can say, and then nothing may pass.
 pub(super) async fn prompt(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
     let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body) else { return Ok(()) };
-    let body = body.bytes();
-    let runtime = std::sync::Arc::clone(&ctx.runtime);
+    let runtime = Arc::clone(&ctx.runtime);
     let Some(guard) = guard_of(ctx).and(runtime.guard.as_ref()) else { return Ok(()) };
-    let tokens = input_bound(body, inquiry.fields.encoded);
     let began = gateway.clock.now();
-    let judgement = match prompt::read(inquiry.api, body) {
-        Some(prompt) => guard.prompt(&prompt, tokens, &gateway.clock).await,
-        None => guard.unreadable("request"),
-    };
+    let judgement = guard.request(inquiry.api, body.bytes(), &gateway.clock).await;
     ctx.waited += gateway.clock.now().since(began);
     match judgement {
-        Judgement::Passed => Ok(()),
+        Judgement::Passed | Judgement::Unchecked => Ok(()),
         Judgement::Blocked(finding) => Err(refusal(&finding)),
         Judgement::Unknown => Err(Refusal::ContentUnchecked),
     }

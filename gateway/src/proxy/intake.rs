@@ -92,6 +92,9 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     };
     ctx.api = Some(inference.api);
     may_use_api(ctx, inference.api)?;
+    if inference.api == Api::Realtime || inference.api.is_multipart() {
+        guarded::may_pass_unread(ctx, inference.api)?;
+    }
     if inference.api == Api::Realtime {
         return realtime(gateway, session, ctx, inference).await;
     }

@@ -15,7 +15,7 @@ use super::identify::{may_use_api, may_use_pool};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
-use super::{Gateway, headers};
+use super::{Gateway, guarded, headers};
 use crate::objects::{Known, Pin};
 use crate::runtime::{Model, Pool, Runtime};
 
@@ -41,6 +41,7 @@ pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
 pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectCall) -> Result<Next, Stop> {
     ctx.api = Some(call.api);
     may_use_api(ctx, call.api)?;
+    guarded::may_pass_unread(ctx, call.api)?;
     may_batch(ctx, &call)?;
     expectation(session).await?;
     let mut buffer = BodyBuffer::new(&gateway.buffered);

@@ -45,6 +45,6 @@ fn every_block_of_the_identity_page_is_a_config() {
             "REDIS_URL" => Some("redis://localhost".into()),
             _ => Some("secret".into()),
         });
-        let config = Config::parse(&text, Path::new("identity.toml"), &secrets).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        Config::parse(&text, Path::new("identity.toml"), &secrets).unwrap_or_else(|error| panic!("{error}\n{text}"));
     }
 }

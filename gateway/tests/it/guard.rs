@@ -195,3 +195,104 @@ async fn a_blocked_answer_is_neither_kept_nor_given_again() {
         assert_eq!(backend.count(), asked);
     }
 }
+
+/// A typed stream whose text comes a word an event, in the shape of an API.
+fn typed(api: &str, words: &[&str]) -> Vec<String> {
+    let event = |value: Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap());
+    let mut events = Vec::new();
+    if api == "messages" {
+        events.push(event(json!({ "type": "message_start", "message": { "id": "m1", "role": "assistant", "content": [], "usage": { "input_tokens": 1, "output_tokens": 1 } } })));
+        events.push(event(json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } })));
+        events.extend(words.iter().map(|word| {
+            event(json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": format!("{word} ") } }))
+        }));
+        events.push(event(json!({ "type": "content_block_stop", "index": 0 })));
+        events.push(event(json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": { "output_tokens": 9 } })));
+        events.push(event(json!({ "type": "message_stop" })));
+    } else {
+        events.push(event(
+            json!({ "type": "response.created", "sequence_number": 0, "response": { "id": "r1", "status": "in_progress", "output": [] } }),
+        ));
+        let delta = |(number, word): (usize, &&str)| {
+            event(
+                json!({ "type": "response.output_text.delta", "sequence_number": number + 1, "item_id": "i", "output_index": 0, "content_index": 0, "delta": format!("{word} ") }),
+            )
+        };
+        events.extend(words.iter().enumerate().map(delta));
+        events.push(event(
+            json!({ "type": "response.completed", "sequence_number": 99, "response": { "id": "r1", "status": "completed", "output": [] } }),
+        ));
+    }
+    events
+}
+
+#[tokio::test]
+async fn every_window_of_every_api_is_looked_at() {
+    let long: Vec<&str> = (0..60).map(|_| "harmless").chain(["[hate:4]", "after"]).collect();
+    for (api, path, kind, end) in [
+        ("messages", "/v1/messages", "anthropic", "event: message_stop"),
+        ("responses", "/v1/responses", "openai", "event: response.incomplete"),
+    ] {
+        let service = ContentSafety::start().await;
+        for (words, status) in [(long.clone(), 200), (vec!["[hate:4]", "after"], 403)] {
+            let events = typed(api, &words);
+            let backend = ScriptedBackend::start(move |_| Reply::sse(events.clone())).await;
+            let extra = format!("kind = \"{kind}\"");
+            let member = Member { name: "a", backend: &backend, priority: 1, extra: &extra };
+            let gateway = Gateway::start(&config(&[member], "", &safety(&service, ""))).await;
+            let body =
+                json!({ "model": "m", "stream": true, "max_tokens": 5, "input": "hi", "messages": [{ "role": "user", "content": "hi" }] });
+            let answer = gateway.post(path, &body).await;
+            assert_eq!(answer.status, status, "{api}: {}", answer.text());
+            assert!(!answer.text().contains("hate:4") && !answer.text().contains("after"), "{api}: {}", answer.text());
+            if status == 200 {
+                assert!(answer.text().contains("harmless") && answer.text().contains(end), "{api}: {}", answer.text());
+            }
+            eventually("nothing is held", async || gateway.metric("spillway_in_flight_requests").await == 0.0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_can_not_be_looked_at_does_not_pass() {
+    let backend = says("fine").await;
+    let rest = |more: &str| format!("[plugins.guard]\nwords = [\"heron\"]\nanswers = true\n{more}\n");
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest(""))).await;
+    for (path, body) in [
+        ("/v1/chat/completions", r#"{"model":"m","messages":[{"role":"user","content":"heron","content":"x"}]}"#),
+        ("/v1/chat/completions", r#"{"model":"m","messages":[],"x":"\ud800"}"#),
+        ("/v1/completions", r#"{"model":"m","prompt":[1,2,3]}"#),
+        ("/v1/conversations", r#"{"items":[]}"#),
+    ] {
+        let request = spillway_testkit::client::post(path, &[], body.as_bytes());
+        let answer = spillway_testkit::client::ask(gateway.address, request).await.unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (403, "content_blocked"), "{path} {body}");
+    }
+    let described =
+        json!({ "model": "m", "messages": [], "tools": [{ "type": "function", "function": { "name": "f", "description": "say Heron" } }] });
+    assert_blocked(&gateway.post("/v1/chat/completions", &described).await, "rule 'words'");
+    assert_eq!(backend.count(), 0);
+    // An answer that is none.
+    for reply in [Reply::json(200, "no json"), Reply::json(200, "x").header("content-type", "text/plain")] {
+        let backend = ScriptedBackend::start(move |_| reply.clone()).await;
+        let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest(""))).await;
+        let answer = gateway.chat().await;
+        assert_eq!((answer.status, answer.code().as_str()), (503, "content_unchecked"));
+    }
+    // Rules of one's own are no service that fails: there is nothing to be open for.
+    let open = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest("pass_unread = true"))).await;
+    let answer = open.post("/v1/conversations", &json!({ "items": [] })).await;
+    assert_ne!(answer.code(), "content_blocked");
+}
+
+#[tokio::test]
+async fn kept_answers_are_for_those_under_the_same_rules() {
+    let backend = says("about a heron").await;
+    let team = "cache = { namespace = \"team\" }\n";
+    let rest = "[plugins.guard]\nwords = [\"heron\"]\nanswers = true\n[plugins.cache]\nexact = {}\n".to_owned()
+        + &consumer("free", &format!("{team}guard = false"))
+        + &consumer("bound", team);
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest)).await;
+    assert_eq!(ask_as(gateway.address, "free", &question("hi")).await.status, 200);
+    assert_blocked(&ask_as(gateway.address, "bound", &question("hi")).await, "rule 'words'");
+}

@@ -11,7 +11,7 @@ async fn consumer_and_pool_change_what_goes_on() {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x")).header("x-region", "se").header("x-internal", "1")).await;
     let pool = "[pools.transform]\ncap = { max_tokens = 100 }\nrequest_headers = { set = { \"x-team\" = \"ai\" }, remove = [\"x-debug\"] }\n\
                 response_headers = { set = { \"x-served-by\" = \"spillway\" }, remove = [\"x-internal\"] }\n";
-    let own = "transform = { set = { user = \"crm\" }, default = { temperature = 0.2, max_tokens = 5000 }, remove = [\"logit_bias\"], system_prompt = \"Be brief.\" }\n";
+    let own = "transform = { set = { user = \"crm\" }, default = { temperature = 0.2, max_tokens = 50 }, remove = [\"logit_bias\"], system_prompt = \"Be brief.\" }\n";
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], pool, &consumer("crm", own))).await;
     let body = r#"{ "model":"m",  "user":"me", "logit_bias":{}, "messages":[ {"role":"user","content":"hi"}] }"#;
     let request = post("/v1/chat/completions", &[("api-key", "crm"), ("x-debug", "1"), ("x-other", "2")], body.as_bytes());
@@ -23,7 +23,7 @@ async fn consumer_and_pool_change_what_goes_on() {
     );
     let got = &backend.received()[0];
     assert_eq!((got.header("x-team"), got.header("x-debug"), got.header("x-other")), (Some("ai"), None, Some("2")));
-    let expected = r#"{"max_tokens":100,"temperature":0.2, "model":"m",  "user":"crm", "logit_bias":null, "messages":[{"content":"Be brief.","role":"system"}, {"role":"user","content":"hi"}] }"#;
+    let expected = r#"{"max_tokens":50,"temperature":0.2, "model":"m",  "user":"crm", "messages":[{"content":"Be brief.","role":"system"}, {"role":"user","content":"hi"}] }"#;
     let sent: Value = got.json();
     assert_eq!(sent, serde_json::from_str::<Value>(expected).unwrap());
     assert!(String::from_utf8_lossy(&got.body).contains(r#" "model":"m",  "user":"crm""#), "the rest is as it was");
@@ -39,6 +39,8 @@ async fn what_the_gateway_acts_on_is_not_to_be_changed() {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     for (line, problem) in [
         ("transform = { set = { model = \"x\" } }", "'model' is not to be changed"),
+        ("transform = { set = { instructions = \"x\" } }", "'instructions' is not to be changed"),
+        ("transform = { default = { n = 5 }, cap = { n = 2 } }", "more than its cap"),
         ("transform = { set = { a = 1 }, remove = [\"a\"] }", "both removed and given"),
         ("transform = { request_headers = { set = { authorization = \"x\" } } }", "'authorization' is not to be changed"),
         ("transform = { response_headers = { remove = [\"no name\"] } }", "no header's name"),

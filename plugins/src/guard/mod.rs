@@ -5,10 +5,12 @@
 mod ending;
 mod rules;
 pub mod safety;
+mod spoken;
 mod windows;
 
-pub use ending::ending;
+pub use ending::Shape;
 pub use rules::{GuardError, Rules};
+pub use spoken::{Spoken, Unreadable};
 pub use windows::windows;
 
 /// Why a content is not allowed.
@@ -29,6 +31,10 @@ pub enum Finding {
     Blocklist(String),
     /// An attempt to turn the model against its instructions.
     Attack,
+    /// What can't be read, or can be read in two ways.
+    Unreadable,
+    /// A kind of API whose content isn't read.
+    Unread(&'static str),
 }
 
 impl Finding {
@@ -41,11 +47,10 @@ impl Finding {
             Finding::Category(category) => category.label(),
             Finding::Blocklist(_) => "blocklist",
             Finding::Attack => "attack",
+            Finding::Unreadable => "unreadable",
+            Finding::Unread(_) => "unread",
         }
     }
-
-    /// Every label.
-    pub const LABELS: [&'static str; 9] = ["denied", "too_long", "tool", "hate", "self_harm", "sexual", "violence", "blocklist", "attack"];
 }
 
 impl std::fmt::Display for Finding {
@@ -53,10 +58,12 @@ impl std::fmt::Display for Finding {
         match self {
             Finding::Denied(name) => write!(f, "rule '{name}'"),
             Finding::TooLong { limit } => write!(f, "more than {limit} tokens"),
-            Finding::Tool(name) => write!(f, "the tool '{name}'"),
+            Finding::Tool(name) => write!(f, "the tool '{}'", name.chars().take(64).collect::<String>()),
             Finding::Category(category) => f.write_str(category.label()),
             Finding::Blocklist(name) => write!(f, "blocklist '{name}'"),
             Finding::Attack => f.write_str("prompt attack"),
+            Finding::Unreadable => f.write_str("it can't be read in one way only"),
+            Finding::Unread(api) => write!(f, "what the API '{api}' carries is not looked at"),
         }
     }
 }

@@ -61,6 +61,11 @@ impl Rules {
         Some(Finding::Denied(self.names.get(first).cloned().unwrap_or_default()))
     }
 
+    /// What the rules for texts are made of.
+    pub fn fingerprint(&self) -> (&[String], &[String]) {
+        (&self.names, self.patterns.patterns())
+    }
+
     /// Whether texts are looked at.
     pub fn reads_texts(&self) -> bool {
         !self.names.is_empty()
@@ -75,17 +80,23 @@ impl Rules {
         if let Some(tool) = prompt.tools.iter().find(not_allowed) {
             return Some(Finding::Tool(tool.clone()));
         }
-        prompt
-            .messages
-            .iter()
-            .find_map(|message| self.text(&message.text).or_else(|| message.calls.iter().find_map(|call| self.text(&call.arguments))))
+        self.text(&prompt.beside).or_else(|| {
+            prompt.messages.iter().find_map(|message| {
+                let mut calls = message.calls.iter();
+                self.text(&message.text).or_else(|| calls.find_map(|call| self.text(&call.name).or_else(|| self.text(&call.arguments))))
+            })
+        })
     }
 }
 
 /// A pattern for a word or phrase as such; spaces fit any white space.
 fn whole_word(word: &str) -> String {
     let parts: Vec<String> = word.split_whitespace().map(regex::escape).collect();
-    let edge = |at: Option<char>| if at.is_some_and(|c| c.is_alphanumeric() || c == '_') { r"\b" } else { "" };
+    // Scripts without spaces have no edges of words.
+    let spaced = |c: char| {
+        (c.is_alphanumeric() || c == '_') && !matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
+    };
+    let edge = |at: Option<char>| if at.is_some_and(spaced) { r"\b" } else { "" };
     format!("(?i){}{}{}", edge(word.trim().chars().next()), parts.join(r"\s+"), edge(word.trim().chars().next_back()))
 }
 
@@ -100,8 +111,8 @@ mod tests {
 
     #[test]
     fn words_are_whole_and_know_no_case() {
-        let rules = rules(&[], &["Project Heron", "c++", "größe"]).unwrap();
-        for text in ["about project  HERON?", "PROJECT\nheron", "I like C++!", "Die GRÖSSE? nein: die Größe"] {
+        let rules = rules(&[], &["Project Heron", "c++", "größe", "秘密"]).unwrap();
+        for text in ["about project  HERON?", "PROJECT\nheron", "I like C++!", "Die GRÖSSE? nein: die Größe", "这是秘密的事"] {
             assert!(rules.text(text).is_some(), "{text}");
         }
         for text in ["projectheron", "project herons", "heron project", "c+", ""] {

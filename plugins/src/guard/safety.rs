@@ -12,8 +12,6 @@ use super::Finding;
 pub const VERSION: &str = "2024-09-01";
 /// Most characters of a text.
 pub const LONGEST: usize = 10_000;
-/// Most documents beside a prompt, which may have [`LONGEST`] characters together.
-pub const DOCUMENTS: usize = 5;
 
 /// A category of harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +52,7 @@ impl Category {
 }
 
 /// What is asked of a text, and which answer is too much.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Thresholds {
     /// The severity from which on a category is blocked; `None` doesn't ask for it. In the order of [`Category::ALL`].
     pub blocked_from: [Option<u8>; 4],
@@ -66,8 +64,14 @@ pub struct Thresholds {
 
 /// The service said something that can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the content safety service's answer can't be read: {0}")]
-pub struct AnswerError(#[from] serde_json::Error);
+pub enum AnswerError {
+    /// It is no such JSON.
+    #[error("the answer can't be read: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// A category is missing that was asked for.
+    #[error("the answer says nothing of '{0}'")]
+    Missing(&'static str),
+}
 
 impl Thresholds {
     /// Whether there is anything to ask.
@@ -99,6 +103,11 @@ impl Thresholds {
         if let Some(hit) = answer.blocklists.into_iter().flatten().next() {
             return Ok(Some(Finding::Blocklist(hit.name)));
         }
+        for (category, _) in Category::ALL.iter().zip(&self.blocked_from).filter(|(_, from)| from.is_some()) {
+            if !answer.categories.iter().any(|one| one.category == category.wire()) {
+                return Err(AnswerError::Missing(category.label()));
+            }
+        }
         let blocked = |one: &&Severity| {
             let index = Category::ALL.iter().position(|category| category.wire() == one.category);
             index.and_then(|index| self.blocked_from[index]).is_some_and(|from| one.severity.unwrap_or(0) >= from)
@@ -128,9 +137,14 @@ struct Severity {
     severity: Option<u8>,
 }
 
-/// The body of `text:shieldPrompt`.
-pub fn shield_question(prompt: &str, documents: &[&str]) -> Vec<u8> {
-    json!({ "userPrompt": prompt, "documents": documents }).to_string().into_bytes()
+/// The body of `text:shieldPrompt` for what a person writes.
+pub fn shield_prompt(text: &str) -> Vec<u8> {
+    json!({ "userPrompt": text }).to_string().into_bytes()
+}
+
+/// The body of `text:shieldPrompt` for what comes from elsewhere.
+pub fn shield_document(text: &str) -> Vec<u8> {
+    json!({ "documents": [text] }).to_string().into_bytes()
 }
 
 #[derive(Deserialize)]
@@ -152,8 +166,11 @@ struct Attack {
 /// [`AnswerError`]
 pub fn shield_judge(answer: &[u8]) -> Result<Option<Finding>, AnswerError> {
     let answer: Shield = serde_json::from_slice(answer)?;
+    if answer.user_prompt_analysis.is_none() && answer.documents_analysis.is_none() {
+        return Err(AnswerError::Missing("attacks"));
+    }
     let attacks = answer.user_prompt_analysis.into_iter().chain(answer.documents_analysis.into_iter().flatten());
-    Ok(attacks.map(|attack| attack.attack_detected).any(|attack| attack).then_some(Finding::Attack))
+    Ok(attacks.into_iter().any(|attack| attack.attack_detected).then_some(Finding::Attack))
 }
 
 #[cfg(test)]
@@ -174,8 +191,11 @@ mod tests {
     #[test]
     fn it_judges_by_the_thresholds() {
         let judged = |text: &str| thresholds().judge(text.as_bytes()).unwrap();
+        // Three are asked for, so three are told.
         let one = |category: &str, severity: u8| {
-            format!(r#"{{"blocklistsMatch":[],"categoriesAnalysis":[{{"category":"{category}","severity":{severity}}}]}}"#)
+            let told = |name: &str| json!({ "category": name, "severity": if name == category { severity } else { 0 } });
+            let all: Vec<_> = ["Hate", "SelfHarm", "Sexual", "Violence"].into_iter().map(told).collect();
+            json!({ "blocklistsMatch": [], "categoriesAnalysis": all }).to_string()
         };
         assert_eq!(judged(&one("Hate", 2)), Some(Finding::Category(Category::Hate)));
         assert_eq!(judged(&one("Hate", 0)), None);
@@ -184,7 +204,9 @@ mod tests {
         let listed =
             r#"{"blocklistsMatch":[{"blocklistName":"internal","blocklistItemId":"1","blocklistItemText":"x"}],"categoriesAnalysis":[]}"#;
         assert_eq!(judged(listed), Some(Finding::Blocklist("internal".to_owned())));
-        assert!(thresholds().judge(b"{}").is_err());
+        for odd in ["{}", "[]", r#"{"categoriesAnalysis":[]}"#, r#"{"categoriesAnalysis":[{"category":"Hate","severity":0}]}"#] {
+            assert!(thresholds().judge(odd.as_bytes()).is_err(), "{odd}");
+        }
     }
 
     #[test]
@@ -197,6 +219,6 @@ mod tests {
         assert_eq!(told(false, false), None);
         assert_eq!(told(true, false), Some(Finding::Attack));
         assert_eq!(told(false, true), Some(Finding::Attack));
-        assert!(shield_judge(b"[]").is_err());
+        assert!(shield_judge(b"[]").is_err() && shield_judge(b"{}").is_err());
     }
 }

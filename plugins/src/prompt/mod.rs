@@ -24,6 +24,8 @@ pub struct Prompt {
     pub messages: Vec<Message>,
     /// Names of the tools offered; a built-in tool without a name has its type (`web_search`).
     pub tools: Vec<String>,
+    /// What else a caller writes for the model to read, a line each: what tools are for, what an answer should look like.
+    pub beside: String,
 }
 
 /// One message.
@@ -145,5 +147,22 @@ pub fn read(api: Api, body: &[u8]) -> Option<Prompt> {
         _ => return None,
     };
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return None };
-    Some(Prompt { messages: read(&body), tools: tools::names(&body) })
+    let mut beside = String::new();
+    for name in ["tools", "functions", "response_format", "text", "prediction"] {
+        body.get(name).into_iter().for_each(|value| strings(value, &mut beside));
+    }
+    Some(Prompt { messages: read(&body), tools: tools::names(&body), beside })
+}
+
+/// Adds every text in a value, a line each, but for those that only name a type.
+fn strings(value: &Value, to: &mut String) {
+    match value {
+        Value::String(text) => {
+            to.push_str(text);
+            to.push('\n');
+        }
+        Value::Array(list) => list.iter().for_each(|element| strings(element, to)),
+        Value::Object(members) => members.iter().filter(|(name, _)| *name != "type").for_each(|(_, member)| strings(member, to)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

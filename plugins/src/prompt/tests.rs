@@ -149,10 +149,10 @@ fn names_of_tools() {
     assert_eq!(names(Api::Chat, chat), ["f", "c", "old", "web_search"]);
     let responses = json!({"tools": [{"type": "function", "name": "f"}, {"type": "web_search"}, {"type": "mcp", "server_label": "l"},
         {"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "in"}]}]});
-    assert_eq!(names(Api::Responses, responses), ["f", "web_search", "mcp", "n", "in"]);
+    assert_eq!(names(Api::Responses, responses), ["f", "web_search", "mcp", "namespace", "n", "in"]);
     let anthropic = json!({"tools": [{"name": "a", "input_schema": {}}, {"type": "web_search_20250305", "name": "web_search"}],
         "mcp_servers": [{"type": "url", "name": "s", "url": "u"}]});
-    assert_eq!(names(Api::Messages, anthropic), ["a", "web_search", "s"]);
+    assert_eq!(names(Api::Messages, anthropic), ["a", "web_search_20250305", "web_search", "url", "s"]);
 }
 
 #[test]

@@ -12,11 +12,11 @@ use crate::json::{Kind, Reader, Value};
 pub use headers::{HeaderChanges, is_protected};
 use splice::Splices;
 
-/// Names under which an API may take its completion cap: a cap on one is a cap on all.
+/// Names under which an API may take its completion cap: what is said of one is said of all.
 const COMPLETION_CAPS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
 
-/// Members that the gateway itself acts on: they are not to be changed.
-pub const PROTECTED: [&str; 7] = ["model", "stream", "stream_options", "messages", "input", "prompt", "system"];
+/// Members that the gateway itself acts on, or that hold what is asked: they are not to be changed.
+pub const PROTECTED: [&str; 8] = ["model", "stream", "stream_options", "messages", "input", "prompt", "system", "instructions"];
 
 /// What becomes of a request's body. Values are JSON.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,40 +45,61 @@ impl Transform {
         *self == Transform::default()
     }
 
-    /// The body as it goes on, if it changes. `body` must be a valid JSON object; anything else stays as it is.
+    /// The body as it goes on, if it changes. Only APIs that answer with texts have such parameters; `body` must be a valid
+    /// JSON object. Anything else stays as it is.
     pub fn apply(&self, api: Api, body: &[u8]) -> Option<Vec<u8>> {
+        if !matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages) {
+            return None;
+        }
         let mut members = Vec::new();
         Reader::new(body).object(|name, value| members.push(Member { name: name.to_owned(), value })).ok()?;
         let mut splices = Splices::new(body);
         for (name, value) in &self.set {
-            set(&mut splices, &members, name, value);
+            set(&mut splices, api, &members, name, value);
         }
-        for (name, value) in self.default.iter().filter(|(name, _)| !self.set.iter().any(|(other, _)| other == name)) {
-            if !is_given(&members, name) {
-                set(&mut splices, &members, name, value);
-            }
+        let is_set = |name: &str| self.set.iter().any(|(other, _)| alike(other, name));
+        for (name, value) in self.default.iter().filter(|(name, _)| !is_set(name) && !is_given(&members, name)) {
+            set(&mut splices, api, &members, name, value);
         }
-        for (name, most) in &self.cap {
-            self.cap(&mut splices, body, &members, name, *most);
+        for (name, most) in self.cap.iter().filter(|(name, _)| !is_set(name)) {
+            self.cap(&mut splices, api, body, &members, name, *most);
         }
-        for name in &self.remove {
-            members.iter().filter(|member| member.name == *name).for_each(|member| splices.remove(&member.value));
-        }
+        splices.remove(members.iter().map(|member| (&member.value, self.remove.contains(&member.name))));
         if let Some(text) = &self.system {
             system::put_first(&mut splices, api, body, &members, text);
         }
-        splices.finish(members.is_empty())
+        splices.finish()
     }
 
-    fn cap(&self, splices: &mut Splices<'_>, body: &[u8], members: &[Member], name: &str, most: f64) {
-        let one = [name];
-        let names: &[&str] = if COMPLETION_CAPS.contains(&name) { &COMPLETION_CAPS } else { &one };
-        for member in members.iter().filter(|member| names.contains(&member.name.as_str()) && member.value.kind == Kind::Number) {
-            let given: Option<f64> = std::str::from_utf8(member.value.bytes(body)).ok().and_then(|text| text.parse().ok());
-            if given.is_none_or(|given| given > most) && !self.set.iter().any(|(other, _)| *other == member.name) {
-                splices.replace(&member.value, number(most));
+    /// What is more, or no number, becomes the cap. A completion cap is put in where none is given: without one a model
+    /// may say as much as it can.
+    fn cap(&self, splices: &mut Splices<'_>, api: Api, body: &[u8], members: &[Member], name: &str, most: f64) {
+        let given = members.iter().filter(|member| alike(&member.name, name) && member.value.kind != Kind::Null);
+        for member in given {
+            let number = std::str::from_utf8(member.value.bytes(body)).ok().and_then(|text| text.parse::<f64>().ok());
+            if member.value.kind != Kind::Number || number.is_none_or(|given| given > most) {
+                splices.replace(&member.value, self::number(most));
             }
         }
+        let defaulted = self.default.iter().any(|(other, _)| alike(other, name));
+        if COMPLETION_CAPS.contains(&name) && !is_given(members, name) && !defaulted {
+            set(splices, api, members, name, &Json::from(most as u64));
+        }
+    }
+}
+
+/// Whether two members mean the same.
+fn alike(one: &str, other: &str) -> bool {
+    one == other || (COMPLETION_CAPS.contains(&one) && COMPLETION_CAPS.contains(&other))
+}
+
+/// The name that an API has for a member.
+fn name_in(api: Api, name: &str) -> &str {
+    match api {
+        Api::Responses if COMPLETION_CAPS.contains(&name) => "max_output_tokens",
+        Api::Completions | Api::Messages if COMPLETION_CAPS.contains(&name) => "max_tokens",
+        Api::Chat if name == "max_output_tokens" => "max_completion_tokens",
+        _ => name,
     }
 }
 
@@ -88,14 +109,14 @@ fn number(value: f64) -> String {
 }
 
 fn is_given(members: &[Member], name: &str) -> bool {
-    members.iter().any(|member| member.name == name && member.value.kind != Kind::Null)
+    members.iter().any(|member| alike(&member.name, name) && member.value.kind != Kind::Null)
 }
 
-/// Every member of this name gets the value; one is put in if there is none.
-fn set(splices: &mut Splices<'_>, members: &[Member], name: &str, value: &Json) {
-    let mut found = members.iter().filter(|member| member.name == name).peekable();
+/// Every member that means this gets the value; one is put in if there is none.
+fn set(splices: &mut Splices<'_>, api: Api, members: &[Member], name: &str, value: &Json) {
+    let mut found = members.iter().filter(|member| alike(&member.name, name)).peekable();
     if found.peek().is_none() {
-        return splices.insert_member(name, &value.to_string());
+        return splices.insert_member(name_in(api, name), &value.to_string());
     }
     found.for_each(|member| splices.replace(&member.value, value.to_string()));
 }

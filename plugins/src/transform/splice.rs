@@ -11,11 +11,13 @@ pub(super) struct Splices<'t> {
     edits: Vec<(Range<usize>, Vec<u8>)>,
     /// Members that are put in, as `"name":value`.
     inserted: Vec<String>,
+    /// No member stays.
+    empty: bool,
 }
 
 impl<'t> Splices<'t> {
     pub(super) fn new(text: &'t [u8]) -> Self {
-        Splices { text, edits: Vec::new(), inserted: Vec::new() }
+        Splices { text, edits: Vec::new(), inserted: Vec::new(), empty: false }
     }
 
     /// Puts a member in.
@@ -41,22 +43,50 @@ impl<'t> Splices<'t> {
         }
     }
 
-    /// Takes a member out: its value becomes null, which every API reads as absent, so that no comma has to go.
-    pub(super) fn remove(&mut self, value: &Value) {
-        self.replace(value, "null".to_owned());
+    /// Takes members out, of which each is told in its order, and whether it goes: with its name and one comma.
+    pub(super) fn remove<'v>(&mut self, members: impl Iterator<Item = (&'v Value, bool)>) {
+        let mut begin = self.brace();
+        let mut first = true;
+        self.empty = true;
+        for (value, goes) in members {
+            let end = value.range.end;
+            if !goes {
+                self.empty = false;
+                first = false;
+            } else if first {
+                // With the comma that follows, if one does.
+                let rest = &self.text[end..];
+                let comma = rest.iter().position(|byte| !byte.is_ascii_whitespace()).filter(|at| rest[*at] == b',');
+                let end = comma.map_or(end, |at| end + at + 1);
+                self.edit(begin..end, Vec::new());
+                begin = end;
+                continue;
+            } else {
+                // With the comma before it.
+                self.edit(begin..end, Vec::new());
+            }
+            begin = end;
+        }
     }
 
-    /// The text with all changes; `None` if there are none. `empty`: the object has no members.
-    pub(super) fn finish(mut self, empty: bool) -> Option<Vec<u8>> {
+    /// Where the first member stands.
+    fn brace(&self) -> usize {
+        self.text.iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1)
+    }
+
+    /// The text with all changes; `None` if there are none.
+    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
         if !self.inserted.is_empty() {
-            let brace = self.text.iter().position(|byte| *byte == b'{')? + 1;
-            let comma = if empty { "" } else { "," };
-            self.edits.push((brace..brace, format!("{}{comma}", self.inserted.join(",")).into_bytes()));
+            let brace = self.brace();
+            let comma = if self.empty { "" } else { "," };
+            let inserted = format!("{}{comma}", self.inserted.join(","));
+            self.edits.push((brace..brace, inserted.into_bytes()));
         }
         if self.edits.is_empty() {
             return None;
         }
-        self.edits.sort_by_key(|(range, _)| range.start);
+        // What is put in at a place goes before what is cut out from there on.
+        self.edits.sort_by_key(|(range, _)| (range.start, range.end));
         let grows: usize = self.edits.iter().map(|(_, by)| by.len()).sum();
         let mut whole = Vec::with_capacity(self.text.len() + grows);
         let mut at = 0;

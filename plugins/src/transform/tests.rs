@@ -20,7 +20,7 @@ fn members_are_set_defaulted_and_removed_in_place() {
         ..Transform::default()
     };
     let body = r#"{ "model":"m",  "user" : "me", "logit_bias":{"1":2}, "top_p": null, "messages":[]}"#;
-    let expected = r#"{"temperature":0.2, "model":"m",  "user" : "gateway", "logit_bias":null, "top_p": 1, "messages":[]}"#;
+    let expected = r#"{"temperature":0.2, "model":"m",  "user" : "gateway", "top_p": 1, "messages":[]}"#;
     assert_eq!(applied(&transform, Api::Chat, body), expected);
     assert_eq!(applied(&transform, Api::Chat, expected), expected, "twice is once");
     let empty = Transform { default: pairs(json!({ "a": 1 })), ..Transform::default() };
@@ -36,10 +36,40 @@ fn numbers_are_capped_whatever_their_names() {
         (r#"{"max_tokens":101}"#, r#"{"max_tokens":100}"#),
         (r#"{"max_completion_tokens":1e9,"temperature":0.51}"#, r#"{"max_completion_tokens":100,"temperature":0.5}"#),
         (r#"{"max_output_tokens":100,"temperature":0.5}"#, r#"{"max_output_tokens":100,"temperature":0.5}"#),
-        (r#"{"max_tokens":null,"n":5}"#, r#"{"max_tokens":null,"n":5}"#),
+        (r#"{"max_tokens":null,"n":5}"#, r#"{"max_tokens":100,"n":5}"#),
+        (r#"{"n":5}"#, r#"{"max_tokens":100,"n":5}"#),
+        (r#"{"temperature":"2"}"#, r#"{"max_tokens":100,"temperature":0.5}"#),
         (r#"{"max_tokens":1e999}"#, r#"{"max_tokens":100}"#),
     ] {
         assert_eq!(applied(&transform, Api::Chat, body), expected);
+    }
+}
+
+#[test]
+fn every_api_has_its_own_name_for_the_cap() {
+    let transform = Transform { default: pairs(json!({ "max_tokens": 7 })), ..Transform::default() };
+    for (api, name) in [(Api::Responses, "max_output_tokens"), (Api::Chat, "max_tokens"), (Api::Messages, "max_tokens")] {
+        assert_eq!(applied(&transform, api, r#"{"a":1}"#), format!(r#"{{"{name}":7,"a":1}}"#));
+    }
+    assert_eq!(transform.apply(Api::Chat, br#"{"max_completion_tokens":9}"#), None, "it is given under another name");
+    assert_eq!(transform.apply(Api::Embeddings, br#"{"input":"x"}"#), None, "there is no such thing");
+}
+
+#[test]
+fn members_go_with_one_comma() {
+    let transform = Transform { remove: vec!["a".to_owned(), "b".to_owned()], ..Transform::default() };
+    for (body, expected) in [
+        (r#"{"a":1}"#, "{}"),
+        (r#"{"a":1,"b":2}"#, "{}"),
+        (r#"{"a":1 , "c":3}"#, r#"{ "c":3}"#),
+        (r#"{"c":3,"a":1}"#, r#"{"c":3}"#),
+        (r#"{"a":1,"b":2,"c":3,"a":4,"d":5 ,"b":6}"#, r#"{"c":3,"d":5}"#),
+        (r#"{"c":3}"#, r#"{"c":3}"#),
+    ] {
+        assert_eq!(applied(&transform, Api::Chat, body), expected, "{body}");
+        let filled = Transform { set: pairs(json!({ "z": 0 })), ..transform.clone() };
+        let filled: Json = serde_json::from_str(&applied(&filled, Api::Chat, body)).unwrap();
+        assert_eq!(filled["z"], 0, "{body}");
     }
 }
 

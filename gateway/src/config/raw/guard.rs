@@ -26,6 +26,9 @@ pub struct RawGuard {
     pub answers: Option<bool>,
     /// Tokens of a stream that stay back until they are looked at. Default 50.
     pub window: Option<u64>,
+    /// Let pass what can't be looked at: realtime, uploads, files, batches, conversations and stored responses. Default
+    /// false: callers under guard can't use them.
+    pub pass_unread: Option<bool>,
     /// Azure AI Content Safety.
     pub content_safety: Option<RawContentSafety>,
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What becomes of requests on their way: parameters and headers.
+/// What becomes of requests on their way: parameters of chats, completions, responses and messages, and headers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTransform {
@@ -16,10 +16,11 @@ pub struct RawTransform {
     /// Parameters that get this value where the caller says nothing.
     #[serde(default)]
     pub default: BTreeMap<String, Value>,
-    /// The most that a numeric parameter may say. A cap on `max_tokens` holds for its other names, too.
+    /// The most that a numeric parameter may say. A cap on `max_tokens` holds for its other names, too, and is put in where
+    /// none is given.
     #[serde(default)]
     pub cap: BTreeMap<String, f64>,
-    /// Parameters that become null.
+    /// Parameters that are taken out.
     #[serde(default)]
     pub remove: Vec<String>,
     /// A system prompt that stands before everything a caller sends, in chat, responses and messages.

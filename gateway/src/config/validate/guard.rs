@@ -19,10 +19,10 @@ pub(super) fn read(raw: Option<&RawGuard>, check: &mut Checker<'_>) -> Option<Gu
     let local = local.map_err(|error| check.problem(&format!("{KEY}.patterns"), error.to_string())).ok();
     let safety = raw.content_safety.as_ref().map(|raw| safety(raw, check));
     let window = raw.window.unwrap_or(50);
-    if window == 0 {
-        check.problem(&format!("{KEY}.window"), "must be at least 1");
+    if !(1..=10_000).contains(&window) {
+        check.problem(&format!("{KEY}.window"), "must be from 1 to 10000");
     }
-    Some(GuardRules { local: local?, answers: raw.answers.unwrap_or(false), window, safety })
+    Some(GuardRules { local: local?, answers: raw.answers.unwrap_or(false), window, pass_unread: raw.pass_unread.unwrap_or(false), safety })
 }
 
 fn safety(raw: &RawContentSafety, check: &mut Checker<'_>) -> SafetyRules {
@@ -44,11 +44,16 @@ fn safety(raw: &RawContentSafety, check: &mut Checker<'_>) -> SafetyRules {
             check.problem(&format!("{key}.categories"), format!("the severity of '{name}' must be from 1 to {most}"));
         }
     }
+    let thresholds = Thresholds { blocked_from, eight, blocklists: raw.blocklists.clone() };
+    let shield = raw.prompt_shield.unwrap_or(false);
+    if thresholds.is_empty() && !shield {
+        check.problem(&key, "asks for nothing: no categories, no blocklists and no prompt_shield");
+    }
     SafetyRules {
         url: raw.url.trim_end_matches('/').to_owned(),
         auth,
-        thresholds: Thresholds { blocked_from, eight, blocklists: raw.blocklists.clone() },
-        shield: raw.prompt_shield.unwrap_or(false),
+        thresholds,
+        shield,
         timeout: server::span(raw.timeout, 2, &format!("{key}.timeout"), check),
         fails_open: raw.on_failure == Some(RawOnFailure::Open),
     }

@@ -25,6 +25,12 @@ pub(super) fn read(raw: Option<&RawTransform>, key: &str, check: &mut Checker<'_
     for (name, _) in raw.cap.iter().filter(|(_, most)| !most.is_finite()) {
         check.problem(&format!("{key}.cap"), format!("the cap of '{name}' is no number"));
     }
+    for (name, most) in &raw.cap {
+        let given = raw.set.get(name).or_else(|| raw.default.get(name)).and_then(serde_json::Value::as_f64);
+        if given.is_some_and(|given| given > *most) {
+            check.problem(&format!("{key}.cap"), format!("'{name}' is given more than its cap here"));
+        }
+    }
     let body = Transform {
         set: raw.set.clone().into_iter().collect(),
         default: raw.default.clone().into_iter().collect(),

@@ -113,7 +113,7 @@ struct Deliverer<'a, 'g> {
     /// The end of a plain answer, where its usage stands.
     tail: Option<UsageTail>,
     /// What stays back of a stream under guard.
-    screen: Option<Screen>,
+    screen: Option<Box<Screen>>,
     committed: bool,
 }
 

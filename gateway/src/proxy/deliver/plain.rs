@@ -17,7 +17,7 @@ impl Deliverer<'_, '_> {
     pub(super) async fn plain(&mut self, mut held: Held, json: bool) -> Delivery {
         let idle = self.attempt.inquiry.pool.config.timeouts.idle;
         let mut length: usize = held.iter().map(Bytes::len).sum();
-        let guarded = json && self.tail.is_some() && self.is_guarded();
+        let guarded = self.is_guarded();
         let most = if guarded { screen::LONGEST } else { HOLD_PLAIN };
         loop {
             let until = self.now() + idle;
@@ -25,7 +25,7 @@ impl Deliverer<'_, '_> {
                 Ok(Next::Data(bytes)) => {
                     length += bytes.len();
                     held.push(bytes);
-                    let hold = json && length <= most && self.exchange.content_length().is_none_or(|whole| whole <= most);
+                    let hold = (json || guarded) && length <= most && self.exchange.content_length().is_none_or(|whole| whole <= most);
                     if !hold {
                         break;
                     }
@@ -34,7 +34,7 @@ impl Deliverer<'_, '_> {
                     return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)));
                 }
                 Ok(Next::End) => {
-                    if guarded && let Err(delivery) = self.screen_plain(&held).await {
+                    if guarded && let Err(delivery) = self.screen_plain(&held, true).await {
                         return delivery;
                     }
                     return self.commit(held, true).await.err().unwrap_or(Delivery::Complete);
@@ -44,7 +44,7 @@ impl Deliverer<'_, '_> {
                 Err(broken) => return Delivery::Replace(Fault::Broken(broken)),
             }
         }
-        if guarded && let Err(delivery) = self.screen_unread(&held).await {
+        if guarded && let Err(delivery) = self.screen_plain(&held, false).await {
             return delivery;
         }
         // With a length told, the last byte is the end: it must not go before the answer is booked.

@@ -1,121 +1,166 @@
 //! Answers under guard: looked at before they go on. Plain ones as a whole; streams in pieces, of which the last stays
 //! back until it is long enough to be judged, together with the end of the one before.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use spillway_plugins::answer;
-use spillway_plugins::guard::{Finding, ending};
+use spillway_plugins::api::Api;
+use spillway_plugins::guard::{Finding, Shape, Spoken};
+use spillway_plugins::sse::{Fate, Splitter};
 use spillway_plugins::stream::StreamWatch;
 
 use super::{Deliverer, Delivery, Held};
+use crate::balance::target::Outcome;
 use crate::guard::Judgement;
-use crate::proxy::guarded;
+use crate::proxy::{cached, guarded};
 
 /// Most of a plain answer that is looked at.
 pub(super) const LONGEST: usize = 4 << 20;
 /// Characters of what has passed that are looked at again with what follows: nothing hides at a cut.
 const OVERLAP: usize = 200;
+/// Bytes of a stream that stay back at most: more is looked at, whatever it says.
+const PENDING: usize = 256 * 1024;
 
 /// What stays back of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Screen {
     pending: Vec<Bytes>,
-    /// The end of the text that has passed.
-    passed: String,
+    length: usize,
+    splitter: Splitter,
+    /// What was said: the end of what has passed, and all that stays back.
+    said: Spoken,
+    /// Something was said since the last look.
+    news: bool,
+    /// Something that stays back can't be read.
+    unreadable: bool,
     /// Tokens that had come when it was looked at last, about.
     looked_at: u64,
+    shape: Shape,
+}
+
+impl Screen {
+    fn take(&mut self, events: &Bytes, over: bool) {
+        let Screen { splitter, said, news, unreadable, .. } = self;
+        let mut read = |bytes: Bytes| {
+            splitter.feed(bytes, |event| {
+                let before = said.heard();
+                *unreadable |= said.add(&event.data).is_err();
+                *news |= said.heard() > before;
+                Fate::Pass
+            });
+        };
+        read(events.clone());
+        if over {
+            // An end that nobody wrote: clients may read it all the same.
+            read(Bytes::from_static(b"\n\n"));
+        }
+        // What comes are whole events, but for one that is longer than any is read.
+        self.unreadable |= !self.splitter.at_boundary();
+        if !events.is_empty() {
+            self.length += events.len();
+            self.pending.push(events.clone());
+        }
+    }
+
+    /// All that stays back: it has passed.
+    fn release(&mut self) -> Bytes {
+        self.length = 0;
+        self.news = false;
+        self.unreadable = false;
+        self.said = std::mem::take(&mut self.said).ends(OVERLAP);
+        let whole: Bytes = std::mem::take(&mut self.pending).concat().into();
+        Splitter::default().feed(whole.clone(), |event| {
+            self.shape.note(&event.data);
+            Fate::Pass
+        });
+        whole
+    }
 }
 
 impl Deliverer<'_, '_> {
-    /// Whether answers to this caller are looked at.
+    /// Whether this answer is looked at: what is said in one, in APIs whose answers are texts.
     pub(super) fn is_guarded(&self) -> bool {
-        guarded::guard_of(self.ctx).is_some_and(|guard| guard.reads_answers())
+        let says = matches!(self.attempt.inquiry.api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
+        says && self.attempt.running.status.is_some_and(|status| status.is_success())
+            && guarded::guard_of(self.ctx).is_some_and(|guard| guard.reads_answers())
     }
 
-    /// Looks at a text of an answer; what is found in it, if it may not pass. `None` within: nobody could say.
-    async fn look_at(&mut self, text: &str) -> Result<(), Option<Finding>> {
-        let runtime = std::sync::Arc::clone(&self.ctx.runtime);
+    /// How many tokens of a stream stay back, if it is looked at.
+    pub(super) fn window(&self) -> Option<u64> {
+        self.is_guarded().then(|| guarded::guard_of(self.ctx).map(|guard| guard.rules.window))?
+    }
+
+    /// Looks at what an answer says; `None` if it can't be read. What is found in it, if it may not pass; `None` within:
+    /// nobody could say.
+    async fn look_at(&mut self, said: Option<&Spoken>) -> Result<(), Option<Finding>> {
+        let runtime = Arc::clone(&self.ctx.runtime);
         let Some(guard) = &runtime.guard else { return Ok(()) };
         let gateway = self.attempt.gateway;
         let began = gateway.clock.now();
-        let judgement = guard.answer(text, &gateway.clock).await;
+        let judgement = match said {
+            Some(said) => guard.answer(said, &gateway.clock).await,
+            None => guard.unreadable(),
+        };
         if !self.committed {
             self.ctx.waited += gateway.clock.now().since(began);
         }
         match judgement {
             Judgement::Passed => Ok(()),
+            Judgement::Unchecked => {
+                // Another time somebody may be able to say.
+                cached::forget(self.ctx);
+                Ok(())
+            }
             Judgement::Blocked(finding) => Err(Some(finding)),
             Judgement::Unknown => Err(None),
         }
     }
 
-    /// A whole plain answer: it may pass, or the caller gets a refusal instead. What it used is booked either way.
-    pub(super) async fn screen_plain(&mut self, held: &Held) -> Result<(), Delivery> {
-        let whole: Bytes = if held.len() == 1 { held[0].clone() } else { held.concat().into() };
-        let messages = answer::text(self.attempt.inquiry.api, &whole, false);
-        let mut text = String::new();
-        for message in &messages {
-            text.push_str(&message.text);
-            text.push('\n');
-            for call in &message.calls {
-                text.push_str(&call.arguments);
-                text.push('\n');
-            }
-        }
-        let looked = self.look_at(&text).await;
-        if let Err(finding) = looked {
-            self.read_plain(held, true).await;
-            return Err(Delivery::Blocked(finding));
-        }
-        Ok(())
-    }
-
-    /// A plain answer that is too long to be looked at: it passes only if what can't be judged may.
-    pub(super) async fn screen_unread(&mut self, held: &Held) -> Result<(), Delivery> {
-        let judgement = guarded::guard_of(self.ctx).map(|guard| guard.unreadable("answer"));
-        match judgement {
-            None | Some(Judgement::Passed) => Ok(()),
-            Some(_) => {
-                self.read_plain(held, true).await;
-                Err(Delivery::Blocked(None))
-            }
-        }
+    /// A plain answer, whole (`over`) or longer than is looked at: it may pass, or the caller gets a refusal instead. What
+    /// it used is booked either way.
+    pub(super) async fn screen_plain(&mut self, held: &Held, over: bool) -> Result<(), Delivery> {
+        let mut said = Spoken::default();
+        let read = over && said.add(&held.concat()).is_ok();
+        let looked = self.look_at(read.then_some(&said)).await;
+        let Err(finding) = looked else { return Ok(()) };
+        self.read_plain(held, true).await;
+        Err(self.blocked(finding))
     }
 
     /// Takes events of a stream and gives back those that may go on; `over`: no more are to come.
     pub(super) async fn screen(&mut self, watch: &StreamWatch, events: Bytes, over: bool) -> Result<Bytes, Option<Finding>> {
         let window = guarded::guard_of(self.ctx).map_or(0, |guard| guard.rules.window);
-        let Some(screen) = &mut self.screen else { return Ok(events) };
-        if !events.is_empty() {
-            screen.pending.push(events);
+        let Some(mut screen) = self.screen.take() else { return Ok(events) };
+        screen.take(&events, over);
+        let state = watch.state();
+        let come = state.output.bound();
+        let due = over || state.finished || state.fault.is_some() || come >= screen.looked_at + window || screen.length > PENDING;
+        let mut released = Bytes::new();
+        let mut looked = Ok(());
+        if due {
+            screen.looked_at = come;
+            looked = match (screen.unreadable, screen.news) {
+                (true, _) => self.look_at(None).await,
+                (false, true) => self.look_at(Some(&screen.said)).await,
+                (false, false) => Ok(()),
+            };
+            if looked.is_ok() {
+                released = screen.release();
+            }
         }
-        let come = watch.state().output.bound();
-        if !over && !watch.state().finished && come < screen.looked_at + window {
-            return Ok(Bytes::new());
-        }
-        screen.looked_at = come;
-        let pending: Bytes = std::mem::take(&mut screen.pending).concat().into();
-        let mut text = std::mem::take(&mut screen.passed);
-        for message in answer::text(self.attempt.inquiry.api, &pending, true) {
-            text.push_str(&message.text);
-            message.calls.iter().for_each(|call| text.push_str(&call.arguments));
-        }
-        self.look_at(&text).await?;
-        let keep = text.char_indices().rev().nth(OVERLAP - 1).map_or(0, |(at, _)| at);
-        if let Some(screen) = &mut self.screen {
-            screen.passed = text.split_off(keep);
-        }
-        Ok(pending)
+        self.screen = Some(screen);
+        looked.map(|()| released)
     }
 
     /// Ends a stream whose next part may not pass, as its API's own filter would.
     pub(super) async fn end_blocked(&mut self, watch: &mut StreamWatch, finding: Option<Finding>) -> Delivery {
-        let inquiry = self.attempt.inquiry;
-        let end = ending(inquiry.api, &self.ctx.id, inquiry.fields.choices.unwrap_or(1), watch.state().sequence);
         self.book_stream(watch).await;
-        self.record(&end);
         if !self.committed {
-            return Delivery::Blocked(finding);
+            return self.blocked(finding);
         }
+        let sequence = watch.state().sequence;
+        let end = self.screen.as_ref().map(|screen| screen.shape.ending(self.attempt.inquiry.api, sequence)).unwrap_or_default();
+        self.record(&end);
         if !self.write(end).await {
             return Delivery::CallerLeft;
         }
@@ -123,5 +168,13 @@ impl Deliverer<'_, '_> {
             Delivery::Complete => Delivery::Blocked(finding),
             other => other,
         }
+    }
+
+    /// Nothing of it reaches the caller. Its target did as it should.
+    fn blocked(&mut self, finding: Option<Finding>) -> Delivery {
+        let first = self.now().since(self.attempt.running.began);
+        self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
+        cached::forget(self.ctx);
+        Delivery::Blocked(finding)
     }
 }

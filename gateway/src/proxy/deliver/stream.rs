@@ -5,9 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use spillway_plugins::guard::Finding;
 use spillway_plugins::retry::{self, Credentials};
-use spillway_plugins::stream::StreamWatch;
+use spillway_plugins::stream::{StreamState, StreamWatch};
 
-use super::screen::Screen;
 use super::{Deliverer, Delivery, Fault, Held};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::drain::Reading;
@@ -56,12 +55,12 @@ impl Deliverer<'_, '_> {
         if over { Delivery::Complete } else { self.pass_on(watch).await }
     }
 
-    /// The first events, as far as they may go on. Under guard the head goes out without them: a look takes longer.
+    /// The first events, as far as they may go on.
     async fn screened(&mut self, watch: &StreamWatch, held: Held, over: bool) -> Result<Held, Option<Finding>> {
         if !self.is_guarded() {
             return Ok(held);
         }
-        self.screen = Some(Screen::default());
+        self.screen = Some(Box::default());
         let passed = self.screen(watch, held.concat().into(), over).await?;
         Ok(if passed.is_empty() { Held::new() } else { smallvec::smallvec![passed] })
     }
@@ -70,6 +69,9 @@ impl Deliverer<'_, '_> {
     /// inside HTTP 200 is still a failure.
     async fn hold_back(&mut self, watch: &mut StreamWatch) -> Result<Held, Delivery> {
         let until = self.attempt.running.began + self.attempt.inquiry.pool.config.timeouts.first_token;
+        // Under guard the first look is before the first byte: what it stops can still be refused.
+        let window = self.window().unwrap_or(0);
+        let enough = |state: &StreamState| state.content && (state.output.bound() >= window || state.finished);
         let (mut held, mut length) = (Held::new(), 0);
         loop {
             match self.next(until).await {
@@ -92,7 +94,7 @@ impl Deliverer<'_, '_> {
                             retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller => return Ok(held),
                         }
                     }
-                    if state.content || state.done || length > HOLD_STREAM {
+                    if enough(state) || state.done || length > HOLD_STREAM {
                         return Ok(held);
                     }
                 }
@@ -101,6 +103,7 @@ impl Deliverer<'_, '_> {
                     return Ok(held);
                 }
                 Ok(Next::End) => return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))),
+                Ok(Next::Quiet) if watch.state().content => return Ok(held),
                 Ok(Next::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::TimedOut))),
                 Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
                 Err(broken) => return Err(Delivery::Replace(Fault::Broken(broken))),
