@@ -87,7 +87,8 @@ fn meaning_is_checked() {
             "[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\ndeployments = { \"gpt-4.1\" = \"d\" }",
             "t.toml:17:17: backends[1].deployments.gpt-4.1: model 'gpt-4.1' is in no pool",
         ),
-        ("[plugins.cache]\nsemantic = { embeddings = \"x\" }", "unknown pool 'x'"),
+        ("[plugins.cache]\nexact = {}\nsemantic = { embeddings = \"x\" }", "unknown pool 'x'"),
+        ("[plugins.cache]\nsemantic = { embeddings = \"p\" }", "needs 'exact'"),
     ];
     for (extra, expected) in cases {
         let problems = parse(&minimal(extra)).expect_err(extra);

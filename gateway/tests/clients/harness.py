@@ -26,6 +26,7 @@ SPILLWAY = os.environ.get("SPILLWAY", str(ROOT / "target/debug/spillway"))
 REPLY = "A spillway lets water run off where it does no harm."
 KEY = "client-test-key"
 LIMITED = "client-test-key-of-a-limited-consumer"
+CACHED = "client-test-key-of-a-consumer-with-a-cache"
 
 CONFIG = """
 [server]
@@ -64,6 +65,7 @@ members = [{{ backend = "slow" }}]
 [[consumers]]
 name = "limited"
 keys = [{{ sha256 = "{limited}" }}]
+cache = {{ enabled = false }}
 
 [consumers.limits]
 concurrent_requests = 1
@@ -74,6 +76,14 @@ name = "tests"
 models = ["gpt-4o", "text-embedding-3-small"]
 keys = [{{ sha256 = "{digest}" }}]
 claims = ["tests-application"]
+cache = {{ enabled = false }}
+
+[[consumers]]
+name = "cached"
+keys = [{{ sha256 = "{cached}" }}]
+
+[plugins.cache]
+exact = {{ ttl = "10m" }}
 
 [plugins.auth.jwt]
 issuer = "http://127.0.0.1:{issuer}"
@@ -150,8 +160,9 @@ def gateway():
         (folder / "throttled.toml").write_text(ALWAYS_THROTTLED.format(port=first))
         digest = hashlib.sha256(KEY.encode()).hexdigest()
         limited = hashlib.sha256(LIMITED.encode()).hexdigest()
+        cached = hashlib.sha256(CACHED.encode()).hexdigest()
         ports = {"slow": slow, "port": port, "admin": admin, "first": first, "second": second, "issuer": issuer}
-        (folder / "gateway.toml").write_text(CONFIG.format(digest=digest, limited=limited, **ports))
+        (folder / "gateway.toml").write_text(CONFIG.format(digest=digest, limited=limited, cached=cached, **ports))
 
         def run(*arguments):
             process = subprocess.Popen([SPILLWAY, *arguments], stdout=subprocess.DEVNULL)
@@ -178,5 +189,5 @@ def throttled_attempts(admin):
 
 if __name__ == "__main__":
     with gateway() as (url, admin):
-        print(url, admin, KEY, flush=True)
+        print(url, admin, KEY, CACHED, flush=True)
         sys.stdin.read()

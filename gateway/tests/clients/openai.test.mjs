@@ -14,7 +14,7 @@ const { default: OpenAI, AzureOpenAI } = require('openai');
 const REPLY = 'A spillway lets water run off where it does no harm.';
 const messages = [{ role: 'user', content: 'What is a spillway?' }];
 
-let harness, clients, admin;
+let harness, clients, admin, cached;
 
 async function throttled() {
   const text = await (await fetch(`${admin}/metrics`)).text();
@@ -29,8 +29,9 @@ before(async () => {
     createInterface({ input: harness.stdout }).once('line', resolve);
     harness.once('exit', () => reject(new Error('the gateway did not start')));
   });
-  const [url, adminUrl, apiKey] = line.split(' ');
+  const [url, adminUrl, apiKey, cachedKey] = line.trim().split(' ');
   admin = adminUrl;
+  cached = new OpenAI({ baseURL: `${url}/v1`, apiKey: cachedKey, maxRetries: 0 });
   clients = [
     ['OpenAI', new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 })],
     ['AzureOpenAI', new AzureOpenAI({ endpoint: url, apiKey, apiVersion: '2024-10-21', maxRetries: 0 })],
@@ -86,3 +87,22 @@ test('upload', () => onEach(async (client) => {
   const answer = await client.audio.transcriptions.create({ model: 'gpt-4o', file });
   assert.equal(answer.text, REPLY);
 }));
+
+test('kept answers in both forms', async () => {
+  const ask = async (more) => {
+    const { data, response } = await cached.chat.completions.create({ model: 'gpt-4o', messages, ...more }).withResponse();
+    return [response.headers.get('x-spillway-cache'), data];
+  };
+  const [, first] = await ask({});
+  const [hit, again] = await ask({});
+  assert.deepEqual([hit, again], ['hit', first]);
+  const [result, stream] = await ask({ stream: true });
+  let text = '';
+  for await (const chunk of stream) text += chunk.choices[0]?.delta?.content ?? '';
+  assert.deepEqual([result, text], ['hit', first.choices[0].message.content]);
+  const response = await cached.responses.create({ model: 'gpt-4o', input: 'x' });
+  const runner = cached.responses.stream({ model: 'gpt-4o', input: 'x' });
+  assert.equal((await runner.finalResponse()).output_text, response.output_text);
+  const chat = cached.chat.completions.stream({ model: 'gpt-4o', messages });
+  assert.equal((await chat.finalChatCompletion()).choices[0].message.content, text);
+});

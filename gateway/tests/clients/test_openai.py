@@ -6,7 +6,7 @@ import openai
 import pytest
 
 import harness
-from harness import KEY, LIMITED, REPLY
+from harness import CACHED, KEY, LIMITED, REPLY
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +132,65 @@ def test_a_request_that_never_fits_is_not_tried_again(urls):
     with pytest.raises(openai.RateLimitError):
         client.chat.completions.create(model="gpt-4o", messages=MESSAGES, max_tokens=1_000_000)
     assert time.monotonic() - began < 5
+
+
+def kept(call, **arguments):
+    """Calls, and says how the request stood with the cache."""
+    raw = call.with_raw_response.create(**arguments)
+    return raw.headers["x-spillway-cache"], raw.parse()
+
+
+def text_of(stream):
+    chunks = list(stream)
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == "stop"
+    return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices), chunks[-1].usage
+
+
+@pytest.mark.parametrize("first", ["plain", "stream"])
+def test_a_kept_chat_is_the_same_in_both_forms(urls, first):
+    url, _ = urls
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=CACHED, max_retries=0)
+    asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"What is a spillway, {first}?"}]}
+    streamed = asked | {"stream": True, "stream_options": {"include_usage": True}}
+    result, original = kept(client.chat.completions, **(asked if first == "plain" else streamed))
+    assert result == "miss"
+    original = (original.choices[0].message.content, original.usage) if first == "plain" else text_of(original)
+    assert original[0] == REPLY
+    result, plain = kept(client.chat.completions, **asked)
+    assert result == "hit"
+    assert (plain.choices[0].message.content, plain.usage, plain.choices[0].finish_reason) == (*original, "stop")
+    result, stream = kept(client.chat.completions, **streamed)
+    assert (result, text_of(stream)) == ("hit", original)
+    with client.chat.completions.stream(**asked) as events:
+        assert events.get_final_completion().choices[0].message.content == REPLY
+
+
+@pytest.mark.parametrize("first", ["plain", "stream"])
+def test_a_kept_response_is_the_same_in_both_forms(urls, first):
+    url, _ = urls
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=CACHED, max_retries=0)
+    asked = {"model": "gpt-4o", "input": f"What is a spillway, {first}?"}
+
+    def last(stream):
+        events = list(stream)
+        assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == REPLY
+        assert [event.sequence_number for event in events] == list(range(len(events)))
+        return events[-1].response
+
+    result, original = kept(client.responses, **(asked if first == "plain" else asked | {"stream": True}))
+    original = original if first == "plain" else last(original)
+    assert (result, original.output_text) == ("miss", REPLY)
+    result, plain = kept(client.responses, **asked)
+    assert (result, plain) == ("hit", original)
+    result, stream = kept(client.responses, **asked, stream=True)
+    assert (result, last(stream)) == ("hit", original)
+    with client.responses.stream(**asked) as events:
+        assert events.get_final_response().output_text == REPLY
+
+
+def test_kept_embeddings_are_the_same(urls):
+    url, _ = urls
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=CACHED, max_retries=0)
+    results = [kept(client.embeddings, model="text-embedding-3-small", input="the same") for _ in range(2)]
+    assert [result for result, _ in results] == ["miss", "hit"]
+    assert results[0][1] == results[1][1]

@@ -11,6 +11,7 @@ mod auth;
 mod backend;
 mod callers;
 mod choice;
+mod content;
 mod metering;
 mod process;
 
@@ -81,6 +82,12 @@ async fn main() {
     println!("{:<32}{:>8.0} ns (budget 2000)", "admitting and settling", metering::admission());
     let tap = metering::tap(backend::WORD.as_bytes());
     println!("{:<32}{tap:>8.0} ns, {:.1} % of a chunk (budget 10)", "reading a chunk", tap / per_chunk / 10.0);
+    let mut keeping = Proxy::keeping(&program, directory.path(), &backend).await;
+    let hit = hit_costs(&mut keeping, &mut floor, turn).await;
+    println!("{:<32}{hit:>8.2} of the floor's (budget 1.0)", "an answer from the cache");
+    drop(keeping);
+    println!("{:<32}{:>8.0} µs (budget 2000)", "100,000 similar questions", content::search());
+    println!("{:<32}{:>8.0} a second (budget 10000)", "records of the prompt log", content::records().await);
     for (name, policy) in Policy::NAMES {
         println!("{:<32}{:>8.0} ns (budget 1000)", format!("choice of 100, {name}"), choice::nanos(policy));
     }
@@ -109,6 +116,20 @@ async fn metering_costs(metered: &mut Proxy, unmetered: &mut Proxy, turn: Durati
         more.push(with - cost(unmetered, case, turn).await);
     }
     median(&mut more)
+}
+
+/// What an answer from the cache costs, as a share of what the floor takes to ask for it.
+async fn hit_costs(keeping: &mut Proxy, floor: &mut Proxy, turn: Duration) -> f64 {
+    let case = Case::Plain { body: 1 << 10, refuse: false };
+    let mut ratios = Vec::new();
+    for proxy in [&mut *keeping, &mut *floor] {
+        callers::run(proxy.address, case, Duration::from_millis(300)).await;
+    }
+    for _ in 0..TURNS {
+        let ours = cost(keeping, case, turn).await;
+        ratios.push(ours / cost(floor, case, turn).await);
+    }
+    median(&mut ratios)
 }
 
 /// Microseconds of processor time per request (or chunk).

@@ -55,6 +55,17 @@ impl Proxy {
 
     /// The gateway with keys, metrics and the access log on, and with ledger and limits if `metered`.
     pub async fn gateway(program: &Path, directory: &Path, backend: &Backend, metered: bool) -> Self {
+        Self::configured(program, directory, backend, metered, "").await
+    }
+
+    /// As the metered one, with an exact cache.
+    pub async fn keeping(program: &Path, directory: &Path, backend: &Backend) -> Self {
+        let directory = directory.join("keeping");
+        std::fs::create_dir_all(&directory).expect("a folder");
+        Self::configured(program, &directory, backend, true, "\n[plugins.cache]\nexact = {}\n").await
+    }
+
+    async fn configured(program: &Path, directory: &Path, backend: &Backend, metered: bool, rest: &str) -> Self {
         let port = free_port();
         let path = directory.join(format!("bench-{metered}.toml"));
         let (state, price, limits) = if metered {
@@ -72,7 +83,7 @@ impl Proxy {
              [[backends]]\nname = \"first\"\nkind = \"openai\"\nurl = \"http://{first}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n\
              [[backends]]\nname = \"second\"\nkind = \"openai\"\nurl = \"http://{second}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n\
              [[pools]]\nname = \"pool\"\nmodels = [\"m\"]\nmembers = [{{ backend = \"first\", priority = 1 }}, {{ backend = \"second\", priority = 2 }}]\n\n\
-             [[consumers]]\nname = \"bench\"\nkeys = [{{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }}]\n{limits}",
+             [[consumers]]\nname = \"bench\"\nkeys = [{{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }}]\n{limits}{rest}",
             admin = free_port(),
             log = directory.join(format!("access-{metered}.jsonl")).display(),
             first = backend.first,

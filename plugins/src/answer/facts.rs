@@ -1,92 +1,100 @@
-//! What kind of answer it is: whole or not, with calls, marked by a content filter.
+//! What decides whether an answer may be stored and given to somebody else.
 
 use serde_json::Value;
 
-use super::events::Events;
-use super::plain;
+use super::read;
 use crate::api::Api;
 
-/// What is known of an answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What is known of an answer besides its content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// It came to its end, and every part of it did.
+    /// Nothing is missing: every choice has its finish reason, and a stream has its end.
     pub complete: bool,
-    /// It calls tools, or was made with their help.
+    /// It calls tools, the caller's or the backend's own, or holds what they gave.
     pub calls_tools: bool,
-    /// A content filter stopped it, or marked something in it or its prompt.
+    /// A content filter stopped it or took something out, or the model refused by a stop reason.
     pub filtered: bool,
+    /// Why the choices ended, in their order; a response's status, or the reason why it is incomplete.
+    pub finish: Vec<String>,
 }
 
-/// Reads an answer; `None` if it can't be understood.
+/// Reads an answer's facts, of its plain form or of a stream.
+///
+/// `None` if it can't be read at all, or if the API's answers aren't known here.
 pub fn facts(api: Api, answer: &[u8], streamed: bool) -> Option<Facts> {
-    if streamed {
-        return of_stream(api, &Events::read(answer));
+    if !matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings) {
+        return None;
     }
-    of_plain(api, &serde_json::from_slice(answer).ok()?)
-}
-
-pub(super) fn of_stream(api: Api, events: &Events) -> Option<Facts> {
-    let mut facts = of_plain(api, &plain(api, events)?)?;
-    let ended = match api {
-        Api::Chat | Api::Completions => events.done,
-        Api::Messages => events.of("message_stop").next().is_some(),
-        _ => true,
+    let (answer, whole) = if streamed {
+        let read = read::stream(api, answer)?;
+        (read.answer, read.whole)
+    } else {
+        (serde_json::from_slice(answer).ok().filter(Value::is_object)?, true)
     };
-    let broke = events.data.iter().any(|event| event["type"] == "error" || (event["error"].is_object() && event["type"].is_null()));
-    facts.complete &= ended && !broke;
-    // Azure's filter can speak in chunks of its own.
-    facts.filtered |= events.data.iter().any(|event| is_marked(event));
-    Some(facts)
-}
-
-fn of_plain(api: Api, answer: &Value) -> Option<Facts> {
-    if !answer["error"].is_null() {
-        return Some(Facts::default());
-    }
     let mut facts = match api {
-        Api::Chat | Api::Completions => of_choices(answer["choices"].as_array()?),
-        Api::Responses => {
-            let output = answer["output"].as_array()?;
-            let other = |item: &Value| !matches!(item["type"].as_str(), Some("message" | "reasoning"));
-            Facts {
-                complete: answer["status"] == "completed",
-                calls_tools: output.iter().any(other),
-                filtered: answer["incomplete_details"]["reason"] == "content_filter",
-            }
-        }
-        Api::Messages => {
-            let other = |block: &Value| !matches!(block["type"].as_str(), Some("text" | "thinking" | "redacted_thinking"));
-            Facts {
-                complete: answer["stop_reason"].is_string(),
-                calls_tools: answer["content"].as_array()?.iter().any(other),
-                filtered: answer["stop_reason"] == "refusal",
-            }
-        }
-        Api::Embeddings => Facts { complete: !answer["data"].as_array()?.is_empty(), ..Facts::default() },
-        _ => return None,
+        Api::Chat | Api::Completions => of_choices(&answer),
+        Api::Responses => of_response(&answer),
+        Api::Messages => of_message(&answer),
+        _ => Facts { complete: list(&answer["data"]).next().is_some(), ..Facts::default() },
     };
-    facts.filtered |= is_marked(answer);
+    let error = &answer["error"];
+    facts.complete &= whole && error.is_null();
+    facts.filtered |= error["code"] == "content_filter" || holds_hit(error);
     Some(facts)
 }
 
-fn of_choices(choices: &[Value]) -> Facts {
-    let calls = |choice: &Value| {
+fn of_choices(answer: &Value) -> Facts {
+    let mut facts = Facts { complete: list(&answer["choices"]).next().is_some(), ..Facts::default() };
+    for choice in list(&answer["choices"]) {
         let message = &choice["message"];
-        message["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty()) || message["function_call"].is_object()
-    };
+        facts.calls_tools |= list(&message["tool_calls"]).next().is_some() || !message["function_call"].is_null();
+        match choice["finish_reason"].as_str() {
+            Some(reason) => {
+                facts.calls_tools |= matches!(reason, "tool_calls" | "function_call");
+                facts.filtered |= reason == "content_filter";
+                facts.finish.push(reason.to_owned());
+            }
+            None => facts.complete = false,
+        }
+        facts.filtered |= ["content_filter_results", "content_filter_result"].iter().any(|key| holds_hit(&choice[*key]));
+    }
+    facts.filtered |= ["prompt_filter_results", "prompt_annotations"].iter().any(|key| holds_hit(&answer[*key]));
+    facts
+}
+
+fn of_response(answer: &Value) -> Facts {
+    let reason = answer["incomplete_details"]["reason"].as_str();
+    let calls = |item: &Value| !matches!(item["type"].as_str(), Some("message" | "reasoning"));
     Facts {
-        complete: !choices.is_empty() && choices.iter().all(|choice| choice["finish_reason"].is_string()),
-        calls_tools: choices.iter().any(calls),
-        filtered: choices.iter().any(|choice| choice["finish_reason"] == "content_filter"),
+        complete: answer["status"] == "completed",
+        calls_tools: list(&answer["output"]).any(calls),
+        filtered: reason == Some("content_filter") || holds_hit(&answer["content_filters"]),
+        finish: super::text::response_finish(answer).into_iter().collect(),
     }
 }
 
-/// Whether a content filter marked something in an answer or chunk, or in its prompt.
-fn is_marked(answer: &Value) -> bool {
-    let marked = |results: &Value| {
-        let mut results = results.as_object().into_iter().flat_map(|results| results.values());
-        results.any(|result| result["filtered"] == true || result["detected"] == true)
-    };
-    let list = |name: &str| answer[name].as_array().into_iter().flatten();
-    list("choices").chain(list("prompt_filter_results")).chain(list("content_filters")).any(|one| marked(&one["content_filter_results"]))
+fn of_message(answer: &Value) -> Facts {
+    let reason = answer["stop_reason"].as_str();
+    let calls = |block: &Value| !matches!(block["type"].as_str(), Some("text" | "thinking" | "redacted_thinking"));
+    Facts {
+        complete: reason.is_some() && answer["content"].is_array(),
+        calls_tools: reason == Some("tool_use") || list(&answer["content"]).any(calls),
+        filtered: reason == Some("refusal"),
+        finish: reason.map(str::to_owned).into_iter().collect(),
+    }
+}
+
+/// Whether a filter's results say, at any depth, that something was taken out.
+fn holds_hit(results: &Value) -> bool {
+    match results {
+        Value::Object(fields) => {
+            fields.iter().any(|(key, value)| (matches!(key.as_str(), "filtered" | "blocked") && *value == true) || holds_hit(value))
+        }
+        Value::Array(list) => list.iter().any(holds_hit),
+        _ => false,
+    }
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
 }

@@ -1,110 +1,126 @@
-//! An answer as text, as far as it came.
+//! The text of answers, for a log: also of streams that broke off, as far as they came.
 
 use serde_json::Value;
 
-use super::events::Events;
-use super::plain;
+use super::read;
 use crate::api::Api;
 
-/// One choice of an answer.
+/// What one choice says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Who speaks; the model, as a rule.
+    /// Who says it.
     pub role: String,
-    /// What it says, reasoning that is shown included.
+    /// Its content, or its refusal; reasoning isn't part of it.
     pub text: String,
-    /// The calls that it makes.
+    /// The calls of tools.
     pub calls: Vec<Call>,
     /// Why it ended, if it did.
     pub finish: Option<String>,
 }
 
 /// A call of a tool.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Call {
     /// The tool.
     pub name: String,
-    /// With what, as the model wrote it.
+    /// The arguments, as JSON text for most tools.
     pub arguments: String,
 }
 
-/// The messages of an answer, one per choice; of a stream that isn't whole, what came of it.
+/// Reads an answer's messages, one per choice, of its plain form or of a stream. None if it can't be read.
 pub fn text(api: Api, answer: &[u8], streamed: bool) -> Vec<Message> {
-    let whole = if streamed {
-        let events = Events::read(answer);
-        plain(api, &events).or_else(|| (api == Api::Responses).then(|| Value::from(deltas(&events))))
+    let answer = if streamed {
+        read::stream(api, answer).map(|read| read.answer)
     } else {
-        serde_json::from_slice(answer).ok()
+        serde_json::from_slice(answer).ok().filter(Value::is_object)
     };
-    let Some(whole) = whole else { return Vec::new() };
+    let Some(answer) = answer else { return Vec::new() };
     match api {
-        Api::Chat | Api::Completions => whole["choices"].as_array().into_iter().flatten().map(of_choice).collect(),
-        Api::Responses => vec![of_response(&whole)],
-        Api::Messages => vec![of_message(&whole)],
+        Api::Chat => list(&answer["choices"]).map(of_chat_choice).collect(),
+        Api::Completions => list(&answer["choices"]).map(of_text_choice).collect(),
+        Api::Responses => of_response(&answer).into_iter().collect(),
+        Api::Messages => of_message(&answer).into_iter().collect(),
         _ => Vec::new(),
     }
 }
 
-/// What the events of an unfinished response said.
-fn deltas(events: &Events) -> String {
-    let kinds = ["response.output_text.delta", "response.refusal.delta", "response.function_call_arguments.delta"];
-    let of_kind = |event: &&Value| event["type"].as_str().is_some_and(|kind| kinds.contains(&kind));
-    events.data.iter().filter(of_kind).filter_map(|event| event["delta"].as_str()).collect()
+/// Why a response ended: its status says it, unless it is incomplete.
+pub(super) fn response_finish(answer: &Value) -> Option<String> {
+    let status = answer["status"].as_str().filter(|status| !matches!(*status, "in_progress" | "queued"));
+    answer["incomplete_details"]["reason"].as_str().or(status).map(str::to_owned)
 }
 
-fn call(name: &Value, arguments: &Value) -> Call {
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    Call { name: plain(name), arguments: plain(arguments) }
-}
-
-fn add(message: &mut Message, value: &Value) {
-    let Some(text) = value.as_str().filter(|text| !text.is_empty()) else { return };
-    if !message.text.is_empty() {
-        message.text.push('\n');
+fn of_chat_choice(choice: &Value) -> Message {
+    let message = &choice["message"];
+    let mut text = String::new();
+    push_parts(&mut text, &message["content"]);
+    for more in [&message["refusal"], &message["audio"]["transcript"]] {
+        text.push_str(string(more));
     }
-    message.text.push_str(text);
+    let function = Some(&message["function_call"]).filter(|call| call.is_object());
+    let calls = list(&message["tool_calls"]).map(|call| if call["custom"].is_object() { &call["custom"] } else { &call["function"] });
+    let calls = calls.chain(function).map(of_call).collect();
+    Message { role: role(message), text, calls, finish: choice["finish_reason"].as_str().map(str::to_owned) }
 }
 
-fn finish(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
+fn of_text_choice(choice: &Value) -> Message {
+    let finish = choice["finish_reason"].as_str().map(str::to_owned);
+    Message { role: "assistant".to_owned(), text: string(&choice["text"]).to_owned(), calls: Vec::new(), finish }
 }
 
-fn of_choice(choice: &Value) -> Message {
-    let said = &choice["message"];
-    let mut message = Message { role: said["role"].as_str().unwrap_or("assistant").to_owned(), ..Message::default() };
-    for value in [&choice["text"], &said["reasoning_content"], &said["content"], &said["refusal"], &said["audio"]["transcript"]] {
-        add(&mut message, value);
-    }
-    let tools = said["tool_calls"].as_array().into_iter().flatten().map(|call| &call["function"]);
-    let calls = tools.chain([&said["function_call"]]).filter(|function| function.is_object());
-    message.calls = calls.map(|function| call(&function["name"], &function["arguments"])).collect();
-    message.finish = finish(&choice["finish_reason"]);
-    message
-}
-
-fn of_response(response: &Value) -> Message {
-    let mut message = Message { role: "assistant".to_owned(), finish: finish(&response["status"]), ..Message::default() };
-    add(&mut message, response);
-    for item in response["output"].as_array().into_iter().flatten() {
-        for part in item["content"].as_array().into_iter().chain(item["summary"].as_array()).flatten() {
-            add(&mut message, &part["text"]);
-            add(&mut message, &part["refusal"]);
-        }
-        if item["type"].as_str().is_some_and(|kind| kind.ends_with("_call")) {
-            message.calls.push(call(&item["name"], &item["arguments"]));
+fn of_response(answer: &Value) -> Option<Message> {
+    let output = answer["output"].as_array()?;
+    let mut message = Message { role: "assistant".to_owned(), finish: response_finish(answer), ..Message::default() };
+    for item in output {
+        match item["type"].as_str() {
+            Some("message") => push_parts(&mut message.text, &item["content"]),
+            Some("function_call" | "custom_tool_call" | "mcp_call") => message.calls.push(of_call(item)),
+            _ => {}
         }
     }
-    message
+    Some(message)
 }
 
-fn of_message(answer: &Value) -> Message {
-    let mut message = Message { role: "assistant".to_owned(), finish: finish(&answer["stop_reason"]), ..Message::default() };
-    for block in answer["content"].as_array().into_iter().flatten() {
-        add(&mut message, &block["thinking"]);
-        add(&mut message, &block["text"]);
-        if block["input"].is_object() || block["input"].is_string() {
-            message.calls.push(call(&block["name"], &block["input"]));
+fn of_message(answer: &Value) -> Option<Message> {
+    let content = answer["content"].as_array()?;
+    let mut message = Message { role: role(answer), finish: answer["stop_reason"].as_str().map(str::to_owned), ..Message::default() };
+    for block in content {
+        match block["type"].as_str() {
+            Some("text") => message.text.push_str(string(&block["text"])),
+            Some("tool_use" | "server_tool_use" | "mcp_tool_use") => message.calls.push(of_call(block)),
+            _ => {}
         }
     }
-    message
+    Some(message)
+}
+
+/// Content is a text, or parts that have one.
+fn push_parts(text: &mut String, content: &Value) {
+    text.push_str(string(content));
+    for part in list(content) {
+        text.push_str(string(&part["text"]));
+        text.push_str(string(&part["refusal"]));
+    }
+}
+
+fn of_call(call: &Value) -> Call {
+    let arguments = [&call["arguments"], &call["input"]].into_iter().find(|value| !value.is_null()).map_or_else(String::new, json_text);
+    Call { name: string(&call["name"]).to_owned(), arguments }
+}
+
+/// Text as it is, anything else as JSON.
+fn json_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn role(message: &Value) -> String {
+    message["role"].as_str().unwrap_or("assistant").to_owned()
+}
+
+fn string(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
 }

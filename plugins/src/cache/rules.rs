@@ -26,6 +26,6 @@ pub fn is_cacheable(api: Api, references: &References, deeper: bool, shared: boo
 
 /// Whether an answer with status 200 may be kept: a whole one, without calls and marks unless those are wanted.
 pub fn may_keep(api: Api, answer: &[u8], streamed: bool, keeping: Keeping) -> bool {
-    let Some(Facts { complete, calls_tools, filtered }) = facts(api, answer, streamed) else { return false };
+    let Some(Facts { complete, calls_tools, filtered, .. }) = facts(api, answer, streamed) else { return false };
     complete && (keeping.tool_calls || !calls_tools) && (keeping.filtered || !filtered)
 }

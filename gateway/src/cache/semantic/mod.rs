@@ -65,7 +65,7 @@ impl SemanticCache {
     pub fn open(rules: SemanticRules, now: i64) -> Result<Self, StoreError> {
         let index = Index::new(rules.max_entries);
         let store = match &rules.folder {
-            Some(folder) => Some(Store::open(folder, rules.max_entries, now, |known| index.learn(&known, now))?),
+            Some(folder) => Some(Store::open(folder, rules.max_entries, now, |known| index.fill(known, now))?),
             None => None,
         };
         let redactor = Redactor::new(&Class::NAMES.map(|(_, class)| class), &[]).ok();

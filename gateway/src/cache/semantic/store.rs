@@ -66,7 +66,7 @@ PRAGMA user_version = 1;
 impl Store {
     /// Opens it and hands what is still good at `now` to `learn`, the oldest first. One that is broken, or another
     /// version's, is begun anew: it is a cache.
-    pub(super) fn open(folder: &Path, max: usize, now: i64, learn: impl Fn(Known)) -> Result<Self, StoreError> {
+    pub(super) fn open(folder: &Path, max: usize, now: i64, learn: impl FnOnce(Vec<Known>)) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
         let path = folder.join(FILE);
         let connection = match connect(&path) {
@@ -79,8 +79,9 @@ impl Store {
                 connect(&path)?
             }
         };
-        let count = load(&connection, max, now, learn)?;
-        info!(count, "the semantic cache is loaded");
+        let known = load(&connection, max, now)?;
+        info!(count = known.len(), "the semantic cache is loaded");
+        learn(known);
         let (queue, jobs) = sync_channel(QUEUE);
         let run = move || run(&connection, &jobs, max);
         std::thread::Builder::new().name("semantic-cache".to_owned()).spawn(run).map_err(StoreError::Thread)?;
@@ -111,22 +112,21 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn load(connection: &Connection, max: usize, now: i64, learn: impl Fn(Known)) -> rusqlite::Result<usize> {
+fn load(connection: &Connection, max: usize, now: i64) -> rusqlite::Result<Vec<Known>> {
     connection.execute("DELETE FROM known WHERE good_until <= ?1", [now])?;
     let mut statement =
         connection.prepare("SELECT scope, text, vector, entry FROM (SELECT * FROM known ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
     let mut rows = statement.query([i64::try_from(max).unwrap_or(i64::MAX)])?;
-    let mut count = 0;
+    let mut known = Vec::new();
     while let Some(row) = rows.next()? {
         let (scope, text, vector, entry): (Vec<u8>, String, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
         let (Ok(scope), Ok(entry)) = (<[u8; 32]>::try_from(scope), Entry::from_bytes(&Bytes::from(entry))) else { continue };
         let components = vector.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
         // The particulars may be another version's: they are read anew.
         let question = Question { scope: CacheKey(scope), particulars: Particulars::of(&text), text };
-        learn(Known { question, vector: components.collect(), entry: Arc::new(entry) });
-        count += 1;
+        known.push(Known { question, vector: components.collect(), entry: Arc::new(entry) });
     }
-    Ok(count)
+    Ok(known)
 }
 
 fn run(connection: &Connection, jobs: &Receiver<Job>, max: usize) {

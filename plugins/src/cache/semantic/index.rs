@@ -81,6 +81,21 @@ fn cosine(vector: &[f32], known: &[i16]) -> f32 {
     sums.iter().sum::<f32>() / f32::from(i16::MAX)
 }
 
+/// What is kept of a question; none, if its embedding has no direction.
+fn slot(known: &Known, now: i64) -> Option<(Sketch, Slot)> {
+    let vector = normal(&known.vector)?;
+    let sketch = Sketch { scope: short(&known.question.scope), signature: signature(&vector) };
+    let slot = Slot {
+        scope: known.question.scope,
+        particulars: known.question.particulars,
+        text: known.question.text.as_str().into(),
+        vector: vector.iter().map(|component| (component * f32::from(i16::MAX)).round() as i16).collect(),
+        entry: Arc::clone(&known.entry),
+        used: AtomicI64::new(now),
+    };
+    Some((sketch, slot))
+}
+
 impl Index {
     /// Room for so many.
     pub fn new(max: usize) -> Self {
@@ -119,16 +134,7 @@ impl Index {
     /// Learns an answer at `now`. A question that is known gets the new answer; where room is short, what is too old
     /// goes first, then what was found longest ago.
     pub fn learn(&self, known: &Known, now: i64) {
-        let Some(vector) = normal(&known.vector) else { return };
-        let sketch = Sketch { scope: short(&known.question.scope), signature: signature(&vector) };
-        let slot = Slot {
-            scope: known.question.scope,
-            particulars: known.question.particulars,
-            text: known.question.text.as_str().into(),
-            vector: vector.iter().map(|component| (component * f32::from(i16::MAX)).round() as i16).collect(),
-            entry: Arc::clone(&known.entry),
-            used: AtomicI64::new(now),
-        };
+        let Some((sketch, slot)) = slot(known, now) else { return };
         let mut slots = self.slots.write();
         let (sketches, slots) = &mut *slots;
         let same = slots.iter().position(|other| other.scope == slot.scope && *other.text == *slot.text);
@@ -142,6 +148,16 @@ impl Index {
                 sketches.push(sketch);
                 slots.push(slot);
             }
+        }
+    }
+
+    /// Learns many at once, which are known to differ and to have room: what was kept before.
+    pub fn fill(&self, known: impl IntoIterator<Item = Known>, now: i64) {
+        let made: Vec<(Sketch, Slot)> = known.into_iter().filter_map(|known| slot(&known, now)).collect();
+        let mut slots = self.slots.write();
+        for (sketch, slot) in made.into_iter().take(self.max) {
+            slots.0.push(sketch);
+            slots.1.push(slot);
         }
     }
 

@@ -12,31 +12,53 @@ const WORDS: usize = BITS / 64;
 /// A vector's signature.
 pub(super) type Signature = [u64; WORDS];
 
-/// Random planes: the signs of each of their components, a bit each. The same in every process.
-fn signs(plane: usize, word: usize) -> u64 {
+/// Random signs, 64 at once. The same in every process.
+fn signs(round: u64, word: usize) -> u64 {
     // splitmix64 of the place.
-    let mut z = ((plane as u64) << 32 | word as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut z = (round << 32 | word as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-/// The signature of a vector.
+/// The signature of a vector: on which sides of so many random planes it lies.
+///
+/// Instead of planes the vector is turned at random, by two rounds of random signs and a Hadamard transform (N. Ailon,
+/// B. Chazelle, "Approximate nearest neighbors and the fast Johnson-Lindenstrauss transform", STOC 2006): n log n steps
+/// and not n times the number of bits.
 pub(super) fn signature(vector: &[f32]) -> Signature {
-    let mut signature = [0; WORDS];
-    for plane in 0..BITS {
-        let mut side = 0.0f32;
-        for (word, components) in vector.chunks(64).enumerate() {
-            let signs = signs(plane, word);
-            for (bit, component) in components.iter().enumerate() {
-                // A set bit turns the sign.
-                let turned = u32::try_from((signs >> bit) & 1).unwrap_or(0) << 31;
-                side += f32::from_bits(component.to_bits() ^ turned);
+    let mut turned = vec![0.0f32; vector.len().next_power_of_two().max(BITS)];
+    turned[..vector.len()].copy_from_slice(vector);
+    for round in 0..2 {
+        for (word, components) in turned.chunks_mut(64).enumerate() {
+            let signs = signs(round, word);
+            for (bit, component) in components.iter_mut().enumerate() {
+                if (signs >> bit) & 1 == 1 {
+                    *component = -*component;
+                }
             }
         }
-        signature[plane / 64] |= u64::from(side > 0.0) << (plane % 64);
+        hadamard(&mut turned);
+    }
+    let mut signature = [0; WORDS];
+    for (bit, side) in turned.iter().take(BITS).enumerate() {
+        signature[bit / 64] |= u64::from(*side > 0.0) << (bit % 64);
     }
     signature
+}
+
+/// The Walsh-Hadamard transform, in place, but for its scale.
+fn hadamard(values: &mut [f32]) {
+    let mut half = 1;
+    while half < values.len() {
+        for block in values.chunks_exact_mut(2 * half) {
+            let (low, high) = block.split_at_mut(half);
+            for (low, high) in low.iter_mut().zip(high) {
+                (*low, *high) = (*low + *high, *low - *high);
+            }
+        }
+        half *= 2;
+    }
 }
 
 /// In how many bits two signatures differ.

@@ -1,0 +1,37 @@
+//! The chunk that only tells the usage, of chats and legacy completions: kept for callers who asked for it.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::api::Api;
+use crate::sse::{Fate, Splitter};
+
+/// A stored stream for a caller who wants the usage chunk, or doesn't; nothing else is changed.
+///
+/// `None` if it is wanted and isn't there. Streams of other APIs have none and stay as they are.
+pub fn with_usage(api: Api, events: &[u8], include_usage: bool) -> Option<Bytes> {
+    let events = Bytes::copy_from_slice(events);
+    if !matches!(api, Api::Chat | Api::Completions) {
+        return Some(events);
+    }
+    let (mut splitter, mut found) = (Splitter::default(), false);
+    let kept = splitter.feed(events.clone(), |event| {
+        if is_only_usage(&event.data) {
+            found = true;
+            return Fate::Drop;
+        }
+        Fate::Pass
+    });
+    match (include_usage, found) {
+        (true, false) => None,
+        (true, true) | (false, false) => Some(events),
+        (false, true) => Some([kept, splitter.take_tail()].concat().into()),
+    }
+}
+
+fn is_only_usage(data: &[u8]) -> bool {
+    let Ok(chunk) = serde_json::from_slice::<Map<String, Value>>(data) else { return false };
+    let empty = |key: &str| chunk.get(key).is_some_and(|value| value.as_array().is_some_and(Vec::is_empty));
+    let filters = ["prompt_filter_results", "prompt_annotations"].iter().any(|key| chunk.contains_key(*key));
+    chunk.get("usage").is_some_and(Value::is_object) && empty("choices") && !filters
+}
