@@ -1,14 +1,15 @@
 //! The files of the prompt log: one that is written, older ones beside it, compressed, the oldest removed.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
@@ -28,29 +29,45 @@ pub(super) struct Files {
     /// A write failed half-way: the next one begins a new line.
     torn: bool,
     failing: bool,
+    /// When the older parts were looked after last.
+    kept_at: DateTime<Utc>,
 }
 
-/// Opens the file to append to it. Nobody else may read what people have asked.
+/// Opens the file to append to it. Nobody else may read what people have asked, whoever made it.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+    let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Whether the file ends within a line: whoever wrote it was cut off.
+fn is_torn(file: &File, length: u64) -> bool {
+    let mut last = [b'\n'];
+    length > 0 && file.read_exact_at(&mut last, length - 1).is_ok() && last != *b"\n"
 }
 
 impl Files {
     pub(super) fn open(rules: Arc<PromptLogRules>, clock: Clock) -> io::Result<Self> {
-        if let Some(folder) = rules.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        if let Some(folder) = rules.path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
             std::fs::create_dir_all(folder)?;
+            std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         }
         let file = open(&rules.path)?;
         let known = file.metadata()?;
         let now = clock.wall();
         let began = if known.len() == 0 { now } else { known.created().or_else(|_| known.modified()).map_or(now, DateTime::from) };
-        let files = Files { length: known.len(), rules, clock, file, began, torn: false, failing: false };
+        let torn = is_torn(&file, known.len());
+        let files = Files { length: known.len(), rules, clock, file, began, torn, failing: false, kept_at: now };
         files.expire();
+        files.finish_parts();
         Ok(files)
     }
 
     /// Appends whole lines.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.find_again();
         self.rotate_if_due(lines.len() as u64);
         let written = if std::mem::take(&mut self.torn) { self.file.write_all(b"\n") } else { Ok(()) };
         let written = written.and_then(|()| self.file.write_all(lines));
@@ -71,9 +88,41 @@ impl Files {
         written
     }
 
-    /// Rotates a file whose time is over though nothing comes, and removes what is too old.
+    /// Somebody may have moved the file, or removed it: what is written belongs where the config says.
+    fn find_again(&mut self) {
+        let ours = self.file.metadata().map(|file| (file.dev(), file.ino()));
+        let there = std::fs::metadata(&self.rules.path).map(|file| (file.dev(), file.ino()));
+        if matches!((ours, there), (Ok(ours), Ok(there)) if ours == there) {
+            return;
+        }
+        if let Ok(file) = open(&self.rules.path) {
+            self.length = file.metadata().map_or(0, |file| file.len());
+            self.torn = is_torn(&file, self.length);
+            self.file = file;
+            self.began = self.clock.wall();
+        }
+    }
+
+    /// Rotates a file whose time is over though nothing comes, and, now and then, removes what is too old.
     pub(super) fn keep_house(&mut self) {
+        self.find_again();
         self.rotate_if_due(0);
+        let now = self.clock.wall();
+        if now - self.kept_at >= chrono::Duration::hours(1) {
+            self.kept_at = now;
+            self.expire();
+            self.finish_parts();
+        }
+    }
+
+    /// Compresses what an earlier process has left, and removes what it has left unfinished.
+    fn finish_parts(&self) {
+        if !self.rules.compress {
+            return;
+        }
+        for (_, path) in parts(&self.rules.path).into_iter().filter(|(_, path)| path.extension().is_none_or(|kind| kind != "gz")) {
+            compress_soon(path);
+        }
     }
 
     fn rotate_if_due(&mut self, more: u64) {
@@ -85,26 +134,23 @@ impl Files {
             return;
         }
         if let Err(error) = self.rotate() {
-            // Better a file that is too long than none.
+            // Better a file that is too long than none; in a while it is tried again.
             warn!(%error, "the prompt log can't be rotated");
             self.began = self.clock.wall();
+            self.length = 0;
         }
     }
 
     fn rotate(&mut self) -> io::Result<()> {
         let aside = unused(&self.rules.path, self.clock.wall());
         std::fs::rename(&self.rules.path, &aside)?;
+        // If that fails, the next write looks for the file again.
         self.file = open(&self.rules.path)?;
         self.length = 0;
         self.began = self.clock.wall();
         self.torn = false;
         if self.rules.compress {
-            // A large file takes its time: on a thread of its own.
-            std::thread::Builder::new().name("prompt-log-gz".to_owned()).spawn(move || {
-                if let Err(error) = compress(&aside) {
-                    warn!(%error, path = %aside.display(), "a part of the prompt log can't be compressed; it stays as it is");
-                }
-            })?;
+            compress_soon(aside);
         }
         self.expire();
         Ok(())
@@ -154,25 +200,56 @@ pub(super) fn parts(path: &Path) -> Vec<(String, PathBuf)> {
     let mut parts: Vec<(String, PathBuf)> =
         entries.flatten().filter_map(|entry| Some((stamp(entry.file_name().to_str()?)?, entry.path()))).collect();
     parts.sort();
+    // A plain part beside its compressed one is about to go: it is not another one.
+    parts.dedup_by(|later, earlier| {
+        let same = later.0 == earlier.0;
+        if same {
+            earlier.1 = std::mem::take(&mut later.1);
+        }
+        same
+    });
     parts
 }
 
+/// Compresses a part on a thread of its own: a large one takes its time.
+fn compress_soon(path: PathBuf) {
+    let work = move || {
+        if let Err(error) = compress(&path) {
+            warn!(%error, path = %path.display(), "a part of the prompt log can't be compressed; it stays as it is");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("prompt-log-gz".to_owned()).spawn(work) {
+        warn!(%error, "a part of the prompt log can't be compressed yet");
+    }
+}
+
+/// One part at a time: no two threads work on the same.
+static COMPRESSING: Mutex<()> = Mutex::new(());
+
 /// Compresses a part; the plain one goes once the other is whole.
 fn compress(path: &Path) -> io::Result<()> {
+    let _alone = COMPRESSING.lock();
+    if !path.exists() {
+        return Ok(());
+    }
     let mut name = path.as_os_str().to_owned();
     name.push(".gz");
     let whole = PathBuf::from(&name);
     name.push(".part");
     let unfinished = PathBuf::from(name);
     let compressed = File::open(path).and_then(|mut from| {
-        let to = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&unfinished)?;
-        let mut encoder = GzEncoder::new(io::BufWriter::new(to), Compression::default());
-        io::copy(&mut from, &mut encoder)?;
-        encoder.finish()?.into_inner()?.sync_all()
-    });
-    if let Err(error) = compressed {
+        // One that an earlier process has left is nobody's.
         let _ = std::fs::remove_file(&unfinished);
-        return Err(error);
+        let to = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
+        let mut encoder = GzEncoder::new(io::BufWriter::new(to), Compression::default());
+        let copied = io::copy(&mut from, &mut encoder)?;
+        encoder.finish()?.into_inner()?.sync_all()?;
+        Ok(copied)
+    });
+    let copied = compressed.inspect_err(|_| drop(std::fs::remove_file(&unfinished)))?;
+    if std::fs::metadata(path)?.len() != copied {
+        // Another process still writes to it: later.
+        return std::fs::remove_file(&unfinished);
     }
     std::fs::rename(&unfinished, &whole)?;
     std::fs::remove_file(path)

@@ -43,14 +43,14 @@ pub struct Entry {
     /// The operation.
     pub api: Api,
     /// Its body, if that is wanted and not too long.
-    pub body: Option<Box<dyn AsRef<[u8]> + Send>>,
+    pub body: Option<Bytes>,
     /// Its answer as far as it came, and whether it is a stream.
     pub answer: Option<(Bytes, bool)>,
 }
 
 impl Entry {
     fn size(&self) -> usize {
-        self.body.as_ref().map_or(0, |body| (**body).as_ref().len()) + self.answer.as_ref().map_or(0, |(answer, _)| answer.len())
+        self.body.as_ref().map_or(0, Bytes::len) + self.answer.as_ref().map_or(0, |(answer, _)| answer.len())
     }
 }
 
@@ -73,6 +73,7 @@ impl PromptLog {
         let (queue, jobs) = sync_channel(QUEUE);
         let jobs = Arc::new(Mutex::new(jobs));
         let waiting = Arc::new(AtomicUsize::new(0));
+        let busy = Arc::new(std::array::from_fn(|_| Mutex::new(())));
         for number in 0..WORKERS {
             let worker = worker::Worker {
                 rules: Arc::clone(&rules),
@@ -80,6 +81,8 @@ impl PromptLog {
                 files: Arc::clone(&files),
                 waiting: Arc::clone(&waiting),
                 metrics: metrics.clone(),
+                busy: Arc::clone(&busy),
+                number,
             };
             std::thread::Builder::new().name(format!("prompt-log-{number}")).spawn(move || worker.run())?;
         }

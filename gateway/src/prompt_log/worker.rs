@@ -1,16 +1,17 @@
 //! The threads behind the prompt log: each takes a few requests, reads and redacts them, and writes them in one go.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use spillway_plugins::prompt_log::{Level, content};
 use tokio::sync::oneshot;
 
-use super::Entry;
 use super::files::Files;
+use super::{Entry, WORKERS};
 use crate::config::PromptLogRules;
 use crate::telemetry::metrics::PromptLogMetrics;
 
@@ -35,6 +36,10 @@ pub(super) struct Worker {
     pub(super) files: Arc<Mutex<Files>>,
     pub(super) waiting: Arc<AtomicUsize>,
     pub(super) metrics: PromptLogMetrics,
+    /// Held by each thread while it has requests in its hands.
+    pub(super) busy: Arc<[Mutex<()>; WORKERS]>,
+    /// Which of them this one is.
+    pub(super) number: usize,
 }
 
 impl Worker {
@@ -43,27 +48,38 @@ impl Worker {
         let mut batch = Vec::with_capacity(BATCH);
         let mut lines = Vec::new();
         loop {
-            match self.take(&mut batch) {
-                Ok(()) => {}
+            let busy = match self.take(&mut batch) {
+                Ok(busy) => busy,
                 Err(RecvTimeoutError::Timeout) => {
                     self.files.lock().keep_house();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
+            };
             lines.clear();
             let (mut records, mut flushed) = (0, Vec::new());
             for job in batch.drain(..) {
                 match job {
                     Job::Entry(entry, size) => {
-                        self.line(&entry, &mut lines);
+                        let whole = lines.len();
+                        // Whatever somebody sends, it costs its own record and not the log.
+                        if catch_unwind(AssertUnwindSafe(|| self.line(&entry, &mut lines))).is_ok() {
+                            records += 1;
+                        } else {
+                            lines.truncate(whole);
+                            self.metrics.dropped.inc();
+                        }
                         self.waiting.fetch_sub(size, Ordering::Relaxed);
-                        records += 1;
                     }
                     Job::Flush(done) => flushed.push(done),
                 }
             }
             self.write(&lines, records);
+            drop(busy);
+            if !flushed.is_empty() {
+                // What others took before is not written yet while they are busy.
+                self.busy.iter().for_each(|other| drop(other.lock()));
+            }
             for done in flushed {
                 let _ = done.send(());
             }
@@ -72,9 +88,10 @@ impl Worker {
 
     /// Takes what is there, at most a batch. While one thread waits, the other one does, too: behind it.
     #[expect(clippy::disallowed_methods, reason = "these threads have nothing else to do")]
-    fn take(&self, batch: &mut Vec<Job>) -> Result<(), RecvTimeoutError> {
+    fn take(&self, batch: &mut Vec<Job>) -> Result<MutexGuard<'_, ()>, RecvTimeoutError> {
         let jobs = self.jobs.lock();
         batch.push(jobs.recv_timeout(PAUSE)?);
+        let busy = self.busy[self.number].lock();
         let mut gathered = false;
         while batch.len() < BATCH {
             match jobs.try_recv() {
@@ -86,7 +103,7 @@ impl Worker {
                 }
             }
         }
-        Ok(())
+        Ok(busy)
     }
 
     /// Appends a request's line.
@@ -98,7 +115,7 @@ impl Worker {
         lines.push(b'"');
         if entry.level.has_content() {
             let redactor = (entry.level == Level::Redacted).then_some(&self.rules.redactor);
-            let body = entry.body.as_ref().map(|body| (**body).as_ref());
+            let body = entry.body.as_deref();
             let answer = entry.answer.as_ref().map(|(answer, streamed)| (&answer[..], *streamed));
             let content = content(entry.api, body, answer, redactor, self.rules.max_message);
             let mut text = Vec::with_capacity(1024);

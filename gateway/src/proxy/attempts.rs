@@ -24,7 +24,7 @@ use super::drain::{self, Abandoned};
 use super::exchange::{Broken, Exchange};
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
-use super::{Gateway, guarded, last_resort, metering};
+use super::{Gateway, cached, guarded, last_resort, metering};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::{ErrorKind, Failure};
@@ -40,6 +40,10 @@ pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Requ
     inquiry.pool.budget.request(gateway.clock.now());
     let end = attempt_all(gateway, session, ctx, &inquiry, &mut progress).await;
     ctx.inquiry = Some(inquiry);
+    if end != End::CallerLeft {
+        // Whatever was not kept by now won't be: nobody need wait for it.
+        cached::forget(ctx);
+    }
     end
 }
 

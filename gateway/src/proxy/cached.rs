@@ -10,13 +10,14 @@ use pingora::proxy::Session;
 use spillway_plugins::answer;
 use spillway_plugins::api::Api;
 use spillway_plugins::cache::semantic::{Near, Question, question};
-use spillway_plugins::cache::{CacheKey, Directive, Entry, is_cacheable, key, may_keep};
+use spillway_plugins::cache::{CacheKey, Directive, Entry, Suits, key, may_keep, suits};
 use spillway_plugins::request::StreamOptions;
 
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::record::Record;
 use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers, logged, metering, respond, transformed};
+use crate::balance::route::Member;
 use crate::cache::semantic::SemanticCache;
 use crate::cache::{AnswerCache, Boarding, Flight, State};
 use crate::config::{BackendAuth, CacheNamespace};
@@ -54,32 +55,43 @@ fn namespace(ctx: &RequestCtx) -> Option<(String, bool)> {
     }
 }
 
-/// The namespace of a request that may be answered from the cache.
-fn place(ctx: &RequestCtx, inquiry: &Inquiry) -> Option<String> {
-    let (namespace, shared) = namespace(ctx)?;
+/// Headers that change what is answered.
+const SEEN: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
+
+/// The namespace of a request that may be answered from the cache, and whether others may wait for its answer.
+fn place(session: &Session, ctx: &RequestCtx, inquiry: &Inquiry, body: &[u8], tools: bool) -> Option<(String, bool)> {
+    let (namespace, shared) = namespace(ctx).filter(|_| !ctx.internal)?;
     let fields = &inquiry.fields;
-    let known = is_cacheable(inquiry.api, &fields.references, fields.refers_deeper, shared);
-    // Callers that nobody knows may be different people at a backend that knows them.
-    let strangers = || {
-        let mut members = inquiry.model.route.members().iter();
-        ctx.caller.is_none() && members.any(|member| matches!(ctx.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough))
-    };
+    let suits = suits(inquiry.api, body, &fields.references, fields.refers_deeper, shared);
+    // Behind one key there may be different people at a backend that tells them apart.
+    let passes = |member: &Member| matches!(ctx.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
+    if suits == Suits::Not || inquiry.model.route.members().iter().any(passes) {
+        return None;
+    }
+    let head = session.req_header();
+    let mut seen = format!("{}?", head.uri.query().unwrap_or(""));
+    for name in SEEN {
+        for value in head.headers.get_all(name) {
+            seen += &format!("{name}={:?};", value.as_bytes());
+        }
+    }
     // What was looked at by other rules, or by none, is for others.
     let guard = guarded::fingerprint(ctx).map_or_else(String::new, |rules| format!("guard:{rules:x}:"));
-    (known && !ctx.internal && !strangers()).then(|| guard + &namespace)
+    Some((format!("{guard}{seen}{namespace}"), tools || suits == Suits::Well))
 }
 
 /// Answers a request from the cache, if its answer is there, or comes while another request asks for it.
 pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
     let (Some(cache), Some(inquiry), Some(body)) = (&gateway.cache, &ctx.inquiry, &ctx.body) else { return Ok(Next::Attempt) };
-    let Some(namespace) = place(ctx, inquiry) else { return Ok(Next::Attempt) };
-    let Some(key) = key(&namespace, inquiry.api, &inquiry.model.name, body.bytes()) else { return Ok(Next::Attempt) };
     let directive = Directive::of(&session.req_header().headers);
+    let placed = place(session, ctx, inquiry, body.bytes(), cache.rules.keeping.tool_calls);
+    let Some((namespace, awaited)) = placed else { return Ok(Next::Attempt) };
+    let Some(key) = key(&namespace, inquiry.api, &inquiry.model.name, body.bytes()) else { return Ok(Next::Attempt) };
     let record = directive.write.then(|| Record::new(cache.rules.max_answer));
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };
     let mut cached = Box::new(Cached { key, result, score: None, flight: None, record, lesson: None });
     if directive.read {
-        match find(gateway, cache, session, ctx, key).await? {
+        match find(gateway, cache, session, ctx, key, awaited).await? {
             Found::Answer(entry) => {
                 cached.result = CacheResult::Hit;
                 ctx.cached = Some(cached);
@@ -156,10 +168,21 @@ enum Found {
     Nothing,
 }
 
-async fn find(gateway: &Gateway, cache: &AnswerCache, session: &mut Session, ctx: &mut RequestCtx, key: CacheKey) -> Result<Found, Stop> {
+async fn find(
+    gateway: &Gateway,
+    cache: &AnswerCache,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    key: CacheKey,
+    awaited: bool,
+) -> Result<Found, Stop> {
     let now = || gateway.clock.wall().timestamp_millis();
     if let Some(entry) = cache.get(&key, now()).filter(|entry| is_within(ctx, entry)) {
         return Ok(Found::Answer(entry));
+    }
+    if !awaited {
+        let entry = if cache.is_shared() { cache.fetch(&key, now()).await } else { None };
+        return Ok(entry.filter(|entry| is_within(ctx, entry)).map_or(Found::Nothing, Found::Answer));
     }
     let began = gateway.clock.now();
     let patience = cache.patience();
@@ -214,10 +237,12 @@ pub(super) fn forget(ctx: &mut RequestCtx) {
     }
 }
 
-/// Whether an answer comes from where its caller may be served from.
+/// Whether an answer comes from where its model is still served, and its caller may be served from.
 fn is_within(ctx: &RequestCtx, entry: &Entry) -> bool {
+    let members = ctx.inquiry.as_ref().map_or(&[][..], |inquiry| inquiry.model.route.members());
+    let Some(member) = members.iter().find(|member| member.target.id.backend == entry.backend) else { return false };
     let fence = ctx.consumer().and_then(|consumer| consumer.rights.locations.as_ref());
-    fence.is_none_or(|allowed| entry.location.as_ref().is_some_and(|location| allowed.contains(location)))
+    fence.is_none_or(|allowed| member.location.as_ref().is_some_and(|location| allowed.contains(location)))
 }
 
 /// Whether the caller wants a stream's usage told.
@@ -233,7 +258,8 @@ fn replay(inquiry: &Inquiry, entry: &Entry) -> Option<Bytes> {
         (false, true) if api == Api::Embeddings => Some(body.clone()),
         (false, true) => answer::to_stream(api, body, wants_usage(inquiry)),
         (true, true) => answer::with_usage(api, body, wants_usage(inquiry)),
-        (true, false) => answer::to_plain(api, body),
+        // Who asks plainly is told the usage, too.
+        (true, false) => answer::with_usage(api, body, true).and_then(|body| answer::to_plain(api, &body)),
     }
 }
 
@@ -273,8 +299,8 @@ async fn answer(gateway: &Gateway, cache: &AnswerCache, session: &mut Session, c
 }
 
 fn head(ctx: &RequestCtx, streamed: bool, length: usize) -> pingora::Result<Box<ResponseHeader>> {
-    let (kind, length) = if streamed { ("text/event-stream", None) } else { ("application/json", Some(length)) };
-    let mut head = respond::head(StatusCode::OK, kind, length, &ctx.id)?;
+    let kind = if streamed { "text/event-stream" } else { "application/json" };
+    let mut head = respond::head(StatusCode::OK, kind, Some(length), &ctx.id)?;
     if streamed {
         head.insert_header(header::CACHE_CONTROL, "no-cache")?;
         head.insert_header("x-accel-buffering", "no")?;
@@ -296,11 +322,13 @@ pub(super) fn describe(ctx: &RequestCtx, head: &mut ResponseHeader) {
     }
 }
 
-/// Takes a piece of an answer as it goes out.
+/// Takes a piece of an answer as it goes out. One that is too long is not kept.
 pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
-    if let Some(record) = ctx.cached.as_mut().and_then(|cached| cached.record.as_mut()) {
+    let Some(cached) = &mut ctx.cached else { return };
+    if let Some(record) = &mut cached.record {
         record.push(piece);
     }
+    cached.record = cached.record.take().filter(Record::is_whole);
 }
 
 /// The answer is whole, and its last bytes go out next: keeps it, and lets those go on who wait for it.
@@ -318,7 +346,6 @@ pub(super) fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, m
         let entry = Entry {
             streamed: ctx.streamed,
             backend: Arc::clone(&member.target.id.backend),
-            location: member.location.clone(),
             kept_at: now,
             good_until: now.saturating_add(ttl),
             input: usage.input,

@@ -1,5 +1,7 @@
 //! What the prompt log gets of a request.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use spillway_plugins::api::Api;
 use spillway_plugins::prompt_log::Level;
@@ -20,12 +22,6 @@ pub struct Logged {
     record: Option<Record>,
     /// The request's body, once it is over.
     body: Option<ReplayBody>,
-}
-
-impl AsRef<[u8]> for ReplayBody {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes()
-    }
 }
 
 /// Decides whether a request is written down, and how much of it.
@@ -64,9 +60,16 @@ pub(super) fn take(ctx: &mut RequestCtx) -> Option<Logged> {
 
 /// Hands a request to the log; `line` is what else is known of it.
 pub(super) fn write(gateway: &Gateway, logged: Logged, api: Api, streamed: bool, line: &RequestLine<'_>) {
+    let Some(log) = &gateway.prompt_log else { return };
+    let mut line = line.clone();
+    // A caller chooses its id: it may be anything.
+    if logged.level != Level::Full && matches!(log.rules.redactor.redact(line.id), Cow::Owned(_)) {
+        line.id = "[redacted]";
+    }
     // Numbers and texts can always be written.
-    let (Some(log), Ok(facts)) = (&gateway.prompt_log, serde_json::to_vec(line)) else { return };
+    let Ok(facts) = serde_json::to_vec(&line) else { return };
     let answer = logged.record.filter(|record| !record.is_empty()).map(|record| (record.bytes(), streamed));
-    let body: Option<Box<dyn AsRef<[u8]> + Send>> = logged.body.map(|body| Box::new(body) as _);
+    // The share of the room for bodies goes back: the log has a bound of its own.
+    let body = logged.body.map(|body| body.bytes().clone());
     log.write(Entry { level: logged.level, facts, api, body, answer });
 }

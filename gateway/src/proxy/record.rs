@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-/// The pieces of an answer, as far as they are wanted.
+/// An answer, as far as it is wanted.
 #[derive(Debug)]
 pub struct Record {
-    pieces: Vec<Bytes>,
+    bytes: Vec<u8>,
     length: usize,
     limit: usize,
 }
@@ -13,14 +13,13 @@ pub struct Record {
 impl Record {
     /// Of an answer of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Record { pieces: Vec::new(), length: 0, limit }
+        Record { bytes: Vec::new(), length: 0, limit }
     }
 
-    /// Takes a piece. Those past the limit are only counted.
+    /// Takes a piece. What is past the limit is only counted. Copied: a piece may hold on to far more than itself.
     pub fn push(&mut self, piece: &Bytes) {
-        if self.length < self.limit && !piece.is_empty() {
-            self.pieces.push(piece.clone());
-        }
+        let room = self.limit - self.bytes.len();
+        self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
         self.length += piece.len();
     }
 
@@ -34,14 +33,9 @@ impl Record {
         self.length <= self.limit
     }
 
-    /// All that was taken, in memory of its own: the pieces may hold on to far more than themselves.
-    pub fn bytes(&self) -> Bytes {
-        let mut whole = Vec::with_capacity(self.length.min(self.limit));
-        for piece in &self.pieces {
-            whole.extend_from_slice(piece);
-        }
-        whole.truncate(self.limit);
-        whole.into()
+    /// All that was taken.
+    pub fn bytes(self) -> Bytes {
+        self.bytes.into()
     }
 }
 

@@ -31,7 +31,7 @@ pub struct AttemptLine<'a> {
 }
 
 /// One request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct RequestLine<'a> {
     /// When it arrived, RFC 3339.
     pub time: String,

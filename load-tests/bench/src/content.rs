@@ -29,7 +29,7 @@ pub fn search() -> f64 {
     let index = Index::new(QUESTIONS);
     let question = Question { scope: CacheKey([1; 32]), particulars: Particulars::of("how is it"), text: String::new() };
     let body = Bytes::from_static(b"{}");
-    let entry = Arc::new(Answer { streamed: false, backend: "b".into(), location: None, kept_at: 0, good_until: 10, input: 0, output: 0, body });
+    let entry = Arc::new(Answer { streamed: false, backend: "b".into(), kept_at: 0, good_until: 10, input: 0, output: 0, body });
     let mut wanted = Vec::new();
     let known: Vec<Known> = (0..QUESTIONS)
         .map(|number| {
@@ -73,15 +73,21 @@ pub async fn records() -> f64 {
     let metrics = Metrics::new().expect("their names differ");
     let log = PromptLog::start(Arc::new(rules), Clock::new(), metrics.prompt_log.clone()).expect("it can be written");
     let prose = "A spillway lets the water that a dam can not hold run off where it does no harm. ".repeat(12);
-    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{prose}"}}]}}"#).into_bytes();
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{prose}"}}]}}"#);
+    let body = Bytes::from(body);
     let answer = Bytes::from(format!(
         r#"{{"id":"c","choices":[{{"index":0,"message":{{"role":"assistant","content":"{prose}"}},"finish_reason":"stop"}}]}}"#
     ));
     let facts = br#"{"time":"2026-01-01T00:00:00.000Z","id":"0123456789abcdef","consumer":"bench","status":200}"#.to_vec();
     let began = Instant::now();
     for number in 0..RECORDS {
-        let body: Option<Box<dyn AsRef<[u8]> + Send>> = Some(Box::new(body.clone()));
-        log.write(Entry { level: Level::Redacted, facts: facts.clone(), api: Api::Chat, body, answer: Some((answer.clone(), false)) });
+        log.write(Entry {
+            level: Level::Redacted,
+            facts: facts.clone(),
+            api: Api::Chat,
+            body: Some(body.clone()),
+            answer: Some((answer.clone(), false)),
+        });
         if number % 8192 == 8191 {
             log.flush(Duration::from_secs(60)).await;
         }

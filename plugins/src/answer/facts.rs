@@ -87,9 +87,9 @@ fn of_message(answer: &Value) -> Facts {
 /// Whether a filter's results say, at any depth, that something was taken out.
 fn holds_hit(results: &Value) -> bool {
     match results {
-        Value::Object(fields) => {
-            fields.iter().any(|(key, value)| (matches!(key.as_str(), "filtered" | "blocked") && *value == true) || holds_hit(value))
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(key, value)| (matches!(key.as_str(), "filtered" | "blocked" | "detected") && *value == true) || holds_hit(value)),
         Value::Array(list) => list.iter().any(holds_hit),
         _ => false,
     }

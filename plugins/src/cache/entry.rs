@@ -13,8 +13,6 @@ pub struct Entry {
     pub streamed: bool,
     /// The backend that gave it.
     pub backend: Arc<str>,
-    /// Where that is, if it is said: a fence holds for kept answers, too.
-    pub location: Option<Arc<str>>,
     /// When it was kept, in milliseconds since 1970.
     pub kept_at: i64,
     /// Until when it is good, in milliseconds since 1970.
@@ -34,7 +32,7 @@ pub struct Entry {
 pub struct EntryError;
 
 /// What the bytes of an entry begin with; another program's have another.
-const VERSION: &[u8] = b"spillway-answer-1\n";
+const VERSION: &[u8] = b"spillway-answer-2\n";
 
 impl Entry {
     /// Whether it is good at `now`, in milliseconds since 1970. One from the future is a clock's mistake.
@@ -83,7 +81,6 @@ mod tests {
         Entry {
             streamed: true,
             backend: "b".into(),
-            location: Some("swedencentral".into()),
             kept_at: 1_000_000,
             good_until: 1_060_000,
             input: 3,
@@ -99,7 +96,7 @@ mod tests {
         for cut in [0, 5, VERSION.len(), VERSION.len() + 10] {
             assert_eq!(Entry::from_bytes(&bytes.slice(..cut)), Err(EntryError), "{cut}");
         }
-        assert_eq!(Entry::from_bytes(&Bytes::from_static(b"spillway-answer-2\n{}\n")), Err(EntryError));
+        assert_eq!(Entry::from_bytes(&Bytes::from_static(b"spillway-answer-0\n{}\n")), Err(EntryError));
     }
 
     #[test]

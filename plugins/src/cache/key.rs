@@ -26,19 +26,10 @@ impl fmt::Debug for CacheKey {
 /// Changes with the encoding, so that keys of other versions never match.
 const VERSION: &[u8] = b"spillway-key-1\n";
 
-/// Members of a request that don't change its answer. The model is given apart, by the name that counts.
-const IGNORED: [&str; 10] = [
-    "model",
-    "stream",
-    "stream_options",
-    "user",
-    "metadata",
-    "store",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "safety_identifier",
-    "service_tier",
-];
+/// Members of a request that don't change what is answered. The model is given apart, by the name that counts.
+const FORM: [&str; 3] = ["model", "stream", "stream_options"];
+/// Further ones, but for the Responses API, whose answers repeat them.
+const UNSEEN: [&str; 6] = ["user", "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier"];
 
 /// The key of a request in a namespace. `None` if its body isn't a JSON object, or if two readers could read it
 /// differently: a name stands twice in an object, or a string has half a surrogate pair.
@@ -49,7 +40,7 @@ pub fn key(namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<CacheK
     if whole.kind != Kind::Object {
         return None;
     }
-    let mut walk = Walk { text: body, at: whole.range.start, encoded: Vec::new() };
+    let mut walk = Walk { text: body, at: whole.range.start, encoded: Vec::new(), seen: api == Api::Responses };
     walk.object(true)?;
     let mut hash = Sha256::new_with_prefix(VERSION);
     for part in [namespace, api.operation(), model] {
@@ -70,6 +61,8 @@ struct Walk<'t> {
     at: usize,
     /// What was read, in the order of the text. A whole object takes 33 bytes in it.
     encoded: Vec<u8>,
+    /// Answers repeat what is said of the request.
+    seen: bool,
 }
 
 impl<'t> Walk<'t> {
@@ -157,7 +150,8 @@ impl<'t> Walk<'t> {
         for (name, range) in &members {
             let value = self.encoded.get(range.clone())?;
             // No member and a member that is null are the same to every backend.
-            if top && (IGNORED.contains(&name.as_ref()) || value == NULL) {
+            let name = name.as_ref();
+            if top && (FORM.contains(&name) || (!self.seen && UNSEEN.contains(&name)) || value == NULL) {
                 continue;
             }
             hash.update(length(name.len()));

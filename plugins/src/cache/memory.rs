@@ -50,7 +50,6 @@ mod tests {
         let entry = |now| Entry {
             streamed: false,
             backend: "b".into(),
-            location: None,
             kept_at: now,
             good_until: now + 1000,
             input: 0,

@@ -13,4 +13,4 @@ pub use directive::{BYPASS, Directive};
 pub use entry::{Entry, EntryError};
 pub use key::{CacheKey, key};
 pub use memory::Memory;
-pub use rules::{Keeping, is_cacheable, may_keep};
+pub use rules::{Keeping, Suits, may_keep, suits};

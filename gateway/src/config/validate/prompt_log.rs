@@ -31,6 +31,9 @@ pub(super) fn read(raw: Option<&RawPromptLog>, check: &mut Checker<'_>) -> Optio
         keep: server::span(raw.keep, 30 * DAY, &format!("{KEY}.keep"), check),
         compress: raw.compress.unwrap_or(true),
     };
+    if rules.rotate_every > rules.keep {
+        check.problem(&format!("{KEY}.rotate_every"), "is longer than 'keep': records would be kept longer than that");
+    }
     if raw.enabled != Some(true) {
         return None;
     }

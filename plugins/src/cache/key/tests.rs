@@ -15,7 +15,7 @@ fn spelling_does_not_count() {
         " { \"n\" : 1 ,\r\n\t\"messages\" : [ { \"content\" : \"A\\n/é😀\" , \"role\" : \"user\" } ] } ",
         r#"{"m\u0065ssages":[{"role":"\u0075ser","content":"\u0041\u000a\/\u00E9\ud83d\ude00"}],"n":1}"#,
         r#"{"n":1,"messages":[{"role":"user","content":"A\n/é😀"}],"temperature":null}"#,
-        r#"{"model":"x","stream":true,"stream_options":{"include_usage":true},"user":"u","metadata":{"a":[1]},"store":false,
+        r#"{"model":"x","stream":true,"stream_options":{"include_usage":true},"user":"u","metadata":{"a":[1]},
             "prompt_cache_key":"k","prompt_cache_retention":"24h","safety_identifier":"s","service_tier":"flex",
             "n":1,"messages":[{"role":"user","content":"A\n/é😀"}]}"#,
     ] {
@@ -232,5 +232,18 @@ proptest! {
         let ours = key("", Api::Chat, "", text.as_bytes()).is_some();
         let theirs = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).is_ok();
         prop_assert!(!ours || theirs);
+    }
+}
+
+#[test]
+fn what_an_answer_repeats_counts_where_it_is_repeated() {
+    let key = |api: Api, more: &str| key("n", api, "m", format!(r#"{{"input":"x"{more}}}"#).as_bytes());
+    for more in [r#","metadata":{"a":"b"}"#, r#","user":"u""#, r#","service_tier":"flex""#] {
+        assert_ne!(key(Api::Responses, more), key(Api::Responses, ""), "{more}");
+        assert_eq!(key(Api::Chat, more), key(Api::Chat, ""), "{more}");
+    }
+    // A stored answer is another one.
+    for api in [Api::Responses, Api::Chat] {
+        assert_ne!(key(api, r#","store":false"#), key(api, ""));
     }
 }

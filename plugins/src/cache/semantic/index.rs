@@ -180,7 +180,7 @@ mod tests {
 
     fn entry(body: &'static str, good_until: i64) -> Arc<Entry> {
         let body = Bytes::from_static(body.as_bytes());
-        Arc::new(Entry { streamed: false, backend: "b".into(), location: None, kept_at: 0, good_until, input: 0, output: 0, body })
+        Arc::new(Entry { streamed: false, backend: "b".into(), kept_at: 0, good_until, input: 0, output: 0, body })
     }
 
     fn question(scope: u8, text: &str) -> Question {
