@@ -6,6 +6,7 @@ mod directive;
 mod entry;
 mod key;
 mod memory;
+mod owner;
 mod rules;
 pub mod semantic;
 
@@ -13,4 +14,5 @@ pub use directive::{BYPASS, Directive};
 pub use entry::{Entry, EntryError};
 pub use key::{CacheKey, key};
 pub use memory::Memory;
+pub use owner::Owner;
 pub use rules::{Keeping, Suits, may_keep, suits};

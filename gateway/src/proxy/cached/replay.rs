@@ -1,0 +1,91 @@
+//! Gives a caller a kept answer, in the form that it asked for.
+
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
+use pingora::proxy::Session;
+use spillway_plugins::answer;
+use spillway_plugins::api::Api;
+use spillway_plugins::cache::Entry;
+use spillway_plugins::request::StreamOptions;
+
+use super::describe;
+use crate::cache::AnswerCache;
+use crate::proxy::ctx::{End, Inquiry, RequestCtx};
+use crate::proxy::step::{Next, Stop};
+use crate::proxy::{Gateway, headers, logged, metering, respond, transformed};
+use crate::telemetry::metrics::CacheResult;
+
+/// Whether the caller wants a stream's usage told.
+fn wants_usage(inquiry: &Inquiry) -> bool {
+    inquiry.fields.stream_options == StreamOptions::UsageAsked
+}
+
+/// The kept answer in the form that this caller asked for, if it can be had from what is kept.
+fn replay(inquiry: &Inquiry, entry: &Entry) -> Option<Bytes> {
+    let (api, body) = (inquiry.api, &entry.body);
+    match (entry.streamed, inquiry.fields.stream) {
+        (false, false) => Some(body.clone()),
+        (false, true) if api == Api::Embeddings => Some(body.clone()),
+        (false, true) => answer::to_stream(api, body, wants_usage(inquiry)),
+        (true, true) => answer::with_usage(api, body, wants_usage(inquiry)),
+        // Who asks plainly is told the usage, too.
+        (true, false) => answer::with_usage(api, body, true).and_then(|body| answer::to_plain(api, &body)),
+    }
+}
+
+/// Gives the caller a kept answer.
+pub(super) async fn answer(
+    gateway: &Gateway,
+    cache: &AnswerCache,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    entry: &Entry,
+) -> Result<Next, Stop> {
+    let Some(inquiry) = &ctx.inquiry else { return Ok(Next::Attempt) };
+    let Some(body) = replay(inquiry, entry) else {
+        // Not in this form: it is asked for, and kept in its place.
+        if let Some(cached) = &mut ctx.cached {
+            cached.result = CacheResult::Miss;
+            cached.score = None;
+        }
+        cache.metrics.count(CacheResult::Miss);
+        return Ok(Next::Attempt);
+    };
+    let streamed = inquiry.fields.stream && inquiry.api != Api::Embeddings;
+    let result = ctx.cached.as_ref().map_or(CacheResult::Hit, |cached| cached.result);
+    cache.metrics.count(result);
+    cache.metrics.saved(entry.input, entry.output);
+    ctx.streamed = streamed;
+    ctx.status = Some(StatusCode::OK.as_u16());
+    ctx.bytes_out = body.len();
+    logged::record(ctx, &body);
+    ctx.note_first(gateway.clock.now());
+    metering::book_cached(gateway, ctx, if result == CacheResult::Semantic { "semantic" } else { "exact" }).await;
+    let mut head = head(ctx, streamed, body.len()).map_err(|_| Stop::CallerLeft)?;
+    if gateway.server.response_headers {
+        let age = entry.age(gateway.clock.wall().timestamp_millis());
+        let _ = head.insert_header(header::AGE, age);
+        let _ = headers::describe(&mut head, Some(&entry.backend), 0, ctx.overhead);
+        describe(ctx, &mut head);
+    }
+    let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
+    respond::send(&mut session.downstream_session, tasks, gateway.server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;
+    ctx.end = End::Complete;
+    Ok(Next::Answered)
+}
+
+fn head(ctx: &RequestCtx, streamed: bool, length: usize) -> pingora::Result<Box<ResponseHeader>> {
+    let kind = if streamed { "text/event-stream" } else { "application/json" };
+    let mut head = respond::head(StatusCode::OK, kind, Some(length), &ctx.id)?;
+    if streamed {
+        head.insert_header(header::CACHE_CONTROL, "no-cache")?;
+        head.insert_header("x-accel-buffering", "no")?;
+    }
+    headers::rate_limits(&mut head, &ctx.remaining);
+    if let Some(inquiry) = &ctx.inquiry {
+        transformed::response(ctx, inquiry, &mut head);
+    }
+    Ok(head)
+}

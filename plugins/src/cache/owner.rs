@@ -1,0 +1,56 @@
+//! Whose answers are whose.
+
+/// Who may be given an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner<'n> {
+    /// Callers that nobody knows.
+    Anonymous,
+    /// One consumer, by its name.
+    Consumer(&'n str),
+    /// All consumers that name this.
+    Shared(&'n str),
+}
+
+impl Owner<'_> {
+    /// Whether several callers may be given one answer.
+    pub fn is_shared(self) -> bool {
+        !matches!(self, Owner::Consumer(_))
+    }
+
+    /// The namespace of this owner's requests with something `around` them that changes the answer, such as headers. Two
+    /// owners never have the same, whatever the caller puts around.
+    pub fn namespace(self, around: &str) -> String {
+        let (kind, name) = match self {
+            Owner::Anonymous => ('a', ""),
+            Owner::Consumer(name) => ('c', name),
+            Owner::Shared(name) => ('s', name),
+        };
+        // With its length, so that nothing of a name can be taken for what is around.
+        format!("{kind}{}:{name}{around}", name.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::Api;
+    use crate::cache::key;
+
+    proptest! {
+        #[test]
+        fn no_two_owners_share_a_key(
+            (one, other) in ("[a-c0-9:]{0,5}", "[a-c0-9:]{0,5}"),
+            (here, there) in ("[a-c0-9:]{0,5}", "[a-c0-9:]{0,5}"),
+            (first, second) in (0usize..3, 0usize..3),
+            text in "[a-z]{0,5}",
+        ) {
+            let owner = |kind: usize, name| [Owner::Anonymous, Owner::Consumer(name), Owner::Shared(name)][kind];
+            let (one, other) = (owner(first, one.as_str()), owner(second, other.as_str()));
+            let body = format!("{{\"input\":\"{text}\"}}");
+            let key = |owner: Owner<'_>, around: &str| key(&owner.namespace(around), Api::Chat, "m", body.as_bytes());
+            prop_assert_eq!(key(one, &here) == key(other, &there), one == other && here == there);
+        }
+    }
+}
