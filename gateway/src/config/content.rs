@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use spillway_plugins::cache::Keeping;
 use spillway_plugins::cache::semantic::Scoping;
 use spillway_plugins::guard::Rules;
@@ -80,6 +81,17 @@ pub struct PromptLogRules {
     pub keep: Duration,
     /// Whether older files are compressed.
     pub compress: bool,
+    /// The OpenTelemetry collector that gets the records, too.
+    pub otlp: Option<OtlpRules>,
+}
+
+/// An OpenTelemetry collector.
+#[derive(Debug, Clone)]
+pub struct OtlpRules {
+    /// Its root, without a slash at the end.
+    pub url: String,
+    /// Headers for it.
+    pub headers: Vec<(String, SecretString)>,
 }
 
 /// What is written down of a consumer's requests, where it says so itself.

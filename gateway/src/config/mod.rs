@@ -34,7 +34,7 @@ use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
 use crate::ledger::LedgerRules;
 pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted, identifier};
-pub use content::{CacheRules, ConsumerLog, ExactRules, GuardRules, PromptLogRules, SafetyRules, SemanticRules, Transforms};
+pub use content::{CacheRules, ConsumerLog, ExactRules, GuardRules, OtlpRules, PromptLogRules, SafetyRules, SemanticRules, Transforms};
 use error::ConfigError;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use limits::{ConsumerLimits, Group, WhenLost};

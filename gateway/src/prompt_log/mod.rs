@@ -1,6 +1,7 @@
 //! The prompt log: prompts and answers as JSON lines, without what must not be kept. Written by threads of its own
 //! behind a bounded queue: a slow or full disk costs records, which are counted, never a request's time.
 
+mod export;
 mod files;
 pub mod search;
 mod worker;
@@ -19,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::PromptLogRules;
 use crate::queue;
 use crate::telemetry::metrics::PromptLogMetrics;
+use export::Exporter;
 use files::Files;
 use worker::Job;
 
@@ -61,10 +63,11 @@ pub struct PromptLog {
     queue: SyncSender<Job>,
     waiting: Arc<AtomicUsize>,
     metrics: PromptLogMetrics,
+    exporter: Option<Exporter>,
 }
 
 impl PromptLog {
-    /// Opens the file and starts the threads.
+    /// Opens the file and starts the threads, within a Tokio runtime.
     ///
     /// # Errors
     /// If the file can't be opened.
@@ -73,6 +76,7 @@ impl PromptLog {
         let (queue, jobs) = sync_channel(QUEUE);
         let jobs = Arc::new(Mutex::new(jobs));
         let waiting = Arc::new(AtomicUsize::new(0));
+        let exporter = rules.otlp.clone().map(|otlp| Exporter::start(otlp, metrics.clone()));
         let busy = Arc::new(std::array::from_fn(|_| Mutex::new(())));
         for number in 0..WORKERS {
             let worker = worker::Worker {
@@ -82,11 +86,12 @@ impl PromptLog {
                 waiting: Arc::clone(&waiting),
                 metrics: metrics.clone(),
                 busy: Arc::clone(&busy),
+                exporter: exporter.clone(),
                 number,
             };
             std::thread::Builder::new().name(format!("prompt-log-{number}")).spawn(move || worker.run())?;
         }
-        Ok(PromptLog { rules, queue, waiting, metrics })
+        Ok(PromptLog { rules, queue, waiting, metrics, exporter })
     }
 
     /// Hands a request over, or counts it as lost.
@@ -102,5 +107,8 @@ impl PromptLog {
     /// Waits until everything that was handed over is written, at most `limit`.
     pub async fn flush(&self, limit: Duration) {
         queue::flush(&self.queue, Job::Flush, limit).await;
+        if let Some(exporter) = &self.exporter {
+            let _ = tokio::time::timeout(limit, exporter.flush()).await;
+        }
     }
 }

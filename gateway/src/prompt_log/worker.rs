@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use spillway_plugins::prompt_log::{Level, content};
 use tokio::sync::oneshot;
 
+use super::export::Exporter;
 use super::files::Files;
 use super::{Entry, WORKERS};
 use crate::config::PromptLogRules;
@@ -40,6 +41,8 @@ pub(super) struct Worker {
     pub(super) busy: Arc<[Mutex<()>; WORKERS]>,
     /// Which of them this one is.
     pub(super) number: usize,
+    /// Where records go beside the files.
+    pub(super) exporter: Option<Exporter>,
 }
 
 impl Worker {
@@ -109,6 +112,7 @@ impl Worker {
     /// Appends a request's line.
     fn line(&self, entry: &Entry, lines: &mut Vec<u8>) {
         let Some(facts) = entry.facts.strip_suffix(b"}") else { return };
+        let begin = lines.len();
         lines.extend_from_slice(facts);
         lines.extend_from_slice(b",\"level\":\"");
         lines.extend_from_slice(entry.level.name().as_bytes());
@@ -126,6 +130,9 @@ impl Worker {
             }
         }
         lines.extend_from_slice(b"}\n");
+        if let Some(exporter) = &self.exporter {
+            exporter.send(&lines[begin..]);
+        }
     }
 
     fn write(&self, lines: &[u8], records: u64) {

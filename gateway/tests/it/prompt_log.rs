@@ -237,5 +237,27 @@ async fn records_are_found_by_id_consumer_and_time() {
     ] {
         assert_eq!(grep(arguments), (code, ids.to_owned()), "{arguments:?}");
     }
-    let _ = Duration::ZERO;
+}
+
+#[tokio::test]
+async fn a_collector_gets_the_records_too() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("write to a@b.example"))).await;
+    let collector = ScriptedBackend::start(|_| Reply::json(200, "{}")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let otlp = format!("otlp = {{ url = \"{}/\", headers = {{ x-key = \"CANARY-otlp\" }} }}", collector.url());
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &log(folder.path(), &otlp))).await;
+    gateway.chat().await;
+    gateway.running.gateway.flush(Duration::from_secs(10)).await;
+    let got = &collector.received()[0];
+    assert_eq!((got.path(), got.header("x-key")), ("/v1/logs", Some("CANARY-otlp")));
+    let body = got.json();
+    let event = &body["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
+    assert_eq!(event["eventName"], "gen_ai.client.inference.operation.details", "{body:#}");
+    assert!(body.to_string().contains("write to [email]") && !body.to_string().contains("a@b.example"));
+    assert_eq!(gateway.metric("spillway_prompt_log_export_dropped_total").await, 0.0);
+    // One that is gone costs events, and nobody waits.
+    drop(collector);
+    assert_eq!(gateway.chat().await.status, 200);
+    eventually("it is counted", async || gateway.metric("spillway_prompt_log_export_dropped_total").await == 1.0).await;
+    assert_eq!(records_of(folder.path(), 2).await.len(), 2);
 }

@@ -69,6 +69,7 @@ pub async fn records() -> f64 {
         rotate_every: Duration::from_secs(86_400),
         keep: Duration::from_secs(86_400),
         compress: false,
+        otlp: None,
     };
     let metrics = Metrics::new().expect("their names differ");
     let log = PromptLog::start(Arc::new(rules), Clock::new(), metrics.prompt_log.clone()).expect("it can be written");

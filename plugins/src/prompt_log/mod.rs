@@ -1,5 +1,6 @@
 //! What is written down of prompts and answers: how much, and without what must not be kept.
 
+pub mod otel;
 mod record;
 pub mod redact;
 

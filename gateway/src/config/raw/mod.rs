@@ -23,7 +23,7 @@ pub use guard::{RawContentSafety, RawGuard, RawOnFailure, RawSeverities};
 pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
 pub use metering::{RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawUsage};
 pub use plugins::{
-    RawAuth, RawCache, RawExactCache, RawJwt, RawLogLevel, RawPlugins, RawPromptLog, RawRedaction, RawSemanticCache, RawUnlisted,
+    RawAuth, RawCache, RawExactCache, RawJwt, RawLogLevel, RawOtlp, RawPlugins, RawPromptLog, RawRedaction, RawSemanticCache, RawUnlisted,
 };
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPolicy, RawPool, RawRetry, RawTimeouts};
 pub use server::{RawClientAuth, RawServer, RawServerTls, RawTlsVersion};

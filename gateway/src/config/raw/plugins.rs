@@ -113,6 +113,19 @@ pub struct RawPromptLog {
     pub keep: Option<DurationText>,
     /// Compress older files. Default true.
     pub compress: Option<bool>,
+    /// Hand the records to an OpenTelemetry collector, too, as log events.
+    pub otlp: Option<RawOtlp>,
+}
+
+/// An OpenTelemetry collector that takes OTLP over HTTP.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawOtlp {
+    /// Its root, such as `http://127.0.0.1:4318`; `/v1/logs` is added.
+    pub url: String,
+    /// name = value of headers for it, such as an API key.
+    #[serde(default)]
+    pub headers: BTreeMap<String, SecretText>,
 }
 
 /// How much is written down of a request.

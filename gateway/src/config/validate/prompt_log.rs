@@ -6,8 +6,8 @@ use spillway_plugins::prompt_log::Level;
 use spillway_plugins::prompt_log::redact::{Class, Redactor};
 
 use super::{Checker, server};
-use crate::config::raw::{RawConsumerLog, RawLogLevel, RawPromptLog, RawRedaction};
-use crate::config::{ConsumerLog, PromptLogRules};
+use crate::config::raw::{RawConsumerLog, RawLogLevel, RawOtlp, RawPromptLog, RawRedaction};
+use crate::config::{ConsumerLog, OtlpRules, PromptLogRules};
 
 const KEY: &str = "plugins.prompt_log";
 const DAY: u64 = 86_400;
@@ -30,6 +30,7 @@ pub(super) fn read(raw: Option<&RawPromptLog>, check: &mut Checker<'_>) -> Optio
         rotate_every: server::span(raw.rotate_every, DAY, &format!("{KEY}.rotate_every"), check),
         keep: server::span(raw.keep, 30 * DAY, &format!("{KEY}.keep"), check),
         compress: raw.compress.unwrap_or(true),
+        otlp: raw.otlp.as_ref().map(|raw| otlp(raw, check)),
     };
     if rules.rotate_every > rules.keep {
         check.problem(&format!("{KEY}.rotate_every"), "is longer than 'keep': records would be kept longer than that");
@@ -41,6 +42,21 @@ pub(super) fn read(raw: Option<&RawPromptLog>, check: &mut Checker<'_>) -> Optio
         check.problem(KEY, "'path' is missing");
     }
     Some(Arc::new(rules))
+}
+
+/// Prompts are sent there, so not in the clear but on this machine.
+fn otlp(raw: &RawOtlp, check: &mut Checker<'_>) -> OtlpRules {
+    let key = format!("{KEY}.otlp");
+    check.https(&format!("{key}.url"), &raw.url, true);
+    let mut headers = Vec::new();
+    for (name, value) in &raw.headers {
+        let key = format!("{key}.headers.{name}");
+        if name.parse::<http::HeaderName>().is_err() {
+            check.problem(&key, format!("'{name}' is no header's name"));
+        }
+        headers.extend(check.secret(&key, value).map(|value| (name.clone(), value)));
+    }
+    OtlpRules { url: raw.url.trim_end_matches('/').to_owned(), headers }
 }
 
 /// What a consumer says itself.

@@ -175,6 +175,8 @@ pub struct PromptLogMetrics {
     pub records: IntCounter,
     /// Records lost.
     pub dropped: IntCounter,
+    /// Events that the collector has not got.
+    pub export_dropped: IntCounter,
 }
 
 /// The ledger's counters.

@@ -259,6 +259,7 @@ impl Metrics {
             prompt_log: PromptLogMetrics {
                 records: counter("spillway_prompt_log_records_total", "Records that the prompt log has written.")?,
                 dropped: counter("spillway_prompt_log_dropped_total", "Records that the prompt log has lost.")?,
+                export_dropped: counter("spillway_prompt_log_export_dropped_total", "Records that the collector has not got.")?,
             },
             cache: CacheMetrics {
                 results: CacheResult::ALL.map(|result| cache_results.with_label_values(&[result.label()])).to_vec(),
