@@ -122,9 +122,8 @@ fn block_len(bytes: &[u8]) -> Option<usize> {
         let line_end = at + memchr2(b'\n', b'\r', bytes.get(at..)?)?;
         let next = match (bytes[line_end], bytes.get(line_end + 1)) {
             (b'\r', Some(b'\n')) => line_end + 2,
-            (b'\r', None) => {
-                return None;
-            }
+            // The end of a blank line is one whatever follows; an LF that does is a blank line of its own.
+            (b'\r', None) if line_end > at => return None,
             _ => line_end + 1,
         };
         if line_end == at {

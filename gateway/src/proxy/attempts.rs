@@ -316,7 +316,7 @@ async fn deliver(
         Delivery::Blocked(finding) => {
             // The target did as it should; what is still to come of its answer is not wanted.
             attempt.finish(ctx, "ok");
-            drop(exchange);
+            exchange.release(&gateway.connector).await;
             Step::Over(blocked(gateway, session, ctx, finding.as_ref()).await)
         }
         Delivery::CallerLeft => {

@@ -172,6 +172,17 @@ async fn an_answer_is_given_in_the_form_that_is_asked_for() {
     assert_eq!(plain["choices"][0]["message"]["content"], "answer 2");
     assert_eq!(plain["usage"]["prompt_tokens"], 11);
     assert_eq!(backend.count(), 2);
+    // As a stream whose usage nobody asked for: whoever wants it is told all the same.
+    let body = question("stream without usage");
+    let first = send(&gateway, &[], &stream(&body, false)).await;
+    assert!(result(&first) == "miss" && !first.text().contains("prompt_tokens"));
+    let plain = send(&gateway, &[], &body.to_string()).await;
+    assert_eq!((result(&plain), &plain.json()["usage"]["prompt_tokens"]), ("hit", &json!(11)));
+    let told = send(&gateway, &[], &stream(&body, true)).await;
+    assert!(result(&told) == "hit" && told.text().contains("\"prompt_tokens\":11"));
+    let again = send(&gateway, &[], &stream(&body, false)).await;
+    assert_eq!((result(&again), again.text()), ("hit", first.text()));
+    assert_eq!(backend.count(), 3);
 }
 
 #[tokio::test]

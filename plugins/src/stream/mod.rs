@@ -44,6 +44,8 @@ pub struct StreamWatch {
     choices: choices::Choices,
     /// The caller didn't ask for the chunk that tells the usage: it is taken out.
     hide_usage: bool,
+    /// That chunk's data, for whoever keeps the answer.
+    hidden: Option<Bytes>,
 }
 
 impl StreamWatch {
@@ -51,14 +53,17 @@ impl StreamWatch {
     /// not the chunk that only tells the usage.
     pub fn new(api: Api, choices: u64, hide_usage: bool) -> Self {
         let choices = choices::Choices::of(choices);
-        StreamWatch { api, splitter: Splitter::default(), state: StreamState::default(), choices, hide_usage }
+        StreamWatch { api, splitter: Splitter::default(), state: StreamState::default(), choices, hide_usage, hidden: None }
     }
 
     /// Reads a chunk and returns the bytes of whole events that may be passed on.
     pub fn feed(&mut self, chunk: Bytes) -> Bytes {
-        let Self { api, splitter, state, choices, hide_usage } = self;
+        let Self { api, splitter, state, choices, hide_usage, hidden } = self;
         splitter.feed(chunk, |event| match read_event(*api, &event, state, choices) {
-            Told::UsageOnly if *hide_usage => Fate::Drop,
+            Told::UsageOnly if *hide_usage => {
+                *hidden = Some(Bytes::copy_from_slice(&event.data));
+                Fate::Drop
+            }
             Told::UsageOnly | Told::Anything => Fate::Pass,
         })
     }
@@ -71,6 +76,11 @@ impl StreamWatch {
     /// The names of what was made since the last time.
     pub fn take_made(&mut self) -> Vec<String> {
         std::mem::take(&mut self.state.made)
+    }
+
+    /// The data of the chunk that told the usage and was taken out.
+    pub fn take_hidden(&mut self) -> Option<Bytes> {
+        self.hidden.take()
     }
 
     /// How much text has come, for an estimate.

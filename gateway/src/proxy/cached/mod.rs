@@ -151,10 +151,12 @@ pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
 }
 
 /// The answer is whole, and its last bytes go out next: keeps it, and lets those go on who wait for it.
-pub(super) fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, member: usize) {
+/// `hidden` is the data of an event that its caller didn't ask for, and another one may.
+pub(super) fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, member: usize, hidden: Option<Bytes>) {
     let (Some(cache), Some(cached)) = (&gateway.cache, &mut ctx.cached) else { return };
     let (flight, record) = (cached.flight.take(), cached.record.take());
-    let whole = record.filter(|record| ctx.status == Some(200) && record.is_whole()).map(|record| record.bytes());
+    let whole = record.filter(|record| ctx.status == Some(200) && record.is_whole()).map(Record::bytes);
+    let whole = whole.map(|body| hidden.map_or_else(|| body.clone(), |data| with_event(&body, &data)));
     let body = whole.filter(|body| may_keep(inquiry.api, body, ctx.streamed, cache.rules.keeping));
     let state = if body.is_some() { State::Landed } else { State::NotKept };
     if let Some(body) = body {
@@ -180,4 +182,10 @@ pub(super) fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, m
     if let Some(flight) = flight {
         flight.end(state);
     }
+}
+
+/// A stream with one more event before its end, where the usage is told.
+fn with_event(stream: &[u8], data: &[u8]) -> Bytes {
+    let end = memchr::memmem::rfind(stream, b"data: [DONE]").unwrap_or(stream.len());
+    [&stream[..end], b"data: ", data, b"\n\n", &stream[end..]].concat().into()
 }

@@ -36,7 +36,7 @@ pub(super) async fn find(
         return Ok(Found::Answer(entry));
     }
     if !awaited {
-        let entry = if cache.is_shared() { cache.fetch(&key, now()).await } else { None };
+        let entry = fetch(gateway, cache, ctx, &key, now()).await;
         return Ok(entry.filter(|entry| is_within(ctx, entry)).map_or(Found::Nothing, Found::Answer));
     }
     let began = gateway.clock.now();
@@ -46,10 +46,8 @@ pub(super) async fn find(
             Boarding::Lead(flight) => {
                 // It may have landed in between; and another node may have the answer.
                 let mut entry = cache.get(&key, now());
-                if entry.is_none() && cache.is_shared() {
-                    let began = gateway.clock.now();
-                    entry = cache.fetch(&key, now()).await;
-                    ctx.waited += gateway.clock.now().since(began);
+                if entry.is_none() {
+                    entry = fetch(gateway, cache, ctx, &key, now()).await;
                 }
                 return Ok(match entry.filter(|entry| is_within(ctx, entry)) {
                     Some(entry) => {
@@ -80,6 +78,17 @@ pub(super) async fn find(
             None => {}
         }
     }
+}
+
+/// What another node has kept.
+async fn fetch(gateway: &Gateway, cache: &AnswerCache, ctx: &mut RequestCtx, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
+    if !cache.is_shared() {
+        return None;
+    }
+    let began = gateway.clock.now();
+    let entry = cache.fetch(key, now).await;
+    ctx.waited += gateway.clock.now().since(began);
+    entry
 }
 
 /// What a search for similar questions came to.

@@ -90,6 +90,7 @@ pub(super) async fn deliver(
         attempt,
         exchange,
         tail: (success && json).then(UsageTail::default),
+        hidden: None,
         screen: None,
         committed: false,
     };
@@ -112,6 +113,8 @@ struct Deliverer<'a, 'g> {
     exchange: &'a mut Exchange,
     /// The end of a plain answer, where its usage stands.
     tail: Option<UsageTail>,
+    /// What of a whole stream its caller didn't ask for.
+    hidden: Option<Bytes>,
     /// What stays back of a stream under guard.
     screen: Option<Box<Screen>>,
     committed: bool,
@@ -199,7 +202,8 @@ impl Deliverer<'_, '_> {
         }
         self.ctx.status = Some(status.as_u16());
         if over {
-            self.keep();
+            let hidden = self.hidden.take();
+            self.keep(hidden);
         }
         self.ctx.bytes_out += length;
         self.committed = true;
@@ -232,9 +236,9 @@ impl Deliverer<'_, '_> {
     }
 
     /// The answer is whole and about to go out: the cache may keep it.
-    fn keep(&mut self) {
+    fn keep(&mut self, hidden: Option<Bytes>) {
         if self.ctx.cached.is_some() {
-            cached::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.attempt.running.member);
+            cached::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.attempt.running.member, hidden);
         }
     }
 

@@ -69,7 +69,7 @@ impl Deliverer<'_, '_> {
                     sent += bytes.len();
                     if whole == Some(sent) {
                         self.book_plain().await;
-                        self.keep();
+                        self.keep(None);
                     }
                     if !self.write(bytes).await {
                         return Delivery::CallerLeft;
@@ -77,7 +77,7 @@ impl Deliverer<'_, '_> {
                 }
                 Ok(Next::End) => {
                     self.book_plain().await;
-                    self.keep();
+                    self.keep(None);
                     return self.finish().await;
                 }
                 Ok(Next::Quiet) => return self.cut_off(ErrorKind::Idle).await,

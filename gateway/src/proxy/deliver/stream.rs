@@ -46,6 +46,7 @@ impl Deliverer<'_, '_> {
             Err(finding) => return self.end_blocked(watch, finding).await,
         };
         if over {
+            self.hidden = watch.take_hidden();
             self.ctx.note_first(self.now());
             self.book_stream(watch).await;
         }
@@ -135,7 +136,7 @@ impl Deliverer<'_, '_> {
                     self.record(&whole);
                     if over {
                         self.book_stream(watch).await;
-                        self.keep();
+                        self.keep(watch.take_hidden());
                     }
                     if !whole.is_empty() {
                         last_sent = last_heard;
@@ -159,7 +160,7 @@ impl Deliverer<'_, '_> {
                     };
                     self.book_stream(watch).await;
                     self.record(&tail);
-                    self.keep();
+                    self.keep(watch.take_hidden());
                     if !tail.is_empty() && !self.write(tail).await {
                         return Delivery::CallerLeft;
                     }
