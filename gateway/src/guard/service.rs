@@ -150,12 +150,12 @@ impl Service {
 
     async fn ask(&self, operation: Operation, body: Vec<u8>, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
         let asked = async {
-            let _place = self.room.acquire().await;
+            let _place = tokio::time::timeout(self.rules.timeout, self.room.acquire()).await.map_err(|_| Failure::TooSlow)?;
             let pass = self.gate.enter(clock.now()).ok_or(Failure::Closed)?;
             let answered = tokio::time::timeout(self.rules.timeout, self.send(operation, body, clock)).await;
             let judged = answered.unwrap_or(Err(Failure::TooSlow)).and_then(|answer| self.judge(operation, &answer));
-            // What is wrong with one question says nothing of the service.
-            let good = matches!(judged, Ok(_) | Err(Failure::Status(400..=428 | 430..=499)));
+            // What is wrong with one question says nothing of the service; a key or path that it doesn't know does.
+            let good = matches!(judged, Ok(_) | Err(Failure::Status(400 | 413 | 415 | 422)));
             if pass.end(good, clock.now()) {
                 match &judged {
                     Ok(_) => info!("content safety answers again"),
