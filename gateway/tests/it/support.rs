@@ -393,6 +393,7 @@ pub async fn ask_as(address: SocketAddr, consumer: &str, body: &Value) -> Respon
 pub struct RedisServer {
     pub child: Killed,
     pub port: u16,
+    _folder: tempfile::TempDir,
 }
 
 impl RedisServer {
@@ -408,7 +409,10 @@ impl RedisServer {
 
     /// `None` if somebody else has the port.
     fn try_start(port: u16) -> Option<Self> {
+        // A replica is fed from a file: not in the folder of the sources.
+        let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("redis-server");
+        command.arg("--dir").arg(folder.path());
         command.args([
             "--port",
             &port.to_string(),
@@ -428,7 +432,7 @@ impl RedisServer {
             return None;
         }
         std::thread::spawn(move || lines.for_each(drop));
-        Some(RedisServer { child, port })
+        Some(RedisServer { child, port, _folder: folder })
     }
 }
 
