@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use parking_lot::Mutex;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 
@@ -43,6 +44,7 @@ pub struct Internal {
     connections: mpsc::Sender<DuplexStream>,
     /// Requests under way: their numbers, and as whom they are made.
     as_whom: Mutex<HashMap<u128, Option<Caller>>>,
+    random: SystemRandom,
 }
 
 /// Forgets a number when it is over.
@@ -58,7 +60,7 @@ impl Internal {
     /// Nothing is taken in until somebody serves the connections.
     pub fn new() -> (Self, mpsc::Receiver<DuplexStream>) {
         let (connections, receiver) = mpsc::channel(QUEUE);
-        (Internal { connections, as_whom: Mutex::default() }, receiver)
+        (Internal { connections, as_whom: Mutex::default(), random: SystemRandom::new() }, receiver)
     }
 
     /// As whom a request is made that shows this number; `None` if it isn't one of these. A number is good once.
@@ -72,7 +74,10 @@ impl Internal {
     /// # Errors
     /// [`InternalError`]
     pub async fn post(&self, path: &str, body: &[u8], caller: Option<Caller>, id: &str, limit: Duration) -> Result<Vec<u8>, InternalError> {
-        let number = fastrand::Rng::new().u128(..);
+        // Whoever knew it could ask as this caller: no generator that can be seen through.
+        let mut number = [0; 16];
+        self.random.fill(&mut number).map_err(|_| InternalError::Busy)?;
+        let number = u128::from_le_bytes(number);
         self.as_whom.lock().insert(number, caller);
         let _numbered = Numbered(self, number);
         let asked = async {

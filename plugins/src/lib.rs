@@ -15,13 +15,14 @@
 //! | price | [`prices`] | what does that cost? |
 //! | observe | [`stream`] | has output begun, is the answer complete, did it fail inside HTTP 200? |
 //!
-//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`] and [`answer`].
+//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`], [`fields`] and [`answer`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answer;
 pub mod api;
 pub mod auth;
 pub mod cache;
+pub mod fields;
 pub mod guard;
 pub mod json;
 pub mod limits;

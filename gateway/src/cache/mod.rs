@@ -74,11 +74,6 @@ impl AnswerCache {
         Some(entry)
     }
 
-    /// Whether other nodes are asked.
-    pub fn is_shared(&self) -> bool {
-        self.remote.is_some()
-    }
-
     /// Keeps an answer, here at once and for other nodes soon.
     pub fn put(&self, key: CacheKey, entry: Entry) {
         let entry = Arc::new(entry);
@@ -101,10 +96,5 @@ impl AnswerCache {
     /// Boards the flight for a key, or begins it.
     pub fn board(&self, key: CacheKey) -> Boarding {
         self.flights.board(key)
-    }
-
-    /// How long a request waits for another one's answer.
-    pub fn patience(&self) -> Duration {
-        self.rules.wait
     }
 }

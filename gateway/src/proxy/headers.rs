@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
+use spillway_plugins::fields::{is_callers_own, is_hop_by_hop};
 use spillway_plugins::limits::{Counter, Remaining};
 
 use crate::clock::micros;
@@ -22,54 +23,6 @@ pub const X_SPILLWAY_CACHE_SCORE: HeaderName = HeaderName::from_static("x-spillw
 pub const X_SPILLWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-spillway-attempts");
 /// `x-spillway-overhead-us`: the gateway's own time until the first byte.
 pub const X_SPILLWAY_OVERHEAD_US: HeaderName = HeaderName::from_static("x-spillway-overhead-us");
-
-/// Fields that belong to one connection (RFC 9110, 7.6.1).
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-    )
-}
-
-/// Fields of a caller that never reach an upstream: credentials, what addresses or scopes an
-/// account, what says where the caller is, and what the gateway sets itself. Azure's spillover
-/// header would let a caller choose a deployment.
-fn is_callers_own(name: &str) -> bool {
-    matches!(
-        name,
-        "authorization"
-            | "api-key"
-            | "x-api-key"
-            | "cookie"
-            | "host"
-            | "expect"
-            | "accept-encoding"
-            | "openai-organization"
-            | "openai-project"
-            | "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-port"
-            | "x-real-ip"
-            | "via"
-            | "x-original-url"
-            | "x-rewrite-url"
-            | "x-http-method-override"
-            | "x-request-id"
-            | "ocp-apim-subscription-key"
-    ) || name.starts_with("x-spillway-")
-        || name.starts_with("x-ms-spillover-")
-}
 
 /// Fields of an upstream that mean its own host, not us.
 fn is_upstreams_own(name: &str) -> bool {

@@ -10,7 +10,6 @@ import http.server
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ import urllib.request
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ports import free_port, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SPILLWAY = os.environ.get("SPILLWAY", str(ROOT / "target/debug/spillway"))
@@ -132,21 +133,6 @@ class Issuer:
 
 
 ISSUER = None
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for(port):
-    for _ in range(500):
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"nothing listens on port {port}")
 
 
 @contextlib.contextmanager

@@ -6,16 +6,17 @@ answer that its particulars allow, with its score: what any threshold would do c
 
 import json
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 
-import embedder
-
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "clients"))
+
+import embedder
+from ports import free_port, wait_for
+
 ROOT = HERE.parents[2]
 SPILLWAY = ROOT / "target/debug/spillway"
 # What plugins.cache.semantic.threshold is by default.
@@ -59,26 +60,10 @@ limit = "30s"
 """
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for(port):
-    for _ in range(500):
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"nothing listens on port {port}")
-
-
-def ask(port, text, fresh):
+def ask(port, text):
     """The id of the answer and its score, if it is a similar question's."""
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
-    headers = {"content-type": "application/json"} | ({"cache-control": "no-cache"} if fresh else {})
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, {"content-type": "application/json"})
     with urllib.request.urlopen(request) as answer:
         score = answer.headers.get("x-spillway-cache-score")
         return json.load(answer)["id"], float(score) if score else None, answer.headers["x-spillway-cache"]
@@ -88,9 +73,9 @@ def scores(port, pairs):
     """For every second question: whether it means the same, whether it got the first one's answer, and the score."""
     found = []
     for kind, first, second in pairs:
-        known, _, result = ask(port, first, fresh=False)
+        known, _, result = ask(port, first)
         assert result in ("miss", "semantic", "hit")
-        given, score, result = ask(port, second, fresh=False)
+        given, score, result = ask(port, second)
         found.append((kind, given == known, score if result == "semantic" else None, first, second))
     return found
 

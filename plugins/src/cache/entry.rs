@@ -1,6 +1,7 @@
 //! A kept answer, in memory and as bytes for a store that other nodes share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,11 @@ impl Entry {
     /// Whether it is good at `now`, in milliseconds since 1970. One from the future is a clock's mistake.
     pub fn is_good(&self, now: i64) -> bool {
         now < self.good_until && now >= self.kept_at - 60_000
+    }
+
+    /// Until when an answer is good that is kept at `now`, in milliseconds since 1970.
+    pub fn until(now: i64, ttl: Duration) -> i64 {
+        now.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Seconds since it was kept.

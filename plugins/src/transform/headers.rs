@@ -2,6 +2,8 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::fields::{is_callers_own, is_hop_by_hop};
+
 /// What becomes of headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderChanges {
@@ -13,41 +15,7 @@ pub struct HeaderChanges {
 
 /// Whether a header is the gateway's own affair: framing, routing, credentials, and what it tells itself.
 pub fn is_protected(name: &str) -> bool {
-    matches!(
-        name,
-        "host"
-            | "connection"
-            | "content-length"
-            | "content-type"
-            | "content-encoding"
-            | "accept-encoding"
-            | "ocp-apim-subscription-key"
-            | "openai-organization"
-            | "openai-project"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "http2-settings"
-            | "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-http-method-override"
-            | "retry-after"
-            | "retry-after-ms"
-            | "x-should-retry"
-            | "transfer-encoding"
-            | "te"
-            | "trailer"
-            | "upgrade"
-            | "keep-alive"
-            | "expect"
-            | "authorization"
-            | "api-key"
-            | "x-api-key"
-            | "proxy-authorization"
-            | "cookie"
-            | "set-cookie"
-            | "x-request-id"
-    ) || name.starts_with("x-spillway-")
-        || name.starts_with("x-ms-spillover-")
+    let framing = ["content-length", "content-type", "content-encoding"];
+    let told = ["set-cookie", "retry-after", "retry-after-ms", "x-should-retry"];
+    is_hop_by_hop(name) || is_callers_own(name) || framing.contains(&name) || told.contains(&name)
 }

@@ -42,7 +42,8 @@ struct Member {
 impl Transform {
     /// Whether it changes nothing, whatever comes.
     pub fn is_empty(&self) -> bool {
-        *self == Transform::default()
+        let Transform { set, default, cap, remove, system } = self;
+        set.is_empty() && default.is_empty() && cap.is_empty() && remove.is_empty() && system.is_none()
     }
 
     /// The body as it goes on, if it changes. Only APIs that answer with texts have such parameters; `body` must be a valid

@@ -26,8 +26,8 @@ pub struct SemanticCache {
     pub rules: SemanticRules,
     index: Index,
     store: Option<Store>,
-    /// For the texts that a dry run tells.
-    redactor: Option<Redactor>,
+    /// For the texts that a dry run tells: without one, there is none.
+    dry_run: Option<Redactor>,
 }
 
 /// Why there is no embedding.
@@ -68,8 +68,9 @@ impl SemanticCache {
             Some(folder) => Some(Store::open(folder, rules.max_entries, now, |known| index.fill(known, now))?),
             None => None,
         };
-        let redactor = Redactor::new(&Class::NAMES.map(|(_, class)| class), &[]).ok();
-        Ok(SemanticCache { rules, index, store, redactor })
+        let redactor = || Redactor::new(&Class::NAMES.map(|(_, class)| class), &[]);
+        let dry_run = rules.dry_run.then(redactor).transpose()?;
+        Ok(SemanticCache { rules, index, store, dry_run })
     }
 
     /// The embedding of a text, asked for as `caller`.
@@ -94,28 +95,16 @@ impl SemanticCache {
         allowed: impl Fn(&Entry) -> bool,
     ) -> Option<Near> {
         let near = self.index.find(question, vector, self.rules.threshold, now, allowed)?;
-        if !self.rules.dry_run {
-            return Some(near);
-        }
+        let Some(redactor) = &self.dry_run else { return Some(near) };
+        let told = |text: &str| -> String { redactor.redact(text).chars().take(TOLD).collect() };
         metrics.dry_hits.inc();
-        info!(
-            score = near.score,
-            asked = self.told(&question.text),
-            known = self.told(&near.text),
-            "would be answered from the semantic cache"
-        );
+        info!(score = near.score, asked = told(&question.text), known = told(&near.text), "would be answered from the semantic cache");
         None
-    }
-
-    fn told(&self, text: &str) -> String {
-        let text = self.redactor.as_ref().map_or_else(|| "".into(), |redactor| redactor.redact(text));
-        text.chars().take(TOLD).collect()
     }
 
     /// Learns an answer.
     pub fn learn(&self, question: Question, vector: Arc<[f32]>, entry: &Entry, now: i64) {
-        let ttl = i64::try_from(self.rules.ttl.as_millis()).unwrap_or(i64::MAX);
-        let entry = Arc::new(Entry { good_until: now.saturating_add(ttl), ..entry.clone() });
+        let entry = Arc::new(Entry { good_until: Entry::until(now, self.rules.ttl), ..entry.clone() });
         let known = Known { question, vector, entry };
         self.index.learn(&known, now);
         if let Some(store) = &self.store {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, params};
 use spillway_plugins::cache::semantic::{Known, Particulars, Question};
 use spillway_plugins::cache::{CacheKey, Entry};
+use spillway_plugins::prompt_log::redact::RedactError;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -33,6 +34,9 @@ pub enum StoreError {
     /// The database can't be used.
     #[error("plugins.cache.semantic: {0}")]
     Database(#[from] rusqlite::Error),
+    /// The texts of a dry run can't be redacted.
+    #[error("plugins.cache.semantic: {0}")]
+    Redact(#[from] RedactError),
     /// The thread can't be had.
     #[error("plugins.cache.semantic: can't start its thread: {0}")]
     Thread(std::io::Error),

@@ -162,13 +162,12 @@ pub(super) fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, m
     if let Some(body) = body {
         let member = &inquiry.model.route.members()[member];
         let now = gateway.clock.wall().timestamp_millis();
-        let ttl = i64::try_from(cache.rules.ttl.as_millis()).unwrap_or(i64::MAX);
         let usage = ctx.usage.map(|metered| metered.usage).unwrap_or_default();
         let entry = Entry {
             streamed: ctx.streamed,
             backend: Arc::clone(&member.target.id.backend),
             kept_at: now,
-            good_until: now.saturating_add(ttl),
+            good_until: Entry::until(now, cache.rules.ttl),
             input: usage.input,
             output: usage.output,
             body,

@@ -40,7 +40,6 @@ pub(super) async fn find(
         return Ok(entry.filter(|entry| is_within(ctx, entry)).map_or(Found::Nothing, Found::Answer));
     }
     let began = gateway.clock.now();
-    let patience = cache.patience();
     loop {
         let mut flight = match cache.board(key) {
             Boarding::Lead(flight) => {
@@ -60,7 +59,7 @@ pub(super) async fn find(
             Boarding::Follow(flight) => flight,
         };
         let waiting = gateway.clock.now();
-        let left = patience.saturating_sub(waiting.since(began));
+        let left = cache.rules.wait.saturating_sub(waiting.since(began));
         let ended = tokio::select! {
             biased;
             state = flight.wait_for(|state| *state != State::Flying) => state.ok().map(|state| *state),
@@ -82,9 +81,6 @@ pub(super) async fn find(
 
 /// What another node has kept.
 async fn fetch(gateway: &Gateway, cache: &AnswerCache, ctx: &mut RequestCtx, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
-    if !cache.is_shared() {
-        return None;
-    }
     let began = gateway.clock.now();
     let entry = cache.fetch(key, now).await;
     ctx.waited += gateway.clock.now().since(began);

@@ -129,8 +129,8 @@ impl Deliverer<'_, '_> {
 
     /// Takes events of a stream and gives back those that may go on; `over`: no more are to come.
     pub(super) async fn screen(&mut self, watch: &StreamWatch, events: Bytes, over: bool) -> Result<Bytes, Option<Finding>> {
-        let window = guarded::guard_of(self.ctx).map_or(0, |guard| guard.rules.window);
         let Some(mut screen) = self.screen.take() else { return Ok(events) };
+        let window = self.window().unwrap_or(0);
         screen.take(&events, over);
         let state = watch.state();
         let come = state.output.bound();
