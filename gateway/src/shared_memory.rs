@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use redis::Client;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use secrecy::ExposeSecret as _;
 use tokio::sync::OnceCell;
 
 use crate::config;
@@ -30,7 +29,7 @@ impl SharedMemory {
     pub fn new(config: &config::Redis) -> Result<Self, RedisError> {
         crate::outbound::install_crypto();
         // Its words may repeat the URL, and with it the password: only the kind of error is told.
-        let client = Client::open(config.url.expose_secret()).map_err(|error| RedisError(format!("{:?}", error.kind())))?;
+        let client = Client::open(config.url.expose()).map_err(|error| RedisError(format!("{:?}", error.kind())))?;
         Ok(SharedMemory { client, connection: OnceCell::new(), prefix: config.prefix.clone() })
     }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use spillway_plugins::auth::{Validity, digest, key_text};
 
@@ -173,7 +172,7 @@ fn last_uses(config: &Config) -> Result<Vec<(String, Option<i64>)>, String> {
         let client = outbound::local().map_err(|error| error.to_string())?;
         let mut request = client.get(format!("http://{}/api/keys", config.server.admin)).timeout(Duration::from_secs(2));
         if let Some(token) = &config.server.admin_token {
-            request = request.bearer_auth(token.expose_secret());
+            request = request.bearer_auth(token.expose());
         }
         let answer = request.send().await.map_err(|_| format!("there is none at {}", config.server.admin))?;
         let status = answer.status();

@@ -10,7 +10,7 @@ use spillway_plugins::limits::Class;
 use super::{ConsumerLimits, ConsumerLog, Transforms};
 
 /// How callers are told apart.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Auth {
     /// Whether callers without a known credential are refused.
     pub required: bool,
@@ -21,7 +21,7 @@ pub struct Auth {
 }
 
 /// Which tokens are accepted, and whom they mean.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokenRules {
     /// Where the issuer's metadata is.
     pub discovery: String,
@@ -36,7 +36,7 @@ pub struct TokenRules {
 }
 
 /// Callers whose claim is no consumer's: each becomes a consumer by itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Unlisted {
     /// Most of them.
     pub max: usize,
@@ -92,7 +92,7 @@ pub enum CertificateName {
 }
 
 /// An application or a person that calls.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Consumer {
     /// Its name.
     pub name: Arc<str>,

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use crate::config::Secret;
 use spillway_plugins::cache::Keeping;
 use spillway_plugins::cache::semantic::Scoping;
 use spillway_plugins::guard::Rules;
@@ -16,7 +16,7 @@ use spillway_plugins::transform::{HeaderChanges, Transform};
 use super::BackendAuth;
 
 /// Answers that needn't be asked for again.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CacheRules {
     /// For equal requests.
     pub exact: ExactRules,
@@ -25,7 +25,7 @@ pub struct CacheRules {
 }
 
 /// Answers for requests that mean the same.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SemanticRules {
     /// The model that embeds.
     pub model: String,
@@ -61,7 +61,7 @@ pub struct ExactRules {
 }
 
 /// What is written down of prompts and answers, and where.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct PromptLogRules {
     /// The file.
     pub path: PathBuf,
@@ -86,12 +86,12 @@ pub struct PromptLogRules {
 }
 
 /// An OpenTelemetry collector.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OtlpRules {
     /// Its root, without a slash at the end.
     pub url: String,
     /// Headers for it.
-    pub headers: Vec<(String, SecretString)>,
+    pub headers: Vec<(String, Secret)>,
 }
 
 /// What is written down of a consumer's requests, where it says so itself.
@@ -115,7 +115,7 @@ pub struct Transforms {
 }
 
 /// What may be asked and answered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GuardRules {
     /// Rules of one's own.
     pub local: Rules,
@@ -148,7 +148,7 @@ impl GuardRules {
 }
 
 /// What is asked of the content safety service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SafetyRules {
     /// Its root, without a slash at the end.
     pub url: String,

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret, SecretString};
+use crate::config::Secret;
 
 /// The scope of Azure OpenAI's tokens, classic form.
 pub const COGNITIVE_SERVICES: &str = "https://cognitiveservices.azure.com/.default";
 
 /// An identity's token for one scope.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokenAuth {
     /// Whose token.
     pub identity: Identity,
@@ -18,7 +18,7 @@ pub struct TokenAuth {
 }
 
 /// Whose token.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Identity {
     /// The machine's.
     Managed {
@@ -34,7 +34,7 @@ pub enum Identity {
 }
 
 /// A federated identity. What is `None` comes from the environment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct WorkloadIdentity {
     /// `AZURE_CLIENT_ID`
     pub client_id: Option<String>,
@@ -47,7 +47,7 @@ pub struct WorkloadIdentity {
 }
 
 /// An application that proves itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClientCredentials {
     /// The tenant.
     pub tenant_id: String,
@@ -60,10 +60,10 @@ pub struct ClientCredentials {
 }
 
 /// How an application proves itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ClientProof {
     /// With a secret.
-    Secret(SecretString),
+    Secret(Secret),
     /// With a PEM file that holds certificate and RSA key.
     Certificate(PathBuf),
 }
@@ -94,7 +94,7 @@ impl TokenAuth {
     pub fn identifier(&self) -> String {
         let proof = match &self.identity {
             Identity::Client(ClientCredentials { proof: ClientProof::Secret(secret), authority, .. }) => {
-                format!("{authority:?} {:?}", spillway_plugins::auth::digest(secret.expose_secret().as_bytes()))
+                format!("{authority:?} {:?}", spillway_plugins::auth::digest(secret.expose().as_bytes()))
             }
             other => format!("{other:?}"),
         };

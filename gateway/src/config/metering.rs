@@ -37,7 +37,7 @@ pub enum DeploymentPrice {
 }
 
 /// Where prices come from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Prices {
     /// The table of the config's file.
     pub own: PriceTable,

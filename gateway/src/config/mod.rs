@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
-use secrecy::SecretString;
 use spillway_plugins::limits::Rules;
 use spillway_plugins::retry::StatusSet;
 
@@ -39,10 +38,10 @@ use error::ConfigError;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use limits::{ConsumerLimits, Group, WhenLost};
 pub use metering::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
-pub use secret::Secrets;
+pub use secret::{Secret, Secrets};
 
 /// A configuration that makes sense.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Config {
     /// Listeners, bounds and timers of the gateway itself.
     pub server: Server,
@@ -79,14 +78,14 @@ pub struct Config {
 }
 
 /// Listeners, bounds and timers of the gateway itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     /// Addresses that callers connect to.
     pub listen: Vec<SocketAddr>,
     /// Address of metrics, health and the admin API.
     pub admin: SocketAddr,
     /// Token for the admin API.
-    pub admin_token: Option<SecretString>,
+    pub admin_token: Option<Secret>,
     /// Worker threads; `None` for one per core.
     pub threads: Option<usize>,
     /// Largest request body in bytes.
@@ -160,12 +159,12 @@ pub enum BackendKind {
 }
 
 /// How the gateway proves itself to a backend.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum BackendAuth {
     /// Not at all.
     None,
     /// With a key.
-    ApiKey(SecretString),
+    ApiKey(Secret),
     /// The caller's own credential is passed on.
     Passthrough,
     /// With a token of an identity.
@@ -190,7 +189,7 @@ pub struct Endpoint {
 }
 
 /// One upstream resource.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Backend {
     /// Its name.
     pub name: Arc<str>,
@@ -278,7 +277,7 @@ pub struct HealthRules {
 }
 
 /// A pool: the members that serve a set of models.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     /// Its name.
     pub name: Arc<str>,
@@ -316,10 +315,10 @@ pub struct Objects {
 }
 
 /// What several nodes share.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Redis {
     /// Where it is, with its password.
-    pub url: SecretString,
+    pub url: Secret,
     /// What every key begins with.
     pub prefix: String,
     /// This node's name, if it is given.
@@ -342,7 +341,7 @@ pub enum AccessLog {
 }
 
 /// Logs of the gateway.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Log {
     /// A level or filter.
     pub level: String,

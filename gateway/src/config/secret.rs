@@ -3,9 +3,34 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::scalar::SecretText;
+
+/// A secret. It never shows in `Debug`, and can be compared, so that a reload tells whether it is another one.
+#[derive(Debug, Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// The secret itself. Whoever takes it must not let it out.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(secret: String) -> Self {
+        Secret(SecretString::from(secret))
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Secret {}
 
 type Environment = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
@@ -36,7 +61,7 @@ impl Secrets {
     ///
     /// # Errors
     /// Says which variable or file can't be read, never what is in it.
-    pub fn resolve(&self, reference: &SecretText, literals: bool) -> Result<SecretString, String> {
+    pub fn resolve(&self, reference: &SecretText, literals: bool) -> Result<Secret, String> {
         let value = match reference {
             SecretText::Literal(text) if literals => text.clone(),
             SecretText::Literal(_) => {
@@ -64,7 +89,7 @@ impl Secrets {
         if !value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
             return Err("the secret has characters that can't stand in a header".to_owned());
         }
-        Ok(SecretString::from(value.to_owned()))
+        Ok(Secret::from(value.to_owned()))
     }
 }
 

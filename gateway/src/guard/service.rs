@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use secrecy::ExposeSecret as _;
 use spillway_plugins::guard::safety::{AnswerError, LONGEST, VERSION, shield_document, shield_judge, shield_prompt};
 use spillway_plugins::guard::{Finding, windows};
 use tokio::sync::Semaphore;
@@ -87,7 +86,7 @@ impl Operation {
 impl Service {
     pub(super) fn new(rules: SafetyRules, identities: &mut Identities, metrics: &Metrics) -> Self {
         let proof = match &rules.auth {
-            BackendAuth::ApiKey(key) => HeaderValue::from_str(key.expose_secret()).map_or(Proof::None, |mut value| {
+            BackendAuth::ApiKey(key) => HeaderValue::from_str(key.expose()).map_or(Proof::None, |mut value| {
                 value.set_sensitive(true);
                 Proof::Key(value)
             }),

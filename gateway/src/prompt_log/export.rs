@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use spillway_plugins::prompt_log::otel;
 use tokio::sync::{mpsc, oneshot};
@@ -105,7 +104,7 @@ fn headers(rules: &OtlpRules) -> HeaderMap {
     let mut headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     for (name, value) in &rules.headers {
         // Checked when the config was read.
-        if let (Ok(name), Ok(mut value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value.expose_secret())) {
+        if let (Ok(name), Ok(mut value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value.expose())) {
             value.set_sensitive(true);
             headers.insert(name, value);
         }

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use spillway_plugins::limits::Kind;
 use spillway_plugins::prices::Money;
@@ -100,7 +99,7 @@ impl Admin {
     fn is_allowed(&self, session: &ServerSession) -> bool {
         let Some(token) = &self.gateway.server.admin_token else { return true };
         let given = session.req_header().headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
-        let wanted = spillway_plugins::auth::digest(format!("Bearer {}", token.expose_secret()).as_bytes());
+        let wanted = spillway_plugins::auth::digest(format!("Bearer {}", token.expose()).as_bytes());
         given.is_some_and(|given| spillway_plugins::auth::digest(given).equals(&wanted))
     }
 

@@ -61,6 +61,13 @@ pub fn digest(key: &[u8]) -> Digest {
 #[derive(Clone)]
 pub struct Pepper(Hmac<Sha256>);
 
+impl PartialEq for Pepper {
+    fn eq(&self, other: &Self) -> bool {
+        // What they make of anything tells.
+        self.digest(b"").equals(&other.digest(b""))
+    }
+}
+
 impl fmt::Debug for Pepper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pepper")

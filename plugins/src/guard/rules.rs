@@ -29,6 +29,13 @@ pub struct Rules {
     pub allowed_tools: Option<Vec<String>>,
 }
 
+impl PartialEq for Rules {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |rules: &Rules| (rules.max_prompt_tokens, rules.allowed_tools.clone());
+        self.fingerprint() == other.fingerprint() && parts(self) == parts(other)
+    }
+}
+
 impl Rules {
     /// Out of named regular expressions, and words or phrases that must not stand anywhere as such, whatever their
     /// case (all under the name `words`).

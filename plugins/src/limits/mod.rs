@@ -16,6 +16,7 @@ mod rolling;
 mod scope;
 mod share;
 mod state;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -27,6 +28,7 @@ pub use period::{Period, Span};
 pub use scope::{Rank, Scope, Snapshot};
 pub use share::{Proposal, Share, cut_off};
 pub use state::State;
+pub use tally::Tally;
 
 use std::time::Duration;
 

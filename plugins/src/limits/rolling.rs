@@ -48,6 +48,22 @@ impl Rolling {
         self.head
     }
 
+    /// What was used in each second that isn't forgotten, as of the last [`Rolling::advance`].
+    pub fn used(&self) -> impl Iterator<Item = (u64, u64)> {
+        let seconds = self.head.saturating_sub(SLOTS - 1)..=self.head;
+        seconds.map(|second| (second, self.slots[(second % SLOTS) as usize])).filter(|(_, amount)| *amount > 0)
+    }
+
+    /// Adds to what was used in `second`, unless that is forgotten already. What is still to come counts from now on.
+    pub fn add_at(&mut self, second: u64, amount: u64) {
+        let second = second.min(self.head);
+        if self.head - second < SLOTS {
+            let amount = amount.min(u64::MAX - self.total);
+            self.slots[(second % SLOTS) as usize] += amount;
+            self.total += amount;
+        }
+    }
+
     /// Takes back what was added in `second`, unless that is forgotten already.
     pub fn take_back(&mut self, second: u64, amount: u64) {
         if second > self.head || self.head - second >= SLOTS {

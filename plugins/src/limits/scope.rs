@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::period::Span;
 use super::share::{Proposal, Share, headroom};
 use super::state::State;
-use super::{Cell, Kind, Now, Remaining, Rules, Used};
+use super::{Cell, Kind, Now, Remaining, Rules, Tally, Used};
 
 /// What kind of holder it is. A request has at most one of each, and locks them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,13 +38,21 @@ pub struct Scope<C = parking_lot::Mutex<State>> {
     pub name: String,
     /// Its limits.
     pub rules: Rules,
-    state: C,
+    /// Shared with the scope of the same name before and after a reload: what is used stays used.
+    state: Arc<C>,
 }
 
 impl<C: Cell<State>> Scope<C> {
     /// A scope of which nothing is used. `shared`: other nodes use it, too.
     pub fn new(rank: Rank, name: String, rules: Rules, shared: bool) -> Arc<Self> {
-        Arc::new(Scope { rank, name, state: C::new(State::new(&rules, shared)), rules })
+        Arc::new(Scope { rank, name, state: Arc::new(C::new(State::new(&rules, shared))), rules })
+    }
+
+    /// The same holder with other limits: what is used stays used, and requests in flight settle here. Of a period
+    /// that was not counted before, nothing is known yet: its kinds are told.
+    pub fn with_rules(&self, rules: Rules) -> (Arc<Self>, Vec<Kind>) {
+        let begun = self.lock().adopt(&rules);
+        (Arc::new(Scope { rank: self.rank, name: self.name.clone(), state: Arc::clone(&self.state), rules }), begun)
     }
 
     pub(super) fn lock(&self) -> C::Guard<'_> {
@@ -59,6 +67,21 @@ impl<C: Cell<State>> Scope<C> {
             Kind::Budget => drop(state.budget.as_mut().map(|budget| budget.add(at, used.cost.0))),
             Kind::Requests | Kind::Tokens | Kind::Concurrent => {}
         }
+    }
+
+    /// What is used, for the process that takes over.
+    pub fn tell(&self, now: Now) -> Tally {
+        let mut state = self.lock();
+        state.advance(now.second());
+        state.tell()
+    }
+
+    /// Books what the process from which this one takes over has used since it told `before`. `ahead`: how far this
+    /// process's monotonic clock is ahead of the other's, in seconds.
+    pub fn hear(&self, before: Option<&Tally>, after: &Tally, ahead: i64, now: Now) {
+        let mut state = self.lock();
+        state.advance(now.second());
+        state.hear(before, after, ahead);
     }
 
     /// What is used now.

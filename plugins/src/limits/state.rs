@@ -6,6 +6,7 @@ use super::class::{Hunger, share};
 use super::period::Span;
 use super::rolling::Rolling;
 use super::share::Share;
+use super::tally::Meters;
 use super::windows::Windows;
 use super::{Alert, Class, Counter, Demand, Kind, Now, Remaining, Rules, Used};
 
@@ -32,6 +33,17 @@ pub(super) struct Hold {
     budget_start: i64,
     /// Whether it counts among those at once.
     slot: bool,
+    /// What was counted then; a reload may change that.
+    counting: Counting,
+}
+
+/// Numbers what is counted: a request settles where it was booked, or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Counting {
+    tokens: u32,
+    classes: u32,
+    quota: u32,
+    budget: u32,
 }
 
 /// What one class uses.
@@ -73,6 +85,7 @@ pub struct State {
     pub(super) missed: [u64; 5],
     /// Whether anything was asked for since then.
     pub(super) active: bool,
+    counting: Counting,
 }
 
 impl State {
@@ -92,7 +105,38 @@ impl State {
             share: shared.then(Share::default),
             missed: [0; 5],
             active: false,
+            counting: Counting::default(),
         }
+    }
+
+    /// Counts what `rules` need from now on; what was counted before goes on. The periods that begin with nothing
+    /// are told.
+    pub(super) fn adopt(&mut self, rules: &Rules) -> Vec<Kind> {
+        let mut begun = Vec::new();
+        if rules.requests_per_minute.is_some() {
+            self.requests.get_or_insert_default();
+        }
+        if rules.tokens_per_minute.is_some() && self.tokens.is_none() {
+            self.tokens = Some(Rolling::default());
+            self.counting.tokens += 1;
+        }
+        if rules.classes != self.by_class.is_some() {
+            self.by_class = rules.classes.then(Box::default);
+            self.counting.classes += 1;
+        }
+        let Counting { quota, budget, .. } = &mut self.counting;
+        for (kind, windows, wanted, counting) in [
+            (Kind::Quota, &mut self.quota, rules.quota.map(|(period, _)| period), quota),
+            (Kind::Budget, &mut self.budget, rules.budget.map(|(period, _)| period), budget),
+        ] {
+            let Some(period) = wanted else { continue };
+            if windows.as_ref().is_none_or(|windows| windows.period() != period) {
+                *windows = Some(Windows::new(period));
+                *counting += 1;
+                begun.push(kind);
+            }
+        }
+        begun
     }
 
     pub(super) fn advance(&mut self, second: u64) {
@@ -103,6 +147,17 @@ impl State {
             class.requests.advance(second);
             class.tokens.advance(second);
         }
+    }
+
+    /// The meters of the rates: of all, then of each class.
+    pub(super) fn meters(&mut self) -> impl Iterator<Item = Meters<'_>> {
+        let all = Meters { requests: self.requests.as_mut(), tokens: self.tokens.as_mut(), in_flight: &mut self.in_flight };
+        let classes = self.by_class.iter_mut().flat_map(|classes| classes.iter_mut());
+        std::iter::once(all).chain(classes.map(|class| Meters {
+            requests: Some(&mut class.requests),
+            tokens: Some(&mut class.tokens),
+            in_flight: &mut class.in_flight,
+        }))
     }
 
     pub(super) fn spans(&self, now: Now) -> (Option<Span>, Option<Span>) {
@@ -230,24 +285,27 @@ impl State {
         let budget_start = self.budget.as_mut().map_or(0, |budget| budget.add(now.unix, demand.cost.0));
         self.reserved[0] = self.reserved[0].saturating_add(demand.tokens);
         self.reserved[1] = self.reserved[1].saturating_add(demand.cost.0);
-        Hold { second, quota_start, budget_start, slot: true }
+        Hold { second, quota_start, budget_start, slot: true, counting: self.counting }
     }
 
     /// Replaces what was booked by what was used. What is more than was booked counts from the last
     /// `advance` on.
     pub(super) fn settle(&mut self, hold: &Hold, demand: &Demand, used: Used) {
         if hold.slot {
-            self.leave(demand);
+            self.leave(hold, demand);
         }
-        let class = self.by_class.as_mut().map(|classes| &mut classes[demand.class as usize].tokens);
-        for tokens in [self.tokens.as_mut(), class].into_iter().flatten() {
+        let (then, counting) = (hold.counting, self.counting);
+        let own = self.tokens.as_mut().filter(|_| then.tokens == counting.tokens);
+        let class = self.by_class.as_mut().filter(|_| then.classes == counting.classes).map(|all| &mut all[demand.class as usize].tokens);
+        for tokens in [own, class].into_iter().flatten() {
             tokens.take_back(hold.second, demand.tokens.saturating_sub(used.tokens));
             tokens.add(used.tokens.saturating_sub(demand.tokens));
         }
-        for (windows, start, reserved, used) in [
-            (&mut self.quota, hold.quota_start, demand.tokens, used.tokens),
-            (&mut self.budget, hold.budget_start, demand.cost.0, used.cost.0),
-        ] {
+        let quota = self.quota.as_mut().filter(|_| then.quota == counting.quota);
+        let budget = self.budget.as_mut().filter(|_| then.budget == counting.budget);
+        for (windows, start, reserved, used) in
+            [(quota, hold.quota_start, demand.tokens, used.tokens), (budget, hold.budget_start, demand.cost.0, used.cost.0)]
+        {
             if let Some(windows) = windows {
                 windows.take_back(start, reserved.saturating_sub(used));
                 windows.add_at(start, used.saturating_sub(reserved));
@@ -260,13 +318,13 @@ impl State {
     /// The request is over, though what it used isn't known yet.
     pub(super) fn release_slot(&mut self, hold: &mut Hold, demand: &Demand) {
         if std::mem::take(&mut hold.slot) {
-            self.leave(demand);
+            self.leave(hold, demand);
         }
     }
 
-    fn leave(&mut self, demand: &Demand) {
+    fn leave(&mut self, hold: &Hold, demand: &Demand) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if let Some(classes) = &mut self.by_class {
+        if let Some(classes) = self.by_class.as_mut().filter(|_| hold.counting.classes == self.counting.classes) {
             let class = &mut classes[demand.class as usize];
             class.in_flight = class.in_flight.saturating_sub(1);
         }

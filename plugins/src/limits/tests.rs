@@ -122,6 +122,79 @@ fn what_was_used_before_the_start_counts() {
     assert_eq!(limited(ask(&scopes, dear, now(0)).unwrap_err()).0, Kind::Budget);
 }
 
+#[test]
+fn other_rules_take_over_what_is_used() {
+    let rules = Rules { tokens_per_minute: Some(100), ..Rules::default() };
+    let before = [scope(Rank::Consumer, rules.clone())];
+    let permit = ask(&before, tokens(80), now(0)).unwrap();
+    let (wider, begun) = before[0].with_rules(Rules { tokens_per_minute: Some(150), quota: Some((Period::Day, 1000)), ..rules.clone() });
+    assert_eq!(begun, [Kind::Quota]);
+    let after = [wider];
+    assert_eq!(limited(ask(&after, tokens(71), now(1000)).unwrap_err()).0, Kind::Tokens);
+    permit.settle(used(30), now(1000), |_, _| {});
+    assert_eq!(after[0].snapshot(now(1000)).used, [0, 30, 0, 0, 0], "settled where it counts now; never booked on the new quota");
+    let permit = ask(&after, tokens(71), now(1000)).unwrap();
+    let (monthly, begun) = after[0].with_rules(Rules { quota: Some((Period::Month, 1000)), ..after[0].rules.clone() });
+    assert_eq!(begun, [Kind::Quota]);
+    permit.settle(used(1), now(1000), |_, _| {});
+    assert_eq!(monthly.snapshot(now(1000)).used, [0, 31, 0, 0, 0], "what was reserved in days is not given back in months");
+    let (same, begun) = monthly.with_rules(monthly.rules.clone());
+    assert!(begun.is_empty() && same.snapshot(now(1000)).used[Kind::Tokens as usize] == 31);
+    // Classes begin and end with what is in flight.
+    let held = ask(&[Arc::clone(&same)], tokens(5), now(1000)).unwrap();
+    let (classed, _) = same.with_rules(Rules { classes: true, ..same.rules.clone() });
+    held.settle(used(5), now(1000), |_, _| {});
+    assert_eq!(classed.snapshot(now(1000)).used[Kind::Concurrent as usize], 0);
+}
+
+proptest! {
+    /// One process ends, another takes over: whatever is still settled in the old one, the new one counts the same.
+    #[test]
+    fn who_takes_over_knows_what_is_used(
+        steps in proptest::collection::vec((0u64..4000, 1u64..50, 0u64..60, 0usize..4), 1..120),
+        ahead in -50i64..50,
+        classes in proptest::bool::ANY,
+    ) {
+        let rules = Rules {
+            requests_per_minute: Some(1 << 40),
+            tokens_per_minute: Some(1 << 40),
+            concurrent: Some(1 << 40),
+            quota: Some((Period::Hour, 1 << 40)),
+            budget: Some((Period::Day, Money(1 << 40))),
+            classes,
+            ..Rules::default()
+        };
+        let (old, new) = ([scope(Rank::Pool, rules.clone())], scope(Rank::Pool, rules));
+        // What the ledger said at the start is in what the old one tells.
+        new.restore(used(7777), Kind::Quota, 100_000);
+        let mut time = 100_000_000;
+        let mut permits = Vec::new();
+        let mut told: Option<Tally> = None;
+        let there = |time: u64| Now { monotonic: now(time.saturating_add_signed(ahead * 1000)).monotonic, unix: now(time).unix };
+        for (pause, need, really, what) in steps {
+            time += pause;
+            match what {
+                0 | 1 => permits.push(ask(&old, Demand { tokens: need, cost: Money(need * 3), class: Class::ALL[what], ..Demand::default() }, now(time)).unwrap()),
+                2 if !permits.is_empty() => permits.remove(0).settle(Used { tokens: really, cost: Money(really) }, now(time), |_, _| {}),
+                _ => {
+                    let tally = old[0].tell(now(time));
+                    let sent: Tally = serde_json::from_str(&serde_json::to_string(&tally).unwrap()).unwrap();
+                    prop_assert_eq!(&sent, &tally);
+                    new.hear(told.as_ref(), &sent, ahead, there(time));
+                    told = Some(sent);
+                    prop_assert_eq!(new.snapshot(there(time)).used, old[0].snapshot(now(time)).used);
+                }
+            }
+        }
+        permits.clear();
+        let last = old[0].tell(now(time));
+        new.hear(told.as_ref(), &last, ahead, there(time));
+        prop_assert_eq!(new.snapshot(there(time)).used, old[0].snapshot(now(time)).used);
+        new.hear(Some(&last), &last.clone().ended(), ahead, there(time));
+        prop_assert_eq!(new.snapshot(there(time)).used[Kind::Concurrent as usize], 0);
+    }
+}
+
 fn classed(limit: u64) -> [Arc<Scope>; 1] {
     [scope(Rank::Pool, Rules { tokens_per_minute: Some(limit), classes: true, ..Rules::default() })]
 }

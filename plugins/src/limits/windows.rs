@@ -23,6 +23,16 @@ impl Windows {
         Windows { period, used: SmallVec::new(), current: 0 }
     }
 
+    /// How long each is.
+    pub fn period(&self) -> Period {
+        self.period
+    }
+
+    /// What was used in each period that is remembered, by its start.
+    pub fn all(&self) -> impl Iterator<Item = (i64, u64)> {
+        self.used.iter().map(|(span, used)| (span.start, *used))
+    }
+
     /// The period that holds `now`.
     pub fn span(&self, now: i64) -> Span {
         match self.used.get(self.current) {

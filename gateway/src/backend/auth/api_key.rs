@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
-use secrecy::{ExposeSecret, SecretString};
+use crate::config::Secret;
 
 use super::{AuthError, Authoriser, KeyHeader, insert};
 use crate::clock::Tick;
@@ -19,8 +19,8 @@ impl std::fmt::Debug for ApiKey {
 }
 
 impl ApiKey {
-    pub(super) fn new(key: &SecretString, header: KeyHeader) -> Self {
-        ApiKey { header: header.name(), value: header.value(key.expose_secret().as_bytes()) }
+    pub(super) fn new(key: &Secret, header: KeyHeader) -> Self {
+        ApiKey { header: header.name(), value: header.value(key.expose().as_bytes()) }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use crate::config::Secret;
 
 use crate::config::{ClientCredentials, ClientProof, Identity, WorkloadIdentity};
 
@@ -12,7 +12,7 @@ pub(super) fn choose(var: impl Fn(&str) -> Option<String>) -> Identity {
     let var = |name: &str| var(name).filter(|value| !value.is_empty());
     let (tenant, client) = (var("AZURE_TENANT_ID"), var("AZURE_CLIENT_ID"));
     if let (Some(tenant_id), Some(client_id)) = (&tenant, &client) {
-        let secret = var("AZURE_CLIENT_SECRET").map(|secret| ClientProof::Secret(SecretString::from(secret)));
+        let secret = var("AZURE_CLIENT_SECRET").map(|secret| ClientProof::Secret(Secret::from(secret)));
         let proof = secret.or_else(|| var("AZURE_CLIENT_CERTIFICATE_PATH").map(|path| ClientProof::Certificate(PathBuf::from(path))));
         if let Some(proof) = proof {
             let (tenant_id, client_id) = (tenant_id.clone(), client_id.clone());

@@ -13,7 +13,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::fetch::{FetchError, Fetched};
@@ -32,7 +31,7 @@ pub(super) async fn fetch(identity: &ClientCredentials, scope: &str, wall: DateT
         ClientProof::Secret(secret) => ClientSecretCredential::new(
             &identity.tenant_id,
             identity.client_id.clone(),
-            Secret::new(secret.expose_secret().to_owned()),
+            Secret::new(secret.expose().to_owned()),
             Some(ClientSecretCredentialOptions { client_options }),
         )?,
         ClientProof::Certificate(path) => ClientAssertionCredential::new(

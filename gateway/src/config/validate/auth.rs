@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use spillway_plugins::auth::Pepper;
 use spillway_plugins::auth::jwt::{Algorithm, Rules};
 
@@ -36,7 +35,7 @@ pub(super) fn read(raw: Option<&RawAuth>, no_consumers: bool, known: &Known<'_>,
     if required && nobody {
         check.problem("plugins.auth.required", "nobody could call: there are no [[consumers]] and no plugins.auth.jwt");
     }
-    Auth { required, pepper: pepper.map(|secret| Pepper::new(secret.expose_secret().as_bytes())), tokens }
+    Auth { required, pepper: pepper.map(|secret| Pepper::new(secret.expose().as_bytes())), tokens }
 }
 
 fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRules {

@@ -15,7 +15,7 @@ mod transform;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustls_pki_types::CertificateDer;
-use secrecy::{ExposeSecret as _, SecretString};
+use crate::config::Secret;
 use spillway_plugins::limits::Rules;
 
 use super::error::{Problem, did_you_mean};
@@ -82,7 +82,7 @@ impl Checker<'_> {
     }
 
     /// The secret that is referred to.
-    fn secret(&mut self, key: &str, reference: &SecretText) -> Option<SecretString> {
+    fn secret(&mut self, key: &str, reference: &SecretText) -> Option<Secret> {
         self.secrets.resolve(reference, self.literals).map_err(|message| self.problem(key, message)).ok()
     }
 
@@ -135,7 +135,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let objects = Objects { max: objects.max.unwrap_or(100_000), ttl: server::span(objects.ttl, 30 * 86_400, "objects.ttl", &mut check) };
     let redis = raw.redis.as_ref().and_then(|raw| {
         let url = check.secret("redis.url", &raw.url)?;
-        if !["redis://", "rediss://"].iter().any(|scheme| url.expose_secret().starts_with(scheme)) {
+        if !["redis://", "rediss://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
             check.problem("redis.url", "is no redis:// or rediss:// URL");
         }
         if raw.node.as_deref().is_some_and(|name| name.is_empty() || name.contains(char::is_whitespace)) {

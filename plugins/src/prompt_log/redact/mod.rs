@@ -97,6 +97,13 @@ pub struct Redactor {
     placeholders: Vec<String>,
 }
 
+impl PartialEq for Redactor {
+    fn eq(&self, other: &Self) -> bool {
+        let own = |redactor: &Redactor| redactor.own.iter().map(|regex| regex.as_str().to_owned()).collect::<Vec<_>>();
+        self.on == other.on && self.placeholders == other.placeholders && own(self) == own(other)
+    }
+}
+
 impl Redactor {
     /// Takes out `classes` and what the operator's `own` patterns, each a name and a regular expression, match.
     pub fn new(classes: &[Class], own: &[(String, String)]) -> Result<Redactor, RedactError> {

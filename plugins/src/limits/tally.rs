@@ -1,0 +1,131 @@
+//! What is used of a scope, told by a process that ends to the one that takes over: first as it stands, then again
+//! whenever requests that are still in flight there are settled.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::rolling::Rolling;
+use super::state::State;
+use super::windows::Windows;
+
+/// What is used of a scope. Seconds are those of the teller's monotonic clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Requests, tokens and requests at once.
+    all: Use,
+    /// The same by class, where classes are told apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    classes: Vec<Use>,
+    /// Tokens by the start of their period, if they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<BTreeMap<i64, u64>>,
+    /// Money by the start of its period, if it is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    budget: Option<BTreeMap<i64, u64>>,
+}
+
+/// What is used of the rates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Use {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    requests: BTreeMap<u64, u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tokens: BTreeMap<u64, u64>,
+    #[serde(default)]
+    in_flight: u64,
+}
+
+impl Tally {
+    /// Whether nothing is used.
+    pub fn is_empty(&self) -> bool {
+        *self == Tally::default()
+    }
+
+    /// As it will be if nothing more is told: what was in flight has ended, and counts as it was reserved.
+    #[must_use]
+    pub fn ended(mut self) -> Self {
+        for all in std::iter::once(&mut self.all).chain(&mut self.classes) {
+            all.in_flight = 0;
+        }
+        self
+    }
+}
+
+/// Rates and requests at once of one holder.
+pub(super) struct Meters<'a> {
+    pub(super) requests: Option<&'a mut Rolling>,
+    pub(super) tokens: Option<&'a mut Rolling>,
+    pub(super) in_flight: &'a mut u64,
+}
+
+impl Meters<'_> {
+    fn tell(&self) -> Use {
+        let told = |rolling: &Option<&mut Rolling>| rolling.as_ref().map(|rolling| rolling.used().collect()).unwrap_or_default();
+        Use { requests: told(&self.requests), tokens: told(&self.tokens), in_flight: *self.in_flight }
+    }
+
+    /// `ahead`: how far this clock is ahead of the teller's, in seconds.
+    fn hear(&mut self, before: &Use, after: &Use, ahead: i64) {
+        for (rolling, before, after) in
+            [(&mut self.requests, &before.requests, &after.requests), (&mut self.tokens, &before.tokens, &after.tokens)]
+        {
+            let Some(rolling) = rolling else { continue };
+            for (second, less, more) in changes(before, after) {
+                let second = second.saturating_add_signed(ahead);
+                rolling.take_back(second, less);
+                rolling.add_at(second, more);
+            }
+        }
+        *self.in_flight = self.in_flight.saturating_add(after.in_flight).saturating_sub(before.in_flight);
+    }
+}
+
+/// What became less, and what more, under each key. What is gone was given back, or forgotten: then it is here, too.
+fn changes<K: Ord + Copy>(before: &BTreeMap<K, u64>, after: &BTreeMap<K, u64>) -> impl Iterator<Item = (K, u64, u64)> {
+    let gone = before.iter().filter(|(key, _)| !after.contains_key(key)).map(|(key, then)| (*key, *then, 0));
+    gone.chain(after.iter().map(|(key, now)| {
+        let then = before.get(key).copied().unwrap_or(0);
+        (*key, then.saturating_sub(*now), now.saturating_sub(then))
+    }))
+}
+
+impl State {
+    /// What is used.
+    pub(super) fn tell(&mut self) -> Tally {
+        let windows = |windows: &Option<Windows>| windows.as_ref().map(|windows| windows.all().collect());
+        let (quota, budget) = (windows(&self.quota), windows(&self.budget));
+        let mut meters = self.meters();
+        let all = meters.next().map(|meters| meters.tell()).unwrap_or_default();
+        Tally { all, classes: meters.map(|meters| meters.tell()).collect(), quota, budget }
+    }
+
+    /// Books what another process used since it told `before`; at first, that is nothing, and what was known of
+    /// its periods from elsewhere is forgotten.
+    pub(super) fn hear(&mut self, before: Option<&Tally>, after: &Tally, ahead: i64) {
+        let (first, nothing, no_periods) = (before.is_none(), Tally::default(), BTreeMap::new());
+        let before = before.unwrap_or(&nothing);
+        for (windows, before, after) in [(&mut self.quota, &before.quota, &after.quota), (&mut self.budget, &before.budget, &after.budget)] {
+            let (Some(windows), Some(after)) = (windows, after) else { continue };
+            if first {
+                *windows = Windows::new(windows.period());
+            }
+            let before = before.as_ref().unwrap_or(&no_periods);
+            for (start, less, more) in changes(before, after) {
+                // Periods of another length begin elsewhere: they are no periods of these windows.
+                if windows.period().at(start).start == start {
+                    windows.take_back(start, less);
+                    windows.add(start, more);
+                }
+            }
+        }
+        let none = Use::default();
+        let mut uses = std::iter::once((&before.all, &after.all))
+            .chain(after.classes.iter().enumerate().map(|(at, after)| (before.classes.get(at).unwrap_or(&none), after)));
+        for mut meters in self.meters() {
+            if let Some((before, after)) = uses.next() {
+                meters.hear(before, after, ahead);
+            }
+        }
+    }
+}
