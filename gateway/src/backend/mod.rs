@@ -15,7 +15,7 @@ use crate::balance::route::Up;
 use crate::balance::target::{Target, TargetId};
 use crate::config;
 use crate::telemetry::metrics::Metrics;
-use auth::{Authoriser, Identities};
+use auth::{Authoriser, Identities, TokenSource};
 use peer::Peers;
 
 /// One upstream resource, ready to be asked.
@@ -56,21 +56,51 @@ impl Backend {
         });
         Backend { config, upstream, refuses_stream_options: AtomicBool::new(false) }
     }
+
+    /// Where its tokens come from, if it takes any.
+    pub fn token(&self) -> Option<&Arc<TokenSource>> {
+        self.upstream.as_ref()?.auth.token()
+    }
 }
 
 /// All targets, one per (backend, deployment), shared by the pools that have them.
 #[derive(Debug, Default)]
-pub struct Targets(BTreeMap<TargetId, Arc<Target>>);
+pub struct Targets {
+    all: BTreeMap<TargetId, Arc<Target>>,
+    /// Those of the config before, with the configs of their backends then.
+    before: BTreeMap<TargetId, (Arc<Target>, config::Backend)>,
+}
 
 impl Targets {
+    /// None yet; those that the config before had, too, are taken over with their state.
+    pub fn after(before: Option<(&Targets, &[Arc<Backend>])>) -> Self {
+        let known = before.into_iter().flat_map(|(targets, backends)| {
+            let of = |target: &Target| backends.iter().find(|backend| backend.config.name == target.id.backend);
+            targets.iter().filter_map(move |target| Some((target.id.clone(), (Arc::clone(target), of(target)?.config.clone()))))
+        });
+        Targets { all: BTreeMap::new(), before: known.collect() }
+    }
+
     /// The target for `model` at `backend`, made at first use.
     pub fn get(&mut self, backend: &config::Backend, model: &str) -> Arc<Target> {
         let id = TargetId { backend: backend.name.clone(), deployment: backend.deployment(model).into() };
-        Arc::clone(self.0.entry(id.clone()).or_insert_with(|| Arc::new(Target::new(id, backend.max_concurrent))))
+        let known = self.before.get(&id);
+        let make = || match known {
+            // Another address is another resource.
+            Some((target, config)) if config.endpoint == backend.endpoint && config.kind == backend.kind => {
+                target.set_max_concurrent(backend.max_concurrent);
+                if config.auth != backend.auth {
+                    target.forgive();
+                }
+                Arc::clone(target)
+            }
+            _ => Arc::new(Target::new(id.clone(), backend.max_concurrent)),
+        };
+        Arc::clone(self.all.entry(id.clone()).or_insert_with(make))
     }
 
     /// Every target, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Target>> {
-        self.0.values()
+        self.all.values()
     }
 }

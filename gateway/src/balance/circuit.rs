@@ -160,6 +160,11 @@ pub struct Circuit {
 }
 
 impl Circuit {
+    /// One that is open.
+    pub fn open(until: Tick, limited: bool) -> Self {
+        Circuit { phase: Phase::Open { until, limited }, ..Circuit::default() }
+    }
+
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         self.phase

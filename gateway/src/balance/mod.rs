@@ -19,6 +19,7 @@ pub mod policy;
 pub mod route;
 pub mod snapshot;
 pub mod target;
+pub mod told;
 pub mod waiting;
 
 #[cfg(test)]

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use spillway_plugins::retry::RateSignal;
 
 use super::circuit::{Circuit, CircuitRules, Failure, Phase};
 use super::latency::PeakEwma;
+use super::told::TargetTold;
 use crate::clock::Tick;
 
 /// Names a target: the unit that Azure throttles.
@@ -29,7 +31,8 @@ impl fmt::Display for TargetId {
 }
 
 /// Why a target is out until an operator, or a slow probe, brings it back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OutageReason {
     /// Its account's quota is used up.
     OutOfQuota,
@@ -142,7 +145,7 @@ impl State {
 pub struct Target {
     /// Its name.
     pub id: TargetId,
-    max_concurrent: u32,
+    max_concurrent: AtomicU32,
     in_flight: AtomicU32,
     drained: AtomicBool,
     /// Not before this tick; a copy of `State::gate` that is read without the lock.
@@ -184,7 +187,7 @@ impl Target {
             id,
             headroom: AtomicU32::new(UNTOLD),
             seed,
-            max_concurrent: max_concurrent.unwrap_or(u32::MAX),
+            max_concurrent: AtomicU32::new(max_concurrent.unwrap_or(u32::MAX)),
             in_flight: AtomicU32::new(0),
             drained: AtomicBool::new(false),
             gate: AtomicU64::new(0),
@@ -197,7 +200,7 @@ impl Target {
     pub fn is_usable(&self, now: Tick) -> bool {
         now.0 >= self.gate.load(Ordering::Acquire)
             && !self.drained.load(Ordering::Relaxed)
-            && self.in_flight.load(Ordering::Relaxed) < self.max_concurrent
+            && self.in_flight.load(Ordering::Relaxed) < self.max_concurrent.load(Ordering::Relaxed)
     }
 
     /// Takes a slot, and the probe if the circuit is half-open. `None` if somebody was quicker.
@@ -205,7 +208,8 @@ impl Target {
         if !self.is_usable(now) {
             return None;
         }
-        let taken = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n < self.max_concurrent).then(|| n + 1));
+        let most = self.max_concurrent.load(Ordering::Relaxed);
+        let taken = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n < most).then(|| n + 1));
         taken.ok()?;
         let mut lease = Lease { target: Arc::clone(self), probe: false };
         if self.probe_due.load(Ordering::Acquire) {
@@ -238,7 +242,7 @@ impl Target {
         match tripped {
             Some((until, limited)) if until >= state.throttled_until => Some(Closed::Tripped { until, limited }),
             _ if state.throttled_until > now => Some(Closed::Throttled(state.throttled_until)),
-            _ => (self.in_flight() >= self.max_concurrent).then_some(Closed::Busy),
+            _ => (self.in_flight() >= self.max_concurrent.load(Ordering::Relaxed)).then_some(Closed::Busy),
         }
     }
 
@@ -291,6 +295,59 @@ impl Target {
         let mut state = self.state.lock();
         let probing = state.probing;
         *state = State { probing, latency: state.latency, ..State::default() };
+        self.publish(&state);
+    }
+
+    /// Another bound on its requests in flight; those that are more finish.
+    pub fn set_max_concurrent(&self, most: Option<u32>) {
+        self.max_concurrent.store(most.unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Ends an outage: its credentials are others now.
+    pub fn forgive(&self) {
+        let mut state = self.state.lock();
+        state.outage = None;
+        self.publish(&state);
+    }
+
+    /// Its state at `now`, for the process that takes over.
+    pub fn tell(&self, now: Tick) -> TargetTold {
+        let state = self.state.lock();
+        let left = |until: Tick| until.since(now);
+        TargetTold {
+            backend: self.id.backend.to_string(),
+            deployment: self.id.deployment.to_string(),
+            drained: self.drained.load(Ordering::Relaxed),
+            throttled: Some(left(state.throttled_until)).filter(|left| !left.is_zero()),
+            open: match state.circuit.phase() {
+                Phase::Open { until, limited } => Some((left(until), limited)),
+                Phase::Closed => None,
+            },
+            outage: state.outage.as_ref().map(|outage| (outage.reason, left(outage.until), outage.wait)),
+            first_token: state.latency.get().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            headroom: self.headroom(),
+        }
+    }
+
+    /// Takes the state that the process before told at `now`.
+    pub fn hear(&self, told: &TargetTold, now: Tick) {
+        self.drained.store(told.drained, Ordering::Relaxed);
+        if let Some(left) = told.headroom {
+            self.headroom.store((left.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
+        }
+        let mut state = self.state.lock();
+        if let Some(wait) = told.throttled {
+            state.throttle(wait, now);
+        }
+        if let Some((left, limited)) = told.open {
+            state.circuit = Circuit::open(now + left, limited);
+        }
+        if let Some((reason, left, wait)) = told.outage {
+            state.outage = Some(Outage { reason, until: now + left, wait });
+        }
+        if let Some(first) = told.first_token {
+            state.latency.add(first, now);
+        }
         self.publish(&state);
     }
 

@@ -36,30 +36,61 @@ pub struct AnswerCache {
     pub rules: ExactRules,
     /// Its counters.
     pub metrics: CacheMetrics,
-    memory: Memory,
+    memory: Arc<Memory>,
     remote: Option<Remote>,
     flights: Flights,
     /// For requests that mean the same.
-    pub semantic: Option<SemanticCache>,
+    pub semantic: Option<Arc<SemanticCache>>,
 }
 
 impl AnswerCache {
-    /// What was kept before is in the semantic part; nothing is connected yet.
+    /// With what one of other rules has kept, and what the semantic part kept on disk; nothing is connected yet.
     ///
     /// # Errors
     /// [`CacheError`]
-    pub fn new(rules: CacheRules, redis: Option<&config::Redis>, clock: &Clock, metrics: &Metrics) -> Result<Self, CacheError> {
+    pub fn new(
+        rules: CacheRules,
+        redis: Option<&config::Redis>,
+        clock: &Clock,
+        metrics: &Metrics,
+        before: Option<&AnswerCache>,
+    ) -> Result<Self, CacheError> {
         let CacheRules { exact: rules, semantic } = rules;
         let now = clock.wall().timestamp_millis();
-        let failures = &metrics.redis_failures;
-        Ok(AnswerCache {
-            memory: Memory::new(rules.max_memory as u64, rules.ttl),
-            remote: redis.map(|redis| Remote::new(redis, clock.clone(), failures.clone())).transpose()?,
-            flights: Flights::default(),
-            semantic: semantic.map(|rules| SemanticCache::open(rules, now)).transpose()?,
-            metrics: metrics.cache.clone(),
-            rules,
-        })
+        let memory = match before {
+            Some(before) if (before.rules.max_memory, before.rules.ttl) == (rules.max_memory, rules.ttl) => Arc::clone(&before.memory),
+            _ => Arc::new(Memory::new(rules.max_memory as u64, rules.ttl)),
+        };
+        let remote = match before.and_then(|before| before.remote.clone()) {
+            Some(known) => Some(known),
+            None => redis.map(|redis| Remote::new(redis, clock.clone(), metrics.redis_failures.clone())).transpose()?,
+        };
+        let known = before.and_then(|before| before.semantic.as_ref());
+        let semantic = semantic.map(|rules| match known.filter(|known| known.rules == rules) {
+            Some(same) => Ok(Arc::clone(same)),
+            None => SemanticCache::open(rules, now).map(Arc::new),
+        });
+        let flights = before.map(|before| before.flights.clone()).unwrap_or_default();
+        let cache = AnswerCache { memory, remote, flights, semantic: semantic.transpose()?, metrics: metrics.cache.clone(), rules };
+        if let Some(before) = before.filter(|before| !Arc::ptr_eq(&before.memory, &cache.memory)) {
+            before.entries(now).for_each(|(key, entry)| cache.memory.put(key, entry));
+        }
+        Ok(cache)
+    }
+
+    /// Whether it was made by these rules.
+    pub fn has_rules(&self, rules: &CacheRules) -> bool {
+        self.rules == rules.exact && self.semantic.as_ref().map(|semantic| &semantic.rules) == rules.semantic.as_ref()
+    }
+
+    /// The answers in memory that are good at `now` (milliseconds since 1970).
+    pub fn entries(&self, now: i64) -> impl Iterator<Item = (CacheKey, Arc<Entry>)> + '_ {
+        self.memory.iter().filter(move |(_, entry)| entry.is_good(now))
+    }
+
+    /// Takes an answer that another process has kept.
+    pub fn take_over(&self, key: CacheKey, entry: Entry) {
+        self.memory.put(key, Arc::new(entry));
     }
 
     /// The answer in memory, if it is good at `now` (milliseconds since 1970).

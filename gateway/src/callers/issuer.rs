@@ -84,9 +84,11 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// Without keys yet; [`Issuer::keep_fresh`] brings them.
-    pub fn new(config: TokenRules, metrics: &Metrics) -> Self {
-        Issuer { config, keys: ArcSwap::default(), renewal: Renewal::new(FLOOR), metrics: metrics.issuer() }
+    /// Without keys yet, unless `before` is the same issuer under other rules; [`Issuer::keep_fresh`] brings them.
+    pub fn new(config: TokenRules, metrics: &Metrics, before: Option<&Issuer>) -> Self {
+        let same = before.filter(|before| (&before.config.discovery, &before.config.issuer) == (&config.discovery, &config.issuer));
+        let keys = same.map(|before| before.keys.load_full()).unwrap_or_default();
+        Issuer { config, keys: ArcSwap::new(keys), renewal: Renewal::new(FLOOR), metrics: metrics.issuer() }
     }
 
     /// Its keys, and a number that changes when they do.

@@ -149,8 +149,8 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// Those of a config.
-    pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics) -> Self {
+    /// Those of a config; what is known from `before` stays known.
+    pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics, before: Option<&Callers>) -> Self {
         let Auth { required, pepper, tokens } = config.auth.clone();
         let groups = Groups::new(config, limits);
         let live = |(index, consumer): (usize, &crate::config::Consumer)| {
@@ -165,8 +165,10 @@ impl Callers {
             }
             certificates.extend(consumer.certificates.iter().map(|name| (name.clone(), index)));
         }
+        before.into_iter().for_each(|before| keys.remember(&before.keys));
         metrics.expose_auth_failures(Denied::labels());
-        let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, Arc::clone(limits), metrics));
+        let before = before.and_then(|before| before.tokens.as_ref());
+        let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, Arc::clone(limits), metrics, before));
         Callers { required, consumers, keys, tokens, certificates }
     }
 

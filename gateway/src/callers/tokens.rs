@@ -57,22 +57,39 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// By these rules, for these consumers.
-    pub fn new(rules: TokenRules, consumers: &[Arc<LiveConsumer>], limits: Arc<Limits>, metrics: &Metrics) -> Self {
+    /// By these rules, for these consumers. Those that had come by themselves `before` are still here, if they may be.
+    pub fn new(
+        rules: TokenRules,
+        consumers: &[Arc<LiveConsumer>],
+        limits: Arc<Limits>,
+        metrics: &Metrics,
+        before: Option<&Tokens>,
+    ) -> Self {
         crate::outbound::install_crypto();
         let claims = |consumer: &Arc<LiveConsumer>| -> Vec<_> {
             consumer.claims.iter().map(|claim| (claim.clone(), Arc::clone(consumer))).collect()
         };
-        Tokens {
+        let known = before.map(|before| &before.issuer);
+        let issuer = match known.filter(|issuer| issuer.config == rules) {
+            Some(same) => Arc::clone(same),
+            None => Arc::new(Issuer::new(rules.clone(), metrics, known.map(|known| &**known))),
+        };
+        let tokens = Tokens {
             by_claim: consumers.iter().flat_map(claims).collect(),
             names: consumers.iter().map(|consumer| Arc::clone(&consumer.name)).collect(),
             consumer_claim: rules.consumer_claim.clone(),
             unlisted: rules.unlisted.clone(),
-            issuer: Arc::new(Issuer::new(rules, metrics)),
+            issuer,
             limits,
             arrived: Mutex::default(),
             checked: Cache::new(REMEMBERED),
+        };
+        let arrived: Vec<String> = before.map(|before| before.arrived.lock().keys().cloned().collect()).unwrap_or_default();
+        for claim in arrived.iter().filter(|claim| !tokens.by_claim.contains_key(*claim)) {
+            // Refused, it is nobody any more.
+            let _ = tokens.arrival(claim);
         }
+        tokens
     }
 
     /// Whose token it is, at `now` (seconds since 1970).

@@ -1,6 +1,7 @@
 //! The command line. What it prints is its result; logs go to standard error.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod admin;
 mod demo;
 mod keys;
 mod logs;
@@ -8,6 +9,7 @@ mod mock;
 mod online;
 mod usage;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,7 +17,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::error::Problem;
 use crate::config::{Config, Secrets, reference};
-use crate::server;
+use crate::server::{self, Source, Successor};
 use crate::telemetry::logging;
 
 /// A self-hosted AI gateway: fills provisioned capacity first and spills over before the caller notices.
@@ -57,6 +59,17 @@ enum Command {
     },
     /// Imitate Azure OpenAI: paths, streams, limits and faults, to develop against.
     Mock(mock::MockArguments),
+    /// Read the running gateway's config file anew.
+    Reload(admin::ReloadArguments),
+    /// Start the program anew and let it take over from the running gateway, without dropping a stream.
+    Upgrade(admin::Connection),
+    /// Start the program and end, so that it is nobody's child. Used by `upgrade`.
+    #[command(hide = true)]
+    StartDetached {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Show a spillover: a full PTU, two pay-as-you-go deployments, no account needed.
     Demo,
     /// Print what a config can hold.
@@ -82,6 +95,9 @@ pub fn main() -> ExitCode {
         Command::Usage(arguments) => usage::run(arguments),
         Command::Logs { command } => logs::run(command),
         Command::Mock(arguments) => mock::run(arguments),
+        Command::Reload(arguments) => admin::reload(&arguments),
+        Command::Upgrade(connection) => admin::upgrade(&connection),
+        Command::StartDetached { arguments } => admin::start_detached(&arguments),
         Command::Demo => demo::run(),
         Command::Schema { format } => schema(format),
     }
@@ -95,15 +111,26 @@ fn load(path: &Path) -> Result<Config, ExitCode> {
 }
 
 fn run(path: &Path) -> ExitCode {
-    let config = match load(path) {
-        Ok(config) => config,
-        Err(code) => return code,
+    let successor = match Successor::from_environment() {
+        Ok(successor) => successor,
+        Err(error) => {
+            eprintln!("spillway: can't take over: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (config, source) = match Source::read(path) {
+        Ok(read) => read,
+        Err(error) => {
+            successor.into_iter().for_each(|successor| successor.fail(&error.to_string()));
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
     };
     logging::init(&config.log.level);
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", path.display());
     }
-    match server::run(&config) {
+    match server::run(config, source, successor) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("spillway: {error}");

@@ -41,7 +41,7 @@ pub use metering::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
 pub use secret::{Secret, Secrets};
 
 /// A configuration that makes sense.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Listeners, bounds and timers of the gateway itself.
     pub server: Server,
@@ -114,6 +114,8 @@ pub struct Server {
     pub lb_delay: Duration,
     /// How long requests in flight may take after that.
     pub drain_timeout: Duration,
+    /// Read the config anew when its file changes.
+    pub watch: bool,
     /// TLS on the listeners.
     pub tls: Option<ServerTls>,
     /// Directory for what must survive a restart.

@@ -10,7 +10,7 @@ use spillway_plugins::cache::key;
 use spillway_plugins::guard::{Finding, Spoken};
 use spillway_plugins::prompt::{self, Prompt, Role};
 
-use crate::backend::auth::Identities;
+use crate::backend::auth::{Identities, TokenSource};
 use crate::clock::Clock;
 use crate::config::GuardRules;
 use crate::telemetry::metrics::{GuardMetrics, Metrics};
@@ -67,6 +67,11 @@ impl Guard {
         let Some(service) = &self.service else { return Judgement::Passed };
         let asked = service.request(&texts(&prompt), &said_last(&prompt), &brought(&prompt), clock).await;
         self.judged("request", asked)
+    }
+
+    /// Where the service's tokens come from, if it takes any.
+    pub fn token(&self) -> Option<&Arc<TokenSource>> {
+        self.service.as_ref()?.token()
     }
 
     /// Whether answers are looked at.

@@ -96,6 +96,14 @@ impl Service {
         Service { rules, proof, gate: Gate::new(), room: Semaphore::new(AT_ONCE) }
     }
 
+    /// Where its tokens come from, if it takes any.
+    pub(super) fn token(&self) -> Option<&Arc<TokenSource>> {
+        match &self.proof {
+            Proof::Token(source) => Some(source),
+            Proof::None | Proof::Key(_) => None,
+        }
+    }
+
     /// What it finds in a text.
     pub(super) async fn text(self: &Arc<Self>, text: &str, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
         self.all(self.questions(text), clock).await

@@ -6,13 +6,15 @@ mod past;
 mod shared;
 mod throttles;
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use spillway_plugins::limits::{Alert, Demand, Kind, Now, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Used, admit};
+use spillway_plugins::limits::{Alert, Demand, Kind, Now, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Tally, Used, admit};
 use spillway_plugins::prices::Money;
 use tracing::warn;
 
@@ -101,34 +103,114 @@ const ASKED: usize = 2;
 /// All limits of a gateway.
 #[derive(Debug)]
 pub struct Limits {
-    scopes: Mutex<Vec<Arc<Scope>>>,
+    scopes: Mutex<BTreeMap<(Rank, String), Held>>,
+    /// Numbers the configs that were loaded.
+    generation: AtomicU64,
+    inherited: Mutex<Inherited>,
     /// What other nodes use, too.
     pub shared: Option<Arc<Shared>>,
     metrics: Arc<Metrics>,
     clock: Clock,
-    past: Past,
+    past: Mutex<Past>,
+}
+
+/// A scope, and the config that had it last.
+#[derive(Debug)]
+struct Held {
+    scope: Arc<Scope>,
+    generation: u64,
+}
+
+/// What the process from which this one took over has told last.
+#[derive(Debug, Default)]
+struct Inherited {
+    /// How far this process's monotonic clock is ahead, in seconds.
+    ahead: i64,
+    tallies: HashMap<String, Tally>,
 }
 
 impl Limits {
     /// No scopes yet; those to come have the `past`.
     pub fn new(past: Past, shared: Option<Arc<Shared>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        Limits { scopes: Mutex::default(), shared, metrics, clock, past }
+        Limits {
+            scopes: Mutex::default(),
+            generation: AtomicU64::new(0),
+            inherited: Mutex::default(),
+            shared,
+            metrics,
+            clock,
+            past: Mutex::new(past),
+        }
     }
 
-    /// A scope with these limits; `None` if nothing is limited.
+    /// A config is about to be loaded, and the ledger says this of the periods under way.
+    pub fn begin(&self, past: Past) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        *self.past.lock() = past;
+    }
+
+    /// The config is loaded: scopes that it doesn't have are gone, though what was reserved in them is settled there.
+    pub fn sweep(&self) {
+        let current = self.generation.load(Ordering::Relaxed);
+        self.scopes.lock().retain(|_, held| held.generation == current);
+    }
+
+    /// The scope of this name with these limits; `None` if nothing is limited. What one of the same name has used
+    /// stays used.
     pub fn scope(&self, rank: Rank, name: String, rules: &Rules) -> Option<Arc<Scope>> {
         if rules.is_empty() {
             return None;
         }
-        let scope = Scope::new(rank, name, rules.clone(), self.shared.is_some());
-        self.past.book(&scope, self.now().unix);
-        self.scopes.lock().push(Arc::clone(&scope));
+        let generation = self.generation.load(Ordering::Relaxed);
+        let mut scopes = self.scopes.lock();
+        let scope = match scopes.get(&(rank, name.clone())) {
+            Some(Held { scope, .. }) if scope.rules == *rules => Arc::clone(scope),
+            Some(Held { scope, .. }) => {
+                let (scope, begun) = scope.with_rules(rules.clone());
+                self.past.lock().book(&scope, &begun, self.now().unix);
+                scope
+            }
+            None => {
+                let scope = Scope::new(rank, name.clone(), rules.clone(), self.shared.is_some());
+                self.past.lock().book(&scope, &[Kind::Quota, Kind::Budget], self.now().unix);
+                let inherited = self.inherited.lock();
+                if let Some(tally) = inherited.tallies.get(&name) {
+                    scope.hear(None, tally, inherited.ahead, self.now());
+                }
+                scope
+            }
+        };
+        scopes.insert((rank, name), Held { scope: Arc::clone(&scope), generation });
         Some(scope)
+    }
+
+    /// Books what the process from which this one takes over has used, by scope: all of it at first, later what has
+    /// changed. `ahead`: how far this process's monotonic clock is ahead of the other's, in seconds.
+    pub fn inherit(&self, tallies: impl IntoIterator<Item = (String, Tally)>, ahead: i64) {
+        let scopes: HashMap<String, Arc<Scope>> = self.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect();
+        let mut inherited = self.inherited.lock();
+        inherited.ahead = ahead;
+        for (name, tally) in tallies {
+            let before = inherited.tallies.insert(name.clone(), tally.clone());
+            if let Some(scope) = scopes.get(&name) {
+                scope.hear(before.as_ref(), &tally, ahead, self.now());
+            }
+        }
+    }
+
+    /// The other process has ended, and tells no more.
+    pub fn inherited_all(&self) {
+        let (ahead, tallies) = {
+            let inherited = self.inherited.lock();
+            (inherited.ahead, inherited.tallies.clone())
+        };
+        self.inherit(tallies.into_iter().map(|(name, tally)| (name, tally.ended())), ahead);
+        self.inherited.lock().tallies.clear();
     }
 
     /// Every scope there is.
     pub fn all(&self) -> Vec<Arc<Scope>> {
-        self.scopes.lock().clone()
+        self.scopes.lock().values().map(|held| Arc::clone(&held.scope)).collect()
     }
 
     /// This moment, on both clocks.

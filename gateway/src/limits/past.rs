@@ -43,10 +43,10 @@ impl Past {
         Ok(Past(past))
     }
 
-    /// Books what a scope used before, if its periods are still the same at `now`.
-    pub(super) fn book(&self, scope: &Scope, now: i64) {
+    /// Books what a scope used of these `kinds` before, if its periods are still the same at `now`.
+    pub(super) fn book(&self, scope: &Scope, kinds: &[Kind], now: i64) {
         for (kind, period) in [(Kind::Quota, scope.rules.quota.map(|(p, _)| p)), (Kind::Budget, scope.rules.budget.map(|(p, _)| p))] {
-            let Some(period) = period else { continue };
+            let Some(period) = period.filter(|_| kinds.contains(&kind)) else { continue };
             if let Some((start, used)) = self.0.get(&period)
                 && period.at(now).start == *start
                 && let Some(used) = used.get(&scope.name)

@@ -90,11 +90,11 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Nothing is agreed on yet.
+    /// Nothing is agreed on yet. `takes_over`: this process takes over from another one of this node.
     ///
     /// # Errors
     /// If the URL of Redis can't be used.
-    pub fn new(config: &config::Redis, node: NodeName, metrics: &Metrics) -> Result<Self, RedisError> {
+    pub fn new(config: &config::Redis, node: NodeName, metrics: &Metrics, takes_over: bool) -> Result<Self, RedisError> {
         Ok(Shared {
             memory: SharedMemory::new(config)?,
             agreeing: Script::new(include_str!("agree.lua")),
@@ -106,7 +106,8 @@ impl Shared {
             nodes: AtomicU64::new(config.nodes),
             least_nodes: config.nodes,
             lost_since: AtomicU64::new(0),
-            has_twin: AtomicBool::new(false),
+            // Then the one from which it takes over is still there for a moment.
+            has_twin: AtomicBool::new(takes_over),
             reachable: metrics.limits_shared.clone(),
             failures: metrics.redis_failures.clone(),
         })
@@ -350,8 +351,8 @@ impl Shared {
         }
     }
 
-    /// Keeps the throttles of `targets` the same on all nodes, for ever.
-    pub async fn keep_throttles(&self, targets: Vec<Arc<Target>>, clock: &Clock) {
+    /// Keeps the throttles of the `targets` that there are at a time the same on all nodes, for ever.
+    pub async fn keep_throttles(&self, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
         throttles::keep_shared(&self.memory, targets, clock).await;
     }
 }

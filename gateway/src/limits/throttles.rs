@@ -42,15 +42,15 @@ for i = 1, #heard, 2 do
 end
 return answer";
 
-/// Keeps the throttles of `targets` the same on all nodes, for ever. Without the shared memory each node
-/// finds out by itself.
-pub async fn keep_shared(memory: &SharedMemory, targets: Vec<Arc<Target>>, clock: &Clock) {
+/// Keeps the throttles of the `targets` that there are at a time the same on all nodes, for ever. Without the shared
+/// memory each node finds out by itself.
+pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
     let script = redis::Script::new(TELL_AND_HEAR);
-    let by_name: HashMap<String, Arc<Target>> = targets.iter().map(|target| (target.id.to_string(), Arc::clone(target))).collect();
     let mut told: HashMap<String, Tick> = HashMap::new();
     loop {
         sleep(EVERY).await;
         let now = clock.now();
+        let by_name: HashMap<String, Arc<Target>> = targets().into_iter().map(|target| (target.id.to_string(), target)).collect();
         let news: Vec<(String, Tick)> = by_name
             .iter()
             .filter_map(|(name, target)| Some((name.clone(), target.throttled_until(now)?)))

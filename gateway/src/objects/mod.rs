@@ -71,6 +71,16 @@ impl Objects {
         self.here.insert(name, pin);
     }
 
+    /// Everything that is known here.
+    pub fn all(&self) -> Vec<(String, Pin)> {
+        self.here.iter().map(|(name, pin)| (name.to_string(), pin)).collect()
+    }
+
+    /// Remembers what another process knew. The shared memory knows it already.
+    pub fn take_over(&self, name: String, pin: Pin) {
+        self.here.insert(name, pin);
+    }
+
     /// What is known of a name. Waits only for Redis, and not long.
     pub async fn find(&self, name: &str) -> Known {
         if let Some(pin) = self.here.get(name) {

@@ -66,6 +66,12 @@ pub struct PromptLog {
     exporter: Option<Exporter>,
 }
 
+impl std::fmt::Debug for PromptLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PromptLog({})", self.rules.path.display())
+    }
+}
+
 impl PromptLog {
     /// Opens the file and starts the threads, within a Tokio runtime.
     ///

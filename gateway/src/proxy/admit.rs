@@ -30,7 +30,7 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
     let mut demand = Demand { class: ctx.class(), ..Demand::default() };
     if inquiry.object.is_none() {
         let input = input_bound(body, inquiry.fields.encoded);
-        let output = completion_cap(inquiry.api, &inquiry.fields, gateway.usage.assume_completion);
+        let output = completion_cap(inquiry.api, &inquiry.fields, ctx.runtime.config.usage.assume_completion);
         demand.tokens = input.saturating_add(output).min(MOST);
         if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
             demand.cost = dearest(&inquiry.model, input, output);

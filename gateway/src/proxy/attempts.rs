@@ -252,7 +252,7 @@ async fn renewed(
 /// The caller left: its answer is cancelled, or read on to learn what it used.
 fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
     let gateway = attempt.gateway;
-    let place = match gateway.usage.on_disconnect {
+    let place = match ctx.runtime.config.usage.on_disconnect {
         OnDisconnect::Drain(limit) => Arc::clone(&gateway.draining).try_acquire_owned().ok().map(|place| (place, limit)),
         OnDisconnect::Cancel => None,
     };

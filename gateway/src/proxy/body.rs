@@ -36,7 +36,7 @@ pub(super) async fn read_body(
     bounded: bool,
     enough: impl Fn(&[u8]) -> bool,
 ) -> Result<bool, Stop> {
-    let limit = gateway.server.max_body;
+    let limit = ctx.runtime.config.server.max_body;
     let expected = headers::content_length(&session.req_header().headers);
     if bounded && expected.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit }.into());
@@ -44,7 +44,7 @@ pub(super) async fn read_body(
     let began = gateway.clock.now();
     let mut looked = 0;
     loop {
-        let piece = read_piece(gateway, session).await?;
+        let piece = read_piece(ctx.runtime.config.server.body_timeout, session).await?;
         let now = gateway.clock.now();
         let Some(piece) = piece else {
             ctx.waited += now.since(began);
@@ -57,7 +57,7 @@ pub(super) async fn read_body(
         if !buffer.push(piece, expected) {
             return Err(Refusal::Overloaded { what: "request bodies" }.into());
         }
-        if too_slow(buffer.len(), now.since(began), gateway.server.min_body_rate) {
+        if too_slow(buffer.len(), now.since(began), ctx.runtime.config.server.min_body_rate) {
             return Err(Refusal::BodyTimeout.into());
         }
         // Looking costs a scan: only when the prefix has doubled.
@@ -83,9 +83,9 @@ pub(super) fn hand_on(ctx: &mut RequestCtx, buffer: BodyBuffer, whole: bool) -> 
     Next::Tunnel
 }
 
-async fn read_piece(gateway: &Gateway, session: &mut Session) -> Result<Option<Bytes>, Stop> {
+async fn read_piece(limit: Duration, session: &mut Session) -> Result<Option<Bytes>, Stop> {
     let read = std::pin::pin!(session.downstream_session.read_request_body());
-    match pingora_timeout::timeout(gateway.server.body_timeout, read).await {
+    match pingora_timeout::timeout(limit, read).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
         Ok(Err(error)) if is_broken_framing(error.etype()) => Err(BROKEN_FRAMING.into()),

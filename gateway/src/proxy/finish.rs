@@ -19,14 +19,14 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     counters.count(status);
     counters.duration.observe(took.as_secs_f64());
     gateway.metrics.overhead.observe(overhead.as_secs_f64());
-    if !gateway.access_log.is_on() && ctx.logged.is_none() {
+    if !ctx.runtime.access_log.is_on() && ctx.logged.is_none() {
         return;
     }
     let logged = logged::take(ctx);
     let line = line(session, ctx, status, took, overhead);
-    gateway.access_log.write(&line);
-    if let Some((logged, inquiry)) = logged.zip(ctx.inquiry.as_ref()) {
-        logged::write(gateway, logged, inquiry.api, ctx.streamed, &line);
+    ctx.runtime.access_log.write(&line);
+    if let (Some(logged), Some(inquiry), Some(log)) = (logged, &ctx.inquiry, &ctx.runtime.prompt_log) {
+        logged::write(log, logged, inquiry.api, ctx.streamed, &line);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::guard::{Guard, Judgement};
 
 /// The guard that looks at a request, if one does.
 pub(super) fn guard_of(ctx: &RequestCtx) -> Option<&Guard> {
-    ctx.runtime.guard.as_ref().filter(|_| !ctx.internal && ctx.consumer().is_none_or(|consumer| consumer.guard))
+    ctx.runtime.guard.as_deref().filter(|_| !ctx.internal && ctx.consumer().is_none_or(|consumer| consumer.guard))
 }
 
 /// By which rules answers to this caller are looked at, if they are: what is kept is for those under the same.

@@ -46,11 +46,14 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
 
 /// Bounds and identity, before anything is looked at.
 fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
-    let server = &gateway.server;
+    let server = &ctx.runtime.config.server;
     session.set_read_timeout(Some(server.body_timeout));
     session.set_write_timeout(Some(server.write_timeout));
     session.set_total_drain_timeout(Some(Duration::from_secs(5)));
     session.set_close_on_response_before_downstream_finish(true);
+    if gateway.is_closing() {
+        session.set_keepalive(None);
+    }
     // A stray line end after a body is the start of the next request, not an offence.
     session.set_pipelining_enabled(true);
     let head = session.req_header();
@@ -78,11 +81,11 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     if session.req_header().raw_path().len() > MAX_TARGET {
         return Err(Refusal::TargetTooLong { limit: MAX_TARGET }.into());
     }
-    if gateway.in_flight_now() > gateway.server.max_in_flight {
+    if gateway.in_flight_now() > ctx.runtime.config.server.max_in_flight {
         return Err(Refusal::Overloaded { what: "requests in flight" }.into());
     }
     identify(gateway, session, ctx).await?;
-    ctx.tags = metering::tags(gateway, &session.req_header().headers);
+    ctx.tags = metering::tags(&ctx.runtime.config.usage, &session.req_header().headers);
     let head = session.req_header();
     let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
         Call::Inference(inference) => inference,
@@ -172,7 +175,7 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     if matches!(inference.api, Api::Responses | Api::Chat) {
         stored::refer(gateway, ctx, buffer.as_slice()).await?;
     }
-    logged::decide(gateway, ctx);
+    logged::decide(ctx);
     let admitted = admit(gateway, ctx, buffer.as_slice()).await;
     // Kept for the log, if it is refused.
     ctx.body = Some(buffer.finish());
@@ -180,7 +183,7 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     if ctx.runtime.guard.is_some() {
         Box::pin(guarded::prompt(gateway, ctx)).await?;
     }
-    if gateway.cache.is_none() {
+    if ctx.runtime.cache.is_none() {
         return Ok(Next::Attempt);
     }
     // On the heap: the way of requests without a cache need not have room for it.
@@ -199,7 +202,7 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     let content_type = session.req_header().headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let content_type = content_type.ok_or_else(|| expected.clone())?;
     let boundary = boundary(&content_type).ok_or(expected)?;
-    let small = headers::content_length(&session.req_header().headers).is_some_and(|length| length <= gateway.server.max_body);
+    let small = headers::content_length(&session.req_header().headers).is_some_and(|length| length <= ctx.runtime.config.server.max_body);
     let named = inference.model.is_some();
     let mut buffer = BodyBuffer::new(&gateway.buffered);
     let enough = |bytes: &[u8]| !small && ((named && bytes.len() >= FORM_HEAD) || read_form(bytes, boundary).model.is_some());

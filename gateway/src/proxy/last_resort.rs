@@ -52,10 +52,10 @@ pub(super) async fn answer(
     ctx.bytes_out = body.len();
     logged::record(ctx, &body);
     let mut head = respond::head(StatusCode::OK, content_type, length, &ctx.id)?;
-    if gateway.server.response_headers {
+    if ctx.runtime.config.server.response_headers {
         headers::describe(&mut head, Some(&last_resort.backend), ctx.attempts.len(), ctx.overhead)?;
     }
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    respond::send(&mut session.downstream_session, tasks, gateway.server.write_timeout).await?;
+    respond::send(&mut session.downstream_session, tasks, ctx.runtime.config.server.write_timeout).await?;
     Ok(true)
 }

@@ -6,12 +6,11 @@ use bytes::Bytes;
 use spillway_plugins::api::Api;
 use spillway_plugins::prompt_log::Level;
 
-use super::Gateway;
 use super::ctx::RequestCtx;
 use super::record::Record;
 use super::replay::ReplayBody;
 use crate::config::ConsumerLog;
-use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST};
+use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, PromptLog};
 use crate::telemetry::access_log::RequestLine;
 
 /// A request that is written down.
@@ -25,8 +24,8 @@ pub struct Logged {
 }
 
 /// Decides whether a request is written down, and how much of it.
-pub(super) fn decide(gateway: &Gateway, ctx: &mut RequestCtx) {
-    let Some(log) = gateway.prompt_log.as_ref().filter(|_| !ctx.internal) else { return };
+pub(super) fn decide(ctx: &mut RequestCtx) {
+    let Some(log) = ctx.runtime.prompt_log.as_ref().filter(|_| !ctx.internal) else { return };
     let own = ctx.consumer().map_or_else(ConsumerLog::default, |consumer| consumer.prompt_log);
     let level = own.level.unwrap_or(log.rules.level);
     let share = own.sample.unwrap_or(log.rules.sample);
@@ -59,8 +58,7 @@ pub(super) fn take(ctx: &mut RequestCtx) -> Option<Logged> {
 }
 
 /// Hands a request to the log; `line` is what else is known of it.
-pub(super) fn write(gateway: &Gateway, logged: Logged, api: Api, streamed: bool, line: &RequestLine<'_>) {
-    let Some(log) = &gateway.prompt_log else { return };
+pub(super) fn write(log: &PromptLog, logged: Logged, api: Api, streamed: bool, line: &RequestLine<'_>) {
     let mut line = line.clone();
     // A caller chooses its id: it may be anything.
     if logged.level != Level::Full && matches!(log.rules.redactor.redact(line.id), Cow::Owned(_)) {

@@ -21,6 +21,7 @@ use super::ctx::{Inquiry, RequestCtx};
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
+use crate::config::UsageRules;
 use crate::ledger::{Cost, Ledger, Row};
 use crate::runtime::Model;
 
@@ -32,9 +33,9 @@ pub(super) const KEPT: usize = 64 * 1024;
 const TAG: usize = 64;
 
 /// The configured tag headers that a caller sent, as a JSON object.
-pub(super) fn tags(gateway: &Gateway, headers: &http::HeaderMap) -> Option<Arc<str>> {
+pub(super) fn tags(rules: &UsageRules, headers: &http::HeaderMap) -> Option<Arc<str>> {
     let mut tags = Map::new();
-    for name in &gateway.usage.tags {
+    for name in &rules.tags {
         if let Some(value) = headers.get(name) {
             let text: String = String::from_utf8_lossy(value.as_bytes()).chars().filter(|c| !c.is_control()).take(TAG).collect();
             tags.insert(name.as_str().to_owned(), Value::from(text));

@@ -43,6 +43,7 @@ mod transformed;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -57,17 +58,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::cache::AnswerCache;
 use crate::clock::Clock;
-use crate::config::{self, Config, UsageRules};
 use crate::internal::Internal;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::objects::Objects;
-use crate::prompt_log::PromptLog;
 use crate::runtime::Runtime;
 use crate::server::connection;
-use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use ctx::{End, InFlight, RequestCtx};
 use estimator::Estimator;
@@ -99,8 +96,6 @@ impl std::ops::Deref for Gateway {
 pub struct Shared {
     /// The live config.
     pub runtime: ArcSwap<Runtime>,
-    /// Bounds and timers of the gateway itself.
-    pub server: config::Server,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Time.
@@ -115,20 +110,14 @@ pub struct Shared {
     pub limits: Arc<Limits>,
     /// Who used what, if that is kept.
     pub ledger: Option<Arc<Ledger>>,
-    /// Kept answers, if they are.
-    pub cache: Option<AnswerCache>,
-    /// Prompts and answers on disk, if they are.
-    pub prompt_log: Option<PromptLog>,
     /// Requests of the gateway to itself.
     pub internal: Internal,
-    /// How use is reserved and counted.
-    pub usage: UsageRules,
     estimator: Estimator,
     /// Room for answers whose callers left.
     draining: Arc<Semaphore>,
     /// Tells them when the gateway stops.
     stopping: Notify,
-    access_log: AccessLog,
+    closing: AtomicBool,
     unrouted: RequestMetrics,
 }
 
@@ -140,16 +129,10 @@ pub struct Parts {
     pub limits: Arc<Limits>,
     /// Who used what, if that is kept.
     pub ledger: Option<Arc<Ledger>>,
-    /// Kept answers, if they are.
-    pub cache: Option<AnswerCache>,
-    /// Prompts and answers on disk, if they are.
-    pub prompt_log: Option<PromptLog>,
     /// Requests of the gateway to itself.
     pub internal: Internal,
     /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Where one line per request goes.
-    pub access_log: AccessLog,
 }
 
 /// Idle connections to upstreams that are kept, together.
@@ -160,15 +143,13 @@ impl Gateway {
     ///
     /// # Errors
     /// If its thread can't be had.
-    pub fn new(config: &Config, clock: Clock, runtime: Runtime, parts: Parts) -> std::io::Result<Self> {
-        let Parts { objects, limits, ledger, cache, prompt_log, internal, metrics, access_log } = parts;
-        let server = config.server.clone();
-        let buffered = Arc::new(BufferBudget::new(server.max_buffered, metrics.buffered.clone()));
+    pub fn new(clock: Clock, runtime: Runtime, parts: Parts) -> std::io::Result<Self> {
+        let Parts { objects, limits, ledger, internal, metrics } = parts;
+        let buffered = Arc::new(BufferBudget::new(runtime.config.server.max_buffered, metrics.buffered.clone()));
         let unrouted = metrics.request("none", None);
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
         Ok(Gateway(Arc::new(Shared {
             runtime: ArcSwap::from_pointee(runtime),
-            server,
             metrics,
             clock,
             connector,
@@ -176,14 +157,11 @@ impl Gateway {
             objects,
             limits,
             ledger,
-            cache,
-            prompt_log,
             internal,
-            usage: config.usage.clone(),
             estimator: Estimator::start()?,
             draining: Arc::new(Semaphore::new(drain::AT_ONCE)),
             stopping: Notify::new(),
-            access_log,
+            closing: AtomicBool::new(false),
             unrouted,
         })))
     }
@@ -197,12 +175,30 @@ impl Gateway {
         if let Some(ledger) = &self.ledger {
             ledger.flush(limit).await;
         }
-        if let Some(cache) = &self.cache {
+        let runtime = self.runtime.load_full();
+        if let Some(cache) = &runtime.cache {
             cache.flush(limit).await;
         }
-        if let Some(log) = &self.prompt_log {
+        if let Some(log) = &runtime.prompt_log {
             log.flush(limit).await;
         }
+    }
+
+    /// Requests that begin from now on run on this config.
+    pub fn switch(&self, runtime: Runtime) {
+        self.buffered.set_limit(runtime.config.server.max_buffered);
+        self.runtime.store(Arc::new(runtime));
+    }
+
+    /// The gateway is about to stop: whoever is answered from now on hears that its connection closes.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.metrics.stopping.set(1);
+    }
+
+    /// Whether it is about to stop.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     /// Requests in flight, this one included.
@@ -220,7 +216,7 @@ impl Gateway {
         let told = respond::Told {
             dialect: ctx.dialect,
             request_id: &ctx.id,
-            attempts: (self.server.response_headers && ctx.asked_for.is_some()).then_some((ctx.attempts.len(), ctx.overhead)),
+            attempts: (ctx.runtime.config.server.response_headers && ctx.asked_for.is_some()).then_some((ctx.attempts.len(), ctx.overhead)),
             remaining: ctx.remaining,
         };
         ctx.bytes_out = respond::refuse(&mut session.downstream_session, refusal, &told).await?;
@@ -287,7 +283,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
-        tunnel::response(self, head, ctx)
+        tunnel::response(head, ctx)
     }
 
     fn response_body_filter(

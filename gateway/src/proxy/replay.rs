@@ -11,19 +11,25 @@ use prometheus::IntGauge;
 #[derive(Debug)]
 pub struct BufferBudget {
     used: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
     gauge: IntGauge,
 }
 
 impl BufferBudget {
     /// A budget of `limit` bytes, shown in `gauge`.
     pub fn new(limit: usize, gauge: IntGauge) -> Self {
-        BufferBudget { used: AtomicUsize::new(0), limit, gauge }
+        BufferBudget { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit), gauge }
+    }
+
+    /// Another number of bytes from now on; what is taken stays taken.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     fn take(&self, bytes: usize) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
         let taken =
-            self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.limit));
+            self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= limit));
         if taken.is_ok() {
             self.gauge.add(i64::try_from(bytes).unwrap_or(0));
         }

@@ -46,7 +46,8 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     expectation(session).await?;
     let mut buffer = BodyBuffer::new(&gateway.buffered);
     let upload = call.api == Api::Files && call.name.is_none();
-    let small = !upload || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= gateway.server.max_body);
+    let small = !upload
+        || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= ctx.runtime.config.server.max_body);
     // Whatever the method: what is not read would be taken for the next request.
     let whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
     let mut named: Vec<String> = call.name.iter().cloned().collect();

@@ -1,5 +1,7 @@
 //! What requests run on: a validated config made live. One [`Runtime`] per loaded config; a
-//! request keeps the one it began with.
+//! request keeps the one it began with. What a reload doesn't change is taken over from the one before.
+
+mod pool;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,20 +10,56 @@ use spillway_plugins::api::Api;
 use spillway_plugins::limits::{Rank, Scope};
 
 use crate::backend::auth::Identities;
-use crate::backend::{Backend, Targets, url};
+use crate::backend::{Backend, Targets};
 use crate::balance::budget::RetryBudget;
-use crate::balance::route::{Flags, Member, Route, Up};
+use crate::balance::route::{Member, Route, Up};
 use crate::balance::waiting::Waiting;
+use crate::cache::{AnswerCache, CacheError};
 use crate::callers::Callers;
-use crate::config::{self, BackendKind, Config, DeploymentPrice, Prices};
+use crate::clock::Clock;
+use crate::config::tls::TlsError;
+use crate::config::{self, CacheRules, Config, DeploymentPrice, PromptLogRules, ServerTls};
 use crate::guard::Guard;
 use crate::ledger::Place;
 use crate::limits::{Limits, pool_name};
+use crate::prompt_log::PromptLog;
+use crate::server::tls::Tls;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
+
+/// Why a valid config can't be made live.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The access log can't be opened.
+    #[error("log.access: can't open it: {0}")]
+    AccessLog(std::io::Error),
+    /// The listeners' certificate files can't be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// The cache can't be used.
+    #[error("{0}")]
+    Cache(#[from] CacheError),
+    /// The prompt log can't be opened.
+    #[error("plugins.prompt_log.path: can't open it: {0}")]
+    PromptLog(std::io::Error),
+}
+
+/// What a runtime stands in, and what outlives it.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// What may be used up.
+    pub limits: &'a Arc<Limits>,
+    /// Metrics.
+    pub metrics: &'a Arc<Metrics>,
+    /// Time.
+    pub clock: &'a Clock,
+}
 
 /// A live config.
 #[derive(Debug)]
 pub struct Runtime {
+    /// What it was made of.
+    pub config: Config,
     /// Backends by the index they have in the config.
     pub backends: Vec<Arc<Backend>>,
     /// The tokens of the identities that the backends are asked with.
@@ -36,7 +74,15 @@ pub struct Runtime {
     /// Who may call.
     pub callers: Callers,
     /// What may be asked and answered, if that is looked at.
-    pub guard: Option<Guard>,
+    pub guard: Option<Arc<Guard>>,
+    /// Kept answers, if they are.
+    pub cache: Option<Arc<AnswerCache>>,
+    /// Prompts and answers on disk, if they are.
+    pub prompt_log: Option<Arc<PromptLog>>,
+    /// Where one line per request goes.
+    pub access_log: AccessLog,
+    /// TLS on the listeners.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// What answers when no target can.
@@ -113,31 +159,62 @@ impl Model {
 }
 
 impl Runtime {
-    /// Makes a config live. Nothing is started: addresses and health are kept by background tasks.
-    pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics) -> Self {
-        let mut identities = Identities::default();
-        let backends: Vec<Arc<Backend>> =
-            config.backends.iter().map(|backend| Arc::new(Backend::new(backend.clone(), &mut identities, metrics))).collect();
-        let guard = config.guard.clone().map(|rules| Guard::new(rules, &mut identities, metrics));
-        let mut targets = Targets::default();
+    /// Makes a config live, with what `before` has of the same: health, circuits, throttles, tokens, caches.
+    /// Addresses and health are kept by background tasks, which are not started here.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]; nothing has changed then.
+    pub fn new(config: Config, around: Surroundings<'_>, before: Option<&Runtime>) -> Result<Self, RuntimeError> {
+        let Surroundings { limits, metrics, .. } = around;
+        let access_log = AccessLog::start(&config.log.access, metrics.access_log_dropped.clone(), before.map(|before| &before.access_log))
+            .map_err(RuntimeError::AccessLog)?;
+        let tls = config.server.tls.clone().map(|files| tls(files, metrics, before)).transpose()?;
+        let cache = config.cache.clone().map(|rules| cache(rules, &config, around, before)).transpose()?;
+        let prompt_log = config.prompt_log.clone().map(|rules| prompt_log(rules, around, before)).transpose();
+        let prompt_log = prompt_log.map_err(RuntimeError::PromptLog)?;
+        let mut identities = Identities::after(before.map(|before| &before.identities));
+        let mut backends = Vec::with_capacity(config.backends.len());
+        for backend in &config.backends {
+            let same = before.and_then(|before| before.backends.iter().find(|known| known.config == *backend));
+            backends.push(match same {
+                Some(same) => {
+                    same.token().into_iter().for_each(|source| identities.keep(source));
+                    Arc::clone(same)
+                }
+                None => Arc::new(Backend::new(backend.clone(), &mut identities, metrics)),
+            });
+        }
+        let guard = config.guard.clone().map(|rules| {
+            let known = before.and_then(|before| before.guard.clone()).filter(|guard| guard.rules == rules);
+            known.iter().filter_map(|guard| guard.token()).for_each(|source| identities.keep(source));
+            known.unwrap_or_else(|| Arc::new(Guard::new(rules, &mut identities, metrics)))
+        });
+        let mut targets = Targets::after(before.map(|before| (&before.targets, &*before.backends)));
         let mut pools = Vec::new();
         let mut models = HashMap::new();
         for (index, pool) in config.pools.iter().enumerate() {
             let scope = limits.scope(Rank::Pool, pool_name(&pool.name), &pool.limits);
-            let live = live_pool(index, pool, scope, &config.prices, &backends, &mut targets, metrics);
+            let known = before.and_then(|before| before.pools.iter().find(|known| known.config.name == pool.name));
+            let health = pool::health(pool, &backends, known.zip(before).map(|(known, before)| (&**known, &*before.backends)));
+            let live = pool::live(index, pool, scope, &config.prices, &backends, health, &mut targets, metrics);
             models.extend(live.models.iter().map(|model| (Arc::clone(&model.name), Arc::clone(model))));
             pools.push(Arc::new(live));
         }
-        Runtime {
+        Ok(Runtime {
             backends,
             identities,
             targets,
             pools,
             model_names: config.pools.iter().flat_map(|pool| pool.models.iter().cloned()).collect(),
             models,
-            callers: Callers::new(config, limits, metrics),
+            callers: Callers::new(&config, limits, metrics, before.map(|before| &before.callers)),
             guard,
-        }
+            cache,
+            prompt_log,
+            access_log,
+            tls,
+            config,
+        })
     }
 
     /// Every member of every model with its pool's name, a target as often as it serves one.
@@ -158,86 +235,24 @@ impl Runtime {
     }
 }
 
-fn live_pool(
-    index: usize,
-    pool: &config::Pool,
-    scope: Option<Arc<Scope>>,
-    prices: &Prices,
-    backends: &[Arc<Backend>],
-    targets: &mut Targets,
-    metrics: &Metrics,
-) -> Pool {
-    let health: Vec<Arc<Up>> = pool.members.iter().map(|_| Arc::new(Up::default())).collect();
-    let models =
-        pool.models.iter().map(|name| Arc::new(live_model(index, name, pool, prices, backends, &health, targets, metrics))).collect();
-    let last_resort = pool.members.iter().find_map(|member| match &backends[member.backend].config.kind {
-        BackendKind::Mock { reply } if member.weight > 0 => {
-            Some(LastResort { backend: backends[member.backend].config.name.clone(), reply: reply.as_str().into() })
-        }
-        _ => None,
-    });
-    Pool {
-        config: pool.clone(),
-        scope,
-        budget: RetryBudget::default(),
-        waiting: Waiting::default(),
-        last_resort,
-        health,
-        models,
-        requests: Api::ALL.into_iter().map(|api| metrics.request(&pool.name, Some(api))).collect(),
+fn tls(files: ServerTls, metrics: &Arc<Metrics>, before: Option<&Runtime>) -> Result<Arc<Tls>, TlsError> {
+    match before.and_then(|before| before.tls.clone()).filter(|tls| tls.is_of(&files)) {
+        Some(known) => Ok(known),
+        None => Tls::new(files, Arc::clone(metrics)).map(Arc::new),
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call, of one thing's parts")]
-fn live_model(
-    pool_index: usize,
-    name: &str,
-    pool: &config::Pool,
-    prices: &Prices,
-    backends: &[Arc<Backend>],
-    health: &[Arc<Up>],
-    targets: &mut Targets,
-    metrics: &Metrics,
-) -> Model {
-    let mut members = Vec::new();
-    for (member, health) in pool.members.iter().zip(health) {
-        let backend = &backends[member.backend];
-        // A mock is no target: it answers when no target can.
-        let Some(upstream) = &backend.upstream else { continue };
-        members.push(Member {
-            target: targets.get(&backend.config, name),
-            priority: member.priority,
-            weight: member.weight,
-            location: backend.config.location.clone(),
-            backend: member.backend,
-            up: Flags {
-                healthy: Arc::clone(health),
-                resolved: Arc::clone(&upstream.resolved),
-                credential: Arc::clone(&upstream.credential),
-            },
-        });
+fn cache(rules: CacheRules, config: &Config, around: Surroundings<'_>, before: Option<&Runtime>) -> Result<Arc<AnswerCache>, CacheError> {
+    let known = before.and_then(|before| before.cache.as_ref());
+    match known.filter(|known| known.has_rules(&rules)) {
+        Some(same) => Ok(Arc::clone(same)),
+        None => AnswerCache::new(rules, config.redis.as_ref(), around.clock, around.metrics, known.map(|known| &**known)).map(Arc::new),
     }
-    let excluded = Api::ALL
-        .into_iter()
-        .map(|api| (0..members.len()).filter(|i| !url::serves(&backends[members[*i].backend].config.kind, api)).collect())
-        .collect();
-    let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
-    let prices = members.iter().map(|member| prices.of(&backends[member.backend].config, name)).collect();
-    let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
-    let place = |member: &Member| Place {
-        model: Arc::clone(&name),
-        pool: Arc::clone(&pool_name),
-        backend: Arc::clone(&member.target.id.backend),
-        deployment: Arc::clone(&member.target.id.deployment),
-        tier: member.priority,
-    };
-    let cache_place = Arc::new(Place {
-        model: Arc::clone(&name),
-        pool: Arc::clone(&pool_name),
-        backend: "cache".into(),
-        deployment: "cache".into(),
-        tier: 0,
-    });
-    let places = members.iter().map(|member| Arc::new(place(member))).collect();
-    Model { name, pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, prices, places, cache_place, excluded }
+}
+
+fn prompt_log(rules: Arc<PromptLogRules>, around: Surroundings<'_>, before: Option<&Runtime>) -> std::io::Result<Arc<PromptLog>> {
+    match before.and_then(|before| before.prompt_log.clone()).filter(|log| log.rules == rules) {
+        Some(known) => Ok(known),
+        None => PromptLog::start(rules, around.clock.clone(), around.metrics.prompt_log.clone()).map(Arc::new),
+    }
 }

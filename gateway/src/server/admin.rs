@@ -1,16 +1,21 @@
 //! The admin listener: metrics, health, and the state of the pools.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
-use pingora::apps::http_app::ServeHttp;
+use pingora::apps::ServerApp as _;
+use pingora::apps::http_app::{HttpServer, ServeHttp};
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream;
 use serde_json::{Value, json};
 use spillway_plugins::limits::Kind;
 use spillway_plugins::prices::Money;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::reload::{By, Reloaded, Reloader};
 use crate::balance::snapshot::route_snapshot;
 use crate::config::identifier;
 use crate::ledger::request;
@@ -19,7 +24,40 @@ use crate::proxy::Gateway;
 /// Answers on the admin listener.
 pub(super) struct Admin {
     pub(super) gateway: Gateway,
-    pub(super) ready: Arc<AtomicBool>,
+    pub(super) control: Control,
+}
+
+/// Who asks for an upgrade hears the new process's id, or why there is none.
+pub(super) type UpgradeRequest = oneshot::Sender<Result<u32, String>>;
+
+/// What can be done to the gateway as a whole.
+pub(super) struct Control {
+    reloader: Arc<Reloader>,
+    upgrades: mpsc::Sender<UpgradeRequest>,
+}
+
+impl Control {
+    /// Wishes for an upgrade come out at the receiver.
+    pub(super) fn new(reloader: Arc<Reloader>) -> (Self, mpsc::Receiver<UpgradeRequest>) {
+        let (upgrades, wishes) = mpsc::channel(1);
+        (Control { reloader, upgrades }, wishes)
+    }
+}
+
+/// Serves the admin listener, for ever.
+pub(super) async fn serve(listener: TcpListener, admin: Admin, shutdown: watch::Receiver<bool>) {
+    let app = Arc::new(HttpServer::new_app(admin));
+    loop {
+        let Ok((tcp, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let stream = Stream::from(tcp);
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        tokio::spawn(async move {
+            app.process_new(Box::new(stream), &shutdown).await;
+        });
+    }
 }
 
 type Answer = Response<Vec<u8>>;
@@ -74,12 +112,17 @@ impl ServeHttp for Admin {
             (&Method::GET, "/api/limits") => json_answer(StatusCode::OK, &self.limits()),
             (&Method::GET, "/api/keys") => json_answer(StatusCode::OK, &self.keys()),
             (&Method::GET, "/api/pools") => json_answer(StatusCode::OK, &self.pools()),
+            (&Method::GET, "/api/config") => json_answer(StatusCode::OK, &self.config()),
+            (&Method::POST, "/api/reload") => self.reload().await,
+            (&Method::POST, "/api/upgrade") => self.upgrade().await,
             (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)),
             (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)),
             (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()),
-            (_, "/metrics" | "/api/keys" | "/api/pools" | "/api/usage" | "/api/limits" | "/api/drain" | "/api/undrain" | "/api/reset") => {
-                problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes")
-            }
+            (
+                _,
+                "/metrics" | "/api/config" | "/api/reload" | "/api/upgrade" | "/api/keys" | "/api/pools" | "/api/usage" | "/api/limits"
+                | "/api/drain" | "/api/undrain" | "/api/reset",
+            ) => problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes"),
             _ => problem(
                 StatusCode::NOT_FOUND,
                 "there is /metrics, /healthz, /readyz, /api/pools, /api/usage, /api/limits, /api/keys, and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME]",
@@ -90,14 +133,47 @@ impl ServeHttp for Admin {
 
 impl Admin {
     fn readiness(&self) -> Answer {
-        match self.ready.load(Ordering::Relaxed) {
+        match !self.gateway.is_closing() {
             true => answer(StatusCode::OK, "text/plain", b"ready\n".to_vec()),
             false => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"draining\n".to_vec()),
         }
     }
 
+    /// What is known of the config.
+    fn config(&self) -> Value {
+        let status = self.control.reloader.status();
+        let rejected = status.rejected.map(|rejected| json!({ "at": rejected.at, "by": rejected.by.label(), "reason": rejected.reason }));
+        json!({
+            "file": status.source.path, "hash": status.source.hash, "loaded_at": status.loaded_at,
+            "loaded_by": status.loaded_by.label(), "needs_restart": status.needs_restart, "rejected": rejected,
+        })
+    }
+
+    async fn reload(&self) -> Answer {
+        match self.control.reloader.reload(By::Api).await {
+            Ok(Reloaded { changed, hash, needs_restart }) => {
+                let result = if changed { "applied" } else { "unchanged" };
+                json_answer(StatusCode::OK, &json!({ "result": result, "hash": hash, "needs_restart": needs_restart }))
+            }
+            Err(error) => problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        }
+    }
+
+    async fn upgrade(&self) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        if self.control.upgrades.try_send(reply).is_err() {
+            return problem(StatusCode::CONFLICT, "another process is just taking over, or this one stops");
+        }
+        match answer.await {
+            Ok(Ok(pid)) => json_answer(StatusCode::OK, &json!({ "result": "done", "pid": pid })),
+            Ok(Err(reason)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &reason),
+            Err(_) => problem(StatusCode::CONFLICT, "this process stops, or was not started as a service: it can't be upgraded"),
+        }
+    }
+
     fn is_allowed(&self, session: &ServerSession) -> bool {
-        let Some(token) = &self.gateway.server.admin_token else { return true };
+        let runtime = self.gateway.runtime.load();
+        let Some(token) = &runtime.config.server.admin_token else { return true };
         let given = session.req_header().headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
         let wanted = spillway_plugins::auth::digest(format!("Bearer {}", token.expose()).as_bytes());
         given.is_some_and(|given| spillway_plugins::auth::digest(given).equals(&wanted))

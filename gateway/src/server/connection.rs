@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::guard::{Guard, Phase};
 use super::socket::Socket;
-use super::tls::{self, Tls};
+use super::tls;
 use crate::proxy::Gateway;
 
 tokio::task_local! {
@@ -33,19 +33,14 @@ pub(crate) fn request_begins() {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(
-    proxy: Arc<HttpProxy<Gateway>>,
-    gateway: Gateway,
-    tcp: TcpStream,
-    tls: Option<Arc<Tls>>,
-    shutdown: ShutdownWatch,
-) {
-    let server = &gateway.server;
+pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp: TcpStream, shutdown: ShutdownWatch) {
+    let runtime = gateway.runtime.load_full();
+    let server = &runtime.config.server;
     let _ = tcp.set_nodelay(true);
     // A caller that vanished without a word is noticed, a silent WebSocket is not disturbed.
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
-    let (socket, certificate, http2) = match tls {
+    let (socket, certificate, http2) = match &runtime.tls {
         None => {
             let http2 = server.h2c && tokio::time::timeout(server.header_timeout, speaks_http2(&tcp)).await.unwrap_or(false);
             (Socket::Plain(tcp), None, http2)
@@ -64,22 +59,16 @@ pub(super) async fn serve(
     let phase = Phase::new(gateway.clock.now() + server.header_timeout);
     let metrics = Arc::clone(&gateway.metrics);
     let guard = Guard::new(socket, certificate, Arc::clone(&phase), gateway.clock.clone(), server.header_timeout, metrics, http2);
+    // A connection can outlive many configs.
+    drop(runtime);
     if http2 {
         proxy.process_new(Box::new(guard), &shutdown).await;
         return;
     }
-    let keepalive = server.keepalive;
-    PHASE.scope(Arc::clone(&phase), serve_http1(proxy, gateway, Box::new(guard), phase, keepalive, shutdown)).await;
+    PHASE.scope(Arc::clone(&phase), serve_http1(proxy, gateway, Box::new(guard), phase, shutdown)).await;
 }
 
-async fn serve_http1(
-    proxy: Arc<HttpProxy<Gateway>>,
-    gateway: Gateway,
-    stream: Stream,
-    phase: Arc<Phase>,
-    keepalive: Duration,
-    shutdown: ShutdownWatch,
-) {
+async fn serve_http1(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, stream: Stream, phase: Arc<Phase>, shutdown: ShutdownWatch) {
     let mut session = ServerSession::new_http1(stream);
     // No timer of Pingora's: the guard has them.
     session.set_keepalive(if *shutdown.borrow() { None } else { Some(0) });
@@ -88,7 +77,7 @@ async fn serve_http1(
         let next: Option<(Stream, Option<HttpPersistentSettings>)> =
             proxy.process_new_http(session, &shutdown).await.map(ReusedHttpStream::consume);
         let Some((stream, settings)) = next else { return };
-        phase.request_ends(gateway.clock.now() + keepalive);
+        phase.request_ends(gateway.clock.now() + gateway.runtime.load().config.server.keepalive);
         session = ServerSession::new_http1(stream);
         if let Some(settings) = settings {
             settings.apply_to_session(&mut session);

@@ -1,37 +1,36 @@
-//! Start, run, stop.
+//! Start, run, stop, hand over.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pingora::apps::http_app::HttpServer;
-use pingora::apps::{HttpServerOptions, ServerApp};
-use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::proxy::http_proxy;
+use pingora::apps::HttpServerOptions;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use super::admin::Admin;
-use super::tls::Tls;
+use super::admin::{self, Admin, Control, UpgradeRequest};
+use super::handover::predecessor::{HandoverError, Program, TakenOver, hand_over};
+use super::handover::successor::Successor;
+use super::manager::Manager;
+use super::reload::{By, Reloader, Source};
+use super::sockets::Sockets;
+use super::upkeep::{Upkeep, wait_for_backends};
 use super::{internal, listen};
-use crate::backend::{health, resolve};
-use crate::cache::{AnswerCache, CacheError};
 use crate::clock::Clock;
-use crate::config::tls::TlsError;
-use crate::config::{Config, PromptLogRules};
+use crate::config::Config;
 use crate::internal::Internal;
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
 use crate::limits::{Limits, NodeName, Past, Shared};
 use crate::objects::Objects;
-use crate::prompt_log::PromptLog;
 use crate::proxy::{Gateway, Parts};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, RuntimeError, Surroundings};
 use crate::shared_memory::RedisError;
-use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
 /// Why a gateway can't start.
@@ -45,33 +44,59 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// The access log can't be opened.
-    #[error("can't open the access log: {0}")]
-    AccessLog(std::io::Error),
+    /// The config can't be made live.
+    #[error("{0}")]
+    Runtime(#[from] RuntimeError),
     /// The runtime or a signal handler can't be had.
     #[error("{0}")]
     System(#[from] std::io::Error),
     /// A defect: metrics clash.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// The listeners' certificate files can't be used.
-    #[error("{0}")]
-    Tls(#[from] TlsError),
     /// Redis can't be used.
     #[error("{0}")]
     Redis(#[from] RedisError),
     /// The ledger can't be used.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
-    /// The cache can't be used.
-    #[error("{0}")]
-    Cache(#[from] CacheError),
-    /// The prompt log can't be opened.
-    #[error("plugins.prompt_log.path: can't open it: {0}")]
-    PromptLog(std::io::Error),
     /// This node's name can't be kept.
     #[error("server.state_dir: can't keep this node's name there: {0}")]
     Node(std::io::Error),
+    /// What another process would hand over can't be taken.
+    #[error("can't take over: {0}")]
+    TakeOver(std::io::Error),
+}
+
+/// How long an idle connection is left open when the gateway stops, so that whoever is about to use it learns from
+/// an answer that it closes, and nobody's request meets a connection that is just closed.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
+/// The same when another process has taken over: nobody waits for this one.
+const IDLE_GRACE_HANDED_OVER: Duration = Duration::from_secs(10);
+
+/// What a gateway starts from.
+#[derive(Debug)]
+pub struct Launch {
+    /// The config.
+    pub config: Config,
+    /// Where it came from.
+    pub source: Source,
+    /// Time.
+    pub clock: Clock,
+    /// Listening sockets that are there already.
+    pub sockets: Sockets,
+    /// Takes over from another process.
+    pub successor: Option<Successor>,
+}
+
+/// A gateway with everything made, which accepts nothing yet.
+struct Prepared {
+    gateway: Gateway,
+    listeners: Vec<TcpListener>,
+    admin: TcpListener,
+    own_requests: mpsc::Receiver<DuplexStream>,
+    upkeep: Upkeep,
+    source: Source,
+    by: By,
 }
 
 /// A gateway that runs. Dropped, it goes on; see [`Running::stop`].
@@ -82,69 +107,129 @@ pub struct Running {
     pub listen: Vec<SocketAddr>,
     /// The admin listener's address.
     pub admin: SocketAddr,
+    /// Reads the config anew.
+    pub reloader: Arc<Reloader>,
+    sockets: Vec<OwnedFd>,
     shutdown: watch::Sender<bool>,
-    ready: Arc<AtomicBool>,
+    /// Accepts on the admin listener, so that a gateway that stops can be watched.
+    administration: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
+    /// What speaks with other nodes.
+    sharing: Vec<JoinHandle<()>>,
     accepting: Vec<JoinHandle<()>>,
-    proxy: Arc<pingora::proxy::HttpProxy<Gateway>>,
+    proxy: Arc<HttpProxy<Gateway>>,
+    /// Wishes for an upgrade.
+    upgrades: mpsc::Receiver<UpgradeRequest>,
+}
+
+/// How a gateway ends.
+#[derive(Debug)]
+enum Ending {
+    /// Nobody takes over.
+    Stop,
+    /// Another process has taken over.
+    HandedOver(TakenOver),
+}
+
+/// Starts a gateway on the current Tokio runtime, with a config that was made in the program.
+///
+/// # Errors
+/// [`StartError`], before anything was accepted.
+pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError> {
+    let config = config.clone();
+    launch(Launch { config, source: Source::none(), clock, sockets: Sockets::default(), successor: None }).await
 }
 
 /// Starts a gateway on the current Tokio runtime.
 ///
 /// # Errors
-/// [`StartError`], before anything was accepted.
-pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError> {
-    let mut listeners = Vec::new();
-    for address in config.server.listen.iter().chain([&config.server.admin]) {
-        let listener = listen::bind(*address).map_err(|source| StartError::Bind { address: *address, source })?;
-        listeners.push(listener);
+/// [`StartError`], before anything was accepted; a process from which it was to take over has heard of it.
+pub async fn launch(launch: Launch) -> Result<Running, StartError> {
+    let Launch { config, source, clock, mut sockets, successor } = launch;
+    let by = if successor.is_some() { By::Upgrade } else { By::Start };
+    let prepared = match prepare(config, source, clock, &mut sockets, by).await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            successor.into_iter().for_each(|successor| successor.fail(&error.to_string()));
+            return Err(error);
+        }
+    };
+    for address in sockets.unused() {
+        warn!(%address, "a listening socket was given for which the config has no address: it is not used");
     }
-    let addresses: Vec<SocketAddr> = listeners.iter().map(|l| l.local_addr()).collect::<Result<_, _>>()?;
+    let Some(successor) = successor else { return prepared.accept() };
+    let mut heir = successor.take_over(&prepared.gateway).await.map_err(StartError::TakeOver)?;
+    let mut running = prepared.accept()?;
+    heir.ready().await.map_err(StartError::TakeOver)?;
+    running.tasks.push(tokio::spawn(heir.listen(running.gateway.clone())));
+    Ok(running)
+}
+
+async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Sockets, by: By) -> Result<Prepared, StartError> {
+    let mut bind = |address: SocketAddr| sockets.listen(address).map_err(|source| StartError::Bind { address, source });
+    let listeners = config.server.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
+    let admin = bind(config.server.admin)?;
     let metrics = Arc::new(Metrics::new()?);
-    let access_log = AccessLog::start(&config.log.access, metrics.access_log_dropped.clone()).map_err(StartError::AccessLog)?;
-    let tls = config.server.tls.clone().map(|files| Tls::new(files, Arc::clone(&metrics)).map(Arc::new)).transpose()?;
     let objects = Arc::new(Objects::new(&config.objects, config.redis.as_ref(), &metrics)?);
     let start_ledger = |rules: LedgerRules| Ledger::start(rules, clock.clone(), metrics.ledger.clone());
     let ledger = config.ledger.clone().map(start_ledger).transpose()?.map(Arc::new);
-    let limits = Arc::new(limits(config, ledger.as_deref(), &metrics, &clock).await?);
-    let runtime = Runtime::new(config, &limits, &metrics);
-    let cache = config.cache.clone().map(|rules| AnswerCache::new(rules, config.redis.as_ref(), &clock, &metrics)).transpose()?;
-    let start_log = |rules: &Arc<PromptLogRules>| PromptLog::start(Arc::clone(rules), clock.clone(), metrics.prompt_log.clone());
-    let prompt_log = config.prompt_log.as_ref().map(start_log).transpose().map_err(StartError::PromptLog)?;
+    let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
+    let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock };
+    let runtime = Runtime::new(config, around, None)?;
     let (internal, own_requests) = Internal::new();
-    let parts = Parts { objects: Arc::clone(&objects), limits, ledger, cache, prompt_log, internal, metrics, access_log };
-    let gateway = Gateway::new(config, clock, runtime, parts)?;
-    let conf = ServerConf { threads: config.server.threads.unwrap_or(1), ..ServerConf::default() };
-    let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
-    // An idle HTTP/2 connection would live for ever. Header lists and streams keep Pingora's own
-    // bounds as long as no options of ours replace them.
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(config.server.keepalive);
-    proxy.server_options = Some(options);
-    let proxy = Arc::new(proxy);
-    let (shutdown, watch) = watch::channel(false);
-    let ready = Arc::new(AtomicBool::new(true));
-    let mut tasks = background(&gateway);
-    tasks.push(tokio::spawn(objects.keep_shared()));
-    tasks.extend(share(&gateway));
-    tasks.extend(tls.clone().map(|tls| tokio::spawn(tls.keep_fresh())));
-    wait_for_backends(&gateway).await;
-    tasks.push(tokio::spawn(internal::accept(own_requests, Arc::clone(&proxy), watch.clone())));
-    let mut accepting = Vec::new();
-    if let Some(listener) = listeners.pop() {
-        let admin = Admin { gateway: gateway.clone(), ready: Arc::clone(&ready) };
-        tasks.push(tokio::spawn(serve_admin(listener, admin, watch.clone())));
+    let mut upkeep = Upkeep::default();
+    upkeep.start(&runtime, &clock);
+    let gateway = Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics })?;
+    wait_for_backends(&gateway.runtime.load_full()).await;
+    Ok(Prepared { gateway, listeners, admin, own_requests, upkeep, source, by })
+}
+
+impl Prepared {
+    /// Accepts from now on.
+    fn accept(self) -> Result<Running, StartError> {
+        let Prepared { gateway, listeners, admin, own_requests, upkeep, source, by } = self;
+        let listen: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let admin_address = admin.local_addr()?;
+        let sockets = listeners.iter().chain([&admin]).map(|listener| listener.as_fd().try_clone_to_owned()).collect::<Result<_, _>>()?;
+        let server = gateway.runtime.load().config.server.clone();
+        let conf = ServerConf { threads: server.threads.unwrap_or(1), ..ServerConf::default() };
+        let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
+        // An idle HTTP/2 connection would live for ever. Header lists and streams keep Pingora's own
+        // bounds as long as no options of ours replace them.
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(server.keepalive);
+        proxy.server_options = Some(options);
+        let proxy = Arc::new(proxy);
+        let (shutdown, watch) = watch::channel(false);
+        let reloader = Arc::new(Reloader::new(gateway.clone(), upkeep, source, by));
+        let mut tasks = vec![tokio::spawn(Arc::clone(&gateway.objects).keep_shared()), tokio::spawn(Arc::clone(&reloader).watch())];
+        tasks.push(tokio::spawn(internal::accept(own_requests, Arc::clone(&proxy), watch.clone())));
+        let (control, upgrades) = Control::new(Arc::clone(&reloader));
+        let administration = tokio::spawn(admin::serve(admin, Admin { gateway: gateway.clone(), control }, watch.clone()));
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            accepting.push(tokio::spawn(listen::accept(listener, Arc::clone(&proxy), gateway.clone(), watch.clone())));
+        }
+        let sharing = share(&gateway);
+        Ok(Running {
+            gateway,
+            listen,
+            admin: admin_address,
+            reloader,
+            sockets,
+            shutdown,
+            administration,
+            tasks,
+            sharing,
+            accepting,
+            proxy,
+            upgrades,
+        })
     }
-    for listener in listeners {
-        accepting.push(tokio::spawn(listen::accept(listener, Arc::clone(&proxy), gateway.clone(), tls.clone(), watch.clone())));
-    }
-    let (admin, listen) =
-        addresses.split_last().map(|(admin, listen)| (*admin, listen.to_vec())).unwrap_or((config.server.admin, Vec::new()));
-    Ok(Running { gateway, listen, admin, shutdown, ready, tasks, accepting, proxy })
 }
 
 /// The limits, where the ledger and the other nodes say that they stand.
-async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>, clock: &Clock) -> Result<Limits, StartError> {
+async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>, clock: &Clock, by: By) -> Result<Limits, StartError> {
     let required = config.ledger.as_ref().is_some_and(|rules| rules.required);
     let past = match ledger.map(|ledger| Past::read(ledger, config, clock.wall().timestamp())) {
         Some(Err(error)) if !required => {
@@ -156,7 +241,7 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
     let shared = match &config.redis {
         Some(redis) => {
             let node = NodeName::find(redis.node.as_deref(), config.server.state_dir.as_deref()).map_err(StartError::Node)?;
-            Some(Arc::new(Shared::new(redis, node, metrics)?))
+            Some(Arc::new(Shared::new(redis, node, metrics, by == By::Upgrade)?))
         }
         None => None,
     };
@@ -170,117 +255,161 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
 /// Starts what keeps limits and throttles agreed on with other nodes, if there are any.
 fn share(gateway: &Gateway) -> Vec<JoinHandle<()>> {
     let Some(shared) = gateway.limits.shared.clone() else { return Vec::new() };
-    let targets: Vec<_> = gateway.runtime.load().targets.iter().cloned().collect();
-    let (clock, throttles) = (gateway.clock.clone(), Arc::clone(&shared));
+    let (other, throttles) = (gateway.clone(), Arc::clone(&shared));
+    let targets = move || other.runtime.load().targets.iter().cloned().collect();
+    let clock = gateway.clock.clone();
     vec![
         tokio::spawn(shared.keep_agreed(Arc::clone(&gateway.limits))),
         tokio::spawn(async move { throttles.keep_throttles(targets, &clock).await }),
     ]
 }
 
-/// Starts what keeps addresses and health up to date.
-fn background(gateway: &Gateway) -> Vec<JoinHandle<()>> {
-    let runtime = gateway.runtime.load();
-    let mut tasks: Vec<JoinHandle<()>> =
-        runtime.backends.iter().map(|backend| tokio::spawn(resolve::keep_resolved(Arc::clone(backend)))).collect();
-    for identity in runtime.identities.iter() {
-        tasks.push(tokio::spawn(Arc::clone(identity).keep_fresh(gateway.clock.clone())));
-    }
-    if let Some(tokens) = &runtime.callers.tokens {
-        tasks.push(tokio::spawn(Arc::clone(&tokens.issuer).keep_fresh(gateway.clock.clone())));
-    }
-    for pool in &runtime.pools {
-        let Some(rules) = &pool.config.health else { continue };
-        for (member, up) in pool.config.members.iter().zip(&pool.health) {
-            let backend = Arc::clone(&runtime.backends[member.backend]);
-            tasks.push(tokio::spawn(health::keep_checked(
-                backend,
-                pool.config.name.clone(),
-                rules.clone(),
-                Arc::clone(up),
-                gateway.clock.clone(),
-            )));
-        }
-    }
-    tasks
-}
-
-/// Gives the first look-ups and tokens a moment, so that the first request doesn't come too early.
-/// A name that can't be resolved, or a token that doesn't come, doesn't hold up the start.
-async fn wait_for_backends(gateway: &Gateway) {
-    let runtime = gateway.runtime.load_full();
-    let upstreams = || runtime.backends.iter().filter_map(|backend| backend.upstream.as_ref());
-    let wait = async |limit: u64, ready: &dyn Fn() -> bool| {
-        let all = async {
-            while !ready() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(limit), all).await;
-    };
-    wait(2, &|| upstreams().all(|upstream| upstream.resolved.get())).await;
-    let known = || runtime.callers.tokens.as_ref().is_none_or(|tokens| tokens.issuer.is_ready());
-    wait(5, &|| known() && runtime.identities.iter().all(|identity| identity.usable.get())).await;
-}
-
-async fn serve_admin(listener: tokio::net::TcpListener, admin: Admin, shutdown: watch::Receiver<bool>) {
-    let app = Arc::new(HttpServer::new_app(admin));
-    loop {
-        let Ok((tcp, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let stream = L4Stream::from(tcp);
-        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
-        tokio::spawn(async move {
-            app.process_new(Box::new(stream), &shutdown).await;
-        });
-    }
-}
-
 impl Running {
     /// Says "not ready", waits for load balancers to notice, closes the listeners, and lets
     /// requests in flight finish. Returns early once nothing is in flight, or when hurried.
     pub async fn stop(self, hurry: impl Future<Output = ()>) {
-        let server = self.gateway.server.clone();
-        self.ready.store(false, Ordering::Relaxed);
+        self.end(Ending::Stop, hurry).await;
+    }
+
+    /// Starts the program anew and lets it take over; this process then only finishes what it has.
+    async fn hand_over(&self, program: &Program) -> Result<TakenOver, HandoverError> {
+        let sockets = self.sockets.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
+        let taken = hand_over(program, sockets, &self.gateway).await;
+        let metrics = &self.gateway.metrics.upgrades;
+        match &taken {
+            Ok(taken) => {
+                metrics.done.inc();
+                info!(pid = taken.pid, "another process has taken over; requests in flight finish here");
+            }
+            Err(error) => {
+                metrics.failed.inc();
+                error!(%error, "no other process has taken over: this one goes on");
+            }
+        }
+        taken
+    }
+
+    async fn end(self, ending: Ending, hurry: impl Future<Output = ()>) {
+        let gateway = self.gateway.clone();
+        let server = gateway.runtime.load().config.server.clone();
+        gateway.close();
+        let (lb_delay, idle_grace) = match &ending {
+            Ending::Stop => (server.lb_delay, IDLE_GRACE),
+            // The others speak with the new process, which knows all that this one does.
+            Ending::HandedOver(_) => (Duration::ZERO, IDLE_GRACE_HANDED_OVER),
+        };
+        let (over, is_over) = watch::channel(false);
+        let handed_over = matches!(ending, Ending::HandedOver(_));
+        let telling = match ending {
+            Ending::Stop => None,
+            Ending::HandedOver(taken) => {
+                self.administration.abort();
+                self.sharing.iter().for_each(JoinHandle::abort);
+                let mut is_over = is_over;
+                let until = async move { drop(is_over.wait_for(|over| *over).await) };
+                Some(tokio::spawn(taken.keep_telling(gateway.clone(), until)))
+            }
+        };
         let down = async {
-            tokio::time::sleep(server.lb_delay).await;
+            tokio::time::sleep(lb_delay).await;
             let _ = self.shutdown.send(true);
+            drop(self.sockets);
             for task in self.accepting {
                 let _ = task.await;
             }
-            use pingora::apps::HttpServerApp as _;
-            self.proxy.http_cleanup().await;
-            let idle = async {
-                while self.gateway.metrics.in_flight.get() > 0 {
+            let none_left = async |connections: bool| {
+                let metrics = &gateway.metrics;
+                while metrics.in_flight.get() > 0 || (connections && metrics.connections.get() > 0) {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
-            if tokio::time::timeout(server.drain_timeout, idle).await.is_err() {
-                warn!(in_flight = self.gateway.metrics.in_flight.get(), "drain_timeout is over, requests are cut off");
+            let _ = tokio::time::timeout(idle_grace, none_left(true)).await;
+            use pingora::apps::HttpServerApp as _;
+            self.proxy.http_cleanup().await;
+            if tokio::time::timeout(server.drain_timeout.saturating_sub(idle_grace), none_left(false)).await.is_err() {
+                warn!(in_flight = gateway.metrics.in_flight.get(), "drain_timeout is over, requests are cut off");
             }
         };
         tokio::select! {
             () = down => {}
             () = hurry => warn!("hurried: requests in flight are cut off"),
         }
-        self.gateway.objects.flush(Duration::from_secs(1)).await;
-        self.gateway.flush(Duration::from_secs(5)).await;
-        for task in self.tasks {
-            task.abort();
+        gateway.objects.flush(Duration::from_secs(1)).await;
+        gateway.flush(Duration::from_secs(5)).await;
+        // Everything is settled: the last word.
+        let _ = over.send(true);
+        if let Some(telling) = telling {
+            let _ = tokio::time::timeout(Duration::from_secs(5), telling).await;
         }
-        if let Some(shared) = &self.gateway.limits.shared {
-            let _ = tokio::time::timeout(Duration::from_secs(1), shared.leave(&self.gateway.limits)).await;
+        self.reloader.stop().await;
+        self.administration.abort();
+        self.tasks.iter().chain(&self.sharing).for_each(JoinHandle::abort);
+        if let Some(shared) = gateway.limits.shared.as_ref().filter(|_| !handed_over) {
+            let _ = tokio::time::timeout(Duration::from_secs(1), shared.leave(&gateway.limits)).await;
         }
+    }
+
+    /// Serves until the process is told to stop, or another one has taken over.
+    pub(super) async fn serve(mut self, mut signals: super::signals::Signals, program: &Program) {
+        use super::signals::Signal;
+        let manager = Manager::default();
+        let watchdog = tokio::spawn(manager.clone().keep_watchdog());
+        manager.ready(&format!("serving {} models", self.gateway.runtime.load().model_names.len()));
+        let ending = loop {
+            let reply = tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Stop => break Ending::Stop,
+                    Signal::Reload => {
+                        let reloader = Arc::clone(&self.reloader);
+                        // Told by itself.
+                        tokio::spawn(async move { drop(reloader.reload(By::Signal).await) });
+                        continue;
+                    }
+                    Signal::Upgrade => None,
+                },
+                Some(request) = self.upgrades.recv() => Some(request),
+            };
+            let taken = self.hand_over(program).await;
+            let told = taken.as_ref().map(|taken| taken.pid).map_err(ToString::to_string);
+            if let Ok(pid) = told {
+                manager.is_now(pid);
+            }
+            // Whoever asked may be gone.
+            reply.into_iter().for_each(|reply| drop(reply.send(told.clone())));
+            if let Ok(taken) = taken {
+                break Ending::HandedOver(taken);
+            }
+        };
+        let server = self.gateway.runtime.load().config.server.clone();
+        let in_flight = self.gateway.metrics.in_flight.get();
+        match &ending {
+            Ending::Stop => {
+                info!(in_flight, "stopping; a second signal hurries");
+                manager.stopping(server.lb_delay + server.drain_timeout + Duration::from_secs(30));
+            }
+            Ending::HandedOver(_) => {
+                // The service manager may stop both: the first signal asks for what is under way already.
+                info!(in_flight, "finishing; two signals hurry");
+            }
+        }
+        let spare = usize::from(matches!(ending, Ending::HandedOver(_)));
+        let hurry = async {
+            for _ in 0..=spare {
+                while signals.next().await != Signal::Stop {}
+            }
+        };
+        self.end(ending, hurry).await;
+        watchdog.abort();
     }
 }
 
-/// Runs a gateway until it is told to stop.
+/// Runs a gateway until it is told to stop, or another process has taken over.
 ///
 /// # Errors
 /// [`StartError`]
-pub fn run(config: &Config) -> Result<(), StartError> {
+pub fn run(config: Config, source: Source, successor: Option<Successor>) -> Result<(), StartError> {
+    let program = Program::own()?;
+    let sockets = Sockets::from_environment()?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.server.threads {
         builder.worker_threads(threads);
@@ -288,28 +417,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let runtime = builder.thread_name("worker").enable_all().build()?;
     let outcome = runtime.block_on(async {
         // Before anything else: an unhandled SIGHUP would end the process.
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let running = start(config, Clock::new()).await?;
+        let signals = super::signals::Signals::new()?;
+        let running = launch(Launch { config, source, clock: Clock::new(), sockets, successor }).await?;
         count_panics(&running.gateway);
-        info!(listen = ?running.listen, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "ready");
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => warn!("reload is not available yet: restart to use a new config"),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-            }
-        }
-        info!(in_flight = running.gateway.metrics.in_flight.get(), "stopping; a second signal hurries");
-        running
-            .stop(async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            })
-            .await;
+        info!(listen = ?running.listen, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");
+        running.serve(signals, &program).await;
         Ok(())
     });
     runtime.shutdown_timeout(Duration::from_millis(200));

@@ -12,7 +12,6 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::error;
 
 use super::connection;
-use super::tls::Tls;
 use crate::proxy::Gateway;
 
 /// Connections the kernel may keep waiting for us.
@@ -42,13 +41,7 @@ impl Drop for Open {
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 118\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"error\":{\"message\":\"the gateway has too many connections\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}    ";
 
 /// Accepts callers until the shutdown.
-pub(super) async fn accept(
-    listener: TcpListener,
-    proxy: Arc<HttpProxy<Gateway>>,
-    gateway: Gateway,
-    tls: Option<Arc<Tls>>,
-    mut shutdown: ShutdownWatch,
-) {
+pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, mut shutdown: ShutdownWatch) {
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -59,17 +52,17 @@ pub(super) async fn accept(
             Ok((tcp, _)) => {
                 failing = false;
                 let metrics = &gateway.metrics;
-                if usize::try_from(metrics.connections.get()).unwrap_or(0) >= gateway.server.max_connections {
+                if usize::try_from(metrics.connections.get()).unwrap_or(0) >= gateway.runtime.load().config.server.max_connections {
                     metrics.connections_refused.inc();
                     tokio::spawn(turn_away(tcp));
                     continue;
                 }
                 metrics.connections.inc();
                 let open = Open(metrics.connections.clone());
-                let (proxy, gateway, tls, shutdown) = (Arc::clone(&proxy), gateway.clone(), tls.clone(), shutdown.clone());
+                let (proxy, gateway, shutdown) = (Arc::clone(&proxy), gateway.clone(), shutdown.clone());
                 tokio::spawn(async move {
                     let _open = open;
-                    connection::serve(proxy, gateway, tcp, tls, shutdown).await;
+                    connection::serve(proxy, gateway, tcp, shutdown).await;
                 });
             }
             Err(error) => {

@@ -5,9 +5,18 @@ pub mod guard;
 pub mod tls;
 
 mod admin;
+mod handover;
 mod internal;
 mod lifecycle;
 mod listen;
+mod manager;
+mod reload;
+mod signals;
 mod socket;
+mod sockets;
+mod upkeep;
 
-pub use lifecycle::{Running, StartError, run, start};
+pub use handover::successor::Successor;
+pub use lifecycle::{Launch, Running, StartError, launch, run, start};
+pub use reload::{By, ReloadError, Reloaded, Reloader, Source};
+pub use sockets::Sockets;

@@ -52,6 +52,11 @@ impl Tls {
         Ok(Tls { files, loaded: ArcSwap::from_pointee(loaded), metrics })
     }
 
+    /// Whether it is of these files.
+    pub fn is_of(&self, files: &ServerTls) -> bool {
+        self.files == *files
+    }
+
     /// For one connection.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.loaded.load().config))

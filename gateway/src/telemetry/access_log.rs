@@ -77,6 +77,7 @@ pub struct RequestLine<'a> {
 /// Takes lines for the writer.
 #[derive(Clone)]
 pub struct AccessLog {
+    destination: Destination,
     queue: Option<SyncSender<Vec<u8>>>,
     dropped: IntCounter,
 }
@@ -88,20 +89,25 @@ impl std::fmt::Debug for AccessLog {
 }
 
 impl AccessLog {
-    /// Starts the writer.
+    /// Starts the writer. A file is opened anew even if the writer `before` has it, for it may have been moved away;
+    /// that one writes what it still has, and ends with its last user.
     ///
     /// # Errors
     /// If the file can't be opened.
-    pub fn start(destination: &Destination, dropped: IntCounter) -> std::io::Result<Self> {
+    pub fn start(destination: &Destination, dropped: IntCounter, before: Option<&AccessLog>) -> std::io::Result<Self> {
+        let kept = destination.clone();
+        if let Some(same) = before.filter(|before| kept == Destination::Stdout && before.destination == kept) {
+            return Ok(same.clone());
+        }
         let sink: Box<dyn Write + Send> = match destination {
-            Destination::Off => return Ok(AccessLog { queue: None, dropped }),
+            Destination::Off => return Ok(AccessLog { destination: kept, queue: None, dropped }),
             Destination::Stdout => Box::new(std::io::stdout()),
             Destination::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
         };
         let (queue, lines) = sync_channel(QUEUE);
         let lost = dropped.clone();
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(lines, sink, &lost))?;
-        Ok(AccessLog { queue: Some(queue), dropped })
+        Ok(AccessLog { destination: kept, queue: Some(queue), dropped })
     }
 
     /// Whether lines go anywhere.

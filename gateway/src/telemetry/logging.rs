@@ -1,8 +1,13 @@
 //! The program's own log: `tracing` to standard error, Pingora's included.
 
+use std::sync::OnceLock;
+
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
+
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Starts logging with a level or filter such as `info,spillway=debug`.
 ///
@@ -12,15 +17,27 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// Other crates are never more talkative than `info`, whatever the filter says: at `debug` and
 /// `trace` they print what they send and receive, and with it our credentials and our callers'.
 pub fn init(filter: &str) {
-    let targets: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
-    let targets = match filter.contains("pingora") {
-        true => targets,
-        false => ["pingora_core", "pingora_proxy", "pingora_load_balancing", "pingora_pool"]
-            .into_iter()
-            .fold(targets, |targets, name| targets.with_target(name, LevelFilter::OFF)),
-    };
+    let targets = targets(filter);
+    let (targets, handle) = reload::Layer::new(targets);
+    let _ = LEVEL.set(handle);
     let ours = filter_fn(|metadata| *metadata.level() <= tracing::Level::INFO || metadata.target().starts_with("spillway"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     // Fails only if a logger runs already, as in tests.
     let _ = tracing_subscriber::registry().with(targets).with(ours).with(lines).try_init();
+}
+
+/// Another level or filter from now on; `false` if it makes no sense, or nothing is logged here.
+pub fn set(filter: &str) -> bool {
+    let handle = LEVEL.get().filter(|_| filter.parse::<Targets>().is_ok());
+    handle.is_some_and(|handle| handle.reload(targets(filter)).is_ok())
+}
+
+fn targets(filter: &str) -> Targets {
+    let targets: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    match filter.contains("pingora") {
+        true => targets,
+        false => ["pingora_core", "pingora_proxy", "pingora_load_balancing", "pingora_pool"]
+            .into_iter()
+            .fold(targets, |targets, name| targets.with_target(name, LevelFilter::OFF)),
+    }
 }

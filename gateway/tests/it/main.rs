@@ -19,6 +19,7 @@ mod listener_tls;
 mod nodes;
 mod process;
 mod prompt_log;
+mod reload;
 mod secrets;
 mod semantic;
 mod stored;

@@ -25,11 +25,6 @@ fn started(backend: &ScriptedBackend, server: &str) -> Process {
 }
 
 impl Process {
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.child.0.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
     /// Waits for the end; its exit code and how long it took.
     async fn end(&mut self) -> (Option<i32>, Duration) {
         let began = Instant::now();

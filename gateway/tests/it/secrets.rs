@@ -192,7 +192,7 @@ async fn no_secret_is_ever_shown() {
     assert_silent("the config's Debug", &format!("{config:?}"), &canaries);
     let running = spillway::server::start(&config, spillway::clock::Clock::new()).await.unwrap();
     assert_silent("the state's Debug", &format!("{:?}", running.gateway.runtime.load()), &canaries);
-    assert_silent("the state's Debug", &format!("{:?}", running.gateway.server), &canaries);
+    assert_silent("the state's Debug", &format!("{:?}", running.gateway.runtime.load().config), &canaries);
 }
 
 /// A certificate and its RSA key.

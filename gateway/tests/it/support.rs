@@ -166,7 +166,8 @@ impl Process {
     pub fn start(text: &str, environment: &[(&str, &Path)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("spillway.toml");
-        std::fs::write(&file, text).unwrap();
+        // For tests that want a state directory.
+        std::fs::write(&file, text.replace("STATE", directory.path().join("state").to_str().unwrap())).unwrap();
         // A file that may grow no further is an error to it, not its end.
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_spillway")]);
@@ -212,6 +213,29 @@ impl Process {
             Process::start(&text, &environment)
         };
         tokio::task::spawn_blocking(start).await.unwrap()
+    }
+
+    /// Its config file.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("spillway.toml")
+    }
+
+    /// What its config file says.
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(self.file()).unwrap()
+    }
+
+    /// Writes another config, as a whole.
+    pub fn write_config(&self, text: &str) {
+        let beside = self.directory.path().join("spillway.toml.new");
+        std::fs::write(&beside, text).unwrap();
+        std::fs::rename(&beside, self.file()).unwrap();
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// What it has logged so far.

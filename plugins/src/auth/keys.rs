@@ -103,6 +103,16 @@ impl KeyTable {
         }
     }
 
+    /// Knows when the keys that `before` had, too, were last used.
+    pub fn remember(&self, before: &KeyTable) {
+        for (table, known) in [(&self.plain, &before.plain), (&self.peppered, &before.peppered)] {
+            for entry in table.0.values().flatten() {
+                let last = known.entry(&entry.digest).map_or(0, |known| known.last_use.load(Ordering::Relaxed));
+                entry.last_use.store(last, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// When a key was last used since the start, in seconds since 1970.
     pub fn last_use(&self, key: &Stored) -> Option<i64> {
         let entry = match key {

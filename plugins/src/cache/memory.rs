@@ -22,6 +22,11 @@ impl Memory {
         self.0.get(key).filter(|entry| entry.is_good(now))
     }
 
+    /// Everything in it.
+    pub fn iter(&self) -> impl Iterator<Item = (CacheKey, Arc<Entry>)> + '_ {
+        self.0.iter().map(|(key, entry)| (*key, entry))
+    }
+
     /// Keeps an answer.
     pub fn put(&self, key: CacheKey, entry: Arc<Entry>) {
         self.0.insert(key, entry);

@@ -105,7 +105,8 @@ impl State {
     pub(super) fn hear(&mut self, before: Option<&Tally>, after: &Tally, ahead: i64) {
         let (first, nothing, no_periods) = (before.is_none(), Tally::default(), BTreeMap::new());
         let before = before.unwrap_or(&nothing);
-        for (windows, before, after) in [(&mut self.quota, &before.quota, &after.quota), (&mut self.budget, &before.budget, &after.budget)] {
+        for (windows, before, after) in [(&mut self.quota, &before.quota, &after.quota), (&mut self.budget, &before.budget, &after.budget)]
+        {
             let (Some(windows), Some(after)) = (windows, after) else { continue };
             if first {
                 *windows = Windows::new(windows.period());

@@ -1,8 +1,8 @@
 //! `api-key`: a key from the config, in the header that the backend's kind expects.
 
+use crate::config::Secret;
 use http::{HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
-use crate::config::Secret;
 
 use super::{AuthError, Authoriser, KeyHeader, insert};
 use crate::clock::Tick;

@@ -58,26 +58,44 @@ pub trait Authoriser: std::fmt::Debug + Send + Sync {
 
 /// The token of every identity that is used, shared by the backends that use it.
 #[derive(Debug, Default)]
-pub struct Identities(BTreeMap<String, Arc<TokenSource>>);
+pub struct Identities {
+    used: BTreeMap<String, Arc<TokenSource>>,
+    /// Those of the config before.
+    before: BTreeMap<String, Arc<TokenSource>>,
+}
 
 impl Identities {
+    /// None yet; those that the config before had, too, keep their tokens.
+    pub fn after(before: Option<&Identities>) -> Self {
+        Identities { used: BTreeMap::new(), before: before.map(|before| before.used.clone()).unwrap_or_default() }
+    }
+
+    /// A source that goes on being used.
+    pub fn keep(&mut self, source: &Arc<TokenSource>) {
+        self.used.insert(source.identifier(), Arc::clone(source));
+    }
+
     /// The identity's token, with its first use.
     pub fn get(&mut self, config: &TokenAuth, metrics: &Metrics) -> Arc<TokenSource> {
         let identifier = config.identifier();
-        if let Some(known) = self.0.get(&identifier) {
+        if let Some(known) = self.used.get(&identifier) {
             return Arc::clone(known);
         }
+        if let Some(known) = self.before.remove(&identifier) {
+            self.used.insert(identifier, Arc::clone(&known));
+            return known;
+        }
         // Two secrets of one application are two tokens: each has figures of its own.
-        let alike = self.0.values().filter(|source| source.name() == config.to_string()).count();
+        let alike = self.used.values().filter(|source| source.name() == config.to_string()).count();
         let label = if alike == 0 { config.to_string() } else { format!("{config} #{}", alike + 1) };
         let source = Arc::new(TokenSource::new(config.clone(), metrics.token(&label)));
-        self.0.insert(identifier, Arc::clone(&source));
+        self.used.insert(identifier, Arc::clone(&source));
         source
     }
 
     /// Every identity's token.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<TokenSource>> {
-        self.0.values()
+        self.used.values()
     }
 }
 

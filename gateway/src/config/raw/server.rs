@@ -48,6 +48,8 @@ pub struct RawServer {
     pub lb_delay: Option<DurationText>,
     /// On SIGTERM, how long requests in flight may take. Default `5m`.
     pub drain_timeout: Option<DurationText>,
+    /// Read this file anew when it changes. SIGHUP and `spillway reload` do so at any time. Default true.
+    pub watch: Option<bool>,
     /// Certificate and key for the listeners.
     pub tls: Option<RawServerTls>,
 }

@@ -14,8 +14,8 @@ mod transform;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rustls_pki_types::CertificateDer;
 use crate::config::Secret;
+use rustls_pki_types::CertificateDer;
 use spillway_plugins::limits::Rules;
 
 use super::error::{Problem, did_you_mean};

@@ -53,6 +53,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         response_headers: raw.response_headers.unwrap_or(true),
         lb_delay: raw.lb_delay.map_or(Duration::ZERO, |delay| delay.0),
         drain_timeout: raw.drain_timeout.map_or(Duration::from_secs(300), |limit| limit.0),
+        watch: raw.watch.unwrap_or(true),
         tls,
         state_dir: raw.state_dir.as_ref().map(Into::into),
     })

@@ -84,7 +84,7 @@ fn place(session: &Session, ctx: &RequestCtx, inquiry: &Inquiry, body: &[u8], to
 
 /// Answers a request from the cache, if its answer is there, or comes while another request asks for it.
 pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
-    let (Some(cache), Some(inquiry), Some(body)) = (&gateway.cache, &ctx.inquiry, &ctx.body) else { return Ok(Next::Attempt) };
+    let (Some(cache), Some(inquiry), Some(body)) = (ctx.runtime.cache.clone(), &ctx.inquiry, &ctx.body) else { return Ok(Next::Attempt) };
     let directive = Directive::of(&session.req_header().headers);
     let placed = place(session, ctx, inquiry, body.bytes(), cache.rules.keeping.tool_calls);
     let Some((namespace, awaited)) = placed else { return Ok(Next::Attempt) };
@@ -93,24 +93,24 @@ pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut 
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };
     let mut cached = Box::new(Cached { key, result, score: None, flight: None, record, lesson: None });
     if directive.read {
-        match find(gateway, cache, session, ctx, key, awaited).await? {
+        match find(gateway, &cache, session, ctx, key, awaited).await? {
             Found::Answer(entry) => {
                 cached.result = CacheResult::Hit;
                 ctx.cached = Some(cached);
-                return answer(gateway, cache, session, ctx, &entry).await;
+                return answer(gateway, &cache, session, ctx, &entry).await;
             }
             Found::Lead(flight) => cached.flight = Some(flight),
             Found::Nothing => {}
         }
         if let Some(semantic) = &cache.semantic {
-            match similar(gateway, cache, semantic, session, ctx, &namespace).await? {
+            match similar(gateway, &cache, semantic, session, ctx, &namespace).await? {
                 Similar::Answer(near) => {
                     cached.result = CacheResult::Semantic;
                     cached.score = Some(near.score);
                     // Others may have asked something nearer to them.
                     cached.flight = None;
                     ctx.cached = Some(cached);
-                    return answer(gateway, cache, session, ctx, &near.entry).await;
+                    return answer(gateway, &cache, session, ctx, &near.entry).await;
                 }
                 Similar::Unknown(lesson) => cached.lesson = lesson,
             }
@@ -153,7 +153,7 @@ pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
 /// The answer is whole, and its last bytes go out next: keeps it, and lets those go on who wait for it.
 /// `hidden` is the data of an event that its caller didn't ask for, and another one may.
 pub(super) fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, member: usize, hidden: Option<Bytes>) {
-    let (Some(cache), Some(cached)) = (&gateway.cache, &mut ctx.cached) else { return };
+    let (Some(cache), Some(cached)) = (&ctx.runtime.cache, &mut ctx.cached) else { return };
     let (flight, record) = (cached.flight.take(), cached.record.take());
     let whole = record.filter(|record| ctx.status == Some(200) && record.is_whole()).map(Record::bytes);
     let whole = whole.map(|body| hidden.map_or_else(|| body.clone(), |data| with_event(&body, &data)));

@@ -64,14 +64,14 @@ pub(super) async fn answer(
     ctx.note_first(gateway.clock.now());
     metering::book_cached(gateway, ctx, if result == CacheResult::Semantic { "semantic" } else { "exact" }).await;
     let mut head = head(ctx, streamed, body.len()).map_err(|_| Stop::CallerLeft)?;
-    if gateway.server.response_headers {
+    if ctx.runtime.config.server.response_headers {
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
         let _ = headers::describe(&mut head, Some(&entry.backend), 0, ctx.overhead);
         describe(ctx, &mut head);
     }
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    respond::send(&mut session.downstream_session, tasks, gateway.server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;
+    respond::send(&mut session.downstream_session, tasks, ctx.runtime.config.server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;
     ctx.end = End::Complete;
     Ok(Next::Answered)
 }

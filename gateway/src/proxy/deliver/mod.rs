@@ -142,7 +142,7 @@ impl Deliverer<'_, '_> {
 
     /// Whether an answer is read on when its caller leaves now.
     fn drains(&self) -> bool {
-        self.committed && !self.ctx.booked && self.attempt.gateway.usage.on_disconnect != OnDisconnect::Cancel
+        self.committed && !self.ctx.booked && self.ctx.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
     }
 
     fn reported(&self, reported: &Reported) -> Option<Metered> {
@@ -222,7 +222,7 @@ impl Deliverer<'_, '_> {
 
     /// The headers that tell where an answer came from.
     fn describe(&self, head: &mut pingora::http::ResponseHeader) {
-        if !self.attempt.gateway.server.response_headers {
+        if !self.ctx.runtime.config.server.response_headers {
             return;
         }
         let _ = headers::describe(head, Some(self.backend()), self.ctx.attempts.len() + 1, self.ctx.overhead);
@@ -248,7 +248,7 @@ impl Deliverer<'_, '_> {
     }
 
     async fn send(&mut self, tasks: Vec<HttpTask>) -> bool {
-        respond::send(&mut self.session.downstream_session, tasks, self.attempt.gateway.server.write_timeout).await.is_ok()
+        respond::send(&mut self.session.downstream_session, tasks, self.ctx.runtime.config.server.write_timeout).await.is_ok()
     }
 
     async fn finish(&mut self) -> Delivery {

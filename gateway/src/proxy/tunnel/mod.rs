@@ -269,12 +269,12 @@ fn over() -> BError {
 }
 
 /// `response_filter`: the head as the caller gets it.
-pub(super) fn response(gateway: &Gateway, head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
+pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
     let Some(tunnel) = &ctx.tunnel else { return Ok(()) };
     headers::strip_upstream(head);
     headers::rate_limits(head, &ctx.remaining);
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
-    if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| gateway.server.response_headers) {
+    if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| ctx.runtime.config.server.response_headers) {
         headers::describe(head, Some(&attempt.lease.target().id.backend), ctx.attempts.len() + 1, ctx.overhead)?;
     }
     Ok(())

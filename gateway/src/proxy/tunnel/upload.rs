@@ -31,7 +31,7 @@ pub(in crate::proxy) fn body(gateway: &Gateway, session: &Session, body: &mut Op
     if let Some(piece) = body.as_ref() {
         ctx.bytes_in += piece.len();
         let now = gateway.clock.now();
-        let slow = too_slow(ctx.bytes_in, now.since(ctx.arrived), gateway.server.min_body_rate);
+        let slow = too_slow(ctx.bytes_in, now.since(ctx.arrived), ctx.runtime.config.server.min_body_rate);
         let refusal = match () {
             () if slow || now >= progress.deadline => Some(Refusal::BodyTimeout),
             () if inquiry.object.is_none() && names_a_model(&mut tunnel.seen, piece) => {

@@ -240,3 +240,40 @@ impl TokenMetrics {
         self.usable.set(0);
     }
 }
+
+/// The config's metrics.
+#[derive(Debug, Clone)]
+pub struct ConfigMetrics {
+    /// Whether the config that was read last is in use.
+    pub successful: IntGauge,
+    /// When the active one was loaded, in seconds since 1970.
+    pub loaded_at: IntGauge,
+    /// Read anew and used.
+    pub applied: IntCounter,
+    /// Read anew and found the same.
+    pub unchanged: IntCounter,
+    /// Read anew and refused.
+    pub rejected: IntCounter,
+}
+
+impl ConfigMetrics {
+    pub(super) fn new(successful: IntGauge, loaded_at: IntGauge, reloads: &IntCounterVec) -> Self {
+        let of = |result| reloads.with_label_values(&[result]);
+        ConfigMetrics { successful, loaded_at, applied: of("applied"), unchanged: of("unchanged"), rejected: of("rejected") }
+    }
+}
+
+/// What came of upgrades.
+#[derive(Debug, Clone)]
+pub struct UpgradeMetrics {
+    /// The new binary took over.
+    pub done: IntCounter,
+    /// It didn't, and the old one goes on.
+    pub failed: IntCounter,
+}
+
+impl UpgradeMetrics {
+    pub(super) fn new(upgrades: &IntCounterVec) -> Self {
+        UpgradeMetrics { done: upgrades.with_label_values(&["done"]), failed: upgrades.with_label_values(&["failed"]) }
+    }
+}

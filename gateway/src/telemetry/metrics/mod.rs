@@ -13,8 +13,8 @@ use crate::balance::route::Member;
 use crate::balance::snapshot::{STATES, member_state};
 use crate::clock::Tick;
 pub use counters::{
-    CacheMetrics, CacheResult, ConsumerMetrics, GuardMetrics, IssuerMetrics, LedgerMetrics, MemberMetrics, PromptLogMetrics,
-    RequestMetrics, TokenMetrics,
+    CacheMetrics, CacheResult, ConfigMetrics, ConsumerMetrics, GuardMetrics, IssuerMetrics, LedgerMetrics, MemberMetrics, PromptLogMetrics,
+    RequestMetrics, TokenMetrics, UpgradeMetrics,
 };
 
 /// Durations of whole requests and of first tokens, in seconds.
@@ -72,6 +72,12 @@ pub struct Metrics {
     limit_alerts: IntCounterVec,
     /// Whether limits are agreed on with other nodes.
     pub limits_shared: IntGauge,
+    /// The config's.
+    pub config: ConfigMetrics,
+    /// 1 while the gateway stops.
+    pub stopping: IntGauge,
+    /// Binaries that took over, and that didn't.
+    pub upgrades: UpgradeMetrics,
     /// The ledger's.
     pub ledger: LedgerMetrics,
     /// The guard's.
@@ -242,6 +248,17 @@ impl Metrics {
                 &["scope", "limit", "percent"],
             )?,
             limits_shared: gauge("spillway_limits_shared", "Whether limits are agreed on with the other nodes; 0 without Redis.")?,
+            config: ConfigMetrics::new(
+                gauge("spillway_config_reload_successful", "Whether the config that was read last is the one in use.")?,
+                gauge("spillway_config_loaded_timestamp_seconds", "When the active config was loaded.")?,
+                &counters("spillway_config_reloads_total", "Times that the config was read anew, by what came of it.", &["result"])?,
+            ),
+            stopping: gauge("spillway_stopping", "1 while the gateway stops or has handed over.")?,
+            upgrades: UpgradeMetrics::new(&counters(
+                "spillway_upgrades_total",
+                "Times that another binary was to take over, by what came of it.",
+                &["result"],
+            )?),
             ledger: LedgerMetrics {
                 up: gauge("spillway_ledger_up", "Whether the ledger can be written; 0 without one.")?,
                 rows: counter("spillway_ledger_rows_total", "Rows that the ledger has written.")?,
@@ -434,6 +451,9 @@ impl Metrics {
     /// Everything in Prometheus' text format, with the states of `members` (each with its pool's
     /// name) as they are now.
     pub fn render<'r>(&self, members: impl Iterator<Item = (&'r str, &'r Member)>, now: Tick) -> Vec<u8> {
+        // What a reload took away is no more.
+        self.target_state.reset();
+        self.target_in_flight.reset();
         for (pool, member) in members {
             let id = &member.target.id;
             let current = member_state(member, now).0;

@@ -1,0 +1,147 @@
+//! Commands that ask a running gateway, through its admin listener.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::load;
+use crate::config::Secret;
+use crate::outbound;
+use crate::server::Successor;
+
+/// A new process may take a minute to be ready.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Where the running gateway is.
+#[derive(Debug, Args)]
+pub(super) struct Connection {
+    /// Its config file, which names the admin listener and its token.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReloadArguments {
+    #[command(flatten)]
+    connection: Connection,
+    /// Wait until it is done. That is so in any case; the flag says it for whoever reads the command.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// The admin listener of a running gateway.
+pub(super) struct AdminApi {
+    address: SocketAddr,
+    token: Option<Secret>,
+}
+
+impl AdminApi {
+    /// As the config file says. One that is broken is told of: the running gateway has another one then.
+    pub(super) fn of(connection: &Connection) -> Result<Self, ExitCode> {
+        let config = load(&connection.config)?;
+        Ok(AdminApi { address: here(config.server.admin), token: config.server.admin_token })
+    }
+
+    /// The answer's status and body.
+    pub(super) fn ask(&self, method: reqwest::Method, path: &str) -> Result<(u16, Value), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        outbound::install_crypto();
+        runtime.block_on(async {
+            let client = outbound::local().map_err(|error| error.to_string())?;
+            let mut request = client.request(method, format!("http://{}{path}", self.address)).timeout(LIMIT);
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token.expose());
+            }
+            let unreachable = |error: reqwest::Error| {
+                format!(
+                    "the gateway's admin listener at {} can't be asked: {}",
+                    self.address,
+                    crate::backend::auth::causes(&error.without_url())
+                )
+            };
+            let answer = request.send().await.map_err(unreachable)?;
+            let status = answer.status().as_u16();
+            let body = answer.bytes().await.map_err(unreachable)?;
+            Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+        })
+    }
+}
+
+/// An address to connect to: one that listens everywhere listens here.
+fn here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Why a request was refused, in words.
+pub(super) fn reason(status: u16, body: &Value) -> String {
+    body["error"]["message"].as_str().map_or_else(|| format!("the gateway answered {status}"), str::to_owned)
+}
+
+fn done(asked: Result<(u16, Value), String>, tell: impl Fn(&Value) -> String) -> ExitCode {
+    match asked {
+        Ok((200, body)) => {
+            println!("{}", tell(&body));
+            ExitCode::SUCCESS
+        }
+        Ok((status, body)) => {
+            eprintln!("spillway: {}", reason(status, &body));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("spillway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
+    let api = match AdminApi::of(&arguments.connection) {
+        Ok(api) => api,
+        Err(code) => return code,
+    };
+    done(api.ask(reqwest::Method::POST, "/api/reload"), |body| {
+        let keys: Vec<&str> = body["needs_restart"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let rest = if keys.is_empty() {
+            String::new()
+        } else {
+            format!("; changed, but used only after a restart or an upgrade: {}", keys.join(", "))
+        };
+        format!("{}{rest}", body["result"].as_str().unwrap_or("done"))
+    })
+}
+
+pub(super) fn upgrade(connection: &Connection) -> ExitCode {
+    let api = match AdminApi::of(connection) {
+        Ok(api) => api,
+        Err(code) => return code,
+    };
+    done(api.ask(reqwest::Method::POST, "/api/upgrade"), |body| format!("process {} has taken over", body["pid"]))
+}
+
+/// Starts this program with `arguments` and everything that was handed to this process, and tells the old process its id.
+pub(super) fn start_detached(arguments: &[OsString]) -> ExitCode {
+    // The stream to the old process and the listening sockets go on as they are.
+    let started = std::env::current_exe().and_then(|program| Command::new(program).args(arguments).spawn());
+    match started {
+        Ok(child) => {
+            if let Ok(Some(old)) = Successor::from_environment() {
+                old.started(child.id());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("spillway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Makes one pool live.
+
+use std::sync::Arc;
+
+use spillway_plugins::api::Api;
+use spillway_plugins::limits::Scope;
+
+use super::{LastResort, Model, Pool};
+use crate::backend::{Backend, Targets, url};
+use crate::balance::budget::RetryBudget;
+use crate::balance::route::{Flags, Member, Route, Up};
+use crate::balance::waiting::Waiting;
+use crate::config::{self, BackendKind, Prices};
+use crate::ledger::Place;
+use crate::telemetry::metrics::Metrics;
+
+/// Health flags by member: what `before` found out about the same backend with the same checks is still so.
+pub(super) fn health(pool: &config::Pool, backends: &[Arc<Backend>], before: Option<(&Pool, &[Arc<Backend>])>) -> Vec<Arc<Up>> {
+    let known = |member: &config::Member| {
+        let (known, known_backends) = before.filter(|(known, _)| known.config.health == pool.health)?;
+        let same = |other: &config::Member| Arc::ptr_eq(&known_backends[other.backend], &backends[member.backend]);
+        known.config.members.iter().position(same).map(|at| Arc::clone(&known.health[at]))
+    };
+    pool.members.iter().map(|member| known(member).unwrap_or_default()).collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call, of one thing's parts")]
+pub(super) fn live(
+    index: usize,
+    pool: &config::Pool,
+    scope: Option<Arc<Scope>>,
+    prices: &Prices,
+    backends: &[Arc<Backend>],
+    health: Vec<Arc<Up>>,
+    targets: &mut Targets,
+    metrics: &Metrics,
+) -> Pool {
+    let models =
+        pool.models.iter().map(|name| Arc::new(live_model(index, name, pool, prices, backends, &health, targets, metrics))).collect();
+    let last_resort = pool.members.iter().find_map(|member| match &backends[member.backend].config.kind {
+        BackendKind::Mock { reply } if member.weight > 0 => {
+            Some(LastResort { backend: backends[member.backend].config.name.clone(), reply: reply.as_str().into() })
+        }
+        _ => None,
+    });
+    Pool {
+        config: pool.clone(),
+        scope,
+        budget: RetryBudget::default(),
+        waiting: Waiting::default(),
+        last_resort,
+        health,
+        models,
+        requests: Api::ALL.into_iter().map(|api| metrics.request(&pool.name, Some(api))).collect(),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call, of one thing's parts")]
+fn live_model(
+    pool_index: usize,
+    name: &str,
+    pool: &config::Pool,
+    prices: &Prices,
+    backends: &[Arc<Backend>],
+    health: &[Arc<Up>],
+    targets: &mut Targets,
+    metrics: &Metrics,
+) -> Model {
+    let mut members = Vec::new();
+    for (member, health) in pool.members.iter().zip(health) {
+        let backend = &backends[member.backend];
+        // A mock is no target: it answers when no target can.
+        let Some(upstream) = &backend.upstream else { continue };
+        members.push(Member {
+            target: targets.get(&backend.config, name),
+            priority: member.priority,
+            weight: member.weight,
+            location: backend.config.location.clone(),
+            backend: member.backend,
+            up: Flags {
+                healthy: Arc::clone(health),
+                resolved: Arc::clone(&upstream.resolved),
+                credential: Arc::clone(&upstream.credential),
+            },
+        });
+    }
+    let excluded = Api::ALL
+        .into_iter()
+        .map(|api| (0..members.len()).filter(|i| !url::serves(&backends[members[*i].backend].config.kind, api)).collect())
+        .collect();
+    let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
+    let prices = members.iter().map(|member| prices.of(&backends[member.backend].config, name)).collect();
+    let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
+    let place = |member: &Member| Place {
+        model: Arc::clone(&name),
+        pool: Arc::clone(&pool_name),
+        backend: Arc::clone(&member.target.id.backend),
+        deployment: Arc::clone(&member.target.id.deployment),
+        tier: member.priority,
+    };
+    let cache_place = Arc::new(Place {
+        model: Arc::clone(&name),
+        pool: Arc::clone(&pool_name),
+        backend: "cache".into(),
+        deployment: "cache".into(),
+        tier: 0,
+    });
+    let places = members.iter().map(|member| Arc::new(place(member))).collect();
+    Model { name, pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, prices, places, cache_place, excluded }
+}

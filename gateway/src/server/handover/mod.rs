@@ -1,0 +1,94 @@
+//! Another process takes over: it gets the listening sockets and what is known of limits, targets, stored things and
+//! kept answers; the old one stops accepting once the new one does, and finishes what it has.
+//!
+//! The old process starts the new one with the sockets as file descriptors from 3 on (`LISTEN_FDS`, as systemd passes
+//! them) and a stream between the two as standard input. On it both speak in frames: a length of four bytes, big
+//! endian, and a [`Message`] in JSON.
+//!
+//! ```text
+//! new  Prepared        its config is good, everything is made, nothing is accepted
+//! old  Tallies, Targets, Pins … Go
+//! new  Ready           it accepts
+//! old  Tallies, Answers …            while its requests are in flight; then it closes the stream
+//! ```
+
+pub(super) mod predecessor;
+pub(super) mod successor;
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use spillway_plugins::limits::Tally;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::balance::told::TargetTold;
+use crate::objects::Pin;
+
+/// Tells a process that standard input is the stream to the one from which it takes over.
+pub const VARIABLE: &str = "SPILLWAY_HANDOVER";
+
+/// Longest frame: more is a mistake.
+const LONGEST: usize = 256 << 20;
+/// Pins in one message.
+const PINS: usize = 10_000;
+
+/// What the two tell each other. What one doesn't know it leaves aside: they may be of different versions.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+enum Message {
+    /// Said by the process in between: the new process runs.
+    Started {
+        pid: u32,
+    },
+    Prepared {
+        pid: u32,
+    },
+    Ready,
+    /// The new process can't start.
+    Failed {
+        reason: String,
+    },
+    /// What is used of the scopes that have changed; `second` is the teller's monotonic clock.
+    Tallies {
+        second: u64,
+        scopes: Vec<(String, Tally)>,
+    },
+    Targets {
+        targets: Vec<TargetTold>,
+    },
+    Pins {
+        pins: Vec<(String, Pin)>,
+    },
+    /// Accept from now on.
+    Go,
+    /// A kept answer: its key and itself, in Base64.
+    Answer {
+        key: String,
+        entry: String,
+    },
+    #[serde(other)]
+    Unknown,
+}
+
+async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &Message) -> io::Result<()> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, message)?;
+    let length = u32::try_from(frame.len() - 4).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    stream.write_all(&frame).await
+}
+
+/// The next message; `None` at the end of the stream.
+async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Message>> {
+    let length = match stream.read_u32().await {
+        Ok(length) => length as usize,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if length > LONGEST {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await?;
+    Ok(Some(serde_json::from_slice(&frame)?))
+}

@@ -1,0 +1,130 @@
+//! The process that takes over.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream as StdStream;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use spillway_plugins::cache::{CacheKey, Entry};
+use tokio::net::UnixStream;
+use tracing::{info, warn};
+
+use super::{Message, VARIABLE, receive, send};
+use crate::proxy::Gateway;
+
+/// How long the old process may take to tell what it knows.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The stream to the process from which this one takes over, before anything runs.
+#[derive(Debug)]
+pub struct Successor(StdStream);
+
+impl Successor {
+    /// There is one if this process was started to take over.
+    pub fn from_environment() -> io::Result<Option<Successor>> {
+        if std::env::var_os(VARIABLE).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Successor(StdStream::from(io::stdin().as_fd().try_clone_to_owned()?))))
+    }
+
+    /// Tells the old process which one it has started.
+    pub fn started(mut self, pid: u32) {
+        self.say(&Message::Started { pid });
+    }
+
+    fn say(&mut self, message: &Message) {
+        let message = serde_json::to_vec(message).unwrap_or_default();
+        let length = u32::try_from(message.len()).unwrap_or(0).to_be_bytes();
+        // In one piece: two processes write to this stream. If it is broken, the old one learns from its end.
+        let _ = self.0.write_all(&[&length[..], &message].concat());
+    }
+
+    /// Tells the old process that it has to go on.
+    pub fn fail(mut self, reason: &str) {
+        self.say(&Message::Failed { reason: reason.to_owned() });
+        // What it sent is read, so that nothing is thrown away with what it still reads.
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+        let _ = self.0.set_read_timeout(Some(Duration::from_secs(1)));
+        let _ = self.0.read(&mut [0; 64]);
+    }
+
+    /// Everything is made: takes what the old process knows, until it says to accept.
+    pub(in crate::server) async fn take_over(self, gateway: &Gateway) -> io::Result<Heir> {
+        self.0.set_nonblocking(true)?;
+        let mut heir = Heir { stream: UnixStream::from_std(self.0)?, ahead: None };
+        send(&mut heir.stream, &Message::Prepared { pid: std::process::id() }).await?;
+        let told = async {
+            loop {
+                match receive(&mut heir.stream).await? {
+                    Some(Message::Go) => return Ok(()),
+                    Some(message) => heir.ahead = take(gateway, message, heir.ahead),
+                    None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the old process is gone")),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        Ok(heir)
+    }
+}
+
+/// The stream while this process runs and the old one finishes.
+pub(in crate::server) struct Heir {
+    stream: UnixStream,
+    /// How far this process's clock is ahead of the other's, in seconds.
+    ahead: Option<i64>,
+}
+
+impl Heir {
+    /// This process accepts.
+    pub(in crate::server) async fn ready(&mut self) -> io::Result<()> {
+        send(&mut self.stream, &Message::Ready).await
+    }
+
+    /// Hears what the old process's last requests use, until it ends.
+    pub(in crate::server) async fn listen(mut self, gateway: Gateway) {
+        loop {
+            match receive(&mut self.stream).await {
+                Ok(Some(message)) => self.ahead = take(&gateway, message, self.ahead),
+                Ok(None) => break info!("the old process has finished"),
+                Err(error) => break warn!(%error, "the old process is gone: what its last requests used counts as they reserved it"),
+            }
+        }
+        gateway.limits.inherited_all();
+    }
+}
+
+fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> {
+    match message {
+        Message::Tallies { second, scopes } => {
+            // Once for all: amounts must find the second under which they were booked.
+            let here = gateway.limits.now().second();
+            let ahead = ahead.unwrap_or_else(|| i64::try_from(here).unwrap_or(0) - i64::try_from(second).unwrap_or(0));
+            gateway.limits.inherit(scopes, ahead);
+            return Some(ahead);
+        }
+        Message::Targets { targets } => {
+            let (runtime, now) = (gateway.runtime.load(), gateway.clock.now());
+            for told in &targets {
+                let same =
+                    runtime.targets.iter().find(|target| *target.id.backend == *told.backend && *target.id.deployment == *told.deployment);
+                same.into_iter().for_each(|target| target.hear(told, now));
+            }
+        }
+        Message::Pins { pins } => pins.into_iter().for_each(|(name, pin)| gateway.objects.take_over(name, pin)),
+        Message::Answer { key, entry } => {
+            let runtime = gateway.runtime.load();
+            let read = STANDARD.decode(key).ok().and_then(|key| Some((CacheKey(key.try_into().ok()?), STANDARD.decode(entry).ok()?)));
+            if let (Some(cache), Some((key, entry))) = (&runtime.cache, read)
+                && let Ok(entry) = Entry::from_bytes(&Bytes::from(entry))
+            {
+                cache.take_over(key, entry);
+            }
+        }
+        Message::Started { .. } | Message::Prepared { .. } | Message::Ready | Message::Failed { .. } | Message::Go | Message::Unknown => {}
+    }
+    ahead
+}

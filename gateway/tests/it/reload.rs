@@ -1,0 +1,270 @@
+//! A new config while the gateway runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
+use spillway_testkit::client::{self, Connection, post};
+
+use crate::support::*;
+
+async fn reload(process: &Process) -> client::Response {
+    client::ask(process.admin, post("/api/reload", &[], b"")).await.unwrap()
+}
+
+fn throttled_for(seconds: u64) -> Reply {
+    Reply::json(429, "{}").header("retry-after", seconds.to_string())
+}
+
+#[tokio::test]
+async fn what_is_known_survives_and_the_new_rules_hold() {
+    let ptu = ScriptedBackend::start(|_| throttled_for(60)).await;
+    let payg = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let members = [member("ptu", &ptu, 1), member("payg", &payg, 2)];
+    let limited =
+        |limit: u64| consumer("crm", &format!("[consumers.limits]\nrequests_per_minute = {limit}\n")) + "[plugins.auth]\nrequired = true\n";
+    let text = |limit: u64| config(&members, "", &limited(limit)).replace("#server", "watch = false");
+    let process = Process::launch(&text(3), &[]).await;
+    let chat = async || {
+        client::ask(process.address, post("/v1/chat/completions", &[("api-key", "crm")], chat(false).to_string().as_bytes())).await.unwrap()
+    };
+    for _ in 0..3 {
+        assert_eq!(chat().await.status, 200);
+    }
+    assert_eq!((chat().await.status, ptu.count()), (429, 1));
+    client::ask(process.admin, post("/api/drain?backend=payg", &[], b"")).await.unwrap();
+    process.write_config(&text(5));
+    let answer = reload(&process).await;
+    assert_eq!((answer.status, answer.json()["result"].as_str()), (200, Some("applied")), "{}", answer.text());
+    assert_eq!((process.state("ptu").await.as_str(), process.state("payg").await.as_str()), ("throttled", "drained"));
+    client::ask(process.admin, post("/api/undrain?backend=payg", &[], b"")).await.unwrap();
+    // Three of the five are used.
+    let statuses = [chat().await.status, chat().await.status, chat().await.status];
+    assert_eq!((statuses, ptu.count()), ([200, 200, 429], 1));
+    let answer = reload(&process).await;
+    assert_eq!(answer.json()["result"], "unchanged");
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_and_says_why() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "watch = false");
+    let process = Process::launch(&text, &[]).await;
+    let before = client::get(process.admin, "/api/config").await.unwrap().json();
+    assert_eq!((before["loaded_by"].as_str(), before["rejected"].is_null()), (Some("start"), true));
+    process.write_config(&text.replace("backend = \"a\"", "backend = \"gone\""));
+    let answer = reload(&process).await;
+    assert_eq!(answer.status, 422);
+    assert!(answer.text().contains("unknown backend 'gone'"), "{}", answer.text());
+    let after = client::get(process.admin, "/api/config").await.unwrap().json();
+    assert_eq!(after["hash"], before["hash"]);
+    assert!(after["rejected"]["reason"].as_str().unwrap().contains("unknown backend 'gone'"), "{after}");
+    assert_eq!(process.metric("spillway_config_reload_successful").await, 0.0);
+    assert_eq!(process.metric("spillway_config_reloads_total{result=\"rejected\"}").await, 1.0);
+    assert_eq!(process.chat().await.status, 200);
+    // What takes a restart is named, and the rest is used.
+    process.write_config(&text.replace("listen = [\"127.0.0.1:0\"]", "listen = [\"127.0.0.1:1\"]").replace("#server", "max_in_flight = 7"));
+    let answer = reload(&process).await;
+    assert_eq!(answer.json()["needs_restart"], serde_json::json!(["server.listen"]));
+    assert_eq!(process.metric("spillway_config_reload_successful").await, 1.0);
+    assert_eq!(process.chat().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_hangup_and_a_changed_file_are_noticed() {
+    let old = ScriptedBackend::start(|_| Reply::json(200, answer("old"))).await;
+    let new = ScriptedBackend::start(|_| Reply::json(200, answer("new"))).await;
+    let text = |backend: &ScriptedBackend| config(&[member("a", backend, 1)], "", "");
+    let process = Process::launch(&text(&old), &[]).await;
+    process.write_config(&text(&new));
+    eventually("the changed file is used", async || process.chat().await.text().contains("new")).await;
+    assert_eq!(client::get(process.admin, "/api/config").await.unwrap().json()["loaded_by"], "file");
+    let quiet = text(&new).replace("#server", "watch = false");
+    process.write_config(&quiet);
+    eventually("the file is watched no more", async || process.log().matches("used from now on").count() == 2).await;
+    process.write_config(&quiet.replace(&new.url(), &old.url()));
+    process.signal("-HUP");
+    eventually("the hangup is heard", async || process.chat().await.text().contains("old")).await;
+    let answer = spillway_reload(&process).await;
+    assert!(answer.contains("unchanged"), "{answer}");
+}
+
+async fn spillway_reload(process: &Process) -> String {
+    let text = std::fs::read_to_string(process.file()).unwrap();
+    // The command finds the port that the system chose in a file of its own.
+    let file = process.file().with_extension("cli.toml");
+    std::fs::write(&file, text.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{}\"", process.admin))).unwrap();
+    let run = move || {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_spillway")).args(["reload", "--wait", "-c"]).arg(file).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_finishes_on_the_config_that_it_began_with() {
+    let hold = Arc::new(tokio::sync::Notify::new());
+    let backend = ScriptedBackend::start({
+        let hold = hold.clone();
+        move |_| Reply::sse([role(), delta("a")]).then(Step::Until(hold.clone())).then(Step::Write((stop() + DONE).into_bytes()))
+    })
+    .await;
+    let other = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let process = Process::launch(&config(&[member("a", &backend, 1)], "", "").replace("#server", "watch = false"), &[]).await;
+    let mut stream = Connection::open(process.address).await.unwrap();
+    stream.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
+    assert_eq!(stream.answer_head().await.unwrap().0, 200);
+    process.write_config(&config(&[member("b", &other, 1)], "", "").replace("#server", "watch = false"));
+    assert_eq!(reload(&process).await.status, 200);
+    assert_eq!(process.chat().await.status, 200);
+    assert_eq!(other.count(), 1, "new requests go where the new config says");
+    let metrics = client::get(process.admin, "/metrics").await.unwrap().text();
+    assert!(!metrics.contains("spillway_target_state{backend=\"a\""), "a target that is gone has no state");
+    hold.notify_one();
+    let mut body = Vec::new();
+    while let Some(chunk) = stream.chunk().await.unwrap().filter(|chunk| !chunk.is_empty()) {
+        body.extend(chunk);
+    }
+    assert!(String::from_utf8(body).unwrap().ends_with(DONE));
+}
+
+/// A hundred reloads under streams and steady requests: nobody notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_reloads_break_nothing() {
+    let traffic = Traffic::start(50).await;
+    for round in 0..100 {
+        let weight = 1 + round % 7;
+        traffic.process.write_config(&traffic.text.replace("priority = 1 }", &format!("priority = 1, weight = {weight} }}")));
+        let answer = reload(&traffic.process).await;
+        assert_eq!((answer.status, answer.json()["result"].as_str()), (200, Some("applied")));
+    }
+    traffic.end().await;
+}
+
+/// Streams and steady requests through a gateway that must notice nothing.
+pub struct Traffic {
+    pub process: Process,
+    pub text: String,
+    pub backend: ScriptedBackend,
+    stop: Arc<AtomicBool>,
+    pub live: Arc<AtomicUsize>,
+    pub done: Arc<AtomicUsize>,
+    callers: Vec<tokio::task::JoinHandle<usize>>,
+}
+
+/// Tokens that each stream tells, and each plain answer.
+const TOLD: usize = 7;
+
+impl Traffic {
+    /// So many streams at once, each a few seconds long and followed by the next, and two callers that keep their
+    /// connections.
+    pub async fn start(streams: usize) -> Traffic {
+        let backend = ScriptedBackend::start(|request| {
+            let usage = format!("\"usage\":{{\"prompt_tokens\":{TOLD},\"completion_tokens\":0,\"total_tokens\":{TOLD}}}");
+            if request.json()["stream"] == true {
+                let mut reply = Reply::sse([role()]);
+                for _ in 0..20 {
+                    reply = reply.then(Step::Pause(Duration::from_millis(100))).then(Step::Write(delta("a").into_bytes()));
+                }
+                let end = format!("{}data: {{\"id\":\"c\",\"choices\":[],{usage}}}\n\n{DONE}", stop());
+                reply.then(Step::Write(end.into_bytes()))
+            } else {
+                Reply::json(200, answer("x").replacen('{', &format!("{{{usage},"), 1))
+            }
+        })
+        .await;
+        let text =
+            config(&[member("a", &backend, 1)], "", "").replace("#server", "watch = false\nstate_dir = \"STATE\"\ndrain_timeout = \"60s\"");
+        let process = Process::launch(&text, &[]).await;
+        let text = process.text();
+        let (halt, live, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut callers = Vec::new();
+        for number in 0..streams + 2 {
+            let (address, halt, live, done) = (process.address, halt.clone(), live.clone(), done.clone());
+            callers.push(tokio::spawn(async move {
+                let mut count = 0;
+                let mut kept = Kept { address, connection: None };
+                while !halt.load(Ordering::Relaxed) {
+                    if number < 2 {
+                        kept.chat().await;
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    } else {
+                        live.fetch_add(1, Ordering::Relaxed);
+                        kept.stream().await;
+                        live.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    count += 1;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                count
+            }));
+        }
+        let traffic = Traffic { process, text, backend, stop: halt, live, done, callers };
+        eventually("every stream is open", async || traffic.live.load(Ordering::Relaxed) == streams).await;
+        traffic
+    }
+
+    /// Lets everything finish; nothing failed, and every token is in the ledger.
+    pub async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut asked = 0;
+        for caller in self.callers {
+            asked += caller.await.unwrap();
+        }
+        let tokens = async || {
+            let rows = client::get(self.process.admin, "/api/usage?by=model").await.unwrap().json();
+            let row = &rows["rows"][0];
+            (row["requests"].as_u64().unwrap_or(0) as usize, row["input_tokens"].as_u64().unwrap_or(0) as usize)
+        };
+        let mut last = (0, 0);
+        for _ in 0..500 {
+            last = tokens().await;
+            if last == (asked, asked * TOLD) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{asked} requests of {TOLD} tokens, the ledger has {last:?}\n{}", self.process.log());
+    }
+}
+
+/// A caller that keeps its connection for as long as it may.
+struct Kept {
+    address: std::net::SocketAddr,
+    connection: Option<Connection>,
+}
+
+impl Kept {
+    async fn connection(&mut self) -> Connection {
+        match self.connection.take() {
+            Some(kept) => kept,
+            None => Connection::open(self.address).await.unwrap(),
+        }
+    }
+
+    async fn chat(&mut self) {
+        let mut connection = self.connection().await;
+        connection.send(post("/v1/chat/completions", &[], chat(false).to_string().as_bytes())).await.unwrap();
+        let answer = connection.answer().await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let closes = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        self.connection = (!closes).then_some(connection);
+    }
+
+    async fn stream(&mut self) {
+        let mut connection = self.connection().await;
+        connection.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
+        let (status, head) = connection.answer_head().await.unwrap();
+        assert_eq!(status, 200);
+        let mut body = Vec::new();
+        while let Some(chunk) = connection.chunk().await.unwrap().filter(|chunk| !chunk.is_empty()) {
+            body.extend(chunk);
+        }
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.ends_with(DONE) && body.matches("\"a\"").count() == 20, "a stream was cut:\n{body}");
+        let closes = head.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        self.connection = (!closes).then_some(connection);
+    }
+}
