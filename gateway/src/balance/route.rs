@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::policy::{Candidate, Policy};
+use super::snapshot::member_state;
 use super::target::{Closed, Lease, Target};
 use crate::clock::Tick;
 
@@ -131,6 +133,21 @@ pub struct Pick {
     pub lease: Lease,
 }
 
+/// A member that a request did not go to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    /// The backend's name.
+    pub backend: Arc<str>,
+    /// The deployment's name there.
+    pub deployment: Arc<str>,
+    /// Its tier.
+    pub priority: u32,
+    /// Why: a state of a member, `tried`, `not-for-this-api` or `location-not-allowed`.
+    pub state: &'static str,
+    /// Milliseconds until it opens again, if that is known.
+    pub reopens_in_ms: Option<u64>,
+}
+
 /// Nobody can take the request now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoneReady {
@@ -174,6 +191,37 @@ impl Route {
             }
         }
         Err(self.none_ready(request, now))
+    }
+
+    /// Members of better tiers than `chosen` (of all, without one) that take traffic, but could not take this request,
+    /// and why.
+    pub fn passed_over(&self, request: &PickRequest<'_>, chosen: Option<usize>, now: Tick) -> Vec<PassedOver> {
+        let tier = chosen.map_or(u32::MAX, |index| self.members[index].priority);
+        if self.tiers.first().is_none_or(|best| best.priority >= tier) {
+            return Vec::new();
+        }
+        let better = self.members.iter().enumerate().filter(|(_, member)| member.priority < tier && member.weight > 0);
+        let why = |index: usize, member: &Member| match () {
+            () if request.tried.contains(&index) => ("tried", None),
+            () if request.excluded.contains(&index) => ("not-for-this-api", None),
+            () if !member.is_inside(request.fence) => ("location-not-allowed", None),
+            () => member_state(member, now),
+        };
+        better
+            .map(|(index, member)| {
+                let (state, until) = why(index, member);
+                let id = &member.target.id;
+                PassedOver {
+                    backend: Arc::clone(&id.backend),
+                    deployment: Arc::clone(&id.deployment),
+                    priority: member.priority,
+                    state,
+                    reopens_in_ms: until
+                        .filter(|until| *until != Tick::NEVER)
+                        .and_then(|until| u64::try_from(until.since(now).as_millis()).ok()),
+                }
+            })
+            .collect()
     }
 
     fn is_usable(&self, index: usize, request: &PickRequest<'_>, now: Tick) -> bool {

@@ -72,7 +72,8 @@ pub fn route_snapshot(route: &Route, now: Tick) -> Vec<MemberSnapshot> {
     route.members().iter().map(|member| member_snapshot(member, now)).collect()
 }
 
-fn member_snapshot(member: &Member, now: Tick) -> MemberSnapshot {
+/// One member's live state at `now`.
+pub fn member_snapshot(member: &Member, now: Tick) -> MemberSnapshot {
     let (state, until) = member_state(member, now);
     let id = &member.target.id;
     MemberSnapshot {

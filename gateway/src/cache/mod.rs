@@ -91,6 +91,8 @@ impl AnswerCache {
     /// Takes an answer that another process has kept.
     pub fn take_over(&self, key: CacheKey, entry: Entry) {
         self.memory.put(key, Arc::new(entry));
+        self.memory.settle();
+        self.tell_size();
     }
 
     /// The answer in memory, if it is good at `now` (milliseconds since 1970).
@@ -112,6 +114,10 @@ impl AnswerCache {
             remote.put(key, Arc::clone(&entry), self.rules.ttl);
         }
         self.memory.put(key, entry);
+        self.tell_size();
+    }
+
+    fn tell_size(&self) {
         let (bytes, entries) = self.memory.size();
         self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));

@@ -18,6 +18,7 @@ use super::drain::Reading;
 use super::logged::Logged;
 use super::replay::ReplayBody;
 use super::tunnel::Tunnel;
+use crate::balance::route::PassedOver;
 use crate::balance::target::Target;
 use crate::callers::{Caller, LiveConsumer};
 use crate::clock::Tick;
@@ -136,6 +137,8 @@ pub struct RequestCtx {
     pub tunnel: Option<Box<Tunnel>>,
     /// Every attempt. Written by `attempts` and `tunnel`.
     pub attempts: SmallVec<[AttemptRecord; 2]>,
+    /// Members that it could not go to. Written by `progress`.
+    pub passed_over: Vec<PassedOver>,
     /// Time spent waiting for the caller or for upstreams. Written by whoever waits.
     pub waited: Duration,
     /// Time from arrival to the first output. Written by `deliver`.
@@ -198,6 +201,7 @@ impl RequestCtx {
             bytes_in: 0,
             tunnel: None,
             attempts: SmallVec::new(),
+            passed_over: Vec::new(),
             waited: Duration::ZERO,
             first: None,
             overhead: None,

@@ -66,6 +66,7 @@ use crate::objects::Objects;
 use crate::runtime::Runtime;
 use crate::server::connection;
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
+use crate::telemetry::recent::RecentRequests;
 use ctx::{End, InFlight, RequestCtx};
 use estimator::Estimator;
 use refusal::Refusal;
@@ -112,6 +113,8 @@ pub struct Shared {
     pub ledger: Option<Arc<Ledger>>,
     /// Requests of the gateway to itself.
     pub internal: Internal,
+    /// The latest requests.
+    pub recent: RecentRequests,
     estimator: Estimator,
     /// Room for answers whose callers left.
     draining: Arc<Semaphore>,
@@ -158,6 +161,7 @@ impl Gateway {
             limits,
             ledger,
             internal,
+            recent: RecentRequests::default(),
             estimator: Estimator::start()?,
             draining: Arc::new(Semaphore::new(drain::AT_ONCE)),
             stopping: Notify::new(),

@@ -100,9 +100,13 @@ impl Progress {
     }
 }
 
-/// Asks the selector.
-pub(super) fn pick(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
-    let fence = ctx.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
+/// Most that is remembered of whom a request passed over.
+const PASSED_OVER: usize = 64;
+
+/// Asks the selector, and notes whom it passed over.
+pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
+    let caller = ctx.caller.clone();
+    let fence = caller.as_ref().and_then(|caller| caller.consumer.rights.locations.as_deref());
     let request = PickRequest {
         excluded: inquiry.excluded(),
         tried: &progress.tried,
@@ -110,5 +114,11 @@ pub(super) fn pick(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress, now
         fence,
         affinity_key: inquiry.affinity_key,
     };
-    super::with_rng(|rng| inquiry.model.route.pick(&request, now, rng))
+    let route = &inquiry.model.route;
+    let picked = super::with_rng(|rng| route.pick(&request, now, rng));
+    let passed_over = route.passed_over(&request, picked.as_ref().ok().map(|pick| pick.index), now);
+    if ctx.passed_over.len() < PASSED_OVER {
+        ctx.passed_over.extend(passed_over);
+    }
+    picked
 }

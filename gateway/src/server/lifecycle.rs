@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::apps::HttpServerOptions;
@@ -113,6 +114,8 @@ pub struct Running {
     shutdown: watch::Sender<bool>,
     /// Accepts on the admin listener, so that a gateway that stops can be watched.
     administration: JoinHandle<()>,
+    /// Answers on the admin listener that are under way.
+    busy: Arc<AtomicUsize>,
     tasks: Vec<JoinHandle<()>>,
     /// What speaks with other nodes.
     sharing: Vec<JoinHandle<()>>,
@@ -205,7 +208,9 @@ impl Prepared {
         let mut tasks = vec![tokio::spawn(Arc::clone(&gateway.objects).keep_shared()), tokio::spawn(Arc::clone(&reloader).watch())];
         tasks.push(tokio::spawn(internal::accept(own_requests, Arc::clone(&proxy), watch.clone())));
         let (control, upgrades) = Control::new(Arc::clone(&reloader));
-        let administration = tokio::spawn(admin::serve(admin, Admin { gateway: gateway.clone(), control }, watch.clone()));
+        let api = Admin::new(gateway.clone(), control);
+        let busy = api.busy();
+        let administration = tokio::spawn(admin::serve(admin, api, watch.clone()));
         let mut accepting = Vec::new();
         for listener in listeners {
             accepting.push(tokio::spawn(listen::accept(listener, Arc::clone(&proxy), gateway.clone(), watch.clone())));
@@ -219,6 +224,7 @@ impl Prepared {
             sockets,
             shutdown,
             administration,
+            busy,
             tasks,
             sharing,
             accepting,
@@ -303,7 +309,6 @@ impl Running {
         let telling = match ending {
             Ending::Stop => None,
             Ending::HandedOver(taken) => {
-                self.administration.abort();
                 self.sharing.iter().for_each(JoinHandle::abort);
                 let mut is_over = is_over;
                 let until = async move { drop(is_over.wait_for(|over| *over).await) };
@@ -341,6 +346,12 @@ impl Running {
         if let Some(telling) = telling {
             let _ = tokio::time::timeout(Duration::from_secs(5), telling).await;
         }
+        let told = async {
+            while self.busy.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
         self.reloader.stop().await;
         self.administration.abort();
         self.tasks.iter().chain(&self.sharing).for_each(JoinHandle::abort);
@@ -370,6 +381,11 @@ impl Running {
                 Some(request) = self.upgrades.recv() => Some(request),
             };
             let taken = self.hand_over(program).await;
+            if taken.is_ok() {
+                // The next one who asks must meet the new process.
+                self.administration.abort();
+                self.upgrades.close();
+            }
             let told = taken.as_ref().map(|taken| taken.pid).map_err(ToString::to_string);
             if let Ok(pid) = told {
                 manager.is_now(pid);

@@ -26,5 +26,7 @@ mod stored;
 mod streams;
 mod tls;
 mod tokens;
+mod traffic;
 mod transform;
+mod upgrade;
 mod usage;

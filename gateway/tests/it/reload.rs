@@ -1,13 +1,12 @@
 //! A new config while the gateway runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
 use spillway_testkit::client::{self, Connection, post};
 
 use crate::support::*;
+use crate::traffic::Traffic;
 
 async fn reload(process: &Process) -> client::Response {
     client::ask(process.admin, post("/api/reload", &[], b"")).await.unwrap()
@@ -130,141 +129,15 @@ async fn a_stream_finishes_on_the_config_that_it_began_with() {
     assert!(String::from_utf8(body).unwrap().ends_with(DONE));
 }
 
-/// A hundred reloads under streams and steady requests: nobody notices.
+/// A hundred reloads under 500 streams and steady requests: nobody notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_break_nothing() {
-    let traffic = Traffic::start(50).await;
+    let traffic = Traffic::start(500).await;
     for round in 0..100 {
-        let weight = 1 + round % 7;
+        let weight = 2 + round % 7;
         traffic.process.write_config(&traffic.text.replace("priority = 1 }", &format!("priority = 1, weight = {weight} }}")));
         let answer = reload(&traffic.process).await;
         assert_eq!((answer.status, answer.json()["result"].as_str()), (200, Some("applied")));
     }
     traffic.end().await;
-}
-
-/// Streams and steady requests through a gateway that must notice nothing.
-pub struct Traffic {
-    pub process: Process,
-    pub text: String,
-    pub backend: ScriptedBackend,
-    stop: Arc<AtomicBool>,
-    pub live: Arc<AtomicUsize>,
-    pub done: Arc<AtomicUsize>,
-    callers: Vec<tokio::task::JoinHandle<usize>>,
-}
-
-/// Tokens that each stream tells, and each plain answer.
-const TOLD: usize = 7;
-
-impl Traffic {
-    /// So many streams at once, each a few seconds long and followed by the next, and two callers that keep their
-    /// connections.
-    pub async fn start(streams: usize) -> Traffic {
-        let backend = ScriptedBackend::start(|request| {
-            let usage = format!("\"usage\":{{\"prompt_tokens\":{TOLD},\"completion_tokens\":0,\"total_tokens\":{TOLD}}}");
-            if request.json()["stream"] == true {
-                let mut reply = Reply::sse([role()]);
-                for _ in 0..20 {
-                    reply = reply.then(Step::Pause(Duration::from_millis(100))).then(Step::Write(delta("a").into_bytes()));
-                }
-                let end = format!("{}data: {{\"id\":\"c\",\"choices\":[],{usage}}}\n\n{DONE}", stop());
-                reply.then(Step::Write(end.into_bytes()))
-            } else {
-                Reply::json(200, answer("x").replacen('{', &format!("{{{usage},"), 1))
-            }
-        })
-        .await;
-        let text =
-            config(&[member("a", &backend, 1)], "", "").replace("#server", "watch = false\nstate_dir = \"STATE\"\ndrain_timeout = \"60s\"");
-        let process = Process::launch(&text, &[]).await;
-        let text = process.text();
-        let (halt, live, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let mut callers = Vec::new();
-        for number in 0..streams + 2 {
-            let (address, halt, live, done) = (process.address, halt.clone(), live.clone(), done.clone());
-            callers.push(tokio::spawn(async move {
-                let mut count = 0;
-                let mut kept = Kept { address, connection: None };
-                while !halt.load(Ordering::Relaxed) {
-                    if number < 2 {
-                        kept.chat().await;
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    } else {
-                        live.fetch_add(1, Ordering::Relaxed);
-                        kept.stream().await;
-                        live.fetch_sub(1, Ordering::Relaxed);
-                    }
-                    count += 1;
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
-                count
-            }));
-        }
-        let traffic = Traffic { process, text, backend, stop: halt, live, done, callers };
-        eventually("every stream is open", async || traffic.live.load(Ordering::Relaxed) == streams).await;
-        traffic
-    }
-
-    /// Lets everything finish; nothing failed, and every token is in the ledger.
-    pub async fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut asked = 0;
-        for caller in self.callers {
-            asked += caller.await.unwrap();
-        }
-        let tokens = async || {
-            let rows = client::get(self.process.admin, "/api/usage?by=model").await.unwrap().json();
-            let row = &rows["rows"][0];
-            (row["requests"].as_u64().unwrap_or(0) as usize, row["input_tokens"].as_u64().unwrap_or(0) as usize)
-        };
-        let mut last = (0, 0);
-        for _ in 0..500 {
-            last = tokens().await;
-            if last == (asked, asked * TOLD) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("{asked} requests of {TOLD} tokens, the ledger has {last:?}\n{}", self.process.log());
-    }
-}
-
-/// A caller that keeps its connection for as long as it may.
-struct Kept {
-    address: std::net::SocketAddr,
-    connection: Option<Connection>,
-}
-
-impl Kept {
-    async fn connection(&mut self) -> Connection {
-        match self.connection.take() {
-            Some(kept) => kept,
-            None => Connection::open(self.address).await.unwrap(),
-        }
-    }
-
-    async fn chat(&mut self) {
-        let mut connection = self.connection().await;
-        connection.send(post("/v1/chat/completions", &[], chat(false).to_string().as_bytes())).await.unwrap();
-        let answer = connection.answer().await.unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let closes = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        self.connection = (!closes).then_some(connection);
-    }
-
-    async fn stream(&mut self) {
-        let mut connection = self.connection().await;
-        connection.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
-        let (status, head) = connection.answer_head().await.unwrap();
-        assert_eq!(status, 200);
-        let mut body = Vec::new();
-        while let Some(chunk) = connection.chunk().await.unwrap().filter(|chunk| !chunk.is_empty()) {
-            body.extend(chunk);
-        }
-        let body = String::from_utf8(body).unwrap();
-        assert!(body.ends_with(DONE) && body.matches("\"a\"").count() == 20, "a stream was cut:\n{body}");
-        let closes = head.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-        self.connection = (!closes).then_some(connection);
-    }
 }

@@ -158,6 +158,16 @@ pub struct Process {
     pub admin: SocketAddr,
     log: Arc<Mutex<String>>,
     directory: tempfile::TempDir,
+    /// Processes that have taken over.
+    successors: Mutex<Vec<u32>>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        for pid in self.successors.lock().iter() {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+        }
+    }
 }
 
 impl Process {
@@ -200,7 +210,7 @@ impl Process {
             let rest = line.split_once(name).unwrap_or_else(|| panic!("{line}")).1;
             rest.split([']', ' ']).next().unwrap().parse().unwrap()
         };
-        Process { address: after("listen=["), admin: after("admin="), child, log, directory }
+        Process { address: after("listen=["), admin: after("admin="), child, log, directory, successors: Mutex::default() }
     }
 
     /// As [`Process::start`], while the servers of a test go on.
@@ -230,6 +240,13 @@ impl Process {
         let beside = self.directory.path().join("spillway.toml.new");
         std::fs::write(&beside, text).unwrap();
         std::fs::rename(&beside, self.file()).unwrap();
+    }
+
+    /// Starts the program anew and lets it take over.
+    pub async fn upgrade(&self) {
+        let answer = client::ask(self.admin, client::post("/api/upgrade", &[], b"")).await.unwrap();
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), self.log());
+        self.successors.lock().push(answer.json()["pid"].as_u64().unwrap().try_into().unwrap());
     }
 
     /// Sends the process a signal.

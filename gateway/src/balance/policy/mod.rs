@@ -49,6 +49,11 @@ impl Policy {
         ("affinity", Policy::Affinity),
     ];
 
+    /// Its name in the config.
+    pub fn name(self) -> &'static str {
+        Policy::NAMES.iter().find(|(_, policy)| *policy == self).map_or("", |(name, _)| name)
+    }
+
     /// Index of the chosen candidate; `candidates` must not be empty.
     pub fn pick(self, candidates: &[Candidate<'_>], affinity_key: u64, rng: &mut fastrand::Rng) -> usize {
         if candidates.len() == 1 {

@@ -20,6 +20,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use spillway_plugins::limits::Tally;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tracing::warn;
 
 use crate::balance::told::TargetTold;
 use crate::objects::Pin;
@@ -34,7 +35,7 @@ const PINS: usize = 10_000;
 
 /// What the two tell each other. What one doesn't know it leaves aside: they may be of different versions.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "message", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 enum Message {
     /// Said by the process in between: the new process runs.
     Started {
@@ -66,7 +67,8 @@ enum Message {
         key: String,
         entry: String,
     },
-    #[serde(other)]
+    /// One of another version.
+    #[serde(skip)]
     Unknown,
 }
 
@@ -90,5 +92,8 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Mes
     }
     let mut frame = vec![0; length];
     stream.read_exact(&mut frame).await?;
-    Ok(Some(serde_json::from_slice(&frame)?))
+    Ok(Some(serde_json::from_slice(&frame).unwrap_or_else(|error| {
+        warn!(%error, "the other process says something that this version doesn't know");
+        Message::Unknown
+    })))
 }

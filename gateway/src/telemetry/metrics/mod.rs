@@ -124,6 +124,38 @@ pub struct Metrics {
     pub access_log_dropped: IntCounter,
 }
 
+/// Sums over everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Of them, what callers saw a 429 of.
+    pub throttled: u64,
+    /// Moves to another target.
+    pub failovers: u64,
+    /// Answers of a last resort.
+    pub last_resort: u64,
+}
+
+/// How attempts at a member went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberTotals {
+    /// Served.
+    pub served: u64,
+    /// Throttled.
+    pub throttled: u64,
+    /// Failed.
+    pub failed: u64,
+}
+
+/// The sum of the counters of which a label fits.
+fn sum(counters: &IntCounterVec, fits: impl Fn(&str, &str) -> bool) -> u64 {
+    let families = prometheus::core::Collector::collect(counters);
+    let series = families.iter().flat_map(|family| family.get_metric());
+    let fitting = series.filter(|series| series.get_label().iter().any(|label| fits(label.name(), label.value())));
+    fitting.map(|series| series.get_counter().get_value() as u64).sum()
+}
+
 /// Consumers with series of their own; the others share one, so that there is a bound.
 pub const CONSUMERS: usize = 100;
 
@@ -446,6 +478,25 @@ impl Metrics {
     /// Counts an answer of the gateway's own.
     pub fn rejection(&self, code: &'static str) {
         self.rejections.with_label_values(&[code]).inc();
+    }
+
+    /// What the status page adds up.
+    pub fn totals(&self) -> Totals {
+        let throttled = |label: &str, value: &str| label == "status" && value == "429";
+        Totals {
+            requests: sum(&self.requests, |_, _| true),
+            throttled: sum(&self.requests, throttled),
+            failovers: sum(&self.failovers, |_, _| true),
+            last_resort: sum(&self.last_resorts, |_, _| true),
+        }
+    }
+
+    /// How attempts at a member went.
+    pub fn member_totals(&self, pool: &str, backend: &str, deployment: &str) -> MemberTotals {
+        let of = |outcome: &str| self.attempts.with_label_values(&[pool, backend, deployment, outcome]).get();
+        // Neither is the member's doing.
+        let failures = OUTCOMES.iter().filter(|outcome| !matches!(**outcome, "ok" | "throttled" | "caller_fault" | "cancelled"));
+        MemberTotals { served: of("ok"), throttled: of("throttled"), failed: failures.map(|outcome| of(outcome)).sum() }
     }
 
     /// Everything in Prometheus' text format, with the states of `members` (each with its pool's

@@ -1,30 +1,77 @@
-//! The admin listener: metrics, health, and the state of the pools.
+//! The admin listener: metrics, health, the status page and its API.
+
+mod events;
+mod page;
+mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
-use pingora::apps::ServerApp as _;
-use pingora::apps::http_app::{HttpServer, ServeHttp};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp as _};
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream;
+use pingora::server::ShutdownWatch;
 use serde_json::{Value, json};
 use spillway_plugins::limits::Kind;
 use spillway_plugins::prices::Money;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use status::Today;
+
 use super::reload::{By, Reloaded, Reloader};
 use crate::balance::snapshot::route_snapshot;
 use crate::config::identifier;
 use crate::ledger::request;
 use crate::proxy::Gateway;
+use crate::telemetry::logging;
 
 /// Answers on the admin listener.
 pub(super) struct Admin {
-    pub(super) gateway: Gateway,
-    pub(super) control: Control,
+    gateway: Gateway,
+    control: Control,
+    /// This machine's name.
+    node: String,
+    /// When this process began to serve, in milliseconds since 1970.
+    started: i64,
+    today: Today,
+    /// Answers under way, which a process that ends must not cut off.
+    busy: Arc<AtomicUsize>,
+    /// Pages that are kept up to date.
+    pages: Arc<AtomicUsize>,
+}
+
+impl Admin {
+    pub(super) fn new(gateway: Gateway, control: Control) -> Self {
+        let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+        let started = gateway.clock.wall().timestamp_millis();
+        Admin { gateway, control, node, started, today: Today::default(), busy: Arc::default(), pages: Arc::default() }
+    }
+
+    /// How many answers are under way.
+    pub(super) fn busy(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.busy)
+    }
+}
+
+/// Counts an answer for as long as it is under way.
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(count))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Who asks for an upgrade hears the new process's id, or why there is none.
@@ -46,7 +93,7 @@ impl Control {
 
 /// Serves the admin listener, for ever.
 pub(super) async fn serve(listener: TcpListener, admin: Admin, shutdown: watch::Receiver<bool>) {
-    let app = Arc::new(HttpServer::new_app(admin));
+    let app = Arc::new(admin);
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -83,55 +130,118 @@ fn problem(status: StatusCode, message: &str) -> Answer {
     json_answer(status, &json!({ "error": { "message": message } }))
 }
 
-#[async_trait]
-impl ServeHttp for Admin {
-    async fn response(&self, session: &mut ServerSession) -> Answer {
-        session.set_keepalive(Some(60));
-        let head = session.req_header();
-        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-        let query = head.uri.query().unwrap_or("").to_owned();
-        // Probes must work without a token.
-        match path.as_str() {
-            "/healthz" => return answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()),
-            "/readyz" => return self.readiness(),
-            _ => {}
-        }
-        if !self.is_allowed(session) {
-            return problem(StatusCode::UNAUTHORIZED, "send the admin token as 'Authorization: Bearer'");
-        }
-        // A page in a browser must not be able to change anything here.
-        if method == Method::POST && session.req_header().headers.contains_key(header::ORIGIN) {
-            return problem(StatusCode::FORBIDDEN, "cross-origin requests are not allowed");
-        }
-        match (&method, path.as_str()) {
-            (&Method::GET, "/metrics") => {
-                let text = self.gateway.metrics.render(self.gateway.runtime.load().members(), self.gateway.clock.now());
-                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
-            }
-            (&Method::GET, "/api/usage") => self.usage(&query).await,
-            (&Method::GET, "/api/limits") => json_answer(StatusCode::OK, &self.limits()),
-            (&Method::GET, "/api/keys") => json_answer(StatusCode::OK, &self.keys()),
-            (&Method::GET, "/api/pools") => json_answer(StatusCode::OK, &self.pools()),
-            (&Method::GET, "/api/config") => json_answer(StatusCode::OK, &self.config()),
-            (&Method::POST, "/api/reload") => self.reload().await,
-            (&Method::POST, "/api/upgrade") => self.upgrade().await,
-            (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)),
-            (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)),
-            (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()),
-            (
-                _,
-                "/metrics" | "/api/config" | "/api/reload" | "/api/upgrade" | "/api/keys" | "/api/pools" | "/api/usage" | "/api/limits"
-                | "/api/drain" | "/api/undrain" | "/api/reset",
-            ) => problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes"),
-            _ => problem(
-                StatusCode::NOT_FOUND,
-                "there is /metrics, /healthz, /readyz, /api/pools, /api/usage, /api/limits, /api/keys, and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME]",
-            ),
-        }
+/// What a request gets.
+enum Reply {
+    /// An answer.
+    Whole(Answer),
+    /// The status again and again, as server-sent events.
+    Events,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Reply::Whole(answer)
     }
 }
 
+#[async_trait]
+impl HttpServerApp for Admin {
+    async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+        if !matches!(session.read_request().await, Ok(true)) {
+            return None;
+        }
+        let busy = Busy::new(&self.busy);
+        let closing = *shutdown.borrow() || self.gateway.is_closing();
+        session.set_keepalive(if closing { None } else { Some(60) });
+        let answer = match self.answer(&mut session).await {
+            Reply::Whole(answer) => answer,
+            Reply::Events => {
+                drop(busy);
+                events::send(self, session).await;
+                return None;
+            }
+        };
+        let (head, body) = answer.into_parts();
+        session.write_response_header(Box::new(head.into())).await.ok()?;
+        session.write_response_body(body.into(), true).await.ok()?;
+        let settings = HttpPersistentSettings::for_session(&session);
+        let stream = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+}
+
+/// The value of a parameter of a query, decoded.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()?;
+    let value = percent_encoding::percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
+    (!value.is_empty()).then_some(value)
+}
+
+const PATHS: &str = "there is / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID}, \
+     and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL";
+
 impl Admin {
+    async fn answer(&self, session: &mut ServerSession) -> Reply {
+        let head = session.req_header();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let query = head.uri.query().unwrap_or("").to_owned();
+        // Probes must work without a token, and the page asks for it.
+        match path.as_str() {
+            "/healthz" => return answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()).into(),
+            "/readyz" => return self.readiness().into(),
+            "/" if method == Method::GET => return page::page().into(),
+            _ => {}
+        }
+        if let Some(refusal) = self.refusal(session) {
+            return refusal.into();
+        }
+        let ok = |value: Value| Reply::Whole(json_answer(StatusCode::OK, &value));
+        match (&method, path.as_str()) {
+            (&Method::GET, "/metrics") => {
+                let text = self.gateway.metrics.render(self.gateway.runtime.load().members(), self.gateway.clock.now());
+                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text).into()
+            }
+            (&Method::GET, "/api/status") => ok(self.status(&parameter(&query, "consumer").unwrap_or_default()).await),
+            (&Method::GET, "/api/events") => Reply::Events,
+            (&Method::GET, "/api/usage") => self.usage(&query).await.into(),
+            (&Method::GET, "/api/limits") => ok(self.limits()),
+            (&Method::GET, "/api/keys") => ok(self.keys()),
+            (&Method::GET, "/api/pools") => ok(self.pools()),
+            (&Method::GET, "/api/config") => ok(self.config()),
+            (&Method::GET, "/api/requests") => ok(json!({ "requests": self.gateway.recent.latest(LATEST) })),
+            (&Method::GET, path) if path.starts_with("/api/requests/") => self.request(&path["/api/requests/".len()..]).into(),
+            (&Method::POST, "/api/reload") => self.reload().await.into(),
+            (&Method::POST, "/api/upgrade") => self.upgrade().await.into(),
+            (&Method::POST, "/api/log") => log_level(&query).into(),
+            (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)).into(),
+            (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)).into(),
+            (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()).into(),
+            (_, path) if path == "/metrics" || path.starts_with("/api/") && PATHS.contains(path.trim_start_matches("/api/")) => {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes").into()
+            }
+            _ => problem(StatusCode::NOT_FOUND, PATHS).into(),
+        }
+    }
+
+    /// Why a request gets nothing.
+    fn refusal(&self, session: &ServerSession) -> Option<Answer> {
+        if !self.is_allowed(session) {
+            return Some(problem(StatusCode::UNAUTHORIZED, "send the admin token as 'Authorization: Bearer'"));
+        }
+        let head = session.req_header();
+        let foreign = head.headers.contains_key(header::ORIGIN)
+            && !is_own_page(head, self.gateway.runtime.load().config.server.admin_token.is_some());
+        foreign.then(|| problem(StatusCode::FORBIDDEN, "a page of another origin can't ask here"))
+    }
+
+    /// Why a request went where it went.
+    fn request(&self, id: &str) -> Answer {
+        match self.gateway.recent.find(id) {
+            Some(request) => json_answer(StatusCode::OK, &json!(request)),
+            None => problem(StatusCode::NOT_FOUND, "no such request: the latest thousand are remembered, and the access log has all"),
+        }
+    }
     fn readiness(&self) -> Answer {
         match !self.gateway.is_closing() {
             true => answer(StatusCode::OK, "text/plain", b"ready\n".to_vec()),
@@ -260,16 +370,14 @@ impl Admin {
 
     /// Does something to all targets of `?backend=` (and `deployment=`).
     fn for_backend(&self, query: &str, act: impl Fn(&crate::balance::target::Target)) -> Answer {
-        let parameter =
-            |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).filter(|value| !value.is_empty());
-        let Some(backend) = parameter("backend") else { return problem(StatusCode::BAD_REQUEST, "say which with ?backend=NAME") };
-        let deployment = parameter("deployment");
+        let Some(backend) = parameter(query, "backend") else { return problem(StatusCode::BAD_REQUEST, "say which with ?backend=NAME") };
+        let deployment = parameter(query, "deployment");
         let runtime = self.gateway.runtime.load();
         let mut names = Vec::new();
         for target in runtime
             .targets
             .iter()
-            .filter(|target| &*target.id.backend == backend && deployment.is_none_or(|name| name == &*target.id.deployment))
+            .filter(|target| *target.id.backend == *backend && deployment.as_ref().is_none_or(|name| **name == *target.id.deployment))
         {
             act(target);
             names.push(target.id.to_string());
@@ -279,4 +387,29 @@ impl Admin {
             false => json_answer(StatusCode::OK, &json!({ "targets": names })),
         }
     }
+}
+
+/// Requests in one answer.
+const LATEST: usize = 200;
+
+fn log_level(query: &str) -> Answer {
+    match parameter(query, "level") {
+        Some(level) if logging::set(&level) => json_answer(StatusCode::OK, &json!({ "level": level })),
+        Some(_) => {
+            problem(StatusCode::BAD_REQUEST, "no such level: error, warn, info, debug, trace, or a filter such as 'info,spillway=debug'")
+        }
+        None => problem(StatusCode::BAD_REQUEST, "say which with ?level=debug"),
+    }
+}
+
+/// Whether a browser asks for the status page itself. Another page can't set the header, and one whose name was made
+/// to mean this machine is no page of an address; with a token, it has none.
+fn is_own_page(head: &RequestHeader, has_token: bool) -> bool {
+    let text = |name: &header::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let (Some(origin), Some(host)) = (text(&header::ORIGIN), text(&header::HOST)) else { return false };
+    let same = origin.split_once("://").is_some_and(|(_, origin)| origin == host);
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+    let literal = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
+    let marked = head.method == Method::GET || head.headers.contains_key("x-spillway-admin");
+    same && marked && (literal || has_token)
 }

@@ -1,0 +1,40 @@
+//! The status, once a second, as server-sent events.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+
+use super::{Admin, Busy};
+
+/// Time between two events.
+const EVERY: Duration = Duration::from_secs(1);
+/// Pages that are kept up to date at once.
+const AT_ONCE: usize = 64;
+
+/// Sends events until the other side has enough, or this process ends.
+pub(super) async fn send(admin: &Admin, mut session: ServerSession) {
+    let _place = Busy::new(&admin.pages);
+    let room = admin.pages.load(Ordering::Relaxed) <= AT_ONCE;
+    let status = if room { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let Ok(mut head) = ResponseHeader::build(status, Some(4)) else { return };
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store"), (header::TRANSFER_ENCODING, "chunked")];
+    for (name, value) in headers {
+        let _ = head.insert_header(name, HeaderValue::from_static(value));
+    }
+    session.set_keepalive(None);
+    if session.write_response_header(Box::new(head)).await.is_err() || !room {
+        return;
+    }
+    while !admin.gateway.is_closing() {
+        let event = format!("event: status\ndata: {}\n\n", admin.status("").await);
+        if session.write_response_body(event.into(), false).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+    let _ = session.finish().await;
+}

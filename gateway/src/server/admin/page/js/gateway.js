@@ -1,0 +1,167 @@
+// Talks to the gateway: the admin token, plain requests, and the stream of events.
+
+const TOKEN = 'spillway-admin-token';
+const SILENCE_MS = 10_000;
+const LONGEST_WAIT_MS = 15_000;
+
+class Refused extends Error {}
+
+const gateway = {
+  token: sessionStorage.getItem(TOKEN),
+
+  remember(token) {
+    this.token = token;
+    sessionStorage.setItem(TOKEN, token);
+  },
+
+  forget() {
+    this.token = null;
+    sessionStorage.removeItem(TOKEN);
+  },
+
+  // Paths are relative, so that a proxy may put the page below a prefix.
+  async fetch(path, options = {}) {
+    const headers = { ...options.headers };
+    if (this.token) headers.authorization = `Bearer ${this.token}`;
+    const response = await reached(fetch(path, { ...options, headers, cache: 'no-store', credentials: 'same-origin' }));
+    if (response.status === 401) throw new Refused(await messageOf(response));
+    if (!response.ok) throw new Error(await messageOf(response));
+    return response;
+  },
+
+  async status(consumer) {
+    const response = await this.fetch(consumer ? `api/status?consumer=${encodeURIComponent(consumer)}` : 'api/status');
+    return response.json();
+  },
+
+  async change(path) {
+    const response = await this.fetch(path, { method: 'POST', headers: { 'x-spillway-admin': '1' } });
+    const text = await response.text();
+    try {
+      return JSON.parse(text);
+    } catch {
+      return {};
+    }
+  },
+};
+
+async function messageOf(response) {
+  const text = await response.text().catch(() => '');
+  try {
+    return JSON.parse(text).error.message;
+  } catch {
+    return `The gateway answered ${response.status}${text && text.length < 300 ? `: ${text.trim()}` : ''}`;
+  }
+}
+
+// A browser's own words for a failed connection differ and explain little.
+async function reached(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    throw new Error(error.name === 'AbortError' ? 'The gateway has gone silent.' : "The gateway can't be reached.");
+  }
+}
+
+// Events as they arrive; comment lines keep the stream alive and are dropped.
+async function* events(body, alive) {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  let rest = '';
+  let event = { name: 'message', data: [] };
+  for (;;) {
+    const { done, value } = await reached(reader.read());
+    if (done) return;
+    alive();
+    const lines = (rest + decoder.decode(value, { stream: true })).split('\n');
+    rest = lines.pop();
+    for (const raw of lines) {
+      const line = raw.endsWith('\r') ? raw.slice(0, -1) : raw;
+      if (line === '') {
+        if (event.data.length) yield { name: event.name, data: event.data.join('\n') };
+        event = { name: 'message', data: [] };
+      } else if (line.startsWith('event:')) {
+        event.name = line.slice(6).trim();
+      } else if (line.startsWith('data:')) {
+        event.data.push(line.slice(line.charAt(5) === ' ' ? 6 : 5));
+      }
+    }
+  }
+}
+
+// Follows /api/events until stopped; reconnects with growing pauses.
+class Feed {
+  #on;
+  #abort = null;
+  #wake = null;
+  #generation = 0;
+
+  constructor(on) {
+    this.#on = on;
+  }
+
+  stop() {
+    this.#generation += 1;
+    this.#abort?.abort();
+    this.#wake?.();
+  }
+
+  retryNow() {
+    this.#wake?.();
+  }
+
+  async start() {
+    this.stop();
+    const generation = this.#generation;
+    const current = () => generation === this.#generation;
+    for (let failures = 0; current(); failures += 1) {
+      try {
+        this.#on.connecting();
+        await this.#follow((status) => {
+          failures = 0;
+          if (current()) this.#on.status(status);
+        });
+        throw new Error('The gateway closed the stream.');
+      } catch (error) {
+        if (!current()) return;
+        if (error instanceof Refused) {
+          this.#on.refused();
+          return;
+        }
+        const pause = Math.min(LONGEST_WAIT_MS, 500 * 2 ** failures) * (0.75 + Math.random() / 2);
+        this.#on.lost(error.message, Date.now() + pause);
+        await this.#pause(pause);
+      }
+    }
+  }
+
+  async #follow(tell) {
+    const abort = new AbortController();
+    this.#abort = abort;
+    let silence;
+    const alive = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => abort.abort(), SILENCE_MS);
+    };
+    alive();
+    try {
+      const response = await gateway.fetch('api/events', { signal: abort.signal, headers: { accept: 'text/event-stream' } });
+      for await (const event of events(response.body, alive)) {
+        if (event.name === 'status') tell(JSON.parse(event.data));
+      }
+    } finally {
+      clearTimeout(silence);
+      abort.abort();
+    }
+  }
+
+  #pause(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}

@@ -1,0 +1,171 @@
+//! What the status page shows, as one JSON value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveTime, Utc};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::Admin;
+use crate::balance::route::Member;
+use crate::balance::snapshot::member_snapshot;
+use crate::balance::target::TargetId;
+use crate::clock::Tick;
+use crate::ledger::usage::{Dimension, UsageQuery, UsageRow};
+use crate::proxy::Gateway;
+use crate::runtime::Pool;
+use crate::telemetry::recent::Recent;
+
+/// Consumers in one answer.
+const CONSUMERS: usize = 100;
+/// How long a report from the ledger is good enough.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Today's use by consumer, as the ledger said a moment ago: a page that is looked at must not read it all the time.
+#[derive(Debug, Default)]
+pub(super) struct Today(Mutex<Option<Report>>);
+
+/// What the ledger said.
+#[derive(Debug)]
+struct Report {
+    at: Tick,
+    /// Since when it counts, in milliseconds since 1970.
+    since: i64,
+    rows: Arc<Vec<UsageRow>>,
+}
+
+impl Today {
+    /// Since when, in milliseconds since 1970, and the rows, the largest first; `None` without a ledger.
+    async fn rows(&self, gateway: &Gateway) -> Option<(i64, Arc<Vec<UsageRow>>)> {
+        let ledger = gateway.ledger.clone()?;
+        let mut kept = self.0.lock().await;
+        let now = gateway.clock.now();
+        if let Some(report) = kept.as_ref().filter(|report| now.since(report.at) < FRESH) {
+            return Some((report.since, Arc::clone(&report.rows)));
+        }
+        let since = midnight(gateway.clock.wall());
+        let query = UsageQuery { since, until: i64::MAX >> 20, by: vec![Dimension::Name("consumer")], consumer: None };
+        let mut rows = ledger.report(query).await.ok()?;
+        rows.sort_by_key(|row| std::cmp::Reverse(row.input_tokens.saturating_add(row.output_tokens)));
+        let rows = Arc::new(rows);
+        *kept = Some(Report { at: now, since, rows: Arc::clone(&rows) });
+        Some((since, rows))
+    }
+}
+
+fn midnight(now: DateTime<Utc>) -> i64 {
+    now.date_naive().and_time(NaiveTime::MIN).and_utc().timestamp_millis()
+}
+
+impl Admin {
+    /// Everything; of the consumers those whose names hold `search`.
+    pub(super) async fn status(&self, search: &str) -> Value {
+        let gateway = &self.gateway;
+        let (runtime, now, metrics) = (gateway.runtime.load_full(), gateway.clock.now(), &gateway.metrics);
+        let pools: Vec<Value> = runtime.pools.iter().map(|pool| pool_status(pool, gateway, now)).collect();
+        let totals = metrics.totals();
+        let state = if gateway.is_closing() { "stopping" } else { "ready" };
+        json!({
+            "version": env!("CARGO_PKG_VERSION"), "node": self.node, "pid": std::process::id(),
+            "now": gateway.clock.wall().timestamp_millis(), "started": self.started, "state": state,
+            "in_flight": metrics.in_flight.get(), "connections": metrics.connections.get(),
+            "config": self.config(),
+            "totals": { "requests": totals.requests, "visible_429": totals.throttled, "failovers": totals.failovers, "last_resort": totals.last_resort },
+            "pools": pools,
+            "consumers": self.consumers(search).await,
+            "failovers": gateway.recent.moved().iter().map(failover).collect::<Vec<_>>(),
+        })
+    }
+
+    async fn consumers(&self, search: &str) -> Value {
+        let Some((since, rows)) = self.today.rows(&self.gateway).await else { return Value::Null };
+        let name = |row: &UsageRow| row.by.get("consumer").and_then(Value::as_str).unwrap_or("").to_owned();
+        let fits = |row: &&UsageRow| search.is_empty() || name(row).contains(search);
+        let told: Vec<Value> = rows
+            .iter()
+            .filter(fits)
+            .take(CONSUMERS)
+            .map(|row| {
+                json!({
+                    "consumer": name(row), "requests": row.requests, "input_tokens": row.input_tokens,
+                    "output_tokens": row.output_tokens, "cost_usd": row.cost_usd,
+                })
+            })
+            .collect();
+        json!({ "since": since, "count": rows.len(), "rows": told })
+    }
+}
+
+/// A pool's members by tier: a target that serves several of its models stands there once.
+fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
+    let mut tiers: BTreeMap<u32, BTreeMap<TargetId, (&Member, Vec<&str>)>> = BTreeMap::new();
+    for model in pool.models() {
+        for member in model.route.members() {
+            let members = tiers.entry(member.priority).or_default();
+            members.entry(member.target.id.clone()).or_insert_with(|| (member, Vec::new())).1.push(&model.name);
+        }
+    }
+    let name = &pool.config.name;
+    let tiers: Vec<Value> = tiers
+        .into_iter()
+        .map(|(priority, members)| {
+            let members: Vec<Value> = members
+                .into_values()
+                .map(|(member, models)| {
+                    let state = member_snapshot(member, now);
+                    let totals = gateway.metrics.member_totals(name, &state.backend, &state.deployment);
+                    let why = why(state.state, state.reopens_in_ms);
+                    json!({
+                        "backend": state.backend, "deployment": state.deployment, "models": models, "weight": state.weight,
+                        "location": state.location, "state": state.state, "why": why, "reopens_in_ms": state.reopens_in_ms,
+                        "in_flight": state.in_flight, "first_token_ms": state.first_token_ms, "headroom": state.headroom,
+                        "served_total": totals.served, "throttled_total": totals.throttled, "failed_total": totals.failed,
+                    })
+                })
+                .collect();
+            json!({ "priority": priority, "members": members })
+        })
+        .collect();
+    json!({
+        "name": &**name, "models": pool.config.models, "policy": pool.config.policy.name(),
+        "last_resort": pool.last_resort.as_ref().map(|mock| &*mock.backend), "tiers": tiers,
+    })
+}
+
+/// Why a member gets no traffic, in words.
+pub(super) fn why(state: &str, reopens_in_ms: Option<u64>) -> Option<String> {
+    let until = reopens_in_ms.map_or(String::new(), |ms| format!(" for another {} s", ms.div_ceil(1000)));
+    Some(match state {
+        "throttled" => format!("its own answers said 429, or that its limit is used up: left alone{until}"),
+        "tripped" => format!("too many failures: its circuit is open{until}"),
+        "half-open" => "its circuit is half-open: one request at a time finds out whether it works again".to_owned(),
+        "out-of-quota" => format!("its account says insufficient_quota: asked again by a slow probe{until}"),
+        "misconfigured" => {
+            format!("it refuses the gateway's credential, or doesn't know the deployment: asked again by a slow probe{until}")
+        }
+        "busy" => "as many requests as max_concurrent allows are in flight".to_owned(),
+        "drained" => "an operator has drained it".to_owned(),
+        "unhealthy" => "its health check fails".to_owned(),
+        "unresolved" => "its name has no address".to_owned(),
+        "no-token" => "there is no token for it: see spillway_token_usable, or 'spillway check --online'".to_owned(),
+        _ => return None,
+    })
+}
+
+fn failover(request: &Recent) -> Value {
+    let served = request.end == "ok" || request.end == "cut" || request.end == "caller_left";
+    let (moves, last) = match request.attempts.split_last() {
+        Some((last, moves)) if served => (moves, Some(&*last.backend)),
+        _ => (&*request.attempts, None),
+    };
+    let moves: Vec<Value> = moves
+        .iter()
+        .map(|tried| json!({ "backend": tried.backend, "deployment": tried.deployment, "outcome": tried.outcome, "status": tried.status }))
+        .collect();
+    json!({
+        "at": request.at, "id": request.id, "consumer": request.consumer, "model": request.model, "pool": request.pool,
+        "moves": moves, "served_by": last, "status": request.status,
+    })
+}

@@ -1,0 +1,92 @@
+//! Another process takes over.
+
+use std::sync::Arc;
+
+use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
+use spillway_testkit::client::{self, Connection, post};
+
+use crate::support::*;
+use crate::traffic::Traffic;
+
+/// Twenty upgrades under 500 streams and steady requests: nobody notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_upgrades_break_nothing() {
+    let traffic = Traffic::start(500).await;
+    for _ in 0..20 {
+        traffic.process.upgrade().await;
+    }
+    traffic.end().await;
+}
+
+#[tokio::test]
+async fn who_takes_over_knows_limits_throttles_drains_and_answers() {
+    let hold = Arc::new(tokio::sync::Notify::new());
+    let ptu = ScriptedBackend::start(|_| Reply::json(429, "{}").header("retry-after", "60")).await;
+    let payg = ScriptedBackend::start({
+        let hold = hold.clone();
+        move |request| match request.json()["stream"] == true {
+            true => Reply::sse([role(), delta("a")]).then(Step::Until(hold.clone())).then(Step::Write((stop() + DONE).into_bytes())),
+            false => Reply::json(200, answer("kept")),
+        }
+    })
+    .await;
+    let rest = consumer("crm", "[consumers.limits]\nrequests_per_minute = 4\nconcurrent_requests = 2\n")
+        + "[plugins.auth]\nrequired = true\n[plugins.cache]\nexact = { ttl = \"1h\" }\n";
+    let text = config(&[member("ptu", &ptu, 1), member("payg", &payg, 2), member("spare", &payg, 3)], "", &rest);
+    let process = Process::launch(&text.replace("#server", "state_dir = \"STATE\""), &[]).await;
+    let ask = async |stream: bool| {
+        let mut connection = Connection::open(process.address).await.unwrap();
+        let content = if stream { "tell" } else { "hi" };
+        let body = serde_json::json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": content }] });
+        connection.send(post("/v1/chat/completions", &[("api-key", "crm")], body.to_string().as_bytes())).await.unwrap();
+        connection
+    };
+    assert_eq!(ask(false).await.answer().await.unwrap().status, 200);
+    let mut stream = ask(true).await;
+    stream.until("\"a\"").await.unwrap();
+    client::ask(process.admin, post("/api/drain?backend=spare", &[], b"")).await.unwrap();
+    process.upgrade().await;
+    let states = [process.state("ptu").await, process.state("payg").await, process.state("spare").await];
+    assert_eq!(states, ["throttled", "ready", "drained"]);
+    eventually("the kept answer has arrived", async || process.metric("spillway_cache_entries").await == 1.0).await;
+    let kept = ask(false).await.answer().await.unwrap();
+    assert_eq!((kept.status, kept.header("x-spillway-cache")), (200, Some("hit")));
+    // The stream in the old process holds one of the two places, and four requests a minute are used with this one.
+    let mut second = ask(true).await;
+    second.until("\"a\"").await.unwrap();
+    let third = ask(true).await.answer().await.unwrap();
+    assert_eq!(third.status, 429, "{}", third.text());
+    hold.notify_waiters();
+    while stream.chunk().await.unwrap().is_some_and(|chunk| !chunk.is_empty()) {}
+    while second.chunk().await.unwrap().is_some_and(|chunk| !chunk.is_empty()) {}
+    let limits = async || {
+        let all = client::get(process.admin, "/api/limits").await.unwrap().json();
+        all["scopes"][0]["limits"]["concurrent_requests"]["used"].as_u64()
+    };
+    eventually("the old process has told of its end", async || limits().await == Some(0)).await;
+    assert_eq!(ask(false).await.answer().await.unwrap().status, 429, "four requests were made");
+    assert_eq!(ptu.count(), 1);
+}
+
+#[tokio::test]
+async fn a_binary_that_cannot_start_leaves_the_old_one_serving() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "watch = false");
+    let process = Process::launch(&text, &[]).await;
+    process.write_config(&text.replace("backend = \"a\"", "backend = \"gone\""));
+    let answer = client::ask(process.admin, post("/api/upgrade", &[], b"")).await.unwrap();
+    assert_eq!(answer.status, 422);
+    assert!(answer.text().contains("unknown backend 'gone'"), "{}", answer.text());
+    assert_eq!(process.chat().await.status, 200);
+    assert_eq!(process.metric("spillway_upgrades_total{result=\"failed\"}").await, 1.0);
+    // A port that somebody else has: the new process says so, and the old one goes on.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = format!("listen = [\"127.0.0.1:0\", \"{}\"]", taken.local_addr().unwrap());
+    process.write_config(&text.replace("listen = [\"127.0.0.1:0\"]", &busy));
+    let answer = client::ask(process.admin, post("/api/upgrade", &[], b"")).await.unwrap();
+    assert!(answer.status == 422 && answer.text().contains("can't listen on"), "{}", answer.text());
+    assert_eq!(process.chat().await.status, 200);
+    process.write_config(&text);
+    process.upgrade().await;
+    assert_eq!(process.chat().await.status, 200);
+}
