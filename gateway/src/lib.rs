@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod guard;
+pub mod import;
 pub mod internal;
 pub mod ledger;
 pub mod limits;

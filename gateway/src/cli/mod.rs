@@ -3,10 +3,13 @@
 
 mod admin;
 mod demo;
+mod explain;
+mod import;
 mod keys;
 mod logs;
 mod mock;
 mod online;
+mod pages;
 mod usage;
 
 use std::ffi::OsString;
@@ -63,6 +66,21 @@ enum Command {
     Reload(admin::ReloadArguments),
     /// Start the program anew and let it take over from the running gateway, without dropping a stream.
     Upgrade(admin::Connection),
+    /// Say why a request went where it went.
+    Explain(explain::ExplainArguments),
+    /// Make a config of what another gateway is configured with: API Management, openai-aca-lb, LiteLLM.
+    Import(import::ImportArguments),
+    /// Print what a shell completes.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Start the program and end, so that it is nobody's child. Used by `upgrade`.
     #[command(hide = true)]
     StartDetached {
@@ -97,6 +115,10 @@ pub fn main() -> ExitCode {
         Command::Mock(arguments) => mock::run(arguments),
         Command::Reload(arguments) => admin::reload(&arguments),
         Command::Upgrade(connection) => admin::upgrade(&connection),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man { folder } => pages::man(&folder),
         Command::StartDetached { arguments } => admin::start_detached(&arguments),
         Command::Demo => demo::run(),
         Command::Schema { format } => schema(format),

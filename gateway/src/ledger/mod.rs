@@ -192,7 +192,14 @@ impl Ledger {
     }
 
     fn send(&self, job: Job) {
+        let row = matches!(job, Job::Row(..));
+        if row {
+            self.metrics.waiting.inc();
+        }
         if self.queue.try_send(job).is_err() {
+            if row {
+                self.metrics.waiting.dec();
+            }
             self.metrics.dropped.inc();
             self.ails("the ledger can't keep up: rows are lost");
         }

@@ -88,6 +88,7 @@ impl Writer {
             // Nearly so already; what goes to the end of the table needs no search for its place.
             batch.sort_by_key(|row| row.at);
             self.write(&batch);
+            self.metrics.waiting.sub(i64::try_from(batch.len()).unwrap_or(0));
             batch.clear();
             for done in waiting.drain(..) {
                 let _ = done.send(());

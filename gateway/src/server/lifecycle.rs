@@ -173,6 +173,9 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let listeners = config.server.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
     let admin = bind(config.server.admin)?;
     let metrics = Arc::new(Metrics::new()?);
+    if let Some(folder) = &config.server.state_dir {
+        metrics.watch_state(folder)?;
+    }
     let objects = Arc::new(Objects::new(&config.objects, config.redis.as_ref(), &metrics)?);
     let start_ledger = |rules: LedgerRules| Ledger::start(rules, clock.clone(), metrics.ledger.clone());
     let ledger = config.ledger.clone().map(start_ledger).transpose()?.map(Arc::new);

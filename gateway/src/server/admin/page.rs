@@ -24,7 +24,7 @@ const STYLES: [&str; 4] = [
 ];
 
 /// In this order: later ones use what earlier ones have.
-const SCRIPTS: [&str; 15] = [
+const SCRIPTS: [&str; 16] = [
     include_str!("page/js/format.js"),
     include_str!("page/js/words.js"),
     include_str!("page/js/dom.js"),
@@ -35,6 +35,7 @@ const SCRIPTS: [&str; 15] = [
     include_str!("page/js/header.js"),
     include_str!("page/js/flow-shape.js"),
     include_str!("page/js/flow.js"),
+    include_str!("page/js/streaks.js"),
     include_str!("page/js/pools.js"),
     include_str!("page/js/consumers.js"),
     include_str!("page/js/failovers.js"),
@@ -48,7 +49,7 @@ static PAGE: LazyLock<Page> = LazyLock::new(|| {
     // Only what stands in the page itself runs, and it speaks with nobody else.
     let policy = format!(
         "default-src 'none'; style-src {}; script-src {}; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'",
+         frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
         hash(&style),
         hash(&script)
     );

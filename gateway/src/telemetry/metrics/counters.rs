@@ -188,6 +188,8 @@ pub struct LedgerMetrics {
     pub rows: IntCounter,
     /// Rows lost.
     pub dropped: IntCounter,
+    /// Rows that wait to be written.
+    pub waiting: IntGauge,
     /// Times that it couldn't be written or was broken.
     pub failures: IntCounter,
 }

@@ -2,7 +2,11 @@
 //! caller. Handles are resolved when the config is loaded, so that a request only adds numbers.
 
 mod counters;
+mod system;
 
+use std::path::Path;
+
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -12,6 +16,8 @@ use spillway_plugins::limits::{Alert, Kind, Rank};
 use crate::balance::route::Member;
 use crate::balance::snapshot::{STATES, member_state};
 use crate::clock::Tick;
+use system::SystemMetrics;
+
 pub use counters::{
     CacheMetrics, CacheResult, ConfigMetrics, ConsumerMetrics, GuardMetrics, IssuerMetrics, LedgerMetrics, MemberMetrics, PromptLogMetrics,
     RequestMetrics, TokenMetrics, UpgradeMetrics,
@@ -50,6 +56,7 @@ pub const OUTCOMES: [&str; 14] = [
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    system: Mutex<SystemMetrics>,
     requests: IntCounterVec,
     attempts: IntCounterVec,
     tier_served: IntCounterVec,
@@ -295,6 +302,7 @@ impl Metrics {
                 up: gauge("spillway_ledger_up", "Whether the ledger can be written; 0 without one.")?,
                 rows: counter("spillway_ledger_rows_total", "Rows that the ledger has written.")?,
                 dropped: counter("spillway_ledger_rows_dropped_total", "Rows that the ledger has lost.")?,
+                waiting: gauge("spillway_ledger_waiting_rows", "Rows that wait to be written.")?,
                 failures: counter("spillway_ledger_failures_total", "Times that the ledger could not be written or was broken.")?,
             },
             guard: GuardMetrics {
@@ -369,8 +377,17 @@ impl Metrics {
             access_log_dropped: counter("spillway_access_log_dropped_total", "Access-log lines that could not be written.")?,
             throttled_seconds,
             overhead,
+            system: Mutex::new(SystemMetrics::new(&registry)?),
             registry,
         })
+    }
+
+    /// Shows how full the state directory's file system is.
+    ///
+    /// # Errors
+    /// Only if it was said twice.
+    pub fn watch_state(&self, folder: &Path) -> prometheus::Result<()> {
+        self.system.lock().watch(folder, &self.registry)
     }
 
     /// The counters of a pool's requests of one API.
@@ -502,6 +519,7 @@ impl Metrics {
     /// Everything in Prometheus' text format, with the states of `members` (each with its pool's
     /// name) as they are now.
     pub fn render<'r>(&self, members: impl Iterator<Item = (&'r str, &'r Member)>, now: Tick) -> Vec<u8> {
+        self.system.lock().read();
         // What a reload took away is no more.
         self.target_state.reset();
         self.target_in_flight.reset();

@@ -1,0 +1,99 @@
+//! `spillway explain`: why a request went where it went, in words.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::admin::{AdminApi, Connection, reason};
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArguments {
+    #[command(flatten)]
+    connection: Connection,
+    /// The request's id: `x-request-id` of its answer, or `id` in the access log.
+    id: String,
+    /// Print what is known as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
+    let api = match AdminApi::of(&arguments.connection) {
+        Ok(api) => api,
+        Err(code) => return code,
+    };
+    let id = percent_encoding::utf8_percent_encode(&arguments.id, percent_encoding::NON_ALPHANUMERIC);
+    match api.ask(reqwest::Method::GET, &format!("/api/requests/{id}")) {
+        Ok((200, request)) if arguments.json => {
+            println!("{request:#}");
+            ExitCode::SUCCESS
+        }
+        Ok((200, request)) => {
+            print!("{}", explain(&request));
+            ExitCode::SUCCESS
+        }
+        Ok((status, body)) => {
+            eprintln!("spillway: {}", reason(status, &body));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("spillway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is known of a request, as lines.
+fn explain(request: &Value) -> String {
+    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or("?").to_owned();
+    let mut lines = vec![format!(
+        "{} of {} asked for {} ({}), pool {}",
+        text(request, "id"),
+        request["consumer"].as_str().unwrap_or("an unknown caller"),
+        request["model"].as_str().unwrap_or("no known model"),
+        text(request, "api"),
+        request["pool"].as_str().unwrap_or("none"),
+    )];
+    for member in request["passed_over"].as_array().into_iter().flatten() {
+        let until = member["reopens_in_ms"].as_u64().map_or(String::new(), |ms| format!(", for another {} s", ms.div_ceil(1000)));
+        lines.push(format!(
+            "  not asked: {}/{} (tier {}), for it was {}{until}",
+            text(member, "backend"),
+            text(member, "deployment"),
+            member["priority"],
+            state(member["state"].as_str().unwrap_or("?")),
+        ));
+    }
+    for attempt in request["attempts"].as_array().into_iter().flatten() {
+        let status = attempt["status"].as_u64().map_or(String::new(), |status| format!(" ({status})"));
+        lines.push(format!(
+            "  asked: {}/{} (tier {}): {}{status} after {:.1} ms",
+            text(attempt, "backend"),
+            text(attempt, "deployment"),
+            attempt["priority"],
+            text(attempt, "outcome"),
+            attempt["us"].as_f64().unwrap_or(0.0) / 1000.0,
+        ));
+    }
+    let how = match (request["cache"].as_str(), request["end"].as_str()) {
+        (Some("hit" | "semantic"), _) => "answered from the cache".to_owned(),
+        (_, Some("ok")) => "answered".to_owned(),
+        (_, Some("last_resort")) => "answered by the pool's last resort".to_owned(),
+        (_, Some("refused")) => format!("refused by the gateway: {}", text(request, "code")),
+        (_, Some("cut")) => "cut off in the middle of its answer".to_owned(),
+        _ => "given up by its caller".to_owned(),
+    };
+    lines.push(format!("  {how}, status {}, after {:.1} ms", request["status"], request["us"].as_f64().unwrap_or(0.0) / 1000.0));
+    lines.join("\n") + "\n"
+}
+
+/// A reason, as it stands in a sentence.
+fn state(state: &str) -> String {
+    match state {
+        "tried" => "tried before by this request".to_owned(),
+        "not-for-this-api" => "not able to serve this API".to_owned(),
+        "location-not-allowed" => "outside the caller's locations".to_owned(),
+        other => other.to_owned(),
+    }
+}

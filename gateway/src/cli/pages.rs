@@ -1,0 +1,26 @@
+//! Man pages and completions, for packages.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use super::Arguments;
+
+/// Writes a page for the program and one for each of its commands into a folder.
+pub(super) fn man(folder: &Path) -> ExitCode {
+    match std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Arguments::command(), folder)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("spillway: {}: {error}", folder.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what a shell completes.
+pub(super) fn completions(shell: Shell) -> ExitCode {
+    clap_complete::generate(shell, &mut Arguments::command(), "spillway", &mut std::io::stdout());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,95 @@
+//! What a URL says of a backend: its kind, its root, its deployment.
+
+use super::draft::Kind;
+
+/// A backend's URL, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Address {
+    /// `None` where nothing tells.
+    pub(super) kind: Option<Kind>,
+    pub(super) root: String,
+    pub(super) host: String,
+    pub(super) deployment: Option<String>,
+    /// Whether the path is that of Azure OpenAI, and not of another service at the same host.
+    pub(super) names_openai: bool,
+    pub(super) api_version: Option<String>,
+    /// What stood behind the root and was left out.
+    pub(super) left_out: Option<String>,
+}
+
+const AZURE_HOSTS: [&str; 10] = [
+    ".openai.azure.com",
+    ".openai.azure.us",
+    ".openai.azure.cn",
+    ".cognitiveservices.azure.com",
+    ".cognitiveservices.azure.us",
+    ".cognitiveservices.azure.cn",
+    ".services.ai.azure.com",
+    ".services.ai.azure.us",
+    ".api.cognitive.microsoft.com",
+    ".privatelink.openai.azure.com",
+];
+
+/// Hosts of other Azure AI services, too, unless the path names OpenAI.
+pub(super) fn may_be_content_safety(host: &str) -> bool {
+    host.contains(".cognitiveservices.azure.") || host.ends_with(".api.cognitive.microsoft.com") || host.contains(".services.ai.azure.")
+}
+
+/// # Errors
+/// Says what is wrong with the URL.
+pub(super) fn take_apart(url: &str) -> Result<Address, String> {
+    let url = url.trim();
+    let (scheme, rest) = url.split_once("://").ok_or("has no https:// or http://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    if scheme != "https" && scheme != "http" {
+        return Err(format!("has the scheme '{scheme}'; a backend is asked over https or http"));
+    }
+    let rest = rest.split('#').next().unwrap_or("");
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
+    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+    if authority.contains('@') {
+        return Err("has a user name or password in it; use 'auth'".to_owned());
+    }
+    if authority.is_empty() || !authority.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c)) {
+        return Err("has no valid host name".to_owned());
+    }
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_ascii_lowercase();
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let position = |name: &str| parts.iter().position(|part| part.eq_ignore_ascii_case(name));
+    let deployment = position("deployments").and_then(|at| parts.get(at + 1)).map(|name| (*name).to_owned());
+    let known = ["openai", "anthropic", "deployments", "v1", "models"];
+    let end = parts.iter().position(|part| known.iter().any(|name| part.eq_ignore_ascii_case(name))).unwrap_or(parts.len());
+    let mut kept = end;
+    let mut left_out = None;
+    if position("openai").is_none() && position("deployments").is_none() && parts[end..].len() > 1 {
+        left_out = Some(parts[end..].join("/"));
+    }
+    let api = ["chat", "completions", "responses", "embeddings", "messages"];
+    if end == parts.len()
+        && let Some(at) = parts.iter().position(|part| api.contains(part))
+    {
+        kept = at;
+        left_out = Some(parts[at..].join("/"));
+    }
+    let mut root = format!("{scheme}://{authority}");
+    for part in &parts[..kept] {
+        root.push('/');
+        root.push_str(part);
+    }
+    let api_version = query.split('&').find_map(|pair| pair.strip_prefix("api-version=")).filter(|version| !version.is_empty());
+    let azure = AZURE_HOSTS.iter().any(|end| host.ends_with(end)) || position("deployments").is_some() || position("openai").is_some();
+    let kind = match host.as_str() {
+        _ if position("anthropic").is_some() => Some(Kind::Anthropic),
+        "api.anthropic.com" => Some(Kind::Anthropic),
+        "api.openai.com" => Some(Kind::OpenAi),
+        _ if azure => Some(Kind::Azure),
+        _ => None,
+    };
+    let names_openai = position("openai").is_some() || deployment.is_some();
+    Ok(Address { kind, root, host, deployment, names_openai, api_version: api_version.map(str::to_owned), left_out })
+}
+
+/// Whether Azure's name for a version is that of its undated API.
+pub(super) fn is_undated(version: &str) -> bool {
+    ["v1", "latest", "preview"].iter().any(|name| version.eq_ignore_ascii_case(name))
+}

@@ -1,0 +1,119 @@
+//! Values of ARM JSON with their place, read as leniently as Azure writes them.
+
+use serde_json::Value;
+
+use super::expr::{Scope, unknowns};
+use crate::import::draft::Millis;
+use crate::import::finding::Findings;
+
+/// A value, where it stands, and what expressions in it refer to.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) value: Value,
+    /// File and JSON pointer.
+    pub(super) place: String,
+}
+
+impl Node {
+    /// All expressions in `written` are resolved; what is unknown stays marked.
+    pub(super) fn new(written: &Value, scope: &Scope, place: String) -> Self {
+        Node { value: scope.value(written), place }
+    }
+
+    /// What stands under `key`, unless that is null. Azure does not tell upper case from lower.
+    pub(super) fn get(&self, key: &str) -> Option<Node> {
+        let map = self.value.as_object()?;
+        let (name, value) = map.iter().find(|(name, value)| name.eq_ignore_ascii_case(key) && !value.is_null())?;
+        Some(Node { value: value.clone(), place: pointer(&self.place, name) })
+    }
+
+    pub(super) fn keys(&self) -> Vec<String> {
+        let map = self.value.as_object();
+        map.map(|map| map.iter().filter(|(_, value)| !is_empty(value)).map(|(key, _)| key.clone()).collect()).unwrap_or_default()
+    }
+
+    pub(super) fn items(&self) -> Vec<Node> {
+        let list = self.value.as_array().map_or(&[][..], Vec::as_slice);
+        list.iter()
+            .enumerate()
+            .map(|(at, value)| Node { value: value.clone(), place: format!("{}/{at}", self.place) })
+            .filter(|node| !node.value.is_null())
+            .collect()
+    }
+
+    /// A text that is known in full; what is not is refused by name.
+    pub(super) fn text(&self, findings: &mut Findings) -> Option<String> {
+        let text = match &self.value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            _ => {
+                findings.unsupported(&self.place, "is no text");
+                return None;
+            }
+        };
+        let missing = unknowns(&text);
+        if missing.is_empty() {
+            return Some(text);
+        }
+        findings.unsupported(
+            &self.place,
+            format!(
+                "depends on {}, which the file doesn't tell; give a parameters file with it, or import the backends as they are deployed",
+                missing.join(" and ")
+            ),
+        );
+        None
+    }
+
+    /// A whole number, also as text.
+    pub(super) fn count(&self, findings: &mut Findings) -> Option<u64> {
+        let text = self.text(findings)?;
+        let whole = text.trim().parse::<u64>().ok();
+        let whole = whole.or_else(|| text.trim().strip_suffix(".0").and_then(|text| text.parse().ok()));
+        if whole.is_none() {
+            findings.unsupported(&self.place, "is no whole number");
+        }
+        whole
+    }
+
+    /// A boolean, also as text.
+    pub(super) fn flag(&self, findings: &mut Findings) -> Option<bool> {
+        let text = self.text(findings)?;
+        let flag = text.trim().to_ascii_lowercase().parse().ok();
+        if flag.is_none() {
+            findings.unsupported(&self.place, "is neither true nor false");
+        }
+        flag
+    }
+
+    /// A duration in ISO 8601, longer than nothing.
+    pub(super) fn duration(&self, findings: &mut Findings) -> Option<Millis> {
+        let text = self.text(findings)?;
+        match super::duration::parse(text.trim()) {
+            Ok(Millis(0)) => {
+                findings.unsupported(&self.place, "is no time at all; Spillway's default stays");
+                None
+            }
+            Ok(millis) => Some(millis),
+            Err(problem) => {
+                findings.unsupported(&self.place, problem);
+                None
+            }
+        }
+    }
+}
+
+/// `place` with one more part.
+pub(super) fn pointer(place: &str, part: &str) -> String {
+    format!("{place}/{}", part.replace('~', "~0").replace('/', "~1"))
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.values().all(is_empty),
+        _ => false,
+    }
+}

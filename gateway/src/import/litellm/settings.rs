@@ -1,0 +1,183 @@
+//! `router_settings`, `litellm_settings` and `general_settings`.
+
+use super::groups::Group;
+use super::yaml::At;
+use crate::import::draft::{Circuit, Draft, Kind, Millis, Pool};
+use crate::import::finding::Findings;
+
+/// What every pool gets, in the order in which LiteLLM looks: the router's own, then the process's.
+pub(super) fn template(parts: &[At<'_>], findings: &mut Findings) -> Pool {
+    let mut pool = Pool::default();
+    let first = |key: &str| parts.iter().find_map(|part| part.get(key));
+    if let Some(node) = first("routing_strategy") {
+        strategy(&node, &mut pool, findings);
+    }
+    if let Some(node) = first("num_retries")
+        && let Some(retries) = node.whole(findings)
+    {
+        let attempts = retries.saturating_add(1).min(100);
+        findings.approximate(
+            node.place,
+            format!("retry.max_attempts = {attempts}"),
+            "the first attempt counts, too; each goes to another member, at once, and moves away from a throttled one don't count",
+        );
+        pool.retry.max_attempts = Some(attempts);
+    }
+    circuit(&first, &mut pool.circuit, findings);
+    if let Some(node) = first("timeout").or_else(|| first("request_timeout"))
+        && let Some(total) = node.seconds(findings)
+    {
+        findings.approximate(
+            node.place,
+            format!("timeouts.total = \"{total}\""),
+            "for all attempts together; answer, first_token and idle keep their defaults within it",
+        );
+        pool.timeouts.total = Some(total);
+    }
+    if let Some(node) = first("stream_timeout")
+        && let Some(first_token) = node.seconds(findings)
+    {
+        let total = pool.timeouts.total.map_or(600_000, |total| total.0);
+        let first_token = Millis(first_token.0.min(total));
+        findings.approximate(node.place, format!("timeouts.first_token = \"{first_token}\""), "until a stream's first output");
+        pool.timeouts.first_token = Some(first_token);
+    }
+    pool
+}
+
+fn strategy(node: &At<'_>, pool: &mut Pool, findings: &mut Findings) {
+    let (policy, why) = match node.text().unwrap_or_default().as_str() {
+        "simple-shuffle" => return findings.exact(&node.place, "policy = \"weighted\""),
+        "least-busy" => ("least-requests", "the less busy of two, by weight"),
+        "latency-based-routing" => ("latency", "the faster of two, by a moving average of the time to the first token"),
+        "usage-based-routing" | "usage-based-routing-v2" => ("headroom", "by what the rate-limit headers say is left"),
+        other => {
+            return findings.unsupported(&node.place, format!("Spillway doesn't choose by '{other}'; policy = \"weighted\" stays"));
+        }
+    };
+    findings.approximate(&node.place, format!("policy = \"{policy}\""), why);
+    pool.policy = Some(policy);
+}
+
+fn circuit<'v>(first: &impl Fn(&str) -> Option<At<'v>>, circuit: &mut Circuit, findings: &mut Findings) {
+    if let Some(node) = first("allowed_fails")
+        && let Some(allowed) = node.whole(findings)
+    {
+        let failures = allowed.saturating_add(1).min(10_000);
+        findings.approximate(node.place, format!("circuit.failures = {failures}"), "one more than is allowed, within any minute");
+        circuit.failures = Some(failures);
+        circuit.interval = Some(Millis(60_000));
+    }
+    if let Some(node) = first("cooldown_time")
+        && let Some(trip) = node.seconds(findings)
+    {
+        findings.approximate(
+            node.place,
+            format!("circuit.trip = \"{trip}\""),
+            "for failures; a 429 takes a target out for as long as its own Retry-After says",
+        );
+        circuit.trip = Some(trip);
+    }
+}
+
+/// Fallbacks to other models: their entries stand behind those of the model itself.
+pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findings) -> Vec<Group> {
+    let mut out = groups.to_vec();
+    let list = parts.iter().find_map(|part| part.get("fallbacks"));
+    for item in list.iter().flat_map(At::items) {
+        for (model, targets) in item.entries() {
+            let Some(group) = out.iter_mut().find(|group| group.model == model) else {
+                findings.unsupported(&targets.place, format!("no model '{model}' was imported"));
+                continue;
+            };
+            for target in targets.items() {
+                let name = target.text().unwrap_or_default();
+                let Some(source) = groups.iter().find(|group| group.model == name) else {
+                    findings.unsupported(&target.place, format!("no model '{name}' was imported"));
+                    continue;
+                };
+                let claude = |group: &Group| group.tiers.iter().flatten().any(|entry| entry.resource.kind == Kind::Anthropic);
+                if claude(source) != claude(group) {
+                    findings.unsupported(&target.place, "a request in OpenAI's form is not translated into Anthropic's, nor back");
+                    continue;
+                }
+                group.tiers.extend(source.tiers.iter().cloned());
+                findings.approximate(
+                    &target.place,
+                    format!("members of '{model}' in later tiers, with the deployments of '{name}'"),
+                    "used as soon as no member of the earlier tiers is usable, for throttling as for failures",
+                );
+            }
+        }
+    }
+    for key in ["context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks"] {
+        if let Some(node) = parts.iter().find_map(|part| part.get(key)).filter(|node| !node.items().is_empty()) {
+            findings.unsupported(node.place, "a request that is too long, or filtered, is the caller's to change: the answer is passed on");
+        }
+    }
+    out
+}
+
+/// Further names of groups.
+pub(super) fn aliases(parts: &[At<'_>], groups: &mut Vec<Group>, findings: &mut Findings) {
+    let Some(map) = parts.iter().find_map(|part| part.get("model_group_alias")) else { return };
+    for (alias, target) in map.entries() {
+        let name = target.get("model").as_ref().unwrap_or(&target).text().unwrap_or_default();
+        if groups.iter().any(|group| group.model == alias) {
+            findings.unsupported(target.place, format!("'{alias}' is a model of its own already"));
+        } else if let Some(group) = groups.iter().find(|group| group.model == name).cloned() {
+            findings.exact(&target.place, format!("model '{alias}', served as '{name}'"));
+            if target.get("hidden").and_then(|node| node.flag()) == Some(true) {
+                findings.unsupported(target.path("hidden"), "models are listed, whatever they are called");
+            }
+            groups.push(Group { model: alias.to_owned(), ..group });
+        } else {
+            findings.unsupported(target.place, format!("no model '{name}' was imported"));
+        }
+    }
+}
+
+pub(super) fn cache(settings: &At<'_>, draft: &mut Draft, findings: &mut Findings) {
+    let Some(node) = settings.get("cache") else { return };
+    if node.flag() != Some(true) {
+        return;
+    }
+    let params = settings.get("cache_params");
+    let kind = params.as_ref().and_then(|params| params.get("type"));
+    let ttl = params.as_ref().and_then(|params| params.get("ttl")).and_then(|node| node.seconds(findings));
+    let ttl = ttl.unwrap_or(Millis(600_000));
+    draft.exact_cache = Some(ttl);
+    findings.approximate(node.place, format!("plugins.cache.exact.ttl = \"{ttl}\""), "in memory; each consumer has its own answers");
+    if let Some(kind) = kind {
+        let text = kind.text().unwrap_or_default();
+        if text.ends_with("semantic") {
+            findings.manual(kind.place, "", "set [plugins.cache.semantic] with a pool that embeds, and a threshold");
+        } else if text != "local" {
+            findings.approximate(kind.place, "memory", format!("not '{text}'; [redis] shares it among several nodes of Spillway"));
+        }
+    }
+    if let Some(params) = params {
+        params.unknown(&["type", "ttl"], findings);
+    }
+}
+
+pub(super) fn general(settings: &At<'_>, findings: &mut Findings) {
+    if let Some(key) = settings.get("master_key") {
+        findings.manual(
+            key.place,
+            "",
+            "Spillway has no key for everything: 'spillway keys new' makes one for each consumer, server.admin_token guards the admin API; \
+             the key was not copied",
+        );
+    }
+    for key in ["database_url", "store_model_in_db"] {
+        if let Some(node) = settings.get(key) {
+            findings.manual(
+                node.place,
+                "",
+                "keys, teams, budgets and models that are kept in LiteLLM's database are not in this file: make consumers of them",
+            );
+        }
+    }
+    settings.unknown(&["master_key", "database_url", "store_model_in_db"], findings);
+}

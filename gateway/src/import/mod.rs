@@ -1,0 +1,128 @@
+//! Makes a Spillway config of what another gateway is configured with.
+//!
+//! Nothing is dropped silently: what is found becomes part of the config, a [`Finding`], or both.
+//! No secret is ever copied; the config refers to environment variables instead.
+
+mod aca_lb;
+mod address;
+mod arm;
+mod draft;
+mod finding;
+mod litellm;
+mod names;
+mod policy;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use finding::{Class, Finding};
+
+use finding::Findings;
+
+/// What is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Backends and pools of Azure API Management (ARM JSON), with policies (XML) where given.
+    Apim,
+    /// Policies of Azure API Management alone.
+    ApimPolicy,
+    /// The environment of Azure-Samples/openai-aca-lb.
+    AcaLb,
+    /// The config of a LiteLLM proxy.
+    LiteLlm,
+}
+
+impl Source {
+    /// The kinds as the command line calls them.
+    pub const NAMES: [(&'static str, Source); 4] =
+        [("apim", Source::Apim), ("apim-policy", Source::ApimPolicy), ("aca-lb", Source::AcaLb), ("litellm", Source::LiteLlm)];
+}
+
+/// A config, and what is to be known about it.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// The config, with the findings as comments.
+    pub toml: String,
+    /// What was found, in the order of the sources.
+    pub findings: Vec<Finding>,
+}
+
+/// Why nothing could be imported.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ImportError {
+    /// No file was given.
+    #[error("no file to import; {0}")]
+    NoInput(&'static str),
+    /// A file is not in the form that was expected.
+    #[error("{place}: {problem}; {remedy}")]
+    Unreadable {
+        /// The file, and where in it.
+        place: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The files hold nothing that could serve a request.
+    #[error("{place}: {problem}; {remedy}{}", listed(.findings))]
+    NothingFound {
+        /// The files.
+        place: String,
+        /// What is missing.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+        /// What was found all the same.
+        findings: Vec<Finding>,
+    },
+}
+
+fn listed(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("\n  {finding}")).collect()
+}
+
+/// Imports files of one kind; each is a name, for messages, and its text.
+///
+/// # Errors
+/// Says which file is wrong, where, and what to do about it; and when nothing in them could serve a request.
+pub fn import(source: Source, inputs: &[(&str, &str)]) -> Result<Imported, ImportError> {
+    if inputs.is_empty() {
+        return Err(ImportError::NoInput(match source {
+            Source::Apim => "give the backends as JSON, and policies as XML if there are any",
+            Source::ApimPolicy => "give at least one policy as XML",
+            Source::AcaLb => "give the environment as a file of NAME=value lines, or as JSON",
+            Source::LiteLlm => "give the proxy's config.yaml",
+        }));
+    }
+    let mut findings = Findings::default();
+    let draft = match source {
+        Source::Apim => arm::import(inputs, false, &mut findings)?,
+        Source::ApimPolicy => arm::import(inputs, true, &mut findings)?,
+        Source::AcaLb => aca_lb::import(inputs, &mut findings)?,
+        Source::LiteLlm => litellm::import(inputs, &mut findings)?,
+    };
+    let names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
+    if draft.pools.is_empty() {
+        return Err(ImportError::NothingFound {
+            place: names.join(", "),
+            problem: "nothing was found that could serve a request".to_owned(),
+            remedy: match source {
+                Source::Apim | Source::ApimPolicy => {
+                    "give the backends as they are deployed: az rest --method get --url \".../service/NAME/backends?api-version=2024-05-01\""
+                }
+                Source::AcaLb => "set BACKEND_1_URL and BACKEND_1_PRIORITY",
+                Source::LiteLlm => "the file needs a 'model_list' with models of azure/, openai/ or anthropic/",
+            }
+            .to_owned(),
+            findings: findings.into_list(),
+        });
+    }
+    findings.manual(
+        "callers",
+        "no [[consumers]]: without them, whoever reaches 'listen' is served",
+        "make a key for each application with 'spillway keys new', or set [plugins.auth.jwt], before 'listen' is opened to others",
+    );
+    let findings = findings.into_list();
+    Ok(Imported { toml: write::config(&draft, &names, &findings), findings })
+}

@@ -1,0 +1,64 @@
+//! What policies ask for, before it is known of which pools.
+
+use crate::import::draft::{Auth, Draft, Limits, Millis, Retry, Safety};
+
+/// What one policy document asks for.
+#[derive(Debug, Default)]
+pub(in crate::import) struct Wish {
+    pub(super) file: String,
+    /// Backends that it sends requests to, and where it says so.
+    pub(super) targets: Vec<(String, Target)>,
+    pub(super) auth: Option<Auth>,
+    pub(super) retry: Retry,
+    /// How long an answer may take.
+    pub(super) answer: Option<Millis>,
+    pub(super) limits: Limits,
+    pub(super) per_consumer: Vec<(String, Limits)>,
+    pub(super) lookup: Option<Lookup>,
+    pub(super) stored: Option<Millis>,
+    /// The backend that judges, and how.
+    pub(super) safety: Option<(String, String, Safety)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Backend(String),
+    Url(String),
+}
+
+/// A semantic cache that is asked.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    pub(super) place: String,
+    pub(super) backend: String,
+    /// In ten thousandths.
+    pub(super) threshold: u32,
+    pub(super) dry_run: bool,
+    pub(super) max_messages: Option<u64>,
+    pub(super) ignore_system: bool,
+}
+
+/// What all policies ask for.
+#[derive(Debug, Default)]
+pub(in crate::import) struct Wishes(pub(super) Vec<Wish>);
+
+impl Wishes {
+    /// Whether a policy sends something to the backend of this name.
+    pub(in crate::import) fn names(&self, backend: &str) -> bool {
+        self.0.iter().any(|wish| {
+            wish.targets.iter().any(|(_, target)| matches!(target, Target::Backend(name) if name.eq_ignore_ascii_case(backend)))
+                || wish.lookup.as_ref().is_some_and(|lookup| lookup.backend.eq_ignore_ascii_case(backend))
+        })
+    }
+
+    /// Whether the backend of this name judges content instead of serving models.
+    pub(in crate::import) fn is_safety(&self, backend: &str) -> bool {
+        self.0.iter().any(|wish| wish.safety.as_ref().is_some_and(|(_, name, _)| name.eq_ignore_ascii_case(backend)))
+    }
+
+    /// Where the services of policies are that no pool has.
+    pub(in crate::import) fn know<'s>(&self, singles: impl Iterator<Item = (&'s str, &'s str, &'s Auth)>, draft: &mut Draft) {
+        let judges = singles.filter(|(name, _, _)| self.is_safety(name));
+        draft.services = judges.map(|(name, url, auth)| (name.to_owned(), url.to_owned(), auth.clone())).collect();
+    }
+}
