@@ -12,7 +12,7 @@ DEB = target/debian/spillway.deb
 # Packages and lists are the same for the same commit.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit clients page units-test lint docs bench semantic-eval k6-smoke k6-spillover \
+.PHONY: help build release demo test unit clients page monitoring units-test lint docs bench semantic-eval k6-smoke k6-spillover \
 	assets sbom deb package-test deny clean
 
 help: ## Say what there is
@@ -27,7 +27,7 @@ release: $(TOOLS)/build-packages ## Build the gateway (optimised)
 demo: build ## Watch a PTU fill up and its overflow run down
 	./target/debug/spillway demo
 
-test: lint unit clients page units-test k6-smoke k6-spillover ## Everything that proves it
+test: lint unit clients page monitoring units-test k6-smoke k6-spillover ## Everything that proves it
 	@echo "all passed"
 
 unit: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Unit, property, simulation and loopback tests
@@ -77,6 +77,9 @@ sbom: ## Everything that is linked in, as CycloneDX 1.6
 deb: assets $(TOOLS)/bin/cargo-deb ## The Debian package
 	$(TOOLS)/bin/cargo-deb --locked --no-build --dbgsym -p spillway -o $(DEB)
 
+monitoring: build $(TOOLS)/python-packages $(TOOLS)/monitoring-packages ## Rules, alerts and dashboards, with Prometheus itself
+	$(VENV)/bin/python -m pytest -q deploy/tests/test_monitoring.py
+
 units-test: $(TOOLS)/python-packages ## The units: valid, and as closed as they claim
 	$(VENV)/bin/python -m pytest -q deploy/tests/test_units.py
 
@@ -116,6 +119,11 @@ $(TOOLS)/deb-packages:
 	@mkdir -p $(TOOLS)
 	@command -v debootstrap >/dev/null && command -v lintian >/dev/null && command -v systemd-nspawn >/dev/null \
 	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq debootstrap lintian systemd-container; }
+	@touch $@
+
+# Prometheus and its promtool.
+$(TOOLS)/monitoring-packages: $(TOOLS)/test-packages
+	@command -v prometheus >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq prometheus; }
 	@touch $@
 
 # taskset pins the proxies.

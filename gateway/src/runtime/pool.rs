@@ -43,6 +43,10 @@ pub(super) fn live(
         }
         _ => None,
     });
+    if last_resort.is_some() {
+        // Shown from the start.
+        metrics.last_resort(&pool.name);
+    }
     Pool {
         config: pool.clone(),
         scope,

@@ -130,6 +130,8 @@ function makeMember() {
 
 function updateMember(view, member, pool) {
   view.member = member;
+  // A last resort has no traffic that could be taken from it, and no state.
+  for (const button of [view.toggle, view.reset]) show(button, member.backend !== pool.last_resort);
   say(view.backend, member.backend);
   say(view.deployment, member.deployment ?? '');
   const models = member.models.length < pool.models.length ? `for ${listed(member.models, 2)}` : null;
