@@ -14,7 +14,7 @@ import packages
 import pytest
 
 # Whether the packaged binary has `upgrade` and tells systemd about itself.
-UPGRADES = False
+UPGRADES = True
 
 DEB = os.environ.get("SPILLWAY_DEB", "")
 CONFIG = "/etc/spillway/spillway.toml"

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use spillway_plugins::trace::Parent;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 
@@ -38,12 +39,21 @@ pub enum InternalError {
     Broken,
 }
 
+/// For whom a request is made.
+#[derive(Debug)]
+pub struct AsWhom {
+    /// The caller, if it is known.
+    pub caller: Option<Caller>,
+    /// The request's span, where there are traces.
+    pub trace: Option<Parent>,
+}
+
 /// Where requests to oneself begin and end.
 #[derive(Debug)]
 pub struct Internal {
     connections: mpsc::Sender<DuplexStream>,
     /// Requests under way: their numbers, and as whom they are made.
-    as_whom: Mutex<HashMap<u128, Option<Caller>>>,
+    as_whom: Mutex<HashMap<u128, AsWhom>>,
     random: SystemRandom,
 }
 
@@ -63,8 +73,8 @@ impl Internal {
         (Internal { connections, as_whom: Mutex::default(), random: SystemRandom::new() }, receiver)
     }
 
-    /// As whom a request is made that shows this number; `None` if it isn't one of these. A number is good once.
-    pub fn take(&self, number: &[u8]) -> Option<Option<Caller>> {
+    /// For whom a request is made that shows this number; `None` if it isn't one of these. A number is good once.
+    pub fn take(&self, number: &[u8]) -> Option<AsWhom> {
         let number = u128::from_str_radix(std::str::from_utf8(number).ok()?, 16).ok()?;
         self.as_whom.lock().remove(&number)
     }
@@ -73,12 +83,12 @@ impl Internal {
     ///
     /// # Errors
     /// [`InternalError`]
-    pub async fn post(&self, path: &str, body: &[u8], caller: Option<Caller>, id: &str, limit: Duration) -> Result<Vec<u8>, InternalError> {
+    pub async fn post(&self, path: &str, body: &[u8], whom: AsWhom, id: &str, limit: Duration) -> Result<Vec<u8>, InternalError> {
         // Whoever knew it could ask as this caller: no generator that can be seen through.
         let mut number = [0; 16];
         self.random.fill(&mut number).map_err(|_| InternalError::Busy)?;
         let number = u128::from_le_bytes(number);
-        self.as_whom.lock().insert(number, caller);
+        self.as_whom.lock().insert(number, whom);
         let _numbered = Numbered(self, number);
         let asked = async {
             let (mut ours, theirs) = tokio::io::duplex(PIPE);

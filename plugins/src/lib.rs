@@ -14,8 +14,9 @@
 //! | meter | [`tokens`] | what did the answer use? |
 //! | price | [`prices`] | what does that cost? |
 //! | observe | [`stream`] | has output begun, is the answer complete, did it fail inside HTTP 200? |
+//! | trace | [`trace`] | whose trace is it part of, and what is told of it? |
 //!
-//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`], [`fields`] and [`answer`].
+//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`], [`fields`], [`answer`] and [`semconv`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answer;
@@ -33,7 +34,9 @@ pub mod prompt;
 pub mod prompt_log;
 pub mod request;
 pub mod retry;
+pub mod semconv;
 pub mod sse;
 pub mod stream;
 pub mod tokens;
+pub mod trace;
 pub mod transform;

@@ -94,6 +94,17 @@ pub struct OtlpRules {
     pub headers: Vec<(String, Secret)>,
 }
 
+/// Which requests are told of in traces, and to whom.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceRules {
+    /// The collector.
+    pub otlp: OtlpRules,
+    /// The share of requests whose caller has no trace, 0 to 1.
+    pub sample: f64,
+    /// Most requests per second for the sake of a caller's trace.
+    pub caller_rate: u32,
+}
+
 /// What is written down of a consumer's requests, where it says so itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ConsumerLog {

@@ -33,7 +33,9 @@ use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
 use crate::ledger::LedgerRules;
 pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted, identifier};
-pub use content::{CacheRules, ConsumerLog, ExactRules, GuardRules, OtlpRules, PromptLogRules, SafetyRules, SemanticRules, Transforms};
+pub use content::{
+    CacheRules, ConsumerLog, ExactRules, GuardRules, OtlpRules, PromptLogRules, SafetyRules, SemanticRules, TraceRules, Transforms,
+};
 use error::ConfigError;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use limits::{ConsumerLimits, Group, WhenLost};
@@ -73,6 +75,8 @@ pub struct Config {
     pub redis: Option<Redis>,
     /// Logs of the gateway.
     pub log: Log,
+    /// Distributed traces, if any are told.
+    pub traces: Option<TraceRules>,
     /// What is valid but probably not meant.
     pub warnings: Vec<error::Problem>,
 }

@@ -59,6 +59,9 @@ fn meaning_is_checked() {
     let cases = [
         ("[pools.timeouts]\nfirst_token = \"2m\"\ntotal = \"1m\"", "can never apply"),
         ("[pools.retry]\nwait = \"20m\"", "can never be waited out"),
+        ("[traces]\notlp = { url = \"collector:4318\" }", "no http:// or https:// URL"),
+        ("[traces]\nsample = 2.0\notlp = { url = \"http://collector:4318\" }", "traces.sample: must be from 0 to 1"),
+        ("[traces]\notlp = { url = \"http://collector:4318\", headers = { x = { env = \"AOAI_FRANCE_KEY\" } } }", "no https:// URL"),
         ("[[backends]]\nname = \"b\"\nkind = \"azure-openai\"\nurl = \"https://10.0.0.1\"", "needs a host name to verify"),
         ("[[backends]]\nname = \"b\"\nkind = \"openai\"", "needs a 'url'"),
         ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"ftp://x\"", "no https:// or http://"),

@@ -113,6 +113,11 @@ impl Shared {
         })
     }
 
+    /// This process's name among all of all nodes.
+    pub fn process(&self) -> &str {
+        &self.process
+    }
+
     /// Whether quotas must not be admitted because nobody can say what others have used.
     pub fn is_unsure(&self) -> bool {
         self.when_lost == WhenLost::Refuse && self.is_lost()

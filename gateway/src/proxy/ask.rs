@@ -18,7 +18,7 @@ use super::ctx::{Inquiry, RequestCtx};
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::replay::{Edit, Pieces, ReplayBody};
-use super::{Gateway, headers, transformed};
+use super::{Gateway, headers, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::ErrorKind;
 use crate::config::BackendKind;
@@ -106,6 +106,7 @@ fn request(
         head.remove_header(&header::CONTENT_LENGTH);
     }
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
+    traced::tell_upstream(ctx, attempt.running.span, &mut head)?;
     if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", "2023-06-01")?;
     }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spillway_plugins::retry::{Credentials, RateSignal};
+use spillway_plugins::trace::SpanId;
 use tracing::{info, warn};
 
 use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
 use super::exchange::Broken;
 use super::progress::Progress;
-use super::{Gateway, metering};
+use super::{Gateway, metering, traced};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::balance::target::{Change, Lease, OutageReason, Outcome};
@@ -46,6 +47,10 @@ pub(super) struct Running {
     /// Index of the member in its route.
     pub(super) member: usize,
     pub(super) began: Tick,
+    /// How long the request had waited for a target.
+    pub(super) waited: Duration,
+    /// Its span, where there are traces.
+    pub(super) span: Option<SpanId>,
     pub(super) status: Option<http::StatusCode>,
     pub(super) signal: RateSignal,
     /// Whether anything of the request went there.
@@ -63,6 +68,8 @@ impl Running {
             lease: pick.lease,
             member: pick.index,
             began: now,
+            waited: std::mem::take(&mut progress.waited),
+            span: traced::attempt(ctx),
             status: None,
             signal: RateSignal::default(),
             sent: false,
@@ -84,7 +91,9 @@ impl Running {
         metering::book_attempt(gateway, ctx, inquiry, &self, outcome);
         let took = gateway.clock.now().since(self.began);
         let status = self.status.map(|status| status.as_u16());
-        note(ctx, inquiry, AttemptRecord { target: Arc::clone(self.lease.target()), member: self.member, outcome, status, took });
+        let target = Arc::clone(self.lease.target());
+        let Running { member, began, waited, span, .. } = self;
+        note(ctx, inquiry, AttemptRecord { target, member, outcome, status, began, took, waited, span });
         self.lease
     }
 }

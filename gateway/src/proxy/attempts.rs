@@ -81,7 +81,9 @@ async fn wait(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, pr
         _ = session.downstream_session.read_body_or_idle(true) => false,
         () = progress.timer.until(until, &gateway.clock) => true,
     };
-    ctx.waited += gateway.clock.now().since(began);
+    let waited = gateway.clock.now().since(began);
+    ctx.waited += waited;
+    progress.waited += waited;
     stayed
 }
 

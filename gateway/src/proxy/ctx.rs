@@ -12,6 +12,7 @@ use spillway_plugins::api::{Api, Dialect};
 use spillway_plugins::limits::{Class, Now, Permit, Remaining, Used};
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::{Metered, OutputMeter, Reported};
+use spillway_plugins::trace::{SpanId, Trace};
 
 use super::cached::Cached;
 use super::drain::Reading;
@@ -86,8 +87,14 @@ pub struct AttemptRecord {
     pub outcome: &'static str,
     /// The upstream's status.
     pub status: Option<u16>,
+    /// When it began.
+    pub began: Tick,
     /// How long it took.
     pub took: Duration,
+    /// How long the request had waited for a target before.
+    pub waited: Duration,
+    /// Its span, where there are traces.
+    pub span: Option<SpanId>,
 }
 
 /// How a request ended. Written by whoever ends it.
@@ -116,6 +123,8 @@ pub struct RequestCtx {
     pub runtime: Arc<Runtime>,
     /// Its id. Written by `intake`.
     pub id: String,
+    /// Where it stands in a trace, where there are traces. Written by `intake`.
+    pub trace: Option<Box<Trace>>,
     /// The dialect for errors. Written by `intake`.
     pub dialect: Dialect,
     /// The caller, if known. Written by `identify`.
@@ -191,6 +200,7 @@ impl RequestCtx {
             arrived_at,
             runtime,
             id: String::new(),
+            trace: None,
             dialect: Dialect::OpenAi,
             caller: None,
             internal: false,

@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::ctx::{AttemptRecord, End, RequestCtx};
-use super::{Gateway, logged};
+use super::{Gateway, logged, traced};
 use crate::clock::micros;
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
 use crate::telemetry::recent::{Recent, Tried};
@@ -24,6 +24,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     if ctx.runtime.access_log.is_on() || ctx.logged.is_some() {
         write_down(session, ctx, status, took, overhead);
     }
+    traced::write(session, ctx, status, took, overhead);
     if !ctx.internal {
         gateway.recent.push(recent(ctx, status, took));
     }
@@ -39,7 +40,7 @@ fn write_down(session: &Session, ctx: &mut RequestCtx, status: u16, took: Durati
 }
 
 /// How a request ended, and with which code of the gateway's own.
-fn end(ctx: &RequestCtx) -> (&'static str, Option<&'static str>) {
+pub(super) fn end(ctx: &RequestCtx) -> (&'static str, Option<&'static str>) {
     match ctx.end {
         End::CallerLeft => ("caller_left", None),
         End::Complete => ("ok", None),
@@ -85,6 +86,8 @@ fn line<'r>(session: &'r Session, ctx: &'r RequestCtx, status: u16, took: Durati
     RequestLine {
         time: ctx.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         id: &ctx.id,
+        trace_id: ctx.trace.as_ref().map(|trace| trace.id),
+        span_id: ctx.trace.as_ref().map(|trace| trace.span),
         consumer: ctx.consumer().map(|consumer| &*consumer.name),
         method: session.req_header().method.as_str(),
         api: ctx.api.map_or("-", Api::label),

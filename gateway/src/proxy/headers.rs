@@ -19,6 +19,8 @@ pub const X_SPILLWAY_BACKEND: HeaderName = HeaderName::from_static("x-spillway-b
 pub const X_SPILLWAY_CACHE: HeaderName = HeaderName::from_static("x-spillway-cache");
 /// `x-spillway-cache-score`: how near the question was whose answer it is, 0 to 1.
 pub const X_SPILLWAY_CACHE_SCORE: HeaderName = HeaderName::from_static("x-spillway-cache-score");
+/// `x-spillway-trace-id`: the trace that the request is part of.
+pub const X_SPILLWAY_TRACE_ID: HeaderName = HeaderName::from_static("x-spillway-trace-id");
 /// `x-spillway-attempts`: how many attempts it took.
 pub const X_SPILLWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-spillway-attempts");
 /// `x-spillway-overhead-us`: the gateway's own time until the first byte.
@@ -124,7 +126,7 @@ pub fn rate_limits(head: &mut ResponseHeader, remaining: &Remaining) {
 }
 
 /// Most fields that the gateway adds to an answer's.
-const OURS: usize = 14;
+const OURS: usize = 15;
 
 fn has_rates(remaining: &Remaining) -> bool {
     remaining.requests.is_some() || remaining.tokens.is_some()

@@ -7,12 +7,12 @@ use spillway_plugins::api::Api;
 use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::auth::jwt::TokenError;
 
-use super::Gateway;
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
+use super::{Gateway, traced};
 use crate::callers::{Caller, Denied, Missing, lacks_grant};
 use crate::config::Pool;
-use crate::internal;
+use crate::internal::{self, AsWhom};
 
 /// Longest wait for the issuer's keys, when a token names one that is not known.
 const KEYS: Duration = Duration::from_secs(2);
@@ -23,8 +23,9 @@ const KEYS: Duration = Duration::from_secs(2);
 /// If nobody can say, and somebody must. What is wrong with a key or token is counted and logged, not
 /// told: all these answers are the same.
 pub(super) async fn identify(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
-    if let Some(caller) = own_request(gateway, session) {
-        ctx.caller = caller;
+    if let Some(whom) = own_request(gateway, session) {
+        ctx.caller = whom.caller;
+        traced::join_own(whom.trace, ctx);
         ctx.internal = true;
         return Ok(());
     }
@@ -59,7 +60,7 @@ pub(super) async fn identify(gateway: &Gateway, session: &Session, ctx: &mut Req
 }
 
 /// As whom the gateway asks, if it is one of its own requests.
-fn own_request(gateway: &Gateway, session: &Session) -> Option<Option<Caller>> {
+fn own_request(gateway: &Gateway, session: &Session) -> Option<AsWhom> {
     gateway.internal.take(session.req_header().headers.get(internal::HEADER)?.as_bytes())
 }
 

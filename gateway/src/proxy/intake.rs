@@ -21,7 +21,7 @@ use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
-use super::{Gateway, cached, guarded, headers, logged, metering, own_usage, respond, stored, transformed};
+use super::{Gateway, cached, guarded, headers, logged, metering, own_usage, respond, stored, traced, transformed};
 use crate::balance::policy::Policy;
 use crate::callers::LiveConsumer;
 
@@ -64,6 +64,7 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
         .and_then(|id| id.to_str().ok())
         .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
         .map_or_else(new_request_id, str::to_owned);
+    traced::join(gateway, &head.headers, ctx);
 }
 
 /// 128 random bits in hexadecimal.

@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use serde_json::Value;
 
 use super::ctx::{Inquiry, RequestCtx};
-use super::{Gateway, headers, logged, respond};
+use super::{Gateway, headers, logged, respond, traced};
 use crate::mock::answer::{Answer, Question, answer as make};
 use crate::runtime::LastResort;
 
@@ -54,6 +54,7 @@ pub(super) async fn answer(
     let mut head = respond::head(StatusCode::OK, content_type, length, &ctx.id)?;
     if ctx.runtime.config.server.response_headers {
         headers::describe(&mut head, Some(&last_resort.backend), ctx.attempts.len(), ctx.overhead)?;
+        traced::tell_caller(ctx.trace.as_deref(), &mut head);
     }
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, ctx.runtime.config.server.write_timeout).await?;

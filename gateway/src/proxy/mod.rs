@@ -39,6 +39,7 @@ mod record;
 mod step;
 mod stored;
 mod timer;
+mod traced;
 mod transformed;
 
 use std::cell::RefCell;
@@ -186,6 +187,9 @@ impl Gateway {
         if let Some(log) = &runtime.prompt_log {
             log.flush(limit).await;
         }
+        if let Some(traces) = &runtime.traces {
+            traces.flush(limit).await;
+        }
     }
 
     /// Requests that begin from now on run on this config.
@@ -220,6 +224,7 @@ impl Gateway {
         let told = respond::Told {
             dialect: ctx.dialect,
             request_id: &ctx.id,
+            trace: ctx.trace.as_deref().filter(|_| ctx.runtime.config.server.response_headers),
             attempts: (ctx.runtime.config.server.response_headers && ctx.asked_for.is_some()).then_some((ctx.attempts.len(), ctx.overhead)),
             remaining: ctx.remaining,
         };

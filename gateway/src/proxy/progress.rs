@@ -30,6 +30,8 @@ pub(super) struct Progress {
     pub(super) releases: u32,
     /// How much waiting for a target to reopen is left.
     pub(super) patience: Duration,
+    /// How long it has waited for a target since the last attempt.
+    pub(super) waited: Duration,
     pub(super) timer: Timer,
 }
 
@@ -45,6 +47,7 @@ impl Progress {
             last_timed_out: false,
             deadline: arrived + inquiry.pool.config.timeouts.total,
             patience: inquiry.pool.config.retry.wait,
+            waited: Duration::ZERO,
             timer: Timer::default(),
         }
     }

@@ -9,9 +9,10 @@ use pingora::protocols::http::{HttpTask, ServerSession};
 use serde_json::{Value, json};
 use spillway_plugins::api::{Api, Dialect};
 use spillway_plugins::limits::Remaining;
+use spillway_plugins::trace::Trace;
 
-use super::headers;
 use super::refusal::{Refusal, retry_seconds};
+use super::{headers, traced};
 
 /// A JSON body of an error in the dialect that was called.
 pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<u8> {
@@ -55,6 +56,8 @@ pub struct Told<'a> {
     pub dialect: Dialect,
     /// The request's id.
     pub request_id: &'a str,
+    /// The trace that it is part of, if that is to be told.
+    pub trace: Option<&'a Trace>,
     /// Attempts that were made and the gateway's own time, if that is to be told.
     pub attempts: Option<(usize, Option<Duration>)>,
     /// What the caller has left of its rates.
@@ -66,7 +69,7 @@ pub struct Told<'a> {
 /// # Errors
 /// If the caller can't be written to any more.
 pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, told: &Told<'_>) -> pingora::Result<usize> {
-    let Told { dialect, request_id, attempts, remaining } = *told;
+    let Told { dialect, request_id, trace, attempts, remaining } = *told;
     let shape = refusal.shape();
     let body = error_body(refusal, dialect, request_id);
     let mut head = head(shape.status, "application/json", Some(body.len()), request_id)?;
@@ -80,6 +83,7 @@ pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, told: &Told<
     if let Some((attempts, overhead)) = attempts {
         headers::describe(&mut head, None, attempts, overhead)?;
     }
+    traced::tell_caller(trace, &mut head);
     headers::rate_limits(&mut head, &refusal.remaining().unwrap_or(remaining));
     let length = body.len();
     if matches!(refusal, Refusal::Unauthorized) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::{Rank, Scope};
+use spillway_plugins::trace;
 
 use crate::backend::auth::Identities;
 use crate::backend::{Backend, Targets};
@@ -18,7 +19,7 @@ use crate::cache::{AnswerCache, CacheError};
 use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::config::tls::TlsError;
-use crate::config::{self, CacheRules, Config, DeploymentPrice, PromptLogRules, ServerTls};
+use crate::config::{self, CacheRules, Config, DeploymentPrice, PromptLogRules, ServerTls, TraceRules};
 use crate::guard::Guard;
 use crate::ledger::Place;
 use crate::limits::{Limits, pool_name};
@@ -26,6 +27,7 @@ use crate::prompt_log::PromptLog;
 use crate::server::tls::Tls;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
+use crate::telemetry::traces::Traces;
 
 /// Why a valid config can't be made live.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,8 @@ pub struct Runtime {
     pub prompt_log: Option<Arc<PromptLog>>,
     /// Where one line per request goes.
     pub access_log: AccessLog,
+    /// Where spans go, if they do.
+    pub traces: Option<Arc<Traces>>,
     /// TLS on the listeners.
     pub tls: Option<Arc<Tls>>,
 }
@@ -140,6 +144,8 @@ pub struct Model {
     pub prices: Vec<Option<DeploymentPrice>>,
     /// Each member, as the ledger names it.
     pub places: Vec<Arc<Place>>,
+    /// Each member, as spans name it.
+    pub traced: Vec<Arc<trace::Place>>,
     /// The cache, as the ledger names it.
     pub cache_place: Arc<Place>,
     /// Members that can't serve an API, by API: they count as tried from the start.
@@ -172,6 +178,7 @@ impl Runtime {
         let cache = config.cache.clone().map(|rules| cache(rules, &config, around, before)).transpose()?;
         let prompt_log = config.prompt_log.clone().map(|rules| prompt_log(rules, around, before)).transpose();
         let prompt_log = prompt_log.map_err(RuntimeError::PromptLog)?;
+        let traces = config.traces.clone().map(|rules| traces(rules, around, before));
         let mut identities = Identities::after(before.map(|before| &before.identities));
         let mut backends = Vec::with_capacity(config.backends.len());
         for backend in &config.backends {
@@ -212,6 +219,7 @@ impl Runtime {
             cache,
             prompt_log,
             access_log,
+            traces,
             tls,
             config,
         })
@@ -247,6 +255,19 @@ fn cache(rules: CacheRules, config: &Config, around: Surroundings<'_>, before: O
     match known.filter(|known| known.has_rules(&rules)) {
         Some(same) => Ok(Arc::clone(same)),
         None => AnswerCache::new(rules, config.redis.as_ref(), around.clock, around.metrics, known.map(|known| &**known)).map(Arc::new),
+    }
+}
+
+fn traces(rules: TraceRules, around: Surroundings<'_>, before: Option<&Runtime>) -> Arc<Traces> {
+    match before.and_then(|before| before.traces.clone()).filter(|traces| traces.rules == rules) {
+        Some(known) => known,
+        None => {
+            // What tells this process from others goes on through other rules.
+            let known = before.and_then(|before| before.traces.as_ref()).map(|traces| traces.instance.clone());
+            let shared = || around.limits.shared.as_ref().map(|shared| shared.process().to_owned());
+            let instance = known.or_else(shared).unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
+            Arc::new(Traces::start(rules, instance, around.clock.clone(), around.metrics.traces.clone()))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::Scope;
+use spillway_plugins::{semconv, trace};
 
 use super::{LastResort, Model, Pool};
 use crate::backend::{Backend, Targets, url};
@@ -110,5 +111,34 @@ fn live_model(
         tier: 0,
     });
     let places = members.iter().map(|member| Arc::new(place(member))).collect();
-    Model { name, pool: pool_index, route: Route::new(members, pool.policy), metrics: counters, prices, places, cache_place, excluded }
+    let traced = members.iter().filter_map(|member| Some(Arc::new(traced(member, &backends[member.backend])?))).collect();
+    Model {
+        name,
+        pool: pool_index,
+        route: Route::new(members, pool.policy),
+        metrics: counters,
+        prices,
+        places,
+        traced,
+        cache_place,
+        excluded,
+    }
+}
+
+/// A member, as spans name it.
+fn traced(member: &Member, backend: &Backend) -> Option<trace::Place> {
+    let endpoint = &backend.upstream.as_ref()?.endpoint;
+    Some(trace::Place {
+        provider: match backend.config.kind {
+            BackendKind::AzureV1 | BackendKind::AzureDated { .. } => semconv::AZURE,
+            BackendKind::Anthropic => semconv::ANTHROPIC,
+            BackendKind::OpenAi | BackendKind::Mock { .. } => semconv::OPENAI,
+        },
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        backend: Arc::clone(&member.target.id.backend),
+        deployment: Arc::clone(&member.target.id.deployment),
+        tier: member.priority,
+        location: member.location.clone(),
+    })
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use prometheus::IntCounter;
 use serde::Serialize;
 use spillway_plugins::tokens::Metered;
+use spillway_plugins::trace::{SpanId, TraceId};
 use tracing::warn;
 
 use crate::config::AccessLog as Destination;
@@ -37,6 +38,12 @@ pub struct RequestLine<'a> {
     pub time: String,
     /// Its id.
     pub id: &'a str,
+    /// The trace that it is part of, and its span there, where there are traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<TraceId>,
+    /// Its span.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<SpanId>,
     /// The caller, if known.
     pub consumer: Option<&'a str>,
     /// The method.

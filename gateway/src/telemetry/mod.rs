@@ -1,6 +1,7 @@
-//! Seeing what the gateway does: metrics, the access log, the program's own log.
+//! Seeing what the gateway does: metrics, traces, the access log, the program's own log.
 
 pub mod access_log;
 pub mod logging;
 pub mod metrics;
 pub mod recent;
+pub mod traces;

@@ -27,6 +27,7 @@ mod stored;
 mod streams;
 mod tls;
 mod tokens;
+mod traces;
 mod traffic;
 mod transform;
 mod upgrade;

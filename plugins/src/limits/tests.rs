@@ -174,7 +174,7 @@ proptest! {
         for (pause, need, really, what) in steps {
             time += pause;
             match what {
-                0 | 1 => permits.push(ask(&old, Demand { tokens: need, cost: Money(need * 3), class: Class::ALL[what], ..Demand::default() }, now(time)).unwrap()),
+                0 | 1 => permits.push(ask(&old, Demand { tokens: need, cost: Money(need * 3), class: Class::ALL[what] }, now(time)).unwrap()),
                 2 if !permits.is_empty() => permits.remove(0).settle(Used { tokens: really, cost: Money(really) }, now(time), |_, _| {}),
                 _ => {
                     let tally = old[0].tell(now(time));

@@ -1,16 +1,15 @@
 //! A record as an OpenTelemetry log event, in OTLP's JSON encoding.
 //!
-//! Source: opentelemetry-proto 1.x `logs.proto` and its JSON mapping; OpenTelemetry semantic conventions for generative
-//! AI, v1.41: event `gen_ai.client.inference.operation.details`.
+//! Source: opentelemetry-proto 1.x `logs.proto` and its JSON mapping. Names stand in [`crate::semconv`].
 
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
-const EVENT: &str = "gen_ai.client.inference.operation.details";
+use crate::semconv;
 
 /// The request that OTLP over HTTP takes (`/v1/logs`), with these events.
 pub fn request(version: &str, events: &[Value]) -> Value {
-    let resource = attributes([("service.name", json!("spillway")), ("service.version", json!(version))]);
+    let resource = attributes([(semconv::SERVICE_NAME, json!("spillway")), (semconv::SERVICE_VERSION, json!(version))]);
     json!({ "resourceLogs": [{
         "resource": { "attributes": resource },
         "scopeLogs": [{ "scope": { "name": "spillway.prompt_log", "version": version }, "logRecords": events }],
@@ -22,53 +21,55 @@ pub fn event(record: &[u8]) -> Option<Value> {
     let record: Value = serde_json::from_slice(record).ok()?;
     let time = DateTime::parse_from_rfc3339(record["time"].as_str()?).ok()?.timestamp_nanos_opt()?;
     let status = record["status"].as_u64().unwrap_or(0);
-    let operation = match record["api"].as_str()? {
-        "completions" => "text_completion",
-        "embeddings" => "embeddings",
-        "images" => "generate_content",
-        _ => "chat",
-    };
+    let operation = semconv::operation(record["api"].as_str()?);
     let usage = &record["usage"];
     let last = record["attempts"].as_array().and_then(|attempts| attempts.last());
     let mut told: Vec<(&str, Value)> = vec![
-        ("gen_ai.operation.name", json!(operation)),
-        ("gen_ai.request.model", record["model"].clone()),
-        ("gen_ai.request.stream", record["stream"].clone()),
-        ("gen_ai.usage.input_tokens", usage["input"].clone()),
-        ("gen_ai.usage.output_tokens", usage["output"].clone()),
-        ("gen_ai.usage.cache_read.input_tokens", usage["cached_input"].clone()),
-        ("gen_ai.usage.reasoning.output_tokens", usage["reasoning"].clone()),
-        ("http.response.status_code", record["status"].clone()),
-        ("spillway.request.id", record["id"].clone()),
-        ("spillway.consumer", record["consumer"].clone()),
-        ("spillway.pool", record["pool"].clone()),
-        ("spillway.backend", last.map_or(Value::Null, |attempt| attempt["backend"].clone())),
-        ("spillway.deployment", last.map_or(Value::Null, |attempt| attempt["deployment"].clone())),
-        ("spillway.attempts", json!(record["attempts"].as_array().map_or(0, Vec::len))),
-        ("spillway.cache", record["cache"].clone()),
+        (semconv::OPERATION, json!(operation)),
+        (semconv::REQUEST_MODEL, record["model"].clone()),
+        (semconv::REQUEST_STREAM, record["stream"].clone()),
+        (semconv::INPUT_TOKENS, usage["input"].clone()),
+        (semconv::OUTPUT_TOKENS, usage["output"].clone()),
+        (semconv::CACHE_READ_TOKENS, usage["cached_input"].clone()),
+        (semconv::REASONING_TOKENS, usage["reasoning"].clone()),
+        (semconv::STATUS, record["status"].clone()),
+        (semconv::REQUEST_ID, record["id"].clone()),
+        (semconv::CONSUMER, record["consumer"].clone()),
+        (semconv::POOL, record["pool"].clone()),
+        (semconv::BACKEND, last.map_or(Value::Null, |attempt| attempt["backend"].clone())),
+        (semconv::DEPLOYMENT, last.map_or(Value::Null, |attempt| attempt["deployment"].clone())),
+        (semconv::ATTEMPTS, json!(record["attempts"].as_array().map_or(0, Vec::len))),
+        (semconv::CACHE, record["cache"].clone()),
     ];
     if status >= 400 {
-        told.push(("error.type", if record["code"].is_string() { record["code"].clone() } else { json!(status.to_string()) }));
+        told.push((semconv::ERROR_TYPE, if record["code"].is_string() { record["code"].clone() } else { json!(status.to_string()) }));
     }
     let prompt = record["prompt"].as_array().map_or(&[][..], Vec::as_slice);
     let (system, input): (Vec<&Value>, Vec<&Value>) = prompt.iter().partition(|message| message["role"] == "system");
     let completion = record["completion"].as_array().map_or(&[][..], Vec::as_slice);
     if !system.is_empty() {
-        told.push(("gen_ai.system_instructions", system.into_iter().flat_map(parts).collect()));
+        told.push((semconv::SYSTEM_INSTRUCTIONS, system.into_iter().flat_map(parts).collect()));
     }
     if !input.is_empty() {
-        told.push(("gen_ai.input.messages", input.into_iter().map(message).collect()));
+        told.push((semconv::INPUT_MESSAGES, input.into_iter().map(message).collect()));
     }
     if !completion.is_empty() {
-        told.push(("gen_ai.output.messages", completion.iter().map(message).collect()));
-        told.push(("gen_ai.response.finish_reasons", completion.iter().filter_map(|message| message.get("finish").cloned()).collect()));
+        told.push((semconv::OUTPUT_MESSAGES, completion.iter().map(message).collect()));
+        told.push((semconv::FINISH_REASONS, completion.iter().filter_map(|message| message.get("finish").cloned()).collect()));
     }
-    Some(json!({
+    let mut event = json!({
         "timeUnixNano": time.to_string(),
         "severityNumber": if status >= 500 { 17 } else { 9 },
-        "eventName": EVENT,
+        "eventName": semconv::EVENT,
         "attributes": attributes(told),
-    }))
+    });
+    // In the request's span, if it has one.
+    for (name, id) in [("traceId", &record["trace_id"]), ("spanId", &record["span_id"])] {
+        if id.is_string() {
+            event[name] = id.clone();
+        }
+    }
+    Some(event)
 }
 
 /// A message in the convention's form.
@@ -117,13 +118,14 @@ mod tests {
     #[test]
     fn a_record_becomes_an_event() {
         let record = json!({
-            "time": "2026-11-25T12:00:00.500Z", "id": "r1", "consumer": "crm", "api": "chat", "model": "m", "pool": "p", "status": 200,
+            "time": "2026-11-25T12:00:00.500Z", "id": "r1", "trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331", "consumer": "crm", "api": "chat", "model": "m", "pool": "p", "status": 200,
             "stream": true, "attempts": [{ "backend": "a", "deployment": "d" }], "usage": { "input": 3, "output": 4, "cached_input": 0 },
             "prompt": [{ "role": "system", "text": "be kind" }, { "role": "user", "text": "hi" }],
             "completion": [{ "role": "assistant", "text": "hello", "calls": [{ "name": "f", "arguments": "{}" }], "finish": "stop" }],
         });
         let event = event(record.to_string().as_bytes()).unwrap();
-        assert_eq!((&event["timeUnixNano"], &event["eventName"]), (&json!("1795608000500000000"), &json!(EVENT)));
+        assert_eq!((&event["timeUnixNano"], &event["eventName"]), (&json!("1795608000500000000"), &json!(semconv::EVENT)));
+        assert_eq!((&event["traceId"], &event["spanId"]), (&record["trace_id"], &record["span_id"]));
         let attribute = |name: &str| {
             let mut all = event["attributes"].as_array().unwrap().iter();
             all.find(|attribute| attribute["key"] == name).map(|attribute| attribute["value"].clone()).unwrap_or_default()

@@ -12,9 +12,8 @@ use spillway_plugins::cache::semantic::{Index, Known, Near, Question};
 use spillway_plugins::prompt_log::redact::{Class, Redactor};
 use tracing::{info, warn};
 
-use crate::callers::Caller;
 use crate::config::SemanticRules;
-use crate::internal::{Internal, InternalError};
+use crate::internal::{AsWhom, Internal, InternalError};
 use crate::telemetry::metrics::CacheMetrics;
 use store::Store;
 pub use store::StoreError;
@@ -73,13 +72,13 @@ impl SemanticCache {
         Ok(SemanticCache { rules, index, store, dry_run })
     }
 
-    /// The embedding of a text, asked for as `caller`.
+    /// The embedding of a text, asked for as this caller.
     ///
     /// # Errors
     /// [`EmbeddingError`]; whatever it is, it means that nothing similar is looked for.
-    pub async fn embed(&self, internal: &Internal, text: &str, caller: Option<Caller>, id: &str) -> Result<Arc<[f32]>, EmbeddingError> {
+    pub async fn embed(&self, internal: &Internal, text: &str, whom: AsWhom, id: &str) -> Result<Arc<[f32]>, EmbeddingError> {
         let body = json!({ "model": self.rules.model, "input": text }).to_string();
-        let answer = internal.post("/v1/embeddings", body.as_bytes(), caller, id, self.rules.limit).await?;
+        let answer = internal.post("/v1/embeddings", body.as_bytes(), whom, id, self.rules.limit).await?;
         let answer: Answer = serde_json::from_slice(&answer)?;
         let first = answer.data.into_iter().next().map(|one| one.embedding).filter(|vector| !vector.is_empty());
         Ok(first.ok_or(EmbeddingError::Empty)?.into())

@@ -64,6 +64,8 @@ pub struct RawConfig {
     pub prices: Option<RawPrices>,
     /// Logs of the gateway.
     pub log: Option<RawLog>,
+    /// Distributed traces.
+    pub traces: Option<RawTraces>,
 }
 
 /// What is remembered of stored things: which backend made each, and for whom.
@@ -101,4 +103,16 @@ pub struct RawLog {
     pub level: Option<String>,
     /// Where one line per request goes: `stdout`, `off` or a file. Default `stdout`.
     pub access: Option<String>,
+}
+
+/// Distributed traces: a span for each request and each of its attempts, for an OpenTelemetry collector.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTraces {
+    /// The collector.
+    pub otlp: RawOtlp,
+    /// The share of requests that are told of where their caller has no trace, 0 to 1. Default 1.
+    pub sample: Option<f64>,
+    /// Most requests per second that are told of because their caller's trace is; past it `sample` decides. Default 100.
+    pub caller_rate: Option<u32>,
 }

@@ -121,7 +121,7 @@ pub struct RawPromptLog {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawOtlp {
-    /// Its root, such as `http://127.0.0.1:4318`; `/v1/logs` is added.
+    /// Its root, such as `http://127.0.0.1:4318`; `/v1/logs` or `/v1/traces` is added.
     pub url: String,
     /// name = value of headers for it, such as an API key.
     #[serde(default)]

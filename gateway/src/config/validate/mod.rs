@@ -10,6 +10,7 @@ mod metering;
 mod pools;
 mod prompt_log;
 mod server;
+mod traces;
 mod transform;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +69,17 @@ impl Checker<'_> {
             self.problem(key, format!("{}: certificate {} can't be used as a CA", path.display(), at + 1));
         }
         found
+    }
+
+    /// A URL must be one of http or https.
+    fn http(&mut self, key: &str, text: &str) {
+        let uri: Option<http::Uri> = text.parse().ok();
+        let known = uri
+            .as_ref()
+            .is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty()));
+        if !known {
+            self.problem(key, format!("'{text}' is no http:// or https:// URL"));
+        }
     }
 
     /// A URL must be one of https; of http only on this machine, where that is `allowed_here`.
@@ -131,6 +143,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let guard = guard::read(raw.plugins.guard.as_ref(), &mut check);
     let prompt_log = prompt_log::read(raw.plugins.prompt_log.as_ref(), &mut check);
     let cache = cache::read(raw.plugins.cache.as_ref(), &raw.pools, state_dir, &mut check);
+    let traces = traces::read(raw.traces.as_ref(), &mut check);
     let objects = raw.objects.unwrap_or_default();
     let objects = Objects { max: objects.max.unwrap_or(100_000), ttl: server::span(objects.ttl, 30 * 86_400, "objects.ttl", &mut check) };
     let redis = raw.redis.as_ref().and_then(|raw| {
@@ -185,6 +198,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             objects,
             redis,
             log: Log { level, access },
+            traces,
             warnings: sorted(check.warnings),
         }),
         _ => Err(sorted(check.problems)),

@@ -30,7 +30,12 @@ pub(super) fn read(raw: Option<&RawPromptLog>, check: &mut Checker<'_>) -> Optio
         rotate_every: server::span(raw.rotate_every, DAY, &format!("{KEY}.rotate_every"), check),
         keep: server::span(raw.keep, 30 * DAY, &format!("{KEY}.keep"), check),
         compress: raw.compress.unwrap_or(true),
-        otlp: raw.otlp.as_ref().map(|raw| otlp(raw, check)),
+        otlp: raw.otlp.as_ref().map(|raw| {
+            let key = format!("{KEY}.otlp");
+            // Prompts are sent there, so not in the clear but on this machine.
+            check.https(&format!("{key}.url"), &raw.url, true);
+            otlp(raw, &key, check)
+        }),
     };
     if rules.rotate_every > rules.keep {
         check.problem(&format!("{KEY}.rotate_every"), "is longer than 'keep': records would be kept longer than that");
@@ -44,10 +49,8 @@ pub(super) fn read(raw: Option<&RawPromptLog>, check: &mut Checker<'_>) -> Optio
     Some(Arc::new(rules))
 }
 
-/// Prompts are sent there, so not in the clear but on this machine.
-fn otlp(raw: &RawOtlp, check: &mut Checker<'_>) -> OtlpRules {
-    let key = format!("{KEY}.otlp");
-    check.https(&format!("{key}.url"), &raw.url, true);
+/// A collector; whoever asks has checked its URL.
+pub(super) fn otlp(raw: &RawOtlp, key: &str, check: &mut Checker<'_>) -> OtlpRules {
     let mut headers = Vec::new();
     for (name, value) in &raw.headers {
         let key = format!("{key}.headers.{name}");
@@ -64,7 +67,7 @@ pub(super) fn consumer(raw: Option<&RawConsumerLog>, key: &str, check: &mut Chec
     raw.map_or_else(ConsumerLog::default, |raw| ConsumerLog { level: raw.level.map(level), sample: share(raw.sample, key, check) })
 }
 
-fn share(given: Option<f64>, key: &str, check: &mut Checker<'_>) -> Option<f64> {
+pub(super) fn share(given: Option<f64>, key: &str, check: &mut Checker<'_>) -> Option<f64> {
     if given.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
         check.problem(&format!("{key}.sample"), "must be from 0 to 1");
     }

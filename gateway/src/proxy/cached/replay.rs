@@ -14,7 +14,7 @@ use super::describe;
 use crate::cache::AnswerCache;
 use crate::proxy::ctx::{End, Inquiry, RequestCtx};
 use crate::proxy::step::{Next, Stop};
-use crate::proxy::{Gateway, headers, logged, metering, respond, transformed};
+use crate::proxy::{Gateway, headers, logged, metering, respond, traced, transformed};
 use crate::telemetry::metrics::CacheResult;
 
 /// Whether the caller wants a stream's usage told.
@@ -69,6 +69,7 @@ pub(super) async fn answer(
         let _ = head.insert_header(header::AGE, age);
         let _ = headers::describe(&mut head, Some(&entry.backend), 0, ctx.overhead);
         describe(ctx, &mut head);
+        traced::tell_caller(ctx.trace.as_deref(), &mut head);
     }
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, ctx.runtime.config.server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;

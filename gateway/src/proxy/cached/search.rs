@@ -9,6 +9,7 @@ use spillway_plugins::cache::{CacheKey, Entry};
 use super::Lesson;
 use crate::cache::semantic::SemanticCache;
 use crate::cache::{AnswerCache, Boarding, Flight, State};
+use crate::internal::AsWhom;
 use crate::proxy::Gateway;
 use crate::proxy::ctx::RequestCtx;
 use crate::proxy::step::Stop;
@@ -107,9 +108,10 @@ pub(super) async fn similar(
     let question = question(namespace, inquiry.api, &inquiry.model.name, body.bytes(), semantic.rules.scoping);
     let Some(question) = question else { return Ok(Similar::Unknown(None)) };
     let began = gateway.clock.now();
+    let whom = AsWhom { caller: ctx.caller.clone(), trace: ctx.trace.as_ref().map(|trace| trace.as_parent()) };
     let embedded = tokio::select! {
         biased;
-        embedded = semantic.embed(&gateway.internal, &question.text, ctx.caller.clone(), &ctx.id) => embedded,
+        embedded = semantic.embed(&gateway.internal, &question.text, whom, &ctx.id) => embedded,
         _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
     };
     ctx.waited += gateway.clock.now().since(began);

@@ -26,7 +26,7 @@ use super::ctx::RequestCtx;
 use super::drain::Reading;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
-use super::{cached, headers, logged, metering, respond, stored, transformed};
+use super::{cached, headers, logged, metering, respond, stored, traced, transformed};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
@@ -227,6 +227,7 @@ impl Deliverer<'_, '_> {
         }
         let _ = headers::describe(head, Some(self.backend()), self.ctx.attempts.len() + 1, self.ctx.overhead);
         cached::describe(self.ctx, head);
+        traced::tell_caller(self.ctx.trace.as_deref(), head);
     }
 
     /// Copies a piece for those who want to keep it.

@@ -25,7 +25,7 @@ use super::ctx::{End, Inquiry, RequestCtx};
 use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
-use super::{Gateway, headers, metering, stored};
+use super::{Gateway, headers, metering, stored, traced};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
@@ -78,6 +78,7 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
                     progress.timer.until(until, &gateway.clock).await;
                     progress.release(until, now);
                     ctx.waited += until.since(now);
+                    progress.waited += until.since(now);
                     now = gateway.clock.now();
                     continue;
                 }
@@ -108,6 +109,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
     request.set_raw_path(path.as_bytes())?;
     request.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
     request.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
+    traced::tell_upstream(ctx, attempt.span, request)?;
     if let Some(length) = tunnel.upload.as_ref().and_then(|_| spliced_length(caller, inquiry, &member.target.id.deployment)) {
         request.insert_header(header::CONTENT_LENGTH, length)?;
     }
@@ -276,6 +278,7 @@ pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
     if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| ctx.runtime.config.server.response_headers) {
         headers::describe(head, Some(&attempt.lease.target().id.backend), ctx.attempts.len() + 1, ctx.overhead)?;
+        traced::tell_caller(ctx.trace.as_deref(), head);
     }
     Ok(())
 }

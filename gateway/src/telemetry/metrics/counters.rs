@@ -179,6 +179,15 @@ pub struct PromptLogMetrics {
     pub export_dropped: IntCounter,
 }
 
+/// The counters of spans.
+#[derive(Debug, Clone)]
+pub struct TraceMetrics {
+    /// Spans that the collector has taken.
+    pub exported: IntCounter,
+    /// Spans that it has not got.
+    pub dropped: IntCounter,
+}
+
 /// The ledger's counters.
 #[derive(Debug, Clone)]
 pub struct LedgerMetrics {

@@ -20,7 +20,7 @@ use system::SystemMetrics;
 
 pub use counters::{
     CacheMetrics, CacheResult, ConfigMetrics, ConsumerMetrics, GuardMetrics, IssuerMetrics, LedgerMetrics, MemberMetrics, PromptLogMetrics,
-    RequestMetrics, TokenMetrics, UpgradeMetrics,
+    RequestMetrics, TokenMetrics, TraceMetrics, UpgradeMetrics,
 };
 
 /// Durations of whole requests and of first tokens, in seconds.
@@ -91,6 +91,8 @@ pub struct Metrics {
     pub guard: GuardMetrics,
     /// The prompt log's.
     pub prompt_log: PromptLogMetrics,
+    /// The spans'.
+    pub traces: TraceMetrics,
     /// The cache's.
     pub cache: CacheMetrics,
     rejections: IntCounterVec,
@@ -317,6 +319,10 @@ impl Metrics {
                 records: counter("spillway_prompt_log_records_total", "Records that the prompt log has written.")?,
                 dropped: counter("spillway_prompt_log_dropped_total", "Records that the prompt log has lost.")?,
                 export_dropped: counter("spillway_prompt_log_export_dropped_total", "Records that the collector has not got.")?,
+            },
+            traces: TraceMetrics {
+                exported: counter("spillway_trace_spans_exported_total", "Spans that the collector has taken.")?,
+                dropped: counter("spillway_trace_spans_dropped_total", "Spans that the collector has not got.")?,
             },
             cache: CacheMetrics {
                 results: CacheResult::ALL.map(|result| cache_results.with_label_values(&[result.label()])).to_vec(),

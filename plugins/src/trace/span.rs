@@ -1,0 +1,446 @@
+//! What is told of a request: one span for itself, as the server that it is to its caller, and one for each attempt, as
+//! the client that it is to a backend. Prompts and answers are none of it; they have events of their own, in the prompt
+//! log, under the same ids.
+//!
+//! It is put together when a request is over, out of what is there anyway; names and texts are made of it by whoever
+//! sends it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use smallvec::SmallVec;
+
+use super::context::{SpanId, Trace};
+use super::route::route;
+use crate::api::Api;
+use crate::semconv;
+use crate::tokens::Usage;
+
+/// Where attempts go: one member of a pool.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Whose API it speaks, such as `azure.ai.openai`.
+    pub provider: &'static str,
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The backend.
+    pub backend: Arc<str>,
+    /// The deployment there.
+    pub deployment: Arc<str>,
+    /// The tier.
+    pub tier: u32,
+    /// Where the backend is.
+    pub location: Option<Arc<str>>,
+}
+
+/// One attempt.
+#[derive(Debug, Clone)]
+pub struct AttemptSpan {
+    /// The span's id, which its upstream saw.
+    pub id: SpanId,
+    /// Where it went.
+    pub place: Arc<Place>,
+    /// When it began, in nanoseconds since 1970.
+    pub began: u64,
+    /// When it ended.
+    pub ended: u64,
+    /// How long the request waited for a target before.
+    pub waited: Duration,
+    /// How it went; `ok`, `cancelled` and what went wrong.
+    pub outcome: &'static str,
+    /// The upstream's status.
+    pub status: Option<u16>,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct RequestSpan {
+    /// Its place in its trace.
+    pub trace: Trace,
+    /// When it arrived, in nanoseconds since 1970.
+    pub began: u64,
+    /// When it was over.
+    pub ended: u64,
+    /// Its id.
+    pub id: String,
+    /// Who asked, if known.
+    pub consumer: Option<Arc<str>>,
+    /// The method.
+    pub method: Method,
+    /// The path as it came: only its template is told.
+    pub path: String,
+    /// The operation, if the path is one's.
+    pub api: Option<Api>,
+    /// The model, if it is one of ours.
+    pub model: Option<Arc<str>>,
+    /// Its pool.
+    pub pool: Option<Arc<str>>,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// Most tokens of an answer.
+    pub max_tokens: Option<u64>,
+    /// How many answers.
+    pub choices: Option<u64>,
+    /// The status that the caller got; 499 if it left before.
+    pub status: u16,
+    /// How it ended.
+    pub end: &'static str,
+    /// The error code, if the gateway answered itself.
+    pub code: Option<&'static str>,
+    /// How it stood with the cache.
+    pub cache: Option<&'static str>,
+    /// From its arrival to the first output.
+    pub first: Option<Duration>,
+    /// The gateway's own time until then.
+    pub overhead: Duration,
+    /// What the answer used, if that is known at once.
+    pub usage: Option<Usage>,
+    /// Every attempt in order.
+    pub attempts: SmallVec<[AttemptSpan; 2]>,
+}
+
+/// A value of an attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value<'v> {
+    /// A text.
+    Text(Cow<'v, str>),
+    /// A count.
+    Count(u64),
+    /// A time.
+    Seconds(Duration),
+    /// Yes or no.
+    Flag(bool),
+}
+
+impl<'v, T: Into<Cow<'v, str>>> From<T> for Value<'v> {
+    fn from(text: T) -> Self {
+        Value::Text(text.into())
+    }
+}
+
+/// Takes attributes.
+pub trait Tell {
+    /// One more.
+    fn tell(&mut self, name: &'static str, value: Value<'_>);
+
+    /// One more, if it is known.
+    fn tell_known<'v>(&mut self, name: &'static str, value: Option<impl Into<Value<'v>>>) {
+        if let Some(value) = value {
+            self.tell(name, value.into());
+        }
+    }
+}
+
+impl RequestSpan {
+    /// Spans that are told of it.
+    pub fn spans(&self) -> usize {
+        1 + self.attempts.len()
+    }
+
+    fn operation(&self) -> Option<&'static str> {
+        semconv::operation(self.api?.label())
+    }
+
+    /// Its name: few different ones.
+    pub fn name(&self) -> Cow<'_, str> {
+        match (self.operation(), &self.model) {
+            (Some(operation), Some(model)) => format!("{operation} {model}").into(),
+            _ => match self.route() {
+                Some(route) => format!("{} {route}", known_method(&self.method)).into(),
+                None => known_method(&self.method).into(),
+            },
+        }
+    }
+
+    fn route(&self) -> Option<String> {
+        route(&self.path, self.api?)
+    }
+
+    /// What went wrong, if it was no fault of the caller's.
+    pub fn error(&self) -> Option<Cow<'static, str>> {
+        match self.end {
+            "cut" => Some("cut".into()),
+            _ if self.status >= 500 => Some(self.code.map_or_else(|| self.status.to_string().into(), Cow::from)),
+            _ => None,
+        }
+    }
+
+    /// Tells what is known of it.
+    pub fn attributes(&self, to: &mut impl Tell) {
+        let method = known_method(&self.method);
+        to.tell(semconv::METHOD, method.into());
+        to.tell_known(semconv::ROUTE, self.route());
+        to.tell(semconv::STATUS, Value::Count(self.status.into()));
+        to.tell_known(semconv::ERROR_TYPE, self.error());
+        self.asked(to);
+        to.tell(semconv::REQUEST_ID, self.id.as_str().into());
+        to.tell(semconv::END, self.end.into());
+        to.tell_known(semconv::CODE, self.code);
+        to.tell_known(semconv::CACHE, self.cache);
+        to.tell(semconv::ATTEMPTS, Value::Count(self.attempts.len() as u64));
+        to.tell(semconv::OVERHEAD, Value::Seconds(self.overhead));
+        if let Some(first) = self.first.filter(|_| self.stream && self.status == 200) {
+            to.tell(semconv::FIRST_CHUNK, Value::Seconds(first));
+        }
+    }
+
+    /// What is told with the request and with each of its attempts.
+    fn asked(&self, to: &mut impl Tell) {
+        to.tell_known(semconv::CONSUMER, self.consumer.as_deref());
+        to.tell_known(semconv::POOL, self.pool.as_deref());
+        let Some(operation) = self.operation() else { return };
+        to.tell(semconv::OPERATION, operation.into());
+        to.tell_known(semconv::REQUEST_MODEL, self.model.as_deref());
+        to.tell(semconv::REQUEST_STREAM, Value::Flag(self.stream));
+        to.tell_known(semconv::REQUEST_MAX_TOKENS, self.max_tokens.map(Value::Count));
+        to.tell_known(semconv::REQUEST_CHOICES, self.choices.map(Value::Count));
+    }
+
+    /// An attempt's name.
+    pub fn attempt_name(&self, attempt: &AttemptSpan) -> Cow<'_, str> {
+        match self.operation() {
+            Some(operation) => format!("{operation} {}", attempt.place.deployment).into(),
+            None => known_method(&self.method).into(),
+        }
+    }
+
+    /// Tells what is known of the attempt at `index`.
+    pub fn attempt_attributes(&self, index: usize, to: &mut impl Tell) {
+        let Some(attempt) = self.attempts.get(index) else { return };
+        let place = &*attempt.place;
+        to.tell(semconv::PROVIDER, place.provider.into());
+        to.tell(semconv::SERVER_ADDRESS, place.host.as_str().into());
+        to.tell(semconv::SERVER_PORT, Value::Count(place.port.into()));
+        to.tell_known(semconv::STATUS, attempt.status.map(|status| Value::Count(status.into())));
+        to.tell_known(semconv::ERROR_TYPE, attempt.error());
+        self.asked(to);
+        if place.provider != semconv::ANTHROPIC {
+            to.tell_known(semconv::OPENAI_API, self.api.and_then(|api| semconv::openai_api(api.label())));
+        }
+        to.tell(semconv::BACKEND, (&*place.backend).into());
+        to.tell(semconv::DEPLOYMENT, (&*place.deployment).into());
+        to.tell(semconv::TIER, Value::Count(place.tier.into()));
+        to.tell_known(semconv::LOCATION, place.location.as_deref());
+        to.tell(semconv::ATTEMPT, Value::Count(index as u64 + 1));
+        to.tell(semconv::OUTCOME, attempt.outcome.into());
+        if !attempt.waited.is_zero() {
+            to.tell(semconv::WAITED, Value::Seconds(attempt.waited));
+        }
+        if index + 1 == self.attempts.len() {
+            self.answered(attempt, to);
+        }
+    }
+
+    /// What the last attempt's answer told. It stands with that attempt alone, so that sums over spans count it once.
+    fn answered(&self, attempt: &AttemptSpan, to: &mut impl Tell) {
+        if let Some(first) = self.first.filter(|_| self.stream && attempt.status == Some(200)) {
+            let before = Duration::from_nanos(attempt.began.saturating_sub(self.began));
+            to.tell(semconv::FIRST_CHUNK, Value::Seconds(first.saturating_sub(before)));
+        }
+        let Some(usage) = &self.usage else { return };
+        to.tell(semconv::INPUT_TOKENS, Value::Count(usage.input));
+        to.tell(semconv::OUTPUT_TOKENS, Value::Count(usage.output));
+        let parts = [
+            (semconv::CACHE_READ_TOKENS, usage.cached_input),
+            (semconv::CACHE_CREATION_TOKENS, usage.cache_write),
+            (semconv::REASONING_TOKENS, usage.reasoning),
+        ];
+        for (name, count) in parts.into_iter().filter(|(_, count)| *count > 0) {
+            to.tell(name, Value::Count(count));
+        }
+    }
+}
+
+impl AttemptSpan {
+    /// What went wrong.
+    pub fn error(&self) -> Option<Cow<'static, str>> {
+        match (self.outcome, self.status) {
+            ("ok" | "cancelled", _) => None,
+            (_, Some(status)) if StatusCode::from_u16(status).is_ok_and(|status| status.is_client_error() || status.is_server_error()) => {
+                Some(status.to_string().into())
+            }
+            (outcome, _) => Some(outcome.into()),
+        }
+    }
+}
+
+/// A method, if it is one of those that are known: a caller may send any.
+fn known_method(method: &Method) -> &'static str {
+    let known = [
+        (Method::GET, "GET"),
+        (Method::POST, "POST"),
+        (Method::DELETE, "DELETE"),
+        (Method::PUT, "PUT"),
+        (Method::PATCH, "PATCH"),
+        (Method::HEAD, "HEAD"),
+        (Method::OPTIONS, "OPTIONS"),
+    ];
+    known.iter().find(|(known, _)| known == method).map_or("_OTHER", |(_, name)| name)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::context::TraceId;
+    use super::*;
+
+    /// A stream that was throttled at one place and answered at the next.
+    pub fn example() -> RequestSpan {
+        let place = |backend: &str, tier| {
+            Arc::new(Place {
+                provider: semconv::AZURE,
+                host: format!("{backend}.openai.azure.com"),
+                port: 443,
+                backend: backend.into(),
+                deployment: "gpt4o".into(),
+                tier,
+                location: None,
+            })
+        };
+        let attempt = |id, place, began, ended, outcome, status| AttemptSpan {
+            id: SpanId::new(id),
+            place,
+            began,
+            ended,
+            waited: Duration::ZERO,
+            outcome,
+            status: Some(status),
+        };
+        RequestSpan {
+            trace: Trace::new(TraceId::new(0xab), SpanId::new(1), None, true),
+            began: 1_000_000_000,
+            ended: 3_000_000_000,
+            id: "r1".into(),
+            consumer: Some("crm".into()),
+            method: Method::POST,
+            path: "/openai/deployments/gpt-4o/chat/completions".into(),
+            api: Some(Api::Chat),
+            model: Some("gpt-4o".into()),
+            pool: Some("chat".into()),
+            stream: true,
+            max_tokens: Some(100),
+            choices: None,
+            status: 200,
+            end: "ok",
+            code: None,
+            cache: None,
+            first: Some(Duration::from_millis(1500)),
+            overhead: Duration::from_micros(80),
+            usage: Some(Usage { input: 10, output: 20, cached_input: 4, ..Usage::default() }),
+            attempts: [
+                attempt(2, place("ptu", 1), 1_000_100_000, 1_100_000_000, "throttled", 429),
+                attempt(3, place("payg", 2), 1_200_000_000, 3_000_000_000, "ok", 200),
+            ]
+            .into(),
+        }
+    }
+
+    impl Tell for Vec<(&'static str, String)> {
+        fn tell(&mut self, name: &'static str, value: Value<'_>) {
+            assert!(self.iter().all(|(other, _)| *other != name), "{name} twice");
+            self.push((
+                name,
+                match value {
+                    Value::Text(text) => text.into_owned(),
+                    Value::Count(count) => count.to_string(),
+                    Value::Seconds(time) => time.as_secs_f64().to_string(),
+                    Value::Flag(flag) => flag.to_string(),
+                },
+            ));
+        }
+    }
+
+    fn get<'t>(told: &'t [(&str, String)], name: &str) -> Option<&'t str> {
+        told.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str())
+    }
+
+    fn of_request(span: &RequestSpan) -> Vec<(&'static str, String)> {
+        let mut told = Vec::new();
+        span.attributes(&mut told);
+        told
+    }
+
+    fn of_attempt(span: &RequestSpan, index: usize) -> Vec<(&'static str, String)> {
+        let mut told = Vec::new();
+        span.attempt_attributes(index, &mut told);
+        told
+    }
+
+    #[test]
+    fn a_request_and_its_attempts_are_told() {
+        let span = example();
+        assert_eq!((span.name().as_ref(), span.spans(), span.error()), ("chat gpt-4o", 3, None));
+        let request = of_request(&span);
+        for (name, value) in [
+            ("http.request.method", Some("POST")),
+            ("http.route", Some("/openai/deployments/{deployment}/chat/completions")),
+            ("http.response.status_code", Some("200")),
+            ("gen_ai.operation.name", Some("chat")),
+            ("gen_ai.request.model", Some("gpt-4o")),
+            ("gen_ai.request.max_tokens", Some("100")),
+            ("gen_ai.response.time_to_first_chunk", Some("1.5")),
+            ("spillway.consumer", Some("crm")),
+            ("spillway.request.id", Some("r1")),
+            ("spillway.attempts", Some("2")),
+            ("error.type", None),
+            ("gen_ai.usage.input_tokens", None),
+        ] {
+            assert_eq!(get(&request, name), value, "{name}");
+        }
+        let (first, second) = (of_attempt(&span, 0), of_attempt(&span, 1));
+        assert_eq!(span.attempt_name(&span.attempts[0]), "chat gpt4o");
+        for (name, one, other) in [
+            ("server.address", Some("ptu.openai.azure.com"), Some("payg.openai.azure.com")),
+            ("gen_ai.provider.name", Some("azure.ai.openai"), Some("azure.ai.openai")),
+            ("error.type", Some("429"), None),
+            ("spillway.outcome", Some("throttled"), Some("ok")),
+            ("spillway.tier", Some("1"), Some("2")),
+            ("spillway.attempt", Some("1"), Some("2")),
+            ("gen_ai.usage.input_tokens", None, Some("10")),
+            ("gen_ai.usage.cache_read.input_tokens", None, Some("4")),
+            ("gen_ai.usage.reasoning.output_tokens", None, None),
+            ("gen_ai.response.time_to_first_chunk", None, Some("1.3")),
+        ] {
+            assert_eq!((get(&first, name), get(&second, name)), (one, other), "{name}");
+        }
+    }
+
+    #[test]
+    fn errors_are_those_of_the_side_that_made_them() {
+        let mut span = example();
+        for (status, end, code, expected) in [
+            (429, "refused", Some("rate_limit_exceeded"), None),
+            (502, "refused", Some("upstream_error"), Some("upstream_error")),
+            (500, "ok", None, Some("500")),
+            (200, "cut", None, Some("cut")),
+            (499, "caller_left", None, None),
+        ] {
+            (span.status, span.end, span.code) = (status, end, code);
+            assert_eq!(span.error().as_deref(), expected, "{status} {end}");
+        }
+        for (outcome, status, expected) in [
+            ("caller_fault", Some(400), Some("400")),
+            ("failed", Some(200), Some("failed")),
+            ("connect", None, Some("connect")),
+            ("cancelled", Some(200), None),
+        ] {
+            (span.attempts[0].outcome, span.attempts[0].status) = (outcome, status);
+            assert_eq!(span.attempts[0].error().as_deref(), expected, "{outcome}");
+        }
+    }
+
+    #[test]
+    fn what_a_caller_made_up_names_nothing() {
+        let mut span = example();
+        (span.api, span.model, span.path) = (None, None, "/v1/sk-secret".into());
+        span.method = Method::from_bytes(b"WHATEVER").unwrap();
+        assert_eq!(span.name(), "_OTHER");
+        let told = of_request(&span);
+        assert!(told.iter().all(|(_, value)| !value.contains("secret") && !value.contains("WHATEVER")), "{told:?}");
+        (span.api, span.method, span.path) = (Some(Api::Files), Method::GET, "/v1/files/file-1".into());
+        assert_eq!((span.name().as_ref(), get(&of_request(&span), "gen_ai.operation.name")), ("GET /v1/files/{id}", None));
+    }
+}
