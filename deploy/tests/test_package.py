@@ -324,7 +324,7 @@ def test_a_crash_after_an_upgrade_restarts_at_once(booted, later):
     request = slow_request(booted)
     booted.install(later)
     [new] = show(booted, "MainPID")
-    booted.run("sh", "-c", f"kill -SEGV {new}")
+    booted.run("sh", "-c", f"kill -ABRT {new}")
     wait_until(lambda: show(booted, "ActiveState", "NRestarts") == ["active", "1"])
     booted.wait_for(READY)
     assert finish(request) == "200"

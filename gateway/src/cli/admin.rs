@@ -128,10 +128,11 @@ pub(super) fn upgrade(connection: &Connection) -> ExitCode {
     done(api.ask(reqwest::Method::POST, "/api/upgrade"), |body| format!("process {} has taken over", body["pid"]))
 }
 
-/// Starts this program with `arguments` and everything that was handed to this process, and tells the old process its id.
-pub(super) fn start_detached(arguments: &[OsString]) -> ExitCode {
+/// Starts a program with everything that was handed to this process, and tells the old process its id.
+pub(super) fn start_detached(command: &[OsString]) -> ExitCode {
+    let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
     // The stream to the old process and the listening sockets go on as they are.
-    let started = std::env::current_exe().and_then(|program| Command::new(program).args(arguments).spawn());
+    let started = Command::new(program).args(arguments).spawn();
     match started {
         Ok(child) => {
             if let Ok(Some(old)) = Successor::from_environment() {

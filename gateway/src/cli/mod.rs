@@ -81,12 +81,12 @@ enum Command {
         /// The folder.
         folder: PathBuf,
     },
-    /// Start the program and end, so that it is nobody's child. Used by `upgrade`.
+    /// Start a program and end, so that it is nobody's child. Used by `upgrade`.
     #[command(hide = true)]
     StartDetached {
-        /// Its arguments.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
+        /// The program and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
     },
     /// Show a spillover: a full PTU, two pay-as-you-go deployments, no account needed.
     Demo,
@@ -119,7 +119,7 @@ pub fn main() -> ExitCode {
         Command::Import(arguments) => import::run(&arguments),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { folder } => pages::man(&folder),
-        Command::StartDetached { arguments } => admin::start_detached(&arguments),
+        Command::StartDetached { command } => admin::start_detached(&command),
         Command::Demo => demo::run(),
         Command::Schema { format } => schema(format),
     }

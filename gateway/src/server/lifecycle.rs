@@ -368,7 +368,10 @@ impl Running {
         use super::signals::Signal;
         let manager = Manager::default();
         let watchdog = tokio::spawn(manager.clone().keep_watchdog());
-        manager.ready(&format!("serving {} models", self.gateway.runtime.load().model_names.len()));
+        // One that took over is the service only when the old process has said so, and that says all.
+        if self.reloader.status().loaded_by != By::Upgrade {
+            manager.ready(&format!("serving {} models", self.gateway.runtime.load().model_names.len()));
+        }
         let ending = loop {
             let reply = tokio::select! {
                 signal = signals.next() => match signal {

@@ -116,7 +116,7 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
 /// manager's, which then could not tell how it ends.
 fn start(program: &Program, sockets: Vec<OwnedFd>, stream: OwnedFd) -> io::Result<()> {
     let mut command = Command::new(&program.path);
-    command.arg("start-detached").arg("--").args(&program.arguments);
+    command.arg("start-detached").arg("--").arg(&program.path).args(&program.arguments);
     command.stdin(Stdio::from(stream));
     command.env(VARIABLE, "1").env("LISTEN_FDS", sockets.len().to_string());
     // They name this process.
