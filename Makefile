@@ -80,7 +80,7 @@ deb: assets $(TOOLS)/bin/cargo-deb ## The Debian package
 monitoring: build $(TOOLS)/python-packages $(TOOLS)/monitoring-packages ## Rules, alerts and dashboards, with Prometheus itself
 	$(VENV)/bin/python -m pytest -q deploy/tests/test_monitoring.py
 
-units-test: $(TOOLS)/python-packages ## The units: valid, and as closed as they claim
+units-test: build $(TOOLS)/python-packages $(TOOLS)/units-packages ## The units: valid, and as closed as they claim
 	$(VENV)/bin/python -m pytest -q deploy/tests/test_units.py
 
 package-test: deb $(TOOLS)/python-packages $(TOOLS)/deb-packages ## Install, upgrade and purge the package in a clean Debian (as root)
@@ -119,6 +119,12 @@ $(TOOLS)/deb-packages:
 	@mkdir -p $(TOOLS)
 	@command -v debootstrap >/dev/null && command -v lintian >/dev/null && command -v systemd-nspawn >/dev/null \
 	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq debootstrap lintian systemd-container; }
+	@touch $@
+
+# Looks at units; it need not run.
+$(TOOLS)/units-packages:
+	@mkdir -p $(TOOLS)
+	@command -v systemd-analyze >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq systemd; }
 	@touch $@
 
 # Prometheus and its promtool.

@@ -1,21 +1,24 @@
 """The units are valid, and as closed as they claim."""
 
 import json
+import os
 import pathlib
 import shutil
+import socket
 import subprocess
+import time
+import urllib.request
 
 import pytest
 
-SYSTEMD = pathlib.Path(__file__).resolve().parents[1] / "systemd"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SYSTEMD = ROOT / "deploy/systemd"
 EXPOSURE = 1.5
 # What a gateway can't do without: the network, look-ups, and the clock's device that ProtectClock= itself lets in.
 OPEN = {
     "RestrictAddressFamilies_AF_INET_INET6", "RestrictAddressFamilies_AF_UNIX", "RestrictAddressFamilies_AF_NETLINK",
     "PrivateNetwork", "IPAddressDeny", "DeviceAllow", "RootDirectoryOrRootImage",
 }
-
-pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 
 
 @pytest.fixture
@@ -64,3 +67,59 @@ def test_a_stop_waits_for_the_streams():
     seconds = next(line for line in (SYSTEMD / "spillway.service").read_text().splitlines() if line.startswith("TimeoutStopSec="))
     lb_delay, drain_timeout = 0, 300
     assert int(seconds.removeprefix("TimeoutStopSec=").removesuffix("s")) > lb_delay + drain_timeout
+
+
+SPILLWAY = os.environ.get("SPILLWAY", str(ROOT / "target/debug/spillway"))
+ACTIVATED = """
+[server]
+listen = ["127.0.0.1:{port}"]
+admin = "127.0.0.1:{admin}"
+
+[[backends]]
+name = "gone"
+kind = "openai"
+url = "http://127.0.0.1:1"
+
+[[backends]]
+name = "sorry"
+kind = "mock"
+reply = "later"
+
+[[pools]]
+name = "chat"
+models = ["gpt-4o"]
+members = [{{ backend = "gone" }}, {{ backend = "sorry", priority = 9 }}]
+"""
+
+
+def test_a_socket_that_systemd_passes_is_used(tmp_path):
+    """Binding it once more would fail: somebody has it."""
+    port, admin = free_port(), free_port()
+    config = tmp_path / "spillway.toml"
+    config.write_text(ACTIVATED.format(port=port, admin=admin))
+    command = ["systemd-socket-activate", "-l", f"127.0.0.1:{port}", SPILLWAY, "run", "-c", str(config)]
+    gateway = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_for_listener(port)
+        body = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}'
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, {"content-type": "application/json"})
+        assert b"later" in urllib.request.urlopen(request, timeout=30).read()
+        assert urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz", timeout=30).status == 200
+    finally:
+        gateway.terminate()
+        assert gateway.wait(20) == 0
+
+
+def wait_for_listener(port):
+    # Without connecting: the first connection starts the gateway.
+    for _ in range(500):
+        if f":{port:04X} 00000000:0000 0A" in pathlib.Path("/proc/net/tcp").read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+def free_port():
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        return chosen.getsockname()[1]

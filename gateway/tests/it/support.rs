@@ -249,6 +249,17 @@ impl Process {
         self.successors.lock().push(answer.json()["pid"].as_u64().unwrap().try_into().unwrap());
     }
 
+    /// The process that took over last.
+    pub fn successor(&self) -> u32 {
+        *self.successors.lock().last().unwrap()
+    }
+
+    /// Sends it a signal.
+    pub fn signal_successor(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.successor().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Sends the process a signal.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.child.0.id().to_string()]).status().unwrap();

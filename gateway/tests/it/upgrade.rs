@@ -1,6 +1,8 @@
 //! Another process takes over.
 
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
+use std::time::Duration;
 
 use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
 use spillway_testkit::client::{self, Connection, post};
@@ -89,4 +91,39 @@ async fn a_binary_that_cannot_start_leaves_the_old_one_serving() {
     process.write_config(&text);
     process.upgrade().await;
     assert_eq!(process.chat().await.status, 200);
+}
+
+/// What a service manager hears, as systemd would.
+#[tokio::test]
+async fn a_service_manager_hears_the_truth() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let hear = || {
+        let mut text = [0; 4096];
+        let length = socket.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "watch = false");
+    let process = Process::launch(&text, &[("NOTIFY_SOCKET", &path), ("WATCHDOG_USEC", "200000".as_ref())]).await;
+    // Nothing is said before it serves; then that it lives, again and again.
+    let mut heard = vec![hear(), hear(), hear(), hear()];
+    assert!(heard.iter().any(|said| said.contains("READY=1") && said.contains("STATUS=serving 3 models")), "{heard:?}");
+    assert!(heard.iter().filter(|said| said.contains("WATCHDOG=1")).count() >= 2, "{heard:?}");
+    process.write_config(&text.replace("backend = \"a\"", "backend = \"gone\""));
+    let answer = client::ask(process.admin, post("/api/upgrade", &[], b"")).await.unwrap();
+    assert_eq!(answer.status, 422);
+    process.write_config(&text);
+    process.upgrade().await;
+    heard.clear();
+    let main = format!("MAINPID={}", process.successor());
+    while !heard.iter().any(|said| said.contains(&main)) {
+        heard.push(hear());
+        assert!(!heard.last().unwrap().contains("STOPPING"), "one that hands over doesn't stop: {heard:?}");
+    }
+    // From now on only the new one speaks: it lives, and says when it stops.
+    process.signal_successor("-TERM");
+    while !hear().contains("STOPPING=1") {}
 }
