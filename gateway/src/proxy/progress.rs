@@ -108,8 +108,7 @@ const PASSED_OVER: usize = 64;
 
 /// Asks the selector, and notes whom it passed over.
 pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
-    let caller = ctx.caller.clone();
-    let fence = caller.as_ref().and_then(|caller| caller.consumer.rights.locations.as_deref());
+    let fence = ctx.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
     let request = PickRequest {
         excluded: inquiry.excluded(),
         tried: &progress.tried,
@@ -119,8 +118,9 @@ pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress,
     };
     let route = &inquiry.model.route;
     let picked = super::with_rng(|rng| route.pick(&request, now, rng));
-    let passed_over = route.passed_over(&request, picked.as_ref().ok().map(|pick| pick.index), now);
+    // A request that waits asks again and again.
     if ctx.passed_over.len() < PASSED_OVER {
+        let passed_over = route.passed_over(&request, picked.as_ref().ok().map(|pick| pick.index), now);
         ctx.passed_over.extend(passed_over);
     }
     picked

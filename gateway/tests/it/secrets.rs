@@ -124,7 +124,9 @@ async fn no_secret_is_ever_shown() {
             shown.push((format!("answer to {broken:?}"), format!("{:?} {}", got.head, got.text())));
         }
     }
-    for path in ["/metrics", "/api/pools", "/api/keys", "/nothing", "/readyz"] {
+    for path in
+        ["/metrics", "/api/pools", "/api/keys", "/api/status", "/api/config", "/api/requests", "/api/limits", "/", "/nothing", "/readyz"]
+    {
         let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer CANARY-admin-token\r\nconnection: close\r\n\r\n");
         let got = ask(process.admin, request).await.unwrap();
         assert_ne!(got.status, 401, "{path}");
