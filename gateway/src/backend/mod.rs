@@ -69,6 +69,16 @@ pub struct Targets {
     all: BTreeMap<TargetId, Arc<Target>>,
     /// Those of the config before, with the configs of their backends then.
     before: BTreeMap<TargetId, (Arc<Target>, config::Backend)>,
+    /// What changes for those that were taken over, once requests run on this config.
+    changes: BTreeMap<TargetId, Change>,
+}
+
+/// What changes for a target.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    max_concurrent: Option<u32>,
+    /// It is asked with other credentials: what was wrong with the old ones is over.
+    forgiven: bool,
 }
 
 impl Targets {
@@ -78,7 +88,7 @@ impl Targets {
             let of = |target: &Target| backends.iter().find(|backend| backend.config.name == target.id.backend);
             targets.iter().filter_map(move |target| Some((target.id.clone(), (Arc::clone(target), of(target)?.config.clone()))))
         });
-        Targets { all: BTreeMap::new(), before: known.collect() }
+        Targets { all: BTreeMap::new(), before: known.collect(), changes: BTreeMap::new() }
     }
 
     /// The target for `model` at `backend`, made at first use.
@@ -88,15 +98,29 @@ impl Targets {
         let make = || match known {
             // Another address is another resource.
             Some((target, config)) if config.endpoint == backend.endpoint && config.kind == backend.kind => {
-                target.set_max_concurrent(backend.max_concurrent);
-                if config.auth != backend.auth {
-                    target.forgive();
-                }
+                let change = Change { max_concurrent: backend.max_concurrent, forgiven: config.auth != backend.auth };
+                self.changes.insert(id.clone(), change);
                 Arc::clone(target)
             }
             _ => Arc::new(Target::new(id.clone(), backend.max_concurrent)),
         };
         Arc::clone(self.all.entry(id.clone()).or_insert_with(make))
+    }
+
+    /// All are made: what was before, with its secrets, is needed no more.
+    pub fn forget_before(&mut self) {
+        self.before.clear();
+    }
+
+    /// Requests run on this config from now on.
+    pub fn settle(&self) {
+        for (id, change) in &self.changes {
+            let Some(target) = self.all.get(id) else { continue };
+            target.set_max_concurrent(change.max_concurrent);
+            if change.forgiven {
+                target.forgive();
+            }
+        }
     }
 
     /// Every target, by name.

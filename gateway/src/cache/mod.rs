@@ -90,6 +90,10 @@ impl AnswerCache {
 
     /// Takes an answer that another process has kept.
     pub fn take_over(&self, key: CacheKey, entry: Entry) {
+        // One that is kept here is fresher.
+        if self.memory.get(&key, entry.kept_at).is_some() {
+            return;
+        }
         self.memory.put(key, Arc::new(entry));
         self.memory.settle();
         self.tell_size();

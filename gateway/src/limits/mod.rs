@@ -127,6 +127,8 @@ struct Inherited {
     /// How far this process's monotonic clock is ahead, in seconds.
     ahead: i64,
     tallies: HashMap<String, Tally>,
+    /// It has ended.
+    over: bool,
 }
 
 impl Limits {
@@ -143,10 +145,15 @@ impl Limits {
         }
     }
 
-    /// A config is about to be loaded, and the ledger says this of the periods under way.
-    pub fn begin(&self, past: Past) {
+    /// A config is about to be loaded, and the ledger says this of the periods under way; what it said before.
+    pub fn begin(&self, past: Past) -> Past {
         self.generation.fetch_add(1, Ordering::Relaxed);
-        *self.past.lock() = past;
+        let mut inherited = self.inherited.lock();
+        if inherited.over {
+            // The ledger has it all.
+            inherited.tallies.clear();
+        }
+        std::mem::replace(&mut *self.past.lock(), past)
     }
 
     /// The config is loaded: scopes that it doesn't have are gone, though what was reserved in them is settled there.
@@ -162,6 +169,8 @@ impl Limits {
             return None;
         }
         let generation = self.generation.load(Ordering::Relaxed);
+        // In this order everywhere.
+        let inherited = self.inherited.lock();
         let mut scopes = self.scopes.lock();
         let scope = match scopes.get(&(rank, name.clone())) {
             Some(Held { scope, .. }) if scope.rules == *rules => Arc::clone(scope),
@@ -173,7 +182,6 @@ impl Limits {
             None => {
                 let scope = Scope::new(rank, name.clone(), rules.clone(), self.shared.is_some());
                 self.past.lock().book(&scope, &[Kind::Quota, Kind::Budget], self.now().unix);
-                let inherited = self.inherited.lock();
                 if let Some(tally) = inherited.tallies.get(&name) {
                     scope.hear(None, tally, inherited.ahead, self.now());
                 }
@@ -187,8 +195,8 @@ impl Limits {
     /// Books what the process from which this one takes over has used, by scope: all of it at first, later what has
     /// changed. `ahead`: how far this process's monotonic clock is ahead of the other's, in seconds.
     pub fn inherit(&self, tallies: impl IntoIterator<Item = (String, Tally)>, ahead: i64) {
-        let scopes: HashMap<String, Arc<Scope>> = self.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect();
         let mut inherited = self.inherited.lock();
+        let scopes: HashMap<String, Arc<Scope>> = self.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect();
         inherited.ahead = ahead;
         for (name, tally) in tallies {
             let before = inherited.tallies.insert(name.clone(), tally.clone());
@@ -205,7 +213,8 @@ impl Limits {
             (inherited.ahead, inherited.tallies.clone())
         };
         self.inherit(tallies.into_iter().map(|(name, tally)| (name, tally.ended())), ahead);
-        self.inherited.lock().tallies.clear();
+        // Kept for those who come by themselves, and haven't come yet.
+        self.inherited.lock().over = true;
     }
 
     /// Every scope there is.

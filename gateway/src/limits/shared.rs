@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use redis::Script;
@@ -68,6 +69,11 @@ pub struct Shared {
     beating: Script,
     /// This process: what a process used of a rate dies with it.
     process: String,
+    /// The name that it has in the shared memory: its own, or that of the process from which it took over, whose use it
+    /// has taken over, too.
+    name: ArcSwap<String>,
+    /// Another process has taken over: it speaks for this one.
+    retired: AtomicBool,
     /// This node: what a node used of a quota outlives its process.
     node: String,
     when_lost: WhenLost,
@@ -95,11 +101,14 @@ impl Shared {
     /// # Errors
     /// If the URL of Redis can't be used.
     pub fn new(config: &config::Redis, node: NodeName, metrics: &Metrics, takes_over: bool) -> Result<Self, RedisError> {
+        let process = format!("{}.{:08x}", node.0, fastrand::u32(..));
         Ok(Shared {
             memory: SharedMemory::new(config)?,
             agreeing: Script::new(include_str!("agree.lua")),
             beating: Script::new(include_str!("heartbeat.lua")),
-            process: format!("{}.{:08x}", node.0, fastrand::u32(..)),
+            name: ArcSwap::from_pointee(process.clone()),
+            retired: AtomicBool::new(false),
+            process,
             node: node.0,
             when_lost: config.quotas_when_lost,
             tables: Mutex::default(),
@@ -118,6 +127,21 @@ impl Shared {
         &self.process
     }
 
+    /// The name that this process has in the shared memory.
+    pub fn name(&self) -> String {
+        self.name.load().as_ref().clone()
+    }
+
+    /// Goes on as the process of this name, whose use this one has taken over.
+    pub fn go_on_as(&self, name: String) {
+        self.name.store(Arc::new(name));
+    }
+
+    /// Another process goes on under this one's name: what this one says would contradict it.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
     /// Whether quotas must not be admitted because nobody can say what others have used.
     pub fn is_unsure(&self) -> bool {
         self.when_lost == WhenLost::Refuse && self.is_lost()
@@ -130,6 +154,10 @@ impl Shared {
     /// Agrees on a scope's share, for a request that waits. While Redis is out of reach that is known and
     /// takes no time.
     pub async fn agree(&self, scope: &Scope, now: impl Fn() -> Now) {
+        if self.retired.load(Ordering::Relaxed) {
+            // It goes on with the share that it had.
+            return;
+        }
         let table = self.table(scope);
         // While Redis comes back, scopes are agreed on one after another.
         let since = self.lost_since.load(Ordering::Relaxed);
@@ -200,7 +228,7 @@ impl Shared {
             .key(key(&format!("rates:{name}")))
             .key(key(&format!("quota:{}:{name}", proposal.quota_start)))
             .key(key(&format!("budget:{}:{name}", proposal.budget_start)))
-            .arg(&self.process)
+            .arg(self.name())
             .arg(&self.node)
             .arg(GRACE.as_millis().to_string())
             .arg(keep(quota.map_or(now.unix, |span| span.end)))
@@ -272,7 +300,7 @@ impl Shared {
         let mut connection = self.memory.connection().await?;
         let mut invocation = self.beating.prepare_invoke();
         invocation.key(self.memory.key("{limits}:born")).key(self.memory.key("{limits}:nodes"));
-        invocation.arg(&self.process).arg(if returning { "1" } else { "0" });
+        invocation.arg(self.name()).arg(if returning { "1" } else { "0" });
         let (nodes, twins): (u64, u64) = invocation.invoke_async(&mut connection).await?;
         self.nodes.store(nodes.max(self.least_nodes), Ordering::Relaxed);
         if twins > 0 && !self.has_twin.swap(true, Ordering::Relaxed) {

@@ -148,6 +148,8 @@ pub struct RequestCtx {
     pub attempts: SmallVec<[AttemptRecord; 2]>,
     /// Members that it could not go to. Written by `progress`.
     pub passed_over: Vec<PassedOver>,
+    /// For how many attempts that is noted. Written by `progress`.
+    pub(super) noted_attempts: usize,
     /// Time spent waiting for the caller or for upstreams. Written by whoever waits.
     pub waited: Duration,
     /// Time from arrival to the first output. Written by `deliver`.
@@ -212,6 +214,7 @@ impl RequestCtx {
             tunnel: None,
             attempts: SmallVec::new(),
             passed_over: Vec::new(),
+            noted_attempts: 0,
             waited: Duration::ZERO,
             first: None,
             overhead: None,

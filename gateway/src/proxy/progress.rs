@@ -118,10 +118,12 @@ pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress,
     };
     let route = &inquiry.model.route;
     let picked = super::with_rng(|rng| route.pick(&request, now, rng));
-    // A request that waits asks again and again.
-    if ctx.passed_over.len() < PASSED_OVER {
+    // A request that waits asks again and again: what it passes over is noted once, and anew after each attempt.
+    let attempts = ctx.attempts.len() + 1;
+    if ctx.noted_attempts < attempts && ctx.passed_over.len() < PASSED_OVER {
         let passed_over = route.passed_over(&request, picked.as_ref().ok().map(|pick| pick.index), now);
         ctx.passed_over.extend(passed_over);
+        ctx.noted_attempts = attempts;
     }
     picked
 }

@@ -207,6 +207,8 @@ impl Runtime {
             models.extend(live.models.iter().map(|model| (Arc::clone(&model.name), Arc::clone(model))));
             pools.push(Arc::new(live));
         }
+        targets.forget_before();
+        identities.forget_before();
         Ok(Runtime {
             backends,
             identities,

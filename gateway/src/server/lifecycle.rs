@@ -20,6 +20,7 @@ use super::handover::predecessor::{HandoverError, Program, TakenOver, hand_over}
 use super::handover::successor::Successor;
 use super::manager::Manager;
 use super::reload::{By, Reloader, Source};
+use super::signals::{Signal, Signals};
 use super::sockets::Sockets;
 use super::upkeep::{Upkeep, wait_for_backends};
 use super::{internal, listen};
@@ -307,15 +308,15 @@ impl Running {
             // The others speak with the new process, which knows all that this one does.
             Ending::HandedOver(_) => (Duration::ZERO, IDLE_GRACE_HANDED_OVER),
         };
+        let idle_grace = idle_grace.min(server.drain_timeout);
         let (over, is_over) = watch::channel(false);
         let handed_over = matches!(ending, Ending::HandedOver(_));
         let telling = match ending {
             Ending::Stop => None,
             Ending::HandedOver(taken) => {
                 self.sharing.iter().for_each(JoinHandle::abort);
-                let mut is_over = is_over;
-                let until = async move { drop(is_over.wait_for(|over| *over).await) };
-                Some(tokio::spawn(taken.keep_telling(gateway.clone(), until)))
+                gateway.limits.shared.iter().for_each(|shared| shared.retire());
+                Some(tokio::spawn(taken.keep_telling(gateway.clone(), is_over)))
             }
         };
         let down = async {
@@ -364,8 +365,7 @@ impl Running {
     }
 
     /// Serves until the process is told to stop, or another one has taken over.
-    pub(super) async fn serve(mut self, mut signals: super::signals::Signals, program: &Program) {
-        use super::signals::Signal;
+    pub(super) async fn serve(mut self, mut signals: Signals, program: &Program) {
         let manager = Manager::default();
         let watchdog = tokio::spawn(manager.clone().keep_watchdog());
         // One that took over is the service only when the old process has said so, and that says all.
@@ -386,7 +386,11 @@ impl Running {
                 },
                 Some(request) = self.upgrades.recv() => Some(request),
             };
-            let taken = self.hand_over(program).await;
+            // Whoever stops the gateway now means it: the process that is just starting ends, too.
+            let taken = tokio::select! {
+                taken = self.hand_over(program) => taken,
+                () = stopped(&mut signals) => break Ending::Stop,
+            };
             if taken.is_ok() {
                 // The next one who asks must meet the new process.
                 self.administration.abort();
@@ -396,8 +400,10 @@ impl Running {
             if let Ok(pid) = told {
                 manager.is_now(pid);
             }
-            // Whoever asked may be gone.
-            reply.into_iter().for_each(|reply| drop(reply.send(told.clone())));
+            // Whoever asked may be gone; who asked meanwhile gets the same.
+            let mut replies: Vec<UpgradeRequest> = reply.into_iter().collect();
+            replies.extend(std::iter::from_fn(|| self.upgrades.try_recv().ok()));
+            replies.into_iter().for_each(|reply| drop(reply.send(told.clone())));
             if let Ok(taken) = taken {
                 break Ending::HandedOver(taken);
             }
@@ -417,12 +423,17 @@ impl Running {
         let spare = usize::from(matches!(ending, Ending::HandedOver(_)));
         let hurry = async {
             for _ in 0..=spare {
-                while signals.next().await != Signal::Stop {}
+                stopped(&mut signals).await;
             }
         };
         self.end(ending, hurry).await;
         watchdog.abort();
     }
+}
+
+/// Waits for the next signal to stop.
+async fn stopped(signals: &mut Signals) {
+    while signals.next().await != Signal::Stop {}
 }
 
 /// Runs a gateway until it is told to stop, or another process has taken over.
@@ -439,7 +450,7 @@ pub fn run(config: Config, source: Source, successor: Option<Successor>) -> Resu
     let runtime = builder.thread_name("worker").enable_all().build()?;
     let outcome = runtime.block_on(async {
         // Before anything else: an unhandled SIGHUP would end the process.
-        let signals = super::signals::Signals::new()?;
+        let signals = Signals::new()?;
         let running = launch(Launch { config, source, clock: Clock::new(), sockets, successor }).await?;
         count_panics(&running.gateway);
         info!(listen = ?running.listen, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "ready");

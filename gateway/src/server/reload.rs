@@ -56,7 +56,12 @@ pub struct Source {
     pub path: Option<PathBuf>,
     /// SHA-256 of its text, in hexadecimal.
     pub hash: String,
+    /// Tells whether the file is another now.
+    seen: Option<Fingerprint>,
 }
+
+/// Inode, length and time of a file.
+type Fingerprint = (u64, u64, std::time::SystemTime);
 
 impl Source {
     /// Reads and checks a file.
@@ -64,14 +69,16 @@ impl Source {
     /// # Errors
     /// [`ConfigError`]
     pub fn read(path: &Path) -> Result<(Config, Source), ConfigError> {
+        // Before the text: what is written meanwhile is noticed.
+        let seen = fingerprint(path);
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let config = Config::parse(&text, path, &Secrets::default())?;
-        Ok((config, Source { path: Some(path.to_owned()), hash: hash(&text) }))
+        Ok((config, Source { path: Some(path.to_owned()), hash: hash(&text), seen }))
     }
 
     /// Of a config that was made in the program.
     pub fn none() -> Self {
-        Source { path: None, hash: hash("") }
+        Source { path: None, hash: hash(""), seen: None }
     }
 }
 
@@ -172,6 +179,9 @@ impl Reloader {
         let path = self.status.lock().source.path.clone().ok_or(ReloadError::NoFile)?;
         // One at a time; whoever waits reads what is there then.
         let mut upkeep = self.upkeep.lock().await;
+        if self.gateway.is_closing() {
+            return Err(ReloadError::Stopping);
+        }
         let outcome = match Source::read(&path) {
             Ok((config, source)) => self.switch(config, source, by, &mut upkeep).await,
             Err(error) => Err(error.into()),
@@ -211,13 +221,18 @@ impl Reloader {
             for warning in &config.warnings {
                 warn!("{warning}");
             }
-            gateway.limits.begin(self.past(&config).await);
+            let past = self.past(&config).await;
+            let past_before = past.map(|past| gateway.limits.begin(past));
             let around = Surroundings { limits: &gateway.limits, metrics: &gateway.metrics, clock: &gateway.clock };
             let level = config.log.level.clone();
-            let runtime = Runtime::new(config, around, Some(&before))?;
+            let runtime = Runtime::new(config, around, Some(&before)).inspect_err(|_| {
+                // Whoever comes by itself still comes to the old config.
+                past_before.into_iter().for_each(|past| drop(gateway.limits.begin(past)));
+            })?;
             upkeep.start(&runtime, &gateway.clock);
             wait_for_backends(&runtime).await;
             gateway.switch(runtime);
+            gateway.runtime.load().targets.settle();
             upkeep.retain(&gateway.runtime.load());
             gateway.limits.sweep();
             if level != before.config.log.level {
@@ -237,16 +252,16 @@ impl Reloader {
     }
 
     /// What was used in the periods that a new limit may look back on.
-    async fn past(&self, config: &Config) -> Past {
-        let Some(ledger) = self.gateway.ledger.clone() else { return Past::default() };
+    async fn past(&self, config: &Config) -> Option<Past> {
+        let Some(ledger) = self.gateway.ledger.clone() else { return Some(Past::default()) };
         ledger.flush(Duration::from_secs(2)).await;
         let (config, now) = (config.clone(), self.gateway.clock.wall().timestamp());
         let read = tokio::task::spawn_blocking(move || Past::read(&ledger, &config, now)).await;
         match read {
-            Ok(Ok(past)) => past,
+            Ok(Ok(past)) => Some(past),
             _ => {
-                warn!("the ledger can't be read: limits that are new in this config begin with nothing used");
-                Past::default()
+                warn!("the ledger can't be read: limits that are new in this config look back on what it said before");
+                None
             }
         }
     }
@@ -254,12 +269,11 @@ impl Reloader {
     /// Reads the file anew whenever it changes, for ever.
     pub(super) async fn watch(self: Arc<Self>) {
         let Some(path) = self.status.lock().source.path.clone() else { return };
-        let seen = || fingerprint(&path);
-        let mut used = seen();
+        let mut used = self.status.lock().source.seen;
         let mut before = used;
         loop {
             sleep(LOOK).await;
-            let now = seen();
+            let now = fingerprint(&path);
             // Twice the same: whoever writes it is done. One that is gone is about to come back.
             if now != used && now == before && now.is_some() {
                 used = now;
@@ -279,7 +293,7 @@ impl Reloader {
 }
 
 /// Tells whether a file is another than before. Links are followed: that is how Kubernetes replaces it.
-fn fingerprint(path: &Path) -> Option<(u64, u64, std::time::SystemTime)> {
+fn fingerprint(path: &Path) -> Option<Fingerprint> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).and_then(|data| Ok((data.ino(), data.len(), data.modified()?))).ok()
 }
@@ -308,5 +322,8 @@ fn with_fixed(old: &Config, mut new: Config) -> Config {
     new.ledger.clone_from(&old.ledger);
     new.objects = old.objects;
     new.redis.clone_from(&old.redis);
+    if let Some(semantic) = new.cache.as_mut().and_then(|cache| cache.semantic.as_mut()) {
+        semantic.folder.clone_from(&old.server.state_dir);
+    }
     new
 }

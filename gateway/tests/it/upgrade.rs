@@ -32,8 +32,10 @@ async fn who_takes_over_knows_limits_throttles_drains_and_answers() {
         }
     })
     .await;
-    let rest = consumer("crm", "[consumers.limits]\nrequests_per_minute = 4\nconcurrent_requests = 2\n")
-        + "[plugins.auth]\nrequired = true\n[plugins.cache]\nexact = { ttl = \"1h\" }\n";
+    let rest = consumer(
+        "crm",
+        "[consumers.limits]\nrequests_per_minute = 4\nconcurrent_requests = 2\ntoken_quota = { tokens = 1_000_000, period = \"day\" }\n",
+    ) + "[plugins.auth]\nrequired = true\n[plugins.cache]\nexact = { ttl = \"1h\" }\n";
     let text = config(&[member("ptu", &ptu, 1), member("payg", &payg, 2), member("spare", &payg, 3)], "", &rest);
     let process = Process::launch(&text.replace("#server", "state_dir = \"STATE\""), &[]).await;
     let ask = async |stream: bool| {
@@ -66,6 +68,12 @@ async fn who_takes_over_knows_limits_throttles_drains_and_answers() {
         all["scopes"][0]["limits"]["concurrent_requests"]["used"].as_u64()
     };
     eventually("the old process has told of its end", async || limits().await == Some(0)).await;
+    // The two streams have reserved 1,024 tokens each, and used few.
+    let quota = async || {
+        let all = client::get(process.admin, "/api/limits").await.unwrap().json();
+        all["scopes"][0]["limits"]["token_quota"]["used"].as_u64().unwrap()
+    };
+    eventually("what they used is settled where it counts now", async || (1..200).contains(&quota().await)).await;
     assert_eq!(ask(false).await.answer().await.unwrap().status, 429, "four requests were made");
     assert_eq!(ptu.count(), 1);
 }

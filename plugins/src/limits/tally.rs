@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::period::Period;
 use super::rolling::Rolling;
 use super::state::State;
 use super::windows::Windows;
@@ -19,10 +20,17 @@ pub struct Tally {
     classes: Vec<Use>,
     /// Tokens by the start of their period, if they are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    quota: Option<BTreeMap<i64, u64>>,
+    quota: Option<Periods>,
     /// Money by the start of its period, if it is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    budget: Option<BTreeMap<i64, u64>>,
+    budget: Option<Periods>,
+}
+
+/// What is used by the start of its period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Periods {
+    period: Period,
+    used: BTreeMap<i64, u64>,
 }
 
 /// What is used of the rates.
@@ -93,7 +101,8 @@ fn changes<K: Ord + Copy>(before: &BTreeMap<K, u64>, after: &BTreeMap<K, u64>) -
 impl State {
     /// What is used.
     pub(super) fn tell(&mut self) -> Tally {
-        let windows = |windows: &Option<Windows>| windows.as_ref().map(|windows| windows.all().collect());
+        let windows =
+            |windows: &Option<Windows>| windows.as_ref().map(|windows| Periods { period: windows.period(), used: windows.all().collect() });
         let (quota, budget) = (windows(&self.quota), windows(&self.budget));
         let mut meters = self.meters();
         let all = meters.next().map(|meters| meters.tell()).unwrap_or_default();
@@ -108,16 +117,17 @@ impl State {
         for (windows, before, after) in [(&mut self.quota, &before.quota, &after.quota), (&mut self.budget, &before.budget, &after.budget)]
         {
             let (Some(windows), Some(after)) = (windows, after) else { continue };
+            // Of periods of another length only the ledger knows.
+            if windows.period() != after.period {
+                continue;
+            }
             if first {
                 *windows = Windows::new(windows.period());
             }
-            let before = before.as_ref().unwrap_or(&no_periods);
-            for (start, less, more) in changes(before, after) {
-                // Periods of another length begin elsewhere: they are no periods of these windows.
-                if windows.period().at(start).start == start {
-                    windows.take_back(start, less);
-                    windows.add(start, more);
-                }
+            let before = before.as_ref().filter(|before| before.period == after.period).map_or(&no_periods, |before| &before.used);
+            for (start, less, more) in changes(before, &after.used) {
+                windows.take_back(start, less);
+                windows.add(start, more);
             }
         }
         let none = Use::default();

@@ -70,6 +70,11 @@ impl Identities {
         Identities { used: BTreeMap::new(), before: before.map(|before| before.used.clone()).unwrap_or_default() }
     }
 
+    /// All are made: what was before is needed no more.
+    pub fn forget_before(&mut self) {
+        self.before.clear();
+    }
+
     /// A source that goes on being used.
     pub fn keep(&mut self, source: &Arc<TokenSource>) {
         self.used.insert(source.identifier(), Arc::clone(source));

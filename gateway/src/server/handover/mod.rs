@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! new  Prepared        its config is good, everything is made, nothing is accepted
-//! old  Tallies, Targets, Pins … Go
+//! old  Node, Tallies, Targets, Pins … Go
 //! new  Ready           it accepts
 //! old  Tallies, Answers …            while its requests are in flight; then it closes the stream
 //! ```
@@ -53,6 +53,10 @@ enum Message {
     Tallies {
         second: u64,
         scopes: Vec<(String, Tally)>,
+    },
+    /// The name under which the old process shares limits with other nodes.
+    Node {
+        name: String,
     },
     Targets {
         targets: Vec<TargetTold>,

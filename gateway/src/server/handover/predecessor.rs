@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use spillway_plugins::limits::Tally;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::{Message, PINS, VARIABLE, receive, send};
@@ -27,6 +28,8 @@ const PREPARED: Duration = Duration::from_secs(60);
 const READY: Duration = Duration::from_secs(10);
 /// How often it is told what requests in flight use.
 const EVERY: Duration = Duration::from_millis(200);
+/// Answers between two times that it is told.
+const ANSWERS: usize = 32;
 /// The first file descriptor of the listening sockets.
 const FIRST: i32 = 3;
 
@@ -98,16 +101,19 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
     let failed = |source| HandoverError::Start { program: program.path.display().to_string(), source };
     started.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).map_err(failed)?;
     info!(program = %program.path.display(), "another process is to take over");
-    let (mut told, mut pid) = (HashMap::new(), None);
-    let taken = take_over(&mut stream, gateway, &mut told, &mut pid).await;
-    match (taken, pid) {
-        (Ok(()), Some(pid)) => Ok(TakenOver { stream, pid, told }),
-        (taken, pid) => {
-            // It must not go on where nobody looks after it.
-            if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-            Err(taken.err().unwrap_or(HandoverError::Ended))
+    let (mut told, mut starting) = (HashMap::new(), Starting(None));
+    take_over(&mut stream, gateway, &mut told, &mut starting.0).await?;
+    let pid = starting.0.take().ok_or(HandoverError::Ended)?;
+    Ok(TakenOver { stream, pid, told })
+}
+
+/// A process that has not taken over yet: dropped, it is ended. It must not go on where nobody looks after it.
+struct Starting(Option<u32>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }
@@ -149,14 +155,8 @@ async fn take_over(
         }
     };
     tokio::time::timeout(PREPARED, prepared).await.map_err(|_| HandoverError::TooSlow)??;
-    tell_tallies(stream, gateway, told).await?;
-    let now = gateway.clock.now();
-    let targets = gateway.runtime.load().targets.iter().map(|target| target.tell(now)).collect();
-    send(stream, &Message::Targets { targets }).await?;
-    for pins in gateway.objects.all().chunks(PINS) {
-        send(stream, &Message::Pins { pins: pins.to_vec() }).await?;
-    }
-    send(stream, &Message::Go).await?;
+    // One that doesn't listen must not hold this process up.
+    tokio::time::timeout(READY, tell_all(stream, gateway, told)).await.map_err(|_| HandoverError::TooSlow)??;
     let ready = async {
         loop {
             match receive(stream).await {
@@ -167,6 +167,21 @@ async fn take_over(
         }
     };
     tokio::time::timeout(READY, ready).await.map_err(|_| HandoverError::TooSlow)?
+}
+
+/// Tells everything that is known, and to accept.
+async fn tell_all(stream: &mut UnixStream, gateway: &Gateway, told: &mut HashMap<String, Tally>) -> io::Result<()> {
+    if let Some(shared) = &gateway.limits.shared {
+        send(stream, &Message::Node { name: shared.name() }).await?;
+    }
+    tell_tallies(stream, gateway, told).await?;
+    let now = gateway.clock.now();
+    let targets = gateway.runtime.load().targets.iter().map(|target| target.tell(now)).collect();
+    send(stream, &Message::Targets { targets }).await?;
+    for pins in gateway.objects.all().chunks(PINS) {
+        send(stream, &Message::Pins { pins: pins.to_vec() }).await?;
+    }
+    send(stream, &Message::Go).await
 }
 
 /// Tells what is used of the scopes that have changed since the last time.
@@ -185,28 +200,35 @@ async fn tell_tallies(stream: &mut UnixStream, gateway: &Gateway, told: &mut Has
 }
 
 impl TakenOver {
-    /// Tells the new process the answers that are kept, and what requests in flight use, until `over`.
-    pub(in crate::server) async fn keep_telling(mut self, gateway: Gateway, over: impl Future<Output = ()>) {
-        let TakenOver { stream, told, .. } = &mut self;
-        let telling = async {
-            let cache = gateway.runtime.load().cache.clone();
-            let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(gateway.clock.wall().timestamp_millis())).collect();
-            for (key, entry) in entries {
-                send(stream, &Message::Answer { key: STANDARD.encode(key.0), entry: STANDARD.encode(entry.to_bytes()) }).await?;
-            }
-            loop {
-                tokio::time::sleep(EVERY).await;
-                tell_tallies(stream, &gateway, told).await?;
-            }
-        };
-        let ended: io::Result<()> = tokio::select! {
-            ended = telling => ended,
-            () = over => Ok(()),
-        };
-        // A message may have been left half said: the stream is good for no other then, and the new process knows
-        // what was reserved.
-        if let Err(error) = ended {
+    /// Tells the new process the answers that are kept, and what requests in flight use, until everything is settled
+    /// and `over`: then a last time.
+    pub(in crate::server) async fn keep_telling(mut self, gateway: Gateway, over: watch::Receiver<bool>) {
+        // It knows what was reserved: that counts if it hears no more.
+        if let Err(error) = self.tell(&gateway, over).await {
             debug!(%error, "the new process listens no more");
+        }
+    }
+
+    async fn tell(&mut self, gateway: &Gateway, mut over: watch::Receiver<bool>) -> io::Result<()> {
+        let TakenOver { stream, told, .. } = self;
+        let cache = gateway.runtime.load().cache.clone();
+        let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(gateway.clock.wall().timestamp_millis())).collect();
+        for (number, (key, entry)) in entries.into_iter().enumerate() {
+            // What is used comes first.
+            if number % ANSWERS == 0 {
+                tell_tallies(stream, gateway, told).await?;
+            }
+            if *over.borrow() {
+                break;
+            }
+            send(stream, &Message::Answer { key: STANDARD.encode(key.0), entry: STANDARD.encode(entry.to_bytes()) }).await?;
+        }
+        loop {
+            let over = tokio::time::timeout(EVERY, over.wait_for(|over| *over)).await.is_ok();
+            tell_tallies(stream, gateway, told).await?;
+            if over {
+                return Ok(());
+            }
         }
     }
 }

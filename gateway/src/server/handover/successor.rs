@@ -106,6 +106,7 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
             gateway.limits.inherit(scopes, ahead);
             return Some(ahead);
         }
+        Message::Node { name } => gateway.limits.shared.iter().for_each(|shared| shared.go_on_as(name.clone())),
         Message::Targets { targets } => {
             let (runtime, now) = (gateway.runtime.load(), gateway.clock.now());
             for told in &targets {

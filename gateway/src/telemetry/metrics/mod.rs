@@ -525,7 +525,9 @@ impl Metrics {
     /// Everything in Prometheus' text format, with the states of `members` (each with its pool's
     /// name) as they are now.
     pub fn render<'r>(&self, members: impl Iterator<Item = (&'r str, &'r Member)>, now: Tick) -> Vec<u8> {
-        self.system.lock().read();
+        // Held to the end: two who ask at once must not see each other's resets.
+        let system = self.system.lock();
+        system.read();
         // What a reload took away is no more.
         self.target_state.reset();
         self.target_in_flight.reset();
@@ -541,6 +543,7 @@ impl Metrics {
         let mut text = Vec::with_capacity(16 * 1024);
         // Writing to a Vec can't fail, and the families come from the registry itself.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        drop(system);
         text
     }
 }
