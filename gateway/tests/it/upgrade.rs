@@ -135,3 +135,29 @@ async fn a_service_manager_hears_the_truth() {
     process.signal_successor("-TERM");
     while !hear().contains("STOPPING=1") {}
 }
+
+/// With a memory that is shared, what the old process used counts once: the new one goes on under its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_nothing_is_counted_twice() {
+    let server = RedisServer::start(None);
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let rest = consumer("crm", "[consumers.limits]\nrequests_per_minute = 20\n")
+        + &format!("[plugins.auth]\nrequired = true\n[redis]\nurl = \"redis://:CANARY-redis@127.0.0.1:{}\"\n", server.port);
+    let text = config(&[member("a", &backend, 1)], "", &rest).replace("#server", "state_dir = \"STATE\"\nwatch = false");
+    let process = Process::launch(&text, &[]).await;
+    let chat = async || {
+        client::ask(process.address, post("/v1/chat/completions", &[("api-key", "crm")], chat(false).to_string().as_bytes()))
+            .await
+            .unwrap()
+            .status
+    };
+    for _ in 0..12 {
+        assert_eq!(chat().await, 200);
+    }
+    process.upgrade().await;
+    let mut served = 0;
+    while chat().await == 200 {
+        served += 1;
+    }
+    assert_eq!(served, 8, "of the twenty a minute twelve were used before");
+}
