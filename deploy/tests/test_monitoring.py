@@ -73,7 +73,7 @@ def test_every_alert_has_what_whoever_is_woken_needs():
     for rule in expressions.rules(ALERTS):
         assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
         assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}, rule["alert"]
-        assert rule["annotations"]["runbook_url"].endswith(f"/runbook#{rule['alert'].lower()}")
+        assert rule["annotations"]["runbook_url"].endswith(f"/runbook.md#{rule['alert'].lower()}")
     assert anchors == {name.lower() for name in alert_names()}
     assert set(re.findall(r"\]\(#(\w+)\)", text)) <= anchors, "a link within the runbook leads nowhere"
 

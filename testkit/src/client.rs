@@ -103,7 +103,8 @@ impl Connection {
 
 /// A request's bytes: POST with a JSON body and these further header lines.
 pub fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
+    let mut head =
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
@@ -119,5 +120,5 @@ pub async fn ask(address: SocketAddr, request: impl AsRef<[u8]>) -> io::Result<R
 
 /// GETs a path.
 pub async fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
-    ask(address, format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n")).await
+    ask(address, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
 }

@@ -56,14 +56,22 @@ pub fn member_state(member: &Member, now: Tick) -> (&'static str, Option<Tick>) 
         _ if !member.up.resolved.get() => ("unresolved", None),
         _ if !member.up.credential.get() => ("no-token", None),
         _ if !member.up.healthy.get() => ("unhealthy", None),
-        Some(Closed::Out(OutageReason::OutOfQuota, until)) => ("out-of-quota", Some(until)),
-        Some(Closed::Out(OutageReason::Misconfigured, until)) => ("misconfigured", Some(until)),
+        Some(Closed::Out(reason, until)) => (outage(reason), Some(until)),
         Some(Closed::Tripped { until: Tick::NEVER, .. }) => ("half-open", None),
         Some(Closed::Tripped { until, .. }) => ("tripped", Some(until)),
         Some(Closed::Throttled(until)) => ("throttled", Some(until)),
         Some(Closed::Busy) => ("busy", None),
+        // Its probe is due, but nobody has asked yet: it is as it was.
+        None if let Some(reason) = member.target.outage() => (outage(reason), None),
         None if member.target.is_half_open() => ("half-open", None),
         None => ("ready", None),
+    }
+}
+
+fn outage(reason: OutageReason) -> &'static str {
+    match reason {
+        OutageReason::OutOfQuota => "out-of-quota",
+        OutageReason::Misconfigured => "misconfigured",
     }
 }
 

@@ -251,6 +251,11 @@ impl Target {
         self.probe_due.load(Ordering::Acquire)
     }
 
+    /// Why it is out until a probe succeeds, if it is.
+    pub fn outage(&self) -> Option<OutageReason> {
+        self.state.lock().outage.as_ref().map(|outage| outage.reason)
+    }
+
     /// Requests in flight.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)

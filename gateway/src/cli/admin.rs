@@ -2,15 +2,16 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Args;
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::load;
-use crate::config::Secret;
+use crate::config::scalar::SecretText;
+use crate::config::{Secret, Secrets};
 use crate::outbound;
 use crate::server::Successor;
 
@@ -21,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 #[derive(Debug, Args)]
 pub(super) struct Connection {
     /// Its config file, which names the admin listener and its token.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", default_value = super::CONFIG)]
     pub(super) config: PathBuf,
 }
 
@@ -34,6 +35,24 @@ pub(super) struct ReloadArguments {
     wait: bool,
 }
 
+/// What is read of a config file here.
+#[derive(Debug, Deserialize)]
+struct File {
+    #[serde(default)]
+    server: Server,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Server {
+    admin: Option<String>,
+    admin_token: Option<SecretText>,
+    #[serde(default)]
+    allow_literal_secrets: bool,
+}
+
+/// Where the admin listener is unless the config says otherwise.
+const DEFAULT: &str = "127.0.0.1:9090";
+
 /// The admin listener of a running gateway.
 pub(super) struct AdminApi {
     address: SocketAddr,
@@ -41,10 +60,23 @@ pub(super) struct AdminApi {
 }
 
 impl AdminApi {
-    /// As the config file says. One that is broken is told of: the running gateway has another one then.
+    /// As the config file says. Nothing else of it is looked at: the rest may be broken, or need secrets that only the
+    /// service has.
     pub(super) fn of(connection: &Connection) -> Result<Self, ExitCode> {
-        let config = load(&connection.config)?;
-        Ok(AdminApi { address: here(config.server.admin), token: config.server.admin_token })
+        AdminApi::read(&connection.config).map_err(|error| {
+            eprintln!("spillway: {}: {error}", connection.config.display());
+            ExitCode::from(2)
+        })
+    }
+
+    fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let File { server } = toml::from_str(&text).map_err(|error| error.message().to_owned())?;
+        let address =
+            server.admin.as_deref().unwrap_or(DEFAULT).parse().map_err(|_| "server.admin is no address with a port".to_owned())?;
+        let resolve = |token: &SecretText| Secrets::default().resolve(token, server.allow_literal_secrets);
+        let token = server.admin_token.as_ref().map(resolve).transpose().map_err(|error| format!("server.admin_token: {error}"))?;
+        Ok(AdminApi { address: here(address), token })
     }
 
     /// The answer's status and body.

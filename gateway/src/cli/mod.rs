@@ -104,6 +104,9 @@ enum Format {
     Markdown,
 }
 
+/// Where packages put the config.
+const CONFIG: &str = "/etc/spillway/spillway.toml";
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {

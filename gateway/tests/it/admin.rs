@@ -41,7 +41,7 @@ async fn the_status_comes_again_and_again() {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", "")).await;
     let mut stream = Connection::open(gateway.running.admin).await.unwrap();
-    stream.send("GET /api/events HTTP/1.1\r\nhost: gateway\r\n\r\n").await.unwrap();
+    stream.send("GET /api/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let (status, head) = stream.answer_head().await.unwrap();
     assert_eq!((status, head.header("content-type")), (200, Some("text/event-stream")));
     let first = String::from_utf8(stream.chunk().await.unwrap().unwrap()).unwrap();
@@ -61,7 +61,7 @@ async fn pages_of_others_can_neither_read_nor_change() {
     let here = address.to_string();
     let drain = async |host: &str, headers: &[(&str, &str)]| {
         let request = post("/api/drain?backend=a", headers, b"");
-        let request = String::from_utf8(request).unwrap().replace("host: gateway", &format!("host: {host}"));
+        let request = String::from_utf8(request).unwrap().replace("host: localhost", &format!("host: {host}"));
         ask(address, request).await.unwrap().status
     };
     let own = format!("http://{here}");
@@ -72,6 +72,10 @@ async fn pages_of_others_can_neither_read_nor_change() {
         403,
         "a name that means here"
     );
+    for (host, more) in [("evil.example:9090", ""), (here.as_str(), "sec-fetch-site: cross-site\r\n")] {
+        let request = format!("GET /api/usage HTTP/1.1\r\nhost: {host}\r\n{more}\r\n");
+        assert_eq!(ask(address, request).await.unwrap().status, 403, "{host} {more}");
+    }
     assert_eq!(open.state("a").await, "ready");
     assert_eq!(drain(&here, &[("origin", &own), ("x-spillway-admin", "1")]).await, 200);
     assert_eq!(open.state("a").await, "drained");

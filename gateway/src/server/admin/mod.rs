@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use spillway_plugins::limits::Kind;
 use spillway_plugins::prices::Money;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use status::Today;
 
@@ -91,17 +91,24 @@ impl Control {
     }
 }
 
+/// Connections at once.
+const CONNECTIONS: usize = 256;
+
 /// Serves the admin listener, for ever.
 pub(super) async fn serve(listener: TcpListener, admin: Admin, shutdown: watch::Receiver<bool>) {
     let app = Arc::new(admin);
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
+        // Whoever opens too many must not take the callers' descriptors.
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
         let stream = Stream::from(tcp);
         let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
         tokio::spawn(async move {
+            let _place = place;
             app.process_new(Box::new(stream), &shutdown).await;
         });
     }
@@ -178,6 +185,25 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
 
+/// Paths that take another method.
+const KNOWN: [&str; 15] = [
+    "/metrics",
+    "/api/status",
+    "/api/events",
+    "/api/usage",
+    "/api/limits",
+    "/api/keys",
+    "/api/pools",
+    "/api/config",
+    "/api/requests",
+    "/api/reload",
+    "/api/upgrade",
+    "/api/log",
+    "/api/drain",
+    "/api/undrain",
+    "/api/reset",
+];
+
 const PATHS: &str = "there is / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID}, \
      and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL";
 
@@ -217,9 +243,7 @@ impl Admin {
             (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)).into(),
             (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)).into(),
             (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()).into(),
-            (_, path) if path == "/metrics" || path.starts_with("/api/") && PATHS.contains(path.trim_start_matches("/api/")) => {
-                problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes").into()
-            }
+            (_, path) if KNOWN.contains(&path) => problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes").into(),
             _ => problem(StatusCode::NOT_FOUND, PATHS).into(),
         }
     }
@@ -230,9 +254,12 @@ impl Admin {
             return Some(problem(StatusCode::UNAUTHORIZED, "send the admin token as 'Authorization: Bearer'"));
         }
         let head = session.req_header();
-        let foreign = head.headers.contains_key(header::ORIGIN)
-            && !is_own_page(head, self.gateway.runtime.load().config.server.admin_token.is_some());
-        foreign.then(|| problem(StatusCode::FORBIDDEN, "a page of another origin can't ask here"))
+        let has_token = self.gateway.runtime.load().config.server.admin_token.is_some();
+        if !has_token && !names_an_address(head) {
+            let told = "without server.admin_token this listener answers only to an IP address or 'localhost', so that no page whose name was made to mean this machine can ask here";
+            return Some(problem(StatusCode::FORBIDDEN, told));
+        }
+        is_foreign(head).then(|| problem(StatusCode::FORBIDDEN, "a page of another origin can't ask here"))
     }
 
     /// Why a request went where it went.
@@ -402,14 +429,26 @@ fn log_level(query: &str) -> Answer {
     }
 }
 
-/// Whether a browser asks for the status page itself. Another page can't set the header, and one whose name was made
-/// to mean this machine is no page of an address; with a token, it has none.
-fn is_own_page(head: &RequestHeader, has_token: bool) -> bool {
-    let text = |name: &header::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let (Some(origin), Some(host)) = (text(&header::ORIGIN), text(&header::HOST)) else { return false };
+/// Whether the host that is asked for is an address, or `localhost`.
+fn names_an_address(head: &RequestHeader) -> bool {
+    let host = head.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let name =
+        host.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or_else(|| host.split(':').next().unwrap_or(""), |(name, _)| name);
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// Whether a page of another origin asks. Only the status page itself can send the header that changes need.
+fn is_foreign(head: &RequestHeader) -> bool {
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    // What loads images and the like sends no origin, but says where it is from.
+    if text("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
+        return true;
+    }
+    if !head.headers.contains_key(header::ORIGIN) {
+        return false;
+    }
+    let (Some(origin), Some(host)) = (text("origin"), text("host")) else { return true };
     let same = origin.split_once("://").is_some_and(|(_, origin)| origin == host);
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
-    let literal = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
     let marked = head.method == Method::GET || head.headers.contains_key("x-spillway-admin");
-    same && marked && (literal || has_token)
+    !(same && marked)
 }

@@ -21,6 +21,10 @@ impl SystemMetrics {
             IntGauge::new("spillway_memory_limit_bytes", "Memory that this process may take: its cgroup's limit, or the machine's.")?;
         limit.set(memory_limit().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(0));
         registry.register(Box::new(limit))?;
+        // The process collector's own needs /proc/stat, which a sandbox hides.
+        let started = IntGauge::new("spillway_start_timestamp_seconds", "When this process began, in seconds since 1970.")?;
+        started.set(crate::clock::Clock::new().wall().timestamp());
+        registry.register(Box::new(started))?;
         let gauge = |name: &str, help: &str| IntGauge::with_opts(Opts::new(name, help));
         let free = gauge("spillway_state_free_bytes", "Free bytes of the file system of server.state_dir.")?;
         let size = gauge("spillway_state_size_bytes", "Size of the file system of server.state_dir.")?;
@@ -47,8 +51,10 @@ fn memory_limit() -> Option<u64> {
     let of_cgroup = || {
         let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/').to_owned();
-        let limit = std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(own).join("memory.max")).ok()?;
-        limit.trim().parse::<u64>().ok()
+        // Above memory.high it is slowed down, above memory.max ended.
+        let limit =
+            |name: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(&own).join(name)).ok()?.trim().parse::<u64>().ok();
+        [limit("memory.high"), limit("memory.max")].into_iter().flatten().min()
     };
     let of_machine = || {
         let memory = std::fs::read_to_string("/proc/meminfo").ok()?;
