@@ -280,7 +280,7 @@ async fn a_drained_backend_gets_nothing_until_it_is_back() {
     let admin = |path: &str| {
         spillway_testkit::client::ask(
             gateway.running.admin,
-            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+            format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
         )
     };
     assert_eq!(admin("/api/drain?backend=a").await.unwrap().status, 200);
