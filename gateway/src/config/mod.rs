@@ -353,6 +353,8 @@ pub struct Log {
     pub level: String,
     /// Where one line per request goes.
     pub access: AccessLog,
+    /// Written for people instead of programs.
+    pub text: bool,
 }
 
 impl Config {

@@ -172,7 +172,7 @@ impl Runtime {
     /// [`RuntimeError`]; nothing has changed then.
     pub fn new(config: Config, around: Surroundings<'_>, before: Option<&Runtime>) -> Result<Self, RuntimeError> {
         let Surroundings { limits, metrics, .. } = around;
-        let access_log = AccessLog::start(&config.log.access, metrics.access_log_dropped.clone(), before.map(|before| &before.access_log))
+        let access_log = AccessLog::start(&config.log, metrics.access_log_dropped.clone(), before.map(|before| &before.access_log))
             .map_err(RuntimeError::AccessLog)?;
         let tls = config.server.tls.clone().map(|files| tls(files, metrics, before)).transpose()?;
         let cache = config.cache.clone().map(|rules| cache(rules, &config, around, before)).transpose()?;

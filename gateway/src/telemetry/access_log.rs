@@ -11,7 +11,7 @@ use spillway_plugins::tokens::Metered;
 use spillway_plugins::trace::{SpanId, TraceId};
 use tracing::warn;
 
-use crate::config::AccessLog as Destination;
+use crate::config::{AccessLog as Destination, Log};
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 16_384;
@@ -81,10 +81,29 @@ pub struct RequestLine<'a> {
     pub overhead_us: u64,
 }
 
+impl RequestLine<'_> {
+    /// The most important of it, for people: what a caller chose stands in no field that it could break.
+    fn write_text(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
+        let RequestLine { time, id, status, end, api, us, .. } = self;
+        let known = |text: Option<&str>| text.unwrap_or("-").replace(|c: char| c.is_control() || c == ' ', "?");
+        write!(out, "{time} {status} {end} {api} {} consumer={}", known(self.model), known(self.consumer))?;
+        for attempt in &self.attempts {
+            write!(out, " {}/{}={}", attempt.backend, attempt.deployment, attempt.outcome)?;
+        }
+        if let Some(metered) = &self.usage {
+            write!(out, " tokens={}+{}", metered.usage.input, metered.usage.output)?;
+        }
+        if let Some(code) = self.code {
+            write!(out, " code={code}")?;
+        }
+        write!(out, " {:.1}ms id={id}", *us as f64 / 1000.0)
+    }
+}
+
 /// Takes lines for the writer.
 #[derive(Clone)]
 pub struct AccessLog {
-    destination: Destination,
+    rules: Log,
     queue: Option<SyncSender<Vec<u8>>>,
     dropped: IntCounter,
 }
@@ -101,20 +120,23 @@ impl AccessLog {
     ///
     /// # Errors
     /// If the file can't be opened.
-    pub fn start(destination: &Destination, dropped: IntCounter, before: Option<&AccessLog>) -> std::io::Result<Self> {
-        let kept = destination.clone();
-        if let Some(same) = before.filter(|before| kept == Destination::Stdout && before.destination == kept) {
+    pub fn start(rules: &Log, dropped: IntCounter, before: Option<&AccessLog>) -> std::io::Result<Self> {
+        let kept = rules.clone();
+        let destination = &rules.access;
+        if let Some(same) = before
+            .filter(|before| *destination == Destination::Stdout && before.rules.access == kept.access && before.rules.text == kept.text)
+        {
             return Ok(same.clone());
         }
         let sink: Box<dyn Write + Send> = match destination {
-            Destination::Off => return Ok(AccessLog { destination: kept, queue: None, dropped }),
+            Destination::Off => return Ok(AccessLog { rules: kept, queue: None, dropped }),
             Destination::Stdout => Box::new(std::io::stdout()),
             Destination::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
         };
         let (queue, lines) = sync_channel(QUEUE);
         let lost = dropped.clone();
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(lines, sink, &lost))?;
-        Ok(AccessLog { destination: kept, queue: Some(queue), dropped })
+        Ok(AccessLog { rules: kept, queue: Some(queue), dropped })
     }
 
     /// Whether lines go anywhere.
@@ -126,7 +148,9 @@ impl AccessLog {
     pub fn write(&self, line: &RequestLine<'_>) {
         let Some(queue) = &self.queue else { return };
         let mut bytes = Vec::with_capacity(512);
-        if serde_json::to_writer(&mut bytes, line).is_err() {
+        let written =
+            if self.rules.text { line.write_text(&mut bytes) } else { serde_json::to_writer(&mut bytes, line).map_err(Into::into) };
+        if written.is_err() {
             return self.dropped.inc();
         }
         bytes.push(b'\n');

@@ -144,6 +144,17 @@ async fn a_stop_lets_streams_finish_and_a_second_signal_hurries() {
 }
 
 #[tokio::test]
+async fn the_access_log_can_be_for_people() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let text = config(&[member("a", &backend, 1)], "", "").replace("access = \"off\"", "format = \"text\"");
+    let process = Process::launch(&text, &[]).await;
+    process.chat().await;
+    eventually("a line", async || process.stdout().contains('\n')).await;
+    let line = process.stdout();
+    assert!(line.contains(" 200 ok chat m consumer=- a/m=ok ") && line.contains("ms id="), "{line}");
+}
+
+#[tokio::test]
 async fn the_access_log_tells_every_attempt() {
     let throttled = ScriptedBackend::start(|_| Reply::throttled(60_000)).await;
     let good = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;

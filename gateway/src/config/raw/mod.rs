@@ -103,6 +103,18 @@ pub struct RawLog {
     pub level: Option<String>,
     /// Where one line per request goes: `stdout`, `off` or a file. Default `stdout`.
     pub access: Option<String>,
+    /// How that line is written: `json`, or `text` for people. Default `json`.
+    pub format: Option<RawLogFormat>,
+}
+
+/// How a line of the access log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawLogFormat {
+    /// A JSON object with everything.
+    Json,
+    /// The most important of it, for people.
+    Text,
 }
 
 /// Distributed traces: a span for each request and each of its attempts, for an OpenTelemetry collector.
