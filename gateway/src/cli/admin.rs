@@ -54,7 +54,7 @@ struct Server {
 const DEFAULT: &str = "127.0.0.1:9090";
 
 /// The admin listener of a running gateway.
-pub(super) struct AdminApi {
+struct AdminApi {
     address: SocketAddr,
     token: Option<Secret>,
 }
@@ -62,7 +62,7 @@ pub(super) struct AdminApi {
 impl AdminApi {
     /// As the config file says. Nothing else of it is looked at: the rest may be broken, or need secrets that only the
     /// service has.
-    pub(super) fn of(connection: &Connection) -> Result<Self, ExitCode> {
+    fn of(connection: &Connection) -> Result<Self, ExitCode> {
         AdminApi::read(&connection.config).map_err(|error| {
             eprintln!("spillway: {}: {error}", connection.config.display());
             ExitCode::from(2)
@@ -80,7 +80,7 @@ impl AdminApi {
     }
 
     /// The answer's status and body.
-    pub(super) fn ask(&self, method: reqwest::Method, path: &str) -> Result<(u16, Value), String> {
+    fn ask(&self, method: reqwest::Method, path: &str) -> Result<(u16, Value), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
         outbound::install_crypto();
         runtime.block_on(async {
@@ -115,12 +115,17 @@ fn here(address: SocketAddr) -> SocketAddr {
 }
 
 /// Why a request was refused, in words.
-pub(super) fn reason(status: u16, body: &Value) -> String {
+fn reason(status: u16, body: &Value) -> String {
     body["error"]["message"].as_str().map_or_else(|| format!("the gateway answered {status}"), str::to_owned)
 }
 
-fn done(asked: Result<(u16, Value), String>, tell: impl Fn(&Value) -> String) -> ExitCode {
-    match asked {
+/// Asks the gateway of a config, and prints its answer as `tell` says it, or why there is none.
+pub(super) fn ask(connection: &Connection, method: reqwest::Method, path: &str, tell: impl Fn(&Value) -> String) -> ExitCode {
+    let api = match AdminApi::of(connection) {
+        Ok(api) => api,
+        Err(code) => return code,
+    };
+    match api.ask(method, path) {
         Ok((200, body)) => {
             println!("{}", tell(&body));
             ExitCode::SUCCESS
@@ -137,11 +142,7 @@ fn done(asked: Result<(u16, Value), String>, tell: impl Fn(&Value) -> String) ->
 }
 
 pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
-    let api = match AdminApi::of(&arguments.connection) {
-        Ok(api) => api,
-        Err(code) => return code,
-    };
-    done(api.ask(reqwest::Method::POST, "/api/reload"), |body| {
+    ask(&arguments.connection, reqwest::Method::POST, "/api/reload", |body| {
         let keys: Vec<&str> = body["needs_restart"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let rest = if keys.is_empty() {
             String::new()
@@ -153,11 +154,7 @@ pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
 }
 
 pub(super) fn upgrade(connection: &Connection) -> ExitCode {
-    let api = match AdminApi::of(connection) {
-        Ok(api) => api,
-        Err(code) => return code,
-    };
-    done(api.ask(reqwest::Method::POST, "/api/upgrade"), |body| format!("process {} has taken over", body["pid"]))
+    ask(connection, reqwest::Method::POST, "/api/upgrade", |body| format!("process {} has taken over", body["pid"]))
 }
 
 /// Starts a program with everything that was handed to this process, and tells the old process its id.

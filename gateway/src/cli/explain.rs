@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::admin::{AdminApi, Connection, reason};
+use super::admin::{Connection, ask};
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArguments {
@@ -19,29 +19,11 @@ pub(super) struct ExplainArguments {
 }
 
 pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
-    let api = match AdminApi::of(&arguments.connection) {
-        Ok(api) => api,
-        Err(code) => return code,
-    };
     let id = percent_encoding::utf8_percent_encode(&arguments.id, percent_encoding::NON_ALPHANUMERIC);
-    match api.ask(reqwest::Method::GET, &format!("/api/requests/{id}")) {
-        Ok((200, request)) if arguments.json => {
-            println!("{request:#}");
-            ExitCode::SUCCESS
-        }
-        Ok((200, request)) => {
-            print!("{}", explain(&request));
-            ExitCode::SUCCESS
-        }
-        Ok((status, body)) => {
-            eprintln!("spillway: {}", reason(status, &body));
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("spillway: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ask(&arguments.connection, reqwest::Method::GET, &format!("/api/requests/{id}"), |request| match arguments.json {
+        true => format!("{request:#}"),
+        false => explain(request),
+    })
 }
 
 /// What is known of a request, as lines.
@@ -85,7 +67,7 @@ fn explain(request: &Value) -> String {
         _ => "given up by its caller".to_owned(),
     };
     lines.push(format!("  {how}, status {}, after {:.1} ms", request["status"], request["us"].as_f64().unwrap_or(0.0) / 1000.0));
-    lines.join("\n") + "\n"
+    lines.join("\n")
 }
 
 /// A reason, as it stands in a sentence.

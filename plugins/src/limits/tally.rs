@@ -45,11 +45,6 @@ struct Use {
 }
 
 impl Tally {
-    /// Whether nothing is used.
-    pub fn is_empty(&self) -> bool {
-        *self == Tally::default()
-    }
-
     /// As it will be if nothing more is told: what was in flight has ended, and counts as it was reserved.
     #[must_use]
     pub fn ended(mut self) -> Self {

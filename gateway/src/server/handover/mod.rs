@@ -76,12 +76,17 @@ enum Message {
     Unknown,
 }
 
-async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &Message) -> io::Result<()> {
+/// A message as it goes over the stream.
+fn frame(message: &Message) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
     let length = u32::try_from(frame.len() - 4).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     frame[..4].copy_from_slice(&length.to_be_bytes());
-    stream.write_all(&frame).await
+    Ok(frame)
+}
+
+async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &Message) -> io::Result<()> {
+    stream.write_all(&frame(message)?).await
 }
 
 /// The next message; `None` at the end of the stream.

@@ -12,7 +12,7 @@ use spillway_plugins::cache::{CacheKey, Entry};
 use tokio::net::UnixStream;
 use tracing::{info, warn};
 
-use super::{Message, VARIABLE, receive, send};
+use super::{Message, VARIABLE, frame, receive, send};
 use crate::proxy::Gateway;
 
 /// How long the old process may take to tell what it knows.
@@ -37,10 +37,8 @@ impl Successor {
     }
 
     fn say(&mut self, message: &Message) {
-        let message = serde_json::to_vec(message).unwrap_or_default();
-        let length = u32::try_from(message.len()).unwrap_or(0).to_be_bytes();
         // In one piece: two processes write to this stream. If it is broken, the old one learns from its end.
-        let _ = self.0.write_all(&[&length[..], &message].concat());
+        let _ = frame(message).and_then(|frame| self.0.write_all(&frame));
     }
 
     /// Tells the old process that it has to go on.
