@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod guard;
 pub mod import;
+pub mod inbox;
 pub mod internal;
 pub mod ledger;
 pub mod limits;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use spillway_plugins::api::Api;
 
-use super::row::{Cost, Place, Row};
+use super::insert::Insert;
+use super::row::{Place, Row};
 use super::schema::{COUNTER_BITS, first_id, open};
 use super::tags::Tags;
 use super::{LedgerError, LedgerRules, rollup};
@@ -34,13 +35,13 @@ impl Database {
     pub(super) fn write(&mut self, batch: &[Row], tags: &mut Tags, counter: &mut i64) -> Result<(), LedgerError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let rolled = rollup::rolled(&transaction)?;
-        let mut insert = transaction.prepare_cached(INSERT)?;
-        for row in batch {
+        let mut insert = Insert::new(&transaction)?;
+        for row in in_order(batch) {
             *counter = (*counter + 1) & ((1 << COUNTER_BITS) - 1);
             let hour = row.at.div_euclid(rollup::HOUR);
             let tags = row.tags.as_ref().map(|text| tags.bounded(hour, text));
             let kind = number(&mut self.kinds, &transaction, row)?;
-            let id = insert_row(&mut insert, row, kind, tags.as_deref(), first_id(row.at) + *counter)?;
+            let id = insert.row(row, kind, tags, first_id(row.at) + *counter)?;
             if hour < rolled {
                 rollup::add(&transaction, id, id + 1)?;
             }
@@ -57,6 +58,14 @@ impl Database {
         transaction.execute("DELETE FROM entries WHERE id = -1", [])?;
         Ok(transaction.commit()?)
     }
+}
+
+/// By time: what goes to the end of the table needs no search for its place.
+fn in_order(batch: &[Row]) -> impl Iterator<Item = &Row> {
+    // Rows are long: their times are moved instead.
+    let mut order: Vec<(i64, usize)> = batch.iter().enumerate().map(|(index, row)| (row.at, index)).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, index)| &batch[index])
 }
 
 /// The number of a row's kind.
@@ -80,51 +89,4 @@ fn number(kinds: &mut Kinds, transaction: &Transaction<'_>, row: &Row) -> rusqli
     }
     kinds.insert(kind, (Arc::clone(place), number));
     Ok(number)
-}
-
-const INSERT: &str = "INSERT OR IGNORE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-     ?18, ?19, ?20)";
-
-/// Inserts a row; the id that it has got.
-fn insert_row(statement: &mut CachedStatement<'_>, row: &Row, kind: i64, tags: Option<&str>, mut id: i64) -> rusqlite::Result<i64> {
-    let usage = &row.metered.usage;
-    let (cost, hour_price) = match row.cost {
-        Cost::Known(money) => (Some(count(money.0)), None),
-        Cost::Hourly(money) => (None, Some(count(money.0))),
-        Cost::Unknown => (None, None),
-    };
-    loop {
-        let inserted = statement.execute(params![
-            id,
-            kind,
-            std::str::from_utf8(&row.request).unwrap_or(""),
-            count(row.attempt as u64),
-            row.answered,
-            row.consumer.as_deref(),
-            tags,
-            row.status,
-            count(usage.input),
-            count(usage.output),
-            count(usage.cached_input),
-            count(usage.cache_write),
-            count(usage.reasoning),
-            count(usage.input_audio),
-            count(usage.output_audio),
-            cost,
-            hour_price,
-            row.cache,
-            row.first_us.map(count),
-            count(row.us),
-        ])?;
-        if inserted == 1 {
-            return Ok(id);
-        }
-        // Somebody has this id: only after a clock was set back, or a restart within a millisecond.
-        id += 1;
-    }
-}
-
-/// SQLite's integers have a sign.
-fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

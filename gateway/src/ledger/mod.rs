@@ -11,6 +11,7 @@ pub mod row;
 pub mod usage;
 
 mod database;
+mod insert;
 mod rollup;
 mod schema;
 mod tags;
@@ -21,19 +22,17 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tracing::error;
 
 use database::Database;
 pub use row::{Cost, Place, Row};
 use usage::{UsageQuery, UsageRow};
-use writer::{Job, Writer};
+use writer::Writer;
 
 use crate::clock::Clock;
-use crate::queue;
+use crate::inbox::{Inlet, inbox};
 use crate::telemetry::metrics::LedgerMetrics;
 
 /// Rows that may wait for the writer.
@@ -118,7 +117,7 @@ impl LedgerError {
 #[derive(Debug)]
 pub struct Ledger {
     rules: LedgerRules,
-    queue: SyncSender<Job>,
+    rows: Inlet<Row>,
     healthy: Arc<AtomicBool>,
     reports: Arc<tokio::sync::Semaphore>,
     metrics: LedgerMetrics,
@@ -145,12 +144,12 @@ impl Ledger {
             }
             opened => Some(opened?),
         };
-        let (queue, jobs) = sync_channel(QUEUE);
+        let (rows, outlet) = inbox(QUEUE, metrics.waiting.clone());
         let healthy = Arc::new(AtomicBool::new(database.is_some()));
         metrics.up.set(i64::from(database.is_some()));
         let writer = Writer::new(rules.clone(), database, Arc::clone(&healthy), metrics.clone(), clock);
-        std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&jobs)).map_err(LedgerError::Thread)?;
-        Ok(Ledger { rules, queue, healthy, reports: Arc::new(tokio::sync::Semaphore::new(REPORTS)), metrics })
+        std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&outlet)).map_err(LedgerError::Thread)?;
+        Ok(Ledger { rules, rows, healthy, reports: Arc::new(tokio::sync::Semaphore::new(REPORTS)), metrics })
     }
 
     /// Whether requests may be served: the ledger can be written, or needn't be.
@@ -165,14 +164,16 @@ impl Ledger {
 
     /// Hands a row over, or counts it as lost.
     pub fn write(&self, row: Row) {
-        self.send(Job::Row(row, None));
+        if !self.rows.push(row) {
+            self.metrics.dropped.inc();
+            self.ails("the ledger can't keep up: rows are lost");
+        }
     }
 
     /// Hands a row over and waits until it is safe, or certainly lost (which is counted).
     pub async fn write_through(&self, row: Row) {
-        let (done, written) = oneshot::channel();
-        self.send(Job::Row(row, Some(done)));
-        if tokio::time::timeout(PATIENCE, written).await.is_err() {
+        self.write(row);
+        if tokio::time::timeout(PATIENCE, self.rows.flush()).await.is_err() {
             self.metrics.failures.inc();
             self.ails("the ledger takes too long");
         }
@@ -188,21 +189,7 @@ impl Ledger {
 
     /// Waits until everything that was handed over is written, at most `limit`.
     pub async fn flush(&self, limit: Duration) {
-        queue::flush(&self.queue, Job::Flush, limit).await;
-    }
-
-    fn send(&self, job: Job) {
-        let row = matches!(job, Job::Row(..));
-        if row {
-            self.metrics.waiting.inc();
-        }
-        if self.queue.try_send(job).is_err() {
-            if row {
-                self.metrics.waiting.dec();
-            }
-            self.metrics.dropped.inc();
-            self.ails("the ledger can't keep up: rows are lost");
-        }
+        let _ = tokio::time::timeout(limit, self.rows.flush()).await;
     }
 
     /// What was used; see [`usage`].

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tracing::{debug, error, info};
 
 use super::database::Database;
@@ -14,21 +12,12 @@ use super::schema::COUNTER_BITS;
 use super::tags::Tags;
 use super::{Durability, LedgerError, LedgerRules, rollup};
 use crate::clock::Clock;
+use crate::inbox::Outlet;
 use crate::telemetry::metrics::LedgerMetrics;
-
-/// What the thread is asked to do. Rows stand in the queue itself: a box for each would cost more than the room.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are rows")]
-pub(super) enum Job {
-    /// Write this, and say when it is safe.
-    Row(Row, Option<oneshot::Sender<()>>),
-    /// Say when everything before is written.
-    Flush(oneshot::Sender<()>),
-}
 
 /// How long rows gather before they are written together. While the thread sleeps, handing a row over
 /// wakes nobody.
-const GATHER: Duration = Duration::from_millis(25);
+const GATHER: Duration = Duration::from_millis(50);
 /// Most rows in one transaction.
 const BATCH: usize = 4096;
 /// How often the house is kept, and a broken database tried again, while nothing comes.
@@ -64,33 +53,24 @@ impl Writer {
 
     /// Writes until nobody can hand anything over any more.
     #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(super) fn run(mut self, rows: &Outlet<Row>) {
         let mut batch: Vec<Row> = Vec::new();
-        let mut waiting = Vec::new();
         loop {
             let pause = if self.more { Duration::ZERO } else { PAUSE };
-            match jobs.recv_timeout(pause) {
-                Ok(job) => take(job, &mut batch, &mut waiting),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.keep_house();
-                    continue;
+            if !rows.wait(pause) {
+                if rows.is_closed() {
+                    return;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                self.keep_house();
+                continue;
             }
             if self.rules.durability == Durability::Fast {
                 std::thread::sleep(GATHER);
             }
-            while batch.len() < BATCH
-                && let Ok(job) = jobs.try_recv()
-            {
-                take(job, &mut batch, &mut waiting);
-            }
-            // Nearly so already; what goes to the end of the table needs no search for its place.
-            batch.sort_by_key(|row| row.at);
-            self.write(&batch);
-            self.metrics.waiting.sub(i64::try_from(batch.len()).unwrap_or(0));
+            let flushed = rows.take(&mut batch);
+            batch.chunks(BATCH).for_each(|rows| self.write(rows));
             batch.clear();
-            for done in waiting.drain(..) {
+            for done in flushed {
                 let _ = done.send(());
             }
             self.keep_house();
@@ -191,14 +171,4 @@ fn opened<'d>(database: &'d mut Option<Database>, rules: &LedgerRules) -> Result
         *database = Some(Database::open(rules)?);
     }
     database.as_mut().ok_or_else(|| LedgerError::Query("the ledger is closed".to_owned()))
-}
-
-fn take(job: Job, batch: &mut Vec<Row>, waiting: &mut Vec<oneshot::Sender<()>>) {
-    match job {
-        Job::Row(row, done) => {
-            batch.push(row);
-            waiting.extend(done);
-        }
-        Job::Flush(done) => waiting.push(done),
-    }
 }

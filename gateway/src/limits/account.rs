@@ -69,6 +69,10 @@ impl Account {
 
     /// The scopes of a request for `model`, but for its pool's.
     pub fn scopes(&self, model: &str) -> Scopes {
-        [self.own.as_ref(), self.models.get(model), self.group.as_ref()].into_iter().flatten().cloned().collect()
+        let mut scopes = Scopes::new();
+        scopes.extend(self.own.clone());
+        scopes.extend(self.models.get(model).cloned());
+        scopes.extend(self.group.clone());
+        scopes
     }
 }

@@ -1,9 +1,9 @@
 //! Which headers travel, in both directions.
 
-use std::fmt::Write as _;
+use std::fmt::Write;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop};
@@ -120,9 +120,9 @@ pub fn rate_limits(head: &mut ResponseHeader, remaining: &Remaining) {
     for name in theirs {
         head.remove_header(&name);
     }
-    for (name, value) in rate_values(remaining) {
+    each_rate(remaining, |name, value| {
         let _ = head.insert_header(name, value);
-    }
+    });
 }
 
 /// Most fields that the gateway adds to an answer's.
@@ -137,19 +137,24 @@ fn is_rate(name: &str) -> bool {
     name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")
 }
 
-/// What there is to tell of rates.
-fn rate_values(remaining: &Remaining) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    let counters = [(&REQUESTS, remaining.requests), (&TOKENS, remaining.tokens)];
-    counters.into_iter().filter_map(|(names, counter)| Some(names.iter().cloned().zip(told(&counter?)))).flatten()
-}
-
-/// A counter's values, in the order of [`RateNames`].
-fn told(counter: &Counter) -> [HeaderValue; 3] {
-    let mut reset = String::with_capacity(16);
-    go_duration(&mut reset, counter.reset);
-    // Digits and letters can always stand in a header.
-    let reset = HeaderValue::from_maybe_shared(Bytes::from(reset)).unwrap_or(HeaderValue::from_static("0s"));
-    [counter.limit.into(), counter.remaining.into(), reset]
+/// Tells what there is to tell of rates, field by field.
+fn each_rate(remaining: &Remaining, mut tell: impl FnMut(&'static HeaderName, HeaderValue)) {
+    // All values share one piece of memory.
+    let mut text = BytesMut::with_capacity(6 * 16);
+    let mut tell = |name: &'static HeaderName, text: &mut BytesMut| {
+        // Digits and letters can always stand in a header.
+        let value = HeaderValue::from_maybe_shared(text.split().freeze()).unwrap_or(HeaderValue::from_static("0"));
+        tell(name, value);
+    };
+    for (names, counter) in [(&REQUESTS, remaining.requests), (&TOKENS, remaining.tokens)] {
+        let (Some(Counter { limit, remaining, reset }), [of_limit, of_remaining, of_reset]) = (counter, names) else { continue };
+        let _ = write!(text, "{limit}");
+        tell(of_limit, &mut text);
+        let _ = write!(text, "{remaining}");
+        tell(of_remaining, &mut text);
+        go_duration(&mut text, reset);
+        tell(of_reset, &mut text);
+    }
 }
 
 /// The names of a rate's limit, what is left of it, and when all of it is.
@@ -167,8 +172,8 @@ static TOKENS: RateNames = [
 ];
 
 /// Writes a duration as Go prints it and OpenAI sends it: `12ms`, `1.5s`, `1m0s`.
-fn go_duration(text: &mut String, time: Duration) {
-    let millis = time.as_millis();
+fn go_duration(text: &mut impl Write, time: Duration) {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if millis < 1000 {
         let _ = write!(text, "{millis}ms");
         return;
@@ -212,9 +217,7 @@ pub fn for_caller(
     // Grown once, before the gateway's own join it.
     parts.headers.reserve(OURS);
     if rates {
-        for (name, value) in rate_values(remaining) {
-            parts.headers.insert(name, value);
-        }
+        each_rate(remaining, |name, value| drop(parts.headers.insert(name, value)));
     }
     let mut head = ResponseHeader::from(parts);
     if chunked {
@@ -268,7 +271,8 @@ mod tests {
         assert_eq!([told(1020), told(61_005)], ["1.02s", "1m1.005s"]);
         let counter = |limit| Some(Counter { limit, remaining: limit / 2, reset: Duration::from_secs(2) });
         let remaining = Remaining { requests: counter(10), tokens: counter(1000) };
-        let values: Vec<(HeaderName, HeaderValue)> = rate_values(&remaining).collect();
+        let mut values: Vec<(HeaderName, HeaderValue)> = Vec::new();
+        each_rate(&remaining, |name, value| values.push((name.clone(), value)));
         let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         assert_eq!(values[..2], [("x-ratelimit-limit-requests", "10"), ("x-ratelimit-remaining-requests", "5")]);
         assert_eq!(values[4..], [("x-ratelimit-remaining-tokens", "500"), ("x-ratelimit-reset-tokens", "2s")]);

@@ -3,18 +3,20 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::time::Duration;
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntGauge};
 use serde::Serialize;
 use spillway_plugins::tokens::Metered;
 use spillway_plugins::trace::{SpanId, TraceId};
 use tracing::warn;
 
 use crate::config::{AccessLog as Destination, Log};
+use crate::inbox::{Inlet, Outlet, inbox};
 
-/// Lines that may wait for the writer.
-const QUEUE: usize = 16_384;
+/// Bytes of lines that may wait for the writer.
+const WAITING: usize = 8 << 20;
 
 /// One attempt of a request.
 #[derive(Debug, Clone, Serialize)]
@@ -104,13 +106,13 @@ impl RequestLine<'_> {
 #[derive(Clone)]
 pub struct AccessLog {
     rules: Log,
-    queue: Option<SyncSender<Vec<u8>>>,
+    lines: Option<Arc<Inlet<u8>>>,
     dropped: IntCounter,
 }
 
 impl std::fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AccessLog({})", if self.queue.is_some() { "on" } else { "off" })
+        write!(f, "AccessLog({})", if self.is_on() { "on" } else { "off" })
     }
 }
 
@@ -129,32 +131,37 @@ impl AccessLog {
             return Ok(same.clone());
         }
         let sink: Box<dyn Write + Send> = match destination {
-            Destination::Off => return Ok(AccessLog { rules: kept, queue: None, dropped }),
+            Destination::Off => return Ok(AccessLog { rules: kept, lines: None, dropped }),
             Destination::Stdout => Box::new(std::io::stdout()),
             Destination::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
         };
-        let (queue, lines) = sync_channel(QUEUE);
+        let waiting = IntGauge::new("access_log_waiting_bytes", "Bytes of lines that wait.").map_err(std::io::Error::other)?;
+        let (inlet, outlet) = inbox(WAITING, waiting);
         let lost = dropped.clone();
-        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(lines, sink, &lost))?;
-        Ok(AccessLog { rules: kept, queue: Some(queue), dropped })
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(&outlet, sink, &lost))?;
+        Ok(AccessLog { rules: kept, lines: Some(Arc::new(inlet)), dropped })
     }
 
     /// Whether lines go anywhere.
     pub fn is_on(&self) -> bool {
-        self.queue.is_some()
+        self.lines.is_some()
     }
 
     /// Hands a line over, or counts it as lost.
     pub fn write(&self, line: &RequestLine<'_>) {
-        let Some(queue) = &self.queue else { return };
-        let mut bytes = Vec::with_capacity(512);
-        let written =
-            if self.rules.text { line.write_text(&mut bytes) } else { serde_json::to_writer(&mut bytes, line).map_err(Into::into) };
-        if written.is_err() {
-            return self.dropped.inc();
-        }
-        bytes.push(b'\n');
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(bytes) {
+        let Some(lines) = &self.lines else { return };
+        let mut written = false;
+        // Written where it waits: a line that is handed over as a piece of memory costs that piece, and its way back.
+        let taken = lines.fill(|waiting| {
+            let before = waiting.len();
+            written = if self.rules.text { line.write_text(waiting).is_ok() } else { serde_json::to_writer(&mut *waiting, line).is_ok() };
+            if written {
+                waiting.push(b'\n');
+            } else {
+                waiting.truncate(before);
+            }
+        });
+        if !(taken && written) {
             self.dropped.inc();
         }
     }
@@ -162,28 +169,31 @@ impl AccessLog {
 
 /// How long lines gather before they are written together. While the writer sleeps, handing a line
 /// over wakes nobody, which would cost more than the line.
-const GATHER: std::time::Duration = std::time::Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(20);
+/// How long the writer sleeps while nothing comes.
+const PAUSE: Duration = Duration::from_secs(60);
+/// What it keeps room for, in bytes.
+const CALM: usize = 256 * 1024;
 
 /// Writes lines in batches: all that wait go out in one call.
 #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
-fn write_all(lines: Receiver<Vec<u8>>, mut sink: Box<dyn Write + Send>, lost: &IntCounter) {
+fn write_all(lines: &Outlet<u8>, mut sink: Box<dyn Write + Send>, lost: &IntCounter) {
     let mut failing = false;
     let mut batch = Vec::new();
-    while let Ok(first) = lines.recv() {
+    loop {
+        if !lines.wait(PAUSE) {
+            if lines.is_closed() {
+                return;
+            }
+            continue;
+        }
         std::thread::sleep(GATHER);
         batch.clear();
-        batch.extend_from_slice(&first);
-        let mut count = 1;
-        while let Ok(line) = lines.try_recv() {
-            batch.extend_from_slice(&line);
-            count += 1;
-            if batch.len() > 256 * 1024 {
-                break;
-            }
-        }
+        batch.shrink_to(CALM);
+        drop(lines.take(&mut batch));
         let written = sink.write_all(&batch).and_then(|()| sink.flush());
         if let Err(error) = &written {
-            lost.inc_by(count);
+            lost.inc_by(batch.iter().filter(|byte| **byte == b'\n').count() as u64);
             if !failing {
                 warn!(%error, "access log can't be written; lines are lost");
             }

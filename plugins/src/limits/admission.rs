@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::scope::{Rank, Scope};
 use super::state::{Hold, Obstacle, State};
-use super::{Alert, Cell, Demand, Kind, Now, Remaining, Used};
+use super::{Alert, Cell, Counter, Demand, Kind, Now, Remaining, Used};
 
 type Scopes<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;
 
@@ -101,7 +101,10 @@ pub fn admit<C: Cell<State>>(
 }
 
 fn tightest(one: Remaining, other: Remaining) -> Remaining {
-    let least = |one: Option<super::Counter>, other: Option<super::Counter>| [one, other].into_iter().flatten().min_by_key(|c| c.remaining);
+    let least = |one: Option<Counter>, other: Option<Counter>| match (one, other) {
+        (Some(one), Some(other)) => Some(if other.remaining < one.remaining { other } else { one }),
+        (one, other) => one.or(other),
+    };
     Remaining { requests: least(one.requests, other.requests), tokens: least(one.tokens, other.tokens) }
 }
 

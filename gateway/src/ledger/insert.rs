@@ -1,0 +1,86 @@
+//! One statement for many rows. What is as in the row before stays bound: most of a row's columns are, and giving
+//! SQLite a value takes longer than comparing it.
+
+use std::sync::Arc;
+
+use rusqlite::{CachedStatement, Transaction};
+
+use super::row::{Cost, Row};
+
+const SQL: &str = "INSERT OR IGNORE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
+     ?19, ?20)";
+/// Its parameters, and none before the first.
+const PARAMETERS: usize = 21;
+
+/// The statement, and what is bound to it; at first that is NULL.
+pub(super) struct Insert<'c> {
+    statement: CachedStatement<'c>,
+    numbers: [Option<i64>; PARAMETERS],
+    consumer: Option<Arc<str>>,
+    tags: Option<Arc<str>>,
+    cache: Option<&'static str>,
+}
+
+impl<'c> Insert<'c> {
+    pub(super) fn new(transaction: &'c Transaction<'_>) -> rusqlite::Result<Self> {
+        let statement = transaction.prepare_cached(SQL)?;
+        Ok(Insert { statement, numbers: [None; PARAMETERS], consumer: None, tags: None, cache: None })
+    }
+
+    /// Inserts a row of this kind, with these tags; the id that it has got: this one, or the next that is free.
+    pub(super) fn row(&mut self, row: &Row, kind: i64, tags: Option<Arc<str>>, mut id: i64) -> rusqlite::Result<i64> {
+        let usage = &row.metered.usage;
+        let (cost, hour_price) = match row.cost {
+            Cost::Known(money) => (Some(count(money.0)), None),
+            Cost::Hourly(money) => (None, Some(count(money.0))),
+            Cost::Unknown => (None, None),
+        };
+        self.number(2, Some(kind))?;
+        self.statement.raw_bind_parameter(3, std::str::from_utf8(&row.request).unwrap_or(""))?;
+        self.number(4, Some(count(row.attempt as u64)))?;
+        self.number(5, Some(i64::from(row.answered)))?;
+        if self.consumer != row.consumer {
+            self.consumer.clone_from(&row.consumer);
+            self.statement.raw_bind_parameter(6, self.consumer.as_deref())?;
+        }
+        if self.tags != tags {
+            self.tags = tags;
+            self.statement.raw_bind_parameter(7, self.tags.as_deref())?;
+        }
+        self.number(8, row.status.map(i64::from))?;
+        let counts =
+            [usage.input, usage.output, usage.cached_input, usage.cache_write, usage.reasoning, usage.input_audio, usage.output_audio];
+        for (parameter, number) in (9..).zip(counts) {
+            self.number(parameter, Some(count(number)))?;
+        }
+        self.number(16, cost)?;
+        self.number(17, hour_price)?;
+        if self.cache != row.cache {
+            self.cache = row.cache;
+            self.statement.raw_bind_parameter(18, self.cache)?;
+        }
+        self.number(19, row.first_us.map(count))?;
+        self.number(20, Some(count(row.us)))?;
+        loop {
+            self.number(1, Some(id))?;
+            if self.statement.raw_execute()? == 1 {
+                return Ok(id);
+            }
+            // Somebody has this id: only after a clock was set back, or a restart within a millisecond.
+            id += 1;
+        }
+    }
+
+    fn number(&mut self, parameter: usize, number: Option<i64>) -> rusqlite::Result<()> {
+        if self.numbers[parameter] != number {
+            self.numbers[parameter] = number;
+            self.statement.raw_bind_parameter(parameter, number)?;
+        }
+        Ok(())
+    }
+}
+
+/// SQLite's integers have a sign.
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
