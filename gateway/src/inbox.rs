@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
@@ -66,6 +66,20 @@ pub fn inbox<T>(most: usize, waiting: IntGauge) -> (Inlet<T>, Outlet<T>) {
 }
 
 impl<T> Inbox<T> {
+    /// The thread's part, if there is room.
+    fn part(&self) -> Option<MutexGuard<'_, Vec<T>>> {
+        let open = self.waiting.get() < self.most && !self.closed.load(Ordering::Relaxed);
+        open.then(|| self.parts[own_part()].0.lock())
+    }
+
+    fn is_filled(&self, part: MutexGuard<'_, Vec<T>>, added: usize) -> bool {
+        // Before it is unlocked: whoever takes it must not count it off before.
+        self.waiting.add(added as i64);
+        drop(part);
+        self.wake();
+        true
+    }
+
     fn wake(&self) {
         // Whoever sleeps has looked into all parts after it said so: it has seen what is there, or is seen here.
         if self.asleep.load(Ordering::Relaxed)
@@ -92,24 +106,20 @@ impl<T> Inbox<T> {
 
 impl<T> Inlet<T> {
     /// Hands one thing over; `false` if too much waits already, or nobody takes it any more.
+    #[inline]
     pub fn push(&self, item: T) -> bool {
-        self.fill(|part| part.push(item))
+        let Some(mut part) = self.0.part() else { return false };
+        part.push(item);
+        self.0.is_filled(part, 1)
     }
 
     /// As [`Inlet::push`] of all that `fill` adds at the end.
     pub fn fill(&self, fill: impl FnOnce(&mut Vec<T>)) -> bool {
-        let inbox = &*self.0;
-        if inbox.waiting.get() >= inbox.most || inbox.closed.load(Ordering::Relaxed) {
-            return false;
-        }
-        let mut part = inbox.parts[own_part()].0.lock();
+        let Some(mut part) = self.0.part() else { return false };
         let before = part.len();
         fill(&mut part);
-        // Inside the lock: whoever takes it must not count it off before.
-        inbox.waiting.add((part.len() - before) as i64);
-        drop(part);
-        inbox.wake();
-        true
+        let added = part.len() - before;
+        self.0.is_filled(part, added)
     }
 
     /// Waits until all that was handed over before is done, or nobody does it any more.

@@ -24,7 +24,14 @@ pub(super) struct Database {
 /// What many attempts have in common: where (the same place is the same piece of memory, which whoever keeps
 /// the key keeps), which API, how it went, and where the counts are from.
 type Kind = (usize, Api, &'static str, &'static str);
-type Kinds = HashMap<Kind, (Arc<Place>, i64)>;
+
+/// The kinds whose numbers are known.
+#[derive(Default)]
+struct Kinds {
+    numbers: HashMap<Kind, (Arc<Place>, i64)>,
+    /// The last row's, which is most often the next one's, too.
+    last: Option<(Kind, i64)>,
+}
 
 impl Database {
     pub(super) fn open(rules: &LedgerRules) -> Result<Self, LedgerError> {
@@ -40,7 +47,7 @@ impl Database {
             *counter = (*counter + 1) & ((1 << COUNTER_BITS) - 1);
             let hour = row.at.div_euclid(rollup::HOUR);
             let tags = row.tags.as_ref().map(|text| tags.bounded(hour, text));
-            let kind = number(&mut self.kinds, &transaction, row)?;
+            let kind = self.kinds.number(&transaction, row)?;
             let id = insert.row(row, kind, tags, first_id(row.at) + *counter)?;
             if hour < rolled {
                 rollup::add(&transaction, id, id + 1)?;
@@ -68,25 +75,41 @@ fn in_order(batch: &[Row]) -> impl Iterator<Item = &Row> {
     order.into_iter().map(|(_, index)| &batch[index])
 }
 
-/// The number of a row's kind.
-fn number(kinds: &mut Kinds, transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
-    let (place, outcome, source) = (&row.place, row.outcome, row.metered.source.label());
-    let kind: Kind = (Arc::as_ptr(place).addr(), row.api, outcome, source);
-    if let Some((_, number)) = kinds.get(&kind) {
-        return Ok(*number);
+impl Kinds {
+    /// The number of a row's kind.
+    fn number(&mut self, transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
+        let kind: Kind = (Arc::as_ptr(&row.place).addr(), row.api, row.outcome, row.metered.source.label());
+        if let Some((last, number)) = self.last
+            && last == kind
+        {
+            return Ok(number);
+        }
+        let number = match self.numbers.get(&kind) {
+            Some((_, number)) => *number,
+            None => {
+                let number = look_up(transaction, row)?;
+                if self.numbers.len() >= KINDS {
+                    self.numbers.clear();
+                }
+                self.numbers.insert(kind, (Arc::clone(&row.place), number));
+                number
+            }
+        };
+        self.last = Some((kind, number));
+        Ok(number)
     }
-    let parameters =
-        params![row.api.label(), &*place.model, &*place.pool, &*place.backend, &*place.deployment, place.tier, outcome, source,];
+}
+
+/// The number that the database has for a row's kind, or gives it.
+fn look_up(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
+    let Place { model, pool, backend, deployment, tier } = &*row.place;
+    let source = row.metered.source.label();
+    let parameters = params![row.api.label(), &**model, &**pool, &**backend, &**deployment, tier, row.outcome, source];
     transaction.prepare_cached("INSERT OR IGNORE INTO kinds VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(parameters)?;
-    let number = transaction
+    transaction
         .prepare_cached(
             "SELECT kind FROM kinds WHERE api = ?1 AND model = ?2 AND pool = ?3 AND backend = ?4 AND deployment = ?5 AND tier = ?6 \
              AND outcome = ?7 AND source = ?8",
         )?
-        .query_row(parameters, |row| row.get(0))?;
-    if kinds.len() >= KINDS {
-        kinds.clear();
-    }
-    kinds.insert(kind, (Arc::clone(place), number));
-    Ok(number)
+        .query_row(parameters, |row| row.get(0))
 }

@@ -1,11 +1,13 @@
 //! Which headers travel, in both directions.
 
-use std::fmt::Write;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{ErrorType, OrErr};
+use smallvec::SmallVec;
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop};
 use spillway_plugins::limits::{Counter, Remaining};
 
@@ -32,23 +34,21 @@ fn is_upstreams_own(name: &str) -> bool {
         || name.starts_with("x-spillway-")
 }
 
-type Names = smallvec::SmallVec<[HeaderName; 8]>;
+type Names = SmallVec<[HeaderName; 8]>;
 
-/// The names in `headers` that are to be dropped: those that `drop` says, and those that a
-/// `Connection` field nominates.
-fn dropped(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Names {
-    let nominated: smallvec::SmallVec<[&str; 4]> = headers
+/// The fields that a `Connection` field nominates as its own.
+fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
+    headers
         .get_all(header::CONNECTION)
         .into_iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .collect();
-    headers
-        .keys()
-        .filter(|name| drop(name.as_str()) || nominated.iter().any(|other| other.eq_ignore_ascii_case(name.as_str())))
-        .cloned()
         .collect()
+}
+
+fn is_among(name: &str, nominated: &[&str]) -> bool {
+    nominated.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
 /// A head for an upstream with what travels of the caller's.
@@ -60,7 +60,10 @@ pub fn for_upstream(caller: &RequestHeader, path: &str) -> pingora::Result<Box<R
     parts.method = Method::POST;
     // Copying the whole map and dropping a few is cheaper than hashing every name anew.
     parts.headers = caller.headers.clone();
-    for name in dropped(&caller.headers, |name| is_hop_by_hop(name) || is_callers_own(name)) {
+    let nominated = nominated(&caller.headers);
+    let stays = |name: &str| is_hop_by_hop(name) || is_callers_own(name) || is_among(name, &nominated);
+    let names: Names = caller.headers.keys().filter(|name| stays(name.as_str())).cloned().collect();
+    for name in names {
         parts.headers.remove(&name);
     }
     let mut head = RequestHeader::from(parts);
@@ -125,8 +128,8 @@ pub fn rate_limits(head: &mut ResponseHeader, remaining: &Remaining) {
     });
 }
 
-/// Most fields that the gateway adds to an answer's.
-const OURS: usize = 15;
+/// Most fields that the gateway adds to an answer's later.
+const LATER: usize = 8;
 
 fn has_rates(remaining: &Remaining) -> bool {
     remaining.requests.is_some() || remaining.tokens.is_some()
@@ -134,7 +137,9 @@ fn has_rates(remaining: &Remaining) -> bool {
 
 /// Whether a field tells of a rate, in any vendor's form.
 fn is_rate(name: &str) -> bool {
-    name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")
+    // Asked for every field of every answer: most begin otherwise.
+    matches!(name.as_bytes(), [b'x', b'-', b'r', ..] | [b'a', b'n', ..])
+        && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-"))
 }
 
 /// Tells what there is to tell of rates, field by field.
@@ -148,9 +153,9 @@ fn each_rate(remaining: &Remaining, mut tell: impl FnMut(&'static HeaderName, He
     };
     for (names, counter) in [(&REQUESTS, remaining.requests), (&TOKENS, remaining.tokens)] {
         let (Some(Counter { limit, remaining, reset }), [of_limit, of_remaining, of_reset]) = (counter, names) else { continue };
-        let _ = write!(text, "{limit}");
+        digits(&mut text, limit);
         tell(of_limit, &mut text);
-        let _ = write!(text, "{remaining}");
+        digits(&mut text, remaining);
         tell(of_remaining, &mut text);
         go_duration(&mut text, reset);
         tell(of_reset, &mut text);
@@ -172,22 +177,28 @@ static TOKENS: RateNames = [
 ];
 
 /// Writes a duration as Go prints it and OpenAI sends it: `12ms`, `1.5s`, `1m0s`.
-fn go_duration(text: &mut impl Write, time: Duration) {
+fn go_duration(text: &mut BytesMut, time: Duration) {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if millis < 1000 {
-        let _ = write!(text, "{millis}ms");
-        return;
+        digits(text, millis);
+        return text.extend_from_slice(b"ms");
     }
     if millis >= 60_000 {
-        let _ = write!(text, "{}m", millis / 60_000);
+        digits(text, millis / 60_000);
+        text.extend_from_slice(b"m");
     }
-    let (seconds, rest) = (millis % 60_000 / 1000, millis % 1000);
-    let _ = match (rest, rest % 100, rest % 10) {
-        (0, ..) => write!(text, "{seconds}s"),
-        (_, 0, _) => write!(text, "{seconds}.{}s", rest / 100),
-        (.., 0) => write!(text, "{seconds}.{:02}s", rest / 10),
-        _ => write!(text, "{seconds}.{rest:03}s"),
-    };
+    digits(text, millis % 60_000 / 1000);
+    let rest = millis % 1000;
+    if rest > 0 {
+        let thousandths = [b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8];
+        let zeros = thousandths.iter().rev().take_while(|digit| **digit == b'0').count();
+        text.extend_from_slice(&thousandths[..thousandths.len() - zeros]);
+    }
+    text.extend_from_slice(b"s");
+}
+
+fn digits(text: &mut BytesMut, number: u64) {
+    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// The head for the caller from an upstream's head, with what it has left of its rates. `chunked` if its body
@@ -202,30 +213,49 @@ pub fn for_caller(
     remaining: &Remaining,
 ) -> pingora::Result<Box<ResponseHeader>> {
     let rates = has_rates(remaining);
-    // What is told anew replaces theirs where it stands: taking one out and putting one in costs two searches.
-    let told_anew = |name: &str| {
-        let tells = |counter: Option<Counter>, names: &RateNames| counter.is_some() && names.iter().any(|ours| ours == name);
-        tells(remaining.requests, &REQUESTS) || tells(remaining.tokens, &TOKENS)
-    };
-    let theirs_alone = |name: &str| rates && is_rate(name) && !told_anew(name);
+    let nominated = nominated(&upstream.headers);
+    let stays = |name: &str| is_hop_by_hop(name) || is_upstreams_own(name) || (rates && is_rate(name)) || is_among(name, &nominated);
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = upstream.status;
-    parts.headers = upstream.headers.clone();
-    for name in dropped(&upstream.headers, |name| is_hop_by_hop(name) || is_upstreams_own(name) || theirs_alone(name)) {
-        parts.headers.remove(&name);
-    }
-    // Grown once, before the gateway's own join it.
-    parts.headers.reserve(OURS);
-    if rates {
-        each_rate(remaining, |name, value| drop(parts.headers.insert(name, value)));
+    parts.headers = ours(request_id, remaining)?;
+    // Grown once, before theirs and the rest of the gateway's own join.
+    parts.headers.reserve(upstream.headers.len() + LATER);
+    for (name, value) in &upstream.headers {
+        if !stays(name.as_str()) {
+            parts.headers.append(name, value.clone());
+        }
     }
     let mut head = ResponseHeader::from(parts);
     if chunked {
         head.remove_header(&header::CONTENT_LENGTH);
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
-    head.insert_header(X_REQUEST_ID, request_id)?;
     Ok(Box::new(head))
+}
+
+/// What the gateway tells with every answer: the request's id, and its caller's rates where it has some.
+fn ours(request_id: &str, remaining: &Remaining) -> pingora::Result<HeaderMap> {
+    /// A head for each choice of rates, with all names in their places: hashing them takes longer than copying them.
+    static HEADS: LazyLock<[HeaderMap; 4]> = LazyLock::new(|| {
+        std::array::from_fn(|choice| {
+            let rates = [&REQUESTS, &TOKENS].into_iter().enumerate().filter(|(bit, _)| choice >> bit & 1 == 1);
+            let names = std::iter::once(X_REQUEST_ID).chain(rates.flat_map(|(_, names)| names.clone()));
+            names.map(|name| (name, HeaderValue::from_static(""))).collect()
+        })
+    });
+    let choice = usize::from(remaining.requests.is_some()) | usize::from(remaining.tokens.is_some()) << 1;
+    let mut headers = HEADS[choice].clone();
+    // They come in the order in which they were put in.
+    let mut places = headers.values_mut();
+    let mut fill = |value: HeaderValue| {
+        if let Some(place) = places.next() {
+            *place = value;
+        }
+    };
+    let id = HeaderValue::from_str(request_id).or_err(ErrorType::InvalidHTTPHeader, "a request's id")?;
+    fill(id);
+    each_rate(remaining, |_, value| fill(value));
+    Ok(headers)
 }
 
 #[cfg(test)]
@@ -263,9 +293,9 @@ mod tests {
     #[test]
     fn resets_are_told_as_openai_tells_them() {
         let told = |millis| {
-            let mut text = String::new();
+            let mut text = BytesMut::new();
             go_duration(&mut text, Duration::from_millis(millis));
-            text
+            String::from_utf8(text.to_vec()).unwrap()
         };
         assert_eq!([told(0), told(12), told(1500), told(60_000), told(90_951)], ["0ms", "12ms", "1.5s", "1m0s", "1m30.951s"]);
         assert_eq!([told(1020), told(61_005)], ["1.02s", "1m1.005s"]);
@@ -276,6 +306,23 @@ mod tests {
         let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         assert_eq!(values[..2], [("x-ratelimit-limit-requests", "10"), ("x-ratelimit-remaining-requests", "5")]);
         assert_eq!(values[4..], [("x-ratelimit-remaining-tokens", "500"), ("x-ratelimit-reset-tokens", "2s")]);
+    }
+
+    #[test]
+    fn every_choice_of_rates_stands_under_its_names() {
+        let counter = |limit| Some(Counter { limit, remaining: limit - 1, reset: Duration::from_secs(1) });
+        let upstream = ResponseHeader::build(200, None).unwrap();
+        for (requests, tokens) in [(None, None), (counter(10), None), (None, counter(20)), (counter(10), counter(20))] {
+            let head = for_caller(&upstream, "id", false, &Remaining { requests, tokens }).unwrap();
+            let told = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(told("x-request-id"), Some("id"));
+            assert_eq!(told("x-ratelimit-limit-requests"), requests.map(|_| "10"));
+            assert_eq!(told("x-ratelimit-remaining-requests"), requests.map(|_| "9"));
+            assert_eq!(told("x-ratelimit-reset-requests"), requests.map(|_| "1s"));
+            assert_eq!(told("x-ratelimit-limit-tokens"), tokens.map(|_| "20"));
+            assert_eq!(told("x-ratelimit-remaining-tokens"), tokens.map(|_| "19"));
+            assert_eq!(told("x-ratelimit-reset-tokens"), tokens.map(|_| "1s"));
+        }
     }
 
     #[test]

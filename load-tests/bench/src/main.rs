@@ -15,7 +15,7 @@ mod content;
 mod metering;
 mod process;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backend::Backend;
@@ -25,6 +25,8 @@ use spillway::balance::policy::Policy;
 
 /// Turns that each proxy gets per case; the median counts.
 const TURNS: usize = 5;
+/// Pairs of gateways, with ledger and limits and without, whose costs are compared.
+const PAIRS: usize = 6;
 
 const CASES: [(&str, Case, f64); 5] = [
     ("1 KiB", Case::Plain { body: 1 << 10, refuse: false }, 1.0),
@@ -43,13 +45,9 @@ async fn main() {
     let backend = Backend::start().await;
     let directory = tempfile::tempdir().expect("a temporary directory");
     let program = PathBuf::from(gateway);
+    let metered = metering_costs(&program, &backend, turn / 8).await;
     let mut gateway = Proxy::gateway(&program, directory.path(), &backend, true).await;
-    let mut unmetered = Proxy::gateway(&program, directory.path(), &backend, false).await;
     let mut floor = Proxy::floor(&PathBuf::from(floor), &backend).await;
-
-    // First, while both have done equally little.
-    let metered = metering_costs(&mut gateway, &mut unmetered, turn).await;
-    drop(unmetered);
     println!("{:<18}{:>12}{:>12}{:>8}{:>9}", "", "gateway µs", "floor µs", "ratio", "budget");
     let at_rest = gateway.resident_kib();
     let mut missed = 0;
@@ -104,17 +102,32 @@ async fn main() {
 }
 
 /// Microseconds of processor time that limits and ledger add to a request.
-async fn metering_costs(metered: &mut Proxy, unmetered: &mut Proxy, turn: Duration) -> f64 {
+///
+/// It is a small difference of two large numbers. So the turns are many and short, what the machine does to one it
+/// does to the next; and there are several pairs of processes, because where things lie in memory differs from
+/// start to start by as much. The callers never sleep: waking them costs the proxy the more the longer they had
+/// slept, which is the longer the slower it is.
+async fn metering_costs(program: &Path, backend: &Backend, turn: Duration) -> f64 {
     let case = Case::Plain { body: 1 << 10, refuse: false };
+    let awake = tokio::spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
     let mut more = Vec::new();
-    for proxy in [&mut *metered, &mut *unmetered] {
-        callers::run(proxy.address, case, Duration::from_millis(300)).await;
+    for _ in 0..PAIRS {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut metered = Proxy::gateway(program, directory.path(), backend, true).await;
+        let mut unmetered = Proxy::gateway(program, directory.path(), backend, false).await;
+        for proxy in [&mut metered, &mut unmetered] {
+            callers::run(proxy.address, case, Duration::from_millis(300)).await;
+        }
+        for _ in 0..3 * TURNS {
+            let with = cost(&mut metered, case, turn).await;
+            more.push(with - cost(&mut unmetered, case, turn).await);
+        }
     }
-    // A small difference of two large numbers: more turns than the ratios need.
-    for _ in 0..2 * TURNS {
-        let with = cost(metered, case, turn).await;
-        more.push(with - cost(unmetered, case, turn).await);
-    }
+    awake.abort();
     median(&mut more)
 }
 

@@ -166,13 +166,10 @@ impl State {
 
     /// What is used of each kind, as of the last `advance`.
     pub(super) fn used(&self, unix: i64) -> [u64; 5] {
-        Kind::ALL.map(|kind| match kind {
-            Kind::Requests => self.requests.as_ref().map_or(0, Rolling::total),
-            Kind::Tokens => self.tokens.as_ref().map_or(0, Rolling::total),
-            Kind::Concurrent => self.in_flight,
-            Kind::Quota => self.quota.as_ref().map_or(0, |quota| quota.used(unix)),
-            Kind::Budget => self.budget.as_ref().map_or(0, |budget| budget.used(unix)),
-        })
+        let rate = |rolling: &Option<Rolling>| rolling.as_ref().map_or(0, Rolling::total);
+        let period = |windows: &Option<Windows>| windows.as_ref().map_or(0, |windows| windows.used(unix));
+        // In the order of `Kind::ALL`.
+        [rate(&self.requests), rate(&self.tokens), self.in_flight, period(&self.quota), period(&self.budget)]
     }
 
     /// What is in the way of a request, if anything: what takes longest.
