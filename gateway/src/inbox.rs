@@ -51,6 +51,17 @@ pub struct Inlet<T>(Arc<Inbox<T>>);
 /// Where they are taken, by one thread. Dropped, nothing more is let in.
 pub struct Outlet<T>(Arc<Inbox<T>>);
 
+/// What a reader wakes up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// There is something to take.
+    Filled,
+    /// There is nothing yet.
+    Idle,
+    /// There is nothing, and nothing will come.
+    Closed,
+}
+
 /// Both ends of an inbox in which about `most` items may wait, which `waiting` counts.
 pub fn inbox<T>(most: usize, waiting: IntGauge) -> (Inlet<T>, Outlet<T>) {
     let inbox = Arc::new(Inbox {
@@ -73,7 +84,7 @@ impl<T> Inbox<T> {
     }
 
     fn is_filled(&self, part: MutexGuard<'_, Vec<T>>, added: usize) -> bool {
-        // Before it is unlocked: whoever takes it must not count it off before.
+        // Before it is unlocked: whoever takes it must not count it off sooner.
         self.waiting.add(added as i64);
         drop(part);
         self.wake();
@@ -144,24 +155,26 @@ impl<T> Drop for Inlet<T> {
 }
 
 impl<T> Outlet<T> {
-    /// Sleeps until there is something, at most for `pause`; whether there is.
-    pub fn wait(&self, pause: Duration) -> bool {
+    /// Sleeps until there is something, at most for `pause`.
+    pub fn wait(&self, pause: Duration) -> Woken {
         let inbox = &*self.0;
         inbox.reader.get_or_init(std::thread::current);
         inbox.asleep.store(true, Ordering::Relaxed);
-        if inbox.is_empty() && !self.is_closed() && !pause.is_zero() {
+        if inbox.is_empty() && !inbox.closed.load(Ordering::Acquire) && !pause.is_zero() {
             std::thread::park_timeout(pause);
         }
         inbox.asleep.store(false, Ordering::Relaxed);
-        !inbox.is_empty()
+        // Asked in this order: what was handed in right before the end is seen.
+        let closed = inbox.closed.load(Ordering::Acquire);
+        match inbox.is_empty() {
+            false => Woken::Filled,
+            true if closed => Woken::Closed,
+            true => Woken::Idle,
+        }
     }
 
-    /// Whether nothing more will come than what waits.
-    pub fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Acquire)
-    }
-
-    /// Moves all that waits to the end of `to`; those who want to hear when it is done.
+    /// Moves all that waits to the end of `to`, where it counts as waiting until it is [`Outlet::done`]; those who want
+    /// to hear when it is.
     pub fn take(&self, to: &mut Vec<T>) -> Vec<oneshot::Sender<()>> {
         // First: what they wait for was handed over before.
         let flushes = std::mem::take(&mut *self.0.flushes.lock());
@@ -169,13 +182,17 @@ impl<T> Outlet<T> {
             let mut part = part.0.lock();
             let taken = part.len();
             to.append(&mut part);
-            self.0.waiting.sub(taken as i64);
             let calm = CALM / size_of::<T>().max(1);
             if part.capacity() > calm && taken < calm / 2 {
                 part.shrink_to(calm);
             }
         }
         flushes
+    }
+
+    /// So many of those that were taken are dealt with.
+    pub fn done(&self, items: usize) {
+        self.0.waiting.sub(items as i64);
     }
 }
 
@@ -213,8 +230,10 @@ mod tests {
         let (inlet, outlet) = inbox(1_000_000, gauge.clone());
         let reader = std::thread::spawn(move || {
             let mut taken = Vec::new();
-            while outlet.wait(Duration::from_secs(60)) || !outlet.is_closed() {
+            while outlet.wait(Duration::from_secs(60)) != Woken::Closed {
+                let before = taken.len();
                 drop(outlet.take(&mut taken));
+                outlet.done(taken.len() - before);
             }
             taken
         });
@@ -259,6 +278,8 @@ mod tests {
         let mut taken = Vec::new();
         drop(outlet.take(&mut taken));
         assert_eq!(taken, ['a', 'b', 'c']);
+        assert!(!inlet.push('d'), "what is taken still counts");
+        outlet.done(taken.len());
         assert!(inlet.push('e'));
         let mut flush = Box::pin(inlet.flush());
         assert!(ended(&mut flush).await.is_err());

@@ -162,18 +162,19 @@ impl Ledger {
         self.rules.durability == Durability::Strict
     }
 
-    /// Hands a row over, or counts it as lost.
-    pub fn write(&self, row: Row) {
-        if !self.rows.push(row) {
+    /// Hands a row over, or counts it as lost; whether it isn't.
+    pub fn write(&self, row: Row) -> bool {
+        let taken = self.rows.push(row);
+        if !taken {
             self.metrics.dropped.inc();
             self.ails("the ledger can't keep up: rows are lost");
         }
+        taken
     }
 
     /// Hands a row over and waits until it is safe, or certainly lost (which is counted).
     pub async fn write_through(&self, row: Row) {
-        self.write(row);
-        if tokio::time::timeout(PATIENCE, self.rows.flush()).await.is_err() {
+        if self.write(row) && tokio::time::timeout(PATIENCE, self.rows.flush()).await.is_err() {
             self.metrics.failures.inc();
             self.ails("the ledger takes too long");
         }

@@ -12,7 +12,7 @@ use super::schema::COUNTER_BITS;
 use super::tags::Tags;
 use super::{Durability, LedgerError, LedgerRules, rollup};
 use crate::clock::Clock;
-use crate::inbox::Outlet;
+use crate::inbox::{Outlet, Woken};
 use crate::telemetry::metrics::LedgerMetrics;
 
 /// How long rows gather before they are written together. While the thread sleeps, handing a row over
@@ -55,25 +55,31 @@ impl Writer {
     #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
     pub(super) fn run(mut self, rows: &Outlet<Row>) {
         let mut batch: Vec<Row> = Vec::new();
+        // How long the last batch and the house took: rows have gathered meanwhile.
+        let mut busy = Duration::ZERO;
         loop {
             let pause = if self.more { Duration::ZERO } else { PAUSE };
-            if !rows.wait(pause) {
-                if rows.is_closed() {
-                    return;
+            let woken = rows.wait(pause);
+            if woken == Woken::Closed {
+                return;
+            }
+            if woken == Woken::Filled && self.rules.durability == Durability::Fast {
+                std::thread::sleep(GATHER.saturating_sub(busy));
+            }
+            let began = self.clock.now();
+            if woken == Woken::Filled {
+                let flushed = rows.take(&mut batch);
+                for chunk in batch.chunks(BATCH) {
+                    self.write(chunk);
+                    rows.done(chunk.len());
                 }
-                self.keep_house();
-                continue;
-            }
-            if self.rules.durability == Durability::Fast {
-                std::thread::sleep(GATHER);
-            }
-            let flushed = rows.take(&mut batch);
-            batch.chunks(BATCH).for_each(|rows| self.write(rows));
-            batch.clear();
-            for done in flushed {
-                let _ = done.send(());
+                batch.clear();
+                for done in flushed {
+                    let _ = done.send(());
+                }
             }
             self.keep_house();
+            busy = self.clock.now().since(began);
         }
     }
 

@@ -144,6 +144,9 @@ fn is_rate(name: &str) -> bool {
 
 /// Tells what there is to tell of rates, field by field.
 fn each_rate(remaining: &Remaining, mut tell: impl FnMut(&'static HeaderName, HeaderValue)) {
+    if !has_rates(remaining) {
+        return;
+    }
     // All values share one piece of memory.
     let mut text = BytesMut::with_capacity(6 * 16);
     let mut tell = |name: &'static HeaderName, text: &mut BytesMut| {
@@ -219,7 +222,7 @@ pub fn for_caller(
     parts.status = upstream.status;
     parts.headers = ours(request_id, remaining)?;
     // Grown once, before theirs and the rest of the gateway's own join.
-    parts.headers.reserve(upstream.headers.len() + LATER);
+    parts.headers.reserve(upstream.headers.keys_len() + LATER);
     for (name, value) in &upstream.headers {
         if !stays(name.as_str()) {
             parts.headers.append(name, value.clone());

@@ -181,6 +181,7 @@ impl Gateway {
             ledger.flush(limit).await;
         }
         let runtime = self.runtime.load_full();
+        runtime.access_log.flush(limit).await;
         if let Some(cache) = &runtime.cache {
             cache.flush(limit).await;
         }

@@ -13,7 +13,7 @@ use spillway_plugins::trace::{SpanId, TraceId};
 use tracing::warn;
 
 use crate::config::{AccessLog as Destination, Log};
-use crate::inbox::{Inlet, Outlet, inbox};
+use crate::inbox::{Inlet, Outlet, Woken, inbox};
 
 /// Bytes of lines that may wait for the writer.
 const WAITING: usize = 8 << 20;
@@ -147,6 +147,13 @@ impl AccessLog {
         self.lines.is_some()
     }
 
+    /// Waits until every line that was handed over is written, or lost; at most `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        if let Some(lines) = &self.lines {
+            let _ = tokio::time::timeout(limit, lines.flush()).await;
+        }
+    }
+
     /// Hands a line over, or counts it as lost.
     pub fn write(&self, line: &RequestLine<'_>) {
         let Some(lines) = &self.lines else { return };
@@ -181,16 +188,15 @@ fn write_all(lines: &Outlet<u8>, mut sink: Box<dyn Write + Send>, lost: &IntCoun
     let mut failing = false;
     let mut batch = Vec::new();
     loop {
-        if !lines.wait(PAUSE) {
-            if lines.is_closed() {
-                return;
-            }
-            continue;
+        match lines.wait(PAUSE) {
+            Woken::Closed => return,
+            Woken::Idle => continue,
+            Woken::Filled => {}
         }
         std::thread::sleep(GATHER);
         batch.clear();
         batch.shrink_to(CALM);
-        drop(lines.take(&mut batch));
+        let flushed = lines.take(&mut batch);
         let written = sink.write_all(&batch).and_then(|()| sink.flush());
         if let Err(error) = &written {
             lost.inc_by(batch.iter().filter(|byte| **byte == b'\n').count() as u64);
@@ -199,5 +205,9 @@ fn write_all(lines: &Outlet<u8>, mut sink: Box<dyn Write + Send>, lost: &IntCoun
             }
         }
         failing = written.is_err();
+        lines.done(batch.len());
+        for done in flushed {
+            let _ = done.send(());
+        }
     }
 }
