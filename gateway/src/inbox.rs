@@ -83,12 +83,11 @@ impl<T> Inbox<T> {
         open.then(|| self.parts[own_part()].0.lock())
     }
 
-    fn is_filled(&self, part: MutexGuard<'_, Vec<T>>, added: usize) -> bool {
+    fn filled(&self, part: MutexGuard<'_, Vec<T>>, added: usize) {
         // Before it is unlocked: whoever takes it must not count it off sooner.
         self.waiting.add(added as i64);
         drop(part);
         self.wake();
-        true
     }
 
     fn wake(&self) {
@@ -121,7 +120,8 @@ impl<T> Inlet<T> {
     pub fn push(&self, item: T) -> bool {
         let Some(mut part) = self.0.part() else { return false };
         part.push(item);
-        self.0.is_filled(part, 1)
+        self.0.filled(part, 1);
+        true
     }
 
     /// As [`Inlet::push`] of all that `fill` adds at the end.
@@ -130,7 +130,8 @@ impl<T> Inlet<T> {
         let before = part.len();
         fill(&mut part);
         let added = part.len() - before;
-        self.0.is_filled(part, added)
+        self.0.filled(part, added);
+        true
     }
 
     /// Waits until all that was handed over before is done, or nobody does it any more.
