@@ -8,6 +8,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::names::{Ambiguity, Known, Others, Scope};
+
 /// Nesting deeper than this is refused; no model API comes near it.
 pub const MAX_DEPTH: usize = 128;
 
@@ -140,6 +142,30 @@ fn is_encoded(quoted: &[u8]) -> bool {
     quoted.len() >= LONG && quoted[1..LOOK].iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_:;,.".contains(byte))
 }
 
+/// How far the names of an object are held to the rule of [`crate::names`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// They are.
+    All,
+    /// Only those of the objects in it.
+    Below,
+    /// Not at all.
+    Nothing,
+}
+
+/// What is known of a text's names.
+#[derive(Debug)]
+struct Naming {
+    scope: &'static Scope,
+    held: Held,
+    others: Others,
+    doubt: Option<Ambiguity>,
+    models: Vec<Range<usize>>,
+}
+
+/// Names of models in one text that are kept.
+const MODELS: usize = 256;
+
 /// Walks one JSON text.
 #[derive(Debug)]
 pub struct Reader<'t> {
@@ -148,6 +174,7 @@ pub struct Reader<'t> {
     interest: Option<&'static Interest>,
     noticed: bool,
     encoded: Encoded,
+    naming: Option<Naming>,
     /// Whether strings must be searched for control characters. Compact JSON has none at all, and
     /// finding that out once is far cheaper than looking in every string.
     control: bool,
@@ -156,12 +183,74 @@ pub struct Reader<'t> {
 impl<'t> Reader<'t> {
     /// Reads `text` from its start.
     pub fn new(text: &'t [u8]) -> Self {
-        Reader { text, at: 0, interest: None, noticed: false, encoded: Encoded::default(), control: has_control(text) }
+        Reader { text, at: 0, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: has_control(text) }
     }
 
     /// As [`Reader::new`], looking out for words on the way.
     pub fn watching(text: &'t [u8], interest: &'static Interest) -> Self {
         Reader { interest: Some(interest), ..Reader::new(text) }
+    }
+
+    /// Holds every name on the way to the rule that two readers can't disagree on it.
+    pub fn naming(mut self, scope: &'static Scope) -> Self {
+        self.naming = Some(Naming { scope, held: Held::All, others: Others::default(), doubt: None, models: Vec::new() });
+        self
+    }
+
+    /// The first name in what was read on which two readers could disagree.
+    pub fn doubt(&self) -> Option<Ambiguity> {
+        self.naming.as_ref().and_then(|naming| naming.doubt)
+    }
+
+    /// Where the values of members called `model` stand that are not the text's own.
+    pub fn models(&self) -> &[Range<usize>] {
+        self.naming.as_ref().map_or(&[], |naming| &naming.models)
+    }
+
+    /// Looks at a name: how far what it holds is held to the rule, and whether it is a `model` that stands deeper.
+    fn look(&mut self, depth: usize, key: Range<usize>, escaped: bool, seen: &mut u128) -> (Held, bool) {
+        let is_object = self.text.get(self.at) == Some(&b'{');
+        let Some(naming) = &mut self.naming else { return (Held::Nothing, false) };
+        if naming.held == Held::Nothing {
+            return (Held::Nothing, false);
+        }
+        let at = key.start;
+        let decoded;
+        let name: &[u8] = if escaped {
+            let Some(text) = decode(&self.text[key]) else {
+                naming.doubt.get_or_insert(Ambiguity::HalfPair { at });
+                return (Held::All, false);
+            };
+            decoded = text;
+            decoded.as_bytes()
+        } else {
+            &self.text[key.start + 1..key.end - 1]
+        };
+        let mut is_model = false;
+        if naming.held == Held::All {
+            let names = if depth == 1 { &naming.scope.top } else { &naming.scope.deeper };
+            let doubt = match names.look_up(name) {
+                Known::Word(index) => {
+                    let bit = 1 << index;
+                    let twice = *seen & bit != 0;
+                    *seen |= bit;
+                    is_model = depth > 1 && names.word(index) == "model";
+                    twice.then(|| Ambiguity::Twice { name: names.word(index) })
+                }
+                Known::Like(index) => Some(Ambiguity::Alike { name: names.word(index), at }),
+                Known::Other => (depth == 1 && !naming.others.is_new(name)).then_some(Ambiguity::OtherTwice { at }),
+            };
+            if naming.doubt.is_none() {
+                naming.doubt = doubt;
+            }
+        }
+        let held = match () {
+            () if depth == 1 && name == b"input" => Held::All,
+            () if (naming.scope.apart)(name, is_object) => Held::Nothing,
+            () if (naming.scope.free)(name) => Held::Below,
+            () => Held::All,
+        };
+        (held, is_model)
     }
 
     /// Whether a word of interest stood in what was read, however deep, escaped or not.
@@ -186,7 +275,7 @@ impl<'t> Reader<'t> {
     /// were searched already.
     pub fn within(text: &'t [u8], value: &Value) -> Self {
         let text = text.get(..value.range.end).unwrap_or(text);
-        Reader { text, at: value.range.start, interest: None, noticed: false, encoded: Encoded::default(), control: false }
+        Reader { text, at: value.range.start, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: false }
     }
 
     fn peek(&self) -> Result<u8, JsonError> {
@@ -242,6 +331,7 @@ impl<'t> Reader<'t> {
             self.at += 1;
             return Ok(());
         }
+        let (mut seen, held) = (0, self.naming.as_ref().map(|naming| naming.held));
         loop {
             self.skip_space();
             let key = self.at;
@@ -255,7 +345,20 @@ impl<'t> Reader<'t> {
             }
             self.skip_space();
             self.expect(b':')?;
-            let value = self.value(depth)?;
+            let value = match held {
+                None => self.value(depth)?,
+                Some(held) => {
+                    self.skip_space();
+                    let (below, is_model) = self.look(depth, key.clone(), escaped, &mut seen);
+                    self.hold(below);
+                    let value = self.value(depth)?;
+                    self.hold(held);
+                    if is_model {
+                        self.keep_model(&value);
+                    }
+                    value
+                }
+            };
             member(self.text, key, value);
             self.skip_space();
             match self.peek()? {
@@ -266,6 +369,21 @@ impl<'t> Reader<'t> {
                 }
                 _ => return Err(self.unexpected()),
             }
+        }
+    }
+
+    fn hold(&mut self, held: Held) {
+        if let Some(naming) = &mut self.naming {
+            naming.held = held;
+        }
+    }
+
+    fn keep_model(&mut self, value: &Value) {
+        let Some(naming) = &mut self.naming else { return };
+        if naming.models.len() < MODELS {
+            naming.models.push(value.range.clone());
+        } else {
+            naming.doubt.get_or_insert(Ambiguity::Models { most: MODELS });
         }
     }
 

@@ -28,6 +28,7 @@ pub mod guard;
 pub mod json;
 pub mod limits;
 pub mod multipart;
+pub mod names;
 pub mod objects;
 pub mod prices;
 pub mod prompt;

@@ -1,8 +1,10 @@
 //! Reads out of a request body the few fields that the gateway acts on, and where they stand.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::json::{Encoded, JsonError, Kind, Reader, Value};
+use crate::names::{Ambiguity, REQUEST};
 use crate::objects::{DEEPER, References};
 
 /// Why a request body was refused. Every variant becomes a 400.
@@ -34,6 +36,9 @@ pub enum BodyError {
         /// The field's name.
         field: &'static str,
     },
+    /// A name that two readers could understand differently.
+    #[error("{0}")]
+    Ambiguous(Ambiguity),
     /// No model in the body, and none in the path.
     #[error("you must provide a 'model'")]
     NoModel,
@@ -93,8 +98,10 @@ fn stream_options(text: &[u8], value: &Value) -> StreamOptions {
 pub struct RequestFields {
     /// The model's name, decoded.
     pub model: Option<String>,
-    /// Where the quoted model name stands in the body.
+    /// Where the quoted model name stands in the body; or what stands there instead of one, where the path may name it.
     pub model_range: Option<Range<usize>>,
+    /// Further models that it names: for a tool, or to be asked if the first can't be.
+    pub further_models: Vec<String>,
     /// Whether the caller asked for a stream.
     pub stream: bool,
     /// The completion cap in tokens (`max_completion_tokens`, `max_output_tokens` or `max_tokens`).
@@ -118,20 +125,10 @@ pub struct RequestFields {
 #[derive(Default)]
 struct Seen {
     fields: RequestFields,
-    names: Vec<&'static str>,
     error: Option<BodyError>,
 }
 
 impl Seen {
-    fn once(&mut self, field: &'static str) -> bool {
-        if self.names.contains(&field) {
-            self.error.get_or_insert(BodyError::Duplicate { field });
-            return false;
-        }
-        self.names.push(field);
-        true
-    }
-
     fn wrong(&mut self, field: &'static str, expected: &'static str) {
         self.error.get_or_insert(BodyError::WrongType { field, expected });
     }
@@ -144,54 +141,66 @@ impl Seen {
         number
     }
 
+    /// Models in a list of a kind that some backends go through when the first one fails.
+    fn further(&mut self, text: &[u8], value: &Value) {
+        let mut names = |name: &Value| self.fields.further_models.extend(name.as_str(text).map(Cow::into_owned));
+        if value.kind == Kind::Array {
+            let _ = Reader::within(text, value).array(|name| names(&name));
+        }
+    }
+
     fn prompt(&mut self, value: &Value) {
         self.fields.prompt_at.get_or_insert(value.range.start);
     }
 
     fn member(&mut self, text: &[u8], key: &str, value: Value) {
         match key {
-            "model" if self.once("model") => match value.as_str(text) {
+            "model" => match value.as_str(text) {
                 Some(model) if !model.is_empty() => {
                     self.fields.model = Some(model.into_owned());
                     self.fields.model_range = Some(value.range);
                 }
-                _ => self.wrong("model", "a non-empty string"),
+                // As some clients write it where the path names the model.
+                Some(_) => self.fields.model_range = Some(value.range),
+                None if value.kind == Kind::Null => self.fields.model_range = Some(value.range),
+                None => self.wrong("model", "a string"),
             },
-            "stream" if self.once("stream") => match value.as_bool(text) {
+            "stream" => match value.as_bool(text) {
                 Some(stream) => self.fields.stream = stream,
                 None if value.kind == Kind::Null => {}
                 None => self.wrong("stream", "true or false"),
             },
-            "max_tokens" if self.once("max_tokens") => {
+            "max_tokens" => {
                 let cap = self.number(text, "max_tokens", &value);
                 self.fields.max_tokens = self.fields.max_tokens.or(cap);
             }
-            "max_completion_tokens" if self.once("max_completion_tokens") => {
+            "max_completion_tokens" => {
                 let cap = self.number(text, "max_completion_tokens", &value);
                 self.fields.max_tokens = cap.or(self.fields.max_tokens);
             }
-            "max_output_tokens" if self.once("max_output_tokens") => {
+            "max_output_tokens" => {
                 let cap = self.number(text, "max_output_tokens", &value);
                 self.fields.max_tokens = cap.or(self.fields.max_tokens);
             }
-            "n" if self.once("n") => {
+            "n" => {
                 let choices = self.number(text, "n", &value);
                 self.fields.choices = choices.max(self.fields.choices);
             }
             // As many are made and billed, whatever is shown of them.
-            "best_of" if self.once("best_of") => {
+            "best_of" => {
                 let made = self.number(text, "best_of", &value);
                 self.fields.choices = made.max(self.fields.choices);
             }
-            "prompt_cache_key" if self.once("prompt_cache_key") => {
+            "prompt_cache_key" => {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
             }
-            "stream_options" if self.once("stream_options") => self.fields.stream_options = stream_options(text, &value),
+            "stream_options" => self.fields.stream_options = stream_options(text, &value),
             "previous_response_id" | "input_file_id" | "conversation" | "store" => self.fields.references.member(text, key, &value),
             // Read by cache, guard and log: they must see what the backend sees.
-            "messages" if self.once("messages") => self.prompt(&value),
-            "input" if self.once("input") => self.prompt(&value),
-            "prompt" if self.once("prompt") => self.prompt(&value),
+            "models" | "fallbacks" => self.further(text, &value),
+            "messages" => self.prompt(&value),
+            "input" => self.prompt(&value),
+            "prompt" => self.prompt(&value),
             _ => {}
         }
     }
@@ -199,7 +208,8 @@ impl Seen {
 
 /// Checks that `body` is a JSON object and reads the fields that the gateway acts on.
 ///
-/// One pass, no tree; the bytes stay the caller's.
+/// One pass, no tree; the bytes stay the caller's. Of a body that comes through, every reader reads the names that
+/// [`REQUEST`] has in the same way, at the top and deeper: later passes over it need not look at that again.
 ///
 /// # Errors
 /// [`BodyError`] for malformed JSON or UTF-8, wrong types and repeated fields. A missing model
@@ -208,7 +218,7 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
     if let Err(error) = simdutf8::compat::from_utf8(body) {
         return Err(BodyError::Encoding { at: error.valid_up_to() });
     }
-    let mut reader = Reader::watching(body, &DEEPER);
+    let mut reader = Reader::watching(body, &DEEPER).naming(&REQUEST);
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
         Some(b'{') => {}
         Some(b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9') => {
@@ -223,10 +233,21 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
     reader.end()?;
     seen.fields.refers_deeper = reader.noticed();
     seen.fields.encoded = reader.encoded();
-    match seen.error {
-        Some(error) => Err(error),
-        None => Ok(seen.fields),
+    match (reader.doubt(), seen.error) {
+        (Some(Ambiguity::Twice { name }), _) => return Err(BodyError::Duplicate { field: name }),
+        (Some(doubt), _) => return Err(BodyError::Ambiguous(doubt)),
+        (None, Some(error)) => return Err(error),
+        (None, None) => {}
     }
+    for range in reader.models() {
+        let name = Value { kind: Kind::String, range: range.clone() };
+        match name.as_str(body).filter(|_| body[range.start] == b'"') {
+            Some(name) => seen.fields.further_models.push(name.into_owned()),
+            None if &body[range.clone()] == b"null" => {}
+            None => return Err(BodyError::WrongType { field: "model", expected: "a string" }),
+        }
+    }
+    Ok(seen.fields)
 }
 
 #[cfg(test)]
@@ -252,15 +273,115 @@ mod tests {
     }
 
     #[test]
-    fn refuses_wrong_types() {
-        for bad in [
-            r#"{"model":1}"#,
-            r#"{"model":""}"#,
-            r#"{"model":null}"#,
-            r#"{"model":"a","stream":"yes"}"#,
-            r#"{"max_tokens":-1}"#,
-            r#"{"n":1.5}"#,
+    fn names_mean_one_thing_to_every_reader() {
+        use Ambiguity::{Alike, HalfPair, OtherTwice};
+        for (bad, expected) in [
+            (r#"{"model":"a","Model":"b"}"#, Alike { name: "model", at: 13 }),
+            (r#"{"Previous_Response_Id":"resp_1"}"#, Alike { name: "previous_response_id", at: 1 }),
+            (r#"{"maxTokens":1}"#, Alike { name: "max_tokens", at: 1 }),
+            ("{\"\\u017ftream\":true}", Alike { name: "stream", at: 1 }),
+            (r#"{"input":[{"Type":"item_reference","id":"msg_1"}]}"#, Alike { name: "type", at: 11 }),
+            (r#"{"tools":[{"type":"image_generation","Model":"x"}]}"#, Alike { name: "model", at: 37 }),
+            (r#"{"messages":[{"content":[{"fileId":"x"}]}]}"#, Alike { name: "file_id", at: 26 }),
+            (r#"{"prompt":{"variables":{"a":{"File_Id":"x"}}}}"#, Alike { name: "file_id", at: 29 }),
+            (r#"{"Metadata":{}}"#, Alike { name: "metadata", at: 1 }),
+            (r#"{"x":1,"X":2}"#, OtherTwice { at: 7 }),
+            (r#"{"a_b":1,"aB":2}"#, OtherTwice { at: 9 }),
+            (r#"{"input":[{"\ud800":1}]}"#, HalfPair { at: 11 }),
         ] {
+            assert_eq!(read_fields(bad.as_bytes()), Err(BodyError::Ambiguous(expected)), "{bad}");
+        }
+        for (twice, field) in [
+            (r#"{"input":[{"id":"a","\u0069d":"b"}]}"#, "id"),
+            (r#"{"tools":[{"vector_store_ids":[],"vector_store_ids":[]}]}"#, "vector_store_ids"),
+            (r#"{"stream_options":{"include_usage":false,"include_usage":true}}"#, "include_usage"),
+            (r#"{"temperature":1,"temperature":2}"#, "temperature"),
+        ] {
+            assert_eq!(read_fields(twice.as_bytes()), Err(BodyError::Duplicate { field }), "{twice}");
+        }
+    }
+
+    #[test]
+    fn what_is_the_callers_own_may_be_called_anything() {
+        for fine in [
+            r#"{"tools":[{"function":{"parameters":{"properties":{"Type":{},"type":{},"ID":{"Model":1,"Model":2}}}}}]}"#,
+            r#"{"metadata":{"Model":"x","model":"y","type":"a","Type":"b"}}"#,
+            r#"{"messages":[{"content":[{"type":"tool_use","id":"a","input":{"ID":1,"Id":2}}]}]}"#,
+            r#"{"input":[{"type":"message","role":"user","content":"Model"}],"prompt":{"variables":{"Model":"x","Type":"y"}}}"#,
+            r#"{"text":{"format":{"type":"json_schema","schema":{"properties":{"Content":{}}}}}}"#,
+            r#"{"documents":[{"Text":"a","ID":7}],"chat_template_kwargs":{"Content":1}}"#,
+        ] {
+            assert!(read_fields(fine.as_bytes()).is_ok(), "{fine}");
+        }
+        // At the top level an input that is an object is as good as any other.
+        let hidden = read_fields(br#"{"input":{"file_id":"a","file_id":"b"}}"#);
+        assert_eq!(hidden, Err(BodyError::Duplicate { field: "file_id" }));
+    }
+
+    #[test]
+    fn every_model_is_known() {
+        let further = |body: &str| read_fields(body.as_bytes()).map(|fields| fields.further_models);
+        assert_eq!(further(r#"{"model":"a","tools":[{"type":"image_generation","mod\u0065l":"b"}]}"#).unwrap(), ["b"]);
+        assert_eq!(further(r#"{"model":"a","models":["b","c"],"fallbacks":[{"model":"d"}]}"#).unwrap(), ["b", "c", "d"]);
+        assert!(further(r#"{"model":"a","tools":[{"model":null}],"metadata":{"model":"x"}}"#).unwrap().is_empty());
+        assert!(further(r#"{"tools":[{"model":7}]}"#).is_err());
+        let many = format!(r#"{{"tools":[{}{{}}]}}"#, r#"{"model":"x"},"#.repeat(257));
+        assert_eq!(further(&many), Err(BodyError::Ambiguous(Ambiguity::Models { most: 256 })));
+    }
+
+    #[test]
+    fn no_model_is_none_however_it_is_written() {
+        for (body, stands) in [(r#"{"model":null}"#, "null"), (r#"{"model":""}"#, "\"\"")] {
+            let fields = read_fields(body.as_bytes()).unwrap();
+            assert_eq!((fields.model, &body[fields.model_range.unwrap()]), (None, stands));
+        }
+    }
+
+    #[test]
+    fn what_readers_forgive_differently_is_no_json() {
+        for bad in [
+            "\u{feff}{}",
+            "{\"n\":1,}",
+            "{\"n\":1/**/}",
+            "{\"n\":1}//",
+            "{\"n\":NaN}",
+            "{\"n\":01}",
+            "{\"n\":+1}",
+            "{'n':1}",
+            "{\"n\":1}\0",
+            "{\"x\":Infinity}",
+            "\u{c}{}",
+            "{\"x\":1}{}",
+        ] {
+            assert!(matches!(read_fields(bad.as_bytes()), Err(BodyError::Syntax(_))), "{bad}");
+        }
+        for number in ["1e400", "1e1", "1.0", "-0", "18446744073709551616", "\"7\"", "[7]"] {
+            for field in ["max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"] {
+                let body = format!(r#"{{"{field}":{number}}}"#);
+                assert!(matches!(read_fields(body.as_bytes()), Err(BodyError::WrongType { .. })), "{body}");
+            }
+        }
+        assert!(matches!(read_fields(br#"{"model":"a\ud800"}"#), Err(BodyError::WrongType { field: "model", .. })));
+    }
+
+    proptest::proptest! {
+        /// Whatever a reader does with case and with the first or the last of two: it reads the same model.
+        #[test]
+        fn every_reader_finds_one_model(names in proptest::collection::vec("[mM]od[eE]l|MODEL|mo_del|m\\\\u006fdel|x", 1..4)) {
+            let members: Vec<String> = names.iter().enumerate().map(|(at, name)| format!("\"{name}\":\"{at}\"")).collect();
+            let body = format!("{{{}}}", members.join(","));
+            let candidates = names.iter().filter(|name| *name != "x").count();
+            if let Ok(fields) = read_fields(body.as_bytes()) {
+                proptest::prop_assert_eq!(candidates, usize::from(fields.model.is_some()));
+            } else {
+                proptest::prop_assert!(names.len() > 1 || names[0] != "x");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_wrong_types() {
+        for bad in [r#"{"model":1}"#, r#"{"model":"a","stream":"yes"}"#, r#"{"max_tokens":-1}"#, r#"{"n":1.5}"#] {
             assert!(matches!(read_fields(bad.as_bytes()), Err(BodyError::WrongType { .. })), "{bad}");
         }
         assert_eq!(read_fields(b"[1]"), Err(BodyError::NotAnObject));
@@ -290,7 +411,7 @@ mod tests {
         let options = |text: &str| read_fields(format!(r#"{{"model":"a"{text}}}"#).as_bytes()).unwrap().stream_options;
         assert_eq!(options(""), StreamOptions::Absent);
         assert_eq!(options(r#","stream_options":{"include_usage":true}"#), StreamOptions::UsageAsked);
-        for odd in [r#""x""#, r#"{"include_usage":"yes"}"#, r#"{"include_usage":false,"include_usage":true}"#] {
+        for odd in [r#""x""#, r#"{"include_usage":"yes"}"#] {
             assert_eq!(options(&format!(r#","stream_options":{odd}"#)), StreamOptions::Odd, "{odd}");
         }
     }
