@@ -45,6 +45,11 @@ impl ErrorKind {
         Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 
+    /// Whether a caller can bring it about with what it asks for.
+    pub fn is_provokable(self) -> bool {
+        !matches!(self, ErrorKind::Connect | ErrorKind::Tls)
+    }
+
     /// Whether time ran out, as opposed to something breaking.
     pub fn is_timeout(self) -> bool {
         matches!(self, ErrorKind::Timeout | ErrorKind::FirstToken | ErrorKind::Idle)
@@ -58,6 +63,16 @@ pub enum Failure {
     Status(StatusCode),
     /// There was no (whole) answer.
     Error(ErrorKind),
+}
+
+impl Failure {
+    /// Whether a caller can bring it about with what it asks for.
+    pub fn is_provokable(self) -> bool {
+        match self {
+            Failure::Status(_) => true,
+            Failure::Error(kind) => kind.is_provokable(),
+        }
+    }
 }
 
 /// When the circuit opens.
@@ -101,7 +116,8 @@ impl Default for CircuitRules {
             threshold: Threshold::Failures(5),
             interval: Duration::from_secs(60),
             statuses: StatusSet::failure_default(),
-            errors: ErrorKind::NAMES.map(|(_, kind)| kind).to_vec(),
+            // Time runs out for a model that thinks, too.
+            errors: vec![ErrorKind::Connect, ErrorKind::Tls, ErrorKind::Reset],
             trip: Duration::from_secs(30),
             honour_retry_after: true,
             max_retry_after: Duration::from_secs(120),
@@ -125,7 +141,7 @@ impl CircuitRules {
     }
 
     /// How long a trip with this Retry-After lasts.
-    fn trip_for(&self, retry_after: Option<Duration>) -> Duration {
+    pub(super) fn trip_for(&self, retry_after: Option<Duration>) -> Duration {
         retry_after.filter(|_| self.honour_retry_after).map_or(self.trip, |wait| wait.min(self.max_retry_after))
     }
 }
@@ -153,8 +169,10 @@ const SLICES: u64 = 10;
 #[derive(Debug, Default)]
 pub struct Circuit {
     phase: Phase,
-    /// Times of counted failures, oldest first; at most as many as the threshold.
-    failures: VecDeque<Tick>,
+    /// Counted failures and who met them, oldest first; at most as many as the threshold.
+    failures: VecDeque<(Tick, u64)>,
+    /// Who met the last counted failure.
+    last: u64,
     /// (slice number, calls, failures) for percentage rules.
     slices: VecDeque<(u64, u32, u32)>,
 }
@@ -174,7 +192,19 @@ impl Circuit {
     ///
     /// While it is open, only its own probe (`probe`) can extend it: answers to requests that
     /// were under way when it opened say nothing new.
-    pub fn failed(&mut self, failure: Failure, probe: bool, retry_after: Option<Duration>, rules: &CircuitRules, now: Tick) -> bool {
+    ///
+    /// `by` is who met it. Of several failures in a row that one consumer met, one counts, and the failures of one
+    /// consumer alone don't open it. 0 stands for callers that are not told apart, or for a failure that no caller can
+    /// provoke: each counts.
+    pub fn failed(
+        &mut self,
+        failure: Failure,
+        by: u64,
+        probe: bool,
+        retry_after: Option<Duration>,
+        rules: &CircuitRules,
+        now: Tick,
+    ) -> bool {
         let limited = failure == Failure::Status(StatusCode::TOO_MANY_REQUESTS);
         if let Phase::Open { until, .. } = self.phase {
             if probe {
@@ -182,7 +212,11 @@ impl Circuit {
             }
             return false;
         }
-        if !self.crosses_threshold(rules, now) {
+        if by != 0 && by == self.last {
+            return false;
+        }
+        self.last = by;
+        if !self.crosses_threshold(by, rules, now) {
             return false;
         }
         self.failures.clear();
@@ -191,8 +225,9 @@ impl Circuit {
         true
     }
 
-    /// Counts a success. A probe's success closes the circuit; returns whether it did.
-    pub fn succeeded(&mut self, probe: bool, rules: &CircuitRules, now: Tick) -> bool {
+    /// Counts a success. A probe's success closes the circuit; returns whether it did. One consumer's success disproves
+    /// what others met before.
+    pub fn succeeded(&mut self, by: u64, probe: bool, rules: &CircuitRules, now: Tick) -> bool {
         if let Phase::Open { .. } = self.phase {
             if probe {
                 *self = Circuit::default();
@@ -201,26 +236,30 @@ impl Circuit {
         }
         if matches!(rules.threshold, Threshold::Percent { .. }) {
             self.slice(rules, now).1 += 1;
+        } else if by != 0 && !self.failures.is_empty() {
+            self.failures.retain(|(_, who)| *who == by || *who == 0);
         }
         false
     }
 
-    fn crosses_threshold(&mut self, rules: &CircuitRules, now: Tick) -> bool {
+    fn crosses_threshold(&mut self, by: u64, rules: &CircuitRules, now: Tick) -> bool {
+        // Two counted failures are those of two consumers.
+        let least = if by == 0 { 1 } else { 2 };
         match rules.threshold {
             Threshold::Failures(count) => {
-                self.failures.push_back(now);
-                while self.failures.len() > count as usize || self.failures.front().is_some_and(|first| now.since(*first) > rules.interval)
-                {
+                let count = (count as usize).max(least);
+                self.failures.push_back((now, by));
+                while self.failures.len() > count || self.failures.front().is_some_and(|(first, _)| now.since(*first) > rules.interval) {
                     self.failures.pop_front();
                 }
-                self.failures.len() >= count as usize
+                self.failures.len() >= count
             }
             Threshold::Percent { percent, min_calls } => {
                 let slice = self.slice(rules, now);
                 slice.1 += 1;
                 slice.2 += 1;
                 let (calls, failed) = self.slices.iter().fold((0u64, 0u64), |(c, f), s| (c + u64::from(s.1), f + u64::from(s.2)));
-                calls >= u64::from(min_calls) && failed * 100 >= calls * u64::from(percent)
+                failed >= least as u64 && calls >= u64::from(min_calls) && failed * 100 >= calls * u64::from(percent)
             }
         }
     }
@@ -236,9 +275,9 @@ impl Circuit {
         &mut self.slices[current]
     }
 
-    /// Forgets everything: an operator's reset.
-    pub fn reset(&mut self) {
-        *self = Circuit::default();
+    /// Whether it is closed and nothing was counted.
+    pub fn is_clear(&self) -> bool {
+        self.phase == Phase::Closed && self.failures.is_empty() && self.slices.is_empty()
     }
 }
 
@@ -261,10 +300,10 @@ mod tests {
     fn opens_on_failures_within_the_interval_only() {
         let rules = rules(Threshold::Failures(3));
         let mut circuit = Circuit::default();
-        assert!(!circuit.failed(FAILURE, false, None, &rules, at(0)));
-        assert!(!circuit.failed(FAILURE, false, None, &rules, at(50)));
-        assert!(!circuit.failed(FAILURE, false, None, &rules, at(61)), "the first has left the window");
-        assert!(circuit.failed(FAILURE, false, None, &rules, at(100)));
+        assert!(!circuit.failed(FAILURE, 0, false, None, &rules, at(0)));
+        assert!(!circuit.failed(FAILURE, 0, false, None, &rules, at(50)));
+        assert!(!circuit.failed(FAILURE, 0, false, None, &rules, at(61)), "the first has left the window");
+        assert!(circuit.failed(FAILURE, 0, false, None, &rules, at(100)));
         assert_eq!(circuit.phase(), Phase::Open { until: at(130), limited: false });
     }
 
@@ -273,32 +312,32 @@ mod tests {
         let rules = rules(Threshold::Percent { percent: 50, min_calls: 10 });
         let mut circuit = Circuit::default();
         for second in 0..5 {
-            assert!(!circuit.failed(FAILURE, false, None, &rules, at(second)));
+            assert!(!circuit.failed(FAILURE, 0, false, None, &rules, at(second)));
         }
         for second in 5..9 {
-            circuit.succeeded(false, &rules, at(second));
+            circuit.succeeded(0, false, &rules, at(second));
         }
-        assert!(circuit.failed(FAILURE, false, None, &rules, at(10)), "6 of 10");
+        assert!(circuit.failed(FAILURE, 0, false, None, &rules, at(10)), "6 of 10");
         let mut aged = Circuit::default();
         for _ in 0..9 {
-            aged.failed(FAILURE, false, None, &rules, at(0));
+            aged.failed(FAILURE, 0, false, None, &rules, at(0));
         }
-        assert!(!aged.failed(FAILURE, false, None, &rules, at(70)), "the nine have left the window");
+        assert!(!aged.failed(FAILURE, 0, false, None, &rules, at(70)), "the nine have left the window");
     }
 
     #[test]
     fn only_the_probe_moves_an_open_circuit_and_only_forward() {
         let rules = rules(Threshold::Failures(1));
         let mut circuit = Circuit::default();
-        assert!(circuit.failed(FAILURE, false, Some(SECOND * 100), &rules, at(0)));
-        circuit.failed(FAILURE, false, Some(SECOND * 110), &rules, at(1));
-        assert!(!circuit.succeeded(false, &rules, at(2)));
+        assert!(circuit.failed(FAILURE, 0, false, Some(SECOND * 100), &rules, at(0)));
+        circuit.failed(FAILURE, 0, false, Some(SECOND * 110), &rules, at(1));
+        assert!(!circuit.succeeded(0, false, &rules, at(2)));
         assert_eq!(circuit.phase(), Phase::Open { until: at(100), limited: false });
-        circuit.failed(FAILURE, true, Some(SECOND), &rules, at(50));
+        circuit.failed(FAILURE, 0, true, Some(SECOND), &rules, at(50));
         assert_eq!(circuit.phase(), Phase::Open { until: at(100), limited: false }, "never earlier");
-        circuit.failed(FAILURE, true, None, &rules, at(100));
+        circuit.failed(FAILURE, 0, true, None, &rules, at(100));
         assert_eq!(circuit.phase(), Phase::Open { until: at(130), limited: false });
-        assert!(circuit.succeeded(true, &rules, at(130)));
+        assert!(circuit.succeeded(0, true, &rules, at(130)));
         assert_eq!(circuit.phase(), Phase::Closed);
     }
 

@@ -6,12 +6,14 @@
 //! | file | idea |
 //! |---|---|
 //! | [`target`] | one deployment at one backend: throttle, circuit, outage, slots |
+//! | [`belief`] | what one consumer met, and what everybody believes |
 //! | [`circuit`] | closed, open until, half-open |
 //! | [`policy`] | which of the usable members of a tier |
 //! | [`route`] | tiers in order, tried members, the location fence; what to say when nobody is left |
 //! | [`budget`] | how many retries after failures a pool may make |
 //! | [`snapshot`] | all of it for the admin API |
 
+pub mod belief;
 pub mod budget;
 pub mod circuit;
 pub mod latency;

@@ -7,8 +7,8 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::policy::{Candidate, Policy};
-use super::snapshot::member_state;
-use super::target::{Closed, Lease, Target};
+use super::snapshot::member_state_for;
+use super::target::{Asked, Closed, Lease, Target};
 use crate::clock::Tick;
 
 /// A flag that a background task raises and lowers.
@@ -122,6 +122,8 @@ pub struct PickRequest<'a> {
     pub fence: Option<&'a [Arc<str>]>,
     /// Equal for requests that should meet the same member.
     pub affinity_key: u64,
+    /// Who asks, and for what.
+    pub asked: Asked,
 }
 
 /// A chosen member and its slot.
@@ -183,7 +185,7 @@ impl Route {
                     usable.iter().map(|&i| Candidate { target: &self.members[i].target, weight: self.members[i].weight }).collect();
                 let chosen = self.policy.pick(&candidates, request.affinity_key, rng);
                 let index = usable[chosen];
-                if let Some(lease) = self.members[index].target.acquire(now) {
+                if let Some(lease) = self.members[index].target.acquire(request.asked, now) {
                     return Ok(Pick { index, lease });
                 }
                 // Somebody took the last slot, or the probe, between the look and the grab.
@@ -205,7 +207,7 @@ impl Route {
             () if request.tried.contains(&index) => ("tried", None),
             () if request.excluded.contains(&index) => ("not-for-this-api", None),
             () if !member.is_inside(request.fence) => ("location-not-allowed", None),
-            () => member_state(member, now),
+            () => member_state_for(member, request.asked, now),
         };
         better
             .map(|(index, member)| {
@@ -227,7 +229,7 @@ impl Route {
     fn is_usable(&self, index: usize, request: &PickRequest<'_>, now: Tick) -> bool {
         let member = &self.members[index];
         member.weight > 0
-            && member.target.is_usable(now)
+            && member.target.is_usable(request.asked, now)
             && member.is_up()
             && !request.tried.contains(&index)
             && !request.excluded.contains(&index)
@@ -241,7 +243,7 @@ impl Route {
         let (inside, outside): (Vec<_>, Vec<_>) = able.partition(|(_, member)| member.is_inside(request.fence));
         result.fenced_off = inside.is_empty() && !outside.is_empty();
         for (index, member) in inside {
-            let until = match member.target.closed(now) {
+            let until = match member.target.closed_for(request.asked, now) {
                 Some(Closed::Drained) => continue,
                 _ if !member.is_up() => {
                     result.all_throttled = false;
@@ -307,12 +309,16 @@ mod tests {
     }
 
     fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {
-        route.pick(&PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0 }, NOW, &mut fastrand::Rng::with_seed(1))
+        route.pick(
+            &PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0, asked: Asked::default() },
+            NOW,
+            &mut fastrand::Rng::with_seed(1),
+        )
     }
 
     fn throttle(route: &Route, index: usize, seconds: u64) {
         let retry_after = Some(Duration::from_secs(seconds));
-        let mut lease = route.members()[index].target.acquire(NOW).unwrap();
+        let mut lease = route.members()[index].target.acquire(Asked::default(), NOW).unwrap();
         lease.record(Outcome::Throttled { retry_after }, &CircuitRules::default(), NOW);
     }
 
@@ -353,10 +359,10 @@ mod tests {
             ..CircuitRules::default()
         };
         for member in route.members() {
-            member.target.acquire(NOW).unwrap().record(Outcome::Throttled { retry_after: None }, &rules, NOW);
+            member.target.acquire(Asked::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: None }, &rules, NOW);
         }
         let later = NOW + Duration::from_secs(20);
-        let request = PickRequest { excluded: &[], throttled: &[], tried: &[], fence: None, affinity_key: 0 };
+        let request = PickRequest { excluded: &[], throttled: &[], tried: &[], fence: None, affinity_key: 0, asked: Asked::default() };
         let none = route.pick(&request, later, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert_eq!((none.all_throttled, none.soonest), (true, Some(NOW + rules.trip)));
     }
@@ -366,7 +372,7 @@ mod tests {
         let route = route();
         throttle(&route, 1, 30);
         throttle(&route, 2, 30);
-        let request = PickRequest { excluded: &[0], throttled: &[], tried: &[], fence: None, affinity_key: 0 };
+        let request = PickRequest { excluded: &[0], throttled: &[], tried: &[], fence: None, affinity_key: 0, asked: Asked::default() };
         let none = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert!(none.all_throttled);
         let nobody = PickRequest { excluded: &[0, 1, 2], ..request };
@@ -379,7 +385,11 @@ mod tests {
         let route = route();
         throttle(&route, 0, 30);
         throttle(&route, 1, 30);
-        route.members()[2].target.acquire(NOW).unwrap().record(Outcome::Out(OutageReason::OutOfQuota), &CircuitRules::default(), NOW);
+        route.members()[2].target.acquire(Asked::default(), NOW).unwrap().record(
+            Outcome::Out(OutageReason::OutOfQuota),
+            &CircuitRules::default(),
+            NOW,
+        );
         assert!(!pick(&route, &[], None).unwrap_err().all_throttled);
     }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::route::{Member, Route};
-use super::target::{Closed, OutageReason};
+use super::target::{Asked, Closed, OutageReason};
 use crate::clock::Tick;
 
 /// One member's live state.
@@ -50,7 +50,15 @@ pub const STATES: [&str; 11] = [
 
 /// The state of one member at `now`, and when it reopens.
 pub fn member_state(member: &Member, now: Tick) -> (&'static str, Option<Tick>) {
-    let closed = member.target.closed(now);
+    state(member, member.target.closed(now))
+}
+
+/// The state of one member at `now` for one request, and when it reopens.
+pub fn member_state_for(member: &Member, asked: Asked, now: Tick) -> (&'static str, Option<Tick>) {
+    state(member, member.target.closed_for(asked, now))
+}
+
+fn state(member: &Member, closed: Option<Closed>) -> (&'static str, Option<Tick>) {
     match closed {
         Some(Closed::Drained) => ("drained", None),
         _ if !member.up.resolved.get() => ("unresolved", None),

@@ -20,8 +20,8 @@ pub struct TargetTold {
     pub throttled: Option<Duration>,
     /// How long its circuit is open, and whether a 429 opened it.
     pub open: Option<(Duration, bool)>,
-    /// Why it is out, until the next probe, and how long the wait for it was.
-    pub outage: Option<(OutageReason, Duration, Duration)>,
+    /// Operations that it refuses: which, why, how long until the next probe, and how long the wait for it was.
+    pub outages: Vec<(String, OutageReason, Duration, Duration)>,
     /// The average time to the first token.
     pub first_token: Option<Duration>,
     /// Share of its rate limits that is left.

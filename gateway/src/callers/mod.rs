@@ -154,7 +154,7 @@ impl Callers {
         let Auth { required, pepper, tokens } = config.auth.clone();
         let groups = Groups::new(config, limits);
         let live = |(index, consumer): (usize, &crate::config::Consumer)| {
-            Arc::new(LiveConsumer { config: consumer.clone(), account: Account::new(consumer, Some(index), &groups, limits) })
+            Arc::new(LiveConsumer::new(consumer.clone(), Account::new(consumer, Some(index), &groups, limits)))
         };
         let consumers: Vec<Arc<LiveConsumer>> = config.consumers.iter().enumerate().map(live).collect();
         let mut keys = KeyTable::new(pepper);

@@ -148,7 +148,7 @@ impl Tokens {
             transform: Transforms::default(),
         };
         let account = Account::new(&config, None, &Groups::default(), &self.limits);
-        let consumer = Arc::new(LiveConsumer { config, account });
+        let consumer = Arc::new(LiveConsumer::new(config, account));
         arrived.insert(claim.to_owned(), Arc::clone(&consumer));
         Ok(consumer)
     }

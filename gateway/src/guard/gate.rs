@@ -43,9 +43,9 @@ impl Pass<'_> {
     pub(super) fn end(self, good: bool, now: Tick) -> bool {
         let mut state = self.gate.state.lock();
         if good {
-            state.0.succeeded(self.probe, &self.gate.rules, now)
+            state.0.succeeded(0, self.probe, &self.gate.rules, now)
         } else {
-            state.0.failed(Failure::Error(ErrorKind::Timeout), self.probe, None, &self.gate.rules, now)
+            state.0.failed(Failure::Error(ErrorKind::Timeout), 0, self.probe, None, &self.gate.rules, now)
         }
     }
 }

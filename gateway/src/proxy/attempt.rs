@@ -207,6 +207,10 @@ fn record(gateway: &Gateway, inquiry: &Inquiry, member: usize, lease: &mut Lease
         Change::None => {}
         Change::Throttled(wait) => inquiry.model.metrics[member].throttled_seconds.inc_by(wait.as_secs_f64()),
         Change::Tripped => warn!(%target, %pool, ?outcome, "circuit opened"),
+        Change::TrippedForOne => info!(%target, %pool, ?outcome, "circuit opened for the one consumer that met the failures"),
+        Change::OutForOne(reason) => {
+            info!(%target, %pool, ?reason, "refused one consumer: taken out for that consumer until a probe succeeds")
+        }
         Change::Recovered => info!(%target, %pool, "recovered"),
         Change::Out(OutageReason::OutOfQuota) => warn!(%target, %pool, "out of quota: taken out until a probe succeeds"),
         Change::Out(OutageReason::Misconfigured) => {

@@ -9,6 +9,7 @@ use super::ctx::{Inquiry, RequestCtx};
 use super::refusal::Refusal;
 use super::timer::Timer;
 use crate::balance::route::{NoneReady, Pick, PickRequest};
+use crate::balance::target::Asked;
 use crate::balance::waiting::Place;
 use crate::clock::Tick;
 
@@ -32,6 +33,8 @@ pub(super) struct Progress {
     pub(super) patience: Duration,
     /// How long it has waited for a target since the last attempt.
     pub(super) waited: Duration,
+    /// Whether the request is there as a whole: of a streamed upload the rest is still to come.
+    pub(super) whole: bool,
     pub(super) timer: Timer,
 }
 
@@ -48,6 +51,7 @@ impl Progress {
             deadline: arrived + inquiry.pool.config.timeouts.total,
             patience: inquiry.pool.config.retry.wait,
             waited: Duration::ZERO,
+            whole: true,
             timer: Timer::default(),
         }
     }
@@ -115,6 +119,7 @@ pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress,
         throttled: &progress.throttled,
         fence,
         affinity_key: inquiry.affinity_key,
+        asked: Asked { by: ctx.caller.as_ref().map_or(0, |caller| caller.consumer.number), api: inquiry.api, whole: progress.whole },
     };
     let route = &inquiry.model.route;
     let picked = super::with_rng(|rng| route.pick(&request, now, rng));

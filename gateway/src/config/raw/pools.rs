@@ -79,7 +79,8 @@ pub struct RawCircuit {
     pub interval: Option<DurationText>,
     /// Statuses that count as failures. Default `[408, "500-599"]`.
     pub statuses: Option<Vec<StatusText>>,
-    /// Errors that count: `connect`, `tls`, `timeout`, `reset`, `first_token`, `idle`. Default all.
+    /// Errors that count: `connect`, `tls`, `timeout`, `reset`, `first_token`, `idle`. Default
+    /// `["connect", "tls", "reset"]`: time runs out for a model that thinks, too.
     pub errors: Option<Vec<String>>,
     /// How long the circuit stays open. Default `30s`.
     pub trip: Option<DurationText>,

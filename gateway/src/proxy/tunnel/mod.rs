@@ -58,7 +58,9 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
     let arrived = ctx.arrived;
     let progress = tunnel.progress.get_or_insert_with(|| {
         inquiry.pool.budget.request(now);
-        Progress::new(inquiry, arrived)
+        let mut progress = Progress::new(inquiry, arrived);
+        progress.whole = tunnel.upload.is_none();
+        progress
     });
     loop {
         match pick(inquiry, ctx, progress, now) {

@@ -1,0 +1,172 @@
+//! What is believed of a target: by everybody, or by one consumer alone.
+//!
+//! What one consumer's requests meet may be that consumer's doing: a prompt that crashes a server, a tool that an
+//! account lacks. So what one consumer met is believed for that consumer only. It is believed for everybody once a
+//! second consumer met the same. A connection that can't be made is nobody's doing: that is believed at once.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use spillway_plugins::api::Api;
+
+use super::circuit::{Circuit, Phase};
+use crate::clock::Tick;
+
+/// Who asks, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// A number that stands for the consumer; 0 where callers are not told apart.
+    pub by: u64,
+    /// The operation.
+    pub api: Api,
+    /// Whether the request is there as a whole. One whose body is still to come may take as long as its caller likes.
+    pub whole: bool,
+}
+
+impl Default for Asked {
+    /// A chat request of callers that are not told apart.
+    fn default() -> Self {
+        Asked { by: 0, api: Api::Chat, whole: true }
+    }
+}
+
+impl Asked {
+    /// The bit of its operation in a set of operations.
+    pub(super) fn bit(&self) -> u32 {
+        1 << self.api as u32
+    }
+}
+
+/// Why a target is out until an operator, or a slow probe, brings it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutageReason {
+    /// Its account's quota is used up.
+    OutOfQuota,
+    /// It refuses our credentials or doesn't know the deployment.
+    Misconfigured,
+}
+
+/// The first wait before a slow probe, and the longest.
+const OUTAGE_PROBE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+
+/// A target refuses one operation.
+#[derive(Debug)]
+pub(super) struct Outage {
+    /// The operation.
+    pub api: Api,
+    /// Why.
+    pub reason: OutageReason,
+    /// When the next probe may go.
+    pub until: Tick,
+    /// How long the wait for it was.
+    pub wait: Duration,
+    /// Whether a probe is under way.
+    pub probing: bool,
+}
+
+/// Which probes an attempt holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Probes {
+    /// That of the circuit.
+    pub circuit: bool,
+    /// That of its operation's outage.
+    pub outage: bool,
+}
+
+impl Probes {
+    /// Whether it holds one.
+    pub(super) fn any(self) -> bool {
+        self.circuit || self.outage
+    }
+}
+
+/// What is believed of a target.
+#[derive(Debug, Default)]
+pub(super) struct Belief {
+    /// The circuit.
+    pub circuit: Circuit,
+    /// Whether the circuit's probe is under way.
+    pub probing: bool,
+    /// Operations that it refuses.
+    pub outages: SmallVec<[Outage; 1]>,
+}
+
+impl Belief {
+    /// When the circuit lets the next request through, and whether that one is a probe.
+    pub(super) fn circuit_gate(&self) -> (Tick, bool) {
+        match self.circuit.phase() {
+            _ if self.probing => (Tick::NEVER, true),
+            Phase::Open { until, .. } => (until, true),
+            Phase::Closed => (Tick(0), false),
+        }
+    }
+
+    /// When the target may next be asked for `api`.
+    pub(super) fn gate(&self, api: Api) -> Tick {
+        let outage = self.outage(api).map_or(Tick(0), |outage| if outage.probing { Tick::NEVER } else { outage.until });
+        self.circuit_gate().0.max(outage)
+    }
+
+    /// The outage of one operation.
+    pub(super) fn outage(&self, api: Api) -> Option<&Outage> {
+        self.outages.iter().find(|outage| outage.api == api)
+    }
+
+    /// Takes the probes that are due.
+    pub(super) fn take_probes(&mut self, api: Api) -> Probes {
+        let circuit = matches!(self.circuit.phase(), Phase::Open { .. });
+        self.probing |= circuit;
+        let outage = self.outages.iter_mut().find(|outage| outage.api == api);
+        let probes = Probes { circuit, outage: outage.is_some() };
+        if let Some(outage) = outage {
+            outage.probing = true;
+        }
+        probes
+    }
+
+    /// Gives probes back.
+    pub(super) fn give_back(&mut self, api: Api, probes: Probes) {
+        self.probing &= !probes.circuit;
+        if probes.outage
+            && let Some(outage) = self.outages.iter_mut().find(|outage| outage.api == api)
+        {
+            outage.probing = false;
+        }
+    }
+
+    /// Ends the outage of one operation; whether there was one.
+    pub(super) fn end_outage(&mut self, api: Api) -> bool {
+        let before = self.outages.len();
+        self.outages.retain(|outage| outage.api != api);
+        self.outages.len() < before
+    }
+
+    /// Puts off the next probe of an outage.
+    pub(super) fn put_off(&mut self, api: Api, now: Tick) {
+        if let Some(outage) = self.outages.iter_mut().find(|outage| outage.api == api) {
+            outage.until = outage.until.max(now + outage.wait);
+        }
+    }
+
+    /// It refused an operation; `probe` if that was a probe's finding. Returns whether that is new.
+    pub(super) fn refused(&mut self, api: Api, reason: OutageReason, probe: bool, now: Tick) -> bool {
+        if let Some(outage) = self.outages.iter_mut().find(|outage| outage.api == api) {
+            if probe {
+                outage.wait = (outage.wait * 2).min(OUTAGE_PROBE.1);
+            }
+            outage.until = outage.until.max(now + outage.wait);
+            outage.reason = reason;
+            return false;
+        }
+        let wait = OUTAGE_PROBE.0;
+        self.outages.push(Outage { api, reason, until: now + wait, wait, probing: false });
+        true
+    }
+
+    /// Whether nothing is held against the target.
+    pub(super) fn is_clear(&self) -> bool {
+        self.outages.is_empty() && !self.probing && self.circuit.is_clear()
+    }
+}
