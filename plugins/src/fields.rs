@@ -18,8 +18,7 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// Fields of a caller that never reach an upstream: credentials, what addresses or scopes an
-/// account, what says where the caller is, and what the gateway sets itself. Azure's spillover
-/// header would let a caller choose a deployment.
+/// account, what says where the caller is, and what the gateway sets or undoes itself.
 pub fn is_callers_own(name: &str) -> bool {
     matches!(
         name,
@@ -30,20 +29,100 @@ pub fn is_callers_own(name: &str) -> bool {
             | "host"
             | "expect"
             | "accept-encoding"
+            | "content-encoding"
             | "openai-organization"
             | "openai-project"
             | "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-port"
             | "x-real-ip"
             | "via"
             | "x-original-url"
             | "x-rewrite-url"
+            | "x-http-method"
             | "x-http-method-override"
+            | "x-method-override"
             | "x-request-id"
             | "ocp-apim-subscription-key"
     ) || name.starts_with("x-spillway-")
-        || name.starts_with("x-ms-spillover-")
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("x-original-")
+}
+
+/// Fields by which a caller could choose a deployment, an account, a price or a content filter behind the back of
+/// what was checked. They reach an upstream only for a consumer whose config lists them.
+pub fn is_withheld(name: &str) -> bool {
+    /// What Azure's SDKs send, and what only names or dates a request.
+    const HARMLESS: [&str; 4] = ["x-ms-client-request-id", "x-ms-return-client-request-id", "x-ms-useragent", "x-ms-date"];
+    match name.as_bytes() {
+        [b'x', b'-', rest @ ..] => match rest {
+            [b'm', b's', b'-', ..] => !HARMLESS.contains(&name),
+            [b'p', ..] => name == "x-policy-id" || name.starts_with("x-portkey-"),
+            [b'a', ..] => name == "x-api-version" || name.starts_with("x-amz") || name.starts_with("x-azure-"),
+            [b'g', ..] => name == "x-goog-user-project" || name == "x-goog-api-key" || name.starts_with("x-gateway-"),
+            [b'l', ..] => name.starts_with("x-litellm-"),
+            [b'e', ..] => name.starts_with("x-envoy-"),
+            [b'd', ..] => name == "x-data-parallel-rank",
+            [b's', ..] => name == "x-selected-model",
+            _ => false,
+        },
+        [b'a', ..] => {
+            name == "api-version" || name == "anthropic-workspace-id" || name.starts_with("azureml-") || name.starts_with("apim-")
+        }
+        [b'o', ..] => name.starts_with("ocp-apim-"),
+        [b'h', ..] => name.starts_with("helicone-"),
+        [b'c', b'f', ..] => name.starts_with("cf-aig-"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_chooses_for_the_operator_stays_here() {
+        for name in [
+            "x-ms-oai-image-generation-deployment",
+            "x-ms-service-tier",
+            "x-ms-spillover-deployment",
+            "x-ms-model-mesh-model-name",
+            "x-policy-id",
+            "azureml-model-deployment",
+            "x-amzn-bedrock-guardrailidentifier",
+            "x-goog-user-project",
+            "api-version",
+            "ocp-apim-trace",
+            "helicone-target-url",
+            "cf-aig-authorization",
+        ] {
+            assert!(is_withheld(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_sdks_send_travels() {
+        for name in [
+            "accept",
+            "content-type",
+            "user-agent",
+            "openai-beta",
+            "anthropic-version",
+            "anthropic-beta",
+            "anthropic-dangerous-direct-browser-access",
+            "idempotency-key",
+            "x-stainless-lang",
+            "x-stainless-retry-count",
+            "x-ms-client-request-id",
+            "x-ms-useragent",
+            "x-client-request-id",
+            "x-session-id",
+            "x-app",
+            "x-goog-api-client",
+            "originator",
+            "session_id",
+            "aoai-evals",
+            "traceparent",
+        ] {
+            assert!(!is_withheld(name) && !is_callers_own(name) && !is_hop_by_hop(name), "{name}");
+        }
+    }
 }

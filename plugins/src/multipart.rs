@@ -1,8 +1,24 @@
-//! Finds the `model` field in a `multipart/form-data` body (RFC 7578) without copying the files.
+//! Reads `multipart/form-data` (RFC 7578) piece by piece, without keeping the files.
+//!
+//! Readers of forms differ in almost everything that RFC 2046 allows: preambles, padding, folded lines, escapes,
+//! letters of parameters, which of two fields counts. So one narrow grammar is taken, which is what clients write
+//! and all readers read in the same way. Everything else is refused.
 
 use std::ops::Range;
 
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
+
+use crate::names::{Known, Names};
+
+/// Longest head of a part.
+const LONGEST_HEAD: usize = 8 * 1024;
+/// Longest value of a field that the gateway acts on.
+const LONGEST_VALUE: usize = 1024;
+/// Most parts of a form; others stop there too.
+const MOST_PARTS: usize = 1000;
+
+/// Fields that are acted on; each stands once at most.
+static FIELDS: Names = Names::new(&["model", "stream", "n", "prompt"]);
 
 /// The form fields the gateway acts on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,91 +31,504 @@ pub struct FormFields {
     pub stream: bool,
     /// Whether the final boundary was seen; without it more bytes may bring more fields.
     pub complete: bool,
-    /// A field that the gateway reads stood in the form twice.
-    pub duplicate: bool,
 }
+
+/// Why a form was refused: what is wrong, and what is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FormError(pub &'static str);
 
 /// The `boundary` parameter of a `multipart/form-data` content type.
-pub fn boundary(content_type: &str) -> Option<&str> {
-    let mut parts = content_type.split(';').map(str::trim);
-    if !parts.next()?.eq_ignore_ascii_case("multipart/form-data") {
-        return None;
+///
+/// # Errors
+/// If it has none, several, or one that not everybody reads in the same way; `Ok(None)` if it is of another type.
+pub fn boundary(content_type: &str) -> Result<Option<&str>, FormError> {
+    const WRONG: FormError = FormError("a form's Content-Type must have one boundary of up to 70 letters, digits and '()+_,-./:=?");
+    let (kind, rest) = content_type.split_once(';').unwrap_or((content_type, ""));
+    if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return Ok(None);
     }
-    parts.find_map(|part| {
-        let (name, value) = part.split_once('=')?;
-        let value = value.trim().trim_matches('"');
-        (name.trim().eq_ignore_ascii_case("boundary") && !value.is_empty() && value.len() <= 70).then_some(value)
-    })
+    let mut found = None;
+    // A boundary has no semicolon, quoted or not.
+    for parameter in rest.split(';').map(str::trim).filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').ok_or(WRONG)?;
+        let value = value.strip_prefix('"').map_or(Some(value), |value| value.strip_suffix('"')).ok_or(WRONG)?;
+        match name {
+            _ if name.eq_ignore_ascii_case("charset") && is_utf8(value) => {}
+            _ if !name.eq_ignore_ascii_case("boundary") || found.is_some() => return Err(WRONG),
+            _ => found = Some(value),
+        }
+    }
+    let boundary = found.filter(|value| (1..=70).contains(&value.len()) && !value.ends_with(' ')).ok_or(WRONG)?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
+    boundary.bytes().all(fits).then_some(Some(boundary)).ok_or(WRONG)
 }
 
-/// Reads the fields out of `body`, which may be only the beginning of the form.
-pub fn read_form(body: &[u8], boundary: &str) -> FormFields {
-    let delimiter = format!("--{boundary}");
-    let finder = memmem::Finder::new(delimiter.as_bytes());
-    let mut fields = FormFields::default();
-    let mut starts = finder.find_iter(body).filter(|&at| at == 0 || body[..at].ends_with(b"\r\n")).peekable();
-    while let Some(start) = starts.next() {
-        let part_start = start + delimiter.len();
-        if body[part_start..].starts_with(b"--") {
-            fields.complete = true;
-            break;
+fn is_utf8(charset: &str) -> bool {
+    charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")
+}
+
+/// Where a reader stands in a form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Before the first delimiter.
+    Start,
+    /// Behind a delimiter.
+    Delimiter,
+    /// In a part's head.
+    Head,
+    /// At the first byte of a part's value.
+    Value,
+    /// In it.
+    Inside,
+    /// Behind the last delimiter.
+    End,
+}
+
+/// Reads one form as it comes.
+#[derive(Debug)]
+pub struct FormReader {
+    /// A delimiter, with the line end before it.
+    delimiter: Finder<'static>,
+    at: At,
+    /// What came and could not be read yet.
+    rest: Vec<u8>,
+    /// Bytes that were read.
+    read: usize,
+    parts: usize,
+    /// The fields that were seen, a bit for each.
+    seen: u8,
+    /// The field that is being read, if it is acted on, and where its value begins.
+    field: Option<(usize, usize)>,
+    value: Vec<u8>,
+    fields: FormFields,
+}
+
+impl FormReader {
+    /// A reader of a form with this boundary.
+    pub fn new(boundary: &str) -> Self {
+        FormReader {
+            delimiter: Finder::new(&format!("\r\n--{boundary}")).into_owned(),
+            at: At::Start,
+            rest: Vec::new(),
+            read: 0,
+            parts: 0,
+            seen: 0,
+            field: None,
+            value: Vec::new(),
+            fields: FormFields::default(),
         }
-        // A part whose end hasn't arrived yet tells nothing.
-        let Some(&next) = starts.peek() else { break };
-        let part_end = next.saturating_sub(2);
-        let Some(part) = body.get(part_start..part_end) else { continue };
-        let Some(head_len) = memmem::find(part, b"\r\n\r\n") else { continue };
-        let value = part_start + head_len + 4..part_end;
-        match field_name(&part[..head_len]) {
-            Some("model") => {
-                fields.duplicate |= fields.model.is_some();
-                fields.model = std::str::from_utf8(&body[value.clone()]).ok().filter(|m| !m.is_empty()).map(str::to_owned);
-                fields.model_range = fields.model.is_some().then_some(value);
+    }
+
+    /// What was read so far.
+    pub fn fields(&self) -> &FormFields {
+        &self.fields
+    }
+
+    /// Whether a `model` field has begun, with or without a name in it.
+    pub fn names_a_model(&self) -> bool {
+        self.seen & 1 == 1
+    }
+
+    /// Reads on.
+    ///
+    /// # Errors
+    /// [`FormError`]; nothing can be read after it.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), FormError> {
+        if self.rest.is_empty() {
+            let read = self.take(piece)?;
+            self.rest.extend_from_slice(&piece[read..]);
+        } else {
+            let mut joined = std::mem::take(&mut self.rest);
+            joined.extend_from_slice(piece);
+            let read = self.take(&joined)?;
+            joined.drain(..read);
+            self.rest = joined;
+        }
+        Ok(())
+    }
+
+    /// Reads as much as can be read; how much that was.
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, FormError> {
+        let mut read = 0;
+        loop {
+            let step = self.step(&bytes[read..])?;
+            let Some(step) = step else { return Ok(read) };
+            read += step;
+            self.read += step;
+        }
+    }
+
+    /// One step on; `None` if it needs more bytes.
+    fn step(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
+        match self.at {
+            At::Start => self.start(bytes),
+            At::Delimiter => self.after_delimiter(bytes),
+            At::Head => self.head(bytes),
+            At::Value => self.value(bytes),
+            At::Inside => self.inside(bytes),
+            At::End => match bytes {
+                [] => Ok(None),
+                // The last line may end; nothing follows it.
+                [b'\r'] => Ok(None),
+                [b'\r', b'\n'] if self.fields.complete => Ok(None),
+                _ => Err(FormError("nothing may follow the form's closing boundary")),
+            },
+        }
+    }
+
+    /// The delimiter without its line end.
+    fn bare(&self) -> &[u8] {
+        &self.delimiter.needle()[2..]
+    }
+
+    fn start(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
+        let bare = self.bare();
+        let length = bare.len();
+        match bytes {
+            _ if bytes.starts_with(bare) => {
+                self.at = At::Delimiter;
+                Ok(Some(length))
             }
-            Some("stream") => fields.stream = &body[value] == b"true",
+            _ if bare.starts_with(bytes) => Ok(None),
+            _ => Err(FormError("the form must begin with its boundary")),
+        }
+    }
+
+    fn after_delimiter(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
+        match bytes {
+            [b'\r', b'\n', ..] => {
+                self.parts += 1;
+                if self.parts > MOST_PARTS {
+                    return Err(FormError("the form has more than 1000 parts"));
+                }
+                self.at = At::Head;
+                Ok(Some(2))
+            }
+            [b'-', b'-', ..] => {
+                self.at = At::End;
+                self.fields.complete = true;
+                Ok(Some(2))
+            }
+            [] | [b'\r' | b'-'] => Ok(None),
+            _ => Err(FormError("a boundary must be followed by a line end (CR LF), and must not stand in what is sent")),
+        }
+    }
+
+    fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
+        let head = &bytes[..bytes.len().min(LONGEST_HEAD)];
+        if head.starts_with(b"\r\n") {
+            return Err(FormError("a part of the form has no Content-Disposition"));
+        }
+        match memmem::find(head, b"\r\n\r\n") {
+            Some(end) => {
+                let field = field(&head[..end])?;
+                self.field = None;
+                if let Some(index) = field {
+                    if self.seen >> index & 1 == 1 {
+                        return Err(FormError(TWICE[index]));
+                    }
+                    self.seen |= 1 << index;
+                    self.field = Some((index, self.read + end + 4));
+                    self.value.clear();
+                }
+                self.at = At::Value;
+                Ok(Some(end + 4))
+            }
+            None if head.len() == LONGEST_HEAD => Err(FormError("the head of one of the form's parts is too long")),
+            None => Ok(None),
+        }
+    }
+
+    fn value(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
+        let bare = self.bare();
+        if bytes.len() < bare.len() && bare.starts_with(bytes) {
+            return Ok(None);
+        }
+        // Some take it for the end of a part without a value.
+        if bytes.starts_with(bare) {
+            return Err(FormError("a boundary must stand on a line of its own behind a part's value"));
+        }
+        self.at = At::Inside;
+        Ok(Some(0))
+    }
+
+    fn inside(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
+        let length = self.delimiter.needle().len();
+        let found = self.delimiter.find(bytes);
+        let end = found.unwrap_or_else(|| bytes.len().saturating_sub(length - 1));
+        if self.field.is_some() {
+            if self.value.len() + end > LONGEST_VALUE && self.field.is_some_and(|(index, _)| index != PROMPT) {
+                return Err(FormError("one of the form's fields 'model', 'stream' and 'n' is too long"));
+            }
+            let room = LONGEST_VALUE.saturating_sub(self.value.len());
+            self.value.extend_from_slice(&bytes[..end.min(room)]);
+        }
+        match found {
+            Some(end) => {
+                self.end_of_field(end)?;
+                self.at = At::Delimiter;
+                Ok(Some(end + length))
+            }
+            None => Ok((end > 0).then_some(end)),
+        }
+    }
+
+    fn end_of_field(&mut self, length: usize) -> Result<(), FormError> {
+        let Some((index, start)) = self.field.take() else { return Ok(()) };
+        match index {
+            MODEL => {
+                let text = std::str::from_utf8(&self.value).ok().filter(|text| !text.contains(char::is_control));
+                let text = text.ok_or(FormError("the form's field 'model' must be text in UTF-8"))?;
+                self.fields.model = Some(text.to_owned()).filter(|text| !text.is_empty());
+                self.fields.model_range = Some(start..self.read + length);
+            }
+            STREAM => self.fields.stream = self.value == b"true",
             _ => {}
         }
+        Ok(())
     }
-    fields
 }
 
-/// The `name` of a part from its header lines.
-fn field_name(head: &[u8]) -> Option<&str> {
-    let head = std::str::from_utf8(head).ok()?;
-    let disposition = head.split("\r\n").find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
-    })?;
-    disposition.split(';').find_map(|part| part.trim().strip_prefix("name=").map(|name| name.trim_matches('"')))
+const MODEL: usize = 0;
+const STREAM: usize = 1;
+const PROMPT: usize = 3;
+/// What is said of a field that stands twice.
+const TWICE: [&str; 4] = [
+    "the form has two 'model' fields; one is allowed",
+    "the form has two 'stream' fields; one is allowed",
+    "the form has two 'n' fields; one is allowed",
+    "the form has two 'prompt' fields; one is allowed",
+];
+/// What is said of a field that could be read as one that is acted on.
+const ALIKE: [&str; 4] = [
+    "a field's name could be read as 'model'; write 'model', exactly so",
+    "a field's name could be read as 'stream'; write 'stream', exactly so",
+    "a field's name could be read as 'n'; write 'n', exactly so",
+    "a field's name could be read as 'prompt'; write 'prompt', exactly so",
+];
+
+/// The field of a part's head, if it is acted on.
+fn field(head: &[u8]) -> Result<Option<usize>, FormError> {
+    const LINES: FormError = FormError("a part's head must have lines of the form 'Name: value', each ended by CR LF and none folded");
+    let head = std::str::from_utf8(head).map_err(|_| FormError("a part's head must be UTF-8"))?;
+    let (mut disposition, mut kind) = (None, None);
+    for line in head.split("\r\n") {
+        let (name, value) = line.split_once(':').ok_or(LINES)?;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if name.is_empty() || !name.bytes().all(is_name) || value.contains(|letter: char| letter.is_control() && letter != '\t') {
+            return Err(LINES);
+        }
+        let value = value.trim_matches([' ', '\t']);
+        let twice = match name.to_ascii_lowercase().as_str() {
+            "content-disposition" => disposition.replace(value).is_some(),
+            "content-type" => kind.replace(value).is_some(),
+            "content-transfer-encoding" if !["binary", "8bit", "7bit"].contains(&value.to_ascii_lowercase().as_str()) => {
+                return Err(FormError("a part's Content-Transfer-Encoding must be binary, 8bit or 7bit, or be left out"));
+            }
+            _ => false,
+        };
+        if twice {
+            return Err(FormError("a part has two Content-Disposition or two Content-Type lines; one of each is allowed"));
+        }
+    }
+    let (name, is_file) = disposition_name(disposition.ok_or(FormError("a part of the form has no Content-Disposition"))?)?;
+    // `model[]` is a list called `model` to some.
+    let base = name.split('[').next().unwrap_or(name);
+    let index = match (FIELDS.look_up(name.as_bytes()), FIELDS.look_up(base.as_bytes())) {
+        (Known::Word(index), _) => index,
+        (Known::Like(index), _) | (_, Known::Word(index) | Known::Like(index)) => return Err(FormError(ALIKE[index])),
+        (Known::Other, Known::Other) => return Ok(None),
+    };
+    if is_file || !kind.is_none_or(is_plain_text) {
+        return Err(FormError("a field that is no file must be plain text in UTF-8, without a file name"));
+    }
+    Ok(Some(index))
+}
+
+/// `text/plain`, in UTF-8 if it says in what.
+fn is_plain_text(kind: &str) -> bool {
+    let (kind, rest) = kind.split_once(';').unwrap_or((kind, ""));
+    let utf8 = |parameter: &str| match parameter.split_once('=') {
+        Some((name, value)) => {
+            let value = value.trim_matches('"');
+            name.eq_ignore_ascii_case("charset") && (is_utf8(value) || value.eq_ignore_ascii_case("us-ascii"))
+        }
+        None => parameter.is_empty(),
+    };
+    kind.trim().eq_ignore_ascii_case("text/plain") && rest.split(';').map(str::trim).all(utf8)
+}
+
+/// The name in `form-data; name="…"; filename="…"; filename*=…`, and whether it has a file name.
+fn disposition_name(value: &str) -> Result<(&str, bool), FormError> {
+    const WRONG: FormError =
+        FormError("a part's Content-Disposition must read: form-data; name=\"NAME\", perhaps with ; filename=\"NAME\"");
+    let mut rest = value.strip_prefix("form-data").ok_or(WRONG)?;
+    let (mut name, mut file, mut extended) = (None, None, None);
+    while !rest.is_empty() {
+        rest = rest.strip_prefix(';').ok_or(WRONG)?.trim_start_matches(' ');
+        let (parameter, after) = rest.split_once('=').ok_or(WRONG)?;
+        let (value, after) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').ok_or(WRONG)?,
+            None => after.split_at(after.find(';').unwrap_or(after.len())),
+        };
+        // Two backslashes are one or two, but end nowhere else; a single one hides what follows from some.
+        if value.replace("\\\\", "").contains('\\') {
+            return Err(WRONG);
+        }
+        let quoted = rest.len() > parameter.len() + 1 && rest.as_bytes()[parameter.len() + 1] == b'"';
+        if !quoted && (value.is_empty() || !value.bytes().all(is_token)) {
+            return Err(WRONG);
+        }
+        let twice = match parameter {
+            "name" => name.replace(value).is_some(),
+            "filename" => file.replace(value).is_some(),
+            "filename*" if !quoted => extended.replace(value).is_some(),
+            _ => return Err(WRONG),
+        };
+        if twice {
+            return Err(WRONG);
+        }
+        rest = after;
+    }
+    let name = name.filter(|name| !name.contains(['\\', '\'', '%'])).ok_or(WRONG)?;
+    Ok((name, file.is_some() || extended.is_some()))
+}
+
+/// What can stand in a value without quotes (RFC 9110, 5.6.2, and the quote signs of an extended value).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&byte)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FORM: &[u8] = b"--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav\r\n\r\n--XY\r\nname=\"model\"\r\n--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--XX--\r\n";
+    const FORM: &[u8] = b"--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav\r\n\r\n--XY\r\nname=\"model\"\r\n\r\n--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--XX\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n--XX--\r\n";
 
-    #[test]
-    fn finds_the_model_behind_a_file() {
-        let fields = read_form(FORM, "XX");
-        assert_eq!(fields.model.as_deref(), Some("whisper"));
-        assert_eq!(&FORM[fields.model_range.unwrap()], b"whisper");
-        assert!(fields.complete && !fields.duplicate);
+    fn read(form: &[u8]) -> Result<FormFields, FormError> {
+        let mut reader = FormReader::new("XX");
+        reader.push(form)?;
+        Ok(reader.fields().clone())
+    }
+
+    fn part(head: &str) -> Vec<u8> {
+        format!("--XX\r\n{head}\r\n\r\nm\r\n--XX--\r\n").into_bytes()
     }
 
     #[test]
-    fn a_prefix_tells_only_what_has_arrived() {
-        for cut in 0..FORM.len() {
-            let fields = read_form(&FORM[..cut], "XX");
-            assert!(fields.model.as_deref().is_none_or(|model| model == "whisper"), "cut at {cut}");
+    fn finds_the_model_behind_a_file() {
+        let fields = read(FORM).unwrap();
+        assert_eq!(fields.model.as_deref(), Some("whisper"));
+        assert_eq!(&FORM[fields.model_range.unwrap()], b"whisper");
+        assert!(fields.complete && fields.stream);
+    }
+
+    #[test]
+    fn pieces_of_any_size_are_read_as_the_whole() {
+        let whole = read(FORM).unwrap();
+        for size in 1..FORM.len() {
+            let mut reader = FormReader::new("XX");
+            for piece in FORM.chunks(size) {
+                reader.push(piece).unwrap();
+                assert!(reader.fields.model.as_deref().is_none_or(|model| model == "whisper"), "{size}");
+                assert!(reader.rest.len() < 200, "little is kept");
+            }
+            assert_eq!(*reader.fields(), whole, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn what_clients_write_is_read() {
+        for head in [
+            "Content-Disposition: form-data; name=\"model\"",
+            "content-disposition: form-data; name=\"model\"",
+            "Content-Disposition: form-data; name=model",
+            "Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name=model",
+            "Content-Disposition: form-data; name=\"model\"\r\nContent-Length: 1",
+        ] {
+            assert_eq!(read(&part(head)).unwrap().model.as_deref(), Some("m"), "{head}");
+        }
+        for file in [
+            "name=\"file\"; filename=\"audio.wav\"",
+            "name=\"file\"; filename=\"r\u{e9}union %22 1.wav\"",
+            "name=\"file\"; filename=\"a\\\\b.wav\"",
+            "name=file; filename=audio.wav; filename*=utf-8''audio.wav",
+            "name=\"image[]\"; filename=\"a.png\"",
+            "name=\"file\"; filename=\"model; name=model\"",
+            "name=\"timestamp_granularities[]\"",
+        ] {
+            let form = part(&format!("Content-Disposition: form-data; {file}\r\nContent-Type: application/octet-stream"));
+            assert_eq!(read(&form).map(|fields| fields.model), Ok(None), "{file}");
+        }
+    }
+
+    #[test]
+    fn what_readers_read_differently_is_refused() {
+        for head in [
+            "Content-Disposition: form-data; Name=\"model\"",
+            "Content-Disposition: form-data; name*=utf-8''model",
+            "Content-Disposition: form-data; name=\"x\"; name=\"model\"",
+            "Content-Disposition: form-data; name=\"x\\\"; name=\"model\"",
+            "Content-Disposition: form-data; name=\"mod\\el\"",
+            "Content-Disposition: form-data;\r\n name=\"model\"",
+            "Content-Disposition: form-data; name='model'; x=1",
+            "Content-Disposition: Form-Data; name=\"model\"",
+            "Content-Disposition: attachment; name=\"model\"",
+            "Content-Disposition : form-data; name=\"model\"",
+            "Content-Disposition: form-data; name=\"model\"; filename=\"a\"",
+            "Content-Disposition: form-data; name=\"Model\"",
+            "Content-Disposition: form-data; name=\"model[]\"",
+            "Content-Disposition: form-data; name=\"model",
+            "Content-Disposition: form-data",
+            "Content-Disposition: form-data; name=\"x\"\r\nContent-Disposition: form-data; name=\"model\"",
+            "Content-Disposition: form-data; name=\"model\"\r\nContent-Type: text/plain; charset=utf-16",
+            "Content-Disposition: form-data; name=\"model\"\r\nContent-Transfer-Encoding: base64",
+            "Content-Disposition: form-data; name=\"x\"\nContent-Disposition: form-data; name=\"model\"",
+            "Content-Type: text/plain",
+            "X",
+        ] {
+            assert!(read(&part(head)).is_err(), "{head}");
+        }
+        let model = "Content-Disposition: form-data; name=\"model\"\r\n\r\nm";
+        for form in [
+            format!("preamble\r\n--XX\r\n{model}\r\n--XX--\r\n"),
+            format!("\r\n--XX\r\n{model}\r\n--XX--\r\n"),
+            format!("--XX \r\n{model}\r\n--XX--\r\n"),
+            format!("--XX\n{model}\r\n--XX--\r\n"),
+            format!("--XX\r\n{model}\r\n--XXY\r\n{model}\r\n--XX--\r\n"),
+            format!("--XX\r\n{model}\r\n--XX--\r\nepilogue"),
+            format!("--XX\r\n{model}\r\n--XX--\r\n\r\n"),
+            format!("--XX\r\n{model}\r\n--XX\r\n{model}\r\n--XX--\r\n"),
+            "--XX\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n--XX--\r\n".to_owned(),
+            "--XX\r\n\r\nm\r\n--XX--\r\n".to_owned(),
+            format!("--XX\r\nX-A: {}\r\n\r\n\r\n--XX--\r\n", "y".repeat(LONGEST_HEAD)),
+            format!("--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{}\r\n--XX--\r\n", "m".repeat(LONGEST_VALUE + 1)),
+        ] {
+            for size in [1, 7, form.len()] {
+                let mut reader = FormReader::new("XX");
+                assert!(form.as_bytes().chunks(size).any(|piece| reader.push(piece).is_err()), "{size} {form:?}");
+            }
         }
     }
 
     #[test]
     fn reads_the_boundary() {
-        assert_eq!(boundary("multipart/form-data; boundary=\"a b\""), Some("a b"));
-        assert_eq!(boundary("Multipart/Form-Data; charset=x; Boundary=abc"), Some("abc"));
-        assert_eq!(boundary("application/json; boundary=x"), None);
-        assert_eq!(boundary("multipart/form-data"), None);
+        assert_eq!(boundary("multipart/form-data; boundary=\"a b\""), Ok(Some("a b")));
+        assert_eq!(boundary("Multipart/Form-Data; charset=utf-8; Boundary=abc"), Ok(Some("abc")));
+        assert_eq!(boundary("application/json; boundary=x"), Ok(None));
+        for bad in [
+            "multipart/form-data",
+            "multipart/form-data; boundary=",
+            "multipart/form-data; boundary=a; boundary=b",
+            "multipart/form-data; boundary=\"a",
+            "multipart/form-data; boundary=\"a\\b\"",
+            "multipart/form-data; boundary=\"a \"",
+            "multipart/form-data; boundary*=utf-8''a",
+            "multipart/form-data; charset=utf-16; boundary=a",
+        ] {
+            assert!(boundary(bad).is_err(), "{bad}");
+        }
+        assert!(boundary(&format!("multipart/form-data; boundary={}", "a".repeat(71))).is_err());
     }
 }

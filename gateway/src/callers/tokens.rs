@@ -139,6 +139,7 @@ impl Tokens {
             certificates: Vec::new(),
             claims: vec![claim.to_owned()],
             rights: unlisted.rights.clone(),
+            headers: Vec::new(),
             class: Class::default(),
             group: None,
             limits: unlisted.limits.clone(),

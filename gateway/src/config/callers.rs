@@ -104,6 +104,8 @@ pub struct Consumer {
     pub claims: Vec<String>,
     /// What it may use.
     pub rights: Rights,
+    /// Headers that are withheld from others, and passed on for it.
+    pub headers: Vec<http::HeaderName>,
     /// How urgent its requests are where room is short.
     pub class: Class,
     /// Index of its group.

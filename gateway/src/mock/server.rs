@@ -18,7 +18,7 @@ use pingora::server::ShutdownWatch;
 use serde_json::{Value, json};
 use spillway_plugins::api::Dialect;
 use spillway_plugins::auth::{Credential, credential};
-use spillway_plugins::multipart::{boundary, read_form};
+use spillway_plugins::multipart::{FormError, FormReader, boundary};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -221,10 +221,12 @@ impl Mock {
             return Err(not_found());
         }
         let content_type = head.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or("");
-        let body = match boundary(content_type) {
+        let no_form = |FormError(what)| problem(400, "BadRequest", what);
+        let body = match boundary(content_type).map_err(no_form)? {
             Some(boundary) => {
-                let form = read_form(body, boundary);
-                json!({ "model": form.model, "stream": form.stream })
+                let mut form = FormReader::new(boundary);
+                form.push(body).map_err(no_form)?;
+                json!({ "model": form.fields().model, "stream": form.fields().stream })
             }
             None => serde_json::from_slice(body)
                 .map_err(|error| problem(400, "BadRequest", &format!("The request body is not valid JSON: {error}")))?,

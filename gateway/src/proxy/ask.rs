@@ -93,7 +93,7 @@ fn request(
         Some(object) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
         None => url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query()),
     };
-    let mut head = headers::for_upstream(caller, &path)?;
+    let mut head = headers::for_upstream(caller, &path, ctx.allowed_headers())?;
     let body = body(caller, ctx, inquiry, &backend.kind, deployment, attempt.asked_usage);
     let length: usize = body.iter().map(Bytes::len).sum();
     head.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header;
 use pingora::ErrorType;
 use pingora::proxy::Session;
+use spillway_plugins::multipart::FormReader;
 
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
@@ -13,6 +14,7 @@ use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
 use super::{Gateway, headers};
+use crate::server::connection;
 
 /// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
 pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {
@@ -48,6 +50,7 @@ pub(super) async fn read_body(
         let now = gateway.clock.now();
         let Some(piece) = piece else {
             ctx.waited += now.since(began);
+            connection::body_ends();
             return Ok(true);
         };
         if buffer.len() + piece.len() > limit {
@@ -66,20 +69,25 @@ pub(super) async fn read_body(
             if enough(buffer.as_slice()) {
                 ctx.waited += now.since(began);
                 // With HTTP/2 the end can come with the last bytes; nothing is left to stream then.
-                return Ok(session.downstream_session.is_body_done());
+                let whole = session.downstream_session.is_body_done();
+                if whole {
+                    connection::body_ends();
+                }
+                return Ok(whole);
             }
         }
     }
 }
 
 /// On with a body: attempts can be made anew with a whole one, one that is still coming passes through.
-pub(super) fn hand_on(ctx: &mut RequestCtx, buffer: BodyBuffer, whole: bool) -> Next {
+/// `form` has read what came so far of a form that is acted on.
+pub(super) fn hand_on(ctx: &mut RequestCtx, buffer: BodyBuffer, whole: bool, form: Option<FormReader>) -> Next {
     let body = buffer.finish();
     if whole {
         ctx.body = Some(body);
         return Next::Attempt;
     }
-    ctx.tunnel = Some(Box::new(Tunnel::upload(body)));
+    ctx.tunnel = Some(Box::new(Tunnel::upload(body, form)));
     Next::Tunnel
 }
 

@@ -244,6 +244,11 @@ impl RequestCtx {
         self.caller.as_ref().map(|caller| &*caller.consumer)
     }
 
+    /// Headers that are withheld from backends, but not the caller's.
+    pub fn allowed_headers(&self) -> &[http::HeaderName] {
+        self.consumer().map_or(&[], |consumer| &consumer.headers)
+    }
+
     /// The moment `now` on both clocks, without asking the second one: the calendar's is taken when a request
     /// arrives.
     pub fn moment(&self, now: Tick) -> Now {

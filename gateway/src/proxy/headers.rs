@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr};
 use smallvec::SmallVec;
-use spillway_plugins::fields::{is_callers_own, is_hop_by_hop};
+use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
 use spillway_plugins::limits::{Counter, Remaining};
 
 use crate::clock::micros;
@@ -28,10 +28,21 @@ pub const X_SPILLWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-spillway-
 /// `x-spillway-overhead-us`: the gateway's own time until the first byte.
 pub const X_SPILLWAY_OVERHEAD_US: HeaderName = HeaderName::from_static("x-spillway-overhead-us");
 
-/// Fields of an upstream that mean its own host, not us.
+/// Fields of an upstream that mean its own host, not us. A place elsewhere could hold its credential.
 fn is_upstreams_own(name: &str) -> bool {
-    matches!(name, "set-cookie" | "alt-svc" | "strict-transport-security" | "x-request-id" | "server" | "nel" | "report-to")
-        || name.starts_with("x-spillway-")
+    matches!(
+        name,
+        "location"
+            | "content-location"
+            | "refresh"
+            | "set-cookie"
+            | "alt-svc"
+            | "strict-transport-security"
+            | "x-request-id"
+            | "server"
+            | "nel"
+            | "report-to"
+    ) || name.starts_with("x-spillway-")
 }
 
 type Names = SmallVec<[HeaderName; 8]>;
@@ -51,17 +62,22 @@ fn is_among(name: &str, nominated: &[&str]) -> bool {
     nominated.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
-/// A head for an upstream with what travels of the caller's.
+/// Whether a field of a caller's is not passed on. Of what is withheld, its consumer may be `allowed` some.
+fn stays_here(name: &str, allowed: &[HeaderName]) -> bool {
+    is_callers_own(name) || (is_withheld(name) && !allowed.iter().any(|other| other == name))
+}
+
+/// A head for an upstream with what travels of the caller's, which may be `allowed` further fields.
 ///
 /// # Errors
 /// If `path` can't stand in a request line.
-pub fn for_upstream(caller: &RequestHeader, path: &str) -> pingora::Result<Box<RequestHeader>> {
+pub fn for_upstream(caller: &RequestHeader, path: &str, allowed: &[HeaderName]) -> pingora::Result<Box<RequestHeader>> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::POST;
     // Copying the whole map and dropping a few is cheaper than hashing every name anew.
     parts.headers = caller.headers.clone();
     let nominated = nominated(&caller.headers);
-    let stays = |name: &str| is_hop_by_hop(name) || is_callers_own(name) || is_among(name, &nominated);
+    let stays = |name: &str| is_hop_by_hop(name) || stays_here(name, allowed) || is_among(name, &nominated);
     let names: Names = caller.headers.keys().filter(|name| stays(name.as_str())).cloned().collect();
     for name in names {
         parts.headers.remove(&name);
@@ -73,11 +89,32 @@ pub fn for_upstream(caller: &RequestHeader, path: &str) -> pingora::Result<Box<R
 
 /// Removes from a head what must not go upstream (Pingora's own loop starts from a copy, without
 /// hop-by-hop fields and what they nominate).
-pub fn strip_caller(request: &mut RequestHeader) {
-    let names: Names = request.headers.keys().filter(|name| is_callers_own(name.as_str())).cloned().collect();
+pub fn strip_caller(request: &mut RequestHeader, allowed: &[HeaderName]) {
+    let names: Names = request.headers.keys().filter(|name| stays_here(name.as_str(), allowed)).cloned().collect();
     for name in names {
         request.remove_header(&name);
     }
+}
+
+/// The subprotocols of a WebSocket that a caller offers, without those that are its credential or its account.
+pub fn subprotocols(headers: &HeaderMap) -> Option<String> {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let kept: Vec<&str> = offered.flat_map(|value| value.split(',')).map(str::trim).filter(|name| is_subprotocol(name)).collect();
+    (!kept.is_empty()).then(|| kept.join(", "))
+}
+
+/// Whether an offered subprotocol is one, and nothing else in its place.
+fn is_subprotocol(name: &str) -> bool {
+    let told = ["openai-insecure-api-key.", "openai-organization.", "openai-project.", "openai-ephemeral-user-token."];
+    !name.is_empty() && !told.iter().any(|start| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start)))
+}
+
+/// The subprotocol that a caller is told: what the upstream chose, if it was offered, or else the first one. A
+/// browser hangs up if it offered some and none is chosen.
+pub fn chosen_subprotocol(headers: &HeaderMap, chosen: Option<&HeaderValue>) -> Option<HeaderValue> {
+    let offered = subprotocols(headers)?;
+    let chosen = chosen.and_then(|chosen| chosen.to_str().ok()).filter(|chosen| offered.split(", ").any(|name| name == *chosen));
+    HeaderValue::from_str(chosen.unwrap_or_else(|| offered.split(", ").next().unwrap_or_default())).ok()
 }
 
 /// Removes from a head what means the upstream's own host (Pingora's own loop hands it over as is).
@@ -91,7 +128,7 @@ pub fn strip_upstream(head: &mut ResponseHeader) {
 /// A part that names the model, for the start of a form that leaves it to the URL.
 pub fn model_part(caller: &RequestHeader, deployment: &str) -> String {
     let content_type = caller.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let boundary = spillway_plugins::multipart::boundary(content_type).unwrap_or("");
+    let boundary = spillway_plugins::multipart::boundary(content_type).ok().flatten().unwrap_or("");
     format!("--{boundary}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{deployment}\r\n")
 }
 
@@ -275,6 +312,8 @@ mod tests {
             ("cookie", "x"),
             ("x-spillway-debug", "x"),
             ("x-ms-spillover-deployment", "x"),
+            ("x-ms-service-tier", "priority"),
+            ("content-encoding", "gzip"),
             ("connection", "close, X-Secret"),
             ("x-secret", "x"),
             ("te", "trailers"),
@@ -287,10 +326,32 @@ mod tests {
         ] {
             caller.append_header(name, value).unwrap();
         }
-        let request = for_upstream(&caller, "/").unwrap();
-        let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["content-type", "openai-beta", "x-custom"]);
+        let names = |allowed: &[HeaderName]| {
+            let request = for_upstream(&caller, "/", allowed).unwrap();
+            let mut names: Vec<String> = request.headers.keys().map(|name| name.as_str().to_owned()).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(names(&[]), ["content-type", "openai-beta", "x-custom"]);
+        let allowed = [HeaderName::from_static("x-ms-service-tier"), HeaderName::from_static("authorization")];
+        assert_eq!(names(&allowed), ["content-type", "openai-beta", "x-custom", "x-ms-service-tier"]);
+    }
+
+    #[test]
+    fn a_subprotocol_is_no_place_for_a_key() {
+        let offer = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(value));
+            headers
+        };
+        let browser = offer("realtime, openai-insecure-api-key.sk-1,OpenAI-Organization.o, openai-beta.realtime-v1");
+        assert_eq!(subprotocols(&browser).as_deref(), Some("realtime, openai-beta.realtime-v1"));
+        assert_eq!(subprotocols(&offer("openai-insecure-api-key.sk-1")), None);
+        let chosen = |value: &'static str| chosen_subprotocol(&browser, Some(&HeaderValue::from_static(value)));
+        assert_eq!(chosen("openai-beta.realtime-v1").unwrap(), "openai-beta.realtime-v1");
+        assert_eq!(chosen("openai-insecure-api-key.sk-1").unwrap(), "realtime");
+        assert_eq!(chosen_subprotocol(&browser, None).unwrap(), "realtime");
+        assert_eq!(chosen_subprotocol(&HeaderMap::new(), Some(&HeaderValue::from_static("x"))), None);
     }
 
     #[test]

@@ -100,6 +100,24 @@ pub(super) fn may_use_model(ctx: &RequestCtx, api: Api, model: &str, pool: &Pool
     missing.map_or(Ok(()), |missing| Err(refusal(missing, model, &pool.name, api, &pool.roles, &pool.scopes)))
 }
 
+/// Whether the caller may use a model that its request names beside the one that is asked, such as for a tool. A
+/// backend may know models that the gateway doesn't.
+///
+/// # Errors
+/// 403, saying what is missing.
+pub(super) fn may_name_model(ctx: &RequestCtx, api: Api, model: &str) -> Result<(), Refusal> {
+    if let Some(known) = ctx.runtime.model(model) {
+        return may_use_model(ctx, api, model, &ctx.runtime.pools[known.pool].config);
+    }
+    let allowed =
+        ctx.consumer().and_then(|consumer| consumer.rights.models.as_ref()).is_none_or(|models| models.iter().any(|name| name == model));
+    match ctx.internal || allowed {
+        true => Ok(()),
+        // A caller's text, so not at any length.
+        false => Err(Refusal::ModelNotAllowed { model: model.chars().take(128).collect() }),
+    }
+}
+
 /// Whether the caller may use a pool for what has no model.
 ///
 /// # Errors

@@ -4,24 +4,25 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{StatusCode, Version, header};
-use memchr::memmem;
+use http::StatusCode;
 use pingora::proxy::Session;
 use serde_json::json;
 use spillway_plugins::api::Api;
-use spillway_plugins::multipart::{boundary, read_form};
+use spillway_plugins::multipart::{FormError, FormReader, boundary};
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
 use super::admit::admit;
 use super::body::{expectation, hand_on, read_body};
 use super::call::{self, Call, Inference};
 use super::ctx::{End, Inquiry, RequestCtx};
-use super::identify::{identify, may_use_api, may_use_model};
+use super::framing::framing;
+use super::identify::{identify, may_name_model, may_use_api, may_use_model};
+use super::media::Coding;
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
-use super::{Gateway, cached, guarded, headers, logged, metering, own_usage, respond, stored, traced, transformed};
+use super::{Gateway, cached, guarded, headers, logged, media, metering, own_usage, respond, stored, traced, transformed};
 use crate::balance::policy::Policy;
 use crate::callers::LiveConsumer;
 
@@ -110,23 +111,6 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     }
 }
 
-/// What Pingora lets through and we don't: two lengths, no host.
-fn framing(session: &mut Session) -> Result<(), Refusal> {
-    let head = session.req_header();
-    if head.headers.contains_key(header::TRANSFER_ENCODING) && session.as_http1().is_some() {
-        // Pingora drops Content-Length where both stand; only the raw head still tells.
-        let raw = session.to_h1_raw().to_ascii_lowercase();
-        if memmem::find(&raw, b"\ncontent-length").is_some() {
-            return Err(Refusal::AmbiguousLength);
-        }
-    }
-    let head = session.req_header();
-    if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
-        return Err(Refusal::NoHost);
-    }
-    Ok(())
-}
-
 /// `GET /v1/models`, from the config: what this caller may use.
 async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Result<Next, Stop> {
     let allowed = |name: &str| {
@@ -163,12 +147,13 @@ async fn realtime(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx
 }
 
 async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
-    let content_type = session.req_header().headers.get(header::CONTENT_TYPE);
-    if content_type.is_some_and(|value| !is_json(value.as_bytes())) {
-        return Err(Refusal::MediaType { expected: "application/json" }.into());
-    }
+    media::json(&session.req_header().headers)?;
+    let coding = media::coding(&session.req_header().headers)?;
     let mut buffer = BodyBuffer::new(&gateway.buffered);
     read_body(gateway, session, ctx, &mut buffer, true, |_| false).await?;
+    if coding != Coding::Identity {
+        buffer = Box::pin(media::plain(gateway, ctx.runtime.config.server.max_body, buffer, coding)).await?;
+    }
     let fields = read_fields(buffer.as_slice()).map_err(Refusal::from)?;
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
@@ -191,35 +176,33 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     Box::pin(cached::look_up(gateway, session, ctx)).await
 }
 
-fn is_json(content_type: &[u8]) -> bool {
-    let kind = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    kind == b"application/json" || kind.ends_with(b"+json") || kind == b"text/json"
-}
-
 /// Uploads: small ones are replayed like JSON, large ones stream through Pingora's loop as soon as
 /// the model is known.
 async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
-    let expected = Refusal::MediaType { expected: "multipart/form-data" };
-    let content_type = session.req_header().headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let content_type = content_type.ok_or_else(|| expected.clone())?;
-    let boundary = boundary(&content_type).ok_or(expected)?;
-    let small = headers::content_length(&session.req_header().headers).is_some_and(|length| length <= ctx.runtime.config.server.max_body);
+    let refuse = |FormError(what)| Refusal::Form { what };
+    let head = &session.req_header().headers;
+    media::uncompressed(head)?;
+    let content_type = media::content_type(head)?.unwrap_or_default().to_owned();
+    let boundary = boundary(&content_type).map_err(refuse)?.ok_or(Refusal::MediaType { expected: "multipart/form-data" })?;
+    let small = headers::content_length(head).is_some_and(|length| length <= ctx.runtime.config.server.max_body);
     let named = inference.model.is_some();
     let mut buffer = BodyBuffer::new(&gateway.buffered);
-    let enough = |bytes: &[u8]| !small && ((named && bytes.len() >= FORM_HEAD) || read_form(bytes, boundary).model.is_some());
+    let enough = |bytes: &[u8]| {
+        let mut form = FormReader::new(boundary);
+        !small && (form.push(bytes).is_err() || (named && bytes.len() >= FORM_HEAD) || form.fields().model.is_some())
+    };
     let whole = read_body(gateway, session, ctx, &mut buffer, small, enough).await?;
-    let form = read_form(buffer.as_slice(), boundary);
-    if form.duplicate {
-        return Err(Refusal::Form { what: "the form has two 'model' fields" }.into());
-    }
-    if whole && !form.complete {
+    let mut form = FormReader::new(boundary);
+    form.push(buffer.as_slice()).map_err(refuse)?;
+    let read = form.fields().clone();
+    if whole && !read.complete {
         return Err(Refusal::Form { what: "the form has no closing boundary" }.into());
     }
-    let fields = RequestFields { model: form.model, model_range: form.model_range, stream: form.stream, ..RequestFields::default() };
+    let fields = RequestFields { model: read.model, model_range: read.model_range, stream: read.stream, ..RequestFields::default() };
     inquire(session, ctx, &inference, fields, &[])?;
     // Files are no text: what stands in them is counted when it is answered.
     admit(gateway, ctx, &[]).await?;
-    Ok(hand_on(ctx, buffer, whole))
+    Ok(hand_on(ctx, buffer, whole, Some(form)))
 }
 
 /// How far a form is searched for its model where the path names it already.
@@ -236,6 +219,9 @@ fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, field
     may_use_model(ctx, inference.api, name, &pool.config)?;
     if !model.serves(inference.api) && pool.last_resort.is_none() {
         return Err(Refusal::ApiNotServed { model: name.clone() });
+    }
+    for further in &fields.further_models {
+        may_name_model(ctx, inference.api, further)?;
     }
     let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, ctx.consumer(), &fields, prompt) } else { 0 };
     ctx.inquiry = Some(Inquiry {

@@ -27,11 +27,13 @@ mod drain;
 mod estimator;
 mod exchange;
 mod finish;
+mod framing;
 mod guarded;
 mod identify;
 mod intake;
 mod last_resort;
 mod logged;
+mod media;
 mod metering;
 mod own_usage;
 mod progress;
@@ -282,18 +284,18 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut RequestCtx,
     ) -> pingora::Result<()> {
-        tunnel::body(self, session, body, ctx)
+        tunnel::body(self, session, body, end, ctx)
     }
 
     async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
         tunnel::judge_head(self, head, ctx)
     }
 
-    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
-        tunnel::response(head, ctx)
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+        tunnel::response(session, head, ctx)
     }
 
     fn response_body_filter(

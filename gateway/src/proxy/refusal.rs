@@ -15,6 +15,15 @@ pub enum Refusal {
     /// Two lengths for one body: a smuggling attempt or a broken client.
     #[error("the request has both Content-Length and Transfer-Encoding; send one of them")]
     AmbiguousLength,
+    /// A head that somebody on the way could read in another way.
+    #[error("{what}")]
+    Head {
+        /// What is wrong and what is right.
+        what: &'static str,
+    },
+    /// A transfer coding other than `chunked`, or several.
+    #[error("the only Transfer-Encoding that is supported is 'chunked', once")]
+    TransferCoding,
     /// HTTP/1.1 without a host.
     #[error("the request has no Host header")]
     NoHost,
@@ -35,6 +44,12 @@ pub enum Refusal {
     MediaType {
         /// What the API takes.
         expected: &'static str,
+    },
+    /// A body in letters or a compression that isn't read here.
+    #[error("{what}")]
+    Media {
+        /// What to do.
+        what: &'static str,
     },
     /// No or no known credential.
     #[error("no valid credential: send a key as 'api-key', 'x-api-key' or 'Authorization: Bearer', or a token as the latter")]
@@ -245,13 +260,18 @@ impl Refusal {
     /// The one table.
     pub fn shape(&self) -> Shape {
         match self {
-            Refusal::AmbiguousLength | Refusal::NoHost => shape(StatusCode::BAD_REQUEST, "invalid_request", INVALID, INVALID, false),
+            Refusal::TransferCoding => shape(StatusCode::NOT_IMPLEMENTED, "invalid_request", INVALID, INVALID, false),
+            Refusal::AmbiguousLength | Refusal::NoHost | Refusal::Head { .. } => {
+                shape(StatusCode::BAD_REQUEST, "invalid_request", INVALID, INVALID, false)
+            }
             Refusal::Expectation => shape(StatusCode::EXPECTATION_FAILED, "invalid_request", INVALID, INVALID, false),
             Refusal::Body(BodyError::NoModel) => shape(StatusCode::BAD_REQUEST, "model_missing", INVALID, INVALID, false),
             Refusal::Body(_) => shape(StatusCode::BAD_REQUEST, "invalid_json", INVALID, INVALID, false),
             Refusal::Form { .. } => shape(StatusCode::BAD_REQUEST, "invalid_form", INVALID, INVALID, false),
             Refusal::TwoCredentials => shape(StatusCode::BAD_REQUEST, "ambiguous_credentials", INVALID, INVALID, false),
-            Refusal::MediaType { .. } => shape(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", INVALID, INVALID, false),
+            Refusal::MediaType { .. } | Refusal::Media { .. } => {
+                shape(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", INVALID, INVALID, false)
+            }
             Refusal::Unauthorized => shape(StatusCode::UNAUTHORIZED, "invalid_api_key", INVALID, "authentication_error", false),
             Refusal::ModelNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "model_not_allowed", INVALID, "permission_error", false),
             Refusal::PoolNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "pool_not_allowed", INVALID, "permission_error", false),
@@ -329,6 +349,8 @@ impl Refusal {
         matches!(
             self,
             Refusal::AmbiguousLength
+                | Refusal::Head { .. }
+                | Refusal::TransferCoding
                 | Refusal::NoHost
                 | Refusal::Expectation
                 | Refusal::TooLarge { .. }

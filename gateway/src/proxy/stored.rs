@@ -15,7 +15,7 @@ use super::identify::{may_use_api, may_use_pool};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
-use super::{Gateway, guarded, headers};
+use super::{Gateway, guarded, headers, media};
 use crate::objects::{Known, Pin};
 use crate::runtime::{Model, Pool, Runtime};
 
@@ -43,6 +43,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     may_use_api(ctx, call.api)?;
     guarded::may_pass_unread(ctx, call.api)?;
     may_batch(ctx, &call)?;
+    media::uncompressed(&session.req_header().headers)?;
     expectation(session).await?;
     let mut buffer = BodyBuffer::new(&gateway.buffered);
     let upload = call.api == Api::Files && call.name.is_none();
@@ -52,6 +53,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     let whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
     let mut named: Vec<String> = call.name.iter().cloned().collect();
     if !upload && !buffer.as_slice().is_empty() {
+        media::json(&session.req_header().headers)?;
         // What we could not read, a lenient backend might.
         let fields = read_fields(buffer.as_slice()).map_err(Refusal::from)?;
         named.extend(names(references(&fields, buffer.as_slice()))?);
@@ -80,7 +82,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         object: Some(call.path),
     });
     admit(gateway, ctx, &[]).await?;
-    Ok(hand_on(ctx, buffer, whole))
+    Ok(hand_on(ctx, buffer, whole, None))
 }
 
 /// A batch's file names its models, where nobody can check them: whoever may not use all of them must be

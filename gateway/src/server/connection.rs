@@ -32,6 +32,11 @@ pub(crate) fn request_begins() {
     let _ = PHASE.try_with(|phase| phase.request_begins());
 }
 
+/// Tells the connection's guard that a body was read to its end.
+pub(crate) fn body_ends() {
+    let _ = PHASE.try_with(|phase| phase.body_ends());
+}
+
 /// Serves a connection to its end.
 pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp: TcpStream, shutdown: ShutdownWatch) {
     let runtime = gateway.runtime.load_full();

@@ -33,6 +33,14 @@ const WRITE_BUFFER: usize = 8 * 1024;
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const REQUEST: u8 = 2;
+const ANSWER: u8 = 3;
+
+/// Most of a head. Whoever has not ended it by then is told so.
+const MOST_HEAD: usize = 64 * 1024;
+/// What is read and dropped behind it, so that the answer arrives.
+const DROPPED: usize = 1 << 20;
+/// Most that a caller may send of what comes next while its answer is awaited.
+const AHEAD: usize = 64 * 1024;
 
 /// Where a connection stands, shared between its guard and its task.
 #[derive(Debug)]
@@ -52,6 +60,11 @@ impl Phase {
         self.phase.store(REQUEST, Ordering::Relaxed);
     }
 
+    /// Its body is read: whatever comes now is the beginning of the next one, or the end of the connection.
+    pub fn body_ends(&self) {
+        self.phase.store(ANSWER, Ordering::Relaxed);
+    }
+
     /// The request is over; the next head may come until `deadline`.
     pub fn request_ends(&self, deadline: Tick) {
         self.deadline.store(deadline.0, Ordering::Relaxed);
@@ -59,7 +72,11 @@ impl Phase {
     }
 
     fn is_request(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == REQUEST
+        matches!(self.phase.load(Ordering::Relaxed), REQUEST | ANSWER)
+    }
+
+    fn is_answer(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == ANSWER
     }
 
     fn deadline(&self) -> Tick {
@@ -80,6 +97,12 @@ pub struct Guard {
     http2: bool,
     replaced: bool,
     error_page: Vec<u8>,
+    /// Bytes of the head so far.
+    head: usize,
+    /// What is still dropped behind a head that is too long.
+    dropped: Option<usize>,
+    /// What came of the next request.
+    ahead: Vec<u8>,
 }
 
 impl std::fmt::Debug for Guard {
@@ -119,11 +142,70 @@ impl Guard {
             http2,
             replaced: false,
             error_page: Vec::new(),
+            head: 0,
+            dropped: None,
+            ahead: Vec::new(),
         }
     }
 
     fn unguarded(&self) -> bool {
         self.http2 || self.phase.is_request()
+    }
+
+    /// While an answer is awaited only the end of the connection is told: what else comes is kept for the next
+    /// request. Pingora would take a first byte of it, and look no further.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [0; 1024];
+        loop {
+            if self.ahead.len() >= AHEAD {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too much was sent ahead")));
+            }
+            let mut read = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.ahead.extend_from_slice(read.filled());
+        }
+    }
+
+    /// Hands out what came ahead; whether there was something.
+    fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        if !self.phase.is_request() {
+            // Line ends after a body are no beginning of anything.
+            let blank = self.ahead.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            self.ahead.drain(..blank);
+        }
+        let some = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..some]);
+        self.ahead.drain(..some);
+        some > 0
+    }
+
+    /// Says that a head is too long, and reads on for a little, so that it is heard.
+    fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.dropped.is_none() {
+            self.dropped = Some(0);
+            self.replaced = true;
+            self.metrics.bad_heads.inc();
+            let page = error_page("431 Request Header Fields Too Large", "head_too_large", "the request head is longer than 64 KiB");
+            let _ = Pin::new(&mut self.inner).poll_write(cx, &page);
+            let _ = Pin::new(&mut self.inner).poll_flush(cx);
+        }
+        let mut piece = [0; 4096];
+        loop {
+            let mut read = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if !read.filled().is_empty() && self.dropped.is_some_and(|dropped| dropped < DROPPED) => {
+                    self.dropped = self.dropped.map(|dropped| dropped + read.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+                Poll::Pending => {
+                    ready!(self.poll_deadline(cx));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
     }
 
     /// Whether the time for a head is over.
@@ -151,8 +233,17 @@ fn error_page(status: &str, code: &str, message: &str) -> Vec<u8> {
 
 impl AsyncRead for Guard {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.http2 && self.phase.is_answer() {
+            return self.poll_end(cx);
+        }
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if self.head >= MOST_HEAD && !self.unguarded() && self.phase.phase.load(Ordering::Relaxed) == HEAD {
+            return self.poll_too_long(cx);
+        }
+        let read = match !self.ahead.is_empty() && self.take_ahead(buf) {
+            true => Poll::Ready(Ok(())),
+            false => Pin::new(&mut self.inner).poll_read(cx, buf),
+        };
         if self.unguarded() {
             return read;
         }
@@ -162,7 +253,9 @@ impl AsyncRead for Guard {
                 if came && self.phase.phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                     let deadline = self.clock.now() + self.header_timeout;
                     self.phase.deadline.store(deadline.0, Ordering::Relaxed);
+                    self.head = 0;
                 }
+                self.head += buf.filled().len() - before;
                 Poll::Ready(done)
             }
             Poll::Pending => {

@@ -139,6 +139,7 @@ async fn no_path_and_no_host_gets_past_authentication() {
 pub async fn with_issuer(backend: &ScriptedBackend, pool: &str, jwt: &str, rest: &str) -> (FakeIssuer, SigningKey, Gateway) {
     let key = SigningKey::rsa("a");
     let issuer = FakeIssuer::start(vec![key.jwk("a")]).await;
+    let jwt = if jwt.is_empty() { "unlisted = {}" } else { jwt };
     let rest = format!(
         "{rest}\n[plugins.auth.jwt]\nissuer = \"{}\"\naudiences = [\"api://spillway\"]\nalgorithms = [\"RS256\", \"ES256\"]\n{jwt}\n",
         issuer.server.url()
@@ -199,7 +200,7 @@ async fn tokens_name_consumers_and_wrong_ones_are_told_apart_in_metrics_only() {
 async fn a_tenant_that_is_not_listed_is_refused() {
     let backend = backend().await;
     let tenant = "11111111-2222-3333-4444-555555555555";
-    let (issuer, key, gateway) = with_issuer(&backend, "", &format!("tenants = [\"{tenant}\"]"), "").await;
+    let (issuer, key, gateway) = with_issuer(&backend, "", &format!("tenants = [\"{tenant}\"]\nunlisted = {{}}"), "").await;
     let mut claims = issuer.claims("app");
     assert_eq!(bearer(&gateway, &key.token("a", &claims)).await.status, 401);
     claims["tid"] = "99999999-2222-3333-4444-555555555555".into();
@@ -264,7 +265,7 @@ async fn an_issuer_that_is_down_at_the_start_is_asked_again() {
     let key = SigningKey::rsa("a");
     let issuer = FakeIssuer::start(vec![key.jwk("a")]).await;
     issuer.down(Some(Reply::json(503, "{}")));
-    let rest = format!("[plugins.auth.jwt]\nissuer = \"{}\"\naudiences = [\"api://spillway\"]\n", issuer.server.url());
+    let rest = format!("[plugins.auth.jwt]\nissuer = \"{}\"\naudiences = [\"api://spillway\"]\nunlisted = {{}}\n", issuer.server.url());
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest)).await;
     let token = key.token("a", &issuer.claims("app"));
     assert_eq!(bearer(&gateway, &token).await.status, 401);
@@ -289,11 +290,12 @@ async fn unlisted_applications_become_consumers_within_bounds() {
     let header = format!("Bearer {}", key.token("a", &issuer.claims("one")));
     let other = ask(gateway.address, post("/v1/chat/completions", &[("authorization", &header)], br#"{"model":"gpt-4o"}"#)).await.unwrap();
     assert_eq!(other.code(), "model_not_allowed");
-    let (issuer, key, gateway) =
-        with_issuer(&backend, "", "unlisted = { accept = false }", &consumer("crm", "claims = [\"listed\"]")).await;
-    assert_eq!(bearer(&gateway, &key.token("a", &issuer.claims("listed"))).await.status, 200);
-    let refused = bearer(&gateway, &key.token("a", &issuer.claims("other"))).await;
-    assert_eq!((refused.status, refused.code()), (403, "application_not_listed".into()));
+    for jwt in ["unlisted = { accept = false }", "# Nothing is said of them."] {
+        let (issuer, key, gateway) = with_issuer(&backend, "", jwt, &consumer("crm", "claims = [\"listed\"]")).await;
+        assert_eq!(bearer(&gateway, &key.token("a", &issuer.claims("listed"))).await.status, 200);
+        let refused = bearer(&gateway, &key.token("a", &issuer.claims("other"))).await;
+        assert_eq!((refused.status, refused.code()), (403, "application_not_listed".into()), "{jwt}");
+    }
 }
 
 #[tokio::test]

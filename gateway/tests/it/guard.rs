@@ -259,7 +259,7 @@ async fn what_can_not_be_looked_at_does_not_pass() {
     let rest = |more: &str| format!("[plugins.guard]\nwords = [\"heron\"]\nanswers = true\n{more}\n");
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest(""))).await;
     for (path, body) in [
-        ("/v1/chat/completions", r#"{"model":"m","messages":[{"role":"user","content":"heron","content":"x"}]}"#),
+        ("/v1/chat/completions", r#"{"model":"m","messages":[{"role":"user","content":"x","name":"heron","name":"x"}]}"#),
         ("/v1/chat/completions", r#"{"model":"m","messages":[],"x":"\ud800"}"#),
         ("/v1/completions", r#"{"model":"m","prompt":[1,2,3]}"#),
         ("/v1/conversations", r#"{"items":[]}"#),

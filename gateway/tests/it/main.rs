@@ -21,6 +21,8 @@ mod listener_tls;
 mod nodes;
 mod process;
 mod prompt_log;
+mod reading;
+mod reading_forms;
 mod reload;
 mod secrets;
 mod semantic;

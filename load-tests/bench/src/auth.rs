@@ -20,7 +20,7 @@ const NOW: i64 = 1_800_000_000;
 const ROUNDS: u32 = 100_000;
 
 fn callers(keys: usize) -> Callers {
-    let mut text = "[server]\nlisten = [\"127.0.0.1:1\"]\n\n[[backends]]\nname = \"a\"\nkind = \"openai\"\nurl = \"http://127.0.0.1:1\"\n\n[[pools]]\nname = \"p\"\nmodels = [\"m\"]\nmembers = [{ backend = \"a\" }]\n\n[plugins.auth.jwt]\nissuer = \"http://127.0.0.1:1\"\naudiences = [\"api://spillway\"]\n".to_owned();
+    let mut text = "[server]\nlisten = [\"127.0.0.1:1\"]\n\n[[backends]]\nname = \"a\"\nkind = \"openai\"\nurl = \"http://127.0.0.1:1\"\n\n[[pools]]\nname = \"p\"\nmodels = [\"m\"]\nmembers = [{ backend = \"a\" }]\n\n[plugins.auth.jwt]\nissuer = \"http://127.0.0.1:1\"\naudiences = [\"api://spillway\"]\nunlisted = {}\n".to_owned();
     let expired = digest(b"expired");
     let _ = writeln!(text, "[[consumers]]\nname = \"expired\"\nkeys = [{{ sha256 = \"{expired}\", expires = \"2020-01-01\" }}]");
     for number in 0..keys {

@@ -18,7 +18,7 @@ pub enum Credential<'h> {
     None,
     /// A key, from `api-key` or `x-api-key`.
     Key(&'h [u8]),
-    /// A key or a token, from `Authorization: Bearer`.
+    /// A key or a token, from `Authorization: Bearer`, or from the subprotocols that a browser offers.
     Bearer(&'h [u8]),
     /// Two headers with different credentials: nobody can say who calls.
     Ambiguous,
@@ -39,7 +39,7 @@ pub fn credential(headers: &HeaderMap) -> Credential<'_> {
     let mut found = Credential::None;
     let bearer = headers.get_all("authorization").iter().filter_map(|value| bearer_token(value.as_bytes())).map(Credential::Bearer);
     let keys = ["api-key", "x-api-key"].into_iter().flat_map(|name| headers.get_all(name)).map(|value| Credential::Key(value.as_bytes()));
-    for given in bearer.chain(keys).filter(|given| given.value().is_some_and(|value| !value.is_empty())) {
+    for given in bearer.chain(keys).chain(offered(headers)).filter(|given| given.value().is_some_and(|value| !value.is_empty())) {
         match found {
             Credential::None => found = given,
             before if before.value() == given.value() => {}
@@ -47,6 +47,16 @@ pub fn credential(headers: &HeaderMap) -> Credential<'_> {
         }
     }
     found
+}
+
+/// What a browser offers beside `realtime`: it can't set another header.
+fn offered(headers: &HeaderMap) -> impl Iterator<Item = Credential<'_>> {
+    const BEGIN: &[u8] = b"openai-insecure-api-key.";
+    let names = headers.get_all("sec-websocket-protocol").iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    names.filter_map(|name| {
+        let (begin, key) = name.trim_ascii().split_at_checked(BEGIN.len())?;
+        begin.eq_ignore_ascii_case(BEGIN).then_some(Credential::Bearer(key))
+    })
 }
 
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
@@ -74,6 +84,9 @@ mod tests {
         for pair in [("authorization", "Bearer k"), ("authorization", "bearer  k ")] {
             assert!(credential(&headers(&[pair])) == Credential::Bearer(b"k"), "{pair:?}");
         }
+        let offered = [("sec-websocket-protocol", "realtime, openai-insecure-api-key.k ,openai-beta.realtime-v1")];
+        assert!(credential(&headers(&offered)) == Credential::Bearer(b"k"));
+        assert!(credential(&headers(&[offered[0], ("api-key", "j")])) == Credential::Ambiguous);
         assert!(credential(&headers(&[])) == Credential::None);
         assert!(credential(&headers(&[("authorization", "Basic k")])) == Credential::None);
     }

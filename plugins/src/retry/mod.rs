@@ -50,6 +50,10 @@ pub fn judge(status: StatusCode, body: &[u8], retryable: &StatusSet, credentials
     if status.is_success() {
         return Verdict::Deliver;
     }
+    // Nobody follows it, and where it points can hold the backend's own credential. 304 is an answer.
+    if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+        return Verdict::Misconfigured;
+    }
     let fault = classify_error(body);
     if fault == Some(Fault::ContentFilter) {
         return Verdict::Deliver;
@@ -84,6 +88,10 @@ mod tests {
             Verdict::OutOfQuota
         );
         assert_eq!(verdict(401, r#"{"statusCode":401,"message":"Unauthorized."}"#), Verdict::Misconfigured);
+        for redirect in [301, 302, 303, 307, 308] {
+            assert_eq!(verdict(redirect, ""), Verdict::Misconfigured, "{redirect}");
+        }
+        assert_eq!(verdict(304, ""), Verdict::Deliver);
         assert_eq!(verdict(404, r#"{"error":{"code":"DeploymentNotFound","message":"x"}}"#), Verdict::Misconfigured);
         assert_eq!(verdict(404, r#"{"error":{"code":"404","message":"Resource not found"}}"#), Verdict::Deliver);
         assert_eq!(verdict(400, r#"{"error":{"code":"content_filter"}}"#), Verdict::Deliver);

@@ -34,6 +34,10 @@ pub struct RawConsumer {
     pub roles: Option<Vec<String>>,
     /// Its tokens need one of these scopes. Default: none is needed.
     pub scopes: Option<Vec<String>>,
+    /// Headers of its requests that reach backends, of those that are withheld since they choose a deployment, a price or a
+    /// filter: `x-ms-*` (such as `x-ms-service-tier`), `x-policy-id`, `azureml-*` and the like. Default: none.
+    #[serde(default)]
+    pub headers: Vec<String>,
     /// How urgent its requests are where room is short. Default `standard`.
     pub class: Option<RawClass>,
     /// The group whose limits it shares.

@@ -58,7 +58,7 @@ pub struct RawJwt {
     pub skew: Option<DurationText>,
     /// The claim that names the consumer: `azp` (which is `appid` in old tokens) for applications, `oid` for persons. Default `azp`.
     pub consumer_claim: Option<String>,
-    /// Callers whose claim is no consumer's.
+    /// Callers whose claim is no consumer's. Without this table they get 403.
     pub unlisted: Option<RawUnlisted>,
 }
 

@@ -70,6 +70,13 @@ fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRule
     if algorithms.is_empty() {
         check.problem(&format!("{key}.algorithms"), "at least one is needed");
     }
+    if raw.unlisted.is_none() {
+        check.warn(
+            key,
+            "applications that are no consumer's get 403: list their claims, or let them in with [plugins.auth.jwt.unlisted]; \
+             `unlisted = { accept = false }` says that this is meant",
+        );
+    }
     let unlisted = unlisted(raw.unlisted.as_ref(), &format!("{key}.unlisted"), known, check);
     TokenRules {
         discovery,
@@ -90,7 +97,7 @@ fn algorithm(name: &str, key: &str, check: &mut Checker<'_>) -> Option<Algorithm
 
 fn unlisted(raw: Option<&RawUnlisted>, key: &str, known: &Known<'_>, check: &mut Checker<'_>) -> Option<Unlisted> {
     const MOST: usize = 1000;
-    let Some(raw) = raw else { return Some(Unlisted { max: MOST, rights: Default::default(), limits: Default::default() }) };
+    let raw = raw?;
     let limits = limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check);
     let RawUnlisted { models, pools, locations, apis, roles, scopes, .. } = raw;
     let rights = rights(&RawRights { models, pools, locations, apis, roles, scopes }, key, known, check);

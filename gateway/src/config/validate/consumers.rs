@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use spillway_plugins::api::Api;
 use spillway_plugins::auth::{Stored, Validity};
+use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
 
 use super::{Checker, limits, prompt_log, transform};
 use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawConsumerCache, RawGroup, RawKey, RawPool};
@@ -98,6 +99,7 @@ fn one<'r>(
         certificates,
         claims: raw.claims.clone().unwrap_or_else(|| vec![raw.name.clone()]),
         rights: rights(&RawRights { models, pools, locations, apis, roles, scopes }, key, known, check),
+        headers: headers(&raw.headers, &format!("{key}.headers"), check),
         class: limits::class(raw.class),
         group,
         limits: limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check),
@@ -106,6 +108,24 @@ fn one<'r>(
         transform: transform::read(raw.transform.as_ref(), &format!("{key}.transform"), check),
         prompt_log: prompt_log::consumer(raw.prompt_log.as_ref(), &format!("{key}.prompt_log"), check),
     }
+}
+
+/// Headers that are passed on for a consumer: others than those that are withheld need not be named, or never go.
+fn headers(raw: &[String], key: &str, check: &mut Checker<'_>) -> Vec<http::HeaderName> {
+    let mut names = Vec::new();
+    for (at, name) in raw.iter().enumerate() {
+        match name.to_ascii_lowercase().parse::<http::HeaderName>() {
+            Ok(name) if is_withheld(name.as_str()) => names.push(name),
+            Ok(name) if is_callers_own(name.as_str()) || is_hop_by_hop(name.as_str()) => {
+                check.problem(&format!("{key}[{at}]"), format!("'{name}' is the gateway's own affair and never reaches a backend"));
+            }
+            Ok(name) => {
+                check.problem(&format!("{key}[{at}]"), format!("'{name}' is not withheld: it reaches backends anyway; take it out"))
+            }
+            Err(_) => check.problem(&format!("{key}[{at}]"), "is no name of a header"),
+        }
+    }
+    names
 }
 
 /// How a consumer uses the cache.

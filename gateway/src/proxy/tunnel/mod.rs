@@ -103,10 +103,14 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         Some(object) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
         None => url::path(&backend.kind, &upstream.endpoint, inquiry.api, &member.target.id.deployment, caller.uri.query()),
     };
-    headers::strip_caller(request);
+    headers::strip_caller(request, ctx.allowed_headers());
     if tunnel.upload.is_none() {
         // Compressed frames would tell nobody what they cost.
         request.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
+        request.remove_header(&header::SEC_WEBSOCKET_PROTOCOL);
+        if let Some(offered) = headers::subprotocols(&caller.headers) {
+            request.insert_header(header::SEC_WEBSOCKET_PROTOCOL, offered)?;
+        }
     }
     request.set_raw_path(path.as_bytes())?;
     request.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
@@ -273,9 +277,15 @@ fn over() -> BError {
 }
 
 /// `response_filter`: the head as the caller gets it.
-pub(super) fn response(head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
+pub(super) fn response(session: &Session, head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
     let Some(tunnel) = &ctx.tunnel else { return Ok(()) };
     headers::strip_upstream(head);
+    let chosen = head.remove_header(&header::SEC_WEBSOCKET_PROTOCOL);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(chosen) = headers::chosen_subprotocol(&session.req_header().headers, chosen.as_ref())
+    {
+        head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, chosen)?;
+    }
     headers::rate_limits(head, &ctx.remaining);
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
     if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| ctx.runtime.config.server.response_headers) {

@@ -1,5 +1,6 @@
 //! What is known of a request on Pingora's loop, between its hooks.
 
+use spillway_plugins::multipart::FormReader;
 use spillway_plugins::tokens::{SocketTap, UsageTail};
 
 use crate::proxy::attempt::Running;
@@ -14,8 +15,8 @@ pub struct Tunnel {
     pub(super) prefix_due: bool,
     pub(super) progress: Option<Progress>,
     pub(super) attempt: Option<Running>,
-    /// The end of what was streamed so far, for fields that stand on a border of two pieces.
-    pub(super) seen: Vec<u8>,
+    /// Reads on in an upload's form, so that nothing in its rest is what the gateway has not seen.
+    pub(super) form: Option<FormReader>,
     /// What the caller gets if this ends without an answer.
     pub(super) refusal: Option<Refusal>,
     pub(super) answered: bool,
@@ -36,13 +37,13 @@ impl std::fmt::Debug for Tunnel {
 }
 
 impl Tunnel {
-    fn new(upload: Option<ReplayBody>) -> Self {
+    fn new(upload: Option<ReplayBody>, form: Option<FormReader>) -> Self {
         Tunnel {
             upload,
             prefix_due: false,
             progress: None,
             attempt: None,
-            seen: Vec::new(),
+            form,
             refusal: None,
             answered: false,
             judged: "ok",
@@ -54,11 +55,11 @@ impl Tunnel {
 
     /// A WebSocket.
     pub fn web_socket() -> Self {
-        Tunnel::new(None)
+        Tunnel::new(None, None)
     }
 
-    /// An upload of which `prefix` was read.
-    pub fn upload(prefix: ReplayBody) -> Self {
-        Tunnel::new(Some(prefix))
+    /// An upload of which `prefix` was read, and its form by `form`, if it is one that is acted on.
+    pub fn upload(prefix: ReplayBody, form: Option<FormReader>) -> Self {
+        Tunnel::new(Some(prefix), form)
     }
 }

@@ -1,10 +1,10 @@
 //! Uploads too large to hold: what was read before the model was known goes first, the rest as it comes.
 
 use bytes::Bytes;
-use memchr::memmem;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
+use spillway_plugins::multipart::{FormError, FormReader};
 
 use crate::proxy::body::too_slow;
 use crate::proxy::ctx::{Inquiry, RequestCtx};
@@ -24,20 +24,31 @@ pub(super) fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployme
 /// `request_body_filter`: what was read before the model was known goes first.
 ///
 /// # Errors
-/// If the caller sends too slowly, or names a second model behind the one that was checked.
-pub(in crate::proxy) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes>, ctx: &mut RequestCtx) -> pingora::Result<()> {
+/// If the caller sends too slowly, or its form is not what it seemed to be, such as when it names a second model
+/// behind the one that was checked.
+pub(in crate::proxy) fn body(
+    gateway: &Gateway,
+    session: &Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut RequestCtx,
+) -> pingora::Result<()> {
+    // As a last piece it would be written as a chunk: as a second end, which the next answer on that connection is
+    // taken for.
+    if end && body.as_ref().is_some_and(Bytes::is_empty) {
+        *body = None;
+    }
     let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return Ok(()) };
     let (Some(upload), Some(attempt), Some(progress)) = (&tunnel.upload, &tunnel.attempt, &tunnel.progress) else { return Ok(()) };
-    if let Some(piece) = body.as_ref() {
+    if body.is_some() || end {
+        let piece = body.as_deref().unwrap_or_default();
         ctx.bytes_in += piece.len();
         let now = gateway.clock.now();
         let slow = too_slow(ctx.bytes_in, now.since(ctx.arrived), ctx.runtime.config.server.min_body_rate);
-        let refusal = match () {
-            () if slow || now >= progress.deadline => Some(Refusal::BodyTimeout),
-            () if inquiry.object.is_none() && names_a_model(&mut tunnel.seen, piece) => {
-                Some(Refusal::Form { what: "put the form's one 'model' field before its files" })
-            }
-            () => None,
+        let refusal = match &mut tunnel.form {
+            _ if slow || now >= progress.deadline => Some(Refusal::BodyTimeout),
+            Some(form) => read_on(form, piece, end).map(|what| Refusal::Form { what }),
+            None => None,
         };
         if let Some(refusal) = refusal {
             tunnel.refusal = Some(refusal);
@@ -59,17 +70,15 @@ pub(in crate::proxy) fn body(gateway: &Gateway, session: &Session, body: &mut Op
     Ok(())
 }
 
-/// Whether a further `model` field begins in `piece`, or on its border with the one before. `seen`
-/// keeps the end of what came before.
-fn names_a_model(seen: &mut Vec<u8>, piece: &[u8]) -> bool {
-    // With what stands before the parameter: `filename="model"` is none.
-    const FIELDS: [&[u8]; 6] = [b" name=\"model\"", b";name=\"model\"", b"	name=\"model\"", b" name=model", b";name=model", b"	name=model"];
-    const LONGEST: usize = FIELDS[0].len();
-    let border = [seen.as_slice(), &piece[..piece.len().min(LONGEST)]].concat();
-    let found = FIELDS.iter().any(|field| memmem::find(piece, field).is_some() || memmem::find(&border, field).is_some());
-    seen.extend_from_slice(&piece[piece.len().saturating_sub(LONGEST)..]);
-    seen.drain(..seen.len().saturating_sub(LONGEST - 1));
-    found
+/// Reads on in an upload's form: what is wrong with it, or in it where it stands.
+fn read_on(form: &mut FormReader, piece: &[u8], end: bool) -> Option<&'static str> {
+    let knew = form.names_a_model();
+    match form.push(piece) {
+        Err(FormError(what)) => Some(what),
+        Ok(()) if form.names_a_model() != knew => Some("put the form's one 'model' field before its files"),
+        Ok(()) if end && !form.fields().complete => Some("the form has no closing boundary"),
+        Ok(()) => None,
+    }
 }
 
 #[cfg(test)]
@@ -77,13 +86,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_model_is_seen_on_any_border() {
-        let text = b"--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nb\r\n";
-        for step in 1..text.len() {
-            let mut seen = Vec::new();
-            assert!(text.chunks(step).any(|piece| names_a_model(&mut seen, piece)), "pieces of {step}");
+    fn a_model_in_the_rest_is_seen_on_any_border() {
+        let text = b"x\r\n--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nb\r\n--XX--\r\n";
+        for begin in ["", "--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\na\r\n"] {
+            let begin = format!("{begin}--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"model\"\r\n\r\n");
+            for step in 1..text.len() {
+                let mut form = FormReader::new("XX");
+                form.push(begin.as_bytes()).unwrap();
+                assert!(text.chunks(step).any(|piece| read_on(&mut form, piece, false).is_some()), "pieces of {step}");
+            }
         }
-        let mut seen = Vec::new();
-        assert!(!b"name=\"file\"; filename=\"model\"".chunks(3).any(|piece| names_a_model(&mut seen, piece)));
+    }
+
+    #[test]
+    fn the_rest_of_a_good_form_passes() {
+        let mut form = FormReader::new("XX");
+        form.push(b"--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"model\"\r\n\r\n").unwrap();
+        assert_eq!(read_on(&mut form, b"name=\"model\"\r\n", false), None);
+        assert!(read_on(&mut form, b"", true).is_some(), "its end is missing");
+        assert_eq!(read_on(&mut form, b"\r\n--XX--\r\n", true), None);
     }
 }

@@ -1,0 +1,120 @@
+//! What Pingora lets through and the gateway doesn't: heads that somebody on the way could read in another way.
+
+use http::{Version, header};
+use memchr::{memchr_iter, memmem};
+use pingora::proxy::Session;
+
+use super::refusal::Refusal;
+
+/// Looks at a head before anything else does.
+///
+/// # Errors
+/// 400 or 501; the connection closes, since where its next request begins is in doubt.
+pub(super) fn framing(session: &mut Session) -> Result<(), Refusal> {
+    if session.as_http1().is_some() {
+        http1(session)?;
+    }
+    let head = session.req_header();
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next()
+        && (lengths.next().is_some() || !is_length(length.as_bytes()))
+    {
+        return Err(Refusal::Head { what: "Content-Length must be one number, in digits" });
+    }
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if head.version == Version::HTTP_11 => return Err(Refusal::NoHost),
+        (Some(host), None) if is_host(host.as_bytes()) => {}
+        (None, _) => {}
+        (Some(_), _) => return Err(Refusal::Head { what: "the Host header must name one host, and perhaps its port" }),
+    }
+    if has_control(head.raw_path()) {
+        return Err(Refusal::Head { what: "the request's target has a control character, a backslash or a fragment" });
+    }
+    Ok(())
+}
+
+fn http1(session: &mut Session) -> Result<(), Refusal> {
+    let raw = session.to_h1_raw();
+    if memchr_iter(b'\n', &raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
+        return Err(Refusal::Head { what: "the head's lines must end with CR LF" });
+    }
+    let head = session.req_header();
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    // Pingora drops Content-Length where both stand; only the raw head still tells.
+    if memmem::find(&raw.to_ascii_lowercase(), b"\ncontent-length").is_some() {
+        return Err(Refusal::AmbiguousLength);
+    }
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Refusal::TransferCoding);
+    }
+    Ok(())
+}
+
+/// Digits, without a zero before others, that fit a number.
+fn is_length(text: &[u8]) -> bool {
+    (1..=18).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) && (text[0] != b'0' || text.len() == 1)
+}
+
+/// A name or an address, and perhaps a port.
+fn is_host(text: &[u8]) -> bool {
+    let (name, port): (&[u8], &[u8]) = match text {
+        [b'[', ..] => match memchr::memchr(b']', text) {
+            Some(end) => (&text[1..end], &text[end + 1..]),
+            None => return false,
+        },
+        _ => text.split_at(memchr::memchr(b':', text).unwrap_or(text.len())),
+    };
+    let in_brackets = text.first() == Some(&b'[');
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte) || (in_brackets && *byte == b':');
+    let is_port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    !name.is_empty() && name.iter().all(fits) && is_port
+}
+
+/// Whether a target holds what no target may, written out or percent-encoded. Pingora encodes what stands there raw.
+fn has_control(target: &[u8]) -> bool {
+    let hidden = |at: usize| match target.get(at + 1..at + 3) {
+        Some([b'0' | b'1', low]) => low.is_ascii_hexdigit(),
+        Some([b'7', b'f' | b'F']) => true,
+        _ => false,
+    };
+    target.iter().any(|byte| byte.is_ascii_control() || matches!(byte, b'\\' | b'#')) || memchr_iter(b'%', target).any(hidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_hosts() {
+        for good in ["x", "gateway.example.com", "my_gateway:8080", "127.0.0.1:80", "[::1]:8080", "[::1]", "a:"] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "a b", "a/b", "u@a", "a,b", "a:b", "a:123456", "a:1:2", "[::1", "[::1]x", "a\tb", "a?b", "a\\b", ":80"] {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_numbers() {
+        assert!(is_length(b"0") && is_length(b"123"));
+        for bad in ["", "+1", "-1", "01", "1,1", "1, 1", "1 ", "0x1", "9999999999999999999"] {
+            assert!(!is_length(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn targets_hide_nothing() {
+        for bad in ["/a\0", "/a\r", "/a%00", "/a?b=%0d%0A", "/%7F", "/a#b", "/a\\b", "/a%1f"] {
+            assert!(has_control(bad.as_bytes()), "{bad}");
+        }
+        for good in ["/v1/models", "/a?b=%20&c=%C3%A9", "/a%", "/a%0", "/a%zz"] {
+            assert!(!has_control(good.as_bytes()), "{good}");
+        }
+    }
+}

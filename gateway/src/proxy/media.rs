@@ -1,0 +1,217 @@
+//! What a body is written in: its type, its letters and its compression, each understood in one way or refused.
+
+use std::io::{BufRead, Read};
+
+use http::{HeaderMap, HeaderName, header};
+
+use super::Gateway;
+use super::refusal::Refusal;
+use super::replay::BodyBuffer;
+use super::step::Stop;
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// Not at all.
+    Identity,
+    /// gzip, also called `x-gzip`.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+/// The one value of a header, if it is there.
+///
+/// # Errors
+/// If it is there twice, or is no text.
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName, what: &'static str) -> Result<Option<&'h str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match (value.to_str(), values.next()) {
+        (Ok(value), None) => Ok(Some(value)),
+        _ => Err(Refusal::Media { what }),
+    }
+}
+
+/// The body's type as it was told, if it was.
+///
+/// # Errors
+/// 415 if it was told twice.
+pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    single(headers, &header::CONTENT_TYPE, "send one Content-Type")
+}
+
+/// Whether the body may be read as JSON: its type says so, or nothing.
+///
+/// # Errors
+/// 415.
+pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(told) = content_type(headers)? else { return Ok(()) };
+    let mut parts = told.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+    if kind != "application/json" && kind != "text/json" && !kind.ends_with("+json") {
+        return Err(Refusal::MediaType { expected: "application/json" });
+    }
+    for parameter in parts.filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+        if name.trim().eq_ignore_ascii_case("charset") && !["utf-8", "utf8", "us-ascii"].contains(&value.to_ascii_lowercase().as_str()) {
+            return Err(Refusal::Media { what: "the body must be in UTF-8: leave 'charset' out of the Content-Type" });
+        }
+    }
+    Ok(())
+}
+
+/// How the body is compressed.
+///
+/// # Errors
+/// 415 for what isn't known, and for several codings.
+pub(super) fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
+    const WHAT: &str = "send the body as it is, or with one Content-Encoding: gzip or zstd";
+    let told = single(headers, &header::CONTENT_ENCODING, WHAT)?;
+    match told.map(|told| told.trim().to_ascii_lowercase()).as_deref() {
+        None | Some("identity") => Ok(Coding::Identity),
+        Some("gzip" | "x-gzip") => Ok(Coding::Gzip),
+        Some("zstd") => Ok(Coding::Zstd),
+        Some(_) => Err(Refusal::Media { what: WHAT }),
+    }
+}
+
+/// Whether the body came as it is, where it can't be decompressed.
+///
+/// # Errors
+/// 415.
+pub(super) fn uncompressed(headers: &HeaderMap) -> Result<(), Refusal> {
+    match coding(headers)? {
+        Coding::Identity => Ok(()),
+        Coding::Gzip | Coding::Zstd => Err(Refusal::Media { what: "this API takes no compressed bodies: leave Content-Encoding out" }),
+    }
+}
+
+/// The body without its compression. It may be as large as any other body, and takes its share of the budget.
+///
+/// # Errors
+/// 400 if it can't be decompressed, 413 or 503 if there is no room for what comes out.
+pub(super) async fn plain(gateway: &Gateway, limit: usize, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, Stop> {
+    if coding == Coding::Identity {
+        return Ok(body);
+    }
+    let plain = BodyBuffer::new(&gateway.buffered);
+    // Little can become much: never on a worker.
+    let task = tokio::task::spawn_blocking(move || decompress(body.as_slice(), coding, limit, plain));
+    Ok(task.await.map_err(|_| Refusal::Internal)??)
+}
+
+/// Largest window of Zstandard, as a power of two: RFC 9659 allows no more on the web.
+const WINDOW: u32 = 23;
+/// Bytes in one piece.
+const PIECE: usize = 64 * 1024;
+
+fn decompress(bytes: &[u8], coding: Coding, limit: usize, plain: BodyBuffer) -> Result<BodyBuffer, Refusal> {
+    const BROKEN: Refusal = Refusal::Form { what: "the body is not compressed as its Content-Encoding says" };
+    let (plain, rest) = match coding {
+        Coding::Identity => return Err(Refusal::Internal),
+        Coding::Gzip => {
+            let mut decoder = flate2::bufread::GzDecoder::new(bytes);
+            let plain = read_all(&mut decoder, limit, plain)?;
+            (plain, decoder.into_inner())
+        }
+        Coding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(|_| Refusal::Internal)?.single_frame();
+            decoder.window_log_max(WINDOW).map_err(|_| Refusal::Internal)?;
+            let plain = read_all(&mut decoder, limit, plain)?;
+            (plain, decoder.finish())
+        }
+    };
+    // What follows is read by some and left by others.
+    let mut rest = rest;
+    match rest.fill_buf() {
+        Ok([]) => Ok(plain),
+        _ => Err(BROKEN),
+    }
+}
+
+fn read_all(decoder: &mut impl Read, limit: usize, mut plain: BodyBuffer) -> Result<BodyBuffer, Refusal> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read =
+            decoder.read(&mut piece).map_err(|_| Refusal::Form { what: "the body is not compressed as its Content-Encoding says" })?;
+        if read == 0 {
+            return Ok(plain);
+        }
+        if plain.len() + read > limit {
+            return Err(Refusal::TooLarge { limit });
+        }
+        if !plain.push(bytes::Bytes::copy_from_slice(&piece[..read]), None) {
+            return Err(Refusal::Overloaded { what: "request bodies" });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::Arc;
+
+    use prometheus::IntGauge;
+
+    use super::*;
+    use crate::proxy::replay::BufferBudget;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, http::HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read(bytes: &[u8], coding: Coding, limit: usize) -> Result<Vec<u8>, Refusal> {
+        let budget = Arc::new(BufferBudget::new(1 << 24, IntGauge::new("g", "h").unwrap()));
+        decompress(bytes, coding, limit, BodyBuffer::new(&budget)).map(|plain| plain.as_slice().to_vec())
+    }
+
+    #[test]
+    fn types_and_letters_are_understood_in_one_way() {
+        for good in
+            ["application/json", "application/json; charset=utf-8", "Application/JSON;charset=\"UTF-8\"", "text/json", "a/b+json; x=1"]
+        {
+            assert!(json(&headers(&[("content-type", good)])).is_ok(), "{good}");
+        }
+        for bad in ["text/plain", "application/json; charset=utf-16", "application/json; charset=utf-8; charset=utf-7"] {
+            assert!(json(&headers(&[("content-type", bad)])).is_err(), "{bad}");
+        }
+        assert!(json(&headers(&[("content-type", "application/json"), ("content-type", "application/json")])).is_err());
+    }
+
+    #[test]
+    fn one_coding_is_known() {
+        assert_eq!(coding(&headers(&[])), Ok(Coding::Identity));
+        assert_eq!(coding(&headers(&[("content-encoding", "X-GZip")])), Ok(Coding::Gzip));
+        assert_eq!(coding(&headers(&[("content-encoding", "zstd")])), Ok(Coding::Zstd));
+        for bad in ["br", "deflate", "gzip, gzip", "identity, gzip", "", "gzip;q=1"] {
+            assert!(coding(&headers(&[("content-encoding", bad)])).is_err(), "{bad}");
+        }
+        assert!(coding(&headers(&[("content-encoding", "gzip"), ("content-encoding", "gzip")])).is_err());
+    }
+
+    #[test]
+    fn bodies_come_out_whole_within_their_bound() {
+        let text = br#"{"model":"m"}"#.repeat(10_000);
+        let zstd = zstd::stream::encode_all(&text[..], 1).unwrap();
+        for (bytes, coding) in [(gzip(&text), Coding::Gzip), (zstd, Coding::Zstd)] {
+            assert_eq!(read(&bytes, coding, text.len()).unwrap(), text);
+            assert_eq!(read(&bytes, coding, text.len() - 1), Err(Refusal::TooLarge { limit: text.len() - 1 }));
+            assert!(read(&bytes[..bytes.len() - 1], coding, text.len()).is_err(), "a part of it");
+            assert!(read(&[&bytes[..], b"x"].concat(), coding, text.len()).is_err(), "something behind it");
+            assert!(read(&[&bytes[..], &bytes[..]].concat(), coding, text.len() * 2).is_err(), "two in one");
+            assert!(read(&text, coding, text.len()).is_err(), "something else");
+        }
+    }
+}
