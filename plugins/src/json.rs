@@ -134,12 +134,49 @@ pub struct Encoded {
     pub bytes: usize,
 }
 
+/// The shortest string that may be taken for encoded bytes.
+const LONG: usize = 2048;
+
+/// Keys of strings that servers read as encoded bytes. Under any other a string is text, whatever it looks like, and
+/// counts by its length.
+const BYTES: [&[u8]; 11] = [
+    b"\"url\"",
+    b"\"data\"",
+    b"\"image_url\"",
+    b"\"file_data\"",
+    b"\"b64_json\"",
+    b"\"result\"",
+    b"\"image\"",
+    b"\"mask\"",
+    b"\"audio\"",
+    b"\"audio_url\"",
+    b"\"video_url\"",
+];
+
 /// Whether a long string is encoded bytes (base64, with or without `data:…;base64,`) and no text: then its
-/// beginning has no space and no escape.
+/// beginning has no space. Escapes that some writers use change nothing: `\/`, `\u002f`, and ends of lines.
 fn is_encoded(quoted: &[u8]) -> bool {
-    const LONG: usize = 2048;
     const LOOK: usize = 256;
-    quoted.len() >= LONG && quoted[1..LOOK].iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_:;,.".contains(byte))
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_:;,.".contains(&byte);
+    let mut look = quoted.get(1..LOOK).unwrap_or_default();
+    while let Some((first, rest)) = look.split_first() {
+        look = match (first, rest) {
+            (b'\\', [b'/' | b'n' | b'r', rest @ ..]) => rest,
+            (b'\\', [b'u', b'0', b'0', high, low, rest @ ..]) => {
+                let digits = [*high, *low];
+                let code = std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                if !code.is_some_and(plain) {
+                    return false;
+                }
+                rest
+            }
+            // One that the end of the look cuts.
+            (b'\\', [] | [b'u', ..]) if rest.len() < 5 => break,
+            (byte, rest) if plain(*byte) => rest,
+            _ => return false,
+        };
+    }
+    quoted.len() >= LONG
 }
 
 /// How far the names of an object are held to the rule of [`crate::names`].
@@ -359,6 +396,9 @@ impl<'t> Reader<'t> {
                     value
                 }
             };
+            if value.range.len() >= LONG && value.kind == Kind::String && self.interest.is_some() {
+                self.count_encoded(&key, &value);
+            }
             member(self.text, key, value);
             self.skip_space();
             match self.peek()? {
@@ -369,6 +409,13 @@ impl<'t> Reader<'t> {
                 }
                 _ => return Err(self.unexpected()),
             }
+        }
+    }
+
+    fn count_encoded(&mut self, key: &Range<usize>, value: &Value) {
+        if BYTES.contains(&&self.text[key.clone()]) && is_encoded(value.bytes(self.text)) {
+            self.encoded.count += 1;
+            self.encoded.bytes += value.range.len();
         }
     }
 
@@ -419,10 +466,6 @@ impl<'t> Reader<'t> {
                 let escaped = self.skip_string()?;
                 if let Some(interest) = self.interest {
                     self.notice(start..self.at, escaped, interest.texts);
-                    if is_encoded(&self.text[start..self.at]) {
-                        self.encoded.count += 1;
-                        self.encoded.bytes += self.at - start;
-                    }
                 }
                 Kind::String
             }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::api::Api;
 use crate::json::{Encoded, JsonError, Kind, Reader, Value};
 use crate::names::{Ambiguity, REQUEST};
 use crate::objects::{DEEPER, References};
@@ -104,10 +105,14 @@ pub struct RequestFields {
     pub further_models: Vec<String>,
     /// Whether the caller asked for a stream.
     pub stream: bool,
-    /// The completion cap in tokens (`max_completion_tokens`, `max_output_tokens` or `max_tokens`).
+    /// The completion cap in tokens of all APIs but Responses: the larger of `max_completion_tokens` and `max_tokens`.
     pub max_tokens: Option<u64>,
+    /// That of the Responses API: `max_output_tokens`.
+    pub max_output_tokens: Option<u64>,
     /// How many completions (`n`).
     pub choices: Option<u64>,
+    /// How many prompts, where `prompt` is a list: each is completed.
+    pub prompts: u64,
     /// `prompt_cache_key`, a hint for affinity.
     pub prompt_cache_key: Option<String>,
     /// What the caller says of `stream_options`.
@@ -120,6 +125,25 @@ pub struct RequestFields {
     pub encoded: Encoded,
     /// Offset of the first byte of `messages`, `input` or `prompt`: where the prompt starts.
     pub prompt_at: Option<usize>,
+}
+
+impl RequestFields {
+    /// The most tokens that one completion may have, if the request says so in any API's words.
+    pub fn cap(&self) -> Option<u64> {
+        self.max_tokens.max(self.max_output_tokens)
+    }
+
+    /// The most tokens that the completions of a request of this API may have together, where one without a cap has
+    /// `assumed`. Another API's cap is none here, but if it is larger, a lenient backend may follow it.
+    pub fn completion_cap(&self, api: Api, assumed: u64) -> u64 {
+        let (own, other) = match api {
+            Api::Embeddings | Api::Speech => return 0,
+            Api::Responses => (self.max_output_tokens, self.max_tokens),
+            _ => (self.max_tokens, self.max_output_tokens),
+        };
+        let prompts = if api == Api::Completions { self.prompts.max(1) } else { 1 };
+        own.unwrap_or(assumed).max(other.unwrap_or(0)).saturating_mul(self.choices.unwrap_or(1).max(1)).saturating_mul(prompts)
+    }
 }
 
 #[derive(Default)]
@@ -170,18 +194,16 @@ impl Seen {
                 None if value.kind == Kind::Null => {}
                 None => self.wrong("stream", "true or false"),
             },
+            // Which of two counts is the backend's affair: the larger one is believed.
             "max_tokens" => {
                 let cap = self.number(text, "max_tokens", &value);
-                self.fields.max_tokens = self.fields.max_tokens.or(cap);
+                self.fields.max_tokens = self.fields.max_tokens.max(cap);
             }
             "max_completion_tokens" => {
                 let cap = self.number(text, "max_completion_tokens", &value);
-                self.fields.max_tokens = cap.or(self.fields.max_tokens);
+                self.fields.max_tokens = self.fields.max_tokens.max(cap);
             }
-            "max_output_tokens" => {
-                let cap = self.number(text, "max_output_tokens", &value);
-                self.fields.max_tokens = cap.or(self.fields.max_tokens);
-            }
+            "max_output_tokens" => self.fields.max_output_tokens = self.number(text, "max_output_tokens", &value),
             "n" => {
                 let choices = self.number(text, "n", &value);
                 self.fields.choices = choices.max(self.fields.choices);
@@ -200,7 +222,14 @@ impl Seen {
             "models" | "fallbacks" => self.further(text, &value),
             "messages" => self.prompt(&value),
             "input" => self.prompt(&value),
-            "prompt" => self.prompt(&value),
+            "prompt" => {
+                self.prompt(&value);
+                if value.kind == Kind::Array {
+                    // Numbers are the tokens of a single one.
+                    let count = |one: Value| self.fields.prompts += u64::from(one.kind != Kind::Number);
+                    let _ = Reader::within(text, &value).array(count);
+                }
+            }
             _ => {}
         }
     }
@@ -253,6 +282,29 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_caps_the_larger_one_counts() {
+        for (api, body, expected) in [
+            (Api::Chat, r#"{"max_tokens":900,"max_completion_tokens":1}"#, 900),
+            (Api::Chat, r#"{"max_tokens":1,"max_completion_tokens":900}"#, 900),
+            (Api::Chat, r#"{"max_tokens":null,"max_completion_tokens":5}"#, 5),
+            (Api::Chat, r#"{"max_output_tokens":1,"max_tokens":900}"#, 900),
+            (Api::Responses, r#"{"max_output_tokens":1,"max_tokens":900}"#, 900),
+            (Api::Responses, r#"{"max_output_tokens":2,"n":1}"#, 2),
+            // Another API's cap alone is none.
+            (Api::Chat, r#"{"max_output_tokens":1}"#, 1024),
+            (Api::Responses, r#"{"max_tokens":1}"#, 1024),
+            (Api::Responses, r#"{"max_tokens":4000}"#, 4000),
+            (Api::Completions, r#"{"max_tokens":10,"n":2,"best_of":3}"#, 30),
+            (Api::Completions, r#"{"max_tokens":10,"n":2,"prompt":["a","b",[1,2]]}"#, 60),
+            (Api::Completions, r#"{"max_tokens":10,"prompt":[1,2,3]}"#, 10),
+            (Api::Messages, "{}", 1024),
+            (Api::Embeddings, r#"{"max_tokens":10}"#, 0),
+        ] {
+            assert_eq!(read_fields(body.as_bytes()).unwrap().completion_cap(api, 1024), expected, "{api:?} {body}");
+        }
+    }
 
     #[test]
     fn reads_fields_and_their_place() {

@@ -21,7 +21,7 @@ pub struct UsageRules {
 /// What happens upstream when a caller leaves in the middle of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDisconnect {
-    /// It is cancelled, and what was used is estimated.
+    /// It is cancelled.
     Cancel,
     /// It is read on for so long, to learn what was used.
     Drain(Duration),

@@ -281,6 +281,11 @@ impl Limits {
         Denied { scope: scope.name.clone(), kind, limit, wait, too_large: false, by_class: false, remaining, unsure }
     }
 
+    /// Books what was used beside what is reserved.
+    pub fn book(&self, permit: &Permit, used: Used, now: Now) {
+        permit.book(used, now, |scope, alert| self.alert(scope, alert));
+    }
+
     /// Replaces what was reserved by what was used.
     pub fn settle(&self, permit: Permit, used: Used, now: Now) {
         permit.settle(used, now, |scope, alert| self.alert(scope, alert));

@@ -1,14 +1,12 @@
 //! Is there room for a request within its limits? What it may need is reserved.
 
-use spillway_plugins::api::Api;
 use spillway_plugins::limits::Demand;
 use spillway_plugins::prices::Money;
-use spillway_plugins::request::RequestFields;
-use spillway_plugins::tokens::input_bound;
+use spillway_plugins::tokens::Usage;
 
-use super::Gateway;
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
+use super::{Gateway, bound};
 use crate::config::DeploymentPrice;
 use crate::limits::Scopes;
 use crate::runtime::Model;
@@ -29,11 +27,11 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
     }
     let mut demand = Demand { class: ctx.class(), ..Demand::default() };
     if inquiry.object.is_none() {
-        let input = input_bound(body, inquiry.fields.encoded);
-        let output = completion_cap(inquiry.api, &inquiry.fields, ctx.runtime.config.usage.assume_completion);
-        demand.tokens = input.saturating_add(output).min(MOST);
+        let input = bound::input(inquiry, body);
+        let bound = bound::usage(inquiry, input, body.len().max(ctx.bytes_in), ctx.runtime.config.usage.assume_completion);
+        demand.tokens = bound.tokens();
         if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
-            demand.cost = dearest(&inquiry.model, input, output);
+            demand.cost = dearest(&inquiry.model, &bound);
         }
         ctx.input_bound = Some(input);
     }
@@ -49,21 +47,10 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
     Ok(())
 }
 
-/// Most that is reserved for one request: more than any limit, and sums of it don't overflow.
-const MOST: u64 = 1 << 48;
-
-/// The most output that a request may bring, as far as it says.
-fn completion_cap(api: Api, fields: &RequestFields, assumed: u64) -> u64 {
-    match api {
-        Api::Embeddings | Api::Speech => 0,
-        _ => fields.max_tokens.unwrap_or(assumed).saturating_mul(fields.choices.unwrap_or(1).max(1)),
-    }
-}
-
 /// What it costs at most, wherever it goes.
-fn dearest(model: &Model, input: u64, output: u64) -> Money {
+fn dearest(model: &Model, bound: &Usage) -> Money {
     let at_most = |price: &DeploymentPrice| match price {
-        DeploymentPrice::ByUse(price) => price.at_most(input, output),
+        DeploymentPrice::ByUse(price) => price.at_most(bound),
         DeploymentPrice::Hourly(_) => Money::default(),
     };
     model.prices.iter().flatten().map(at_most).max().unwrap_or_default()

@@ -140,6 +140,9 @@ async fn attempt(
     };
     attempt.credentials = upstream.auth.credentials();
     let shown = upstream.auth.token().map_or(0, |token| token.number());
+    if let Some(permit) = &mut ctx.permit {
+        permit.spend();
+    }
     let mut asked = ask_once(session, ctx, upstream, &mut attempt, progress).await;
     if let (Ok(Asked::Elsewhere(Verdict::Misconfigured, StatusCode::UNAUTHORIZED)), Some(token)) = (&asked, upstream.auth.token()) {
         match renewed(gateway, session, ctx, progress, token, shown).await {
@@ -254,17 +257,26 @@ async fn renewed(
 /// The caller left: its answer is cancelled, or read on to learn what it used.
 fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
     let gateway = attempt.gateway;
+    let reading = ctx.reading.take();
     let place = match ctx.runtime.config.usage.on_disconnect {
-        OnDisconnect::Drain(limit) => Arc::clone(&gateway.draining).try_acquire_owned().ok().map(|place| (place, limit)),
-        OnDisconnect::Cancel => None,
+        OnDisconnect::Drain(limit) if reading.is_some() && !ctx.booked => {
+            Arc::clone(&gateway.draining).try_acquire_owned().ok().map(|place| (place, limit))
+        }
+        OnDisconnect::Drain(_) | OnDisconnect::Cancel => None,
     };
-    let (Some(reading), Some((place, limit)), false) = (ctx.reading.take(), place, ctx.booked) else {
-        attempt.finish(ctx, "cancelled");
-        return;
-    };
-    let estimate = metering::hand_over(ctx, attempt.inquiry, &attempt.running, gateway.clock.now());
-    let lease = attempt.finish(ctx, "cancelled");
-    drain::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
+    match (reading, place) {
+        (Some(reading), Some((place, limit))) => {
+            let estimate = metering::hand_over(ctx, attempt.inquiry, &attempt.running, gateway.clock.now());
+            let lease = attempt.finish(ctx, "cancelled");
+            drain::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
+        }
+        (reading, _) => {
+            if let Some(reading) = reading {
+                reading.end(ctx, attempt.inquiry.api);
+            }
+            attempt.finish(ctx, "cancelled");
+        }
+    }
 }
 
 /// The answer may not pass: a caller that has nothing of it gets a refusal.

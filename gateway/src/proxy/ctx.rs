@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use prometheus::IntGauge;
 use smallvec::SmallVec;
 use spillway_plugins::api::{Api, Dialect};
-use spillway_plugins::limits::{Class, Now, Permit, Remaining, Used};
+use spillway_plugins::limits::{Class, Now, Permit, Remaining};
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::{Metered, OutputMeter, Reported};
 use spillway_plugins::trace::{SpanId, Trace};
@@ -178,8 +178,8 @@ pub struct RequestCtx {
     pub answer: Option<Bytes>,
     /// What the answer used, as its backend reports it. Written by `deliver`, `tunnel` and `metering`.
     pub usage: Option<Metered>,
-    /// What was used so far, by all attempts. Written by `metering`.
-    pub used: Used,
+    /// Whether the answer came to its end. Written by `deliver`.
+    pub whole: bool,
     /// What was reading an answer when its caller left. Written by `deliver`.
     pub(super) reading: Option<Reading>,
     /// Whether the attempt whose answer the caller gets is booked. Written by `metering`.
@@ -229,7 +229,7 @@ impl RequestCtx {
             so_far: Reported::default(),
             answer: None,
             usage: None,
-            used: Used::default(),
+            whole: false,
             reading: None,
             booked: false,
             status: None,

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use spillway_plugins::api::Api;
 use spillway_plugins::stream::StreamWatch;
-use spillway_plugins::tokens::UsageTail;
+use spillway_plugins::tokens::{Metered, UsageTail};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Gateway;
+use super::ctx::RequestCtx;
 use super::exchange::Exchange;
 use super::metering::Estimate;
 use crate::balance::target::Lease;
@@ -21,6 +23,19 @@ pub(super) enum Reading {
     Stream(Box<StreamWatch>),
     /// A plain answer's end.
     Plain(UsageTail),
+}
+
+impl Reading {
+    /// It ends here: notes what it has told so far.
+    pub(super) fn end(self, ctx: &mut RequestCtx, api: Api) {
+        if let Reading::Stream(mut watch) = self {
+            let (finished, reported) = (watch.state().finished, watch.state().reported);
+            ctx.usage = reported.usage(api).filter(|_| finished).map(Metered::reported);
+            ctx.whole = finished;
+            ctx.so_far = reported;
+            ctx.output = watch.take_output();
+        }
+    }
 }
 
 /// An answer to be read on.
@@ -52,8 +67,13 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
             exchange.release(&gateway.connector).await;
         }
         match &mut reading {
-            Reading::Stream(watch) if watch.state().finished => estimate.is_told(&watch.state().reported),
-            Reading::Stream(watch) => estimate.has_read(watch.take_output(), watch.state().reported),
+            Reading::Stream(watch) => {
+                let finished = watch.state().finished;
+                if finished {
+                    estimate.is_told(&watch.state().reported);
+                }
+                estimate.has_read(watch.take_output(), watch.state().reported, finished);
+            }
             Reading::Plain(tail) => estimate.is_told(&tail.read()),
         }
         drop(lease);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use spillway_plugins::api::Api;
 use spillway_plugins::guard::Finding;
 
-use super::Gateway;
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
+use super::{Gateway, metering};
 use crate::guard::{Guard, Judgement};
 
 /// The guard that looks at a request, if one does.
@@ -41,8 +41,14 @@ pub(super) async fn prompt(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<()
     ctx.waited += gateway.clock.now().since(began);
     match judgement {
         Judgement::Passed | Judgement::Unchecked => Ok(()),
-        Judgement::Blocked(finding) => Err(refusal(&finding)),
-        Judgement::Unknown => Err(Refusal::ContentUnchecked),
+        Judgement::Blocked(finding) => {
+            metering::book_judged(gateway, ctx, "blocked").await;
+            Err(refusal(&finding))
+        }
+        Judgement::Unknown => {
+            metering::book_judged(gateway, ctx, "unchecked").await;
+            Err(Refusal::ContentUnchecked)
+        }
     }
 }
 

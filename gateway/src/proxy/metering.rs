@@ -1,8 +1,11 @@
 //! What a request used, booked: in the metrics, in the ledger, against its limits.
 //!
 //! A whole answer is booked right before its last bytes go to the caller, so that whoever has seen its end
-//! finds it counted. Whatever ends otherwise is booked when its attempt ends; what nobody reports is
-//! estimated, by a thread of its own, because a tokenizer takes longer than a request should wait.
+//! finds it counted. Whatever ends otherwise is booked when its attempt ends.
+//!
+//! There is one rule for all: whatever may have cost something is booked as reported, else at the bound that was
+//! reserved for it. Only a whole answer that shows all of its text is estimated instead; by a thread of its own,
+//! because a tokenizer takes longer than a request should wait.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,19 +13,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use spillway_plugins::api::Api;
-use spillway_plugins::json::Encoded;
 use spillway_plugins::limits::{Permit, Used};
 use spillway_plugins::prices::Money;
-use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Provenance, Reported, Usage, answer_tokens, input_bound, prompt_tokens};
+use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
 
-use super::Gateway;
 use super::attempt::Running;
 use super::ctx::{Inquiry, RequestCtx};
+use super::{Gateway, bound};
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
 use crate::config::UsageRules;
-use crate::ledger::{Cost, Ledger, Row};
+use crate::ledger::{Cost, Ledger, Place, Row};
 use crate::runtime::Model;
 
 /// Longest body that is kept for an estimate while its answer is delivered; longer ones are estimated by
@@ -76,9 +78,13 @@ impl Charge {
         Charge { row, model: Arc::clone(&inquiry.model), member: running.member, consumer }
     }
 
+    fn price(&self) -> Option<&DeploymentPrice> {
+        self.model.prices[self.member].as_ref()
+    }
+
     /// Counts it, and prices it.
-    fn count(&mut self, metered: Metered) -> Used {
-        let cost = cost(self.model.prices[self.member].as_ref(), &metered);
+    fn count(&mut self, settled: Settled) -> Used {
+        let (metered, cost) = (settled.metered(), settled.cost(self.price()));
         self.model.metrics[self.member].count_usage(&metered, cost);
         self.row.metered = metered;
         self.row.cost = cost;
@@ -89,8 +95,8 @@ impl Charge {
         Used { tokens: metered.usage.tokens(), cost: paid }
     }
 
-    fn book(mut self, gateway: &Gateway, metered: Metered) -> Used {
-        let used = self.count(metered);
+    fn book(mut self, gateway: &Gateway, settled: Settled) -> Used {
+        let used = self.count(settled);
         if let Some(ledger) = &gateway.ledger {
             ledger.write(self.row);
         }
@@ -98,78 +104,114 @@ impl Charge {
     }
 }
 
-/// What something used costs.
-fn cost(price: Option<&DeploymentPrice>, metered: &Metered) -> Cost {
-    match price {
-        Some(DeploymentPrice::Hourly(money)) => Cost::Hourly(*money),
-        Some(DeploymentPrice::ByUse(price)) if metered.source != Provenance::Unknown => {
-            price.cost(&metered.usage).map_or(Cost::Unknown, Cost::Known)
+/// What an attempt is booked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    /// What its backend said.
+    Reported(Usage),
+    /// What its text has, where all of it was seen.
+    Estimated(Usage),
+    /// What it may have used at most.
+    Bound(Usage),
+}
+
+impl Settled {
+    fn metered(self) -> Metered {
+        match self {
+            Settled::Reported(usage) => Metered::reported(usage),
+            Settled::Estimated(usage) | Settled::Bound(usage) => Metered::estimated(usage),
         }
-        Some(DeploymentPrice::ByUse(_)) | None => Cost::Unknown,
+    }
+
+    fn cost(self, price: Option<&DeploymentPrice>) -> Cost {
+        let price = match price {
+            Some(DeploymentPrice::Hourly(money)) => return Cost::Hourly(*money),
+            Some(DeploymentPrice::ByUse(price)) => price,
+            None => return Cost::Unknown,
+        };
+        // What has no price of its own is paid as the dearest that has one.
+        let (usage, known) = match self {
+            Settled::Reported(usage) | Settled::Estimated(usage) => (usage, price.cost(&usage)),
+            Settled::Bound(usage) => (usage, None),
+        };
+        known.or_else(|| Some(price.at_most(&usage)).filter(|money| money.0 > 0)).map_or(Cost::Unknown, Cost::Known)
     }
 }
 
-/// What an estimate is made of.
+/// What is known of an attempt whose usage nobody reports.
 struct Evidence {
     api: Api,
-    encoding: Encoding,
     /// The request's body, if it is short enough to be read.
     body: Option<Bytes>,
-    /// Its length otherwise, in tokens.
-    bound: u64,
+    /// What was reserved for it.
+    bound: Usage,
+    /// The answer came to its end.
+    whole: bool,
+    /// A content filter stopped the prompt: there is no answer.
+    filtered: bool,
     /// The text of a stream.
     output: OutputMeter,
     /// What a stream that isn't whole has told.
     so_far: Reported,
     /// A plain answer that reports nothing.
     answer: Option<Bytes>,
-    images: u64,
-    encoded: Encoded,
 }
 
 impl Evidence {
-    fn new(ctx: &mut RequestCtx, inquiry: &Inquiry) -> Self {
+    fn new(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running) -> Self {
         Evidence {
             api: inquiry.api,
-            encoding: Encoding::of(&inquiry.model.name),
             body: ctx.body.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
-            bound: ctx.input_bound.unwrap_or(ctx.bytes_in as u64 / 4),
+            bound: bound::of(ctx, inquiry),
+            whole: ctx.whole,
+            filtered: running.filtered,
             output: std::mem::take(&mut ctx.output),
             so_far: ctx.so_far,
             answer: ctx.answer.take(),
-            images: inquiry.fields.choices.unwrap_or(1),
-            encoded: inquiry.fields.encoded,
         }
     }
 
-    /// What a stream has told before it ended too early.
-    fn told_so_far(&self, output: u64) -> Option<Usage> {
-        self.so_far.so_far(self.api, output)
+    /// What it may have used at most: what was reserved, or what was seen, if that is more. Of the prompt, what the
+    /// backend told before the end.
+    fn bound(&self) -> Settled {
+        let seen = self.output.bound().max(self.answer.as_ref().map_or(0, |answer| answer.len() as u64 / 4));
+        let output = if self.filtered { 0 } else { self.bound.output.max(seen) };
+        Settled::Bound(self.so_far.so_far(self.api, output).unwrap_or(Usage { output, ..self.bound }))
     }
 
-    /// By length alone, without reading anything.
-    fn hastily(&self) -> Metered {
-        let input = self.body.as_deref().map_or(self.bound, |body| input_bound(body, self.encoded));
-        let output = self.output.bound() + self.answer.as_ref().map_or(0, |answer| answer.len() as u64 / 4);
-        Metered::estimated(self.told_so_far(output).unwrap_or(Usage { input, output, ..Usage::default() }))
+    /// Whether its texts may tell what it used, once they are read.
+    fn is_readable(&self) -> bool {
+        let shown = self.filtered || self.answer.is_some() || !self.output.is_empty() || matches!(self.api, Api::Embeddings | Api::Speech);
+        self.body.is_some() && (self.api.makes_images() || shown) && (self.whole || self.filtered)
     }
 
-    fn metered(&self) -> Metered {
-        let body = self.body.as_deref().unwrap_or_default();
+    /// What its texts tell. `model` and `deployment` are its names.
+    fn read(&self, model: &str, deployment: &str) -> Option<Usage> {
+        let body = self.body.as_deref().filter(|_| self.is_readable())?;
         if self.api == Api::Speech {
-            let fields: Value = serde_json::from_slice(body).unwrap_or_default();
-            let characters = fields["input"].as_str().map(|text| text.chars().count() as u64);
-            return characters.map_or_else(Metered::unknown, |characters| Metered::estimated(Usage { characters, ..Usage::default() }));
-        }
-        if self.api.is_multipart() || self.api == Api::Realtime {
-            return Metered::unknown();
+            let fields: Value = serde_json::from_slice(body).ok()?;
+            let characters = fields["input"].as_str()?.chars().count() as u64;
+            return Some(Usage { characters, ..Usage::default() });
         }
         if self.api.makes_images() {
-            return Metered::estimated(Usage { images: self.images, ..Usage::default() });
+            return Some(Usage { images: self.bound.images, ..Usage::default() });
         }
-        let input = if body.is_empty() { self.bound } else { prompt_tokens(body, self.encoding) };
-        let output = self.output.tokens(self.encoding) + self.answer.as_deref().map_or(0, |answer| answer_tokens(answer, self.encoding));
-        Metered::estimated(self.told_so_far(output).unwrap_or(Usage { input, output, ..Usage::default() }))
+        if !self.filtered && (may_reason(model, body) || may_reason(deployment, body)) {
+            return None;
+        }
+        let encoding = Encoding::of(model);
+        let input = prompt_tokens(body, encoding);
+        let output = self.output.tokens(encoding) + self.answer.as_deref().map_or(0, |answer| answer_tokens(answer, encoding));
+        Some(self.so_far.so_far(self.api, output).unwrap_or(Usage { input, output, ..Usage::default() }))
+    }
+
+    /// What its texts tell, if they do and there is a price for it; else its bound.
+    fn settled(&self, place: &Place, price: Option<&DeploymentPrice>) -> Settled {
+        let read = self.read(&place.model, &place.deployment).filter(|usage| match price {
+            Some(DeploymentPrice::ByUse(price)) => price.cost(usage).is_some(),
+            Some(DeploymentPrice::Hourly(_)) | None => true,
+        });
+        read.map_or_else(|| self.bound(), Settled::Estimated)
     }
 }
 
@@ -180,26 +222,21 @@ pub(super) struct Estimate {
     /// What the answer told, if it did.
     told: Option<Usage>,
     permit: Option<Permit>,
-    used: Used,
 }
 
 impl Estimate {
     /// Makes it, and settles what was reserved.
     pub(super) fn book(self, gateway: &Gateway) {
-        let metered = self.told.map_or_else(|| self.evidence.metered(), Metered::reported);
-        self.book_as(gateway, metered);
+        let settled = self.told.map_or_else(|| self.evidence.settled(&self.charge.row.place, self.charge.price()), Settled::Reported);
+        self.book_as(gateway, settled);
     }
 
-    fn book_as(self, gateway: &Gateway, metered: Metered) {
-        let used = self.charge.book(gateway, metered);
+    fn book_as(self, gateway: &Gateway, settled: Settled) {
+        let used = self.charge.book(gateway, settled);
         if let Some(permit) = self.permit {
-            gateway.limits.settle(permit, sum(self.used, used), gateway.limits.now());
+            gateway.limits.settle(permit, used, gateway.limits.now());
         }
     }
-}
-
-fn sum(one: Used, other: Used) -> Used {
-    Used { tokens: one.tokens.saturating_add(other.tokens), cost: one.cost + other.cost }
 }
 
 /// Books a whole answer that is as good as delivered, and settles what was reserved. Where the ledger is strict
@@ -217,18 +254,18 @@ pub(super) fn book_answer<'r>(
     let outcome = if running.filtered { "caller_fault" } else { "ok" };
     let charge = Charge::new(ctx, inquiry, running, outcome, true, now);
     if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
-        let evidence = Evidence::new(ctx, inquiry);
+        let evidence = Evidence::new(ctx, inquiry, running);
         // On the heap: the way of all other requests need not have room for it.
         return Some(Box::pin(book_strictly(gateway, ledger, ctx, charge, evidence)));
     }
     match ctx.usage {
         Some(metered) => {
-            let used = sum(ctx.used, charge.book(gateway, metered));
+            let used = charge.book(gateway, Settled::Reported(metered.usage));
             if let Some(permit) = ctx.permit.take() {
                 gateway.limits.settle(permit, used, ctx.moment(now));
             }
         }
-        None => estimate(gateway, ctx, inquiry, charge),
+        None => estimate(gateway, ctx, inquiry, running, charge),
     }
     None
 }
@@ -236,12 +273,17 @@ pub(super) fn book_answer<'r>(
 /// Whoever waits for the row waits for the estimate, too.
 async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx, mut charge: Charge, evidence: Evidence) {
     let began = gateway.clock.now();
-    let metered = match ctx.usage {
-        Some(metered) => metered,
-        None => tokio::task::spawn_blocking(move || evidence.metered()).await.unwrap_or_else(|_| Metered::unknown()),
+    let settled = match ctx.usage {
+        Some(metered) => Settled::Reported(metered.usage),
+        None => {
+            let bound = evidence.bound();
+            let (model, member, place) = (Arc::clone(&charge.model), charge.member, Arc::clone(&charge.row.place));
+            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, model.prices[member].as_ref()));
+            read.await.unwrap_or(bound)
+        }
     };
-    ctx.usage = Some(metered);
-    let used = sum(ctx.used, charge.count(metered));
+    ctx.usage = Some(settled.metered());
+    let used = charge.count(settled);
     if let Some(permit) = ctx.permit.take() {
         gateway.limits.settle(permit, used, ctx.moment(gateway.clock.now()));
     }
@@ -249,72 +291,103 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx,
     ctx.waited += gateway.clock.now().since(began);
 }
 
-/// Books one of several answers of a socket.
-pub(super) fn book_turn(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, metered: Metered) {
-    let charge = Charge::new(ctx, inquiry, running, "ok", !ctx.booked, gateway.clock.now());
+/// Books one of several answers of a socket at once: what is reserved stays so for the next one. Of one that doesn't
+/// tell what it used, the bound.
+pub(super) fn book_turn(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, told: Option<Usage>) {
+    let now = gateway.clock.now();
+    let charge = Charge::new(ctx, inquiry, running, "ok", !ctx.booked, now);
     ctx.booked = true;
-    let used = charge.book(gateway, metered);
-    ctx.used = sum(ctx.used, used);
+    let settled = told.map_or_else(|| Settled::Bound(bound::of(ctx, inquiry)), Settled::Reported);
+    let used = charge.book(gateway, settled);
+    if let Some(permit) = &ctx.permit {
+        gateway.limits.book(permit, used, ctx.moment(now));
+    }
     let total = ctx.usage.get_or_insert(Metered::reported(Usage::default()));
-    total.usage.add(&metered.usage);
+    total.usage.add(&settled.metered().usage);
+}
+
+/// Whether an attempt that ended like this may have cost something, though nothing is reported.
+fn may_have_cost(running: &Running, outcome: &str) -> bool {
+    match running.status {
+        // The prompt is billed, though the filter stopped it. Other refusals are not.
+        Some(status) if !status.is_success() && !status.is_informational() => running.filtered,
+        // What fails inside an answer that began well has worked already.
+        Some(_) if outcome == "failed" => true,
+        _ => running.sent && matches!(outcome, "ok" | "idle" | "first_token" | "timeout" | "reset" | "cancelled"),
+    }
 }
 
 /// Books an attempt that ended without [`book_answer`], if it may have cost something.
 pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, outcome: &'static str) {
-    if ctx.booked || inquiry.object.is_some() {
+    // A socket is booked by its turns.
+    if ctx.booked || inquiry.object.is_some() || inquiry.api == Api::Realtime {
         return;
     }
-    let begun = ctx.status.is_some();
-    let may_cost = match outcome {
-        "ok" | "idle" | "first_token" | "timeout" | "reset" => true,
-        // A caller that leaves before anything was sent left in time.
-        "cancelled" => running.sent || begun,
-        // The prompt is billed, though the filter stopped it.
-        "caller_fault" => running.filtered,
-        _ => false,
-    };
-    if !may_cost {
-        return;
+    let answered = ctx.status.is_some();
+    let told = ctx.usage.map(|metered| metered.usage);
+    if told.is_some() || may_have_cost(running, outcome) {
+        let now = gateway.clock.now();
+        let charge = Charge::new(ctx, inquiry, running, outcome, answered, now);
+        if answered || outcome == "cancelled" {
+            ctx.booked = true;
+            match told {
+                Some(usage) => settle_at(gateway, ctx, charge, Settled::Reported(usage)),
+                None => estimate(gateway, ctx, inquiry, running, charge),
+            }
+            return;
+        }
+        let settled = told.map_or_else(|| Evidence::new(ctx, inquiry, running).bound(), Settled::Reported);
+        let used = charge.book(gateway, settled);
+        // What is reserved stays so for the next attempt.
+        if let Some(permit) = &ctx.permit {
+            gateway.limits.book(permit, used, ctx.moment(now));
+        }
     }
-    let charge = Charge::new(ctx, inquiry, running, outcome, begun, gateway.clock.now());
-    // Of an answer that had begun well the prompt is known at least. One that is replaced is not the last.
-    let begun = begun || (outcome == "cancelled" && running.status.is_some_and(|status| status.is_success()));
-    match ctx.usage {
-        Some(metered) if begun => {
-            ctx.booked = true;
-            ctx.used = sum(ctx.used, charge.book(gateway, metered));
-        }
-        None if begun => {
-            ctx.booked = true;
-            estimate(gateway, ctx, inquiry, charge);
-        }
-        _ => ctx.used = sum(ctx.used, charge.book(gateway, Metered::unknown())),
+    if !answered {
+        // What it told is nothing of the next one.
+        (ctx.usage, ctx.whole, ctx.answer) = (None, false, None);
+        (ctx.so_far, ctx.output) = (Reported::default(), OutputMeter::default());
     }
 }
 
-/// Hands an estimate to its thread; if that has too much to do, what is known at once is booked.
-fn estimate(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, charge: Charge) {
-    let evidence = Evidence::new(ctx, inquiry);
+/// Books an attempt, and settles what was reserved for its request.
+fn settle_at(gateway: &Gateway, ctx: &mut RequestCtx, charge: Charge, settled: Settled) {
+    let used = charge.book(gateway, settled);
+    if let Some(permit) = ctx.permit.take() {
+        gateway.limits.settle(permit, used, ctx.moment(gateway.clock.now()));
+    }
+}
+
+/// Books what nobody reports: at its bound, which is known at once, or by its texts. Those are for the thread that reads
+/// them; if that has too much to do, the bound is booked after all.
+fn estimate(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, charge: Charge) {
+    let evidence = Evidence::new(ctx, inquiry, running);
+    if !evidence.is_readable() {
+        let settled = evidence.bound();
+        ctx.usage = Some(settled.metered());
+        return settle_at(gateway, ctx, charge, settled);
+    }
     if let Some(permit) = &mut ctx.permit {
         permit.release_slot();
     }
-    let estimate = Estimate { charge, evidence, told: None, permit: ctx.permit.take(), used: ctx.used };
+    let estimate = Estimate { charge, evidence, told: None, permit: ctx.permit.take() };
     gateway.estimator.hand_over(gateway, estimate);
 }
 
 /// What is to be booked of an answer whose caller left, once it has been read on. It counts as booked.
 pub(super) fn hand_over(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, now: Tick) -> Estimate {
     ctx.booked = true;
-    let charge = Charge::new(ctx, inquiry, running, "cancelled", true, now);
-    let evidence = Evidence::new(ctx, inquiry);
-    Estimate { charge, evidence, told: None, permit: ctx.permit.take(), used: ctx.used }
+    let charge = Charge::new(ctx, inquiry, running, "cancelled", ctx.status.is_some(), now);
+    let evidence = Evidence::new(ctx, inquiry, running);
+    Estimate { charge, evidence, told: None, permit: ctx.permit.take() }
 }
 
 impl Estimate {
-    /// More text came meanwhile, and more was told, though not to the end.
-    pub(super) fn has_read(&mut self, output: OutputMeter, so_far: Reported) {
+    /// More text came meanwhile, and more was told. `whole`: the answer came to its end.
+    pub(super) fn has_read(&mut self, output: OutputMeter, so_far: Reported, whole: bool) {
         self.evidence.output = output;
         self.evidence.so_far = so_far;
+        self.evidence.whole = whole;
     }
 
     /// The answer has told what it used, after all.
@@ -322,15 +395,33 @@ impl Estimate {
         self.told = reported.usage(self.evidence.api);
     }
 
-    /// As [`Estimate::book`], by length alone.
+    /// As [`Estimate::book`], without reading any text.
     pub(super) fn book_hastily(self, gateway: &Gateway) {
-        let metered = self.evidence.hastily();
-        self.book_as(gateway, metered);
+        let settled = self.told.map_or_else(|| self.evidence.bound(), Settled::Reported);
+        self.book_as(gateway, settled);
     }
 }
 
 /// Books an answer that was known already (`how`): it used nothing and costs nothing.
 pub(super) async fn book_cached(gateway: &Gateway, ctx: &mut RequestCtx, how: &'static str) {
+    let place = |model: &Model| Arc::clone(&model.cache_place);
+    book_unasked(gateway, ctx, "ok", Some(how), place).await;
+}
+
+/// Books a request whose prompt was judged, and doesn't pass: it used nothing of a model, and was a request all the same.
+pub(super) async fn book_judged(gateway: &Gateway, ctx: &mut RequestCtx, outcome: &'static str) {
+    let place = |model: &Model| Arc::clone(&model.guard_place);
+    book_unasked(gateway, ctx, outcome, None, place).await;
+}
+
+/// Books a request for which no member was asked.
+async fn book_unasked(
+    gateway: &Gateway,
+    ctx: &mut RequestCtx,
+    outcome: &'static str,
+    cache: Option<&'static str>,
+    place: impl FnOnce(&Model) -> Arc<Place>,
+) {
     ctx.booked = true;
     let now = gateway.clock.now();
     if let Some(permit) = ctx.permit.take() {
@@ -348,12 +439,12 @@ pub(super) async fn book_cached(gateway: &Gateway, ctx: &mut RequestCtx, how: &'
         consumer: ctx.consumer().map(|consumer| Arc::clone(&consumer.name)),
         tags: ctx.tags.clone(),
         api: inquiry.api,
-        place: Arc::clone(&inquiry.model.cache_place),
-        outcome: "ok",
+        place: place(&inquiry.model),
+        outcome,
         status: ctx.status,
         metered: Metered::reported(Usage::default()),
         cost: Cost::Known(Money::default()),
-        cache: Some(how),
+        cache,
         first_us: ctx.first.map(micros),
         us: micros(now.since(ctx.arrived)),
     };
@@ -364,9 +455,9 @@ pub(super) async fn book_cached(gateway: &Gateway, ctx: &mut RequestCtx, how: &'
     }
 }
 
-/// The end of every request: what is still reserved is settled.
+/// The end of every request: what is still reserved was not used.
 pub(super) fn settle(gateway: &Gateway, ctx: &mut RequestCtx) {
     if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, ctx.used, ctx.moment(gateway.clock.now()));
+        gateway.limits.settle(permit, Used::default(), ctx.moment(gateway.clock.now()));
     }
 }

@@ -21,6 +21,7 @@ mod ask;
 mod attempt;
 mod attempts;
 mod body;
+mod bound;
 mod cached;
 mod deliver;
 mod drain;

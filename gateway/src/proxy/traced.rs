@@ -89,7 +89,7 @@ pub(super) fn write(session: &Session, ctx: &RequestCtx, status: u16, took: Dura
         model: inquiry.filter(|inquiry| inquiry.object.is_none()).map(|inquiry| Arc::clone(&inquiry.model.name)),
         pool: inquiry.map(|inquiry| Arc::clone(&inquiry.pool.config.name)),
         stream: inquiry.is_some_and(|inquiry| inquiry.fields.stream),
-        max_tokens: inquiry.and_then(|inquiry| inquiry.fields.max_tokens),
+        max_tokens: inquiry.and_then(|inquiry| inquiry.fields.cap()),
         choices: inquiry.and_then(|inquiry| inquiry.fields.choices),
         status,
         end,

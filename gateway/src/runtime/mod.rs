@@ -148,6 +148,8 @@ pub struct Model {
     pub traced: Vec<Arc<trace::Place>>,
     /// The cache, as the ledger names it.
     pub cache_place: Arc<Place>,
+    /// The guard, for the ledger: where prompts end that may not pass.
+    pub guard_place: Arc<Place>,
     /// Members that can't serve an API, by API: they count as tried from the start.
     excluded: Vec<Vec<usize>>,
 }

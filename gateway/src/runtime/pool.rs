@@ -103,13 +103,12 @@ fn live_model(
         deployment: Arc::clone(&member.target.id.deployment),
         tier: member.priority,
     };
-    let cache_place = Arc::new(Place {
-        model: Arc::clone(&name),
-        pool: Arc::clone(&pool_name),
-        backend: "cache".into(),
-        deployment: "cache".into(),
-        tier: 0,
-    });
+    // What doesn't go to any member.
+    let own = |part: &str| {
+        let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
+        Arc::new(Place { model, pool, backend: part.into(), deployment: part.into(), tier: 0 })
+    };
+    let (cache_place, guard_place) = (own("cache"), own("guard"));
     let places = members.iter().map(|member| Arc::new(place(member))).collect();
     let traced = members.iter().filter_map(|member| Some(Arc::new(traced(member, &backends[member.backend])?))).collect();
     Model {
@@ -121,6 +120,7 @@ fn live_model(
         places,
         traced,
         cache_place,
+        guard_place,
         excluded,
     }
 }

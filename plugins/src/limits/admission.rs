@@ -37,11 +37,14 @@ pub enum Refused {
     Share(SmallVec<[(usize, Kind); 2]>),
 }
 
-/// What was reserved for a request. Dropped without [`Permit::settle`], it used nothing.
+/// What was reserved for a request. Dropped without [`Permit::settle`], it used nothing; or, from [`Permit::spend`] on,
+/// all of it.
 #[derive(Debug)]
 pub struct Permit<C: Cell<State> = parking_lot::Mutex<State>> {
     scopes: Scopes<C>,
     demand: Demand,
+    /// Something may have been used.
+    spent: bool,
     /// What the caller has left, the least of its own scopes.
     pub remaining: Remaining,
     /// What would have been refused if it weren't only counted.
@@ -97,7 +100,7 @@ pub fn admit<C: Cell<State>>(
             remaining = tightest(remaining, state.remaining(&scope.rules, now));
         }
     }
-    Ok(Permit { scopes: booked, demand, remaining, shadowed })
+    Ok(Permit { scopes: booked, demand, spent: false, remaining, shadowed })
 }
 
 fn tightest(one: Remaining, other: Remaining) -> Remaining {
@@ -121,6 +124,23 @@ impl<C: Cell<State>> Permit<C> {
         }
     }
 
+    /// From here on something may be used: what is never settled counts as reserved.
+    pub fn spend(&mut self) {
+        self.spent = true;
+    }
+
+    /// Books what was used beside what is reserved, which stays reserved for what comes next.
+    pub fn book(&self, used: Used, now: Now, mut alert: impl FnMut(&Scope<C>, Alert)) {
+        for (scope, hold) in &self.scopes {
+            let mut state = scope.lock();
+            state.advance(now.second());
+            state.add(hold, &self.demand, used);
+            let alerts = state.alerts(&scope.rules, now, None);
+            drop(state);
+            alerts.into_iter().flatten().for_each(|told| alert(scope, told));
+        }
+    }
+
     /// Replaces what was reserved by what was used.
     pub fn settle(mut self, used: Used, now: Now, mut alert: impl FnMut(&Scope<C>, Alert)) {
         for (scope, hold) in std::mem::take(&mut self.scopes) {
@@ -136,8 +156,10 @@ impl<C: Cell<State>> Permit<C> {
 
 impl<C: Cell<State>> Drop for Permit<C> {
     fn drop(&mut self) {
+        let Demand { tokens, cost, .. } = self.demand;
+        let used = if self.spent { Used { tokens, cost } } else { Used::default() };
         for (scope, hold) in &self.scopes {
-            scope.lock().settle(hold, &self.demand, Used::default());
+            scope.lock().settle(hold, &self.demand, used);
         }
     }
 }

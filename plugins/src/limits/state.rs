@@ -291,25 +291,35 @@ impl State {
         if hold.slot {
             self.leave(hold, demand);
         }
+        self.change(hold, demand, Used { tokens: demand.tokens, cost: demand.cost }, used);
+        self.reserved[0] = self.reserved[0].saturating_sub(demand.tokens);
+        self.reserved[1] = self.reserved[1].saturating_sub(demand.cost.0);
+    }
+
+    /// Adds what was used beside what was booked. It counts from the last `advance` on.
+    pub(super) fn add(&mut self, hold: &Hold, demand: &Demand, used: Used) {
+        self.change(hold, demand, Used::default(), used);
+    }
+
+    /// Replaces a part of what stands under `hold` by another.
+    fn change(&mut self, hold: &Hold, demand: &Demand, old: Used, new: Used) {
         let (then, counting) = (hold.counting, self.counting);
         let own = self.tokens.as_mut().filter(|_| then.tokens == counting.tokens);
         let class = self.by_class.as_mut().filter(|_| then.classes == counting.classes).map(|all| &mut all[demand.class as usize].tokens);
         for tokens in [own, class].into_iter().flatten() {
-            tokens.take_back(hold.second, demand.tokens.saturating_sub(used.tokens));
-            tokens.add(used.tokens.saturating_sub(demand.tokens));
+            tokens.take_back(hold.second, old.tokens.saturating_sub(new.tokens));
+            tokens.add(new.tokens.saturating_sub(old.tokens));
         }
         let quota = self.quota.as_mut().filter(|_| then.quota == counting.quota);
         let budget = self.budget.as_mut().filter(|_| then.budget == counting.budget);
-        for (windows, start, reserved, used) in
-            [(quota, hold.quota_start, demand.tokens, used.tokens), (budget, hold.budget_start, demand.cost.0, used.cost.0)]
+        for (windows, start, old, new) in
+            [(quota, hold.quota_start, old.tokens, new.tokens), (budget, hold.budget_start, old.cost.0, new.cost.0)]
         {
             if let Some(windows) = windows {
-                windows.take_back(start, reserved.saturating_sub(used));
-                windows.add_at(start, used.saturating_sub(reserved));
+                windows.take_back(start, old.saturating_sub(new));
+                windows.add_at(start, new.saturating_sub(old));
             }
         }
-        self.reserved[0] = self.reserved[0].saturating_sub(demand.tokens);
-        self.reserved[1] = self.reserved[1].saturating_sub(demand.cost.0);
     }
 
     /// The request is over, though what it used isn't known yet.

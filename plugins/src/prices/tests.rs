@@ -37,7 +37,13 @@ fn every_kind_has_its_price() {
     assert_eq!(cost(Usage { milliseconds: 1500, ..Usage::default() }), usd(0.00015));
     assert_eq!(cost(Usage { characters: 2, images: 1, ..Usage::default() }), usd(0.04003));
     assert_eq!(cost(Usage { input: 1, cached_input: 500, ..Usage::default() }), usd(1e-7), "a part is no more than its whole");
-    assert!(price.at_most(10, 10) >= cost(Usage { input: 10, output: 10, output_audio: 10, input_audio: 10, ..Usage::default() }));
+    let dear = Usage { input: 10, output: 10, output_audio: 10, input_audio: 10, ..Usage::default() };
+    assert!(price.at_most(&Usage { input: 10, output: 10, ..Usage::default() }) >= cost(dear));
+    for other in [Usage { characters: 7, ..dear }, Usage { images: 3, ..dear }, Usage { milliseconds: 9001, ..dear }] {
+        let Usage { characters, images, milliseconds, .. } = other;
+        let alone = Usage { characters, images, milliseconds, ..Usage::default() };
+        assert!(price.at_most(&other) >= cost(alone) && price.at_most(&other) >= cost(dear));
+    }
 }
 
 #[test]

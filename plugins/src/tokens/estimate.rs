@@ -63,21 +63,48 @@ pub fn answer_tokens(answer: &[u8], encoding: Encoding) -> u64 {
     serde_json::from_slice(answer).map_or_else(|_| input_bound(answer, Encoded::default()), |answer| output_texts(&answer, encoding))
 }
 
-/// The tokens of what a model said, wherever it stands in an answer.
+/// The tokens of what a model said or thought, wherever it stands in an answer: the same texts as in a stream.
 fn output_texts(value: &Value, encoding: Encoding) -> u64 {
     match value {
         Value::Array(list) => list.iter().map(|one| output_texts(one, encoding)).sum(),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| match (name.as_str(), value) {
-                ("content" | "text" | "refusal" | "arguments" | "thinking" | "reasoning_content", Value::String(text)) => {
-                    encoding.count(text)
-                }
-                (_, value) => output_texts(value, encoding),
-            })
-            .sum(),
+        Value::Object(fields) => {
+            let is_call = fields.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("tool_use") || kind.ends_with("_call"));
+            fields
+                .iter()
+                .map(|(name, value)| match (name.as_str(), value) {
+                    (
+                        "content" | "text" | "refusal" | "arguments" | "thinking" | "reasoning_content" | "reasoning" | "transcript",
+                        Value::String(text),
+                    ) => encoding.count(text),
+                    ("input", Value::String(text)) if is_call => encoding.count(text),
+                    ("input", Value::Object(_)) if is_call => encoding.count(&value.to_string()),
+                    (_, value) => output_texts(value, encoding),
+                })
+                .sum()
+        }
         _ => 0,
     }
+}
+
+/// Whether a model may think without showing all of it: then the text of its answer doesn't tell what was used. By its
+/// name, or because the request asks for it; of a body that is no JSON nobody knows.
+pub fn may_reason(model: &str, body: &[u8]) -> bool {
+    const SHOWN: [&str; 4] = ["gpt-3.5", "gpt-35", "gpt-4", "gpt-oss"];
+    const HIDDEN: [&str; 10] = ["o1", "o3", "o4", "o5", "gpt-", "chat-latest", "codex", "computer-use", "gemini-", "grok-"];
+    let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+    let name = name.strip_prefix("ft:").unwrap_or(&name);
+    let begins = |names: &[&str]| names.iter().any(|known| name.starts_with(known));
+    if begins(&HIDDEN) && !begins(&SHOWN) {
+        return true;
+    }
+    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return true };
+    let asks = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(effort) => effort != "none",
+        Value::Object(fields) => fields.get("type").and_then(Value::as_str) != Some("disabled") && fields.get("effort").is_none_or(|effort| effort != "none"),
+        _ => true,
+    };
+    ["reasoning_effort", "reasoning", "thinking", "enable_thinking"].iter().any(|name| fields.get(*name).is_some_and(asks))
 }
 
 fn given(value: &Value, encoding: Encoding) -> u64 {

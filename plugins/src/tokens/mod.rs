@@ -12,7 +12,7 @@ mod tail;
 mod tests;
 
 pub use bound::input_bound;
-pub use estimate::{Encoding, answer_tokens, prompt_tokens};
+pub use estimate::{Encoding, answer_tokens, may_reason, prompt_tokens};
 pub use output::OutputMeter;
 pub use socket::SocketTap;
 pub use tail::{UsageTail, read_end};

@@ -11,9 +11,9 @@ use crate::config::scalar::DurationText;
 pub struct RawUsage {
     /// Tokens that are reserved for a completion whose caller sets no cap. Default 1024.
     pub assume_completion: Option<u64>,
-    /// What happens upstream when a caller leaves in the middle of its answer. Default `cancel`.
+    /// What happens upstream when a caller leaves in the middle of its answer. Default `drain`.
     pub on_disconnect: Option<RawOnDisconnect>,
-    /// With `on_disconnect = "drain"`: for how long an answer is read on. Default `30s`.
+    /// Unless `on_disconnect` is `cancel`: for how long an answer is read on. Default `30s`.
     pub drain_timeout: Option<DurationText>,
 }
 
@@ -21,9 +21,9 @@ pub struct RawUsage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RawOnDisconnect {
-    /// It is cancelled, and what was used is estimated.
+    /// It is cancelled. What was reserved counts as used, unless the answer has told already.
     Cancel,
-    /// It is read on for a while, to learn what was used.
+    /// It is read on for a while, to learn what was used. If it doesn't tell, what was reserved counts as used.
     Drain,
 }
 
@@ -61,6 +61,18 @@ pub enum RawDurability {
 pub struct RawPrices {
     /// A price table in LiteLLM's JSON format. Its entries go before those of the table that is built in.
     pub file: Option<String>,
+    /// What a model without a price costs a budget. Default `refuse`.
+    pub unknown: Option<RawUnknownPrice>,
+}
+
+/// What a model without a price costs a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawUnknownPrice {
+    /// Nobody knows: a config in which a budget applies to such a model is refused.
+    Refuse,
+    /// Nothing: budgets don't count it.
+    Free,
 }
 
 /// What a deployment costs, instead of what the price table says.

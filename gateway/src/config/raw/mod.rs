@@ -21,7 +21,7 @@ pub use backends::{RawAzureApi, RawBackend, RawBackendAuth, RawKind};
 pub use consumers::{RawCertificateName, RawConsumer, RawConsumerCache, RawConsumerLog, RawKey};
 pub use guard::{RawContentSafety, RawGuard, RawOnFailure, RawSeverities};
 pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
-pub use metering::{RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawUsage};
+pub use metering::{RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawUnknownPrice, RawUsage};
 pub use plugins::{
     RawAuth, RawCache, RawExactCache, RawJwt, RawLogLevel, RawOtlp, RawPlugins, RawPromptLog, RawRedaction, RawSemanticCache, RawUnlisted,
 };

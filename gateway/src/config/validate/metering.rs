@@ -10,7 +10,7 @@ use spillway_plugins::prices::{Money, Price, PriceTable, TokenPrices};
 use super::Checker;
 use super::server::span;
 use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawPrices, RawUsage};
-use crate::config::{Backend, DeploymentPrice, OnDisconnect, Pool, Prices, UsageRules};
+use crate::config::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
 use crate::ledger::{Durability, LedgerRules};
 
 /// Most tag headers.
@@ -37,8 +37,8 @@ pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &
             Err(_) => check.problem(&format!("ledger.tags[{at}]"), format!("'{tag}' is no header's name")),
         }
     }
-    if raw.drain_timeout.is_some() && raw.on_disconnect != Some(RawOnDisconnect::Drain) {
-        check.problem("usage.drain_timeout", "has a meaning only for on_disconnect = \"drain\"");
+    if raw.drain_timeout.is_some() && raw.on_disconnect == Some(RawOnDisconnect::Cancel) {
+        check.problem("usage.drain_timeout", "has no meaning for on_disconnect = \"cancel\"");
     }
     if raw.drain_timeout.is_some_and(|limit| limit.0 > LONGEST_DRAIN) {
         check.problem("usage.drain_timeout", "at most 10m: an abandoned answer holds a slot of its target");
@@ -46,8 +46,8 @@ pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &
     UsageRules {
         assume_completion: raw.assume_completion.unwrap_or(1024),
         on_disconnect: match raw.on_disconnect {
-            None | Some(RawOnDisconnect::Cancel) => OnDisconnect::Cancel,
-            Some(RawOnDisconnect::Drain) => OnDisconnect::Drain(span(raw.drain_timeout, 30, "usage.drain_timeout", check)),
+            Some(RawOnDisconnect::Cancel) => OnDisconnect::Cancel,
+            None | Some(RawOnDisconnect::Drain) => OnDisconnect::Drain(span(raw.drain_timeout, 30, "usage.drain_timeout", check)),
         },
         tags: names,
     }
@@ -133,26 +133,6 @@ fn one(raw: &RawDeploymentPrice, key: &str, prices: &Prices, check: &mut Checker
     let [input, output, cached_input, cache_write] = tokens.map(|(name, usd)| money(name, usd.map(|usd| usd / 1e6)));
     let tokens = TokenPrices { input, output, cached_input, cache_write, reasoning: None };
     Some(DeploymentPrice::ByUse(Box::new(Price { tokens, ..Price::default() })))
-}
-
-/// Tells which members' use will have no cost.
-pub(super) fn warn_of_unknown(pools: &[Pool], backends: &[Backend], prices: &Prices, check: &mut Checker<'_>) {
-    for (index, pool) in pools.iter().enumerate() {
-        for (at, member) in pool.members.iter().enumerate() {
-            let Some(backend) = backends.get(member.backend).filter(|backend| backend.endpoint.is_some()) else { continue };
-            let unknown: Vec<&str> = pool.models.iter().filter(|model| prices.of(backend, model).is_none()).map(String::as_str).collect();
-            if !unknown.is_empty() {
-                check.warn(
-                    &format!("pools[{index}].members[{at}].backend"),
-                    format!(
-                        "no price is known for '{}' at '{}': its cost will be unknown, and budgets can't count it; set backends.prices or prices.file",
-                        unknown.join("', '"),
-                        backend.name
-                    ),
-                );
-            }
-        }
-    }
 }
 
 /// Limits that the ledger keeps over a restart need one.

@@ -12,10 +12,12 @@ mod prompt_log;
 mod server;
 mod traces;
 mod transform;
+mod unpriced;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Secret;
+use crate::config::raw::RawUnknownPrice;
 use rustls_pki_types::CertificateDer;
 use spillway_plugins::limits::Rules;
 
@@ -129,11 +131,13 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let prices = metering::prices(raw.prices.as_ref(), &mut check);
     let backends = backends::read(&raw.backends, &prices, &mut check);
     let pools = pools::read(&raw.pools, &raw.backends, &mut check);
-    metering::warn_of_unknown(&pools, &backends, &prices, &mut check);
     let groups = limits::groups(&raw.groups, &mut check);
     let known = consumers::Known::new(&raw.pools, &raw.backends, &raw.groups);
     let auth = auth::read(raw.plugins.auth.as_ref(), raw.consumers.is_empty(), &known, &mut check);
     let consumers = consumers::read(&raw.consumers, &known, auth.pepper.is_some(), auth.tokens.is_some(), &mut check);
+    let budgets = unpriced::Budgets { consumers: &consumers, groups: &groups, tokens: auth.tokens.as_ref() };
+    let free = raw.prices.as_ref().and_then(|prices| prices.unknown) == Some(RawUnknownPrice::Free);
+    unpriced::check(&pools, &backends, &prices, &budgets, free, &mut check);
     let state_dir = raw.server.state_dir.as_ref().map(std::path::Path::new);
     let usage = metering::usage(raw.usage.as_ref(), raw.ledger.as_ref(), &mut check);
     let ledger = metering::ledger(raw.ledger.as_ref(), state_dir, &mut check);

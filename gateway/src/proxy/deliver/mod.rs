@@ -26,7 +26,7 @@ use super::ctx::RequestCtx;
 use super::drain::Reading;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
-use super::{cached, headers, logged, metering, respond, stored, traced, transformed};
+use super::{bound, cached, headers, logged, metering, respond, stored, traced, transformed};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
@@ -142,7 +142,8 @@ impl Deliverer<'_, '_> {
 
     /// Whether an answer is read on when its caller leaves now.
     fn drains(&self) -> bool {
-        self.committed && !self.ctx.booked && self.ctx.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
+        let begun = self.attempt.running.status.is_some_and(|status| status.is_success());
+        begun && !self.ctx.booked && self.ctx.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
     }
 
     fn reported(&self, reported: &Reported) -> Option<Metered> {
@@ -198,6 +199,8 @@ impl Deliverer<'_, '_> {
         transformed::response(self.ctx, self.attempt.inquiry, &mut head);
         self.describe(&mut head);
         if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT) && !logged::wants_body(self.ctx) {
+            // Its bound may still be needed.
+            self.ctx.input_bound = Some(bound::of(self.ctx, self.attempt.inquiry).input);
             self.ctx.body = None;
         }
         self.ctx.status = Some(status.as_u16());

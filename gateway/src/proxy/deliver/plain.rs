@@ -40,7 +40,12 @@ impl Deliverer<'_, '_> {
                     return self.commit(held, true).await.err().unwrap_or(Delivery::Complete);
                 }
                 Ok(Next::Quiet) => return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Idle))),
-                Err(Broken::CallerLeft) => return Delivery::CallerLeft,
+                Err(Broken::CallerLeft) => {
+                    if let Some(tail) = &mut self.tail {
+                        held.iter().for_each(|piece| tail.push(piece));
+                    }
+                    return Delivery::CallerLeft;
+                }
                 Err(broken) => return Delivery::Replace(Fault::Broken(broken)),
             }
         }
@@ -109,6 +114,7 @@ impl Deliverer<'_, '_> {
             (None, _) => None,
         };
         self.ctx.usage = usage.and_then(|reported| self.reported(&reported));
+        self.ctx.whole = over;
         if over {
             if self.ctx.usage.is_none() && !self.attempt.running.filtered && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT {
                 self.ctx.answer = Some(held.concat().into());

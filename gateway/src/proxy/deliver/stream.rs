@@ -205,6 +205,7 @@ impl Deliverer<'_, '_> {
 
     /// What a stream has told so far.
     fn note_stream(&mut self, watch: &mut StreamWatch) {
+        self.ctx.whole = watch.state().finished;
         // What is told before the end may be a beginning only.
         if watch.state().finished || watch.state().done {
             self.ctx.usage = self.reported(&watch.state().reported);

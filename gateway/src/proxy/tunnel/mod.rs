@@ -127,6 +127,9 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
     if let Some(attempt) = ctx.tunnel.as_mut().and_then(|tunnel| tunnel.attempt.as_mut()) {
         attempt.sent = true;
     }
+    if let Some(permit) = &mut ctx.permit {
+        permit.spend();
+    }
     Ok(())
 }
 
@@ -227,7 +230,7 @@ fn turns(gateway: &Gateway, piece: Option<&Bytes>, ctx: &mut RequestCtx) {
         tunnel.tap.push(piece, |usage| turns.push(usage));
         for usage in turns {
             if let Some(attempt) = &tunnel.attempt {
-                metering::book_turn(gateway, ctx, &inquiry, attempt, usage.map_or_else(Metered::unknown, Metered::reported));
+                metering::book_turn(gateway, ctx, &inquiry, attempt, usage);
             }
         }
     }

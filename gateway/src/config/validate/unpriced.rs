@@ -1,0 +1,79 @@
+//! Models without a price: nothing of them is counted against a budget, so where one applies somebody must say that
+//! this is meant.
+
+use std::sync::Arc;
+
+use spillway_plugins::limits::Rules;
+
+use super::Checker;
+use crate::config::{Backend, Consumer, ConsumerLimits, Group, Pool, Prices, Rights, TokenRules};
+
+/// Who has budgets.
+pub(super) struct Budgets<'c> {
+    pub(super) consumers: &'c [Consumer],
+    pub(super) groups: &'c [Group],
+    pub(super) tokens: Option<&'c TokenRules>,
+}
+
+/// Tells which members' use will have no cost: a problem where a budget applies, unless such models are `free`.
+pub(super) fn check(pools: &[Pool], backends: &[Backend], prices: &Prices, budgets: &Budgets<'_>, free: bool, check: &mut Checker<'_>) {
+    for (index, pool) in pools.iter().enumerate() {
+        for (at, member) in pool.members.iter().enumerate() {
+            let Some(backend) = backends.get(member.backend).filter(|backend| backend.endpoint.is_some()) else { continue };
+            let unknown: Vec<&str> = pool.models.iter().filter(|model| prices.of(backend, model).is_none()).map(String::as_str).collect();
+            if unknown.is_empty() {
+                continue;
+            }
+            let key = format!("pools[{index}].members[{at}].backend");
+            let what = format!("no price is known for '{}' at '{}'", unknown.join("', '"), backend.name);
+            let mut applies = unknown.iter().filter_map(|model| budgets.of(pool, model, backend.location.as_ref()));
+            match applies.next().filter(|_| !free) {
+                Some(whose) => check.problem(
+                    &key,
+                    format!(
+                        "{what}, and the budget of {whose} couldn't count it; set backends.prices or prices.file, or prices.unknown = \"free\" \
+                         if it is to cost a budget nothing"
+                    ),
+                ),
+                None => {
+                    check.warn(&key, format!("{what}: its cost will be unknown, and budgets can't count it; set backends.prices or prices.file"));
+                }
+            }
+        }
+    }
+}
+
+impl Budgets<'_> {
+    /// Whose budget applies to a model of a pool at this location, if one does.
+    fn of(&self, pool: &Pool, model: &str, location: Option<&Arc<str>>) -> Option<String> {
+        if counts(&pool.limits) {
+            return Some(format!("pool '{}'", pool.name));
+        }
+        let by_model = |limits: &ConsumerLimits| counts(&limits.rules) || limits.models.get(model).is_some_and(counts);
+        let of_consumer = self.consumers.iter().filter(|consumer| may_use(&consumer.rights, pool, model, location)).find_map(|consumer| {
+            let group = consumer.group.and_then(|index| self.groups.get(index)).filter(|group| counts(&group.rules));
+            match group {
+                _ if by_model(&consumer.limits) => Some(format!("consumer '{}'", consumer.name)),
+                Some(group) => Some(format!("group '{}'", group.name)),
+                None => None,
+            }
+        });
+        let unlisted = || {
+            let unlisted = self.tokens.and_then(|tokens| tokens.unlisted.as_ref())?;
+            let applies = by_model(&unlisted.limits) && may_use(&unlisted.rights, pool, model, location);
+            applies.then(|| "callers that aren't listed (plugins.auth.jwt.unlisted)".to_owned())
+        };
+        of_consumer.or_else(unlisted)
+    }
+}
+
+/// Whether there is a budget that refuses.
+fn counts(rules: &Rules) -> bool {
+    rules.budget.is_some() && !rules.shadow
+}
+
+fn may_use(rights: &Rights, pool: &Pool, model: &str, location: Option<&Arc<str>>) -> bool {
+    rights.models.as_ref().is_none_or(|models| models.iter().any(|known| known == model))
+        && rights.pools.as_ref().is_none_or(|pools| pools.iter().any(|known| **known == *pool.name))
+        && rights.locations.as_ref().is_none_or(|fence| location.is_some_and(|location| fence.contains(location)))
+}

@@ -1,0 +1,40 @@
+//! What a request may use at most, as far as it says: this much is reserved, and booked where nobody reports.
+
+use spillway_plugins::api::Api;
+use spillway_plugins::tokens::{Usage, input_bound};
+
+use super::ctx::{Inquiry, RequestCtx};
+
+/// More than any limit; sums of it don't overflow.
+const MOST: u64 = 1 << 48;
+
+/// Bytes of audio that last a second at least, whatever its format.
+const BYTES_PER_SECOND: u64 = 1000;
+
+/// The bound of the prompt in this body.
+pub(super) fn input(inquiry: &Inquiry, body: &[u8]) -> u64 {
+    // Files are no text: what stands in them is counted when it is answered.
+    if inquiry.api.is_multipart() { 0 } else { input_bound(body, inquiry.fields.encoded) }
+}
+
+/// The bound of a request with this prompt, and so many bytes in all. It is counted in each unit in which its answer
+/// may be billed.
+pub(super) fn usage(inquiry: &Inquiry, input: u64, bytes: usize, assumed: u64) -> Usage {
+    let api = inquiry.api;
+    let output = inquiry.fields.completion_cap(api, assumed).min(MOST);
+    let bytes = bytes as u64;
+    Usage {
+        input: input.min(MOST),
+        output,
+        characters: if api == Api::Speech { bytes } else { 0 },
+        images: if api.makes_images() { inquiry.fields.choices.unwrap_or(1).max(1) } else { 0 },
+        milliseconds: if matches!(api, Api::Transcriptions | Api::Translations) { bytes.saturating_mul(1000) / BYTES_PER_SECOND } else { 0 },
+        ..Usage::default()
+    }
+}
+
+/// The bound of a request under way.
+pub(super) fn of(ctx: &RequestCtx, inquiry: &Inquiry) -> Usage {
+    let input = ctx.input_bound.unwrap_or_else(|| ctx.body.as_ref().map_or(0, |body| input(inquiry, body.bytes())));
+    usage(inquiry, input, ctx.bytes_in, ctx.runtime.config.usage.assume_completion)
+}
