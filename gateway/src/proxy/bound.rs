@@ -28,7 +28,11 @@ pub(super) fn usage(inquiry: &Inquiry, input: u64, bytes: usize, assumed: u64) -
         output,
         characters: if api == Api::Speech { bytes } else { 0 },
         images: if api.makes_images() { inquiry.fields.choices.unwrap_or(1).max(1) } else { 0 },
-        milliseconds: if matches!(api, Api::Transcriptions | Api::Translations) { bytes.saturating_mul(1000) / BYTES_PER_SECOND } else { 0 },
+        milliseconds: if matches!(api, Api::Transcriptions | Api::Translations) {
+            bytes.saturating_mul(1000) / BYTES_PER_SECOND
+        } else {
+            0
+        },
         ..Usage::default()
     }
 }

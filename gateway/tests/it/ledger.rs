@@ -83,13 +83,15 @@ async fn a_usage_chunk_may_be_missing_doubled_zero_or_cut() {
     let zero = json!({ "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0 });
     // A prompt of eight tokens by the published rules, an answer of two.
     let estimate = ("estimated", 8, 2);
+    // Of one that is cut nobody knows how much more there was.
+    let reserved = ("estimated", (chat(true).to_string().len() as u64).div_ceil(4), 1024);
     let cases = [
         (vec![text.clone(), stop.clone(), told(chat_usage())], true, ("reported", 11, 7)),
         (vec![text.clone(), stop.clone(), told(chat_usage()), told(chat_usage())], true, ("reported", 11, 7)),
         (vec![text.clone(), stop.clone(), told(zero)], true, ("reported", 0, 0)),
         (vec![text.clone(), chunk(json!({}), json!("stop"), chat_usage())], true, ("reported", 11, 7)),
         (vec![text.clone(), stop.clone()], true, estimate),
-        (vec![text.clone()], false, estimate),
+        (vec![text.clone()], false, reserved),
     ];
     for (events, whole, expected) in cases {
         let mut events = sse(&events);
@@ -145,7 +147,7 @@ async fn a_usage_chunk_may_be_split_at_every_byte() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_is_estimated_and_one_that_is_refused_costs_nothing() {
+async fn a_caller_that_leaves_pays_what_was_reserved_and_one_that_is_refused_costs_nothing() {
     let backend = ScriptedBackend::start(|request| match request.json()["n"].as_u64() {
         Some(2) => Reply::json(400, r#"{"error":{"code":"invalid_request_error","message":"no"}}"#),
         Some(3) => Reply::json(400, r#"{"error":{"code":"content_filter","message":"no"}}"#),
@@ -153,7 +155,7 @@ async fn a_caller_that_leaves_is_estimated_and_one_that_is_refused_costs_nothing
     })
     .await;
     let folder = tempfile::tempdir().unwrap();
-    let gateway = Gateway::start(&config_with(&backend, folder.path(), "", "")).await;
+    let gateway = Gateway::start(&config_with(&backend, folder.path(), "", "[usage]\non_disconnect = \"cancel\"\n")).await;
     let mut caller = Connection::open(gateway.address).await.unwrap();
     caller.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
     caller.until("world").await.unwrap();
@@ -161,7 +163,7 @@ async fn a_caller_that_leaves_is_estimated_and_one_that_is_refused_costs_nothing
     let row = ledger_of(folder.path(), 1).await.remove(0);
     assert_eq!(
         (&row["source"], &row["outcome"], &row["input_tokens"], &row["output_tokens"]),
-        (&json!("estimated"), &json!("cancelled"), &json!(8), &json!(2))
+        (&json!("estimated"), &json!("cancelled"), &json!(chat(true).to_string().len().div_ceil(4)), &json!(1024))
     );
     assert!(row["cost_usd"].as_f64().unwrap() > 0.0);
     for (n, rows) in [(2, 1), (3, 2)] {
@@ -216,7 +218,7 @@ async fn attempts_that_may_have_cost_something_are_kept_and_those_that_did_not_a
     let rows = ledger_of(folder.path(), 2).await;
     let row =
         |at: usize| (rows[at]["backend"].as_str().unwrap(), rows[at]["answered"].as_bool().unwrap(), rows[at]["source"].as_str().unwrap());
-    assert_eq!((row(0), row(1)), (("slow", false, "unknown"), ("good", true, "reported")));
+    assert_eq!((row(0), row(1)), (("slow", false, "estimated"), ("good", true, "reported")));
     assert_eq!(
         (&rows[0]["outcome"], &rows[0]["attempt"], &rows[1]["attempt"], &rows[0]["cost_usd"]),
         (&json!("timeout"), &json!(1), &json!(3), &Value::Null)
@@ -224,7 +226,7 @@ async fn attempts_that_may_have_cost_something_are_kept_and_those_that_did_not_a
 }
 
 #[tokio::test]
-async fn an_answer_that_replaces_another_is_booked_once_and_the_other_as_unknown() {
+async fn an_answer_that_replaces_another_is_booked_and_the_other_at_what_was_reserved() {
     let stuck = ScriptedBackend::start(|_| Reply::sse([role()]).then(Step::Hang)).await;
     let good = ScriptedBackend::start(metered).await;
     let folder = tempfile::tempdir().unwrap();
@@ -237,9 +239,9 @@ async fn an_answer_that_replaces_another_is_booked_once_and_the_other_as_unknown
     let rows = ledger_of(folder.path(), 2).await;
     let row =
         |at: usize| (rows[at]["backend"].as_str().unwrap(), rows[at]["answered"].as_bool().unwrap(), rows[at]["source"].as_str().unwrap());
-    assert_eq!((row(0), row(1)), (("stuck", false, "unknown"), ("good", true, "reported")));
+    assert_eq!((row(0), row(1)), (("stuck", false, "estimated"), ("good", true, "reported")));
     let limits = gateway.admin("/api/limits").await.json();
-    assert_eq!(limits["scopes"][0]["limits"]["tokens_per_minute"]["used"], 18);
+    assert_eq!(limits["scopes"][0]["limits"]["tokens_per_minute"]["used"], 18 + chat(true).to_string().len().div_ceil(4) + 1024);
 }
 
 #[tokio::test]
@@ -462,7 +464,8 @@ async fn an_answer_that_tells_its_usage_too_early_is_not_taken_at_its_word() {
     })
     .await;
     let folder = tempfile::tempdir().unwrap();
-    let gateway = Gateway::start(&config_with(&backend, folder.path(), "kind = \"anthropic\"", "")).await;
+    let gateway =
+        Gateway::start(&config_with(&backend, folder.path(), "kind = \"anthropic\"", "[usage]\non_disconnect = \"cancel\"\n")).await;
     let mut caller = Connection::open(gateway.address).await.unwrap();
     let body = json!({ "model": "m", "stream": true, "max_tokens": 100, "messages": [{ "role": "user", "content": "count" }] }).to_string();
     caller.send(post("/v1/messages", &[], body.as_bytes())).await.unwrap();
@@ -472,7 +475,7 @@ async fn an_answer_that_tells_its_usage_too_early_is_not_taken_at_its_word() {
     let count = |name: &str| row[name].as_u64().unwrap();
     assert_eq!(
         (&row["source"], count("input_tokens"), count("cached_input_tokens"), count("output_tokens")),
-        (&json!("estimated"), 30, 5, 5)
+        (&json!("estimated"), 30, 5, 100)
     );
 }
 
@@ -507,7 +510,7 @@ async fn a_gateway_that_stops_books_what_it_was_still_reading() {
     assert!(ledger_rows(folder.path()).is_empty());
     gateway.running.stop(std::future::pending()).await;
     let row = ledger_rows(folder.path()).remove(0);
-    assert_eq!((&row["source"], &row["output_tokens"]), (&json!("estimated"), &json!(2)));
+    assert_eq!((&row["source"], &row["output_tokens"]), (&json!("estimated"), &json!(1024)));
 }
 
 #[tokio::test]

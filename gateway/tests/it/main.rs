@@ -26,6 +26,7 @@ mod reading_forms;
 mod reload;
 mod secrets;
 mod semantic;
+mod settling;
 mod stored;
 mod streams;
 mod tls;

@@ -153,7 +153,8 @@ impl Price {
     pub fn at_most(&self, usage: &Usage) -> Money {
         let rates = self.rates(usage.input);
         let dearest = |prices: &[Option<Money>]| prices.iter().flatten().copied().max().unwrap_or_default();
-        let tokens = dearest(&[rates.input, rates.cache_write, self.cache_write_long, self.input_audio, self.input_image]).times(usage.input)
+        let tokens = dearest(&[rates.input, rates.cache_write, self.cache_write_long, self.input_audio, self.input_image])
+            .times(usage.input)
             + dearest(&[rates.output, rates.reasoning, self.output_audio, self.output_image]).times(usage.output);
         let other = |price: Option<Money>, count: u64| price.unwrap_or_default().times(count);
         let seconds = other(self.second, usage.milliseconds.div_ceil(1000));

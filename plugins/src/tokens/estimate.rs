@@ -68,7 +68,8 @@ fn output_texts(value: &Value, encoding: Encoding) -> u64 {
     match value {
         Value::Array(list) => list.iter().map(|one| output_texts(one, encoding)).sum(),
         Value::Object(fields) => {
-            let is_call = fields.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("tool_use") || kind.ends_with("_call"));
+            let is_call =
+                fields.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("tool_use") || kind.ends_with("_call"));
             fields
                 .iter()
                 .map(|(name, value)| match (name.as_str(), value) {
@@ -101,7 +102,9 @@ pub fn may_reason(model: &str, body: &[u8]) -> bool {
     let asks = |value: &Value| match value {
         Value::Null | Value::Bool(false) => false,
         Value::String(effort) => effort != "none",
-        Value::Object(fields) => fields.get("type").and_then(Value::as_str) != Some("disabled") && fields.get("effort").is_none_or(|effort| effort != "none"),
+        Value::Object(fields) => {
+            fields.get("type").and_then(Value::as_str) != Some("disabled") && fields.get("effort").is_none_or(|effort| effort != "none")
+        }
         _ => true,
     };
     ["reasoning_effort", "reasoning", "thinking", "enable_thinking"].iter().any(|name| fields.get(*name).is_some_and(asks))
