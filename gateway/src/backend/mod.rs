@@ -9,7 +9,6 @@ pub mod url;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::balance::route::Up;
 use crate::balance::target::{Target, TargetId};
@@ -25,8 +24,6 @@ pub struct Backend {
     pub config: config::Backend,
     /// How to reach it; `None` for a mock, which answers in the gateway.
     pub upstream: Option<Upstream>,
-    /// It is too old to know `stream_options`, so its streams don't tell their usage.
-    pub refuses_stream_options: AtomicBool,
 }
 
 /// How to reach a backend.
@@ -54,7 +51,7 @@ impl Backend {
             let credential = auth.token().map_or_else(Arc::default, |source| Arc::clone(&source.usable));
             Upstream { peers: Arc::new(Peers::new(&endpoint, &config.name, &config.ca)), endpoint, resolved, auth, credential }
         });
-        Backend { config, upstream, refuses_stream_options: AtomicBool::new(false) }
+        Backend { config, upstream }
     }
 
     /// Where its tokens come from, if it takes any.

@@ -86,6 +86,9 @@ const UNTOLD: u32 = u32::MAX;
 /// Most consumers whose own findings are kept; those of the one that was heard of longest ago go first.
 const OWN: usize = 16;
 
+/// How long a target that doesn't know how to tell the usage of its streams isn't asked for it.
+const USAGE_ASKED_AGAIN: Duration = Duration::from_secs(600);
+
 /// How long a due probe waits for a request that is whole before one whose body is still to come may be it.
 const PROBE_WAITS: Duration = Duration::from_secs(30);
 
@@ -277,6 +280,9 @@ pub struct Target {
     doubted: AtomicBool,
     /// Share of the rate limits that is left, in parts of [`WHOLE`]; [`UNTOLD`] if never told.
     headroom: AtomicU32,
+    /// Until when it is not asked for the usage of its streams: it said that it doesn't know how. One for each of the
+    /// operations that are asked, chat and completions.
+    unasked_until: [AtomicU64; 2],
     /// A hash of the name, for rendezvous hashing.
     seed: u64,
     state: Mutex<State>,
@@ -310,6 +316,7 @@ impl Target {
         Target {
             id,
             headroom: AtomicU32::new(UNTOLD),
+            unasked_until: Default::default(),
             seed,
             max_concurrent: AtomicU32::new(max_concurrent.unwrap_or(u32::MAX)),
             in_flight: AtomicU32::new(0),
@@ -412,6 +419,17 @@ impl Target {
     /// A number that depends on its name alone.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Whether it may be asked for the usage of its streams.
+    pub fn may_be_asked_usage(&self, api: Api, now: Tick) -> bool {
+        now.0 >= self.unasked_until[usize::from(api == Api::Completions)].load(Ordering::Relaxed)
+    }
+
+    /// It doesn't know how to tell the usage of its streams: it is asked again after a while. Returns whether that is new.
+    pub fn refused_usage(&self, api: Api, now: Tick) -> bool {
+        let until = now + USAGE_ASKED_AGAIN;
+        self.unasked_until[usize::from(api == Api::Completions)].swap(until.0, Ordering::Relaxed) < now.0
     }
 
     /// Takes it out of (or back into) traffic; requests in flight go on.

@@ -1,7 +1,6 @@
 //! Asks one target: connect, send the request as this target wants it, read the head.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,7 +50,7 @@ pub(super) async fn ask(
     let mut fresh = false;
     loop {
         let peer = upstream.peers.next().ok_or(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)))?;
-        attempt.asked_usage = asks_usage(ctx, attempt);
+        attempt.asked_usage = asks_usage(attempt);
         let (head, body) = request(session, ctx, upstream, attempt)?;
         let began = gateway.clock.now();
         let left = progress.deadline.since(began);
@@ -116,13 +115,12 @@ fn request(
 }
 
 /// Whether this attempt asks for the usage of a stream whose caller didn't.
-fn asks_usage(ctx: &RequestCtx, attempt: &Attempt<'_>) -> bool {
+fn asks_usage(attempt: &Attempt<'_>) -> bool {
     let inquiry = attempt.inquiry;
-    let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.running.member].backend];
     inquiry.fields.stream
         && is_asked_for(inquiry.api)
         && matches!(inquiry.fields.stream_options, StreamOptions::Absent | StreamOptions::UsageNotAsked { .. })
-        && !backend.refuses_stream_options.load(Ordering::Relaxed)
+        && attempt.running.lease.target().may_be_asked_usage(inquiry.api, attempt.gateway.clock.now())
 }
 
 /// The caller's bytes, with the deployment's name in place of the model's where they differ, and with the

@@ -127,10 +127,20 @@ impl<'g> Attempt<'g> {
     }
 
     pub(super) fn throttled(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {
-        self.record(Outcome::Throttled { retry_after: self.running.signal.retry_after });
+        if !self.is_too_large_for_it(ctx) {
+            self.record(Outcome::Throttled { retry_after: self.running.signal.retry_after });
+        }
         progress.throttled.push(self.running.member);
         self.finish(ctx, "throttled");
         Step::Throttled
+    }
+
+    /// Whether the request alone needs more tokens than the target says it gives in a minute: that it was refused says
+    /// nothing about others.
+    fn is_too_large_for_it(&self, ctx: &RequestCtx) -> bool {
+        let input = ctx.input_bound.unwrap_or(ctx.bytes_in as u64 / 4);
+        let needs = input.saturating_add(self.inquiry.fields.max_tokens.unwrap_or(0));
+        self.running.signal.tokens.limit.is_some_and(|limit| needs > limit)
     }
 
     /// The member's own fault, like a throttle: the request moves on without using up a retry.
@@ -156,6 +166,7 @@ impl<'g> Attempt<'g> {
     ) -> Step {
         self.record(Outcome::Failed { failure, retry_after: self.running.signal.retry_after });
         progress.failed(label, timed_out);
+        progress.fast = (!timed_out && !self.inquiry.is_pinned()).then_some((self.running.member, self.running.signal.retry_after));
         self.finish(ctx, label);
         Step::Failed
     }

@@ -4,16 +4,14 @@
 //! targets are not tried again, and one deadline covers everything.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use memchr::memmem;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
-use spillway_plugins::retry::{Fault, Verdict, classify_error, judge, read_signal};
+use spillway_plugins::retry::{Fault, Verdict, classify_error, judge, read_signal, refuses_parameter};
 use tracing::info;
 
 use super::ask::{Unasked, ask, read_error};
@@ -24,7 +22,7 @@ use super::drain::{self, Abandoned};
 use super::exchange::{Broken, Exchange};
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
-use super::{Gateway, cached, guarded, last_resort, metering};
+use super::{Gateway, cached, guarded, last_resort, last_word, metering};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::{ErrorKind, Failure};
@@ -67,7 +65,14 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                     }
                     progress.release(until, now);
                 }
-                None => return give_up(gateway, session, ctx, inquiry, progress, Some(none)).await,
+                None => match progress.same_again(inquiry, ctx, now) {
+                    Some(until) => {
+                        if !wait(gateway, session, ctx, progress, until).await {
+                            return End::CallerLeft;
+                        }
+                    }
+                    None => return give_up(gateway, session, ctx, inquiry, progress, Some(none)).await,
+                },
             },
         }
     }
@@ -93,12 +98,13 @@ async fn give_up(
     session: &mut Session,
     ctx: &mut RequestCtx,
     inquiry: &Inquiry,
-    progress: &Progress,
+    progress: &mut Progress,
     none: Option<NoneReady>,
 ) -> End {
     let fenced_off = none.is_some_and(|none| none.fenced_off);
     // Never before a real target: with retries used up there may be one left that wasn't asked.
-    let nobody = none.is_some() || pick(inquiry, ctx, progress, gateway.clock.now()).is_err();
+    let left = none.or_else(|| pick(inquiry, ctx, progress, gateway.clock.now()).err());
+    let nobody = left.is_some();
     if let Some(reply) =
         inquiry.pool.last_resort.as_ref().filter(|_| nobody && !fenced_off && inquiry.object.is_none() && !inquiry.is_pinned())
     {
@@ -108,7 +114,10 @@ async fn give_up(
             Err(_) => return End::CallerLeft,
         }
     }
-    let refusal = progress.refusal(&inquiry.model.name, none, gateway.clock.now());
+    if let Some(answer) = progress.last_word.take().filter(|_| nobody && progress.all_refused()) {
+        return last_word::say(gateway, session, ctx, inquiry, *answer).await;
+    }
+    let refusal = progress.refusal(&inquiry.model.name, if progress.has_failed() { left } else { none }, gateway.clock.now());
     match gateway.refuse(session, ctx, &refusal).await {
         Ok(()) => ctx.end,
         Err(_) => End::CallerLeft,
@@ -152,9 +161,9 @@ async fn attempt(
         }
     }
     if attempt.asked_usage && refuses_stream_options(&asked, &attempt) {
-        let backend = &runtime.backends[inquiry.model.route.members()[attempt.running.member].backend];
-        if !backend.refuses_stream_options.swap(true, Ordering::Relaxed) {
-            info!(backend = %backend.config.name, "refuses stream_options: its streams will not tell their usage");
+        let target = attempt.running.lease.target();
+        if target.refused_usage(inquiry.api, gateway.clock.now()) {
+            info!(target = %target.id, api = %inquiry.api, "refuses stream_options: for a while its streams will not tell their usage");
         }
         if let Ok(Asked::Answer(exchange, _)) = asked {
             exchange.release(&gateway.connector).await;
@@ -166,7 +175,10 @@ async fn attempt(
         Ok(Asked::Elsewhere(verdict, status)) => match verdict {
             Verdict::RateLimited => attempt.throttled(ctx, progress),
             Verdict::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
-            Verdict::Misconfigured => attempt.out(ctx, OutageReason::Misconfigured),
+            Verdict::Misconfigured => {
+                progress.refused += 1;
+                attempt.out(ctx, OutageReason::Misconfigured)
+            }
             Verdict::Failed | Verdict::Deliver => attempt.failed(ctx, progress, Failure::Status(status), "failed", is_timeout(status)),
         },
         Err(Unasked::NoCredential) => attempt.no_credential(ctx),
@@ -184,7 +196,7 @@ async fn attempt(
 /// Whether a target is too old for what we, not the caller, put into the request.
 fn refuses_stream_options(asked: &Result<Asked, Unasked>, attempt: &Attempt<'_>) -> bool {
     let Ok(Asked::Answer(_, body)) = asked else { return false };
-    attempt.running.status == Some(StatusCode::BAD_REQUEST) && memmem::find(&body.concat(), b"stream_options").is_some()
+    attempt.running.status == Some(StatusCode::BAD_REQUEST) && refuses_parameter(&body.concat(), "stream_options")
 }
 
 /// Asks a target, and judges what it says.
@@ -225,6 +237,12 @@ async fn ask_once(
         (Verdict::Deliver, Some(broken)) => Err(Unasked::Broken(broken)),
         (Verdict::Deliver, None) => Ok(Asked::Answer(exchange, body)),
         _ => {
+            if verdict == Verdict::Misconfigured
+                && broken.is_none()
+                && let Some(head) = exchange.head().filter(|head| last_word::may_be_said(head))
+            {
+                progress.last_word = Some(Box::new((head.clone(), text)));
+            }
             exchange.release(&gateway.connector).await;
             Ok(Asked::Elsewhere(verdict, status))
         }

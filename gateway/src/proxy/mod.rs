@@ -33,6 +33,7 @@ mod guarded;
 mod identify;
 mod intake;
 mod last_resort;
+mod last_word;
 mod logged;
 mod media;
 mod metering;

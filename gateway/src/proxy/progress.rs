@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 use spillway_plugins::limits::Class;
 
@@ -25,6 +27,12 @@ pub(super) struct Progress {
     last_failure: Option<&'static str>,
     /// Whether that was by running out of time.
     last_timed_out: bool,
+    /// The member that failed last, if it failed fast, and the Retry-After that came with it.
+    pub(super) fast: Option<(usize, Option<Duration>)>,
+    /// Members that refused the request for what is set up there.
+    pub(super) refused: usize,
+    /// What the last of them said, if the caller may have it.
+    pub(super) last_word: Option<Box<(ResponseHeader, Bytes)>>,
     /// When everything must be over.
     pub(super) deadline: Tick,
     /// How often throttled members were released to be tried again.
@@ -48,6 +56,9 @@ impl Progress {
             releases: 0,
             last_failure: None,
             last_timed_out: false,
+            fast: None,
+            refused: 0,
+            last_word: None,
             deadline: arrived + inquiry.pool.config.timeouts.total,
             patience: inquiry.pool.config.retry.wait,
             waited: Duration::ZERO,
@@ -67,6 +78,31 @@ impl Progress {
         let rules = &inquiry.pool.config.retry;
         self.failures += 1;
         self.failures < rules.max_attempts && inquiry.pool.budget.try_retry(&rules.budget, now)
+    }
+
+    /// Whether an attempt failed, other than by a throttle.
+    pub(super) fn has_failed(&self) -> bool {
+        self.last_failure.is_some()
+    }
+
+    /// Whether every member that was asked refused the request for what is set up there.
+    pub(super) fn all_refused(&self) -> bool {
+        self.refused > 0 && self.refused == self.tried.len() && self.throttled.is_empty() && self.last_failure.is_none()
+    }
+
+    /// Nobody else is left: when the member that failed last may be asked once more, if it failed fast and is still
+    /// usable.
+    pub(super) fn same_again(&mut self, inquiry: &Inquiry, ctx: &RequestCtx, now: Tick) -> Option<Tick> {
+        let (member, retry_after) = self.fast.take()?;
+        let target = &inquiry.model.route.members()[member].target;
+        let asked = asked(inquiry, ctx, self);
+        let jitter = Duration::from_millis(super::with_rng(|rng| rng.u64(AGAIN.0..=AGAIN.1)));
+        let until = now + retry_after.map_or(jitter, |wait| wait.max(jitter));
+        let may = target.closed_for(asked, now).is_none() && until < self.deadline && until <= now + self.patience.max(LONGEST_AGAIN);
+        may.then(|| {
+            self.tried.retain(|tried| *tried != member);
+            until
+        })
     }
 
     /// Until when to wait for a target, if that is allowed. A throttled member that has opened again
@@ -105,6 +141,16 @@ impl Progress {
             _ => Refusal::NoneAvailable { model, retry_after },
         }
     }
+}
+
+/// Milliseconds after which a member that failed fast is asked once more.
+const AGAIN: (u64, u64) = (100, 500);
+/// Longest Retry-After that is waited out for that, where the pool doesn't allow a longer wait.
+const LONGEST_AGAIN: Duration = Duration::from_secs(1);
+
+/// Who asks, and for what.
+fn asked(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress) -> Asked {
+    Asked { by: ctx.caller.as_ref().map_or(0, |caller| caller.consumer.number), api: inquiry.api, whole: progress.whole }
 }
 
 /// Most that is remembered of whom a request passed over.

@@ -423,8 +423,9 @@ async fn a_failure_beside_a_throttle_says_when_to_come_back() {
     let throttled = ScriptedBackend::start(|_| Reply::throttled(7_000)).await;
     let gateway = Gateway::start(&config(&[member("a", &failing, 1), member("b", &throttled, 2)], "", "")).await;
     let got = gateway.chat().await;
-    assert_eq!((got.status, got.header("retry-after"), got.header("x-should-retry")), (502, Some("7"), None));
-    assert_eq!(got.header("x-spillway-attempts"), Some("2"));
+    assert!(matches!(got.header("retry-after"), Some("5" | "6" | "7")) && got.status == 502);
+    assert_eq!(got.header("x-should-retry"), None);
+    assert_eq!(got.header("x-spillway-attempts"), Some("5"), "the one that failed fast is asked again, as often as the pool allows");
 }
 
 #[tokio::test]

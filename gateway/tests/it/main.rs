@@ -14,6 +14,7 @@ mod failover;
 mod forms;
 mod guard;
 mod import;
+mod isolation;
 mod keys;
 mod ledger;
 mod limits;

@@ -17,6 +17,8 @@ pub enum Fault {
     Caller,
     /// The model's service failed.
     Failed,
+    /// It names an error that is not known: whose fault it is nobody can say.
+    Unknown,
 }
 
 /// Error codes and types of OpenAI, Azure OpenAI and Anthropic, and what they mean.
@@ -29,6 +31,8 @@ const KNOWN: &[(&str, Fault)] = &[
     ("enforced_spend_limit_reached", Fault::OutOfQuota),
     ("billing_error", Fault::OutOfQuota),
     ("DeploymentNotFound", Fault::NoDeployment),
+    ("model_not_found", Fault::NoDeployment),
+    ("NotFoundError", Fault::NoDeployment),
     ("content_filter", Fault::ContentFilter),
     ("content_policy_violation", Fault::ContentFilter),
     ("contentFilter", Fault::ContentFilter),
@@ -42,13 +46,74 @@ const KNOWN: &[(&str, Fault)] = &[
     ("invalid_prompt", Fault::Caller),
     ("context_length_exceeded", Fault::Caller),
     ("request_too_large", Fault::Caller),
+    ("bio_policy", Fault::Caller),
+    ("data_residency_mismatch", Fault::Caller),
+    ("invalid_image", Fault::Caller),
+    ("invalid_image_format", Fault::Caller),
+    ("invalid_base64_image", Fault::Caller),
+    ("invalid_image_url", Fault::Caller),
+    ("invalid_image_mode", Fault::Caller),
+    ("image_too_large", Fault::Caller),
+    ("image_too_small", Fault::Caller),
+    ("image_parse_error", Fault::Caller),
+    ("image_content_policy_violation", Fault::ContentFilter),
+    ("image_file_too_large", Fault::Caller),
+    ("unsupported_image_media_type", Fault::Caller),
+    ("empty_image_file", Fault::Caller),
+    ("failed_to_download_image", Fault::Caller),
+    ("image_file_not_found", Fault::Caller),
     ("server_error", Fault::Failed),
     ("server_is_overloaded", Fault::Failed),
     ("service_unavailable_error", Fault::Failed),
     ("overloaded_error", Fault::Failed),
     ("api_error", Fault::Failed),
     ("timeout_error", Fault::Failed),
+    ("vector_store_timeout", Fault::Failed),
+    ("internal_server_error", Fault::Failed),
+    ("InternalServerError", Fault::Failed),
+    ("500", Fault::Failed),
+    ("502", Fault::Failed),
+    ("503", Fault::Failed),
+    ("504", Fault::Failed),
 ];
+
+/// What an error inside an answer that began as a success says. An error without a name is the service's; one whose
+/// name is not known is nobody's.
+pub fn classify_event(body: &[u8]) -> Fault {
+    let (mut best, mut named) = (None, false);
+    let _ = Reader::new(body).object(|key, value| visit(body, key, &value, 0, &mut best, &mut named));
+    match best {
+        Some(rank) => KNOWN[rank].1,
+        None if named => Fault::Unknown,
+        None => Fault::Failed,
+    }
+}
+
+/// Whether a refusal says that this parameter is not known there: by its name alone, or in the words that are known.
+pub fn refuses_parameter(body: &[u8], name: &str) -> bool {
+    let mut refused = false;
+    let _ = Reader::new(body).object(|key, value| {
+        if !matches!((key, value.kind), ("error", Kind::Object)) {
+            return;
+        }
+        let _ = Reader::within(body, &value).object(|key, value| {
+            let Some(text) = value.as_str(body) else { return };
+            refused |= match key {
+                "param" => text == name || text.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')),
+                "message" => UNKNOWN_PARAMETER.iter().any(|words| {
+                    let rest = text.strip_prefix(words).map(|rest| rest.trim_start_matches(['\'', '"', '`', ' ']));
+                    rest.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+                }),
+                _ => false,
+            };
+        });
+    });
+    refused
+}
+
+/// How the vendors' messages begin that refuse a parameter.
+const UNKNOWN_PARAMETER: [&str; 4] =
+    ["Unrecognized request argument supplied:", "Unrecognized request arguments supplied:", "Unknown parameter:", "Unsupported parameter:"];
 
 /// The fault that a JSON error reports, if it names one that is known.
 ///
@@ -57,20 +122,22 @@ const KNOWN: &[(&str, Fault)] = &[
 /// limit over a rate limit, a content filter over a plain bad request.
 pub fn classify_error(body: &[u8]) -> Option<Fault> {
     let mut best = None;
-    let _ = Reader::new(body).object(|key, value| visit(body, key, &value, 0, &mut best));
+    let _ = Reader::new(body).object(|key, value| visit(body, key, &value, 0, &mut best, &mut false));
     best.map(|rank: usize| KNOWN[rank].1)
 }
 
-fn visit(body: &[u8], key: &str, value: &Value, depth: usize, best: &mut Option<usize>) {
+fn visit(body: &[u8], key: &str, value: &Value, depth: usize, best: &mut Option<usize>, named: &mut bool) {
     match (key, value.kind) {
         ("code" | "type" | "error_code", Kind::String) => {
             let Some(name) = value.as_str(body) else { return };
+            // An event's own type is no name of an error.
+            *named |= depth > 0 && !name.is_empty();
             if let Some(rank) = KNOWN.iter().position(|(known, _)| *known == name) {
                 *best = Some(best.map_or(rank, |before| before.min(rank)));
             }
         }
         ("error" | "response" | "details" | "innererror" | "inner_error", Kind::Object) if depth < 4 => {
-            let _ = Reader::within(body, value).object(|key, value| visit(body, key, &value, depth + 1, best));
+            let _ = Reader::within(body, value).object(|key, value| visit(body, key, &value, depth + 1, best, named));
         }
         _ => {}
     }

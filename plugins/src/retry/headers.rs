@@ -114,7 +114,7 @@ pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> 
     let tokens = tokens
         .map(Told::finish)
         .into_iter()
-        .filter(|quota| quota.remaining.is_some())
+        .filter(|quota| quota.remaining.is_some() || quota.limit.is_some())
         .min_by(|a, b| a.headroom().unwrap_or(1.0).total_cmp(&b.headroom().unwrap_or(1.0)))
         .unwrap_or_default();
     RateSignal { retry_after: waits.finish(), requests: requests.finish(), tokens }

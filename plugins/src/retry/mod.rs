@@ -4,11 +4,13 @@ mod classify;
 mod headers;
 mod statuses;
 
-pub use classify::{Fault, classify_error};
+pub use classify::{Fault, classify_error, classify_event, refuses_parameter};
 pub use headers::{Quota, RateSignal, parse_reset, read_signal};
 pub use statuses::{ParseStatusError, StatusRange, StatusSet};
 
 use http::StatusCode;
+
+use crate::json::{Kind, Reader};
 
 /// What an upstream's answer means for the attempt loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +66,22 @@ pub fn judge(status: StatusCode, body: &[u8], retryable: &StatusSet, credentials
         429 if fault == Some(Fault::OutOfQuota) => Verdict::OutOfQuota,
         429 if retryable.contains(status) => Verdict::RateLimited,
         401 | 403 if credentials == Credentials::Gateway => Verdict::Misconfigured,
-        404 if fault == Some(Fault::NoDeployment) => Verdict::Misconfigured,
+        404 if fault == Some(Fault::NoDeployment) || is_bare_not_found(body) => Verdict::Misconfigured,
         _ if retryable.contains(status) => Verdict::Failed,
         _ => Verdict::Deliver,
     }
+}
+
+/// What Azure says where it knows neither the deployment nor the path: a code that is the status.
+fn is_bare_not_found(body: &[u8]) -> bool {
+    let mut bare = false;
+    let _ = Reader::new(body).object(|key, value| {
+        if matches!((key, value.kind), ("error", Kind::Object)) {
+            let _ = Reader::within(body, &value)
+                .object(|key, value| bare |= key == "code" && value.as_str(body).is_some_and(|code| code == "404"));
+        }
+    });
+    bare
 }
 
 #[cfg(test)]
@@ -93,7 +107,10 @@ mod tests {
         }
         assert_eq!(verdict(304, ""), Verdict::Deliver);
         assert_eq!(verdict(404, r#"{"error":{"code":"DeploymentNotFound","message":"x"}}"#), Verdict::Misconfigured);
-        assert_eq!(verdict(404, r#"{"error":{"code":"404","message":"Resource not found"}}"#), Verdict::Deliver);
+        assert_eq!(verdict(404, r#"{"error":{"code":"404","message":"Resource not found"}}"#), Verdict::Misconfigured);
+        assert_eq!(verdict(404, r#"{"object":"error","message":"x","type":"NotFoundError","code":404}"#), Verdict::Misconfigured);
+        assert_eq!(verdict(404, r#"{"error":{"code":"model_not_found","message":"x"}}"#), Verdict::Misconfigured);
+        assert_eq!(verdict(404, r#"{"error":{"code":"response_not_found","message":"x"}}"#), Verdict::Deliver);
         assert_eq!(verdict(400, r#"{"error":{"code":"content_filter"}}"#), Verdict::Deliver);
         assert_eq!(verdict(400, r#"{"error":{"code":"context_length_exceeded"}}"#), Verdict::Deliver);
         for status in [408, 500, 502, 503, 504, 529] {

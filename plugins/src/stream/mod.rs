@@ -10,7 +10,7 @@ mod typed;
 use bytes::Bytes;
 
 use crate::api::Api;
-use crate::retry::{Fault, classify_error};
+use crate::retry::{Fault, classify_event};
 use crate::sse::{Event, Fate, Splitter};
 use crate::tokens::{OutputMeter, Reported, is_asked_for};
 
@@ -121,7 +121,7 @@ fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mu
 
 /// Turns an `error` value into the fault it reports.
 fn fault_of(data: &[u8]) -> Fault {
-    classify_error(data).unwrap_or(Fault::Failed)
+    classify_event(data)
 }
 
 #[cfg(test)]

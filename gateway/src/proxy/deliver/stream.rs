@@ -92,7 +92,9 @@ impl Deliverer<'_, '_> {
                             retry::Fault::NoDeployment => return Err(Delivery::Replace(Fault::NoDeployment)),
                             retry::Fault::Failed => return Err(Delivery::Replace(Fault::Failed)),
                             // The same everywhere: the caller gets it as it is.
-                            retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller => return Ok(held),
+                            retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller | retry::Fault::Unknown => {
+                                return Ok(held);
+                            }
                         }
                     }
                     if enough(state) || state.done || length > HOLD_STREAM {
@@ -148,7 +150,7 @@ impl Deliverer<'_, '_> {
                         return self.finish().await;
                     }
                 }
-                Ok(Next::End) if !finished && watch.state().fault.is_some_and(|fault| !is_callers(fault)) => {
+                Ok(Next::End) if !finished && watch.state().fault.is_some_and(|fault| !is_whole(fault, watch.state().content)) => {
                     // The upstream said itself that it failed, and the caller has its words: no clean end.
                     return self.cut_off(ErrorKind::Reset).await;
                 }
@@ -246,7 +248,8 @@ impl Deliverer<'_, '_> {
     }
 }
 
-/// Faults that would be the same at any target.
-fn is_callers(fault: retry::Fault) -> bool {
-    matches!(fault, retry::Fault::ContentFilter | retry::Fault::Caller)
+/// Faults after which an answer is all that there is to say: they would be the same at any target, or are the only thing
+/// that was said.
+fn is_whole(fault: retry::Fault, content: bool) -> bool {
+    matches!(fault, retry::Fault::ContentFilter | retry::Fault::Caller) || (fault == retry::Fault::Unknown && !content)
 }

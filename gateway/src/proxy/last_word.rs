@@ -1,0 +1,44 @@
+//! Every member refused the request for what is set up there: the caller gets what the last one said.
+//!
+//! A tool that no account has, or a model that none deploys: the reason stands in the upstream's own words, and no words of
+//! the gateway's are better. What a backend says of the gateway's credentials is not for the caller.
+
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
+use pingora::proxy::Session;
+
+use super::ctx::{End, Inquiry, RequestCtx};
+use super::{Gateway, headers, respond, transformed};
+
+/// Whether a caller may have this refusal.
+pub(super) fn may_be_said(head: &ResponseHeader) -> bool {
+    matches!(head.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
+}
+
+/// Writes it.
+pub(super) async fn say(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    inquiry: &Inquiry,
+    (upstream, body): (ResponseHeader, Bytes),
+) -> End {
+    let status = upstream.status;
+    let Ok(mut head) = headers::for_caller(&upstream, &ctx.id, false, &ctx.remaining) else { return End::CallerLeft };
+    let _ = head.insert_header(header::CONTENT_LENGTH, body.len());
+    ctx.note_first(gateway.clock.now());
+    transformed::response(ctx, inquiry, &mut head);
+    if ctx.runtime.config.server.response_headers {
+        let _ = headers::describe(&mut head, None, ctx.attempts.len(), ctx.overhead);
+    }
+    ctx.status = Some(status.as_u16());
+    ctx.bytes_out += body.len();
+    let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
+    let limit = ctx.runtime.config.server.write_timeout;
+    match respond::send(&mut session.downstream_session, tasks, limit).await {
+        Ok(()) => End::Complete,
+        Err(_) => End::CallerLeft,
+    }
+}
