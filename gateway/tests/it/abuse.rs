@@ -205,7 +205,8 @@ async fn a_caller_that_does_not_read_is_let_go() {
         Reply::sse(vec![event; 400])
     })
     .await;
-    let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "write_timeout = \"300ms\"");
+    let cancel = "[usage]\non_disconnect = \"cancel\"\n";
+    let text = config(&[member("a", &backend, 1)], "", cancel).replace("#server", "write_timeout = \"300ms\"");
     let gateway = Gateway::start(&text).await;
     let mut connection = Connection::open(gateway.address).await.unwrap();
     connection.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();

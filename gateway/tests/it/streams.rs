@@ -235,9 +235,10 @@ async fn a_plain_answer_that_breaks_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_stops_the_upstream() {
+async fn a_caller_that_leaves_stops_the_upstream_where_that_is_wanted() {
     let backend = ScriptedBackend::start(|_| Reply::sse([role(), delta("a")]).then(Step::Hang)).await;
-    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", "")).await;
+    let cancel = "[usage]\non_disconnect = \"cancel\"\n";
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", cancel)).await;
     let mut connection = Connection::open(gateway.address).await.unwrap();
     connection.send(post("/v1/chat/completions", &[], chat(true).to_string().as_bytes())).await.unwrap();
     assert_eq!(connection.answer_head().await.unwrap().0, 200);
