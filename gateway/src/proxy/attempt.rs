@@ -166,7 +166,9 @@ impl<'g> Attempt<'g> {
     ) -> Step {
         self.record(Outcome::Failed { failure, retry_after: self.running.signal.retry_after });
         progress.failed(label, timed_out);
-        progress.fast = (!timed_out && !self.inquiry.is_pinned()).then_some((self.running.member, self.running.signal.retry_after));
+        // A certificate doesn't get better.
+        let again = !timed_out && failure != Failure::Error(ErrorKind::Tls) && !self.inquiry.is_pinned();
+        progress.fast = again.then_some((self.running.member, self.running.signal.retry_after));
         self.finish(ctx, label);
         Step::Failed
     }

@@ -29,9 +29,9 @@ async fn ask(gateway: &Gateway, who: &str, path: &str, more: Value) -> Response 
     let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": who }], "input": who });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let text = body.to_string();
-    let head = [("authorization", format!("Bearer {who}")), ("content-type", "application/json".to_owned())];
-    let head: Vec<(&str, &str)> = head.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    spillway_testkit::client::ask(gateway.address, spillway_testkit::client::post(path, &head, text.as_bytes())).await.unwrap()
+    spillway_testkit::client::ask(gateway.address, spillway_testkit::client::post(path, &[("api-key", who)], text.as_bytes()))
+        .await
+        .unwrap()
 }
 
 /// Whatever the backends answer to the hostile one, the ordinary one is served by the first, at the first attempt.
