@@ -24,4 +24,5 @@ pub mod renewal;
 pub mod runtime;
 pub mod server;
 pub mod shared_memory;
+pub mod shares;
 pub mod telemetry;

@@ -3,9 +3,13 @@
 //!
 //! Such a thing lives at one resource and belongs to one consumer; this module only finds the names.
 
+use memchr::memmem;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::api::Api;
+use crate::auth::digest;
 use crate::json::{Interest, Kind, Reader, Value};
+use crate::names::REQUEST;
 use crate::request::RequestFields;
 
 /// Longest name of a stored thing that is believed to be one.
@@ -26,30 +30,128 @@ fn name(text: &[u8], value: &Value) -> Option<String> {
     value.as_str(text).filter(|name| is_name(name)).map(std::borrow::Cow::into_owned)
 }
 
-/// The names of what an answer made, from its beginning: its own `id`, those of a response's items, and of
-/// a batch the files that it wrote.
-pub fn made(answer: &[u8]) -> Vec<String> {
-    let mut names = Vec::new();
-    top_level(answer, |key, value| match key {
-        "id" | "output_file_id" | "error_file_id" => names.extend(name(answer, value)),
-        "output" if value.kind == Kind::Array => {
-            let _ = Reader::within(answer, value).array(|item| names.extend(own_name(answer, &item)));
+/// What an answer made, or brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The names of what is stored if the request wants its answer stored: a response, its items; a file, a batch.
+    pub stored: Vec<String>,
+    /// The names of what is kept whatever the request wants: containers, sounds, files in containers.
+    pub kept: Vec<String>,
+    /// The marks of sealed contents, see [`mark`].
+    pub sealed: Vec<String>,
+}
+
+impl Made {
+    /// What an answer tells, from its beginning.
+    pub fn of(api: Api, answer: &[u8]) -> Made {
+        let mut made = Made::default();
+        top_level(answer, |key, value| match (api, key) {
+            (Api::Chat, "choices") => each(answer, value, |choice| {
+                within(answer, choice, "message", |message| made.sound(answer, message));
+            }),
+            (Api::Chat, _) => {}
+            (Api::Messages, "container") => made.container(answer, value),
+            (Api::Messages, "content") => each(answer, value, |block| made.block(answer, block)),
+            (Api::Messages, _) => {}
+            (_, "id" | "output_file_id" | "error_file_id") => made.stored.extend(name(answer, value)),
+            (_, "output") => each(answer, value, |item| made.item(answer, item, true)),
+            _ => {}
+        });
+        made
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.stored.is_empty() && self.kept.is_empty() && self.sealed.is_empty()
+    }
+
+    /// An item of a response, or a response; `whole`: what it seals is no beginning.
+    pub(crate) fn item(&mut self, text: &[u8], item: &Value, whole: bool) {
+        members(text, item, |key, value| match key {
+            "id" => self.stored.extend(name(text, value)),
+            "container_id" => self.kept.extend(name(text, value)),
+            "encrypted_content" if whole => {
+                self.sealed.extend(value.as_str(text).filter(|sealed| !sealed.is_empty()).map(|sealed| mark(&sealed)))
+            }
+            _ => {}
+        });
+    }
+
+    /// The sound in a message of a chat.
+    pub(crate) fn sound(&mut self, text: &[u8], message: &Value) {
+        within(text, message, "audio", |audio| self.kept.extend(own_name(text, audio)));
+    }
+
+    /// The container that a message ran in.
+    pub(crate) fn container(&mut self, text: &[u8], container: &Value) {
+        self.kept.extend(own_name(text, container));
+    }
+
+    /// A block of a message: what code wrote stands in its result. What the model wrote itself is never looked at.
+    pub(crate) fn block(&mut self, text: &[u8], block: &Value) {
+        within(text, block, "content", |result| {
+            within(text, result, "content", |outputs| {
+                each(text, outputs, |output| within(text, output, "file_id", |id| self.kept.extend(name(text, id))));
+            });
+        });
+    }
+}
+
+/// Under what a sealed content is remembered: a digest of its two ends, where it has what makes it unlike any other,
+/// and of its length. Conversations bring all of theirs with every turn: reading the ends is enough.
+pub fn mark(sealed: &str) -> String {
+    let (text, length) = (sealed.as_bytes(), sealed.len());
+    let (head, tail) = (&text[..length.min(128)], &text[length.saturating_sub(64)..]);
+    digest(&[head, tail, &length.to_le_bytes()].concat()).to_string()
+}
+
+/// Whether an error says that what the caller brings sealed can't be read where it was sent: by its code, or where
+/// there is none by its words.
+pub fn refuses_sealed(error: &[u8]) -> bool {
+    let mut refuses = false;
+    top_level(error, |key, value| {
+        if key == "error" {
+            members(error, value, |key, value| match (key, value.as_str(error)) {
+                ("code", Some(code)) => refuses |= code == "invalid_encrypted_content",
+                ("message", Some(message)) => {
+                    let message = message.to_ascii_lowercase();
+                    let why = ["could not be verified", "could not be decrypted"];
+                    refuses |= message.contains("encrypted content") && why.iter().any(|why| message.contains(why));
+                }
+                _ => {}
+            });
         }
-        _ => {}
     });
-    names
+    refuses
+}
+
+/// Reads the members of a value that is an object.
+fn members(text: &[u8], value: &Value, mut member: impl FnMut(&str, &Value)) {
+    if value.kind == Kind::Object {
+        let _ = Reader::within(text, value).object(|key, value| member(key, &value));
+    }
+}
+
+/// Reads one member of a value that is an object.
+fn within(text: &[u8], value: &Value, wanted: &str, mut member: impl FnMut(&Value)) {
+    members(text, value, |key, value| {
+        if key == wanted {
+            member(value);
+        }
+    });
+}
+
+/// Reads the elements of a value that is an array.
+fn each(text: &[u8], value: &Value, mut element: impl FnMut(&Value)) {
+    if value.kind == Kind::Array {
+        let _ = Reader::within(text, value).array(|value| element(&value));
+    }
 }
 
 /// The `id` of an object inside of a text.
 pub(crate) fn own_name(text: &[u8], object: &Value) -> Option<String> {
     let mut id = None;
-    if object.kind == Kind::Object {
-        let _ = Reader::within(text, object).object(|key, value| {
-            if key == "id" {
-                id = name(text, &value);
-            }
-        });
-    }
+    within(text, object, "id", |value| id = name(text, value));
     id
 }
 
@@ -62,6 +164,10 @@ pub struct References {
     pub malformed: bool,
     /// The caller doesn't want its answer stored.
     pub unstored: bool,
+    /// The caller wants a sound, which is kept for a while.
+    pub sounds: bool,
+    /// The marks of sealed contents that it brings, in their order; see [`mark`].
+    pub sealed: Vec<String>,
 }
 
 impl References {
@@ -80,26 +186,83 @@ impl References {
             "conversation" if value.kind == Kind::Object => self.names.extend(own_name(text, value)),
             "conversation" => self.take(text, value),
             "store" => self.unstored = value.as_bool(text) == Some(false),
+            "audio" => self.sounds = value.kind == Kind::Object,
             _ => {}
+        }
+    }
+
+    /// Reads an item of a conversation. One that has only an id, or little more, is looked up where it is stored; one
+    /// that is given as a whole is not, though it has an id, too: agents send back all that they got.
+    fn item(&mut self, text: &[u8], item: &Value) {
+        let (mut kind, mut id, mut role, mut given, mut thought) = (None, None, false, false, false);
+        members(text, item, |key, value| match key {
+            "type" => kind = value.as_str(text),
+            "id" if value.kind != Kind::Null => id = Some(value.clone()),
+            "role" => role = value.kind == Kind::String,
+            "content" | "encrypted_content" => {
+                given |= value.kind != Kind::Null;
+                thought |= value.is_filled(text);
+            }
+            "arguments" | "input" | "output" | "outputs" | "result" | "action" | "actions" | "code" | "queries" | "operation" | "tools" => {
+                given |= value.kind != Kind::Null;
+            }
+            _ => {}
+        });
+        let Some(id) = id else { return };
+        let is_reference = match kind.as_deref() {
+            None => !(role && given),
+            Some("item_reference") => true,
+            // A summary is not what is thought.
+            Some("reasoning") => !thought,
+            Some(_) => !given,
+        };
+        if is_reference {
+            self.take(text, &id);
         }
     }
 }
 
 /// What tells that references stand deeper than at the top level.
-pub(crate) static DEEPER: Interest = Interest { keys: &["file_id", "file_ids"], texts: &["item_reference"] };
+pub(crate) static DEEPER: Interest = Interest {
+    keys: &[
+        "file_id",
+        "file_ids",
+        "vector_store_id",
+        "vector_store_ids",
+        "container",
+        "container_id",
+        "skill_id",
+        "audio",
+        "encrypted_content",
+    ],
+    texts: &["item_reference"],
+};
 
-/// Adds what stands deeper in a body to what `fields` found at its top level: every `file_id`, `file_ids`
-/// and item reference. One more pass, only where the first has seen one of these words.
+/// Adds what stands deeper in a body to what `fields` found at its top level: every file, vector store, container,
+/// skill, sound and item that it refers to, and what it brings sealed. One more pass, only where the first has seen
+/// one of their words.
 pub fn references(fields: &RequestFields, body: &[u8]) -> References {
     let mut found = fields.references.clone();
+    if let Some(items) = &fields.items
+        && may_have_ids(items.bytes(body))
+    {
+        each(body, items, |item| found.item(body, item));
+    }
     if fields.refers_deeper {
         let mut whole = serde_json::Deserializer::from_slice(body);
         // The body was read as valid JSON; what this can't read is deeper than any API's.
-        found.malformed |= Walk { found: &mut found, expect: Expect::Anything }.deserialize(&mut whole).is_err();
+        let walk = Walk { found: &mut found, expect: Expect::Anything, top: true };
+        let read = walk.deserialize(&mut whole);
+        found.malformed |= read.is_err();
     }
     found.names.sort_unstable();
     found.names.dedup();
     found
+}
+
+/// Whether a text may have members called `id`, escaped or not.
+fn may_have_ids(text: &[u8]) -> bool {
+    memmem::find(text, b"\"id\"").is_some() || memmem::find(text, b"\\u00").is_some()
 }
 
 /// What the value of a key is taken for.
@@ -108,14 +271,28 @@ enum Expect<'e> {
     Anything,
     /// The name of a stored thing, or a list of them.
     Name,
+    /// The name of a stored thing, or an object whose `id` is one (`true`: a text is one, too).
+    Named(bool),
+    /// Something sealed.
+    Sealed,
     /// A text, kept here.
     Text(&'e mut Option<String>),
+    /// What a tool is called with, if it is an object: it has names of its own.
+    Call,
 }
 
 /// One pass over a body, however deep it is.
 struct Walk<'f, 'e> {
     found: &'f mut References,
     expect: Expect<'e>,
+    /// This is the body itself.
+    top: bool,
+}
+
+impl<'f> Walk<'f, '_> {
+    fn on<'e>(found: &'f mut References, expect: Expect<'e>) -> Walk<'f, 'e> {
+        Walk { found, expect, top: false }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
@@ -135,9 +312,11 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
         match self.expect {
-            Expect::Anything => {}
-            Expect::Name if is_name(text) => self.found.names.push(text.to_owned()),
-            Expect::Name => self.found.malformed = true,
+            Expect::Anything | Expect::Named(false) | Expect::Call => {}
+            Expect::Name | Expect::Named(true) if is_name(text) => self.found.names.push(text.to_owned()),
+            Expect::Name | Expect::Named(true) => self.found.malformed = true,
+            Expect::Sealed if text.is_empty() => {}
+            Expect::Sealed => self.found.sealed.push(mark(text)),
             Expect::Text(kept) => *kept = Some(text.to_owned()),
         }
         Ok(())
@@ -145,30 +324,49 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let names = matches!(self.expect, Expect::Name);
-        while list.next_element_seed(Walk { found: self.found, expect: if names { Expect::Name } else { Expect::Anything } })?.is_some() {}
+        while list.next_element_seed(Walk::on(self.found, if names { Expect::Name } else { Expect::Anything }))?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let (mut kind, mut id) = (None, None);
+        if matches!(self.expect, Expect::Call) {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(());
+        }
+        let named = matches!(self.expect, Expect::Named(_));
+        let (mut kind, mut id, mut skill) = (None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             let expect = match key.as_str() {
+                "input" if self.top => Expect::Anything,
+                "input" | "arguments" => Expect::Call,
                 // Schemas, and what only the caller or the model reads: a `file_id` there is none.
-                "parameters" | "schema" | "metadata" | "annotations" => {
+                other if (REQUEST.apart)(other.as_bytes(), true) => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
-                "file_id" | "file_ids" => Expect::Name,
+                "file_id" | "file_ids" | "vector_store_id" | "vector_store_ids" | "container_id" => Expect::Name,
+                "id" if named => Expect::Name,
+                "container" => Expect::Named(true),
+                // Of a request itself it says how sounds are wanted.
+                "audio" if !self.top => Expect::Named(false),
+                "encrypted_content" => Expect::Sealed,
                 "type" => Expect::Text(&mut kind),
                 "id" => Expect::Text(&mut id),
+                "skill_id" => Expect::Text(&mut skill),
                 _ => Expect::Anything,
             };
-            map.next_value_seed(Walk { found: self.found, expect })?;
+            map.next_value_seed(Walk::on(self.found, expect))?;
         }
         match (kind.as_deref(), id) {
             (Some("item_reference"), Some(id)) if is_name(&id) => self.found.names.push(id),
             (Some("item_reference"), _) => self.found.malformed = true,
             _ => {}
+        }
+        match (kind.as_deref(), skill) {
+            // The vendor's own are everybody's.
+            (_, None) | (Some("anthropic"), _) => {}
+            (_, Some(skill)) if is_name(&skill) => self.found.names.push(skill),
+            (_, Some(_)) => self.found.malformed = true,
         }
         Ok(())
     }
@@ -205,12 +403,33 @@ mod tests {
 
     #[test]
     fn answers_tell_what_they_made() {
-        assert_eq!(made(br#"{"id":"resp_1","object":"response","output":[{"id":"msg_1"},{"type":"x"}]}"#), ["resp_1", "msg_1"]);
-        assert_eq!(made(br#"{"object":"batch","id":"batch_1","output_file_id":"file-2","error_file_id":null}"#), ["batch_1", "file-2"]);
-        assert_eq!(made(br#"{"id":"resp_1","output":[{"text":"a long on"#), ["resp_1"], "the beginning is enough");
+        let stored = |api: Api, answer: &[u8]| Made::of(api, answer).stored;
+        let response = br#"{"id":"resp_1","object":"response","output":[{"id":"msg_1"},{"type":"x"}]}"#;
+        assert_eq!(stored(Api::Responses, response), ["resp_1", "msg_1"]);
+        let batch = br#"{"object":"batch","id":"batch_1","output_file_id":"file-2","error_file_id":null}"#;
+        assert_eq!(stored(Api::Batches, batch), ["batch_1", "file-2"]);
+        assert_eq!(stored(Api::Responses, br#"{"id":"resp_1","output":[{"text":"a long on"#), ["resp_1"], "the beginning is enough");
         for nothing in [&b"<html>"[..], b"", b"[]", br#"{"id":7}"#, br#"{"id":"a b"}"#, br#"{"x":{"id":"resp_1"}}"#] {
-            assert!(made(nothing).is_empty());
+            assert!(Made::of(Api::Responses, nothing).is_empty());
         }
+        let sealed = br#"{"id":"resp_1","output":[{"id":"ci_1","container_id":"cntr_1"},{"id":"rs_1","encrypted_content":"gAAA"},{"encrypted_content":null}]}"#;
+        let made = Made::of(Api::Responses, sealed);
+        assert_eq!((made.kept, made.sealed), (vec!["cntr_1".to_owned()], vec![mark("gAAA")]));
+        let chat =
+            br#"{"id":"c","choices":[{"message":{"audio":{"id":"audio_1","data":"x"},"content":"{\"audio\":{\"id\":\"audio_2\"}}"}}]}"#;
+        assert_eq!(Made::of(Api::Chat, chat), Made { kept: vec!["audio_1".to_owned()], ..Made::default() });
+        let message = br#"{"id":"m","container":{"id":"container_1"},"content":[{"type":"tool_use","input":{"content":{"content":[{"file_id":"file_no"}]}}},
+            {"type":"bash_code_execution_tool_result","content":{"content":[{"file_id":"file_1"}]}},{"type":"text","text":"x"}]}"#;
+        let kept = vec!["container_1".to_owned(), "file_1".to_owned()];
+        assert_eq!(Made::of(Api::Messages, message), Made { kept, ..Made::default() }, "and what a model made up is nothing");
+    }
+
+    #[test]
+    fn marks_are_of_the_whole_length_and_both_ends() {
+        let long = "g".repeat(1000);
+        let marks = [mark("a"), mark("b"), mark(&long), mark(&long[..999]), mark(&(long.clone() + "x")), mark(&("x".to_owned() + &long))];
+        assert!(marks.iter().enumerate().all(|(at, one)| marks[at + 1..].iter().all(|other| one != other)));
+        assert_eq!(mark(&"\u{e9}".repeat(200)).len(), 64, "whatever the letters");
     }
 
     #[test]
@@ -218,6 +437,88 @@ mod tests {
         // Quadratic work would take minutes here.
         let body = "[".repeat(120) + &"0,".repeat(2_000_000) + "{\"file_id\":\"file-1\"}" + &"]".repeat(120);
         assert_eq!(references(format!("{{\"a\":{body}}}").as_bytes()).names, ["file-1"]);
+    }
+
+    #[test]
+    fn whatever_is_looked_up_by_an_id_is_a_reference() {
+        let names = |body: &str| {
+            let found = references(body.as_bytes());
+            assert!(!found.malformed, "{body}");
+            found.names
+        };
+        for reference in [
+            r#"{"input":[{"id":"x_1"}]}"#,
+            r#"{"input":[{"id":"x_1","type":null}]}"#,
+            r#"{"input":[{"\u0069d":"x_1","type":null}]}"#,
+            r#"{"input":[{"id":"x_1","role":"user"}]}"#,
+            r#"{"input":[{"id":"x_1","type":"message"}]}"#,
+            r#"{"input":[{"id":"x_1","type":"item_reference","content":"decoy","role":"user"}]}"#,
+            r#"{"input":[{"id":"x_1","type":"reasoning","summary":[{"type":"summary_text","text":"hm"}]}]}"#,
+            r#"{"input":[{"id":"x_1","type":"reasoning","summary":[],"encrypted_content":null}]}"#,
+            r#"{"input":[{"id":"x_1","type":"image_generation_call","result":null}]}"#,
+            r#"{"items":[{"id":"x_1"}]}"#,
+            r#"{"tools":[{"type":"file_search","vector_store_ids":["x_1"]}]}"#,
+            r#"{"tools":[{"type":"code_interpreter","container":"x_1"}]}"#,
+            r#"{"tools":[{"type":"code_interpreter","container":{"type":"auto","file_ids":["x_1"]}}]}"#,
+            r#"{"tools":[{"type":"shell","environment":{"type":"container_reference","container_id":"x_1"}}]}"#,
+            r#"{"tools":[{"environment":{"skills":[{"type":"skill_reference","skill_id":"x_1"}]}}]}"#,
+            r#"{"input":[{"id":"ci_1","type":"code_interpreter_call","code":"1","container_id":"x_1"}]}"#,
+            r#"{"messages":[{"role":"assistant","audio":{"id":"x_1"}}],"audio":{"voice":"ash"}}"#,
+            r#"{"messages":[{"content":[{"type":"file","file":{"file_id":"x_1"}}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"document","source":{"type":"file","file_id":"x_1"}}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"container_upload","file_id":"x_1"}]}]}"#,
+            r#"{"container":"x_1"}"#,
+            r#"{"container":{"id":"x_1","skills":[{"type":"anthropic","skill_id":"pptx"}]}}"#,
+            r#"{"container":{"id":null,"skills":[{"type":"custom","skill_id":"x_1"}]}}"#,
+        ] {
+            assert_eq!(names(reference), ["x_1"], "{reference}");
+        }
+        // Agents send back all that they got: nothing of it is looked up.
+        for given in [
+            r#"{"input":[{"id":"msg_1","type":"message","role":"assistant","content":[{"type":"output_text","text":"x"}]}]}"#,
+            r#"{"input":[{"id":"msg_1","role":"assistant","content":"x"}]}"#,
+            r#"{"input":[{"id":"msg_1","type":"message","role":"assistant","content":[]}]}"#,
+            r#"{"input":[{"id":"fc_1","type":"function_call","call_id":"c","name":"f","arguments":""}]}"#,
+            r#"{"input":[{"id":"fco_1","type":"function_call_output","call_id":"c","output":""}]}"#,
+            r#"{"input":[{"id":"rs_1","type":"reasoning","summary":[],"encrypted_content":"gAAA"}]}"#,
+            r#"{"input":[{"id":"rs_1","type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"x"}]}]}"#,
+            r#"{"input":[{"id":"ws_1","type":"web_search_call","status":"completed","action":{"type":"search"}}]}"#,
+            r#"{"input":[{"id":"cmp_1","type":"compaction","encrypted_content":"gAAA"}]}"#,
+            r#"{"input":[{"id":null,"type":"message","content":"x"}]}"#,
+            r#"{"input":"say \"id\": 1"}"#,
+            r#"{"messages":[{"role":"assistant","tool_calls":[{"id":"call_1","type":"function","function":{"arguments":"{\"file_id\":1}"}}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"tool_use","id":"toolu_1","name":"f","input":{"file_id":"7 !","container":"x"}}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"input_audio","input_audio":{"data":"AA","format":"wav"}}]}]}"#,
+            r#"{"tools":[{"type":"code_interpreter","container":{"type":"auto"}}],"container":null}"#,
+        ] {
+            assert!(names(given).is_empty(), "{given}");
+        }
+        for malformed in [r#"{"input":[{"id":7}]}"#, r#"{"container":"a/b"}"#, r#"{"messages":[{"audio":{"id":"../x"}}]}"#] {
+            assert!(references(malformed.as_bytes()).malformed, "{malformed}");
+        }
+    }
+
+    #[test]
+    fn errors_about_what_is_sealed_are_known_by_code_or_words() {
+        for refusal in [
+            r#"{"error":{"message":"x","type":"invalid_request_error","param":null,"code":"invalid_encrypted_content"}}"#,
+            r#"{"error":{"message":"The encrypted content gAAA\u2026Q== could not be verified.","code":null}}"#,
+            r#"{"error":{"message":"The encrypted content for item rs_1 could not be decrypted or parsed."}}"#,
+        ] {
+            assert!(refuses_sealed(refusal.as_bytes()), "{refusal}");
+        }
+        for other in
+            ["", "<html>", r#"{"error":{"message":"no","code":"invalid_prompt"}}"#, r#"{"x":{"code":"invalid_encrypted_content"}}"#]
+        {
+            assert!(!refuses_sealed(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_is_told_in_its_order() {
+        let body = br#"{"input":[{"type":"reasoning","id":"rs_1","encrypted_content":"one"},{"role":"user","content":"x"},{"type":"compaction","encrypted_content":"two"},{"type":"reasoning","encrypted_content":""}]}"#;
+        assert_eq!(references(body).sealed, [mark("one"), mark("two")]);
+        assert!(references(br#"{"input":"encrypted_content"}"#).sealed.is_empty());
     }
 
     #[test]
@@ -234,7 +535,7 @@ mod tests {
         assert_eq!(names(r#"{"input":[[{"fil\u0065_id":"file-\u0031"}]]}"#), ["file-1"], "escapes hide nothing");
         let tools = r#"{"tools":[{"type":"code_interpreter","container":{"type":"auto","file_ids":["file-1","file-2"]}}]}"#;
         assert_eq!(names(tools), ["file-1", "file-2"]);
-        assert_eq!(names(r#"{"input":[{"type":"item_reference","id":"msg_1"},{"id":"msg_2","type":"message"}]}"#), ["msg_1"]);
+        assert_eq!(names(r#"{"input":[{"type":"item_reference","id":"msg_1"},{"id":"msg_2","type":"message","content":"x"}]}"#), ["msg_1"]);
         // What looks like a reference and is none.
         for innocent in [
             r#"{"tools":[{"function":{"parameters":{"properties":{"file_id":{"type":"string"}},"required":["file_id"]}}}]}"#,

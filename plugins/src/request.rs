@@ -121,6 +121,8 @@ pub struct RequestFields {
     pub references: References,
     /// Whether references may stand deeper.
     pub refers_deeper: bool,
+    /// The items of a conversation, where it brings a list of them.
+    pub items: Option<Value>,
     /// Images and other encoded bytes in it.
     pub encoded: Encoded,
     /// Offset of the first byte of `messages`, `input` or `prompt`: where the prompt starts.
@@ -217,11 +219,17 @@ impl Seen {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
             }
             "stream_options" => self.fields.stream_options = stream_options(text, &value),
-            "previous_response_id" | "input_file_id" | "conversation" | "store" => self.fields.references.member(text, key, &value),
+            "previous_response_id" | "input_file_id" | "conversation" | "store" | "audio" => {
+                self.fields.references.member(text, key, &value)
+            }
             // Read by cache, guard and log: they must see what the backend sees.
             "models" | "fallbacks" => self.further(text, &value),
             "messages" => self.prompt(&value),
-            "input" => self.prompt(&value),
+            "input" => {
+                self.prompt(&value);
+                self.fields.items = (value.kind == Kind::Array).then_some(value);
+            }
+            "items" => self.fields.items = (value.kind == Kind::Array).then_some(value),
             "prompt" => {
                 self.prompt(&value);
                 if value.kind == Kind::Array {

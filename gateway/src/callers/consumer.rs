@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::Consumer;
 use crate::limits::Account;
@@ -15,13 +17,33 @@ pub struct LiveConsumer {
     pub account: Account,
     /// A number that stands for it where who asks matters, never 0.
     pub number: u64,
+    /// How many of its requests are in flight.
+    pub in_flight: AtomicUsize,
 }
 
 impl LiveConsumer {
     /// One with this config; `account` is what it uses.
     pub fn new(config: Consumer, account: Account) -> Self {
         let number = BuildHasherDefault::<DefaultHasher>::default().hash_one(&config.name).max(1);
-        LiveConsumer { config, account, number }
+        LiveConsumer { config, account, number, in_flight: AtomicUsize::new(0) }
+    }
+}
+
+/// Counts a request among its consumer's for as long as it lives.
+#[derive(Debug)]
+pub struct OneOf(Arc<LiveConsumer>);
+
+impl OneOf {
+    /// Counts one more, and how many there are with it.
+    pub fn of(consumer: &Arc<LiveConsumer>) -> (Self, usize) {
+        let before = consumer.in_flight.fetch_add(1, Ordering::Relaxed);
+        (OneOf(Arc::clone(consumer)), before + 1)
+    }
+}
+
+impl Drop for OneOf {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -16,7 +16,7 @@ use spillway_plugins::auth::{Credential, KeyTable, credential};
 use crate::config::{Auth, CertificateName, Config};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
-pub use consumer::LiveConsumer;
+pub use consumer::{LiveConsumer, OneOf};
 use tokens::{Grants, Tokens};
 
 /// A caller that is known.
@@ -170,6 +170,11 @@ impl Callers {
         let before = before.and_then(|before| before.tokens.as_ref());
         let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, Arc::clone(limits), metrics, before));
         Callers { required, consumers, keys, tokens, certificates }
+    }
+
+    /// Whether there may be several consumers: then none may have all of the room.
+    pub fn are_several(&self) -> bool {
+        self.consumers.len() > 1 || self.tokens.is_some()
     }
 
     /// Who sent these headers over a connection with this client certificate. `now` is in seconds

@@ -18,6 +18,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// Tokens that are remembered.
 const REMEMBERED: u64 = 20_000;
+/// What the names of consumers that come from tokens begin with. No listed one's does: whatever belongs to a consumer goes
+/// by its name, in limits, ledger, caches and stored things, now and under any later config.
+pub const UNLISTED: &str = "token:";
 /// Longest name of a consumer that comes from a token.
 const LONGEST_NAME: usize = 128;
 
@@ -134,7 +137,7 @@ impl Tokens {
             return Err(Denied::TooMany);
         }
         let config = Consumer {
-            name: claim.into(),
+            name: format!("{UNLISTED}{claim}").into(),
             keys: Vec::new(),
             certificates: Vec::new(),
             claims: vec![claim.to_owned()],

@@ -13,6 +13,7 @@ use spillway_plugins::prompt::{self, Prompt, Role};
 use crate::backend::auth::{Identities, TokenSource};
 use crate::clock::Clock;
 use crate::config::GuardRules;
+use crate::shares::Owner;
 use crate::telemetry::metrics::{GuardMetrics, Metrics};
 use service::Service;
 
@@ -51,8 +52,8 @@ impl Guard {
         Guard { service, metrics: metrics.guard.clone(), fingerprint: rules.fingerprint(), rules }
     }
 
-    /// Looks at a request's body. What can't be read, or be read in two ways, may never pass: it is the caller's doing.
-    pub async fn request(&self, api: Api, body: &[u8], clock: &Clock) -> Judgement {
+    /// Looks at the body of a request of `owner`'s. What can't be read, or be read in two ways, may never pass: it is the caller's doing.
+    pub async fn request(&self, api: Api, body: &[u8], owner: &Owner, clock: &Clock) -> Judgement {
         // A key tells that no name stands twice, however deep.
         let read = key("", api, "", body).and_then(|_| prompt::read(api, body));
         let Some(prompt) = read else { return self.blocked("request", Finding::Unreadable) };
@@ -65,7 +66,7 @@ impl Guard {
             return self.blocked("request", finding);
         }
         let Some(service) = &self.service else { return Judgement::Passed };
-        let asked = service.request(&texts(&prompt), &said_last(&prompt), &brought(&prompt), clock).await;
+        let asked = service.request(&texts(&prompt), &said_last(&prompt), &brought(&prompt), owner, clock).await;
         self.judged("request", asked)
     }
 
@@ -79,8 +80,8 @@ impl Guard {
         self.rules.answers && (self.rules.local.reads_texts() || self.service.is_some())
     }
 
-    /// Looks at what a part of an answer says.
-    pub async fn answer(&self, said: &Spoken, clock: &Clock) -> Judgement {
+    /// Looks at what a part of an answer to `owner` says.
+    pub async fn answer(&self, said: &Spoken, owner: &Owner, clock: &Clock) -> Judgement {
         if said.is_empty() {
             return Judgement::Passed;
         }
@@ -90,7 +91,7 @@ impl Guard {
         }
         match &self.service {
             Some(service) => {
-                let asked = service.text(&text, clock).await;
+                let asked = service.text(&text, owner, clock).await;
                 self.judged("answer", asked)
             }
             None => Judgement::Passed,

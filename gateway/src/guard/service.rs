@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::HeaderValue;
 use spillway_plugins::guard::safety::{AnswerError, LONGEST, VERSION, shield_document, shield_judge, shield_prompt};
 use spillway_plugins::guard::{Finding, windows};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
@@ -16,12 +15,15 @@ use crate::backend::auth::{Identities, TokenSource};
 use crate::clock::Clock;
 use crate::config::{BackendAuth, SafetyRules};
 use crate::outbound;
+use crate::shares::{Owner, Places};
 use crate::telemetry::metrics::Metrics;
 
 /// Characters that neighbouring pieces of a long text share.
 const OVERLAP: usize = 500;
-/// Questions at once for one request, and for all.
+/// Questions at once for one request, for one consumer, and for all. While all are taken, the next place is for the
+/// consumer that has least.
 const WIDTH: usize = 8;
+const EACH: usize = 48;
 const AT_ONCE: usize = 64;
 
 /// Nobody can say.
@@ -64,7 +66,7 @@ pub(super) struct Service {
     rules: SafetyRules,
     proof: Proof,
     gate: Gate,
-    room: Semaphore,
+    room: Arc<Places<Owner>>,
 }
 
 /// An operation of the service.
@@ -93,7 +95,7 @@ impl Service {
             BackendAuth::Token(token) => Proof::Token(identities.get(token, metrics)),
             BackendAuth::None | BackendAuth::Passthrough => Proof::None,
         };
-        Service { rules, proof, gate: Gate::new(), room: Semaphore::new(AT_ONCE) }
+        Service { rules, proof, gate: Gate::new(), room: Places::new(AT_ONCE, EACH) }
     }
 
     /// Where its tokens come from, if it takes any.
@@ -105,8 +107,8 @@ impl Service {
     }
 
     /// What it finds in a text.
-    pub(super) async fn text(self: &Arc<Self>, text: &str, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
-        self.all(self.questions(text), clock).await
+    pub(super) async fn text(self: &Arc<Self>, text: &str, owner: &Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
+        self.all(self.questions(text), owner, clock).await
     }
 
     /// What it finds in the texts of a request, and whether what the person `said` or what was `brought` is an attack.
@@ -115,6 +117,7 @@ impl Service {
         texts: &str,
         said: &str,
         brought: &[&str],
+        owner: &Owner,
         clock: &Clock,
     ) -> Result<Option<Finding>, Unavailable> {
         let mut questions = self.questions(texts);
@@ -123,7 +126,7 @@ impl Service {
             let brought = brought.iter().flat_map(|document| pieces(document));
             questions.extend(brought.map(|piece| (Operation::Shield, shield_document(piece))));
         }
-        self.all(questions, clock).await
+        self.all(questions, owner, clock).await
     }
 
     fn questions(&self, text: &str) -> Vec<(Operation, Vec<u8>)> {
@@ -135,7 +138,12 @@ impl Service {
 
     /// Asks everything, a few questions at a time; the first finding counts. An answer that is missing counts if there
     /// is no finding.
-    async fn all(self: &Arc<Self>, questions: Vec<(Operation, Vec<u8>)>, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
+    async fn all(
+        self: &Arc<Self>,
+        questions: Vec<(Operation, Vec<u8>)>,
+        owner: &Owner,
+        clock: &Clock,
+    ) -> Result<Option<Finding>, Unavailable> {
         let mut waiting = questions.into_iter();
         let mut asked = JoinSet::new();
         let mut result = Ok(None);
@@ -143,8 +151,8 @@ impl Service {
             while asked.len() < WIDTH
                 && let Some((operation, body)) = waiting.next()
             {
-                let (service, clock) = (Arc::clone(self), clock.clone());
-                asked.spawn(async move { service.ask(operation, body, &clock).await });
+                let (service, owner, clock) = (Arc::clone(self), owner.clone(), clock.clone());
+                asked.spawn(async move { service.ask(operation, body, owner, &clock).await });
             }
             let Some(answer) = asked.join_next().await else { return result };
             match answer.unwrap_or(Err(Unavailable)) {
@@ -155,9 +163,9 @@ impl Service {
         }
     }
 
-    async fn ask(&self, operation: Operation, body: Vec<u8>, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
+    async fn ask(&self, operation: Operation, body: Vec<u8>, owner: Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
         let asked = async {
-            let _place = tokio::time::timeout(self.rules.timeout, self.room.acquire()).await.map_err(|_| Failure::TooSlow)?;
+            let _place = tokio::time::timeout(self.rules.timeout, self.room.wait(owner)).await.map_err(|_| Failure::TooSlow)?;
             let pass = self.gate.enter(clock.now()).ok_or(Failure::Closed)?;
             let answered = tokio::time::timeout(self.rules.timeout, self.send(operation, body, clock)).await;
             let judged = answered.unwrap_or(Err(Failure::TooSlow)).and_then(|answer| self.judge(operation, &answer));

@@ -46,7 +46,7 @@ impl Database {
         for row in in_order(batch) {
             *counter = (*counter + 1) & ((1 << COUNTER_BITS) - 1);
             let hour = row.at.div_euclid(rollup::HOUR);
-            let tags = row.tags.as_ref().map(|text| tags.bounded(hour, text));
+            let tags = row.tags.as_ref().map(|text| tags.bounded(hour, &row.consumer, text));
             let kind = self.kinds.number(&transaction, row)?;
             let id = insert.row(row, kind, tags, first_id(row.at) + *counter)?;
             if hour < rolled {

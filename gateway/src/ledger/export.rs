@@ -109,6 +109,12 @@ fn value(column: &str, value: ValueRef<'_>) -> Value {
     }
 }
 
+/// A text that no spreadsheet takes for a formula: callers choose some of them.
+fn harmless(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
+    if is_formula { format!("'{text}") } else { text.to_owned() }
+}
+
 enum Output<W: Write> {
     Csv(Box<csv::Writer<W>>),
     JsonLines(W),
@@ -128,7 +134,7 @@ impl<W: Write> Output<W> {
         match self {
             Output::Csv(writer) => writer.write_record(values.iter().map(|value| match value {
                 Value::Null => String::new(),
-                Value::String(text) => text.clone(),
+                Value::String(text) => harmless(text),
                 other => other.to_string(),
             }))?,
             Output::JsonLines(to) => {
@@ -145,5 +151,27 @@ impl<W: Write> Output<W> {
             Output::JsonLines(to) => to.flush()?,
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        for (text, cell) in [
+            ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@SUM(1)", "'@SUM(1)"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "'\r=1"),
+            ("\u{ff1d}1", "'\u{ff1d}1"),
+            ("a=1", "a=1"),
+            ("", ""),
+        ] {
+            assert_eq!(harmless(text), cell);
+        }
     }
 }

@@ -33,6 +33,7 @@ use writer::Writer;
 
 use crate::clock::Clock;
 use crate::inbox::{Inlet, inbox};
+use crate::shares::Places;
 use crate::telemetry::metrics::LedgerMetrics;
 
 /// Rows that may wait for the writer.
@@ -43,8 +44,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Databases up to this are checked as a whole at the start, in bytes; of larger ones a defect shows when it
 /// is met.
 const CHECKED: u64 = 64 << 20;
-/// Reports at once: each may read much.
+/// Reports at once: each may read much. So many for operators, as many again for consumers, and one for each of them.
 const REPORTS: usize = 2;
+
+/// Whom a report is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader<'r> {
+    /// Operators.
+    Operator,
+    /// A consumer.
+    Consumer(&'r str),
+}
 
 /// When a row is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,7 +129,8 @@ pub struct Ledger {
     rules: LedgerRules,
     rows: Inlet<Row>,
     healthy: Arc<AtomicBool>,
-    reports: Arc<tokio::sync::Semaphore>,
+    for_operators: Arc<Places<()>>,
+    for_consumers: Arc<Places<Arc<str>>>,
     metrics: LedgerMetrics,
 }
 
@@ -149,7 +160,8 @@ impl Ledger {
         metrics.up.set(i64::from(database.is_some()));
         let writer = Writer::new(rules.clone(), database, Arc::clone(&healthy), metrics.clone(), clock);
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&outlet)).map_err(LedgerError::Thread)?;
-        Ok(Ledger { rules, rows, healthy, reports: Arc::new(tokio::sync::Semaphore::new(REPORTS)), metrics })
+        let (for_operators, for_consumers) = (Places::new(REPORTS, REPORTS), Places::new(REPORTS, 1));
+        Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics })
     }
 
     /// Whether requests may be served: the ledger can be written, or needn't be.
@@ -201,15 +213,26 @@ impl Ledger {
         usage::usage(&self.rules.folder, query)
     }
 
-    /// As [`Ledger::usage`], for somebody who waits: on a thread for such work, a few at once.
+    /// As [`Ledger::usage`], for somebody who waits: on a thread for such work, a few at once. Nobody waits for another's
+    /// second report.
     ///
     /// # Errors
     /// [`LedgerError::Busy`] if too many wait already.
-    pub async fn report(self: &Arc<Self>, query: UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
-        let place = tokio::time::timeout(PATIENCE, Arc::clone(&self.reports).acquire_owned()).await;
-        let Ok(Ok(_place)) = place else { return Err(LedgerError::Busy) };
+    pub async fn report(self: &Arc<Self>, reader: Reader<'_>, query: UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
+        let place = async {
+            match reader {
+                Reader::Operator => (Some(self.for_operators.wait(()).await), None),
+                Reader::Consumer(name) => (None, Some(self.for_consumers.wait(name.into()).await)),
+            }
+        };
+        let Ok(place) = tokio::time::timeout(PATIENCE, place).await else { return Err(LedgerError::Busy) };
         let ledger = Arc::clone(self);
-        tokio::task::spawn_blocking(move || ledger.usage(&query)).await.unwrap_or(Err(LedgerError::Busy))
+        let report = move || {
+            // Held by the work, not by who waits for it: a caller that leaves doesn't end it.
+            let _place = place;
+            ledger.usage(&query)
+        };
+        tokio::task::spawn_blocking(report).await.unwrap_or(Err(LedgerError::Busy))
     }
 }
 

@@ -1,33 +1,46 @@
 //! Tags come from callers: a header that is different in every request would make the sums by the hour as
-//! long as the attempts. So an hour has so many different tags, and what comes after them is `(other)`.
+//! long as the attempts. So an hour has so many different tags, a portion of them for each consumer, and what comes
+//! after them is `(other)`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-/// Different tags in an hour.
-const MOST: usize = 1000;
+use crate::shares::{Owner, Portions};
+
+/// Different tags in an hour that every consumer has of its own: none can use up another's.
+const OWN: usize = 50;
+/// Different tags in an hour beyond those, of all consumers together.
+const COMMON: usize = 1000;
 
 /// The tags that were seen in the hour under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tags {
     hour: i64,
-    seen: HashSet<Arc<str>>,
+    seen: HashMap<Owner, HashSet<Arc<str>>>,
+    portions: Portions<Owner>,
+}
+
+impl Default for Tags {
+    fn default() -> Self {
+        Tags { hour: 0, seen: HashMap::new(), portions: Portions::new(OWN, COMMON) }
+    }
 }
 
 impl Tags {
-    /// The tags that a row in this hour is kept with.
-    pub(super) fn bounded(&mut self, hour: i64, tags: &Arc<str>) -> Arc<str> {
+    /// The tags that a consumer's row in this hour is kept with.
+    pub(super) fn bounded(&mut self, hour: i64, consumer: &Owner, tags: &Arc<str>) -> Arc<str> {
         if hour > self.hour {
             self.hour = hour;
             self.seen.clear();
+            self.portions.clear();
         }
-        if self.seen.contains(tags) {
+        if self.seen.get(consumer).is_some_and(|seen| seen.contains(tags)) {
             return Arc::clone(tags);
         }
-        if self.seen.len() < MOST {
-            self.seen.insert(Arc::clone(tags));
+        if self.portions.take(consumer) {
+            self.seen.entry(consumer.clone()).or_default().insert(Arc::clone(tags));
             return Arc::clone(tags);
         }
         let mut other: Value = serde_json::from_str(tags).unwrap_or_default();
@@ -41,15 +54,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_hour_has_so_many() {
+    fn an_hour_has_so_many_and_every_consumer_its_own() {
         let mut tags = Tags::default();
-        let mut ask = |hour: i64, number: usize| tags.bounded(hour, &format!(r#"{{"x-team":"{number}"}}"#).into()).to_string();
-        for number in 0..MOST {
-            assert!(ask(1, number).contains(&number.to_string()));
+        let mut ask = |hour: i64, consumer: &str, number: usize| {
+            tags.bounded(hour, &Some(consumer.into()), &format!(r#"{{"x-team":"{number}"}}"#).into()).to_string()
+        };
+        let most = OWN + COMMON;
+        for number in 0..most {
+            assert!(ask(1, "a", number).contains(&number.to_string()));
         }
-        assert_eq!(ask(1, MOST), r#"{"x-team":"(other)"}"#);
-        assert_eq!(ask(1, 7), r#"{"x-team":"7"}"#, "what was seen stays");
-        assert_eq!(ask(0, MOST + 1), r#"{"x-team":"(other)"}"#, "a late row");
-        assert_eq!(ask(2, MOST), format!(r#"{{"x-team":"{MOST}"}}"#), "a new hour");
+        assert_eq!(ask(1, "a", most), r#"{"x-team":"(other)"}"#);
+        assert_eq!(ask(1, "a", 7), r#"{"x-team":"7"}"#, "what was seen stays");
+        assert_eq!(ask(0, "a", most + 1), r#"{"x-team":"(other)"}"#, "a late row");
+        for number in 0..OWN {
+            assert!(ask(1, "b", most + number).contains(&(most + number).to_string()), "whatever a did");
+        }
+        assert_eq!(ask(1, "b", 0), r#"{"x-team":"(other)"}"#, "what a has seen is a's");
+        assert_eq!(ask(2, "b", most), format!(r#"{{"x-team":"{most}"}}"#), "a new hour");
     }
 }

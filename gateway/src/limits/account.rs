@@ -9,24 +9,33 @@ use super::{Limits, Scopes};
 use crate::config::{Config, Consumer};
 use crate::telemetry::metrics::{CONSUMERS, ConsumerMetrics};
 
+/// A name inside of a scope's: a quotation mark in it doesn't end it, so that no two scopes are called the same. Names
+/// of consumers may come out of tokens.
+fn quoted(name: &str) -> String {
+    match name.contains(['\'', '\\']) {
+        false => format!("'{name}'"),
+        true => format!("'{}'", name.replace('\\', "\\\\").replace('\'', "\\'")),
+    }
+}
+
 /// What a consumer's scope is called.
 pub(super) fn consumer_name(consumer: &str) -> String {
-    format!("consumer '{consumer}'")
+    format!("consumer {}", quoted(consumer))
 }
 
 /// What the scope of a consumer's use of one model is called.
 pub(super) fn model_name(consumer: &str, model: &str) -> String {
-    format!("consumer '{consumer}' with model '{model}'")
+    format!("consumer {} with model {}", quoted(consumer), quoted(model))
 }
 
 /// What a group's scope is called.
 pub(super) fn group_name(group: &str) -> String {
-    format!("group '{group}'")
+    format!("group {}", quoted(group))
 }
 
 /// What a pool's scope is called.
 pub fn pool_name(pool: &str) -> String {
-    format!("pool '{pool}'")
+    format!("pool {}", quoted(pool))
 }
 
 /// The scopes of all groups, by their index in the config.
@@ -74,5 +83,27 @@ impl Account {
         scopes.extend(self.models.get(model).cloned());
         scopes.extend(self.group.clone());
         scopes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn plain_names_are_as_they_are_written() {
+        assert_eq!(model_name("crm", "gpt-5"), "consumer 'crm' with model 'gpt-5'");
+        assert_ne!(consumer_name("crm' with model 'gpt-5"), model_name("crm", "gpt-5"));
+    }
+
+    proptest! {
+        #[test]
+        fn different_scopes_are_called_different(one in "[a'\\\\ ]{0,6}( with model )?[a'\\\\ ]{0,4}", other in "[a'\\\\ ]{0,6}( with model )?[a'\\\\ ]{0,4}", model in "[a'\\\\ ]{0,4}") {
+            prop_assert_eq!(consumer_name(&one) == consumer_name(&other), one == other);
+            prop_assert_eq!(model_name(&one, &model) == model_name(&other, &model), one == other);
+            prop_assert_ne!(consumer_name(&one), model_name(&other, &model));
+        }
     }
 }

@@ -1,20 +1,21 @@
 //! Where stored things live, and whose they are: responses, conversations, files and batches are at
 //! the one backend that made them, and nobody but the consumer that made them may see them.
 //!
-//! Kept in bounded memory, and in Redis where that is configured, so that several nodes (and a
-//! restarted one) know the same.
+//! Kept in bounded memory, of which every consumer has its share, and in Redis where that is configured, so that
+//! several nodes (and a restarted one) know the same.
 
 mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Tick;
 use crate::config;
 use crate::shared_memory::RedisError;
+use crate::shares::{Owner, Store};
 use crate::telemetry::metrics::Metrics;
 
 /// One stored thing.
@@ -37,15 +38,35 @@ pub enum Known {
     Unsure,
 }
 
+/// A pin, and when it was made.
+#[derive(Debug)]
+struct Kept {
+    pin: Pin,
+    at: Tick,
+}
+
+/// Names that begin so are no names of stored things, but of sealed content: see [`sealed_name`].
+const SEALED: &str = "sealed:";
+
+/// Under which name it is remembered who can read a sealed content. No caller can name it: names have no colon.
+pub fn sealed_name(mark: &str) -> String {
+    format!("{SEALED}{mark}")
+}
+
 /// Where stored things live.
 pub struct Objects {
-    here: Cache<String, Pin>,
+    ttl: Duration,
+    /// What has a name.
+    named: Mutex<Store<Owner, Kept>>,
+    /// What is sealed: it is far more, and must not push out what has a name.
+    sealed: Mutex<Store<Owner, Kept>>,
     shared: Option<redis::Shared>,
 }
 
 impl std::fmt::Debug for Objects {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Objects({}, {})", self.here.entry_count(), if self.shared.is_some() { "shared" } else { "here" })
+        let count = self.named.lock().len() + self.sealed.lock().len();
+        write!(f, "Objects({count}, {})", if self.shared.is_some() { "shared" } else { "here" })
     }
 }
 
@@ -55,43 +76,79 @@ impl Objects {
     /// # Errors
     /// If the URL of Redis can't be used.
     pub fn new(rules: &config::Objects, shared: Option<&config::Redis>, metrics: &Metrics) -> Result<Self, RedisError> {
-        let here = Cache::builder().max_capacity(rules.max).time_to_live(rules.ttl).eviction_policy(EvictionPolicy::lru()).build();
+        let most = usize::try_from(rules.max).unwrap_or(usize::MAX);
         let shared = shared.map(|config| redis::Shared::new(config, rules.ttl, metrics)).transpose()?;
-        Ok(Objects { here, shared })
+        Ok(Objects { ttl: rules.ttl, named: Mutex::new(Store::new(most)), sealed: Mutex::new(Store::new(most)), shared })
+    }
+
+    fn of(&self, name: &str) -> &Mutex<Store<Owner, Kept>> {
+        if name.starts_with(SEALED) { &self.sealed } else { &self.named }
+    }
+
+    /// What is known here at `now`.
+    fn here(&self, name: &str, now: Tick) -> Option<Pin> {
+        let mut store = self.of(name).lock();
+        let Kept { pin, at } = store.get(name)?;
+        if now.since(*at) < self.ttl {
+            return Some(pin.clone());
+        }
+        store.remove(name);
+        None
+    }
+
+    fn keep(&self, name: &str, pin: Pin, now: Tick) {
+        self.of(name).lock().insert(name.into(), pin.consumer.clone(), Kept { pin, at: now });
     }
 
     /// Remembers a thing. Never waits. Whoever owns it keeps it.
-    pub fn pin(&self, name: String, pin: Pin) {
-        if self.here.contains_key(&name) {
+    pub fn pin(&self, name: &str, pin: Pin, now: Tick) {
+        if self.here(name, now).is_some() {
             return;
         }
         if let Some(shared) = &self.shared {
-            shared.pin(&name, &pin);
+            shared.pin(name, &pin);
         }
-        self.here.insert(name, pin);
+        self.keep(name, pin, now);
     }
 
     /// Everything that is known here.
     pub fn all(&self) -> Vec<(String, Pin)> {
-        self.here.iter().map(|(name, pin)| (name.to_string(), pin)).collect()
+        let of = |store: &Mutex<Store<Owner, Kept>>| -> Vec<(String, Pin)> {
+            store.lock().iter().map(|(name, kept)| (name.to_string(), kept.pin.clone())).collect()
+        };
+        [of(&self.named), of(&self.sealed)].concat()
     }
 
     /// Remembers what another process knew. The shared memory knows it already.
-    pub fn take_over(&self, name: String, pin: Pin) {
-        self.here.insert(name, pin);
+    pub fn take_over(&self, name: &str, pin: Pin, now: Tick) {
+        self.keep(name, pin, now);
     }
 
     /// What is known of a name. Waits only for Redis, and not long.
-    pub async fn find(&self, name: &str) -> Known {
-        if let Some(pin) = self.here.get(name) {
+    pub async fn find(&self, name: &str, now: Tick) -> Known {
+        if let Some(pin) = self.here(name, now) {
             return Known::At(pin);
         }
         let Some(shared) = &self.shared else { return Known::Nothing };
         let known = shared.find(name).await;
         if let Known::At(pin) = &known {
-            self.here.insert(name.to_owned(), pin.clone());
+            self.keep(name, pin.clone(), now);
         }
         known
+    }
+
+    /// Which backend can read the last of these sealed contents that is known. Asks Redis for the last one alone.
+    pub async fn reader_of(&self, marks: &[String], now: Tick) -> Option<Arc<str>> {
+        let here = marks.iter().rev().find_map(|mark| self.here(&sealed_name(mark), now));
+        let pin = match (here, marks.last()) {
+            (Some(pin), _) => pin,
+            (None, Some(last)) => match self.find(&sealed_name(last), now).await {
+                Known::At(pin) => pin,
+                Known::Nothing | Known::Unsure => return None,
+            },
+            (None, None) => return None,
+        };
+        Some(pin.backend)
     }
 
     /// Waits until the shared memory knows everything, at most `limit`.
@@ -111,3 +168,49 @@ impl Objects {
 
 /// How long a look-up in the shared memory may take.
 const LOOK_UP: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects(max: u64) -> Objects {
+        Objects::new(&config::Objects { max, ttl: Duration::from_secs(100) }, None, &Metrics::new().unwrap()).unwrap()
+    }
+
+    fn pin(backend: &str, consumer: &str) -> Pin {
+        Pin { backend: backend.into(), consumer: Some(consumer.into()) }
+    }
+
+    const NOW: Tick = Tick(0);
+
+    #[tokio::test]
+    async fn names_stay_their_owners_until_they_are_forgotten() {
+        let objects = objects(10);
+        objects.pin("resp_1", pin("a", "one"), NOW);
+        objects.pin("resp_1", pin("b", "two"), NOW);
+        assert_eq!(objects.find("resp_1", NOW).await, Known::At(pin("a", "one")));
+        let later = NOW + Duration::from_secs(100);
+        assert_eq!(objects.find("resp_1", later).await, Known::Nothing);
+        objects.pin("resp_1", pin("b", "two"), later);
+        assert_eq!(objects.find("resp_1", later).await, Known::At(pin("b", "two")));
+    }
+
+    #[tokio::test]
+    async fn the_newest_sealed_content_that_is_known_tells_who_reads_them() {
+        let objects = objects(4);
+        objects.pin("resp_1", pin("a", "one"), NOW);
+        for (mark, backend) in [("x", "a"), ("y", "b")] {
+            objects.pin(&sealed_name(mark), pin(backend, "one"), NOW);
+        }
+        let reader = async |marks: &[&str]| {
+            let marks: Vec<String> = marks.iter().map(|mark| (*mark).to_owned()).collect();
+            objects.reader_of(&marks, NOW).await
+        };
+        assert_eq!(reader(&["x", "y", "new"]).await.as_deref(), Some("b"));
+        assert_eq!(reader(&["y", "x"]).await.as_deref(), Some("a"));
+        assert_eq!((reader(&["new"]).await, reader(&[]).await), (None, None));
+        (0..100).for_each(|number| objects.pin(&sealed_name(&number.to_string()), pin("a", "one"), NOW));
+        assert_eq!(objects.find("resp_1", NOW).await, Known::At(pin("a", "one")), "what has a name isn't pushed out");
+        assert_eq!(objects.all().len(), 5, "and the next process learns of both");
+    }
+}

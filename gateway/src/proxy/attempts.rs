@@ -11,6 +11,7 @@ use http::StatusCode;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
+use spillway_plugins::objects::refuses_sealed;
 use spillway_plugins::retry::{Fault, Verdict, classify_error, judge, read_signal, refuses_parameter};
 use tracing::info;
 
@@ -131,6 +132,8 @@ enum Asked {
     Answer(Exchange, SmallVec<[Bytes; 4]>),
     /// The request goes elsewhere.
     Elsewhere(Verdict, StatusCode),
+    /// What the caller brings sealed can't be read there: others are asked, once each.
+    Sealed,
 }
 
 /// One attempt at one target, from the connection to the last byte.
@@ -181,6 +184,11 @@ async fn attempt(
             }
             Verdict::Failed | Verdict::Deliver => attempt.failed(ctx, progress, Failure::Status(status), "failed", is_timeout(status)),
         },
+        Ok(Asked::Sealed) => {
+            // Says nothing about the target.
+            attempt.finish(ctx, "caller_fault");
+            Step::Throttled
+        }
         Err(Unasked::NoCredential) => attempt.no_credential(ctx),
         Err(Unasked::Broken(broken)) => attempt.broke(ctx, progress, broken),
         Err(Unasked::Unsendable) => {
@@ -232,6 +240,14 @@ async fn ask_once(
         }
         other => other,
     };
+    if attempt.inquiry.sealed && verdict == Verdict::Deliver && status == StatusCode::BAD_REQUEST && refuses_sealed(&text) {
+        progress.unsealed = true;
+        // Where nobody else is left, now or soon, the caller gets what the last one says.
+        if pick(attempt.inquiry, ctx, progress, gateway.clock.now()).map_or_else(|none| none.soonest.is_some(), |_| true) {
+            exchange.release(&gateway.connector).await;
+            return Ok(Asked::Sealed);
+        }
+    }
     match (verdict, broken) {
         // A part must not be delivered as the whole.
         (Verdict::Deliver, Some(broken)) => Err(Unasked::Broken(broken)),

@@ -21,9 +21,10 @@ use super::replay::ReplayBody;
 use super::tunnel::Tunnel;
 use crate::balance::route::PassedOver;
 use crate::balance::target::Target;
-use crate::callers::{Caller, LiveConsumer};
+use crate::callers::{Caller, LiveConsumer, OneOf};
 use crate::clock::Tick;
 use crate::runtime::{Model, Pool, Runtime};
+use crate::shares::Owner;
 
 /// Counts a request in flight for as long as it lives.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub struct Inquiry {
     pub elsewhere: Option<Vec<usize>>,
     /// Whether its answer names what is stored from now on.
     pub stores: bool,
+    /// It brings something sealed, and refers to nothing stored: where that can't be read, others may be asked.
+    pub sealed: bool,
 }
 
 impl Inquiry {
@@ -192,6 +195,8 @@ pub struct RequestCtx {
     pub end: End,
     /// Counts it among those in flight. Written at the start.
     pub in_flight: InFlight,
+    /// Counts it among its consumer's. Written by `intake`.
+    pub one_of: Option<OneOf>,
 }
 
 impl RequestCtx {
@@ -236,6 +241,7 @@ impl RequestCtx {
             bytes_out: 0,
             end: End::CallerLeft,
             in_flight,
+            one_of: None,
         }
     }
 
@@ -247,6 +253,11 @@ impl RequestCtx {
     /// Headers that are withheld from backends, but not the caller's.
     pub fn allowed_headers(&self) -> &[http::HeaderName] {
         self.consumer().map_or(&[], |consumer| &consumer.headers)
+    }
+
+    /// Whose share it takes of what all share.
+    pub fn owner(&self) -> Owner {
+        self.consumer().map(|consumer| Arc::clone(&consumer.name))
     }
 
     /// The moment `now` on both clocks, without asking the second one: the calendar's is taken when a request

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 use spillway_plugins::guard::Finding;
 
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
+use super::step::Stop;
 use super::{Gateway, metering};
 use crate::guard::{Guard, Judgement};
 
@@ -28,26 +30,31 @@ pub(super) fn may_pass_unread(ctx: &RequestCtx, api: Api) -> Result<(), Refusal>
     guard_of(ctx).and_then(|guard| guard.unread(api)).map_or(Ok(()), |finding| Err(refusal(&finding)))
 }
 
-/// Looks at a prompt.
+/// Looks at a prompt, for as long as its caller is there.
 ///
 /// # Errors
 /// 403 for what is not allowed; 503 if nobody can say, and then nothing may pass.
-pub(super) async fn prompt(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
+pub(super) async fn prompt(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Stop> {
     let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body) else { return Ok(()) };
     let runtime = Arc::clone(&ctx.runtime);
     let Some(guard) = guard_of(ctx).and(runtime.guard.as_ref()) else { return Ok(()) };
     let began = gateway.clock.now();
-    let judgement = guard.request(inquiry.api, body.bytes(), &gateway.clock).await;
+    let owner = ctx.owner();
+    let judgement = tokio::select! {
+        biased;
+        judgement = guard.request(inquiry.api, body.bytes(), &owner, &gateway.clock) => judgement,
+        _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
+    };
     ctx.waited += gateway.clock.now().since(began);
     match judgement {
         Judgement::Passed | Judgement::Unchecked => Ok(()),
         Judgement::Blocked(finding) => {
             metering::book_judged(gateway, ctx, "blocked").await;
-            Err(refusal(&finding))
+            Err(refusal(&finding).into())
         }
         Judgement::Unknown => {
             metering::book_judged(gateway, ctx, "unchecked").await;
-            Err(Refusal::ContentUnchecked)
+            Err(Refusal::ContentUnchecked.into())
         }
     }
 }

@@ -24,7 +24,7 @@ use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
 use super::{Gateway, cached, guarded, headers, logged, media, metering, own_usage, respond, stored, traced, transformed};
 use crate::balance::policy::Policy;
-use crate::callers::LiveConsumer;
+use crate::callers::{LiveConsumer, OneOf};
 
 /// Takes a request in. Refusals are written here.
 ///
@@ -87,6 +87,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         return Err(Refusal::Overloaded { what: "requests in flight" }.into());
     }
     identify(gateway, session, ctx).await?;
+    has_room(gateway, ctx)?;
     ctx.tags = metering::tags(&ctx.runtime.config.usage, &session.req_header().headers);
     let head = session.req_header();
     let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
@@ -108,6 +109,25 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         form(gateway, session, ctx, inference).await
     } else {
         json_body(gateway, session, ctx, inference).await
+    }
+}
+
+/// How many requests a consumer may have in flight for each that there is room for: with it alone, three quarters of all.
+const FOR_EACH_FREE: usize = 3;
+
+/// Whether there is room for one more request of this consumer: the fuller it is, the fewer one may have, so that there
+/// is always some for one with none.
+///
+/// # Errors
+/// 503
+fn has_room(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
+    let Some(caller) = ctx.caller.as_ref().filter(|_| !ctx.internal) else { return Ok(()) };
+    let (one, count) = OneOf::of(&caller.consumer);
+    ctx.one_of = Some(one);
+    let room = (ctx.runtime.config.server.max_in_flight + 1).saturating_sub(gateway.in_flight_now());
+    match count > room.saturating_mul(FOR_EACH_FREE) && ctx.runtime.callers.are_several() {
+        true => Err(Refusal::Overloaded { what: "requests of this consumer in flight" }),
+        false => Ok(()),
     }
 }
 
@@ -158,16 +178,14 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
     transformed::body(ctx, &mut buffer)?;
-    if matches!(inference.api, Api::Responses | Api::Chat) {
-        stored::refer(gateway, ctx, buffer.as_slice()).await?;
-    }
+    stored::refer(gateway, ctx, buffer.as_slice()).await?;
     logged::decide(ctx);
     let admitted = admit(gateway, ctx, buffer.as_slice()).await;
     // Kept for the log, if it is refused.
     ctx.body = Some(buffer.finish());
     admitted?;
     if ctx.runtime.guard.is_some() {
-        Box::pin(guarded::prompt(gateway, ctx)).await?;
+        Box::pin(guarded::prompt(gateway, session, ctx)).await?;
     }
     if ctx.runtime.cache.is_none() {
         return Ok(Next::Attempt);
@@ -233,6 +251,7 @@ fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, field
         object: None,
         elsewhere: None,
         stores: false,
+        sealed: false,
     });
     Ok(())
 }

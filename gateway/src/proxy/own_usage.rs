@@ -9,7 +9,7 @@ use super::ctx::{End, RequestCtx};
 use super::refusal::Refusal;
 use super::step::{Next, Stop};
 use super::{Gateway, respond};
-use crate::ledger::{LedgerError, request};
+use crate::ledger::{LedgerError, Reader, request};
 
 /// Answers.
 ///
@@ -22,9 +22,9 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut R
     let mut query =
         request::query(session.req_header().uri.query().unwrap_or(""), gateway.clock.wall().timestamp_millis()).map_err(wrong)?;
     // Whatever it asks for: its own.
-    query.consumer = Some(consumer);
+    query.consumer = Some(consumer.clone());
     let began = gateway.clock.now();
-    let report = ledger.report(query).await;
+    let report = ledger.report(Reader::Consumer(&consumer), query).await;
     ctx.waited += gateway.clock.now().since(began);
     let rows = report.map_err(|error| match error {
         LedgerError::Busy => Refusal::Overloaded { what: "reports" },

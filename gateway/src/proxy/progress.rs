@@ -35,6 +35,8 @@ pub(super) struct Progress {
     pub(super) last_word: Option<Box<(ResponseHeader, Bytes)>>,
     /// When everything must be over.
     pub(super) deadline: Tick,
+    /// What the request brings sealed can't be read where it was thought to be: anybody may be asked.
+    pub(super) unsealed: bool,
     /// How often throttled members were released to be tried again.
     pub(super) releases: u32,
     /// How much waiting for a target to reopen is left.
@@ -54,6 +56,7 @@ impl Progress {
             throttled: SmallVec::new(),
             failures: 0,
             releases: 0,
+            unsealed: false,
             last_failure: None,
             last_timed_out: false,
             fast: None,
@@ -160,7 +163,7 @@ const PASSED_OVER: usize = 64;
 pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
     let fence = ctx.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
     let request = PickRequest {
-        excluded: inquiry.excluded(),
+        excluded: if progress.unsealed { inquiry.model.excluded(inquiry.api) } else { inquiry.excluded() },
         tried: &progress.tried,
         throttled: &progress.throttled,
         fence,

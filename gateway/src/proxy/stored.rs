@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use memchr::memmem;
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
-use spillway_plugins::objects::{References, made, references};
+use spillway_plugins::objects::{Made, References, references};
 use spillway_plugins::request::{RequestFields, read_fields};
 
 use super::admit::admit;
@@ -16,24 +17,34 @@ use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers, media};
-use crate::objects::{Known, Pin};
+use crate::objects::{Known, Pin, sealed_name};
 use crate::runtime::{Model, Pool, Runtime};
 
 /// The header by which a caller chooses the pool for what has no model: files, conversations.
 const POOL: &str = "x-spillway-pool";
 
-/// Sends a request that refers to something stored where that is.
+/// Sends a request that refers to something stored where that is, and one that brings something sealed where it can be
+/// read, as far as that is known.
 pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) -> Result<(), Refusal> {
     let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
     inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses;
-    let names = names(references(&inquiry.fields, body))?;
-    if names.is_empty() {
+    let mut found = references(&inquiry.fields, body);
+    let sealed = std::mem::take(&mut found.sealed);
+    let names = names(found)?;
+    if names.is_empty() && sealed.is_empty() {
         return Ok(());
     }
     let pin = locate(gateway, ctx, &names).await?;
+    let reader = if pin.is_none() { gateway.objects.reader_of(&sealed, gateway.clock.now()).await } else { None };
     let runtime = Arc::clone(&ctx.runtime);
     let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
-    inquiry.elsewhere = pin.map(|pin| excluded(&runtime, &inquiry.model, inquiry.api, &pin)).transpose()?;
+    inquiry.sealed = pin.is_none() && !sealed.is_empty();
+    inquiry.elsewhere = match (pin, reader) {
+        (Some(pin), _) => Some(excluded(&runtime, &inquiry.model, inquiry.api, &pin.backend)?),
+        // If that one doesn't serve the model, the others have to say.
+        (None, Some(backend)) => excluded(&runtime, &inquiry.model, inquiry.api, &backend).ok(),
+        (None, None) => None,
+    };
     Ok(())
 }
 
@@ -76,13 +87,19 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         pool: Arc::clone(pool),
         fields: RequestFields::default(),
         affinity_key: 0,
-        elsewhere: pin.map(|pin| excluded(&runtime, model, call.api, &pin)).transpose()?,
+        elsewhere: pin.map(|pin| excluded(&runtime, model, call.api, &pin.backend)).transpose()?,
         // Only what a backend says of its own things names them; a file's content could say anything.
-        stores: call.name.is_none() || call.api == Api::Batches,
+        stores: call.name.is_none() || call.api == Api::Batches || is_response(&call),
+        sealed: false,
         object: Some(call.path),
     });
     admit(gateway, ctx, &[]).await?;
     Ok(hand_on(ctx, buffer, whole, None))
+}
+
+/// Whether it is a response itself, which tells its items: one that is made in the background has them later only.
+fn is_response(call: &ObjectCall) -> bool {
+    call.api == Api::Responses && call.path.matches('/').count() == 1
 }
 
 /// A batch's file names its models, where nobody can check them: whoever may not use all of them must be
@@ -101,10 +118,10 @@ fn may_batch(ctx: &RequestCtx, call: &ObjectCall) -> Result<(), Refusal> {
 /// # Errors
 /// 404 for names that are nobody's or another's, 400 for things that live apart.
 async fn locate(gateway: &Gateway, ctx: &RequestCtx, names: &[String]) -> Result<Option<Pin>, Refusal> {
-    let owner = ctx.consumer().map(|consumer| consumer.name.clone());
+    let owner = ctx.owner();
     let mut at: Option<Pin> = None;
     for name in names {
-        let pin = match gateway.objects.find(name).await {
+        let pin = match gateway.objects.find(name, gateway.clock.now()).await {
             Known::At(pin) if pin.consumer == owner => pin,
             // The same answer for both: whose it is, and whether it is, is nobody else's business.
             Known::At(_) | Known::Nothing => return Err(Refusal::UnknownObject { name: name.clone() }),
@@ -129,12 +146,12 @@ fn names(references: References) -> Result<Vec<String>, Refusal> {
     }
 }
 
-/// Members of a model that can't serve a request that belongs to `pin`'s backend: all others.
+/// Members of a model that can't serve a request that belongs to a backend: all others.
 ///
 /// # Errors
 /// If that backend doesn't serve the model.
-fn excluded(runtime: &Runtime, model: &Model, api: Api, pin: &Pin) -> Result<Vec<usize>, Refusal> {
-    let elsewhere = |index: &usize| runtime.backends[model.route.members()[*index].backend].config.name != pin.backend;
+fn excluded(runtime: &Runtime, model: &Model, api: Api, backend: &str) -> Result<Vec<usize>, Refusal> {
+    let elsewhere = |index: &usize| *runtime.backends[model.route.members()[*index].backend].config.name != *backend;
     let others: Vec<usize> =
         (0..model.route.members().len()).filter(|index| elsewhere(index) || model.excluded(api).contains(index)).collect();
     match others.len() == model.route.members().len() {
@@ -164,15 +181,30 @@ fn pool<'r>(runtime: &'r Runtime, session: &Session, ctx: &RequestCtx, call: &Ob
     found.map(|pool| &**pool).ok_or(Refusal::NoPoolForObjects { header: POOL })
 }
 
-/// Remembers what an answer made, from the beginning of its body (or of its first event's response).
-pub(super) fn remember(gateway: &Gateway, ctx: &RequestCtx, backend: &Arc<str>, beginning: &[u8]) {
-    for name in made(beginning) {
-        remember_name(gateway, ctx, backend, name);
+/// Whether the answer to a request may name something that is kept.
+pub(super) fn may_make(inquiry: &Inquiry) -> bool {
+    match inquiry.api {
+        Api::Chat => inquiry.fields.references.sounds,
+        Api::Responses | Api::Messages => true,
+        _ => inquiry.stores,
     }
 }
 
-/// Remembers one thing.
-pub(super) fn remember_name(gateway: &Gateway, ctx: &RequestCtx, backend: &Arc<str>, name: String) {
-    let consumer = ctx.consumer().map(|consumer| consumer.name.clone());
-    gateway.objects.pin(name, Pin { backend: Arc::clone(backend), consumer });
+/// Remembers what an answer made, from the beginning of its body.
+pub(super) fn remember(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, backend: &Arc<str>, beginning: &[u8]) {
+    // What code has run in stands there if anything has.
+    if inquiry.api != Api::Messages || memmem::find(beginning, b"\"container\"").is_some() {
+        keep(gateway, ctx, inquiry, backend, Made::of(inquiry.api, beginning));
+    }
+}
+
+/// Remembers what was made.
+pub(super) fn keep(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, backend: &Arc<str>, made: Made) {
+    let now = gateway.clock.now();
+    let Made { stored, kept, sealed } = made;
+    let stored = if inquiry.stores { stored } else { Vec::new() };
+    let sealed = sealed.iter().map(|mark| sealed_name(mark));
+    for name in stored.into_iter().chain(kept).chain(sealed) {
+        gateway.objects.pin(&name, Pin { backend: Arc::clone(backend), consumer: ctx.owner() }, now);
+    }
 }

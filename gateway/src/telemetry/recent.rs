@@ -1,13 +1,13 @@
 //! The latest requests, for whoever asks why one went where it went. In memory, bounded, and gone with the process.
 
-use std::collections::VecDeque;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::cell::Cell;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::balance::route::PassedOver;
+use crate::shares::{Owner, Ring};
 
 /// Parts, so that requests seldom meet at a lock.
 const SHARDS: usize = 16;
@@ -64,26 +64,40 @@ pub struct Recent {
     pub us: u64,
 }
 
-/// The latest requests.
-#[derive(Debug, Default)]
+/// The latest requests, of each consumer its share.
+#[derive(Debug)]
 pub struct RecentRequests {
-    shards: [Mutex<VecDeque<Recent>>; SHARDS],
-    moved: Mutex<VecDeque<Recent>>,
+    shards: [Mutex<Ring<Owner, Recent>>; SHARDS],
+    moved: Mutex<Ring<Owner, Recent>>,
+}
+
+impl Default for RecentRequests {
+    fn default() -> Self {
+        RecentRequests { shards: std::array::from_fn(|_| Mutex::new(Ring::new(EACH))), moved: Mutex::new(Ring::new(MOVED)) }
+    }
+}
+
+thread_local! {
+    /// The shard for this thread's next request: each in turn, so that nothing in a request chooses it.
+    static TURN: Cell<usize> = const { Cell::new(0) };
 }
 
 impl RecentRequests {
     /// Remembers a request, and forgets an older one.
     pub fn push(&self, request: Recent) {
+        let owner = request.consumer.clone();
         if request.attempts.len() > 1 || request.end == "last_resort" {
-            keep(&self.moved, MOVED, request.clone());
+            self.moved.lock().push(owner.clone(), request.clone());
         }
-        keep(self.shard(&request.id), EACH, request);
+        let turn = TURN.get();
+        TURN.set(turn.wrapping_add(1));
+        self.shards[turn % SHARDS].lock().push(owner, request);
     }
 
     /// The request of this id; the latest, if several had it.
     pub fn find(&self, id: &str) -> Option<Recent> {
-        let of = |shard: &Mutex<VecDeque<Recent>>| shard.lock().iter().rev().find(|request| request.id == id).cloned();
-        of(self.shard(id)).or_else(|| of(&self.moved))
+        let of = |ring: &Mutex<Ring<Owner, Recent>>| ring.lock().iter().rev().find(|request| request.id == id).cloned();
+        self.shards.iter().filter_map(of).max_by_key(|request| request.at).or_else(|| of(&self.moved))
     }
 
     /// The latest, newest first, at most `most`.
@@ -98,17 +112,37 @@ impl RecentRequests {
     pub fn moved(&self) -> Vec<Recent> {
         self.moved.lock().iter().rev().cloned().collect()
     }
-
-    fn shard(&self, id: &str) -> &Mutex<VecDeque<Recent>> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
-        &self.shards[hash as usize % SHARDS]
-    }
 }
 
-fn keep(ring: &Mutex<VecDeque<Recent>>, most: usize, request: Recent) {
-    let mut ring = ring.lock();
-    if ring.len() == most {
-        ring.pop_front();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(consumer: &str, id: String, at: i64) -> Recent {
+        Recent {
+            at,
+            id,
+            consumer: Some(consumer.into()),
+            api: "chat",
+            model: None,
+            pool: None,
+            status: 200,
+            end: "ok",
+            code: None,
+            cache: None,
+            attempts: Vec::new(),
+            passed_over: Vec::new(),
+            us: 1,
+        }
     }
-    ring.push_back(request);
+
+    #[test]
+    fn a_flood_under_one_id_hides_nobodys_requests() {
+        let recent = RecentRequests::default();
+        (0..100).for_each(|number| recent.push(request("b", format!("b-{number}"), number)));
+        (0..10_000).for_each(|number| recent.push(request("a", "chosen".to_owned(), 1000 + number)));
+        assert!((0..100).all(|number| recent.find(&format!("b-{number}")).is_some()));
+        assert_eq!(recent.find("chosen").map(|request| request.at), Some(10_999), "the latest");
+        assert_eq!(recent.latest(usize::MAX).len(), SHARDS * EACH, "the rest is lent");
+    }
 }

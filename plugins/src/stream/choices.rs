@@ -68,7 +68,11 @@ fn read_choice(data: &[u8], choice: &Value, state: &mut StreamState, choices: &m
         }
         "finish_reason" => finished = value.kind == Kind::String,
         "delta" if value.kind == Kind::Object => {
-            let _ = Reader::within(data, &value).object(|key, value| {
+            let delta = &value;
+            let _ = Reader::within(data, delta).object(|key, value| {
+                if key == "audio" {
+                    state.made.sound(data, delta);
+                }
                 if OUTPUT.contains(&key) {
                     output |= value.is_filled(data);
                     read_text(data, &value, &mut state.output);

@@ -10,6 +10,7 @@ mod typed;
 use bytes::Bytes;
 
 use crate::api::Api;
+use crate::objects::Made;
 use crate::retry::{Fault, classify_event};
 use crate::sse::{Event, Fate, Splitter};
 use crate::tokens::{OutputMeter, Reported, is_asked_for};
@@ -25,8 +26,8 @@ pub struct StreamState {
     pub done: bool,
     /// The upstream said that it failed.
     pub fault: Option<Fault>,
-    /// Names of what was made since they were last taken: the response, its items.
-    pub made: Vec<String>,
+    /// What was made since it was last taken: the response, its items.
+    pub made: Made,
     /// The token counts that were reported so far.
     pub reported: Reported,
     /// How much text has come.
@@ -73,8 +74,8 @@ impl StreamWatch {
         &self.state
     }
 
-    /// The names of what was made since the last time.
-    pub fn take_made(&mut self) -> Vec<String> {
+    /// What was made since the last time.
+    pub fn take_made(&mut self) -> Made {
         std::mem::take(&mut self.state.made)
     }
 

@@ -3,28 +3,32 @@
 use super::{StreamState, fault_of};
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
-use crate::objects::own_name;
 use crate::sse::Event;
 use crate::tokens::Reported;
 
 /// Reads one event. A malformed one changes nothing: it passes through.
 pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
-    let (mut kind, mut failed, mut stopped) = (None, false, false);
+    let (mut kind, mut failed, mut stopped, mut item) = (None, false, false, None);
     let data = &event.data;
     let read = Reader::new(data).object(|key, value| match key {
         "type" => kind = value.as_str(data).map(|kind| kind.into_owned()),
         "sequence_number" => state.sequence = value.as_u64(data).or(state.sequence),
         "response" | "item" if api == Api::Responses => {
-            state.made.extend(own_name(data, &value));
             nested_usage(data, &value, &mut state.reported);
+            item = Some(value);
         }
-        "message" if api == Api::Messages => nested_usage(data, &value, &mut state.reported),
+        "message" if api == Api::Messages => {
+            nested_usage(data, &value, &mut state.reported);
+            container(data, &value, state);
+        }
+        "content_block" if api == Api::Messages => state.made.block(data, &value),
         "usage" => state.reported.read(data, &value),
         "error" => failed = value.kind != Kind::Null,
         "delta" if value.kind == Kind::Object => {
             let _ = Reader::within(data, &value).object(|key, value| match key {
                 "stop_reason" => stopped |= value.kind == Kind::String,
                 "text" | "thinking" | "partial_json" => state.output.push(data, &value),
+                "container" => state.made.container(data, &value),
                 _ => {}
             });
         }
@@ -33,6 +37,10 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
     });
     if read.is_err() {
         return;
+    }
+    if let Some(item) = item {
+        // What is only announced may be sealed as far as a beginning.
+        state.made.item(data, &item, !kind.as_deref().is_some_and(|kind| kind.ends_with(".added")));
     }
     let kind = kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned());
     match (api, kind.as_str()) {
@@ -60,6 +68,15 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
         (_, _) if failed => state.fault = Some(fault_of(data)),
         (_, _) => {}
     }
+}
+
+/// The container that a message runs in.
+fn container(data: &[u8], message: &Value, state: &mut StreamState) {
+    let _ = Reader::within(data, message).object(|key, value| {
+        if key == "container" {
+            state.made.container(data, &value);
+        }
+    });
 }
 
 /// The usage of a response or message that an event carries.

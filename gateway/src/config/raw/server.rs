@@ -26,7 +26,7 @@ pub struct RawServer {
     pub max_buffered: Option<SizeText>,
     /// Connections at once; past it new ones get 503 and are closed. Default 10000.
     pub max_connections: Option<usize>,
-    /// Requests at once; past it new ones get 503. Default 10000.
+    /// Requests at once; past it new ones get 503. Of several consumers one may have three quarters. Default 10000.
     pub max_in_flight: Option<usize>,
     /// Time for a whole request head. Default `10s`.
     pub header_timeout: Option<DurationText>,

@@ -7,6 +7,7 @@ use spillway_plugins::auth::{Stored, Validity};
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
 
 use super::{Checker, limits, prompt_log, transform};
+use crate::callers::tokens::UNLISTED;
 use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawConsumerCache, RawGroup, RawKey, RawPool};
 use crate::config::{CacheNamespace, CertificateName, Consumer, Key, Rights};
 
@@ -49,6 +50,10 @@ struct Owners<'r> {
 
 pub(super) fn read(raw: &[RawConsumer], known: &Known<'_>, peppered: bool, tokens: bool, check: &mut Checker<'_>) -> Vec<Consumer> {
     check.names("consumers", raw.iter().map(|consumer| consumer.name.as_str()));
+    for (at, consumer) in raw.iter().enumerate().filter(|(_, consumer)| consumer.name.starts_with(UNLISTED)) {
+        let told = format!("'{}': names that begin with '{UNLISTED}' are those of unlisted applications; choose another", consumer.name);
+        check.problem(&format!("consumers[{at}].name"), told);
+    }
     let mut owners = Owners::default();
     raw.iter()
         .enumerate()

@@ -182,11 +182,12 @@ impl Deliverer<'_, '_> {
             let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
             let _ = head.insert_header("x-accel-buffering", "no");
         }
-        if status.is_success() && self.attempt.inquiry.stores && !self.ctx.streamed {
+        if status.is_success() && !self.ctx.streamed && stored::may_make(self.attempt.inquiry) {
             // What names it stands at the beginning.
             stored::remember(
                 self.attempt.gateway,
                 self.ctx,
+                self.attempt.inquiry,
                 self.backend(),
                 &if held.len() == 1 { held[0].clone() } else { held.concat().into() },
             );

@@ -98,7 +98,15 @@ impl Deliverer<'_, '_> {
         let gateway = self.attempt.gateway;
         let began = gateway.clock.now();
         let judgement = match said {
-            Some(said) => guard.answer(said, &gateway.clock).await,
+            Some(said) => {
+                let owner = self.ctx.owner();
+                tokio::select! {
+                    biased;
+                    judgement = guard.answer(said, &owner, &gateway.clock) => judgement,
+                    // Nobody waits for it any more: what was not judged is not sent.
+                    _ = self.session.downstream_session.read_body_or_idle(true) => Judgement::Unknown,
+                }
+            }
             None => guard.unreadable(),
         };
         if !self.committed {

@@ -237,13 +237,8 @@ impl Deliverer<'_, '_> {
 
     /// Remembers what a stream made so far, before its names reach the caller.
     fn remember(&self, watch: &mut StreamWatch) {
-        if watch.state().made.is_empty() {
-            return;
-        }
-        for name in watch.take_made() {
-            if self.attempt.inquiry.stores {
-                stored::remember_name(self.attempt.gateway, self.ctx, self.backend(), name);
-            }
+        if !watch.state().made.is_empty() {
+            stored::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.backend(), watch.take_made());
         }
     }
 }

@@ -263,7 +263,7 @@ pub(super) fn answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &
     if let (true, Some(attempt)) = (end, &tunnel.attempt) {
         let backend = std::sync::Arc::clone(&attempt.lease.target().id.backend);
         let made = std::mem::take(&mut tunnel.made);
-        stored::remember(gateway, ctx, &backend, &made);
+        stored::remember(gateway, ctx, inquiry, &backend, &made);
     }
 }
 

@@ -26,7 +26,7 @@ use status::Today;
 use super::reload::{By, Reloaded, Reloader};
 use crate::balance::snapshot::route_snapshot;
 use crate::config::identifier;
-use crate::ledger::request;
+use crate::ledger::{Reader, request};
 use crate::proxy::Gateway;
 use crate::telemetry::logging;
 
@@ -344,7 +344,7 @@ impl Admin {
             Ok(query) => query,
             Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
         };
-        match ledger.report(query).await {
+        match ledger.report(Reader::Operator, query).await {
             Ok(rows) => json_answer(StatusCode::OK, &request::body(&rows)),
             Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         }

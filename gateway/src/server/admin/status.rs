@@ -13,6 +13,7 @@ use crate::balance::route::Member;
 use crate::balance::snapshot::member_snapshot;
 use crate::balance::target::TargetId;
 use crate::clock::Tick;
+use crate::ledger::Reader;
 use crate::ledger::usage::{Dimension, UsageQuery, UsageRow};
 use crate::proxy::Gateway;
 use crate::runtime::Pool;
@@ -47,7 +48,7 @@ impl Today {
         }
         let since = midnight(gateway.clock.wall());
         let query = UsageQuery { since, until: i64::MAX >> 20, by: vec![Dimension::Name("consumer")], consumer: None };
-        let mut rows = ledger.report(query).await.ok()?;
+        let mut rows = ledger.report(Reader::Operator, query).await.ok()?;
         rows.sort_by_key(|row| std::cmp::Reverse(row.input_tokens.saturating_add(row.output_tokens)));
         let rows = Arc::new(rows);
         *kept = Some(Report { at: now, since, rows: Arc::clone(&rows) });

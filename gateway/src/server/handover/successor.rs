@@ -113,7 +113,7 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
                 same.into_iter().for_each(|target| target.hear(told, now));
             }
         }
-        Message::Pins { pins } => pins.into_iter().for_each(|(name, pin)| gateway.objects.take_over(name, pin)),
+        Message::Pins { pins } => pins.into_iter().for_each(|(name, pin)| gateway.objects.take_over(&name, pin, gateway.clock.now())),
         Message::Answer { key, entry } => {
             let runtime = gateway.runtime.load();
             let read = STANDARD.decode(key).ok().and_then(|key| Some((CacheKey(key.try_into().ok()?), STANDARD.decode(entry).ok()?)));
