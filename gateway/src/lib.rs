@@ -17,6 +17,7 @@ pub mod limits;
 pub mod mock;
 pub mod objects;
 pub mod outbound;
+pub mod private;
 pub mod prompt_log;
 pub mod proxy;
 pub mod queue;

@@ -1,6 +1,7 @@
 //! This node's name among those that share limits. It must outlive the process: what a node has used of a
 //! quota stands under its name.
 
+use std::io::Write as _;
 use std::path::Path;
 
 /// A node's name.
@@ -27,7 +28,7 @@ impl NodeName {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => {
                 std::fs::create_dir_all(folder)?;
-                std::fs::write(&path, &new)?;
+                crate::private::open(&path)?.write_all(new.as_bytes())?;
                 Ok(NodeName(new))
             }
         }

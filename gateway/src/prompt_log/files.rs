@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::PromptLogRules;
+use crate::private::open;
 
 /// How the time of a rotation stands in a file's name; it sorts as text.
 const STAMP: &str = "%Y%m%dT%H%M%S%3f";
@@ -31,15 +32,6 @@ pub(super) struct Files {
     failing: bool,
     /// When the older parts were looked after last.
     kept_at: DateTime<Utc>,
-}
-
-/// Opens the file to append to it. Nobody else may read what people have asked, whoever made it.
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
-    if file.metadata()?.is_file() {
-        file.set_permissions(Permissions::from_mode(0o600))?;
-    }
-    Ok(file)
 }
 
 /// Whether the file ends within a line: whoever wrote it was cut off.

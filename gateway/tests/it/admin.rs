@@ -95,3 +95,40 @@ async fn pages_of_others_can_neither_read_nor_change() {
     let wrong = ask(admin, post("/api/log?level=loud%21", &[("authorization", "Bearer secret")], b"")).await.unwrap();
     assert_eq!(wrong.status, 400);
 }
+
+#[tokio::test]
+async fn silent_connections_take_nothing_from_a_probe() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", "")).await;
+    // More than wait for a head at once; none of them ever says anything whole.
+    let mut silent = Vec::new();
+    for number in 0..300 {
+        let mut connection = Connection::open(gateway.running.admin).await.unwrap();
+        if number % 2 == 0 {
+            connection.send("GET /metrics HTTP/1.1\r\nx-slow: ").await.unwrap();
+        }
+        silent.push(connection);
+    }
+    for path in ["/healthz", "/readyz", "/metrics", "/api/pools"] {
+        assert_eq!(gateway.admin(path).await.status, 200, "{path}");
+    }
+    // Whoever had waited longest was sent away.
+    assert!(silent[1].answer_head().await.is_err());
+}
+
+#[tokio::test]
+async fn a_head_has_a_deadline_and_an_idle_connection_ends() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let text = config(&[member("a", &backend, 1)], "", "");
+    let gateway = Gateway::start(&text.replace("#server", "header_timeout = \"100ms\"\nkeepalive = \"100ms\"")).await;
+    // The other side ends them: nothing here does.
+    let mut silent = Connection::open(gateway.running.admin).await.unwrap();
+    assert!(silent.answer_head().await.is_err());
+    let mut slow = Connection::open(gateway.running.admin).await.unwrap();
+    slow.send("GET /healthz HTTP/1.1\r\nx-slow: ").await.unwrap();
+    assert_eq!(slow.answer_head().await.unwrap().0, 408);
+    let mut idle = Connection::open(gateway.running.admin).await.unwrap();
+    idle.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert_eq!(idle.answer().await.unwrap().status, 200);
+    assert!(idle.answer_head().await.is_err());
+}

@@ -1,8 +1,8 @@
 //! Parameters and headers are changed on the way, and nothing else.
 
 use serde_json::{Value, json};
-use spillway_testkit::backend::{Reply, ScriptedBackend};
-use spillway_testkit::client::{ask, post};
+use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
+use spillway_testkit::client::{Connection, ask, post};
 
 use crate::support::*;
 
@@ -49,5 +49,34 @@ async fn what_the_gateway_acts_on_is_not_to_be_changed() {
         let error =
             spillway::config::Config::parse(&text, std::path::Path::new("x.toml"), &spillway::config::Secrets::default()).unwrap_err();
         assert!(error.to_string().contains(problem), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn headers_change_for_sockets_and_streamed_uploads_too() {
+    let backend = ScriptedBackend::start(|request| match request.path().starts_with("/v1/realtime") {
+        true => Reply::raw([Step::Write(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\nx-internal: 1\r\n\r\n"
+                .to_vec(),
+        ), Step::Echo]),
+        false => Reply::json(200, "{\"text\":\"hi\"}").header("x-internal", "1"),
+    })
+    .await;
+    let pool = "transform = { request_headers = { set = { x-team = \"ai\" }, remove = [\"x-debug\"] }, \
+                response_headers = { set = { x-region = \"se\" }, remove = [\"x-internal\"] } }";
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], pool, "")).await;
+    let mut socket = Connection::open(gateway.address).await.unwrap();
+    socket.send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\nx-debug: 1\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
+    let (status, head) = socket.answer_head().await.unwrap();
+    assert_eq!((status, head.header("x-region"), head.header("x-internal")), (101, Some("se"), None));
+    let form = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx\r\n--b--\r\n";
+    let mut upload = Connection::open(gateway.address).await.unwrap();
+    upload.send(format!("POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\nx-debug: 1\r\ncontent-type: multipart/form-data; boundary=b\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{form}\r\n0\r\n\r\n", form.len())).await.unwrap();
+    let answer = upload.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("x-region"), answer.header("x-internal")), (200, Some("se"), None), "{}", answer.text());
+    let received = backend.received();
+    assert_eq!(received.len(), 2);
+    for got in received {
+        assert_eq!((got.header("x-team"), got.header("x-debug")), (Some("ai"), None), "{}", got.path());
     }
 }

@@ -17,5 +17,6 @@ pub struct HeaderChanges {
 pub fn is_protected(name: &str) -> bool {
     let framing = ["content-length", "content-type", "content-encoding"];
     let told = ["set-cookie", "retry-after", "retry-after-ms", "x-should-retry"];
-    is_hop_by_hop(name) || is_callers_own(name) || framing.contains(&name) || told.contains(&name)
+    // A socket's handshake is between the caller and the backend.
+    name.starts_with("sec-websocket-") || is_hop_by_hop(name) || is_callers_own(name) || framing.contains(&name) || told.contains(&name)
 }

@@ -33,10 +33,14 @@ pub struct Transform {
     pub system: Option<String>,
 }
 
-/// A member of the body's top level.
+/// A member of the body's top level that is looked at.
 struct Member {
     name: String,
     value: Value,
+    /// How many members stand before it.
+    index: usize,
+    /// Where the one before it ends.
+    after: usize,
 }
 
 impl Transform {
@@ -52,8 +56,16 @@ impl Transform {
         if !matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages) {
             return None;
         }
-        let mut members = Vec::new();
-        Reader::new(body).object(|name, value| members.push(Member { name: name.to_owned(), value })).ok()?;
+        let (mut members, mut total, mut after) = (Vec::new(), 0, 0);
+        let read = |name: &str, value: Value| {
+            let end = value.range.end;
+            // Only what may change: a body can have a member for every six of its bytes.
+            if self.looks_at(name) {
+                members.push(Member { name: name.to_owned(), value, index: total, after });
+            }
+            (total, after) = (total + 1, end);
+        };
+        Reader::new(body).object(read).ok()?;
         let mut splices = Splices::new(body);
         for (name, value) in &self.set {
             set(&mut splices, api, &members, name, value);
@@ -65,11 +77,18 @@ impl Transform {
         for (name, most) in self.cap.iter().filter(|(name, _)| !is_set(name)) {
             self.cap(&mut splices, api, body, &members, name, *most);
         }
-        splices.remove(members.iter().map(|member| (&member.value, self.remove.contains(&member.name))));
+        splices.remove(members.iter().filter(|member| self.remove.contains(&member.name)), total);
         if let Some(text) = &self.system {
             system::put_first(&mut splices, api, body, &members, text);
         }
         splices.finish()
+    }
+
+    /// Whether something may become of a member with this name.
+    fn looks_at(&self, name: &str) -> bool {
+        let valued = self.set.iter().chain(&self.default).map(|(other, _)| other).chain(self.cap.iter().map(|(other, _)| other));
+        let prompt = self.system.is_some() && ["messages", "instructions", "system"].contains(&name);
+        prompt || valued.chain(&self.remove).any(|other| alike(other, name))
     }
 
     /// What is more, or no number, becomes the cap. A completion cap is put in where none is given: without one a model

@@ -1,14 +1,17 @@
 //! Changes of a JSON object's top level, made in its own bytes.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::Member;
 use crate::json::Value;
 
 /// Changes that are gathered and then made at once.
 pub(super) struct Splices<'t> {
     text: &'t [u8],
-    /// What is replaced by what; no two overlap.
-    edits: Vec<(Range<usize>, Vec<u8>)>,
+    /// What is replaced by what, by start, end and their order; no two overlap. What is put in at a place goes before
+    /// what is cut out from there on.
+    edits: BTreeMap<(usize, usize, usize), Vec<u8>>,
     /// Members that are put in, as `"name":value`.
     inserted: Vec<String>,
     /// No member stays.
@@ -17,7 +20,7 @@ pub(super) struct Splices<'t> {
 
 impl<'t> Splices<'t> {
     pub(super) fn new(text: &'t [u8]) -> Self {
-        Splices { text, edits: Vec::new(), inserted: Vec::new(), empty: false }
+        Splices { text, edits: BTreeMap::new(), inserted: Vec::new(), empty: false }
     }
 
     /// Puts a member in.
@@ -36,37 +39,35 @@ impl<'t> Splices<'t> {
     }
 
     fn edit(&mut self, range: Range<usize>, by: Vec<u8>) {
-        if !self.edits.iter().any(|(other, _)| range.start < other.end && other.start < range.end)
-            && self.text.get(range.clone()) != Some(&by)
-        {
-            self.edits.push((range, by));
+        // Of those that don't overlap each other the last one that begins before this one's end also ends last.
+        let before = self.edits.range(..(range.end, 0, 0)).next_back();
+        let free = before.is_none_or(|((_, end, _), _)| *end <= range.start);
+        if free && self.text.get(range.clone()) != Some(&by) {
+            self.edits.insert((range.start, range.end, self.edits.len()), by);
         }
     }
 
-    /// Takes members out, of which each is told in its order, and whether it goes: with its name and one comma.
-    pub(super) fn remove<'v>(&mut self, members: impl Iterator<Item = (&'v Value, bool)>) {
+    /// Takes members out with their names and one comma each, of `total` in all; they are told in their order.
+    pub(super) fn remove<'m>(&mut self, members: impl Iterator<Item = &'m Member>, total: usize) {
+        let mut gone = 0;
+        // Where the members end that went with the comma after them.
         let mut begin = self.brace();
-        let mut first = true;
-        self.empty = true;
-        for (value, goes) in members {
-            let end = value.range.end;
-            if !goes {
-                self.empty = false;
-                first = false;
-            } else if first {
-                // With the comma that follows, if one does.
+        for member in members {
+            let end = member.value.range.end;
+            if member.index == gone {
+                // All before it go, too: with the comma that follows, if one does.
                 let rest = &self.text[end..];
                 let comma = rest.iter().position(|byte| !byte.is_ascii_whitespace()).filter(|at| rest[*at] == b',');
                 let end = comma.map_or(end, |at| end + at + 1);
                 self.edit(begin..end, Vec::new());
                 begin = end;
-                continue;
             } else {
                 // With the comma before it.
-                self.edit(begin..end, Vec::new());
+                self.edit(member.after..end, Vec::new());
             }
-            begin = end;
+            gone += 1;
         }
+        self.empty = gone == total;
     }
 
     /// Where the first member stands.
@@ -80,20 +81,18 @@ impl<'t> Splices<'t> {
             let brace = self.brace();
             let comma = if self.empty { "" } else { "," };
             let inserted = format!("{}{comma}", self.inserted.join(","));
-            self.edits.push((brace..brace, inserted.into_bytes()));
+            self.edits.insert((brace, brace, self.edits.len()), inserted.into_bytes());
         }
         if self.edits.is_empty() {
             return None;
         }
-        // What is put in at a place goes before what is cut out from there on.
-        self.edits.sort_by_key(|(range, _)| (range.start, range.end));
-        let grows: usize = self.edits.iter().map(|(_, by)| by.len()).sum();
+        let grows: usize = self.edits.values().map(Vec::len).sum();
         let mut whole = Vec::with_capacity(self.text.len() + grows);
         let mut at = 0;
-        for (range, by) in &self.edits {
-            whole.extend_from_slice(&self.text[at..range.start]);
+        for ((start, end, _), by) in &self.edits {
+            whole.extend_from_slice(&self.text[at..*start]);
             whole.extend_from_slice(by);
-            at = range.end;
+            at = *end;
         }
         whole.extend_from_slice(&self.text[at..]);
         Some(whole)

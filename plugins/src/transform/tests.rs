@@ -98,6 +98,25 @@ fn the_system_prompt_comes_first_in_every_api() {
     }
 }
 
+#[test]
+fn a_body_of_repeated_members_takes_one_pass() {
+    // Any number of edits: a search among those before for each would take minutes here.
+    let transform = Transform {
+        set: pairs(json!({ "user": 1 })),
+        remove: vec!["a".to_owned()],
+        cap: vec![("max_tokens".to_owned(), 1.0)],
+        ..Transform::default()
+    };
+    let many = 300_000;
+    let body = format!("{{{}\"z\":0}}", "\"user\":2,\"a\":3,\"max_tokens\":4,".repeat(many));
+    let expected = format!("{{{}\"z\":0}}", "\"user\":1,\"max_tokens\":1,".repeat(many));
+    assert!(applied(&transform, Api::Chat, &body) == expected);
+    // What isn't looked at isn't kept.
+    let mut splices = Splices::new(b"{}");
+    (0..1000).for_each(|at| splices.insert_at(at, "x".to_owned()));
+    assert!(!transform.looks_at("messages") && transform.looks_at("max_completion_tokens"));
+}
+
 proptest! {
     /// Whatever comes, the result is JSON that says what it should, and all else is as it was.
     #[test]

@@ -73,6 +73,9 @@ impl Store {
     pub(super) fn open(folder: &Path, max: usize, now: i64, learn: impl FnOnce(Vec<Known>)) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
         let path = folder.join(FILE);
+        // Prompts and answers stand in it.
+        let private = || crate::private::database(&path).map_err(|source| StoreError::Folder { path: path.clone(), source });
+        private()?;
         let connection = match connect(&path) {
             Ok(connection) => connection,
             Err(error) => {
@@ -80,6 +83,7 @@ impl Store {
                 for suffix in ["", "-wal", "-shm"] {
                     let _ = std::fs::remove_file(folder.join(format!("{FILE}{suffix}")));
                 }
+                private()?;
                 connect(&path)?
             }
         };
@@ -111,8 +115,6 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.execute_batch(TABLES)?;
-    // Prompts and answers stand in it.
-    let _ = std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600));
     Ok(connection)
 }
 

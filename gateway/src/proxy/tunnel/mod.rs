@@ -25,7 +25,7 @@ use super::ctx::{End, Inquiry, RequestCtx};
 use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
-use super::{Gateway, headers, metering, stored, traced};
+use super::{Gateway, headers, metering, stored, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
@@ -113,6 +113,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         }
     }
     request.set_raw_path(path.as_bytes())?;
+    transformed::request(ctx, inquiry, request);
     request.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
     request.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
     traced::tell_upstream(ctx, attempt.span, request)?;
@@ -288,6 +289,9 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, ctx: &Reque
         && let Some(chosen) = headers::chosen_subprotocol(&session.req_header().headers, chosen.as_ref())
     {
         head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, chosen)?;
+    }
+    if let Some(inquiry) = &ctx.inquiry {
+        transformed::response(ctx, inquiry, head);
     }
     headers::rate_limits(head, &ctx.remaining);
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;

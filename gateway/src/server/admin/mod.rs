@@ -2,28 +2,30 @@
 
 mod events;
 mod page;
+mod rooms;
 mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp as _};
+use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::http::RequestHeader;
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::stream::Stream;
-use pingora::server::ShutdownWatch;
 use serde_json::{Value, json};
 use spillway_plugins::limits::Kind;
 use spillway_plugins::prices::Money;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use rooms::{Kind as Whose, Rooms, Waiting};
 use status::Today;
 
+use super::guard::{Guard, Phase};
 use super::reload::{By, Reloaded, Reloader};
+use super::socket::Socket;
 use crate::balance::snapshot::route_snapshot;
 use crate::config::identifier;
 use crate::ledger::{Reader, request};
@@ -43,13 +45,14 @@ pub(super) struct Admin {
     busy: Arc<AtomicUsize>,
     /// Pages that are kept up to date.
     pages: Arc<AtomicUsize>,
+    rooms: Rooms,
 }
 
 impl Admin {
     pub(super) fn new(gateway: Gateway, control: Control) -> Self {
         let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
         let started = gateway.clock.wall().timestamp_millis();
-        Admin { gateway, control, node, started, today: Today::default(), busy: Arc::default(), pages: Arc::default() }
+        Admin { gateway, control, node, started, today: Today::default(), busy: Arc::default(), pages: Arc::default(), rooms: Rooms::new() }
     }
 
     /// How many answers are under way.
@@ -91,26 +94,20 @@ impl Control {
     }
 }
 
-/// Connections at once.
-const CONNECTIONS: usize = 256;
+/// Longest time for a write: whoever doesn't read is not waited for.
+const WRITE: Duration = Duration::from_secs(10);
 
 /// Serves the admin listener, for ever.
 pub(super) async fn serve(listener: TcpListener, admin: Admin, shutdown: watch::Receiver<bool>) {
-    let app = Arc::new(admin);
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let admin = Arc::new(admin);
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        // Whoever opens too many must not take the callers' descriptors.
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
-        let stream = Stream::from(tcp);
-        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            app.process_new(Box::new(stream), &shutdown).await;
-        });
+        let (admin, shutdown) = (Arc::clone(&admin), shutdown.clone());
+        let place = admin.rooms.wait();
+        tokio::spawn(async move { admin.connection(tcp, place, shutdown).await });
     }
 }
 
@@ -151,19 +148,54 @@ impl From<Answer> for Reply {
     }
 }
 
-#[async_trait]
-impl HttpServerApp for Admin {
-    async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
-        if !matches!(session.read_request().await, Ok(true)) {
-            return None;
+impl Admin {
+    /// Serves a connection to its end. The guard gives heads and idle connections their deadlines.
+    async fn connection(&self, tcp: TcpStream, mut place: Waiting, shutdown: watch::Receiver<bool>) {
+        let (clock, metrics) = (&self.gateway.clock, &self.gateway.metrics);
+        let server = || {
+            let server = &self.gateway.runtime.load().config.server;
+            (server.header_timeout, server.keepalive)
+        };
+        let (head, _) = server();
+        let phase = Phase::new(clock.now() + head);
+        let guard = Guard::new(Socket::Plain(tcp), None, Arc::clone(&phase), clock.clone(), head, Arc::clone(metrics), false);
+        let mut session = ServerSession::new_http1(Box::new(guard));
+        loop {
+            // No timer of Pingora's: the guard has them.
+            session.set_keepalive(Some(0));
+            let read = tokio::select! {
+                read = session.read_request() => read,
+                () = place.must_go() => return,
+            };
+            if !matches!(read, Ok(true)) {
+                return;
+            }
+            phase.request_begins();
+            drop(place);
+            session.set_write_timeout(Some(WRITE));
+            if *shutdown.borrow() || self.gateway.is_closing() {
+                session.set_keepalive(None);
+            }
+            let Some(stream) = self.serve(session).await else { return };
+            place = self.rooms.wait();
+            phase.request_ends(clock.now() + server().1);
+            session = ServerSession::new_http1(stream);
         }
+    }
+
+    /// Answers a request; the connection, if it goes on.
+    async fn serve(&self, mut session: ServerSession) -> Option<Stream> {
         let busy = Busy::new(&self.busy);
-        let closing = *shutdown.borrow() || self.gateway.is_closing();
-        session.set_keepalive(if closing { None } else { Some(60) });
-        let answer = match self.answer(&mut session).await {
+        let room = self.rooms.enter(self.kind(&session));
+        let reply = match &room {
+            Some(_) => self.answer(&mut session).await,
+            None => problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again").into(),
+        };
+        let answer = match reply {
             Reply::Whole(answer) => answer,
             Reply::Events => {
-                drop(busy);
+                // They have a bound of their own.
+                drop((busy, room));
                 events::send(self, session).await;
                 return None;
             }
@@ -173,7 +205,19 @@ impl HttpServerApp for Admin {
         session.write_response_body(body.into(), true).await.ok()?;
         let settings = HttpPersistentSettings::for_session(&session);
         let stream = session.finish().await.ok()??;
-        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings).consume().0)
+    }
+
+    /// Whose room a request takes.
+    fn kind(&self, session: &ServerSession) -> Whose {
+        let refused = || self.refusal(session).is_some();
+        match session.req_header().uri.path() {
+            "/healthz" | "/readyz" => Whose::Probe,
+            "/" => Whose::Stranger,
+            _ if refused() => Whose::Stranger,
+            "/metrics" => Whose::Probe,
+            _ => Whose::Operator,
+        }
     }
 }
 
