@@ -354,6 +354,23 @@ impl<'t> Reader<'t> {
         self.elements(1, &mut element)
     }
 
+    /// Reads on from behind a key of an object to the end of the text, which must be the object's: the key's value.
+    pub fn from_key(&mut self) -> Result<Value, JsonError> {
+        self.skip_space();
+        self.expect(b':')?;
+        let found = self.value(1)?;
+        self.skip_space();
+        match self.peek()? {
+            b'}' => self.at += 1,
+            _ => {
+                self.expect(b',')?;
+                self.members_on(1, &mut |_, _, _| {})?;
+            }
+        }
+        self.end()?;
+        Ok(found)
+    }
+
     /// Nothing but white space may follow.
     pub fn end(&mut self) -> Result<(), JsonError> {
         self.skip_space();
@@ -368,6 +385,11 @@ impl<'t> Reader<'t> {
             self.at += 1;
             return Ok(());
         }
+        self.members_on(depth, member)
+    }
+
+    /// The members of an object from its first on, or from any that follows a comma.
+    fn members_on(&mut self, depth: usize, member: &mut dyn FnMut(&'t [u8], Range<usize>, Value)) -> Result<(), JsonError> {
         let (mut seen, held) = (0, self.naming.as_ref().map(|naming| naming.held));
         loop {
             self.skip_space();

@@ -23,6 +23,7 @@ pub mod answer;
 pub mod api;
 pub mod auth;
 pub mod cache;
+pub mod excerpt;
 pub mod fields;
 pub mod guard;
 pub mod json;

@@ -11,12 +11,20 @@ pub(super) struct Choices {
     finished: u64,
     /// How many the caller asked for.
     expected: u64,
+    /// How many have ended in an event of their own, where they do so.
+    ended: u64,
 }
 
 impl Choices {
     /// None yet, of so many.
     pub(super) fn of(expected: u64) -> Self {
-        Choices { seen: 0, finished: 0, expected: expected.min(64) }
+        Choices { seen: 0, finished: 0, expected: expected.min(64), ended: 0 }
+    }
+
+    /// One has ended in an event of its own; whether all have.
+    pub(super) fn one_has_ended(&mut self) -> bool {
+        self.ended += 1;
+        self.ended >= self.expected
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::api::Api;
 use crate::objects::Made;
 use crate::retry::{Fault, classify_event};
-use crate::sse::{Event, Fate, Splitter};
+use crate::sse::{self, Event, Fate, Splitter};
 use crate::tokens::{OutputMeter, Reported, is_asked_for};
 
 /// What is known of a stream so far.
@@ -22,7 +22,8 @@ pub struct StreamState {
     pub content: bool,
     /// The answer is whole: every choice has its finish reason, or the terminal event came.
     pub finished: bool,
-    /// Nothing more is to come (`[DONE]`, `message_stop`, `response.completed`).
+    /// The API's own last event came (`[DONE]`, `message_stop`, `response.completed`, `response.failed`): nothing that
+    /// matters follows.
     pub done: bool,
     /// The upstream said that it failed.
     pub fault: Option<Fault>,
@@ -54,19 +55,27 @@ impl StreamWatch {
     /// not the chunk that only tells the usage.
     pub fn new(api: Api, choices: u64, hide_usage: bool) -> Self {
         let choices = choices::Choices::of(choices);
-        StreamWatch { api, splitter: Splitter::default(), state: StreamState::default(), choices, hide_usage, hidden: None }
+        let splitter = Splitter::keeping(sse::KEPT);
+        StreamWatch { api, splitter, state: StreamState::default(), choices, hide_usage, hidden: None }
     }
 
-    /// Reads a chunk and returns the bytes of whole events that may be passed on.
+    /// Keeps events up to `most` bytes until they are whole; longer ones pass in pieces.
+    pub fn keeping(mut self, most: usize) -> Self {
+        self.splitter = Splitter::keeping(most);
+        self
+    }
+
+    /// Reads a chunk and returns the bytes of whole events that may be passed on, and of one that is too long to be
+    /// kept those that have come.
     pub fn feed(&mut self, chunk: Bytes) -> Bytes {
         let Self { api, splitter, state, choices, hide_usage, hidden } = self;
-        splitter.feed(chunk, |event| match read_event(*api, &event, state, choices) {
-            Told::UsageOnly if *hide_usage => {
-                *hidden = Some(Bytes::copy_from_slice(&event.data));
-                Fate::Drop
-            }
-            Told::UsageOnly | Told::Anything => Fate::Pass,
-        })
+        splitter.feed(chunk, |event| fate(*api, &event, state, choices, hidden, *hide_usage))
+    }
+
+    /// The stream ends: reads what is left, and returns its bytes that may be passed on.
+    pub fn end(&mut self) -> Bytes {
+        let Self { api, splitter, state, choices, hide_usage, hidden } = self;
+        splitter.finish(|event| fate(*api, &event, state, choices, hidden, *hide_usage))
     }
 
     /// What is known so far.
@@ -94,9 +103,32 @@ impl StreamWatch {
         self.splitter.at_boundary()
     }
 
-    /// The unfinished last event, to be passed on at a clean end.
-    pub fn take_tail(&mut self) -> Bytes {
-        self.splitter.take_tail()
+    /// Whether a part of an event was passed on, and its rest is still to come.
+    pub fn is_within_event(&self) -> bool {
+        self.splitter.is_within_event()
+    }
+}
+
+/// Reads an event, and says whether it is passed on.
+fn fate(
+    api: Api,
+    event: &Event<'_>,
+    state: &mut StreamState,
+    choices: &mut choices::Choices,
+    hidden: &mut Option<Bytes>,
+    hide_usage: bool,
+) -> Fate {
+    let told = read_event(api, event, state, choices);
+    if let Some(cut) = event.cut {
+        state.output.pass_over(cut);
+        return Fate::Pass;
+    }
+    match told {
+        Told::UsageOnly if hide_usage => {
+            *hidden = Some(Bytes::copy_from_slice(&event.data));
+            Fate::Drop
+        }
+        Told::UsageOnly | Told::Anything => Fate::Pass,
     }
 }
 
@@ -116,7 +148,7 @@ fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mu
     if is_asked_for(api) {
         return choices::read(&event.data, state, choices);
     }
-    typed::read(api, event, state);
+    typed::read(api, event, state, choices);
     Told::Anything
 }
 

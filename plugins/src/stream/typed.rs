@@ -1,5 +1,6 @@
 //! Streams whose events carry a `type`: Responses, Anthropic messages, audio and images.
 
+use super::choices::Choices;
 use super::{StreamState, fault_of};
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
@@ -7,7 +8,7 @@ use crate::sse::Event;
 use crate::tokens::Reported;
 
 /// Reads one event. A malformed one changes nothing: it passes through.
-pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
+pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut Choices) {
     let (mut kind, mut failed, mut stopped, mut item) = (None, false, false, None);
     let data = &event.data;
     let read = Reader::new(data).object(|key, value| match key {
@@ -49,6 +50,7 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
             // The error may come in an event of its own, and this one then says null.
             let fault = fault_of(data);
             state.fault.get_or_insert(fault);
+            state.done = true;
         }
         (Api::Responses, "response.completed" | "response.incomplete") => finish(state),
         (Api::Messages, "message_stop") => finish(state),
@@ -63,6 +65,12 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState) {
         }
         (Api::Responses, _) if failed => state.fault = Some(fault_of(data)),
         (Api::Responses, _) => {}
+        (_, kind) if kind.ends_with(".completed") && api.makes_images() => {
+            // One event for each image.
+            state.content = true;
+            state.finished = true;
+            state.done |= choices.one_has_ended();
+        }
         (_, kind) if kind.ends_with(".done") || kind.ends_with(".completed") => finish(state),
         (_, kind) if kind.ends_with(".delta") || kind.ends_with(".segment") || kind.ends_with("partial_image") => state.content = true,
         (_, _) if failed => state.fault = Some(fault_of(data)),

@@ -3,19 +3,19 @@
 //! Sources: the OpenAI and Anthropic SDKs' usage types. Anthropic counts cached input apart from
 //! `input_tokens`, the others within it; here it is always within.
 
+mod answer;
 mod bound;
 mod estimate;
 mod output;
 mod socket;
-mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use answer::{AnswerUsage, read_whole};
 pub use bound::input_bound;
 pub use estimate::{Encoding, answer_tokens, may_reason, prompt_tokens};
 pub use output::OutputMeter;
-pub use socket::SocketTap;
-pub use tail::{UsageTail, read_end};
+pub use socket::{SocketTap, Told};
 
 use serde::Serialize;
 
@@ -149,7 +149,8 @@ impl Usage {
     }
 }
 
-/// Counts as they are reported, each the latest: a stream's counts are cumulative.
+/// Counts as they are reported, of each the most: a stream's counts are cumulative, and a later report may leave
+/// some out, or tell them as zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reported {
     input: Option<u64>,
@@ -167,21 +168,22 @@ pub struct Reported {
 }
 
 impl Reported {
-    /// Reads a `usage` object. Counts that are not there, or null, leave what was read before.
+    /// Reads a `usage` object. Counts that are not there, null, or lower leave what was read before.
     pub fn read(&mut self, text: &[u8], usage: &Value) {
         counts(text, usage, |key, value, number| match key {
-            "prompt_tokens" | "input_tokens" => self.input = number.or(self.input),
-            "completion_tokens" | "output_tokens" => self.output = number.or(self.output),
-            "cache_read_input_tokens" => self.cached_input = number.or(self.cached_input),
-            "cache_creation_input_tokens" => self.cache_write = number.or(self.cache_write),
+            "prompt_tokens" | "input_tokens" => raise(&mut self.input, number),
+            "completion_tokens" | "output_tokens" => raise(&mut self.output, number),
+            "cache_read_input_tokens" => raise(&mut self.cached_input, number),
+            "cache_creation_input_tokens" => raise(&mut self.cache_write, number),
             "cache_creation" => counts(text, value, |key, _, number| {
                 if key == "ephemeral_1h_input_tokens" {
-                    self.cache_write_long = number.or(self.cache_write_long);
+                    raise(&mut self.cache_write_long, number);
                 }
             }),
             "seconds" if value.kind == Kind::Number => {
                 let seconds: Option<f64> = std::str::from_utf8(value.bytes(text)).ok().and_then(|number| number.parse().ok());
-                self.milliseconds = seconds.filter(|seconds| *seconds >= 0.0).map(|seconds| (seconds * 1000.0).round() as u64);
+                let milliseconds = seconds.filter(|seconds| *seconds >= 0.0).map(|seconds| ((seconds * 1000.0).round() as u64).min(MOST));
+                raise(&mut self.milliseconds, milliseconds);
             }
             "prompt_tokens_details" | "input_tokens_details" | "input_token_details" => self.read_input(text, value),
             "completion_tokens_details" | "output_tokens_details" | "output_token_details" => self.read_output(text, value),
@@ -191,24 +193,24 @@ impl Reported {
 
     fn read_input(&mut self, text: &[u8], details: &Value) {
         counts(text, details, |key, value, number| match key {
-            "cached_tokens" => self.cached_input = number.or(self.cached_input),
-            "cache_write_tokens" => self.cache_write = number.or(self.cache_write),
-            "audio_tokens" => self.input_audio = number.or(self.input_audio),
+            "cached_tokens" => raise(&mut self.cached_input, number),
+            "cache_write_tokens" => raise(&mut self.cache_write, number),
+            "audio_tokens" => raise(&mut self.input_audio, number),
             "cached_tokens_details" => counts(text, value, |key, _, number| {
                 if key == "audio_tokens" {
-                    self.cached_audio = number.or(self.cached_audio);
+                    raise(&mut self.cached_audio, number);
                 }
             }),
-            "image_tokens" => self.input_image = number.or(self.input_image),
+            "image_tokens" => raise(&mut self.input_image, number),
             _ => {}
         });
     }
 
     fn read_output(&mut self, text: &[u8], details: &Value) {
         counts(text, details, |key, _, number| match key {
-            "reasoning_tokens" | "thinking_tokens" => self.reasoning = number.or(self.reasoning),
-            "audio_tokens" => self.output_audio = number.or(self.output_audio),
-            "image_tokens" => self.output_image = number.or(self.output_image),
+            "reasoning_tokens" | "thinking_tokens" => raise(&mut self.reasoning, number),
+            "audio_tokens" => raise(&mut self.output_audio, number),
+            "image_tokens" => raise(&mut self.output_image, number),
             _ => {}
         });
     }
@@ -250,6 +252,11 @@ impl Reported {
 
 /// Most of anything that is believed of one answer: sums of whatever a backend says must not overflow.
 const MOST: u64 = 1 << 32;
+
+/// Raises a count to what was reported, if that is more.
+fn raise(count: &mut Option<u64>, reported: Option<u64>) {
+    *count = (*count).max(reported);
+}
 
 /// Visits the members of `object`, if it is one, each with its number, if it is one.
 fn counts(text: &[u8], object: &Value, mut visit: impl FnMut(&str, &Value, Option<u64>)) {

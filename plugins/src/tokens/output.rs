@@ -33,6 +33,11 @@ impl OutputMeter {
         }
     }
 
+    /// Counts text that was too long to be taken.
+    pub fn pass_over(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
     /// Whether no text has come.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0

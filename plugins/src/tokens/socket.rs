@@ -1,51 +1,81 @@
-//! The usage that a realtime socket tells: in each `response.done` event, one per turn.
+//! The usage that a realtime socket tells: at the end of each response, of each transcription of what was said,
+//! and wherever else an event that ends something reports it.
 //!
-//! Reads the server's side of a WebSocket (RFC 6455, section 5.2; unmasked, without extensions) as it
-//! passes. Of a message only its beginning and its end are kept, however long it is.
+//! Reads the server's side of a WebSocket (RFC 6455, section 5.2; unmasked, without extensions) as it passes. Of a
+//! message only what matters is kept, however long it is and in however many frames it comes.
 
-use super::{Usage, UsageTail};
+use super::{Reported, Usage};
 use crate::api::Api;
+use crate::excerpt::{self, Excerpt};
+use crate::json::{Kind, Reader};
 
-/// How much of a message's beginning is kept: its type stands there.
-const HEAD: usize = 256;
+/// What a message tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// The model begins a response.
+    Begun,
+    /// A response has ended, and used this, if it says so.
+    Ended(Option<Usage>),
+    /// Something beside the responses has ended, and used this.
+    Beside(Usage),
+}
 
 /// Reads a socket's frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SocketTap {
     /// A frame's head that is not whole yet.
     head: Vec<u8>,
     /// Bytes of the current frame's payload that are still to come.
     left: u64,
-    /// Whether the current frame's payload is text, and whether it ends its message.
-    text: bool,
+    /// Whether the current frame is a part of a message, and whether it ends it.
+    of_message: bool,
     last: bool,
-    /// Whether the message under way is text: a continuation frame doesn't say.
-    message_is_text: bool,
-    beginning: Vec<u8>,
-    tail: UsageTail,
+    message: Excerpt,
+    /// Responses that have begun and not ended.
+    under_way: u32,
     lost: bool,
 }
 
+impl Default for SocketTap {
+    fn default() -> Self {
+        let message = Excerpt::new(excerpt::message);
+        SocketTap { head: Vec::new(), left: 0, of_message: false, last: false, message, under_way: 0, lost: false }
+    }
+}
+
 impl SocketTap {
-    /// Takes the next bytes and calls `turn` for each turn that they complete, with its usage if it tells it.
-    pub fn push(&mut self, mut bytes: &[u8], mut turn: impl FnMut(Option<Usage>)) {
-        while !bytes.is_empty() && !self.lost {
-            if self.left == 0 && !self.frame_begins(&mut bytes) {
+    /// Takes the next bytes and calls `tell` for each message that tells something and ends in them, with how many of
+    /// the bytes belong to it and to what is before.
+    pub fn push(&mut self, bytes: &[u8], mut tell: impl FnMut(Told, usize)) {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.lost {
+            if self.left == 0 && !self.frame_begins(&mut rest) {
                 return;
             }
-            let here = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-            let (payload, rest) = bytes.split_at(here);
-            bytes = rest;
+            let here = rest.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            let (payload, behind) = rest.split_at(here);
+            rest = behind;
             self.left -= here as u64;
-            if self.text {
-                let room = HEAD.saturating_sub(self.beginning.len());
-                self.beginning.extend_from_slice(&payload[..payload.len().min(room)]);
-                self.tail.push(payload);
-                if self.left == 0 && self.last && self.message_ends() {
-                    turn(std::mem::take(&mut self.tail).read().usage(Api::Realtime));
+            if self.of_message {
+                self.message.push(payload);
+                if self.left == 0
+                    && self.last
+                    && let Some(told) = self.message_ends()
+                {
+                    tell(told, bytes.len() - rest.len());
                 }
             }
         }
+    }
+
+    /// Whether its frames can't be told apart any more: nobody can say what is used on it.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Whether a response is under way.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way > 0
     }
 
     /// Reads a frame's head; `false` if it isn't whole yet.
@@ -54,7 +84,7 @@ impl SocketTap {
             self.head.push(*first);
             *bytes = rest;
             let Some(second) = self.head.get(1) else { continue };
-            // A server doesn't mask: whatever this is, its frames can't be told apart.
+            // A server doesn't mask, and no extension was agreed on: whatever this is, it can't be read.
             if second & 0x80 != 0 || self.head[0] & 0x70 != 0 {
                 self.lost = true;
                 return false;
@@ -72,33 +102,50 @@ impl SocketTap {
                 _ => self.head[2..].iter().fold(0, |length, byte| (length << 8) | u64::from(*byte)),
             };
             let opcode = self.head[0] & 0x0f;
-            self.last = self.head[0] & 0x80 != 0;
-            match opcode {
-                0 => self.text = self.message_is_text,
-                1 | 2 => {
-                    self.message_is_text = opcode == 1;
-                    self.text = opcode == 1;
+            // Control frames may stand between a message's frames.
+            self.of_message = opcode < 8;
+            if self.of_message {
+                self.last = self.head[0] & 0x80 != 0;
+                if opcode != 0 {
+                    self.message.reset();
                 }
-                // Control frames may stand between a message's frames.
-                _ => self.text = false,
             }
             self.head.clear();
-            if self.left > 0 || (self.text && self.last) {
+            if self.left > 0 || (self.of_message && self.last) {
                 return true;
             }
         }
         false
     }
 
-    /// Whether the message that has ended is a turn's. If not, its end is forgotten.
-    fn message_ends(&mut self) -> bool {
-        let beginning = std::mem::take(&mut self.beginning);
-        self.text = false;
-        let is_turn = memchr::memmem::find(&beginning, b"\"response.done\"").is_some();
-        if !is_turn {
-            self.tail = UsageTail::default();
+    /// What the message tells that has ended.
+    fn message_ends(&mut self) -> Option<Told> {
+        let text = self.message.text();
+        let (mut kind, mut reported) = (None, Reported::default());
+        let _ = Reader::new(text).object(|key, value| match key {
+            "type" => kind = value.as_str(text),
+            "usage" => reported.read(text, &value),
+            "response" if value.kind == Kind::Object => {
+                let _ = Reader::within(text, &value).object(|_, value| reported.read(text, &value));
+            }
+            _ => {}
+        });
+        let usage = reported.usage(Api::Realtime);
+        let kind = kind.as_deref().unwrap_or("");
+        let ends = [".done", ".completed", ".incomplete", ".failed"].iter().any(|end| kind.ends_with(end));
+        let told = match (kind, usage) {
+            ("response.created", _) => Some(Told::Begun),
+            ("response.done", usage) => Some(Told::Ended(usage)),
+            (_, Some(usage)) if ends => Some(Told::Beside(usage)),
+            _ => None,
+        };
+        match told {
+            Some(Told::Begun) => self.under_way = self.under_way.saturating_add(1),
+            Some(Told::Ended(_)) => self.under_way = self.under_way.saturating_sub(1),
+            _ => {}
         }
-        is_turn
+        self.message.reset();
+        told
     }
 }
 
@@ -127,9 +174,10 @@ mod tests {
     fn each_turn_is_read_whatever_its_pieces() {
         let usage = r#""usage":{"total_tokens":30,"input_tokens":20,"output_tokens":10,"input_token_details":{"text_tokens":5,"audio_tokens":15,"cached_tokens":4},"output_token_details":{"text_tokens":2,"audio_tokens":8}}"#;
         let short = format!(r#"{{"type":"response.done","event_id":"e","response":{{"id":"r",{usage}}}}}"#);
-        let long = format!(r#"{{"type":"response.done","response":{{"output":["{}"],{usage}}}}}"#, "x".repeat(100_000));
-        let other = r#"{"type":"response.created","response":{"usage":{"input_tokens":999,"output_tokens":1}}}"#;
-        let mut stream = frame(0x81, other.as_bytes());
+        let long = format!(r#"{{"type":"response.done","response":{{{usage},"output":["{}"]}}}}"#, "x".repeat(100_000));
+        let late = format!(r#"{{"response":{{{usage},"metadata":{{"usage":"none"}}}},"type":"response.done"}}"#);
+        let begun = r#"{"type":"response.created","response":{"usage":{"input_tokens":999,"output_tokens":1}}}"#;
+        let mut stream = frame(0x81, begun.as_bytes());
         stream.extend(frame(0x81, short.as_bytes()));
         stream.extend(frame(0x82, &[0x81, 5, 1, 2, 3]));
         stream.extend(frame(0x81, long.as_bytes()));
@@ -139,31 +187,91 @@ mod tests {
         stream.extend(frame(0x89, b"ping"));
         stream.extend(frame(0x80, second.as_bytes()));
         // The end in a frame of its own, and a caller's metadata behind the usage.
-        stream.extend(frame(0x01, short.replace("}}}", "},\"metadata\":{\"usage\":\"none\"}}}").as_bytes()));
+        stream.extend(frame(0x01, late.as_bytes()));
         stream.extend(frame(0x80, b""));
         let expected = Usage { input: 20, output: 10, cached_input: 4, input_audio: 15, output_audio: 8, ..Usage::default() };
         for size in [1, 3, 100, 4096, stream.len()] {
             let mut tap = SocketTap::default();
-            let mut turns = Vec::new();
-            stream.chunks(size).for_each(|piece| tap.push(piece, |usage| turns.push(usage)));
-            assert_eq!(turns, [Some(expected); 4], "pieces of {size}");
+            let mut told = Vec::new();
+            stream.chunks(size).for_each(|piece| tap.push(piece, |one, _| told.push(one)));
+            let ended = Told::Ended(Some(expected));
+            assert_eq!(told, [Told::Begun, ended, ended, ended, ended], "pieces of {size}");
+            assert!(!tap.is_under_way());
         }
     }
 
     #[test]
-    fn what_is_no_servers_frame_is_left_alone() {
-        let mut tap = SocketTap::default();
+    fn transcriptions_report_beside_the_responses() {
+        let of = |text: &str| {
+            let mut told = Vec::new();
+            SocketTap::default().push(&frame(0x81, text.as_bytes()), |one, _| told.push(one));
+            told
+        };
+        let kind = "conversation.item.input_audio_transcription.completed";
+        let by_tokens = format!(
+            r#"{{"type":"{kind}","item_id":"i","transcript":"hi","usage":{{"type":"tokens","input_tokens":40,"output_tokens":9,"input_token_details":{{"audio_tokens":40}}}}}}"#
+        );
+        assert_eq!(of(&by_tokens), [Told::Beside(Usage { input: 40, output: 9, input_audio: 40, ..Usage::default() })]);
+        let by_length = format!(r#"{{"type":"{kind}","usage":{{"type":"duration","seconds":3.2}}}}"#);
+        assert_eq!(of(&by_length), [Told::Beside(Usage { milliseconds: 3200, ..Usage::default() })]);
+        for nothing in [
+            r#"{"type":"response.output_item.done","item":{"usage":{"input_tokens":1}}}"#,
+            r#"{"type":"session.updated","usage":{"input_tokens":1}}"#,
+            r#"{"type":"conversation.item.input_audio_transcription.completed"}"#,
+        ] {
+            assert_eq!(of(nothing), []);
+        }
+        assert_eq!(of(r#"{"type":"response.done","response":{"usage":null}}"#), [Told::Ended(None)]);
+    }
+
+    #[test]
+    fn where_a_message_ends_is_told() {
+        let one = frame(0x81, br#"{"type":"response.done","response":{}}"#);
+        let two = [&one[..], &one[..], &[0x81, 5]].concat();
+        let mut ends = Vec::new();
+        SocketTap::default().push(&two, |_, end| ends.push(end));
+        assert_eq!(ends, [one.len(), 2 * one.len()]);
+    }
+
+    #[test]
+    fn what_is_no_servers_frame_is_lost() {
         let masked = [&[0x81, 0x85, 1, 2, 3, 4][..], &[0; 5]].concat();
-        tap.push(&masked, |_| panic!());
-        assert!(tap.lost);
+        let compressed = frame(0xc1, b"what an extension would make of it");
+        for bytes in [masked, compressed] {
+            let mut tap = SocketTap::default();
+            tap.push(&bytes, |_, _| panic!());
+            assert!(tap.is_lost());
+        }
     }
 
     proptest::proptest! {
         #[test]
         fn nothing_breaks_it(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..2000), cut in 1usize..64) {
             let mut tap = SocketTap::default();
-            bytes.chunks(cut).for_each(|piece| tap.push(piece, |_| {}));
-            proptest::prop_assert!(tap.beginning.len() <= HEAD && tap.head.len() <= 10);
+            bytes.chunks(cut).for_each(|piece| tap.push(piece, |_, _| {}));
+            proptest::prop_assert!(tap.head.len() <= 10);
+        }
+
+        #[test]
+        fn any_frames_and_any_pieces_tell_the_same(
+            junk in "\\PC{0,400}", frames in proptest::collection::vec(1usize..300, 0..8), cut in 1usize..500, first in proptest::bool::ANY
+        ) {
+            let junk = serde_json::json!({ "usage": { "input_tokens": 7777 }, "text": junk }).to_string();
+            let usage = r#""usage":{"input_tokens":20,"output_tokens":10}"#;
+            let response = if first { format!("{usage},\"x\":{junk}") } else { format!("\"x\":{junk},{usage}") };
+            let text = format!(r#"{{"x":{junk},"response":{{{response}}},"type":"response.done"}}"#);
+            let mut rest = text.as_bytes();
+            let mut stream = Vec::new();
+            for length in frames {
+                let (part, behind) = rest.split_at(length.min(rest.len()));
+                stream.extend(frame(if stream.is_empty() { 0x01 } else { 0x00 }, part));
+                rest = behind;
+            }
+            stream.extend(frame(if stream.is_empty() { 0x81 } else { 0x80 }, rest));
+            let mut told = Vec::new();
+            let mut tap = SocketTap::default();
+            stream.chunks(cut).for_each(|piece| tap.push(piece, |one, _| told.push(one)));
+            proptest::prop_assert_eq!(told, [Told::Ended(Some(Usage { input: 20, output: 10, ..Usage::default() }))]);
         }
     }
 }

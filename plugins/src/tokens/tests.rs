@@ -2,9 +2,10 @@ use super::*;
 
 fn of(api: Api, usage: &str) -> Option<Usage> {
     let body = format!(r#"{{"id":"x","choices":[{{"text":"say \"usage\": {{}}"}}],"usage":{usage},"model":"m"}}"#);
-    let mut tail = UsageTail::default();
-    tail.push(body.as_bytes());
-    tail.read().usage(api)
+    let mut pieces = AnswerUsage::default();
+    pieces.push(body.as_bytes());
+    assert_eq!(pieces.read(), read_whole(body.as_bytes()));
+    pieces.read().usage(api)
 }
 
 #[test]
@@ -35,23 +36,49 @@ fn nothing_reported_is_not_nothing_used() {
 }
 
 #[test]
-fn later_counts_replace_earlier_ones() {
+fn of_cumulative_counts_each_is_the_most_that_was_reported() {
     let mut reported = Reported::default();
-    for text in [r#"{"input_tokens":25,"output_tokens":1}"#, r#"{"output_tokens":15,"input_tokens":null}"#] {
+    for text in [
+        r#"{"input_tokens":25,"cache_read_input_tokens":7,"output_tokens":1}"#,
+        r#"{"output_tokens":15,"input_tokens":null}"#,
+        r#"{"output_tokens":14,"input_tokens":0,"cache_read_input_tokens":0}"#,
+    ] {
         let value = Reader::new(text.as_bytes()).value(0).unwrap();
         reported.read(text.as_bytes(), &value);
     }
-    assert_eq!(reported.usage(Api::Messages), Some(Usage { input: 25, output: 15, ..Usage::default() }));
+    assert_eq!(reported.usage(Api::Messages), Some(Usage { input: 32, output: 15, cached_input: 7, ..Usage::default() }));
 }
 
 #[test]
-fn only_the_end_is_kept_and_any_split_reads_the_same() {
-    let long = format!(r#"{{"data":[{}],"usage":{{"prompt_tokens":7,"total_tokens":7}}}}"#, "0.25,".repeat(100_000));
-    let expected = Some(Usage { input: 7, ..Usage::default() });
-    for size in [1, 7, 1000, 16 * 1024, 16 * 1024 + 1, long.len()] {
-        let mut tail = UsageTail::default();
-        long.as_bytes().chunks(size).for_each(|piece| tail.push(piece));
-        assert_eq!(tail.read().usage(Api::Embeddings), expected, "pieces of {size}");
+fn usage_is_found_before_and_behind_anything() {
+    let usage = r#""usage":{"input_tokens":7,"output_tokens":3}"#;
+    let decoy = r#"{"usage":{"input_tokens":999,"output_tokens":999}}"#;
+    let long = "x, \" {[\n".repeat(20_000);
+    let numbers = format!("[{}0]", "0.25,".repeat(100_000));
+    let members = [
+        format!(r#""metadata":{{"usage":{},"k":{decoy}}}"#, serde_json::Value::from(long.as_str())),
+        format!(r#""tools":[{decoy},[{decoy}]]"#),
+        format!(r#""data":{numbers}"#),
+        format!(r#""instructions":{}"#, serde_json::Value::from(decoy)),
+        r#""user":"usage""#.to_owned(),
+    ];
+    let expected = Some(Usage { input: 7, output: 3, ..Usage::default() });
+    for at in 0..=members.len() {
+        let mut all = members.to_vec();
+        all.insert(at, usage.to_owned());
+        let text = format!(" {{{}}}\r\n", all.join(" ,"));
+        assert_eq!(read_whole(text.as_bytes()).usage(Api::Responses), expected, "at {at}");
+        for size in [1, 7, 1000, 16 * 1024, text.len()] {
+            let mut pieces = AnswerUsage::default();
+            text.as_bytes().chunks(size).for_each(|piece| pieces.push(piece));
+            assert_eq!(pieces.read().usage(Api::Responses), expected, "at {at}, pieces of {size}");
+        }
+    }
+    for nothing in [format!("{{{}}}", members.join(",")), format!("[{{{usage}}}]"), "\"usage\"".to_owned(), String::new()] {
+        assert_eq!(read_whole(nothing.as_bytes()), Reported::default());
+        let mut pieces = AnswerUsage::default();
+        nothing.as_bytes().chunks(5).for_each(|piece| pieces.push(piece));
+        assert_eq!(pieces.read(), Reported::default());
     }
 }
 

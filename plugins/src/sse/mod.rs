@@ -1,0 +1,251 @@
+//! Splits a byte stream into server-sent events (WHATWG HTML, section 9.2) at any chunk boundary.
+//!
+//! Events are passed on whole. One that is longer than what is kept of any passes in the pieces in which it
+//! comes, and is read meanwhile: its fields, and an [`Excerpt`] of its data.
+
+mod long;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memchr2;
+
+#[cfg(doc)]
+use crate::excerpt::{self, Excerpt};
+use long::LongEvent;
+
+/// The longest event that is kept until it is whole, unless a reader wants more.
+pub const KEPT: usize = 64 * 1024;
+/// The same for readers that can't do with an excerpt.
+pub const MOST_KEPT: usize = 1024 * 1024;
+
+/// What becomes of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is passed on.
+    Pass,
+    /// It is taken out. One that was too long to be kept has passed already.
+    Drop,
+}
+
+/// One event: the bytes of its `data` and `event` fields.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The `event` field's value, empty if there is none.
+    pub name: &'a [u8],
+    /// The `data` field's value; several lines are joined with LF. Of an event that was too long to be kept, what
+    /// [`excerpt::event`] wants of it.
+    pub data: Cow<'a, [u8]>,
+    /// How many bytes of what it says are not in `data`; `None` if all of it is there.
+    pub cut: Option<u64>,
+}
+
+/// Cuts chunks into whole events; the unfinished tail waits for its rest.
+#[derive(Debug)]
+pub struct Splitter {
+    tail: BytesMut,
+    /// Where the tail's last line begins: what is before was looked through.
+    line: usize,
+    /// The longest event that is kept.
+    most: usize,
+    /// Inside an event that outgrew that: bytes pass until its end.
+    long: Option<Box<LongEvent>>,
+    started: bool,
+}
+
+impl Default for Splitter {
+    fn default() -> Self {
+        Splitter::keeping(MOST_KEPT)
+    }
+}
+
+impl Splitter {
+    /// Keeps events up to `most` bytes until they are whole.
+    pub fn keeping(most: usize) -> Self {
+        Splitter { tail: BytesMut::new(), line: 0, most, long: None, started: false }
+    }
+
+    /// Takes a chunk, calls `event` for every event that it completes, and returns the bytes up
+    /// to the end of the last one, without those that `event` drops. Comments complete nothing, but
+    /// are part of the returned bytes. Of an event that is too long to be kept they are returned as they come.
+    ///
+    /// A chunk of whole events is returned as it came, without a copy.
+    pub fn feed(&mut self, chunk: Bytes, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
+        if self.long.is_some() {
+            return self.feed_long(chunk, &mut event);
+        }
+        let (mut whole, mut end) = if self.tail.is_empty() {
+            let end = block_end(&chunk, 0);
+            (chunk, end)
+        } else {
+            self.tail.extend_from_slice(&chunk);
+            let end = block_end(&self.tail, self.line);
+            if let (Err(line), true) = (end, self.tail.len() <= self.most) {
+                self.line = line;
+                return Bytes::new();
+            }
+            (self.tail.split().freeze(), end)
+        };
+        let mut done = 0;
+        let mut dropped: Vec<Range<usize>> = Vec::new();
+        let line = loop {
+            match end {
+                Ok(len) => {
+                    if self.emit(&whole[done..done + len], &mut event) == Fate::Drop {
+                        dropped.push(done..done + len);
+                    }
+                    done += len;
+                    end = block_end(&whole[done..], 0);
+                }
+                Err(line) => break line,
+            }
+        };
+        let rest = whole.split_off(done);
+        let whole = without(whole, &dropped);
+        if rest.len() > self.most {
+            let begins = if self.started { &rest[..] } else { rest.strip_prefix(BOM).unwrap_or(&rest) };
+            self.started = true;
+            let mut long = Box::new(LongEvent::default());
+            // It doesn't end here.
+            long.take(begins);
+            self.long = Some(long);
+            return joined(whole, rest);
+        }
+        self.line = line;
+        self.tail.extend_from_slice(&rest);
+        whole
+    }
+
+    /// Whether every byte handed in was handed out: the stream stands between two events.
+    pub fn at_boundary(&self) -> bool {
+        self.tail.is_empty() && self.long.is_none()
+    }
+
+    /// Inside an event of which a part was handed out already.
+    pub fn is_within_event(&self) -> bool {
+        self.long.is_some()
+    }
+
+    /// Gives up the unfinished tail, for an end of stream at which it is passed on as it is.
+    pub fn take_tail(&mut self) -> Bytes {
+        self.line = 0;
+        self.tail.split().freeze()
+    }
+
+    /// The stream ends: an event that lacks only the blank line is read, too. Returns the bytes that were kept, unless
+    /// `event` drops them.
+    pub fn finish(&mut self, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
+        if let Some(mut long) = self.long.take() {
+            long.take(b"\n");
+            long.tell(&mut event);
+        }
+        let tail = self.take_tail();
+        if tail.is_empty() {
+            return tail;
+        }
+        let ended = [&tail[..], b"\n\n"].concat();
+        if self.emit(&ended, &mut event) == Fate::Drop { Bytes::new() } else { tail }
+    }
+
+    fn feed_long(&mut self, mut chunk: Bytes, event: &mut impl FnMut(Event<'_>) -> Fate) -> Bytes {
+        let Some(mut long) = self.long.take() else { return chunk };
+        match long.take(&chunk) {
+            None => {
+                self.long = Some(long);
+                chunk
+            }
+            Some(len) => {
+                long.tell(event);
+                let rest = chunk.split_off(len);
+                joined(chunk, self.feed(rest, event))
+            }
+        }
+    }
+
+    fn emit(&mut self, block: &[u8], event: &mut impl FnMut(Event<'_>) -> Fate) -> Fate {
+        let block = if self.started { block } else { block.strip_prefix(BOM).unwrap_or(block) };
+        self.started = true;
+        parse_block(block).map_or(Fate::Pass, event)
+    }
+}
+
+/// A byte order mark, which may stand before everything else.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Two pieces that follow each other.
+fn joined(one: Bytes, other: Bytes) -> Bytes {
+    match (one.is_empty(), other.is_empty()) {
+        (true, _) => other,
+        (_, true) => one,
+        _ => [one, other].concat().into(),
+    }
+}
+
+/// Bytes without these ranges, which follow each other.
+fn without(bytes: Bytes, dropped: &[Range<usize>]) -> Bytes {
+    if dropped.is_empty() {
+        return bytes;
+    }
+    let mut kept = BytesMut::with_capacity(bytes.len());
+    let mut at = 0;
+    for range in dropped {
+        kept.extend_from_slice(&bytes[at..range.start]);
+        at = range.end;
+    }
+    kept.extend_from_slice(&bytes[at..]);
+    kept.freeze()
+}
+
+/// Where the first block of lines ends, with the blank line that ends it, if that is there. If not, where its last
+/// line begins. `from`: where a line begins; all lines before it were looked through.
+///
+/// A CR at the very end is undecided (an LF may follow) unless the line it ends is already blank.
+fn block_end(bytes: &[u8], from: usize) -> Result<usize, usize> {
+    let mut at = from;
+    loop {
+        let Some(run) = bytes.get(at..).and_then(|rest| memchr2(b'\n', b'\r', rest)) else { return Err(at) };
+        let line_end = at + run;
+        let next = match (bytes[line_end], bytes.get(line_end + 1)) {
+            (b'\r', Some(b'\n')) => line_end + 2,
+            // The end of a blank line is one whatever follows; an LF that does is a blank line of its own.
+            (b'\r', None) if line_end > at => return Err(at),
+            _ => line_end + 1,
+        };
+        if line_end == at {
+            return Ok(next);
+        }
+        at = next;
+    }
+}
+
+/// Reads the fields of one block; `None` if it holds no `data`.
+fn parse_block(block: &[u8]) -> Option<Event<'_>> {
+    let mut name: &[u8] = b"";
+    let mut data: Option<Cow<'_, [u8]>> = None;
+    let mut rest = block;
+    while let Some(end) = memchr2(b'\n', b'\r', rest) {
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        let (field, value) = match memchr::memchr(b':', line) {
+            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            None => (line, &b""[..]),
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match field {
+            b"data" => match &mut data {
+                None => data = Some(value.into()),
+                Some(joined) => {
+                    let joined = joined.to_mut();
+                    joined.push(b'\n');
+                    joined.extend_from_slice(value);
+                }
+            },
+            b"event" => name = value,
+            _ => {}
+        }
+    }
+    data.map(|data| Event { name, data, cut: None })
+}

@@ -1,0 +1,60 @@
+//! The usage of a plain answer: the member `usage` at its top level, wherever that stands.
+//!
+//! What callers send can come back in an answer (metadata, tools, schemas), so a `usage` that stands deeper is none.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::FinderRev;
+
+use super::Reported;
+use crate::excerpt::{self, Excerpt};
+use crate::json::{Reader, Value};
+
+/// Reads an answer that comes in pieces, in constant memory.
+#[derive(Debug, Default)]
+pub struct AnswerUsage(Option<Box<Excerpt>>);
+
+impl AnswerUsage {
+    /// Takes the next piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.0.get_or_insert_with(|| Box::new(Excerpt::new(excerpt::usage))).push(piece);
+    }
+
+    /// What the answer has reported so far.
+    pub fn read(&self) -> Reported {
+        let mut reported = Reported::default();
+        if let Some(excerpt) = &self.0 {
+            let text = excerpt.text();
+            // What comes before the end of a text that is not whole was read.
+            let _ = Reader::new(text).object(|_, usage| reported.read(text, &usage));
+        }
+        reported
+    }
+}
+
+/// How much of an answer's end is looked at first: usage mostly stands there.
+const END: usize = 16 * 1024;
+
+/// What a plain JSON answer reports that is there as a whole.
+pub fn read_whole(answer: &[u8]) -> Reported {
+    static KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
+    let end = &answer[answer.len().saturating_sub(END)..];
+    let found = KEY.rfind(end).map(|at| &end[at + KEY.needle().len()..]);
+    if found.is_none() && end.len() == answer.len() {
+        return Reported::default();
+    }
+    if let Some((rest, usage)) = found.and_then(|rest| Some((rest, last_member(rest)?))) {
+        let mut reported = Reported::default();
+        reported.read(rest, &usage);
+        return reported;
+    }
+    let mut whole = AnswerUsage::default();
+    whole.push(answer);
+    whole.read()
+}
+
+/// The value of a key at the top level, from what follows the key. Quotes inside of texts are escaped, so `"usage"` is
+/// nothing but a whole string; and if what follows it ends one object and no more, then it is a key at the top level.
+fn last_member(rest: &[u8]) -> Option<Value> {
+    Reader::new(rest).from_key().ok()
+}
