@@ -286,6 +286,15 @@ impl Limits {
         permit.book(used, now, |scope, alert| self.alert(scope, alert));
     }
 
+    /// Whether a quota or budget has ended that a permit's further answers would need.
+    pub fn ended(&self, permit: &Permit, now: Now) -> Option<Denied> {
+        let Some(Refused::Limit { scope, rank, kind, limit, wait, too_large, by_class, remaining }) = permit.ended(now) else {
+            return None;
+        };
+        self.metrics.limit_refused(rank, kind);
+        Some(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false })
+    }
+
     /// Replaces what was reserved by what was used.
     pub fn settle(&self, permit: Permit, used: Used, now: Now) {
         permit.settle(used, now, |scope, alert| self.alert(scope, alert));

@@ -105,6 +105,8 @@ fn request(
         head.remove_header(&header::CONTENT_LENGTH);
     }
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
+    // What is compressed would have to be decoded to be counted.
+    head.insert_header(header::ACCEPT_ENCODING, "identity")?;
     traced::tell_upstream(ctx, attempt.running.span, &mut head)?;
     if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", "2023-06-01")?;

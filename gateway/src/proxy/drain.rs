@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use spillway_plugins::api::Api;
 use spillway_plugins::stream::StreamWatch;
-use spillway_plugins::tokens::{Metered, UsageTail};
+use spillway_plugins::tokens::Metered;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Gateway;
 use super::ctx::RequestCtx;
+use super::deliver::Tap;
 use super::exchange::Exchange;
 use super::metering::Estimate;
 use crate::balance::target::Lease;
@@ -21,8 +22,8 @@ pub(super) const AT_ONCE: usize = 256;
 pub(super) enum Reading {
     /// A stream's events.
     Stream(Box<StreamWatch>),
-    /// A plain answer's end.
-    Plain(UsageTail),
+    /// Any other answer.
+    Plain(Tap),
 }
 
 impl Reading {
@@ -55,8 +56,15 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
     tokio::spawn(async move {
         let Abandoned { mut exchange, mut reading, mut estimate, lease, place } = abandoned;
         let rest = exchange.read_rest(limit, |bytes| match &mut reading {
-            Reading::Stream(watch) => drop(watch.feed(bytes)),
-            Reading::Plain(tail) => tail.push(&bytes),
+            Reading::Stream(watch) => {
+                watch.feed(bytes);
+                // Behind the last event nothing is told, and not every connection ends there.
+                watch.state().done
+            }
+            Reading::Plain(tap) => {
+                tap.push(&bytes);
+                false
+            }
         });
         let whole = tokio::select! {
             whole = rest => whole,
@@ -68,13 +76,20 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
         }
         match &mut reading {
             Reading::Stream(watch) => {
-                let finished = watch.state().finished;
-                if finished {
+                watch.end();
+                let over = watch.state().finished || watch.state().done;
+                if over {
                     estimate.is_told(&watch.state().reported);
                 }
-                estimate.has_read(watch.take_output(), watch.state().reported, finished);
+                estimate.has_read(watch.take_output(), watch.state().reported, over);
             }
-            Reading::Plain(tail) => estimate.is_told(&tail.read()),
+            Reading::Plain(tap) => {
+                let reported = tap.read();
+                estimate.is_told(&reported);
+                if let Some(output) = tap.take_output() {
+                    estimate.has_read(output, reported, whole);
+                }
+            }
         }
         drop(lease);
         gateway.estimator.hand_over(&gateway, estimate);

@@ -202,11 +202,14 @@ impl Exchange {
         }
     }
 
-    /// Reads the rest of an answer whose caller is gone, for so long at most; whether it came to its end.
-    pub(super) async fn read_rest(&mut self, limit: Duration, mut each: impl FnMut(Bytes)) -> bool {
+    /// Reads the rest of an answer whose caller is gone, for so long at most and until `each` says that it is enough;
+    /// whether it came to its end.
+    pub(super) async fn read_rest(&mut self, limit: Duration, mut each: impl FnMut(Bytes) -> bool) -> bool {
         let rest = async {
             while let Ok(Some(bytes)) = self.session.read_response_body().await {
-                each(bytes);
+                if each(bytes) {
+                    break;
+                }
             }
         };
         tokio::time::timeout(limit, rest).await.is_ok() && self.session.response_done()

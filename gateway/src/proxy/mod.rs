@@ -302,12 +302,12 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut RequestCtx,
     ) -> pingora::Result<Option<Duration>> {
-        tunnel::answer(self, body.as_ref(), end, ctx);
+        tunnel::answer(self, session, body, end, ctx)?;
         ctx.bytes_out += body.as_ref().map_or(0, Bytes::len);
         Ok(None)
     }

@@ -141,6 +141,26 @@ impl<C: Cell<State>> Permit<C> {
         }
     }
 
+    /// One of several answers is over and another may follow: what is reserved stands in the periods of `now` from here
+    /// on, and not where it was booked.
+    pub fn renew(&mut self, now: Now) {
+        for (scope, hold) in &mut self.scopes {
+            let mut state = scope.lock();
+            state.advance(now.second());
+            state.renew(hold, &self.demand, now);
+        }
+    }
+
+    /// The quota or budget that has no room any more for what is reserved, if one has ended.
+    pub fn ended(&self, now: Now) -> Option<Refused> {
+        self.scopes.iter().find_map(|(scope, _)| {
+            let (kind, limit, wait) = scope.lock().ended(&scope.rules, now).filter(|_| !scope.rules.shadow)?;
+            let (scope, rank) = (scope.name.clone(), scope.rank);
+            let remaining = Remaining::default();
+            Some(Refused::Limit { scope, rank, kind, limit, wait, too_large: false, by_class: false, remaining })
+        })
+    }
+
     /// Replaces what was reserved by what was used.
     pub fn settle(mut self, used: Used, now: Now, mut alert: impl FnMut(&Scope<C>, Alert)) {
         for (scope, hold) in std::mem::take(&mut self.scopes) {

@@ -322,6 +322,40 @@ impl State {
         }
     }
 
+    /// Moves what was booked to `now`.
+    pub(super) fn renew(&mut self, hold: &mut Hold, demand: &Demand, now: Now) {
+        let slot = std::mem::take(&mut hold.slot);
+        self.settle(hold, demand, Used::default());
+        hold.slot = slot;
+        let (then, counting) = (hold.counting, self.counting);
+        if let Some(tokens) = self.tokens.as_mut().filter(|_| then.tokens == counting.tokens) {
+            hold.second = tokens.add(demand.tokens);
+        }
+        if let Some(classes) = self.by_class.as_mut().filter(|_| then.classes == counting.classes) {
+            classes[demand.class as usize].tokens.add(demand.tokens);
+        }
+        if let Some(quota) = self.quota.as_mut().filter(|_| then.quota == counting.quota) {
+            hold.quota_start = quota.add(now.unix, demand.tokens);
+        }
+        if let Some(budget) = self.budget.as_mut().filter(|_| then.budget == counting.budget) {
+            hold.budget_start = budget.add(now.unix, demand.cost.0);
+        }
+        self.reserved[0] = self.reserved[0].saturating_add(demand.tokens);
+        self.reserved[1] = self.reserved[1].saturating_add(demand.cost.0);
+    }
+
+    /// A quota or budget that has ended: what is used and reserved is more than all of it. With how much it is, and
+    /// until it begins anew.
+    pub(super) fn ended(&self, rules: &Rules, now: Now) -> Option<(Kind, u64, Option<Duration>)> {
+        let used = self.used(now.unix);
+        [Kind::Quota, Kind::Budget].into_iter().find_map(|kind| {
+            let limit = rules.limit(kind)?;
+            let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
+            let over = used[kind as usize].saturating_add(others) > limit;
+            over.then(|| (kind, limit, self.wait(kind, 0, now)))
+        })
+    }
+
     /// The request is over, though what it used isn't known yet.
     pub(super) fn release_slot(&mut self, hold: &mut Hold, demand: &Demand) {
         if std::mem::take(&mut hold.slot) {

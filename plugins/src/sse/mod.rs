@@ -73,10 +73,18 @@ impl Splitter {
     /// are part of the returned bytes. Of an event that is too long to be kept they are returned as they come.
     ///
     /// A chunk of whole events is returned as it came, without a copy.
-    pub fn feed(&mut self, chunk: Bytes, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
-        if self.long.is_some() {
-            return self.feed_long(chunk, &mut event);
-        }
+    pub fn feed(&mut self, mut chunk: Bytes, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
+        let Some(mut long) = self.long.take() else { return self.feed_short(chunk, &mut event) };
+        let Some(len) = long.take(&chunk) else {
+            self.long = Some(long);
+            return chunk;
+        };
+        long.tell(&mut event);
+        let rest = chunk.split_off(len);
+        joined(chunk, self.feed_short(rest, &mut event))
+    }
+
+    fn feed_short(&mut self, chunk: Bytes, event: &mut impl FnMut(Event<'_>) -> Fate) -> Bytes {
         let (mut whole, mut end) = if self.tail.is_empty() {
             let end = block_end(&chunk, 0);
             (chunk, end)
@@ -94,7 +102,7 @@ impl Splitter {
         let line = loop {
             match end {
                 Ok(len) => {
-                    if self.emit(&whole[done..done + len], &mut event) == Fate::Drop {
+                    if self.emit(&whole[done..done + len], event) == Fate::Drop {
                         dropped.push(done..done + len);
                     }
                     done += len;
@@ -148,21 +156,6 @@ impl Splitter {
         }
         let ended = [&tail[..], b"\n\n"].concat();
         if self.emit(&ended, &mut event) == Fate::Drop { Bytes::new() } else { tail }
-    }
-
-    fn feed_long(&mut self, mut chunk: Bytes, event: &mut impl FnMut(Event<'_>) -> Fate) -> Bytes {
-        let Some(mut long) = self.long.take() else { return chunk };
-        match long.take(&chunk) {
-            None => {
-                self.long = Some(long);
-                chunk
-            }
-            Some(len) => {
-                long.tell(event);
-                let rest = chunk.split_off(len);
-                joined(chunk, self.feed(rest, event))
-            }
-        }
     }
 
     fn emit(&mut self, block: &[u8], event: &mut impl FnMut(Event<'_>) -> Fate) -> Fate {

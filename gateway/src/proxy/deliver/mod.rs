@@ -6,7 +6,9 @@
 
 mod plain;
 mod screen;
+mod sniff;
 mod stream;
+mod tap;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +19,11 @@ use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
-use spillway_plugins::tokens::{Metered, Reported, UsageTail};
+use spillway_plugins::stream::StreamWatch;
+use spillway_plugins::tokens::{Metered, Reported};
 
 use screen::Screen;
+pub(super) use tap::Tap;
 
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
@@ -78,29 +82,34 @@ pub(super) async fn deliver(
             .get(header::CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind))
     };
-    let readable = !head.headers.contains_key(header::CONTENT_ENCODING);
+    let coded = head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     let status = head.status;
     let success = status.is_success();
-    let json = is(b"application/json") && readable;
-    let stream = success && readable && is(b"text/event-stream");
-    let mut delivery = Deliverer {
-        session,
-        ctx,
-        progress,
-        attempt,
-        exchange,
-        tail: (success && json).then(UsageTail::default),
-        hidden: None,
-        screen: None,
-        committed: false,
-    };
+    let json = is(b"application/json") && !coded;
+    let mut stream = success && !coded && is(b"text/event-stream");
+    let inquiry = attempt.inquiry;
+    let asked = inquiry.fields.stream;
+    // What is compressed is passed on as it comes, a stream, too. Answers of any other type may be JSON, and a `usage`
+    // in anything else is none.
+    let watch =
+        (coded && (asked || is(b"text/event-stream"))).then(|| StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), false));
+    let tap = if success { Tap::of(&head.headers, watch) } else { None };
+    let sniffs = success && !coded && asked && !stream && !json;
+    let mut delivery = Deliverer { session, ctx, progress, attempt, exchange, tap, hidden: None, screen: None, committed: false };
+    let mut prefix = prefix;
+    if sniffs {
+        match delivery.looks_like_a_stream(&mut prefix).await {
+            Ok(looks) => stream = looks,
+            Err(delivery) => return delivery,
+        }
+    }
     if stream {
         delivery.ctx.streamed = true;
-        return delivery.stream().await;
+        return delivery.stream(prefix).await;
     }
     let delivered = delivery.plain(prefix, json).await;
     if delivered == Delivery::CallerLeft && delivery.drains() {
-        delivery.ctx.reading = delivery.tail.take().map(Reading::Plain);
+        delivery.ctx.reading = delivery.tap.take().map(Reading::Plain);
     }
     if delivered == Delivery::Complete && !success { Delivery::Refusal(status) } else { delivered }
 }
@@ -111,8 +120,8 @@ struct Deliverer<'a, 'g> {
     progress: &'a mut Progress,
     attempt: &'a mut Attempt<'g>,
     exchange: &'a mut Exchange,
-    /// The end of a plain answer, where its usage stands.
-    tail: Option<UsageTail>,
+    /// What reads an answer that is no stream, or is compressed; `None` if nobody can read it.
+    tap: Option<Tap>,
     /// What of a whole stream its caller didn't ask for.
     hidden: Option<Bytes>,
     /// What stays back of a stream under guard.

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use spillway_plugins::json::Reader;
-use spillway_plugins::tokens::read_end;
+use spillway_plugins::tokens::{Reported, read_whole};
 
-use super::{Deliverer, Delivery, Fault, Held, screen};
+use super::{Deliverer, Delivery, Fault, Held, Tap, screen};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::exchange::{Broken, Next};
 use crate::proxy::metering;
@@ -41,8 +41,8 @@ impl Deliverer<'_, '_> {
                 }
                 Ok(Next::Quiet) => return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Idle))),
                 Err(Broken::CallerLeft) => {
-                    if let Some(tail) = &mut self.tail {
-                        held.iter().for_each(|piece| tail.push(piece));
+                    if let Some(tap) = &mut self.tap {
+                        held.iter().for_each(|piece| tap.push(piece));
                     }
                     return Delivery::CallerLeft;
                 }
@@ -67,8 +67,8 @@ impl Deliverer<'_, '_> {
                 // Data that is there already never lets the timer speak.
                 Ok(Next::Data(_)) if self.now() >= self.progress.deadline => return self.cut_off(ErrorKind::Idle).await,
                 Ok(Next::Data(bytes)) => {
-                    if let Some(tail) = &mut self.tail {
-                        tail.push(&bytes);
+                    if let Some(tap) = &mut self.tap {
+                        tap.push(&bytes);
                     }
                     self.record(&bytes);
                     sent += bytes.len();
@@ -95,8 +95,19 @@ impl Deliverer<'_, '_> {
     /// Books a plain answer that has come to its end, by what its last part tells.
     async fn book_plain(&mut self) {
         if !self.ctx.booked {
-            self.ctx.usage = self.tail.as_ref().and_then(|tail| self.reported(&tail.read()));
+            let reported = self.tap.as_mut().map(Tap::read);
+            self.note_plain(reported);
             self.book().await;
+        }
+    }
+
+    /// Notes what an answer reported, and, if it didn't, what a compressed stream has told.
+    fn note_plain(&mut self, reported: Option<Reported>) {
+        self.ctx.usage = reported.and_then(|reported| self.reported(&reported));
+        if self.ctx.usage.is_none()
+            && let Some(output) = self.tap.as_mut().and_then(Tap::take_output)
+        {
+            self.ctx.output = output;
         }
     }
 
@@ -105,18 +116,23 @@ impl Deliverer<'_, '_> {
         if self.ctx.streamed || self.ctx.booked {
             return;
         }
-        let usage = match (&mut self.tail, held.as_slice()) {
-            (Some(_), [whole]) if over => Some(read_end(whole)),
-            (Some(tail), pieces) => {
-                pieces.iter().for_each(|piece| tail.push(piece));
-                over.then(|| tail.read())
+        let usage = match (&mut self.tap, held.as_slice()) {
+            (Some(Tap::Plain(_)), [whole]) if over => whole.trim_ascii_start().starts_with(b"{").then(|| read_whole(whole)),
+            (Some(tap), pieces) => {
+                pieces.iter().for_each(|piece| tap.push(piece));
+                over.then(|| tap.read())
             }
             (None, _) => None,
         };
-        self.ctx.usage = usage.and_then(|reported| self.reported(&reported));
+        self.note_plain(usage);
         self.ctx.whole = over;
         if over {
-            if self.ctx.usage.is_none() && !self.attempt.running.filtered && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT {
+            let plain = self.tap.as_ref().is_some_and(Tap::is_plain);
+            if self.ctx.usage.is_none()
+                && plain
+                && !self.attempt.running.filtered
+                && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT
+            {
                 self.ctx.answer = Some(held.concat().into());
             }
             self.ctx.note_first(self.now());

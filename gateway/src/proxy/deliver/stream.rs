@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use spillway_plugins::guard::Finding;
 use spillway_plugins::retry::{self, Credentials};
+use spillway_plugins::sse;
 use spillway_plugins::stream::{StreamState, StreamWatch};
 
 use super::{Deliverer, Delivery, Fault, Held};
@@ -17,15 +18,17 @@ use crate::proxy::{respond, stored};
 const HOLD_STREAM: usize = 256 * 1024;
 /// Silence after which a comment keeps the caller's side alive.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
-/// How long a stream whose answer is complete may take to say so.
-const LINGER: Duration = Duration::from_secs(2);
 
 impl Deliverer<'_, '_> {
-    /// A stream of events.
-    pub(super) async fn stream(&mut self) -> Delivery {
+    /// A stream of events, of which `read` was read already.
+    pub(super) async fn stream(&mut self, read: Held) -> Delivery {
         let inquiry = self.attempt.inquiry;
         let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
-        let delivery = self.stream_events(&mut watch).await;
+        if self.is_guarded() {
+            // What is looked at must be there as a whole.
+            watch = watch.keeping(sse::MOST_KEPT);
+        }
+        let delivery = self.stream_events(&mut watch, read).await;
         if delivery == Delivery::CallerLeft && self.drains() {
             self.ctx.reading = Some(Reading::Stream(Box::new(watch)));
         } else if !self.ctx.booked {
@@ -34,8 +37,8 @@ impl Deliverer<'_, '_> {
         delivery
     }
 
-    async fn stream_events(&mut self, watch: &mut StreamWatch) -> Delivery {
-        let held = match self.hold_back(watch).await {
+    async fn stream_events(&mut self, watch: &mut StreamWatch, read: Held) -> Delivery {
+        let held = match self.hold_back(watch, read).await {
             Ok(held) => held,
             Err(delivery) => return delivery,
         };
@@ -50,10 +53,15 @@ impl Deliverer<'_, '_> {
             self.ctx.note_first(self.now());
             self.book_stream(watch).await;
         }
-        if let Err(delivery) = self.commit(held, over).await {
+        if let Err(delivery) = self.commit(held, over && !has_failed(watch.state())).await {
             return delivery;
         }
-        if over { Delivery::Complete } else { self.pass_on(watch).await }
+        match (over, has_failed(watch.state())) {
+            // It ended with the upstream's own words: the transfer stays unfinished.
+            (true, true) => self.cut_off(ErrorKind::Reset).await,
+            (true, false) => Delivery::Complete,
+            (false, _) => self.pass_on(watch).await,
+        }
     }
 
     /// The first events, as far as they may go on.
@@ -68,14 +76,19 @@ impl Deliverer<'_, '_> {
 
     /// Reads until the first output. Until then nothing has been sent, and a failure that arrives
     /// inside HTTP 200 is still a failure.
-    async fn hold_back(&mut self, watch: &mut StreamWatch) -> Result<Held, Delivery> {
+    async fn hold_back(&mut self, watch: &mut StreamWatch, read: Held) -> Result<Held, Delivery> {
         let until = self.attempt.running.began + self.attempt.inquiry.pool.config.timeouts.first_token;
         // Under guard the first look is before the first byte: what it stops can still be refused.
         let window = self.window().unwrap_or(0);
         let enough = |state: &StreamState| state.content && (state.output.bound() >= window || state.finished);
         let (mut held, mut length) = (Held::new(), 0);
+        let mut read = read.into_iter();
         loop {
-            match self.next(until).await {
+            let next = match read.next() {
+                Some(bytes) => Ok(Next::Data(bytes)),
+                None => self.next(until).await,
+            };
+            match next {
                 Ok(Next::Data(bytes)) => {
                     let whole = watch.feed(bytes);
                     length += whole.len();
@@ -101,11 +114,14 @@ impl Deliverer<'_, '_> {
                         return Ok(held);
                     }
                 }
-                Ok(Next::End) if watch.state().finished => {
-                    held.push(watch.take_tail());
-                    return Ok(held);
+                Ok(Next::End) => {
+                    let tail = watch.end();
+                    if watch.state().finished || watch.state().done {
+                        held.push(tail);
+                        return Ok(held);
+                    }
+                    return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
                 }
-                Ok(Next::End) => return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))),
                 Ok(Next::Quiet) if watch.state().content => return Ok(held),
                 Ok(Next::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::TimedOut))),
                 Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
@@ -121,7 +137,8 @@ impl Deliverer<'_, '_> {
         let mut last_sent = last_heard;
         loop {
             let finished = watch.state().finished;
-            let give_up = last_heard + if finished { LINGER.min(idle) } else { idle };
+            // An answer that is complete may still tell what it used, and only the API's last event says that it has.
+            let give_up = last_heard + idle;
             match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
                 Ok(Next::Data(bytes)) => {
                     last_heard = self.now();
@@ -138,7 +155,9 @@ impl Deliverer<'_, '_> {
                     self.record(&whole);
                     if over {
                         self.book_stream(watch).await;
-                        self.keep(watch.take_hidden());
+                        if !has_failed(watch.state()) {
+                            self.keep(watch.take_hidden());
+                        }
                     }
                     if !whole.is_empty() {
                         last_sent = last_heard;
@@ -146,16 +165,24 @@ impl Deliverer<'_, '_> {
                             return Delivery::CallerLeft;
                         }
                     }
+                    if over && has_failed(watch.state()) {
+                        return self.cut_off(ErrorKind::Reset).await;
+                    }
                     if over {
                         return self.finish().await;
                     }
                 }
-                Ok(Next::End) if !finished && watch.state().fault.is_some_and(|fault| !is_whole(fault, watch.state().content)) => {
-                    // The upstream said itself that it failed, and the caller has its words: no clean end.
-                    return self.cut_off(ErrorKind::Reset).await;
-                }
-                Ok(Next::End) if finished || watch.state().fault.is_some() => {
-                    let tail = watch.take_tail();
+                Ok(Next::End) => {
+                    let tail = watch.end();
+                    let state = watch.state();
+                    if has_failed(state) {
+                        // The upstream said itself that it failed, and the caller has its words: no clean end.
+                        return self.cut_off(ErrorKind::Reset).await;
+                    }
+                    if !(state.finished || state.done || state.fault.is_some()) {
+                        return self.cut_short(watch, ErrorKind::Reset).await;
+                    }
+                    self.remember(watch);
                     let tail = match self.screen(watch, tail, true).await {
                         Ok(tail) => tail,
                         Err(finding) => return self.end_blocked(watch, finding).await,
@@ -168,7 +195,6 @@ impl Deliverer<'_, '_> {
                     }
                     return self.finish().await;
                 }
-                Ok(Next::End) => return self.cut_short(watch, ErrorKind::Reset).await,
                 Ok(Next::Quiet) => {
                     let now = self.now();
                     if now >= give_up && finished {
@@ -226,6 +252,10 @@ impl Deliverer<'_, '_> {
 
     /// Tells the caller that its stream broke, and leaves the transfer unfinished.
     async fn cut_short(&mut self, watch: &mut StreamWatch, kind: ErrorKind) -> Delivery {
+        if watch.is_within_event() {
+            // A part of an event has gone out: whatever follows would be taken for the rest of it.
+            return self.cut_off(kind).await;
+        }
         let message = match kind {
             ErrorKind::Idle => "The upstream stopped sending before the answer was complete.",
             _ => "The upstream closed the connection before the answer was complete.",
@@ -241,6 +271,11 @@ impl Deliverer<'_, '_> {
             stored::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.backend(), watch.take_made());
         }
     }
+}
+
+/// Whether the upstream said itself that it failed, and that is not all that there is to say.
+fn has_failed(state: &StreamState) -> bool {
+    !state.finished && state.fault.is_some_and(|fault| !is_whole(fault, state.content))
 }
 
 /// Faults after which an answer is all that there is to say: they would be the same at any target, or are the only thing

@@ -4,6 +4,7 @@
 //! Nothing can be replayed here once bytes went upstream: a WebSocket may move on until the upgrade
 //! succeeds, an upload only while no connection stands.
 
+mod socket;
 mod state;
 mod upload;
 
@@ -18,10 +19,12 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
 use spillway_plugins::retry::{Verdict, judge, read_signal};
+use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
 
 use super::attempt::{Running, delivered_refusal, is_timeout};
 use super::ctx::{End, Inquiry, RequestCtx};
+use super::deliver::Tap;
 use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
@@ -116,6 +119,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
     transformed::request(ctx, inquiry, request);
     request.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
     request.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
+    request.insert_header(header::ACCEPT_ENCODING, "identity")?;
     traced::tell_upstream(ctx, attempt.span, request)?;
     if let Some(length) = tunnel.upload.as_ref().and_then(|_| spliced_length(caller, inquiry, &member.target.id.deployment)) {
         request.insert_header(header::CONTENT_LENGTH, length)?;
@@ -212,6 +216,12 @@ fn judge_parts(
     }
     ctx.note_first(gateway.clock.now());
     ctx.status = Some(head.status.as_u16());
+    if head.status.is_success() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        inquiry.model.metrics[attempt.member].first_token.observe(first.as_secs_f64());
+    }
+    if tunnel.upload.is_some() && head.status.is_success() {
+        tunnel.answer = Tap::of(&head.headers, watch(head, inquiry));
+    }
     tunnel.answered = true;
     tunnel.judged = label;
     // Kept until the end: its slot is taken for as long as the answer (or socket) lives.
@@ -222,37 +232,45 @@ fn judge_parts(
 /// Most of an answer that is read for the names of what it made.
 const MADE: usize = 64 * 1024;
 
-/// Books the turns of a socket as they are told.
-fn turns(gateway: &Gateway, piece: Option<&Bytes>, ctx: &mut RequestCtx) {
-    let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
-    let open = tunnel.attempt.as_ref().is_some_and(|attempt| attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS));
-    if let (Some(piece), true) = (piece, open) {
-        let mut turns = Vec::new();
-        tunnel.tap.push(piece, |usage| turns.push(usage));
-        for usage in turns {
-            if let Some(attempt) = &tunnel.attempt {
-                metering::book_turn(gateway, ctx, &inquiry, attempt, usage);
-            }
-        }
-    }
-    put_back(ctx, inquiry, tunnel);
+/// What reads the answer to an upload, if that is a stream.
+fn watch(head: &ResponseHeader, inquiry: &Inquiry) -> Option<StreamWatch> {
+    let is = |kind: &str| {
+        let value = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").trim();
+        value.get(..kind.len()).is_some_and(|value| value.eq_ignore_ascii_case(kind))
+    };
+    let stream = is("text/event-stream") || (inquiry.fields.stream && !is("application/json"));
+    stream.then(|| StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), false))
 }
 
 /// `response_body_filter`: remembers what an answer made, and what it cost.
-pub(super) fn answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut RequestCtx) {
+///
+/// # Errors
+/// If a socket can't be read any more.
+pub(super) fn answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    piece: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut RequestCtx,
+) -> pingora::Result<()> {
     if ctx.tunnel.as_ref().is_some_and(|tunnel| tunnel.upload.is_none()) {
-        return turns(gateway, piece, ctx);
+        return socket::turns(gateway, session, piece, ctx);
     }
+    upload_answer(gateway, piece.as_ref(), end, ctx);
+    Ok(())
+}
+
+fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut RequestCtx) {
     let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return };
     let success = tunnel.attempt.as_ref().and_then(|attempt| attempt.status).is_some_and(|status| status.is_success());
     if !success || tunnel.upload.is_none() {
         return;
     }
-    if let Some(piece) = piece {
-        tunnel.tail.push(piece);
+    if let (Some(piece), Some(tap)) = (piece, &mut tunnel.answer) {
+        tap.push(piece);
     }
     if end {
-        ctx.usage = tunnel.tail.read().usage(inquiry.api).map(Metered::reported);
+        ctx.usage = tunnel.answer.as_mut().and_then(|tap| tap.read().usage(inquiry.api)).map(Metered::reported);
     }
     if !inquiry.stores {
         return;
@@ -284,6 +302,10 @@ fn over() -> BError {
 pub(super) fn response(session: &Session, head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
     let Some(tunnel) = &ctx.tunnel else { return Ok(()) };
     headers::strip_upstream(head);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // None was asked for.
+        head.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
+    }
     let chosen = head.remove_header(&header::SEC_WEBSOCKET_PROTOCOL);
     if head.status == StatusCode::SWITCHING_PROTOCOLS
         && let Some(chosen) = headers::chosen_subprotocol(&session.req_header().headers, chosen.as_ref())
@@ -351,8 +373,13 @@ pub(super) fn refusal(gateway: &Gateway, ctx: &mut RequestCtx) -> Option<Refusal
 pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Error>) {
     let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
     if let Some(attempt) = tunnel.attempt.take() {
+        if tunnel.tap.is_under_way() && !tunnel.tap.is_lost() {
+            // What it has used by now, nobody will tell.
+            metering::book_turn(gateway, ctx, &inquiry, &attempt, None);
+        }
         let label = match error {
             _ if tunnel.judged != "ok" => tunnel.judged,
+            _ if tunnel.ended.is_some() => "ok",
             None => "ok",
             Some(error) if *error.esource() == pingora::ErrorSource::Downstream => "cancelled",
             // A WebSocket ends when either side hangs up.
@@ -360,7 +387,11 @@ pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Err
             Some(_) => "reset",
         };
         attempt.finish(gateway, ctx, &inquiry, label);
-        ctx.end = if error.is_none() || label == "ok" { End::Complete } else { End::Cut };
+        ctx.end = match tunnel.ended {
+            Some(code) => End::Refused(code),
+            None if error.is_none() || label == "ok" => End::Complete,
+            None => End::Cut,
+        };
     }
     put_back(ctx, inquiry, tunnel);
 }

@@ -1,9 +1,10 @@
 //! What is known of a request on Pingora's loop, between its hooks.
 
 use spillway_plugins::multipart::FormReader;
-use spillway_plugins::tokens::{SocketTap, UsageTail};
+use spillway_plugins::tokens::SocketTap;
 
 use crate::proxy::attempt::Running;
+use crate::proxy::deliver::Tap;
 use crate::proxy::progress::Progress;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::replay::ReplayBody;
@@ -24,10 +25,12 @@ pub struct Tunnel {
     pub(super) judged: &'static str,
     /// The beginning of an answer that names what is stored.
     pub(super) made: Vec<u8>,
-    /// The end of an answer, where its usage stands.
-    pub(super) tail: UsageTail,
-    /// A socket's frames, where its turns' usage stands.
+    /// What reads an answer for its usage.
+    pub(super) answer: Option<Tap>,
+    /// What reads a socket's frames for its turns' usage.
     pub(super) tap: SocketTap,
+    /// Why the gateway has ended a socket: nothing passes any more, in either direction.
+    pub(super) ended: Option<&'static str>,
 }
 
 impl std::fmt::Debug for Tunnel {
@@ -48,8 +51,9 @@ impl Tunnel {
             answered: false,
             judged: "ok",
             made: Vec::new(),
-            tail: UsageTail::default(),
+            answer: None,
             tap: SocketTap::default(),
+            ended: None,
         }
     }
 

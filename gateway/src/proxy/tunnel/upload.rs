@@ -39,6 +39,9 @@ pub(in crate::proxy) fn body(
         *body = None;
     }
     let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return Ok(()) };
+    if tunnel.ended.is_some() {
+        return Error::e_explain(ErrorType::ConnectionClosed, "the socket has ended").map_err(|error| error.into_down());
+    }
     let (Some(upload), Some(attempt), Some(progress)) = (&tunnel.upload, &tunnel.attempt, &tunnel.progress) else { return Ok(()) };
     if body.is_some() || end {
         let piece = body.as_deref().unwrap_or_default();

@@ -1,0 +1,69 @@
+//! An answer to a request for a stream that doesn't say what it is: its first bytes do.
+
+use super::{Deliverer, Delivery, Fault, Held};
+use crate::balance::circuit::ErrorKind;
+use crate::proxy::exchange::{Broken, Next};
+
+/// What a stream of events begins with: a field of an event, or a comment.
+const BEGINNINGS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
+/// Longest of them, behind a byte order mark and empty lines.
+const LOOK: usize = 64;
+
+impl Deliverer<'_, '_> {
+    /// Whether it is a stream of events. What is read for that is added to `held`.
+    pub(super) async fn looks_like_a_stream(&mut self, held: &mut Held) -> Result<bool, Delivery> {
+        let until = self.attempt.running.began + self.attempt.inquiry.pool.config.timeouts.first_token;
+        let mut beginning = held.concat();
+        loop {
+            if let Some(looks) = is_stream(&beginning) {
+                return Ok(looks);
+            }
+            match self.next(until).await {
+                Ok(Next::Data(bytes)) => {
+                    beginning.extend_from_slice(&bytes[..bytes.len().min(LOOK)]);
+                    held.push(bytes);
+                }
+                // Whoever reads on meets the end again.
+                Ok(Next::End) => return Ok(false),
+                Ok(Next::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::FirstToken)))),
+                Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
+                Err(broken) => return Err(Delivery::Replace(Fault::Broken(broken))),
+            }
+        }
+    }
+}
+
+/// Whether a body that begins like this is a stream of events; `None` if that is too little to say.
+fn is_stream(beginning: &[u8]) -> Option<bool> {
+    let text = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
+    let text = text.trim_ascii_start();
+    if BEGINNINGS.iter().any(|field| text.starts_with(field)) {
+        return Some(true);
+    }
+    let may_become = BEGINNINGS.iter().any(|field| field.starts_with(text)) || b"\xef\xbb\xbf".starts_with(beginning);
+    if may_become && beginning.len() < LOOK { None } else { Some(false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_say_what_it_is() {
+        for (text, expected) in [
+            ("", None),
+            ("da", None),
+            ("\n\n", None),
+            ("data: {}", Some(true)),
+            ("\u{feff}event: x", Some(true)),
+            (": ping", Some(true)),
+            ("{\"data\":", Some(false)),
+            ("dates", Some(false)),
+            ("<html>", Some(false)),
+        ] {
+            assert_eq!(is_stream(text.as_bytes()), expected, "{text:?}");
+        }
+        assert_eq!(is_stream(b"\xef\xbb"), None);
+        assert_eq!(is_stream(&b" ".repeat(LOOK)), Some(false));
+    }
+}
