@@ -114,6 +114,12 @@ impl Reply {
         self
     }
 
+    /// Takes a header away.
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(n, _)| n != name);
+        self
+    }
+
     /// Adds a step.
     pub fn then(mut self, step: Step) -> Self {
         self.steps.push(step);

@@ -39,3 +39,4 @@ mod traffic;
 mod transform;
 mod upgrade;
 mod usage;
+mod whole_usage;
