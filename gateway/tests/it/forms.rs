@@ -195,9 +195,10 @@ async fn realtime_is_upgraded_and_pinned_to_its_target() {
     connection.send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nauthorization: Bearer caller\r\n\r\n").await.unwrap();
     let (status, head) = connection.answer_head().await.unwrap();
     assert_eq!((status, head.header("x-spillway-backend")), (101, Some("a")));
-    for message in ["one", "two"] {
+    // Frames, as the backend must send them.
+    for message in ["\u{1}\u{3}one", "\u{1}\u{3}two"] {
         connection.send(message).await.unwrap();
-        let mut echo = [0; 3];
+        let mut echo = [0; 5];
         tokio::io::AsyncReadExt::read_exact(connection.socket(), &mut echo).await.unwrap();
         assert_eq!(&echo, message.as_bytes());
     }
@@ -313,10 +314,32 @@ async fn a_silent_websocket_stays_open() {
     connection.send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
     assert_eq!(connection.answer_head().await.unwrap().0, 101);
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-    connection.send("still there").await.unwrap();
-    let mut echo = [0; 11];
+    connection.send("\u{1}\u{b}still there").await.unwrap();
+    let mut echo = [0; 13];
     tokio::io::AsyncReadExt::read_exact(connection.socket(), &mut echo).await.unwrap();
-    assert_eq!(&echo, b"still there");
+    assert_eq!(&echo[2..], b"still there");
+}
+
+#[tokio::test]
+async fn a_websocket_that_nobody_can_count_is_cut() {
+    let opened = std::sync::Arc::new(tokio::sync::Notify::new());
+    let next = std::sync::Arc::clone(&opened);
+    let backend = ScriptedBackend::start(move |_| {
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n";
+        // Compressed, though no extension was offered.
+        Reply::raw([Step::Write(head.to_vec()), Step::Until(next.clone()), Step::Write(b"\xc1\x03abc".to_vec()), Step::Hang])
+    })
+    .await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", "")).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    connection.send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n").await.unwrap();
+    let (status, head) = connection.answer_head().await.unwrap();
+    assert_eq!((status, head.header("sec-websocket-extensions")), (101, None));
+    opened.notify_one();
+    let mut rest = Vec::new();
+    let _ = tokio::io::AsyncReadExt::read_to_end(connection.socket(), &mut rest).await;
+    assert_eq!(rest, b"");
+    eventually("the backend is let go", async || backend.hung_up() == 1).await;
 }
 
 #[tokio::test]
