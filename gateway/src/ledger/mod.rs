@@ -84,8 +84,8 @@ pub struct LedgerRules {
 /// The ledger can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The folder, or the file in it, can't be made.
-    #[error("can't make {path}: {source}")]
+    /// The folder can't be made.
+    #[error("can't make the folder {path}: {source}")]
     Folder {
         /// The folder.
         path: PathBuf,

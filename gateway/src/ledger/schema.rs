@@ -112,7 +112,11 @@ pub(super) fn time_of(id: i64) -> i64 {
 /// Opens the database in `folder` for writing, and makes it where there is none.
 pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, LedgerError> {
     std::fs::create_dir_all(folder).map_err(|source| LedgerError::Folder { path: folder.to_owned(), source })?;
-    crate::private::database(&folder.join(FILE)).map_err(|source| LedgerError::Folder { path: folder.join(FILE), source })?;
+    // It may be put right later, as when SQLite can't open it.
+    let cannot_open = |error: std::io::Error| {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), Some(format!("{FILE}: {error}")))
+    };
+    crate::private::database(&folder.join(FILE)).map_err(cannot_open)?;
     // One thread has it: no lock is needed.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(folder.join(FILE), flags)?;
