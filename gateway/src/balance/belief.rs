@@ -114,23 +114,23 @@ impl Belief {
         self.outages.iter().find(|outage| outage.api == api)
     }
 
+    fn outage_mut(&mut self, api: Api) -> Option<&mut Outage> {
+        self.outages.iter_mut().find(|outage| outage.api == api)
+    }
+
     /// Takes the probes that are due.
     pub(super) fn take_probes(&mut self, api: Api) -> Probes {
         let circuit = matches!(self.circuit.phase(), Phase::Open { .. });
         self.probing |= circuit;
-        let outage = self.outages.iter_mut().find(|outage| outage.api == api);
-        let probes = Probes { circuit, outage: outage.is_some() };
-        if let Some(outage) = outage {
-            outage.probing = true;
-        }
-        probes
+        let outage = self.outage_mut(api).map(|outage| outage.probing = true).is_some();
+        Probes { circuit, outage }
     }
 
     /// Gives probes back.
     pub(super) fn give_back(&mut self, api: Api, probes: Probes) {
         self.probing &= !probes.circuit;
         if probes.outage
-            && let Some(outage) = self.outages.iter_mut().find(|outage| outage.api == api)
+            && let Some(outage) = self.outage_mut(api)
         {
             outage.probing = false;
         }
@@ -145,14 +145,14 @@ impl Belief {
 
     /// Puts off the next probe of an outage.
     pub(super) fn put_off(&mut self, api: Api, now: Tick) {
-        if let Some(outage) = self.outages.iter_mut().find(|outage| outage.api == api) {
+        if let Some(outage) = self.outage_mut(api) {
             outage.until = outage.until.max(now + outage.wait);
         }
     }
 
     /// It refused an operation; `probe` if that was a probe's finding. Returns whether that is new.
     pub(super) fn refused(&mut self, api: Api, reason: OutageReason, probe: bool, now: Tick) -> bool {
-        if let Some(outage) = self.outages.iter_mut().find(|outage| outage.api == api) {
+        if let Some(outage) = self.outage_mut(api) {
             if probe {
                 outage.wait = (outage.wait * 2).min(OUTAGE_PROBE.1);
             }

@@ -8,6 +8,7 @@
 //! | [`target`] | one deployment at one backend: throttle, circuit, outage, slots |
 //! | [`belief`] | what one consumer met, and what everybody believes |
 //! | [`circuit`] | closed, open until, half-open |
+//! | `state` | what is known of a target, and how outcomes change it |
 //! | [`policy`] | which of the usable members of a tier |
 //! | [`route`] | tiers in order, tried members, the location fence; what to say when nobody is left |
 //! | [`budget`] | how many retries after failures a pool may make |
@@ -20,6 +21,7 @@ pub mod latency;
 pub mod policy;
 pub mod route;
 pub mod snapshot;
+mod state;
 pub mod target;
 pub mod told;
 pub mod waiting;

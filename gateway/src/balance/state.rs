@@ -1,0 +1,200 @@
+//! What is known of a target, and how outcomes change it: what one consumer met, what everybody believes, how long it is
+//! throttled.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use spillway_plugins::api::Api;
+
+use super::belief::{Asked, Belief, OutageReason, Probes};
+use super::circuit::{Circuit, CircuitRules, Failure, Phase};
+use super::latency::PeakEwma;
+use super::target::Change;
+use crate::clock::Tick;
+
+/// Most consumers whose own findings are kept; those of the one that was heard of longest ago go first.
+const OWN: usize = 16;
+
+/// How long a due probe waits for a request that is whole before one whose body is still to come may be it.
+const PROBE_WAITS: Duration = Duration::from_secs(30);
+
+/// The state of a target, and the rules by which it changes.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) throttled_until: Tick,
+    /// What everybody believes.
+    pub(super) shared: Belief,
+    /// What single consumers met, the one that was heard of last at the end.
+    pub(super) own: SmallVec<[(u64, Belief); 1]>,
+    /// Who met the failure of the last probe, if that is not believed yet.
+    probe_failed_by: Option<u64>,
+    /// Who was refused an operation, where it served nobody since.
+    pub(super) refused: SmallVec<[(Api, u64); 1]>,
+    /// Operations that have been served.
+    pub(super) served: u32,
+    /// The only consumer that ever asked, and whether there were several.
+    pub(super) only: Option<u64>,
+    pub(super) several: bool,
+    pub(super) latency: PeakEwma,
+}
+
+impl State {
+    pub(super) fn own(&self, by: u64) -> Option<&Belief> {
+        self.own.iter().find(|(who, _)| *who == by).map(|(_, belief)| belief)
+    }
+
+    fn own_mut(&mut self, by: u64) -> &mut Belief {
+        let known = self.own.iter().position(|(who, _)| *who == by);
+        let entry = known.map_or_else(|| (by, Belief::default()), |at| self.own.remove(at));
+        if self.own.len() >= OWN {
+            self.own.remove(0);
+        }
+        self.own.push(entry);
+        let last = self.own.len() - 1;
+        &mut self.own[last].1
+    }
+
+    /// When the target may next be asked for this, throttles aside.
+    pub(super) fn gate(&self, asked: Asked) -> Tick {
+        let own = self.own(asked.by).map_or(Tick(0), |belief| belief.gate(asked.api));
+        let gate = self.shared.gate(asked.api).max(own);
+        let probe = !asked.whole && gate != Tick::NEVER && self.would_probe(asked);
+        if probe { gate + PROBE_WAITS } else { gate }
+    }
+
+    fn would_probe(&self, asked: Asked) -> bool {
+        let probes = |belief: &Belief| belief.circuit_gate().1 || belief.outage(asked.api).is_some();
+        probes(&self.shared) || self.own(asked.by).is_some_and(probes)
+    }
+
+    /// What an operator should see: what everybody believes, or the only consumer there is.
+    pub(super) fn shown(&self) -> [Option<&Belief>; 2] {
+        [Some(&self.shared), self.only.filter(|_| !self.several).and_then(|only| self.own(only))]
+    }
+
+    pub(super) fn note_asker(&mut self, by: u64) {
+        match self.only {
+            None => self.only = Some(by),
+            Some(only) => self.several |= only != by,
+        }
+    }
+
+    /// Forgets throttle, circuits and refusals, but not who asks and how fast it is.
+    pub(super) fn reset(&mut self) {
+        let State { served, only, several, latency, .. } = *self;
+        *self = State { served, only, several, latency, ..State::default() };
+    }
+
+    /// Gives an attempt's probes back.
+    pub(super) fn give_back(&mut self, asked: Asked, probes: [Probes; 2]) {
+        self.shared.give_back(asked.api, probes[0]);
+        if probes[1].any()
+            && let Some((_, own)) = self.own.iter_mut().find(|(who, _)| *who == asked.by)
+        {
+            own.give_back(asked.api, probes[1]);
+        }
+    }
+
+    /// A success closes the circuit and ends an outage if it is the probe's, and disproves what others met.
+    pub(super) fn succeeded(&mut self, asked: Asked, probes: [Probes; 2], rules: &CircuitRules, now: Tick) -> Change {
+        let Asked { by, api, .. } = asked;
+        let closed = self.shared.circuit.succeeded(by, probes[0].circuit, rules, now);
+        let ended = probes[0].outage && self.shared.end_outage(api);
+        self.refused.retain(|(refused, _)| *refused != api);
+        self.served |= asked.bit();
+        if probes[0].any() {
+            self.probe_failed_by = None;
+        }
+        let mut own_recovered = false;
+        if let Some(at) = self.own.iter().position(|(who, _)| *who == by) {
+            let own = &mut self.own[at].1;
+            let closed = own.circuit.succeeded(0, probes[1].circuit, rules, now);
+            own_recovered = own.end_outage(api) || closed;
+            if own.is_clear() {
+                self.own.remove(at);
+            }
+        }
+        if closed || ended || own_recovered { Change::Recovered } else { Change::None }
+    }
+
+    /// A failure that counts. What a caller may have provoked is believed for that caller, until another one met the same.
+    pub(super) fn failed(
+        &mut self,
+        asked: Asked,
+        probes: [Probes; 2],
+        failure: Failure,
+        retry_after: Option<Duration>,
+        rules: &CircuitRules,
+        now: Tick,
+    ) -> Change {
+        let Asked { by, api, .. } = asked;
+        if by == 0 || !failure.is_provokable() {
+            if probes[0].outage {
+                self.shared.put_off(api, now);
+            }
+            let opened = self.shared.circuit.failed(failure, 0, probes[0].circuit, retry_after, rules, now);
+            return if opened { Change::Tripped } else { Change::None };
+        }
+        let mut opened = false;
+        let mut reopen = false;
+        if probes[0].circuit {
+            if self.probe_failed_by.is_some_and(|other| other != by) {
+                self.probe_failed_by = None;
+                self.shared.circuit.failed(failure, by, true, retry_after, rules, now);
+            } else {
+                self.probe_failed_by = Some(by);
+                reopen = true;
+            }
+        } else {
+            opened = self.shared.circuit.failed(failure, by, false, retry_after, rules, now);
+        }
+        let own = self.own_mut(by);
+        if reopen && own.circuit.phase() == Phase::Closed {
+            own.circuit = Circuit::open(now + rules.trip_for(retry_after), false);
+        } else if own.circuit.failed(failure, 0, probes[1].circuit, retry_after, rules, now) && !opened {
+            return Change::TrippedForOne;
+        }
+        if probes.iter().any(|probes| probes.outage) {
+            own.put_off(api, now);
+        }
+        if opened { Change::Tripped } else { Change::None }
+    }
+
+    /// It refused an operation. That is believed for everybody once two consumers were refused it while it served nobody.
+    pub(super) fn refused(&mut self, asked: Asked, probes: [Probes; 2], reason: OutageReason, now: Tick) -> Change {
+        let Asked { by, api, .. } = asked;
+        if by == 0 {
+            let new = self.shared.refused(api, reason, probes[0].outage, now);
+            return if new { Change::Out(reason) } else { Change::None };
+        }
+        let before = self.refused.iter().find(|(refused, _)| *refused == api).map(|(_, who)| *who);
+        if before.is_none() {
+            self.refused.push((api, by));
+        }
+        let own_new = {
+            // Once more in a row, or from the start: it isn't this request alone.
+            let believed = before.is_some() || self.served & asked.bit() == 0 || probes.iter().any(|probes| probes.outage);
+            believed && self.own_mut(by).refused(api, reason, probes[1].outage, now)
+        };
+        let agreed = before.is_some_and(|other| other != by);
+        if agreed {
+            // The next one to agree must be another one again.
+            self.refused.iter_mut().filter(|(refused, _)| *refused == api).for_each(|(_, who)| *who = by);
+            if self.shared.refused(api, reason, probes[0].outage, now) {
+                return Change::Out(reason);
+            }
+        }
+        if own_new { Change::OutForOne(reason) } else { Change::None }
+    }
+
+    /// Extends the throttle, never shortens it.
+    pub(super) fn throttle(&mut self, wait: Duration, now: Tick) -> Change {
+        let until = now + wait;
+        if until <= self.throttled_until {
+            return Change::None;
+        }
+        let from = self.throttled_until.max(now);
+        self.throttled_until = until;
+        Change::Throttled(until.since(from))
+    }
+}

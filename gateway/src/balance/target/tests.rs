@@ -1,0 +1,268 @@
+use super::*;
+use crate::balance::circuit::{ErrorKind, Threshold};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn target(max_concurrent: Option<u32>) -> Arc<Target> {
+    Arc::new(Target::new(TargetId { backend: "b".into(), deployment: "d".into() }, max_concurrent))
+}
+
+/// A failure that a caller may have provoked.
+const BROKEN: Outcome = Outcome::Failed { failure: Failure::Error(ErrorKind::Reset), retry_after: None };
+
+fn at(seconds: u64) -> Tick {
+    Tick(0) + Duration::from_secs(seconds)
+}
+
+fn rules() -> CircuitRules {
+    CircuitRules { threshold: Threshold::Failures(2), ..CircuitRules::default() }
+}
+
+const FAILED: Outcome = Outcome::Failed { failure: Failure::Error(ErrorKind::Connect), retry_after: None };
+
+fn success() -> Outcome {
+    Outcome::Success { first: SECOND, signal: RateSignal::default() }
+}
+
+#[test]
+fn a_429_throttles_at_once_and_only_extends() {
+    let (target, rules) = (target(None), rules());
+    let mut a = target.acquire(Asked::default(), at(1)).unwrap();
+    let mut b = target.acquire(Asked::default(), at(1)).unwrap();
+    assert_eq!(a.record(Outcome::Throttled { retry_after: Some(SECOND * 20) }, &rules, at(1)), Change::Throttled(SECOND * 20));
+    assert_eq!(b.record(Outcome::Throttled { retry_after: Some(SECOND * 5) }, &rules, at(2)), Change::None);
+    assert_eq!(target.closed(at(20)), Some(Closed::Throttled(at(21))));
+    assert!(target.acquire(Asked::default(), at(20)).is_none());
+    assert!(target.acquire(Asked::default(), at(21)).is_some());
+}
+
+#[test]
+fn an_empty_quota_in_a_success_throttles() {
+    let (target, rules) = (target(None), rules());
+    let quota = spillway_plugins::retry::Quota { remaining: Some(0), limit: Some(10), reset: Some(SECOND * 7) };
+    let signal = RateSignal { requests: quota, ..RateSignal::default() };
+    let mut lease = target.acquire(Asked::default(), at(1)).unwrap();
+    lease.record(Outcome::Success { first: SECOND, signal }, &rules, at(1));
+    assert_eq!(target.closed(at(2)), Some(Closed::Throttled(at(8))));
+}
+
+#[test]
+fn half_open_lets_one_probe_through() {
+    let (target, rules) = (target(None), rules());
+    for _ in 0..2 {
+        target.acquire(Asked::default(), at(1)).unwrap().record(FAILED, &rules, at(1));
+    }
+    assert_eq!(target.closed(at(1)), Some(Closed::Tripped { until: at(31), limited: false }));
+    let mut probe = target.acquire(Asked::default(), at(31)).unwrap();
+    assert!(probe.is_probe());
+    assert!(target.acquire(Asked::default(), at(31)).is_none(), "one at a time");
+    probe.record(FAILED, &rules, at(32));
+    assert_eq!(target.closed(at(32)), Some(Closed::Tripped { until: at(62), limited: false }));
+    drop(probe);
+    let cancelled = target.acquire(Asked::default(), at(62)).unwrap();
+    drop(cancelled);
+    let mut probe = target.acquire(Asked::default(), at(62)).unwrap();
+    assert_eq!(probe.record(success(), &rules, at(62)), Change::Recovered);
+    assert!(target.closed(at(62)).is_none());
+    assert!(!target.acquire(Asked::default(), at(62)).unwrap().is_probe());
+}
+
+#[test]
+fn a_throttled_probe_leaves_the_circuit_half_open() {
+    let (target, rules) = (target(None), rules());
+    for _ in 0..2 {
+        target.acquire(Asked::default(), at(1)).unwrap().record(FAILED, &rules, at(1));
+    }
+    let mut probe = target.acquire(Asked::default(), at(31)).unwrap();
+    probe.record(Outcome::Throttled { retry_after: Some(SECOND * 3) }, &rules, at(31));
+    drop(probe);
+    assert_eq!(target.closed(at(32)), Some(Closed::Throttled(at(34))));
+    assert!(target.acquire(Asked::default(), at(34)).unwrap().is_probe());
+}
+
+#[test]
+fn outages_are_probed_less_and_less_often() {
+    let (target, rules) = (target(None), rules());
+    let (mut now, mut waits) = (at(1), Vec::new());
+    for _ in 0..7 {
+        let mut lease = target.acquire(Asked::default(), now).unwrap();
+        lease.record(Outcome::Out(OutageReason::OutOfQuota), &rules, now);
+        let Some(Closed::Out(OutageReason::OutOfQuota, until)) = target.closed(now) else { panic!() };
+        waits.push(until.since(now).as_secs());
+        now = until;
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 480, 600, 600]);
+    let mut lease = target.acquire(Asked::default(), now).unwrap();
+    assert_eq!(lease.record(success(), &rules, now), Change::Recovered);
+    assert!(target.closed(now).is_none());
+}
+
+#[test]
+fn slots_come_back_when_leases_are_dropped() {
+    let target = target(Some(2));
+    let a = target.acquire(Asked::default(), at(1)).unwrap();
+    let _b = target.acquire(Asked::default(), at(1)).unwrap();
+    assert!(target.acquire(Asked::default(), at(1)).is_none());
+    assert_eq!(target.closed(at(1)), Some(Closed::Busy));
+    drop(a);
+    assert!(target.acquire(Asked::default(), at(1)).is_some());
+    target.set_drained(true);
+    assert!(target.acquire(Asked::default(), at(1)).is_none());
+}
+
+#[test]
+fn a_panic_gives_slot_and_probe_back() {
+    let (target, rules) = (target(Some(1)), rules());
+    for _ in 0..2 {
+        target.acquire(Asked::default(), at(1)).unwrap().record(FAILED, &rules, at(1));
+    }
+    let holder = Arc::clone(&target);
+    let panicked = std::thread::spawn(move || {
+        let probe = holder.acquire(Asked::default(), at(31)).unwrap();
+        assert!(!probe.is_probe(), "this panics on purpose");
+    });
+    assert!(panicked.join().is_err());
+    assert_eq!(target.in_flight(), 0);
+    assert!(target.acquire(Asked::default(), at(31)).unwrap().is_probe());
+}
+
+#[test]
+fn stragglers_neither_close_nor_extend() {
+    let (target, rules) = (target(None), rules());
+    let mut late_success = target.acquire(Asked::default(), at(1)).unwrap();
+    let mut late_failure = target.acquire(Asked::default(), at(1)).unwrap();
+    for _ in 0..2 {
+        target.acquire(Asked::default(), at(1)).unwrap().record(FAILED, &rules, at(1));
+    }
+    late_success.record(success(), &rules, at(2));
+    late_failure.record(FAILED, &rules, at(20));
+    assert_eq!(target.closed(at(20)), Some(Closed::Tripped { until: at(31), limited: false }));
+}
+
+const A: Asked = Asked { by: 1, api: Api::Chat, whole: true };
+const B: Asked = Asked { by: 2, api: Api::Chat, whole: true };
+
+fn meets(target: &Arc<Target>, asked: Asked, outcome: Outcome, rules: &CircuitRules, now: Tick) -> Option<Change> {
+    Some(target.acquire(asked, now)?.record(outcome, rules, now))
+}
+
+#[test]
+fn what_one_consumer_met_is_believed_for_it_alone() {
+    let (target, rules) = (target(None), rules());
+    for _ in 0..5 {
+        meets(&target, A, BROKEN, &rules, at(1));
+    }
+    assert!(target.acquire(A, at(2)).is_none(), "its own circuit is open");
+    assert!(target.acquire(B, at(2)).is_some());
+    meets(&target, B, BROKEN, &rules, at(2));
+    assert!(target.acquire(Asked { by: 3, ..B }, at(3)).is_none(), "two met it: believed for everybody");
+}
+
+#[test]
+fn a_refusal_is_the_operations_and_needs_agreement() {
+    let (target, rules) = (target(None), rules());
+    let out = Outcome::Out(OutageReason::Misconfigured);
+    let responses = |by| Asked { by, api: Api::Responses, whole: true };
+    meets(&target, B, success(), &rules, at(1));
+    assert_eq!(meets(&target, A, out, &rules, at(2)), Some(Change::None), "chat was served before: this request's own");
+    assert_eq!(meets(&target, A, out, &rules, at(3)), Some(Change::OutForOne(OutageReason::Misconfigured)));
+    assert_eq!(meets(&target, A, success(), &rules, at(4)), None);
+    assert!(target.is_usable(B, at(4)) && target.is_usable(responses(1), at(4)));
+    assert_eq!(meets(&target, B, out, &rules, at(5)), Some(Change::Out(OutageReason::Misconfigured)), "the second says so");
+    assert!(!target.is_usable(Asked { by: 3, ..A }, at(6)) && target.is_usable(responses(3), at(6)));
+    assert_eq!(target.outage(), Some(OutageReason::Misconfigured));
+    let told = target.tell(at(6));
+    let successor = self::target(None);
+    successor.hear(&told, at(6));
+    assert!(!successor.is_usable(A, at(7)) && successor.is_usable(responses(1), at(7)));
+}
+
+#[test]
+fn an_operation_that_was_never_served_is_out_at_once_for_who_was_refused() {
+    let (target, rules) = (target(None), rules());
+    let out = Outcome::Out(OutageReason::Misconfigured);
+    assert_eq!(meets(&target, A, out, &rules, at(1)), Some(Change::OutForOne(OutageReason::Misconfigured)));
+    assert!(!target.is_usable(A, at(2)) && target.is_usable(B, at(2)));
+    assert_eq!(target.outage(), Some(OutageReason::Misconfigured), "the only consumer there is: an operator sees it");
+}
+
+#[test]
+fn a_probe_that_one_consumer_lost_is_the_next_ones() {
+    let (target, rules) = (target(None), rules());
+    for _ in 0..2 {
+        meets(&target, Asked::default(), FAILED, &rules, at(1));
+    }
+    meets(&target, A, BROKEN, &rules, at(31));
+    assert!(target.acquire(A, at(32)).is_none(), "it waits again");
+    assert_eq!(meets(&target, B, success(), &rules, at(32)), Some(Change::Recovered));
+}
+
+#[test]
+fn an_upload_is_no_probe_while_whole_requests_may_come() {
+    let (target, rules) = (target(None), rules());
+    for _ in 0..2 {
+        meets(&target, Asked::default(), FAILED, &rules, at(1));
+    }
+    let upload = Asked { whole: false, ..A };
+    assert!(target.acquire(upload, at(31)).is_none());
+    assert!(target.acquire(upload, at(61)).is_some_and(|lease| lease.is_probe()), "nobody else came");
+}
+
+proptest::proptest! {
+    /// Whatever one consumer meets, in whatever order and over whatever time: who was served well goes on being served.
+    #[test]
+    fn one_consumer_takes_nothing_from_another(
+        steps in proptest::collection::vec((0u8..9, 0u64..20, proptest::prelude::any::<bool>()), 1..200),
+        percent in proptest::prelude::any::<bool>(),
+        count in 1u32..6,
+    ) {
+        let threshold = if percent { Threshold::Percent { percent: 50, min_calls: count } } else { Threshold::Failures(count) };
+        let rules = CircuitRules { threshold, errors: ErrorKind::NAMES.map(|(_, kind)| kind).to_vec(), ..rules() };
+        let target = target(None);
+        let mut now = at(1);
+        let mut held = Vec::new();
+        meets(&target, B, success(), &rules, now);
+        for (what, later, keep) in steps {
+            now = now + SECOND * u32::try_from(later).unwrap();
+            let failed = |failure| Outcome::Failed { failure, retry_after: Some(SECOND * 100) };
+            let outcome = match what {
+                0 => success(),
+                1 => Outcome::CallerFault,
+                2 => Outcome::Out(OutageReason::Misconfigured),
+                3 => Outcome::Out(OutageReason::OutOfQuota),
+                4 => failed(Failure::Status(http::StatusCode::INTERNAL_SERVER_ERROR)),
+                5 => failed(Failure::Error(ErrorKind::Reset)),
+                6 => failed(Failure::Error(ErrorKind::FirstToken)),
+                7 => failed(Failure::Error(ErrorKind::Idle)),
+                _ => failed(Failure::Error(ErrorKind::Timeout)),
+            };
+            if let Some(mut lease) = target.acquire(A, now) {
+                lease.record(outcome, &rules, now);
+                if keep {
+                    held.push(lease);
+                }
+            }
+            proptest::prop_assert!(target.is_usable(B, now));
+            proptest::prop_assert!(target.closed_for(B, now).is_none());
+            if keep {
+                proptest::prop_assert!(meets(&target, B, success(), &rules, now).is_some());
+            }
+        }
+    }
+
+    /// A target that fails everybody is soon out for everybody, however many ask.
+    #[test]
+    fn what_fails_everybody_is_out_for_everybody(count in 1u32..6, askers in proptest::collection::vec(1u64..20, 200)) {
+        let rules = CircuitRules { threshold: Threshold::Failures(count), ..rules() };
+        let target = target(None);
+        let (mut runs, mut last) = (0, 0);
+        for by in askers {
+            if meets(&target, Asked { by, ..A }, BROKEN, &rules, at(1)).is_some() {
+                runs += u32::from(by != last);
+                last = by;
+            }
+        }
+        let open = !target.is_usable(Asked { by: 99, ..A }, at(2));
+        proptest::prop_assert_eq!(open, runs >= count.max(2));
+    }
+}
