@@ -53,23 +53,23 @@ impl Class {
 /// How long a share is kept for a class that was refused, in seconds.
 const HUNGER: u64 = 60;
 
-/// Which classes were refused lately, until when that is remembered, and what they needed.
+/// Which classes were refused lately, and until when that is remembered.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Hunger([Option<(u64, u64)>; 3]);
+pub(super) struct Hunger([Option<u64>; 3]);
 
 impl Hunger {
-    /// One of `class` that needs so much was refused at `second`.
-    pub(super) fn note(&mut self, class: Class, need: u64, second: u64) {
-        let before = self.0[class as usize].filter(|(until, _)| second < *until).map_or(0, |(_, need)| need);
-        self.0[class as usize] = Some((second + HUNGER, need.max(before)));
+    /// One of `class` was refused at `second`.
+    pub(super) fn note(&mut self, class: Class, second: u64) {
+        self.0[class as usize] = Some(second + HUNGER);
     }
 
     /// How much of `limit` one of `class` may not use, because it is kept for others. `used` says what each
-    /// class uses.
+    /// class uses. It is a class's floor at most, however much was asked for: a large request that is refused again and
+    /// again would keep most of the limit from everybody.
     pub(super) fn kept_from(&self, class: Class, limit: u64, used: &[u64; 3], second: u64) -> u64 {
         let kept = |other: Class| {
-            let (_, need) = self.0[other as usize].filter(|(until, _)| second < *until)?;
-            Some(share(limit, other.floor()).max(need).saturating_sub(used[other as usize]))
+            self.0[other as usize].filter(|until| second < *until)?;
+            Some(share(limit, other.floor()).saturating_sub(used[other as usize]))
         };
         Class::ALL.into_iter().filter(|other| *other != class).filter_map(kept).sum()
     }

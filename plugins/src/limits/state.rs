@@ -202,7 +202,7 @@ impl State {
             };
             // What only the others keep from us is no obstacle until they have said so.
             if obstacle.by_class || (kind.is_rate() && !obstacle.too_large) {
-                self.hunger(kind, demand, need, now);
+                self.hunger(kind, demand, now);
             }
             if worst.as_ref().is_none_or(|other| (other.by_share, obstacle.wait) > (by_share, other.wait)) {
                 worst = Some(obstacle);
@@ -212,11 +212,11 @@ impl State {
     }
 
     /// A class is short of a rate: something is kept for it from now on.
-    fn hunger(&mut self, kind: Kind, demand: &Demand, need: u64, now: Now) {
+    fn hunger(&mut self, kind: Kind, demand: &Demand, now: Now) {
         if self.by_class.is_some()
             && let Some(hunger) = self.hunger.get_mut(kind as usize)
         {
-            hunger.note(demand.class, need, now.second());
+            hunger.note(demand.class, now.second());
         }
     }
 

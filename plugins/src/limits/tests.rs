@@ -243,6 +243,49 @@ fn no_class_starves_of_requests_or_with_large_ones() {
 }
 
 #[test]
+fn a_large_request_of_a_class_passes_as_soon_as_it_fits() {
+    let pool = classed(1000);
+    let most = || ask(&pool, of(Class::Batch, 800), now(0));
+    let held: Vec<_> = (0..3).map(|_| ask(&pool, of(Class::Interactive, 100), now(0)).unwrap()).collect();
+    assert!(most().is_err());
+    let more: Vec<_> = std::iter::from_fn(|| ask(&pool, of(Class::Interactive, 10), now(0)).ok()).collect();
+    assert_eq!(more.len(), 65, "all but the floor of the one that was refused");
+    drop((held, more));
+    assert!(most().is_ok());
+}
+
+proptest! {
+    /// Whatever was refused before, and however large: a class is refused only above its own share of a limit, or where
+    /// no more is left than the floors of the others.
+    #[test]
+    fn what_is_kept_for_others_is_their_floor(
+        steps in proptest::collection::vec((0usize..3, 1u64..1200, 0u64..20_000, any::<bool>()), 1..200),
+        limit in 20u64..1000,
+    ) {
+        let rules = Rules { requests_per_minute: Some(20), tokens_per_minute: Some(limit), classes: true, ..Rules::default() };
+        let pool = [scope(Rank::Pool, rules.clone())];
+        let mut time = 0;
+        let mut held = Vec::new();
+        for (class, need, pause, hold) in steps {
+            time += pause;
+            let class = Class::ALL[class];
+            let used = pool[0].snapshot(now(time)).used;
+            let fits = |kind: Kind, need: u64| {
+                let limit = rules.limit(kind).unwrap();
+                let part = |percent: u64| (limit * percent).div_ceil(100);
+                let floors: u64 = Class::ALL.into_iter().filter(|other| *other != class).map(|other| part([20, 10, 5][other as usize])).sum();
+                used[kind as usize] + need <= part([100, 95, 80][class as usize]).min(limit.saturating_sub(floors))
+            };
+            let permit = ask(&pool, of(class, need), now(time));
+            prop_assert!(permit.is_ok() || !fits(Kind::Tokens, need) || !fits(Kind::Requests, 1), "{:?} of {:?}", need, used);
+            if let Ok(permit) = permit {
+                if hold { held.push(permit) } else { permit.settle(Used { tokens: need / 2, ..Used::default() }, now(time), |_, _| {}) }
+            }
+        }
+    }
+}
+
+#[test]
 fn what_other_nodes_use_counts_for_classes_too() {
     let rules = Rules { tokens_per_minute: Some(1000), classes: true, ..Rules::default() };
     let pool = [Scope::new(Rank::Pool, "p".into(), rules, true)];
