@@ -42,3 +42,4 @@ pub mod stream;
 pub mod tokens;
 pub mod trace;
 pub mod transform;
+pub mod walk;

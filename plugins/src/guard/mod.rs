@@ -2,16 +2,23 @@
 //!
 //! What is found tells its category, never the text.
 
+mod asked;
 mod ending;
+mod places;
 mod rules;
 pub mod safety;
 mod spoken;
+mod tools;
+mod visible;
 mod windows;
 
+pub use asked::{Asked, Seen};
 pub use ending::Shape;
 pub use rules::{GuardError, Rules};
-pub use spoken::{Spoken, Unreadable};
+pub use spoken::Spoken;
 pub use windows::windows;
+
+pub use crate::walk::Unreadable;
 
 /// Why a content is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]

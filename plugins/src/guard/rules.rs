@@ -1,9 +1,11 @@
 //! Rules of one's own: what a text must not hold, how long a prompt may be, which tools may be offered.
 
+use std::borrow::Cow;
+
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
-use super::Finding;
-use crate::prompt::Prompt;
+use super::visible::{has_tags, visible, with_tags};
+use super::{Asked, Finding, Spoken, tools};
 
 /// A rule that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,8 +64,19 @@ impl Rules {
         Ok(Rules { names: all.into_iter().map(|(name, _)| name).collect(), patterns, max_prompt_tokens, allowed_tools })
     }
 
-    /// What a text must not hold, and does.
+    /// What a text must not hold, and does: as it is written, as it is seen, and with what hides in it.
     pub fn text(&self, text: &str) -> Option<Finding> {
+        let found = self.written(text).or_else(|| match visible(text) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(seen) => self.written(&seen),
+        });
+        found.or_else(|| if has_tags(text) { self.written(&with_tags(text)) } else { None })
+    }
+
+    fn written(&self, text: &str) -> Option<Finding> {
+        if !self.patterns.is_match(text) {
+            return None;
+        }
         let first = self.patterns.matches(text).into_iter().next()?;
         Some(Finding::Denied(self.names.get(first).cloned().unwrap_or_default()))
     }
@@ -78,26 +91,24 @@ impl Rules {
         !self.names.is_empty()
     }
 
-    /// What is not allowed in a prompt of about so many `tokens`.
-    pub fn prompt(&self, prompt: &Prompt, tokens: u64) -> Option<Finding> {
-        if let Some(limit) = self.max_prompt_tokens.filter(|limit| tokens > *limit) {
+    /// What is not allowed in a request, whose body is `body`.
+    pub fn request(&self, asked: &Asked, body: &[u8]) -> Option<Finding> {
+        if let Some(limit) = self.max_prompt_tokens.filter(|limit| asked.tokens() > *limit) {
             return Some(Finding::TooLong { limit });
         }
-        let not_allowed = |tool: &&String| self.allowed_tools.as_ref().is_some_and(|allowed| !allowed.contains(*tool));
-        if let Some(tool) = prompt.tools.iter().find(not_allowed) {
-            return Some(Finding::Tool(tool.clone()));
-        }
-        self.text(&prompt.beside).or_else(|| {
-            prompt.messages.iter().find_map(|message| {
-                let mut calls = message.calls.iter();
-                self.text(&message.text).or_else(|| calls.find_map(|call| self.text(&call.name).or_else(|| self.text(&call.arguments))))
-            })
-        })
+        let refused = self.allowed_tools.as_ref().and_then(|allowed| tools::not_allowed(body, allowed));
+        refused.map(Finding::Tool).or_else(|| if self.reads_texts() { asked.find(|text| self.text(text)) } else { None })
+    }
+
+    /// What is not allowed in what an answer says.
+    pub fn answer(&self, said: &Spoken) -> Option<Finding> {
+        if self.reads_texts() { said.find(|text| self.text(text)) } else { None }
     }
 }
 
 /// A pattern for a word or phrase as such; spaces fit any white space.
 fn whole_word(word: &str) -> String {
+    let word = visible(word);
     let parts: Vec<String> = word.split_whitespace().map(regex::escape).collect();
     // Scripts without spaces have no edges of words.
     let spaced = |c: char| {

@@ -3,9 +3,11 @@
 //! It reads each event by itself and knows no API: every text counts that isn't known to be a name or a number. What
 //! an API says in a member that nobody here has heard of is read, too. Events that repeat a text only cost time.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use serde_json::Value;
+use super::visible::{is_invisible, with_tags};
+use crate::json::{self, Kind, Reader};
+use crate::walk::{Token, Tokens, Unreadable, hash};
 
 /// Members that name things or hold bytes, and say nothing.
 const SILENT: [&str; 27] = [
@@ -41,54 +43,134 @@ const SILENT: [&str; 27] = [
 /// Members of an answer that repeat what was asked.
 const ASKED: [&str; 7] = ["instructions", "tools", "metadata", "text", "tool_choice", "input", "prompt"];
 
+/// Members whose objects the model writes itself: there everything is a text, names and numbers, too.
+const WRITTEN: [&str; 5] = ["input", "arguments", "args", "action", "parameters"];
+
+/// Deepest objects whose number in their list is looked for.
+const NUMBERED: usize = 8;
+
 /// The texts of an answer, or of a part of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spoken {
-    channels: BTreeMap<String, String>,
+    channels: Vec<Channel>,
+    by_place: HashMap<u64, usize>,
     heard: usize,
 }
 
-/// Something that can't be read, and so not judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it can't be read")]
-pub struct Unreadable;
+/// What is said at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Channel {
+    /// Equal for places that differ in numbers only: clients show what is said there as one.
+    group: u64,
+    text: String,
+}
+
+/// An object or array under way.
+#[derive(Clone, Copy)]
+struct Frame {
+    object: bool,
+    place: At,
+    /// The member whose value is next.
+    next: At,
+    /// Elements so far.
+    count: u64,
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy, Default)]
+struct At {
+    place: u64,
+    group: u64,
+    silent: bool,
+    written: bool,
+    /// It is a response, which repeats what was asked.
+    response: bool,
+}
+
+impl At {
+    fn below(self, step: u64) -> u64 {
+        (self.place ^ step).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    }
+
+    fn member(self, name: &str) -> At {
+        let step = hash(name.as_bytes());
+        // `text` of a response is a format; anywhere else it is a text.
+        let silent = self.silent || (!self.written && SILENT.contains(&name)) || (self.response && ASKED.contains(&name));
+        At {
+            place: self.below(step),
+            group: (self.group ^ step).wrapping_mul(0x100_0000_01b3),
+            silent,
+            written: self.written || WRITTEN.contains(&name),
+            response: name == "response",
+        }
+    }
+
+    fn element(self, number: u64) -> At {
+        At { place: self.below(number ^ (1 << 63)), response: false, ..self }
+    }
+}
 
 impl Spoken {
     /// Adds what an event's data says, or a whole plain answer.
     ///
     /// # Errors
-    /// [`Unreadable`] if it is no JSON.
+    /// [`Unreadable`] if it is no JSON, or could be read in two ways.
     pub fn add(&mut self, data: &[u8]) -> Result<(), Unreadable> {
         if data.is_empty() || data.starts_with(b"[DONE]") {
             return Ok(());
         }
-        let value: Value = serde_json::from_slice(data).map_err(|_| Unreadable)?;
-        let place = |name: &str| value[name].as_u64().map_or_else(String::new, |number| number.to_string());
+        let mut tokens = Tokens::new(data)?;
+        let mut frames: Vec<Frame> = Vec::new();
         // Typed events say where they belong beside what they say.
-        let channel = format!("{}.{}.{}.{}", place("output_index"), place("content_index"), place("summary_index"), place("index"));
-        self.walk(&value, &channel, false);
+        let root = At { place: beside(data), ..At::default() };
+        while let Some(token) = tokens.token()? {
+            let deep = frames.len();
+            let at = match (&token, frames.last_mut()) {
+                (Token::Name(_) | Token::End, _) => At::default(),
+                (_, None) => root,
+                (_, Some(frame)) if frame.object => frame.next,
+                (token, Some(frame)) => {
+                    let position = frame.count;
+                    frame.count += 1;
+                    let numbered = matches!(token, Token::Object) && deep <= NUMBERED && !frame.place.silent;
+                    let number = if numbered { number(data, tokens.range().start) } else { None };
+                    frame.place.element(number.unwrap_or(position))
+                }
+            };
+            match token {
+                Token::Object => frames.push(Frame { object: true, place: at, next: at, count: 0 }),
+                Token::Array => frames.push(Frame { object: false, place: at, next: at, count: 0 }),
+                Token::End => {
+                    frames.pop();
+                }
+                Token::Name(name) => {
+                    let Some(frame) = frames.last_mut() else { continue };
+                    frame.next = frame.place.member(&name);
+                    let (at, is_said) = (frame.place, frame.place.written && !frame.place.silent);
+                    if is_said {
+                        self.hear(At { place: at.below(2), ..at }, &name, true);
+                    }
+                }
+                Token::Text(text) if !at.silent => self.hear(at, &text, false),
+                Token::Number(digits) if at.written && !at.silent => self.hear(at, digits, false),
+                Token::Text(_) | Token::Number(_) | Token::Word => {}
+            }
+        }
         Ok(())
     }
 
-    fn walk(&mut self, value: &Value, channel: &str, in_response: bool) {
-        match value {
-            Value::String(text) => {
-                self.heard += text.len();
-                self.channels.entry(channel.to_owned()).or_default().push_str(text);
+    fn hear(&mut self, at: At, text: &str, line: bool) {
+        self.heard += text.len();
+        let next = self.channels.len();
+        let index = *self.by_place.entry(at.place).or_insert(next);
+        if index == next {
+            self.channels.push(Channel { group: at.group, text: String::new() });
+        }
+        if let Some(channel) = self.channels.get_mut(index) {
+            if line && !channel.text.is_empty() {
+                channel.text.push('\n');
             }
-            Value::Array(list) => list.iter().enumerate().for_each(|(position, element)| {
-                let index = element["index"].as_u64().unwrap_or(position as u64);
-                self.walk(element, &format!("{channel}[{index}]"), false);
-            }),
-            Value::Object(members) => {
-                for (name, member) in members.iter().filter(|(name, _)| !SILENT.contains(&name.as_str())) {
-                    // `text` of a response is a format; anywhere else it is a text.
-                    if !(in_response && ASKED.contains(&name.as_str())) {
-                        self.walk(member, &format!("{channel}/{name}"), name == "response");
-                    }
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            channel.text.push_str(text);
         }
     }
 
@@ -99,27 +181,87 @@ impl Spoken {
 
     /// Whether nothing was said.
     pub fn is_empty(&self) -> bool {
-        self.channels.values().all(|text| text.trim().is_empty())
+        self.channels.iter().all(|channel| channel.text.trim().is_empty())
     }
 
     /// All that was said, a line for each channel.
     pub fn text(&self) -> String {
-        self.channels.values().map(String::as_str).collect::<Vec<_>>().join("\n")
+        self.channels.iter().map(|channel| channel.text.as_str()).collect::<Vec<_>>().join("\n")
     }
 
-    /// The last `most` characters of each channel: what comes next is judged together with them.
+    /// The same as it is seen: what a service is asked about.
+    pub fn seen(&self) -> String {
+        let mut seen = String::with_capacity(self.channels.iter().map(|channel| channel.text.len() + 1).sum());
+        for channel in &self.channels {
+            seen.push_str(&with_tags(&channel.text));
+            seen.push('\n');
+        }
+        seen
+    }
+
+    /// Calls `look` with what every channel says, with all of it, and with what clients show as one. Until one finds
+    /// something.
+    pub fn find<F>(&self, mut look: impl FnMut(&str) -> Option<F>) -> Option<F> {
+        if let [only] = self.channels.as_slice() {
+            return look(&only.text);
+        }
+        let each = self.channels.iter().find_map(|channel| look(&channel.text));
+        let found = each.or_else(|| look(&self.text()));
+        found.or_else(|| {
+            let mut groups: Vec<(u64, usize)> = self.channels.iter().enumerate().map(|(at, channel)| (channel.group, at)).collect();
+            groups.sort_unstable();
+            let mut joined = String::new();
+            groups.chunk_by(|one, other| one.0 == other.0).filter(|group| group.len() > 1).find_map(|group| {
+                joined.clear();
+                group.iter().filter_map(|(_, at)| self.channels.get(*at)).for_each(|channel| joined.push_str(&channel.text));
+                look(&joined)
+            })
+        })
+    }
+
+    /// The last `most` characters of each channel, of those that are seen: what comes next is judged together with them.
     pub fn ends(mut self, most: usize) -> Self {
-        for text in self.channels.values_mut() {
-            let keep = text.char_indices().rev().nth(most.saturating_sub(1)).map_or(0, |(at, _)| at);
-            text.drain(..keep);
+        let counts = |c: char| !is_invisible(c) || !with_tags(c.encode_utf8(&mut [0; 4])).is_empty();
+        for Channel { text, .. } in &mut self.channels {
+            if text.len() > most {
+                let seen = text.char_indices().rev().filter(|(_, c)| counts(*c));
+                let keep = seen.take(most).last().map_or(text.len(), |(at, _)| at);
+                text.drain(..keep);
+                text.retain(counts);
+            }
         }
         self
     }
 }
 
+/// A number for where a typed event belongs.
+fn beside(data: &[u8]) -> u64 {
+    const NAMES: [&str; 4] = ["output_index", "content_index", "summary_index", "index"];
+    let mut place = 0;
+    // The text is whole: it was read before.
+    let _ = Reader::new(data).object(|name, value| {
+        if let (Some(which), Some(number)) = (NAMES.iter().position(|known| *known == name), value.as_u64(data)) {
+            place ^= (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(which as u32 * 16);
+        }
+    });
+    place
+}
+
+/// The number that an element of a list gives itself.
+fn number(data: &[u8], at: usize) -> Option<u64> {
+    let mut number = None;
+    // Further than the element nothing is read.
+    let _ = Reader::within(data, &json::Value { kind: Kind::Object, range: at..data.len() }).object(|name, value| {
+        if name == "index" {
+            number = value.as_u64(data);
+        }
+    });
+    number
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -1,0 +1,221 @@
+//! Where in a request a text is known to be none. The one list of such places: whatever isn't in it is read.
+
+use crate::api::Api;
+
+/// How what stands in an object or array is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The body itself.
+    Top,
+    /// Messages, or the items of a response's input.
+    Messages,
+    /// Texts that have nothing to do with each other: several inputs of one request.
+    Inputs,
+    /// What the API has given a form: a message, a part, a tool.
+    Form,
+    /// Settings of the API: short words, of which none is a text.
+    Settings,
+    /// Settings of Azure's data sources. Credentials are among them.
+    Sources,
+    /// The caller's own: arguments, schemas, documents. Names are texts here, too.
+    Own,
+    /// What nobody here knows, within a message: read as [`Place::Own`], and as a part of what is said.
+    Unknown,
+    /// No text at all.
+    Silent,
+}
+
+/// What a string is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaf {
+    /// A text that the model reads together with its neighbours.
+    Said,
+    /// Perhaps such a text.
+    Perhaps,
+    /// A text for itself.
+    Alone,
+    /// The role of a message.
+    Role,
+    /// The type of a part.
+    Type,
+    /// The type of a value in a schema.
+    SchemaType,
+    /// A name, an id or a word of the API.
+    Word,
+    /// An address, or encoded bytes with what says so before them.
+    Address,
+    /// Encoded bytes, if the part's type says so; else a text.
+    Bytes,
+    /// Encoded bytes.
+    Sealed,
+    /// No text.
+    Silent,
+}
+
+/// Where a member's value stands, and what it is if it is a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) place: Place,
+    pub(super) leaf: Leaf,
+    /// Whether the member's name is nobody's but the caller's: then it is a text.
+    pub(super) named: bool,
+}
+
+impl Spot {
+    const fn known(place: Place, leaf: Leaf) -> Self {
+        Spot { place, leaf, named: false }
+    }
+}
+
+/// Members of the body that a model reads and nobody here can: texts in disguise.
+pub(super) const SEALED: [&str; 6] = ["prompt_embeds", "input_embeds", "prompt_token_ids", "input_ids", "token_ids", "prompt_tokens"];
+
+/// Names with a meaning in a schema: they are no texts.
+const SCHEMA: [&str; 24] = [
+    "type",
+    "properties",
+    "required",
+    "items",
+    "enum",
+    "const",
+    "description",
+    "title",
+    "default",
+    "examples",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "not",
+    "format",
+    "pattern",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "additionalProperties",
+    "$defs",
+];
+
+/// The place of a member's value, by where the member stands.
+pub(super) fn spot(api: Api, at: Place, name: &str) -> Spot {
+    match at {
+        Place::Silent => Spot::known(Place::Silent, Leaf::Silent),
+        Place::Settings => Spot { place: Place::Settings, leaf: Leaf::Word, named: !is_word(name) },
+        Place::Own => {
+            let leaf = if name == "type" { Leaf::SchemaType } else { Leaf::Alone };
+            Spot { place: at, leaf, named: !SCHEMA.contains(&name) }
+        }
+        Place::Unknown => Spot { place: at, leaf: Leaf::Perhaps, named: true },
+        Place::Top => top(api, name),
+        Place::Sources => match name {
+            "parameters" => Spot::known(Place::Sources, Leaf::Alone),
+            "type" | "role_information" => form(at, name),
+            "authentication" | "embedding_dependency" => Spot::known(Place::Silent, Leaf::Silent),
+            _ => Spot { place: Place::Sources, leaf: Leaf::Alone, named: !is_word(name) },
+        },
+        Place::Messages | Place::Inputs | Place::Form => form(at, name),
+    }
+}
+
+fn top(api: Api, name: &str) -> Spot {
+    match name {
+        "messages" => Spot::known(Place::Messages, Leaf::Said),
+        "input" if matches!(api, Api::Responses | Api::Chat | Api::Messages) => Spot::known(Place::Messages, Leaf::Said),
+        // A stored prompt has an id and variables.
+        "prompt" if api == Api::Responses => Spot::known(Place::Form, Leaf::Alone),
+        "input" | "prompt" => Spot::known(Place::Inputs, Leaf::Alone),
+        // Who asks, and what the caller wants to find again: models don't get it.
+        "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "logit_bias" => Spot::known(Place::Silent, Leaf::Silent),
+        "model" | "models" | "fallbacks" | "voice" | "service_tier" | "truncation" | "include" | "modalities" | "size" | "quality"
+        | "style" | "background" | "moderation" | "output_format" | "response_format_type" | "encoding_format" | "reasoning_effort"
+        | "verbosity" | "inference_geo" | "prompt_cache_retention" | "previous_response_id" | "stream_format" => {
+            Spot::known(Place::Settings, Leaf::Word)
+        }
+        "reasoning" | "thinking" | "stream_options" | "audio" | "tool_choice" | "function_call" | "web_search_options" | "conversation"
+        | "container" | "context_management" | "output_config" => Spot::known(Place::Settings, Leaf::Word),
+        "data_sources" => Spot::known(Place::Sources, Leaf::Alone),
+        _ => form(Place::Top, name),
+    }
+}
+
+/// Members of what has a form, by their names alone: dialects lend them from one another and don't contradict.
+fn form(at: Place, name: &str) -> Spot {
+    match name {
+        "content" | "text" | "refusal" | "thinking" | "reasoning_content" | "reasoning" | "summary" | "transcript" | "output"
+        | "instructions" | "system" | "suffix" | "stdout" | "stderr" | "input_text" | "output_text" | "role_information" => {
+            Spot::known(Place::Form, Leaf::Said)
+        }
+        "role" => Spot::known(Place::Own, Leaf::Role),
+        "type" => Spot::known(Place::Own, Leaf::Type),
+        "id" | "tool_call_id" | "tool_use_id" | "call_id" | "item_id" | "file_id" | "file_ids" | "vector_store_ids" | "container_id"
+        | "skill_id" | "approval_request_id" | "encrypted_index" | "model" | "status" | "phase" | "detail" | "media_type" | "mime_type"
+        | "cache_control" | "syntax" | "require_approval" | "server_label" | "connector_id" | "prompt_cache_breakpoint" | "version"
+        | "execution" | "ttl" => Spot::known(Place::Settings, Leaf::Word),
+        // Credentials for servers of tools. No model sees them, and no service has to.
+        "authorization" | "authorization_token" | "headers" => Spot::known(Place::Silent, Leaf::Silent),
+        "url" | "image_url" | "file_url" | "audio_url" | "video_url" | "server_url" | "file_data" => Spot::known(Place::Form, Leaf::Address),
+        "data" | "result" => Spot::known(Place::Form, Leaf::Bytes),
+        "encrypted_content" | "signature" | "b64_json" | "partial_image_b64" => Spot::known(Place::Form, Leaf::Sealed),
+        "name" | "title" | "context" | "description" | "server_description" | "code" | "arguments" | "filename" | "query" | "reason"
+        | "definition" | "cited_text" | "document_title" | "file_name" | "logs" | "error" | "action" | "actions" | "operation"
+        | "queries" | "command" | "commands" | "patch" | "diff" | "path" => {
+            let place = if matches!(name, "arguments" | "action" | "actions" | "operation" | "error") { Place::Own } else { Place::Form };
+            Spot::known(place, Leaf::Alone)
+        }
+        // Of a call: an object, or a text.
+        "input" => Spot::known(Place::Own, Leaf::Alone),
+        "parameters" | "schema" | "input_schema" | "output_schema" | "input_examples" | "variables" => Spot::known(Place::Own, Leaf::Alone),
+        "tools" | "functions" | "function" | "custom" | "tool_calls" | "function_call" | "mcp_servers" | "response_format" | "json_schema"
+        | "format" | "grammar" | "prediction" | "source" | "citations" | "annotations" | "input_audio" | "audio" | "file" | "outputs"
+        | "results" | "outcome" | "filters" | "tool_configuration" | "user_location" | "allowed_tools" | "caller" => {
+            Spot::known(Place::Form, Leaf::Alone)
+        }
+        // Nobody here knows it, so it is read.
+        _ if at == Place::Form || at == Place::Messages => Spot { place: Place::Unknown, leaf: Leaf::Perhaps, named: true },
+        _ => Spot { place: Place::Own, leaf: Leaf::Alone, named: !KNOWN_TOP.contains(&name) },
+    }
+}
+
+/// Members of the body whose values are read and whose names are the API's.
+const KNOWN_TOP: [&str; 18] = [
+    "stop",
+    "stop_sequences",
+    "documents",
+    "chat_template",
+    "chat_template_kwargs",
+    "stream",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+    "seed",
+    "store",
+    "parallel_tool_calls",
+    "presence_penalty",
+    "frequency_penalty",
+    "logprobs",
+];
+
+/// Whether a string can be a name, an id or a word of an API: what has spaces, or letters of other alphabets, is none.
+pub(super) fn is_word(text: &str) -> bool {
+    text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether a string is an address, or encoded bytes behind a scheme.
+pub(super) fn is_address(text: &str) -> bool {
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    matches!(scheme, "http" | "https" | "data" | "gs" | "s3" | "file" | "azureblob") && text.bytes().all(|byte| byte.is_ascii_graphic())
+        || is_encoded(text)
+}
+
+/// Whether a string is encoded bytes: long, and of the letters of base64 only.
+pub(super) fn is_encoded(text: &str) -> bool {
+    text.len() >= SHORTEST && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(&byte))
+}
+
+/// The shortest string that may be taken for encoded bytes by its letters. Reading bytes as a text does no harm.
+const SHORTEST: usize = 256;

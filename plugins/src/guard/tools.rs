@@ -1,0 +1,112 @@
+//! The tools that a request offers.
+
+use crate::json::{Kind, Reader, Value};
+
+/// Lists of tools: of all APIs, the older functions, Anthropic's servers, Azure's data.
+const LISTS: [&str; 4] = ["tools", "functions", "mcp_servers", "data_sources"];
+
+/// Tools within tools within tools: no API has more.
+const DEEPEST: usize = 4;
+
+/// The first tool that isn't allowed, of a request's body. Functions go by their names; whatever else it is, its kind
+/// counts, and its name, too. One without either has an empty name, which nobody allows.
+pub(super) fn not_allowed(body: &[u8], allowed: &[String]) -> Option<String> {
+    let mut found = None;
+    let mut lists = Vec::new();
+    let mut search = false;
+    let read = Reader::new(body).object(|name, value| {
+        if LISTS.contains(&name) {
+            lists.push(value);
+        } else if name == "web_search_options" {
+            search = value.kind == Kind::Object;
+        }
+    });
+    if read.is_err() {
+        return Some(String::new());
+    }
+    lists.iter().for_each(|list| in_list(body, list, allowed, DEEPEST, &mut found));
+    if search && found.is_none() {
+        refuse("web_search", allowed, &mut found);
+    }
+    found
+}
+
+fn in_list(body: &[u8], list: &Value, allowed: &[String], deepest: usize, found: &mut Option<String>) {
+    if list.kind != Kind::Array {
+        return;
+    }
+    // The text is whole: it was read before.
+    let _ = Reader::within(body, list).array(|tool| {
+        if found.is_none() {
+            one(body, &tool, allowed, deepest, found);
+        }
+    });
+}
+
+fn one(body: &[u8], tool: &Value, allowed: &[String], deepest: usize, found: &mut Option<String>) {
+    let (mut kind, mut own, mut within, mut tools) = (None, None, None, None);
+    if tool.kind == Kind::Object {
+        let _ = Reader::within(body, tool).object(|name, value| match name {
+            "type" => kind = value.as_str(body),
+            "name" => own = value.as_str(body),
+            "tools" => tools = Some(value),
+            "function" | "custom" if value.kind == Kind::Object && (within.is_none() || name == "function") => {
+                let _ = Reader::within(body, &value).object(|name, value| {
+                    if name == "name" {
+                        within = value.as_str(body);
+                    }
+                });
+            }
+            _ => {}
+        });
+    }
+    let name = within.or(own);
+    let kind = kind.filter(|kind| !matches!(&**kind, "function" | "custom"));
+    if name.is_none() && kind.is_none() {
+        refuse("", allowed, found);
+    }
+    for name in kind.iter().chain(&name) {
+        refuse(name, allowed, found);
+    }
+    match tools {
+        Some(_) if deepest == 0 => refuse("", allowed, found),
+        // A namespace has tools of its own.
+        Some(tools) => in_list(body, &tools, allowed, deepest - 1, found),
+        None => {}
+    }
+}
+
+fn refuse(name: &str, allowed: &[String], found: &mut Option<String>) {
+    if found.is_none() && !allowed.iter().any(|one| one == name) {
+        *found = Some(name.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    #[test]
+    fn tools_go_by_name_and_kind() {
+        let refused = |body: Json, allowed: &[&str]| {
+            not_allowed(body.to_string().as_bytes(), &allowed.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        let chat = json!({ "tools": [{ "type": "function", "function": { "name": "f" } }, { "type": "custom", "custom": { "name": "c" } }],
+            "functions": [{ "name": "old" }], "web_search_options": {} });
+        assert_eq!(refused(chat.clone(), &["f", "c", "old", "web_search"]), None);
+        for missing in ["f", "c", "old", "web_search"] {
+            let rest: Vec<&str> = ["f", "c", "old", "web_search"].into_iter().filter(|name| *name != missing).collect();
+            assert_eq!(refused(chat.clone(), &rest).as_deref(), Some(missing));
+        }
+        let responses = json!({ "tools": [{ "type": "web_search" }, { "type": "namespace", "name": "n", "tools": [{ "type": "function", "name": "in" }] }] });
+        assert_eq!(refused(responses.clone(), &["web_search", "namespace", "n", "in"]), None);
+        assert_eq!(refused(responses, &["web_search", "namespace", "n"]).as_deref(), Some("in"));
+        let servers = json!({ "mcp_servers": [{ "type": "url", "name": "s", "url": "u" }] });
+        assert_eq!(refused(servers, &["url"]).as_deref(), Some("s"));
+        assert_eq!(refused(json!({ "tools": [{}] }), &["f"]).as_deref(), Some(""));
+        assert_eq!(refused(json!({ "tools": ["f"] }), &["f"]).as_deref(), Some(""));
+        assert_eq!(refused(json!({ "messages": [] }), &[]), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! A text as its reader sees it: without characters that have no shape, and with letters in their plain form.
+//!
+//! A model reads `pro\u{200b}ject` and `ｐｒｏｊｅｃｔ` as the word that they show. So rules are asked about that word, too.
+
+use std::borrow::Cow;
+
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
+
+/// Whether a character has no shape of its own: format characters (Unicode `Cf`), all that may be ignored when it is
+/// shown (`Default_Ignorable_Code_Point`), controls that are no white space, and characters that are none.
+pub fn is_invisible(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control() && !matches!(c, '\t'..='\r');
+    }
+    matches!(c,
+        '\u{80}'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fdd0}'..='\u{fdef}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+        || u32::from(c) & 0xfffe == 0xfffe
+}
+
+/// Whether each character of a text stands for itself: most texts are like this.
+fn is_plain(text: &str) -> bool {
+    text.is_ascii() && !text.bytes().any(|byte| is_invisible(char::from(byte)))
+}
+
+/// The text as it is seen; borrowed if that is how it is written.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if is_plain(text) || (!text.contains(is_invisible) && is_nfkc_quick(text.chars()) == IsNormalized::Yes) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().filter(|c| !is_invisible(*c)).nfkc().collect())
+}
+
+/// The character that a tag character stands for. They show nothing, and models read them as letters.
+fn untagged(c: char) -> Option<char> {
+    let code = u32::from(c).checked_sub(0xe0000)?;
+    char::from_u32(code).filter(|c| matches!(c, ' '..='~'))
+}
+
+/// Whether a text has letters in it that are written as tag characters.
+pub fn has_tags(text: &str) -> bool {
+    // All of them begin with these bytes.
+    text.as_bytes().windows(3).any(|bytes| matches!(bytes, [0xf3, 0xa0, 0x80 | 0x81])) && text.contains(|c| untagged(c).is_some())
+}
+
+/// The text as it is seen, and what its tag characters say in their place.
+pub fn with_tags(text: &str) -> Cow<'_, str> {
+    if !has_tags(text) {
+        return visible(text);
+    }
+    Cow::Owned(text.chars().map(|c| untagged(c).unwrap_or(c)).filter(|c| !is_invisible(*c)).nfkc().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use regex::Regex;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_that_of_unicode() {
+        let told = Regex::new(r"^[\p{Cf}\p{Default_Ignorable_Code_Point}]$").unwrap();
+        for c in '\0'..=char::MAX {
+            let mut buffer = [0; 4];
+            let none = u32::from(c) & 0xfffe == 0xfffe || matches!(c, '\u{fdd0}'..='\u{fdef}');
+            let control = c.is_control() && !c.is_whitespace();
+            let unassigned = matches!(c, '\u{fff0}'..='\u{fff8}');
+            let expected = told.is_match(c.encode_utf8(&mut buffer)) || none || control || unassigned;
+            assert_eq!(is_invisible(c), expected, "{:x}", u32::from(c));
+            // What is seen of a character has nothing in it that isn't.
+            assert!(is_invisible(c) || !std::iter::once(c).nfkc().any(is_invisible), "{:x}", u32::from(c));
+        }
+    }
+
+    #[test]
+    fn words_are_what_they_show() {
+        for text in ["pro\u{200b}ject", "ｐｒｏｊｅｃｔ", "pro\u{ad}ject", "\u{202e}pro\u{0}ject", "𝐩𝐫𝐨𝐣𝐞𝐜𝐭", "p\u{fe0f}roject"] {
+            assert_eq!(visible(text), "project", "{text}");
+        }
+        let hidden: String = "project".chars().map(|c| char::from_u32(0xe0000 + u32::from(c)).unwrap()).collect();
+        assert_eq!((visible(&hidden), with_tags(&hidden)), ("".into(), "project".into()));
+        for text in ["", "plain\ttext\r\n", "größe", "秘密"] {
+            assert!(matches!(visible(text), Cow::Borrowed(same) if same == text) && !has_tags(text), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_seen_is_seen_once(text in "[\\PC\u{200b}\u{ad}\u{e0041}ｆ①ﬁ]{0,20}") {
+            let seen = visible(&text).into_owned();
+            prop_assert_eq!(&visible(&seen), &seen);
+        }
+    }
+}
