@@ -6,9 +6,7 @@ mod service;
 use std::sync::Arc;
 
 use spillway_plugins::api::Api;
-use spillway_plugins::cache::key;
-use spillway_plugins::guard::{Finding, Spoken};
-use spillway_plugins::prompt::{self, Prompt, Role};
+use spillway_plugins::guard::{Asked, Finding, Seen, Spoken};
 
 use crate::backend::auth::{Identities, TokenSource};
 use crate::clock::Clock;
@@ -42,9 +40,6 @@ pub enum Judgement {
     Unknown,
 }
 
-/// What an image, a sound or a file counts in tokens where prompts are bounded: what the largest images take.
-const ATTACHMENT: u64 = 765;
-
 impl Guard {
     /// With these rules. Nothing is asked yet.
     pub fn new(rules: GuardRules, identities: &mut Identities, metrics: &Metrics) -> Self {
@@ -54,19 +49,14 @@ impl Guard {
 
     /// Looks at the body of a request of `owner`'s. What can't be read, or be read in two ways, may never pass: it is the caller's doing.
     pub async fn request(&self, api: Api, body: &[u8], owner: &Owner, clock: &Clock) -> Judgement {
-        // A key tells that no name stands twice, however deep.
-        let read = key("", api, "", body).and_then(|_| prompt::read(api, body));
-        let Some(prompt) = read else { return self.blocked("request", Finding::Unreadable) };
-        // Token ids are a text in disguise.
-        if matches!(api, Api::Completions | Api::Embeddings) && prompt.messages.iter().any(|message| message.attachments > 0) {
+        let Some(asked) = Some(api).filter(|api| is_read(*api)).and_then(|api| Asked::read(api, body).ok()) else {
             return self.blocked("request", Finding::Unreadable);
-        }
-        let tokens = prompt.messages.iter().map(|message| message.text.len() as u64 / 4 + message.attachments as u64 * ATTACHMENT).sum();
-        if let Some(finding) = self.rules.local.prompt(&prompt, tokens) {
+        };
+        if let Some(finding) = self.rules.local.request(&asked, body) {
             return self.blocked("request", finding);
         }
         let Some(service) = &self.service else { return Judgement::Passed };
-        let asked = service.request(&texts(&prompt), &said_last(&prompt), &brought(&prompt), owner, clock).await;
+        let asked = service.look_at(asked.into_seen(), owner, clock).await;
         self.judged("request", asked)
     }
 
@@ -85,13 +75,12 @@ impl Guard {
         if said.is_empty() {
             return Judgement::Passed;
         }
-        let text = said.text();
-        if let Some(finding) = self.rules.local.text(&text) {
+        if let Some(finding) = self.rules.local.answer(said) {
             return self.blocked("answer", finding);
         }
         match &self.service {
             Some(service) => {
-                let asked = service.text(&text, owner, clock).await;
+                let asked = service.look_at(Seen { text: said.seen(), ..Seen::default() }, owner, clock).await;
                 self.judged("answer", asked)
             }
             None => Judgement::Passed,
@@ -130,28 +119,10 @@ impl Guard {
     }
 }
 
-/// All texts of a prompt, a line each.
-fn texts(prompt: &Prompt) -> String {
-    let mut texts = prompt.beside.clone();
-    for message in &prompt.messages {
-        let calls = message.calls.iter().flat_map(|call| [&call.name, &call.arguments]);
-        for text in std::iter::once(&message.text).chain(calls).filter(|text| !text.is_empty()) {
-            texts.push_str(text);
-            texts.push('\n');
-        }
-    }
-    texts
-}
-
-/// What the person has said since the model spoke last.
-fn said_last(prompt: &Prompt) -> String {
-    let since = prompt.messages.iter().rev().take_while(|message| message.role != Role::Assistant);
-    let mut said: Vec<&str> = since.filter(|message| message.role == Role::User).map(|message| message.text.as_str()).collect();
-    said.reverse();
-    said.join("\n")
-}
-
-/// What tools have brought.
-fn brought(prompt: &Prompt) -> Vec<&str> {
-    prompt.messages.iter().filter(|message| message.role == Role::Tool).map(|message| message.text.as_str()).collect()
+/// Whether an API's requests are texts in JSON.
+fn is_read(api: Api) -> bool {
+    matches!(
+        api,
+        Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings | Api::ImageGenerations | Api::Speech
+    )
 }

@@ -1,12 +1,13 @@
 //! Asks Azure AI Content Safety.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
 use spillway_plugins::guard::safety::{AnswerError, LONGEST, VERSION, shield_document, shield_judge, shield_prompt};
-use spillway_plugins::guard::{Finding, windows};
+use spillway_plugins::guard::{Finding, Seen, windows};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
@@ -69,19 +70,30 @@ pub(super) struct Service {
     room: Arc<Places<Owner>>,
 }
 
-/// An operation of the service.
-#[derive(Debug, Clone, Copy)]
-enum Operation {
-    Analyze,
-    Shield,
+/// What is asked of the service: about a piece of the texts, which is read when it is asked and not before.
+#[derive(Debug, Clone)]
+enum Question {
+    Analyze(Range<usize>),
+    ShieldPrompt(Range<usize>),
+    ShieldDocument(Range<usize>),
 }
 
-impl Operation {
-    fn path(self) -> &'static str {
+impl Question {
+    fn path(&self) -> &'static str {
         match self {
-            Operation::Analyze => "text:analyze",
-            Operation::Shield => "text:shieldPrompt",
+            Question::Analyze(_) => "text:analyze",
+            Question::ShieldPrompt(_) | Question::ShieldDocument(_) => "text:shieldPrompt",
         }
+    }
+
+    fn body(&self, rules: &SafetyRules, text: &str) -> Bytes {
+        let piece = |range: &Range<usize>| text.get(range.clone()).unwrap_or_default();
+        match self {
+            Question::Analyze(range) => rules.thresholds.question(piece(range)),
+            Question::ShieldPrompt(range) => shield_prompt(piece(range)),
+            Question::ShieldDocument(range) => shield_document(piece(range)),
+        }
+        .into()
     }
 }
 
@@ -106,53 +118,20 @@ impl Service {
         }
     }
 
-    /// What it finds in a text.
-    pub(super) async fn text(self: &Arc<Self>, text: &str, owner: &Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
-        self.all(self.questions(text), owner, clock).await
-    }
-
-    /// What it finds in the texts of a request, and whether what the person `said` or what was `brought` is an attack.
-    pub(super) async fn request(
-        self: &Arc<Self>,
-        texts: &str,
-        said: &str,
-        brought: &[&str],
-        owner: &Owner,
-        clock: &Clock,
-    ) -> Result<Option<Finding>, Unavailable> {
-        let mut questions = self.questions(texts);
-        if self.rules.shield {
-            questions.extend(pieces(said).map(|piece| (Operation::Shield, shield_prompt(piece))));
-            let brought = brought.iter().flat_map(|document| pieces(document));
-            questions.extend(brought.map(|piece| (Operation::Shield, shield_document(piece))));
-        }
-        self.all(questions, owner, clock).await
-    }
-
-    fn questions(&self, text: &str) -> Vec<(Operation, Vec<u8>)> {
-        if self.rules.thresholds.is_empty() {
-            return Vec::new();
-        }
-        pieces(text).map(|piece| (Operation::Analyze, self.rules.thresholds.question(piece))).collect()
-    }
-
-    /// Asks everything, a few questions at a time; the first finding counts. An answer that is missing counts if there
-    /// is no finding.
-    async fn all(
-        self: &Arc<Self>,
-        questions: Vec<(Operation, Vec<u8>)>,
-        owner: &Owner,
-        clock: &Clock,
-    ) -> Result<Option<Finding>, Unavailable> {
-        let mut waiting = questions.into_iter();
+    /// What it finds in texts, and whether what a person said or what comes from elsewhere is an attack. The first
+    /// finding counts; an answer that is missing counts if there is none. A few questions are asked at a time, and the
+    /// texts are held once.
+    pub(super) async fn look_at(self: &Arc<Self>, seen: Seen, owner: &Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
+        let seen = Arc::new(seen);
+        let mut waiting = self.questions(&seen);
         let mut asked = JoinSet::new();
         let mut result = Ok(None);
         loop {
             while asked.len() < WIDTH
-                && let Some((operation, body)) = waiting.next()
+                && let Some(question) = waiting.next()
             {
-                let (service, owner, clock) = (Arc::clone(self), owner.clone(), clock.clone());
-                asked.spawn(async move { service.ask(operation, body, owner, &clock).await });
+                let (service, seen, owner, clock) = (Arc::clone(self), Arc::clone(&seen), owner.clone(), clock.clone());
+                asked.spawn(async move { service.ask(&question, &seen, owner, &clock).await });
             }
             let Some(answer) = asked.join_next().await else { return result };
             match answer.unwrap_or(Err(Unavailable)) {
@@ -163,12 +142,22 @@ impl Service {
         }
     }
 
-    async fn ask(&self, operation: Operation, body: Vec<u8>, owner: Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
+    fn questions<'s>(&self, seen: &'s Seen) -> impl Iterator<Item = Question> + use<'s> {
+        let all = Some(0..seen.text.len()).filter(|_| !self.rules.thresholds.is_empty());
+        let shielded = if self.rules.shield { (&*seen.said, &*seen.brought) } else { Default::default() };
+        let pieces = |range: Range<usize>| pieces(&seen.text, range);
+        let analyze = all.into_iter().flat_map(pieces).map(Question::Analyze);
+        let said = shielded.0.iter().cloned().flat_map(pieces).map(Question::ShieldPrompt);
+        let brought = shielded.1.iter().cloned().flat_map(pieces).map(Question::ShieldDocument);
+        analyze.chain(said).chain(brought)
+    }
+
+    async fn ask(&self, question: &Question, seen: &Seen, owner: Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
         let asked = async {
             let _place = tokio::time::timeout(self.rules.timeout, self.room.wait(owner)).await.map_err(|_| Failure::TooSlow)?;
             let pass = self.gate.enter(clock.now()).ok_or(Failure::Closed)?;
-            let answered = tokio::time::timeout(self.rules.timeout, self.send(operation, body, clock)).await;
-            let judged = answered.unwrap_or(Err(Failure::TooSlow)).and_then(|answer| self.judge(operation, &answer));
+            let answered = tokio::time::timeout(self.rules.timeout, self.send(question, &seen.text, clock)).await;
+            let judged = answered.unwrap_or(Err(Failure::TooSlow)).and_then(|answer| self.judge(question, &answer));
             // What is wrong with one question says nothing of the service; a key or path that it doesn't know does.
             let good = matches!(judged, Ok(_) | Err(Failure::Status(400 | 413 | 415 | 422)));
             if pass.end(good, clock.now()) {
@@ -187,18 +176,19 @@ impl Service {
         })
     }
 
-    fn judge(&self, operation: Operation, answer: &Bytes) -> Result<Option<Finding>, Failure> {
-        let judged = match operation {
-            Operation::Analyze => self.rules.thresholds.judge(answer),
-            Operation::Shield => shield_judge(answer),
+    fn judge(&self, question: &Question, answer: &Bytes) -> Result<Option<Finding>, Failure> {
+        let judged = match question {
+            Question::Analyze(_) => self.rules.thresholds.judge(answer),
+            Question::ShieldPrompt(_) | Question::ShieldDocument(_) => shield_judge(answer),
         };
         Ok(judged?)
     }
 
     /// The answer's body, or why there is none.
-    async fn send(&self, operation: Operation, body: Vec<u8>, clock: &Clock) -> Result<Bytes, Failure> {
+    async fn send(&self, question: &Question, text: &str, clock: &Clock) -> Result<Bytes, Failure> {
         let client = outbound::internet()?;
-        let url = format!("{}/contentsafety/{}?api-version={VERSION}", self.rules.url, operation.path());
+        let url = format!("{}/contentsafety/{}?api-version={VERSION}", self.rules.url, question.path());
+        let body = question.body(&self.rules, text);
         for again in [false, true] {
             let mut request = client.post(&url).header("content-type", "application/json").timeout(self.rules.timeout);
             let mut shown = None;
@@ -226,7 +216,10 @@ impl Service {
     }
 }
 
-/// A text in pieces that the service takes.
-fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    windows(text, LONGEST, OVERLAP).into_iter().filter(|piece| !piece.trim().is_empty())
+/// A part of a text in pieces that the service takes.
+fn pieces(text: &str, part: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let begun = part.start;
+    let part = text.get(part).unwrap_or_default();
+    let spoken = windows(part, LONGEST, OVERLAP).filter(move |range| !part[range.clone()].trim().is_empty());
+    spoken.map(move |range| begun + range.start..begun + range.end)
 }

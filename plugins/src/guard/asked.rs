@@ -232,8 +232,7 @@ impl<'t> Walk<'t> {
                     frame.next = spot(api, frame.spot.place, &name);
                     frame.results_next = matches!(&*name, "output" | "outputs" | "results");
                     if frame.next.named {
-                        let leaf = if frame.next.place == Place::Unknown { Leaf::Perhaps } else { Leaf::Alone };
-                        self.add(&name, leaf);
+                        self.add(&name, Leaf::Alone);
                     }
                 }
             }
@@ -440,5 +439,4 @@ fn speaker(kind: &str, role: Option<By>) -> By {
 }
 
 #[cfg(test)]
-#[path = "asked_tests.rs"]
 mod tests;

@@ -1,24 +1,29 @@
 //! Long texts in pieces that overlap, so that nothing hides at a cut.
 
-/// Pieces of at most `most` characters each, of which neighbours share `overlap`; `overlap` must be less than `most`.
-pub fn windows(text: &str, most: usize, overlap: usize) -> Vec<&str> {
+use std::ops::Range;
+
+/// Where pieces of at most `most` characters each stand, of which neighbours share `overlap`; `overlap` must be less
+/// than `most`. Nothing is kept of them: each is found when it is asked for.
+pub fn windows(text: &str, most: usize, overlap: usize) -> impl Iterator<Item = Range<usize>> {
     debug_assert!(overlap < most, "windows must move on");
-    // A character has a byte at least: nothing to count where the bytes are few.
-    if text.len() <= most {
-        return if text.is_empty() { Vec::new() } else { vec![text] };
-    }
-    let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let step = (most - overlap.min(most - 1)).max(1);
-    let mut pieces = Vec::new();
-    let mut from = 0;
-    loop {
-        let end = starts.get(from + most).copied().unwrap_or(text.len());
-        pieces.push(&text[starts[from]..end]);
-        if end == text.len() {
-            return pieces;
-        }
-        from += step;
+    let mut from = Some(0).filter(|_| !text.is_empty());
+    std::iter::from_fn(move || {
+        let start = from?;
+        let rest = &text[start..];
+        let length = after(rest, most);
+        from = Some(start + after(rest, step)).filter(|_| length < rest.len());
+        Some(start..start + length)
+    })
+}
+
+/// Where so many characters of a text end, or the text.
+fn after(text: &str, characters: usize) -> usize {
+    // A character has a byte at least: nothing to count where the bytes are few.
+    if text.len() <= characters {
+        return text.len();
     }
+    text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at)
 }
 
 #[cfg(test)]
@@ -28,6 +33,7 @@ mod tests {
 
     #[test]
     fn short_texts_are_one_piece() {
+        let windows = |text: &'static str, most, overlap| windows(text, most, overlap).map(|range| &text[range]).collect::<Vec<_>>();
         assert_eq!(windows("", 10, 2), Vec::<&str>::new());
         assert_eq!(windows("abc", 10, 2), ["abc"]);
         assert_eq!(windows("abcdefghij", 4, 1), ["abcd", "defg", "ghij"]);
@@ -40,7 +46,7 @@ mod tests {
         fn nothing_hides_at_a_cut(text in "[a-zäß €\u{1f600}]{0,200}", at in 0usize..200, length in 1usize..=5) {
             let chars: Vec<char> = text.chars().collect();
             let needle: String = chars.iter().skip(at).take(length).collect();
-            let pieces = windows(&text, 12, 5);
+            let pieces: Vec<&str> = windows(&text, 12, 5).map(|range| &text[range]).collect();
             prop_assert!(pieces.iter().all(|piece| piece.chars().count() <= 12));
             prop_assert!(needle.is_empty() || pieces.iter().any(|piece| piece.contains(&needle)));
         }
