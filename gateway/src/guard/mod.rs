@@ -121,8 +121,5 @@ impl Guard {
 
 /// Whether an API's requests are texts in JSON.
 fn is_read(api: Api) -> bool {
-    matches!(
-        api,
-        Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings | Api::ImageGenerations | Api::Speech
-    )
+    matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings | Api::ImageGenerations | Api::Speech)
 }

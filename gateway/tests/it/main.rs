@@ -13,6 +13,7 @@ mod documents;
 mod failover;
 mod forms;
 mod guard;
+mod guard_texts;
 mod import;
 mod isolation;
 mod keys;

@@ -410,7 +410,15 @@ fn whose(name: &str) -> By {
 /// Whether a part is an image, a sound or a file; a document can be a text.
 fn is_attachment(kind: &str, has_text: bool) -> bool {
     match kind {
-        "image_url" | "input_image" | "image" | "input_audio" | "audio" | "file" | "input_file" | "video_url" | "computer_screenshot"
+        "image_url"
+        | "input_image"
+        | "image"
+        | "input_audio"
+        | "audio"
+        | "file"
+        | "input_file"
+        | "video_url"
+        | "computer_screenshot"
         | "image_generation_call" => true,
         "document" => !has_text,
         _ => false,

@@ -128,11 +128,28 @@ fn top(api: Api, name: &str) -> Spot {
         "input" | "prompt" => Spot::known(Place::Inputs, Leaf::Alone),
         // Who asks, and what the caller wants to find again: models don't get it.
         "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "logit_bias" => Spot::known(Place::Silent, Leaf::Silent),
-        "model" | "models" | "fallbacks" | "voice" | "service_tier" | "truncation" | "include" | "modalities" | "size" | "quality"
-        | "style" | "background" | "moderation" | "output_format" | "response_format_type" | "encoding_format" | "reasoning_effort"
-        | "verbosity" | "inference_geo" | "prompt_cache_retention" | "previous_response_id" | "stream_format" => {
-            Spot::known(Place::Settings, Leaf::Word)
-        }
+        "model"
+        | "models"
+        | "fallbacks"
+        | "voice"
+        | "service_tier"
+        | "truncation"
+        | "include"
+        | "modalities"
+        | "size"
+        | "quality"
+        | "style"
+        | "background"
+        | "moderation"
+        | "output_format"
+        | "response_format_type"
+        | "encoding_format"
+        | "reasoning_effort"
+        | "verbosity"
+        | "inference_geo"
+        | "prompt_cache_retention"
+        | "previous_response_id"
+        | "stream_format" => Spot::known(Place::Settings, Leaf::Word),
         "reasoning" | "thinking" | "stream_options" | "audio" | "tool_choice" | "function_call" | "web_search_options" | "conversation"
         | "container" | "context_management" | "output_config" => Spot::known(Place::Settings, Leaf::Word),
         "data_sources" => Spot::known(Place::Sources, Leaf::Alone),
@@ -149,13 +166,38 @@ fn form(at: Place, name: &str) -> Spot {
         }
         "role" => Spot::known(Place::Own, Leaf::Role),
         "type" => Spot::known(Place::Own, Leaf::Type),
-        "id" | "tool_call_id" | "tool_use_id" | "call_id" | "item_id" | "file_id" | "file_ids" | "vector_store_ids" | "container_id"
-        | "skill_id" | "approval_request_id" | "encrypted_index" | "model" | "status" | "phase" | "detail" | "media_type" | "mime_type"
-        | "cache_control" | "syntax" | "require_approval" | "server_label" | "connector_id" | "prompt_cache_breakpoint" | "version"
-        | "execution" | "ttl" => Spot::known(Place::Settings, Leaf::Word),
+        "id"
+        | "tool_call_id"
+        | "tool_use_id"
+        | "call_id"
+        | "item_id"
+        | "file_id"
+        | "file_ids"
+        | "vector_store_ids"
+        | "container_id"
+        | "skill_id"
+        | "approval_request_id"
+        | "encrypted_index"
+        | "model"
+        | "status"
+        | "phase"
+        | "detail"
+        | "media_type"
+        | "mime_type"
+        | "cache_control"
+        | "syntax"
+        | "require_approval"
+        | "server_label"
+        | "connector_id"
+        | "prompt_cache_breakpoint"
+        | "version"
+        | "execution"
+        | "ttl" => Spot::known(Place::Settings, Leaf::Word),
         // Credentials for servers of tools. No model sees them, and no service has to.
         "authorization" | "authorization_token" | "headers" => Spot::known(Place::Silent, Leaf::Silent),
-        "url" | "image_url" | "file_url" | "audio_url" | "video_url" | "server_url" | "file_data" => Spot::known(Place::Form, Leaf::Address),
+        "url" | "image_url" | "file_url" | "audio_url" | "video_url" | "server_url" | "file_data" => {
+            Spot::known(Place::Form, Leaf::Address)
+        }
         "data" | "result" => Spot::known(Place::Form, Leaf::Bytes),
         "encrypted_content" | "signature" | "b64_json" | "partial_image_b64" => Spot::known(Place::Form, Leaf::Sealed),
         "name" | "title" | "context" | "description" | "server_description" | "code" | "arguments" | "filename" | "query" | "reason"
@@ -167,9 +209,9 @@ fn form(at: Place, name: &str) -> Spot {
         // Of a call: an object, or a text.
         "input" => Spot::known(Place::Own, Leaf::Alone),
         "parameters" | "schema" | "input_schema" | "output_schema" | "input_examples" | "variables" => Spot::known(Place::Own, Leaf::Alone),
-        "tools" | "functions" | "function" | "custom" | "tool_calls" | "function_call" | "mcp_servers" | "response_format" | "json_schema"
-        | "format" | "grammar" | "prediction" | "source" | "citations" | "annotations" | "input_audio" | "audio" | "file" | "outputs"
-        | "results" | "outcome" | "filters" | "tool_configuration" | "user_location" | "allowed_tools" | "caller" => {
+        "tools" | "functions" | "function" | "custom" | "tool_calls" | "function_call" | "mcp_servers" | "response_format"
+        | "json_schema" | "format" | "grammar" | "prediction" | "source" | "citations" | "annotations" | "input_audio" | "audio"
+        | "file" | "outputs" | "results" | "outcome" | "filters" | "tool_configuration" | "user_location" | "allowed_tools" | "caller" => {
             Spot::known(Place::Form, Leaf::Alone)
         }
         // Nobody here knows it, so it is read.

@@ -319,4 +319,47 @@ mod tests {
         ends.add(json!({ "text": "x" }).to_string().as_bytes()).unwrap();
         assert_eq!(ends.text(), "89äx");
     }
+
+    fn is_found(spoken: &Spoken, word: &str) -> bool {
+        let rules = crate::guard::Rules::new(&[], &[word.to_owned()], None, None).unwrap();
+        rules.answer(spoken).is_some()
+    }
+
+    #[test]
+    fn what_clients_show_as_one_is_judged_as_one() {
+        let parts = |texts: &[&str]| {
+            let content: Vec<Value> = texts.iter().map(|text| json!({ "type": "text", "text": text })).collect();
+            let mut spoken = Spoken::default();
+            spoken.add(json!({ "content": content }).to_string().as_bytes()).unwrap();
+            spoken
+        };
+        for texts in [&["project", "heron"][..], &["pro", "ject her", "on"], &["x", "pro\u{200b}ject ｈｅｒｏｎ"], &["1"; 12]] {
+            let word = if texts.len() > 10 { "111111111111" } else { "project heron" };
+            assert!(is_found(&parts(texts), word), "{texts:?}");
+        }
+        assert!(!is_found(&parts(&["project", "x", "heron"]), "project heron"));
+    }
+
+    #[test]
+    fn what_a_model_writes_itself_has_no_names_of_the_api() {
+        let mut spoken = Spoken::default();
+        let call = json!({ "type": "tool_use", "id": "secret", "input": { "id": "heron", "data": ["crane"], "stork": 4711 } });
+        spoken.add(json!({ "content": [call] }).to_string().as_bytes()).unwrap();
+        for word in ["heron", "crane", "stork", "4711"] {
+            assert!(is_found(&spoken, word), "{word}");
+        }
+        assert!(!is_found(&spoken, "secret"));
+        assert_eq!(Spoken::default().add(br#"{"a":"x","a":"y"}"#), Err(Unreadable));
+    }
+
+    #[test]
+    fn characters_that_show_nothing_push_nothing_out_of_sight() {
+        let mut spoken = Spoken::default();
+        let event = |text: String| json!({ "text": text }).to_string();
+        spoken.add(event(format!("her{}", "\u{200b}".repeat(1000))).as_bytes()).unwrap();
+        spoken = spoken.ends(20);
+        assert_eq!(spoken.text(), "her");
+        spoken.add(event("on".to_owned()).as_bytes()).unwrap();
+        assert!(is_found(&spoken, "heron"));
+    }
 }

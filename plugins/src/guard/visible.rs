@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn words_are_what_they_show() {
-        for text in ["pro\u{200b}ject", "ｐｒｏｊｅｃｔ", "pro\u{ad}ject", "\u{202e}pro\u{0}ject", "𝐩𝐫𝐨𝐣𝐞𝐜𝐭", "p\u{fe0f}roject"] {
+        for text in ["pro\u{200b}ject", "ｐｒｏｊｅｃｔ", "pro\u{ad}ject", "\u{202e}pro\u{0}ject", "𝐩𝐫𝐨𝐣𝐞𝐜𝐭", "p\u{fe0f}roject"]
+        {
             assert_eq!(visible(text), "project", "{text}");
         }
         let hidden: String = "project".chars().map(|c| char::from_u32(0xe0000 + u32::from(c)).unwrap()).collect();

@@ -1,0 +1,90 @@
+//! The guard reads what a model reads, however it is written: nothing of a request or an answer hides a word.
+
+use serde_json::{Value, json};
+use spillway_testkit::backend::{Reply, ScriptedBackend};
+use spillway_testkit::safety::{ContentSafety, KEY};
+
+use crate::support::*;
+
+const RULES: &str = "[plugins.guard]\nwords = [\"project heron\"]\nanswers = true\nwindow = 5\n";
+
+fn parts(parts: &[&str]) -> Value {
+    let parts: Vec<Value> = parts.iter().map(|text| json!({ "type": "text", "text": text })).collect();
+    json!({ "model": "m", "messages": [{ "role": "user", "content": parts }] })
+}
+
+fn message(message: Value) -> Value {
+    json!({ "model": "m", "messages": [message] })
+}
+
+#[tokio::test]
+async fn no_prompt_hides_a_word() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("fine"))).await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", RULES)).await;
+    let tags: String = "project heron".chars().map(|c| char::from_u32(0xe0000 + u32::from(c)).unwrap()).collect();
+    for body in [
+        parts(&["project", "heron"]),
+        parts(&["pro", "ject heron"]),
+        parts(&["pro\u{200b}ject her\u{ad}on"]),
+        parts(&["ｐｒｏｊｅｃｔ ｈｅｒｏｎ"]),
+        parts(&[&tags]),
+        message(json!({ "role": "user", "name": "project heron", "content": "x" })),
+        message(json!({ "role": "user", "content": [{ "type": "newfangled", "blob": "project heron" }] })),
+        message(json!({ "role": "user", "content": "x", "newfangled": [{ "deep": "project heron" }] })),
+        json!({ "model": "m", "messages": [], "documents": [{ "text": "project heron" }] }),
+        json!({ "model": "m", "messages": [], "chat_template": "project heron" }),
+    ] {
+        let answer = gateway.post("/v1/chat/completions", &body).await;
+        assert_eq!((answer.status, answer.code().as_str()), (403, "content_blocked"), "{body}");
+    }
+    assert_eq!(backend.count(), 0, "nothing of it reached a model");
+    for body in [parts(&["project", "of herons"]), message(json!({ "role": "user", "content": "fine \u{1f469}\u{200d}\u{1f680}" }))] {
+        assert_eq!(gateway.post("/v1/chat/completions", &body).await.status, 200, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn no_answer_hides_a_word() {
+    for pieces in [&["about pro\u{200b}", "\u{200b}\u{200b}ject her", "on now"][..], &["ｐｒｏ", "ｊｅｃｔ ", "ｈｅｒｏｎ"]] {
+        let whole = pieces.concat();
+        let events: Vec<String> =
+            std::iter::once(role()).chain(pieces.iter().map(|piece| delta(piece))).chain([stop(), DONE.to_owned()]).collect();
+        let backend = ScriptedBackend::start(move |request| {
+            if request.json()["stream"] == json!(true) { Reply::sse(events.clone()) } else { Reply::json(200, answer(&whole)) }
+        })
+        .await;
+        let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", RULES)).await;
+        for stream in [false, true] {
+            let answer = gateway.post("/v1/chat/completions", &chat(stream)).await;
+            let text = answer.text();
+            assert!(answer.status == 403 || text.contains("content_filter"), "{stream}: {text}");
+            assert!(!text.contains("on now") && !text.contains("ｈｅｒｏｎ"), "{stream}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_service_is_asked_about_what_is_seen() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("fine"))).await;
+    let service = ContentSafety::start().await;
+    let rest = format!(
+        "[plugins.guard]\n[plugins.guard.content_safety]\nurl = \"{}/\"\nauth = {{ type = \"api-key\", key = \"{KEY}\" }}\nprompt_shield = true\n",
+        service.backend.url()
+    );
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest)).await;
+    for body in [
+        parts(&["[ha\u{200b}te:4]"]),
+        parts(&["［ｈａｔｅ：４］"]),
+        message(json!({ "role": "user", "content": "x", "newfangled": "[hate:4]" })),
+        json!({ "model": "m", "messages": [], "documents": [{ "text": "[attack]" }] }),
+    ] {
+        assert_eq!(gateway.post("/v1/chat/completions", &body).await.status, 403, "{body}");
+    }
+    assert_eq!(backend.count(), 0);
+    // Credentials for a tool's server are nobody else's.
+    let tools = json!({ "model": "m", "input": "hi", "tools": [
+        { "type": "mcp", "server_label": "l", "server_url": "https://host", "authorization": "CANARY-1", "headers": { "x": "CANARY-2" } },
+    ] });
+    assert_eq!(gateway.post("/v1/responses", &tools).await.status, 200);
+    assert!(service.backend.received().iter().all(|asked| !asked.json().to_string().contains("CANARY")));
+}
