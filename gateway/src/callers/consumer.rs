@@ -8,6 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::config::Consumer;
 use crate::limits::Account;
 
+/// The number that stands for the consumer of this name; the same in every process, never 0.
+pub fn number_of(name: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(name).max(1)
+}
+
 /// A consumer, with its limits' state and its counters.
 #[derive(Debug)]
 pub struct LiveConsumer {
@@ -24,7 +29,7 @@ pub struct LiveConsumer {
 impl LiveConsumer {
     /// One with this config; `account` is what it uses.
     pub fn new(config: Consumer, account: Account) -> Self {
-        let number = BuildHasherDefault::<DefaultHasher>::default().hash_one(&config.name).max(1);
+        let number = number_of(&config.name);
         LiveConsumer { config, account, number, in_flight: AtomicUsize::new(0) }
     }
 }

@@ -16,7 +16,7 @@ use spillway_plugins::auth::{Credential, KeyTable, credential};
 use crate::config::{Auth, CertificateName, Config};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
-pub use consumer::{LiveConsumer, OneOf};
+pub use consumer::{LiveConsumer, OneOf, number_of};
 use tokens::{Grants, Tokens};
 
 /// A caller that is known.

@@ -1,80 +1,126 @@
 //! The circuit of the content safety service: while it fails, nobody waits for it.
+//!
+//! A text can make it fail. So it is believed to have failed as a backend's deployment is: for one consumer alone, until
+//! a second one met the same.
 
-use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::balance::circuit::{Circuit, CircuitRules, ErrorKind, Failure, Phase, Threshold};
+use spillway_plugins::retry::{RateSignal, StatusRange, StatusSet};
+
+use crate::balance::circuit::{CircuitRules, ErrorKind, Failure, Threshold};
+use crate::balance::target::{Asked, Change, Lease, Outcome, Target, TargetId};
+use crate::callers::number_of;
 use crate::clock::Tick;
+use crate::shares::Owner;
 
-/// The circuit, and whether its probe is under way.
+/// The circuit.
 #[derive(Debug)]
 pub(super) struct Gate {
     rules: CircuitRules,
-    state: Mutex<(Circuit, bool)>,
+    service: Arc<Target>,
 }
 
 /// Leave to ask. Dropped without an end, nothing was learnt.
 pub(super) struct Pass<'g> {
-    gate: &'g Gate,
-    probe: bool,
+    rules: &'g CircuitRules,
+    lease: Lease,
 }
 
 impl Gate {
     pub(super) fn new() -> Self {
-        let threshold = Threshold::Percent { percent: 50, min_calls: 10 };
-        let trip = std::time::Duration::from_secs(10);
-        Gate { rules: CircuitRules { threshold, trip, ..CircuitRules::default() }, state: Mutex::default() }
+        let rules = CircuitRules {
+            threshold: Threshold::Percent { percent: 50, min_calls: 10 },
+            trip: Duration::from_secs(10),
+            // What says nothing of the service is no failure.
+            statuses: StatusSet::new([StatusRange::ALL]),
+            errors: ErrorKind::NAMES.map(|(_, kind)| kind).to_vec(),
+            ..CircuitRules::default()
+        };
+        let id = TargetId { backend: "content safety".into(), deployment: "".into() };
+        Gate { rules, service: Arc::new(Target::new(id, None)) }
     }
 
-    /// Leave to ask at `now`, if the service answers or may be probed.
-    pub(super) fn enter(&self, now: Tick) -> Option<Pass<'_>> {
-        let mut state = self.state.lock();
-        let probe = match state.0.phase() {
-            Phase::Closed => false,
-            Phase::Open { until, .. } if until <= now && !state.1 => true,
-            Phase::Open { .. } => return None,
-        };
-        state.1 |= probe;
-        Some(Pass { gate: self, probe })
+    /// Leave to ask for `owner` at `now`, if the service answers or may be probed.
+    pub(super) fn enter(&self, owner: &Owner, now: Tick) -> Option<Pass<'_>> {
+        let by = owner.as_deref().map_or(0, number_of);
+        let lease = self.service.acquire(Asked { by, ..Asked::default() }, now)?;
+        Some(Pass { rules: &self.rules, lease })
     }
 }
 
 impl Pass<'_> {
-    /// How it went; whether that opened or closed the circuit.
-    pub(super) fn end(self, good: bool, now: Tick) -> bool {
-        let mut state = self.gate.state.lock();
-        if good {
-            state.0.succeeded(0, self.probe, &self.gate.rules, now)
-        } else {
-            state.0.failed(Failure::Error(ErrorKind::Timeout), 0, self.probe, None, &self.gate.rules, now)
-        }
-    }
-}
-
-impl Drop for Pass<'_> {
-    fn drop(&mut self) {
-        if self.probe {
-            self.gate.state.lock().1 = false;
-        }
+    /// How it went, and what that changed.
+    pub(super) fn end(mut self, failure: Option<Failure>, now: Tick) -> Change {
+        let outcome = match failure {
+            None => Outcome::Success { first: Duration::ZERO, signal: RateSignal::default() },
+            Some(failure) => Outcome::Failed { failure, retry_after: None },
+        };
+        self.lease.record(outcome, self.rules, now)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use proptest::prelude::*;
 
     use super::*;
+
+    const BROKEN: Option<Failure> = Some(Failure::Error(ErrorKind::Timeout));
+
+    fn at(seconds: u64) -> Tick {
+        Tick::default() + Duration::from_secs(seconds)
+    }
+
+    fn owner(name: &str) -> Owner {
+        Some(name.into())
+    }
 
     #[test]
     fn it_closes_after_failures_and_lets_one_probe_through() {
         let gate = Gate::new();
-        let at = |seconds| Tick::default() + Duration::from_secs(seconds);
-        let opened = (0..10).map(|_| gate.enter(at(0)).unwrap().end(false, at(0))).filter(|opened| *opened).count();
-        assert_eq!(opened, 1);
-        assert!(gate.enter(at(5)).is_none());
-        let probe = gate.enter(at(11)).unwrap();
-        assert!(gate.enter(at(11)).is_none(), "one at a time");
+        let fails = || gate.enter(&None, at(0)).unwrap().end(BROKEN, at(0));
+        assert_eq!((0..10).map(|_| fails()).filter(|change| *change == Change::Tripped).count(), 1);
+        assert!(gate.enter(&None, at(5)).is_none());
+        let probe = gate.enter(&None, at(11)).unwrap();
+        assert!(gate.enter(&None, at(11)).is_none(), "one at a time");
         drop(probe);
-        assert!(gate.enter(at(11)).unwrap().end(true, at(11)));
-        assert!(gate.enter(at(11)).is_some() && gate.enter(at(11)).is_some());
+        assert_eq!(gate.enter(&None, at(11)).unwrap().end(None, at(11)), Change::Recovered);
+        assert!(gate.enter(&None, at(11)).is_some() && gate.enter(&None, at(11)).is_some());
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_reached_is_down_for_everybody() {
+        let gate = Gate::new();
+        for _ in 0..10 {
+            gate.enter(&owner("a"), at(0)).unwrap().end(Some(Failure::Error(ErrorKind::Connect)), at(0));
+        }
+        assert!(gate.enter(&owner("b"), at(1)).is_none());
+    }
+
+    proptest! {
+        /// Whatever one consumer's texts make of the service, and over whatever time: another one may ask.
+        #[test]
+        fn one_consumer_closes_it_for_itself_alone(steps in prop::collection::vec((0u8..5, 0u64..20, any::<bool>()), 1..200)) {
+            let gate = Gate::new();
+            let (a, b) = (owner("a"), owner("b"));
+            let (mut now, mut held) = (at(1), Vec::new());
+            for (what, later, keep) in steps {
+                now = now + Duration::from_secs(later);
+                let failure = match what {
+                    0 => None,
+                    1 => Some(Failure::Status(http::StatusCode::INTERNAL_SERVER_ERROR)),
+                    2 => Some(Failure::Status(http::StatusCode::TOO_MANY_REQUESTS)),
+                    3 => Some(Failure::Error(ErrorKind::Reset)),
+                    _ => BROKEN,
+                };
+                match gate.enter(&a, now) {
+                    Some(pass) if keep => held.push(pass),
+                    Some(pass) => drop(pass.end(failure, now)),
+                    None => {}
+                }
+                prop_assert!(gate.enter(&b, now).is_some());
+            }
+        }
     }
 }

@@ -9,10 +9,12 @@ use http::HeaderValue;
 use spillway_plugins::guard::safety::{AnswerError, LONGEST, VERSION, shield_document, shield_judge, shield_prompt};
 use spillway_plugins::guard::{Finding, Seen, windows};
 use tokio::task::JoinSet;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::gate::Gate;
 use crate::backend::auth::{Identities, TokenSource};
+use crate::balance::circuit;
+use crate::balance::target::Change;
 use crate::clock::Clock;
 use crate::config::{BackendAuth, SafetyRules};
 use crate::outbound;
@@ -46,6 +48,24 @@ enum Failure {
     Http(reqwest::Error),
     #[error("{0}")]
     Answer(#[from] AnswerError),
+}
+
+impl Failure {
+    /// What it says of the service. What is wrong with one question says nothing; a key or path that it doesn't know does.
+    fn of_the_service(&self) -> Option<circuit::Failure> {
+        use circuit::ErrorKind;
+        Some(circuit::Failure::Error(match self {
+            Failure::Closed | Failure::Status(400 | 413 | 415 | 422) => return None,
+            Failure::Status(status) => {
+                return http::StatusCode::from_u16(*status).ok().map(circuit::Failure::Status);
+            }
+            // Nothing of a question went there.
+            Failure::NoToken => ErrorKind::Connect,
+            Failure::Http(error) if error.is_connect() => ErrorKind::Connect,
+            Failure::TooSlow => ErrorKind::Timeout,
+            Failure::Http(_) | Failure::Answer(_) => ErrorKind::Reset,
+        }))
+    }
 }
 
 impl From<reqwest::Error> for Failure {
@@ -154,19 +174,21 @@ impl Service {
 
     async fn ask(&self, question: &Question, seen: &Seen, owner: Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
         let asked = async {
-            let _place = tokio::time::timeout(self.rules.timeout, self.room.wait(owner)).await.map_err(|_| Failure::TooSlow)?;
-            let pass = self.gate.enter(clock.now()).ok_or(Failure::Closed)?;
+            let _place = tokio::time::timeout(self.rules.timeout, self.room.wait(owner.clone())).await.map_err(|_| Failure::TooSlow)?;
+            let pass = self.gate.enter(&owner, clock.now()).ok_or(Failure::Closed)?;
             let answered = tokio::time::timeout(self.rules.timeout, self.send(question, &seen.text, clock)).await;
             let judged = answered.unwrap_or(Err(Failure::TooSlow)).and_then(|answer| self.judge(question, &answer));
-            // What is wrong with one question says nothing of the service; a key or path that it doesn't know does.
-            let good = matches!(judged, Ok(_) | Err(Failure::Status(400 | 413 | 415 | 422)));
-            if pass.end(good, clock.now()) {
-                match &judged {
-                    Ok(_) => info!("content safety answers again"),
-                    Err(why) => {
-                        error!(%why, open = self.rules.fails_open, "content safety can't be asked: for a while nobody waits for it")
-                    }
+            let why = judged.as_ref().err();
+            match (pass.end(why.and_then(Failure::of_the_service), clock.now()), why) {
+                (Change::Tripped, Some(why)) => {
+                    error!(%why, open = self.rules.fails_open, "content safety can't be asked: for a while nobody waits for it")
                 }
+                (Change::TrippedForOne, Some(why)) => {
+                    let consumer = owner.as_deref();
+                    warn!(%why, consumer, open = self.rules.fails_open, "content safety fails for one consumer: for a while that one doesn't wait for it")
+                }
+                (Change::Recovered, _) => info!("content safety answers again"),
+                _ => {}
             }
             judged
         };

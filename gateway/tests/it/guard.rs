@@ -171,6 +171,32 @@ async fn without_the_service_it_is_open_or_closed() {
 }
 
 #[tokio::test]
+async fn texts_that_break_the_service_keep_nobody_else_from_it() {
+    let backend = says("fine").await;
+    let service = ScriptedBackend::start(|request| match request.json()["text"].as_str().is_some_and(|text| text.contains("breaks")) {
+        true => Reply::json(500, "{}"),
+        false => Reply::json(200, r#"{"blocklistsMatch":[],"categoriesAnalysis":[{"category":"Hate","severity":0},{"category":"SelfHarm","severity":0},{"category":"Sexual","severity":0},{"category":"Violence","severity":0}]}"#),
+    })
+    .await;
+    let guard = format!(
+        "[plugins.guard.content_safety]\nurl = \"{}\"\nauth = {{ type = \"api-key\", key = \"k\" }}\non_failure = \"closed\"\n",
+        service.url()
+    );
+    let rest = guard + &consumer("hostile", "") + &consumer("ordinary", "");
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest)).await;
+    for _ in 0..20 {
+        assert_eq!(ask_as(gateway.address, "hostile", &question("this breaks it")).await.status, 503);
+    }
+    let asked = service.count();
+    assert!((10..20).contains(&asked), "it waits no more for what fails: {asked}");
+    for round in 1..=5 {
+        let got = ask_as(gateway.address, "ordinary", &question("hello")).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        assert_eq!(service.count(), asked + round, "and is judged");
+    }
+}
+
+#[tokio::test]
 async fn it_is_asked_with_an_identity() {
     let (backend, service) = (says("fine").await, ContentSafety::start().await);
     let entra = crate::tokens::Entra::start().await;

@@ -17,6 +17,11 @@ pub struct StatusRange {
     last: u16,
 }
 
+impl StatusRange {
+    /// Every status.
+    pub const ALL: StatusRange = StatusRange { first: 100, last: 999 };
+}
+
 impl FromStr for StatusRange {
     type Err = ParseStatusError;
 
