@@ -62,8 +62,43 @@ pub(super) struct Outage {
     pub until: Tick,
     /// How long the wait for it was.
     pub wait: Duration,
-    /// Whether a probe is under way.
-    pub probing: bool,
+    /// The probes that are under way.
+    pub probing: Probing,
+}
+
+impl Outage {
+    /// One whose next probe may go at `until`.
+    pub(super) fn new(api: Api, reason: OutageReason, until: Tick, wait: Duration) -> Self {
+        Outage { api, reason, until, wait, probing: Probing::default() }
+    }
+
+    /// Until when it keeps out a request that is whole or not; for ever while a probe is under way.
+    pub(super) fn shut(&self, whole: bool) -> Tick {
+        if self.probing.is_taken(whole) { Tick::NEVER } else { self.until }
+    }
+}
+
+/// Probes under way. One of a request whose body is still to come takes as long as its caller likes: it keeps none from a
+/// request that is whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Probing {
+    whole: bool,
+    partial: bool,
+}
+
+impl Probing {
+    /// Whether a request must wait for one.
+    fn is_taken(self, whole: bool) -> bool {
+        self.whole || (self.partial && !whole)
+    }
+
+    fn is_any(self) -> bool {
+        self.whole || self.partial
+    }
+
+    fn set(&mut self, whole: bool, under_way: bool) {
+        *(if whole { &mut self.whole } else { &mut self.partial }) = under_way;
+    }
 }
 
 /// Which probes an attempt holds.
@@ -87,26 +122,25 @@ impl Probes {
 pub(super) struct Belief {
     /// The circuit.
     pub circuit: Circuit,
-    /// Whether the circuit's probe is under way.
-    pub probing: bool,
+    /// The circuit's probes that are under way.
+    pub probing: Probing,
     /// Operations that it refuses.
     pub outages: SmallVec<[Outage; 1]>,
 }
 
 impl Belief {
-    /// When the circuit lets the next request through, and whether that one is a probe.
-    pub(super) fn circuit_gate(&self) -> (Tick, bool) {
+    /// When the circuit lets the next request through, one that is whole or not, and whether that one is a probe.
+    pub(super) fn circuit_gate(&self, whole: bool) -> (Tick, bool) {
         match self.circuit.phase() {
-            _ if self.probing => (Tick::NEVER, true),
-            Phase::Open { until, .. } => (until, true),
             Phase::Closed => (Tick(0), false),
+            Phase::Open { .. } if self.probing.is_taken(whole) => (Tick::NEVER, true),
+            Phase::Open { until, .. } => (until, true),
         }
     }
 
-    /// When the target may next be asked for `api`.
-    pub(super) fn gate(&self, api: Api) -> Tick {
-        let outage = self.outage(api).map_or(Tick(0), |outage| if outage.probing { Tick::NEVER } else { outage.until });
-        self.circuit_gate().0.max(outage)
+    /// When the target may next be asked this.
+    pub(super) fn gate(&self, asked: Asked) -> Tick {
+        self.circuit_gate(asked.whole).0.max(self.outage(asked.api).map_or(Tick(0), |outage| outage.shut(asked.whole)))
     }
 
     /// The outage of one operation.
@@ -119,20 +153,24 @@ impl Belief {
     }
 
     /// Takes the probes that are due.
-    pub(super) fn take_probes(&mut self, api: Api) -> Probes {
+    pub(super) fn take_probes(&mut self, asked: Asked) -> Probes {
         let circuit = matches!(self.circuit.phase(), Phase::Open { .. });
-        self.probing |= circuit;
-        let outage = self.outage_mut(api).map(|outage| outage.probing = true).is_some();
+        if circuit {
+            self.probing.set(asked.whole, true);
+        }
+        let outage = self.outage_mut(asked.api).map(|outage| outage.probing.set(asked.whole, true)).is_some();
         Probes { circuit, outage }
     }
 
     /// Gives probes back.
-    pub(super) fn give_back(&mut self, api: Api, probes: Probes) {
-        self.probing &= !probes.circuit;
+    pub(super) fn give_back(&mut self, asked: Asked, probes: Probes) {
+        if probes.circuit {
+            self.probing.set(asked.whole, false);
+        }
         if probes.outage
-            && let Some(outage) = self.outage_mut(api)
+            && let Some(outage) = self.outage_mut(asked.api)
         {
-            outage.probing = false;
+            outage.probing.set(asked.whole, false);
         }
     }
 
@@ -161,12 +199,12 @@ impl Belief {
             return false;
         }
         let wait = OUTAGE_PROBE.0;
-        self.outages.push(Outage { api, reason, until: now + wait, wait, probing: false });
+        self.outages.push(Outage::new(api, reason, now + wait, wait));
         true
     }
 
     /// Whether nothing is held against the target.
     pub(super) fn is_clear(&self) -> bool {
-        self.outages.is_empty() && !self.probing && self.circuit.is_clear()
+        self.outages.is_empty() && !self.probing.is_any() && self.circuit.is_clear()
     }
 }

@@ -43,7 +43,7 @@ impl State {
         self.own.iter().find(|(who, _)| *who == by).map(|(_, belief)| belief)
     }
 
-    fn own_mut(&mut self, by: u64) -> &mut Belief {
+    pub(super) fn own_mut(&mut self, by: u64) -> &mut Belief {
         let known = self.own.iter().position(|(who, _)| *who == by);
         let entry = known.map_or_else(|| (by, Belief::default()), |at| self.own.remove(at));
         if self.own.len() >= OWN {
@@ -56,14 +56,14 @@ impl State {
 
     /// When the target may next be asked for this, throttles aside.
     pub(super) fn gate(&self, asked: Asked) -> Tick {
-        let own = self.own(asked.by).map_or(Tick(0), |belief| belief.gate(asked.api));
-        let gate = self.shared.gate(asked.api).max(own);
+        let own = self.own(asked.by).map_or(Tick(0), |belief| belief.gate(asked));
+        let gate = self.shared.gate(asked).max(own);
         let probe = !asked.whole && gate != Tick::NEVER && self.would_probe(asked);
         if probe { gate + PROBE_WAITS } else { gate }
     }
 
     fn would_probe(&self, asked: Asked) -> bool {
-        let probes = |belief: &Belief| belief.circuit_gate().1 || belief.outage(asked.api).is_some();
+        let probes = |belief: &Belief| belief.circuit_gate(asked.whole).1 || belief.outage(asked.api).is_some();
         probes(&self.shared) || self.own(asked.by).is_some_and(probes)
     }
 
@@ -87,11 +87,11 @@ impl State {
 
     /// Gives an attempt's probes back.
     pub(super) fn give_back(&mut self, asked: Asked, probes: [Probes; 2]) {
-        self.shared.give_back(asked.api, probes[0]);
+        self.shared.give_back(asked, probes[0]);
         if probes[1].any()
             && let Some((_, own)) = self.own.iter_mut().find(|(who, _)| *who == asked.by)
         {
-            own.give_back(asked.api, probes[1]);
+            own.give_back(asked, probes[1]);
         }
     }
 

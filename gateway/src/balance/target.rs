@@ -12,9 +12,9 @@ use spillway_plugins::retry::RateSignal;
 
 pub use super::belief::{Asked, OutageReason};
 use super::belief::{Belief, Outage, Probes};
-use super::circuit::{Circuit, CircuitRules, Failure, Phase};
+use super::circuit::{CircuitRules, Failure, Phase};
 use super::state::State;
-use super::told::TargetTold;
+use super::told::{BeliefTold, TargetTold};
 use crate::clock::Tick;
 
 /// Names a target: the unit that Azure throttles.
@@ -44,6 +44,8 @@ pub enum Outcome {
     },
     /// It answered that the caller is wrong, so it works.
     CallerFault,
+    /// It refused a request that is larger than all that it ever gives, which says nothing of it.
+    TooLarge,
     /// It refused for now; with what Retry-After it gave.
     Throttled {
         /// The Retry-After, if any.
@@ -58,6 +60,13 @@ pub enum Outcome {
     },
     /// It needs an operator.
     Out(OutageReason),
+}
+
+impl Outcome {
+    /// Whether it is the request's own fault.
+    pub fn is_callers(&self) -> bool {
+        matches!(self, Outcome::CallerFault | Outcome::TooLarge)
+    }
 }
 
 /// What a recorded outcome changed, for logs and metrics.
@@ -168,9 +177,9 @@ impl Target {
             if now < state.gate(asked).max(state.throttled_until) {
                 return None;
             }
-            let shared = state.shared.take_probes(asked.api);
+            let shared = state.shared.take_probes(asked);
             let own = state.own.iter_mut().find(|(who, _)| *who == asked.by);
-            lease.probes = [shared, own.map_or_else(Probes::default, |(_, belief)| belief.take_probes(asked.api))];
+            lease.probes = [shared, own.map_or_else(Probes::default, |(_, belief)| belief.take_probes(asked))];
             self.publish(&state);
         }
         Some(lease)
@@ -179,27 +188,27 @@ impl Target {
     /// Why nobody can ask it now, `None` if somebody can.
     pub fn closed(&self, now: Tick) -> Option<Closed> {
         let state = self.state.lock();
-        self.closed_by(&state, state.shown(), None, now)
+        self.closed_by(&state, state.shown(), None, true, now)
     }
 
     /// Why it can't be asked this now, `None` if it can.
     pub fn closed_for(&self, asked: Asked, now: Tick) -> Option<Closed> {
         let state = self.state.lock();
-        self.closed_by(&state, [Some(&state.shared), state.own(asked.by)], Some(asked.api), now)
+        self.closed_by(&state, [Some(&state.shared), state.own(asked.by)], Some(asked.api), asked.whole, now)
     }
 
-    fn closed_by(&self, state: &State, beliefs: [Option<&Belief>; 2], api: Option<Api>, now: Tick) -> Option<Closed> {
+    fn closed_by(&self, state: &State, beliefs: [Option<&Belief>; 2], api: Option<Api>, whole: bool, now: Tick) -> Option<Closed> {
         if self.drained.load(Ordering::Relaxed) {
             return Some(Closed::Drained);
         }
         let believed = || beliefs.iter().flatten();
         let outages = believed().flat_map(|belief| &belief.outages).filter(|outage| api.is_none_or(|api| api == outage.api));
-        let shut = |outage: &Outage| if outage.probing { Tick::NEVER } else { outage.until };
+        let shut = |outage: &Outage| outage.shut(whole);
         if let Some(outage) = outages.filter(|outage| shut(outage) > now).max_by_key(|outage| shut(outage)) {
             return Some(Closed::Out(outage.reason, shut(outage)));
         }
         let open = believed().filter_map(|belief| match belief.circuit.phase() {
-            Phase::Open { limited, .. } => Some((belief.circuit_gate().0, limited)),
+            Phase::Open { limited, .. } => Some((belief.circuit_gate(whole).0, limited)),
             Phase::Closed => None,
         });
         match open.filter(|(until, _)| *until > now).max_by_key(|(until, _)| *until) {
@@ -211,7 +220,7 @@ impl Target {
 
     /// Whether the next request would be a probe.
     pub fn is_half_open(&self) -> bool {
-        self.doubted.load(Ordering::Acquire) && self.state.lock().shown().iter().flatten().any(|belief| belief.circuit_gate().1)
+        self.doubted.load(Ordering::Acquire) && self.state.lock().shown().iter().flatten().any(|belief| belief.circuit_gate(true).1)
     }
 
     /// Why it is out until a probe succeeds, if it is.
@@ -299,17 +308,9 @@ impl Target {
             deployment: self.id.deployment.to_string(),
             drained: self.drained.load(Ordering::Relaxed),
             throttled: Some(left(state.throttled_until)).filter(|left| !left.is_zero()),
-            open: state.shown().iter().flatten().find_map(|belief| match belief.circuit.phase() {
-                Phase::Open { until, limited } => Some((left(until), limited)),
-                Phase::Closed => None,
-            }),
-            outages: state
-                .shown()
-                .iter()
-                .flatten()
-                .flat_map(|belief| &belief.outages)
-                .map(|outage| (format!("{:?}", outage.api), outage.reason, left(outage.until), outage.wait))
-                .collect(),
+            shared: state.shared.tell(now),
+            own: state.own.iter().map(|(by, belief)| (*by, belief.tell(now))).filter(|(_, told)| *told != BeliefTold::default()).collect(),
+            askers: (state.only, state.several),
             first_token: state.latency.get().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             headroom: self.headroom(),
         }
@@ -325,13 +326,11 @@ impl Target {
         if let Some(wait) = told.throttled {
             state.throttle(wait, now);
         }
-        if let Some((left, limited)) = told.open {
-            state.shared.circuit = Circuit::open(now + left, limited);
+        state.shared.hear(&told.shared, now);
+        for (by, own) in &told.own {
+            state.own_mut(*by).hear(own, now);
         }
-        for (api, reason, left, wait) in &told.outages {
-            let Some(api) = Api::ALL.into_iter().find(|known| format!("{known:?}") == *api) else { continue };
-            state.shared.outages.push(Outage { api, reason: *reason, until: now + *left, wait: *wait, probing: false });
-        }
+        (state.only, state.several) = told.askers;
         if let Some(first) = told.first_token {
             state.latency.add(first, now);
         }
@@ -339,7 +338,7 @@ impl Target {
     }
 
     fn publish(&self, state: &State) {
-        let (circuit, probe) = state.shared.circuit_gate();
+        let (circuit, probe) = state.shared.circuit_gate(true);
         self.doubted.store(probe || !state.shared.outages.is_empty() || !state.own.is_empty(), Ordering::Release);
         self.gate.store(state.throttled_until.max(circuit).0, Ordering::Release);
     }
@@ -362,7 +361,7 @@ impl Target {
             }
             // Proof enough for a probe, but no call that a percentage counts.
             Outcome::CallerFault if probes.iter().any(|probes| probes.any()) => change = state.succeeded(asked, probes, rules, now),
-            Outcome::CallerFault => {}
+            Outcome::CallerFault | Outcome::TooLarge => {}
             Outcome::Throttled { retry_after } => {
                 change = state.throttle(rules.throttle_for(retry_after), now);
                 if self.headroom.load(Ordering::Relaxed) != UNTOLD {

@@ -4,7 +4,49 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use spillway_plugins::api::Api;
+
+use super::belief::{Belief, Outage};
+use super::circuit::{Circuit, Phase};
 use super::target::OutageReason;
+use crate::clock::Tick;
+
+/// What is believed of a target.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BeliefTold {
+    /// How long its circuit is open, and whether a 429 opened it.
+    pub open: Option<(Duration, bool)>,
+    /// Operations that it refuses: which, why, how long until the next probe, and how long the wait for it was.
+    pub outages: Vec<(String, OutageReason, Duration, Duration)>,
+}
+
+impl Belief {
+    pub(super) fn tell(&self, now: Tick) -> BeliefTold {
+        let left = |until: Tick| until.since(now);
+        BeliefTold {
+            open: match self.circuit.phase() {
+                Phase::Open { until, limited } => Some((left(until), limited)),
+                Phase::Closed => None,
+            },
+            outages: self
+                .outages
+                .iter()
+                .map(|outage| (format!("{:?}", outage.api), outage.reason, left(outage.until), outage.wait))
+                .collect(),
+        }
+    }
+
+    pub(super) fn hear(&mut self, told: &BeliefTold, now: Tick) {
+        if let Some((left, limited)) = told.open {
+            self.circuit = Circuit::open(now + left, limited);
+        }
+        for (api, reason, left, wait) in &told.outages {
+            let Some(api) = Api::ALL.into_iter().find(|known| format!("{known:?}") == *api) else { continue };
+            self.outages.push(Outage::new(api, *reason, now + *left, *wait));
+        }
+    }
+}
 
 /// The state of a target.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -18,10 +60,13 @@ pub struct TargetTold {
     pub drained: bool,
     /// How long it is throttled.
     pub throttled: Option<Duration>,
-    /// How long its circuit is open, and whether a 429 opened it.
-    pub open: Option<(Duration, bool)>,
-    /// Operations that it refuses: which, why, how long until the next probe, and how long the wait for it was.
-    pub outages: Vec<(String, OutageReason, Duration, Duration)>,
+    /// What everybody believes of it.
+    #[serde(flatten)]
+    pub shared: BeliefTold,
+    /// What single consumers met, by the numbers that stand for their names: it is believed for them alone there, too.
+    pub own: Vec<(u64, BeliefTold)>,
+    /// The only consumer that ever asked, and whether there were several.
+    pub askers: (Option<u64>, bool),
     /// The average time to the first token.
     pub first_token: Option<Duration>,
     /// Share of its rate limits that is left.

@@ -79,6 +79,34 @@ async fn who_takes_over_knows_limits_throttles_drains_and_answers() {
 }
 
 #[tokio::test]
+async fn what_one_consumer_met_is_its_own_in_the_next_process_too() {
+    let reply = |request: &spillway_testkit::backend::Received| {
+        let hostile = String::from_utf8_lossy(&request.body).contains("hostile");
+        if hostile { Reply::json(500, "{}") } else { Reply::json(200, answer("x")) }
+    };
+    let one = ScriptedBackend::start(reply).await;
+    let other = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let rest = consumer("hostile", "") + &consumer("ordinary", "");
+    let text = config(&[member("one", &one, 1), member("other", &other, 2)], "", &rest);
+    let process = Process::launch(&text.replace("#server", "state_dir = \"STATE\""), &[]).await;
+    let ask = async |who: &str| {
+        let body = serde_json::json!({ "model": "m", "messages": [{ "role": "user", "content": who }] });
+        let got = ask_as(process.address, who, &body).await;
+        let header = |name: &str| got.header(name).unwrap_or("").to_owned();
+        (got.status, header("x-spillway-backend"), header("x-spillway-attempts"))
+    };
+    let at = |backend: &str, attempts: &str| (200, backend.to_owned(), attempts.to_owned());
+    for _ in 0..5 {
+        assert_eq!(ask("hostile").await, at("other", "2"));
+    }
+    for _ in 0..2 {
+        assert_eq!((ask("hostile").await, ask("ordinary").await), (at("other", "1"), at("one", "1")));
+        process.upgrade().await;
+    }
+    assert_eq!((ask("hostile").await, ask("ordinary").await), (at("other", "1"), at("one", "1")));
+}
+
+#[tokio::test]
 async fn a_binary_that_cannot_start_leaves_the_old_one_serving() {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let text = config(&[member("a", &backend, 1)], "", "").replace("#server", "watch = false");

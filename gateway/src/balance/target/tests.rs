@@ -208,7 +208,70 @@ fn an_upload_is_no_probe_while_whole_requests_may_come() {
     assert!(target.acquire(upload, at(61)).is_some_and(|lease| lease.is_probe()), "nobody else came");
 }
 
+#[test]
+fn an_upload_that_probes_keeps_no_whole_request_from_probing() {
+    let (target, rules) = (target(None), rules());
+    for _ in 0..2 {
+        meets(&target, Asked::default(), FAILED, &rules, at(1));
+    }
+    let upload = Asked { whole: false, ..A };
+    let mut dripping = target.acquire(upload, at(61)).unwrap();
+    assert!(target.acquire(upload, at(61)).is_none(), "one at a time");
+    assert_eq!(target.closed_for(B, at(61)), None);
+    let whole = target.acquire(B, at(61)).unwrap();
+    assert!(whole.is_probe() && target.acquire(A, at(61)).is_none());
+    assert_eq!(dripping.record(success(), &rules, at(62)), Change::Recovered);
+    assert!(target.acquire(A, at(62)).is_some(), "it answered: nobody waits for the other probe");
+    drop(whole);
+    assert!(!target.acquire(B, at(62)).unwrap().is_probe());
+}
+
+fn any_outcome(what: u8) -> Outcome {
+    let failed = |failure| Outcome::Failed { failure, retry_after: Some(SECOND * 100) };
+    match what {
+        0 => success(),
+        1 => Outcome::CallerFault,
+        2 => Outcome::Out(OutageReason::Misconfigured),
+        3 => Outcome::Out(OutageReason::OutOfQuota),
+        4 => failed(Failure::Status(http::StatusCode::INTERNAL_SERVER_ERROR)),
+        5 => failed(Failure::Error(ErrorKind::Reset)),
+        6 => failed(Failure::Error(ErrorKind::FirstToken)),
+        7 => failed(Failure::Error(ErrorKind::Idle)),
+        8 => failed(Failure::Error(ErrorKind::Timeout)),
+        9 => Outcome::Throttled { retry_after: Some(SECOND * 30) },
+        _ => FAILED,
+    }
+}
+
 proptest::proptest! {
+    /// Who takes over believes the same of a target, for each consumer, at any time.
+    #[test]
+    fn who_takes_over_believes_the_same(
+        steps in proptest::collection::vec((0u8..11, 0u64..20, 1u64..4, proptest::prelude::any::<bool>()), 0..80),
+        count in 1u32..4,
+    ) {
+        let rules = CircuitRules { threshold: Threshold::Failures(count), ..rules() };
+        let (target, successor) = (target(None), self::target(None));
+        let mut now = at(1);
+        for (what, later, by, responses) in steps {
+            now = now + SECOND * u32::try_from(later).unwrap();
+            let api = if responses { Api::Responses } else { Api::Chat };
+            meets(&target, Asked { by, api, whole: true }, any_outcome(what), &rules, now);
+        }
+        let told = serde_json::to_string(&target.tell(now)).unwrap();
+        successor.hear(&serde_json::from_str(&told).unwrap(), now);
+        for by in 0..5 {
+            for api in [Api::Chat, Api::Responses] {
+                for later in [0, 7, 29, 31, 61, 130, 700] {
+                    let (asked, then) = (Asked { by, api, whole: true }, now + SECOND * later);
+                    proptest::prop_assert_eq!(target.is_usable(asked, then), successor.is_usable(asked, then));
+                    proptest::prop_assert_eq!(target.closed_for(asked, then), successor.closed_for(asked, then));
+                    proptest::prop_assert_eq!(target.closed(then), successor.closed(then));
+                }
+            }
+        }
+    }
+
     /// Whatever one consumer meets, in whatever order and over whatever time: who was served well goes on being served.
     #[test]
     fn one_consumer_takes_nothing_from_another(
@@ -224,18 +287,7 @@ proptest::proptest! {
         meets(&target, B, success(), &rules, now);
         for (what, later, keep) in steps {
             now = now + SECOND * u32::try_from(later).unwrap();
-            let failed = |failure| Outcome::Failed { failure, retry_after: Some(SECOND * 100) };
-            let outcome = match what {
-                0 => success(),
-                1 => Outcome::CallerFault,
-                2 => Outcome::Out(OutageReason::Misconfigured),
-                3 => Outcome::Out(OutageReason::OutOfQuota),
-                4 => failed(Failure::Status(http::StatusCode::INTERNAL_SERVER_ERROR)),
-                5 => failed(Failure::Error(ErrorKind::Reset)),
-                6 => failed(Failure::Error(ErrorKind::FirstToken)),
-                7 => failed(Failure::Error(ErrorKind::Idle)),
-                _ => failed(Failure::Error(ErrorKind::Timeout)),
-            };
+            let outcome = any_outcome(what);
             if let Some(mut lease) = target.acquire(A, now) {
                 lease.record(outcome, &rules, now);
                 if keep {
