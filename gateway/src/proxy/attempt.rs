@@ -26,16 +26,6 @@ pub(super) enum Step {
     Failed,
 }
 
-/// What a delivered answer that is no success says about its target. A 4xx is the caller's fault,
-/// whatever the circuit's statuses are; a 429 throttles even where it may not go elsewhere.
-pub(super) fn delivered_refusal(status: http::StatusCode, retry_after: Option<Duration>) -> Outcome {
-    match status.as_u16() {
-        429 => Outcome::Throttled { retry_after },
-        408 | 500..=599 => Outcome::Failed { failure: Failure::Status(status), retry_after },
-        _ => Outcome::CallerFault,
-    }
-}
-
 /// Whether an upstream's status says that time ran out there.
 pub(super) fn is_timeout(status: http::StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 504)
@@ -85,6 +75,30 @@ impl Running {
         }
     }
 
+    /// What a delivered answer that is no success says about its target. A 4xx is the caller's fault,
+    /// whatever the circuit's statuses are; a 429 throttles even where it may not go elsewhere.
+    pub(super) fn refusal(&self, ctx: &RequestCtx, inquiry: &Inquiry, status: http::StatusCode) -> Outcome {
+        let retry_after = self.signal.retry_after;
+        match status.as_u16() {
+            429 => self.throttle(ctx, inquiry),
+            408 | 500..=599 => Outcome::Failed { failure: Failure::Status(status), retry_after },
+            _ => Outcome::CallerFault,
+        }
+    }
+
+    /// What a 429 says about its target. One for a request that alone needs more tokens than the target says it gives in
+    /// a minute says nothing about others.
+    pub(super) fn throttle(&self, ctx: &RequestCtx, inquiry: &Inquiry) -> Outcome {
+        let input = match ctx.input_bound {
+            // Files are no text, and may be as many tokens.
+            _ if inquiry.api.is_multipart() => ctx.bytes_in as u64 / 4,
+            known => known.unwrap_or(ctx.bytes_in as u64 / 4),
+        };
+        let needs = input.saturating_add(inquiry.fields.max_tokens.unwrap_or(0));
+        let is_too_large = self.signal.tokens.limit.is_some_and(|limit| needs > limit);
+        if is_too_large { Outcome::TooLarge } else { Outcome::Throttled { retry_after: self.signal.retry_after } }
+    }
+
     /// Writes it down, in the metrics, for the access log and, if it may have cost something, in the ledger.
     /// Its slot is given back when what this returns is dropped.
     pub(super) fn finish(self, gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, outcome: &'static str) -> Lease {
@@ -127,20 +141,10 @@ impl<'g> Attempt<'g> {
     }
 
     pub(super) fn throttled(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {
-        if !self.is_too_large_for_it(ctx) {
-            self.record(Outcome::Throttled { retry_after: self.running.signal.retry_after });
-        }
+        self.record(self.running.throttle(ctx, self.inquiry));
         progress.throttled.push(self.running.member);
         self.finish(ctx, "throttled");
         Step::Throttled
-    }
-
-    /// Whether the request alone needs more tokens than the target says it gives in a minute: that it was refused says
-    /// nothing about others.
-    fn is_too_large_for_it(&self, ctx: &RequestCtx) -> bool {
-        let input = ctx.input_bound.unwrap_or(ctx.bytes_in as u64 / 4);
-        let needs = input.saturating_add(self.inquiry.fields.max_tokens.unwrap_or(0));
-        self.running.signal.tokens.limit.is_some_and(|limit| needs > limit)
     }
 
     /// The member's own fault, like a throttle: the request moves on without using up a retry.

@@ -8,6 +8,8 @@ use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
+use serde_json::{Value, json};
+use spillway_plugins::sse::{Fate, Splitter};
 
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::{Gateway, headers, respond, transformed};
@@ -15,6 +17,27 @@ use super::{Gateway, headers, respond, transformed};
 /// Whether a caller may have this refusal.
 pub(super) fn may_be_said(head: &ResponseHeader) -> bool {
     matches!(head.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
+}
+
+/// What the last of these events of a stream says went wrong, as the refusal that it would have been without a stream.
+pub(super) fn of_events(head: &ResponseHeader, events: &[u8]) -> Option<(ResponseHeader, Bytes)> {
+    let mut last = None;
+    Splitter::default().feed(Bytes::copy_from_slice(events), |event| {
+        last = serde_json::from_slice::<Value>(&event.data).ok().or_else(|| last.take());
+        Fate::Pass
+    });
+    let mut said = last?;
+    let body = match (said["error"].is_object(), said["response"]["error"].take()) {
+        (true, _) => said,
+        (false, error @ Value::Object(_)) => json!({ "error": error }),
+        (false, _) => {
+            json!({ "error": { "code": said["code"], "message": said["message"], "param": said["param"], "type": said["type"] } })
+        }
+    };
+    let mut head = head.clone();
+    head.set_status(StatusCode::NOT_FOUND).ok()?;
+    head.insert_header(header::CONTENT_TYPE, "application/json").ok()?;
+    Some((head, body.to_string().into()))
 }
 
 /// Writes it.

@@ -147,6 +147,63 @@ async fn a_429_for_more_than_a_target_ever_takes_throttles_nobody() {
 }
 
 #[tokio::test]
+async fn a_429_that_is_delivered_throttles_nobody_if_the_request_was_too_large() {
+    let reply = || Reply::throttled(60_000).header("x-ratelimit-limit-tokens", "1000");
+    let script = move |request: &Received| if is_hostile(request) { reply() } else { Reply::json(200, answer("fine")) };
+    let (one, _other, gateway) = two("[pools.retry]\nstatuses = [500]\n", script).await;
+    assert_eq!(ask(&gateway, "hostile", "/v1/chat/completions", json!({ "max_tokens": 5000 })).await.status, 429);
+    let got = ask(&gateway, "ordinary", "/v1/chat/completions", json!({})).await;
+    assert_eq!((got.status, got.header("x-spillway-backend")), (200, Some("one")));
+    assert_eq!(ask(&gateway, "hostile", "/v1/chat/completions", json!({})).await.status, 429);
+    assert_eq!((gateway.state("one").await.as_str(), one.count()), ("throttled", 3), "one that fits tells of everybody's limit");
+}
+
+/// An upload of a consumer's, with so much in it; of unknown length, so that it is not held.
+fn upload(who: &str, size: usize) -> Vec<u8> {
+    let part = |name: &str, text: &str| format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n");
+    let body = part("model", "m") + &part("prompt", who) + &part("file", &"w".repeat(size)) + "--XX--\r\n";
+    format!(
+        "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\napi-key: {who}\r\ncontent-type: multipart/form-data; boundary=XX\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    )
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn a_429_for_an_upload_that_is_too_large_throttles_nobody() {
+    let reply = || Reply::throttled(60_000).header("x-ratelimit-limit-tokens", "10000");
+    let script = move |request: &Received| if is_hostile(request) { reply() } else { Reply::json(200, r#"{"text":"fine"}"#) };
+    let one = ScriptedBackend::start(script).await;
+    let other = ScriptedBackend::start(script).await;
+    let members = [member("one", &one, 1), member("other", &other, 2)];
+    let text = config(&members, "", &two_consumers()).replace("#server", "max_body = \"32KiB\"");
+    let gateway = Gateway::start(&text).await;
+    let send = async |who: &str, size: usize| spillway_testkit::client::ask(gateway.address, upload(who, size)).await.unwrap();
+    assert_eq!(send("hostile", 60_000).await.status, 429);
+    let got = send("ordinary", 60_000).await;
+    assert_eq!((got.status, got.header("x-spillway-backend")), (200, Some("one")), "{}", got.text());
+    assert_eq!(send("hostile", 35_000).await.status, 429);
+    assert_eq!(gateway.state("one").await, "throttled", "one that fits tells of everybody's limit");
+}
+
+#[tokio::test]
+async fn a_deployment_that_a_stream_does_not_find_is_told_in_the_upstreams_words() {
+    let said = r#"{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}"#;
+    for (path, event) in [
+        ("/v1/chat/completions", format!("data: {{\"error\":{said}}}\n\n")),
+        ("/v1/responses", format!("event: response.failed\ndata: {{\"type\":\"response.failed\",\"response\":{{\"error\":{said}}}}}\n\n")),
+        ("/v1/responses", format!("event: error\ndata: {{\"type\":\"error\",{}\n\n", &said[1..])),
+    ] {
+        let (one, other, gateway) = two("", move |_: &Received| Reply::sse([event.clone()])).await;
+        let got = ask(&gateway, "hostile", path, json!({ "stream": true })).await;
+        assert_eq!((got.status, got.header("content-type")), (404, Some("application/json")), "{}", got.text());
+        let error = &got.json()["error"];
+        assert_eq!((&error["code"], error["message"].as_str().unwrap().contains("does not exist")), (&json!("DeploymentNotFound"), true));
+        assert_eq!((one.count(), other.count()), (1, 1), "each was asked once");
+    }
+}
+
+#[tokio::test]
 async fn a_lone_member_is_asked_again_after_a_fast_failure() {
     let only = ScriptedBackend::start({
         let first = std::sync::atomic::AtomicBool::new(true);

@@ -12,7 +12,7 @@ use super::{Deliverer, Delivery, Fault, Held};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::drain::Reading;
 use crate::proxy::exchange::{Broken, Next};
-use crate::proxy::{respond, stored};
+use crate::proxy::{last_word, respond, stored};
 
 /// Most of a stream that is held until its first output.
 const HOLD_STREAM: usize = 256 * 1024;
@@ -102,7 +102,11 @@ impl Deliverer<'_, '_> {
                             retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => {
                                 return Err(Delivery::Replace(Fault::OutOfQuota));
                             }
-                            retry::Fault::NoDeployment => return Err(Delivery::Replace(Fault::NoDeployment)),
+                            retry::Fault::NoDeployment => {
+                                let said = self.exchange.head().and_then(|head| last_word::of_events(head, &held.concat()));
+                                self.progress.last_word = said.map(Box::new);
+                                return Err(Delivery::Replace(Fault::NoDeployment));
+                            }
                             retry::Fault::Failed => return Err(Delivery::Replace(Fault::Failed)),
                             // The same everywhere: the caller gets it as it is.
                             retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller | retry::Fault::Unknown => {
