@@ -1,49 +1,86 @@
 //! Requests that wait for a throttled pool to reopen: a bounded queue, whose last places are for the more
-//! urgent classes.
+//! urgent classes. Of each class every consumer has its share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use spillway_plugins::limits::Class;
 
+use crate::shares::{self, Owner, Places};
+
+/// Who waits: the class goes first.
+type Waiter = (Class, Owner);
+
 /// How many wait.
-#[derive(Debug, Clone, Default)]
-pub struct Waiting(Arc<AtomicUsize>);
+#[derive(Debug, Clone)]
+pub struct Waiting(Arc<Places<Waiter>>);
 
-/// A place in the queue; given back when dropped.
-#[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
+/// A place in the queue; given back when dropped, and asked back when somebody with fewer needs it.
+pub type Place = shares::Place<Waiter>;
 
-impl Waiting {
-    /// A place in a queue of `most`, if one is left for this class.
-    pub fn enter(&self, most: usize, class: Class) -> Option<Place> {
-        let room = class.room_in(most);
-        let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |waiting| (waiting < room).then(|| waiting + 1));
-        taken.is_ok().then(|| Place(Arc::clone(&self.0)))
+/// Ends when a place is asked back; without one, never.
+pub async fn asked_back(place: Option<&mut Place>) {
+    match place {
+        Some(place) => place.asked_back().await,
+        None => std::future::pending().await,
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+impl Default for Waiting {
+    fn default() -> Self {
+        Waiting(Places::new(usize::MAX, usize::MAX))
+    }
+}
+
+impl Waiting {
+    /// A place in a queue of `most`, if one is left for this class, or one of this class or a less urgent one has several.
+    pub fn enter(&self, most: usize, class: Class, owner: Owner) -> Option<Place> {
+        self.0.take_of((class, owner), class.room_in(most), |(other, _)| *other >= class)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
+
+    fn owner(name: &str) -> Owner {
+        Some(name.into())
+    }
+
+    fn is_asked_back(place: &mut Place) -> bool {
+        pin!(place.asked_back()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
 
     #[test]
     fn the_last_places_are_for_the_more_urgent() {
         let queue = Waiting::default();
-        let enter = |class: Class| queue.enter(10, class);
+        let enter = |class: Class| queue.enter(10, class, None);
         let batch: Vec<Place> = std::iter::from_fn(|| enter(Class::Batch)).collect();
         assert_eq!(batch.len(), 8);
-        let standard: Vec<Place> = std::iter::from_fn(|| enter(Class::Standard)).collect();
+        let standard: Vec<Place> = std::iter::from_fn(|| enter(Class::Standard)).take(2).collect();
         assert_eq!(standard.len(), 2);
-        assert!(enter(Class::Interactive).is_none(), "95 % of ten is all ten");
-        drop(batch);
+        drop((batch, standard));
         assert!(enter(Class::Batch).is_some());
-        assert!(queue.enter(0, Class::Interactive).is_none());
+        assert!(queue.enter(0, Class::Interactive, None).is_none());
+    }
+
+    #[test]
+    fn whoever_has_most_of_a_class_gives_way() {
+        let queue = Waiting::default();
+        let mut of_a: Vec<Place> = std::iter::from_fn(|| queue.enter(10, Class::Batch, owner("a"))).collect();
+        assert_eq!(of_a.len(), 8);
+        let of_b: Vec<Place> = std::iter::from_fn(|| queue.enter(10, Class::Batch, owner("b"))).collect();
+        assert_eq!((of_b.len(), of_a.iter_mut().filter_map(|place| is_asked_back(place).then_some(())).count()), (4, 4));
+    }
+
+    #[test]
+    fn the_more_urgent_gives_way_to_nobody_less_urgent() {
+        let queue = Waiting::default();
+        let of_a: Vec<Place> = std::iter::from_fn(|| queue.enter(10, Class::Interactive, owner("a"))).collect();
+        assert_eq!(of_a.len(), 10);
+        assert!(queue.enter(10, Class::Batch, owner("b")).is_none());
+        assert!(queue.enter(10, Class::Interactive, owner("c")).is_some());
     }
 }

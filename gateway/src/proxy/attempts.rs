@@ -16,7 +16,7 @@ use spillway_plugins::retry::{Fault, Verdict, classify_error, judge, read_signal
 use tracing::info;
 
 use super::ask::{Unasked, ask, read_error};
-use super::attempt::{Attempt, Step, delivered_refusal, is_timeout};
+use super::attempt::{Attempt, Step, is_timeout};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::deliver::{self, Delivery};
 use super::drain::{self, Abandoned};
@@ -29,6 +29,7 @@ use crate::backend::auth::TokenSource;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::{NoneReady, Pick};
 use crate::balance::target::{OutageReason, Outcome};
+use crate::balance::waiting::{Place, asked_back};
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
 
@@ -59,16 +60,20 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 Step::Failed if progress.may_retry(inquiry, gateway.clock.now()) => {}
                 Step::Failed => return give_up(gateway, session, ctx, inquiry, progress, None).await,
             },
-            Err(none) => match progress.wait_until(none, inquiry, ctx.class(), now) {
-                Some((until, _place)) => {
-                    if until > now && !wait(gateway, session, ctx, progress, until).await {
-                        return End::CallerLeft;
+            Err(none) => match progress.wait_until(none, inquiry, ctx, now) {
+                Some((until, mut place)) => {
+                    if until > now {
+                        match wait(gateway, session, ctx, progress, until, place.as_mut()).await {
+                            Waited::Over => {}
+                            Waited::Displaced => return give_up(gateway, session, ctx, inquiry, progress, Some(none)).await,
+                            Waited::CallerLeft => return End::CallerLeft,
+                        }
                     }
                     progress.release(until, now);
                 }
                 None => match progress.same_again(inquiry, ctx, now) {
                     Some(until) => {
-                        if !wait(gateway, session, ctx, progress, until).await {
+                        if wait(gateway, session, ctx, progress, until, None).await == Waited::CallerLeft {
                             return End::CallerLeft;
                         }
                     }
@@ -79,18 +84,34 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     }
 }
 
-/// Waits; `false` if the caller left meanwhile.
-async fn wait(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, progress: &mut Progress, until: Tick) -> bool {
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    Over,
+    /// Another consumer, with fewer places in the queue, has this one's.
+    Displaced,
+    CallerLeft,
+}
+
+async fn wait(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    progress: &mut Progress,
+    until: Tick,
+    place: Option<&mut Place>,
+) -> Waited {
     let began = gateway.clock.now();
-    let stayed = tokio::select! {
+    let waited = tokio::select! {
         biased;
-        _ = session.downstream_session.read_body_or_idle(true) => false,
-        () = progress.timer.until(until, &gateway.clock) => true,
+        _ = session.downstream_session.read_body_or_idle(true) => Waited::CallerLeft,
+        () = asked_back(place) => Waited::Displaced,
+        () = progress.timer.until(until, &gateway.clock) => Waited::Over,
     };
-    let waited = gateway.clock.now().since(began);
-    ctx.waited += waited;
-    progress.waited += waited;
-    stayed
+    let took = gateway.clock.now().since(began);
+    ctx.waited += took;
+    progress.waited += took;
+    waited
 }
 
 /// Nobody is left: the last resort, or a clear refusal.
@@ -293,9 +314,7 @@ fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
     let gateway = attempt.gateway;
     let reading = ctx.reading.take();
     let place = match ctx.runtime.config.usage.on_disconnect {
-        OnDisconnect::Drain(limit) if reading.is_some() && !ctx.booked => {
-            Arc::clone(&gateway.draining).try_acquire_owned().ok().map(|place| (place, limit))
-        }
+        OnDisconnect::Drain(limit) if reading.is_some() && !ctx.booked => gateway.draining.take(ctx.owner()).map(|place| (place, limit)),
         OnDisconnect::Drain(_) | OnDisconnect::Cancel => None,
     };
     match (reading, place) {
@@ -343,16 +362,19 @@ async fn deliver(
             Step::Over(End::Complete)
         }
         Delivery::Refusal(status) => {
-            let outcome = delivered_refusal(status, attempt.running.signal.retry_after);
+            let outcome = attempt.running.refusal(ctx, attempt.inquiry, status);
             attempt.record(outcome);
-            attempt.finish(ctx, if matches!(outcome, Outcome::CallerFault) { "caller_fault" } else { "failed" });
+            attempt.finish(ctx, if outcome.is_callers() { "caller_fault" } else { "failed" });
             exchange.release_soon(&gateway.connector).await;
             Step::Over(End::Complete)
         }
         Delivery::Replace(fault) => match fault {
             deliver::Fault::RateLimited => attempt.throttled(ctx, progress),
             deliver::Fault::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
-            deliver::Fault::NoDeployment => attempt.out(ctx, OutageReason::Misconfigured),
+            deliver::Fault::NoDeployment => {
+                progress.refused += 1;
+                attempt.out(ctx, OutageReason::Misconfigured)
+            }
             deliver::Fault::Failed => attempt.failed(ctx, progress, Failure::Status(StatusCode::INTERNAL_SERVER_ERROR), "failed", false),
             deliver::Fault::Broken(broken) => attempt.broke(ctx, progress, broken),
         },

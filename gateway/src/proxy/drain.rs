@@ -6,7 +6,6 @@ use std::time::Duration;
 use spillway_plugins::api::Api;
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Gateway;
 use super::ctx::RequestCtx;
@@ -14,8 +13,9 @@ use super::deliver::Tap;
 use super::exchange::Exchange;
 use super::metering::Estimate;
 use crate::balance::target::Lease;
+use crate::shares::{Owner, Place};
 
-/// Answers that are read on at once; beyond that they are cancelled.
+/// Answers that are read on at once. Where that many are, one of the consumer that has most ends as it is.
 pub(super) const AT_ONCE: usize = 256;
 
 /// What reads an answer.
@@ -47,14 +47,14 @@ pub(super) struct Abandoned {
     pub(super) estimate: Estimate,
     /// Its target's slot is taken for as long as it works.
     pub(super) lease: Lease,
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: Place<Owner>,
 }
 
 /// Reads on, in a task of its own.
 pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) {
     let gateway = gateway.clone();
     tokio::spawn(async move {
-        let Abandoned { mut exchange, mut reading, mut estimate, lease, place } = abandoned;
+        let Abandoned { mut exchange, mut reading, mut estimate, lease, mut place } = abandoned;
         let rest = exchange.read_rest(limit, |bytes| match &mut reading {
             Reading::Stream(watch) => {
                 watch.feed(bytes);
@@ -68,8 +68,9 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
         });
         let whole = tokio::select! {
             whole = rest => whole,
-            // The gateway stops: what was read must do.
+            // The gateway stops, or somebody with fewer needs the place: what was read must do.
             () = gateway.stopping.notified() => false,
+            () = place.asked_back() => false,
         };
         if whole {
             exchange.release(&gateway.connector).await;

@@ -61,7 +61,7 @@ use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::internal::Internal;
@@ -70,6 +70,7 @@ use crate::limits::Limits;
 use crate::objects::Objects;
 use crate::runtime::Runtime;
 use crate::server::connection;
+use crate::shares::{Owner, Places};
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;
 use ctx::{End, InFlight, RequestCtx};
@@ -122,7 +123,7 @@ pub struct Shared {
     pub recent: RecentRequests,
     estimator: Estimator,
     /// Room for answers whose callers left.
-    draining: Arc<Semaphore>,
+    draining: Arc<Places<Owner>>,
     /// Tells them when the gateway stops.
     stopping: Notify,
     closing: AtomicBool,
@@ -168,7 +169,7 @@ impl Gateway {
             internal,
             recent: RecentRequests::default(),
             estimator: Estimator::start()?,
-            draining: Arc::new(Semaphore::new(drain::AT_ONCE)),
+            draining: Places::new(drain::AT_ONCE, drain::AT_ONCE),
             stopping: Notify::new(),
             closing: AtomicBool::new(false),
             unrouted,
@@ -178,8 +179,7 @@ impl Gateway {
     /// The gateway stops: waits until everything that was used is booked and kept, a few times `limit` at most.
     pub async fn flush(&self, limit: Duration) {
         self.stopping.notify_waiters();
-        let all = u32::try_from(drain::AT_ONCE).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(limit, self.draining.acquire_many(all)).await;
+        let _ = tokio::time::timeout(limit, self.draining.empty()).await;
         self.estimator.flush(limit).await;
         if let Some(ledger) = &self.ledger {
             ledger.flush(limit).await;

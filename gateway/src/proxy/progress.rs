@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
-use spillway_plugins::limits::Class;
 
 use super::ctx::{Inquiry, RequestCtx};
 use super::refusal::Refusal;
@@ -111,14 +110,14 @@ impl Progress {
     /// Until when to wait for a target, if that is allowed. A throttled member that has opened again
     /// meanwhile needs no waiting, but not for ever: the rounds are bounded like attempts.
     /// The queue is bounded, too, and its last places are for the more urgent classes.
-    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, class: Class, now: Tick) -> Option<(Tick, Option<Place>)> {
+    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, ctx: &RequestCtx, now: Tick) -> Option<(Tick, Option<Place>)> {
         let rules = &inquiry.pool.config.retry;
         let soonest = none.soonest.filter(|_| self.releases < rules.max_attempts)?;
         if soonest > now + self.patience || soonest >= self.deadline {
             return None;
         }
         // One that is open again already needs no place.
-        let place = if soonest > now { Some(inquiry.pool.waiting.enter(rules.queue, class)?) } else { None };
+        let place = if soonest > now { Some(inquiry.pool.waiting.enter(rules.queue, ctx.class(), ctx.owner())?) } else { None };
         Some((soonest, place))
     }
 

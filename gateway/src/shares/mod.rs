@@ -54,6 +54,11 @@ impl<O: Clone + Eq + Hash> Shares<O> {
         self.order.first().map(|(owner, _)| owner)
     }
 
+    /// Who holds most of some.
+    pub fn largest_of(&self, some: impl Fn(&O) -> bool) -> Option<&O> {
+        self.order.iter().map(|(owner, _)| owner).find(|owner| some(owner))
+    }
+
     /// An owner holds one more.
     pub fn add(&mut self, owner: &O) {
         let at = match self.at.get(owner) {

@@ -62,12 +62,21 @@ impl<O: Clone + Eq + Hash> Places<O> {
 
     /// A place at once. Where none is free, one is asked back from whoever holds most, if that leaves it no worse off.
     pub fn take(self: &Arc<Self>, owner: O) -> Option<Place<O>> {
+        self.take_of(owner, self.most, |_| true)
+    }
+
+    /// As [`Places::take`], where this owner may fill `most` places, and only some `give_way` to it.
+    pub fn take_of(self: &Arc<Self>, owner: O, most: usize, give_way: impl Fn(&O) -> bool) -> Option<Place<O>> {
         let mut state = self.state.lock();
         if state.shares.held(&owner) >= self.each {
             return None;
         }
-        if state.shares.total() >= self.most {
-            let loser = state.shares.gives_way(&owner).filter(|loser| **loser != owner).cloned()?;
+        if most == 0 {
+            return None;
+        }
+        if state.shares.total() >= most {
+            let loser =
+                state.shares.largest_of(give_way).filter(|loser| state.shares.held(loser) >= state.shares.held(&owner) + 2).cloned()?;
             state.ask_back(&loser);
         }
         Some(self.enter(&mut state, owner))

@@ -11,6 +11,7 @@ mod callers;
 mod crash;
 mod documents;
 mod failover;
+mod fairness;
 mod forms;
 mod guard;
 mod guard_texts;

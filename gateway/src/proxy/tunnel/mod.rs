@@ -22,7 +22,7 @@ use spillway_plugins::retry::{Verdict, judge, read_signal};
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
 
-use super::attempt::{Running, delivered_refusal, is_timeout};
+use super::attempt::{Running, is_timeout};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::deliver::Tap;
 use super::exchange::connect_error;
@@ -32,6 +32,7 @@ use super::{Gateway, headers, metering, stored, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
+use crate::balance::waiting::asked_back;
 
 /// Takes inquiry and tunnel out of the context for the time of a hook.
 fn parts(ctx: &mut RequestCtx) -> Option<(Inquiry, Box<Tunnel>)> {
@@ -79,13 +80,20 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
                 return Ok(peer);
             }
             Err(none) => {
-                if let Some((until, _place)) = progress.wait_until(none, inquiry, ctx.class(), now) {
-                    progress.timer.until(until, &gateway.clock).await;
-                    progress.release(until, now);
-                    ctx.waited += until.since(now);
-                    progress.waited += until.since(now);
-                    now = gateway.clock.now();
-                    continue;
+                if let Some((until, mut place)) = progress.wait_until(none, inquiry, ctx, now) {
+                    let displaced = tokio::select! {
+                        biased;
+                        () = asked_back(place.as_mut()) => true,
+                        () = progress.timer.until(until, &gateway.clock) => false,
+                    };
+                    let waited = gateway.clock.now().since(now);
+                    ctx.waited += waited;
+                    progress.waited += waited;
+                    if !displaced {
+                        progress.release(until, now);
+                        now = gateway.clock.now();
+                        continue;
+                    }
                 }
                 tunnel.refusal = Some(progress.refusal(&inquiry.model.name, Some(none), now));
                 return Error::e_explain(ErrorType::ConnectNoRoute, "no target is left");
@@ -181,11 +189,11 @@ fn judge_parts(
     let retry_after = attempt.signal.retry_after;
     let (outcome, label) = match verdict {
         Verdict::Deliver if head.status.is_client_error() || head.status.is_server_error() => {
-            let outcome = delivered_refusal(head.status, retry_after);
-            (outcome, if matches!(outcome, Outcome::CallerFault) { "caller_fault" } else { "failed" })
+            let outcome = attempt.refusal(ctx, inquiry, head.status);
+            (outcome, if outcome.is_callers() { "caller_fault" } else { "failed" })
         }
         Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, "ok"),
-        Verdict::RateLimited => (Outcome::Throttled { retry_after }, "throttled"),
+        Verdict::RateLimited => (attempt.throttle(ctx, inquiry), "throttled"),
         Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), "out_of_quota"),
         Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), "misconfigured"),
         Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, "failed"),
