@@ -8,12 +8,16 @@ NODE_MODULES := $(TOOLS)/node/node_modules
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export CARGO_TERM_COLOR ?= auto
 CARGO_DEB_VERSION := 3.8.0
+CARGO_FUZZ_VERSION := 0.13.2
+# For how long each fuzz target runs, and which do.
+FUZZ_SECONDS ?= 30
+FUZZ_TARGETS ?= $(sort $(notdir $(wildcard fuzz/seeds/*)))
 DEB = target/debian/spillway.deb
 # Packages and lists are the same for the same commit.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
 .PHONY: help build release demo test unit clients page monitoring units-test lint docs bench semantic-eval k6-smoke k6-spillover \
-	assets sbom deb package-test deny clean
+	assets sbom deb package-test deny fuzz clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -89,6 +93,13 @@ package-test: deb $(TOOLS)/python-packages $(TOOLS)/deb-packages ## Install, upg
 deny: ## Licences and advisories (needs cargo-deny)
 	cargo deny check
 
+fuzz: $(TOOLS)/bin/cargo-fuzz $(TOOLS)/build-packages $(TOOLS)/fuzz-packages ## Attack every reader of outside bytes for 30 s each (FUZZ_SECONDS, FUZZ_TARGETS)
+	@for target in $(FUZZ_TARGETS); do \
+	  mkdir -p fuzz/corpus/$$target && echo "fuzz: $$target" && \
+	  PATH="$(abspath $(TOOLS))/bin:$$PATH" cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
+
 clean: ## Remove what was built
 	cargo clean
 	rm -rf $(TOOLS)
@@ -114,6 +125,16 @@ $(TOOLS)/browser-packages:
 # Builds in a minute and a half on one core.
 $(TOOLS)/bin/cargo-deb:
 	cargo install --locked --root $(TOOLS) cargo-deb@$(CARGO_DEB_VERSION)
+
+# Sanitizers are for unsafe code and need a nightly compiler; without them the stable one does.
+$(TOOLS)/bin/cargo-fuzz:
+	cargo install --locked --root $(TOOLS) cargo-fuzz@$(CARGO_FUZZ_VERSION)
+
+# libFuzzer is compiled from its C++ sources.
+$(TOOLS)/fuzz-packages:
+	@mkdir -p $(TOOLS)
+	@command -v c++ >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq g++; }
+	@touch $@
 
 $(TOOLS)/deb-packages:
 	@mkdir -p $(TOOLS)
