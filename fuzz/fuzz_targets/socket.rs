@@ -1,17 +1,78 @@
-//! A socket's turns and their usage don't depend on how its bytes are cut.
+//! What a socket tells doesn't depend on how its bytes are cut, and is what another reader finds in its messages.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
 use spillway_fuzz::{cuts, pieces};
-use spillway_plugins::tokens::SocketTap;
+use spillway_plugins::tokens::{SocketTap, Told};
 
-fn turns(pieces: &[&[u8]]) -> Vec<String> {
-    let (mut tap, mut turns) = (SocketTap::default(), Vec::new());
-    pieces.iter().for_each(|piece| tap.push(piece, |turn| turns.push(format!("{turn:?}"))));
-    turns
+/// What is told, and at which byte of all.
+fn told(pieces: &[&[u8]]) -> (Vec<(Told, usize)>, bool, bool) {
+    let (mut tap, mut told, mut before) = (SocketTap::default(), Vec::new(), 0);
+    for piece in pieces {
+        tap.push(piece, |one, at| told.push((one, before + at)));
+        before += piece.len();
+    }
+    (told, tap.is_lost(), tap.is_under_way())
+}
+
+/// The messages of a server, and where each ends; up to what is no frame of a server's, or to the end.
+fn messages(mut bytes: &[u8]) -> Vec<(Vec<u8>, usize)> {
+    let all = bytes.len();
+    let (mut messages, mut message) = (Vec::new(), Vec::new());
+    while let [first, second, rest @ ..] = bytes {
+        if first & 0x70 != 0 || second & 0x80 != 0 {
+            break;
+        }
+        let size = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let Some((length, rest)) = rest.split_at_checked(size) else { break };
+        let length = match size {
+            0 => u64::from(second & 0x7f),
+            _ => length.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        };
+        let Some((payload, rest)) = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length)) else { break };
+        bytes = rest;
+        if first & 0x08 != 0 {
+            continue;
+        }
+        if first & 0x0f != 0 {
+            message.clear();
+        }
+        message.extend_from_slice(payload);
+        if first & 0x80 != 0 {
+            messages.push((std::mem::take(&mut message), all - rest.len()));
+        }
+    }
+    messages
 }
 
 fuzz_target!(|input: &[u8]| {
     let Some((cuts, frames)) = cuts(input) else { return };
-    assert_eq!(turns(&[frames]), turns(&pieces(frames, cuts)));
+    let whole = told(&[frames]);
+    assert_eq!(whole, told(&pieces(frames, cuts)));
+    let told = whole.0;
+    let mut ends = told.iter();
+    for (message, end) in messages(frames) {
+        // What is no JSON is read as far as it goes; that is nobody's concern.
+        let Ok(Value::Object(message)) = serde_json::from_slice(&message) else {
+            while ends.as_slice().first().is_some_and(|(_, at)| *at == end) {
+                ends.next();
+            }
+            continue;
+        };
+        let here = ends.as_slice().first().filter(|(_, at)| *at == end);
+        match message.get("type").and_then(Value::as_str) {
+            Some("response.created") => assert!(matches!(here, Some((Told::Begun, _))), "{message:?}: {here:?}"),
+            Some("response.done") => assert!(matches!(here, Some((Told::Ended(_), _))), "{message:?}: {here:?}"),
+            _ => assert!(matches!(here, None | Some((Told::Beside(_), _))), "{message:?}: {here:?}"),
+        }
+        if here.is_some() {
+            ends.next();
+        }
+    }
+    assert!(ends.as_slice().is_empty(), "what is told is told at a message's end: {ends:?}");
 });
