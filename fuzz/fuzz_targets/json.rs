@@ -3,7 +3,34 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
-use spillway_plugins::json::{JsonError, Reader};
+use serde_json::Value;
+use spillway_plugins::json::{JsonError, Kind, Reader};
+
+/// Whether a value is what serde_json says.
+fn is_same(text: &[u8], value: &spillway_plugins::json::Value, theirs: &Value) {
+    let alone: Value = serde_json::from_slice(value.bytes(text)).expect("it is a value");
+    assert_eq!(alone, *theirs);
+    let kind = match theirs {
+        Value::Null => Kind::Null,
+        Value::Bool(_) => Kind::Bool,
+        Value::Number(_) => Kind::Number,
+        Value::String(_) => Kind::String,
+        Value::Array(_) => Kind::Array,
+        Value::Object(_) => Kind::Object,
+    };
+    assert_eq!(value.kind, kind);
+    assert_eq!(value.as_str(text).as_deref(), theirs.as_str());
+    assert_eq!(value.as_bool(text), theirs.as_bool());
+    assert_eq!(value.as_u64(text), theirs.as_u64());
+    let filled = match theirs {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    };
+    assert_eq!(value.is_filled(text), filled);
+}
 
 fuzz_target!(|text: &[u8]| {
     // The reader leaves UTF-8 to its callers.
@@ -18,22 +45,25 @@ fuzz_target!(|text: &[u8]| {
             assert!(theirs, "only we take it");
             assert_eq!(value.bytes(text), text.trim_ascii());
         }
-        Err(JsonError::TooDeep { .. }) => {}
+        Err(JsonError::TooDeep { .. }) => return,
         Err(error) => assert!(!theirs, "only serde_json takes it: {error}"),
     }
     // As a tree it is refused for more: numbers out of range, half a surrogate pair.
-    let Ok(serde_json::Value::Object(tree)) = serde_json::from_slice(text) else { return };
-    if read.is_err() {
-        return;
-    }
-    let mut members = std::collections::BTreeMap::new();
-    let mut reader = Reader::new(text);
-    reader.object(|key, value| drop(members.insert(key.to_owned(), value))).expect("it was read before");
-    assert_eq!(members.len(), tree.len());
-    for (key, value) in members {
-        let alone: serde_json::Value = serde_json::from_slice(value.bytes(text)).expect("a member is a value");
-        assert_eq!(alone, tree[&key], "{key}");
-        assert_eq!(value.as_str(text).as_deref(), tree[&key].as_str(), "{key}");
-        assert_eq!(value.as_bool(text), tree[&key].as_bool(), "{key}");
+    let (Ok(read), Ok(tree)) = (read, serde_json::from_slice::<Value>(text)) else { return };
+    is_same(text, &read, &tree);
+    match &tree {
+        Value::Object(tree) => {
+            let mut members = std::collections::BTreeMap::new();
+            Reader::new(text).object(|key, value| drop(members.insert(key.to_owned(), value))).expect("it was read before");
+            assert_eq!(members.len(), tree.len());
+            members.iter().for_each(|(key, value)| is_same(text, value, &tree[key]));
+        }
+        Value::Array(tree) => {
+            let mut elements = Vec::new();
+            Reader::within(text, &read).array(|value| elements.push(value)).expect("it was read before");
+            assert_eq!(elements.len(), tree.len());
+            elements.iter().zip(tree).for_each(|(value, theirs)| is_same(text, value, theirs));
+        }
+        _ => {}
     }
 });

@@ -49,7 +49,8 @@ fuzz_target!(|head: &[u8]| {
     };
     if let Some(name) = named {
         assert!(is_segment(name), "{target}: {name}");
-        let found = if path_names { path.split('/').any(|segment| segment == name) } else { query.is_some_and(|query| query.contains(name)) };
+        let found =
+            if path_names { path.split('/').any(|segment| segment == name) } else { query.is_some_and(|query| query.contains(name)) };
         assert!(found, "{target}: {name}");
     }
     // Fragments are refused before this.

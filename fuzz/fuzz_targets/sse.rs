@@ -69,7 +69,8 @@ fn watched(api: Api, hide_usage: bool, pieces: &[&[u8]]) -> (String, Vec<u8>) {
     let mut out = Vec::new();
     pieces.iter().for_each(|piece| out.extend_from_slice(&watch.feed(Bytes::copy_from_slice(piece))));
     out.extend_from_slice(&watch.end());
-    (format!("{:?} {:?}", watch.state(), watch.take_hidden()), out)
+    let hidden = watch.take_hidden();
+    (format!("{:?} {hidden:?}", watch.state()), out)
 }
 
 fuzz_target!(|input: &[u8]| {

@@ -88,8 +88,8 @@ enum At {
 /// Reads one form as it comes.
 #[derive(Debug)]
 pub struct FormReader {
-    /// A delimiter, with the line end before it.
-    delimiter: Finder<'static>,
+    /// A delimiter, without the line end before it.
+    boundary: Finder<'static>,
     at: At,
     /// What came and could not be read yet.
     rest: Vec<u8>,
@@ -108,7 +108,7 @@ impl FormReader {
     /// A reader of a form with this boundary.
     pub fn new(boundary: &str) -> Self {
         FormReader {
-            delimiter: Finder::new(&format!("\r\n--{boundary}")).into_owned(),
+            boundary: Finder::new(&format!("--{boundary}")).into_owned(),
             at: At::Start,
             rest: Vec::new(),
             read: 0,
@@ -177,13 +177,8 @@ impl FormReader {
         }
     }
 
-    /// The delimiter without its line end.
-    fn bare(&self) -> &[u8] {
-        &self.delimiter.needle()[2..]
-    }
-
     fn start(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
-        let bare = self.bare();
+        let bare = self.boundary.needle();
         let length = bare.len();
         match bytes {
             _ if bytes.starts_with(bare) => {
@@ -241,7 +236,7 @@ impl FormReader {
     }
 
     fn value(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
-        let bare = self.bare();
+        let bare = self.boundary.needle();
         if bytes.len() < bare.len() && bare.starts_with(bytes) {
             return Ok(None);
         }
@@ -253,9 +248,22 @@ impl FormReader {
         Ok(Some(0))
     }
 
+    /// Where the part ends in these bytes, if it does.
+    fn part_end(&self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
+        for at in self.boundary.find_iter(bytes) {
+            match &bytes[..at] {
+                [.., b'\r', b'\n'] => return Ok(Some(at - 2)),
+                // Some take it for a delimiter all the same.
+                [.., b'\r' | b'\n'] => return Err(FormError("a boundary must stand behind a line end (CR LF), and not in what is sent")),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
     fn inside(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
-        let length = self.delimiter.needle().len();
-        let found = self.delimiter.find(bytes);
+        let length = self.boundary.needle().len() + 2;
+        let found = self.part_end(bytes)?;
         let end = found.unwrap_or_else(|| bytes.len().saturating_sub(length - 1));
         if self.field.is_some() {
             if self.value.len() + end > LONGEST_VALUE && self.field.is_some_and(|(index, _)| index != PROMPT) {
@@ -316,7 +324,12 @@ fn field(head: &[u8]) -> Result<Option<usize>, FormError> {
     for line in head.split("\r\n") {
         let (name, value) = line.split_once(':').ok_or(LINES)?;
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if name.is_empty() || !name.bytes().all(is_name) || value.contains(|letter: char| letter.is_control() && letter != '\t') {
+        // One that begins with a dash could be a boundary.
+        if name.is_empty()
+            || name.starts_with('-')
+            || !name.bytes().all(is_name)
+            || value.contains(|letter: char| letter.is_control() && letter != '\t')
+        {
             return Err(LINES);
         }
         let value = value.trim_matches([' ', '\t']);
@@ -502,6 +515,13 @@ mod tests {
             format!("--XX\r\n{model}\r\n--XX\r\n{model}\r\n--XX--\r\n"),
             "--XX\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n--XX--\r\n".to_owned(),
             "--XX\r\n\r\nm\r\n--XX--\r\n".to_owned(),
+            // Delimiters to readers that take any line end, and those that search a head, too.
+            format!("--XX\r\n{model}\n--XX\r\n{model}\r\n--XX--\r\n"),
+            format!("--XX\r\n{model}\r--XX--\r\n--XX--\r\n"),
+            format!("--XX\r\n{model}\r\n\n--XX\r\n--XX--\r\n"),
+            format!("--XX\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n\n--XX\r\n{model}\r\n--XX--\r\n"),
+            format!("--XX\r\n--XX--: x\r\n{model}\r\n--XX--\r\n"),
+            format!("--XX\r\nContent-Disposition: form-data; name=\"x\"\r\n--XX: x\r\n\r\n\r\n--XX--\r\n"),
             format!("--XX\r\nX-A: {}\r\n\r\n\r\n--XX--\r\n", "y".repeat(LONGEST_HEAD)),
             format!("--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{}\r\n--XX--\r\n", "m".repeat(LONGEST_VALUE + 1)),
         ] {
