@@ -32,9 +32,11 @@ fn parts<'f>(boundary: &str, form: &'f [u8]) -> Vec<&'f [u8]> {
     parts
 }
 
-/// The values of whatever a lenient reader could take for a part's `name`.
+/// The values of whatever a lenient reader could take for a part's `name`; in a type it is a file's.
 fn names(head: &[u8]) -> Vec<String> {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let lines = head.split("\r\n").filter(|line| !line.trim_start().starts_with("content-type"));
+    let head = lines.collect::<Vec<_>>().join("\r\n");
     let mut names = Vec::new();
     for (at, _) in head.match_indices("name") {
         // Not `filename`.
