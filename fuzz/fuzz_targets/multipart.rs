@@ -32,10 +32,14 @@ fn parts<'f>(boundary: &str, form: &'f [u8]) -> Vec<&'f [u8]> {
     parts
 }
 
-/// The values of whatever a lenient reader could take for a part's `name`; in a type it is a file's.
+/// The values of whatever a lenient reader could take for a part's `name`.
 fn names(head: &[u8]) -> Vec<String> {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
-    let lines = head.split("\r\n").filter(|line| !line.trim_start().starts_with("content-type"));
+    let is_disposition = |line: &&str| {
+        let name = line.split(':').next().unwrap_or(line);
+        name.bytes().filter(u8::is_ascii_alphanumeric).eq(*b"contentdisposition")
+    };
+    let lines = head.split("\r\n").filter(is_disposition);
     let head = lines.collect::<Vec<_>>().join("\r\n");
     let mut names = Vec::new();
     for (at, _) in head.match_indices("name") {
