@@ -521,7 +521,7 @@ mod tests {
             format!("--XX\r\n{model}\r\n\n--XX\r\n--XX--\r\n"),
             format!("--XX\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n\n--XX\r\n{model}\r\n--XX--\r\n"),
             format!("--XX\r\n--XX--: x\r\n{model}\r\n--XX--\r\n"),
-            format!("--XX\r\nContent-Disposition: form-data; name=\"x\"\r\n--XX: x\r\n\r\n\r\n--XX--\r\n"),
+            "--XX\r\nContent-Disposition: form-data; name=\"x\"\r\n--XX: x\r\n\r\n\r\n--XX--\r\n".to_owned(),
             format!("--XX\r\nX-A: {}\r\n\r\n\r\n--XX--\r\n", "y".repeat(LONGEST_HEAD)),
             format!("--XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{}\r\n--XX--\r\n", "m".repeat(LONGEST_VALUE + 1)),
         ] {
