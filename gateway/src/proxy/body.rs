@@ -28,15 +28,15 @@ pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Reads the body until its end (`true`) or until `enough` (`false`). `bounded` bodies longer than
-/// `max_body` are refused; others are refused only if that much brings no decision.
+/// Reads the body until its end (`true`) or until it is `enough` (`false`), which is asked with every piece. `bounded`
+/// bodies longer than `max_body` are refused; others are refused only if that much brings no decision.
 pub(super) async fn read_body(
     gateway: &Gateway,
     session: &mut Session,
     ctx: &mut RequestCtx,
     buffer: &mut BodyBuffer,
     bounded: bool,
-    enough: impl Fn(&[u8]) -> bool,
+    mut enough: impl FnMut(&[u8]) -> bool,
 ) -> Result<bool, Stop> {
     let limit = ctx.runtime.config.server.max_body;
     let expected = headers::content_length(&session.req_header().headers);
@@ -44,7 +44,6 @@ pub(super) async fn read_body(
         return Err(Refusal::TooLarge { limit }.into());
     }
     let began = gateway.clock.now();
-    let mut looked = 0;
     loop {
         let piece = read_piece(ctx.runtime.config.server.body_timeout, session).await?;
         let now = gateway.clock.now();
@@ -57,24 +56,21 @@ pub(super) async fn read_body(
             return Err(Refusal::TooLarge { limit }.into());
         }
         ctx.bytes_in += piece.len();
+        let is_enough = enough(&piece);
         if !buffer.push(piece, expected) {
             return Err(Refusal::Overloaded { what: "request bodies" }.into());
         }
         if too_slow(buffer.len(), now.since(began), ctx.runtime.config.server.min_body_rate) {
             return Err(Refusal::BodyTimeout.into());
         }
-        // Looking costs a scan: only when the prefix has doubled.
-        if buffer.len() >= looked * 2 {
-            looked = buffer.len();
-            if enough(buffer.as_slice()) {
-                ctx.waited += now.since(began);
-                // With HTTP/2 the end can come with the last bytes; nothing is left to stream then.
-                let whole = session.downstream_session.is_body_done();
-                if whole {
-                    connection::body_ends();
-                }
-                return Ok(whole);
+        if is_enough {
+            ctx.waited += now.since(began);
+            // With HTTP/2 the end can come with the last bytes; nothing is left to stream then.
+            let whole = session.downstream_session.is_body_done();
+            if whole {
+                connection::body_ends();
             }
+            return Ok(whole);
         }
     }
 }

@@ -18,6 +18,7 @@ use super::ctx::{End, Inquiry, RequestCtx};
 use super::framing::framing;
 use super::identify::{identify, may_name_model, may_use_api, may_use_model};
 use super::media::Coding;
+use super::offload::on_buffer;
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
@@ -172,13 +173,14 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     let mut buffer = BodyBuffer::new(&gateway.buffered);
     read_body(gateway, session, ctx, &mut buffer, true, |_| false).await?;
     if coding != Coding::Identity {
-        buffer = Box::pin(media::plain(gateway, ctx.runtime.config.server.max_body, buffer, coding)).await?;
+        buffer = Box::pin(media::plain(gateway, ctx.owner(), ctx.runtime.config.server.max_body, buffer, coding)).await?;
     }
-    let fields = read_fields(buffer.as_slice()).map_err(Refusal::from)?;
+    let (mut buffer, fields) = on_buffer(&gateway.turns, || ctx.owner(), buffer, |buffer| read_fields(buffer.as_slice())).await?;
+    let fields = fields.map_err(Refusal::from)?;
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
-    transformed::body(ctx, &mut buffer)?;
-    stored::refer(gateway, ctx, buffer.as_slice()).await?;
+    buffer = transformed::body(gateway, ctx, buffer).await?;
+    buffer = stored::refer(gateway, ctx, buffer).await?;
     logged::decide(ctx);
     let admitted = admit(gateway, ctx, buffer.as_slice()).await;
     // Kept for the log, if it is refused.
@@ -205,13 +207,18 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     let small = headers::content_length(head).is_some_and(|length| length <= ctx.runtime.config.server.max_body);
     let named = inference.model.is_some();
     let mut buffer = BodyBuffer::new(&gateway.buffered);
-    let enough = |bytes: &[u8]| {
-        let mut form = FormReader::new(boundary);
-        !small && (form.push(bytes).is_err() || (named && bytes.len() >= FORM_HEAD) || form.fields().model.is_some())
+    let mut form = FormReader::new(boundary);
+    let (mut pushed, mut length) = (Ok(()), 0);
+    let enough = |piece: &[u8]| {
+        if pushed.is_ok() {
+            pushed = form.push(piece);
+        }
+        length += piece.len();
+        // A form that can't be read is read to its end, if that is near: its caller hears the answer.
+        !small && (pushed.is_err() || (named && length >= FORM_HEAD) || form.fields().model.is_some())
     };
     let whole = read_body(gateway, session, ctx, &mut buffer, small, enough).await?;
-    let mut form = FormReader::new(boundary);
-    form.push(buffer.as_slice()).map_err(refuse)?;
+    pushed.map_err(refuse)?;
     let read = form.fields().clone();
     if whole && !read.complete {
         return Err(Refusal::Form { what: "the form has no closing boundary" }.into());

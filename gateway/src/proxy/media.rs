@@ -4,10 +4,11 @@ use std::io::{BufRead, Read};
 
 use http::{HeaderMap, HeaderName, header};
 
-use super::Gateway;
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::Stop;
+use super::{Gateway, offload};
+use crate::shares::Owner;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +93,13 @@ pub(super) fn uncompressed(headers: &HeaderMap) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 400 if it can't be decompressed, 413 or 503 if there is no room for what comes out.
-pub(super) async fn plain(gateway: &Gateway, limit: usize, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, Stop> {
+pub(super) async fn plain(gateway: &Gateway, owner: Owner, limit: usize, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, Stop> {
     if coding == Coding::Identity {
         return Ok(body);
     }
     let plain = BodyBuffer::new(&gateway.buffered);
     // Little can become much: never on a worker.
-    let task = tokio::task::spawn_blocking(move || decompress(body.as_slice(), coding, limit, plain));
-    Ok(task.await.map_err(|_| Refusal::Internal)??)
+    Ok(offload::apart(&gateway.turns, owner, move || decompress(body.as_slice(), coding, limit, plain)).await??)
 }
 
 /// Largest window of Zstandard, as a power of two: RFC 9659 allows no more on the web.

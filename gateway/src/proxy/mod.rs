@@ -37,6 +37,7 @@ mod last_word;
 mod logged;
 mod media;
 mod metering;
+mod offload;
 mod own_usage;
 mod progress;
 mod record;
@@ -111,6 +112,8 @@ pub struct Shared {
     connector: Arc<Connector>,
     /// Room for request bodies.
     buffered: Arc<BufferBudget>,
+    /// Who may work on a long one.
+    turns: Arc<offload::Turns>,
     /// Where stored things live.
     pub objects: Arc<Objects>,
     /// What may be used up.
@@ -163,6 +166,7 @@ impl Gateway {
             clock,
             connector,
             buffered,
+            turns: offload::turns(),
             objects,
             limits,
             ledger,

@@ -13,22 +13,57 @@ use super::body::{expectation, hand_on, read_body};
 use super::call::ObjectCall;
 use super::ctx::{Inquiry, RequestCtx};
 use super::identify::{may_use_api, may_use_pool};
+use super::offload::{SHORT, on_buffer};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers, media};
 use crate::objects::{Known, Pin, sealed_name};
 use crate::runtime::{Model, Pool, Runtime};
+use crate::shares::Owner;
 
 /// The header by which a caller chooses the pool for what has no model: files, conversations.
 const POOL: &str = "x-spillway-pool";
 
 /// Sends a request that refers to something stored where that is, and one that brings something sealed where it can be
 /// read, as far as that is known.
-pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) -> Result<(), Refusal> {
-    let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
+pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
+    let owner = ctx.owner();
+    let Some(inquiry) = &mut ctx.inquiry else { return Ok(buffer) };
     inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses;
-    let mut found = references(&inquiry.fields, body);
+    let (buffer, found) = refers_to(gateway, owner, buffer, &mut inquiry.fields).await?;
+    refer_to(gateway, ctx, found).await?;
+    Ok(buffer)
+}
+
+/// What a body refers to, however deep.
+async fn refers_to(
+    gateway: &Gateway,
+    owner: Owner,
+    buffer: BodyBuffer,
+    fields: &mut RequestFields,
+) -> Result<(BodyBuffer, References), Refusal> {
+    if buffer.len() <= SHORT {
+        let found = references(fields, buffer.as_slice());
+        return Ok((buffer, found));
+    }
+    let taken = std::mem::take(fields);
+    let (buffer, (taken, found)) = on_buffer(
+        &gateway.turns,
+        || owner,
+        buffer,
+        move |buffer| {
+            let found = references(&taken, buffer.as_slice());
+            (taken, found)
+        },
+    )
+    .await?;
+    *fields = taken;
+    Ok((buffer, found))
+}
+
+/// Sends a request where what it refers to is.
+async fn refer_to(gateway: &Gateway, ctx: &mut RequestCtx, mut found: References) -> Result<(), Refusal> {
     let sealed = std::mem::take(&mut found.sealed);
     let names = names(found)?;
     if names.is_empty() && sealed.is_empty() {
@@ -66,8 +101,10 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     if !upload && !buffer.as_slice().is_empty() {
         media::json(&session.req_header().headers)?;
         // What we could not read, a lenient backend might.
-        let fields = read_fields(buffer.as_slice()).map_err(Refusal::from)?;
-        named.extend(names(references(&fields, buffer.as_slice()))?);
+        let found;
+        let read = |buffer: &mut BodyBuffer| read_fields(buffer.as_slice()).map(|fields| references(&fields, buffer.as_slice()));
+        (buffer, found) = on_buffer(&gateway.turns, || ctx.owner(), buffer, read).await?;
+        named.extend(names(found.map_err(Refusal::from)?)?);
     }
     let pin = locate(gateway, ctx, &named).await?;
     let runtime = Arc::clone(&ctx.runtime);

@@ -1,10 +1,14 @@
 //! A request as its consumer and its pool want it to go on.
 
+use std::sync::Arc;
+
 use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::request::read_fields;
 use spillway_plugins::transform::HeaderChanges;
 
+use super::Gateway;
 use super::ctx::{Inquiry, RequestCtx};
+use super::offload::on_buffer;
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use crate::callers::LiveConsumer;
@@ -16,22 +20,31 @@ fn wanted<'w>(consumer: Option<&'w LiveConsumer>, inquiry: &'w Inquiry) -> impl 
 }
 
 /// Changes a body, and what was read of it.
-pub(super) fn body(ctx: &mut RequestCtx, buffer: &mut BodyBuffer) -> Result<(), Refusal> {
-    let Some(inquiry) = ctx.inquiry.as_ref().filter(|_| !ctx.internal) else { return Ok(()) };
-    let mut changed: Option<Vec<u8>> = None;
-    for transforms in wanted(ctx.consumer(), inquiry).filter(|transforms| !transforms.body.is_empty()) {
-        let now = changed.as_deref().unwrap_or(buffer.as_slice());
-        changed = transforms.body.apply(inquiry.api, now).or(changed);
+pub(super) async fn body(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
+    let Some(inquiry) = ctx.inquiry.as_ref().filter(|_| !ctx.internal) else { return Ok(buffer) };
+    if wanted(ctx.consumer(), inquiry).all(|transforms| transforms.body.is_empty()) {
+        return Ok(buffer);
     }
-    let Some(changed) = changed else { return Ok(()) };
-    let fields = read_fields(&changed)?;
-    if !buffer.replace(changed) {
-        return Err(Refusal::Overloaded { what: "request bodies" });
-    }
-    if let Some(inquiry) = &mut ctx.inquiry {
+    let (api, consumer, pool) = (inquiry.api, ctx.caller.as_ref().map(|caller| Arc::clone(&caller.consumer)), Arc::clone(&inquiry.pool));
+    let change = move |buffer: &mut BodyBuffer| {
+        let mut changed: Option<Vec<u8>> = None;
+        let wanted = consumer.iter().map(|consumer| &consumer.transform).chain([&pool.config.transform]);
+        for transforms in wanted.filter(|transforms| !transforms.body.is_empty()) {
+            let now = changed.as_deref().unwrap_or(buffer.as_slice());
+            changed = transforms.body.apply(api, now).or(changed);
+        }
+        let Some(changed) = changed else { return Ok(None) };
+        let fields = read_fields(&changed)?;
+        if !buffer.replace(changed) {
+            return Err(Refusal::Overloaded { what: "request bodies" });
+        }
+        Ok(Some(fields))
+    };
+    let (buffer, fields) = on_buffer(&gateway.turns, || ctx.owner(), buffer, change).await?;
+    if let (Some(inquiry), Some(fields)) = (&mut ctx.inquiry, fields?) {
         inquiry.fields = fields;
     }
-    Ok(())
+    Ok(buffer)
 }
 
 /// Changes the head of a request to a backend.

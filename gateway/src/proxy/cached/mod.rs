@@ -13,6 +13,7 @@ use spillway_plugins::cache::semantic::Question;
 use spillway_plugins::cache::{CacheKey, Directive, Entry, Owner, Suits, key, may_keep, suits};
 
 use super::ctx::{Inquiry, RequestCtx};
+use super::offload::on_bytes;
 use super::record::Record;
 use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers};
@@ -58,14 +59,12 @@ fn owner(ctx: &RequestCtx) -> Option<Owner<'_>> {
 /// Headers that change what is answered.
 const SEEN: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
 
-/// The namespace of a request that may be answered from the cache, and whether others may wait for its answer.
-fn place(session: &Session, ctx: &RequestCtx, inquiry: &Inquiry, body: &[u8], tools: bool) -> Option<(String, bool)> {
+/// The namespace of a request that may be answered from the cache, and whether that is shared.
+fn place(session: &Session, ctx: &RequestCtx, inquiry: &Inquiry) -> Option<(String, bool)> {
     let owner = owner(ctx).filter(|_| !ctx.internal)?;
-    let fields = &inquiry.fields;
-    let suits = suits(inquiry.api, body, &fields.references, fields.refers_deeper, owner.is_shared());
     // Behind one key there may be different people at a backend that tells them apart.
     let passes = |member: &Member| matches!(ctx.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
-    if suits == Suits::Not || inquiry.model.route.members().iter().any(passes) {
+    if inquiry.model.route.members().iter().any(passes) {
         return None;
     }
     let head = session.req_header();
@@ -79,16 +78,24 @@ fn place(session: &Session, ctx: &RequestCtx, inquiry: &Inquiry, body: &[u8], to
     if let Some(rules) = guarded::fingerprint(ctx) {
         seen += &format!("guard={rules:x};");
     }
-    Some((owner.namespace(&seen), tools || suits == Suits::Well))
+    Some((owner.namespace(&seen), owner.is_shared()))
 }
 
 /// Answers a request from the cache, if its answer is there, or comes while another request asks for it.
 pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
     let (Some(cache), Some(inquiry), Some(body)) = (ctx.runtime.cache.clone(), &ctx.inquiry, &ctx.body) else { return Ok(Next::Attempt) };
     let directive = Directive::of(&session.req_header().headers);
-    let placed = place(session, ctx, inquiry, body.bytes(), cache.rules.keeping.tool_calls);
-    let Some((namespace, awaited)) = placed else { return Ok(Next::Attempt) };
-    let Some(key) = key(&namespace, inquiry.api, &inquiry.model.name, body.bytes()) else { return Ok(Next::Attempt) };
+    let Some((namespace, shared)) = place(session, ctx, inquiry) else { return Ok(Next::Attempt) };
+    let (api, model) = (inquiry.api, Arc::clone(&inquiry.model));
+    let (references, deeper) = (inquiry.fields.references.clone(), inquiry.fields.refers_deeper);
+    let named = move |body: &[u8]| {
+        let suits = suits(api, body, &references, deeper, shared);
+        let key = key(&namespace, api, &model.name, body).filter(|_| suits != Suits::Not);
+        (namespace, suits, key)
+    };
+    let (namespace, suits, key) = on_bytes(&gateway.turns, || ctx.owner(), body.bytes(), named).await?;
+    let Some(key) = key else { return Ok(Next::Attempt) };
+    let awaited = cache.rules.keeping.tool_calls || suits == Suits::Well;
     let record = directive.write.then(|| Record::new(cache.rules.max_answer));
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };
     let mut cached = Box::new(Cached { key, result, score: None, flight: None, record, lesson: None });
@@ -152,12 +159,20 @@ pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
 
 /// The answer is whole, and its last bytes go out next: keeps it, and lets those go on who wait for it.
 /// `hidden` is the data of an event that its caller didn't ask for, and another one may.
-pub(super) fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, member: usize, hidden: Option<Bytes>) {
+pub(super) async fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, member: usize, hidden: Option<Bytes>) {
+    let owner = ctx.owner();
     let (Some(cache), Some(cached)) = (&ctx.runtime.cache, &mut ctx.cached) else { return };
     let (flight, record) = (cached.flight.take(), cached.record.take());
     let whole = record.filter(|record| ctx.status == Some(200) && record.is_whole()).map(Record::bytes);
     let whole = whole.map(|body| hidden.map_or_else(|| body.clone(), |data| with_event(&body, &data)));
-    let body = whole.filter(|body| may_keep(inquiry.api, body, ctx.streamed, cache.rules.keeping));
+    let body = match whole {
+        Some(body) => {
+            let (api, streamed, keeping) = (inquiry.api, ctx.streamed, cache.rules.keeping);
+            let may = on_bytes(&gateway.turns, || owner, &body, move |body| may_keep(api, body, streamed, keeping)).await;
+            Some(body).filter(|_| may == Ok(true))
+        }
+        None => None,
+    };
     let state = if body.is_some() { State::Landed } else { State::NotKept };
     if let Some(body) = body {
         let member = &inquiry.model.route.members()[member];

@@ -12,6 +12,7 @@ use crate::cache::{AnswerCache, Boarding, Flight, State};
 use crate::internal::AsWhom;
 use crate::proxy::Gateway;
 use crate::proxy::ctx::RequestCtx;
+use crate::proxy::offload::on_bytes;
 use crate::proxy::step::Stop;
 
 /// What a search came to.
@@ -105,8 +106,9 @@ pub(super) async fn similar(
     namespace: &str,
 ) -> Result<Similar, Stop> {
     let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body) else { return Ok(Similar::Unknown(None)) };
-    let question = question(namespace, inquiry.api, &inquiry.model.name, body.bytes(), semantic.rules.scoping);
-    let Some(question) = question else { return Ok(Similar::Unknown(None)) };
+    let (namespace, api, model, scoping) = (namespace.to_owned(), inquiry.api, Arc::clone(&inquiry.model), semantic.rules.scoping);
+    let asked = move |body: &[u8]| question(&namespace, api, &model.name, body, scoping);
+    let Some(question) = on_bytes(&gateway.turns, || ctx.owner(), body.bytes(), asked).await? else { return Ok(Similar::Unknown(None)) };
     let began = gateway.clock.now();
     let whom = AsWhom { caller: ctx.caller.clone(), trace: ctx.trace.as_ref().map(|trace| trace.as_parent()) };
     let embedded = tokio::select! {

@@ -216,7 +216,7 @@ impl Deliverer<'_, '_> {
         self.ctx.status = Some(status.as_u16());
         if over {
             let hidden = self.hidden.take();
-            self.keep(hidden);
+            self.keep(hidden).await;
         }
         self.ctx.bytes_out += length;
         self.committed = true;
@@ -250,9 +250,11 @@ impl Deliverer<'_, '_> {
     }
 
     /// The answer is whole and about to go out: the cache may keep it.
-    fn keep(&mut self, hidden: Option<Bytes>) {
+    async fn keep(&mut self, hidden: Option<Bytes>) {
         if self.ctx.cached.is_some() {
-            cached::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.attempt.running.member, hidden);
+            let keep = cached::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.attempt.running.member, hidden);
+            // On the heap: the way of requests without a cache need not have room for it.
+            Box::pin(keep).await;
         }
     }
 

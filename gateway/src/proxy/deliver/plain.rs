@@ -74,7 +74,7 @@ impl Deliverer<'_, '_> {
                     sent += bytes.len();
                     if whole == Some(sent) {
                         self.book_plain().await;
-                        self.keep(None);
+                        self.keep(None).await;
                     }
                     if !self.write(bytes).await {
                         return Delivery::CallerLeft;
@@ -82,7 +82,7 @@ impl Deliverer<'_, '_> {
                 }
                 Ok(Next::End) => {
                     self.book_plain().await;
-                    self.keep(None);
+                    self.keep(None).await;
                     return self.finish().await;
                 }
                 Ok(Next::Quiet) => return self.cut_off(ErrorKind::Idle).await,

@@ -160,7 +160,7 @@ impl Deliverer<'_, '_> {
                     if over {
                         self.book_stream(watch).await;
                         if !has_failed(watch.state()) {
-                            self.keep(watch.take_hidden());
+                            self.keep(watch.take_hidden()).await;
                         }
                     }
                     if !whole.is_empty() {
@@ -193,7 +193,7 @@ impl Deliverer<'_, '_> {
                     };
                     self.book_stream(watch).await;
                     self.record(&tail);
-                    self.keep(watch.take_hidden());
+                    self.keep(watch.take_hidden()).await;
                     if !tail.is_empty() && !self.write(tail).await {
                         return Delivery::CallerLeft;
                     }

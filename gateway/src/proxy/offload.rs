@@ -1,0 +1,136 @@
+//! Work on a body: on a short one at once, on a long one where it holds no other request up.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::refusal::Refusal;
+use super::replay::BodyBuffer;
+use crate::shares::{Owner, Places};
+
+/// Bodies up to this are worked on at once: one pass takes less than a millisecond, whatever stands in them, and to
+/// change threads would take longer for most.
+pub(super) const SHORT: usize = 64 * 1024;
+
+/// Who may work on long bodies now: one for each processor, and the next turn is for whoever has fewest.
+pub(super) type Turns = Places<Owner>;
+
+/// The turns of this machine. One caller never has all of them.
+pub(super) fn turns() -> Arc<Turns> {
+    let processors = std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2));
+    Places::new(processors, processors - 1)
+}
+
+/// Does work of any length for an owner, on a thread that serves no requests.
+///
+/// # Errors
+/// If the work panics.
+pub(super) async fn apart<T: Send + 'static>(
+    turns: &Arc<Turns>,
+    owner: Owner,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let turn = turns.wait(owner).await;
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        // Not before: a caller that leaves doesn't end the work.
+        drop(turn);
+        done
+    });
+    done.await.map_err(|_| Refusal::Internal)
+}
+
+/// Does work on a body that is being collected, and gives it back.
+///
+/// # Errors
+/// If the work panics.
+pub(super) async fn on_buffer<T: Send + 'static>(
+    turns: &Arc<Turns>,
+    owner: impl FnOnce() -> Owner,
+    mut buffer: BodyBuffer,
+    work: impl FnOnce(&mut BodyBuffer) -> T + Send + 'static,
+) -> Result<(BodyBuffer, T), Refusal> {
+    if buffer.len() <= SHORT {
+        let done = work(&mut buffer);
+        return Ok((buffer, done));
+    }
+    // On the heap: short bodies need not have room for it.
+    Box::pin(apart(turns, owner(), move || {
+        let done = work(&mut buffer);
+        (buffer, done)
+    }))
+    .await
+}
+
+/// Does work on bytes that are held elsewhere.
+///
+/// # Errors
+/// If the work panics.
+pub(super) async fn on_bytes<T: Send + 'static>(
+    turns: &Arc<Turns>,
+    owner: impl FnOnce() -> Owner,
+    bytes: &Bytes,
+    work: impl FnOnce(&[u8]) -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    if bytes.len() <= SHORT {
+        return Ok(work(bytes));
+    }
+    let bytes = bytes.clone();
+    Box::pin(apart(turns, owner(), move || work(&bytes))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use prometheus::IntGauge;
+
+    use super::*;
+    use crate::proxy::replay::BufferBudget;
+
+    fn buffer(length: usize) -> BodyBuffer {
+        let mut buffer = BodyBuffer::new(&Arc::new(BufferBudget::new(1 << 24, IntGauge::new("g", "h").unwrap())));
+        buffer.push(vec![b' '; length].into(), None);
+        buffer
+    }
+
+    #[tokio::test]
+    async fn only_long_bodies_leave_the_thread_and_come_back() {
+        let turns = turns();
+        for (length, leaves) in [(0, false), (SHORT, false), (SHORT + 1, true)] {
+            let at = |buffer: &mut BodyBuffer| (buffer.len(), thread::current().id());
+            let (back, (seen, id)) = on_buffer(&turns, || None, buffer(length), at).await.unwrap();
+            assert_eq!((back.len(), seen, id != thread::current().id()), (length, length, leaves));
+            let bytes = Bytes::from(vec![b' '; length]);
+            let (seen, id) = on_bytes(&turns, || None, &bytes, |bytes| (bytes.len(), thread::current().id())).await.unwrap();
+            assert_eq!((seen, id != thread::current().id()), (length, leaves));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_turn_is_for_whoever_has_fewest() {
+        let turns = Places::new(2, 1);
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let busy = apart(&turns, Some("a".into()), move || ended.recv());
+        let second = apart(&turns, Some("a".into()), || "a");
+        let other = apart(&turns, Some("b".into()), || "b");
+        let (mut busy, mut second) = (Box::pin(busy), Box::pin(second));
+        // A has all that it may have; B needn't wait for it.
+        let first = tokio::select! {
+            biased;
+            _ = &mut busy => "busy",
+            done = &mut second => done.unwrap(),
+            done = other => done.unwrap(),
+        };
+        assert_eq!(first, "b");
+        end.send(()).unwrap();
+        assert_eq!((busy.await.unwrap(), second.await.unwrap()), (Ok(()), "a"));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_an_error_and_gives_its_turn_back() {
+        let turns = Places::new(1, 1);
+        assert_eq!(apart(&turns, None, || -> () { panic!("on purpose") }).await, Err(Refusal::Internal));
+        assert_eq!(apart(&turns, None, || 1).await, Ok(1));
+    }
+}
