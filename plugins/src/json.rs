@@ -390,7 +390,7 @@ impl<'t> Reader<'t> {
 
     /// The members of an object from its first on, or from any that follows a comma.
     fn members_on(&mut self, depth: usize, member: &mut dyn FnMut(&'t [u8], Range<usize>, Value)) -> Result<(), JsonError> {
-        let (mut seen, held) = (0, self.naming.as_ref().map(|naming| naming.held));
+        let (mut seen, named) = (0, self.naming.is_some());
         loop {
             self.skip_space();
             let key = self.at;
@@ -404,20 +404,7 @@ impl<'t> Reader<'t> {
             }
             self.skip_space();
             self.expect(b':')?;
-            let value = match held {
-                None => self.value(depth)?,
-                Some(held) => {
-                    self.skip_space();
-                    let (below, is_model) = self.look(depth, key.clone(), escaped, &mut seen);
-                    self.hold(below);
-                    let value = self.value(depth)?;
-                    self.hold(held);
-                    if is_model {
-                        self.keep_model(&value);
-                    }
-                    value
-                }
-            };
+            let value = if named { self.named(depth, key.clone(), escaped, &mut seen)? } else { self.value(depth)? };
             if value.range.len() >= LONG && value.kind == Kind::String && self.interest.is_some() {
                 self.count_encoded(&key, &value);
             }
@@ -434,6 +421,22 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// The value of a name that is held to the rule. Apart, because most texts' aren't.
+    #[inline(never)]
+    fn named(&mut self, depth: usize, key: Range<usize>, escaped: bool, seen: &mut u128) -> Result<Value, JsonError> {
+        let held = self.naming.as_ref().map_or(Held::Nothing, |naming| naming.held);
+        self.skip_space();
+        let (below, is_model) = self.look(depth, key, escaped, seen);
+        self.hold(below);
+        let value = self.value(depth)?;
+        self.hold(held);
+        if is_model {
+            self.keep_model(&value);
+        }
+        Ok(value)
+    }
+
+    #[cold]
     fn count_encoded(&mut self, key: &Range<usize>, value: &Value) {
         if BYTES.contains(&&self.text[key.clone()]) && is_encoded(value.bytes(self.text)) {
             self.encoded.count += 1;
@@ -565,29 +568,23 @@ impl<'t> Reader<'t> {
                 self.at += bad;
                 return Err(self.unexpected());
             }
-            self.at += run;
-            match self.peek()? {
-                b'"' => {
-                    self.at += 1;
-                    return Ok(unicode);
-                }
-                b'\\' => {
-                    self.at += 1;
-                    match self.peek()? {
-                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
-                        b'u' => {
-                            unicode = true;
-                            self.at += 1;
-                            for _ in 0..4 {
-                                if !self.peek()?.is_ascii_hexdigit() {
-                                    return Err(self.unexpected());
-                                }
-                                self.at += 1;
+            self.at += run + 1;
+            match rest.get(run) {
+                Some(b'"') => return Ok(unicode),
+                Some(b'\\') => match self.peek()? {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
+                    b'u' => {
+                        unicode = true;
+                        self.at += 1;
+                        for _ in 0..4 {
+                            if !self.peek()?.is_ascii_hexdigit() {
+                                return Err(self.unexpected());
                             }
+                            self.at += 1;
                         }
-                        _ => return Err(self.unexpected()),
                     }
-                }
+                    _ => return Err(self.unexpected()),
+                },
                 _ => return Err(self.unexpected()),
             }
         }

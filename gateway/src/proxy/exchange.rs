@@ -45,7 +45,8 @@ pub(super) enum Next {
 
 /// An open exchange. Dropped, it closes its connection: the upstream stops working.
 pub(super) struct Exchange {
-    session: HttpSession,
+    /// On the heap: an exchange goes through many hands.
+    session: Box<HttpSession>,
     peer: Arc<HttpPeer>,
     reused: bool,
 }
@@ -74,7 +75,7 @@ impl Exchange {
             }
         };
         match connected {
-            Ok(Ok((session, reused))) => Ok(Exchange { session, peer, reused }),
+            Ok(Ok((session, reused))) => Ok(Exchange { session: Box::new(session), peer, reused }),
             Ok(Err(error)) => Err(Broken::Upstream(connect_error(error.etype()))),
             Err(_) => Err(Broken::Upstream(ErrorKind::Connect)),
         }
@@ -150,7 +151,7 @@ impl Exchange {
                 return Err(Broken::Upstream(ErrorKind::Reset));
             }
         }
-        if let HttpSession::H1(session) = &mut self.session {
+        if let HttpSession::H1(session) = &mut *self.session {
             session.respect_keepalive();
         }
         Ok(())
@@ -165,7 +166,7 @@ impl Exchange {
     pub(super) fn ends_with_connection(&self) -> bool {
         self.head()
             .is_some_and(|head| !head.headers.contains_key(header::CONTENT_LENGTH) && !head.headers.contains_key(header::TRANSFER_ENCODING))
-            && matches!(self.session, HttpSession::H1(_))
+            && matches!(*self.session, HttpSession::H1(_))
     }
 
     /// The body's length, if the head tells.
@@ -198,7 +199,7 @@ impl Exchange {
         if self.session.response_done() {
             // Without an idle timeout: it would be a task and a timer per request. The pool is bounded,
             // notices connections that the other side closes, and stale ones are replaced unseen.
-            connector.release_http_session(self.session, &*self.peer, None).await;
+            connector.release_http_session(*self.session, &*self.peer, None).await;
         }
     }
 

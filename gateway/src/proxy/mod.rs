@@ -249,20 +249,22 @@ fn told() -> BError {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = RequestCtx;
+    // On the heap: Pingora moves it, and what waits with it, several times.
+    type CTX = Box<RequestCtx>;
 
-    fn new_ctx(&self) -> RequestCtx {
+    fn new_ctx(&self) -> Box<RequestCtx> {
         connection::request_begins();
-        RequestCtx::new(self.clock.now(), self.clock.wall(), self.runtime.load_full(), InFlight::new(&self.metrics.in_flight))
+        let in_flight = InFlight::new(&self.metrics.in_flight);
+        Box::new(RequestCtx::new(self.clock.now(), self.clock.wall(), self.runtime.load_full(), in_flight))
     }
 
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<RequestCtx>) -> pingora::Result<bool> {
         Ok(intake::take_in(self, session, ctx).await? == step::Next::Answered)
     }
 
-    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<bool> {
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<RequestCtx>) -> pingora::Result<bool> {
         if ctx.tunnel.is_some() {
             return Ok(true);
         }
@@ -273,7 +275,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Box<RequestCtx>) -> pingora::Result<Box<HttpPeer>> {
         tunnel::peer(self, ctx).await
     }
 
@@ -281,7 +283,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut RequestCtx,
+        ctx: &mut Box<RequestCtx>,
     ) -> pingora::Result<()> {
         tunnel::request(self, session, request, ctx)
     }
@@ -291,16 +293,16 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut RequestCtx,
+        ctx: &mut Box<RequestCtx>,
     ) -> pingora::Result<()> {
         tunnel::body(self, session, body, end, ctx)
     }
 
-    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Box<RequestCtx>) -> pingora::Result<()> {
         tunnel::judge_head(self, head, ctx)
     }
 
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Box<RequestCtx>) -> pingora::Result<()> {
         tunnel::response(session, head, ctx)
     }
 
@@ -309,22 +311,22 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut RequestCtx,
+        ctx: &mut Box<RequestCtx>,
     ) -> pingora::Result<Option<Duration>> {
         tunnel::answer(self, session, body, end, ctx)?;
         ctx.bytes_out += body.as_ref().map_or(0, Bytes::len);
         Ok(None)
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut RequestCtx, error: BError) -> BError {
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Box<RequestCtx>, error: BError) -> BError {
         tunnel::broke(self, ctx, error, true)
     }
 
-    fn error_while_proxy(&self, _: &HttpPeer, _: &mut Session, error: BError, ctx: &mut RequestCtx, _: bool) -> BError {
+    fn error_while_proxy(&self, _: &HttpPeer, _: &mut Session, error: BError, ctx: &mut Box<RequestCtx>, _: bool) -> BError {
         tunnel::broke(self, ctx, error, false)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestCtx) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<RequestCtx>) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let downstream = *error.esource() == pingora::ErrorSource::Downstream;
         // A 100 Continue is no answer yet.
@@ -345,11 +347,11 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<RequestCtx>, _: &Error) -> bool {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<RequestCtx>) {
         tunnel::finish(self, ctx, error);
         metering::settle(self, ctx);
         finish::finish(self, session, ctx);
