@@ -47,16 +47,27 @@ impl Guard {
         Guard { service, metrics: metrics.guard.clone(), fingerprint: rules.fingerprint(), rules }
     }
 
-    /// Looks at the body of a request of `owner`'s. What can't be read, or be read in two ways, may never pass: it is the caller's doing.
-    pub async fn request(&self, api: Api, body: &[u8], owner: &Owner, clock: &Clock) -> Judgement {
-        let Some(asked) = Some(api).filter(|api| is_read(*api)).and_then(|api| Asked::read(api, body).ok()) else {
-            return self.blocked("request", Finding::Unreadable);
+    /// Looks at the body of a request by the rules of one's own; what the service has to look at, if there is one.
+    ///
+    /// # Errors
+    /// What is blocked. What can't be read, or be read in two ways, may never pass: it is the caller's doing.
+    pub fn request(&self, api: Api, body: &[u8]) -> Result<Option<Seen>, Finding> {
+        let asked = Some(api).filter(|api| is_read(*api)).and_then(|api| Asked::read(api, body).ok());
+        let finding = match &asked {
+            None => Some(Finding::Unreadable),
+            Some(asked) => self.rules.local.request(asked, body),
         };
-        if let Some(finding) = self.rules.local.request(&asked, body) {
-            return self.blocked("request", finding);
+        if let Some(finding) = finding {
+            self.metrics.blocked("request", &finding);
+            return Err(finding);
         }
+        Ok(asked.filter(|_| self.service.is_some()).map(Asked::into_seen))
+    }
+
+    /// Has the service look at what was seen in a request of `owner`'s.
+    pub async fn ask(&self, seen: Seen, owner: &Owner, clock: &Clock) -> Judgement {
         let Some(service) = &self.service else { return Judgement::Passed };
-        let asked = service.look_at(asked.into_seen(), owner, clock).await;
+        let asked = service.look_at(seen, owner, clock).await;
         self.judged("request", asked)
     }
 

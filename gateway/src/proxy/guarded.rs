@@ -7,6 +7,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::guard::Finding;
 
 use super::ctx::RequestCtx;
+use super::offload::on_bytes;
 use super::refusal::Refusal;
 use super::step::Stop;
 use super::{Gateway, metering};
@@ -40,9 +41,18 @@ pub(super) async fn prompt(gateway: &Gateway, session: &mut Session, ctx: &mut R
     let Some(guard) = guard_of(ctx).and(runtime.guard.as_ref()) else { return Ok(()) };
     let began = gateway.clock.now();
     let owner = ctx.owner();
+    let (api, looking) = (inquiry.api, Arc::clone(guard));
+    let seen = on_bytes(&gateway.turns, || ctx.owner(), body.bytes(), move |body| looking.request(api, body)).await?;
+    let judged = async {
+        match seen {
+            Err(finding) => Judgement::Blocked(finding),
+            Ok(None) => Judgement::Passed,
+            Ok(Some(seen)) => guard.ask(seen, &owner, &gateway.clock).await,
+        }
+    };
     let judgement = tokio::select! {
         biased;
-        judgement = guard.request(inquiry.api, body.bytes(), &owner, &gateway.clock) => judgement,
+        judgement = judged => judgement,
         _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
     };
     ctx.waited += gateway.clock.now().since(began);
