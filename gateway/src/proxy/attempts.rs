@@ -147,7 +147,6 @@ async fn give_up(
 }
 
 /// What asking a target once led to.
-#[expect(clippy::large_enum_variant, reason = "one lives at a time, on its request's own stack")]
 enum Asked {
     /// An answer for the caller; of a refusal's body this much was read.
     Answer(Exchange, SmallVec<[Bytes; 4]>),
