@@ -277,6 +277,34 @@ pub static REQUEST: Scope = Scope {
     free: |name| name == b"variables",
 };
 
+/// What the names in a caller's message on a realtime socket mean. See [`crate::realtime`].
+pub static SOCKET: Scope = Scope {
+    top: Names::new(&["type", "model", "session", "response", "item", "audio"]),
+    deeper: Names::new(&[
+        "type",
+        "id",
+        "model",
+        "audio",
+        "input",
+        "transcription",
+        "input_audio_transcription",
+        "tools",
+        "file_id",
+        "file_ids",
+        "vector_store_id",
+        "vector_store_ids",
+        "container",
+        "container_id",
+        "skill_id",
+    ]),
+    apart: |name, is_object| match name {
+        // Sound comes in by an object of this name.
+        b"input" => false,
+        _ => (REQUEST.apart)(name, is_object),
+    },
+    free: |name| (REQUEST.free)(name),
+};
+
 /// The names of one text so far.
 #[derive(Debug, Default)]
 pub(crate) struct Others(HashSet<u64>);

@@ -58,7 +58,7 @@ pub enum Step {
     Reset,
     /// Does nothing until the other side hangs up.
     Hang,
-    /// Copies everything it gets back, as after a WebSocket upgrade.
+    /// Sends every frame that it gets back without its mask, as after a WebSocket upgrade; frames are short ones.
     Echo,
 }
 
@@ -239,6 +239,20 @@ async fn serve(tcp: TcpStream, number: usize, received: &Mutex<Vec<Received>>, h
     }
 }
 
+/// A server's frames with what a caller's say, which are taken.
+fn echoes(got: &mut Vec<u8>) -> Vec<u8> {
+    let mut frames = Vec::new();
+    while let [first, second, mask @ ..] = &got[..]
+        && let length = usize::from(second & 0x7f)
+        && let Some(payload) = mask.get(4..4 + length)
+    {
+        frames.extend([*first, second & 0x7f]);
+        frames.extend(payload.iter().zip(mask[..4].iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        got.drain(..6 + length);
+    }
+    frames
+}
+
 /// Plays a reply; `false` if the connection is over.
 async fn answer(reader: &mut Reader<TcpStream>, reply: Reply) -> bool {
     let length: usize = reply.steps.iter().map(|step| if let Step::Write(bytes) = step { bytes.len() } else { 0 }).sum();
@@ -283,9 +297,10 @@ async fn answer(reader: &mut Reader<TcpStream>, reply: Reply) -> bool {
                 false
             }
             Step::Echo => {
-                let mut raw = [0; 4096];
+                let (mut got, mut raw) = (Vec::new(), [0; 4096]);
                 while let Ok(n) = tokio::io::AsyncReadExt::read(reader.get_mut(), &mut raw).await {
-                    if n == 0 || reader.get_mut().write_all(&raw[..n]).await.is_err() {
+                    got.extend_from_slice(&raw[..n]);
+                    if n == 0 || reader.get_mut().write_all(&echoes(&mut got)).await.is_err() {
                         break;
                     }
                 }

@@ -111,6 +111,21 @@ pub fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), b"\r\n", body].concat()
 }
 
+/// A caller's WebSocket frame: masked, and in one piece.
+pub fn frame(text: &str) -> Vec<u8> {
+    const MASK: [u8; 4] = [9, 99, 199, 29];
+    let length = text.len() as u64;
+    let mut frame = vec![0x81];
+    match length {
+        0..126 => frame.push(0x80 | length as u8),
+        126..65_536 => frame.extend([&[0x80 | 126], &(length as u16).to_be_bytes()[..]].concat()),
+        _ => frame.extend([&[0x80 | 127], &length.to_be_bytes()[..]].concat()),
+    }
+    frame.extend(MASK);
+    frame.extend(text.bytes().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
 /// Sends one request on a connection of its own and reads the answer.
 pub async fn ask(address: SocketAddr, request: impl AsRef<[u8]>) -> io::Result<Response> {
     let mut connection = Connection::open(address).await?;

@@ -295,7 +295,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Box<RequestCtx>,
     ) -> pingora::Result<()> {
-        tunnel::body(self, session, body, end, ctx)
+        tunnel::body(self, session, body, end, ctx).await
     }
 
     async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Box<RequestCtx>) -> pingora::Result<()> {

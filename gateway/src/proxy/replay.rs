@@ -55,6 +55,11 @@ impl BufferShare {
         BufferShare { budget: Arc::clone(budget), bytes: 0 }
     }
 
+    /// Takes as much as is missing to so many bytes; `false` if the budget is used up.
+    pub fn covers(&mut self, bytes: usize) -> bool {
+        self.grow(bytes.saturating_sub(self.bytes))
+    }
+
     /// Takes more; `false` if the budget is used up.
     pub fn grow(&mut self, bytes: usize) -> bool {
         let taken = self.budget.take(bytes);

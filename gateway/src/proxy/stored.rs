@@ -154,7 +154,7 @@ fn may_batch(ctx: &RequestCtx, call: &ObjectCall) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 404 for names that are nobody's or another's, 400 for things that live apart.
-async fn locate(gateway: &Gateway, ctx: &RequestCtx, names: &[String]) -> Result<Option<Pin>, Refusal> {
+pub(super) async fn locate(gateway: &Gateway, ctx: &RequestCtx, names: &[String]) -> Result<Option<Pin>, Refusal> {
     let owner = ctx.owner();
     let mut at: Option<Pin> = None;
     for name in names {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
-use spillway_testkit::client::{Connection, ask, get, post};
+use spillway_testkit::client::{Connection, ask, frame, get, post};
 
 use crate::support::*;
 
@@ -195,12 +195,11 @@ async fn realtime_is_upgraded_and_pinned_to_its_target() {
     connection.send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nauthorization: Bearer caller\r\n\r\n").await.unwrap();
     let (status, head) = connection.answer_head().await.unwrap();
     assert_eq!((status, head.header("x-spillway-backend")), (101, Some("a")));
-    // Frames, as the backend must send them.
-    for message in ["\u{1}\u{3}one", "\u{1}\u{3}two"] {
-        connection.send(message).await.unwrap();
-        let mut echo = [0; 5];
+    for message in [r#"{"type":"a"}"#, r#"{"type":"b"}"#] {
+        connection.send(frame(message)).await.unwrap();
+        let mut echo = [0; 14];
         tokio::io::AsyncReadExt::read_exact(connection.socket(), &mut echo).await.unwrap();
-        assert_eq!(&echo, message.as_bytes());
+        assert_eq!(&echo[2..], message.as_bytes());
     }
     assert_eq!(gateway.metric("spillway_target_in_flight{backend=\"a\",deployment=\"rt\",pool=\"pool\"}").await, 1.0);
     let arrived = backend.received().pop().unwrap();
@@ -314,10 +313,11 @@ async fn a_silent_websocket_stays_open() {
     connection.send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
     assert_eq!(connection.answer_head().await.unwrap().0, 101);
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-    connection.send("\u{1}\u{b}still there").await.unwrap();
-    let mut echo = [0; 13];
+    let message = r#"{"type":"still there"}"#;
+    connection.send(frame(message)).await.unwrap();
+    let mut echo = [0; 24];
     tokio::io::AsyncReadExt::read_exact(connection.socket(), &mut echo).await.unwrap();
-    assert_eq!(&echo[2..], b"still there");
+    assert_eq!(&echo[2..], message.as_bytes());
 }
 
 #[tokio::test]

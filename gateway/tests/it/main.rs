@@ -26,6 +26,7 @@ mod process;
 mod prompt_log;
 mod reading;
 mod reading_forms;
+mod realtime;
 mod references;
 mod reload;
 mod secrets;

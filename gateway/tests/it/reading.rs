@@ -187,6 +187,9 @@ async fn heads_that_could_be_read_differently_end_their_connection() {
         (request("GET /v1/models", "host: a\r\nhost: a", ""), 400),
         (request("GET /v1/models", "host:", ""), 400),
         (request("GET http://b/v1/models", "host: a", ""), 400),
+        (request("GET /v1/models HTTP/1.1 x", "host: a", ""), 400),
+        (request("GET /v1/models a", "host: a", ""), 400),
+        (request("GET  /v1/models", "host: a", ""), 400),
     ] {
         let mut connection = Connection::open(gateway.address).await.unwrap();
         connection.send(format!("{head}GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")).await.unwrap();

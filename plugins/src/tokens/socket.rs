@@ -7,6 +7,7 @@
 use super::{Reported, Usage};
 use crate::api::Api;
 use crate::excerpt::{self, Excerpt};
+use crate::frames::Frames;
 use crate::json::{Kind, Reader};
 
 /// What a message tells.
@@ -23,23 +24,15 @@ pub enum Told {
 /// Reads a socket's frames.
 #[derive(Debug)]
 pub struct SocketTap {
-    /// A frame's head that is not whole yet.
-    head: Vec<u8>,
-    /// Bytes of the current frame's payload that are still to come.
-    left: u64,
-    /// Whether the current frame is a part of a message, and whether it ends it.
-    of_message: bool,
-    last: bool,
+    frames: Frames,
     message: Excerpt,
     /// Responses that have begun and not ended.
     under_way: u32,
-    lost: bool,
 }
 
 impl Default for SocketTap {
     fn default() -> Self {
-        let message = Excerpt::new(excerpt::message);
-        SocketTap { head: Vec::new(), left: 0, of_message: false, last: false, message, under_way: 0, lost: false }
+        SocketTap { frames: Frames::of_server(), message: Excerpt::new(excerpt::message), under_way: 0 }
     }
 }
 
@@ -48,74 +41,32 @@ impl SocketTap {
     /// the bytes belong to it and to what is before.
     pub fn push(&mut self, bytes: &[u8], mut tell: impl FnMut(Told, usize)) {
         let mut rest = bytes;
-        while !rest.is_empty() && !self.lost {
-            if self.left == 0 && !self.frame_begins(&mut rest) {
-                return;
+        while let Some(part) = self.frames.next(&mut rest) {
+            if part.begins {
+                self.message.reset();
             }
-            let here = rest.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-            let (payload, behind) = rest.split_at(here);
-            rest = behind;
-            self.left -= here as u64;
-            if self.of_message {
-                self.message.push(payload);
-                if self.left == 0
-                    && self.last
-                    && let Some(told) = self.message_ends()
-                {
-                    tell(told, bytes.len() - rest.len());
-                }
+            self.message.push(part.payload);
+            if part.ends
+                && let Some(told) = self.message_ends()
+            {
+                tell(told, bytes.len() - rest.len());
             }
         }
     }
 
+    /// Whether it stands between two messages.
+    pub fn is_between_messages(&self) -> bool {
+        self.frames.is_between_messages()
+    }
+
     /// Whether its frames can't be told apart any more: nobody can say what is used on it.
     pub fn is_lost(&self) -> bool {
-        self.lost
+        self.frames.is_lost()
     }
 
     /// Whether a response is under way.
     pub fn is_under_way(&self) -> bool {
         self.under_way > 0
-    }
-
-    /// Reads a frame's head; `false` if it isn't whole yet.
-    fn frame_begins(&mut self, bytes: &mut &[u8]) -> bool {
-        while let Some((first, rest)) = bytes.split_first() {
-            self.head.push(*first);
-            *bytes = rest;
-            let Some(second) = self.head.get(1) else { continue };
-            // A server doesn't mask, and no extension was agreed on: whatever this is, it can't be read.
-            if second & 0x80 != 0 || self.head[0] & 0x70 != 0 {
-                self.lost = true;
-                return false;
-            }
-            let extended = match second & 0x7f {
-                126 => 2,
-                127 => 8,
-                _ => 0,
-            };
-            if self.head.len() < 2 + extended {
-                continue;
-            }
-            self.left = match extended {
-                0 => u64::from(second & 0x7f),
-                _ => self.head[2..].iter().fold(0, |length, byte| (length << 8) | u64::from(*byte)),
-            };
-            let opcode = self.head[0] & 0x0f;
-            // Control frames may stand between a message's frames.
-            self.of_message = opcode < 8;
-            if self.of_message {
-                self.last = self.head[0] & 0x80 != 0;
-                if opcode != 0 {
-                    self.message.reset();
-                }
-            }
-            self.head.clear();
-            if self.left > 0 || (self.of_message && self.last) {
-                return true;
-            }
-        }
-        false
     }
 
     /// What the message tells that has ended.
@@ -249,7 +200,7 @@ mod tests {
         fn nothing_breaks_it(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..2000), cut in 1usize..64) {
             let mut tap = SocketTap::default();
             bytes.chunks(cut).for_each(|piece| tap.push(piece, |_, _| {}));
-            proptest::prop_assert!(tap.head.len() <= 10);
+            proptest::prop_assert!(tap.frames.held() <= 10);
         }
 
         #[test]

@@ -9,7 +9,6 @@ mod state;
 mod upload;
 
 pub use state::Tunnel;
-pub(super) use upload::body;
 use upload::spliced_length;
 
 use bytes::Bytes;
@@ -47,6 +46,24 @@ fn put_back(ctx: &mut RequestCtx, inquiry: Inquiry, tunnel: Box<Tunnel>) {
 
 fn upstream_of<'r>(ctx: &'r RequestCtx, inquiry: &Inquiry, member: usize) -> Option<&'r Upstream> {
     ctx.runtime.backends[inquiry.model.route.members()[member].backend].upstream.as_ref()
+}
+
+/// `request_body_filter`: what a caller sends, of an upload or on a socket.
+///
+/// # Errors
+/// If it may not go on.
+pub(super) async fn body(
+    gateway: &Gateway,
+    session: &mut Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut RequestCtx,
+) -> pingora::Result<()> {
+    upload::body(gateway, session, body, end, ctx)?;
+    if ctx.tunnel.as_ref().is_some_and(|tunnel| tunnel.upload.is_none()) {
+        return socket::said(gateway, session, body, ctx).await;
+    }
+    Ok(())
 }
 
 /// `upstream_peer`: consults the selector.

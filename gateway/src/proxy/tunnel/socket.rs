@@ -1,20 +1,26 @@
 //! Realtime sockets: each turn is booked when it ends, and a socket whose caller's quota or budget has ended is closed.
+//! What a caller says on one is held to its rights: it is closed before a backend has the whole of what may not be said.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use serde_json::json;
+use spillway_plugins::api::Api;
+use spillway_plugins::realtime::{self, SocketError};
 use spillway_plugins::tokens::Told;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{parts, put_back};
 use crate::proxy::ctx::{Inquiry, RequestCtx};
+use crate::proxy::identify::may_name_model;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::replay::BufferShare;
 use crate::proxy::tunnel::Tunnel;
-use crate::proxy::{Gateway, metering};
+use crate::proxy::{Gateway, metering, stored};
 
 /// How long a caller may take to close a socket that has ended.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -65,7 +71,7 @@ fn pass(
         metering::book_turn(gateway, ctx, inquiry, attempt, usage);
         if let Some(denied) = ctx.permit.as_ref().and_then(|permit| gateway.limits.ended(permit, now)) {
             let refusal = Refusal::from(denied);
-            *piece = Some([&bytes[..end], &closing(&refusal, &ctx.id)].concat().into());
+            *piece = Some([&bytes[..end], &closing(&refusal, &ctx.id, None)].concat().into());
             tunnel.ended = Some(refusal.shape().code);
             // What its caller sends from here on goes nowhere.
             session.set_read_timeout(Some(GOODBYE));
@@ -80,11 +86,101 @@ fn pass(
     Ok(())
 }
 
+/// Looks at what a caller says, as far as it has come.
+///
+/// # Errors
+/// If it may not be said, and the caller can't be told on the socket.
+pub(super) async fn said(gateway: &Gateway, session: &mut Session, body: &mut Option<Bytes>, ctx: &mut RequestCtx) -> pingora::Result<()> {
+    let Some((inquiry, mut tunnel)) = parts(ctx) else { return Ok(()) };
+    let passed = match body.as_ref().filter(|bytes| !bytes.is_empty()) {
+        Some(bytes) => may_say(gateway, ctx, &inquiry, &mut tunnel, bytes).await,
+        None => Ok(()),
+    };
+    let told = match passed {
+        Ok(()) => Ok(()),
+        Err(no) => {
+            // Without its end nobody acts on a message. An end of the body would be the end of the socket.
+            *body = Some(Bytes::new());
+            refuse(gateway, session, ctx, &mut tunnel, no).await
+        }
+    };
+    put_back(ctx, inquiry, tunnel);
+    told
+}
+
+/// Why a socket can't go on: what its caller is told, and which field is meant.
+struct No {
+    refusal: Refusal,
+    field: Option<&'static str>,
+}
+
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> Self {
+        No { refusal, field: None }
+    }
+}
+
+async fn may_say(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel, bytes: &[u8]) -> Result<(), No> {
+    let named = tunnel.said.push(bytes).map_err(|error| match error {
+        SocketError::Frames => {
+            Refusal::Form { what: "the socket's frames can't be read: a caller masks them, and no extension was agreed on" }
+        }
+        SocketError::TooLarge => Refusal::TooLarge { limit: realtime::MOST },
+        SocketError::Message(error) => Refusal::from(error),
+    })?;
+    match tunnel.said.held() {
+        0 => tunnel.said_room = None,
+        held => {
+            let room = tunnel.said_room.get_or_insert_with(|| BufferShare::new(&gateway.buffered));
+            if !room.covers(held) {
+                return Err(Refusal::Overloaded { what: "messages on sockets" }.into());
+            }
+        }
+    }
+    let deployment = tunnel.attempt.as_ref().map(|attempt| &attempt.lease.target().id.deployment);
+    // By either name it is the one that was asked for.
+    let other = |name: &&String| **name != *inquiry.model.name && deployment.is_none_or(|deployment| **name != **deployment);
+    for model in named.models.iter().filter(other) {
+        may_name_model(ctx, Api::Realtime, model).map_err(|refusal| No { refusal, field: Some("model") })?;
+    }
+    if !named.stored.is_empty() {
+        let at = stored::locate(gateway, ctx, &named.stored).await?;
+        let here = tunnel.attempt.as_ref().map(|attempt| &attempt.lease.target().id.backend);
+        if at.is_some_and(|at| here.is_none_or(|here| **here != *at.backend)) {
+            return Err(Refusal::ObjectElsewhere { model: inquiry.model.name.to_string() }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Tells a caller on its socket why it ends, if a frame may stand there now; else the connection ends.
+async fn refuse(gateway: &Gateway, session: &mut Session, ctx: &RequestCtx, tunnel: &mut Tunnel, no: No) -> pingora::Result<()> {
+    let No { refusal, field } = no;
+    let code = refusal.shape().code;
+    gateway.metrics.rejection(code);
+    debug!(id = %ctx.id, code, "a caller says on its socket what it may not: it is closed");
+    if !session.was_upgraded() {
+        tunnel.refusal = Some(refusal);
+    } else if tunnel.tap.is_between_messages() {
+        tunnel.ended = Some(code);
+        // What its caller sends from here on goes nowhere.
+        session.set_read_timeout(Some(GOODBYE));
+        let farewell = HttpTask::UpgradedBody(Some(closing(&refusal, &ctx.id, field).into()), false);
+        if session.downstream_session.supports_proxy_task_api() {
+            return session.send_downstream_proxy_task(farewell).await;
+        }
+        return session.write_response_tasks(vec![farewell]).await.map(drop);
+    } else {
+        tunnel.ended = Some(code);
+    }
+    Error::e_explain(ErrorType::InvalidHTTPHeader, "what may not be said").map_err(|error| error.into_down())
+}
+
 /// An error event as the realtime API has them, and a close frame.
-fn closing(refusal: &Refusal, id: &str) -> Vec<u8> {
+fn closing(refusal: &Refusal, id: &str, field: Option<&str>) -> Vec<u8> {
     let shape = refusal.shape();
     let message = refusal.to_string();
-    let error = json!({ "type": shape.kind, "code": shape.code, "message": message, "param": null, "event_id": null });
+    let error = json!({ "type": shape.kind, "code": shape.code, "message": message, "param": field, "event_id": null });
     let event = json!({ "type": "error", "event_id": format!("event_{id}"), "error": error }).to_string();
     let mut reason = message.as_str();
     while reason.len() > REASON {

@@ -1,13 +1,14 @@
 //! What is known of a request on Pingora's loop, between its hooks.
 
 use spillway_plugins::multipart::FormReader;
+use spillway_plugins::realtime::SocketReader;
 use spillway_plugins::tokens::SocketTap;
 
 use crate::proxy::attempt::Running;
 use crate::proxy::deliver::Tap;
 use crate::proxy::progress::Progress;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::replay::ReplayBody;
+use crate::proxy::replay::{BufferShare, ReplayBody};
 
 /// A request on Pingora's loop.
 pub struct Tunnel {
@@ -29,6 +30,9 @@ pub struct Tunnel {
     pub(super) answer: Option<Tap>,
     /// What reads a socket's frames for its turns' usage.
     pub(super) tap: SocketTap,
+    /// What reads what its caller says, and the room for it.
+    pub(super) said: SocketReader,
+    pub(super) said_room: Option<BufferShare>,
     /// Why the gateway has ended a socket: nothing passes any more, in either direction.
     pub(super) ended: Option<&'static str>,
 }
@@ -53,6 +57,8 @@ impl Tunnel {
             made: Vec::new(),
             answer: None,
             tap: SocketTap::default(),
+            said: SocketReader::default(),
+            said_room: None,
             ended: None,
         }
     }

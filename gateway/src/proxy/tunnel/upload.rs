@@ -26,13 +26,7 @@ pub(super) fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployme
 /// # Errors
 /// If the caller sends too slowly, or its form is not what it seemed to be, such as when it names a second model
 /// behind the one that was checked.
-pub(in crate::proxy) fn body(
-    gateway: &Gateway,
-    session: &Session,
-    body: &mut Option<Bytes>,
-    end: bool,
-    ctx: &mut RequestCtx,
-) -> pingora::Result<()> {
+pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> pingora::Result<()> {
     // As a last piece it would be written as a chunk: as a second end, which the next answer on that connection is
     // taken for.
     if end && body.as_ref().is_some_and(Bytes::is_empty) {

@@ -1,0 +1,148 @@
+//! Frames of a WebSocket (RFC 6455, section 5.2), read as they pass. No extension was agreed on.
+
+/// Reads one side's frames.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    /// Whether this side masks what it sends: callers must, servers must not.
+    masked: bool,
+    /// A frame's head that is not whole yet.
+    head: Vec<u8>,
+    /// Bytes of the current frame's payload that are still to come.
+    left: u64,
+    /// What its payload is masked with, and how many bytes of it have come.
+    mask: [u8; 4],
+    at: usize,
+    /// Whether the current frame is a part of a message, its first one, and its last.
+    of_message: bool,
+    begins: bool,
+    last: bool,
+    /// Whether the message is no text.
+    binary: bool,
+    lost: bool,
+}
+
+/// A part of a message.
+#[derive(Debug)]
+pub(crate) struct Part<'b> {
+    /// Its bytes, as they stand there.
+    pub(crate) payload: &'b [u8],
+    mask: [u8; 4],
+    at: usize,
+    /// Whether the message begins with it, and whether it ends with it.
+    pub(crate) begins: bool,
+    pub(crate) ends: bool,
+    /// Whether the message is no text.
+    pub(crate) binary: bool,
+}
+
+impl Part<'_> {
+    /// Its bytes without their mask.
+    pub(crate) fn unmasked(&self) -> impl Iterator<Item = u8> {
+        self.payload.iter().enumerate().map(|(at, byte)| byte ^ self.mask[(self.at + at) % 4])
+    }
+}
+
+impl Frames {
+    /// A server's.
+    pub(crate) fn of_server() -> Self {
+        Frames {
+            masked: false,
+            head: Vec::new(),
+            left: 0,
+            mask: [0; 4],
+            at: 0,
+            of_message: false,
+            begins: false,
+            last: true,
+            binary: false,
+            lost: false,
+        }
+    }
+
+    /// A caller's.
+    pub(crate) fn of_caller() -> Self {
+        Frames { masked: true, ..Frames::of_server() }
+    }
+
+    /// Whether its frames can't be told apart any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Whether it stands between two messages.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        self.left == 0 && self.head.is_empty() && self.last
+    }
+
+    /// Takes the next part of a message out of `bytes`; `None` if there is no more of one. Control frames, which may
+    /// stand between a message's frames, are passed over.
+    pub(crate) fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Part<'b>> {
+        while !bytes.is_empty() && !self.lost {
+            if self.left == 0 && !self.frame_begins(bytes) {
+                return None;
+            }
+            let here = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            let (payload, behind) = bytes.split_at(here);
+            *bytes = behind;
+            self.left -= here as u64;
+            let at = self.at;
+            self.at = (self.at + here) % 4;
+            if self.of_message {
+                let (begins, ends) = (std::mem::take(&mut self.begins), self.left == 0 && self.last);
+                return Some(Part { payload, mask: self.mask, at, begins, ends, binary: self.binary });
+            }
+        }
+        None
+    }
+
+    /// Reads a frame's head; `false` if it isn't whole yet.
+    fn frame_begins(&mut self, bytes: &mut &[u8]) -> bool {
+        while let Some((first, rest)) = bytes.split_first() {
+            self.head.push(*first);
+            *bytes = rest;
+            let Some(second) = self.head.get(1) else { continue };
+            // No extension was agreed on: whatever this is, it can't be read.
+            if (second & 0x80 != 0) != self.masked || self.head[0] & 0x70 != 0 {
+                self.lost = true;
+                return false;
+            }
+            let extended = match second & 0x7f {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            };
+            let lengths = 2 + extended;
+            if self.head.len() < lengths + if self.masked { 4 } else { 0 } {
+                continue;
+            }
+            self.left = match extended {
+                0 => u64::from(second & 0x7f),
+                _ => self.head[2..lengths].iter().fold(0, |length, byte| (length << 8) | u64::from(*byte)),
+            };
+            if let Some(mask) = self.head.get(lengths..lengths + 4).and_then(|mask| mask.try_into().ok()) {
+                self.mask = mask;
+            }
+            self.at = 0;
+            let opcode = self.head[0] & 0x0f;
+            self.of_message = opcode < 8;
+            if self.of_message {
+                self.last = self.head[0] & 0x80 != 0;
+                if opcode != 0 {
+                    self.begins = true;
+                    self.binary = opcode == 2;
+                }
+            }
+            self.head.clear();
+            if self.left > 0 || (self.of_message && self.last) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Bytes of a head that is not whole yet.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.head.len()
+    }
+}
