@@ -354,6 +354,15 @@ impl<'t> Reader<'t> {
         self.elements(1, &mut element)
     }
 
+    /// Reads an array and calls `object` at each object in it, which must read that one: they are passed over once, not
+    /// twice.
+    pub fn objects(&mut self, mut object: impl FnMut(&mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
+        self.items(|reader| {
+            reader.skip_space();
+            if reader.peek()? == b'{' { object(reader) } else { reader.value(1).map(drop) }
+        })
+    }
+
     /// Reads on from behind a key of an object to the end of the text, which must be the object's: the key's value.
     pub fn from_key(&mut self) -> Result<Value, JsonError> {
         self.skip_space();
@@ -390,7 +399,7 @@ impl<'t> Reader<'t> {
 
     /// The members of an object from its first on, or from any that follows a comma.
     fn members_on(&mut self, depth: usize, member: &mut dyn FnMut(&'t [u8], Range<usize>, Value)) -> Result<(), JsonError> {
-        let (mut seen, named) = (0, self.naming.is_some());
+        let (mut seen, looked_at) = (0, self.interest.is_some() || self.naming.is_some());
         loop {
             self.skip_space();
             let key = self.at;
@@ -399,15 +408,9 @@ impl<'t> Reader<'t> {
             }
             let escaped = self.skip_string()?;
             let key = key..self.at;
-            if let Some(interest) = self.interest {
-                self.notice(key.clone(), escaped, interest.keys);
-            }
             self.skip_space();
             self.expect(b':')?;
-            let value = if named { self.named(depth, key.clone(), escaped, &mut seen)? } else { self.value(depth)? };
-            if value.range.len() >= LONG && value.kind == Kind::String && self.interest.is_some() {
-                self.count_encoded(&key, &value);
-            }
+            let value = if looked_at { self.look_at(depth, key.clone(), escaped, &mut seen)? } else { self.value(depth)? };
             member(self.text, key, value);
             self.skip_space();
             match self.peek()? {
@@ -421,17 +424,28 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The value of a name that is held to the rule. Apart, because most texts' aren't.
+    /// The value of a member that is looked at on the way. Apart, because those of most texts aren't.
     #[inline(never)]
-    fn named(&mut self, depth: usize, key: Range<usize>, escaped: bool, seen: &mut u128) -> Result<Value, JsonError> {
-        let held = self.naming.as_ref().map_or(Held::Nothing, |naming| naming.held);
-        self.skip_space();
-        let (below, is_model) = self.look(depth, key, escaped, seen);
-        self.hold(below);
-        let value = self.value(depth)?;
-        self.hold(held);
-        if is_model {
-            self.keep_model(&value);
+    fn look_at(&mut self, depth: usize, key: Range<usize>, escaped: bool, seen: &mut u128) -> Result<Value, JsonError> {
+        if let Some(interest) = self.interest {
+            self.notice(key.clone(), escaped, interest.keys);
+        }
+        let value = match self.naming.as_ref().map(|naming| naming.held) {
+            None => self.value(depth)?,
+            Some(held) => {
+                self.skip_space();
+                let (below, is_model) = self.look(depth, key.clone(), escaped, seen);
+                self.hold(below);
+                let value = self.value(depth)?;
+                self.hold(held);
+                if is_model {
+                    self.keep_model(&value);
+                }
+                value
+            }
+        };
+        if value.range.len() >= LONG && value.kind == Kind::String && self.interest.is_some() {
+            self.count_encoded(&key, &value);
         }
         Ok(value)
     }
@@ -460,6 +474,16 @@ impl<'t> Reader<'t> {
     }
 
     fn elements(&mut self, depth: usize, element: &mut dyn FnMut(Value)) -> Result<(), JsonError> {
+        self.items(|reader| {
+            let value = reader.value(depth)?;
+            element(value);
+            Ok(())
+        })
+    }
+
+    /// Reads an array; `item` reads past one element of it.
+    #[inline]
+    fn items(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
         self.skip_space();
         self.expect(b'[')?;
         self.skip_space();
@@ -468,8 +492,7 @@ impl<'t> Reader<'t> {
             return Ok(());
         }
         loop {
-            let value = self.value(depth)?;
-            element(value);
+            item(self)?;
             self.skip_space();
             match self.peek()? {
                 b',' => self.at += 1,

@@ -1,7 +1,7 @@
 //! Chat and legacy completion chunks: `choices[]` with `delta` or `text` and `finish_reason`.
 
 use super::{StreamState, Told, fault_of};
-use crate::json::{Kind, Reader, Value};
+use crate::json::{JsonError, Kind, Reader, Value};
 use crate::tokens::OutputMeter;
 
 /// Which choices have appeared and which have finished; the first 64 are told apart.
@@ -56,19 +56,15 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) 
     }
     let Some(list) = found.filter(|list| list.kind == Kind::Array) else { return Told::Anything };
     let only_usage = usage.is_some() && !filters && !list.is_filled(data);
-    let _ = Reader::within(data, &list).array(|choice| {
-        if choice.kind == Kind::Object {
-            read_choice(data, &choice, state, choices);
-        }
-    });
+    let _ = Reader::within(data, &list).objects(|choice| read_choice(data, choice, state, choices));
     // Taken back when a further choice begins after the others have ended.
     state.finished = choices.seen != 0 && choices.seen == choices.finished && u64::from(choices.finished.count_ones()) >= choices.expected;
     if only_usage { Told::UsageOnly } else { Told::Anything }
 }
 
-fn read_choice(data: &[u8], choice: &Value, state: &mut StreamState, choices: &mut Choices) {
+fn read_choice(data: &[u8], choice: &mut Reader<'_>, state: &mut StreamState, choices: &mut Choices) -> Result<(), JsonError> {
     let (mut index, mut output, mut finished) = (0, false, false);
-    let _ = Reader::within(data, choice).object(|key, value| match key {
+    choice.object(|key, value| match key {
         "index" => index = value.as_u64(data).unwrap_or(0),
         "text" => {
             output |= value.is_filled(data);
@@ -88,13 +84,14 @@ fn read_choice(data: &[u8], choice: &Value, state: &mut StreamState, choices: &m
             });
         }
         _ => {}
-    });
+    })?;
     let bit = 1u64 << index.min(63);
     choices.seen |= bit;
     state.content |= output || finished;
     if finished {
         choices.finished |= bit;
     }
+    Ok(())
 }
 
 /// Measures the text of a delta: it is the value itself, or the arguments of calls.
