@@ -259,6 +259,14 @@ fn secrets_are_never_copied() {
 }
 
 #[test]
+fn names_with_quotes_of_both_kinds_stay_toml() {
+    let env = "BACKEND_1_URL=https://x.openai.azure.com\nBACKEND_1_DEPLOYMENT_NAME=a\"b's\\c\n";
+    let (table, _) = run(Source::AcaLb, &[("a.env", env)]);
+    is(&table, "pools.0.models.0", r#""a\"b's\\c""#);
+    is(&table, "backends.0.deployments", r#"{ "a\"b's\\c" = "a\"b's\\c" }"#);
+}
+
+#[test]
 fn wrong_files_are_refused_with_their_place() {
     let refused = |source, name, text| import(source, &[(name, text)]).unwrap_err().to_string();
     assert!(refused(Source::Apim, "a.json", "{\n  \"value\": [,]}").starts_with("a.json:2:"));

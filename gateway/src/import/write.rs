@@ -86,8 +86,9 @@ fn wrapped(out: &mut String, text: &str, first: &str, next: &str) {
     let _ = writeln!(out, "{}", line.trim_end());
 }
 
+/// On one line, so that it can be a key, too.
 pub(super) fn quoted(text: &str) -> String {
-    toml::Value::String(words(text)).to_string()
+    format!("\"{}\"", words(text).replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn list<T>(items: &[T], each: impl Fn(&T) -> String) -> String {

@@ -135,7 +135,8 @@ fn object(method: &Method, operation: &str, dialect: Dialect, model: Option<Stri
             match (form.next(), rest.next()) {
                 (None, None) => return true,
                 (Some("*"), Some(name)) if is_name(name) && name != "." && name != ".." => {}
-                (Some(one), Some(other)) if one == other => {}
+                // A star stands for a name, and never for itself.
+                (Some(one), Some(other)) if one == other && one != "*" => {}
                 _ => return false,
             }
         }
@@ -229,6 +230,10 @@ mod tests {
             "/v1/files/a/b",
             "/v1/files/..",
             "/v1/responses/a%2fb",
+            "/v1/files/*",
+            "/v1/conversations/*/items",
+            "/v1/conversations/conv_1/items/*",
+            "/v1/responses/*/cancel",
             "/v1/threads",
             "/",
             "/metrics",

@@ -15,11 +15,14 @@ pub struct Hit {
     pub label: usize,
 }
 
-/// The text with `hits` replaced; `None` if nothing is left to replace.
-pub fn replace(text: &str, hits: Vec<Hit>, placeholders: &[String]) -> Option<String> {
-    let hits = merged(outside(settle_urls(text, hits), &standing(text, placeholders)));
+/// The text with `hits` replaced, each with the whole of its lines if so wished; `None` if nothing is left to replace.
+pub fn replace(text: &str, hits: Vec<Hit>, placeholders: &[String], whole_lines: bool) -> Option<String> {
+    let mut hits = merged(outside(settle_urls(text, hits), &standing(text, placeholders)));
     if hits.is_empty() {
         return None;
+    }
+    if whole_lines {
+        hits = lines(text, hits);
     }
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
@@ -70,6 +73,24 @@ fn outside(mut hits: Vec<Hit>, standing: &[Range<usize>]) -> Vec<Hit> {
         true
     });
     hits
+}
+
+/// Matches that don't overlap, in order, as the lines that they stand in.
+fn lines(text: &str, hits: Vec<Hit>) -> Vec<Hit> {
+    let bytes = text.as_bytes();
+    let line_end = |at: usize| memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |len| at + len);
+    let mut out: Vec<Hit> = Vec::new();
+    for Hit { range, label } in hits {
+        match out.last_mut() {
+            Some(last) if range.end <= last.range.end => {}
+            Some(last) if range.start <= last.range.end => last.range.end = line_end(range.end),
+            _ => {
+                let start = memchr::memrchr(b'\n', &bytes[..range.start]).map_or(0, |at| at + 1);
+                out.push(Hit { range: start..line_end(range.end), label });
+            }
+        }
+    }
+    out
 }
 
 /// Overlapping matches as one, under the name of the longest, or of the latest class if they are alike.

@@ -26,8 +26,10 @@ use regex::{Regex, RegexBuilder};
 /// Memory that one pattern of the operator may take, compiled and while it is searched for.
 const MAX_COMPILED: usize = 1 << 20;
 
-/// A replacement can complete a match of an operator's pattern; this often is looked again.
+/// What was replaced can make a match of what stands beside it. This often the matches alone are taken out, then the
+/// whole of their lines, so that a long row of them takes no more passes than a short one.
 const ROUNDS: usize = 4;
+const MOST_ROUNDS: usize = 8;
 
 /// What can be taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,9 +125,9 @@ impl Redactor {
     /// Where matches overlap, all of them are taken out under the longest one's name. What this
     /// returns comes back unchanged if it is handed in again, unless an own pattern asks for brackets.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let Some(mut done) = self.pass(text) else { return Cow::Borrowed(text) };
-        for _ in 1..ROUNDS {
-            match self.pass(&done) {
+        let Some(mut done) = self.pass(text, false) else { return Cow::Borrowed(text) };
+        for round in 1..MOST_ROUNDS {
+            match self.pass(&done, round >= ROUNDS) {
                 Some(next) => done = next,
                 None => break,
             }
@@ -133,9 +135,9 @@ impl Redactor {
         Cow::Owned(done)
     }
 
-    fn pass(&self, text: &str) -> Option<String> {
+    fn pass(&self, text: &str, whole_lines: bool) -> Option<String> {
         let hits = self.hits(text);
-        if hits.is_empty() { None } else { merge::replace(text, hits, &self.placeholders) }
+        if hits.is_empty() { None } else { merge::replace(text, hits, &self.placeholders, whole_lines) }
     }
 
     fn hits(&self, text: &str) -> Vec<Hit> {

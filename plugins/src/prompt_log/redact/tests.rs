@@ -459,6 +459,17 @@ fn hostile_lengths_finish() {
     }
 }
 
+/// Each is found only when the one before it is gone.
+#[test]
+fn a_row_of_any_length_goes() {
+    for (piece, count) in [("+49 30345", 5), ("+49 30345", 1000), ("a@b.de+49 30345", 50)] {
+        let text = format!("first\n{}\nlast", piece.repeat(count));
+        let once = all().redact(&text).into_owned();
+        assert_eq!(all().redact(&once), once, "{count} times {piece}");
+        assert!(!once.contains("30345") && once.starts_with("first\n[") && once.ends_with("]\nlast"), "{once}");
+    }
+}
+
 fn canaries() -> Vec<String> {
     [EMAILS, PHONES, IBANS, CARDS].iter().flat_map(|list| list.iter().map(|value| (*value).to_owned())).chain(secrets()).collect()
 }
