@@ -346,8 +346,8 @@ fn field(head: &[u8]) -> Result<Option<usize>, FormError> {
         }
     }
     let (name, is_file) = disposition_name(disposition.ok_or(FormError("a part of the form has no Content-Disposition"))?)?;
-    // `model[]` is a list called `model` to some.
-    let base = name.split('[').next().unwrap_or(name);
+    // `model[]` is a list called `model` to some, and some don't count spaces around a name.
+    let base = name.split('[').next().unwrap_or(name).trim();
     let index = match (FIELDS.look_up(name.as_bytes()), FIELDS.look_up(base.as_bytes())) {
         (Known::Word(index), _) => index,
         (Known::Like(index), _) | (_, Known::Word(index) | Known::Like(index)) => return Err(FormError(ALIKE[index])),
@@ -492,6 +492,8 @@ mod tests {
             "Content-Disposition: form-data; name=\"model\"; filename=\"a\"",
             "Content-Disposition: form-data; name=\"Model\"",
             "Content-Disposition: form-data; name=\"model[]\"",
+            "Content-Disposition: form-data; name=\" model\"",
+            "Content-Disposition: form-data; name=\"model\u{a0}[a]\"",
             "Content-Disposition: form-data; name=\"model",
             "Content-Disposition: form-data",
             "Content-Disposition: form-data; name=\"x\"\r\nContent-Disposition: form-data; name=\"model\"",
