@@ -1,0 +1,230 @@
+//! What a reader notices on its way: words, encoded bytes, and names that could be read in two ways.
+
+use std::ops::Range;
+
+use super::value::decode;
+use super::{JsonError, Kind, Reader, Value};
+use crate::names::{Ambiguity, Known, Others, Scope};
+
+/// Words to look out for while reading, at any depth.
+#[derive(Debug)]
+pub struct Interest {
+    /// As keys.
+    pub keys: &'static [&'static str],
+    /// As texts.
+    pub texts: &'static [&'static str],
+}
+
+/// What is written into a text as encoded bytes: images, audio, files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// How many.
+    pub count: u64,
+    /// Bytes of the text that they take.
+    pub bytes: usize,
+}
+
+/// The shortest string that may be taken for encoded bytes.
+const LONG: usize = 2048;
+
+/// Keys of strings that servers read as encoded bytes. Under any other a string is text, whatever it looks like, and
+/// counts by its length.
+const BYTES: [&[u8]; 11] = [
+    b"\"url\"",
+    b"\"data\"",
+    b"\"image_url\"",
+    b"\"file_data\"",
+    b"\"b64_json\"",
+    b"\"result\"",
+    b"\"image\"",
+    b"\"mask\"",
+    b"\"audio\"",
+    b"\"audio_url\"",
+    b"\"video_url\"",
+];
+
+/// Whether a long string is encoded bytes (base64, with or without `data:…;base64,`) and no text: then its
+/// beginning has no space. Escapes that some writers use change nothing: `\/`, `\u002f`, and ends of lines.
+fn is_encoded(quoted: &[u8]) -> bool {
+    const LOOK: usize = 256;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_:;,.".contains(&byte);
+    let mut look = quoted.get(1..LOOK).unwrap_or_default();
+    while let Some((first, rest)) = look.split_first() {
+        look = match (first, rest) {
+            (b'\\', [b'/' | b'n' | b'r', rest @ ..]) => rest,
+            (b'\\', [b'u', b'0', b'0', high, low, rest @ ..]) => {
+                let digits = [*high, *low];
+                let code = std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                if !code.is_some_and(plain) {
+                    return false;
+                }
+                rest
+            }
+            // One that the end of the look cuts.
+            (b'\\', [] | [b'u', ..]) if rest.len() < 5 => break,
+            (byte, rest) if plain(*byte) => rest,
+            _ => return false,
+        };
+    }
+    quoted.len() >= LONG
+}
+
+/// How far the names of an object are held to the rule of [`crate::names`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// They are.
+    All,
+    /// Only those of the objects in it.
+    Below,
+    /// Not at all.
+    Nothing,
+}
+
+/// What is known of a text's names.
+#[derive(Debug)]
+pub(super) struct Naming {
+    scope: &'static Scope,
+    held: Held,
+    others: Others,
+    doubt: Option<Ambiguity>,
+    models: Vec<Range<usize>>,
+}
+
+/// Names of models in one text that are kept.
+const MODELS: usize = 256;
+
+impl<'t> Reader<'t> {
+    /// As [`Reader::new`], looking out for words on the way.
+    pub fn watching(text: &'t [u8], interest: &'static Interest) -> Self {
+        Reader { interest: Some(interest), ..Reader::new(text) }
+    }
+
+    /// Holds every name on the way to the rule that two readers can't disagree on it.
+    pub fn naming(mut self, scope: &'static Scope) -> Self {
+        self.naming = Some(Naming { scope, held: Held::All, others: Others::default(), doubt: None, models: Vec::new() });
+        self
+    }
+
+    /// The first name in what was read on which two readers could disagree.
+    pub fn doubt(&self) -> Option<Ambiguity> {
+        self.naming.as_ref().and_then(|naming| naming.doubt)
+    }
+
+    /// Where the values of members called `model` stand that are not the text's own.
+    pub fn models(&self) -> &[Range<usize>] {
+        self.naming.as_ref().map_or(&[], |naming| &naming.models)
+    }
+
+    /// Looks at a name: how far what it holds is held to the rule, and whether it is a `model` that stands deeper.
+    fn look(&mut self, depth: usize, key: Range<usize>, escaped: bool, seen: &mut u128) -> (Held, bool) {
+        let is_object = self.text.get(self.at) == Some(&b'{');
+        let Some(naming) = &mut self.naming else { return (Held::Nothing, false) };
+        if naming.held == Held::Nothing {
+            return (Held::Nothing, false);
+        }
+        let at = key.start;
+        let decoded;
+        let name: &[u8] = if escaped {
+            let Some(text) = decode(&self.text[key]) else {
+                naming.doubt.get_or_insert(Ambiguity::HalfPair { at });
+                return (Held::All, false);
+            };
+            decoded = text;
+            decoded.as_bytes()
+        } else {
+            &self.text[key.start + 1..key.end - 1]
+        };
+        let mut is_model = false;
+        if naming.held == Held::All {
+            let names = if depth == 1 { &naming.scope.top } else { &naming.scope.deeper };
+            let doubt = match names.look_up(name) {
+                Known::Word(index) => {
+                    let bit = 1 << index;
+                    let twice = *seen & bit != 0;
+                    *seen |= bit;
+                    is_model = depth > 1 && names.word(index) == "model";
+                    twice.then(|| Ambiguity::Twice { name: names.word(index) })
+                }
+                Known::Like(index) => Some(Ambiguity::Alike { name: names.word(index), at }),
+                Known::Other => (depth == 1 && !naming.others.is_new(name)).then_some(Ambiguity::OtherTwice { at }),
+            };
+            if naming.doubt.is_none() {
+                naming.doubt = doubt;
+            }
+        }
+        let held = match () {
+            () if depth == 1 && name == b"input" => Held::All,
+            () if (naming.scope.apart)(name, is_object) => Held::Nothing,
+            () if (naming.scope.free)(name) => Held::Below,
+            () => Held::All,
+        };
+        (held, is_model)
+    }
+
+    /// Whether a word of interest stood in what was read, however deep, escaped or not.
+    pub fn noticed(&self) -> bool {
+        self.noticed
+    }
+
+    /// The encoded bytes in what was read with an interest.
+    pub fn encoded(&self) -> Encoded {
+        self.encoded
+    }
+
+    pub(super) fn notice(&mut self, quoted: Range<usize>, escaped: bool, words: &'static [&'static str]) {
+        let quoted = &self.text[quoted];
+        let plain = |word: &&str| word.len() + 2 == quoted.len() && word.as_bytes() == &quoted[1..quoted.len() - 1];
+        // An escaped letter takes six bytes.
+        let hidden = |word: &&str| escaped && quoted.len() <= word.len() * 6 + 2 && decode(quoted).is_some_and(|text| text == **word);
+        self.noticed |= words.iter().any(|word| plain(word) || hidden(word));
+    }
+
+    /// The value of a member that is looked at on the way. Apart, because those of most texts aren't.
+    #[inline(never)]
+    pub(super) fn look_at(&mut self, depth: usize, key: Range<usize>, escaped: bool, seen: &mut u128) -> Result<Value, JsonError> {
+        if let Some(interest) = self.interest {
+            self.notice(key.clone(), escaped, interest.keys);
+        }
+        let value = match self.naming.as_ref().map(|naming| naming.held) {
+            None => self.value(depth)?,
+            Some(held) => {
+                self.skip_space();
+                let (below, is_model) = self.look(depth, key.clone(), escaped, seen);
+                self.hold(below);
+                let value = self.value(depth)?;
+                self.hold(held);
+                if is_model {
+                    self.keep_model(&value);
+                }
+                value
+            }
+        };
+        if value.range.len() >= LONG && value.kind == Kind::String && self.interest.is_some() {
+            self.count_encoded(&key, &value);
+        }
+        Ok(value)
+    }
+
+    #[cold]
+    fn count_encoded(&mut self, key: &Range<usize>, value: &Value) {
+        if BYTES.contains(&&self.text[key.clone()]) && is_encoded(value.bytes(self.text)) {
+            self.encoded.count += 1;
+            self.encoded.bytes += value.range.len();
+        }
+    }
+
+    fn hold(&mut self, held: Held) {
+        if let Some(naming) = &mut self.naming {
+            naming.held = held;
+        }
+    }
+
+    fn keep_model(&mut self, value: &Value) {
+        let Some(naming) = &mut self.naming else { return };
+        if naming.models.len() < MODELS {
+            naming.models.push(value.range.clone());
+        } else {
+            naming.doubt.get_or_insert(Ambiguity::Models { most: MODELS });
+        }
+    }
+}

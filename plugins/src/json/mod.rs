@@ -1,0 +1,338 @@
+//! A validating JSON reader that builds no tree.
+//!
+//! The gateway needs a handful of fields out of bodies that can be megabytes long, and it must
+//! know *where* they stand so that an edit can be spliced into the original bytes. [`Reader`]
+//! walks the text once, checks its grammar (RFC 8259) and hands out byte ranges. Bytes are
+//! checked for UTF-8 by the caller that needs it ([`crate::request`] does).
+
+mod look;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::ops::Range;
+
+pub use look::{Encoded, Interest};
+pub use value::{Kind, Value};
+
+use look::Naming;
+use value::decode;
+
+/// Nesting deeper than this is refused; no model API comes near it.
+pub const MAX_DEPTH: usize = 128;
+
+/// What is wrong with a text, and at which byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// The text ended inside a value.
+    #[error("the text ends in the middle of a value (byte {at})")]
+    Truncated {
+        /// Offset of the end.
+        at: usize,
+    },
+    /// A byte that can't stand here.
+    #[error("unexpected {} at byte {at}", Shown(*.byte))]
+    Unexpected {
+        /// Offset of the byte.
+        at: usize,
+        /// The byte.
+        byte: u8,
+    },
+    /// More than [`MAX_DEPTH`] levels.
+    #[error("more than {MAX_DEPTH} levels of nesting (byte {at})")]
+    TooDeep {
+        /// Offset of the bracket that is one too many.
+        at: usize,
+    },
+}
+
+struct Shown(u8);
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "'{}'", self.0.escape_ascii())
+    }
+}
+
+/// Walks one JSON text.
+#[derive(Debug)]
+pub struct Reader<'t> {
+    text: &'t [u8],
+    at: usize,
+    interest: Option<&'static Interest>,
+    noticed: bool,
+    encoded: Encoded,
+    naming: Option<Naming>,
+    /// Whether strings must be searched for control characters. Compact JSON has none at all, and
+    /// finding that out once is far cheaper than looking in every string.
+    control: bool,
+}
+
+impl<'t> Reader<'t> {
+    /// Reads `text` from its start.
+    pub fn new(text: &'t [u8]) -> Self {
+        Reader { text, at: 0, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: has_control(text) }
+    }
+
+    /// Reads `text` from the start of `value`, which must have come from the same text: its strings
+    /// were searched already.
+    pub fn within(text: &'t [u8], value: &Value) -> Self {
+        let text = text.get(..value.range.end).unwrap_or(text);
+        Reader { text, at: value.range.start, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: false }
+    }
+
+    fn peek(&self) -> Result<u8, JsonError> {
+        self.text.get(self.at).copied().ok_or(JsonError::Truncated { at: self.at })
+    }
+
+    fn unexpected(&self) -> JsonError {
+        match self.text.get(self.at) {
+            Some(&byte) => JsonError::Unexpected { at: self.at, byte },
+            None => JsonError::Truncated { at: self.at },
+        }
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.text.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
+        if self.peek()? != byte {
+            return Err(self.unexpected());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Reads an object and calls `member` with each decoded key and its value.
+    pub fn object(&mut self, mut member: impl FnMut(&str, Value)) -> Result<(), JsonError> {
+        self.members(1, &mut |text, key, value| {
+            if let Some(key) = decode(&text[key]) {
+                member(&key, value);
+            }
+        })
+    }
+
+    /// Reads an array and calls `element` with each value.
+    pub fn array(&mut self, mut element: impl FnMut(Value)) -> Result<(), JsonError> {
+        self.elements(1, &mut element)
+    }
+
+    /// Reads an array and calls `object` at each object in it, which must read that one: they are passed over once, not
+    /// twice.
+    pub fn objects(&mut self, mut object: impl FnMut(&mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
+        self.items(|reader| {
+            reader.skip_space();
+            if reader.peek()? == b'{' { object(reader) } else { reader.value(1).map(drop) }
+        })
+    }
+
+    /// Reads on from behind a key of an object to the end of the text, which must be the object's: the key's value.
+    pub fn from_key(&mut self) -> Result<Value, JsonError> {
+        self.skip_space();
+        self.expect(b':')?;
+        let found = self.value(1)?;
+        self.skip_space();
+        match self.peek()? {
+            b'}' => self.at += 1,
+            _ => {
+                self.expect(b',')?;
+                self.members_on(1, &mut |_, _, _| {})?;
+            }
+        }
+        self.end()?;
+        Ok(found)
+    }
+
+    /// Nothing but white space may follow.
+    pub fn end(&mut self) -> Result<(), JsonError> {
+        self.skip_space();
+        if self.at < self.text.len() { Err(self.unexpected()) } else { Ok(()) }
+    }
+
+    fn members(&mut self, depth: usize, member: &mut dyn FnMut(&'t [u8], Range<usize>, Value)) -> Result<(), JsonError> {
+        self.skip_space();
+        self.expect(b'{')?;
+        self.skip_space();
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Ok(());
+        }
+        self.members_on(depth, member)
+    }
+
+    /// The members of an object from its first on, or from any that follows a comma.
+    fn members_on(&mut self, depth: usize, member: &mut dyn FnMut(&'t [u8], Range<usize>, Value)) -> Result<(), JsonError> {
+        let (mut seen, looked_at) = (0, self.interest.is_some() || self.naming.is_some());
+        loop {
+            self.skip_space();
+            let key = self.at;
+            if self.peek()? != b'"' {
+                return Err(self.unexpected());
+            }
+            let escaped = self.skip_string()?;
+            let key = key..self.at;
+            self.skip_space();
+            self.expect(b':')?;
+            let value = if looked_at { self.look_at(depth, key.clone(), escaped, &mut seen)? } else { self.value(depth)? };
+            member(self.text, key, value);
+            self.skip_space();
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.unexpected()),
+            }
+        }
+    }
+
+    fn elements(&mut self, depth: usize, element: &mut dyn FnMut(Value)) -> Result<(), JsonError> {
+        self.items(|reader| {
+            let value = reader.value(depth)?;
+            element(value);
+            Ok(())
+        })
+    }
+
+    /// Reads an array; `item` reads past one element of it.
+    #[inline]
+    fn items(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
+        self.skip_space();
+        self.expect(b'[')?;
+        self.skip_space();
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            self.skip_space();
+            match self.peek()? {
+                b',' => self.at += 1,
+                b']' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.unexpected()),
+            }
+        }
+    }
+
+    /// Reads past one value of any kind.
+    pub fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        self.skip_space();
+        let start = self.at;
+        let kind = match self.peek()? {
+            b'"' => {
+                let escaped = self.skip_string()?;
+                if let Some(interest) = self.interest {
+                    self.notice(start..self.at, escaped, interest.texts);
+                }
+                Kind::String
+            }
+            b'{' | b'[' if depth >= MAX_DEPTH => return Err(JsonError::TooDeep { at: self.at }),
+            b'{' => {
+                self.members(depth + 1, &mut |_, _, _| {})?;
+                Kind::Object
+            }
+            b'[' => {
+                self.elements(depth + 1, &mut |_| {})?;
+                Kind::Array
+            }
+            b't' => self.literal(b"true", Kind::Bool)?,
+            b'f' => self.literal(b"false", Kind::Bool)?,
+            b'n' => self.literal(b"null", Kind::Null)?,
+            b'-' | b'0'..=b'9' => {
+                self.skip_number()?;
+                Kind::Number
+            }
+            _ => return Err(self.unexpected()),
+        };
+        Ok(Value { kind, range: start..self.at })
+    }
+
+    fn literal(&mut self, word: &[u8], kind: Kind) -> Result<Kind, JsonError> {
+        for byte in word {
+            self.expect(*byte)?;
+        }
+        Ok(kind)
+    }
+
+    fn skip_digits(&mut self) -> Result<(), JsonError> {
+        if !self.peek()?.is_ascii_digit() {
+            return Err(self.unexpected());
+        }
+        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    fn skip_number(&mut self) -> Result<(), JsonError> {
+        if self.peek()? == b'-' {
+            self.at += 1;
+        }
+        if self.peek()? == b'0' {
+            self.at += 1;
+        } else {
+            self.skip_digits()?;
+        }
+        if self.text.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.skip_digits()?;
+        }
+        if matches!(self.text.get(self.at), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.text.get(self.at), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.skip_digits()?;
+        }
+        Ok(())
+    }
+
+    /// Reads past a string; whether it has letters written as `\u…`.
+    fn skip_string(&mut self) -> Result<bool, JsonError> {
+        let mut unicode = false;
+        self.at += 1;
+        loop {
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let run = memchr::memchr2(b'"', b'\\', rest).ok_or(JsonError::Truncated { at: self.text.len() })?;
+            if self.control
+                && let Some(bad) = rest[..run].iter().position(|byte| *byte < 0x20)
+            {
+                self.at += bad;
+                return Err(self.unexpected());
+            }
+            self.at += run + 1;
+            match rest.get(run) {
+                Some(b'"') => return Ok(unicode),
+                Some(b'\\') => match self.peek()? {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
+                    b'u' => {
+                        unicode = true;
+                        self.at += 1;
+                        for _ in 0..4 {
+                            if !self.peek()?.is_ascii_hexdigit() {
+                                return Err(self.unexpected());
+                            }
+                            self.at += 1;
+                        }
+                    }
+                    _ => return Err(self.unexpected()),
+                },
+                _ => return Err(self.unexpected()),
+            }
+        }
+    }
+}
+
+/// Whether any byte is a control character.
+fn has_control(text: &[u8]) -> bool {
+    // No early exit within a step: a plain fold over a fixed width is what vectorises.
+    text.chunks(256).any(|step| step.iter().fold(false, |hit, byte| hit | (*byte < 0x20)))
+}

@@ -1,0 +1,74 @@
+//! A value that was read: its kind, and where it stands.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// The kind of a value, told from its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `{…}`
+    Object,
+    /// `[…]`
+    Array,
+    /// `"…"`
+    String,
+    /// A number.
+    Number,
+    /// `true` or `false`
+    Bool,
+    /// `null`
+    Null,
+}
+
+/// A value's kind and byte range in the text it was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its bytes, quotes and brackets included.
+    pub range: Range<usize>,
+}
+
+impl Value {
+    /// The value's own bytes.
+    pub fn bytes<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        text.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// The decoded text of a string value.
+    pub fn as_str<'t>(&self, text: &'t [u8]) -> Option<Cow<'t, str>> {
+        (self.kind == Kind::String).then(|| decode(self.bytes(text)))?
+    }
+
+    /// A non-negative integer.
+    pub fn as_u64(&self, text: &[u8]) -> Option<u64> {
+        let digits = (self.kind == Kind::Number).then(|| self.bytes(text))?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// `true` or `false`.
+    pub fn as_bool(&self, text: &[u8]) -> Option<bool> {
+        (self.kind == Kind::Bool).then(|| self.bytes(text) == b"true")
+    }
+
+    /// A string, array or object with something in it, or a number or boolean.
+    pub fn is_filled(&self, text: &[u8]) -> bool {
+        match self.kind {
+            Kind::Null => false,
+            Kind::String => self.range.len() > 2,
+            Kind::Array | Kind::Object => {
+                self.bytes(text).iter().skip(1).find(|b| !b.is_ascii_whitespace()).is_some_and(|b| *b != b']' && *b != b'}')
+            }
+            Kind::Number | Kind::Bool => true,
+        }
+    }
+}
+
+/// Decodes a quoted JSON string; `None` if its escapes are malformed.
+pub(super) fn decode(quoted: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = quoted.get(1..quoted.len().checked_sub(1)?)?;
+    if memchr::memchr(b'\\', inner).is_none() {
+        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
+    }
+    serde_json::from_slice::<String>(quoted).ok().map(Cow::Owned)
+}
