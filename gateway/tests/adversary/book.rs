@@ -1,0 +1,64 @@
+//! What upstreams know of the rounds: what they are to answer, what they have used, and what they should never have seen.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::answers::Answer;
+use crate::wire::Used;
+
+/// What the upstreams do with one request of the hostile consumer.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// What each attempt gets; the last one again for those that follow.
+    pub answers: Vec<Answer>,
+    /// The most tokens that the request lets a model say.
+    pub cap: u64,
+}
+
+/// One book for all upstreams of a gateway.
+#[derive(Debug, Default)]
+pub struct Book {
+    scripts: Mutex<HashMap<String, (Script, usize)>>,
+    used: Mutex<HashMap<String, Used>>,
+    wrong: Mutex<Vec<String>>,
+}
+
+impl Book {
+    /// Says what becomes of a request.
+    pub fn write(&self, request: &str, script: Script) {
+        self.scripts.lock().insert(request.to_owned(), (script, 0));
+    }
+
+    /// What the next attempt of a request gets.
+    pub fn next(&self, request: &str) -> Option<(Answer, u64)> {
+        let mut scripts = self.scripts.lock();
+        let (script, asked) = scripts.get_mut(request)?;
+        let answer = script.answers.get((*asked).min(script.answers.len() - 1))?.clone();
+        *asked += 1;
+        Some((answer, script.cap))
+    }
+
+    /// Adds to what a request has used.
+    pub fn add(&self, request: &str, used: Used) {
+        let mut all = self.used.lock();
+        let sum = all.entry(request.to_owned()).or_default();
+        sum.input += used.input;
+        sum.output += used.output;
+    }
+
+    /// What each request has used.
+    pub fn used(&self) -> HashMap<String, Used> {
+        self.used.lock().clone()
+    }
+
+    /// Notes what must not be.
+    pub fn wrong(&self, what: String) {
+        self.wrong.lock().push(what);
+    }
+
+    /// Everything that must not have been.
+    pub fn all_wrong(&self) -> Vec<String> {
+        self.wrong.lock().clone()
+    }
+}

@@ -1,0 +1,3 @@
+//! The faults that need both consumers, by name, and the generated rounds.
+
+mod generated;

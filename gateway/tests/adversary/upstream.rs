@@ -1,0 +1,136 @@
+//! The upstreams of a round: they answer the ordinary consumer as they always do, and the hostile one as the book says.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use serde_json::Value;
+use spillway_testkit::backend::{Received, Reply, ScriptedBackend, Step};
+
+use crate::book::Book;
+use crate::wire::{self, Kind, Used};
+
+/// What the names of the ordinary consumer's requests and things have in them.
+pub const BEE: &str = "bee-";
+/// The same for the hostile one's.
+pub const ANT: &str = "ant-";
+/// A model that the hostile consumer may not use.
+pub const SECRET: &str = "secret";
+
+/// Starts one.
+pub async fn start(name: &'static str, book: &Arc<Book>) -> ScriptedBackend {
+    let book = Arc::clone(book);
+    ScriptedBackend::start(move |request| answer(name, &book, request)).await
+}
+
+fn answer(name: &str, book: &Book, request: &Received) -> Reply {
+    let id = request.header("x-request-id").unwrap_or("");
+    if id.starts_with(BEE) {
+        return ordinary(id, request);
+    }
+    for what in offences(name, request) {
+        let head = format!("{} {}", request.head.line[0], request.head.line[1]);
+        let body = String::from_utf8_lossy(&request.body[..request.body.len().min(400)]).into_owned();
+        book.wrong(format!("{what} at {name}: {head} {:?} {body}", request.head.headers));
+    }
+    let kind = Kind::of(request.path());
+    let body = request.json();
+    let (answer, cap) = book.next(id).unwrap_or((crate::answers::Answer::Good(Used { input: 5, output: 5 }), 0));
+    let (reply, used) = answer.play(kind, &format!("{}{id}", prefix(kind)), body["stream"] == true, asked(kind, &body), cap);
+    // What it said of a request that came whole is what it did.
+    book.add(id, used);
+    reply
+}
+
+/// Whether the usage is told at the end of a stream.
+fn asked(kind: Kind, body: &Value) -> bool {
+    !matches!(kind, Kind::Chat | Kind::Completions) || body["stream_options"]["include_usage"] == true
+}
+
+fn prefix(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Responses => "resp_",
+        Kind::Stored => "file-",
+        _ => "x",
+    }
+}
+
+/// What the ordinary consumer's request uses.
+pub fn ordinary_used(kind: Kind, id: &str) -> Used {
+    let number = id.bytes().fold(7_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 89);
+    match kind {
+        Kind::Speech | Kind::Stored => Used::default(),
+        Kind::Embeddings => Used { input: 10 + number, output: 0 },
+        _ => Used { input: 10 + number, output: 3 + number % 7 },
+    }
+}
+
+fn ordinary(id: &str, request: &Received) -> Reply {
+    let kind = Kind::of(request.path());
+    let used = ordinary_used(kind, id);
+    let name = format!("{}{id}", prefix(kind));
+    let body = request.json();
+    match kind {
+        Kind::Realtime => Reply::raw([Step::Write(wire::SWITCHED.into()), Step::Write(wire::frame(&wire::turn(&name, used))), Step::Hang]),
+        Kind::Speech => Reply::json(200, "sound").header("content-type", "audio/mpeg"),
+        // What is fetched is told as what was asked for.
+        Kind::Stored if request.head.line[0] == "GET" => {
+            let thing = request.path().rsplit('/').find(|part| part.contains(BEE)).unwrap_or("nothing");
+            Reply::json(200, format!("{{\"id\":\"{thing}\",\"object\":\"thing\"}}"))
+        }
+        _ if body["stream"] == true => Reply::sse(wire::events(kind, &name, used, asked(kind, &body))),
+        _ => Reply::json(200, wire::plain(kind, &name, used).to_string()),
+    }
+}
+
+/// What of a hostile request should never have come this far.
+fn offences(name: &str, request: &Received) -> Vec<String> {
+    let mut offences = Vec::new();
+    let text = text(request);
+    for (word, what) in [
+        (BEE, "a thing of the other consumer"),
+        (SECRET, "a model that it may not use"),
+        ("KEY-", "a caller's key"),
+        ("smuggled", "a request within a request"),
+    ] {
+        if text.contains(word) {
+            offences.push(what.to_owned());
+        }
+    }
+    if name == SECRET {
+        offences.push("a backend that it may not use".to_owned());
+    }
+    if request.head.line[2] != "HTTP/1.1" || request.header("host").is_none() {
+        offences.push("no request".to_owned());
+    }
+    offences
+}
+
+/// Everything that can be read in a request, unpacked and unescaped.
+fn text(request: &Received) -> String {
+    let mut text = format!(
+        "{:?} {:?} ",
+        request.head.line,
+        request.head.headers.iter().filter(|(name, _)| name != "x-request-id").collect::<Vec<_>>()
+    );
+    text += &String::from_utf8_lossy(&request.body);
+    let mut unpacked = Vec::new();
+    if flate2::read::GzDecoder::new(&*request.body).take(1 << 22).read_to_end(&mut unpacked).is_ok() {
+        text += &String::from_utf8_lossy(&unpacked);
+    }
+    if text.contains("\\u") {
+        // Every key and text, with its escapes read.
+        fn read(value: &Value, text: &mut String) {
+            match value {
+                Value::String(word) => *text += word,
+                Value::Array(list) => list.iter().for_each(|value| read(value, text)),
+                Value::Object(map) => map.iter().for_each(|(key, value)| {
+                    *text += key;
+                    read(value, text);
+                }),
+                _ => {}
+            }
+        }
+        read(&request.json(), &mut text);
+    }
+    text
+}
