@@ -76,6 +76,14 @@ impl Connection {
         Ok((status, head))
     }
 
+    /// Reads exactly so many bytes, as of a socket after its upgrade.
+    pub async fn bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        match self.reader.exactly(count).await? {
+            (bytes, Ended::Whole) => Ok(bytes),
+            (_, Ended::Cut) => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     /// Reads one chunk of a chunked answer; an empty one is the end, `None` a cut.
     pub async fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         self.reader.chunk().await

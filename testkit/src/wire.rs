@@ -81,7 +81,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 
     /// Reads exactly `length` bytes, or fewer if the connection closes.
-    async fn exactly(&mut self, length: usize) -> io::Result<(Vec<u8>, Ended)> {
+    pub async fn exactly(&mut self, length: usize) -> io::Result<(Vec<u8>, Ended)> {
         while self.buffer.len() < length {
             if !self.more().await.unwrap_or(false) {
                 return Ok((std::mem::take(&mut self.buffer), Ended::Cut));

@@ -94,8 +94,8 @@ fn used(rng: &mut Rng) -> Used {
     Used { input: rng.u64(1..50_000), output: rng.u64(1..50_000) }
 }
 
-/// Some answer for one attempt.
-pub fn any(rng: &mut Rng) -> Answer {
+/// Some answer for one attempt. A 429 says something that is true for everybody: only where `throttled` allows it.
+fn any(throttled: bool, rng: &mut Rng) -> Answer {
     match rng.u8(0..26) {
         0..3 => Answer::Good(used(rng)),
         3 => Answer::Echoes(used(rng)),
@@ -110,7 +110,7 @@ pub fn any(rng: &mut Rng) -> Answer {
             Answer::Refused(status, json!({ "error": { "code": code, "type": code, "message": message, "param": null } }).to_string())
         }
         14 => Answer::Refused(*rng.choice(&[500, 502, 503, 504, 529]).unwrap(), r#"{"error":{"message":"it broke"}}"#.to_owned()),
-        15 => Answer::Throttled(
+        15 if throttled => Answer::Throttled(
             *rng.choice(&[None, Some(("retry-after", "3600")), Some(("retry-after-ms", "50")), Some(("retry-after", "0"))]).unwrap(),
         ),
         16 => Answer::Moved(*rng.choice(&[301, 302, 307, 308]).unwrap()),
@@ -132,21 +132,16 @@ pub fn any(rng: &mut Rng) -> Answer {
 }
 
 /// What the answers to all attempts of a request are: mostly alike, for then they do most.
-pub fn all(rng: &mut Rng) -> Vec<Answer> {
-    let first = any(rng);
-    if rng.u8(0..4) > 0 { vec![first] } else { vec![first, any(rng), any(rng)] }
+pub fn all(throttled: bool, rng: &mut Rng) -> Vec<Answer> {
+    let first = any(throttled, rng);
+    if rng.u8(0..4) > 0 { vec![first] } else { vec![first, any(throttled, rng), any(throttled, rng)] }
 }
 
 impl Answer {
-    /// Whether it says something about the upstream that is true for everybody.
-    pub fn is_weather(&self) -> bool {
-        matches!(self, Answer::Throttled(_))
-    }
-
     /// What an upstream sends, and what it has used for it.
     pub fn play(&self, kind: Kind, id: &str, streamed: bool, told: bool, cap: u64) -> (Reply, Used) {
         let streamed = streamed && kind.streams();
-        let unseen = Used { input: 1, output: if kind.has_cap() { cap } else { 0 } };
+        let unseen = Used { input: u64::from(kind.prompts()), output: if kind.has_cap() { cap } else { 0 } };
         let nothing = Used::default();
         let events = |used| wire::events(kind, id, used, told);
         let whole = |used: &Used| {
@@ -224,7 +219,7 @@ impl Answer {
                 (reply, used)
             }
             Answer::Untold => {
-                let (reply, used) = whole(&Used { input: 1, output: 1 });
+                let (reply, used) = whole(&Used { input: u64::from(kind.prompts()), output: 1 });
                 let reply = match kind {
                     Kind::Realtime => reply,
                     _ if streamed => Reply::sse(wire::events(kind, id, used, false)),

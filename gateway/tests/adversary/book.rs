@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use crate::answers::Answer;
+use crate::differential::Finding;
+use crate::ledgers::round_of;
 use crate::wire::Used;
 
 /// What the upstreams do with one request of the hostile consumer.
@@ -21,7 +23,7 @@ pub struct Script {
 pub struct Book {
     scripts: Mutex<HashMap<String, (Script, usize)>>,
     used: Mutex<HashMap<String, Used>>,
-    wrong: Mutex<Vec<String>>,
+    wrong: Mutex<Vec<(String, String)>>,
 }
 
 impl Book {
@@ -52,13 +54,13 @@ impl Book {
         self.used.lock().clone()
     }
 
-    /// Notes what must not be.
-    pub fn wrong(&self, what: String) {
-        self.wrong.lock().push(what);
+    /// Notes what must not be, of a request.
+    pub fn wrong(&self, request: &str, what: String) {
+        self.wrong.lock().push((request.to_owned(), what));
     }
 
     /// Everything that must not have been.
-    pub fn all_wrong(&self) -> Vec<String> {
-        self.wrong.lock().clone()
+    pub fn all_wrong(&self) -> Vec<Finding> {
+        self.wrong.lock().iter().map(|(request, what)| Finding { round: round_of(request), what: what.clone() }).collect()
     }
 }

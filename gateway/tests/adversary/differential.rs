@@ -1,196 +1,123 @@
-//! The same rounds of the ordinary consumer in two gateways: one that it has for itself, and one that it shares.
+//! One history in two gateways: one that the ordinary consumer has for itself, and one that it shares.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
-use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use crate::answers;
-use crate::book::Script;
-use crate::grammar;
-use crate::upstream::{ANT, BEE};
-use crate::wire::Used;
+use crate::history::{History, Round};
+use crate::ledgers;
+use crate::upstream::NECTAR;
 use crate::witness::{self, Homes, Seen, Step};
 use crate::world::World;
 
-/// The seed of a run: given, or another each time.
-pub fn seed() -> u64 {
-    std::env::var("SPILLWAY_ADVERSARY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..))
+/// Something that must not be, and the round in which it was seen.
+#[derive(Debug)]
+pub struct Finding {
+    pub round: usize,
+    pub what: String,
 }
 
-/// How many rounds there are: given, or as many as `usual`.
-pub fn rounds(usual: usize) -> usize {
-    std::env::var("SPILLWAY_ADVERSARY_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
+/// What came of a history.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub findings: Vec<Finding>,
+    /// The ordinary consumer had to wait where nobody should: the machine was busy, or the gateway was.
+    pub stood_still: Option<Finding>,
 }
 
-/// Rounds that share their two gateways.
-#[derive(Debug, Clone, Copy)]
-pub struct Batch {
-    pub seed: u64,
-    pub first: usize,
-    pub rounds: usize,
+/// Rates forget after a minute, so they are compared only before.
+const FRESH: Duration = Duration::from_secs(50);
+
+/// Two gateways, and what the ordinary consumer knows of each.
+struct Pair {
+    worlds: [World; 2],
+    homes: [Homes; 2],
+    began: Instant,
+    /// Another tier may serve, and more members be asked.
+    throttled: bool,
+    outcome: Outcome,
 }
 
-/// What the hostile consumer did in a round, for whoever reads a finding.
-type Deeds = Vec<String>;
-
-impl Batch {
-    /// Runs them; what was found, each with what led to it.
-    pub async fn run(self) -> Vec<String> {
-        let (alone, shared) = (World::start("").await, World::start("").await);
-        let (mut homes_alone, mut homes_shared) = (Homes::default(), Homes::default());
-        let mut found = Vec::new();
-        let mut known = Vec::new();
-        let mut deeds: HashMap<usize, Deeds> = HashMap::new();
-        let began = Instant::now();
-        for round in self.first..self.first + self.rounds {
-            let mut rng = Rng::with_seed(self.seed.wrapping_add(round as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let (plan, made) = witness::plan(round, &known, &mut rng);
-            let attack = attack(&shared, round, &known, &mut rng);
-            let calm = begin(&shared, attack.moves);
-            deeds.insert(round, attack.deeds);
-            let (seen_alone, seen_shared) =
-                tokio::join!(follow(&alone, &mut homes_alone, &plan), follow(&shared, &mut homes_shared, &plan));
-            for ((alone, shared), (_, step)) in seen_alone.iter().zip(&seen_shared).zip(&plan) {
-                // Rates forget after a minute.
-                let same = alike(alone, shared, attack.weather, began.elapsed() < Duration::from_secs(50));
-                if !same || step.succeeds() != (shared.status / 100 == 2 || shared.status == 101) {
-                    found.push(finding(round, &deeds, &format!("alone  {alone:?}\nshared {shared:?}")));
-                }
-            }
-            known.extend(made);
-            calm.await;
-            if let Some(ailing) = recovered(&shared, attack.weather).await {
-                found.push(finding(round, &deeds, &format!("members are out: {ailing}")));
-                break;
-            }
-            if found.len() > 5 {
-                break;
-            }
+/// Plays a history.
+pub async fn play(history: &History) -> Outcome {
+    let worlds = [World::start("").await, World::start("").await];
+    let mut pair =
+        Pair { worlds, homes: Default::default(), began: Instant::now(), throttled: history.throttled, outcome: Outcome::default() };
+    let mut hostile = JoinSet::new();
+    let mut last = 0;
+    for round in &history.rounds {
+        last = round.number;
+        pair.attack(round, &mut hostile);
+        pair.follow(round.number, &round.plan, false).await;
+        if pair.outcome.findings.len() > 5 {
+            break;
         }
-        found.extend(self.books(&alone, &shared, &deeds).await);
-        found.extend(shared.book.all_wrong());
-        found
+    }
+    while let Some(heard) = hostile.join_next().await {
+        let (round, id, heard) = heard.unwrap();
+        if String::from_utf8_lossy(&heard).contains(NECTAR) {
+            pair.found(round, format!("{id} was told what the ordinary consumer was told"));
+        }
+    }
+    pair.settled().await;
+    pair.follow(last, &witness::last(last), true).await;
+    let Pair { worlds: [alone, shared], mut outcome, .. } = pair;
+    outcome.findings.extend(ledgers::compare(&alone, &shared).await);
+    outcome.findings.extend(shared.book.all_wrong());
+    outcome
+}
+
+impl Pair {
+    fn found(&mut self, round: usize, what: String) {
+        self.outcome.findings.push(Finding { round, what });
     }
 
-    /// What was booked: for the ordinary consumer the same, for the hostile one at least what was used.
-    async fn books(self, alone: &World, shared: &World, deeds: &HashMap<usize, Deeds>) -> Vec<String> {
-        for world in [alone, shared] {
-            for _ in 0..800 {
+    /// Begins what the hostile consumer does in a round.
+    fn attack(&self, round: &Round, all: &mut JoinSet<(usize, String, Vec<u8>)>) {
+        let shared = &self.worlds[1];
+        let (address, number) = (shared.gateway.address, round.number);
+        for deed in &round.deeds {
+            shared.book.write(&deed.id, deed.script.clone());
+            let (id, sent) = (deed.id.clone(), deed.sent.clone());
+            all.spawn(async move { (number, id, sent.manner.send(address, &sent.bytes).await) });
+        }
+    }
+
+    /// Lets the ordinary consumer do the same in both gateways. `quiet`: nobody else does anything.
+    async fn follow(&mut self, round: usize, plan: &[(String, Step)], quiet: bool) {
+        let ([alone, shared], [here, there]) = (&self.worlds, &mut self.homes);
+        let (seen_alone, seen_shared) = tokio::join!(take_all(alone, here, plan), take_all(shared, there, plan));
+        let fresh = self.began.elapsed() < FRESH;
+        for ((alone, shared), (_, step)) in seen_alone.iter().zip(&seen_shared).zip(plan) {
+            let what = format!("alone  {alone:?}\nshared {shared:?}");
+            if alone.stood_still || shared.stood_still {
+                self.outcome.stood_still.get_or_insert(Finding { round, what: what.clone() });
+            }
+            let succeeded = shared.status / 100 == 2 || shared.status == 101;
+            if step.succeeds() != succeeded || !alike(alone, shared, self.throttled, fresh, quiet) {
+                self.found(round, what);
+            }
+        }
+    }
+
+    /// Waits until nothing is under way any more.
+    async fn settled(&self) {
+        for world in &self.worlds {
+            for _ in 0..1000 {
                 if world.gateway.metric("spillway_in_flight_requests").await == 0.0 {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        // Rows that are owed are written within a tenth of a second.
-        let mut lacking = Vec::new();
-        for _ in 0..40 {
-            lacking = compare(&alone.rows(), &shared.rows(), shared, deeds);
-            if lacking.is_empty() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        lacking
-    }
-}
-
-/// What is wrong in the ledgers.
-fn compare(alone: &[Value], shared: &[Value], world: &World, deeds: &HashMap<usize, Deeds>) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let (alone, theirs) = (ordinary(alone), ordinary(shared));
-    for (request, rows) in &alone {
-        let other = theirs.get(request);
-        if other != Some(rows) {
-            wrong.push(finding(round_of(request), deeds, &format!("booked for {request}\nalone  {rows:?}\nshared {other:?}")));
+        if self.throttled {
+            // Longer than any throttle of these gateways.
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
-    if theirs.len() > alone.len() {
-        wrong.push("the ordinary consumer has rows for what it didn't ask".to_owned());
-    }
-    let mut booked: HashMap<String, Used> = HashMap::new();
-    for row in shared.iter().filter(|row| row["consumer"] == "ant") {
-        let sum = booked.entry(row["request"].as_str().unwrap_or("").to_owned()).or_default();
-        sum.input += row["input_tokens"].as_u64().unwrap_or(0);
-        sum.output += row["output_tokens"].as_u64().unwrap_or(0);
-    }
-    for (request, used) in world.book.used().iter().filter(|(request, _)| request.starts_with(ANT)) {
-        let booked = booked.get(request).copied().unwrap_or_default();
-        if booked.input < used.input || booked.output < used.output {
-            let what = format!("used for {request}: {used:?}, booked: {booked:?}");
-            wrong.push(finding(round_of(request), deeds, &what));
-        }
-    }
-    wrong
 }
 
-/// The ordinary consumer's rows by request, without what differs from run to run.
-fn ordinary(rows: &[Value]) -> HashMap<String, Vec<Value>> {
-    let mut by_request: HashMap<String, Vec<Value>> = HashMap::new();
-    for row in rows.iter().filter(|row| row["consumer"] == "bee") {
-        let kept = ["api", "model", "answered", "outcome", "status", "source", "input_tokens", "output_tokens", "cost_usd"];
-        let kept: Vec<&Value> = kept.iter().map(|name| &row[*name]).collect();
-        by_request.entry(row["request"].as_str().unwrap_or("").to_owned()).or_default().push(json!(kept));
-    }
-    by_request
-}
-
-fn round_of(request: &str) -> usize {
-    request.trim_start_matches(ANT).trim_start_matches(BEE).split('-').next().and_then(|round| round.parse().ok()).unwrap_or(0)
-}
-
-fn finding(round: usize, deeds: &HashMap<usize, Deeds>, what: &str) -> String {
-    let deeds = deeds.get(&round).map(|deeds| deeds.join("\n  ")).unwrap_or_default();
-    format!("round {round}: {what}\n  {deeds}")
-}
-
-/// Whether two saw the same. In bad weather, which is everybody's, another tier may have served.
-fn alike(alone: &Seen, shared: &Seen, weather: bool, fresh: bool) -> bool {
-    let [attempts, remaining, content_type] = &alone.fields;
-    let [their_attempts, their_remaining, their_type] = &shared.fields;
-    alone.status == shared.status
-        && alone.body == shared.body
-        && !shared.moved
-        && content_type == their_type
-        && (!fresh || remaining == their_remaining)
-        && (weather || (alone.tier == shared.tier && attempts == their_attempts))
-}
-
-/// What the hostile consumer does in a round.
-struct Attack {
-    moves: Vec<grammar::Move>,
-    deeds: Deeds,
-    weather: bool,
-}
-
-fn attack(world: &World, round: usize, known: &[String], rng: &mut Rng) -> Attack {
-    let mut attack = Attack { moves: Vec::new(), deeds: Vec::new(), weather: false };
-    for number in 0..rng.usize(2..8) {
-        let id = format!("{ANT}{round}-{number}");
-        let done = grammar::any(&id, known, rng);
-        let answers = answers::all(rng);
-        attack.weather |= answers.iter().any(answers::Answer::is_weather);
-        let head = String::from_utf8_lossy(&done.bytes[..done.bytes.len().min(700)]).into_owned();
-        attack.deeds.push(format!("{id} {:?} -> {:?}: {head:?}", done.manner, answers));
-        world.book.write(&id, Script { answers, cap: done.cap });
-        attack.moves.push(done);
-    }
-    attack
-}
-
-/// Begins an attack; what is returned is over when it is.
-fn begin(world: &World, moves: Vec<grammar::Move>) -> impl Future<Output = ()> {
-    let address = world.gateway.address;
-    let mut all = tokio::task::JoinSet::new();
-    for one in moves {
-        all.spawn(async move { one.manner.send(address, &one.bytes).await });
-    }
-    async move { while all.join_next().await.is_some() {} }
-}
-
-async fn follow(world: &World, homes: &mut Homes, plan: &[(String, Step)]) -> Vec<Seen> {
+async fn take_all(world: &World, homes: &mut Homes, plan: &[(String, Step)]) -> Vec<Seen> {
     let mut seen = Vec::new();
     for (id, step) in plan {
         seen.push(witness::take(world, homes, id, step).await);
@@ -198,15 +125,15 @@ async fn follow(world: &World, homes: &mut Homes, plan: &[(String, Step)]) -> Ve
     seen
 }
 
-/// Members that are out though only one consumer had trouble with them; after bad weather, those that stay out.
-async fn recovered(world: &World, weather: bool) -> Option<String> {
-    let mut ailing = world.ailing().await;
-    for _ in 0..if weather { 40 } else { 0 } {
-        if ailing.is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        ailing = world.ailing().await;
-    }
-    (!ailing.is_empty()).then(|| ailing.join(", "))
+/// Whether two saw the same. What is left of its tokens is known for certain only while all is quiet.
+fn alike(alone: &Seen, shared: &Seen, throttled: bool, fresh: bool, quiet: bool) -> bool {
+    let [attempts, requests, tokens, content_type] = &alone.fields;
+    let [their_attempts, their_requests, their_tokens, their_type] = &shared.fields;
+    alone.status == shared.status
+        && alone.body == shared.body
+        && !shared.moved
+        && content_type == their_type
+        && (!fresh || requests == their_requests)
+        && (!fresh || !quiet || tokens == their_tokens)
+        && (throttled && !quiet || (alone.tier == shared.tier && attempts == their_attempts))
 }

@@ -10,6 +10,8 @@ mod answers;
 mod book;
 mod differential;
 mod grammar;
+mod history;
+mod ledgers;
 mod manner;
 mod upstream;
 mod wire;

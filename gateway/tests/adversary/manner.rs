@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 pub enum Manner {
     /// It is sent and its answer read.
     Polite,
+    /// The same, however long it takes.
+    Waits,
     /// It is sent, and after a while the connection is closed.
     Leaves(Duration),
     /// So many bytes of it are sent, and then the connection is closed.
@@ -26,79 +28,78 @@ pub enum Manner {
     Trails,
 }
 
-/// How long anybody waits for an answer.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// How long it waits for an answer, mostly.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// Longer than any timeout of the gateway.
+const LONG: Duration = Duration::from_secs(8);
 
 impl Manner {
     /// Some manner; most are polite, since most harm is in what is sent.
     pub fn any(rng: &mut Rng) -> Self {
-        match rng.u8(0..12) {
+        match rng.u8(0..14) {
             0 => Manner::Leaves(Duration::from_millis(rng.u64(0..60))),
             1 => Manner::Breaks(rng.usize(0..600)),
             2 => Manner::Drips(rng.usize(1..200)),
             3 => Manner::HalfCloses,
             4 => Manner::Sips(rng.usize(0..3000)),
             5 => Manner::Trails,
+            6 => Manner::Waits,
             _ => Manner::Polite,
         }
     }
 
-    /// Sends a request, and is gone after a while. Whatever goes wrong on the way, it was meant to.
-    pub async fn send(self, address: SocketAddr, request: &[u8]) {
-        let _ = tokio::time::timeout(PATIENCE * 2, self.bring(address, request)).await;
+    /// Sends a request, and is gone after a while: what was answered. Whatever goes wrong on the way, it was meant to.
+    pub async fn send(self, address: SocketAddr, request: &[u8]) -> Vec<u8> {
+        let mut heard = Vec::new();
+        let _ = tokio::time::timeout(LONG, self.bring(address, request, &mut heard)).await;
+        heard
     }
 
-    async fn bring(self, address: SocketAddr, request: &[u8]) {
-        let Ok(mut connection) = Connection::open(address).await else { return };
-        match self {
-            Manner::Polite => {
-                if connection.send(request).await.is_ok() {
-                    read(&mut connection, usize::MAX, PATIENCE).await;
-                }
-            }
-            Manner::Leaves(after) => {
-                let _ = connection.send(request).await;
-                read(&mut connection, usize::MAX, after).await;
-            }
-            Manner::Breaks(after) => {
-                let _ = connection.send(&request[..request.len().min(after)]).await;
-            }
+    async fn bring(self, address: SocketAddr, request: &[u8], heard: &mut Vec<u8>) -> std::io::Result<()> {
+        let mut connection = Connection::open(address).await?;
+        let (most, patience) = match self {
+            Manner::Breaks(after) => return connection.send(&request[..request.len().min(after)]).await,
             Manner::Drips(size) => {
                 for piece in request.chunks(size.max(request.len() / 20 + 1)) {
-                    if connection.send(piece).await.is_err() {
-                        return;
-                    }
+                    connection.send(piece).await?;
                     tokio::time::sleep(Duration::from_millis(3)).await;
                 }
-                read(&mut connection, usize::MAX, PATIENCE).await;
+                (usize::MAX, PATIENCE)
             }
             Manner::HalfCloses => {
-                let _ = connection.send(request).await;
-                let _ = connection.socket().shutdown().await;
-                read(&mut connection, usize::MAX, PATIENCE).await;
-            }
-            Manner::Sips(bytes) => {
-                let _ = connection.send(request).await;
-                read(&mut connection, bytes, PATIENCE).await;
-                let _ = connection.socket().set_zero_linger();
+                connection.send(request).await?;
+                connection.socket().shutdown().await?;
+                (usize::MAX, PATIENCE)
             }
             Manner::Trails => {
-                let _ = connection.send([request, b"\r\nGET /smuggled HTTP/1.1\r\n"].concat()).await;
-                read(&mut connection, usize::MAX, PATIENCE / 4).await;
+                connection.send([request, b"\r\nGET /smuggled HTTP/1.1\r\n"].concat()).await?;
+                (usize::MAX, PATIENCE / 4)
             }
+            Manner::Leaves(after) => (usize::MAX, after),
+            Manner::Sips(bytes) => (bytes, PATIENCE),
+            Manner::Waits => (usize::MAX, LONG),
+            Manner::Polite => (usize::MAX, PATIENCE),
+        };
+        if !matches!(self, Manner::Drips(_) | Manner::HalfCloses | Manner::Trails) {
+            // A refusal may come while it is still being sent.
+            let _ = connection.send(request).await;
         }
+        read(&mut connection, most, patience, heard).await;
+        if matches!(self, Manner::Sips(_)) {
+            connection.socket().set_zero_linger()?;
+        }
+        Ok(())
     }
 }
 
 /// Reads until the other side closes, `most` bytes have come, or nothing comes for a while.
-async fn read(connection: &mut Connection, most: usize, patience: Duration) {
+async fn read(connection: &mut Connection, most: usize, patience: Duration, heard: &mut Vec<u8>) {
     let mut buffer = vec![0; 16 * 1024];
-    let mut count = 0;
     let until = tokio::time::Instant::now() + patience;
-    while count < most {
-        let room = buffer.len().min(most - count);
+    while heard.len() < most {
+        let room = buffer.len().min(most - heard.len());
         match tokio::time::timeout_at(until, connection.socket().read(&mut buffer[..room])).await {
-            Ok(Ok(read)) if read > 0 => count += read,
+            Ok(Ok(read)) if read > 0 => heard.extend_from_slice(&buffer[..read]),
             _ => return,
         }
     }

@@ -5,14 +5,20 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use spillway_testkit::backend::{Received, Reply, ScriptedBackend, Step};
+use spillway_testkit::wire::Ended;
 
 use crate::book::Book;
 use crate::wire::{self, Kind, Used};
+use crate::world::tier;
 
 /// What the names of the ordinary consumer's requests and things have in them.
 pub const BEE: &str = "bee-";
 /// The same for the hostile one's.
 pub const ANT: &str = "ant-";
+/// What the names of the ordinary consumer's requests have in them that the first tier fails.
+pub const FALLS: &str = "falls-";
+/// A word that only the ordinary consumer is told.
+pub const NECTAR: &str = "nectar";
 /// A model that the hostile consumer may not use.
 pub const SECRET: &str = "secret";
 
@@ -25,18 +31,21 @@ pub async fn start(name: &'static str, book: &Arc<Book>) -> ScriptedBackend {
 fn answer(name: &str, book: &Book, request: &Received) -> Reply {
     let id = request.header("x-request-id").unwrap_or("");
     if id.starts_with(BEE) {
-        return ordinary(id, request);
+        return ordinary(name, id, request);
     }
     for what in offences(name, request) {
         let head = format!("{} {}", request.head.line[0], request.head.line[1]);
         let body = String::from_utf8_lossy(&request.body[..request.body.len().min(400)]).into_owned();
-        book.wrong(format!("{what} at {name}: {head} {:?} {body}", request.head.headers));
+        book.wrong(id, format!("{what} at {name}: {head} {:?} {body}", request.head.headers));
     }
     let kind = Kind::of(request.path());
     let body = request.json();
     let (answer, cap) = book.next(id).unwrap_or((crate::answers::Answer::Good(Used { input: 5, output: 5 }), 0));
     let (reply, used) = answer.play(kind, &format!("{}{id}", prefix(kind)), body["stream"] == true, asked(kind, &body), cap);
-    // What it said of a request that came whole is what it did.
+    // Of a request that never came whole nothing was done.
+    if request.ended == Ended::Cut {
+        return Reply::raw([Step::Close]);
+    }
     book.add(id, used);
     reply
 }
@@ -64,21 +73,27 @@ pub fn ordinary_used(kind: Kind, id: &str) -> Used {
     }
 }
 
-fn ordinary(id: &str, request: &Received) -> Reply {
+fn ordinary(upstream: &str, id: &str, request: &Received) -> Reply {
+    if id.contains(FALLS) && tier(upstream) == Some(1) {
+        return Reply::json(503, r#"{"error":{"message":"it broke"}}"#);
+    }
     let kind = Kind::of(request.path());
     let used = ordinary_used(kind, id);
     let name = format!("{}{id}", prefix(kind));
     let body = request.json();
     match kind {
         Kind::Realtime => Reply::raw([Step::Write(wire::SWITCHED.into()), Step::Write(wire::frame(&wire::turn(&name, used))), Step::Hang]),
-        Kind::Speech => Reply::json(200, "sound").header("content-type", "audio/mpeg"),
+        Kind::Speech => Reply::json(200, NECTAR).header("content-type", "audio/mpeg"),
         // What is fetched is told as what was asked for.
         Kind::Stored if request.head.line[0] == "GET" => {
             let thing = request.path().rsplit('/').find(|part| part.contains(BEE)).unwrap_or("nothing");
-            Reply::json(200, format!("{{\"id\":\"{thing}\",\"object\":\"thing\"}}"))
+            Reply::json(200, format!("{{\"id\":\"{thing}\",\"object\":\"{NECTAR}\"}}"))
         }
-        _ if body["stream"] == true => Reply::sse(wire::events(kind, &name, used, asked(kind, &body))),
-        _ => Reply::json(200, wire::plain(kind, &name, used).to_string()),
+        _ if body["stream"] == true => {
+            let events = wire::events(kind, &name, used, asked(kind, &body));
+            Reply::sse(events.iter().map(|event| event.replace("words", NECTAR)))
+        }
+        _ => Reply::json(200, wire::plain(kind, &name, used).to_string().replace("words", NECTAR)),
     }
 }
 
@@ -88,6 +103,7 @@ fn offences(name: &str, request: &Received) -> Vec<String> {
     let text = text(request);
     for (word, what) in [
         (BEE, "a thing of the other consumer"),
+        (NECTAR, "what the other consumer was told"),
         (SECRET, "a model that it may not use"),
         ("KEY-", "a caller's key"),
         ("smuggled", "a request within a request"),

@@ -53,6 +53,12 @@ impl Kind {
         !matches!(self, Kind::Speech | Kind::Stored)
     }
 
+    /// Whether a request that is sent uses something, whatever becomes of it. A socket doesn't before it speaks, and what
+    /// a sound uses is not counted in tokens.
+    pub fn prompts(self) -> bool {
+        !matches!(self, Kind::Realtime | Kind::Stored | Kind::Transcription)
+    }
+
     /// Whether what it answers is bounded by what the caller allows.
     pub fn has_cap(self) -> bool {
         self.streams()

@@ -1,13 +1,12 @@
 //! The ordinary consumer: what it does in a round, and what it gets.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use serde_json::json;
 use spillway_testkit::client::{Connection, Response, ask};
-use tokio::io::AsyncReadExt as _;
 
-use crate::upstream::{BEE, SECRET, ordinary_used};
+use crate::upstream::{BEE, FALLS, SECRET, ordinary_used};
 use crate::wire::{self, Kind};
 use crate::world::{ORDINARY, World, tier};
 
@@ -41,8 +40,20 @@ pub struct Seen {
     pub tier: Option<u32>,
     /// Where a stored thing must be found again.
     pub moved: bool,
-    /// `x-spillway-attempts`, `x-ratelimit-remaining-requests`, `content-type`.
-    pub fields: [Option<String>; 3],
+    /// `x-spillway-attempts`, `x-ratelimit-remaining-requests`, `x-ratelimit-remaining-tokens`, `content-type`.
+    pub fields: [Option<String>; 4],
+    /// It took so long that the machine, or the gateway, must have stood still.
+    pub stood_still: bool,
+}
+
+/// What it does at the end: it asks each API once, and then once more while the first tier fails.
+pub fn last(round: usize) -> Vec<(String, Step)> {
+    let ask = |kind, model| Step::Ask { kind, streamed: false, told: false, model };
+    let all = [Kind::Chat, Kind::Completions, Kind::Embeddings, Kind::Responses, Kind::Images, Kind::Speech].map(|kind| ask(kind, "m"));
+    let all = all.into_iter().chain([ask(Kind::Messages, "claude"), Step::Transcribe, Step::Talk]);
+    let falls = [ask(Kind::Chat, "m"), ask(Kind::Responses, "m"), ask(Kind::Messages, "claude")];
+    let named = |prefix: &'static str| move |(number, step)| (format!("{BEE}{round}-{prefix}{number}"), step);
+    all.enumerate().map(named("last-")).chain(falls.into_iter().enumerate().map(named(FALLS))).collect()
 }
 
 /// A plan for one round, and the names of the things that it makes.
@@ -185,8 +196,12 @@ impl Homes {
 /// Nobody who answers at once takes so long, on any machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Upstreams answer it at once, and a gateway waits for none of them so long.
+const STILL: Duration = Duration::from_secs(1);
+
 /// Does one step.
 pub async fn take(world: &World, homes: &mut Homes, id: &str, step: &Step) -> Seen {
+    let began = Instant::now();
     let asked = async {
         match step {
             Step::Talk => talk(world, id, step).await,
@@ -202,7 +217,8 @@ pub async fn take(world: &World, homes: &mut Homes, id: &str, step: &Step) -> Se
                 body: error.to_string(),
                 tier: None,
                 moved: false,
-                fields: [None, None, None],
+                fields: [None, None, None, None],
+                stood_still: true,
             };
         }
     };
@@ -214,7 +230,13 @@ pub async fn take(world: &World, homes: &mut Homes, id: &str, step: &Step) -> Se
         body: answer.text() + cut,
         tier: answer.header("x-spillway-backend").and_then(tier),
         moved: homes.moved(id, step, &answer),
-        fields: [field("x-spillway-attempts"), field("x-ratelimit-remaining-requests"), field("content-type")],
+        fields: [
+            field("x-spillway-attempts"),
+            field("x-ratelimit-remaining-requests"),
+            field("x-ratelimit-remaining-tokens"),
+            field("content-type"),
+        ],
+        stood_still: began.elapsed() > STILL,
     }
 }
 
@@ -226,8 +248,7 @@ async fn talk(world: &World, id: &str, step: &Step) -> std::io::Result<Response>
     let mut body = Vec::new();
     if status == 101 {
         let turn = wire::turn(&format!("x{id}"), ordinary_used(Kind::Realtime, id));
-        body = vec![0; wire::frame(&turn).len()];
-        connection.socket().read_exact(&mut body).await?;
+        body = connection.bytes(wire::frame(&turn).len()).await?;
     }
     Ok(Response { status, head, body, ended: spillway_testkit::wire::Ended::Whole })
 }

@@ -55,13 +55,14 @@ fn config(upstreams: &[ScriptedBackend], folder: &Path, more: &str) -> String {
         for (name, _, _, tier) in UPSTREAMS.iter().filter(|(_, _, of, _)| *of == pool) {
             text += &format!("  {{ backend = \"{name}\", priority = {tier} }},\n");
         }
-        text += "]\n[pools.timeouts]\nfirst_token = \"1s\"\nidle = \"1s\"\nanswer = \"1s\"\ntotal = \"3s\"\n";
+        text += "]\n[pools.timeouts]\nfirst_token = \"2s\"\nidle = \"2s\"\nanswer = \"2s\"\ntotal = \"5s\"\n";
+        text += "[pools.retry]\nwait = \"2s\"\n";
         text += "[pools.circuit]\ndefault_retry_after = \"100ms\"\nmax_retry_after = \"100ms\"\ntrip = \"1m\"\n";
     }
     let rates = "limits = { requests_per_minute = 100000, tokens_per_minute = 1000000000 }";
     text += &consumer("ant", HOSTILE, "models = [\"m\", \"claude\"]");
     text += &consumer("bee", ORDINARY, rates);
-    text + "[usage]\non_disconnect = \"drain\"\ndrain_timeout = \"2s\"\n[objects]\nmax = 200\n[ledger]\ntags = [\"x-team\"]\n"
+    text + "[usage]\non_disconnect = \"drain\"\ndrain_timeout = \"1s\"\n[objects]\nmax = 200\n[ledger]\ntags = [\"x-team\"]\n"
         + more
         + "[log]\naccess = \"off\"\nlevel = \"error\"\n"
 }
@@ -82,19 +83,5 @@ impl World {
     /// The ledger's rows.
     pub fn rows(&self) -> Vec<Value> {
         ledger_rows(self.folder.path())
-    }
-
-    /// What each member of each pool is, by upstream and model, where it isn't ready.
-    pub async fn ailing(&self) -> Vec<String> {
-        let pools = self.gateway.admin("/api/pools").await.json();
-        let mut ailing = Vec::new();
-        for model in pools["pools"].as_array().unwrap().iter().flat_map(|pool| pool["models"].as_array().unwrap().clone()) {
-            for member in model["members"].as_array().unwrap() {
-                if member["state"] != "ready" {
-                    ailing.push(format!("{}/{}: {}", member["backend"], model["model"], member["state"]));
-                }
-            }
-        }
-        ailing
     }
 }
