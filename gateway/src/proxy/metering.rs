@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::{Permit, Used};
 use spillway_plugins::prices::Money;
+use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
 
 use super::attempt::Running;
@@ -155,6 +156,8 @@ struct Evidence {
     so_far: Reported,
     /// A plain answer that reports nothing.
     answer: Option<Bytes>,
+    /// Its caller asked for a stream's usage in a way that servers read differently: what isn't told may be hidden.
+    oddly_asked: bool,
 }
 
 impl Evidence {
@@ -168,6 +171,7 @@ impl Evidence {
             output: std::mem::take(&mut ctx.output),
             so_far: ctx.so_far,
             answer: ctx.answer.take(),
+            oddly_asked: inquiry.fields.stream && inquiry.fields.stream_options == StreamOptions::Odd,
         }
     }
 
@@ -196,7 +200,7 @@ impl Evidence {
         if self.api.makes_images() {
             return Some(Usage { images: self.bound.images, ..Usage::default() });
         }
-        if !self.filtered && (may_reason(model, body) || may_reason(deployment, body)) {
+        if !self.filtered && (self.oddly_asked || may_reason(model, body) || may_reason(deployment, body)) {
             return None;
         }
         let encoding = Encoding::of(model);

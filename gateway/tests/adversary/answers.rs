@@ -148,8 +148,10 @@ impl Answer {
             let used = if kind.tells_tokens() { *used } else { nothing };
             let used = if kind == Kind::Embeddings { Used { output: 0, ..used } } else { used };
             let reply = if kind == Kind::Realtime {
-                let frame = wire::frame(&wire::turn(id, used));
-                Reply::raw([Step::Write(wire::SWITCHED.into()), Step::Write(frame), Step::Hang])
+                let turn = [wire::turn_begins(id), wire::turn(id, used)].map(|text| Step::Write(wire::frame(&text)));
+                let [begins, ends] = turn;
+                let pause = Step::Pause(Duration::from_millis(5));
+                Reply::raw([Step::Write(wire::SWITCHED.into()), begins, pause, ends, Step::Hang])
             } else if streamed {
                 Reply::sse(events(used))
             } else {
@@ -219,7 +221,9 @@ impl Answer {
                 (reply, used)
             }
             Answer::Untold => {
-                let (reply, used) = whole(&Used { input: u64::from(kind.prompts()), output: 1 });
+                // Images that nobody counts in tokens are counted as images.
+                let some = if kind == Kind::Images { nothing } else { Used { input: u64::from(kind.prompts()), output: 1 } };
+                let (reply, used) = whole(&some);
                 let reply = match kind {
                     Kind::Realtime => reply,
                     _ if streamed => Reply::sse(wire::events(kind, id, used, false)),

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use crate::answers::Answer;
 use crate::differential::Finding;
 use crate::ledgers::round_of;
-use crate::wire::Used;
+use crate::wire::{self, Used};
 
 /// What the upstreams do with one request of the hostile consumer.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub struct Script {
 pub struct Book {
     scripts: Mutex<HashMap<String, (Script, usize)>>,
     used: Mutex<HashMap<String, Used>>,
+    turns: Mutex<HashMap<String, Used>>,
     wrong: Mutex<Vec<(String, String)>>,
 }
 
@@ -47,6 +48,21 @@ impl Book {
         let sum = all.entry(request.to_owned()).or_default();
         sum.input += used.input;
         sum.output += used.output;
+    }
+
+    /// A turn of a socket will use this, if the socket stands for so long.
+    pub fn turn(&self, request: &str, used: Used) {
+        self.turns.lock().insert(request.to_owned(), used);
+    }
+
+    /// What the hostile consumer heard of a turn tells how far it came.
+    pub fn heard(&self, request: &str, heard: &str) {
+        let Some(used) = self.turns.lock().remove(request) else { return };
+        if heard.contains(wire::TURN_ENDED) {
+            self.add(request, used);
+        } else if heard.contains(wire::TURN_BEGUN) {
+            self.add(request, Used { input: 0, output: 1 });
+        }
     }
 
     /// What each request has used.

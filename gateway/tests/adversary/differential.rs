@@ -55,14 +55,17 @@ pub async fn play(history: &History) -> Outcome {
     }
     while let Some(heard) = hostile.join_next().await {
         let (round, id, heard) = heard.unwrap();
-        if String::from_utf8_lossy(&heard).contains(NECTAR) {
+        let heard = String::from_utf8_lossy(&heard);
+        pair.worlds[1].book.heard(&id, &heard);
+        if heard.contains(NECTAR) {
             pair.found(round, format!("{id} was told what the ordinary consumer was told"));
         }
     }
     pair.settled().await;
     pair.follow(last, &witness::last(last), true).await;
+    let fresh = pair.began.elapsed() < FRESH;
     let Pair { worlds: [alone, shared], mut outcome, .. } = pair;
-    outcome.findings.extend(ledgers::compare(&alone, &shared).await);
+    outcome.findings.extend(ledgers::compare(&alone, &shared, fresh).await);
     outcome.findings.extend(shared.book.all_wrong());
     outcome
 }
@@ -94,7 +97,7 @@ impl Pair {
                 self.outcome.stood_still.get_or_insert(Finding { round, what: what.clone() });
             }
             let succeeded = shared.status / 100 == 2 || shared.status == 101;
-            if step.succeeds() != succeeded || !alike(alone, shared, self.throttled, fresh, quiet) {
+            if step.succeeds() != succeeded || !alike(alone, shared, self.throttled && !quiet, fresh) {
                 self.found(round, what);
             }
         }
@@ -125,15 +128,14 @@ async fn take_all(world: &World, homes: &mut Homes, plan: &[(String, Step)]) -> 
     seen
 }
 
-/// Whether two saw the same. What is left of its tokens is known for certain only while all is quiet.
-fn alike(alone: &Seen, shared: &Seen, throttled: bool, fresh: bool, quiet: bool) -> bool {
-    let [attempts, requests, tokens, content_type] = &alone.fields;
-    let [their_attempts, their_requests, their_tokens, their_type] = &shared.fields;
+/// Whether two saw the same.
+fn alike(alone: &Seen, shared: &Seen, throttled: bool, fresh: bool) -> bool {
+    let [attempts, requests, content_type] = &alone.fields;
+    let [their_attempts, their_requests, their_type] = &shared.fields;
     alone.status == shared.status
         && alone.body == shared.body
         && !shared.moved
         && content_type == their_type
         && (!fresh || requests == their_requests)
-        && (!fresh || !quiet || tokens == their_tokens)
-        && (throttled && !quiet || (alone.tier == shared.tier && attempts == their_attempts))
+        && (throttled || (alone.tier == shared.tier && attempts == their_attempts))
 }

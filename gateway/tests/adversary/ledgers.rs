@@ -10,19 +10,31 @@ use crate::upstream::{ANT, BEE};
 use crate::wire::Used;
 use crate::world::World;
 
-/// What is wrong in the ledgers of two gateways in which nothing is under way any more.
-pub async fn compare(alone: &World, shared: &World) -> Vec<Finding> {
+/// What is wrong in the ledgers and limits of two gateways in which nothing is under way any more. `fresh`: the rates have
+/// forgotten nothing yet.
+pub async fn compare(alone: &World, shared: &World, fresh: bool) -> Vec<Finding> {
     let mut wrong = Vec::new();
     // Rows that are owed are written within a tenth of a second.
     for _ in 0..60 {
         wrong = differences(&alone.rows(), &shared.rows());
         wrong.extend(unbooked(shared));
+        let (here, there) = (limits(alone).await, limits(shared).await);
+        if fresh && here != there {
+            wrong.push(Finding { round: usize::MAX, what: format!("limits\nalone  {here}\nshared {there}") });
+        }
         if wrong.is_empty() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     wrong
+}
+
+/// What the ordinary consumer has used of its limits.
+async fn limits(world: &World) -> Value {
+    let all = world.gateway.admin("/api/limits").await.json();
+    let scopes = all["scopes"].as_array().cloned().unwrap_or_default();
+    scopes.into_iter().find(|scope| scope["scope"].as_str().is_some_and(|name| name.contains("bee"))).unwrap_or_default()
 }
 
 /// Where the ordinary consumer's rows differ.

@@ -196,9 +196,18 @@ pub fn frame(text: &str) -> Vec<u8> {
     frame
 }
 
+/// What says that a turn of a realtime socket has begun, and that it has ended.
+pub const TURN_BEGUN: &str = "response.created";
+pub const TURN_ENDED: &str = "response.done";
+
+/// A turn of a realtime socket that begins.
+pub fn turn_begins(id: &str) -> String {
+    json!({ "type": TURN_BEGUN, "response": { "id": id } }).to_string()
+}
+
 /// A turn of a realtime socket that has ended.
 pub fn turn(id: &str, used: Used) -> String {
-    json!({ "type": "response.done", "response": { "id": id, "usage": usage(Kind::Realtime, used) } }).to_string()
+    json!({ "type": TURN_ENDED, "response": { "id": id, "usage": usage(Kind::Realtime, used) } }).to_string()
 }
 
 /// What a server answers to an upgrade.

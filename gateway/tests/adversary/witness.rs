@@ -40,8 +40,8 @@ pub struct Seen {
     pub tier: Option<u32>,
     /// Where a stored thing must be found again.
     pub moved: bool,
-    /// `x-spillway-attempts`, `x-ratelimit-remaining-requests`, `x-ratelimit-remaining-tokens`, `content-type`.
-    pub fields: [Option<String>; 4],
+    /// `x-spillway-attempts`, `x-ratelimit-remaining-requests`, `content-type`.
+    pub fields: [Option<String>; 3],
     /// It took so long that the machine, or the gateway, must have stood still.
     pub stood_still: bool,
 }
@@ -217,7 +217,7 @@ pub async fn take(world: &World, homes: &mut Homes, id: &str, step: &Step) -> Se
                 body: error.to_string(),
                 tier: None,
                 moved: false,
-                fields: [None, None, None, None],
+                fields: [None, None, None],
                 stood_still: true,
             };
         }
@@ -230,12 +230,7 @@ pub async fn take(world: &World, homes: &mut Homes, id: &str, step: &Step) -> Se
         body: answer.text() + cut,
         tier: answer.header("x-spillway-backend").and_then(tier),
         moved: homes.moved(id, step, &answer),
-        fields: [
-            field("x-spillway-attempts"),
-            field("x-ratelimit-remaining-requests"),
-            field("x-ratelimit-remaining-tokens"),
-            field("content-type"),
-        ],
+        fields: [field("x-spillway-attempts"), field("x-ratelimit-remaining-requests"), field("content-type")],
         stood_still: began.elapsed() > STILL,
     }
 }

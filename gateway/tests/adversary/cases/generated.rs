@@ -10,7 +10,7 @@ use crate::history::History;
 /// Rounds that share two gateways.
 const BATCH: usize = 50;
 /// Batches that are played at once: most of a batch is waiting for upstreams that say nothing.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 5;
 /// Times that a batch is played in which the machine stood still.
 const PLAYS: usize = 3;
 /// Plays to find the shortest history.
@@ -43,12 +43,14 @@ fn wrong(history: &History) -> Vec<Finding> {
 fn report(seed: u64, first: usize, history: History, findings: &[Finding]) -> String {
     let round = findings.iter().map(|finding| finding.round).min().unwrap_or(first);
     let all: Vec<String> = findings.iter().map(|finding| format!("round {}: {}", finding.round, finding.what)).collect();
-    let shortest = history.shortest(round, SHORTER, |history| !wrong(history).is_empty());
+    let again = |history: &History| wrong(history).iter().any(|finding| finding.round == round);
+    let shortest = history.shortest(round, SHORTER, again);
     format!(
-        "SPILLWAY_ADVERSARY_SEED={seed} SPILLWAY_ADVERSARY_FROM={first}: round {round}, {} findings\n{}\nthe shortest history:\n{}",
+        "SPILLWAY_ADVERSARY_SEED={seed} SPILLWAY_ADVERSARY_FROM={first}: round {round}, {} findings\n{}\nthe shortest history, and what is found in it:\n{}{:?}",
         findings.len(),
         all.join("\n\n"),
-        shortest.told()
+        shortest.told(),
+        wrong(&shortest)
     )
 }
 
