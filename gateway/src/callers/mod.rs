@@ -62,9 +62,14 @@ impl Caller {
         }
     }
 
-    /// What is missing before it may use `pool` for what has no model.
+    /// What is missing before it may use `pool` for what has no model. Whoever may use none of its models has no business
+    /// there.
     pub fn lacks_for_pool(&self, pool: &crate::config::Pool) -> Option<Missing> {
-        match &self.consumer.rights.pools {
+        let rights = &self.consumer.rights;
+        if rights.models.as_ref().is_some_and(|allowed| !pool.models.iter().any(|model| allowed.contains(model))) {
+            return Some(Missing::Pool);
+        }
+        match &rights.pools {
             Some(allowed) if !allowed.iter().any(|name| **name == *pool.name) => Some(Missing::Pool),
             _ => lacks_grant(self.grants.as_deref(), &pool.roles, &pool.scopes),
         }

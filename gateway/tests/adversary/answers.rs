@@ -147,6 +147,8 @@ impl Answer {
         let whole = |used: &Used| {
             let used = if kind.tells_tokens() { *used } else { nothing };
             let used = if kind == Kind::Embeddings { Used { output: 0, ..used } } else { used };
+            // Of what nobody tells no more can be known than what its request allows.
+            let used = if streamed && !told { Used { input: 1, output: used.output.min(cap) } } else { used };
             let reply = if kind == Kind::Realtime {
                 let turn = [wire::turn_begins(id), wire::turn(id, used)].map(|text| Step::Write(wire::frame(&text)));
                 let [begins, ends] = turn;
@@ -259,7 +261,8 @@ impl Answer {
                 (Reply::sse(some).then(Step::Hang), unseen)
             }
             Answer::Cut(_) => (Reply::json(200, "{\"id\":\"").header("content-length", "4000").then(Step::Reset), unseen),
-            Answer::Reset => (Reply::raw([Step::Reset]), unseen),
+            // At once, on a connection that may have been closed long ago: the request is sent again within its attempt.
+            Answer::Reset => (Reply::raw([Step::Reset]), nothing),
             Answer::Silent | Answer::Stalled(_) => (Reply::raw([Step::Hang]), unseen),
             Answer::Garbage => (Reply::raw([Step::Write(b"\x00\x01 this is no HTTP\r\n\r\n".to_vec()), Step::Close]), unseen),
         }

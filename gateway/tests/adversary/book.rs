@@ -22,7 +22,7 @@ pub struct Script {
 #[derive(Debug, Default)]
 pub struct Book {
     scripts: Mutex<HashMap<String, (Script, usize)>>,
-    used: Mutex<HashMap<String, Used>>,
+    used: Mutex<HashMap<String, (Used, Used)>>,
     turns: Mutex<HashMap<String, Used>>,
     wrong: Mutex<Vec<(String, String)>>,
 }
@@ -42,12 +42,20 @@ impl Book {
         Some((answer, script.cap))
     }
 
-    /// Adds to what a request has used.
-    pub fn add(&self, request: &str, used: Used) {
+    /// Adds to what a request has used. Of `least` something must be booked even if its caller doesn't wait for the
+    /// answer to tell.
+    pub fn add(&self, request: &str, used: Used, least: Used) {
         let mut all = self.used.lock();
         let sum = all.entry(request.to_owned()).or_default();
-        sum.input += used.input;
-        sum.output += used.output;
+        sum.0 += used;
+        sum.1 += least;
+    }
+
+    /// The caller of a request left before its answer had ended.
+    pub fn left(&self, request: &str) {
+        if let Some(sum) = self.used.lock().get_mut(request) {
+            sum.0 = sum.1;
+        }
     }
 
     /// A turn of a socket will use this, if the socket stands for so long.
@@ -59,15 +67,16 @@ impl Book {
     pub fn heard(&self, request: &str, heard: &str) {
         let Some(used) = self.turns.lock().remove(request) else { return };
         if heard.contains(wire::TURN_ENDED) {
-            self.add(request, used);
+            self.add(request, used, used);
         } else if heard.contains(wire::TURN_BEGUN) {
-            self.add(request, Used { input: 0, output: 1 });
+            let some = Used { input: 0, output: 1 };
+            self.add(request, some, some);
         }
     }
 
-    /// What each request has used.
+    /// What must be booked of each request.
     pub fn used(&self) -> HashMap<String, Used> {
-        self.used.lock().clone()
+        self.used.lock().iter().map(|(request, (used, _))| (request.clone(), *used)).collect()
     }
 
     /// Notes what must not be, of a request.

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::history::{History, Round};
 use crate::ledgers;
+use crate::manner::Heard;
 use crate::upstream::NECTAR;
 use crate::witness::{self, Homes, Seen, Step};
 use crate::world::World;
@@ -55,7 +56,10 @@ pub async fn play(history: &History) -> Outcome {
     }
     while let Some(heard) = hostile.join_next().await {
         let (round, id, heard) = heard.unwrap();
-        let heard = String::from_utf8_lossy(&heard);
+        if !heard.whole {
+            pair.worlds[1].book.left(&id);
+        }
+        let heard = String::from_utf8_lossy(&heard.bytes);
         pair.worlds[1].book.heard(&id, &heard);
         if heard.contains(NECTAR) {
             pair.found(round, format!("{id} was told what the ordinary consumer was told"));
@@ -76,7 +80,7 @@ impl Pair {
     }
 
     /// Begins what the hostile consumer does in a round.
-    fn attack(&self, round: &Round, all: &mut JoinSet<(usize, String, Vec<u8>)>) {
+    fn attack(&self, round: &Round, all: &mut JoinSet<(usize, String, Heard)>) {
         let shared = &self.worlds[1];
         let (address, number) = (shared.gateway.address, round.number);
         for deed in &round.deeds {

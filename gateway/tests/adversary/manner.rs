@@ -28,6 +28,14 @@ pub enum Manner {
     Trails,
 }
 
+/// What was answered.
+#[derive(Debug)]
+pub struct Heard {
+    pub bytes: Vec<u8>,
+    /// The other side had nothing more to say.
+    pub whole: bool,
+}
+
 /// How long it waits for an answer, mostly.
 const PATIENCE: Duration = Duration::from_millis(600);
 /// Longer than any timeout of the gateway.
@@ -48,14 +56,16 @@ impl Manner {
         }
     }
 
-    /// Sends a request, and is gone after a while: what was answered. Whatever goes wrong on the way, it was meant to.
-    pub async fn send(self, address: SocketAddr, request: &[u8]) -> Vec<u8> {
-        let mut heard = Vec::new();
+    /// Sends a request, and is gone after a while. Whatever goes wrong on the way, it was meant to.
+    pub async fn send(self, address: SocketAddr, request: &[u8]) -> Heard {
+        let mut heard = Heard { bytes: Vec::new(), whole: false };
         let _ = tokio::time::timeout(LONG, self.bring(address, request, &mut heard)).await;
+        // Closing the sending side may be taken for leaving.
+        heard.whole &= !matches!(self, Manner::HalfCloses);
         heard
     }
 
-    async fn bring(self, address: SocketAddr, request: &[u8], heard: &mut Vec<u8>) -> std::io::Result<()> {
+    async fn bring(self, address: SocketAddr, request: &[u8], heard: &mut Heard) -> std::io::Result<()> {
         let mut connection = Connection::open(address).await?;
         let (most, patience) = match self {
             Manner::Breaks(after) => return connection.send(&request[..request.len().min(after)]).await,
@@ -93,14 +103,18 @@ impl Manner {
 }
 
 /// Reads until the other side closes, `most` bytes have come, or nothing comes for a while.
-async fn read(connection: &mut Connection, most: usize, patience: Duration, heard: &mut Vec<u8>) {
+async fn read(connection: &mut Connection, most: usize, patience: Duration, heard: &mut Heard) {
     let mut buffer = vec![0; 16 * 1024];
     let until = tokio::time::Instant::now() + patience;
-    while heard.len() < most {
-        let room = buffer.len().min(most - heard.len());
+    while heard.bytes.len() < most {
+        let room = buffer.len().min(most - heard.bytes.len());
         match tokio::time::timeout_at(until, connection.socket().read(&mut buffer[..room])).await {
-            Ok(Ok(read)) if read > 0 => heard.extend_from_slice(&buffer[..read]),
-            _ => return,
+            Ok(Ok(read)) if read > 0 => heard.bytes.extend_from_slice(&buffer[..read]),
+            Ok(_) => {
+                heard.whole = true;
+                return;
+            }
+            Err(_) => return,
         }
     }
 }

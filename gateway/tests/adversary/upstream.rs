@@ -49,7 +49,8 @@ fn answer(name: &str, book: &Book, request: &Received) -> Reply {
     if kind == Kind::Realtime {
         book.turn(id, used)
     } else {
-        book.add(id, used)
+        let output = if kind.has_cap() { used.output.min(cap) } else { 0 };
+        book.add(id, used, Used { input: used.input.min(u64::from(kind.prompts())), output });
     }
     reply
 }

@@ -9,6 +9,13 @@ pub struct Used {
     pub output: u64,
 }
 
+impl std::ops::AddAssign for Used {
+    fn add_assign(&mut self, more: Used) {
+        self.input += more.input;
+        self.output += more.output;
+    }
+}
+
 /// An API, as far as the shape of its answers goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -93,6 +93,9 @@ pub fn any(id: &str, things: &[String], rng: &mut Rng) -> Move {
         3 => "authorization: Bearer KEY-a\r\n",
         _ => "api-key: KEY-a\r\n",
     };
+    if rng.u8(0..8) > 0 {
+        text += "connection: close\r\n";
+    }
     head::headers(rng, &mut text);
     let body = head::framed(&mut text, &body, rng);
     Move { bytes: [text.as_bytes(), b"\r\n", &body].concat(), manner, cap }
@@ -114,7 +117,7 @@ fn fetch(id: &str, thing: &str, rng: &mut Rng) -> Vec<u8> {
         ],
     );
     let path = path.replace("THING", thing);
-    format!("{method} /v1/{path} HTTP/1.1\r\nhost: gateway\r\nx-request-id: {id}\r\napi-key: KEY-a\r\ncontent-length: 0\r\n\r\n")
+    format!("{method} /v1/{path} HTTP/1.1\r\nhost: gateway\r\nx-request-id: {id}\r\napi-key: KEY-a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
         .into_bytes()
 }
 
