@@ -111,13 +111,16 @@ fn offences(name: &str, request: &Received) -> Vec<String> {
         (NECTAR, "what the other consumer was told"),
         (SECRET, "a model that it may not use"),
         ("KEY-", "a caller's key"),
-        ("smuggled", "a request within a request"),
     ] {
         // Stored things have no model, whatever their forms say.
         let elsewhere = word == SECRET && Kind::of(request.path()) == Kind::Stored;
         if text.contains(word) && !elsewhere {
             offences.push(what.to_owned());
         }
+    }
+    // Within a body that its length covers it is no request.
+    if request.path().contains("smuggled") {
+        offences.push("a request within a request".to_owned());
     }
     if name == SECRET {
         offences.push("a backend that it may not use".to_owned());
