@@ -35,7 +35,7 @@ pub enum Answer {
     /// A redirect.
     Moved(u16),
     /// A page, or nothing, or an error, in a 200.
-    NoAnswer(&'static str, &'static str),
+    Nonsense(&'static str, &'static str),
     /// A stream that says that it has failed.
     Failed(&'static str),
     /// It ends after so many events.
@@ -116,10 +116,10 @@ fn any(throttled: bool, rng: &mut Rng) -> Answer {
         16 => Answer::Moved(*rng.choice(&[301, 302, 307, 308]).unwrap()),
         17 => rng
             .choice([
-                Answer::NoAnswer("text/html", "<html>Sign in</html>"),
-                Answer::NoAnswer("application/json", ""),
-                Answer::NoAnswer("application/json", r#"{"error":{"message":"no","code":"server_error"}}"#),
-                Answer::NoAnswer("application/json", "nonsense"),
+                Answer::Nonsense("text/html", "<html>Sign in</html>"),
+                Answer::Nonsense("application/json", ""),
+                Answer::Nonsense("application/json", r#"{"error":{"message":"no","code":"server_error"}}"#),
+                Answer::Nonsense("application/json", "nonsense"),
             ])
             .unwrap(),
         18..21 => Answer::Failed(rng.choice(&CODES).unwrap()),
@@ -246,7 +246,7 @@ impl Answer {
                 let reply = Reply::json(*status, "").header("location", "http://elsewhere.example/v1/chat/completions?key=CANARY-upstream");
                 (reply, nothing)
             }
-            Answer::NoAnswer(content_type, body) => (Reply::json(200, *body).header("content-type", *content_type), nothing),
+            Answer::Nonsense(content_type, body) => (Reply::json(200, *body).header("content-type", *content_type), nothing),
             Answer::Failed(code) if streamed => {
                 let first = events(nothing).remove(0);
                 (Reply::sse([first, wire::failed(kind, id, code)]), nothing)

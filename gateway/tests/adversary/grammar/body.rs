@@ -135,7 +135,7 @@ fn render(members: &Members, rng: &mut Rng) -> Vec<u8> {
 fn broken(mut text: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
     match rng.u8(0..7) {
         0 => text.truncate(rng.usize(..=text.len())),
-        1 => text.extend_from_slice(*one_of(rng, &[&b"{}"[..], b",", b"\0", b"}", b"\n\n"])),
+        1 => text.extend_from_slice(one_of(rng, &[&b"{}"[..], b",", b"\0", b"}", b"\n\n"])),
         2 => text.splice(0..0, *b"\xef\xbb\xbf").for_each(drop),
         3 => {
             let at = rng.usize(..text.len());
@@ -176,7 +176,7 @@ pub fn body(kind: Kind, things: &[String], rng: &mut Rng) -> (Vec<u8>, u64) {
             4 => tool(rng),
             5 => bulk(rng),
             _ => member(
-                *one_of(rng, &["n", "best_of", "store", "background", "stream", "reasoning_effort", "user"]),
+                one_of(rng, &["n", "best_of", "store", "background", "stream", "reasoning_effort", "user"]),
                 *one_of(rng, &["2", "true", "null", "\"low\""]),
             ),
         };
