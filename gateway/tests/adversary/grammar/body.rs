@@ -32,7 +32,7 @@ fn plain(kind: Kind, rng: &mut Rng) -> Members {
         members.push(member("stream", "true"));
         if rng.u8(0..3) == 0 {
             let options = ["null", "{}", r#"{"include_usage":true}"#, r#"{"include_usage":false}"#, r#"{"include_usage":"yes"}"#, "7"];
-            members.push(member("stream_options", *one_of(rng, &options)));
+            members.push(member("stream_options", one_of(rng, &options)));
         }
     }
     if kind == Kind::Messages {
@@ -43,7 +43,7 @@ fn plain(kind: Kind, rng: &mut Rng) -> Members {
 
 /// The name of a thing that belongs to the other consumer, or to nobody.
 pub fn foreign(things: &[String], rng: &mut Rng) -> String {
-    if things.is_empty() || rng.u8(0..4) == 0 { "resp_bee-none".to_owned() } else { one_of(rng, things).clone() }
+    if things.is_empty() || rng.u8(0..4) == 0 { "resp_bee-none".to_owned() } else { things[rng.usize(..things.len())].clone() }
 }
 
 /// Refers to a thing in one of the many places where an API lets one stand; `None` where it lets none.
@@ -78,21 +78,21 @@ fn reference(kind: Kind, thing: &str, rng: &mut Rng) -> Option<(String, String)>
         ],
         _ => return None,
     };
-    let (key, value) = *one_of(rng, forms);
+    let (key, value) = one_of(rng, forms);
     Some((format!("\"{key}\""), value.replace("THING", thing)))
 }
 
 /// A second word on the model.
 fn model(rng: &mut Rng) -> (String, String) {
-    let key = *one_of(rng, &["\"model\"", "\"Model\"", "\"MODEL\"", "\"mod\\u0065l\"", "\"model\""]);
-    let value = *one_of(rng, &["\"secret\"", "\"secr\\u0065t\"", "null", "7", "\"\"", "\"m\"", "[\"secret\"]", "\"nobody\""]);
+    let key = one_of(rng, &["\"model\"", "\"Model\"", "\"MODEL\"", "\"mod\\u0065l\"", "\"model\""]);
+    let value = one_of(rng, &["\"secret\"", "\"secr\\u0065t\"", "null", "7", "\"\"", "\"m\"", "[\"secret\"]", "\"nobody\""]);
     (key.to_owned(), value.to_owned())
 }
 
 /// A cap, sensible or not.
 fn cap(rng: &mut Rng) -> (String, String) {
-    let key = *one_of(rng, &["max_tokens", "max_completion_tokens", "max_output_tokens"]);
-    let value = *one_of(rng, &["1", "900", "0", "-1", "1e3", "null", "\"5\"", "18446744073709551616", "64.5"]);
+    let key = one_of(rng, &["max_tokens", "max_completion_tokens", "max_output_tokens"]);
+    let value = one_of(rng, &["1", "900", "0", "-1", "1e3", "null", "\"5\"", "18446744073709551616", "64.5"]);
     member(key, value)
 }
 
@@ -104,7 +104,7 @@ fn tool(rng: &mut Rng) -> (String, String) {
         r#"[{"type":"function","function":{"name":"f","parameters":{"type":"object","file_id":{"type":"string"}}}}]"#,
         r#"[{"type":"mcp","server_url":"http://127.0.0.1:1/"}]"#,
     ];
-    member("tools", *one_of(rng, &tools))
+    member("tools", one_of(rng, &tools))
 }
 
 /// Something long, deep or many.
@@ -121,7 +121,7 @@ fn bulk(rng: &mut Rng) -> (String, String) {
 }
 
 fn render(members: &Members, rng: &mut Rng) -> Vec<u8> {
-    let space = *one_of(rng, &["", "", "", " ", "\r\n\t"]);
+    let space = one_of(rng, &["", "", "", " ", "\r\n\t"]);
     let mut text = format!("{space}{{");
     for (number, (key, value)) in members.iter().enumerate() {
         let comma = if number > 0 { "," } else { "" };
@@ -143,7 +143,7 @@ fn broken(mut text: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
         }
         4 => {
             let at = rng.usize(..text.len());
-            text.insert(at, *one_of(rng, b"\0\xff\"\\{},:"));
+            text.insert(at, one_of(rng, b"\0\xff\"\\{},:"));
         }
         5 => text = b"[]".to_vec(),
         _ => text.clear(),
@@ -177,7 +177,7 @@ pub fn body(kind: Kind, things: &[String], rng: &mut Rng) -> (Vec<u8>, u64) {
             5 => bulk(rng),
             _ => member(
                 one_of(rng, &["n", "best_of", "store", "background", "stream", "reasoning_effort", "user"]),
-                *one_of(rng, &["2", "true", "null", "\"low\""]),
+                one_of(rng, &["2", "true", "null", "\"low\""]),
             ),
         };
         // In the place of what is there, or beside it.

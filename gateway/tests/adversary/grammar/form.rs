@@ -8,7 +8,7 @@ use crate::upstream::SECRET;
 /// A form, and its content type.
 pub fn form(rng: &mut Rng) -> (Vec<u8>, &'static str) {
     let disposition = "Content-Disposition: form-data; name=\"model\"";
-    let model = *one_of(
+    let model = one_of(
         rng,
         &[
             disposition,
@@ -22,8 +22,8 @@ pub fn form(rng: &mut Rng) -> (Vec<u8>, &'static str) {
             "Content-Disposition: form-data; name=\"mod\\el\"",
         ],
     );
-    let value = *one_of(rng, &["m", "m", "m", SECRET, ""]);
-    let file = "z".repeat(*one_of(rng, &[100, 5_000, 400_000]));
+    let value = one_of(rng, &["m", "m", "m", SECRET, ""]);
+    let file = "z".repeat(one_of(rng, &[100, 5_000, 400_000]));
     let file = format!("--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n{file}\r\n");
     let first = format!("--XX\r\n{disposition}\r\n\r\nm\r\n");
     let second = format!("--XX\r\n{model}\r\n\r\n{value}\r\n");
@@ -34,7 +34,7 @@ pub fn form(rng: &mut Rng) -> (Vec<u8>, &'static str) {
         3 => format!("{first}{file}"),
         _ => format!("{first}{file}--XX--\r\n"),
     };
-    let content_type = *one_of(
+    let content_type = one_of(
         rng,
         &[
             "multipart/form-data; boundary=XX",

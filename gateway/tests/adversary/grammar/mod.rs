@@ -19,8 +19,8 @@ pub struct Move {
     pub cap: u64,
 }
 
-fn one_of<'l, T>(rng: &mut Rng, list: &'l [T]) -> &'l T {
-    &list[rng.usize(..list.len())]
+fn one_of<T: Copy>(rng: &mut Rng, list: &[T]) -> T {
+    list[rng.usize(..list.len())]
 }
 
 /// Some request named `id` that speaks of the other consumer's `things`.
@@ -41,7 +41,7 @@ pub fn any(id: &str, things: &[String], rng: &mut Rng) -> Move {
         (Kind::Stored, ""),
         (Kind::Realtime, "/v1/realtime?model=m"),
     ];
-    let (kind, path) = *one_of(rng, &kinds);
+    let (kind, path) = one_of(rng, &kinds);
     let manner = Manner::any(rng);
     if kind == Kind::Realtime {
         return Move { bytes: socket(id, rng), manner, cap: 0 };
@@ -54,7 +54,7 @@ pub fn any(id: &str, things: &[String], rng: &mut Rng) -> Move {
         (body, content_type, 0)
     } else {
         let (body, cap) = body::body(kind, things, rng);
-        let content_type = *one_of(
+        let content_type = one_of(
             rng,
             &[
                 "application/json",
@@ -103,8 +103,8 @@ pub fn any(id: &str, things: &[String], rng: &mut Rng) -> Move {
 
 /// Asks for a stored thing.
 fn fetch(id: &str, thing: &str, rng: &mut Rng) -> Vec<u8> {
-    let method = *one_of(rng, &["GET", "DELETE", "POST"]);
-    let path = *one_of(
+    let method = one_of(rng, &["GET", "DELETE", "POST"]);
+    let path = one_of(
         rng,
         &[
             "responses/THING",
@@ -123,8 +123,8 @@ fn fetch(id: &str, thing: &str, rng: &mut Rng) -> Vec<u8> {
 
 /// A realtime socket, and frames for it.
 fn socket(id: &str, rng: &mut Rng) -> Vec<u8> {
-    let model = *one_of(rng, &["m", "m", "m", SECRET, "m&model=secret", "%6d"]);
-    let key = *one_of(
+    let model = one_of(rng, &["m", "m", "m", SECRET, "m&model=secret", "%6d"]);
+    let key = one_of(
         rng,
         &[
             "api-key: KEY-a\r\n",
