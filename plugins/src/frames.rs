@@ -126,6 +126,11 @@ impl Frames {
             let opcode = self.head[0] & 0x0f;
             self.of_message = opcode < 8;
             if self.of_message {
+                // A message ends before the next begins, and is text or binary: else readers differ on what it is.
+                if (opcode != 0) != self.last || opcode > 2 {
+                    self.lost = true;
+                    return false;
+                }
                 self.last = self.head[0] & 0x80 != 0;
                 if opcode != 0 {
                     self.begins = true;

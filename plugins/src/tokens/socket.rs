@@ -188,7 +188,10 @@ mod tests {
     fn what_is_no_servers_frame_is_lost() {
         let masked = [&[0x81, 0x85, 1, 2, 3, 4][..], &[0; 5]].concat();
         let compressed = frame(0xc1, b"what an extension would make of it");
-        for bytes in [masked, compressed] {
+        let within = [frame(0x01, b"{"), frame(0x81, b"{}")].concat();
+        let of_nothing = frame(0x80, b"{}");
+        let reserved = frame(0x83, b"{}");
+        for bytes in [masked, compressed, within, of_nothing, reserved] {
             let mut tap = SocketTap::default();
             tap.push(&bytes, |_, _| panic!());
             assert!(tap.is_lost());
