@@ -39,9 +39,6 @@ fn http1(session: &mut Session) -> Result<(), Refusal> {
     if memchr_iter(b'\n', &raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
         return Err(Refusal::Head { what: "the head's lines must end with CR LF" });
     }
-    if !is_request_line(&raw) {
-        return Err(Refusal::Head { what: "the request line must be a method, a target and a version, with one space between them" });
-    }
     let head = session.req_header();
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
@@ -53,19 +50,6 @@ fn http1(session: &mut Session) -> Result<(), Refusal> {
         return Err(Refusal::TransferCoding);
     }
     Ok(())
-}
-
-/// Whether a head begins with three words and a space between them each: Pingora takes more of them for a target with
-/// spaces. Line ends before it belong to nothing.
-fn is_request_line(head: &[u8]) -> bool {
-    let blank = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let line = &head[blank..];
-    let line = &line[..memchr::memchr(b'\r', line).unwrap_or(line.len())];
-    let mut spaces = memchr_iter(b' ', line);
-    match (spaces.next(), spaces.next(), spaces.next()) {
-        (Some(first), Some(second), None) => first > 0 && second > first + 1 && second + 1 < line.len(),
-        _ => false,
-    }
 }
 
 /// Digits, without a zero before others, that fit a number.
@@ -113,18 +97,6 @@ mod tests {
         }
         for bad in ["", "a b", "a/b", "u@a", "a,b", "a:b", "a:123456", "a:1:2", "[::1", "[::1]x", "a\tb", "a?b", "a\\b", ":80"] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
-        }
-    }
-
-    #[test]
-    fn request_lines_have_three_words() {
-        for good in ["GET / HTTP/1.1\r\nhost: a b\r\n", "\r\nGET /a?b=%20 HTTP/1.1\r\n\r\n", "OPTIONS * HTTP/1.0"] {
-            assert!(is_request_line(good.as_bytes()), "{good}");
-        }
-        for bad in
-            ["", "GET / \r\n", "GET  / HTTP/1.1\r\n", "GET /a b HTTP/1.1\r\n", "GET / HTTP/1.1 \r\n", " GET /a HTTP/1.1\r\n", "GET /\r\n"]
-        {
-            assert!(!is_request_line(bad.as_bytes()), "{bad}");
         }
     }
 

@@ -99,7 +99,9 @@ pub struct Guard {
     error_page: Vec<u8>,
     /// Bytes of the head so far.
     head: usize,
-    /// What is still dropped behind a head that is too long.
+    /// Its first line so far.
+    line: Line,
+    /// What is still dropped behind a head that was refused.
     dropped: Option<usize>,
     /// What came of the next request.
     ahead: Vec<u8>,
@@ -143,6 +145,7 @@ impl Guard {
             replaced: false,
             error_page: Vec::new(),
             head: 0,
+            line: Line::default(),
             dropped: None,
             ahead: Vec::new(),
         }
@@ -182,13 +185,13 @@ impl Guard {
         some > 0
     }
 
-    /// Says that a head is too long, and reads on for a little, so that it is heard.
-    fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Says what is wrong with a head, and reads on for a little, so that it is heard.
+    fn poll_refused(&mut self, cx: &mut Context<'_>, status: &str, code: &str, message: &str) -> Poll<io::Result<()>> {
         if self.dropped.is_none() {
             self.dropped = Some(0);
             self.replaced = true;
             self.metrics.bad_heads.inc();
-            let page = error_page("431 Request Header Fields Too Large", "head_too_large", "the request head is longer than 64 KiB");
+            let page = error_page(status, code, message);
             let _ = Pin::new(&mut self.inner).poll_write(cx, &page);
             let _ = Pin::new(&mut self.inner).poll_flush(cx);
         }
@@ -224,6 +227,35 @@ impl Guard {
     }
 }
 
+const ONE_SPACE: &str = "the request line must be a method, a target and a version, with one space between them";
+
+/// The first line of a head as it comes. Pingora takes further spaces in it for a part of the target.
+#[derive(Debug, Default)]
+struct Line {
+    spaces: usize,
+    begun: bool,
+    over: bool,
+    wrong: bool,
+}
+
+impl Line {
+    /// Takes what came of a head; whether its first line has more than three words, or empty ones.
+    fn is_wrong(&mut self, bytes: &[u8]) -> bool {
+        if self.over {
+            return self.wrong;
+        }
+        // Line ends before it belong to nothing.
+        let blank = if self.begun { 0 } else { bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count() };
+        let rest = &bytes[blank..];
+        self.begun |= !rest.is_empty();
+        let end = memchr::memchr2(b'\r', b'\n', rest);
+        self.spaces += memchr::memchr_iter(b' ', &rest[..end.unwrap_or(rest.len())]).count();
+        self.over = end.is_some();
+        self.wrong = self.spaces > 2;
+        self.wrong
+    }
+}
+
 /// What a caller gets whose head is no HTTP, or never came whole. There is no request to name.
 fn error_page(status: &str, code: &str, message: &str) -> Vec<u8> {
     let body = format!(r#"{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"}}}}"#);
@@ -237,8 +269,12 @@ impl AsyncRead for Guard {
             return self.poll_end(cx);
         }
         let before = buf.filled().len();
+        if self.line.wrong && !self.unguarded() {
+            return self.poll_refused(cx, "400 Bad Request", "invalid_request", ONE_SPACE);
+        }
         if self.head >= MOST_HEAD && !self.unguarded() && self.phase.phase.load(Ordering::Relaxed) == HEAD {
-            return self.poll_too_long(cx);
+            let what = "the request head is longer than 64 KiB";
+            return self.poll_refused(cx, "431 Request Header Fields Too Large", "head_too_large", what);
         }
         let read = match !self.ahead.is_empty() && self.take_ahead(buf) {
             true => Poll::Ready(Ok(())),
@@ -254,8 +290,13 @@ impl AsyncRead for Guard {
                     let deadline = self.clock.now() + self.header_timeout;
                     self.phase.deadline.store(deadline.0, Ordering::Relaxed);
                     self.head = 0;
+                    self.line = Line::default();
                 }
                 self.head += buf.filled().len() - before;
+                if came && self.line.is_wrong(&buf.filled()[before..]) {
+                    buf.set_filled(before);
+                    return self.poll_refused(cx, "400 Bad Request", "invalid_request", ONE_SPACE);
+                }
                 Poll::Ready(done)
             }
             Poll::Pending => {
@@ -343,3 +384,25 @@ impl GetSocketDigest for Guard {
 }
 
 impl Peek for Guard {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_line_has_three_words_in_whatever_pieces_it_comes() {
+        for (head, wrong) in [
+            ("GET / HTTP/1.1\r\nhost: a b c d\r\n", false),
+            ("\r\n\r\nGET /a?b=%20 HTTP/1.1\r\n\r\n", false),
+            ("GET /a b HTTP/1.1\r\n", true),
+            ("GET  / HTTP/1.1\r\n", true),
+            ("GET / HTTP/1.1 \r\n", true),
+            (" GET / HTTP/1.1\r\n", true),
+        ] {
+            for size in 1..head.len() {
+                let mut line = Line::default();
+                assert_eq!(head.as_bytes().chunks(size).fold(false, |_, piece| line.is_wrong(piece)), wrong, "{head} {size}");
+            }
+        }
+    }
+}
