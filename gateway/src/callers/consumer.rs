@@ -24,13 +24,15 @@ pub struct LiveConsumer {
     pub number: u64,
     /// How many of its requests are in flight.
     pub in_flight: AtomicUsize,
+    /// How many bytes of its bodies are held.
+    pub buffered: Arc<AtomicUsize>,
 }
 
 impl LiveConsumer {
     /// One with this config; `account` is what it uses.
     pub fn new(config: Consumer, account: Account) -> Self {
         let number = number_of(&config.name);
-        LiveConsumer { config, account, number, in_flight: AtomicUsize::new(0) }
+        LiveConsumer { config, account, number, in_flight: AtomicUsize::new(0), buffered: Arc::default() }
     }
 }
 

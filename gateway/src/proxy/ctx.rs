@@ -2,6 +2,7 @@
 //! names; everything that is held is given back when this is dropped, a panic included.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -258,6 +259,12 @@ impl RequestCtx {
     /// Whose share it takes of what all share.
     pub fn owner(&self) -> Owner {
         self.consumer().map(|consumer| Arc::clone(&consumer.name))
+    }
+
+    /// What counts the bytes that its consumer's bodies take, where there are several consumers.
+    pub fn buffered(&self) -> Option<Arc<AtomicUsize>> {
+        let consumer = self.consumer().filter(|_| !self.internal && self.runtime.callers.are_several())?;
+        Some(Arc::clone(&consumer.buffered))
     }
 
     /// The moment `now` on both clocks, without asking the second one: the calendar's is taken when a request

@@ -26,6 +26,7 @@ use super::tunnel::Tunnel;
 use super::{Gateway, cached, guarded, headers, logged, media, metering, own_usage, respond, stored, traced, transformed};
 use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
+use crate::shares::leaves_room;
 
 /// Takes a request in. Refusals are written here.
 ///
@@ -113,11 +114,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     }
 }
 
-/// How many requests a consumer may have in flight for each that there is room for: with it alone, three quarters of all.
-const FOR_EACH_FREE: usize = 3;
-
-/// Whether there is room for one more request of this consumer: the fuller it is, the fewer one may have, so that there
-/// is always some for one with none.
+/// Whether there is room for one more request of this consumer.
 ///
 /// # Errors
 /// 503
@@ -126,7 +123,7 @@ fn has_room(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
     let (one, count) = OneOf::of(&caller.consumer);
     ctx.one_of = Some(one);
     let room = (ctx.runtime.config.server.max_in_flight + 1).saturating_sub(gateway.in_flight_now());
-    match count > room.saturating_mul(FOR_EACH_FREE) && ctx.runtime.callers.are_several() {
+    match !leaves_room(count, room) && ctx.runtime.callers.are_several() {
         true => Err(Refusal::Overloaded { what: "requests of this consumer in flight" }),
         false => Ok(()),
     }
@@ -170,10 +167,10 @@ async fn realtime(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx
 async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
     media::json(&session.req_header().headers)?;
     let coding = media::coding(&session.req_header().headers)?;
-    let mut buffer = BodyBuffer::new(&gateway.buffered);
+    let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.buffered());
     read_body(gateway, session, ctx, &mut buffer, true, |_| false).await?;
     if coding != Coding::Identity {
-        buffer = Box::pin(media::plain(gateway, ctx.owner(), ctx.runtime.config.server.max_body, buffer, coding)).await?;
+        buffer = Box::pin(media::plain(gateway, ctx, buffer, coding)).await?;
     }
     let (mut buffer, fields) = on_buffer(&gateway.turns, || ctx.owner(), buffer, |buffer| read_fields(buffer.as_slice())).await?;
     let fields = fields.map_err(Refusal::from)?;
@@ -206,7 +203,7 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     let boundary = boundary(&content_type).map_err(refuse)?.ok_or(Refusal::MediaType { expected: "multipart/form-data" })?;
     let small = headers::content_length(head).is_some_and(|length| length <= ctx.runtime.config.server.max_body);
     let named = inference.model.is_some();
-    let mut buffer = BodyBuffer::new(&gateway.buffered);
+    let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.buffered());
     let mut form = FormReader::new(boundary);
     let (mut pushed, mut length) = (Ok(()), 0);
     let enough = |piece: &[u8]| {

@@ -4,11 +4,11 @@ use std::io::{BufRead, Read};
 
 use http::{HeaderMap, HeaderName, header};
 
+use super::ctx::RequestCtx;
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::Stop;
 use super::{Gateway, offload};
-use crate::shares::Owner;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +93,14 @@ pub(super) fn uncompressed(headers: &HeaderMap) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 400 if it can't be decompressed, 413 or 503 if there is no room for what comes out.
-pub(super) async fn plain(gateway: &Gateway, owner: Owner, limit: usize, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, Stop> {
+pub(super) async fn plain(gateway: &Gateway, ctx: &RequestCtx, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, Stop> {
     if coding == Coding::Identity {
         return Ok(body);
     }
-    let plain = BodyBuffer::new(&gateway.buffered);
+    let limit = ctx.runtime.config.server.max_body;
+    let plain = BodyBuffer::new(&gateway.buffered).of(ctx.buffered());
     // Little can become much: never on a worker.
-    Ok(offload::apart(&gateway.turns, owner, move || decompress(body.as_slice(), coding, limit, plain)).await??)
+    Ok(offload::apart(&gateway.turns, ctx.owner(), move || decompress(body.as_slice(), coding, limit, plain)).await??)
 }
 
 /// Largest window of Zstandard, as a power of two: RFC 9659 allows no more on the web.

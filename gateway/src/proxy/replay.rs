@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 use prometheus::IntGauge;
 
+use crate::shares::leaves_room;
+
 /// The bytes that all bodies together may take.
 #[derive(Debug)]
 pub struct BufferBudget {
@@ -36,6 +38,11 @@ impl BufferBudget {
         taken.is_ok()
     }
 
+    /// What is left once so many more are taken.
+    fn free_after(&self, bytes: usize) -> usize {
+        self.limit.load(Ordering::Relaxed).saturating_sub(self.used.load(Ordering::Relaxed)).saturating_sub(bytes)
+    }
+
     fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
         self.gauge.sub(i64::try_from(bytes).unwrap_or(0));
@@ -47,12 +54,14 @@ impl BufferBudget {
 pub struct BufferShare {
     budget: Arc<BufferBudget>,
     bytes: usize,
+    /// What all shares of its consumer have, where consumers are told apart.
+    held: Option<Arc<AtomicUsize>>,
 }
 
 impl BufferShare {
     /// An empty share.
     pub fn new(budget: &Arc<BufferBudget>) -> Self {
-        BufferShare { budget: Arc::clone(budget), bytes: 0 }
+        BufferShare { budget: Arc::clone(budget), bytes: 0, held: None }
     }
 
     /// Takes as much as is missing to so many bytes; `false` if the budget is used up.
@@ -60,11 +69,16 @@ impl BufferShare {
         self.grow(bytes.saturating_sub(self.bytes))
     }
 
-    /// Takes more; `false` if the budget is used up.
+    /// Takes more; `false` if the budget is used up, or its consumer has too much of it. A consumer's only body may be as
+    /// large as any.
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let taken = self.budget.take(bytes);
+        let before = self.held.as_ref().map_or(0, |held| held.fetch_add(bytes, Ordering::Relaxed));
+        let alone = before <= self.bytes;
+        let taken = (alone || leaves_room(before + bytes, self.budget.free_after(bytes))) && self.budget.take(bytes);
         if taken {
             self.bytes += bytes;
+        } else if let Some(held) = &self.held {
+            held.fetch_sub(bytes, Ordering::Relaxed);
         }
         taken
     }
@@ -73,6 +87,9 @@ impl BufferShare {
 impl Drop for BufferShare {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes);
+        if let Some(held) = &self.held {
+            held.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -91,6 +108,13 @@ impl BodyBuffer {
     /// An empty buffer. A body that comes in one piece is kept as it came; only more need room.
     pub fn new(budget: &Arc<BufferBudget>) -> Self {
         BodyBuffer { bytes: BytesMut::new(), first: None, share: BufferShare::new(budget) }
+    }
+
+    /// Of a consumer whose bodies have what is counted here.
+    pub fn of(mut self, held: Option<Arc<AtomicUsize>>) -> Self {
+        debug_assert!(self.is_empty(), "what is held already is counted nowhere");
+        self.share.held = held;
+        self
     }
 
     /// Adds a piece; `false` if there is no room for it.
@@ -271,6 +295,28 @@ mod tests {
         let piece = Bytes::from_static(b"hello");
         buffer.push(piece.clone(), Some(5));
         assert_eq!(buffer.finish().bytes().as_ptr(), piece.as_ptr());
+    }
+
+    proptest::proptest! {
+        /// Whatever one consumer sends and takes back: another one's first body has room, up to a quarter of all.
+        #[test]
+        fn one_consumer_leaves_room_for_another(steps in proptest::collection::vec((1usize..26, proptest::bool::ANY), 1..100)) {
+            let budget = budget(100);
+            let (one, other) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let mut held = Vec::new();
+            for (size, keep) in steps {
+                let mut buffer = BodyBuffer::new(&budget).of(Some(Arc::clone(&one)));
+                if buffer.push(Bytes::from(vec![0; size]), None) && keep {
+                    held.push(buffer);
+                }
+                let mut first = BodyBuffer::new(&budget).of(Some(Arc::clone(&other)));
+                proptest::prop_assert!(first.push(Bytes::from(vec![0; 25]), None));
+                let total: usize = held.iter().map(BodyBuffer::len).sum();
+                proptest::prop_assert_eq!((one.load(Ordering::Relaxed), total <= 75), (total, true));
+            }
+            drop(held);
+            proptest::prop_assert_eq!((one.load(Ordering::Relaxed), budget.used.load(Ordering::Relaxed)), (0, 0));
+        }
     }
 
     #[test]

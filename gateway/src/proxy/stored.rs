@@ -91,7 +91,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     may_batch(ctx, &call)?;
     media::uncompressed(&session.req_header().headers)?;
     expectation(session).await?;
-    let mut buffer = BodyBuffer::new(&gateway.buffered);
+    let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.buffered());
     let upload = call.api == Api::Files && call.name.is_none();
     let small = !upload
         || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= ctx.runtime.config.server.max_body);

@@ -19,6 +19,15 @@ pub use portions::Portions;
 pub use ring::Ring;
 pub use store::Store;
 
+/// How much an owner may hold for each part that is free: alone, three quarters of all.
+const FOR_EACH_FREE: usize = 3;
+
+/// Whether an owner may hold so much where `free` is left then, of what can't be taken back. The fuller it is, the less
+/// one may have, so that there is always some for one with nothing.
+pub fn leaves_room(held: usize, free: usize) -> bool {
+    held <= free.saturating_mul(FOR_EACH_FREE)
+}
+
 /// Whose something is: a consumer's name, or `None` for callers that needn't say who they are.
 pub type Owner = Option<Arc<str>>;
 

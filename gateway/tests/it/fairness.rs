@@ -90,3 +90,33 @@ async fn requests_of_one_that_wait_for_a_pool_leave_room_for_anothers() {
     assert_eq!(third.status, 429, "half is its share");
     drop((of_a, of_b));
 }
+
+#[tokio::test]
+async fn bodies_of_one_leave_room_for_anothers() {
+    let backend = ScriptedBackend::start(|request| match request.json()["user"] == "a" {
+        true => Reply::raw([Step::Hang]),
+        false => Reply::json(200, answer("x")),
+    })
+    .await;
+    let rest = consumer("a", "") + &consumer("b", "");
+    let server = "max_body = \"64KiB\"\nmax_buffered = \"256KiB\"";
+    let gateway = Gateway::start(&config(&[member("x", &backend, 1)], "", &rest).replace("#server", server)).await;
+    let large = |who: &str| {
+        let mut body = chat(false);
+        body["user"] = json!(who);
+        body["messages"][0]["content"] = json!("x".repeat(60_000));
+        body
+    };
+    let mut held = Vec::new();
+    for number in 1..=3 {
+        let mut caller = Connection::open(gateway.address).await.unwrap();
+        caller.send(post("/v1/chat/completions", &[("api-key", "a")], large("a").to_string().as_bytes())).await.unwrap();
+        held.push(caller);
+        eventually("it is held", async || backend.count() == number).await;
+    }
+    let refused = ask_as(gateway.address, "a", &large("a")).await;
+    assert_eq!((refused.status, refused.code()), (503, "overloaded".into()));
+    assert_eq!(ask_as(gateway.address, "b", &large("b")).await.status, 200);
+    drop(held);
+    eventually("all is given back", async || gateway.metric("spillway_buffered_bytes").await == 0.0).await;
+}
