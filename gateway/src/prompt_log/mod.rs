@@ -31,9 +31,9 @@ const QUEUED_BYTES: usize = 128 << 20;
 /// Threads that read, redact and write.
 const WORKERS: usize = 2;
 
-/// Longest request that is read for the log; of longer ones only the length is written down.
+/// Most of a request that is read for the log, white space between its parts left out.
 pub const LONGEST_REQUEST: usize = 1 << 20;
-/// Most of an answer that is read for the log.
+/// Most of an answer that is read for the log; of a plain one, white space between its parts left out.
 pub const LONGEST_ANSWER: usize = 1 << 20;
 
 /// One request, to be written down.
@@ -44,15 +44,25 @@ pub struct Entry {
     pub facts: Vec<u8>,
     /// The operation.
     pub api: Api,
-    /// Its body, if that is wanted and not too long.
-    pub body: Option<Bytes>,
-    /// Its answer as far as it came, and whether it is a stream.
-    pub answer: Option<(Bytes, bool)>,
+    /// Its body, if that is wanted.
+    pub body: Option<Part>,
+    /// Its answer as far as it came.
+    pub answer: Option<Part>,
+    /// The answer is a stream.
+    pub streamed: bool,
+}
+
+/// A body, or its beginning.
+pub struct Part {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// There is more.
+    pub cut: bool,
 }
 
 impl Entry {
     fn size(&self) -> usize {
-        self.body.as_ref().map_or(0, Bytes::len) + self.answer.as_ref().map_or(0, |(answer, _)| answer.len())
+        [&self.body, &self.answer].into_iter().flatten().map(|part| part.bytes.len()).sum()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use spillway_plugins::prompt_log::{Level, content};
+use spillway_plugins::prompt_log::{Answer, Level, Request, content};
 use tokio::sync::oneshot;
 
 use super::export::Exporter;
@@ -119,8 +119,9 @@ impl Worker {
         lines.push(b'"');
         if entry.level.has_content() {
             let redactor = (entry.level == Level::Redacted).then_some(&self.rules.redactor);
-            let body = entry.body.as_deref();
-            let answer = entry.answer.as_ref().map(|(answer, streamed)| (&answer[..], *streamed));
+            let body = entry.body.as_ref().map(|body| Request { bytes: &body.bytes, cut: body.cut });
+            let answer = entry.answer.as_ref();
+            let answer = answer.map(|answer| Answer { bytes: &answer.bytes, streamed: entry.streamed, cut: answer.cut });
             let content = content(entry.api, body, answer, redactor, self.rules.max_message);
             let mut text = Vec::with_capacity(1024);
             // Texts and numbers can always be written.

@@ -182,6 +182,9 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     let admitted = admit(gateway, ctx, buffer.as_slice()).await;
     // Kept for the log, if it is refused.
     ctx.body = Some(buffer.finish());
+    if logged::is_too_long(ctx) {
+        Box::pin(logged::shorten(gateway, ctx)).await;
+    }
     admitted?;
     if ctx.runtime.guard.is_some() {
         Box::pin(guarded::prompt(gateway, session, ctx)).await?;

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use spillway_plugins::api::Api;
-use spillway_plugins::prompt_log::Level;
+use spillway_plugins::prompt_log::{Compact, Level};
 
+use super::Gateway;
 use super::ctx::RequestCtx;
 use super::record::Record;
-use super::replay::ReplayBody;
+use super::replay::{BufferShare, ReplayBody};
 use crate::config::ConsumerLog;
-use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, PromptLog};
+use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog};
 use crate::telemetry::access_log::RequestLine;
 
 /// A request that is written down.
@@ -18,9 +19,18 @@ use crate::telemetry::access_log::RequestLine;
 pub struct Logged {
     level: Level,
     /// The answer as it goes out.
-    record: Option<Record>,
+    answer: Option<Copied>,
     /// The request's body, once it is over.
     body: Option<ReplayBody>,
+    /// What is written of a body that is too long to be kept for the log, and its share of the room for bodies.
+    excerpt: Option<(Compact, BufferShare)>,
+}
+
+/// What is copied of an answer.
+#[derive(Debug)]
+enum Copied {
+    Stream(Record),
+    Plain(Compact),
 }
 
 /// Decides whether a request is written down, and how much of it.
@@ -32,8 +42,31 @@ pub(super) fn decide(ctx: &mut RequestCtx) {
     if level == Level::Off || (share < 1.0 && super::with_rng(|rng| rng.f64()) >= share) {
         return;
     }
-    let record = level.has_content().then(|| Record::new(LONGEST_ANSWER));
-    ctx.logged = Some(Box::new(Logged { level, record, body: None }));
+    ctx.logged = Some(Box::new(Logged { level, answer: None, body: None, excerpt: None }));
+}
+
+/// Takes out of a body that is too long for the log what there is room for. On a thread for such work: it is looked
+/// through from its beginning.
+pub(super) async fn shorten(gateway: &Gateway, ctx: &mut RequestCtx) {
+    let (Some(logged), Some(body)) = (&mut ctx.logged, &ctx.body) else { return };
+    let mut share = BufferShare::new(&gateway.buffered);
+    // Without room the prompt isn't written.
+    if !share.grow(LONGEST_REQUEST) {
+        return;
+    }
+    let body = body.bytes().clone();
+    let task = tokio::task::spawn_blocking(move || {
+        let mut excerpt = Compact::new(LONGEST_REQUEST);
+        excerpt.push(&body);
+        excerpt
+    });
+    logged.excerpt = task.await.ok().map(|excerpt| (excerpt, share));
+}
+
+/// Whether a request is written down whose body is too long for the log.
+pub(super) fn is_too_long(ctx: &RequestCtx) -> bool {
+    let long = |body: &ReplayBody| body.bytes().len() > LONGEST_REQUEST;
+    ctx.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && ctx.body.as_ref().is_some_and(long)
 }
 
 /// Whether a request's body is wanted when it is over.
@@ -44,9 +77,31 @@ pub(super) fn wants_body(ctx: &RequestCtx) -> bool {
 
 /// Takes a piece of an answer as it goes out.
 pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
-    if let Some(record) = ctx.logged.as_mut().and_then(|logged| logged.record.as_mut()) {
-        record.push(piece);
+    let Some(logged) = ctx.logged.as_mut().filter(|logged| logged.level.has_content()) else { return };
+    let copied = logged.answer.get_or_insert_with(|| match ctx.streamed {
+        true => Copied::Stream(Record::new(LONGEST_ANSWER)),
+        false => Copied::Plain(Compact::new(LONGEST_ANSWER)),
+    });
+    match copied {
+        Copied::Stream(record) => record.push(piece),
+        Copied::Plain(compact) => compact.push(piece),
     }
+}
+
+impl Copied {
+    fn part(self) -> Option<Part> {
+        match self {
+            Copied::Stream(record) => {
+                let cut = !record.is_whole();
+                Some(record).filter(|record| !record.is_empty()).map(|record| Part { bytes: record.bytes(), cut })
+            }
+            Copied::Plain(compact) => Some(compact).filter(|compact| !compact.is_empty()).map(part),
+        }
+    }
+}
+
+fn part(compact: Compact) -> Part {
+    Part { cut: compact.is_cut(), bytes: compact.into_bytes().into() }
 }
 
 /// Takes out of a request that is over what the log gets of it, its body included.
@@ -66,8 +121,9 @@ pub(super) fn write(log: &PromptLog, logged: Logged, api: Api, streamed: bool, l
     }
     // Numbers and texts can always be written.
     let Ok(facts) = serde_json::to_vec(&line) else { return };
-    let answer = logged.record.filter(|record| !record.is_empty()).map(|record| (record.bytes(), streamed));
+    let answer = logged.answer.and_then(Copied::part);
     // The share of the room for bodies goes back: the log has a bound of its own.
-    let body = logged.body.map(|body| body.bytes().clone());
-    log.write(Entry { level: logged.level, facts, api, body, answer });
+    let body = logged.body.map(|body| Part { bytes: body.bytes().clone(), cut: false });
+    let body = body.or_else(|| logged.excerpt.map(|(excerpt, _)| part(excerpt)));
+    log.write(Entry { level: logged.level, facts, api, body, answer, streamed });
 }

@@ -24,6 +24,7 @@ mod listener_tls;
 mod nodes;
 mod process;
 mod prompt_log;
+mod prompt_log_cut;
 mod reading;
 mod reading_forms;
 mod realtime;

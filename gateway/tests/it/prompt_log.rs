@@ -9,7 +9,7 @@ use spillway_testkit::client::{Connection, ask, post};
 
 use crate::support::*;
 
-fn log(folder: &Path, more: &str) -> String {
+pub fn log(folder: &Path, more: &str) -> String {
     format!("[plugins.prompt_log]\nenabled = true\npath = \"{}\"\n{more}\n", folder.join("logs/prompts.jsonl").display())
 }
 
@@ -21,7 +21,7 @@ fn records(folder: &Path) -> Vec<Value> {
     String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-async fn records_of(folder: &Path, count: usize) -> Vec<Value> {
+pub async fn records_of(folder: &Path, count: usize) -> Vec<Value> {
     eventually(&format!("{count} records"), async || records(folder).len() >= count).await;
     let found = records(folder);
     assert_eq!(found.len(), count, "{found:#?}");

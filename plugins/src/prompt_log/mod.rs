@@ -1,10 +1,12 @@
 //! What is written down of prompts and answers: how much, and without what must not be kept.
 
+mod compact;
 pub mod otel;
 mod record;
 pub mod redact;
 
-pub use record::{Content, content};
+pub use compact::{Compact, Mended, mend};
+pub use record::{Answer, Content, Request, content};
 
 /// How much of a request is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

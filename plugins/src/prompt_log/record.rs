@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use super::compact::mend;
 use super::redact::Redactor;
 use crate::api::Api;
 use crate::{answer, prompt};
@@ -14,12 +15,38 @@ pub struct Content {
     /// What was asked, message by message; absent if it can't be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Vec<Message>>,
+    /// What was asked is longer than what is read of it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub prompt_cut: bool,
     /// Names of the tools that were offered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
     /// What was answered, choice by choice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub completion: Vec<Message>,
+    /// What was answered is longer than what is read of it, or broke off.
+    #[serde(skip_serializing_if = "is_false")]
+    pub completion_cut: bool,
+}
+
+/// A request's body, or its beginning.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'b> {
+    /// Its bytes.
+    pub bytes: &'b [u8],
+    /// There is more.
+    pub cut: bool,
+}
+
+/// An answer, or its beginning.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'b> {
+    /// Its bytes.
+    pub bytes: &'b [u8],
+    /// They are events.
+    pub streamed: bool,
+    /// There is more.
+    pub cut: bool,
 }
 
 /// A message.
@@ -54,6 +81,11 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// Makes texts fit to be kept.
 struct Editor<'e> {
     redactor: Option<&'e Redactor>,
@@ -81,6 +113,30 @@ impl Editor<'_> {
         }
         let sure = sure(text);
         if sure == text.len() { self.edit(text) } else { self.edit(&text[..sure]) + "…[broken off]" }
+    }
+
+    /// A text of which the rest isn't known; it says so.
+    fn edit_cut(&self, text: &str) -> String {
+        let mut text = self.edit_unfinished(text);
+        if !text.ends_with("[broken off]") && !text.ends_with(" bytes cut]") {
+            text.push_str("…[broken off]");
+        }
+        text
+    }
+
+    fn answered(&self, message: &answer::Message, cut: bool) -> Message {
+        let edit = |text: &str| match () {
+            () if cut => self.edit_cut(text),
+            () if message.finish.is_some() => self.edit(text),
+            () => self.edit_unfinished(text),
+        };
+        Message {
+            role: self.edit(&message.role).into(),
+            text: edit(&message.text),
+            attachments: 0,
+            calls: message.calls.iter().map(|call| Call { name: self.edit(&call.name), arguments: edit(&call.arguments) }).collect(),
+            finish: message.finish.as_deref().map(|finish| self.edit(finish)),
+        }
     }
 }
 
@@ -130,31 +186,71 @@ fn unescaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Reads prompt and answer of a request; texts are redacted, and cut to `longest` bytes each.
-pub fn content(api: Api, body: Option<&[u8]>, answer: Option<(&[u8], bool)>, redactor: Option<&Redactor>, longest: usize) -> Content {
+/// Reads prompt and answer of a request; texts are redacted, and cut to `longest` bytes each. Of what is cut, what came
+/// is read: where it ends, the half of something could stand that must go.
+pub fn content(api: Api, body: Option<Request<'_>>, answer: Option<Answer<'_>>, redactor: Option<&Redactor>, longest: usize) -> Content {
     let editor = Editor { redactor, longest };
-    let read = body.and_then(|body| prompt::read(api, body));
-    let tools = read.iter().flat_map(|prompt| &prompt.tools).map(|name| editor.edit(name)).collect();
-    let asked = |message: &prompt::Message| Message {
-        role: message.role.name().into(),
-        text: editor.edit(&message.text),
-        attachments: message.attachments,
-        calls: message.calls.iter().map(|call| Call { name: editor.edit(&call.name), arguments: editor.edit(&call.arguments) }).collect(),
-        finish: None,
-    };
-    let prompt = read.as_ref().map(|prompt| prompt.messages.iter().map(asked).collect());
-    let answered = |message: &answer::Message| {
-        let edit = |text: &str| if message.finish.is_some() { editor.edit(text) } else { editor.edit_unfinished(text) };
+    let (read, prompt_cut) = body.map_or((None, false), |body| asked(api, body, &editor));
+    let tools = read.iter().flat_map(|(prompt, _)| &prompt.tools).map(|name| editor.edit(name)).collect();
+    let prompt = read.as_ref().map(|(prompt, cut)| prompt.messages.iter().map(|message| cut.message(message)).collect());
+    let (completion, completion_cut) = answer.map_or_else(Default::default, |answer| answered(api, answer));
+    let completion = completion.iter().map(|message| editor.answered(message, completion_cut)).collect();
+    Content { prompt, prompt_cut, tools, completion, completion_cut }
+}
+
+/// A prompt that may have been cut.
+struct Edited<'e> {
+    editor: &'e Editor<'e>,
+    /// The string that was cut, as far as it came.
+    unfinished: Option<String>,
+}
+
+impl Edited<'_> {
+    fn message(&self, message: &prompt::Message) -> Message {
+        let call = |call: &prompt::Call| Call { name: self.text(&call.name), arguments: self.arguments(&call.arguments) };
         Message {
-            role: editor.edit(&message.role).into(),
-            text: edit(&message.text),
-            attachments: 0,
-            calls: message.calls.iter().map(|call| Call { name: editor.edit(&call.name), arguments: edit(&call.arguments) }).collect(),
-            finish: message.finish.as_deref().map(|finish| editor.edit(finish)),
+            role: message.role.name().into(),
+            text: self.text(&message.text),
+            attachments: message.attachments,
+            calls: message.calls.iter().map(call).collect(),
+            finish: None,
         }
-    };
-    let completion = answer.map(|(bytes, streamed)| answer::text(api, bytes, streamed)).unwrap_or_default();
-    Content { prompt, tools, completion: completion.iter().map(answered).collect() }
+    }
+
+    /// A text that ends with what was cut is the one that was.
+    fn text(&self, text: &str) -> String {
+        let is_cut = self.unfinished.as_ref().is_some_and(|cut| !cut.is_empty() && text.ends_with(cut.as_str()));
+        if is_cut { self.editor.edit_cut(text) } else { self.editor.edit(text) }
+    }
+
+    /// Arguments may be JSON that was closed behind what was cut.
+    fn arguments(&self, text: &str) -> String {
+        let open = text.trim_end_matches(['}', ']']).strip_suffix('"').filter(|_| text.ends_with(['}', ']']));
+        let Some((open, cut)) = open.zip(self.unfinished.as_ref().filter(|cut| !cut.is_empty())) else { return self.text(text) };
+        let written = serde_json::Value::from(cut.as_str()).to_string();
+        let is_cut = open.ends_with(written.trim_matches('"'));
+        if is_cut { self.editor.edit_cut(open) } else { self.editor.edit(text) }
+    }
+}
+
+/// Reads what was asked, and whether something of it is missing.
+fn asked<'e>(api: Api, body: Request<'_>, editor: &'e Editor<'e>) -> (Option<(prompt::Prompt, Edited<'e>)>, bool) {
+    if !body.cut {
+        let whole = Edited { editor, unfinished: None };
+        return (prompt::read(api, body.bytes).map(|prompt| (prompt, whole)), false);
+    }
+    let Some(mended) = mend(body.bytes) else { return (None, true) };
+    let cut = Edited { editor, unfinished: mended.unfinished };
+    (prompt::read(api, &mended.text).map(|prompt| (prompt, cut)), true)
+}
+
+/// Reads what was answered, and whether something of it is missing.
+fn answered(api: Api, answer: Answer<'_>) -> (Vec<answer::Message>, bool) {
+    let mended = if answer.streamed { None } else { mend(answer.bytes) };
+    match mended {
+        Some(mended) => (answer::text(api, &mended.text, false), true),
+        None => (answer::text(api, answer.bytes, answer.streamed), answer.cut),
+    }
 }
 
 #[cfg(test)]
@@ -187,5 +283,49 @@ mod tests {
         assert_eq!(edited("write to john.doe@", true), "write to …[broken off]");
         assert_eq!(edited("ä the key is ghp_CANARY", true), "ä the key is …[broken off]");
         assert_eq!(edited("", true), "");
+    }
+
+    fn logged(body: &str, cut: bool) -> Content {
+        let redactor = Redactor::new(&Class::NAMES.map(|(_, class)| class), &[]).unwrap();
+        content(Api::Chat, Some(Request { bytes: body.as_bytes(), cut }), None, Some(&redactor), 1000)
+    }
+
+    #[test]
+    fn of_a_prompt_that_is_cut_what_came_is_written() {
+        let body = r#"{"messages":[{"role":"system","content":"be kind 4711"},{"role":"user","content":"the card is 4111 1111 1111"#;
+        let record = logged(body, true);
+        let texts: Vec<&str> = record.prompt.iter().flatten().map(|message| message.text.as_str()).collect();
+        assert_eq!(texts, ["be kind 4711", "the card is …[broken off]"]);
+        assert!(record.prompt_cut && serde_json::to_string(&record).unwrap().contains("\"prompt_cut\":true"));
+        let whole = logged(&format!("{body} 1111\"}}]}}"), false);
+        assert_eq!(whole.prompt.unwrap()[1].text, "the card is [card]");
+        assert!(!whole.prompt_cut);
+    }
+
+    #[test]
+    fn of_arguments_that_are_cut_no_half_number_stays() {
+        let call = |arguments: &str| format!(r#"{{"role":"assistant","tool_calls":[{{"function":{{"name":"f","arguments":{arguments}"#);
+        let body = format!(r#"{{"messages":[{}}}}}]}},{}"#, call(r#"{"x":"1 2 3"}"#), call(r#"{"list":[{"card":"4111 1111 1111"#));
+        let calls: Vec<String> =
+            logged(&body, true).prompt.into_iter().flatten().map(|message| message.calls[0].arguments.clone()).collect();
+        assert_eq!(calls[0], r#"{"x":"1 2 3"}"#);
+        assert!(!calls[1].contains("1111") && calls[1].ends_with("…[broken off]"), "{}", calls[1]);
+        // As a text of its own, too.
+        let body = format!(r#"{{"messages":[{}"#, call(r#""{\"card\":\"4111 1111 1111"#));
+        let calls = &logged(&body, true).prompt.unwrap()[0].calls;
+        assert!(!calls[0].arguments.contains("1111"), "{calls:?}");
+    }
+
+    #[test]
+    fn of_a_plain_answer_that_is_cut_what_came_is_written() {
+        let redactor = Redactor::new(&Class::NAMES.map(|(_, class)| class), &[]).unwrap();
+        let answer =
+            br#"{"id":"x","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"pay to DE89 3704 0044"#;
+        for cut in [true, false] {
+            let answer = Some(Answer { bytes: answer, streamed: false, cut });
+            let record = content(Api::Chat, None, answer, Some(&redactor), 1000);
+            assert_eq!(record.completion[0].text, "pay to …[broken off]", "a broken one, too");
+            assert!(record.completion_cut);
+        }
     }
 }
