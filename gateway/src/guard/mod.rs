@@ -76,6 +76,11 @@ impl Guard {
         self.service.as_ref()?.token()
     }
 
+    /// Whether a service is asked, and texts are held for as long as that takes.
+    pub fn asks(&self) -> bool {
+        self.service.is_some()
+    }
+
     /// Whether answers are looked at.
     pub fn reads_answers(&self) -> bool {
         self.rules.answers && (self.rules.local.reads_texts() || self.service.is_some())

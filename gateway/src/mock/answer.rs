@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use spillway_plugins::api::Api;
 
+use super::body::Body;
+
 /// What is asked of the imitation.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
@@ -11,8 +13,8 @@ pub struct Question<'a> {
     pub api: Api,
     /// The model's name, as it stands in the answer.
     pub model: &'a str,
-    /// The request's body, if it is JSON.
-    pub body: &'a Value,
+    /// What is read of the request's body.
+    pub body: &'a Body,
     /// The text to answer with.
     pub text: &'a str,
     /// Unix time.
@@ -27,7 +29,7 @@ pub struct Question<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// `application/json`
-    Plain(Value),
+    Plain(String),
     /// `text/event-stream`, event by event.
     Stream(Vec<Bytes>),
     /// Bytes of another type (speech, images).
@@ -39,25 +41,20 @@ pub fn tokens(text: &str) -> u64 {
     (text.chars().count() as u64).div_ceil(4)
 }
 
-/// Tokens of a request's prompt, roughly.
-pub fn prompt_tokens(body: &Value) -> u64 {
-    let prompt = ["messages", "input", "prompt", "system", "instructions"].map(|key| body[key].to_string().len() as u64 / 4);
-    prompt.iter().sum::<u64>().max(1)
-}
-
-/// The answer to a question; `None` for an API that has no stand-in.
+/// The answer to a question; `None` for an API that has no stand-in, and for more than it takes.
 pub fn answer(question: &Question<'_>) -> Option<Answer> {
-    let stream = question.body["stream"] == true;
+    let stream = question.body.stream;
+    let plain = |value: Value| Some(Answer::Plain(value.to_string()));
     match question.api {
         Api::Chat if stream => Some(Answer::Stream(chat_stream(question))),
-        Api::Chat => Some(Answer::Plain(chat(question))),
+        Api::Chat => plain(chat(question)),
         Api::Completions if stream => Some(Answer::Stream(completion_stream(question))),
-        Api::Completions => Some(Answer::Plain(completion(question))),
+        Api::Completions => plain(completion(question)),
         Api::Responses if stream => Some(Answer::Stream(response_stream(question))),
-        Api::Responses => Some(Answer::Plain(response(question, "completed", true))),
+        Api::Responses => plain(response(question, "completed", true)),
         Api::Messages if stream => Some(Answer::Stream(message_stream(question))),
-        Api::Messages => Some(Answer::Plain(message(question))),
-        Api::Embeddings => Some(Answer::Plain(embeddings(question))),
+        Api::Messages => plain(message(question)),
+        Api::Embeddings => embeddings(question).map(Answer::Plain),
         _ => None,
     }
 }
@@ -76,7 +73,7 @@ fn pieces(text: &str) -> Vec<&str> {
 }
 
 fn chat_usage(question: &Question<'_>) -> Value {
-    let (input, output) = (prompt_tokens(question.body), tokens(question.text));
+    let (input, output) = (question.body.prompt_tokens, tokens(question.text));
     json!({ "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
         "prompt_tokens_details": { "cached_tokens": 0 }, "completion_tokens_details": { "reasoning_tokens": 0 } })
 }
@@ -87,7 +84,7 @@ fn safe() -> Value {
 }
 
 fn choices(question: &Question<'_>) -> u64 {
-    question.body["n"].as_u64().unwrap_or(1).clamp(1, 128)
+    question.body.choices.clamp(1, 128)
 }
 
 fn chat(q: &Question<'_>) -> Value {
@@ -125,7 +122,7 @@ fn chat_stream(q: &Question<'_>) -> Vec<Bytes> {
         events.extend(pieces(q.text).into_iter().map(|piece| delta(json!({ "content": piece }), Value::Null)));
         events.push(delta(json!({}), json!("stop")));
     }
-    if q.body["stream_options"]["include_usage"] == true {
+    if q.body.include_usage {
         events.push(data(&chunk(json!([]), chat_usage(q))));
     }
     events.push(Bytes::from_static(b"data: [DONE]\n\n"));
@@ -145,7 +142,7 @@ fn completion_stream(q: &Question<'_>) -> Vec<Bytes> {
     };
     let mut events: Vec<Bytes> = pieces(q.text).into_iter().map(|piece| chunk(piece, Value::Null)).collect();
     events.push(chunk("", json!("stop")));
-    if q.body["stream_options"]["include_usage"] == true {
+    if q.body.include_usage {
         events.push(data(&json!({ "id": format!("cmpl-{:x}", q.unique), "object": "text_completion", "created": q.created, "model": q.model, "choices": [], "usage": chat_usage(q) })));
     }
     events.push(Bytes::from_static(b"data: [DONE]\n\n"));
@@ -158,12 +155,12 @@ fn response_item(q: &Question<'_>, whole: bool) -> Value {
 }
 
 fn response(q: &Question<'_>, status: &str, whole: bool) -> Value {
-    let (input, output) = (prompt_tokens(q.body), tokens(q.text));
+    let (input, output) = (q.body.prompt_tokens, tokens(q.text));
     let usage = json!({ "input_tokens": input, "input_tokens_details": { "cached_tokens": 0 }, "output_tokens": output, "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": input + output });
     json!({ "id": format!("resp_{:x}", q.unique), "object": "response", "created_at": q.created, "status": status, "model": q.model,
         "output": if whole { json!([response_item(q, true)]) } else { json!([]) },
         "usage": if whole { usage } else { Value::Null },
-        "error": null, "incomplete_details": null, "instructions": q.body["instructions"], "metadata": {}, "parallel_tool_calls": true,
+        "error": null, "incomplete_details": null, "instructions": q.body.instructions, "metadata": {}, "parallel_tool_calls": true,
         "previous_response_id": null, "temperature": 1.0, "top_p": 1.0, "tool_choice": "auto", "tools": [], "text": { "format": { "type": "text" } },
         "truncation": "disabled", "max_output_tokens": null, "reasoning": { "effort": null, "summary": null } })
 }
@@ -194,7 +191,7 @@ fn response_stream(q: &Question<'_>) -> Vec<Bytes> {
 
 fn message(q: &Question<'_>) -> Value {
     json!({ "id": format!("msg_{:x}", q.unique), "type": "message", "role": "assistant", "model": q.model, "content": [{ "type": "text", "text": q.text }],
-        "stop_reason": "end_turn", "stop_sequence": null, "usage": { "input_tokens": prompt_tokens(q.body), "output_tokens": tokens(q.text) } })
+        "stop_reason": "end_turn", "stop_sequence": null, "usage": { "input_tokens": q.body.prompt_tokens, "output_tokens": tokens(q.text) } })
 }
 
 fn message_stream(q: &Question<'_>) -> Vec<Bytes> {
@@ -220,30 +217,40 @@ fn message_stream(q: &Question<'_>) -> Vec<Bytes> {
     events
 }
 
-fn embeddings(q: &Question<'_>) -> Value {
-    let inputs: Vec<String> = match &q.body["input"] {
-        Value::Array(list) if list.iter().all(Value::is_string) => list.iter().map(|one| one.as_str().unwrap_or("").to_owned()).collect(),
-        Value::Array(list) if list.iter().all(Value::is_array) => list.iter().map(Value::to_string).collect(),
-        other => vec![other.as_str().map_or_else(|| other.to_string(), str::to_owned)],
-    };
-    let dimensions = usize::try_from(q.body["dimensions"].as_u64().unwrap_or(1536)).unwrap_or(1536).clamp(1, 4096);
-    let base64 = q.body["encoding_format"] == "base64";
-    let list: Vec<Value> = inputs
-        .iter()
-        .enumerate()
-        .map(|(index, text)| {
-            let vector = unit_vector(text, dimensions);
-            let embedding = if base64 { json!(encode_base64(&vector)) } else { json!(vector) };
-            json!({ "object": "embedding", "index": index, "embedding": embedding })
-        })
-        .collect();
-    let used = prompt_tokens(q.body);
-    json!({ "object": "list", "data": list, "model": q.model, "usage": { "prompt_tokens": used, "total_tokens": used } })
+/// The most bytes that a request's vectors take as text: a number has a comma, a sign, and up to sixteen digits.
+pub fn embeddings_length(body: &Body) -> usize {
+    let each = if body.base64 { 6 } else { 18 };
+    body.inputs.as_ref().map_or(0, Vec::len).saturating_mul(body.dimensions.saturating_mul(each) + 64)
 }
 
-/// A vector of length 1 that depends on the text alone.
-fn unit_vector(text: &str, dimensions: usize) -> Vec<f32> {
-    let seed = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+/// Written as it goes: a tree of many vectors would take far more than their text.
+fn embeddings(q: &Question<'_>) -> Option<String> {
+    use std::fmt::Write;
+    let inputs = q.body.inputs.as_ref()?;
+    let mut text = String::from("{\"object\":\"list\",\"data\":[");
+    for (index, seed) in inputs.iter().enumerate() {
+        let vector = unit_vector(*seed, q.body.dimensions);
+        let comma = if index > 0 { "," } else { "" };
+        // Writing to a text can't fail.
+        let _ = write!(text, "{comma}{{\"object\":\"embedding\",\"index\":{index},\"embedding\":");
+        if q.body.base64 {
+            let _ = write!(text, "\"{}\"", encode_base64(&vector));
+        } else {
+            for (number, x) in vector.iter().enumerate() {
+                let _ = write!(text, "{}{x}", if number > 0 { "," } else { "[" });
+            }
+            text.push(']');
+        }
+        text.push('}');
+    }
+    let used = q.body.prompt_tokens;
+    let rest = json!({ "model": q.model, "usage": { "prompt_tokens": used, "total_tokens": used } }).to_string();
+    let _ = write!(text, "],{}", rest.trim_start_matches('{'));
+    Some(text)
+}
+
+/// A vector of length 1 that depends on the text's number alone.
+fn unit_vector(seed: u64, dimensions: usize) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let raw: Vec<f32> = (0..dimensions).map(|_| rng.f32() * 2.0 - 1.0).collect();
     let length = raw.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
@@ -271,7 +278,13 @@ mod tests {
     use spillway_plugins::stream::StreamWatch;
 
     fn ask(api: Api, body: Value) -> Answer {
+        let body = Body::read(body.to_string().as_bytes()).unwrap();
         answer(&Question { api, model: "m", body: &body, text: "one two three", created: 1, unique: 7, azure: true }).unwrap()
+    }
+
+    fn plain(answer: Answer) -> Value {
+        let Answer::Plain(text) = answer else { panic!() };
+        serde_json::from_str(&text).unwrap()
     }
 
     #[test]
@@ -291,18 +304,28 @@ mod tests {
 
     #[test]
     fn every_choice_is_there() {
-        let Answer::Plain(value) = ask(Api::Chat, json!({ "n": 3 })) else { panic!() };
+        let value = plain(ask(Api::Chat, json!({ "n": 3 })));
         assert_eq!(value["choices"].as_array().unwrap().len(), 3);
     }
 
     #[test]
     fn embeddings_in_both_encodings() {
-        let Answer::Plain(floats) = ask(Api::Embeddings, json!({ "input": ["a", "b"], "dimensions": 4 })) else { panic!() };
-        assert_eq!(floats["data"].as_array().unwrap().len(), 2);
-        let Answer::Plain(text) = ask(Api::Embeddings, json!({ "input": "a", "dimensions": 4, "encoding_format": "base64" })) else {
-            panic!()
-        };
+        let floats = plain(ask(Api::Embeddings, json!({ "input": ["a", "b"], "dimensions": 4 })));
+        assert_eq!((floats["data"].as_array().unwrap().len(), floats["data"][1]["embedding"].as_array().unwrap().len()), (2, 4));
+        assert_eq!((&floats["model"], &floats["usage"]["total_tokens"]), (&json!("m"), &json!(6)));
+        let text = plain(ask(Api::Embeddings, json!({ "input": "a", "dimensions": 4, "encoding_format": "base64" })));
         assert_eq!(text["data"][0]["embedding"].as_str().unwrap().len(), 24);
         assert_eq!(encode_base64(&[1.0]), "AACAPw==");
+    }
+
+    #[test]
+    fn the_length_of_embeddings_is_known_before() {
+        for body in [json!({ "input": ["a", "b", "c"] }), json!({ "input": vec!["x"; 9], "encoding_format": "base64", "dimensions": 4096 })]
+        {
+            let body = Body::read(body.to_string().as_bytes()).unwrap();
+            let question = Question { api: Api::Embeddings, model: "m", body: &body, text: "", created: 1, unique: 7, azure: true };
+            let length = embeddings(&question).unwrap().len();
+            assert!(length < embeddings_length(&body) + 256, "{length}");
+        }
     }
 }

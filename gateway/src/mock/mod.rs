@@ -4,12 +4,14 @@
 //! | file | idea |
 //! |---|---|
 //! | [`answer`] | well-formed answers of every API, plain and streamed |
+//! | [`body`] | what is read of a request |
 //! | [`buckets`] | Azure's limits: tokens and requests per minute, a PTU's leaky bucket |
 //! | [`fault`] | what can be made to go wrong, and how it is asked for |
 //! | [`settings`] | the imitation's own little config |
 //! | [`server`] | puts them together on a socket |
 
 pub mod answer;
+pub mod body;
 pub mod buckets;
 pub mod fault;
 pub mod server;

@@ -16,13 +16,14 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::ShutdownWatch;
 use serde_json::{Value, json};
-use spillway_plugins::api::Dialect;
+use spillway_plugins::api::{Api, Dialect};
 use spillway_plugins::auth::{Credential, credential};
 use spillway_plugins::multipart::{FormError, FormReader, boundary};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::answer::{Answer, Question, answer, prompt_tokens, tokens};
+use super::answer::{Answer, Question, answer, tokens};
+use super::body::Body;
 use super::buckets::{Buckets, Standing};
 use super::fault::Fault;
 use super::settings::{Deployment, Settings};
@@ -104,7 +105,7 @@ impl HttpServerApp for Mock {
 struct Asked {
     inference: Inference,
     deployment: String,
-    body: Value,
+    body: Body,
     fault: Option<Fault>,
     latency: Option<Duration>,
 }
@@ -164,6 +165,10 @@ impl Mock {
             unique: self.rng.lock().u64(..),
             azure: asked.inference.dialect == Dialect::Azure,
         };
+        if asked.inference.api == Api::Embeddings && asked.body.inputs.is_none() {
+            let Problem(status, body) = problem(400, "BadRequest", "'$.input' is too long: an array has at most 2048 elements.");
+            return self.write_plain(session, status, &standing, &body).await.map(|()| true);
+        }
         let Some(answered) = answer(&question).or_else(|| binary(&asked, &text)) else {
             let Problem(status, body) = problem(404, "404", "Resource not found");
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
@@ -171,7 +176,7 @@ impl Mock {
         let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;
         self.served.fetch_add(1, Ordering::Relaxed);
         if deployment.ptu.is_some() {
-            let used = prompt_tokens(&asked.body) + tokens(&text);
+            let used = asked.body.prompt_tokens + tokens(&text);
             self.buckets.lock().entry(asked.deployment).or_default().settle(estimate, used);
         }
         Ok(whole)
@@ -226,12 +231,13 @@ impl Mock {
             Some(boundary) => {
                 let mut form = FormReader::new(boundary);
                 form.push(body).map_err(no_form)?;
-                json!({ "model": form.fields().model, "stream": form.fields().stream })
+                Body { model: form.fields().model.clone(), stream: form.fields().stream, ..Body::default() }
             }
-            None => serde_json::from_slice(body)
-                .map_err(|error| problem(400, "BadRequest", &format!("The request body is not valid JSON: {error}")))?,
+            None => {
+                Body::read(body).map_err(|error| problem(400, "BadRequest", &format!("The request body is not valid JSON: {error}")))?
+            }
         };
-        let deployment = inference.model.clone().or_else(|| body["model"].as_str().map(str::to_owned)).unwrap_or_default();
+        let deployment = inference.model.clone().or_else(|| body.model.clone()).unwrap_or_default();
         if deployment.is_empty() || self.settings.deployment(&deployment).is_none() {
             return Err(problem(
                 404,
@@ -264,7 +270,7 @@ impl Mock {
                 deployment.model.as_deref().unwrap_or(&asked.deployment)
             )
         });
-        let cap = completion_cap(&asked.body).and_then(|cap| usize::try_from(cap).ok());
+        let cap = asked.body.completion_cap.and_then(|cap| usize::try_from(cap).ok());
         match cap {
             Some(cap) => text.chars().take(cap.saturating_mul(4)).collect(),
             None => text,
@@ -290,16 +296,16 @@ impl Mock {
         }
         let first = asked.latency.unwrap_or_else(|| self.wait(deployment, deployment.first_token));
         let events = match answer {
-            Answer::Plain(value) => {
-                let length = u32::try_from(tokens(&value.to_string())).unwrap_or(0);
+            Answer::Plain(text) => {
+                let length = u32::try_from(tokens(&text)).unwrap_or(0);
                 tokio::time::sleep(first + self.wait(deployment, deployment.per_token) * length.min(100)).await;
+                let half = text.len() / 2;
                 if matches!(fault, Some(Fault::Cut(_))) {
-                    let text = value.to_string();
                     session.write_response_header(self.head(StatusCode::OK, "application/json", Some(text.len()), standing)?).await?;
-                    session.write_response_body(Bytes::from(text[..text.len() / 2].to_owned()), false).await?;
+                    session.write_response_body(Bytes::from(text).slice(..half), false).await?;
                     return Ok(false);
                 }
-                return self.write_plain(session, StatusCode::OK, standing, &value).await.map(|()| true);
+                return self.write_text(session, StatusCode::OK, standing, text).await.map(|()| true);
             }
             Answer::Bytes(kind, bytes) => {
                 tokio::time::sleep(first).await;
@@ -352,7 +358,10 @@ impl Mock {
     }
 
     async fn write_plain(&self, session: &mut ServerSession, status: StatusCode, standing: &Standing, body: &Value) -> pingora::Result<()> {
-        let text = body.to_string();
+        self.write_text(session, status, standing, body.to_string()).await
+    }
+
+    async fn write_text(&self, session: &mut ServerSession, status: StatusCode, standing: &Standing, text: String) -> pingora::Result<()> {
         session.write_response_header(self.head(status, "application/json", Some(text.len()), standing)?).await?;
         session.write_response_body(text.into(), true).await
     }
@@ -392,31 +401,27 @@ async fn stall(session: &mut ServerSession) -> pingora::Result<bool> {
     Ok(false)
 }
 
-fn completion_cap(body: &Value) -> Option<u64> {
-    ["max_completion_tokens", "max_output_tokens", "max_tokens"].into_iter().find_map(|key| body[key].as_u64())
-}
-
 /// What Azure adds to its counters on arrival: prompt plus completion cap, times the choices.
-fn estimate(body: &Value) -> u64 {
-    prompt_tokens(body) + completion_cap(body).unwrap_or(ASSUMED_COMPLETION) * body["n"].as_u64().unwrap_or(1).max(1)
+fn estimate(body: &Body) -> u64 {
+    body.prompt_tokens.saturating_add(body.completion_cap.unwrap_or(ASSUMED_COMPLETION).saturating_mul(body.choices.max(1)))
 }
 
 /// Answers that are no JSON, or that have no text.
 fn binary(asked: &Asked, text: &str) -> Option<Answer> {
-    use spillway_plugins::api::Api;
     match asked.inference.api {
         Api::Speech => Some(Answer::Bytes("audio/mpeg", Bytes::from(vec![0xff; 4096]))),
         Api::Transcriptions | Api::Translations => {
             let used = tokens(text);
             Some(Answer::Plain(
-                json!({ "text": text, "usage": { "type": "tokens", "input_tokens": 10, "output_tokens": used, "total_tokens": used + 10 } }),
+                json!({ "text": text, "usage": { "type": "tokens", "input_tokens": 10, "output_tokens": used, "total_tokens": used + 10 } })
+                    .to_string(),
             ))
         }
         Api::ImageGenerations | Api::ImageEdits => {
             // The smallest PNG: one transparent pixel.
             const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
             Some(Answer::Plain(
-                json!({ "created": 0, "data": [{ "b64_json": PIXEL }], "usage": { "input_tokens": 10, "output_tokens": 100, "total_tokens": 110 } }),
+                json!({ "created": 0, "data": [{ "b64_json": PIXEL }], "usage": { "input_tokens": 10, "output_tokens": 100, "total_tokens": 110 } }).to_string(),
             ))
         }
         _ => None,

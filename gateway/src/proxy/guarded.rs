@@ -9,6 +9,7 @@ use spillway_plugins::guard::Finding;
 use super::ctx::RequestCtx;
 use super::offload::on_bytes;
 use super::refusal::Refusal;
+use super::replay::BufferShare;
 use super::step::Stop;
 use super::{Gateway, metering};
 use crate::guard::{Guard, Judgement};
@@ -34,11 +35,16 @@ pub(super) fn may_pass_unread(ctx: &RequestCtx, api: Api) -> Result<(), Refusal>
 /// Looks at a prompt, for as long as its caller is there.
 ///
 /// # Errors
-/// 403 for what is not allowed; 503 if nobody can say, and then nothing may pass.
+/// 403 for what is not allowed; 503 if nobody can say, and then nothing may pass, or if there is no room.
 pub(super) async fn prompt(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Stop> {
     let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body) else { return Ok(()) };
     let runtime = Arc::clone(&ctx.runtime);
     let Some(guard) = guard_of(ctx).and(runtime.guard.as_ref()) else { return Ok(()) };
+    // While a service is asked, the texts are held beside the body.
+    let mut share = BufferShare::new(&gateway.buffered);
+    if guard.asks() && !share.grow(body.bytes().len()) {
+        return Err(Refusal::Overloaded { what: "request bodies" }.into());
+    }
     let began = gateway.clock.now();
     let owner = ctx.owner();
     let (api, looking) = (inquiry.api, Arc::clone(guard));

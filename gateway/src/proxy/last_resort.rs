@@ -4,14 +4,17 @@ use bytes::Bytes;
 use http::StatusCode;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
-use serde_json::Value;
+use spillway_plugins::api::Api;
 
 use super::ctx::{Inquiry, RequestCtx};
+use super::replay::BufferShare;
 use super::{Gateway, headers, logged, respond, traced};
-use crate::mock::answer::{Answer, Question, answer as make};
+use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
+use crate::mock::body::Body;
 use crate::runtime::LastResort;
 
-/// Answers with the pool's reply, plain or streamed as asked; `false` if the API has no stand-in.
+/// Answers with the pool's reply, plain or streamed as asked; `false` if the API has no stand-in, or if
+/// there is no room for it.
 ///
 /// # Errors
 /// If the caller can't be written to any more.
@@ -22,7 +25,12 @@ pub(super) async fn answer(
     inquiry: &Inquiry,
     last_resort: &LastResort,
 ) -> pingora::Result<bool> {
-    let body = ctx.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok()).unwrap_or(Value::Null);
+    let body = ctx.body.as_ref().and_then(|body| Body::read(body.bytes()).ok()).unwrap_or_default();
+    let mut share = BufferShare::new(&gateway.buffered);
+    // A short request can ask for many vectors.
+    if inquiry.api == Api::Embeddings && !share.grow(embeddings_length(&body)) {
+        return Ok(false);
+    }
     let question = Question {
         api: inquiry.api,
         model: &inquiry.model.name,
@@ -34,8 +42,7 @@ pub(super) async fn answer(
     };
     let Some(answer) = make(&question) else { return Ok(false) };
     let (content_type, body, length): (_, Bytes, _) = match answer {
-        Answer::Plain(value) => {
-            let text = value.to_string();
+        Answer::Plain(text) => {
             let length = text.len();
             ("application/json", text.into(), Some(length))
         }

@@ -8,6 +8,7 @@ use spillway_plugins::prompt_log::{Compact, Level};
 
 use super::Gateway;
 use super::ctx::RequestCtx;
+use super::offload::apart;
 use super::record::Record;
 use super::replay::{BufferShare, ReplayBody};
 use crate::config::ConsumerLog;
@@ -48,19 +49,21 @@ pub(super) fn decide(ctx: &mut RequestCtx) {
 /// Takes out of a body that is too long for the log what there is room for. On a thread for such work: it is looked
 /// through from its beginning.
 pub(super) async fn shorten(gateway: &Gateway, ctx: &mut RequestCtx) {
-    let (Some(logged), Some(body)) = (&mut ctx.logged, &ctx.body) else { return };
+    let Some(body) = ctx.body.as_ref().map(|body| body.bytes().clone()) else { return };
     let mut share = BufferShare::new(&gateway.buffered);
     // Without room the prompt isn't written.
     if !share.grow(LONGEST_REQUEST) {
         return;
     }
-    let body = body.bytes().clone();
-    let task = tokio::task::spawn_blocking(move || {
+    let work = move || {
         let mut excerpt = Compact::new(LONGEST_REQUEST);
         excerpt.push(&body);
         excerpt
-    });
-    logged.excerpt = task.await.ok().map(|excerpt| (excerpt, share));
+    };
+    let excerpt = apart(&gateway.turns, ctx.owner(), work).await;
+    if let Some(logged) = &mut ctx.logged {
+        logged.excerpt = excerpt.ok().map(|excerpt| (excerpt, share));
+    }
 }
 
 /// Whether a request is written down whose body is too long for the log.

@@ -30,6 +30,7 @@ mod reading_forms;
 mod realtime;
 mod references;
 mod reload;
+mod room;
 mod secrets;
 mod semantic;
 mod settling;

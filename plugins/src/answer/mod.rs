@@ -48,5 +48,14 @@ pub fn to_stream(api: Api, answer: &[u8], include_usage: bool) -> Option<Bytes> 
     }
 }
 
+/// The most memory, about, that reading an answer takes here: it becomes a tree, and in a tree every value has a place of
+/// a fixed size, however short it is written.
+pub fn cost(answer: &[u8]) -> usize {
+    const OBJECT: usize = 704;
+    const VALUE: usize = 96;
+    let count = |wanted: fn(u8) -> bool| answer.iter().filter(|byte| wanted(**byte)).count();
+    2 * answer.len() + OBJECT * count(|byte| byte == b'{') + VALUE * count(|byte| matches!(byte, b',' | b'[' | b':'))
+}
+
 #[cfg(test)]
 mod tests;

@@ -28,12 +28,12 @@ enum By {
     Elsewhere,
 }
 
-/// What one has said, or what a member of the body holds.
+/// What one has said until another one speaks, or what a member of the body holds.
 #[derive(Debug, Clone)]
 struct Span {
     range: Range<usize>,
     by: By,
-    /// Next to another one by the same, a model may see both as one.
+    /// It is messages: a model may see those of one role that follow each other as one.
     message: bool,
 }
 
@@ -113,14 +113,9 @@ impl Asked {
     /// Calls `look` with every text, and with those that a model may see joined, joined: without anything between them
     /// and a line each. Until one finds something.
     pub fn find<F>(&self, mut look: impl FnMut(&str) -> Option<F>) -> Option<F> {
-        let mut spans = self.spans.iter().peekable();
         let mut joined = String::new();
-        while let Some(first) = spans.next() {
-            let mut range = first.range.clone();
-            while let Some(next) = spans.next_if(|next| first.message && next.message && next.by == first.by) {
-                range.end = next.range.end;
-            }
-            let run = &self.text[range];
+        for span in &self.spans {
+            let run = &self.text[span.range.clone()];
             if let Some(found) = pieces(run).find_map(|(piece, _)| look(piece)) {
                 return Some(found);
             }
@@ -336,12 +331,16 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// All texts that no span holds yet are one.
+    /// All texts that no span holds yet are one, or belong to the one before.
     fn close(&mut self, by: By, message: bool) {
         let range = self.rest..self.asked.text.len();
-        if !range.is_empty() {
-            self.rest = range.end;
-            self.asked.spans.push(Span { range, by, message });
+        if range.is_empty() {
+            return;
+        }
+        self.rest = range.end;
+        match self.asked.spans.last_mut() {
+            Some(last) if message && last.message && last.by == by => last.range.end = range.end,
+            _ => self.asked.spans.push(Span { range, by, message }),
         }
     }
 

@@ -125,10 +125,13 @@ impl Spoken {
         let root = At { place: beside(data), ..At::default() };
         while let Some(token) = tokens.token()? {
             let deep = frames.len();
+            // Texts in a list are lines of one channel.
+            let listed = frames.last().is_some_and(|frame| !frame.object);
             let at = match (&token, frames.last_mut()) {
                 (Token::Name(_) | Token::End, _) => At::default(),
                 (_, None) => root,
                 (_, Some(frame)) if frame.object => frame.next,
+                (Token::Text(_) | Token::Number(_), Some(frame)) => frame.place,
                 (token, Some(frame)) => {
                     let position = frame.count;
                     frame.count += 1;
@@ -151,8 +154,8 @@ impl Spoken {
                         self.hear(At { place: at.below(2), ..at }, &name, true);
                     }
                 }
-                Token::Text(text) if !at.silent => self.hear(at, &text, false),
-                Token::Number(digits) if at.written && !at.silent => self.hear(at, digits, false),
+                Token::Text(text) if !at.silent => self.hear(at, &text, listed),
+                Token::Number(digits) if at.written && !at.silent => self.hear(at, digits, listed),
                 Token::Text(_) | Token::Number(_) | Token::Word => {}
             }
         }

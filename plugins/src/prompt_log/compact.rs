@@ -100,8 +100,7 @@ pub fn mend(cut: &[u8]) -> Option<Mended> {
     let mut at = 0;
     // A string is a name if it stands in an object and no colon is before it.
     let mut named = false;
-    loop {
-        let Some(&byte) = cut.get(at) else { break };
+    while let Some(&byte) = cut.get(at) {
         match byte {
             b' ' | b'\n' | b'\r' | b'\t' => at += 1,
             b'{' | b'[' => {

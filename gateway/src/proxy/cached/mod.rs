@@ -9,12 +9,14 @@ use bytes::Bytes;
 use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
+use spillway_plugins::answer::cost;
 use spillway_plugins::cache::semantic::Question;
 use spillway_plugins::cache::{CacheKey, Directive, Entry, Owner, Suits, key, may_keep, suits};
 
 use super::ctx::{Inquiry, RequestCtx};
 use super::offload::on_bytes;
 use super::record::Record;
+use super::replay::BufferShare;
 use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers};
 use crate::balance::route::Member;
@@ -165,6 +167,8 @@ pub(super) async fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inqu
     let (flight, record) = (cached.flight.take(), cached.record.take());
     let whole = record.filter(|record| ctx.status == Some(200) && record.is_whole()).map(Record::bytes);
     let whole = whole.map(|body| hidden.map_or_else(|| body.clone(), |data| with_event(&body, &data)));
+    let mut share = BufferShare::new(&gateway.buffered);
+    let whole = whole.filter(|body| share.grow(cost(body)));
     let body = match whole {
         Some(body) => {
             let (api, streamed, keeping) = (inquiry.api, ctx.streamed, cache.rules.keeping);

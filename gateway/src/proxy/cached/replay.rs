@@ -13,6 +13,7 @@ use spillway_plugins::request::StreamOptions;
 use super::describe;
 use crate::cache::AnswerCache;
 use crate::proxy::ctx::{End, Inquiry, RequestCtx};
+use crate::proxy::replay::BufferShare;
 use crate::proxy::step::{Next, Stop};
 use crate::proxy::{Gateway, headers, logged, metering, respond, traced, transformed};
 use crate::telemetry::metrics::CacheResult;
@@ -44,7 +45,9 @@ pub(super) async fn answer(
     entry: &Entry,
 ) -> Result<Next, Stop> {
     let Some(inquiry) = &ctx.inquiry else { return Ok(Next::Attempt) };
-    let Some(body) = replay(inquiry, entry) else {
+    let mut share = BufferShare::new(&gateway.buffered);
+    let has_room = entry.streamed == inquiry.fields.stream || share.grow(answer::cost(&entry.body));
+    let Some(body) = Some(entry).filter(|_| has_room).and_then(|entry| replay(inquiry, entry)) else {
         // Not in this form: it is asked for, and kept in its place.
         if let Some(cached) = &mut ctx.cached {
             cached.result = CacheResult::Miss;

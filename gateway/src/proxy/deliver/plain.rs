@@ -8,6 +8,7 @@ use super::{Deliverer, Delivery, Fault, Held, Tap, screen};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::exchange::{Broken, Next};
 use crate::proxy::metering;
+use crate::proxy::replay::BufferShare;
 
 /// Most of a plain answer that is held until it is whole, so that a cut one can be replaced.
 const HOLD_PLAIN: usize = 256 * 1024;
@@ -19,13 +20,17 @@ impl Deliverer<'_, '_> {
         let mut length: usize = held.iter().map(Bytes::len).sum();
         let guarded = self.is_guarded();
         let most = if guarded { screen::LONGEST } else { HOLD_PLAIN };
+        // What a guard waits for is more than others hold: it has its place in the room for bodies.
+        let mut share = BufferShare::new(&self.attempt.gateway.buffered);
         loop {
             let until = self.now() + idle;
             match self.next(until).await {
                 Ok(Next::Data(bytes)) => {
                     length += bytes.len();
+                    let has_room = !guarded || share.grow(bytes.len());
                     held.push(bytes);
-                    let hold = (json || guarded) && length <= most && self.exchange.content_length().is_none_or(|whole| whole <= most);
+                    let hold =
+                        (json || guarded) && has_room && length <= most && self.exchange.content_length().is_none_or(|whole| whole <= most);
                     if !hold {
                         break;
                     }

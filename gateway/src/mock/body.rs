@@ -1,0 +1,167 @@
+//! What the imitation reads of a request's body. It keeps a few numbers and short texts, whatever the body holds.
+
+use spillway_plugins::json::{JsonError, Kind, Reader, Value};
+
+/// The members that count as the prompt.
+const PROMPT: [&str; 5] = ["messages", "input", "prompt", "system", "instructions"];
+/// Most inputs of one request for embeddings, as OpenAI has it.
+const INPUTS: usize = 2048;
+/// Longest instructions that an answer repeats.
+const REPEATED: usize = 16 * 1024;
+
+/// A request's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// `model`
+    pub model: Option<String>,
+    /// `stream`
+    pub stream: bool,
+    /// `stream_options.include_usage`
+    pub include_usage: bool,
+    /// `n`
+    pub choices: u64,
+    /// The completion cap, by whatever name.
+    pub completion_cap: Option<u64>,
+    /// Tokens of the prompt, roughly.
+    pub prompt_tokens: u64,
+    /// `instructions`, if they are a text that isn't long.
+    pub instructions: Option<String>,
+    /// `dimensions` of embeddings.
+    pub dimensions: usize,
+    /// `encoding_format` is `base64`.
+    pub base64: bool,
+    /// A number for each text to embed; `None` if there are more than are allowed.
+    pub inputs: Option<Vec<u64>>,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Body {
+            model: None,
+            stream: false,
+            include_usage: false,
+            choices: 1,
+            completion_cap: None,
+            prompt_tokens: PROMPT.len() as u64,
+            instructions: None,
+            dimensions: 1536,
+            base64: false,
+            inputs: Some(vec![hash(b"null")]),
+        }
+    }
+}
+
+impl Body {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// If it is no JSON object.
+    pub fn read(text: &[u8]) -> Result<Body, JsonError> {
+        let mut body = Body::default();
+        let mut caps = [None; 3];
+        let mut reader = Reader::new(text);
+        reader.object(|name, value| match name {
+            "model" => body.model = value.as_str(text).map(Into::into),
+            "stream" => body.stream = value.as_bool(text) == Some(true),
+            "stream_options" => body.include_usage = includes_usage(text, &value),
+            "n" => body.choices = value.as_u64(text).unwrap_or(1),
+            "max_completion_tokens" => caps[0] = value.as_u64(text),
+            "max_output_tokens" => caps[1] = value.as_u64(text),
+            "max_tokens" => caps[2] = value.as_u64(text),
+            "dimensions" => {
+                body.dimensions = value.as_u64(text).and_then(|number| usize::try_from(number).ok()).unwrap_or(1536).clamp(1, 4096)
+            }
+            "encoding_format" => body.base64 = value.as_str(text).as_deref() == Some("base64"),
+            name if PROMPT.contains(&name) => {
+                // One that is missing counts as `null`.
+                body.prompt_tokens += (length(value.bytes(text)) / 4).saturating_sub(1);
+                match name {
+                    "instructions" if value.range.len() <= REPEATED => body.instructions = value.as_str(text).map(Into::into),
+                    "input" => body.inputs = inputs(text, &value),
+                    _ => {}
+                }
+            }
+            _ => {}
+        })?;
+        reader.end()?;
+        body.completion_cap = caps.into_iter().flatten().next();
+        Ok(body)
+    }
+}
+
+fn includes_usage(text: &[u8], options: &Value) -> bool {
+    let mut includes = false;
+    if options.kind == Kind::Object {
+        // The text was read before: it is whole.
+        let _ = Reader::within(text, options).object(|name, value| {
+            if name == "include_usage" {
+                includes = value.as_bool(text) == Some(true);
+            }
+        });
+    }
+    includes
+}
+
+/// A number for each text, or list of tokens, to embed.
+fn inputs(text: &[u8], input: &Value) -> Option<Vec<u64>> {
+    let number = |value: &Value| hash(value.as_str(text).as_deref().map_or(value.bytes(text), str::as_bytes));
+    let (mut numbers, mut count, mut many) = (Vec::new(), 0, true);
+    if input.kind == Kind::Array {
+        let _ = Reader::within(text, input).array(|one| {
+            // A list of tokens is one text.
+            many &= matches!(one.kind, Kind::String | Kind::Array);
+            count += 1;
+            if count <= INPUTS {
+                numbers.push(number(&one));
+            }
+        });
+    }
+    match () {
+        () if input.kind != Kind::Array || !many => Some(vec![number(input)]),
+        () => Some(numbers).filter(|_| count <= INPUTS),
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// The length of a JSON text without white space between its parts.
+fn length(text: &[u8]) -> u64 {
+    let (mut string, mut escaped) = (false, false);
+    let mut counts = |byte: &&u8| {
+        let counts = string || !byte.is_ascii_whitespace();
+        string ^= **byte == b'"' && !escaped;
+        escaped = string && **byte == b'\\' && !escaped;
+        counts
+    };
+    text.iter().filter(|byte| counts(byte)).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_members_are_read() {
+        let text = br#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"n":3,"max_tokens":7,"max_output_tokens":5,
+            "messages":[ { "role" : "user", "content": "a b\" c" } ], "instructions": "be kind"}"#;
+        let body = Body::read(text).unwrap();
+        let compact = r#"[{"role":"user","content":"a b\" c"}]"#.len() as u64 / 4 + r#""be kind""#.len() as u64 / 4 + 3;
+        assert_eq!((body.stream, body.include_usage, body.choices, body.completion_cap), (true, true, 3, Some(5)));
+        assert_eq!((body.model.as_deref(), body.instructions.as_deref(), body.prompt_tokens), (Some("m"), Some("be kind"), compact));
+        assert_eq!(Body::read(b"{}").unwrap(), Body::default());
+        assert!(Body::read(b"[]").is_err() && Body::read(b"{} x").is_err());
+    }
+
+    #[test]
+    fn inputs_are_counted_before_vectors_are_made() {
+        let inputs = |input: &str| Body::read(format!("{{\"input\":{input}}}").as_bytes()).unwrap().inputs.map(|inputs| inputs.len());
+        assert_eq!(inputs("\"a\""), Some(1));
+        assert_eq!(inputs("[\"a\",\"b\"]"), Some(2));
+        assert_eq!(inputs("[1,2,3]"), Some(1));
+        assert_eq!(inputs("[[1,2],[3]]"), Some(2));
+        assert_eq!(inputs(&format!("[{}\"a\"]", "\"a\",".repeat(INPUTS))), None);
+        assert_eq!(inputs(&format!("[{}\"a\"]", "\"a\",".repeat(INPUTS - 1))), Some(INPUTS));
+    }
+}
