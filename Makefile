@@ -16,7 +16,7 @@ DEB = target/debian/spillway.deb
 # Packages and lists are the same for the same commit.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit clients page monitoring units-test lint docs bench semantic-eval k6-smoke k6-spillover \
+.PHONY: help build release demo test unit adversary clients page monitoring units-test lint docs bench semantic-eval k6-smoke k6-spillover \
 	assets sbom deb package-test deny fuzz clean
 
 help: ## Say what there is
@@ -36,6 +36,9 @@ test: lint unit clients page monitoring units-test k6-smoke k6-spillover ## Ever
 
 unit: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Unit, property, simulation and loopback tests
 	cargo test --locked --workspace
+
+adversary: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Two consumers, one hostile, on one gateway for a minute at full speed
+	cargo test --locked -p spillway --test adversary -- --ignored --nocapture a_minute_at_full_speed
 
 clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## openai for Python and Node through the gateway
 	$(VENV)/bin/python -m pytest -q gateway/tests/clients

@@ -206,6 +206,11 @@ impl ScriptedBackend {
         self.received.lock().clone()
     }
 
+    /// Forgets what it was asked.
+    pub fn forget(&self) {
+        self.received.lock().clear();
+    }
+
     /// How many requests it got.
     pub fn count(&self) -> usize {
         self.received.lock().len()

@@ -110,12 +110,7 @@ impl Pair {
     /// Waits until nothing is under way any more.
     async fn settled(&self) {
         for world in &self.worlds {
-            for _ in 0..1000 {
-                if world.gateway.metric("spillway_in_flight_requests").await == 0.0 {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            world.settled().await;
         }
         if self.throttled {
             // Longer than any throttle of these gateways.

@@ -112,7 +112,8 @@ impl History {
 }
 
 impl Deed {
-    fn any(id: String, things: &[String], throttled: bool, rng: &mut Rng) -> Self {
+    /// Some request named `id`, and some answers.
+    pub fn any(id: String, things: &[String], throttled: bool, rng: &mut Rng) -> Self {
         let sent = grammar::any(&id, things, rng);
         let script = Script { answers: answers::all(throttled, rng), cap: sent.cap };
         Deed { id, sent, script }

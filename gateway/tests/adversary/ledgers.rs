@@ -53,17 +53,23 @@ fn differences(alone: &[Value], shared: &[Value]) -> Vec<Finding> {
     wrong
 }
 
-/// What the hostile consumer used, and is not booked.
-fn unbooked(world: &World) -> Vec<Finding> {
+/// What is booked of a consumer's requests.
+pub fn booked(world: &World, consumer: &str) -> HashMap<String, Used> {
     let mut booked: HashMap<String, Used> = HashMap::new();
-    for row in world.rows().iter().filter(|row| row["consumer"] == "ant") {
-        let sum = booked.entry(row["request"].as_str().unwrap_or("").to_owned()).or_default();
-        sum.input += row["input_tokens"].as_u64().unwrap_or(0);
-        sum.output += row["output_tokens"].as_u64().unwrap_or(0);
+    for row in world.rows().iter().filter(|row| row["consumer"] == consumer) {
+        let of = |name: &str| row[name].as_u64().unwrap_or(0);
+        *booked.entry(row["request"].as_str().unwrap_or("").to_owned()).or_default() +=
+            Used { input: of("input_tokens"), output: of("output_tokens") };
     }
+    booked
+}
+
+/// What the hostile consumer used, and is not booked.
+pub fn unbooked(world: &World) -> Vec<Finding> {
+    let all = booked(world, "ant");
     let mut wrong = Vec::new();
     for (request, used) in world.book.used().iter().filter(|(request, _)| request.starts_with(ANT)) {
-        let booked = booked.get(request).copied().unwrap_or_default();
+        let booked = all.get(request).copied().unwrap_or_default();
         if booked.input < used.input || booked.output < used.output {
             wrong.push(Finding { round: round_of(request), what: format!("used for {request}: {used:?}, booked: {booked:?}") });
         }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use spillway_testkit::backend::ScriptedBackend;
@@ -30,7 +31,7 @@ pub struct World {
     pub gateway: Gateway,
     pub book: Arc<Book>,
     folder: tempfile::TempDir,
-    _upstreams: Vec<ScriptedBackend>,
+    upstreams: Vec<ScriptedBackend>,
 }
 
 /// The tier of an upstream.
@@ -77,7 +78,22 @@ impl World {
             upstreams.push(upstream::start(name, &book).await);
         }
         let gateway = Gateway::start(&config(&upstreams, folder.path(), more)).await;
-        World { gateway, book, folder, _upstreams: upstreams }
+        World { gateway, book, folder, upstreams }
+    }
+
+    /// Waits until nothing is under way any more.
+    pub async fn settled(&self) {
+        for _ in 0..1000 {
+            if self.gateway.metric("spillway_in_flight_requests").await == 0.0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Lets upstreams forget what they were asked.
+    pub fn forget(&self) {
+        self.upstreams.iter().for_each(ScriptedBackend::forget);
     }
 
     /// The ledger's rows.

@@ -16,7 +16,8 @@ const PLAYS: usize = 3;
 /// Plays to find the shortest history.
 const SHORTER: usize = 40;
 
-fn number(variable: &str, usual: usize) -> usize {
+/// A number from the environment.
+pub fn number(variable: &str, usual: usize) -> usize {
     std::env::var(variable).ok().map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{variable}: {text} is no number")))
 }
 
@@ -29,7 +30,7 @@ fn run(history: &History) -> (Vec<Finding>, bool) {
 }
 
 /// What is wrong with a history. What was seen while the machine stood still has to be seen again.
-fn wrong(history: &History) -> Vec<Finding> {
+pub fn wrong(history: &History) -> Vec<Finding> {
     let (mut findings, mut still) = run(history);
     for _ in 1..PLAYS {
         if findings.is_empty() || !still {
