@@ -1,4 +1,5 @@
 //! What reading a body costs in memory, counted by an allocator: a small multiple of the body, whatever stands in it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use peak_alloc::PeakAlloc;
 use spillway::mock::answer::{Question, answer};
