@@ -6,7 +6,7 @@ use spillway_plugins::json::{JsonError, Kind, Reader, Value};
 const PROMPT: [&str; 5] = ["messages", "input", "prompt", "system", "instructions"];
 /// Most inputs of one request for embeddings, as OpenAI has it.
 const INPUTS: usize = 2048;
-/// Longest instructions that an answer repeats.
+/// Longest text that is decoded, and longest instructions that an answer repeats.
 const REPEATED: usize = 16 * 1024;
 
 /// A request's body.
@@ -104,7 +104,9 @@ fn includes_usage(text: &[u8], options: &Value) -> bool {
 
 /// A number for each text, or list of tokens, to embed.
 fn inputs(text: &[u8], input: &Value) -> Option<Vec<u64>> {
-    let number = |value: &Value| hash(value.as_str(text).as_deref().map_or(value.bytes(text), str::as_bytes));
+    // To decode a long one would take as much room again.
+    let short = |value: &Value| (value.range.len() <= REPEATED).then(|| value.as_str(text)).flatten();
+    let number = |value: &Value| hash(short(value).as_deref().map_or(value.bytes(text), str::as_bytes));
     let (mut numbers, mut count, mut many) = (Vec::new(), 0, true);
     if input.kind == Kind::Array {
         let _ = Reader::within(text, input).array(|one| {

@@ -10,7 +10,9 @@ use spillway_plugins::guard::{Asked, Rules, Spoken};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-const MIB: usize = 1 << 20;
+const SIZE: usize = 1 << 18;
+/// What reading takes for a body of any length.
+const SLACK: usize = 64 * 1024;
 
 /// The most that was allocated at once, beyond what there was before.
 fn peak<T>(work: impl FnOnce() -> T) -> usize {
@@ -22,10 +24,10 @@ fn peak<T>(work: impl FnOnce() -> T) -> usize {
     peak
 }
 
-/// A mebibyte of what makes a tree large.
+/// A quarter of a mebibyte of what makes a tree large.
 fn shapes() -> Vec<(&'static str, String)> {
-    let list = |element: &str| format!("[{}{element}]", format!("{element},").repeat(MIB / (element.len() + 1)));
-    let names: Vec<String> = (0..MIB / 10).map(|number| format!("\"{number:x}\":0")).collect();
+    let list = |element: &str| format!("[{}{element}]", format!("{element},").repeat(SIZE / (element.len() + 1)));
+    let names: Vec<String> = (0..SIZE / 10).map(|number| format!("\"{number:x}\":0")).collect();
     vec![
         ("empty lists", list("[]")),
         ("objects", list("{}")),
@@ -36,9 +38,9 @@ fn shapes() -> Vec<(&'static str, String)> {
         ("unknown members", list(r#"{"a":"b"}"#)),
         ("numbers", list("1")),
         ("names", format!("{{{}}}", names.join(","))),
-        ("escapes", format!("\"{}\"", "\\u00e9".repeat(MIB / 6))),
+        ("escapes", format!("\"{}\"", "\\u00e9".repeat(SIZE / 6))),
         ("nesting", format!("{}{}", "[".repeat(100), "]".repeat(100))),
-        ("white space", format!("[{}]", " ".repeat(MIB))),
+        ("white space", format!("[{}]", " ".repeat(SIZE))),
     ]
 }
 
@@ -50,21 +52,24 @@ fn reading_costs_a_small_multiple_of_a_body() {
         for member in ["messages", "input", "documents", "metadata"] {
             let text = format!(r#"{{"model":"m","{member}":{shape}}}"#);
             let body = text.as_bytes();
-            let guard = peak(|| {
+            let look = || {
                 let asked = Asked::read(Api::Chat, body).unwrap();
                 let _ = rules.request(&asked, body);
                 asked.into_seen()
-            });
-            assert!(guard < 8 * body.len(), "guard, {name} in {member}: {} times the body", guard / body.len());
+            };
+            // What the patterns keep for the next text is theirs.
+            drop(look());
+            let guard = peak(look);
+            assert!(guard < 8 * body.len() + SLACK, "guard, {name} in {member}: {} times the body", guard / body.len());
             let made = peak(|| {
                 let body = Body::read(body).unwrap();
                 answer(&Question { api: Api::Chat, model: "m", body: &body, text: "fine", created: 1, unique: 1, azure: false })
             });
-            assert!(made < 64 * 1024, "the last resort, {name} in {member}: {made} bytes");
+            assert!(made < SLACK, "the last resort, {name} in {member}: {made} bytes");
         }
         let tree = peak(|| serde_json::from_str::<serde_json::Value>(&shape));
         let cost = spillway_plugins::answer::cost(shape.as_bytes());
-        assert!(tree <= cost, "a tree, {name}: {tree} bytes instead of {cost}");
+        assert!(tree <= cost + SLACK, "a tree, {name}: {tree} bytes instead of {cost}");
         let held = {
             let asked = Asked::read(Api::Chat, format!(r#"{{"messages":{shape}}}"#).as_bytes()).unwrap();
             let before = ALLOCATOR.current_usage();
@@ -81,6 +86,6 @@ fn reading_costs_a_small_multiple_of_a_body() {
             let _ = rules.answer(&said);
             said
         });
-        assert!(answer < 16 * text.len(), "answer, {name}: {} times the answer", answer / text.len());
+        assert!(answer < 16 * text.len() + SLACK, "answer, {name}: {} times the answer", answer / text.len());
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use spillway::clock::Clock;
 use spillway::config::PromptLogRules;
-use spillway::prompt_log::{Entry, PromptLog};
+use spillway::prompt_log::{Entry, Part, PromptLog};
 use spillway::telemetry::metrics::Metrics;
 use spillway_plugins::api::Api;
 use spillway_plugins::cache::semantic::{Index, Known, Particulars, Question};
@@ -86,8 +86,9 @@ pub async fn records() -> f64 {
             level: Level::Redacted,
             facts: facts.clone(),
             api: Api::Chat,
-            body: Some(body.clone()),
-            answer: Some((answer.clone(), false)),
+            body: Some(Part { bytes: body.clone(), cut: false }),
+            answer: Some(Part { bytes: answer.clone(), cut: false }),
+            streamed: false,
         });
         if number % 8192 == 8191 {
             log.flush(Duration::from_secs(60)).await;
