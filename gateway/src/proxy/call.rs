@@ -128,7 +128,12 @@ fn object(method: &Method, operation: &str, dialect: Dialect, model: Option<Stri
     if dialect == Dialect::Anthropic {
         return Ok(None);
     }
-    let (kind, rest) = operation.split_once('/').unwrap_or((operation, ""));
+    let (kind, rest) = match operation.split_once('/') {
+        // A slash at the end makes it another path.
+        Some((_, "")) => return Ok(None),
+        Some(split) => split,
+        None => (operation, ""),
+    };
     let fits = |form: &str| {
         let (mut form, mut rest) = (form.split('/'), rest.split('/'));
         loop {
@@ -230,6 +235,8 @@ mod tests {
             "/v1/files/a/b",
             "/v1/files/..",
             "/v1/responses/a%2fb",
+            "/v1/files/",
+            "/openai/deployments/a/batches/",
             "/v1/files/*",
             "/v1/conversations/*/items",
             "/v1/conversations/conv_1/items/*",
