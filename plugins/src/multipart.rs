@@ -29,6 +29,8 @@ pub struct FormFields {
     pub model_range: Option<Range<usize>>,
     /// Whether the caller asked for a stream.
     pub stream: bool,
+    /// How many answers (`n`).
+    pub choices: Option<u64>,
     /// Whether the final boundary was seen; without it more bytes may bring more fields.
     pub complete: bool,
 }
@@ -292,6 +294,11 @@ impl FormReader {
                 self.fields.model_range = Some(start..self.read + length);
             }
             STREAM => self.fields.stream = self.value == b"true",
+            CHOICES => {
+                let number = std::str::from_utf8(&self.value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                let number = number.and_then(|text| text.parse().ok());
+                self.fields.choices = Some(number.ok_or(FormError("the form's field 'n' must be a number, in digits"))?);
+            }
             _ => {}
         }
         Ok(())
@@ -300,6 +307,7 @@ impl FormReader {
 
 const MODEL: usize = 0;
 const STREAM: usize = 1;
+const CHOICES: usize = 2;
 const PROMPT: usize = 3;
 /// What is said of a field that stands twice.
 const TWICE: [&str; 4] = [
@@ -427,6 +435,20 @@ mod tests {
 
     fn part(head: &str) -> Vec<u8> {
         format!("--XX\r\n{head}\r\n\r\nm\r\n--XX--\r\n").into_bytes()
+    }
+
+    #[test]
+    fn how_many_answers_are_asked_for_is_read() {
+        let form = |n: &str| {
+            part("Content-Disposition: form-data; name=\"n\"").windows(1).fold(Vec::new(), |mut form, byte| {
+                form.extend_from_slice(if byte == b"m" && form.ends_with(b"\r\n\r\n") { n.as_bytes() } else { byte });
+                form
+            })
+        };
+        assert_eq!(read(&form("10")).unwrap().choices, Some(10));
+        for wrong in ["", "-1", "1e3", "ten", " 10", "99999999999999999999999"] {
+            assert!(read(&form(wrong)).is_err(), "{wrong}");
+        }
     }
 
     #[test]

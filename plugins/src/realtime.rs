@@ -80,7 +80,7 @@ impl SocketReader {
             }
             if part.ends {
                 // What is no text, and doesn't look like one, is sound.
-                if !part.binary || self.text.held.trim_ascii_start().starts_with(b"{") {
+                if !part.binary || looks_like_text(&self.text.held) {
                     self.text.read(&mut named)?;
                 }
                 self.text.clear();
@@ -93,6 +93,12 @@ impl SocketReader {
     pub fn held(&self) -> usize {
         self.text.held.len()
     }
+}
+
+/// Whether some reader could take bytes for an object in JSON: in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+fn looks_like_text(bytes: &[u8]) -> bool {
+    let begins = bytes.iter().find(|byte| !(byte.is_ascii_whitespace() || matches!(byte, 0 | 0xEF | 0xBB | 0xBF | 0xFE | 0xFF)));
+    begins == Some(&b'{')
 }
 
 /// A JSON text whose long strings are cut, written a byte at a time.
@@ -286,6 +292,9 @@ mod tests {
         let sound = format!(r#"{{"type":"input_audio_buffer.append","audio":"{}"}}"#, "UklG".repeat(1 << 20));
         assert!(said(&sound).unwrap().is_empty());
         assert!(SocketReader::default().push(&frame(0x82, &[1, 2, 3])).unwrap().is_empty());
+        for hidden in [&b"\xef\xbb\xbf{}"[..], b"{\0}\0", b"\0{\0}", b"\xff\xfe{\0}\0", b" \n\xef\xbb\xbf{}"] {
+            assert!(SocketReader::default().push(&frame(0x82, hidden)).is_err(), "some reader takes it for a text: {hidden:?}");
+        }
     }
 
     #[test]

@@ -121,6 +121,7 @@ fn asks_usage(attempt: &Attempt<'_>) -> bool {
     let inquiry = attempt.inquiry;
     inquiry.fields.stream
         && is_asked_for(inquiry.api)
+        && !attempt.refused_usage
         && matches!(inquiry.fields.stream_options, StreamOptions::Absent | StreamOptions::UsageNotAsked { .. })
         && attempt.running.lease.target().may_be_asked_usage(inquiry.api, attempt.gateway.clock.now())
 }

@@ -94,7 +94,9 @@ impl Running {
             _ if inquiry.api.is_multipart() => ctx.bytes_in as u64 / 4,
             known => known.unwrap_or(ctx.bytes_in as u64 / 4),
         };
-        let needs = input.saturating_add(inquiry.fields.max_tokens.unwrap_or(0));
+        // One without a cap may be as small as any.
+        let cap = inquiry.fields.completion_cap(inquiry.api, 0);
+        let needs = input.saturating_add(cap);
         let is_too_large = self.signal.tokens.limit.is_some_and(|limit| needs > limit);
         if is_too_large { Outcome::TooLarge } else { Outcome::Throttled { retry_after: self.signal.retry_after } }
     }
@@ -120,6 +122,8 @@ pub(super) struct Attempt<'g> {
     pub(super) credentials: Credentials,
     /// We asked for the usage of its stream, and the caller didn't.
     pub(super) asked_usage: bool,
+    /// Its target has refused to be asked for it.
+    pub(super) refused_usage: bool,
     pub(super) running: Running,
 }
 
@@ -127,7 +131,7 @@ impl<'g> Attempt<'g> {
     /// Takes a pick up: from here on its member counts as tried.
     pub(super) fn begin(gateway: &'g Gateway, ctx: &RequestCtx, inquiry: &'g Inquiry, progress: &mut Progress, pick: Pick) -> Self {
         let running = Running::begin(ctx, inquiry, progress, pick, gateway.clock.now());
-        Attempt { gateway, inquiry, credentials: Credentials::default(), asked_usage: false, running }
+        Attempt { gateway, inquiry, credentials: Credentials::default(), asked_usage: false, refused_usage: false, running }
     }
 
     /// Tells the target how it went.

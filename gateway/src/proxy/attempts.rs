@@ -12,6 +12,7 @@ use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
 use spillway_plugins::objects::refuses_sealed;
+use spillway_plugins::request::StreamOptions;
 use spillway_plugins::retry::{Fault, Verdict, classify_error, judge, read_signal, refuses_parameter};
 use tracing::info;
 
@@ -184,8 +185,10 @@ async fn attempt(
         }
     }
     if attempt.asked_usage && refuses_stream_options(&asked, &attempt) {
+        attempt.refused_usage = true;
         let target = attempt.running.lease.target();
-        if target.refused_usage(inquiry.api, gateway.clock.now()) {
+        // Options of the caller's own may be what is refused: that says nothing about others.
+        if inquiry.fields.stream_options == StreamOptions::Absent && target.refused_usage(inquiry.api, gateway.clock.now()) {
             info!(target = %target.id, api = %inquiry.api, "refuses stream_options: for a while its streams will not tell their usage");
         }
         if let Ok(Asked::Answer(exchange, _)) = asked {

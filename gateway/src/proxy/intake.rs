@@ -8,7 +8,7 @@ use http::StatusCode;
 use pingora::proxy::Session;
 use serde_json::json;
 use spillway_plugins::api::Api;
-use spillway_plugins::multipart::{FormError, FormReader, boundary};
+use spillway_plugins::multipart::{FormError, FormFields, FormReader, boundary};
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
 use super::admit::admit;
@@ -223,7 +223,8 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     if whole && !read.complete {
         return Err(Refusal::Form { what: "the form has no closing boundary" }.into());
     }
-    let fields = RequestFields { model: read.model, model_range: read.model_range, stream: read.stream, ..RequestFields::default() };
+    let FormFields { model, model_range, stream, choices, .. } = read;
+    let fields = RequestFields { model, model_range, stream, choices, ..RequestFields::default() };
     inquire(session, ctx, &inference, fields, &[])?;
     // Files are no text: what stands in them is counted when it is answered.
     admit(gateway, ctx, &[]).await?;

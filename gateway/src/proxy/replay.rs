@@ -308,6 +308,8 @@ mod tests {
                 let mut buffer = BodyBuffer::new(&budget).of(Some(Arc::clone(&one)));
                 if buffer.push(Bytes::from(vec![0; size]), None) && keep {
                     held.push(buffer);
+                } else {
+                    drop(buffer);
                 }
                 let mut first = BodyBuffer::new(&budget).of(Some(Arc::clone(&other)));
                 proptest::prop_assert!(first.push(Bytes::from(vec![0; 25]), None));

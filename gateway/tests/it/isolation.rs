@@ -137,13 +137,31 @@ async fn words_about_stream_options_end_no_usage_reports() {
 }
 
 #[tokio::test]
+async fn a_callers_own_stream_options_end_no_usage_reports() {
+    let refusal = r#"{"error":{"message":"Unknown parameter: 'stream_options.foo'.","type":"invalid_request_error","param":"stream_options.foo","code":"unknown_parameter"}}"#;
+    let script = move |request: &Received| if is_hostile(request) { Reply::json(400, refusal) } else { Reply::sse(whole_stream("hi")) };
+    let (one, _other, gateway) = two("", script).await;
+    let own = json!({ "stream": true, "stream_options": { "foo": 1 } });
+    assert_eq!(ask(&gateway, "hostile", "/v1/chat/completions", own).await.status, 400);
+    assert_eq!(one.received().last().unwrap().json()["stream_options"], json!({ "foo": 1 }), "asked again as the caller wrote it");
+    assert_eq!(ask(&gateway, "ordinary", "/v1/chat/completions", json!({ "stream": true })).await.status, 200);
+    assert_eq!(one.received().last().unwrap().json()["stream_options"]["include_usage"], true);
+}
+
+#[tokio::test]
 async fn a_429_for_more_than_a_target_ever_takes_throttles_nobody() {
     let reply = || Reply::throttled(60_000).header("x-ratelimit-limit-tokens", "1000");
     let script = move |request: &Received| if is_hostile(request) { reply() } else { Reply::json(200, answer("fine")) };
     let (_one, _other, gateway) = two("", script).await;
-    assert_eq!(ask(&gateway, "hostile", "/v1/chat/completions", json!({ "max_tokens": 5000 })).await.status, 429);
-    let got = ask(&gateway, "ordinary", "/v1/chat/completions", json!({})).await;
-    assert_eq!((got.status, got.header("x-spillway-backend")), (200, Some("one")));
+    for (path, more) in [
+        ("/v1/chat/completions", json!({ "max_tokens": 5000 })),
+        ("/v1/chat/completions", json!({ "max_tokens": 50, "n": 40 })),
+        ("/v1/responses", json!({ "max_output_tokens": 5000 })),
+    ] {
+        assert_eq!(ask(&gateway, "hostile", path, more.clone()).await.status, 429);
+        let got = ask(&gateway, "ordinary", "/v1/chat/completions", json!({})).await;
+        assert_eq!((got.status, got.header("x-spillway-backend")), (200, Some("one")), "{more}");
+    }
 }
 
 #[tokio::test]

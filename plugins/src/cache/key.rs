@@ -29,7 +29,7 @@ const VERSION: &[u8] = b"spillway-key-1\n";
 /// Members of a request that don't change what is answered. The model is given apart, by the name that counts.
 const FORM: [&str; 3] = ["model", "stream", "stream_options"];
 /// Further ones, but for the Responses API, whose answers repeat them.
-const UNSEEN: [&str; 6] = ["user", "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier"];
+const UNSEEN: [&str; 5] = ["user", "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"];
 
 /// The key of a request in a namespace. `None` if its body isn't a JSON object, or if two readers could read it
 /// differently: a name stands twice in an object, or a string has half a surrogate pair.

@@ -132,7 +132,11 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         None => url::path(&backend.kind, &upstream.endpoint, inquiry.api, &member.target.id.deployment, caller.uri.query()),
     };
     headers::strip_caller(request, ctx.allowed_headers());
-    if tunnel.upload.is_none() {
+    if tunnel.upload.is_some() {
+        // A backend that took the offer would be beyond what is read here.
+        request.remove_header(&header::UPGRADE);
+        request.remove_header(&header::CONNECTION);
+    } else {
         // Compressed frames would tell nobody what they cost.
         request.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
         request.remove_header(&header::SEC_WEBSOCKET_PROTOCOL);

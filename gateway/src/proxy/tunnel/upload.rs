@@ -32,7 +32,7 @@ pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
     }
-    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return Ok(()) };
+    let (Some(inquiry), Some(tunnel)) = (&mut ctx.inquiry, &mut ctx.tunnel) else { return Ok(()) };
     if tunnel.ended.is_some() {
         return Error::e_explain(ErrorType::ConnectionClosed, "the socket has ended").map_err(|error| error.into_down());
     }
@@ -50,6 +50,10 @@ pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes
         if let Some(refusal) = refusal {
             tunnel.refusal = Some(refusal);
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "the upload was refused").map_err(|error| error.into_down());
+        }
+        if let Some(form) = &tunnel.form {
+            // It is booked by what it says at its end.
+            inquiry.fields.choices = form.fields().choices;
         }
     }
     if !std::mem::take(&mut tunnel.prefix_due) {

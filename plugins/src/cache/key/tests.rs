@@ -16,7 +16,7 @@ fn spelling_does_not_count() {
         r#"{"m\u0065ssages":[{"role":"\u0075ser","content":"\u0041\u000a\/\u00E9\ud83d\ude00"}],"n":1}"#,
         r#"{"n":1,"messages":[{"role":"user","content":"A\n/é😀"}],"temperature":null}"#,
         r#"{"model":"x","stream":true,"stream_options":{"include_usage":true},"user":"u","metadata":{"a":[1]},
-            "prompt_cache_key":"k","prompt_cache_retention":"24h","safety_identifier":"s","service_tier":"flex",
+            "prompt_cache_key":"k","prompt_cache_retention":"24h","safety_identifier":"s",
             "n":1,"messages":[{"role":"user","content":"A\n/é😀"}]}"#,
     ] {
         assert_eq!(of(same), plain, "{same}");
@@ -238,12 +238,13 @@ proptest! {
 #[test]
 fn what_an_answer_repeats_counts_where_it_is_repeated() {
     let key = |api: Api, more: &str| key("n", api, "m", format!(r#"{{"input":"x"{more}}}"#).as_bytes());
-    for more in [r#","metadata":{"a":"b"}"#, r#","user":"u""#, r#","service_tier":"flex""#] {
+    for more in [r#","metadata":{"a":"b"}"#, r#","user":"u""#] {
         assert_ne!(key(Api::Responses, more), key(Api::Responses, ""), "{more}");
         assert_eq!(key(Api::Chat, more), key(Api::Chat, ""), "{more}");
     }
-    // A stored answer is another one.
+    // A stored answer is another one, and one of another tier takes another time.
     for api in [Api::Responses, Api::Chat] {
+        assert_ne!(key(api, r#","service_tier":"flex""#), key(api, ""));
         assert_ne!(key(api, r#","store":false"#), key(api, ""));
     }
 }
