@@ -143,6 +143,8 @@ impl Answer {
         let streamed = streamed && kind.streams();
         let unseen = Used { input: u64::from(kind.prompts()), output: if kind.has_cap() { cap } else { 0 } };
         let nothing = Used::default();
+        // What an answer that breaks off has told of its prompt by then.
+        let begun = Used { input: unseen.input, output: 0 };
         let events = |used| wire::events(kind, id, used, told);
         let whole = |used: &Used| {
             let used = if kind.tells_tokens() { *used } else { nothing };
@@ -253,11 +255,11 @@ impl Answer {
             }
             Answer::Failed(code) => (Reply::json(400, json!({ "error": { "code": code, "message": "it failed" } }).to_string()), nothing),
             Answer::Cut(after) if streamed => {
-                let some: Vec<String> = events(nothing).into_iter().take(*after).collect();
+                let some: Vec<String> = events(begun).into_iter().take(*after).collect();
                 (Reply::sse(some).then(Step::Reset), unseen)
             }
             Answer::Stalled(after) if streamed => {
-                let some: Vec<String> = events(nothing).into_iter().take(*after).collect();
+                let some: Vec<String> = events(begun).into_iter().take(*after).collect();
                 (Reply::sse(some).then(Step::Hang), unseen)
             }
             Answer::Cut(_) => (Reply::json(200, "{\"id\":\"").header("content-length", "4000").then(Step::Reset), unseen),

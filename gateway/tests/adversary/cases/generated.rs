@@ -29,14 +29,18 @@ fn run(history: &History) -> (Vec<Finding>, bool) {
     (findings, still)
 }
 
-/// What is wrong with a history. What was seen while the machine stood still has to be seen again.
+/// What is wrong with a history. What was seen while the machine stood still has to be seen again, in the same rounds.
 pub fn wrong(history: &History) -> Vec<Finding> {
     let (mut findings, mut still) = run(history);
     for _ in 1..PLAYS {
         if findings.is_empty() || !still {
             break;
         }
+        let before: Vec<usize> = findings.iter().map(|finding| finding.round).collect();
         (findings, still) = run(history);
+        if still {
+            findings.retain(|finding| before.contains(&finding.round));
+        }
     }
     findings
 }
