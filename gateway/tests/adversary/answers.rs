@@ -38,7 +38,7 @@ pub enum Answer {
     Nonsense(&'static str, &'static str),
     /// A stream that says that it has failed.
     Failed(&'static str),
-    /// It ends after so many events.
+    /// It ends after so many events, of which none says that the text is complete.
     Cut(usize),
     /// It says no more after so many events.
     Stalled(usize),
@@ -123,8 +123,8 @@ fn any(throttled: bool, rng: &mut Rng) -> Answer {
             ])
             .unwrap(),
         18..21 => Answer::Failed(rng.choice(&CODES).unwrap()),
-        21 => Answer::Cut(rng.usize(0..4)),
-        22 => Answer::Stalled(rng.usize(0..4)),
+        21 => Answer::Cut(rng.usize(0..3)),
+        22 => Answer::Stalled(rng.usize(0..3)),
         23 => Answer::Reset,
         24 => Answer::Silent,
         _ => Answer::Garbage,

@@ -18,6 +18,8 @@ pub enum Manner {
     Leaves(Duration),
     /// So many bytes of it are sent, and then the connection is closed.
     Breaks(usize),
+    /// So many hundredths of it are sent, and no more for longer than anybody should have to wait.
+    Stops(usize),
     /// It is sent in pieces, with pauses.
     Drips(usize),
     /// It is sent, and the sending side is closed.
@@ -38,13 +40,15 @@ pub struct Heard {
 
 /// How long it waits for an answer, mostly.
 const PATIENCE: Duration = Duration::from_millis(600);
+/// Longer than the ordinary consumer ever waits, unless it has to wait for somebody.
+const STOP: Duration = Duration::from_millis(2500);
 /// Longer than any timeout of the gateway.
 const LONG: Duration = Duration::from_secs(8);
 
 impl Manner {
     /// Some manner; most are polite, since most harm is in what is sent.
     pub fn any(rng: &mut Rng) -> Self {
-        match rng.u8(0..14) {
+        match rng.u8(0..15) {
             0 => Manner::Leaves(Duration::from_millis(rng.u64(0..60))),
             1 => Manner::Breaks(rng.usize(0..600)),
             2 => Manner::Drips(rng.usize(1..200)),
@@ -52,6 +56,7 @@ impl Manner {
             4 => Manner::Sips(rng.usize(0..3000)),
             5 => Manner::Trails,
             6 => Manner::Waits,
+            7 => Manner::Stops(rng.usize(1..100)),
             _ => Manner::Polite,
         }
     }
@@ -68,6 +73,11 @@ impl Manner {
     async fn bring(self, address: SocketAddr, request: &[u8], heard: &mut Heard) -> std::io::Result<()> {
         let mut connection = Connection::open(address).await?;
         let (most, patience) = match self {
+            Manner::Stops(after) => {
+                connection.send(&request[..request.len() * after / 100]).await?;
+                tokio::time::sleep(STOP).await;
+                return Ok(());
+            }
             Manner::Breaks(after) => return connection.send(&request[..request.len().min(after)]).await,
             Manner::Drips(size) => {
                 for piece in request.chunks(size.max(request.len() / 20 + 1)) {

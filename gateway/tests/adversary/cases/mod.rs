@@ -14,7 +14,8 @@
 //!   (`requests_within_requests`; `it/reading`, `it/abuse`), forms and codings (`it/reading_forms`, `it/reading`),
 //!   redirects (`redirects_and_answers_that_are_none`; `it/reading`), subprotocols (`it/reading`), sealed reasoning
 //!   (`it/references`).
-//! - No caller holds others up: long and deep bodies (`long_and_deep_bodies`), dripping uploads (`uploads_that_drip`),
+//! - No caller holds others up: long and deep bodies (`long_and_deep_bodies`), dripping uploads and such as never end (`uploads_that_drip`,
+//!   `bodies_that_never_end`),
 //!   heads, deadlines and connections (`it/reading`, `it/abuse`, `it/admin`), classes (`plugins`' `limits/tests`).
 
 mod generated;

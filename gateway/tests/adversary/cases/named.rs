@@ -242,6 +242,12 @@ fn long_and_deep_bodies() {
 }
 
 #[test]
+fn bodies_that_never_end() {
+    let all = (0..6).map(|_| chat(json!({}))).chain((0..6).map(|_| responses(json!({ "stream": true }))));
+    holds(Manner::Stops(98), &Answer::Good(USED), all);
+}
+
+#[test]
 fn uploads_that_drip() {
     for answer in [Answer::Refused(500, "{}".to_owned()), Answer::Good(USED)] {
         holds(Manner::Drips(10), &answer, [chat(json!({})), responses(json!({ "stream": true }))]);
