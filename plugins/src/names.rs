@@ -203,6 +203,8 @@ pub static REQUEST: Scope = Scope {
         "safety_identifier",
         "models",
         "fallbacks",
+        "context_window_fallbacks",
+        "content_policy_fallbacks",
         "top_p",
         "top_k",
         "seed",

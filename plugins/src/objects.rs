@@ -183,7 +183,7 @@ impl References {
     pub(crate) fn member(&mut self, text: &[u8], key: &str, value: &Value) {
         match key {
             "previous_response_id" | "input_file_id" => self.take(text, value),
-            "conversation" if value.kind == Kind::Object => self.names.extend(own_name(text, value)),
+            "conversation" if value.kind == Kind::Object => within(text, value, "id", |id| self.take(text, id)),
             "conversation" => self.take(text, value),
             "store" => self.unstored = value.as_bool(text) == Some(false),
             "audio" => self.sounds = value.kind == Kind::Object,
@@ -194,7 +194,7 @@ impl References {
     /// Reads an item of a conversation. One that has only an id, or little more, is looked up where it is stored; one
     /// that is given as a whole is not, though it has an id, too: agents send back all that they got.
     fn item(&mut self, text: &[u8], item: &Value) {
-        let (mut kind, mut id, mut role, mut given, mut thought) = (None, None, false, false, false);
+        let (mut kind, mut id, mut role, mut given, mut thought, mut result) = (None, None, false, false, false, false);
         members(text, item, |key, value| match key {
             "type" => kind = value.as_str(text),
             "id" if value.kind != Kind::Null => id = Some(value.clone()),
@@ -203,18 +203,21 @@ impl References {
                 given |= value.kind != Kind::Null;
                 thought |= value.is_filled(text);
             }
-            "arguments" | "input" | "output" | "outputs" | "result" | "action" | "actions" | "code" | "queries" | "operation" | "tools" => {
+            "result" => result = value.kind != Kind::Null,
+            "arguments" | "input" | "output" | "outputs" | "action" | "actions" | "code" | "queries" | "operation" | "tools" => {
                 given |= value.kind != Kind::Null;
             }
             _ => {}
         });
         let Some(id) = id else { return };
         let is_reference = match kind.as_deref() {
-            None => !(role && given),
+            None => !(role && (given || result)),
+            // What it did is not what came of it.
+            Some("image_generation_call") => !result,
             Some("item_reference") => true,
             // A summary is not what is thought.
             Some("reasoning") => !thought,
-            Some(_) => !given,
+            Some(_) => !(given || result),
         };
         if is_reference {
             self.take(text, &id);
@@ -277,6 +280,8 @@ enum Expect<'e> {
     Sealed,
     /// A text, kept here.
     Text(&'e mut Option<String>),
+    /// An object whose names are the caller's own.
+    Free,
     /// What a tool is called with, if it is an object: it has names of its own.
     Call,
 }
@@ -312,7 +317,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
         match self.expect {
-            Expect::Anything | Expect::Named(false) | Expect::Call => {}
+            Expect::Anything | Expect::Named(false) | Expect::Call | Expect::Free => {}
             Expect::Name | Expect::Named(true) if is_name(text) => self.found.names.push(text.to_owned()),
             Expect::Name | Expect::Named(true) => self.found.malformed = true,
             Expect::Sealed if text.is_empty() => {}
@@ -323,8 +328,13 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let names = matches!(self.expect, Expect::Name);
-        while list.next_element_seed(Walk::on(self.found, if names { Expect::Name } else { Expect::Anything }))?.is_some() {}
+        let element = || match self.expect {
+            Expect::Name => Expect::Name,
+            // A list of what stands there alone elsewhere.
+            Expect::Named(texts) => Expect::Named(texts),
+            _ => Expect::Anything,
+        };
+        while list.next_element_seed(Walk::on(self.found, element()))?.is_some() {}
         Ok(())
     }
 
@@ -333,12 +343,19 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
             while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             return Ok(());
         }
+        if matches!(self.expect, Expect::Free) {
+            while map.next_key::<IgnoredAny>()?.is_some() {
+                map.next_value_seed(Walk::on(self.found, Expect::Anything))?;
+            }
+            return Ok(());
+        }
         let named = matches!(self.expect, Expect::Named(_));
         let (mut kind, mut id, mut skill) = (None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             let expect = match key.as_str() {
                 "input" if self.top => Expect::Anything,
                 "input" | "arguments" => Expect::Call,
+                name if (REQUEST.free)(name.as_bytes()) => Expect::Free,
                 // Schemas, and what only the caller or the model reads: a `file_id` there is none.
                 other if (REQUEST.apart)(other.as_bytes(), true) => {
                     map.next_value::<IgnoredAny>()?;
@@ -456,6 +473,11 @@ mod tests {
             r#"{"input":[{"id":"x_1","type":"reasoning","summary":[{"type":"summary_text","text":"hm"}]}]}"#,
             r#"{"input":[{"id":"x_1","type":"reasoning","summary":[],"encrypted_content":null}]}"#,
             r#"{"input":[{"id":"x_1","type":"image_generation_call","result":null}]}"#,
+            r#"{"input":[{"id":"x_1","type":"image_generation_call","action":"generate"}]}"#,
+            r#"{"prompt":{"id":"pmpt_1","variables":{"documents":{"type":"input_file","file_id":"x_1"}}}}"#,
+            r#"{"prompt":{"id":"pmpt_1","variables":{"metadata":{"type":"input_file","file_id":"x_1"}}}}"#,
+            r#"{"container":["x_1"]}"#,
+            r#"{"conversation":{"id":"x_1"}}"#,
             r#"{"items":[{"id":"x_1"}]}"#,
             r#"{"tools":[{"type":"file_search","vector_store_ids":["x_1"]}]}"#,
             r#"{"tools":[{"type":"code_interpreter","container":"x_1"}]}"#,
@@ -493,7 +515,14 @@ mod tests {
         ] {
             assert!(names(given).is_empty(), "{given}");
         }
-        for malformed in [r#"{"input":[{"id":7}]}"#, r#"{"container":"a/b"}"#, r#"{"messages":[{"audio":{"id":"../x"}}]}"#] {
+        for malformed in [
+            r#"{"conversation":{"id":"conv_1 "}}"#,
+            r#"{"conversation":{"id":"conv_1\n"}}"#,
+            r#"{"conversation":{"id":["conv_1"]}}"#,
+            r#"{"input":[{"id":7}]}"#,
+            r#"{"container":"a/b"}"#,
+            r#"{"messages":[{"audio":{"id":"../x"}}]}"#,
+        ] {
             assert!(references(malformed.as_bytes()).malformed, "{malformed}");
         }
     }

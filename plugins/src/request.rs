@@ -105,8 +105,10 @@ pub struct RequestFields {
     pub further_models: Vec<String>,
     /// Whether the caller asked for a stream.
     pub stream: bool,
-    /// The completion cap in tokens of all APIs but Responses: the larger of `max_completion_tokens` and `max_tokens`.
+    /// The completion cap in tokens of all APIs but Responses: `max_tokens`.
     pub max_tokens: Option<u64>,
+    /// That of chat, beside the other: `max_completion_tokens`.
+    pub max_completion_tokens: Option<u64>,
     /// That of the Responses API: `max_output_tokens`.
     pub max_output_tokens: Option<u64>,
     /// How many completions (`n`).
@@ -132,7 +134,7 @@ pub struct RequestFields {
 impl RequestFields {
     /// The most tokens that one completion may have, if the request says so in any API's words.
     pub fn cap(&self) -> Option<u64> {
-        self.max_tokens.max(self.max_output_tokens)
+        self.max_tokens.max(self.max_completion_tokens).max(self.max_output_tokens)
     }
 
     /// The most tokens that the completions of a request of this API may have together, where one without a cap has
@@ -140,13 +142,19 @@ impl RequestFields {
     pub fn completion_cap(&self, api: Api, assumed: u64) -> u64 {
         let (own, other) = match api {
             Api::Embeddings | Api::Speech => return 0,
-            Api::Responses => (self.max_output_tokens, self.max_tokens),
-            _ => (self.max_tokens, self.max_output_tokens),
+            Api::Responses => (self.max_output_tokens, self.max_tokens.max(self.max_completion_tokens)),
+            Api::Chat => (self.max_tokens.max(self.max_completion_tokens), self.max_output_tokens),
+            _ => (self.max_tokens, self.max_completion_tokens.max(self.max_output_tokens)),
         };
         let prompts = if api == Api::Completions { self.prompts.max(1) } else { 1 };
         own.unwrap_or(assumed).max(other.unwrap_or(0)).saturating_mul(self.choices.unwrap_or(1).max(1)).saturating_mul(prompts)
     }
 }
+
+/// Further models in lists of one request.
+const FURTHER: usize = 256;
+/// Levels in which such lists are nested.
+const FURTHER_DEPTH: usize = 8;
 
 #[derive(Default)]
 struct Seen {
@@ -167,12 +175,38 @@ impl Seen {
         number
     }
 
-    /// Models in a list of a kind that some backends go through when the first one fails.
-    fn further(&mut self, text: &[u8], value: &Value) {
-        let mut names = |name: &Value| self.fields.further_models.extend(name.as_str(text).map(Cow::into_owned));
-        if value.kind == Kind::Array {
-            let _ = Reader::within(text, value).array(|name| names(&name));
+    /// Models of a kind that some backends go through when the first one fails: every text in it. Each level is one more
+    /// pass over it.
+    fn further(&mut self, text: &[u8], field: &'static str, value: &Value, depth: usize) {
+        if self.fields.further_models.len() >= FURTHER || depth > FURTHER_DEPTH {
+            return self.wrong(field, "a list of at most 256 models, in few levels");
         }
+        let within = || Reader::within(text, value);
+        // The text was read before: it is whole.
+        let _ = match value.kind {
+            Kind::Array => within().array(|one| self.further(text, field, &one, depth + 1)),
+            Kind::Object => within().object(|_, one| self.further(text, field, &one, depth + 1)),
+            _ => {
+                self.fields.further_models.extend(value.as_str(text).map(Cow::into_owned));
+                Ok(())
+            }
+        };
+    }
+
+    /// Other deployments that what is searched names, such as one for its embeddings.
+    fn deployments(&mut self, text: &[u8], value: &Value, depth: usize) {
+        if depth > FURTHER_DEPTH {
+            return self.wrong("data_sources", "a list of sources, in few levels");
+        }
+        let within = || Reader::within(text, value);
+        let _ = match value.kind {
+            Kind::Array => within().array(|one| self.deployments(text, &one, depth + 1)),
+            Kind::Object => within().object(|name, one| match name {
+                "deployment_name" | "deployment" => self.further(text, "data_sources", &one, depth + 1),
+                _ => self.deployments(text, &one, depth + 1),
+            }),
+            _ => Ok(()),
+        };
     }
 
     fn prompt(&mut self, value: &Value) {
@@ -197,14 +231,8 @@ impl Seen {
                 None => self.wrong("stream", "true or false"),
             },
             // Which of two counts is the backend's affair: the larger one is believed.
-            "max_tokens" => {
-                let cap = self.number(text, "max_tokens", &value);
-                self.fields.max_tokens = self.fields.max_tokens.max(cap);
-            }
-            "max_completion_tokens" => {
-                let cap = self.number(text, "max_completion_tokens", &value);
-                self.fields.max_tokens = self.fields.max_tokens.max(cap);
-            }
+            "max_tokens" => self.fields.max_tokens = self.number(text, "max_tokens", &value),
+            "max_completion_tokens" => self.fields.max_completion_tokens = self.number(text, "max_completion_tokens", &value),
             "max_output_tokens" => self.fields.max_output_tokens = self.number(text, "max_output_tokens", &value),
             "n" => {
                 let choices = self.number(text, "n", &value);
@@ -223,7 +251,8 @@ impl Seen {
                 self.fields.references.member(text, key, &value)
             }
             // Read by cache, guard and log: they must see what the backend sees.
-            "models" | "fallbacks" => self.further(text, &value),
+            "models" | "fallbacks" | "context_window_fallbacks" | "content_policy_fallbacks" => self.further(text, "fallbacks", &value, 0),
+            "data_sources" => self.deployments(text, &value, 0),
             "messages" => self.prompt(&value),
             "input" => {
                 self.prompt(&value);
@@ -382,7 +411,20 @@ mod tests {
     fn every_model_is_known() {
         let further = |body: &str| read_fields(body.as_bytes()).map(|fields| fields.further_models);
         assert_eq!(further(r#"{"model":"a","tools":[{"type":"image_generation","mod\u0065l":"b"}]}"#).unwrap(), ["b"]);
-        assert_eq!(further(r#"{"model":"a","models":["b","c"],"fallbacks":[{"model":"d"}]}"#).unwrap(), ["b", "c", "d"]);
+        assert_eq!(further(r#"{"model":"a","models":["b","c"],"fallbacks":[{"model":"d"}]}"#).unwrap(), ["b", "c", "d", "d"]);
+        for body in [
+            r#"{"fallbacks":[{"a":["b"]}]}"#,
+            r#"{"fallbacks":"b"}"#,
+            r#"{"models":"b"}"#,
+            r#"{"context_window_fallbacks":[{"a":["b"]}]}"#,
+            r#"{"data_sources":[{"type":"azure_search","parameters":{"embedding_dependency":{"deployment_name":"b"}}}]}"#,
+        ] {
+            assert_eq!(further(body).unwrap(), ["b"], "{body}");
+        }
+        let deep = format!(r#"{{"fallbacks":{}"b"{}}}"#, "[".repeat(20), "]".repeat(20));
+        assert!(matches!(further(&deep), Err(BodyError::WrongType { field: "fallbacks", .. })));
+        let long = format!(r#"{{"models":["b"{}]}}"#, r#","b""#.repeat(300));
+        assert!(further(&long).is_err());
         assert!(further(r#"{"model":"a","tools":[{"model":null}],"metadata":{"model":"x"}}"#).unwrap().is_empty());
         assert!(further(r#"{"tools":[{"model":7}]}"#).is_err());
         let many = format!(r#"{{"tools":[{}{{}}]}}"#, r#"{"model":"x"},"#.repeat(257));
@@ -479,6 +521,6 @@ mod tests {
     #[test]
     fn nulls_are_absence() {
         let fields = read_fields(br#"{"model":"a","stream":null,"max_tokens":null,"max_completion_tokens":5}"#).unwrap();
-        assert_eq!((fields.stream, fields.max_tokens), (false, Some(5)));
+        assert_eq!((fields.stream, fields.cap()), (false, Some(5)));
     }
 }

@@ -11,7 +11,7 @@ use super::ctx::RequestCtx;
 use super::refusal::Refusal;
 use super::{Gateway, traced};
 use crate::callers::{Caller, Denied, Missing, lacks_grant};
-use crate::config::Pool;
+use crate::config::{Pool, Rights};
 use crate::internal::{self, AsWhom};
 
 /// Longest wait for the issuer's keys, when a token names one that is not known.
@@ -109,13 +109,22 @@ pub(super) fn may_name_model(ctx: &RequestCtx, api: Api, model: &str) -> Result<
     if let Some(known) = ctx.runtime.model(model) {
         return may_use_model(ctx, api, model, &ctx.runtime.pools[known.pool].config);
     }
-    let allowed =
-        ctx.consumer().and_then(|consumer| consumer.rights.models.as_ref()).is_none_or(|models| models.iter().any(|name| name == model));
-    match ctx.internal || allowed {
+    // It may be a deployment's name, of any pool: only who may use all of them may say it, or who has it in its list.
+    let allowed = |rights: &Rights| match &rights.models {
+        Some(models) => models.iter().any(|name| name == model),
+        None => rights.pools.is_none() && may_use_every_pool(ctx),
+    };
+    match ctx.internal || ctx.consumer().map_or_else(|| may_use_every_pool(ctx), |consumer| allowed(&consumer.rights)) {
         true => Ok(()),
         // A caller's text, so not at any length.
         false => Err(Refusal::ModelNotAllowed { model: model.chars().take(128).collect() }),
     }
+}
+
+/// Whether no pool is closed to the caller.
+pub(super) fn may_use_every_pool(ctx: &RequestCtx) -> bool {
+    let lacks = |pool: &Pool| ctx.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool));
+    ctx.runtime.pools.iter().all(|pool| lacks(&pool.config).is_none())
 }
 
 /// Whether the caller may use a pool for what has no model.

@@ -12,7 +12,7 @@ use super::admit::admit;
 use super::body::{expectation, hand_on, read_body};
 use super::call::ObjectCall;
 use super::ctx::{Inquiry, RequestCtx};
-use super::identify::{may_use_api, may_use_pool};
+use super::identify::{may_use_api, may_use_every_pool, may_use_pool};
 use super::offload::{SHORT, on_buffer};
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
@@ -146,6 +146,7 @@ fn may_batch(ctx: &RequestCtx, call: &ObjectCall) -> Result<(), Refusal> {
     match (&rights.models, &rights.apis, &call.model) {
         (Some(models), _, Some(model)) if !models.contains(model) => Err(Refusal::ModelNotAllowed { model: model.clone() }),
         (Some(_), None, _) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
+        (None, None, _) if !may_use_every_pool(ctx) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
         _ => Ok(()),
     }
 }

@@ -154,6 +154,8 @@ impl<'t> Reader<'t> {
         }
         let held = match () {
             () if depth == 1 && name == b"input" => Held::All,
+            // Whatever it is called there, it is no member that is known.
+            () if naming.held == Held::Below => Held::All,
             () if (naming.scope.apart)(name, is_object) => Held::Nothing,
             () if (naming.scope.free)(name) => Held::Below,
             () => Held::All,
