@@ -22,8 +22,10 @@ pub struct Finding {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub findings: Vec<Finding>,
-    /// The ordinary consumer had to wait where nobody should: the machine was busy, or the gateway was.
+    /// The ordinary consumer had to wait in the gateway that it shares, and not in the other.
     pub stood_still: Option<Finding>,
+    /// It had to wait in some gateway: the machine was busy, or that was.
+    pub busy: bool,
 }
 
 /// Rates forget after a minute, so they are compared only before.
@@ -97,7 +99,8 @@ impl Pair {
         let fresh = self.began.elapsed() < FRESH;
         for ((alone, shared), (_, step)) in seen_alone.iter().zip(&seen_shared).zip(plan) {
             let what = format!("alone  {alone:?}\nshared {shared:?}");
-            if alone.stood_still || shared.stood_still {
+            self.outcome.busy |= alone.stood_still || shared.stood_still;
+            if shared.stood_still && !alone.stood_still {
                 self.outcome.stood_still.get_or_insert(Finding { round, what: what.clone() });
             }
             let succeeded = shared.status / 100 == 2 || shared.status == 101;

@@ -24,7 +24,7 @@ pub fn number(variable: &str, usual: usize) -> usize {
 fn run(history: &History) -> (Vec<Finding>, bool) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let outcome = runtime.block_on(play(history));
-    let still = outcome.stood_still.is_some();
+    let still = outcome.busy;
     let findings = if outcome.findings.is_empty() { outcome.stood_still.into_iter().collect() } else { outcome.findings };
     (findings, still)
 }
