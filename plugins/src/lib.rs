@@ -25,6 +25,7 @@ pub mod auth;
 pub mod cache;
 pub mod excerpt;
 pub mod fields;
+pub mod fnv;
 mod frames;
 pub mod guard;
 pub mod json;

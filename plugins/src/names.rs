@@ -6,6 +6,8 @@
 
 use std::collections::HashSet;
 
+use crate::fnv::fnv1a;
+
 /// Longest name that a table holds.
 const LONGEST: usize = 32;
 
@@ -113,7 +115,7 @@ fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
 
 /// Equal for names that a lenient reader takes for one (FNV-1a of their letters).
 pub(crate) fn letters_hash(name: &[u8]) -> u64 {
-    folded(name).fold(0xcbf2_9ce4_8422_2325, |hash, letter| (hash ^ u64::from(letter)).wrapping_mul(0x100_0000_01b3))
+    fnv1a(folded(name))
 }
 
 /// Where two readers could disagree.
@@ -167,6 +169,34 @@ pub struct Scope {
     /// Whether the names in a member's own object are free, but not those below.
     pub free: fn(&[u8]) -> bool,
 }
+
+/// Names of members under which stored things stand, at any depth.
+pub(crate) const STORED: [&str; 7] =
+    ["file_id", "file_ids", "vector_store_id", "vector_store_ids", "container", "container_id", "skill_id"];
+
+/// Several lists as one of `N` words.
+pub(crate) const fn joined<const N: usize>(lists: &[&[&'static str]]) -> [&'static str; N] {
+    let (mut all, mut list, mut count) = ([""; N], 0, 0);
+    while list < lists.len() {
+        let mut at = 0;
+        while at < lists[list].len() {
+            all[count] = lists[list][at];
+            (at, count) = (at + 1, count + 1);
+        }
+        list += 1;
+    }
+    assert!(count == N);
+    all
+}
+
+const REQUEST_DEEPER: [&str; 22] = joined(&[
+    &["type", "role", "content", "text", "id", "model", "file", "encrypted_content", "skills", "audio", "source"],
+    &["previous_response_id", "response_id", "conversation", "include_usage"],
+    &STORED,
+]);
+
+const SOCKET_DEEPER: [&str; 15] =
+    joined(&[&["type", "id", "model", "audio", "input", "transcription", "input_audio_transcription", "tools"], &STORED]);
 
 /// What a request body's names mean. To act on a further name, add it here: the first pass over a body
 /// ([`crate::request::read_fields`]) then holds it to the rule wherever it stands, and later passes need not look.
@@ -243,30 +273,7 @@ pub static REQUEST: Scope = Scope {
         "session",
         "session_id",
     ]),
-    deeper: Names::new(&[
-        "type",
-        "role",
-        "content",
-        "text",
-        "id",
-        "model",
-        "file",
-        "file_id",
-        "file_ids",
-        "vector_store_id",
-        "vector_store_ids",
-        "container",
-        "container_id",
-        "encrypted_content",
-        "skills",
-        "skill_id",
-        "audio",
-        "source",
-        "previous_response_id",
-        "response_id",
-        "conversation",
-        "include_usage",
-    ]),
+    deeper: Names::new(&REQUEST_DEEPER),
     apart: |name, is_object| match name {
         // Of a tool's call; a request's own input is no object.
         b"input" | b"arguments" => is_object,
@@ -282,23 +289,7 @@ pub static REQUEST: Scope = Scope {
 /// What the names in a caller's message on a realtime socket mean. See [`crate::realtime`].
 pub static SOCKET: Scope = Scope {
     top: Names::new(&["type", "model", "session", "response", "item", "audio"]),
-    deeper: Names::new(&[
-        "type",
-        "id",
-        "model",
-        "audio",
-        "input",
-        "transcription",
-        "input_audio_transcription",
-        "tools",
-        "file_id",
-        "file_ids",
-        "vector_store_id",
-        "vector_store_ids",
-        "container",
-        "container_id",
-        "skill_id",
-    ]),
+    deeper: Names::new(&SOCKET_DEEPER),
     apart: |name, is_object| match name {
         // Sound comes in by an object of this name.
         b"input" => false,

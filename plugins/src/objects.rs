@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use crate::api::Api;
 use crate::auth::digest;
 use crate::json::{Interest, Kind, Reader, Value};
-use crate::names::REQUEST;
+use crate::names::{REQUEST, STORED, joined};
 use crate::request::RequestFields;
 
 /// Longest name of a stored thing that is believed to be one.
@@ -225,21 +225,10 @@ impl References {
     }
 }
 
+const DEEPER_NAMES: [&str; 9] = joined(&[&STORED, &["audio", "encrypted_content"]]);
+
 /// What tells that references stand deeper than at the top level.
-pub(crate) static DEEPER: Interest = Interest {
-    keys: &[
-        "file_id",
-        "file_ids",
-        "vector_store_id",
-        "vector_store_ids",
-        "container",
-        "container_id",
-        "skill_id",
-        "audio",
-        "encrypted_content",
-    ],
-    texts: &["item_reference"],
-};
+pub(crate) static DEEPER: Interest = Interest { keys: &DEEPER_NAMES, texts: &["item_reference"] };
 
 /// Adds what stands deeper in a body to what `fields` found at its top level: every file, vector store, container,
 /// skill, sound and item that it refers to, and what it brings sealed. One more pass, only where the first has seen

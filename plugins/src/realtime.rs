@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::frames::Frames;
 use crate::json::{Interest, Kind, Reader};
-use crate::names::{Ambiguity, SOCKET};
+use crate::names::{Ambiguity, SOCKET, STORED};
 use crate::objects::is_name;
 use crate::request::BodyError;
 
@@ -16,9 +16,8 @@ const LONGEST: usize = 1024;
 /// Most that is held of a message.
 pub const MOST: usize = 256 * 1024;
 
-/// Names of stored things stand under these.
-static STORED: Interest =
-    Interest { keys: &["file_id", "file_ids", "vector_store_id", "vector_store_ids", "container", "container_id", "skill_id"], texts: &[] };
+/// What tells that stored things are named.
+static NAMES_STORED: Interest = Interest { keys: &STORED, texts: &[] };
 
 /// Why a socket can't go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -170,7 +169,7 @@ impl Shortened {
         if let Err(error) = simdutf8::compat::from_utf8(text) {
             return Err(BodyError::Encoding { at: error.valid_up_to() });
         }
-        let mut reader = Reader::watching(text, &STORED).naming(&SOCKET);
+        let mut reader = Reader::watching(text, &NAMES_STORED).naming(&SOCKET);
         if !text.trim_ascii_start().starts_with(b"{") {
             return Err(reader.value(0).err().map_or(BodyError::NotAnObject, BodyError::Syntax));
         }
@@ -208,7 +207,7 @@ impl Shortened {
 fn stored(value: &Value, names: &mut Vec<String>) -> Result<(), BodyError> {
     match value {
         Value::Array(elements) => elements.iter().try_for_each(|element| stored(element, names)),
-        Value::Object(members) => members.iter().try_for_each(|(key, value)| match STORED.keys.contains(&key.as_str()) {
+        Value::Object(members) => members.iter().try_for_each(|(key, value)| match STORED.contains(&key.as_str()) {
             // What only the caller or the model reads.
             _ if (SOCKET.apart)(key.as_bytes(), value.is_object()) => Ok(()),
             true => name(value, names),

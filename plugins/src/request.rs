@@ -175,36 +175,24 @@ impl Seen {
         number
     }
 
-    /// Models of a kind that some backends go through when the first one fails: every text in it. Each level is one more
-    /// pass over it.
-    fn further(&mut self, text: &[u8], field: &'static str, value: &Value, depth: usize) {
-        if self.fields.further_models.len() >= FURTHER || depth > FURTHER_DEPTH {
-            return self.wrong(field, "a list of at most 256 models, in few levels");
+    /// Models of a kind that some backends go through when the first one fails: every text in such a list if it is `named`,
+    /// else those that name a deployment. Each level is one more pass over it.
+    fn further(&mut self, text: &[u8], field: &'static str, value: &Value, named: bool, depth: usize) {
+        if depth > FURTHER_DEPTH || (named && self.fields.further_models.len() >= FURTHER) {
+            return self.wrong(field, "nested in at most 8 levels, with at most 256 models");
         }
         let within = || Reader::within(text, value);
         // The text was read before: it is whole.
         let _ = match value.kind {
-            Kind::Array => within().array(|one| self.further(text, field, &one, depth + 1)),
-            Kind::Object => within().object(|_, one| self.further(text, field, &one, depth + 1)),
-            _ => {
+            Kind::Array => within().array(|one| self.further(text, field, &one, named, depth + 1)),
+            Kind::Object => within().object(|name, one| {
+                let named = named || matches!(name, "deployment_name" | "deployment");
+                self.further(text, field, &one, named, depth + 1);
+            }),
+            Kind::String if named => {
                 self.fields.further_models.extend(value.as_str(text).map(Cow::into_owned));
                 Ok(())
             }
-        };
-    }
-
-    /// Other deployments that what is searched names, such as one for its embeddings.
-    fn deployments(&mut self, text: &[u8], value: &Value, depth: usize) {
-        if depth > FURTHER_DEPTH {
-            return self.wrong("data_sources", "a list of sources, in few levels");
-        }
-        let within = || Reader::within(text, value);
-        let _ = match value.kind {
-            Kind::Array => within().array(|one| self.deployments(text, &one, depth + 1)),
-            Kind::Object => within().object(|name, one| match name {
-                "deployment_name" | "deployment" => self.further(text, "data_sources", &one, depth + 1),
-                _ => self.deployments(text, &one, depth + 1),
-            }),
             _ => Ok(()),
         };
     }
@@ -251,8 +239,12 @@ impl Seen {
                 self.fields.references.member(text, key, &value)
             }
             // Read by cache, guard and log: they must see what the backend sees.
-            "models" | "fallbacks" | "context_window_fallbacks" | "content_policy_fallbacks" => self.further(text, "fallbacks", &value, 0),
-            "data_sources" => self.deployments(text, &value, 0),
+            "models" => self.further(text, "models", &value, true, 0),
+            "fallbacks" => self.further(text, "fallbacks", &value, true, 0),
+            "context_window_fallbacks" => self.further(text, "context_window_fallbacks", &value, true, 0),
+            "content_policy_fallbacks" => self.further(text, "content_policy_fallbacks", &value, true, 0),
+            // One for its embeddings, for instance.
+            "data_sources" => self.further(text, "data_sources", &value, false, 0),
             "messages" => self.prompt(&value),
             "input" => {
                 self.prompt(&value);

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::fnv::fnv1a;
 use crate::json::{Kind, Reader, Value};
 
 /// A text that can't be read, or can be read in two ways.
@@ -134,7 +135,8 @@ impl<'t> Tokens<'t> {
             Kind::String => {
                 let text = value.as_str(self.text).ok_or(Unreadable)?;
                 if is_name {
-                    self.names.push(hash(text.as_bytes()));
+                    // Two names with one hash count as one that stands twice, which costs nobody but who sends them.
+                    self.names.push(fnv1a(text.bytes()));
                     if let Some(open) = self.open.last_mut() {
                         open.named = true;
                     }
@@ -154,11 +156,6 @@ impl<'t> Tokens<'t> {
             }
         }
     }
-}
-
-/// FNV-1a. Two names that have one hash count as one that stands twice, which costs nobody but who sends them.
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the imitation reads of a request's body. It keeps a few numbers and short texts, whatever the body holds.
 
+use spillway_plugins::fnv::fnv1a;
 use spillway_plugins::json::{JsonError, Kind, Reader, Value};
 
 /// The members that count as the prompt.
@@ -46,7 +47,7 @@ impl Default for Body {
             instructions: None,
             dimensions: 1536,
             base64: false,
-            inputs: Some(vec![hash(b"null")]),
+            inputs: Some(vec![fnv1a(*b"null")]),
         }
     }
 }
@@ -106,7 +107,7 @@ fn includes_usage(text: &[u8], options: &Value) -> bool {
 fn inputs(text: &[u8], input: &Value) -> Option<Vec<u64>> {
     // To decode a long one would take as much room again.
     let short = |value: &Value| (value.range.len() <= REPEATED).then(|| value.as_str(text)).flatten();
-    let number = |value: &Value| hash(short(value).as_deref().map_or(value.bytes(text), str::as_bytes));
+    let number = |value: &Value| fnv1a(short(value).as_deref().map_or(value.bytes(text), str::as_bytes).iter().copied());
     let (mut numbers, mut count, mut many) = (Vec::new(), 0, true);
     if input.kind == Kind::Array {
         let _ = Reader::within(text, input).array(|one| {
@@ -122,10 +123,6 @@ fn inputs(text: &[u8], input: &Value) -> Option<Vec<u64>> {
         () if input.kind != Kind::Array || !many => Some(vec![number(input)]),
         () => Some(numbers).filter(|_| count <= INPUTS),
     }
-}
-
-fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// The length of a JSON text without white space between its parts.

@@ -123,8 +123,11 @@ pub(super) fn may_name_model(ctx: &RequestCtx, api: Api, model: &str) -> Result<
 
 /// Whether no pool is closed to the caller.
 pub(super) fn may_use_every_pool(ctx: &RequestCtx) -> bool {
-    let lacks = |pool: &Pool| ctx.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool));
-    ctx.runtime.pools.iter().all(|pool| lacks(&pool.config).is_none())
+    ctx.runtime.pools.iter().all(|pool| lacks_for_pool(ctx, &pool.config).is_none())
+}
+
+fn lacks_for_pool(ctx: &RequestCtx, pool: &Pool) -> Option<Missing> {
+    ctx.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool))
 }
 
 /// Whether the caller may use a pool for what has no model.
@@ -132,8 +135,7 @@ pub(super) fn may_use_every_pool(ctx: &RequestCtx) -> bool {
 /// # Errors
 /// 403, saying what is missing.
 pub(super) fn may_use_pool(ctx: &RequestCtx, api: Api, pool: &Pool) -> Result<(), Refusal> {
-    let missing = ctx.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool));
-    missing.map_or(Ok(()), |missing| Err(refusal(missing, "", &pool.name, api, &pool.roles, &pool.scopes)))
+    lacks_for_pool(ctx, pool).map_or(Ok(()), |missing| Err(refusal(missing, "", &pool.name, api, &pool.roles, &pool.scopes)))
 }
 
 fn anonymous(pool: &Pool) -> Option<Missing> {

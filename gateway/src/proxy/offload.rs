@@ -10,7 +10,7 @@ use crate::shares::{Owner, Places};
 
 /// Bodies up to this are worked on at once: one pass takes less than a millisecond, whatever stands in them, and to
 /// change threads would take longer for most.
-pub(super) const SHORT: usize = 64 * 1024;
+const SHORT: usize = 64 * 1024;
 
 /// Who may work on long bodies now: one for each processor, and the next turn is for whoever has fewest.
 pub(super) type Turns = Places<Owner>;

@@ -13,14 +13,13 @@ use super::body::{expectation, hand_on, read_body};
 use super::call::ObjectCall;
 use super::ctx::{Inquiry, RequestCtx};
 use super::identify::{may_use_api, may_use_every_pool, may_use_pool};
-use super::offload::{SHORT, on_buffer};
+use super::offload::on_buffer;
 use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers, media};
 use crate::objects::{Known, Pin, sealed_name};
 use crate::runtime::{Model, Pool, Runtime};
-use crate::shares::Owner;
 
 /// The header by which a caller chooses the pool for what has no model: files, conversations.
 const POOL: &str = "x-spillway-pool";
@@ -31,35 +30,12 @@ pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyB
     let owner = ctx.owner();
     let Some(inquiry) = &mut ctx.inquiry else { return Ok(buffer) };
     inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses;
-    let (buffer, found) = refers_to(gateway, owner, buffer, &mut inquiry.fields).await?;
+    let fields = std::mem::take(&mut inquiry.fields);
+    let read = move |buffer: &mut BodyBuffer| (references(&fields, buffer.as_slice()), fields);
+    let (buffer, (found, fields)) = on_buffer(&gateway.turns, || owner, buffer, read).await?;
+    inquiry.fields = fields;
     refer_to(gateway, ctx, found).await?;
     Ok(buffer)
-}
-
-/// What a body refers to, however deep.
-async fn refers_to(
-    gateway: &Gateway,
-    owner: Owner,
-    buffer: BodyBuffer,
-    fields: &mut RequestFields,
-) -> Result<(BodyBuffer, References), Refusal> {
-    if buffer.len() <= SHORT {
-        let found = references(fields, buffer.as_slice());
-        return Ok((buffer, found));
-    }
-    let taken = std::mem::take(fields);
-    let (buffer, (taken, found)) = on_buffer(
-        &gateway.turns,
-        || owner,
-        buffer,
-        move |buffer| {
-            let found = references(&taken, buffer.as_slice());
-            (taken, found)
-        },
-    )
-    .await?;
-    *fields = taken;
-    Ok((buffer, found))
 }
 
 /// Sends a request where what it refers to is.

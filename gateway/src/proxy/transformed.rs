@@ -13,23 +13,23 @@ use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use crate::callers::LiveConsumer;
 use crate::config::Transforms;
+use crate::runtime::Pool;
 
 /// What the consumer wants, then what the pool wants: the pool has the last word.
-fn wanted<'w>(consumer: Option<&'w LiveConsumer>, inquiry: &'w Inquiry) -> impl Iterator<Item = &'w Transforms> {
-    consumer.map(|consumer| &consumer.transform).into_iter().chain([&inquiry.pool.config.transform])
+fn wanted<'w>(consumer: Option<&'w LiveConsumer>, pool: &'w Pool) -> impl Iterator<Item = &'w Transforms> {
+    consumer.map(|consumer| &consumer.transform).into_iter().chain([&pool.config.transform])
 }
 
 /// Changes a body, and what was read of it.
 pub(super) async fn body(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
     let Some(inquiry) = ctx.inquiry.as_ref().filter(|_| !ctx.internal) else { return Ok(buffer) };
-    if wanted(ctx.consumer(), inquiry).all(|transforms| transforms.body.is_empty()) {
+    if wanted(ctx.consumer(), &inquiry.pool).all(|transforms| transforms.body.is_empty()) {
         return Ok(buffer);
     }
     let (api, consumer, pool) = (inquiry.api, ctx.caller.as_ref().map(|caller| Arc::clone(&caller.consumer)), Arc::clone(&inquiry.pool));
     let change = move |buffer: &mut BodyBuffer| {
         let mut changed: Option<Vec<u8>> = None;
-        let wanted = consumer.iter().map(|consumer| &consumer.transform).chain([&pool.config.transform]);
-        for transforms in wanted.filter(|transforms| !transforms.body.is_empty()) {
+        for transforms in wanted(consumer.as_deref(), &pool).filter(|transforms| !transforms.body.is_empty()) {
             let now = changed.as_deref().unwrap_or(buffer.as_slice());
             changed = transforms.body.apply(api, now).or(changed);
         }
@@ -49,7 +49,7 @@ pub(super) async fn body(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyBu
 
 /// Changes the head of a request to a backend.
 pub(super) fn request(ctx: &RequestCtx, inquiry: &Inquiry, head: &mut RequestHeader) {
-    for HeaderChanges { set, remove } in wanted(ctx.consumer(), inquiry).map(|transforms| &transforms.request) {
+    for HeaderChanges { set, remove } in wanted(ctx.consumer(), &inquiry.pool).map(|transforms| &transforms.request) {
         remove.iter().for_each(|name| drop(head.remove_header(name)));
         set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
     }
@@ -57,7 +57,7 @@ pub(super) fn request(ctx: &RequestCtx, inquiry: &Inquiry, head: &mut RequestHea
 
 /// Changes the head of an answer to a caller.
 pub(super) fn response(ctx: &RequestCtx, inquiry: &Inquiry, head: &mut ResponseHeader) {
-    for HeaderChanges { set, remove } in wanted(ctx.consumer(), inquiry).map(|transforms| &transforms.response) {
+    for HeaderChanges { set, remove } in wanted(ctx.consumer(), &inquiry.pool).map(|transforms| &transforms.response) {
         remove.iter().for_each(|name| drop(head.remove_header(name)));
         set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
     }

@@ -63,11 +63,6 @@ impl<O: Clone + Eq + Hash> Shares<O> {
         self.order.first().map(|(owner, _)| owner)
     }
 
-    /// Who holds most of some.
-    pub fn largest_of(&self, some: impl Fn(&O) -> bool) -> Option<&O> {
-        self.order.iter().map(|(owner, _)| owner).find(|owner| some(owner))
-    }
-
     /// An owner holds one more.
     pub fn add(&mut self, owner: &O) {
         let at = match self.at.get(owner) {
@@ -112,11 +107,16 @@ impl<O: Clone + Eq + Hash> Shares<O> {
     /// Who gives something up for `newcomer` where there is no room left: whoever holds most, if it stays no worse off
     /// than the newcomer becomes; else the newcomer itself, if it holds anything.
     pub fn gives_way(&self, newcomer: &O) -> Option<&O> {
-        match self.order.first() {
-            Some((largest, _)) if largest == newcomer => Some(largest),
-            Some((largest, most)) if *most >= self.held(newcomer) + 2 => Some(largest),
-            _ => self.at.get_key_value(newcomer).map(|(owner, _)| owner),
+        match self.largest() {
+            Some(largest) if largest == newcomer => Some(largest),
+            _ => self.loses_to(newcomer, |_| true).or_else(|| self.at.get_key_value(newcomer).map(|(owner, _)| owner)),
         }
+    }
+
+    /// Of some owners, whoever holds most, if it stays no worse off than `newcomer` becomes.
+    pub fn loses_to(&self, newcomer: &O, some: impl Fn(&O) -> bool) -> Option<&O> {
+        let (largest, most) = self.order.iter().find(|(owner, _)| some(owner))?;
+        (*most >= self.held(newcomer) + 2).then_some(largest)
     }
 }
 

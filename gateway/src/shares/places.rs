@@ -68,15 +68,11 @@ impl<O: Clone + Eq + Hash> Places<O> {
     /// As [`Places::take`], where this owner may fill `most` places, and only some `give_way` to it.
     pub fn take_of(self: &Arc<Self>, owner: O, most: usize, give_way: impl Fn(&O) -> bool) -> Option<Place<O>> {
         let mut state = self.state.lock();
-        if state.shares.held(&owner) >= self.each {
-            return None;
-        }
-        if most == 0 {
+        if most == 0 || state.shares.held(&owner) >= self.each {
             return None;
         }
         if state.shares.total() >= most {
-            let loser =
-                state.shares.largest_of(give_way).filter(|loser| state.shares.held(loser) >= state.shares.held(&owner) + 2).cloned()?;
+            let loser = state.shares.loses_to(&owner, give_way).cloned()?;
             state.ask_back(&loser);
         }
         Some(self.enter(&mut state, owner))

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 
 use super::visible::{is_invisible, with_tags};
+use crate::fnv::fnv1a;
 use crate::json::{self, Kind, Reader};
-use crate::walk::{Token, Tokens, Unreadable, hash};
+use crate::walk::{Token, Tokens, Unreadable};
 
 /// Members that name things or hold bytes, and say nothing.
 const SILENT: [&str; 27] = [
@@ -93,7 +94,7 @@ impl At {
     }
 
     fn member(self, name: &str) -> At {
-        let step = hash(name.as_bytes());
+        let step = fnv1a(name.bytes());
         // `text` of a response is a format; anywhere else it is a text.
         let silent = self.silent || (!self.written && SILENT.contains(&name)) || (self.response && ASKED.contains(&name));
         At {
