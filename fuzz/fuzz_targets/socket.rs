@@ -9,13 +9,13 @@ use spillway_plugins::realtime::SocketReader;
 use spillway_plugins::tokens::{SocketTap, Told};
 
 /// What is told, and at which byte of all.
-fn told(pieces: &[&[u8]]) -> (Vec<(Told, usize)>, bool, bool) {
+fn told(pieces: &[&[u8]]) -> (Vec<(Told, usize)>, bool, u32) {
     let (mut tap, mut told, mut before) = (SocketTap::default(), Vec::new(), 0);
     for piece in pieces {
         tap.push(piece, |one, at| told.push((one, before + at)));
         before += piece.len();
     }
-    (told, tap.is_lost(), tap.is_under_way())
+    (told, tap.is_lost(), tap.under_way())
 }
 
 /// The models that a caller names; `None` if it is refused.

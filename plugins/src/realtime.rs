@@ -1,5 +1,5 @@
 //! What a caller says on a realtime socket: its messages are read as requests are, by the same rules. A message can
-//! name a model, for the session or for its transcriptions, and stored things.
+//! name a model, for the session or for its transcriptions, and stored things; and it can ask for a response.
 //!
 //! Of a message only its structure is held: long strings, such as sounds and images, are cut.
 
@@ -33,13 +33,15 @@ pub enum SocketError {
     Message(#[from] BodyError),
 }
 
-/// What messages name.
+/// What messages name, and ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Named {
     /// Models.
     pub models: Vec<String>,
     /// Stored things.
     pub stored: Vec<String>,
+    /// How many responses they ask for.
+    pub responses: u32,
 }
 
 impl Named {
@@ -173,11 +175,11 @@ impl Shortened {
         if !text.trim_ascii_start().starts_with(b"{") {
             return Err(reader.value(0).err().map_or(BodyError::NotAnObject, BodyError::Syntax));
         }
-        let mut ranges = Vec::new();
-        reader.object(|key, value| {
-            if key == "model" {
-                ranges.push(value.range);
-            }
+        let (mut ranges, mut asks) = (Vec::new(), false);
+        reader.object(|key, value| match key {
+            "model" => ranges.push(value.range),
+            "type" => asks = value.as_str(text).is_some_and(|kind| kind == "response.create"),
+            _ => {}
         })?;
         reader.end()?;
         match reader.doubt() {
@@ -199,6 +201,7 @@ impl Shortened {
             let whole = serde_json::from_slice::<Value>(text).map_err(|_| BodyError::NotAnObject)?;
             stored(&whole, &mut named.stored)?;
         }
+        named.responses = named.responses.saturating_add(asks.into());
         Ok(())
     }
 }
@@ -274,7 +277,8 @@ mod tests {
             r#"{"type":"session.update","model":"\u0078"}"#,
             r#"{"type":"transcription_session.update","session":{"input_audio_transcription":{"\u006dodel":"x"}}}"#,
         ] {
-            assert_eq!(said(text).unwrap(), Named { models: vec!["x".to_owned()], stored: Vec::new() }, "{text}");
+            let named = said(text).unwrap();
+            assert_eq!((named.models, named.stored), (vec!["x".to_owned()], Vec::new()), "{text}");
         }
     }
 
@@ -293,6 +297,25 @@ mod tests {
         assert!(SocketReader::default().push(&frame(0x82, &[1, 2, 3])).unwrap().is_empty());
         for hidden in [&b"\xef\xbb\xbf{}"[..], b"{\0}\0", b"\0{\0}", b"\xff\xfe{\0}\0", b" \n\xef\xbb\xbf{}"] {
             assert!(SocketReader::default().push(&frame(0x82, hidden)).is_err(), "some reader takes it for a text: {hidden:?}");
+        }
+    }
+
+    #[test]
+    fn responses_that_are_asked_for_are_counted() {
+        for (text, asked) in [
+            (r#"{"type":"response.create"}"#, 1),
+            (r#"{"response":{"max_output_tokens":"inf"},"event_id":"e","\u0074ype":"response.\u0063reate"}"#, 1),
+            (r#"{"type":"response.cancel"}"#, 0),
+            (r#"{"type":"conversation.item.create","item":{"type":"response.create"}}"#, 0),
+            (r#"{"type":["response.create"]}"#, 0),
+        ] {
+            assert_eq!(said(text).unwrap().responses, asked, "{text}");
+        }
+        let create = frame(0x81, br#"{"type":"response.create"}"#);
+        for size in [1, 5, create.len(), 3 * create.len()] {
+            let mut reader = SocketReader::default();
+            let asked: u32 = create.repeat(3).chunks(size).map(|piece| reader.push(piece).unwrap().responses).sum();
+            assert_eq!(asked, 3, "pieces of {size}");
         }
     }
 

@@ -1,11 +1,12 @@
 //! Reads a caller's body, within its bounds, and hands it on.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header;
-use pingora::ErrorType;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
 use spillway_plugins::multipart::FormReader;
 
 use super::ctx::RequestCtx;
@@ -92,18 +93,29 @@ async fn read_piece(limit: Duration, session: &mut Session) -> Result<Option<Byt
     match pingora_timeout::timeout(limit, read).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
-        Ok(Err(error)) if is_broken_framing(error.etype()) => Err(BROKEN_FRAMING.into()),
+        Ok(Err(error)) if is_broken_framing(&error) => Err(BROKEN_FRAMING.into()),
         Ok(Err(_)) => Err(Stop::CallerLeft),
         Err(_) => Err(Refusal::BodyTimeout.into()),
     }
 }
 
 /// What a body with broken chunks gets.
-pub(super) const BROKEN_FRAMING: Refusal = Refusal::Form { what: "the body's framing is broken" };
+pub(super) const BROKEN_FRAMING: Refusal = Refusal::Head { what: "the body's chunks are broken" };
 
 /// Whether an error of Pingora's means that a body's chunks make no sense.
-pub(super) fn is_broken_framing(kind: &ErrorType) -> bool {
-    matches!(kind.as_str(), "InvalidChunk" | "InvalidTrailerEnd" | "InvalidHTTPHeader" | "InvalidContentLength" | "PrematureBodyEnd")
+pub(super) fn is_broken_framing(error: &Error) -> bool {
+    // The connection's guard tells what Pingora doesn't see as the kernel would tell it.
+    let by_guard = || {
+        error
+            .cause
+            .as_ref()
+            .and_then(|cause| cause.downcast_ref::<io::Error>())
+            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
+    };
+    matches!(
+        error.etype().as_str(),
+        "InvalidChunk" | "InvalidTrailerEnd" | "InvalidHTTPHeader" | "InvalidContentLength" | "PrematureBodyEnd"
+    ) || by_guard()
 }
 
 /// The rate is measured only after this, so that a slow start is no offence.

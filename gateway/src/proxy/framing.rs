@@ -5,6 +5,7 @@ use memchr::{memchr_iter, memmem};
 use pingora::proxy::Session;
 
 use super::refusal::Refusal;
+use crate::server::connection;
 
 /// Looks at a head before anything else does.
 ///
@@ -48,6 +49,9 @@ fn http1(session: &mut Session) -> Result<(), Refusal> {
     }
     if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
         return Err(Refusal::TransferCoding);
+    }
+    if connection::body_is_chunked() {
+        return Err(Refusal::Head { what: "the lines of a chunked body must end with CR LF, and come after the answer before" });
     }
     Ok(())
 }

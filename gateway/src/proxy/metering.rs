@@ -298,10 +298,22 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx,
 /// Books one of several answers of a socket at once: what is reserved stays so for the next one. Of one that doesn't
 /// tell what it used, the bound.
 pub(super) fn book_turn(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, told: Option<Usage>) {
+    let settled = told.map_or_else(|| Settled::Bound(bound::of(ctx, inquiry)), Settled::Reported);
+    book_settled(gateway, ctx, inquiry, running, settled);
+}
+
+/// Books so many turns of a socket of which nobody will tell what they used, each at its bound.
+pub(super) fn book_unsettled(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, turns: u32) {
+    if turns > 0 {
+        let bound = bound::of(ctx, inquiry).times(turns.into());
+        book_settled(gateway, ctx, inquiry, running, Settled::Bound(bound));
+    }
+}
+
+fn book_settled(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, settled: Settled) {
     let now = gateway.clock.now();
     let charge = Charge::new(ctx, inquiry, running, "ok", !ctx.booked, now);
     ctx.booked = true;
-    let settled = told.map_or_else(|| Settled::Bound(bound::of(ctx, inquiry)), Settled::Reported);
     let used = charge.book(gateway, settled);
     if let Some(permit) = &ctx.permit {
         gateway.limits.book(permit, used, ctx.moment(now));

@@ -337,7 +337,7 @@ impl ProxyHttp for Gateway {
         }
         let refusal = match error.etype() {
             ErrorType::ReadTimedout if downstream => Refusal::BodyTimeout,
-            kind if downstream && body::is_broken_framing(kind) => tunnel::refusal(self, ctx).unwrap_or(body::BROKEN_FRAMING),
+            _ if downstream && body::is_broken_framing(error) => tunnel::refusal(self, ctx).unwrap_or(body::BROKEN_FRAMING),
             _ if downstream => return nothing,
             _ => tunnel::refusal(self, ctx).unwrap_or(Refusal::Internal),
         };

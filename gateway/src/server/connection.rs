@@ -32,6 +32,11 @@ pub(crate) fn request_begins() {
     let _ = PHASE.try_with(|phase| phase.request_begins());
 }
 
+/// Tells the connection's guard that the body is chunked; whether what came of it already can be read in two ways.
+pub(crate) fn body_is_chunked() -> bool {
+    PHASE.try_with(|phase| phase.body_is_chunked()).unwrap_or(false)
+}
+
 /// Tells the connection's guard that a body was read to its end.
 pub(crate) fn body_ends() {
     let _ = PHASE.try_with(|phase| phase.body_ends());

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use spillway_plugins::auth::certificate::CertificateNames;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::time::Sleep;
 
+use super::chunks::Chunks;
+use super::head::Head;
 use super::socket::Socket;
 use crate::clock::{Clock, Tick};
 use crate::telemetry::metrics::Metrics;
@@ -47,17 +49,33 @@ const AHEAD: usize = 64 * 1024;
 pub struct Phase {
     phase: AtomicU8,
     deadline: AtomicU64,
+    /// The body of the request under way is chunked.
+    chunked: AtomicBool,
+    /// Its chunks, if that is what they are, can be read in two ways; or they did not come by here, since Pingora had
+    /// taken them with what came before.
+    broken: AtomicBool,
 }
 
 impl Phase {
     /// A connection that has just been accepted.
     pub fn new(deadline: Tick) -> Arc<Self> {
-        Arc::new(Phase { phase: AtomicU8::new(IDLE), deadline: AtomicU64::new(deadline.0) })
+        Arc::new(Phase {
+            phase: AtomicU8::new(IDLE),
+            deadline: AtomicU64::new(deadline.0),
+            chunked: AtomicBool::new(false),
+            broken: AtomicBool::new(true),
+        })
     }
 
     /// The head is read; a request is under way.
     pub fn request_begins(&self) {
         self.phase.store(REQUEST, Ordering::Relaxed);
+    }
+
+    /// Its body is chunked; whether what came of it already can be read in two ways.
+    pub fn body_is_chunked(&self) -> bool {
+        self.chunked.store(true, Ordering::Relaxed);
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// Its body is read: whatever comes now is the beginning of the next one, or the end of the connection.
@@ -68,6 +86,7 @@ impl Phase {
     /// The request is over; the next head may come until `deadline`.
     pub fn request_ends(&self, deadline: Tick) {
         self.deadline.store(deadline.0, Ordering::Relaxed);
+        self.broken.store(true, Ordering::Relaxed);
         self.phase.store(IDLE, Ordering::Relaxed);
     }
 
@@ -97,10 +116,11 @@ pub struct Guard {
     http2: bool,
     replaced: bool,
     error_page: Vec<u8>,
-    /// Bytes of the head so far.
-    head: usize,
-    /// Its first line so far.
-    line: Line,
+    /// The head so far, and how long it is.
+    head: Head,
+    head_bytes: usize,
+    /// The body so far, as chunks.
+    chunks: Chunks,
     /// What is still dropped behind a head that was refused.
     dropped: Option<usize>,
     /// What came of the next request.
@@ -144,8 +164,9 @@ impl Guard {
             http2,
             replaced: false,
             error_page: Vec::new(),
-            head: 0,
-            line: Line::default(),
+            head: Head::default(),
+            head_bytes: 0,
+            chunks: Chunks::default(),
             dropped: None,
             ahead: Vec::new(),
         }
@@ -229,33 +250,6 @@ impl Guard {
 
 const ONE_SPACE: &str = "the request line must be a method, a target and a version, with one space between them";
 
-/// The first line of a head as it comes. Pingora takes further spaces in it for a part of the target.
-#[derive(Debug, Default)]
-struct Line {
-    spaces: usize,
-    begun: bool,
-    over: bool,
-    wrong: bool,
-}
-
-impl Line {
-    /// Takes what came of a head; whether its first line has more than three words, or empty ones.
-    fn is_wrong(&mut self, bytes: &[u8]) -> bool {
-        if self.over {
-            return self.wrong;
-        }
-        // Line ends before it belong to nothing.
-        let blank = if self.begun { 0 } else { bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count() };
-        let rest = &bytes[blank..];
-        self.begun |= !rest.is_empty();
-        let end = memchr::memchr2(b'\r', b'\n', rest);
-        self.spaces += memchr::memchr_iter(b' ', &rest[..end.unwrap_or(rest.len())]).count();
-        self.over = end.is_some();
-        self.wrong = self.spaces > 2;
-        self.wrong
-    }
-}
-
 /// What a caller gets whose head is no HTTP, or never came whole. There is no request to name.
 fn error_page(status: &str, code: &str, message: &str) -> Vec<u8> {
     let body = format!(r#"{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"}}}}"#);
@@ -269,10 +263,10 @@ impl AsyncRead for Guard {
             return self.poll_end(cx);
         }
         let before = buf.filled().len();
-        if self.line.wrong && !self.unguarded() {
+        if self.head.is_wrong() && !self.unguarded() {
             return self.poll_refused(cx, "400 Bad Request", "invalid_request", ONE_SPACE);
         }
-        if self.head >= MOST_HEAD && !self.unguarded() && self.phase.phase.load(Ordering::Relaxed) == HEAD {
+        if self.head_bytes >= MOST_HEAD && !self.unguarded() && self.phase.phase.load(Ordering::Relaxed) == HEAD {
             let what = "the request head is longer than 64 KiB";
             return self.poll_refused(cx, "431 Request Header Fields Too Large", "head_too_large", what);
         }
@@ -281,7 +275,14 @@ impl AsyncRead for Guard {
             false => Pin::new(&mut self.inner).poll_read(cx, buf),
         };
         if self.unguarded() {
-            return read;
+            return match read {
+                Poll::Ready(Ok(())) if self.phase.chunked.load(Ordering::Relaxed) && !self.http2 => {
+                    self.chunks.push(&buf.filled()[before..]);
+                    // Pingora tells the broken chunks that it sees by errors of its own.
+                    Poll::Ready(if self.chunks.is_broken() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) })
+                }
+                read => read,
+            };
         }
         match read {
             Poll::Ready(done) => {
@@ -289,11 +290,14 @@ impl AsyncRead for Guard {
                 if came && self.phase.phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                     let deadline = self.clock.now() + self.header_timeout;
                     self.phase.deadline.store(deadline.0, Ordering::Relaxed);
-                    self.head = 0;
-                    self.line = Line::default();
+                    self.phase.chunked.store(false, Ordering::Relaxed);
+                    (self.head, self.head_bytes, self.chunks) = (Head::default(), 0, Chunks::default());
                 }
-                self.head += buf.filled().len() - before;
-                if came && self.line.is_wrong(&buf.filled()[before..]) {
+                self.head_bytes += buf.filled().len() - before;
+                let body = self.head.push(&buf.filled()[before..]);
+                self.chunks.push(body);
+                self.phase.broken.store(self.chunks.is_broken(), Ordering::Relaxed);
+                if came && self.head.is_wrong() {
                     buf.set_filled(before);
                     return self.poll_refused(cx, "400 Bad Request", "invalid_request", ONE_SPACE);
                 }
@@ -384,25 +388,3 @@ impl GetSocketDigest for Guard {
 }
 
 impl Peek for Guard {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_line_has_three_words_in_whatever_pieces_it_comes() {
-        for (head, wrong) in [
-            ("GET / HTTP/1.1\r\nhost: a b c d\r\n", false),
-            ("\r\n\r\nGET /a?b=%20 HTTP/1.1\r\n\r\n", false),
-            ("GET /a b HTTP/1.1\r\n", true),
-            ("GET  / HTTP/1.1\r\n", true),
-            ("GET / HTTP/1.1 \r\n", true),
-            (" GET / HTTP/1.1\r\n", true),
-        ] {
-            for size in 1..head.len() {
-                let mut line = Line::default();
-                assert_eq!(head.as_bytes().chunks(size).fold(false, |_, piece| line.is_wrong(piece)), wrong, "{head} {size}");
-            }
-        }
-    }
-}

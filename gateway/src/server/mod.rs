@@ -5,7 +5,9 @@ pub mod guard;
 pub mod tls;
 
 mod admin;
+mod chunks;
 mod handover;
+mod head;
 mod internal;
 mod lifecycle;
 mod listen;

@@ -164,6 +164,7 @@ async fn heads_that_could_be_read_differently_end_their_connection() {
     let request = |line: &str, lines: &str, body: &str| format!("{line} HTTP/1.1\r\n{lines}\r\n\r\n{body}");
     let with_coding = |coding: &str| request(&format!("POST {CHAT}"), &format!("host: x\r\n{coding}"), &chunked);
     let with_length = |length: &str| request(&format!("POST {CHAT}"), &format!("host: x\r\n{length}"), &body);
+    let chunks = |body: &str| request(&format!("POST {CHAT}"), "host: x\r\ntransfer-encoding: chunked", &format!("{body}\r\n0\r\n\r\n"));
     let length = body.len();
     for (head, status) in [
         (with_coding("transfer-encoding: chunked, chunked"), 501),
@@ -171,6 +172,11 @@ async fn heads_that_could_be_read_differently_end_their_connection() {
         (with_coding("transfer-encoding: identity, chunked"), 501),
         (with_coding("transfer-encoding: chunked\r\ntransfer-encoding: chunked"), 501),
         (with_coding("transfer-encoding: chunked\r\ncontent-length: 5"), 400),
+        (chunks("e;a\n{\"model\":\"m\"}"), 400),
+        (chunks("e\n{\"model\":\"m\"}"), 400),
+        (chunks("e;\r{\"model\":\"m\"}"), 400),
+        (chunks("e\r\n{\"model\":\"m\"}\r\n0;a\n"), 400),
+        (chunks("{\"model\":\"m\"}"), 400),
         (with_length(&format!("content-length: {length}, {length}")), 400),
         (with_length(&format!("content-length: {length}\r\ncontent-length: {length}")), 400),
         (with_length(&format!("content-length: 0{length}")), 400),
@@ -198,6 +204,42 @@ async fn heads_that_could_be_read_differently_end_their_connection() {
         assert!(connection.answer_head().await.is_err(), "what follows is no request: {head:?}");
     }
     assert_eq!(backend.count(), 0);
+}
+
+#[tokio::test]
+async fn chunks_are_read_in_one_way_however_they_come() {
+    let (gateway, backend) = gateway("", "").await;
+    let body = chat(false).to_string();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    let (first, rest) = body.split_at(10);
+    let good = format!("a;x=\"y\"\r\n{first}\r\n{:x} ;z\r\n{rest}\r\n0;end\r\ntrailer: t\r\n\r\n", rest.len());
+    let bad = good.replace(" ;z\r\n", " ;z\n4\r\n");
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    for pieces in [
+        vec![format!("{head}{good}")],
+        vec![head.clone(), good.clone()],
+        good.chars().fold(vec![head.clone()], |mut all, one| {
+            all.push(one.to_string());
+            all
+        }),
+    ] {
+        for piece in &pieces {
+            connection.send(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(connection.answer().await.unwrap().status, 200);
+    }
+    assert_eq!(backend.count(), 3);
+    for pieces in [vec![format!("{head}{bad}")], vec![head.clone(), bad.clone()], vec![format!("{head}a\r\n"), bad[9..].to_owned()]] {
+        let mut connection = Connection::open(gateway.address).await.unwrap();
+        for piece in &pieces {
+            connection.send(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let got = connection.answer().await.unwrap();
+        assert_eq!((got.status, got.code().as_str(), got.header("connection")), (400, "invalid_request", Some("close")));
+    }
+    assert_eq!(backend.count(), 3);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
-use spillway_testkit::client::{Connection, Response, post};
+use spillway_testkit::client::{self, Connection, Response, post};
 use spillway_testkit::wire::Ended;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
@@ -215,4 +215,50 @@ async fn a_socket_is_closed_when_its_quota_has_ended() {
     assert_eq!(gateway.metric("spillway_time_to_first_token_seconds_count{backend=\"a\",deployment=\"m\",pool=\"pool\"}").await, 1.0);
     let limits = gateway.admin("/api/limits").await.json();
     assert_eq!(limits["scopes"][0]["limits"]["token_quota"]["used"], 1500, "and nothing is reserved");
+}
+
+/// Opens a socket, waits for these events of its backend, says this and hangs up: the rows of the ledger.
+async fn hung_up(events: &[&str], said: &[&str], rows: usize) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let open = Arc::new(Notify::new());
+    let backend = ScriptedBackend::start({
+        let (events, open) = (events.iter().map(|text| frame(text)).collect::<Vec<_>>().concat(), Arc::clone(&open));
+        move |_| Reply::raw([Step::Write(SWITCHING.to_vec()), Step::Until(Arc::clone(&open)), Step::Write(events.clone()), Step::Echo])
+    })
+    .await;
+    let text = config(&[member("a", &backend, 1)], "", "").replace("#server", &state_dir(folder.path()));
+    let gateway = Gateway::start(&text).await;
+    let mut caller = Connection::open(gateway.address).await.unwrap();
+    caller.send(format!("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\n{UPGRADE}\r\n\r\n")).await.unwrap();
+    assert_eq!(caller.answer_head().await.unwrap().0, 101);
+    open.notify_one();
+    let expected = events.iter().map(|text| frame(text).len()).sum::<usize>();
+    let mut got = Vec::new();
+    while got.len() < expected {
+        assert!(caller.socket().read_buf(&mut got).await.unwrap() > 0, "{}", String::from_utf8_lossy(&got));
+    }
+    // When this is echoed, all before it has reached the backend.
+    let last = r#"{"type":"last"}"#;
+    let all: Vec<u8> = said.iter().chain(&[last]).flat_map(|text| client::frame(text)).collect();
+    caller.send(all).await.unwrap();
+    while !got.ends_with(last.as_bytes()) {
+        assert!(caller.socket().read_buf(&mut got).await.unwrap() > 0, "{}", String::from_utf8_lossy(&got));
+    }
+    drop(caller);
+    eventually("nothing is held any more", async || gateway.metric("spillway_in_flight_requests").await == 0.0).await;
+    ledger_of(folder.path(), rows).await
+}
+
+#[tokio::test]
+async fn every_response_under_way_at_a_hang_up_is_booked() {
+    let (create, created) = (r#"{"type":"response.create"}"#, r#"{"type":"response.created","response":{}}"#);
+    let done = r#"{"type":"response.done","response":{"usage":{"input_tokens":11,"output_tokens":7}}}"#;
+    let booked = |row: &Value| (row["source"].clone(), row["output_tokens"].clone());
+    // Asked for, and nothing has begun; begun, though nobody asked; and one is settled before others are asked for.
+    assert_eq!(booked(&hung_up(&[], &[create; 5], 1).await[0]), (json!("estimated"), json!(5 * 1024)));
+    assert_eq!(booked(&hung_up(&[created; 10], &[], 1).await[0]), (json!("estimated"), json!(10 * 1024)));
+    let rows = hung_up(&[created, done], &[create; 2], 2).await;
+    assert_eq!((booked(&rows[0]), booked(&rows[1])), ((json!("reported"), json!(7)), (json!("estimated"), json!(2 * 1024))));
+    // What asks for nothing is booked at nothing.
+    assert_eq!(hung_up(&[created, done], &[r#"{"type":"response.cancel"}"#], 1).await.len(), 1);
 }

@@ -147,6 +147,28 @@ impl Usage {
         add(&mut self.characters, other.characters);
         add(&mut self.images, other.images);
     }
+
+    /// So many times this.
+    #[must_use]
+    pub fn times(&self, count: u64) -> Usage {
+        let times = |one: u64| one.saturating_mul(count);
+        Usage {
+            input: times(self.input),
+            output: times(self.output),
+            cached_input: times(self.cached_input),
+            cache_write: times(self.cache_write),
+            reasoning: times(self.reasoning),
+            input_audio: times(self.input_audio),
+            output_audio: times(self.output_audio),
+            input_image: times(self.input_image),
+            output_image: times(self.output_image),
+            cached_audio: times(self.cached_audio),
+            cache_write_long: times(self.cache_write_long),
+            milliseconds: times(self.milliseconds),
+            characters: times(self.characters),
+            images: times(self.images),
+        }
+    }
 }
 
 /// Counts as they are reported, of each the most: a stream's counts are cumulative, and a later report may leave

@@ -1,6 +1,8 @@
 //! The usage that a realtime socket tells: at the end of each response, of each transcription of what was said,
 //! and wherever else an event that ends something reports it.
 //!
+//! It also counts the responses that nobody has settled yet: those that the caller asked for, and those that began.
+//!
 //! Reads the server's side of a WebSocket (RFC 6455, section 5.2; unmasked, without extensions) as it passes. Of a
 //! message only what matters is kept, however long it is and in however many frames it comes.
 
@@ -26,13 +28,44 @@ pub enum Told {
 pub struct SocketTap {
     frames: Frames,
     message: Excerpt,
-    /// Responses that have begun and not ended.
-    under_way: u32,
+    /// Responses that have not ended.
+    unsettled: Unsettled,
+}
+
+/// Responses that were asked for or have begun, and have not ended. One that its caller asked for is the same one when
+/// it begins; some begin unasked, where the server listens for the end of a turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Unsettled {
+    /// Asked for, and not begun.
+    asked: u32,
+    /// Begun, and not ended.
+    begun: u32,
+}
+
+impl Unsettled {
+    fn asked(&mut self, count: u32) {
+        self.asked = self.asked.saturating_add(count);
+    }
+
+    fn begins(&mut self) {
+        self.asked = self.asked.saturating_sub(1);
+        self.begun = self.begun.saturating_add(1);
+    }
+
+    fn ends(&mut self) {
+        // Some servers don't tell that one begins.
+        let from = if self.begun > 0 { &mut self.begun } else { &mut self.asked };
+        *from = from.saturating_sub(1);
+    }
+
+    fn count(self) -> u32 {
+        self.asked.saturating_add(self.begun)
+    }
 }
 
 impl Default for SocketTap {
     fn default() -> Self {
-        SocketTap { frames: Frames::of_server(), message: Excerpt::new(excerpt::message), under_way: 0 }
+        SocketTap { frames: Frames::of_server(), message: Excerpt::new(excerpt::message), unsettled: Unsettled::default() }
     }
 }
 
@@ -64,9 +97,14 @@ impl SocketTap {
         self.frames.is_lost()
     }
 
-    /// Whether a response is under way.
-    pub fn is_under_way(&self) -> bool {
-        self.under_way > 0
+    /// The caller has asked for so many responses.
+    pub fn asked(&mut self, responses: u32) {
+        self.unsettled.asked(responses);
+    }
+
+    /// How many responses were asked for or have begun, and have not ended.
+    pub fn under_way(&self) -> u32 {
+        self.unsettled.count()
     }
 
     /// What the message tells that has ended.
@@ -91,8 +129,8 @@ impl SocketTap {
             _ => None,
         };
         match told {
-            Some(Told::Begun) => self.under_way = self.under_way.saturating_add(1),
-            Some(Told::Ended(_)) => self.under_way = self.under_way.saturating_sub(1),
+            Some(Told::Begun) => self.unsettled.begins(),
+            Some(Told::Ended(_)) => self.unsettled.ends(),
             _ => {}
         }
         self.message.reset();
@@ -147,8 +185,28 @@ mod tests {
             stream.chunks(size).for_each(|piece| tap.push(piece, |one, _| told.push(one)));
             let ended = Told::Ended(Some(expected));
             assert_eq!(told, [Told::Begun, ended, ended, ended, ended], "pieces of {size}");
-            assert!(!tap.is_under_way());
+            assert_eq!(tap.under_way(), 0);
         }
+    }
+
+    #[test]
+    fn what_was_asked_for_or_began_is_under_way_until_it_ends() {
+        let mut tap = SocketTap::default();
+        let tell = |tap: &mut SocketTap, kind: &str| {
+            tap.push(&frame(0x81, format!(r#"{{"type":"{kind}","response":{{}}}}"#).as_bytes()), |_, _| {});
+            tap.under_way()
+        };
+        // Unasked, and settled: it doesn't settle what is asked for later.
+        assert_eq!((tell(&mut tap, "response.created"), tell(&mut tap, "response.done")), (1, 0));
+        tap.asked(2);
+        assert_eq!(tap.under_way(), 2);
+        assert_eq!(tell(&mut tap, "response.created"), 2, "one that was asked for and begins is one");
+        assert_eq!(tell(&mut tap, "response.done"), 1);
+        assert_eq!(tell(&mut tap, "response.done"), 0, "one whose beginning nobody told");
+        assert_eq!(tell(&mut tap, "response.done"), 0);
+        tap.asked(u32::MAX);
+        tap.asked(5);
+        assert_eq!(tell(&mut tap, "response.created"), u32::MAX);
     }
 
     #[test]
@@ -199,6 +257,35 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// Each response is asked for or not, begins or not, and ends or not; they overlap in any order, and what
+        /// begins unasked does so while nothing waits to begin.
+        #[test]
+        fn never_fewer_are_under_way_than_asked_for_or_begun(steps in proptest::collection::vec(0u8..4, 0..200)) {
+            let (mut counted, mut waiting, mut running) = (Unsettled::default(), 0u32, 0u32);
+            for step in steps {
+                match step {
+                    0 => {
+                        waiting += 1;
+                        counted.asked(1);
+                    }
+                    1 if waiting > 0 => {
+                        (waiting, running) = (waiting - 1, running + 1);
+                        counted.begins();
+                    }
+                    2 if waiting == 0 => {
+                        running += 1;
+                        counted.begins();
+                    }
+                    3 if running > 0 => {
+                        running -= 1;
+                        counted.ends();
+                    }
+                    _ => {}
+                }
+                proptest::prop_assert_eq!(counted.count(), waiting + running);
+            }
+        }
+
         #[test]
         fn nothing_breaks_it(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..2000), cut in 1usize..64) {
             let mut tap = SocketTap::default();

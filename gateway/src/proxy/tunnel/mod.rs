@@ -402,9 +402,9 @@ pub(super) fn refusal(gateway: &Gateway, ctx: &mut RequestCtx) -> Option<Refusal
 pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Error>) {
     let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
     if let Some(attempt) = tunnel.attempt.take() {
-        if tunnel.tap.is_under_way() && !tunnel.tap.is_lost() {
-            // What it has used by now, nobody will tell.
-            metering::book_turn(gateway, ctx, &inquiry, &attempt, None);
+        if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) && !tunnel.tap.is_lost() {
+            // What these have used by now, nobody will tell.
+            metering::book_unsettled(gateway, ctx, &inquiry, &attempt, tunnel.tap.under_way());
         }
         let label = match error {
             _ if tunnel.judged != "ok" => tunnel.judged,

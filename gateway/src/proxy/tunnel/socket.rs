@@ -80,7 +80,7 @@ fn pass(
     }
     if tunnel.tap.is_lost() {
         warn!(target = %attempt.lease.target().id, "a socket's frames can't be read: it is cut, since nobody could count what it uses");
-        metering::book_turn(gateway, ctx, inquiry, attempt, None);
+        metering::book_unsettled(gateway, ctx, inquiry, attempt, tunnel.tap.under_way().max(1));
         return Error::e_explain(ErrorType::InvalidHTTPHeader, "frames that can't be read").map_err(|error| error.into_up());
     }
     Ok(())
@@ -150,6 +150,8 @@ async fn may_say(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, tunnel:
             return Err(Refusal::ObjectElsewhere { model: inquiry.model.name.to_string() }.into());
         }
     }
+    // Only now it goes to the backend.
+    tunnel.tap.asked(named.responses);
     Ok(())
 }
 
