@@ -65,15 +65,15 @@ impl Place {
 /// What a reader wants: for a member of an object at a place, the place of its value, if it is wanted at all.
 pub type Want = fn(Place, &[u8]) -> Option<Place>;
 
-/// The usage of a plain answer: at its top level, and nowhere else.
+/// The usage of a plain answer, and of the tools that were used for it: at its top level, and nowhere else.
 pub fn usage(place: Place, key: &[u8]) -> Option<Place> {
-    (place == Place::Root && key == b"usage").then_some(Place::Counts)
+    (place == Place::Root && matches!(key, b"usage" | b"tool_usage")).then_some(Place::Counts)
 }
 
 /// What [`crate::stream`] reads of an event.
 pub fn event(place: Place, key: &[u8]) -> Option<Place> {
     match (place, key) {
-        (Place::Root | Place::Carried, b"usage") => Some(Place::Counts),
+        (Place::Root | Place::Carried, b"usage" | b"tool_usage") => Some(Place::Counts),
         (Place::Root | Place::Carried, b"error") => Some(Place::Error),
         (Place::Root, b"type" | b"sequence_number" | b"code") | (Place::Carried, b"id") => Some(Place::Short),
         (Place::Root, b"response" | b"message" | b"item") => Some(Place::Carried),
@@ -87,7 +87,7 @@ pub fn event(place: Place, key: &[u8]) -> Option<Place> {
 /// What is read of a message on a realtime socket.
 pub fn message(place: Place, key: &[u8]) -> Option<Place> {
     match (place, key) {
-        (Place::Root | Place::Carried, b"usage") => Some(Place::Counts),
+        (Place::Root | Place::Carried, b"usage" | b"tool_usage") => Some(Place::Counts),
         (Place::Root, b"type") => Some(Place::Short),
         (Place::Root, b"response") => Some(Place::Carried),
         _ => None,

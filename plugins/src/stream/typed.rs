@@ -90,11 +90,7 @@ fn container(data: &[u8], message: &Value, state: &mut StreamState) {
 /// The usage of a response or message that an event carries.
 fn nested_usage(data: &[u8], value: &Value, reported: &mut Reported) {
     if value.kind == Kind::Object {
-        let _ = Reader::within(data, value).object(|key, value| {
-            if key == "usage" {
-                reported.read(data, &value);
-            }
-        });
+        let _ = Reader::within(data, value).object(|key, value| reported.read_member(data, key, &value));
     }
 }
 

@@ -1,10 +1,10 @@
-//! The usage of a plain answer: the member `usage` at its top level, wherever that stands.
+//! The usage of a plain answer: the members `usage` and `tool_usage` at its top level, wherever they stand.
 //!
 //! What callers send can come back in an answer (metadata, tools, schemas), so a `usage` that stands deeper is none.
 
 use std::sync::LazyLock;
 
-use memchr::memmem::FinderRev;
+use memchr::memmem::{Finder, FinderRev};
 
 use super::Reported;
 use crate::excerpt::{self, Excerpt};
@@ -26,7 +26,7 @@ impl AnswerUsage {
         if let Some(excerpt) = &self.0 {
             let text = excerpt.text();
             // What comes before the end of a text that is not whole was read.
-            let _ = Reader::new(text).object(|_, usage| reported.read(text, &usage));
+            let _ = Reader::new(text).object(|key, value| reported.read_member(text, key, &value));
         }
         reported
     }
@@ -38,12 +38,16 @@ const END: usize = 16 * 1024;
 /// What a plain JSON answer reports that is there as a whole.
 pub fn read_whole(answer: &[u8]) -> Reported {
     static KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
+    // Not in `usage`, and not always beside it.
+    static TOOLS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_usage\""));
     let end = &answer[answer.len().saturating_sub(END)..];
     let found = KEY.rfind(end).map(|at| &end[at + KEY.needle().len()..]);
     if found.is_none() && end.len() == answer.len() {
         return Reported::default();
     }
-    if let Some((rest, usage)) = found.and_then(|rest| Some((rest, last_member(rest)?))) {
+    if let Some((rest, usage)) = found.and_then(|rest| Some((rest, last_member(rest)?)))
+        && TOOLS.find(answer).is_none()
+    {
         let mut reported = Reported::default();
         reported.read(rest, &usage);
         return reported;

@@ -187,9 +187,32 @@ pub struct Reported {
     cache_write_long: Option<u64>,
     milliseconds: Option<u64>,
     cached_audio: Option<u64>,
+    image_tool: ImageTool,
+}
+
+/// What making images within a response used, which is not in the response's own counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct ImageTool {
+    input: Option<u64>,
+    output: Option<u64>,
+    input_image: Option<u64>,
+    output_image: Option<u64>,
 }
 
 impl Reported {
+    /// Reads a member of an answer, or of the response that an event carries, if it tells counts.
+    pub fn read_member(&mut self, text: &[u8], key: &str, value: &Value) {
+        match key {
+            "usage" => self.read(text, value),
+            "tool_usage" => counts(text, value, |key, value, _| {
+                if key == "image_gen" {
+                    self.image_tool.read(text, value);
+                }
+            }),
+            _ => {}
+        }
+    }
+
     /// Reads a `usage` object. Counts that are not there, null, or lower leave what was read before.
     pub fn read(&mut self, text: &[u8], usage: &Value) {
         counts(text, usage, |key, value, number| match key {
@@ -249,26 +272,50 @@ impl Reported {
         if self.input.is_none() && self.output.is_none() && self.milliseconds.is_none() {
             return None;
         }
+        let tool = &self.image_tool;
+        let tool_input = tool.input.or(tool.input_image).unwrap_or(0);
+        // What it makes is images, unless it says otherwise.
+        let tool_output = tool.output.or(tool.output_image).unwrap_or(0);
         let output = self.output.unwrap_or(0);
         // What the images API makes is images, unless it says otherwise.
         let output_image = self.output_image.unwrap_or(if api.makes_images() { output } else { 0 });
         let (cached_input, cache_write) = (self.cached_input.unwrap_or(0), self.cache_write.unwrap_or(0));
         let apart = if api == Api::Messages { cached_input.saturating_add(cache_write) } else { 0 };
         Some(Usage {
-            input: self.input.unwrap_or(0).saturating_add(apart),
-            output,
+            input: self.input.unwrap_or(0).saturating_add(apart).saturating_add(tool_input),
+            output: output.saturating_add(tool_output),
             cached_input,
             cache_write,
             reasoning: self.reasoning.unwrap_or(0),
             input_audio: self.input_audio.unwrap_or(0),
             output_audio: self.output_audio.unwrap_or(0),
-            input_image: self.input_image.unwrap_or(0),
-            output_image,
+            input_image: self.input_image.unwrap_or(0).saturating_add(tool.input_image.unwrap_or(0).min(tool_input)),
+            output_image: output_image.saturating_add(tool.output_image.unwrap_or(tool_output).min(tool_output)),
             cache_write_long: self.cache_write_long.unwrap_or(0),
             milliseconds: self.milliseconds.unwrap_or(0),
             cached_audio: self.cached_audio.unwrap_or(0),
             ..Usage::default()
         })
+    }
+}
+
+impl ImageTool {
+    fn read(&mut self, text: &[u8], usage: &Value) {
+        counts(text, usage, |key, value, number| match key {
+            "input_tokens" => raise(&mut self.input, number),
+            "output_tokens" => raise(&mut self.output, number),
+            "input_tokens_details" => counts(text, value, |key, _, number| {
+                if key == "image_tokens" {
+                    raise(&mut self.input_image, number);
+                }
+            }),
+            "output_tokens_details" => counts(text, value, |key, _, number| {
+                if key == "image_tokens" {
+                    raise(&mut self.output_image, number);
+                }
+            }),
+            _ => {}
+        });
     }
 }
 

@@ -115,7 +115,7 @@ impl SocketTap {
             "type" => kind = value.as_str(text),
             "usage" => reported.read(text, &value),
             "response" if value.kind == Kind::Object => {
-                let _ = Reader::within(text, &value).object(|_, value| reported.read(text, &value));
+                let _ = Reader::within(text, &value).object(|key, value| reported.read_member(text, key, &value));
             }
             _ => {}
         });

@@ -143,6 +143,37 @@ fn a_prompt_is_counted_by_the_published_rules() {
     assert!((10_000..16_000).contains(&bound) && fields.encoded.count == 0, "{bound}");
 }
 
+#[test]
+fn images_made_within_a_response_are_counted_beside_it() {
+    let tools = r#""tool_usage":{"image_gen":{"input_tokens":7,"input_tokens_details":{"image_tokens":3,"text_tokens":4},"output_tokens":90,"output_tokens_details":{"image_tokens":80}},"web_search":{"num_requests":2}}"#;
+    let usage = r#""usage":{"input_tokens":20,"output_tokens":5}"#;
+    let expected = Usage { input: 27, output: 95, input_image: 3, output_image: 80, ..Usage::default() };
+    let far = "x".repeat(20_000);
+    for answer in [
+        format!(r#"{{"id":"r",{tools},"tools":[],{usage},"metadata":{{}}}}"#),
+        format!(r#"{{{usage},"text":"{far}",{tools}}}"#),
+        format!(r#"{{{tools},"text":"{far}",{usage}}}"#),
+    ] {
+        assert_eq!(read_whole(answer.as_bytes()).usage(Api::Responses), Some(expected), "{answer:.60}");
+        let event = format!("data: {{\"type\":\"response.completed\",\"response\":{answer}}}\n\n");
+        let mut stream = crate::stream::StreamWatch::new(Api::Responses, 1, false);
+        stream.feed(event.into());
+        assert_eq!(stream.state().reported.usage(Api::Responses), Some(expected), "{answer:.60}");
+    }
+    // Those of nobody, and those that a caller's own words tell.
+    for answer in [
+        format!(r#"{{"metadata":{{{tools}}},{usage}}}"#),
+        format!(r#"{{"tool_usage":null,{usage}}}"#),
+        format!(r#"{{"tool_usage":{{"image_gen":0}},{usage}}}"#),
+    ] {
+        assert_eq!(
+            read_whole(answer.as_bytes()).usage(Api::Responses),
+            Some(Usage { input: 20, output: 5, ..Usage::default() }),
+            "{answer}"
+        );
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn the_bound_is_seldom_below_the_count(words in proptest::collection::vec("[a-zA-Z]{1,12}", 1..400)) {
