@@ -72,32 +72,35 @@ impl Outage {
         Outage { api, reason, until, wait, probing: Probing::default() }
     }
 
-    /// Until when it keeps out a request that is whole or not; for ever while a probe is under way.
+    /// Until when it keeps out a request that is whole or not.
     pub(super) fn shut(&self, whole: bool) -> Tick {
-        if self.probing.is_taken(whole) { Tick::NEVER } else { self.until }
+        self.probing.over(whole).map_or(self.until, |over| over.max(self.until))
     }
 }
 
-/// Probes under way. One of a request whose body is still to come takes as long as its caller likes: it keeps none from a
-/// request that is whole.
+/// How long a probe keeps others out. One of a model that thinks is no reason to wait for its answer.
+const PROBE_LASTS: Duration = Duration::from_secs(30);
+
+/// Probes under way, and when they began. One of a request whose body is still to come takes as long as its caller likes:
+/// it keeps none from a request that is whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Probing {
-    whole: bool,
-    partial: bool,
+    whole: Option<Tick>,
+    partial: Option<Tick>,
 }
 
 impl Probing {
-    /// Whether a request must wait for one.
-    fn is_taken(self, whole: bool) -> bool {
-        self.whole || (self.partial && !whole)
+    /// Until when a request must wait for one, if one is under way.
+    pub(super) fn over(self, whole: bool) -> Option<Tick> {
+        self.whole.max(self.partial.filter(|_| !whole)).map(|began| began + PROBE_LASTS)
     }
 
     fn is_any(self) -> bool {
-        self.whole || self.partial
+        self.whole.is_some() || self.partial.is_some()
     }
 
-    fn set(&mut self, whole: bool, under_way: bool) {
-        *(if whole { &mut self.whole } else { &mut self.partial }) = under_way;
+    fn set(&mut self, whole: bool, began: Option<Tick>) {
+        *(if whole { &mut self.whole } else { &mut self.partial }) = began;
     }
 }
 
@@ -133,8 +136,7 @@ impl Belief {
     pub(super) fn circuit_gate(&self, whole: bool) -> (Tick, bool) {
         match self.circuit.phase() {
             Phase::Closed => (Tick(0), false),
-            Phase::Open { .. } if self.probing.is_taken(whole) => (Tick::NEVER, true),
-            Phase::Open { until, .. } => (until, true),
+            Phase::Open { until, .. } => (self.probing.over(whole).map_or(until, |over| over.max(until)), true),
         }
     }
 
@@ -153,24 +155,24 @@ impl Belief {
     }
 
     /// Takes the probes that are due.
-    pub(super) fn take_probes(&mut self, asked: Asked) -> Probes {
+    pub(super) fn take_probes(&mut self, asked: Asked, now: Tick) -> Probes {
         let circuit = matches!(self.circuit.phase(), Phase::Open { .. });
         if circuit {
-            self.probing.set(asked.whole, true);
+            self.probing.set(asked.whole, Some(now));
         }
-        let outage = self.outage_mut(asked.api).map(|outage| outage.probing.set(asked.whole, true)).is_some();
+        let outage = self.outage_mut(asked.api).map(|outage| outage.probing.set(asked.whole, Some(now))).is_some();
         Probes { circuit, outage }
     }
 
     /// Gives probes back.
     pub(super) fn give_back(&mut self, asked: Asked, probes: Probes) {
         if probes.circuit {
-            self.probing.set(asked.whole, false);
+            self.probing.set(asked.whole, None);
         }
         if probes.outage
             && let Some(outage) = self.outage_mut(asked.api)
         {
-            outage.probing.set(asked.whole, false);
+            outage.probing.set(asked.whole, None);
         }
     }
 

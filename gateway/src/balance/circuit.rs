@@ -1,8 +1,9 @@
 //! The circuit breaker: closed, open until a point in time, half-open with one probe at a time.
 //!
 //! The rule has the shape of an Azure API Management backend circuit breaker: a count of failures
-//! (or a percentage of at least so many calls) within a sliding interval opens the circuit for
-//! `trip`, or for the Retry-After of the answer that opened it.
+//! (or a percentage of at least so many calls) within a sliding interval opens the circuit, for a short
+//! time at first, and for twice as long after each probe that fails, up to `trip`; or for the Retry-After
+//! of the answer that opened it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -100,7 +101,9 @@ pub struct CircuitRules {
     pub statuses: StatusSet,
     /// Errors that count as failures.
     pub errors: Vec<ErrorKind>,
-    /// How long to stay open.
+    /// How long to stay open at first.
+    pub first_trip: Duration,
+    /// How long to stay open at most.
     pub trip: Duration,
     /// Whether a Retry-After sets the opening's (and the throttle's) length.
     pub honour_retry_after: bool,
@@ -118,6 +121,7 @@ impl Default for CircuitRules {
             statuses: StatusSet::failure_default(),
             // Time runs out for a model that thinks, too.
             errors: vec![ErrorKind::Connect, ErrorKind::Tls, ErrorKind::Reset],
+            first_trip: Duration::from_secs(5),
             trip: Duration::from_secs(30),
             honour_retry_after: true,
             max_retry_after: Duration::from_secs(120),
@@ -140,9 +144,10 @@ impl CircuitRules {
         retry_after.filter(|_| self.honour_retry_after).map_or(self.default_retry_after, |wait| wait.min(self.max_retry_after))
     }
 
-    /// How long a trip with this Retry-After lasts.
-    pub(super) fn trip_for(&self, retry_after: Option<Duration>) -> Duration {
-        retry_after.filter(|_| self.honour_retry_after).map_or(self.trip, |wait| wait.min(self.max_retry_after))
+    /// How long a trip with this Retry-After lasts, after so many probes that failed.
+    pub(super) fn trip_for(&self, retry_after: Option<Duration>, failed_probes: u32) -> Duration {
+        let doubled = self.first_trip.saturating_mul(1 << failed_probes.min(16)).min(self.trip);
+        retry_after.filter(|_| self.honour_retry_after).map_or(doubled, |wait| wait.min(self.max_retry_after))
     }
 }
 
@@ -173,14 +178,21 @@ pub struct Circuit {
     failures: VecDeque<(Tick, u64)>,
     /// Who met the last counted failure.
     last: u64,
+    /// Probes in a row that failed.
+    failed_probes: u32,
     /// (slice number, calls, failures) for percentage rules.
     slices: VecDeque<(u64, u32, u32)>,
 }
 
 impl Circuit {
-    /// One that is open.
-    pub fn open(until: Tick, limited: bool) -> Self {
-        Circuit { phase: Phase::Open { until, limited }, ..Circuit::default() }
+    /// One that is open, after so many probes that failed.
+    pub fn open(until: Tick, limited: bool, failed_probes: u32) -> Self {
+        Circuit { phase: Phase::Open { until, limited }, failed_probes, ..Circuit::default() }
+    }
+
+    /// How many probes in a row have failed.
+    pub fn failed_probes(&self) -> u32 {
+        self.failed_probes
     }
 
     /// Where it stands.
@@ -208,7 +220,8 @@ impl Circuit {
         let limited = failure == Failure::Status(StatusCode::TOO_MANY_REQUESTS);
         if let Phase::Open { until, .. } = self.phase {
             if probe {
-                self.phase = Phase::Open { until: until.max(now + rules.trip_for(retry_after)), limited };
+                self.failed_probes = self.failed_probes.saturating_add(1);
+                self.phase = Phase::Open { until: until.max(now + rules.trip_for(retry_after, self.failed_probes)), limited };
             }
             return false;
         }
@@ -221,7 +234,8 @@ impl Circuit {
         }
         self.failures.clear();
         self.slices.clear();
-        self.phase = Phase::Open { until: now + rules.trip_for(retry_after), limited };
+        self.failed_probes = 0;
+        self.phase = Phase::Open { until: now + rules.trip_for(retry_after, 0), limited };
         true
     }
 
@@ -293,7 +307,7 @@ mod tests {
     }
 
     fn rules(threshold: Threshold) -> CircuitRules {
-        CircuitRules { threshold, interval: SECOND * 60, trip: SECOND * 30, ..CircuitRules::default() }
+        CircuitRules { threshold, interval: SECOND * 60, first_trip: SECOND * 30, trip: SECOND * 30, ..CircuitRules::default() }
     }
 
     #[test]
@@ -348,6 +362,26 @@ mod tests {
         assert_eq!(rules.throttle_for(None), SECOND * 10);
         rules.honour_retry_after = false;
         assert_eq!(rules.throttle_for(Some(SECOND)), SECOND * 10);
-        assert_eq!(rules.trip_for(Some(SECOND)), SECOND * 30);
+        assert_eq!(rules.trip_for(Some(SECOND), 0), SECOND * 30);
+    }
+
+    #[test]
+    fn opens_for_a_short_time_first_and_for_longer_while_probes_fail() {
+        let rules = CircuitRules { threshold: Threshold::Failures(1), ..CircuitRules::default() };
+        let mut circuit = Circuit::default();
+        let (mut now, mut waits) = (at(0), Vec::new());
+        circuit.failed(FAILURE, 0, false, None, &rules, now);
+        for _ in 0..5 {
+            let Phase::Open { until, .. } = circuit.phase() else { panic!("it is open") };
+            waits.push(until.since(now).as_secs());
+            now = until;
+            circuit.failed(FAILURE, 0, true, None, &rules, now);
+        }
+        assert_eq!((waits, circuit.failed_probes()), (vec![5, 10, 20, 30, 30], 5));
+        circuit.succeeded(0, true, &rules, now);
+        circuit.failed(FAILURE, 0, false, None, &rules, now);
+        assert_eq!(circuit.phase(), Phase::Open { until: now + SECOND * 5, limited: false }, "a success begins anew");
+        let short = CircuitRules { trip: SECOND, ..rules };
+        assert_eq!(short.trip_for(None, 0), SECOND, "never longer than the longest");
     }
 }

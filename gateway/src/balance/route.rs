@@ -356,6 +356,7 @@ mod tests {
         let rules = CircuitRules {
             threshold: Threshold::Failures(1),
             statuses: StatusSet::new(["429".parse().unwrap()]),
+            first_trip: Duration::from_secs(30),
             ..CircuitRules::default()
         };
         for member in route.members() {

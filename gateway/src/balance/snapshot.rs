@@ -25,6 +25,8 @@ pub struct MemberSnapshot {
     pub state: &'static str,
     /// Milliseconds until it opens again, if that is known.
     pub reopens_in_ms: Option<u64>,
+    /// How many probes in a row have failed since its circuit opened: each failure doubles the wait for the next.
+    pub failed_probes: u32,
     /// Requests in flight.
     pub in_flight: u32,
     /// Peak EWMA of the time to the first token, in milliseconds.
@@ -100,6 +102,7 @@ pub fn member_snapshot(member: &Member, now: Tick) -> MemberSnapshot {
         location: member.location.as_deref().map(str::to_owned),
         state,
         reopens_in_ms: until.filter(|until| *until != Tick::NEVER).and_then(|until| u64::try_from(until.since(now).as_millis()).ok()),
+        failed_probes: member.target.failed_probes(),
         in_flight: member.target.in_flight(),
         first_token_ms: member.target.latency().map(|seconds| seconds * 1000.0),
         headroom: member.target.headroom(),

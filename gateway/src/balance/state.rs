@@ -58,7 +58,7 @@ impl State {
     pub(super) fn gate(&self, asked: Asked) -> Tick {
         let own = self.own(asked.by).map_or(Tick(0), |belief| belief.gate(asked));
         let gate = self.shared.gate(asked).max(own);
-        let probe = !asked.whole && gate != Tick::NEVER && self.would_probe(asked);
+        let probe = !asked.whole && self.would_probe(asked);
         if probe { gate + PROBE_WAITS } else { gate }
     }
 
@@ -150,7 +150,7 @@ impl State {
         }
         let own = self.own_mut(by);
         if reopen && own.circuit.phase() == Phase::Closed {
-            own.circuit = Circuit::open(now + rules.trip_for(retry_after), false);
+            own.circuit = Circuit::open(now + rules.trip_for(retry_after, 0), false, 0);
         } else if own.circuit.failed(failure, 0, probes[1].circuit, retry_after, rules, now) && !opened {
             return Change::TrippedForOne;
         }

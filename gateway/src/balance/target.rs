@@ -177,9 +177,9 @@ impl Target {
             if now < state.gate(asked).max(state.throttled_until) {
                 return None;
             }
-            let shared = state.shared.take_probes(asked);
+            let shared = state.shared.take_probes(asked, now);
             let own = state.own.iter_mut().find(|(who, _)| *who == asked.by);
-            lease.probes = [shared, own.map_or_else(Probes::default, |(_, belief)| belief.take_probes(asked))];
+            lease.probes = [shared, own.map_or_else(Probes::default, |(_, belief)| belief.take_probes(asked, now))];
             self.publish(&state);
         }
         Some(lease)
@@ -205,14 +205,18 @@ impl Target {
         let outages = believed().flat_map(|belief| &belief.outages).filter(|outage| api.is_none_or(|api| api == outage.api));
         let shut = |outage: &Outage| outage.shut(whole);
         if let Some(outage) = outages.filter(|outage| shut(outage) > now).max_by_key(|outage| shut(outage)) {
-            return Some(Closed::Out(outage.reason, shut(outage)));
+            let probing = outage.probing.over(whole).is_some();
+            return Some(Closed::Out(outage.reason, if probing { Tick::NEVER } else { shut(outage) }));
         }
         let open = believed().filter_map(|belief| match belief.circuit.phase() {
-            Phase::Open { limited, .. } => Some((belief.circuit_gate(whole).0, limited)),
+            Phase::Open { limited, .. } => Some((belief, belief.circuit_gate(whole).0, limited)),
             Phase::Closed => None,
         });
-        match open.filter(|(until, _)| *until > now).max_by_key(|(until, _)| *until) {
-            Some((until, limited)) if until >= state.throttled_until => Some(Closed::Tripped { until, limited }),
+        match open.filter(|(_, until, _)| *until > now).max_by_key(|(_, until, _)| *until) {
+            Some((belief, until, limited)) if until >= state.throttled_until => {
+                let probing = belief.probing.over(whole).is_some();
+                Some(Closed::Tripped { until: if probing { Tick::NEVER } else { until }, limited })
+            }
             _ if state.throttled_until > now => Some(Closed::Throttled(state.throttled_until)),
             _ => (self.in_flight() >= self.max_concurrent.load(Ordering::Relaxed)).then_some(Closed::Busy),
         }
@@ -221,6 +225,11 @@ impl Target {
     /// Whether the next request would be a probe.
     pub fn is_half_open(&self) -> bool {
         self.doubted.load(Ordering::Acquire) && self.state.lock().shown().iter().flatten().any(|belief| belief.circuit_gate(true).1)
+    }
+
+    /// How many probes in a row have failed since its circuit opened.
+    pub fn failed_probes(&self) -> u32 {
+        self.state.lock().shown().iter().flatten().map(|belief| belief.circuit.failed_probes()).max().unwrap_or(0)
     }
 
     /// Why it is out until a probe succeeds, if it is.

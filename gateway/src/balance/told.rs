@@ -17,6 +17,8 @@ use crate::clock::Tick;
 pub struct BeliefTold {
     /// How long its circuit is open, and whether a 429 opened it.
     pub open: Option<(Duration, bool)>,
+    /// How many probes of it in a row have failed.
+    pub failed_probes: u32,
     /// Operations that it refuses: which, why, how long until the next probe, and how long the wait for it was.
     pub outages: Vec<(String, OutageReason, Duration, Duration)>,
 }
@@ -29,6 +31,7 @@ impl Belief {
                 Phase::Open { until, limited } => Some((left(until), limited)),
                 Phase::Closed => None,
             },
+            failed_probes: self.circuit.failed_probes(),
             outages: self
                 .outages
                 .iter()
@@ -39,7 +42,7 @@ impl Belief {
 
     pub(super) fn hear(&mut self, told: &BeliefTold, now: Tick) {
         if let Some((left, limited)) = told.open {
-            self.circuit = Circuit::open(now + left, limited);
+            self.circuit = Circuit::open(now + left, limited, told.failed_probes);
         }
         for (api, reason, left, wait) in &told.outages {
             let Some(api) = Api::ALL.into_iter().find(|known| format!("{known:?}") == *api) else { continue };

@@ -31,6 +31,7 @@ impl Gate {
     pub(super) fn new() -> Self {
         let rules = CircuitRules {
             threshold: Threshold::Percent { percent: 50, min_calls: 10 },
+            first_trip: Duration::from_secs(10),
             trip: Duration::from_secs(10),
             // What says nothing of the service is no failure.
             statuses: StatusSet::new([StatusRange::ALL]),

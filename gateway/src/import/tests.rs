@@ -220,7 +220,7 @@ fn a_litellm_proxy() {
     is(pool, "members.2", r#"{ backend = "openai", priority = 2, weight = 3 }"#);
     is(pool, "members.4.priority", "3");
     is(pool, "retry.max_attempts", "3");
-    is(pool, "circuit", r#"{ failures = 4, interval = "1m", trip = "30s" }"#);
+    is(pool, "circuit", r#"{ failures = 4, interval = "1m", first_trip = "30s", trip = "30s" }"#);
     is(pool, "timeouts.total", r#""90s""#);
     is(&table, "backends.0.deployments", r#"{ gpt-4o = "gpt4o-ptu", gpt-4 = "gpt4o-ptu" }"#);
     is(&table, "backends.0.api_version", r#""2024-10-21""#);

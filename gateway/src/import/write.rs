@@ -172,6 +172,8 @@ fn pool(out: &mut String, pool: &Pool) {
         put(out, "interval", span(circuit.interval));
         put(out, "statuses", statuses(circuit.statuses.as_ref()));
         put(out, "errors", circuit.errors.as_ref().map(|errors| list(errors, |error| quoted(error))));
+        // Elsewhere a breaker is open for the same time whenever it opens.
+        put(out, "first_trip", span(circuit.trip));
         put(out, "trip", span(circuit.trip));
         put(out, "honour_retry_after", circuit.honour_retry_after);
         put(out, "default_retry_after", span(circuit.default_retry_after));

@@ -15,7 +15,7 @@ fn at(seconds: u64) -> Tick {
 }
 
 fn rules() -> CircuitRules {
-    CircuitRules { threshold: Threshold::Failures(2), ..CircuitRules::default() }
+    CircuitRules { threshold: Threshold::Failures(2), first_trip: SECOND * 30, ..CircuitRules::default() }
 }
 
 const FAILED: Outcome = Outcome::Failed { failure: Failure::Error(ErrorKind::Connect), retry_after: None };
@@ -124,6 +124,22 @@ fn a_panic_gives_slot_and_probe_back() {
     assert!(panicked.join().is_err());
     assert_eq!(target.in_flight(), 0);
     assert!(target.acquire(Asked::default(), at(31)).unwrap().is_probe());
+}
+
+#[test]
+fn a_probe_that_takes_long_keeps_nobody_out_for_ever() {
+    let (target, rules) = (target(None), rules());
+    for _ in 0..2 {
+        target.acquire(Asked::default(), at(1)).unwrap().record(FAILED, &rules, at(1));
+    }
+    let slow = target.acquire(Asked::default(), at(31)).unwrap();
+    assert!(target.acquire(Asked::default(), at(60)).is_none());
+    assert_eq!(target.closed(at(60)), Some(Closed::Tripped { until: Tick::NEVER, limited: false }));
+    let mut second = target.acquire(Asked::default(), at(61)).unwrap();
+    assert!(second.is_probe() && target.acquire(Asked::default(), at(62)).is_none());
+    assert_eq!(second.record(success(), &rules, at(62)), Change::Recovered);
+    drop(slow);
+    assert!(target.closed(at(62)).is_none());
 }
 
 #[test]

@@ -82,7 +82,10 @@ pub struct RawCircuit {
     /// Errors that count: `connect`, `tls`, `timeout`, `reset`, `first_token`, `idle`. Default
     /// `["connect", "tls", "reset"]`: time runs out for a model that thinks, too.
     pub errors: Option<Vec<String>>,
-    /// How long the circuit stays open. Default `30s`.
+    /// How long the circuit stays open at first; twice as long after each probe that fails. Default `5s`, or `trip` if that is
+    /// shorter.
+    pub first_trip: Option<DurationText>,
+    /// How long it stays open at most. Default `30s`.
     pub trip: Option<DurationText>,
     /// Let Retry-After say how long. Default true.
     pub honour_retry_after: Option<bool>,

@@ -141,6 +141,11 @@ fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> Circ
     {
         check.problem(&format!("{key}.default_retry_after"), "is longer than 'max_retry_after'");
     }
+    let trip = span(raw.trip, 30, &format!("{key}.trip"), check);
+    let first_trip = span(raw.first_trip, 5, &format!("{key}.first_trip"), check);
+    if raw.first_trip.is_some() && first_trip > trip {
+        check.problem(&format!("{key}.first_trip"), "is longer than 'trip'");
+    }
     CircuitRules {
         threshold: match raw.failure_percent {
             Some(percent) => Threshold::Percent { percent, min_calls: raw.min_calls.unwrap_or(10) },
@@ -149,7 +154,8 @@ fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> Circ
         interval: span(raw.interval, 60, &format!("{key}.interval"), check),
         statuses: statuses(raw.statuses.as_ref(), default.statuses),
         errors,
-        trip: span(raw.trip, 30, &format!("{key}.trip"), check),
+        first_trip: first_trip.min(trip),
+        trip,
         honour_retry_after: raw.honour_retry_after.unwrap_or(true),
         max_retry_after: span(raw.max_retry_after, 120, &format!("{key}.max_retry_after"), check),
         default_retry_after: span(raw.default_retry_after, 10, &format!("{key}.default_retry_after"), check),

@@ -166,17 +166,18 @@ function noteReopening(view, member) {
   const at = performance.now() + member.reopens_in_ms;
   const known = closed.get(member.key);
   const until = known && Math.abs(known.until - at) < 1500 ? Math.min(known.until, at) : at;
-  closed.set(member.key, { until, node: view.until });
-  showCountdown(until, view.until);
+  const probe = member.failed_probes > 0 ? `, try ${member.failed_probes + 1}` : '';
+  closed.set(member.key, { until, probe, node: view.until });
+  showCountdown(closed.get(member.key));
 }
 
-function showCountdown(until, node) {
+function showCountdown({ until, probe, node }) {
   const left = until - performance.now();
-  say(node, left > 0 ? `opens in ${countdown(left)}` : 'opens now');
+  say(node, left > 0 ? `opens in ${countdown(left)}${probe}` : `opens now${probe}`);
 }
 
 function tickPools() {
-  for (const { until, node } of closed.values()) showCountdown(until, node);
+  for (const reopening of closed.values()) showCountdown(reopening);
 }
 
 onlyOut.addEventListener('change', () => poolModel && showPools(poolModel));
