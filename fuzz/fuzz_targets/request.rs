@@ -61,7 +61,8 @@ fuzz_target!(|body: &[u8]| {
     };
     assert_eq!(fields.model.as_deref(), member("model").as_str().filter(|model| !model.is_empty()));
     assert_eq!(fields.stream, *member("stream") == true);
-    assert_eq!(fields.max_tokens, member("max_tokens").as_u64().max(member("max_completion_tokens").as_u64()));
+    assert_eq!(fields.max_tokens, member("max_tokens").as_u64());
+    assert_eq!(fields.max_completion_tokens, member("max_completion_tokens").as_u64());
     assert_eq!(fields.max_output_tokens, member("max_output_tokens").as_u64());
     assert_eq!(fields.choices, member("n").as_u64().max(member("best_of").as_u64()));
     assert_eq!(fields.prompt_cache_key.as_deref(), member("prompt_cache_key").as_str());

@@ -115,6 +115,8 @@ pub struct RequestFields {
     pub choices: Option<u64>,
     /// How many prompts, where `prompt` is a list: each is completed.
     pub prompts: u64,
+    /// Whether the caller asks for thinking before the answer, in any API's words; `None` if it says nothing of it.
+    pub reasoning: Option<bool>,
     /// `prompt_cache_key`, a hint for affinity.
     pub prompt_cache_key: Option<String>,
     /// What the caller says of `stream_options`.
@@ -148,6 +150,26 @@ impl RequestFields {
         };
         let prompts = if api == Api::Completions { self.prompts.max(1) } else { 1 };
         own.unwrap_or(assumed).max(other.unwrap_or(0)).saturating_mul(self.choices.unwrap_or(1).max(1)).saturating_mul(prompts)
+    }
+}
+
+/// Whether this asks for thinking: an effort, a switch, or an object that has one of them. `None` for null.
+fn asks_for_reasoning(text: &[u8], value: &Value) -> Option<bool> {
+    match value.kind {
+        Kind::Null => None,
+        Kind::String => Some(value.as_str(text).is_none_or(|effort| !matches!(&*effort, "none" | "disabled"))),
+        Kind::Object => {
+            let mut asks = true;
+            let _ = Reader::within(text, value).object(|key, value| {
+                if matches!(key, "effort" | "type" | "enabled") {
+                    asks &= value
+                        .as_bool(text)
+                        .unwrap_or_else(|| value.as_str(text).is_none_or(|effort| !matches!(&*effort, "none" | "disabled")));
+                }
+            });
+            Some(asks)
+        }
+        _ => Some(value.as_bool(text).unwrap_or(true)),
     }
 }
 
@@ -234,6 +256,10 @@ impl Seen {
             "prompt_cache_key" => {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
             }
+            "reasoning_effort" | "reasoning" | "thinking" | "enable_thinking" => {
+                let asks = asks_for_reasoning(text, &value);
+                self.fields.reasoning = asks.max(self.fields.reasoning);
+            }
             "stream_options" => self.fields.stream_options = stream_options(text, &value),
             "previous_response_id" | "input_file_id" | "conversation" | "store" | "audio" => {
                 self.fields.references.member(text, key, &value)
@@ -311,6 +337,26 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thinking_is_asked_for_in_several_words() {
+        for (body, expected) in [
+            (r#"{"model":"m"}"#, None),
+            (r#"{"reasoning_effort":null,"thinking":null}"#, None),
+            (r#"{"reasoning_effort":"high"}"#, Some(true)),
+            (r#"{"reasoning_effort":"none"}"#, Some(false)),
+            (r#"{"reasoning":{"effort":"low","summary":"auto"}}"#, Some(true)),
+            (r#"{"reasoning":{"effort":"none"}}"#, Some(false)),
+            (r#"{"reasoning":{"enabled":false}}"#, Some(false)),
+            (r#"{"reasoning":{"summary":"auto"}}"#, Some(true)),
+            (r#"{"thinking":{"type":"enabled","budget_tokens":1024}}"#, Some(true)),
+            (r#"{"thinking":{"type":"disabled"}}"#, Some(false)),
+            (r#"{"enable_thinking":false}"#, Some(false)),
+            (r#"{"enable_thinking":false,"reasoning_effort":"low"}"#, Some(true)),
+        ] {
+            assert_eq!(read_fields(body.as_bytes()).unwrap().reasoning, expected, "{body}");
+        }
+    }
 
     #[test]
     fn of_several_caps_the_larger_one_counts() {

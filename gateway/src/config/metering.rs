@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderName;
-use spillway_plugins::prices::{Money, Price, PriceTable};
+use spillway_plugins::prices::{Money, Price, PriceTable, Traits};
 
 use super::{Backend, BackendKind};
 
@@ -54,10 +54,18 @@ impl Prices {
     /// What a model costs at a backend: by what is said of its deployment there, by the table's entry for its
     /// vendor, or by the model's own.
     pub fn of(&self, backend: &Backend, model: &str) -> Option<DeploymentPrice> {
-        let deployment = backend.deployment(model);
-        if let Some(price) = backend.prices.get(deployment) {
+        if let Some(price) = backend.prices.get(backend.deployment(model)) {
             return Some(price.clone());
         }
+        self.find(backend, model).map(|(price, _)| DeploymentPrice::ByUse(Box::new(price.clone())))
+    }
+
+    /// What else the tables say of a model at a backend.
+    pub fn traits(&self, backend: &Backend, model: &str) -> Traits {
+        self.find(backend, model).map_or_else(Traits::default, |(_, traits)| *traits)
+    }
+
+    fn find(&self, backend: &Backend, model: &str) -> Option<&(Price, Traits)> {
         let prefixes: &[&str] = match backend.kind {
             BackendKind::AzureV1 | BackendKind::AzureDated { .. } => &["azure/", "azure_ai/"],
             BackendKind::OpenAi => &["openai/"],
@@ -65,7 +73,6 @@ impl Prices {
             BackendKind::Mock { .. } => return None,
         };
         let tables = [&self.own, &self.shipped];
-        let price = [model, deployment].into_iter().find_map(|name| tables.iter().find_map(|table| table.find(prefixes, name)))?;
-        Some(DeploymentPrice::ByUse(Box::new(price.clone())))
+        [model, backend.deployment(model)].into_iter().find_map(|name| tables.iter().find_map(|table| table.find(prefixes, name)))
     }
 }

@@ -233,6 +233,8 @@ pub struct Member {
     pub priority: u32,
     /// Its share within the tier.
     pub weight: u32,
+    /// The most tokens that a prompt may have there, if the config says so.
+    pub context: Option<u64>,
 }
 
 /// When a request goes to another member.
@@ -255,10 +257,12 @@ pub struct RetryRules {
 pub struct Timeouts {
     /// Until a connection stands.
     pub connect: Duration,
-    /// Until a stream's first output.
+    /// Until a stream's first sign of life, or its first output.
     pub first_token: Duration,
     /// Until the head of a plain answer.
     pub answer: Duration,
+    /// Until the first output of a model that thinks.
+    pub thinking: Duration,
     /// Longest silence within an answer.
     pub idle: Duration,
     /// For everything.

@@ -17,7 +17,7 @@ use super::ctx::{Inquiry, RequestCtx};
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::replay::{Edit, Pieces, ReplayBody};
-use super::{Gateway, headers, traced, transformed};
+use super::{Gateway, headers, patience, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::ErrorKind;
 use crate::config::BackendKind;
@@ -54,7 +54,7 @@ pub(super) async fn ask(
         let (head, body) = request(session, ctx, upstream, attempt)?;
         let began = gateway.clock.now();
         let left = progress.deadline.since(began);
-        let first = if attempt.inquiry.fields.stream { timeouts.first_token } else { timeouts.answer };
+        let first = patience::first(attempt.inquiry);
         let caller = &mut session.downstream_session;
         let asked = async {
             let mut exchange = Exchange::connect(&gateway.connector, peer, fresh, timeouts.connect.min(left), caller).await?;

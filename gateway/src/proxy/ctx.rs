@@ -74,6 +74,11 @@ impl Inquiry {
         self.elsewhere.as_deref().unwrap_or_else(|| self.model.excluded(self.api))
     }
 
+    /// Whether its answer is thought about for a while before it begins.
+    pub fn thinks(&self) -> bool {
+        self.fields.reasoning.unwrap_or(self.model.reasons)
+    }
+
     /// Whether it must go where something is stored.
     pub fn is_pinned(&self) -> bool {
         self.elsewhere.is_some()

@@ -158,6 +158,8 @@ struct Evidence {
     answer: Option<Bytes>,
     /// Its caller asked for a stream's usage in a way that servers read differently: what isn't told may be hidden.
     oddly_asked: bool,
+    /// Its caller asked for thinking, which may not be shown.
+    reasons: bool,
 }
 
 impl Evidence {
@@ -172,6 +174,7 @@ impl Evidence {
             so_far: ctx.so_far,
             answer: ctx.answer.take(),
             oddly_asked: inquiry.fields.stream && inquiry.fields.stream_options == StreamOptions::Odd,
+            reasons: inquiry.fields.reasoning == Some(true),
         }
     }
 
@@ -200,7 +203,7 @@ impl Evidence {
         if self.api.makes_images() {
             return Some(Usage { images: self.bound.images, ..Usage::default() });
         }
-        if !self.filtered && (self.oddly_asked || may_reason(model, body) || may_reason(deployment, body)) {
+        if !self.filtered && (self.oddly_asked || self.reasons || may_reason(model) || may_reason(deployment)) {
             return None;
         }
         let encoding = Encoding::of(model);

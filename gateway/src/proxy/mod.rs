@@ -39,6 +39,7 @@ mod media;
 mod metering;
 mod offload;
 mod own_usage;
+mod patience;
 mod progress;
 mod record;
 mod step;

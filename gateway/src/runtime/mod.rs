@@ -142,6 +142,10 @@ pub struct Model {
     pub metrics: Vec<MemberMetrics>,
     /// What each member costs, as far as that is known.
     pub prices: Vec<Option<DeploymentPrice>>,
+    /// The most tokens that a prompt may have at each member, as far as that is known.
+    pub contexts: Vec<Option<u64>>,
+    /// Whether it thinks before it answers, unless it is told not to.
+    pub reasons: bool,
     /// Each member, as the ledger names it.
     pub places: Vec<Arc<Place>>,
     /// Each member, as spans name it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::Scope;
+use spillway_plugins::tokens::may_reason;
 use spillway_plugins::{semconv, trace};
 
 use super::{LastResort, Model, Pool};
@@ -71,11 +72,14 @@ fn live_model(
     targets: &mut Targets,
     metrics: &Metrics,
 ) -> Model {
-    let mut members = Vec::new();
+    let (mut members, mut contexts, mut reasons) = (Vec::new(), Vec::new(), may_reason(name));
     for (member, health) in pool.members.iter().zip(health) {
         let backend = &backends[member.backend];
         // A mock is no target: it answers when no target can.
         let Some(upstream) = &backend.upstream else { continue };
+        let traits = prices.traits(&backend.config, name);
+        contexts.push(member.context.or(traits.context));
+        reasons |= traits.reasons || may_reason(backend.config.deployment(name));
         members.push(Member {
             target: targets.get(&backend.config, name),
             priority: member.priority,
@@ -117,6 +121,8 @@ fn live_model(
         route: Route::new(members, pool.policy),
         metrics: counters,
         prices,
+        contexts,
+        reasons,
         places,
         traced,
         cache_place,

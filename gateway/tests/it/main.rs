@@ -37,6 +37,7 @@ mod settling;
 mod shares;
 mod stored;
 mod streams;
+mod thinking;
 mod tls;
 mod tokens;
 mod traces;

@@ -8,7 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{PriceTable, TableError};
+pub use table::{PriceTable, TableError, Traits};
 
 use std::fmt;
 use std::iter::Sum;

@@ -28,9 +28,18 @@ pub enum TableError {
     },
 }
 
-/// Model names to prices.
+/// What a table says of a model beside its price.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// The most tokens that a prompt may have.
+    pub context: Option<u64>,
+    /// Whether it thinks before it answers.
+    pub reasons: bool,
+}
+
+/// Model names to prices, and to what else the table says.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct PriceTable(BTreeMap<String, Price>);
+pub struct PriceTable(BTreeMap<String, (Price, Traits)>);
 
 impl PriceTable {
     /// The table that is built in: what Azure, OpenAI and Anthropic offer.
@@ -50,18 +59,23 @@ impl PriceTable {
         let mut table = BTreeMap::new();
         for (model, entry) in models.into_iter().filter(|(model, _)| model != "sample_spec") {
             let Value::Object(fields) = entry else { return Err(TableError::Form) };
-            table.insert(model.clone(), price(&model, &fields)?);
+            let traits = Traits {
+                context: fields.get("max_input_tokens").and_then(Value::as_u64),
+                reasons: fields.get("supports_reasoning").and_then(Value::as_bool).unwrap_or(false),
+            };
+            table.insert(model.clone(), (price(&model, &fields)?, traits));
         }
         Ok(PriceTable(table))
     }
 
     /// The price that stands under exactly this name.
     pub fn get(&self, name: &str) -> Option<&Price> {
-        self.0.get(name)
+        self.0.get(name).map(|(price, _)| price)
     }
 
-    /// The price of a model at a vendor: under one of the vendor's prefixes (`azure/`), or under its bare name.
-    pub fn find(&self, prefixes: &[&str], model: &str) -> Option<&Price> {
+    /// The price of a model at a vendor, and what else is known of it: under one of the vendor's prefixes (`azure/`), or
+    /// under its bare name.
+    pub fn find(&self, prefixes: &[&str], model: &str) -> Option<&(Price, Traits)> {
         prefixes.iter().find_map(|prefix| self.0.get(&format!("{prefix}{model}"))).or_else(|| self.0.get(model))
     }
 

@@ -7,7 +7,9 @@ fn usd(amount: f64) -> Money {
 #[test]
 fn the_shipped_table_knows_what_azure_offers() {
     let table = PriceTable::shipped().unwrap();
-    let price = table.find(&["azure/", "azure_ai/"], "gpt-4o").unwrap();
+    let (price, traits) = table.find(&["azure/", "azure_ai/"], "gpt-4o").unwrap();
+    assert_eq!(*traits, Traits { context: Some(128_000), reasons: false });
+    assert!(table.find(&["azure/"], "gpt-5").unwrap().1.reasons);
     let usage = Usage { input: 1000, cached_input: 400, output: 100, ..Usage::default() };
     assert_eq!(price.cost(&usage), Some(usd(600.0 * 2.5e-6 + 400.0 * 1.25e-6 + 100.0 * 1e-5)));
     for model in ["gpt-4.1", "gpt-4o-mini", "o3", "gpt-5", "gpt-5-mini", "text-embedding-3-small", "gpt-image-1", "whisper-1", "tts-1"] {

@@ -111,6 +111,31 @@ pub fn refuses_parameter(body: &[u8], name: &str) -> bool {
     refused
 }
 
+/// Whether a refusal says that the prompt is too long for the model's window: by OpenAI's code, or in the words of those
+/// that have none (Anthropic, vLLM, older Azure).
+pub fn is_too_long(body: &[u8]) -> bool {
+    let mut too_long = false;
+    let _ = Reader::new(body).object(|key, value| tells_too_long(body, key, &value, 0, &mut too_long));
+    too_long
+}
+
+fn tells_too_long(body: &[u8], key: &str, value: &Value, depth: usize, too_long: &mut bool) {
+    match (key, value.kind) {
+        ("code", Kind::String) => *too_long |= value.as_str(body).is_some_and(|code| code == "context_length_exceeded"),
+        ("message", Kind::String) => {
+            *too_long |= value.as_str(body).is_some_and(|message| TOO_LONG.iter().any(|words| message.contains(words)));
+        }
+        ("error" | "response", Kind::Object) if depth < 3 => {
+            let _ = Reader::within(body, value).object(|key, value| tells_too_long(body, key, &value, depth + 1, too_long));
+        }
+        _ => {}
+    }
+}
+
+/// What such messages say.
+const TOO_LONG: [&str; 4] =
+    ["maximum context length", "prompt is too long", "exceeds the context window", "longer than the model's context length"];
+
 /// How the vendors' messages begin that refuse a parameter.
 const UNKNOWN_PARAMETER: [&str; 4] =
     ["Unrecognized request argument supplied:", "Unrecognized request arguments supplied:", "Unknown parameter:", "Unsupported parameter:"];

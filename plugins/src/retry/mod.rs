@@ -4,7 +4,7 @@ mod classify;
 mod headers;
 mod statuses;
 
-pub use classify::{Fault, classify_error, classify_event, refuses_parameter};
+pub use classify::{Fault, classify_error, classify_event, is_too_long, refuses_parameter};
 pub use headers::{Quota, RateSignal, parse_reset, read_signal};
 pub use statuses::{ParseStatusError, StatusRange, StatusSet};
 

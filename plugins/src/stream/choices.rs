@@ -31,7 +31,7 @@ impl Choices {
 /// Fields of a delta that carry output. A `role` alone doesn't, nor do filter results.
 const OUTPUT: [&str; 7] = ["content", "refusal", "tool_calls", "function_call", "audio", "reasoning", "reasoning_content"];
 
-/// Reads one chunk. A malformed one changes nothing: it passes through.
+/// Reads one chunk. A malformed one changes nothing.
 pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) -> Told {
     let mut found = None;
     let mut error = None;
@@ -45,7 +45,7 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) 
         _ => {}
     });
     if read.is_err() {
-        return Told::Anything;
+        return if data.is_empty() { Told::Anything } else { Told::Malformed };
     }
     if error.is_some() {
         state.fault = Some(fault_of(data));

@@ -33,6 +33,8 @@ pub struct StreamState {
     pub reported: Reported,
     /// How much text has come.
     pub output: OutputMeter,
+    /// Events that were left out since they are no JSON: strict readers break at one.
+    pub malformed: u32,
     /// Sequence number of the last typed event, for an error event that continues the count.
     pub sequence: Option<u64>,
 }
@@ -128,6 +130,10 @@ fn fate(
             *hidden = Some(Bytes::copy_from_slice(&event.data));
             Fate::Drop
         }
+        Told::Malformed => {
+            state.malformed = state.malformed.saturating_add(1);
+            Fate::Drop
+        }
         Told::UsageOnly | Told::Anything => Fate::Pass,
     }
 }
@@ -138,6 +144,8 @@ enum Told {
     Anything,
     /// The usage, and nothing else.
     UsageOnly,
+    /// Nothing that could be read.
+    Malformed,
 }
 
 fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut choices::Choices) -> Told {
@@ -148,8 +156,8 @@ fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mu
     if is_asked_for(api) {
         return choices::read(&event.data, state, choices);
     }
-    typed::read(api, event, state, choices);
-    Told::Anything
+    let read = typed::read(api, event, state, choices);
+    if read || event.data.is_empty() { Told::Anything } else { Told::Malformed }
 }
 
 /// Turns an `error` value into the fault it reports.

@@ -15,7 +15,6 @@ fn openings_are_no_content() {
         r#"data: {"choices":[],"prompt_filter_results":[{"prompt_index":0}]}"#,
         r#"data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}]}"#,
         r#"data: {"choices":[{"index":0,"content_filter_results":{},"content_filter_offsets":{"check_offset":4}}]}"#,
-        "data: this is no JSON",
     ];
     assert_eq!(watch(Api::Chat, &chat), StreamState::default());
     let responses =
@@ -27,6 +26,36 @@ fn openings_are_no_content() {
     let messages =
         [r#"data: {"type":"message_start","message":{}}"#, r#"data: {"type":"ping"}"#, r#"data: {"type":"content_block_start","index":0}"#];
     assert_eq!(watch(Api::Messages, &messages), StreamState::default());
+}
+
+#[test]
+fn what_is_no_json_is_left_out() {
+    for (api, good) in
+        [(Api::Chat, r#"{"choices":[]}"#), (Api::Responses, r#"{"type":"response.created"}"#), (Api::Messages, r#"{"type":"ping"}"#)]
+    {
+        for bad in ["{\"choices\":[{\"delta\":", "this is no JSON", "7"] {
+            let mut watch = StreamWatch::new(api, 1, false);
+            let passed = watch.feed(Bytes::from(format!("data: {good}\n\ndata: {bad}\n\n: comment\n\ndata:\n\ndata: {good}\n\n")));
+            assert_eq!(passed, format!("data: {good}\n\n: comment\n\ndata:\n\ndata: {good}\n\n"), "{api} {bad}");
+            assert_eq!(watch.state().malformed, 1);
+        }
+    }
+}
+
+#[test]
+fn tools_that_a_server_runs_commit() {
+    for kind in [
+        "mcp_call.in_progress",
+        "mcp_list_tools.in_progress",
+        "web_search_call.searching",
+        "code_interpreter_call.interpreting",
+        "image_generation_call.generating",
+        "output_text.annotation.added",
+        "shell_call_command.added",
+    ] {
+        assert!(watch(Api::Responses, &[&format!(r#"data: {{"type":"response.{kind}"}}"#)]).content, "{kind}");
+    }
+    assert!(!watch(Api::Responses, &[r#"data: {"type":"keepalive","sequence_number":3}"#]).content);
 }
 
 #[test]

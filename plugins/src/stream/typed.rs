@@ -7,8 +7,8 @@ use crate::json::{Kind, Reader, Value};
 use crate::sse::Event;
 use crate::tokens::Reported;
 
-/// Reads one event. A malformed one changes nothing: it passes through.
-pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut Choices) {
+/// Reads one event; whether it could be read.
+pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut Choices) -> bool {
     let (mut kind, mut failed, mut stopped, mut item) = (None, false, false, None);
     let data = &event.data;
     let read = Reader::new(data).object(|key, value| match key {
@@ -37,7 +37,7 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
         _ => {}
     });
     if read.is_err() {
-        return;
+        return false;
     }
     if let Some(item) = item {
         // What is only announced may be sealed as far as a beginning.
@@ -60,9 +60,7 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
         }
         (Api::Messages, "content_block_delta") => state.content = true,
         (Api::Messages, _) => {}
-        (Api::Responses, kind) if kind.ends_with(".delta") || kind.ends_with(".done") || kind.ends_with(".partial_image") => {
-            state.content = true
-        }
+        (Api::Responses, kind) if is_output(kind) => state.content = true,
         (Api::Responses, _) if failed => state.fault = Some(fault_of(data)),
         (Api::Responses, _) => {}
         (_, kind) if kind.ends_with(".completed") && api.makes_images() => {
@@ -76,6 +74,15 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
         (_, _) if failed => state.fault = Some(fault_of(data)),
         (_, _) => {}
     }
+    true
+}
+
+/// Whether an event of a response is output, or tells of a tool that its server runs: that costs, and may change things, so
+/// it must not be run once more elsewhere.
+fn is_output(kind: &str) -> bool {
+    const ENDS: [&str; 4] = [".delta", ".done", ".partial_image", ".annotation.added"];
+    const TOOLS: [&str; 3] = ["_call.", "_call_", "mcp_list_tools."];
+    ENDS.iter().any(|end| kind.ends_with(end)) || TOOLS.iter().any(|tool| kind.contains(tool))
 }
 
 /// The container that a message runs in.

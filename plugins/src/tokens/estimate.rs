@@ -87,27 +87,14 @@ fn output_texts(value: &Value, encoding: Encoding) -> u64 {
     }
 }
 
-/// Whether a model may think without showing all of it: then the text of its answer doesn't tell what was used. By its
-/// name, or because the request asks for it; of a body that is no JSON nobody knows.
-pub fn may_reason(model: &str, body: &[u8]) -> bool {
+/// Whether a model may think without showing all of it, by its name: then the text of its answer doesn't tell what was used.
+pub fn may_reason(model: &str) -> bool {
     const SHOWN: [&str; 4] = ["gpt-3.5", "gpt-35", "gpt-4", "gpt-oss"];
     const HIDDEN: [&str; 10] = ["o1", "o3", "o4", "o5", "gpt-", "chat-latest", "codex", "computer-use", "gemini-", "grok-"];
     let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
     let name = name.strip_prefix("ft:").unwrap_or(&name);
     let begins = |names: &[&str]| names.iter().any(|known| name.starts_with(known));
-    if begins(&HIDDEN) && !begins(&SHOWN) {
-        return true;
-    }
-    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return true };
-    let asks = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::String(effort) => effort != "none",
-        Value::Object(fields) => {
-            fields.get("type").and_then(Value::as_str) != Some("disabled") && fields.get("effort").is_none_or(|effort| effort != "none")
-        }
-        _ => true,
-    };
-    ["reasoning_effort", "reasoning", "thinking", "enable_thinking"].iter().any(|name| fields.get(*name).is_some_and(asks))
+    begins(&HIDDEN) && !begins(&SHOWN)
 }
 
 fn given(value: &Value, encoding: Encoding) -> u64 {

@@ -63,6 +63,9 @@ pub struct RawMember {
     pub priority: Option<u32>,
     /// Its share within the tier; 0 takes no traffic. Default 1.
     pub weight: Option<u32>,
+    /// The most tokens that a prompt may have there. Where one is too long for a member, it goes on to those that take more.
+    /// Default: what the table of prices says of the model.
+    pub context: Option<u64>,
 }
 
 /// When a member is taken out.
@@ -127,10 +130,13 @@ pub struct RawBudget {
 pub struct RawTimeouts {
     /// Until a connection stands, TLS included. Default `3s`.
     pub connect: Option<DurationText>,
-    /// Until a stream's first output. Default `30s`.
+    /// Until a stream's first event, and where no thinking is to be expected, until its first output. Default `30s`.
     pub first_token: Option<DurationText>,
-    /// Until the head of a plain answer. Default `2m`.
+    /// Until the head of a plain answer, where no thinking is to be expected. Default `2m`.
     pub answer: Option<DurationText>,
+    /// Until the first output of a model that thinks: from each event that shows that it works to the next, or where there
+    /// are none, in all. Default `10m`.
+    pub thinking: Option<DurationText>,
     /// Longest silence within an answer. Default `60s`.
     pub idle: Option<DurationText>,
     /// For everything, all attempts and waits included. Default `10m`.

@@ -86,7 +86,15 @@ fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checke
         if members.iter().any(|other| other.backend == backend) {
             check.problem(&at, format!("'{}' is a member of this pool already", member.backend));
         }
-        members.push(Member { backend, priority: member.priority.unwrap_or(1), weight: member.weight.unwrap_or(1) });
+        if member.context == Some(0) {
+            check.problem(&at.replace(".backend", ".context"), "must be at least 1");
+        }
+        members.push(Member {
+            backend,
+            priority: member.priority.unwrap_or(1),
+            weight: member.weight.unwrap_or(1),
+            context: member.context,
+        });
     }
     let mocks = members.iter().filter(|member| backends[member.backend].kind == RawKind::Mock).count();
     if mocks > 1 {
@@ -196,6 +204,7 @@ fn timeouts(raw: Option<&RawTimeouts>, key: &str, check: &mut Checker<'_>) -> Ti
         connect: span(raw.connect, 3, &format!("{key}.connect"), check),
         first_token: span(raw.first_token, 30, &format!("{key}.first_token"), check),
         answer: span(raw.answer, 120, &format!("{key}.answer"), check),
+        thinking: span(raw.thinking, 600, &format!("{key}.thinking"), check),
         idle: span(raw.idle, 60, &format!("{key}.idle"), check),
         total: span(raw.total, 600, &format!("{key}.total"), check),
     };
@@ -203,6 +212,7 @@ fn timeouts(raw: Option<&RawTimeouts>, key: &str, check: &mut Checker<'_>) -> Ti
         (raw.connect, "connect", timeouts.connect),
         (raw.first_token, "first_token", timeouts.first_token),
         (raw.answer, "answer", timeouts.answer),
+        (raw.thinking, "thinking", timeouts.thinking),
         (raw.idle, "idle", timeouts.idle),
     ] {
         if given.is_some() && value > timeouts.total {

@@ -3,6 +3,7 @@
 use super::{Deliverer, Delivery, Fault, Held};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::patience;
 
 /// What a stream of events begins with: a field of an event, or a comment.
 const BEGINNINGS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
@@ -12,7 +13,7 @@ const LOOK: usize = 64;
 impl Deliverer<'_, '_> {
     /// Whether it is a stream of events. What is read for that is added to `held`.
     pub(super) async fn looks_like_a_stream(&mut self, held: &mut Held) -> Result<bool, Delivery> {
-        let until = self.attempt.running.began + self.attempt.inquiry.pool.config.timeouts.first_token;
+        let until = self.attempt.running.began + patience::first(self.attempt.inquiry);
         let mut beginning = held.concat();
         loop {
             if let Some(looks) = is_stream(&beginning) {

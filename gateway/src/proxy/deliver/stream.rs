@@ -1,5 +1,6 @@
 //! Streams: held back until their first output, then whole events as they come.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,12 +8,13 @@ use spillway_plugins::guard::Finding;
 use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::sse;
 use spillway_plugins::stream::{StreamState, StreamWatch};
+use tracing::warn;
 
 use super::{Deliverer, Delivery, Fault, Held};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::drain::Reading;
 use crate::proxy::exchange::{Broken, Next};
-use crate::proxy::{last_word, respond, stored};
+use crate::proxy::{last_word, patience, respond, stored};
 
 /// Most of a stream that is held until its first output.
 const HOLD_STREAM: usize = 256 * 1024;
@@ -29,6 +31,7 @@ impl Deliverer<'_, '_> {
             watch = watch.keeping(sse::MOST_KEPT);
         }
         let delivery = self.stream_events(&mut watch, read).await;
+        self.note_malformed(watch.state().malformed);
         if delivery == Delivery::CallerLeft && self.drains() {
             self.ctx.reading = Some(Reading::Stream(Box::new(watch)));
         } else if !self.ctx.booked {
@@ -77,7 +80,8 @@ impl Deliverer<'_, '_> {
     /// Reads until the first output. Until then nothing has been sent, and a failure that arrives
     /// inside HTTP 200 is still a failure.
     async fn hold_back(&mut self, watch: &mut StreamWatch, read: Held) -> Result<Held, Delivery> {
-        let until = self.attempt.running.began + self.attempt.inquiry.pool.config.timeouts.first_token;
+        let mut until = self.attempt.running.began + patience::first(self.attempt.inquiry);
+        let after_event = patience::after_event(self.attempt.inquiry);
         // Under guard the first look is before the first byte: what it stops can still be refused.
         let window = self.window().unwrap_or(0);
         let enough = |state: &StreamState| state.content && (state.output.bound() >= window || state.finished);
@@ -94,6 +98,7 @@ impl Deliverer<'_, '_> {
                     length += whole.len();
                     if !whole.is_empty() {
                         held.push(whole);
+                        until = after_event.map_or(until, |wait| until.max(self.now() + wait));
                     }
                     let state = watch.state();
                     if let (Some(fault), false) = (state.fault, state.content) {
@@ -208,7 +213,7 @@ impl Deliverer<'_, '_> {
                         return self.cut_short(watch, ErrorKind::Idle).await;
                     }
                     last_sent = now;
-                    if watch.at_boundary() && !self.write(Bytes::from_static(b": keep-alive\n\n")).await {
+                    if watch.at_boundary() && !self.write(Bytes::from_static(b": keep-alive\n")).await {
                         return Delivery::CallerLeft;
                     }
                 }
@@ -216,6 +221,19 @@ impl Deliverer<'_, '_> {
                 Err(_) if finished => return self.end_here(watch).await,
                 Err(_) => return self.cut_short(watch, ErrorKind::Reset).await,
             }
+        }
+    }
+
+    /// Counts events that were left out. Told once: such a backend sends more of them.
+    fn note_malformed(&self, events: u32) {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        if events == 0 {
+            return;
+        }
+        self.attempt.gateway.metrics.malformed_events.inc_by(events.into());
+        if !TOLD.swap(true, Ordering::Relaxed) {
+            let target = &self.attempt.running.lease.target().id;
+            warn!(%target, "sends events that are no JSON: they are left out, and counted in spillway_malformed_events_total");
         }
     }
 

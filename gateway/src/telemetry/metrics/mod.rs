@@ -123,6 +123,8 @@ pub struct Metrics {
     pub buffered: IntGauge,
     /// Pooled connections that turned out to be closed, replaced without counting as an attempt.
     pub stale_connections: IntCounter,
+    /// Events of streams that were left out since they are no JSON.
+    pub malformed_events: IntCounter,
     /// Stored things that other nodes don't learn of.
     pub pins_dropped: IntCounter,
     /// Calls to Redis that failed.
@@ -376,6 +378,7 @@ impl Metrics {
             bad_heads: counter("spillway_bad_heads_total", "Heads that were no HTTP.")?,
             head_timeouts: counter("spillway_head_timeouts_total", "Heads that took too long.")?,
             buffered: gauge("spillway_buffered_bytes", "Bytes of request bodies held for replay.")?,
+            malformed_events: counter("spillway_malformed_events_total", "Events of streams that were left out since they are no JSON.")?,
             stale_connections: counter("spillway_stale_connections_total", "Pooled connections found closed and replaced.")?,
             pins_dropped: counter("spillway_stored_objects_unshared_total", "Stored things that other nodes could not be told of.")?,
             redis_failures: counter("spillway_redis_failures_total", "Calls to Redis that failed.")?,
