@@ -16,6 +16,7 @@ fuzz_target!(|input: &[u8]| {
     assert!(signal.headroom().is_none_or(|share| (0.0..=1.0).contains(&share)), "{signal:?}");
     assert!(signal.exhausted_for().is_none_or(|wait| !wait.is_zero()), "{signal:?}");
     assert!(signal.retry_after.is_none_or(|wait| !wait.is_zero()), "{signal:?}");
+    assert!(signal.refused_for().is_none_or(|wait| !wait.is_zero()), "{signal:?}");
     for quota in [signal.requests, signal.tokens] {
         assert!(quota.limit.is_none_or(|limit| limit > 0), "{signal:?}");
     }

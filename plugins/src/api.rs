@@ -93,6 +93,11 @@ impl Api {
         !matches!(self, Api::Speech | Api::Realtime | Api::ImageVariations) && !self.is_about_objects()
     }
 
+    /// Whether a plain answer is always a JSON object. Others may be sound or text.
+    pub fn answers_with_an_object(self) -> bool {
+        matches!(self, Api::Chat | Api::Completions | Api::Embeddings | Api::Responses | Api::Messages | Api::ImageGenerations)
+    }
+
     /// Whether its answers are images.
     pub fn makes_images(self) -> bool {
         matches!(self, Api::ImageGenerations | Api::ImageEdits | Api::ImageVariations)

@@ -57,6 +57,12 @@ fn explain(request: &Value) -> String {
             text(attempt, "outcome"),
             attempt["us"].as_f64().unwrap_or(0.0) / 1000.0,
         ));
+        if attempt["stale"] == true {
+            lines.push("    its connection was closed already: sent once more on a fresh one".to_owned());
+        }
+        if let Some(said) = attempt["said"].as_str() {
+            lines.push(format!("    it said: {said}"));
+        }
     }
     let how = match (request["cache"].as_str(), request["end"].as_str()) {
         (Some("hit" | "semantic"), _) => "answered from the cache".to_owned(),

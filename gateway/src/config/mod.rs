@@ -244,6 +244,8 @@ pub struct RetryRules {
     pub max_attempts: u32,
     /// Statuses that go elsewhere.
     pub statuses: StatusSet,
+    /// How often a member is asked again before the others are.
+    pub same_target: u32,
     /// How long a request may wait when every member is throttled.
     pub wait: Duration,
     /// Requests that may wait at once.

@@ -69,6 +69,7 @@ pub(super) async fn ask(
         match asked {
             Err(Broken::Stale) if !fresh => {
                 gateway.metrics.stale_connections.inc();
+                attempt.note_stale(ctx);
                 fresh = true;
             }
             Err(broken) => return Err(Unasked::Broken(broken)),

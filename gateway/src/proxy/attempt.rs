@@ -24,6 +24,8 @@ pub(super) enum Step {
     Throttled,
     /// On to another target: it failed there.
     Failed,
+    /// On to another target, without a word on this one.
+    Elsewhere,
 }
 
 /// Whether an upstream's status says that time ran out there.
@@ -47,6 +49,8 @@ pub(super) struct Running {
     pub(super) sent: bool,
     /// A content filter refused it, which costs all the same.
     pub(super) filtered: bool,
+    /// What the upstream said of its failure.
+    pub(super) said: Option<Arc<str>>,
 }
 
 impl Running {
@@ -64,6 +68,7 @@ impl Running {
             signal: RateSignal::default(),
             sent: false,
             filtered: false,
+            said: None,
         }
     }
 
@@ -98,7 +103,7 @@ impl Running {
         let cap = inquiry.fields.completion_cap(inquiry.api, 0);
         let needs = input.saturating_add(cap);
         let is_too_large = self.signal.tokens.limit.is_some_and(|limit| needs > limit);
-        if is_too_large { Outcome::TooLarge } else { Outcome::Throttled { retry_after: self.signal.retry_after } }
+        if is_too_large { Outcome::TooLarge } else { Outcome::Throttled { retry_after: self.signal.refused_for() } }
     }
 
     /// Writes it down, in the metrics, for the access log and, if it may have cost something, in the ledger.
@@ -108,9 +113,9 @@ impl Running {
         let took = gateway.clock.now().since(self.began);
         let status = self.status.map(|status| status.as_u16());
         let target = Arc::clone(self.lease.target());
-        let Running { member, began, waited, span, .. } = self;
-        note(ctx, inquiry, AttemptRecord { target, member, outcome, status, began, took, waited, span });
-        self.lease
+        let Running { member, began, waited, span, said, lease, .. } = self;
+        note(ctx, inquiry, AttemptRecord { target, member, outcome, status, began, took, waited, span, said, stale: false });
+        lease
     }
 }
 
@@ -134,6 +139,28 @@ impl<'g> Attempt<'g> {
         Attempt { gateway, inquiry, credentials: Credentials::default(), asked_usage: false, refused_usage: false, running }
     }
 
+    /// Notes that the request was written to a connection that was closed already. No outcome: the same attempt goes on.
+    pub(super) fn note_stale(&mut self, ctx: &mut RequestCtx) {
+        let Running { member, began, waited, span, .. } = self.running;
+        let (target, now) = (Arc::clone(self.running.lease.target()), self.gateway.clock.now());
+        let took = now.since(began);
+        ctx.attempts.push(AttemptRecord {
+            target,
+            member,
+            outcome: "reset",
+            status: None,
+            began,
+            took,
+            waited,
+            span,
+            said: None,
+            stale: true,
+        });
+        self.running.began = now;
+        self.running.waited = Duration::ZERO;
+        self.running.span = traced::attempt(ctx);
+    }
+
     /// Tells the target how it went.
     pub(super) fn record(&mut self, outcome: Outcome) {
         self.running.record(self.gateway, self.inquiry, outcome);
@@ -147,6 +174,8 @@ impl<'g> Attempt<'g> {
     pub(super) fn throttled(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {
         self.record(self.running.throttle(ctx, self.inquiry));
         progress.throttled.push(self.running.member);
+        progress.last_word = None;
+        progress.limited = Some((self.running.member, self.running.signal.refused_for()));
         self.finish(ctx, "throttled");
         Step::Throttled
     }
@@ -155,13 +184,21 @@ impl<'g> Attempt<'g> {
     pub(super) fn out(mut self, ctx: &mut RequestCtx, reason: OutageReason) -> Step {
         self.record(Outcome::Out(reason));
         self.finish(ctx, if reason == OutageReason::OutOfQuota { "out_of_quota" } else { "misconfigured" });
-        Step::Throttled
+        Step::Elsewhere
+    }
+
+    /// The prompt is too long for the window there, and there are larger ones.
+    pub(super) fn too_long(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {
+        progress.too_long = true;
+        self.record(Outcome::CallerFault);
+        self.finish(ctx, "caller_fault");
+        Step::Elsewhere
     }
 
     /// There is nothing to prove our identity with there: says nothing about the target.
     pub(super) fn no_credential(self, ctx: &mut RequestCtx) -> Step {
         self.finish(ctx, "no_credential");
-        Step::Throttled
+        Step::Elsewhere
     }
 
     pub(super) fn failed(
@@ -174,6 +211,8 @@ impl<'g> Attempt<'g> {
     ) -> Step {
         self.record(Outcome::Failed { failure, retry_after: self.running.signal.retry_after });
         progress.failed(label, timed_out);
+        progress.last_word = None;
+        progress.upstream = self.running.said.clone().map(|said| (self.running.status.map(|status| status.as_u16()), said));
         // A certificate doesn't get better.
         let again = !timed_out && failure != Failure::Error(ErrorKind::Tls) && !self.inquiry.is_pinned();
         progress.fast = again.then_some((self.running.member, self.running.signal.retry_after));

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
 use spillway_plugins::objects::refuses_sealed;
 use spillway_plugins::request::StreamOptions;
-use spillway_plugins::retry::{Fault, Verdict, classify_error, judge, read_signal, refuses_parameter};
+use spillway_plugins::retry::{Fault, Verdict, classify_error, is_too_long, judge, read_signal, refuses_parameter};
 use tracing::info;
 
 use super::ask::{Unasked, ask, read_error};
@@ -22,9 +22,9 @@ use super::ctx::{End, Inquiry, RequestCtx};
 use super::deliver::{self, Delivery};
 use super::drain::{self, Abandoned};
 use super::exchange::{Broken, Exchange};
-use super::progress::{Progress, pick};
+use super::progress::{Progress, pick, pick_again};
 use super::refusal::Refusal;
-use super::{Gateway, cached, guarded, last_resort, last_word, metering};
+use super::{Gateway, cached, guarded, last_resort, last_word, metering, words};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::{ErrorKind, Failure};
@@ -49,18 +49,33 @@ pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Requ
 }
 
 async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inquiry: &Inquiry, progress: &mut Progress) -> End {
+    // The member that is asked once more before the others are.
+    let mut again = None;
     loop {
         let now = gateway.clock.now();
         if now >= progress.deadline {
             return give_up(gateway, session, ctx, inquiry, progress, None).await;
         }
-        match pick(inquiry, ctx, progress, now) {
-            Ok(pick) => match attempt(gateway, session, ctx, inquiry, progress, pick).await {
-                Step::Over(end) => return end,
-                Step::Throttled => {}
-                Step::Failed if progress.may_retry(inquiry, gateway.clock.now()) => {}
-                Step::Failed => return give_up(gateway, session, ctx, inquiry, progress, None).await,
-            },
+        let picked = match again.take().and_then(|member| pick_again(inquiry, ctx, progress, member, now)) {
+            Some(same) => Ok(same),
+            None => pick(inquiry, ctx, progress, now),
+        };
+        match picked {
+            Ok(pick) => {
+                let throttled = match attempt(gateway, session, ctx, inquiry, progress, pick).await {
+                    Step::Over(end) => return end,
+                    Step::Elsewhere => continue,
+                    Step::Throttled => true,
+                    Step::Failed if progress.may_retry(inquiry, gateway.clock.now()) => false,
+                    Step::Failed => return give_up(gateway, session, ctx, inquiry, progress, None).await,
+                };
+                if let Some((member, until)) = progress.same_first(inquiry, ctx, throttled, gateway.clock.now()) {
+                    again = Some(member);
+                    if wait(gateway, session, ctx, progress, until, None).await == Waited::CallerLeft {
+                        return End::CallerLeft;
+                    }
+                }
+            }
             Err(none) => match progress.wait_until(none, inquiry, ctx, now) {
                 Some((until, mut place)) => {
                     if until > now {
@@ -137,7 +152,7 @@ async fn give_up(
             Err(_) => return End::CallerLeft,
         }
     }
-    if let Some(answer) = progress.last_word.take().filter(|_| nobody && progress.all_refused()) {
+    if let Some(answer) = progress.last_word.take().filter(|_| nobody && progress.is_last(left)) {
         return last_word::say(gateway, session, ctx, inquiry, *answer).await;
     }
     let refusal = progress.refusal(&inquiry.model.name, if progress.has_failed() { left } else { none }, gateway.clock.now());
@@ -155,6 +170,8 @@ enum Asked {
     Elsewhere(Verdict, StatusCode),
     /// What the caller brings sealed can't be read there: others are asked, once each.
     Sealed,
+    /// The prompt is too long for that model's window: those with a larger one are asked.
+    TooLong,
 }
 
 /// One attempt at one target, from the connection to the last byte.
@@ -201,17 +218,15 @@ async fn attempt(
         Ok(Asked::Elsewhere(verdict, status)) => match verdict {
             Verdict::RateLimited => attempt.throttled(ctx, progress),
             Verdict::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
-            Verdict::Misconfigured => {
-                progress.refused += 1;
-                attempt.out(ctx, OutageReason::Misconfigured)
-            }
+            Verdict::Misconfigured => attempt.out(ctx, OutageReason::Misconfigured),
             Verdict::Failed | Verdict::Deliver => attempt.failed(ctx, progress, Failure::Status(status), "failed", is_timeout(status)),
         },
         Ok(Asked::Sealed) => {
             // Says nothing about the target.
             attempt.finish(ctx, "caller_fault");
-            Step::Throttled
+            Step::Elsewhere
         }
+        Ok(Asked::TooLong) => attempt.too_long(ctx, progress),
         Err(Unasked::NoCredential) => attempt.no_credential(ctx),
         Err(Unasked::Broken(broken)) => attempt.broke(ctx, progress, broken),
         Err(Unasked::Unsendable) => {
@@ -255,6 +270,9 @@ async fn ask_once(
     let (body, broken) = body.map_err(Unasked::Broken)?;
     let text: Bytes = if body.len() == 1 { body[0].clone() } else { body.concat().into() };
     attempt.running.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
+    if status.is_server_error() {
+        attempt.running.said = words::of(&text);
+    }
     let verdict = judge(status, &text, &attempt.inquiry.pool.config.retry.statuses, upstream.auth.credentials());
     let verdict = match verdict {
         // Nobody else has it: the caller gets what its keeper says.
@@ -270,6 +288,16 @@ async fn ask_once(
             exchange.release(&gateway.connector).await;
             return Ok(Asked::Sealed);
         }
+    }
+    if verdict == Verdict::Deliver
+        && broken.is_none()
+        && matches!(status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE)
+        && is_too_long(&text)
+        && progress.rule_out_smaller(attempt.inquiry, attempt.running.member)
+    {
+        progress.last_word = exchange.head().map(|head| Box::new((head.clone(), text)));
+        exchange.release(&gateway.connector).await;
+        return Ok(Asked::TooLong);
     }
     match (verdict, broken) {
         // A part must not be delivered as the whole.
@@ -373,10 +401,9 @@ async fn deliver(
         Delivery::Replace(fault) => match fault {
             deliver::Fault::RateLimited => attempt.throttled(ctx, progress),
             deliver::Fault::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
-            deliver::Fault::NoDeployment => {
-                progress.refused += 1;
-                attempt.out(ctx, OutageReason::Misconfigured)
-            }
+            deliver::Fault::NoDeployment => attempt.out(ctx, OutageReason::Misconfigured),
+            deliver::Fault::TooLong => attempt.too_long(ctx, progress),
+            deliver::Fault::NoAnswer => attempt.failed(ctx, progress, Failure::Status(StatusCode::BAD_GATEWAY), "no_answer", false),
             deliver::Fault::Failed => attempt.failed(ctx, progress, Failure::Status(StatusCode::INTERNAL_SERVER_ERROR), "failed", false),
             deliver::Fault::Broken(broken) => attempt.broke(ctx, progress, broken),
         },

@@ -104,6 +104,10 @@ pub struct AttemptRecord {
     pub waited: Duration,
     /// Its span, where there are traces.
     pub span: Option<SpanId>,
+    /// What the upstream said of its failure, cut and redacted.
+    pub said: Option<Arc<str>>,
+    /// The connection from the pool turned out to be closed: the request was sent once more, on a fresh one.
+    pub stale: bool,
 }
 
 /// How a request ended. Written by whoever ends it.

@@ -62,6 +62,8 @@ fn recent(ctx: &mut RequestCtx, status: u16, took: Duration) -> Recent {
         outcome: attempt.outcome,
         status: attempt.status,
         us: micros(attempt.took),
+        said: attempt.said.clone(),
+        stale: attempt.stale,
     };
     Recent {
         at: ctx.arrived_at.timestamp_millis(),
@@ -107,6 +109,8 @@ fn line<'r>(session: &'r Session, ctx: &'r RequestCtx, status: u16, took: Durati
                 outcome: attempt.outcome,
                 status: attempt.status,
                 us: micros(attempt.took),
+                said: attempt.said.as_deref(),
+                stale: attempt.stale,
             })
             .collect(),
         usage: ctx.usage,

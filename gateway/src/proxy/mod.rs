@@ -15,6 +15,7 @@ pub mod refusal;
 pub mod replay;
 pub mod respond;
 pub mod tunnel;
+mod words;
 
 mod admit;
 mod ask;

@@ -1,5 +1,6 @@
 //! How far a request has come: what was tried, what went wrong, what is still allowed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,10 +29,16 @@ pub(super) struct Progress {
     last_timed_out: bool,
     /// The member that failed last, if it failed fast, and the Retry-After that came with it.
     pub(super) fast: Option<(usize, Option<Duration>)>,
-    /// Members that refused the request for what is set up there.
-    pub(super) refused: usize,
-    /// What the last of them said, if the caller may have it.
+    /// The member that was throttled last, and the Retry-After that came with it.
+    pub(super) limited: Option<(usize, Option<Duration>)>,
+    /// How often a member may still be asked again before the others are.
+    same_target: u32,
+    /// What the last attempt was refused with, if it was and the caller may have it.
     pub(super) last_word: Option<Box<(ResponseHeader, Bytes)>>,
+    /// The last word is that the prompt is too long for members that could be asked.
+    pub(super) too_long: bool,
+    /// What the upstream of the last failed attempt said, with its status.
+    pub(super) upstream: Option<(Option<u16>, Arc<str>)>,
     /// When everything must be over.
     pub(super) deadline: Tick,
     /// What the request brings sealed can't be read where it was thought to be: anybody may be asked.
@@ -59,8 +66,11 @@ impl Progress {
             last_failure: None,
             last_timed_out: false,
             fast: None,
-            refused: 0,
+            limited: None,
+            same_target: inquiry.pool.config.retry.same_target,
             last_word: None,
+            too_long: false,
+            upstream: None,
             deadline: arrived + inquiry.pool.config.timeouts.total,
             patience: inquiry.pool.config.retry.wait,
             waited: Duration::ZERO,
@@ -87,24 +97,50 @@ impl Progress {
         self.last_failure.is_some()
     }
 
-    /// Whether every member that was asked refused the request for what is set up there.
-    pub(super) fn all_refused(&self) -> bool {
-        self.refused > 0 && self.refused == self.tried.len() && self.throttled.is_empty() && self.last_failure.is_none()
+    /// Whether the request's last word may be the caller's answer: nobody who could do better is only throttled.
+    pub(super) fn is_last(&self, left: Option<NoneReady>) -> bool {
+        self.throttled.is_empty() && !(self.too_long && left.is_some_and(|left| left.soonest.is_some()))
+    }
+
+    /// The prompt is too long for a member: those that take no more count as tried. Whether any takes more.
+    pub(super) fn rule_out_smaller(&mut self, inquiry: &Inquiry, member: usize) -> bool {
+        let contexts = &inquiry.model.contexts;
+        let Some(context) = contexts.get(member).copied().flatten() else { return false };
+        let is_larger = |other: usize| contexts.get(other).copied().flatten().is_some_and(|known| known > context);
+        if !(0..contexts.len()).any(|other| is_larger(other) && !self.tried.contains(&other)) {
+            return false;
+        }
+        let smaller = (0..contexts.len()).filter(|other| !is_larger(*other) && !self.tried.contains(other));
+        let smaller: SmallVec<[usize; 8]> = smaller.collect();
+        self.tried.extend(smaller);
+        true
+    }
+
+    /// The member that was asked last, if it is to be asked again before the others, and when.
+    pub(super) fn same_first(&mut self, inquiry: &Inquiry, ctx: &RequestCtx, throttled: bool, now: Tick) -> Option<(usize, Tick)> {
+        self.same_target = self.same_target.checked_sub(1)?;
+        let (member, wait) = if throttled { self.limited.take() } else { self.fast.take() }?;
+        let until = self.when_again(inquiry, ctx, member, wait.filter(|_| throttled), now)?;
+        self.throttled.retain(|throttled| *throttled != member);
+        Some((member, until))
+    }
+
+    /// When a member may be asked again after `wait`, or after a moment; `None` if that is too late, or it may not be asked.
+    fn when_again(&self, inquiry: &Inquiry, ctx: &RequestCtx, member: usize, wait: Option<Duration>, now: Tick) -> Option<Tick> {
+        let jitter = Duration::from_millis(super::with_rng(|rng| rng.u64(AGAIN.0..=AGAIN.1)));
+        let until = now + wait.map_or(jitter, |wait| wait.max(jitter));
+        let target = &inquiry.model.route.members()[member].target;
+        let may = target.closed_for(asked(inquiry, ctx, self), until).is_none();
+        (may && until < self.deadline && until <= now + self.patience.max(LONGEST_AGAIN)).then_some(until)
     }
 
     /// Nobody else is left: when the member that failed last may be asked once more, if it failed fast and is still
     /// usable.
     pub(super) fn same_again(&mut self, inquiry: &Inquiry, ctx: &RequestCtx, now: Tick) -> Option<Tick> {
         let (member, retry_after) = self.fast.take()?;
-        let target = &inquiry.model.route.members()[member].target;
-        let asked = asked(inquiry, ctx, self);
-        let jitter = Duration::from_millis(super::with_rng(|rng| rng.u64(AGAIN.0..=AGAIN.1)));
-        let until = now + retry_after.map_or(jitter, |wait| wait.max(jitter));
-        let may = target.closed_for(asked, now).is_none() && until < self.deadline && until <= now + self.patience.max(LONGEST_AGAIN);
-        may.then(|| {
-            self.tried.retain(|tried| *tried != member);
-            until
-        })
+        let until = self.when_again(inquiry, ctx, member, retry_after, now)?;
+        self.tried.retain(|tried| *tried != member);
+        Some(until)
     }
 
     /// Until when to wait for a target, if that is allowed. A throttled member that has opened again
@@ -136,9 +172,11 @@ impl Progress {
         let retry_after = none.and_then(|none| none.soonest).map(|soonest| soonest.since(now));
         match (self.last_failure, none) {
             (Some(_), _) if self.last_timed_out => Refusal::UpstreamTimeout { model, retry_after },
-            (Some(last), _) => Refusal::UpstreamFailed { model, last, retry_after },
+            (Some(last), _) => Refusal::UpstreamFailed { model, last, retry_after, upstream: self.upstream.clone() },
             (None, Some(none)) if none.fenced_off => Refusal::LocationNotAllowed { model },
-            (None, Some(none)) if none.all_throttled => Refusal::AllThrottled { model, retry_after },
+            (None, Some(none)) if none.all_throttled || (self.too_long && none.soonest.is_some()) => {
+                Refusal::AllThrottled { model, retry_after }
+            }
             (None, None) if now >= self.deadline => Refusal::UpstreamTimeout { model, retry_after },
             _ => Refusal::NoneAvailable { model, retry_after },
         }
@@ -149,6 +187,13 @@ impl Progress {
 const AGAIN: (u64, u64) = (100, 500);
 /// Longest Retry-After that is waited out for that, where the pool doesn't allow a longer wait.
 const LONGEST_AGAIN: Duration = Duration::from_secs(1);
+
+/// A slot of this very member, for the request that it was asked before.
+pub(super) fn pick_again(inquiry: &Inquiry, ctx: &RequestCtx, progress: &mut Progress, member: usize, now: Tick) -> Option<Pick> {
+    let lease = inquiry.model.route.members()[member].target.acquire(asked(inquiry, ctx, progress), now)?;
+    progress.tried.retain(|tried| *tried != member);
+    Some(Pick { index: member, lease })
+}
 
 /// Who asks, and for what.
 fn asked(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress) -> Asked {

@@ -1,6 +1,7 @@
 //! Every answer that the gateway gives by itself: the one table from error to status, code and
 //! message.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -200,6 +201,8 @@ pub enum Refusal {
         last: &'static str,
         /// Until a throttled target reopens, if there is one.
         retry_after: Option<Duration>,
+        /// What its upstream said, with its status.
+        upstream: Option<(Option<u16>, Arc<str>)>,
     },
     /// Attempts were made, and the last one ran out of time.
     #[error("no deployment of '{model}' answered in time")]

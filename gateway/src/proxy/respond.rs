@@ -18,7 +18,7 @@ use super::{headers, traced};
 pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<u8> {
     let shape = refusal.shape();
     let message = refusal.to_string();
-    let body = match dialect {
+    let mut body = match dialect {
         Dialect::OpenAi | Dialect::Azure => {
             json!({ "error": { "message": message, "type": shape.kind, "param": null, "code": shape.code } })
         }
@@ -26,6 +26,9 @@ pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<
             json!({ "type": "error", "error": { "type": shape.anthropic, "message": message, "code": shape.code }, "request_id": request_id })
         }
     };
+    if let Refusal::UpstreamFailed { upstream: Some((status, said)), .. } = refusal {
+        body["error"]["upstream"] = json!({ "status": status, "message": &**said });
+    }
     body.to_string().into_bytes()
 }
 

@@ -31,6 +31,12 @@ pub struct Tried {
     pub status: Option<u16>,
     /// How long it took, in microseconds.
     pub us: u64,
+    /// What the upstream said of its failure, cut and redacted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub said: Option<Arc<str>>,
+    /// The connection from the pool turned out to be closed: the next one is the same attempt on a fresh one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// A request that is over.

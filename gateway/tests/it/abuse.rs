@@ -291,7 +291,7 @@ async fn broken_chunks_are_a_400() {
         ask(gateway.address, "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n")
             .await
             .unwrap();
-    assert_eq!((got.status, got.code().as_str(), backend.count()), (400, "invalid_form", 0));
+    assert_eq!((got.status, got.code().as_str(), backend.count()), (400, "invalid_request", 0));
 }
 
 #[tokio::test]

@@ -275,9 +275,9 @@ async fn only_whole_good_answers_are_kept() {
             Reply::json(200, chat(json!({ "index": 0, "message": message, "finish_reason": "stop", "content_filter_results": marked }))),
         ),
         ("no end", Reply::json(200, chat(json!({ "index": 0, "message": message, "finish_reason": null })))),
-        ("no answer", Reply::json(200, "[]")),
         ("too long", Reply::json(200, answer(&"x".repeat(5000)))),
         ("cut", Reply::sse([role(), delta("x")])),
+        ("an error", Reply::json(200, r#"{"error":{"message":"x","code":"odd"}}"#)),
         ("an error within", Reply::sse([role(), delta("x"), "data: {\"error\":{\"message\":\"x\"}}\n\n".to_owned(), DONE.to_owned()])),
     ] {
         let backend = ScriptedBackend::start(move |_| reply.clone()).await;

@@ -166,7 +166,7 @@ async fn an_unreachable_backend_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_stale_pooled_connection_is_no_attempt() {
+async fn a_stale_pooled_connection_is_replaced_and_counts_for_nothing() {
     let dropping = ScriptedBackend::start({
         let count = std::sync::atomic::AtomicUsize::new(0);
         // Answers, says it keeps the connection, and hangs up on the next request.
@@ -179,7 +179,12 @@ async fn a_stale_pooled_connection_is_no_attempt() {
     let gateway = Gateway::start(&config(&[member("a", &dropping, 1)], "", "")).await;
     assert_eq!(gateway.chat().await.status, 200);
     let second = gateway.chat().await;
-    assert_eq!((second.status, second.header("x-spillway-attempts")), (200, Some("1")));
+    assert_eq!((second.status, second.header("x-spillway-attempts")), (200, Some("2")));
+    let told = gateway.admin(&format!("/api/requests/{}", second.header("x-request-id").unwrap())).await.json();
+    let attempts = told["attempts"].as_array().unwrap();
+    assert_eq!((attempts.len(), &attempts[0]["stale"], &attempts[0]["outcome"]), (2, &true.into(), &"reset".into()), "{told}");
+    assert_eq!((&attempts[1]["stale"], &attempts[1]["outcome"]), (&serde_json::Value::Null, &"ok".into()));
+    assert_eq!(gateway.metric("spillway_attempts_total{backend=\"a\",deployment=\"m\",outcome=\"reset\",pool=\"pool\"}").await, 0.0);
     assert_eq!(dropping.connections(), 2);
     assert_eq!(gateway.metric("spillway_stale_connections_total").await, 1.0);
 }

@@ -299,7 +299,7 @@ async fn what_can_not_be_looked_at_does_not_pass() {
     assert_blocked(&gateway.post("/v1/chat/completions", &described).await, "rule 'words'");
     assert_eq!(backend.count(), 0);
     // An answer that is none.
-    for reply in [Reply::json(200, "no json"), Reply::json(200, "x").header("content-type", "text/plain")] {
+    for reply in [Reply::json(200, "{no json"), Reply::json(200, "{x").header("content-type", "text/plain")] {
         let backend = ScriptedBackend::start(move |_| reply.clone()).await;
         let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &rest(""))).await;
         let answer = gateway.chat().await;

@@ -17,6 +17,7 @@ mod guard;
 mod guard_texts;
 mod import;
 mod isolation;
+mod judged;
 mod keys;
 mod ledger;
 mod limits;

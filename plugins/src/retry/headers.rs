@@ -49,11 +49,20 @@ impl RateSignal {
         }
     }
 
+    /// How long a refusal says to stay away: by its Retry-After, else until what is used up is there again.
+    pub fn refused_for(&self) -> Option<Duration> {
+        let resets = || [self.requests.reset, self.tokens.reset].into_iter().flatten().filter(|reset| !reset.is_zero()).min();
+        self.retry_after.or_else(|| self.exhausted_for()).or_else(resets)
+    }
+
     /// How long a successful answer says that nothing is left.
     pub fn exhausted_for(&self) -> Option<Duration> {
         self.requests.exhausted_for().max(self.tokens.exhausted_for())
     }
 }
+
+/// The wait where a vendor says that there is none.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Which of a quota's numbers a header tells.
 #[derive(Clone, Copy)]
@@ -166,17 +175,18 @@ struct Waits {
 impl Waits {
     fn take(&mut self, name: &str, value: &str, now: DateTime<Utc>) {
         if name.ends_with("-ms") {
-            let wait = value.parse::<f64>().ok().filter(|ms| *ms > 0.0).and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok());
+            let wait = value.parse::<f64>().ok().and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok());
             self.millis = self.millis.or(wait);
         } else if let Ok(seconds) = value.parse::<f64>() {
-            self.seconds = Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero());
+            self.seconds = Duration::try_from_secs_f64(seconds).ok();
         } else if let Ok(date) = httpdate::parse_http_date(value) {
-            self.seconds = (DateTime::<Utc>::from(date) - now).to_std().ok();
+            // One that is over asks for no wait.
+            self.seconds = Some((DateTime::<Utc>::from(date) - now).to_std().unwrap_or_default());
         }
     }
 
     fn finish(self) -> Option<Duration> {
-        self.millis.or(self.seconds)
+        self.millis.or(self.seconds).map(|wait| if wait.is_zero() { AT_ONCE } else { wait })
     }
 }
 
@@ -236,9 +246,31 @@ mod tests {
         assert_eq!(after(&[("retry-after", "17")]), Some(Duration::from_secs(17)));
         assert_eq!(after(&[("retry-after", "1.5")]), Some(Duration::from_millis(1500)));
         assert_eq!(after(&[("retry-after", "Sun, 01 Mar 2026 12:00:30 GMT")]), Some(Duration::from_secs(30)));
-        for nonsense in ["-5", "soon", "NaN", "inf", "1e400", "Sun, 01 Mar 2020 12:00:30 GMT"] {
+        for nonsense in ["-5", "soon", "NaN", "inf", "1e400"] {
             assert_eq!(after(&[("retry-after", nonsense)]), None, "{nonsense}");
         }
+        for at_once in
+            [("retry-after", "0"), ("retry-after-ms", "0"), ("retry-after", "1e-300"), ("retry-after", "Sun, 01 Mar 2020 12:00:30 GMT")]
+        {
+            assert_eq!(after(&[at_once]), Some(AT_ONCE), "{at_once:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_retry_after_is_until_the_reset() {
+        let refused = |pairs: &[(&'static str, &str)]| signal(pairs).refused_for();
+        let tokens = [
+            ("x-ratelimit-reset-requests", "1s"),
+            ("x-ratelimit-reset-tokens", "6m0s"),
+            ("x-ratelimit-remaining-tokens", "0"),
+            ("x-ratelimit-limit-tokens", "9"),
+        ];
+        assert_eq!(refused(&tokens), Some(Duration::from_secs(360)), "what is used up");
+        assert_eq!(refused(&tokens[..2]), Some(Duration::from_secs(1)), "nobody says which");
+        assert_eq!(refused(&[("anthropic-ratelimit-requests-reset", "2026-03-01T12:00:05Z")]), Some(Duration::from_secs(5)));
+        assert_eq!(refused(&[("retry-after", "3"), ("x-ratelimit-reset-requests", "20ms")]), Some(Duration::from_secs(3)));
+        assert_eq!(refused(&[("x-ratelimit-reset-requests", "0")]), None);
+        assert_eq!(refused(&[]), None);
     }
 
     #[test]

@@ -106,7 +106,10 @@ pub struct RawRetry {
     pub max_attempts: Option<u32>,
     /// Statuses that go elsewhere. Default `[408, 429, 500, 502, 503, 504, 529]`.
     pub statuses: Option<Vec<StatusText>>,
-    /// How long a request may wait when every member is throttled. Default `0s`.
+    /// How often a member that throttled a request, or failed fast, is asked again before the others are: after its
+    /// Retry-After, if that is within `wait` or a second, or after 100 to 500 ms. Default 0.
+    pub same_target: Option<u32>,
+    /// How long a request may wait when every member is throttled. Default `1s`.
     pub wait: Option<DurationText>,
     /// Requests that may wait at once; past it the lower classes of callers are refused first. Default 100.
     pub queue: Option<usize>,

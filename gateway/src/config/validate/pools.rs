@@ -50,7 +50,7 @@ pub(super) fn read(raw: &[RawPool], backends: &[RawBackend], check: &mut Checker
 fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_>) -> Pool {
     let timeouts = timeouts(raw.timeouts.as_ref(), key, check);
     let retry = retry(raw.retry.as_ref(), key, check);
-    if retry.wait > timeouts.total {
+    if raw.retry.as_ref().is_some_and(|retry| retry.wait.is_some()) && retry.wait > timeouts.total {
         check.problem(&format!("{key}.retry.wait"), "is longer than timeouts.total: it can never be waited out");
     }
     Pool {
@@ -177,6 +177,9 @@ fn retry(raw: Option<&RawRetry>, key: &str, check: &mut Checker<'_>) -> RetryRul
     if raw.max_attempts.is_some_and(|count| count == 0 || count > 100) {
         check.problem(&format!("{key}.max_attempts"), "must be from 1 to 100");
     }
+    if raw.same_target.is_some_and(|count| count > 10) {
+        check.problem(&format!("{key}.same_target"), "must be from 0 to 10");
+    }
     let default = BudgetRules::default();
     let budget = raw.budget.as_ref().map_or(default, |budget| {
         if budget.percent.is_some_and(|percent| percent > 100) {
@@ -190,7 +193,8 @@ fn retry(raw: Option<&RawRetry>, key: &str, check: &mut Checker<'_>) -> RetryRul
     RetryRules {
         max_attempts: raw.max_attempts.unwrap_or(4),
         statuses: statuses(raw.statuses.as_ref(), StatusSet::retry_default()),
-        wait: raw.wait.map_or(Duration::ZERO, |wait| wait.0),
+        same_target: raw.same_target.unwrap_or(0),
+        wait: raw.wait.map_or(Duration::from_secs(1), |wait| wait.0),
         queue: raw.queue.unwrap_or(100),
         budget,
     }

@@ -61,6 +61,10 @@ pub(super) enum Fault {
     OutOfQuota,
     NoDeployment,
     Failed,
+    /// The prompt is too long for this model's window, and there are larger ones.
+    TooLong,
+    /// A success that holds no answer.
+    NoAnswer,
     Broken(Broken),
 }
 
@@ -107,7 +111,8 @@ pub(super) async fn deliver(
         delivery.ctx.streamed = true;
         return delivery.stream(prefix).await;
     }
-    let delivered = delivery.plain(prefix, json).await;
+    let is_object = success && !coded && inquiry.object.is_none() && inquiry.api.answers_with_an_object();
+    let delivered = delivery.plain(prefix, json, is_object).await;
     if delivered == Delivery::CallerLeft && delivery.drains() {
         delivery.ctx.reading = delivery.tap.take().map(Reading::Plain);
     }

@@ -1,21 +1,24 @@
 //! Plain answers: held until they are whole, as far as that is small, so that one that breaks can be replaced.
 
 use bytes::Bytes;
-use spillway_plugins::json::Reader;
+use http::StatusCode;
+use spillway_plugins::json::{Kind, Reader};
+use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::tokens::{Reported, read_whole};
 
 use super::{Deliverer, Delivery, Fault, Held, Tap, screen};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::exchange::{Broken, Next};
-use crate::proxy::metering;
 use crate::proxy::replay::BufferShare;
+use crate::proxy::{metering, words};
 
 /// Most of a plain answer that is held until it is whole, so that a cut one can be replaced.
 const HOLD_PLAIN: usize = 256 * 1024;
 
 impl Deliverer<'_, '_> {
-    /// JSON is held until it is whole, as far as that is small.
-    pub(super) async fn plain(&mut self, mut held: Held, json: bool) -> Delivery {
+    /// JSON is held until it is whole, as far as that is small. Where an answer must be an object (`is_object`), what is none
+    /// is no answer.
+    pub(super) async fn plain(&mut self, mut held: Held, json: bool, is_object: bool) -> Delivery {
         let idle = self.attempt.inquiry.pool.config.timeouts.idle;
         let mut length: usize = held.iter().map(Bytes::len).sum();
         let guarded = self.is_guarded();
@@ -29,8 +32,13 @@ impl Deliverer<'_, '_> {
                     length += bytes.len();
                     let has_room = !guarded || share.grow(bytes.len());
                     held.push(bytes);
-                    let hold =
-                        (json || guarded) && has_room && length <= most && self.exchange.content_length().is_none_or(|whole| whole <= most);
+                    if is_object && first_byte(&held).is_some_and(|byte| byte != b'{') {
+                        return Delivery::Replace(Fault::NoAnswer);
+                    }
+                    let hold = (json || is_object || guarded)
+                        && has_room
+                        && length <= most
+                        && self.exchange.content_length().is_none_or(|whole| whole <= most);
                     if !hold {
                         break;
                     }
@@ -38,7 +46,11 @@ impl Deliverer<'_, '_> {
                 Ok(Next::End) if self.exchange.ends_with_connection() && json && !is_json(&held) => {
                     return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)));
                 }
+                Ok(Next::End) if is_object && first_byte(&held) != Some(b'{') => return Delivery::Replace(Fault::NoAnswer),
                 Ok(Next::End) => {
+                    if is_object && let Some(fault) = self.fault_of(&held) {
+                        return Delivery::Replace(fault);
+                    }
                     if guarded && let Err(delivery) = self.screen_plain(&held, true).await {
                         return delivery;
                     }
@@ -97,6 +109,32 @@ impl Deliverer<'_, '_> {
         }
     }
 
+    /// Why an answer whose status is a success is none: it is an error, as in a stream. `None` if the caller gets it.
+    fn fault_of(&mut self, held: &Held) -> Option<Fault> {
+        let whole: Bytes = if held.len() == 1 { held[0].clone() } else { held.concat().into() };
+        let mut failed = false;
+        Reader::new(&whole).object(|key, value| failed |= key == "error" && value.kind != Kind::Null).ok()?;
+        if !failed {
+            return None;
+        }
+        let fault = match retry::classify_event(&whole) {
+            retry::Fault::RateLimited => Fault::RateLimited,
+            retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => Fault::OutOfQuota,
+            retry::Fault::NoDeployment => {
+                let said = self.exchange.head().cloned();
+                self.progress.last_word = said.and_then(|mut head| {
+                    head.set_status(StatusCode::NOT_FOUND).ok()?;
+                    Some(Box::new((head, whole)))
+                });
+                return Some(Fault::NoDeployment);
+            }
+            retry::Fault::Failed => Fault::NoAnswer,
+            retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller | retry::Fault::Unknown => return None,
+        };
+        self.attempt.running.said = words::of(&whole);
+        Some(fault)
+    }
+
     /// Books a plain answer that has come to its end, by what its last part tells.
     async fn book_plain(&mut self) {
         if !self.ctx.booked {
@@ -144,6 +182,11 @@ impl Deliverer<'_, '_> {
             self.book().await;
         }
     }
+}
+
+/// The first byte that is no space.
+fn first_byte(held: &Held) -> Option<u8> {
+    held.iter().flat_map(|piece| piece.iter()).copied().find(|byte| !byte.is_ascii_whitespace())
 }
 
 fn is_json(held: &Held) -> bool {

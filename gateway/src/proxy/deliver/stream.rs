@@ -14,7 +14,7 @@ use super::{Deliverer, Delivery, Fault, Held};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::drain::Reading;
 use crate::proxy::exchange::{Broken, Next};
-use crate::proxy::{last_word, patience, respond, stored};
+use crate::proxy::{last_word, patience, respond, stored, words};
 
 /// Most of a stream that is held until its first output.
 const HOLD_STREAM: usize = 256 * 1024;
@@ -112,7 +112,12 @@ impl Deliverer<'_, '_> {
                                 self.progress.last_word = said.map(Box::new);
                                 return Err(Delivery::Replace(Fault::NoDeployment));
                             }
-                            retry::Fault::Failed => return Err(Delivery::Replace(Fault::Failed)),
+                            retry::Fault::Failed => {
+                                let said = self.exchange.head().and_then(|head| last_word::of_events(head, &held.concat()));
+                                self.attempt.running.said = said.and_then(|(_, body)| words::of(&body));
+                                return Err(Delivery::Replace(Fault::Failed));
+                            }
+                            retry::Fault::Caller if self.is_too_long(&held) => return Err(Delivery::Replace(Fault::TooLong)),
                             // The same everywhere: the caller gets it as it is.
                             retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller | retry::Fault::Unknown => {
                                 return Ok(held);
@@ -137,6 +142,18 @@ impl Deliverer<'_, '_> {
                 Err(broken) => return Err(Delivery::Replace(Fault::Broken(broken))),
             }
         }
+    }
+
+    /// Whether the stream says that the prompt is too long there, and others take more.
+    fn is_too_long(&mut self, held: &Held) -> bool {
+        let said = self.exchange.head().and_then(|head| last_word::of_events(head, &held.concat()));
+        let Some((mut head, body)) = said.filter(|(_, body)| retry::is_too_long(body)) else { return false };
+        if !self.progress.rule_out_smaller(self.attempt.inquiry, self.attempt.running.member) {
+            return false;
+        }
+        let _ = head.set_status(http::StatusCode::BAD_REQUEST);
+        self.progress.last_word = Some(Box::new((head, body)));
+        true
     }
 
     /// After the commit point: whole events as they come.

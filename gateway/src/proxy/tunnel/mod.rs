@@ -225,7 +225,8 @@ fn judge_parts(
     if verdict == Verdict::Misconfigured && tunnel.upload.is_some() {
         // What a backend says of our credentials is not for the caller.
         attempt.finish(gateway, ctx, inquiry, label);
-        tunnel.refusal = Some(Refusal::UpstreamFailed { model: inquiry.model.name.to_string(), last: label, retry_after: None });
+        tunnel.refusal =
+            Some(Refusal::UpstreamFailed { model: inquiry.model.name.to_string(), last: label, retry_after: None, upstream: None });
         return Err(over());
     }
     if verdict.is_elsewhere() && tunnel.upload.is_none() {

@@ -35,11 +35,12 @@ const STATUSES: [u16; 14] = [101, 200, 400, 401, 403, 404, 408, 413, 429, 499, 5
 const RELOADS: [&str; 2] = ["loaded", "refused"];
 
 /// How an attempt ended, as a label.
-pub const OUTCOMES: [&str; 14] = [
+pub const OUTCOMES: [&str; 15] = [
     "ok",
     "caller_fault",
     "throttled",
     "failed",
+    "no_answer",
     "out_of_quota",
     "misconfigured",
     "connect",

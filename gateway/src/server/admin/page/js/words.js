@@ -38,6 +38,7 @@ const OUTCOMES = {
   first_token: 'no first token in time',
   idle: 'fell silent',
   no_credential: 'no credential',
+  no_answer: 'answered with what is no answer',
 };
 
 function outcomeOf(word) {
