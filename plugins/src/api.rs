@@ -132,6 +132,41 @@ impl fmt::Display for Api {
     }
 }
 
+/// What else an operation is for than an answer: the same request in another place below its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `POST /responses/compact`: a conversation, made shorter. Billed as a response.
+    Compact,
+    /// `POST /responses/input_tokens`: how long the input is. Costs nothing.
+    InputTokens,
+    /// `POST /messages/count_tokens`: how long the input is. Costs nothing.
+    CountTokens,
+}
+
+impl Part {
+    const ALL: [(Part, Api); 3] =
+        [(Part::Compact, Api::Responses), (Part::InputTokens, Api::Responses), (Part::CountTokens, Api::Messages)];
+
+    /// The path below the API root.
+    pub fn operation(self) -> &'static str {
+        match self {
+            Part::Compact => "responses/compact",
+            Part::InputTokens => "responses/input_tokens",
+            Part::CountTokens => "messages/count_tokens",
+        }
+    }
+
+    /// The part with this path below the API root, and what it is a part of.
+    pub fn from_operation(operation: &str) -> Option<(Api, Part)> {
+        Part::ALL.into_iter().find(|(part, _)| part.operation() == operation).map(|(part, api)| (api, part))
+    }
+
+    /// Whether its requests cost nothing.
+    pub fn is_free(self) -> bool {
+        matches!(self, Part::InputTokens | Part::CountTokens)
+    }
+}
+
 /// Whose error shape and header names the caller expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {

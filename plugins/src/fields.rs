@@ -42,6 +42,7 @@ pub fn is_callers_own(name: &str) -> bool {
             | "x-method-override"
             | "x-request-id"
             | "ocp-apim-subscription-key"
+            | "origin"
     ) || name.starts_with("x-spillway-")
         || name.starts_with("x-forwarded-")
         || name.starts_with("x-original-")

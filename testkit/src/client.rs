@@ -65,7 +65,7 @@ impl Connection {
     /// Reads an answer to its end.
     pub async fn answer(&mut self) -> io::Result<Response> {
         let (status, head) = self.answer_head().await?;
-        let (body, ended) = self.reader.body(&head, true).await?;
+        let (body, ended) = self.reader.body(&head, !matches!(status, 204 | 304)).await?;
         Ok(Response { status, head, body, ended })
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use spillway_plugins::api::Api;
+use spillway_plugins::api::{Api, Part};
 
 use crate::config::{BackendKind, Endpoint};
 
@@ -17,7 +17,7 @@ pub fn serves(kind: &BackendKind, api: Api) -> bool {
 }
 
 /// Query parameters that name a form, a deployment or a credential; never passed on.
-const DROPPED: [&str; 4] = ["api-version", "api-key", "model", "deployment"];
+const DROPPED: [&str; 5] = ["api-version", "api-key", "subscription-key", "model", "deployment"];
 
 /// Query parameters of a realtime call that travel; nothing else may, for they choose the model.
 const REALTIME: [&str; 1] = ["intent"];
@@ -54,10 +54,10 @@ pub fn object_path(kind: &BackendKind, endpoint: &Endpoint, object: &str, query:
 
 /// Path and query for `api` at `deployment`. `query` is the caller's own, of which what belongs to
 /// the URL form is dropped and the rest is kept.
-pub fn path(kind: &BackendKind, endpoint: &Endpoint, api: Api, deployment: &str, query: Option<&str>) -> String {
+pub fn path(kind: &BackendKind, endpoint: &Endpoint, (api, part): (Api, Option<Part>), deployment: &str, query: Option<&str>) -> String {
     let mut path = String::with_capacity(96);
     path.push_str(&endpoint.prefix);
-    let operation = api.operation();
+    let operation = part.map_or(api.operation(), Part::operation);
     let mut separator = '?';
     let mut add = |path: &mut String, parameter: std::fmt::Arguments<'_>| {
         path.push(separator);
@@ -65,7 +65,10 @@ pub fn path(kind: &BackendKind, endpoint: &Endpoint, api: Api, deployment: &str,
         separator = '&';
     };
     match kind {
-        BackendKind::AzureV1 if api == Api::Messages => path.push_str("/anthropic/v1/messages"),
+        BackendKind::AzureV1 if api == Api::Messages => {
+            path.push_str("/anthropic/v1/");
+            path.push_str(operation);
+        }
         BackendKind::AzureV1 => {
             path.push_str("/openai/v1/");
             path.push_str(operation);
@@ -109,7 +112,18 @@ mod tests {
     fn of(kind: &BackendKind, api: Api, query: Option<&str>) -> String {
         let endpoint =
             Endpoint { tls: true, host: "h".into(), port: 443, server_name: "h".into(), authority: "h".into(), prefix: "/team".into() };
-        path(kind, &endpoint, api, "dep", query)
+        path(kind, &endpoint, (api, None), "dep", query)
+    }
+
+    #[test]
+    fn parts_of_an_api_stand_below_it() {
+        let endpoint =
+            Endpoint { tls: true, host: "h".into(), port: 443, server_name: "h".into(), authority: "h".into(), prefix: String::new() };
+        let of = |kind: &BackendKind, api: Api, part: Part| path(kind, &endpoint, (api, Some(part)), "dep", Some("beta=true"));
+        assert_eq!(of(&BackendKind::AzureV1, Api::Responses, Part::Compact), "/openai/v1/responses/compact?beta=true");
+        assert_eq!(of(&BackendKind::OpenAi, Api::Responses, Part::InputTokens), "/v1/responses/input_tokens?beta=true");
+        assert_eq!(of(&BackendKind::AzureV1, Api::Messages, Part::CountTokens), "/anthropic/v1/messages/count_tokens?beta=true");
+        assert_eq!(of(&BackendKind::Anthropic, Api::Messages, Part::CountTokens), "/v1/messages/count_tokens?beta=true");
     }
 
     #[test]

@@ -122,6 +122,8 @@ pub struct Server {
     pub watch: bool,
     /// TLS on the listeners.
     pub tls: Option<ServerTls>,
+    /// Origins whose pages may call.
+    pub cors_origins: Vec<String>,
     /// Directory for what must survive a restart.
     pub state_dir: Option<PathBuf>,
 }

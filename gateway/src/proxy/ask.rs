@@ -91,7 +91,7 @@ fn request(
     let caller = session.req_header();
     let path = match &inquiry.object {
         Some(object) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
-        None => url::path(&backend.kind, &upstream.endpoint, inquiry.api, deployment, caller.uri.query()),
+        None => url::path(&backend.kind, &upstream.endpoint, (inquiry.api, inquiry.part), deployment, caller.uri.query()),
     };
     let mut head = headers::for_upstream(caller, &path, ctx.allowed_headers())?;
     let body = body(caller, ctx, inquiry, &backend.kind, deployment, attempt.asked_usage);
@@ -156,12 +156,15 @@ fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, kind: &Back
 /// How the deployment's name gets into the body, if it must.
 fn model_edit(caller: &RequestHeader, body: &ReplayBody, inquiry: &Inquiry, kind: &BackendKind, deployment: &str) -> Option<Edit> {
     let edit = |range: Range<usize>, replacement: String| Some(Edit { range, replacement: replacement.into_bytes().into() });
+    let is_dated = matches!(kind, BackendKind::AzureDated { .. });
     match (&inquiry.fields.model_range, &inquiry.fields.model) {
+        // The dated API knows its models by other names there: the URL's deployment is the model.
+        (Some(range), _) if is_dated && inquiry.api == Api::ImageGenerations => Some(without_member(body.bytes(), range)),
         (Some(_), Some(model)) if model == deployment => None,
         (Some(range), _) if inquiry.api.is_multipart() => edit(range.clone(), deployment.to_owned()),
         (Some(range), _) => edit(range.clone(), serde_json::Value::from(deployment).to_string()),
         // The URL names the model there as well as here.
-        (None, _) if matches!(kind, BackendKind::AzureDated { .. }) && inquiry.api != Api::Responses => None,
+        (None, _) if is_dated && inquiry.api != Api::Responses => None,
         (None, _) if inquiry.api.is_multipart() => edit(0..0, headers::model_part(caller, deployment)),
         // The URL named the model, but the target may want it in the body.
         (None, _) => {
@@ -170,6 +173,23 @@ fn model_edit(caller: &RequestHeader, body: &ReplayBody, inquiry: &Inquiry, kind
             edit(at..at, format!("\"model\":{}{}", serde_json::Value::from(deployment), if empty { "" } else { "," }))
         }
     }
+}
+
+/// An edit that takes out the member whose value stands in `range`, with one comma.
+fn without_member(body: &[u8], range: &Range<usize>) -> Edit {
+    let space = |byte: &u8| byte.is_ascii_whitespace();
+    // Behind the key's closing quote stands a colon; the key has no quote within.
+    let colon = body[..range.start].iter().rposition(|byte| *byte == b':').unwrap_or(range.start);
+    let closing = body[..colon].iter().rposition(|byte| *byte == b'"').unwrap_or(colon);
+    let opening = body[..closing].iter().rposition(|byte| *byte == b'"').unwrap_or(closing);
+    let after = range.end + body[range.end..].iter().take_while(|byte| space(byte)).count();
+    let before = opening - body[..opening].iter().rev().take_while(|byte| space(byte)).count();
+    let range = match (body.get(after), before.checked_sub(1).map(|at| body[at])) {
+        (Some(b','), _) => opening..after + 1,
+        (_, Some(b',')) => before - 1..range.end,
+        _ => opening..range.end,
+    };
+    Edit { range, replacement: Vec::new().into() }
 }
 
 /// Where the first member of an object stands.
@@ -204,4 +224,26 @@ pub(super) async fn read_error(
         }
     }
     Ok((body, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_goes_with_one_comma() {
+        for (body, expected) in [
+            (r#"{"model":"x","prompt":"p"}"#, r#"{"prompt":"p"}"#),
+            (r#"{"prompt":"p","model":"x"}"#, r#"{"prompt":"p"}"#),
+            (r#"{"prompt":"\",:", "mod\u0065l" : "x" , "n":1}"#, r#"{"prompt":"\",:",  "n":1}"#),
+            (r#"{ "model": "x" }"#, "{  }"),
+            (r#"{"a":1 , "model":null}"#, r#"{"a":1 }"#),
+        ] {
+            let fields = spillway_plugins::request::read_fields(body.as_bytes()).unwrap();
+            let edit = without_member(body.as_bytes(), &fields.model_range.unwrap());
+            let edited = [&body[..edit.range.start], &body[edit.range.end..]].concat();
+            assert_eq!(edited, expected);
+            assert!(serde_json::from_str::<serde_json::Value>(&edited).is_ok());
+        }
+    }
 }

@@ -20,6 +20,9 @@ pub(super) fn input(inquiry: &Inquiry, body: &[u8]) -> u64 {
 /// The bound of a request with this prompt, and so many bytes in all. It is counted in each unit in which its answer
 /// may be billed.
 pub(super) fn usage(inquiry: &Inquiry, input: u64, bytes: usize, assumed: u64) -> Usage {
+    if inquiry.is_free() {
+        return Usage::default();
+    }
     let api = inquiry.api;
     let output = inquiry.fields.completion_cap(api, assumed).min(MOST);
     let bytes = bytes as u64;

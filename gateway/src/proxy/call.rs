@@ -1,7 +1,7 @@
 //! From the request line to the call: which API, in whose form, for which model.
 
 use http::Method;
-use spillway_plugins::api::{Api, Dialect};
+use spillway_plugins::api::{Api, Dialect, Part};
 use spillway_plugins::objects::is_name;
 
 use super::refusal::Refusal;
@@ -41,6 +41,8 @@ pub struct ObjectCall {
 pub struct Inference {
     /// The operation.
     pub api: Api,
+    /// What of it, if it is not the answer itself.
+    pub part: Option<Part>,
     /// The form it came in.
     pub dialect: Dialect,
     /// The model's name, where the URL has it.
@@ -51,19 +53,43 @@ pub struct Inference {
 pub fn dialect_of(path: &str) -> Dialect {
     if path.starts_with("/openai/") {
         Dialect::Azure
-    } else if path.ends_with("/v1/messages") {
+    } else if path.starts_with("/v1/messages") || path.starts_with("/anthropic/") {
         Dialect::Anthropic
     } else {
         Dialect::OpenAi
     }
 }
 
-/// Reads the request line. Only exact, plain paths are known: nothing is decoded or normalised,
-/// so that no two readers can disagree on what a path means.
+/// A path without what base URLs that end in a slash bring: doubled slashes at the root of an API, and one at the end.
+fn tidied(path: &str) -> Option<String> {
+    let mut rest = path.trim_start_matches('/');
+    let mut tidy = String::with_capacity(path.len());
+    for root in ["openai", "anthropic", "v1"] {
+        if let Some(below) = rest.strip_prefix(root).filter(|below| below.starts_with('/')) {
+            tidy.push('/');
+            tidy.push_str(root);
+            rest = below.trim_start_matches('/');
+        }
+    }
+    tidy.push('/');
+    tidy.push_str(rest.strip_suffix('/').unwrap_or(rest));
+    (tidy != path && tidy.len() > 1).then_some(tidy)
+}
+
+/// Reads the request line. Paths are plain: nothing is decoded, so that no two readers can disagree on what a path means.
+/// What base URLs that end in a slash bring is passed over, but not for what is stored, whose names could be meant.
 ///
 /// # Errors
 /// 404 for unknown paths, 405 for a wrong method.
 pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refusal> {
+    let Some(tidy) = tidied(path) else { return read_exact(method, path, query) };
+    match read_exact(method, &tidy, query) {
+        Ok(Call::Object(_)) | Err(Refusal::UnknownPath { .. }) => Err(Refusal::UnknownPath { path: path.to_owned() }),
+        read => read,
+    }
+}
+
+fn read_exact(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refusal> {
     let dialect = dialect_of(path);
     let not_found = || Refusal::UnknownPath { path: path.to_owned() };
     let below = match dialect {
@@ -74,11 +100,11 @@ pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Re
     let below = below.ok_or_else(not_found)?;
     if below == "models" || below.starts_with("models/") {
         let id = below.strip_prefix("models/");
-        return match (method, id) {
-            (&Method::GET, None) => Ok(Call::ListModels(dialect)),
-            (&Method::GET, Some(id)) if plain(id) => Ok(Call::GetModel(dialect, id.to_owned())),
-            (&Method::GET, Some(_)) => Err(not_found()),
-            _ => Err(Refusal::WrongMethod { allowed: "GET" }),
+        return match (method, id.map(model_name)) {
+            (&Method::GET | &Method::HEAD, None) => Ok(Call::ListModels(dialect)),
+            (&Method::GET | &Method::HEAD, Some(Some(id))) => Ok(Call::GetModel(dialect, id)),
+            (&Method::GET | &Method::HEAD, Some(None)) => Err(not_found()),
+            _ => Err(Refusal::WrongMethod { allowed: "GET, HEAD" }),
         };
     }
     if path == "/v1/usage" {
@@ -86,11 +112,21 @@ pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Re
     }
     let (operation, model) = match below.strip_prefix("deployments/").filter(|_| !path.starts_with("/openai/v1/")) {
         Some(rest) => {
-            let (deployment, operation) = rest.split_once('/').filter(|(name, _)| plain(name)).ok_or_else(not_found)?;
-            (operation, Some(deployment.to_owned()))
+            let (deployment, operation) = deployment(rest).ok_or_else(not_found)?;
+            (operation, Some(deployment))
         }
         None => (below, None),
     };
+    if let Some((api, part)) = Part::from_operation(operation).filter(|(api, _)| (*api == Api::Messages) == (dialect == Dialect::Anthropic))
+    {
+        return match method {
+            &Method::POST => Ok(Call::Inference(Inference { api, part: Some(part), dialect, model })),
+            _ => Err(Refusal::WrongMethod { allowed: "POST" }),
+        };
+    }
+    if dialect != Dialect::Anthropic && SECRETS.contains(&operation) {
+        return Err(Refusal::NoSecrets);
+    }
     if let Some(object) = object(method, operation, dialect, model.clone())? {
         return Ok(Call::Object(object));
     }
@@ -102,7 +138,34 @@ pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Re
         return Err(Refusal::WrongMethod { allowed });
     }
     let model = model.or_else(|| parameter(query, "model").or_else(|| parameter(query, "deployment")).filter(|_| api == Api::Realtime));
-    Ok(Call::Inference(Inference { api, dialect, model }))
+    Ok(Call::Inference(Inference { api, part: None, dialect, model }))
+}
+
+/// What makes secrets for sockets that go past the gateway, and such calls themselves.
+const SECRETS: [&str; 5] = [
+    "realtime/client_secrets",
+    "realtime/sessions",
+    "realtime/transcription_sessions",
+    "realtime/calls",
+    "realtime/translations/client_secrets",
+];
+
+/// A deployment's name and the operation, from what follows `deployments/`. A name may have slashes: it ends where the
+/// longest operation begins that is known.
+fn deployment(rest: &str) -> Option<(String, &str)> {
+    let operations = Api::ALL.into_iter().map(Api::operation).filter(|operation| rest.ends_with(operation));
+    let known = operations.filter_map(|operation| {
+        let name = rest.strip_suffix(operation)?.strip_suffix('/')?;
+        Some((name, &rest[name.len() + 1..]))
+    });
+    let (name, operation) = known.min_by_key(|(name, _)| name.len()).or_else(|| rest.split_once('/'))?;
+    Some((model_name(name)?, operation))
+}
+
+/// A model's name in a path: plain words with slashes between them, which may be percent-encoded.
+fn model_name(text: &str) -> Option<String> {
+    let name = text.replace("%2F", "/").replace("%2f", "/");
+    name.split('/').all(plain).then_some(name)
 }
 
 /// What can be done to what a backend stores: the path below its kind, where `*` is a name, and the
@@ -182,7 +245,7 @@ mod tests {
     use super::*;
 
     fn inference(api: Api, dialect: Dialect, model: Option<&str>) -> Call {
-        Call::Inference(Inference { api, dialect, model: model.map(str::to_owned) })
+        Call::Inference(Inference { api, part: None, dialect, model: model.map(str::to_owned) })
     }
 
     #[test]
@@ -220,16 +283,62 @@ mod tests {
     }
 
     #[test]
+    fn what_base_urls_bring_is_passed_over() {
+        for path in ["//v1/chat/completions", "/v1//chat/completions", "/v1/chat/completions/", "//v1///chat/completions/"] {
+            assert_eq!(read(&Method::POST, path, None).unwrap(), inference(Api::Chat, Dialect::OpenAi, None), "{path}");
+        }
+        let azure = read(&Method::POST, "//openai/deployments/gpt-4o/chat/completions", None).unwrap();
+        assert_eq!(azure, inference(Api::Chat, Dialect::Azure, Some("gpt-4o")));
+        assert_eq!(read(&Method::POST, "//openai//v1//responses/", None).unwrap(), inference(Api::Responses, Dialect::Azure, None));
+        assert_eq!(read(&Method::POST, "//anthropic/v1/messages", None).unwrap(), inference(Api::Messages, Dialect::Anthropic, None));
+        assert_eq!(read(&Method::GET, "/v1/models/", None).unwrap(), Call::ListModels(Dialect::OpenAi));
+        for path in ["//v1/files", "/v1//files", "/v1/files/", "/v1/responses/resp_1/", "//v1/batches"] {
+            assert!(matches!(read(&Method::POST, path, None), Err(Refusal::UnknownPath { .. })), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_may_have_slashes() {
+        for path in ["/v1/models/meta/llama-3", "/v1/models/meta%2Fllama-3", "/openai/models/meta/llama-3"] {
+            let model = read(&Method::HEAD, path, None).unwrap();
+            assert!(matches!(model, Call::GetModel(_, ref name) if name == "meta/llama-3"), "{path}");
+        }
+        for path in ["/openai/deployments/meta/llama-3/chat/completions", "/openai/deployments/meta%2fllama-3/chat/completions"] {
+            assert_eq!(read(&Method::POST, path, None).unwrap(), inference(Api::Chat, Dialect::Azure, Some("meta/llama-3")), "{path}");
+        }
+        let edits = read(&Method::POST, "/openai/deployments/a/images/edits", None).unwrap();
+        assert_eq!(edits, inference(Api::ImageEdits, Dialect::Azure, Some("a")));
+    }
+
+    #[test]
+    fn parts_of_an_api_are_known() {
+        let part = |path: &str| match read(&Method::POST, path, None) {
+            Ok(Call::Inference(Inference { api, part, .. })) => (api, part),
+            other => panic!("{path}: {other:?}"),
+        };
+        assert_eq!(part("/v1/responses/compact"), (Api::Responses, Some(Part::Compact)));
+        assert_eq!(part("/openai/v1/responses/input_tokens"), (Api::Responses, Some(Part::InputTokens)));
+        assert_eq!(part("/v1/messages/count_tokens"), (Api::Messages, Some(Part::CountTokens)));
+        assert_eq!(part("/anthropic/v1/messages/count_tokens"), (Api::Messages, Some(Part::CountTokens)));
+        for path in ["/v1/realtime/client_secrets", "/openai/v1/realtime/client_secrets", "/v1/realtime/calls"] {
+            assert!(matches!(read(&Method::POST, path, None), Err(Refusal::NoSecrets)), "{path}");
+        }
+        assert_eq!(dialect_of("/v1/messages/nothing"), Dialect::Anthropic);
+    }
+
+    #[test]
     fn tricks_are_unknown_paths() {
         for path in [
-            "/v1//chat/completions",
+            "/v1/chat//completions",
             "/v1/../v1/chat/completions",
             "/v1/chat%2fcompletions",
-            "/v1/chat/completions/",
+            "/v1/chat/completions//",
+            "/v1/models/a//b",
+            "/v1/models/../b",
+            "/openai/deployments/a//b/chat/completions",
             "/v1/chat/completions;x",
             "/openai/deployments/a%2e/chat/completions",
             "/openai/deployments/../chat/completions",
-            "/openai/deployments//chat/completions",
             "/openai/v1/deployments/a/chat/completions",
             "/openai/messages",
             "/v1/files/a/b",

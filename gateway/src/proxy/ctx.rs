@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use prometheus::IntGauge;
 use smallvec::SmallVec;
-use spillway_plugins::api::{Api, Dialect};
+use spillway_plugins::api::{Api, Dialect, Part};
 use spillway_plugins::limits::{Class, Now, Permit, Remaining};
 use spillway_plugins::request::RequestFields;
 use spillway_plugins::tokens::{Metered, OutputMeter, Reported};
@@ -50,6 +50,8 @@ impl Drop for InFlight {
 pub struct Inquiry {
     /// The operation.
     pub api: Api,
+    /// What of it, if it is not the answer itself.
+    pub part: Option<Part>,
     /// The model's route and counters.
     pub model: Arc<Model>,
     /// The model's pool.
@@ -72,6 +74,11 @@ impl Inquiry {
     /// Members that can't serve it at all.
     pub fn excluded(&self) -> &[usize] {
         self.elsewhere.as_deref().unwrap_or_else(|| self.model.excluded(self.api))
+    }
+
+    /// Whether it costs nothing.
+    pub fn is_free(&self) -> bool {
+        self.part.is_some_and(Part::is_free)
     }
 
     /// Whether its answer is thought about for a while before it begins.

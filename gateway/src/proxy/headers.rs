@@ -43,6 +43,7 @@ fn is_upstreams_own(name: &str) -> bool {
             | "nel"
             | "report-to"
     ) || name.starts_with("x-spillway-")
+        || name.starts_with("access-control-")
 }
 
 type Names = SmallVec<[HeaderName; 8]>;

@@ -23,7 +23,7 @@ use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
-use super::{Gateway, cached, guarded, headers, logged, media, metering, own_usage, respond, stored, traced, transformed};
+use super::{Gateway, cached, cors, guarded, headers, logged, media, metering, own_usage, respond, stored, traced, transformed};
 use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
 use crate::shares::leaves_room;
@@ -59,6 +59,8 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
     }
     // A stray line end after a body is the start of the next request, not an offence.
     session.set_pipelining_enabled(true);
+    cors::take_in(session, server);
+    subscription_key(session);
     let head = session.req_header();
     ctx.dialect = call::dialect_of(head.uri.path());
     ctx.id = head
@@ -68,6 +70,17 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
         .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
         .map_or_else(new_request_id, str::to_owned);
     traced::join(gateway, &head.headers, ctx);
+}
+
+/// API Management's callers may send their key in the query: it counts as if it came in the header.
+fn subscription_key(session: &mut Session) {
+    let head = session.req_header();
+    let Some(query) = head.uri.query().filter(|query| query.contains("subscription-key=")) else { return };
+    let keys: Vec<String> = query.split('&').filter_map(|pair| pair.strip_prefix("subscription-key=").map(str::to_owned)).collect();
+    for key in keys {
+        // What can't stand in a header is no key.
+        let _ = session.req_header_mut().append_header("ocp-apim-subscription-key", key);
+    }
 }
 
 /// 128 random bits in hexadecimal.
@@ -87,6 +100,12 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     }
     if gateway.in_flight_now() > ctx.runtime.config.server.max_in_flight {
         return Err(Refusal::Overloaded { what: "requests in flight" }.into());
+    }
+    if cors::is_preflight(session) {
+        ctx.status = Some(204);
+        cors::preflight(session, &ctx.id).await.map_err(|_| Stop::CallerLeft)?;
+        ctx.end = End::Complete;
+        return Ok(Next::Answered);
     }
     identify(gateway, session, ctx).await?;
     has_room(gateway, ctx)?;
@@ -189,7 +208,7 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     if ctx.runtime.guard.is_some() {
         Box::pin(guarded::prompt(gateway, session, ctx)).await?;
     }
-    if ctx.runtime.cache.is_none() {
+    if ctx.runtime.cache.is_none() || inference.part.is_some() {
         return Ok(Next::Attempt);
     }
     // On the heap: the way of requests without a cache need not have room for it.
@@ -252,6 +271,7 @@ fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, field
     let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, ctx.consumer(), &fields, prompt) } else { 0 };
     ctx.inquiry = Some(Inquiry {
         api: inference.api,
+        part: inference.part,
         model: Arc::clone(model),
         pool: Arc::clone(pool),
         fields,

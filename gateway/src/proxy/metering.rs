@@ -254,7 +254,7 @@ pub(super) fn book_answer<'r>(
     inquiry: &Inquiry,
     running: &Running,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'r>>> {
-    if std::mem::replace(&mut ctx.booked, true) || inquiry.object.is_some() {
+    if std::mem::replace(&mut ctx.booked, true) || inquiry.object.is_some() || inquiry.is_free() {
         return None;
     }
     let now = gateway.clock.now();
@@ -339,7 +339,7 @@ fn may_have_cost(running: &Running, outcome: &str) -> bool {
 /// Books an attempt that ended without [`book_answer`], if it may have cost something.
 pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, outcome: &'static str) {
     // A socket is booked by its turns.
-    if ctx.booked || inquiry.object.is_some() || inquiry.api == Api::Realtime {
+    if ctx.booked || inquiry.object.is_some() || inquiry.is_free() || inquiry.api == Api::Realtime {
         return;
     }
     let answered = ctx.status.is_some();

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod call;
+mod cors;
 pub mod ctx;
 pub mod headers;
 pub mod refusal;

@@ -125,6 +125,11 @@ pub enum Refusal {
         /// The path.
         path: String,
     },
+    /// What would be done with a client secret passes nobody here.
+    #[error(
+        "client secrets are not given out: what is done with one is neither limited nor counted; open the socket at /v1/realtime, with the key as an 'openai-insecure-api-key.KEY' subprotocol where no header can be set"
+    )]
+    NoSecrets,
     /// The request target is longer than any API's.
     #[error("the request target is longer than {limit} bytes")]
     TargetTooLong {
@@ -288,6 +293,7 @@ impl Refusal {
             Refusal::ObjectElsewhere { .. } => shape(StatusCode::BAD_REQUEST, "object_elsewhere", INVALID, INVALID, false),
             Refusal::NoPoolForObjects { .. } => shape(StatusCode::BAD_REQUEST, "no_pool_for_objects", INVALID, INVALID, false),
             Refusal::TargetTooLong { .. } => shape(StatusCode::URI_TOO_LONG, "target_too_long", INVALID, INVALID, false),
+            Refusal::NoSecrets => shape(StatusCode::FORBIDDEN, "client_secrets_not_allowed", INVALID, "permission_error", false),
             Refusal::UnknownPath { .. } => shape(StatusCode::NOT_FOUND, "not_found", INVALID, "not_found_error", false),
             Refusal::UnknownModel { .. } | Refusal::ApiNotServed { .. } => {
                 shape(StatusCode::NOT_FOUND, "model_not_found", INVALID, "not_found_error", false)

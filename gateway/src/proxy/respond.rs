@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use spillway_plugins::limits::Remaining;
 use spillway_plugins::trace::Trace;
 
 use super::refusal::{Refusal, retry_seconds};
-use super::{headers, traced};
+use super::{cors, headers, traced};
 
 /// A JSON body of an error in the dialect that was called.
 pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<u8> {
@@ -122,7 +122,10 @@ pub async fn json(session: &mut ServerSession, status: StatusCode, body: &Value,
 ///
 /// # Errors
 /// If the caller can't be written to any more, or doesn't take it in time.
-pub async fn send(session: &mut ServerSession, tasks: Vec<HttpTask>, limit: Duration) -> pingora::Result<()> {
+pub async fn send(session: &mut ServerSession, mut tasks: Vec<HttpTask>, limit: Duration) -> pingora::Result<()> {
+    if let Some(HttpTask::Header(head, _)) = tasks.first_mut() {
+        cors::allow(&session.req_header().headers, head);
+    }
     match pingora_timeout::timeout(limit, session.response_duplex_vec(tasks)).await {
         Ok(sent) => sent.map(|_| ()),
         Err(_) => {
@@ -131,8 +134,20 @@ pub async fn send(session: &mut ServerSession, tasks: Vec<HttpTask>, limit: Dura
     }
 }
 
+/// A head that is all there is.
+///
+/// # Errors
+/// If the caller can't be written to any more.
+pub async fn bodiless(session: &mut ServerSession, head: Box<ResponseHeader>) -> pingora::Result<()> {
+    let limit = session.get_write_timeout().unwrap_or(Duration::from_secs(30));
+    send(session, vec![HttpTask::Header(head, true)], limit).await
+}
+
 /// Head and body in one write.
 async fn write_whole(session: &mut ServerSession, head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
+    if session.req_header().method == Method::HEAD {
+        return bodiless(session, head).await;
+    }
     let limit = session.get_write_timeout().unwrap_or(Duration::from_secs(30));
     send(session, vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)], limit).await
 }

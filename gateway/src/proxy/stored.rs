@@ -29,7 +29,7 @@ const POOL: &str = "x-spillway-pool";
 pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
     let owner = ctx.owner();
     let Some(inquiry) = &mut ctx.inquiry else { return Ok(buffer) };
-    inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses;
+    inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses && inquiry.part.is_none();
     let fields = std::mem::take(&mut inquiry.fields);
     let read = move |buffer: &mut BodyBuffer| (references(&fields, buffer.as_slice()), fields);
     let (buffer, (found, fields)) = on_buffer(&gateway.turns, || owner, buffer, read).await?;
@@ -98,6 +98,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         api: call.api,
         model: Arc::clone(model),
         pool: Arc::clone(pool),
+        part: None,
         fields: RequestFields::default(),
         affinity_key: 0,
         elsewhere: pin.map(|pin| excluded(&runtime, model, call.api, &pin.backend)).transpose()?,

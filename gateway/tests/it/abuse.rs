@@ -44,7 +44,7 @@ async fn unknown_things_are_404_and_wrong_ways_405_415() {
     let (gateway, backend) = gateway("").await;
     let unknown = gateway.post("/v1/chat/completions", &serde_json::json!({ "model": "gpt-9" })).await;
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "model_not_found"));
-    for path in ["/", "/v1/chat", "/v1//chat/completions", "/v1/%63hat/completions", "/v1/chat/completions/", "/metrics"] {
+    for path in ["/", "/v1/chat", "/v1/chat//completions", "/v1/%63hat/completions", "/v1/chat/completions//", "/metrics"] {
         let got = gateway.post(path, &chat(false)).await;
         assert_eq!((got.status, got.code().as_str()), (404, "not_found"), "{path}");
     }

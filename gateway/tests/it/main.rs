@@ -8,6 +8,7 @@ mod admin;
 mod bodies;
 mod cache;
 mod callers;
+mod clients;
 mod crash;
 mod documents;
 mod failover;

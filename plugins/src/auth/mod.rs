@@ -16,7 +16,7 @@ use http::HeaderMap;
 pub enum Credential<'h> {
     /// None at all.
     None,
-    /// A key, from `api-key` or `x-api-key`.
+    /// A key, from `api-key`, `x-api-key` or, as API Management's callers send it, `ocp-apim-subscription-key`.
     Key(&'h [u8]),
     /// A key or a token, from `Authorization: Bearer`, or from the subprotocols that a browser offers.
     Bearer(&'h [u8]),
@@ -34,11 +34,14 @@ impl<'h> Credential<'h> {
     }
 }
 
+/// Headers that hold a key.
+const KEYS: [&str; 3] = ["api-key", "x-api-key", "ocp-apim-subscription-key"];
+
 /// Finds the caller's credential in its headers.
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {
     let mut found = Credential::None;
     let bearer = headers.get_all("authorization").iter().filter_map(|value| bearer_token(value.as_bytes())).map(Credential::Bearer);
-    let keys = ["api-key", "x-api-key"].into_iter().flat_map(|name| headers.get_all(name)).map(|value| Credential::Key(value.as_bytes()));
+    let keys = KEYS.into_iter().flat_map(|name| headers.get_all(name)).map(|value| Credential::Key(value.as_bytes()));
     for given in bearer.chain(keys).chain(offered(headers)).filter(|given| given.value().is_some_and(|value| !value.is_empty())) {
         match found {
             Credential::None => found = given,
@@ -78,7 +81,7 @@ mod tests {
 
     #[test]
     fn keys_arrive_in_three_headers() {
-        for pair in [("api-key", "k"), ("x-api-key", "k")] {
+        for pair in [("api-key", "k"), ("x-api-key", "k"), ("ocp-apim-subscription-key", "k")] {
             assert!(credential(&headers(&[pair])) == Credential::Key(b"k"), "{pair:?}");
         }
         for pair in [("authorization", "Bearer k"), ("authorization", "bearer  k ")] {

@@ -26,7 +26,7 @@ pub use plugins::{
     RawAuth, RawCache, RawExactCache, RawJwt, RawLogLevel, RawOtlp, RawPlugins, RawPromptLog, RawRedaction, RawSemanticCache, RawUnlisted,
 };
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPolicy, RawPool, RawRetry, RawTimeouts};
-pub use server::{RawClientAuth, RawServer, RawServerTls, RawTlsVersion};
+pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use transform::{RawHeaderChanges, RawTransform};
 
 /// The whole file.

@@ -52,6 +52,17 @@ pub struct RawServer {
     pub watch: Option<bool>,
     /// Certificate and key for the listeners.
     pub tls: Option<RawServerTls>,
+    /// Pages of other origins that may call. Default: none.
+    pub cors: Option<RawCors>,
+}
+
+/// Pages of other origins that may call.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCors {
+    /// Their origins, such as `https://app.example`; `*` for any. They send their key as any caller does; cookies are not
+    /// looked at.
+    pub origins: Vec<String>,
 }
 
 /// Certificate and key for the listeners. Files that change are read anew; if they are then not

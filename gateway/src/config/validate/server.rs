@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Checker;
-use crate::config::raw::{RawClientAuth, RawServer, RawServerTls, RawTlsVersion};
+use crate::config::raw::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 use crate::config::scalar::{DurationText, SizeText};
 use crate::config::{Server, ServerTls};
 
@@ -55,8 +55,24 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         drain_timeout: raw.drain_timeout.map_or(Duration::from_secs(300), |limit| limit.0),
         watch: raw.watch.unwrap_or(true),
         tls,
+        cors_origins: raw.cors.as_ref().map_or_else(Vec::new, |cors| origins(cors, check)),
         state_dir: raw.state_dir.as_ref().map(Into::into),
     })
+}
+
+fn origins(raw: &RawCors, check: &mut Checker<'_>) -> Vec<String> {
+    for (at, origin) in raw.origins.iter().enumerate() {
+        let host = origin.split_once("://").filter(|(scheme, _)| !scheme.is_empty()).map(|(_, host)| host);
+        let is_origin =
+            host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '*', '@', ' ']) && *host == host.to_lowercase());
+        if origin != "*" && !is_origin {
+            check.problem(
+                &format!("server.cors.origins[{at}]"),
+                format!("'{origin}' is no origin: write scheme, host in lower case, and perhaps a port, such as \"https://app.example\""),
+            );
+        }
+    }
+    raw.origins.clone()
 }
 
 fn tls(raw: &RawServerTls, check: &mut Checker<'_>) -> ServerTls {

@@ -27,7 +27,7 @@ use super::deliver::Tap;
 use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
-use super::{Gateway, headers, metering, stored, traced, transformed};
+use super::{Gateway, cors, headers, metering, stored, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
@@ -129,7 +129,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
     let caller = session.req_header();
     let path = match &inquiry.object {
         Some(object) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
-        None => url::path(&backend.kind, &upstream.endpoint, inquiry.api, &member.target.id.deployment, caller.uri.query()),
+        None => url::path(&backend.kind, &upstream.endpoint, (inquiry.api, inquiry.part), &member.target.id.deployment, caller.uri.query()),
     };
     headers::strip_caller(request, ctx.allowed_headers());
     if tunnel.upload.is_some() {
@@ -346,6 +346,7 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, ctx: &Reque
         transformed::response(ctx, inquiry, head);
     }
     headers::rate_limits(head, &ctx.remaining);
+    cors::allow(&session.req_header().headers, head);
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
     if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| ctx.runtime.config.server.response_headers) {
         headers::describe(head, Some(&attempt.lease.target().id.backend), ctx.attempts.len() + 1, ctx.overhead)?;

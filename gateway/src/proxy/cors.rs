@@ -1,0 +1,65 @@
+//! Calls from pages of other origins (the Fetch standard, "CORS protocol"): preflights, and what lets a page read an answer.
+//!
+//! An `Origin` that is allowed stays in the request's head, any other is taken out of it: what writes an answer's head looks
+//! there.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::{headers, respond};
+use crate::config::Server;
+
+/// Longest list of headers that is echoed.
+const ASKED: usize = 1024;
+
+/// What pages may read beside an answer's body.
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-request-id, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
+     x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
+     x-spillway-backend, x-spillway-attempts, x-spillway-overhead-us, x-spillway-cache, x-spillway-trace-id",
+);
+
+/// Takes out an `Origin` that the config doesn't allow.
+pub(super) fn take_in(session: &mut Session, server: &Server) {
+    let origins = &server.cors_origins;
+    let Some(origin) = session.req_header().headers.get(ORIGIN) else { return };
+    let is_allowed = origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes());
+    if !is_allowed || session.req_header().headers.get_all(ORIGIN).iter().count() > 1 {
+        session.req_header_mut().remove_header(&ORIGIN);
+    }
+}
+
+/// Whether this asks what a page of an allowed origin may do. It comes without a credential.
+pub(super) fn is_preflight(session: &Session) -> bool {
+    let head = session.req_header();
+    head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN) && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Answers it.
+///
+/// # Errors
+/// If the caller can't be written to any more.
+pub(super) async fn preflight(session: &mut Session, request_id: &str) -> pingora::Result<()> {
+    let asked = session.req_header().headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|asked| asked.len() <= ASKED).cloned();
+    let mut head = Box::new(ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(8))?);
+    head.insert_header(headers::X_REQUEST_ID, request_id)?;
+    head.insert_header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, DELETE")?;
+    if let Some(asked) = asked {
+        head.insert_header(ACCESS_CONTROL_ALLOW_HEADERS, asked)?;
+    }
+    head.insert_header(ACCESS_CONTROL_MAX_AGE, "600")?;
+    respond::bodiless(&mut session.downstream_session, head).await
+}
+
+/// Lets a page of an allowed origin read the answer.
+pub(super) fn allow(request: &HeaderMap, head: &mut ResponseHeader) {
+    let Some(origin) = request.get(ORIGIN) else { return };
+    let _ = head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    let _ = head.insert_header(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    let _ = head.append_header(VARY, "origin");
+}
