@@ -84,7 +84,9 @@ fn tidied(path: &str) -> Option<String> {
 pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refusal> {
     let Some(tidy) = tidied(path) else { return read_exact(method, path, query) };
     match read_exact(method, &tidy, query) {
-        Ok(Call::Object(_)) | Err(Refusal::UnknownPath { .. }) => Err(Refusal::UnknownPath { path: path.to_owned() }),
+        Ok(Call::Object(_)) | Err(Refusal::UnknownPath { .. } | Refusal::WrongMethod { .. }) => {
+            Err(Refusal::UnknownPath { path: path.to_owned() })
+        }
         read => read,
     }
 }
@@ -333,8 +335,6 @@ mod tests {
             "/v1/../v1/chat/completions",
             "/v1/chat%2fcompletions",
             "/v1/chat/completions//",
-            "/v1/models/a//b",
-            "/v1/models/../b",
             "/openai/deployments/a//b/chat/completions",
             "/v1/chat/completions;x",
             "/openai/deployments/a%2e/chat/completions",
@@ -356,6 +356,9 @@ mod tests {
             "/openai/deployments/a/messages",
         ] {
             assert!(matches!(read(&Method::POST, path, None), Err(Refusal::UnknownPath { .. })), "{path}");
+        }
+        for path in ["/v1/models/a//b", "/v1/models/../b", "/v1/models/a%20b"] {
+            assert!(matches!(read(&Method::GET, path, None), Err(Refusal::UnknownPath { .. })), "{path}");
         }
         assert!(matches!(read(&Method::GET, "/v1/chat/completions", None), Err(Refusal::WrongMethod { allowed: "POST" })));
     }
