@@ -40,7 +40,7 @@ unit: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Unit, property, simulati
 adversary: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Two consumers, one hostile, on one gateway for a minute at full speed
 	cargo test --locked -p spillway --test adversary -- --ignored --nocapture a_minute_at_full_speed
 
-clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## openai for Python and Node through the gateway
+clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## Real clients, in Python and Node, through the gateway
 	$(VENV)/bin/python -m pytest -q gateway/tests/clients
 	PYTHON=$(VENV)/bin/python NODE_PATH=$(abspath $(NODE_MODULES)) $(VENV)/bin/node --test gateway/tests/clients/openai.test.mjs
 
