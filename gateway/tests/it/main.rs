@@ -13,6 +13,7 @@ mod crash;
 mod documents;
 mod failover;
 mod fairness;
+mod fault_wall;
 mod forms;
 mod guard;
 mod guard_texts;
