@@ -14,6 +14,7 @@
 //! | meter | [`tokens`] | what did the answer use? |
 //! | price | [`prices`] | what does that cost? |
 //! | observe | [`stream`] | has output begun, is the answer complete, did it fail inside HTTP 200? |
+//! | rescue | [`rescue`] | does a second answer say what was sent of a broken one, and what is the rest? |
 //! | trace | [`trace`] | whose trace is it part of, and what is told of it? |
 //!
 //! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`], [`fields`], [`answer`] and [`semconv`].
@@ -38,6 +39,7 @@ pub mod prompt;
 pub mod prompt_log;
 pub mod realtime;
 pub mod request;
+pub mod rescue;
 pub mod retry;
 pub mod semconv;
 pub mod sse;
