@@ -169,13 +169,10 @@ async fn the_table_says_what_a_caller_sees() {
 async fn a_member_that_flaps_costs_nobody_an_answer() {
     let asked = AtomicUsize::new(0);
     // Ten requests well, ten not.
-    let first =
-        ScriptedBackend::start(
-            move |request| {
-                if asked.fetch_add(1, Ordering::SeqCst) / 10 % 2 == 0 { good(request) } else { Reply::raw([Step::Reset]) }
-            },
-        )
-        .await;
+    let first = ScriptedBackend::start(move |request| {
+        if (asked.fetch_add(1, Ordering::SeqCst) / 10).is_multiple_of(2) { good(request) } else { Reply::raw([Step::Reset]) }
+    })
+    .await;
     let second = ScriptedBackend::start(good).await;
     let circuit = "[pools.circuit]\nfailures = 3\nfirst_trip = \"20ms\"\ntrip = \"200ms\"";
     let gateway = Gateway::start(&config(&[member("a", &first, 1), member("b", &second, 2)], circuit, "")).await;
