@@ -17,7 +17,7 @@
 //! | rescue | [`rescue`] | does a second answer say what was sent of a broken one, and what is the rest? |
 //! | trace | [`trace`] | whose trace is it part of, and what is told of it? |
 //!
-//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`], [`fields`], [`answer`] and [`semconv`].
+//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`], [`fields`], [`query`], [`answer`] and [`semconv`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answer;
@@ -37,6 +37,7 @@ pub mod objects;
 pub mod prices;
 pub mod prompt;
 pub mod prompt_log;
+pub mod query;
 pub mod realtime;
 pub mod request;
 pub mod rescue;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use spillway_plugins::api::{Api, Part};
+use spillway_plugins::query;
 
 use crate::config::{BackendKind, Endpoint};
 
@@ -22,18 +23,6 @@ const DROPPED: [&str; 5] = ["api-version", "api-key", "subscription-key", "model
 /// Query parameters of a realtime call that travel; nothing else may, for they choose the model.
 const REALTIME: [&str; 1] = ["intent"];
 
-/// A parameter's name in lower case, percent-encoding undone: what an upstream would read.
-fn decoded(name: &str) -> String {
-    let bytes = name.as_bytes();
-    let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(&byte) = bytes.get(at) {
-        let hex = name.get(at + 1..at + 3).filter(|_| byte == b'%').and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        plain.push(hex.unwrap_or(byte).to_ascii_lowercase());
-        at += if hex.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&plain).into_owned()
-}
-
 /// Path and query for what is stored: `object` is its path below the API's root.
 pub fn object_path(kind: &BackendKind, endpoint: &Endpoint, object: &str, query: Option<&str>) -> String {
     let (root, version) = match kind {
@@ -44,7 +33,7 @@ pub fn object_path(kind: &BackendKind, endpoint: &Endpoint, object: &str, query:
     let mut path = format!("{}{root}{object}", endpoint.prefix);
     let version = version.map(|version| format!("api-version={version}"));
     let own = query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
-    let own = own.filter(|pair| !DROPPED.contains(&decoded(pair.split('=').next().unwrap_or(pair)).as_str()));
+    let own = own.filter(|pair| !DROPPED.contains(&query::name(pair).as_str()));
     for (index, pair) in version.as_deref().into_iter().chain(own).enumerate() {
         path.push(if index == 0 { '?' } else { '&' });
         path.push_str(pair);
@@ -96,7 +85,7 @@ pub fn path(kind: &BackendKind, endpoint: &Endpoint, (api, part): (Api, Option<P
         }
     }
     for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
-        let name = decoded(pair.split('=').next().unwrap_or(pair));
+        let name = query::name(pair);
         let travels = if api == Api::Realtime { REALTIME.contains(&name.as_str()) } else { !DROPPED.contains(&name.as_str()) };
         if travels {
             add(&mut path, format_args!("{pair}"));

@@ -59,10 +59,11 @@ pub(super) fn take_apart(url: &str) -> Result<Address, String> {
     let deployment = position("deployments").and_then(|at| parts.get(at + 1)).map(|name| (*name).to_owned());
     let known = ["openai", "anthropic", "deployments", "v1", "models"];
     let end = parts.iter().position(|part| known.iter().any(|name| part.eq_ignore_ascii_case(name))).unwrap_or(parts.len());
-    let mut kept = end;
+    // Anthropic's API at another host stands below it.
+    let mut kept = if parts.get(end).is_some_and(|part| part.eq_ignore_ascii_case("anthropic")) { end + 1 } else { end };
     let mut left_out = None;
-    if position("openai").is_none() && position("deployments").is_none() && parts[end..].len() > 1 {
-        left_out = Some(parts[end..].join("/"));
+    if position("openai").is_none() && position("deployments").is_none() && parts[kept..].len() > 1 {
+        left_out = Some(parts[kept..].join("/"));
     }
     let api = ["chat", "completions", "responses", "embeddings", "messages"];
     if end == parts.len()
@@ -92,4 +93,21 @@ pub(super) fn take_apart(url: &str) -> Result<Address, String> {
 /// Whether Azure's name for a version is that of its undated API.
 pub(super) fn is_undated(version: &str) -> bool {
     ["v1", "latest", "preview"].iter().any(|name| version.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anthropics_api_keeps_the_place_it_stands_at() {
+        for (url, root, left_out) in [
+            ("https://r.services.ai.azure.com/anthropic", "https://r.services.ai.azure.com/anthropic", None),
+            ("https://r.services.ai.azure.com/anthropic/v1/messages/", "https://r.services.ai.azure.com/anthropic", Some("v1/messages")),
+            ("https://api.anthropic.com/v1", "https://api.anthropic.com", None),
+        ] {
+            let address = take_apart(url).unwrap();
+            assert_eq!((address.kind, address.root.as_str(), address.left_out.as_deref()), (Some(Kind::Anthropic), root, left_out));
+        }
+    }
 }

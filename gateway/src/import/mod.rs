@@ -18,6 +18,7 @@ mod tests;
 
 pub use finding::{Class, Finding};
 
+use arm::DEPLOYED;
 use finding::Findings;
 
 /// What is imported.
@@ -108,13 +109,10 @@ pub fn import(source: Source, inputs: &[(&str, &str)]) -> Result<Imported, Impor
             place: names.join(", "),
             problem: "nothing was found that could serve a request".to_owned(),
             remedy: match source {
-                Source::Apim | Source::ApimPolicy => {
-                    "give the backends as they are deployed: az rest --method get --url \".../service/NAME/backends?api-version=2024-05-01\""
-                }
-                Source::AcaLb => "set BACKEND_1_URL and BACKEND_1_PRIORITY",
-                Source::LiteLlm => "the file needs a 'model_list' with models of azure/, openai/ or anthropic/",
-            }
-            .to_owned(),
+                Source::Apim | Source::ApimPolicy => format!("give the backends as they are deployed: {DEPLOYED}"),
+                Source::AcaLb => "set BACKEND_1_URL and BACKEND_1_PRIORITY".to_owned(),
+                Source::LiteLlm => "the file needs a 'model_list' with models of azure/, openai/ or anthropic/".to_owned(),
+            },
             findings: findings.into_list(),
         });
     }

@@ -95,6 +95,8 @@ fn breakers_of_api_management() {
     found(&findings, Class::Exact, "failureCondition/count", "circuit.failures = 3");
     found(&findings, Class::Unsupported, "errorReasons/2", "Weather");
     found(&findings, Class::Approximate, "/value/6/properties", "'payg-france' gets the circuit of 'ptu-sweden'");
+    let debug = findings.iter().find(|finding| finding.to_string().contains("Some(") || finding.to_string().contains("None"));
+    assert_eq!(debug, None, "findings are words");
 }
 
 #[test]
@@ -127,6 +129,7 @@ fn templates_and_their_loops() {
     is(both, "models", r#"["gpt-4o", "o3"]"#);
     is(both, "members.1", r#"{ backend = "second", priority = 1, weight = 1 }"#);
     found(&findings, Class::Unsupported, "/resources/2/properties/url", "depends on parameters('host')");
+    found(&findings, Class::Unsupported, "/resources/2/properties/url", "az rest --method get");
     found(&findings, Class::Unsupported, "/resources/3/copy", "the loop 'regions' is not unrolled");
     found(&findings, Class::Unsupported, "/resources/4/properties/pool/copy", "the loop 'services' is not unrolled");
     let values = (
@@ -221,7 +224,7 @@ fn a_litellm_proxy() {
     is(pool, "members.4.priority", "3");
     is(pool, "retry.max_attempts", "3");
     is(pool, "circuit", r#"{ failures = 4, interval = "1m", first_trip = "30s", trip = "30s" }"#);
-    is(pool, "timeouts.total", r#""90s""#);
+    is(pool, "timeouts", r#"{ answer = "90s", first_token = "90s" }"#);
     is(&table, "backends.0.deployments", r#"{ gpt-4o = "gpt4o-ptu", gpt-4 = "gpt4o-ptu" }"#);
     is(&table, "backends.0.api_version", r#""2024-10-21""#);
     is(&table, "backends.0.auth.key", r#"{ env = "AOAI_SWEDEN_KEY" }"#);
@@ -235,6 +238,53 @@ fn a_litellm_proxy() {
     found(&findings, Class::Unsupported, "fallbacks[0].gpt-4o[1]", "not translated");
     found(&findings, Class::Unsupported, "router_settings.mystery", "not known");
     found(&findings, Class::Manual, "general_settings.master_key", "keys new");
+}
+
+#[test]
+fn what_litellm_has_in_two_places_is_not_lost() {
+    let yaml = r#"
+model_list:
+  - { model_name: a, litellm_params: { model: openai/a, api_key: os.environ/K } }
+  - { model_name: b, litellm_params: { model: openai/b, api_key: os.environ/K } }
+  - { model_name: c, litellm_params: { model: openai/c, api_key: os.environ/K } }
+router_settings: { num_retries: 1, fallbacks: [{ a: [b] }], stream_timeout: 20 }
+litellm_settings: { num_retries: 5, timeout: 900, request_timeout: 30, fallbacks: [{ a: [b, c] }, { c: [a] }] }
+"#;
+    let (table, findings) = run(Source::LiteLlm, &[("c.yaml", yaml)]);
+    let tiers = |name: &str| {
+        let members = named(&table, "pools", name)["members"].as_array().unwrap();
+        members.iter().map(|member| member["priority"].as_integer().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((tiers("a"), tiers("b"), tiers("c")), (vec![1, 2, 3], vec![1], vec![1, 2]));
+    is(named(&table, "pools", "a"), "retry.max_attempts", "2");
+    is(named(&table, "pools", "a"), "timeouts", r#"{ answer = "15m", first_token = "20s", total = "15m" }"#);
+    found(&findings, Class::Approximate, "litellm_settings.num_retries", "router_settings.num_retries' is set, too, and wins");
+    found(&findings, Class::Approximate, "litellm_settings.request_timeout", "litellm_settings.timeout' is set, too, and wins");
+    found(&findings, Class::Approximate, "litellm_settings.fallbacks[0].a", "they win");
+    found(&findings, Class::Exact, "litellm_settings.fallbacks[0].a[0]", "'b' is a fallback of 'a' already");
+}
+
+#[test]
+fn claude_at_azure_is_asked_as_anthropic() {
+    let yaml = r#"
+model_list:
+  - { model_name: claude, litellm_params: { model: azure_ai/claude-sonnet-4-5, api_base: "https://r.services.ai.azure.com/anthropic", api_key: os.environ/K } }
+  - { model_name: opus, litellm_params: { model: azure_ai/claude-opus-4-1, api_base: "https://other.services.ai.azure.com/" } }
+  - { model_name: mistral, litellm_params: { model: azure_ai/mistral, api_base: "https://r.services.ai.azure.com/" } }
+  - { model_name: meta/llama-3, litellm_params: { model: openai/meta/llama-3, api_base: "https://vllm.example/v1" } }
+"#;
+    let (table, _) = run(Source::LiteLlm, &[("c.yaml", yaml)]);
+    for (at, kind, url) in [
+        (0, "anthropic", "https://r.services.ai.azure.com/anthropic"),
+        (1, "anthropic", "https://other.services.ai.azure.com/anthropic"),
+        (2, "openai", "https://r.services.ai.azure.com"),
+    ] {
+        is(&table, &format!("backends.{at}.kind"), &format!("\"{kind}\""));
+        is(&table, &format!("backends.{at}.url"), &format!("\"{url}\""));
+    }
+    is(&table, "backends.1.auth.key", r#"{ env = "AZURE_AI_API_KEY" }"#);
+    is(&table, "pools.3.models", r#"["meta/llama-3"]"#);
+    is(&table, "backends.3.deployments", r#"{ "meta/llama-3" = "meta/llama-3" }"#);
 }
 
 #[test]

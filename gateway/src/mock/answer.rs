@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use spillway_plugins::api::Api;
+use spillway_plugins::api::{Api, Part};
 
 use super::body::Body;
+use super::part;
 
 /// What is asked of the imitation.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
     /// The operation.
     pub api: Api,
+    /// What of it, if it is not the answer itself.
+    pub part: Option<Part>,
     /// The model's name, as it stands in the answer.
     pub model: &'a str,
     /// What is read of the request's body.
@@ -45,6 +48,9 @@ pub fn tokens(text: &str) -> u64 {
 pub fn answer(question: &Question<'_>) -> Option<Answer> {
     let stream = question.body.stream;
     let plain = |value: Value| Some(Answer::Plain(value.to_string()));
+    if let Some(part) = question.part {
+        return plain(part::answer(part, question));
+    }
     match question.api {
         Api::Chat if stream => Some(Answer::Stream(chat_stream(question))),
         Api::Chat => plain(chat(question)),
@@ -279,7 +285,7 @@ mod tests {
 
     fn ask(api: Api, body: Value) -> Answer {
         let body = Body::read(body.to_string().as_bytes()).unwrap();
-        answer(&Question { api, model: "m", body: &body, text: "one two three", created: 1, unique: 7, azure: true }).unwrap()
+        answer(&Question { api, part: None, model: "m", body: &body, text: "one two three", created: 1, unique: 7, azure: true }).unwrap()
     }
 
     fn plain(answer: Answer) -> Value {
@@ -323,7 +329,8 @@ mod tests {
         for body in [json!({ "input": ["a", "b", "c"] }), json!({ "input": vec!["x"; 9], "encoding_format": "base64", "dimensions": 4096 })]
         {
             let body = Body::read(body.to_string().as_bytes()).unwrap();
-            let question = Question { api: Api::Embeddings, model: "m", body: &body, text: "", created: 1, unique: 7, azure: true };
+            let question =
+                Question { api: Api::Embeddings, part: None, model: "m", body: &body, text: "", created: 1, unique: 7, azure: true };
             let length = embeddings(&question).unwrap().len();
             assert!(length < embeddings_length(&body) + 256, "{length}");
         }

@@ -86,8 +86,10 @@ impl Buckets {
         standing
     }
 
-    /// Corrects a PTU's estimate once the real usage is known.
-    pub fn settle(&mut self, estimate: u64, used: u64) {
+    /// Corrects a PTU's estimate once the real usage is known; what has leaked until `now` stays leaked.
+    pub fn settle(&mut self, limits: &Limits, estimate: u64, used: u64, now: Tick) {
+        let Some(rate) = limits.provisioned_tokens_per_minute else { return };
+        self.drain(rate as f64 / 60.0, now);
         self.level = (self.level - estimate as f64 + used as f64).max(0.0);
     }
 
@@ -136,6 +138,18 @@ mod tests {
     }
 
     #[test]
+    fn what_leaked_before_an_answer_ended_is_not_taken_back_twice() {
+        let limits = Limits { provisioned_tokens_per_minute: Some(6000), ..Limits::default() };
+        let mut buckets = Buckets::default();
+        let _ = buckets.admit(&limits, 800, at(0));
+        // 500 have leaked; the answer used as much as was thought.
+        buckets.settle(&limits, 800, 800, at(5000));
+        assert_eq!(buckets.admit(&limits, 0, at(5000)).utilisation, Some(0.3));
+        buckets.settle(&limits, 0, 400, at(20_000));
+        assert_eq!(buckets.admit(&limits, 0, at(20_000)).utilisation, Some(0.4), "used now, and none of it has leaked yet");
+    }
+
+    #[test]
     fn a_ptu_leaks() {
         let limits = Limits { provisioned_tokens_per_minute: Some(6000), ..Limits::default() };
         let mut buckets = Buckets::default();
@@ -143,7 +157,7 @@ mod tests {
         let refused = buckets.admit(&limits, 1, at(0));
         assert!(refused.utilisation.unwrap() > 1.0 && refused.refused_for.unwrap() > Duration::from_secs(1), "{refused:?}");
         assert_eq!(buckets.admit(&limits, 1, at(1100)).refused_for, None, "100 tokens a second have leaked");
-        buckets.settle(1100, 100);
+        buckets.settle(&limits, 1100, 100, at(1100));
         assert!(buckets.admit(&limits, 1, at(1100)).utilisation.unwrap() < 0.1);
     }
 }

@@ -6,6 +6,7 @@
 //! | [`answer`] | well-formed answers of every API, plain and streamed |
 //! | [`body`] | what is read of a request |
 //! | [`buckets`] | Azure's limits: tokens and requests per minute, a PTU's leaky bucket |
+//! | `part` | what parts of an API answer: counts, and a conversation made shorter |
 //! | [`fault`] | what can be made to go wrong, and how it is asked for |
 //! | [`settings`] | the imitation's own little config |
 //! | [`server`] | puts them together on a socket |
@@ -14,5 +15,6 @@ pub mod answer;
 pub mod body;
 pub mod buckets;
 pub mod fault;
+mod part;
 pub mod server;
 pub mod settings;

@@ -110,6 +110,25 @@ struct Asked {
     latency: Option<Duration>,
 }
 
+/// What a request has reserved of a PTU, until it ends, however it does: then what it used counts.
+struct Reserved<'m> {
+    mock: &'m Mock,
+    deployment: &'m Deployment,
+    /// As it was asked for.
+    name: String,
+    estimate: u64,
+    used: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let now = self.mock.clock.now();
+        if let Some(buckets) = self.mock.buckets.lock().get_mut(&self.name) {
+            buckets.settle(&self.deployment.limits(), self.estimate, self.used, now);
+        }
+    }
+}
+
 /// An answer of its own instead of a model's.
 struct Problem(StatusCode, Value);
 
@@ -142,6 +161,8 @@ impl Mock {
         let estimate = estimate(&asked.body);
         let mut standing =
             self.buckets.lock().entry(asked.deployment.clone()).or_default().admit(&deployment.limits(), estimate, self.clock.now());
+        let kept = if standing.refused_for.is_some() { 0 } else { estimate };
+        let mut reserved = Reserved { mock: self, deployment, name: asked.deployment.clone(), estimate: kept, used: 0 };
         let fault = asked.fault.or_else(|| self.by_chance(deployment));
         if let Some(Fault::Throttle(ms)) = fault {
             standing.refused_for = Some(Duration::from_millis(ms));
@@ -158,6 +179,7 @@ impl Mock {
         let text = self.text(&asked, deployment);
         let question = Question {
             api: asked.inference.api,
+            part: asked.inference.part,
             model: deployment.model.as_deref().unwrap_or(&asked.deployment),
             body: &asked.body,
             text: &text,
@@ -173,12 +195,10 @@ impl Mock {
             let Problem(status, body) = problem(404, "404", "Resource not found");
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         };
+        // Also if the caller hangs up on it: a model would have worked on it.
+        reserved.used = asked.body.prompt_tokens + tokens(&text);
         let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;
         self.served.fetch_add(1, Ordering::Relaxed);
-        if deployment.ptu.is_some() {
-            let used = asked.body.prompt_tokens + tokens(&text);
-            self.buckets.lock().entry(asked.deployment).or_default().settle(estimate, used);
-        }
         Ok(whole)
     }
 

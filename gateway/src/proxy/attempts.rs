@@ -168,8 +168,8 @@ enum Asked {
     Answer(Exchange, SmallVec<[Bytes; 4]>),
     /// The request goes elsewhere.
     Elsewhere(Verdict, StatusCode),
-    /// What the caller brings sealed can't be read there: others are asked, once each.
-    Sealed,
+    /// What the caller brings sealed can't be read there, or that API has no such part: others are asked, once each.
+    Unfit,
     /// The prompt is too long for that model's window: those with a larger one are asked.
     TooLong,
 }
@@ -221,7 +221,7 @@ async fn attempt(
             Verdict::Misconfigured => attempt.out(ctx, OutageReason::Misconfigured),
             Verdict::Failed | Verdict::Deliver => attempt.failed(ctx, progress, Failure::Status(status), "failed", is_timeout(status)),
         },
-        Ok(Asked::Sealed) => {
+        Ok(Asked::Unfit) => {
             // Says nothing about the target.
             attempt.finish(ctx, "caller_fault");
             Step::Elsewhere
@@ -273,20 +273,25 @@ async fn ask_once(
     if status.is_server_error() {
         attempt.running.said = words::of(&text);
     }
+    // Not every resource that has an API has all parts of it: that says nothing about the target.
+    let has_no_such_part = attempt.inquiry.part.is_some() && matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
     let verdict = judge(status, &text, &attempt.inquiry.pool.config.retry.statuses, upstream.auth.credentials());
     let verdict = match verdict {
         // Nobody else has it: the caller gets what its keeper says.
         Verdict::RateLimited | Verdict::OutOfQuota | Verdict::Failed if attempt.inquiry.object.is_some() && attempt.inquiry.is_pinned() => {
             Verdict::Deliver
         }
+        _ if has_no_such_part => Verdict::Deliver,
         other => other,
     };
-    if attempt.inquiry.sealed && verdict == Verdict::Deliver && status == StatusCode::BAD_REQUEST && refuses_sealed(&text) {
-        progress.unsealed = true;
+    let refuses_what_is_sealed =
+        attempt.inquiry.sealed && verdict == Verdict::Deliver && status == StatusCode::BAD_REQUEST && refuses_sealed(&text);
+    if refuses_what_is_sealed || has_no_such_part {
+        progress.unsealed |= refuses_what_is_sealed;
         // Where nobody else is left, now or soon, the caller gets what the last one says.
         if pick(attempt.inquiry, ctx, progress, gateway.clock.now()).map_or_else(|none| none.soonest.is_some(), |_| true) {
             exchange.release(&gateway.connector).await;
-            return Ok(Asked::Sealed);
+            return Ok(Asked::Unfit);
         }
     }
     if verdict == Verdict::Deliver

@@ -23,7 +23,7 @@ use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
-use super::{Gateway, cached, cors, guarded, headers, logged, media, metering, own_usage, respond, stored, traced, transformed};
+use super::{Gateway, cached, cors, guarded, headers, logged, media, metering, own_usage, query_key, respond, stored, traced, transformed};
 use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
 use crate::shares::leaves_room;
@@ -60,7 +60,6 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
     // A stray line end after a body is the start of the next request, not an offence.
     session.set_pipelining_enabled(true);
     cors::take_in(session, server);
-    subscription_key(session);
     let head = session.req_header();
     ctx.dialect = call::dialect_of(head.uri.path());
     ctx.id = head
@@ -70,17 +69,6 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
         .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
         .map_or_else(new_request_id, str::to_owned);
     traced::join(gateway, &head.headers, ctx);
-}
-
-/// API Management's callers may send their key in the query: it counts as if it came in the header.
-fn subscription_key(session: &mut Session) {
-    let head = session.req_header();
-    let Some(query) = head.uri.query().filter(|query| query.contains("subscription-key=")) else { return };
-    let keys: Vec<String> = query.split('&').filter_map(|pair| pair.strip_prefix("subscription-key=").map(str::to_owned)).collect();
-    for key in keys {
-        // What can't stand in a header is no key.
-        let _ = session.req_header_mut().append_header("ocp-apim-subscription-key", key);
-    }
 }
 
 /// 128 random bits in hexadecimal.
@@ -98,6 +86,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     if session.req_header().raw_path().len() > MAX_TARGET {
         return Err(Refusal::TargetTooLong { limit: MAX_TARGET }.into());
     }
+    query_key::to_header(session.req_header_mut()).map_err(|_| Refusal::Head { what: "the request's query can't be read" })?;
     if gateway.in_flight_now() > ctx.runtime.config.server.max_in_flight {
         return Err(Refusal::Overloaded { what: "requests in flight" }.into());
     }

@@ -25,6 +25,10 @@ pub(super) async fn answer(
     inquiry: &Inquiry,
     last_resort: &LastResort,
 ) -> pingora::Result<bool> {
+    // A count or a shortened conversation that isn't one would be believed.
+    if inquiry.part.is_some() {
+        return Ok(false);
+    }
     let body = ctx.body.as_ref().and_then(|body| Body::read(body.bytes()).ok()).unwrap_or_default();
     let mut share = BufferShare::new(&gateway.buffered);
     // A short request can ask for many vectors.
@@ -33,6 +37,7 @@ pub(super) async fn answer(
     }
     let question = Question {
         api: inquiry.api,
+        part: None,
         model: &inquiry.model.name,
         body: &body,
         text: &last_resort.reply,

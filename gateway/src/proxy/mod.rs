@@ -43,6 +43,7 @@ mod offload;
 mod own_usage;
 mod patience;
 mod progress;
+mod query_key;
 mod record;
 mod step;
 mod stored;

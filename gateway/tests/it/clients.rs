@@ -56,9 +56,60 @@ async fn callers_of_api_management_keep_their_key() {
         assert!(arrived.head.headers.iter().all(|(_, value)| !value.contains("crm-key")));
     }
     assert_eq!(backend.count(), 3);
-    assert_eq!(with(&format!("{chat}?subscription-key=wrong"), &[]).await.status, 401);
+    assert_eq!(with(&format!("{chat}?Subscription%2DKey=c%72m-key"), &[]).await.status, 200, "however it is written");
+    assert_eq!(backend.received().pop().unwrap().path(), chat);
+    for wrong in ["wrong", "%e4", ""] {
+        assert_eq!(with(&format!("{chat}?subscription-key={wrong}"), &[]).await.status, 401, "{wrong}");
+    }
+    let twice = with(&format!("{chat}?subscription-key=crm-key&subscription-key=none-key"), &[]).await;
+    assert_eq!((twice.status, twice.code().as_str()), (400, "ambiguous_credentials"));
+    assert_eq!(request(&gateway, "GET /v1/usage?subscription-key=crm-key", &[], "").await.code(), "no_ledger", "its query has no key");
     let two = with(&format!("{chat}?subscription-key=crm-key"), &[("api-key", "none-key")]).await;
     assert_eq!((two.status, two.code().as_str()), (400, "ambiguous_credentials"), "{}", two.text());
+}
+
+#[tokio::test]
+async fn a_subscription_key_is_passed_through_where_keys_are() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let extra = "kind = \"azure-openai\"\nauth = { type = \"passthrough\" }";
+    let gateway = Gateway::start(&config(&[Member { extra, ..member("a", &backend, 1) }], "", "")).await;
+    let got = gateway.post("/v1/chat/completions?subscription-key=theirs&x=y", &chat(false)).await;
+    assert_eq!(got.status, 200);
+    let arrived = backend.received().pop().unwrap();
+    assert_eq!((arrived.path(), arrived.header("api-key")), ("/openai/v1/chat/completions?x=y", Some("theirs")));
+    assert_eq!(arrived.header("ocp-apim-subscription-key"), None);
+}
+
+/// What Azure says where it doesn't know a path: of its v1 API, and of others.
+const UNKNOWN: [&str; 2] = [
+    r#"{"error":{"message":"Unknown request URL: POST /v1/responses/input_tokens.","type":"invalid_request_error","param":null,"code":"unknown_url"}}"#,
+    r#"{"error":{"code":"404","message":"Resource not found"}}"#,
+];
+
+#[tokio::test]
+async fn who_has_no_part_of_an_api_is_not_blamed_and_others_are_asked() {
+    for unknown in UNKNOWN {
+        let azure = ScriptedBackend::start(move |request| match request.path() {
+            "/openai/v1/responses/input_tokens" => Reply::json(404, unknown),
+            _ => Reply::json(200, answer("x")),
+        })
+        .await;
+        let counted = json!({ "object": "response.input_tokens", "input_tokens": 7 }).to_string();
+        let openai = ScriptedBackend::start(move |_| Reply::json(200, counted.clone())).await;
+        let first = Member { extra: "kind = \"azure-openai\"", ..member("azure", &azure, 1) };
+        let path = "/v1/responses/input_tokens";
+        let body = json!({ "model": "m", "input": "x" });
+        let alone = Gateway::start(&config(&[Member { ..first }], "", "")).await;
+        for _ in 0..3 {
+            let got = alone.post(path, &body).await;
+            assert_eq!((got.status, got.text().as_str()), (404, unknown));
+        }
+        assert_eq!((alone.chat().await.status, alone.state("azure").await.as_str()), (200, "ready"));
+        let both = Gateway::start(&config(&[first, member("openai", &openai, 2)], "", "")).await;
+        let got = both.post(path, &body).await;
+        assert_eq!((got.status, &got.json()["input_tokens"]), (200, &json!(7)), "{unknown}");
+        assert_eq!(both.chat().await.header("x-spillway-backend"), Some("azure"));
+    }
 }
 
 #[tokio::test]
@@ -118,7 +169,8 @@ async fn errors_have_the_shape_of_the_api() {
 #[tokio::test]
 async fn slashes_of_base_urls_and_of_names_are_understood() {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let text = config(&[member("a", &backend, 1)], "", &keys()).replace("\"gpt-4o\"", "\"meta/llama-3\"");
+    let extra = "deployments = { m = \"meta-llama/Llama-3.1-8B\" }";
+    let text = config(&[Member { extra, ..member("a", &backend, 1) }], "", &keys()).replace("\"gpt-4o\"", "\"meta/llama-3\"");
     let gateway = Gateway::start(&text).await;
     let key = [("api-key", "crm-key")];
     let body = chat(false).to_string();
@@ -130,6 +182,8 @@ async fn slashes_of_base_urls_and_of_names_are_understood() {
     let got = request(&gateway, "POST /openai/deployments/meta/llama-3/chat/completions", &key, r#"{"messages":[]}"#).await;
     assert_eq!(got.status, 200, "{}", got.text());
     assert_eq!(backend.received().pop().unwrap().json()["model"], "meta/llama-3");
+    assert_eq!(request(&gateway, "POST /v1/chat/completions", &key, &body).await.status, 200);
+    assert_eq!(backend.received().pop().unwrap().json()["model"], "meta-llama/Llama-3.1-8B");
     for path in ["/v1/models/meta/llama-3", "/v1/models/meta%2Fllama-3"] {
         assert_eq!(request(&gateway, &format!("GET {path}"), &key, "").await.json()["id"], "meta/llama-3");
     }

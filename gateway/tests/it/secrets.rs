@@ -93,10 +93,16 @@ async fn no_secret_is_ever_shown() {
     let process = Process::launch(&text(""), &environment).await;
     let mut shown = Vec::new();
     let body = chat(false).to_string();
-    let query = ["/v1/chat/completions", "/v1/chat/completions?api-key=CANARY-in-query", "/v1/nothing?api-key=CANARY-in-query"];
+    let query = [
+        "/v1/chat/completions",
+        "/v1/chat/completions?api-key=CANARY-in-query",
+        "/v1/chat/completions?subscription-key=CANARY-caller-key",
+        "/v1/nothing?api-key=CANARY-in-query&subscription-key=CANARY-in-query",
+    ];
     for (index, headers) in [
         vec![("api-key", "CANARY-caller-key")],
         vec![("x-api-key", "CANARY-caller-key"), ("cookie", "session=CANARY-cookie"), ("proxy-authorization", "Basic CANARY")],
+        vec![("ocp-apim-subscription-key", "CANARY-caller-key")],
         vec![("authorization", "Bearer CANARY-wrong-key")],
         vec![("authorization", "Basic CANARY-basic")],
         vec![("api-key", "CANARY-caller-key"), ("x-api-key", "CANARY-other-key")],
@@ -118,7 +124,7 @@ async fn no_secret_is_ever_shown() {
     for broken in [
         "GET /v1/models HTTP/1.1\r\nhost: g\r\napi-key: CANARY\r\napi-key: CANARY2\r\n\r\n",
         "CANARY CANARY CANARY\r\n\r\n",
-        "GET /v1/realtime?model=m&api-key=CANARY HTTP/1.1\r\nhost: g\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-key: CANARY\r\n\r\n",
+        "GET /v1/realtime?model=m&api-key=CANARY&subscription-key=CANARY HTTP/1.1\r\nhost: g\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-key: CANARY\r\n\r\n",
     ] {
         if let Ok(got) = ask(process.address, broken).await {
             shown.push((format!("answer to {broken:?}"), format!("{:?} {}", got.head, got.text())));

@@ -63,7 +63,7 @@ fn reading_costs_a_small_multiple_of_a_body() {
             assert!(guard < 8 * body.len() + SLACK, "guard, {name} in {member}: {} times the body", guard / body.len());
             let made = peak(|| {
                 let body = Body::read(body).unwrap();
-                answer(&Question { api: Api::Chat, model: "m", body: &body, text: "fine", created: 1, unique: 1, azure: false })
+                answer(&Question { api: Api::Chat, part: None, model: "m", body: &body, text: "fine", created: 1, unique: 1, azure: false })
             });
             assert!(made < SLACK, "the last resort, {name} in {member}: {made} bytes");
         }

@@ -42,8 +42,11 @@ fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) ->
         check.problem(&format!("{key}.max_concurrent"), "must be at least 1; to take a backend out, drain it or give it weight 0");
     }
     for (model, deployment) in &raw.deployments {
+        // Only Azure's stand in paths, and have no slash.
+        let has_slash = deployment.contains('/') && matches!(raw.kind, RawKind::AzureOpenai);
         if deployment.is_empty()
-            || deployment.contains(['/', '?', '#', '%'])
+            || has_slash
+            || deployment.contains(['?', '#', '%'])
             || deployment.chars().any(|c| c.is_control() || c.is_whitespace())
         {
             check.problem(&format!("{key}.deployments.{model}"), format!("'{deployment}' is no deployment name"));

@@ -173,6 +173,20 @@ fn reasons(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
     }
 }
 
+/// A circuit in words.
+fn told(circuit: &Circuit) -> String {
+    let count = |count: Option<u64>, what: &str| count.map(|count| format!("{count}{what}"));
+    let span = |span: Option<Millis>, begin: &str| span.map(|span| format!("{begin} {span}"));
+    let parts = [
+        count(circuit.failures, " failures"),
+        count(circuit.failure_percent, "% failures"),
+        span(circuit.interval, "within"),
+        span(circuit.trip, "open for"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "other statuses or errors".to_owned() } else { parts.join(", ") }
+}
+
 /// One circuit for a pool, whose members may each have had their own.
 pub(super) fn shared(place: &str, members: &[(String, Option<Circuit>)], findings: &mut Findings) -> Circuit {
     let Some((owner, chosen)) = members.iter().find_map(|(name, circuit)| Some((name, circuit.clone()?))) else {
@@ -183,7 +197,6 @@ pub(super) fn shared(place: &str, members: &[(String, Option<Circuit>)], finding
         );
         return Circuit::default();
     };
-    let spans = |circuit: &Circuit| (circuit.failures, circuit.interval.map(|Millis(ms)| ms), circuit.trip.map(|Millis(ms)| ms));
     for (name, circuit) in members {
         match circuit {
             Some(circuit) if *circuit == chosen => {}
@@ -191,9 +204,9 @@ pub(super) fn shared(place: &str, members: &[(String, Option<Circuit>)], finding
                 place,
                 format!("'{name}' gets the circuit of '{owner}'"),
                 format!(
-                    "a pool has one circuit for all its members; its own (failures, interval and trip in ms) was {:?}, that of '{owner}' is {:?}",
-                    spans(circuit),
-                    spans(&chosen)
+                    "a pool has one circuit for all its members; its own was: {}; that of '{owner}' is: {}",
+                    told(circuit),
+                    told(&chosen)
                 ),
             ),
             None => findings.approximate(

@@ -16,6 +16,7 @@ use pool::Balanced;
 use resources::{Given, Resource, Type};
 
 pub(super) use backend::{named_value, scope};
+pub(super) use node::DEPLOYED;
 
 use super::ImportError;
 use super::draft::{Backend, Draft, Member, Pool};

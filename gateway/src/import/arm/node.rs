@@ -6,6 +6,9 @@ use super::expr::{Scope, unknowns};
 use crate::import::draft::Millis;
 use crate::import::finding::Findings;
 
+/// Prints what a template has become, with all values.
+pub(in crate::import) const DEPLOYED: &str = "az rest --method get --url \".../service/NAME/backends?api-version=2024-05-01\"";
+
 /// A value, where it stands, and what expressions in it refer to.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -59,7 +62,8 @@ impl Node {
         findings.unsupported(
             &self.place,
             format!(
-                "depends on {}, which the file doesn't tell; give a parameters file with it, or import the backends as they are deployed",
+                "depends on {}, which the file doesn't tell; give the parameters file that 'az deployment group create' gets as well, or \
+                 import the backends as they are deployed: {DEPLOYED}",
                 missing.join(" and ")
             ),
         );

@@ -30,6 +30,9 @@ pub(super) struct Entry {
     pub(super) tpm: Option<u64>,
 }
 
+/// LiteLLM's name for Azure's hosts with models of several makers.
+const FOUNDRY: &str = "azure_ai";
+
 /// Those that speak OpenAI's API at an address that is given.
 const COMPATIBLE: [&str; 10] = [
     "hosted_vllm",
@@ -40,7 +43,7 @@ const COMPATIBLE: [&str; 10] = [
     "llamafile",
     "litellm_proxy",
     "text-completion-openai",
-    "azure_ai",
+    FOUNDRY,
     "xinference",
 ];
 
@@ -70,6 +73,8 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
         "azure" | "azure_text" => Kind::Azure,
         "openai" => Kind::OpenAi,
         "anthropic" => Kind::Anthropic,
+        // Where LiteLLM speaks Anthropic's API, too.
+        FOUNDRY if deployment.starts_with("claude") => Kind::Anthropic,
         other if COMPATIBLE.contains(&other) && params.get("api_base").is_some() => {
             findings.approximate(&place, "kind = \"openai\"", format!("'{other}' is asked in OpenAI's API at its api_base"));
             Kind::OpenAi
@@ -81,13 +86,14 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
     };
     // Azure's names for kinds of deployments, as in `azure/responses/gpt-4o`.
     let deployment = deployment.rsplit('/').next().filter(|_| kind == Kind::Azure).map_or(deployment.clone(), str::to_owned);
-    let bad = |c: char| "/?#%".contains(c) || c.is_control() || c.is_whitespace();
+    // Only Azure's stand in paths.
+    let bad = |c: char| "?#%".contains(c) || (kind == Kind::Azure && c == '/') || c.is_control() || c.is_whitespace();
     if deployment.is_empty() || deployment.contains(bad) {
         findings.unsupported(place, format!("'{deployment}' can't be the name of a deployment"));
         return None;
     }
     findings.exact(&place, format!("model '{model}' = deployment '{deployment}'"));
-    let resource = resource(&params, kind, &model, findings);
+    let resource = resource(&params, kind, &provider, &model, findings);
     // Some configs write rates beside litellm_params.
     let rate = |key: &str, findings: &mut Findings| params.get(key).or_else(|| at.get(key)).and_then(|node| node.whole(findings));
     let (rpm, tpm) = (rate("rpm", findings), rate("tpm", findings));
@@ -99,21 +105,24 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
     Some(Entry { model, deployment, place: at.place.clone(), resource, order, weight, rpm, tpm })
 }
 
-fn resource(params: &At<'_>, kind: Kind, model: &str, findings: &mut Findings) -> Resource {
+fn resource(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: &mut Findings) -> Resource {
     let mut api_version = params.get("api_version");
     let mut location = None;
     let base = params.get("api_base").or_else(|| params.get("base_url"));
     let default = match kind {
         Kind::Azure => None,
+        _ if provider == FOUNDRY => None,
         Kind::OpenAi => Some("https://api.openai.com"),
         Kind::Anthropic => Some("https://api.anthropic.com"),
     };
+    let variable = if provider == FOUNDRY { "AZURE_AI_API_BASE" } else { "AZURE_API_BASE" };
     let mut in_url = None;
     let url = match (&base, default) {
         (None, Some(default)) => default.to_owned(),
         (None, None) => {
-            findings.manual(params.path("api_base"), "a URL to be replaced", "is not set, so LiteLLM read AZURE_API_BASE: fill in 'url'");
-            placeholder_url("AZURE_API_BASE")
+            let todo = format!("is not set, so LiteLLM read {variable}: fill in 'url'");
+            findings.manual(params.path("api_base"), "a URL to be replaced", todo);
+            placeholder_url(variable)
         }
         (Some(base), _) => match (base.variable(), base.text().map(|text| take_apart(&text))) {
             (Some(name), _) => {
@@ -124,7 +133,10 @@ fn resource(params: &At<'_>, kind: Kind, model: &str, findings: &mut Findings) -
                 );
                 placeholder_url(name)
             }
-            (None, Some(Ok(address))) => {
+            (None, Some(Ok(mut address))) => {
+                if provider == FOUNDRY && kind == Kind::Anthropic && !address.root.ends_with("/anthropic") {
+                    address.root.push_str("/anthropic");
+                }
                 findings.exact(&base.place, format!("url = \"{}\"", address.root));
                 in_url = address.api_version;
                 address.root
@@ -151,7 +163,7 @@ fn resource(params: &At<'_>, kind: Kind, model: &str, findings: &mut Findings) -
         findings.exact(node.place, format!("max_concurrent = {most}"));
         Some(most)
     });
-    Resource { kind, url, api_version, auth: auth(params, kind, model, findings), location, max_concurrent }
+    Resource { kind, url, api_version, auth: auth(params, kind, provider, model, findings), location, max_concurrent }
 }
 
 fn version(given: Option<&At<'_>>, in_url: Option<String>, findings: &mut Findings) -> Option<String> {
@@ -174,7 +186,7 @@ fn version(given: Option<&At<'_>>, in_url: Option<String>, findings: &mut Findin
 }
 
 /// Secrets are referred to, never copied.
-fn auth(params: &At<'_>, kind: Kind, model: &str, findings: &mut Findings) -> Auth {
+fn auth(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: &mut Findings) -> Auth {
     if let Some(key) = params.get("api_key") {
         let literal = key.variable().is_none();
         let name = key.variable().map_or_else(|| variable(model, "API_KEY"), str::to_owned);
@@ -199,7 +211,11 @@ fn auth(params: &At<'_>, kind: Kind, model: &str, findings: &mut Findings) -> Au
         }
     }
     if kind != Kind::Azure {
-        let name = if kind == Kind::OpenAi { "OPENAI_API_KEY" } else { "ANTHROPIC_API_KEY" };
+        let name = match kind {
+            _ if provider == FOUNDRY => "AZURE_AI_API_KEY",
+            Kind::OpenAi => "OPENAI_API_KEY",
+            _ => "ANTHROPIC_API_KEY",
+        };
         findings.exact(params.path("api_key"), format!("key = {{ env = \"{name}\" }}"));
         return Auth::ApiKey(name.to_owned());
     }

@@ -2,7 +2,7 @@
 
 use super::groups::Group;
 use super::yaml::At;
-use crate::import::draft::{Circuit, Draft, Kind, Millis, Pool};
+use crate::import::draft::{Circuit, Draft, Kind, Millis, Pool, Timeouts};
 use crate::import::finding::Findings;
 
 /// What every pool gets, in the order in which LiteLLM looks: the router's own, then the process's.
@@ -24,25 +24,56 @@ pub(super) fn template(parts: &[At<'_>], findings: &mut Findings) -> Pool {
         pool.retry.max_attempts = Some(attempts);
     }
     circuit(&first, &mut pool.circuit, findings);
+    timeouts(&first, &mut pool.timeouts, findings);
+    overruled(parts, findings);
+    pool
+}
+
+/// LiteLLM's times are for one attempt each.
+fn timeouts<'v>(first: &impl Fn(&str) -> Option<At<'v>>, timeouts: &mut Timeouts, findings: &mut Findings) {
+    let mut longest = 0;
     if let Some(node) = first("timeout").or_else(|| first("request_timeout"))
-        && let Some(total) = node.seconds(findings)
+        && let Some(time) = node.seconds(findings)
     {
         findings.approximate(
             node.place,
-            format!("timeouts.total = \"{total}\""),
-            "for all attempts together; answer, first_token and idle keep their defaults within it",
+            format!("timeouts.answer = timeouts.first_token = \"{time}\""),
+            "for one attempt: until an answer begins; models that think have timeouts.thinking",
         );
-        pool.timeouts.total = Some(total);
+        (timeouts.answer, timeouts.first_token, longest) = (Some(time), Some(time), time.0);
     }
     if let Some(node) = first("stream_timeout")
-        && let Some(first_token) = node.seconds(findings)
+        && let Some(time) = node.seconds(findings)
     {
-        let total = pool.timeouts.total.map_or(600_000, |total| total.0);
-        let first_token = Millis(first_token.0.min(total));
-        findings.approximate(node.place, format!("timeouts.first_token = \"{first_token}\""), "until a stream's first output");
-        pool.timeouts.first_token = Some(first_token);
+        findings.approximate(node.place, format!("timeouts.first_token = \"{time}\""), "until a stream's first output");
+        (timeouts.first_token, longest) = (Some(time), longest.max(time.0));
     }
-    pool
+    if longest > TOTAL {
+        // What is longer than everything together could never apply.
+        timeouts.total = Some(Millis(longest));
+    }
+}
+
+/// Spillway's own `timeouts.total`, in milliseconds.
+const TOTAL: u64 = 600_000;
+
+/// Settings that stand in several places: the first one is what LiteLLM looks at.
+fn overruled(parts: &[At<'_>], findings: &mut Findings) {
+    let alike: [&[&str]; 6] = [
+        &["routing_strategy"],
+        &["num_retries"],
+        &["allowed_fails"],
+        &["cooldown_time"],
+        &["timeout", "request_timeout"],
+        &["stream_timeout"],
+    ];
+    for keys in alike {
+        let mut given = keys.iter().flat_map(|key| parts.iter().filter_map(|part| part.get(key)));
+        let Some(first) = given.next() else { continue };
+        for node in given {
+            findings.approximate(node.place, "", format!("'{}' is set, too, and wins", first.place));
+        }
+    }
 }
 
 fn strategy(node: &At<'_>, pool: &mut Pool, findings: &mut Findings) {
@@ -80,12 +111,21 @@ fn circuit<'v>(first: &impl Fn(&str) -> Option<At<'v>>, circuit: &mut Circuit, f
     }
 }
 
-/// Fallbacks to other models: their entries stand behind those of the model itself.
+/// Fallbacks to other models: their entries stand behind those of the model itself, the router's own first.
 pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findings) -> Vec<Group> {
     let mut out = groups.to_vec();
-    let list = parts.iter().find_map(|part| part.get("fallbacks"));
-    for item in list.iter().flat_map(At::items) {
+    let lists: Vec<At<'_>> = parts.iter().filter_map(|part| part.get("fallbacks")).collect();
+    let mut added: Vec<(String, String)> = Vec::new();
+    for (number, item) in lists.iter().enumerate().flat_map(|(number, list)| list.items().into_iter().map(move |item| (number, item))) {
         for (model, targets) in item.entries() {
+            if number > 0 && added.iter().any(|(other, _)| other == model) {
+                let first = &lists[0].place;
+                findings.approximate(
+                    &targets.place,
+                    "",
+                    format!("'{first}' has fallbacks of '{model}', too: they win, and stand before these"),
+                );
+            }
             let Some(group) = out.iter_mut().find(|group| group.model == model) else {
                 findings.unsupported(&targets.place, format!("no model '{model}' was imported"));
                 continue;
@@ -101,6 +141,11 @@ pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findi
                     findings.unsupported(&target.place, "a request in OpenAI's form is not translated into Anthropic's, nor back");
                     continue;
                 }
+                if added.iter().any(|(from, to)| from == model && *to == name) {
+                    findings.exact(&target.place, format!("'{name}' is a fallback of '{model}' already"));
+                    continue;
+                }
+                added.push((model.to_owned(), name.clone()));
                 group.tiers.extend(source.tiers.iter().cloned());
                 findings.approximate(
                     &target.place,
@@ -111,7 +156,7 @@ pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findi
         }
     }
     for key in ["context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks"] {
-        if let Some(node) = parts.iter().find_map(|part| part.get(key)).filter(|node| !node.items().is_empty()) {
+        for node in parts.iter().filter_map(|part| part.get(key)).filter(|node| !node.items().is_empty()) {
             findings.unsupported(node.place, "a request that is too long, or filtered, is the caller's to change: the answer is passed on");
         }
     }
@@ -120,8 +165,8 @@ pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findi
 
 /// Further names of groups.
 pub(super) fn aliases(parts: &[At<'_>], groups: &mut Vec<Group>, findings: &mut Findings) {
-    let Some(map) = parts.iter().find_map(|part| part.get("model_group_alias")) else { return };
-    for (alias, target) in map.entries() {
+    let maps: Vec<At<'_>> = parts.iter().filter_map(|part| part.get("model_group_alias")).collect();
+    for (alias, target) in maps.iter().flat_map(At::entries) {
         let name = target.get("model").as_ref().unwrap_or(&target).text().unwrap_or_default();
         if groups.iter().any(|group| group.model == alias) {
             findings.unsupported(target.place, format!("'{alias}' is a model of its own already"));

@@ -1,0 +1,51 @@
+//! A key in the query: moved to the header of its name before anything reads the request, so that it is
+//! an API key like any other, and no part of what is passed on, kept or logged.
+
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Uri};
+use pingora::http::RequestHeader;
+use spillway_plugins::query::{WithoutKeys, without_keys};
+
+/// `ocp-apim-subscription-key`
+const HEADER: HeaderName = HeaderName::from_static("ocp-apim-subscription-key");
+
+/// Moves it, if there is one.
+///
+/// # Errors
+/// If what is left can't stand in a request line.
+pub(super) fn to_header(head: &mut RequestHeader) -> Result<(), http::Error> {
+    let Some(WithoutKeys { query, keys }) = head.uri.query().and_then(without_keys) else { return Ok(()) };
+    let path = head.uri.path();
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    let mut parts = head.uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(target)?);
+    head.set_uri(Uri::from_parts(parts)?);
+    for key in keys {
+        // What can't stand in a header is nobody's key, and must not pass for none.
+        let mut value = HeaderValue::from_bytes(&key).unwrap_or(HeaderValue::from_static("?"));
+        value.set_sensitive(true);
+        let _ = head.append_header(HEADER, value);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_leaves_the_query() {
+        for (target, left, keys) in [
+            ("/v1/models?subscription-key=k", "/v1/models", vec!["k"]),
+            ("/v1/models?a=b&Subscription-Key=k%2B&subscription-key=j", "/v1/models?a=b", vec!["k+", "j"]),
+            ("/v1/models?subscription-key=%0a", "/v1/models", vec!["?"]),
+            ("/v1/models?a=b", "/v1/models?a=b", vec![]),
+        ] {
+            let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            to_header(&mut head).unwrap();
+            assert_eq!((head.uri.to_string().as_str(), head.raw_path()), (left, left.as_bytes()));
+            let told: Vec<&str> = head.headers.get_all(HEADER).iter().map(|value| value.to_str().unwrap()).collect();
+            assert_eq!(told, keys, "{target}");
+        }
+    }
+}
