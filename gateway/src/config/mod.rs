@@ -307,6 +307,8 @@ pub struct Pool {
     pub retry: RetryRules,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// How many bytes of a stream's text are kept to continue it if it breaks; `None` if it isn't continued.
+    pub rescue: Option<usize>,
     /// What all callers may use up together.
     pub limits: Rules,
     /// Active health checks.

@@ -24,7 +24,7 @@ use super::drain::{self, Abandoned};
 use super::exchange::{Broken, Exchange};
 use super::progress::{Progress, pick, pick_again};
 use super::refusal::Refusal;
-use super::{Gateway, cached, guarded, last_resort, last_word, metering, words};
+use super::{Gateway, cached, guarded, last_resort, last_word, metering, rescue, words};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::{ErrorKind, Failure};
@@ -416,6 +416,14 @@ async fn deliver(
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
             attempt.finish(ctx, kind.name());
             Step::Over(End::Cut)
+        }
+        Delivery::Broken(kind) => {
+            attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
+            let (inquiry, member) = (attempt.inquiry, attempt.running.member);
+            attempt.finish(ctx, kind.name());
+            drop(exchange);
+            // On the heap: hardly any request needs room for it.
+            Box::pin(rescue::run(gateway, session, ctx, inquiry, progress, member)).await
         }
         Delivery::Blocked(finding) => {
             // The target did as it should; what is still to come of its answer is not wanted.

@@ -19,6 +19,7 @@ use super::cached::Cached;
 use super::drain::Reading;
 use super::logged::Logged;
 use super::replay::ReplayBody;
+use super::rescue::Rescue;
 use super::tunnel::Tunnel;
 use crate::balance::route::PassedOver;
 use crate::balance::target::Target;
@@ -202,6 +203,10 @@ pub struct RequestCtx {
     pub whole: bool,
     /// What was reading an answer when its caller left. Written by `deliver`.
     pub(super) reading: Option<Reading>,
+    /// How it stands with being continued after a break. Written by `deliver` and `rescue`.
+    pub(super) rescue: Option<Rescue>,
+    /// What came of that. Written by `rescue`.
+    pub rescued: Option<&'static str>,
     /// Whether the attempt whose answer the caller gets is booked. Written by `metering`.
     pub booked: bool,
     /// The status that the caller got. Written with the head.
@@ -253,6 +258,8 @@ impl RequestCtx {
             usage: None,
             whole: false,
             reading: None,
+            rescue: None,
+            rescued: None,
             booked: false,
             status: None,
             bytes_out: 0,

@@ -100,6 +100,7 @@ fn line<'r>(session: &'r Session, ctx: &'r RequestCtx, status: u16, took: Durati
         code,
         stream: ctx.streamed,
         cache: ctx.cached.as_ref().map(|cached| cached.result.label()),
+        rescued: ctx.rescued,
         attempts: ctx
             .attempts
             .iter()

@@ -20,6 +20,7 @@ use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, 
 
 use super::attempt::Running;
 use super::ctx::{Inquiry, RequestCtx};
+use super::rescue::Rescue;
 use super::{Gateway, bound};
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
@@ -342,7 +343,8 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
     if ctx.booked || inquiry.object.is_some() || inquiry.is_free() || inquiry.api == Api::Realtime {
         return;
     }
-    let answered = ctx.status.is_some();
+    // A part of an answer that another one continues is not what the caller got.
+    let answered = ctx.status.is_some() && !matches!(ctx.rescue, Some(Rescue::Due(_)));
     let told = ctx.usage.map(|metered| metered.usage);
     if told.is_some() || may_have_cost(running, outcome) {
         let now = gateway.clock.now();

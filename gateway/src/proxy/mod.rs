@@ -14,6 +14,7 @@ pub mod ctx;
 pub mod headers;
 pub mod refusal;
 pub mod replay;
+mod rescue;
 pub mod respond;
 pub mod tunnel;
 mod words;

@@ -45,9 +45,12 @@ pub(super) fn live(
         }
         _ => None,
     });
+    // Shown from the start.
     if last_resort.is_some() {
-        // Shown from the start.
         metrics.last_resort(&pool.name);
+    }
+    if pool.rescue.is_some() {
+        metrics.expose_rescues(&pool.name);
     }
     Pool {
         config: pool.clone(),

@@ -73,6 +73,9 @@ pub struct RequestLine<'a> {
     /// How it stood with the cache, where there is one: `hit`, `miss`, `bypass`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'a str>,
+    /// What came of continuing a stream that broke, where that was tried: `ok`, `differs`, `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rescued: Option<&'a str>,
     /// Every attempt in order.
     pub attempts: Vec<AttemptLine<'a>>,
     /// What the answer used, if that is known at once; estimates stand only in the ledger.

@@ -33,6 +33,7 @@ mod reading_forms;
 mod realtime;
 mod references;
 mod reload;
+mod rescue;
 mod room;
 mod secrets;
 mod semantic;

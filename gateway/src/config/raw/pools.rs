@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::limits::RawLimits;
 use super::transform::RawTransform;
-use crate::config::scalar::{DurationText, StatusText};
+use crate::config::scalar::{DurationText, SizeText, StatusText};
 
 /// How the members of one tier share the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -41,6 +41,8 @@ pub struct RawPool {
     pub retry: Option<RawRetry>,
     /// How long things may take.
     pub timeouts: Option<RawTimeouts>,
+    /// What becomes of streams that break.
+    pub streams: Option<RawStreams>,
     /// Callers need a token with one of these application roles. Default: none is needed.
     pub roles: Option<Vec<String>>,
     /// Callers need a token with one of these scopes. Default: none is needed.
@@ -144,6 +146,27 @@ pub struct RawTimeouts {
     pub idle: Option<DurationText>,
     /// For everything, all attempts and waits included. Default `10m`.
     pub total: Option<DurationText>,
+}
+
+/// What becomes of streams that break.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawStreams {
+    /// Whether a stream of chat, completions, Messages or (with `store` false) Responses that breaks after its first output is continued with another answer to the same
+    /// request, as far as that one repeats what was sent. Costs a second answer. Default `off`.
+    pub rescue: Option<RawRescue>,
+    /// Most text of a stream that is kept for that. A stream with more is not continued. Default `64KiB`.
+    pub rescue_max: Option<SizeText>,
+}
+
+/// Whether streams that break are continued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawRescue {
+    /// They end with an error event.
+    Off,
+    /// With another answer that repeats what was sent; the first difference ends it with the error event.
+    Verified,
 }
 
 /// Active health checks.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use spillway_plugins::retry::StatusSet;
 
-use super::server::span;
+use super::server::{size, span};
 use super::{Checker, limits, transform};
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
 use crate::balance::policy::Policy;
 use crate::config::error::did_you_mean;
-use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawKind, RawPolicy, RawPool, RawRetry, RawTimeouts};
+use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawKind, RawPolicy, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 use crate::config::scalar::StatusText;
 use crate::config::{HealthRules, Member, Pool, RetryRules, Timeouts};
 
@@ -67,6 +67,7 @@ fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_
         circuit: circuit(raw.circuit.as_ref(), key, check),
         retry,
         timeouts,
+        rescue: rescue(raw.streams.as_ref(), key, check),
         roles: raw.roles.clone().unwrap_or_default(),
         scopes: raw.scopes.clone().unwrap_or_default(),
         limits: limits::pool(raw.limits.as_ref(), &format!("{key}.limits"), check),
@@ -224,6 +225,15 @@ fn timeouts(raw: Option<&RawTimeouts>, key: &str, check: &mut Checker<'_>) -> Ti
         }
     }
     timeouts
+}
+
+fn rescue(raw: Option<&RawStreams>, key: &str, check: &mut Checker<'_>) -> Option<usize> {
+    let raw = raw?;
+    let most = size(raw.rescue_max, 64 << 10, &format!("{key}.streams.rescue_max"), check);
+    if raw.rescue != Some(RawRescue::Verified) && raw.rescue_max.is_some() {
+        check.problem(&format!("{key}.streams.rescue_max"), "has a meaning only with rescue = \"verified\"");
+    }
+    (raw.rescue == Some(RawRescue::Verified)).then_some(most)
 }
 
 fn health(raw: &RawHealth, key: &str, check: &mut Checker<'_>) -> HealthRules {

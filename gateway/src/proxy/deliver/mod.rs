@@ -4,6 +4,7 @@
 //! thrown away and the attempt replaced. After it, the caller gets an error event in its API's own
 //! shape and an unfinished transfer, so that a part never looks like the whole.
 
+mod join;
 mod plain;
 mod screen;
 mod sniff;
@@ -15,10 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
-use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
+use spillway_plugins::rescue::Splice;
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::{Metered, Reported};
 
@@ -30,6 +32,7 @@ use super::ctx::RequestCtx;
 use super::drain::Reading;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
+use super::rescue::Rescuable;
 use super::{bound, cached, headers, logged, metering, respond, stored, traced, transformed};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
@@ -47,6 +50,8 @@ pub(super) enum Delivery {
     Replace(Fault),
     /// It broke after the commit point; the caller was told.
     Cut(ErrorKind),
+    /// It broke after the commit point, and another answer may continue it.
+    Broken(ErrorKind),
     /// It may not pass, for what was found in it, or (`None`) because nobody could say. If anything was sent, the
     /// caller has an end to it.
     Blocked(Option<Finding>),
@@ -99,7 +104,8 @@ pub(super) async fn deliver(
         (coded && (asked || is(b"text/event-stream"))).then(|| StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), false));
     let tap = if success { Tap::of(&head.headers, watch) } else { None };
     let sniffs = success && !coded && asked && !stream && !json;
-    let mut delivery = Deliverer { session, ctx, progress, attempt, exchange, tap, hidden: None, screen: None, committed: false };
+    let mut delivery =
+        Deliverer { session, ctx, progress, attempt, exchange, tap, hidden: None, screen: None, committed: false, rescuable: None };
     let mut prefix = prefix;
     if sniffs {
         match delivery.looks_like_a_stream(&mut prefix).await {
@@ -132,6 +138,39 @@ struct Deliverer<'a, 'g> {
     /// What stays back of a stream under guard.
     screen: Option<Box<Screen>>,
     committed: bool,
+    /// What was sent, where that may be continued after a break.
+    rescuable: Option<Box<Rescuable>>,
+}
+
+/// Joins another answer to what was sent of one that broke.
+pub(super) async fn join(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    progress: &mut Progress,
+    attempt: &mut Attempt<'_>,
+    exchange: &mut Exchange,
+    splice: Splice,
+) -> Delivery {
+    let (tap, hidden, screen) = (None, None, None);
+    Deliverer { session, ctx, progress, attempt, exchange, tap, hidden, screen, committed: true, rescuable: None }.join(splice).await
+}
+
+/// Tells a caller that its stream broke, and leaves the transfer unfinished.
+pub(super) async fn cut_off(session: &mut Session, ctx: &mut RequestCtx, event: Bytes) {
+    ctx.bytes_out += event.len();
+    let caller = &mut session.downstream_session;
+    let _ = respond::send(caller, vec![HttpTask::Body(Some(event), false)], ctx.runtime.config.server.write_timeout).await;
+    break_off(caller).await;
+}
+
+/// Ends a transfer without its end: the connection (or HTTP/2 stream) is broken off.
+async fn break_off(caller: &mut ServerSession) {
+    caller.set_keepalive(None);
+    if caller.is_http2() {
+        // A reset drops what is still queued, the error event with it: let it go out first.
+        tokio::time::sleep(BEFORE_RESET).await;
+    }
+    caller.shutdown().await;
 }
 
 type Held = SmallVec<[Bytes; 4]>;
@@ -213,7 +252,10 @@ impl Deliverer<'_, '_> {
         self.ctx.note_first(self.now());
         transformed::response(self.ctx, self.attempt.inquiry, &mut head);
         self.describe(&mut head);
-        if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT) && !logged::wants_body(self.ctx) {
+        if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT)
+            && !logged::wants_body(self.ctx)
+            && self.rescuable.is_none()
+        {
             // Its bound may still be needed.
             self.ctx.input_bound = Some(bound::of(self.ctx, self.attempt.inquiry).input);
             self.ctx.body = None;
@@ -276,15 +318,9 @@ impl Deliverer<'_, '_> {
         if self.send(vec![HttpTask::Done]).await { Delivery::Complete } else { Delivery::CallerLeft }
     }
 
-    /// Ends a transfer without its end: the connection (or HTTP/2 stream) is broken off.
+    /// Ends a transfer without its end.
     async fn cut_off(&mut self, kind: ErrorKind) -> Delivery {
-        let caller = &mut self.session.downstream_session;
-        caller.set_keepalive(None);
-        if caller.is_http2() {
-            // A reset drops what is still queued, the error event with it: let it go out first.
-            tokio::time::sleep(BEFORE_RESET).await;
-        }
-        caller.shutdown().await;
+        break_off(&mut self.session.downstream_session).await;
         Delivery::Cut(kind)
     }
 }

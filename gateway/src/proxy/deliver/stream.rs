@@ -14,12 +14,13 @@ use super::{Deliverer, Delivery, Fault, Held};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::drain::Reading;
 use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::rescue::{Rescuable, Rescue};
 use crate::proxy::{last_word, patience, respond, stored, words};
 
 /// Most of a stream that is held until its first output.
 const HOLD_STREAM: usize = 256 * 1024;
 /// Silence after which a comment keeps the caller's side alive.
-const COMMENT_AFTER: Duration = Duration::from_secs(15);
+pub(super) const COMMENT_AFTER: Duration = Duration::from_secs(15);
 
 impl Deliverer<'_, '_> {
     /// A stream of events, of which `read` was read already.
@@ -55,6 +56,10 @@ impl Deliverer<'_, '_> {
             self.hidden = watch.take_hidden();
             self.ctx.note_first(self.now());
             self.book_stream(watch).await;
+        }
+        if !over && !self.is_guarded() {
+            self.rescuable = Rescuable::new(self.attempt.gateway, self.ctx, self.attempt.inquiry).map(Box::new);
+            held.iter().for_each(|piece| self.note_sent(piece));
         }
         if let Err(delivery) = self.commit(held, over && !has_failed(watch.state())).await {
             return delivery;
@@ -174,11 +179,16 @@ impl Deliverer<'_, '_> {
                     let whole = watch.feed(bytes);
                     self.remember(watch);
                     let over = watch.state().done;
+                    if self.rescuable.is_some() && has_failed(watch.state()) && self.is_due() {
+                        // What came with the error comes again.
+                        return Delivery::Broken(ErrorKind::Reset);
+                    }
                     let whole = match self.screen(watch, whole, over).await {
                         Ok(whole) => whole,
                         Err(finding) => return self.end_blocked(watch, finding).await,
                     };
                     self.record(&whole);
+                    self.note_sent(&whole);
                     if over {
                         self.book_stream(watch).await;
                         if !has_failed(watch.state()) {
@@ -271,7 +281,7 @@ impl Deliverer<'_, '_> {
     }
 
     /// What a stream has told so far.
-    fn note_stream(&mut self, watch: &mut StreamWatch) {
+    pub(super) fn note_stream(&mut self, watch: &mut StreamWatch) {
         self.ctx.whole = watch.state().finished;
         // What is told before the end may be a beginning only.
         if watch.state().finished || watch.state().done {
@@ -295,6 +305,9 @@ impl Deliverer<'_, '_> {
             // A part of an event has gone out: whatever follows would be taken for the rest of it.
             return self.cut_off(kind).await;
         }
+        if self.now() < self.progress.deadline && self.is_due() {
+            return Delivery::Broken(kind);
+        }
         let message = match kind {
             ErrorKind::Idle => "The upstream stopped sending before the answer was complete.",
             _ => "The upstream closed the connection before the answer was complete.",
@@ -302,6 +315,19 @@ impl Deliverer<'_, '_> {
         let event = respond::error_event(self.attempt.inquiry.api, message, "upstream_error", watch.state().sequence);
         self.write(event).await;
         self.cut_off(kind).await
+    }
+
+    /// Notes what is sent, where it may have to be continued.
+    fn note_sent(&mut self, events: &Bytes) {
+        if self.rescuable.as_mut().is_some_and(|rescuable| !rescuable.push(events)) {
+            self.rescuable = None;
+        }
+    }
+
+    /// Whether another answer may continue what was sent: then it is due.
+    fn is_due(&mut self) -> bool {
+        let splice = self.rescuable.take().and_then(|rescuable| rescuable.splice());
+        splice.map(|splice| self.ctx.rescue = Some(Rescue::Due(splice))).is_some()
     }
 
     /// Remembers what a stream made so far, before its names reach the caller.
@@ -313,7 +339,7 @@ impl Deliverer<'_, '_> {
 }
 
 /// Whether the upstream said itself that it failed, and that is not all that there is to say.
-fn has_failed(state: &StreamState) -> bool {
+pub(super) fn has_failed(state: &StreamState) -> bool {
     !state.finished && state.fault.is_some_and(|fault| !is_whole(fault, state.content))
 }
 

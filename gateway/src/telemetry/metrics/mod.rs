@@ -65,6 +65,7 @@ pub struct Metrics {
     target_in_flight: IntGaugeVec,
     throttled_seconds: prometheus::CounterVec,
     failovers: IntCounterVec,
+    rescues: IntCounterVec,
     duration: HistogramVec,
     first_token: HistogramVec,
     tokens: [IntCounterVec; 5],
@@ -257,6 +258,11 @@ impl Metrics {
                 "Requests that left a target for another one before the caller noticed.",
                 member,
             )?,
+            rescues: counters(
+                "spillway_rescues_total",
+                "Broken streams that were to be continued, by what came of it.",
+                &["pool", "result"],
+            )?,
             duration: histograms("spillway_request_duration_seconds", "Duration of whole requests.", &["pool", "api"])?,
             first_token: histograms("spillway_time_to_first_token_seconds", "Time from an attempt's start to its first output.", member)?,
             tokens: [
@@ -398,6 +404,16 @@ impl Metrics {
     /// Only if it was said twice.
     pub fn watch_state(&self, folder: &Path) -> prometheus::Result<()> {
         self.system.lock().watch(folder, &self.registry)
+    }
+
+    /// Shows what can come of a pool's broken streams from the start.
+    pub fn expose_rescues(&self, pool: &str) {
+        ["ok", "differs", "failed"].into_iter().for_each(|result| drop(self.rescues.with_label_values(&[pool, result])));
+    }
+
+    /// Counts a broken stream that was to be continued: `ok`, `differs` or `failed`.
+    pub fn rescued(&self, pool: &str, result: &str) {
+        self.rescues.with_label_values(&[pool, result]).inc();
     }
 
     /// The counters of a pool's requests of one API.

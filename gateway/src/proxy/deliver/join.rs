@@ -1,0 +1,86 @@
+//! Another answer that continues a stream of which a part was sent.
+
+use bytes::Bytes;
+use spillway_plugins::rescue::Splice;
+use spillway_plugins::stream::StreamWatch;
+
+use super::stream::{COMMENT_AFTER, has_failed};
+use super::{Deliverer, Delivery};
+use crate::balance::circuit::ErrorKind;
+use crate::balance::target::Outcome;
+use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::patience;
+
+/// Told at the end of a stream that was continued.
+const TRAILER: &[u8] = b": x-spillway-rescued: 1\n";
+
+impl Deliverer<'_, '_> {
+    /// Passes on what the other answer has beyond what was sent. `Blocked` if it differs.
+    pub(super) async fn join(&mut self, mut splice: Splice) -> Delivery {
+        let inquiry = self.attempt.inquiry;
+        let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
+        let delivery = self.join_events(&mut splice, &mut watch).await;
+        if !self.ctx.booked {
+            self.note_stream(&mut watch);
+        }
+        delivery
+    }
+
+    async fn join_events(&mut self, splice: &mut Splice, watch: &mut StreamWatch) -> Delivery {
+        let idle = self.attempt.inquiry.pool.config.timeouts.idle;
+        let mut give_up = self.attempt.running.began + patience::first(self.attempt.inquiry);
+        let mut last_sent = self.now();
+        let mut begun = false;
+        loop {
+            let (events, ended) = match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
+                Ok(Next::Data(bytes)) => (watch.feed(bytes), false),
+                Ok(Next::End) => (watch.end(), true),
+                Ok(Next::Quiet) => {
+                    last_sent = self.now();
+                    if last_sent >= give_up || last_sent >= self.progress.deadline {
+                        return Delivery::Cut(ErrorKind::Idle);
+                    }
+                    if !self.write(Bytes::from_static(b": keep-alive\n")).await {
+                        return Delivery::CallerLeft;
+                    }
+                    continue;
+                }
+                Err(Broken::CallerLeft) => return Delivery::CallerLeft,
+                Err(_) => return Delivery::Cut(ErrorKind::Reset),
+            };
+            if has_failed(watch.state()) || watch.is_within_event() || self.now() >= self.progress.deadline {
+                return Delivery::Cut(ErrorKind::Reset);
+            }
+            if watch.state().content && !std::mem::replace(&mut begun, true) {
+                let first = self.now().since(self.attempt.running.began);
+                self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
+            }
+            give_up = if begun { self.now() + idle } else { give_up };
+            let over = watch.state().done || (ended && watch.state().finished);
+            if ended && !over {
+                return Delivery::Cut(ErrorKind::Reset);
+            }
+            let Ok(mut out) = splice.feed(events) else { return Delivery::Blocked(None) };
+            if over {
+                match splice.end() {
+                    Ok(rest) if rest.is_empty() => {}
+                    Ok(rest) => out = [out, rest].concat().into(),
+                    Err(_) => return Delivery::Blocked(None),
+                }
+            }
+            if over {
+                self.book_stream(watch).await;
+            }
+            self.record(&out);
+            if !out.is_empty() {
+                last_sent = self.now();
+                if !self.write(out).await {
+                    return Delivery::CallerLeft;
+                }
+            }
+            if over {
+                return if self.write(Bytes::from_static(TRAILER)).await { self.finish().await } else { Delivery::CallerLeft };
+            }
+        }
+    }
+}
