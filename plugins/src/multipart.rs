@@ -347,6 +347,12 @@ fn field(head: &[u8]) -> Result<Option<usize>, FormError> {
             "content-transfer-encoding" if !["binary", "8bit", "7bit"].contains(&value.to_ascii_lowercase().as_str()) => {
                 return Err(FormError("a part's Content-Transfer-Encoding must be binary, 8bit or 7bit, or be left out"));
             }
+            "content-transfer-encoding" => false,
+            other if is_alike(other) => {
+                return Err(FormError(
+                    "a line of a part's head could be read as another one; write Content-Disposition and Content-Type so",
+                ));
+            }
             _ => false,
         };
         if twice {
@@ -365,6 +371,12 @@ fn field(head: &[u8]) -> Result<Option<usize>, FormError> {
         return Err(FormError("a field that is no file must be plain text in UTF-8, without a file name"));
     }
     Ok(Some(index))
+}
+
+/// Whether a reader that doesn't look at dashes could take a line for one that counts.
+fn is_alike(name: &str) -> bool {
+    let letters = || name.bytes().filter(u8::is_ascii_alphanumeric);
+    ["contentdisposition", "contenttype", "contenttransferencoding"].iter().any(|known| letters().eq(known.bytes()))
 }
 
 /// `text/plain`, in UTF-8 if it says in what.
@@ -502,6 +514,8 @@ mod tests {
     fn what_readers_read_differently_is_refused() {
         for head in [
             "Content-Disposition: form-data; Name=\"model\"",
+            "Content-Disposition: form-data; name=\"file\"\r\nContentDisposition: form-data; name=model",
+            "Content_Disposition: form-data; name=\"model\"\r\nContent-Disposition: form-data; name=\"file\"",
             "Content-Disposition: form-data; name*=utf-8''model",
             "Content-Disposition: form-data; name=\"x\"; name=\"model\"",
             "Content-Disposition: form-data; name=\"x\\\"; name=\"model\"",
