@@ -11,6 +11,7 @@ use spillway_testkit::wire::Ended;
 use crate::support::*;
 
 const TIMERS: &str = "[pools.timeouts]\nfirst_token = \"400ms\"\nanswer = \"400ms\"\nidle = \"400ms\"";
+const RESCUE: &str = "[pools.streams]\nrescue = \"verified\"\n";
 const TOKENS: usize = 60;
 
 fn text(tokens: usize) -> String {
@@ -113,6 +114,7 @@ fn seen(got: &Response) -> String {
         false => got.json()["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned(),
     };
     match (got.status, got.ended) {
+        (200, Ended::Whole) if said == text(TOKENS) && body.contains("x-spillway-rescued") => "whole, continued by the second".to_owned(),
         (200, Ended::Whole) if said == text(TOKENS) => {
             format!("whole, from the {}", if got.header("x-spillway-backend") == Some("a") { "first" } else { "second" })
         }
@@ -128,30 +130,29 @@ fn seen(got: &Response) -> String {
 async fn the_table_says_what_a_caller_sees() {
     let page = include_str!("../../../docs/failover.md");
     let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| the first member"));
-    let table: BTreeMap<&str, [&str; 2]> = rows
+    let table: BTreeMap<&str, [&str; 3]> = rows
         .map(|row| {
             let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-            (cells[0], [cells[1], cells[2]])
+            (cells[0], [cells[1], cells[2], cells[3]])
         })
         .collect();
     assert_eq!(faults().len(), table.len(), "a row for each fault");
-    for stream in [true, false] {
+    for (column, pool, stream) in [(0, TIMERS.to_owned(), true), (1, RESCUE.to_owned() + TIMERS, true), (2, TIMERS.to_owned(), false)] {
         for (fault, reply) in faults() {
-            let [of_stream, of_plain] = table.get(fault).unwrap_or_else(|| panic!("the table has no row for '{fault}'"));
-            let expected = if stream { *of_stream } else { *of_plain };
+            let expected = table.get(fault).unwrap_or_else(|| panic!("the table has no row for '{fault}'"))[column];
             if expected == "-" {
                 continue;
             }
             let folder = tempfile::tempdir().unwrap();
             let (first, second) = (ScriptedBackend::start(reply).await, ScriptedBackend::start(good).await);
             let members = [member("a", &first, 1), member("b", &second, 2)];
-            let text = config(&members, TIMERS, "").replace("#server", &state_dir(folder.path()));
+            let text = config(&members, &pool, "").replace("#server", &state_dir(folder.path()));
             let text = text
                 .replace("priority = 1 }", "priority = 1, context = 1000 }")
                 .replace("priority = 2 }", "priority = 2, context = 2000 }");
             let gateway = Gateway::start(&text).await;
             let got = gateway.post("/v1/chat/completions", &chat(stream)).await;
-            assert_eq!(seen(&got), expected, "{fault}, stream: {stream}");
+            assert_eq!(seen(&got), expected, "{fault}, column {column}");
             // What was answered is booked as it was reported, once.
             if expected.starts_with("whole") {
                 eventually("the answer is booked", async || {
