@@ -21,7 +21,7 @@ const ASKED: usize = 1024;
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
      x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
-     x-spillway-backend, x-spillway-attempts, x-spillway-overhead-us, x-spillway-cache, x-spillway-trace-id",
+     x-spillway-backend, x-spillway-attempts, x-spillway-overhead-us, x-spillway-cache, x-spillway-cache-score, x-spillway-trace-id",
 );
 
 /// Takes out an `Origin` that the config doesn't allow.

@@ -146,6 +146,51 @@ async fn parts_of_an_api_go_where_it_goes_and_counting_is_free() {
 }
 
 #[tokio::test]
+async fn parts_of_an_api_are_held_to_owners_and_to_what_is_sealed() {
+    let named = |name: &'static str| {
+        ScriptedBackend::start(move |request| match request.path() {
+            "/v1/responses/compact" if name == "first" => Reply::throttled(1),
+            "/v1/responses/compact" => {
+                let item = json!({ "type": "compaction", "id": "cmp_1", "encrypted_content": "gAAA-second" });
+                let usage = json!({ "input_tokens": 9, "output_tokens": 4, "total_tokens": 13 });
+                Reply::json(200, json!({ "id": "resp_c", "object": "response.compaction", "output": [item], "usage": usage }).to_string())
+            }
+            "/v1/responses/input_tokens" => Reply::json(200, r#"{"object":"response.input_tokens","input_tokens":7}"#),
+            _ => Reply::json(200, json!({ "id": format!("resp_{name}"), "object": "response", "output": [] }).to_string()),
+        })
+    };
+    let (first, second) = (named("first").await, named("second").await);
+    let gateway =
+        Gateway::start(&config(&[member("first", &first, 1), member("second", &second, 2)], "", &(keys() + &consumer("other-key", ""))))
+            .await;
+    let ask = async |path: &str, key: &str, more: Value| {
+        let mut body = json!({ "model": "m", "input": "x" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let got = request(&gateway, &format!("POST {path}"), &[("api-key", key)], &body.to_string()).await;
+        let backend = got.header("x-spillway-backend").map(str::to_owned);
+        (got.status, backend, got)
+    };
+    // What was sealed goes back to who sealed it, whoever is first.
+    let (status, backend, compacted) = ask("/v1/responses/compact", "crm-key", json!({})).await;
+    assert_eq!((status, backend.as_deref()), (200, Some("second")));
+    let items = compacted.json()["output"].clone();
+    eventually("the first is back", async || ask("/v1/responses", "crm-key", json!({})).await.1.as_deref() == Some("first")).await;
+    for path in ["/v1/responses", "/v1/responses/compact", "/v1/responses/input_tokens"] {
+        assert_eq!(ask(path, "crm-key", json!({ "input": items })).await.1.as_deref(), Some("second"), "{path}");
+    }
+    // What is stored is its owner's.
+    let mine = ask("/v1/responses", "crm-key", json!({})).await.2.json()["id"].clone();
+    for path in ["/v1/responses/compact", "/v1/responses/input_tokens"] {
+        let (status, _, foreign) = ask(path, "other-key", json!({ "previous_response_id": mine })).await;
+        assert_eq!((status, foreign.code().as_str()), (404, "object_not_found"), "{path}");
+    }
+    assert_eq!(ask("/v1/responses/input_tokens", "crm-key", json!({ "previous_response_id": mine })).await.1.as_deref(), Some("first"));
+    // Further models need rights there, too.
+    let narrow = json!({ "models": ["gpt-4o"] });
+    assert_eq!(ask("/v1/responses/input_tokens", "none-key", narrow).await.0, 403);
+}
+
+#[tokio::test]
 async fn errors_have_the_shape_of_the_api() {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &keys())).await;
@@ -228,9 +273,55 @@ async fn pages_of_allowed_origins_may_call() {
         }
     }
     assert!(backend.received().iter().all(|arrived| arrived.header("origin").is_none()));
+    let long = ["x-a,"; 400].concat();
+    let asks = [("origin", "https://app.example"), ("access-control-request-method", "POST"), ("access-control-request-headers", &*long)];
+    let bounded = request(&gateway, "OPTIONS /v1/chat/completions", &asks, "").await;
+    assert_eq!((bounded.status, bounded.header("access-control-allow-headers")), (204, None));
     let closed = Gateway::start(&text).await;
     let got = request(&closed, "OPTIONS /v1/chat/completions", &[&[("origin", "https://app.example")][..], &asks].concat(), "").await;
     assert_eq!((got.status, got.header("access-control-allow-origin")), (401, None));
+}
+
+#[tokio::test]
+async fn pages_may_read_streams_and_what_stands_beside_them() {
+    let backend = ScriptedBackend::start(|_| {
+        let theirs = [("access-control-allow-credentials", "true"), ("access-control-expose-headers", "x-theirs"), ("vary", "accept")];
+        theirs.into_iter().fold(Reply::sse(whole_stream("x")), |reply, (name, value)| reply.header(name, value))
+    })
+    .await;
+    let text = config(&[member("a", &backend, 1)], "", &keys());
+    let gateway = Gateway::start(&text.replace("[log]", "[server.cors]\norigins = [\"*\"]\n\n[log]")).await;
+    let headers = [("origin", "https://any.example"), ("api-key", "crm-key")];
+    let got = request(&gateway, "POST /v1/chat/completions", &headers, &chat(true).to_string()).await;
+    assert_eq!((got.status, got.header("access-control-allow-origin")), (200, Some("https://any.example")));
+    assert_eq!(got.header("access-control-allow-credentials"), None);
+    let exposed = got.header("access-control-expose-headers").unwrap();
+    for name in ["x-request-id", "retry-after", "x-ratelimit-remaining-tokens", "x-spillway-backend"] {
+        assert!(exposed.split(", ").any(|one| one == name), "{name} in {exposed}");
+    }
+    assert!(!exposed.contains("x-theirs"));
+    let without = request(&gateway, "POST /v1/chat/completions", &headers[1..], &chat(true).to_string()).await;
+    assert_eq!((without.status, without.header("access-control-allow-origin")), (200, None));
+    assert_eq!(without.header("access-control-expose-headers"), None);
+}
+
+#[tokio::test]
+async fn the_answer_to_head_has_no_body_whatever_it_is() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &keys())).await;
+    let mut connection = Connection::open(gateway.address).await.unwrap();
+    for (path, key, expected) in [
+        ("/v1/models", "wrong", 401),
+        ("/v1/models/nope", "crm-key", 404),
+        ("/v1/models/m", "crm-key", 200),
+        ("/v1/models", "none-key", 200),
+    ] {
+        connection.send(format!("HEAD {path} HTTP/1.1\r\nhost: x\r\napi-key: {key}\r\n\r\n")).await.unwrap();
+        let (status, head) = connection.answer_head().await.unwrap();
+        assert_eq!((status, head.header("content-length").is_some_and(|length| length != "0")), (expected, true), "{path}");
+    }
+    let unknown = request(&gateway, "GET /v1/models", &[], "").await;
+    assert_eq!((unknown.status, unknown.json()["error"]["code"].is_string()), (401, true));
 }
 
 #[tokio::test]

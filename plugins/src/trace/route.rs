@@ -6,8 +6,8 @@ use crate::api::Api;
 const ROOTS: [(&str, bool); 5] =
     [("/openai/deployments/", true), ("/openai/v1/", false), ("/openai/", false), ("/anthropic/v1/", false), ("/v1/", false)];
 
-/// Words below what is stored that are no names.
-const WORDS: [&str; 4] = ["cancel", "input_items", "items", "content"];
+/// Words below an API that are no names.
+const WORDS: [&str; 7] = ["cancel", "input_items", "items", "content", "compact", "input_tokens", "count_tokens"];
 
 /// The template of a path that was found to be one of this API's.
 pub fn route(path: &str, api: Api) -> Option<String> {
@@ -38,6 +38,8 @@ mod tests {
             ("/openai/deployments/gpt-4o/chat/completions", Api::Chat, Some("/openai/deployments/{deployment}/chat/completions")),
             ("/v1/conversations/c/items/i", Api::Conversations, Some("/v1/conversations/{id}/items/{id}")),
             ("/anthropic/v1/messages", Api::Messages, Some("/anthropic/v1/messages")),
+            ("/v1/responses/compact", Api::Responses, Some("/v1/responses/compact")),
+            ("/v1/messages/count_tokens", Api::Messages, Some("/v1/messages/count_tokens")),
             ("/v1/chat/completionsX", Api::Chat, None),
             ("/v1/files", Api::Chat, None),
             ("/", Api::Chat, None),
