@@ -19,6 +19,7 @@ use super::replay::BufferShare;
 use super::{Gateway, respond};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
+use crate::balance::target::OutageReason;
 
 /// What was sent of a stream that may be continued, and its place in the room for bodies.
 pub(super) struct Rescuable {
@@ -47,9 +48,9 @@ impl Rescuable {
         self.share.covers(self.sent.size())
     }
 
-    /// What continues it, if anything can.
-    pub(super) fn splice(self) -> Option<Box<Splice>> {
-        Splice::new(self.sent).map(Box::new)
+    /// What continues it, if anything can, and its place in the room for bodies.
+    pub(super) fn splice(self) -> Option<Box<(Splice, BufferShare)>> {
+        Some(Box::new((Splice::new(self.sent)?, self.share)))
     }
 }
 
@@ -57,7 +58,7 @@ impl Rescuable {
 #[derive(Default)]
 pub(super) enum Rescue {
     /// Its stream broke; this continues it.
-    Due(Box<Splice>),
+    Due(Box<(Splice, BufferShare)>),
     /// The other answer is under way.
     UnderWay,
     /// It is over, with this result.
@@ -72,11 +73,12 @@ pub(super) async fn run(
     ctx: &mut RequestCtx,
     inquiry: &Inquiry,
     progress: &mut Progress,
-    broken: usize,
+    (broken, kind): (usize, ErrorKind),
 ) -> Step {
-    let Some(Rescue::Due(splice)) = ctx.rescue.replace(Rescue::UnderWay) else { return Step::Over(End::Cut) };
+    let Some(Rescue::Due(mut due)) = ctx.rescue.replace(Rescue::UnderWay) else { return Step::Over(End::Cut) };
+    let splice = &mut due.0;
     let delivery = match next(gateway, ctx, inquiry, progress, broken) {
-        Some(pick) => attempt(gateway, session, ctx, inquiry, progress, pick, *splice).await,
+        Some(pick) => attempt(gateway, session, ctx, inquiry, progress, pick, splice).await,
         None => Delivery::Cut(ErrorKind::Reset),
     };
     let (result, end) = match delivery {
@@ -90,8 +92,7 @@ pub(super) async fn run(
     ctx.rescue = Some(Rescue::Over);
     gateway.metrics.rescued(&inquiry.pool.config.name, result);
     if end == End::Cut {
-        let message = "The upstream closed the connection before the answer was complete.";
-        let event = respond::error_event(inquiry.api, message, "upstream_error", None);
+        let event = respond::error_event(inquiry.api, deliver::broke(kind), "upstream_error", due.0.sequence());
         deliver::cut_off(session, ctx, event).await;
     }
     Step::Over(end)
@@ -116,7 +117,7 @@ async fn attempt(
     inquiry: &Inquiry,
     progress: &mut Progress,
     pick: Pick,
-    splice: Splice,
+    splice: &mut Splice,
 ) -> Delivery {
     let mut attempt = Attempt::begin(gateway, ctx, inquiry, progress, pick);
     let runtime = Arc::clone(&ctx.runtime);
@@ -146,9 +147,10 @@ async fn attempt(
     if !status.is_success() || !is_stream(&exchange) {
         match status.as_u16() {
             429 => attempt.throttled(ctx, progress),
-            500.. => attempt.failed(ctx, progress, Failure::Status(status), "failed", false),
+            408 | 500.. => attempt.failed(ctx, progress, Failure::Status(status), "failed", false),
             // An answer was made, though not as a stream.
             200..300 => attempt.failed(ctx, progress, Failure::Status(http::StatusCode::BAD_GATEWAY), "failed", false),
+            401 | 403 | 404 => attempt.out(ctx, OutageReason::Misconfigured),
             _ => {
                 attempt.finish(ctx, "caller_fault");
                 Step::Elsewhere

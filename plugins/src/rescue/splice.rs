@@ -68,6 +68,11 @@ impl Splice {
         if self.has_caught_up() { Ok(rest) } else { Err(Difference::Ended) }
     }
 
+    /// The number of the last event that went to the caller, where events are numbered.
+    pub fn sequence(&self) -> Option<u64> {
+        self.sequence
+    }
+
     /// Whether it has said all that was sent.
     pub fn has_caught_up(&self) -> bool {
         self.side.missing == 0

@@ -16,10 +16,10 @@ const TRAILER: &[u8] = b": x-spillway-rescued: 1\n";
 
 impl Deliverer<'_, '_> {
     /// Passes on what the other answer has beyond what was sent. `Blocked` if it differs.
-    pub(super) async fn join(&mut self, mut splice: Splice) -> Delivery {
+    pub(super) async fn join(&mut self, splice: &mut Splice) -> Delivery {
         let inquiry = self.attempt.inquiry;
         let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
-        let delivery = self.join_events(&mut splice, &mut watch).await;
+        let delivery = self.join_events(splice, &mut watch).await;
         if !self.ctx.booked {
             self.note_stream(&mut watch);
         }
@@ -32,9 +32,12 @@ impl Deliverer<'_, '_> {
         let mut last_sent = self.now();
         let mut begun = false;
         loop {
+            // One that is complete may still tell what it used, and need not say that it ends.
+            let finished = watch.state().finished;
             let (events, ended) = match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
                 Ok(Next::Data(bytes)) => (watch.feed(bytes), false),
                 Ok(Next::End) => (watch.end(), true),
+                Ok(Next::Quiet) if finished && self.now() >= give_up => (Bytes::new(), true),
                 Ok(Next::Quiet) => {
                     last_sent = self.now();
                     if last_sent >= give_up || last_sent >= self.progress.deadline {
@@ -46,6 +49,7 @@ impl Deliverer<'_, '_> {
                     continue;
                 }
                 Err(Broken::CallerLeft) => return Delivery::CallerLeft,
+                Err(_) if finished => (Bytes::new(), true),
                 Err(_) => return Delivery::Cut(ErrorKind::Reset),
             };
             if has_failed(watch.state()) || watch.is_within_event() || self.now() >= self.progress.deadline {

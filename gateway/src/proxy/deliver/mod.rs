@@ -149,10 +149,18 @@ pub(super) async fn join(
     progress: &mut Progress,
     attempt: &mut Attempt<'_>,
     exchange: &mut Exchange,
-    splice: Splice,
+    splice: &mut Splice,
 ) -> Delivery {
     let (tap, hidden, screen) = (None, None, None);
     Deliverer { session, ctx, progress, attempt, exchange, tap, hidden, screen, committed: true, rescuable: None }.join(splice).await
+}
+
+/// What a caller is told of a stream that broke like this.
+pub(super) fn broke(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Idle => "The upstream stopped sending before the answer was complete.",
+        _ => "The upstream closed the connection before the answer was complete.",
+    }
 }
 
 /// Tells a caller that its stream broke, and leaves the transfer unfinished.

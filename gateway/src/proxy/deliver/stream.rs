@@ -10,7 +10,7 @@ use spillway_plugins::sse;
 use spillway_plugins::stream::{StreamState, StreamWatch};
 use tracing::warn;
 
-use super::{Deliverer, Delivery, Fault, Held};
+use super::{Deliverer, Delivery, Fault, Held, broke};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::drain::Reading;
 use crate::proxy::exchange::{Broken, Next};
@@ -308,11 +308,7 @@ impl Deliverer<'_, '_> {
         if self.now() < self.progress.deadline && self.is_due() {
             return Delivery::Broken(kind);
         }
-        let message = match kind {
-            ErrorKind::Idle => "The upstream stopped sending before the answer was complete.",
-            _ => "The upstream closed the connection before the answer was complete.",
-        };
-        let event = respond::error_event(self.attempt.inquiry.api, message, "upstream_error", watch.state().sequence);
+        let event = respond::error_event(self.attempt.inquiry.api, broke(kind), "upstream_error", watch.state().sequence);
         self.write(event).await;
         self.cut_off(kind).await
     }
