@@ -1,7 +1,10 @@
 //! Plain answers: held until they are whole, as far as that is small, so that one that breaks can be replaced.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::StatusCode;
+use memchr::memmem::Finder;
 use spillway_plugins::json::{Kind, Reader};
 use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::tokens::{Reported, read_whole};
@@ -111,7 +114,10 @@ impl Deliverer<'_, '_> {
 
     /// Why an answer whose status is a success is none: it is an error, as in a stream. `None` if the caller gets it.
     fn fault_of(&mut self, held: &Held) -> Option<Fault> {
+        static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
         let whole: Bytes = if held.len() == 1 { held[0].clone() } else { held.concat().into() };
+        // Most have no such word at all.
+        ERROR.find(&whole)?;
         let mut failed = false;
         Reader::new(&whole).object(|key, value| failed |= key == "error" && value.kind != Kind::Null).ok()?;
         if !failed {
