@@ -74,7 +74,7 @@ impl Outage {
 
     /// Until when it keeps out a request that is whole or not.
     pub(super) fn shut(&self, whole: bool) -> Tick {
-        self.probing.over(whole).map_or(self.until, |over| over.max(self.until))
+        self.probing.gate(whole, self.until)
     }
 }
 
@@ -90,9 +90,19 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    /// Until when a request must wait for one, if one is under way.
-    pub(super) fn over(self, whole: bool) -> Option<Tick> {
-        self.whole.max(self.partial.filter(|_| !whole)).map(|began| began + PROBE_LASTS)
+    /// When the one began for which a request must wait, if one is under way.
+    fn began(self, whole: bool) -> Option<Tick> {
+        self.whole.max(self.partial.filter(|_| !whole))
+    }
+
+    /// When a request may be the next one, where none may be before `until`.
+    fn gate(self, whole: bool, until: Tick) -> Tick {
+        self.began(whole).map_or(until, |began| until.max(began + PROBE_LASTS))
+    }
+
+    /// What is shown as that: nobody knows when the one that is under way will be over.
+    pub(super) fn shown(self, whole: bool, gate: Tick) -> Tick {
+        if self.began(whole).is_some() { Tick::NEVER } else { gate }
     }
 
     fn is_any(self) -> bool {
@@ -136,7 +146,7 @@ impl Belief {
     pub(super) fn circuit_gate(&self, whole: bool) -> (Tick, bool) {
         match self.circuit.phase() {
             Phase::Closed => (Tick(0), false),
-            Phase::Open { until, .. } => (self.probing.over(whole).map_or(until, |over| over.max(until)), true),
+            Phase::Open { until, .. } => (self.probing.gate(whole, until), true),
         }
     }
 

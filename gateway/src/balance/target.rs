@@ -205,8 +205,7 @@ impl Target {
         let outages = believed().flat_map(|belief| &belief.outages).filter(|outage| api.is_none_or(|api| api == outage.api));
         let shut = |outage: &Outage| outage.shut(whole);
         if let Some(outage) = outages.filter(|outage| shut(outage) > now).max_by_key(|outage| shut(outage)) {
-            let probing = outage.probing.over(whole).is_some();
-            return Some(Closed::Out(outage.reason, if probing { Tick::NEVER } else { shut(outage) }));
+            return Some(Closed::Out(outage.reason, outage.probing.shown(whole, shut(outage))));
         }
         let open = believed().filter_map(|belief| match belief.circuit.phase() {
             Phase::Open { limited, .. } => Some((belief, belief.circuit_gate(whole).0, limited)),
@@ -214,8 +213,7 @@ impl Target {
         });
         match open.filter(|(_, until, _)| *until > now).max_by_key(|(_, until, _)| *until) {
             Some((belief, until, limited)) if until >= state.throttled_until => {
-                let probing = belief.probing.over(whole).is_some();
-                Some(Closed::Tripped { until: if probing { Tick::NEVER } else { until }, limited })
+                Some(Closed::Tripped { until: belief.probing.shown(whole, until), limited })
             }
             _ if state.throttled_until > now => Some(Closed::Throttled(state.throttled_until)),
             _ => (self.in_flight() >= self.max_concurrent.load(Ordering::Relaxed)).then_some(Closed::Busy),

@@ -163,7 +163,7 @@ async fn give_up(
 }
 
 /// What asking a target once led to.
-enum Asked {
+pub(super) enum Asked {
     /// An answer for the caller; of a refusal's body this much was read.
     Answer(Exchange, SmallVec<[Bytes; 4]>),
     /// The request goes elsewhere.
@@ -184,37 +184,22 @@ async fn attempt(
     pick: Pick,
 ) -> Step {
     let mut attempt = Attempt::begin(gateway, ctx, inquiry, progress, pick);
-    let runtime = Arc::clone(&ctx.runtime);
-    let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].upstream.as_ref() else {
-        return attempt.broke(ctx, progress, Broken::Upstream(ErrorKind::Connect));
-    };
-    attempt.credentials = upstream.auth.credentials();
-    let shown = upstream.auth.token().map_or(0, |token| token.number());
-    if let Some(permit) = &mut ctx.permit {
-        permit.spend();
-    }
-    let mut asked = ask_once(session, ctx, upstream, &mut attempt, progress).await;
-    if let (Ok(Asked::Elsewhere(Verdict::Misconfigured, StatusCode::UNAUTHORIZED)), Some(token)) = (&asked, upstream.auth.token()) {
-        match renewed(gateway, session, ctx, progress, token, shown).await {
-            Ok(true) => asked = ask_once(session, ctx, upstream, &mut attempt, progress).await,
-            Ok(false) => {}
-            Err(broken) => asked = Err(Unasked::Broken(broken)),
-        }
-    }
-    if attempt.asked_usage && refuses_stream_options(&asked, &attempt) {
-        attempt.refused_usage = true;
-        let target = attempt.running.lease.target();
-        // Options of the caller's own may be what is refused: that says nothing about others.
-        if inquiry.fields.stream_options == StreamOptions::Absent && target.refused_usage(inquiry.api, gateway.clock.now()) {
-            info!(target = %target.id, api = %inquiry.api, "refuses stream_options: for a while its streams will not tell their usage");
-        }
-        if let Ok(Asked::Answer(exchange, _)) = asked {
-            exchange.release(&gateway.connector).await;
-        }
-        asked = ask_once(session, ctx, upstream, &mut attempt, progress).await;
-    }
-    match asked {
+    match asked(session, ctx, &mut attempt, progress).await {
         Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, progress, attempt, exchange, prefix).await,
+        Err(Unasked::Unsendable) => {
+            attempt.finish(ctx, "cancelled");
+            match gateway.refuse(session, ctx, &Refusal::Internal).await {
+                Ok(()) => Step::Over(ctx.end),
+                Err(_) => Step::Over(End::CallerLeft),
+            }
+        }
+        unanswered => ended(ctx, progress, attempt, unanswered),
+    }
+}
+
+/// Ends an attempt without an answer: whoever has a use for one has taken it.
+pub(super) fn ended(ctx: &mut RequestCtx, progress: &mut Progress, attempt: Attempt<'_>, asked: Result<Asked, Unasked>) -> Step {
+    match asked {
         Ok(Asked::Elsewhere(verdict, status)) => match verdict {
             Verdict::RateLimited => attempt.throttled(ctx, progress),
             Verdict::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
@@ -229,14 +214,51 @@ async fn attempt(
         Ok(Asked::TooLong) => attempt.too_long(ctx, progress),
         Err(Unasked::NoCredential) => attempt.no_credential(ctx),
         Err(Unasked::Broken(broken)) => attempt.broke(ctx, progress, broken),
-        Err(Unasked::Unsendable) => {
+        Ok(Asked::Answer(..)) | Err(Unasked::Unsendable) => {
             attempt.finish(ctx, "cancelled");
-            match gateway.refuse(session, ctx, &Refusal::Internal).await {
-                Ok(()) => Step::Over(ctx.end),
-                Err(_) => Step::Over(End::CallerLeft),
-            }
+            Step::Elsewhere
         }
     }
+}
+
+/// Asks a target; once more with another token, or without what the gateway itself asks for, if that is what it refuses.
+pub(super) async fn asked(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    attempt: &mut Attempt<'_>,
+    progress: &mut Progress,
+) -> Result<Asked, Unasked> {
+    let (gateway, inquiry) = (attempt.gateway, attempt.inquiry);
+    let runtime = Arc::clone(&ctx.runtime);
+    let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].upstream.as_ref() else {
+        return Err(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)));
+    };
+    attempt.credentials = upstream.auth.credentials();
+    let shown = upstream.auth.token().map_or(0, |token| token.number());
+    if let Some(permit) = &mut ctx.permit {
+        permit.spend();
+    }
+    let mut asked = ask_once(session, ctx, upstream, attempt, progress).await;
+    if let (Ok(Asked::Elsewhere(Verdict::Misconfigured, StatusCode::UNAUTHORIZED)), Some(token)) = (&asked, upstream.auth.token()) {
+        match renewed(gateway, session, ctx, progress, token, shown).await {
+            Ok(true) => asked = ask_once(session, ctx, upstream, attempt, progress).await,
+            Ok(false) => {}
+            Err(broken) => asked = Err(Unasked::Broken(broken)),
+        }
+    }
+    if attempt.asked_usage && refuses_stream_options(&asked, attempt) {
+        attempt.refused_usage = true;
+        let target = attempt.running.lease.target();
+        // Options of the caller's own may be what is refused: that says nothing about others.
+        if inquiry.fields.stream_options == StreamOptions::Absent && target.refused_usage(inquiry.api, gateway.clock.now()) {
+            info!(target = %target.id, api = %inquiry.api, "refuses stream_options: for a while its streams will not tell their usage");
+        }
+        if let Ok(Asked::Answer(exchange, _)) = asked {
+            exchange.release(&gateway.connector).await;
+        }
+        asked = ask_once(session, ctx, upstream, attempt, progress).await;
+    }
+    asked
 }
 
 /// Whether a target is too old for what we, not the caller, put into the request.
@@ -268,7 +290,7 @@ async fn ask_once(
     let body = read_error(gateway, session, &mut exchange, progress).await;
     ctx.waited += gateway.clock.now().since(began);
     let (body, broken) = body.map_err(Unasked::Broken)?;
-    let text: Bytes = if body.len() == 1 { body[0].clone() } else { body.concat().into() };
+    let text = deliver::joined(&body);
     attempt.running.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
     if status.is_server_error() {
         attempt.running.said = words::of(&text);

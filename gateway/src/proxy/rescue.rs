@@ -1,25 +1,20 @@
 //! A stream broke after its first output: the very same request goes to the next member, and what its answer has beyond
 //! what was sent goes to the caller. Once a request, inside its deadline; what is no repetition ends as any broken stream.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use http::header;
+use http::StatusCode;
 use pingora::proxy::Session;
 use spillway_plugins::rescue::{Sent, Splice};
-use spillway_plugins::retry::read_signal;
 
-use super::ask::{Unasked, ask};
 use super::attempt::{Attempt, Step};
+use super::attempts::{self, Asked};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::deliver::{self, Delivery};
-use super::exchange::Exchange;
 use super::progress::{Progress, pick, pick_again};
 use super::replay::BufferShare;
 use super::{Gateway, respond};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
-use crate::balance::target::OutageReason;
 
 /// What was sent of a stream that may be continued, and its place in the room for bodies.
 pub(super) struct Rescuable {
@@ -55,15 +50,11 @@ impl Rescuable {
 }
 
 /// How a request stands with being rescued.
-#[derive(Default)]
 pub(super) enum Rescue {
     /// Its stream broke; this continues it.
     Due(Box<(Splice, BufferShare)>),
-    /// The other answer is under way.
-    UnderWay,
-    /// It is over, with this result.
-    #[default]
-    Over,
+    /// That was tried, or is.
+    Tried,
 }
 
 /// Continues a broken stream, or tells its caller that it broke.
@@ -75,7 +66,7 @@ pub(super) async fn run(
     progress: &mut Progress,
     (broken, kind): (usize, ErrorKind),
 ) -> Step {
-    let Some(Rescue::Due(mut due)) = ctx.rescue.replace(Rescue::UnderWay) else { return Step::Over(End::Cut) };
+    let Some(Rescue::Due(mut due)) = ctx.rescue.replace(Rescue::Tried) else { return Step::Over(End::Cut) };
     let splice = &mut due.0;
     let delivery = match next(gateway, ctx, inquiry, progress, broken) {
         Some(pick) => attempt(gateway, session, ctx, inquiry, progress, pick, splice).await,
@@ -89,7 +80,6 @@ pub(super) async fn run(
         _ => ("failed", End::Cut),
     };
     ctx.rescued = Some(result);
-    ctx.rescue = Some(Rescue::Over);
     gateway.metrics.rescued(&inquiry.pool.config.name, result);
     if end == End::Cut {
         let event = respond::error_event(inquiry.api, deliver::broke(kind), "upstream_error", due.0.sequence());
@@ -120,47 +110,27 @@ async fn attempt(
     splice: &mut Splice,
 ) -> Delivery {
     let mut attempt = Attempt::begin(gateway, ctx, inquiry, progress, pick);
-    let runtime = Arc::clone(&ctx.runtime);
-    let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].upstream.as_ref() else {
-        attempt.finish(ctx, "connect");
-        return Delivery::Cut(ErrorKind::Connect);
-    };
-    attempt.credentials = upstream.auth.credentials();
-    let mut exchange = match ask(session, ctx, upstream, &mut attempt, progress).await {
-        Ok(exchange) => exchange,
-        Err(Unasked::Broken(broken)) => {
-            return match attempt.broke(ctx, progress, broken) {
+    let mut exchange = match attempts::asked(session, ctx, &mut attempt, progress).await {
+        Ok(Asked::Answer(exchange, _)) => match exchange.head() {
+            Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
+            // An answer was made, though not as a stream.
+            Some(head) if head.status.is_success() => {
+                attempt.failed(ctx, progress, Failure::Status(StatusCode::BAD_GATEWAY), "failed", false);
+                return Delivery::Cut(ErrorKind::Reset);
+            }
+            _ => {
+                attempt.finish(ctx, "caller_fault");
+                return Delivery::Cut(ErrorKind::Reset);
+            }
+        },
+        unanswered => {
+            return match attempts::ended(ctx, progress, attempt, unanswered) {
                 Step::Over(End::CallerLeft) => Delivery::CallerLeft,
                 _ => Delivery::Cut(ErrorKind::Reset),
             };
         }
-        Err(Unasked::NoCredential | Unasked::Unsendable) => {
-            attempt.no_credential(ctx);
-            return Delivery::Cut(ErrorKind::Reset);
-        }
     };
-    let status = exchange.head().map_or(http::StatusCode::BAD_GATEWAY, |head| head.status);
-    attempt.running.status = Some(status);
-    if let Some(head) = exchange.head() {
-        attempt.running.signal = read_signal(&head.headers, || gateway.clock.wall());
-    }
-    if !status.is_success() || !is_stream(&exchange) {
-        match status.as_u16() {
-            429 => attempt.throttled(ctx, progress),
-            408 | 500.. => attempt.failed(ctx, progress, Failure::Status(status), "failed", false),
-            // An answer was made, though not as a stream.
-            200..300 => attempt.failed(ctx, progress, Failure::Status(http::StatusCode::BAD_GATEWAY), "failed", false),
-            401 | 403 | 404 => attempt.out(ctx, OutageReason::Misconfigured),
-            _ => {
-                attempt.finish(ctx, "caller_fault");
-                Step::Elsewhere
-            }
-        };
-        return Delivery::Cut(ErrorKind::Reset);
-    }
     let delivery = deliver::join(session, ctx, progress, &mut attempt, &mut exchange, splice).await;
-    // Whatever it is booked as, it is the last one.
-    ctx.rescue = Some(Rescue::Over);
     match &delivery {
         Delivery::Complete => {
             attempt.finish(ctx, "ok");
@@ -177,13 +147,4 @@ async fn attempt(
         }
     }
     delivery
-}
-
-fn is_stream(exchange: &Exchange) -> bool {
-    let Some(head) = exchange.head() else { return false };
-    let is = |name: &header::HeaderName, begin: &[u8]| {
-        head.headers.get(name).is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(begin))
-    };
-    is(&header::CONTENT_TYPE, b"text/event-stream")
-        && (!head.headers.contains_key(header::CONTENT_ENCODING) || is(&header::CONTENT_ENCODING, b"identity"))
 }

@@ -45,7 +45,7 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) 
         _ => {}
     });
     if read.is_err() {
-        return if data.is_empty() { Told::Anything } else { Told::Malformed };
+        return Told::Malformed;
     }
     if error.is_some() {
         state.fault = Some(fault_of(data));

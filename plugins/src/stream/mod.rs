@@ -153,11 +153,13 @@ fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mu
         state.done = true;
         return Told::Anything;
     }
+    if event.data.is_empty() {
+        return Told::Anything;
+    }
     if is_asked_for(api) {
         return choices::read(&event.data, state, choices);
     }
-    let read = typed::read(api, event, state, choices);
-    if read || event.data.is_empty() { Told::Anything } else { Told::Malformed }
+    if typed::read(api, event, state, choices) { Told::Anything } else { Told::Malformed }
 }
 
 /// Turns an `error` value into the fault it reports.

@@ -301,21 +301,12 @@ impl Reported {
 
 impl ImageTool {
     fn read(&mut self, text: &[u8], usage: &Value) {
-        counts(text, usage, |key, value, number| match key {
-            "input_tokens" => raise(&mut self.input, number),
-            "output_tokens" => raise(&mut self.output, number),
-            "input_tokens_details" => counts(text, value, |key, _, number| {
-                if key == "image_tokens" {
-                    raise(&mut self.input_image, number);
-                }
-            }),
-            "output_tokens_details" => counts(text, value, |key, _, number| {
-                if key == "image_tokens" {
-                    raise(&mut self.output_image, number);
-                }
-            }),
-            _ => {}
-        });
+        let mut told = Reported::default();
+        told.read(text, usage);
+        raise(&mut self.input, told.input);
+        raise(&mut self.output, told.output);
+        raise(&mut self.input_image, told.input_image);
+        raise(&mut self.output_image, told.output_image);
     }
 }
 

@@ -16,11 +16,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
 use spillway_plugins::rescue::Splice;
+use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::{Metered, Reported};
 
@@ -86,22 +88,17 @@ pub(super) async fn deliver(
     prefix: SmallVec<[Bytes; 4]>,
 ) -> Delivery {
     let Some(head) = exchange.head() else { return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))) };
-    let is = |kind: &[u8]| {
-        head.headers
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind))
-    };
-    let coded = head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let coded = is_coded(head);
     let status = head.status;
     let success = status.is_success();
-    let json = is(b"application/json") && !coded;
-    let mut stream = success && !coded && is(b"text/event-stream");
+    let json = is_of(head, b"application/json") && !coded;
+    let mut stream = success && is_stream(head);
     let inquiry = attempt.inquiry;
     let asked = inquiry.fields.stream;
     // What is compressed is passed on as it comes, a stream, too. Answers of any other type may be JSON, and a `usage`
     // in anything else is none.
     let watch =
-        (coded && (asked || is(b"text/event-stream"))).then(|| StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), false));
+        (coded && (asked || is_of(head, STREAM))).then(|| StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), false));
     let tap = if success { Tap::of(&head.headers, watch) } else { None };
     let sniffs = success && !coded && asked && !stream && !json;
     let mut delivery =
@@ -123,6 +120,30 @@ pub(super) async fn deliver(
         delivery.ctx.reading = delivery.tap.take().map(Reading::Plain);
     }
     if delivered == Delivery::Complete && !success { Delivery::Refusal(status) } else { delivered }
+}
+
+/// The type of a stream of events.
+const STREAM: &[u8] = b"text/event-stream";
+
+/// Whether an answer is of this type.
+fn is_of(head: &ResponseHeader, kind: &[u8]) -> bool {
+    let given = head.headers.get(header::CONTENT_TYPE);
+    given.is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind))
+}
+
+/// Whether an answer is compressed.
+fn is_coded(head: &ResponseHeader) -> bool {
+    head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether an answer says that it is a stream of events that can be read.
+pub(super) fn is_stream(head: &ResponseHeader) -> bool {
+    is_of(head, STREAM) && !is_coded(head)
+}
+
+/// Pieces as one; a single one as it is.
+pub(super) fn joined(pieces: &Held) -> Bytes {
+    if let [whole] = pieces.as_slice() { whole.clone() } else { pieces.concat().into() }
 }
 
 struct Deliverer<'a, 'g> {
@@ -181,9 +202,21 @@ async fn break_off(caller: &mut ServerSession) {
     caller.shutdown().await;
 }
 
-type Held = SmallVec<[Bytes; 4]>;
+pub(super) type Held = SmallVec<[Bytes; 4]>;
 
 impl Deliverer<'_, '_> {
+    /// How an answer is replaced in which the upstream says that it failed; `None` if the caller gets it as it is, since it
+    /// would be the same everywhere, or nobody knows.
+    fn replacement(&self, fault: retry::Fault) -> Option<Fault> {
+        match fault {
+            retry::Fault::RateLimited => Some(Fault::RateLimited),
+            retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => Some(Fault::OutOfQuota),
+            retry::Fault::NoDeployment => Some(Fault::NoDeployment),
+            retry::Fault::Failed => Some(Fault::Failed),
+            retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller | retry::Fault::Unknown => None,
+        }
+    }
+
     fn now(&self) -> Tick {
         self.attempt.gateway.clock.now()
     }
@@ -245,13 +278,7 @@ impl Deliverer<'_, '_> {
         }
         if status.is_success() && !self.ctx.streamed && stored::may_make(self.attempt.inquiry) {
             // What names it stands at the beginning.
-            stored::remember(
-                self.attempt.gateway,
-                self.ctx,
-                self.attempt.inquiry,
-                self.backend(),
-                &if held.len() == 1 { held[0].clone() } else { held.concat().into() },
-            );
+            stored::remember(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.backend(), &joined(&held));
         }
         if status.is_success() {
             self.attempt.inquiry.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
@@ -289,7 +316,7 @@ impl Deliverer<'_, '_> {
     }
 
     /// The headers that tell where an answer came from.
-    fn describe(&self, head: &mut pingora::http::ResponseHeader) {
+    fn describe(&self, head: &mut ResponseHeader) {
         if !self.ctx.runtime.config.server.response_headers {
             return;
         }

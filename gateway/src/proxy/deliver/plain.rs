@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use memchr::memmem::Finder;
 use spillway_plugins::json::{Kind, Reader};
-use spillway_plugins::retry::{self, Credentials};
+use spillway_plugins::retry;
 use spillway_plugins::tokens::{Reported, read_whole};
 
-use super::{Deliverer, Delivery, Fault, Held, Tap, screen};
+use super::{Deliverer, Delivery, Fault, Held, Tap, joined, screen};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::exchange::{Broken, Next};
 use crate::proxy::replay::BufferShare;
@@ -115,7 +115,7 @@ impl Deliverer<'_, '_> {
     /// Why an answer whose status is a success is none: it is an error, as in a stream. `None` if the caller gets it.
     fn fault_of(&mut self, held: &Held) -> Option<Fault> {
         static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
-        let whole: Bytes = if held.len() == 1 { held[0].clone() } else { held.concat().into() };
+        let whole = joined(held);
         // Most have no such word at all.
         ERROR.find(&whole)?;
         let mut failed = false;
@@ -123,22 +123,17 @@ impl Deliverer<'_, '_> {
         if !failed {
             return None;
         }
-        let fault = match retry::classify_event(&whole) {
-            retry::Fault::RateLimited => Fault::RateLimited,
-            retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => Fault::OutOfQuota,
-            retry::Fault::NoDeployment => {
-                let said = self.exchange.head().cloned();
-                self.progress.last_word = said.and_then(|mut head| {
-                    head.set_status(StatusCode::NOT_FOUND).ok()?;
-                    Some(Box::new((head, whole)))
-                });
-                return Some(Fault::NoDeployment);
-            }
-            retry::Fault::Failed => Fault::NoAnswer,
-            retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller | retry::Fault::Unknown => return None,
-        };
+        let fault = self.replacement(retry::classify_event(&whole))?;
+        if fault == Fault::NoDeployment {
+            self.progress.last_word = self.exchange.head().cloned().and_then(|mut head| {
+                head.set_status(StatusCode::NOT_FOUND).ok()?;
+                Some(Box::new((head, whole)))
+            });
+            return Some(fault);
+        }
         self.attempt.running.said = words::of(&whole);
-        Some(fault)
+        // There is no part of an answer that has been paid for.
+        Some(if fault == Fault::Failed { Fault::NoAnswer } else { fault })
     }
 
     /// Books a plain answer that has come to its end, by what its last part tells.
@@ -196,7 +191,7 @@ fn first_byte(held: &Held) -> Option<u8> {
 }
 
 fn is_json(held: &Held) -> bool {
-    let whole: Bytes = if held.len() == 1 { held[0].clone() } else { held.concat().into() };
+    let whole = joined(held);
     let mut reader = Reader::new(&whole);
     reader.value(0).is_ok() && reader.end().is_ok()
 }

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pingora::http::ResponseHeader;
 use spillway_plugins::guard::Finding;
-use spillway_plugins::retry::{self, Credentials};
+use spillway_plugins::retry;
 use spillway_plugins::sse;
 use spillway_plugins::stream::{StreamState, StreamWatch};
 use tracing::warn;
@@ -107,27 +108,16 @@ impl Deliverer<'_, '_> {
                     }
                     let state = watch.state();
                     if let (Some(fault), false) = (state.fault, state.content) {
-                        match fault {
-                            retry::Fault::RateLimited => return Err(Delivery::Replace(Fault::RateLimited)),
-                            retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => {
-                                return Err(Delivery::Replace(Fault::OutOfQuota));
-                            }
-                            retry::Fault::NoDeployment => {
-                                let said = self.exchange.head().and_then(|head| last_word::of_events(head, &held.concat()));
-                                self.progress.last_word = said.map(Box::new);
-                                return Err(Delivery::Replace(Fault::NoDeployment));
-                            }
-                            retry::Fault::Failed => {
-                                let said = self.exchange.head().and_then(|head| last_word::of_events(head, &held.concat()));
-                                self.attempt.running.said = said.and_then(|(_, body)| words::of(&body));
-                                return Err(Delivery::Replace(Fault::Failed));
-                            }
-                            retry::Fault::Caller if self.is_too_long(&held) => return Err(Delivery::Replace(Fault::TooLong)),
-                            // The same everywhere: the caller gets it as it is.
-                            retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller | retry::Fault::Unknown => {
-                                return Ok(held);
-                            }
+                        if fault == retry::Fault::Caller && self.is_too_long(&held) {
+                            return Err(Delivery::Replace(Fault::TooLong));
                         }
+                        let Some(fault) = self.replacement(fault) else { return Ok(held) };
+                        match fault {
+                            Fault::NoDeployment => self.progress.last_word = self.said(&held).map(Box::new),
+                            Fault::Failed => self.attempt.running.said = self.said(&held).and_then(|(_, body)| words::of(&body)),
+                            _ => {}
+                        }
+                        return Err(Delivery::Replace(fault));
                     }
                     if enough(state) || state.done || length > HOLD_STREAM {
                         return Ok(held);
@@ -149,10 +139,14 @@ impl Deliverer<'_, '_> {
         }
     }
 
+    /// What the events so far say went wrong, as the refusal that it would have been without a stream.
+    fn said(&self, held: &Held) -> Option<(ResponseHeader, Bytes)> {
+        last_word::of_events(self.exchange.head()?, &held.concat())
+    }
+
     /// Whether the stream says that the prompt is too long there, and others take more.
     fn is_too_long(&mut self, held: &Held) -> bool {
-        let said = self.exchange.head().and_then(|head| last_word::of_events(head, &held.concat()));
-        let Some((mut head, body)) = said.filter(|(_, body)| retry::is_too_long(body)) else { return false };
+        let Some((mut head, body)) = self.said(held).filter(|(_, body)| retry::is_too_long(body)) else { return false };
         if !self.progress.rule_out_smaller(self.attempt.inquiry, self.attempt.running.member) {
             return false;
         }
