@@ -21,6 +21,7 @@ mod words;
 
 mod admit;
 mod ask;
+mod asked;
 mod attempt;
 mod attempts;
 mod body;

@@ -6,13 +6,13 @@ use http::StatusCode;
 use pingora::proxy::Session;
 use spillway_plugins::rescue::{Sent, Splice};
 
+use super::asked::{Asked, asked};
 use super::attempt::{Attempt, Step};
-use super::attempts::{self, Asked};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::deliver::{self, Delivery};
 use super::progress::{Progress, pick, pick_again};
 use super::replay::BufferShare;
-use super::{Gateway, respond};
+use super::{Gateway, attempts, respond};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 
@@ -110,7 +110,7 @@ async fn attempt(
     splice: &mut Splice,
 ) -> Delivery {
     let mut attempt = Attempt::begin(gateway, ctx, inquiry, progress, pick);
-    let mut exchange = match attempts::asked(session, ctx, &mut attempt, progress).await {
+    let mut exchange = match asked(session, ctx, &mut attempt, progress).await {
         Ok(Asked::Answer(exchange, _)) => match exchange.head() {
             Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
             // An answer was made, though not as a stream.

@@ -135,6 +135,17 @@ class Issuer:
 ISSUER = None
 
 
+def starter(stack):
+    """Starts Spillway's commands; they are killed when the stack is left."""
+
+    def run(*arguments):
+        process = subprocess.Popen([SPILLWAY, *arguments], stdout=subprocess.DEVNULL)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+
+    return run
+
+
 @contextlib.contextmanager
 def gateway():
     """Yields (gateway's URL, admin's URL)."""
@@ -150,11 +161,7 @@ def gateway():
         ports = {"slow": slow, "port": port, "admin": admin, "first": first, "second": second, "issuer": issuer}
         (folder / "gateway.toml").write_text(CONFIG.format(digest=digest, limited=limited, cached=cached, **ports))
 
-        def run(*arguments):
-            process = subprocess.Popen([SPILLWAY, *arguments], stdout=subprocess.DEVNULL)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-
+        run = starter(stack)
         run("mock", "-c", str(folder / "throttled.toml"))
         run("mock", "--listen", f"127.0.0.1:{second}", "--name", "payg", "--reply", REPLY, "--per-token", "1ms")
         run("mock", "--listen", f"127.0.0.1:{slow}", "--name", "slow", "--reply", REPLY, "--per-token", "100ms")

@@ -8,7 +8,6 @@ import contextlib
 import http.server
 import json
 import pathlib
-import subprocess
 import tempfile
 import threading
 
@@ -20,7 +19,7 @@ from agents import Agent, ModelSettings, OpenAIResponsesModel, RunConfig, Runner
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import BaseModel
 
-from harness import REPLY, SPILLWAY
+from harness import REPLY, starter
 from ports import free_port, wait_for
 
 # The pool's model, and what its first member does to every request.
@@ -94,12 +93,7 @@ def url():
     port, admin, good, tools = (free_port() for _ in range(4))
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         folder = pathlib.Path(directory)
-
-        def run(*arguments):
-            process = subprocess.Popen([SPILLWAY, *arguments], stdout=subprocess.DEVNULL)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-
+        run = starter(stack)
         text = f'[server]\nlisten = ["127.0.0.1:{port}"]\nadmin = "127.0.0.1:{admin}"\n\n[log]\naccess = "off"\n\n'
         text += backend("good", good) + backend("tools", tools)
         for name, fault in (FAULTS | ODD).items():

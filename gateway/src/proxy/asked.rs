@@ -1,0 +1,180 @@
+//! Asks one target, and judges what it says: an answer for the caller, or why the request goes elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use pingora::proxy::Session;
+use smallvec::SmallVec;
+use spillway_plugins::objects::refuses_sealed;
+use spillway_plugins::request::StreamOptions;
+use spillway_plugins::retry::{Fault, Verdict, classify_error, is_too_long, judge, read_signal, refuses_parameter};
+use tracing::info;
+
+use super::ask::{Unasked, ask, read_error};
+use super::attempt::Attempt;
+use super::ctx::RequestCtx;
+use super::exchange::{Broken, Exchange};
+use super::progress::{Progress, pick};
+use super::{Gateway, deliver, last_word, words};
+use crate::backend::Upstream;
+use crate::backend::auth::TokenSource;
+use crate::balance::circuit::ErrorKind;
+
+/// What asking a target once led to.
+pub(super) enum Asked {
+    /// An answer for the caller; of a refusal's body this much was read.
+    Answer(Exchange, SmallVec<[Bytes; 4]>),
+    /// The request goes elsewhere.
+    Elsewhere(Verdict, StatusCode),
+    /// What the caller brings sealed can't be read there, or that API has no such part: others are asked, once each.
+    Unfit,
+    /// The prompt is too long for that model's window: those with a larger one are asked.
+    TooLong,
+}
+
+/// Asks a target; once more with another token, or without what the gateway itself asks for, if that is what it refuses.
+pub(super) async fn asked(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    attempt: &mut Attempt<'_>,
+    progress: &mut Progress,
+) -> Result<Asked, Unasked> {
+    let (gateway, inquiry) = (attempt.gateway, attempt.inquiry);
+    let runtime = Arc::clone(&ctx.runtime);
+    let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].upstream.as_ref() else {
+        return Err(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)));
+    };
+    attempt.credentials = upstream.auth.credentials();
+    let shown = upstream.auth.token().map_or(0, |token| token.number());
+    if let Some(permit) = &mut ctx.permit {
+        permit.spend();
+    }
+    let mut asked = ask_once(session, ctx, upstream, attempt, progress).await;
+    if let (Ok(Asked::Elsewhere(Verdict::Misconfigured, StatusCode::UNAUTHORIZED)), Some(token)) = (&asked, upstream.auth.token()) {
+        match renewed(gateway, session, ctx, progress, token, shown).await {
+            Ok(true) => asked = ask_once(session, ctx, upstream, attempt, progress).await,
+            Ok(false) => {}
+            Err(broken) => asked = Err(Unasked::Broken(broken)),
+        }
+    }
+    if attempt.asked_usage && refuses_stream_options(&asked, attempt) {
+        attempt.refused_usage = true;
+        let target = attempt.running.lease.target();
+        // Options of the caller's own may be what is refused: that says nothing about others.
+        if inquiry.fields.stream_options == StreamOptions::Absent && target.refused_usage(inquiry.api, gateway.clock.now()) {
+            info!(target = %target.id, api = %inquiry.api, "refuses stream_options: for a while its streams will not tell their usage");
+        }
+        if let Ok(Asked::Answer(exchange, _)) = asked {
+            exchange.release(&gateway.connector).await;
+        }
+        asked = ask_once(session, ctx, upstream, attempt, progress).await;
+    }
+    asked
+}
+
+/// Whether a target is too old for what we, not the caller, put into the request.
+fn refuses_stream_options(asked: &Result<Asked, Unasked>, attempt: &Attempt<'_>) -> bool {
+    let Ok(Asked::Answer(_, body)) = asked else { return false };
+    attempt.running.status == Some(StatusCode::BAD_REQUEST) && refuses_parameter(&body.concat(), "stream_options")
+}
+
+/// Asks a target, and judges what it says.
+async fn ask_once(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    upstream: &Upstream,
+    attempt: &mut Attempt<'_>,
+    progress: &mut Progress,
+) -> Result<Asked, Unasked> {
+    let gateway = attempt.gateway;
+    let mut exchange = ask(session, ctx, upstream, attempt, progress).await?;
+    let status = exchange.head().map_or(StatusCode::BAD_GATEWAY, |head| head.status);
+    attempt.running.status = Some(status);
+    if let Some(head) = exchange.head() {
+        attempt.running.signal = read_signal(&head.headers, || gateway.clock.wall());
+    }
+    if status.is_success() {
+        return Ok(Asked::Answer(exchange, SmallVec::new()));
+    }
+    // A refusal or an error: its body tells which, and is small.
+    let began = gateway.clock.now();
+    let body = read_error(gateway, session, &mut exchange, progress).await;
+    ctx.waited += gateway.clock.now().since(began);
+    let (body, broken) = body.map_err(Unasked::Broken)?;
+    let text = deliver::joined(&body);
+    attempt.running.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
+    if status.is_server_error() {
+        attempt.running.said = words::of(&text);
+    }
+    // Not every resource that has an API has all parts of it: that says nothing about the target.
+    let has_no_such_part = attempt.inquiry.part.is_some() && matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+    let verdict = judge(status, &text, &attempt.inquiry.pool.config.retry.statuses, upstream.auth.credentials());
+    let verdict = match verdict {
+        // Nobody else has it: the caller gets what its keeper says.
+        Verdict::RateLimited | Verdict::OutOfQuota | Verdict::Failed if attempt.inquiry.object.is_some() && attempt.inquiry.is_pinned() => {
+            Verdict::Deliver
+        }
+        _ if has_no_such_part => Verdict::Deliver,
+        other => other,
+    };
+    let refuses_what_is_sealed =
+        attempt.inquiry.sealed && verdict == Verdict::Deliver && status == StatusCode::BAD_REQUEST && refuses_sealed(&text);
+    if refuses_what_is_sealed || has_no_such_part {
+        progress.unsealed |= refuses_what_is_sealed;
+        // Where nobody else is left, now or soon, the caller gets what the last one says.
+        if pick(attempt.inquiry, ctx, progress, gateway.clock.now()).map_or_else(|none| none.soonest.is_some(), |_| true) {
+            exchange.release(&gateway.connector).await;
+            return Ok(Asked::Unfit);
+        }
+    }
+    if verdict == Verdict::Deliver
+        && broken.is_none()
+        && matches!(status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE)
+        && is_too_long(&text)
+        && progress.rule_out_smaller(attempt.inquiry, attempt.running.member)
+    {
+        progress.last_word = exchange.head().map(|head| Box::new((head.clone(), text)));
+        exchange.release(&gateway.connector).await;
+        return Ok(Asked::TooLong);
+    }
+    match (verdict, broken) {
+        // A part must not be delivered as the whole.
+        (Verdict::Deliver, Some(broken)) => Err(Unasked::Broken(broken)),
+        (Verdict::Deliver, None) => Ok(Asked::Answer(exchange, body)),
+        _ => {
+            if verdict == Verdict::Misconfigured
+                && broken.is_none()
+                && let Some(head) = exchange.head().filter(|head| last_word::may_be_said(head))
+            {
+                progress.last_word = Some(Box::new((head.clone(), text)));
+            }
+            exchange.release(&gateway.connector).await;
+            Ok(Asked::Elsewhere(verdict, status))
+        }
+    }
+}
+
+/// Longest wait for another token after a target refused one.
+const RENEWAL: Duration = Duration::from_secs(3);
+
+/// A target refused token number `shown`: waits for another, if one may be had now.
+async fn renewed(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    progress: &Progress,
+    token: &TokenSource,
+    shown: u64,
+) -> Result<bool, Broken> {
+    let began = gateway.clock.now();
+    let limit = RENEWAL.min(progress.deadline.since(began));
+    let renewed = tokio::select! {
+        biased;
+        renewed = token.renew(shown, began, limit) => Ok(renewed),
+        _ = session.downstream_session.read_body_or_idle(true) => Err(Broken::CallerLeft),
+    };
+    ctx.waited += gateway.clock.now().since(began);
+    renewed
+}
