@@ -4,11 +4,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use http::HeaderName;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::trace::Parent;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use crate::callers::Caller;
@@ -17,7 +23,7 @@ use crate::callers::Caller;
 pub const HEADER: HeaderName = HeaderName::from_static("x-spillway-internal");
 /// Requests that may wait to be taken in.
 const QUEUE: usize = 256;
-/// Longest answer.
+/// Longest answer that is read at once.
 const LONGEST: usize = 4 << 20;
 /// Room of a connection in each direction.
 const PIPE: usize = 64 * 1024;
@@ -41,11 +47,19 @@ pub enum InternalError {
 
 /// For whom a request is made.
 #[derive(Debug)]
-pub struct AsWhom {
-    /// The caller, if it is known.
-    pub caller: Option<Caller>,
-    /// The request's span, where there are traces.
-    pub trace: Option<Parent>,
+pub enum AsWhom {
+    /// The gateway needs something for a request of this caller, which was let in already.
+    Itself {
+        /// The caller, if it is known.
+        caller: Option<Caller>,
+        /// The request's span, where there are traces.
+        trace: Option<Parent>,
+    },
+    /// The request is its caller's own, with its headers; it came in another way.
+    Sent {
+        /// The client certificate of its connection, if it has one.
+        certificate: Option<CertificateNames>,
+    },
 }
 
 /// Where requests to oneself begin and end.
@@ -79,61 +93,55 @@ impl Internal {
         self.as_whom.lock().remove(&number)
     }
 
+    /// Sends a JSON body with these headers; the answer's head, and what its body is read from. Dropped, the connection is
+    /// given up.
+    ///
+    /// # Errors
+    /// [`InternalError`]
+    pub async fn ask(&self, path: &str, headers: HeaderMap, body: Bytes, whom: AsWhom) -> Result<Response<Incoming>, InternalError> {
+        // Whoever knew it could ask as this caller: no generator that can be seen through.
+        let mut number = [0; 16];
+        self.random.fill(&mut number).map_err(|_| InternalError::Busy)?;
+        let number = u128::from_le_bytes(number);
+        let mut request = Request::post(path).body(Full::new(body)).map_err(|_| InternalError::Broken)?;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(HEADER, HeaderValue::from_str(&format!("{number:032x}")).map_err(|_| InternalError::Broken)?);
+        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("internal"));
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        self.as_whom.lock().insert(number, whom);
+        let _numbered = Numbered(self, number);
+        let (ours, theirs) = tokio::io::duplex(PIPE);
+        self.connections.try_send(theirs).map_err(|_| InternalError::Busy)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await.map_err(|_| InternalError::Broken)?;
+        // It ends with the answer, or when nobody wants that any more.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(|_| InternalError::Broken)
+    }
+
     /// Sends a JSON body and returns the answer's, if that is a success within `limit`.
     ///
     /// # Errors
     /// [`InternalError`]
     pub async fn post(&self, path: &str, body: &[u8], whom: AsWhom, id: &str, limit: Duration) -> Result<Vec<u8>, InternalError> {
-        // Whoever knew it could ask as this caller: no generator that can be seen through.
-        let mut number = [0; 16];
-        self.random.fill(&mut number).map_err(|_| InternalError::Busy)?;
-        let number = u128::from_le_bytes(number);
-        self.as_whom.lock().insert(number, whom);
-        let _numbered = Numbered(self, number);
+        let mut headers = HeaderMap::new();
+        headers.insert("x-request-id", HeaderValue::from_str(id).map_err(|_| InternalError::Broken)?);
         let asked = async {
-            let (mut ours, theirs) = tokio::io::duplex(PIPE);
-            self.connections.try_send(theirs).map_err(|_| InternalError::Busy)?;
-            let head = format!(
-                "POST {path} HTTP/1.1\r\nhost: internal\r\ncontent-type: application/json\r\n{HEADER}: {number:032x}\r\nx-request-id: {id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                body.len()
-            );
-            ours.write_all(head.as_bytes()).await.map_err(|_| InternalError::Broken)?;
-            ours.write_all(body).await.map_err(|_| InternalError::Broken)?;
-            read_answer(&mut ours).await
+            let answer = self.ask(path, headers, Bytes::copy_from_slice(body), whom).await?;
+            match answer.status().as_u16() {
+                200 => Ok(read(answer, LONGEST).await?.to_vec()),
+                status => Err(InternalError::Status(status)),
+            }
         };
         tokio::time::timeout(limit, asked).await.unwrap_or(Err(InternalError::TimedOut))
     }
 }
 
-/// Reads a whole answer with a length: the gateway's own answers to short requests have one.
-async fn read_answer(connection: &mut DuplexStream) -> Result<Vec<u8>, InternalError> {
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    loop {
-        if let Some((status, begin, length)) = head(&bytes)? {
-            if status != 200 {
-                return Err(InternalError::Status(status));
-            }
-            if bytes.len() >= begin + length {
-                return bytes.get(begin..begin + length).map(<[u8]>::to_vec).ok_or(InternalError::Broken);
-            }
-        }
-        if bytes.len() > LONGEST || connection.read_buf(&mut bytes).await.map_err(|_| InternalError::Broken)? == 0 {
-            return Err(InternalError::Broken);
-        }
-    }
-}
-
-/// Status, begin of the body and its length, once the head is there.
-fn head(bytes: &[u8]) -> Result<Option<(u16, usize, usize)>, InternalError> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut answer = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(begin) = answer.parse(bytes).map_err(|_| InternalError::Broken)? else { return Ok(None) };
-    let status = answer.code.ok_or(InternalError::Broken)?;
-    let length = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok());
-    match length {
-        Some(length) => Ok(Some((status, begin, length))),
-        None if status != 200 => Ok(Some((status, begin, 0))),
-        None => Err(InternalError::Broken),
-    }
+/// Reads a whole answer.
+///
+/// # Errors
+/// If it breaks, or is longer than `longest`.
+pub async fn read(answer: Response<Incoming>, longest: usize) -> Result<Bytes, InternalError> {
+    let body = Limited::new(answer.into_body(), longest).collect().await.map_err(|_| InternalError::Broken)?;
+    Ok(body.to_bytes())
 }

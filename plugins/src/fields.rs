@@ -1,6 +1,6 @@
 //! Which header fields are whose: read by what passes heads on, and by what may change them.
 
-/// Fields that belong to one connection (RFC 9110, 7.6.1).
+/// Fields that belong to one connection (RFC 9110, 7.6.1; RFC 6455, 11.3).
 pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -14,7 +14,7 @@ pub fn is_hop_by_hop(name: &str) -> bool {
             | "transfer-encoding"
             | "upgrade"
             | "http2-settings"
-    )
+    ) || name.starts_with("sec-websocket-")
 }
 
 /// Fields of a caller that never reach an upstream: credentials, what addresses or scopes an

@@ -8,6 +8,7 @@
 //! | identify | [`auth`] | who is calling? |
 //! | read | [`request`] | which model, streamed or not, and where in the bytes does the name stand? |
 //! | find | [`objects`] | which stored things does it refer to, and which did an answer make? |
+//! | take turns | [`responses_socket`] | which request is a message on a socket, and which messages answer it? |
 //! | admit | [`limits`] | is there room for it, for this consumer, model, group and pool? |
 //! | look up | [`cache`] | is the answer known already? |
 //! | judge | [`retry`] | is this upstream answer to be delivered, or does the request go elsewhere? |
@@ -41,6 +42,7 @@ pub mod query;
 pub mod realtime;
 pub mod request;
 pub mod rescue;
+pub mod responses_socket;
 pub mod retry;
 pub mod semconv;
 pub mod sse;

@@ -103,6 +103,18 @@ impl Connection {
         Ok(())
     }
 
+    /// The next message of a WebSocket: the first byte of its frame, and its payload.
+    pub async fn message(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        let head = self.bytes(2).await?;
+        let length = match head[1] {
+            126 => self.bytes(2).await?,
+            127 => self.bytes(8).await?,
+            length => vec![length],
+        };
+        let length = length.iter().fold(0, |length, byte| (length << 8) | usize::from(*byte));
+        Ok((head[0], self.bytes(length).await?))
+    }
+
     /// The socket.
     pub fn socket(&mut self) -> &mut TcpStream {
         self.reader.get_mut()

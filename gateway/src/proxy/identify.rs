@@ -23,19 +23,24 @@ const KEYS: Duration = Duration::from_secs(2);
 /// If nobody can say, and somebody must. What is wrong with a key or token is counted and logged, not
 /// told: all these answers are the same.
 pub(super) async fn identify(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
-    if let Some(whom) = own_request(gateway, session) {
-        ctx.caller = whom.caller;
-        traced::join_own(whom.trace, ctx);
-        ctx.internal = true;
-        return Ok(());
-    }
+    let sent = match own_request(gateway, session) {
+        Some(AsWhom::Itself { caller, trace }) => {
+            ctx.caller = caller;
+            traced::join_own(trace, ctx);
+            ctx.internal = true;
+            return Ok(());
+        }
+        Some(AsWhom::Sent { certificate }) => certificate,
+        None => None,
+    };
+    let certificate = sent.as_ref().or_else(|| certificate(session));
     let now = ctx.arrived_at.timestamp();
     let seen = ctx.runtime.callers.tokens.as_ref().map_or(0, |tokens| tokens.issuer.number());
-    let mut found = look_up(session, ctx, now);
+    let mut found = look_up(session, certificate, ctx, now);
     if let (Err(Denied::Token(TokenError::UnknownKey)), Some(tokens)) = (&found, &ctx.runtime.callers.tokens) {
         let began = gateway.clock.now();
         if tokens.issuer.renew(seen, began, KEYS).await {
-            found = look_up(session, ctx, now);
+            found = look_up(session, certificate, ctx, now);
         }
         ctx.waited += gateway.clock.now().since(began);
     }
@@ -64,12 +69,12 @@ fn own_request(gateway: &Gateway, session: &Session) -> Option<AsWhom> {
     gateway.internal.take(session.req_header().headers.get(internal::HEADER)?.as_bytes())
 }
 
-fn look_up(session: &Session, ctx: &RequestCtx, now: i64) -> Result<Caller, Denied> {
-    ctx.runtime.callers.identify(&session.req_header().headers, certificate(session), now)
+fn look_up(session: &Session, certificate: Option<&CertificateNames>, ctx: &RequestCtx, now: i64) -> Result<Caller, Denied> {
+    ctx.runtime.callers.identify(&session.req_header().headers, certificate, now)
 }
 
 /// The names of the client certificate that the connection was made with.
-fn certificate(session: &Session) -> Option<&CertificateNames> {
+pub(super) fn certificate(session: &Session) -> Option<&CertificateNames> {
     session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 

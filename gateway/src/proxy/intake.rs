@@ -23,7 +23,10 @@ use super::refusal::Refusal;
 use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
-use super::{Gateway, cached, cors, guarded, headers, logged, media, metering, own_usage, query_key, respond, stored, traced, transformed};
+use super::{
+    Gateway, cached, cors, guarded, headers, logged, media, metering, own_usage, query_key, respond, responses_socket, stored, traced,
+    transformed,
+};
 use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
 use crate::shares::leaves_room;
@@ -72,7 +75,7 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
 }
 
 /// 128 random bits in hexadecimal.
-fn new_request_id() -> String {
+pub(super) fn new_request_id() -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bits = super::with_rng(|rng| rng.u128(..));
     (0..32).map(|digit| char::from(DIGITS[(bits >> (digit * 4)) as usize & 15])).collect()
@@ -99,6 +102,9 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     identify(gateway, session, ctx).await?;
     has_room(gateway, ctx)?;
     ctx.tags = metering::tags(&ctx.runtime.config.usage, &session.req_header().headers);
+    if responses_socket::is_asked(session) {
+        return Box::pin(responses_socket::serve(gateway, session, ctx)).await;
+    }
     let head = session.req_header();
     let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
         Call::Inference(inference) => inference,

@@ -16,6 +16,7 @@ pub mod refusal;
 pub mod replay;
 mod rescue;
 pub mod respond;
+mod responses_socket;
 pub mod tunnel;
 mod words;
 
@@ -136,6 +137,8 @@ pub struct Shared {
     /// Tells them when the gateway stops.
     stopping: Notify,
     closing: AtomicBool,
+    /// Tells sockets when it is about to stop.
+    closed: Notify,
     unrouted: RequestMetrics,
 }
 
@@ -182,6 +185,7 @@ impl Gateway {
             draining: Places::new(drain::AT_ONCE, drain::AT_ONCE),
             stopping: Notify::new(),
             closing: AtomicBool::new(false),
+            closed: Notify::new(),
             unrouted,
         })))
     }
@@ -216,6 +220,7 @@ impl Gateway {
     /// The gateway is about to stop: whoever is answered from now on hears that its connection closes.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
+        self.closed.notify_waiters();
         self.metrics.stopping.set(1);
     }
 

@@ -61,7 +61,12 @@ pub struct BufferShare {
 impl BufferShare {
     /// An empty share.
     pub fn new(budget: &Arc<BufferBudget>) -> Self {
-        BufferShare { budget: Arc::clone(budget), bytes: 0, held: None }
+        BufferShare::of(budget, None)
+    }
+
+    /// An empty share of a consumer whose bodies have what is counted in `held`.
+    pub fn of(budget: &Arc<BufferBudget>, held: Option<Arc<AtomicUsize>>) -> Self {
+        BufferShare { budget: Arc::clone(budget), bytes: 0, held }
     }
 
     /// Takes as much as is missing to so many bytes; `false` if the budget is used up.

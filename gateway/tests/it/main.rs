@@ -34,6 +34,7 @@ mod realtime;
 mod references;
 mod reload;
 mod rescue;
+mod responses_socket;
 mod room;
 mod secrets;
 mod semantic;

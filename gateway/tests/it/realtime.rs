@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
 use spillway_testkit::client::{Connection, frame};
-use tokio::io::AsyncReadExt as _;
 
 use crate::support::*;
 
@@ -25,30 +24,20 @@ async fn socket(gateway: &Gateway, who: &str) -> Connection {
     connection
 }
 
-/// The next message on a socket: the first byte of its frame, and its payload.
-async fn message(connection: &mut Connection) -> std::io::Result<(u8, Vec<u8>)> {
-    let socket = connection.socket();
-    let (first, length) = (socket.read_u8().await?, socket.read_u8().await?);
-    let length = if length == 126 { socket.read_u16().await? } else { length.into() };
-    let mut payload = vec![0; length.into()];
-    socket.read_exact(&mut payload).await?;
-    Ok((first, payload))
-}
-
 /// Says something on a new socket: the error event that ends it.
 async fn refused(gateway: &Gateway, who: &str, said: &[u8]) -> Value {
     let mut connection = socket(gateway, who).await;
     connection.send(frame(r#"{"type":"first"}"#)).await.unwrap();
-    assert_eq!(message(&mut connection).await.unwrap().1, br#"{"type":"first"}"#);
+    assert_eq!(connection.message().await.unwrap().1, br#"{"type":"first"}"#);
     connection.send(said).await.unwrap();
-    let (first, event) = message(&mut connection).await.unwrap();
+    let (first, event) = connection.message().await.unwrap();
     let event: Value = serde_json::from_slice(&event).unwrap();
     assert_eq!((first, &event["type"]), (0x81, &json!("error")), "{event}");
-    let (first, close) = message(&mut connection).await.unwrap();
+    let (first, close) = connection.message().await.unwrap();
     assert_eq!((first, &close[..2]), (0x88, &1008u16.to_be_bytes()[..]));
     // A caller that goes on all the same reaches nobody.
     connection.send(frame(r#"{"type":"after"}"#)).await.unwrap();
-    let end = tokio::time::timeout(Duration::from_secs(10), message(&mut connection)).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(10), connection.message()).await.unwrap();
     assert!(end.is_err(), "{end:?}");
     event["error"].clone()
 }
@@ -73,7 +62,7 @@ async fn a_model_that_a_message_names_needs_the_callers_rights() {
         for (who, said) in [("narrow", allowed), ("wide", said)] {
             let mut connection = socket(&gateway, who).await;
             connection.send(session(said)).await.unwrap();
-            let (_, echo) = message(&mut connection).await.unwrap();
+            let (_, echo) = connection.message().await.unwrap();
             assert_eq!(serde_json::from_slice::<Value>(&echo).unwrap()["type"], "session.update");
         }
     }

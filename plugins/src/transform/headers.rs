@@ -18,5 +18,5 @@ pub fn is_protected(name: &str) -> bool {
     let framing = ["content-length", "content-type", "content-encoding"];
     let told = ["set-cookie", "retry-after", "retry-after-ms", "x-should-retry"];
     // A socket's handshake is between the caller and the backend.
-    name.starts_with("sec-websocket-") || is_hop_by_hop(name) || is_callers_own(name) || framing.contains(&name) || told.contains(&name)
+    is_hop_by_hop(name) || is_callers_own(name) || framing.contains(&name) || told.contains(&name)
 }

@@ -110,7 +110,7 @@ pub(super) async fn similar(
     let asked = move |body: &[u8]| question(&namespace, api, &model.name, body, scoping);
     let Some(question) = on_bytes(&gateway.turns, || ctx.owner(), body.bytes(), asked).await? else { return Ok(Similar::Unknown(None)) };
     let began = gateway.clock.now();
-    let whom = AsWhom { caller: ctx.caller.clone(), trace: ctx.trace.as_ref().map(|trace| trace.as_parent()) };
+    let whom = AsWhom::Itself { caller: ctx.caller.clone(), trace: ctx.trace.as_ref().map(|trace| trace.as_parent()) };
     let embedded = tokio::select! {
         biased;
         embedded = semantic.embed(&gateway.internal, &question.text, whom, &ctx.id) => embedded,

@@ -1,0 +1,172 @@
+//! The events of a response, as messages, and what they say that the connection has to know.
+
+use std::borrow::Cow;
+
+use serde_json::{Value as Json, json};
+
+use super::Memory;
+use super::memory::joined;
+use crate::json::{Kind, Reader, Value};
+
+/// The events of one response.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The items that it was asked with; `None` if nobody goes on from it here.
+    asked: Option<String>,
+    /// The items that it has said.
+    said: String,
+    over: bool,
+    id: Option<String>,
+}
+
+impl Turn {
+    /// Of a response that was asked with these items, if the connection is to remember it.
+    pub fn new(asked: Option<String>) -> Self {
+        Turn { asked, ..Turn::default() }
+    }
+
+    /// Bytes that are held to be remembered.
+    pub fn held(&self) -> usize {
+        self.asked.as_ref().map_or(0, |asked| asked.len() + self.said.len())
+    }
+
+    /// Nobody will go on from it.
+    pub fn forget(&mut self) {
+        (self.asked, self.said) = (None, String::new());
+    }
+
+    /// Whether its last event has come.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Takes the data of an event: the message that tells it.
+    pub fn event(&mut self, data: &str) -> String {
+        let bytes = data.as_bytes();
+        let (mut kind, mut item, mut response) = (String::new(), None, None);
+        let read = Reader::new(bytes).object(|name, value| match name {
+            "type" => kind = value.as_str(bytes).unwrap_or_default().into_owned(),
+            "item" => item = Some(value),
+            "response" => response = Some(value),
+            _ => {}
+        });
+        let kind = if read.is_ok() { kind.as_str() } else { "" };
+        match (kind, item, response) {
+            ("response.output_item.done", Some(item), _) if self.asked.is_some() => {
+                self.said = joined(std::mem::take(&mut self.said), &as_input(bytes, &item));
+            }
+            ("response.completed" | "response.incomplete", _, response) => {
+                self.over = true;
+                if let Some(response) = response {
+                    self.ends(bytes, &response);
+                }
+            }
+            ("response.failed", ..) => self.over = true,
+            ("error", ..) => {
+                self.over = true;
+                return error_event(data);
+            }
+            _ => {}
+        }
+        data.to_owned()
+    }
+
+    /// The whole response, of which the events need not have told everything.
+    fn ends(&mut self, bytes: &[u8], response: &Value) {
+        let mut output = Vec::new();
+        let _ = Reader::within(bytes, response).object(|name, value| match name {
+            "id" => self.id = value.as_str(bytes).map(Cow::into_owned),
+            "output" if self.asked.is_some() && self.said.is_empty() && value.kind == Kind::Array => {
+                let _ = Reader::within(bytes, &value).array(|item| output.push(as_input(bytes, &item)));
+            }
+            _ => {}
+        });
+        output.retain(|item| !item.is_empty());
+        if !output.is_empty() {
+            self.said = output.join(",");
+        }
+    }
+
+    /// What the connection knows of it from now on.
+    pub fn memory(self) -> Option<Memory> {
+        Some(Memory::new(self.id?, joined(self.asked?, &self.said)))
+    }
+}
+
+/// Items whose names mean nothing where they aren't stored: with them, a backend would look for what belongs to them.
+const NAMELESS: [&str; 3] = ["message", "function_call", "custom_tool_call"];
+
+/// An item that was said, as it may be given back; empty if it may not: reasoning that can't be read by anybody else.
+fn as_input(text: &[u8], item: &Value) -> String {
+    let mut members = Vec::new();
+    let (mut kind, mut sealed) = (String::new(), false);
+    let read = Reader::within(text, item).object(|name, value| {
+        match name {
+            "type" => kind = value.as_str(text).unwrap_or_default().into_owned(),
+            "encrypted_content" => sealed = value.kind == Kind::String,
+            _ => {}
+        }
+        members.push((name.to_owned(), value.range));
+    });
+    if read.is_err() || (kind == "reasoning" && !sealed) {
+        return String::new();
+    }
+    let nameless = NAMELESS.contains(&kind.as_str());
+    let kept = members.into_iter().filter(|(name, _)| !(nameless && name == "id"));
+    let written = kept.map(|(name, value)| format!("{}:{}", Json::from(name), String::from_utf8_lossy(&text[value])));
+    format!("{{{}}}", written.collect::<Vec<_>>().join(","))
+}
+
+/// An error inside a stream, with what messages say beside it.
+fn error_event(data: &str) -> String {
+    let Ok(mut event) = serde_json::from_str::<Json>(data) else { return data.to_owned() };
+    if event.get("status").is_none() {
+        event["status"] = 502.into();
+    }
+    if event.get("error").is_none_or(Json::is_null) {
+        event["error"] = json!({ "type": "server_error", "code": event["code"], "message": event["message"], "param": event["param"] });
+    }
+    event.to_string()
+}
+
+/// The message that tells an error: the answer's status, the error in its body, and what its head says of it.
+pub fn error(status: u16, body: &[u8], headers: &[(&str, &str)]) -> String {
+    let told = serde_json::from_slice::<Json>(body).ok().and_then(|body| body.get("error").filter(|error| error.is_object()).cloned());
+    let nothing = || json!({ "type": "server_error", "code": "upstream_error", "message": format!("the answer's status is {status}"), "param": null });
+    let mut error = told.unwrap_or_else(nothing);
+    let headers: Json =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), Json::from(*value))).collect::<serde_json::Map<_, _>>().into();
+    error["headers"] = headers.clone();
+    json!({ "type": "error", "status": status, "error": error, "headers": headers }).to_string()
+}
+
+/// The message of an error that a request met which goes on from another response: if there is no such response, it says
+/// so in the words that callers know.
+pub fn of_previous(message: String, previous: &str) -> String {
+    let Ok(mut told) = serde_json::from_str::<Json>(&message) else { return message };
+    let names_it = told["error"]["message"].as_str().is_some_and(|text| text.contains(&format!("'{previous}'")));
+    if told["error"]["code"] != "object_not_found" || !names_it {
+        return message;
+    }
+    told["status"] = 400.into();
+    told["error"]["code"] = "previous_response_not_found".into();
+    told["error"]["param"] = "previous_response_id".into();
+    told.to_string()
+}
+
+/// The messages that tell a response for which nothing was to be generated.
+pub fn warm_up(id: &str, model: &str, at: i64) -> [String; 2] {
+    let event = |number: u64, kind: &str, status: &str, usage: Json| {
+        let response = json!({ "id": id, "object": "response", "created_at": at, "status": status, "model": model, "output": [],
+            "error": null, "incomplete_details": null, "store": false, "usage": usage });
+        json!({ "type": kind, "sequence_number": number, "response": response }).to_string()
+    };
+    let nothing = json!({ "input_tokens": 0, "input_tokens_details": { "cached_tokens": 0 }, "output_tokens": 0,
+        "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": 0 });
+    [event(0, "response.created", "in_progress", Json::Null), event(1, "response.completed", "completed", nothing)]
+}
+
+/// The message that tells a response of a backend that doesn't stream.
+pub fn whole(response: &str) -> String {
+    format!(r#"{{"type":"response.completed","sequence_number":0,"response":{response}}}"#)
+}

@@ -1,0 +1,16 @@
+//! The Responses API over a WebSocket: each message of the caller asks for one response, and the events of that
+//! response are the messages that answer it.
+//!
+//! Sources: Azure's "Use WebSockets with the Responses API" and OpenAI's guide "WebSocket mode" (2026). A message is the
+//! body of `POST /responses` with `"type": "response.create"`; `stream` and `background` don't apply. The last response
+//! that isn't stored lives as long as its connection: `previous_response_id` may name it, and nothing else that isn't stored.
+
+mod create;
+mod event;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+pub use create::{Create, CreateError};
+pub use event::{Turn, error, of_previous, warm_up, whole};
+pub use memory::Memory;
