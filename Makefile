@@ -42,7 +42,7 @@ adversary: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Two consumers, one 
 
 clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## Real clients, in Python and Node, through the gateway
 	$(VENV)/bin/python -m pytest -q gateway/tests/clients
-	PYTHON=$(VENV)/bin/python NODE_PATH=$(abspath $(NODE_MODULES)) $(VENV)/bin/node --test gateway/tests/clients/openai.test.mjs
+	PYTHON=$(VENV)/bin/python NODE_PATH=$(abspath $(NODE_MODULES)) $(VENV)/bin/node --test gateway/tests/clients/openai.test.mjs gateway/tests/clients/faults.test.mjs
 
 lint: $(TOOLS)/build-packages ## Formatting and lints; warnings are errors
 	cargo fmt --all --check
