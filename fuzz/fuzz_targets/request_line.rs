@@ -54,7 +54,7 @@ fuzz_target!(|head: &[u8]| {
         Call::Inference(inference) => (inference.model.as_ref(), path.contains("/deployments/")),
         Call::Object(object) => {
             assert!(path.ends_with(&object.path), "{path}: {object:?}");
-            assert!(object.model.as_ref().is_none_or(|model| is_segment(model) && path.contains(model)), "{path}: {object:?}");
+            assert!(object.model.as_ref().is_none_or(|model| is_model(model) && path.contains(&**model)), "{path}: {object:?}");
             (object.name.as_ref(), true)
         }
         Call::ListModels(_) | Call::Usage => (None, true),

@@ -164,6 +164,8 @@ pub struct References {
     pub malformed: bool,
     /// The caller doesn't want its answer stored.
     pub unstored: bool,
+    /// The caller wants it to run on without a connection.
+    pub background: bool,
     /// The caller wants a sound, which is kept for a while.
     pub sounds: bool,
     /// The marks of sealed contents that it brings, in their order; see [`mark`].
@@ -186,6 +188,7 @@ impl References {
             "conversation" if value.kind == Kind::Object => within(text, value, "id", |id| self.take(text, id)),
             "conversation" => self.take(text, value),
             "store" => self.unstored = value.as_bool(text) == Some(false),
+            "background" => self.background = value.as_bool(text) == Some(true),
             "audio" => self.sounds = value.kind == Kind::Object,
             _ => {}
         }

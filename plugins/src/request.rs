@@ -261,7 +261,7 @@ impl Seen {
                 self.fields.reasoning = asks.max(self.fields.reasoning);
             }
             "stream_options" => self.fields.stream_options = stream_options(text, &value),
-            "previous_response_id" | "input_file_id" | "conversation" | "store" | "audio" => {
+            "previous_response_id" | "input_file_id" | "conversation" | "store" | "background" | "audio" => {
                 self.fields.references.member(text, key, &value)
             }
             // Read by cache, guard and log: they must see what the backend sees.

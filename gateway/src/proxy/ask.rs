@@ -89,15 +89,22 @@ fn request(
     let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].config;
     let deployment: &str = &inquiry.model.route.members()[attempt.running.member].target.id.deployment;
     let caller = session.req_header();
-    let path = match &inquiry.object {
-        Some(object) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
-        None => url::path(&backend.kind, &upstream.endpoint, (inquiry.api, inquiry.part), deployment, caller.uri.query()),
+    let path = match (&attempt.resumes, &inquiry.object) {
+        (Some((object, query)), _) => url::object_path(&backend.kind, &upstream.endpoint, object, Some(query)),
+        (None, Some(object)) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
+        (None, None) => url::path(&backend.kind, &upstream.endpoint, (inquiry.api, inquiry.part), deployment, caller.uri.query()),
     };
     let mut head = headers::for_upstream(caller, &path, ctx.allowed_headers())?;
-    let body = body(caller, ctx, inquiry, &backend.kind, deployment, attempt.asked_usage);
+    let body = match attempt.resumes {
+        Some(_) => Pieces::new(),
+        None => body(caller, ctx, inquiry, &backend.kind, deployment, attempt.asked_usage),
+    };
     let length: usize = body.iter().map(Bytes::len).sum();
     head.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
-    if inquiry.object.is_some() {
+    if attempt.resumes.is_some() {
+        head.set_method(Method::GET);
+        head.remove_header(&header::CONTENT_TYPE);
+    } else if inquiry.object.is_some() {
         head.set_method(caller.method.clone());
     }
     if head.method == Method::POST {

@@ -129,6 +129,8 @@ pub(super) struct Attempt<'g> {
     pub(super) asked_usage: bool,
     /// Its target has refused to be asked for it.
     pub(super) refused_usage: bool,
+    /// The rest of a response is asked for, by this path and query.
+    pub(super) resumes: Option<(String, String)>,
     pub(super) running: Running,
 }
 
@@ -136,25 +138,35 @@ impl<'g> Attempt<'g> {
     /// Takes a pick up: from here on its member counts as tried.
     pub(super) fn begin(gateway: &'g Gateway, ctx: &RequestCtx, inquiry: &'g Inquiry, progress: &mut Progress, pick: Pick) -> Self {
         let running = Running::begin(ctx, inquiry, progress, pick, gateway.clock.now());
-        Attempt { gateway, inquiry, credentials: Credentials::default(), asked_usage: false, refused_usage: false, running }
+        Attempt { gateway, inquiry, credentials: Credentials::default(), asked_usage: false, refused_usage: false, resumes: None, running }
     }
 
     /// Notes that the request was written to a connection that was closed already. No outcome: the same attempt goes on.
     pub(super) fn note_stale(&mut self, ctx: &mut RequestCtx) {
+        self.note_part(ctx, "reset", None, true);
+    }
+
+    /// Notes that its stream broke, and that the same answer is read on.
+    pub(super) fn note_broken(&mut self, ctx: &mut RequestCtx, outcome: &'static str) {
+        let status = self.running.status.map(|status| status.as_u16());
+        self.note_part(ctx, outcome, status, false);
+    }
+
+    fn note_part(&mut self, ctx: &mut RequestCtx, outcome: &'static str, status: Option<u16>, stale: bool) {
         let Running { member, began, waited, span, .. } = self.running;
         let (target, now) = (Arc::clone(self.running.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
         ctx.attempts.push(AttemptRecord {
             target,
             member,
-            outcome: "reset",
-            status: None,
+            outcome,
+            status,
             began,
             took,
             waited,
             span,
             said: None,
-            stale: true,
+            stale,
         });
         self.running.began = now;
         self.running.waited = Duration::ZERO;

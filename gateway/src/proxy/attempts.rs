@@ -277,11 +277,9 @@ async fn deliver(
         }
         Delivery::Broken(kind) => {
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
-            let (inquiry, broken) = (attempt.inquiry, (attempt.running.member, kind));
-            attempt.finish(ctx, kind.name());
             drop(exchange);
             // On the heap: hardly any request needs room for it.
-            Box::pin(rescue::run(gateway, session, ctx, inquiry, progress, broken)).await
+            Box::pin(rescue::run(session, ctx, progress, attempt, kind)).await
         }
         Delivery::Blocked(finding) => {
             // The target did as it should; what is still to come of its answer is not wanted.

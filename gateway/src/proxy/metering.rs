@@ -344,7 +344,7 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
         return;
     }
     // A part of an answer that another one continues is not what the caller got.
-    let answered = ctx.status.is_some() && !matches!(ctx.rescue, Some(Rescue::Due(_)));
+    let answered = ctx.status.is_some() && !matches!(ctx.rescue, Some(Rescue::Begins));
     let told = ctx.usage.map(|metered| metered.usage);
     if told.is_some() || may_have_cost(running, outcome) {
         let now = gateway.clock.now();

@@ -1,76 +1,123 @@
 //! A stream broke after its first output: the very same request goes to the next member, and what its answer has beyond
 //! what was sent goes to the caller. Once a request, inside its deadline; what is no repetition ends as any broken stream.
+//! A response that runs in the background is not asked for again: the rest of it is fetched where it runs.
 
 use bytes::Bytes;
 use http::StatusCode;
 use pingora::proxy::Session;
-use spillway_plugins::rescue::{Sent, Splice};
+use spillway_plugins::api::Api;
+use spillway_plugins::rescue::{Continuation, Resumed, Sent, Splice};
+use spillway_plugins::stream::StreamState;
 
 use super::asked::{Asked, asked};
+use super::ask::Unasked;
 use super::attempt::{Attempt, Step};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::deliver::{self, Delivery};
+use super::exchange::Broken;
 use super::progress::{Progress, pick, pick_again};
 use super::replay::BufferShare;
 use super::{Gateway, attempts, respond};
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 
-/// What was sent of a stream that may be continued, and its place in the room for bodies.
-pub(super) struct Rescuable {
-    sent: Sent,
-    share: BufferShare,
+/// How a stream may be continued.
+pub(super) enum Rescuable {
+    /// By another one: what was sent, and its place in the room for bodies.
+    Again { sent: Sent, share: BufferShare },
+    /// By the rest of the same response, which runs on where it is: its name, and the number of the last event that was sent.
+    Same(Option<(String, u64)>),
 }
 
 impl Rescuable {
     /// Of a stream that begins; `None` if it is not to be continued.
     pub(super) fn new(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry) -> Option<Self> {
         let most = inquiry.pool.config.rescue?;
+        if ctx.rescue.is_some() || inquiry.object.is_some() {
+            return None;
+        }
+        if inquiry.api == Api::Responses && inquiry.stores && inquiry.fields.references.background {
+            return Some(Rescuable::Same(None));
+        }
         // A response that is stored has another name at each backend: what refers to it later must find it.
-        let may = ctx.body.is_some()
-            && !inquiry.stores
-            && ctx.rescue.is_none()
-            && inquiry.object.is_none()
-            && !inquiry.is_pinned()
-            && !inquiry.sealed;
+        let may = ctx.body.is_some() && !inquiry.stores && !inquiry.is_pinned() && !inquiry.sealed;
         let sent = Sent::new(inquiry.api, most).filter(|_| may)?;
-        Some(Rescuable { sent, share: BufferShare::new(&gateway.buffered) })
+        Some(Rescuable::Again { sent, share: BufferShare::new(&gateway.buffered) })
     }
 
-    /// Notes what was sent; whether it can still be continued.
-    pub(super) fn push(&mut self, events: &Bytes) -> bool {
-        self.sent.pass(events.clone());
-        self.share.covers(self.sent.size())
+    /// Notes what was sent, after which the stream is in this state; whether it can still be continued.
+    pub(super) fn push(&mut self, events: &Bytes, state: &StreamState) -> bool {
+        match self {
+            Rescuable::Again { sent, share } => {
+                sent.pass(events.clone());
+                share.covers(sent.size())
+            }
+            Rescuable::Same(known) => {
+                match (known.as_mut(), &state.response, state.sequence) {
+                    (Some((_, last)), _, Some(sequence)) => *last = sequence,
+                    (None, Some(response), Some(sequence)) => *known = Some((response.clone(), sequence)),
+                    _ => {}
+                }
+                true
+            }
+        }
     }
 
-    /// What continues it, if anything can, and its place in the room for bodies.
-    pub(super) fn splice(self) -> Option<Box<(Splice, BufferShare)>> {
-        Some(Box::new((Splice::new(self.sent)?, self.share)))
+    /// What continues it, if anything can.
+    pub(super) fn continuation(self) -> Option<Box<Due>> {
+        Some(Box::new(match self {
+            Rescuable::Again { sent, share } => Due { continuation: Continuation::Again(Splice::new(sent)?), _share: Some(share) },
+            Rescuable::Same(known) => {
+                let (response, last) = known?;
+                Due { continuation: Continuation::Same(Resumed::new(response, last)), _share: None }
+            }
+        }))
     }
+}
+
+/// What continues a broken stream, and its place in the room for bodies.
+pub(super) struct Due {
+    continuation: Continuation,
+    _share: Option<BufferShare>,
 }
 
 /// How a request stands with being rescued.
 pub(super) enum Rescue {
     /// Its stream broke; this continues it.
-    Due(Box<(Splice, BufferShare)>),
+    Due(Box<Due>),
+    /// Another answer is about to be asked for: what broke is not what the caller gets.
+    Begins,
     /// That was tried, or is.
     Tried,
 }
 
-/// Continues a broken stream, or tells its caller that it broke.
-pub(super) async fn run(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut RequestCtx,
-    inquiry: &Inquiry,
-    progress: &mut Progress,
-    (broken, kind): (usize, ErrorKind),
-) -> Step {
-    let Some(Rescue::Due(mut due)) = ctx.rescue.replace(Rescue::Tried) else { return Step::Over(End::Cut) };
-    let splice = &mut due.0;
-    let delivery = match next(gateway, ctx, inquiry, progress, broken) {
-        Some(pick) => attempt(gateway, session, ctx, inquiry, progress, pick, splice).await,
-        None => Delivery::Cut(ErrorKind::Reset),
+/// Continues the broken stream of an attempt, or tells its caller that it broke.
+pub(super) async fn run(session: &mut Session, ctx: &mut RequestCtx, progress: &mut Progress, mut broken: Attempt<'_>, kind: ErrorKind) -> Step {
+    let (gateway, inquiry) = (broken.gateway, broken.inquiry);
+    let Some(Rescue::Due(mut due)) = ctx.rescue.replace(Rescue::Begins) else {
+        broken.finish(ctx, kind.name());
+        return Step::Over(End::Cut);
+    };
+    let delivery = match &due.continuation {
+        Continuation::Same(resumed) => {
+            ctx.rescue = Some(Rescue::Tried);
+            // One response, and one attempt: it is booked once.
+            broken.note_broken(ctx, kind.name());
+            broken.resumes = Some(resumed.asks());
+            attempt(session, ctx, progress, broken, &mut due.continuation).await
+        }
+        Continuation::Again(_) => {
+            let member = broken.running.member;
+            broken.finish(ctx, kind.name());
+            ctx.rescue = Some(Rescue::Tried);
+            match next(gateway, ctx, inquiry, progress, member) {
+                Some(pick) => {
+                    let next = Attempt::begin(gateway, ctx, inquiry, progress, pick);
+                    attempt(session, ctx, progress, next, &mut due.continuation).await
+                }
+                None => Delivery::Cut(ErrorKind::Reset),
+            }
+        }
     };
     let (result, end) = match delivery {
         Delivery::Complete => ("ok", End::Complete),
@@ -82,7 +129,7 @@ pub(super) async fn run(
     ctx.rescued = Some(result);
     gateway.metrics.rescued(&inquiry.pool.config.name, result);
     if end == End::Cut {
-        let event = respond::error_event(inquiry.api, deliver::broke(kind), "upstream_error", due.0.sequence());
+        let event = respond::error_event(inquiry.api, deliver::broke(kind), "upstream_error", due.continuation.sequence());
         deliver::cut_off(session, ctx, event).await;
     }
     Step::Over(end)
@@ -100,19 +147,25 @@ fn next(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, progress: &m
     }
 }
 
+/// The rest of a response can't be read, which says nothing of what it cost, and little of its target.
+fn unread(ctx: &mut RequestCtx, mut attempt: Attempt<'_>) -> Delivery {
+    attempt.running.status = Some(StatusCode::OK);
+    attempt.finish(ctx, "reset");
+    Delivery::Cut(ErrorKind::Reset)
+}
+
 async fn attempt(
-    gateway: &Gateway,
     session: &mut Session,
     ctx: &mut RequestCtx,
-    inquiry: &Inquiry,
     progress: &mut Progress,
-    pick: Pick,
-    splice: &mut Splice,
+    mut attempt: Attempt<'_>,
+    continuation: &mut Continuation,
 ) -> Delivery {
-    let mut attempt = Attempt::begin(gateway, ctx, inquiry, progress, pick);
+    let gateway = attempt.gateway;
     let mut exchange = match asked(session, ctx, &mut attempt, progress).await {
         Ok(Asked::Answer(exchange, _)) => match exchange.head() {
             Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
+            _ if attempt.resumes.is_some() => return unread(ctx, attempt),
             // An answer was made, though not as a stream.
             Some(head) if head.status.is_success() => {
                 attempt.failed(ctx, progress, Failure::Status(StatusCode::BAD_GATEWAY), "failed", false);
@@ -123,6 +176,11 @@ async fn attempt(
                 return Delivery::Cut(ErrorKind::Reset);
             }
         },
+        Err(Unasked::Broken(Broken::CallerLeft)) if attempt.resumes.is_some() => {
+            unread(ctx, attempt);
+            return Delivery::CallerLeft;
+        }
+        _ if attempt.resumes.is_some() => return unread(ctx, attempt),
         unanswered => {
             return match attempts::ended(ctx, progress, attempt, unanswered) {
                 Step::Over(End::CallerLeft) => Delivery::CallerLeft,
@@ -130,7 +188,7 @@ async fn attempt(
             };
         }
     };
-    let delivery = deliver::join(session, ctx, progress, &mut attempt, &mut exchange, splice).await;
+    let delivery = deliver::join(session, ctx, progress, &mut attempt, &mut exchange, continuation).await;
     match &delivery {
         Delivery::Complete => {
             attempt.finish(ctx, "ok");

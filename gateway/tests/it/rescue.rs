@@ -144,6 +144,52 @@ async fn a_broken_stream_is_continued_by_an_answer_that_repeats_it() {
     }
 }
 
+/// A response that runs in the background: what came of it, the requests that its backend got, and the ledger's rows.
+async fn in_the_background(rest: impl Fn(&Received) -> Reply + Send + Sync + 'static, pool: &str) -> (Response, Vec<Received>, Vec<Value>) {
+    let folder = tempfile::tempdir().unwrap();
+    let events = response_events("resp_1", &WORDS);
+    let backend = ScriptedBackend::start(move |request| match request.head.line[0].as_str() {
+        "POST" => begins(&events[..4], Step::Reset),
+        _ => rest(request),
+    })
+    .await;
+    let other = ScriptedBackend::start(|_| Reply::sse(response_events("resp_2", &WORDS))).await;
+    let text = config(&[member("a", &backend, 1), member("b", &other, 2)], pool, "").replace("#server", &state_dir(folder.path()));
+    let gateway = Gateway::start(&text).await;
+    let got = gateway.post("/v1/responses?x=1", &json!({ "model": "m", "input": "hi", "stream": true, "background": true, "max_output_tokens": 50 })).await;
+    let rows = ledger_of(folder.path(), 1).await;
+    assert_eq!(other.count(), 0, "what runs is not run again");
+    (got, backend.received(), rows)
+}
+
+#[tokio::test]
+async fn a_response_in_the_background_is_read_on_where_it_runs() {
+    for from in [0, 4] {
+        let rest = move |_: &Received| Reply::sse(response_events("resp_1", &WORDS).split_off(from));
+        let (got, asked, rows) = in_the_background(rest, RESCUE).await;
+        assert_eq!((got.ended, said(&got)), (Ended::Whole, WORDS.concat()), "{}", got.text());
+        let whole = got.text().replace(": x-spillway-rescued: 1\n", "");
+        assert_eq!(whole, response_events("resp_1", &WORDS).concat(), "byte for byte");
+        assert_eq!((asked.len(), asked[1].path(), asked[1].body.len()), (2, "/v1/responses/resp_1?stream=true&starting_after=3", 0));
+        assert_eq!((asked[1].header("content-length"), asked[1].header("content-type")), (None, None));
+        assert_eq!((rows.len(), &rows[0]["source"], &rows[0]["output_tokens"]), (1, &json!("reported"), &json!(9)), "one response, booked once");
+    }
+}
+
+#[tokio::test]
+async fn a_response_in_the_background_that_can_not_be_read_on_ends_as_any_broken_stream() {
+    for (rest, pool) in [
+        (Reply::json(404, r#"{"error":{"code":"not_found"}}"#), RESCUE),
+        (begins(&response_events("resp_1", &WORDS)[4..5], Step::Reset), RESCUE),
+        (Reply::sse(response_events("resp_1", &WORDS).split_off(4)), ""),
+    ] {
+        let (got, asked, rows) = in_the_background(move |_| rest.clone(), pool).await;
+        assert_eq!((got.ended, asked.len()), (Ended::Cut, if pool.is_empty() { 1 } else { 2 }), "{}", got.text());
+        assert!(WORDS.concat().starts_with(&said(&got)) && got.text().contains("upstream_error"), "{}", got.text());
+        assert_eq!((rows.len(), &rows[0]["source"]), (1, &json!("estimated")));
+    }
+}
+
 #[tokio::test]
 async fn an_error_within_is_continued_too() {
     let mut first = chat_events("first", &WORDS)[..3].to_vec();

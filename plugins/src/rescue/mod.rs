@@ -4,23 +4,69 @@
 //! second stream: it takes out what the caller has, and passes on the rest. What is compared is the text of each channel (a
 //! choice, an item's part, a block) as a caller puts it together, not how it was cut into events. Nothing of the second
 //! stream goes out before it has said all that was sent, and the first difference ends it.
+//!
+//! A response that runs in the background runs on when its stream breaks: [`Resumed`] reads the rest of the same one.
 
 mod chat;
 mod messages;
 mod record;
 mod responses;
+mod resumed;
 mod splice;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::api::Api;
 
 pub use record::Sent;
+pub use resumed::Resumed;
 pub use splice::Splice;
+
+/// What a second stream is read with.
+#[derive(Debug)]
+pub enum Continuation {
+    /// Another answer to the same request, which must say the same.
+    Again(Splice),
+    /// The rest of the same answer.
+    Same(Resumed),
+}
+
+impl Continuation {
+    /// Takes the next of the second stream: what goes to the caller.
+    ///
+    /// # Errors
+    /// [`Difference`]: nothing more can go to the caller.
+    pub fn feed(&mut self, bytes: Bytes) -> Result<Bytes, Difference> {
+        match self {
+            Continuation::Again(splice) => splice.feed(bytes),
+            Continuation::Same(resumed) => Ok(resumed.feed(bytes)),
+        }
+    }
+
+    /// The second stream ends.
+    ///
+    /// # Errors
+    /// [`Difference::Ended`], if it has not said all that was sent.
+    pub fn end(&mut self) -> Result<Bytes, Difference> {
+        match self {
+            Continuation::Again(splice) => splice.end(),
+            Continuation::Same(resumed) => Ok(resumed.end()),
+        }
+    }
+
+    /// The number of the last event that went to the caller, where events are numbered.
+    pub fn sequence(&self) -> Option<u64> {
+        match self {
+            Continuation::Again(splice) => splice.sequence(),
+            Continuation::Same(resumed) => Some(resumed.last()),
+        }
+    }
+}
 
 /// Why a second stream can't go on for the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -35,6 +35,8 @@ pub struct StreamState {
     pub output: OutputMeter,
     /// Events that were left out since they are no JSON: strict readers break at one.
     pub malformed: u32,
+    /// The response's name, once it is told.
+    pub response: Option<String>,
     /// Sequence number of the last typed event, for an error event that continues the count.
     pub sequence: Option<u64>,
 }

@@ -4,6 +4,7 @@ use super::choices::Choices;
 use super::{StreamState, fault_of};
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
+use crate::objects;
 use crate::sse::Event;
 use crate::tokens::Reported;
 
@@ -39,11 +40,15 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
     if read.is_err() {
         return false;
     }
+    let created = item.clone();
     if let Some(item) = item {
         // What is only announced may be sealed as far as a beginning.
         state.made.item(data, &item, !kind.as_deref().is_some_and(|kind| kind.ends_with(".added")));
     }
     let kind = kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned());
+    if let ("response.created", Some(response)) = (kind.as_str(), &created) {
+        state.response = objects::own_name(data, response);
+    }
     match (api, kind.as_str()) {
         (_, "error") => state.fault = Some(fault_of(data)),
         (Api::Responses, "response.failed") => {

@@ -152,8 +152,9 @@ pub struct RawTimeouts {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawStreams {
-    /// Whether a stream of chat, completions, Messages or (with `store` false) Responses that breaks after its first output is continued with another answer to the same
-    /// request, as far as that one repeats what was sent. Costs a second answer. Default `off`.
+    /// Whether a stream of chat, completions, Messages or (with `store` false) Responses that breaks after its first output is
+    /// continued with another answer to the same request, as far as that one repeats what was sent. Costs a second answer. The
+    /// stream of a response with `background` is read on where it runs. Default `off`.
     pub rescue: Option<RawRescue>,
     /// Most text of a stream that is kept for that. A stream with more is not continued. Default `64KiB`.
     pub rescue_max: Option<SizeText>,

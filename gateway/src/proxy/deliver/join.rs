@@ -1,7 +1,7 @@
 //! Another answer that continues a stream of which a part was sent.
 
 use bytes::Bytes;
-use spillway_plugins::rescue::Splice;
+use spillway_plugins::rescue::Continuation;
 use spillway_plugins::stream::StreamWatch;
 
 use super::stream::{COMMENT_AFTER, has_failed};
@@ -16,17 +16,17 @@ const TRAILER: &[u8] = b": x-spillway-rescued: 1\n";
 
 impl Deliverer<'_, '_> {
     /// Passes on what the other answer has beyond what was sent. `Blocked` if it differs.
-    pub(super) async fn join(&mut self, splice: &mut Splice) -> Delivery {
+    pub(super) async fn join(&mut self, continuation: &mut Continuation) -> Delivery {
         let inquiry = self.attempt.inquiry;
         let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
-        let delivery = self.join_events(splice, &mut watch).await;
+        let delivery = self.join_events(continuation, &mut watch).await;
         if !self.ctx.booked {
             self.note_stream(&mut watch);
         }
         delivery
     }
 
-    async fn join_events(&mut self, splice: &mut Splice, watch: &mut StreamWatch) -> Delivery {
+    async fn join_events(&mut self, continuation: &mut Continuation, watch: &mut StreamWatch) -> Delivery {
         let idle = self.attempt.inquiry.pool.config.timeouts.idle;
         let mut give_up = self.attempt.running.began + patience::first(self.attempt.inquiry);
         let mut last_sent = self.now();
@@ -64,9 +64,9 @@ impl Deliverer<'_, '_> {
             if ended && !over {
                 return Delivery::Cut(ErrorKind::Reset);
             }
-            let Ok(mut out) = splice.feed(events) else { return Delivery::Blocked(None) };
+            let Ok(mut out) = continuation.feed(events) else { return Delivery::Blocked(None) };
             if over {
-                match splice.end() {
+                match continuation.end() {
                     Ok(rest) if rest.is_empty() => {}
                     Ok(rest) => out = [out, rest].concat().into(),
                     Err(_) => return Delivery::Blocked(None),

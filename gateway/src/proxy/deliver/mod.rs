@@ -21,7 +21,7 @@ use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
-use spillway_plugins::rescue::Splice;
+use spillway_plugins::rescue::Continuation;
 use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::{Metered, Reported};
@@ -163,17 +163,17 @@ struct Deliverer<'a, 'g> {
     rescuable: Option<Box<Rescuable>>,
 }
 
-/// Joins another answer to what was sent of one that broke.
+/// Joins what continues it to what was sent of an answer that broke.
 pub(super) async fn join(
     session: &mut Session,
     ctx: &mut RequestCtx,
     progress: &mut Progress,
     attempt: &mut Attempt<'_>,
     exchange: &mut Exchange,
-    splice: &mut Splice,
+    continuation: &mut Continuation,
 ) -> Delivery {
     let (tap, hidden, screen) = (None, None, None);
-    Deliverer { session, ctx, progress, attempt, exchange, tap, hidden, screen, committed: true, rescuable: None }.join(splice).await
+    Deliverer { session, ctx, progress, attempt, exchange, tap, hidden, screen, committed: true, rescuable: None }.join(continuation).await
 }
 
 /// What a caller is told of a stream that broke like this.

@@ -60,7 +60,7 @@ impl Deliverer<'_, '_> {
         }
         if !over && !self.is_guarded() {
             self.rescuable = Rescuable::new(self.attempt.gateway, self.ctx, self.attempt.inquiry).map(Box::new);
-            held.iter().for_each(|piece| self.note_sent(piece));
+            held.iter().for_each(|piece| self.note_sent(piece, watch));
         }
         if let Err(delivery) = self.commit(held, over && !has_failed(watch.state())).await {
             return delivery;
@@ -182,7 +182,7 @@ impl Deliverer<'_, '_> {
                         Err(finding) => return self.end_blocked(watch, finding).await,
                     };
                     self.record(&whole);
-                    self.note_sent(&whole);
+                    self.note_sent(&whole, watch);
                     if over {
                         self.book_stream(watch).await;
                         if !has_failed(watch.state()) {
@@ -308,16 +308,16 @@ impl Deliverer<'_, '_> {
     }
 
     /// Notes what is sent, where it may have to be continued.
-    fn note_sent(&mut self, events: &Bytes) {
-        if self.rescuable.as_mut().is_some_and(|rescuable| !rescuable.push(events)) {
+    fn note_sent(&mut self, events: &Bytes, watch: &StreamWatch) {
+        if self.rescuable.as_mut().is_some_and(|rescuable| !rescuable.push(events, watch.state())) {
             self.rescuable = None;
         }
     }
 
     /// Whether another answer may continue what was sent: then it is due.
     fn is_due(&mut self) -> bool {
-        let splice = self.rescuable.take().and_then(|rescuable| rescuable.splice());
-        splice.map(|splice| self.ctx.rescue = Some(Rescue::Due(splice))).is_some()
+        let due = self.rescuable.take().and_then(|rescuable| rescuable.continuation());
+        due.map(|due| self.ctx.rescue = Some(Rescue::Due(due))).is_some()
     }
 
     /// Remembers what a stream made so far, before its names reach the caller.
