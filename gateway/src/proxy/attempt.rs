@@ -156,18 +156,7 @@ impl<'g> Attempt<'g> {
         let Running { member, began, waited, span, .. } = self.running;
         let (target, now) = (Arc::clone(self.running.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
-        ctx.attempts.push(AttemptRecord {
-            target,
-            member,
-            outcome,
-            status,
-            began,
-            took,
-            waited,
-            span,
-            said: None,
-            stale,
-        });
+        ctx.attempts.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
         self.running.began = now;
         self.running.waited = Duration::ZERO;
         self.running.span = traced::attempt(ctx);

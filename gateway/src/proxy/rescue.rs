@@ -9,8 +9,8 @@ use spillway_plugins::api::Api;
 use spillway_plugins::rescue::{Continuation, Resumed, Sent, Splice};
 use spillway_plugins::stream::StreamState;
 
-use super::asked::{Asked, asked};
 use super::ask::Unasked;
+use super::asked::{Asked, asked};
 use super::attempt::{Attempt, Step};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::deliver::{self, Delivery};
@@ -92,7 +92,13 @@ pub(super) enum Rescue {
 }
 
 /// Continues the broken stream of an attempt, or tells its caller that it broke.
-pub(super) async fn run(session: &mut Session, ctx: &mut RequestCtx, progress: &mut Progress, mut broken: Attempt<'_>, kind: ErrorKind) -> Step {
+pub(super) async fn run(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    progress: &mut Progress,
+    mut broken: Attempt<'_>,
+    kind: ErrorKind,
+) -> Step {
     let (gateway, inquiry) = (broken.gateway, broken.inquiry);
     let Some(Rescue::Due(mut due)) = ctx.rescue.replace(Rescue::Begins) else {
         broken.finish(ctx, kind.name());

@@ -11,6 +11,7 @@ mod callers;
 mod clients;
 mod crash;
 mod documents;
+mod exact;
 mod failover;
 mod fairness;
 mod fault_wall;

@@ -156,7 +156,9 @@ async fn in_the_background(rest: impl Fn(&Received) -> Reply + Send + Sync + 'st
     let other = ScriptedBackend::start(|_| Reply::sse(response_events("resp_2", &WORDS))).await;
     let text = config(&[member("a", &backend, 1), member("b", &other, 2)], pool, "").replace("#server", &state_dir(folder.path()));
     let gateway = Gateway::start(&text).await;
-    let got = gateway.post("/v1/responses?x=1", &json!({ "model": "m", "input": "hi", "stream": true, "background": true, "max_output_tokens": 50 })).await;
+    let got = gateway
+        .post("/v1/responses?x=1", &json!({ "model": "m", "input": "hi", "stream": true, "background": true, "max_output_tokens": 50 }))
+        .await;
     let rows = ledger_of(folder.path(), 1).await;
     assert_eq!(other.count(), 0, "what runs is not run again");
     (got, backend.received(), rows)
@@ -172,7 +174,11 @@ async fn a_response_in_the_background_is_read_on_where_it_runs() {
         assert_eq!(whole, response_events("resp_1", &WORDS).concat(), "byte for byte");
         assert_eq!((asked.len(), asked[1].path(), asked[1].body.len()), (2, "/v1/responses/resp_1?stream=true&starting_after=3", 0));
         assert_eq!((asked[1].header("content-length"), asked[1].header("content-type")), (None, None));
-        assert_eq!((rows.len(), &rows[0]["source"], &rows[0]["output_tokens"]), (1, &json!("reported"), &json!(9)), "one response, booked once");
+        assert_eq!(
+            (rows.len(), &rows[0]["source"], &rows[0]["output_tokens"]),
+            (1, &json!("reported"), &json!(9)),
+            "one response, booked once"
+        );
     }
 }
 

@@ -73,7 +73,8 @@ mod tests {
             let stream: String = (from..20).map(event).collect();
             for size in 1..200 {
                 let mut resumed = Resumed::new("resp_1".to_owned(), 7);
-                let mut out: Vec<u8> = stream.as_bytes().chunks(size).flat_map(|piece| resumed.feed(Bytes::copy_from_slice(piece))).collect();
+                let mut out: Vec<u8> =
+                    stream.as_bytes().chunks(size).flat_map(|piece| resumed.feed(Bytes::copy_from_slice(piece))).collect();
                 out.extend(resumed.end());
                 assert_eq!((String::from_utf8(out).unwrap(), resumed.last()), (rest.clone(), 19));
             }
