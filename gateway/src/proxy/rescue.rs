@@ -24,7 +24,7 @@ use crate::balance::route::Pick;
 /// How a stream may be continued.
 pub(super) enum Rescuable {
     /// By another one: what was sent, and its place in the room for bodies.
-    Again { sent: Sent, share: BufferShare },
+    Again(Box<(Sent, BufferShare)>),
     /// By the rest of the same response, which runs on where it is: its name, and the number of the last event that was sent.
     Same(Option<(String, u64)>),
 }
@@ -42,13 +42,14 @@ impl Rescuable {
         // A response that is stored has another name at each backend: what refers to it later must find it.
         let may = ctx.body.is_some() && !inquiry.stores && !inquiry.is_pinned() && !inquiry.sealed;
         let sent = Sent::new(inquiry.api, most).filter(|_| may)?;
-        Some(Rescuable::Again { sent, share: BufferShare::new(&gateway.buffered) })
+        Some(Rescuable::Again(Box::new((sent, BufferShare::new(&gateway.buffered)))))
     }
 
     /// Notes what was sent, after which the stream is in this state; whether it can still be continued.
     pub(super) fn push(&mut self, events: &Bytes, state: &StreamState) -> bool {
         match self {
-            Rescuable::Again { sent, share } => {
+            Rescuable::Again(kept) => {
+                let (sent, share) = &mut **kept;
                 sent.pass(events.clone());
                 share.covers(sent.size())
             }
@@ -66,7 +67,10 @@ impl Rescuable {
     /// What continues it, if anything can.
     pub(super) fn continuation(self) -> Option<Box<Due>> {
         Some(Box::new(match self {
-            Rescuable::Again { sent, share } => Due { continuation: Continuation::Again(Splice::new(sent)?), _share: Some(share) },
+            Rescuable::Again(kept) => {
+                let (sent, share) = *kept;
+                Due { continuation: Continuation::Again(Box::new(Splice::new(sent)?)), _share: Some(share) }
+            }
             Rescuable::Same(known) => {
                 let (response, last) = known?;
                 Due { continuation: Continuation::Same(Resumed::new(response, last)), _share: None }

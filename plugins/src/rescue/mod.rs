@@ -31,7 +31,7 @@ pub use splice::Splice;
 #[derive(Debug)]
 pub enum Continuation {
     /// Another answer to the same request, which must say the same.
-    Again(Splice),
+    Again(Box<Splice>),
     /// The rest of the same answer.
     Same(Resumed),
 }

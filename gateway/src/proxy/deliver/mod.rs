@@ -160,7 +160,7 @@ struct Deliverer<'a, 'g> {
     screen: Option<Box<Screen>>,
     committed: bool,
     /// What was sent, where that may be continued after a break.
-    rescuable: Option<Box<Rescuable>>,
+    rescuable: Option<Rescuable>,
 }
 
 /// Joins what continues it to what was sent of an answer that broke.

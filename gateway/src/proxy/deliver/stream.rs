@@ -59,7 +59,7 @@ impl Deliverer<'_, '_> {
             self.book_stream(watch).await;
         }
         if !over && !self.is_guarded() {
-            self.rescuable = Rescuable::new(self.attempt.gateway, self.ctx, self.attempt.inquiry).map(Box::new);
+            self.rescuable = Rescuable::new(self.attempt.gateway, self.ctx, self.attempt.inquiry);
             held.iter().for_each(|piece| self.note_sent(piece, watch));
         }
         if let Err(delivery) = self.commit(held, over && !has_failed(watch.state())).await {
