@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
@@ -17,8 +16,9 @@ use super::ctx::{Inquiry, RequestCtx};
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::replay::{Edit, Pieces, ReplayBody};
-use super::{Gateway, headers, patience, traced, transformed};
-use crate::backend::{Upstream, url};
+use super::upstream_request::{Framing, NoHead, head_for};
+use super::{Gateway, headers, patience};
+use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
 use crate::config::BackendKind;
 
@@ -31,9 +31,12 @@ pub(super) enum Unasked {
     Broken(Broken),
 }
 
-impl From<pingora::BError> for Unasked {
-    fn from(_: pingora::BError) -> Self {
-        Unasked::Unsendable
+impl From<NoHead> for Unasked {
+    fn from(no: NoHead) -> Self {
+        match no {
+            NoHead::NoCredential => Unasked::NoCredential,
+            NoHead::Unsendable => Unasked::Unsendable,
+        }
     }
 }
 
@@ -86,41 +89,19 @@ fn request(
     attempt: &Attempt<'_>,
 ) -> Result<(Box<RequestHeader>, Pieces), Unasked> {
     let inquiry = attempt.inquiry;
-    let backend = &ctx.runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].config;
-    let deployment: &str = &inquiry.model.route.members()[attempt.running.member].target.id.deployment;
+    let member = &inquiry.model.route.members()[attempt.running.member];
     let caller = session.req_header();
-    let path = match (&attempt.resumes, &inquiry.object) {
-        (Some((object, query)), _) => url::object_path(&backend.kind, &upstream.endpoint, object, Some(query)),
-        (None, Some(object)) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
-        (None, None) => url::path(&backend.kind, &upstream.endpoint, (inquiry.api, inquiry.part), deployment, caller.uri.query()),
-    };
-    let mut head = headers::for_upstream(caller, &path, ctx.allowed_headers())?;
     let body = match attempt.resumes {
         Some(_) => Pieces::new(),
-        None => body(caller, ctx, inquiry, &backend.kind, deployment, attempt.asked_usage),
+        None => {
+            let kind = &ctx.runtime.backends[member.backend].config.kind;
+            body(caller, ctx, inquiry, kind, &member.target.id.deployment, attempt.asked_usage)
+        }
     };
-    let length: usize = body.iter().map(Bytes::len).sum();
-    head.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
-    if attempt.resumes.is_some() {
-        head.set_method(Method::GET);
-        head.remove_header(&header::CONTENT_TYPE);
-    } else if inquiry.object.is_some() {
-        head.set_method(caller.method.clone());
-    }
-    if head.method == Method::POST {
-        head.insert_header(header::CONTENT_LENGTH, length)?;
-    } else {
-        head.remove_header(&header::CONTENT_LENGTH);
-    }
-    head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
-    // What is compressed would have to be decoded to be counted.
-    head.insert_header(header::ACCEPT_ENCODING, "identity")?;
-    traced::tell_upstream(ctx, attempt.running.span, &mut head)?;
-    if inquiry.api == Api::Messages && !caller.headers.contains_key("anthropic-version") {
-        head.insert_header("anthropic-version", "2023-06-01")?;
-    }
-    transformed::request(ctx, inquiry, &mut head);
-    upstream.auth.authorise(&caller.headers, &mut head, attempt.gateway.clock.now()).map_err(|_| Unasked::NoCredential)?;
+    let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
+    let rest = attempt.resumes.as_ref().map(|(path, query)| (path.as_str(), query.as_str()));
+    let at = (attempt.running.span, attempt.gateway.clock.now());
+    let head = head_for(ctx, inquiry, (attempt.running.member, upstream), caller, rest, framing, at)?;
     Ok((head, body))
 }
 

@@ -97,6 +97,19 @@ pub fn strip_caller(request: &mut RequestHeader, allowed: &[HeaderName]) {
     }
 }
 
+/// Whether a list of words in the fields of this name has one.
+pub fn says(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|said| said.trim().eq_ignore_ascii_case(word))
+}
+
+/// Whether a request asks for a WebSocket (RFC 6455, 4.1), and for nothing else.
+pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    says(headers, &header::CONNECTION, "upgrade")
+        && headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && headers.get_all(header::UPGRADE).iter().count() == 1
+}
+
 /// The subprotocols of a WebSocket that a caller offers, without those that are its credential or its account.
 pub fn subprotocols(headers: &HeaderMap) -> Option<String> {
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());

@@ -167,7 +167,7 @@ async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Res
 
 /// A WebSocket: no body, one attempt at a time on Pingora's own loop.
 async fn realtime(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
-    if !session.is_upgrade_req() {
+    if !session.is_upgrade_req() || !headers::asks_for_websocket(&session.req_header().headers) {
         return Err(Refusal::UpgradeRequired.into());
     }
     inquire(session, ctx, &inference, RequestFields::default(), &[])?;

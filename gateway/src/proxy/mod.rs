@@ -53,6 +53,7 @@ mod stored;
 mod timer;
 mod traced;
 mod transformed;
+mod upstream_request;
 
 use std::cell::RefCell;
 use std::sync::Arc;

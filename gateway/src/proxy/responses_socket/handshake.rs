@@ -5,7 +5,7 @@ use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -38,11 +38,7 @@ pub(in crate::proxy) fn is_asked(session: &Session) -> bool {
 /// 400 or 426 if it is no WebSocket.
 pub(super) async fn accept(session: &mut Session, id: &str) -> Result<(), Stop> {
     let asked = &session.req_header().headers;
-    let says = |name: HeaderName, what: &str| {
-        let values = asked.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(what))
-    };
-    if !says(UPGRADE, "websocket") || !says(CONNECTION, "upgrade") || !says(SEC_WEBSOCKET_VERSION, "13") {
+    if !headers::asks_for_websocket(asked) || !headers::says(asked, &SEC_WEBSOCKET_VERSION, "13") {
         return Err(Refusal::UpgradeRequired.into());
     }
     if asked.contains_key(CONTENT_LENGTH) || asked.contains_key(http::header::TRANSFER_ENCODING) {

@@ -27,8 +27,9 @@ use super::deliver::Tap;
 use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
+use super::upstream_request::{Framing, NoHead, head_for};
 use super::{Gateway, cors, headers, metering, stored, traced, transformed};
-use crate::backend::{Upstream, url};
+use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::asked_back;
@@ -123,40 +124,21 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
 pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
     let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &ctx.tunnel) else { return Ok(()) };
     let Some(attempt) = &tunnel.attempt else { return Ok(()) };
-    let member = &inquiry.model.route.members()[attempt.member];
-    let backend = &ctx.runtime.backends[member.backend].config;
     let Some(upstream) = upstream_of(ctx, inquiry, attempt.member) else { return Ok(()) };
     let caller = session.req_header();
-    let path = match &inquiry.object {
-        Some(object) => url::object_path(&backend.kind, &upstream.endpoint, object, caller.uri.query()),
-        None => url::path(&backend.kind, &upstream.endpoint, (inquiry.api, inquiry.part), &member.target.id.deployment, caller.uri.query()),
+    let deployment = &inquiry.model.route.members()[attempt.member].target.id.deployment;
+    let framing = match tunnel.upload {
+        Some(_) => Framing::Streamed(spliced_length(caller, inquiry, deployment)),
+        None => Framing::Socket,
     };
-    headers::strip_caller(request, ctx.allowed_headers());
-    if tunnel.upload.is_some() {
-        // A backend that took the offer would be beyond what is read here.
-        request.remove_header(&header::UPGRADE);
-        request.remove_header(&header::CONNECTION);
-    } else {
-        // Compressed frames would tell nobody what they cost.
-        request.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
-        request.remove_header(&header::SEC_WEBSOCKET_PROTOCOL);
-        if let Some(offered) = headers::subprotocols(&caller.headers) {
-            request.insert_header(header::SEC_WEBSOCKET_PROTOCOL, offered)?;
+    let at = (attempt.span, gateway.clock.now());
+    match head_for(ctx, inquiry, (attempt.member, upstream), caller, None, framing, at) {
+        Ok(head) => *request = *head,
+        Err(NoHead::NoCredential) => {
+            no_credential(gateway, ctx);
+            return Err(elsewhere());
         }
-    }
-    request.set_raw_path(path.as_bytes())?;
-    transformed::request(ctx, inquiry, request);
-    request.insert_header(header::HOST, upstream.endpoint.authority.as_str())?;
-    request.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
-    request.insert_header(header::ACCEPT_ENCODING, "identity")?;
-    traced::tell_upstream(ctx, attempt.span, request)?;
-    if let Some(length) = tunnel.upload.as_ref().and_then(|_| spliced_length(caller, inquiry, &member.target.id.deployment)) {
-        request.insert_header(header::CONTENT_LENGTH, length)?;
-    }
-    let now = gateway.clock.now();
-    if upstream.auth.authorise(&caller.headers, request, now).is_err() {
-        no_credential(gateway, ctx);
-        return Err(elsewhere());
+        Err(NoHead::Unsendable) => return Err(over()),
     }
     if let Some(attempt) = ctx.tunnel.as_mut().and_then(|tunnel| tunnel.attempt.as_mut()) {
         attempt.sent = true;

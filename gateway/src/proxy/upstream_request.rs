@@ -1,0 +1,289 @@
+//! The head of a request as a backend gets it: one builder for both drivers, the attempt loop and Pingora's own.
+
+use http::{HeaderValue, Method, header};
+use pingora::http::RequestHeader;
+use spillway_plugins::api::{Api, Part};
+use spillway_plugins::trace::SpanId;
+
+use super::ctx::{Inquiry, RequestCtx};
+use super::{headers, traced, transformed};
+use crate::backend::{Upstream, url};
+use crate::clock::Tick;
+use crate::config::{BackendKind, Endpoint};
+
+/// How the body is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Whole, with this length.
+    Whole(usize),
+    /// As it comes, with the length that the caller gave, corrected for what is edited.
+    Streamed(Option<usize>),
+    /// None: it becomes a WebSocket.
+    Socket,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target<'a> {
+    /// An operation of a model.
+    Model { api: Api, part: Option<Part>, deployment: &'a str },
+    /// Something that is stored: its path below the API's root.
+    Stored { api: Api, path: &'a str },
+    /// The rest of a response: its path below the API's root, and the query.
+    Rest { path: &'a str, query: &'a str },
+}
+
+/// Everything that decides what a head says, apart from the caller's transforms, its trace and the backend's credential.
+pub(super) struct UpstreamRequest<'a> {
+    pub(super) caller: &'a RequestHeader,
+    /// Withheld fields that this consumer may send.
+    pub(super) allowed: &'a [http::HeaderName],
+    pub(super) kind: &'a BackendKind,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) target: Target<'a>,
+    pub(super) framing: Framing,
+    pub(super) id: &'a str,
+}
+
+impl UpstreamRequest<'_> {
+    /// The head.
+    ///
+    /// # Errors
+    /// If path or id can't stand in one.
+    pub(super) fn head(&self) -> pingora::Result<Box<RequestHeader>> {
+        let query = self.caller.uri.query();
+        let path = match self.target {
+            Target::Model { api, part, deployment } => url::path(self.kind, self.endpoint, (api, part), deployment, query),
+            Target::Stored { path, .. } => url::object_path(self.kind, self.endpoint, path, query),
+            Target::Rest { path, query } => url::object_path(self.kind, self.endpoint, path, Some(query)),
+        };
+        let mut head = headers::for_upstream(self.caller, &path, self.allowed)?;
+        head.set_method(self.method());
+        match self.framing {
+            Framing::Whole(length) if head.method == Method::POST => head.insert_header(header::CONTENT_LENGTH, length)?,
+            Framing::Streamed(Some(length)) => head.insert_header(header::CONTENT_LENGTH, length)?,
+            Framing::Streamed(None) => {
+                head.remove_header(&header::CONTENT_LENGTH);
+                head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+            }
+            Framing::Whole(_) | Framing::Socket => drop(head.remove_header(&header::CONTENT_LENGTH)),
+        }
+        if let Target::Rest { .. } = self.target {
+            head.remove_header(&header::CONTENT_TYPE);
+        }
+        if self.framing == Framing::Socket {
+            self.upgrade(&mut head)?;
+        }
+        head.insert_header(header::HOST, self.endpoint.authority.as_str())?;
+        head.insert_header(headers::X_REQUEST_ID, self.id)?;
+        // What is compressed would have to be decoded to be counted.
+        head.insert_header(header::ACCEPT_ENCODING, "identity")?;
+        if matches!(self.target, Target::Model { api: Api::Messages, .. }) && !self.caller.headers.contains_key("anthropic-version") {
+            head.insert_header("anthropic-version", "2023-06-01")?;
+        }
+        Ok(head)
+    }
+
+    fn method(&self) -> Method {
+        match (self.target, self.framing) {
+            (Target::Rest { .. }, _) => Method::GET,
+            (Target::Model { .. }, Framing::Whole(_)) => Method::POST,
+            _ => self.caller.method.clone(),
+        }
+    }
+
+    /// What makes it a WebSocket. No extension is offered: compressed frames would not tell what they cost. Subprotocols that
+    /// are credentials are left out.
+    fn upgrade(&self, head: &mut RequestHeader) -> pingora::Result<()> {
+        head.insert_header(header::CONNECTION, "Upgrade")?;
+        head.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
+        for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION] {
+            if let Some(value) = self.caller.headers.get(&name) {
+                head.insert_header(name, value.clone())?;
+            }
+        }
+        if let Some(offered) = headers::subprotocols(&self.caller.headers) {
+            head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, offered)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no head.
+pub(super) enum NoHead {
+    /// There is nothing to prove the gateway's identity with.
+    NoCredential,
+    /// It can't be written.
+    Unsendable,
+}
+
+impl From<pingora::BError> for NoHead {
+    fn from(_: pingora::BError) -> Self {
+        NoHead::Unsendable
+    }
+}
+
+/// The head for a member of a request's model: as [`UpstreamRequest`] says, with the attempt's trace, the transforms of
+/// consumer and pool, and the backend's credential.
+///
+/// # Errors
+/// [`NoHead`]
+pub(super) fn head_for(
+    ctx: &RequestCtx,
+    inquiry: &Inquiry,
+    (member, upstream): (usize, &Upstream),
+    caller: &RequestHeader,
+    rest: Option<(&str, &str)>,
+    framing: Framing,
+    (span, now): (Option<SpanId>, Tick),
+) -> Result<Box<RequestHeader>, NoHead> {
+    let member = &inquiry.model.route.members()[member];
+    let target = match (rest, &inquiry.object) {
+        (Some((path, query)), _) => Target::Rest { path, query },
+        (None, Some(path)) => Target::Stored { api: inquiry.api, path },
+        (None, None) => Target::Model { api: inquiry.api, part: inquiry.part, deployment: &member.target.id.deployment },
+    };
+    let request = UpstreamRequest {
+        caller,
+        allowed: ctx.allowed_headers(),
+        kind: &ctx.runtime.backends[member.backend].config.kind,
+        endpoint: &upstream.endpoint,
+        target,
+        framing,
+        id: &ctx.id,
+    };
+    let mut head = request.head()?;
+    traced::tell_upstream(ctx, span, &mut head)?;
+    transformed::request(ctx, inquiry, &mut head);
+    upstream.auth.authorise(&caller.headers, &mut head, now).map_err(|_| NoHead::NoCredential)?;
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(method: Method, more: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut caller = RequestHeader::build(method, b"/v1/x?api-version=1&a=b", None).unwrap();
+        let usual = [
+            ("host", "gateway"),
+            ("authorization", "Bearer key"),
+            ("x-custom", "1"),
+            ("x-request-id", "theirs"),
+            ("accept-encoding", "gzip"),
+            ("content-length", "7"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+        ];
+        for (name, value) in usual.iter().chain(more) {
+            caller.insert_header(*name, *value).unwrap();
+        }
+        caller
+    }
+
+    /// The first line and the fields, in order.
+    fn built(caller: &RequestHeader, kind: &BackendKind, target: Target<'_>, framing: Framing) -> (String, Vec<String>) {
+        let host = "res.example".to_owned();
+        let endpoint =
+            Endpoint { tls: true, host: host.clone(), port: 443, server_name: host.clone(), authority: host, prefix: "/base".to_owned() };
+        let request = UpstreamRequest { caller, allowed: &[], kind, endpoint: &endpoint, target, framing, id: "ours" };
+        let head = request.head().unwrap();
+        let mut fields: Vec<String> = head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        fields.sort();
+        (format!("{} {}", head.method, String::from_utf8_lossy(head.raw_path())), fields)
+    }
+
+    const COMMON: [&str; 4] = ["accept-encoding: identity", "host: res.example", "x-custom: 1", "x-request-id: ours"];
+
+    /// One table for both drivers: whole bodies are sent by the attempt loop, the others by Pingora's own.
+    #[test]
+    fn every_kind_of_request_has_one_head() {
+        let chat = Target::Model { api: Api::Chat, part: None, deployment: "d" };
+        let messages = Target::Model { api: Api::Messages, part: None, deployment: "d" };
+        let upload = Target::Model { api: Api::Transcriptions, part: None, deployment: "d" };
+        let socket = Target::Model { api: Api::Realtime, part: None, deployment: "d" };
+        let file = Target::Stored { api: Api::Files, path: "files/f" };
+        let rest = Target::Rest { path: "responses/r", query: "stream=true&starting_after=3" };
+        let dated = BackendKind::AzureDated { api_version: "2024-10-21".into() };
+        let key = ("sec-websocket-key", "k");
+        let protocol = ("sec-websocket-protocol", "realtime, openai-insecure-api-key.secret");
+        let post = Method::POST;
+        for (name, method, more, kind, target, framing, line, own) in [
+            (
+                "chat",
+                post.clone(),
+                vec![],
+                &BackendKind::AzureV1,
+                chat,
+                Framing::Whole(9),
+                "POST /base/openai/v1/chat/completions?a=b",
+                vec!["content-length: 9"],
+            ),
+            (
+                "dated",
+                post.clone(),
+                vec![],
+                &dated,
+                chat,
+                Framing::Whole(9),
+                "POST /base/openai/deployments/d/chat/completions?api-version=2024-10-21&a=b",
+                vec!["content-length: 9"],
+            ),
+            (
+                "messages",
+                post.clone(),
+                vec![],
+                &BackendKind::Anthropic,
+                messages,
+                Framing::Whole(9),
+                "POST /base/v1/messages?a=b",
+                vec!["anthropic-version: 2023-06-01", "content-length: 9"],
+            ),
+            (
+                "upload",
+                post.clone(),
+                vec![],
+                &BackendKind::OpenAi,
+                upload,
+                Framing::Streamed(Some(8)),
+                "POST /base/v1/audio/transcriptions?a=b",
+                vec!["content-length: 8"],
+            ),
+            (
+                "upload of any length",
+                post.clone(),
+                vec![],
+                &BackendKind::OpenAi,
+                upload,
+                Framing::Streamed(None),
+                "POST /base/v1/audio/transcriptions?a=b",
+                vec!["transfer-encoding: chunked"],
+            ),
+            (
+                "socket",
+                Method::GET,
+                vec![key, ("upgrade", "h2c"), ("sec-websocket-extensions", "x"), protocol],
+                &BackendKind::OpenAi,
+                socket,
+                Framing::Socket,
+                "GET /base/v1/realtime?model=d",
+                vec!["connection: Upgrade", "sec-websocket-key: k", "sec-websocket-protocol: realtime", "upgrade: websocket"],
+            ),
+            ("file", Method::DELETE, vec![], &BackendKind::OpenAi, file, Framing::Whole(0), "DELETE /base/v1/files/f?a=b", vec![]),
+            (
+                "the rest of a response",
+                post,
+                vec![("content-type", "application/json")],
+                &BackendKind::OpenAi,
+                rest,
+                Framing::Whole(0),
+                "GET /base/v1/responses/r?stream=true&starting_after=3",
+                vec![],
+            ),
+        ] {
+            let mut expected: Vec<String> = COMMON.iter().chain(&own).map(|field| (*field).to_owned()).collect();
+            expected.sort();
+            assert_eq!(built(&caller(method, &more), kind, target, framing), (line.to_owned(), expected), "{name}");
+        }
+    }
+}
