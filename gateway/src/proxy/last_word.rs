@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use spillway_plugins::sse::{Fate, Splitter};
 
 use super::ctx::{End, Inquiry, RequestCtx};
-use super::{Gateway, headers, respond, transformed};
+use super::{Gateway, headers, own_fields, respond, transformed};
 
 /// Whether a caller may have this refusal.
 pub(super) fn may_be_said(head: &ResponseHeader) -> bool {
@@ -53,9 +53,7 @@ pub(super) async fn say(
     let _ = head.insert_header(header::CONTENT_LENGTH, body.len());
     ctx.note_first(gateway.clock.now());
     transformed::response(ctx, inquiry, &mut head);
-    if ctx.runtime.config.server.response_headers {
-        let _ = headers::describe(&mut head, None, ctx.attempts.len(), ctx.overhead);
-    }
+    own_fields::describe(ctx, &mut head, None, ctx.attempts.len());
     ctx.status = Some(status.as_u16());
     ctx.bytes_out += body.len();
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];

@@ -43,6 +43,7 @@ mod logged;
 mod media;
 mod metering;
 mod offload;
+mod own_fields;
 mod own_usage;
 mod patience;
 mod progress;
@@ -242,14 +243,11 @@ impl Gateway {
         ctx.end = End::Refused(shape.code);
         ctx.status = Some(shape.status.as_u16());
         ctx.note_first(self.clock.now());
-        let told = respond::Told {
-            dialect: ctx.dialect,
-            request_id: &ctx.id,
-            trace: ctx.trace.as_deref().filter(|_| ctx.runtime.config.server.response_headers),
-            attempts: (ctx.runtime.config.server.response_headers && ctx.asked_for.is_some()).then_some((ctx.attempts.len(), ctx.overhead)),
-            remaining: ctx.remaining,
+        let complete = |head: &mut ResponseHeader| {
+            headers::rate_limits(head, &refusal.remaining().unwrap_or(ctx.remaining));
+            own_fields::describe(ctx, head, None, ctx.attempts.len());
         };
-        ctx.bytes_out = respond::refuse(&mut session.downstream_session, refusal, &told).await?;
+        ctx.bytes_out = respond::refuse(&mut session.downstream_session, refusal, ctx.dialect, &ctx.id, complete).await?;
         Ok(())
     }
 }

@@ -8,11 +8,9 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use serde_json::{Value, json};
 use spillway_plugins::api::{Api, Dialect};
-use spillway_plugins::limits::Remaining;
-use spillway_plugins::trace::Trace;
 
 use super::refusal::{Refusal, retry_seconds};
-use super::{cors, headers, traced};
+use super::{cors, headers};
 
 /// A JSON body of an error in the dialect that was called.
 pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<u8> {
@@ -52,27 +50,17 @@ pub fn error_event(api: Api, message: &str, code: &str, sequence: Option<u64>) -
     text.into()
 }
 
-/// What a refusal's answer needs to know beside the refusal.
-#[derive(Debug, Clone, Copy)]
-pub struct Told<'a> {
-    /// The caller's dialect.
-    pub dialect: Dialect,
-    /// The request's id.
-    pub request_id: &'a str,
-    /// The trace that it is part of, if that is to be told.
-    pub trace: Option<&'a Trace>,
-    /// Attempts that were made and the gateway's own time, if that is to be told.
-    pub attempts: Option<(usize, Option<Duration>)>,
-    /// What the caller has left of its rates.
-    pub remaining: Remaining,
-}
-
-/// Writes a refusal; the bytes of its body.
+/// Writes a refusal, whose head `complete` completes; the bytes of its body.
 ///
 /// # Errors
-/// If the caller can't be written to any more.
-pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, told: &Told<'_>) -> pingora::Result<usize> {
-    let Told { dialect, request_id, trace, attempts, remaining } = *told;
+/// If nothing more can be written to the caller.
+pub async fn refuse(
+    session: &mut ServerSession,
+    refusal: &Refusal,
+    dialect: Dialect,
+    request_id: &str,
+    complete: impl FnOnce(&mut ResponseHeader),
+) -> pingora::Result<usize> {
     let shape = refusal.shape();
     let body = error_body(refusal, dialect, request_id);
     let mut head = head(shape.status, "application/json", Some(body.len()), request_id)?;
@@ -83,11 +71,7 @@ pub async fn refuse(session: &mut ServerSession, refusal: &Refusal, told: &Told<
     if !shape.retryable && refusal.retry_after().is_none() {
         head.insert_header("x-should-retry", "false")?;
     }
-    if let Some((attempts, overhead)) = attempts {
-        headers::describe(&mut head, None, attempts, overhead)?;
-    }
-    traced::tell_caller(trace, &mut head);
-    headers::rate_limits(&mut head, &refusal.remaining().unwrap_or(remaining));
+    complete(&mut head);
     let length = body.len();
     if matches!(refusal, Refusal::Unauthorized) {
         // RFC 9110, 15.5.2.

@@ -10,12 +10,11 @@ use spillway_plugins::api::Api;
 use spillway_plugins::cache::Entry;
 use spillway_plugins::request::StreamOptions;
 
-use super::describe;
 use crate::cache::AnswerCache;
 use crate::proxy::ctx::{End, Inquiry, RequestCtx};
 use crate::proxy::replay::BufferShare;
 use crate::proxy::step::{Next, Stop};
-use crate::proxy::{Gateway, headers, logged, metering, respond, traced, transformed};
+use crate::proxy::{Gateway, logged, metering, own_fields, respond};
 use crate::telemetry::metrics::CacheResult;
 
 /// Whether the caller wants a stream's usage told.
@@ -70,10 +69,8 @@ pub(super) async fn answer(
     if ctx.runtime.config.server.response_headers {
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
-        let _ = headers::describe(&mut head, Some(&entry.backend), 0, ctx.overhead);
-        describe(ctx, &mut head);
-        traced::tell_caller(ctx.trace.as_deref(), &mut head);
     }
+    own_fields::complete(ctx, &mut head, Some(&entry.backend), 0);
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, ctx.runtime.config.server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;
     ctx.end = End::Complete;
@@ -86,10 +83,6 @@ fn head(ctx: &RequestCtx, streamed: bool, length: usize) -> pingora::Result<Box<
     if streamed {
         head.insert_header(header::CACHE_CONTROL, "no-cache")?;
         head.insert_header("x-accel-buffering", "no")?;
-    }
-    headers::rate_limits(&mut head, &ctx.remaining);
-    if let Some(inquiry) = &ctx.inquiry {
-        transformed::response(ctx, inquiry, &mut head);
     }
     Ok(head)
 }

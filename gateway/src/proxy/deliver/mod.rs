@@ -35,7 +35,7 @@ use super::drain::Reading;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::rescue::Rescuable;
-use super::{bound, cached, headers, logged, metering, respond, stored, traced, transformed};
+use super::{bound, cached, headers, logged, metering, own_fields, respond, stored, transformed};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
@@ -286,7 +286,7 @@ impl Deliverer<'_, '_> {
         }
         self.ctx.note_first(self.now());
         transformed::response(self.ctx, self.attempt.inquiry, &mut head);
-        self.describe(&mut head);
+        own_fields::describe(self.ctx, &mut head, Some(self.backend()), self.ctx.attempts.len() + 1);
         if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT)
             && !logged::wants_body(self.ctx)
             && self.rescuable.is_none()
@@ -313,16 +313,6 @@ impl Deliverer<'_, '_> {
 
     fn backend(&self) -> &Arc<str> {
         &self.attempt.inquiry.model.route.members()[self.attempt.running.member].target.id.backend
-    }
-
-    /// The headers that tell where an answer came from.
-    fn describe(&self, head: &mut ResponseHeader) {
-        if !self.ctx.runtime.config.server.response_headers {
-            return;
-        }
-        let _ = headers::describe(head, Some(self.backend()), self.ctx.attempts.len() + 1, self.ctx.overhead);
-        cached::describe(self.ctx, head);
-        traced::tell_caller(self.ctx.trace.as_deref(), head);
     }
 
     /// Copies a piece for those who want to keep it.

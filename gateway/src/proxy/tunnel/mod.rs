@@ -28,7 +28,7 @@ use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
 use super::upstream_request::{Framing, NoHead, head_for};
-use super::{Gateway, cors, headers, metering, stored, traced, transformed};
+use super::{Gateway, cors, headers, metering, own_fields, stored, transformed};
 use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
@@ -330,9 +330,8 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, ctx: &Reque
     headers::rate_limits(head, &ctx.remaining);
     cors::allow(&session.req_header().headers, head);
     head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
-    if let Some(attempt) = tunnel.attempt.as_ref().filter(|_| ctx.runtime.config.server.response_headers) {
-        headers::describe(head, Some(&attempt.lease.target().id.backend), ctx.attempts.len() + 1, ctx.overhead)?;
-        traced::tell_caller(ctx.trace.as_deref(), head);
+    if let Some(attempt) = &tunnel.attempt {
+        own_fields::describe(ctx, head, Some(&attempt.lease.target().id.backend), ctx.attempts.len() + 1);
     }
     Ok(())
 }
