@@ -114,8 +114,13 @@ impl Splitter {
         let rest = whole.split_off(done);
         let whole = without(whole, &dropped);
         if rest.len() > self.most {
-            let begins = if self.started { &rest[..] } else { rest.strip_prefix(BOM).unwrap_or(&rest) };
-            self.started = true;
+            let mut begins = &rest[..];
+            if !std::mem::replace(&mut self.started, true) {
+                begins = begins.strip_prefix(BOM).unwrap_or(begins);
+                // A line that is blank but for the mark ends nothing.
+                let blank = begins.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+                begins = &begins[blank..];
+            }
             let mut long = Box::new(LongEvent::default());
             // It doesn't end here.
             long.take(begins);

@@ -146,3 +146,20 @@ proptest! {
         prop_assert!(splitter.at_boundary());
     }
 }
+
+#[test]
+fn a_blank_line_behind_the_mark_ends_nothing() {
+    let stream = b"\xef\xbb\xbf\r\n\ndata: {\"usage\":1}\n\ndata: two\n\n";
+    for most in [3, 8, 1000] {
+        for cut in 1..stream.len() {
+            let (mut splitter, mut events) = (Splitter::keeping(most), 0);
+            for piece in stream.chunks(cut) {
+                splitter.feed(Bytes::copy_from_slice(piece), |_| {
+                    events += 1;
+                    Fate::Pass
+                });
+            }
+            assert_eq!(events, 2, "{most} {cut}");
+        }
+    }
+}
