@@ -6,7 +6,7 @@ use std::fmt;
 use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
-use spillway_plugins::objects::{is_name, references};
+use spillway_plugins::objects::is_name;
 use spillway_plugins::request::{StreamOptions, read_fields};
 
 /// The members of an object as they stand, repeated ones too.
@@ -46,7 +46,7 @@ fn edited(body: &[u8], range: &std::ops::Range<usize>, by: &str) -> Vec<u8> {
 
 fuzz_target!(|body: &[u8]| {
     let Ok(fields) = read_fields(body) else { return };
-    for name in references(&fields, body).names {
+    for name in fields.references_in(body).names {
         assert!(is_name(&name), "{name}");
     }
     // As a tree it is refused for more: numbers out of range, half a surrogate pair.

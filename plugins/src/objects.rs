@@ -10,7 +10,6 @@ use crate::api::Api;
 use crate::auth::digest;
 use crate::json::{Interest, Kind, Reader, Value};
 use crate::names::{REQUEST, STORED, joined};
-use crate::request::RequestFields;
 
 /// Longest name of a stored thing that is believed to be one.
 const LONGEST: usize = 256;
@@ -233,17 +232,16 @@ const DEEPER_NAMES: [&str; 9] = joined(&[&STORED, &["audio", "encrypted_content"
 /// What tells that references stand deeper than at the top level.
 pub(crate) static DEEPER: Interest = Interest { keys: &DEEPER_NAMES, texts: &["item_reference"] };
 
-/// Adds what stands deeper in a body to what `fields` found at its top level: every file, vector store, container,
+/// Adds what stands deeper in a body (`deeper`: something does) and in its `items` to what was `found` at its top level: every file, vector store, container,
 /// skill, sound and item that it refers to, and what it brings sealed. One more pass, only where the first has seen
 /// one of their words.
-pub fn references(fields: &RequestFields, body: &[u8]) -> References {
-    let mut found = fields.references.clone();
-    if let Some(items) = &fields.items
+pub(crate) fn deeper(mut found: References, items: Option<&Value>, deeper: bool, body: &[u8]) -> References {
+    if let Some(items) = items
         && may_have_ids(items.bytes(body))
     {
         each(body, items, |item| found.item(body, item));
     }
-    if fields.refers_deeper {
+    if deeper {
         let mut whole = serde_json::Deserializer::from_slice(body);
         // The body was read as valid JSON; what this can't read is deeper than any API's.
         let walk = Walk { found: &mut found, expect: Expect::Anything, top: true };
@@ -407,7 +405,7 @@ mod tests {
     use crate::request::read_fields;
 
     fn references(body: &[u8]) -> References {
-        super::references(&read_fields(body).unwrap(), body)
+        read_fields(body).unwrap().references_in(body)
     }
 
     #[test]

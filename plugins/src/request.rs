@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::api::Api;
 use crate::json::{Encoded, JsonError, Kind, Reader, Value};
 use crate::names::{Ambiguity, REQUEST};
-use crate::objects::{DEEPER, References};
+use crate::objects::{self, DEEPER, References};
 
 /// Why a request body was refused. Every variant becomes a 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +134,11 @@ pub struct RequestFields {
 }
 
 impl RequestFields {
+    /// Everything that the request refers to, with what stands deeper in its `body` than at the top level.
+    pub fn references_in(&self, body: &[u8]) -> References {
+        objects::deeper(self.references.clone(), self.items.as_ref(), self.refers_deeper, body)
+    }
+
     /// The most tokens that one completion may have, if the request says so in any API's words.
     pub fn cap(&self) -> Option<u64> {
         self.max_tokens.max(self.max_completion_tokens).max(self.max_output_tokens)

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`target`] | one deployment at one backend: throttle, circuit, outage, slots |
 //! | [`belief`] | what one consumer met, and what everybody believes |
+//! | [`change`] | what an outcome changed |
 //! | [`circuit`] | closed, open until, half-open |
 //! | `state` | what is known of a target, and how outcomes change it |
 //! | [`policy`] | which of the usable members of a tier |
@@ -16,6 +17,7 @@
 
 pub mod belief;
 pub mod budget;
+pub mod change;
 pub mod circuit;
 pub mod latency;
 pub mod policy;

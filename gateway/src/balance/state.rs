@@ -7,9 +7,9 @@ use smallvec::SmallVec;
 use spillway_plugins::api::Api;
 
 use super::belief::{Asked, Belief, OutageReason, Probes};
+use super::change::Change;
 use super::circuit::{Circuit, CircuitRules, Failure, Phase};
 use super::latency::PeakEwma;
-use super::target::Change;
 use crate::clock::Tick;
 
 /// Most consumers whose own findings are kept; those of the one that was heard of longest ago go first.

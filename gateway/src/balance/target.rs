@@ -12,6 +12,7 @@ use spillway_plugins::retry::RateSignal;
 
 pub use super::belief::{Asked, OutageReason};
 use super::belief::{Belief, Outage, Probes};
+pub use super::change::Change;
 use super::circuit::{CircuitRules, Failure, Phase};
 use super::state::State;
 use super::told::{BeliefTold, TargetTold};
@@ -67,25 +68,6 @@ impl Outcome {
     pub fn is_callers(&self) -> bool {
         matches!(self, Outcome::CallerFault | Outcome::TooLarge)
     }
-}
-
-/// What a recorded outcome changed, for logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing worth telling.
-    None,
-    /// Throttled for this long from now.
-    Throttled(Duration),
-    /// The circuit opened.
-    Tripped,
-    /// The circuit opened for one consumer, who alone met the failures.
-    TrippedForOne,
-    /// The circuit closed again, or the outage ended.
-    Recovered,
-    /// Out until a slow probe succeeds.
-    Out(OutageReason),
-    /// Out for one consumer, who alone was refused.
-    OutForOne(OutageReason),
 }
 
 const WHOLE: u32 = 1 << 20;

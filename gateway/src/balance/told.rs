@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use spillway_plugins::api::Api;
 
-use super::belief::{Belief, Outage};
+use super::belief::{Belief, Outage, OutageReason};
 use super::circuit::{Circuit, Phase};
-use super::target::OutageReason;
 use crate::clock::Tick;
 
 /// What is believed of a target.

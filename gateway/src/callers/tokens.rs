@@ -10,8 +10,9 @@ use spillway_plugins::auth::jwt::{Claims, TokenError, verify};
 use spillway_plugins::auth::{Digest, digest};
 use spillway_plugins::limits::Class;
 
+use super::caller::{Caller, Denied};
+use super::consumer::LiveConsumer;
 use super::issuer::Issuer;
-use super::{Caller, Denied, LiveConsumer};
 use crate::config::{CacheNamespace, Consumer, ConsumerLog, TokenRules, Transforms, Unlisted};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;

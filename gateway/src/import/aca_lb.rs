@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::ImportError;
 use super::address;
 use super::draft::{Auth, Backend, Circuit, Draft, Kind, Member, Millis, Pool, Retry, Timeouts};
+use super::error::ImportError;
 use super::finding::Findings;
 use super::names::{placeholder_model, variable};
 

@@ -7,6 +7,7 @@ mod aca_lb;
 mod address;
 mod arm;
 mod draft;
+mod error;
 mod finding;
 mod litellm;
 mod names;
@@ -16,6 +17,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use error::ImportError;
 pub use finding::{Class, Finding};
 
 use arm::DEPLOYED;
@@ -47,40 +49,6 @@ pub struct Imported {
     pub toml: String,
     /// What was found, in the order of the sources.
     pub findings: Vec<Finding>,
-}
-
-/// Why nothing could be imported.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ImportError {
-    /// No file was given.
-    #[error("no file to import; {0}")]
-    NoInput(&'static str),
-    /// A file is not in the form that was expected.
-    #[error("{place}: {problem}; {remedy}")]
-    Unreadable {
-        /// The file, and where in it.
-        place: String,
-        /// What is wrong.
-        problem: String,
-        /// What to do about it.
-        remedy: String,
-    },
-    /// The files hold nothing that could serve a request.
-    #[error("{place}: {problem}; {remedy}{}", listed(.findings))]
-    NothingFound {
-        /// The files.
-        place: String,
-        /// What is missing.
-        problem: String,
-        /// What to do about it.
-        remedy: String,
-        /// What was found all the same.
-        findings: Vec<Finding>,
-    },
-}
-
-fn listed(findings: &[Finding]) -> String {
-    findings.iter().map(|finding| format!("\n  {finding}")).collect()
 }
 
 /// Imports files of one kind; each is a name, for messages, and its text.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use spillway_plugins::api::Api;
 
+use super::error::LedgerError;
 use super::insert::Insert;
+use super::rollup;
 use super::row::{Place, Row};
+use super::rules::LedgerRules;
 use super::schema::{COUNTER_BITS, first_id, open};
 use super::tags::Tags;
-use super::{LedgerError, LedgerRules, rollup};
 
 /// Most kinds whose numbers are kept at hand: every reload makes the places anew.
 const KINDS: usize = 10_000;

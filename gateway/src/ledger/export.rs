@@ -7,7 +7,7 @@ use rusqlite::types::ValueRef;
 use serde_json::{Map, Value};
 use spillway_plugins::prices::Money;
 
-use super::LedgerError;
+use super::error::LedgerError;
 use super::schema::{first_id, open_to_read, time_of};
 
 /// How it is written.

@@ -11,8 +11,10 @@ pub mod row;
 pub mod usage;
 
 mod database;
+mod error;
 mod insert;
 mod rollup;
+mod rules;
 mod schema;
 mod tags;
 #[cfg(test)]
@@ -27,7 +29,9 @@ use std::time::Duration;
 use tracing::error;
 
 use database::Database;
+pub use error::LedgerError;
 pub use row::{Cost, Place, Row};
+pub use rules::{Durability, LedgerRules};
 use usage::{UsageQuery, UsageRow};
 use writer::Writer;
 
@@ -54,73 +58,6 @@ pub enum Reader<'r> {
     Operator,
     /// A consumer.
     Consumer(&'r str),
-}
-
-/// When a row is safe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// Within a tenth of a second; a crash of the process loses no more.
-    #[default]
-    Fast,
-    /// On the disk before the caller sees the end of its answer.
-    Strict,
-}
-
-/// How the ledger is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerRules {
-    /// Where: `server.state_dir`.
-    pub folder: PathBuf,
-    /// When a row is safe.
-    pub durability: Durability,
-    /// Nothing is served while the ledger can't be written.
-    pub required: bool,
-    /// How long single attempts are kept; after that only hourly sums.
-    pub retention: Duration,
-    /// How long hourly sums are kept.
-    pub hours: Duration,
-}
-
-/// The ledger can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The folder can't be made.
-    #[error("can't make the folder {path}: {source}")]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The database can't be opened, read or written.
-    #[error("ledger: {0}")]
-    Database(#[from] rusqlite::Error),
-    /// A newer version of this program made it.
-    #[error("the ledger was written by a newer version of spillway (format {version}); use that version, or another state_dir")]
-    Newer {
-        /// The format's number.
-        version: i64,
-    },
-    /// A broken one can't be moved out of the way.
-    #[error("the ledger is broken and can't be moved out of the way: {0}")]
-    Stuck(std::io::Error),
-    /// The thread can't be started.
-    #[error("can't start the ledger's thread: {0}")]
-    Thread(std::io::Error),
-    /// Too many reports at once.
-    #[error("too many reports are being made; try again")]
-    Busy,
-    /// A query asks for what there isn't.
-    #[error("{0}")]
-    Query(String),
-}
-
-impl LedgerError {
-    /// Whether what is in the file is no good database.
-    fn is_corrupt(&self) -> bool {
-        let LedgerError::Database(error) = self else { return false };
-        matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
-    }
 }
 
 /// Takes rows.

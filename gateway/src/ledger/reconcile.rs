@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::LedgerError;
+use super::error::LedgerError;
 use super::usage::{Dimension, UsageQuery, usage};
 use crate::config::Config;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::LedgerError;
+use super::error::LedgerError;
 use super::usage::{UsageQuery, UsageRow, moment};
 
 /// Reads `since=30d&until=…&by=consumer,model`; without `since` the last 30 days. `now` is in milliseconds

@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
+use super::error::LedgerError;
+use super::rules::LedgerRules;
 use super::schema::{COUNTER_BITS, first_id, time_of};
-use super::{LedgerError, LedgerRules};
 
 /// An hour in milliseconds.
 pub(super) const HOUR: i64 = 3_600_000;

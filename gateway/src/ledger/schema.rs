@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Durability, LedgerError};
+use super::error::LedgerError;
+use super::rules::Durability;
 
 /// The file in `state_dir`.
 pub(super) const FILE: &str = "ledger.sqlite";

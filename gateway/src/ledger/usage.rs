@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use spillway_plugins::prices::Money;
 
-use super::LedgerError;
+use super::error::LedgerError;
 use super::rollup::{HOUR, SUMS, rolled};
 use super::schema::{COUNTER_BITS, first_id, open_to_read, time_of};
 

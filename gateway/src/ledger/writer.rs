@@ -7,10 +7,12 @@ use std::time::Duration;
 use tracing::{debug, error, info};
 
 use super::database::Database;
+use super::error::LedgerError;
+use super::rollup;
 use super::row::Row;
+use super::rules::{Durability, LedgerRules};
 use super::schema::COUNTER_BITS;
 use super::tags::Tags;
-use super::{Durability, LedgerError, LedgerRules, rollup};
 use crate::clock::Clock;
 use crate::inbox::{Outlet, Woken};
 use crate::telemetry::metrics::LedgerMetrics;

@@ -2,31 +2,11 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use spillway_plugins::api::{Api, Part};
+use spillway_plugins::api::Api;
 
 use super::body::Body;
 use super::part;
-
-/// What is asked of the imitation.
-#[derive(Debug, Clone)]
-pub struct Question<'a> {
-    /// The operation.
-    pub api: Api,
-    /// What of it, if it is not the answer itself.
-    pub part: Option<Part>,
-    /// The model's name, as it stands in the answer.
-    pub model: &'a str,
-    /// What is read of the request's body.
-    pub body: &'a Body,
-    /// The text to answer with.
-    pub text: &'a str,
-    /// Unix time.
-    pub created: i64,
-    /// A unique part for ids.
-    pub unique: u64,
-    /// Add Azure's content-filter results.
-    pub azure: bool,
-}
+pub use super::question::{Question, tokens};
 
 /// An answer: one JSON text, or the events of a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,11 +17,6 @@ pub enum Answer {
     Stream(Vec<Bytes>),
     /// Bytes of another type (speech, images).
     Bytes(&'static str, Bytes),
-}
-
-/// Tokens, roughly: a token per four characters.
-pub fn tokens(text: &str) -> u64 {
-    (text.chars().count() as u64).div_ceil(4)
 }
 
 /// The answer to a question; `None` for an API that has no stand-in, and for more than it takes.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use spillway_plugins::api::Part;
 
-use super::answer::{Question, tokens};
+use super::question::{Question, tokens};
 
 /// The answer of a part.
 pub(super) fn answer(part: Part, question: &Question<'_>) -> Value {

@@ -1,6 +1,7 @@
 //! The prompt log: prompts and answers as JSON lines, without what must not be kept. Written by threads of its own
 //! behind a bounded queue: a slow or full disk costs records, which are counted, never a request's time.
 
+mod entry;
 mod export;
 mod files;
 pub mod search;
@@ -11,15 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use spillway_plugins::api::Api;
-use spillway_plugins::prompt_log::Level;
 
 use crate::clock::Clock;
 use crate::config::PromptLogRules;
 use crate::queue;
 use crate::telemetry::metrics::PromptLogMetrics;
+use entry::WORKERS;
+pub use entry::{Entry, Part};
 use export::Exporter;
 use files::Files;
 use worker::Job;
@@ -28,43 +28,11 @@ use worker::Job;
 const QUEUE: usize = 16_384;
 /// Bytes of prompts and answers that may wait.
 const QUEUED_BYTES: usize = 128 << 20;
-/// Threads that read, redact and write.
-const WORKERS: usize = 2;
 
 /// Most of a request that is read for the log, white space between its parts left out.
 pub const LONGEST_REQUEST: usize = 1 << 20;
 /// Most of an answer that is read for the log; of a plain one, white space between its parts left out.
 pub const LONGEST_ANSWER: usize = 1 << 20;
-
-/// One request, to be written down.
-pub struct Entry {
-    /// How much of it.
-    pub level: Level,
-    /// What is known of it, as a JSON object.
-    pub facts: Vec<u8>,
-    /// The operation.
-    pub api: Api,
-    /// Its body, if that is wanted.
-    pub body: Option<Part>,
-    /// Its answer as far as it came.
-    pub answer: Option<Part>,
-    /// The answer is a stream.
-    pub streamed: bool,
-}
-
-/// A body, or its beginning.
-pub struct Part {
-    /// Its bytes.
-    pub bytes: Bytes,
-    /// There is more.
-    pub cut: bool,
-}
-
-impl Entry {
-    fn size(&self) -> usize {
-        [&self.body, &self.answer].into_iter().flatten().map(|part| part.bytes.len()).sum()
-    }
-}
 
 /// Takes requests to be written down.
 pub struct PromptLog {

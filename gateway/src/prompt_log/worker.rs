@@ -10,9 +10,9 @@ use parking_lot::{Mutex, MutexGuard};
 use spillway_plugins::prompt_log::{Answer, Level, Request, content};
 use tokio::sync::oneshot;
 
+use super::entry::{Entry, WORKERS};
 use super::export::Exporter;
 use super::files::Files;
-use super::{Entry, WORKERS};
 use crate::config::PromptLogRules;
 use crate::telemetry::metrics::PromptLogMetrics;
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::{headers, respond};
+use super::headers;
 use crate::config::Server;
 
 /// Longest list of headers that is echoed.
@@ -40,11 +40,11 @@ pub(super) fn is_preflight(session: &Session) -> bool {
     head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN) && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Answers it.
+/// The head that answers it: it has no body.
 ///
 /// # Errors
-/// If the caller can't be written to any more.
-pub(super) async fn preflight(session: &mut Session, request_id: &str) -> pingora::Result<()> {
+/// If the id can't stand in a header.
+pub(super) fn preflight(session: &Session, request_id: &str) -> pingora::Result<Box<ResponseHeader>> {
     let asked = session.req_header().headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|asked| asked.len() <= ASKED).cloned();
     let mut head = Box::new(ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(8))?);
     head.insert_header(headers::X_REQUEST_ID, request_id)?;
@@ -53,7 +53,7 @@ pub(super) async fn preflight(session: &mut Session, request_id: &str) -> pingor
         head.insert_header(ACCESS_CONTROL_ALLOW_HEADERS, asked)?;
     }
     head.insert_header(ACCESS_CONTROL_MAX_AGE, "600")?;
-    respond::bodiless(&mut session.downstream_session, head).await
+    Ok(head)
 }
 
 /// Lets a page of an allowed origin read the answer.

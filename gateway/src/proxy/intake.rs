@@ -24,8 +24,8 @@ use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
 use super::{
-    Gateway, cached, cors, guarded, headers, logged, media, metering, own_usage, query_key, respond, responses_socket, stored, traced,
-    transformed,
+    Gateway, cached, cors, guarded, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored,
+    traced, transformed,
 };
 use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
@@ -70,15 +70,8 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
         .get(headers::X_REQUEST_ID)
         .and_then(|id| id.to_str().ok())
         .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
-        .map_or_else(new_request_id, str::to_owned);
+        .map_or_else(request_id::new, str::to_owned);
     traced::join(gateway, &head.headers, ctx);
-}
-
-/// 128 random bits in hexadecimal.
-pub(super) fn new_request_id() -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bits = super::with_rng(|rng| rng.u128(..));
-    (0..32).map(|digit| char::from(DIGITS[(bits >> (digit * 4)) as usize & 15])).collect()
 }
 
 /// Longest path and query. Every API's own are far shorter, and a rewritten one must still be valid.
@@ -95,7 +88,8 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     }
     if cors::is_preflight(session) {
         ctx.status = Some(204);
-        cors::preflight(session, &ctx.id).await.map_err(|_| Stop::CallerLeft)?;
+        let head = cors::preflight(session, &ctx.id).map_err(|_| Refusal::Internal)?;
+        respond::bodiless(&mut session.downstream_session, head).await.map_err(|_| Stop::CallerLeft)?;
         ctx.end = End::Complete;
         return Ok(Next::Answered);
     }
@@ -293,15 +287,4 @@ fn affinity_key(session: &Session, consumer: Option<&LiveConsumer>, fields: &Req
         (None, None) => prompt.hash(&mut hasher),
     }
     hasher.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_ids_are_hexadecimal_and_differ() {
-        let (a, b) = (new_request_id(), new_request_id());
-        assert!(a.len() == 32 && a.bytes().all(|byte| byte.is_ascii_hexdigit()) && a != b);
-    }
 }

@@ -14,6 +14,7 @@ pub mod ctx;
 pub mod headers;
 pub mod refusal;
 pub mod replay;
+mod request_id;
 mod rescue;
 pub mod respond;
 mod responses_socket;

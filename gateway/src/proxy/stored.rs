@@ -5,7 +5,7 @@ use std::sync::Arc;
 use memchr::memmem;
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
-use spillway_plugins::objects::{Made, References, references};
+use spillway_plugins::objects::{Made, References};
 use spillway_plugins::request::{RequestFields, read_fields};
 
 use super::admit::admit;
@@ -31,7 +31,7 @@ pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyB
     let Some(inquiry) = &mut ctx.inquiry else { return Ok(buffer) };
     inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses && inquiry.part.is_none();
     let fields = std::mem::take(&mut inquiry.fields);
-    let read = move |buffer: &mut BodyBuffer| (references(&fields, buffer.as_slice()), fields);
+    let read = move |buffer: &mut BodyBuffer| (fields.references_in(buffer.as_slice()), fields);
     let (buffer, (found, fields)) = on_buffer(&gateway.turns, || owner, buffer, read).await?;
     inquiry.fields = fields;
     refer_to(gateway, ctx, found).await?;
@@ -78,7 +78,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         media::json(&session.req_header().headers)?;
         // What we could not read, a lenient backend might.
         let found;
-        let read = |buffer: &mut BodyBuffer| read_fields(buffer.as_slice()).map(|fields| references(&fields, buffer.as_slice()));
+        let read = |buffer: &mut BodyBuffer| read_fields(buffer.as_slice()).map(|fields| fields.references_in(buffer.as_slice()));
         (buffer, found) = on_buffer(&gateway.turns, || ctx.owner(), buffer, read).await?;
         named.extend(names(found.map_err(Refusal::from)?)?);
     }

@@ -11,6 +11,7 @@
 mod admission;
 mod cell;
 mod class;
+mod meters;
 mod period;
 mod rolling;
 mod scope;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::class::{Hunger, share};
+use super::meters::Meters;
 use super::period::Span;
 use super::rolling::Rolling;
 use super::share::Share;
-use super::tally::Meters;
 use super::windows::Windows;
 use super::{Alert, Class, Counter, Demand, Kind, Now, Remaining, Rules, Used};
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::meters::Meters;
 use super::period::Period;
 use super::rolling::Rolling;
 use super::state::State;
@@ -53,13 +54,6 @@ impl Tally {
         }
         self
     }
-}
-
-/// Rates and requests at once of one holder.
-pub(super) struct Meters<'a> {
-    pub(super) requests: Option<&'a mut Rolling>,
-    pub(super) tokens: Option<&'a mut Rolling>,
-    pub(super) in_flight: &'a mut u64,
 }
 
 impl Meters<'_> {

@@ -2,7 +2,7 @@
 
 use memchr::memchr2;
 
-use super::{Event, Fate};
+use super::event::{Event, Fate};
 use crate::excerpt::{self, Excerpt};
 
 /// Longest value of an `event` field that is read.

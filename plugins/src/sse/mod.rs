@@ -3,6 +3,7 @@
 //! Events are passed on whole. One that is longer than what is kept of any passes in the pieces in which it
 //! comes, and is read meanwhile: its fields, and an [`Excerpt`] of its data.
 
+mod event;
 mod long;
 #[cfg(test)]
 mod tests;
@@ -14,34 +15,14 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
 #[cfg(doc)]
-use crate::excerpt::{self, Excerpt};
+use crate::excerpt::Excerpt;
+pub use event::{Event, Fate};
 use long::LongEvent;
 
 /// The longest event that is kept until it is whole, unless a reader wants more.
 pub const KEPT: usize = 64 * 1024;
 /// The same for readers that can't do with an excerpt.
 pub const MOST_KEPT: usize = 1024 * 1024;
-
-/// What becomes of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is passed on.
-    Pass,
-    /// It is taken out. One that was too long to be kept has passed already.
-    Drop,
-}
-
-/// One event: the bytes of its `data` and `event` fields.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Event<'a> {
-    /// The `event` field's value, empty if there is none.
-    pub name: &'a [u8],
-    /// The `data` field's value; several lines are joined with LF. Of an event that was too long to be kept, what
-    /// [`excerpt::event`] wants of it.
-    pub data: Cow<'a, [u8]>,
-    /// How many bytes of what it says are not in `data`; `None` if all of it is there.
-    pub cut: Option<u64>,
-}
 
 /// Cuts chunks into whole events; the unfinished tail waits for its rest.
 #[derive(Debug)]

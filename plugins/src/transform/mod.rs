@@ -2,6 +2,7 @@
 //! caller's bytes: what isn't touched stays as it was.
 
 mod headers;
+mod member;
 mod splice;
 mod system;
 
@@ -10,6 +11,7 @@ use serde_json::Value as Json;
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
 pub use headers::{HeaderChanges, is_protected};
+use member::Member;
 use splice::Splices;
 
 /// Names under which an API may take its completion cap: what is said of one is said of all.
@@ -31,16 +33,6 @@ pub struct Transform {
     pub remove: Vec<String>,
     /// A system prompt that stands before everything else.
     pub system: Option<String>,
-}
-
-/// A member of the body's top level that is looked at.
-struct Member {
-    name: String,
-    value: Value,
-    /// How many members stand before it.
-    index: usize,
-    /// Where the one before it ends.
-    after: usize,
 }
 
 impl Transform {

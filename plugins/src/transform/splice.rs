@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::Member;
+use super::member::Member;
 use crate::json::Value;
 
 /// Changes that are gathered and then made at once.

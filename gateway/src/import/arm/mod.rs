@@ -18,8 +18,8 @@ use resources::{Given, Resource, Type};
 pub(super) use backend::{named_value, scope};
 pub(super) use node::DEPLOYED;
 
-use super::ImportError;
 use super::draft::{Backend, Draft, Member, Pool};
+use super::error::ImportError;
 use super::finding::Findings;
 use super::names::{name, unused};
 use super::policy::{self, Wishes};

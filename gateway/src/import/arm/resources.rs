@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::expr::{Scope, unknowns};
 use super::node::{Node, pointer};
-use crate::import::ImportError;
+use crate::import::error::ImportError;
 use crate::import::finding::Findings;
 use crate::import::names::last_part;
 

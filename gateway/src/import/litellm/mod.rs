@@ -7,8 +7,8 @@ mod yaml;
 
 use serde_json::Value;
 
-use super::ImportError;
 use super::draft::Draft;
+use super::error::ImportError;
 use super::finding::Findings;
 use yaml::At;
 

@@ -13,9 +13,9 @@ pub(super) use apply::{apply, stand_in};
 pub(super) use wishes::Wishes;
 use wishes::{Target, Wish};
 
-use super::ImportError;
 use super::arm;
 use super::draft::{Auth, Millis};
+use super::error::ImportError;
 use super::finding::Findings;
 use super::names::{last_part, variable};
 

@@ -307,7 +307,7 @@ impl<'g> Socket<'g> {
         if let Err(refusal) = allowed {
             return self.refuse(&refusal, Some("model"));
         }
-        let id = format!("resp_{}", super::intake::new_request_id());
+        let id = format!("resp_{}", super::request_id::new());
         let mut room = BufferShare::of(&self.gateway.buffered, self.ctx.buffered());
         if !room.covers(items.len()) {
             return self.refuse(&Refusal::Overloaded { what: "messages on sockets" }, None);

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::Class;
+use super::class::Class;
 
 /// A match and the index of its placeholder.
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 
 mod bytes;
 mod card;
+mod class;
 mod email;
 mod iban;
 mod merge;
@@ -20,6 +21,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+pub use class::Class;
 use merge::Hit;
 use regex::{Regex, RegexBuilder};
 
@@ -30,38 +32,6 @@ const MAX_COMPILED: usize = 1 << 20;
 /// whole of their lines, so that a long row of them takes no more passes than a short one.
 const ROUNDS: usize = 4;
 const MOST_ROUNDS: usize = 8;
-
-/// What can be taken out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// E-mail addresses.
-    Email,
-    /// Telephone numbers.
-    Phone,
-    /// International bank account numbers.
-    Iban,
-    /// Payment card numbers.
-    Card,
-    /// Keys, tokens and passwords.
-    Secret,
-}
-
-impl Class {
-    /// The name of each class, as it is configured and as it stands in the text afterwards.
-    pub const NAMES: [(&str, Class); 5] =
-        [("email", Class::Email), ("phone", Class::Phone), ("iban", Class::Iban), ("card", Class::Card), ("secret", Class::Secret)];
-
-    /// Its index in [`Class::NAMES`].
-    fn index(self) -> usize {
-        match self {
-            Class::Email => 0,
-            Class::Phone => 1,
-            Class::Iban => 2,
-            Class::Card => 3,
-            Class::Secret => 4,
-        }
-    }
-}
 
 /// Why a pattern of the operator can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,24 @@
+//! What a recorded outcome changed.
+
+use std::time::Duration;
+
+use super::belief::OutageReason;
+
+/// What a recorded outcome changed, for logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing worth telling.
+    None,
+    /// Throttled for this long from now.
+    Throttled(Duration),
+    /// The circuit opened.
+    Tripped,
+    /// The circuit opened for one consumer, who alone met the failures.
+    TrippedForOne,
+    /// The circuit closed again, or the outage ended.
+    Recovered,
+    /// Out until a slow probe succeeds.
+    Out(OutageReason),
+    /// Out for one consumer, who alone was refused.
+    OutForOne(OutageReason),
+}

@@ -1,0 +1,45 @@
+//! Why the ledger can't be used.
+
+use std::path::PathBuf;
+
+/// The ledger can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The folder can't be made.
+    #[error("can't make the folder {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database can't be opened, read or written.
+    #[error("ledger: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A newer version of this program made it.
+    #[error("the ledger was written by a newer version of spillway (format {version}); use that version, or another state_dir")]
+    Newer {
+        /// The format's number.
+        version: i64,
+    },
+    /// A broken one can't be moved out of the way.
+    #[error("the ledger is broken and can't be moved out of the way: {0}")]
+    Stuck(std::io::Error),
+    /// The thread can't be started.
+    #[error("can't start the ledger's thread: {0}")]
+    Thread(std::io::Error),
+    /// Too many reports at once.
+    #[error("too many reports are being made; try again")]
+    Busy,
+    /// A query asks for what there isn't.
+    #[error("{0}")]
+    Query(String),
+}
+
+impl LedgerError {
+    /// Whether what is in the file is no good database.
+    pub(super) fn is_corrupt(&self) -> bool {
+        let LedgerError::Database(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+    }
+}
