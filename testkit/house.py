@@ -56,6 +56,7 @@ def expanded(tree):
 
 def imports(text, here, known):
     """The modules that a file names."""
+    text = re.sub(r"\bpub\(in [^)]*\)", "pub", text)
     # A re-export of a part is no import.
     text = re.sub(r"\bpub(?:\([a-z]+\))?\s+use\s+[^;]+;", "", without_comments(without_tests(text)))
     paths = [path for tree in re.findall(r"\buse\s+([^;]+);", text) for path in expanded(tree)]

@@ -10,6 +10,7 @@
 //! | [`change`] | what an outcome changed |
 //! | [`circuit`] | closed, open until, half-open |
 //! | `state` | what is known of a target, and how outcomes change it |
+//! | [`member`] | a target as a member of a pool |
 //! | [`policy`] | which of the usable members of a tier |
 //! | [`route`] | tiers in order, tried members, the location fence; what to say when nobody is left |
 //! | [`budget`] | how many retries after failures a pool may make |
@@ -20,6 +21,7 @@ pub mod budget;
 pub mod change;
 pub mod circuit;
 pub mod latency;
+pub mod member;
 pub mod policy;
 pub mod route;
 pub mod snapshot;

@@ -1,82 +1,15 @@
 //! The tiers of one model's members, and the walk down them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use smallvec::SmallVec;
 
+pub use super::member::{Flags, Member, Up};
 use super::policy::{Candidate, Policy};
 use super::snapshot::member_state_for;
-use super::target::{Asked, Closed, Lease, Target};
+use super::target::{Asked, Closed, Lease};
 use crate::clock::Tick;
-
-/// A flag that a background task raises and lowers.
-#[derive(Debug)]
-pub struct Up(AtomicBool);
-
-impl Default for Up {
-    /// Up until told otherwise.
-    fn default() -> Self {
-        Up(AtomicBool::new(true))
-    }
-}
-
-impl Up {
-    /// Raises or lowers it; returns whether that changed anything.
-    pub fn set(&self, up: bool) -> bool {
-        self.0.swap(up, Ordering::Relaxed) != up
-    }
-
-    /// Whether it is up.
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A target as a member of a pool.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// The target.
-    pub target: Arc<Target>,
-    /// Its tier; lower goes first.
-    pub priority: u32,
-    /// Its share within the tier; 0 takes no traffic.
-    pub weight: u32,
-    /// Where it is, for the location fence.
-    pub location: Option<Arc<str>>,
-    /// Index of its backend.
-    pub backend: usize,
-    /// What must be true of its backend.
-    pub up: Flags,
-}
-
-/// What must be true of a backend before a member of it is asked.
-#[derive(Debug, Clone, Default)]
-pub struct Flags {
-    /// The pool's health check says so.
-    pub healthy: Arc<Up>,
-    /// It has an address.
-    pub resolved: Arc<Up>,
-    /// There is a credential to show.
-    pub credential: Arc<Up>,
-}
-
-impl Flags {
-    fn all(&self) -> bool {
-        self.healthy.get() && self.resolved.get() && self.credential.get()
-    }
-}
-
-impl Member {
-    fn is_up(&self) -> bool {
-        self.up.all()
-    }
-
-    fn is_inside(&self, fence: Option<&[Arc<str>]>) -> bool {
-        fence.is_none_or(|allowed| self.location.as_ref().is_some_and(|here| allowed.contains(here)))
-    }
-}
 
 /// The members of one priority.
 #[derive(Debug, Clone)]
@@ -288,7 +221,7 @@ mod tests {
     use spillway_plugins::retry::StatusSet;
 
     use crate::balance::circuit::{CircuitRules, Threshold};
-    use crate::balance::target::{OutageReason, Outcome, TargetId};
+    use crate::balance::target::{OutageReason, Outcome, Target, TargetId};
 
     const NOW: Tick = Tick(1_000_000_000_000);
 

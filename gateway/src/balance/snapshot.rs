@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::route::{Member, Route};
+use super::member::Member;
 use super::target::{Asked, Closed, OutageReason};
 use crate::clock::Tick;
 
@@ -86,8 +86,8 @@ fn outage(reason: OutageReason) -> &'static str {
 }
 
 /// The state of every member of a route.
-pub fn route_snapshot(route: &Route, now: Tick) -> Vec<MemberSnapshot> {
-    route.members().iter().map(|member| member_snapshot(member, now)).collect()
+pub fn route_snapshot(members: &[Member], now: Tick) -> Vec<MemberSnapshot> {
+    members.iter().map(|member| member_snapshot(member, now)).collect()
 }
 
 /// One member's live state at `now`.

@@ -6,7 +6,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::auth::jwt::TokenError;
 
 use super::consumer::LiveConsumer;
-use super::tokens::Grants;
+use super::grants::Grants;
 
 /// A caller that is known.
 #[derive(Debug, Clone)]

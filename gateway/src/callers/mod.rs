@@ -2,6 +2,7 @@
 
 mod caller;
 mod consumer;
+mod grants;
 pub mod issuer;
 pub mod tokens;
 
@@ -18,6 +19,7 @@ use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 pub use caller::{Caller, Denied, Missing, lacks_grant};
 pub use consumer::{LiveConsumer, OneOf, number_of};
+pub use grants::Grants;
 use tokens::Tokens;
 
 /// Everybody who may call.

@@ -12,6 +12,7 @@ use spillway_plugins::limits::Class;
 
 use super::caller::{Caller, Denied};
 use super::consumer::LiveConsumer;
+use super::grants::Grants;
 use super::issuer::Issuer;
 use crate::config::{CacheNamespace, Consumer, ConsumerLog, TokenRules, Transforms, Unlisted};
 use crate::limits::{Account, Groups, Limits};
@@ -24,15 +25,6 @@ const REMEMBERED: u64 = 20_000;
 pub const UNLISTED: &str = "token:";
 /// Longest name of a consumer that comes from a token.
 const LONGEST_NAME: usize = 128;
-
-/// What a token grants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grants {
-    /// Its roles.
-    pub roles: Vec<String>,
-    /// Its scopes.
-    pub scopes: Vec<String>,
-}
 
 /// A token that was checked.
 #[derive(Debug, Clone)]

@@ -43,3 +43,16 @@ pub(super) fn placeholder_url(what: &str) -> String {
     let label: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     format!("https://replace-me-{}.invalid", label.trim_matches('-'))
 }
+
+/// The scope of a token for a resource; `None` for the default, `https://cognitiveservices.azure.com`.
+pub(super) fn scope(resource: Option<&str>) -> Option<String> {
+    let resource = resource?.trim_end_matches('/').trim_end_matches("/.default");
+    (resource != "https://cognitiveservices.azure.com").then(|| format!("{resource}/.default"))
+}
+
+/// The name in `{{name}}`, alone or behind `Bearer`: a named value of Azure API Management.
+pub(super) fn named_value(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("{{")?;
+    let (name, _) = rest.split_once("}}")?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}

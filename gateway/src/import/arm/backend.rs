@@ -1,12 +1,12 @@
 //! Single backends.
 
 use super::breaker;
-use super::node::Node;
+use super::node::{Node, unknown_keys};
 use super::resources::Resource;
 use crate::import::address::{self, Address};
 use crate::import::draft::{Auth, Circuit, Kind};
 use crate::import::finding::Findings;
-use crate::import::names::variable;
+use crate::import::names::{named_value, scope, variable};
 
 /// A single backend as API Management knows it.
 #[derive(Debug, Clone)]
@@ -118,14 +118,8 @@ fn credentials(node: &Node, name: &str, address: &Address, findings: &mut Findin
             findings.unsupported(node.place, "Spillway proves itself with a key or a token, in a header");
         }
     }
-    super::unknown_keys(node, &["managedIdentity", "header", "authorization", "query", "certificate", "certificateIds"], findings);
+    unknown_keys(node, &["managedIdentity", "header", "authorization", "query", "certificate", "certificateIds"], findings);
     auth
-}
-
-/// `https://cognitiveservices.azure.com` is the default.
-pub(in crate::import) fn scope(resource: Option<&str>) -> Option<String> {
-    let resource = resource?.trim_end_matches('/').trim_end_matches("/.default");
-    (resource != "https://cognitiveservices.azure.com").then(|| format!("{resource}/.default"))
 }
 
 /// The variable that is to hold a secret; what the source says of it is never repeated.
@@ -136,13 +130,6 @@ fn secret(node: &Node, owner: &str, findings: &mut Findings) -> String {
     let from = named.map_or("the key".to_owned(), |name| format!("what the named value '{name}' holds"));
     findings.manual(&node.place, format!("key = {{ env = \"{name}\" }}"), format!("set {name} to {from}; secrets are not copied"));
     name
-}
-
-/// `{{name}}`, alone or behind `Bearer`.
-pub(in crate::import) fn named_value(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once("{{")?;
-    let (name, _) = rest.split_once("}}")?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// What else a backend can have.
@@ -161,7 +148,7 @@ fn rest(properties: &Node, findings: &mut Findings) {
         }
     }
     if let Some(tls) = &tls {
-        super::unknown_keys(tls, &["validateCertificateChain", "validateCertificateName"], findings);
+        unknown_keys(tls, &["validateCertificateChain", "validateCertificateName"], findings);
     }
     if let Some(node) = properties.get("proxy") {
         findings.unsupported(node.place, "backends are reached directly, not through a proxy");
@@ -185,5 +172,5 @@ fn rest(properties: &Node, findings: &mut Findings) {
         "azureRegion",
         "provisioningState",
     ];
-    super::unknown_keys(properties, &known, findings);
+    unknown_keys(properties, &known, findings);
 }

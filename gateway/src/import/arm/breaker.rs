@@ -1,6 +1,6 @@
 //! Circuit breakers of backends.
 
-use super::node::Node;
+use super::node::{Node, unknown_keys};
 use crate::import::draft::{Circuit, Millis};
 use crate::import::finding::Findings;
 
@@ -36,7 +36,7 @@ pub(super) fn read(breaker: &Node, findings: &mut Findings) -> Option<Circuit> {
             .unsupported(response.place, "Spillway chooses its own status where nobody can serve: 429 where all are throttled, else 503");
     }
     let known = ["name", "failureCondition", "tripDuration", "acceptRetryAfter", "failureResponse"];
-    super::unknown_keys(rule, &known, findings);
+    unknown_keys(rule, &known, findings);
     Some(circuit)
 }
 
@@ -98,7 +98,7 @@ fn failures(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
     }
     circuit.statuses = statuses(condition, findings);
     reasons(condition, circuit, findings);
-    super::unknown_keys(condition, &["count", "percentage", "interval", "statusCodeRanges", "errorReasons"], findings);
+    unknown_keys(condition, &["count", "percentage", "interval", "statusCodeRanges", "errorReasons"], findings);
 }
 
 fn statuses(condition: &Node, findings: &mut Findings) -> Option<Vec<(u16, u16)>> {

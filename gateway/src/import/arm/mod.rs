@@ -11,11 +11,9 @@ mod resources;
 
 use backend::Single;
 use models::Deployments;
-use node::Node;
 use pool::Balanced;
 use resources::{Given, Resource, Type};
 
-pub(super) use backend::{named_value, scope};
 pub(super) use node::DEPLOYED;
 
 use super::draft::{Backend, Draft, Member, Pool};
@@ -68,13 +66,6 @@ fn policy_of(resource: &Resource, wishes: &mut Wishes, findings: &mut Findings) 
     }
     let Some(text) = value.text(findings) else { return Ok(()) };
     policy::read(&value.place, &text, wishes, findings)
-}
-
-/// Properties that nobody looked at.
-fn unknown_keys(node: &Node, known: &[&str], findings: &mut Findings) {
-    for key in node.keys().iter().filter(|key| !known.iter().any(|known| known.eq_ignore_ascii_case(key))) {
-        findings.unsupported(node::pointer(&node.place, key), "is not known to this import and was left out");
-    }
 }
 
 fn build(found: &[Resource], wishes: &Wishes, findings: &mut Findings) -> Draft {

@@ -121,3 +121,10 @@ fn is_empty(value: &Value) -> bool {
         _ => false,
     }
 }
+
+/// Properties that nobody looked at.
+pub(super) fn unknown_keys(node: &Node, known: &[&str], findings: &mut Findings) {
+    for key in node.keys().iter().filter(|key| !known.iter().any(|known| known.eq_ignore_ascii_case(key))) {
+        findings.unsupported(pointer(&node.place, key), "is not known to this import and was left out");
+    }
+}

@@ -1,6 +1,6 @@
 //! Pools of backends.
 
-use super::node::Node;
+use super::node::{Node, unknown_keys};
 use super::resources::Resource;
 use crate::import::draft::Member;
 use crate::import::finding::Findings;
@@ -52,7 +52,7 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Balan
         if let Some(carbon) = service.get("preferredCarbonEmission") {
             findings.unsupported(carbon.place, "emissions play no part in Spillway's choice");
         }
-        super::unknown_keys(service, &["id", "priority", "weight", "preferredCarbonEmission"], findings);
+        unknown_keys(service, &["id", "priority", "weight", "preferredCarbonEmission"], findings);
         members.push((service.place.clone(), Member { backend, priority, weight }));
     }
     if !members.is_empty() && members.iter().all(|(_, member)| member.weight == 0) {
@@ -70,9 +70,9 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Balan
     if let Some(node) = pool.get("failureResponse") {
         findings.unsupported(node.place, "Spillway chooses its own status where nobody can serve: 429 where all are throttled, else 503");
     }
-    super::unknown_keys(&pool, &["services", "sessionAffinity", "failureResponse", "copy"], findings);
+    unknown_keys(&pool, &["services", "sessionAffinity", "failureResponse", "copy"], findings);
     let ignored = ["url", "protocol", "type", "pool", "title", "description", "resourceId", "provisioningState", "copy"];
-    super::unknown_keys(&resource.properties, &ignored, findings);
+    unknown_keys(&resource.properties, &ignored, findings);
     Some(Balanced { name, place: place.clone(), policy: affinity.map(|_| "affinity"), members })
 }
 

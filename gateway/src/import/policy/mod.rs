@@ -13,11 +13,10 @@ pub(super) use apply::{apply, stand_in};
 pub(super) use wishes::Wishes;
 use wishes::{Target, Wish};
 
-use super::arm;
 use super::draft::{Auth, Millis};
 use super::error::ImportError;
 use super::finding::Findings;
-use super::names::{last_part, variable};
+use super::names::{last_part, named_value, scope, variable};
 
 /// An element, and the file that it stands in.
 struct Element<'d, 'f> {
@@ -175,7 +174,7 @@ fn identity(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings)
         "auth = { type = \"managed-identity\" } of the backends that have no credentials of their own",
         "it is now the identity of the machine that Spillway runs on: give it the role Cognitive Services OpenAI User",
     );
-    wish.auth = wish.auth.take().or(Some(Auth::ManagedIdentity { client_id, scope: arm::scope(resource.as_deref()) }));
+    wish.auth = wish.auth.take().or(Some(Auth::ManagedIdentity { client_id, scope: scope(resource.as_deref()) }));
 }
 
 fn target(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
@@ -264,7 +263,7 @@ fn header(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
     } else if credential && value.starts_with('@') && matches!(wish.auth, Some(Auth::ManagedIdentity { .. })) {
         findings.exact(element.place(), "part of auth.type = \"managed-identity\"");
     } else if credential {
-        let key = arm::named_value(&value).map_or_else(|| "BACKEND_API_KEY".to_owned(), |named| variable(&named, ""));
+        let key = named_value(&value).map_or_else(|| "BACKEND_API_KEY".to_owned(), |named| variable(&named, ""));
         findings.manual(
             element.place(),
             format!("key = {{ env = \"{key}\" }} of the backends that have no credentials of their own"),

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
-use super::{Admin, Busy};
+use super::state::{Admin, Busy};
 
 /// Time between two events.
 const EVERY: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, StatusCode, header};
 use ring::digest::{SHA256, digest};
 
-use super::{Answer, answer};
+use super::answer::{Answer, answer};
 
 /// The document, and what a browser may do with it.
 struct Page {

@@ -1,64 +1,21 @@
 //! What the status page shows, as one JSON value.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
-use chrono::{DateTime, NaiveTime, Utc};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
-use super::Admin;
+use super::state::Admin;
 use crate::balance::route::Member;
 use crate::balance::snapshot::member_snapshot;
 use crate::balance::target::TargetId;
 use crate::clock::Tick;
-use crate::ledger::Reader;
-use crate::ledger::usage::{Dimension, UsageQuery, UsageRow};
+use crate::ledger::usage::UsageRow;
 use crate::proxy::Gateway;
 use crate::runtime::Pool;
 use crate::telemetry::recent::Recent;
 
 /// Consumers in one answer.
 const CONSUMERS: usize = 100;
-/// How long a report from the ledger is good enough.
-const FRESH: Duration = Duration::from_secs(10);
-
-/// Today's use by consumer, as the ledger said a moment ago: a page that is looked at must not read it all the time.
-#[derive(Debug, Default)]
-pub(super) struct Today(Mutex<Option<Report>>);
-
-/// What the ledger said.
-#[derive(Debug)]
-struct Report {
-    at: Tick,
-    /// Since when it counts, in milliseconds since 1970.
-    since: i64,
-    rows: Arc<Vec<UsageRow>>,
-}
-
-impl Today {
-    /// Since when, in milliseconds since 1970, and the rows, the largest first; `None` without a ledger.
-    async fn rows(&self, gateway: &Gateway) -> Option<(i64, Arc<Vec<UsageRow>>)> {
-        let ledger = gateway.ledger.clone()?;
-        let mut kept = self.0.lock().await;
-        let now = gateway.clock.now();
-        if let Some(report) = kept.as_ref().filter(|report| now.since(report.at) < FRESH) {
-            return Some((report.since, Arc::clone(&report.rows)));
-        }
-        let since = midnight(gateway.clock.wall());
-        let query = UsageQuery { since, until: i64::MAX >> 20, by: vec![Dimension::Name("consumer")], consumer: None };
-        let mut rows = ledger.report(Reader::Operator, query).await.ok()?;
-        rows.sort_by_key(|row| std::cmp::Reverse(row.input_tokens.saturating_add(row.output_tokens)));
-        let rows = Arc::new(rows);
-        *kept = Some(Report { at: now, since, rows: Arc::clone(&rows) });
-        Some((since, rows))
-    }
-}
-
-fn midnight(now: DateTime<Utc>) -> i64 {
-    now.date_naive().and_time(NaiveTime::MIN).and_utc().timestamp_millis()
-}
 
 impl Admin {
     /// Everything; of the consumers those whose names hold `search`.

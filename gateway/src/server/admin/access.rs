@@ -1,0 +1,56 @@
+//! Who may ask on the admin listener.
+
+use http::{Method, StatusCode, header};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+
+use super::answer::{Answer, problem};
+use super::state::Admin;
+
+impl Admin {
+    /// Why a request gets nothing.
+    pub(super) fn refusal(&self, session: &ServerSession) -> Option<Answer> {
+        if !self.is_allowed(session) {
+            return Some(problem(StatusCode::UNAUTHORIZED, "send the admin token as 'Authorization: Bearer'"));
+        }
+        let head = session.req_header();
+        let has_token = self.gateway.runtime.load().config.server.admin_token.is_some();
+        if !has_token && !names_an_address(head) {
+            let told = "without server.admin_token this listener answers only to an IP address or 'localhost', so that no page whose name was made to mean this machine can ask here";
+            return Some(problem(StatusCode::FORBIDDEN, told));
+        }
+        is_foreign(head).then(|| problem(StatusCode::FORBIDDEN, "a page of another origin can't ask here"))
+    }
+
+    fn is_allowed(&self, session: &ServerSession) -> bool {
+        let runtime = self.gateway.runtime.load();
+        let Some(token) = &runtime.config.server.admin_token else { return true };
+        let given = session.req_header().headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
+        let wanted = spillway_plugins::auth::digest(format!("Bearer {}", token.expose()).as_bytes());
+        given.is_some_and(|given| spillway_plugins::auth::digest(given).equals(&wanted))
+    }
+}
+
+/// Whether the host that is asked for is an address, or `localhost`.
+fn names_an_address(head: &RequestHeader) -> bool {
+    let host = head.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let name =
+        host.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or_else(|| host.split(':').next().unwrap_or(""), |(name, _)| name);
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// Whether a page of another origin asks. Only the status page itself can send the header that changes need.
+fn is_foreign(head: &RequestHeader) -> bool {
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    // What loads images and the like sends no origin, but says where it is from.
+    if text("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
+        return true;
+    }
+    if !head.headers.contains_key(header::ORIGIN) {
+        return false;
+    }
+    let (Some(origin), Some(host)) = (text("origin"), text("host")) else { return true };
+    let same = origin.split_once("://").is_some_and(|(_, origin)| origin == host);
+    let marked = head.method == Method::GET || head.headers.contains_key("x-spillway-admin");
+    !(same && marked)
+}

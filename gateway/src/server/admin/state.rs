@@ -1,0 +1,73 @@
+//! What the admin listener answers from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::rooms::Rooms;
+use super::today::Today;
+use crate::proxy::Gateway;
+use crate::server::reload::Reloader;
+
+/// Answers on the admin listener.
+pub(in crate::server) struct Admin {
+    pub(super) gateway: Gateway,
+    pub(super) control: Control,
+    /// This machine's name.
+    pub(super) node: String,
+    /// When this process began to serve, in milliseconds since 1970.
+    pub(super) started: i64,
+    pub(super) today: Today,
+    /// Answers under way, which a process that ends must not cut off.
+    pub(super) busy: Arc<AtomicUsize>,
+    /// Pages that are kept up to date.
+    pub(super) pages: Arc<AtomicUsize>,
+    pub(super) rooms: Rooms,
+}
+
+impl Admin {
+    pub(in crate::server) fn new(gateway: Gateway, control: Control) -> Self {
+        let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+        let started = gateway.clock.wall().timestamp_millis();
+        Admin { gateway, control, node, started, today: Today::default(), busy: Arc::default(), pages: Arc::default(), rooms: Rooms::new() }
+    }
+
+    /// How many answers are under way.
+    pub(in crate::server) fn busy(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.busy)
+    }
+}
+
+/// Counts an answer for as long as it is under way.
+pub(super) struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(count))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Who asks for an upgrade hears the new process's id, or why there is none.
+pub(in crate::server) type UpgradeRequest = oneshot::Sender<Result<u32, String>>;
+
+/// What can be done to the gateway as a whole.
+pub(in crate::server) struct Control {
+    pub(super) reloader: Arc<Reloader>,
+    pub(super) upgrades: mpsc::Sender<UpgradeRequest>,
+}
+
+impl Control {
+    /// Wishes for an upgrade come out at the receiver.
+    pub(in crate::server) fn new(reloader: Arc<Reloader>) -> (Self, mpsc::Receiver<UpgradeRequest>) {
+        let (upgrades, wishes) = mpsc::channel(1);
+        (Control { reloader, upgrades }, wishes)
+    }
+}
