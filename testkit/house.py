@@ -61,6 +61,8 @@ def imports(text, here, known):
     text = re.sub(r"\bpub(?:\([a-z]+\))?\s+use\s+[^;]+;", "", without_comments(without_tests(text)))
     paths = [path for tree in re.findall(r"\buse\s+([^;]+);", text) for path in expanded(tree)]
     paths += re.findall(r"\b(?:crate|super)(?:::\w+)+", re.sub(r"\buse\s+[^;]+;", "", text))
+    # A part is also used by its name alone.
+    paths += [f"{part}::x" for part in set(re.findall(r"(?<![:\w])(\w+)::", re.sub(r"\buse\s+[^;]+;", "", text))) if (*here, part) in known]
     for path in paths:
         words = path.split(" as ")[0].strip().split("::")
         at = list(here)
