@@ -1,6 +1,7 @@
 //! Spillway: a self-hosted AI gateway built on Pingora.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod attempt_outcome;
 pub mod backend;
 pub mod balance;
 pub mod cache;

@@ -55,7 +55,7 @@ pub struct Row {
     pub api: Api,
     /// Where it went.
     pub place: Arc<Place>,
-    /// How it went; a label of `metrics::OUTCOMES`.
+    /// How it went; an attempt's label, or why none was made.
     pub outcome: &'static str,
     /// The upstream's status.
     pub status: Option<u16>,

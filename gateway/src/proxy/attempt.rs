@@ -11,6 +11,7 @@ use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
 use super::exchange::Broken;
 use super::progress::Progress;
 use super::{Gateway, metering, traced};
+use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::balance::target::{Change, Lease, OutageReason, Outcome};
@@ -108,7 +109,7 @@ impl Running {
 
     /// Writes it down, in the metrics, for the access log and, if it may have cost something, in the ledger.
     /// Its slot is given back when what this returns is dropped.
-    pub(super) fn finish(self, gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, outcome: &'static str) -> Lease {
+    pub(super) fn finish(self, gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, outcome: AttemptOutcome) -> Lease {
         metering::book_attempt(gateway, ctx, inquiry, &self, outcome);
         let took = gateway.clock.now().since(self.began);
         let status = self.status.map(|status| status.as_u16());
@@ -143,16 +144,16 @@ impl<'g> Attempt<'g> {
 
     /// Notes that the request was written to a connection that was closed already. No outcome: the same attempt goes on.
     pub(super) fn note_stale(&mut self, ctx: &mut RequestCtx) {
-        self.note_part(ctx, "reset", None, true);
+        self.note_part(ctx, AttemptOutcome::Broken(ErrorKind::Reset), None, true);
     }
 
     /// Notes that its stream broke, and that the same answer is read on.
-    pub(super) fn note_broken(&mut self, ctx: &mut RequestCtx, outcome: &'static str) {
+    pub(super) fn note_broken(&mut self, ctx: &mut RequestCtx, outcome: AttemptOutcome) {
         let status = self.running.status.map(|status| status.as_u16());
         self.note_part(ctx, outcome, status, false);
     }
 
-    fn note_part(&mut self, ctx: &mut RequestCtx, outcome: &'static str, status: Option<u16>, stale: bool) {
+    fn note_part(&mut self, ctx: &mut RequestCtx, outcome: AttemptOutcome, status: Option<u16>, stale: bool) {
         let Running { member, began, waited, span, .. } = self.running;
         let (target, now) = (Arc::clone(self.running.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
@@ -168,7 +169,7 @@ impl<'g> Attempt<'g> {
     }
 
     /// Writes it down; its slot is given back when what this returns is dropped.
-    pub(super) fn finish(self, ctx: &mut RequestCtx, outcome: &'static str) -> Lease {
+    pub(super) fn finish(self, ctx: &mut RequestCtx, outcome: AttemptOutcome) -> Lease {
         self.running.finish(self.gateway, ctx, self.inquiry, outcome)
     }
 
@@ -177,14 +178,14 @@ impl<'g> Attempt<'g> {
         progress.throttled.push(self.running.member);
         progress.last_word = None;
         progress.limited = Some((self.running.member, self.running.signal.refused_for()));
-        self.finish(ctx, "throttled");
+        self.finish(ctx, AttemptOutcome::Throttled);
         Step::Throttled
     }
 
     /// The member's own fault, like a throttle: the request moves on without using up a retry.
     pub(super) fn out(mut self, ctx: &mut RequestCtx, reason: OutageReason) -> Step {
         self.record(Outcome::Out(reason));
-        self.finish(ctx, if reason == OutageReason::OutOfQuota { "out_of_quota" } else { "misconfigured" });
+        self.finish(ctx, if reason == OutageReason::OutOfQuota { AttemptOutcome::OutOfQuota } else { AttemptOutcome::Misconfigured });
         Step::Elsewhere
     }
 
@@ -192,13 +193,13 @@ impl<'g> Attempt<'g> {
     pub(super) fn too_long(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {
         progress.too_long = true;
         self.record(Outcome::CallerFault);
-        self.finish(ctx, "caller_fault");
+        self.finish(ctx, AttemptOutcome::CallerFault);
         Step::Elsewhere
     }
 
     /// There is nothing to prove our identity with there: says nothing about the target.
     pub(super) fn no_credential(self, ctx: &mut RequestCtx) -> Step {
-        self.finish(ctx, "no_credential");
+        self.finish(ctx, AttemptOutcome::NoCredential);
         Step::Elsewhere
     }
 
@@ -207,7 +208,7 @@ impl<'g> Attempt<'g> {
         ctx: &mut RequestCtx,
         progress: &mut Progress,
         failure: Failure,
-        label: &'static str,
+        label: AttemptOutcome,
         timed_out: bool,
     ) -> Step {
         self.record(Outcome::Failed { failure, retry_after: self.running.signal.retry_after });
@@ -224,13 +225,13 @@ impl<'g> Attempt<'g> {
     pub(super) fn broke(self, ctx: &mut RequestCtx, progress: &mut Progress, broken: Broken) -> Step {
         let kind = match broken {
             Broken::CallerLeft => {
-                self.finish(ctx, "cancelled");
+                self.finish(ctx, AttemptOutcome::Cancelled);
                 return Step::Over(End::CallerLeft);
             }
             Broken::TimedOut if self.gateway.clock.now() >= progress.deadline => {
                 // The request's own time is over, which says nothing about this target.
-                progress.failed("timeout", true);
-                self.finish(ctx, "timeout");
+                progress.failed(AttemptOutcome::Broken(ErrorKind::Timeout), true);
+                self.finish(ctx, AttemptOutcome::Broken(ErrorKind::Timeout));
                 return Step::Failed;
             }
             Broken::Upstream(kind) => kind,
@@ -238,7 +239,7 @@ impl<'g> Attempt<'g> {
             Broken::TimedOut if self.inquiry.fields.stream => ErrorKind::FirstToken,
             Broken::TimedOut => ErrorKind::Timeout,
         };
-        self.failed(ctx, progress, Failure::Error(kind), kind.name(), kind.is_timeout())
+        self.failed(ctx, progress, Failure::Error(kind), AttemptOutcome::Broken(kind), kind.is_timeout())
     }
 }
 
@@ -253,7 +254,7 @@ fn note_failover(ctx: &RequestCtx, inquiry: &Inquiry) {
 fn note(ctx: &mut RequestCtx, inquiry: &Inquiry, attempt: AttemptRecord) {
     let metrics = &inquiry.model.metrics[attempt.member];
     metrics.count(attempt.outcome);
-    if matches!(attempt.outcome, "ok" | "caller_fault") {
+    if attempt.outcome.is_served() {
         metrics.served.inc();
     }
     ctx.attempts.push(attempt);

@@ -20,6 +20,7 @@ use super::exchange::Exchange;
 use super::progress::{Progress, pick, pick_again};
 use super::refusal::Refusal;
 use super::{Gateway, cached, guarded, last_resort, last_word, metering, rescue};
+use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::route::{NoneReady, Pick};
 use crate::balance::target::{OutageReason, Outcome};
@@ -168,7 +169,7 @@ async fn attempt(
     match asked(session, ctx, &mut attempt, progress).await {
         Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, progress, attempt, exchange, prefix).await,
         Err(Unasked::Unsendable) => {
-            attempt.finish(ctx, "cancelled");
+            attempt.finish(ctx, AttemptOutcome::Cancelled);
             match gateway.refuse(session, ctx, &Refusal::Internal).await {
                 Ok(()) => Step::Over(ctx.end),
                 Err(_) => Step::Over(End::CallerLeft),
@@ -185,18 +186,20 @@ pub(super) fn ended(ctx: &mut RequestCtx, progress: &mut Progress, attempt: Atte
             Verdict::RateLimited => attempt.throttled(ctx, progress),
             Verdict::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
             Verdict::Misconfigured => attempt.out(ctx, OutageReason::Misconfigured),
-            Verdict::Failed | Verdict::Deliver => attempt.failed(ctx, progress, Failure::Status(status), "failed", is_timeout(status)),
+            Verdict::Failed | Verdict::Deliver => {
+                attempt.failed(ctx, progress, Failure::Status(status), AttemptOutcome::Failed, is_timeout(status))
+            }
         },
         Ok(Asked::Unfit) => {
             // Says nothing about the target.
-            attempt.finish(ctx, "caller_fault");
+            attempt.finish(ctx, AttemptOutcome::CallerFault);
             Step::Elsewhere
         }
         Ok(Asked::TooLong) => attempt.too_long(ctx, progress),
         Err(Unasked::NoCredential) => attempt.no_credential(ctx),
         Err(Unasked::Broken(broken)) => attempt.broke(ctx, progress, broken),
         Ok(Asked::Answer(..)) | Err(Unasked::Unsendable) => {
-            attempt.finish(ctx, "cancelled");
+            attempt.finish(ctx, AttemptOutcome::Cancelled);
             Step::Elsewhere
         }
     }
@@ -213,14 +216,14 @@ fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
     match (reading, place) {
         (Some(reading), Some((place, limit))) => {
             let estimate = metering::hand_over(ctx, attempt.inquiry, &attempt.running, gateway.clock.now());
-            let lease = attempt.finish(ctx, "cancelled");
+            let lease = attempt.finish(ctx, AttemptOutcome::Cancelled);
             drain::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
         }
         (reading, _) => {
             if let Some(reading) = reading {
                 reading.end(ctx, attempt.inquiry.api);
             }
-            attempt.finish(ctx, "cancelled");
+            attempt.finish(ctx, AttemptOutcome::Cancelled);
         }
     }
 }
@@ -250,14 +253,14 @@ async fn deliver(
     let gateway = attempt.gateway;
     match delivery {
         Delivery::Complete => {
-            attempt.finish(ctx, "ok");
+            attempt.finish(ctx, AttemptOutcome::Ok);
             exchange.release_soon(&gateway.connector).await;
             Step::Over(End::Complete)
         }
         Delivery::Refusal(status) => {
             let outcome = attempt.running.refusal(ctx, attempt.inquiry, status);
             attempt.record(outcome);
-            attempt.finish(ctx, if outcome.is_callers() { "caller_fault" } else { "failed" });
+            attempt.finish(ctx, if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed });
             exchange.release_soon(&gateway.connector).await;
             Step::Over(End::Complete)
         }
@@ -266,13 +269,17 @@ async fn deliver(
             deliver::Fault::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
             deliver::Fault::NoDeployment => attempt.out(ctx, OutageReason::Misconfigured),
             deliver::Fault::TooLong => attempt.too_long(ctx, progress),
-            deliver::Fault::NoAnswer => attempt.failed(ctx, progress, Failure::Status(StatusCode::BAD_GATEWAY), "no_answer", false),
-            deliver::Fault::Failed => attempt.failed(ctx, progress, Failure::Status(StatusCode::INTERNAL_SERVER_ERROR), "failed", false),
+            deliver::Fault::NoAnswer => {
+                attempt.failed(ctx, progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::NoAnswer, false)
+            }
+            deliver::Fault::Failed => {
+                attempt.failed(ctx, progress, Failure::Status(StatusCode::INTERNAL_SERVER_ERROR), AttemptOutcome::Failed, false)
+            }
             deliver::Fault::Broken(broken) => attempt.broke(ctx, progress, broken),
         },
         Delivery::Cut(kind) => {
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
-            attempt.finish(ctx, kind.name());
+            attempt.finish(ctx, AttemptOutcome::Broken(kind));
             Step::Over(End::Cut)
         }
         Delivery::Broken(kind) => {
@@ -283,7 +290,7 @@ async fn deliver(
         }
         Delivery::Blocked(finding) => {
             // The target did as it should; what is still to come of its answer is not wanted.
-            attempt.finish(ctx, "ok");
+            attempt.finish(ctx, AttemptOutcome::Ok);
             exchange.release(&gateway.connector).await;
             Step::Over(blocked(gateway, session, ctx, finding.as_ref()).await)
         }

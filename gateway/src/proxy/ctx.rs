@@ -21,6 +21,7 @@ use super::logged::Logged;
 use super::replay::ReplayBody;
 use super::rescue::Rescue;
 use super::tunnel::Tunnel;
+use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::route::PassedOver;
 use crate::balance::target::Target;
 use crate::callers::{Caller, LiveConsumer, OneOf};
@@ -100,8 +101,8 @@ pub struct AttemptRecord {
     pub target: Arc<Target>,
     /// Index of the member in its route.
     pub member: usize,
-    /// How it went; a label of `metrics::OUTCOMES`.
-    pub outcome: &'static str,
+    /// How it went.
+    pub outcome: AttemptOutcome,
     /// The upstream's status.
     pub status: Option<u16>,
     /// When it began.

@@ -59,7 +59,7 @@ fn recent(ctx: &mut RequestCtx, status: u16, took: Duration) -> Recent {
         backend: Arc::clone(&attempt.target.id.backend),
         deployment: Arc::clone(&attempt.target.id.deployment),
         priority: priority(attempt.member),
-        outcome: attempt.outcome,
+        outcome: attempt.outcome.label(),
         status: attempt.status,
         us: micros(attempt.took),
         said: attempt.said.clone(),
@@ -107,7 +107,7 @@ fn line<'r>(session: &'r Session, ctx: &'r RequestCtx, status: u16, took: Durati
             .map(|attempt| AttemptLine {
                 backend: &attempt.target.id.backend,
                 deployment: &attempt.target.id.deployment,
-                outcome: attempt.outcome,
+                outcome: attempt.outcome.label(),
                 status: attempt.status,
                 us: micros(attempt.took),
                 said: attempt.said.as_deref(),

@@ -22,6 +22,7 @@ use super::attempt::Running;
 use super::ctx::{Inquiry, RequestCtx};
 use super::rescue::Rescue;
 use super::{Gateway, bound};
+use crate::attempt_outcome::AttemptOutcome;
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
@@ -58,7 +59,7 @@ struct Charge {
 
 impl Charge {
     /// Of an attempt that ends `now`; `answered` if the caller got its answer, or a part of it.
-    fn new(ctx: &RequestCtx, inquiry: &Inquiry, running: &Running, outcome: &'static str, answered: bool, now: Tick) -> Self {
+    fn new(ctx: &RequestCtx, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome, answered: bool, now: Tick) -> Self {
         let row = Row {
             at: ctx.arrived_at.timestamp_millis(),
             request: ctx.id.as_bytes().into(),
@@ -68,7 +69,7 @@ impl Charge {
             tags: ctx.tags.clone(),
             api: inquiry.api,
             place: Arc::clone(&inquiry.model.places[running.member]),
-            outcome,
+            outcome: outcome.label(),
             status: running.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
             cost: Cost::Unknown,
@@ -259,7 +260,7 @@ pub(super) fn book_answer<'r>(
         return None;
     }
     let now = gateway.clock.now();
-    let outcome = if running.filtered { "caller_fault" } else { "ok" };
+    let outcome = if running.filtered { AttemptOutcome::CallerFault } else { AttemptOutcome::Ok };
     let charge = Charge::new(ctx, inquiry, running, outcome, true, now);
     if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
         let evidence = Evidence::new(ctx, inquiry, running);
@@ -316,7 +317,7 @@ pub(super) fn book_unsettled(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &
 
 fn book_settled(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, settled: Settled) {
     let now = gateway.clock.now();
-    let charge = Charge::new(ctx, inquiry, running, "ok", !ctx.booked, now);
+    let charge = Charge::new(ctx, inquiry, running, AttemptOutcome::Ok, !ctx.booked, now);
     ctx.booked = true;
     let used = charge.book(gateway, settled);
     if let Some(permit) = &ctx.permit {
@@ -327,18 +328,16 @@ fn book_settled(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, runn
 }
 
 /// Whether an attempt that ended like this may have cost something, though nothing is reported.
-fn may_have_cost(running: &Running, outcome: &str) -> bool {
+fn may_have_cost(running: &Running, outcome: AttemptOutcome) -> bool {
     match running.status {
         // The prompt is billed, though the filter stopped it. Other refusals are not.
         Some(status) if !status.is_success() && !status.is_informational() => running.filtered,
-        // What fails inside an answer that began well has worked already.
-        Some(_) if outcome == "failed" => true,
-        _ => running.sent && matches!(outcome, "ok" | "idle" | "first_token" | "timeout" | "reset" | "cancelled"),
+        status => (running.sent || status.is_some()) && outcome.may_have_cost(status.is_some()),
     }
 }
 
 /// Books an attempt that ended without [`book_answer`], if it may have cost something.
-pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, outcome: &'static str) {
+pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome) {
     // A socket is booked by its turns.
     if ctx.booked || inquiry.object.is_some() || inquiry.is_free() || inquiry.api == Api::Realtime {
         return;
@@ -349,7 +348,7 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
     if told.is_some() || may_have_cost(running, outcome) {
         let now = gateway.clock.now();
         let charge = Charge::new(ctx, inquiry, running, outcome, answered, now);
-        if answered || outcome == "cancelled" {
+        if answered || outcome == AttemptOutcome::Cancelled {
             ctx.booked = true;
             match told {
                 Some(usage) => settle_at(gateway, ctx, charge, Settled::Reported(usage)),
@@ -398,7 +397,7 @@ fn estimate(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running:
 /// What is to be booked of an answer whose caller left, once it has been read on. It counts as booked.
 pub(super) fn hand_over(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, now: Tick) -> Estimate {
     ctx.booked = true;
-    let charge = Charge::new(ctx, inquiry, running, "cancelled", ctx.status.is_some(), now);
+    let charge = Charge::new(ctx, inquiry, running, AttemptOutcome::Cancelled, ctx.status.is_some(), now);
     let evidence = Evidence::new(ctx, inquiry, running);
     Estimate { charge, evidence, told: None, permit: ctx.permit.take() }
 }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::ctx::{Inquiry, RequestCtx};
 use super::refusal::Refusal;
 use super::timer::Timer;
+use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::route::{NoneReady, Pick, PickRequest};
 use crate::balance::target::Asked;
 use crate::balance::waiting::Place;
@@ -80,8 +81,8 @@ impl Progress {
     }
 
     /// Notes how the last attempt failed, and whether that was by running out of time.
-    pub(super) fn failed(&mut self, how: &'static str, timed_out: bool) {
-        self.last_failure = Some(how);
+    pub(super) fn failed(&mut self, how: AttemptOutcome, timed_out: bool) {
+        self.last_failure = Some(how.label());
         self.last_timed_out = timed_out;
     }
 

@@ -18,6 +18,7 @@ use super::exchange::Broken;
 use super::progress::{Progress, pick, pick_again};
 use super::replay::BufferShare;
 use super::{Gateway, attempts, respond};
+use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 
@@ -105,20 +106,20 @@ pub(super) async fn run(
 ) -> Step {
     let (gateway, inquiry) = (broken.gateway, broken.inquiry);
     let Some(Rescue::Due(mut due)) = ctx.rescue.replace(Rescue::Begins) else {
-        broken.finish(ctx, kind.name());
+        broken.finish(ctx, AttemptOutcome::Broken(kind));
         return Step::Over(End::Cut);
     };
     let delivery = match &due.continuation {
         Continuation::Same(resumed) => {
             ctx.rescue = Some(Rescue::Tried);
             // One response, and one attempt: it is booked once.
-            broken.note_broken(ctx, kind.name());
+            broken.note_broken(ctx, AttemptOutcome::Broken(kind));
             broken.resumes = Some(resumed.asks());
             attempt(session, ctx, progress, broken, &mut due.continuation).await
         }
         Continuation::Again(_) => {
             let member = broken.running.member;
-            broken.finish(ctx, kind.name());
+            broken.finish(ctx, AttemptOutcome::Broken(kind));
             ctx.rescue = Some(Rescue::Tried);
             match next(gateway, ctx, inquiry, progress, member) {
                 Some(pick) => {
@@ -160,7 +161,7 @@ fn next(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, progress: &m
 /// The rest of a response can't be read, which says nothing of what it cost, and little of its target.
 fn unread(ctx: &mut RequestCtx, mut attempt: Attempt<'_>) -> Delivery {
     attempt.running.status = Some(StatusCode::OK);
-    attempt.finish(ctx, "reset");
+    attempt.finish(ctx, AttemptOutcome::Broken(ErrorKind::Reset));
     Delivery::Cut(ErrorKind::Reset)
 }
 
@@ -178,11 +179,11 @@ async fn attempt(
             _ if attempt.resumes.is_some() => return unread(ctx, attempt),
             // An answer was made, though not as a stream.
             Some(head) if head.status.is_success() => {
-                attempt.failed(ctx, progress, Failure::Status(StatusCode::BAD_GATEWAY), "failed", false);
+                attempt.failed(ctx, progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::Failed, false);
                 return Delivery::Cut(ErrorKind::Reset);
             }
             _ => {
-                attempt.finish(ctx, "caller_fault");
+                attempt.finish(ctx, AttemptOutcome::CallerFault);
                 return Delivery::Cut(ErrorKind::Reset);
             }
         },
@@ -201,17 +202,17 @@ async fn attempt(
     let delivery = deliver::join(session, ctx, progress, &mut attempt, &mut exchange, continuation).await;
     match &delivery {
         Delivery::Complete => {
-            attempt.finish(ctx, "ok");
+            attempt.finish(ctx, AttemptOutcome::Ok);
             exchange.release_soon(&gateway.connector).await;
         }
         Delivery::CallerLeft => {
-            attempt.finish(ctx, "cancelled");
+            attempt.finish(ctx, AttemptOutcome::Cancelled);
         }
         Delivery::Blocked(_) => {
-            attempt.finish(ctx, "ok");
+            attempt.finish(ctx, AttemptOutcome::Ok);
         }
         _ => {
-            attempt.failed(ctx, progress, Failure::Error(ErrorKind::Reset), "reset", false);
+            attempt.failed(ctx, progress, Failure::Error(ErrorKind::Reset), AttemptOutcome::Broken(ErrorKind::Reset), false);
         }
     }
     delivery

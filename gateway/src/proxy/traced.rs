@@ -70,7 +70,8 @@ pub(super) fn write(session: &Session, ctx: &RequestCtx, status: u16, took: Dura
             began: at(attempt.began),
             ended: at(attempt.began + attempt.took),
             waited: attempt.waited,
-            outcome: attempt.outcome,
+            outcome: attempt.outcome.label(),
+            is_error: attempt.outcome.is_error(),
             status: attempt.status,
         })
     };

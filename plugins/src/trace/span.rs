@@ -50,8 +50,10 @@ pub struct AttemptSpan {
     pub ended: u64,
     /// How long the request waited for a target before.
     pub waited: Duration,
-    /// How it went; `ok`, `cancelled` and what went wrong.
+    /// How it went: a label.
     pub outcome: &'static str,
+    /// Whether that is an error.
+    pub is_error: bool,
     /// The upstream's status.
     pub status: Option<u16>,
 }
@@ -258,12 +260,14 @@ impl RequestSpan {
 impl AttemptSpan {
     /// What went wrong.
     pub fn error(&self) -> Option<Cow<'static, str>> {
-        match (self.outcome, self.status) {
-            ("ok" | "cancelled", _) => None,
-            (_, Some(status)) if StatusCode::from_u16(status).is_ok_and(|status| status.is_client_error() || status.is_server_error()) => {
+        match (self.is_error, self.status) {
+            (false, _) => None,
+            (true, Some(status))
+                if StatusCode::from_u16(status).is_ok_and(|status| status.is_client_error() || status.is_server_error()) =>
+            {
                 Some(status.to_string().into())
             }
-            (outcome, _) => Some(outcome.into()),
+            (true, _) => Some(self.outcome.into()),
         }
     }
 }
@@ -307,6 +311,7 @@ pub(super) mod tests {
             ended,
             waited: Duration::ZERO,
             outcome,
+            is_error: outcome != "ok",
             status: Some(status),
         };
         RequestSpan {
@@ -428,6 +433,7 @@ pub(super) mod tests {
             ("cancelled", Some(200), None),
         ] {
             (span.attempts[0].outcome, span.attempts[0].status) = (outcome, status);
+            span.attempts[0].is_error = !matches!(outcome, "ok" | "cancelled");
             assert_eq!(span.attempts[0].error().as_deref(), expected, "{outcome}");
         }
     }

@@ -29,6 +29,7 @@ use super::progress::{Progress, pick};
 use super::refusal::Refusal;
 use super::upstream_request::{Framing, NoHead, head_for};
 use super::{Gateway, cors, headers, metering, own_fields, stored, transformed};
+use crate::attempt_outcome::AttemptOutcome;
 use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
@@ -153,7 +154,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
 fn no_credential(gateway: &Gateway, ctx: &mut RequestCtx) {
     let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
     if let Some(attempt) = tunnel.attempt.take() {
-        attempt.finish(gateway, ctx, &inquiry, "no_credential");
+        attempt.finish(gateway, ctx, &inquiry, AttemptOutcome::NoCredential);
     }
     put_back(ctx, inquiry, tunnel);
 }
@@ -193,13 +194,13 @@ fn judge_parts(
     let (outcome, label) = match verdict {
         Verdict::Deliver if head.status.is_client_error() || head.status.is_server_error() => {
             let outcome = attempt.refusal(ctx, inquiry, head.status);
-            (outcome, if outcome.is_callers() { "caller_fault" } else { "failed" })
+            (outcome, if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed })
         }
-        Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, "ok"),
-        Verdict::RateLimited => (attempt.throttle(ctx, inquiry), "throttled"),
-        Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), "out_of_quota"),
-        Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), "misconfigured"),
-        Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, "failed"),
+        Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, AttemptOutcome::Ok),
+        Verdict::RateLimited => (attempt.throttle(ctx, inquiry), AttemptOutcome::Throttled),
+        Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), AttemptOutcome::OutOfQuota),
+        Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), AttemptOutcome::Misconfigured),
+        Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, AttemptOutcome::Failed),
     };
     if !token_renewed {
         attempt.record(gateway, inquiry, outcome);
@@ -208,7 +209,7 @@ fn judge_parts(
         // What a backend says of our credentials is not for the caller.
         attempt.finish(gateway, ctx, inquiry, label);
         tunnel.refusal =
-            Some(Refusal::UpstreamFailed { model: inquiry.model.name.to_string(), last: label, retry_after: None, upstream: None });
+            Some(Refusal::UpstreamFailed { model: inquiry.model.name.to_string(), last: label.label(), retry_after: None, upstream: None });
         return Err(over());
     }
     if verdict.is_elsewhere() && tunnel.upload.is_none() {
@@ -352,13 +353,13 @@ pub(super) fn broke(gateway: &Gateway, ctx: &mut RequestCtx, mut error: BError, 
         };
         if downstream {
             error.set_retry(false);
-            attempt.finish(gateway, ctx, &inquiry, "cancelled");
+            attempt.finish(gateway, ctx, &inquiry, AttemptOutcome::Cancelled);
         } else {
             attempt.record(gateway, &inquiry, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
-            attempt.finish(gateway, ctx, &inquiry, kind.name());
+            attempt.finish(gateway, ctx, &inquiry, AttemptOutcome::Broken(kind));
             let replayable = connecting || tunnel.upload.is_none();
             let retry = tunnel.progress.as_mut().is_some_and(|progress| {
-                progress.failed(kind.name(), kind.is_timeout());
+                progress.failed(AttemptOutcome::Broken(kind), kind.is_timeout());
                 progress.may_retry(&inquiry, gateway.clock.now()) && replayable
             });
             error.set_retry(retry);
@@ -390,18 +391,18 @@ pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Err
             metering::book_unsettled(gateway, ctx, &inquiry, &attempt, tunnel.tap.under_way());
         }
         let label = match error {
-            _ if tunnel.judged != "ok" => tunnel.judged,
-            _ if tunnel.ended.is_some() => "ok",
-            None => "ok",
-            Some(error) if *error.esource() == pingora::ErrorSource::Downstream => "cancelled",
+            _ if tunnel.judged != AttemptOutcome::Ok => tunnel.judged,
+            _ if tunnel.ended.is_some() => AttemptOutcome::Ok,
+            None => AttemptOutcome::Ok,
+            Some(error) if *error.esource() == pingora::ErrorSource::Downstream => AttemptOutcome::Cancelled,
             // A WebSocket ends when either side hangs up.
-            Some(_) if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) => "ok",
-            Some(_) => "reset",
+            Some(_) if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) => AttemptOutcome::Ok,
+            Some(_) => AttemptOutcome::Broken(ErrorKind::Reset),
         };
         attempt.finish(gateway, ctx, &inquiry, label);
         ctx.end = match tunnel.ended {
             Some(code) => End::Refused(code),
-            None if error.is_none() || label == "ok" => End::Complete,
+            None if error.is_none() || label == AttemptOutcome::Ok => End::Complete,
             None => End::Cut,
         };
     }

@@ -4,6 +4,7 @@ use spillway_plugins::multipart::FormReader;
 use spillway_plugins::realtime::SocketReader;
 use spillway_plugins::tokens::SocketTap;
 
+use crate::attempt_outcome::AttemptOutcome;
 use crate::proxy::attempt::Running;
 use crate::proxy::deliver::Tap;
 use crate::proxy::progress::Progress;
@@ -22,8 +23,8 @@ pub struct Tunnel {
     /// What the caller gets if this ends without an answer.
     pub(super) refusal: Option<Refusal>,
     pub(super) answered: bool,
-    /// How the attempt went, by the answer's head; a label of `metrics::OUTCOMES`.
-    pub(super) judged: &'static str,
+    /// How the attempt went, by the answer's head.
+    pub(super) judged: AttemptOutcome,
     /// The beginning of an answer that names what is stored.
     pub(super) made: Vec<u8>,
     /// What reads an answer for its usage.
@@ -53,7 +54,7 @@ impl Tunnel {
             form,
             refusal: None,
             answered: false,
-            judged: "ok",
+            judged: AttemptOutcome::Ok,
             made: Vec::new(),
             answer: None,
             tap: SocketTap::default(),

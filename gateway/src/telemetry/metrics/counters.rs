@@ -6,7 +6,8 @@ use spillway_plugins::guard::Finding;
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::{Metered, Provenance, Usage};
 
-use super::{OUTCOMES, STATUSES};
+use super::STATUSES;
+use crate::attempt_outcome::AttemptOutcome;
 use crate::ledger::Cost;
 
 /// A request's counters, resolved once per pool and API.
@@ -30,7 +31,7 @@ impl RequestMetrics {
 /// A member's counters, resolved once.
 #[derive(Debug, Clone)]
 pub struct MemberMetrics {
-    pub(super) by_outcome: Vec<IntCounter>,
+    pub(super) by_outcome: [IntCounter; AttemptOutcome::ALL.len()],
     /// Requests that its tier served.
     pub served: IntCounter,
     /// Time to the first output.
@@ -66,10 +67,8 @@ impl MemberMetrics {
     }
 
     /// Counts an attempt.
-    pub fn count(&self, outcome: &str) {
-        if let Some(counter) = OUTCOMES.iter().position(|known| *known == outcome).and_then(|index| self.by_outcome.get(index)) {
-            counter.inc();
-        }
+    pub fn count(&self, outcome: AttemptOutcome) {
+        self.by_outcome[outcome.index()].inc();
     }
 }
 

@@ -13,6 +13,7 @@ use prometheus::{
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::{Alert, Kind, Rank};
 
+use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::route::Member;
 use crate::balance::snapshot::{STATES, member_state};
 use crate::clock::Tick;
@@ -33,25 +34,6 @@ const STATUSES: [u16; 14] = [101, 200, 400, 401, 403, 404, 408, 413, 429, 499, 5
 
 /// What came of certificate files that changed, as a label.
 const RELOADS: [&str; 2] = ["loaded", "refused"];
-
-/// How an attempt ended, as a label.
-pub const OUTCOMES: [&str; 15] = [
-    "ok",
-    "caller_fault",
-    "throttled",
-    "failed",
-    "no_answer",
-    "out_of_quota",
-    "misconfigured",
-    "connect",
-    "tls",
-    "timeout",
-    "reset",
-    "first_token",
-    "idle",
-    "no_credential",
-    "cancelled",
-];
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -431,7 +413,7 @@ impl Metrics {
     pub fn member(&self, pool: &str, backend: &str, deployment: &str, priority: u32) -> MemberMetrics {
         let labels = [pool, backend, deployment];
         MemberMetrics {
-            by_outcome: OUTCOMES.iter().map(|outcome| self.attempts.with_label_values(&[pool, backend, deployment, outcome])).collect(),
+            by_outcome: AttemptOutcome::ALL.map(|outcome| self.attempts.with_label_values(&[pool, backend, deployment, outcome.label()])),
             served: self.tier_served.with_label_values(&[pool, &priority.to_string()]),
             first_token: self.first_token.with_label_values(&labels),
             throttled_seconds: self.throttled_seconds.with_label_values(&labels),
@@ -536,10 +518,9 @@ impl Metrics {
 
     /// How attempts at a member went.
     pub fn member_totals(&self, pool: &str, backend: &str, deployment: &str) -> MemberTotals {
-        let of = |outcome: &str| self.attempts.with_label_values(&[pool, backend, deployment, outcome]).get();
-        // Neither is the member's doing.
-        let failures = OUTCOMES.iter().filter(|outcome| !matches!(**outcome, "ok" | "throttled" | "caller_fault" | "cancelled"));
-        MemberTotals { served: of("ok"), throttled: of("throttled"), failed: failures.map(|outcome| of(outcome)).sum() }
+        let of = |outcome: AttemptOutcome| self.attempts.with_label_values(&[pool, backend, deployment, outcome.label()]).get();
+        let failures = AttemptOutcome::ALL.into_iter().filter(|outcome| outcome.is_failure());
+        MemberTotals { served: of(AttemptOutcome::Ok), throttled: of(AttemptOutcome::Throttled), failed: failures.map(of).sum() }
     }
 
     /// Everything in Prometheus' text format, with the states of `members` (each with its pool's

@@ -1,0 +1,131 @@
+//! How an attempt at a backend ended: one word for metrics, logs, traces, the ledger and what is decided by it.
+
+use crate::balance::circuit::ErrorKind;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The caller got its answer.
+    Ok,
+    /// The backend refused the request for what is in it.
+    CallerFault,
+    /// It answered 429.
+    Throttled,
+    /// It answered with a failure.
+    Failed,
+    /// Its success held no answer.
+    NoAnswer,
+    /// Its account has no quota left.
+    OutOfQuota,
+    /// It refuses the gateway's credential, or doesn't know the deployment.
+    Misconfigured,
+    /// There was no connection, it broke, or time ran out.
+    Broken(ErrorKind),
+    /// There was no credential to send.
+    NoCredential,
+    /// The caller left, or the request could not be sent.
+    Cancelled,
+}
+
+impl AttemptOutcome {
+    /// All of them: `ALL[outcome.index()] == outcome`.
+    pub const ALL: [AttemptOutcome; 15] = [
+        AttemptOutcome::Ok,
+        AttemptOutcome::CallerFault,
+        AttemptOutcome::Throttled,
+        AttemptOutcome::Failed,
+        AttemptOutcome::NoAnswer,
+        AttemptOutcome::OutOfQuota,
+        AttemptOutcome::Misconfigured,
+        AttemptOutcome::Broken(ErrorKind::Connect),
+        AttemptOutcome::Broken(ErrorKind::Tls),
+        AttemptOutcome::Broken(ErrorKind::Timeout),
+        AttemptOutcome::Broken(ErrorKind::Reset),
+        AttemptOutcome::Broken(ErrorKind::FirstToken),
+        AttemptOutcome::Broken(ErrorKind::Idle),
+        AttemptOutcome::NoCredential,
+        AttemptOutcome::Cancelled,
+    ];
+
+    /// Its place in [`AttemptOutcome::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            AttemptOutcome::Ok => 0,
+            AttemptOutcome::CallerFault => 1,
+            AttemptOutcome::Throttled => 2,
+            AttemptOutcome::Failed => 3,
+            AttemptOutcome::NoAnswer => 4,
+            AttemptOutcome::OutOfQuota => 5,
+            AttemptOutcome::Misconfigured => 6,
+            AttemptOutcome::Broken(ErrorKind::Connect) => 7,
+            AttemptOutcome::Broken(ErrorKind::Tls) => 8,
+            AttemptOutcome::Broken(ErrorKind::Timeout) => 9,
+            AttemptOutcome::Broken(ErrorKind::Reset) => 10,
+            AttemptOutcome::Broken(ErrorKind::FirstToken) => 11,
+            AttemptOutcome::Broken(ErrorKind::Idle) => 12,
+            AttemptOutcome::NoCredential => 13,
+            AttemptOutcome::Cancelled => 14,
+        }
+    }
+
+    /// Its name in metrics, logs, traces and the ledger.
+    pub fn label(self) -> &'static str {
+        match self {
+            AttemptOutcome::Ok => "ok",
+            AttemptOutcome::CallerFault => "caller_fault",
+            AttemptOutcome::Throttled => "throttled",
+            AttemptOutcome::Failed => "failed",
+            AttemptOutcome::NoAnswer => "no_answer",
+            AttemptOutcome::OutOfQuota => "out_of_quota",
+            AttemptOutcome::Misconfigured => "misconfigured",
+            AttemptOutcome::Broken(kind) => kind.name(),
+            AttemptOutcome::NoCredential => "no_credential",
+            AttemptOutcome::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the caller got what the backend said.
+    pub fn is_served(self) -> bool {
+        matches!(self, AttemptOutcome::Ok | AttemptOutcome::CallerFault)
+    }
+
+    /// Whether it went wrong in any way, for a trace.
+    pub fn is_error(self) -> bool {
+        !matches!(self, AttemptOutcome::Ok | AttemptOutcome::Cancelled)
+    }
+
+    /// Whether it counts as the backend's failure: neither the caller's doing, nor a 429.
+    pub fn is_failure(self) -> bool {
+        !self.is_served() && !matches!(self, AttemptOutcome::Throttled | AttemptOutcome::Cancelled)
+    }
+
+    /// Whether an attempt that was sent, and of which nothing is reported, may have cost something. `begun`: its answer
+    /// began as a success.
+    pub fn may_have_cost(self, begun: bool) -> bool {
+        match self {
+            // What fails inside an answer that began well has worked already.
+            AttemptOutcome::Failed => begun,
+            AttemptOutcome::Ok | AttemptOutcome::Cancelled => true,
+            AttemptOutcome::Broken(kind) => !matches!(kind, ErrorKind::Connect | ErrorKind::Tls),
+            AttemptOutcome::CallerFault
+            | AttemptOutcome::Throttled
+            | AttemptOutcome::NoAnswer
+            | AttemptOutcome::OutOfQuota
+            | AttemptOutcome::Misconfigured
+            | AttemptOutcome::NoCredential => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_place_and_its_own_label() {
+        for (index, outcome) in AttemptOutcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome.index(), index);
+            assert_eq!(AttemptOutcome::ALL.iter().filter(|other| other.label() == outcome.label()).count(), 1);
+        }
+    }
+}
