@@ -1,8 +1,8 @@
-//! Frames of a WebSocket (RFC 6455, section 5.2), read as they pass. No extension was agreed on.
+//! Frames of a WebSocket (RFC 6455, section 5.2), read as they pass, and written. No extension was agreed on.
 
 /// Reads one side's frames.
 #[derive(Debug)]
-pub(crate) struct Frames {
+pub struct Frames {
     /// Whether this side masks what it sends: callers must, servers must not.
     masked: bool,
     /// A frame's head that is not whole yet.
@@ -18,33 +18,66 @@ pub(crate) struct Frames {
     last: bool,
     /// Whether the message is no text.
     binary: bool,
+    /// The current control frame: its opcode, and its payload without the mask.
+    control: (u8, Vec<u8>),
     lost: bool,
+}
+
+/// What comes next on one side of a socket.
+#[derive(Debug)]
+pub enum Heard<'b> {
+    /// A part of a message.
+    Part(Part<'b>),
+    /// A whole control frame, which may stand between a message's frames: its opcode and its payload.
+    Control(u8, Vec<u8>),
 }
 
 /// A part of a message.
 #[derive(Debug)]
-pub(crate) struct Part<'b> {
+pub struct Part<'b> {
     /// Its bytes, as they stand there.
     pub(crate) payload: &'b [u8],
     mask: [u8; 4],
     at: usize,
-    /// Whether the message begins with it, and whether it ends with it.
-    pub(crate) begins: bool,
-    pub(crate) ends: bool,
+    /// Whether the message begins with it.
+    pub begins: bool,
+    /// Whether the message ends with it.
+    pub ends: bool,
     /// Whether the message is no text.
-    pub(crate) binary: bool,
+    pub binary: bool,
 }
 
 impl Part<'_> {
     /// Its bytes without their mask.
-    pub(crate) fn unmasked(&self) -> impl Iterator<Item = u8> {
+    pub fn unmasked(&self) -> impl Iterator<Item = u8> {
         self.payload.iter().enumerate().map(|(at, byte)| byte ^ self.mask[(self.at + at) % 4])
     }
 }
 
+/// Longest payload of a control frame (RFC 6455, 5.5).
+const LONGEST_CONTROL: usize = 125;
+
+/// The head of a server's frame: `first` is its first byte, `length` that of its payload.
+pub fn frame_head(first: u8, length: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(10);
+    head.push(first);
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(length @ 0..126), _) => head.push(length),
+        (_, Ok(length)) => {
+            head.push(126);
+            head.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            head.push(127);
+            head.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    head
+}
+
 impl Frames {
     /// A server's.
-    pub(crate) fn of_server() -> Self {
+    pub fn of_server() -> Self {
         Frames {
             masked: false,
             head: Vec::new(),
@@ -55,17 +88,18 @@ impl Frames {
             begins: false,
             last: true,
             binary: false,
+            control: (0, Vec::new()),
             lost: false,
         }
     }
 
     /// A caller's.
-    pub(crate) fn of_caller() -> Self {
+    pub fn of_caller() -> Self {
         Frames { masked: true, ..Frames::of_server() }
     }
 
     /// Whether its frames can't be told apart any more.
-    pub(crate) fn is_lost(&self) -> bool {
+    pub fn is_lost(&self) -> bool {
         self.lost
     }
 
@@ -74,9 +108,17 @@ impl Frames {
         self.left == 0 && self.head.is_empty() && self.last
     }
 
-    /// Takes the next part of a message out of `bytes`; `None` if there is no more of one. Control frames, which may
-    /// stand between a message's frames, are passed over.
-    pub(crate) fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Part<'b>> {
+    /// As [`Frames::next`], but control frames are passed over.
+    pub(crate) fn next_part<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Part<'b>> {
+        loop {
+            if let Heard::Part(part) = self.next(bytes)? {
+                return Some(part);
+            }
+        }
+    }
+
+    /// Takes the next thing out of `bytes`; `None` if nothing is whole.
+    pub fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Heard<'b>> {
         while !bytes.is_empty() && !self.lost {
             if self.left == 0 && !self.frame_begins(bytes) {
                 return None;
@@ -89,7 +131,12 @@ impl Frames {
             self.at = (self.at + here) % 4;
             if self.of_message {
                 let (begins, ends) = (std::mem::take(&mut self.begins), self.left == 0 && self.last);
-                return Some(Part { payload, mask: self.mask, at, begins, ends, binary: self.binary });
+                return Some(Heard::Part(Part { payload, mask: self.mask, at, begins, ends, binary: self.binary }));
+            }
+            let mask = self.mask;
+            self.control.1.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ mask[(at + index) % 4]));
+            if self.left == 0 {
+                return Some(Heard::Control(self.control.0, std::mem::take(&mut self.control.1)));
             }
         }
         None
@@ -125,6 +172,11 @@ impl Frames {
             self.at = 0;
             let opcode = self.head[0] & 0x0f;
             self.of_message = opcode < 8;
+            if !self.of_message && (self.head[0] & 0x80 == 0 || self.left > LONGEST_CONTROL as u64 || opcode > 10) {
+                self.lost = true;
+                return false;
+            }
+            self.control = (opcode, Vec::new());
             if self.of_message {
                 // A message ends before the next begins, and is text or binary: else readers differ on what it is.
                 if (opcode != 0) != self.last || opcode > 2 {
@@ -138,7 +190,7 @@ impl Frames {
                 }
             }
             self.head.clear();
-            if self.left > 0 || (self.of_message && self.last) {
+            if self.left > 0 || self.last || !self.of_message {
                 return true;
             }
         }

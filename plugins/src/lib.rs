@@ -18,7 +18,7 @@
 //! | rescue | [`rescue`] | does a second answer say what was sent of a broken one, and what is the rest? |
 //! | trace | [`trace`] | whose trace is it part of, and what is told of it? |
 //!
-//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`], [`fields`], [`query`], [`answer`] and [`semconv`].
+//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`], [`frames`], [`fields`], [`query`], [`answer`] and [`semconv`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answer;
@@ -28,7 +28,7 @@ pub mod cache;
 pub mod excerpt;
 pub mod fields;
 pub mod fnv;
-mod frames;
+pub mod frames;
 pub mod guard;
 pub mod json;
 pub mod limits;

@@ -71,7 +71,7 @@ impl SocketReader {
     /// [`SocketError`]: none of these bytes may go on.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Named, SocketError> {
         let (mut rest, mut named) = (bytes, Named::default());
-        while let Some(part) = self.frames.next(&mut rest) {
+        while let Some(part) = self.frames.next_part(&mut rest) {
             if part.begins {
                 self.text.clear();
             }

@@ -217,7 +217,7 @@ pub struct RequestCtx {
     /// How it ended.
     pub end: End,
     /// Counts it among those in flight. Written at the start.
-    pub in_flight: InFlight,
+    pub in_flight: Option<InFlight>,
     /// Counts it among its consumer's. Written by `intake`.
     pub one_of: Option<OneOf>,
 }
@@ -265,9 +265,15 @@ impl RequestCtx {
             status: None,
             bytes_out: 0,
             end: End::CallerLeft,
-            in_flight,
+            in_flight: Some(in_flight),
             one_of: None,
         }
+    }
+
+    /// It is no request in flight any more.
+    pub fn leave_flight(&mut self) {
+        self.in_flight = None;
+        self.one_of = None;
     }
 
     /// Whom the request belongs to, if known.

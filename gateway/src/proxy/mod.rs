@@ -59,7 +59,7 @@ mod upstream_request;
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -142,6 +142,9 @@ pub struct Shared {
     closing: AtomicBool,
     /// Tells sockets when it is about to stop.
     closed: Notify,
+    /// Places for sockets of the Responses API, and how many of them have something to send.
+    sockets: Arc<Places<Owner>>,
+    busy_sockets: Arc<AtomicUsize>,
     unrouted: RequestMetrics,
 }
 
@@ -171,6 +174,8 @@ impl Gateway {
         let Parts { objects, limits, ledger, internal, metrics } = parts;
         let buffered = Arc::new(BufferBudget::new(runtime.config.server.max_buffered, metrics.buffered.clone()));
         let unrouted = metrics.request("none", None);
+        // The other connections are for requests.
+        let sockets = (runtime.config.server.max_connections / 2).max(1);
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
         Ok(Gateway(Arc::new(Shared {
             runtime: ArcSwap::from_pointee(runtime),
@@ -189,6 +194,8 @@ impl Gateway {
             stopping: Notify::new(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
+            sockets: Places::new(sockets, sockets),
+            busy_sockets: Arc::default(),
             unrouted,
         })))
     }
@@ -230,6 +237,11 @@ impl Gateway {
     /// Whether it is about to stop.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Sockets that have something to send, though no request is in flight for them.
+    pub fn busy_sockets(&self) -> usize {
+        self.busy_sockets.load(Ordering::Relaxed)
     }
 
     /// Requests in flight, this one included.

@@ -74,6 +74,19 @@ impl BufferShare {
         self.grow(bytes.saturating_sub(self.bytes))
     }
 
+    /// Takes or gives back what is missing to so many bytes, or too much; `false` if the budget is used up.
+    pub fn set(&mut self, bytes: usize) -> bool {
+        if bytes < self.bytes {
+            let less = self.bytes - bytes;
+            self.bytes = bytes;
+            self.budget.give_back(less);
+            if let Some(held) = &self.held {
+                held.fetch_sub(less, Ordering::Relaxed);
+            }
+        }
+        self.covers(bytes)
+    }
+
     /// Takes more; `false` if the budget is used up, or its consumer has too much of it. A consumer's only body may be as
     /// large as any.
     pub fn grow(&mut self, bytes: usize) -> bool {

@@ -328,7 +328,7 @@ impl Running {
             }
             let none_left = async |connections: bool| {
                 let metrics = &gateway.metrics;
-                while metrics.in_flight.get() > 0 || (connections && metrics.connections.get() > 0) {
+                while metrics.in_flight.get() > 0 || gateway.busy_sockets() > 0 || (connections && metrics.connections.get() > 0) {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };

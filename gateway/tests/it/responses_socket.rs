@@ -315,3 +315,79 @@ async fn a_gateway_that_stops_lets_what_runs_end_and_closes() {
     assert_eq!(closed_with(&mut busy).await, 1001);
     stopped.await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_backend_stores_stays_before_what_the_connection_knows() {
+    let backend = speaker().await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &consumer("crm", ""))).await;
+    let mut connection = socket(&gateway, "crm").await;
+    turn(&mut connection, json!({ "store": true, "input": "a" })).await;
+    turn(&mut connection, json!({ "input": "b", "previous_response_id": "resp_0" })).await;
+    turn(&mut connection, json!({ "input": "c", "previous_response_id": "resp_1" })).await;
+    let sent = backend.received().pop().unwrap().json();
+    let items: Vec<&str> = sent["input"].as_array().unwrap().iter().map(|item| item["role"].as_str().unwrap()).collect();
+    assert_eq!((&sent["previous_response_id"], items), (&json!("resp_0"), vec!["user", "assistant", "user"]));
+    turn(&mut connection, json!({ "generate": false, "previous_response_id": "resp_none" })).await;
+}
+
+#[tokio::test]
+async fn a_socket_at_rest_holds_nothing_and_is_no_request_in_flight() {
+    let backend = speaker().await;
+    let text = config(&[member("a", &backend, 1)], "", &(consumer("crm", "") + &consumer("other", "")));
+    let gateway = Gateway::start(&text.replace("#server", "max_in_flight = 2\nmax_body = \"4MiB\"\nmax_buffered = \"16MiB\"")).await;
+    let mut sockets = Vec::new();
+    for _ in 0..6 {
+        let mut connection = socket(&gateway, "crm").await;
+        turn(&mut connection, json!({ "store": true, "input": "x".repeat(2 << 20) })).await;
+        connection.send(frame(&"x".repeat(1 << 20))).await.unwrap();
+        assert_eq!(next(&mut connection).await["error"]["code"], "invalid_json");
+        // Pings are answered, and held by nobody.
+        let pings = [&[0x89, 0x80 | 100, 0, 0, 0, 0][..], &[b'p'; 100]].concat().repeat(1000);
+        connection.send(pings).await.unwrap();
+        for _ in 0..1000 {
+            assert_eq!(connection.message().await.unwrap().0, 0x8a);
+        }
+        sockets.push(connection);
+    }
+    let at_rest = async |name: &str| gateway.metric(name).await == 0.0;
+    eventually("nothing is in flight", async || at_rest("spillway_in_flight_requests").await).await;
+    eventually("nothing is held", async || at_rest("spillway_buffered_bytes").await).await;
+    assert_eq!(turn(&mut sockets[0], json!({})).await.len(), 4, "none of them takes a request's place");
+}
+
+#[tokio::test]
+async fn a_message_without_room_is_refused_once() {
+    let backend = speaker().await;
+    let text = config(&[member("a", &backend, 1)], "", &(consumer("crm", "") + &consumer("other", "")));
+    let gateway = Gateway::start(&text.replace("#server", "max_body = \"8MiB\"\nmax_buffered = \"8MiB\"")).await;
+    let mut connection = socket(&gateway, "crm").await;
+    let _ = connection.send(create(json!({ "input": "x".repeat(6 << 20) }))).await;
+    assert_eq!(next(&mut connection).await["error"]["code"], "overloaded", "twice is more than there is");
+    assert_eq!(turn(&mut connection, json!({})).await.len(), 4);
+    drop(connection);
+    eventually("the room is given back", async || gateway.metric("spillway_buffered_bytes").await == 0.0).await;
+    assert_eq!(turn(&mut socket(&gateway, "crm").await, json!({})).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_response_ends_with_its_last_event_whatever_comes_after() {
+    let late = |request: &Received| {
+        let mut all = events(request, 0);
+        let comments = ": keep-alive\n\n".repeat(10_000);
+        all.insert(1, comments);
+        all[2] = all[2].replace("data: ", "data:  ");
+        all.push(event(&json!({ "type": "response.output_text.delta", "sequence_number": 4, "delta": "late" })));
+        Reply::sse(all)
+    };
+    let backend = ScriptedBackend::start(late).await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &consumer("crm", ""))).await;
+    let mut connection = socket(&gateway, "crm").await;
+    for _ in 0..2 {
+        assert_eq!(turn(&mut connection, json!({})).await.len(), 4);
+    }
+    let incomplete =
+        json!({ "id": "r", "status": "incomplete", "output": [{ "type": "message", "content": "x".repeat(6 << 20) }], "usage": {} });
+    let backend = ScriptedBackend::start(move |_| Reply::json(200, incomplete.to_string())).await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &consumer("crm", ""))).await;
+    assert_eq!(turn(&mut socket(&gateway, "crm").await, json!({})).await[0]["type"], "response.incomplete");
+}

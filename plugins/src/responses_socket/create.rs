@@ -1,6 +1,6 @@
 //! What a caller says on the socket, as a request.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Memory;
@@ -17,7 +17,7 @@ pub enum CreateError {
     Type(String),
     /// A field stands twice.
     #[error("'{0}' is given more than once")]
-    Twice(String),
+    Twice(&'static str),
     /// A field has a value that can't be served on a socket.
     #[error("'{field}' must be {expected}")]
     Field {
@@ -30,27 +30,43 @@ pub enum CreateError {
 
 impl CreateError {
     /// The field that is meant, if it is one.
-    pub fn field(&self) -> Option<&str> {
+    pub fn field(&self) -> Option<&'static str> {
         match self {
             CreateError::Syntax(_) => None,
             CreateError::Type(_) => Some("type"),
-            CreateError::Twice(field) => Some(field),
-            CreateError::Field { field, .. } => Some(field),
+            CreateError::Twice(field) | CreateError::Field { field, .. } => Some(field),
         }
     }
+
+    /// The error's code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            CreateError::Syntax(_) | CreateError::Twice(_) => "invalid_json",
+            CreateError::Type(_) => "unsupported_message",
+            CreateError::Field { field: "stream_id", .. } => "invalid_stream_id",
+            CreateError::Field { .. } => "invalid_request",
+        }
+    }
+}
+
+/// The members that mean something on the socket; all others are the request's, which is read by itself.
+const KNOWN: [&str; 9] = ["type", "stream", "background", "stream_id", "generate", "store", "model", "input", "previous_response_id"];
+
+/// A known member: where it stands, with the comma before it, and its value.
+#[derive(Debug, Clone)]
+struct Member {
+    whole: Range<usize>,
+    value: Value,
 }
 
 /// A message that asks for a response.
 #[derive(Debug)]
 pub struct Create<'t> {
     text: &'t [u8],
-    /// Its members, but for those that are for the socket only: the name as it is written, with its quotes, and the value.
-    members: Vec<(String, Range<usize>)>,
-    input: Option<Value>,
-    previous: Option<Value>,
-    model: Option<String>,
-    stored: bool,
-    warm_up: bool,
+    /// In the order of [`KNOWN`].
+    known: [Option<Member>; KNOWN.len()],
+    /// Where the members stand: behind the opening brace, up to the end of the last one.
+    members: Range<usize>,
 }
 
 impl<'t> Create<'t> {
@@ -60,66 +76,75 @@ impl<'t> Create<'t> {
     /// [`CreateError`]
     pub fn read(text: &'t str) -> Result<Self, CreateError> {
         let text = text.as_bytes();
-        let mut found = Create { text, members: Vec::new(), input: None, previous: None, model: None, stored: true, warm_up: false };
-        let (mut kind, mut wrong) = (None, None);
-        let mut names = HashSet::new();
+        let begin = text.iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1);
+        let mut found = Create { text, known: Default::default(), members: begin..begin };
+        let mut twice = None;
         let mut reader = Reader::new(text);
         reader.object(|name, value| {
-            if !names.insert(name.to_owned()) {
-                wrong.get_or_insert(CreateError::Twice(name.chars().take(64).collect()));
+            let whole = found.members.end..value.range.end;
+            found.members.end = value.range.end;
+            if let Some(index) = KNOWN.iter().position(|known| *known == name)
+                && found.known[index].replace(Member { whole, value }).is_some()
+            {
+                twice.get_or_insert(CreateError::Twice(KNOWN[index]));
             }
-            let mut must = |is: bool, field, expected| {
-                if !is {
-                    wrong.get_or_insert(CreateError::Field { field, expected });
-                }
-            };
-            let bytes = &text[value.range.clone()];
-            match name {
-                "type" => return kind = value.as_str(text).map(std::borrow::Cow::into_owned),
-                "stream" => return,
-                "background" => return must(matches!(bytes, b"false" | b"null"), "background", "false on a socket, if it is given"),
-                "stream_id" => return must(bytes == b"null", "stream_id", "left out: one response after the other is made on a socket"),
-                "generate" => {
-                    must(matches!(bytes, b"true" | b"false" | b"null"), "generate", "true or false");
-                    return found.warm_up = bytes == b"false";
-                }
-                "store" => found.stored = bytes != b"false",
-                "model" => found.model = value.as_str(text).map(std::borrow::Cow::into_owned),
-                "input" => return found.input = Some(value),
-                "previous_response_id" => {
-                    must(matches!(value.kind, Kind::String | Kind::Null), "previous_response_id", "the name of a response");
-                    return found.previous = Some(value).filter(|value| value.kind == Kind::String);
-                }
-                _ => {}
-            }
-            found.members.push((serde_json::Value::from(name).to_string(), value.range));
         })?;
         reader.end()?;
-        match (wrong, kind.as_deref()) {
-            (Some(wrong), _) => Err(wrong),
-            (None, Some("response.create")) => Ok(found),
-            (None, kind) => Err(CreateError::Type(kind.unwrap_or_default().chars().take(64).collect())),
+        if let Some(twice) = twice {
+            return Err(twice);
+        }
+        match found.text_of("type").as_deref() {
+            Some("response.create") => found.may_be(),
+            kind => Err(CreateError::Type(kind.unwrap_or_default().chars().take(64).collect())),
         }
     }
 
+    /// Looks at the values of what a socket can't serve.
+    fn may_be(self) -> Result<Self, CreateError> {
+        let is = |name: &str, allowed: &[&[u8]]| self.value(name).is_none_or(|value| allowed.contains(&value.bytes(self.text)));
+        let wrong = |field, expected| Err(CreateError::Field { field, expected });
+        if !is("background", &[b"false", b"null"]) {
+            return wrong("background", "false on a socket, if it is given");
+        }
+        if !is("stream_id", &[b"null"]) {
+            return wrong("stream_id", "left out: one response after the other is made on a socket");
+        }
+        if !is("generate", &[b"true", b"false", b"null"]) {
+            return wrong("generate", "true or false");
+        }
+        if self.value("previous_response_id").is_some_and(|value| !matches!(value.kind, Kind::String | Kind::Null)) {
+            return wrong("previous_response_id", "the name of a response");
+        }
+        Ok(self)
+    }
+
+    fn value(&self, name: &str) -> Option<&Value> {
+        let index = KNOWN.iter().position(|known| *known == name)?;
+        self.known[index].as_ref().map(|member| &member.value)
+    }
+
+    fn text_of(&self, name: &str) -> Option<String> {
+        self.value(name)?.as_str(self.text).map(Cow::into_owned)
+    }
+
     /// The model, if it is named.
-    pub fn model(&self) -> Option<&str> {
-        self.model.as_deref()
+    pub fn model(&self) -> Option<String> {
+        self.text_of("model")
     }
 
     /// Whether the backend is to store the response; if not, only the connection knows it.
     pub fn is_stored(&self) -> bool {
-        self.stored
+        self.value("store").is_none_or(|value| value.bytes(self.text) != b"false")
     }
 
     /// Whether nothing is to be generated: what is given is for the next one.
     pub fn is_warm_up(&self) -> bool {
-        self.warm_up
+        self.value("generate").is_some_and(|value| value.bytes(self.text) == b"false")
     }
 
     /// The response that it goes on from.
     pub fn previous(&self) -> Option<String> {
-        self.previous.as_ref()?.as_str(self.text).map(std::borrow::Cow::into_owned)
+        self.text_of("previous_response_id")
     }
 
     /// The body of the request that asks for the same: streamed, and with what the response that it goes on from was made
@@ -127,25 +152,31 @@ impl<'t> Create<'t> {
     pub fn body(&self, before: Option<&Memory>) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.text.len() + before.map_or(0, Memory::len) + 64);
         body.extend_from_slice(b"{\"stream\":true");
-        let mut member = |name: &str, value: &[&[u8]]| {
-            body.push(b',');
-            body.extend_from_slice(name.as_bytes());
-            body.push(b':');
-            value.iter().for_each(|piece| body.extend_from_slice(piece));
-        };
-        for (name, value) in &self.members {
-            member(name, &[&self.text[value.clone()]]);
-        }
-        match (before, &self.input) {
-            (Some(before), _) => {
-                let items = before.followed_by(self.items());
-                member("\"input\"", &[b"[", items.as_bytes(), b"]"]);
+        // What is the socket's own is left out; of what only the connection knows, everything is put in.
+        let mut cut: Vec<Range<usize>> = ["type", "stream", "background", "stream_id", "generate"]
+            .iter()
+            .chain(if before.is_some() { &["input", "previous_response_id"][..] } else { &[] })
+            .filter_map(|name| KNOWN.iter().position(|known| known == name))
+            .filter_map(|index| self.known[index].as_ref().map(|member| member.whole.clone()))
+            .collect();
+        cut.sort_unstable_by_key(|range| range.start);
+        let mut at = self.members.start;
+        for range in cut.into_iter().chain(std::iter::once(self.members.end..self.members.end)) {
+            let kept = &self.text[at..range.start];
+            // The first one has no comma before it.
+            if at == self.members.start && !kept.is_empty() {
+                body.push(b',');
             }
-            (None, Some(input)) => member("\"input\"", &[&self.text[input.range.clone()]]),
-            (None, None) => {}
+            body.extend_from_slice(kept);
+            at = range.end;
         }
-        if let (None, Some(previous)) = (before, &self.previous) {
-            member("\"previous_response_id\"", &[&self.text[previous.range.clone()]]);
+        if let Some(before) = before {
+            body.extend_from_slice(b",\"input\":[");
+            body.extend_from_slice(before.followed_by(&self.items()).as_bytes());
+            body.push(b']');
+            if let Some(root) = before.root() {
+                body.extend_from_slice(format!(",\"previous_response_id\":{}", serde_json::Value::from(root)).as_bytes());
+            }
         }
         body.push(b'}');
         body
@@ -153,15 +184,22 @@ impl<'t> Create<'t> {
 
     /// Its input as items, separated by commas.
     pub fn items(&self) -> String {
-        let Some(input) = &self.input else { return String::new() };
-        let value = &self.text[input.range.clone()];
-        let text = || String::from_utf8_lossy(value);
+        let Some(input) = self.value("input") else { return String::new() };
+        let text = String::from_utf8_lossy(input.bytes(self.text));
         match input.kind {
-            Kind::String => format!(r#"{{"type":"message","role":"user","content":{}}}"#, text()),
-            Kind::Array => text()[1..value.len() - 1].trim().to_owned(),
-            // No model takes it: its backend says so.
+            Kind::String => format!(r#"{{"type":"message","role":"user","content":{text}}}"#),
+            Kind::Array => text[1..text.len() - 1].trim().to_owned(),
             Kind::Null => String::new(),
-            _ => text().into_owned(),
+            // No model takes it: its backend says so.
+            _ => text.into_owned(),
+        }
+    }
+
+    /// What the connection knows of a response that is asked for like this, before it has said anything.
+    pub fn remembered(&self, before: Option<&Memory>) -> Memory {
+        match before {
+            Some(before) => Memory::new(String::new(), before.root().map(str::to_owned), before.followed_by(&self.items())),
+            None => Memory::new(String::new(), self.previous(), self.items()),
         }
     }
 }

@@ -5,34 +5,33 @@ use std::borrow::Cow;
 use serde_json::{Value as Json, json};
 
 use super::Memory;
-use super::memory::joined;
 use crate::json::{Kind, Reader, Value};
 
 /// The events of one response.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// The items that it was asked with; `None` if nobody goes on from it here.
-    asked: Option<String>,
-    /// The items that it has said.
-    said: String,
+    /// What it was asked with, and what it has said; `None` if nothing goes on from it here.
+    memory: Option<Memory>,
+    /// Whether its items were told one by one.
+    said: bool,
     over: bool,
     id: Option<String>,
 }
 
 impl Turn {
-    /// Of a response that was asked with these items, if the connection is to remember it.
-    pub fn new(asked: Option<String>) -> Self {
-        Turn { asked, ..Turn::default() }
+    /// Of a response that was asked like this, if the connection is to remember it.
+    pub fn new(memory: Option<Memory>) -> Self {
+        Turn { memory, ..Turn::default() }
     }
 
     /// Bytes that are held to be remembered.
     pub fn held(&self) -> usize {
-        self.asked.as_ref().map_or(0, |asked| asked.len() + self.said.len())
+        self.memory.as_ref().map_or(0, Memory::len)
     }
 
-    /// Nobody will go on from it.
+    /// Nothing will go on from it.
     pub fn forget(&mut self) {
-        (self.asked, self.said) = (None, String::new());
+        self.memory = None;
     }
 
     /// Whether its last event has come.
@@ -52,8 +51,11 @@ impl Turn {
         });
         let kind = if read.is_ok() { kind.as_str() } else { "" };
         match (kind, item, response) {
-            ("response.output_item.done", Some(item), _) if self.asked.is_some() => {
-                self.said = joined(std::mem::take(&mut self.said), &as_input(bytes, &item));
+            ("response.output_item.done", Some(item), _) => {
+                if let Some(memory) = &mut self.memory {
+                    memory.add(&as_input(bytes, &item));
+                    self.said = true;
+                }
             }
             ("response.completed" | "response.incomplete", _, response) => {
                 self.over = true;
@@ -76,20 +78,19 @@ impl Turn {
         let mut output = Vec::new();
         let _ = Reader::within(bytes, response).object(|name, value| match name {
             "id" => self.id = value.as_str(bytes).map(Cow::into_owned),
-            "output" if self.asked.is_some() && self.said.is_empty() && value.kind == Kind::Array => {
+            "output" if self.memory.is_some() && !self.said && value.kind == Kind::Array => {
                 let _ = Reader::within(bytes, &value).array(|item| output.push(as_input(bytes, &item)));
             }
             _ => {}
         });
-        output.retain(|item| !item.is_empty());
-        if !output.is_empty() {
-            self.said = output.join(",");
+        if let Some(memory) = &mut self.memory {
+            output.iter().for_each(|item| memory.add(item));
         }
     }
 
     /// What the connection knows of it from now on.
     pub fn memory(self) -> Option<Memory> {
-        Some(Memory::new(self.id?, joined(self.asked?, &self.said)))
+        Some(self.memory?.named(self.id?))
     }
 }
 
@@ -168,5 +169,12 @@ pub fn warm_up(id: &str, model: &str, at: i64) -> [String; 2] {
 
 /// The message that tells a response of a backend that doesn't stream.
 pub fn whole(response: &str) -> String {
-    format!(r#"{{"type":"response.completed","sequence_number":0,"response":{response}}}"#)
+    let mut status = None;
+    let _ = Reader::new(response.as_bytes()).object(|name, value| {
+        if name == "status" {
+            status = value.as_str(response.as_bytes()).map(Cow::into_owned);
+        }
+    });
+    let ends = status.as_deref().filter(|status| matches!(*status, "incomplete" | "failed")).unwrap_or("completed");
+    format!(r#"{{"type":"response.{ends}","sequence_number":0,"response":{response}}}"#)
 }

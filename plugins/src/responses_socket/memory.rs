@@ -4,19 +4,33 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
     id: String,
+    /// The stored response that the first of these went on from.
+    root: Option<String>,
     /// Input items, separated by commas.
     items: String,
 }
 
 impl Memory {
-    /// Of the response `id` with these items: what it was asked with, and then what it said.
-    pub fn new(id: String, items: String) -> Self {
-        Memory { id, items }
+    /// Of the response `id` with these items behind those of the stored response `root`: what it was asked with, and then what
+    /// it said.
+    pub fn new(id: String, root: Option<String>, items: String) -> Self {
+        Memory { id, root, items }
+    }
+
+    /// The same under another name.
+    #[must_use]
+    pub fn named(self, id: String) -> Self {
+        Memory { id, ..self }
     }
 
     /// Whether it is of the response `id`.
     pub fn is_of(&self, id: &str) -> bool {
         self.id == id
+    }
+
+    /// The stored response that everything here comes behind.
+    pub fn root(&self) -> Option<&str> {
+        self.root.as_deref()
     }
 
     /// Its bytes.
@@ -30,16 +44,22 @@ impl Memory {
     }
 
     /// Its items and those that come next.
-    pub fn followed_by(&self, next: String) -> String {
-        joined(self.items.clone(), &next)
+    pub fn followed_by(&self, next: &str) -> String {
+        let mut items = String::with_capacity(self.items.len() + next.len() + 1);
+        items.push_str(&self.items);
+        join(&mut items, next);
+        items
+    }
+
+    /// Adds what comes next.
+    pub(super) fn add(&mut self, next: &str) {
+        join(&mut self.items, next);
     }
 }
 
-/// Two lists of items in one.
-pub(super) fn joined(mut first: String, second: &str) -> String {
-    if !first.is_empty() && !second.is_empty() {
-        first.push(',');
+fn join(items: &mut String, next: &str) {
+    if !items.is_empty() && !next.is_empty() {
+        items.push(',');
     }
-    first.push_str(second);
-    first
+    items.push_str(next);
 }

@@ -10,9 +10,9 @@ fn body(create: &Create<'_>, before: Option<&Memory>) -> Value {
 fn a_message_is_the_body_of_a_streamed_request() {
     let text = r#"{"type":"response.create","model":"m","store":false,"stream":false,"background":null,"generate":true,"stream_id":null,"input":"Hi","top_p":1.0e0,"é\"":[1]}"#;
     let create = Create::read(text).unwrap();
-    assert_eq!((create.model(), create.is_stored(), create.is_warm_up(), create.previous()), (Some("m"), false, false, None));
+    assert_eq!((create.model(), create.is_stored(), create.is_warm_up(), create.previous()), (Some("m".to_owned()), false, false, None));
     let written = String::from_utf8(create.body(None)).unwrap();
-    assert_eq!(written, r#"{"stream":true,"model":"m","store":false,"top_p":1.0e0,"é\"":[1],"input":"Hi"}"#);
+    assert_eq!(written, r#"{"stream":true,"model":"m","store":false,"input":"Hi","top_p":1.0e0,"é\"":[1]}"#);
     let stored = Create::read(r#"{"type":"response.create","model":"m","previous_response_id":"resp_1"}"#).unwrap();
     assert_eq!(body(&stored, None), json!({ "stream": true, "model": "m", "previous_response_id": "resp_1" }));
     assert!(stored.is_stored());
@@ -25,7 +25,7 @@ fn what_is_no_request_is_told() {
     assert!(matches!(wrong(r#"{"type":"response.create"} x"#), CreateError::Syntax(_)));
     assert_eq!(wrong(r#"{"type":"response.steer"}"#), CreateError::Type("response.steer".into()));
     assert_eq!(wrong(r#"{"model":"m"}"#), CreateError::Type(String::new()));
-    assert_eq!(wrong(r#"{"type":"response.create","input":"a","\u0069nput":"b"}"#), CreateError::Twice("input".into()));
+    assert_eq!(wrong(r#"{"type":"response.create","input":"a","\u0069nput":"b"}"#), CreateError::Twice("input"));
     for (member, field) in [
         (r#""background":true"#, "background"),
         (r#""stream_id":"a""#, "stream_id"),
@@ -37,8 +37,8 @@ fn what_is_no_request_is_told() {
 }
 
 /// What a turn that was asked with `asked` remembers of these events.
-fn remembered(asked: &str, events: &[Value]) -> Option<Memory> {
-    let mut turn = Turn::new(Some(asked.to_owned()));
+fn remembered(asked: &Create<'_>, events: &[Value]) -> Option<Memory> {
+    let mut turn = Turn::new(Some(asked.remembered(None)));
     for event in events {
         assert!(!turn.is_over());
         assert_eq!(serde_json::from_str::<Value>(&turn.event(&event.to_string())).unwrap(), *event);
@@ -55,8 +55,8 @@ fn a_turn_goes_on_from_what_was_asked_and_said() {
     let sealed = json!({ "type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "gAAA" });
     let done = |item: &Value| json!({ "type": "response.output_item.done", "output_index": 0, "item": item });
     let completed = |output: Value| json!({ "type": "response.completed", "response": { "id": "resp_1", "output": output } });
-    let told = remembered(&first.items(), &[done(&reasoning), done(&sealed), done(&said), completed(json!([said]))]).unwrap();
-    let at_once = remembered(&first.items(), &[completed(json!([reasoning, sealed, said]))]).unwrap();
+    let told = remembered(&first, &[done(&reasoning), done(&sealed), done(&said), completed(json!([said]))]).unwrap();
+    let at_once = remembered(&first, &[completed(json!([reasoning, sealed, said]))]).unwrap();
     assert_eq!(told, at_once, "whether events tell its items or not");
     assert!(told.is_of("resp_1") && !told.is_of("resp_2"));
 
@@ -77,9 +77,29 @@ fn a_turn_goes_on_from_what_was_asked_and_said() {
 }
 
 #[test]
+fn what_came_before_in_a_store_comes_before_in_what_is_remembered() {
+    let of = |more: &str| format!(r#"{{"type":"response.create","model":"m","store":false,{more}}}"#);
+    let (first, second) = (of(r#""previous_response_id":"resp_stored","input":"b""#), of(r#""previous_response_id":"resp_b","input":"c""#));
+    let memory = Create::read(&first).unwrap().remembered(None).named("resp_b".to_owned());
+    let second = Create::read(&second).unwrap();
+    let sent = body(&second, Some(&memory));
+    assert_eq!((&sent["previous_response_id"], sent["input"].as_array().unwrap().len()), (&json!("resp_stored"), 2));
+    assert_eq!(second.remembered(Some(&memory)).root(), Some("resp_stored"));
+}
+
+#[test]
+fn whole_responses_end_as_they_say() {
+    for (status, kind) in [("completed", "response.completed"), ("incomplete", "response.incomplete"), ("failed", "response.failed")] {
+        let event: Value = serde_json::from_str(&whole(&json!({ "id": "r", "status": status }).to_string())).unwrap();
+        assert_eq!((&event["type"], &event["response"]["status"]), (&json!(kind), &json!(status)));
+    }
+}
+
+#[test]
 fn nobody_goes_on_from_what_failed_or_is_forgotten() {
-    assert_eq!(remembered("", &[json!({ "type": "response.failed", "response": { "id": "resp_1" } })]), None);
-    let mut forgotten = Turn::new(Some("{}".to_owned()));
+    let asked = Create::read(r#"{"type":"response.create"}"#).unwrap();
+    assert_eq!(remembered(&asked, &[json!({ "type": "response.failed", "response": { "id": "resp_1" } })]), None);
+    let mut forgotten = Turn::new(Some(asked.remembered(None)));
     forgotten.forget();
     forgotten.event(r#"{"type":"response.completed","response":{"id":"r","output":[{"type":"message"}]}}"#);
     assert_eq!((forgotten.held(), forgotten.is_over()), (0, true));
@@ -124,7 +144,7 @@ proptest::proptest! {
     #[test]
     fn nothing_breaks_it(text in "\\PC{0,200}") {
         let _ = Create::read(&text);
-        let mut turn = Turn::new(Some(String::new()));
+        let mut turn = Turn::new(Some(Memory::new(String::new(), None, String::new())));
         turn.event(&text);
         turn.event(&format!(r#"{{"type":"response.completed","response":{{"output":[{text}]}}}}"#));
     }

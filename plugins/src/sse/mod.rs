@@ -30,6 +30,8 @@ pub struct Splitter {
     tail: BytesMut,
     /// Where the tail's last line begins: what is before was looked through.
     line: usize,
+    /// How far that line was looked through.
+    seen: usize,
     /// The longest event that is kept.
     most: usize,
     /// Inside an event that outgrew that: bytes pass until its end.
@@ -46,7 +48,7 @@ impl Default for Splitter {
 impl Splitter {
     /// Keeps events up to `most` bytes until they are whole.
     pub fn keeping(most: usize) -> Self {
-        Splitter { tail: BytesMut::new(), line: 0, most, long: None, started: false }
+        Splitter { tail: BytesMut::new(), line: 0, seen: 0, most, long: None, started: false }
     }
 
     /// Takes a chunk, calls `event` for every event that it completes, and returns the bytes up
@@ -67,13 +69,13 @@ impl Splitter {
 
     fn feed_short(&mut self, chunk: Bytes, event: &mut impl FnMut(Event<'_>) -> Fate) -> Bytes {
         let (mut whole, mut end) = if self.tail.is_empty() {
-            let end = block_end(&chunk, 0);
+            let end = block_end(&chunk, 0, 0);
             (chunk, end)
         } else {
             self.tail.extend_from_slice(&chunk);
-            let end = block_end(&self.tail, self.line);
+            let end = block_end(&self.tail, self.line, self.seen);
             if let (Err(line), true) = (end, self.tail.len() <= self.most) {
-                self.line = line;
+                (self.line, self.seen) = (line, looked_through(&self.tail));
                 return Bytes::new();
             }
             (self.tail.split().freeze(), end)
@@ -87,7 +89,7 @@ impl Splitter {
                         dropped.push(done..done + len);
                     }
                     done += len;
-                    end = block_end(&whole[done..], 0);
+                    end = block_end(&whole[done..], 0, 0);
                 }
                 Err(line) => break line,
             }
@@ -108,9 +110,14 @@ impl Splitter {
             self.long = Some(long);
             return joined(whole, rest);
         }
-        self.line = line;
         self.tail.extend_from_slice(&rest);
+        (self.line, self.seen) = (line, looked_through(&self.tail));
         whole
+    }
+
+    /// Bytes that wait for the rest of their event.
+    pub fn held(&self) -> usize {
+        self.tail.len()
     }
 
     /// Whether every byte handed in was handed out: the stream stands between two events.
@@ -125,7 +132,7 @@ impl Splitter {
 
     /// Gives up the unfinished tail, for an end of stream at which it is passed on as it is.
     pub fn take_tail(&mut self) -> Bytes {
-        self.line = 0;
+        (self.line, self.seen) = (0, 0);
         self.tail.split().freeze()
     }
 
@@ -179,14 +186,14 @@ fn without(bytes: Bytes, dropped: &[Range<usize>]) -> Bytes {
 }
 
 /// Where the first block of lines ends, with the blank line that ends it, if that is there. If not, where its last
-/// line begins. `from`: where a line begins; all lines before it were looked through.
+/// line begins. `from`: where a line begins; all lines before it were looked through, and so was that one up to `seen`.
 ///
 /// A CR at the very end is undecided (an LF may follow) unless the line it ends is already blank.
-fn block_end(bytes: &[u8], from: usize) -> Result<usize, usize> {
-    let mut at = from;
+fn block_end(bytes: &[u8], from: usize, seen: usize) -> Result<usize, usize> {
+    let (mut at, mut search) = (from, seen.max(from));
     loop {
-        let Some(run) = bytes.get(at..).and_then(|rest| memchr2(b'\n', b'\r', rest)) else { return Err(at) };
-        let line_end = at + run;
+        let Some(run) = bytes.get(search..).and_then(|rest| memchr2(b'\n', b'\r', rest)) else { return Err(at) };
+        let line_end = search + run;
         let next = match (bytes[line_end], bytes.get(line_end + 1)) {
             (b'\r', Some(b'\n')) => line_end + 2,
             // The end of a blank line is one whatever follows; an LF that does is a blank line of its own.
@@ -196,8 +203,13 @@ fn block_end(bytes: &[u8], from: usize) -> Result<usize, usize> {
         if line_end == at {
             return Ok(next);
         }
-        at = next;
+        (at, search) = (next, next);
     }
+}
+
+/// How far an unfinished block was looked through: a CR at its end is undecided.
+fn looked_through(tail: &[u8]) -> usize {
+    tail.len() - usize::from(tail.last() == Some(&b'\r'))
 }
 
 /// Reads the fields of one block; `None` if it holds no `data`.

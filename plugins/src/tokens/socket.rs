@@ -74,7 +74,7 @@ impl SocketTap {
     /// the bytes belong to it and to what is before.
     pub fn push(&mut self, bytes: &[u8], mut tell: impl FnMut(Told, usize)) {
         let mut rest = bytes;
-        while let Some(part) = self.frames.next(&mut rest) {
+        while let Some(part) = self.frames.next_part(&mut rest) {
             if part.begins {
                 self.message.reset();
             }

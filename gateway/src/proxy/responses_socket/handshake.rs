@@ -2,8 +2,7 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
@@ -63,6 +62,22 @@ pub(super) async fn accept(session: &mut Session, id: &str) -> Result<(), Stop> 
     session.downstream_session.write_response_header(Box::new(head)).await.map_err(|_| Stop::CallerLeft)
 }
 
+/// Fields that are of the request for the socket, or would mean the same request again.
+const OF_THE_SOCKET: [&str; 12] = [
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "expect",
+    "accept",
+    "accept-encoding",
+    "origin",
+    "range",
+    "if-match",
+    "if-none-match",
+    "if-range",
+    "idempotency-key",
+];
+
 /// What goes with each request of a socket: the caller's own fields, its credential among them.
 pub(super) fn own_headers(asked: &HeaderMap) -> HeaderMap {
     let nominated: Vec<String> = asked
@@ -74,7 +89,10 @@ pub(super) fn own_headers(asked: &HeaderMap) -> HeaderMap {
         .collect();
     let mut own = HeaderMap::with_capacity(asked.len());
     for (name, value) in asked {
-        let of_the_socket = [CONTENT_LENGTH, EXPECT, ACCEPT_ENCODING, ORIGIN, internal::HEADER].contains(name);
+        let of_the_socket = OF_THE_SOCKET.contains(&name.as_str())
+            || *name == internal::HEADER
+            // It asks for the socket's own protocol.
+            || (name == "openai-beta" && value.as_bytes().starts_with(b"responses_websockets"));
         // A browser gives its key as one of these.
         let credential = *name == SEC_WEBSOCKET_PROTOCOL;
         if credential || !(of_the_socket || is_hop_by_hop(name.as_str()) || nominated.iter().any(|other| other == name.as_str())) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use spillway_plugins::api::Dialect;
 use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::responses_socket::{self as messages, Memory, Turn};
 use spillway_plugins::sse::{Fate, Splitter};
@@ -15,37 +16,45 @@ use tokio::task::AbortHandle;
 
 use crate::internal::{self, AsWhom};
 use crate::proxy::Gateway;
+use crate::proxy::offload::apart;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::replay::BufferShare;
 use crate::proxy::respond::error_body;
+use crate::shares::Owner;
 
-/// Longest event: an image is one.
+/// Longest event, and longest answer that is no stream: an image is one.
 const LONGEST: usize = 32 << 20;
-/// An event that is no longer than this needs no room of its own.
+/// Longest error.
+const LONGEST_ERROR: usize = 1 << 20;
+/// What is no longer than this needs no room of its own, and is read at once.
 const SMALL: usize = 64 * 1024;
-/// Longest answer that is no stream.
-const LONGEST_PLAIN: usize = 4 << 20;
 /// Messages that may wait to be sent.
 const WAITING: usize = 8;
 /// What of an answer's head is told with an error.
 const TOLD: [&str; 4] = ["retry-after", "retry-after-ms", "x-should-retry", "x-request-id"];
+/// An event, or an answer, for which there is no room.
+const NO_ROOM: Refusal = Refusal::Overloaded { what: "events on sockets" };
 
 /// What is asked for.
 pub(super) struct Asked {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
+    /// It gives its room back when it is sent.
     pub(super) body: Bytes,
     pub(super) certificate: Option<CertificateNames>,
-    /// What is to be remembered of it, if the connection is to.
-    pub(super) remembered: Option<String>,
+    /// What is to be remembered of it, if the connection is to, and the room for that.
+    pub(super) remembered: Option<(Memory, BufferShare)>,
     /// The response that it goes on from.
     pub(super) previous: Option<String>,
+    pub(super) owner: Owner,
+    /// What counts the bytes that its caller's bodies take.
+    pub(super) held: Option<Arc<AtomicUsize>>,
 }
 
 /// What is told of it.
 pub(super) enum Told {
-    /// A message.
-    Message(String),
+    /// A message, and the room for a long one.
+    Message(String, Option<BufferShare>),
     /// The last thing: what the connection knows of it from now on.
     Over(Option<(Memory, BufferShare)>),
 }
@@ -70,135 +79,177 @@ pub(super) async fn next(running: &mut Option<Running>) -> Option<Told> {
     }
 }
 
-/// Begins a request whose caller's bodies have what is counted in `held`.
-pub(super) fn begin(gateway: &Gateway, asked: Asked, held: Option<Arc<AtomicUsize>>) -> Running {
+/// Begins a request.
+pub(super) fn begin(gateway: &Gateway, asked: Asked) -> Running {
     let (tell, told) = mpsc::channel(WAITING);
     let gateway = gateway.clone();
     let task = tokio::spawn(async move {
-        let room = BufferShare::of(&gateway.buffered, held.clone());
-        let mut teller = Teller { tell, room, kept: BufferShare::of(&gateway.buffered, held) };
-        // Whoever listened may be gone: then nobody misses it.
-        let _ = teller.run(&gateway, asked).await;
+        let room = BufferShare::of(&gateway.buffered, asked.held.clone());
+        let mut teller = Teller { gateway, tell, room, owner: asked.owner.clone(), held: asked.held.clone(), kept: None };
+        let memory = match teller.run(asked).await {
+            Ok(memory) => memory.zip(teller.kept.take()),
+            Err(Stop::Refused(refusal)) => {
+                let body = error_body(&refusal, Dialect::OpenAi, "");
+                let error = messages::error(refusal.shape().status.as_u16(), &body, &[]);
+                let _ = teller.tell.send(Told::Message(error, None)).await;
+                None
+            }
+            Err(Stop::Gone) => return,
+        };
+        // If the socket is gone, nothing is missed.
+        let _ = teller.tell.send(Told::Over(memory)).await;
     });
     Running { told, task: task.abort_handle() }
 }
 
-/// The caller's side is gone.
-struct Gone;
+/// Why a request ends before its answer does.
+enum Stop {
+    /// The socket is gone.
+    Gone,
+    Refused(Refusal),
+}
 
 struct Teller {
+    gateway: Gateway,
     tell: mpsc::Sender<Told>,
-    /// Room for an event that has not ended.
+    owner: Owner,
+    held: Option<Arc<AtomicUsize>>,
+    /// Room for what has not ended.
     room: BufferShare,
     /// Room for what is remembered.
-    kept: BufferShare,
+    kept: Option<BufferShare>,
 }
 
 impl Teller {
-    async fn tell(&self, told: Told) -> Result<(), Gone> {
-        self.tell.send(told).await.map_err(|_| Gone)
-    }
-
-    async fn refuse(&self, refusal: &Refusal) -> Result<(), Gone> {
-        let body = error_body(refusal, spillway_plugins::api::Dialect::OpenAi, "");
-        self.tell(Told::Message(messages::error(refusal.shape().status.as_u16(), &body, &[]))).await
-    }
-
-    async fn run(&mut self, gateway: &Gateway, asked: Asked) -> Result<(), Gone> {
+    async fn run(&mut self, asked: Asked) -> Result<Option<Memory>, Stop> {
+        let (memory, kept) = asked.remembered.unzip();
+        self.kept = kept;
         let whom = AsWhom::Sent { certificate: asked.certificate };
-        let answer = match gateway.internal.ask(&asked.path, asked.headers, asked.body, whom).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.refuse(&Refusal::Overloaded { what: "requests in flight" }).await?;
-                return self.tell(Told::Over(None)).await;
-            }
-        };
+        let busy = |_| Stop::Refused(Refusal::Overloaded { what: "requests in flight" });
+        let answer = self.gateway.internal.ask(&asked.path, asked.headers, asked.body, whom).await.map_err(busy)?;
         let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let is_stream = kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream");
-        let memory = match answer.status() {
-            StatusCode::OK if is_stream => self.stream(answer.into_body(), Turn::new(asked.remembered)).await?,
-            StatusCode::OK => self.plain(answer, Turn::new(asked.remembered)).await?,
-            _ => {
-                self.error(answer, asked.previous).await?;
-                None
+        match answer.status() {
+            StatusCode::OK if is_stream => self.stream(answer.into_body(), Turn::new(memory)).await,
+            StatusCode::OK => self.plain(answer.into_body(), Turn::new(memory)).await,
+            _ => self.error(answer, asked.previous).await.map(|()| None),
+        }
+    }
+
+    /// Tells a message; a long one takes room until it is sent.
+    async fn say(&self, message: String) -> Result<(), Stop> {
+        let mut room = None;
+        if message.len() > SMALL {
+            let share = room.insert(BufferShare::of(&self.gateway.buffered, self.held.clone()));
+            if !share.covers(message.len()) {
+                return Err(Stop::Refused(NO_ROOM));
             }
-        };
-        let memory = memory.map(|memory| (memory, std::mem::replace(&mut self.kept, BufferShare::new(&gateway.buffered))));
-        self.tell(Told::Over(memory)).await
+        }
+        self.tell.send(Told::Message(message, room)).await.map_err(|_| Stop::Gone)
     }
 
     /// An answer that is an error.
-    async fn error(&self, answer: http::Response<Incoming>, previous: Option<String>) -> Result<(), Gone> {
+    async fn error(&self, answer: http::Response<Incoming>, previous: Option<String>) -> Result<(), Stop> {
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
         let told: Vec<(&str, &str)> = TOLD.iter().filter_map(|name| Some((*name, headers.get(*name)?.to_str().ok()?))).collect();
-        let body = internal::read(answer, LONGEST_PLAIN).await.unwrap_or_default();
+        let body = internal::read(answer, LONGEST_ERROR).await.unwrap_or_default();
         let mut error = messages::error(status, &body, &told);
         if let Some(previous) = previous {
             error = messages::of_previous(error, &previous);
         }
-        self.tell(Told::Message(error)).await
+        self.say(error).await
     }
 
     /// The answer of a backend that doesn't stream.
-    async fn plain(&mut self, answer: http::Response<Incoming>, mut turn: Turn) -> Result<Option<Memory>, Gone> {
-        let body = internal::read(answer, LONGEST_PLAIN).await.unwrap_or_default();
-        match std::str::from_utf8(&body).ok().filter(|text| text.trim_start().starts_with('{')) {
-            Some(text) => {
-                let message = turn.event(&messages::whole(text));
-                self.remember(&mut turn);
-                self.tell(Told::Message(message)).await?;
-                Ok(turn.memory())
+    async fn plain(&mut self, mut body: Incoming, turn: Turn) -> Result<Option<Memory>, Stop> {
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Some(piece) = frame.ok().and_then(|frame| frame.into_data().ok()) else { return Err(Stop::Refused(Refusal::Internal)) };
+            text.extend_from_slice(&piece);
+            self.has_room(text.len())?;
+        }
+        match String::from_utf8(text) {
+            Ok(text) if text.trim_start().starts_with('{') => {
+                let (turn, message) = self.read(turn, move |turn| turn.event(&messages::whole(&text)), LONGEST).await?;
+                self.say(message).await?;
+                Ok(self.remembered(turn))
             }
-            None => {
-                self.refuse(&Refusal::Internal).await?;
-                Ok(None)
-            }
+            _ => Err(Stop::Refused(Refusal::Internal)),
         }
     }
 
-    async fn stream(&mut self, mut body: Incoming, mut turn: Turn) -> Result<Option<Memory>, Gone> {
+    async fn stream(&mut self, mut body: Incoming, mut turn: Turn) -> Result<Option<Memory>, Stop> {
         let mut splitter = Splitter::keeping(LONGEST);
-        let (mut coming, mut fits) = (0, true);
         while let Some(frame) = body.frame().await {
             let Some(piece) = frame.ok().and_then(|frame| frame.into_data().ok()) else { break };
-            coming += piece.len();
-            fits &= coming <= SMALL || (coming <= LONGEST && self.room.covers(coming));
-            let mut ready = Vec::new();
-            if fits {
-                splitter.feed(piece, |event| {
-                    coming = 0;
-                    if let (Ok(data), None) = (std::str::from_utf8(&event.data), event.cut) {
-                        if data.starts_with('{') {
-                            ready.push(turn.event(data));
-                        }
-                    } else {
-                        fits = false;
-                    }
-                    Fate::Pass
-                });
+            // It is read to its end, though nothing more is told: so it ends well.
+            if turn.is_over() {
+                continue;
             }
-            self.remember(&mut turn);
-            for message in ready {
-                self.tell(Told::Message(message)).await?;
-            }
-            if !fits {
-                self.refuse(&Refusal::Overloaded { what: "an event of this length on a socket" }).await?;
-                return Ok(None);
+            let (mut events, mut cut) = (Vec::new(), false);
+            splitter.feed(piece, |event| {
+                match std::str::from_utf8(&event.data) {
+                    Ok(data) if event.cut.is_none() => events.push(data.trim().to_owned()),
+                    _ => cut = true,
+                }
+                Fate::Pass
+            });
+            self.has_room(if cut { usize::MAX } else { splitter.held() })?;
+            for data in events.into_iter().filter(|data| data.starts_with('{')) {
+                let length = data.len();
+                let message;
+                (turn, message) = self.read(turn, move |turn| turn.event(&data), length).await?;
+                self.remember(&mut turn);
+                self.say(message).await?;
+                if turn.is_over() {
+                    break;
+                }
             }
         }
-        if !turn.is_over() {
+        match turn.is_over() {
+            true => Ok(self.remembered(turn)),
             // The gateway ends its streams with an event that says how; this one broke.
-            self.refuse(&Refusal::Internal).await?;
-            return Ok(None);
+            false => Err(Stop::Refused(Refusal::Internal)),
         }
-        Ok(turn.memory())
     }
 
-    /// Takes room for what is remembered. Without, nobody goes on from it.
-    fn remember(&mut self, turn: &mut Turn) {
-        if !self.kept.covers(turn.held()) {
-            turn.forget();
+    /// Takes room for what has not ended, and gives back what it needs no more.
+    fn has_room(&mut self, held: usize) -> Result<(), Stop> {
+        match held <= LONGEST && self.room.set(if held > SMALL { held } else { 0 }) {
+            true => Ok(()),
+            false => Err(Stop::Refused(NO_ROOM)),
         }
+    }
+
+    /// Reads what a response has told: a long event on threads that serve no requests.
+    async fn read<T: Send + 'static>(
+        &self,
+        mut turn: Turn,
+        read: impl FnOnce(&mut Turn) -> T + Send + 'static,
+        length: usize,
+    ) -> Result<(Turn, T), Stop> {
+        if length <= SMALL {
+            let done = read(&mut turn);
+            return Ok((turn, done));
+        }
+        let work = move || {
+            let done = read(&mut turn);
+            (turn, done)
+        };
+        apart(&self.gateway.turns, self.owner.clone(), work).await.map_err(Stop::Refused)
+    }
+
+    /// Takes room for what is remembered. Without, nothing goes on from it.
+    fn remember(&mut self, turn: &mut Turn) {
+        if self.kept.as_mut().is_some_and(|kept| !kept.covers(turn.held())) {
+            turn.forget();
+            self.kept = None;
+        }
+    }
+
+    fn remembered(&mut self, mut turn: Turn) -> Option<Memory> {
+        self.remember(&mut turn);
+        turn.memory()
     }
 }

@@ -1,125 +1,142 @@
-//! The frames of a socket (RFC 6455), without a connection: bytes come in and go out.
+//! A socket's messages, without a connection: bytes come in and go out. What is held of a message is known to the byte.
 
-use std::io::{self, Read, Write};
+use std::collections::VecDeque;
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use tungstenite::error::CapacityError;
-use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{CloseFrame, Role, WebSocket, WebSocketConfig};
-use tungstenite::{Error, Message, Utf8Bytes};
+use bytes::Bytes;
+use spillway_plugins::frames::{Frames, Heard as Frame, frame_head};
 
-/// Bytes on their way in and out.
-#[derive(Debug, Default)]
-struct Pipe {
-    input: BytesMut,
-    output: BytesMut,
+/// RFC 6455, 7.4.1.
+pub(super) mod close {
+    pub(in super::super) const AWAY: u16 = 1001;
+    pub(in super::super) const PROTOCOL: u16 = 1002;
+    pub(in super::super) const UNSUPPORTED: u16 = 1003;
+    pub(in super::super) const NO_STATUS: u16 = 1005;
+    pub(in super::super) const NOT_UTF8: u16 = 1007;
+    pub(in super::super) const TOO_LONG: u16 = 1009;
+    pub(in super::super) const AGAIN: u16 = 1013;
 }
 
-impl Read for Pipe {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = into.len().min(self.input.len());
-        self.input.copy_to_slice(&mut into[..count]);
-        Ok(count)
-    }
-}
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+const PONG: u8 = 0x8a;
 
 /// What a caller has said.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// A message.
-    Text(Utf8Bytes),
-    /// One that is no text.
-    Binary,
-    /// One that is longer than allowed. Nothing after it is heard.
-    TooLong,
-    /// Something that is none. Nothing after it is heard.
-    Broken,
+    Text(String),
+    /// Something after which nothing is heard: the code to close with, and why.
+    Broken(u16, &'static str),
 }
 
-/// One socket's frames.
+/// One socket's messages.
 #[derive(Debug)]
 pub(super) struct Wire {
-    socket: WebSocket<Pipe>,
+    frames: Frames,
+    /// What has come of a message.
+    text: Vec<u8>,
+    longest: usize,
+    out: VecDeque<Bytes>,
     /// Nothing is said any more: a close frame is on its way, from here or from there.
     over: bool,
-    /// Nothing is heard any more.
+    /// Nothing but a close is heard any more.
     deaf: bool,
     /// Both sides have closed.
     done: bool,
 }
 
-/// Most that is read of a caller at once.
-const PIECE: usize = 4096;
-
 impl Wire {
     /// A server's, for messages of at most so many bytes.
     pub(super) fn new(longest: usize) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(PIECE)
-            .write_buffer_size(0)
-            .max_message_size(Some(longest))
-            .max_frame_size(Some(longest));
-        Wire { socket: WebSocket::from_raw_socket(Pipe::default(), Role::Server, Some(config)), over: false, deaf: false, done: false }
+        Wire { frames: Frames::of_caller(), text: Vec::new(), longest, out: VecDeque::new(), over: false, deaf: false, done: false }
     }
 
-    /// Takes bytes of the caller's.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
-        if !self.deaf {
-            self.socket.get_mut().input.extend_from_slice(bytes);
-        }
+    /// Bytes that are held of a message that has not ended.
+    pub(super) fn held(&self) -> usize {
+        self.text.capacity()
     }
 
-    /// The next thing that it says. Pings are answered, and so is a close.
-    pub(super) fn next(&mut self) -> Option<Heard> {
-        while !self.deaf {
-            match self.socket.read() {
-                Ok(Message::Text(text)) => return Some(Heard::Text(text)),
-                Ok(Message::Binary(_)) => return Some(Heard::Binary),
-                Ok(Message::Close(_)) => self.over = true,
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(Error::ConnectionClosed | Error::AlreadyClosed) => (self.deaf, self.over, self.done) = (true, true, true),
-                Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
-                    self.deaf = true;
-                    return Some(Heard::TooLong);
+    /// Takes bytes of the caller's up to the next thing that it says. Pings are answered, and so is a close.
+    pub(super) fn hear(&mut self, bytes: &mut &[u8]) -> Option<Heard> {
+        while let Some(frame) = self.frames.next(bytes) {
+            match frame {
+                Frame::Part(_) if self.deaf => {}
+                Frame::Part(part) => {
+                    if part.binary {
+                        return Some(self.broken(close::UNSUPPORTED, "messages on this socket are text"));
+                    }
+                    if part.begins {
+                        self.text = Vec::new();
+                    }
+                    let ends = part.ends;
+                    let more = part.unmasked();
+                    // By an eighth, not twice as much: what is held has to find room.
+                    let (length, more_length) = (self.text.len(), more.size_hint().0);
+                    if self.text.capacity() < length + more_length {
+                        self.text.reserve_exact(more_length + length / 8);
+                    }
+                    self.text.extend(more);
+                    if self.text.len() > self.longest {
+                        return Some(self.broken(close::TOO_LONG, "the message is too long"));
+                    }
+                    if ends {
+                        return Some(match String::from_utf8(std::mem::take(&mut self.text)) {
+                            Ok(text) => Heard::Text(text),
+                            Err(_) => self.broken(close::NOT_UTF8, "messages on this socket are UTF-8"),
+                        });
+                    }
                 }
-                Err(_) => {
-                    self.deaf = true;
-                    return Some(Heard::Broken);
+                Frame::Control(8, payload) => {
+                    if !self.over {
+                        let code = payload.first_chunk().map_or(close::NO_STATUS, |code| u16::from_be_bytes(*code));
+                        self.close(if (1000..5000).contains(&code) && code != close::NO_STATUS { code } else { 1000 }, "");
+                    }
+                    self.hush();
+                    self.done = true;
                 }
+                Frame::Control(9, payload) if !self.over => self.push(PONG, payload.into()),
+                Frame::Control(..) => {}
             }
         }
+        if self.frames.is_lost() && !std::mem::replace(&mut self.done, true) && !self.deaf {
+            self.done = false;
+            return Some(self.broken(close::PROTOCOL, "the socket's frames can't be read"));
+        }
         None
+    }
+
+    fn broken(&mut self, code: u16, why: &'static str) -> Heard {
+        self.hush();
+        Heard::Broken(code, why)
+    }
+
+    /// Nothing but a close is heard from here on.
+    pub(super) fn hush(&mut self) {
+        self.deaf = true;
+        self.text = Vec::new();
+    }
+
+    fn push(&mut self, first: u8, payload: Bytes) {
+        self.out.push_back(frame_head(first, payload.len()).into());
+        self.out.push_back(payload);
     }
 
     /// Says a message, unless the socket is over.
     pub(super) fn say(&mut self, text: String) {
         if !self.over {
-            let _ = self.socket.send(Message::Text(text.into()));
+            self.push(TEXT, text.into());
         }
     }
 
     /// Says that nothing more comes. The caller's own close ends it.
-    pub(super) fn close(&mut self, code: CloseCode, reason: &'static str) {
+    pub(super) fn close(&mut self, code: u16, reason: &str) {
         if !self.over {
+            self.push(CLOSE, [&code.to_be_bytes(), reason.as_bytes()].concat().into());
             self.over = true;
-            let _ = self.socket.close(Some(CloseFrame { code, reason: reason.into() }));
-            self.done = self.deaf;
+            // Nothing can come after frames that can't be read.
+            self.done |= self.frames.is_lost();
         }
+        self.hush();
     }
 
     /// Whether nothing is said any more.
@@ -132,11 +149,23 @@ impl Wire {
         self.done
     }
 
-    /// What is to be sent.
-    pub(super) fn take_out(&mut self) -> Option<Bytes> {
-        let _ = self.socket.flush();
-        let output = &mut self.socket.get_mut().output;
-        (!output.is_empty()).then(|| std::mem::take(output).freeze())
+    /// The next bytes to be sent, so many at most.
+    pub(super) fn take_out(&mut self, most: usize) -> Option<Bytes> {
+        let mut next = self.out.pop_front()?;
+        if next.len() > most {
+            let rest = next.split_off(most);
+            self.out.push_front(rest);
+            return Some(next);
+        }
+        // A head goes with what follows it.
+        match self.out.pop_front() {
+            Some(following) if next.len() + following.len() <= most => Some([next, following].concat().into()),
+            Some(following) => {
+                self.out.push_front(following);
+                Some(next)
+            }
+            None => Some(next),
+        }
     }
 }
 
@@ -144,71 +173,75 @@ impl Wire {
 mod tests {
     use super::*;
 
-    fn pair(longest: usize) -> (Wire, WebSocket<Pipe>) {
-        (Wire::new(longest), WebSocket::from_raw_socket(Pipe::default(), Role::Client, None))
+    /// A frame of a caller's.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = frame_head(first, payload.len());
+        frame[1] |= 0x80;
+        frame.extend([1, 2, 3, 4]);
+        frame.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
     }
 
-    /// Hands over what a caller has sent, in pieces.
-    fn hear(wire: &mut Wire, caller: &mut WebSocket<Pipe>, piece: usize) -> Vec<Heard> {
-        let sent = std::mem::take(&mut caller.get_mut().output);
+    fn heard(wire: &mut Wire, sent: &[u8], piece: usize) -> Vec<Heard> {
         let mut heard = Vec::new();
-        for bytes in sent.chunks(piece) {
-            wire.feed(bytes);
-            heard.extend(std::iter::from_fn(|| wire.next()));
+        for mut bytes in sent.chunks(piece) {
+            heard.extend(std::iter::from_fn(|| wire.hear(&mut bytes)));
         }
         heard
     }
 
-    fn answer(wire: &mut Wire, caller: &mut WebSocket<Pipe>) -> Option<Message> {
-        caller.get_mut().input.extend_from_slice(&wire.take_out()?);
-        caller.read().ok()
+    fn said(wire: &mut Wire, most: usize) -> Vec<u8> {
+        std::iter::from_fn(|| wire.take_out(most)).inspect(|piece| assert!(piece.len() <= most)).flatten().collect()
     }
 
     #[test]
     fn messages_pass_in_any_pieces() {
+        let long = "é".repeat(50_000);
+        let (begin, end) = long.as_bytes().split_at(40_001);
+        let sent = [frame(0x01, begin), frame(0x89, b"p"), frame(0x80, end), frame(TEXT, b"second")].concat();
         for piece in [1, 7, 4096, 1 << 20] {
-            let (mut wire, mut caller) = pair(1 << 20);
-            let long = "é".repeat(50_000);
-            caller.send(Message::text(long.clone())).unwrap();
-            caller.send(Message::Ping(Bytes::from_static(b"p"))).unwrap();
-            caller.send(Message::text("second")).unwrap();
-            assert_eq!(hear(&mut wire, &mut caller, piece), [Heard::Text(long.into()), Heard::Text("second".into())]);
-            assert_eq!(answer(&mut wire, &mut caller), Some(Message::Pong(Bytes::from_static(b"p"))));
+            let mut wire = Wire::new(1 << 20);
+            assert_eq!(heard(&mut wire, &sent, piece), [Heard::Text(long.clone()), Heard::Text("second".to_owned())]);
+            assert_eq!((said(&mut wire, 100), wire.held()), (vec![PONG, 1, b'p'], 0));
             wire.say("third".to_owned());
-            assert_eq!(answer(&mut wire, &mut caller), Some(Message::text("third")));
-            assert!(!wire.is_over() && wire.take_out().is_none());
+            wire.say("x".repeat(70_000));
+            let out = said(&mut wire, 1000);
+            assert_eq!((&out[..7], &out[7..9], out.len()), (&b"\x81\x05third"[..], &b"\x81\x7f"[..], 7 + 10 + 70_000));
         }
     }
 
     #[test]
     fn either_side_may_close() {
-        let (mut wire, mut caller) = pair(100);
-        caller.close(None).unwrap();
-        assert_eq!(hear(&mut wire, &mut caller, 100), []);
-        assert!(wire.is_over());
-        assert!(matches!(answer(&mut wire, &mut caller), Some(Message::Close(_))));
-        let (mut wire, mut caller) = pair(100);
-        wire.close(CloseCode::Away, "x");
+        let mut wire = Wire::new(100);
+        assert_eq!(heard(&mut wire, &frame(CLOSE, &1000u16.to_be_bytes()), 3), []);
+        assert!(wire.is_over() && wire.is_done());
+        assert_eq!(said(&mut wire, 100), [CLOSE, 2, 3, 232]);
+        let mut wire = Wire::new(100);
+        wire.close(close::AWAY, "x");
         wire.say("late".to_owned());
         assert!(wire.is_over() && !wire.is_done());
-        assert!(matches!(answer(&mut wire, &mut caller), Some(Message::Close(Some(frame))) if frame.code == CloseCode::Away));
-        let _ = caller.flush();
-        assert_eq!(hear(&mut wire, &mut caller, 100), []);
-        assert!(wire.is_done());
+        assert_eq!(said(&mut wire, 100), [CLOSE, 3, 3, 233, b'x']);
+        assert_eq!(heard(&mut wire, &frame(TEXT, &[b'x'; 90]), 100), []);
+        assert_eq!((wire.held(), heard(&mut wire, &frame(CLOSE, b""), 100)), (0, vec![]));
+        assert!(wire.is_done() && wire.take_out(100).is_none());
     }
 
     #[test]
     fn what_is_no_message_is_the_last_thing_that_is_heard() {
-        let (mut wire, mut caller) = pair(100);
-        caller.send(Message::text("x".repeat(101))).unwrap();
-        caller.send(Message::text("y")).unwrap();
-        assert_eq!(hear(&mut wire, &mut caller, 1000), [Heard::TooLong]);
-        for broken in [&b"\x81\x05hello"[..], b"\xc1\x80abcd", b"\x81\x81\0\0\0\0\xff", b"\x83\x80abcd", b"\x80\x80abcd"] {
-            let (mut wire, _) = pair(100);
-            wire.feed(broken);
-            assert_eq!((wire.next(), wire.next()), (Some(Heard::Broken), None), "{broken:?}");
-            wire.close(CloseCode::Protocol, "x");
-            assert!(wire.is_done() && wire.take_out().is_some());
+        let too_long = [frame(TEXT, &[b'x'; 101]), frame(TEXT, b"y")].concat();
+        let binary = [frame(0x82, b"{}"), frame(TEXT, b"y")].concat();
+        let no_text = frame(TEXT, b"\xff");
+        for (sent, code) in [(too_long, close::TOO_LONG), (binary, close::UNSUPPORTED), (no_text, close::NOT_UTF8)] {
+            let mut wire = Wire::new(100);
+            assert!(matches!(heard(&mut wire, &sent, 1000)[..], [Heard::Broken(broken, _)] if broken == code));
+            wire.close(code, "x");
+            assert!(!wire.is_done() && wire.take_out(100).is_some());
+        }
+        for broken in [&b"\x81\x05hello"[..], b"\xc1\x80abcd", b"\x83\x80abcd", b"\x80\x80abcd", b"\x09\x80abcd", b"\x89\xfe\x00\x7eabcd"] {
+            let mut wire = Wire::new(100);
+            assert!(matches!(heard(&mut wire, broken, 100)[..], [Heard::Broken(close::PROTOCOL, _)]), "{broken:?}");
+            wire.close(close::PROTOCOL, "x");
+            assert!(wire.is_done() && wire.take_out(100).is_some());
         }
     }
 }

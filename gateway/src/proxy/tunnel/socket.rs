@@ -10,6 +10,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use serde_json::json;
 use spillway_plugins::api::Api;
+use spillway_plugins::frames::frame_head;
 use spillway_plugins::realtime::{self, SocketError};
 use spillway_plugins::tokens::Told;
 use tracing::{debug, warn};
@@ -193,20 +194,9 @@ fn closing(refusal: &Refusal, id: &str, field: Option<&str>) -> Vec<u8> {
     [frame(0x81, event.as_bytes()), frame(0x88, &close)].concat()
 }
 
-/// A whole frame of a server (RFC 6455, 5.2).
+/// A whole frame.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(length @ 0..126), _) => frame.push(length),
-        (_, Ok(length)) => {
-            frame.push(126);
-            frame.extend_from_slice(&length.to_be_bytes());
-        }
-        _ => {
-            frame.push(127);
-            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-        }
-    }
+    let mut frame = frame_head(first, payload.len());
     frame.extend_from_slice(payload);
     frame
 }
