@@ -14,9 +14,9 @@ FUZZ_SECONDS ?= 30
 FUZZ_TARGETS ?= $(sort $(notdir $(wildcard fuzz/seeds/*)))
 DEB = target/debian/spillway.deb
 # Packages and lists are the same for the same commit.
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+assets sbom deb package-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit adversary clients page monitoring units-test lint docs bench semantic-eval k6-smoke k6-spillover \
+.PHONY: help build release demo test unit adversary clients page monitoring units-test lint house docs bench semantic-eval k6-smoke k6-spillover \
 	assets sbom deb package-test deny fuzz clean
 
 help: ## Say what there is
@@ -47,6 +47,10 @@ clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## Real clients, 
 lint: $(TOOLS)/build-packages ## Formatting and lints; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	python3 testkit/house.py --check
+
+house: ## How the code is built: circles of imports, what takes the whole context, sizes of files
+	python3 testkit/house.py
 
 docs: build ## Write the configuration reference anew
 	./target/debug/spillway schema --format markdown > docs/configuration.md

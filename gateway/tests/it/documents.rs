@@ -65,3 +65,36 @@ fn every_block_of_the_pages_on_content_is_a_config() {
         }
     }
 }
+
+/// Rust files, and folders of them, directly below a folder: their names without the suffix.
+fn rooms(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = entries
+        .filter(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| name != "mod" && name != "tests")
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_way_of_a_request_is_drawn_from_the_code() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let page = std::fs::read_to_string(sources.join("../../docs/request-path.md")).unwrap();
+    let separators = |c: char| c.is_whitespace() || "`(),:;".contains(c);
+    let named: Vec<&str> = page.split(separators).filter(|word| word.ends_with(".rs") || word.ends_with('/')).collect();
+    for name in named.iter().filter(|name| !name.contains("://") && **name != "gateway/src/") {
+        assert!(sources.join(name).exists(), "the page names {name}, which is not there");
+    }
+    for room in rooms(&sources.join("proxy")) {
+        let (file, folder) = (format!("proxy/{room}.rs"), format!("proxy/{room}/"));
+        assert!(named.iter().any(|name| **name == *file || name.starts_with(&folder)), "the page does not name proxy/{room}");
+    }
+    let plugins: Vec<&str> = page.split("plugins ").skip(1).collect();
+    for name in plugins.iter().flat_map(|rest| rest.split_whitespace().next()) {
+        let name = name.trim_matches(|c: char| !c.is_alphanumeric() && c != '_');
+        let file = sources.join("../../plugins/src").join(name);
+        assert!(file.is_dir() || file.with_extension("rs").exists(), "the page names the plugin {name}, which is not there");
+    }
+}
