@@ -41,14 +41,14 @@ pub(super) struct Wire {
     over: bool,
     /// Nothing but a close is heard any more.
     deaf: bool,
-    /// Both sides have closed.
-    done: bool,
+    /// The caller has closed.
+    closed: bool,
 }
 
 impl Wire {
     /// A server's, for messages of at most so many bytes.
     pub(super) fn new(longest: usize) -> Self {
-        Wire { frames: Frames::of_caller(), text: Vec::new(), longest, out: VecDeque::new(), over: false, deaf: false, done: false }
+        Wire { frames: Frames::of_caller(), text: Vec::new(), longest, out: VecDeque::new(), over: false, deaf: false, closed: false }
     }
 
     /// Bytes that are held of a message that has not ended.
@@ -92,17 +92,14 @@ impl Wire {
                         self.close(if (1000..5000).contains(&code) && code != close::NO_STATUS { code } else { 1000 }, "");
                     }
                     self.hush();
-                    self.done = true;
+                    self.closed = true;
                 }
                 Frame::Control(9, payload) if !self.over => self.push(PONG, payload.into()),
                 Frame::Control(..) => {}
             }
         }
-        if self.frames.is_lost() && !std::mem::replace(&mut self.done, true) && !self.deaf {
-            self.done = false;
-            return Some(self.broken(close::PROTOCOL, "the socket's frames can't be read"));
-        }
-        None
+        let is_new = self.frames.is_lost() && !self.deaf;
+        is_new.then(|| self.broken(close::PROTOCOL, "the socket's frames can't be read"))
     }
 
     fn broken(&mut self, code: u16, why: &'static str) -> Heard {
@@ -133,8 +130,6 @@ impl Wire {
         if !self.over {
             self.push(CLOSE, [&code.to_be_bytes(), reason.as_bytes()].concat().into());
             self.over = true;
-            // Nothing can come after frames that can't be read.
-            self.done |= self.frames.is_lost();
         }
         self.hush();
     }
@@ -144,9 +139,9 @@ impl Wire {
         self.over
     }
 
-    /// Whether nothing is heard any more either.
+    /// Whether nothing is heard any more either: the caller has closed, too, or its frames can't be read.
     pub(super) fn is_done(&self) -> bool {
-        self.done
+        self.over && (self.closed || self.frames.is_lost())
     }
 
     /// The next bytes to be sent, so many at most.
