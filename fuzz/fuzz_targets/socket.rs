@@ -31,7 +31,10 @@ fn messages(mut bytes: &[u8], masked: bool) -> Vec<(Vec<u8>, usize)> {
     let (mut messages, mut message, mut last) = (Vec::new(), Vec::new(), true);
     while let [first, second, rest @ ..] = bytes {
         let opcode = first & 0x0f;
-        if first & 0x70 != 0 || (second & 0x80 != 0) != masked || (opcode < 8 && ((opcode != 0) != last || opcode > 2)) {
+        let is_control = opcode >= 8;
+        let is_message = !is_control && (opcode != 0) == last && opcode <= 2;
+        let is_short = is_control && first & 0x80 != 0 && second & 0x7f <= 125 && opcode <= 10;
+        if first & 0x70 != 0 || (second & 0x80 != 0) != masked || !(is_message || is_short) {
             break;
         }
         let size = match second & 0x7f {
