@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
-use super::load;
+use super::load::load;
 use crate::clock::Clock;
 use crate::ledger::usage::moment;
 use crate::prompt_log::search::{Search, search};

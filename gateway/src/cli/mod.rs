@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod import;
 mod keys;
+mod load;
 mod logs;
 mod mock;
 mod online;
@@ -17,9 +18,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use load::load;
 
 use crate::config::error::Problem;
-use crate::config::{Config, Secrets, reference};
+use crate::config::{Config, reference};
 use crate::server::{self, Source, Successor};
 use crate::telemetry::logging;
 
@@ -126,13 +128,6 @@ pub fn main() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Schema { format } => schema(format),
     }
-}
-
-fn load(path: &Path) -> Result<Config, ExitCode> {
-    Config::load(path, &Secrets::default()).map_err(|error| {
-        eprintln!("{error}");
-        ExitCode::from(2)
-    })
 }
 
 fn run(path: &Path) -> ExitCode {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::load;
+use super::load::load;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::export::{Format, export};

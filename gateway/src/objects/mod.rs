@@ -4,39 +4,20 @@
 //! Kept in bounded memory, of which every consumer has its share, and in Redis where that is configured, so that
 //! several nodes (and a restarted one) know the same.
 
+mod known;
 mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use known::{Known, Pin};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use crate::clock::Tick;
 use crate::config;
 use crate::shared_memory::RedisError;
 use crate::shares::{Owner, Store};
 use crate::telemetry::metrics::Metrics;
-
-/// One stored thing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pin {
-    /// The backend that made it.
-    pub backend: Arc<str>,
-    /// The consumer that owns it; `None` if callers needn't say who they are.
-    pub consumer: Option<Arc<str>>,
-}
-
-/// What is known of a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
-    /// Where it is, and whose.
-    At(Pin),
-    /// Nothing.
-    Nothing,
-    /// Nobody can say: the shared memory is out of reach.
-    Unsure,
-}
 
 /// A pin, and when it was made.
 #[derive(Debug)]
@@ -165,9 +146,6 @@ impl Objects {
         }
     }
 }
-
-/// How long a look-up in the shared memory may take.
-const LOOK_UP: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Known, LOOK_UP, Pin};
+use super::known::{Known, LOOK_UP, Pin};
 use crate::config;
 use crate::shared_memory::{RedisError, SharedMemory};
 use crate::telemetry::metrics::Metrics;

@@ -6,50 +6,13 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Finding;
+pub use super::category::Category;
+use super::finding::Finding;
 
 /// The API's version.
 pub const VERSION: &str = "2024-09-01";
 /// Most characters of a text.
 pub const LONGEST: usize = 10_000;
-
-/// A category of harm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Category {
-    /// `Hate`
-    Hate,
-    /// `SelfHarm`
-    SelfHarm,
-    /// `Sexual`
-    Sexual,
-    /// `Violence`
-    Violence,
-}
-
-impl Category {
-    /// All of them, in the order of their declaration.
-    pub const ALL: [Category; 4] = [Category::Hate, Category::SelfHarm, Category::Sexual, Category::Violence];
-
-    /// In configs, metrics and answers.
-    pub fn label(self) -> &'static str {
-        match self {
-            Category::Hate => "hate",
-            Category::SelfHarm => "self_harm",
-            Category::Sexual => "sexual",
-            Category::Violence => "violence",
-        }
-    }
-
-    /// On the wire.
-    fn wire(self) -> &'static str {
-        match self {
-            Category::Hate => "Hate",
-            Category::SelfHarm => "SelfHarm",
-            Category::Sexual => "Sexual",
-            Category::Violence => "Violence",
-        }
-    }
-}
 
 /// What is asked of a text, and which answer is too much.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

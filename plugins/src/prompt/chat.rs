@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::content::{add, call};
-use super::{Message, Role};
+use super::message::{Message, Role};
 
 pub(super) fn messages(body: &Map<String, Value>) -> Vec<Message> {
     match body.get("messages") {

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Call, Message};
+use super::message::{Call, Message};
 
 /// Adds a content to a message.
 pub(super) fn add(message: &mut Message, content: &Value) {

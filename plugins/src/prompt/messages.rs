@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::content::{add, text};
-use super::{Message, Role};
+use super::message::{Message, Role};
 
 pub(super) fn messages(body: &Map<String, Value>) -> Vec<Message> {
     let mut messages = Vec::new();

@@ -6,6 +6,7 @@
 
 mod chat;
 mod content;
+mod message;
 mod messages;
 mod plain;
 mod responses;
@@ -13,7 +14,9 @@ mod responses;
 mod tests;
 mod tools;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+pub use message::{Call, Message, Role};
 
 use crate::api::Api;
 
@@ -26,88 +29,6 @@ pub struct Prompt {
     pub tools: Vec<String>,
     /// What else a caller writes for the model to read, a line each: what tools are for, what an answer should look like.
     pub beside: String,
-}
-
-/// One message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Message {
-    /// Who speaks.
-    pub role: Role,
-    /// Its texts, a line break between the parts.
-    pub text: String,
-    /// Images, audio, files, tokens and parts of unknown types.
-    pub attachments: usize,
-    /// Calls that the model has made.
-    pub calls: Vec<Call>,
-}
-
-/// A call of a tool.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Call {
-    /// Which.
-    pub name: String,
-    /// With what, mostly JSON.
-    pub arguments: String,
-}
-
-/// Who speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// The application: system, developer, instructions.
-    System,
-    /// The user, and whoever isn't known.
-    #[default]
-    User,
-    /// The model.
-    Assistant,
-    /// A tool's result.
-    Tool,
-}
-
-impl Role {
-    /// Its name, for logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Assistant => "assistant",
-            Role::Tool => "tool",
-        }
-    }
-
-    /// From a message's `role`.
-    fn of(message: &Map<String, Value>) -> Role {
-        match message.get("role").and_then(Value::as_str) {
-            Some("system" | "developer") => Role::System,
-            Some("assistant") => Role::Assistant,
-            Some("tool" | "function") => Role::Tool,
-            _ => Role::User,
-        }
-    }
-}
-
-impl Message {
-    /// An empty one.
-    fn by(role: Role) -> Message {
-        Message { role, ..Message::default() }
-    }
-
-    /// One with this text.
-    fn saying(role: Role, text: &str) -> Message {
-        Message { role, text: text.to_owned(), ..Message::default() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.text.is_empty() && self.attachments == 0 && self.calls.is_empty()
-    }
-
-    /// Adds a text below what there is.
-    fn say(&mut self, text: &str) {
-        if !self.text.is_empty() && !text.is_empty() {
-            self.text.push('\n');
-        }
-        self.text.push_str(text);
-    }
 }
 
 impl Prompt {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::content::{add, text};
-use super::{Message, Role};
+use super::message::{Message, Role};
 
 /// `prompt` and `suffix`. The suffix comes first, so that the last message is the prompt.
 pub(super) fn completions(body: &Map<String, Value>) -> Vec<Message> {

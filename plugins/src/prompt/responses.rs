@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::content::{add, as_text, text};
-use super::{Call, Message, Role};
+use super::message::{Call, Message, Role};
 
 pub(super) fn messages(body: &Map<String, Value>) -> Vec<Message> {
     let mut messages = Vec::new();

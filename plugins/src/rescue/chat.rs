@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Channel, Difference, Found, Need, Side, WHOLE, channel, is_filled, number, string, text};
+use super::side::{Channel, Difference, Found, Need, Side, WHOLE, channel, is_filled, number, string, text};
 
 /// What all chunks of an answer say alike.
 const IDENTITY: [&str; 4] = ["id", "created", "model", "system_fingerprint"];

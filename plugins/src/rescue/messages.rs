@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Difference, Found, Need, Side, WHOLE, channel, is_filled, kind_of, number, string, text};
+use super::side::{Difference, Found, Need, Side, WHOLE, channel, is_filled, kind_of, number, string, text};
 
 /// Blocks that the model writes and nobody else has a part in.
 const BLOCKS: [&str; 4] = ["text", "thinking", "redacted_thinking", "tool_use"];

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Channel, Difference, Need, Side, channel, walk};
+use super::side::{Channel, Difference, Need, Side, channel};
+use super::walk::walk;
 use crate::api::Api;
 use crate::sse::{Fate, MOST_KEPT, Splitter};
 

@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::record::{Record, turn};
-use super::{Channel, Difference, Found, Need, Sent, Side, channel, walk};
+use super::record::{Record, Sent, turn};
+use super::side::{Channel, Difference, Found, Need, Side, channel};
+use super::walk::walk;
 use crate::api::Api;
 use crate::sse::{Fate, MOST_KEPT, Splitter};
 

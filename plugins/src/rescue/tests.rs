@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::Api;
 use crate::sse::{Fate, Splitter};
 
 /// Numbers that look random.

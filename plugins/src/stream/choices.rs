@@ -1,6 +1,6 @@
 //! Chat and legacy completion chunks: `choices[]` with `delta` or `text` and `finish_reason`.
 
-use super::{StreamState, Told, fault_of};
+use super::state::{StreamState, Told, fault_of};
 use crate::json::{JsonError, Kind, Reader, Value};
 use crate::tokens::OutputMeter;
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::retry::Fault;
 
 fn watch(api: Api, events: &[&str]) -> StreamState {
     let mut watch = StreamWatch::new(api, 1, false);

@@ -1,7 +1,7 @@
 //! Streams whose events carry a `type`: Responses, Anthropic messages, audio and images.
 
 use super::choices::Choices;
-use super::{StreamState, fault_of};
+use super::state::{StreamState, fault_of};
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
 use crate::objects;

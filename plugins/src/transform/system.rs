@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Member;
+use super::member::Member;
 use super::splice::Splices;
 use crate::api::Api;
 use crate::json::{Kind, Value};

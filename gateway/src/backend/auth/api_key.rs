@@ -4,7 +4,7 @@ use crate::config::Secret;
 use http::{HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
 
-use super::{AuthError, Authoriser, KeyHeader, insert};
+use super::authoriser::{AuthError, Authoriser, KeyHeader, insert};
 use crate::clock::Tick;
 
 pub(super) struct ApiKey {

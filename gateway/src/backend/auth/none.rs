@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use pingora::http::RequestHeader;
 
-use super::{AuthError, Authoriser};
+use super::authoriser::{AuthError, Authoriser};
 use crate::clock::Tick;
 
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 use pingora::http::RequestHeader;
 
+use super::authoriser::{AuthError, Authoriser, KeyHeader, insert};
 use super::source::TokenSource;
-use super::{AuthError, Authoriser, KeyHeader, insert};
 use crate::clock::Tick;
 
 #[derive(Debug)]

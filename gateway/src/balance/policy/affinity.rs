@@ -4,7 +4,7 @@
 
 use std::f64::consts::LN_2;
 
-use super::Candidate;
+use super::candidate::Candidate;
 
 /// How far above the average load a member may go.
 const BOUND: f64 = 1.25;

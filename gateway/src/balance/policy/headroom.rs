@@ -2,7 +2,8 @@
 //! has told nothing counts as full; one that is nearly empty still gets a little, so that its
 //! next answer can bring news.
 
-use super::{Candidate, weighted};
+use super::candidate::Candidate;
+use super::weighted;
 
 /// The share below which a member isn't pushed further down.
 const LEAST: f64 = 0.02;

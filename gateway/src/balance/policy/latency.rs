@@ -1,7 +1,7 @@
 //! Power of two choices by expected wait: peak EWMA of the time to the first token, times the
 //! requests already waiting there. A member without a sample counts as fast as its rival.
 
-use super::{Candidate, draw_two};
+use super::candidate::{Candidate, draw_two};
 
 pub(super) fn pick(candidates: &[Candidate<'_>], rng: &mut fastrand::Rng) -> usize {
     let (a, b) = draw_two(candidates, rng);

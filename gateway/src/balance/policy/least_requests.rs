@@ -1,7 +1,7 @@
 //! Weighted power of two choices: of two members drawn by weight, the one with fewer requests in
 //! flight per unit of weight. Nearly as good as looking at all, and it doesn't herd.
 
-use super::{Candidate, draw_two};
+use super::candidate::{Candidate, draw_two};
 
 pub(super) fn pick(candidates: &[Candidate<'_>], rng: &mut fastrand::Rng) -> usize {
     let (a, b) = draw_two(candidates, rng);

@@ -4,6 +4,7 @@
 //! property suite below then runs on it.
 
 mod affinity;
+mod candidate;
 mod headroom;
 mod latency;
 mod least_requests;
@@ -12,16 +13,7 @@ mod weighted;
 #[cfg(test)]
 mod tests;
 
-use super::target::Target;
-
-/// A usable member.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// Its target.
-    pub target: &'a Target,
-    /// Its weight, at least 1.
-    pub weight: u32,
-}
+pub use candidate::Candidate;
 
 /// The policies by which members of one tier are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,11 +59,4 @@ impl Policy {
             Policy::Affinity => affinity::pick(candidates, affinity_key),
         }
     }
-}
-
-/// Two different candidates, each drawn by weight: the start of "power of two choices".
-fn draw_two(candidates: &[Candidate<'_>], rng: &mut fastrand::Rng) -> (usize, usize) {
-    let first = weighted::pick(candidates.iter().map(|c| f64::from(c.weight)), rng);
-    let others = candidates.iter().enumerate().map(|(i, c)| if i == first { 0.0 } else { f64::from(c.weight) });
-    (first, weighted::pick(others, rng))
 }

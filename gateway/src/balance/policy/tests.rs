@@ -9,6 +9,7 @@ use spillway_plugins::retry::{Quota, RateSignal};
 use super::*;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::route::{Flags, Member, PickRequest, Route, Up};
+use crate::balance::target::Target;
 use crate::balance::target::{Asked, Outcome, TargetId};
 use crate::clock::Tick;
 

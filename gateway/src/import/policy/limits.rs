@@ -1,6 +1,6 @@
 //! Policies that limit.
 
-use super::Element;
+use super::element::Element;
 use super::wishes::Wish;
 use crate::import::draft::Limits;
 use crate::import::finding::Findings;

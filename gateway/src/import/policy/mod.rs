@@ -2,14 +2,16 @@
 
 mod apply;
 mod condition;
+mod element;
 mod limits;
 mod plugins;
 mod raw;
 mod wishes;
 
-use roxmltree::{Document, Node};
+use roxmltree::Document;
 
 pub(super) use apply::{apply, stand_in};
+use element::Element;
 pub(super) use wishes::Wishes;
 use wishes::{Target, Wish};
 
@@ -17,72 +19,6 @@ use super::draft::{Auth, Millis};
 use super::error::ImportError;
 use super::finding::Findings;
 use super::names::{last_part, named_value, scope, variable};
-
-/// An element, and the file that it stands in.
-struct Element<'d, 'f> {
-    node: Node<'d, 'd>,
-    file: &'f str,
-}
-
-impl Element<'_, '_> {
-    fn name(&self) -> &str {
-        self.node.tag_name().name()
-    }
-
-    /// File, line and element.
-    fn place(&self) -> String {
-        let line = self.node.document().text_pos_at(self.node.range().start).row;
-        format!("{}:{line} <{}>", self.file, self.name())
-    }
-
-    fn at(&self, attribute: &str) -> String {
-        format!("{} {attribute}", self.place())
-    }
-
-    fn attribute(&self, name: &str) -> Option<&str> {
-        self.node.attribute(name)
-    }
-
-    fn attributes(&self) -> Vec<(String, String)> {
-        self.node.attributes().map(|attribute| (attribute.name().to_owned(), attribute.value().to_owned())).collect()
-    }
-
-    fn text(&self) -> String {
-        self.node.text().unwrap_or_default().trim().to_owned()
-    }
-
-    fn children(&self) -> Vec<Self> {
-        self.node.children().filter(Node::is_element).map(|node| Element { node, file: self.file }).collect()
-    }
-
-    /// What is written, unless it is computed.
-    fn literal(&self, name: &str, findings: &mut Findings) -> Option<String> {
-        let value = self.attribute(name)?.trim();
-        if value.starts_with('@') || value.contains("{{") {
-            findings.manual(self.at(name), "", format!("is {value}, whose value isn't in the file: set what it stands for by hand"));
-            return None;
-        }
-        Some(value.to_owned())
-    }
-
-    /// A literal number of at least 1.
-    fn positive(&self, name: &str, findings: &mut Findings) -> Option<u64> {
-        let text = self.literal(name, findings)?;
-        let number = text.parse::<u64>().ok().filter(|number| *number > 0);
-        if number.is_none() {
-            findings.unsupported(self.at(name), "is no whole number above 0");
-        }
-        number
-    }
-
-    /// Attributes that nobody looked at.
-    fn unknown(&self, known: &[&str], findings: &mut Findings) {
-        let looked_at = |name: &str| known.contains(&name) || name.ends_with("-header-name") || name.ends_with("-variable-name");
-        for (name, _) in self.attributes().iter().filter(|(name, _)| !looked_at(name)) {
-            findings.unsupported(self.at(name), "is not known to this import and was left out");
-        }
-    }
-}
 
 pub(super) fn read(file: &str, text: &str, wishes: &mut Wishes, findings: &mut Findings) -> Result<(), ImportError> {
     let text = raw::escaped(text.trim_start_matches('\u{feff}'));

@@ -1,6 +1,6 @@
 //! Policies that became plugins: the semantic cache and Content Safety.
 
-use super::Element;
+use super::element::Element;
 use super::wishes::{Lookup, Wish};
 use crate::import::draft::{Millis, Safety};
 use crate::import::finding::Findings;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::event::{Object, Read, Told, for_each, index_of, take_object};
 use super::merge::{append, keep_first, keep_worst};
-use super::{Object, Read, Told, for_each, index_of, take_object};
 
 /// What a choice holds.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use serde_json::map::Entry;
 
-use super::Object;
+use super::event::Object;
 
 /// How bad a filter found something, least first.
 const SEVERITIES: [&str; 4] = ["safe", "low", "medium", "high"];

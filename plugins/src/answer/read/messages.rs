@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::event::{Object, Read, Told, for_each, index_of, take_object};
 use super::merge::{append, overwrite};
-use super::{Object, Read, Told, for_each, index_of, take_object};
 
 /// The message so far.
 #[derive(Default)]

@@ -1,26 +1,14 @@
 //! Assembles streams, as far as they came.
 
 mod choices;
+mod event;
 mod merge;
 mod messages;
 mod responses;
 
-use bytes::Bytes;
-use serde_json::{Map, Value};
-
 use crate::api::Api;
-use crate::sse::{Fate, Splitter};
 
-/// An object under construction.
-type Object = Map<String, Value>;
-
-/// What a stream told.
-pub(super) struct Read {
-    /// The answer in the form that the API gives without `stream`; parts are missing if it isn't `whole`.
-    pub(super) answer: Value,
-    /// Nothing is missing, and all of it was understood.
-    pub(super) whole: bool,
-}
+pub(super) use event::Read;
 
 /// Reads a stream. `None` if this API has none, or if it holds no event that says anything.
 pub(super) fn stream(api: Api, events: &[u8]) -> Option<Read> {
@@ -31,55 +19,4 @@ pub(super) fn stream(api: Api, events: &[u8]) -> Option<Read> {
         Api::Messages => messages::read(events),
         _ => None,
     }
-}
-
-/// One event's meaning.
-enum Told {
-    /// An object, and the event's name if the object doesn't have a `type`.
-    Object(String, Object),
-    /// The end of streams that have `[DONE]`.
-    Done,
-    /// Neither.
-    Unreadable,
-}
-
-/// Calls `each` for every finished event.
-fn for_each(events: &[u8], mut each: impl FnMut(Told)) {
-    let mut splitter = Splitter::default();
-    let mut one = |chunk: Bytes| {
-        splitter.feed(chunk, |event| {
-            let data: &[u8] = &event.data;
-            // An empty one is how some backends keep the connection alive.
-            if data.starts_with(b"[DONE]") {
-                each(Told::Done);
-            } else if !data.trim_ascii().is_empty() {
-                each(match serde_json::from_slice::<Object>(data) {
-                    Ok(object) => {
-                        let kind = object.get("type").and_then(Value::as_str).map(str::to_owned);
-                        Told::Object(kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned()), object)
-                    }
-                    Err(_) => Told::Unreadable,
-                });
-            }
-            Fate::Pass
-        })
-    };
-    one(Bytes::copy_from_slice(events));
-    // The splitter waits for an LF after a last CR; at the end none follows.
-    if events.last() == Some(&b'\r') {
-        one(Bytes::from_static(b"\n"));
-    }
-}
-
-/// The object in this field, taken out.
-fn take_object(from: &mut Object, key: &str) -> Option<Object> {
-    match from.remove(key) {
-        Some(Value::Object(object)) => Some(object),
-        _ => None,
-    }
-}
-
-/// A field's number, for an index.
-fn index_of(from: &Object, key: &str) -> Option<u64> {
-    from.get(key).and_then(Value::as_u64)
 }

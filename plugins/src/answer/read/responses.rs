@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::event::{Object, Read, Told, for_each, index_of, take_object};
 use super::merge::append;
-use super::{Object, Read, Told, for_each, index_of, take_object};
 
 /// The response so far.
 #[derive(Default)]

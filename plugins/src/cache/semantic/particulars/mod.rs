@@ -7,6 +7,7 @@
 //! The words known are English, German, French and Spanish. In other scripts every word is a particular. Within a kind
 //! the order counts (from Paris to London), between kinds it doesn't.
 
+mod kind;
 mod numbers;
 mod quotes;
 mod reader;
@@ -17,6 +18,8 @@ mod words;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
+
+use kind::Kind;
 
 /// Changes with the words known, so that what other versions have stored never matches.
 const VERSION: &[u8] = b"spillway-particulars-1\n";
@@ -53,21 +56,6 @@ impl fmt::Debug for Particulars {
 #[cfg(test)]
 fn same(one: &str, other: &str) -> bool {
     Particulars::of(one) == Particulars::of(other)
-}
-
-/// What kind of particular.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    /// `1000`, `5 kg`
-    Number = 1,
-    /// A weekday, a month, `today`, `last`, `first`.
-    Time = 2,
-    /// A negation or a direction.
-    Sense = 3,
-    /// A name, an identifier, a quotation.
-    Name = 4,
-    /// A word, and what it is bound to: `without>sugar`.
-    Bound = 5,
 }
 
 /// The particulars, by kind, in order of the text.

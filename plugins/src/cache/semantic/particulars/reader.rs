@@ -1,6 +1,6 @@
 //! Reads the particulars of a text, piece by piece.
 
-use super::Kind;
+use super::kind::Kind;
 use super::numbers;
 use super::quotes::{Piece, pieces};
 use super::words;

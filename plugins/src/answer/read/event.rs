@@ -1,0 +1,68 @@
+//! The events of a stream, as the readers of each API take them.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::sse::{Fate, Splitter};
+
+/// An object under construction.
+pub(super) type Object = Map<String, Value>;
+
+/// What a stream told.
+pub(in crate::answer) struct Read {
+    /// The answer in the form that the API gives without `stream`; parts are missing if it isn't `whole`.
+    pub(in crate::answer) answer: Value,
+    /// Nothing is missing, and all of it was understood.
+    pub(in crate::answer) whole: bool,
+}
+
+/// One event's meaning.
+pub(super) enum Told {
+    /// An object, and the event's name if the object doesn't have a `type`.
+    Object(String, Object),
+    /// The end of streams that have `[DONE]`.
+    Done,
+    /// Neither.
+    Unreadable,
+}
+
+/// Calls `each` for every finished event.
+pub(super) fn for_each(events: &[u8], mut each: impl FnMut(Told)) {
+    let mut splitter = Splitter::default();
+    let mut one = |chunk: Bytes| {
+        splitter.feed(chunk, |event| {
+            let data: &[u8] = &event.data;
+            // An empty one is how some backends keep the connection alive.
+            if data.starts_with(b"[DONE]") {
+                each(Told::Done);
+            } else if !data.trim_ascii().is_empty() {
+                each(match serde_json::from_slice::<Object>(data) {
+                    Ok(object) => {
+                        let kind = object.get("type").and_then(Value::as_str).map(str::to_owned);
+                        Told::Object(kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned()), object)
+                    }
+                    Err(_) => Told::Unreadable,
+                });
+            }
+            Fate::Pass
+        })
+    };
+    one(Bytes::copy_from_slice(events));
+    // The splitter waits for an LF after a last CR; at the end none follows.
+    if events.last() == Some(&b'\r') {
+        one(Bytes::from_static(b"\n"));
+    }
+}
+
+/// The object in this field, taken out.
+pub(super) fn take_object(from: &mut Object, key: &str) -> Option<Object> {
+    match from.remove(key) {
+        Some(Value::Object(object)) => Some(object),
+        _ => None,
+    }
+}
+
+/// A field's number, for an index.
+pub(super) fn index_of(from: &Object, key: &str) -> Option<u64> {
+    from.get(key).and_then(Value::as_u64)
+}

@@ -1,0 +1,39 @@
+//! Categories of harm that Content Safety tells apart.
+
+/// A category of harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Category {
+    /// `Hate`
+    Hate,
+    /// `SelfHarm`
+    SelfHarm,
+    /// `Sexual`
+    Sexual,
+    /// `Violence`
+    Violence,
+}
+
+impl Category {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Category; 4] = [Category::Hate, Category::SelfHarm, Category::Sexual, Category::Violence];
+
+    /// In configs, metrics and answers.
+    pub fn label(self) -> &'static str {
+        match self {
+            Category::Hate => "hate",
+            Category::SelfHarm => "self_harm",
+            Category::Sexual => "sexual",
+            Category::Violence => "violence",
+        }
+    }
+
+    /// On the wire.
+    pub(super) fn wire(self) -> &'static str {
+        match self {
+            Category::Hate => "Hate",
+            Category::SelfHarm => "SelfHarm",
+            Category::Sexual => "Sexual",
+            Category::Violence => "Violence",
+        }
+    }
+}
