@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 #[derive(Debug, Args)]
 pub(super) struct Connection {
     /// Its config file, which names the admin listener and its token.
-    #[arg(short, long, value_name = "FILE", default_value = super::CONFIG)]
+    #[arg(short, long, value_name = "FILE", default_value = super::config_file::CONFIG)]
     pub(super) config: PathBuf,
 }
 

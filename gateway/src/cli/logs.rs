@@ -21,7 +21,7 @@ pub(super) enum LogsCommand {
 #[derive(Debug, Args)]
 pub(super) struct GrepArguments {
     /// The config file.
-    #[arg(short, long, value_name = "FILE", default_value = super::CONFIG)]
+    #[arg(short, long, value_name = "FILE", default_value = super::config_file::CONFIG)]
     config: PathBuf,
     /// The request with this id (`x-request-id`).
     #[arg(long)]

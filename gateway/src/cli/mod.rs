@@ -2,6 +2,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod admin;
+mod arguments;
+mod config_file;
 mod demo;
 mod explain;
 mod import;
@@ -13,101 +15,17 @@ mod online;
 mod pages;
 mod usage;
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use arguments::{Arguments, Command, Format};
+use clap::Parser;
 use load::load;
 
 use crate::config::error::Problem;
 use crate::config::{Config, reference};
 use crate::server::{self, Source, Successor};
 use crate::telemetry::logging;
-
-/// A self-hosted AI gateway: fills provisioned capacity first and spills over before the caller notices.
-#[derive(Debug, Parser)]
-#[command(name = "spillway", version, about)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the gateway.
-    Run {
-        /// The config file.
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// Check a config: every error with its line, key and what was expected.
-    Check {
-        /// The config file.
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
-        /// Acquire every backend's token, too, and ask every backend.
-        #[arg(long)]
-        online: bool,
-    },
-    /// Make and show API keys.
-    Keys {
-        #[command(subcommand)]
-        command: keys::KeysCommand,
-    },
-    /// Who used what, from the ledger.
-    Usage(usage::UsageArguments),
-    /// Look into the prompt log.
-    Logs {
-        #[command(subcommand)]
-        command: logs::LogsCommand,
-    },
-    /// Imitate Azure OpenAI: paths, streams, limits and faults, to develop against.
-    Mock(mock::MockArguments),
-    /// Read the running gateway's config file anew.
-    Reload(admin::ReloadArguments),
-    /// Start the program anew and let it take over from the running gateway, without dropping a stream.
-    Upgrade(admin::Connection),
-    /// Say why a request went where it went.
-    Explain(explain::ExplainArguments),
-    /// Make a config of what another gateway is configured with: API Management, openai-aca-lb, LiteLLM.
-    Import(import::ImportArguments),
-    /// Print what a shell completes.
-    Completions {
-        /// The shell.
-        shell: clap_complete::Shell,
-    },
-    /// Write the man pages into a folder.
-    #[command(hide = true)]
-    Man {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Start a program and end, so that it is nobody's child. Used by `upgrade`.
-    #[command(hide = true)]
-    StartDetached {
-        /// The program and its arguments.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-        command: Vec<OsString>,
-    },
-    /// Show a spillover: a full PTU, two pay-as-you-go deployments, no account needed.
-    Demo,
-    /// Print what a config can hold.
-    Schema {
-        /// JSON Schema, or the reference page as Markdown.
-        #[arg(long, value_enum, default_value_t = Format::Json)]
-        format: Format,
-    },
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    Json,
-    Markdown,
-}
-
-/// Where packages put the config.
-const CONFIG: &str = "/etc/spillway/spillway.toml";
 
 /// Runs the program.
 pub fn main() -> ExitCode {

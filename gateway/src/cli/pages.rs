@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use super::Arguments;
+use super::arguments::Arguments;
 
 /// Writes a page for the program and one for each of its commands into a folder.
 pub(super) fn man(folder: &Path) -> ExitCode {

@@ -29,7 +29,7 @@ pub(super) struct UsageArguments {
 #[derive(Debug, Args)]
 struct Report {
     /// The config file, which says where the ledger is.
-    #[arg(short, long, value_name = "FILE", default_value = super::CONFIG)]
+    #[arg(short, long, value_name = "FILE", default_value = super::config_file::CONFIG)]
     config: PathBuf,
     /// What to break down by: consumer, model, api, pool, backend, deployment, tier, hour, day, month, tag:HEADER.
     #[arg(long, default_value = "consumer,model")]
@@ -53,7 +53,7 @@ enum UsageCommand {
     /// Write single attempts to standard output.
     Export {
         /// The config file, which says where the ledger is.
-        #[arg(short, long, value_name = "FILE", default_value = super::CONFIG)]
+        #[arg(short, long, value_name = "FILE", default_value = super::config_file::CONFIG)]
         config: PathBuf,
         /// How.
         #[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
@@ -68,7 +68,7 @@ enum UsageCommand {
     /// Compare with a cost export (CSV) of Azure's Cost Management, by deployment and meter.
     Reconcile {
         /// The config file, which says where the ledger is.
-        #[arg(short, long, value_name = "FILE", default_value = super::CONFIG)]
+        #[arg(short, long, value_name = "FILE", default_value = super::config_file::CONFIG)]
         config: PathBuf,
         /// The export.
         export: PathBuf,

@@ -1,32 +1,30 @@
 //! What requests run on: a validated config made live. One [`Runtime`] per loaded config; a
 //! request keeps the one it began with. What a reload doesn't change is taken over from the one before.
 
+mod model;
 mod pool;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use spillway_plugins::api::Api;
-use spillway_plugins::limits::{Rank, Scope};
-use spillway_plugins::trace;
+use spillway_plugins::limits::Rank;
+
+pub use model::{LastResort, Model, Pool};
 
 use crate::backend::auth::Identities;
 use crate::backend::{Backend, Targets};
-use crate::balance::budget::RetryBudget;
-use crate::balance::route::{Member, Route, Up};
-use crate::balance::waiting::Waiting;
+use crate::balance::route::Member;
 use crate::cache::{AnswerCache, CacheError};
 use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::config::tls::TlsError;
-use crate::config::{self, CacheRules, Config, DeploymentPrice, PromptLogRules, ServerTls, TraceRules};
+use crate::config::{self, CacheRules, Config, PromptLogRules, ServerTls, TraceRules};
 use crate::guard::Guard;
-use crate::ledger::Place;
 use crate::limits::{Limits, pool_name};
 use crate::prompt_log::PromptLog;
 use crate::server::tls::Tls;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::{MemberMetrics, Metrics, RequestMetrics};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 
 /// Why a valid config can't be made live.
@@ -87,87 +85,6 @@ pub struct Runtime {
     pub traces: Option<Arc<Traces>>,
     /// TLS on the listeners.
     pub tls: Option<Arc<Tls>>,
-}
-
-/// What answers when no target can.
-#[derive(Debug, Clone)]
-pub struct LastResort {
-    /// The mock's name.
-    pub backend: Arc<str>,
-    /// What it says.
-    pub reply: Arc<str>,
-}
-
-/// A live pool.
-#[derive(Debug)]
-pub struct Pool {
-    /// Its config.
-    pub config: config::Pool,
-    /// What its callers use up together, if that is limited.
-    pub scope: Option<Arc<Scope>>,
-    /// How many retries it may still make.
-    pub budget: RetryBudget,
-    /// Requests that wait for it to reopen.
-    pub waiting: Waiting,
-    /// Its last resort's answer, if it has one.
-    pub last_resort: Option<LastResort>,
-    /// Health flags by member, in the order of the config; mocks have none that ever changes.
-    pub health: Vec<Arc<Up>>,
-    models: Vec<Arc<Model>>,
-    requests: Vec<RequestMetrics>,
-}
-
-impl Pool {
-    /// The models and their routes.
-    pub fn models(&self) -> &[Arc<Model>] {
-        &self.models
-    }
-
-    /// The counters for requests of `api`.
-    pub fn requests(&self, api: Api) -> Option<&RequestMetrics> {
-        self.requests.get(api as usize)
-    }
-}
-
-/// One model: where its requests can go.
-#[derive(Debug)]
-pub struct Model {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Index of its pool.
-    pub pool: usize,
-    /// Its members and tiers.
-    pub route: Route,
-    /// Counters by member.
-    pub metrics: Vec<MemberMetrics>,
-    /// What each member costs, as far as that is known.
-    pub prices: Vec<Option<DeploymentPrice>>,
-    /// The most tokens that a prompt may have at each member, as far as that is known.
-    pub contexts: Vec<Option<u64>>,
-    /// Whether it thinks before it answers, unless it is told not to.
-    pub reasons: bool,
-    /// Each member, as the ledger names it.
-    pub places: Vec<Arc<Place>>,
-    /// Each member, as spans name it.
-    pub traced: Vec<Arc<trace::Place>>,
-    /// The cache, as the ledger names it.
-    pub cache_place: Arc<Place>,
-    /// The guard, for the ledger: where prompts end that may not pass.
-    pub guard_place: Arc<Place>,
-    /// Members that can't serve an API, by API: they count as tried from the start.
-    excluded: Vec<Vec<usize>>,
-}
-
-impl Model {
-    /// Indices of the members that can't serve `api`.
-    pub fn excluded(&self, api: Api) -> &[usize] {
-        self.excluded.get(api as usize).map_or(&[], Vec::as_slice)
-    }
-
-    /// Whether any member can serve `api`.
-    pub fn serves(&self, api: Api) -> bool {
-        self.excluded(api).len() < self.route.members().len()
-    }
 }
 
 impl Runtime {

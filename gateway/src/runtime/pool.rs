@@ -7,7 +7,7 @@ use spillway_plugins::limits::Scope;
 use spillway_plugins::tokens::may_reason;
 use spillway_plugins::{semconv, trace};
 
-use super::{LastResort, Model, Pool};
+use super::model::{LastResort, Model, Pool};
 use crate::backend::{Backend, Targets, url};
 use crate::balance::budget::RetryBudget;
 use crate::balance::route::{Flags, Member, Route, Up};

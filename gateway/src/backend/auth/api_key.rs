@@ -4,7 +4,8 @@ use crate::config::Secret;
 use http::{HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
 
-use super::authoriser::{AuthError, Authoriser, KeyHeader, insert};
+use super::authoriser::{AuthError, Authoriser};
+use super::key_header::{KeyHeader, insert};
 use crate::clock::Tick;
 
 pub(super) struct ApiKey {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::authoriser::KeyHeader;
+use super::key_header::KeyHeader;
 
 /// No token is believed to live longer: a clock that was wrong for a moment must not decide for weeks.
 const LONGEST: Duration = Duration::from_secs(48 * 3600);

@@ -7,6 +7,7 @@ mod authoriser;
 mod auto;
 mod client_credentials;
 mod fetch;
+mod key_header;
 mod managed_identity;
 mod none;
 mod passthrough;
@@ -21,9 +22,9 @@ use std::sync::Arc;
 
 use crate::config::{self, BackendAuth, TokenAuth};
 use crate::telemetry::metrics::Metrics;
-use authoriser::KeyHeader;
 pub use authoriser::{AuthError, Authoriser};
 pub use fetch::{FetchError, Fetched, causes};
+use key_header::KeyHeader;
 pub use source::TokenSource;
 
 /// The token of every identity that is used, shared by the backends that use it.

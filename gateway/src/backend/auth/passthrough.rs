@@ -6,7 +6,8 @@ use spillway_plugins::auth::credential;
 use spillway_plugins::auth::jwt::looks_like_token;
 use spillway_plugins::retry::Credentials;
 
-use super::authoriser::{AuthError, Authoriser, KeyHeader, insert};
+use super::authoriser::{AuthError, Authoriser};
+use super::key_header::{KeyHeader, insert};
 use crate::clock::Tick;
 
 #[derive(Debug)]

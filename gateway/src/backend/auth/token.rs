@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 use pingora::http::RequestHeader;
 
-use super::authoriser::{AuthError, Authoriser, KeyHeader, insert};
+use super::authoriser::{AuthError, Authoriser};
+use super::key_header::{KeyHeader, insert};
 use super::source::TokenSource;
 use crate::clock::Tick;
 

@@ -1,0 +1,95 @@
+//! A live pool, and its models.
+
+use std::sync::Arc;
+
+use spillway_plugins::api::Api;
+use spillway_plugins::limits::Scope;
+use spillway_plugins::trace;
+
+use crate::balance::budget::RetryBudget;
+use crate::balance::route::{Route, Up};
+use crate::balance::waiting::Waiting;
+use crate::config::{self, DeploymentPrice};
+use crate::ledger::Place;
+use crate::telemetry::metrics::{MemberMetrics, RequestMetrics};
+
+/// What answers when no target can.
+#[derive(Debug, Clone)]
+pub struct LastResort {
+    /// The mock's name.
+    pub backend: Arc<str>,
+    /// What it says.
+    pub reply: Arc<str>,
+}
+
+/// A live pool.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its config.
+    pub config: config::Pool,
+    /// What its callers use up together, if that is limited.
+    pub scope: Option<Arc<Scope>>,
+    /// How many retries it may still make.
+    pub budget: RetryBudget,
+    /// Requests that wait for it to reopen.
+    pub waiting: Waiting,
+    /// Its last resort's answer, if it has one.
+    pub last_resort: Option<LastResort>,
+    /// Health flags by member, in the order of the config; mocks have none that ever changes.
+    pub health: Vec<Arc<Up>>,
+    pub(super) models: Vec<Arc<Model>>,
+    pub(super) requests: Vec<RequestMetrics>,
+}
+
+impl Pool {
+    /// The models and their routes.
+    pub fn models(&self) -> &[Arc<Model>] {
+        &self.models
+    }
+
+    /// The counters for requests of `api`.
+    pub fn requests(&self, api: Api) -> Option<&RequestMetrics> {
+        self.requests.get(api as usize)
+    }
+}
+
+/// One model: where its requests can go.
+#[derive(Debug)]
+pub struct Model {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Index of its pool.
+    pub pool: usize,
+    /// Its members and tiers.
+    pub route: Route,
+    /// Counters by member.
+    pub metrics: Vec<MemberMetrics>,
+    /// What each member costs, as far as that is known.
+    pub prices: Vec<Option<DeploymentPrice>>,
+    /// The most tokens that a prompt may have at each member, as far as that is known.
+    pub contexts: Vec<Option<u64>>,
+    /// Whether it thinks before it answers, unless it is told not to.
+    pub reasons: bool,
+    /// Each member, as the ledger names it.
+    pub places: Vec<Arc<Place>>,
+    /// Each member, as spans name it.
+    pub traced: Vec<Arc<trace::Place>>,
+    /// The cache, as the ledger names it.
+    pub cache_place: Arc<Place>,
+    /// The guard, for the ledger: where prompts end that may not pass.
+    pub guard_place: Arc<Place>,
+    /// Members that can't serve an API, by API: they count as tried from the start.
+    pub(super) excluded: Vec<Vec<usize>>,
+}
+
+impl Model {
+    /// Indices of the members that can't serve `api`.
+    pub fn excluded(&self, api: Api) -> &[usize] {
+        self.excluded.get(api as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether any member can serve `api`.
+    pub fn serves(&self, api: Api) -> bool {
+        self.excluded(api).len() < self.route.members().len()
+    }
+}
