@@ -14,13 +14,13 @@ CRATES = {"spillway": ROOT / "gateway/src", "spillway_plugins": ROOT / "plugins/
 CONTEXT = ROOT / "gateway/src/proxy/ctx.rs"
 # What the code has today; it may only get better.
 BOUNDS = {
-    "circles between files": 16,
-    "files in circles": 119,
-    "circles between folders": 2,
+    "circles between files": 3,
+    "files in circles": 58,
+    "circles between folders": 0,
     "fields of RequestCtx": 41,
     "functions that take RequestCtx": 156,
-    "median lines": 125,
-    "p90 lines": 310,
+    "median lines": 120,
+    "p90 lines": 300,
     "longest file": 600,
 }
 

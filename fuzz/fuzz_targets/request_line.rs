@@ -4,7 +4,7 @@
 
 use http::{Method, Uri};
 use libfuzzer_sys::fuzz_target;
-use spillway::proxy::call::{Call, read};
+use spillway::operation::{Operation, read};
 
 /// Whether a model's name is segments of a path with slashes between them.
 fn is_model(name: &str) -> bool {
@@ -45,22 +45,22 @@ fuzz_target!(|head: &[u8]| {
     assert!(plain.bytes().all(|byte| byte.is_ascii_graphic() && !b"%;\\#?".contains(&byte)), "{path}");
     let short = normalised(&plain);
     if short != plain {
-        assert!(!matches!(call, Call::Object(_)), "what names a stored thing is as short as it gets: {path}");
+        assert!(!matches!(call, Operation::Object(_)), "what names a stored thing is as short as it gets: {path}");
         assert_eq!(read(&method, &short, query).ok().as_ref(), Some(&call), "{path} is short for {short}");
     }
     let path = short.as_str();
     let (named, path_names) = match &call {
-        Call::GetModel(_, id) => (Some(id), true),
-        Call::Inference(inference) => (inference.model.as_ref(), path.contains("/deployments/")),
-        Call::Object(object) => {
+        Operation::GetModel(_, id) => (Some(id), true),
+        Operation::Inference(inference) => (inference.model.as_ref(), path.contains("/deployments/")),
+        Operation::Object(object) => {
             assert!(path.ends_with(&object.path), "{path}: {object:?}");
             assert!(object.model.as_ref().is_none_or(|model| is_model(model) && path.contains(&**model)), "{path}: {object:?}");
             (object.name.as_ref(), true)
         }
-        Call::ListModels(_) | Call::Usage => (None, true),
+        Operation::ListModels(_) | Operation::Usage => (None, true),
     };
     if let Some(name) = named {
-        assert!(if matches!(call, Call::Object(_)) { is_segment(name) } else { is_model(name) }, "{target}: {name}");
+        assert!(if matches!(call, Operation::Object(_)) { is_segment(name) } else { is_model(name) }, "{target}: {name}");
         let found = if path_names { format!("{path}/").contains(&format!("/{name}/")) } else { query.is_some_and(|query| query.contains(name)) };
         assert!(found, "{target}: {name}");
     }

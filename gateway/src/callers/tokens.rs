@@ -14,15 +14,12 @@ use super::caller::{Caller, Denied};
 use super::consumer::LiveConsumer;
 use super::grants::Grants;
 use super::issuer::Issuer;
-use crate::config::{CacheNamespace, Consumer, ConsumerLog, TokenRules, Transforms, Unlisted};
+use crate::config::{CacheNamespace, Consumer, ConsumerLog, TokenRules, Transforms, UNLISTED, Unlisted};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 
 /// Tokens that are remembered.
 const REMEMBERED: u64 = 20_000;
-/// What the names of consumers that come from tokens begin with. No listed one's does: whatever belongs to a consumer goes
-/// by its name, in limits, ledger, caches and stored things, now and under any later config.
-pub const UNLISTED: &str = "token:";
 /// Longest name of a consumer that comes from a token.
 const LONGEST_NAME: usize = 128;
 

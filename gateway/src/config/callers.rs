@@ -122,6 +122,10 @@ pub struct Consumer {
     pub transform: Transforms,
 }
 
+/// What the names of consumers that come from tokens begin with. No listed one's does: whatever belongs to a consumer goes
+/// by its name, in limits, ledger, caches and stored things, now and under any later config.
+pub const UNLISTED: &str = "token:";
+
 /// Whose answers from the cache a consumer gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CacheNamespace {

@@ -7,6 +7,7 @@ mod callers;
 mod content;
 pub mod error;
 mod identity;
+mod ledger;
 mod limits;
 mod load;
 mod metering;
@@ -31,13 +32,13 @@ use spillway_plugins::retry::StatusSet;
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
-use crate::ledger::LedgerRules;
-pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, TokenRules, Unlisted, identifier};
+pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, TokenRules, UNLISTED, Unlisted, identifier};
 pub use content::{
     CacheRules, ConsumerLog, ExactRules, GuardRules, OtlpRules, PromptLogRules, SafetyRules, SemanticRules, TraceRules, Transforms,
 };
 use error::ConfigError;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
+pub use ledger::{Durability, LedgerRules};
 pub use limits::{ConsumerLimits, Group, WhenLost};
 pub use metering::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
 pub use secret::{Secret, Secrets};

@@ -10,9 +10,9 @@ use super::error::LedgerError;
 use super::insert::Insert;
 use super::rollup;
 use super::row::{Place, Row};
-use super::rules::LedgerRules;
 use super::schema::{COUNTER_BITS, first_id, open};
 use super::tags::Tags;
+use crate::config::LedgerRules;
 
 /// Most kinds whose numbers are kept at hand: every reload makes the places anew.
 const KINDS: usize = 10_000;

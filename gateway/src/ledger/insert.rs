@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Transaction};
 
-use super::row::{Cost, Row};
+use spillway_plugins::prices::Cost;
+
+use super::row::Row;
 
 const SQL: &str = "INSERT OR IGNORE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
      ?19, ?20)";

@@ -14,7 +14,6 @@ mod database;
 mod error;
 mod insert;
 mod rollup;
-mod rules;
 mod schema;
 mod tags;
 #[cfg(test)]
@@ -28,10 +27,11 @@ use std::time::Duration;
 
 use tracing::error;
 
+pub use crate::config::{Durability, LedgerRules};
 use database::Database;
 pub use error::LedgerError;
-pub use row::{Cost, Place, Row};
-pub use rules::{Durability, LedgerRules};
+pub use row::{Place, Row};
+pub use spillway_plugins::prices::Cost;
 use usage::{UsageQuery, UsageRow};
 use writer::Writer;
 

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::error::LedgerError;
-use super::rules::LedgerRules;
 use super::schema::{COUNTER_BITS, first_id, time_of};
+use crate::config::LedgerRules;
 
 /// An hour in milliseconds.
 pub(super) const HOUR: i64 = 3_600_000;

@@ -4,22 +4,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use spillway_plugins::api::Api;
-use spillway_plugins::prices::Money;
+use spillway_plugins::prices::Cost;
 use spillway_plugins::tokens::Metered;
 
 /// A request's id; those that the gateway makes need no memory of their own.
 pub type RequestId = SmallVec<[u8; 32]>;
-
-/// What a deployment costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cost {
-    /// So much for this attempt.
-    Known(Money),
-    /// A flat price per hour, whatever is used; what an attempt's share is, its hour tells when it is over.
-    Hourly(Money),
-    /// Nobody can say: no price is known, or what was used is not.
-    Unknown,
-}
 
 /// A model at one of its pool's members: what all attempts there have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::LedgerError;
-use super::rules::Durability;
+use crate::config::Durability;
 
 /// The file in `state_dir`.
 pub(super) const FILE: &str = "ledger.sqlite";

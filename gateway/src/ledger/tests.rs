@@ -5,7 +5,7 @@ use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::{Metered, Usage};
 
 use super::rollup::HOUR;
-use super::row::{Cost, Row};
+use super::row::Row;
 use super::usage::{UsageQuery, UsageRow, usage};
 use super::*;
 

@@ -10,10 +10,10 @@ use super::database::Database;
 use super::error::LedgerError;
 use super::rollup;
 use super::row::Row;
-use super::rules::{Durability, LedgerRules};
 use super::schema::COUNTER_BITS;
 use super::tags::Tags;
 use crate::clock::Clock;
+use crate::config::{Durability, LedgerRules};
 use crate::inbox::{Outlet, Woken};
 use crate::telemetry::metrics::LedgerMetrics;
 

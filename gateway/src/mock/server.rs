@@ -29,7 +29,7 @@ use super::fault::Fault;
 use super::settings::{Deployment, Settings};
 use crate::clock::Clock;
 use crate::config::scalar::DurationText;
-use crate::proxy::call::{self, Call, Inference};
+use crate::operation::{self, Inference, Operation};
 
 /// Largest body it takes.
 const MAX_BODY: usize = 64 << 20;
@@ -233,8 +233,8 @@ impl Mock {
         }
         let path = head.uri.path();
         let query = head.uri.query().unwrap_or("");
-        let inference = match call::read(&head.method, path, head.uri.query()) {
-            Ok(Call::Inference(inference)) => inference,
+        let inference = match operation::read(&head.method, path, head.uri.query()) {
+            Ok(Operation::Inference(inference)) => inference,
             Ok(_) => return Ok(None),
             Err(_) => return Err(not_found()),
         };

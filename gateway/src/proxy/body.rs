@@ -15,7 +15,7 @@ use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
 use super::{Gateway, headers};
-use crate::server::connection;
+use crate::connection_phase as connection;
 
 /// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
 pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {

@@ -5,7 +5,7 @@ use memchr::{memchr_iter, memmem};
 use pingora::proxy::Session;
 
 use super::refusal::Refusal;
-use crate::server::connection;
+use crate::connection_phase as connection;
 
 /// Looks at a head before anything else does.
 ///

@@ -13,7 +13,6 @@ use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
 use super::admit::admit;
 use super::body::{expectation, hand_on, read_body};
-use super::call::{self, Call, Inference};
 use super::ctx::{End, Inquiry, RequestCtx};
 use super::framing::framing;
 use super::identify::{identify, may_name_model, may_use_api, may_use_model};
@@ -29,6 +28,7 @@ use super::{
 };
 use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
+use crate::operation::{self, Inference, Operation};
 use crate::shares::leaves_room;
 
 /// Takes a request in. Refusals are written here.
@@ -64,7 +64,7 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
     session.set_pipelining_enabled(true);
     cors::take_in(session, server);
     let head = session.req_header();
-    ctx.dialect = call::dialect_of(head.uri.path());
+    ctx.dialect = operation::dialect_of(head.uri.path());
     ctx.id = head
         .headers
         .get(headers::X_REQUEST_ID)
@@ -100,10 +100,10 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         return Box::pin(responses_socket::serve(gateway, session, ctx)).await;
     }
     let head = session.req_header();
-    let inference = match call::read(&head.method, head.uri.path(), head.uri.query())? {
-        Call::Inference(inference) => inference,
-        Call::Object(object) => return stored::take_in(gateway, session, ctx, object).await,
-        Call::Usage => return Box::pin(own_usage::answer(gateway, session, ctx)).await,
+    let inference = match operation::read(&head.method, head.uri.path(), head.uri.query())? {
+        Operation::Inference(inference) => inference,
+        Operation::Object(object) => return stored::take_in(gateway, session, ctx, object).await,
+        Operation::Usage => return Box::pin(own_usage::answer(gateway, session, ctx)).await,
         listing => return models(session, ctx, &listing).await,
     };
     ctx.api = Some(inference.api);
@@ -138,17 +138,17 @@ fn has_room(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
 }
 
 /// `GET /v1/models`, from the config: what this caller may use.
-async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Call) -> Result<Next, Stop> {
+async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Operation) -> Result<Next, Stop> {
     let allowed = |name: &str| {
         let model = ctx.runtime.model(name);
         model.is_some_and(|model| may_use_model(ctx, Api::Chat, name, &ctx.runtime.pools[model.pool].config).is_ok())
     };
     let entry = |name: &str| json!({ "id": name, "object": "model", "created": 0, "owned_by": "spillway" });
     let body = match call {
-        Call::GetModel(_, id) if !allowed(id) => {
+        Operation::GetModel(_, id) if !allowed(id) => {
             return Err(Refusal::UnknownModel { model: id.clone() }.into());
         }
-        Call::GetModel(_, id) => entry(id),
+        Operation::GetModel(_, id) => entry(id),
         _ => {
             json!({ "object": "list", "data": ctx.runtime.model_names.iter().filter(|name| allowed(name)).map(|name| entry(name)).collect::<Vec<_>>() })
         }

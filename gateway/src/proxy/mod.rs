@@ -8,7 +8,6 @@
 //! logging                → finish     what is still reserved, counters, access log
 //! ```
 
-pub mod call;
 mod cors;
 pub mod ctx;
 pub mod headers;
@@ -75,12 +74,12 @@ use pingora::{BError, Error, ErrorType};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::connection_phase as connection;
 use crate::internal::Internal;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::objects::Objects;
 use crate::runtime::Runtime;
-use crate::server::connection;
 use crate::shares::{Owner, Places};
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;

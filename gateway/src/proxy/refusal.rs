@@ -9,6 +9,7 @@ use spillway_plugins::limits::{Kind, Remaining};
 use spillway_plugins::request::BodyError;
 
 use crate::limits::Denied;
+use crate::operation::OperationError;
 
 /// Why the caller gets an answer from the gateway and not from a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -235,6 +236,16 @@ pub enum Refusal {
     /// A defect of the gateway's own.
     #[error("the gateway failed; the request id finds it in the log")]
     Internal,
+}
+
+impl From<OperationError> for Refusal {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::UnknownPath { path } => Refusal::UnknownPath { path },
+            OperationError::WrongMethod { allowed } => Refusal::WrongMethod { allowed },
+            OperationError::NoSecrets => Refusal::NoSecrets,
+        }
+    }
 }
 
 impl From<Denied> for Refusal {

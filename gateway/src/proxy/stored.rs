@@ -10,7 +10,6 @@ use spillway_plugins::request::{RequestFields, read_fields};
 
 use super::admit::admit;
 use super::body::{expectation, hand_on, read_body};
-use super::call::ObjectCall;
 use super::ctx::{Inquiry, RequestCtx};
 use super::identify::{may_use_api, may_use_every_pool, may_use_pool};
 use super::offload::on_buffer;
@@ -19,6 +18,7 @@ use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers, media};
 use crate::objects::{Known, Pin, sealed_name};
+use crate::operation::ObjectOperation;
 use crate::runtime::{Model, Pool, Runtime};
 
 /// The header by which a caller chooses the pool for what has no model: files, conversations.
@@ -60,7 +60,7 @@ async fn refer_to(gateway: &Gateway, ctx: &mut RequestCtx, mut found: References
 }
 
 /// A request about something stored: no model, but a place where it is or will be.
-pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectCall) -> Result<Next, Stop> {
+pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectOperation) -> Result<Next, Stop> {
     ctx.api = Some(call.api);
     may_use_api(ctx, call.api)?;
     guarded::may_pass_unread(ctx, call.api)?;
@@ -112,13 +112,13 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
 }
 
 /// Whether it is a response itself, which tells its items: one that is made in the background has them later only.
-fn is_response(call: &ObjectCall) -> bool {
+fn is_response(call: &ObjectOperation) -> bool {
     call.api == Api::Responses && call.path.matches('/').count() == 1
 }
 
 /// A batch's file names its models, where nobody can check them: whoever may not use all of them must be
 /// allowed batches by name.
-fn may_batch(ctx: &RequestCtx, call: &ObjectCall) -> Result<(), Refusal> {
+fn may_batch(ctx: &RequestCtx, call: &ObjectOperation) -> Result<(), Refusal> {
     let Some(rights) = ctx.consumer().map(|consumer| &consumer.rights).filter(|_| call.api == Api::Batches) else { return Ok(()) };
     match (&rights.models, &rights.apis, &call.model) {
         (Some(models), _, Some(model)) if !models.contains(model) => Err(Refusal::ModelNotAllowed { model: model.clone() }),
@@ -180,7 +180,7 @@ fn excluded(runtime: &Runtime, model: &Model, api: Api, backend: &str) -> Result
 ///
 /// # Errors
 /// If there is none.
-fn pool<'r>(runtime: &'r Runtime, session: &Session, ctx: &RequestCtx, call: &ObjectCall) -> Result<&'r Pool, Refusal> {
+fn pool<'r>(runtime: &'r Runtime, session: &Session, ctx: &RequestCtx, call: &ObjectOperation) -> Result<&'r Pool, Refusal> {
     if let Some(name) = &call.model {
         let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
         return Ok(&runtime.pools[model.pool]);

@@ -12,35 +12,16 @@ use socket2::{SockRef, TcpKeepalive};
 use spillway_plugins::auth::certificate;
 use tokio::net::TcpStream;
 
-use super::guard::{Guard, Phase};
+use super::guard::Guard;
 use super::socket::Socket;
-use super::tls;
+use crate::connection_phase::{PHASE, Phase};
+use crate::listener_tls as tls;
 use crate::proxy::Gateway;
-
-tokio::task_local! {
-    static PHASE: Arc<Phase>;
-}
 
 /// Requests on one connection before it is closed, so that callers spread anew over several nodes.
 const REQUESTS: u32 = 10_000;
 /// The first bytes of an HTTP/2 connection (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Tells the connection's guard that a head was read. Does nothing for HTTP/2 streams, whose
-/// tasks are not the connection's own.
-pub(crate) fn request_begins() {
-    let _ = PHASE.try_with(|phase| phase.request_begins());
-}
-
-/// Tells the connection's guard that the body is chunked; whether what came of it already can be read in two ways.
-pub(crate) fn body_is_chunked() -> bool {
-    PHASE.try_with(|phase| phase.body_is_chunked()).unwrap_or(false)
-}
-
-/// Tells the connection's guard that a body was read to its end.
-pub(crate) fn body_ends() {
-    let _ = PHASE.try_with(|phase| phase.body_ends());
-}
 
 /// Serves a connection to its end.
 pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp: TcpStream, shutdown: ShutdownWatch) {

@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,16 +25,12 @@ use tokio::time::Sleep;
 use super::chunks::Chunks;
 use super::head::Head;
 use super::socket::Socket;
-use crate::clock::{Clock, Tick};
+use crate::clock::Clock;
+use crate::connection_phase::Phase;
 use crate::telemetry::metrics::Metrics;
 
 /// Small, for there can be many connections.
 const WRITE_BUFFER: usize = 8 * 1024;
-
-const IDLE: u8 = 0;
-const HEAD: u8 = 1;
-const REQUEST: u8 = 2;
-const ANSWER: u8 = 3;
 
 /// Most of a head. Whoever has not ended it by then is told so.
 const MOST_HEAD: usize = 64 * 1024;
@@ -43,65 +38,6 @@ const MOST_HEAD: usize = 64 * 1024;
 const DROPPED: usize = 1 << 20;
 /// Most that a caller may send of what comes next while its answer is awaited.
 const AHEAD: usize = 64 * 1024;
-
-/// Where a connection stands, shared between its guard and its task.
-#[derive(Debug)]
-pub struct Phase {
-    phase: AtomicU8,
-    deadline: AtomicU64,
-    /// The body of the request under way is chunked.
-    chunked: AtomicBool,
-    /// Its chunks, if that is what they are, can be read in two ways; or they did not come by here, since Pingora had
-    /// taken them with what came before.
-    broken: AtomicBool,
-}
-
-impl Phase {
-    /// A connection that has just been accepted.
-    pub fn new(deadline: Tick) -> Arc<Self> {
-        Arc::new(Phase {
-            phase: AtomicU8::new(IDLE),
-            deadline: AtomicU64::new(deadline.0),
-            chunked: AtomicBool::new(false),
-            broken: AtomicBool::new(true),
-        })
-    }
-
-    /// The head is read; a request is under way.
-    pub fn request_begins(&self) {
-        self.phase.store(REQUEST, Ordering::Relaxed);
-    }
-
-    /// Its body is chunked; whether what came of it already can be read in two ways.
-    pub fn body_is_chunked(&self) -> bool {
-        self.chunked.store(true, Ordering::Relaxed);
-        self.broken.load(Ordering::Relaxed)
-    }
-
-    /// Its body is read: whatever comes now is the beginning of the next one, or the end of the connection.
-    pub fn body_ends(&self) {
-        self.phase.store(ANSWER, Ordering::Relaxed);
-    }
-
-    /// The request is over; the next head may come until `deadline`.
-    pub fn request_ends(&self, deadline: Tick) {
-        self.deadline.store(deadline.0, Ordering::Relaxed);
-        self.broken.store(true, Ordering::Relaxed);
-        self.phase.store(IDLE, Ordering::Relaxed);
-    }
-
-    fn is_request(&self) -> bool {
-        matches!(self.phase.load(Ordering::Relaxed), REQUEST | ANSWER)
-    }
-
-    fn is_answer(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == ANSWER
-    }
-
-    fn deadline(&self) -> Tick {
-        Tick(self.deadline.load(Ordering::Relaxed))
-    }
-}
 
 /// A caller's connection.
 pub struct Guard {
@@ -266,7 +202,7 @@ impl AsyncRead for Guard {
         if self.head.is_wrong() && !self.unguarded() {
             return self.poll_refused(cx, "400 Bad Request", "invalid_request", ONE_SPACE);
         }
-        if self.head_bytes >= MOST_HEAD && !self.unguarded() && self.phase.phase.load(Ordering::Relaxed) == HEAD {
+        if self.head_bytes >= MOST_HEAD && !self.unguarded() && self.phase.is_head() {
             let what = "the request head is longer than 64 KiB";
             return self.poll_refused(cx, "431 Request Header Fields Too Large", "head_too_large", what);
         }
@@ -276,7 +212,7 @@ impl AsyncRead for Guard {
         };
         if self.unguarded() {
             return match read {
-                Poll::Ready(Ok(())) if self.phase.chunked.load(Ordering::Relaxed) && !self.http2 => {
+                Poll::Ready(Ok(())) if self.phase.is_chunked() && !self.http2 => {
                     self.chunks.push(&buf.filled()[before..]);
                     // Pingora tells the broken chunks that it sees by errors of its own.
                     Poll::Ready(if self.chunks.is_broken() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) })
@@ -287,16 +223,13 @@ impl AsyncRead for Guard {
         match read {
             Poll::Ready(done) => {
                 let came = buf.filled().len() > before;
-                if came && self.phase.phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                    let deadline = self.clock.now() + self.header_timeout;
-                    self.phase.deadline.store(deadline.0, Ordering::Relaxed);
-                    self.phase.chunked.store(false, Ordering::Relaxed);
+                if came && self.phase.head_begins(|| self.clock.now() + self.header_timeout) {
                     (self.head, self.head_bytes, self.chunks) = (Head::default(), 0, Chunks::default());
                 }
                 self.head_bytes += buf.filled().len() - before;
                 let body = self.head.push(&buf.filled()[before..]);
                 self.chunks.push(body);
-                self.phase.broken.store(self.chunks.is_broken(), Ordering::Relaxed);
+                self.phase.chunks_are_broken(self.chunks.is_broken());
                 if came && self.head.is_wrong() {
                     buf.set_filled(before);
                     return self.poll_refused(cx, "400 Bad Request", "invalid_request", ONE_SPACE);
@@ -305,7 +238,7 @@ impl AsyncRead for Guard {
             }
             Poll::Pending => {
                 ready!(self.poll_deadline(cx));
-                if self.phase.phase.load(Ordering::Relaxed) == HEAD {
+                if self.phase.is_head() {
                     self.metrics.head_timeouts.inc();
                     let page = error_page("408 Request Timeout", "request_timeout", "the request head did not arrive in time");
                     // One try: whoever dribbles a head may not read either.

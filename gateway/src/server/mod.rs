@@ -2,7 +2,6 @@
 
 pub mod connection;
 pub mod guard;
-pub mod tls;
 
 mod admin;
 mod chunks;

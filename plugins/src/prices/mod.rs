@@ -5,6 +5,18 @@
 //! What has no price has no cost: unknown is never zero.
 
 mod table;
+
+/// What a deployment costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// So much for this attempt.
+    Known(Money),
+    /// A flat price per hour, whatever is used; what an attempt's share is, its hour tells when it is over.
+    Hourly(Money),
+    /// Nobody can say: no price is known, or what was used is not.
+    Unknown,
+}
+
 #[cfg(test)]
 mod tests;
 

@@ -7,9 +7,8 @@ use spillway_plugins::auth::{Stored, Validity};
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
 
 use super::{Checker, limits, prompt_log, transform};
-use crate::callers::tokens::UNLISTED;
 use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawConsumerCache, RawGroup, RawKey, RawPool};
-use crate::config::{CacheNamespace, CertificateName, Consumer, Key, Rights};
+use crate::config::{CacheNamespace, CertificateName, Consumer, Key, Rights, UNLISTED};
 
 /// What rights and limits can refer to.
 pub(super) struct Known<'r> {

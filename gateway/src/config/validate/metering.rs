@@ -11,7 +11,7 @@ use super::Checker;
 use super::server::span;
 use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawPrices, RawUsage};
 use crate::config::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
-use crate::ledger::{Durability, LedgerRules};
+use crate::config::{Durability, LedgerRules};
 
 /// Most tag headers.
 const TAGS: usize = 8;

@@ -12,7 +12,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::fields::is_hop_by_hop;
 
 use crate::internal;
-use crate::proxy::call::{self, Call, Inference};
+use crate::operation::{self, Inference, Operation};
 use crate::proxy::headers;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::step::Stop;
@@ -26,8 +26,8 @@ pub(in crate::proxy) fn is_asked(session: &Session) -> bool {
     session.is_upgrade_req()
         && head.method == Method::GET
         && matches!(
-            call::read(&Method::POST, head.uri.path(), None),
-            Ok(Call::Inference(Inference { api: Api::Responses, part: None, model: None, .. }))
+            operation::read(&Method::POST, head.uri.path(), None),
+            Ok(Operation::Inference(Inference { api: Api::Responses, part: None, model: None, .. }))
         )
 }
 

@@ -25,8 +25,9 @@ use rooms::{Kind as Whose, Waiting};
 use state::Busy;
 pub(super) use state::{Admin, Control, UpgradeRequest};
 
-use super::guard::{Guard, Phase};
+use super::guard::Guard;
 use super::socket::Socket;
+use crate::connection_phase::Phase;
 
 /// Longest time for a write: whoever doesn't read is not waited for.
 const WRITE: Duration = Duration::from_secs(10);

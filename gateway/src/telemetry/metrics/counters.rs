@@ -8,7 +8,7 @@ use spillway_plugins::tokens::{Metered, Provenance, Usage};
 
 use super::STATUSES;
 use crate::attempt_outcome::AttemptOutcome;
-use crate::ledger::Cost;
+use spillway_plugins::prices::Cost;
 
 /// A request's counters, resolved once per pool and API.
 #[derive(Debug, Clone)]

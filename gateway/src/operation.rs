@@ -4,11 +4,26 @@ use http::Method;
 use spillway_plugins::api::{Api, Dialect, Part};
 use spillway_plugins::objects::is_name;
 
-use super::refusal::Refusal;
+/// Why a request line is no operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperationError {
+    /// No such path.
+    UnknownPath {
+        /// The path.
+        path: String,
+    },
+    /// The path takes another method.
+    WrongMethod {
+        /// The method it takes.
+        allowed: &'static str,
+    },
+    /// It makes a client secret.
+    NoSecrets,
+}
 
 /// What a caller wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
+pub enum Operation {
     /// `GET …/models`
     ListModels(Dialect),
     /// `GET …/models/{id}`
@@ -18,12 +33,12 @@ pub enum Call {
     /// A request to a model.
     Inference(Inference),
     /// A request about something that a backend stores.
-    Object(ObjectCall),
+    Object(ObjectOperation),
 }
 
 /// A request about something that a backend stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectCall {
+pub struct ObjectOperation {
     /// Its kind.
     pub api: Api,
     /// The form it came in.
@@ -81,19 +96,19 @@ fn tidied(path: &str) -> Option<String> {
 ///
 /// # Errors
 /// 404 for unknown paths, 405 for a wrong method.
-pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refusal> {
+pub fn read(method: &Method, path: &str, query: Option<&str>) -> Result<Operation, OperationError> {
     let Some(tidy) = tidied(path) else { return read_exact(method, path, query) };
     match read_exact(method, &tidy, query) {
-        Ok(Call::Object(_)) | Err(Refusal::UnknownPath { .. } | Refusal::WrongMethod { .. }) => {
-            Err(Refusal::UnknownPath { path: path.to_owned() })
+        Ok(Operation::Object(_)) | Err(OperationError::UnknownPath { .. } | OperationError::WrongMethod { .. }) => {
+            Err(OperationError::UnknownPath { path: path.to_owned() })
         }
         read => read,
     }
 }
 
-fn read_exact(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refusal> {
+fn read_exact(method: &Method, path: &str, query: Option<&str>) -> Result<Operation, OperationError> {
     let dialect = dialect_of(path);
-    let not_found = || Refusal::UnknownPath { path: path.to_owned() };
+    let not_found = || OperationError::UnknownPath { path: path.to_owned() };
     let below = match dialect {
         Dialect::Azure => path.strip_prefix("/openai/v1/").or_else(|| path.strip_prefix("/openai/")),
         Dialect::OpenAi => path.strip_prefix("/v1/"),
@@ -103,14 +118,14 @@ fn read_exact(method: &Method, path: &str, query: Option<&str>) -> Result<Call, 
     if below == "models" || below.starts_with("models/") {
         let id = below.strip_prefix("models/");
         return match (method, id.map(model_name)) {
-            (&Method::GET | &Method::HEAD, None) => Ok(Call::ListModels(dialect)),
-            (&Method::GET | &Method::HEAD, Some(Some(id))) => Ok(Call::GetModel(dialect, id)),
+            (&Method::GET | &Method::HEAD, None) => Ok(Operation::ListModels(dialect)),
+            (&Method::GET | &Method::HEAD, Some(Some(id))) => Ok(Operation::GetModel(dialect, id)),
             (&Method::GET | &Method::HEAD, Some(None)) => Err(not_found()),
-            _ => Err(Refusal::WrongMethod { allowed: "GET, HEAD" }),
+            _ => Err(OperationError::WrongMethod { allowed: "GET, HEAD" }),
         };
     }
     if path == "/v1/usage" {
-        return if method == Method::GET { Ok(Call::Usage) } else { Err(Refusal::WrongMethod { allowed: "GET" }) };
+        return if method == Method::GET { Ok(Operation::Usage) } else { Err(OperationError::WrongMethod { allowed: "GET" }) };
     }
     let (operation, model) = match below.strip_prefix("deployments/").filter(|_| !path.starts_with("/openai/v1/")) {
         Some(rest) => {
@@ -122,25 +137,25 @@ fn read_exact(method: &Method, path: &str, query: Option<&str>) -> Result<Call, 
     if let Some((api, part)) = Part::from_operation(operation).filter(|(api, _)| (*api == Api::Messages) == (dialect == Dialect::Anthropic))
     {
         return match method {
-            &Method::POST => Ok(Call::Inference(Inference { api, part: Some(part), dialect, model })),
-            _ => Err(Refusal::WrongMethod { allowed: "POST" }),
+            &Method::POST => Ok(Operation::Inference(Inference { api, part: Some(part), dialect, model })),
+            _ => Err(OperationError::WrongMethod { allowed: "POST" }),
         };
     }
     if dialect != Dialect::Anthropic && SECRETS.contains(&operation) {
-        return Err(Refusal::NoSecrets);
+        return Err(OperationError::NoSecrets);
     }
     if let Some(object) = object(method, operation, dialect, model.clone())? {
-        return Ok(Call::Object(object));
+        return Ok(Operation::Object(object));
     }
     let api = Api::from_operation(operation)
         .filter(|api| !api.is_about_objects() && (*api == Api::Messages) == (dialect == Dialect::Anthropic))
         .ok_or_else(not_found)?;
     let allowed = if api == Api::Realtime { "GET" } else { "POST" };
     if method.as_str() != allowed {
-        return Err(Refusal::WrongMethod { allowed });
+        return Err(OperationError::WrongMethod { allowed });
     }
     let model = model.or_else(|| parameter(query, "model").or_else(|| parameter(query, "deployment")).filter(|_| api == Api::Realtime));
-    Ok(Call::Inference(Inference { api, part: None, dialect, model }))
+    Ok(Operation::Inference(Inference { api, part: None, dialect, model }))
 }
 
 /// What makes secrets for sockets that go past the gateway, and such calls themselves.
@@ -189,7 +204,7 @@ const OBJECTS: [(Api, &str, &[Method]); 13] = [
 ];
 
 /// Reads a path about something stored; `None` if it is about something else.
-fn object(method: &Method, operation: &str, dialect: Dialect, model: Option<String>) -> Result<Option<ObjectCall>, Refusal> {
+fn object(method: &Method, operation: &str, dialect: Dialect, model: Option<String>) -> Result<Option<ObjectOperation>, OperationError> {
     if dialect == Dialect::Anthropic {
         return Ok(None);
     }
@@ -223,10 +238,10 @@ fn object(method: &Method, operation: &str, dialect: Dialect, model: Option<Stri
             [Method::GET, Method::DELETE] => "GET, DELETE",
             _ => "GET, POST, DELETE",
         };
-        return Err(Refusal::WrongMethod { allowed });
+        return Err(OperationError::WrongMethod { allowed });
     }
     let name = form.starts_with('*').then(|| rest.split('/').next().unwrap_or_default().to_owned());
-    Ok(Some(ObjectCall { api: *api, dialect, path: operation.to_owned(), name, model }))
+    Ok(Some(ObjectOperation { api: *api, dialect, path: operation.to_owned(), name, model }))
 }
 
 /// A name without anything that could be read in two ways.
@@ -246,8 +261,8 @@ fn parameter(query: Option<&str>, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn inference(api: Api, dialect: Dialect, model: Option<&str>) -> Call {
-        Call::Inference(Inference { api, part: None, dialect, model: model.map(str::to_owned) })
+    fn inference(api: Api, dialect: Dialect, model: Option<&str>) -> Operation {
+        Operation::Inference(Inference { api, part: None, dialect, model: model.map(str::to_owned) })
     }
 
     #[test]
@@ -261,13 +276,13 @@ mod tests {
         assert_eq!(post("/anthropic/v1/messages"), inference(Api::Messages, Dialect::Anthropic, None));
         let realtime = read(&Method::GET, "/openai/realtime", Some("api-version=x&deployment=gpt-rt")).unwrap();
         assert_eq!(realtime, inference(Api::Realtime, Dialect::Azure, Some("gpt-rt")));
-        assert_eq!(read(&Method::GET, "/v1/models/gpt-4o", None).unwrap(), Call::GetModel(Dialect::OpenAi, "gpt-4o".into()));
+        assert_eq!(read(&Method::GET, "/v1/models/gpt-4o", None).unwrap(), Operation::GetModel(Dialect::OpenAi, "gpt-4o".into()));
     }
 
     #[test]
     fn what_is_stored_has_paths_and_methods() {
         let object = |method: Method, path: &str| match read(&method, path, None) {
-            Ok(Call::Object(object)) => (object.api.operation(), object.path, object.name),
+            Ok(Operation::Object(object)) => (object.api.operation(), object.path, object.name),
             other => panic!("{path}: {other:?}"),
         };
         let (get, post) = (Method::GET, Method::POST);
@@ -277,11 +292,11 @@ mod tests {
         assert_eq!(object(get.clone(), "/v1/files/file-1/content").2, Some("file-1".into()));
         assert_eq!(object(Method::DELETE, "/v1/conversations/conv_1/items/msg_1").2, Some("conv_1".into()));
         let batches = read(&post, "/openai/deployments/gpt-4o/batches", None).unwrap();
-        assert!(matches!(batches, Call::Object(ObjectCall { api: Api::Batches, model: Some(model), .. }) if model == "gpt-4o"));
+        assert!(matches!(batches, Operation::Object(ObjectOperation { api: Api::Batches, model: Some(model), .. }) if model == "gpt-4o"));
         for (method, path) in [(&get, "/v1/files"), (&get, "/v1/batches"), (&post, "/v1/responses/resp_1"), (&get, "/v1/conversations")] {
-            assert!(matches!(read(method, path, None), Err(Refusal::WrongMethod { .. })), "{path}");
+            assert!(matches!(read(method, path, None), Err(OperationError::WrongMethod { .. })), "{path}");
         }
-        assert!(matches!(read(&post, "/v1/responses", None), Ok(Call::Inference(_))));
+        assert!(matches!(read(&post, "/v1/responses", None), Ok(Operation::Inference(_))));
     }
 
     #[test]
@@ -293,9 +308,9 @@ mod tests {
         assert_eq!(azure, inference(Api::Chat, Dialect::Azure, Some("gpt-4o")));
         assert_eq!(read(&Method::POST, "//openai//v1//responses/", None).unwrap(), inference(Api::Responses, Dialect::Azure, None));
         assert_eq!(read(&Method::POST, "//anthropic/v1/messages", None).unwrap(), inference(Api::Messages, Dialect::Anthropic, None));
-        assert_eq!(read(&Method::GET, "/v1/models/", None).unwrap(), Call::ListModels(Dialect::OpenAi));
+        assert_eq!(read(&Method::GET, "/v1/models/", None).unwrap(), Operation::ListModels(Dialect::OpenAi));
         for path in ["//v1/files", "/v1//files", "/v1/files/", "/v1/responses/resp_1/", "//v1/batches"] {
-            assert!(matches!(read(&Method::POST, path, None), Err(Refusal::UnknownPath { .. })), "{path}");
+            assert!(matches!(read(&Method::POST, path, None), Err(OperationError::UnknownPath { .. })), "{path}");
         }
     }
 
@@ -303,7 +318,7 @@ mod tests {
     fn names_may_have_slashes() {
         for path in ["/v1/models/meta/llama-3", "/v1/models/meta%2Fllama-3", "/openai/models/meta/llama-3"] {
             let model = read(&Method::HEAD, path, None).unwrap();
-            assert!(matches!(model, Call::GetModel(_, ref name) if name == "meta/llama-3"), "{path}");
+            assert!(matches!(model, Operation::GetModel(_, ref name) if name == "meta/llama-3"), "{path}");
         }
         for path in ["/openai/deployments/meta/llama-3/chat/completions", "/openai/deployments/meta%2fllama-3/chat/completions"] {
             assert_eq!(read(&Method::POST, path, None).unwrap(), inference(Api::Chat, Dialect::Azure, Some("meta/llama-3")), "{path}");
@@ -315,7 +330,7 @@ mod tests {
     #[test]
     fn parts_of_an_api_are_known() {
         let part = |path: &str| match read(&Method::POST, path, None) {
-            Ok(Call::Inference(Inference { api, part, .. })) => (api, part),
+            Ok(Operation::Inference(Inference { api, part, .. })) => (api, part),
             other => panic!("{path}: {other:?}"),
         };
         assert_eq!(part("/v1/responses/compact"), (Api::Responses, Some(Part::Compact)));
@@ -323,7 +338,7 @@ mod tests {
         assert_eq!(part("/v1/messages/count_tokens"), (Api::Messages, Some(Part::CountTokens)));
         assert_eq!(part("/anthropic/v1/messages/count_tokens"), (Api::Messages, Some(Part::CountTokens)));
         for path in ["/v1/realtime/client_secrets", "/openai/v1/realtime/client_secrets", "/v1/realtime/calls"] {
-            assert!(matches!(read(&Method::POST, path, None), Err(Refusal::NoSecrets)), "{path}");
+            assert!(matches!(read(&Method::POST, path, None), Err(OperationError::NoSecrets)), "{path}");
         }
         assert_eq!(dialect_of("/v1/messages/nothing"), Dialect::Anthropic);
     }
@@ -355,11 +370,11 @@ mod tests {
             "/metrics",
             "/openai/deployments/a/messages",
         ] {
-            assert!(matches!(read(&Method::POST, path, None), Err(Refusal::UnknownPath { .. })), "{path}");
+            assert!(matches!(read(&Method::POST, path, None), Err(OperationError::UnknownPath { .. })), "{path}");
         }
         for path in ["/v1/models/a//b", "/v1/models/../b", "/v1/models/a%20b"] {
-            assert!(matches!(read(&Method::GET, path, None), Err(Refusal::UnknownPath { .. })), "{path}");
+            assert!(matches!(read(&Method::GET, path, None), Err(OperationError::UnknownPath { .. })), "{path}");
         }
-        assert!(matches!(read(&Method::GET, "/v1/chat/completions", None), Err(Refusal::WrongMethod { allowed: "POST" })));
+        assert!(matches!(read(&Method::GET, "/v1/chat/completions", None), Err(OperationError::WrongMethod { allowed: "POST" })));
     }
 }
