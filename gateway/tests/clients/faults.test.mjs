@@ -2,10 +2,10 @@
 // stalls or is odd: no exception where an answer was to be had, the right text, the right usage.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
-import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
+
+import { start } from './harness.mjs';
 
 // The packages stand outside the tree of the tests: NODE_PATH names their folder.
 const require = createRequire(import.meta.url);
@@ -20,21 +20,13 @@ const REPLY = 'A spillway lets water run off where it does no harm.';
 const FAULTS = ['throttled', 'failing', 'gone', 'cut', 'stalled', 'error-event', 'malformed'];
 const prompt = 'What is a spillway?';
 
-let harness, url;
+let stop, url;
 
 before(async () => {
-  harness = spawn(process.env.PYTHON ?? 'python3', [new URL('faults.py', import.meta.url).pathname], { stdio: ['pipe', 'pipe', 'inherit'] });
-  const line = await new Promise((resolve, reject) => {
-    createInterface({ input: harness.stdout }).once('line', resolve);
-    harness.once('exit', () => reject(new Error('the gateway did not start')));
-  });
-  url = line.trim();
+  [[url], stop] = await start('faults.py');
 });
 
-after(async () => {
-  harness.stdin.end();
-  await new Promise((resolve) => harness.once('exit', resolve));
-});
+after(() => stop());
 
 /** The AI SDK's ways to a model: OpenAI's and Azure's URLs, chat and responses. */
 function ways(name) {

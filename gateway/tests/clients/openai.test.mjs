@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { File } from 'node:buffer';
-import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
-import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
+
+import { start } from './harness.mjs';
 
 // The packages stand outside the tree of the tests: NODE_PATH names their folder.
 const require = createRequire(import.meta.url);
@@ -14,7 +14,7 @@ const { default: OpenAI, AzureOpenAI } = require('openai');
 const REPLY = 'A spillway lets water run off where it does no harm.';
 const messages = [{ role: 'user', content: 'What is a spillway?' }];
 
-let harness, clients, admin, cached;
+let stop, clients, admin, cached;
 
 async function throttled() {
   const text = await (await fetch(`${admin}/metrics`)).text();
@@ -23,13 +23,8 @@ async function throttled() {
 }
 
 before(async () => {
-  harness = spawn(process.env.PYTHON ?? 'python3', [new URL('harness.py', import.meta.url).pathname], { stdio: ['pipe', 'pipe', 'inherit'] });
-  // A whole line: an unbuffered Python writes its parts one by one.
-  const line = await new Promise((resolve, reject) => {
-    createInterface({ input: harness.stdout }).once('line', resolve);
-    harness.once('exit', () => reject(new Error('the gateway did not start')));
-  });
-  const [url, adminUrl, apiKey, cachedKey] = line.trim().split(' ');
+  const [[url, adminUrl, apiKey, cachedKey], end] = await start('harness.py');
+  stop = end;
   admin = adminUrl;
   cached = new OpenAI({ baseURL: `${url}/v1`, apiKey: cachedKey, maxRetries: 0 });
   clients = [
@@ -38,10 +33,7 @@ before(async () => {
   ];
 });
 
-after(async () => {
-  harness.stdin.end();
-  await new Promise((resolve) => harness.once('exit', resolve));
-});
+after(() => stop());
 
 async function onEach(check) {
   for (const [name, client] of clients) {

@@ -123,32 +123,17 @@ def test_responses_over_a_socket(url, model):
 
 
 @every_fault_of_responses
-def test_agents_over_a_socket(url, model):
+@pytest.mark.parametrize(("kind", "plain"), [(OpenAIResponsesModel, 1), (OpenAIResponsesWSModel, 2)], ids=["http", "socket"])
+def test_agents(url, model, kind, plain):
     config = RunConfig(tracing_disabled=True)
 
     async def run():
         client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
-        agent = Agent(name="a", model=OpenAIResponsesWSModel(model=model, openai_client=client), model_settings=ModelSettings(store=False))
-        answers = [(await Runner.run(agent, "What is a spillway?", run_config=config)).final_output for _ in range(2)]
+        agent = Agent(name="a", model=kind(model=model, openai_client=client), model_settings=ModelSettings(store=False))
+        answers = [(await Runner.run(agent, "What is a spillway?", run_config=config)).final_output for _ in range(plain)]
         streamed = Runner.run_streamed(agent, "What is a spillway?", run_config=config)
         async for _ in streamed.stream_events():
             pass
         return [*answers, streamed.final_output]
 
-    assert asyncio.run(run()) == [REPLY] * 3
-
-
-@every_fault_of_responses
-def test_agents(url, model):
-    config = RunConfig(tracing_disabled=True)
-
-    async def run():
-        client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
-        agent = Agent(name="a", model=OpenAIResponsesModel(model=model, openai_client=client), model_settings=ModelSettings(store=False))
-        plain = await Runner.run(agent, "What is a spillway?", run_config=config)
-        streamed = Runner.run_streamed(agent, "What is a spillway?", run_config=config)
-        async for _ in streamed.stream_events():
-            pass
-        return plain.final_output, streamed.final_output
-
-    assert asyncio.run(run()) == (REPLY, REPLY)
+    assert asyncio.run(run()) == [REPLY] * (plain + 1)
