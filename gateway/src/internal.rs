@@ -123,13 +123,13 @@ impl Internal {
     ///
     /// # Errors
     /// [`InternalError`]
-    pub async fn post(&self, path: &str, body: &[u8], whom: AsWhom, id: &str, limit: Duration) -> Result<Vec<u8>, InternalError> {
+    pub async fn post(&self, path: &str, body: Bytes, whom: AsWhom, id: &str, limit: Duration) -> Result<Bytes, InternalError> {
         let mut headers = HeaderMap::new();
         headers.insert("x-request-id", HeaderValue::from_str(id).map_err(|_| InternalError::Broken)?);
         let asked = async {
-            let answer = self.ask(path, headers, Bytes::copy_from_slice(body), whom).await?;
+            let answer = self.ask(path, headers, body, whom).await?;
             match answer.status().as_u16() {
-                200 => Ok(read(answer, LONGEST).await?.to_vec()),
+                200 => read(answer, LONGEST).await,
                 status => Err(InternalError::Status(status)),
             }
         };

@@ -31,3 +31,4 @@ pub mod server;
 pub mod shared_memory;
 pub mod shares;
 pub mod telemetry;
+mod under_way;

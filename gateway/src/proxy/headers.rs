@@ -49,7 +49,7 @@ fn is_upstreams_own(name: &str) -> bool {
 type Names = SmallVec<[HeaderName; 8]>;
 
 /// The fields that a `Connection` field nominates as its own.
-fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
+pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
     headers
         .get_all(header::CONNECTION)
         .into_iter()
@@ -59,7 +59,8 @@ fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
         .collect()
 }
 
-fn is_among(name: &str, nominated: &[&str]) -> bool {
+/// Whether a name is among those, in any case.
+pub(super) fn is_among(name: &str, nominated: &[&str]) -> bool {
     nominated.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 

@@ -8,7 +8,7 @@ use spillway_plugins::api::Api;
 
 use super::ctx::{Inquiry, RequestCtx};
 use super::replay::BufferShare;
-use super::{Gateway, logged, own_fields, respond, transformed};
+use super::{Gateway, logged, own_fields, respond};
 use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
 use crate::mock::body::Body;
 use crate::runtime::LastResort;
@@ -64,8 +64,7 @@ pub(super) async fn answer(
     ctx.bytes_out = body.len();
     logged::record(ctx, &body);
     let mut head = respond::head(StatusCode::OK, content_type, length, &ctx.id)?;
-    transformed::response(ctx, inquiry, &mut head);
-    own_fields::complete(ctx, &mut head, Some(&last_resort.backend), ctx.attempts.len());
+    own_fields::complete(ctx, inquiry, &mut head, &last_resort.backend, ctx.attempts.len());
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, ctx.runtime.config.server.write_timeout).await?;
     Ok(true)

@@ -40,6 +40,23 @@ pub(super) async fn apart<T: Send + 'static>(
     done.await.map_err(|_| Refusal::Internal)
 }
 
+/// Does work on so many bytes: at once if they are few, else on a thread that serves no requests.
+///
+/// # Errors
+/// If the work panics.
+pub(super) async fn of_length<T: Send + 'static>(
+    turns: &Arc<Turns>,
+    owner: Owner,
+    length: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    if length <= SHORT {
+        return Ok(work());
+    }
+    // On the heap: short ones need not have room for it.
+    Box::pin(apart(turns, owner, work)).await
+}
+
 /// Does work on a body that is being collected, and gives it back.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 
 use pingora::http::ResponseHeader;
 
-use super::ctx::RequestCtx;
+use super::ctx::{Inquiry, RequestCtx};
 use super::{cached, headers, traced, transformed};
 
 /// Where an answer comes from, how many attempts it took (once a model is asked for), how the cache was asked, and the trace:
@@ -21,10 +21,8 @@ pub(super) fn describe(ctx: &RequestCtx, head: &mut ResponseHeader, backend: Opt
 
 /// The rest of a head that is not a backend's: what is left of the caller's rates, what its consumer and its pool change, and
 /// where the answer comes from.
-pub(super) fn complete(ctx: &RequestCtx, head: &mut ResponseHeader, backend: Option<&str>, attempts: usize) {
+pub(super) fn complete(ctx: &RequestCtx, inquiry: &Inquiry, head: &mut ResponseHeader, backend: &str, attempts: usize) {
     headers::rate_limits(head, &ctx.remaining);
-    if let Some(inquiry) = &ctx.inquiry {
-        transformed::response(ctx, inquiry, head);
-    }
-    describe(ctx, head, backend, attempts);
+    transformed::response(ctx, inquiry, head);
+    describe(ctx, head, Some(backend), attempts);
 }

@@ -28,7 +28,7 @@ pub(super) enum Target<'a> {
     /// An operation of a model.
     Model { api: Api, part: Option<Part>, deployment: &'a str },
     /// Something that is stored: its path below the API's root.
-    Stored { api: Api, path: &'a str },
+    Stored { path: &'a str },
     /// The rest of a response: its path below the API's root, and the query.
     Rest { path: &'a str, query: &'a str },
 }
@@ -54,7 +54,7 @@ impl UpstreamRequest<'_> {
         let query = self.caller.uri.query();
         let path = match self.target {
             Target::Model { api, part, deployment } => url::path(self.kind, self.endpoint, (api, part), deployment, query),
-            Target::Stored { path, .. } => url::object_path(self.kind, self.endpoint, path, query),
+            Target::Stored { path } => url::object_path(self.kind, self.endpoint, path, query),
             Target::Rest { path, query } => url::object_path(self.kind, self.endpoint, path, Some(query)),
         };
         let mut head = headers::for_upstream(self.caller, &path, self.allowed)?;
@@ -140,7 +140,7 @@ pub(super) fn head_for(
     let member = &inquiry.model.route.members()[member];
     let target = match (rest, &inquiry.object) {
         (Some((path, query)), _) => Target::Rest { path, query },
-        (None, Some(path)) => Target::Stored { api: inquiry.api, path },
+        (None, Some(path)) => Target::Stored { path },
         (None, None) => Target::Model { api: inquiry.api, part: inquiry.part, deployment: &member.target.id.deployment },
     };
     let request = UpstreamRequest {
@@ -202,7 +202,7 @@ mod tests {
         let messages = Target::Model { api: Api::Messages, part: None, deployment: "d" };
         let upload = Target::Model { api: Api::Transcriptions, part: None, deployment: "d" };
         let socket = Target::Model { api: Api::Realtime, part: None, deployment: "d" };
-        let file = Target::Stored { api: Api::Files, path: "files/f" };
+        let file = Target::Stored { path: "files/f" };
         let rest = Target::Rest { path: "responses/r", query: "stream=true&starting_after=3" };
         let dated = BackendKind::AzureDated { api_version: "2024-10-21".into() };
         let key = ("sec-websocket-key", "k");

@@ -141,22 +141,10 @@ impl SocketTap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frames::frame_head;
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![first];
-        match payload.len() {
-            0..126 => frame.push(payload.len() as u8),
-            126..65_536 => {
-                frame.push(126);
-                frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-            }
-            _ => {
-                frame.push(127);
-                frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(payload);
-        frame
+        [&frame_head(first, payload.len()), payload].concat()
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl SemanticCache {
     /// [`EmbeddingError`]; whatever it is, it means that nothing similar is looked for.
     pub async fn embed(&self, internal: &Internal, text: &str, whom: AsWhom, id: &str) -> Result<Arc<[f32]>, EmbeddingError> {
         let body = json!({ "model": self.rules.model, "input": text }).to_string();
-        let answer = internal.post("/v1/embeddings", body.as_bytes(), whom, id, self.rules.limit).await?;
+        let answer = internal.post("/v1/embeddings", body.into(), whom, id, self.rules.limit).await?;
         let answer: Answer = serde_json::from_slice(&answer)?;
         let first = answer.data.into_iter().next().map(|one| one.embedding).filter(|vector| !vector.is_empty());
         Ok(first.ok_or(EmbeddingError::Empty)?.into())

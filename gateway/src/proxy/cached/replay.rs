@@ -70,7 +70,9 @@ pub(super) async fn answer(
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
     }
-    own_fields::complete(ctx, &mut head, Some(&entry.backend), 0);
+    if let Some(inquiry) = &ctx.inquiry {
+        own_fields::complete(ctx, inquiry, &mut head, &entry.backend, 0);
+    }
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, ctx.runtime.config.server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;
     ctx.end = End::Complete;

@@ -80,13 +80,7 @@ const OF_THE_SOCKET: [&str; 12] = [
 
 /// What goes with each request of a socket: the caller's own fields, its credential among them.
 pub(super) fn own_headers(asked: &HeaderMap) -> HeaderMap {
-    let nominated: Vec<String> = asked
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
+    let nominated = headers::nominated(asked);
     let mut own = HeaderMap::with_capacity(asked.len());
     for (name, value) in asked {
         let of_the_socket = OF_THE_SOCKET.contains(&name.as_str())
@@ -95,7 +89,7 @@ pub(super) fn own_headers(asked: &HeaderMap) -> HeaderMap {
             || (name == "openai-beta" && value.as_bytes().starts_with(b"responses_websockets"));
         // A browser gives its key as one of these.
         let credential = *name == SEC_WEBSOCKET_PROTOCOL;
-        if credential || !(of_the_socket || is_hop_by_hop(name.as_str()) || nominated.iter().any(|other| other == name.as_str())) {
+        if credential || !(of_the_socket || is_hop_by_hop(name.as_str()) || headers::is_among(name.as_str(), &nominated)) {
             own.append(name.clone(), value.clone());
         }
     }

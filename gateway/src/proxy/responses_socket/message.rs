@@ -8,13 +8,11 @@ use spillway_plugins::responses_socket::{self as messages, Create, CreateError, 
 use super::turn::{self, Asked};
 use super::{Socket, handshake};
 use crate::proxy::identify::may_use_model;
-use crate::proxy::offload::apart;
+use crate::proxy::offload::of_length;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::replay::BufferShare;
 use crate::proxy::request_id;
 
-/// A message up to this is read at once.
-const SHORT: usize = 64 * 1024;
 /// A message for which there is no room.
 const NO_ROOM: Refusal = Refusal::Overloaded { what: "messages on sockets" };
 
@@ -74,8 +72,7 @@ impl Socket<'_> {
             let read = read(&text, memory.as_ref());
             (read, memory)
         };
-        let done = if most <= SHORT { Ok(work()) } else { apart(&self.gateway.turns, self.ctx.owner(), work).await };
-        let (read, memory) = match done {
+        let (read, memory) = match of_length(&self.gateway.turns, self.ctx.owner(), most, work).await {
             Ok((read, memory)) => (read, memory),
             Err(refusal) => return self.refuse(&refusal, None),
         };

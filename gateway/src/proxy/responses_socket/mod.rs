@@ -4,7 +4,6 @@
 //! So a response that meets a failure moves on like any other, is admitted and booked by itself, and a backend need not
 //! know of sockets. What a socket adds is one thing: the last response that isn't stored lives as long as the connection.
 
-mod busy;
 mod handshake;
 mod message;
 mod turn;
@@ -30,7 +29,7 @@ use super::respond::error_body;
 use super::step::{Next, Stop};
 use super::timer::Timer;
 use crate::clock::Tick;
-use busy::Busy;
+use crate::under_way::UnderWay;
 pub(super) use handshake::is_asked;
 use turn::{Running, Told};
 use wire::{Heard, Wire, close};
@@ -88,7 +87,7 @@ struct Socket<'g> {
     memory: Option<(Memory, BufferShare)>,
     number: u64,
     /// While something runs, or is still to be sent: the gateway doesn't stop.
-    busy: Option<Busy>,
+    busy: Option<UnderWay>,
     /// How it is to end once nothing runs.
     ending: Option<Ending>,
     closes: Tick,
@@ -145,7 +144,7 @@ impl<'g> Socket<'g> {
         loop {
             while self.running.is_none() && !self.wire.is_over() {
                 let Some(text) = self.waiting.pop_front() else { break };
-                self.busy.get_or_insert_with(|| Busy::new(&self.gateway.busy_sockets));
+                self.busy.get_or_insert_with(|| UnderWay::new(&self.gateway.busy_sockets));
                 self.begin(text).await;
                 self.has_room();
             }

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 
 use crate::internal::{self, AsWhom};
 use crate::proxy::Gateway;
-use crate::proxy::offload::apart;
+use crate::proxy::offload::of_length;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::replay::BufferShare;
 use crate::proxy::respond::error_body;
@@ -26,7 +26,7 @@ use crate::shares::Owner;
 const LONGEST: usize = 32 << 20;
 /// Longest error.
 const LONGEST_ERROR: usize = 1 << 20;
-/// What is no longer than this needs no room of its own, and is read at once.
+/// What is no longer than this needs no room of its own.
 const SMALL: usize = 64 * 1024;
 /// Messages that may wait to be sent.
 const WAITING: usize = 8;
@@ -171,7 +171,7 @@ impl Teller {
         }
         match String::from_utf8(text) {
             Ok(text) if text.trim_start().starts_with('{') => {
-                let (turn, message) = self.read(turn, move |turn| turn.event(&messages::whole(&text)), LONGEST).await?;
+                let (turn, message) = self.read(turn, text, |text| messages::whole(&text)).await?;
                 self.say(message).await?;
                 Ok(self.remembered(turn))
             }
@@ -197,9 +197,8 @@ impl Teller {
             });
             self.has_room(if cut { usize::MAX } else { splitter.held() })?;
             for data in events.into_iter().filter(|data| data.starts_with('{')) {
-                let length = data.len();
                 let message;
-                (turn, message) = self.read(turn, move |turn| turn.event(&data), length).await?;
+                (turn, message) = self.read(turn, data, |data| data).await?;
                 self.remember(&mut turn);
                 self.say(message).await?;
                 if turn.is_over() {
@@ -222,22 +221,14 @@ impl Teller {
         }
     }
 
-    /// Reads what a response has told: a long event on threads that serve no requests.
-    async fn read<T: Send + 'static>(
-        &self,
-        mut turn: Turn,
-        read: impl FnOnce(&mut Turn) -> T + Send + 'static,
-        length: usize,
-    ) -> Result<(Turn, T), Stop> {
-        if length <= SMALL {
-            let done = read(&mut turn);
-            return Ok((turn, done));
-        }
+    /// Reads what a response has told, as the event that it is: a long one on threads that serve no requests.
+    async fn read(&self, mut turn: Turn, told: String, to_event: fn(String) -> String) -> Result<(Turn, String), Stop> {
+        let length = told.len();
         let work = move || {
-            let done = read(&mut turn);
-            (turn, done)
+            let message = turn.event(&to_event(told));
+            (turn, message)
         };
-        apart(&self.gateway.turns, self.owner.clone(), work).await.map_err(Stop::Refused)
+        of_length(&self.gateway.turns, self.owner.clone(), length, work).await.map_err(Stop::Refused)
     }
 
     /// Takes room for what is remembered. Without, nothing goes on from it.

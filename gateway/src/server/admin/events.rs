@@ -7,7 +7,8 @@ use http::{HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
-use super::state::{Admin, Busy};
+use super::state::Admin;
+use crate::under_way::UnderWay;
 
 /// Time between two events.
 const EVERY: Duration = Duration::from_secs(1);
@@ -16,7 +17,7 @@ const AT_ONCE: usize = 64;
 
 /// Sends events until the other side has enough, or this process ends.
 pub(super) async fn send(admin: &Admin, mut session: ServerSession) {
-    let _place = Busy::new(&admin.pages);
+    let _place = UnderWay::new(&admin.pages);
     let room = admin.pages.load(Ordering::Relaxed) <= AT_ONCE;
     let status = if room { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let Ok(mut head) = ResponseHeader::build(status, Some(4)) else { return };

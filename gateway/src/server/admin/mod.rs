@@ -22,12 +22,12 @@ use tokio::sync::watch;
 
 use answer::{Reply, problem};
 use rooms::{Kind as Whose, Waiting};
-use state::Busy;
 pub(super) use state::{Admin, Control, UpgradeRequest};
 
 use super::guard::Guard;
 use super::socket::Socket;
 use crate::connection_phase::Phase;
+use crate::under_way::UnderWay;
 
 /// Longest time for a write: whoever doesn't read is not waited for.
 const WRITE: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Admin {
 
     /// Answers a request; the connection, if it goes on.
     async fn serve(&self, mut session: ServerSession) -> Option<Stream> {
-        let busy = Busy::new(&self.busy);
+        let busy = UnderWay::new(&self.busy);
         let room = self.rooms.enter(self.kind(&session));
         let reply = match &room {
             Some(_) => self.answer(&mut session).await,

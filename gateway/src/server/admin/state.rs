@@ -1,7 +1,7 @@
 //! What the admin listener answers from.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,22 +36,6 @@ impl Admin {
     /// How many answers are under way.
     pub(in crate::server) fn busy(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.busy)
-    }
-}
-
-/// Counts an answer for as long as it is under way.
-pub(super) struct Busy(Arc<AtomicUsize>);
-
-impl Busy {
-    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Busy(Arc::clone(count))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
