@@ -48,6 +48,12 @@ impl Phase {
         begins
     }
 
+    /// A head of an HTTP/2 connection begins, with this deadline.
+    pub fn http2_head_begins(&self, deadline: Tick) {
+        self.deadline.store(deadline.0, Ordering::Relaxed);
+        self.phase.store(HEAD, Ordering::Relaxed);
+    }
+
     /// Whether a head is under way.
     pub fn is_head(&self) -> bool {
         self.phase.load(Ordering::Relaxed) == HEAD

@@ -32,6 +32,11 @@ impl Default for Asked {
 }
 
 impl Asked {
+    /// Whether it lasts as long as its caller likes.
+    pub(super) fn is_open_ended(&self) -> bool {
+        !self.whole || self.api == Api::Realtime
+    }
+
     /// The bit of its operation in a set of operations.
     pub(super) fn bit(&self) -> u32 {
         1 << self.api as u32
@@ -139,6 +144,8 @@ pub(super) struct Belief {
     pub probing: Probing,
     /// Operations that it refuses.
     pub outages: SmallVec<[Outage; 1]>,
+    /// It has no room until then.
+    pub throttled_until: Tick,
 }
 
 impl Belief {
@@ -152,7 +159,8 @@ impl Belief {
 
     /// When the target may next be asked this.
     pub(super) fn gate(&self, asked: Asked) -> Tick {
-        self.circuit_gate(asked.whole).0.max(self.outage(asked.api).map_or(Tick(0), |outage| outage.shut(asked.whole)))
+        let outage = self.outage(asked.api).map_or(Tick(0), |outage| outage.shut(asked.whole));
+        self.circuit_gate(asked.whole).0.max(outage).max(self.throttled_until)
     }
 
     /// The outage of one operation.
@@ -215,8 +223,16 @@ impl Belief {
         true
     }
 
+    /// Extends the throttle, never shortens it; by how long.
+    pub(super) fn throttle(&mut self, wait: Duration, now: Tick) -> Option<Duration> {
+        let until = now + wait;
+        let from = self.throttled_until.max(now);
+        self.throttled_until = self.throttled_until.max(until);
+        Some(until.since(from)).filter(|longer| !longer.is_zero())
+    }
+
     /// Whether nothing is held against the target.
-    pub(super) fn is_clear(&self) -> bool {
-        self.outages.is_empty() && !self.probing.is_any() && self.circuit.is_clear()
+    pub(super) fn is_clear(&self, now: Tick) -> bool {
+        self.throttled_until <= now && self.outages.is_empty() && !self.probing.is_any() && self.circuit.is_clear()
     }
 }

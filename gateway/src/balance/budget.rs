@@ -1,13 +1,19 @@
 //! The retry budget: retries after failures are a share of the requests, so that a failing fleet
 //! isn't hit with a multiple of its traffic. A floor per second keeps a quiet gateway retrying.
 //!
+//! A consumer alone leaves a quarter of it to others: its requests may be what makes the fleet fail.
+//!
 //! Moves away from a throttled target are not retries: they cost the target nothing, and the next
 //! one has room.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::clock::Tick;
+use crate::shares::leaves_room;
 
 /// Seconds that the budget looks back on.
 const WINDOW: u64 = 10;
@@ -44,6 +50,26 @@ impl Default for BudgetRules {
 #[derive(Debug, Default)]
 pub struct RetryBudget {
     slots: [Slot; WINDOW as usize],
+    /// The retries of each consumer.
+    own: Mutex<HashMap<u64, Recent>>,
+}
+
+/// Most consumers whose retries are kept after they are too old to count.
+const KEPT: usize = 1024;
+
+/// One consumer's retries: the second, and how many.
+#[derive(Debug, Default)]
+struct Recent([(u64, u32); WINDOW as usize]);
+
+impl Recent {
+    fn retries(&self, second: u64) -> usize {
+        self.0.iter().filter(|(number, _)| second.wrapping_sub(*number) < WINDOW).map(|(_, retries)| *retries as usize).sum()
+    }
+
+    fn add(&mut self, second: u64) {
+        let slot = &mut self.0[(second % WINDOW) as usize];
+        *slot = (second, if slot.0 == second { slot.1 + 1 } else { 1 });
+    }
 }
 
 impl RetryBudget {
@@ -52,8 +78,8 @@ impl RetryBudget {
         self.add(now, 1, 0);
     }
 
-    /// Takes a retry out of the budget, if there is one left.
-    pub fn try_retry(&self, rules: &BudgetRules, now: Tick) -> bool {
+    /// Takes a retry of a consumer out of the budget, if there is one left for it; 0 where consumers are not told apart.
+    pub fn try_retry(&self, rules: &BudgetRules, by: u64, now: Tick) -> bool {
         let second = (now.0 / SECOND) & 0xffff_ffff;
         let (mut requests, mut retries) = (0, 0);
         for slot in &self.slots {
@@ -65,11 +91,26 @@ impl RetryBudget {
         }
         let floor = u64::from(rules.floor_per_second) * WINDOW;
         let allowed = floor.saturating_add((requests as f64 * rules.share) as u64);
-        if retries >= allowed {
+        if retries >= allowed || (by != 0 && !self.try_own(by, allowed - retries - 1, second)) {
             return false;
         }
         self.add(now, 0, 1);
         true
+    }
+
+    /// Counts a consumer's retry, if that leaves room for others'.
+    fn try_own(&self, by: u64, free: u64, second: u64) -> bool {
+        let mut own = self.own.lock();
+        if own.len() >= KEPT && !own.contains_key(&by) {
+            own.retain(|_, recent| recent.retries(second) > 0);
+        }
+        let recent = own.entry(by).or_default();
+        let held = recent.retries(second);
+        let allowed = held == 0 || leaves_room(held + 1, usize::try_from(free).unwrap_or(usize::MAX));
+        if allowed {
+            recent.add(second);
+        }
+        allowed
     }
 
     fn add(&self, now: Tick, requests: u64, retries: u64) {
@@ -104,17 +145,28 @@ mod tests {
         for i in 0..1000 {
             budget.request(at(100 + i / 100));
         }
-        let granted = (0..1000).filter(|_| budget.try_retry(&rules, at(109))).count();
+        let granted = (0..1000).filter(|_| budget.try_retry(&rules, 0, at(109))).count();
         assert_eq!(granted, 110, "a tenth of 1,000 and one per second");
-        assert!(!budget.try_retry(&rules, at(109)));
+        assert!(!budget.try_retry(&rules, 0, at(109)));
+    }
+
+    #[test]
+    fn one_consumer_leaves_a_quarter() {
+        let rules = BudgetRules { share: 0.0, floor_per_second: 4 };
+        let budget = RetryBudget::default();
+        let granted = |by, second| (0..100).filter(|_| budget.try_retry(&rules, by, at(second))).count();
+        assert_eq!((granted(1, 100), granted(1, 109)), (30, 0));
+        assert_eq!((granted(2, 109), granted(3, 109), granted(1, 110)), (7, 2, 23));
+        let own = budget.own.lock().len();
+        assert_eq!(own, 3);
     }
 
     #[test]
     fn old_seconds_are_forgotten() {
         let rules = BudgetRules { share: 0.0, floor_per_second: 1 };
         let budget = RetryBudget::default();
-        assert_eq!((0..50).filter(|_| budget.try_retry(&rules, at(100))).count(), 10);
-        assert!(!budget.try_retry(&rules, at(109)));
-        assert!(budget.try_retry(&rules, at(110)));
+        assert_eq!((0..50).filter(|_| budget.try_retry(&rules, 0, at(100))).count(), 10);
+        assert!(!budget.try_retry(&rules, 0, at(109)));
+        assert!(budget.try_retry(&rules, 0, at(110)));
     }
 }

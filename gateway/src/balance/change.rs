@@ -11,6 +11,8 @@ pub enum Change {
     None,
     /// Throttled for this long from now.
     Throttled(Duration),
+    /// Throttled for one consumer, who alone was told so.
+    ThrottledForOne,
     /// The circuit opened.
     Tripped,
     /// The circuit opened for one consumer, who alone met the failures.

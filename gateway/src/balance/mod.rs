@@ -24,6 +24,7 @@ pub mod latency;
 pub mod member;
 pub mod policy;
 pub mod route;
+mod slots;
 pub mod snapshot;
 mod state;
 pub mod target;

@@ -1,5 +1,4 @@
-//! What is known of a target, and how outcomes change it: what one consumer met, what everybody believes, how long it is
-//! throttled.
+//! What is known of a target, and how outcomes change it: what one consumer met, and what everybody believes.
 
 use std::time::Duration;
 
@@ -21,7 +20,6 @@ const PROBE_WAITS: Duration = Duration::from_secs(30);
 /// The state of a target, and the rules by which it changes.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) throttled_until: Tick,
     /// What everybody believes.
     pub(super) shared: Belief,
     /// What single consumers met, the one that was heard of last at the end.
@@ -54,7 +52,7 @@ impl State {
         &mut self.own[last].1
     }
 
-    /// When the target may next be asked for this, throttles aside.
+    /// When the target may next be asked for this.
     pub(super) fn gate(&self, asked: Asked) -> Tick {
         let own = self.own(asked.by).map_or(Tick(0), |belief| belief.gate(asked));
         let gate = self.shared.gate(asked).max(own);
@@ -110,7 +108,7 @@ impl State {
             let own = &mut self.own[at].1;
             let closed = own.circuit.succeeded(0, probes[1].circuit, rules, now);
             own_recovered = own.end_outage(api) || closed;
-            if own.is_clear() {
+            if own.is_clear(now) {
                 self.own.remove(at);
             }
         }
@@ -187,14 +185,15 @@ impl State {
         if own_new { Change::OutForOne(reason) } else { Change::None }
     }
 
-    /// Extends the throttle, never shortens it.
-    pub(super) fn throttle(&mut self, wait: Duration, now: Tick) -> Change {
-        let until = now + wait;
-        if until <= self.throttled_until {
-            return Change::None;
+    /// It has no room for a request, which may be larger than it looks: for all that it refers to, nobody here knows. That
+    /// is believed for everybody once a second consumer is told so while the first one waits.
+    pub(super) fn throttled(&mut self, by: u64, wait: Duration, now: Tick) -> Change {
+        if by == 0 || self.own.iter().any(|(other, belief)| *other != by && belief.throttled_until > now) {
+            return self.shared.throttle(wait, now).map_or(Change::None, Change::Throttled);
         }
-        let from = self.throttled_until.max(now);
-        self.throttled_until = until;
-        Change::Throttled(until.since(from))
+        match self.own_mut(by).throttle(wait, now) {
+            Some(_) if self.several => Change::ThrottledForOne,
+            longer => longer.map_or(Change::None, Change::Throttled),
+        }
     }
 }

@@ -14,6 +14,7 @@ pub use super::belief::{Asked, OutageReason};
 use super::belief::{Belief, Outage, Probes};
 pub use super::change::Change;
 use super::circuit::{CircuitRules, Failure, Phase};
+use super::slots::{Slot, Slots};
 use super::state::State;
 use super::told::{BeliefTold, TargetTold};
 use crate::clock::Tick;
@@ -81,8 +82,7 @@ const USAGE_ASKED_AGAIN: Duration = Duration::from_secs(600);
 pub struct Target {
     /// Its name.
     pub id: TargetId,
-    max_concurrent: AtomicU32,
-    in_flight: AtomicU32,
+    slots: Slots,
     drained: AtomicBool,
     /// Not before this tick, whoever asks; a copy of what `State` knows that is read without the lock.
     gate: AtomicU64,
@@ -128,8 +128,7 @@ impl Target {
             headroom: AtomicU32::new(UNTOLD),
             unasked_until: Default::default(),
             seed,
-            max_concurrent: AtomicU32::new(max_concurrent.unwrap_or(u32::MAX)),
-            in_flight: AtomicU32::new(0),
+            slots: Slots::new(max_concurrent),
             drained: AtomicBool::new(false),
             gate: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
@@ -141,7 +140,7 @@ impl Target {
     pub fn is_usable(&self, asked: Asked, now: Tick) -> bool {
         now.0 >= self.gate.load(Ordering::Acquire)
             && !self.drained.load(Ordering::Relaxed)
-            && self.in_flight.load(Ordering::Relaxed) < self.max_concurrent.load(Ordering::Relaxed)
+            && self.slots.wants(asked, now)
             && (!self.doubted.load(Ordering::Acquire) || now >= self.state.lock().gate(asked))
     }
 
@@ -150,13 +149,11 @@ impl Target {
         if !self.is_usable(asked, now) {
             return None;
         }
-        let most = self.max_concurrent.load(Ordering::Relaxed);
-        let taken = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n < most).then(|| n + 1));
-        taken.ok()?;
-        let mut lease = Lease { target: Arc::clone(self), asked, probes: Default::default() };
+        let slot = self.slots.take(asked, now)?;
+        let mut lease = Lease { target: Arc::clone(self), asked, slot, probes: Default::default() };
         if self.doubted.load(Ordering::Acquire) {
             let mut state = self.state.lock();
-            if now < state.gate(asked).max(state.throttled_until) {
+            if now < state.gate(asked) {
                 return None;
             }
             let shared = state.shared.take_probes(asked, now);
@@ -170,21 +167,22 @@ impl Target {
     /// Why nobody can ask it now, `None` if somebody can.
     pub fn closed(&self, now: Tick) -> Option<Closed> {
         let state = self.state.lock();
-        self.closed_by(&state, state.shown(), None, true, now)
+        self.closed_by(state.shown(), None, now)
     }
 
     /// Why it can't be asked this now, `None` if it can.
     pub fn closed_for(&self, asked: Asked, now: Tick) -> Option<Closed> {
         let state = self.state.lock();
-        self.closed_by(&state, [Some(&state.shared), state.own(asked.by)], Some(asked.api), asked.whole, now)
+        self.closed_by([Some(&state.shared), state.own(asked.by)], Some(asked), now)
     }
 
-    fn closed_by(&self, state: &State, beliefs: [Option<&Belief>; 2], api: Option<Api>, whole: bool, now: Tick) -> Option<Closed> {
+    fn closed_by(&self, beliefs: [Option<&Belief>; 2], asked: Option<Asked>, now: Tick) -> Option<Closed> {
         if self.drained.load(Ordering::Relaxed) {
             return Some(Closed::Drained);
         }
+        let whole = asked.is_none_or(|asked| asked.whole);
         let believed = || beliefs.iter().flatten();
-        let outages = believed().flat_map(|belief| &belief.outages).filter(|outage| api.is_none_or(|api| api == outage.api));
+        let outages = believed().flat_map(|belief| &belief.outages).filter(|outage| asked.is_none_or(|asked| asked.api == outage.api));
         let shut = |outage: &Outage| outage.shut(whole);
         if let Some(outage) = outages.filter(|outage| shut(outage) > now).max_by_key(|outage| shut(outage)) {
             return Some(Closed::Out(outage.reason, outage.probing.shown(whole, shut(outage))));
@@ -193,12 +191,13 @@ impl Target {
             Phase::Open { limited, .. } => Some((belief, belief.circuit_gate(whole).0, limited)),
             Phase::Closed => None,
         });
+        let throttled_until = believed().map(|belief| belief.throttled_until).max().unwrap_or_default();
         match open.filter(|(_, until, _)| *until > now).max_by_key(|(_, until, _)| *until) {
-            Some((belief, until, limited)) if until >= state.throttled_until => {
+            Some((belief, until, limited)) if until >= throttled_until => {
                 Some(Closed::Tripped { until: belief.probing.shown(whole, until), limited })
             }
-            _ if state.throttled_until > now => Some(Closed::Throttled(state.throttled_until)),
-            _ => (self.in_flight() >= self.max_concurrent.load(Ordering::Relaxed)).then_some(Closed::Busy),
+            _ if throttled_until > now => Some(Closed::Throttled(throttled_until)),
+            _ => asked.map_or(self.slots.is_full(), |asked| !self.slots.has_one_for(asked, now)).then_some(Closed::Busy),
         }
     }
 
@@ -219,7 +218,7 @@ impl Target {
 
     /// Requests in flight.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.slots.taken()
     }
 
     /// Peak EWMA of the time to the first token, in seconds.
@@ -254,16 +253,16 @@ impl Target {
         self.drained.store(drained, Ordering::Relaxed);
     }
 
-    /// Until when it is throttled, if it is.
+    /// Until when it is throttled for everybody, if it is.
     pub fn throttled_until(&self, now: Tick) -> Option<Tick> {
-        let until = self.state.lock().throttled_until;
+        let until = self.state.lock().shared.throttled_until;
         (until > now).then_some(until)
     }
 
     /// Another node was told to leave it alone until then. Extends a throttle, never shortens it.
     pub fn throttle_until(&self, until: Tick, now: Tick) {
         let mut state = self.state.lock();
-        state.throttle(until.since(now), now);
+        state.shared.throttle(until.since(now), now);
         self.publish(&state);
     }
 
@@ -276,7 +275,7 @@ impl Target {
 
     /// Another bound on its requests in flight; those that are more finish.
     pub fn set_max_concurrent(&self, most: Option<u32>) {
-        self.max_concurrent.store(most.unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.slots.set_most(most);
     }
 
     /// Ends an outage: its credentials are others now.
@@ -291,12 +290,10 @@ impl Target {
     /// Its state at `now`, for the process that takes over.
     pub fn tell(&self, now: Tick) -> TargetTold {
         let state = self.state.lock();
-        let left = |until: Tick| until.since(now);
         TargetTold {
             backend: self.id.backend.to_string(),
             deployment: self.id.deployment.to_string(),
             drained: self.drained.load(Ordering::Relaxed),
-            throttled: Some(left(state.throttled_until)).filter(|left| !left.is_zero()),
             shared: state.shared.tell(now),
             own: state.own.iter().map(|(by, belief)| (*by, belief.tell(now))).filter(|(_, told)| *told != BeliefTold::default()).collect(),
             askers: (state.only, state.several),
@@ -312,9 +309,6 @@ impl Target {
             self.headroom.store((left.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
         }
         let mut state = self.state.lock();
-        if let Some(wait) = told.throttled {
-            state.throttle(wait, now);
-        }
         state.shared.hear(&told.shared, now);
         for (by, own) in &told.own {
             state.own_mut(*by).hear(own, now);
@@ -329,7 +323,7 @@ impl Target {
     fn publish(&self, state: &State) {
         let (circuit, probe) = state.shared.circuit_gate(true);
         self.doubted.store(probe || !state.shared.outages.is_empty() || !state.own.is_empty(), Ordering::Release);
-        self.gate.store(state.throttled_until.max(circuit).0, Ordering::Release);
+        self.gate.store(state.shared.throttled_until.max(circuit).0, Ordering::Release);
     }
 
     fn record(&self, asked: Asked, probes: [Probes; 2], outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
@@ -345,15 +339,16 @@ impl Target {
                 }
                 change = state.succeeded(asked, probes, rules, now);
                 if let Some(wait) = signal.exhausted_for() {
-                    change = state.throttle(wait.min(rules.max_retry_after), now);
+                    change = state.shared.throttle(wait.min(rules.max_retry_after), now).map_or(change, Change::Throttled);
                 }
             }
             // Proof enough for a probe, but no call that a percentage counts.
             Outcome::CallerFault if probes.iter().any(|probes| probes.any()) => change = state.succeeded(asked, probes, rules, now),
             Outcome::CallerFault | Outcome::TooLarge => {}
             Outcome::Throttled { retry_after } => {
-                change = state.throttle(rules.throttle_for(retry_after), now);
-                if self.headroom.load(Ordering::Relaxed) != UNTOLD {
+                change = state.throttled(asked.by, rules.throttle_for(retry_after), now);
+                let by_all = state.shared.throttled_until > now;
+                if by_all && self.headroom.load(Ordering::Relaxed) != UNTOLD {
                     self.headroom.store(0, Ordering::Relaxed);
                 }
                 let failure = Failure::Status(http::StatusCode::TOO_MANY_REQUESTS);
@@ -385,6 +380,7 @@ impl Target {
 pub struct Lease {
     target: Arc<Target>,
     asked: Asked,
+    slot: Slot,
     /// The probes that it holds: of what everybody believes, and of what its consumer met.
     probes: [Probes; 2],
 }
@@ -410,7 +406,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.target.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.target.slots.give_back(self.slot);
         if self.is_probe() {
             let mut state = self.target.state.lock();
             state.give_back(self.asked, self.probes);

@@ -14,6 +14,8 @@ use crate::clock::Tick;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BeliefTold {
+    /// How long it is throttled.
+    pub throttled: Option<Duration>,
     /// How long its circuit is open, and whether a 429 opened it.
     pub open: Option<(Duration, bool)>,
     /// How many probes of it in a row have failed.
@@ -26,6 +28,7 @@ impl Belief {
     pub(super) fn tell(&self, now: Tick) -> BeliefTold {
         let left = |until: Tick| until.since(now);
         BeliefTold {
+            throttled: Some(left(self.throttled_until)).filter(|left| !left.is_zero()),
             open: match self.circuit.phase() {
                 Phase::Open { until, limited } => Some((left(until), limited)),
                 Phase::Closed => None,
@@ -40,6 +43,9 @@ impl Belief {
     }
 
     pub(super) fn hear(&mut self, told: &BeliefTold, now: Tick) {
+        if let Some(left) = told.throttled {
+            self.throttle(left, now);
+        }
         if let Some((left, limited)) = told.open {
             self.circuit = Circuit::open(now + left, limited, told.failed_probes);
         }
@@ -60,8 +66,6 @@ pub struct TargetTold {
     pub deployment: String,
     /// An operator has taken it out.
     pub drained: bool,
-    /// How long it is throttled.
-    pub throttled: Option<Duration>,
     /// What everybody believes of it.
     #[serde(flatten)]
     pub shared: BeliefTold,

@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::holding::Holding;
 use crate::config::Consumer;
 use crate::limits::Account;
 
@@ -22,35 +22,15 @@ pub struct LiveConsumer {
     pub account: Account,
     /// A number that stands for it where who asks matters, never 0.
     pub number: u64,
-    /// How many of its requests are in flight.
-    pub in_flight: AtomicUsize,
-    /// How many bytes of its bodies are held.
-    pub buffered: Arc<AtomicUsize>,
+    /// What it holds of what all share.
+    pub holding: Arc<Holding>,
 }
 
 impl LiveConsumer {
     /// One with this config; `account` is what it uses.
     pub fn new(config: Consumer, account: Account) -> Self {
         let number = number_of(&config.name);
-        LiveConsumer { config, account, number, in_flight: AtomicUsize::new(0), buffered: Arc::default() }
-    }
-}
-
-/// Counts a request among its consumer's for as long as it lives.
-#[derive(Debug)]
-pub struct OneOf(Arc<LiveConsumer>);
-
-impl OneOf {
-    /// Counts one more, and how many there are with it.
-    pub fn of(consumer: &Arc<LiveConsumer>) -> (Self, usize) {
-        let before = consumer.in_flight.fetch_add(1, Ordering::Relaxed);
-        (OneOf(Arc::clone(consumer)), before + 1)
-    }
-}
-
-impl Drop for OneOf {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        LiveConsumer { config, account, number, holding: Arc::default() }
     }
 }
 

@@ -3,6 +3,7 @@
 mod caller;
 mod consumer;
 mod grants;
+mod holding;
 pub mod issuer;
 pub mod tokens;
 
@@ -18,8 +19,9 @@ use crate::config::{Auth, CertificateName, Config};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 pub use caller::{Caller, Denied, Missing, lacks_grant};
-pub use consumer::{LiveConsumer, OneOf, number_of};
+pub use consumer::{LiveConsumer, number_of};
 pub use grants::Grants;
+pub use holding::{Holding, OneOf};
 use tokens::Tokens;
 
 /// Everybody who may call.
@@ -33,6 +35,8 @@ pub struct Callers {
     pub keys: KeyTable,
     /// Their tokens.
     pub tokens: Option<Tokens>,
+    /// What callers without a name hold together.
+    nameless: Arc<Holding>,
     certificates: HashMap<CertificateName, usize>,
 }
 
@@ -57,12 +61,23 @@ impl Callers {
         metrics.expose_auth_failures(Denied::labels());
         let before = before.and_then(|before| before.tokens.as_ref());
         let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, Arc::clone(limits), metrics, before));
-        Callers { required, consumers, keys, tokens, certificates }
+        Callers { required, consumers, keys, tokens, nameless: Arc::default(), certificates }
     }
 
     /// Whether there may be several consumers: then none may have all of the room.
     pub fn are_several(&self) -> bool {
-        self.consumers.len() > 1 || self.tokens.is_some()
+        self.consumers.len() + usize::from(!self.required) > 1 || self.tokens.is_some()
+    }
+
+    /// What counts what a consumer holds, where there are several. Callers without a name are one consumer.
+    pub fn holding_of<'a>(&'a self, consumer: Option<&'a LiveConsumer>) -> Option<&'a Arc<Holding>> {
+        self.are_several().then(|| consumer.map_or(&self.nameless, |consumer| &consumer.holding))
+    }
+
+    /// The number that targets know a consumer by; 0 for all if there is only one. Callers without a name are one consumer.
+    pub fn number_of(&self, consumer: Option<&LiveConsumer>) -> u64 {
+        const NAMELESS: u64 = u64::MAX;
+        if self.are_several() { consumer.map_or(NAMELESS, |consumer| consumer.number) } else { 0 }
     }
 
     /// Who sent these headers over a connection with this client certificate. `now` is in seconds

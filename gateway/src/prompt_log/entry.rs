@@ -1,5 +1,8 @@
 //! A request, to be written down.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use bytes::Bytes;
 use spillway_plugins::api::Api;
 use spillway_plugins::prompt_log::Level;
@@ -18,6 +21,8 @@ pub struct Entry {
     pub answer: Option<Part>,
     /// The answer is a stream.
     pub streamed: bool,
+    /// What counts what waits of its consumer's, where there are several.
+    pub share: Option<Arc<AtomicUsize>>,
 }
 
 /// A body, or its beginning.
@@ -28,9 +33,12 @@ pub struct Part {
     pub cut: bool,
 }
 
+/// What a record counts as beside its prompt and answer: so the bound of bytes bounds their number, too.
+const RECORD: usize = 8 * 1024;
+
 impl Entry {
     pub(super) fn size(&self) -> usize {
-        [&self.body, &self.answer].into_iter().flatten().map(|part| part.bytes.len()).sum()
+        RECORD + [&self.body, &self.answer].into_iter().flatten().map(|part| part.bytes.len()).sum::<usize>()
     }
 }
 

@@ -5,10 +5,10 @@ mod entry;
 mod export;
 mod files;
 pub mod search;
+mod waiting;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -22,13 +22,11 @@ use entry::WORKERS;
 pub use entry::{Entry, Part};
 use export::Exporter;
 use files::Files;
+use waiting::Waiting;
 use worker::Job;
 
 /// Records that may wait.
 const QUEUE: usize = 16_384;
-/// Bytes of prompts and answers that may wait.
-const QUEUED_BYTES: usize = 128 << 20;
-
 /// Most of a request that is read for the log, white space between its parts left out.
 pub const LONGEST_REQUEST: usize = 1 << 20;
 /// Most of an answer that is read for the log; of a plain one, white space between its parts left out.
@@ -39,7 +37,7 @@ pub struct PromptLog {
     /// Its rules.
     pub rules: Arc<PromptLogRules>,
     queue: SyncSender<Job>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     metrics: PromptLogMetrics,
     exporter: Option<Exporter>,
 }
@@ -59,7 +57,7 @@ impl PromptLog {
         let files = Arc::new(Mutex::new(Files::open(Arc::clone(&rules), clock)?));
         let (queue, jobs) = sync_channel(QUEUE);
         let jobs = Arc::new(Mutex::new(jobs));
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::new(Waiting::default());
         let exporter = rules.otlp.clone().map(|otlp| Exporter::start(otlp, metrics.clone()));
         let busy = Arc::new(std::array::from_fn(|_| Mutex::new(())));
         for number in 0..WORKERS {
@@ -81,9 +79,11 @@ impl PromptLog {
     /// Hands a request over, or counts it as lost.
     pub fn write(&self, entry: Entry) {
         let size = entry.size();
-        let waiting = self.waiting.fetch_add(size, Ordering::Relaxed);
-        if waiting + size > QUEUED_BYTES || self.queue.try_send(Job::Entry(entry, size)).is_err() {
-            self.waiting.fetch_sub(size, Ordering::Relaxed);
+        let share = entry.share.clone();
+        if !self.waiting.take(size, share.as_deref()) {
+            self.metrics.dropped.inc();
+        } else if self.queue.try_send(Job::Entry(entry, size)).is_err() {
+            self.waiting.give_back(size, share.as_deref());
             self.metrics.dropped.inc();
         }
     }

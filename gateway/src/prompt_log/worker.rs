@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::sync::oneshot;
 use super::entry::{Entry, WORKERS};
 use super::export::Exporter;
 use super::files::Files;
+use super::waiting::Waiting;
 use crate::config::PromptLogRules;
 use crate::telemetry::metrics::PromptLogMetrics;
 
@@ -35,7 +35,7 @@ pub(super) struct Worker {
     pub(super) rules: Arc<PromptLogRules>,
     pub(super) jobs: Arc<Mutex<Receiver<Job>>>,
     pub(super) files: Arc<Mutex<Files>>,
-    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) waiting: Arc<Waiting>,
     pub(super) metrics: PromptLogMetrics,
     /// Held by each thread while it has requests in its hands.
     pub(super) busy: Arc<[Mutex<()>; WORKERS]>,
@@ -72,7 +72,7 @@ impl Worker {
                             lines.truncate(whole);
                             self.metrics.dropped.inc();
                         }
-                        self.waiting.fetch_sub(size, Ordering::Relaxed);
+                        self.waiting.give_back(size, entry.share.as_deref());
                     }
                     Job::Flush(done) => flushed.push(done),
                 }

@@ -266,7 +266,7 @@ fn record(gateway: &Gateway, inquiry: &Inquiry, member: usize, lease: &mut Lease
     let target = &lease.target().id;
     let pool = &inquiry.pool.config.name;
     match change {
-        Change::None => {}
+        Change::None | Change::ThrottledForOne => {}
         Change::Throttled(wait) => inquiry.model.metrics[member].throttled_seconds.inc_by(wait.as_secs_f64()),
         Change::Tripped => warn!(%target, %pool, ?outcome, "circuit opened"),
         Change::TrippedForOne => info!(%target, %pool, ?outcome, "circuit opened for the one consumer that met the failures"),

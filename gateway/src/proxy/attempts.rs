@@ -31,7 +31,7 @@ use crate::config::OnDisconnect;
 /// Runs a request to its end. The answer, or a refusal, is written to the caller.
 pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> End {
     let Some(inquiry) = ctx.inquiry.take() else { return End::CallerLeft };
-    let mut progress = Progress::new(&inquiry, ctx.arrived);
+    let mut progress = Progress::new(&inquiry, ctx.runtime.callers.number_of(ctx.consumer()), ctx.arrived);
     inquiry.pool.budget.request(gateway.clock.now());
     let end = attempt_all(gateway, session, ctx, &inquiry, &mut progress).await;
     ctx.inquiry = Some(inquiry);
@@ -50,7 +50,7 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
         if now >= progress.deadline {
             return give_up(gateway, session, ctx, inquiry, progress, None).await;
         }
-        let picked = match again.take().and_then(|member| pick_again(inquiry, ctx, progress, member, now)) {
+        let picked = match again.take().and_then(|member| pick_again(inquiry, progress, member, now)) {
             Some(same) => Ok(same),
             None => pick(inquiry, ctx, progress, now),
         };
@@ -63,7 +63,7 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                     Step::Failed if progress.may_retry(inquiry, gateway.clock.now()) => false,
                     Step::Failed => return give_up(gateway, session, ctx, inquiry, progress, None).await,
                 };
-                if let Some((member, until)) = progress.same_first(inquiry, ctx, throttled, gateway.clock.now()) {
+                if let Some((member, until)) = progress.same_first(inquiry, throttled, gateway.clock.now()) {
                     again = Some(member);
                     if wait(gateway, session, ctx, progress, until, None).await == Waited::CallerLeft {
                         return End::CallerLeft;
@@ -81,7 +81,7 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                     }
                     progress.release(until, now);
                 }
-                None => match progress.same_again(inquiry, ctx, now) {
+                None => match progress.same_again(inquiry, now) {
                     Some(until) => {
                         if wait(gateway, session, ctx, progress, until, None).await == Waited::CallerLeft {
                             return End::CallerLeft;

@@ -24,7 +24,7 @@ use super::tunnel::Tunnel;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::route::PassedOver;
 use crate::balance::target::Target;
-use crate::callers::{Caller, LiveConsumer, OneOf};
+use crate::callers::{Caller, Holding, LiveConsumer, OneOf};
 use crate::clock::Tick;
 use crate::runtime::{Model, Pool, Runtime};
 use crate::shares::Owner;
@@ -291,10 +291,14 @@ impl RequestCtx {
         self.consumer().map(|consumer| Arc::clone(&consumer.name))
     }
 
+    /// What counts what its consumer holds of what all share, where there are several consumers.
+    pub fn holding(&self) -> Option<&Arc<Holding>> {
+        self.runtime.callers.holding_of(self.consumer()).filter(|_| !self.internal)
+    }
+
     /// What counts the bytes that its consumer's bodies take, where there are several consumers.
     pub fn buffered(&self) -> Option<Arc<AtomicUsize>> {
-        let consumer = self.consumer().filter(|_| !self.internal && self.runtime.callers.are_several())?;
-        Some(Arc::clone(&consumer.buffered))
+        Some(Arc::clone(&self.holding()?.buffered))
     }
 
     /// The moment `now` on both clocks, without asking the second one: the calendar's is taken when a request

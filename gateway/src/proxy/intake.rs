@@ -127,13 +127,13 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
 /// # Errors
 /// 503
 fn has_room(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
-    let Some(caller) = ctx.caller.as_ref().filter(|_| !ctx.internal) else { return Ok(()) };
-    let (one, count) = OneOf::of(&caller.consumer);
+    let Some(holding) = ctx.holding() else { return Ok(()) };
+    let (one, count) = OneOf::of(holding);
     ctx.one_of = Some(one);
     let room = (ctx.runtime.config.server.max_in_flight + 1).saturating_sub(gateway.in_flight_now());
-    match !leaves_room(count, room) && ctx.runtime.callers.are_several() {
-        true => Err(Refusal::Overloaded { what: "requests of this consumer in flight" }),
-        false => Ok(()),
+    match leaves_room(count, room) {
+        true => Ok(()),
+        false => Err(Refusal::Overloaded { what: "requests of this consumer in flight" }),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the prompt log gets of a request.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use spillway_plugins::api::Api;
@@ -25,6 +27,8 @@ pub struct Logged {
     body: Option<ReplayBody>,
     /// What is written of a body that is too long to be kept for the log, and its share of the room for bodies.
     excerpt: Option<(Compact, BufferShare)>,
+    /// What counts what waits of its consumer's.
+    share: Option<Arc<AtomicUsize>>,
 }
 
 /// What is copied of an answer.
@@ -43,7 +47,8 @@ pub(super) fn decide(ctx: &mut RequestCtx) {
     if level == Level::Off || (share < 1.0 && super::with_rng(|rng| rng.f64()) >= share) {
         return;
     }
-    ctx.logged = Some(Box::new(Logged { level, answer: None, body: None, excerpt: None }));
+    let share = ctx.holding().map(|holding| Arc::clone(&holding.logged));
+    ctx.logged = Some(Box::new(Logged { level, answer: None, body: None, excerpt: None, share }));
 }
 
 /// Takes out of a body that is too long for the log what there is room for. On a thread for such work: it is looked
@@ -128,5 +133,5 @@ pub(super) fn write(log: &PromptLog, logged: Logged, api: Api, streamed: bool, l
     // The share of the room for bodies goes back: the log has a bound of its own.
     let body = logged.body.map(|body| Part { bytes: body.bytes().clone(), cut: false });
     let body = body.or_else(|| logged.excerpt.map(|(excerpt, _)| part(excerpt)));
-    log.write(Entry { level: logged.level, facts, api, body, answer, streamed });
+    log.write(Entry { level: logged.level, facts, api, body, answer, streamed, share: logged.share });
 }

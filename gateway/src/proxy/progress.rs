@@ -50,15 +50,16 @@ pub(super) struct Progress {
     pub(super) patience: Duration,
     /// How long it has waited for a target since the last attempt.
     pub(super) waited: Duration,
-    /// Whether the request is there as a whole: of a streamed upload the rest is still to come.
-    pub(super) whole: bool,
+    /// Who asks, and for what. Of a streamed upload the rest is still to come.
+    pub(super) asked: Asked,
     pub(super) timer: Timer,
 }
 
 impl Progress {
-    /// A request that hasn't been tried anywhere.
-    pub(super) fn new(inquiry: &Inquiry, arrived: Tick) -> Self {
+    /// A request that hasn't been tried anywhere, of the consumer that targets know by the number `by`.
+    pub(super) fn new(inquiry: &Inquiry, by: u64, arrived: Tick) -> Self {
         Progress {
+            asked: Asked { by, api: inquiry.api, whole: true },
             tried: SmallVec::new(),
             throttled: SmallVec::new(),
             failures: 0,
@@ -75,7 +76,6 @@ impl Progress {
             deadline: arrived + inquiry.pool.config.timeouts.total,
             patience: inquiry.pool.config.retry.wait,
             waited: Duration::ZERO,
-            whole: true,
             timer: Timer::default(),
         }
     }
@@ -90,7 +90,7 @@ impl Progress {
     pub(super) fn may_retry(&mut self, inquiry: &Inquiry, now: Tick) -> bool {
         let rules = &inquiry.pool.config.retry;
         self.failures += 1;
-        self.failures < rules.max_attempts && inquiry.pool.budget.try_retry(&rules.budget, now)
+        self.failures < rules.max_attempts && inquiry.pool.budget.try_retry(&rules.budget, self.asked.by, now)
     }
 
     /// Whether an attempt failed, other than by a throttle.
@@ -118,28 +118,28 @@ impl Progress {
     }
 
     /// The member that was asked last, if it is to be asked again before the others, and when.
-    pub(super) fn same_first(&mut self, inquiry: &Inquiry, ctx: &RequestCtx, throttled: bool, now: Tick) -> Option<(usize, Tick)> {
+    pub(super) fn same_first(&mut self, inquiry: &Inquiry, throttled: bool, now: Tick) -> Option<(usize, Tick)> {
         self.same_target = self.same_target.checked_sub(1)?;
         let (member, wait) = if throttled { self.limited.take() } else { self.fast.take() }?;
-        let until = self.when_again(inquiry, ctx, member, wait.filter(|_| throttled), now)?;
+        let until = self.when_again(inquiry, member, wait.filter(|_| throttled), now)?;
         self.throttled.retain(|throttled| *throttled != member);
         Some((member, until))
     }
 
     /// When a member may be asked again after `wait`, or after a moment; `None` if that is too late, or it may not be asked.
-    fn when_again(&self, inquiry: &Inquiry, ctx: &RequestCtx, member: usize, wait: Option<Duration>, now: Tick) -> Option<Tick> {
+    fn when_again(&self, inquiry: &Inquiry, member: usize, wait: Option<Duration>, now: Tick) -> Option<Tick> {
         let jitter = Duration::from_millis(super::with_rng(|rng| rng.u64(AGAIN.0..=AGAIN.1)));
         let until = now + wait.map_or(jitter, |wait| wait.max(jitter));
         let target = &inquiry.model.route.members()[member].target;
-        let may = target.closed_for(asked(inquiry, ctx, self), until).is_none();
+        let may = target.closed_for(self.asked, until).is_none();
         (may && until < self.deadline && until <= now + self.patience.max(LONGEST_AGAIN)).then_some(until)
     }
 
     /// Nobody else is left: when the member that failed last may be asked once more, if it failed fast and is still
     /// usable.
-    pub(super) fn same_again(&mut self, inquiry: &Inquiry, ctx: &RequestCtx, now: Tick) -> Option<Tick> {
+    pub(super) fn same_again(&mut self, inquiry: &Inquiry, now: Tick) -> Option<Tick> {
         let (member, retry_after) = self.fast.take()?;
-        let until = self.when_again(inquiry, ctx, member, retry_after, now)?;
+        let until = self.when_again(inquiry, member, retry_after, now)?;
         self.tried.retain(|tried| *tried != member);
         Some(until)
     }
@@ -190,15 +190,10 @@ const AGAIN: (u64, u64) = (100, 500);
 const LONGEST_AGAIN: Duration = Duration::from_secs(1);
 
 /// A slot of this very member, for the request that it was asked before.
-pub(super) fn pick_again(inquiry: &Inquiry, ctx: &RequestCtx, progress: &mut Progress, member: usize, now: Tick) -> Option<Pick> {
-    let lease = inquiry.model.route.members()[member].target.acquire(asked(inquiry, ctx, progress), now)?;
+pub(super) fn pick_again(inquiry: &Inquiry, progress: &mut Progress, member: usize, now: Tick) -> Option<Pick> {
+    let lease = inquiry.model.route.members()[member].target.acquire(progress.asked, now)?;
     progress.tried.retain(|tried| *tried != member);
     Some(Pick { index: member, lease })
-}
-
-/// Who asks, and for what.
-fn asked(inquiry: &Inquiry, ctx: &RequestCtx, progress: &Progress) -> Asked {
-    Asked { by: ctx.caller.as_ref().map_or(0, |caller| caller.consumer.number), api: inquiry.api, whole: progress.whole }
 }
 
 /// Most that is remembered of whom a request passed over.
@@ -213,7 +208,7 @@ pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress,
         throttled: &progress.throttled,
         fence,
         affinity_key: inquiry.affinity_key,
-        asked: Asked { by: ctx.caller.as_ref().map_or(0, |caller| caller.consumer.number), api: inquiry.api, whole: progress.whole },
+        asked: progress.asked,
     };
     let route = &inquiry.model.route;
     let picked = super::with_rng(|rng| route.pick(&request, now, rng));

@@ -154,7 +154,7 @@ fn next(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, progress: &m
     }
     match pick(inquiry, ctx, progress, now) {
         Ok(pick) => Some(pick),
-        Err(_) => pick_again(inquiry, ctx, progress, broken, now),
+        Err(_) => pick_again(inquiry, progress, broken, now),
     }
 }
 

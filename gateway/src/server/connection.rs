@@ -13,6 +13,7 @@ use spillway_plugins::auth::certificate;
 use tokio::net::TcpStream;
 
 use super::guard::Guard;
+use super::http2_heads::PREFACE;
 use super::socket::Socket;
 use crate::connection_phase::{PHASE, Phase};
 use crate::listener_tls as tls;
@@ -20,8 +21,6 @@ use crate::proxy::Gateway;
 
 /// Requests on one connection before it is closed, so that callers spread anew over several nodes.
 const REQUESTS: u32 = 10_000;
-/// The first bytes of an HTTP/2 connection (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
 pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp: TcpStream, shutdown: ShutdownWatch) {

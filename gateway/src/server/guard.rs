@@ -24,6 +24,7 @@ use tokio::time::Sleep;
 
 use super::chunks::Chunks;
 use super::head::Head;
+use super::http2_heads::Http2Heads;
 use super::socket::Socket;
 use crate::clock::Clock;
 use crate::connection_phase::Phase;
@@ -49,7 +50,8 @@ pub struct Guard {
     header_timeout: Duration,
     metrics: Arc<Metrics>,
     sleep: Option<Pin<Box<Sleep>>>,
-    http2: bool,
+    /// The heads of an HTTP/2 connection.
+    http2: Option<Http2Heads>,
     replaced: bool,
     error_page: Vec<u8>,
     /// The head so far, and how long it is.
@@ -70,7 +72,7 @@ impl std::fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// Guards a connection. `http2` connections are only wrapped: their frames have no phases.
+    /// Guards a connection. Of an `http2` connection only the time that its heads take is guarded: its frames have no phases.
     pub(super) fn new(
         socket: Socket,
         certificate: Option<CertificateNames>,
@@ -97,7 +99,7 @@ impl Guard {
             header_timeout,
             metrics,
             sleep: None,
-            http2,
+            http2: http2.then(Http2Heads::default),
             replaced: false,
             error_page: Vec::new(),
             head: Head::default(),
@@ -109,7 +111,25 @@ impl Guard {
     }
 
     fn unguarded(&self) -> bool {
-        self.http2 || self.phase.is_request()
+        self.http2.is_some() || self.phase.is_request()
+    }
+
+    /// Ends the connection when a head takes longer than it may. All of its requests are one caller's.
+    fn poll_http2(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let Some(heads) = &mut self.http2 else { return read };
+        let ended = heads.push(&buf.filled()[before..]);
+        if !heads.is_under_way() {
+            self.phase.request_begins();
+        } else if ended || !self.phase.is_head() {
+            self.phase.http2_head_begins(self.clock.now() + self.header_timeout);
+        }
+        if self.phase.is_head() && self.poll_deadline(cx).is_ready() {
+            self.metrics.head_timeouts.inc();
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 
     /// While an answer is awaited only the end of the connection is told: what else comes is kept for the next
@@ -195,7 +215,10 @@ fn error_page(status: &str, code: &str, message: &str) -> Vec<u8> {
 
 impl AsyncRead for Guard {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.http2 && self.phase.is_answer() {
+        if self.http2.is_some() {
+            return self.poll_http2(cx, buf);
+        }
+        if self.phase.is_answer() {
             return self.poll_end(cx);
         }
         let before = buf.filled().len();
@@ -212,7 +235,7 @@ impl AsyncRead for Guard {
         };
         if self.unguarded() {
             return match read {
-                Poll::Ready(Ok(())) if self.phase.is_chunked() && !self.http2 => {
+                Poll::Ready(Ok(())) if self.phase.is_chunked() => {
                     self.chunks.push(&buf.filled()[before..]);
                     // Pingora tells the broken chunks that it sees by errors of its own.
                     Poll::Ready(if self.chunks.is_broken() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) })
@@ -298,7 +321,7 @@ impl UniqueID for Guard {
 
 impl Ssl for Guard {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.http2.then_some(ALPN::H2)
+        self.http2.is_some().then_some(ALPN::H2)
     }
 }
 

@@ -7,6 +7,7 @@ mod admin;
 mod chunks;
 mod handover;
 mod head;
+mod http2_heads;
 mod internal;
 mod lifecycle;
 mod listen;

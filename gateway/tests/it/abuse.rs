@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use spillway_testkit::backend::{Reply, ScriptedBackend};
 use spillway_testkit::client::{Connection, ask, get, post};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;
 
@@ -130,6 +131,22 @@ async fn a_head_has_a_deadline_on_every_request() {
         let got = connection.answer().await;
         assert!(got.is_err() || got.as_ref().is_ok_and(|got| got.status == 408), "{got:?}");
         assert!(connection.answer_head().await.is_err(), "closed");
+    }
+    assert_eq!(gateway.metric("spillway_head_timeouts_total").await, 2.0);
+}
+
+#[tokio::test]
+async fn a_head_has_a_deadline_over_http2_too() {
+    let (gateway, _backend) = gateway("h2c = true\nheader_timeout = \"300ms\"").await;
+    let frame =
+        |kind: u8, flags: u8, stream: u8, payload: &[u8]| [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat();
+    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, b"")].concat();
+    // `:method: POST`, by its index in the static table; then nothing that ends the head.
+    for head in [frame(1, 0, 1, &[0x83]), frame(1, 4, 1, &[0x83; 9])[..12].to_vec()] {
+        let mut tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+        tcp.write_all(&[begin.clone(), head].concat()).await.unwrap();
+        let mut read = Vec::new();
+        tokio::time::timeout(Duration::from_secs(10), tcp.read_to_end(&mut read)).await.expect("still open").unwrap();
     }
     assert_eq!(gateway.metric("spillway_head_timeouts_total").await, 2.0);
 }

@@ -173,7 +173,34 @@ async fn a_429_that_is_delivered_throttles_nobody_if_the_request_was_too_large()
     let got = ask(&gateway, "ordinary", "/v1/chat/completions", json!({})).await;
     assert_eq!((got.status, got.header("x-spillway-backend")), (200, Some("one")));
     assert_eq!(ask(&gateway, "hostile", "/v1/chat/completions", json!({})).await.status, 429);
-    assert_eq!((gateway.state("one").await.as_str(), one.count()), ("throttled", 3), "one that fits tells of everybody's limit");
+    let after = ask(&gateway, "hostile", "/v1/chat/completions", json!({})).await;
+    assert_eq!((after.header("x-spillway-backend"), one.count()), (Some("other"), 3), "one that fits throttles the consumer");
+    assert_eq!(gateway.state("one").await, "ready", "nobody else");
+}
+
+#[tokio::test]
+async fn a_429_is_one_consumers_until_another_gets_one() {
+    let script = move |request: &Received| match request.header("x-full") {
+        Some(_) => Reply::throttled(60_000),
+        None => Reply::json(200, answer("fine")),
+    };
+    let one = ScriptedBackend::start(script).await;
+    let other = ScriptedBackend::start(|_: &Received| Reply::json(200, answer("fine"))).await;
+    let rest = two_consumers() + &consumer("third", "");
+    let gateway = Gateway::start(&config(&[member("one", &one, 1), member("other", &other, 2)], "", &rest)).await;
+    let by = async |who: &str, full: bool| {
+        let headers: &[(&str, &str)] = if full { &[("api-key", who), ("x-full", "1")] } else { &[("api-key", who)] };
+        let request = spillway_testkit::client::post("/v1/chat/completions", headers, chat(false).to_string().as_bytes());
+        let got = spillway_testkit::client::ask(gateway.address, request).await.unwrap();
+        got.header("x-spillway-backend").unwrap().to_owned()
+    };
+    assert_eq!(by("ordinary", false).await, "one");
+    // Whatever makes it refuse: it stands in no header, or nobody here can know its size.
+    assert_eq!(by("hostile", true).await, "other");
+    assert_eq!((by("hostile", false).await, by("ordinary", false).await), ("other".into(), "one".into()));
+    assert_eq!(gateway.state("one").await, "ready");
+    assert_eq!(by("ordinary", true).await, "other");
+    assert_eq!((by("third", false).await, gateway.state("one").await), ("other".into(), "throttled".into()));
 }
 
 /// An upload of a consumer's, with so much in it; of unknown length, so that it is not held.
@@ -201,7 +228,8 @@ async fn a_429_for_an_upload_that_is_too_large_throttles_nobody() {
     let got = send("ordinary", 60_000).await;
     assert_eq!((got.status, got.header("x-spillway-backend")), (200, Some("one")), "{}", got.text());
     assert_eq!(send("hostile", 35_000).await.status, 429);
-    assert_eq!(gateway.state("one").await, "throttled", "one that fits tells of everybody's limit");
+    let got = send("hostile", 35_000).await;
+    assert_eq!((got.header("x-spillway-backend"), one.count()), (Some("other"), 3), "one that fits throttles the consumer");
 }
 
 #[tokio::test]

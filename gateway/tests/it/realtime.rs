@@ -101,3 +101,29 @@ async fn sound_of_any_length_passes() {
     eventually("little of it is held", async || gateway.metric("spillway_buffered_bytes").await == 0.0).await;
     assert_eq!(gateway.metric("spillway_in_flight_requests").await, 1.0, "the socket lives");
 }
+
+#[tokio::test]
+async fn sockets_of_one_consumer_leave_slots_for_anothers() {
+    let backend = ScriptedBackend::start(|request| match request.header("upgrade") {
+        Some(_) => {
+            let head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n";
+            Reply::raw([Step::Write(head.into()), Step::Echo])
+        }
+        _ => Reply::json(200, answer("fine")),
+    })
+    .await;
+    let only = Member { name: "a", backend: &backend, priority: 1, extra: "max_concurrent = 4" };
+    let gateway = Gateway::start(&config(&[only], "", &(consumer("hostile", "") + &consumer("ordinary", "")))).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(socket(&gateway, "hostile").await);
+    }
+    let upgrade = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+    let request = format!("GET /v1/realtime?model=m HTTP/1.1\r\nhost: x\r\napi-key: hostile\r\n{upgrade}\r\n\r\n");
+    let mut fourth = Connection::open(gateway.address).await.unwrap();
+    fourth.send(request).await.unwrap();
+    assert_eq!(fourth.answer_head().await.unwrap().0, 429);
+    let chat = spillway_testkit::client::post("/v1/chat/completions", &[("api-key", "ordinary")], chat(false).to_string().as_bytes());
+    assert_eq!(spillway_testkit::client::ask(gateway.address, chat).await.unwrap().status, 200);
+    sockets.push(socket(&gateway, "ordinary").await);
+}

@@ -89,6 +89,7 @@ pub async fn records() -> f64 {
             body: Some(Part { bytes: body.clone(), cut: false }),
             answer: Some(Part { bytes: answer.clone(), cut: false }),
             streamed: false,
+            share: None,
         });
         if number % 8192 == 8191 {
             log.flush(Duration::from_secs(60)).await;

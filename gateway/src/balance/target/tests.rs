@@ -175,6 +175,22 @@ fn what_one_consumer_met_is_believed_for_it_alone() {
 }
 
 #[test]
+fn a_throttle_that_one_consumer_met_is_everybodys_once_a_second_met_it() {
+    let (target, rules) = (target(None), rules());
+    let full = Outcome::Throttled { retry_after: Some(SECOND * 20) };
+    assert_eq!(meets(&target, A, full, &rules, at(1)), Some(Change::Throttled(SECOND * 20)), "the only one that asks");
+    assert_eq!((target.closed(at(2)), target.throttled_until(at(2))), (Some(Closed::Throttled(at(21))), None));
+    assert_eq!((target.closed_for(A, at(2)), target.closed_for(B, at(2))), (Some(Closed::Throttled(at(21))), None));
+    meets(&target, B, success(), &rules, at(2));
+    assert_eq!(target.closed(at(2)), None, "others are served");
+    assert_eq!(meets(&target, B, full, &rules, at(3)), Some(Change::Throttled(SECOND * 20)), "a second one");
+    assert_eq!(target.closed_for(Asked { by: 3, ..A }, at(4)), Some(Closed::Throttled(at(23))));
+    assert_eq!(meets(&target, A, full, &rules, at(24)), Some(Change::ThrottledForOne));
+    assert!(target.is_usable(B, at(25)), "the earlier ones are over");
+    assert_eq!(meets(&target, B, full, &rules, at(50)), Some(Change::ThrottledForOne), "the first one's is over");
+}
+
+#[test]
 fn a_refusal_is_the_operations_and_needs_agreement() {
     let (target, rules) = (target(None), rules());
     let out = Outcome::Out(OutageReason::Misconfigured);
@@ -291,7 +307,7 @@ proptest::proptest! {
     /// Whatever one consumer meets, in whatever order and over whatever time: who was served well goes on being served.
     #[test]
     fn one_consumer_takes_nothing_from_another(
-        steps in proptest::collection::vec((0u8..9, 0u64..20, proptest::prelude::any::<bool>()), 1..200),
+        steps in proptest::collection::vec((0u8..10, 0u64..20, proptest::prelude::any::<bool>()), 1..200),
         percent in proptest::prelude::any::<bool>(),
         count in 1u32..6,
     ) {

@@ -78,11 +78,11 @@ pub(super) async fn peer(gateway: &Gateway, ctx: &mut RequestCtx) -> pingora::Re
 
 async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel) -> pingora::Result<Box<HttpPeer>> {
     let mut now = gateway.clock.now();
-    let arrived = ctx.arrived;
+    let (arrived, by) = (ctx.arrived, ctx.runtime.callers.number_of(ctx.consumer()));
     let progress = tunnel.progress.get_or_insert_with(|| {
         inquiry.pool.budget.request(now);
-        let mut progress = Progress::new(inquiry, arrived);
-        progress.whole = tunnel.upload.is_none();
+        let mut progress = Progress::new(inquiry, by, arrived);
+        progress.asked.whole = tunnel.upload.is_none();
         progress
     });
     loop {
