@@ -26,6 +26,7 @@ pub mod prompt_log;
 pub mod proxy;
 pub mod queue;
 pub mod renewal;
+pub mod request;
 pub mod runtime;
 pub mod server;
 pub mod shared_memory;

@@ -20,30 +20,30 @@ pub(super) async fn admit(gateway: &Gateway, ctx: &mut RequestCtx, body: &[u8]) 
         return Err(Refusal::NoLedger);
     }
     let Some(inquiry) = &ctx.inquiry else { return Ok(()) };
-    let mut scopes = ctx.caller.as_ref().map_or_else(Scopes::new, |caller| caller.consumer.account.scopes(&inquiry.model.name));
+    let mut scopes = ctx.facts.caller.as_ref().map_or_else(Scopes::new, |caller| caller.consumer.account.scopes(&inquiry.model.name));
     scopes.extend(inquiry.pool.scope.clone());
     if scopes.is_empty() {
         return Ok(());
     }
-    let mut demand = Demand { class: ctx.class(), ..Demand::default() };
+    let mut demand = Demand { class: ctx.facts.class(), ..Demand::default() };
     if inquiry.object.is_none() {
         let input = bound::input(inquiry, body);
-        let bound = bound::usage(inquiry, input, body.len().max(ctx.bytes_in), ctx.runtime.config.usage.assume_completion);
+        let bound = bound::usage(inquiry, input, body.len().max(ctx.body.bytes), ctx.facts.runtime.config.usage.assume_completion);
         demand.tokens = bound.tokens();
         if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
             demand.cost = dearest(&inquiry.model, &bound);
         }
-        ctx.input_bound = Some(input);
+        ctx.body.input_bound = Some(input);
     }
     let began = gateway.clock.now();
-    let admitted = gateway.limits.admit(&scopes, demand, ctx.moment(began)).await;
+    let admitted = gateway.limits.admit(&scopes, demand, ctx.facts.moment(began)).await;
     if gateway.limits.shared.is_some() {
         // Other nodes may have been asked.
-        ctx.waited += gateway.clock.now().since(began);
+        ctx.timing.waited += gateway.clock.now().since(began);
     }
     let permit = admitted.map_err(Refusal::from)?;
-    ctx.remaining = permit.remaining;
-    ctx.permit = Some(permit);
+    ctx.metering.remaining = permit.remaining;
+    ctx.metering.permit = Some(permit);
     Ok(())
 }
 

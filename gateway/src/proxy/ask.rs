@@ -12,15 +12,16 @@ use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::is_asked_for;
 
 use super::attempt::Attempt;
-use super::ctx::{Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
-use super::replay::{Edit, Pieces, ReplayBody};
 use super::upstream_request::{Framing, NoHead, head_for};
 use super::{Gateway, headers, patience};
 use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
 use crate::config::BackendKind;
+use crate::request::Inquiry;
+use crate::request::{Edit, Pieces, ReplayBody};
 
 /// Why a target could not be asked.
 pub(super) enum Unasked {
@@ -68,7 +69,7 @@ pub(super) async fn ask(
             Ok(exchange)
         }
         .await;
-        ctx.waited += gateway.clock.now().since(began);
+        ctx.timing.waited += gateway.clock.now().since(began);
         match asked {
             Err(Broken::Stale) if !fresh => {
                 gateway.metrics.stale_connections.inc();
@@ -94,7 +95,7 @@ fn request(
     let body = match attempt.resumes {
         Some(_) => Pieces::new(),
         None => {
-            let kind = &ctx.runtime.backends[member.backend].config.kind;
+            let kind = &ctx.facts.runtime.backends[member.backend].config.kind;
             body(caller, ctx, inquiry, kind, &member.target.id.deployment, attempt.asked_usage)
         }
     };
@@ -118,7 +119,7 @@ fn asks_usage(attempt: &Attempt<'_>) -> bool {
 /// The caller's bytes, with the deployment's name in place of the model's where they differ, and with the
 /// request for a stream's usage.
 fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, kind: &BackendKind, deployment: &str, usage: bool) -> Pieces {
-    let Some(body) = &ctx.body else { return Pieces::new() };
+    let Some(body) = &ctx.body.kept else { return Pieces::new() };
     if inquiry.object.is_some() {
         return body.verbatim();
     }

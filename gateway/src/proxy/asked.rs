@@ -42,13 +42,13 @@ pub(super) async fn asked(
     progress: &mut Progress,
 ) -> Result<Asked, Unasked> {
     let (gateway, inquiry) = (attempt.gateway, attempt.inquiry);
-    let runtime = Arc::clone(&ctx.runtime);
+    let runtime = Arc::clone(&ctx.facts.runtime);
     let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].upstream.as_ref() else {
         return Err(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)));
     };
     attempt.credentials = upstream.auth.credentials();
     let shown = upstream.auth.token().map_or(0, |token| token.number());
-    if let Some(permit) = &mut ctx.permit {
+    if let Some(permit) = &mut ctx.metering.permit {
         permit.spend();
     }
     let mut asked = ask_once(session, ctx, upstream, attempt, progress).await;
@@ -101,7 +101,7 @@ async fn ask_once(
     // A refusal or an error: its body tells which, and is small.
     let began = gateway.clock.now();
     let body = read_error(gateway, session, &mut exchange, progress).await;
-    ctx.waited += gateway.clock.now().since(began);
+    ctx.timing.waited += gateway.clock.now().since(began);
     let (body, broken) = body.map_err(Unasked::Broken)?;
     let text = deliver::joined(&body);
     attempt.running.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
@@ -175,6 +175,6 @@ async fn renewed(
         renewed = token.renew(shown, began, limit) => Ok(renewed),
         _ = session.downstream_session.read_body_or_idle(true) => Err(Broken::CallerLeft),
     };
-    ctx.waited += gateway.clock.now().since(began);
+    ctx.timing.waited += gateway.clock.now().since(began);
     renewed
 }

@@ -7,7 +7,7 @@ use spillway_plugins::retry::{Credentials, RateSignal};
 use spillway_plugins::trace::SpanId;
 use tracing::{info, warn};
 
-use super::ctx::{AttemptRecord, End, Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::exchange::Broken;
 use super::progress::Progress;
 use super::{Gateway, metering, traced};
@@ -16,6 +16,7 @@ use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::balance::target::{Change, Lease, OutageReason, Outcome};
 use crate::clock::Tick;
+use crate::request::{AttemptRecord, End, Inquiry};
 
 /// What one attempt led to.
 pub(super) enum Step {
@@ -95,10 +96,10 @@ impl Running {
     /// What a 429 says about its target. One for a request that alone needs more tokens than the target says it gives in
     /// a minute says nothing about others.
     pub(super) fn throttle(&self, ctx: &RequestCtx, inquiry: &Inquiry) -> Outcome {
-        let input = match ctx.input_bound {
+        let input = match ctx.body.input_bound {
             // Files are no text, and may be as many tokens.
-            _ if inquiry.api.is_multipart() => ctx.bytes_in as u64 / 4,
-            known => known.unwrap_or(ctx.bytes_in as u64 / 4),
+            _ if inquiry.api.is_multipart() => ctx.body.bytes as u64 / 4,
+            known => known.unwrap_or(ctx.body.bytes as u64 / 4),
         };
         // One without a cap may be as small as any.
         let cap = inquiry.fields.completion_cap(inquiry.api, 0);
@@ -157,7 +158,7 @@ impl<'g> Attempt<'g> {
         let Running { member, began, waited, span, .. } = self.running;
         let (target, now) = (Arc::clone(self.running.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
-        ctx.attempts.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
+        ctx.attempts.made.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
         self.running.began = now;
         self.running.waited = Duration::ZERO;
         self.running.span = traced::attempt(ctx);
@@ -245,7 +246,7 @@ impl<'g> Attempt<'g> {
 
 /// Counts a request that leaves the member of its last attempt for another.
 fn note_failover(ctx: &RequestCtx, inquiry: &Inquiry) {
-    if let Some(left) = ctx.attempts.last() {
+    if let Some(left) = ctx.attempts.made.last() {
         inquiry.model.metrics[left.member].failovers.inc();
     }
 }
@@ -257,7 +258,7 @@ fn note(ctx: &mut RequestCtx, inquiry: &Inquiry, attempt: AttemptRecord) {
     if attempt.outcome.is_served() {
         metrics.served.inc();
     }
-    ctx.attempts.push(attempt);
+    ctx.attempts.made.push(attempt);
 }
 
 /// Tells a target how an attempt went, and the operator if that changed anything.

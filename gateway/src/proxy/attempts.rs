@@ -13,7 +13,7 @@ use spillway_plugins::retry::Verdict;
 use super::ask::Unasked;
 use super::asked::{Asked, asked};
 use super::attempt::{Attempt, Step, is_timeout};
-use super::ctx::{End, Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::deliver::{self, Delivery};
 use super::drain::{self, Abandoned};
 use super::exchange::Exchange;
@@ -27,11 +27,12 @@ use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::{Place, asked_back};
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
+use crate::request::{End, Inquiry};
 
 /// Runs a request to its end. The answer, or a refusal, is written to the caller.
 pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> End {
     let Some(inquiry) = ctx.inquiry.take() else { return End::CallerLeft };
-    let mut progress = Progress::new(&inquiry, ctx.runtime.callers.number_of(ctx.consumer()), ctx.arrived);
+    let mut progress = Progress::new(&inquiry, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()), ctx.facts.arrived);
     inquiry.pool.budget.request(gateway.clock.now());
     let end = attempt_all(gateway, session, ctx, &inquiry, &mut progress).await;
     ctx.inquiry = Some(inquiry);
@@ -119,7 +120,7 @@ async fn wait(
         () = progress.timer.until(until, &gateway.clock) => Waited::Over,
     };
     let took = gateway.clock.now().since(began);
-    ctx.waited += took;
+    ctx.timing.waited += took;
     progress.waited += took;
     waited
 }
@@ -151,7 +152,7 @@ async fn give_up(
     }
     let refusal = progress.refusal(&inquiry.model.name, if progress.has_failed() { left } else { none }, gateway.clock.now());
     match gateway.refuse(session, ctx, &refusal).await {
-        Ok(()) => ctx.end,
+        Ok(()) => ctx.reply.end,
         Err(_) => End::CallerLeft,
     }
 }
@@ -171,7 +172,7 @@ async fn attempt(
         Err(Unasked::Unsendable) => {
             attempt.finish(ctx, AttemptOutcome::Cancelled);
             match gateway.refuse(session, ctx, &Refusal::Internal).await {
-                Ok(()) => Step::Over(ctx.end),
+                Ok(()) => Step::Over(ctx.reply.end),
                 Err(_) => Step::Over(End::CallerLeft),
             }
         }
@@ -208,9 +209,11 @@ pub(super) fn ended(ctx: &mut RequestCtx, progress: &mut Progress, attempt: Atte
 /// The caller left: its answer is cancelled, or read on to learn what it used.
 fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
     let gateway = attempt.gateway;
-    let reading = ctx.reading.take();
-    let place = match ctx.runtime.config.usage.on_disconnect {
-        OnDisconnect::Drain(limit) if reading.is_some() && !ctx.booked => gateway.draining.take(ctx.owner()).map(|place| (place, limit)),
+    let reading = ctx.unfinished.reading.take();
+    let place = match ctx.facts.runtime.config.usage.on_disconnect {
+        OnDisconnect::Drain(limit) if reading.is_some() && !ctx.metering.booked => {
+            gateway.draining.take(ctx.facts.owner()).map(|place| (place, limit))
+        }
         OnDisconnect::Drain(_) | OnDisconnect::Cancel => None,
     };
     match (reading, place) {
@@ -231,11 +234,11 @@ fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
 /// The answer may not pass: a caller that has nothing of it gets a refusal.
 async fn blocked(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, finding: Option<&Finding>) -> End {
     let refusal = finding.map_or(Refusal::ContentUnchecked, guarded::refusal);
-    if ctx.status.is_some() {
+    if ctx.reply.status.is_some() {
         return End::Refused(refusal.shape().code);
     }
     match gateway.refuse(session, ctx, &refusal).await {
-        Ok(()) => ctx.end,
+        Ok(()) => ctx.reply.end,
         Err(_) => End::CallerLeft,
     }
 }

@@ -11,11 +11,11 @@ use spillway_plugins::multipart::FormReader;
 
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
-use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
 use super::{Gateway, headers};
 use crate::connection_phase as connection;
+use crate::request::BodyBuffer;
 
 /// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
 pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {
@@ -39,33 +39,33 @@ pub(super) async fn read_body(
     bounded: bool,
     mut enough: impl FnMut(&[u8]) -> bool,
 ) -> Result<bool, Stop> {
-    let limit = ctx.runtime.config.server.max_body;
+    let limit = ctx.facts.runtime.config.server.max_body;
     let expected = headers::content_length(&session.req_header().headers);
     if bounded && expected.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit }.into());
     }
     let began = gateway.clock.now();
     loop {
-        let piece = read_piece(ctx.runtime.config.server.body_timeout, session).await?;
+        let piece = read_piece(ctx.facts.runtime.config.server.body_timeout, session).await?;
         let now = gateway.clock.now();
         let Some(piece) = piece else {
-            ctx.waited += now.since(began);
+            ctx.timing.waited += now.since(began);
             connection::body_ends();
             return Ok(true);
         };
         if buffer.len() + piece.len() > limit {
             return Err(Refusal::TooLarge { limit }.into());
         }
-        ctx.bytes_in += piece.len();
+        ctx.body.bytes += piece.len();
         let is_enough = enough(&piece);
         if !buffer.push(piece, expected) {
             return Err(Refusal::Overloaded { what: "request bodies" }.into());
         }
-        if too_slow(buffer.len(), now.since(began), ctx.runtime.config.server.min_body_rate) {
+        if too_slow(buffer.len(), now.since(began), ctx.facts.runtime.config.server.min_body_rate) {
             return Err(Refusal::BodyTimeout.into());
         }
         if is_enough {
-            ctx.waited += now.since(began);
+            ctx.timing.waited += now.since(began);
             // With HTTP/2 the end can come with the last bytes; nothing is left to stream then.
             let whole = session.downstream_session.is_body_done();
             if whole {
@@ -81,7 +81,7 @@ pub(super) async fn read_body(
 pub(super) fn hand_on(ctx: &mut RequestCtx, buffer: BodyBuffer, whole: bool, form: Option<FormReader>) -> Next {
     let body = buffer.finish();
     if whole {
-        ctx.body = Some(body);
+        ctx.body.kept = Some(body);
         return Next::Attempt;
     }
     ctx.tunnel = Some(Box::new(Tunnel::upload(body, form)));

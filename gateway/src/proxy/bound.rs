@@ -3,7 +3,8 @@
 use spillway_plugins::api::Api;
 use spillway_plugins::tokens::{Usage, input_bound};
 
-use super::ctx::{Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
+use crate::request::Inquiry;
 
 /// More than any limit; sums of it don't overflow.
 const MOST: u64 = 1 << 48;
@@ -42,6 +43,6 @@ pub(super) fn usage(inquiry: &Inquiry, input: u64, bytes: usize, assumed: u64) -
 
 /// The bound of a request under way.
 pub(super) fn of(ctx: &RequestCtx, inquiry: &Inquiry) -> Usage {
-    let input = ctx.input_bound.unwrap_or_else(|| ctx.body.as_ref().map_or(0, |body| input(inquiry, body.bytes())));
-    usage(inquiry, input, ctx.bytes_in, ctx.runtime.config.usage.assume_completion)
+    let input = ctx.body.input_bound.unwrap_or_else(|| ctx.body.kept.as_ref().map_or(0, |body| input(inquiry, body.bytes())));
+    usage(inquiry, input, ctx.body.bytes, ctx.facts.runtime.config.usage.assume_completion)
 }

@@ -31,10 +31,10 @@ impl Reading {
     pub(super) fn end(self, ctx: &mut RequestCtx, api: Api) {
         if let Reading::Stream(mut watch) = self {
             let (finished, reported) = (watch.state().finished, watch.state().reported);
-            ctx.usage = reported.usage(api).filter(|_| finished).map(Metered::reported);
-            ctx.whole = finished;
-            ctx.so_far = reported;
-            ctx.output = watch.take_output();
+            ctx.metering.usage = reported.usage(api).filter(|_| finished).map(Metered::reported);
+            ctx.metering.whole = finished;
+            ctx.metering.so_far = reported;
+            ctx.metering.output = watch.take_output();
         }
     }
 }

@@ -14,10 +14,10 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{ErrorType, Result};
 
 use super::headers;
-use super::replay::Pieces;
 use super::timer::Timer;
 use crate::balance::circuit::ErrorKind;
 use crate::clock::{Clock, Tick};
+use crate::request::Pieces;
 
 /// Why an exchange ended without what was asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

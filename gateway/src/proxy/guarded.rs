@@ -9,14 +9,14 @@ use spillway_plugins::guard::Finding;
 use super::ctx::RequestCtx;
 use super::offload::on_bytes;
 use super::refusal::Refusal;
-use super::replay::BufferShare;
 use super::step::Stop;
 use super::{Gateway, metering};
 use crate::guard::{Guard, Judgement};
+use crate::request::BufferShare;
 
 /// The guard that looks at a request, if one does.
 pub(super) fn guard_of(ctx: &RequestCtx) -> Option<&Guard> {
-    ctx.runtime.guard.as_deref().filter(|_| !ctx.internal && ctx.consumer().is_none_or(|consumer| consumer.guard))
+    ctx.facts.runtime.guard.as_deref().filter(|_| !ctx.facts.internal && ctx.facts.consumer().is_none_or(|consumer| consumer.guard))
 }
 
 /// By which rules answers to this caller are looked at, if they are: what is kept is for those under the same.
@@ -37,8 +37,8 @@ pub(super) fn may_pass_unread(ctx: &RequestCtx, api: Api) -> Result<(), Refusal>
 /// # Errors
 /// 403 for what is not allowed; 503 if nobody can say, and then nothing may pass, or if there is no room.
 pub(super) async fn prompt(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<(), Stop> {
-    let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body) else { return Ok(()) };
-    let runtime = Arc::clone(&ctx.runtime);
+    let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body.kept) else { return Ok(()) };
+    let runtime = Arc::clone(&ctx.facts.runtime);
     let Some(guard) = guard_of(ctx).and(runtime.guard.as_ref()) else { return Ok(()) };
     // While a service is asked, the texts are held beside the body.
     let mut share = BufferShare::new(&gateway.buffered);
@@ -46,9 +46,9 @@ pub(super) async fn prompt(gateway: &Gateway, session: &mut Session, ctx: &mut R
         return Err(Refusal::Overloaded { what: "request bodies" }.into());
     }
     let began = gateway.clock.now();
-    let owner = ctx.owner();
+    let owner = ctx.facts.owner();
     let (api, looking) = (inquiry.api, Arc::clone(guard));
-    let seen = on_bytes(&gateway.turns, || ctx.owner(), body.bytes(), move |body| looking.request(api, body)).await?;
+    let seen = on_bytes(&gateway.turns, || ctx.facts.owner(), body.bytes(), move |body| looking.request(api, body)).await?;
     let judged = async {
         match seen {
             Err(finding) => Judgement::Blocked(finding),
@@ -61,7 +61,7 @@ pub(super) async fn prompt(gateway: &Gateway, session: &mut Session, ctx: &mut R
         judgement = judged => judgement,
         _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
     };
-    ctx.waited += gateway.clock.now().since(began);
+    ctx.timing.waited += gateway.clock.now().since(began);
     match judgement {
         Judgement::Passed | Judgement::Unchecked => Ok(()),
         Judgement::Blocked(finding) => {

@@ -25,37 +25,37 @@ const KEYS: Duration = Duration::from_secs(2);
 pub(super) async fn identify(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
     let sent = match own_request(gateway, session) {
         Some(AsWhom::Itself { caller, trace }) => {
-            ctx.caller = caller;
+            ctx.facts.caller = caller;
             traced::join_own(trace, ctx);
-            ctx.internal = true;
+            ctx.facts.internal = true;
             return Ok(());
         }
         Some(AsWhom::Sent { certificate }) => certificate,
         None => None,
     };
     let certificate = sent.as_ref().or_else(|| certificate(session));
-    let now = ctx.arrived_at.timestamp();
-    let seen = ctx.runtime.callers.tokens.as_ref().map_or(0, |tokens| tokens.issuer.number());
+    let now = ctx.facts.arrived_at.timestamp();
+    let seen = ctx.facts.runtime.callers.tokens.as_ref().map_or(0, |tokens| tokens.issuer.number());
     let mut found = look_up(session, certificate, ctx, now);
-    if let (Err(Denied::Token(TokenError::UnknownKey)), Some(tokens)) = (&found, &ctx.runtime.callers.tokens) {
+    if let (Err(Denied::Token(TokenError::UnknownKey)), Some(tokens)) = (&found, &ctx.facts.runtime.callers.tokens) {
         let began = gateway.clock.now();
         if tokens.issuer.renew(seen, began, KEYS).await {
             found = look_up(session, certificate, ctx, now);
         }
-        ctx.waited += gateway.clock.now().since(began);
+        ctx.timing.waited += gateway.clock.now().since(began);
     }
     let denied = match found {
         Ok(caller) => {
-            ctx.caller = Some(caller);
+            ctx.facts.caller = Some(caller);
             return Ok(());
         }
         Err(denied) => denied,
     };
-    if denied != Denied::TwoCredentials && !ctx.runtime.callers.required {
+    if denied != Denied::TwoCredentials && !ctx.facts.runtime.callers.required {
         return Ok(());
     }
     gateway.metrics.auth_failure(denied.label());
-    tracing::debug!(id = %ctx.id, reason = denied.label(), "caller not known");
+    tracing::debug!(id = %ctx.facts.id, reason = denied.label(), "caller not known");
     Err(match denied {
         Denied::TwoCredentials => Refusal::TwoCredentials,
         Denied::NotListed => Refusal::NotListed,
@@ -70,7 +70,7 @@ fn own_request(gateway: &Gateway, session: &Session) -> Option<AsWhom> {
 }
 
 fn look_up(session: &Session, certificate: Option<&CertificateNames>, ctx: &RequestCtx, now: i64) -> Result<Caller, Denied> {
-    ctx.runtime.callers.identify(&session.req_header().headers, certificate, now)
+    ctx.facts.runtime.callers.identify(&session.req_header().headers, certificate, now)
 }
 
 /// The names of the client certificate that the connection was made with.
@@ -83,10 +83,10 @@ pub(super) fn certificate(session: &Session) -> Option<&CertificateNames> {
 /// # Errors
 /// 403, saying what is missing.
 pub(super) fn may_use_api(ctx: &RequestCtx, api: Api) -> Result<(), Refusal> {
-    match ctx.caller.as_ref().filter(|_| !ctx.internal).and_then(|caller| caller.lacks_for_api(api)) {
+    match ctx.facts.caller.as_ref().filter(|_| !ctx.facts.internal).and_then(|caller| caller.lacks_for_api(api)) {
         None => Ok(()),
         Some(missing) => {
-            let rights = ctx.consumer().map(|consumer| &consumer.rights);
+            let rights = ctx.facts.consumer().map(|consumer| &consumer.rights);
             let (roles, scopes) = rights.map_or((&[][..], &[][..]), |rights| (rights.roles.as_slice(), rights.scopes.as_slice()));
             Err(refusal(missing, "", "", api, roles, scopes))
         }
@@ -98,10 +98,10 @@ pub(super) fn may_use_api(ctx: &RequestCtx, api: Api) -> Result<(), Refusal> {
 /// # Errors
 /// 403, saying what is missing.
 pub(super) fn may_use_model(ctx: &RequestCtx, api: Api, model: &str, pool: &Pool) -> Result<(), Refusal> {
-    if ctx.internal {
+    if ctx.facts.internal {
         return Ok(());
     }
-    let missing = ctx.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_model(model, pool));
+    let missing = ctx.facts.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_model(model, pool));
     missing.map_or(Ok(()), |missing| Err(refusal(missing, model, &pool.name, api, &pool.roles, &pool.scopes)))
 }
 
@@ -111,15 +111,15 @@ pub(super) fn may_use_model(ctx: &RequestCtx, api: Api, model: &str, pool: &Pool
 /// # Errors
 /// 403, saying what is missing.
 pub(super) fn may_name_model(ctx: &RequestCtx, api: Api, model: &str) -> Result<(), Refusal> {
-    if let Some(known) = ctx.runtime.model(model) {
-        return may_use_model(ctx, api, model, &ctx.runtime.pools[known.pool].config);
+    if let Some(known) = ctx.facts.runtime.model(model) {
+        return may_use_model(ctx, api, model, &ctx.facts.runtime.pools[known.pool].config);
     }
     // It may be a deployment's name, of any pool: only who may use all of them may say it, or who has it in its list.
     let allowed = |rights: &Rights| match &rights.models {
         Some(models) => models.iter().any(|name| name == model),
         None => rights.pools.is_none() && may_use_every_pool(ctx),
     };
-    match ctx.internal || ctx.consumer().map_or_else(|| may_use_every_pool(ctx), |consumer| allowed(&consumer.rights)) {
+    match ctx.facts.internal || ctx.facts.consumer().map_or_else(|| may_use_every_pool(ctx), |consumer| allowed(&consumer.rights)) {
         true => Ok(()),
         // A caller's text, so not at any length.
         false => Err(Refusal::ModelNotAllowed { model: model.chars().take(128).collect() }),
@@ -128,11 +128,11 @@ pub(super) fn may_name_model(ctx: &RequestCtx, api: Api, model: &str) -> Result<
 
 /// Whether no pool is closed to the caller.
 pub(super) fn may_use_every_pool(ctx: &RequestCtx) -> bool {
-    ctx.runtime.pools.iter().all(|pool| lacks_for_pool(ctx, &pool.config).is_none())
+    ctx.facts.runtime.pools.iter().all(|pool| lacks_for_pool(ctx, &pool.config).is_none())
 }
 
 fn lacks_for_pool(ctx: &RequestCtx, pool: &Pool) -> Option<Missing> {
-    ctx.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool))
+    ctx.facts.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool))
 }
 
 /// Whether the caller may use a pool for what has no model.

@@ -13,13 +13,12 @@ use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
 use super::admit::admit;
 use super::body::{expectation, hand_on, read_body};
-use super::ctx::{End, Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::framing::framing;
 use super::identify::{identify, may_name_model, may_use_api, may_use_model};
 use super::media::Coding;
 use super::offload::on_buffer;
 use super::refusal::Refusal;
-use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
 use super::{
@@ -29,6 +28,8 @@ use super::{
 use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
 use crate::operation::{self, Inference, Operation};
+use crate::request::BodyBuffer;
+use crate::request::{End, Inquiry};
 use crate::shares::leaves_room;
 
 /// Takes a request in. Refusals are written here.
@@ -40,7 +41,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     match steps(gateway, session, ctx).await {
         Ok(next) => Ok(next),
         Err(Stop::CallerLeft) => {
-            ctx.end = End::CallerLeft;
+            ctx.reply.end = End::CallerLeft;
             Err(super::told())
         }
         Err(Stop::Refuse(refusal)) => {
@@ -52,7 +53,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
 
 /// Bounds and identity, before anything is looked at.
 fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
-    let server = &ctx.runtime.config.server;
+    let server = &ctx.facts.runtime.config.server;
     session.set_read_timeout(Some(server.body_timeout));
     session.set_write_timeout(Some(server.write_timeout));
     session.set_total_drain_timeout(Some(Duration::from_secs(5)));
@@ -64,8 +65,8 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
     session.set_pipelining_enabled(true);
     cors::take_in(session, server);
     let head = session.req_header();
-    ctx.dialect = operation::dialect_of(head.uri.path());
-    ctx.id = head
+    ctx.facts.dialect = operation::dialect_of(head.uri.path());
+    ctx.facts.id = head
         .headers
         .get(headers::X_REQUEST_ID)
         .and_then(|id| id.to_str().ok())
@@ -83,19 +84,19 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         return Err(Refusal::TargetTooLong { limit: MAX_TARGET }.into());
     }
     query_key::to_header(session.req_header_mut()).map_err(|_| Refusal::Head { what: "the request's query can't be read" })?;
-    if gateway.in_flight_now() > ctx.runtime.config.server.max_in_flight {
+    if gateway.in_flight_now() > ctx.facts.runtime.config.server.max_in_flight {
         return Err(Refusal::Overloaded { what: "requests in flight" }.into());
     }
     if cors::is_preflight(session) {
-        ctx.status = Some(204);
-        let head = cors::preflight(session, &ctx.id).map_err(|_| Refusal::Internal)?;
+        ctx.reply.status = Some(204);
+        let head = cors::preflight(session, &ctx.facts.id).map_err(|_| Refusal::Internal)?;
         respond::bodiless(&mut session.downstream_session, head).await.map_err(|_| Stop::CallerLeft)?;
-        ctx.end = End::Complete;
+        ctx.reply.end = End::Complete;
         return Ok(Next::Answered);
     }
     identify(gateway, session, ctx).await?;
     has_room(gateway, ctx)?;
-    ctx.tags = metering::tags(&ctx.runtime.config.usage, &session.req_header().headers);
+    ctx.facts.tags = metering::tags(&ctx.facts.runtime.config.usage, &session.req_header().headers);
     if responses_socket::is_asked(session) {
         return Box::pin(responses_socket::serve(gateway, session, ctx)).await;
     }
@@ -106,7 +107,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         Operation::Usage => return Box::pin(own_usage::answer(gateway, session, ctx)).await,
         listing => return models(session, ctx, &listing).await,
     };
-    ctx.api = Some(inference.api);
+    ctx.facts.api = Some(inference.api);
     may_use_api(ctx, inference.api)?;
     if inference.api == Api::Realtime || inference.api.is_multipart() {
         guarded::may_pass_unread(ctx, inference.api)?;
@@ -127,10 +128,10 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
 /// # Errors
 /// 503
 fn has_room(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
-    let Some(holding) = ctx.holding() else { return Ok(()) };
+    let Some(holding) = ctx.facts.holding() else { return Ok(()) };
     let (one, count) = OneOf::of(holding);
-    ctx.one_of = Some(one);
-    let room = (ctx.runtime.config.server.max_in_flight + 1).saturating_sub(gateway.in_flight_now());
+    ctx.counted.one_of = Some(one);
+    let room = (ctx.facts.runtime.config.server.max_in_flight + 1).saturating_sub(gateway.in_flight_now());
     match leaves_room(count, room) {
         true => Ok(()),
         false => Err(Refusal::Overloaded { what: "requests of this consumer in flight" }),
@@ -140,8 +141,8 @@ fn has_room(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
 /// `GET /v1/models`, from the config: what this caller may use.
 async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Operation) -> Result<Next, Stop> {
     let allowed = |name: &str| {
-        let model = ctx.runtime.model(name);
-        model.is_some_and(|model| may_use_model(ctx, Api::Chat, name, &ctx.runtime.pools[model.pool].config).is_ok())
+        let model = ctx.facts.runtime.model(name);
+        model.is_some_and(|model| may_use_model(ctx, Api::Chat, name, &ctx.facts.runtime.pools[model.pool].config).is_ok())
     };
     let entry = |name: &str| json!({ "id": name, "object": "model", "created": 0, "owned_by": "spillway" });
     let body = match call {
@@ -150,12 +151,12 @@ async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Operation) -
         }
         Operation::GetModel(_, id) => entry(id),
         _ => {
-            json!({ "object": "list", "data": ctx.runtime.model_names.iter().filter(|name| allowed(name)).map(|name| entry(name)).collect::<Vec<_>>() })
+            json!({ "object": "list", "data": ctx.facts.runtime.model_names.iter().filter(|name| allowed(name)).map(|name| entry(name)).collect::<Vec<_>>() })
         }
     };
-    ctx.status = Some(200);
-    respond::json(&mut session.downstream_session, StatusCode::OK, &body, &ctx.id).await.map_err(|_| Stop::CallerLeft)?;
-    ctx.end = End::Complete;
+    ctx.reply.status = Some(200);
+    respond::json(&mut session.downstream_session, StatusCode::OK, &body, &ctx.facts.id).await.map_err(|_| Stop::CallerLeft)?;
+    ctx.reply.end = End::Complete;
     Ok(Next::Answered)
 }
 
@@ -175,12 +176,12 @@ async fn realtime(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx
 async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
     media::json(&session.req_header().headers)?;
     let coding = media::coding(&session.req_header().headers)?;
-    let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.buffered());
+    let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.facts.buffered());
     read_body(gateway, session, ctx, &mut buffer, true, |_| false).await?;
     if coding != Coding::Identity {
         buffer = Box::pin(media::plain(gateway, ctx, buffer, coding)).await?;
     }
-    let (mut buffer, fields) = on_buffer(&gateway.turns, || ctx.owner(), buffer, |buffer| read_fields(buffer.as_slice())).await?;
+    let (mut buffer, fields) = on_buffer(&gateway.turns, || ctx.facts.owner(), buffer, |buffer| read_fields(buffer.as_slice())).await?;
     let fields = fields.map_err(Refusal::from)?;
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
@@ -189,15 +190,15 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     logged::decide(ctx);
     let admitted = admit(gateway, ctx, buffer.as_slice()).await;
     // Kept for the log, if it is refused.
-    ctx.body = Some(buffer.finish());
+    ctx.body.kept = Some(buffer.finish());
     if logged::is_too_long(ctx) {
         Box::pin(logged::shorten(gateway, ctx)).await;
     }
     admitted?;
-    if ctx.runtime.guard.is_some() {
+    if ctx.facts.runtime.guard.is_some() {
         Box::pin(guarded::prompt(gateway, session, ctx)).await?;
     }
-    if ctx.runtime.cache.is_none() || inference.part.is_some() {
+    if ctx.facts.runtime.cache.is_none() || inference.part.is_some() {
         return Ok(Next::Attempt);
     }
     // On the heap: the way of requests without a cache need not have room for it.
@@ -212,9 +213,9 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     media::uncompressed(head)?;
     let content_type = media::content_type(head)?.unwrap_or_default().to_owned();
     let boundary = boundary(&content_type).map_err(refuse)?.ok_or(Refusal::MediaType { expected: "multipart/form-data" })?;
-    let small = headers::content_length(head).is_some_and(|length| length <= ctx.runtime.config.server.max_body);
+    let small = headers::content_length(head).is_some_and(|length| length <= ctx.facts.runtime.config.server.max_body);
     let named = inference.model.is_some();
-    let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.buffered());
+    let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.facts.buffered());
     let mut form = FormReader::new(boundary);
     let (mut pushed, mut length) = (Ok(()), 0);
     let enough = |piece: &[u8]| {
@@ -246,8 +247,8 @@ const FORM_HEAD: usize = 64 * 1024;
 fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, fields: RequestFields, prompt: &[u8]) -> Result<(), Refusal> {
     let name = inference.model.as_ref().or(fields.model.as_ref()).ok_or(BodyError::NoModel)?;
     // For the log; a caller's text, so not at any length.
-    ctx.asked_for = Some(name.chars().take(128).collect());
-    let runtime = Arc::clone(&ctx.runtime);
+    ctx.facts.asked_for = Some(name.chars().take(128).collect());
+    let runtime = Arc::clone(&ctx.facts.runtime);
     let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
     let pool = &runtime.pools[model.pool];
     may_use_model(ctx, inference.api, name, &pool.config)?;
@@ -257,7 +258,8 @@ fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, field
     for further in &fields.further_models {
         may_name_model(ctx, inference.api, further)?;
     }
-    let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, ctx.consumer(), &fields, prompt) } else { 0 };
+    let affinity_key =
+        if pool.config.policy == Policy::Affinity { affinity_key(session, ctx.facts.consumer(), &fields, prompt) } else { 0 };
     ctx.inquiry = Some(Inquiry {
         api: inference.api,
         part: inference.part,

@@ -6,11 +6,12 @@ use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
-use super::ctx::{Inquiry, RequestCtx};
-use super::replay::BufferShare;
+use super::ctx::RequestCtx;
 use super::{Gateway, logged, own_fields, respond};
 use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
 use crate::mock::body::Body;
+use crate::request::BufferShare;
+use crate::request::Inquiry;
 use crate::runtime::LastResort;
 
 /// Answers with the pool's reply, plain or streamed as asked; `false` if the API has no stand-in, or if
@@ -29,7 +30,7 @@ pub(super) async fn answer(
     if inquiry.part.is_some() {
         return Ok(false);
     }
-    let body = ctx.body.as_ref().and_then(|body| Body::read(body.bytes()).ok()).unwrap_or_default();
+    let body = ctx.body.kept.as_ref().and_then(|body| Body::read(body.bytes()).ok()).unwrap_or_default();
     let mut share = BufferShare::new(&gateway.buffered);
     // A short request can ask for many vectors.
     if inquiry.api == Api::Embeddings && !share.grow(embeddings_length(&body)) {
@@ -58,14 +59,14 @@ pub(super) async fn answer(
         }
     };
     gateway.metrics.last_resort(&inquiry.pool.config.name).inc();
-    ctx.note_first(gateway.clock.now());
-    ctx.streamed = length.is_none();
-    ctx.status = Some(200);
-    ctx.bytes_out = body.len();
+    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
+    ctx.reply.streamed = length.is_none();
+    ctx.reply.status = Some(200);
+    ctx.reply.bytes_out = body.len();
     logged::record(ctx, &body);
-    let mut head = respond::head(StatusCode::OK, content_type, length, &ctx.id)?;
-    own_fields::complete(ctx, inquiry, &mut head, &last_resort.backend, ctx.attempts.len());
+    let mut head = respond::head(StatusCode::OK, content_type, length, &ctx.facts.id)?;
+    own_fields::complete(ctx, inquiry, &mut head, &last_resort.backend, ctx.attempts.made.len());
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    respond::send(&mut session.downstream_session, tasks, ctx.runtime.config.server.write_timeout).await?;
+    respond::send(&mut session.downstream_session, tasks, ctx.facts.runtime.config.server.write_timeout).await?;
     Ok(true)
 }

@@ -11,8 +11,9 @@ use pingora::proxy::Session;
 use serde_json::{Value, json};
 use spillway_plugins::sse::{Fate, Splitter};
 
-use super::ctx::{End, Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::{Gateway, headers, own_fields, respond, transformed};
+use crate::request::{End, Inquiry};
 
 /// Whether a caller may have this refusal.
 pub(super) fn may_be_said(head: &ResponseHeader) -> bool {
@@ -49,15 +50,15 @@ pub(super) async fn say(
     (upstream, body): (ResponseHeader, Bytes),
 ) -> End {
     let status = upstream.status;
-    let Ok(mut head) = headers::for_caller(&upstream, &ctx.id, false, &ctx.remaining) else { return End::CallerLeft };
+    let Ok(mut head) = headers::for_caller(&upstream, &ctx.facts.id, false, &ctx.metering.remaining) else { return End::CallerLeft };
     let _ = head.insert_header(header::CONTENT_LENGTH, body.len());
-    ctx.note_first(gateway.clock.now());
+    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
     transformed::response(ctx, inquiry, &mut head);
-    own_fields::describe(ctx, &mut head, None, ctx.attempts.len());
-    ctx.status = Some(status.as_u16());
-    ctx.bytes_out += body.len();
+    own_fields::describe(ctx, &mut head, None, ctx.attempts.made.len());
+    ctx.reply.status = Some(status.as_u16());
+    ctx.reply.bytes_out += body.len();
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    let limit = ctx.runtime.config.server.write_timeout;
+    let limit = ctx.facts.runtime.config.server.write_timeout;
     match respond::send(&mut session.downstream_session, tasks, limit).await {
         Ok(()) => End::Complete,
         Err(_) => End::CallerLeft,

@@ -12,9 +12,9 @@ use super::Gateway;
 use super::ctx::RequestCtx;
 use super::offload::apart;
 use super::record::Record;
-use super::replay::{BufferShare, ReplayBody};
 use crate::config::ConsumerLog;
 use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog};
+use crate::request::{BufferShare, ReplayBody};
 use crate::telemetry::access_log::RequestLine;
 
 /// A request that is written down.
@@ -40,21 +40,21 @@ enum Copied {
 
 /// Decides whether a request is written down, and how much of it.
 pub(super) fn decide(ctx: &mut RequestCtx) {
-    let Some(log) = ctx.runtime.prompt_log.as_ref().filter(|_| !ctx.internal) else { return };
-    let own = ctx.consumer().map_or_else(ConsumerLog::default, |consumer| consumer.prompt_log);
+    let Some(log) = ctx.facts.runtime.prompt_log.as_ref().filter(|_| !ctx.facts.internal) else { return };
+    let own = ctx.facts.consumer().map_or_else(ConsumerLog::default, |consumer| consumer.prompt_log);
     let level = own.level.unwrap_or(log.rules.level);
     let share = own.sample.unwrap_or(log.rules.sample);
     if level == Level::Off || (share < 1.0 && super::with_rng(|rng| rng.f64()) >= share) {
         return;
     }
-    let share = ctx.holding().map(|holding| Arc::clone(&holding.logged));
-    ctx.logged = Some(Box::new(Logged { level, answer: None, body: None, excerpt: None, share }));
+    let share = ctx.facts.holding().map(|holding| Arc::clone(&holding.logged));
+    ctx.copies.logged = Some(Box::new(Logged { level, answer: None, body: None, excerpt: None, share }));
 }
 
 /// Takes out of a body that is too long for the log what there is room for. On a thread for such work: it is looked
 /// through from its beginning.
 pub(super) async fn shorten(gateway: &Gateway, ctx: &mut RequestCtx) {
-    let Some(body) = ctx.body.as_ref().map(|body| body.bytes().clone()) else { return };
+    let Some(body) = ctx.body.kept.as_ref().map(|body| body.bytes().clone()) else { return };
     let mut share = BufferShare::new(&gateway.buffered);
     // Without room the prompt isn't written.
     if !share.grow(LONGEST_REQUEST) {
@@ -65,8 +65,8 @@ pub(super) async fn shorten(gateway: &Gateway, ctx: &mut RequestCtx) {
         excerpt.push(&body);
         excerpt
     };
-    let excerpt = apart(&gateway.turns, ctx.owner(), work).await;
-    if let Some(logged) = &mut ctx.logged {
+    let excerpt = apart(&gateway.turns, ctx.facts.owner(), work).await;
+    if let Some(logged) = &mut ctx.copies.logged {
         logged.excerpt = excerpt.ok().map(|excerpt| (excerpt, share));
     }
 }
@@ -74,19 +74,19 @@ pub(super) async fn shorten(gateway: &Gateway, ctx: &mut RequestCtx) {
 /// Whether a request is written down whose body is too long for the log.
 pub(super) fn is_too_long(ctx: &RequestCtx) -> bool {
     let long = |body: &ReplayBody| body.bytes().len() > LONGEST_REQUEST;
-    ctx.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && ctx.body.as_ref().is_some_and(long)
+    ctx.copies.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && ctx.body.kept.as_ref().is_some_and(long)
 }
 
 /// Whether a request's body is wanted when it is over.
 pub(super) fn wants_body(ctx: &RequestCtx) -> bool {
     let short = |body: &ReplayBody| body.bytes().len() <= LONGEST_REQUEST;
-    ctx.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && ctx.body.as_ref().is_some_and(short)
+    ctx.copies.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && ctx.body.kept.as_ref().is_some_and(short)
 }
 
 /// Takes a piece of an answer as it goes out.
 pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
-    let Some(logged) = ctx.logged.as_mut().filter(|logged| logged.level.has_content()) else { return };
-    let copied = logged.answer.get_or_insert_with(|| match ctx.streamed {
+    let Some(logged) = ctx.copies.logged.as_mut().filter(|logged| logged.level.has_content()) else { return };
+    let copied = logged.answer.get_or_insert_with(|| match ctx.reply.streamed {
         true => Copied::Stream(Record::new(LONGEST_ANSWER)),
         false => Copied::Plain(Compact::new(LONGEST_ANSWER)),
     });
@@ -115,8 +115,8 @@ fn part(compact: Compact) -> Part {
 /// Takes out of a request that is over what the log gets of it, its body included.
 pub(super) fn take(ctx: &mut RequestCtx) -> Option<Logged> {
     let wanted = wants_body(ctx);
-    let mut logged = ctx.logged.take()?;
-    logged.body = ctx.body.take().filter(|_| wanted);
+    let mut logged = ctx.copies.logged.take()?;
+    logged.body = ctx.body.kept.take().filter(|_| wanted);
     Some(*logged)
 }
 

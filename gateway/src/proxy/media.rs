@@ -6,9 +6,9 @@ use http::{HeaderMap, HeaderName, header};
 
 use super::ctx::RequestCtx;
 use super::refusal::Refusal;
-use super::replay::BodyBuffer;
 use super::step::Stop;
 use super::{Gateway, offload};
+use crate::request::BodyBuffer;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +97,10 @@ pub(super) async fn plain(gateway: &Gateway, ctx: &RequestCtx, body: BodyBuffer,
     if coding == Coding::Identity {
         return Ok(body);
     }
-    let limit = ctx.runtime.config.server.max_body;
-    let plain = BodyBuffer::new(&gateway.buffered).of(ctx.buffered());
+    let limit = ctx.facts.runtime.config.server.max_body;
+    let plain = BodyBuffer::new(&gateway.buffered).of(ctx.facts.buffered());
     // Little can become much: never on a worker.
-    Ok(offload::apart(&gateway.turns, ctx.owner(), move || decompress(body.as_slice(), coding, limit, plain)).await??)
+    Ok(offload::apart(&gateway.turns, ctx.facts.owner(), move || decompress(body.as_slice(), coding, limit, plain)).await??)
 }
 
 /// Largest window of Zstandard, as a power of two: RFC 9659 allows no more on the web.
@@ -157,7 +157,7 @@ mod tests {
     use prometheus::IntGauge;
 
     use super::*;
-    use crate::proxy::replay::BufferBudget;
+    use crate::request::BufferBudget;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = HeaderMap::new();

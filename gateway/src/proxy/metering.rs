@@ -19,7 +19,7 @@ use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
 
 use super::attempt::Running;
-use super::ctx::{Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::rescue::Rescue;
 use super::{Gateway, bound};
 use crate::attempt_outcome::AttemptOutcome;
@@ -28,6 +28,7 @@ use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
 use crate::config::UsageRules;
 use crate::ledger::{Cost, Ledger, Place, Row};
+use crate::request::Inquiry;
 use crate::runtime::Model;
 
 /// Longest body that is kept for an estimate while its answer is delivered; longer ones are estimated by
@@ -61,12 +62,12 @@ impl Charge {
     /// Of an attempt that ends `now`; `answered` if the caller got its answer, or a part of it.
     fn new(ctx: &RequestCtx, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome, answered: bool, now: Tick) -> Self {
         let row = Row {
-            at: ctx.arrived_at.timestamp_millis(),
-            request: ctx.id.as_bytes().into(),
-            attempt: ctx.attempts.len() + 1,
+            at: ctx.facts.arrived_at.timestamp_millis(),
+            request: ctx.facts.id.as_bytes().into(),
+            attempt: ctx.attempts.made.len() + 1,
             answered,
-            consumer: ctx.consumer().map(|consumer| Arc::clone(&consumer.name)),
-            tags: ctx.tags.clone(),
+            consumer: ctx.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
+            tags: ctx.facts.tags.clone(),
             api: inquiry.api,
             place: Arc::clone(&inquiry.model.places[running.member]),
             outcome: outcome.label(),
@@ -74,10 +75,10 @@ impl Charge {
             metered: Metered::unknown(),
             cost: Cost::Unknown,
             cache: None,
-            first_us: ctx.first.filter(|_| answered).map(micros),
+            first_us: ctx.timing.first.filter(|_| answered).map(micros),
             us: micros(now.since(running.began)),
         };
-        let consumer = ctx.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
+        let consumer = ctx.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
         Charge { row, model: Arc::clone(&inquiry.model), member: running.member, consumer }
     }
 
@@ -168,13 +169,13 @@ impl Evidence {
     fn new(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running) -> Self {
         Evidence {
             api: inquiry.api,
-            body: ctx.body.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
+            body: ctx.body.kept.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
             bound: bound::of(ctx, inquiry),
-            whole: ctx.whole,
+            whole: ctx.metering.whole,
             filtered: running.filtered,
-            output: std::mem::take(&mut ctx.output),
-            so_far: ctx.so_far,
-            answer: ctx.answer.take(),
+            output: std::mem::take(&mut ctx.metering.output),
+            so_far: ctx.metering.so_far,
+            answer: ctx.metering.plain.take(),
             oddly_asked: inquiry.fields.stream && inquiry.fields.stream_options == StreamOptions::Odd,
             reasons: inquiry.fields.reasoning == Some(true),
         }
@@ -256,7 +257,7 @@ pub(super) fn book_answer<'r>(
     inquiry: &Inquiry,
     running: &Running,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'r>>> {
-    if std::mem::replace(&mut ctx.booked, true) || inquiry.object.is_some() || inquiry.is_free() {
+    if std::mem::replace(&mut ctx.metering.booked, true) || inquiry.object.is_some() || inquiry.is_free() {
         return None;
     }
     let now = gateway.clock.now();
@@ -267,11 +268,11 @@ pub(super) fn book_answer<'r>(
         // On the heap: the way of all other requests need not have room for it.
         return Some(Box::pin(book_strictly(gateway, ledger, ctx, charge, evidence)));
     }
-    match ctx.usage {
+    match ctx.metering.usage {
         Some(metered) => {
             let used = charge.book(gateway, Settled::Reported(metered.usage));
-            if let Some(permit) = ctx.permit.take() {
-                gateway.limits.settle(permit, used, ctx.moment(now));
+            if let Some(permit) = ctx.metering.permit.take() {
+                gateway.limits.settle(permit, used, ctx.facts.moment(now));
             }
         }
         None => estimate(gateway, ctx, inquiry, running, charge),
@@ -282,7 +283,7 @@ pub(super) fn book_answer<'r>(
 /// Whoever waits for the row waits for the estimate, too.
 async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx, mut charge: Charge, evidence: Evidence) {
     let began = gateway.clock.now();
-    let settled = match ctx.usage {
+    let settled = match ctx.metering.usage {
         Some(metered) => Settled::Reported(metered.usage),
         None => {
             let bound = evidence.bound();
@@ -291,13 +292,13 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx,
             read.await.unwrap_or(bound)
         }
     };
-    ctx.usage = Some(settled.metered());
+    ctx.metering.usage = Some(settled.metered());
     let used = charge.count(settled);
-    if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, used, ctx.moment(gateway.clock.now()));
+    if let Some(permit) = ctx.metering.permit.take() {
+        gateway.limits.settle(permit, used, ctx.facts.moment(gateway.clock.now()));
     }
     ledger.write_through(charge.row).await;
-    ctx.waited += gateway.clock.now().since(began);
+    ctx.timing.waited += gateway.clock.now().since(began);
 }
 
 /// Books one of several answers of a socket at once: what is reserved stays so for the next one. Of one that doesn't
@@ -317,13 +318,13 @@ pub(super) fn book_unsettled(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &
 
 fn book_settled(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, settled: Settled) {
     let now = gateway.clock.now();
-    let charge = Charge::new(ctx, inquiry, running, AttemptOutcome::Ok, !ctx.booked, now);
-    ctx.booked = true;
+    let charge = Charge::new(ctx, inquiry, running, AttemptOutcome::Ok, !ctx.metering.booked, now);
+    ctx.metering.booked = true;
     let used = charge.book(gateway, settled);
-    if let Some(permit) = &ctx.permit {
-        gateway.limits.book(permit, used, ctx.moment(now));
+    if let Some(permit) = &ctx.metering.permit {
+        gateway.limits.book(permit, used, ctx.facts.moment(now));
     }
-    let total = ctx.usage.get_or_insert(Metered::reported(Usage::default()));
+    let total = ctx.metering.usage.get_or_insert(Metered::reported(Usage::default()));
     total.usage.add(&settled.metered().usage);
 }
 
@@ -339,17 +340,17 @@ fn may_have_cost(running: &Running, outcome: AttemptOutcome) -> bool {
 /// Books an attempt that ended without [`book_answer`], if it may have cost something.
 pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome) {
     // A socket is booked by its turns.
-    if ctx.booked || inquiry.object.is_some() || inquiry.is_free() || inquiry.api == Api::Realtime {
+    if ctx.metering.booked || inquiry.object.is_some() || inquiry.is_free() || inquiry.api == Api::Realtime {
         return;
     }
     // A part of an answer that another one continues is not what the caller got.
-    let answered = ctx.status.is_some() && !matches!(ctx.rescue, Some(Rescue::Begins));
-    let told = ctx.usage.map(|metered| metered.usage);
+    let answered = ctx.reply.status.is_some() && !matches!(ctx.unfinished.rescue, Some(Rescue::Begins));
+    let told = ctx.metering.usage.map(|metered| metered.usage);
     if told.is_some() || may_have_cost(running, outcome) {
         let now = gateway.clock.now();
         let charge = Charge::new(ctx, inquiry, running, outcome, answered, now);
         if answered || outcome == AttemptOutcome::Cancelled {
-            ctx.booked = true;
+            ctx.metering.booked = true;
             match told {
                 Some(usage) => settle_at(gateway, ctx, charge, Settled::Reported(usage)),
                 None => estimate(gateway, ctx, inquiry, running, charge),
@@ -359,22 +360,22 @@ pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &In
         let settled = told.map_or_else(|| Evidence::new(ctx, inquiry, running).bound(), Settled::Reported);
         let used = charge.book(gateway, settled);
         // What is reserved stays so for the next attempt.
-        if let Some(permit) = &ctx.permit {
-            gateway.limits.book(permit, used, ctx.moment(now));
+        if let Some(permit) = &ctx.metering.permit {
+            gateway.limits.book(permit, used, ctx.facts.moment(now));
         }
     }
     if !answered {
         // What it told is nothing of the next one.
-        (ctx.usage, ctx.whole, ctx.answer) = (None, false, None);
-        (ctx.so_far, ctx.output) = (Reported::default(), OutputMeter::default());
+        (ctx.metering.usage, ctx.metering.whole, ctx.metering.plain) = (None, false, None);
+        (ctx.metering.so_far, ctx.metering.output) = (Reported::default(), OutputMeter::default());
     }
 }
 
 /// Books an attempt, and settles what was reserved for its request.
 fn settle_at(gateway: &Gateway, ctx: &mut RequestCtx, charge: Charge, settled: Settled) {
     let used = charge.book(gateway, settled);
-    if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, used, ctx.moment(gateway.clock.now()));
+    if let Some(permit) = ctx.metering.permit.take() {
+        gateway.limits.settle(permit, used, ctx.facts.moment(gateway.clock.now()));
     }
 }
 
@@ -384,22 +385,22 @@ fn estimate(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running:
     let evidence = Evidence::new(ctx, inquiry, running);
     if !evidence.is_readable() {
         let settled = evidence.bound();
-        ctx.usage = Some(settled.metered());
+        ctx.metering.usage = Some(settled.metered());
         return settle_at(gateway, ctx, charge, settled);
     }
-    if let Some(permit) = &mut ctx.permit {
+    if let Some(permit) = &mut ctx.metering.permit {
         permit.release_slot();
     }
-    let estimate = Estimate { charge, evidence, told: None, permit: ctx.permit.take() };
+    let estimate = Estimate { charge, evidence, told: None, permit: ctx.metering.permit.take() };
     gateway.estimator.hand_over(gateway, estimate);
 }
 
 /// What is to be booked of an answer whose caller left, once it has been read on. It counts as booked.
 pub(super) fn hand_over(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, now: Tick) -> Estimate {
-    ctx.booked = true;
-    let charge = Charge::new(ctx, inquiry, running, AttemptOutcome::Cancelled, ctx.status.is_some(), now);
+    ctx.metering.booked = true;
+    let charge = Charge::new(ctx, inquiry, running, AttemptOutcome::Cancelled, ctx.reply.status.is_some(), now);
     let evidence = Evidence::new(ctx, inquiry, running);
-    Estimate { charge, evidence, told: None, permit: ctx.permit.take() }
+    Estimate { charge, evidence, told: None, permit: ctx.metering.permit.take() }
 }
 
 impl Estimate {
@@ -442,31 +443,31 @@ async fn book_unasked(
     cache: Option<&'static str>,
     place: impl FnOnce(&Model) -> Arc<Place>,
 ) {
-    ctx.booked = true;
+    ctx.metering.booked = true;
     let now = gateway.clock.now();
-    if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, Used::default(), ctx.moment(now));
+    if let Some(permit) = ctx.metering.permit.take() {
+        gateway.limits.settle(permit, Used::default(), ctx.facts.moment(now));
     }
-    if let Some(consumer) = ctx.consumer() {
+    if let Some(consumer) = ctx.facts.consumer() {
         consumer.account.metrics.count(&Usage::default(), Money::default());
     }
     let (Some(ledger), Some(inquiry)) = (&gateway.ledger, &ctx.inquiry) else { return };
     let row = Row {
-        at: ctx.arrived_at.timestamp_millis(),
-        request: ctx.id.as_bytes().into(),
+        at: ctx.facts.arrived_at.timestamp_millis(),
+        request: ctx.facts.id.as_bytes().into(),
         attempt: 1,
         answered: true,
-        consumer: ctx.consumer().map(|consumer| Arc::clone(&consumer.name)),
-        tags: ctx.tags.clone(),
+        consumer: ctx.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
+        tags: ctx.facts.tags.clone(),
         api: inquiry.api,
         place: place(&inquiry.model),
         outcome,
-        status: ctx.status,
+        status: ctx.reply.status,
         metered: Metered::reported(Usage::default()),
         cost: Cost::Known(Money::default()),
         cache,
-        first_us: ctx.first.map(micros),
-        us: micros(now.since(ctx.arrived)),
+        first_us: ctx.timing.first.map(micros),
+        us: micros(now.since(ctx.facts.arrived)),
     };
     if ledger.is_strict() {
         ledger.write_through(row).await;
@@ -477,7 +478,7 @@ async fn book_unasked(
 
 /// The end of every request: what is still reserved was not used.
 pub(super) fn settle(gateway: &Gateway, ctx: &mut RequestCtx) {
-    if let Some(permit) = ctx.permit.take() {
-        gateway.limits.settle(permit, Used::default(), ctx.moment(gateway.clock.now()));
+    if let Some(permit) = ctx.metering.permit.take() {
+        gateway.limits.settle(permit, Used::default(), ctx.facts.moment(gateway.clock.now()));
     }
 }

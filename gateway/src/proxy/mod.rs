@@ -12,7 +12,6 @@ mod cors;
 pub mod ctx;
 pub mod headers;
 pub mod refusal;
-pub mod replay;
 mod request_id;
 mod rescue;
 pub mod respond;
@@ -79,14 +78,15 @@ use crate::internal::Internal;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::objects::Objects;
+use crate::request::BufferBudget;
+use crate::request::{End, InFlight};
 use crate::runtime::Runtime;
 use crate::shares::{Owner, Places};
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;
-use ctx::{End, InFlight, RequestCtx};
+use ctx::RequestCtx;
 use estimator::Estimator;
 use refusal::Refusal;
-use replay::BufferBudget;
 
 thread_local! {
     static RNG: RefCell<fastrand::Rng> = RefCell::new(fastrand::Rng::new());
@@ -252,14 +252,14 @@ impl Gateway {
     async fn refuse(&self, session: &mut Session, ctx: &mut RequestCtx, refusal: &Refusal) -> pingora::Result<()> {
         let shape = refusal.shape();
         self.metrics.rejection(shape.code);
-        ctx.end = End::Refused(shape.code);
-        ctx.status = Some(shape.status.as_u16());
-        ctx.note_first(self.clock.now());
+        ctx.reply.end = End::Refused(shape.code);
+        ctx.reply.status = Some(shape.status.as_u16());
+        ctx.timing.note_first(ctx.facts.arrived, self.clock.now());
         let complete = |head: &mut ResponseHeader| {
-            headers::rate_limits(head, &refusal.remaining().unwrap_or(ctx.remaining));
-            own_fields::describe(ctx, head, None, ctx.attempts.len());
+            headers::rate_limits(head, &refusal.remaining().unwrap_or(ctx.metering.remaining));
+            own_fields::describe(ctx, head, None, ctx.attempts.made.len());
         };
-        ctx.bytes_out = respond::refuse(&mut session.downstream_session, refusal, ctx.dialect, &ctx.id, complete).await?;
+        ctx.reply.bytes_out = respond::refuse(&mut session.downstream_session, refusal, ctx.facts.dialect, &ctx.facts.id, complete).await?;
         Ok(())
     }
 }
@@ -290,8 +290,8 @@ impl ProxyHttp for Gateway {
         if ctx.tunnel.is_some() {
             return Ok(true);
         }
-        ctx.end = attempts::run(self, session, ctx).await;
-        match ctx.end {
+        ctx.reply.end = attempts::run(self, session, ctx).await;
+        match ctx.reply.end {
             End::CallerLeft | End::Cut => Err(told()),
             End::Complete | End::Refused(_) | End::LastResort => Ok(false),
         }
@@ -336,7 +336,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<RequestCtx>,
     ) -> pingora::Result<Option<Duration>> {
         tunnel::answer(self, session, body, end, ctx)?;
-        ctx.bytes_out += body.as_ref().map_or(0, Bytes::len);
+        ctx.reply.bytes_out += body.as_ref().map_or(0, Bytes::len);
         Ok(None)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::refusal::Refusal;
-use super::replay::BodyBuffer;
+use crate::request::BodyBuffer;
 use crate::shares::{Owner, Places};
 
 /// Bodies up to this are worked on at once: one pass takes less than a millisecond, whatever stands in them, and to
@@ -103,7 +103,7 @@ mod tests {
     use prometheus::IntGauge;
 
     use super::*;
-    use crate::proxy::replay::BufferBudget;
+    use crate::request::BufferBudget;
 
     fn buffer(length: usize) -> BodyBuffer {
         let mut buffer = BodyBuffer::new(&Arc::new(BufferBudget::new(1 << 24, IntGauge::new("g", "h").unwrap())));

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use http::StatusCode;
 use pingora::proxy::Session;
 
-use super::ctx::{End, RequestCtx};
+use super::ctx::RequestCtx;
 use super::refusal::Refusal;
 use super::step::{Next, Stop};
 use super::{Gateway, respond};
 use crate::ledger::{LedgerError, Reader, request};
+use crate::request::End;
 
 /// Answers.
 ///
 /// # Errors
 /// 401 for callers that nobody knows, 404 where there is no ledger.
 pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
-    let consumer = ctx.consumer().ok_or(Refusal::Unauthorized)?.name.to_string();
+    let consumer = ctx.facts.consumer().ok_or(Refusal::Unauthorized)?.name.to_string();
     let ledger = Arc::clone(gateway.ledger.as_ref().ok_or(Refusal::NoUsage)?);
     let wrong = |error: LedgerError| Refusal::Report { what: error.to_string() };
     let mut query =
@@ -25,13 +26,15 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut R
     query.consumer = Some(consumer.clone());
     let began = gateway.clock.now();
     let report = ledger.report(Reader::Consumer(&consumer), query).await;
-    ctx.waited += gateway.clock.now().since(began);
+    ctx.timing.waited += gateway.clock.now().since(began);
     let rows = report.map_err(|error| match error {
         LedgerError::Busy => Refusal::Overloaded { what: "reports" },
         _ => Refusal::NoLedger,
     })?;
-    ctx.status = Some(200);
-    respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &ctx.id).await.map_err(|_| Stop::CallerLeft)?;
-    ctx.end = End::Complete;
+    ctx.reply.status = Some(200);
+    respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &ctx.facts.id)
+        .await
+        .map_err(|_| Stop::CallerLeft)?;
+    ctx.reply.end = End::Complete;
     Ok(Next::Answered)
 }

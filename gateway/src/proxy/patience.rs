@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use spillway_plugins::api::Api;
 
-use super::ctx::Inquiry;
+use crate::request::Inquiry;
 
 /// Until the head of a plain answer, or the first event of a stream.
 pub(super) fn first(inquiry: &Inquiry) -> Duration {

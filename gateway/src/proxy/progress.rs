@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
-use super::ctx::{Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::refusal::Refusal;
 use super::timer::Timer;
 use crate::attempt_outcome::AttemptOutcome;
@@ -15,6 +15,7 @@ use crate::balance::route::{NoneReady, Pick, PickRequest};
 use crate::balance::target::Asked;
 use crate::balance::waiting::Place;
 use crate::clock::Tick;
+use crate::request::Inquiry;
 
 /// How far a request has come.
 pub(super) struct Progress {
@@ -154,7 +155,7 @@ impl Progress {
             return None;
         }
         // One that is open again already needs no place.
-        let place = if soonest > now { Some(inquiry.pool.waiting.enter(rules.queue, ctx.class(), ctx.owner())?) } else { None };
+        let place = if soonest > now { Some(inquiry.pool.waiting.enter(rules.queue, ctx.facts.class(), ctx.facts.owner())?) } else { None };
         Some((soonest, place))
     }
 
@@ -201,7 +202,7 @@ const PASSED_OVER: usize = 64;
 
 /// Asks the selector, and notes whom it passed over.
 pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
-    let fence = ctx.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
+    let fence = ctx.facts.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
     let request = PickRequest {
         excluded: if progress.unsealed { inquiry.model.excluded(inquiry.api) } else { inquiry.excluded() },
         tried: &progress.tried,
@@ -213,11 +214,11 @@ pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress,
     let route = &inquiry.model.route;
     let picked = super::with_rng(|rng| route.pick(&request, now, rng));
     // A request that waits asks again and again: what it passes over is noted once, and anew after each attempt.
-    let attempts = ctx.attempts.len() + 1;
-    if ctx.noted_attempts < attempts && ctx.passed_over.len() < PASSED_OVER {
+    let attempts = ctx.attempts.made.len() + 1;
+    if ctx.attempts.noted < attempts && ctx.attempts.passed_over.len() < PASSED_OVER {
         let passed_over = route.passed_over(&request, picked.as_ref().ok().map(|pick| pick.index), now);
-        ctx.passed_over.extend(passed_over);
-        ctx.noted_attempts = attempts;
+        ctx.attempts.passed_over.extend(passed_over);
+        ctx.attempts.noted = attempts;
     }
     picked
 }

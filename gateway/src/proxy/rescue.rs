@@ -12,15 +12,16 @@ use spillway_plugins::stream::StreamState;
 use super::ask::Unasked;
 use super::asked::{Asked, asked};
 use super::attempt::{Attempt, Step};
-use super::ctx::{End, Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::deliver::{self, Delivery};
 use super::exchange::Broken;
 use super::progress::{Progress, pick, pick_again};
-use super::replay::BufferShare;
 use super::{Gateway, attempts, respond};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
+use crate::request::BufferShare;
+use crate::request::{End, Inquiry};
 
 /// How a stream may be continued.
 pub(super) enum Rescuable {
@@ -34,14 +35,14 @@ impl Rescuable {
     /// Of a stream that begins; `None` if it is not to be continued.
     pub(super) fn new(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry) -> Option<Self> {
         let most = inquiry.pool.config.rescue?;
-        if ctx.rescue.is_some() || inquiry.object.is_some() {
+        if ctx.unfinished.rescue.is_some() || inquiry.object.is_some() {
             return None;
         }
         if inquiry.api == Api::Responses && inquiry.stores && inquiry.fields.references.background {
             return Some(Rescuable::Same(None));
         }
         // A response that is stored has another name at each backend: what refers to it later must find it.
-        let may = ctx.body.is_some() && !inquiry.stores && !inquiry.is_pinned() && !inquiry.sealed;
+        let may = ctx.body.kept.is_some() && !inquiry.stores && !inquiry.is_pinned() && !inquiry.sealed;
         let sent = Sent::new(inquiry.api, most).filter(|_| may)?;
         Some(Rescuable::Again(Box::new((sent, BufferShare::new(&gateway.buffered)))))
     }
@@ -105,13 +106,13 @@ pub(super) async fn run(
     kind: ErrorKind,
 ) -> Step {
     let (gateway, inquiry) = (broken.gateway, broken.inquiry);
-    let Some(Rescue::Due(mut due)) = ctx.rescue.replace(Rescue::Begins) else {
+    let Some(Rescue::Due(mut due)) = ctx.unfinished.rescue.replace(Rescue::Begins) else {
         broken.finish(ctx, AttemptOutcome::Broken(kind));
         return Step::Over(End::Cut);
     };
     let delivery = match &due.continuation {
         Continuation::Same(resumed) => {
-            ctx.rescue = Some(Rescue::Tried);
+            ctx.unfinished.rescue = Some(Rescue::Tried);
             // One response, and one attempt: it is booked once.
             broken.note_broken(ctx, AttemptOutcome::Broken(kind));
             broken.resumes = Some(resumed.asks());
@@ -120,7 +121,7 @@ pub(super) async fn run(
         Continuation::Again(_) => {
             let member = broken.running.member;
             broken.finish(ctx, AttemptOutcome::Broken(kind));
-            ctx.rescue = Some(Rescue::Tried);
+            ctx.unfinished.rescue = Some(Rescue::Tried);
             match next(gateway, ctx, inquiry, progress, member) {
                 Some(pick) => {
                     let next = Attempt::begin(gateway, ctx, inquiry, progress, pick);
@@ -137,7 +138,7 @@ pub(super) async fn run(
         Delivery::Blocked(_) => ("differs", End::Cut),
         _ => ("failed", End::Cut),
     };
-    ctx.rescued = Some(result);
+    ctx.reply.rescued = Some(result);
     gateway.metrics.rescued(&inquiry.pool.config.name, result);
     if end == End::Cut {
         let event = respond::error_event(inquiry.api, deliver::broke(kind), "upstream_error", due.continuation.sequence());

@@ -10,15 +10,16 @@ use spillway_plugins::request::{RequestFields, read_fields};
 
 use super::admit::admit;
 use super::body::{expectation, hand_on, read_body};
-use super::ctx::{Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::identify::{may_use_api, may_use_every_pool, may_use_pool};
 use super::offload::on_buffer;
 use super::refusal::Refusal;
-use super::replay::BodyBuffer;
 use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers, media};
 use crate::objects::{Known, Pin, sealed_name};
 use crate::operation::ObjectOperation;
+use crate::request::BodyBuffer;
+use crate::request::Inquiry;
 use crate::runtime::{Model, Pool, Runtime};
 
 /// The header by which a caller chooses the pool for what has no model: files, conversations.
@@ -27,7 +28,7 @@ const POOL: &str = "x-spillway-pool";
 /// Sends a request that refers to something stored where that is, and one that brings something sealed where it can be
 /// read, as far as that is known.
 pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
-    let owner = ctx.owner();
+    let owner = ctx.facts.owner();
     let Some(inquiry) = &mut ctx.inquiry else { return Ok(buffer) };
     inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses && inquiry.part.is_none();
     let fields = std::mem::take(&mut inquiry.fields);
@@ -47,7 +48,7 @@ async fn refer_to(gateway: &Gateway, ctx: &mut RequestCtx, mut found: References
     }
     let pin = locate(gateway, ctx, &names).await?;
     let reader = if pin.is_none() { gateway.objects.reader_of(&sealed, gateway.clock.now()).await } else { None };
-    let runtime = Arc::clone(&ctx.runtime);
+    let runtime = Arc::clone(&ctx.facts.runtime);
     let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
     inquiry.sealed = pin.is_none() && !sealed.is_empty();
     inquiry.elsewhere = match (pin, reader) {
@@ -61,16 +62,16 @@ async fn refer_to(gateway: &Gateway, ctx: &mut RequestCtx, mut found: References
 
 /// A request about something stored: no model, but a place where it is or will be.
 pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectOperation) -> Result<Next, Stop> {
-    ctx.api = Some(call.api);
+    ctx.facts.api = Some(call.api);
     may_use_api(ctx, call.api)?;
     guarded::may_pass_unread(ctx, call.api)?;
     may_batch(ctx, &call)?;
     media::uncompressed(&session.req_header().headers)?;
     expectation(session).await?;
-    let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.buffered());
+    let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.facts.buffered());
     let upload = call.api == Api::Files && call.name.is_none();
     let small = !upload
-        || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= ctx.runtime.config.server.max_body);
+        || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= ctx.facts.runtime.config.server.max_body);
     // Whatever the method: what is not read would be taken for the next request.
     let whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
     let mut named: Vec<String> = call.name.iter().cloned().collect();
@@ -79,11 +80,11 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         // What we could not read, a lenient backend might.
         let found;
         let read = |buffer: &mut BodyBuffer| read_fields(buffer.as_slice()).map(|fields| fields.references_in(buffer.as_slice()));
-        (buffer, found) = on_buffer(&gateway.turns, || ctx.owner(), buffer, read).await?;
+        (buffer, found) = on_buffer(&gateway.turns, || ctx.facts.owner(), buffer, read).await?;
         named.extend(names(found.map_err(Refusal::from)?)?);
     }
     let pin = locate(gateway, ctx, &named).await?;
-    let runtime = Arc::clone(&ctx.runtime);
+    let runtime = Arc::clone(&ctx.facts.runtime);
     let model = match &pin {
         // One that the caller may use, or else one that says why it may not.
         Some(pin) => runtime
@@ -119,7 +120,7 @@ fn is_response(call: &ObjectOperation) -> bool {
 /// A batch's file names its models, where nobody can check them: whoever may not use all of them must be
 /// allowed batches by name.
 fn may_batch(ctx: &RequestCtx, call: &ObjectOperation) -> Result<(), Refusal> {
-    let Some(rights) = ctx.consumer().map(|consumer| &consumer.rights).filter(|_| call.api == Api::Batches) else { return Ok(()) };
+    let Some(rights) = ctx.facts.consumer().map(|consumer| &consumer.rights).filter(|_| call.api == Api::Batches) else { return Ok(()) };
     match (&rights.models, &rights.apis, &call.model) {
         (Some(models), _, Some(model)) if !models.contains(model) => Err(Refusal::ModelNotAllowed { model: model.clone() }),
         (Some(_), None, _) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
@@ -133,7 +134,7 @@ fn may_batch(ctx: &RequestCtx, call: &ObjectOperation) -> Result<(), Refusal> {
 /// # Errors
 /// 404 for names that are nobody's or another's, 400 for things that live apart.
 pub(super) async fn locate(gateway: &Gateway, ctx: &RequestCtx, names: &[String]) -> Result<Option<Pin>, Refusal> {
-    let owner = ctx.owner();
+    let owner = ctx.facts.owner();
     let mut at: Option<Pin> = None;
     for name in names {
         let pin = match gateway.objects.find(name, gateway.clock.now()).await {
@@ -220,6 +221,6 @@ pub(super) fn keep(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, backe
     let stored = if inquiry.stores { stored } else { Vec::new() };
     let sealed = sealed.iter().map(|mark| sealed_name(mark));
     for name in stored.into_iter().chain(kept).chain(sealed) {
-        gateway.objects.pin(&name, Pin { backend: Arc::clone(backend), consumer: ctx.owner() }, now);
+        gateway.objects.pin(&name, Pin { backend: Arc::clone(backend), consumer: ctx.facts.owner() }, now);
     }
 }

@@ -10,28 +10,29 @@ use pingora::proxy::Session;
 use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
-use super::ctx::{AttemptRecord, RequestCtx};
+use super::ctx::RequestCtx;
 use super::{Gateway, finish, headers};
 use crate::clock::Tick;
+use crate::request::AttemptRecord;
 
 /// Takes a request into its caller's trace, or begins one.
 pub(super) fn join(gateway: &Gateway, caller: &HeaderMap, ctx: &mut RequestCtx) {
-    let Some(traces) = &ctx.runtime.traces else { return };
+    let Some(traces) = &ctx.facts.runtime.traces else { return };
     let random = super::with_rng(|rng| (rng.u128(..), rng.u64(..)));
     let now = Duration::from_nanos(gateway.clock.now().0);
-    ctx.trace = Some(Box::new(begin(caller, &traces.sampler, random, now)));
+    ctx.facts.trace = Some(Box::new(begin(caller, &traces.sampler, random, now)));
 }
 
 /// A request of the gateway's own belongs to the one for which it is made.
 pub(super) fn join_own(parent: Option<Parent>, ctx: &mut RequestCtx) {
-    let (Some(trace), Some(parent)) = (&mut ctx.trace, parent) else { return };
+    let (Some(trace), Some(parent)) = (&mut ctx.facts.trace, parent) else { return };
     let sampled = parent.sampled;
     **trace = Trace::new(parent.trace, trace.span, Some(parent), sampled);
 }
 
 /// The span of an attempt that begins.
 pub(super) fn attempt(ctx: &RequestCtx) -> Option<SpanId> {
-    ctx.trace.as_ref().map(|_| SpanId::new(super::with_rng(|rng| rng.u64(..))))
+    ctx.facts.trace.as_ref().map(|_| SpanId::new(super::with_rng(|rng| rng.u64(..))))
 }
 
 /// Tells an upstream which attempt asks it, in place of what the caller said of itself.
@@ -39,7 +40,7 @@ pub(super) fn attempt(ctx: &RequestCtx) -> Option<SpanId> {
 /// # Errors
 /// Never, for what is written.
 pub(super) fn tell_upstream(ctx: &RequestCtx, span: Option<SpanId>, head: &mut RequestHeader) -> pingora::Result<()> {
-    let (Some(trace), Some(span)) = (&ctx.trace, span) else { return Ok(()) };
+    let (Some(trace), Some(span)) = (&ctx.facts.trace, span) else { return Ok(()) };
     head.insert_header(TRACEPARENT, trace.traceparent(span))?;
     match &trace.state {
         Some(state) => head.insert_header(TRACESTATE, state.clone())?,
@@ -57,11 +58,11 @@ pub(super) fn tell_caller(trace: Option<&Trace>, head: &mut ResponseHeader) {
 
 /// Hands over what is told of a request that is over.
 pub(super) fn write(session: &Session, ctx: &RequestCtx, status: u16, took: Duration, overhead: Duration) {
-    let Some(trace) = ctx.trace.as_ref().filter(|trace| trace.sampled) else { return };
-    let Some(traces) = &ctx.runtime.traces else { return };
-    let began = u64::try_from(ctx.arrived_at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
+    let Some(trace) = ctx.facts.trace.as_ref().filter(|trace| trace.sampled) else { return };
+    let Some(traces) = &ctx.facts.runtime.traces else { return };
+    let began = u64::try_from(ctx.facts.arrived_at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
     // The calendar's time is asked for once: what comes later is measured from there.
-    let at = |tick: Tick| after(began, tick.since(ctx.arrived));
+    let at = |tick: Tick| after(began, tick.since(ctx.facts.arrived));
     let inquiry = ctx.inquiry.as_ref();
     let span = |attempt: &AttemptRecord| {
         Some(AttemptSpan {
@@ -81,11 +82,11 @@ pub(super) fn write(session: &Session, ctx: &RequestCtx, status: u16, took: Dura
         trace: (**trace).clone(),
         began,
         ended: after(began, took),
-        id: ctx.id.clone(),
-        consumer: ctx.consumer().map(|consumer| Arc::clone(&consumer.name)),
+        id: ctx.facts.id.clone(),
+        consumer: ctx.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
         method: head.method.clone(),
         path: head.uri.path().to_owned(),
-        api: ctx.api,
+        api: ctx.facts.api,
         // What stored things are asked for by no model's name.
         model: inquiry.filter(|inquiry| inquiry.object.is_none()).map(|inquiry| Arc::clone(&inquiry.model.name)),
         pool: inquiry.map(|inquiry| Arc::clone(&inquiry.pool.config.name)),
@@ -95,11 +96,11 @@ pub(super) fn write(session: &Session, ctx: &RequestCtx, status: u16, took: Dura
         status,
         end,
         code,
-        cache: ctx.cached.as_ref().map(|cached| cached.result.label()),
-        first: ctx.first,
+        cache: ctx.copies.cached.as_ref().map(|cached| cached.result.label()),
+        first: ctx.timing.first,
         overhead,
-        usage: ctx.usage.map(|metered| metered.usage),
-        attempts: ctx.attempts.iter().filter_map(span).collect(),
+        usage: ctx.metering.usage.map(|metered| metered.usage),
+        attempts: ctx.attempts.made.iter().filter_map(span).collect(),
     }));
 }
 

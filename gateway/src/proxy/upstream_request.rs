@@ -5,11 +5,12 @@ use pingora::http::RequestHeader;
 use spillway_plugins::api::{Api, Part};
 use spillway_plugins::trace::SpanId;
 
-use super::ctx::{Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::{headers, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::clock::Tick;
 use crate::config::{BackendKind, Endpoint};
+use crate::request::Inquiry;
 
 /// How the body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,12 +146,12 @@ pub(super) fn head_for(
     };
     let request = UpstreamRequest {
         caller,
-        allowed: ctx.allowed_headers(),
-        kind: &ctx.runtime.backends[member.backend].config.kind,
+        allowed: ctx.facts.allowed_headers(),
+        kind: &ctx.facts.runtime.backends[member.backend].config.kind,
         endpoint: &upstream.endpoint,
         target,
         framing,
-        id: &ctx.id,
+        id: &ctx.facts.id,
     };
     let mut head = request.head()?;
     traced::tell_upstream(ctx, span, &mut head)?;

@@ -211,14 +211,17 @@ async fn the_queue_for_a_throttled_pool_is_bounded_and_by_class() {
     let backend =
         ScriptedBackend::start(|request| if request.header("x-test") == Some("throttle") { Reply::throttled(1500) } else { hundred() })
             .await;
-    let pool = "[pools.retry]\nwait = \"10s\"\nqueue = 5\n";
-    let rest = consumer("night", "class = \"batch\"\n") + &consumer("chat", "class = \"interactive\"\n");
+    let pool = "[pools.retry]\nwait = \"10s\"\nqueue = 7\n";
+    let interactive = "class = \"interactive\"\n";
+    let rest = consumer("night", "class = \"batch\"\n") + &consumer("chat", interactive) + &consumer("search", interactive);
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], pool, &rest)).await;
     let address = gateway.address;
-    // The first is throttled and waits itself; then there are four places for the others, three of them for batch.
+    // Two consumers are throttled and wait; then there are five places for the others, three of them for batch.
     let body = chat(false).to_string();
-    let first = post("/v1/chat/completions", &[("api-key", "chat"), ("x-test", "throttle")], body.as_bytes());
-    let first = tokio::spawn(async move { spillway_testkit::client::ask(address, first).await.unwrap().status });
+    let first = ["chat", "search"].map(|who| {
+        let request = post("/v1/chat/completions", &[("api-key", who), ("x-test", "throttle")], body.as_bytes());
+        tokio::spawn(async move { spillway_testkit::client::ask(address, request).await.unwrap().status })
+    });
     eventually("throttled", async || gateway.state("a").await == "throttled").await;
     let ask = |name: &'static str| tokio::spawn(async move { ask_as(address, name, &chat(false)).await.status });
     let night: Vec<_> = (0..6).map(|_| ask("night")).collect();
@@ -228,7 +231,7 @@ async fn the_queue_for_a_throttled_pool_is_bounded_and_by_class() {
     }
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 3, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 3, "{statuses:?}");
-    first.abort();
+    first.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]

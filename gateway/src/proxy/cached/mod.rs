@@ -13,15 +13,16 @@ use spillway_plugins::answer::cost;
 use spillway_plugins::cache::semantic::Question;
 use spillway_plugins::cache::{CacheKey, Directive, Entry, Owner, Suits, key, may_keep, suits};
 
-use super::ctx::{Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::offload::on_bytes;
 use super::record::Record;
-use super::replay::BufferShare;
 use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers};
 use crate::balance::route::Member;
 use crate::cache::{Flight, State};
 use crate::config::{BackendAuth, CacheNamespace};
+use crate::request::BufferShare;
+use crate::request::Inquiry;
 use crate::telemetry::metrics::CacheResult;
 use replay::answer;
 use search::{Found, Similar, find, similar};
@@ -51,7 +52,7 @@ struct Lesson {
 
 /// Whose answers a caller gets; nobody's, if it doesn't want any.
 fn owner(ctx: &RequestCtx) -> Option<Owner<'_>> {
-    let Some(consumer) = ctx.consumer() else { return Some(Owner::Anonymous) };
+    let Some(consumer) = ctx.facts.consumer() else { return Some(Owner::Anonymous) };
     Some(match consumer.cache.as_ref()? {
         CacheNamespace::Own => Owner::Consumer(&consumer.name),
         CacheNamespace::Shared(name) => Owner::Shared(name),
@@ -63,9 +64,9 @@ const SEEN: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
 
 /// The namespace of a request that may be answered from the cache, and whether that is shared.
 fn place(session: &Session, ctx: &RequestCtx, inquiry: &Inquiry) -> Option<(String, bool)> {
-    let owner = owner(ctx).filter(|_| !ctx.internal)?;
+    let owner = owner(ctx).filter(|_| !ctx.facts.internal)?;
     // Behind one key there may be different people at a backend that tells them apart.
-    let passes = |member: &Member| matches!(ctx.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
+    let passes = |member: &Member| matches!(ctx.facts.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
     if inquiry.model.route.members().iter().any(passes) {
         return None;
     }
@@ -85,7 +86,9 @@ fn place(session: &Session, ctx: &RequestCtx, inquiry: &Inquiry) -> Option<(Stri
 
 /// Answers a request from the cache, if its answer is there, or comes while another request asks for it.
 pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
-    let (Some(cache), Some(inquiry), Some(body)) = (ctx.runtime.cache.clone(), &ctx.inquiry, &ctx.body) else { return Ok(Next::Attempt) };
+    let (Some(cache), Some(inquiry), Some(body)) = (ctx.facts.runtime.cache.clone(), &ctx.inquiry, &ctx.body.kept) else {
+        return Ok(Next::Attempt);
+    };
     let directive = Directive::of(&session.req_header().headers);
     let Some((namespace, shared)) = place(session, ctx, inquiry) else { return Ok(Next::Attempt) };
     let (api, model) = (inquiry.api, Arc::clone(&inquiry.model));
@@ -95,7 +98,7 @@ pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut 
         let key = key(&namespace, api, &model.name, body).filter(|_| suits != Suits::Not);
         (namespace, suits, key)
     };
-    let (namespace, suits, key) = on_bytes(&gateway.turns, || ctx.owner(), body.bytes(), named).await?;
+    let (namespace, suits, key) = on_bytes(&gateway.turns, || ctx.facts.owner(), body.bytes(), named).await?;
     let Some(key) = key else { return Ok(Next::Attempt) };
     let awaited = cache.rules.keeping.tool_calls || suits == Suits::Well;
     let record = directive.write.then(|| Record::new(cache.rules.max_answer));
@@ -105,7 +108,7 @@ pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut 
         match find(gateway, &cache, session, ctx, key, awaited).await? {
             Found::Answer(entry) => {
                 cached.result = CacheResult::Hit;
-                ctx.cached = Some(cached);
+                ctx.copies.cached = Some(cached);
                 return answer(gateway, &cache, session, ctx, &entry).await;
             }
             Found::Lead(flight) => cached.flight = Some(flight),
@@ -118,7 +121,7 @@ pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut 
                     cached.score = Some(near.score);
                     // Others may have asked something nearer to them.
                     cached.flight = None;
-                    ctx.cached = Some(cached);
+                    ctx.copies.cached = Some(cached);
                     return answer(gateway, &cache, session, ctx, &near.entry).await;
                 }
                 Similar::Unknown(lesson) => cached.lesson = lesson,
@@ -126,13 +129,13 @@ pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut 
         }
     }
     cache.metrics.count(result);
-    ctx.cached = Some(cached);
+    ctx.copies.cached = Some(cached);
     Ok(Next::Attempt)
 }
 
 /// The answer is not to be kept, and those who wait for it ask by themselves.
 pub(super) fn forget(ctx: &mut RequestCtx) {
-    if let Some(cached) = &mut ctx.cached {
+    if let Some(cached) = &mut ctx.copies.cached {
         cached.record = None;
         if let Some(flight) = cached.flight.take() {
             flight.end(State::NotKept);
@@ -142,7 +145,7 @@ pub(super) fn forget(ctx: &mut RequestCtx) {
 
 /// Tells the caller how its request stands with the cache.
 pub(super) fn describe(ctx: &RequestCtx, head: &mut ResponseHeader) {
-    if let Some(cached) = &ctx.cached {
+    if let Some(cached) = &ctx.copies.cached {
         let _ = head.insert_header(headers::X_SPILLWAY_CACHE, HeaderValue::from_static(cached.result.label()));
         if let Some(score) = cached.score {
             let _ = head.insert_header(headers::X_SPILLWAY_CACHE_SCORE, format!("{score:.3}"));
@@ -152,7 +155,7 @@ pub(super) fn describe(ctx: &RequestCtx, head: &mut ResponseHeader) {
 
 /// Takes a piece of an answer as it goes out. One that is too long is not kept.
 pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
-    let Some(cached) = &mut ctx.cached else { return };
+    let Some(cached) = &mut ctx.copies.cached else { return };
     if let Some(record) = &mut cached.record {
         record.push(piece);
     }
@@ -162,16 +165,16 @@ pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
 /// The answer is whole, and its last bytes go out next: keeps it, and lets those go on who wait for it.
 /// `hidden` is the data of an event that its caller didn't ask for, and another one may.
 pub(super) async fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, member: usize, hidden: Option<Bytes>) {
-    let owner = ctx.owner();
-    let (Some(cache), Some(cached)) = (&ctx.runtime.cache, &mut ctx.cached) else { return };
+    let owner = ctx.facts.owner();
+    let (Some(cache), Some(cached)) = (&ctx.facts.runtime.cache, &mut ctx.copies.cached) else { return };
     let (flight, record) = (cached.flight.take(), cached.record.take());
-    let whole = record.filter(|record| ctx.status == Some(200) && record.is_whole()).map(Record::bytes);
+    let whole = record.filter(|record| ctx.reply.status == Some(200) && record.is_whole()).map(Record::bytes);
     let whole = whole.map(|body| hidden.map_or_else(|| body.clone(), |data| with_event(&body, &data)));
     let mut share = BufferShare::new(&gateway.buffered);
     let whole = whole.filter(|body| share.grow(cost(body)));
     let body = match whole {
         Some(body) => {
-            let (api, streamed, keeping) = (inquiry.api, ctx.streamed, cache.rules.keeping);
+            let (api, streamed, keeping) = (inquiry.api, ctx.reply.streamed, cache.rules.keeping);
             let may = on_bytes(&gateway.turns, || owner, &body, move |body| may_keep(api, body, streamed, keeping)).await;
             Some(body).filter(|_| may == Ok(true))
         }
@@ -181,9 +184,9 @@ pub(super) async fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inqu
     if let Some(body) = body {
         let member = &inquiry.model.route.members()[member];
         let now = gateway.clock.wall().timestamp_millis();
-        let usage = ctx.usage.map(|metered| metered.usage).unwrap_or_default();
+        let usage = ctx.metering.usage.map(|metered| metered.usage).unwrap_or_default();
         let entry = Entry {
-            streamed: ctx.streamed,
+            streamed: ctx.reply.streamed,
             backend: Arc::clone(&member.target.id.backend),
             kept_at: now,
             good_until: Entry::until(now, cache.rules.ttl),

@@ -11,10 +11,11 @@ use spillway_plugins::cache::Entry;
 use spillway_plugins::request::StreamOptions;
 
 use crate::cache::AnswerCache;
-use crate::proxy::ctx::{End, Inquiry, RequestCtx};
-use crate::proxy::replay::BufferShare;
+use crate::proxy::ctx::RequestCtx;
 use crate::proxy::step::{Next, Stop};
 use crate::proxy::{Gateway, logged, metering, own_fields, respond};
+use crate::request::BufferShare;
+use crate::request::{End, Inquiry};
 use crate::telemetry::metrics::CacheResult;
 
 /// Whether the caller wants a stream's usage told.
@@ -48,7 +49,7 @@ pub(super) async fn answer(
     let has_room = entry.streamed == inquiry.fields.stream || share.grow(answer::cost(&entry.body));
     let Some(body) = Some(entry).filter(|_| has_room).and_then(|entry| replay(inquiry, entry)) else {
         // Not in this form: it is asked for, and kept in its place.
-        if let Some(cached) = &mut ctx.cached {
+        if let Some(cached) = &mut ctx.copies.cached {
             cached.result = CacheResult::Miss;
             cached.score = None;
         }
@@ -56,17 +57,17 @@ pub(super) async fn answer(
         return Ok(Next::Attempt);
     };
     let streamed = inquiry.fields.stream && inquiry.api != Api::Embeddings;
-    let result = ctx.cached.as_ref().map_or(CacheResult::Hit, |cached| cached.result);
+    let result = ctx.copies.cached.as_ref().map_or(CacheResult::Hit, |cached| cached.result);
     cache.metrics.count(result);
     cache.metrics.saved(entry.input, entry.output);
-    ctx.streamed = streamed;
-    ctx.status = Some(StatusCode::OK.as_u16());
-    ctx.bytes_out = body.len();
+    ctx.reply.streamed = streamed;
+    ctx.reply.status = Some(StatusCode::OK.as_u16());
+    ctx.reply.bytes_out = body.len();
     logged::record(ctx, &body);
-    ctx.note_first(gateway.clock.now());
+    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
     metering::book_cached(gateway, ctx, if result == CacheResult::Semantic { "semantic" } else { "exact" }).await;
     let mut head = head(ctx, streamed, body.len()).map_err(|_| Stop::CallerLeft)?;
-    if ctx.runtime.config.server.response_headers {
+    if ctx.facts.runtime.config.server.response_headers {
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
     }
@@ -74,14 +75,16 @@ pub(super) async fn answer(
         own_fields::complete(ctx, inquiry, &mut head, &entry.backend, 0);
     }
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    respond::send(&mut session.downstream_session, tasks, ctx.runtime.config.server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;
-    ctx.end = End::Complete;
+    respond::send(&mut session.downstream_session, tasks, ctx.facts.runtime.config.server.write_timeout)
+        .await
+        .map_err(|_| Stop::CallerLeft)?;
+    ctx.reply.end = End::Complete;
     Ok(Next::Answered)
 }
 
 fn head(ctx: &RequestCtx, streamed: bool, length: usize) -> pingora::Result<Box<ResponseHeader>> {
     let kind = if streamed { "text/event-stream" } else { "application/json" };
-    let mut head = respond::head(StatusCode::OK, kind, Some(length), &ctx.id)?;
+    let mut head = respond::head(StatusCode::OK, kind, Some(length), &ctx.facts.id)?;
     if streamed {
         head.insert_header(header::CACHE_CONTROL, "no-cache")?;
         head.insert_header("x-accel-buffering", "no")?;

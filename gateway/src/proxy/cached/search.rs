@@ -68,7 +68,7 @@ pub(super) async fn find(
             _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
             () = tokio::time::sleep(left) => Some(State::NotKept),
         };
-        ctx.waited += gateway.clock.now().since(waiting);
+        ctx.timing.waited += gateway.clock.now().since(waiting);
         match ended {
             Some(State::Landed) => {
                 let entry = cache.get(&key, now()).filter(|entry| is_within(ctx, entry));
@@ -85,7 +85,7 @@ pub(super) async fn find(
 async fn fetch(gateway: &Gateway, cache: &AnswerCache, ctx: &mut RequestCtx, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
     let began = gateway.clock.now();
     let entry = cache.fetch(key, now).await;
-    ctx.waited += gateway.clock.now().since(began);
+    ctx.timing.waited += gateway.clock.now().since(began);
     entry
 }
 
@@ -105,18 +105,20 @@ pub(super) async fn similar(
     ctx: &mut RequestCtx,
     namespace: &str,
 ) -> Result<Similar, Stop> {
-    let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body) else { return Ok(Similar::Unknown(None)) };
+    let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body.kept) else { return Ok(Similar::Unknown(None)) };
     let (namespace, api, model, scoping) = (namespace.to_owned(), inquiry.api, Arc::clone(&inquiry.model), semantic.rules.scoping);
     let asked = move |body: &[u8]| question(&namespace, api, &model.name, body, scoping);
-    let Some(question) = on_bytes(&gateway.turns, || ctx.owner(), body.bytes(), asked).await? else { return Ok(Similar::Unknown(None)) };
+    let Some(question) = on_bytes(&gateway.turns, || ctx.facts.owner(), body.bytes(), asked).await? else {
+        return Ok(Similar::Unknown(None));
+    };
     let began = gateway.clock.now();
-    let whom = AsWhom::Itself { caller: ctx.caller.clone(), trace: ctx.trace.as_ref().map(|trace| trace.as_parent()) };
+    let whom = AsWhom::Itself { caller: ctx.facts.caller.clone(), trace: ctx.facts.trace.as_ref().map(|trace| trace.as_parent()) };
     let embedded = tokio::select! {
         biased;
-        embedded = semantic.embed(&gateway.internal, &question.text, whom, &ctx.id) => embedded,
+        embedded = semantic.embed(&gateway.internal, &question.text, whom, &ctx.facts.id) => embedded,
         _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
     };
-    ctx.waited += gateway.clock.now().since(began);
+    ctx.timing.waited += gateway.clock.now().since(began);
     match embedded {
         Ok(vector) => {
             let now = gateway.clock.wall().timestamp_millis();
@@ -134,6 +136,6 @@ pub(super) async fn similar(
 fn is_within(ctx: &RequestCtx, entry: &Entry) -> bool {
     let members = ctx.inquiry.as_ref().map_or(&[][..], |inquiry| inquiry.model.route.members());
     let Some(member) = members.iter().find(|member| member.target.id.backend == entry.backend) else { return false };
-    let fence = ctx.consumer().and_then(|consumer| consumer.rights.locations.as_ref());
+    let fence = ctx.facts.consumer().and_then(|consumer| consumer.rights.locations.as_ref());
     fence.is_none_or(|allowed| member.location.as_ref().is_some_and(|location| allowed.contains(location)))
 }

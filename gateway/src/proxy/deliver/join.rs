@@ -20,7 +20,7 @@ impl Deliverer<'_, '_> {
         let inquiry = self.attempt.inquiry;
         let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
         let delivery = self.join_events(continuation, &mut watch).await;
-        if !self.ctx.booked {
+        if !self.ctx.metering.booked {
             self.note_stream(&mut watch);
         }
         delivery

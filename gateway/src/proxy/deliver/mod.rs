@@ -111,13 +111,13 @@ pub(super) async fn deliver(
         }
     }
     if stream {
-        delivery.ctx.streamed = true;
+        delivery.ctx.reply.streamed = true;
         return delivery.stream(prefix).await;
     }
     let is_object = success && !coded && inquiry.object.is_none() && inquiry.api.answers_with_an_object();
     let delivered = delivery.plain(prefix, json, is_object).await;
     if delivered == Delivery::CallerLeft && delivery.drains() {
-        delivery.ctx.reading = delivery.tap.take().map(Reading::Plain);
+        delivery.ctx.unfinished.reading = delivery.tap.take().map(Reading::Plain);
     }
     if delivered == Delivery::Complete && !success { Delivery::Refusal(status) } else { delivered }
 }
@@ -186,9 +186,9 @@ pub(super) fn broke(kind: ErrorKind) -> &'static str {
 
 /// Tells a caller that its stream broke, and leaves the transfer unfinished.
 pub(super) async fn cut_off(session: &mut Session, ctx: &mut RequestCtx, event: Bytes) {
-    ctx.bytes_out += event.len();
+    ctx.reply.bytes_out += event.len();
     let caller = &mut session.downstream_session;
-    let _ = respond::send(caller, vec![HttpTask::Body(Some(event), false)], ctx.runtime.config.server.write_timeout).await;
+    let _ = respond::send(caller, vec![HttpTask::Body(Some(event), false)], ctx.facts.runtime.config.server.write_timeout).await;
     break_off(caller).await;
 }
 
@@ -229,7 +229,7 @@ impl Deliverer<'_, '_> {
             .next(until.min(self.progress.deadline), &gateway.clock, &mut self.progress.timer, &mut self.session.downstream_session)
             .await;
         if !self.committed {
-            self.ctx.waited += gateway.clock.now().since(began);
+            self.ctx.timing.waited += gateway.clock.now().since(began);
         }
         next
     }
@@ -237,7 +237,7 @@ impl Deliverer<'_, '_> {
     /// Whether an answer is read on when its caller leaves now.
     fn drains(&self) -> bool {
         let begun = self.attempt.running.status.is_some_and(|status| status.is_success());
-        begun && !self.ctx.booked && self.ctx.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
+        begun && !self.ctx.metering.booked && self.ctx.facts.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
     }
 
     fn reported(&self, reported: &Reported) -> Option<Metered> {
@@ -262,9 +262,9 @@ impl Deliverer<'_, '_> {
         let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
         let status = upstream.status;
         let length = held.iter().map(Bytes::len).sum::<usize>();
-        let chunked = self.ctx.streamed || (!over && self.exchange.content_length().is_none());
+        let chunked = self.ctx.reply.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;
-        let Ok(mut head) = headers::for_caller(upstream, &self.ctx.id, chunked && !http_1_0, &self.ctx.remaining) else {
+        let Ok(mut head) = headers::for_caller(upstream, &self.ctx.facts.id, chunked && !http_1_0, &self.ctx.metering.remaining) else {
             return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
         };
         // RFC 9110, 8.6: these have no length.
@@ -272,11 +272,11 @@ impl Deliverer<'_, '_> {
         if !chunked && over && !lengthless {
             let _ = head.insert_header(header::CONTENT_LENGTH, length);
         }
-        if self.ctx.streamed {
+        if self.ctx.reply.streamed {
             let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
             let _ = head.insert_header("x-accel-buffering", "no");
         }
-        if status.is_success() && !self.ctx.streamed && stored::may_make(self.attempt.inquiry) {
+        if status.is_success() && !self.ctx.reply.streamed && stored::may_make(self.attempt.inquiry) {
             // What names it stands at the beginning.
             stored::remember(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.backend(), &joined(&held));
         }
@@ -284,23 +284,23 @@ impl Deliverer<'_, '_> {
             self.attempt.inquiry.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
             self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
         }
-        self.ctx.note_first(self.now());
+        self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());
         transformed::response(self.ctx, self.attempt.inquiry, &mut head);
-        own_fields::describe(self.ctx, &mut head, Some(self.backend()), self.ctx.attempts.len() + 1);
-        if self.ctx.body.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT)
+        own_fields::describe(self.ctx, &mut head, Some(self.backend()), self.ctx.attempts.made.len() + 1);
+        if self.ctx.body.kept.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT)
             && !logged::wants_body(self.ctx)
             && self.rescuable.is_none()
         {
             // Its bound may still be needed.
-            self.ctx.input_bound = Some(bound::of(self.ctx, self.attempt.inquiry).input);
-            self.ctx.body = None;
+            self.ctx.body.input_bound = Some(bound::of(self.ctx, self.attempt.inquiry).input);
+            self.ctx.body.kept = None;
         }
-        self.ctx.status = Some(status.as_u16());
+        self.ctx.reply.status = Some(status.as_u16());
         if over {
             let hidden = self.hidden.take();
             self.keep(hidden).await;
         }
-        self.ctx.bytes_out += length;
+        self.ctx.reply.bytes_out += length;
         self.committed = true;
         let body = match held.len() {
             0 => None,
@@ -323,7 +323,7 @@ impl Deliverer<'_, '_> {
 
     /// The answer is whole and about to go out: the cache may keep it.
     async fn keep(&mut self, hidden: Option<Bytes>) {
-        if self.ctx.cached.is_some() {
+        if self.ctx.copies.cached.is_some() {
             let keep = cached::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.attempt.running.member, hidden);
             // On the heap: the way of requests without a cache need not have room for it.
             Box::pin(keep).await;
@@ -331,12 +331,12 @@ impl Deliverer<'_, '_> {
     }
 
     async fn write(&mut self, bytes: Bytes) -> bool {
-        self.ctx.bytes_out += bytes.len();
+        self.ctx.reply.bytes_out += bytes.len();
         self.send(vec![HttpTask::Body(Some(bytes), false)]).await
     }
 
     async fn send(&mut self, tasks: Vec<HttpTask>) -> bool {
-        respond::send(&mut self.session.downstream_session, tasks, self.ctx.runtime.config.server.write_timeout).await.is_ok()
+        respond::send(&mut self.session.downstream_session, tasks, self.ctx.facts.runtime.config.server.write_timeout).await.is_ok()
     }
 
     async fn finish(&mut self) -> Delivery {

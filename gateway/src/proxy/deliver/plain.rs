@@ -12,8 +12,8 @@ use spillway_plugins::tokens::{Reported, read_whole};
 use super::{Deliverer, Delivery, Fault, Held, Tap, joined, screen};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::exchange::{Broken, Next};
-use crate::proxy::replay::BufferShare;
 use crate::proxy::{metering, words};
+use crate::request::BufferShare;
 
 /// Most of a plain answer that is held until it is whole, so that a cut one can be replaced.
 const HOLD_PLAIN: usize = 256 * 1024;
@@ -138,7 +138,7 @@ impl Deliverer<'_, '_> {
 
     /// Books a plain answer that has come to its end, by what its last part tells.
     async fn book_plain(&mut self) {
-        if !self.ctx.booked {
+        if !self.ctx.metering.booked {
             let reported = self.tap.as_mut().map(Tap::read);
             self.note_plain(reported);
             self.book().await;
@@ -147,17 +147,17 @@ impl Deliverer<'_, '_> {
 
     /// Notes what an answer reported, and, if it didn't, what a compressed stream has told.
     fn note_plain(&mut self, reported: Option<Reported>) {
-        self.ctx.usage = reported.and_then(|reported| self.reported(&reported));
-        if self.ctx.usage.is_none()
+        self.ctx.metering.usage = reported.and_then(|reported| self.reported(&reported));
+        if self.ctx.metering.usage.is_none()
             && let Some(output) = self.tap.as_mut().and_then(Tap::take_output)
         {
-            self.ctx.output = output;
+            self.ctx.metering.output = output;
         }
     }
 
     /// Reads what a plain answer reports, as far as it has come, and books a whole one.
     pub(super) async fn read_plain(&mut self, held: &Held, over: bool) {
-        if self.ctx.streamed || self.ctx.booked {
+        if self.ctx.reply.streamed || self.ctx.metering.booked {
             return;
         }
         let usage = match (&mut self.tap, held.as_slice()) {
@@ -169,17 +169,17 @@ impl Deliverer<'_, '_> {
             (None, _) => None,
         };
         self.note_plain(usage);
-        self.ctx.whole = over;
+        self.ctx.metering.whole = over;
         if over {
             let plain = self.tap.as_ref().is_some_and(Tap::is_plain);
-            if self.ctx.usage.is_none()
+            if self.ctx.metering.usage.is_none()
                 && plain
                 && !self.attempt.running.filtered
                 && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT
             {
-                self.ctx.answer = Some(held.concat().into());
+                self.ctx.metering.plain = Some(held.concat().into());
             }
-            self.ctx.note_first(self.now());
+            self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());
             self.book().await;
         }
     }

@@ -93,13 +93,13 @@ impl Deliverer<'_, '_> {
     /// Looks at what an answer says; `None` if it can't be read. What is found in it, if it may not pass; `None` within:
     /// nobody could say.
     async fn look_at(&mut self, said: Option<&Spoken>) -> Result<(), Option<Finding>> {
-        let runtime = Arc::clone(&self.ctx.runtime);
+        let runtime = Arc::clone(&self.ctx.facts.runtime);
         let Some(guard) = &runtime.guard else { return Ok(()) };
         let gateway = self.attempt.gateway;
         let began = gateway.clock.now();
         let judgement = match said {
             Some(said) => {
-                let owner = self.ctx.owner();
+                let owner = self.ctx.facts.owner();
                 tokio::select! {
                     biased;
                     judgement = guard.answer(said, &owner, &gateway.clock) => judgement,
@@ -110,7 +110,7 @@ impl Deliverer<'_, '_> {
             None => guard.unreadable(),
         };
         if !self.committed {
-            self.ctx.waited += gateway.clock.now().since(began);
+            self.ctx.timing.waited += gateway.clock.now().since(began);
         }
         match judgement {
             Judgement::Passed => Ok(()),

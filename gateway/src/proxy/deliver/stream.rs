@@ -35,8 +35,8 @@ impl Deliverer<'_, '_> {
         let delivery = self.stream_events(&mut watch, read).await;
         self.note_malformed(watch.state().malformed);
         if delivery == Delivery::CallerLeft && self.drains() {
-            self.ctx.reading = Some(Reading::Stream(Box::new(watch)));
-        } else if !self.ctx.booked {
+            self.ctx.unfinished.reading = Some(Reading::Stream(Box::new(watch)));
+        } else if !self.ctx.metering.booked {
             self.note_stream(&mut watch);
         }
         delivery
@@ -55,7 +55,7 @@ impl Deliverer<'_, '_> {
         };
         if over {
             self.hidden = watch.take_hidden();
-            self.ctx.note_first(self.now());
+            self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());
             self.book_stream(watch).await;
         }
         if !over && !self.is_guarded() {
@@ -276,14 +276,14 @@ impl Deliverer<'_, '_> {
 
     /// What a stream has told so far.
     pub(super) fn note_stream(&mut self, watch: &mut StreamWatch) {
-        self.ctx.whole = watch.state().finished;
+        self.ctx.metering.whole = watch.state().finished;
         // What is told before the end may be a beginning only.
         if watch.state().finished || watch.state().done {
-            self.ctx.usage = self.reported(&watch.state().reported);
+            self.ctx.metering.usage = self.reported(&watch.state().reported);
         }
-        if self.ctx.usage.is_none() {
-            self.ctx.so_far = watch.state().reported;
-            self.ctx.output = watch.take_output();
+        if self.ctx.metering.usage.is_none() {
+            self.ctx.metering.so_far = watch.state().reported;
+            self.ctx.metering.output = watch.take_output();
         }
     }
 
@@ -317,7 +317,7 @@ impl Deliverer<'_, '_> {
     /// Whether another answer may continue what was sent: then it is due.
     fn is_due(&mut self) -> bool {
         let due = self.rescuable.take().and_then(|rescuable| rescuable.continuation());
-        due.map(|due| self.ctx.rescue = Some(Rescue::Due(due))).is_some()
+        due.map(|due| self.ctx.unfinished.rescue = Some(Rescue::Due(due))).is_some()
     }
 
     /// Remembers what a stream made so far, before its names reach the caller.

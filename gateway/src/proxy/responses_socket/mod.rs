@@ -21,14 +21,15 @@ use spillway_plugins::responses_socket::{self as messages, CreateError, Memory};
 use tracing::debug;
 
 use super::Gateway;
-use super::ctx::{End, RequestCtx};
+use super::ctx::RequestCtx;
 use super::identify::{certificate, may_use_api};
 use super::refusal::Refusal;
-use super::replay::BufferShare;
 use super::respond::error_body;
 use super::step::{Next, Stop};
 use super::timer::Timer;
 use crate::clock::Tick;
+use crate::request::BufferShare;
+use crate::request::End;
 use crate::under_way::UnderWay;
 pub(super) use handshake::is_asked;
 use turn::{Running, Told};
@@ -52,19 +53,19 @@ const PIECE: usize = 64 * 1024;
 /// # Errors
 /// If it is refused, or the caller is gone before it stands.
 pub(super) async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
-    ctx.api = Some(Api::Responses);
+    ctx.facts.api = Some(Api::Responses);
     may_use_api(ctx, Api::Responses)?;
-    let mut place = gateway.sockets.take(ctx.owner()).ok_or(Refusal::Overloaded { what: "sockets" })?;
-    handshake::accept(session, &ctx.id).await?;
-    ctx.status = Some(101);
-    ctx.note_first(gateway.clock.now());
+    let mut place = gateway.sockets.take(ctx.facts.owner()).ok_or(Refusal::Overloaded { what: "sockets" })?;
+    handshake::accept(session, &ctx.facts.id).await?;
+    ctx.reply.status = Some(101);
+    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
     // Its messages are requests in flight; it is none itself.
-    ctx.leave_flight();
+    ctx.counted.end();
     session.set_read_timeout(None);
     let mut socket = Socket::new(gateway, session, ctx);
     let end = Box::pin(socket.run(session, place.asked_back())).await;
-    ctx.bytes_out = socket.bytes_out;
-    ctx.end = end;
+    ctx.reply.bytes_out = socket.bytes_out;
+    ctx.reply.end = end;
     Ok(Next::Answered)
 }
 
@@ -116,13 +117,13 @@ impl<'g> Socket<'g> {
         Socket {
             gateway,
             ctx,
-            wire: Wire::new(ctx.runtime.config.server.max_body),
+            wire: Wire::new(ctx.facts.runtime.config.server.max_body),
             path: String::from_utf8_lossy(head.raw_path()).into_owned(),
             headers: handshake::own_headers(&head.headers),
             certificate: certificate(session).cloned(),
             running: None,
             waiting: VecDeque::new(),
-            room: BufferShare::of(&gateway.buffered, ctx.buffered()),
+            room: BufferShare::of(&gateway.buffered, ctx.facts.buffered()),
             sending: None,
             memory: None,
             number: 0,
@@ -230,7 +231,7 @@ impl<'g> Socket<'g> {
                 Heard::Text(_) => self.refuse(&Refusal::Overloaded { what: "messages that wait on this socket" }, None),
                 Heard::Broken(code, why) => {
                     match code {
-                        close::TOO_LONG => self.refuse(&Refusal::TooLarge { limit: self.ctx.runtime.config.server.max_body }, None),
+                        close::TOO_LONG => self.refuse(&Refusal::TooLarge { limit: self.ctx.facts.runtime.config.server.max_body }, None),
                         _ => self.refuse(&Refusal::Form { what: why }, None),
                     }
                     return self.end(code, why);
@@ -263,8 +264,8 @@ impl<'g> Socket<'g> {
     fn refuse(&mut self, refusal: &Refusal, field: Option<&'static str>) {
         let shape = refusal.shape();
         self.gateway.metrics.rejection(shape.code);
-        debug!(id = %self.ctx.id, code = shape.code, "a message on a socket is refused");
-        let mut body = error_body(refusal, self.ctx.dialect, &self.ctx.id);
+        debug!(id = %self.ctx.facts.id, code = shape.code, "a message on a socket is refused");
+        let mut body = error_body(refusal, self.ctx.facts.dialect, &self.ctx.facts.id);
         if let (Some(field), Ok(mut told)) = (field, serde_json::from_slice::<serde_json::Value>(&body)) {
             told["error"]["param"] = field.into();
             body = told.to_string().into_bytes();

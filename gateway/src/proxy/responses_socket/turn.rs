@@ -18,8 +18,8 @@ use crate::internal::{self, AsWhom};
 use crate::proxy::Gateway;
 use crate::proxy::offload::of_length;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::replay::BufferShare;
 use crate::proxy::respond::error_body;
+use crate::request::BufferShare;
 use crate::shares::Owner;
 
 /// Longest event, and longest answer that is no stream: an image is one.

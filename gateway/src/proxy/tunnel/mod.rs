@@ -22,7 +22,7 @@ use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
 
 use super::attempt::{Running, is_timeout};
-use super::ctx::{End, Inquiry, RequestCtx};
+use super::ctx::RequestCtx;
 use super::deliver::Tap;
 use super::exchange::connect_error;
 use super::progress::{Progress, pick};
@@ -34,6 +34,7 @@ use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::asked_back;
+use crate::request::{End, Inquiry};
 
 /// Takes inquiry and tunnel out of the context for the time of a hook.
 fn parts(ctx: &mut RequestCtx) -> Option<(Inquiry, Box<Tunnel>)> {
@@ -47,7 +48,7 @@ fn put_back(ctx: &mut RequestCtx, inquiry: Inquiry, tunnel: Box<Tunnel>) {
 }
 
 fn upstream_of<'r>(ctx: &'r RequestCtx, inquiry: &Inquiry, member: usize) -> Option<&'r Upstream> {
-    ctx.runtime.backends[inquiry.model.route.members()[member].backend].upstream.as_ref()
+    ctx.facts.runtime.backends[inquiry.model.route.members()[member].backend].upstream.as_ref()
 }
 
 /// `request_body_filter`: what a caller sends, of an upload or on a socket.
@@ -78,7 +79,7 @@ pub(super) async fn peer(gateway: &Gateway, ctx: &mut RequestCtx) -> pingora::Re
 
 async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel) -> pingora::Result<Box<HttpPeer>> {
     let mut now = gateway.clock.now();
-    let (arrived, by) = (ctx.arrived, ctx.runtime.callers.number_of(ctx.consumer()));
+    let (arrived, by) = (ctx.facts.arrived, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()));
     let progress = tunnel.progress.get_or_insert_with(|| {
         inquiry.pool.budget.request(now);
         let mut progress = Progress::new(inquiry, by, arrived);
@@ -106,7 +107,7 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
                         () = progress.timer.until(until, &gateway.clock) => false,
                     };
                     let waited = gateway.clock.now().since(now);
-                    ctx.waited += waited;
+                    ctx.timing.waited += waited;
                     progress.waited += waited;
                     if !displaced {
                         progress.release(until, now);
@@ -144,7 +145,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
     if let Some(attempt) = ctx.tunnel.as_mut().and_then(|tunnel| tunnel.attempt.as_mut()) {
         attempt.sent = true;
     }
-    if let Some(permit) = &mut ctx.permit {
+    if let Some(permit) = &mut ctx.metering.permit {
         permit.spend();
     }
     Ok(())
@@ -227,8 +228,8 @@ fn judge_parts(
         }
         return Err(over());
     }
-    ctx.note_first(gateway.clock.now());
-    ctx.status = Some(head.status.as_u16());
+    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
+    ctx.reply.status = Some(head.status.as_u16());
     if head.status.is_success() || head.status == StatusCode::SWITCHING_PROTOCOLS {
         inquiry.model.metrics[attempt.member].first_token.observe(first.as_secs_f64());
     }
@@ -283,7 +284,7 @@ fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut 
         tap.push(piece);
     }
     if end {
-        ctx.usage = tunnel.answer.as_mut().and_then(|tap| tap.read().usage(inquiry.api)).map(Metered::reported);
+        ctx.metering.usage = tunnel.answer.as_mut().and_then(|tap| tap.read().usage(inquiry.api)).map(Metered::reported);
     }
     if !inquiry.stores {
         return;
@@ -328,11 +329,11 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, ctx: &Reque
     if let Some(inquiry) = &ctx.inquiry {
         transformed::response(ctx, inquiry, head);
     }
-    headers::rate_limits(head, &ctx.remaining);
+    headers::rate_limits(head, &ctx.metering.remaining);
     cors::allow(&session.req_header().headers, head);
-    head.insert_header(headers::X_REQUEST_ID, ctx.id.as_str())?;
+    head.insert_header(headers::X_REQUEST_ID, ctx.facts.id.as_str())?;
     if let Some(attempt) = &tunnel.attempt {
-        own_fields::describe(ctx, head, Some(&attempt.lease.target().id.backend), ctx.attempts.len() + 1);
+        own_fields::describe(ctx, head, Some(&attempt.lease.target().id.backend), ctx.attempts.made.len() + 1);
     }
     Ok(())
 }
@@ -400,7 +401,7 @@ pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Err
             Some(_) => AttemptOutcome::Broken(ErrorKind::Reset),
         };
         attempt.finish(gateway, ctx, &inquiry, label);
-        ctx.end = match tunnel.ended {
+        ctx.reply.end = match tunnel.ended {
             Some(code) => End::Refused(code),
             None if error.is_none() || label == AttemptOutcome::Ok => End::Complete,
             None => End::Cut,

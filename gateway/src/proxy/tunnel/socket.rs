@@ -16,12 +16,13 @@ use spillway_plugins::tokens::Told;
 use tracing::{debug, warn};
 
 use super::{parts, put_back};
-use crate::proxy::ctx::{Inquiry, RequestCtx};
+use crate::proxy::ctx::RequestCtx;
 use crate::proxy::identify::may_name_model;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::replay::BufferShare;
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::{Gateway, metering, stored};
+use crate::request::BufferShare;
+use crate::request::Inquiry;
 
 /// How long a caller may take to close a socket that has ended.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -65,14 +66,14 @@ fn pass(
             Told::Ended(usage) => usage,
             Told::Beside(usage) => Some(usage),
         };
-        let now = ctx.moment(gateway.clock.now());
-        if let Some(permit) = &mut ctx.permit {
+        let now = ctx.facts.moment(gateway.clock.now());
+        if let Some(permit) = &mut ctx.metering.permit {
             permit.renew(now);
         }
         metering::book_turn(gateway, ctx, inquiry, attempt, usage);
-        if let Some(denied) = ctx.permit.as_ref().and_then(|permit| gateway.limits.ended(permit, now)) {
+        if let Some(denied) = ctx.metering.permit.as_ref().and_then(|permit| gateway.limits.ended(permit, now)) {
             let refusal = Refusal::from(denied);
-            *piece = Some([&bytes[..end], &closing(&refusal, &ctx.id, None)].concat().into());
+            *piece = Some([&bytes[..end], &closing(&refusal, &ctx.facts.id, None)].concat().into());
             tunnel.ended = Some(refusal.shape().code);
             // What its caller sends from here on goes nowhere.
             session.set_read_timeout(Some(GOODBYE));
@@ -161,14 +162,14 @@ async fn refuse(gateway: &Gateway, session: &mut Session, ctx: &RequestCtx, tunn
     let No { refusal, field } = no;
     let code = refusal.shape().code;
     gateway.metrics.rejection(code);
-    debug!(id = %ctx.id, code, "a caller says on its socket what it may not: it is closed");
+    debug!(id = %ctx.facts.id, code, "a caller says on its socket what it may not: it is closed");
     if !session.was_upgraded() {
         tunnel.refusal = Some(refusal);
     } else if tunnel.tap.is_between_messages() {
         tunnel.ended = Some(code);
         // What its caller sends from here on goes nowhere.
         session.set_read_timeout(Some(GOODBYE));
-        let farewell = HttpTask::UpgradedBody(Some(closing(&refusal, &ctx.id, field).into()), false);
+        let farewell = HttpTask::UpgradedBody(Some(closing(&refusal, &ctx.facts.id, field).into()), false);
         if session.downstream_session.supports_proxy_task_api() {
             return session.send_downstream_proxy_task(farewell).await;
         }

@@ -9,7 +9,7 @@ use crate::proxy::attempt::Running;
 use crate::proxy::deliver::Tap;
 use crate::proxy::progress::Progress;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::replay::{BufferShare, ReplayBody};
+use crate::request::{BufferShare, ReplayBody};
 
 /// A request on Pingora's loop.
 pub struct Tunnel {

@@ -7,9 +7,10 @@ use pingora::{Error, ErrorType};
 use spillway_plugins::multipart::{FormError, FormReader};
 
 use crate::proxy::body::too_slow;
-use crate::proxy::ctx::{Inquiry, RequestCtx};
+use crate::proxy::ctx::RequestCtx;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::{Gateway, headers};
+use crate::request::Inquiry;
 
 /// The length of an upload after the model's name was replaced or put in, if the caller told one.
 pub(super) fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployment: &str) -> Option<usize> {
@@ -39,9 +40,9 @@ pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes
     let (Some(upload), Some(attempt), Some(progress)) = (&tunnel.upload, &tunnel.attempt, &tunnel.progress) else { return Ok(()) };
     if body.is_some() || end {
         let piece = body.as_deref().unwrap_or_default();
-        ctx.bytes_in += piece.len();
+        ctx.body.bytes += piece.len();
         let now = gateway.clock.now();
-        let slow = too_slow(ctx.bytes_in, now.since(ctx.arrived), ctx.runtime.config.server.min_body_rate);
+        let slow = too_slow(ctx.body.bytes, now.since(ctx.facts.arrived), ctx.facts.runtime.config.server.min_body_rate);
         let refusal = match &mut tunnel.form {
             _ if slow || now >= progress.deadline => Some(Refusal::BodyTimeout),
             Some(form) => read_on(form, piece, end).map(|what| Refusal::Form { what }),
