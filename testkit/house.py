@@ -15,10 +15,10 @@ CONTEXT = ROOT / "gateway/src/proxy/ctx.rs"
 # What the code has today; it may only get better.
 BOUNDS = {
     "circles between files": 3,
-    "files in circles": 58,
+    "files in circles": 56,
     "circles between folders": 0,
-    "fields of RequestCtx": 41,
-    "functions that take RequestCtx": 156,
+    "fields of RequestCtx": 12,
+    "functions that take RequestCtx": 42,
     "median lines": 120,
     "p90 lines": 300,
     "longest file": 600,

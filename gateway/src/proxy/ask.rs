@@ -12,7 +12,7 @@ use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::is_asked_for;
 
 use super::attempt::Attempt;
-use super::ctx::RequestCtx;
+use super::books::Books;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::upstream_request::{Framing, NoHead, head_for};
@@ -21,7 +21,7 @@ use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
 use crate::config::BackendKind;
 use crate::request::Inquiry;
-use crate::request::{Edit, Pieces, ReplayBody};
+use crate::request::{Edit, Facts, Pieces, ReplayBody, RequestBody};
 
 /// Why a target could not be asked.
 pub(super) enum Unasked {
@@ -44,7 +44,7 @@ impl From<NoHead> for Unasked {
 /// Connects, sends and reads the head; once more on a fresh connection if a pooled one was stale.
 pub(super) async fn ask(
     session: &mut Session,
-    ctx: &mut RequestCtx,
+    books: &mut Books<'_>,
     upstream: &Upstream,
     attempt: &mut Attempt<'_>,
     progress: &mut Progress,
@@ -55,7 +55,7 @@ pub(super) async fn ask(
     loop {
         let peer = upstream.peers.next().ok_or(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)))?;
         attempt.asked_usage = asks_usage(attempt);
-        let (head, body) = request(session, ctx, upstream, attempt)?;
+        let (head, body) = request(session, books.facts, books.body, upstream, attempt)?;
         let began = gateway.clock.now();
         let left = progress.deadline.since(began);
         let first = patience::first(attempt.inquiry);
@@ -69,11 +69,11 @@ pub(super) async fn ask(
             Ok(exchange)
         }
         .await;
-        ctx.timing.waited += gateway.clock.now().since(began);
+        books.timing.waited += gateway.clock.now().since(began);
         match asked {
             Err(Broken::Stale) if !fresh => {
                 gateway.metrics.stale_connections.inc();
-                attempt.note_stale(ctx);
+                attempt.note_stale(books.facts, books.attempts);
                 fresh = true;
             }
             Err(broken) => return Err(Unasked::Broken(broken)),
@@ -85,7 +85,8 @@ pub(super) async fn ask(
 /// The request as this target gets it.
 fn request(
     session: &Session,
-    ctx: &RequestCtx,
+    facts: &Facts,
+    request_body: &RequestBody,
     upstream: &Upstream,
     attempt: &Attempt<'_>,
 ) -> Result<(Box<RequestHeader>, Pieces), Unasked> {
@@ -95,14 +96,14 @@ fn request(
     let body = match attempt.resumes {
         Some(_) => Pieces::new(),
         None => {
-            let kind = &ctx.facts.runtime.backends[member.backend].config.kind;
-            body(caller, ctx, inquiry, kind, &member.target.id.deployment, attempt.asked_usage)
+            let kind = &facts.runtime.backends[member.backend].config.kind;
+            body(caller, request_body, inquiry, kind, &member.target.id.deployment, attempt.asked_usage)
         }
     };
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
     let rest = attempt.resumes.as_ref().map(|(path, query)| (path.as_str(), query.as_str()));
     let at = (attempt.running.span, attempt.gateway.clock.now());
-    let head = head_for(ctx, inquiry, (attempt.running.member, upstream), caller, rest, framing, at)?;
+    let head = head_for(facts, inquiry, (attempt.running.member, upstream), caller, rest, framing, at)?;
     Ok((head, body))
 }
 
@@ -118,8 +119,15 @@ fn asks_usage(attempt: &Attempt<'_>) -> bool {
 
 /// The caller's bytes, with the deployment's name in place of the model's where they differ, and with the
 /// request for a stream's usage.
-fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, kind: &BackendKind, deployment: &str, usage: bool) -> Pieces {
-    let Some(body) = &ctx.body.kept else { return Pieces::new() };
+fn body(
+    caller: &RequestHeader,
+    request_body: &RequestBody,
+    inquiry: &Inquiry,
+    kind: &BackendKind,
+    deployment: &str,
+    usage: bool,
+) -> Pieces {
+    let Some(body) = &request_body.kept else { return Pieces::new() };
     if inquiry.object.is_some() {
         return body.verbatim();
     }

@@ -14,13 +14,14 @@ use tracing::info;
 
 use super::ask::{Unasked, ask, read_error};
 use super::attempt::Attempt;
-use super::ctx::RequestCtx;
+use super::books::Books;
 use super::exchange::{Broken, Exchange};
 use super::progress::{Progress, pick};
 use super::{Gateway, deliver, last_word, words};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::ErrorKind;
+use crate::request::Timing;
 
 /// What asking a target once led to.
 pub(super) enum Asked {
@@ -37,24 +38,24 @@ pub(super) enum Asked {
 /// Asks a target; once more with another token, or without what the gateway itself asks for, if that is what it refuses.
 pub(super) async fn asked(
     session: &mut Session,
-    ctx: &mut RequestCtx,
+    books: &mut Books<'_>,
     attempt: &mut Attempt<'_>,
     progress: &mut Progress,
 ) -> Result<Asked, Unasked> {
     let (gateway, inquiry) = (attempt.gateway, attempt.inquiry);
-    let runtime = Arc::clone(&ctx.facts.runtime);
+    let runtime = Arc::clone(&books.facts.runtime);
     let Some(upstream) = runtime.backends[inquiry.model.route.members()[attempt.running.member].backend].upstream.as_ref() else {
         return Err(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)));
     };
     attempt.credentials = upstream.auth.credentials();
     let shown = upstream.auth.token().map_or(0, |token| token.number());
-    if let Some(permit) = &mut ctx.metering.permit {
+    if let Some(permit) = &mut books.metering.permit {
         permit.spend();
     }
-    let mut asked = ask_once(session, ctx, upstream, attempt, progress).await;
+    let mut asked = ask_once(session, books, upstream, attempt, progress).await;
     if let (Ok(Asked::Elsewhere(Verdict::Misconfigured, StatusCode::UNAUTHORIZED)), Some(token)) = (&asked, upstream.auth.token()) {
-        match renewed(gateway, session, ctx, progress, token, shown).await {
-            Ok(true) => asked = ask_once(session, ctx, upstream, attempt, progress).await,
+        match renewed(gateway, session, books.timing, progress, token, shown).await {
+            Ok(true) => asked = ask_once(session, books, upstream, attempt, progress).await,
             Ok(false) => {}
             Err(broken) => asked = Err(Unasked::Broken(broken)),
         }
@@ -69,7 +70,7 @@ pub(super) async fn asked(
         if let Ok(Asked::Answer(exchange, _)) = asked {
             exchange.release(&gateway.connector).await;
         }
-        asked = ask_once(session, ctx, upstream, attempt, progress).await;
+        asked = ask_once(session, books, upstream, attempt, progress).await;
     }
     asked
 }
@@ -83,13 +84,13 @@ fn refuses_stream_options(asked: &Result<Asked, Unasked>, attempt: &Attempt<'_>)
 /// Asks a target, and judges what it says.
 async fn ask_once(
     session: &mut Session,
-    ctx: &mut RequestCtx,
+    books: &mut Books<'_>,
     upstream: &Upstream,
     attempt: &mut Attempt<'_>,
     progress: &mut Progress,
 ) -> Result<Asked, Unasked> {
     let gateway = attempt.gateway;
-    let mut exchange = ask(session, ctx, upstream, attempt, progress).await?;
+    let mut exchange = ask(session, books, upstream, attempt, progress).await?;
     let status = exchange.head().map_or(StatusCode::BAD_GATEWAY, |head| head.status);
     attempt.running.status = Some(status);
     if let Some(head) = exchange.head() {
@@ -101,7 +102,7 @@ async fn ask_once(
     // A refusal or an error: its body tells which, and is small.
     let began = gateway.clock.now();
     let body = read_error(gateway, session, &mut exchange, progress).await;
-    ctx.timing.waited += gateway.clock.now().since(began);
+    books.timing.waited += gateway.clock.now().since(began);
     let (body, broken) = body.map_err(Unasked::Broken)?;
     let text = deliver::joined(&body);
     attempt.running.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
@@ -124,7 +125,9 @@ async fn ask_once(
     if refuses_what_is_sealed || has_no_such_part {
         progress.unsealed |= refuses_what_is_sealed;
         // Where nobody else is left, now or soon, the caller gets what the last one says.
-        if pick(attempt.inquiry, ctx, progress, gateway.clock.now()).map_or_else(|none| none.soonest.is_some(), |_| true) {
+        if pick(attempt.inquiry, books.facts, books.attempts, progress, gateway.clock.now())
+            .map_or_else(|none| none.soonest.is_some(), |_| true)
+        {
             exchange.release(&gateway.connector).await;
             return Ok(Asked::Unfit);
         }
@@ -163,7 +166,7 @@ const RENEWAL: Duration = Duration::from_secs(3);
 async fn renewed(
     gateway: &Gateway,
     session: &mut Session,
-    ctx: &mut RequestCtx,
+    timing: &mut Timing,
     progress: &Progress,
     token: &TokenSource,
     shown: u64,
@@ -175,6 +178,6 @@ async fn renewed(
         renewed = token.renew(shown, began, limit) => Ok(renewed),
         _ = session.downstream_session.read_body_or_idle(true) => Err(Broken::CallerLeft),
     };
-    ctx.timing.waited += gateway.clock.now().since(began);
+    timing.waited += gateway.clock.now().since(began);
     renewed
 }

@@ -7,7 +7,7 @@ use spillway_plugins::retry::{Credentials, RateSignal};
 use spillway_plugins::trace::SpanId;
 use tracing::{info, warn};
 
-use super::ctx::RequestCtx;
+use super::books::Books;
 use super::exchange::Broken;
 use super::progress::Progress;
 use super::{Gateway, metering, traced};
@@ -16,7 +16,7 @@ use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::balance::target::{Change, Lease, OutageReason, Outcome};
 use crate::clock::Tick;
-use crate::request::{AttemptRecord, End, Inquiry};
+use crate::request::{AttemptRecord, Attempts, End, Facts, Inquiry, RequestBody};
 
 /// What one attempt led to.
 pub(super) enum Step {
@@ -57,15 +57,15 @@ pub(super) struct Running {
 
 impl Running {
     /// Takes a pick up: from here on its member counts as tried.
-    pub(super) fn begin(ctx: &RequestCtx, inquiry: &Inquiry, progress: &mut Progress, pick: Pick, now: Tick) -> Self {
+    pub(super) fn begin(facts: &Facts, attempts: &Attempts, inquiry: &Inquiry, progress: &mut Progress, pick: Pick, now: Tick) -> Self {
         progress.tried.push(pick.index);
-        note_failover(ctx, inquiry);
+        note_failover(attempts, inquiry);
         Running {
             lease: pick.lease,
             member: pick.index,
             began: now,
             waited: std::mem::take(&mut progress.waited),
-            span: traced::attempt(ctx),
+            span: traced::attempt(facts),
             status: None,
             signal: RateSignal::default(),
             sent: false,
@@ -84,10 +84,10 @@ impl Running {
 
     /// What a delivered answer that is no success says about its target. A 4xx is the caller's fault,
     /// whatever the circuit's statuses are; a 429 throttles even where it may not go elsewhere.
-    pub(super) fn refusal(&self, ctx: &RequestCtx, inquiry: &Inquiry, status: http::StatusCode) -> Outcome {
+    pub(super) fn refusal(&self, body: &RequestBody, inquiry: &Inquiry, status: http::StatusCode) -> Outcome {
         let retry_after = self.signal.retry_after;
         match status.as_u16() {
-            429 => self.throttle(ctx, inquiry),
+            429 => self.throttle(body, inquiry),
             408 | 500..=599 => Outcome::Failed { failure: Failure::Status(status), retry_after },
             _ => Outcome::CallerFault,
         }
@@ -95,11 +95,11 @@ impl Running {
 
     /// What a 429 says about its target. One for a request that alone needs more tokens than the target says it gives in
     /// a minute says nothing about others.
-    pub(super) fn throttle(&self, ctx: &RequestCtx, inquiry: &Inquiry) -> Outcome {
-        let input = match ctx.body.input_bound {
+    pub(super) fn throttle(&self, body: &RequestBody, inquiry: &Inquiry) -> Outcome {
+        let input = match body.input_bound {
             // Files are no text, and may be as many tokens.
-            _ if inquiry.api.is_multipart() => ctx.body.bytes as u64 / 4,
-            known => known.unwrap_or(ctx.body.bytes as u64 / 4),
+            _ if inquiry.api.is_multipart() => body.bytes as u64 / 4,
+            known => known.unwrap_or(body.bytes as u64 / 4),
         };
         // One without a cap may be as small as any.
         let cap = inquiry.fields.completion_cap(inquiry.api, 0);
@@ -110,13 +110,13 @@ impl Running {
 
     /// Writes it down, in the metrics, for the access log and, if it may have cost something, in the ledger.
     /// Its slot is given back when what this returns is dropped.
-    pub(super) fn finish(self, gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, outcome: AttemptOutcome) -> Lease {
-        metering::book_attempt(gateway, ctx, inquiry, &self, outcome);
+    pub(super) fn finish(self, gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, outcome: AttemptOutcome) -> Lease {
+        metering::book_attempt(gateway, books, inquiry, &self, outcome);
         let took = gateway.clock.now().since(self.began);
         let status = self.status.map(|status| status.as_u16());
         let target = Arc::clone(self.lease.target());
         let Running { member, began, waited, span, said, lease, .. } = self;
-        note(ctx, inquiry, AttemptRecord { target, member, outcome, status, began, took, waited, span, said, stale: false });
+        note(books, inquiry, AttemptRecord { target, member, outcome, status, began, took, waited, span, said, stale: false });
         lease
     }
 }
@@ -138,30 +138,37 @@ pub(super) struct Attempt<'g> {
 
 impl<'g> Attempt<'g> {
     /// Takes a pick up: from here on its member counts as tried.
-    pub(super) fn begin(gateway: &'g Gateway, ctx: &RequestCtx, inquiry: &'g Inquiry, progress: &mut Progress, pick: Pick) -> Self {
-        let running = Running::begin(ctx, inquiry, progress, pick, gateway.clock.now());
+    pub(super) fn begin(
+        gateway: &'g Gateway,
+        facts: &Facts,
+        attempts: &Attempts,
+        inquiry: &'g Inquiry,
+        progress: &mut Progress,
+        pick: Pick,
+    ) -> Self {
+        let running = Running::begin(facts, attempts, inquiry, progress, pick, gateway.clock.now());
         Attempt { gateway, inquiry, credentials: Credentials::default(), asked_usage: false, refused_usage: false, resumes: None, running }
     }
 
     /// Notes that the request was written to a connection that was closed already. No outcome: the same attempt goes on.
-    pub(super) fn note_stale(&mut self, ctx: &mut RequestCtx) {
-        self.note_part(ctx, AttemptOutcome::Broken(ErrorKind::Reset), None, true);
+    pub(super) fn note_stale(&mut self, facts: &Facts, attempts: &mut Attempts) {
+        self.note_part(facts, attempts, AttemptOutcome::Broken(ErrorKind::Reset), None, true);
     }
 
     /// Notes that its stream broke, and that the same answer is read on.
-    pub(super) fn note_broken(&mut self, ctx: &mut RequestCtx, outcome: AttemptOutcome) {
+    pub(super) fn note_broken(&mut self, facts: &Facts, attempts: &mut Attempts, outcome: AttemptOutcome) {
         let status = self.running.status.map(|status| status.as_u16());
-        self.note_part(ctx, outcome, status, false);
+        self.note_part(facts, attempts, outcome, status, false);
     }
 
-    fn note_part(&mut self, ctx: &mut RequestCtx, outcome: AttemptOutcome, status: Option<u16>, stale: bool) {
+    fn note_part(&mut self, facts: &Facts, attempts: &mut Attempts, outcome: AttemptOutcome, status: Option<u16>, stale: bool) {
         let Running { member, began, waited, span, .. } = self.running;
         let (target, now) = (Arc::clone(self.running.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
-        ctx.attempts.made.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
+        attempts.made.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
         self.running.began = now;
         self.running.waited = Duration::ZERO;
-        self.running.span = traced::attempt(ctx);
+        self.running.span = traced::attempt(facts);
     }
 
     /// Tells the target how it went.
@@ -170,43 +177,43 @@ impl<'g> Attempt<'g> {
     }
 
     /// Writes it down; its slot is given back when what this returns is dropped.
-    pub(super) fn finish(self, ctx: &mut RequestCtx, outcome: AttemptOutcome) -> Lease {
-        self.running.finish(self.gateway, ctx, self.inquiry, outcome)
+    pub(super) fn finish(self, books: &mut Books<'_>, outcome: AttemptOutcome) -> Lease {
+        self.running.finish(self.gateway, books, self.inquiry, outcome)
     }
 
-    pub(super) fn throttled(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {
-        self.record(self.running.throttle(ctx, self.inquiry));
+    pub(super) fn throttled(mut self, books: &mut Books<'_>, progress: &mut Progress) -> Step {
+        self.record(self.running.throttle(books.body, self.inquiry));
         progress.throttled.push(self.running.member);
         progress.last_word = None;
         progress.limited = Some((self.running.member, self.running.signal.refused_for()));
-        self.finish(ctx, AttemptOutcome::Throttled);
+        self.finish(books, AttemptOutcome::Throttled);
         Step::Throttled
     }
 
     /// The member's own fault, like a throttle: the request moves on without using up a retry.
-    pub(super) fn out(mut self, ctx: &mut RequestCtx, reason: OutageReason) -> Step {
+    pub(super) fn out(mut self, books: &mut Books<'_>, reason: OutageReason) -> Step {
         self.record(Outcome::Out(reason));
-        self.finish(ctx, if reason == OutageReason::OutOfQuota { AttemptOutcome::OutOfQuota } else { AttemptOutcome::Misconfigured });
+        self.finish(books, if reason == OutageReason::OutOfQuota { AttemptOutcome::OutOfQuota } else { AttemptOutcome::Misconfigured });
         Step::Elsewhere
     }
 
     /// The prompt is too long for the window there, and there are larger ones.
-    pub(super) fn too_long(mut self, ctx: &mut RequestCtx, progress: &mut Progress) -> Step {
+    pub(super) fn too_long(mut self, books: &mut Books<'_>, progress: &mut Progress) -> Step {
         progress.too_long = true;
         self.record(Outcome::CallerFault);
-        self.finish(ctx, AttemptOutcome::CallerFault);
+        self.finish(books, AttemptOutcome::CallerFault);
         Step::Elsewhere
     }
 
     /// There is nothing to prove our identity with there: says nothing about the target.
-    pub(super) fn no_credential(self, ctx: &mut RequestCtx) -> Step {
-        self.finish(ctx, AttemptOutcome::NoCredential);
+    pub(super) fn no_credential(self, books: &mut Books<'_>) -> Step {
+        self.finish(books, AttemptOutcome::NoCredential);
         Step::Elsewhere
     }
 
     pub(super) fn failed(
         mut self,
-        ctx: &mut RequestCtx,
+        books: &mut Books<'_>,
         progress: &mut Progress,
         failure: Failure,
         label: AttemptOutcome,
@@ -219,20 +226,20 @@ impl<'g> Attempt<'g> {
         // A certificate doesn't get better.
         let again = !timed_out && failure != Failure::Error(ErrorKind::Tls) && !self.inquiry.is_pinned();
         progress.fast = again.then_some((self.running.member, self.running.signal.retry_after));
-        self.finish(ctx, label);
+        self.finish(books, label);
         Step::Failed
     }
 
-    pub(super) fn broke(self, ctx: &mut RequestCtx, progress: &mut Progress, broken: Broken) -> Step {
+    pub(super) fn broke(self, books: &mut Books<'_>, progress: &mut Progress, broken: Broken) -> Step {
         let kind = match broken {
             Broken::CallerLeft => {
-                self.finish(ctx, AttemptOutcome::Cancelled);
+                self.finish(books, AttemptOutcome::Cancelled);
                 return Step::Over(End::CallerLeft);
             }
             Broken::TimedOut if self.gateway.clock.now() >= progress.deadline => {
                 // The request's own time is over, which says nothing about this target.
                 progress.failed(AttemptOutcome::Broken(ErrorKind::Timeout), true);
-                self.finish(ctx, AttemptOutcome::Broken(ErrorKind::Timeout));
+                self.finish(books, AttemptOutcome::Broken(ErrorKind::Timeout));
                 return Step::Failed;
             }
             Broken::Upstream(kind) => kind,
@@ -240,25 +247,25 @@ impl<'g> Attempt<'g> {
             Broken::TimedOut if self.inquiry.fields.stream => ErrorKind::FirstToken,
             Broken::TimedOut => ErrorKind::Timeout,
         };
-        self.failed(ctx, progress, Failure::Error(kind), AttemptOutcome::Broken(kind), kind.is_timeout())
+        self.failed(books, progress, Failure::Error(kind), AttemptOutcome::Broken(kind), kind.is_timeout())
     }
 }
 
 /// Counts a request that leaves the member of its last attempt for another.
-fn note_failover(ctx: &RequestCtx, inquiry: &Inquiry) {
-    if let Some(left) = ctx.attempts.made.last() {
+fn note_failover(attempts: &Attempts, inquiry: &Inquiry) {
+    if let Some(left) = attempts.made.last() {
         inquiry.model.metrics[left.member].failovers.inc();
     }
 }
 
 /// Writes an attempt down, in the metrics and for the access log.
-fn note(ctx: &mut RequestCtx, inquiry: &Inquiry, attempt: AttemptRecord) {
+fn note(books: &mut Books<'_>, inquiry: &Inquiry, attempt: AttemptRecord) {
     let metrics = &inquiry.model.metrics[attempt.member];
     metrics.count(attempt.outcome);
     if attempt.outcome.is_served() {
         metrics.served.inc();
     }
-    ctx.attempts.made.push(attempt);
+    books.attempts.made.push(attempt);
 }
 
 /// Tells a target how an attempt went, and the operator if that changed anything.

@@ -27,7 +27,7 @@ use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::{Place, asked_back};
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
-use crate::request::{End, Inquiry};
+use crate::request::{End, Inquiry, Timing};
 
 /// Runs a request to its end. The answer, or a refusal, is written to the caller.
 pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> End {
@@ -38,7 +38,7 @@ pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Requ
     ctx.inquiry = Some(inquiry);
     if end != End::CallerLeft {
         // Whatever was not kept by now won't be: nobody need wait for it.
-        cached::forget(ctx);
+        cached::forget(&mut ctx.copies);
     }
     end
 }
@@ -53,7 +53,7 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
         }
         let picked = match again.take().and_then(|member| pick_again(inquiry, progress, member, now)) {
             Some(same) => Ok(same),
-            None => pick(inquiry, ctx, progress, now),
+            None => pick(inquiry, &ctx.facts, &mut ctx.attempts, progress, now),
         };
         match picked {
             Ok(pick) => {
@@ -66,15 +66,15 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 };
                 if let Some((member, until)) = progress.same_first(inquiry, throttled, gateway.clock.now()) {
                     again = Some(member);
-                    if wait(gateway, session, ctx, progress, until, None).await == Waited::CallerLeft {
+                    if wait(gateway, session, &mut ctx.timing, progress, until, None).await == Waited::CallerLeft {
                         return End::CallerLeft;
                     }
                 }
             }
-            Err(none) => match progress.wait_until(none, inquiry, ctx, now) {
+            Err(none) => match progress.wait_until(none, inquiry, &ctx.facts, now) {
                 Some((until, mut place)) => {
                     if until > now {
-                        match wait(gateway, session, ctx, progress, until, place.as_mut()).await {
+                        match wait(gateway, session, &mut ctx.timing, progress, until, place.as_mut()).await {
                             Waited::Over => {}
                             Waited::Displaced => return give_up(gateway, session, ctx, inquiry, progress, Some(none)).await,
                             Waited::CallerLeft => return End::CallerLeft,
@@ -84,7 +84,7 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                 }
                 None => match progress.same_again(inquiry, now) {
                     Some(until) => {
-                        if wait(gateway, session, ctx, progress, until, None).await == Waited::CallerLeft {
+                        if wait(gateway, session, &mut ctx.timing, progress, until, None).await == Waited::CallerLeft {
                             return End::CallerLeft;
                         }
                     }
@@ -107,7 +107,7 @@ enum Waited {
 async fn wait(
     gateway: &Gateway,
     session: &mut Session,
-    ctx: &mut RequestCtx,
+    timing: &mut Timing,
     progress: &mut Progress,
     until: Tick,
     place: Option<&mut Place>,
@@ -120,7 +120,7 @@ async fn wait(
         () = progress.timer.until(until, &gateway.clock) => Waited::Over,
     };
     let took = gateway.clock.now().since(began);
-    ctx.timing.waited += took;
+    timing.waited += took;
     progress.waited += took;
     waited
 }
@@ -136,22 +136,22 @@ async fn give_up(
 ) -> End {
     let fenced_off = none.is_some_and(|none| none.fenced_off);
     // Never before a real target: with retries used up there may be one left that wasn't asked.
-    let left = none.or_else(|| pick(inquiry, ctx, progress, gateway.clock.now()).err());
+    let left = none.or_else(|| pick(inquiry, &ctx.facts, &mut ctx.attempts, progress, gateway.clock.now()).err());
     let nobody = left.is_some();
     if let Some(reply) =
         inquiry.pool.last_resort.as_ref().filter(|_| nobody && !fenced_off && inquiry.object.is_none() && !inquiry.is_pinned())
     {
-        match last_resort::answer(gateway, session, ctx, inquiry, reply).await {
+        match last_resort::answer(gateway, session, ctx.own_answer(), inquiry, reply).await {
             Ok(true) => return End::LastResort,
             Ok(false) => {}
             Err(_) => return End::CallerLeft,
         }
     }
     if let Some(answer) = progress.last_word.take().filter(|_| nobody && progress.is_last(left)) {
-        return last_word::say(gateway, session, ctx, inquiry, *answer).await;
+        return last_word::say(gateway, session, ctx.own_answer(), inquiry, *answer).await;
     }
     let refusal = progress.refusal(&inquiry.model.name, if progress.has_failed() { left } else { none }, gateway.clock.now());
-    match gateway.refuse(session, ctx, &refusal).await {
+    match gateway.refuse(session, ctx.own_answer(), &refusal).await {
         Ok(()) => ctx.reply.end,
         Err(_) => End::CallerLeft,
     }
@@ -166,12 +166,12 @@ async fn attempt(
     progress: &mut Progress,
     pick: Pick,
 ) -> Step {
-    let mut attempt = Attempt::begin(gateway, ctx, inquiry, progress, pick);
-    match asked(session, ctx, &mut attempt, progress).await {
+    let mut attempt = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, inquiry, progress, pick);
+    match asked(session, &mut ctx.books(), &mut attempt, progress).await {
         Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, progress, attempt, exchange, prefix).await,
         Err(Unasked::Unsendable) => {
-            attempt.finish(ctx, AttemptOutcome::Cancelled);
-            match gateway.refuse(session, ctx, &Refusal::Internal).await {
+            attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
+            match gateway.refuse(session, ctx.own_answer(), &Refusal::Internal).await {
                 Ok(()) => Step::Over(ctx.reply.end),
                 Err(_) => Step::Over(End::CallerLeft),
             }
@@ -184,23 +184,23 @@ async fn attempt(
 pub(super) fn ended(ctx: &mut RequestCtx, progress: &mut Progress, attempt: Attempt<'_>, asked: Result<Asked, Unasked>) -> Step {
     match asked {
         Ok(Asked::Elsewhere(verdict, status)) => match verdict {
-            Verdict::RateLimited => attempt.throttled(ctx, progress),
-            Verdict::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
-            Verdict::Misconfigured => attempt.out(ctx, OutageReason::Misconfigured),
+            Verdict::RateLimited => attempt.throttled(&mut ctx.books(), progress),
+            Verdict::OutOfQuota => attempt.out(&mut ctx.books(), OutageReason::OutOfQuota),
+            Verdict::Misconfigured => attempt.out(&mut ctx.books(), OutageReason::Misconfigured),
             Verdict::Failed | Verdict::Deliver => {
-                attempt.failed(ctx, progress, Failure::Status(status), AttemptOutcome::Failed, is_timeout(status))
+                attempt.failed(&mut ctx.books(), progress, Failure::Status(status), AttemptOutcome::Failed, is_timeout(status))
             }
         },
         Ok(Asked::Unfit) => {
             // Says nothing about the target.
-            attempt.finish(ctx, AttemptOutcome::CallerFault);
+            attempt.finish(&mut ctx.books(), AttemptOutcome::CallerFault);
             Step::Elsewhere
         }
-        Ok(Asked::TooLong) => attempt.too_long(ctx, progress),
-        Err(Unasked::NoCredential) => attempt.no_credential(ctx),
-        Err(Unasked::Broken(broken)) => attempt.broke(ctx, progress, broken),
+        Ok(Asked::TooLong) => attempt.too_long(&mut ctx.books(), progress),
+        Err(Unasked::NoCredential) => attempt.no_credential(&mut ctx.books()),
+        Err(Unasked::Broken(broken)) => attempt.broke(&mut ctx.books(), progress, broken),
         Ok(Asked::Answer(..)) | Err(Unasked::Unsendable) => {
-            attempt.finish(ctx, AttemptOutcome::Cancelled);
+            attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
             Step::Elsewhere
         }
     }
@@ -218,15 +218,15 @@ fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
     };
     match (reading, place) {
         (Some(reading), Some((place, limit))) => {
-            let estimate = metering::hand_over(ctx, attempt.inquiry, &attempt.running, gateway.clock.now());
-            let lease = attempt.finish(ctx, AttemptOutcome::Cancelled);
+            let estimate = metering::hand_over(&mut ctx.books(), attempt.inquiry, &attempt.running, gateway.clock.now());
+            let lease = attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
             drain::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
         }
         (reading, _) => {
             if let Some(reading) = reading {
-                reading.end(ctx, attempt.inquiry.api);
+                reading.end(&mut ctx.metering, attempt.inquiry.api);
             }
-            attempt.finish(ctx, AttemptOutcome::Cancelled);
+            attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
         }
     }
 }
@@ -237,7 +237,7 @@ async fn blocked(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx,
     if ctx.reply.status.is_some() {
         return End::Refused(refusal.shape().code);
     }
-    match gateway.refuse(session, ctx, &refusal).await {
+    match gateway.refuse(session, ctx.own_answer(), &refusal).await {
         Ok(()) => ctx.reply.end,
         Err(_) => End::CallerLeft,
     }
@@ -256,33 +256,37 @@ async fn deliver(
     let gateway = attempt.gateway;
     match delivery {
         Delivery::Complete => {
-            attempt.finish(ctx, AttemptOutcome::Ok);
+            attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
             exchange.release_soon(&gateway.connector).await;
             Step::Over(End::Complete)
         }
         Delivery::Refusal(status) => {
-            let outcome = attempt.running.refusal(ctx, attempt.inquiry, status);
+            let outcome = attempt.running.refusal(&ctx.body, attempt.inquiry, status);
             attempt.record(outcome);
-            attempt.finish(ctx, if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed });
+            attempt.finish(&mut ctx.books(), if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed });
             exchange.release_soon(&gateway.connector).await;
             Step::Over(End::Complete)
         }
         Delivery::Replace(fault) => match fault {
-            deliver::Fault::RateLimited => attempt.throttled(ctx, progress),
-            deliver::Fault::OutOfQuota => attempt.out(ctx, OutageReason::OutOfQuota),
-            deliver::Fault::NoDeployment => attempt.out(ctx, OutageReason::Misconfigured),
-            deliver::Fault::TooLong => attempt.too_long(ctx, progress),
+            deliver::Fault::RateLimited => attempt.throttled(&mut ctx.books(), progress),
+            deliver::Fault::OutOfQuota => attempt.out(&mut ctx.books(), OutageReason::OutOfQuota),
+            deliver::Fault::NoDeployment => attempt.out(&mut ctx.books(), OutageReason::Misconfigured),
+            deliver::Fault::TooLong => attempt.too_long(&mut ctx.books(), progress),
             deliver::Fault::NoAnswer => {
-                attempt.failed(ctx, progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::NoAnswer, false)
+                attempt.failed(&mut ctx.books(), progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::NoAnswer, false)
             }
-            deliver::Fault::Failed => {
-                attempt.failed(ctx, progress, Failure::Status(StatusCode::INTERNAL_SERVER_ERROR), AttemptOutcome::Failed, false)
-            }
-            deliver::Fault::Broken(broken) => attempt.broke(ctx, progress, broken),
+            deliver::Fault::Failed => attempt.failed(
+                &mut ctx.books(),
+                progress,
+                Failure::Status(StatusCode::INTERNAL_SERVER_ERROR),
+                AttemptOutcome::Failed,
+                false,
+            ),
+            deliver::Fault::Broken(broken) => attempt.broke(&mut ctx.books(), progress, broken),
         },
         Delivery::Cut(kind) => {
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
-            attempt.finish(ctx, AttemptOutcome::Broken(kind));
+            attempt.finish(&mut ctx.books(), AttemptOutcome::Broken(kind));
             Step::Over(End::Cut)
         }
         Delivery::Broken(kind) => {
@@ -293,7 +297,7 @@ async fn deliver(
         }
         Delivery::Blocked(finding) => {
             // The target did as it should; what is still to come of its answer is not wanted.
-            attempt.finish(ctx, AttemptOutcome::Ok);
+            attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
             exchange.release(&gateway.connector).await;
             Step::Over(blocked(gateway, session, ctx, finding.as_ref()).await)
         }

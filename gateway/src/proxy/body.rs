@@ -9,13 +9,13 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use spillway_plugins::multipart::FormReader;
 
-use super::ctx::RequestCtx;
 use super::refusal::Refusal;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
 use super::{Gateway, headers};
+use crate::config::Server;
 use crate::connection_phase as connection;
-use crate::request::BodyBuffer;
+use crate::request::{BodyBuffer, RequestBody, Timing};
 
 /// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
 pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {
@@ -29,43 +29,51 @@ pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Where what is read of a body goes.
+pub(super) struct Reading<'r> {
+    pub(super) body: &'r mut RequestBody,
+    pub(super) timing: &'r mut Timing,
+    pub(super) buffer: &'r mut BodyBuffer,
+}
+
 /// Reads the body until its end (`true`) or until it is `enough` (`false`), which is asked with every piece. `bounded`
 /// bodies longer than `max_body` are refused; others are refused only if that much brings no decision.
 pub(super) async fn read_body(
     gateway: &Gateway,
     session: &mut Session,
-    ctx: &mut RequestCtx,
-    buffer: &mut BodyBuffer,
+    rules: &Server,
+    into: Reading<'_>,
     bounded: bool,
     mut enough: impl FnMut(&[u8]) -> bool,
 ) -> Result<bool, Stop> {
-    let limit = ctx.facts.runtime.config.server.max_body;
+    let Reading { body, timing, buffer } = into;
+    let limit = rules.max_body;
     let expected = headers::content_length(&session.req_header().headers);
     if bounded && expected.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit }.into());
     }
     let began = gateway.clock.now();
     loop {
-        let piece = read_piece(ctx.facts.runtime.config.server.body_timeout, session).await?;
+        let piece = read_piece(rules.body_timeout, session).await?;
         let now = gateway.clock.now();
         let Some(piece) = piece else {
-            ctx.timing.waited += now.since(began);
+            timing.waited += now.since(began);
             connection::body_ends();
             return Ok(true);
         };
         if buffer.len() + piece.len() > limit {
             return Err(Refusal::TooLarge { limit }.into());
         }
-        ctx.body.bytes += piece.len();
+        body.bytes += piece.len();
         let is_enough = enough(&piece);
         if !buffer.push(piece, expected) {
             return Err(Refusal::Overloaded { what: "request bodies" }.into());
         }
-        if too_slow(buffer.len(), now.since(began), ctx.facts.runtime.config.server.min_body_rate) {
+        if too_slow(buffer.len(), now.since(began), rules.min_body_rate) {
             return Err(Refusal::BodyTimeout.into());
         }
         if is_enough {
-            ctx.timing.waited += now.since(began);
+            timing.waited += now.since(began);
             // With HTTP/2 the end can come with the last bytes; nothing is left to stream then.
             let whole = session.downstream_session.is_body_done();
             if whole {
@@ -78,13 +86,19 @@ pub(super) async fn read_body(
 
 /// On with a body: attempts can be made anew with a whole one, one that is still coming passes through.
 /// `form` has read what came so far of a form that is acted on.
-pub(super) fn hand_on(ctx: &mut RequestCtx, buffer: BodyBuffer, whole: bool, form: Option<FormReader>) -> Next {
-    let body = buffer.finish();
+pub(super) fn hand_on(
+    body: &mut RequestBody,
+    tunnel: &mut Option<Box<Tunnel>>,
+    buffer: BodyBuffer,
+    whole: bool,
+    form: Option<FormReader>,
+) -> Next {
+    let came = buffer.finish();
     if whole {
-        ctx.body.kept = Some(body);
+        body.kept = Some(came);
         return Next::Attempt;
     }
-    ctx.tunnel = Some(Box::new(Tunnel::upload(body, form)));
+    *tunnel = Some(Box::new(Tunnel::upload(came, form)));
     Next::Tunnel
 }
 

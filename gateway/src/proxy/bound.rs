@@ -3,8 +3,7 @@
 use spillway_plugins::api::Api;
 use spillway_plugins::tokens::{Usage, input_bound};
 
-use super::ctx::RequestCtx;
-use crate::request::Inquiry;
+use crate::request::{Facts, Inquiry, RequestBody};
 
 /// More than any limit; sums of it don't overflow.
 const MOST: u64 = 1 << 48;
@@ -42,7 +41,7 @@ pub(super) fn usage(inquiry: &Inquiry, input: u64, bytes: usize, assumed: u64) -
 }
 
 /// The bound of a request under way.
-pub(super) fn of(ctx: &RequestCtx, inquiry: &Inquiry) -> Usage {
-    let input = ctx.body.input_bound.unwrap_or_else(|| ctx.body.kept.as_ref().map_or(0, |body| input(inquiry, body.bytes())));
-    usage(inquiry, input, ctx.body.bytes, ctx.facts.runtime.config.usage.assume_completion)
+pub(super) fn of(facts: &Facts, request_body: &RequestBody, inquiry: &Inquiry) -> Usage {
+    let input = request_body.input_bound.unwrap_or_else(|| request_body.kept.as_ref().map_or(0, |body| input(inquiry, body.bytes())));
+    usage(inquiry, input, request_body.bytes, facts.runtime.config.usage.assume_completion)
 }

@@ -8,11 +8,11 @@ use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
 
 use super::Gateway;
-use super::ctx::RequestCtx;
 use super::deliver::Tap;
 use super::exchange::Exchange;
 use super::metering::Estimate;
 use crate::balance::target::Lease;
+use crate::request::Metering;
 use crate::shares::{Owner, Place};
 
 /// Answers that are read on at once. Where that many are, one of the consumer that has most ends as it is.
@@ -28,13 +28,13 @@ pub(super) enum Reading {
 
 impl Reading {
     /// It ends here: notes what it has told so far.
-    pub(super) fn end(self, ctx: &mut RequestCtx, api: Api) {
+    pub(super) fn end(self, metering: &mut Metering, api: Api) {
         if let Reading::Stream(mut watch) = self {
             let (finished, reported) = (watch.state().finished, watch.state().reported);
-            ctx.metering.usage = reported.usage(api).filter(|_| finished).map(Metered::reported);
-            ctx.metering.whole = finished;
-            ctx.metering.so_far = reported;
-            ctx.metering.output = watch.take_output();
+            metering.usage = reported.usage(api).filter(|_| finished).map(Metered::reported);
+            metering.whole = finished;
+            metering.so_far = reported;
+            metering.output = watch.take_output();
         }
     }
 }

@@ -9,7 +9,7 @@ use spillway_plugins::api::Api;
 use super::ctx::RequestCtx;
 use super::{Gateway, logged, traced};
 use crate::clock::micros;
-use crate::request::{AttemptRecord, End};
+use crate::request::{AttemptRecord, End, Reply};
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
 use crate::telemetry::recent::{Recent, Tried};
 
@@ -32,7 +32,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
 }
 
 fn write_down(session: &Session, ctx: &mut RequestCtx, status: u16, took: Duration, overhead: Duration) {
-    let logged = logged::take(ctx);
+    let logged = logged::take(&mut ctx.body, &mut ctx.copies);
     let line = line(session, ctx, status, took, overhead);
     ctx.facts.runtime.access_log.write(&line);
     if let (Some(logged), Some(inquiry), Some(log)) = (logged, &ctx.inquiry, &ctx.facts.runtime.prompt_log) {
@@ -41,8 +41,8 @@ fn write_down(session: &Session, ctx: &mut RequestCtx, status: u16, took: Durati
 }
 
 /// How a request ended, and with which code of the gateway's own.
-pub(super) fn end(ctx: &RequestCtx) -> (&'static str, Option<&'static str>) {
-    match ctx.reply.end {
+pub(super) fn end(reply: &Reply) -> (&'static str, Option<&'static str>) {
+    match reply.end {
         End::CallerLeft => ("caller_left", None),
         End::Complete => ("ok", None),
         End::Refused(code) => ("refused", Some(code)),
@@ -53,7 +53,7 @@ pub(super) fn end(ctx: &RequestCtx) -> (&'static str, Option<&'static str>) {
 
 /// What is remembered of a request that is over.
 fn recent(ctx: &mut RequestCtx, status: u16, took: Duration) -> Recent {
-    let (end, code) = end(ctx);
+    let (end, code) = end(&ctx.reply);
     let model = ctx.inquiry.as_ref().map(|inquiry| &inquiry.model);
     let priority = |member: usize| model.and_then(|model| model.route.members().get(member)).map_or(0, |member| member.priority);
     let tried = |attempt: &AttemptRecord| Tried {
@@ -85,7 +85,7 @@ fn recent(ctx: &mut RequestCtx, status: u16, took: Duration) -> Recent {
 
 /// All that is told of a request but its prompt and answer.
 fn line<'r>(session: &'r Session, ctx: &'r RequestCtx, status: u16, took: Duration, overhead: Duration) -> RequestLine<'r> {
-    let (end, code) = end(ctx);
+    let (end, code) = end(&ctx.reply);
     RequestLine {
         time: ctx.facts.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         id: &ctx.facts.id,

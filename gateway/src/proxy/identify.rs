@@ -7,12 +7,12 @@ use spillway_plugins::api::Api;
 use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::auth::jwt::TokenError;
 
-use super::ctx::RequestCtx;
 use super::refusal::Refusal;
 use super::{Gateway, traced};
 use crate::callers::{Caller, Denied, Missing, lacks_grant};
 use crate::config::{Pool, Rights};
 use crate::internal::{self, AsWhom};
+use crate::request::{Facts, Timing};
 
 /// Longest wait for the issuer's keys, when a token names one that is not known.
 const KEYS: Duration = Duration::from_secs(2);
@@ -22,40 +22,40 @@ const KEYS: Duration = Duration::from_secs(2);
 /// # Errors
 /// If nobody can say, and somebody must. What is wrong with a key or token is counted and logged, not
 /// told: all these answers are the same.
-pub(super) async fn identify(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
+pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut Facts, timing: &mut Timing) -> Result<(), Refusal> {
     let sent = match own_request(gateway, session) {
         Some(AsWhom::Itself { caller, trace }) => {
-            ctx.facts.caller = caller;
-            traced::join_own(trace, ctx);
-            ctx.facts.internal = true;
+            facts.caller = caller;
+            traced::join_own(trace, facts);
+            facts.internal = true;
             return Ok(());
         }
         Some(AsWhom::Sent { certificate }) => certificate,
         None => None,
     };
     let certificate = sent.as_ref().or_else(|| certificate(session));
-    let now = ctx.facts.arrived_at.timestamp();
-    let seen = ctx.facts.runtime.callers.tokens.as_ref().map_or(0, |tokens| tokens.issuer.number());
-    let mut found = look_up(session, certificate, ctx, now);
-    if let (Err(Denied::Token(TokenError::UnknownKey)), Some(tokens)) = (&found, &ctx.facts.runtime.callers.tokens) {
+    let now = facts.arrived_at.timestamp();
+    let seen = facts.runtime.callers.tokens.as_ref().map_or(0, |tokens| tokens.issuer.number());
+    let mut found = look_up(session, certificate, facts, now);
+    if let (Err(Denied::Token(TokenError::UnknownKey)), Some(tokens)) = (&found, &facts.runtime.callers.tokens) {
         let began = gateway.clock.now();
         if tokens.issuer.renew(seen, began, KEYS).await {
-            found = look_up(session, certificate, ctx, now);
+            found = look_up(session, certificate, facts, now);
         }
-        ctx.timing.waited += gateway.clock.now().since(began);
+        timing.waited += gateway.clock.now().since(began);
     }
     let denied = match found {
         Ok(caller) => {
-            ctx.facts.caller = Some(caller);
+            facts.caller = Some(caller);
             return Ok(());
         }
         Err(denied) => denied,
     };
-    if denied != Denied::TwoCredentials && !ctx.facts.runtime.callers.required {
+    if denied != Denied::TwoCredentials && !facts.runtime.callers.required {
         return Ok(());
     }
     gateway.metrics.auth_failure(denied.label());
-    tracing::debug!(id = %ctx.facts.id, reason = denied.label(), "caller not known");
+    tracing::debug!(id = %facts.id, reason = denied.label(), "caller not known");
     Err(match denied {
         Denied::TwoCredentials => Refusal::TwoCredentials,
         Denied::NotListed => Refusal::NotListed,
@@ -69,8 +69,8 @@ fn own_request(gateway: &Gateway, session: &Session) -> Option<AsWhom> {
     gateway.internal.take(session.req_header().headers.get(internal::HEADER)?.as_bytes())
 }
 
-fn look_up(session: &Session, certificate: Option<&CertificateNames>, ctx: &RequestCtx, now: i64) -> Result<Caller, Denied> {
-    ctx.facts.runtime.callers.identify(&session.req_header().headers, certificate, now)
+fn look_up(session: &Session, certificate: Option<&CertificateNames>, facts: &Facts, now: i64) -> Result<Caller, Denied> {
+    facts.runtime.callers.identify(&session.req_header().headers, certificate, now)
 }
 
 /// The names of the client certificate that the connection was made with.
@@ -82,11 +82,11 @@ pub(super) fn certificate(session: &Session) -> Option<&CertificateNames> {
 ///
 /// # Errors
 /// 403, saying what is missing.
-pub(super) fn may_use_api(ctx: &RequestCtx, api: Api) -> Result<(), Refusal> {
-    match ctx.facts.caller.as_ref().filter(|_| !ctx.facts.internal).and_then(|caller| caller.lacks_for_api(api)) {
+pub(super) fn may_use_api(facts: &Facts, api: Api) -> Result<(), Refusal> {
+    match facts.caller.as_ref().filter(|_| !facts.internal).and_then(|caller| caller.lacks_for_api(api)) {
         None => Ok(()),
         Some(missing) => {
-            let rights = ctx.facts.consumer().map(|consumer| &consumer.rights);
+            let rights = facts.consumer().map(|consumer| &consumer.rights);
             let (roles, scopes) = rights.map_or((&[][..], &[][..]), |rights| (rights.roles.as_slice(), rights.scopes.as_slice()));
             Err(refusal(missing, "", "", api, roles, scopes))
         }
@@ -97,11 +97,11 @@ pub(super) fn may_use_api(ctx: &RequestCtx, api: Api) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 403, saying what is missing.
-pub(super) fn may_use_model(ctx: &RequestCtx, api: Api, model: &str, pool: &Pool) -> Result<(), Refusal> {
-    if ctx.facts.internal {
+pub(super) fn may_use_model(facts: &Facts, api: Api, model: &str, pool: &Pool) -> Result<(), Refusal> {
+    if facts.internal {
         return Ok(());
     }
-    let missing = ctx.facts.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_model(model, pool));
+    let missing = facts.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_model(model, pool));
     missing.map_or(Ok(()), |missing| Err(refusal(missing, model, &pool.name, api, &pool.roles, &pool.scopes)))
 }
 
@@ -110,16 +110,16 @@ pub(super) fn may_use_model(ctx: &RequestCtx, api: Api, model: &str, pool: &Pool
 ///
 /// # Errors
 /// 403, saying what is missing.
-pub(super) fn may_name_model(ctx: &RequestCtx, api: Api, model: &str) -> Result<(), Refusal> {
-    if let Some(known) = ctx.facts.runtime.model(model) {
-        return may_use_model(ctx, api, model, &ctx.facts.runtime.pools[known.pool].config);
+pub(super) fn may_name_model(facts: &Facts, api: Api, model: &str) -> Result<(), Refusal> {
+    if let Some(known) = facts.runtime.model(model) {
+        return may_use_model(facts, api, model, &facts.runtime.pools[known.pool].config);
     }
     // It may be a deployment's name, of any pool: only who may use all of them may say it, or who has it in its list.
     let allowed = |rights: &Rights| match &rights.models {
         Some(models) => models.iter().any(|name| name == model),
-        None => rights.pools.is_none() && may_use_every_pool(ctx),
+        None => rights.pools.is_none() && may_use_every_pool(facts),
     };
-    match ctx.facts.internal || ctx.facts.consumer().map_or_else(|| may_use_every_pool(ctx), |consumer| allowed(&consumer.rights)) {
+    match facts.internal || facts.consumer().map_or_else(|| may_use_every_pool(facts), |consumer| allowed(&consumer.rights)) {
         true => Ok(()),
         // A caller's text, so not at any length.
         false => Err(Refusal::ModelNotAllowed { model: model.chars().take(128).collect() }),
@@ -127,20 +127,20 @@ pub(super) fn may_name_model(ctx: &RequestCtx, api: Api, model: &str) -> Result<
 }
 
 /// Whether no pool is closed to the caller.
-pub(super) fn may_use_every_pool(ctx: &RequestCtx) -> bool {
-    ctx.facts.runtime.pools.iter().all(|pool| lacks_for_pool(ctx, &pool.config).is_none())
+pub(super) fn may_use_every_pool(facts: &Facts) -> bool {
+    facts.runtime.pools.iter().all(|pool| lacks_for_pool(facts, &pool.config).is_none())
 }
 
-fn lacks_for_pool(ctx: &RequestCtx, pool: &Pool) -> Option<Missing> {
-    ctx.facts.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool))
+fn lacks_for_pool(facts: &Facts, pool: &Pool) -> Option<Missing> {
+    facts.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool))
 }
 
 /// Whether the caller may use a pool for what has no model.
 ///
 /// # Errors
 /// 403, saying what is missing.
-pub(super) fn may_use_pool(ctx: &RequestCtx, api: Api, pool: &Pool) -> Result<(), Refusal> {
-    lacks_for_pool(ctx, pool).map_or(Ok(()), |missing| Err(refusal(missing, "", &pool.name, api, &pool.roles, &pool.scopes)))
+pub(super) fn may_use_pool(facts: &Facts, api: Api, pool: &Pool) -> Result<(), Refusal> {
+    lacks_for_pool(facts, pool).map_or(Ok(()), |missing| Err(refusal(missing, "", &pool.name, api, &pool.roles, &pool.scopes)))
 }
 
 fn anonymous(pool: &Pool) -> Option<Missing> {

@@ -12,7 +12,7 @@ use spillway_plugins::multipart::{FormError, FormFields, FormReader, boundary};
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
 use super::admit::admit;
-use super::body::{expectation, hand_on, read_body};
+use super::body::{Reading, expectation, hand_on, read_body};
 use super::ctx::RequestCtx;
 use super::framing::framing;
 use super::identify::{identify, may_name_model, may_use_api, may_use_model};
@@ -29,7 +29,7 @@ use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
 use crate::operation::{self, Inference, Operation};
 use crate::request::BodyBuffer;
-use crate::request::{End, Inquiry};
+use crate::request::{Counted, End, Facts, Inquiry, Reply};
 use crate::shares::leaves_room;
 
 /// Takes a request in. Refusals are written here.
@@ -37,7 +37,7 @@ use crate::shares::leaves_room;
 /// # Errors
 /// If the caller is gone.
 pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<Next> {
-    prepare(gateway, session, ctx);
+    prepare(gateway, session, &mut ctx.facts);
     match steps(gateway, session, ctx).await {
         Ok(next) => Ok(next),
         Err(Stop::CallerLeft) => {
@@ -45,15 +45,15 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
             Err(super::told())
         }
         Err(Stop::Refuse(refusal)) => {
-            gateway.refuse(session, ctx, &refusal).await?;
+            gateway.refuse(session, ctx.own_answer(), &refusal).await?;
             Ok(Next::Answered)
         }
     }
 }
 
 /// Bounds and identity, before anything is looked at.
-fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
-    let server = &ctx.facts.runtime.config.server;
+fn prepare(gateway: &Gateway, session: &mut Session, facts: &mut Facts) {
+    let server = &facts.runtime.config.server;
     session.set_read_timeout(Some(server.body_timeout));
     session.set_write_timeout(Some(server.write_timeout));
     session.set_total_drain_timeout(Some(Duration::from_secs(5)));
@@ -65,14 +65,14 @@ fn prepare(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) {
     session.set_pipelining_enabled(true);
     cors::take_in(session, server);
     let head = session.req_header();
-    ctx.facts.dialect = operation::dialect_of(head.uri.path());
-    ctx.facts.id = head
+    facts.dialect = operation::dialect_of(head.uri.path());
+    facts.id = head
         .headers
         .get(headers::X_REQUEST_ID)
         .and_then(|id| id.to_str().ok())
         .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
         .map_or_else(request_id::new, str::to_owned);
-    traced::join(gateway, &head.headers, ctx);
+    traced::join(gateway, &head.headers, facts);
 }
 
 /// Longest path and query. Every API's own are far shorter, and a rewritten one must still be valid.
@@ -94,8 +94,8 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         ctx.reply.end = End::Complete;
         return Ok(Next::Answered);
     }
-    identify(gateway, session, ctx).await?;
-    has_room(gateway, ctx)?;
+    identify(gateway, session, &mut ctx.facts, &mut ctx.timing).await?;
+    has_room(gateway, &ctx.facts, &mut ctx.counted)?;
     ctx.facts.tags = metering::tags(&ctx.facts.runtime.config.usage, &session.req_header().headers);
     if responses_socket::is_asked(session) {
         return Box::pin(responses_socket::serve(gateway, session, ctx)).await;
@@ -104,13 +104,13 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     let inference = match operation::read(&head.method, head.uri.path(), head.uri.query())? {
         Operation::Inference(inference) => inference,
         Operation::Object(object) => return stored::take_in(gateway, session, ctx, object).await,
-        Operation::Usage => return Box::pin(own_usage::answer(gateway, session, ctx)).await,
-        listing => return models(session, ctx, &listing).await,
+        Operation::Usage => return Box::pin(own_usage::answer(gateway, session, &ctx.facts, &mut ctx.timing, &mut ctx.reply)).await,
+        listing => return models(session, &ctx.facts, &mut ctx.reply, &listing).await,
     };
     ctx.facts.api = Some(inference.api);
-    may_use_api(ctx, inference.api)?;
+    may_use_api(&ctx.facts, inference.api)?;
     if inference.api == Api::Realtime || inference.api.is_multipart() {
-        guarded::may_pass_unread(ctx, inference.api)?;
+        guarded::may_pass_unread(&ctx.facts, inference.api)?;
     }
     if inference.api == Api::Realtime {
         return realtime(gateway, session, ctx, inference).await;
@@ -127,11 +127,11 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
 ///
 /// # Errors
 /// 503
-fn has_room(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
-    let Some(holding) = ctx.facts.holding() else { return Ok(()) };
+fn has_room(gateway: &Gateway, facts: &Facts, counted: &mut Counted) -> Result<(), Refusal> {
+    let Some(holding) = facts.holding() else { return Ok(()) };
     let (one, count) = OneOf::of(holding);
-    ctx.counted.one_of = Some(one);
-    let room = (ctx.facts.runtime.config.server.max_in_flight + 1).saturating_sub(gateway.in_flight_now());
+    counted.one_of = Some(one);
+    let room = (facts.runtime.config.server.max_in_flight + 1).saturating_sub(gateway.in_flight_now());
     match leaves_room(count, room) {
         true => Ok(()),
         false => Err(Refusal::Overloaded { what: "requests of this consumer in flight" }),
@@ -139,10 +139,10 @@ fn has_room(gateway: &Gateway, ctx: &mut RequestCtx) -> Result<(), Refusal> {
 }
 
 /// `GET /v1/models`, from the config: what this caller may use.
-async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Operation) -> Result<Next, Stop> {
+async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &Operation) -> Result<Next, Stop> {
     let allowed = |name: &str| {
-        let model = ctx.facts.runtime.model(name);
-        model.is_some_and(|model| may_use_model(ctx, Api::Chat, name, &ctx.facts.runtime.pools[model.pool].config).is_ok())
+        let model = facts.runtime.model(name);
+        model.is_some_and(|model| may_use_model(facts, Api::Chat, name, &facts.runtime.pools[model.pool].config).is_ok())
     };
     let entry = |name: &str| json!({ "id": name, "object": "model", "created": 0, "owned_by": "spillway" });
     let body = match call {
@@ -151,12 +151,12 @@ async fn models(session: &mut Session, ctx: &mut RequestCtx, call: &Operation) -
         }
         Operation::GetModel(_, id) => entry(id),
         _ => {
-            json!({ "object": "list", "data": ctx.facts.runtime.model_names.iter().filter(|name| allowed(name)).map(|name| entry(name)).collect::<Vec<_>>() })
+            json!({ "object": "list", "data": facts.runtime.model_names.iter().filter(|name| allowed(name)).map(|name| entry(name)).collect::<Vec<_>>() })
         }
     };
-    ctx.reply.status = Some(200);
-    respond::json(&mut session.downstream_session, StatusCode::OK, &body, &ctx.facts.id).await.map_err(|_| Stop::CallerLeft)?;
-    ctx.reply.end = End::Complete;
+    reply.status = Some(200);
+    respond::json(&mut session.downstream_session, StatusCode::OK, &body, &facts.id).await.map_err(|_| Stop::CallerLeft)?;
+    reply.end = End::Complete;
     Ok(Next::Answered)
 }
 
@@ -165,8 +165,8 @@ async fn realtime(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx
     if !session.is_upgrade_req() || !headers::asks_for_websocket(&session.req_header().headers) {
         return Err(Refusal::UpgradeRequired.into());
     }
-    inquire(session, ctx, &inference, RequestFields::default(), &[])?;
-    admit(gateway, ctx, &[]).await?;
+    let inquiry = ctx.inquiry.insert(inquire(session, &mut ctx.facts, &inference, RequestFields::default(), &[])?);
+    admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, &[], 0).await?.reserve(&mut ctx.body, &mut ctx.metering);
     // A socket may be silent for as long as both sides like; a dead peer is noticed by keep-alives.
     session.set_read_timeout(None);
     ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
@@ -177,32 +177,68 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     media::json(&session.req_header().headers)?;
     let coding = media::coding(&session.req_header().headers)?;
     let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.facts.buffered());
-    read_body(gateway, session, ctx, &mut buffer, true, |_| false).await?;
+    read_body(
+        gateway,
+        session,
+        &ctx.facts.runtime.config.server,
+        Reading { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
+        true,
+        |_| false,
+    )
+    .await?;
     if coding != Coding::Identity {
-        buffer = Box::pin(media::plain(gateway, ctx, buffer, coding)).await?;
+        buffer = Box::pin(media::plain(gateway, &ctx.facts, buffer, coding)).await?;
     }
     let (mut buffer, fields) = on_buffer(&gateway.turns, || ctx.facts.owner(), buffer, |buffer| read_fields(buffer.as_slice())).await?;
     let fields = fields.map_err(Refusal::from)?;
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
-    inquire(session, ctx, &inference, fields, &prompt[..prompt.len().min(PROMPT_PREFIX)])?;
-    buffer = transformed::body(gateway, ctx, buffer).await?;
-    buffer = stored::refer(gateway, ctx, buffer).await?;
-    logged::decide(ctx);
-    let admitted = admit(gateway, ctx, buffer.as_slice()).await;
+    let prompt = &prompt[..prompt.len().min(PROMPT_PREFIX)];
+    let inquiry = ctx.inquiry.insert(inquire(session, &mut ctx.facts, &inference, fields, prompt)?);
+    buffer = transformed::body(gateway, &ctx.facts, inquiry, buffer).await?;
+    buffer = stored::refer(gateway, &ctx.facts, inquiry, buffer).await?;
+    ctx.copies.logged = logged::decide(&ctx.facts);
+    let admitted = admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, buffer.as_slice(), ctx.body.bytes).await;
     // Kept for the log, if it is refused.
     ctx.body.kept = Some(buffer.finish());
-    if logged::is_too_long(ctx) {
-        Box::pin(logged::shorten(gateway, ctx)).await;
+    if logged::is_too_long(&ctx.body, &ctx.copies) {
+        Box::pin(logged::shorten(gateway, &ctx.facts, &ctx.body, &mut ctx.copies)).await;
     }
-    admitted?;
+    admitted?.reserve(&mut ctx.body, &mut ctx.metering);
     if ctx.facts.runtime.guard.is_some() {
-        Box::pin(guarded::prompt(gateway, session, ctx)).await?;
+        let judged = Box::pin(guarded::prompt(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, inquiry)).await;
+        if let Err(Stop::Refuse(refusal)) = &judged
+            && let Some(outcome) = guarded::booked_as(refusal)
+            && let Some(inquiry) = ctx.inquiry.take()
+        {
+            metering::book_judged(gateway, ctx.books(), &inquiry, outcome).await;
+            ctx.inquiry = Some(inquiry);
+        }
+        judged?;
     }
     if ctx.facts.runtime.cache.is_none() || inference.part.is_some() {
         return Ok(Next::Attempt);
     }
     // On the heap: the way of requests without a cache need not have room for it.
-    Box::pin(cached::look_up(gateway, session, ctx)).await
+    Box::pin(from_cache(gateway, session, ctx)).await
+}
+
+/// Answers a request from the cache, if its answer is there.
+async fn from_cache(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
+    let Some(inquiry) = ctx.inquiry.take() else { return Ok(Next::Attempt) };
+    let found = cached::look_up(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, &inquiry).await;
+    let next = match found {
+        Ok(Some(cached::LookedUp { cached, answer })) => {
+            ctx.copies.cached = Some(cached);
+            match answer {
+                Some(entry) => cached::answer(gateway, session, ctx, &inquiry, &entry).await,
+                None => Ok(Next::Attempt),
+            }
+        }
+        Ok(None) => Ok(Next::Attempt),
+        Err(stop) => Err(stop),
+    };
+    ctx.inquiry = Some(inquiry);
+    next
 }
 
 /// Uploads: small ones are replayed like JSON, large ones stream through Pingora's loop as soon as
@@ -226,7 +262,15 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
         // A form that can't be read is read to its end, if that is near: its caller hears the answer.
         !small && (pushed.is_err() || (named && length >= FORM_HEAD) || form.fields().model.is_some())
     };
-    let whole = read_body(gateway, session, ctx, &mut buffer, small, enough).await?;
+    let whole = read_body(
+        gateway,
+        session,
+        &ctx.facts.runtime.config.server,
+        Reading { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
+        small,
+        enough,
+    )
+    .await?;
     pushed.map_err(refuse)?;
     let read = form.fields().clone();
     if whole && !read.complete {
@@ -234,33 +278,32 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     }
     let FormFields { model, model_range, stream, choices, .. } = read;
     let fields = RequestFields { model, model_range, stream, choices, ..RequestFields::default() };
-    inquire(session, ctx, &inference, fields, &[])?;
+    let inquiry = ctx.inquiry.insert(inquire(session, &mut ctx.facts, &inference, fields, &[])?);
     // Files are no text: what stands in them is counted when it is answered.
-    admit(gateway, ctx, &[]).await?;
-    Ok(hand_on(ctx, buffer, whole, Some(form)))
+    admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, &[], ctx.body.bytes).await?.reserve(&mut ctx.body, &mut ctx.metering);
+    Ok(hand_on(&mut ctx.body, &mut ctx.tunnel, buffer, whole, Some(form)))
 }
 
 /// How far a form is searched for its model where the path names it already.
 const FORM_HEAD: usize = 64 * 1024;
 
 /// Which model, and may this caller use it.
-fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, fields: RequestFields, prompt: &[u8]) -> Result<(), Refusal> {
+fn inquire(session: &Session, facts: &mut Facts, inference: &Inference, fields: RequestFields, prompt: &[u8]) -> Result<Inquiry, Refusal> {
     let name = inference.model.as_ref().or(fields.model.as_ref()).ok_or(BodyError::NoModel)?;
     // For the log; a caller's text, so not at any length.
-    ctx.facts.asked_for = Some(name.chars().take(128).collect());
-    let runtime = Arc::clone(&ctx.facts.runtime);
+    facts.asked_for = Some(name.chars().take(128).collect());
+    let runtime = Arc::clone(&facts.runtime);
     let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
     let pool = &runtime.pools[model.pool];
-    may_use_model(ctx, inference.api, name, &pool.config)?;
+    may_use_model(facts, inference.api, name, &pool.config)?;
     if !model.serves(inference.api) && pool.last_resort.is_none() {
         return Err(Refusal::ApiNotServed { model: name.clone() });
     }
     for further in &fields.further_models {
-        may_name_model(ctx, inference.api, further)?;
+        may_name_model(facts, inference.api, further)?;
     }
-    let affinity_key =
-        if pool.config.policy == Policy::Affinity { affinity_key(session, ctx.facts.consumer(), &fields, prompt) } else { 0 };
-    ctx.inquiry = Some(Inquiry {
+    let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
+    Ok(Inquiry {
         api: inference.api,
         part: inference.part,
         model: Arc::clone(model),
@@ -271,8 +314,7 @@ fn inquire(session: &Session, ctx: &mut RequestCtx, inference: &Inference, field
         elsewhere: None,
         stores: false,
         sealed: false,
-    });
-    Ok(())
+    })
 }
 
 /// Bytes of a prompt that tell conversations apart.

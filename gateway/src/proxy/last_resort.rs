@@ -6,12 +6,11 @@ use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
-use super::ctx::RequestCtx;
+use super::books::OwnAnswer;
 use super::{Gateway, logged, own_fields, respond};
 use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
 use crate::mock::body::Body;
-use crate::request::BufferShare;
-use crate::request::Inquiry;
+use crate::request::{BufferShare, Inquiry};
 use crate::runtime::LastResort;
 
 /// Answers with the pool's reply, plain or streamed as asked; `false` if the API has no stand-in, or if
@@ -22,7 +21,7 @@ use crate::runtime::LastResort;
 pub(super) async fn answer(
     gateway: &Gateway,
     session: &mut Session,
-    ctx: &mut RequestCtx,
+    own: OwnAnswer<'_>,
     inquiry: &Inquiry,
     last_resort: &LastResort,
 ) -> pingora::Result<bool> {
@@ -30,7 +29,7 @@ pub(super) async fn answer(
     if inquiry.part.is_some() {
         return Ok(false);
     }
-    let body = ctx.body.kept.as_ref().and_then(|body| Body::read(body.bytes()).ok()).unwrap_or_default();
+    let body = own.body.kept.as_ref().and_then(|body| Body::read(body.bytes()).ok()).unwrap_or_default();
     let mut share = BufferShare::new(&gateway.buffered);
     // A short request can ask for many vectors.
     if inquiry.api == Api::Embeddings && !share.grow(embeddings_length(&body)) {
@@ -59,14 +58,14 @@ pub(super) async fn answer(
         }
     };
     gateway.metrics.last_resort(&inquiry.pool.config.name).inc();
-    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
-    ctx.reply.streamed = length.is_none();
-    ctx.reply.status = Some(200);
-    ctx.reply.bytes_out = body.len();
-    logged::record(ctx, &body);
-    let mut head = respond::head(StatusCode::OK, content_type, length, &ctx.facts.id)?;
-    own_fields::complete(ctx, inquiry, &mut head, &last_resort.backend, ctx.attempts.made.len());
+    own.timing.note_first(own.facts.arrived, gateway.clock.now());
+    own.reply.streamed = length.is_none();
+    own.reply.status = Some(200);
+    own.reply.bytes_out = body.len();
+    logged::record(own.copies, own.reply, &body);
+    let mut head = respond::head(StatusCode::OK, content_type, length, &own.facts.id)?;
+    own_fields::complete(&own, inquiry, &mut head, &last_resort.backend, own.attempts);
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    respond::send(&mut session.downstream_session, tasks, ctx.facts.runtime.config.server.write_timeout).await?;
+    respond::send(&mut session.downstream_session, tasks, own.facts.runtime.config.server.write_timeout).await?;
     Ok(true)
 }

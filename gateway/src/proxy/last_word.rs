@@ -11,7 +11,7 @@ use pingora::proxy::Session;
 use serde_json::{Value, json};
 use spillway_plugins::sse::{Fate, Splitter};
 
-use super::ctx::RequestCtx;
+use super::books::OwnAnswer;
 use super::{Gateway, headers, own_fields, respond, transformed};
 use crate::request::{End, Inquiry};
 
@@ -45,20 +45,20 @@ pub(super) fn of_events(head: &ResponseHeader, events: &[u8]) -> Option<(Respons
 pub(super) async fn say(
     gateway: &Gateway,
     session: &mut Session,
-    ctx: &mut RequestCtx,
+    own: OwnAnswer<'_>,
     inquiry: &Inquiry,
     (upstream, body): (ResponseHeader, Bytes),
 ) -> End {
     let status = upstream.status;
-    let Ok(mut head) = headers::for_caller(&upstream, &ctx.facts.id, false, &ctx.metering.remaining) else { return End::CallerLeft };
+    let Ok(mut head) = headers::for_caller(&upstream, &own.facts.id, false, &own.remaining) else { return End::CallerLeft };
     let _ = head.insert_header(header::CONTENT_LENGTH, body.len());
-    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
-    transformed::response(ctx, inquiry, &mut head);
-    own_fields::describe(ctx, &mut head, None, ctx.attempts.made.len());
-    ctx.reply.status = Some(status.as_u16());
-    ctx.reply.bytes_out += body.len();
+    own.timing.note_first(own.facts.arrived, gateway.clock.now());
+    transformed::response(own.facts, inquiry, &mut head);
+    own_fields::describe(own.facts, own.timing, own.copies, &mut head, None, own.attempts);
+    own.reply.status = Some(status.as_u16());
+    own.reply.bytes_out += body.len();
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    let limit = ctx.facts.runtime.config.server.write_timeout;
+    let limit = own.facts.runtime.config.server.write_timeout;
     match respond::send(&mut session.downstream_session, tasks, limit).await {
         Ok(()) => End::Complete,
         Err(_) => End::CallerLeft,

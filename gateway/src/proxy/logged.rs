@@ -9,12 +9,12 @@ use spillway_plugins::api::Api;
 use spillway_plugins::prompt_log::{Compact, Level};
 
 use super::Gateway;
-use super::ctx::RequestCtx;
 use super::offload::apart;
 use super::record::Record;
 use crate::config::ConsumerLog;
 use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog};
-use crate::request::{BufferShare, ReplayBody};
+use crate::proxy::ctx::Copies;
+use crate::request::{BufferShare, Facts, ReplayBody, Reply, RequestBody};
 use crate::telemetry::access_log::RequestLine;
 
 /// A request that is written down.
@@ -39,22 +39,22 @@ enum Copied {
 }
 
 /// Decides whether a request is written down, and how much of it.
-pub(super) fn decide(ctx: &mut RequestCtx) {
-    let Some(log) = ctx.facts.runtime.prompt_log.as_ref().filter(|_| !ctx.facts.internal) else { return };
-    let own = ctx.facts.consumer().map_or_else(ConsumerLog::default, |consumer| consumer.prompt_log);
+pub(super) fn decide(facts: &Facts) -> Option<Box<Logged>> {
+    let log = facts.runtime.prompt_log.as_ref().filter(|_| !facts.internal)?;
+    let own = facts.consumer().map_or_else(ConsumerLog::default, |consumer| consumer.prompt_log);
     let level = own.level.unwrap_or(log.rules.level);
     let share = own.sample.unwrap_or(log.rules.sample);
     if level == Level::Off || (share < 1.0 && super::with_rng(|rng| rng.f64()) >= share) {
-        return;
+        return None;
     }
-    let share = ctx.facts.holding().map(|holding| Arc::clone(&holding.logged));
-    ctx.copies.logged = Some(Box::new(Logged { level, answer: None, body: None, excerpt: None, share }));
+    let share = facts.holding().map(|holding| Arc::clone(&holding.logged));
+    Some(Box::new(Logged { level, answer: None, body: None, excerpt: None, share }))
 }
 
 /// Takes out of a body that is too long for the log what there is room for. On a thread for such work: it is looked
 /// through from its beginning.
-pub(super) async fn shorten(gateway: &Gateway, ctx: &mut RequestCtx) {
-    let Some(body) = ctx.body.kept.as_ref().map(|body| body.bytes().clone()) else { return };
+pub(super) async fn shorten(gateway: &Gateway, facts: &Facts, request_body: &RequestBody, copies: &mut Copies) {
+    let Some(body) = request_body.kept.as_ref().map(|body| body.bytes().clone()) else { return };
     let mut share = BufferShare::new(&gateway.buffered);
     // Without room the prompt isn't written.
     if !share.grow(LONGEST_REQUEST) {
@@ -65,28 +65,28 @@ pub(super) async fn shorten(gateway: &Gateway, ctx: &mut RequestCtx) {
         excerpt.push(&body);
         excerpt
     };
-    let excerpt = apart(&gateway.turns, ctx.facts.owner(), work).await;
-    if let Some(logged) = &mut ctx.copies.logged {
+    let excerpt = apart(&gateway.turns, facts.owner(), work).await;
+    if let Some(logged) = &mut copies.logged {
         logged.excerpt = excerpt.ok().map(|excerpt| (excerpt, share));
     }
 }
 
 /// Whether a request is written down whose body is too long for the log.
-pub(super) fn is_too_long(ctx: &RequestCtx) -> bool {
+pub(super) fn is_too_long(request_body: &RequestBody, copies: &Copies) -> bool {
     let long = |body: &ReplayBody| body.bytes().len() > LONGEST_REQUEST;
-    ctx.copies.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && ctx.body.kept.as_ref().is_some_and(long)
+    copies.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && request_body.kept.as_ref().is_some_and(long)
 }
 
 /// Whether a request's body is wanted when it is over.
-pub(super) fn wants_body(ctx: &RequestCtx) -> bool {
+pub(super) fn wants_body(request_body: &RequestBody, copies: &Copies) -> bool {
     let short = |body: &ReplayBody| body.bytes().len() <= LONGEST_REQUEST;
-    ctx.copies.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && ctx.body.kept.as_ref().is_some_and(short)
+    copies.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && request_body.kept.as_ref().is_some_and(short)
 }
 
 /// Takes a piece of an answer as it goes out.
-pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
-    let Some(logged) = ctx.copies.logged.as_mut().filter(|logged| logged.level.has_content()) else { return };
-    let copied = logged.answer.get_or_insert_with(|| match ctx.reply.streamed {
+pub(super) fn record(copies: &mut Copies, reply: &Reply, piece: &Bytes) {
+    let Some(logged) = copies.logged.as_mut().filter(|logged| logged.level.has_content()) else { return };
+    let copied = logged.answer.get_or_insert_with(|| match reply.streamed {
         true => Copied::Stream(Record::new(LONGEST_ANSWER)),
         false => Copied::Plain(Compact::new(LONGEST_ANSWER)),
     });
@@ -113,10 +113,10 @@ fn part(compact: Compact) -> Part {
 }
 
 /// Takes out of a request that is over what the log gets of it, its body included.
-pub(super) fn take(ctx: &mut RequestCtx) -> Option<Logged> {
-    let wanted = wants_body(ctx);
-    let mut logged = ctx.copies.logged.take()?;
-    logged.body = ctx.body.kept.take().filter(|_| wanted);
+pub(super) fn take(body: &mut RequestBody, copies: &mut Copies) -> Option<Logged> {
+    let wanted = wants_body(body, copies);
+    let mut logged = copies.logged.take()?;
+    logged.body = body.kept.take().filter(|_| wanted);
     Some(*logged)
 }
 

@@ -4,11 +4,10 @@ use std::io::{BufRead, Read};
 
 use http::{HeaderMap, HeaderName, header};
 
-use super::ctx::RequestCtx;
 use super::refusal::Refusal;
 use super::step::Stop;
 use super::{Gateway, offload};
-use crate::request::BodyBuffer;
+use crate::request::{BodyBuffer, Facts};
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,14 +92,14 @@ pub(super) fn uncompressed(headers: &HeaderMap) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 400 if it can't be decompressed, 413 or 503 if there is no room for what comes out.
-pub(super) async fn plain(gateway: &Gateway, ctx: &RequestCtx, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, Stop> {
+pub(super) async fn plain(gateway: &Gateway, facts: &Facts, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, Stop> {
     if coding == Coding::Identity {
         return Ok(body);
     }
-    let limit = ctx.facts.runtime.config.server.max_body;
-    let plain = BodyBuffer::new(&gateway.buffered).of(ctx.facts.buffered());
+    let limit = facts.runtime.config.server.max_body;
+    let plain = BodyBuffer::new(&gateway.buffered).of(facts.buffered());
     // Little can become much: never on a worker.
-    Ok(offload::apart(&gateway.turns, ctx.facts.owner(), move || decompress(body.as_slice(), coding, limit, plain)).await??)
+    Ok(offload::apart(&gateway.turns, facts.owner(), move || decompress(body.as_slice(), coding, limit, plain)).await??)
 }
 
 /// Largest window of Zstandard, as a power of two: RFC 9659 allows no more on the web.

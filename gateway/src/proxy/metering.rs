@@ -19,8 +19,7 @@ use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
 
 use super::attempt::Running;
-use super::ctx::RequestCtx;
-use super::rescue::Rescue;
+use super::books::Books;
 use super::{Gateway, bound};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::callers::LiveConsumer;
@@ -28,7 +27,7 @@ use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
 use crate::config::UsageRules;
 use crate::ledger::{Cost, Ledger, Place, Row};
-use crate::request::Inquiry;
+use crate::request::{Facts, Inquiry, Metering};
 use crate::runtime::Model;
 
 /// Longest body that is kept for an estimate while its answer is delivered; longer ones are estimated by
@@ -60,14 +59,14 @@ struct Charge {
 
 impl Charge {
     /// Of an attempt that ends `now`; `answered` if the caller got its answer, or a part of it.
-    fn new(ctx: &RequestCtx, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome, answered: bool, now: Tick) -> Self {
+    fn new(books: &Books<'_>, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome, answered: bool, now: Tick) -> Self {
         let row = Row {
-            at: ctx.facts.arrived_at.timestamp_millis(),
-            request: ctx.facts.id.as_bytes().into(),
-            attempt: ctx.attempts.made.len() + 1,
+            at: books.facts.arrived_at.timestamp_millis(),
+            request: books.facts.id.as_bytes().into(),
+            attempt: books.attempts.made.len() + 1,
             answered,
-            consumer: ctx.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
-            tags: ctx.facts.tags.clone(),
+            consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
+            tags: books.facts.tags.clone(),
             api: inquiry.api,
             place: Arc::clone(&inquiry.model.places[running.member]),
             outcome: outcome.label(),
@@ -75,10 +74,10 @@ impl Charge {
             metered: Metered::unknown(),
             cost: Cost::Unknown,
             cache: None,
-            first_us: ctx.timing.first.filter(|_| answered).map(micros),
+            first_us: books.timing.first.filter(|_| answered).map(micros),
             us: micros(now.since(running.began)),
         };
-        let consumer = ctx.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
+        let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
         Charge { row, model: Arc::clone(&inquiry.model), member: running.member, consumer }
     }
 
@@ -166,16 +165,16 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn new(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running) -> Self {
+    fn new(books: &mut Books<'_>, inquiry: &Inquiry, running: &Running) -> Self {
         Evidence {
             api: inquiry.api,
-            body: ctx.body.kept.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
-            bound: bound::of(ctx, inquiry),
-            whole: ctx.metering.whole,
+            body: books.body.kept.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
+            bound: bound::of(books.facts, books.body, inquiry),
+            whole: books.metering.whole,
             filtered: running.filtered,
-            output: std::mem::take(&mut ctx.metering.output),
-            so_far: ctx.metering.so_far,
-            answer: ctx.metering.plain.take(),
+            output: std::mem::take(&mut books.metering.output),
+            so_far: books.metering.so_far,
+            answer: books.metering.plain.take(),
             oddly_asked: inquiry.fields.stream && inquiry.fields.stream_options == StreamOptions::Odd,
             reasons: inquiry.fields.reasoning == Some(true),
         }
@@ -253,37 +252,37 @@ impl Estimate {
 /// that takes waiting: the row is safe when what this returns has ended.
 pub(super) fn book_answer<'r>(
     gateway: &'r Gateway,
-    ctx: &'r mut RequestCtx,
+    mut books: Books<'r>,
     inquiry: &Inquiry,
     running: &Running,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'r>>> {
-    if std::mem::replace(&mut ctx.metering.booked, true) || inquiry.object.is_some() || inquiry.is_free() {
+    if std::mem::replace(&mut books.metering.booked, true) || inquiry.object.is_some() || inquiry.is_free() {
         return None;
     }
     let now = gateway.clock.now();
     let outcome = if running.filtered { AttemptOutcome::CallerFault } else { AttemptOutcome::Ok };
-    let charge = Charge::new(ctx, inquiry, running, outcome, true, now);
+    let charge = Charge::new(&books, inquiry, running, outcome, true, now);
     if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
-        let evidence = Evidence::new(ctx, inquiry, running);
+        let evidence = Evidence::new(&mut books, inquiry, running);
         // On the heap: the way of all other requests need not have room for it.
-        return Some(Box::pin(book_strictly(gateway, ledger, ctx, charge, evidence)));
+        return Some(Box::pin(book_strictly(gateway, ledger, books, charge, evidence)));
     }
-    match ctx.metering.usage {
+    match books.metering.usage {
         Some(metered) => {
             let used = charge.book(gateway, Settled::Reported(metered.usage));
-            if let Some(permit) = ctx.metering.permit.take() {
-                gateway.limits.settle(permit, used, ctx.facts.moment(now));
+            if let Some(permit) = books.metering.permit.take() {
+                gateway.limits.settle(permit, used, books.facts.moment(now));
             }
         }
-        None => estimate(gateway, ctx, inquiry, running, charge),
+        None => estimate(gateway, &mut books, inquiry, running, charge),
     }
     None
 }
 
 /// Whoever waits for the row waits for the estimate, too.
-async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx, mut charge: Charge, evidence: Evidence) {
+async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut charge: Charge, evidence: Evidence) {
     let began = gateway.clock.now();
-    let settled = match ctx.metering.usage {
+    let settled = match books.metering.usage {
         Some(metered) => Settled::Reported(metered.usage),
         None => {
             let bound = evidence.bound();
@@ -292,39 +291,39 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, ctx: &mut RequestCtx,
             read.await.unwrap_or(bound)
         }
     };
-    ctx.metering.usage = Some(settled.metered());
+    books.metering.usage = Some(settled.metered());
     let used = charge.count(settled);
-    if let Some(permit) = ctx.metering.permit.take() {
-        gateway.limits.settle(permit, used, ctx.facts.moment(gateway.clock.now()));
+    if let Some(permit) = books.metering.permit.take() {
+        gateway.limits.settle(permit, used, books.facts.moment(gateway.clock.now()));
     }
     ledger.write_through(charge.row).await;
-    ctx.timing.waited += gateway.clock.now().since(began);
+    books.timing.waited += gateway.clock.now().since(began);
 }
 
 /// Books one of several answers of a socket at once: what is reserved stays so for the next one. Of one that doesn't
 /// tell what it used, the bound.
-pub(super) fn book_turn(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, told: Option<Usage>) {
-    let settled = told.map_or_else(|| Settled::Bound(bound::of(ctx, inquiry)), Settled::Reported);
-    book_settled(gateway, ctx, inquiry, running, settled);
+pub(super) fn book_turn(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, told: Option<Usage>) {
+    let settled = told.map_or_else(|| Settled::Bound(bound::of(books.facts, books.body, inquiry)), Settled::Reported);
+    book_settled(gateway, books, inquiry, running, settled);
 }
 
 /// Books so many turns of a socket of which nobody will tell what they used, each at its bound.
-pub(super) fn book_unsettled(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, turns: u32) {
+pub(super) fn book_unsettled(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, turns: u32) {
     if turns > 0 {
-        let bound = bound::of(ctx, inquiry).times(turns.into());
-        book_settled(gateway, ctx, inquiry, running, Settled::Bound(bound));
+        let bound = bound::of(books.facts, books.body, inquiry).times(turns.into());
+        book_settled(gateway, books, inquiry, running, Settled::Bound(bound));
     }
 }
 
-fn book_settled(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, settled: Settled) {
+fn book_settled(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, settled: Settled) {
     let now = gateway.clock.now();
-    let charge = Charge::new(ctx, inquiry, running, AttemptOutcome::Ok, !ctx.metering.booked, now);
-    ctx.metering.booked = true;
+    let charge = Charge::new(books, inquiry, running, AttemptOutcome::Ok, !books.metering.booked, now);
+    books.metering.booked = true;
     let used = charge.book(gateway, settled);
-    if let Some(permit) = &ctx.metering.permit {
-        gateway.limits.book(permit, used, ctx.facts.moment(now));
+    if let Some(permit) = &books.metering.permit {
+        gateway.limits.book(permit, used, books.facts.moment(now));
     }
-    let total = ctx.metering.usage.get_or_insert(Metered::reported(Usage::default()));
+    let total = books.metering.usage.get_or_insert(Metered::reported(Usage::default()));
     total.usage.add(&settled.metered().usage);
 }
 
@@ -338,69 +337,69 @@ fn may_have_cost(running: &Running, outcome: AttemptOutcome) -> bool {
 }
 
 /// Books an attempt that ended without [`book_answer`], if it may have cost something.
-pub(super) fn book_attempt(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome) {
+pub(super) fn book_attempt(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome) {
     // A socket is booked by its turns.
-    if ctx.metering.booked || inquiry.object.is_some() || inquiry.is_free() || inquiry.api == Api::Realtime {
+    if books.metering.booked || inquiry.object.is_some() || inquiry.is_free() || inquiry.api == Api::Realtime {
         return;
     }
     // A part of an answer that another one continues is not what the caller got.
-    let answered = ctx.reply.status.is_some() && !matches!(ctx.unfinished.rescue, Some(Rescue::Begins));
-    let told = ctx.metering.usage.map(|metered| metered.usage);
+    let answered = books.reply.status.is_some() && !books.continued;
+    let told = books.metering.usage.map(|metered| metered.usage);
     if told.is_some() || may_have_cost(running, outcome) {
         let now = gateway.clock.now();
-        let charge = Charge::new(ctx, inquiry, running, outcome, answered, now);
+        let charge = Charge::new(books, inquiry, running, outcome, answered, now);
         if answered || outcome == AttemptOutcome::Cancelled {
-            ctx.metering.booked = true;
+            books.metering.booked = true;
             match told {
-                Some(usage) => settle_at(gateway, ctx, charge, Settled::Reported(usage)),
-                None => estimate(gateway, ctx, inquiry, running, charge),
+                Some(usage) => settle_at(gateway, books, charge, Settled::Reported(usage)),
+                None => estimate(gateway, books, inquiry, running, charge),
             }
             return;
         }
-        let settled = told.map_or_else(|| Evidence::new(ctx, inquiry, running).bound(), Settled::Reported);
+        let settled = told.map_or_else(|| Evidence::new(books, inquiry, running).bound(), Settled::Reported);
         let used = charge.book(gateway, settled);
         // What is reserved stays so for the next attempt.
-        if let Some(permit) = &ctx.metering.permit {
-            gateway.limits.book(permit, used, ctx.facts.moment(now));
+        if let Some(permit) = &books.metering.permit {
+            gateway.limits.book(permit, used, books.facts.moment(now));
         }
     }
     if !answered {
         // What it told is nothing of the next one.
-        (ctx.metering.usage, ctx.metering.whole, ctx.metering.plain) = (None, false, None);
-        (ctx.metering.so_far, ctx.metering.output) = (Reported::default(), OutputMeter::default());
+        (books.metering.usage, books.metering.whole, books.metering.plain) = (None, false, None);
+        (books.metering.so_far, books.metering.output) = (Reported::default(), OutputMeter::default());
     }
 }
 
 /// Books an attempt, and settles what was reserved for its request.
-fn settle_at(gateway: &Gateway, ctx: &mut RequestCtx, charge: Charge, settled: Settled) {
+fn settle_at(gateway: &Gateway, books: &mut Books<'_>, charge: Charge, settled: Settled) {
     let used = charge.book(gateway, settled);
-    if let Some(permit) = ctx.metering.permit.take() {
-        gateway.limits.settle(permit, used, ctx.facts.moment(gateway.clock.now()));
+    if let Some(permit) = books.metering.permit.take() {
+        gateway.limits.settle(permit, used, books.facts.moment(gateway.clock.now()));
     }
 }
 
 /// Books what nobody reports: at its bound, which is known at once, or by its texts. Those are for the thread that reads
 /// them; if that has too much to do, the bound is booked after all.
-fn estimate(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, charge: Charge) {
-    let evidence = Evidence::new(ctx, inquiry, running);
+fn estimate(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, charge: Charge) {
+    let evidence = Evidence::new(books, inquiry, running);
     if !evidence.is_readable() {
         let settled = evidence.bound();
-        ctx.metering.usage = Some(settled.metered());
-        return settle_at(gateway, ctx, charge, settled);
+        books.metering.usage = Some(settled.metered());
+        return settle_at(gateway, books, charge, settled);
     }
-    if let Some(permit) = &mut ctx.metering.permit {
+    if let Some(permit) = &mut books.metering.permit {
         permit.release_slot();
     }
-    let estimate = Estimate { charge, evidence, told: None, permit: ctx.metering.permit.take() };
+    let estimate = Estimate { charge, evidence, told: None, permit: books.metering.permit.take() };
     gateway.estimator.hand_over(gateway, estimate);
 }
 
 /// What is to be booked of an answer whose caller left, once it has been read on. It counts as booked.
-pub(super) fn hand_over(ctx: &mut RequestCtx, inquiry: &Inquiry, running: &Running, now: Tick) -> Estimate {
-    ctx.metering.booked = true;
-    let charge = Charge::new(ctx, inquiry, running, AttemptOutcome::Cancelled, ctx.reply.status.is_some(), now);
-    let evidence = Evidence::new(ctx, inquiry, running);
-    Estimate { charge, evidence, told: None, permit: ctx.metering.permit.take() }
+pub(super) fn hand_over(books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, now: Tick) -> Estimate {
+    books.metering.booked = true;
+    let charge = Charge::new(books, inquiry, running, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
+    let evidence = Evidence::new(books, inquiry, running);
+    Estimate { charge, evidence, told: None, permit: books.metering.permit.take() }
 }
 
 impl Estimate {
@@ -424,50 +423,51 @@ impl Estimate {
 }
 
 /// Books an answer that was known already (`how`): it used nothing and costs nothing.
-pub(super) async fn book_cached(gateway: &Gateway, ctx: &mut RequestCtx, how: &'static str) {
+pub(super) async fn book_cached(gateway: &Gateway, books: Books<'_>, inquiry: &Inquiry, how: &'static str) {
     let place = |model: &Model| Arc::clone(&model.cache_place);
-    book_unasked(gateway, ctx, "ok", Some(how), place).await;
+    book_unasked(gateway, books, inquiry, "ok", Some(how), place).await;
 }
 
 /// Books a request whose prompt was judged, and doesn't pass: it used nothing of a model, and was a request all the same.
-pub(super) async fn book_judged(gateway: &Gateway, ctx: &mut RequestCtx, outcome: &'static str) {
+pub(super) async fn book_judged(gateway: &Gateway, books: Books<'_>, inquiry: &Inquiry, outcome: &'static str) {
     let place = |model: &Model| Arc::clone(&model.guard_place);
-    book_unasked(gateway, ctx, outcome, None, place).await;
+    book_unasked(gateway, books, inquiry, outcome, None, place).await;
 }
 
 /// Books a request for which no member was asked.
 async fn book_unasked(
     gateway: &Gateway,
-    ctx: &mut RequestCtx,
+    books: Books<'_>,
+    inquiry: &Inquiry,
     outcome: &'static str,
     cache: Option<&'static str>,
     place: impl FnOnce(&Model) -> Arc<Place>,
 ) {
-    ctx.metering.booked = true;
+    books.metering.booked = true;
     let now = gateway.clock.now();
-    if let Some(permit) = ctx.metering.permit.take() {
-        gateway.limits.settle(permit, Used::default(), ctx.facts.moment(now));
+    if let Some(permit) = books.metering.permit.take() {
+        gateway.limits.settle(permit, Used::default(), books.facts.moment(now));
     }
-    if let Some(consumer) = ctx.facts.consumer() {
+    if let Some(consumer) = books.facts.consumer() {
         consumer.account.metrics.count(&Usage::default(), Money::default());
     }
-    let (Some(ledger), Some(inquiry)) = (&gateway.ledger, &ctx.inquiry) else { return };
+    let Some(ledger) = &gateway.ledger else { return };
     let row = Row {
-        at: ctx.facts.arrived_at.timestamp_millis(),
-        request: ctx.facts.id.as_bytes().into(),
+        at: books.facts.arrived_at.timestamp_millis(),
+        request: books.facts.id.as_bytes().into(),
         attempt: 1,
         answered: true,
-        consumer: ctx.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
-        tags: ctx.facts.tags.clone(),
+        consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
+        tags: books.facts.tags.clone(),
         api: inquiry.api,
         place: place(&inquiry.model),
         outcome,
-        status: ctx.reply.status,
+        status: books.reply.status,
         metered: Metered::reported(Usage::default()),
         cost: Cost::Known(Money::default()),
         cache,
-        first_us: ctx.timing.first.map(micros),
-        us: micros(now.since(ctx.facts.arrived)),
+        first_us: books.timing.first.map(micros),
+        us: micros(now.since(books.facts.arrived)),
     };
     if ledger.is_strict() {
         ledger.write_through(row).await;
@@ -477,8 +477,8 @@ async fn book_unasked(
 }
 
 /// The end of every request: what is still reserved was not used.
-pub(super) fn settle(gateway: &Gateway, ctx: &mut RequestCtx) {
-    if let Some(permit) = ctx.metering.permit.take() {
-        gateway.limits.settle(permit, Used::default(), ctx.facts.moment(gateway.clock.now()));
+pub(super) fn settle(gateway: &Gateway, facts: &Facts, metering: &mut Metering) {
+    if let Some(permit) = metering.permit.take() {
+        gateway.limits.settle(permit, Used::default(), facts.moment(gateway.clock.now()));
     }
 }

@@ -25,6 +25,7 @@ mod asked;
 mod attempt;
 mod attempts;
 mod body;
+mod books;
 mod bound;
 mod cached;
 mod deliver;
@@ -84,6 +85,7 @@ use crate::runtime::Runtime;
 use crate::shares::{Owner, Places};
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;
+use books::OwnAnswer;
 use ctx::RequestCtx;
 use estimator::Estimator;
 use refusal::Refusal;
@@ -249,17 +251,17 @@ impl Gateway {
     }
 
     /// Answers with a refusal.
-    async fn refuse(&self, session: &mut Session, ctx: &mut RequestCtx, refusal: &Refusal) -> pingora::Result<()> {
+    async fn refuse(&self, session: &mut Session, own: OwnAnswer<'_>, refusal: &Refusal) -> pingora::Result<()> {
         let shape = refusal.shape();
         self.metrics.rejection(shape.code);
-        ctx.reply.end = End::Refused(shape.code);
-        ctx.reply.status = Some(shape.status.as_u16());
-        ctx.timing.note_first(ctx.facts.arrived, self.clock.now());
+        own.reply.end = End::Refused(shape.code);
+        own.reply.status = Some(shape.status.as_u16());
+        own.timing.note_first(own.facts.arrived, self.clock.now());
         let complete = |head: &mut ResponseHeader| {
-            headers::rate_limits(head, &refusal.remaining().unwrap_or(ctx.metering.remaining));
-            own_fields::describe(ctx, head, None, ctx.attempts.made.len());
+            headers::rate_limits(head, &refusal.remaining().unwrap_or(own.remaining));
+            own_fields::describe(own.facts, own.timing, own.copies, head, None, own.attempts);
         };
-        ctx.reply.bytes_out = respond::refuse(&mut session.downstream_session, refusal, ctx.facts.dialect, &ctx.facts.id, complete).await?;
+        own.reply.bytes_out = respond::refuse(&mut session.downstream_session, refusal, own.facts.dialect, &own.facts.id, complete).await?;
         Ok(())
     }
 }
@@ -363,7 +365,7 @@ impl ProxyHttp for Gateway {
             _ if downstream => return nothing,
             _ => tunnel::refusal(self, ctx).unwrap_or(Refusal::Internal),
         };
-        match self.refuse(session, ctx, &refusal).await {
+        match self.refuse(session, ctx.own_answer(), &refusal).await {
             Ok(()) => FailToProxy { error_code: refusal.shape().status.as_u16(), can_reuse_downstream: !refusal.closes() },
             Err(_) => nothing,
         }
@@ -375,7 +377,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<RequestCtx>) {
         tunnel::finish(self, ctx, error);
-        metering::settle(self, ctx);
+        metering::settle(self, &ctx.facts, &mut ctx.metering);
         finish::finish(self, session, ctx);
     }
 }

@@ -3,27 +3,28 @@
 
 use pingora::http::ResponseHeader;
 
-use super::ctx::RequestCtx;
+use super::books::OwnAnswer;
+use super::ctx::Copies;
 use super::{cached, headers, traced, transformed};
-use crate::request::Inquiry;
+use crate::request::{Facts, Inquiry, Timing};
 
 /// Where an answer comes from, how many attempts it took (once a model is asked for), how the cache was asked, and the trace:
 /// if the config wants that.
-pub(super) fn describe(ctx: &RequestCtx, head: &mut ResponseHeader, backend: Option<&str>, attempts: usize) {
-    if !ctx.facts.runtime.config.server.response_headers {
+pub(super) fn describe(facts: &Facts, timing: &Timing, copies: &Copies, head: &mut ResponseHeader, backend: Option<&str>, attempts: usize) {
+    if !facts.runtime.config.server.response_headers {
         return;
     }
-    if backend.is_some() || ctx.facts.asked_for.is_some() {
-        let _ = headers::describe(head, backend, attempts, ctx.timing.overhead);
+    if backend.is_some() || facts.asked_for.is_some() {
+        let _ = headers::describe(head, backend, attempts, timing.overhead);
     }
-    cached::describe(ctx, head);
-    traced::tell_caller(ctx.facts.trace.as_deref(), head);
+    cached::describe(copies, head);
+    traced::tell_caller(facts.trace.as_deref(), head);
 }
 
 /// The rest of a head that is not a backend's: what is left of the caller's rates, what its consumer and its pool change, and
 /// where the answer comes from.
-pub(super) fn complete(ctx: &RequestCtx, inquiry: &Inquiry, head: &mut ResponseHeader, backend: &str, attempts: usize) {
-    headers::rate_limits(head, &ctx.metering.remaining);
-    transformed::response(ctx, inquiry, head);
-    describe(ctx, head, Some(backend), attempts);
+pub(super) fn complete(own: &OwnAnswer<'_>, inquiry: &Inquiry, head: &mut ResponseHeader, backend: &str, attempts: usize) {
+    headers::rate_limits(head, &own.remaining);
+    transformed::response(own.facts, inquiry, head);
+    describe(own.facts, own.timing, own.copies, head, Some(backend), attempts);
 }

@@ -5,19 +5,24 @@ use std::sync::Arc;
 use http::StatusCode;
 use pingora::proxy::Session;
 
-use super::ctx::RequestCtx;
 use super::refusal::Refusal;
 use super::step::{Next, Stop};
 use super::{Gateway, respond};
 use crate::ledger::{LedgerError, Reader, request};
-use crate::request::End;
+use crate::request::{End, Facts, Reply, Timing};
 
 /// Answers.
 ///
 /// # Errors
 /// 401 for callers that nobody knows, 404 where there is no ledger.
-pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
-    let consumer = ctx.facts.consumer().ok_or(Refusal::Unauthorized)?.name.to_string();
+pub(super) async fn answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    facts: &Facts,
+    timing: &mut Timing,
+    reply: &mut Reply,
+) -> Result<Next, Stop> {
+    let consumer = facts.consumer().ok_or(Refusal::Unauthorized)?.name.to_string();
     let ledger = Arc::clone(gateway.ledger.as_ref().ok_or(Refusal::NoUsage)?);
     let wrong = |error: LedgerError| Refusal::Report { what: error.to_string() };
     let mut query =
@@ -26,15 +31,13 @@ pub(super) async fn answer(gateway: &Gateway, session: &mut Session, ctx: &mut R
     query.consumer = Some(consumer.clone());
     let began = gateway.clock.now();
     let report = ledger.report(Reader::Consumer(&consumer), query).await;
-    ctx.timing.waited += gateway.clock.now().since(began);
+    timing.waited += gateway.clock.now().since(began);
     let rows = report.map_err(|error| match error {
         LedgerError::Busy => Refusal::Overloaded { what: "reports" },
         _ => Refusal::NoLedger,
     })?;
-    ctx.reply.status = Some(200);
-    respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &ctx.facts.id)
-        .await
-        .map_err(|_| Stop::CallerLeft)?;
-    ctx.reply.end = End::Complete;
+    reply.status = Some(200);
+    respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &facts.id).await.map_err(|_| Stop::CallerLeft)?;
+    reply.end = End::Complete;
     Ok(Next::Answered)
 }

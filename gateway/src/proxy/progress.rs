@@ -7,7 +7,6 @@ use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
-use super::ctx::RequestCtx;
 use super::refusal::Refusal;
 use super::timer::Timer;
 use crate::attempt_outcome::AttemptOutcome;
@@ -15,7 +14,7 @@ use crate::balance::route::{NoneReady, Pick, PickRequest};
 use crate::balance::target::Asked;
 use crate::balance::waiting::Place;
 use crate::clock::Tick;
-use crate::request::Inquiry;
+use crate::request::{Attempts, Facts, Inquiry};
 
 /// How far a request has come.
 pub(super) struct Progress {
@@ -148,14 +147,14 @@ impl Progress {
     /// Until when to wait for a target, if that is allowed. A throttled member that has opened again
     /// meanwhile needs no waiting, but not for ever: the rounds are bounded like attempts.
     /// The queue is bounded, too, and its last places are for the more urgent classes.
-    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, ctx: &RequestCtx, now: Tick) -> Option<(Tick, Option<Place>)> {
+    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, facts: &Facts, now: Tick) -> Option<(Tick, Option<Place>)> {
         let rules = &inquiry.pool.config.retry;
         let soonest = none.soonest.filter(|_| self.releases < rules.max_attempts)?;
         if soonest > now + self.patience || soonest >= self.deadline {
             return None;
         }
         // One that is open again already needs no place.
-        let place = if soonest > now { Some(inquiry.pool.waiting.enter(rules.queue, ctx.facts.class(), ctx.facts.owner())?) } else { None };
+        let place = if soonest > now { Some(inquiry.pool.waiting.enter(rules.queue, facts.class(), facts.owner())?) } else { None };
         Some((soonest, place))
     }
 
@@ -201,8 +200,8 @@ pub(super) fn pick_again(inquiry: &Inquiry, progress: &mut Progress, member: usi
 const PASSED_OVER: usize = 64;
 
 /// Asks the selector, and notes whom it passed over.
-pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
-    let fence = ctx.facts.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
+pub(super) fn pick(inquiry: &Inquiry, facts: &Facts, made: &mut Attempts, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
+    let fence = facts.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
     let request = PickRequest {
         excluded: if progress.unsealed { inquiry.model.excluded(inquiry.api) } else { inquiry.excluded() },
         tried: &progress.tried,
@@ -214,11 +213,11 @@ pub(super) fn pick(inquiry: &Inquiry, ctx: &mut RequestCtx, progress: &Progress,
     let route = &inquiry.model.route;
     let picked = super::with_rng(|rng| route.pick(&request, now, rng));
     // A request that waits asks again and again: what it passes over is noted once, and anew after each attempt.
-    let attempts = ctx.attempts.made.len() + 1;
-    if ctx.attempts.noted < attempts && ctx.attempts.passed_over.len() < PASSED_OVER {
+    let attempts = made.made.len() + 1;
+    if made.noted < attempts && made.passed_over.len() < PASSED_OVER {
         let passed_over = route.passed_over(&request, picked.as_ref().ok().map(|pick| pick.index), now);
-        ctx.attempts.passed_over.extend(passed_over);
-        ctx.attempts.noted = attempts;
+        made.passed_over.extend(passed_over);
+        made.noted = attempts;
     }
     picked
 }

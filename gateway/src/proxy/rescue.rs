@@ -20,8 +20,9 @@ use super::{Gateway, attempts, respond};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
+use crate::proxy::ctx::Unfinished;
 use crate::request::BufferShare;
-use crate::request::{End, Inquiry};
+use crate::request::{Attempts, End, Facts, Inquiry, RequestBody};
 
 /// How a stream may be continued.
 pub(super) enum Rescuable {
@@ -33,16 +34,16 @@ pub(super) enum Rescuable {
 
 impl Rescuable {
     /// Of a stream that begins; `None` if it is not to be continued.
-    pub(super) fn new(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry) -> Option<Self> {
+    pub(super) fn new(gateway: &Gateway, body: &RequestBody, unfinished: &Unfinished, inquiry: &Inquiry) -> Option<Self> {
         let most = inquiry.pool.config.rescue?;
-        if ctx.unfinished.rescue.is_some() || inquiry.object.is_some() {
+        if unfinished.rescue.is_some() || inquiry.object.is_some() {
             return None;
         }
         if inquiry.api == Api::Responses && inquiry.stores && inquiry.fields.references.background {
             return Some(Rescuable::Same(None));
         }
         // A response that is stored has another name at each backend: what refers to it later must find it.
-        let may = ctx.body.kept.is_some() && !inquiry.stores && !inquiry.is_pinned() && !inquiry.sealed;
+        let may = body.kept.is_some() && !inquiry.stores && !inquiry.is_pinned() && !inquiry.sealed;
         let sent = Sent::new(inquiry.api, most).filter(|_| may)?;
         Some(Rescuable::Again(Box::new((sent, BufferShare::new(&gateway.buffered)))))
     }
@@ -107,24 +108,24 @@ pub(super) async fn run(
 ) -> Step {
     let (gateway, inquiry) = (broken.gateway, broken.inquiry);
     let Some(Rescue::Due(mut due)) = ctx.unfinished.rescue.replace(Rescue::Begins) else {
-        broken.finish(ctx, AttemptOutcome::Broken(kind));
+        broken.finish(&mut ctx.books(), AttemptOutcome::Broken(kind));
         return Step::Over(End::Cut);
     };
     let delivery = match &due.continuation {
         Continuation::Same(resumed) => {
             ctx.unfinished.rescue = Some(Rescue::Tried);
             // One response, and one attempt: it is booked once.
-            broken.note_broken(ctx, AttemptOutcome::Broken(kind));
+            broken.note_broken(&ctx.facts, &mut ctx.attempts, AttemptOutcome::Broken(kind));
             broken.resumes = Some(resumed.asks());
             attempt(session, ctx, progress, broken, &mut due.continuation).await
         }
         Continuation::Again(_) => {
             let member = broken.running.member;
-            broken.finish(ctx, AttemptOutcome::Broken(kind));
+            broken.finish(&mut ctx.books(), AttemptOutcome::Broken(kind));
             ctx.unfinished.rescue = Some(Rescue::Tried);
-            match next(gateway, ctx, inquiry, progress, member) {
+            match next(gateway, &ctx.facts, &mut ctx.attempts, inquiry, progress, member) {
                 Some(pick) => {
-                    let next = Attempt::begin(gateway, ctx, inquiry, progress, pick);
+                    let next = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, inquiry, progress, pick);
                     attempt(session, ctx, progress, next, &mut due.continuation).await
                 }
                 None => Delivery::Cut(ErrorKind::Reset),
@@ -142,18 +143,25 @@ pub(super) async fn run(
     gateway.metrics.rescued(&inquiry.pool.config.name, result);
     if end == End::Cut {
         let event = respond::error_event(inquiry.api, deliver::broke(kind), "upstream_error", due.continuation.sequence());
-        deliver::cut_off(session, ctx, event).await;
+        deliver::cut_off(session, &ctx.facts, &mut ctx.reply, event).await;
     }
     Step::Over(end)
 }
 
 /// The next member, or the very same one where nobody else is left.
-fn next(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, progress: &mut Progress, broken: usize) -> Option<Pick> {
+fn next(
+    gateway: &Gateway,
+    facts: &Facts,
+    attempts: &mut Attempts,
+    inquiry: &Inquiry,
+    progress: &mut Progress,
+    broken: usize,
+) -> Option<Pick> {
     let now = gateway.clock.now();
     if now >= progress.deadline || !progress.may_retry(inquiry, now) {
         return None;
     }
-    match pick(inquiry, ctx, progress, now) {
+    match pick(inquiry, facts, attempts, progress, now) {
         Ok(pick) => Some(pick),
         Err(_) => pick_again(inquiry, progress, broken, now),
     }
@@ -162,7 +170,7 @@ fn next(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, progress: &m
 /// The rest of a response can't be read, which says nothing of what it cost, and little of its target.
 fn unread(ctx: &mut RequestCtx, mut attempt: Attempt<'_>) -> Delivery {
     attempt.running.status = Some(StatusCode::OK);
-    attempt.finish(ctx, AttemptOutcome::Broken(ErrorKind::Reset));
+    attempt.finish(&mut ctx.books(), AttemptOutcome::Broken(ErrorKind::Reset));
     Delivery::Cut(ErrorKind::Reset)
 }
 
@@ -174,17 +182,17 @@ async fn attempt(
     continuation: &mut Continuation,
 ) -> Delivery {
     let gateway = attempt.gateway;
-    let mut exchange = match asked(session, ctx, &mut attempt, progress).await {
+    let mut exchange = match asked(session, &mut ctx.books(), &mut attempt, progress).await {
         Ok(Asked::Answer(exchange, _)) => match exchange.head() {
             Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
             _ if attempt.resumes.is_some() => return unread(ctx, attempt),
             // An answer was made, though not as a stream.
             Some(head) if head.status.is_success() => {
-                attempt.failed(ctx, progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::Failed, false);
+                attempt.failed(&mut ctx.books(), progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::Failed, false);
                 return Delivery::Cut(ErrorKind::Reset);
             }
             _ => {
-                attempt.finish(ctx, AttemptOutcome::CallerFault);
+                attempt.finish(&mut ctx.books(), AttemptOutcome::CallerFault);
                 return Delivery::Cut(ErrorKind::Reset);
             }
         },
@@ -203,17 +211,17 @@ async fn attempt(
     let delivery = deliver::join(session, ctx, progress, &mut attempt, &mut exchange, continuation).await;
     match &delivery {
         Delivery::Complete => {
-            attempt.finish(ctx, AttemptOutcome::Ok);
+            attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
             exchange.release_soon(&gateway.connector).await;
         }
         Delivery::CallerLeft => {
-            attempt.finish(ctx, AttemptOutcome::Cancelled);
+            attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
         }
         Delivery::Blocked(_) => {
-            attempt.finish(ctx, AttemptOutcome::Ok);
+            attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
         }
         _ => {
-            attempt.failed(ctx, progress, Failure::Error(ErrorKind::Reset), AttemptOutcome::Broken(ErrorKind::Reset), false);
+            attempt.failed(&mut ctx.books(), progress, Failure::Error(ErrorKind::Reset), AttemptOutcome::Broken(ErrorKind::Reset), false);
         }
     }
     delivery

@@ -9,7 +9,7 @@ use spillway_plugins::objects::{Made, References};
 use spillway_plugins::request::{RequestFields, read_fields};
 
 use super::admit::admit;
-use super::body::{expectation, hand_on, read_body};
+use super::body::{Reading, expectation, hand_on, read_body};
 use super::ctx::RequestCtx;
 use super::identify::{may_use_api, may_use_every_pool, may_use_pool};
 use super::offload::on_buffer;
@@ -18,8 +18,8 @@ use super::step::{Next, Stop};
 use super::{Gateway, guarded, headers, media};
 use crate::objects::{Known, Pin, sealed_name};
 use crate::operation::ObjectOperation;
-use crate::request::BodyBuffer;
 use crate::request::Inquiry;
+use crate::request::{BodyBuffer, Facts};
 use crate::runtime::{Model, Pool, Runtime};
 
 /// The header by which a caller chooses the pool for what has no model: files, conversations.
@@ -27,29 +27,27 @@ const POOL: &str = "x-spillway-pool";
 
 /// Sends a request that refers to something stored where that is, and one that brings something sealed where it can be
 /// read, as far as that is known.
-pub(super) async fn refer(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
-    let owner = ctx.facts.owner();
-    let Some(inquiry) = &mut ctx.inquiry else { return Ok(buffer) };
+pub(super) async fn refer(gateway: &Gateway, facts: &Facts, inquiry: &mut Inquiry, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
+    let owner = facts.owner();
     inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses && inquiry.part.is_none();
     let fields = std::mem::take(&mut inquiry.fields);
     let read = move |buffer: &mut BodyBuffer| (fields.references_in(buffer.as_slice()), fields);
     let (buffer, (found, fields)) = on_buffer(&gateway.turns, || owner, buffer, read).await?;
     inquiry.fields = fields;
-    refer_to(gateway, ctx, found).await?;
+    refer_to(gateway, facts, inquiry, found).await?;
     Ok(buffer)
 }
 
 /// Sends a request where what it refers to is.
-async fn refer_to(gateway: &Gateway, ctx: &mut RequestCtx, mut found: References) -> Result<(), Refusal> {
+async fn refer_to(gateway: &Gateway, facts: &Facts, inquiry: &mut Inquiry, mut found: References) -> Result<(), Refusal> {
     let sealed = std::mem::take(&mut found.sealed);
     let names = names(found)?;
     if names.is_empty() && sealed.is_empty() {
         return Ok(());
     }
-    let pin = locate(gateway, ctx, &names).await?;
+    let pin = locate(gateway, facts, &names).await?;
     let reader = if pin.is_none() { gateway.objects.reader_of(&sealed, gateway.clock.now()).await } else { None };
-    let runtime = Arc::clone(&ctx.facts.runtime);
-    let Some(inquiry) = &mut ctx.inquiry else { return Ok(()) };
+    let runtime = Arc::clone(&facts.runtime);
     inquiry.sealed = pin.is_none() && !sealed.is_empty();
     inquiry.elsewhere = match (pin, reader) {
         (Some(pin), _) => Some(excluded(&runtime, &inquiry.model, inquiry.api, &pin.backend)?),
@@ -63,9 +61,9 @@ async fn refer_to(gateway: &Gateway, ctx: &mut RequestCtx, mut found: References
 /// A request about something stored: no model, but a place where it is or will be.
 pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectOperation) -> Result<Next, Stop> {
     ctx.facts.api = Some(call.api);
-    may_use_api(ctx, call.api)?;
-    guarded::may_pass_unread(ctx, call.api)?;
-    may_batch(ctx, &call)?;
+    may_use_api(&ctx.facts, call.api)?;
+    guarded::may_pass_unread(&ctx.facts, call.api)?;
+    may_batch(&ctx.facts, &call)?;
     media::uncompressed(&session.req_header().headers)?;
     expectation(session).await?;
     let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.facts.buffered());
@@ -73,7 +71,15 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     let small = !upload
         || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= ctx.facts.runtime.config.server.max_body);
     // Whatever the method: what is not read would be taken for the next request.
-    let whole = read_body(gateway, session, ctx, &mut buffer, small, |bytes| !small && !bytes.is_empty()).await?;
+    let whole = read_body(
+        gateway,
+        session,
+        &ctx.facts.runtime.config.server,
+        Reading { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
+        small,
+        |bytes| !small && !bytes.is_empty(),
+    )
+    .await?;
     let mut named: Vec<String> = call.name.iter().cloned().collect();
     if !upload && !buffer.as_slice().is_empty() {
         media::json(&session.req_header().headers)?;
@@ -83,19 +89,19 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         (buffer, found) = on_buffer(&gateway.turns, || ctx.facts.owner(), buffer, read).await?;
         named.extend(names(found.map_err(Refusal::from)?)?);
     }
-    let pin = locate(gateway, ctx, &named).await?;
+    let pin = locate(gateway, &ctx.facts, &named).await?;
     let runtime = Arc::clone(&ctx.facts.runtime);
     let model = match &pin {
         // One that the caller may use, or else one that says why it may not.
         Some(pin) => runtime
-            .model_at(&pin.backend, |pool| may_use_pool(ctx, call.api, pool).is_ok())
+            .model_at(&pin.backend, |pool| may_use_pool(&ctx.facts, call.api, pool).is_ok())
             .or_else(|| runtime.model_at(&pin.backend, |_| true)),
-        None => pool(&runtime, session, ctx, &call)?.models().first(),
+        None => pool(&runtime, session, &ctx.facts, &call)?.models().first(),
     };
     let model = model.ok_or(Refusal::NoneAvailable { model: call.api.label().to_owned(), retry_after: None })?;
     let pool = &runtime.pools[model.pool];
-    may_use_pool(ctx, call.api, &pool.config)?;
-    ctx.inquiry = Some(Inquiry {
+    may_use_pool(&ctx.facts, call.api, &pool.config)?;
+    let inquiry = ctx.inquiry.insert(Inquiry {
         api: call.api,
         model: Arc::clone(model),
         pool: Arc::clone(pool),
@@ -108,8 +114,8 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         sealed: false,
         object: Some(call.path),
     });
-    admit(gateway, ctx, &[]).await?;
-    Ok(hand_on(ctx, buffer, whole, None))
+    admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, &[], ctx.body.bytes).await?.reserve(&mut ctx.body, &mut ctx.metering);
+    Ok(hand_on(&mut ctx.body, &mut ctx.tunnel, buffer, whole, None))
 }
 
 /// Whether it is a response itself, which tells its items: one that is made in the background has them later only.
@@ -119,12 +125,12 @@ fn is_response(call: &ObjectOperation) -> bool {
 
 /// A batch's file names its models, where nobody can check them: whoever may not use all of them must be
 /// allowed batches by name.
-fn may_batch(ctx: &RequestCtx, call: &ObjectOperation) -> Result<(), Refusal> {
-    let Some(rights) = ctx.facts.consumer().map(|consumer| &consumer.rights).filter(|_| call.api == Api::Batches) else { return Ok(()) };
+fn may_batch(facts: &Facts, call: &ObjectOperation) -> Result<(), Refusal> {
+    let Some(rights) = facts.consumer().map(|consumer| &consumer.rights).filter(|_| call.api == Api::Batches) else { return Ok(()) };
     match (&rights.models, &rights.apis, &call.model) {
         (Some(models), _, Some(model)) if !models.contains(model) => Err(Refusal::ModelNotAllowed { model: model.clone() }),
         (Some(_), None, _) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
-        (None, None, _) if !may_use_every_pool(ctx) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
+        (None, None, _) if !may_use_every_pool(facts) => Err(Refusal::ApiNotAllowed { api: call.api.label() }),
         _ => Ok(()),
     }
 }
@@ -133,8 +139,8 @@ fn may_batch(ctx: &RequestCtx, call: &ObjectOperation) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 404 for names that are nobody's or another's, 400 for things that live apart.
-pub(super) async fn locate(gateway: &Gateway, ctx: &RequestCtx, names: &[String]) -> Result<Option<Pin>, Refusal> {
-    let owner = ctx.facts.owner();
+pub(super) async fn locate(gateway: &Gateway, facts: &Facts, names: &[String]) -> Result<Option<Pin>, Refusal> {
+    let owner = facts.owner();
     let mut at: Option<Pin> = None;
     for name in names {
         let pin = match gateway.objects.find(name, gateway.clock.now()).await {
@@ -181,7 +187,7 @@ fn excluded(runtime: &Runtime, model: &Model, api: Api, backend: &str) -> Result
 ///
 /// # Errors
 /// If there is none.
-fn pool<'r>(runtime: &'r Runtime, session: &Session, ctx: &RequestCtx, call: &ObjectOperation) -> Result<&'r Pool, Refusal> {
+fn pool<'r>(runtime: &'r Runtime, session: &Session, facts: &Facts, call: &ObjectOperation) -> Result<&'r Pool, Refusal> {
     if let Some(name) = &call.model {
         let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
         return Ok(&runtime.pools[model.pool]);
@@ -192,7 +198,7 @@ fn pool<'r>(runtime: &'r Runtime, session: &Session, ctx: &RequestCtx, call: &Ob
     let found = match &wanted {
         Some(name) => serving().find(|pool| *pool.config.name == **name),
         // One that the caller may use, or else one that says why it may not.
-        None => serving().find(|pool| may_use_pool(ctx, call.api, &pool.config).is_ok()).or_else(|| serving().next()),
+        None => serving().find(|pool| may_use_pool(facts, call.api, &pool.config).is_ok()).or_else(|| serving().next()),
     };
     found.map(|pool| &**pool).ok_or(Refusal::NoPoolForObjects { header: POOL })
 }
@@ -207,20 +213,20 @@ pub(super) fn may_make(inquiry: &Inquiry) -> bool {
 }
 
 /// Remembers what an answer made, from the beginning of its body.
-pub(super) fn remember(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, backend: &Arc<str>, beginning: &[u8]) {
+pub(super) fn remember(gateway: &Gateway, facts: &Facts, inquiry: &Inquiry, backend: &Arc<str>, beginning: &[u8]) {
     // What code has run in stands there if anything has.
     if inquiry.api != Api::Messages || memmem::find(beginning, b"\"container\"").is_some() {
-        keep(gateway, ctx, inquiry, backend, Made::of(inquiry.api, beginning));
+        keep(gateway, facts, inquiry, backend, Made::of(inquiry.api, beginning));
     }
 }
 
 /// Remembers what was made.
-pub(super) fn keep(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, backend: &Arc<str>, made: Made) {
+pub(super) fn keep(gateway: &Gateway, facts: &Facts, inquiry: &Inquiry, backend: &Arc<str>, made: Made) {
     let now = gateway.clock.now();
     let Made { stored, kept, sealed } = made;
     let stored = if inquiry.stores { stored } else { Vec::new() };
     let sealed = sealed.iter().map(|mark| sealed_name(mark));
     for name in stored.into_iter().chain(kept).chain(sealed) {
-        gateway.objects.pin(&name, Pin { backend: Arc::clone(backend), consumer: ctx.facts.owner() }, now);
+        gateway.objects.pin(&name, Pin { backend: Arc::clone(backend), consumer: facts.owner() }, now);
     }
 }

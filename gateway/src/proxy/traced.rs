@@ -13,34 +13,34 @@ use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, b
 use super::ctx::RequestCtx;
 use super::{Gateway, finish, headers};
 use crate::clock::Tick;
-use crate::request::AttemptRecord;
+use crate::request::{AttemptRecord, Facts};
 
 /// Takes a request into its caller's trace, or begins one.
-pub(super) fn join(gateway: &Gateway, caller: &HeaderMap, ctx: &mut RequestCtx) {
-    let Some(traces) = &ctx.facts.runtime.traces else { return };
+pub(super) fn join(gateway: &Gateway, caller: &HeaderMap, facts: &mut Facts) {
+    let Some(traces) = &facts.runtime.traces else { return };
     let random = super::with_rng(|rng| (rng.u128(..), rng.u64(..)));
     let now = Duration::from_nanos(gateway.clock.now().0);
-    ctx.facts.trace = Some(Box::new(begin(caller, &traces.sampler, random, now)));
+    facts.trace = Some(Box::new(begin(caller, &traces.sampler, random, now)));
 }
 
 /// A request of the gateway's own belongs to the one for which it is made.
-pub(super) fn join_own(parent: Option<Parent>, ctx: &mut RequestCtx) {
-    let (Some(trace), Some(parent)) = (&mut ctx.facts.trace, parent) else { return };
+pub(super) fn join_own(parent: Option<Parent>, facts: &mut Facts) {
+    let (Some(trace), Some(parent)) = (&mut facts.trace, parent) else { return };
     let sampled = parent.sampled;
     **trace = Trace::new(parent.trace, trace.span, Some(parent), sampled);
 }
 
 /// The span of an attempt that begins.
-pub(super) fn attempt(ctx: &RequestCtx) -> Option<SpanId> {
-    ctx.facts.trace.as_ref().map(|_| SpanId::new(super::with_rng(|rng| rng.u64(..))))
+pub(super) fn attempt(facts: &Facts) -> Option<SpanId> {
+    facts.trace.as_ref().map(|_| SpanId::new(super::with_rng(|rng| rng.u64(..))))
 }
 
 /// Tells an upstream which attempt asks it, in place of what the caller said of itself.
 ///
 /// # Errors
 /// Never, for what is written.
-pub(super) fn tell_upstream(ctx: &RequestCtx, span: Option<SpanId>, head: &mut RequestHeader) -> pingora::Result<()> {
-    let (Some(trace), Some(span)) = (&ctx.facts.trace, span) else { return Ok(()) };
+pub(super) fn tell_upstream(facts: &Facts, span: Option<SpanId>, head: &mut RequestHeader) -> pingora::Result<()> {
+    let (Some(trace), Some(span)) = (&facts.trace, span) else { return Ok(()) };
     head.insert_header(TRACEPARENT, trace.traceparent(span))?;
     match &trace.state {
         Some(state) => head.insert_header(TRACESTATE, state.clone())?,
@@ -77,7 +77,7 @@ pub(super) fn write(session: &Session, ctx: &RequestCtx, status: u16, took: Dura
         })
     };
     let head = session.req_header();
-    let (end, code) = finish::end(ctx);
+    let (end, code) = finish::end(&ctx.reply);
     traces.write(Box::new(RequestSpan {
         trace: (**trace).clone(),
         began,

@@ -7,13 +7,12 @@ use spillway_plugins::request::read_fields;
 use spillway_plugins::transform::HeaderChanges;
 
 use super::Gateway;
-use super::ctx::RequestCtx;
 use super::offload::on_buffer;
 use super::refusal::Refusal;
 use crate::callers::LiveConsumer;
 use crate::config::Transforms;
-use crate::request::BodyBuffer;
 use crate::request::Inquiry;
+use crate::request::{BodyBuffer, Facts};
 use crate::runtime::Pool;
 
 /// What the consumer wants, then what the pool wants: the pool has the last word.
@@ -22,13 +21,11 @@ fn wanted<'w>(consumer: Option<&'w LiveConsumer>, pool: &'w Pool) -> impl Iterat
 }
 
 /// Changes a body, and what was read of it.
-pub(super) async fn body(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
-    let Some(inquiry) = ctx.inquiry.as_ref().filter(|_| !ctx.facts.internal) else { return Ok(buffer) };
-    if wanted(ctx.facts.consumer(), &inquiry.pool).all(|transforms| transforms.body.is_empty()) {
+pub(super) async fn body(gateway: &Gateway, facts: &Facts, inquiry: &mut Inquiry, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
+    if facts.internal || wanted(facts.consumer(), &inquiry.pool).all(|transforms| transforms.body.is_empty()) {
         return Ok(buffer);
     }
-    let (api, consumer, pool) =
-        (inquiry.api, ctx.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer)), Arc::clone(&inquiry.pool));
+    let (api, consumer, pool) = (inquiry.api, facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer)), Arc::clone(&inquiry.pool));
     let change = move |buffer: &mut BodyBuffer| {
         let mut changed: Option<Vec<u8>> = None;
         for transforms in wanted(consumer.as_deref(), &pool).filter(|transforms| !transforms.body.is_empty()) {
@@ -42,24 +39,24 @@ pub(super) async fn body(gateway: &Gateway, ctx: &mut RequestCtx, buffer: BodyBu
         }
         Ok(Some(fields))
     };
-    let (buffer, fields) = on_buffer(&gateway.turns, || ctx.facts.owner(), buffer, change).await?;
-    if let (Some(inquiry), Some(fields)) = (&mut ctx.inquiry, fields?) {
+    let (buffer, fields) = on_buffer(&gateway.turns, || facts.owner(), buffer, change).await?;
+    if let Some(fields) = fields? {
         inquiry.fields = fields;
     }
     Ok(buffer)
 }
 
 /// Changes the head of a request to a backend.
-pub(super) fn request(ctx: &RequestCtx, inquiry: &Inquiry, head: &mut RequestHeader) {
-    for HeaderChanges { set, remove } in wanted(ctx.facts.consumer(), &inquiry.pool).map(|transforms| &transforms.request) {
+pub(super) fn request(facts: &Facts, inquiry: &Inquiry, head: &mut RequestHeader) {
+    for HeaderChanges { set, remove } in wanted(facts.consumer(), &inquiry.pool).map(|transforms| &transforms.request) {
         remove.iter().for_each(|name| drop(head.remove_header(name)));
         set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
     }
 }
 
 /// Changes the head of an answer to a caller.
-pub(super) fn response(ctx: &RequestCtx, inquiry: &Inquiry, head: &mut ResponseHeader) {
-    for HeaderChanges { set, remove } in wanted(ctx.facts.consumer(), &inquiry.pool).map(|transforms| &transforms.response) {
+pub(super) fn response(facts: &Facts, inquiry: &Inquiry, head: &mut ResponseHeader) {
+    for HeaderChanges { set, remove } in wanted(facts.consumer(), &inquiry.pool).map(|transforms| &transforms.response) {
         remove.iter().for_each(|name| drop(head.remove_header(name)));
         set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
     }

@@ -5,12 +5,11 @@ use pingora::http::RequestHeader;
 use spillway_plugins::api::{Api, Part};
 use spillway_plugins::trace::SpanId;
 
-use super::ctx::RequestCtx;
 use super::{headers, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::clock::Tick;
 use crate::config::{BackendKind, Endpoint};
-use crate::request::Inquiry;
+use crate::request::{Facts, Inquiry};
 
 /// How the body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +129,7 @@ impl From<pingora::BError> for NoHead {
 /// # Errors
 /// [`NoHead`]
 pub(super) fn head_for(
-    ctx: &RequestCtx,
+    facts: &Facts,
     inquiry: &Inquiry,
     (member, upstream): (usize, &Upstream),
     caller: &RequestHeader,
@@ -146,16 +145,16 @@ pub(super) fn head_for(
     };
     let request = UpstreamRequest {
         caller,
-        allowed: ctx.facts.allowed_headers(),
-        kind: &ctx.facts.runtime.backends[member.backend].config.kind,
+        allowed: facts.allowed_headers(),
+        kind: &facts.runtime.backends[member.backend].config.kind,
         endpoint: &upstream.endpoint,
         target,
         framing,
-        id: &ctx.facts.id,
+        id: &facts.id,
     };
     let mut head = request.head()?;
-    traced::tell_upstream(ctx, span, &mut head)?;
-    transformed::request(ctx, inquiry, &mut head);
+    traced::tell_upstream(facts, span, &mut head)?;
+    transformed::request(facts, inquiry, &mut head);
     upstream.auth.authorise(&caller.headers, &mut head, now).map_err(|_| NoHead::NoCredential)?;
     Ok(head)
 }

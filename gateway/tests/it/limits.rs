@@ -211,12 +211,12 @@ async fn the_queue_for_a_throttled_pool_is_bounded_and_by_class() {
     let backend =
         ScriptedBackend::start(|request| if request.header("x-test") == Some("throttle") { Reply::throttled(1500) } else { hundred() })
             .await;
-    let pool = "[pools.retry]\nwait = \"10s\"\nqueue = 7\n";
+    let pool = "[pools.retry]\nwait = \"10s\"\nqueue = 6\n";
     let interactive = "class = \"interactive\"\n";
     let rest = consumer("night", "class = \"batch\"\n") + &consumer("chat", interactive) + &consumer("search", interactive);
     let gateway = Gateway::start(&config(&[member("a", &backend, 1)], pool, &rest)).await;
     let address = gateway.address;
-    // Two consumers are throttled and wait; then there are five places for the others, three of them for batch.
+    // Two consumers are throttled and wait; then there are four places for the others, three of them for batch.
     let body = chat(false).to_string();
     let first = ["chat", "search"].map(|who| {
         let request = post("/v1/chat/completions", &[("api-key", who), ("x-test", "throttle")], body.as_bytes());

@@ -3,6 +3,7 @@
 mod replay;
 mod search;
 
+use spillway_plugins::api::Api;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,19 +14,19 @@ use spillway_plugins::answer::cost;
 use spillway_plugins::cache::semantic::Question;
 use spillway_plugins::cache::{CacheKey, Directive, Entry, Owner, Suits, key, may_keep, suits};
 
-use super::ctx::RequestCtx;
 use super::offload::on_bytes;
 use super::record::Record;
-use super::step::{Next, Stop};
+use super::step::Stop;
 use super::{Gateway, guarded, headers};
 use crate::balance::route::Member;
 use crate::cache::{Flight, State};
 use crate::config::{BackendAuth, CacheNamespace};
-use crate::request::BufferShare;
+use crate::proxy::ctx::Copies;
 use crate::request::Inquiry;
+use crate::request::{BufferShare, Facts, Metering, Reply, RequestBody, Timing};
 use crate::telemetry::metrics::CacheResult;
-use replay::answer;
-use search::{Found, Similar, find, similar};
+pub(super) use replay::answer;
+use search::{Found, Similar, find, is_within, question_of, similar};
 
 /// How a request stands with the cache.
 #[derive(Debug)]
@@ -51,8 +52,8 @@ struct Lesson {
 }
 
 /// Whose answers a caller gets; nobody's, if it doesn't want any.
-fn owner(ctx: &RequestCtx) -> Option<Owner<'_>> {
-    let Some(consumer) = ctx.facts.consumer() else { return Some(Owner::Anonymous) };
+fn owner(facts: &Facts) -> Option<Owner<'_>> {
+    let Some(consumer) = facts.consumer() else { return Some(Owner::Anonymous) };
     Some(match consumer.cache.as_ref()? {
         CacheNamespace::Own => Owner::Consumer(&consumer.name),
         CacheNamespace::Shared(name) => Owner::Shared(name),
@@ -63,10 +64,10 @@ fn owner(ctx: &RequestCtx) -> Option<Owner<'_>> {
 const SEEN: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
 
 /// The namespace of a request that may be answered from the cache, and whether that is shared.
-fn place(session: &Session, ctx: &RequestCtx, inquiry: &Inquiry) -> Option<(String, bool)> {
-    let owner = owner(ctx).filter(|_| !ctx.facts.internal)?;
+fn place(session: &Session, facts: &Facts, inquiry: &Inquiry) -> Option<(String, bool)> {
+    let owner = owner(facts).filter(|_| !facts.internal)?;
     // Behind one key there may be different people at a backend that tells them apart.
-    let passes = |member: &Member| matches!(ctx.facts.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
+    let passes = |member: &Member| matches!(facts.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
     if inquiry.model.route.members().iter().any(passes) {
         return None;
     }
@@ -78,19 +79,32 @@ fn place(session: &Session, ctx: &RequestCtx, inquiry: &Inquiry) -> Option<(Stri
         }
     }
     // What was looked at by other rules, or by none, is for others.
-    if let Some(rules) = guarded::fingerprint(ctx) {
+    if let Some(rules) = guarded::fingerprint(facts) {
         seen += &format!("guard={rules:x};");
     }
     Some((owner.namespace(&seen), owner.is_shared()))
 }
 
-/// Answers a request from the cache, if its answer is there, or comes while another request asks for it.
-pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
-    let (Some(cache), Some(inquiry), Some(body)) = (ctx.facts.runtime.cache.clone(), &ctx.inquiry, &ctx.body.kept) else {
-        return Ok(Next::Attempt);
-    };
+/// What looking for an answer led to.
+pub(super) struct LookedUp {
+    /// How the request stands with the cache.
+    pub(super) cached: Box<Cached>,
+    /// The answer, if it was found.
+    pub(super) answer: Option<Arc<Entry>>,
+}
+
+/// Looks for the answer of a request: in the cache, or with another request that asks for it now.
+pub(super) async fn look_up(
+    gateway: &Gateway,
+    session: &mut Session,
+    facts: &Facts,
+    request_body: &RequestBody,
+    timing: &mut Timing,
+    inquiry: &Inquiry,
+) -> Result<Option<LookedUp>, Stop> {
+    let (Some(cache), Some(body)) = (&facts.runtime.cache, &request_body.kept) else { return Ok(None) };
     let directive = Directive::of(&session.req_header().headers);
-    let Some((namespace, shared)) = place(session, ctx, inquiry) else { return Ok(Next::Attempt) };
+    let Some((namespace, shared)) = place(session, facts, inquiry) else { return Ok(None) };
     let (api, model) = (inquiry.api, Arc::clone(&inquiry.model));
     let (references, deeper) = (inquiry.fields.references.clone(), inquiry.fields.refers_deeper);
     let named = move |body: &[u8]| {
@@ -98,44 +112,51 @@ pub(super) async fn look_up(gateway: &Gateway, session: &mut Session, ctx: &mut 
         let key = key(&namespace, api, &model.name, body).filter(|_| suits != Suits::Not);
         (namespace, suits, key)
     };
-    let (namespace, suits, key) = on_bytes(&gateway.turns, || ctx.facts.owner(), body.bytes(), named).await?;
-    let Some(key) = key else { return Ok(Next::Attempt) };
+    let (namespace, suits, key) = on_bytes(&gateway.turns, || facts.owner(), body.bytes(), named).await?;
+    let Some(key) = key else { return Ok(None) };
     let awaited = cache.rules.keeping.tool_calls || suits == Suits::Well;
     let record = directive.write.then(|| Record::new(cache.rules.max_answer));
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };
     let mut cached = Box::new(Cached { key, result, score: None, flight: None, record, lesson: None });
     if directive.read {
-        match find(gateway, &cache, session, ctx, key, awaited).await? {
+        match find(gateway, cache, session, timing, |entry| is_within(facts, inquiry, entry), key, awaited).await? {
             Found::Answer(entry) => {
                 cached.result = CacheResult::Hit;
-                ctx.copies.cached = Some(cached);
-                return answer(gateway, &cache, session, ctx, &entry).await;
+                return Ok(Some(LookedUp { cached, answer: Some(entry) }));
             }
             Found::Lead(flight) => cached.flight = Some(flight),
             Found::Nothing => {}
         }
         if let Some(semantic) = &cache.semantic {
-            match similar(gateway, &cache, semantic, session, ctx, &namespace).await? {
+            let similar = match question_of(gateway, semantic, facts, body.bytes(), inquiry, &namespace).await? {
+                Some(question) => {
+                    let began = gateway.clock.now();
+                    let within = |entry: &Entry| is_within(facts, inquiry, entry);
+                    let similar = similar(gateway, cache, semantic, session, facts, within, question).await?;
+                    timing.waited += gateway.clock.now().since(began);
+                    similar
+                }
+                None => Similar::Unknown(None),
+            };
+            match similar {
                 Similar::Answer(near) => {
                     cached.result = CacheResult::Semantic;
                     cached.score = Some(near.score);
                     // Others may have asked something nearer to them.
                     cached.flight = None;
-                    ctx.copies.cached = Some(cached);
-                    return answer(gateway, &cache, session, ctx, &near.entry).await;
+                    return Ok(Some(LookedUp { cached, answer: Some(near.entry) }));
                 }
                 Similar::Unknown(lesson) => cached.lesson = lesson,
             }
         }
     }
     cache.metrics.count(result);
-    ctx.copies.cached = Some(cached);
-    Ok(Next::Attempt)
+    Ok(Some(LookedUp { cached, answer: None }))
 }
 
 /// The answer is not to be kept, and those who wait for it ask by themselves.
-pub(super) fn forget(ctx: &mut RequestCtx) {
-    if let Some(cached) = &mut ctx.copies.cached {
+pub(super) fn forget(copies: &mut Copies) {
+    if let Some(cached) = &mut copies.cached {
         cached.record = None;
         if let Some(flight) = cached.flight.take() {
             flight.end(State::NotKept);
@@ -144,8 +165,8 @@ pub(super) fn forget(ctx: &mut RequestCtx) {
 }
 
 /// Tells the caller how its request stands with the cache.
-pub(super) fn describe(ctx: &RequestCtx, head: &mut ResponseHeader) {
-    if let Some(cached) = &ctx.copies.cached {
+pub(super) fn describe(copies: &Copies, head: &mut ResponseHeader) {
+    if let Some(cached) = &copies.cached {
         let _ = head.insert_header(headers::X_SPILLWAY_CACHE, HeaderValue::from_static(cached.result.label()));
         if let Some(score) = cached.score {
             let _ = head.insert_header(headers::X_SPILLWAY_CACHE_SCORE, format!("{score:.3}"));
@@ -154,8 +175,8 @@ pub(super) fn describe(ctx: &RequestCtx, head: &mut ResponseHeader) {
 }
 
 /// Takes a piece of an answer as it goes out. One that is too long is not kept.
-pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
-    let Some(cached) = &mut ctx.copies.cached else { return };
+pub(super) fn record(copies: &mut Copies, piece: &Bytes) {
+    let Some(cached) = &mut copies.cached else { return };
     if let Some(record) = &mut cached.record {
         record.push(piece);
     }
@@ -163,18 +184,27 @@ pub(super) fn record(ctx: &mut RequestCtx, piece: &Bytes) {
 }
 
 /// The answer is whole, and its last bytes go out next: keeps it, and lets those go on who wait for it.
-/// `hidden` is the data of an event that its caller didn't ask for, and another one may.
-pub(super) async fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, member: usize, hidden: Option<Bytes>) {
-    let owner = ctx.facts.owner();
-    let (Some(cache), Some(cached)) = (&ctx.facts.runtime.cache, &mut ctx.copies.cached) else { return };
+/// `target` is the operation and the backend that answered it; `hidden` is the data of an event that its caller didn't ask for, and another one may.
+pub(super) async fn keep(
+    gateway: &Gateway,
+    facts: &Facts,
+    metering: &Metering,
+    copies: &mut Copies,
+    reply: &Reply,
+    target: (Api, &Arc<str>),
+    hidden: Option<Bytes>,
+) {
+    let (api, backend) = target;
+    let owner = facts.owner();
+    let (Some(cache), Some(cached)) = (&facts.runtime.cache, &mut copies.cached) else { return };
     let (flight, record) = (cached.flight.take(), cached.record.take());
-    let whole = record.filter(|record| ctx.reply.status == Some(200) && record.is_whole()).map(Record::bytes);
+    let whole = record.filter(|record| reply.status == Some(200) && record.is_whole()).map(Record::bytes);
     let whole = whole.map(|body| hidden.map_or_else(|| body.clone(), |data| with_event(&body, &data)));
     let mut share = BufferShare::new(&gateway.buffered);
     let whole = whole.filter(|body| share.grow(cost(body)));
     let body = match whole {
         Some(body) => {
-            let (api, streamed, keeping) = (inquiry.api, ctx.reply.streamed, cache.rules.keeping);
+            let (streamed, keeping) = (reply.streamed, cache.rules.keeping);
             let may = on_bytes(&gateway.turns, || owner, &body, move |body| may_keep(api, body, streamed, keeping)).await;
             Some(body).filter(|_| may == Ok(true))
         }
@@ -182,12 +212,11 @@ pub(super) async fn keep(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inqu
     };
     let state = if body.is_some() { State::Landed } else { State::NotKept };
     if let Some(body) = body {
-        let member = &inquiry.model.route.members()[member];
         let now = gateway.clock.wall().timestamp_millis();
-        let usage = ctx.metering.usage.map(|metered| metered.usage).unwrap_or_default();
+        let usage = metering.usage.map(|metered| metered.usage).unwrap_or_default();
         let entry = Entry {
-            streamed: ctx.reply.streamed,
-            backend: Arc::clone(&member.target.id.backend),
+            streamed: reply.streamed,
+            backend: Arc::clone(backend),
             kept_at: now,
             good_until: Entry::until(now, cache.rules.ttl),
             input: usage.input,

@@ -1,5 +1,7 @@
 //! Gives a caller a kept answer, in the form that it asked for.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -10,12 +12,11 @@ use spillway_plugins::api::Api;
 use spillway_plugins::cache::Entry;
 use spillway_plugins::request::StreamOptions;
 
-use crate::cache::AnswerCache;
 use crate::proxy::ctx::RequestCtx;
 use crate::proxy::step::{Next, Stop};
 use crate::proxy::{Gateway, logged, metering, own_fields, respond};
 use crate::request::BufferShare;
-use crate::request::{End, Inquiry};
+use crate::request::{End, Facts, Inquiry};
 use crate::telemetry::metrics::CacheResult;
 
 /// Whether the caller wants a stream's usage told.
@@ -37,14 +38,15 @@ fn replay(inquiry: &Inquiry, entry: &Entry) -> Option<Bytes> {
 }
 
 /// Gives the caller a kept answer.
-pub(super) async fn answer(
+pub(in crate::proxy) async fn answer(
     gateway: &Gateway,
-    cache: &AnswerCache,
     session: &mut Session,
     ctx: &mut RequestCtx,
+    inquiry: &Inquiry,
     entry: &Entry,
 ) -> Result<Next, Stop> {
-    let Some(inquiry) = &ctx.inquiry else { return Ok(Next::Attempt) };
+    let runtime = Arc::clone(&ctx.facts.runtime);
+    let Some(cache) = &runtime.cache else { return Ok(Next::Attempt) };
     let mut share = BufferShare::new(&gateway.buffered);
     let has_room = entry.streamed == inquiry.fields.stream || share.grow(answer::cost(&entry.body));
     let Some(body) = Some(entry).filter(|_| has_room).and_then(|entry| replay(inquiry, entry)) else {
@@ -63,17 +65,15 @@ pub(super) async fn answer(
     ctx.reply.streamed = streamed;
     ctx.reply.status = Some(StatusCode::OK.as_u16());
     ctx.reply.bytes_out = body.len();
-    logged::record(ctx, &body);
+    logged::record(&mut ctx.copies, &ctx.reply, &body);
     ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
-    metering::book_cached(gateway, ctx, if result == CacheResult::Semantic { "semantic" } else { "exact" }).await;
-    let mut head = head(ctx, streamed, body.len()).map_err(|_| Stop::CallerLeft)?;
+    metering::book_cached(gateway, ctx.books(), inquiry, if result == CacheResult::Semantic { "semantic" } else { "exact" }).await;
+    let mut head = head(&ctx.facts, streamed, body.len()).map_err(|_| Stop::CallerLeft)?;
     if ctx.facts.runtime.config.server.response_headers {
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
     }
-    if let Some(inquiry) = &ctx.inquiry {
-        own_fields::complete(ctx, inquiry, &mut head, &entry.backend, 0);
-    }
+    own_fields::complete(&ctx.own_answer(), inquiry, &mut head, &entry.backend, 0);
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, ctx.facts.runtime.config.server.write_timeout)
         .await
@@ -82,9 +82,9 @@ pub(super) async fn answer(
     Ok(Next::Answered)
 }
 
-fn head(ctx: &RequestCtx, streamed: bool, length: usize) -> pingora::Result<Box<ResponseHeader>> {
+fn head(facts: &Facts, streamed: bool, length: usize) -> pingora::Result<Box<ResponseHeader>> {
     let kind = if streamed { "text/event-stream" } else { "application/json" };
-    let mut head = respond::head(StatusCode::OK, kind, Some(length), &ctx.facts.id)?;
+    let mut head = respond::head(StatusCode::OK, kind, Some(length), &facts.id)?;
     if streamed {
         head.insert_header(header::CACHE_CONTROL, "no-cache")?;
         head.insert_header("x-accel-buffering", "no")?;

@@ -1,5 +1,7 @@
 //! Looks for an answer that is known: kept, on its way, or to a question that means the same.
 
+use bytes::Bytes;
+use spillway_plugins::cache::semantic::Question;
 use std::sync::Arc;
 
 use pingora::proxy::Session;
@@ -11,9 +13,10 @@ use crate::cache::semantic::SemanticCache;
 use crate::cache::{AnswerCache, Boarding, Flight, State};
 use crate::internal::AsWhom;
 use crate::proxy::Gateway;
-use crate::proxy::ctx::RequestCtx;
 use crate::proxy::offload::on_bytes;
+use crate::proxy::refusal::Refusal;
 use crate::proxy::step::Stop;
+use crate::request::{Facts, Inquiry, Timing};
 
 /// What a search came to.
 pub(super) enum Found {
@@ -29,17 +32,18 @@ pub(super) async fn find(
     gateway: &Gateway,
     cache: &AnswerCache,
     session: &mut Session,
-    ctx: &mut RequestCtx,
+    timing: &mut Timing,
+    within: impl Fn(&Entry) -> bool,
     key: CacheKey,
     awaited: bool,
 ) -> Result<Found, Stop> {
     let now = || gateway.clock.wall().timestamp_millis();
-    if let Some(entry) = cache.get(&key, now()).filter(|entry| is_within(ctx, entry)) {
+    if let Some(entry) = cache.get(&key, now()).filter(|entry| within(entry)) {
         return Ok(Found::Answer(entry));
     }
     if !awaited {
-        let entry = fetch(gateway, cache, ctx, &key, now()).await;
-        return Ok(entry.filter(|entry| is_within(ctx, entry)).map_or(Found::Nothing, Found::Answer));
+        let entry = fetch(gateway, cache, timing, &key, now()).await;
+        return Ok(entry.filter(|entry| within(entry)).map_or(Found::Nothing, Found::Answer));
     }
     let began = gateway.clock.now();
     loop {
@@ -48,9 +52,9 @@ pub(super) async fn find(
                 // It may have landed in between; and another node may have the answer.
                 let mut entry = cache.get(&key, now());
                 if entry.is_none() {
-                    entry = fetch(gateway, cache, ctx, &key, now()).await;
+                    entry = fetch(gateway, cache, timing, &key, now()).await;
                 }
-                return Ok(match entry.filter(|entry| is_within(ctx, entry)) {
+                return Ok(match entry.filter(|entry| within(entry)) {
                     Some(entry) => {
                         flight.end(State::Landed);
                         Found::Answer(entry)
@@ -68,10 +72,10 @@ pub(super) async fn find(
             _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
             () = tokio::time::sleep(left) => Some(State::NotKept),
         };
-        ctx.timing.waited += gateway.clock.now().since(waiting);
+        timing.waited += gateway.clock.now().since(waiting);
         match ended {
             Some(State::Landed) => {
-                let entry = cache.get(&key, now()).filter(|entry| is_within(ctx, entry));
+                let entry = cache.get(&key, now()).filter(|entry| within(entry));
                 return Ok(entry.map_or(Found::Nothing, Found::Answer));
             }
             Some(State::NotKept | State::Flying) => return Ok(Found::Nothing),
@@ -82,10 +86,10 @@ pub(super) async fn find(
 }
 
 /// What another node has kept.
-async fn fetch(gateway: &Gateway, cache: &AnswerCache, ctx: &mut RequestCtx, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
+async fn fetch(gateway: &Gateway, cache: &AnswerCache, timing: &mut Timing, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
     let began = gateway.clock.now();
     let entry = cache.fetch(key, now).await;
-    ctx.timing.waited += gateway.clock.now().since(began);
+    timing.waited += gateway.clock.now().since(began);
     entry
 }
 
@@ -97,32 +101,41 @@ pub(super) enum Similar {
     Unknown(Option<Lesson>),
 }
 
+/// The question that a request asks, where answers to similar ones may do.
+pub(super) async fn question_of(
+    gateway: &Gateway,
+    semantic: &SemanticCache,
+    facts: &Facts,
+    body: &Bytes,
+    inquiry: &Inquiry,
+    namespace: &str,
+) -> Result<Option<Question>, Refusal> {
+    let (namespace, api, model, scoping) = (namespace.to_owned(), inquiry.api, Arc::clone(&inquiry.model), semantic.rules.scoping);
+    let asked = move |body: &[u8]| question(&namespace, api, &model.name, body, scoping);
+    on_bytes(&gateway.turns, || facts.owner(), body, asked).await
+}
+
+/// Looks for a kept answer to a similar question.
 pub(super) async fn similar(
     gateway: &Gateway,
     cache: &AnswerCache,
     semantic: &SemanticCache,
     session: &mut Session,
-    ctx: &mut RequestCtx,
-    namespace: &str,
+    facts: &Facts,
+    within: impl Fn(&Entry) -> bool,
+    question: Question,
 ) -> Result<Similar, Stop> {
-    let (Some(inquiry), Some(body)) = (&ctx.inquiry, &ctx.body.kept) else { return Ok(Similar::Unknown(None)) };
-    let (namespace, api, model, scoping) = (namespace.to_owned(), inquiry.api, Arc::clone(&inquiry.model), semantic.rules.scoping);
-    let asked = move |body: &[u8]| question(&namespace, api, &model.name, body, scoping);
-    let Some(question) = on_bytes(&gateway.turns, || ctx.facts.owner(), body.bytes(), asked).await? else {
-        return Ok(Similar::Unknown(None));
-    };
-    let began = gateway.clock.now();
-    let whom = AsWhom::Itself { caller: ctx.facts.caller.clone(), trace: ctx.facts.trace.as_ref().map(|trace| trace.as_parent()) };
+    let _began = gateway.clock.now();
+    let whom = AsWhom::Itself { caller: facts.caller.clone(), trace: facts.trace.as_ref().map(|trace| trace.as_parent()) };
     let embedded = tokio::select! {
         biased;
-        embedded = semantic.embed(&gateway.internal, &question.text, whom, &ctx.facts.id) => embedded,
+        embedded = semantic.embed(&gateway.internal, &question.text, whom, &facts.id) => embedded,
         _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
     };
-    ctx.timing.waited += gateway.clock.now().since(began);
     match embedded {
         Ok(vector) => {
             let now = gateway.clock.wall().timestamp_millis();
-            let near = semantic.find(&question, &vector, now, &cache.metrics, |entry| is_within(ctx, entry));
+            let near = semantic.find(&question, &vector, now, &cache.metrics, |entry| within(entry));
             Ok(near.map_or(Similar::Unknown(Some(Lesson { question, vector })), Similar::Answer))
         }
         Err(error) => {
@@ -133,9 +146,9 @@ pub(super) async fn similar(
 }
 
 /// Whether an answer comes from where its model is still served, and its caller may be served from.
-fn is_within(ctx: &RequestCtx, entry: &Entry) -> bool {
-    let members = ctx.inquiry.as_ref().map_or(&[][..], |inquiry| inquiry.model.route.members());
+pub(super) fn is_within(facts: &Facts, inquiry: &Inquiry, entry: &Entry) -> bool {
+    let members = inquiry.model.route.members();
     let Some(member) = members.iter().find(|member| member.target.id.backend == entry.backend) else { return false };
-    let fence = ctx.facts.consumer().and_then(|consumer| consumer.rights.locations.as_ref());
+    let fence = facts.consumer().and_then(|consumer| consumer.rights.locations.as_ref());
     fence.is_none_or(|allowed| member.location.as_ref().is_some_and(|location| allowed.contains(location)))
 }

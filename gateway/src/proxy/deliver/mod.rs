@@ -40,6 +40,7 @@ use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
+use crate::request::{Facts, Reply};
 
 /// What came of handing an answer over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,10 +186,10 @@ pub(super) fn broke(kind: ErrorKind) -> &'static str {
 }
 
 /// Tells a caller that its stream broke, and leaves the transfer unfinished.
-pub(super) async fn cut_off(session: &mut Session, ctx: &mut RequestCtx, event: Bytes) {
-    ctx.reply.bytes_out += event.len();
+pub(super) async fn cut_off(session: &mut Session, facts: &Facts, reply: &mut Reply, event: Bytes) {
+    reply.bytes_out += event.len();
     let caller = &mut session.downstream_session;
-    let _ = respond::send(caller, vec![HttpTask::Body(Some(event), false)], ctx.facts.runtime.config.server.write_timeout).await;
+    let _ = respond::send(caller, vec![HttpTask::Body(Some(event), false)], facts.runtime.config.server.write_timeout).await;
     break_off(caller).await;
 }
 
@@ -248,7 +249,7 @@ impl Deliverer<'_, '_> {
     async fn book(&mut self) {
         let running = &self.attempt.running;
         let costs = running.filtered || running.status.is_some_and(|status| status.is_success());
-        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx, self.attempt.inquiry, running) {
+        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx.books(), self.attempt.inquiry, running) {
             safe.await;
         }
     }
@@ -278,21 +279,28 @@ impl Deliverer<'_, '_> {
         }
         if status.is_success() && !self.ctx.reply.streamed && stored::may_make(self.attempt.inquiry) {
             // What names it stands at the beginning.
-            stored::remember(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.backend(), &joined(&held));
+            stored::remember(self.attempt.gateway, &self.ctx.facts, self.attempt.inquiry, self.backend(), &joined(&held));
         }
         if status.is_success() {
             self.attempt.inquiry.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
             self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
         }
         self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());
-        transformed::response(self.ctx, self.attempt.inquiry, &mut head);
-        own_fields::describe(self.ctx, &mut head, Some(self.backend()), self.ctx.attempts.made.len() + 1);
+        transformed::response(&self.ctx.facts, self.attempt.inquiry, &mut head);
+        own_fields::describe(
+            &self.ctx.facts,
+            &self.ctx.timing,
+            &self.ctx.copies,
+            &mut head,
+            Some(self.backend()),
+            self.ctx.attempts.made.len() + 1,
+        );
         if self.ctx.body.kept.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT)
-            && !logged::wants_body(self.ctx)
+            && !logged::wants_body(&self.ctx.body, &self.ctx.copies)
             && self.rescuable.is_none()
         {
             // Its bound may still be needed.
-            self.ctx.body.input_bound = Some(bound::of(self.ctx, self.attempt.inquiry).input);
+            self.ctx.body.input_bound = Some(bound::of(&self.ctx.facts, &self.ctx.body, self.attempt.inquiry).input);
             self.ctx.body.kept = None;
         }
         self.ctx.reply.status = Some(status.as_u16());
@@ -317,14 +325,24 @@ impl Deliverer<'_, '_> {
 
     /// Copies a piece for those who want to keep it.
     fn record(&mut self, piece: &Bytes) {
-        cached::record(self.ctx, piece);
-        logged::record(self.ctx, piece);
+        cached::record(&mut self.ctx.copies, piece);
+        logged::record(&mut self.ctx.copies, &self.ctx.reply, piece);
     }
 
     /// The answer is whole and about to go out: the cache may keep it.
     async fn keep(&mut self, hidden: Option<Bytes>) {
         if self.ctx.copies.cached.is_some() {
-            let keep = cached::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.attempt.running.member, hidden);
+            let inquiry = self.attempt.inquiry;
+            let target = (inquiry.api, &inquiry.model.route.members()[self.attempt.running.member].target.id.backend);
+            let keep = cached::keep(
+                self.attempt.gateway,
+                &self.ctx.facts,
+                &self.ctx.metering,
+                &mut self.ctx.copies,
+                &self.ctx.reply,
+                target,
+                hidden,
+            );
             // On the heap: the way of requests without a cache need not have room for it.
             Box::pin(keep).await;
         }

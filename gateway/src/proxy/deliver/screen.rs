@@ -82,12 +82,12 @@ impl Deliverer<'_, '_> {
     pub(super) fn is_guarded(&self) -> bool {
         let says = matches!(self.attempt.inquiry.api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
         says && self.attempt.running.status.is_some_and(|status| status.is_success())
-            && guarded::guard_of(self.ctx).is_some_and(|guard| guard.reads_answers())
+            && guarded::guard_of(&self.ctx.facts).is_some_and(|guard| guard.reads_answers())
     }
 
     /// How many tokens of a stream stay back, if it is looked at.
     pub(super) fn window(&self) -> Option<u64> {
-        self.is_guarded().then(|| guarded::guard_of(self.ctx).map(|guard| guard.rules.window))?
+        self.is_guarded().then(|| guarded::guard_of(&self.ctx.facts).map(|guard| guard.rules.window))?
     }
 
     /// Looks at what an answer says; `None` if it can't be read. What is found in it, if it may not pass; `None` within:
@@ -116,7 +116,7 @@ impl Deliverer<'_, '_> {
             Judgement::Passed => Ok(()),
             Judgement::Unchecked => {
                 // Another time somebody may be able to say.
-                cached::forget(self.ctx);
+                cached::forget(&mut self.ctx.copies);
                 Ok(())
             }
             Judgement::Blocked(finding) => Err(Some(finding)),
@@ -182,7 +182,7 @@ impl Deliverer<'_, '_> {
     fn blocked(&mut self, finding: Option<Finding>) -> Delivery {
         let first = self.now().since(self.attempt.running.began);
         self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
-        cached::forget(self.ctx);
+        cached::forget(&mut self.ctx.copies);
         Delivery::Blocked(finding)
     }
 }

@@ -59,7 +59,7 @@ impl Deliverer<'_, '_> {
             self.book_stream(watch).await;
         }
         if !over && !self.is_guarded() {
-            self.rescuable = Rescuable::new(self.attempt.gateway, self.ctx, self.attempt.inquiry);
+            self.rescuable = Rescuable::new(self.attempt.gateway, &self.ctx.body, &self.ctx.unfinished, self.attempt.inquiry);
             held.iter().for_each(|piece| self.note_sent(piece, watch));
         }
         if let Err(delivery) = self.commit(held, over && !has_failed(watch.state())).await {
@@ -323,7 +323,7 @@ impl Deliverer<'_, '_> {
     /// Remembers what a stream made so far, before its names reach the caller.
     fn remember(&self, watch: &mut StreamWatch) {
         if !watch.state().made.is_empty() {
-            stored::keep(self.attempt.gateway, self.ctx, self.attempt.inquiry, self.backend(), watch.take_made());
+            stored::keep(self.attempt.gateway, &self.ctx.facts, self.attempt.inquiry, self.backend(), watch.take_made());
         }
     }
 }

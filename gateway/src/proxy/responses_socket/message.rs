@@ -55,7 +55,7 @@ impl AsRef<[u8]> for InRoom {
 
 impl Socket<'_> {
     fn share(&self) -> BufferShare {
-        BufferShare::of(&self.gateway.buffered, self.ctx.facts.buffered())
+        BufferShare::of(&self.gateway.buffered, self.facts.buffered())
     }
 
     /// Begins what a message asks for.
@@ -72,7 +72,7 @@ impl Socket<'_> {
             let read = read(&text, memory.as_ref());
             (read, memory)
         };
-        let (read, memory) = match of_length(&self.gateway.turns, self.ctx.facts.owner(), most, work).await {
+        let (read, memory) = match of_length(&self.gateway.turns, self.facts.owner(), most, work).await {
             Ok((read, memory)) => (read, memory),
             Err(refusal) => return self.refuse(&refusal, None),
         };
@@ -93,7 +93,7 @@ impl Socket<'_> {
         self.number += 1;
         body_room.set(read.body.len());
         let mut headers = self.headers.clone();
-        handshake::number(&mut headers, &self.ctx.facts.id, self.number);
+        handshake::number(&mut headers, &self.facts.id, self.number);
         let asked = Asked {
             path: self.path.clone(),
             headers,
@@ -101,8 +101,8 @@ impl Socket<'_> {
             certificate: self.certificate.clone(),
             remembered: read.remembered.zip(Some(kept)),
             previous: read.previous,
-            owner: self.ctx.facts.owner(),
-            held: self.ctx.facts.buffered(),
+            owner: self.facts.owner(),
+            held: self.facts.buffered(),
         };
         self.running = Some(turn::begin(self.gateway, asked));
     }
@@ -110,10 +110,10 @@ impl Socket<'_> {
     /// Keeps what is given for the next one; no backend is asked.
     fn warm_up(&mut self, model: Option<String>, remembered: Option<(Memory, BufferShare)>) {
         let Some(model) = model else { return self.refuse(&BodyError::NoModel.into(), Some("model")) };
-        let runtime = &self.ctx.facts.runtime;
+        let runtime = &self.facts.runtime;
         let allowed = match runtime.model(&model) {
             None => Err(Refusal::UnknownModel { model: model.chars().take(128).collect() }),
-            Some(known) => may_use_model(self.ctx, Api::Responses, &model, &runtime.pools[known.pool].config),
+            Some(known) => may_use_model(self.facts, Api::Responses, &model, &runtime.pools[known.pool].config),
         };
         if let Err(refusal) = allowed {
             return self.refuse(&refusal, Some("model"));

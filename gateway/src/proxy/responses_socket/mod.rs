@@ -28,8 +28,8 @@ use super::respond::error_body;
 use super::step::{Next, Stop};
 use super::timer::Timer;
 use crate::clock::Tick;
-use crate::request::BufferShare;
 use crate::request::End;
+use crate::request::{BufferShare, Facts};
 use crate::under_way::UnderWay;
 pub(super) use handshake::is_asked;
 use turn::{Running, Told};
@@ -54,7 +54,7 @@ const PIECE: usize = 64 * 1024;
 /// If it is refused, or the caller is gone before it stands.
 pub(super) async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
     ctx.facts.api = Some(Api::Responses);
-    may_use_api(ctx, Api::Responses)?;
+    may_use_api(&ctx.facts, Api::Responses)?;
     let mut place = gateway.sockets.take(ctx.facts.owner()).ok_or(Refusal::Overloaded { what: "sockets" })?;
     handshake::accept(session, &ctx.facts.id).await?;
     ctx.reply.status = Some(101);
@@ -62,7 +62,7 @@ pub(super) async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut Re
     // Its messages are requests in flight; it is none itself.
     ctx.counted.end();
     session.set_read_timeout(None);
-    let mut socket = Socket::new(gateway, session, ctx);
+    let mut socket = Socket::new(gateway, session, &ctx.facts);
     let end = Box::pin(socket.run(session, place.asked_back())).await;
     ctx.reply.bytes_out = socket.bytes_out;
     ctx.reply.end = end;
@@ -72,7 +72,7 @@ pub(super) async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut Re
 /// A socket's state.
 struct Socket<'g> {
     gateway: &'g Gateway,
-    ctx: &'g RequestCtx,
+    facts: &'g Facts,
     wire: Wire,
     /// What each of its requests is sent with.
     path: String,
@@ -112,18 +112,18 @@ enum Event {
 }
 
 impl<'g> Socket<'g> {
-    fn new(gateway: &'g Gateway, session: &Session, ctx: &'g RequestCtx) -> Self {
+    fn new(gateway: &'g Gateway, session: &Session, facts: &'g Facts) -> Self {
         let head = session.req_header();
         Socket {
             gateway,
-            ctx,
-            wire: Wire::new(ctx.facts.runtime.config.server.max_body),
+            facts,
+            wire: Wire::new(facts.runtime.config.server.max_body),
             path: String::from_utf8_lossy(head.raw_path()).into_owned(),
             headers: handshake::own_headers(&head.headers),
             certificate: certificate(session).cloned(),
             running: None,
             waiting: VecDeque::new(),
-            room: BufferShare::of(&gateway.buffered, ctx.facts.buffered()),
+            room: BufferShare::of(&gateway.buffered, facts.buffered()),
             sending: None,
             memory: None,
             number: 0,
@@ -231,7 +231,7 @@ impl<'g> Socket<'g> {
                 Heard::Text(_) => self.refuse(&Refusal::Overloaded { what: "messages that wait on this socket" }, None),
                 Heard::Broken(code, why) => {
                     match code {
-                        close::TOO_LONG => self.refuse(&Refusal::TooLarge { limit: self.ctx.facts.runtime.config.server.max_body }, None),
+                        close::TOO_LONG => self.refuse(&Refusal::TooLarge { limit: self.facts.runtime.config.server.max_body }, None),
                         _ => self.refuse(&Refusal::Form { what: why }, None),
                     }
                     return self.end(code, why);
@@ -264,8 +264,8 @@ impl<'g> Socket<'g> {
     fn refuse(&mut self, refusal: &Refusal, field: Option<&'static str>) {
         let shape = refusal.shape();
         self.gateway.metrics.rejection(shape.code);
-        debug!(id = %self.ctx.facts.id, code = shape.code, "a message on a socket is refused");
-        let mut body = error_body(refusal, self.ctx.facts.dialect, &self.ctx.facts.id);
+        debug!(id = %self.facts.id, code = shape.code, "a message on a socket is refused");
+        let mut body = error_body(refusal, self.facts.dialect, &self.facts.id);
         if let (Some(field), Ok(mut told)) = (field, serde_json::from_slice::<serde_json::Value>(&body)) {
             told["error"]["param"] = field.into();
             body = told.to_string().into_bytes();

@@ -34,7 +34,7 @@ use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::asked_back;
-use crate::request::{End, Inquiry};
+use crate::request::{Attempts, End, Facts, Inquiry, Timing};
 
 /// Takes inquiry and tunnel out of the context for the time of a hook.
 fn parts(ctx: &mut RequestCtx) -> Option<(Inquiry, Box<Tunnel>)> {
@@ -47,8 +47,8 @@ fn put_back(ctx: &mut RequestCtx, inquiry: Inquiry, tunnel: Box<Tunnel>) {
     ctx.tunnel = Some(tunnel);
 }
 
-fn upstream_of<'r>(ctx: &'r RequestCtx, inquiry: &Inquiry, member: usize) -> Option<&'r Upstream> {
-    ctx.facts.runtime.backends[inquiry.model.route.members()[member].backend].upstream.as_ref()
+fn upstream_of<'r>(facts: &'r Facts, inquiry: &Inquiry, member: usize) -> Option<&'r Upstream> {
+    facts.runtime.backends[inquiry.model.route.members()[member].backend].upstream.as_ref()
 }
 
 /// `request_body_filter`: what a caller sends, of an upload or on a socket.
@@ -72,14 +72,21 @@ pub(super) async fn body(
 /// `upstream_peer`: consults the selector.
 pub(super) async fn peer(gateway: &Gateway, ctx: &mut RequestCtx) -> pingora::Result<Box<HttpPeer>> {
     let (inquiry, mut tunnel) = parts(ctx).ok_or_else(|| Error::explain(ErrorType::InternalError, "no inquiry"))?;
-    let peer = choose(gateway, ctx, &inquiry, &mut tunnel).await;
+    let peer = choose(gateway, &ctx.facts, &mut ctx.attempts, &mut ctx.timing, &inquiry, &mut tunnel).await;
     put_back(ctx, inquiry, tunnel);
     peer
 }
 
-async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel) -> pingora::Result<Box<HttpPeer>> {
+async fn choose(
+    gateway: &Gateway,
+    facts: &Facts,
+    attempts: &mut Attempts,
+    timing: &mut Timing,
+    inquiry: &Inquiry,
+    tunnel: &mut Tunnel,
+) -> pingora::Result<Box<HttpPeer>> {
     let mut now = gateway.clock.now();
-    let (arrived, by) = (ctx.facts.arrived, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()));
+    let (arrived, by) = (facts.arrived, facts.runtime.callers.number_of(facts.consumer()));
     let progress = tunnel.progress.get_or_insert_with(|| {
         inquiry.pool.budget.request(now);
         let mut progress = Progress::new(inquiry, by, arrived);
@@ -87,10 +94,10 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
         progress
     });
     loop {
-        match pick(inquiry, ctx, progress, now) {
+        match pick(inquiry, facts, attempts, progress, now) {
             Ok(pick) => {
-                let running = Running::begin(ctx, inquiry, progress, pick, now);
-                let Some(found) = upstream_of(ctx, inquiry, running.member).and_then(|upstream| upstream.peers.next()) else { continue };
+                let running = Running::begin(facts, attempts, inquiry, progress, pick, now);
+                let Some(found) = upstream_of(facts, inquiry, running.member).and_then(|upstream| upstream.peers.next()) else { continue };
                 let timeouts = &inquiry.pool.config.timeouts;
                 let mut peer = Box::new((*found).clone());
                 peer.options.total_connection_timeout = Some(timeouts.connect);
@@ -100,14 +107,14 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
                 return Ok(peer);
             }
             Err(none) => {
-                if let Some((until, mut place)) = progress.wait_until(none, inquiry, ctx, now) {
+                if let Some((until, mut place)) = progress.wait_until(none, inquiry, facts, now) {
                     let displaced = tokio::select! {
                         biased;
                         () = asked_back(place.as_mut()) => true,
                         () = progress.timer.until(until, &gateway.clock) => false,
                     };
                     let waited = gateway.clock.now().since(now);
-                    ctx.timing.waited += waited;
+                    timing.waited += waited;
                     progress.waited += waited;
                     if !displaced {
                         progress.release(until, now);
@@ -126,7 +133,7 @@ async fn choose(gateway: &Gateway, ctx: &mut RequestCtx, inquiry: &Inquiry, tunn
 pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
     let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &ctx.tunnel) else { return Ok(()) };
     let Some(attempt) = &tunnel.attempt else { return Ok(()) };
-    let Some(upstream) = upstream_of(ctx, inquiry, attempt.member) else { return Ok(()) };
+    let Some(upstream) = upstream_of(&ctx.facts, inquiry, attempt.member) else { return Ok(()) };
     let caller = session.req_header();
     let deployment = &inquiry.model.route.members()[attempt.member].target.id.deployment;
     let framing = match tunnel.upload {
@@ -134,7 +141,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         None => Framing::Socket,
     };
     let at = (attempt.span, gateway.clock.now());
-    match head_for(ctx, inquiry, (attempt.member, upstream), caller, None, framing, at) {
+    match head_for(&ctx.facts, inquiry, (attempt.member, upstream), caller, None, framing, at) {
         Ok(head) => *request = *head,
         Err(NoHead::NoCredential) => {
             no_credential(gateway, ctx);
@@ -155,7 +162,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
 fn no_credential(gateway: &Gateway, ctx: &mut RequestCtx) {
     let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
     if let Some(attempt) = tunnel.attempt.take() {
-        attempt.finish(gateway, ctx, &inquiry, AttemptOutcome::NoCredential);
+        attempt.finish(gateway, &mut ctx.books(), &inquiry, AttemptOutcome::NoCredential);
     }
     put_back(ctx, inquiry, tunnel);
 }
@@ -181,7 +188,7 @@ fn judge_parts(
     let Some(mut attempt) = tunnel.attempt.take() else { return Ok(()) };
     attempt.status = Some(head.status);
     attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
-    let upstream = upstream_of(ctx, inquiry, attempt.member);
+    let upstream = upstream_of(&ctx.facts, inquiry, attempt.member);
     let credentials = upstream.map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
     let token = upstream.and_then(|upstream| upstream.auth.token()).filter(|_| head.status == StatusCode::UNAUTHORIZED);
     // With another token on its way the target is not to blame yet.
@@ -194,11 +201,11 @@ fn judge_parts(
     let retry_after = attempt.signal.retry_after;
     let (outcome, label) = match verdict {
         Verdict::Deliver if head.status.is_client_error() || head.status.is_server_error() => {
-            let outcome = attempt.refusal(ctx, inquiry, head.status);
+            let outcome = attempt.refusal(&ctx.body, inquiry, head.status);
             (outcome, if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed })
         }
         Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, AttemptOutcome::Ok),
-        Verdict::RateLimited => (attempt.throttle(ctx, inquiry), AttemptOutcome::Throttled),
+        Verdict::RateLimited => (attempt.throttle(&ctx.body, inquiry), AttemptOutcome::Throttled),
         Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), AttemptOutcome::OutOfQuota),
         Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), AttemptOutcome::Misconfigured),
         Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, AttemptOutcome::Failed),
@@ -208,14 +215,14 @@ fn judge_parts(
     }
     if verdict == Verdict::Misconfigured && tunnel.upload.is_some() {
         // What a backend says of our credentials is not for the caller.
-        attempt.finish(gateway, ctx, inquiry, label);
+        attempt.finish(gateway, &mut ctx.books(), inquiry, label);
         tunnel.refusal =
             Some(Refusal::UpstreamFailed { model: inquiry.model.name.to_string(), last: label.label(), retry_after: None, upstream: None });
         return Err(over());
     }
     if verdict.is_elsewhere() && tunnel.upload.is_none() {
         let member = attempt.member;
-        attempt.finish(gateway, ctx, inquiry, label);
+        attempt.finish(gateway, &mut ctx.books(), inquiry, label);
         if let Some(progress) = &mut tunnel.progress {
             if verdict == Verdict::RateLimited {
                 progress.throttled.push(member);
@@ -296,7 +303,7 @@ fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut 
     if let (true, Some(attempt)) = (end, &tunnel.attempt) {
         let backend = std::sync::Arc::clone(&attempt.lease.target().id.backend);
         let made = std::mem::take(&mut tunnel.made);
-        stored::remember(gateway, ctx, inquiry, &backend, &made);
+        stored::remember(gateway, &ctx.facts, inquiry, &backend, &made);
     }
 }
 
@@ -327,13 +334,20 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, ctx: &Reque
         head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, chosen)?;
     }
     if let Some(inquiry) = &ctx.inquiry {
-        transformed::response(ctx, inquiry, head);
+        transformed::response(&ctx.facts, inquiry, head);
     }
     headers::rate_limits(head, &ctx.metering.remaining);
     cors::allow(&session.req_header().headers, head);
     head.insert_header(headers::X_REQUEST_ID, ctx.facts.id.as_str())?;
     if let Some(attempt) = &tunnel.attempt {
-        own_fields::describe(ctx, head, Some(&attempt.lease.target().id.backend), ctx.attempts.made.len() + 1);
+        own_fields::describe(
+            &ctx.facts,
+            &ctx.timing,
+            &ctx.copies,
+            head,
+            Some(&attempt.lease.target().id.backend),
+            ctx.attempts.made.len() + 1,
+        );
     }
     Ok(())
 }
@@ -354,10 +368,10 @@ pub(super) fn broke(gateway: &Gateway, ctx: &mut RequestCtx, mut error: BError, 
         };
         if downstream {
             error.set_retry(false);
-            attempt.finish(gateway, ctx, &inquiry, AttemptOutcome::Cancelled);
+            attempt.finish(gateway, &mut ctx.books(), &inquiry, AttemptOutcome::Cancelled);
         } else {
             attempt.record(gateway, &inquiry, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
-            attempt.finish(gateway, ctx, &inquiry, AttemptOutcome::Broken(kind));
+            attempt.finish(gateway, &mut ctx.books(), &inquiry, AttemptOutcome::Broken(kind));
             let replayable = connecting || tunnel.upload.is_none();
             let retry = tunnel.progress.as_mut().is_some_and(|progress| {
                 progress.failed(AttemptOutcome::Broken(kind), kind.is_timeout());
@@ -389,7 +403,7 @@ pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Err
     if let Some(attempt) = tunnel.attempt.take() {
         if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) && !tunnel.tap.is_lost() {
             // What these have used by now, nobody will tell.
-            metering::book_unsettled(gateway, ctx, &inquiry, &attempt, tunnel.tap.under_way());
+            metering::book_unsettled(gateway, &mut ctx.books(), &inquiry, &attempt, tunnel.tap.under_way());
         }
         let label = match error {
             _ if tunnel.judged != AttemptOutcome::Ok => tunnel.judged,
@@ -400,7 +414,7 @@ pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Err
             Some(_) if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) => AttemptOutcome::Ok,
             Some(_) => AttemptOutcome::Broken(ErrorKind::Reset),
         };
-        attempt.finish(gateway, ctx, &inquiry, label);
+        attempt.finish(gateway, &mut ctx.books(), &inquiry, label);
         ctx.reply.end = match tunnel.ended {
             Some(code) => End::Refused(code),
             None if error.is_none() || label == AttemptOutcome::Ok => End::Complete,

@@ -16,13 +16,14 @@ use spillway_plugins::tokens::Told;
 use tracing::{debug, warn};
 
 use super::{parts, put_back};
+use crate::proxy::books::Books;
 use crate::proxy::ctx::RequestCtx;
 use crate::proxy::identify::may_name_model;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::{Gateway, metering, stored};
-use crate::request::BufferShare;
 use crate::request::Inquiry;
+use crate::request::{BufferShare, Facts};
 
 /// How long a caller may take to close a socket that has ended.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -38,7 +39,7 @@ const REASON: usize = 123;
 pub(super) fn turns(gateway: &Gateway, session: &mut Session, piece: &mut Option<Bytes>, ctx: &mut RequestCtx) -> pingora::Result<()> {
     let Some((inquiry, mut tunnel)) = parts(ctx) else { return Ok(()) };
     let open = tunnel.attempt.as_ref().is_some_and(|attempt| attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS));
-    let passed = if open { pass(gateway, session, piece, ctx, &inquiry, &mut tunnel) } else { Ok(()) };
+    let passed = if open { pass(gateway, session, piece, &mut ctx.books(), &inquiry, &mut tunnel) } else { Ok(()) };
     put_back(ctx, inquiry, tunnel);
     passed
 }
@@ -47,7 +48,7 @@ fn pass(
     gateway: &Gateway,
     session: &mut Session,
     piece: &mut Option<Bytes>,
-    ctx: &mut RequestCtx,
+    books: &mut Books<'_>,
     inquiry: &Inquiry,
     tunnel: &mut Tunnel,
 ) -> pingora::Result<()> {
@@ -66,14 +67,14 @@ fn pass(
             Told::Ended(usage) => usage,
             Told::Beside(usage) => Some(usage),
         };
-        let now = ctx.facts.moment(gateway.clock.now());
-        if let Some(permit) = &mut ctx.metering.permit {
+        let now = books.facts.moment(gateway.clock.now());
+        if let Some(permit) = &mut books.metering.permit {
             permit.renew(now);
         }
-        metering::book_turn(gateway, ctx, inquiry, attempt, usage);
-        if let Some(denied) = ctx.metering.permit.as_ref().and_then(|permit| gateway.limits.ended(permit, now)) {
+        metering::book_turn(gateway, books, inquiry, attempt, usage);
+        if let Some(denied) = books.metering.permit.as_ref().and_then(|permit| gateway.limits.ended(permit, now)) {
             let refusal = Refusal::from(denied);
-            *piece = Some([&bytes[..end], &closing(&refusal, &ctx.facts.id, None)].concat().into());
+            *piece = Some([&bytes[..end], &closing(&refusal, &books.facts.id, None)].concat().into());
             tunnel.ended = Some(refusal.shape().code);
             // What its caller sends from here on goes nowhere.
             session.set_read_timeout(Some(GOODBYE));
@@ -82,7 +83,7 @@ fn pass(
     }
     if tunnel.tap.is_lost() {
         warn!(target = %attempt.lease.target().id, "a socket's frames can't be read: it is cut, since nobody could count what it uses");
-        metering::book_unsettled(gateway, ctx, inquiry, attempt, tunnel.tap.under_way().max(1));
+        metering::book_unsettled(gateway, books, inquiry, attempt, tunnel.tap.under_way().max(1));
         return Error::e_explain(ErrorType::InvalidHTTPHeader, "frames that can't be read").map_err(|error| error.into_up());
     }
     Ok(())
@@ -95,7 +96,7 @@ fn pass(
 pub(super) async fn said(gateway: &Gateway, session: &mut Session, body: &mut Option<Bytes>, ctx: &mut RequestCtx) -> pingora::Result<()> {
     let Some((inquiry, mut tunnel)) = parts(ctx) else { return Ok(()) };
     let passed = match body.as_ref().filter(|bytes| !bytes.is_empty()) {
-        Some(bytes) => may_say(gateway, ctx, &inquiry, &mut tunnel, bytes).await,
+        Some(bytes) => may_say(gateway, &ctx.facts, &inquiry, &mut tunnel, bytes).await,
         None => Ok(()),
     };
     let told = match passed {
@@ -103,7 +104,7 @@ pub(super) async fn said(gateway: &Gateway, session: &mut Session, body: &mut Op
         Err(no) => {
             // Without its end nobody acts on a message. An end of the body would be the end of the socket.
             *body = Some(Bytes::new());
-            refuse(gateway, session, ctx, &mut tunnel, no).await
+            refuse(gateway, session, &ctx.facts, &mut tunnel, no).await
         }
     };
     put_back(ctx, inquiry, tunnel);
@@ -122,7 +123,7 @@ impl From<Refusal> for No {
     }
 }
 
-async fn may_say(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, tunnel: &mut Tunnel, bytes: &[u8]) -> Result<(), No> {
+async fn may_say(gateway: &Gateway, facts: &Facts, inquiry: &Inquiry, tunnel: &mut Tunnel, bytes: &[u8]) -> Result<(), No> {
     let named = tunnel.said.push(bytes).map_err(|error| match error {
         SocketError::Frames => {
             Refusal::Form { what: "the socket's frames can't be read: a caller masks them, and no extension was agreed on" }
@@ -143,10 +144,10 @@ async fn may_say(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, tunnel:
     // By either name it is the one that was asked for.
     let other = |name: &&String| **name != *inquiry.model.name && deployment.is_none_or(|deployment| **name != **deployment);
     for model in named.models.iter().filter(other) {
-        may_name_model(ctx, Api::Realtime, model).map_err(|refusal| No { refusal, field: Some("model") })?;
+        may_name_model(facts, Api::Realtime, model).map_err(|refusal| No { refusal, field: Some("model") })?;
     }
     if !named.stored.is_empty() {
-        let at = stored::locate(gateway, ctx, &named.stored).await?;
+        let at = stored::locate(gateway, facts, &named.stored).await?;
         let here = tunnel.attempt.as_ref().map(|attempt| &attempt.lease.target().id.backend);
         if at.is_some_and(|at| here.is_none_or(|here| **here != *at.backend)) {
             return Err(Refusal::ObjectElsewhere { model: inquiry.model.name.to_string() }.into());
@@ -158,18 +159,18 @@ async fn may_say(gateway: &Gateway, ctx: &RequestCtx, inquiry: &Inquiry, tunnel:
 }
 
 /// Tells a caller on its socket why it ends, if a frame may stand there now; else the connection ends.
-async fn refuse(gateway: &Gateway, session: &mut Session, ctx: &RequestCtx, tunnel: &mut Tunnel, no: No) -> pingora::Result<()> {
+async fn refuse(gateway: &Gateway, session: &mut Session, facts: &Facts, tunnel: &mut Tunnel, no: No) -> pingora::Result<()> {
     let No { refusal, field } = no;
     let code = refusal.shape().code;
     gateway.metrics.rejection(code);
-    debug!(id = %ctx.facts.id, code, "a caller says on its socket what it may not: it is closed");
+    debug!(id = %facts.id, code, "a caller says on its socket what it may not: it is closed");
     if !session.was_upgraded() {
         tunnel.refusal = Some(refusal);
     } else if tunnel.tap.is_between_messages() {
         tunnel.ended = Some(code);
         // What its caller sends from here on goes nowhere.
         session.set_read_timeout(Some(GOODBYE));
-        let farewell = HttpTask::UpgradedBody(Some(closing(&refusal, &ctx.facts.id, field).into()), false);
+        let farewell = HttpTask::UpgradedBody(Some(closing(&refusal, &facts.id, field).into()), false);
         if session.downstream_session.supports_proxy_task_api() {
             return session.send_downstream_proxy_task(farewell).await;
         }
