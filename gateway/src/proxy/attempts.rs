@@ -13,9 +13,10 @@ use spillway_plugins::retry::Verdict;
 use super::ask::Unasked;
 use super::asked::{Asked, asked};
 use super::attempt::{Attempt, Step, is_timeout};
+use super::books::{Books, OwnAnswer};
 use super::ctx::RequestCtx;
 use super::deliver::{self, Delivery};
-use super::drain::{self, Abandoned};
+use super::drain::{self, Abandoned, Reading};
 use super::exchange::Exchange;
 use super::progress::{Progress, pick, pick_again};
 use super::refusal::Refusal;
@@ -49,7 +50,7 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
     loop {
         let now = gateway.clock.now();
         if now >= progress.deadline {
-            return give_up(gateway, session, ctx, inquiry, progress, None).await;
+            return give_up(gateway, session, ctx.own_answer(), inquiry, progress, None).await;
         }
         let picked = match again.take().and_then(|member| pick_again(inquiry, progress, member, now)) {
             Some(same) => Ok(same),
@@ -62,7 +63,7 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                     Step::Elsewhere => continue,
                     Step::Throttled => true,
                     Step::Failed if progress.may_retry(inquiry, gateway.clock.now()) => false,
-                    Step::Failed => return give_up(gateway, session, ctx, inquiry, progress, None).await,
+                    Step::Failed => return give_up(gateway, session, ctx.own_answer(), inquiry, progress, None).await,
                 };
                 if let Some((member, until)) = progress.same_first(inquiry, throttled, gateway.clock.now()) {
                     again = Some(member);
@@ -76,7 +77,7 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                     if until > now {
                         match wait(gateway, session, &mut ctx.timing, progress, until, place.as_mut()).await {
                             Waited::Over => {}
-                            Waited::Displaced => return give_up(gateway, session, ctx, inquiry, progress, Some(none)).await,
+                            Waited::Displaced => return give_up(gateway, session, ctx.own_answer(), inquiry, progress, Some(none)).await,
                             Waited::CallerLeft => return End::CallerLeft,
                         }
                     }
@@ -88,7 +89,7 @@ async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut Request
                             return End::CallerLeft;
                         }
                     }
-                    None => return give_up(gateway, session, ctx, inquiry, progress, Some(none)).await,
+                    None => return give_up(gateway, session, ctx.own_answer(), inquiry, progress, Some(none)).await,
                 },
             },
         }
@@ -129,32 +130,29 @@ async fn wait(
 async fn give_up(
     gateway: &Gateway,
     session: &mut Session,
-    ctx: &mut RequestCtx,
+    mut own: OwnAnswer<'_>,
     inquiry: &Inquiry,
     progress: &mut Progress,
     none: Option<NoneReady>,
 ) -> End {
     let fenced_off = none.is_some_and(|none| none.fenced_off);
     // Never before a real target: with retries used up there may be one left that wasn't asked.
-    let left = none.or_else(|| pick(inquiry, &ctx.facts, &mut ctx.attempts, progress, gateway.clock.now()).err());
+    let left = none.or_else(|| pick(inquiry, own.facts, own.attempts, progress, gateway.clock.now()).err());
     let nobody = left.is_some();
     if let Some(reply) =
         inquiry.pool.last_resort.as_ref().filter(|_| nobody && !fenced_off && inquiry.object.is_none() && !inquiry.is_pinned())
     {
-        match last_resort::answer(gateway, session, ctx.own_answer(), inquiry, reply).await {
+        match last_resort::answer(gateway, session, &mut own, inquiry, reply).await {
             Ok(true) => return End::LastResort,
             Ok(false) => {}
             Err(_) => return End::CallerLeft,
         }
     }
     if let Some(answer) = progress.last_word.take().filter(|_| nobody && progress.is_last(left)) {
-        return last_word::say(gateway, session, ctx.own_answer(), inquiry, *answer).await;
+        return last_word::say(gateway, session, own, inquiry, *answer).await;
     }
     let refusal = progress.refusal(&inquiry.model.name, if progress.has_failed() { left } else { none }, gateway.clock.now());
-    match gateway.refuse(session, ctx.own_answer(), &refusal).await {
-        Ok(()) => ctx.reply.end,
-        Err(_) => End::CallerLeft,
-    }
+    refuse(gateway, session, own, &refusal).await
 }
 
 /// One attempt at one target, from the connection to the last byte.
@@ -171,74 +169,75 @@ async fn attempt(
         Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, progress, attempt, exchange, prefix).await,
         Err(Unasked::Unsendable) => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
-            match gateway.refuse(session, ctx.own_answer(), &Refusal::Internal).await {
-                Ok(()) => Step::Over(ctx.reply.end),
-                Err(_) => Step::Over(End::CallerLeft),
-            }
+            Step::Over(refuse(gateway, session, ctx.own_answer(), &Refusal::Internal).await)
         }
-        unanswered => ended(ctx, progress, attempt, unanswered),
+        unanswered => ended(ctx.books(), progress, attempt, unanswered),
     }
 }
 
 /// Ends an attempt without an answer: whoever has a use for one has taken it.
-pub(super) fn ended(ctx: &mut RequestCtx, progress: &mut Progress, attempt: Attempt<'_>, asked: Result<Asked, Unasked>) -> Step {
+pub(super) fn ended(mut books: Books<'_>, progress: &mut Progress, attempt: Attempt<'_>, asked: Result<Asked, Unasked>) -> Step {
     match asked {
         Ok(Asked::Elsewhere(verdict, status)) => match verdict {
-            Verdict::RateLimited => attempt.throttled(&mut ctx.books(), progress),
-            Verdict::OutOfQuota => attempt.out(&mut ctx.books(), OutageReason::OutOfQuota),
-            Verdict::Misconfigured => attempt.out(&mut ctx.books(), OutageReason::Misconfigured),
+            Verdict::RateLimited => attempt.throttled(&mut books, progress),
+            Verdict::OutOfQuota => attempt.out(&mut books, OutageReason::OutOfQuota),
+            Verdict::Misconfigured => attempt.out(&mut books, OutageReason::Misconfigured),
             Verdict::Failed | Verdict::Deliver => {
-                attempt.failed(&mut ctx.books(), progress, Failure::Status(status), AttemptOutcome::Failed, is_timeout(status))
+                attempt.failed(&mut books, progress, Failure::Status(status), AttemptOutcome::Failed, is_timeout(status))
             }
         },
         Ok(Asked::Unfit) => {
             // Says nothing about the target.
-            attempt.finish(&mut ctx.books(), AttemptOutcome::CallerFault);
+            attempt.finish(&mut books, AttemptOutcome::CallerFault);
             Step::Elsewhere
         }
-        Ok(Asked::TooLong) => attempt.too_long(&mut ctx.books(), progress),
-        Err(Unasked::NoCredential) => attempt.no_credential(&mut ctx.books()),
-        Err(Unasked::Broken(broken)) => attempt.broke(&mut ctx.books(), progress, broken),
+        Ok(Asked::TooLong) => attempt.too_long(&mut books, progress),
+        Err(Unasked::NoCredential) => attempt.no_credential(&mut books),
+        Err(Unasked::Broken(broken)) => attempt.broke(&mut books, progress, broken),
         Ok(Asked::Answer(..)) | Err(Unasked::Unsendable) => {
-            attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
+            attempt.finish(&mut books, AttemptOutcome::Cancelled);
             Step::Elsewhere
         }
     }
 }
 
 /// The caller left: its answer is cancelled, or read on to learn what it used.
-fn abandon(ctx: &mut RequestCtx, attempt: Attempt<'_>, exchange: Exchange) {
+fn abandon(mut books: Books<'_>, reading: Option<Reading>, attempt: Attempt<'_>, exchange: Exchange) {
     let gateway = attempt.gateway;
-    let reading = ctx.unfinished.reading.take();
-    let place = match ctx.facts.runtime.config.usage.on_disconnect {
-        OnDisconnect::Drain(limit) if reading.is_some() && !ctx.metering.booked => {
-            gateway.draining.take(ctx.facts.owner()).map(|place| (place, limit))
+    let place = match books.facts.runtime.config.usage.on_disconnect {
+        OnDisconnect::Drain(limit) if reading.is_some() && !books.metering.booked => {
+            gateway.draining.take(books.facts.owner()).map(|place| (place, limit))
         }
         OnDisconnect::Drain(_) | OnDisconnect::Cancel => None,
     };
     match (reading, place) {
         (Some(reading), Some((place, limit))) => {
-            let estimate = metering::hand_over(&mut ctx.books(), attempt.inquiry, &attempt.running, gateway.clock.now());
-            let lease = attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
+            let estimate = metering::hand_over(&mut books, attempt.inquiry, &attempt.running, gateway.clock.now());
+            let lease = attempt.finish(&mut books, AttemptOutcome::Cancelled);
             drain::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
         }
         (reading, _) => {
             if let Some(reading) = reading {
-                reading.end(&mut ctx.metering, attempt.inquiry.api);
+                reading.end(books.metering, attempt.inquiry.api);
             }
-            attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
+            attempt.finish(&mut books, AttemptOutcome::Cancelled);
         }
     }
 }
 
 /// The answer may not pass: a caller that has nothing of it gets a refusal.
-async fn blocked(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, finding: Option<&Finding>) -> End {
+async fn blocked(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, finding: Option<&Finding>) -> End {
     let refusal = finding.map_or(Refusal::ContentUnchecked, guarded::refusal);
-    if ctx.reply.status.is_some() {
+    if own.reply.status.is_some() {
         return End::Refused(refusal.shape().code);
     }
-    match gateway.refuse(session, ctx.own_answer(), &refusal).await {
-        Ok(()) => ctx.reply.end,
+    refuse(gateway, session, own, &refusal).await
+}
+
+/// Writes a refusal.
+async fn refuse(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, refusal: &Refusal) -> End {
+    match gateway.refuse(session, own, refusal).await {
+        Ok(()) => End::Refused(refusal.shape().code),
         Err(_) => End::CallerLeft,
     }
 }
@@ -299,10 +298,11 @@ async fn deliver(
             // The target did as it should; what is still to come of its answer is not wanted.
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
             exchange.release(&gateway.connector).await;
-            Step::Over(blocked(gateway, session, ctx, finding.as_ref()).await)
+            Step::Over(blocked(gateway, session, ctx.own_answer(), finding.as_ref()).await)
         }
         Delivery::CallerLeft => {
-            abandon(ctx, attempt, exchange);
+            let reading = ctx.unfinished.reading.take();
+            abandon(ctx.books(), reading, attempt, exchange);
             Step::Over(End::CallerLeft)
         }
     }

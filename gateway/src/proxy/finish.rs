@@ -5,13 +5,34 @@ use std::time::Duration;
 
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
+use spillway_plugins::tokens::Metered;
 
 use super::ctx::RequestCtx;
 use super::{Gateway, logged, traced};
+use crate::balance::route::PassedOver;
 use crate::clock::micros;
-use crate::request::{AttemptRecord, End, Reply};
+use crate::request::{AttemptRecord, End, Facts, Inquiry, Reply, Timing};
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
 use crate::telemetry::recent::{Recent, Tried};
+
+/// A request that is over.
+pub(super) struct Over<'r> {
+    pub(super) session: &'r Session,
+    pub(super) facts: &'r Facts,
+    pub(super) inquiry: Option<&'r Inquiry>,
+    pub(super) attempts: &'r [AttemptRecord],
+    pub(super) timing: &'r Timing,
+    pub(super) reply: &'r Reply,
+    pub(super) usage: Option<Metered>,
+    /// How the cache was asked.
+    pub(super) cache: Option<&'static str>,
+    /// Bytes of its body.
+    pub(super) bytes_in: usize,
+    pub(super) status: u16,
+    pub(super) took: Duration,
+    /// The gateway's own time.
+    pub(super) overhead: Duration,
+}
 
 /// Writes a request down.
 pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) {
@@ -22,21 +43,33 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     counters.count(status);
     counters.duration.observe(took.as_secs_f64());
     gateway.metrics.overhead.observe(overhead.as_secs_f64());
-    if ctx.facts.runtime.access_log.is_on() || ctx.copies.logged.is_some() {
-        write_down(session, ctx, status, took, overhead);
-    }
-    traced::write(session, ctx, status, took, overhead);
-    if !ctx.facts.internal {
-        gateway.recent.push(recent(ctx, status, took));
-    }
-}
-
-fn write_down(session: &Session, ctx: &mut RequestCtx, status: u16, took: Duration, overhead: Duration) {
     let logged = logged::take(&mut ctx.body, &mut ctx.copies);
-    let line = line(session, ctx, status, took, overhead);
-    ctx.facts.runtime.access_log.write(&line);
-    if let (Some(logged), Some(inquiry), Some(log)) = (logged, &ctx.inquiry, &ctx.facts.runtime.prompt_log) {
-        logged::write(log, logged, inquiry.api, ctx.reply.streamed, &line);
+    let passed_over = std::mem::take(&mut ctx.attempts.passed_over);
+    let over = Over {
+        session,
+        facts: &ctx.facts,
+        inquiry: ctx.inquiry.as_ref(),
+        attempts: &ctx.attempts.made,
+        timing: &ctx.timing,
+        reply: &ctx.reply,
+        usage: ctx.metering.usage,
+        cache: ctx.copies.cached.as_ref().map(|cached| cached.result.label()),
+        bytes_in: ctx.body.bytes,
+        status,
+        took,
+        overhead,
+    };
+    let runtime = &ctx.facts.runtime;
+    if runtime.access_log.is_on() || logged.is_some() {
+        let line = line(&over);
+        runtime.access_log.write(&line);
+        if let (Some(logged), Some(inquiry), Some(log)) = (logged, over.inquiry, &runtime.prompt_log) {
+            logged::write(log, logged, inquiry.api, over.reply.streamed, &line);
+        }
+    }
+    traced::write(&over);
+    if !ctx.facts.internal {
+        gateway.recent.push(recent(&over, passed_over));
     }
 }
 
@@ -52,9 +85,9 @@ pub(super) fn end(reply: &Reply) -> (&'static str, Option<&'static str>) {
 }
 
 /// What is remembered of a request that is over.
-fn recent(ctx: &mut RequestCtx, status: u16, took: Duration) -> Recent {
-    let (end, code) = end(&ctx.reply);
-    let model = ctx.inquiry.as_ref().map(|inquiry| &inquiry.model);
+fn recent(over: &Over<'_>, passed_over: Vec<PassedOver>) -> Recent {
+    let (end, code) = end(over.reply);
+    let model = over.inquiry.map(|inquiry| &inquiry.model);
     let priority = |member: usize| model.and_then(|model| model.route.members().get(member)).map_or(0, |member| member.priority);
     let tried = |attempt: &AttemptRecord| Tried {
         backend: Arc::clone(&attempt.target.id.backend),
@@ -67,44 +100,43 @@ fn recent(ctx: &mut RequestCtx, status: u16, took: Duration) -> Recent {
         stale: attempt.stale,
     };
     Recent {
-        at: ctx.facts.arrived_at.timestamp_millis(),
-        consumer: ctx.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
-        api: ctx.facts.api.map_or("-", Api::label),
+        at: over.facts.arrived_at.timestamp_millis(),
+        consumer: over.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
+        api: over.facts.api.map_or("-", Api::label),
         model: model.map(|model| Arc::clone(&model.name)),
-        pool: ctx.inquiry.as_ref().map(|inquiry| Arc::clone(&inquiry.pool.config.name)),
-        status,
+        pool: over.inquiry.map(|inquiry| Arc::clone(&inquiry.pool.config.name)),
+        status: over.status,
         end,
         code,
-        cache: ctx.copies.cached.as_ref().map(|cached| cached.result.label()),
-        attempts: ctx.attempts.made.iter().map(tried).collect(),
-        passed_over: std::mem::take(&mut ctx.attempts.passed_over),
-        us: micros(took),
-        id: std::mem::take(&mut ctx.facts.id),
+        cache: over.cache,
+        attempts: over.attempts.iter().map(tried).collect(),
+        passed_over,
+        us: micros(over.took),
+        id: over.facts.id.clone(),
     }
 }
 
 /// All that is told of a request but its prompt and answer.
-fn line<'r>(session: &'r Session, ctx: &'r RequestCtx, status: u16, took: Duration, overhead: Duration) -> RequestLine<'r> {
-    let (end, code) = end(&ctx.reply);
+fn line<'r>(over: &Over<'r>) -> RequestLine<'r> {
+    let (end, code) = end(over.reply);
     RequestLine {
-        time: ctx.facts.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-        id: &ctx.facts.id,
-        trace_id: ctx.facts.trace.as_ref().map(|trace| trace.id),
-        span_id: ctx.facts.trace.as_ref().map(|trace| trace.span),
-        consumer: ctx.facts.consumer().map(|consumer| &*consumer.name),
-        method: session.req_header().method.as_str(),
-        api: ctx.facts.api.map_or("-", Api::label),
-        model: ctx.facts.asked_for.as_deref(),
-        pool: ctx.inquiry.as_ref().map(|inquiry| &*inquiry.pool.config.name),
-        status,
+        time: over.facts.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        id: &over.facts.id,
+        trace_id: over.facts.trace.as_ref().map(|trace| trace.id),
+        span_id: over.facts.trace.as_ref().map(|trace| trace.span),
+        consumer: over.facts.consumer().map(|consumer| &*consumer.name),
+        method: over.session.req_header().method.as_str(),
+        api: over.facts.api.map_or("-", Api::label),
+        model: over.facts.asked_for.as_deref(),
+        pool: over.inquiry.map(|inquiry| &*inquiry.pool.config.name),
+        status: over.status,
         end,
         code,
-        stream: ctx.reply.streamed,
-        cache: ctx.copies.cached.as_ref().map(|cached| cached.result.label()),
-        rescued: ctx.reply.rescued,
-        attempts: ctx
+        stream: over.reply.streamed,
+        cache: over.cache,
+        rescued: over.reply.rescued,
+        attempts: over
             .attempts
-            .made
             .iter()
             .map(|attempt| AttemptLine {
                 backend: &attempt.target.id.backend,
@@ -116,11 +148,11 @@ fn line<'r>(session: &'r Session, ctx: &'r RequestCtx, status: u16, took: Durati
                 stale: attempt.stale,
             })
             .collect(),
-        usage: ctx.metering.usage,
-        bytes_in: ctx.body.bytes,
-        bytes_out: ctx.reply.bytes_out,
-        first_us: ctx.timing.first.map(micros),
-        us: micros(took),
-        overhead_us: micros(overhead),
+        usage: over.usage,
+        bytes_in: over.bytes_in,
+        bytes_out: over.reply.bytes_out,
+        first_us: over.timing.first.map(micros),
+        us: micros(over.took),
+        overhead_us: micros(over.overhead),
     }
 }

@@ -98,7 +98,8 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     has_room(gateway, &ctx.facts, &mut ctx.counted)?;
     ctx.facts.tags = metering::tags(&ctx.facts.runtime.config.usage, &session.req_header().headers);
     if responses_socket::is_asked(session) {
-        return Box::pin(responses_socket::serve(gateway, session, ctx)).await;
+        return Box::pin(responses_socket::serve(gateway, session, &mut ctx.facts, &mut ctx.timing, &mut ctx.counted, &mut ctx.reply))
+            .await;
     }
     let head = session.req_header();
     let inference = match operation::read(&head.method, head.uri.path(), head.uri.query())? {
@@ -113,7 +114,13 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         guarded::may_pass_unread(&ctx.facts, inference.api)?;
     }
     if inference.api == Api::Realtime {
-        return realtime(gateway, session, ctx, inference).await;
+        asks_for_socket(session)?;
+        let inquiry = ctx.inquiry.insert(inquire(session, &mut ctx.facts, &inference, RequestFields::default(), &[])?);
+        admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, &[], 0).await?.reserve(&mut ctx.body, &mut ctx.metering);
+        // A socket may be silent for as long as both sides like; a dead peer is noticed by keep-alives.
+        session.set_read_timeout(None);
+        ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
+        return Ok(Next::Tunnel);
     }
     expectation(session).await?;
     if inference.api.is_multipart() {
@@ -161,16 +168,14 @@ async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &
 }
 
 /// A WebSocket: no body, one attempt at a time on Pingora's own loop.
-async fn realtime(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
+///
+/// # Errors
+/// 426
+fn asks_for_socket(session: &Session) -> Result<(), Refusal> {
     if !session.is_upgrade_req() || !headers::asks_for_websocket(&session.req_header().headers) {
-        return Err(Refusal::UpgradeRequired.into());
+        return Err(Refusal::UpgradeRequired);
     }
-    let inquiry = ctx.inquiry.insert(inquire(session, &mut ctx.facts, &inference, RequestFields::default(), &[])?);
-    admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, &[], 0).await?.reserve(&mut ctx.body, &mut ctx.metering);
-    // A socket may be silent for as long as both sides like; a dead peer is noticed by keep-alives.
-    session.set_read_timeout(None);
-    ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
-    Ok(Next::Tunnel)
+    Ok(())
 }
 
 async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
@@ -204,41 +209,36 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
         Box::pin(logged::shorten(gateway, &ctx.facts, &ctx.body, &mut ctx.copies)).await;
     }
     admitted?.reserve(&mut ctx.body, &mut ctx.metering);
-    if ctx.facts.runtime.guard.is_some() {
+    let Some(inquiry) = ctx.inquiry.take() else { return Ok(Next::Attempt) };
+    let next = judge_and_look_up(gateway, session, ctx, &inquiry).await;
+    ctx.inquiry = Some(inquiry);
+    next
+}
+
+/// Whether the prompt is allowed, and whether its answer is known.
+async fn judge_and_look_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inquiry: &Inquiry) -> Result<Next, Stop> {
+    let runtime = Arc::clone(&ctx.facts.runtime);
+    if runtime.guard.is_some() {
         let judged = Box::pin(guarded::prompt(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, inquiry)).await;
         if let Err(Stop::Refuse(refusal)) = &judged
             && let Some(outcome) = guarded::booked_as(refusal)
-            && let Some(inquiry) = ctx.inquiry.take()
         {
-            metering::book_judged(gateway, ctx.books(), &inquiry, outcome).await;
-            ctx.inquiry = Some(inquiry);
+            metering::book_judged(gateway, ctx.books(), inquiry, outcome).await;
         }
         judged?;
     }
-    if ctx.facts.runtime.cache.is_none() || inference.part.is_some() {
+    if runtime.cache.is_none() || inquiry.part.is_some() {
         return Ok(Next::Attempt);
     }
     // On the heap: the way of requests without a cache need not have room for it.
-    Box::pin(from_cache(gateway, session, ctx)).await
-}
-
-/// Answers a request from the cache, if its answer is there.
-async fn from_cache(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
-    let Some(inquiry) = ctx.inquiry.take() else { return Ok(Next::Attempt) };
-    let found = cached::look_up(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, &inquiry).await;
-    let next = match found {
-        Ok(Some(cached::LookedUp { cached, answer })) => {
-            ctx.copies.cached = Some(cached);
-            match answer {
-                Some(entry) => cached::answer(gateway, session, ctx, &inquiry, &entry).await,
-                None => Ok(Next::Attempt),
-            }
-        }
-        Ok(None) => Ok(Next::Attempt),
-        Err(stop) => Err(stop),
-    };
-    ctx.inquiry = Some(inquiry);
-    next
+    let found = Box::pin(cached::look_up(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, inquiry)).await?;
+    let Some(cached::LookedUp { cached, answer }) = found else { return Ok(Next::Attempt) };
+    ctx.copies.cached = Some(cached);
+    let Some(entry) = answer else { return Ok(Next::Attempt) };
+    let Some(kept) = cached::prepare(gateway, &mut ctx.own_answer(), inquiry, &entry) else { return Ok(Next::Attempt) };
+    metering::book_cached(gateway, ctx.books(), inquiry, kept.how).await;
+    Box::pin(cached::send(gateway, session, ctx.own_answer(), inquiry, &entry, kept)).await?;
+    Ok(Next::Answered)
 }
 
 /// Uploads: small ones are replayed like JSON, large ones stream through Pingora's loop as soon as

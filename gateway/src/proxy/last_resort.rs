@@ -21,7 +21,7 @@ use crate::runtime::LastResort;
 pub(super) async fn answer(
     gateway: &Gateway,
     session: &mut Session,
-    own: OwnAnswer<'_>,
+    own: &mut OwnAnswer<'_>,
     inquiry: &Inquiry,
     last_resort: &LastResort,
 ) -> pingora::Result<bool> {
@@ -64,7 +64,7 @@ pub(super) async fn answer(
     own.reply.bytes_out = body.len();
     logged::record(own.copies, own.reply, &body);
     let mut head = respond::head(StatusCode::OK, content_type, length, &own.facts.id)?;
-    own_fields::complete(&own, inquiry, &mut head, &last_resort.backend, own.attempts);
+    own_fields::complete(own, inquiry, &mut head, &last_resort.backend, own.attempts.made.len());
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, own.facts.runtime.config.server.write_timeout).await?;
     Ok(true)

@@ -54,7 +54,7 @@ pub(super) async fn say(
     let _ = head.insert_header(header::CONTENT_LENGTH, body.len());
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
     transformed::response(own.facts, inquiry, &mut head);
-    own_fields::describe(own.facts, own.timing, own.copies, &mut head, None, own.attempts);
+    own_fields::describe(own.facts, own.timing, own.copies, &mut head, None, own.attempts.made.len());
     own.reply.status = Some(status.as_u16());
     own.reply.bytes_out += body.len();
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];

@@ -259,7 +259,7 @@ impl Gateway {
         own.timing.note_first(own.facts.arrived, self.clock.now());
         let complete = |head: &mut ResponseHeader| {
             headers::rate_limits(head, &refusal.remaining().unwrap_or(own.remaining));
-            own_fields::describe(own.facts, own.timing, own.copies, head, None, own.attempts);
+            own_fields::describe(own.facts, own.timing, own.copies, head, None, own.attempts.made.len());
         };
         own.reply.bytes_out = respond::refuse(&mut session.downstream_session, refusal, own.facts.dialect, &own.facts.id, complete).await?;
         Ok(())
@@ -284,11 +284,11 @@ impl ProxyHttp for Gateway {
 
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<RequestCtx>) -> pingora::Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
         Ok(intake::take_in(self, session, ctx).await? == step::Next::Answered)
     }
 
-    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<RequestCtx>) -> pingora::Result<bool> {
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
         if ctx.tunnel.is_some() {
             return Ok(true);
         }
@@ -299,17 +299,17 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Box<RequestCtx>) -> pingora::Result<Box<HttpPeer>> {
-        tunnel::peer(self, ctx).await
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<Box<HttpPeer>> {
+        tunnel::peer(self, ctx.tunnelled()).await
     }
 
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut Box<RequestCtx>,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
-        tunnel::request(self, session, request, ctx)
+        ctx.tunnelled().map_or(Ok(()), |tunnelled| tunnel::request(self, session, request, tunnelled))
     }
 
     async fn request_body_filter(
@@ -317,17 +317,20 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Box<RequestCtx>,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<()> {
-        tunnel::body(self, session, body, end, ctx).await
+        match ctx.tunnelled() {
+            Some(tunnelled) => tunnel::body(self, session, body, end, tunnelled).await,
+            None => Ok(()),
+        }
     }
 
-    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Box<RequestCtx>) -> pingora::Result<()> {
-        tunnel::judge_head(self, head, ctx)
+    async fn upstream_response_filter(&self, _: &mut Session, head: &mut ResponseHeader, ctx: &mut Self::CTX) -> pingora::Result<()> {
+        ctx.tunnelled().map_or(Ok(()), |tunnelled| tunnel::judge_head(self, head, tunnelled))
     }
 
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Box<RequestCtx>) -> pingora::Result<()> {
-        tunnel::response(session, head, ctx)
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Self::CTX) -> pingora::Result<()> {
+        ctx.tunnelled().map_or(Ok(()), |tunnelled| tunnel::response(session, head, &tunnelled))
     }
 
     fn response_body_filter(
@@ -335,22 +338,24 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Box<RequestCtx>,
+        ctx: &mut Self::CTX,
     ) -> pingora::Result<Option<Duration>> {
-        tunnel::answer(self, session, body, end, ctx)?;
+        if let Some(tunnelled) = ctx.tunnelled() {
+            tunnel::answer(self, session, body, end, tunnelled)?;
+        }
         ctx.reply.bytes_out += body.as_ref().map_or(0, Bytes::len);
         Ok(None)
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Box<RequestCtx>, error: BError) -> BError {
-        tunnel::broke(self, ctx, error, true)
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Self::CTX, error: BError) -> BError {
+        tunnel::broke(self, ctx.tunnelled(), error, true)
     }
 
-    fn error_while_proxy(&self, _: &HttpPeer, _: &mut Session, error: BError, ctx: &mut Box<RequestCtx>, _: bool) -> BError {
-        tunnel::broke(self, ctx, error, false)
+    fn error_while_proxy(&self, _: &HttpPeer, _: &mut Session, error: BError, ctx: &mut Self::CTX, _: bool) -> BError {
+        tunnel::broke(self, ctx.tunnelled(), error, false)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<RequestCtx>) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let downstream = *error.esource() == pingora::ErrorSource::Downstream;
         // A 100 Continue is no answer yet.
@@ -361,9 +366,9 @@ impl ProxyHttp for Gateway {
         }
         let refusal = match error.etype() {
             ErrorType::ReadTimedout if downstream => Refusal::BodyTimeout,
-            _ if downstream && body::is_broken_framing(error) => tunnel::refusal(self, ctx).unwrap_or(body::BROKEN_FRAMING),
+            _ if downstream && body::is_broken_framing(error) => tunnel::refusal(self, ctx.tunnelled()).unwrap_or(body::BROKEN_FRAMING),
             _ if downstream => return nothing,
-            _ => tunnel::refusal(self, ctx).unwrap_or(Refusal::Internal),
+            _ => tunnel::refusal(self, ctx.tunnelled()).unwrap_or(Refusal::Internal),
         };
         match self.refuse(session, ctx.own_answer(), &refusal).await {
             Ok(()) => FailToProxy { error_code: refusal.shape().status.as_u16(), can_reuse_downstream: !refusal.closes() },
@@ -371,12 +376,14 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    fn suppress_error_log(&self, _: &Session, _: &Box<RequestCtx>, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Self::CTX, _: &Error) -> bool {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<RequestCtx>) {
-        tunnel::finish(self, ctx, error);
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
+        if let Some(tunnelled) = ctx.tunnelled() {
+            tunnel::finish(self, tunnelled, error);
+        }
         metering::settle(self, &ctx.facts, &mut ctx.metering);
         finish::finish(self, session, ctx);
     }

@@ -12,6 +12,7 @@ use spillway_plugins::stream::StreamState;
 use super::ask::Unasked;
 use super::asked::{Asked, asked};
 use super::attempt::{Attempt, Step};
+use super::books::Books;
 use super::ctx::RequestCtx;
 use super::deliver::{self, Delivery};
 use super::exchange::Broken;
@@ -168,9 +169,9 @@ fn next(
 }
 
 /// The rest of a response can't be read, which says nothing of what it cost, and little of its target.
-fn unread(ctx: &mut RequestCtx, mut attempt: Attempt<'_>) -> Delivery {
+fn unread(mut books: Books<'_>, mut attempt: Attempt<'_>) -> Delivery {
     attempt.running.status = Some(StatusCode::OK);
-    attempt.finish(&mut ctx.books(), AttemptOutcome::Broken(ErrorKind::Reset));
+    attempt.finish(&mut books, AttemptOutcome::Broken(ErrorKind::Reset));
     Delivery::Cut(ErrorKind::Reset)
 }
 
@@ -185,7 +186,7 @@ async fn attempt(
     let mut exchange = match asked(session, &mut ctx.books(), &mut attempt, progress).await {
         Ok(Asked::Answer(exchange, _)) => match exchange.head() {
             Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
-            _ if attempt.resumes.is_some() => return unread(ctx, attempt),
+            _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
             // An answer was made, though not as a stream.
             Some(head) if head.status.is_success() => {
                 attempt.failed(&mut ctx.books(), progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::Failed, false);
@@ -197,12 +198,12 @@ async fn attempt(
             }
         },
         Err(Unasked::Broken(Broken::CallerLeft)) if attempt.resumes.is_some() => {
-            unread(ctx, attempt);
+            unread(ctx.books(), attempt);
             return Delivery::CallerLeft;
         }
-        _ if attempt.resumes.is_some() => return unread(ctx, attempt),
+        _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
         unanswered => {
-            return match attempts::ended(ctx, progress, attempt, unanswered) {
+            return match attempts::ended(ctx.books(), progress, attempt, unanswered) {
                 Step::Over(End::CallerLeft) => Delivery::CallerLeft,
                 _ => Delivery::Cut(ErrorKind::Reset),
             };

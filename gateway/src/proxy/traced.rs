@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
 use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
-use super::ctx::RequestCtx;
+use super::finish::Over;
 use super::{Gateway, finish, headers};
 use crate::clock::Tick;
 use crate::request::{AttemptRecord, Facts};
@@ -57,13 +56,13 @@ pub(super) fn tell_caller(trace: Option<&Trace>, head: &mut ResponseHeader) {
 }
 
 /// Hands over what is told of a request that is over.
-pub(super) fn write(session: &Session, ctx: &RequestCtx, status: u16, took: Duration, overhead: Duration) {
-    let Some(trace) = ctx.facts.trace.as_ref().filter(|trace| trace.sampled) else { return };
-    let Some(traces) = &ctx.facts.runtime.traces else { return };
-    let began = u64::try_from(ctx.facts.arrived_at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
+pub(super) fn write(over: &Over<'_>) {
+    let Some(trace) = over.facts.trace.as_ref().filter(|trace| trace.sampled) else { return };
+    let Some(traces) = &over.facts.runtime.traces else { return };
+    let began = u64::try_from(over.facts.arrived_at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
     // The calendar's time is asked for once: what comes later is measured from there.
-    let at = |tick: Tick| after(began, tick.since(ctx.facts.arrived));
-    let inquiry = ctx.inquiry.as_ref();
+    let at = |tick: Tick| after(began, tick.since(over.facts.arrived));
+    let inquiry = over.inquiry;
     let span = |attempt: &AttemptRecord| {
         Some(AttemptSpan {
             id: attempt.span?,
@@ -76,31 +75,31 @@ pub(super) fn write(session: &Session, ctx: &RequestCtx, status: u16, took: Dura
             status: attempt.status,
         })
     };
-    let head = session.req_header();
-    let (end, code) = finish::end(&ctx.reply);
+    let head = over.session.req_header();
+    let (end, code) = finish::end(over.reply);
     traces.write(Box::new(RequestSpan {
         trace: (**trace).clone(),
         began,
-        ended: after(began, took),
-        id: ctx.facts.id.clone(),
-        consumer: ctx.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
+        ended: after(began, over.took),
+        id: over.facts.id.clone(),
+        consumer: over.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
         method: head.method.clone(),
         path: head.uri.path().to_owned(),
-        api: ctx.facts.api,
+        api: over.facts.api,
         // What stored things are asked for by no model's name.
         model: inquiry.filter(|inquiry| inquiry.object.is_none()).map(|inquiry| Arc::clone(&inquiry.model.name)),
         pool: inquiry.map(|inquiry| Arc::clone(&inquiry.pool.config.name)),
         stream: inquiry.is_some_and(|inquiry| inquiry.fields.stream),
         max_tokens: inquiry.and_then(|inquiry| inquiry.fields.cap()),
         choices: inquiry.and_then(|inquiry| inquiry.fields.choices),
-        status,
+        status: over.status,
         end,
         code,
-        cache: ctx.copies.cached.as_ref().map(|cached| cached.result.label()),
-        first: ctx.timing.first,
-        overhead,
-        usage: ctx.metering.usage.map(|metered| metered.usage),
-        attempts: ctx.attempts.made.iter().filter_map(span).collect(),
+        cache: over.cache,
+        first: over.timing.first,
+        overhead: over.overhead,
+        usage: over.usage.map(|metered| metered.usage),
+        attempts: over.attempts.iter().filter_map(span).collect(),
     }));
 }
 

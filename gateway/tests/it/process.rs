@@ -249,19 +249,21 @@ async fn answers_of_the_imitation_that_end_early_keep_nothing_reserved() {
     let (_mock, address) = mock(&["--ptu", "600", "--test-mode", "--reply", "x"]);
     let path = "/v1/chat/completions";
     let body = |most: u64| format!("{{\"model\":\"m\",\"stream\":true,\"max_tokens\":{most},\"messages\":[]}}");
-    for fault in ["cut=1", "status=503", "throttle=10"] {
-        let got = ask(address, post(path, &[("x-mock-fault", fault)], body(90).as_bytes())).await;
-        assert!(got.is_ok_and(|got| got.header("azure-openai-deployment-utilization").is_some()), "{fault}: it was admitted");
-    }
-    let mut left = Connection::open(address).await.unwrap();
-    left.send(post(path, &[("x-mock-fault", "stall=1")], body(90).as_bytes())).await.unwrap();
-    assert_eq!(left.answer_head().await.unwrap().0, 200);
-    drop(left);
     // What is asked for meanwhile uses nothing.
     let used = async || {
         let got = ask(address, post(path, &[("x-mock-fault", "status=503")], body(1).as_bytes())).await.unwrap();
         got.header("azure-openai-deployment-utilization").unwrap().trim_end_matches('%').parse::<f64>().unwrap()
     };
+    for fault in ["cut=1", "status=503", "throttle=10"] {
+        let got = ask(address, post(path, &[("x-mock-fault", fault)], body(90).as_bytes())).await;
+        assert!(got.is_ok_and(|got| got.header("azure-openai-deployment-utilization").is_some()), "{fault}: it was admitted");
+        // The caller may see the end of its answer a moment before the imitation does.
+        eventually("nothing is reserved", async || used().await < 50.0).await;
+    }
+    let mut left = Connection::open(address).await.unwrap();
+    left.send(post(path, &[("x-mock-fault", "stall=1")], body(90).as_bytes())).await.unwrap();
+    assert_eq!(left.answer_head().await.unwrap().0, 200);
+    drop(left);
     eventually("nothing is reserved", async || used().await < 50.0).await;
 }
 

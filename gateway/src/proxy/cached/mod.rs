@@ -25,7 +25,7 @@ use crate::proxy::ctx::Copies;
 use crate::request::Inquiry;
 use crate::request::{BufferShare, Facts, Metering, Reply, RequestBody, Timing};
 use crate::telemetry::metrics::CacheResult;
-pub(super) use replay::answer;
+pub(super) use replay::{prepare, send};
 use search::{Found, Similar, find, is_within, question_of, similar};
 
 /// How a request stands with the cache.

@@ -1,7 +1,5 @@
 //! Gives a caller a kept answer, in the form that it asked for.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -12,9 +10,9 @@ use spillway_plugins::api::Api;
 use spillway_plugins::cache::Entry;
 use spillway_plugins::request::StreamOptions;
 
-use crate::proxy::ctx::RequestCtx;
-use crate::proxy::step::{Next, Stop};
-use crate::proxy::{Gateway, logged, metering, own_fields, respond};
+use crate::proxy::books::OwnAnswer;
+use crate::proxy::step::Stop;
+use crate::proxy::{Gateway, logged, own_fields, respond};
 use crate::request::BufferShare;
 use crate::request::{End, Facts, Inquiry};
 use crate::telemetry::metrics::CacheResult;
@@ -37,49 +35,59 @@ fn replay(inquiry: &Inquiry, entry: &Entry) -> Option<Bytes> {
     }
 }
 
-/// Gives the caller a kept answer.
-pub(in crate::proxy) async fn answer(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut RequestCtx,
-    inquiry: &Inquiry,
-    entry: &Entry,
-) -> Result<Next, Stop> {
-    let runtime = Arc::clone(&ctx.facts.runtime);
-    let Some(cache) = &runtime.cache else { return Ok(Next::Attempt) };
+/// A kept answer that is about to be sent, and its place in the room for bodies.
+pub(in crate::proxy) struct Kept {
+    body: Bytes,
+    /// How it was found: `exact` or `semantic`.
+    pub(in crate::proxy) how: &'static str,
+    _share: BufferShare,
+}
+
+/// Prepares a kept answer for its caller; `None` if it can't be had in the form that the caller asked for.
+pub(in crate::proxy) fn prepare(gateway: &Gateway, own: &mut OwnAnswer<'_>, inquiry: &Inquiry, entry: &Entry) -> Option<Kept> {
+    let cache = own.facts.runtime.cache.as_ref()?;
     let mut share = BufferShare::new(&gateway.buffered);
     let has_room = entry.streamed == inquiry.fields.stream || share.grow(answer::cost(&entry.body));
     let Some(body) = Some(entry).filter(|_| has_room).and_then(|entry| replay(inquiry, entry)) else {
         // Not in this form: it is asked for, and kept in its place.
-        if let Some(cached) = &mut ctx.copies.cached {
+        if let Some(cached) = &mut own.copies.cached {
             cached.result = CacheResult::Miss;
             cached.score = None;
         }
         cache.metrics.count(CacheResult::Miss);
-        return Ok(Next::Attempt);
+        return None;
     };
-    let streamed = inquiry.fields.stream && inquiry.api != Api::Embeddings;
-    let result = ctx.copies.cached.as_ref().map_or(CacheResult::Hit, |cached| cached.result);
+    let result = own.copies.cached.as_ref().map_or(CacheResult::Hit, |cached| cached.result);
     cache.metrics.count(result);
     cache.metrics.saved(entry.input, entry.output);
-    ctx.reply.streamed = streamed;
-    ctx.reply.status = Some(StatusCode::OK.as_u16());
-    ctx.reply.bytes_out = body.len();
-    logged::record(&mut ctx.copies, &ctx.reply, &body);
-    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
-    metering::book_cached(gateway, ctx.books(), inquiry, if result == CacheResult::Semantic { "semantic" } else { "exact" }).await;
-    let mut head = head(&ctx.facts, streamed, body.len()).map_err(|_| Stop::CallerLeft)?;
-    if ctx.facts.runtime.config.server.response_headers {
+    own.reply.streamed = inquiry.fields.stream && inquiry.api != Api::Embeddings;
+    own.reply.status = Some(StatusCode::OK.as_u16());
+    own.reply.bytes_out = body.len();
+    logged::record(own.copies, own.reply, &body);
+    own.timing.note_first(own.facts.arrived, gateway.clock.now());
+    Some(Kept { body, how: if result == CacheResult::Semantic { "semantic" } else { "exact" }, _share: share })
+}
+
+/// Sends a kept answer.
+pub(in crate::proxy) async fn send(
+    gateway: &Gateway,
+    session: &mut Session,
+    own: OwnAnswer<'_>,
+    inquiry: &Inquiry,
+    entry: &Entry,
+    kept: Kept,
+) -> Result<(), Stop> {
+    let server = &own.facts.runtime.config.server;
+    let mut head = head(own.facts, own.reply.streamed, kept.body.len()).map_err(|_| Stop::CallerLeft)?;
+    if server.response_headers {
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
     }
-    own_fields::complete(&ctx.own_answer(), inquiry, &mut head, &entry.backend, 0);
-    let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    respond::send(&mut session.downstream_session, tasks, ctx.facts.runtime.config.server.write_timeout)
-        .await
-        .map_err(|_| Stop::CallerLeft)?;
-    ctx.reply.end = End::Complete;
-    Ok(Next::Answered)
+    own_fields::complete(&own, inquiry, &mut head, &entry.backend, 0);
+    let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(kept.body), true)];
+    respond::send(&mut session.downstream_session, tasks, server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;
+    own.reply.end = End::Complete;
+    Ok(())
 }
 
 fn head(facts: &Facts, streamed: bool, length: usize) -> pingora::Result<Box<ResponseHeader>> {

@@ -21,7 +21,6 @@ use spillway_plugins::responses_socket::{self as messages, CreateError, Memory};
 use tracing::debug;
 
 use super::Gateway;
-use super::ctx::RequestCtx;
 use super::identify::{certificate, may_use_api};
 use super::refusal::Refusal;
 use super::respond::error_body;
@@ -29,7 +28,7 @@ use super::step::{Next, Stop};
 use super::timer::Timer;
 use crate::clock::Tick;
 use crate::request::End;
-use crate::request::{BufferShare, Facts};
+use crate::request::{BufferShare, Counted, Facts, Reply, Timing};
 use crate::under_way::UnderWay;
 pub(super) use handshake::is_asked;
 use turn::{Running, Told};
@@ -52,20 +51,27 @@ const PIECE: usize = 64 * 1024;
 ///
 /// # Errors
 /// If it is refused, or the caller is gone before it stands.
-pub(super) async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
-    ctx.facts.api = Some(Api::Responses);
-    may_use_api(&ctx.facts, Api::Responses)?;
-    let mut place = gateway.sockets.take(ctx.facts.owner()).ok_or(Refusal::Overloaded { what: "sockets" })?;
-    handshake::accept(session, &ctx.facts.id).await?;
-    ctx.reply.status = Some(101);
-    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
+pub(super) async fn serve(
+    gateway: &Gateway,
+    session: &mut Session,
+    facts: &mut Facts,
+    timing: &mut Timing,
+    counted: &mut Counted,
+    reply: &mut Reply,
+) -> Result<Next, Stop> {
+    facts.api = Some(Api::Responses);
+    may_use_api(facts, Api::Responses)?;
+    let mut place = gateway.sockets.take(facts.owner()).ok_or(Refusal::Overloaded { what: "sockets" })?;
+    handshake::accept(session, &facts.id).await?;
+    reply.status = Some(101);
+    timing.note_first(facts.arrived, gateway.clock.now());
     // Its messages are requests in flight; it is none itself.
-    ctx.counted.end();
+    counted.end();
     session.set_read_timeout(None);
-    let mut socket = Socket::new(gateway, session, &ctx.facts);
+    let mut socket = Socket::new(gateway, session, facts);
     let end = Box::pin(socket.run(session, place.asked_back())).await;
-    ctx.reply.bytes_out = socket.bytes_out;
-    ctx.reply.end = end;
+    reply.bytes_out = socket.bytes_out;
+    reply.end = end;
     Ok(Next::Answered)
 }
 

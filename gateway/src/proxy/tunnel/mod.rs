@@ -22,7 +22,7 @@ use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
 
 use super::attempt::{Running, is_timeout};
-use super::ctx::RequestCtx;
+use super::books::{Books, Tunnelled};
 use super::deliver::Tap;
 use super::exchange::connect_error;
 use super::progress::{Progress, pick};
@@ -34,18 +34,7 @@ use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::asked_back;
-use crate::request::{Attempts, End, Facts, Inquiry, Timing};
-
-/// Takes inquiry and tunnel out of the context for the time of a hook.
-fn parts(ctx: &mut RequestCtx) -> Option<(Inquiry, Box<Tunnel>)> {
-    let tunnel = ctx.tunnel.take()?;
-    Some((ctx.inquiry.take()?, tunnel))
-}
-
-fn put_back(ctx: &mut RequestCtx, inquiry: Inquiry, tunnel: Box<Tunnel>) {
-    ctx.inquiry = Some(inquiry);
-    ctx.tunnel = Some(tunnel);
-}
+use crate::request::{End, Facts, Inquiry};
 
 fn upstream_of<'r>(facts: &'r Facts, inquiry: &Inquiry, member: usize) -> Option<&'r Upstream> {
     facts.runtime.backends[inquiry.model.route.members()[member].backend].upstream.as_ref()
@@ -60,31 +49,21 @@ pub(super) async fn body(
     session: &mut Session,
     body: &mut Option<Bytes>,
     end: bool,
-    ctx: &mut RequestCtx,
+    mut tunnelled: Tunnelled<'_>,
 ) -> pingora::Result<()> {
-    upload::body(gateway, session, body, end, ctx)?;
-    if ctx.tunnel.as_ref().is_some_and(|tunnel| tunnel.upload.is_none()) {
-        return socket::said(gateway, session, body, ctx).await;
+    upload::body(gateway, session, body, end, &mut tunnelled)?;
+    match tunnelled.tunnel.upload {
+        None => socket::said(gateway, session, body, tunnelled).await,
+        Some(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// `upstream_peer`: consults the selector.
-pub(super) async fn peer(gateway: &Gateway, ctx: &mut RequestCtx) -> pingora::Result<Box<HttpPeer>> {
-    let (inquiry, mut tunnel) = parts(ctx).ok_or_else(|| Error::explain(ErrorType::InternalError, "no inquiry"))?;
-    let peer = choose(gateway, &ctx.facts, &mut ctx.attempts, &mut ctx.timing, &inquiry, &mut tunnel).await;
-    put_back(ctx, inquiry, tunnel);
-    peer
-}
-
-async fn choose(
-    gateway: &Gateway,
-    facts: &Facts,
-    attempts: &mut Attempts,
-    timing: &mut Timing,
-    inquiry: &Inquiry,
-    tunnel: &mut Tunnel,
-) -> pingora::Result<Box<HttpPeer>> {
+pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) -> pingora::Result<Box<HttpPeer>> {
+    let Some(Tunnelled { inquiry, tunnel, books, .. }) = tunnelled else {
+        return Error::e_explain(ErrorType::InternalError, "no inquiry");
+    };
+    let Books { facts, attempts, timing, .. } = books;
     let mut now = gateway.clock.now();
     let (arrived, by) = (facts.arrived, facts.runtime.callers.number_of(facts.consumer()));
     let progress = tunnel.progress.get_or_insert_with(|| {
@@ -130,10 +109,10 @@ async fn choose(
 }
 
 /// `upstream_request_filter`: the request as this target gets it.
-pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
-    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &ctx.tunnel) else { return Ok(()) };
-    let Some(attempt) = &tunnel.attempt else { return Ok(()) };
-    let Some(upstream) = upstream_of(&ctx.facts, inquiry, attempt.member) else { return Ok(()) };
+pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut RequestHeader, tunnelled: Tunnelled<'_>) -> pingora::Result<()> {
+    let Tunnelled { inquiry, tunnel, mut books, .. } = tunnelled;
+    let Some(attempt) = &mut tunnel.attempt else { return Ok(()) };
+    let Some(upstream) = upstream_of(books.facts, inquiry, attempt.member) else { return Ok(()) };
     let caller = session.req_header();
     let deployment = &inquiry.model.route.members()[attempt.member].target.id.deployment;
     let framing = match tunnel.upload {
@@ -141,54 +120,34 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         None => Framing::Socket,
     };
     let at = (attempt.span, gateway.clock.now());
-    match head_for(&ctx.facts, inquiry, (attempt.member, upstream), caller, None, framing, at) {
+    match head_for(books.facts, inquiry, (attempt.member, upstream), caller, None, framing, at) {
         Ok(head) => *request = *head,
         Err(NoHead::NoCredential) => {
-            no_credential(gateway, ctx);
+            // The token ran out between choosing and connecting: says nothing about the target.
+            if let Some(attempt) = tunnel.attempt.take() {
+                attempt.finish(gateway, &mut books, inquiry, AttemptOutcome::NoCredential);
+            }
             return Err(elsewhere());
         }
         Err(NoHead::Unsendable) => return Err(over()),
     }
-    if let Some(attempt) = ctx.tunnel.as_mut().and_then(|tunnel| tunnel.attempt.as_mut()) {
-        attempt.sent = true;
-    }
-    if let Some(permit) = &mut ctx.metering.permit {
+    attempt.sent = true;
+    if let Some(permit) = &mut books.metering.permit {
         permit.spend();
     }
     Ok(())
 }
 
-/// The token ran out between choosing and connecting: says nothing about the target.
-fn no_credential(gateway: &Gateway, ctx: &mut RequestCtx) {
-    let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
-    if let Some(attempt) = tunnel.attempt.take() {
-        attempt.finish(gateway, &mut ctx.books(), &inquiry, AttemptOutcome::NoCredential);
-    }
-    put_back(ctx, inquiry, tunnel);
-}
-
 /// `upstream_response_filter`: deliver, or go elsewhere.
-pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, ctx: &mut RequestCtx) -> pingora::Result<()> {
-    let Some((inquiry, mut tunnel)) = parts(ctx) else { return Ok(()) };
-    let verdict = judge_parts(gateway, head, ctx, &inquiry, &mut tunnel);
-    put_back(ctx, inquiry, tunnel);
-    verdict
-}
-
-fn judge_parts(
-    gateway: &Gateway,
-    head: &ResponseHeader,
-    ctx: &mut RequestCtx,
-    inquiry: &Inquiry,
-    tunnel: &mut Tunnel,
-) -> pingora::Result<()> {
+pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tunnelled<'_>) -> pingora::Result<()> {
+    let Tunnelled { inquiry, tunnel, mut books, .. } = tunnelled;
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
     let Some(mut attempt) = tunnel.attempt.take() else { return Ok(()) };
     attempt.status = Some(head.status);
     attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
-    let upstream = upstream_of(&ctx.facts, inquiry, attempt.member);
+    let upstream = upstream_of(books.facts, inquiry, attempt.member);
     let credentials = upstream.map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
     let token = upstream.and_then(|upstream| upstream.auth.token()).filter(|_| head.status == StatusCode::UNAUTHORIZED);
     // With another token on its way the target is not to blame yet.
@@ -201,11 +160,11 @@ fn judge_parts(
     let retry_after = attempt.signal.retry_after;
     let (outcome, label) = match verdict {
         Verdict::Deliver if head.status.is_client_error() || head.status.is_server_error() => {
-            let outcome = attempt.refusal(&ctx.body, inquiry, head.status);
+            let outcome = attempt.refusal(books.body, inquiry, head.status);
             (outcome, if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed })
         }
         Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, AttemptOutcome::Ok),
-        Verdict::RateLimited => (attempt.throttle(&ctx.body, inquiry), AttemptOutcome::Throttled),
+        Verdict::RateLimited => (attempt.throttle(books.body, inquiry), AttemptOutcome::Throttled),
         Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), AttemptOutcome::OutOfQuota),
         Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), AttemptOutcome::Misconfigured),
         Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, AttemptOutcome::Failed),
@@ -215,14 +174,14 @@ fn judge_parts(
     }
     if verdict == Verdict::Misconfigured && tunnel.upload.is_some() {
         // What a backend says of our credentials is not for the caller.
-        attempt.finish(gateway, &mut ctx.books(), inquiry, label);
+        attempt.finish(gateway, &mut books, inquiry, label);
         tunnel.refusal =
             Some(Refusal::UpstreamFailed { model: inquiry.model.name.to_string(), last: label.label(), retry_after: None, upstream: None });
         return Err(over());
     }
     if verdict.is_elsewhere() && tunnel.upload.is_none() {
         let member = attempt.member;
-        attempt.finish(gateway, &mut ctx.books(), inquiry, label);
+        attempt.finish(gateway, &mut books, inquiry, label);
         if let Some(progress) = &mut tunnel.progress {
             if verdict == Verdict::RateLimited {
                 progress.throttled.push(member);
@@ -235,8 +194,8 @@ fn judge_parts(
         }
         return Err(over());
     }
-    ctx.timing.note_first(ctx.facts.arrived, gateway.clock.now());
-    ctx.reply.status = Some(head.status.as_u16());
+    books.timing.note_first(books.facts.arrived, gateway.clock.now());
+    books.reply.status = Some(head.status.as_u16());
     if head.status.is_success() || head.status == StatusCode::SWITCHING_PROTOCOLS {
         inquiry.model.metrics[attempt.member].first_token.observe(first.as_secs_f64());
     }
@@ -272,17 +231,17 @@ pub(super) fn answer(
     session: &mut Session,
     piece: &mut Option<Bytes>,
     end: bool,
-    ctx: &mut RequestCtx,
+    tunnelled: Tunnelled<'_>,
 ) -> pingora::Result<()> {
-    if ctx.tunnel.as_ref().is_some_and(|tunnel| tunnel.upload.is_none()) {
-        return socket::turns(gateway, session, piece, ctx);
+    let Tunnelled { inquiry, tunnel, mut books, .. } = tunnelled;
+    if tunnel.upload.is_none() {
+        return socket::turns(gateway, session, piece, &mut books, inquiry, tunnel);
     }
-    upload_answer(gateway, piece.as_ref(), end, ctx);
+    upload_answer(gateway, piece.as_ref(), end, &mut books, inquiry, tunnel);
     Ok(())
 }
 
-fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut RequestCtx) {
-    let (Some(inquiry), Some(tunnel)) = (&ctx.inquiry, &mut ctx.tunnel) else { return };
+fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, books: &mut Books<'_>, inquiry: &Inquiry, tunnel: &mut Tunnel) {
     let success = tunnel.attempt.as_ref().and_then(|attempt| attempt.status).is_some_and(|status| status.is_success());
     if !success || tunnel.upload.is_none() {
         return;
@@ -291,7 +250,7 @@ fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut 
         tap.push(piece);
     }
     if end {
-        ctx.metering.usage = tunnel.answer.as_mut().and_then(|tap| tap.read().usage(inquiry.api)).map(Metered::reported);
+        books.metering.usage = tunnel.answer.as_mut().and_then(|tap| tap.read().usage(inquiry.api)).map(Metered::reported);
     }
     if !inquiry.stores {
         return;
@@ -303,7 +262,7 @@ fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, ctx: &mut 
     if let (true, Some(attempt)) = (end, &tunnel.attempt) {
         let backend = std::sync::Arc::clone(&attempt.lease.target().id.backend);
         let made = std::mem::take(&mut tunnel.made);
-        stored::remember(gateway, &ctx.facts, inquiry, &backend, &made);
+        stored::remember(gateway, books.facts, inquiry, &backend, &made);
     }
 }
 
@@ -320,8 +279,8 @@ fn over() -> BError {
 }
 
 /// `response_filter`: the head as the caller gets it.
-pub(super) fn response(session: &Session, head: &mut ResponseHeader, ctx: &RequestCtx) -> pingora::Result<()> {
-    let Some(tunnel) = &ctx.tunnel else { return Ok(()) };
+pub(super) fn response(session: &Session, head: &mut ResponseHeader, tunnelled: &Tunnelled<'_>) -> pingora::Result<()> {
+    let Tunnelled { inquiry, tunnel, books, copies } = tunnelled;
     headers::strip_upstream(head);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // None was asked for.
@@ -333,28 +292,26 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, ctx: &Reque
     {
         head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, chosen)?;
     }
-    if let Some(inquiry) = &ctx.inquiry {
-        transformed::response(&ctx.facts, inquiry, head);
-    }
-    headers::rate_limits(head, &ctx.metering.remaining);
+    transformed::response(books.facts, inquiry, head);
+    headers::rate_limits(head, &books.metering.remaining);
     cors::allow(&session.req_header().headers, head);
-    head.insert_header(headers::X_REQUEST_ID, ctx.facts.id.as_str())?;
+    head.insert_header(headers::X_REQUEST_ID, books.facts.id.as_str())?;
     if let Some(attempt) = &tunnel.attempt {
         own_fields::describe(
-            &ctx.facts,
-            &ctx.timing,
-            &ctx.copies,
+            books.facts,
+            books.timing,
+            copies,
             head,
             Some(&attempt.lease.target().id.backend),
-            ctx.attempts.made.len() + 1,
+            books.attempts.made.len() + 1,
         );
     }
     Ok(())
 }
 
 /// `fail_to_connect` and `error_while_proxy`: what an error means, and whether to go on.
-pub(super) fn broke(gateway: &Gateway, ctx: &mut RequestCtx, mut error: BError, connecting: bool) -> BError {
-    let Some((inquiry, mut tunnel)) = parts(ctx) else {
+pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut error: BError, connecting: bool) -> BError {
+    let Some(Tunnelled { inquiry, tunnel, mut books, .. }) = tunnelled else {
         error.set_retry(false);
         return error;
     };
@@ -368,42 +325,37 @@ pub(super) fn broke(gateway: &Gateway, ctx: &mut RequestCtx, mut error: BError, 
         };
         if downstream {
             error.set_retry(false);
-            attempt.finish(gateway, &mut ctx.books(), &inquiry, AttemptOutcome::Cancelled);
+            attempt.finish(gateway, &mut books, inquiry, AttemptOutcome::Cancelled);
         } else {
-            attempt.record(gateway, &inquiry, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
-            attempt.finish(gateway, &mut ctx.books(), &inquiry, AttemptOutcome::Broken(kind));
+            attempt.record(gateway, inquiry, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
+            attempt.finish(gateway, &mut books, inquiry, AttemptOutcome::Broken(kind));
             let replayable = connecting || tunnel.upload.is_none();
             let retry = tunnel.progress.as_mut().is_some_and(|progress| {
                 progress.failed(AttemptOutcome::Broken(kind), kind.is_timeout());
-                progress.may_retry(&inquiry, gateway.clock.now()) && replayable
+                progress.may_retry(inquiry, gateway.clock.now()) && replayable
             });
             error.set_retry(retry);
         }
     } else if tunnel.answered {
         error.set_retry(false);
     }
-    put_back(ctx, inquiry, tunnel);
     error
 }
 
 /// What the caller gets when Pingora's loop ended without an answer.
-pub(super) fn refusal(gateway: &Gateway, ctx: &mut RequestCtx) -> Option<Refusal> {
-    let (inquiry, mut tunnel) = parts(ctx)?;
-    let refusal = tunnel
-        .refusal
-        .take()
-        .or_else(|| tunnel.progress.as_ref().map(|progress| progress.refusal(&inquiry.model.name, None, gateway.clock.now())));
-    put_back(ctx, inquiry, tunnel);
-    refusal
+pub(super) fn refusal(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) -> Option<Refusal> {
+    let Tunnelled { inquiry, tunnel, .. } = tunnelled?;
+    let none_is_left = || Some(tunnel.progress.as_ref()?.refusal(&inquiry.model.name, None, gateway.clock.now()));
+    tunnel.refusal.take().or_else(none_is_left)
 }
 
 /// `logging`: closes the last attempt.
-pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Error>) {
-    let Some((inquiry, mut tunnel)) = parts(ctx) else { return };
+pub(super) fn finish(gateway: &Gateway, tunnelled: Tunnelled<'_>, error: Option<&Error>) {
+    let Tunnelled { inquiry, tunnel, mut books, .. } = tunnelled;
     if let Some(attempt) = tunnel.attempt.take() {
         if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) && !tunnel.tap.is_lost() {
             // What these have used by now, nobody will tell.
-            metering::book_unsettled(gateway, &mut ctx.books(), &inquiry, &attempt, tunnel.tap.under_way());
+            metering::book_unsettled(gateway, &mut books, inquiry, &attempt, tunnel.tap.under_way());
         }
         let label = match error {
             _ if tunnel.judged != AttemptOutcome::Ok => tunnel.judged,
@@ -414,12 +366,11 @@ pub(super) fn finish(gateway: &Gateway, ctx: &mut RequestCtx, error: Option<&Err
             Some(_) if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) => AttemptOutcome::Ok,
             Some(_) => AttemptOutcome::Broken(ErrorKind::Reset),
         };
-        attempt.finish(gateway, &mut ctx.books(), &inquiry, label);
-        ctx.reply.end = match tunnel.ended {
+        attempt.finish(gateway, &mut books, inquiry, label);
+        books.reply.end = match tunnel.ended {
             Some(code) => End::Refused(code),
             None if error.is_none() || label == AttemptOutcome::Ok => End::Complete,
             None => End::Cut,
         };
     }
-    put_back(ctx, inquiry, tunnel);
 }

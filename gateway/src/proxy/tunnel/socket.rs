@@ -15,9 +15,7 @@ use spillway_plugins::realtime::{self, SocketError};
 use spillway_plugins::tokens::Told;
 use tracing::{debug, warn};
 
-use super::{parts, put_back};
-use crate::proxy::books::Books;
-use crate::proxy::ctx::RequestCtx;
+use crate::proxy::books::{Books, Tunnelled};
 use crate::proxy::identify::may_name_model;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::Tunnel;
@@ -36,12 +34,18 @@ const REASON: usize = 123;
 ///
 /// # Errors
 /// If nobody can tell any more what is used on it.
-pub(super) fn turns(gateway: &Gateway, session: &mut Session, piece: &mut Option<Bytes>, ctx: &mut RequestCtx) -> pingora::Result<()> {
-    let Some((inquiry, mut tunnel)) = parts(ctx) else { return Ok(()) };
-    let open = tunnel.attempt.as_ref().is_some_and(|attempt| attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS));
-    let passed = if open { pass(gateway, session, piece, &mut ctx.books(), &inquiry, &mut tunnel) } else { Ok(()) };
-    put_back(ctx, inquiry, tunnel);
-    passed
+pub(super) fn turns(
+    gateway: &Gateway,
+    session: &mut Session,
+    piece: &mut Option<Bytes>,
+    books: &mut Books<'_>,
+    inquiry: &Inquiry,
+    tunnel: &mut Tunnel,
+) -> pingora::Result<()> {
+    match tunnel.attempt.as_ref().and_then(|attempt| attempt.status) {
+        Some(StatusCode::SWITCHING_PROTOCOLS) => pass(gateway, session, piece, books, inquiry, tunnel),
+        _ => Ok(()),
+    }
 }
 
 fn pass(
@@ -93,22 +97,25 @@ fn pass(
 ///
 /// # Errors
 /// If it may not be said, and the caller can't be told on the socket.
-pub(super) async fn said(gateway: &Gateway, session: &mut Session, body: &mut Option<Bytes>, ctx: &mut RequestCtx) -> pingora::Result<()> {
-    let Some((inquiry, mut tunnel)) = parts(ctx) else { return Ok(()) };
+pub(super) async fn said(
+    gateway: &Gateway,
+    session: &mut Session,
+    body: &mut Option<Bytes>,
+    tunnelled: Tunnelled<'_>,
+) -> pingora::Result<()> {
+    let Tunnelled { inquiry, tunnel, books, .. } = tunnelled;
     let passed = match body.as_ref().filter(|bytes| !bytes.is_empty()) {
-        Some(bytes) => may_say(gateway, &ctx.facts, &inquiry, &mut tunnel, bytes).await,
+        Some(bytes) => may_say(gateway, books.facts, inquiry, tunnel, bytes).await,
         None => Ok(()),
     };
-    let told = match passed {
+    match passed {
         Ok(()) => Ok(()),
         Err(no) => {
             // Without its end nobody acts on a message. An end of the body would be the end of the socket.
             *body = Some(Bytes::new());
-            refuse(gateway, session, &ctx.facts, &mut tunnel, no).await
+            refuse(gateway, session, books.facts, tunnel, no).await
         }
-    };
-    put_back(ctx, inquiry, tunnel);
-    told
+    }
 }
 
 /// Why a socket can't go on: what its caller is told, and which field is meant.

@@ -7,7 +7,7 @@ use pingora::{Error, ErrorType};
 use spillway_plugins::multipart::{FormError, FormReader};
 
 use crate::proxy::body::too_slow;
-use crate::proxy::ctx::RequestCtx;
+use crate::proxy::books::Tunnelled;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::{Gateway, headers};
 use crate::request::Inquiry;
@@ -27,22 +27,28 @@ pub(super) fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployme
 /// # Errors
 /// If the caller sends too slowly, or its form is not what it seemed to be, such as when it names a second model
 /// behind the one that was checked.
-pub(super) fn body(gateway: &Gateway, session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> pingora::Result<()> {
+pub(super) fn body(
+    gateway: &Gateway,
+    session: &Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    tunnelled: &mut Tunnelled<'_>,
+) -> pingora::Result<()> {
     // As a last piece it would be written as a chunk: as a second end, which the next answer on that connection is
     // taken for.
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
     }
-    let (Some(inquiry), Some(tunnel)) = (&mut ctx.inquiry, &mut ctx.tunnel) else { return Ok(()) };
+    let Tunnelled { inquiry, tunnel, books, .. } = tunnelled;
     if tunnel.ended.is_some() {
         return Error::e_explain(ErrorType::ConnectionClosed, "the socket has ended").map_err(|error| error.into_down());
     }
     let (Some(upload), Some(attempt), Some(progress)) = (&tunnel.upload, &tunnel.attempt, &tunnel.progress) else { return Ok(()) };
     if body.is_some() || end {
         let piece = body.as_deref().unwrap_or_default();
-        ctx.body.bytes += piece.len();
+        books.body.bytes += piece.len();
         let now = gateway.clock.now();
-        let slow = too_slow(ctx.body.bytes, now.since(ctx.facts.arrived), ctx.facts.runtime.config.server.min_body_rate);
+        let slow = too_slow(books.body.bytes, now.since(books.facts.arrived), books.facts.runtime.config.server.min_body_rate);
         let refusal = match &mut tunnel.form {
             _ if slow || now >= progress.deadline => Some(Refusal::BodyTimeout),
             Some(form) => read_on(form, piece, end).map(|what| Refusal::Form { what }),
