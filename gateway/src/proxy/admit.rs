@@ -4,9 +4,10 @@ use spillway_plugins::limits::{Demand, Permit, Remaining};
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::Usage;
 
+use super::bound;
 use super::refusal::Refusal;
-use super::{Gateway, bound};
 use crate::config::DeploymentPrice;
+use crate::gateway::Gateway;
 use crate::limits::Scopes;
 use crate::request::{Facts, Inquiry, Metering, RequestBody, Timing};
 use crate::runtime::Model;

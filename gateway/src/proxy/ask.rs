@@ -16,10 +16,11 @@ use super::books::Books;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::upstream_request::{Framing, NoHead, head_for};
-use super::{Gateway, headers, patience};
+use super::{headers, patience};
 use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
 use crate::config::BackendKind;
+use crate::gateway::Gateway;
 use crate::request::Inquiry;
 use crate::request::{Edit, Facts, Pieces, ReplayBody, RequestBody};
 

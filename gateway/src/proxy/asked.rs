@@ -17,10 +17,11 @@ use super::attempt::Attempt;
 use super::books::Books;
 use super::exchange::{Broken, Exchange};
 use super::progress::{Progress, pick};
-use super::{Gateway, deliver, last_word, words};
+use super::{deliver, last_word, words};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::ErrorKind;
+use crate::gateway::Gateway;
 use crate::request::Timing;
 
 /// What asking a target once led to.

@@ -10,12 +10,13 @@ use tracing::{info, warn};
 use super::books::Books;
 use super::exchange::Broken;
 use super::progress::Progress;
-use super::{Gateway, metering, traced};
+use super::{metering, traced};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::balance::target::{Change, Lease, OutageReason, Outcome};
 use crate::clock::Tick;
+use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, Attempts, End, Facts, Inquiry, RequestBody};
 
 /// What one attempt led to.

@@ -20,7 +20,7 @@ use super::drain::{self, Abandoned, Reading};
 use super::exchange::Exchange;
 use super::progress::{Progress, pick, pick_again};
 use super::refusal::Refusal;
-use super::{Gateway, cached, guarded, last_resort, last_word, metering, rescue};
+use super::{cached, guarded, last_resort, last_word, metering, rescue};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::route::{NoneReady, Pick};
@@ -28,6 +28,7 @@ use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::{Place, asked_back};
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
+use crate::gateway::Gateway;
 use crate::request::{End, Inquiry, Timing};
 
 /// Runs a request to its end. The answer, or a refusal, is written to the caller.
@@ -236,7 +237,7 @@ async fn blocked(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, f
 
 /// Writes a refusal.
 async fn refuse(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, refusal: &Refusal) -> End {
-    match gateway.refuse(session, own, refusal).await {
+    match super::refuse::refuse(gateway, session, own, refusal).await {
         Ok(()) => End::Refused(refusal.shape().code),
         Err(_) => End::CallerLeft,
     }

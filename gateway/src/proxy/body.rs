@@ -9,12 +9,13 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use spillway_plugins::multipart::FormReader;
 
+use super::headers;
 use super::refusal::Refusal;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
-use super::{Gateway, headers};
 use crate::config::Server;
 use crate::connection_phase as connection;
+use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, RequestBody, Timing};
 
 /// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.

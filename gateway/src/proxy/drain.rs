@@ -7,16 +7,13 @@ use spillway_plugins::api::Api;
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
 
-use super::Gateway;
 use super::deliver::Tap;
 use super::exchange::Exchange;
 use super::metering::Estimate;
 use crate::balance::target::Lease;
+use crate::gateway::Gateway;
 use crate::request::Metering;
 use crate::shares::{Owner, Place};
-
-/// Answers that are read on at once. Where that many are, one of the consumer that has most ends as it is.
-pub(super) const AT_ONCE: usize = 256;
 
 /// What reads an answer.
 pub(super) enum Reading {
@@ -93,7 +90,7 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
             }
         }
         drop(lease);
-        gateway.estimator.hand_over(&gateway, estimate);
+        estimate.hand_over(&gateway);
         drop(place);
     });
 }

@@ -8,9 +8,10 @@ use spillway_plugins::api::Api;
 use spillway_plugins::tokens::Metered;
 
 use super::ctx::RequestCtx;
-use super::{Gateway, logged, traced};
+use super::{logged, traced};
 use crate::balance::route::PassedOver;
 use crate::clock::micros;
+use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, End, Facts, Inquiry, Reply, Timing};
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
 use crate::telemetry::recent::{Recent, Tried};

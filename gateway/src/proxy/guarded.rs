@@ -6,10 +6,10 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 use spillway_plugins::guard::Finding;
 
-use super::Gateway;
 use super::offload::on_bytes;
 use super::refusal::Refusal;
 use super::step::Stop;
+use crate::gateway::Gateway;
 use crate::guard::{Guard, Judgement};
 use crate::request::{BufferShare, Facts, Inquiry, RequestBody, Timing};
 

@@ -8,9 +8,10 @@ use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::auth::jwt::TokenError;
 
 use super::refusal::Refusal;
-use super::{Gateway, traced};
+use super::traced;
 use crate::callers::{Caller, Denied, Missing, lacks_grant};
 use crate::config::{Pool, Rights};
+use crate::gateway::Gateway;
 use crate::internal::{self, AsWhom};
 use crate::request::{Facts, Timing};
 

@@ -19,14 +19,16 @@ use super::identify::{identify, may_name_model, may_use_api, may_use_model};
 use super::media::Coding;
 use super::offload::on_buffer;
 use super::refusal::Refusal;
+use super::refuse::refuse;
 use super::step::{Next, Stop};
 use super::tunnel::Tunnel;
 use super::{
-    Gateway, cached, cors, guarded, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored,
-    traced, transformed,
+    cached, cors, guarded, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored, traced,
+    transformed,
 };
 use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
+use crate::gateway::Gateway;
 use crate::operation::{self, Inference, Operation};
 use crate::request::BodyBuffer;
 use crate::request::{Counted, End, Facts, Inquiry, Reply};
@@ -45,7 +47,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
             Err(super::told())
         }
         Err(Stop::Refuse(refusal)) => {
-            gateway.refuse(session, ctx.own_answer(), &refusal).await?;
+            refuse(gateway, session, ctx.own_answer(), &refusal).await?;
             Ok(Next::Answered)
         }
     }

@@ -7,7 +7,8 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::books::OwnAnswer;
-use super::{Gateway, logged, own_fields, respond};
+use super::{logged, own_fields, respond};
+use crate::gateway::Gateway;
 use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
 use crate::mock::body::Body;
 use crate::request::{BufferShare, Inquiry};

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use spillway_plugins::sse::{Fate, Splitter};
 
 use super::books::OwnAnswer;
-use super::{Gateway, headers, own_fields, respond, transformed};
+use super::{headers, own_fields, respond, transformed};
+use crate::gateway::Gateway;
 use crate::request::{End, Inquiry};
 
 /// Whether a caller may have this refusal.

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use spillway_plugins::api::Api;
 use spillway_plugins::prompt_log::{Compact, Level};
 
-use super::Gateway;
 use super::offload::apart;
 use super::record::Record;
 use crate::config::ConsumerLog;
+use crate::gateway::Gateway;
 use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog};
 use crate::proxy::ctx::Copies;
 use crate::request::{BufferShare, Facts, ReplayBody, Reply, RequestBody};
@@ -44,7 +44,7 @@ pub(super) fn decide(facts: &Facts) -> Option<Box<Logged>> {
     let own = facts.consumer().map_or_else(ConsumerLog::default, |consumer| consumer.prompt_log);
     let level = own.level.unwrap_or(log.rules.level);
     let share = own.sample.unwrap_or(log.rules.sample);
-    if level == Level::Off || (share < 1.0 && super::with_rng(|rng| rng.f64()) >= share) {
+    if level == Level::Off || (share < 1.0 && crate::random::with_rng(|rng| rng.f64()) >= share) {
         return None;
     }
     let share = facts.holding().map(|holding| Arc::clone(&holding.logged));

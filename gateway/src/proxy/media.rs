@@ -4,9 +4,10 @@ use std::io::{BufRead, Read};
 
 use http::{HeaderMap, HeaderName, header};
 
+use super::offload;
 use super::refusal::Refusal;
 use super::step::Stop;
-use super::{Gateway, offload};
+use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, Facts};
 
 /// How a body is compressed.

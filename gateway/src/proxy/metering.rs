@@ -20,12 +20,13 @@ use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, 
 
 use super::attempt::Running;
 use super::books::Books;
-use super::{Gateway, bound};
+use super::bound;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
 use crate::config::UsageRules;
+use crate::gateway::Gateway;
 use crate::ledger::{Cost, Ledger, Place, Row};
 use crate::request::{Facts, Inquiry, Metering};
 use crate::runtime::Model;
@@ -240,6 +241,12 @@ impl Estimate {
         self.book_as(gateway, settled);
     }
 
+    /// Hands it to the thread that reads texts.
+    pub(super) fn hand_over(self, gateway: &Gateway) {
+        let of = gateway.clone();
+        gateway.estimator.hand_over(move |has_time| if has_time { self.book(&of) } else { self.book_hastily(&of) });
+    }
+
     fn book_as(self, gateway: &Gateway, settled: Settled) {
         let used = self.charge.book(gateway, settled);
         if let Some(permit) = self.permit {
@@ -391,7 +398,7 @@ fn estimate(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running
         permit.release_slot();
     }
     let estimate = Estimate { charge, evidence, told: None, permit: books.metering.permit.take() };
-    gateway.estimator.hand_over(gateway, estimate);
+    estimate.hand_over(gateway);
 }
 
 /// What is to be booked of an answer whose caller left, once it has been read on. It counts as booked.

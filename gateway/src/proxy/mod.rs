@@ -30,7 +30,6 @@ mod bound;
 mod cached;
 mod deliver;
 mod drain;
-mod estimator;
 mod exchange;
 mod finish;
 mod framing;
@@ -49,6 +48,7 @@ mod patience;
 mod progress;
 mod query_key;
 mod record;
+mod refuse;
 mod step;
 mod stored;
 mod timer;
@@ -56,215 +56,22 @@ mod traced;
 mod transformed;
 mod upstream_request;
 
-use std::cell::RefCell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
-use tokio::sync::Notify;
 
-use crate::clock::Clock;
 use crate::connection_phase as connection;
-use crate::internal::Internal;
-use crate::ledger::Ledger;
-use crate::limits::Limits;
-use crate::objects::Objects;
-use crate::request::BufferBudget;
+use crate::gateway::Gateway;
 use crate::request::{End, InFlight};
-use crate::runtime::Runtime;
-use crate::shares::{Owner, Places};
-use crate::telemetry::metrics::{Metrics, RequestMetrics};
-use crate::telemetry::recent::RecentRequests;
-use books::OwnAnswer;
 use ctx::RequestCtx;
-use estimator::Estimator;
 use refusal::Refusal;
-
-thread_local! {
-    static RNG: RefCell<fastrand::Rng> = RefCell::new(fastrand::Rng::new());
-}
-
-/// Runs `use_it` with this thread's source of randomness.
-fn with_rng<T>(use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
-    RNG.with(|rng| use_it(&mut rng.borrow_mut()))
-}
-
-/// What all requests share.
-#[derive(Clone)]
-pub struct Gateway(Arc<Shared>);
-
-impl std::ops::Deref for Gateway {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.0
-    }
-}
-
-/// The shared state behind [`Gateway`].
-pub struct Shared {
-    /// The live config.
-    pub runtime: ArcSwap<Runtime>,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-    /// Time.
-    pub clock: Clock,
-    /// Connections to upstreams.
-    connector: Arc<Connector>,
-    /// Room for request bodies.
-    buffered: Arc<BufferBudget>,
-    /// Who may work on a long one.
-    turns: Arc<offload::Turns>,
-    /// Where stored things live.
-    pub objects: Arc<Objects>,
-    /// What may be used up.
-    pub limits: Arc<Limits>,
-    /// Who used what, if that is kept.
-    pub ledger: Option<Arc<Ledger>>,
-    /// Requests of the gateway to itself.
-    pub internal: Internal,
-    /// The latest requests.
-    pub recent: RecentRequests,
-    estimator: Estimator,
-    /// Room for answers whose callers left.
-    draining: Arc<Places<Owner>>,
-    /// Tells them when the gateway stops.
-    stopping: Notify,
-    closing: AtomicBool,
-    /// Tells sockets when it is about to stop.
-    closed: Notify,
-    /// Places for sockets of the Responses API, and how many of them have something to send.
-    sockets: Arc<Places<Owner>>,
-    busy_sockets: Arc<AtomicUsize>,
-    unrouted: RequestMetrics,
-}
-
-/// What a gateway is put together from.
-pub struct Parts {
-    /// Where stored things live.
-    pub objects: Arc<Objects>,
-    /// What may be used up.
-    pub limits: Arc<Limits>,
-    /// Who used what, if that is kept.
-    pub ledger: Option<Arc<Ledger>>,
-    /// Requests of the gateway to itself.
-    pub internal: Internal,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-}
-
-/// Idle connections to upstreams that are kept, together.
-const POOL_SIZE: usize = 1024;
-
-impl Gateway {
-    /// Puts a gateway together. Nothing is started.
-    ///
-    /// # Errors
-    /// If its thread can't be had.
-    pub fn new(clock: Clock, runtime: Runtime, parts: Parts) -> std::io::Result<Self> {
-        let Parts { objects, limits, ledger, internal, metrics } = parts;
-        let buffered = Arc::new(BufferBudget::new(runtime.config.server.max_buffered, metrics.buffered.clone()));
-        let unrouted = metrics.request("none", None);
-        // The other connections are for requests.
-        let sockets = (runtime.config.server.max_connections / 2).max(1);
-        let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
-        Ok(Gateway(Arc::new(Shared {
-            runtime: ArcSwap::from_pointee(runtime),
-            metrics,
-            clock,
-            connector,
-            buffered,
-            turns: offload::turns(),
-            objects,
-            limits,
-            ledger,
-            internal,
-            recent: RecentRequests::default(),
-            estimator: Estimator::start()?,
-            draining: Places::new(drain::AT_ONCE, drain::AT_ONCE),
-            stopping: Notify::new(),
-            closing: AtomicBool::new(false),
-            closed: Notify::new(),
-            sockets: Places::new(sockets, sockets),
-            busy_sockets: Arc::default(),
-            unrouted,
-        })))
-    }
-
-    /// The gateway stops: waits until everything that was used is booked and kept, a few times `limit` at most.
-    pub async fn flush(&self, limit: Duration) {
-        self.stopping.notify_waiters();
-        let _ = tokio::time::timeout(limit, self.draining.empty()).await;
-        self.estimator.flush(limit).await;
-        if let Some(ledger) = &self.ledger {
-            ledger.flush(limit).await;
-        }
-        let runtime = self.runtime.load_full();
-        runtime.access_log.flush(limit).await;
-        if let Some(cache) = &runtime.cache {
-            cache.flush(limit).await;
-        }
-        if let Some(log) = &runtime.prompt_log {
-            log.flush(limit).await;
-        }
-        if let Some(traces) = &runtime.traces {
-            traces.flush(limit).await;
-        }
-    }
-
-    /// Requests that begin from now on run on this config.
-    pub fn switch(&self, runtime: Runtime) {
-        self.buffered.set_limit(runtime.config.server.max_buffered);
-        self.runtime.store(Arc::new(runtime));
-    }
-
-    /// The gateway is about to stop: whoever is answered from now on hears that its connection closes.
-    pub fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-        self.closed.notify_waiters();
-        self.metrics.stopping.set(1);
-    }
-
-    /// Whether it is about to stop.
-    pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Relaxed)
-    }
-
-    /// Sockets that have something to send, though no request is in flight for them.
-    pub fn busy_sockets(&self) -> usize {
-        self.busy_sockets.load(Ordering::Relaxed)
-    }
-
-    /// Requests in flight, this one included.
-    fn in_flight_now(&self) -> usize {
-        usize::try_from(self.metrics.in_flight.get()).unwrap_or(0)
-    }
-
-    /// Answers with a refusal.
-    async fn refuse(&self, session: &mut Session, own: OwnAnswer<'_>, refusal: &Refusal) -> pingora::Result<()> {
-        let shape = refusal.shape();
-        self.metrics.rejection(shape.code);
-        own.reply.end = End::Refused(shape.code);
-        own.reply.status = Some(shape.status.as_u16());
-        own.timing.note_first(own.facts.arrived, self.clock.now());
-        let complete = |head: &mut ResponseHeader| {
-            headers::rate_limits(head, &refusal.remaining().unwrap_or(own.remaining));
-            own_fields::describe(own.facts, own.timing, own.copies, head, None, own.attempts.made.len());
-        };
-        own.reply.bytes_out = respond::refuse(&mut session.downstream_session, refusal, own.facts.dialect, &own.facts.id, complete).await?;
-        Ok(())
-    }
-}
+use refuse::refuse;
 
 /// An error that says "the caller has what it gets": nothing more is written.
 fn told() -> BError {
@@ -370,7 +177,7 @@ impl ProxyHttp for Gateway {
             _ if downstream => return nothing,
             _ => tunnel::refusal(self, ctx.tunnelled()).unwrap_or(Refusal::Internal),
         };
-        match self.refuse(session, ctx.own_answer(), &refusal).await {
+        match refuse(self, session, ctx.own_answer(), &refusal).await {
             Ok(()) => FailToProxy { error_code: refusal.shape().status.as_u16(), can_reuse_downstream: !refusal.closes() },
             Err(_) => nothing,
         }

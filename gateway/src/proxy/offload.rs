@@ -15,12 +15,6 @@ const SHORT: usize = 64 * 1024;
 /// Who may work on long bodies now: one for each processor, and the next turn is for whoever has fewest.
 pub(super) type Turns = Places<Owner>;
 
-/// The turns of this machine. One caller never has all of them.
-pub(super) fn turns() -> Arc<Turns> {
-    let processors = std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2));
-    Places::new(processors, processors - 1)
-}
-
 /// Does work of any length for an owner, on a thread that serves no requests.
 ///
 /// # Errors

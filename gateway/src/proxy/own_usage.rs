@@ -6,8 +6,9 @@ use http::StatusCode;
 use pingora::proxy::Session;
 
 use super::refusal::Refusal;
+use super::respond;
 use super::step::{Next, Stop};
-use super::{Gateway, respond};
+use crate::gateway::Gateway;
 use crate::ledger::{LedgerError, Reader, request};
 use crate::request::{End, Facts, Reply, Timing};
 

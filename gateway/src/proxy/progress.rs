@@ -128,7 +128,7 @@ impl Progress {
 
     /// When a member may be asked again after `wait`, or after a moment; `None` if that is too late, or it may not be asked.
     fn when_again(&self, inquiry: &Inquiry, member: usize, wait: Option<Duration>, now: Tick) -> Option<Tick> {
-        let jitter = Duration::from_millis(super::with_rng(|rng| rng.u64(AGAIN.0..=AGAIN.1)));
+        let jitter = Duration::from_millis(crate::random::with_rng(|rng| rng.u64(AGAIN.0..=AGAIN.1)));
         let until = now + wait.map_or(jitter, |wait| wait.max(jitter));
         let target = &inquiry.model.route.members()[member].target;
         let may = target.closed_for(self.asked, until).is_none();
@@ -211,7 +211,7 @@ pub(super) fn pick(inquiry: &Inquiry, facts: &Facts, made: &mut Attempts, progre
         asked: progress.asked,
     };
     let route = &inquiry.model.route;
-    let picked = super::with_rng(|rng| route.pick(&request, now, rng));
+    let picked = crate::random::with_rng(|rng| route.pick(&request, now, rng));
     // A request that waits asks again and again: what it passes over is noted once, and anew after each attempt.
     let attempts = made.made.len() + 1;
     if made.noted < attempts && made.passed_over.len() < PASSED_OVER {

@@ -1,6 +1,6 @@
 //! Ids of requests whose callers gave none.
 
-use super::with_rng;
+use crate::random::with_rng;
 
 /// 128 random bits in hexadecimal.
 pub(super) fn new() -> String {

@@ -10,14 +10,15 @@ use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
 use super::finish::Over;
-use super::{Gateway, finish, headers};
+use super::{finish, headers};
 use crate::clock::Tick;
+use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, Facts};
 
 /// Takes a request into its caller's trace, or begins one.
 pub(super) fn join(gateway: &Gateway, caller: &HeaderMap, facts: &mut Facts) {
     let Some(traces) = &facts.runtime.traces else { return };
-    let random = super::with_rng(|rng| (rng.u128(..), rng.u64(..)));
+    let random = crate::random::with_rng(|rng| (rng.u128(..), rng.u64(..)));
     let now = Duration::from_nanos(gateway.clock.now().0);
     facts.trace = Some(Box::new(begin(caller, &traces.sampler, random, now)));
 }
@@ -31,7 +32,7 @@ pub(super) fn join_own(parent: Option<Parent>, facts: &mut Facts) {
 
 /// The span of an attempt that begins.
 pub(super) fn attempt(facts: &Facts) -> Option<SpanId> {
-    facts.trace.as_ref().map(|_| SpanId::new(super::with_rng(|rng| rng.u64(..))))
+    facts.trace.as_ref().map(|_| SpanId::new(crate::random::with_rng(|rng| rng.u64(..))))
 }
 
 /// Tells an upstream which attempt asks it, in place of what the caller said of itself.

@@ -6,11 +6,11 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::request::read_fields;
 use spillway_plugins::transform::HeaderChanges;
 
-use super::Gateway;
 use super::offload::on_buffer;
 use super::refusal::Refusal;
 use crate::callers::LiveConsumer;
 use crate::config::Transforms;
+use crate::gateway::Gateway;
 use crate::request::Inquiry;
 use crate::request::{BodyBuffer, Facts};
 use crate::runtime::Pool;

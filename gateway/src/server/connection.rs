@@ -16,8 +16,8 @@ use super::guard::Guard;
 use super::http2_heads::PREFACE;
 use super::socket::Socket;
 use crate::connection_phase::{PHASE, Phase};
+use crate::gateway::Gateway;
 use crate::listener_tls as tls;
-use crate::proxy::Gateway;
 
 /// Requests on one connection before it is closed, so that callers spread anew over several nodes.
 const REQUESTS: u32 = 10_000;

@@ -12,7 +12,7 @@ use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 
-use crate::proxy::Gateway;
+use crate::gateway::Gateway;
 
 /// A pipe as Pingora takes it.
 #[derive(Debug)]

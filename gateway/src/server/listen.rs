@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::error;
 
 use super::connection;
-use crate::proxy::Gateway;
+use crate::gateway::Gateway;
 
 /// Connections the kernel may keep waiting for us.
 const BACKLOG: u32 = 4096;

@@ -13,8 +13,8 @@ use tracing::{error, info, warn};
 use super::upkeep::{Upkeep, wait_for_backends};
 use crate::config::error::ConfigError;
 use crate::config::{AccessLog, Config, Secrets};
+use crate::gateway::Gateway;
 use crate::limits::Past;
-use crate::proxy::Gateway;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
 use crate::telemetry::logging;
 

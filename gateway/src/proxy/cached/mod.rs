@@ -17,10 +17,11 @@ use spillway_plugins::cache::{CacheKey, Directive, Entry, Owner, Suits, key, may
 use super::offload::on_bytes;
 use super::record::Record;
 use super::step::Stop;
-use super::{Gateway, guarded, headers};
+use super::{guarded, headers};
 use crate::balance::route::Member;
 use crate::cache::{Flight, State};
 use crate::config::{BackendAuth, CacheNamespace};
+use crate::gateway::Gateway;
 use crate::proxy::ctx::Copies;
 use crate::request::Inquiry;
 use crate::request::{BufferShare, Facts, Metering, Reply, RequestBody, Timing};

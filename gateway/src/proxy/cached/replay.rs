@@ -10,9 +10,10 @@ use spillway_plugins::api::Api;
 use spillway_plugins::cache::Entry;
 use spillway_plugins::request::StreamOptions;
 
+use crate::gateway::Gateway;
 use crate::proxy::books::OwnAnswer;
 use crate::proxy::step::Stop;
-use crate::proxy::{Gateway, logged, own_fields, respond};
+use crate::proxy::{logged, own_fields, respond};
 use crate::request::BufferShare;
 use crate::request::{End, Facts, Inquiry};
 use crate::telemetry::metrics::CacheResult;

@@ -20,13 +20,13 @@ use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::responses_socket::{self as messages, CreateError, Memory};
 use tracing::debug;
 
-use super::Gateway;
 use super::identify::{certificate, may_use_api};
 use super::refusal::Refusal;
 use super::respond::error_body;
 use super::step::{Next, Stop};
 use super::timer::Timer;
 use crate::clock::Tick;
+use crate::gateway::Gateway;
 use crate::request::End;
 use crate::request::{BufferShare, Counted, Facts, Reply, Timing};
 use crate::under_way::UnderWay;

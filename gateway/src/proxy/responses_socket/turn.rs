@@ -14,8 +14,8 @@ use spillway_plugins::sse::{Fate, Splitter};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::gateway::Gateway;
 use crate::internal::{self, AsWhom};
-use crate::proxy::Gateway;
 use crate::proxy::offload::of_length;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::respond::error_body;

@@ -28,12 +28,13 @@ use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
 use super::upstream_request::{Framing, NoHead, head_for};
-use super::{Gateway, cors, headers, metering, own_fields, stored, transformed};
+use super::{cors, headers, metering, own_fields, stored, transformed};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::asked_back;
+use crate::gateway::Gateway;
 use crate::request::{End, Facts, Inquiry};
 
 fn upstream_of<'r>(facts: &'r Facts, inquiry: &Inquiry, member: usize) -> Option<&'r Upstream> {

@@ -15,11 +15,12 @@ use spillway_plugins::realtime::{self, SocketError};
 use spillway_plugins::tokens::Told;
 use tracing::{debug, warn};
 
+use crate::gateway::Gateway;
 use crate::proxy::books::{Books, Tunnelled};
 use crate::proxy::identify::may_name_model;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::Tunnel;
-use crate::proxy::{Gateway, metering, stored};
+use crate::proxy::{metering, stored};
 use crate::request::Inquiry;
 use crate::request::{BufferShare, Facts};
 

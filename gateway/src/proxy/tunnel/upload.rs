@@ -6,10 +6,11 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use spillway_plugins::multipart::{FormError, FormReader};
 
+use crate::gateway::Gateway;
 use crate::proxy::body::too_slow;
 use crate::proxy::books::Tunnelled;
+use crate::proxy::headers;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::{Gateway, headers};
 use crate::request::Inquiry;
 
 /// The length of an upload after the model's name was replaced or put in, if the caller told one.

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::rooms::Rooms;
 use super::today::Today;
-use crate::proxy::Gateway;
+use crate::gateway::Gateway;
 use crate::server::reload::Reloader;
 
 /// Answers on the admin listener.

@@ -9,8 +9,8 @@ use crate::balance::route::Member;
 use crate::balance::snapshot::member_snapshot;
 use crate::balance::target::TargetId;
 use crate::clock::Tick;
+use crate::gateway::Gateway;
 use crate::ledger::usage::UsageRow;
-use crate::proxy::Gateway;
 use crate::runtime::Pool;
 use crate::telemetry::recent::Recent;
 

@@ -7,9 +7,9 @@ use chrono::{DateTime, NaiveTime, Utc};
 use tokio::sync::Mutex;
 
 use crate::clock::Tick;
+use crate::gateway::Gateway;
 use crate::ledger::Reader;
 use crate::ledger::usage::{Dimension, UsageQuery, UsageRow};
-use crate::proxy::Gateway;
 
 /// How long a report from the ledger is good enough.
 const FRESH: Duration = Duration::from_secs(10);

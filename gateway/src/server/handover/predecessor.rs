@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::{Message, PINS, VARIABLE, receive, send};
-use crate::proxy::Gateway;
+use crate::gateway::Gateway;
 
 /// How long the new process may take until everything is made: tokens are fetched, names are looked up.
 const PREPARED: Duration = Duration::from_secs(60);

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tracing::{info, warn};
 
 use super::{Message, VARIABLE, frame, receive, send};
-use crate::proxy::Gateway;
+use crate::gateway::Gateway;
 
 /// How long the old process may take to tell what it knows.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,183 @@
+//! What all requests share. No stage is named here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::estimator::Estimator;
+use crate::internal::Internal;
+use crate::ledger::Ledger;
+use crate::limits::Limits;
+use crate::objects::Objects;
+use crate::request::BufferBudget;
+use crate::runtime::Runtime;
+use crate::shares::{Owner, Places};
+use crate::telemetry::metrics::{Metrics, RequestMetrics};
+use crate::telemetry::recent::RecentRequests;
+
+/// Answers of callers that left that are read on at once.
+const READ_ON: usize = 256;
+
+/// The turns of this machine: one for each processor. One caller never has all of them.
+fn turns() -> Arc<Places<Owner>> {
+    let processors = std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2));
+    Places::new(processors, processors - 1)
+}
+
+/// What all requests share.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+impl std::ops::Deref for Gateway {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// The shared state behind [`Gateway`].
+pub struct Shared {
+    /// The live config.
+    pub runtime: ArcSwap<Runtime>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Clock,
+    /// Connections to upstreams.
+    pub(crate) connector: Arc<Connector>,
+    /// Room for request bodies.
+    pub(crate) buffered: Arc<BufferBudget>,
+    /// Who may work on a long one.
+    pub(crate) turns: Arc<Places<Owner>>,
+    /// Where stored things live.
+    pub objects: Arc<Objects>,
+    /// What may be used up.
+    pub limits: Arc<Limits>,
+    /// Who used what, if that is kept.
+    pub ledger: Option<Arc<Ledger>>,
+    /// Requests of the gateway to itself.
+    pub internal: Internal,
+    /// The latest requests.
+    pub recent: RecentRequests,
+    pub(crate) estimator: Estimator,
+    /// Room for answers whose callers left.
+    pub(crate) draining: Arc<Places<Owner>>,
+    /// Tells them when the gateway stops.
+    pub(crate) stopping: Notify,
+    closing: AtomicBool,
+    /// Tells sockets when it is about to stop.
+    pub(crate) closed: Notify,
+    /// Places for sockets of the Responses API, and how many of them have something to send.
+    pub(crate) sockets: Arc<Places<Owner>>,
+    pub(crate) busy_sockets: Arc<AtomicUsize>,
+    pub(crate) unrouted: RequestMetrics,
+}
+
+/// What a gateway is put together from.
+pub struct Parts {
+    /// Where stored things live.
+    pub objects: Arc<Objects>,
+    /// What may be used up.
+    pub limits: Arc<Limits>,
+    /// Who used what, if that is kept.
+    pub ledger: Option<Arc<Ledger>>,
+    /// Requests of the gateway to itself.
+    pub internal: Internal,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Idle connections to upstreams that are kept, together.
+const POOL_SIZE: usize = 1024;
+
+impl Gateway {
+    /// Puts a gateway together. Nothing is started.
+    ///
+    /// # Errors
+    /// If its thread can't be had.
+    pub fn new(clock: Clock, runtime: Runtime, parts: Parts) -> std::io::Result<Self> {
+        let Parts { objects, limits, ledger, internal, metrics } = parts;
+        let buffered = Arc::new(BufferBudget::new(runtime.config.server.max_buffered, metrics.buffered.clone()));
+        let unrouted = metrics.request("none", None);
+        // The other connections are for requests.
+        let sockets = (runtime.config.server.max_connections / 2).max(1);
+        let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
+        Ok(Gateway(Arc::new(Shared {
+            runtime: ArcSwap::from_pointee(runtime),
+            metrics,
+            clock,
+            connector,
+            buffered,
+            turns: turns(),
+            objects,
+            limits,
+            ledger,
+            internal,
+            recent: RecentRequests::default(),
+            estimator: Estimator::start()?,
+            draining: Places::new(READ_ON, READ_ON),
+            stopping: Notify::new(),
+            closing: AtomicBool::new(false),
+            closed: Notify::new(),
+            sockets: Places::new(sockets, sockets),
+            busy_sockets: Arc::default(),
+            unrouted,
+        })))
+    }
+
+    /// The gateway stops: waits until everything that was used is booked and kept, a few times `limit` at most.
+    pub async fn flush(&self, limit: Duration) {
+        self.stopping.notify_waiters();
+        let _ = tokio::time::timeout(limit, self.draining.empty()).await;
+        self.estimator.flush(limit).await;
+        if let Some(ledger) = &self.ledger {
+            ledger.flush(limit).await;
+        }
+        let runtime = self.runtime.load_full();
+        runtime.access_log.flush(limit).await;
+        if let Some(cache) = &runtime.cache {
+            cache.flush(limit).await;
+        }
+        if let Some(log) = &runtime.prompt_log {
+            log.flush(limit).await;
+        }
+        if let Some(traces) = &runtime.traces {
+            traces.flush(limit).await;
+        }
+    }
+
+    /// Requests that begin from now on run on this config.
+    pub fn switch(&self, runtime: Runtime) {
+        self.buffered.set_limit(runtime.config.server.max_buffered);
+        self.runtime.store(Arc::new(runtime));
+    }
+
+    /// The gateway is about to stop: whoever is answered from now on hears that its connection closes.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.closed.notify_waiters();
+        self.metrics.stopping.set(1);
+    }
+
+    /// Whether it is about to stop.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Sockets that have something to send, though no request is in flight for them.
+    pub fn busy_sockets(&self) -> usize {
+        self.busy_sockets.load(Ordering::Relaxed)
+    }
+
+    /// Requests in flight, this one included.
+    pub(crate) fn in_flight_now(&self) -> usize {
+        usize::try_from(self.metrics.in_flight.get()).unwrap_or(0)
+    }
+}
