@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spillway_plugins::retry::{Credentials, RateSignal};
-use spillway_plugins::trace::SpanId;
 use tracing::{info, warn};
 
 use super::books::Books;
 use super::exchange::Broken;
 use super::progress::Progress;
+use super::running::Running;
 use super::{metering, traced};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
@@ -34,26 +34,6 @@ pub(super) enum Step {
 /// Whether an upstream's status says that time ran out there.
 pub(super) fn is_timeout(status: http::StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 504)
-}
-
-/// An attempt's slot, and what is known of it.
-pub(super) struct Running {
-    pub(super) lease: Lease,
-    /// Index of the member in its route.
-    pub(super) member: usize,
-    pub(super) began: Tick,
-    /// How long the request had waited for a target.
-    pub(super) waited: Duration,
-    /// Its span, where there are traces.
-    pub(super) span: Option<SpanId>,
-    pub(super) status: Option<http::StatusCode>,
-    pub(super) signal: RateSignal,
-    /// Whether anything of the request went there.
-    pub(super) sent: bool,
-    /// A content filter refused it, which costs all the same.
-    pub(super) filtered: bool,
-    /// What the upstream said of its failure.
-    pub(super) said: Option<Arc<str>>,
 }
 
 impl Running {

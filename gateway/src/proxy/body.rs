@@ -12,7 +12,7 @@ use spillway_plugins::multipart::FormReader;
 use super::headers;
 use super::refusal::Refusal;
 use super::step::{Next, Stop};
-use super::tunnel::Tunnel;
+use super::tunnel::state::Tunnel;
 use crate::config::Server;
 use crate::connection_phase as connection;
 use crate::gateway::Gateway;

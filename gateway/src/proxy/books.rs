@@ -2,9 +2,8 @@
 
 use spillway_plugins::limits::Remaining;
 
-use super::ctx::{Copies, RequestCtx};
-use super::rescue::Rescue;
-use super::tunnel::Tunnel;
+use super::copies::Copies;
+use super::tunnel::state::Tunnel;
 use crate::request::{Attempts, Facts, Inquiry, Metering, Reply, RequestBody, Timing};
 
 /// What booking an attempt reads and writes of its request.
@@ -37,46 +36,4 @@ pub(super) struct OwnAnswer<'r> {
     /// What the caller has left of its rates.
     pub(super) remaining: Remaining,
     pub(super) attempts: &'r mut Attempts,
-}
-
-impl RequestCtx {
-    /// What an answer of the gateway's own needs of it.
-    pub(super) fn own_answer(&mut self) -> OwnAnswer<'_> {
-        OwnAnswer {
-            facts: &self.facts,
-            body: &self.body,
-            timing: &mut self.timing,
-            copies: &mut self.copies,
-            reply: &mut self.reply,
-            remaining: self.metering.remaining,
-            attempts: &mut self.attempts,
-        }
-    }
-
-    /// A request on Pingora's loop; `None` if it is on the gateway's own.
-    pub(super) fn tunnelled(&mut self) -> Option<Tunnelled<'_>> {
-        let books = Books {
-            facts: &self.facts,
-            body: &mut self.body,
-            attempts: &mut self.attempts,
-            timing: &mut self.timing,
-            metering: &mut self.metering,
-            reply: &mut self.reply,
-            continued: false,
-        };
-        Some(Tunnelled { inquiry: self.inquiry.as_mut()?, tunnel: self.tunnel.as_deref_mut()?, books, copies: &self.copies })
-    }
-
-    /// What booking needs of it.
-    pub(super) fn books(&mut self) -> Books<'_> {
-        Books {
-            facts: &self.facts,
-            body: &mut self.body,
-            attempts: &mut self.attempts,
-            timing: &mut self.timing,
-            metering: &mut self.metering,
-            reply: &mut self.reply,
-            continued: matches!(self.unfinished.rescue, Some(Rescue::Begins)),
-        }
-    }
 }

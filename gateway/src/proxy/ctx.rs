@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::cached::Cached;
-use super::drain::Reading;
-use super::logged::Logged;
-use super::rescue::Rescue;
-use super::tunnel::Tunnel;
+use super::books::{Books, OwnAnswer, Tunnelled};
+use super::copies::Copies;
+use super::tunnel::state::Tunnel;
+use super::unfinished::{Rescue, Unfinished};
 use crate::clock::Tick;
 use crate::request::{Attempts, Counted, Facts, InFlight, Inquiry, Metering, Reply, RequestBody, Timing};
 use crate::runtime::Runtime;
@@ -40,24 +39,6 @@ pub struct RequestCtx {
     pub counted: Counted,
 }
 
-/// What is kept of a request and its answer, beside what the caller gets.
-#[derive(Debug, Default)]
-pub struct Copies {
-    /// For the cache, where there is one.
-    pub cached: Option<Box<Cached>>,
-    /// For the prompt log, where there is one.
-    pub logged: Option<Box<Logged>>,
-}
-
-/// An answer that has not come to its end.
-#[derive(Default)]
-pub(super) struct Unfinished {
-    /// What was reading it when its caller left. Written by `deliver`.
-    pub(super) reading: Option<Reading>,
-    /// Whether it can be continued after a break. Written by `deliver` and `rescue`.
-    pub(super) rescue: Option<Rescue>,
-}
-
 impl RequestCtx {
     /// A request that has just arrived.
     pub fn new(arrived: Tick, arrived_at: DateTime<Utc>, runtime: Arc<Runtime>, in_flight: InFlight) -> Self {
@@ -73,6 +54,48 @@ impl RequestCtx {
             reply: Reply::default(),
             unfinished: Unfinished::default(),
             counted: Counted { in_flight: Some(in_flight), one_of: None },
+        }
+    }
+}
+
+impl RequestCtx {
+    /// What an answer of the gateway's own needs of it.
+    pub(super) fn own_answer(&mut self) -> OwnAnswer<'_> {
+        OwnAnswer {
+            facts: &self.facts,
+            body: &self.body,
+            timing: &mut self.timing,
+            copies: &mut self.copies,
+            reply: &mut self.reply,
+            remaining: self.metering.remaining,
+            attempts: &mut self.attempts,
+        }
+    }
+
+    /// A request on Pingora's loop; `None` if it is on the gateway's own.
+    pub(super) fn tunnelled(&mut self) -> Option<Tunnelled<'_>> {
+        let books = Books {
+            facts: &self.facts,
+            body: &mut self.body,
+            attempts: &mut self.attempts,
+            timing: &mut self.timing,
+            metering: &mut self.metering,
+            reply: &mut self.reply,
+            continued: false,
+        };
+        Some(Tunnelled { inquiry: self.inquiry.as_mut()?, tunnel: self.tunnel.as_deref_mut()?, books, copies: &self.copies })
+    }
+
+    /// What booking needs of it.
+    pub(super) fn books(&mut self) -> Books<'_> {
+        Books {
+            facts: &self.facts,
+            body: &mut self.body,
+            attempts: &mut self.attempts,
+            timing: &mut self.timing,
+            metering: &mut self.metering,
+            reply: &mut self.reply,
+            continued: matches!(self.unfinished.rescue, Some(Rescue::Begins)),
         }
     }
 }

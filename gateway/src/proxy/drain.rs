@@ -3,38 +3,12 @@
 
 use std::time::Duration;
 
-use spillway_plugins::api::Api;
-use spillway_plugins::stream::StreamWatch;
-use spillway_plugins::tokens::Metered;
-
-use super::deliver::Tap;
 use super::exchange::Exchange;
 use super::metering::Estimate;
+use super::unfinished::Reading;
 use crate::balance::target::Lease;
 use crate::gateway::Gateway;
-use crate::request::Metering;
 use crate::shares::{Owner, Place};
-
-/// What reads an answer.
-pub(super) enum Reading {
-    /// A stream's events.
-    Stream(Box<StreamWatch>),
-    /// Any other answer.
-    Plain(Tap),
-}
-
-impl Reading {
-    /// It ends here: notes what it has told so far.
-    pub(super) fn end(self, metering: &mut Metering, api: Api) {
-        if let Reading::Stream(mut watch) = self {
-            let (finished, reported) = (watch.state().finished, watch.state().reported);
-            metering.usage = reported.usage(api).filter(|_| finished).map(Metered::reported);
-            metering.whole = finished;
-            metering.so_far = reported;
-            metering.output = watch.take_output();
-        }
-    }
-}
 
 /// An answer to be read on.
 pub(super) struct Abandoned {

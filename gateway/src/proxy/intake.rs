@@ -21,7 +21,7 @@ use super::offload::on_buffer;
 use super::refusal::Refusal;
 use super::refuse::refuse;
 use super::step::{Next, Stop};
-use super::tunnel::Tunnel;
+use super::tunnel::state::Tunnel;
 use super::{
     cached, cors, guarded, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored, traced,
     transformed,
@@ -44,7 +44,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         Ok(next) => Ok(next),
         Err(Stop::CallerLeft) => {
             ctx.reply.end = End::CallerLeft;
-            Err(super::told())
+            Err(super::step::told())
         }
         Err(Stop::Refuse(refusal)) => {
             refuse(gateway, session, ctx.own_answer(), &refusal).await?;

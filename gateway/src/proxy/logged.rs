@@ -2,41 +2,19 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use spillway_plugins::api::Api;
 use spillway_plugins::prompt_log::{Compact, Level};
 
+use super::copies::{Copied, Copies, Logged};
 use super::offload::apart;
 use super::record::Record;
 use crate::config::ConsumerLog;
 use crate::gateway::Gateway;
 use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog};
-use crate::proxy::ctx::Copies;
 use crate::request::{BufferShare, Facts, ReplayBody, Reply, RequestBody};
 use crate::telemetry::access_log::RequestLine;
-
-/// A request that is written down.
-#[derive(Debug)]
-pub struct Logged {
-    level: Level,
-    /// The answer as it goes out.
-    answer: Option<Copied>,
-    /// The request's body, once it is over.
-    body: Option<ReplayBody>,
-    /// What is written of a body that is too long to be kept for the log, and its share of the room for bodies.
-    excerpt: Option<(Compact, BufferShare)>,
-    /// What counts what waits of its consumer's.
-    share: Option<Arc<AtomicUsize>>,
-}
-
-/// What is copied of an answer.
-#[derive(Debug)]
-enum Copied {
-    Stream(Record),
-    Plain(Compact),
-}
 
 /// Decides whether a request is written down, and how much of it.
 pub(super) fn decide(facts: &Facts) -> Option<Box<Logged>> {

@@ -18,9 +18,9 @@ use spillway_plugins::prices::Money;
 use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
 
-use super::attempt::Running;
 use super::books::Books;
 use super::bound;
+use super::running::Running;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};

@@ -28,6 +28,7 @@ mod body;
 mod books;
 mod bound;
 mod cached;
+mod copies;
 mod deliver;
 mod drain;
 mod exchange;
@@ -49,11 +50,13 @@ mod progress;
 mod query_key;
 mod record;
 mod refuse;
+mod running;
 mod step;
 mod stored;
 mod timer;
 mod traced;
 mod transformed;
+mod unfinished;
 mod upstream_request;
 
 use std::time::Duration;
@@ -72,11 +75,6 @@ use crate::request::{End, InFlight};
 use ctx::RequestCtx;
 use refusal::Refusal;
 use refuse::refuse;
-
-/// An error that says "the caller has what it gets": nothing more is written.
-fn told() -> BError {
-    Error::explain(ErrorType::ConnectionClosed, "the transfer was left unfinished").into_down()
-}
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -101,7 +99,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.reply.end = attempts::run(self, session, ctx).await;
         match ctx.reply.end {
-            End::CallerLeft | End::Cut => Err(told()),
+            End::CallerLeft | End::Cut => Err(step::told()),
             End::Complete | End::Refused(_) | End::LastResort => Ok(false),
         }
     }

@@ -4,7 +4,7 @@
 use pingora::http::ResponseHeader;
 
 use super::books::OwnAnswer;
-use super::ctx::Copies;
+use super::copies::Copies;
 use super::{cached, headers, traced, transformed};
 use crate::request::{Facts, Inquiry, Timing};
 

@@ -17,12 +17,13 @@ use super::ctx::RequestCtx;
 use super::deliver::{self, Delivery};
 use super::exchange::Broken;
 use super::progress::{Progress, pick, pick_again};
+use super::unfinished::{Due, Rescue};
 use super::{attempts, respond};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::gateway::Gateway;
-use crate::proxy::ctx::Unfinished;
+use crate::proxy::unfinished::Unfinished;
 use crate::request::BufferShare;
 use crate::request::{Attempts, End, Facts, Inquiry, RequestBody};
 
@@ -82,22 +83,6 @@ impl Rescuable {
             }
         }))
     }
-}
-
-/// What continues a broken stream, and its place in the room for bodies.
-pub(super) struct Due {
-    continuation: Continuation,
-    _share: Option<BufferShare>,
-}
-
-/// How a request stands with being rescued.
-pub(super) enum Rescue {
-    /// Its stream broke; this continues it.
-    Due(Box<Due>),
-    /// Another answer is about to be asked for: what broke is not what the caller gets.
-    Begins,
-    /// That was tried, or is.
-    Tried,
 }
 
 /// Continues the broken stream of an attempt, or tells its caller that it broke.

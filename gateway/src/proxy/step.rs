@@ -1,5 +1,7 @@
 //! What a step of the intake comes to.
 
+use pingora::{BError, Error, ErrorType};
+
 use super::refusal::Refusal;
 
 /// What happens after the intake.
@@ -23,4 +25,9 @@ impl<T: Into<Refusal>> From<T> for Stop {
     fn from(refusal: T) -> Self {
         Stop::Refuse(refusal.into())
     }
+}
+
+/// An error after which nothing more is written to the caller.
+pub(super) fn told() -> BError {
+    Error::explain(ErrorType::ConnectionClosed, "the transfer was left unfinished").into_down()
 }

@@ -11,46 +11,22 @@ use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use spillway_plugins::answer::cost;
-use spillway_plugins::cache::semantic::Question;
-use spillway_plugins::cache::{CacheKey, Directive, Entry, Owner, Suits, key, may_keep, suits};
+use spillway_plugins::cache::{Directive, Entry, Owner, Suits, key, may_keep, suits};
 
+use super::copies::{Cached, Copies, Lesson};
 use super::offload::on_bytes;
 use super::record::Record;
 use super::step::Stop;
 use super::{guarded, headers};
 use crate::balance::route::Member;
-use crate::cache::{Flight, State};
+use crate::cache::State;
 use crate::config::{BackendAuth, CacheNamespace};
 use crate::gateway::Gateway;
-use crate::proxy::ctx::Copies;
 use crate::request::Inquiry;
 use crate::request::{BufferShare, Facts, Metering, Reply, RequestBody, Timing};
 use crate::telemetry::metrics::CacheResult;
 pub(super) use replay::{prepare, send};
 use search::{Found, Similar, find, is_within, question_of, similar};
-
-/// How a request stands with the cache.
-#[derive(Debug)]
-pub struct Cached {
-    key: CacheKey,
-    /// What the caller is told.
-    pub result: CacheResult,
-    /// How near the question was whose answer it gets.
-    score: Option<f32>,
-    /// Those who wait for the answer.
-    flight: Option<Flight>,
-    /// The answer as it goes out, if it may be kept.
-    record: Option<Record>,
-    /// What the semantic cache learns with it.
-    lesson: Option<Lesson>,
-}
-
-/// A question and its embedding.
-#[derive(Debug)]
-struct Lesson {
-    question: Question,
-    vector: Arc<[f32]>,
-}
 
 /// Whose answers a caller gets; nobody's, if it doesn't want any.
 fn owner(facts: &Facts) -> Option<Owner<'_>> {

@@ -9,7 +9,7 @@ mod plain;
 mod screen;
 mod sniff;
 mod stream;
-mod tap;
+pub(super) mod tap;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +27,14 @@ use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::{Metered, Reported};
 
 use screen::Screen;
-pub(super) use tap::Tap;
+use tap::Tap;
 
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
-use super::drain::Reading;
 use super::exchange::{Broken, Exchange, Next};
 use super::progress::Progress;
 use super::rescue::Rescuable;
+use super::unfinished::Reading;
 use super::{bound, cached, headers, logged, metering, own_fields, respond, stored, transformed};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;

@@ -13,9 +13,9 @@ use tracing::warn;
 
 use super::{Deliverer, Delivery, Fault, Held, broke};
 use crate::balance::circuit::ErrorKind;
-use crate::proxy::drain::Reading;
 use crate::proxy::exchange::{Broken, Next};
-use crate::proxy::rescue::{Rescuable, Rescue};
+use crate::proxy::rescue::Rescuable;
+use crate::proxy::unfinished::{Reading, Rescue};
 use crate::proxy::{last_word, patience, respond, stored, words};
 
 /// Most of a stream that is held until its first output.

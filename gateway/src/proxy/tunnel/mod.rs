@@ -5,10 +5,10 @@
 //! succeeds, an upload only while no connection stands.
 
 mod socket;
-mod state;
+pub(super) mod state;
 mod upload;
 
-pub use state::Tunnel;
+use state::Tunnel;
 use upload::spliced_length;
 
 use bytes::Bytes;
@@ -21,12 +21,13 @@ use spillway_plugins::retry::{Verdict, judge, read_signal};
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
 
-use super::attempt::{Running, is_timeout};
+use super::attempt::is_timeout;
 use super::books::{Books, Tunnelled};
-use super::deliver::Tap;
+use super::deliver::tap::Tap;
 use super::exchange::connect_error;
 use super::progress::{Progress, pick};
 use super::refusal::Refusal;
+use super::running::Running;
 use super::upstream_request::{Framing, NoHead, head_for};
 use super::{cors, headers, metering, own_fields, stored, transformed};
 use crate::attempt_outcome::AttemptOutcome;

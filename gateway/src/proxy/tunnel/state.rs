@@ -5,10 +5,10 @@ use spillway_plugins::realtime::SocketReader;
 use spillway_plugins::tokens::SocketTap;
 
 use crate::attempt_outcome::AttemptOutcome;
-use crate::proxy::attempt::Running;
-use crate::proxy::deliver::Tap;
+use crate::proxy::deliver::tap::Tap;
 use crate::proxy::progress::Progress;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::running::Running;
 use crate::request::{BufferShare, ReplayBody};
 
 /// A request on Pingora's loop.
