@@ -25,7 +25,7 @@ use crate::telemetry::recent::RecentRequests;
 const READ_ON: usize = 256;
 
 /// The turns of this machine: one for each processor. One caller never has all of them.
-fn turns() -> Arc<Places<Owner>> {
+pub(crate) fn turns() -> Arc<Places<Owner>> {
     let processors = std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2));
     Places::new(processors, processors - 1)
 }

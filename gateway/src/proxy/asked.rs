@@ -16,8 +16,9 @@ use super::ask::{Unasked, ask, read_error};
 use super::attempt::Attempt;
 use super::books::Books;
 use super::exchange::{Broken, Exchange};
+use super::held::joined;
 use super::progress::{Progress, pick};
-use super::{deliver, last_word, words};
+use super::{last_word, words};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::ErrorKind;
@@ -105,7 +106,7 @@ async fn ask_once(
     let body = read_error(gateway, session, &mut exchange, progress).await;
     books.timing.waited += gateway.clock.now().since(began);
     let (body, broken) = body.map_err(Unasked::Broken)?;
-    let text = deliver::joined(&body);
+    let text = joined(&body);
     attempt.running.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
     if status.is_server_error() {
         attempt.running.said = words::of(&text);

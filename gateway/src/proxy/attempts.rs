@@ -8,15 +8,16 @@ use http::StatusCode;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
-use spillway_plugins::retry::Verdict;
 
 use super::ask::Unasked;
 use super::asked::{Asked, asked};
-use super::attempt::{Attempt, Step, is_timeout};
+use super::attempt::{Attempt, Step};
 use super::books::{Books, OwnAnswer};
 use super::ctx::RequestCtx;
-use super::deliver::{self, Delivery};
+use super::deliver;
+use super::delivery::{self, Delivery};
 use super::drain::{self, Abandoned};
+use super::ended::ended;
 use super::exchange::Exchange;
 use super::progress::{Progress, pick, pick_again};
 use super::refusal::Refusal;
@@ -177,32 +178,6 @@ async fn attempt(
     }
 }
 
-/// Ends an attempt without an answer: whoever has a use for one has taken it.
-pub(super) fn ended(mut books: Books<'_>, progress: &mut Progress, attempt: Attempt<'_>, asked: Result<Asked, Unasked>) -> Step {
-    match asked {
-        Ok(Asked::Elsewhere(verdict, status)) => match verdict {
-            Verdict::RateLimited => attempt.throttled(&mut books, progress),
-            Verdict::OutOfQuota => attempt.out(&mut books, OutageReason::OutOfQuota),
-            Verdict::Misconfigured => attempt.out(&mut books, OutageReason::Misconfigured),
-            Verdict::Failed | Verdict::Deliver => {
-                attempt.failed(&mut books, progress, Failure::Status(status), AttemptOutcome::Failed, is_timeout(status))
-            }
-        },
-        Ok(Asked::Unfit) => {
-            // Says nothing about the target.
-            attempt.finish(&mut books, AttemptOutcome::CallerFault);
-            Step::Elsewhere
-        }
-        Ok(Asked::TooLong) => attempt.too_long(&mut books, progress),
-        Err(Unasked::NoCredential) => attempt.no_credential(&mut books),
-        Err(Unasked::Broken(broken)) => attempt.broke(&mut books, progress, broken),
-        Ok(Asked::Answer(..)) | Err(Unasked::Unsendable) => {
-            attempt.finish(&mut books, AttemptOutcome::Cancelled);
-            Step::Elsewhere
-        }
-    }
-}
-
 /// The caller left: its answer is cancelled, or read on to learn what it used.
 fn abandon(mut books: Books<'_>, reading: Option<Reading>, attempt: Attempt<'_>, exchange: Exchange) {
     let gateway = attempt.gateway;
@@ -269,21 +244,21 @@ async fn deliver(
             Step::Over(End::Complete)
         }
         Delivery::Replace(fault) => match fault {
-            deliver::Fault::RateLimited => attempt.throttled(&mut ctx.books(), progress),
-            deliver::Fault::OutOfQuota => attempt.out(&mut ctx.books(), OutageReason::OutOfQuota),
-            deliver::Fault::NoDeployment => attempt.out(&mut ctx.books(), OutageReason::Misconfigured),
-            deliver::Fault::TooLong => attempt.too_long(&mut ctx.books(), progress),
-            deliver::Fault::NoAnswer => {
+            delivery::Fault::RateLimited => attempt.throttled(&mut ctx.books(), progress),
+            delivery::Fault::OutOfQuota => attempt.out(&mut ctx.books(), OutageReason::OutOfQuota),
+            delivery::Fault::NoDeployment => attempt.out(&mut ctx.books(), OutageReason::Misconfigured),
+            delivery::Fault::TooLong => attempt.too_long(&mut ctx.books(), progress),
+            delivery::Fault::NoAnswer => {
                 attempt.failed(&mut ctx.books(), progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::NoAnswer, false)
             }
-            deliver::Fault::Failed => attempt.failed(
+            delivery::Fault::Failed => attempt.failed(
                 &mut ctx.books(),
                 progress,
                 Failure::Status(StatusCode::INTERNAL_SERVER_ERROR),
                 AttemptOutcome::Failed,
                 false,
             ),
-            deliver::Fault::Broken(broken) => attempt.broke(&mut ctx.books(), progress, broken),
+            delivery::Fault::Broken(broken) => attempt.broke(&mut ctx.books(), progress, broken),
         },
         Delivery::Cut(kind) => {
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });

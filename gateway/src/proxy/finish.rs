@@ -1,39 +1,19 @@
 //! The end of every request: counted, timed and written to the access log.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pingora::proxy::Session;
 use spillway_plugins::api::Api;
-use spillway_plugins::tokens::Metered;
 
 use super::ctx::RequestCtx;
+use super::over::{Over, end};
 use super::{logged, traced};
 use crate::balance::route::PassedOver;
 use crate::clock::micros;
 use crate::gateway::Gateway;
-use crate::request::{AttemptRecord, End, Facts, Inquiry, Reply, Timing};
+use crate::request::AttemptRecord;
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
 use crate::telemetry::recent::{Recent, Tried};
-
-/// A request that is over.
-pub(super) struct Over<'r> {
-    pub(super) session: &'r Session,
-    pub(super) facts: &'r Facts,
-    pub(super) inquiry: Option<&'r Inquiry>,
-    pub(super) attempts: &'r [AttemptRecord],
-    pub(super) timing: &'r Timing,
-    pub(super) reply: &'r Reply,
-    pub(super) usage: Option<Metered>,
-    /// How the cache was asked.
-    pub(super) cache: Option<&'static str>,
-    /// Bytes of its body.
-    pub(super) bytes_in: usize,
-    pub(super) status: u16,
-    pub(super) took: Duration,
-    /// The gateway's own time.
-    pub(super) overhead: Duration,
-}
 
 /// Writes a request down.
 pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) {
@@ -71,17 +51,6 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     traced::write(&over);
     if !ctx.facts.internal {
         gateway.recent.push(recent(&over, passed_over));
-    }
-}
-
-/// How a request ended, and with which code of the gateway's own.
-pub(super) fn end(reply: &Reply) -> (&'static str, Option<&'static str>) {
-    match reply.end {
-        End::CallerLeft => ("caller_left", None),
-        End::Complete => ("ok", None),
-        End::Refused(code) => ("refused", Some(code)),
-        End::LastResort => ("last_resort", None),
-        End::Cut => ("cut", None),
     }
 }
 

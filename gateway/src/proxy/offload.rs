@@ -107,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_long_bodies_leave_the_thread_and_come_back() {
-        let turns = turns();
+        let turns = crate::gateway::turns();
         for (length, leaves) in [(0, false), (SHORT, false), (SHORT + 1, true)] {
             let at = |buffer: &mut BodyBuffer| (buffer.len(), thread::current().id());
             let (back, (seen, id)) = on_buffer(&turns, || None, buffer(length), at).await.unwrap();

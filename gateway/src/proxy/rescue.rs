@@ -2,88 +2,27 @@
 //! what was sent goes to the caller. Once a request, inside its deadline; what is no repetition ends as any broken stream.
 //! A response that runs in the background is not asked for again: the rest of it is fetched where it runs.
 
-use bytes::Bytes;
 use http::StatusCode;
 use pingora::proxy::Session;
-use spillway_plugins::api::Api;
-use spillway_plugins::rescue::{Continuation, Resumed, Sent, Splice};
-use spillway_plugins::stream::StreamState;
+use spillway_plugins::rescue::Continuation;
 
 use super::ask::Unasked;
 use super::asked::{Asked, asked};
 use super::attempt::{Attempt, Step};
 use super::books::Books;
 use super::ctx::RequestCtx;
-use super::deliver::{self, Delivery};
+use super::deliver;
+use super::delivery::{Delivery, broke};
+use super::ended::ended;
 use super::exchange::Broken;
 use super::progress::{Progress, pick, pick_again};
-use super::unfinished::{Due, Rescue};
-use super::{attempts, respond};
+use super::respond;
+use super::unfinished::Rescue;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::gateway::Gateway;
-use crate::proxy::unfinished::Unfinished;
-use crate::request::BufferShare;
-use crate::request::{Attempts, End, Facts, Inquiry, RequestBody};
-
-/// How a stream may be continued.
-pub(super) enum Rescuable {
-    /// By another one: what was sent, and its place in the room for bodies.
-    Again(Box<(Sent, BufferShare)>),
-    /// By the rest of the same response, which runs on where it is: its name, and the number of the last event that was sent.
-    Same(Option<(String, u64)>),
-}
-
-impl Rescuable {
-    /// Of a stream that begins; `None` if it is not to be continued.
-    pub(super) fn new(gateway: &Gateway, body: &RequestBody, unfinished: &Unfinished, inquiry: &Inquiry) -> Option<Self> {
-        let most = inquiry.pool.config.rescue?;
-        if unfinished.rescue.is_some() || inquiry.object.is_some() {
-            return None;
-        }
-        if inquiry.api == Api::Responses && inquiry.stores && inquiry.fields.references.background {
-            return Some(Rescuable::Same(None));
-        }
-        // A response that is stored has another name at each backend: what refers to it later must find it.
-        let may = body.kept.is_some() && !inquiry.stores && !inquiry.is_pinned() && !inquiry.sealed;
-        let sent = Sent::new(inquiry.api, most).filter(|_| may)?;
-        Some(Rescuable::Again(Box::new((sent, BufferShare::new(&gateway.buffered)))))
-    }
-
-    /// Notes what was sent, after which the stream is in this state; whether it can still be continued.
-    pub(super) fn push(&mut self, events: &Bytes, state: &StreamState) -> bool {
-        match self {
-            Rescuable::Again(kept) => {
-                let (sent, share) = &mut **kept;
-                sent.pass(events.clone());
-                share.covers(sent.size())
-            }
-            Rescuable::Same(known) => {
-                match (known.as_mut(), &state.response, state.sequence) {
-                    (Some((_, last)), _, Some(sequence)) => *last = sequence,
-                    (None, Some(response), Some(sequence)) => *known = Some((response.clone(), sequence)),
-                    _ => {}
-                }
-                true
-            }
-        }
-    }
-
-    /// What continues it, if anything can.
-    pub(super) fn continuation(self) -> Option<Box<Due>> {
-        Some(Box::new(match self {
-            Rescuable::Again(kept) => {
-                let (sent, share) = *kept;
-                Due { continuation: Continuation::Again(Box::new(Splice::new(sent)?)), _share: Some(share) }
-            }
-            Rescuable::Same(known) => {
-                let (response, last) = known?;
-                Due { continuation: Continuation::Same(Resumed::new(response, last)), _share: None }
-            }
-        }))
-    }
-}
+use crate::request::{Attempts, End, Facts, Inquiry};
 
 /// Continues the broken stream of an attempt, or tells its caller that it broke.
 pub(super) async fn run(
@@ -129,7 +68,7 @@ pub(super) async fn run(
     ctx.reply.rescued = Some(result);
     gateway.metrics.rescued(&inquiry.pool.config.name, result);
     if end == End::Cut {
-        let event = respond::error_event(inquiry.api, deliver::broke(kind), "upstream_error", due.continuation.sequence());
+        let event = respond::error_event(inquiry.api, broke(kind), "upstream_error", due.continuation.sequence());
         deliver::cut_off(session, &ctx.facts, &mut ctx.reply, event).await;
     }
     Step::Over(end)
@@ -189,7 +128,7 @@ async fn attempt(
         }
         _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
         unanswered => {
-            return match attempts::ended(ctx.books(), progress, attempt, unanswered) {
+            return match ended(ctx.books(), progress, attempt, unanswered) {
                 Step::Over(End::CallerLeft) => Delivery::CallerLeft,
                 _ => Delivery::Cut(ErrorKind::Reset),
             };

@@ -9,8 +9,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
-use super::finish::Over;
-use super::{finish, headers};
+use super::headers;
+use super::over::{self, Over};
 use crate::clock::Tick;
 use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, Facts};
@@ -57,13 +57,13 @@ pub(super) fn tell_caller(trace: Option<&Trace>, head: &mut ResponseHeader) {
 }
 
 /// Hands over what is told of a request that is over.
-pub(super) fn write(over: &Over<'_>) {
-    let Some(trace) = over.facts.trace.as_ref().filter(|trace| trace.sampled) else { return };
-    let Some(traces) = &over.facts.runtime.traces else { return };
-    let began = u64::try_from(over.facts.arrived_at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
+pub(super) fn write(request: &Over<'_>) {
+    let Some(trace) = request.facts.trace.as_ref().filter(|trace| trace.sampled) else { return };
+    let Some(traces) = &request.facts.runtime.traces else { return };
+    let began = u64::try_from(request.facts.arrived_at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
     // The calendar's time is asked for once: what comes later is measured from there.
-    let at = |tick: Tick| after(began, tick.since(over.facts.arrived));
-    let inquiry = over.inquiry;
+    let at = |tick: Tick| after(began, tick.since(request.facts.arrived));
+    let inquiry = request.inquiry;
     let span = |attempt: &AttemptRecord| {
         Some(AttemptSpan {
             id: attempt.span?,
@@ -76,31 +76,31 @@ pub(super) fn write(over: &Over<'_>) {
             status: attempt.status,
         })
     };
-    let head = over.session.req_header();
-    let (end, code) = finish::end(over.reply);
+    let head = request.session.req_header();
+    let (end, code) = over::end(request.reply);
     traces.write(Box::new(RequestSpan {
         trace: (**trace).clone(),
         began,
-        ended: after(began, over.took),
-        id: over.facts.id.clone(),
-        consumer: over.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
+        ended: after(began, request.took),
+        id: request.facts.id.clone(),
+        consumer: request.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
         method: head.method.clone(),
         path: head.uri.path().to_owned(),
-        api: over.facts.api,
+        api: request.facts.api,
         // What stored things are asked for by no model's name.
         model: inquiry.filter(|inquiry| inquiry.object.is_none()).map(|inquiry| Arc::clone(&inquiry.model.name)),
         pool: inquiry.map(|inquiry| Arc::clone(&inquiry.pool.config.name)),
         stream: inquiry.is_some_and(|inquiry| inquiry.fields.stream),
         max_tokens: inquiry.and_then(|inquiry| inquiry.fields.cap()),
         choices: inquiry.and_then(|inquiry| inquiry.fields.choices),
-        status: over.status,
+        status: request.status,
         end,
         code,
-        cache: over.cache,
-        first: over.timing.first,
-        overhead: over.overhead,
-        usage: over.usage.map(|metered| metered.usage),
-        attempts: over.attempts.iter().filter_map(span).collect(),
+        cache: request.cache,
+        first: request.timing.first,
+        overhead: request.overhead,
+        usage: request.usage.map(|metered| metered.usage),
+        attempts: request.attempts.iter().filter_map(span).collect(),
     }));
 }
 

@@ -2,27 +2,10 @@
 
 use std::ops::Range;
 
+use super::naming::{Encoded, Held, Interest, Naming};
 use super::value::decode;
 use super::{JsonError, Kind, Reader, Value};
 use crate::names::{Ambiguity, Known, Others, Scope};
-
-/// Words to look out for while reading, at any depth.
-#[derive(Debug)]
-pub struct Interest {
-    /// As keys.
-    pub keys: &'static [&'static str],
-    /// As texts.
-    pub texts: &'static [&'static str],
-}
-
-/// What is written into a text as encoded bytes: images, audio, files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Encoded {
-    /// How many.
-    pub count: u64,
-    /// Bytes of the text that they take.
-    pub bytes: usize,
-}
 
 /// The shortest string that may be taken for encoded bytes.
 const LONG: usize = 2048;
@@ -67,27 +50,6 @@ fn is_encoded(quoted: &[u8]) -> bool {
         };
     }
     quoted.len() >= LONG
-}
-
-/// How far the names of an object are held to the rule of [`crate::names`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
-    /// They are.
-    All,
-    /// Only those of the objects in it.
-    Below,
-    /// Not at all.
-    Nothing,
-}
-
-/// What is known of a text's names.
-#[derive(Debug)]
-pub(super) struct Naming {
-    scope: &'static Scope,
-    held: Held,
-    others: Others,
-    doubt: Option<Ambiguity>,
-    models: Vec<Range<usize>>,
 }
 
 /// Names of models in one text that are kept.

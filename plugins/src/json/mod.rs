@@ -6,16 +6,17 @@
 //! checked for UTF-8 by the caller that needs it ([`crate::request`] does).
 
 mod look;
+mod naming;
 #[cfg(test)]
 mod tests;
 mod value;
 
 use std::ops::Range;
 
-pub use look::{Encoded, Interest};
+pub use naming::{Encoded, Interest};
 pub use value::{Kind, Value};
 
-use look::Naming;
+use naming::Naming;
 use value::decode;
 
 /// Nesting deeper than this is refused; no model API comes near it.

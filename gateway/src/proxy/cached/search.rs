@@ -8,11 +8,11 @@ use pingora::proxy::Session;
 use spillway_plugins::cache::semantic::{Near, question};
 use spillway_plugins::cache::{CacheKey, Entry};
 
-use super::Lesson;
 use crate::cache::semantic::SemanticCache;
 use crate::cache::{AnswerCache, Boarding, Flight, State};
 use crate::gateway::Gateway;
 use crate::internal::AsWhom;
+use crate::proxy::copies::Lesson;
 use crate::proxy::offload::on_bytes;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::step::Stop;

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use spillway_plugins::rescue::Continuation;
 use spillway_plugins::stream::StreamWatch;
 
+use super::Deliverer;
 use super::stream::{COMMENT_AFTER, has_failed};
-use super::{Deliverer, Delivery};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
+use crate::proxy::delivery::Delivery;
 use crate::proxy::exchange::{Broken, Next};
 use crate::proxy::patience;
 

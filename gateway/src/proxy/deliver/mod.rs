@@ -7,6 +7,7 @@
 mod join;
 mod plain;
 mod screen;
+mod screened;
 mod sniff;
 mod stream;
 pub(super) mod tap;
@@ -20,7 +21,6 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::Session;
 use smallvec::SmallVec;
-use spillway_plugins::guard::Finding;
 use spillway_plugins::rescue::Continuation;
 use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
@@ -31,9 +31,11 @@ use tap::Tap;
 
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
+use super::delivery::{Delivery, Fault};
 use super::exchange::{Broken, Exchange, Next};
+use super::held::{Held, joined};
 use super::progress::Progress;
-use super::rescue::Rescuable;
+use super::rescuable::Rescuable;
 use super::unfinished::Reading;
 use super::{bound, cached, headers, logged, metering, own_fields, respond, stored, transformed};
 use crate::balance::circuit::ErrorKind;
@@ -41,40 +43,6 @@ use crate::balance::target::Outcome;
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
 use crate::request::{Facts, Reply};
-
-/// What came of handing an answer over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Delivery {
-    /// The caller has all of it.
-    Complete,
-    /// The caller has all of an answer that is no success.
-    Refusal(StatusCode),
-    /// Nothing reached the caller: another target can take over.
-    Replace(Fault),
-    /// It broke after the commit point; the caller was told.
-    Cut(ErrorKind),
-    /// It broke after the commit point, and another answer may continue it.
-    Broken(ErrorKind),
-    /// It may not pass, for what was found in it, or (`None`) because nobody could say. If anything was sent, the
-    /// caller has an end to it.
-    Blocked(Option<Finding>),
-    /// The caller is gone.
-    CallerLeft,
-}
-
-/// Why an answer must be replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    RateLimited,
-    OutOfQuota,
-    NoDeployment,
-    Failed,
-    /// The prompt is too long for this model's window, and there are larger ones.
-    TooLong,
-    /// A success that holds no answer.
-    NoAnswer,
-    Broken(Broken),
-}
 
 /// How long an HTTP/2 connection gets to send what is queued before a stream is reset.
 const BEFORE_RESET: Duration = Duration::from_millis(20);
@@ -142,11 +110,6 @@ pub(super) fn is_stream(head: &ResponseHeader) -> bool {
     is_of(head, STREAM) && !is_coded(head)
 }
 
-/// Pieces as one; a single one as it is.
-pub(super) fn joined(pieces: &Held) -> Bytes {
-    if let [whole] = pieces.as_slice() { whole.clone() } else { pieces.concat().into() }
-}
-
 struct Deliverer<'a, 'g> {
     session: &'a mut Session,
     ctx: &'a mut RequestCtx,
@@ -177,14 +140,6 @@ pub(super) async fn join(
     Deliverer { session, ctx, progress, attempt, exchange, tap, hidden, screen, committed: true, rescuable: None }.join(continuation).await
 }
 
-/// What a caller is told of a stream that broke like this.
-pub(super) fn broke(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Idle => "The upstream stopped sending before the answer was complete.",
-        _ => "The upstream closed the connection before the answer was complete.",
-    }
-}
-
 /// Tells a caller that its stream broke, and leaves the transfer unfinished.
 pub(super) async fn cut_off(session: &mut Session, facts: &Facts, reply: &mut Reply, event: Bytes) {
     reply.bytes_out += event.len();
@@ -202,8 +157,6 @@ async fn break_off(caller: &mut ServerSession) {
     }
     caller.shutdown().await;
 }
-
-pub(super) type Held = SmallVec<[Bytes; 4]>;
 
 impl Deliverer<'_, '_> {
     /// How an answer is replaced in which the upstream says that it failed; `None` if the caller gets it as it is, since it

@@ -9,9 +9,11 @@ use spillway_plugins::json::{Kind, Reader};
 use spillway_plugins::retry;
 use spillway_plugins::tokens::{Reported, read_whole};
 
-use super::{Deliverer, Delivery, Fault, Held, Tap, joined, screen};
+use super::{Deliverer, Tap, screen};
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::delivery::{Delivery, Fault};
 use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::held::{Held, joined};
 use crate::proxy::{metering, words};
 use crate::request::BufferShare;
 

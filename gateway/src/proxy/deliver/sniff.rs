@@ -1,8 +1,10 @@
 //! An answer to a request for a stream that doesn't say what it is: its first bytes do.
 
-use super::{Deliverer, Delivery, Fault, Held};
+use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::delivery::{Delivery, Fault};
 use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::held::Held;
 use crate::proxy::patience;
 
 /// What a stream of events begins with: a field of an event, or a comment.

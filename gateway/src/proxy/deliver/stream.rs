@@ -11,10 +11,12 @@ use spillway_plugins::sse;
 use spillway_plugins::stream::{StreamState, StreamWatch};
 use tracing::warn;
 
-use super::{Deliverer, Delivery, Fault, Held, broke};
+use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::delivery::{Delivery, Fault, broke};
 use crate::proxy::exchange::{Broken, Next};
-use crate::proxy::rescue::Rescuable;
+use crate::proxy::held::Held;
+use crate::proxy::rescuable::Rescuable;
 use crate::proxy::unfinished::{Reading, Rescue};
 use crate::proxy::{last_word, patience, respond, stored, words};
 

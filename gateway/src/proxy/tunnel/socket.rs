@@ -19,7 +19,7 @@ use crate::gateway::Gateway;
 use crate::proxy::books::{Books, Tunnelled};
 use crate::proxy::identify::may_name_model;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::tunnel::Tunnel;
+use crate::proxy::tunnel::state::Tunnel;
 use crate::proxy::{metering, stored};
 use crate::request::Inquiry;
 use crate::request::{BufferShare, Facts};

@@ -1,0 +1,12 @@
+//! Pieces of an answer that are held back.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// Pieces of an answer.
+pub(super) type Held = SmallVec<[Bytes; 4]>;
+
+/// Pieces as one; a single one as it is.
+pub(super) fn joined(pieces: &Held) -> Bytes {
+    if let [whole] = pieces.as_slice() { whole.clone() } else { pieces.concat().into() }
+}
