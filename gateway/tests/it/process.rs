@@ -48,7 +48,7 @@ fn a_broken_config_lists_every_error_and_fails() {
         let text = text(&output);
         assert_eq!(output.status.code(), Some(2), "{text}");
         for expected in [
-            "broken.toml:2:11: server.listen[0]: 'nowhere' is no address",
+            "broken.toml:2:11: server.listen[0]: 'nowhere' is not an address",
             "broken.toml:3:1: server.max_bdy: unknown key; did you mean 'max_body'?",
             "broken.toml:8:14: pools[0].members[0].backend: unknown backend 'gone'",
         ] {

@@ -150,7 +150,7 @@ async fn an_outage_past_the_tokens_end_moves_requests_on_and_ends_by_itself() {
     eventually("back", async || process.state("a").await == "ready").await;
     assert_eq!((process.chat().await.status, with_key.count()), (200, 1));
     assert!(
-        process.log().contains("the token expired and no other came") && process.log().matches("token acquired").count() >= 2,
+        process.log().contains("the token expired and no new one could be fetched") && process.log().matches("token acquired").count() >= 2,
         "{}",
         process.log()
     );
