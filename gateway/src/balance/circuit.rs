@@ -156,7 +156,7 @@ pub enum Phase {
     /// Requests pass.
     #[default]
     Closed,
-    /// No traffic before `until`.
+    /// No requests before `until`.
     Open {
         /// When the first probe may be sent.
         until: Tick,

@@ -141,7 +141,7 @@ function askReset(member) {
 function askReload(config) {
   ask({
     title: 'Reload the config?',
-    text: [`The gateway reads ${config.file} anew. A file with an error changes nothing.`, 'Streams in flight go on.'],
+    text: [`The gateway re-reads ${config.file}. A file with an error changes nothing.`, 'Streams in flight go on.'],
     yes: 'Reload',
     doing: 'Reloading…',
     run: async () => {
