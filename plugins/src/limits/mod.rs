@@ -1,12 +1,12 @@
-//! May a request go on? Requests and tokens per minute, requests at once, token quotas and money budgets
-//! per calendar period; for a consumer, a consumer's model, a group and a pool at once.
+//! Limits: requests and tokens per minute, concurrent requests, token quotas and money budgets per calendar period; for
+//! a consumer, a consumer's model, a group and a pool at once.
 //!
-//! A request reserves what it may need in all of its [`Scope`]s, or in none. What it really used settles
-//! the reservation. So what was admitted exceeds a limit by no more than what requests in flight use beyond
-//! their own reservations: with a completion cap and a prompt that is not longer than estimated, by nothing.
+//! A request reserves what it may need in all of its [`Scope`]s, or in none. Its real usage settles the reservation. So
+//! admitted usage exceeds a limit by at most what requests in flight use beyond their own reservations: by nothing, if
+//! they have a completion cap and the prompt is not longer than estimated.
 //!
-//! Rates look back over the last sixty seconds, whenever they are asked: no minute has an edge at which
-//! twice the limit fits through. They run on monotonic time; quotas and budgets on the calendar.
+//! Limits per minute always count the last sixty seconds: there is no start of a minute at which twice the limit would
+//! fit. They use monotonic time; quotas and budgets use the calendar.
 
 mod admission;
 mod cell;

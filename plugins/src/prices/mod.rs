@@ -1,19 +1,19 @@
 //! What tokens cost: a price table in LiteLLM's JSON format, and the arithmetic.
 //!
-//! Source of the format: `model_prices_and_context_window.json` of BerriAI/litellm; prices are US dollars
-//! per one token (character, second, image). The table that is built in is an extract of it (MIT licence).
-//! What has no price has no cost: unknown is never zero.
+//! Source of the format: `model_prices_and_context_window.json` of BerriAI/litellm; prices are US dollars per token
+//! (character, second, image). The built-in table is an extract of it (MIT licence). Without a price, the cost is
+//! unknown: it is never zero.
 
 mod table;
 
-/// What a deployment costs.
+/// The cost of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
     /// So much for this attempt.
     Known(Money),
-    /// A flat price per hour, whatever is used; what an attempt's share is, its hour tells when it is over.
+    /// A price per hour, independent of usage; the attempt's share is known only after the hour.
     Hourly(Money),
-    /// Nobody can say: no price is known, or what was used is not.
+    /// Unknown: the price or the usage is not known.
     Unknown,
 }
 

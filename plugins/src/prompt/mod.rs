@@ -1,8 +1,8 @@
-//! What a request's body asks, as text: for the prompt log, the content guard and the semantic cache.
+//! The content of a request as text: for the prompt log, the content guard and the semantic cache.
 //!
-//! Every dialect comes down to the same list of messages. Nothing is dropped without a trace: what isn't text is
-//! counted as an attachment. Reading is lenient, because the backend decides what is well formed. A member that
-//! stands twice counts where it stands last, as `serde_json` has it.
+//! Every dialect becomes the same list of messages. Nothing is dropped silently: everything except text counts as an
+//! attachment. Reading is lenient, because the backend decides what is valid. If a member occurs twice, the last one
+//! counts, as in `serde_json`.
 
 mod chat;
 mod content;

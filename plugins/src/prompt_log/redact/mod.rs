@@ -1,10 +1,9 @@
-//! Takes out of a text what must not be kept: addresses, numbers that name a person or an account,
-//! and secrets.
+//! Removes sensitive texts: addresses, numbers that identify a person or an account, and secrets.
 //!
-//! Prompts and answers go through here before they are written to a log. Each [`Class`] has a finder
-//! that is anchored on a byte which is rare in prose (`@`, a digit, `=`, `:`) and reads a bounded
-//! distance around it, so ordinary text costs little and hostile text costs no more than its length.
-//! What a finder can't tell is taken out: a lost word in a log is cheaper than a kept password.
+//! Prompts and answers are redacted before they are written to a log. Each [`Class`] has a finder that starts from a
+//! byte which is rare in prose (`@`, a digit, `=`, `:`) and reads a bounded distance around it, so ordinary text costs
+//! little and hostile text costs at most its length. Uncertain cases are removed: a lost word in a log is cheaper than
+//! a stored password.
 //!
 //! The text is expected as people see it, not as escaped JSON.
 
