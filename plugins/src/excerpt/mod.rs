@@ -1,10 +1,10 @@
-//! The few members of a JSON text that somebody reads, taken out while the text passes: for texts that are
-//! too long to be kept, or that come in pieces.
+//! The few members of a JSON text that are needed, copied while the text passes: for texts that are too long to be
+//! kept, or that arrive in pieces.
 //!
-//! Memory is constant, however long the text is and wherever it is cut into pieces. What is wanted is copied
-//! into a short text of its own, which [`crate::json::Reader`] then reads as if it were the whole: long strings
-//! are cut in it, and all that nobody wants is left out. Nothing is checked here: a text that is no JSON gives
-//! some excerpt or none.
+//! Memory is constant, however long the text is and wherever it is split. The wanted members are copied into a short
+//! text of their own, which [`crate::json::Reader`] then reads as if it were the whole text: long strings are cut in
+//! it, and all other members are left out. Nothing is validated here: a text that is not JSON gives any excerpt or
+//! none.
 
 mod pass;
 #[cfg(test)]

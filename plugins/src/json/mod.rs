@@ -40,7 +40,7 @@ pub enum JsonError {
     /// More than [`MAX_DEPTH`] levels.
     #[error("more than {MAX_DEPTH} levels of nesting (byte {at})")]
     TooDeep {
-        /// Offset of the bracket that is one too many.
+        /// Offset of the first bracket that is too deep.
         at: usize,
     },
 }

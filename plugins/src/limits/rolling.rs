@@ -8,7 +8,7 @@ const SLOTS: u64 = 61;
 #[derive(Debug, Clone)]
 pub struct Rolling {
     slots: Box<[u64; SLOTS as usize]>,
-    /// The newest second that has a slot.
+    /// The newest second with a slot.
     head: u64,
     total: u64,
 }

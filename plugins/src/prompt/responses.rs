@@ -73,7 +73,7 @@ fn result(output: Option<&Value>) -> Message {
 
 fn called(kind: &str, item: &Map<String, Value>, messages: &mut Vec<Message>) {
     let mut message = Message::by(Role::Assistant);
-    // The image itself, encoded.
+    // The encoded image.
     if item.get("result").is_some_and(Value::is_string) {
         message.attachments += 1;
     }

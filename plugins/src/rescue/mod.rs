@@ -1,11 +1,11 @@
-//! A stream that broke after its first output, finished by another stream that says the same.
+//! A stream that broke after its first output, completed by another stream with the same content.
 //!
-//! [`Sent`] watches what the caller gets. If that breaks off, the same request is asked once more, and [`Splice`] reads the
-//! second stream: it takes out what the caller has, and passes on the rest. What is compared is the text of each channel (a
-//! choice, an item's part, a block) as a caller puts it together, not how it was cut into events. Nothing of the second
-//! stream goes out before it has said all that was sent, and the first difference ends it.
+//! [`Sent`] records what the caller gets. If the stream breaks, the same request is sent once more, and [`Splice`]
+//! reads the second stream: it removes what the caller has, and passes the rest on. It compares the text of each
+//! channel (a choice, an item's part, a block) as a caller assembles it, not how it was split into events. Nothing of
+//! the second stream is sent before it has repeated everything that was sent, and the first difference ends it.
 //!
-//! A response that runs in the background runs on when its stream breaks: [`Resumed`] reads the rest of the same one.
+//! A response in the background continues when its stream breaks: [`Resumed`] reads the rest of the same response.
 
 mod chat;
 mod messages;

@@ -1,7 +1,7 @@
 //! Splits a byte stream into server-sent events (WHATWG HTML, section 9.2) at any chunk boundary.
 //!
-//! Events are passed on whole. One that is longer than what is kept of any passes in the pieces in which it
-//! comes, and is read meanwhile: its fields, and an [`Excerpt`] of its data.
+//! Events are passed on whole. An event that is longer than what is kept passes in pieces, as they arrive, and is read
+//! meanwhile: its fields, and an [`Excerpt`] of its data.
 
 mod event;
 mod long;

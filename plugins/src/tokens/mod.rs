@@ -1,7 +1,7 @@
-//! What an answer used: the counts that a backend reports, in whichever of their forms, or estimates.
+//! The usage of an answer: the counts that a backend reports, in any of their forms, or estimates.
 //!
-//! Sources: the OpenAI and Anthropic SDKs' usage types. Anthropic counts cached input apart from
-//! `input_tokens`, the others within it; here it is always within.
+//! Sources: the OpenAI and Anthropic SDKs' usage types. Anthropic doesn't include cached input in `input_tokens`, the
+//! others do; here it is always included.
 
 mod answer;
 mod bound;
