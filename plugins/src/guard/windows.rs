@@ -41,7 +41,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is no longer than the overlap stands whole in one of the pieces.
+        /// Every text that is no longer than the overlap is contained in one of the pieces.
         #[test]
         fn nothing_hides_at_a_cut(text in "[a-zäß €\u{1f600}]{0,200}", at in 0usize..200, length in 1usize..=5) {
             let chars: Vec<char> = text.chars().collect();

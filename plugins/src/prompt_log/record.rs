@@ -268,7 +268,7 @@ mod tests {
     fn escapes_hide_nothing() {
         assert_eq!(edited(r#"{"tel":"\u002B49 30 90182017"}"#, false), r#"{"tel":"[phone]"}"#);
         assert_eq!(edited(r#"{"to":"a\u0040b.example"}"#, false), r#"{"to":"[email]"}"#);
-        // What is no escape of something hidden stays as it was.
+        // Escapes of other characters, and invalid ones, stay unchanged.
         for text in [r#"{"a":"\u00e9\n\\u0040 \u0022x\""}"#, r"C:\users\u0", "\\u00zz", "a\\"] {
             assert_eq!(edited(text, false), text);
         }

@@ -24,20 +24,20 @@ pub use resumed::Resumed;
 pub use side::Difference;
 pub use splice::Splice;
 
-/// What a second stream is read with.
+/// Reads a second stream.
 #[derive(Debug)]
 pub enum Continuation {
-    /// Another answer to the same request, which must say the same.
+    /// Another answer to the same request, which must repeat the first one.
     Again(Box<Splice>),
     /// The rest of the same answer.
     Same(Resumed),
 }
 
 impl Continuation {
-    /// Takes the next of the second stream: what goes to the caller.
+    /// Reads the next bytes of the second stream. Returns what is sent to the caller.
     ///
     /// # Errors
-    /// [`Difference`]: nothing more can go to the caller.
+    /// [`Difference`]: nothing more can be sent to the caller.
     pub fn feed(&mut self, bytes: Bytes) -> Result<Bytes, Difference> {
         match self {
             Continuation::Again(splice) => splice.feed(bytes),
@@ -45,10 +45,10 @@ impl Continuation {
         }
     }
 
-    /// The second stream ends.
+    /// The second stream has ended.
     ///
     /// # Errors
-    /// [`Difference::Ended`], if it has not said all that was sent.
+    /// [`Difference::Ended`] if it has not repeated everything that was sent.
     pub fn end(&mut self) -> Result<Bytes, Difference> {
         match self {
             Continuation::Again(splice) => splice.end(),
@@ -56,7 +56,7 @@ impl Continuation {
         }
     }
 
-    /// The number of the last event that went to the caller, where events are numbered.
+    /// The number of the last event that was sent to the caller, if events are numbered.
     pub fn sequence(&self) -> Option<u64> {
         match self {
             Continuation::Again(splice) => splice.sequence(),

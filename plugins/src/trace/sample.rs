@@ -77,7 +77,7 @@ mod tests {
         Parent { trace: TraceId::new(1), span: SpanId::new(1), sampled, random: false, state: None }
     }
 
-    /// How many of 10,000 are told of, with ids that are spread evenly.
+    /// How many of 10,000 are sampled, with ids that are spread evenly.
     fn told(sampler: &Sampler, parent: Option<&Parent>) -> usize {
         let step = (1u128 << BITS) / 10_000;
         let ids = (0..10_000).map(|number| (number << 100) + number * step + step / 2);
