@@ -256,7 +256,9 @@ impl FormReader {
             match &bytes[..at] {
                 [.., b'\r', b'\n'] => return Ok(Some(at - 2)),
                 // Some readers take this as a delimiter.
-                [.., b'\r' | b'\n'] => return Err(FormError("a boundary must come after a line end (CR LF), and must not occur in a value")),
+                [.., b'\r' | b'\n'] => {
+                    return Err(FormError("a boundary must come after a line end (CR LF), and must not occur in a value"));
+                }
                 _ => {}
             }
         }

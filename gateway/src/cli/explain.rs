@@ -40,7 +40,7 @@ fn explain(request: &Value) -> String {
     for member in request["passed_over"].as_array().into_iter().flatten() {
         let until = member["reopens_in_ms"].as_u64().map_or(String::new(), |ms| format!(", for another {} s", ms.div_ceil(1000)));
         lines.push(format!(
-            "  not asked: {}/{} (tier {}), because it was {}{until}",
+            "  not used: {}/{} (tier {}), because it was {}{until}",
             text(member, "backend"),
             text(member, "deployment"),
             member["priority"],
@@ -50,7 +50,7 @@ fn explain(request: &Value) -> String {
     for attempt in request["attempts"].as_array().into_iter().flatten() {
         let status = attempt["status"].as_u64().map_or(String::new(), |status| format!(" ({status})"));
         lines.push(format!(
-            "  asked: {}/{} (tier {}): {}{status} after {:.1} ms",
+            "  tried: {}/{} (tier {}): {}{status} after {:.1} ms",
             text(attempt, "backend"),
             text(attempt, "deployment"),
             attempt["priority"],
@@ -70,7 +70,7 @@ fn explain(request: &Value) -> String {
         (_, Some("last_resort")) => "answered by the pool's last resort".to_owned(),
         (_, Some("refused")) => format!("refused by the gateway: {}", text(request, "code")),
         (_, Some("cut")) => "cut off in the middle of its answer".to_owned(),
-        _ => "given up by its caller".to_owned(),
+        _ => "the caller left".to_owned(),
     };
     lines.push(format!("  {how}, status {}, after {:.1} ms", request["status"], request["us"].as_f64().unwrap_or(0.0) / 1000.0));
     lines.join("\n")

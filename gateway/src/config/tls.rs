@@ -42,7 +42,8 @@ pub struct Loaded {
 pub fn load(tls: &ServerTls) -> Result<Loaded, TlsError> {
     let chain = pem::certificates(&tls.cert).map_err(|error| TlsError::new("cert", error))?;
     let key = pem::private_key(&tls.key).map_err(|error| TlsError::new("key", error))?;
-    let expires = expiry(chain.first()).ok_or_else(|| TlsError::new("cert", format!("{}: is not an X.509 certificate", tls.cert.display())))?;
+    let expires =
+        expiry(chain.first()).ok_or_else(|| TlsError::new("cert", format!("{}: is not an X.509 certificate", tls.cert.display())))?;
     let provider = Arc::new(ring::default_provider());
     let versions: &[&SupportedProtocolVersion] = if tls.tls12 { &[&version::TLS13, &version::TLS12] } else { &[&version::TLS13] };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))

@@ -136,8 +136,7 @@ fn scalar(value: &Value) -> Option<String> {
 fn backend(number: &str, variables: &Variables, findings: &mut Findings) -> Result<Option<(Backend, u64, Option<String>)>, ImportError> {
     let find = |what: &str| variables.get(&format!("BACKEND_{number}_{what}"));
     let Some(url) = find("URL") else {
-        findings
-            .unsupported(format!("BACKEND_{number}_URL"), "is not set; openai-aca-lb would not start; the backend is left out here");
+        findings.unsupported(format!("BACKEND_{number}_URL"), "is not set; openai-aca-lb would not start; the backend is left out here");
         return Ok(None);
     };
     let address = match url.value.as_deref().map(address::take_apart) {

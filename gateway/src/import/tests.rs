@@ -323,7 +323,8 @@ fn wrong_files_are_refused_with_their_place() {
     assert!(refused(Source::Apim, "a.xml", "<policies>\n<inbound></policies>").starts_with("a.xml:2:"));
     assert!(refused(Source::Apim, "a.json", "{}").contains("az rest"));
     assert!(
-        refused(Source::AcaLb, "a.env", "BACKEND_1_URL=https://x.openai.azure.com\nhunter2").starts_with("a.env:2: is not a NAME=value line")
+        refused(Source::AcaLb, "a.env", "BACKEND_1_URL=https://x.openai.azure.com\nhunter2")
+            .starts_with("a.env:2: is not a NAME=value line")
     );
     assert!(!refused(Source::AcaLb, "a.env", "hunter2").contains("hunter2"));
     assert!(refused(Source::AcaLb, "a.env", "BACKEND_1_URL=ftp://x").contains("the scheme 'ftp'"));

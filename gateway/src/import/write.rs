@@ -232,7 +232,10 @@ fn plugins(out: &mut String, draft: &Draft) {
 /// A consumer needs a key, which only its owner can make, so it is written as a comment.
 fn consumer(out: &mut String, from: &str, limits: &Limits) {
     out.push('\n');
-    comment(out, &format!("Limits of each caller, from {from}: add one such block for each caller, with the hash that 'spillway keys new' prints."));
+    comment(
+        out,
+        &format!("Limits of each caller, from {from}: add one such block for each caller, with the hash that 'spillway keys new' prints."),
+    );
     let mut block = "[[consumers]]\nname = \"NAME\"\nkeys = [{ sha256 = \"HASH\" }]\n\n[consumers.limits]\n".to_owned();
     self::limits(&mut block, limits);
     for line in block.lines() {

@@ -303,6 +303,6 @@ impl Limits {
 
     fn alert(&self, scope: &Scope, alert: Alert) {
         self.metrics.limit_alert(scope.rank, alert);
-        warn!(scope = %scope.name, limit = alert.kind.label(), percent = alert.percent, "a limit is almost used up");
+        warn!(scope = %scope.name, limit = alert.kind.label(), percent = alert.percent, "a quota or budget has reached this percentage");
     }
 }

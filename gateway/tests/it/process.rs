@@ -272,7 +272,8 @@ fn the_demo_shows_a_spillover_without_a_visible_429() {
     child.0.stdout.as_mut().unwrap().read_to_string(&mut out).unwrap();
     assert!(child.0.wait().unwrap().success(), "{out}");
     assert!(out.contains("callers saw 0 of them"), "{out}");
-    let absorbed = out.lines().find_map(|line| line.split_once(" times a deployment answered 429")?.0.rsplit(' ').next()?.parse::<u64>().ok());
+    let absorbed =
+        out.lines().find_map(|line| line.split_once(" times a deployment answered 429")?.0.rsplit(' ').next()?.parse::<u64>().ok());
     assert!(absorbed.is_some_and(|count| count > 0), "{out}");
 }
 

@@ -97,7 +97,12 @@ impl SemanticCache {
         let Some(redactor) = &self.dry_run else { return Some(near) };
         let told = |text: &str| -> String { redactor.redact(text).chars().take(TOLD).collect() };
         metrics.dry_hits.inc();
-        info!(score = near.score, asked = told(&question.text), known = told(&near.text), "dry run: this would be answered from the semantic cache");
+        info!(
+            score = near.score,
+            asked = told(&question.text),
+            known = told(&near.text),
+            "dry run: this would be answered from the semantic cache"
+        );
         None
     }
 

@@ -50,7 +50,8 @@ fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRule
         None => format!("{}{DISCOVERY}", raw.issuer.trim_end_matches('/')),
     };
     if raw.audiences.is_empty() {
-        check.problem(&format!("{key}.audiences"), "at least one audience is needed, or tokens for any other application would be accepted");
+        check
+            .problem(&format!("{key}.audiences"), "at least one audience is needed, or tokens for any other application would be accepted");
     }
     let mut issuers = entra(&raw.issuer).unwrap_or_else(|| vec![raw.issuer.clone()]);
     issuers.extend(raw.issuers.iter().cloned());

@@ -68,7 +68,9 @@ fn origins(raw: &RawCors, check: &mut Checker<'_>) -> Vec<String> {
         if origin != "*" && !is_origin {
             check.problem(
                 &format!("server.cors.origins[{at}]"),
-                format!("'{origin}' is not an origin: write scheme, host in lower case, and optionally a port, such as \"https://app.example\""),
+                format!(
+                    "'{origin}' is not an origin: write scheme, host in lower case, and optionally a port, such as \"https://app.example\""
+                ),
             );
         }
     }

@@ -32,8 +32,7 @@ pub(super) fn read(breaker: &Node, findings: &mut Findings) -> Option<Circuit> {
     }
     retry_after(rule, &mut circuit, findings);
     if let Some(response) = rule.get("failureResponse") {
-        findings
-            .unsupported(response.place, "Spillway's status if no member can serve: 429 if all are throttled, else 503");
+        findings.unsupported(response.place, "Spillway's status if no member can serve: 429 if all are throttled, else 503");
     }
     let known = ["name", "failureCondition", "tripDuration", "acceptRetryAfter", "failureResponse"];
     unknown_keys(rule, &known, findings);
@@ -49,9 +48,7 @@ fn retry_after(rule: &Node, circuit: &mut Circuit, findings: &mut Findings) {
         Some(true) => findings.approximate(
             place,
             "circuit.honour_retry_after = true",
-            format!(
-                "a Retry-After of more than {LONGEST_RETRY_AFTER} is cut to that; raise circuit.max_retry_after for longer ones"
-            ),
+            format!("a Retry-After of more than {LONGEST_RETRY_AFTER} is cut to that; raise circuit.max_retry_after for longer ones"),
         ),
         Some(false) => findings.exact(place, "circuit.honour_retry_after = false"),
         None => findings.approximate(

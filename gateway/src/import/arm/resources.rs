@@ -61,7 +61,11 @@ pub(super) fn collect(file: &str, json: &Value, given: &Given, findings: &mut Fi
             _ => (json.as_array().map_or(std::slice::from_ref(json), Vec::as_slice), place),
         };
         if json.get("nextLink").is_some_and(|link| !link.is_null()) {
-            findings.manual(format!("{file}#/nextLink"), "", "the listing continues on another page; fetch that, too, and import both files");
+            findings.manual(
+                format!("{file}#/nextLink"),
+                "",
+                "the listing continues on another page; fetch that, too, and import both files",
+            );
         }
         let one = json.get("value").is_none() && !json.is_array();
         for (at, item) in list.iter().enumerate() {

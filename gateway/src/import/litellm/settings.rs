@@ -157,7 +157,8 @@ pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findi
     }
     for key in ["context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks"] {
         for node in parts.iter().filter_map(|part| part.get(key)).filter(|node| !node.items().is_empty()) {
-            findings.unsupported(node.place, "a request that is too long, or filtered, must be changed by the caller: the answer is sent on");
+            findings
+                .unsupported(node.place, "a request that is too long, or filtered, must be changed by the caller: the answer is sent on");
         }
     }
     out

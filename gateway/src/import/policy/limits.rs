@@ -111,7 +111,11 @@ pub(super) fn tokens(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
 pub(super) fn requests(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
     let (calls, period) = (element.positive("calls", findings), element.positive("renewal-period", findings));
     let Some((calls, period)) = calls.zip(period) else {
-        return findings.manual(element.place(), "", "set requests_per_minute of consumers by hand: calls or renewal-period is not a number");
+        return findings.manual(
+            element.place(),
+            "",
+            "set requests_per_minute of consumers by hand: calls or renewal-period is not a number",
+        );
     };
     let per_minute = calls.saturating_mul(60).div_ceil(period);
     let became = format!("requests_per_minute = {per_minute}");

@@ -118,11 +118,7 @@ pub(super) fn safety(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
         findings.approximate(element.place(), "each category is blocked from severity 4 on", "no category is named");
     }
     if let Some(answers) = element.attribute("enforce-on-completions") {
-        findings.manual(
-            element.at("enforce-on-completions"),
-            "",
-            format!("is {answers}: set plugins.guard.answers to check answers, too"),
-        );
+        findings.manual(element.at("enforce-on-completions"), "", format!("is {answers}: set plugins.guard.answers to check answers, too"));
     }
     element.unknown(&["backend-id", "shield-prompt", "enforce-on-completions"], findings);
     findings.approximate(

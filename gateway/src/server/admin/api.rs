@@ -91,7 +91,10 @@ impl Admin {
     fn request(&self, id: &str) -> Answer {
         match self.gateway.recent.find(id) {
             Some(request) => json_answer(StatusCode::OK, &json!(request)),
-            None => problem(StatusCode::NOT_FOUND, "no such request: only the latest requests, about a thousand, are in memory; the access log has all of them"),
+            None => problem(
+                StatusCode::NOT_FOUND,
+                "no such request: only the latest requests, about a thousand, are in memory; the access log has all of them",
+            ),
         }
     }
     fn readiness(&self) -> Answer {
@@ -214,7 +217,9 @@ impl Admin {
 
     /// Calls `act` for all targets of `?backend=` (and `deployment=`).
     fn for_backend(&self, query: &str, act: impl Fn(&crate::balance::target::Target)) -> Answer {
-        let Some(backend) = parameter(query, "backend") else { return problem(StatusCode::BAD_REQUEST, "the parameter ?backend=NAME is missing") };
+        let Some(backend) = parameter(query, "backend") else {
+            return problem(StatusCode::BAD_REQUEST, "the parameter ?backend=NAME is missing");
+        };
         let deployment = parameter(query, "deployment");
         let runtime = self.gateway.runtime.load();
         let mut names = Vec::new();
@@ -239,9 +244,10 @@ const LATEST: usize = 200;
 fn log_level(query: &str) -> Answer {
     match parameter(query, "level") {
         Some(level) if logging::set(&level) => json_answer(StatusCode::OK, &json!({ "level": level })),
-        Some(_) => {
-            problem(StatusCode::BAD_REQUEST, "unknown level; use error, warn, info, debug, trace, or a filter such as 'info,spillway=debug'")
-        }
+        Some(_) => problem(
+            StatusCode::BAD_REQUEST,
+            "unknown level; use error, warn, info, debug, trace, or a filter such as 'info,spillway=debug'",
+        ),
         None => problem(StatusCode::BAD_REQUEST, "a parameter such as ?level=debug is missing"),
     }
 }

@@ -218,8 +218,7 @@ impl Metrics {
         let info = gauges("spillway_build_info", "Always 1; the version is a label.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let member = &["pool", "backend", "deployment"];
-        let cache_results =
-            counters("spillway_cache_requests_total", "Requests that the cache could answer, by result.", &["result"])?;
+        let cache_results = counters("spillway_cache_requests_total", "Requests that the cache could answer, by result.", &["result"])?;
         let cache_saved = counters("spillway_cache_saved_tokens_total", "Tokens that no model had to process, by kind.", &["kind"])?;
         Ok(Metrics {
             requests: counters("spillway_requests_total", "Requests that ended, by the caller's status.", &["pool", "api", "status"])?,
@@ -240,11 +239,7 @@ impl Metrics {
                 "Requests that left a target for another one before the caller noticed.",
                 member,
             )?,
-            rescues: counters(
-                "spillway_rescues_total",
-                "Broken streams that were to be continued, by result.",
-                &["pool", "result"],
-            )?,
+            rescues: counters("spillway_rescues_total", "Broken streams that were to be continued, by result.", &["pool", "result"])?,
             duration: histograms("spillway_request_duration_seconds", "Duration of whole requests.", &["pool", "api"])?,
             first_token: histograms("spillway_time_to_first_token_seconds", "Time from an attempt's start to its first output.", member)?,
             tokens: [
@@ -267,7 +262,11 @@ impl Metrics {
                 counters("spillway_consumer_input_tokens_total", "Input tokens by consumer, estimates included.", consumer)?,
                 counters("spillway_consumer_output_tokens_total", "Output tokens by consumer, estimates included.", consumer)?,
             ],
-            consumer_cost: money("spillway_consumer_cost_usd_total", "Cost of attempts that are paid by use, by consumer, in US dollars.", consumer)?,
+            consumer_cost: money(
+                "spillway_consumer_cost_usd_total",
+                "Cost of attempts that are paid by use, by consumer, in US dollars.",
+                consumer,
+            )?,
             limit_refusals: counters("spillway_limit_refusals_total", "Requests refused by a limit.", &["scope", "limit"])?,
             limit_shadowed: counters(
                 "spillway_limit_shadowed_total",
@@ -286,11 +285,7 @@ impl Metrics {
                 &counters("spillway_config_reloads_total", "Times that the config was re-read, by result.", &["result"])?,
             ),
             stopping: gauge("spillway_stopping", "1 while the gateway is stopping or has handed over.")?,
-            upgrades: UpgradeMetrics::new(&counters(
-                "spillway_upgrades_total",
-                "Upgrades to another process, by result.",
-                &["result"],
-            )?),
+            upgrades: UpgradeMetrics::new(&counters("spillway_upgrades_total", "Upgrades to another process, by result.", &["result"])?),
             ledger: LedgerMetrics {
                 up: gauge("spillway_ledger_up", "Whether the ledger can be written; 0 without one.")?,
                 rows: counter("spillway_ledger_rows_total", "Rows that the ledger has written.")?,
@@ -341,11 +336,7 @@ impl Metrics {
                 "TLS handshakes with callers that failed, by reason.",
                 &["reason"],
             )?,
-            tls_reloads: counters(
-                "spillway_tls_reloads_total",
-                "Changes of the listeners' certificate files, by result.",
-                &["outcome"],
-            )?,
+            tls_reloads: counters("spillway_tls_reloads_total", "Changes of the listeners' certificate files, by result.", &["outcome"])?,
             tls_expires: gauge(
                 "spillway_tls_certificate_expiry_timestamp_seconds",
                 "When the listeners' certificate expires, in seconds since 1970; 0 without TLS.",
@@ -367,8 +358,14 @@ impl Metrics {
             bad_heads: counter("spillway_bad_heads_total", "Heads that were not HTTP.")?,
             head_timeouts: counter("spillway_head_timeouts_total", "Heads that took too long.")?,
             buffered: gauge("spillway_buffered_bytes", "Bytes of request bodies kept for retries.")?,
-            malformed_events: counter("spillway_malformed_events_total", "Events of streams that were left out because they are not JSON.")?,
-            stale_connections: counter("spillway_stale_connections_total", "Pooled connections that were already closed and were replaced.")?,
+            malformed_events: counter(
+                "spillway_malformed_events_total",
+                "Events of streams that were left out because they are not JSON.",
+            )?,
+            stale_connections: counter(
+                "spillway_stale_connections_total",
+                "Pooled connections that were already closed and were replaced.",
+            )?,
             pins_dropped: counter("spillway_stored_objects_unshared_total", "Stored objects that other nodes don't know.")?,
             redis_failures: counter("spillway_redis_failures_total", "Calls to Redis that failed.")?,
             panics: counter("spillway_panics_total", "Requests that ended with a panic.")?,
