@@ -11,7 +11,7 @@ use super::row::Row;
 
 const SQL: &str = "INSERT OR IGNORE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
      ?19, ?20)";
-/// The number of parameters. They count from 1.
+/// The number of parameters plus one, because they count from 1.
 const PARAMETERS: usize = 21;
 
 /// The statement, and the values bound to it; NULL at first.

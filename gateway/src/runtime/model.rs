@@ -78,7 +78,7 @@ pub struct Model {
     pub cache_place: Arc<Place>,
     /// The guard's name in the ledger, for blocked prompts.
     pub guard_place: Arc<Place>,
-    /// Members that can't serve an API, by API.
+    /// Members that can't serve an API, by API: requests never try them.
     pub(super) excluded: Vec<Vec<usize>>,
 }
 

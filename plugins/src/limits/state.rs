@@ -37,7 +37,7 @@ pub(super) struct Hold {
     counting: Counting,
 }
 
-/// The number of each counter: a request settles in the counter in which it reserved, or not at all.
+/// The version of each counter: a request settles in the version in which it reserved, or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Counting {
     tokens: u32,

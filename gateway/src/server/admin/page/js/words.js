@@ -1,4 +1,4 @@
-// What the gateway's words mean: member states, and how an attempt ended.
+// The meaning of member states and attempt outcomes.
 
 // The kind picks glyph and colour; the word itself is always shown beside them.
 const STATES = {
@@ -36,9 +36,9 @@ const OUTCOMES = {
   tls: 'TLS failed',
   timeout: 'timed out',
   first_token: 'no first token in time',
-  idle: 'fell silent',
+  idle: 'stopped sending',
   no_credential: 'no credential',
-  no_answer: 'answered with what is no answer',
+  no_answer: 'success without an answer',
 };
 
 function outcomeOf(word) {
