@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &ImportArguments) -> ExitCode {
             for finding in &findings {
                 eprintln!("{finding}");
             }
-            eprintln!("{} findings, {open} of them for you", findings.len());
+            eprintln!("{} findings, {open} of them need your attention", findings.len());
             if arguments.strict && open > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {

@@ -174,7 +174,7 @@ fn last_uses(config: &Config) -> Result<Vec<(String, Option<i64>)>, String> {
         if let Some(token) = &config.server.admin_token {
             request = request.bearer_auth(token.expose());
         }
-        let answer = request.send().await.map_err(|_| format!("there is none at {}", config.server.admin))?;
+        let answer = request.send().await.map_err(|_| format!("there is no gateway at {}", config.server.admin))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| error.without_url().to_string())?;
         let value: Value = serde_json::from_str(&text).map_err(|_| format!("{} answered {status}", config.server.admin))?;

@@ -74,8 +74,8 @@ fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRule
     if raw.unlisted.is_none() {
         check.warn(
             key,
-            "applications that are no consumer's get 403: list their claims, or let them in with [plugins.auth.jwt.unlisted]; \
-             `unlisted = { accept = false }` says that this is meant",
+            "applications that belong to no consumer get 403: list their claims, or accept them with [plugins.auth.jwt.unlisted]; \
+             `unlisted = { accept = false }` says that this is intended",
         );
     }
     let unlisted = unlisted(raw.unlisted.as_ref(), &format!("{key}.unlisted"), known, check);

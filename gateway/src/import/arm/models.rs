@@ -89,8 +89,8 @@ pub(super) fn served(
         findings.manual(
             place,
             format!("pool '{pool}': models = [\"{model}\"]"),
-            "API Management doesn't say which models a backend serves: list what callers ask for, and put model = deployment into \
-             'deployments' where the names differ",
+            "API Management doesn't say which models a backend serves: list the models that callers use, and put model = deployment into \
+             'deployments' if the names differ",
         );
         models.push(model);
     }

@@ -62,7 +62,7 @@ impl Node {
         findings.unsupported(
             &self.place,
             format!(
-                "depends on {}, which the file doesn't tell; give the parameters file that 'az deployment group create' gets as well, or \
+                "depends on {}, which is not in the file; pass the parameters file of 'az deployment group create' as well, or \
                  import the backends as they are deployed: {DEPLOYED}",
                 missing.join(" and ")
             ),

@@ -23,7 +23,7 @@ pub(super) fn lookup(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
                     element.at("score-threshold"),
                     format!("threshold = 0.{LEAST}, dry_run = true"),
                     format!(
-                        "a distance of {distance} lets quite different questions pass for the same: look at what the dry run logs, choose a \
+                        "with a distance of {distance}, quite different questions would count as the same: look at the dry run's log lines, choose a \
                          threshold (cosine similarity), then remove dry_run"
                     ),
                 );
