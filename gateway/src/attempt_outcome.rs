@@ -1,4 +1,5 @@
-//! How an attempt at a backend ended: one word for metrics, logs, traces, the ledger and what is decided by it.
+//! How an attempt at a backend ended: one name for metrics, logs, traces, the ledger and the decisions that depend on
+//! it.
 
 use crate::balance::circuit::ErrorKind;
 
@@ -7,17 +8,17 @@ use crate::balance::circuit::ErrorKind;
 pub enum AttemptOutcome {
     /// The caller got its answer.
     Ok,
-    /// The backend refused the request for what is in it.
+    /// The backend refused the request because of the request's content.
     CallerFault,
-    /// It answered 429.
+    /// The backend answered 429.
     Throttled,
-    /// It answered with a failure.
+    /// The backend answered with a failure.
     Failed,
-    /// Its success held no answer.
+    /// The backend answered with a success status, but without an answer.
     NoAnswer,
-    /// Its account has no quota left.
+    /// The backend's account has no quota left.
     OutOfQuota,
-    /// It refuses the gateway's credential, or doesn't know the deployment.
+    /// The backend refuses the gateway's credential, or doesn't know the deployment.
     Misconfigured,
     /// There was no connection, it broke, or time ran out.
     Broken(ErrorKind),
@@ -47,7 +48,7 @@ impl AttemptOutcome {
         AttemptOutcome::Cancelled,
     ];
 
-    /// Its place in [`AttemptOutcome::ALL`].
+    /// Index in [`AttemptOutcome::ALL`].
     pub fn index(self) -> usize {
         match self {
             AttemptOutcome::Ok => 0,
@@ -68,7 +69,7 @@ impl AttemptOutcome {
         }
     }
 
-    /// Its name in metrics, logs, traces and the ledger.
+    /// Name in metrics, logs, traces and the ledger.
     pub fn label(self) -> &'static str {
         match self {
             AttemptOutcome::Ok => "ok",
@@ -84,7 +85,7 @@ impl AttemptOutcome {
         }
     }
 
-    /// Whether the caller got what the backend said.
+    /// Whether the caller got the backend's answer.
     pub fn is_served(self) -> bool {
         matches!(self, AttemptOutcome::Ok | AttemptOutcome::CallerFault)
     }
@@ -94,16 +95,16 @@ impl AttemptOutcome {
         !matches!(self, AttemptOutcome::Ok | AttemptOutcome::Cancelled)
     }
 
-    /// Whether it counts as the backend's failure: neither the caller's doing, nor a 429.
+    /// Whether it counts as the backend's failure: not the caller's fault, and not a 429.
     pub fn is_failure(self) -> bool {
         !self.is_served() && !matches!(self, AttemptOutcome::Throttled | AttemptOutcome::Cancelled)
     }
 
-    /// Whether an attempt that was sent, and of which nothing is reported, may have cost something. `begun`: its answer
+    /// Whether an attempt that was sent, and whose usage is not reported, may have cost something. `begun`: its answer
     /// began as a success.
     pub fn may_have_cost(self, begun: bool) -> bool {
         match self {
-            // What fails inside an answer that began well has worked already.
+            // A failure inside an answer that began as a success: the model has worked already.
             AttemptOutcome::Failed => begun,
             AttemptOutcome::Ok | AttemptOutcome::Cancelled => true,
             AttemptOutcome::Broken(kind) => !matches!(kind, ErrorKind::Connect | ErrorKind::Tls),

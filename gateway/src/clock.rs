@@ -27,7 +27,7 @@ impl Add<Duration> for Tick {
     }
 }
 
-/// A duration in whole microseconds, as logs and headers tell it.
+/// A duration in whole microseconds, for logs and headers.
 pub fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,8 @@
-//! What many threads hand to one that writes it: gathered in parts, and taken all at once.
+//! A queue from many threads to the one thread that writes the items: filled in parts, and emptied all at once.
 //!
-//! In a ring as long as the most that may wait, every place is cold when its turn comes. Here the same few
-//! kilobytes are filled and emptied again and again, and whoever fills them meets nobody: each thread has a part
-//! of its own, as far as they go.
+//! In a ring buffer as long as the bound, every place is out of the CPU cache when its turn comes. Here the same few
+//! kilobytes are filled and emptied again and again. Up to [`PARTS`] threads fill them without contention: each has a
+//! part of its own.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,12 +14,12 @@ use parking_lot::{Mutex, MutexGuard};
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
-/// How many threads meet nobody.
+/// How many threads have a part of their own.
 const PARTS: usize = 8;
-/// What a part keeps room for when less comes, in bytes.
+/// The capacity, in bytes, that an emptied part keeps.
 const CALM: usize = 1 << 20;
 
-/// The thread's part.
+/// Index of the calling thread's part.
 fn own_part() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static OWN: Cell<Option<usize>> = const { Cell::new(None) });
@@ -30,7 +30,7 @@ fn own_part() -> usize {
     })
 }
 
-/// On cache lines of its own.
+/// Aligned, so that two parts never share a cache line.
 #[repr(align(128))]
 struct Part<T>(Mutex<Vec<T>>);
 
@@ -38,31 +38,31 @@ struct Inbox<T> {
     parts: [Part<T>; PARTS],
     waiting: IntGauge,
     most: i64,
-    /// Those who want to hear when all that was handed over before them is done.
+    /// To be notified when all that was handed over before them is done.
     flushes: Mutex<Vec<oneshot::Sender<()>>>,
     reader: OnceLock<Thread>,
     asleep: AtomicBool,
     closed: AtomicBool,
 }
 
-/// Where things are handed in. Dropped, what waits is still taken, and nothing more.
+/// The sending end. When it is dropped, the waiting items are still taken.
 pub struct Inlet<T>(Arc<Inbox<T>>);
 
-/// Where they are taken, by one thread. Dropped, nothing more is let in.
+/// The receiving end, for one thread. When it is dropped, the inbox accepts nothing more.
 pub struct Outlet<T>(Arc<Inbox<T>>);
 
-/// What a reader wakes up to.
+/// Why a reader wakes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// There is something to take.
+    /// There are items to take.
     Filled,
-    /// There is nothing yet.
+    /// There are no items yet.
     Idle,
-    /// There is nothing, and nothing will come.
+    /// There are no items, and none will come.
     Closed,
 }
 
-/// Both ends of an inbox in which about `most` items may wait, which `waiting` counts.
+/// Both ends of an inbox for about `most` waiting items, which the gauge `waiting` counts.
 pub fn inbox<T>(most: usize, waiting: IntGauge) -> (Inlet<T>, Outlet<T>) {
     let inbox = Arc::new(Inbox {
         parts: std::array::from_fn(|_| Part(Mutex::default())),
@@ -77,21 +77,22 @@ pub fn inbox<T>(most: usize, waiting: IntGauge) -> (Inlet<T>, Outlet<T>) {
 }
 
 impl<T> Inbox<T> {
-    /// The thread's part, if there is room.
+    /// The calling thread's part, if there is room.
     fn part(&self) -> Option<MutexGuard<'_, Vec<T>>> {
         let open = self.waiting.get() < self.most && !self.closed.load(Ordering::Relaxed);
         open.then(|| self.parts[own_part()].0.lock())
     }
 
     fn filled(&self, part: MutexGuard<'_, Vec<T>>, added: usize) {
-        // Before it is unlocked: whoever takes it must not count it off sooner.
+        // Counted before the unlock, so that the reader can't subtract the items before they are added.
         self.waiting.add(added as i64);
         drop(part);
         self.wake();
     }
 
     fn wake(&self) {
-        // Whoever sleeps has looked into all parts after it said so: it has seen what is there, or is seen here.
+        // The reader looks into all parts after it sets `asleep`: either it has seen these items, or it is seen asleep
+        // here.
         if self.asleep.load(Ordering::Relaxed)
             && self.asleep.swap(false, Ordering::Relaxed)
             && let Some(reader) = self.reader.get()
@@ -106,7 +107,7 @@ impl<T> Inbox<T> {
 
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // Whoever has this lock later knows; whoever had it before is known, if it reads.
+        // A `flush` that takes this lock later sees `closed`; the reader answers the earlier ones.
         drop(self.flushes.lock());
         if let Some(reader) = self.reader.get() {
             reader.unpark();
@@ -115,7 +116,7 @@ impl<T> Inbox<T> {
 }
 
 impl<T> Inlet<T> {
-    /// Hands one thing over; `false` if too much waits already, or nobody takes it any more.
+    /// Hands one item over; `false` if too many wait already, or the reader is gone.
     #[inline]
     pub fn push(&self, item: T) -> bool {
         let Some(mut part) = self.0.part() else { return false };
@@ -124,7 +125,7 @@ impl<T> Inlet<T> {
         true
     }
 
-    /// As [`Inlet::push`] of all that `fill` adds at the end.
+    /// As [`Inlet::push`], for all items that `fill` appends.
     pub fn fill(&self, fill: impl FnOnce(&mut Vec<T>)) -> bool {
         let Some(mut part) = self.0.part() else { return false };
         let before = part.len();
@@ -134,7 +135,7 @@ impl<T> Inlet<T> {
         true
     }
 
-    /// Waits until all that was handed over before is done, or nobody does it any more.
+    /// Waits until all that was handed over before is done, or the reader is gone.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
         {
@@ -156,7 +157,7 @@ impl<T> Drop for Inlet<T> {
 }
 
 impl<T> Outlet<T> {
-    /// Sleeps until there is something, at most for `pause`.
+    /// Sleeps until there are items, at most for `pause`.
     pub fn wait(&self, pause: Duration) -> Woken {
         let inbox = &*self.0;
         inbox.reader.get_or_init(std::thread::current);
@@ -165,7 +166,7 @@ impl<T> Outlet<T> {
             std::thread::park_timeout(pause);
         }
         inbox.asleep.store(false, Ordering::Relaxed);
-        // Asked in this order: what was handed in right before the end is seen.
+        // `closed` is read before the parts, so that an item handed in right before the end is seen.
         let closed = inbox.closed.load(Ordering::Acquire);
         match inbox.is_empty() {
             false => Woken::Filled,
@@ -174,10 +175,10 @@ impl<T> Outlet<T> {
         }
     }
 
-    /// Moves all that waits to the end of `to`, where it counts as waiting until it is [`Outlet::done`]; those who want
-    /// to hear when it is.
+    /// Moves all waiting items to the end of `to`, where they count as waiting until [`Outlet::done`]. Returns the
+    /// flushes to notify then.
     pub fn take(&self, to: &mut Vec<T>) -> Vec<oneshot::Sender<()>> {
-        // First: what they wait for was handed over before.
+        // Flushes first: the items that they wait for were handed over before.
         let flushes = std::mem::take(&mut *self.0.flushes.lock());
         for part in &self.0.parts {
             let mut part = part.0.lock();
@@ -191,7 +192,7 @@ impl<T> Outlet<T> {
         flushes
     }
 
-    /// So many of those that were taken are dealt with.
+    /// So many of the taken items are done.
     pub fn done(&self, items: usize) {
         self.0.waiting.sub(items as i64);
     }

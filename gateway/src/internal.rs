@@ -1,5 +1,5 @@
-//! Requests of the gateway to itself: over a connection in memory, through the whole gateway, as the caller for whom
-//! they are made. So they have its tiers, limits and accounting.
+//! Requests that the gateway sends to itself: over a connection in memory, through all stages, on behalf of the caller
+//! for whom they are made. So that caller's tiers, limits and accounting apply.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,59 +19,59 @@ use tokio::sync::mpsc;
 
 use crate::callers::Caller;
 
-/// `x-spillway-internal`: the number of a request of the gateway's own.
+/// `x-spillway-internal`: the number that identifies a request of the gateway to itself.
 pub const HEADER: HeaderName = HeaderName::from_static("x-spillway-internal");
-/// Requests that may wait to be taken in.
+/// Connections that may wait to be accepted.
 const QUEUE: usize = 256;
-/// Longest answer that is read at once.
+/// Longest answer that is read into memory.
 const LONGEST: usize = 4 << 20;
-/// Room of a connection in each direction.
+/// Buffer of a connection in each direction.
 const PIPE: usize = 64 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InternalError {
-    /// Too many at once, or the gateway stops.
-    #[error("there is no room for it")]
+    /// Too many at once, or the gateway is stopping.
+    #[error("too many internal requests at once, or the gateway is stopping")]
     Busy,
     /// It took too long.
     #[error("it took too long")]
     TimedOut,
-    /// The answer is no success.
-    #[error("the answer is {0}")]
+    /// The answer is not a success.
+    #[error("the answer's status is {0}")]
     Status(u16),
     /// The answer can't be read.
     #[error("the answer can't be read")]
     Broken,
 }
 
-/// For whom a request is made.
+/// On whose behalf a request is made.
 #[derive(Debug)]
 pub enum AsWhom {
-    /// The gateway needs something for a request of this caller, which was let in already.
+    /// The gateway needs something for a request of this caller, which was admitted already.
     Itself {
         /// The caller, if it is known.
         caller: Option<Caller>,
-        /// The request's span, where there are traces.
+        /// The request's span, if it is traced.
         trace: Option<Parent>,
     },
-    /// The request is its caller's own, with its headers; it came in another way.
+    /// The request is the caller's own, with its headers, but it did not come over HTTP.
     Sent {
         /// The client certificate of its connection, if it has one.
         certificate: Option<CertificateNames>,
     },
 }
 
-/// Where requests to oneself begin and end.
+/// Sends requests of the gateway to itself.
 #[derive(Debug)]
 pub struct Internal {
     connections: mpsc::Sender<DuplexStream>,
-    /// Requests under way: their numbers, and as whom they are made.
+    /// Requests under way: by number, on whose behalf they are made.
     as_whom: Mutex<HashMap<u128, AsWhom>>,
     random: SystemRandom,
 }
 
-/// Forgets a number when it is over.
+/// Removes a number when its request is over.
 struct Numbered<'i>(&'i Internal, u128);
 
 impl Drop for Numbered<'_> {
@@ -81,25 +81,25 @@ impl Drop for Numbered<'_> {
 }
 
 impl Internal {
-    /// Nothing is taken in until somebody serves the connections.
+    /// Connections are accepted once somebody serves the receiver.
     pub fn new() -> (Self, mpsc::Receiver<DuplexStream>) {
         let (connections, receiver) = mpsc::channel(QUEUE);
         (Internal { connections, as_whom: Mutex::default(), random: SystemRandom::new() }, receiver)
     }
 
-    /// For whom a request is made that shows this number; `None` if it isn't one of these. A number is good once.
+    /// On whose behalf the request with this number is made; `None` if the number is not known. A number is valid once.
     pub fn take(&self, number: &[u8]) -> Option<AsWhom> {
         let number = u128::from_str_radix(std::str::from_utf8(number).ok()?, 16).ok()?;
         self.as_whom.lock().remove(&number)
     }
 
-    /// Sends a JSON body with these headers; the answer's head, and what its body is read from. Dropped, the connection is
-    /// given up.
+    /// Sends a JSON body with these headers. Returns the answer's head and body; if they are dropped, the connection is
+    /// closed.
     ///
     /// # Errors
     /// [`InternalError`]
     pub async fn ask(&self, path: &str, headers: HeaderMap, body: Bytes, whom: AsWhom) -> Result<Response<Incoming>, InternalError> {
-        // Whoever knew it could ask as this caller: no generator that can be seen through.
+        // Cryptographic randomness: whoever guessed the number could send requests as this caller.
         let mut number = [0; 16];
         self.random.fill(&mut number).map_err(|_| InternalError::Busy)?;
         let number = u128::from_le_bytes(number);
@@ -114,12 +114,12 @@ impl Internal {
         let (ours, theirs) = tokio::io::duplex(PIPE);
         self.connections.try_send(theirs).map_err(|_| InternalError::Busy)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await.map_err(|_| InternalError::Broken)?;
-        // It ends with the answer, or when nobody wants that any more.
+        // It ends with the answer, or when the answer is dropped.
         tokio::spawn(connection);
         sender.send_request(request).await.map_err(|_| InternalError::Broken)
     }
 
-    /// Sends a JSON body and returns the answer's, if that is a success within `limit`.
+    /// Sends a JSON body and returns the answer's body, if the answer is a success within `limit`.
     ///
     /// # Errors
     /// [`InternalError`]
@@ -140,7 +140,7 @@ impl Internal {
 /// Reads a whole answer.
 ///
 /// # Errors
-/// If it breaks, or is longer than `longest`.
+/// If the connection breaks, or the answer is longer than `longest`.
 pub async fn read(answer: Response<Incoming>, longest: usize) -> Result<Bytes, InternalError> {
     let body = Limited::new(answer.into_body(), longest).collect().await.map_err(|_| InternalError::Broken)?;
     Ok(body.to_bytes())

@@ -1,4 +1,4 @@
-//! TLS on the listeners: from files, read anew when they change.
+//! TLS on the listeners: the files are re-read when they change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::config::ServerTls;
 use crate::config::tls::{Loaded, TlsError, load};
 use crate::telemetry::metrics::Metrics;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a handshake failed, as a label.
@@ -27,7 +27,7 @@ pub const FAILURES: [&str; 7] = [
     "protocol",
 ];
 
-/// What new connections are accepted with.
+/// The TLS settings for new connections.
 pub struct Tls {
     files: ServerTls,
     loaded: ArcSwap<Loaded>,
@@ -52,24 +52,24 @@ impl Tls {
         Ok(Tls { files, loaded: ArcSwap::from_pointee(loaded), metrics })
     }
 
-    /// Whether it is of these files.
+    /// Whether it was made from these files.
     pub fn is_of(&self, files: &ServerTls) -> bool {
         self.files == *files
     }
 
-    /// For one connection.
+    /// The acceptor for one connection.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.loaded.load().config))
     }
 
-    /// Reads the files anew whenever they change, for ever. What is not good is not used.
+    /// Re-reads the files whenever they change, for ever. Files that are not valid are not used.
     pub async fn keep_fresh(self: Arc<Self>) {
         let mut used = fingerprint(&self.files);
         let mut before = used.clone();
         loop {
             tokio::time::sleep(LOOK).await;
             let now = fingerprint(&self.files);
-            // Twice the same: whoever replaces several files is done.
+            // The same twice: all files have been replaced.
             if now != used && now == before {
                 used = now.clone();
                 self.reload();
@@ -83,19 +83,18 @@ impl Tls {
         self.metrics.tls_reload(loaded.is_ok());
         match loaded {
             Ok(loaded) => {
-                info!(expires = loaded.expires, "certificate files read anew");
+                info!(expires = loaded.expires, "certificate files re-read");
                 self.metrics.tls_expires.set(loaded.expires);
                 self.loaded.store(Arc::new(loaded));
             }
-            Err(error) => warn!(%error, "certificate files changed, but can't be used; keeping what was read before"),
+            Err(error) => warn!(%error, "certificate files changed, but can't be used; the previous ones stay in use"),
         }
     }
 }
 
 type Fingerprint = Vec<(PathBuf, Option<(u64, u64, std::time::SystemTime)>)>;
 
-/// Tells whether the files are others than before. Links are followed: that is how Kubernetes and
-/// certbot replace them.
+/// Changes when the files change. Links are followed, because Kubernetes and certbot replace the links.
 fn fingerprint(tls: &ServerTls) -> Fingerprint {
     use std::os::unix::fs::MetadataExt as _;
     let of = |path: &Path| std::fs::metadata(path).and_then(|data| Ok((data.ino(), data.len(), data.modified()?))).ok();

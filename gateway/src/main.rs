@@ -6,8 +6,8 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    // Every stream has large buffers of which it uses little; with huge pages it would pay for all
-    // of them. Where the kernel doesn't know the call, nothing is lost but memory.
+    // Every stream has large buffers and uses little of them; huge pages would cost the memory of all of them. A kernel
+    // that doesn't know the call only uses more memory.
     let _ = nix::sys::prctl::set_thp_disable(true);
     spillway::cli::main()
 }

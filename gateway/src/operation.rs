@@ -1,10 +1,10 @@
-//! From the request line to the call: which API, in whose form, for which model.
+//! Parses the request line: which API, in which dialect, for which model.
 
 use http::Method;
 use spillway_plugins::api::{Api, Dialect, Part};
 use spillway_plugins::objects::is_name;
 
-/// Why a request line is no operation.
+/// Why a request line is not a known operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OperationError {
     /// No such path.
@@ -12,12 +12,12 @@ pub enum OperationError {
         /// The path.
         path: String,
     },
-    /// The path takes another method.
+    /// The path needs another method.
     WrongMethod {
-        /// The method it takes.
+        /// The methods that the path allows.
         allowed: &'static str,
     },
-    /// It makes a client secret.
+    /// It would make a client secret.
     NoSecrets,
 }
 
@@ -28,7 +28,7 @@ pub enum Operation {
     ListModels(Dialect),
     /// `GET …/models/{id}`
     GetModel(Dialect, String),
-    /// `GET /v1/usage`: what the caller itself has used.
+    /// `GET /v1/usage`: the caller's own usage.
     Usage,
     /// A request to a model.
     Inference(Inference),
@@ -41,11 +41,11 @@ pub enum Operation {
 pub struct ObjectOperation {
     /// Its kind.
     pub api: Api,
-    /// The form it came in.
+    /// The dialect of the request.
     pub dialect: Dialect,
     /// The path below the API's root, such as `responses/resp_1/cancel`.
     pub path: String,
-    /// The name in the path; `None` if it is to be made.
+    /// The object's name in the path; `None` if the request creates one.
     pub name: Option<String>,
     /// The model, where the path names it (Azure's Node client does for batches).
     pub model: Option<String>,
@@ -56,15 +56,15 @@ pub struct ObjectOperation {
 pub struct Inference {
     /// The operation.
     pub api: Api,
-    /// What of it, if it is not the answer itself.
+    /// Which sub-operation, if it is not the answer itself.
     pub part: Option<Part>,
-    /// The form it came in.
+    /// The dialect of the request.
     pub dialect: Dialect,
     /// The model's name, where the URL has it.
     pub model: Option<String>,
 }
 
-/// The error shape for a path, known even where the path itself is not.
+/// The dialect of errors for a path, known even for unknown paths.
 pub fn dialect_of(path: &str) -> Dialect {
     if path.starts_with("/openai/") {
         Dialect::Azure
@@ -75,7 +75,8 @@ pub fn dialect_of(path: &str) -> Dialect {
     }
 }
 
-/// A path without what base URLs that end in a slash bring: doubled slashes at the root of an API, and one at the end.
+/// The path without the extra slashes that come from base URLs that end in a slash: double ones at the root of an API,
+/// and one at the end.
 fn tidied(path: &str) -> Option<String> {
     let mut rest = path.trim_start_matches('/');
     let mut tidy = String::with_capacity(path.len());
@@ -91,8 +92,9 @@ fn tidied(path: &str) -> Option<String> {
     (tidy != path && tidy.len() > 1).then_some(tidy)
 }
 
-/// Reads the request line. Paths are plain: nothing is decoded, so that no two readers can disagree on what a path means.
-/// What base URLs that end in a slash bring is passed over, but not for what is stored, whose names could be meant.
+/// Reads the request line. Paths are plain: nothing is decoded, so that no two readers can disagree on what a path
+/// means. Extra slashes from base URLs are ignored, but not in paths of stored objects, where a name could contain
+/// them.
 ///
 /// # Errors
 /// 404 for unknown paths, 405 for a wrong method.
@@ -158,7 +160,7 @@ fn read_exact(method: &Method, path: &str, query: Option<&str>) -> Result<Operat
     Ok(Operation::Inference(Inference { api, part: None, dialect, model }))
 }
 
-/// What makes secrets for sockets that go past the gateway, and such calls themselves.
+/// Paths that make secrets for sockets that bypass the gateway, and such calls themselves.
 const SECRETS: [&str; 5] = [
     "realtime/client_secrets",
     "realtime/sessions",
@@ -167,8 +169,8 @@ const SECRETS: [&str; 5] = [
     "realtime/translations/client_secrets",
 ];
 
-/// A deployment's name and the operation, from what follows `deployments/`. A name may have slashes: it ends where the
-/// longest operation begins that is known.
+/// A deployment's name and the operation, from the text after `deployments/`. A name may contain slashes: it ends where
+/// the longest known operation begins.
 fn deployment(rest: &str) -> Option<(String, &str)> {
     let operations = Api::ALL.into_iter().map(Api::operation).filter(|operation| rest.ends_with(operation));
     let known = operations.filter_map(|operation| {
@@ -185,8 +187,8 @@ fn model_name(text: &str) -> Option<String> {
     name.split('/').all(plain).then_some(name)
 }
 
-/// What can be done to what a backend stores: the path below its kind, where `*` is a name, and the
-/// methods. Lists are left out: they would show one consumer what another stored.
+/// The operations on stored objects: the path below the API, where `*` is a name, and the methods. Lists are not
+/// supported: they would show one consumer what another one stored.
 const OBJECTS: [(Api, &str, &[Method]); 13] = [
     (Api::Responses, "*", &[Method::GET, Method::DELETE]),
     (Api::Responses, "*/cancel", &[Method::POST]),
@@ -203,13 +205,13 @@ const OBJECTS: [(Api, &str, &[Method]); 13] = [
     (Api::Batches, "*/cancel", &[Method::POST]),
 ];
 
-/// Reads a path about something stored; `None` if it is about something else.
+/// Parses a path of a stored object; `None` if it is another kind of path.
 fn object(method: &Method, operation: &str, dialect: Dialect, model: Option<String>) -> Result<Option<ObjectOperation>, OperationError> {
     if dialect == Dialect::Anthropic {
         return Ok(None);
     }
     let (kind, rest) = match operation.split_once('/') {
-        // A slash at the end makes it another path.
+        // A slash at the end makes it a different path.
         Some((_, "")) => return Ok(None),
         Some(split) => split,
         None => (operation, ""),
@@ -220,7 +222,7 @@ fn object(method: &Method, operation: &str, dialect: Dialect, model: Option<Stri
             match (form.next(), rest.next()) {
                 (None, None) => return true,
                 (Some("*"), Some(name)) if is_name(name) && name != "." && name != ".." => {}
-                // A star stands for a name, and never for itself.
+                // A star in the pattern matches a name, not a literal star.
                 (Some(one), Some(other)) if one == other && one != "*" => {}
                 _ => return false,
             }
@@ -244,7 +246,7 @@ fn object(method: &Method, operation: &str, dialect: Dialect, model: Option<Stri
     Ok(Some(ObjectOperation { api: *api, dialect, path: operation.to_owned(), name, model }))
 }
 
-/// A name without anything that could be read in two ways.
+/// Whether a name has only characters that every reader reads in the same way.
 fn plain(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))

@@ -1,16 +1,15 @@
-//! The HTTP client for token services, issuers and other helpers. Requests of callers never go
-//! through it.
+//! The HTTP client for token services, issuers and other helpers. It never sends callers' requests.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
 
-/// Time to connect, and for a whole answer. What waits for it runs in the background.
+/// Timeouts for the connection and for a whole answer. The requests run in the background.
 const TIMES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(10));
 const USER_AGENT: &str = concat!("spillway/", env!("CARGO_PKG_VERSION"));
 
-/// Chooses the process's cryptography. Whoever comes first decides; everybody here chooses the same.
+/// Chooses the process's cryptography provider. The first call decides; all calls choose the same one.
 pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     spillway_plugins::auth::jwt::install_crypto();
@@ -18,7 +17,7 @@ pub fn install_crypto() {
 
 fn client(proxied: bool) -> reqwest::Result<reqwest::Client> {
     install_crypto();
-    // A redirect could carry a credential to somebody else.
+    // A redirect could send a credential to another host.
     let builder = reqwest::Client::builder().user_agent(USER_AGENT).connect_timeout(TIMES.0).timeout(TIMES.1).redirect(Policy::none());
     if proxied { builder.build() } else { builder.no_proxy().build() }
 }
@@ -40,8 +39,7 @@ pub fn internet() -> reqwest::Result<reqwest::Client> {
     shared(&CLIENT, true)
 }
 
-/// For services on this machine or its link, such as the instance metadata service: never through a
-/// proxy.
+/// For services on this machine or its link, such as the instance metadata service: never through a proxy.
 ///
 /// # Errors
 /// As [`internet`].

@@ -1,12 +1,12 @@
-//! Files that nobody but this user may read: prompts, answers and who used what stand in them.
+//! Files that only this user may read: they contain prompts, answers and consumers' usage.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Opens a file to read and append; one that isn't there is made. It is private from its first byte, and one that
-/// was made otherwise becomes so.
+/// Opens a file to read and append, and creates it if it is missing. A new file is private from its first byte; an
+/// existing one is made private.
 ///
 /// # Errors
 /// If it can't be opened or made.
@@ -18,8 +18,8 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes an SQLite database private before SQLite opens it. The files that SQLite makes beside it get the same
-/// permissions; those that are there already are changed.
+/// Makes an SQLite database private before SQLite opens it. The files that SQLite creates beside it get the same
+/// permissions; existing ones are changed.
 ///
 /// # Errors
 /// If the database can't be made.
@@ -45,7 +45,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sqlite");
         let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
-        // Left behind by a version that didn't care.
+        // As an older version left it.
         std::fs::write(folder.path().join("x.sqlite-wal"), "").unwrap();
         std::fs::set_permissions(folder.path().join("x.sqlite-wal"), Permissions::from_mode(0o644)).unwrap();
         database(&path).unwrap();

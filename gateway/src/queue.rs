@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// Waits until everything that was handed over before is done, at most `limit`; `job` asks to be told. A full
-/// queue is waited for, too.
+/// Waits until everything that was handed over before is done, at most `limit`. `job` makes the item that sends the
+/// notification. If the queue is full, it waits for room, too.
 pub async fn flush<J>(queue: &SyncSender<J>, job: impl FnOnce(oneshot::Sender<()>) -> J, limit: Duration) {
     let flush = async {
         let (done, flushed) = oneshot::channel();

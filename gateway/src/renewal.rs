@@ -1,5 +1,5 @@
-//! Something that one background task keeps fresh, and that others may ask to have renewed early:
-//! a token that was refused, a key set that lacks a key.
+//! Something that one background task renews, and whose users may request an early renewal: after a token was refused,
+//! or when a key set lacks a key.
 
 use std::time::Duration;
 
@@ -9,49 +9,49 @@ use tokio::time::timeout;
 
 use crate::clock::Tick;
 
-/// The link between those who need it renewed and the one who renews it.
+/// The link between the users of a thing and the task that renews it.
 #[derive(Debug)]
 pub struct Renewal {
     number: watch::Sender<u64>,
     wake: Notify,
-    /// When one was last asked for, and after which number.
+    /// When the last renewal was requested, and what the number was then.
     last: Mutex<Option<(Tick, u64)>>,
     floor: Duration,
 }
 
-/// What came of asking.
+/// The result of a request for renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// It will be renewed.
     Now,
-    /// It was asked for too short a time ago.
+    /// The last request for renewal was too short a time ago.
     Before {
-        /// When.
+        /// When that was.
         at: Tick,
-        /// After which number.
+        /// The number at that time.
         after: u64,
     },
 }
 
 impl Renewal {
-    /// `floor` is the least time between two renewals that were asked for: whoever sends nonsense must
-    /// not make us a nuisance to the service behind it.
+    /// `floor` is the least time between two requested renewals: callers that send nonsense must not cause a flood of
+    /// requests to the service behind it.
     pub fn new(floor: Duration) -> Self {
         Renewal { number: watch::Sender::new(0), wake: Notify::new(), last: Mutex::new(None), floor }
     }
 
-    /// How often it was renewed.
+    /// The number of renewals so far.
     pub fn number(&self) -> u64 {
         *self.number.borrow()
     }
 
-    /// It has been renewed.
+    /// Called after a renewal.
     pub fn done(&self) {
         self.number.send_modify(|number| *number += 1);
     }
 
-    /// Number `seen` is no good: asks for another and waits for it, at most `limit`. `true` if there
-    /// is a newer one.
+    /// Version `seen` is not usable: requests a renewal and waits for it, at most `limit`. `true` if there is a newer
+    /// version.
     pub async fn request(&self, seen: u64, now: Tick, limit: Duration) -> bool {
         let mut number = self.number.subscribe();
         if *number.borrow_and_update() > seen {
@@ -59,14 +59,14 @@ impl Renewal {
         }
         match self.ask(seen, now) {
             Asked::Now => {}
-            // Whoever comes while one is under way waits along; the others have to do without.
+            // Callers that come while a renewal is under way wait for it; the others must continue without one.
             Asked::Before { at, after } if after < seen || now.since(at) > limit => return false,
             Asked::Before { .. } => {}
         }
         timeout(limit, number.wait_for(|newest| *newest > seen)).await.is_ok_and(|came| came.is_ok())
     }
 
-    /// Number `seen` is no good: asks for another, unless that was just done, and doesn't wait.
+    /// Version `seen` is not usable: requests a renewal, unless that was just done, and doesn't wait.
     pub fn ask(&self, seen: u64, now: Tick) -> Asked {
         let mut last = self.last.lock();
         match *last {
@@ -79,11 +79,11 @@ impl Renewal {
         }
     }
 
-    /// Ends when somebody asks for another than the newest.
+    /// Returns when a version newer than the current one is requested.
     pub async fn wanted(&self) {
         loop {
             self.wake.notified().await;
-            // Whoever asked while it was being renewed has what was asked for.
+            // A request that came during the renewal is served by it.
             if self.last.lock().is_some_and(|(_, after)| after >= self.number()) {
                 return;
             }

@@ -1,5 +1,5 @@
-//! The memory that several nodes share: a connection to Redis or Valkey that is made when it is first
-//! needed, and again when it breaks.
+//! The memory that several nodes share: a connection to Redis or Valkey that is made when it is first needed, and made
+//! again when it breaks.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::config;
 #[error("redis.url: {0}")]
 pub struct RedisError(String);
 
-/// A connection, and what every key begins with.
+/// A connection, and the prefix of every key.
 pub struct SharedMemory {
     client: Client,
     connection: OnceCell<ConnectionManager>,
@@ -22,13 +22,13 @@ pub struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// Nothing is connected yet.
+    /// Does not connect yet.
     ///
     /// # Errors
     /// If the URL can't be used.
     pub fn new(config: &config::Redis) -> Result<Self, RedisError> {
         crate::outbound::install_crypto();
-        // Its words may repeat the URL, and with it the password: only the kind of error is told.
+        // The full message may repeat the URL, and with it the password: only the kind of error is shown.
         let client = Client::open(config.url.expose()).map_err(|error| RedisError(format!("{:?}", error.kind())))?;
         Ok(SharedMemory { client, connection: OnceCell::new(), prefix: config.prefix.clone() })
     }
@@ -36,7 +36,7 @@ impl SharedMemory {
     /// The connection.
     ///
     /// # Errors
-    /// If there is none to be had.
+    /// If there is no connection.
     pub async fn connection(&self) -> redis::RedisResult<ConnectionManager> {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(1)))
@@ -46,7 +46,7 @@ impl SharedMemory {
         self.connection.get_or_try_init(connect).await.cloned()
     }
 
-    /// A key of this name.
+    /// The full key for this name.
     pub fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }

@@ -1,13 +1,12 @@
-//! Counts what is under way, for as long as it is.
+//! Counts what is under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One of those that are counted.
+/// Counts as one until it is dropped.
 pub(crate) struct UnderWay(Arc<AtomicUsize>);
 
 impl UnderWay {
-    /// Counts one more, until it is dropped.
     pub(crate) fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(count))

@@ -1,8 +1,8 @@
-//! The APIs that callers speak: which operation, in whose dialect.
+//! The APIs of callers: the operation, and its dialect.
 
 use std::fmt;
 
-/// One operation of the model APIs, independent of the URL form it came in.
+/// One operation of the model APIs, independent of the form of its URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Api {
     /// `POST /chat/completions`
@@ -38,7 +38,7 @@ pub enum Api {
 }
 
 impl Api {
-    /// Every operation, in the order of its declaration: `ALL[api as usize] == api`.
+    /// Every operation, in order of declaration: `ALL[api as usize] == api`.
     pub const ALL: [Api; 15] = [
         Api::Chat,
         Api::Completions,
@@ -83,17 +83,17 @@ impl Api {
         Api::ALL.into_iter().find(|api| api.operation() == operation)
     }
 
-    /// Whether its requests are about what a backend stores, and name no model.
+    /// Whether its requests are about objects that a backend stores, and name no model.
     pub fn is_about_objects(self) -> bool {
         matches!(self, Api::Files | Api::Batches | Api::Conversations)
     }
 
-    /// Whether its answers report token counts. Speech is bytes; a socket tells them in its own events.
+    /// Whether its answers report token counts. Speech is bytes; a socket reports them in events.
     pub fn reports_usage(self) -> bool {
         !matches!(self, Api::Speech | Api::Realtime | Api::ImageVariations) && !self.is_about_objects()
     }
 
-    /// Whether a plain answer is always a JSON object. Others may be sound or text.
+    /// Whether a plain answer is always a JSON object. Other answers may be audio or text.
     pub fn answers_with_an_object(self) -> bool {
         matches!(self, Api::Chat | Api::Completions | Api::Embeddings | Api::Responses | Api::Messages | Api::ImageGenerations)
     }
@@ -132,14 +132,14 @@ impl fmt::Display for Api {
     }
 }
 
-/// What else an operation is for than an answer: the same request in another place below its path.
+/// A sub-operation: the same request at another path, for something other than an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// `POST /responses/compact`: a conversation, made shorter. Billed as a response.
+    /// `POST /responses/compact`: a compacted conversation. Billed as a response.
     Compact,
-    /// `POST /responses/input_tokens`: how long the input is. Costs nothing.
+    /// `POST /responses/input_tokens`: the number of input tokens. Costs nothing.
     InputTokens,
-    /// `POST /messages/count_tokens`: how long the input is. Costs nothing.
+    /// `POST /messages/count_tokens`: the number of input tokens. Costs nothing.
     CountTokens,
 }
 
@@ -156,7 +156,7 @@ impl Part {
         }
     }
 
-    /// The part with this path below the API root, and what it is a part of.
+    /// The sub-operation with this path below the API root, and its operation.
     pub fn from_operation(operation: &str) -> Option<(Api, Part)> {
         Part::ALL.into_iter().find(|(part, _)| part.operation() == operation).map(|(part, api)| (api, part))
     }
@@ -167,14 +167,14 @@ impl Part {
     }
 }
 
-/// Whose error shape and header names the caller expects.
+/// Whose error format and header names the caller expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
-    /// `/v1/…` as api.openai.com has it.
+    /// `/v1/…` as at api.openai.com.
     #[default]
     OpenAi,
-    /// `/openai/…` as an Azure OpenAI resource has it.
+    /// `/openai/…` as at an Azure OpenAI resource.
     Azure,
-    /// `/v1/messages` as api.anthropic.com has it.
+    /// `/v1/messages` as at api.anthropic.com.
     Anthropic,
 }

@@ -1,4 +1,4 @@
-//! Which header fields are whose: read by what passes heads on, and by what may change them.
+//! Which header fields belong to whom: for the code that sends heads on, and for the code that may change them.
 
 /// Fields that belong to one connection (RFC 9110, 7.6.1; RFC 6455, 11.3).
 pub fn is_hop_by_hop(name: &str) -> bool {
@@ -17,8 +17,8 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     ) || name.starts_with("sec-websocket-")
 }
 
-/// Fields of a caller that never reach an upstream: credentials, what addresses or scopes an
-/// account, what says where the caller is, and what the gateway sets or undoes itself.
+/// Fields of a caller that are never sent upstream: credentials, fields that address or scope an account, fields that
+/// locate the caller, and those that the gateway itself sets or undoes.
 pub fn is_callers_own(name: &str) -> bool {
     matches!(
         name,
@@ -48,10 +48,10 @@ pub fn is_callers_own(name: &str) -> bool {
         || name.starts_with("x-original-")
 }
 
-/// Fields by which a caller could choose a deployment, an account, a price or a content filter behind the back of
-/// what was checked. They reach an upstream only for a consumer whose config lists them.
+/// Fields with which a caller could choose a deployment, an account, a price or a content filter other than the one
+/// that was checked. They are sent upstream only for a consumer whose config lists them.
 pub fn is_withheld(name: &str) -> bool {
-    /// What Azure's SDKs send, and what only names or dates a request.
+    /// Fields that Azure's SDKs send, which only name or date a request.
     const HARMLESS: [&str; 4] = ["x-ms-client-request-id", "x-ms-return-client-request-id", "x-ms-useragent", "x-ms-date"];
     match name.as_bytes() {
         [b'x', b'-', rest @ ..] => match rest {

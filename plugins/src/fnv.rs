@@ -1,4 +1,4 @@
-//! FNV-1a, 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>): short, the same in every process, and no secret.
+//! FNV-1a, 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>): short, the same in every process, and not secret.
 
 /// The hash of these bytes.
 pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {

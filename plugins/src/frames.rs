@@ -1,54 +1,54 @@
-//! Frames of a WebSocket (RFC 6455, section 5.2), read as they pass, and written. No extension was agreed on.
+//! WebSocket frames (RFC 6455, section 5.2): reads them as they pass, and writes them. Extensions are not supported.
 
-/// Reads one side's frames.
+/// Reads the frames of one side.
 #[derive(Debug)]
 pub struct Frames {
-    /// Whether this side masks what it sends: callers must, servers must not.
+    /// Whether this side masks its frames: callers must, servers must not.
     masked: bool,
-    /// A frame's head that is not whole yet.
+    /// An incomplete head of a frame.
     head: Vec<u8>,
-    /// Bytes of the current frame's payload that are still to come.
+    /// Bytes of the current frame's payload that have not arrived yet.
     left: u64,
-    /// What its payload is masked with, and how many bytes of it have come.
+    /// The payload's mask, and how many of its bytes have arrived.
     mask: [u8; 4],
     at: usize,
-    /// Whether the current frame is a part of a message, its first one, and its last.
+    /// Whether the current frame is part of a message, its first frame, and its last.
     of_message: bool,
     begins: bool,
     last: bool,
-    /// Whether the message is no text.
+    /// Whether the message is binary.
     binary: bool,
     /// The current control frame: its opcode, and its payload without the mask.
     control: (u8, Vec<u8>),
     lost: bool,
 }
 
-/// What comes next on one side of a socket.
+/// The next thing on one side of a socket.
 #[derive(Debug)]
 pub enum Heard<'b> {
     /// A part of a message.
     Part(Part<'b>),
-    /// A whole control frame, which may stand between a message's frames: its opcode and its payload.
+    /// A whole control frame, which may come between a message's frames: its opcode and its payload.
     Control(u8, Vec<u8>),
 }
 
 /// A part of a message.
 #[derive(Debug)]
 pub struct Part<'b> {
-    /// Its bytes, as they stand there.
+    /// Its bytes, still masked.
     pub(crate) payload: &'b [u8],
     mask: [u8; 4],
     at: usize,
-    /// Whether the message begins with it.
+    /// Whether it is the message's beginning.
     pub begins: bool,
-    /// Whether the message ends with it.
+    /// Whether it is the message's end.
     pub ends: bool,
-    /// Whether the message is no text.
+    /// Whether the message is binary.
     pub binary: bool,
 }
 
 impl Part<'_> {
-    /// Its bytes without their mask.
+    /// Its bytes, unmasked.
     pub fn unmasked(&self) -> impl Iterator<Item = u8> {
         self.payload.iter().enumerate().map(|(at, byte)| byte ^ self.mask[(self.at + at) % 4])
     }
@@ -57,7 +57,7 @@ impl Part<'_> {
 /// Longest payload of a control frame (RFC 6455, 5.5).
 const LONGEST_CONTROL: usize = 125;
 
-/// The head of a server's frame: `first` is its first byte, `length` that of its payload.
+/// The head of a server's frame: `first` is its first byte, `length` is the payload's length.
 pub fn frame_head(first: u8, length: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(10);
     head.push(first);
@@ -76,7 +76,7 @@ pub fn frame_head(first: u8, length: usize) -> Vec<u8> {
 }
 
 impl Frames {
-    /// A server's.
+    /// For a server's frames.
     pub fn of_server() -> Self {
         Frames {
             masked: false,
@@ -93,22 +93,22 @@ impl Frames {
         }
     }
 
-    /// A caller's.
+    /// For a caller's frames.
     pub fn of_caller() -> Self {
         Frames { masked: true, ..Frames::of_server() }
     }
 
-    /// Whether its frames can't be told apart any more.
+    /// Whether the frame boundaries are lost after an error.
     pub fn is_lost(&self) -> bool {
         self.lost
     }
 
-    /// Whether it stands between two messages.
+    /// Whether it is between two messages.
     pub(crate) fn is_between_messages(&self) -> bool {
         self.left == 0 && self.head.is_empty() && self.last
     }
 
-    /// As [`Frames::next`], but control frames are passed over.
+    /// As [`Frames::next`], but skips control frames.
     pub(crate) fn next_part<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Part<'b>> {
         loop {
             if let Heard::Part(part) = self.next(bytes)? {
@@ -117,7 +117,7 @@ impl Frames {
         }
     }
 
-    /// Takes the next thing out of `bytes`; `None` if nothing is whole.
+    /// Takes the next part or control frame out of `bytes`; `None` if none is complete.
     pub fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Heard<'b>> {
         while !bytes.is_empty() && !self.lost {
             if self.left == 0 && !self.frame_begins(bytes) {
@@ -142,13 +142,13 @@ impl Frames {
         None
     }
 
-    /// Reads a frame's head; `false` if it isn't whole yet.
+    /// Reads a frame's head; `false` if it isn't complete yet.
     fn frame_begins(&mut self, bytes: &mut &[u8]) -> bool {
         while let Some((first, rest)) = bytes.split_first() {
             self.head.push(*first);
             *bytes = rest;
             let Some(second) = self.head.get(1) else { continue };
-            // No extension was agreed on: whatever this is, it can't be read.
+            // Extensions are not supported: this frame can't be read.
             if (second & 0x80 != 0) != self.masked || self.head[0] & 0x70 != 0 {
                 self.lost = true;
                 return false;
@@ -178,7 +178,7 @@ impl Frames {
             }
             self.control = (opcode, Vec::new());
             if self.of_message {
-                // A message ends before the next begins, and is text or binary: else readers differ on what it is.
+                // A message must end before the next one begins, and is text or binary: otherwise readers could differ.
                 if (opcode != 0) != self.last || opcode > 2 {
                     self.lost = true;
                     return false;
@@ -197,7 +197,7 @@ impl Frames {
         false
     }
 
-    /// Bytes of a head that is not whole yet.
+    /// Bytes of an incomplete head.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.head.len()

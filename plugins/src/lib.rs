@@ -1,24 +1,25 @@
-//! What a request passes through on its way, free of any proxy framework.
+//! The stages that a request passes through, independent of any proxy framework.
 //!
-//! Everything here is made of bytes, headers and plain types; `now` is an argument. The
-//! gateway crate calls these stages in the order that `docs/request-path.md` draws:
+//! Everything here works on bytes, headers and plain types; `now` is an argument. The gateway crate calls these stages
+//! in the order that `docs/request-path.md` shows:
 //!
 //! | stage | module | question it answers |
 //! |---|---|---|
 //! | identify | [`auth`] | who is calling? |
-//! | read | [`request`] | which model, streamed or not, and where in the bytes does the name stand? |
-//! | find | [`objects`] | which stored things does it refer to, and which did an answer make? |
+//! | read | [`request`] | which model, streamed or not, and where is the name in the bytes? |
+//! | find | [`objects`] | which stored objects does it refer to, and which did an answer make? |
 //! | take turns | [`responses_socket`] | which request is a message on a socket, and which messages answer it? |
-//! | admit | [`limits`] | is there room for it, for this consumer, model, group and pool? |
+//! | admit | [`limits`] | do the limits of this consumer, model, group and pool allow it? |
 //! | look up | [`cache`] | is the answer known already? |
-//! | judge | [`retry`] | is this upstream answer to be delivered, or does the request go elsewhere? |
+//! | judge | [`retry`] | is this upstream answer delivered, or does the request go to another target? |
 //! | meter | [`tokens`] | what did the answer use? |
 //! | price | [`prices`] | what does that cost? |
 //! | observe | [`stream`] | has output begun, is the answer complete, did it fail inside HTTP 200? |
-//! | rescue | [`rescue`] | does a second answer say what was sent of a broken one, and what is the rest? |
-//! | trace | [`trace`] | whose trace is it part of, and what is told of it? |
+//! | rescue | [`rescue`] | does a second answer repeat what was sent of a broken one, and what is the rest? |
+//! | trace | [`trace`] | which trace is it part of, and what do its spans contain? |
 //!
-//! Plugins don't know of each other; what they share stands in [`api`], [`json`], [`sse`], [`frames`], [`fields`], [`query`], [`answer`] and [`semconv`].
+//! Plugins don't know of each other; shared code is in [`api`], [`json`], [`sse`], [`frames`], [`fields`], [`query`],
+//! [`answer`] and [`semconv`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answer;

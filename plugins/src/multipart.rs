@@ -1,8 +1,8 @@
-//! Reads `multipart/form-data` (RFC 7578) piece by piece, without keeping the files.
+//! Reads `multipart/form-data` (RFC 7578) piece by piece, without storing the files.
 //!
-//! Readers of forms differ in almost everything that RFC 2046 allows: preambles, padding, folded lines, escapes,
-//! letters of parameters, which of two fields counts. So one narrow grammar is taken, which is what clients write
-//! and all readers read in the same way. Everything else is refused.
+//! Readers of forms differ in almost everything that RFC 2046 allows: preambles, padding, folded lines, escapes, case
+//! of parameters, which of two fields counts. So only a narrow grammar is accepted: what clients write, and what all
+//! readers read in the same way. Everything else is refused.
 
 use std::ops::Range;
 
@@ -12,30 +12,30 @@ use crate::names::{Known, Names};
 
 /// Longest head of a part.
 const LONGEST_HEAD: usize = 8 * 1024;
-/// Longest value of a field that the gateway acts on.
+/// Longest value of a field that the gateway uses.
 const LONGEST_VALUE: usize = 1024;
-/// Most parts of a form; others stop there too.
+/// Most parts of a form; other readers have the same limit.
 const MOST_PARTS: usize = 1000;
 
-/// Fields that are acted on; each stands once at most.
+/// Fields that the gateway uses; each may occur once.
 static FIELDS: Names = Names::new(&["model", "stream", "n", "prompt"]);
 
-/// The form fields the gateway acts on.
+/// The form fields that the gateway uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FormFields {
     /// The model's name.
     pub model: Option<String>,
-    /// Where the model's bytes stand in the body.
+    /// The range of the model's name in the body.
     pub model_range: Option<Range<usize>>,
     /// Whether the caller asked for a stream.
     pub stream: bool,
     /// How many answers (`n`).
     pub choices: Option<u64>,
-    /// Whether the final boundary was seen; without it more bytes may bring more fields.
+    /// Whether the final boundary was read; before that, further fields may come.
     pub complete: bool,
 }
 
-/// Why a form was refused: what is wrong, and what is right.
+/// Why a form was refused, and what is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct FormError(pub &'static str);
@@ -43,7 +43,7 @@ pub struct FormError(pub &'static str);
 /// The `boundary` parameter of a `multipart/form-data` content type.
 ///
 /// # Errors
-/// If it has none, several, or one that not everybody reads in the same way; `Ok(None)` if it is of another type.
+/// If it has no boundary, several, or one that readers could read in different ways; `Ok(None)` if it is another type.
 pub fn boundary(content_type: &str) -> Result<Option<&str>, FormError> {
     const WRONG: FormError = FormError("a form's Content-Type must have one boundary of up to 70 letters, digits and '()+_,-./:=?");
     let (kind, rest) = content_type.split_once(';').unwrap_or((content_type, ""));
@@ -70,37 +70,37 @@ fn is_utf8(charset: &str) -> bool {
     charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")
 }
 
-/// Where a reader stands in a form.
+/// A reader's position in a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     /// Before the first delimiter.
     Start,
-    /// Behind a delimiter.
+    /// After a delimiter.
     Delimiter,
     /// In a part's head.
     Head,
     /// At the first byte of a part's value.
     Value,
-    /// In it.
+    /// In a part's value.
     Inside,
-    /// Behind the last delimiter.
+    /// After the last delimiter.
     End,
 }
 
-/// Reads one form as it comes.
+/// Reads one form as it arrives.
 #[derive(Debug)]
 pub struct FormReader {
     /// A delimiter, without the line end before it.
     boundary: Finder<'static>,
     at: At,
-    /// What came and could not be read yet.
+    /// Bytes that arrived and could not be read yet.
     rest: Vec<u8>,
-    /// Bytes that were read.
+    /// Number of bytes read.
     read: usize,
     parts: usize,
-    /// The fields that were seen, a bit for each.
+    /// The fields so far, one bit for each.
     seen: u8,
-    /// The field that is being read, if it is acted on, and where its value begins.
+    /// The field that is being read, if the gateway uses it, and where its value begins.
     field: Option<(usize, usize)>,
     value: Vec<u8>,
     fields: FormFields,
@@ -122,7 +122,7 @@ impl FormReader {
         }
     }
 
-    /// What was read so far.
+    /// The fields so far.
     pub fn fields(&self) -> &FormFields {
         &self.fields
     }
@@ -132,7 +132,7 @@ impl FormReader {
         self.seen & 1 == 1
     }
 
-    /// Reads on.
+    /// Reads the next piece.
     ///
     /// # Errors
     /// [`FormError`]; nothing can be read after it.
@@ -150,7 +150,7 @@ impl FormReader {
         Ok(())
     }
 
-    /// Reads as much as can be read; how much that was.
+    /// Reads as much as possible. Returns the number of bytes read.
     fn take(&mut self, bytes: &[u8]) -> Result<usize, FormError> {
         let mut read = 0;
         loop {
@@ -161,7 +161,7 @@ impl FormReader {
         }
     }
 
-    /// One step on; `None` if it needs more bytes.
+    /// One step; `None` if it needs more bytes.
     fn step(&mut self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
         match self.at {
             At::Start => self.start(bytes),
@@ -171,7 +171,7 @@ impl FormReader {
             At::Inside => self.inside(bytes),
             At::End => match bytes {
                 [] => Ok(None),
-                // The last line may end; nothing follows it.
+                // The last line may end; nothing may follow it.
                 [b'\r'] => Ok(None),
                 [b'\r', b'\n'] if self.fields.complete => Ok(None),
                 _ => Err(FormError("nothing may follow the form's closing boundary")),
@@ -208,7 +208,7 @@ impl FormReader {
                 Ok(Some(2))
             }
             [] | [b'\r' | b'-'] => Ok(None),
-            _ => Err(FormError("a boundary must be followed by a line end (CR LF), and must not stand in what is sent")),
+            _ => Err(FormError("a boundary must be followed by a line end (CR LF), and must not occur in a value")),
         }
     }
 
@@ -242,21 +242,23 @@ impl FormReader {
         if bytes.len() < bare.len() && bare.starts_with(bytes) {
             return Ok(None);
         }
-        // Some take it for the end of a part without a value.
+        // Some readers take this as the end of a part without a value.
         if bytes.starts_with(bare) {
-            return Err(FormError("a boundary must stand on a line of its own behind a part's value"));
+            return Err(FormError("a boundary must be on a line of its own after a part's value"));
         }
         self.at = At::Inside;
         Ok(Some(0))
     }
 
-    /// Where the part ends in these bytes, if it does.
+    /// The end of the part in these bytes, if it is there.
     fn part_end(&self, bytes: &[u8]) -> Result<Option<usize>, FormError> {
         for at in self.boundary.find_iter(bytes) {
             match &bytes[..at] {
                 [.., b'\r', b'\n'] => return Ok(Some(at - 2)),
-                // Some take it for a delimiter all the same.
-                [.., b'\r' | b'\n'] => return Err(FormError("a boundary must stand behind a line end (CR LF), and not in what is sent")),
+                // Some readers take this as a delimiter.
+                [.., b'\r' | b'\n'] => {
+                    return Err(FormError("a boundary must come after a line end (CR LF), and must not occur in a value"));
+                }
                 _ => {}
             }
         }
@@ -309,22 +311,22 @@ const MODEL: usize = 0;
 const STREAM: usize = 1;
 const CHOICES: usize = 2;
 const PROMPT: usize = 3;
-/// What is said of a field that stands twice.
+/// The errors for a field that occurs twice.
 const TWICE: [&str; 4] = [
     "the form has two 'model' fields; one is allowed",
     "the form has two 'stream' fields; one is allowed",
     "the form has two 'n' fields; one is allowed",
     "the form has two 'prompt' fields; one is allowed",
 ];
-/// What is said of a field that could be read as one that is acted on.
+/// The errors for a field's name that could be read as one that the gateway uses.
 const ALIKE: [&str; 4] = [
-    "a field's name could be read as 'model'; write 'model', exactly so",
-    "a field's name could be read as 'stream'; write 'stream', exactly so",
-    "a field's name could be read as 'n'; write 'n', exactly so",
-    "a field's name could be read as 'prompt'; write 'prompt', exactly so",
+    "a field's name could be read as 'model'; write exactly 'model'",
+    "a field's name could be read as 'stream'; write exactly 'stream'",
+    "a field's name could be read as 'n'; write exactly 'n'",
+    "a field's name could be read as 'prompt'; write exactly 'prompt'",
 ];
 
-/// The field of a part's head, if it is acted on.
+/// The field of a part's head, if the gateway uses it.
 fn field(head: &[u8]) -> Result<Option<usize>, FormError> {
     const LINES: FormError = FormError("a part's head must have lines of the form 'Name: value', each ended by CR LF and none folded");
     let head = std::str::from_utf8(head).map_err(|_| FormError("a part's head must be UTF-8"))?;
@@ -332,7 +334,7 @@ fn field(head: &[u8]) -> Result<Option<usize>, FormError> {
     for line in head.split("\r\n") {
         let (name, value) = line.split_once(':').ok_or(LINES)?;
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        // One that begins with a dash could be a boundary.
+        // A value that begins with a dash could be a boundary.
         if name.is_empty()
             || name.starts_with('-')
             || !name.bytes().all(is_name)
@@ -360,7 +362,7 @@ fn field(head: &[u8]) -> Result<Option<usize>, FormError> {
         }
     }
     let (name, is_file) = disposition_name(disposition.ok_or(FormError("a part of the form has no Content-Disposition"))?)?;
-    // `model[]` is a list called `model` to some, and some don't count spaces around a name.
+    // Some readers take `model[]` as a list called `model`, and some ignore spaces around a name.
     let base = name.split('[').next().unwrap_or(name).trim();
     let index = match (FIELDS.look_up(name.as_bytes()), FIELDS.look_up(base.as_bytes())) {
         (Known::Word(index), _) => index,
@@ -368,18 +370,18 @@ fn field(head: &[u8]) -> Result<Option<usize>, FormError> {
         (Known::Other, Known::Other) => return Ok(None),
     };
     if is_file || !kind.is_none_or(is_plain_text) {
-        return Err(FormError("a field that is no file must be plain text in UTF-8, without a file name"));
+        return Err(FormError("a field that is not a file must be plain text in UTF-8, without a file name"));
     }
     Ok(Some(index))
 }
 
-/// Whether a reader that doesn't look at dashes could take a line for one that counts.
+/// Whether a reader that ignores dashes could take a line for one that counts.
 fn is_alike(name: &str) -> bool {
     let letters = || name.bytes().filter(u8::is_ascii_alphanumeric);
     ["contentdisposition", "contenttype", "contenttransferencoding"].iter().any(|known| letters().eq(known.bytes()))
 }
 
-/// `text/plain`, in UTF-8 if it says in what.
+/// `text/plain`, in UTF-8 if it has a charset.
 fn is_plain_text(kind: &str) -> bool {
     let (kind, rest) = kind.split_once(';').unwrap_or((kind, ""));
     let utf8 = |parameter: &str| match parameter.split_once('=') {
@@ -392,10 +394,10 @@ fn is_plain_text(kind: &str) -> bool {
     kind.trim().eq_ignore_ascii_case("text/plain") && rest.split(';').map(str::trim).all(utf8)
 }
 
-/// The name in `form-data; name="…"; filename="…"; filename*=…`, and whether it has a file name.
+/// The name in `form-data; name="…"; filename="…"; filename*=…`, and whether there is a file name.
 fn disposition_name(value: &str) -> Result<(&str, bool), FormError> {
     const WRONG: FormError =
-        FormError("a part's Content-Disposition must read: form-data; name=\"NAME\", perhaps with ; filename=\"NAME\"");
+        FormError("a part's Content-Disposition must be: form-data; name=\"NAME\", optionally with ; filename=\"NAME\"");
     let mut rest = value.strip_prefix("form-data").ok_or(WRONG)?;
     let (mut name, mut file, mut extended) = (None, None, None);
     while !rest.is_empty() {
@@ -405,7 +407,8 @@ fn disposition_name(value: &str) -> Result<(&str, bool), FormError> {
             Some(quoted) => quoted.split_once('"').ok_or(WRONG)?,
             None => after.split_at(after.find(';').unwrap_or(after.len())),
         };
-        // Two backslashes are one or two, but end nowhere else; a single one hides what follows from some.
+        // Two backslashes are read as one or as two, but with the same end; a single one hides the next character from
+        // some readers.
         if value.replace("\\\\", "").contains('\\') {
             return Err(WRONG);
         }
@@ -428,7 +431,7 @@ fn disposition_name(value: &str) -> Result<(&str, bool), FormError> {
     Ok((name, file.is_some() || extended.is_some()))
 }
 
-/// What can stand in a value without quotes (RFC 9110, 5.6.2, and the quote signs of an extended value).
+/// Characters allowed in a value without quotes (RFC 9110, 5.6.2, and the quotes of an extended value).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&byte)
 }

@@ -1,34 +1,34 @@
-//! Names of members that the gateway acts on, and those that some other reader would take for them.
+//! Names of members that the gateway uses, and names that some other reader would take for them.
 //!
-//! Readers of JSON differ: some take the first of two equal names, some the last; those of Go and .NET
-//! take a name in any letters, some also without its separators. So a name that is acted on stands at
-//! most once in its object, and exactly as it is written here; everything that comes near is refused.
+//! JSON readers differ: some use the first of two equal names, some the last; those of Go and .NET ignore case, some
+//! also ignore separators. So a name that the gateway uses may occur at most once in its object, and exactly as written
+//! here; every similar name is refused.
 
 use std::collections::HashSet;
 
 use crate::fnv::fnv1a;
 
-/// Longest name that a table holds.
+/// Longest name in a table.
 const LONGEST: usize = 32;
 
-/// A table of names that are acted on; at most 128, of lower-case letters, digits and `_`.
+/// A table of names that the gateway uses; at most 128, of lower-case letters, digits and `_`.
 #[derive(Debug)]
 pub struct Names {
     words: &'static [&'static str],
-    /// The words of each length, a bit for each.
+    /// The words of each length, one bit for each.
     by_length: [u128; LONGEST + 1],
     /// The words of each length without separators.
     by_letters: [u128; LONGEST + 1],
 }
 
-/// What a name is to a table.
+/// What a name means to a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     /// The word with this number.
     Word(usize),
-    /// Not the word with this number, but some reader would take it for that.
+    /// Not the word with this number, but some reader would take it for that word.
     Like(usize),
-    /// Nothing that is acted on.
+    /// A name that is not used.
     Other,
 }
 
@@ -57,7 +57,7 @@ impl Names {
         self.words.get(index).copied().unwrap_or_default()
     }
 
-    /// What a decoded name is.
+    /// Looks up a decoded name.
     pub fn look_up(&self, name: &[u8]) -> Known {
         let first = name.first().copied().unwrap_or_default();
         let same_length = self.by_length.get(name.len()).copied().unwrap_or_default();
@@ -80,7 +80,7 @@ impl Names {
     }
 }
 
-/// The places of the bits that are set.
+/// The positions of the bits that are set.
 fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let index = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
@@ -89,8 +89,8 @@ fn bits(mut mask: u128) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The letters of a name as the most lenient reader compares them: without `_` and `-`, in lower case, with
-/// the few letters of other alphabets whose other case is a letter of ours.
+/// The letters of a name as the most lenient reader compares them: without `_` and `-`, in lower case, with the few
+/// letters of other alphabets whose lower or upper case is an ASCII letter.
 fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
     let mut rest = name;
     std::iter::from_fn(move || {
@@ -101,7 +101,7 @@ fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
                     rest = after;
                     continue;
                 }
-                // ſ, K (the sign of the unit), İ and ı.
+                // ſ, K (the Kelvin sign), İ and ı.
                 [0xC5, 0xBF, after @ ..] => (b's', after),
                 [0xE2, 0x84, 0xAA, after @ ..] => (b'k', after),
                 [0xC4, 0xB0 | 0xB1, after @ ..] => (b'i', after),
@@ -113,64 +113,64 @@ fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Equal for names that a lenient reader takes for one (FNV-1a of their letters).
+/// Equal for names that a lenient reader considers equal (FNV-1a of their letters).
 pub(crate) fn letters_hash(name: &[u8]) -> u64 {
     fnv1a(folded(name))
 }
 
-/// Where two readers could disagree.
+/// What two readers could read in different ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Ambiguity {
-    /// A name that is acted on stands twice in its object.
+    /// A name that the gateway uses occurs twice in its object.
     #[error("'{name}' is given more than once")]
     Twice {
         /// The name.
         name: &'static str,
     },
-    /// Another name of the top level does, perhaps in other letters.
+    /// Another name of the top level occurs twice, perhaps in different case.
     #[error("a member of the body is given more than once (byte {at})")]
     OtherTwice {
-        /// Where the second one stands.
+        /// Position of the second one.
         at: usize,
     },
-    /// A name that could be taken for one that is acted on.
-    #[error("the name at byte {at} could be read as '{name}'; write '{name}', exactly so")]
+    /// A name that could be taken for one that the gateway uses.
+    #[error("the name at byte {at} could be read as '{name}'; write exactly '{name}'")]
     Alike {
-        /// The one that is acted on.
+        /// The name that the gateway uses.
         name: &'static str,
-        /// Where the other stands.
+        /// Position of the other name.
         at: usize,
     },
-    /// More models are named than anybody means.
+    /// More models are named than any real request has.
     #[error("more than {most} models are named")]
     Models {
         /// The most.
         most: usize,
     },
-    /// A name with half a surrogate pair, which is read as one thing or another.
-    #[error("the name at byte {at} is no text: it has half a surrogate pair")]
+    /// A name with half a surrogate pair, which readers decode differently.
+    #[error("the name at byte {at} is not valid: it has half a surrogate pair")]
     HalfPair {
-        /// Where it stands.
+        /// Its position.
         at: usize,
     },
 }
 
-/// Which names of a text are acted on.
+/// Which names of a text the gateway uses.
 #[derive(Debug)]
 pub struct Scope {
-    /// Those of the top level. There no name at all may stand twice.
+    /// Those of the top level. There no name at all may occur twice.
     pub top: Names,
-    /// Those of all objects below.
+    /// Those of all inner objects.
     pub deeper: Names,
-    /// Whether what a member holds is the caller's own, with names that mean nothing to anybody but it, such as
-    /// the properties of a schema: nothing in there is looked at. Told are the member's decoded name, and
-    /// whether its value is an object.
+    /// Whether a member's value is the caller's own, with names that only the caller understands, such as the
+    /// properties of a schema: nothing in it is checked. The arguments are the member's decoded name, and whether its
+    /// value is an object.
     pub apart: fn(&[u8], bool) -> bool,
-    /// Whether the names in a member's own object are free, but not those below.
+    /// Whether the names directly in a member's object are free, but not those further inside.
     pub free: fn(&[u8]) -> bool,
 }
 
-/// Names of members under which stored things stand, at any depth.
+/// Names of members that contain names of stored objects, at any depth.
 pub(crate) const STORED: [&str; 7] =
     ["file_id", "file_ids", "vector_store_id", "vector_store_ids", "container", "container_id", "skill_id"];
 
@@ -198,8 +198,8 @@ const REQUEST_DEEPER: [&str; 22] = joined(&[
 const SOCKET_DEEPER: [&str; 15] =
     joined(&[&["type", "id", "model", "audio", "input", "transcription", "input_audio_transcription", "tools"], &STORED]);
 
-/// What a request body's names mean. To act on a further name, add it here: the first pass over a body
-/// ([`crate::request::read_fields`]) then holds it to the rule wherever it stands, and later passes need not look.
+/// The names in a request body. To use a further name, add it here: the first pass over a body
+/// ([`crate::request::read_fields`]) then checks it at every depth, and later passes need not.
 pub static REQUEST: Scope = Scope {
     top: Names::new(&[
         "model",
@@ -275,35 +275,35 @@ pub static REQUEST: Scope = Scope {
     ]),
     deeper: Names::new(&REQUEST_DEEPER),
     apart: |name, is_object| match name {
-        // Of a tool's call; a request's own input is no object.
+        // Arguments of a tool's call; a request's own input is not an object.
         b"input" | b"arguments" => is_object,
         b"parameters" | b"schema" | b"input_schema" | b"output_schema" | b"input_examples" | b"guided_json" | b"structured_outputs" => true,
         b"documents" | b"metadata" | b"annotations" | b"headers" | b"env" | b"logit_bias" => true,
         b"chat_template_kwargs" | b"mm_processor_kwargs" | b"vllm_xargs" => true,
         _ => false,
     },
-    // Of a stored prompt: the caller names them, and files may stand in them.
+    // Of a stored prompt: the caller chooses the names, and the values may be files.
     free: |name| name == b"variables",
 };
 
-/// What the names in a caller's message on a realtime socket mean. See [`crate::realtime`].
+/// The names in a caller's message on a realtime socket. See [`crate::realtime`].
 pub static SOCKET: Scope = Scope {
     top: Names::new(&["type", "model", "session", "response", "item", "audio"]),
     deeper: Names::new(&SOCKET_DEEPER),
     apart: |name, is_object| match name {
-        // Sound comes in by an object of this name.
+        // Audio is configured in an object of this name.
         b"input" => false,
         _ => (REQUEST.apart)(name, is_object),
     },
     free: |name| (REQUEST.free)(name),
 };
 
-/// The names of one text so far.
+/// The names of a text so far.
 #[derive(Debug, Default)]
 pub(crate) struct Others(HashSet<u64>);
 
 impl Others {
-    /// Whether a name of the top level that isn't acted on is new.
+    /// Whether a name of the top level that isn't used is new.
     pub(crate) fn is_new(&mut self, name: &[u8]) -> bool {
         self.0.insert(letters_hash(name))
     }

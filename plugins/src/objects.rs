@@ -1,7 +1,7 @@
-//! Things that a backend stores and names: responses, conversations, files, batches. What a request
-//! refers to, and what an answer made.
+//! Objects that a backend stores and names: responses, conversations, files, batches. Finds what a request refers to,
+//! and what an answer made.
 //!
-//! Such a thing lives at one resource and belongs to one consumer; this module only finds the names.
+//! Such an object is at one resource and belongs to one consumer; this module only finds the names.
 
 use memchr::memmem;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -11,17 +11,17 @@ use crate::auth::digest;
 use crate::json::{Interest, Kind, Reader, Value};
 use crate::names::{REQUEST, STORED, joined};
 
-/// Longest name of a stored thing that is believed to be one.
+/// Longest possible name of a stored object.
 const LONGEST: usize = 256;
 
-/// Whether a text can be the name of a stored thing: letters, digits and what joins them.
+/// Whether a text can be the name of a stored object: letters, digits and characters that join them.
 pub fn is_name(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// Reads names out of a text's top level.
+/// Reads the members of a text's top level.
 fn top_level(text: &[u8], mut found: impl FnMut(&str, &Value)) {
-    // What comes before a syntax error, or the end of a prefix, was read.
+    // Members before a syntax error, or before the end of a prefix, have been read.
     let _ = Reader::new(text).object(|key, value| found(key, &value));
 }
 
@@ -29,19 +29,19 @@ fn name(text: &[u8], value: &Value) -> Option<String> {
     value.as_str(text).filter(|name| is_name(name)).map(std::borrow::Cow::into_owned)
 }
 
-/// What an answer made, or brought.
+/// What an answer made, or contains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Made {
-    /// The names of what is stored if the request wants its answer stored: a response, its items; a file, a batch.
+    /// Names of objects that are stored if the request wants its answer stored: a response, its items; a file, a batch.
     pub stored: Vec<String>,
-    /// The names of what is kept whatever the request wants: containers, sounds, files in containers.
+    /// Names of objects that are kept in any case: containers, audio, files in containers.
     pub kept: Vec<String>,
     /// The marks of sealed contents, see [`mark`].
     pub sealed: Vec<String>,
 }
 
 impl Made {
-    /// What an answer tells, from its beginning.
+    /// Reads an answer from its beginning.
     pub fn of(api: Api, answer: &[u8]) -> Made {
         let mut made = Made::default();
         top_level(answer, |key, value| match (api, key) {
@@ -59,12 +59,12 @@ impl Made {
         made
     }
 
-    /// Whether there is nothing.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.stored.is_empty() && self.kept.is_empty() && self.sealed.is_empty()
     }
 
-    /// An item of a response, or a response; `whole`: what it seals is no beginning.
+    /// An item of a response, or a response; `whole`: its sealed content is complete.
     pub(crate) fn item(&mut self, text: &[u8], item: &Value, whole: bool) {
         members(text, item, |key, value| match key {
             "id" => self.stored.extend(name(text, value)),
@@ -76,7 +76,7 @@ impl Made {
         });
     }
 
-    /// The sound in a message of a chat.
+    /// The audio in a message of a chat.
     pub(crate) fn sound(&mut self, text: &[u8], message: &Value) {
         within(text, message, "audio", |audio| self.kept.extend(own_name(text, audio)));
     }
@@ -86,7 +86,7 @@ impl Made {
         self.kept.extend(own_name(text, container));
     }
 
-    /// A block of a message: what code wrote stands in its result. What the model wrote itself is never looked at.
+    /// A block of a message: files that code wrote are in its result. What the model itself wrote is never read.
     pub(crate) fn block(&mut self, text: &[u8], block: &Value) {
         within(text, block, "content", |result| {
             within(text, result, "content", |outputs| {
@@ -96,16 +96,16 @@ impl Made {
     }
 }
 
-/// Under what a sealed content is remembered: a digest of its two ends, where it has what makes it unlike any other,
-/// and of its length. Conversations bring all of theirs with every turn: reading the ends is enough.
+/// The name under which a sealed content is remembered: a digest of its length and its two ends, which make it unique.
+/// Conversations send all of theirs with every turn, so only the ends are read.
 pub fn mark(sealed: &str) -> String {
     let (text, length) = (sealed.as_bytes(), sealed.len());
     let (head, tail) = (&text[..length.min(128)], &text[length.saturating_sub(64)..]);
     digest(&[head, tail, &length.to_le_bytes()].concat()).to_string()
 }
 
-/// Whether an error says that what the caller brings sealed can't be read where it was sent: by its code, or where
-/// there is none by its words.
+/// Whether an error says that the sealed content of a request can't be read by this backend: by its code, or without a
+/// code by its message.
 pub fn refuses_sealed(error: &[u8]) -> bool {
     let mut refuses = false;
     top_level(error, |key, value| {
@@ -147,27 +147,27 @@ fn each(text: &[u8], value: &Value, mut element: impl FnMut(&Value)) {
     }
 }
 
-/// The `id` of an object inside of a text.
+/// The `id` of an object inside a text.
 pub(crate) fn own_name(text: &[u8], object: &Value) -> Option<String> {
     let mut id = None;
     within(text, object, "id", |value| id = name(text, value));
     id
 }
 
-/// What a request body refers to.
+/// The references in a request body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct References {
-    /// The names of stored things.
+    /// The names of stored objects.
     pub names: Vec<String>,
     /// A name that can't be one.
     pub malformed: bool,
-    /// The caller doesn't want its answer stored.
+    /// Whether the caller doesn't want the answer stored.
     pub unstored: bool,
-    /// The caller wants it to run on without a connection.
+    /// Whether the caller wants it to run in the background.
     pub background: bool,
-    /// The caller wants a sound, which is kept for a while.
+    /// Whether the caller wants audio, which is kept for a while.
     pub sounds: bool,
-    /// The marks of sealed contents that it brings, in their order; see [`mark`].
+    /// The marks of the sealed contents that it has, in order; see [`mark`].
     pub sealed: Vec<String>,
 }
 
@@ -180,7 +180,7 @@ impl References {
         }
     }
 
-    /// Reads a member of a request's top level that may refer to something.
+    /// Reads a member of a request's top level that may contain references.
     pub(crate) fn member(&mut self, text: &[u8], key: &str, value: &Value) {
         match key {
             "previous_response_id" | "input_file_id" => self.take(text, value),
@@ -193,8 +193,8 @@ impl References {
         }
     }
 
-    /// Reads an item of a conversation. One that has only an id, or little more, is looked up where it is stored; one
-    /// that is given as a whole is not, though it has an id, too: agents send back all that they got.
+    /// Reads an item of a conversation. An item with only an id, or little more, is looked up where it is stored; a
+    /// complete one is not, although it also has an id: agents send back everything that they got.
     fn item(&mut self, text: &[u8], item: &Value) {
         let (mut kind, mut id, mut role, mut given, mut thought, mut result) = (None, None, false, false, false, false);
         members(text, item, |key, value| match key {
@@ -214,10 +214,10 @@ impl References {
         let Some(id) = id else { return };
         let is_reference = match kind.as_deref() {
             None => !(role && (given || result)),
-            // What it did is not what came of it.
+            // A call without its result.
             Some("image_generation_call") => !result,
             Some("item_reference") => true,
-            // A summary is not what is thought.
+            // A summary without the reasoning.
             Some("reasoning") => !thought,
             Some(_) => !(given || result),
         };
@@ -229,12 +229,12 @@ impl References {
 
 const DEEPER_NAMES: [&str; 9] = joined(&[&STORED, &["audio", "encrypted_content"]]);
 
-/// What tells that references stand deeper than at the top level.
+/// Shows that there are references below the top level.
 pub(crate) static DEEPER: Interest = Interest { keys: &DEEPER_NAMES, texts: &["item_reference"] };
 
-/// Adds what stands deeper in a body (`deeper`: something does) and in its `items` to what was `found` at its top level: every file, vector store, container,
-/// skill, sound and item that it refers to, and what it brings sealed. One more pass, only where the first has seen
-/// one of their words.
+/// Adds to the references `found` at the top level those in inner objects (`deeper`: there are some) and in its
+/// `items`: every file, vector store, container, skill, audio and item, and every sealed content. One more pass, only
+/// if the first one has seen one of their words.
 pub(crate) fn deeper(mut found: References, items: Option<&Value>, deeper: bool, body: &[u8]) -> References {
     if let Some(items) = items
         && may_have_ids(items.bytes(body))
@@ -243,7 +243,7 @@ pub(crate) fn deeper(mut found: References, items: Option<&Value>, deeper: bool,
     }
     if deeper {
         let mut whole = serde_json::Deserializer::from_slice(body);
-        // The body was read as valid JSON; what this can't read is deeper than any API's.
+        // The body was parsed as valid JSON; if this fails, it is deeper than any API's.
         let walk = Walk { found: &mut found, expect: Expect::Anything, top: true };
         let read = walk.deserialize(&mut whole);
         found.malformed |= read.is_err();
@@ -258,29 +258,29 @@ fn may_have_ids(text: &[u8]) -> bool {
     memmem::find(text, b"\"id\"").is_some() || memmem::find(text, b"\\u00").is_some()
 }
 
-/// What the value of a key is taken for.
+/// What the value of a key is expected to be.
 enum Expect<'e> {
-    /// Nothing in particular.
+    /// Anything.
     Anything,
-    /// The name of a stored thing, or a list of them.
+    /// The name of a stored object, or a list of names.
     Name,
-    /// The name of a stored thing, or an object whose `id` is one (`true`: a text is one, too).
+    /// The name of a stored object, or an object whose `id` is one (`true`: a text counts as one, too).
     Named(bool),
-    /// Something sealed.
+    /// Sealed content.
     Sealed,
-    /// A text, kept here.
+    /// A text, stored here.
     Text(&'e mut Option<String>),
-    /// An object whose names are the caller's own.
+    /// An object whose names the caller chose.
     Free,
-    /// What a tool is called with, if it is an object: it has names of its own.
+    /// The arguments of a tool call, if they are an object: it has names of its own.
     Call,
 }
 
-/// One pass over a body, however deep it is.
+/// One pass over a body, at any depth.
 struct Walk<'f, 'e> {
     found: &'f mut References,
     expect: Expect<'e>,
-    /// This is the body itself.
+    /// Whether this is the body itself.
     top: bool,
 }
 
@@ -320,7 +320,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let element = || match self.expect {
             Expect::Name => Expect::Name,
-            // A list of what stands there alone elsewhere.
+            // A list of what can also be a single one.
             Expect::Named(texts) => Expect::Named(texts),
             _ => Expect::Anything,
         };
@@ -346,7 +346,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                 "input" if self.top => Expect::Anything,
                 "input" | "arguments" => Expect::Call,
                 name if (REQUEST.free)(name.as_bytes()) => Expect::Free,
-                // Schemas, and what only the caller or the model reads: a `file_id` there is none.
+                // Schemas, and values that only the caller or the model reads: a `file_id` in them is not a reference.
                 other if (REQUEST.apart)(other.as_bytes(), true) => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -354,7 +354,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                 "file_id" | "file_ids" | "vector_store_id" | "vector_store_ids" | "container_id" => Expect::Name,
                 "id" if named => Expect::Name,
                 "container" => Expect::Named(true),
-                // Of a request itself it says how sounds are wanted.
+                // In the request itself this is the audio's format.
                 "audio" if !self.top => Expect::Named(false),
                 "encrypted_content" => Expect::Sealed,
                 "type" => Expect::Text(&mut kind),
@@ -370,7 +370,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
             _ => {}
         }
         match (kind.as_deref(), skill) {
-            // The vendor's own are everybody's.
+            // The vendor's own ones belong to everyone.
             (_, None) | (Some("anthropic"), _) => {}
             (_, Some(skill)) if is_name(&skill) => self.found.names.push(skill),
             (_, Some(_)) => self.found.malformed = true,

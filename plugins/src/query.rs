@@ -1,13 +1,13 @@
-//! Queries: a parameter's name as an upstream would read it, and the keys that stand in them.
+//! Query strings: a parameter's name as an upstream reads it, and the keys in them.
 
-/// A parameter's name in lower case, percent-encoding undone: what an upstream would read.
+/// A parameter's name in lower case, percent-decoded: as an upstream reads it.
 pub fn name(pair: &str) -> String {
     let mut name = decoded(pair.split('=').next().unwrap_or(pair));
     name.make_ascii_lowercase();
     String::from_utf8_lossy(&name).into_owned()
 }
 
-/// Percent-encoding undone; what only looks like it stays.
+/// Percent-decodes a text; invalid sequences stay unchanged.
 fn decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);
@@ -22,16 +22,16 @@ fn decoded(text: &str) -> Vec<u8> {
 /// The parameter in which callers of API Management may send their key.
 const SUBSCRIPTION_KEY: &str = "subscription-key";
 
-/// A query without the keys that stood in it.
+/// A query without its keys.
 #[derive(PartialEq, Eq)]
 pub struct WithoutKeys {
-    /// What is left of it.
+    /// The rest of it.
     pub query: String,
-    /// The keys, percent-encoding undone.
+    /// The keys, percent-decoded.
     pub keys: Vec<Vec<u8>>,
 }
 
-/// Takes the keys out of a query; `None` if there are none.
+/// Removes the keys from a query; `None` if there are none.
 pub fn without_keys(query: &str) -> Option<WithoutKeys> {
     let is_key = |pair: &&str| name(pair) == SUBSCRIPTION_KEY;
     let keys: Vec<Vec<u8>> =

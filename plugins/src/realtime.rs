@@ -1,7 +1,7 @@
-//! What a caller says on a realtime socket: its messages are read as requests are, by the same rules. A message can
-//! name a model, for the session or for its transcriptions, and stored things; and it can ask for a response.
+//! A caller's messages on a realtime socket, which are read by the same rules as requests. A message can name a model,
+//! for the session or for its transcriptions, and stored objects; and it can ask for a response.
 //!
-//! Of a message only its structure is held: long strings, such as sounds and images, are cut.
+//! Only the structure of a message is kept in memory: long strings, such as audio and images, are cut.
 
 use serde_json::Value;
 
@@ -11,21 +11,21 @@ use crate::names::{Ambiguity, SOCKET, STORED};
 use crate::objects::is_name;
 use crate::request::BodyError;
 
-/// Longest string that is held whole: longer than any name.
+/// Longest string that is kept as a whole: longer than any name.
 const LONGEST: usize = 1024;
-/// Most that is held of a message.
+/// Most bytes that are kept of a message.
 pub const MOST: usize = 256 * 1024;
 
-/// What tells that stored things are named.
+/// Shows that stored objects are named.
 static NAMES_STORED: Interest = Interest { keys: &STORED, texts: &[] };
 
-/// Why a socket can't go on.
+/// Why a socket can't continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SocketError {
-    /// These are no frames of a caller's.
+    /// These are not a caller's frames.
     #[error("the frames can't be read")]
     Frames,
-    /// A message has more than [`MOST`] bytes, long strings aside.
+    /// A message has more than [`MOST`] bytes, not counting long strings.
     #[error("a message is too large")]
     TooLarge,
     /// A message can't be read in exactly one way.
@@ -38,9 +38,9 @@ pub enum SocketError {
 pub struct Named {
     /// Models.
     pub models: Vec<String>,
-    /// Stored things.
+    /// Stored objects.
     pub stored: Vec<String>,
-    /// How many responses they ask for.
+    /// The number of responses that they ask for.
     pub responses: u32,
 }
 
@@ -51,7 +51,7 @@ impl Named {
     }
 }
 
-/// Reads a caller's side of a socket.
+/// Reads the caller's side of a socket.
 #[derive(Debug)]
 pub struct SocketReader {
     frames: Frames,
@@ -65,10 +65,10 @@ impl Default for SocketReader {
 }
 
 impl SocketReader {
-    /// Takes the next bytes: what the messages name that end in them.
+    /// Reads the next bytes. Returns what the messages that end in them name.
     ///
     /// # Errors
-    /// [`SocketError`]: none of these bytes may go on.
+    /// [`SocketError`]: none of these bytes may be sent on.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Named, SocketError> {
         let (mut rest, mut named) = (bytes, Named::default());
         while let Some(part) = self.frames.next_part(&mut rest) {
@@ -80,7 +80,7 @@ impl SocketReader {
                 return Err(SocketError::TooLarge);
             }
             if part.ends {
-                // What is no text, and doesn't look like one, is sound.
+                // A binary message that doesn't look like text is audio.
                 if !part.binary || looks_like_text(&self.text.held) {
                     self.text.read(&mut named)?;
                 }
@@ -90,32 +90,33 @@ impl SocketReader {
         if self.frames.is_lost() { Err(SocketError::Frames) } else { Ok(named) }
     }
 
-    /// How many bytes are held of a message that has not ended.
+    /// The number of bytes in memory of an unfinished message.
     pub fn held(&self) -> usize {
         self.text.held.len()
     }
 }
 
-/// Whether some reader could take bytes for an object in JSON: in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+/// Whether some reader could read bytes as a JSON object: in UTF-8, UTF-16 or UTF-32, with or without a byte order
+/// mark.
 fn looks_like_text(bytes: &[u8]) -> bool {
     let begins = bytes.iter().find(|byte| !(byte.is_ascii_whitespace() || matches!(byte, 0 | 0xEF | 0xBB | 0xBF | 0xFE | 0xFF)));
     begins == Some(&b'{')
 }
 
-/// A JSON text whose long strings are cut, written a byte at a time.
+/// A JSON text whose long strings are cut, written byte by byte.
 #[derive(Debug, Default)]
 struct Shortened {
     held: Vec<u8>,
     in_string: bool,
-    /// Behind a backslash.
+    /// After a backslash.
     escaped: bool,
-    /// Digits of a `\u` escape that are still to come.
+    /// Digits of a `\u` escape that have not arrived yet.
     digits: u8,
     /// Bytes of the string so far.
     seen: usize,
-    /// The rest of the string is left out.
+    /// Whether the rest of the string is left out.
     cut: bool,
-    /// An escape is none.
+    /// Whether an escape is invalid.
     broken: bool,
 }
 
@@ -138,7 +139,7 @@ impl Shortened {
                 self.in_string = false;
                 return self.hold(byte);
             }
-            // Never within a letter.
+            // Never within a character.
             self.cut |= self.seen >= LONGEST && byte & 0xc0 != 0x80;
         }
         self.seen += 1;
@@ -159,7 +160,7 @@ impl Shortened {
     }
 
     fn hold(&mut self, byte: u8) {
-        // One more tells that it is too much.
+        // One byte more than allowed shows that it is too much.
         if self.held.len() <= MOST {
             self.held.push(byte);
         }
@@ -211,7 +212,7 @@ fn stored(value: &Value, names: &mut Vec<String>) -> Result<(), BodyError> {
     match value {
         Value::Array(elements) => elements.iter().try_for_each(|element| stored(element, names)),
         Value::Object(members) => members.iter().try_for_each(|(key, value)| match STORED.contains(&key.as_str()) {
-            // What only the caller or the model reads.
+            // Values that only the caller or the model reads.
             _ if (SOCKET.apart)(key.as_bytes(), value.is_object()) => Ok(()),
             true => name(value, names),
             false => stored(value, names),

@@ -1,4 +1,4 @@
-//! Reads out of a request body the few fields that the gateway acts on, and where they stand.
+//! Reads the few fields of a request body that the gateway uses, and their positions.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::objects::{self, DEEPER, References};
 /// Why a request body was refused. Every variant becomes a 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// The body is no JSON text.
+    /// The body is not JSON.
     #[error("the body is not valid JSON: {0}")]
     Syntax(#[from] JsonError),
     /// The body is not UTF-8.
@@ -20,7 +20,7 @@ pub enum BodyError {
         /// Offset of the first bad byte.
         at: usize,
     },
-    /// The body is JSON, but no object.
+    /// The body is JSON, but not an object.
     #[error("the body must be a JSON object")]
     NotAnObject,
     /// A field has a type that no API allows.
@@ -28,16 +28,16 @@ pub enum BodyError {
     WrongType {
         /// The field's name.
         field: &'static str,
-        /// What it must be.
+        /// The expected type.
         expected: &'static str,
     },
-    /// A field that the gateway reads stands twice, so two readers could disagree on it.
+    /// A field that the gateway reads occurs twice, so two readers could read it differently.
     #[error("'{field}' is given more than once")]
     Duplicate {
         /// The field's name.
         field: &'static str,
     },
-    /// A name that two readers could understand differently.
+    /// A name that two readers could read in different ways.
     #[error("{0}")]
     Ambiguous(Ambiguity),
     /// No model in the body, and none in the path.
@@ -45,26 +45,26 @@ pub enum BodyError {
     NoModel,
 }
 
-/// What a caller says of `stream_options`.
+/// The caller's `stream_options`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum StreamOptions {
-    /// Nothing.
+    /// None.
     #[default]
     Absent,
-    /// It wants the usage told.
+    /// The usage is requested.
     UsageAsked,
-    /// It doesn't: `range` is to be replaced by `insert` to ask for it all the same.
+    /// The usage is not requested: replace `range` by `insert` to request it.
     UsageNotAsked {
-        /// Where.
+        /// The range.
         range: Range<usize>,
-        /// By what.
+        /// The replacement.
         insert: &'static str,
     },
-    /// Something that can't be edited.
+    /// A value that can't be edited.
     Odd,
 }
 
-/// Reads `stream_options`, and how to ask for the usage in it.
+/// Reads `stream_options`, and how to request the usage in it.
 fn stream_options(text: &[u8], value: &Value) -> StreamOptions {
     const ASKED: &str = "{\"include_usage\":true}";
     if value.kind == Kind::Null {
@@ -94,38 +94,39 @@ fn stream_options(text: &[u8], value: &Value) -> StreamOptions {
     }
 }
 
-/// What the gateway read of a JSON request body.
+/// What the gateway has read of a JSON request body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestFields {
     /// The model's name, decoded.
     pub model: Option<String>,
-    /// Where the quoted model name stands in the body; or what stands there instead of one, where the path may name it.
+    /// The range of the quoted model name in the body; or of another value in its place, if the path may name the
+    /// model.
     pub model_range: Option<Range<usize>>,
-    /// Further models that it names: for a tool, or to be asked if the first can't be.
+    /// Further models that it names: for a tool, or as fallbacks.
     pub further_models: Vec<String>,
     /// Whether the caller asked for a stream.
     pub stream: bool,
-    /// The completion cap in tokens of all APIs but Responses: `max_tokens`.
+    /// The completion cap of all APIs except Responses: `max_tokens`.
     pub max_tokens: Option<u64>,
-    /// That of chat, beside the other: `max_completion_tokens`.
+    /// The one of chat, in addition to the other: `max_completion_tokens`.
     pub max_completion_tokens: Option<u64>,
-    /// That of the Responses API: `max_output_tokens`.
+    /// The one of the Responses API: `max_output_tokens`.
     pub max_output_tokens: Option<u64>,
-    /// How many completions (`n`).
+    /// The number of completions (`n`).
     pub choices: Option<u64>,
-    /// How many prompts, where `prompt` is a list: each is completed.
+    /// The number of prompts, if `prompt` is a list: each is completed.
     pub prompts: u64,
-    /// Whether the caller asks for thinking before the answer, in any API's words; `None` if it says nothing of it.
+    /// Whether the caller asks for reasoning before the answer, in any API's form; `None` if not specified.
     pub reasoning: Option<bool>,
     /// `prompt_cache_key`, a hint for affinity.
     pub prompt_cache_key: Option<String>,
-    /// What the caller says of `stream_options`.
+    /// The caller's `stream_options`.
     pub stream_options: StreamOptions,
-    /// What it refers to, at its top level; see [`crate::objects`] for what stands deeper.
+    /// The references at its top level; see [`crate::objects`] for those in inner objects.
     pub references: References,
-    /// Whether references may stand deeper.
+    /// Whether there may be references in inner objects.
     pub refers_deeper: bool,
-    /// The items of a conversation, where it brings a list of them.
+    /// The items of a conversation, if it has a list of them.
     pub items: Option<Value>,
     /// Images and other encoded bytes in it.
     pub encoded: Encoded,
@@ -134,18 +135,18 @@ pub struct RequestFields {
 }
 
 impl RequestFields {
-    /// Everything that the request refers to, with what stands deeper in its `body` than at the top level.
+    /// All references of the request, including those in inner objects of its `body`.
     pub fn references_in(&self, body: &[u8]) -> References {
         objects::deeper(self.references.clone(), self.items.as_ref(), self.refers_deeper, body)
     }
 
-    /// The most tokens that one completion may have, if the request says so in any API's words.
+    /// The most tokens that one completion may have, if the request sets it in any API's form.
     pub fn cap(&self) -> Option<u64> {
         self.max_tokens.max(self.max_completion_tokens).max(self.max_output_tokens)
     }
 
-    /// The most tokens that the completions of a request of this API may have together, where one without a cap has
-    /// `assumed`. Another API's cap is none here, but if it is larger, a lenient backend may follow it.
+    /// The most tokens that the completions of a request of this API may have together; one without a cap counts as
+    /// `assumed`. The cap of another API doesn't count here, but if it is larger, a lenient backend may use it.
     pub fn completion_cap(&self, api: Api, assumed: u64) -> u64 {
         let (own, other) = match api {
             Api::Embeddings | Api::Speech => return 0,
@@ -158,7 +159,7 @@ impl RequestFields {
     }
 }
 
-/// Whether this asks for thinking: an effort, a switch, or an object that has one of them. `None` for null.
+/// Whether this asks for reasoning: an effort, a switch, or an object with one of them. `None` for null.
 fn asks_for_reasoning(text: &[u8], value: &Value) -> Option<bool> {
     match value.kind {
         Kind::Null => None,
@@ -178,9 +179,9 @@ fn asks_for_reasoning(text: &[u8], value: &Value) -> Option<bool> {
     }
 }
 
-/// Further models in lists of one request.
+/// Most further models in lists of one request.
 const FURTHER: usize = 256;
-/// Levels in which such lists are nested.
+/// Deepest nesting of such lists.
 const FURTHER_DEPTH: usize = 8;
 
 #[derive(Default)]
@@ -202,14 +203,14 @@ impl Seen {
         number
     }
 
-    /// Models of a kind that some backends go through when the first one fails: every text in such a list if it is `named`,
-    /// else those that name a deployment. Each level is one more pass over it.
+    /// Models that some backends try when the first one fails: every text in such a list if it is `named`, else those
+    /// that name a deployment. Each level is one more pass over it.
     fn further(&mut self, text: &[u8], field: &'static str, value: &Value, named: bool, depth: usize) {
         if depth > FURTHER_DEPTH || (named && self.fields.further_models.len() >= FURTHER) {
             return self.wrong(field, "nested in at most 8 levels, with at most 256 models");
         }
         let within = || Reader::within(text, value);
-        // The text was read before: it is whole.
+        // This can't fail: the text was parsed before.
         let _ = match value.kind {
             Kind::Array => within().array(|one| self.further(text, field, &one, named, depth + 1)),
             Kind::Object => within().object(|name, one| {
@@ -235,7 +236,7 @@ impl Seen {
                     self.fields.model = Some(model.into_owned());
                     self.fields.model_range = Some(value.range);
                 }
-                // As some clients write it where the path names the model.
+                // Some clients write it so if the path names the model.
                 Some(_) => self.fields.model_range = Some(value.range),
                 None if value.kind == Kind::Null => self.fields.model_range = Some(value.range),
                 None => self.wrong("model", "a string"),
@@ -245,7 +246,7 @@ impl Seen {
                 None if value.kind == Kind::Null => {}
                 None => self.wrong("stream", "true or false"),
             },
-            // Which of two counts is the backend's affair: the larger one is believed.
+            // Which of the two counts depends on the backend: the larger one is used.
             "max_tokens" => self.fields.max_tokens = self.number(text, "max_tokens", &value),
             "max_completion_tokens" => self.fields.max_completion_tokens = self.number(text, "max_completion_tokens", &value),
             "max_output_tokens" => self.fields.max_output_tokens = self.number(text, "max_output_tokens", &value),
@@ -253,7 +254,7 @@ impl Seen {
                 let choices = self.number(text, "n", &value);
                 self.fields.choices = choices.max(self.fields.choices);
             }
-            // As many are made and billed, whatever is shown of them.
+            // All of them are generated and billed, however many are returned.
             "best_of" => {
                 let made = self.number(text, "best_of", &value);
                 self.fields.choices = made.max(self.fields.choices);
@@ -269,12 +270,12 @@ impl Seen {
             "previous_response_id" | "input_file_id" | "conversation" | "store" | "background" | "audio" => {
                 self.fields.references.member(text, key, &value)
             }
-            // Read by cache, guard and log: they must see what the backend sees.
+            // Cache, guard and log read it: they must see the same as the backend.
             "models" => self.further(text, "models", &value, true, 0),
             "fallbacks" => self.further(text, "fallbacks", &value, true, 0),
             "context_window_fallbacks" => self.further(text, "context_window_fallbacks", &value, true, 0),
             "content_policy_fallbacks" => self.further(text, "content_policy_fallbacks", &value, true, 0),
-            // One for its embeddings, for instance.
+            // For example a model for its embeddings.
             "data_sources" => self.further(text, "data_sources", &value, false, 0),
             "messages" => self.prompt(&value),
             "input" => {
@@ -285,7 +286,7 @@ impl Seen {
             "prompt" => {
                 self.prompt(&value);
                 if value.kind == Kind::Array {
-                    // Numbers are the tokens of a single one.
+                    // Numbers are the tokens of one prompt.
                     let count = |one: Value| self.fields.prompts += u64::from(one.kind != Kind::Number);
                     let _ = Reader::within(text, &value).array(count);
                 }
@@ -295,14 +296,14 @@ impl Seen {
     }
 }
 
-/// Checks that `body` is a JSON object and reads the fields that the gateway acts on.
+/// Checks that `body` is a JSON object and reads the fields that the gateway uses.
 ///
-/// One pass, no tree; the bytes stay the caller's. Of a body that comes through, every reader reads the names that
-/// [`REQUEST`] has in the same way, at the top and deeper: later passes over it need not look at that again.
+/// One pass, without a tree or a copy. All readers read the names in [`REQUEST`] in the same way in an accepted body,
+/// at every depth: later passes over it need not check that again.
 ///
 /// # Errors
-/// [`BodyError`] for malformed JSON or UTF-8, wrong types and repeated fields. A missing model
-/// is no error here: the path may name it.
+/// [`BodyError`] for malformed JSON or UTF-8, wrong types and repeated fields. A missing model is no error here: the
+/// path may name it.
 pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
     if let Err(error) = simdutf8::compat::from_utf8(body) {
         return Err(BodyError::Encoding { at: error.valid_up_to() });

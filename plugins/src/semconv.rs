@@ -1,15 +1,15 @@
-//! The names that OpenTelemetry's semantic conventions give to what is told of a request, in spans and in the prompt
-//! log's events. They stand here and nowhere else, because they move.
+//! The names of OpenTelemetry's semantic conventions, for spans and for the prompt log's events. They are defined only
+//! here, because they change.
 //!
 //! Source: semantic conventions v1.41, the last release whose text has the `gen_ai` names (all of them in development);
 //! `http`, `url`, `server`, `error` and `service` are stable.
 
-/// The event that holds prompt and answer.
+/// The event with prompt and answer.
 pub const EVENT: &str = "gen_ai.client.inference.operation.details";
 
 /// `chat`, `text_completion` and so on.
 pub const OPERATION: &str = "gen_ai.operation.name";
-/// Whose model it is.
+/// The vendor of the model.
 pub const PROVIDER: &str = "gen_ai.provider.name";
 /// The model asked for.
 pub const REQUEST_MODEL: &str = "gen_ai.request.model";
@@ -17,9 +17,9 @@ pub const REQUEST_MODEL: &str = "gen_ai.request.model";
 pub const REQUEST_STREAM: &str = "gen_ai.request.stream";
 /// Most tokens of an answer.
 pub const REQUEST_MAX_TOKENS: &str = "gen_ai.request.max_tokens";
-/// How many answers.
+/// The number of answers.
 pub const REQUEST_CHOICES: &str = "gen_ai.request.choice.count";
-/// Why answers ended.
+/// The finish reasons.
 pub const FINISH_REASONS: &str = "gen_ai.response.finish_reasons";
 /// Time to a stream's first output, in seconds.
 pub const FIRST_CHUNK: &str = "gen_ai.response.time_to_first_chunk";
@@ -35,9 +35,9 @@ pub const CACHE_CREATION_TOKENS: &str = "gen_ai.usage.cache_creation.input_token
 pub const REASONING_TOKENS: &str = "gen_ai.usage.reasoning.output_tokens";
 /// Instructions.
 pub const SYSTEM_INSTRUCTIONS: &str = "gen_ai.system_instructions";
-/// What was asked.
+/// The prompt.
 pub const INPUT_MESSAGES: &str = "gen_ai.input.messages";
-/// What was answered.
+/// The answer.
 pub const OUTPUT_MESSAGES: &str = "gen_ai.output.messages";
 /// Which of OpenAI's APIs.
 pub const OPENAI_API: &str = "openai.api.type";
@@ -48,23 +48,23 @@ pub const METHOD: &str = "http.request.method";
 pub const ROUTE: &str = "http.route";
 /// The status.
 pub const STATUS: &str = "http.response.status_code";
-/// Whom a request goes to.
+/// The host that a request is sent to.
 pub const SERVER_ADDRESS: &str = "server.address";
-/// At which port.
+/// Its port.
 pub const SERVER_PORT: &str = "server.port";
-/// What went wrong: few different values.
+/// The error: few different values.
 pub const ERROR_TYPE: &str = "error.type";
 
 /// The program.
 pub const SERVICE_NAME: &str = "service.name";
 /// Its version.
 pub const SERVICE_VERSION: &str = "service.version";
-/// Which of the processes that run it.
+/// The name of the process.
 pub const SERVICE_INSTANCE: &str = "service.instance.id";
 
 /// The request's id.
 pub const REQUEST_ID: &str = "spillway.request.id";
-/// Who asked.
+/// The consumer.
 pub const CONSUMER: &str = "spillway.consumer";
 /// The pool.
 pub const POOL: &str = "spillway.pool";
@@ -72,9 +72,9 @@ pub const POOL: &str = "spillway.pool";
 pub const END: &str = "spillway.end";
 /// The error code, if the gateway answered itself.
 pub const CODE: &str = "spillway.code";
-/// How it stood with the cache.
+/// The result of the cache.
 pub const CACHE: &str = "spillway.cache";
-/// How many attempts were made.
+/// The number of attempts.
 pub const ATTEMPTS: &str = "spillway.attempts";
 /// The gateway's own time until the first output, in seconds.
 pub const OVERHEAD: &str = "spillway.overhead";
@@ -84,11 +84,11 @@ pub const BACKEND: &str = "spillway.backend";
 pub const DEPLOYMENT: &str = "spillway.deployment";
 /// The tier.
 pub const TIER: &str = "spillway.tier";
-/// Where the backend is.
+/// The location of the backend.
 pub const LOCATION: &str = "spillway.location";
-/// Which attempt of its request, from 1.
+/// The number of the attempt in its request, from 1.
 pub const ATTEMPT: &str = "spillway.attempt";
-/// How an attempt went.
+/// The outcome of an attempt.
 pub const OUTCOME: &str = "spillway.outcome";
 /// How long the request waited for a target before this attempt, in seconds.
 pub const WAITED: &str = "spillway.waited";
@@ -100,7 +100,7 @@ pub const OPENAI: &str = "openai";
 /// Anthropic's.
 pub const ANTHROPIC: &str = "anthropic";
 
-/// The operation of an API, by its label; `None` for what asks no model.
+/// The operation of an API, by its label; `None` if it doesn't call a model.
 pub fn operation(api: &str) -> Option<&'static str> {
     match api {
         "completions" => Some("text_completion"),
@@ -111,7 +111,7 @@ pub fn operation(api: &str) -> Option<&'static str> {
     }
 }
 
-/// Which of OpenAI's APIs this is, by its label.
+/// Which of OpenAI's APIs it is, by its label.
 pub fn openai_api(api: &str) -> Option<&'static str> {
     match api {
         "chat" => Some("chat_completions"),

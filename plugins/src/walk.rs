@@ -1,7 +1,8 @@
-//! Walks over a JSON text token by token and builds no tree.
+//! Walks over a JSON text token by token, without a tree.
 //!
-//! [`crate::json::Reader`] finds members and checks the grammar; this is for those who look at every string. What two
-//! readers could read differently ends the walk: a name that stands twice in its object, or half a surrogate pair.
+//! [`crate::json::Reader`] finds members and checks the grammar; this is for code that reads every string. The walk
+//! ends with an error at anything that two readers could read differently: a name that occurs twice in its object, or
+//! half a surrogate pair.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -21,7 +22,7 @@ pub enum Token<'t> {
     Object,
     /// An array begins.
     Array,
-    /// The innermost of both ends.
+    /// The end of the innermost one of them.
     End,
     /// The name of a member; its value is next.
     Name(Cow<'t, str>),
@@ -37,42 +38,42 @@ pub enum Token<'t> {
 #[derive(Debug, Clone, Copy)]
 struct Open {
     object: bool,
-    /// A name was read, and its value is next.
+    /// Whether a name was read, so that its value is next.
     named: bool,
-    /// Where the names of an object begin in `names`.
+    /// Where the object's names begin in `names`.
     names: usize,
 }
 
-/// The tokens of a text, in its order.
+/// The tokens of a text, in order.
 #[derive(Debug)]
 pub struct Tokens<'t> {
     text: &'t [u8],
     at: usize,
-    /// Where the last token stands.
+    /// The range of the last token.
     last: Range<usize>,
     open: Vec<Open>,
-    /// Hashes of the names of all objects that have begun: eight bytes for each.
+    /// Hashes of the names of all open objects: eight bytes for each.
     names: Vec<u64>,
     begun: bool,
 }
 
 impl<'t> Tokens<'t> {
-    /// Of a whole text.
+    /// For a whole text.
     ///
     /// # Errors
-    /// [`Unreadable`] if it is no JSON.
+    /// [`Unreadable`] if it is not JSON.
     pub fn new(text: &'t [u8]) -> Result<Self, Unreadable> {
         let mut reader = Reader::new(text);
         reader.value(0).and_then(|_| reader.end()).map_err(|_| Unreadable)?;
         Ok(Tokens { text, at: 0, last: 0..0, open: Vec::new(), names: Vec::new(), begun: false })
     }
 
-    /// Where the last token stands in the text.
+    /// The range of the last token in the text.
     pub fn range(&self) -> Range<usize> {
         self.last.clone()
     }
 
-    /// Objects and arrays that have begun and not ended.
+    /// The number of open objects and arrays.
     pub fn depth(&self) -> usize {
         self.open.len()
     }
@@ -82,7 +83,7 @@ impl<'t> Tokens<'t> {
     /// # Errors
     /// [`Unreadable`]
     pub fn token(&mut self) -> Result<Option<Token<'t>>, Unreadable> {
-        // The grammar is checked: what stands between the tokens needs no look.
+        // The grammar was checked: bytes between the tokens need no check.
         while matches!(self.text.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t' | b',' | b':')) {
             self.at += 1;
         }
@@ -135,7 +136,7 @@ impl<'t> Tokens<'t> {
             Kind::String => {
                 let text = value.as_str(self.text).ok_or(Unreadable)?;
                 if is_name {
-                    // Two names with one hash count as one that stands twice, which costs nobody but who sends them.
+                    // Two names with the same hash count as a repeated name, which affects only their sender.
                     self.names.push(fnv1a(text.bytes()));
                     if let Some(open) = self.open.last_mut() {
                         open.named = true;

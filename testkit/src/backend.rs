@@ -1,4 +1,4 @@
-//! A backend that does as it is told, and remembers what it was asked.
+//! A backend that follows a script, and records the requests that it gets.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ pub struct Received {
     pub head: Head,
     /// The body's bytes.
     pub body: Vec<u8>,
-    /// Whether the body was whole.
+    /// Whether the body was complete.
     pub ended: Ended,
-    /// Which connection it came on, from 0.
+    /// The number of its connection, from 0.
     pub connection: usize,
 }
 
@@ -37,32 +37,32 @@ impl Received {
         self.head.header(name)
     }
 
-    /// The body as JSON; null if it is none.
+    /// The body as JSON; null if it isn't JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// One thing that a backend does while it answers.
+/// One step of a backend's answer.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// Writes bytes and flushes.
     Write(Vec<u8>),
-    /// Lets time pass.
+    /// Waits for a time.
     Pause(Duration),
-    /// Waits until the test says so.
+    /// Waits for a notification by the test.
     Until(Arc<Notify>),
-    /// Closes the connection as if all were well.
+    /// Closes the connection normally.
     Close,
     /// Resets the connection.
     Reset,
-    /// Does nothing until the other side hangs up.
+    /// Does nothing until the client closes the connection.
     Hang,
-    /// Sends every frame that it gets back without its mask, as after a WebSocket upgrade; frames are short ones.
+    /// Sends every frame that it gets back without its mask, as after a WebSocket upgrade; only for short frames.
     Echo,
 }
 
-/// What a backend answers.
+/// A backend's answer.
 #[derive(Debug, Clone)]
 pub struct Reply {
     status: u16,
@@ -96,12 +96,12 @@ impl Reply {
         Reply { status: 200, headers: vec![("content-type".into(), "text/event-stream".into())], framing: Framing::Chunked, steps }
     }
 
-    /// Bytes without any head.
+    /// Bytes without a head.
     pub fn raw(steps: impl IntoIterator<Item = Step>) -> Self {
         Reply { status: 0, headers: Vec::new(), framing: Framing::Raw, steps: steps.into_iter().collect() }
     }
 
-    /// A 429 that says when to come back.
+    /// A 429 with a Retry-After.
     pub fn throttled(retry_after_ms: u64) -> Self {
         Reply::json(429, r#"{"error":{"code":"429","message":"Requests have exceeded the rate limit of your current pricing tier."}}"#)
             .header("retry-after-ms", retry_after_ms.to_string())
@@ -114,7 +114,7 @@ impl Reply {
         self
     }
 
-    /// Takes a header away.
+    /// Removes a header.
     pub fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(n, _)| n != name);
         self
@@ -126,7 +126,7 @@ impl Reply {
         self
     }
 
-    /// Ends the body with the connection instead of framing it.
+    /// Marks the body's end by closing the connection instead of by framing.
     pub fn until_close(mut self) -> Self {
         self.framing = Framing::Close;
         self
@@ -141,7 +141,7 @@ impl Reply {
 
 type Handler = dyn Fn(&Received) -> Reply + Send + Sync;
 
-/// A running backend. Dropped, it is gone at once, connections included.
+/// A running backend. When dropped, it is stopped at once, with its connections.
 pub struct ScriptedBackend {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -157,10 +157,10 @@ impl Drop for ScriptedBackend {
 }
 
 impl ScriptedBackend {
-    /// Starts a backend that answers every request by `handler`.
+    /// Starts a backend that answers every request with `handler`.
     ///
     /// # Panics
-    /// If no port can be had.
+    /// If there is no free port.
     pub async fn start(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_at("127.0.0.1:0", handler).await
     }
@@ -168,7 +168,7 @@ impl ScriptedBackend {
     /// Starts a backend at an address.
     ///
     /// # Panics
-    /// If the address can't be had.
+    /// If it can't listen on the address.
     pub async fn start_at(address: &str, handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
@@ -201,27 +201,27 @@ impl ScriptedBackend {
         self.address
     }
 
-    /// Everything it was asked, in order.
+    /// All requests so far, in order.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().clone()
     }
 
-    /// Forgets what it was asked.
+    /// Forgets the requests so far.
     pub fn forget(&self) {
         self.received.lock().clear();
     }
 
-    /// How many requests it got.
+    /// The number of requests so far.
     pub fn count(&self) -> usize {
         self.received.lock().len()
     }
 
-    /// How many connections were made to it.
+    /// The number of connections made to it.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// How many of them are over.
+    /// The number of connections that have ended.
     pub fn hung_up(&self) -> usize {
         self.hung_up.load(Ordering::SeqCst)
     }
@@ -244,7 +244,7 @@ async fn serve(tcp: TcpStream, number: usize, received: &Mutex<Vec<Received>>, h
     }
 }
 
-/// A server's frames with what a caller's say, which are taken.
+/// A server's frames with the content of the caller's frames, which are removed.
 fn echoes(got: &mut Vec<u8>) -> Vec<u8> {
     let mut frames = Vec::new();
     while let [first, second, mask @ ..] = &got[..]
@@ -258,7 +258,7 @@ fn echoes(got: &mut Vec<u8>) -> Vec<u8> {
     frames
 }
 
-/// Plays a reply; `false` if the connection is over.
+/// Plays a reply; `false` if the connection has ended.
 async fn answer(reader: &mut Reader<TcpStream>, reply: Reply) -> bool {
     let length: usize = reply.steps.iter().map(|step| if let Step::Write(bytes) = step { bytes.len() } else { 0 }).sum();
     let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);

@@ -1,4 +1,4 @@
-//! A caller that sends exactly what it is told, and says exactly what came back.
+//! A caller that sends exact bytes, and returns exactly what came back.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub struct Response {
     pub head: Head,
     /// The body's bytes.
     pub body: Vec<u8>,
-    /// Whether the body was whole.
+    /// Whether the body was complete.
     pub ended: Ended,
 }
 
@@ -32,7 +32,7 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; null if it is none.
+    /// The body as JSON; null if it isn't JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -69,7 +69,7 @@ impl Connection {
         Ok(Response { status, head, body, ended })
     }
 
-    /// Reads the head of an answer only.
+    /// Reads only the head of an answer.
     pub async fn answer_head(&mut self) -> io::Result<(u16, Head)> {
         let head = self.reader.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let status = head.line[1].parse().map_err(|_| io::ErrorKind::InvalidData)?;
@@ -84,15 +84,15 @@ impl Connection {
         }
     }
 
-    /// Reads one chunk of a chunked answer; an empty one is the end, `None` a cut.
+    /// Reads one chunk of a chunked answer; an empty one is the end, `None` a cut-off connection.
     pub async fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         self.reader.chunk().await
     }
 
-    /// Reads a chunked answer's head, and its chunks until `text` has come.
+    /// Reads a chunked answer's head, and its chunks until `text` has arrived.
     ///
     /// # Errors
-    /// If the answer ends before.
+    /// If the answer ends before that.
     pub async fn until(&mut self, text: &str) -> io::Result<()> {
         self.answer_head().await?;
         let mut body = Vec::new();
@@ -121,7 +121,7 @@ impl Connection {
     }
 }
 
-/// A request's bytes: POST with a JSON body and these further header lines.
+/// A request's bytes: POST with a JSON body and these additional headers.
 pub fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head =
         format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());

@@ -1,4 +1,4 @@
-//! A backend that embeds: texts with the same words have the same direction, whatever their order.
+//! A backend for embeddings: texts with the same words have the same direction, in any order.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub fn embedding(text: &str) -> Vec<f32> {
             .to_lowercase()
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        // Each word in several places, so that two words seldom meet in all of them.
+        // Each word sets several components, so that two words seldom share all of them.
         for shift in [0, 16, 32] {
             let bits = hash >> shift;
             vector[(bits % DIMENSIONS as u64) as usize] += if bits & 0x100 == 0 { 1.0 } else { -1.0 };
@@ -25,7 +25,7 @@ pub fn embedding(text: &str) -> Vec<f32> {
     vector
 }
 
-/// Answers a request for embeddings of one text or several; a token a word.
+/// Answers a request for embeddings of one text or several; each word is a token.
 pub fn answer(request: &Received) -> Reply {
     let body = request.json();
     let texts: Vec<&str> = match &body["input"] {
@@ -43,7 +43,7 @@ pub fn answer(request: &Received) -> Reply {
     Reply::json(200, json!({ "object": "list", "model": body["model"], "data": data, "usage": usage }).to_string())
 }
 
-/// Starts one on a free port.
+/// Starts a backend on a free port.
 pub async fn start() -> ScriptedBackend {
     ScriptedBackend::start(answer).await
 }

@@ -1,4 +1,4 @@
-//! Imitations of the services that give tokens, and of an issuer whose tokens callers bring.
+//! Mocks of token services, and of an issuer whose tokens callers send.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub fn seconds_now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
 }
 
-/// Which service is imitated.
+/// The service that is mocked.
 #[derive(Debug, Clone)]
 pub enum Flavour {
     /// A VM's instance metadata service.
@@ -38,7 +38,7 @@ struct State {
     down: Option<Reply>,
 }
 
-/// An imitated token service. Its tokens are called `NAME-1`, `NAME-2` and so on.
+/// A mock of a token service. Its tokens are named `NAME-1`, `NAME-2` and so on.
 pub struct TokenService {
     /// The server behind it.
     pub server: ScriptedBackend,
@@ -46,10 +46,10 @@ pub struct TokenService {
 }
 
 impl TokenService {
-    /// Starts one whose tokens live an hour.
+    /// Starts one whose tokens are valid for an hour.
     ///
     /// # Panics
-    /// If no port can be had.
+    /// If there is no free port.
     pub async fn start(flavour: Flavour, name: &'static str) -> Self {
         let state = State { name, lifetime: 3600, refresh_in: None, issued: 0, failing: Vec::new(), down: None };
         let state = Arc::new(Mutex::new(state));
@@ -60,28 +60,28 @@ impl TokenService {
         TokenService { server, state }
     }
 
-    /// How long its next tokens live, in seconds, and when they are to be renewed.
+    /// Sets how long its next tokens are valid, in seconds, and when they should be renewed.
     pub fn lifetime(&self, seconds: i64, refresh_in: Option<i64>) {
         let mut state = self.state.lock();
         (state.lifetime, state.refresh_in) = (seconds, refresh_in);
     }
 
-    /// Answers so, once each, before it gives tokens again.
+    /// Sends these answers, once each, before it returns tokens again.
     pub fn fail_first(&self, replies: impl IntoIterator<Item = Reply>) {
         self.state.lock().failing = replies.into_iter().collect();
     }
 
-    /// Answers so until further notice (`None`).
+    /// Sends this answer until it is called with `None`.
     pub fn down(&self, reply: Option<Reply>) {
         self.state.lock().down = reply;
     }
 
-    /// How many tokens it gave.
+    /// The number of tokens so far.
     pub fn issued(&self) -> usize {
         self.state.lock().issued
     }
 
-    /// The header of the token that it gave last.
+    /// The header with its last token.
     pub fn current(&self) -> String {
         let state = self.state.lock();
         format!("Bearer {}-{}", state.name, state.issued)
@@ -184,7 +184,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// An imitated OIDC issuer: metadata and keys.
+/// A mock of an OIDC issuer: metadata and keys.
 pub struct FakeIssuer {
     /// The server behind it.
     pub server: ScriptedBackend,
@@ -196,7 +196,7 @@ impl FakeIssuer {
     /// Starts one with these public keys.
     ///
     /// # Panics
-    /// If no port can be had.
+    /// If there is no free port.
     pub async fn start(keys: Vec<Value>) -> Self {
         let keys = Arc::new(Mutex::new(keys));
         let down = Arc::new(Mutex::new(None));
@@ -223,17 +223,17 @@ impl FakeIssuer {
         *self.keys.lock() = keys;
     }
 
-    /// Answers so until further notice (`None`).
+    /// Sends this answer until it is called with `None`.
     pub fn down(&self, reply: Option<Reply>) {
         *self.down.lock() = reply;
     }
 
-    /// How often its keys were fetched.
+    /// The number of times its keys were fetched.
     pub fn fetches(&self) -> usize {
         self.server.received().iter().filter(|request| request.path() == "/keys").count()
     }
 
-    /// Claims of a token that is good for an hour, of the application `azp`.
+    /// Claims of a token that is valid for an hour, of the application `azp`.
     pub fn claims(&self, azp: &str) -> Value {
         json!({ "iss": self.server.url(), "aud": "api://spillway", "azp": azp, "nbf": seconds_now() - 10, "exp": seconds_now() + 3600 })
     }

@@ -1,4 +1,4 @@
-//! What Spillway's tests are made with. Not shipped.
+//! Tools for Spillway's tests. Not shipped.
 #![allow(clippy::panic, reason = "a test that can't be set up has failed")]
 
 pub mod backend;

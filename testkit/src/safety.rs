@@ -1,4 +1,4 @@
-//! An imitation of Azure AI Content Safety: severities, lists, shields and the limits of the real service.
+//! A mock of Azure AI Content Safety: severities, lists, shields and the limits of the real service.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::backend::{Received, Reply, ScriptedBackend};
 
-/// The service. What a text says decides what is found: `[hate:4]` has that severity, `[listed]` stands in the blocklist
-/// `internal`, `[attack]` is an attack.
+/// The service. The text decides the result: `[hate:4]` has that severity, `[listed]` is in the blocklist `internal`,
+/// `[attack]` is an attack.
 pub struct ContentSafety {
-    /// What it runs on; counts requests.
+    /// The backend below; it counts requests.
     pub backend: ScriptedBackend,
     instead: Arc<Mutex<Option<Reply>>>,
 }
@@ -31,7 +31,7 @@ impl ContentSafety {
         ContentSafety { backend, instead }
     }
 
-    /// Answers everything with this, or (`None`) as it should.
+    /// Sends this answer to all requests, or (`None`) the normal answers.
     pub fn down(&self, reply: Option<Reply>) {
         if let Ok(mut instead) = self.instead.lock() {
             *instead = reply;

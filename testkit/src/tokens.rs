@@ -1,4 +1,4 @@
-//! Forges tokens: signs whatever header and claims a test wants, right or wrong.
+//! Makes tokens: signs any header and claims for a test, valid or not.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,7 +25,7 @@ pub fn unsigned(header: &Value, claims: &Value) -> String {
 }
 
 impl SigningKey {
-    /// One of two RSA keys: `a` or `b`. For tests only; everybody has them.
+    /// One of two RSA keys: `a` or `b`. For tests only; the keys are public.
     ///
     /// # Panics
     /// For other names.
@@ -41,7 +41,7 @@ impl SigningKey {
     /// A new P-256 key.
     ///
     /// # Panics
-    /// If the system has no randomness.
+    /// If the system has no random numbers.
     pub fn ec() -> Self {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap_or_else(|error| panic!("{error}"));
@@ -71,7 +71,7 @@ impl SigningKey {
         }
     }
 
-    /// The modulus' bytes as a text an attacker might use as an HMAC secret.
+    /// The modulus's bytes, as an attacker might use them as an HMAC secret.
     pub fn public_bytes(&self) -> Vec<u8> {
         match self {
             SigningKey::Rsa(pair) => pair.public_key().as_ref().to_vec(),
@@ -79,7 +79,7 @@ impl SigningKey {
         }
     }
 
-    /// A token with this header and these claims, whatever they say.
+    /// A token with this header and these claims, valid or not.
     ///
     /// # Panics
     /// If signing fails.

@@ -1,10 +1,10 @@
-//! Just enough HTTP/1.1 to play both sides of a connection and to misbehave on either.
+//! A minimal HTTP/1.1 for both sides of a connection, which can also misbehave on either side.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Headers in the order they came, names in lower case.
+/// Headers in the order in which they came, with names in lower case.
 pub type Headers = Vec<(String, String)>;
 
 /// A message's first line and headers.
@@ -26,13 +26,13 @@ impl Head {
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// As its framing says.
+    /// At the end of its framing.
     Whole,
     /// The connection closed before that.
     Cut,
 }
 
-/// Bytes read from a connection, some of them ahead of their turn.
+/// A connection's reader, with bytes that were read ahead.
 #[derive(Debug)]
 pub struct Reader<S> {
     stream: S,
@@ -90,7 +90,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         Ok((self.buffer.drain(..length).collect(), Ended::Whole))
     }
 
-    /// Reads one chunk of a chunked body; an empty one is the end, `None` a cut.
+    /// Reads one chunk of a chunked body; an empty one is the end, `None` a cut-off connection.
     pub async fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let Ok(Some(line)) = self.until(b"\r\n").await else { return Ok(None) };
         let size = String::from_utf8_lossy(&line);

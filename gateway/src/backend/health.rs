@@ -1,5 +1,5 @@
-//! Active health checks: Pingora's HTTP check against each of a backend's addresses. A member is
-//! up while at least one of them answers as it should.
+//! Active health checks: Pingora's HTTP check of each of a backend's addresses. A member is up while at least one of
+//! them answers with an expected status.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::balance::route::Up;
 use crate::clock::Clock;
 use crate::config::HealthRules;
 
-/// Checks a backend for a pool, for ever, and keeps `up`.
+/// Checks a backend for a pool, for ever, and sets `up`.
 pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRules, up: Arc<Up>, clock: Clock) {
     let (Some(upstream), Some(mut addresses)) = (&backend.upstream, resolve::addresses(&backend)) else { return };
     let name = &backend.config.name;
@@ -27,41 +27,41 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
     loop {
         match request(upstream, &rules, &clock) {
             Ok(request) => {
-                // Made anew only with a new credential, since a check keeps its connections.
+                // Replaced only for a new credential, because a check keeps its connections.
                 let shown: arc_swap::Guard<Option<Arc<HttpHealthCheck>>> = current.load();
                 if shown.as_ref().is_none_or(|check| check.req.headers != request.headers) {
                     current.store(Some(Arc::new(check(upstream, &rules, request, &clock))));
                 }
             }
-            // Without a credential the backend is out anyway; this must not look like an illness.
+            // Without a credential the backend is out anyway; this must not count as unhealthy.
             Err(Unaskable::NoCredential) => {
                 tokio::time::sleep(rules.interval).await;
                 continue;
             }
             Err(Unaskable::Request(error)) => {
-                warn!(backend = %name, pool = %pool, %error, "no health check is possible");
+                warn!(backend = %name, pool = %pool, %error, "the health check can't be made");
                 return;
             }
         }
-        // Failed look-ups keep the last addresses, and the resolver reports them.
+        // If a look-up fails, the last addresses stay, and the resolver reports it.
         let _ = addresses.update(|_| {}).await;
         addresses.run_health_check(true).await;
         let list = addresses.get_backend();
         let healthy = list.is_empty() || list.iter().any(|address| addresses.ready(address));
         if up.set(healthy) {
             match healthy {
-                true => info!(backend = %name, pool = %pool, "healthy again"),
-                false => warn!(backend = %name, pool = %pool, path = %rules.path, "unhealthy: taken out"),
+                true => info!(backend = %name, pool = %pool, "the health check succeeds again"),
+                false => warn!(backend = %name, pool = %pool, path = %rules.path, "the health check fails: no more requests go there"),
             }
         }
         tokio::time::sleep(rules.interval).await;
     }
 }
 
-/// The check with the credential of the day. Pingora takes one check per list of addresses, for good.
+/// The check with the current credential. Pingora takes one check per list of addresses and never replaces it.
 struct Current {
     check: Arc<ArcSwapOption<HttpHealthCheck>>,
-    /// Checks in a row that change anything: good ones, failed ones.
+    /// Checks in a row that change the state: successful ones, failed ones.
     thresholds: (usize, usize),
 }
 
@@ -79,7 +79,7 @@ impl HealthCheck for Current {
     }
 }
 
-/// Why a backend can't be asked how it is.
+/// Why a backend can't be checked.
 enum Unaskable {
     NoCredential,
     Request(pingora::BError),
@@ -110,7 +110,7 @@ fn check(upstream: &Upstream, rules: &HealthRules, request: RequestHeader, clock
     let (token, clock) = (upstream.auth.token().cloned(), clock.clone());
     check.validator = Some(Box::new(move |answer: &ResponseHeader| {
         let status = StatusCode::from_u16(answer.status.as_u16()).or_err(ErrorType::InvalidHTTPHeader, "status")?;
-        // Without traffic nobody else would notice.
+        // Without traffic no request would notice the 401.
         if let (StatusCode::UNAUTHORIZED, Some(token)) = (status, &token) {
             token.refused(token.number(), clock.now());
         }

@@ -1,4 +1,4 @@
-//! A configured backend made ready to be asked: addresses, URLs, credentials, health.
+//! A configured backend, ready for requests: addresses, URLs, credentials, health.
 
 pub mod auth;
 pub mod health;
@@ -17,10 +17,10 @@ use crate::telemetry::metrics::Metrics;
 use auth::{Authoriser, Identities, TokenSource};
 use peer::Peers;
 
-/// One upstream resource, ready to be asked.
+/// One upstream resource, ready for requests.
 #[derive(Debug)]
 pub struct Backend {
-    /// Its configuration.
+    /// Its config.
     pub config: config::Backend,
     /// How to reach it; `None` for a mock, which answers in the gateway.
     pub upstream: Option<Upstream>,
@@ -35,14 +35,14 @@ pub struct Upstream {
     pub peers: Arc<Peers>,
     /// Whether any address is known.
     pub resolved: Arc<Up>,
-    /// Proves the gateway's identity there.
+    /// Adds the gateway's credential to requests.
     pub auth: Box<dyn Authoriser>,
-    /// Whether there is a credential to prove it with.
+    /// Whether there is a credential to add.
     pub credential: Arc<Up>,
 }
 
 impl Backend {
-    /// Makes a backend ready. It has no address until the resolver has run.
+    /// Prepares a backend. It has no address until the resolver has run.
     pub fn new(config: config::Backend, identities: &mut Identities, metrics: &Metrics) -> Self {
         let upstream = config.endpoint.clone().map(|endpoint| {
             let resolved = Arc::new(Up::default());
@@ -54,7 +54,7 @@ impl Backend {
         Backend { config, upstream }
     }
 
-    /// Where its tokens come from, if it takes any.
+    /// The source of its tokens, if it uses tokens.
     pub fn token(&self) -> Option<&Arc<TokenSource>> {
         self.upstream.as_ref()?.auth.token()
     }
@@ -64,22 +64,22 @@ impl Backend {
 #[derive(Debug, Default)]
 pub struct Targets {
     all: BTreeMap<TargetId, Arc<Target>>,
-    /// Those of the config before, with the configs of their backends then.
+    /// The targets of the config before, with the configs of their backends.
     before: BTreeMap<TargetId, (Arc<Target>, config::Backend)>,
-    /// What changes for those that were taken over, once requests run on this config.
+    /// Changes to targets that were kept, applied once requests use this config.
     changes: BTreeMap<TargetId, Change>,
 }
 
-/// What changes for a target.
+/// A change to a target.
 #[derive(Debug, Clone, Copy)]
 struct Change {
     max_concurrent: Option<u32>,
-    /// It is asked with other credentials: what was wrong with the old ones is over.
+    /// Its credentials have changed: an outage because of the old ones ends.
     forgiven: bool,
 }
 
 impl Targets {
-    /// None yet; those that the config before had, too, are taken over with their state.
+    /// No targets yet; [`Targets::get`] takes those of the config before with their state.
     pub fn after(before: Option<(&Targets, &[Arc<Backend>])>) -> Self {
         let known = before.into_iter().flat_map(|(targets, backends)| {
             let of = |target: &Target| backends.iter().find(|backend| backend.config.name == target.id.backend);
@@ -88,12 +88,12 @@ impl Targets {
         Targets { all: BTreeMap::new(), before: known.collect(), changes: BTreeMap::new() }
     }
 
-    /// The target for `model` at `backend`, made at first use.
+    /// The target for `model` at `backend`, made at its first use.
     pub fn get(&mut self, backend: &config::Backend, model: &str) -> Arc<Target> {
         let id = TargetId { backend: backend.name.clone(), deployment: backend.deployment(model).into() };
         let known = self.before.get(&id);
         let make = || match known {
-            // Another address is another resource.
+            // A different address is a different resource.
             Some((target, config)) if config.endpoint == backend.endpoint && config.kind == backend.kind => {
                 let change = Change { max_concurrent: backend.max_concurrent, forgiven: config.auth != backend.auth };
                 self.changes.insert(id.clone(), change);
@@ -104,12 +104,12 @@ impl Targets {
         Arc::clone(self.all.entry(id.clone()).or_insert_with(make))
     }
 
-    /// All are made: what was before, with its secrets, is needed no more.
+    /// All targets are made: drops the config before, with its secrets.
     pub fn forget_before(&mut self) {
         self.before.clear();
     }
 
-    /// Requests run on this config from now on.
+    /// Requests use this config from now on: applies the changes.
     pub fn settle(&self) {
         for (id, change) in &self.changes {
             let Some(target) = self.all.get(id) else { continue };

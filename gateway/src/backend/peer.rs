@@ -1,4 +1,4 @@
-//! Connections to a backend: ready-made Pingora peers, one per address.
+//! Connections to a backend: one Pingora peer per address, made in advance.
 //!
 //! Peers are only ever made from socket addresses: Pingora's `HttpPeer::new` with a name resolves
 //! it with a blocking call and panics if that fails.
@@ -17,8 +17,8 @@ use rustls_pki_types::CertificateDer;
 use super::trust;
 use crate::config::Endpoint;
 
-/// Idle pooled connections of Pingora's own loop are dropped after this. Vendors' edges close them
-/// after about 15 s.
+/// Idle pooled connections of Pingora's own loop are closed after this. Vendors' front ends close them after about 15
+/// s.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// A backend's peers.
@@ -30,14 +30,14 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// No addresses yet. `ca` is trusted beside the system's CAs.
+    /// No addresses yet. `ca` is trusted in addition to the system's CAs.
     pub fn new(endpoint: &Endpoint, backend: &str, ca: &[CertificateDer<'static>]) -> Self {
         let mut template = template(endpoint, backend);
         template.options.ca = trust::roots(ca);
         Peers { template, list: ArcSwap::default(), next: AtomicUsize::new(0) }
     }
 
-    /// Replaces the addresses. Peers of addresses that stay are kept.
+    /// Replaces the addresses. Peers of addresses that remain are kept.
     pub fn set(&self, addresses: &[SocketAddr]) {
         let old = self.list.load();
         let peers = addresses
@@ -54,7 +54,7 @@ impl Peers {
         self.list.store(Arc::new(peers));
     }
 
-    /// The next address in turn; a failed connect thus meets another one when tried again.
+    /// The next address in turn, so that a retry after a failed connection uses another one.
     pub fn next(&self) -> Option<Arc<HttpPeer>> {
         let list = self.list.load();
         let turn = if list.len() > 1 { self.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
@@ -71,22 +71,22 @@ impl Peers {
         self.len() == 0
     }
 
-    /// A copy of the template, for a health check to put its address into.
+    /// A copy of the template, in which a health check sets its address.
     pub fn template(&self) -> HttpPeer {
         self.template.clone()
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "an IP address resolves without asking anybody")]
+#[expect(clippy::disallowed_methods, reason = "an IP address needs no look-up")]
 fn template(endpoint: &Endpoint, backend: &str) -> HttpPeer {
     let placeholder = SocketAddr::from(([0, 0, 0, 0], 1));
     let server_name = if endpoint.tls { endpoint.server_name.clone() } else { String::new() };
     let mut peer = HttpPeer::new(placeholder, endpoint.tls, server_name);
-    // Connections with different credentials or trust must never be mixed up in the pool.
+    // The pool must never share connections between different credentials or CAs.
     let mut group = DefaultHasher::new();
     backend.hash(&mut group);
     peer.group_key = group.finish();
-    // How long connecting may take is each pool's own affair.
+    // Each pool has its own connect timeout.
     peer.options.write_timeout = Some(Duration::from_secs(30));
     peer.options.idle_timeout = Some(IDLE);
     peer.options.tcp_keepalive = Some(TcpKeepalive {

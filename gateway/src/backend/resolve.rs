@@ -1,5 +1,5 @@
-//! Finds backends' addresses in the background: never on a worker's time, never with a panic, and
-//! a failed look-up keeps the last good answer.
+//! Finds backends' addresses in the background: never on a worker thread, and never with a panic. If a look-up fails,
+//! the last addresses stay.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::Backend;
 
-/// Time between look-ups, while they succeed and while they fail.
+/// Time between look-ups: after a success, after a failure.
 const REFRESH: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2));
 
 /// Discovers the addresses of one host name.
@@ -39,7 +39,7 @@ impl ServiceDiscovery for HostName {
     }
 }
 
-/// The addresses of a backend, as discovery and health checks share them.
+/// The addresses of a backend, shared by discovery and health checks.
 pub fn addresses(backend: &Backend) -> Option<Addresses> {
     let endpoint = &backend.upstream.as_ref()?.endpoint;
     Some(Addresses::new(Box::new(HostName { host: endpoint.host.clone(), port: endpoint.port })))
@@ -60,7 +60,7 @@ pub async fn keep_resolved(backend: Arc<Backend>) {
                 }
             }
             Err(error) if upstream.peers.is_empty() => warn!(backend = %name, %error, "no address yet"),
-            Err(error) => warn!(backend = %name, %error, "look-up failed, keeping the last addresses"),
+            Err(error) => warn!(backend = %name, %error, "look-up failed; the last addresses stay in use"),
         }
         let is_address = upstream.endpoint.host.parse::<std::net::IpAddr>().is_ok();
         if is_address && looked_up.is_ok() {

@@ -1,5 +1,5 @@
-//! Whom a backend's certificate may come from. Pingora takes a peer's own list instead of the
-//! system's, so that is put into it, too.
+//! The CAs that a backend's certificate may come from. Pingora uses a peer's own list instead of the system's, so the
+//! system's CAs are added to it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::config::pem::is_ca;
 
-/// The system's CAs and these; `None` for the system's alone.
+/// The system's CAs and these; `None` for only the system's.
 pub(super) fn roots(more: &[CertificateDer<'static>]) -> Option<Arc<CaType>> {
     if more.is_empty() {
         return None;

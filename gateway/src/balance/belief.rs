@@ -1,8 +1,8 @@
-//! What is believed of a target: by everybody, or by one consumer alone.
+//! What is believed of a target: by all consumers, or by one of them.
 //!
 //! What one consumer's requests meet may be that consumer's doing: a prompt that crashes a server, a tool that an
-//! account lacks. So what one consumer met is believed for that consumer only. It is believed for everybody once a
-//! second consumer met the same. A connection that can't be made is nobody's doing: that is believed at once.
+//! account lacks. So what one consumer met is believed for that consumer only. It is believed for all once a second
+//! consumer met the same. No consumer can cause a connection to fail: that is believed for all at once.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use spillway_plugins::api::Api;
 use super::circuit::{Circuit, Phase};
 use crate::clock::Tick;
 
-/// Who asks, and for what.
+/// Which consumer asks, and for which operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// A number that stands for the consumer; 0 where callers are not told apart.
+    /// A number that stands for the consumer; 0 if callers are not told apart.
     pub by: u64,
     /// The operation.
     pub api: Api,
-    /// Whether the request is there as a whole. One whose body is still to come may take as long as its caller likes.
+    /// Whether the whole request is here. If its body is still to come, its caller decides how long it takes.
     pub whole: bool,
 }
 
@@ -32,7 +32,7 @@ impl Default for Asked {
 }
 
 impl Asked {
-    /// Whether it lasts as long as its caller likes.
+    /// Whether its caller decides how long it takes.
     pub(super) fn is_open_ended(&self) -> bool {
         !self.whole || self.api == Api::Realtime
     }
@@ -43,7 +43,7 @@ impl Asked {
     }
 }
 
-/// Why a target is out until an operator, or a slow probe, brings it back.
+/// Why a target is out until an operator, or a slow probe, ends the outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutageReason {
@@ -56,38 +56,38 @@ pub enum OutageReason {
 /// The first wait before a slow probe, and the longest.
 const OUTAGE_PROBE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 
-/// A target refuses one operation.
+/// The outage of one operation at a target, which refuses it.
 #[derive(Debug)]
 pub(super) struct Outage {
     /// The operation.
     pub api: Api,
     /// Why.
     pub reason: OutageReason,
-    /// When the next probe may go.
+    /// When the next probe may be sent.
     pub until: Tick,
-    /// How long the wait for it was.
+    /// How long the wait for that probe is.
     pub wait: Duration,
-    /// The probes that are under way.
+    /// The probes under way.
     pub probing: Probing,
 }
 
 impl Outage {
-    /// One whose next probe may go at `until`.
+    /// An outage whose next probe may be sent at `until`.
     pub(super) fn new(api: Api, reason: OutageReason, until: Tick, wait: Duration) -> Self {
         Outage { api, reason, until, wait, probing: Probing::default() }
     }
 
-    /// Until when it keeps out a request that is whole or not.
+    /// Until when it keeps requests out; `whole`: of requests that are here as a whole.
     pub(super) fn shut(&self, whole: bool) -> Tick {
         self.probing.gate(whole, self.until)
     }
 }
 
-/// How long a probe keeps others out. One of a model that thinks is no reason to wait for its answer.
+/// How long a probe keeps other requests out. A model that thinks for longer must not keep them waiting.
 const PROBE_LASTS: Duration = Duration::from_secs(30);
 
-/// Probes under way, and when they began. One of a request whose body is still to come takes as long as its caller likes:
-/// it keeps none from a request that is whole.
+/// Probes under way, and when they began. If the body of a probe is still to come, its caller decides how long it
+/// takes: it doesn't keep out requests that are here as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Probing {
     whole: Option<Tick>,
@@ -95,17 +95,17 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    /// When the one began for which a request must wait, if one is under way.
+    /// When the probe began for which a request must wait, if one is under way.
     fn began(self, whole: bool) -> Option<Tick> {
         self.whole.max(self.partial.filter(|_| !whole))
     }
 
-    /// When a request may be the next one, where none may be before `until`.
+    /// When a request may be the next probe, not before `until`.
     fn gate(self, whole: bool, until: Tick) -> Tick {
         self.began(whole).map_or(until, |began| until.max(began + PROBE_LASTS))
     }
 
-    /// What is shown as that: nobody knows when the one that is under way will be over.
+    /// The time that is shown: unknown while a probe is under way.
     pub(super) fn shown(self, whole: bool, gate: Tick) -> Tick {
         if self.began(whole).is_some() { Tick::NEVER } else { gate }
     }
@@ -122,9 +122,9 @@ impl Probing {
 /// Which probes an attempt holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Probes {
-    /// That of the circuit.
+    /// The circuit's probe.
     pub circuit: bool,
-    /// That of its operation's outage.
+    /// The probe of its operation's outage.
     pub outage: bool,
 }
 
@@ -144,12 +144,12 @@ pub(super) struct Belief {
     pub probing: Probing,
     /// Operations that it refuses.
     pub outages: SmallVec<[Outage; 1]>,
-    /// It has no room until then.
+    /// The target is throttled until then.
     pub throttled_until: Tick,
 }
 
 impl Belief {
-    /// When the circuit lets the next request through, one that is whole or not, and whether that one is a probe.
+    /// When the circuit lets the next request through, and whether that request is a probe.
     pub(super) fn circuit_gate(&self, whole: bool) -> (Tick, bool) {
         match self.circuit.phase() {
             Phase::Closed => (Tick(0), false),
@@ -157,7 +157,7 @@ impl Belief {
         }
     }
 
-    /// When the target may next be asked this.
+    /// When the target may next serve this.
     pub(super) fn gate(&self, asked: Asked) -> Tick {
         let outage = self.outage(asked.api).map_or(Tick(0), |outage| outage.shut(asked.whole));
         self.circuit_gate(asked.whole).0.max(outage).max(self.throttled_until)
@@ -194,21 +194,21 @@ impl Belief {
         }
     }
 
-    /// Ends the outage of one operation; whether there was one.
+    /// Ends the outage of one operation. Returns whether there was one.
     pub(super) fn end_outage(&mut self, api: Api) -> bool {
         let before = self.outages.len();
         self.outages.retain(|outage| outage.api != api);
         self.outages.len() < before
     }
 
-    /// Puts off the next probe of an outage.
+    /// Delays the next probe of an outage.
     pub(super) fn put_off(&mut self, api: Api, now: Tick) {
         if let Some(outage) = self.outage_mut(api) {
             outage.until = outage.until.max(now + outage.wait);
         }
     }
 
-    /// It refused an operation; `probe` if that was a probe's finding. Returns whether that is new.
+    /// The target refused an operation; `probe`: the refused request was a probe. Returns whether the outage is new.
     pub(super) fn refused(&mut self, api: Api, reason: OutageReason, probe: bool, now: Tick) -> bool {
         if let Some(outage) = self.outage_mut(api) {
             if probe {
@@ -223,7 +223,7 @@ impl Belief {
         true
     }
 
-    /// Extends the throttle, never shortens it; by how long.
+    /// Extends the throttle, never shortens it. Returns by how much.
     pub(super) fn throttle(&mut self, wait: Duration, now: Tick) -> Option<Duration> {
         let until = now + wait;
         let from = self.throttled_until.max(now);

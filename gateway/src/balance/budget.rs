@@ -1,10 +1,9 @@
-//! The retry budget: retries after failures are a share of the requests, so that a failing fleet
-//! isn't hit with a multiple of its traffic. A floor per second keeps a quiet gateway retrying.
+//! The retry budget: retries after failures are at most a share of the requests, so that a failing fleet doesn't get a
+//! multiple of its traffic. A minimum per second lets a gateway with little traffic retry.
 //!
-//! A consumer alone leaves a quarter of it to others: its requests may be what makes the fleet fail.
+//! One consumer always leaves a quarter of the budget to others: its requests may be what makes the fleet fail.
 //!
-//! Moves away from a throttled target are not retries: they cost the target nothing, and the next
-//! one has room.
+//! Moves away from a throttled target are not retries: they cost the target nothing, and the next target has room.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +45,7 @@ impl Default for BudgetRules {
     }
 }
 
-/// Counts of the last ten seconds. Lock-free; a race over a second's turn can lose a count.
+/// Counts of the last ten seconds. Lock-free: threads that race at the start of a second can lose a count.
 #[derive(Debug, Default)]
 pub struct RetryBudget {
     slots: [Slot; WINDOW as usize],
@@ -54,7 +53,7 @@ pub struct RetryBudget {
     own: Mutex<HashMap<u64, Recent>>,
 }
 
-/// Most consumers whose retries are kept after they are too old to count.
+/// Number of consumers above which retries that are too old to count are removed.
 const KEPT: usize = 1024;
 
 /// One consumer's retries: the second, and how many.
@@ -78,7 +77,7 @@ impl RetryBudget {
         self.add(now, 1, 0);
     }
 
-    /// Takes a retry of a consumer out of the budget, if there is one left for it; 0 where consumers are not told apart.
+    /// Takes one retry of a consumer out of the budget, if it has one left; `by` is 0 if consumers are not told apart.
     pub fn try_retry(&self, rules: &BudgetRules, by: u64, now: Tick) -> bool {
         let second = (now.0 / SECOND) & 0xffff_ffff;
         let (mut requests, mut retries) = (0, 0);
@@ -98,7 +97,7 @@ impl RetryBudget {
         true
     }
 
-    /// Counts a consumer's retry, if that leaves room for others'.
+    /// Counts a consumer's retry, if that leaves room for others.
     fn try_own(&self, by: u64, free: u64, second: u64) -> bool {
         let mut own = self.own.lock();
         if own.len() >= KEPT && !own.contains_key(&by) {

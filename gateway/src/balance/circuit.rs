@@ -1,9 +1,8 @@
 //! The circuit breaker: closed, open until a point in time, half-open with one probe at a time.
 //!
-//! The rule has the shape of an Azure API Management backend circuit breaker: a count of failures
-//! (or a percentage of at least so many calls) within a sliding interval opens the circuit, for a short
-//! time at first, and for twice as long after each probe that fails, up to `trip`; or for the Retry-After
-//! of the answer that opened it.
+//! The rule is like that of an Azure API Management backend circuit breaker: a number of failures (or a percentage of a
+//! minimum number of calls) within a sliding interval opens the circuit, for a short time at first, and for twice as
+//! long after each failed probe, up to `trip`; or for the Retry-After of the answer that opened it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,7 +25,7 @@ pub enum ErrorKind {
     Reset,
     /// A stream brought no output in time.
     FirstToken,
-    /// A stream fell silent.
+    /// A stream sent nothing for too long.
     Idle,
 }
 
@@ -46,12 +45,12 @@ impl ErrorKind {
         Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether a caller can bring it about with what it asks for.
+    /// Whether a caller's request can cause it.
     pub fn is_provokable(self) -> bool {
         !matches!(self, ErrorKind::Connect | ErrorKind::Tls)
     }
 
-    /// Whether time ran out, as opposed to something breaking.
+    /// Whether time ran out, rather than a connection broke.
     pub fn is_timeout(self) -> bool {
         matches!(self, ErrorKind::Timeout | ErrorKind::FirstToken | ErrorKind::Idle)
     }
@@ -67,7 +66,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether a caller can bring it about with what it asks for.
+    /// Whether a caller's request can cause it.
     pub fn is_provokable(self) -> bool {
         match self {
             Failure::Status(_) => true,
@@ -85,7 +84,7 @@ pub enum Threshold {
     Percent {
         /// 1 to 100.
         percent: u32,
-        /// Calls before the percentage means anything.
+        /// Calls from which on the percentage counts.
         min_calls: u32,
     },
 }
@@ -105,11 +104,11 @@ pub struct CircuitRules {
     pub first_trip: Duration,
     /// How long to stay open at most.
     pub trip: Duration,
-    /// Whether a Retry-After sets the opening's (and the throttle's) length.
+    /// Whether a Retry-After sets how long the circuit is open (and how long a throttle lasts).
     pub honour_retry_after: bool,
-    /// The longest Retry-After that is believed.
+    /// The longest Retry-After that is used.
     pub max_retry_after: Duration,
-    /// The throttle's length when nothing is said.
+    /// The throttle's length if there is no Retry-After.
     pub default_retry_after: Duration,
 }
 
@@ -119,7 +118,7 @@ impl Default for CircuitRules {
             threshold: Threshold::Failures(5),
             interval: Duration::from_secs(60),
             statuses: StatusSet::failure_default(),
-            // Time runs out for a model that thinks, too.
+            // No timeouts: time also runs out when a model thinks for long.
             errors: vec![ErrorKind::Connect, ErrorKind::Tls, ErrorKind::Reset],
             first_trip: Duration::from_secs(5),
             trip: Duration::from_secs(30),
@@ -139,53 +138,53 @@ impl CircuitRules {
         }
     }
 
-    /// How long a refusal with this Retry-After keeps its target out.
+    /// How long a 429 with this Retry-After throttles its target.
     pub fn throttle_for(&self, retry_after: Option<Duration>) -> Duration {
         retry_after.filter(|_| self.honour_retry_after).map_or(self.default_retry_after, |wait| wait.min(self.max_retry_after))
     }
 
-    /// How long a trip with this Retry-After lasts, after so many probes that failed.
+    /// How long the circuit stays open with this Retry-After, after so many failed probes.
     pub(super) fn trip_for(&self, retry_after: Option<Duration>, failed_probes: u32) -> Duration {
         let doubled = self.first_trip.saturating_mul(1 << failed_probes.min(16)).min(self.trip);
         retry_after.filter(|_| self.honour_retry_after).map_or(doubled, |wait| wait.min(self.max_retry_after))
     }
 }
 
-/// Where a circuit stands.
+/// The state of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
-    /// Traffic flows.
+    /// Requests pass.
     #[default]
     Closed,
-    /// No traffic before `until`.
+    /// No requests before `until`.
     Open {
-        /// When the first probe may go.
+        /// When the first probe may be sent.
         until: Tick,
-        /// Whether it was a 429 that opened it: a limit then, not a defect.
+        /// Whether a 429 opened it: then it is a limit, not a defect.
         limited: bool,
     },
 }
 
-/// Parts that the interval of a percentage rule is counted in.
+/// Number of slices that the interval of a percentage rule is counted in.
 const SLICES: u64 = 10;
 
-/// One target's circuit. Half-open is an open circuit whose time has come: the target lets one
-/// probe through and reports how it went.
+/// One target's circuit. Half-open is an open circuit whose time is over: the target lets one probe through and reports
+/// its result.
 #[derive(Debug, Default)]
 pub struct Circuit {
     phase: Phase,
-    /// Counted failures and who met them, oldest first; at most as many as the threshold.
+    /// Counted failures and the consumers that met them, oldest first; at most as many as the threshold.
     failures: VecDeque<(Tick, u64)>,
-    /// Who met the last counted failure.
+    /// The consumer that met the last counted failure.
     last: u64,
-    /// Probes in a row that failed.
+    /// Failed probes in a row.
     failed_probes: u32,
     /// (slice number, calls, failures) for percentage rules.
     slices: VecDeque<(u64, u32, u32)>,
 }
 
 impl Circuit {
-    /// One that is open, after so many probes that failed.
+    /// A circuit that is open, after so many failed probes.
     pub fn open(until: Tick, limited: bool, failed_probes: u32) -> Self {
         Circuit { phase: Phase::Open { until, limited }, failed_probes, ..Circuit::default() }
     }
@@ -195,19 +194,19 @@ impl Circuit {
         self.failed_probes
     }
 
-    /// Where it stands.
+    /// Its state.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
     /// Counts a failure. Returns whether this opened the circuit.
     ///
-    /// While it is open, only its own probe (`probe`) can extend it: answers to requests that
-    /// were under way when it opened say nothing new.
+    /// While it is open, only its own probe (`probe`) can extend it: answers to requests that were under way when it
+    /// opened say nothing new.
     ///
-    /// `by` is who met it. Of several failures in a row that one consumer met, one counts, and the failures of one
-    /// consumer alone don't open it. 0 stands for callers that are not told apart, or for a failure that no caller can
-    /// provoke: each counts.
+    /// `by` is the consumer that met it. Of several failures in a row that one consumer met, one counts, and the
+    /// failures of a single consumer don't open the circuit. 0 stands for callers that are not told apart, or for a
+    /// failure that no caller can cause: each of them counts.
     pub fn failed(
         &mut self,
         failure: Failure,
@@ -239,8 +238,8 @@ impl Circuit {
         true
     }
 
-    /// Counts a success. A probe's success closes the circuit; returns whether it did. One consumer's success disproves
-    /// what others met before.
+    /// Counts a success. A probe's success closes the circuit; returns whether it did. One consumer's success removes
+    /// failures that others met before.
     pub fn succeeded(&mut self, by: u64, probe: bool, rules: &CircuitRules, now: Tick) -> bool {
         if let Phase::Open { .. } = self.phase {
             if probe {
@@ -257,7 +256,7 @@ impl Circuit {
     }
 
     fn crosses_threshold(&mut self, by: u64, rules: &CircuitRules, now: Tick) -> bool {
-        // Two counted failures are those of two consumers.
+        // Two counted failures are from two consumers.
         let least = if by == 0 { 1 } else { 2 };
         match rules.threshold {
             Threshold::Failures(count) => {

@@ -1,4 +1,4 @@
-//! Peak EWMA of the time to the first token: quick to believe bad news, slow to forget it.
+//! Peak EWMA of the time to the first token: a rise counts at once, a fall slowly.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const DECAY: Duration = Duration::from_secs(10);
 pub struct PeakEwma(Option<(f64, Tick)>);
 
 impl PeakEwma {
-    /// Takes a sample in. One above the average replaces it.
+    /// Adds a sample. A sample above the average replaces it.
     pub fn add(&mut self, sample: Duration, now: Tick) {
         let sample = sample.as_secs_f64();
         let next = match self.0 {

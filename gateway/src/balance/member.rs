@@ -1,28 +1,28 @@
-//! A target as a member of a pool, and the flags that must be up before it is asked.
+//! A target as a member of a pool, and the flags that must be set before it gets requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::target::Target;
 
-/// A flag that a background task raises and lowers.
+/// A flag that a background task sets and clears.
 #[derive(Debug)]
 pub struct Up(AtomicBool);
 
 impl Default for Up {
-    /// Up until told otherwise.
+    /// Set at first.
     fn default() -> Self {
         Up(AtomicBool::new(true))
     }
 }
 
 impl Up {
-    /// Raises or lowers it; returns whether that changed anything.
+    /// Sets or clears it. Returns whether that changed anything.
     pub fn set(&self, up: bool) -> bool {
         self.0.swap(up, Ordering::Relaxed) != up
     }
 
-    /// Whether it is up.
+    /// Whether it is set.
     pub fn get(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -41,18 +41,18 @@ pub struct Member {
     pub location: Option<Arc<str>>,
     /// Index of its backend.
     pub backend: usize,
-    /// What must be true of its backend.
+    /// The conditions of its backend.
     pub up: Flags,
 }
 
-/// What must be true of a backend before a member of it is asked.
+/// The conditions of a backend for its members to get requests.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
-    /// The pool's health check says so.
+    /// The pool's health check succeeds.
     pub healthy: Arc<Up>,
     /// It has an address.
     pub resolved: Arc<Up>,
-    /// There is a credential to show.
+    /// There is a credential to send.
     pub credential: Arc<Up>,
 }
 

@@ -1,4 +1,4 @@
-//! Chooses the deployment that serves a request, and knows which may not.
+//! Chooses the deployment that serves a request, and knows which ones must not.
 //!
 //! Pure: nothing here does I/O or reads a clock; `now` and `rng` are arguments, so the same code
 //! runs in the gateway, in property tests and in the simulation.
@@ -6,13 +6,13 @@
 //! | file | idea |
 //! |---|---|
 //! | [`target`] | one deployment at one backend: throttle, circuit, outage, slots |
-//! | [`belief`] | what one consumer met, and what everybody believes |
+//! | [`belief`] | what one consumer met, and what is believed for all |
 //! | [`change`] | what an outcome changed |
 //! | [`circuit`] | closed, open until, half-open |
 //! | `state` | what is known of a target, and how outcomes change it |
 //! | [`member`] | a target as a member of a pool |
 //! | [`policy`] | which of the usable members of a tier |
-//! | [`route`] | tiers in order, tried members, the location fence; what to say when nobody is left |
+//! | [`route`] | tiers in order, tried members, the location fence; the error when no member is left |
 //! | [`budget`] | how many retries after failures a pool may make |
 //! | [`snapshot`] | all of it for the admin API |
 

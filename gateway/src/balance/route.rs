@@ -1,4 +1,4 @@
-//! The tiers of one model's members, and the walk down them.
+//! The tiers of one model's members, and the choice of a member in them.
 
 use std::sync::Arc;
 
@@ -42,20 +42,20 @@ pub struct Route {
     policy: Policy,
 }
 
-/// What a request brings to the choice.
+/// What the choice of a member depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct PickRequest<'a> {
-    /// Members that can't serve what is asked at all.
+    /// Members that can't serve this operation at all.
     pub excluded: &'a [usize],
     /// Members that this request has tried.
     pub tried: &'a [usize],
-    /// Those of them that were throttled: once open again they may be tried again.
+    /// Those of them that were throttled: when that is over they may be tried again.
     pub throttled: &'a [usize],
     /// Locations the caller may be served from; `None` for all.
     pub fence: Option<&'a [Arc<str>]>,
-    /// Equal for requests that should meet the same member.
+    /// Equal for requests that should go to the same member.
     pub affinity_key: u64,
-    /// Who asks, and for what.
+    /// Which consumer asks, and for which operation.
     pub asked: Asked,
 }
 
@@ -68,7 +68,7 @@ pub struct Pick {
     pub lease: Lease,
 }
 
-/// A member that a request did not go to.
+/// A member that was passed over for a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PassedOver {
     /// The backend's name.
@@ -79,14 +79,14 @@ pub struct PassedOver {
     pub priority: u32,
     /// Why: a state of a member, `tried`, `not-for-this-api` or `location-not-allowed`.
     pub state: &'static str,
-    /// Milliseconds until it opens again, if that is known.
+    /// Milliseconds until it reopens, if known.
     pub reopens_in_ms: Option<u64>,
 }
 
-/// Nobody can take the request now.
+/// No member can take the request now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoneReady {
-    /// When the first member opens again, if one is known to.
+    /// When the first member reopens, if known.
     pub soonest: Option<Tick>,
     /// Every member that could ever take it is throttled or busy.
     pub all_throttled: bool,
@@ -109,7 +109,7 @@ impl Route {
     /// Chooses a member of the lowest tier that has a usable one, and takes its slot.
     ///
     /// # Errors
-    /// [`NoneReady`] says when to come back.
+    /// [`NoneReady`] says when to try again.
     pub fn pick(&self, request: &PickRequest<'_>, now: Tick, rng: &mut fastrand::Rng) -> Result<Pick, NoneReady> {
         for tier in &self.tiers {
             let mut usable: SmallVec<[usize; 32]> = tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
@@ -121,15 +121,15 @@ impl Route {
                 if let Some(lease) = self.members[index].target.acquire(request.asked, now) {
                     return Ok(Pick { index, lease });
                 }
-                // Somebody took the last slot, or the probe, between the look and the grab.
+                // Another thread took the last slot, or the probe, after the check.
                 usable.swap_remove(chosen);
             }
         }
         Err(self.none_ready(request, now))
     }
 
-    /// Members of better tiers than `chosen` (of all, without one) that take traffic, but could not take this request,
-    /// and why.
+    /// Members of better tiers than `chosen` (of all tiers, if `None`) that have a weight, but could not take this
+    /// request, and why.
     pub fn passed_over(&self, request: &PickRequest<'_>, chosen: Option<usize>, now: Tick) -> Vec<PassedOver> {
         let tier = chosen.map_or(u32::MAX, |index| self.members[index].priority);
         if self.tiers.first().is_none_or(|best| best.priority >= tier) {
@@ -195,9 +195,9 @@ impl Route {
                     any = true;
                     continue;
                 }
-                // Open again since this request met its 429.
+                // The throttle of this request's 429 is over.
                 None if request.throttled.contains(&index) => now,
-                // Open, so it was tried: a failure, which the caller of `pick` knows about.
+                // Usable, so this request tried it and met a failure, which the caller of `pick` knows.
                 None => {
                     result.all_throttled = false;
                     continue;

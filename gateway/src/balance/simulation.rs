@@ -15,7 +15,7 @@ use crate::clock::Tick;
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// One upstream as the outside world sees it: a rate limit per second and times of failure.
+/// One simulated upstream: its rate limit per second and its times of failure.
 struct Upstream {
     capacity_per_second: u32,
     second: u64,
@@ -41,7 +41,7 @@ impl Upstream {
     }
 }
 
-/// A request under way: ends at `at`, holding a slot of its target until then.
+/// A request under way: ends at `at`, and holds a slot of its target until then.
 struct Running {
     at: Tick,
     lease: Lease,
@@ -120,7 +120,7 @@ fn simulate(policy: Policy, seed: u64, seconds: u64, rate_per_second: u64) -> Re
     report
 }
 
-/// One request's attempts: refusals and failures are known at once, successes take a while.
+/// One request's attempts: refusals and failures end at once, successes take a while.
 fn run_request(
     route: &Route,
     rules: &CircuitRules,
@@ -164,7 +164,7 @@ fn run_request(
         match upstreams[pick.index].answer(now, rng) {
             outcome @ Outcome::Success { .. } => {
                 report.served[pick.index] += 1;
-                // One in twenty callers leaves: its lease is dropped with nothing to report.
+                // One in twenty callers leaves: the lease is dropped without an outcome.
                 if rng.u32(0..20) > 0 {
                     running.push(Running { at: now + MILLI * rng.u32(20..400), lease: pick.lease, outcome });
                 }
@@ -186,7 +186,7 @@ fn never_a_closed_target_never_a_needless_429() {
             let served: u64 = report.served.iter().sum();
             assert!(served > 8_000, "{name}/{seed}: {served} served");
             assert!(report.probes > 0, "{name}/{seed}: nothing was ever probed");
-            // Capacity is 120 a second against 80: only overlapping failures exhaust it.
+            // Capacity is 120 a second for a load of 80: only overlapping failures exhaust it.
             assert!(report.visible_429 + report.visible_5xx < served / 10, "{name}/{seed}: {} refused", report.visible_429);
             assert!(report.served.iter().all(|n| *n > 0), "{name}/{seed}: starved {:?}", report.served);
             assert!(report.served[0] > served / 5, "{name}/{seed}: the first tier fills first {:?}", report.served);

@@ -1,7 +1,7 @@
-//! The requests that a target may have in flight, and how the consumers share them.
+//! The slots for requests in flight at a target, and how the consumers share them.
 //!
-//! A request that is there as a whole ends by itself, so one consumer may have all slots while no other wants any. A
-//! socket or an upload lasts as long as its caller likes: of those a consumer always leaves room for others.
+//! A request that is here as a whole ends by itself, so one consumer may have all slots while no other needs any. A
+//! socket or an upload lasts as long as its caller likes: with these a consumer always leaves room for others.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::belief::Asked;
 use crate::clock::Tick;
 use crate::shares::leaves_room;
 
-/// How long after its last request a consumer is taken for one that wants slots.
+/// How long after its last request a consumer still counts as one that needs slots.
 const WANTED: Duration = Duration::from_secs(60);
 
 /// The slots of one target.
@@ -27,43 +27,43 @@ pub(super) struct Slots {
 /// One slot, to be given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
-    /// Whose share it is of; none where there was no bound.
+    /// The consumer whose share it is part of; none without a bound.
     share_of: Option<u64>,
 }
 
-/// How the consumers share them. Only kept where there is a bound.
+/// How the consumers share the slots. Only used with a bound.
 #[derive(Debug, Default)]
 struct Shares {
-    /// How many each consumer has.
+    /// How many slots each consumer has.
     held: SmallVec<[(u64, u32); 2]>,
     /// The two consumers that asked last, and when.
     askers: [Option<(u64, Tick)>; 2],
 }
 
 impl Slots {
-    /// All free; without a bound for `None`.
+    /// All slots free; `None` is no bound.
     pub(super) fn new(most: Option<u32>) -> Self {
         let slots = Slots { most: AtomicU32::new(0), taken: AtomicU32::new(0), shares: Mutex::default() };
         slots.set_most(most);
         slots
     }
 
-    /// Another bound. Requests that are more than it go on.
+    /// Sets another bound. Requests above it go on.
     pub(super) fn set_most(&self, most: Option<u32>) {
         self.most.store(most.unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// How many are taken.
+    /// How many slots are taken.
     pub(super) fn taken(&self) -> u32 {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Whether all are taken.
+    /// Whether all slots are taken.
     pub(super) fn is_full(&self) -> bool {
         self.taken() >= self.most.load(Ordering::Relaxed)
     }
 
-    /// Whether this may have one now. Who asks counts as one that wants slots.
+    /// Whether this consumer may take a slot now. It counts as one that needs slots from now on.
     pub(super) fn wants(&self, asked: Asked, now: Tick) -> bool {
         let most = self.most.load(Ordering::Relaxed);
         if most == u32::MAX {
@@ -74,13 +74,13 @@ impl Slots {
         shares.allows(asked, self.taken(), most, now)
     }
 
-    /// Whether this may have one now.
+    /// Whether this consumer may take a slot now.
     pub(super) fn has_one_for(&self, asked: Asked, now: Tick) -> bool {
         let most = self.most.load(Ordering::Relaxed);
         most == u32::MAX || self.shares.lock().allows(asked, self.taken(), most, now)
     }
 
-    /// Takes one, if there is one for this.
+    /// Takes a slot, if this consumer may have one.
     pub(super) fn take(&self, asked: Asked, now: Tick) -> Option<Slot> {
         let most = self.most.load(Ordering::Relaxed);
         if most == u32::MAX {
@@ -95,7 +95,7 @@ impl Slots {
         })
     }
 
-    /// Gives one back.
+    /// Gives a slot back.
     pub(super) fn give_back(&self, slot: Slot) {
         self.taken.fetch_sub(1, Ordering::AcqRel);
         if let Some(by) = slot.share_of {
@@ -118,7 +118,7 @@ impl Shares {
         }
         let held = self.held.iter().find(|(by, _)| *by == asked.by).map_or(0, |(_, held)| *held);
         let wanted = self.askers.iter().flatten().any(|(by, at)| *by != asked.by && now < *at + WANTED);
-        // The number 0 stands for callers that are not told apart: there is nobody to leave room for.
+        // The number 0 stands for callers that are not told apart: there is no other consumer to leave room for.
         let lasts = asked.is_open_ended() && asked.by != 0;
         held == 0 || !(wanted || lasts) || leaves_room(held as usize + 1, (most - taken - 1) as usize)
     }
@@ -202,7 +202,7 @@ mod tests {
 
     proptest! {
         /// However one consumer opens and closes sockets and requests, another one gets a slot as soon as the requests
-        /// that were lent to the first have ended.
+        /// above the first one's share have ended.
         #[test]
         fn one_consumer_never_keeps_another_out(most in 2u32..40, steps in prop::collection::vec((0u8..3, any::<bool>()), 0..200)) {
             let slots = Slots::new(Some(most));

@@ -23,7 +23,7 @@ pub struct MemberSnapshot {
     /// `ready`, `half-open`, `throttled`, `tripped`, `out-of-quota`, `misconfigured`, `busy`,
     /// `drained`, `unhealthy`, `unresolved` or `no-token`.
     pub state: &'static str,
-    /// Milliseconds until it opens again, if that is known.
+    /// Milliseconds until it reopens, if known.
     pub reopens_in_ms: Option<u64>,
     /// How many probes in a row have failed since its circuit opened: each failure doubles the wait for the next.
     pub failed_probes: u32,
@@ -31,7 +31,7 @@ pub struct MemberSnapshot {
     pub in_flight: u32,
     /// Peak EWMA of the time to the first token, in milliseconds.
     pub first_token_ms: Option<f64>,
-    /// Share of its rate limits that is left, 0 to 1.
+    /// The fraction of its rate limits that is left, 0 to 1.
     pub headroom: Option<f64>,
 }
 
@@ -71,7 +71,7 @@ fn state(member: &Member, closed: Option<Closed>) -> (&'static str, Option<Tick>
         Some(Closed::Tripped { until, .. }) => ("tripped", Some(until)),
         Some(Closed::Throttled(until)) => ("throttled", Some(until)),
         Some(Closed::Busy) => ("busy", None),
-        // Its probe is due, but nobody has asked yet: it is as it was.
+        // Its probe is due, but no request has come yet: it is still out.
         None if let Some(reason) = member.target.outage() => (outage(reason), None),
         None if member.target.is_half_open() => ("half-open", None),
         None => ("ready", None),

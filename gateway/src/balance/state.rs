@@ -1,4 +1,4 @@
-//! What is known of a target, and how outcomes change it: what one consumer met, and what everybody believes.
+//! What is known of a target, and how outcomes change it: what one consumer met, and what is believed for all.
 
 use std::time::Duration;
 
@@ -11,24 +11,25 @@ use super::circuit::{Circuit, CircuitRules, Failure, Phase};
 use super::latency::PeakEwma;
 use crate::clock::Tick;
 
-/// Most consumers whose own findings are kept; those of the one that was heard of longest ago go first.
+/// Most consumers with a belief of their own; the one whose last outcome is oldest goes first.
 const OWN: usize = 16;
 
-/// How long a due probe waits for a request that is whole before one whose body is still to come may be it.
+/// How long a due probe waits for a request that is here as a whole, before a request whose body is still to come may
+/// be the probe.
 const PROBE_WAITS: Duration = Duration::from_secs(30);
 
 /// The state of a target, and the rules by which it changes.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// What everybody believes.
+    /// What is believed for all.
     pub(super) shared: Belief,
-    /// What single consumers met, the one that was heard of last at the end.
+    /// What single consumers met; the one with the latest outcome is last.
     pub(super) own: SmallVec<[(u64, Belief); 1]>,
-    /// Who met the failure of the last probe, if that is not believed yet.
+    /// The consumer that met the failure of the last probe, if that is not believed for all yet.
     probe_failed_by: Option<u64>,
-    /// Who was refused an operation, where it served nobody since.
+    /// The consumer that was refused an operation; removed when the operation is served.
     pub(super) refused: SmallVec<[(Api, u64); 1]>,
-    /// Operations that have been served.
+    /// Operations that were served, as a set of bits.
     pub(super) served: u32,
     /// The only consumer that ever asked, and whether there were several.
     pub(super) only: Option<u64>,
@@ -52,7 +53,7 @@ impl State {
         &mut self.own[last].1
     }
 
-    /// When the target may next be asked for this.
+    /// When the target may next serve this.
     pub(super) fn gate(&self, asked: Asked) -> Tick {
         let own = self.own(asked.by).map_or(Tick(0), |belief| belief.gate(asked));
         let gate = self.shared.gate(asked).max(own);
@@ -65,7 +66,7 @@ impl State {
         probes(&self.shared) || self.own(asked.by).is_some_and(probes)
     }
 
-    /// What an operator should see: what everybody believes, or the only consumer there is.
+    /// What an operator should see: what is believed for all, and the belief of the only consumer if there is only one.
     pub(super) fn shown(&self) -> [Option<&Belief>; 2] {
         [Some(&self.shared), self.only.filter(|_| !self.several).and_then(|only| self.own(only))]
     }
@@ -77,7 +78,7 @@ impl State {
         }
     }
 
-    /// Forgets throttle, circuits and refusals, but not who asks and how fast it is.
+    /// Clears throttle, circuits and refusals, but not the known consumers and the latency.
     pub(super) fn reset(&mut self) {
         let State { served, only, several, latency, .. } = *self;
         *self = State { served, only, several, latency, ..State::default() };
@@ -93,7 +94,8 @@ impl State {
         }
     }
 
-    /// A success closes the circuit and ends an outage if it is the probe's, and disproves what others met.
+    /// A success closes the circuit and ends an outage if it is the probe's success, and removes failures that others
+    /// met.
     pub(super) fn succeeded(&mut self, asked: Asked, probes: [Probes; 2], rules: &CircuitRules, now: Tick) -> Change {
         let Asked { by, api, .. } = asked;
         let closed = self.shared.circuit.succeeded(by, probes[0].circuit, rules, now);
@@ -115,7 +117,8 @@ impl State {
         if closed || ended || own_recovered { Change::Recovered } else { Change::None }
     }
 
-    /// A failure that counts. What a caller may have provoked is believed for that caller, until another one met the same.
+    /// A failure that counts. One that a caller may have caused is believed for that caller, until another one met the
+    /// same.
     pub(super) fn failed(
         &mut self,
         asked: Asked,
@@ -158,7 +161,8 @@ impl State {
         if opened { Change::Tripped } else { Change::None }
     }
 
-    /// It refused an operation. That is believed for everybody once two consumers were refused it while it served nobody.
+    /// The target refused an operation. That is believed for all once two consumers were refused without a success in
+    /// between.
     pub(super) fn refused(&mut self, asked: Asked, probes: [Probes; 2], reason: OutageReason, now: Tick) -> Change {
         let Asked { by, api, .. } = asked;
         if by == 0 {
@@ -170,13 +174,13 @@ impl State {
             self.refused.push((api, by));
         }
         let own_new = {
-            // Once more in a row, or from the start: it isn't this request alone.
+            // Refused twice in a row, or never served: the cause is not only this request.
             let believed = before.is_some() || self.served & asked.bit() == 0 || probes.iter().any(|probes| probes.outage);
             believed && self.own_mut(by).refused(api, reason, probes[1].outage, now)
         };
         let agreed = before.is_some_and(|other| other != by);
         if agreed {
-            // The next one to agree must be another one again.
+            // The next consumer to agree must be a different one again.
             self.refused.iter_mut().filter(|(refused, _)| *refused == api).for_each(|(_, who)| *who = by);
             if self.shared.refused(api, reason, probes[0].outage, now) {
                 return Change::Out(reason);
@@ -185,8 +189,8 @@ impl State {
         if own_new { Change::OutForOne(reason) } else { Change::None }
     }
 
-    /// It has no room for a request, which may be larger than it looks: for all that it refers to, nobody here knows. That
-    /// is believed for everybody once a second consumer is told so while the first one waits.
+    /// The target answered 429. The request may be larger than it looks: nobody here knows the size of what it refers
+    /// to. So this is believed for all once a second consumer gets a 429 while the first one waits.
     pub(super) fn throttled(&mut self, by: u64, wait: Duration, now: Tick) -> Change {
         if by == 0 || self.own.iter().any(|(other, belief)| *other != by && belief.throttled_until > now) {
             return self.shared.throttle(wait, now).map_or(Change::None, Change::Throttled);

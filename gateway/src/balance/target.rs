@@ -1,4 +1,4 @@
-//! One deployment at one backend: everything that decides whether it may be asked.
+//! One deployment at one backend: everything that decides whether it may get requests.
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -37,35 +37,35 @@ impl fmt::Display for TargetId {
 /// How an attempt went, as far as its target is concerned.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Outcome {
-    /// It answered. `first` is the time to the head or the first token.
+    /// The target answered.
     Success {
         /// Time to the head of a plain answer, or to a stream's first token.
         first: Duration,
-        /// What its headers say is left.
+        /// What its headers say is left of its limits.
         signal: RateSignal,
     },
-    /// It answered that the caller is wrong, so it works.
+    /// The target answered that the request is wrong, so it works.
     CallerFault,
-    /// It refused a request that is larger than all that it ever gives, which says nothing of it.
+    /// The target refused a request that is larger than its whole limit, which says nothing about its load.
     TooLarge,
-    /// It refused for now; with what Retry-After it gave.
+    /// The target answered 429.
     Throttled {
         /// The Retry-After, if any.
         retry_after: Option<Duration>,
     },
-    /// It failed.
+    /// The target failed.
     Failed {
-        /// How.
+        /// The failure.
         failure: Failure,
         /// The Retry-After that came with it, if any.
         retry_after: Option<Duration>,
     },
-    /// It needs an operator.
+    /// The target needs an operator.
     Out(OutageReason),
 }
 
 impl Outcome {
-    /// Whether it is the request's own fault.
+    /// Whether it is the caller's fault.
     pub fn is_callers(&self) -> bool {
         matches!(self, Outcome::CallerFault | Outcome::TooLarge)
     }
@@ -74,7 +74,7 @@ impl Outcome {
 const WHOLE: u32 = 1 << 20;
 const UNTOLD: u32 = u32::MAX;
 
-/// How long a target that doesn't know how to tell the usage of its streams isn't asked for it.
+/// How long a target that can't report the usage of its streams is not asked for it.
 const USAGE_ASKED_AGAIN: Duration = Duration::from_secs(600);
 
 /// One target. Shared by every pool that has it; safe to use from any thread.
@@ -84,44 +84,44 @@ pub struct Target {
     pub id: TargetId,
     slots: Slots,
     drained: AtomicBool,
-    /// Not before this tick, whoever asks; a copy of what `State` knows that is read without the lock.
+    /// No request before this tick; a copy of what `State` knows, to be read without the lock.
     gate: AtomicU64,
-    /// Whether somebody or some operation may have to wait longer, or be a probe: then the lock is taken.
+    /// Whether some consumer or operation may have to wait longer, or be a probe: then the lock is taken.
     doubted: AtomicBool,
-    /// Share of the rate limits that is left, in parts of [`WHOLE`]; [`UNTOLD`] if never told.
+    /// Share of the rate limits that is left, in parts of [`WHOLE`]; [`UNTOLD`] if not known.
     headroom: AtomicU32,
-    /// Until when it is not asked for the usage of its streams: it said that it doesn't know how. One for each of the
-    /// operations that are asked, chat and completions.
+    /// Until when it is not asked for the usage of its streams, because it answered that it can't report it. One for
+    /// each of the two operations, chat and completions.
     unasked_until: [AtomicU64; 2],
     /// A hash of the name, for rendezvous hashing.
     seed: u64,
     state: Mutex<State>,
 }
 
-/// Why a target is not usable right now.
+/// Why a target is not usable now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
     /// Throttled until then.
     Throttled(Tick),
     /// The circuit is open.
     Tripped {
-        /// Until then; `Tick::NEVER` if a probe is under way.
+        /// Until then; `Tick::NEVER` while a probe is under way.
         until: Tick,
-        /// Whether it was a 429 that opened it.
+        /// Whether a 429 opened it.
         limited: bool,
     },
-    /// Out for an operator's reason; next probe then.
+    /// Out until a probe succeeds; the next one may be sent then.
     Out(OutageReason, Tick),
     /// Taken out by an operator.
     Drained,
-    /// Every slot is taken.
+    /// All slots are taken.
     Busy,
 }
 
 impl Target {
-    /// A fresh target; `max_concurrent` bounds its requests in flight.
+    /// A new target; `max_concurrent` bounds its requests in flight.
     pub fn new(id: TargetId, max_concurrent: Option<u32>) -> Self {
-        // Unseeded, so that every node and every run agrees.
+        // Without a random seed, so that all nodes and all runs agree.
         let seed = BuildHasherDefault::<DefaultHasher>::default().hash_one(&id);
         Target {
             id,
@@ -136,7 +136,7 @@ impl Target {
         }
     }
 
-    /// Whether it may be asked this now. Cheap; [`Target::acquire`] has the last word.
+    /// Whether it may serve this now. Cheap; [`Target::acquire`] decides.
     pub fn is_usable(&self, asked: Asked, now: Tick) -> bool {
         now.0 >= self.gate.load(Ordering::Acquire)
             && !self.drained.load(Ordering::Relaxed)
@@ -144,7 +144,7 @@ impl Target {
             && (!self.doubted.load(Ordering::Acquire) || now >= self.state.lock().gate(asked))
     }
 
-    /// Takes a slot, and the probe if the circuit is half-open. `None` if somebody was quicker.
+    /// Takes a slot, and the probe if the circuit is half-open. `None` if another thread was quicker.
     pub fn acquire(self: &Arc<Self>, asked: Asked, now: Tick) -> Option<Lease> {
         if !self.is_usable(asked, now) {
             return None;
@@ -164,13 +164,13 @@ impl Target {
         Some(lease)
     }
 
-    /// Why nobody can ask it now, `None` if somebody can.
+    /// Why no consumer can use it now, `None` if one can.
     pub fn closed(&self, now: Tick) -> Option<Closed> {
         let state = self.state.lock();
         self.closed_by(state.shown(), None, now)
     }
 
-    /// Why it can't be asked this now, `None` if it can.
+    /// Why it can't serve this now, `None` if it can.
     pub fn closed_for(&self, asked: Asked, now: Tick) -> Option<Closed> {
         let state = self.state.lock();
         self.closed_by([Some(&state.shared), state.own(asked.by)], Some(asked), now)
@@ -226,13 +226,13 @@ impl Target {
         self.state.lock().latency.get()
     }
 
-    /// Share of its rate limits that is left, as its headers last said.
+    /// Share of its rate limits that is left, from its last headers.
     pub fn headroom(&self) -> Option<f64> {
         let parts = self.headroom.load(Ordering::Relaxed);
         (parts != UNTOLD).then(|| f64::from(parts) / f64::from(WHOLE))
     }
 
-    /// A number that depends on its name alone.
+    /// A number that depends only on its name.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -242,43 +242,44 @@ impl Target {
         now.0 >= self.unasked_until[usize::from(api == Api::Completions)].load(Ordering::Relaxed)
     }
 
-    /// It doesn't know how to tell the usage of its streams: it is asked again after a while. Returns whether that is new.
+    /// It answered that it can't report the usage of its streams: it is asked again after a while. Returns whether that
+    /// is new.
     pub fn refused_usage(&self, api: Api, now: Tick) -> bool {
         let until = now + USAGE_ASKED_AGAIN;
         self.unasked_until[usize::from(api == Api::Completions)].swap(until.0, Ordering::Relaxed) < now.0
     }
 
-    /// Takes it out of (or back into) traffic; requests in flight go on.
+    /// Drains or undrains it; requests in flight go on.
     pub fn set_drained(&self, drained: bool) {
         self.drained.store(drained, Ordering::Relaxed);
     }
 
-    /// Until when it is throttled for everybody, if it is.
+    /// Until when it is throttled for all, if it is.
     pub fn throttled_until(&self, now: Tick) -> Option<Tick> {
         let until = self.state.lock().shared.throttled_until;
         (until > now).then_some(until)
     }
 
-    /// Another node was told to leave it alone until then. Extends a throttle, never shortens it.
+    /// Another node's throttle of this target. Extends a throttle, never shortens it.
     pub fn throttle_until(&self, until: Tick, now: Tick) {
         let mut state = self.state.lock();
         state.shared.throttle(until.since(now), now);
         self.publish(&state);
     }
 
-    /// Forgets throttle, circuit and outage: an operator knows better.
+    /// Clears throttle, circuit and outage, for an operator.
     pub fn reset(&self) {
         let mut state = self.state.lock();
         state.reset();
         self.publish(&state);
     }
 
-    /// Another bound on its requests in flight; those that are more finish.
+    /// Sets another bound on its requests in flight; those above it finish.
     pub fn set_max_concurrent(&self, most: Option<u32>) {
         self.slots.set_most(most);
     }
 
-    /// Ends an outage: its credentials are others now.
+    /// Ends an outage, because its credentials have changed.
     pub fn forgive(&self) {
         let mut state = self.state.lock();
         state.shared.outages.clear();
@@ -302,7 +303,7 @@ impl Target {
         }
     }
 
-    /// Takes the state that the process before told at `now`.
+    /// Restores the state that the old process reported at `now`.
     pub fn hear(&self, told: &TargetTold, now: Tick) {
         self.drained.store(told.drained, Ordering::Relaxed);
         if let Some(left) = told.headroom {
@@ -342,7 +343,7 @@ impl Target {
                     change = state.shared.throttle(wait.min(rules.max_retry_after), now).map_or(change, Change::Throttled);
                 }
             }
-            // Proof enough for a probe, but no call that a percentage counts.
+            // Enough for a probe, but no call that counts for a percentage.
             Outcome::CallerFault if probes.iter().any(|probes| probes.any()) => change = state.succeeded(asked, probes, rules, now),
             Outcome::CallerFault | Outcome::TooLarge => {}
             Outcome::Throttled { retry_after } => {
@@ -358,7 +359,7 @@ impl Target {
                 }
             }
             Outcome::Failed { failure, retry_after } => {
-                // A failure is recorded as a slow answer, so that quick errors attract nobody.
+                // A failure is recorded as a slow answer, so that quick errors don't attract requests.
                 if asked.by == 0 || !failure.is_provokable() {
                     let slow = Duration::from_secs_f64(state.latency.get().unwrap_or(1.0).max(1.0));
                     state.latency.add(slow, now);
@@ -374,14 +375,14 @@ impl Target {
     }
 }
 
-/// A target's in-flight slot for one attempt. Dropped without an outcome it was cancelled, which
-/// tells nothing about the target: a probe goes back to whoever comes next.
+/// A target's in-flight slot for one attempt. If it is dropped without an outcome, the attempt was cancelled, which
+/// says nothing about the target: its probe is free for the next request.
 #[derive(Debug)]
 pub struct Lease {
     target: Arc<Target>,
     asked: Asked,
     slot: Slot,
-    /// The probes that it holds: of what everybody believes, and of what its consumer met.
+    /// The probes that it holds: of the shared belief, and of its consumer's own.
     probes: [Probes; 2],
 }
 
@@ -396,8 +397,7 @@ impl Lease {
         self.probes.iter().any(|probes| probes.any())
     }
 
-    /// Reports how the attempt goes. May be called again: an answer that began well can still
-    /// break.
+    /// Records how the attempt went. May be called again: an answer that began as a success can still break.
     pub fn record(&mut self, outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
         let probes = std::mem::take(&mut self.probes);
         self.target.record(self.asked, probes, outcome, rules, now)

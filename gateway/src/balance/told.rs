@@ -1,4 +1,4 @@
-//! A target's state, told by a process that ends to the one that takes over. Times are told as what is left of them.
+//! A target's state, for the process that takes over. Points in time are sent as the time that is left.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::belief::{Belief, Outage, OutageReason};
 use super::circuit::{Circuit, Phase};
 use crate::clock::Tick;
 
-/// What is believed of a target.
+/// A belief, as it is sent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BeliefTold {
-    /// How long it is throttled.
+    /// How long it is still throttled.
     pub throttled: Option<Duration>,
-    /// How long its circuit is open, and whether a 429 opened it.
+    /// How long its circuit is still open, and whether a 429 opened it.
     pub open: Option<(Duration, bool)>,
-    /// How many probes of it in a row have failed.
+    /// How many of its probes in a row have failed.
     pub failed_probes: u32,
-    /// Operations that it refuses: which, why, how long until the next probe, and how long the wait for it was.
+    /// Operations that it refuses: which, why, how long until the next probe, and how long the wait for that is.
     pub outages: Vec<(String, OutageReason, Duration, Duration)>,
 }
 
@@ -64,12 +64,13 @@ pub struct TargetTold {
     pub backend: String,
     /// The deployment's name.
     pub deployment: String,
-    /// An operator has taken it out.
+    /// An operator has drained it.
     pub drained: bool,
-    /// What everybody believes of it.
+    /// What is believed for all.
     #[serde(flatten)]
     pub shared: BeliefTold,
-    /// What single consumers met, by the numbers that stand for their names: it is believed for them alone there, too.
+    /// What single consumers met, by the numbers that stand for their names: the new process, too, believes it for them
+    /// only.
     pub own: Vec<(u64, BeliefTold)>,
     /// The only consumer that ever asked, and whether there were several.
     pub askers: (Option<u64>, bool),

@@ -1,5 +1,5 @@
-//! Requests that wait for a throttled pool to reopen: a bounded queue, whose last places are for the more
-//! urgent classes. Of each class every consumer has its share.
+//! Requests that wait for a throttled pool to reopen: a bounded queue, whose last places are reserved for the more
+//! urgent classes. Within each class every consumer has a fair share.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use spillway_plugins::limits::Class;
 
 use crate::shares::{self, Owner, Places};
 
-/// Who waits: the class goes first.
+/// Class and consumer of a waiting request; places are shared by class first.
 type Waiter = (Class, Owner);
 
-/// How many wait.
+/// The queue of one pool.
 #[derive(Debug, Clone)]
 pub struct Waiting(Arc<Places<Waiter>>);
 
-/// A place in the queue; given back when dropped, and asked back when somebody with fewer needs it.
+/// A place in the queue. Given back when dropped; asked back when a consumer with fewer places needs it.
 pub type Place = shares::Place<Waiter>;
 
-/// Ends when a place is asked back; without one, never.
+/// Returns when the place is asked back; without a place, never.
 pub async fn asked_back(place: Option<&mut Place>) {
     match place {
         Some(place) => place.asked_back().await,
@@ -32,7 +32,8 @@ impl Default for Waiting {
 }
 
 impl Waiting {
-    /// A place in a queue of `most`, if one is left for this class, or one of this class or a less urgent one has several.
+    /// Takes a place in a queue of `most`, if one is left for this class, or if a consumer of this class or a less
+    /// urgent one has several.
     pub fn enter(&self, most: usize, class: Class, owner: Owner) -> Option<Place> {
         self.0.take_of((class, owner), class.room_in(most), |(other, _)| *other >= class)
     }

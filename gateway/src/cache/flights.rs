@@ -1,4 +1,4 @@
-//! One request under way for all that ask the same: the others wait for its answer.
+//! Of equal requests at the same time, one is sent; the others wait for its answer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use parking_lot::Mutex;
 use spillway_plugins::cache::CacheKey;
 use tokio::sync::watch;
 
-/// What has become of a flight.
+/// The state of a flight: of one request that others wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// It is under way.
     Flying,
-    /// Its answer is kept.
+    /// Its answer is in the cache.
     Landed,
-    /// Its answer came, and is none to be kept.
+    /// Its answer came, but must not be cached.
     NotKept,
 }
 
-/// Parts, so that requests with different keys seldom meet at a lock.
+/// Number of locks, so that requests with different keys seldom wait for the same one.
 const SHARDS: usize = 16;
 
 type Shard = Mutex<HashMap<CacheKey, watch::Receiver<State>>>;
@@ -27,16 +27,16 @@ type Shard = Mutex<HashMap<CacheKey, watch::Receiver<State>>>;
 #[derive(Debug, Clone, Default)]
 pub struct Flights(Arc<[Shard; SHARDS]>);
 
-/// Who boards a flight.
+/// The part of a request in a flight.
 #[derive(Debug)]
 pub enum Boarding {
-    /// Asks.
+    /// It sends the request.
     Lead(Flight),
-    /// Waits. The channel closes without a state if the one who asks gives up.
+    /// It waits. The channel closes without a state if the leader gives up.
     Follow(watch::Receiver<State>),
 }
 
-/// A flight, held by the one who asks. Dropped, it is over.
+/// A flight, held by its leader. Dropping it ends the flight.
 #[derive(Debug)]
 pub struct Flight {
     key: CacheKey,
@@ -49,7 +49,7 @@ impl Flights {
         &self.0[usize::from(key.0[0]) % SHARDS]
     }
 
-    /// Boards the flight for `key`, or begins it.
+    /// Joins the flight for `key`, or begins it.
     pub fn board(&self, key: CacheKey) -> Boarding {
         let mut shard = self.shard(&key).lock();
         if let Some(flight) = shard.get(&key) {
@@ -63,7 +63,7 @@ impl Flights {
 }
 
 impl Flight {
-    /// Tells those who wait what became of it.
+    /// Reports the result to the requests that wait.
     pub fn end(self, state: State) {
         self.state.send_replace(state);
     }

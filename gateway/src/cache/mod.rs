@@ -1,4 +1,4 @@
-//! Kept answers: in memory, in Redis if nodes share one, and requests that wait for each other's.
+//! Cached answers: in memory, and in Redis if nodes share one; equal requests wait for each other's answer.
 
 mod flights;
 mod remote;
@@ -24,7 +24,7 @@ pub enum CacheError {
     /// The URL of Redis.
     #[error("{0}")]
     Redis(#[from] RedisError),
-    /// What is known can't be kept.
+    /// The semantic cache can't be used.
     #[error("{0}")]
     Store(#[from] StoreError),
 }
@@ -39,12 +39,13 @@ pub struct AnswerCache {
     memory: Arc<Memory>,
     remote: Option<Remote>,
     flights: Flights,
-    /// For requests that mean the same.
+    /// The cache for requests with the same meaning.
     pub semantic: Option<Arc<SemanticCache>>,
 }
 
 impl AnswerCache {
-    /// With what one of other rules has kept, and what the semantic part kept on disk; nothing is connected yet.
+    /// With the answers of the cache before, whose rules may differ, and what the semantic cache has on disk. Does not
+    /// connect yet.
     ///
     /// # Errors
     /// [`CacheError`]
@@ -78,19 +79,19 @@ impl AnswerCache {
         Ok(cache)
     }
 
-    /// Whether it was made by these rules.
+    /// Whether it was made with these rules.
     pub fn has_rules(&self, rules: &CacheRules) -> bool {
         self.rules == rules.exact && self.semantic.as_ref().map(|semantic| &semantic.rules) == rules.semantic.as_ref()
     }
 
-    /// The answers in memory that are good at `now` (milliseconds since 1970).
+    /// The answers in memory that are valid at `now` (milliseconds since 1970).
     pub fn entries(&self, now: i64) -> impl Iterator<Item = (CacheKey, Arc<Entry>)> + '_ {
         self.memory.iter().filter(move |(_, entry)| entry.is_good(now))
     }
 
-    /// Takes an answer that another process has kept.
+    /// Takes an answer from the old process.
     pub fn take_over(&self, key: CacheKey, entry: Entry) {
-        // One that is kept here is fresher.
+        // The one that is cached here is newer.
         if self.memory.get(&key, entry.kept_at).is_some() {
             return;
         }
@@ -99,19 +100,19 @@ impl AnswerCache {
         self.tell_size();
     }
 
-    /// The answer in memory, if it is good at `now` (milliseconds since 1970).
+    /// The answer in memory, if it is valid at `now` (milliseconds since 1970).
     pub fn get(&self, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
         self.memory.get(key, now)
     }
 
-    /// The answer that another node has kept, if there is one; it is in memory from now on.
+    /// The answer that another node has cached, if any; it is kept in memory from now on.
     pub async fn fetch(&self, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
         let entry = Arc::new(self.remote.as_ref()?.get(key).await.filter(|entry| entry.is_good(now))?);
         self.memory.put(*key, Arc::clone(&entry));
         Some(entry)
     }
 
-    /// Keeps an answer, here at once and for other nodes soon.
+    /// Caches an answer: in memory at once, for other nodes soon after.
     pub fn put(&self, key: CacheKey, entry: Entry) {
         let entry = Arc::new(entry);
         if let Some(remote) = &self.remote {
@@ -127,14 +128,14 @@ impl AnswerCache {
         self.metrics.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
-    /// Waits until everything is kept, at most `limit`.
+    /// Waits until everything is written, at most `limit`.
     pub async fn flush(&self, limit: Duration) {
         if let Some(semantic) = &self.semantic {
             semantic.flush(limit).await;
         }
     }
 
-    /// Boards the flight for a key, or begins it.
+    /// Joins the flight for a key, or begins it.
     pub fn board(&self, key: CacheKey) -> Boarding {
         self.flights.board(key)
     }

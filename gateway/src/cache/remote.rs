@@ -1,4 +1,4 @@
-//! Kept answers in Redis, for all nodes. Whatever fails there is a miss.
+//! Cached answers in Redis, for all nodes. Every failure there is a miss.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +15,11 @@ use crate::clock::{Clock, Tick};
 use crate::config;
 use crate::shared_memory::{RedisError, SharedMemory};
 
-/// How long an answer from there is waited for: a model takes longer, but not much.
+/// How long a request waits for an answer from Redis: a model takes longer, but not much.
 const LIMIT: Duration = Duration::from_millis(100);
-/// How long nobody asks there after it failed.
+/// How long Redis is not used after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Answers on their way there at once; more are not kept for others.
+/// Most writes under way at once; further answers are not cached for other nodes.
 const AT_ONCE: usize = 64;
 
 /// The cache that nodes share.
@@ -31,7 +31,7 @@ struct Inner {
     room: Arc<Semaphore>,
     failures: IntCounter,
     clock: Clock,
-    /// The tick until which nobody asks; 0 while all is well.
+    /// The tick until which Redis is not used; 0 if it works.
     paused: AtomicU64,
 }
 
@@ -52,18 +52,18 @@ impl Remote {
         })))
     }
 
-    /// What is kept under a key there.
+    /// The answer that Redis has for a key.
     pub(super) async fn get(&self, key: &CacheKey) -> Option<Entry> {
         let bytes = self.0.within(LIMIT, self.0.get(key)).await??;
         Entry::from_bytes(&Bytes::from(bytes)).ok()
     }
 
-    /// Keeps an answer there, in the background.
+    /// Writes an answer to Redis, in the background.
     pub(super) fn put(&self, key: CacheKey, entry: Arc<Entry>, ttl: Duration) {
         let Ok(place) = Arc::clone(&self.0.room).try_acquire_owned() else { return };
         let remote = self.clone();
         tokio::spawn(async move {
-            // Longer than a request would wait: nobody does.
+            // Longer than the limit of a read: no request waits for a write.
             remote.0.within(LIMIT * 10, remote.0.put(&key, &entry, ttl)).await;
             drop(place);
         });
@@ -84,7 +84,7 @@ impl Inner {
         self.shared.connection().await?.pset_ex(self.name(key), entry.to_bytes(), millis).await
     }
 
-    /// Does it within a time, unless it failed a moment ago.
+    /// Runs a call with a time limit, unless one failed a short time ago.
     async fn within<T>(&self, limit: Duration, call: impl Future<Output = redis::RedisResult<T>>) -> Option<T> {
         let paused = self.paused.load(Ordering::Relaxed);
         if self.clock.now() < Tick(paused) {
@@ -97,8 +97,8 @@ impl Inner {
                 }
                 return Some(value);
             }
-            Ok(Err(error)) if paused == 0 => warn!(kind = ?error.kind(), "the shared cache can't be reached: its answers are missed"),
-            Err(_) if paused == 0 => warn!("the shared cache is slow: its answers are missed"),
+            Ok(Err(error)) if paused == 0 => warn!(kind = ?error.kind(), "the shared cache can't be reached: look-ups in it are misses"),
+            Err(_) if paused == 0 => warn!("the shared cache is slow: look-ups in it are misses"),
             _ => {}
         }
         self.failures.inc();

@@ -1,4 +1,4 @@
-//! A caller that is known, what it may do, and why one is not known.
+//! A known caller, what it may use, and why a caller is not known.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use spillway_plugins::auth::jwt::TokenError;
 use super::consumer::LiveConsumer;
 use super::grants::Grants;
 
-/// A caller that is known.
+/// A known caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Whom its limits, quotas and usage belong to.
+    /// The consumer whose limits, quotas and usage apply.
     pub consumer: Arc<LiveConsumer>,
     /// What its token grants; `None` for keys and certificates.
     pub grants: Option<Arc<Grants>>,
 }
 
-/// What a caller may not do.
+/// What a caller is not allowed, or lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// Use this kind of API.
@@ -26,14 +26,14 @@ pub enum Missing {
     Model,
     /// Use this pool.
     Pool,
-    /// Its token has none of the roles that are needed.
+    /// Its token has none of the required roles.
     Role,
-    /// Its token has none of the scopes that are needed.
+    /// Its token has none of the required scopes.
     Scope,
 }
 
 impl Caller {
-    /// What is missing before it may use `api`.
+    /// What it lacks to use `api`.
     pub fn lacks_for_api(&self, api: Api) -> Option<Missing> {
         let rights = &self.consumer.rights;
         match () {
@@ -42,7 +42,7 @@ impl Caller {
         }
     }
 
-    /// What is missing before it may use `model` of `pool`.
+    /// What it lacks to use `model` of `pool`.
     pub fn lacks_for_model(&self, model: &str, pool: &crate::config::Pool) -> Option<Missing> {
         let rights = &self.consumer.rights;
         match &rights.models {
@@ -51,8 +51,8 @@ impl Caller {
         }
     }
 
-    /// What is missing before it may use `pool` for what has no model. Whoever may use none of its models has no business
-    /// there.
+    /// What it lacks to use `pool` for requests without a model. A caller that may use none of the pool's models may
+    /// not use the pool.
     pub fn lacks_for_pool(&self, pool: &crate::config::Pool) -> Option<Missing> {
         let rights = &self.consumer.rights;
         if rights.models.as_ref().is_some_and(|allowed| !pool.models.iter().any(|model| allowed.contains(model))) {
@@ -65,7 +65,7 @@ impl Caller {
     }
 }
 
-/// Which grant is missing where one of `roles` and one of `scopes` is needed; a caller without a token has none.
+/// Which grant is missing if one of `roles` and one of `scopes` is required; a caller without a token has no grants.
 pub fn lacks_grant(grants: Option<&Grants>, roles: &[String], scopes: &[String]) -> Option<Missing> {
     let has = |needed: &[String], granted: Option<&Vec<String>>| {
         needed.is_empty() || granted.is_some_and(|granted| granted.iter().any(|one| needed.contains(one)))
@@ -80,21 +80,21 @@ pub fn lacks_grant(grants: Option<&Grants>, roles: &[String], scopes: &[String])
 /// Why a caller is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// It sent nothing that says who it is.
+    /// It sent no credential.
     NoCredential,
-    /// It sent two things that say different.
+    /// It sent two credentials that differ.
     TwoCredentials,
-    /// A key that is not known, or not good now.
+    /// An unknown key, or one that is not valid now.
     Key,
-    /// A token that is not good.
+    /// An invalid token.
     Token(TokenError),
-    /// A token that doesn't say who it is.
+    /// A token without the claim that names the consumer.
     NoClaim,
-    /// A good token of somebody who is not listed.
+    /// A valid token of a consumer that is not listed.
     NotListed,
-    /// A good token of somebody new, and there are too many already.
+    /// A valid token of a new consumer, but there are too many already.
     TooMany,
-    /// A good certificate that is nobody's.
+    /// A valid certificate that belongs to no consumer.
     Certificate,
 }
 

@@ -1,4 +1,4 @@
-//! A consumer at work: its config, and what belongs to it.
+//! A consumer at run time: its config, and what belongs to it.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Deref;
@@ -18,16 +18,16 @@ pub fn number_of(name: &str) -> u64 {
 pub struct LiveConsumer {
     /// Its config.
     pub config: Consumer,
-    /// What it uses.
+    /// Its use of its limits.
     pub account: Account,
-    /// A number that stands for it where who asks matters, never 0.
+    /// A number that stands for it wherever consumers are told apart, never 0.
     pub number: u64,
-    /// What it holds of what all share.
+    /// How much it uses of what all consumers share.
     pub holding: Arc<Holding>,
 }
 
 impl LiveConsumer {
-    /// One with this config; `account` is what it uses.
+    /// A consumer with this config; `account` is its use of its limits.
     pub fn new(config: Consumer, account: Account) -> Self {
         let number = number_of(&config.name);
         LiveConsumer { config, account, number, holding: Arc::default() }

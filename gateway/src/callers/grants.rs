@@ -1,6 +1,6 @@
-//! What a token grants.
+//! The grants of a token.
 
-/// What a token grants.
+/// The grants of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grants {
     /// Its roles.

@@ -1,5 +1,5 @@
-//! An issuer's public keys: found by discovery, fetched anew every hour and when a token names a key
-//! that is not known, kept if that fails.
+//! An issuer's public keys: found by discovery, fetched again every hour and when a token names an unknown key. If a
+//! fetch fails, the known keys stay in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::outbound;
 use crate::renewal::Renewal;
 use crate::telemetry::metrics::{IssuerMetrics, Metrics};
 
-/// How often keys are fetched without a reason.
+/// How often keys are fetched in any case.
 const REFRESH: Duration = Duration::from_secs(3600);
-/// The first pause after a failure, the longest while there are no keys (nobody gets in), and the
-/// longest while the last good ones do.
+/// The first pause after a failure, the longest one while there are no keys (no token is accepted), and the longest one
+/// while there are.
 const PAUSE: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(60)];
 /// Least time between two fetches because of an unknown key.
 const FLOOR: Duration = Duration::from_secs(300);
@@ -29,20 +29,20 @@ const LONGEST: usize = 1 << 20;
 /// Why keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
-    /// The issuer can't be reached, or says no.
+    /// The issuer can't be reached, or refuses.
     #[error("{0}")]
     Http(reqwest::Error),
-    /// Its metadata is no metadata.
+    /// Its metadata can't be parsed.
     #[error("its metadata can't be read: {0}")]
     Metadata(serde_json::Error),
-    /// Its metadata is somebody else's.
-    #[error("its metadata is of the issuer '{found}'")]
+    /// Its metadata names another issuer.
+    #[error("its metadata names the issuer '{found}'")]
     Issuer {
-        /// Whose.
+        /// The issuer in the metadata.
         found: String,
     },
-    /// The keys are not where they could be fetched safely.
-    #[error("its keys are not at an https:// URL")]
+    /// The keys' URL is not safe.
+    #[error("the URL of its keys doesn't begin with https://")]
     Insecure,
     /// Its answer is too long.
     #[error("its answer is too long")]
@@ -64,11 +64,11 @@ struct Metadata {
     jwks_uri: String,
 }
 
-/// The keys that are known.
+/// The known keys.
 #[derive(Debug, Default)]
 struct Known {
     set: Arc<KeySet>,
-    /// The set as it came, to tell whether another is the same.
+    /// The set as text, to find out whether another one is equal.
     text: Vec<u8>,
     number: u64,
 }
@@ -84,7 +84,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// Without keys yet, unless `before` is the same issuer under other rules; [`Issuer::keep_fresh`] brings them.
+    /// Without keys, unless `before` is the same issuer with other rules; [`Issuer::keep_fresh`] fetches them.
     pub fn new(config: TokenRules, metrics: &Metrics, before: Option<&Issuer>) -> Self {
         let same = before.filter(|before| (&before.config.discovery, &before.config.issuer) == (&config.discovery, &config.issuer));
         let keys = same.map(|before| before.keys.load_full()).unwrap_or_default();
@@ -102,18 +102,18 @@ impl Issuer {
         !self.keys.load().set.is_empty()
     }
 
-    /// How often the keys were fetched.
+    /// The number of fetches so far.
     pub fn number(&self) -> u64 {
         self.renewal.number()
     }
 
-    /// A token names a key that was not known after `seen` fetches: fetches the keys, unless that was
-    /// just done, and waits for them, at most `limit`. `true` if they came.
+    /// A token names a key that was unknown after fetch number `seen`: fetches the keys, unless that was done a short
+    /// time ago, and waits for them, at most `limit`. `true` if they were fetched.
     pub async fn renew(&self, seen: u64, now: Tick, limit: Duration) -> bool {
         self.renewal.request(seen, now, limit).await
     }
 
-    /// Keeps the keys fresh, for ever.
+    /// Fetches the keys in the background, for ever.
     pub async fn keep_fresh(self: Arc<Self>, clock: Clock) {
         let mut pause = PAUSE[0];
         loop {
@@ -126,7 +126,7 @@ impl Issuer {
                 Err(error) => {
                     self.metrics.failed();
                     if pause == PAUSE[0] {
-                        warn!(issuer = %self.config.issuer, %error, known = self.keys.load().set.len(), "no keys came; keeping those that are known and trying again");
+                        warn!(issuer = %self.config.issuer, %error, known = self.keys.load().set.len(), "the keys could not be fetched; the known ones stay in use; trying again");
                     }
                     let wait = pause;
                     pause = (pause * 2).min(PAUSE[1 + usize::from(self.is_ready())]);
@@ -140,10 +140,10 @@ impl Issuer {
         }
     }
 
-    /// Takes a key set, with the text that it was read from, at `now` (seconds since 1970).
+    /// Stores a key set, with the text that it was parsed from, at `now` (seconds since 1970).
     pub fn store(&self, keys: KeySet, text: Vec<u8>, now: i64) {
         let known = self.keys.load();
-        // The same keys leave what was checked with them checked.
+        // If the keys are the same, tokens that were checked with them stay valid.
         if known.text != text {
             info!(issuer = %self.config.issuer, keys = keys.len(), "keys fetched");
             self.keys.store(Arc::new(Known { set: Arc::new(keys), text, number: known.number + 1 }));
@@ -153,7 +153,7 @@ impl Issuer {
     }
 
     async fn fetch(&self) -> Result<(KeySet, Vec<u8>), IssuerError> {
-        // As the config does for the issuer itself: in the clear only on this machine.
+        // As for the issuer itself: plain HTTP only on this machine.
         let clear = self.config.discovery.starts_with("http://");
         let client = if clear { outbound::local()? } else { outbound::internet()? };
         let metadata: Metadata = serde_json::from_slice(&get(&client, &self.config.discovery).await?).map_err(IssuerError::Metadata)?;

@@ -1,4 +1,4 @@
-//! Who is calling: from keys, tokens and certificates to consumers.
+//! Identifies callers: from keys, tokens and certificates to consumers.
 
 mod caller;
 mod consumer;
@@ -24,7 +24,7 @@ pub use grants::Grants;
 pub use holding::{Holding, OneOf};
 use tokens::Tokens;
 
-/// Everybody who may call.
+/// All known callers.
 #[derive(Debug)]
 pub struct Callers {
     /// Whether unknown callers are refused.
@@ -35,13 +35,13 @@ pub struct Callers {
     pub keys: KeyTable,
     /// Their tokens.
     pub tokens: Option<Tokens>,
-    /// What callers without a name hold together.
+    /// What callers without a name use together.
     nameless: Arc<Holding>,
     certificates: HashMap<CertificateName, usize>,
 }
 
 impl Callers {
-    /// Those of a config; what is known from `before` stays known.
+    /// The callers of a config; the state of those in `before` is kept.
     pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics, before: Option<&Callers>) -> Self {
         let Auth { required, pepper, tokens } = config.auth.clone();
         let groups = Groups::new(config, limits);
@@ -64,27 +64,28 @@ impl Callers {
         Callers { required, consumers, keys, tokens, nameless: Arc::default(), certificates }
     }
 
-    /// Whether there may be several consumers: then none may have all of the room.
+    /// Whether there may be several consumers: then no single one may use all shared resources.
     pub fn are_several(&self) -> bool {
         self.consumers.len() + usize::from(!self.required) > 1 || self.tokens.is_some()
     }
 
-    /// What counts what a consumer holds, where there are several. Callers without a name are one consumer.
+    /// Counts what a consumer uses, if there are several. Callers without a name count as one consumer.
     pub fn holding_of<'a>(&'a self, consumer: Option<&'a LiveConsumer>) -> Option<&'a Arc<Holding>> {
         self.are_several().then(|| consumer.map_or(&self.nameless, |consumer| &consumer.holding))
     }
 
-    /// The number that targets know a consumer by; 0 for all if there is only one. Callers without a name are one consumer.
+    /// The number by which targets know a consumer; 0 for all if there is only one. Callers without a name count as one
+    /// consumer.
     pub fn number_of(&self, consumer: Option<&LiveConsumer>) -> u64 {
         const NAMELESS: u64 = u64::MAX;
         if self.are_several() { consumer.map_or(NAMELESS, |consumer| consumer.number) } else { 0 }
     }
 
-    /// Who sent these headers over a connection with this client certificate. `now` is in seconds
-    /// since 1970.
+    /// Identifies the caller that sent these headers over a connection with this client certificate. `now` is in
+    /// seconds since 1970.
     ///
     /// # Errors
-    /// [`Denied`]; where the credential isn't required that is nobody's fault.
+    /// [`Denied`]; not an error for the caller if no credential is required.
     pub fn identify(&self, headers: &HeaderMap, certificate: Option<&CertificateNames>, now: i64) -> Result<Caller, Denied> {
         let shown = match credential(headers) {
             Credential::None => None,
@@ -101,7 +102,8 @@ impl Callers {
             (None, None) => Err(Denied::NoCredential),
             (None, Some(None)) => Err(Denied::Certificate),
             (None, Some(Some(caller))) => Ok(caller),
-            // Two that mean two: nobody can say who calls. A certificate of nobody's is only a way in.
+            // Two credentials of two consumers: it is not clear which one calls. A certificate that belongs to no
+            // consumer only opens the connection.
             (Some(shown), Some(Some(named))) if !Arc::ptr_eq(&shown.consumer, &named.consumer) => Err(Denied::TwoCredentials),
             (Some(shown), _) => Ok(shown),
         }

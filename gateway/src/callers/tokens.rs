@@ -1,5 +1,5 @@
-//! From an access token to a consumer. A token that was checked is remembered until it expires, so
-//! that the next request with it costs a hash.
+//! From an access token to a consumer. A checked token is remembered until it expires, so that the next request with it
+//! costs one hash.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,39 +18,39 @@ use crate::config::{CacheNamespace, Consumer, ConsumerLog, TokenRules, Transform
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 
-/// Tokens that are remembered.
+/// Number of remembered tokens.
 const REMEMBERED: u64 = 20_000;
 /// Longest name of a consumer that comes from a token.
 const LONGEST_NAME: usize = 128;
 
-/// A token that was checked.
+/// A checked token.
 #[derive(Debug, Clone)]
 struct Checked {
     caller: Caller,
     expires: i64,
-    /// The key set that it was checked with.
+    /// The number of the key set that it was checked with.
     keys: u64,
 }
 
-/// The tokens that are accepted, and whom they mean.
+/// The accepted tokens, and their consumers.
 #[derive(Debug)]
 pub struct Tokens {
-    /// Who makes them.
+    /// Their issuer.
     pub issuer: Arc<Issuer>,
     by_claim: HashMap<String, Arc<LiveConsumer>>,
     /// The listed consumers' names.
     names: HashSet<Arc<str>>,
     consumer_claim: String,
     unlisted: Option<Unlisted>,
-    /// Where those that come by themselves get their scopes.
+    /// The limits that consumers which are not listed get.
     limits: Arc<Limits>,
-    /// Consumers that came by themselves.
+    /// Consumers that are not listed, but sent a valid token.
     arrived: Mutex<HashMap<String, Arc<LiveConsumer>>>,
     checked: Cache<Digest, Checked>,
 }
 
 impl Tokens {
-    /// By these rules, for these consumers. Those that had come by themselves `before` are still here, if they may be.
+    /// With these rules and consumers. Consumers of `before` that are not listed are kept, if that is still allowed.
     pub fn new(
         rules: TokenRules,
         consumers: &[Arc<LiveConsumer>],
@@ -79,20 +79,20 @@ impl Tokens {
         };
         let arrived: Vec<String> = before.map(|before| before.arrived.lock().keys().cloned().collect()).unwrap_or_default();
         for claim in arrived.iter().filter(|claim| !tokens.by_claim.contains_key(*claim)) {
-            // Refused, it is nobody any more.
+            // If it is refused, the consumer is forgotten.
             let _ = tokens.arrival(claim);
         }
         tokens
     }
 
-    /// Whose token it is, at `now` (seconds since 1970).
+    /// Identifies the token's consumer, at `now` (seconds since 1970).
     ///
     /// # Errors
-    /// [`Denied`]; [`TokenError::UnknownKey`] may be cured by [`Issuer::renew`].
+    /// [`Denied`]; after [`TokenError::UnknownKey`], [`Issuer::renew`] may help.
     pub fn caller(&self, token: &[u8], now: i64) -> Result<Caller, Denied> {
         let name = digest(token);
         let (keys, number) = self.issuer.keys();
-        // Keys that were withdrawn must not live on in what they once vouched for.
+        // A token that a withdrawn key signed must not stay valid.
         if let Some(checked) = self.checked.get(&name).filter(|checked| checked.keys == number) {
             return if now < checked.expires { Ok(checked.caller) } else { Err(Denied::Token(TokenError::Expired)) };
         }
@@ -114,7 +114,7 @@ impl Tokens {
     }
 
     fn arrival(&self, claim: &str) -> Result<Arc<LiveConsumer>, Denied> {
-        // A listed consumer's name must not be had by claiming it.
+        // A claim must not give a caller the name of a listed consumer.
         let unlisted = self.unlisted.as_ref().filter(|_| !self.names.contains(claim)).ok_or(Denied::NotListed)?;
         if claim.len() > LONGEST_NAME || claim.chars().any(char::is_control) {
             return Err(Denied::NoClaim);

@@ -1,4 +1,4 @@
-//! Commands that ask a running gateway, through its admin listener.
+//! Commands that send a request to the admin listener of a running gateway.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,12 +30,12 @@ pub(super) struct Connection {
 pub(super) struct ReloadArguments {
     #[command(flatten)]
     connection: Connection,
-    /// Wait until it is done. That is so in any case; the flag says it for whoever reads the command.
+    /// Wait until the reload is done. The command always waits; this flag only makes it visible.
     #[arg(long)]
     wait: bool,
 }
 
-/// What is read of a config file here.
+/// The part of a config file that these commands read.
 #[derive(Debug, Deserialize)]
 struct File {
     #[serde(default)]
@@ -50,7 +50,7 @@ struct Server {
     allow_literal_secrets: bool,
 }
 
-/// Where the admin listener is unless the config says otherwise.
+/// Address of the admin listener if the config sets none.
 const DEFAULT: &str = "127.0.0.1:9090";
 
 /// The admin listener of a running gateway.
@@ -60,7 +60,7 @@ struct AdminApi {
 }
 
 impl AdminApi {
-    /// As the config file says. Nothing else of it is looked at: the rest may be broken, or need secrets that only the
+    /// As the config file says. The rest of the file is not read: it may be broken, or need secrets that only the
     /// service has.
     fn of(connection: &Connection) -> Result<Self, ExitCode> {
         AdminApi::read(&connection.config).map_err(|error| {
@@ -73,7 +73,7 @@ impl AdminApi {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
         let File { server } = toml::from_str(&text).map_err(|error| error.message().to_owned())?;
         let address =
-            server.admin.as_deref().unwrap_or(DEFAULT).parse().map_err(|_| "server.admin is no address with a port".to_owned())?;
+            server.admin.as_deref().unwrap_or(DEFAULT).parse().map_err(|_| "server.admin is not an address with a port".to_owned())?;
         let resolve = |token: &SecretText| Secrets::default().resolve(token, server.allow_literal_secrets);
         let token = server.admin_token.as_ref().map(resolve).transpose().map_err(|error| format!("server.admin_token: {error}"))?;
         Ok(AdminApi { address: here(address), token })
@@ -91,7 +91,7 @@ impl AdminApi {
             }
             let unreachable = |error: reqwest::Error| {
                 format!(
-                    "the gateway's admin listener at {} can't be asked: {}",
+                    "the gateway's admin listener at {} can't be reached: {}",
                     self.address,
                     crate::backend::auth::causes(&error.without_url())
                 )
@@ -104,7 +104,7 @@ impl AdminApi {
     }
 }
 
-/// An address to connect to: one that listens everywhere listens here.
+/// The address to connect to: for a listener on all addresses, the loopback address.
 fn here(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -114,12 +114,12 @@ fn here(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Why a request was refused, in words.
+/// Why a request was refused, as text.
 fn reason(status: u16, body: &Value) -> String {
     body["error"]["message"].as_str().map_or_else(|| format!("the gateway answered {status}"), str::to_owned)
 }
 
-/// Asks the gateway of a config, and prints its answer as `tell` says it, or why there is none.
+/// Sends a request to the gateway of this config, and prints its answer as `tell` formats it, or the error.
 pub(super) fn ask(connection: &Connection, method: reqwest::Method, path: &str, tell: impl Fn(&Value) -> String) -> ExitCode {
     let api = match AdminApi::of(connection) {
         Ok(api) => api,
@@ -157,10 +157,10 @@ pub(super) fn upgrade(connection: &Connection) -> ExitCode {
     ask(connection, reqwest::Method::POST, "/api/upgrade", |body| format!("process {} has taken over", body["pid"]))
 }
 
-/// Starts a program with everything that was handed to this process, and tells the old process its id.
+/// Starts a program with all file descriptors that this process inherited, and sends its id to the old process.
 pub(super) fn start_detached(command: &[OsString]) -> ExitCode {
     let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
-    // The stream to the old process and the listening sockets go on as they are.
+    // The program inherits the stream to the old process and the listening sockets.
     let started = Command::new(program).args(arguments).spawn();
     match started {
         Ok(child) => {

@@ -21,12 +21,12 @@ pub(super) enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check a config: every error with its line, key and what was expected.
+    /// Check a config: prints every error with its line, its key and what was expected.
     Check {
         /// The config file.
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
-        /// Acquire every backend's token, too, and ask every backend.
+        /// Also acquire every backend's token, and send a request to every backend.
         #[arg(long)]
         online: bool,
     },
@@ -35,24 +35,24 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: super::keys::KeysCommand,
     },
-    /// Who used what, from the ledger.
+    /// Report usage from the ledger.
     Usage(super::usage::UsageArguments),
-    /// Look into the prompt log.
+    /// Search the prompt log.
     Logs {
         #[command(subcommand)]
         command: super::logs::LogsCommand,
     },
-    /// Imitate Azure OpenAI: paths, streams, limits and faults, to develop against.
+    /// Run a mock of Azure OpenAI, with its paths, streams, limits and faults, to develop against.
     Mock(super::mock::MockArguments),
-    /// Read the running gateway's config file anew.
+    /// Make the running gateway re-read its config file.
     Reload(super::admin::ReloadArguments),
-    /// Start the program anew and let it take over from the running gateway, without dropping a stream.
+    /// Start a new process that takes over from the running gateway, without dropping a stream.
     Upgrade(super::admin::Connection),
-    /// Say why a request went where it went.
+    /// Explain why a request went to a backend.
     Explain(super::explain::ExplainArguments),
-    /// Make a config of what another gateway is configured with: API Management, openai-aca-lb, LiteLLM.
+    /// Make a config from the config of another gateway: API Management, openai-aca-lb, LiteLLM.
     Import(super::import::ImportArguments),
-    /// Print what a shell completes.
+    /// Print a shell's completion script.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -63,16 +63,16 @@ pub(super) enum Command {
         /// The folder.
         folder: PathBuf,
     },
-    /// Start a program and end, so that it is nobody's child. Used by `upgrade`.
+    /// Start a program and exit, so that the program is not a child process. Used by `upgrade`.
     #[command(hide = true)]
     StartDetached {
         /// The program and its arguments.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Show a spillover: a full PTU, two pay-as-you-go deployments, no account needed.
+    /// Show a spillover from a full PTU to two pay-as-you-go deployments. Needs no account.
     Demo,
-    /// Print what a config can hold.
+    /// Print the reference of all config keys.
     Schema {
         /// JSON Schema, or the reference page as Markdown.
         #[arg(long, value_enum, default_value_t = Format::Json)]

@@ -1,4 +1,4 @@
-//! Where the config is, unless another place is given.
+//! The default path of the config file.
 
 /// Where packages put the config.
 pub(super) const CONFIG: &str = "/etc/spillway/spillway.toml";

@@ -1,5 +1,4 @@
-//! `spillway demo`: a PTU fills up and its overflow runs down to pay-as-you-go, in one process and
-//! without any account.
+//! `spillway demo`: a PTU fills up and its overflow goes to pay-as-you-go, in one process and without an account.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -19,7 +18,7 @@ use crate::mock::server::{self as mock_server, Mock};
 use crate::mock::settings::Settings;
 use crate::server;
 
-/// The three imitations: name, settings.
+/// The three mocks: name, settings.
 const MOCKS: [(&str, &str); 3] = [
     ("ptu-sweden", "[default]\nptu = 12000\nfirst_token = \"60ms\"\nper_token = \"2ms\"\njitter = 0.2"),
     ("payg-sweden", "[default]\ntpm = 60000\nfirst_token = \"90ms\"\nper_token = \"3ms\"\njitter = 0.3"),
@@ -28,8 +27,8 @@ const MOCKS: [(&str, &str); 3] = [
 
 /// Requests per second, for how many seconds, and what it shows.
 const ACTS: [(u64, u64, &str); 3] = [
-    (3, 4, "a quiet morning: the PTU takes it all"),
-    (20, 9, "everybody is at work: the PTU is full, the overflow runs down"),
+    (3, 4, "a quiet morning: the PTU serves everything"),
+    (20, 9, "everybody is at work: the PTU is full, the overflow goes to pay-as-you-go"),
     (3, 6, "quiet again: the PTU drains, and traffic returns to it"),
 ];
 
@@ -100,7 +99,7 @@ fn refused(mocks: &[(&str, Arc<Mock>, SocketAddr)]) -> u64 {
     mocks.iter().map(|(_, mock, _)| mock.refused.load(Ordering::Relaxed)).sum()
 }
 
-/// An open model: requests start on time, however long the others take.
+/// Open load: each request starts on time, however long the others take.
 async fn one_second(address: SocketAddr, rate: u64, tally: &Arc<Tally>) {
     let mut ticks = tokio::time::interval(Duration::from_nanos(1_000_000_000 / rate));
     for number in 0..rate {
@@ -123,7 +122,7 @@ async fn one_second(address: SocketAddr, rate: u64, tally: &Arc<Tally>) {
     ticks.tick().await;
 }
 
-/// One chat request; its status and the backend that served it.
+/// Sends one chat request. Returns its status and the backend that served it.
 async fn ask(address: SocketAddr, stream: bool) -> Option<(u16, Option<String>)> {
     let body = format!(
         r#"{{"model":"gpt-4o","stream":{stream},"max_tokens":100,"messages":[{{"role":"user","content":"What is a spillway?"}}]}}"#
@@ -168,7 +167,7 @@ fn summary(tally: &Tally, mocks: &[(&str, Arc<Mock>, SocketAddr)]) -> bool {
         let share = count(&all, name) as f64 * 100.0 / served.max(1) as f64;
         println!("{name:<14}{:>5} requests  {share:>5.1} %", count(&all, name));
     }
-    println!("\n{served} requests were answered. {} times a deployment said 429; callers saw {visible} of them.", refused(mocks));
+    println!("\n{served} requests were answered. {} times a deployment answered 429; callers saw {visible} of them.", refused(mocks));
     if other > 0 {
         println!("{other} requests failed otherwise.");
     }

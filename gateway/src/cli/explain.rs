@@ -1,4 +1,4 @@
-//! `spillway explain`: why a request went where it went, in words.
+//! `spillway explain`: why a request went to a backend, as text.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
     })
 }
 
-/// What is known of a request, as lines.
+/// What is known of a request, as lines of text.
 fn explain(request: &Value) -> String {
     let text = |value: &Value, name: &str| value[name].as_str().unwrap_or("?").to_owned();
     let mut lines = vec![format!(
@@ -40,7 +40,7 @@ fn explain(request: &Value) -> String {
     for member in request["passed_over"].as_array().into_iter().flatten() {
         let until = member["reopens_in_ms"].as_u64().map_or(String::new(), |ms| format!(", for another {} s", ms.div_ceil(1000)));
         lines.push(format!(
-            "  not asked: {}/{} (tier {}), for it was {}{until}",
+            "  not used: {}/{} (tier {}), because it was {}{until}",
             text(member, "backend"),
             text(member, "deployment"),
             member["priority"],
@@ -50,7 +50,7 @@ fn explain(request: &Value) -> String {
     for attempt in request["attempts"].as_array().into_iter().flatten() {
         let status = attempt["status"].as_u64().map_or(String::new(), |status| format!(" ({status})"));
         lines.push(format!(
-            "  asked: {}/{} (tier {}): {}{status} after {:.1} ms",
+            "  tried: {}/{} (tier {}): {}{status} after {:.1} ms",
             text(attempt, "backend"),
             text(attempt, "deployment"),
             attempt["priority"],
@@ -58,10 +58,10 @@ fn explain(request: &Value) -> String {
             attempt["us"].as_f64().unwrap_or(0.0) / 1000.0,
         ));
         if attempt["stale"] == true {
-            lines.push("    its connection was closed already: sent once more on a fresh one".to_owned());
+            lines.push("    its connection was closed already: sent once more on a new one".to_owned());
         }
         if let Some(said) = attempt["said"].as_str() {
-            lines.push(format!("    it said: {said}"));
+            lines.push(format!("    its message: {said}"));
         }
     }
     let how = match (request["cache"].as_str(), request["end"].as_str()) {
@@ -70,13 +70,13 @@ fn explain(request: &Value) -> String {
         (_, Some("last_resort")) => "answered by the pool's last resort".to_owned(),
         (_, Some("refused")) => format!("refused by the gateway: {}", text(request, "code")),
         (_, Some("cut")) => "cut off in the middle of its answer".to_owned(),
-        _ => "given up by its caller".to_owned(),
+        _ => "the caller left".to_owned(),
     };
     lines.push(format!("  {how}, status {}, after {:.1} ms", request["status"], request["us"].as_f64().unwrap_or(0.0) / 1000.0));
     lines.join("\n")
 }
 
-/// A reason, as it stands in a sentence.
+/// A state, in the words of the sentence above.
 fn state(state: &str) -> String {
     match state {
         "tried" => "tried before by this request".to_owned(),

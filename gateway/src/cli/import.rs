@@ -1,4 +1,4 @@
-//! `spillway import`: a config from what another gateway is configured with.
+//! `spillway import`: makes a config from the config of another gateway.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ pub(super) struct ImportArguments {
     /// Its files; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Fail if anything is left to do by hand, or has no equivalent.
+    /// Fail if anything is left for you to do by hand, or has no equivalent.
     #[arg(long)]
     strict: bool,
 }
@@ -24,7 +24,7 @@ pub(super) struct ImportArguments {
 enum Kind {
     /// Backends and pools of Azure API Management (ARM JSON), and policies (XML) that use them.
     Apim,
-    /// Policies of Azure API Management alone.
+    /// Only policies of Azure API Management.
     ApimPolicy,
     /// The environment of Azure-Samples/openai-aca-lb.
     AcaLb,
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &ImportArguments) -> ExitCode {
             for finding in &findings {
                 eprintln!("{finding}");
             }
-            eprintln!("{} findings, {open} of them for you", findings.len());
+            eprintln!("{} findings, {open} of them need your attention", findings.len());
             if arguments.strict && open > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {

@@ -18,22 +18,22 @@ use crate::outbound;
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
-    /// Make a key: prints it once, and the line for the config.
+    /// Make a key: prints the key once, and the line for the config.
     New {
         /// The consumer that gets it.
         #[arg(long, value_name = "NAME")]
         consumer: String,
-        /// Until when it is good: a duration such as 90d, or a date such as 2027-01-31.
+        /// When the key expires: a duration such as 90d, or a date such as 2027-01-31.
         #[arg(long, value_name = "WHEN")]
         expires: Option<String>,
-        /// From when on it is good.
+        /// When the key becomes valid.
         #[arg(long, value_name = "WHEN")]
         not_before: Option<String>,
         /// The config file: its consumers are looked up, and its pepper is used.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Show the keys of a config: whose, since when, and when last used.
+    /// List the keys of a config: consumer, age, and when last used.
     List {
         /// The config file.
         #[arg(short, long, value_name = "FILE")]
@@ -58,7 +58,7 @@ fn new(consumer: &str, expires: Option<&str>, not_before: Option<&str>, config: 
     if let (Some(until), from) = (until, from.unwrap_or(now))
         && until <= from
     {
-        return Err("the key would never be good: --expires is not after its beginning".to_owned());
+        return Err("the key would never be valid: --expires is not after --not-before".to_owned());
     }
     let pepper = match config {
         None => None,
@@ -82,7 +82,7 @@ fn new(consumer: &str, expires: Option<&str>, not_before: Option<&str>, config: 
             line += &format!(", {name} = \"{}\"", at.format("%Y-%m-%dT%H:%M:%SZ"));
         }
     }
-    eprintln!("The key of '{consumer}', shown this once and kept nowhere:");
+    eprintln!("The key of '{consumer}', shown only now and stored nowhere:");
     println!("{key}");
     eprintln!("\nA line for 'keys' of [[consumers]] name = \"{consumer}\":");
     println!("{line} }},");
@@ -101,7 +101,7 @@ fn when(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
 
 fn random_key() -> Result<String, String> {
     let mut bytes = [0; 256];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no randomness".to_owned())?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system has no source of random numbers".to_owned())?;
     let mut next = bytes.iter();
     let mut short = false;
     let key = key_text::generate(|| {
@@ -110,8 +110,8 @@ fn random_key() -> Result<String, String> {
             0
         })
     });
-    // 40 of 256 bytes, of which one in 32 is passed over: it would take a broken generator.
-    if short { Err("the system's randomness is no good".to_owned()) } else { Ok(key) }
+    // The key needs 40 of these 256 bytes, and one in 32 is skipped: only a broken generator runs short.
+    if short { Err("the system's random number generator is broken".to_owned()) } else { Ok(key) }
 }
 
 fn list(path: &std::path::Path) -> Result<ExitCode, String> {
@@ -133,7 +133,7 @@ fn list(path: &std::path::Path) -> Result<ExitCode, String> {
         println!("{:<24} {hint:<16} {age:<10} {:<22} {last}", consumer.name, state(key.validity, now.timestamp()));
     }
     if let Err(error) = used {
-        eprintln!("\nWhen keys were last used only the running gateway knows: {error}");
+        eprintln!("\nThe running gateway, which knows when keys were last used, gave no answer: {error}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -165,7 +165,7 @@ fn ago(at: i64, now: DateTime<Utc>) -> String {
     }
 }
 
-/// When keys were last used, as the running gateway's admin listener says.
+/// When keys were last used, from the running gateway's admin listener.
 fn last_uses(config: &Config) -> Result<Vec<(String, Option<i64>)>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
@@ -174,7 +174,7 @@ fn last_uses(config: &Config) -> Result<Vec<(String, Option<i64>)>, String> {
         if let Some(token) = &config.server.admin_token {
             request = request.bearer_auth(token.expose());
         }
-        let answer = request.send().await.map_err(|_| format!("there is none at {}", config.server.admin))?;
+        let answer = request.send().await.map_err(|_| format!("there is no gateway at {}", config.server.admin))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| error.without_url().to_string())?;
         let value: Value = serde_json::from_str(&text).map_err(|_| format!("{} answered {status}", config.server.admin))?;

@@ -1,4 +1,4 @@
-//! `spillway logs`: looks into the prompt log.
+//! `spillway logs`: searches the prompt log.
 
 use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::prompt_log::search::{Search, search};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LogsCommand {
-    /// Find records of the prompt log, older parts included; each is a line of JSON.
+    /// Find records of the prompt log, also in rotated files. Prints each as a line of JSON.
     Grep(GrepArguments),
 }
 
@@ -29,13 +29,13 @@ pub(super) struct GrepArguments {
     /// Requests of this consumer.
     #[arg(long)]
     consumer: Option<String>,
-    /// From then on: a time such as `2026-11-25` or `2026-11-25T08:00:00Z`, or an age such as `2h` or `7d`.
+    /// From this time on: a time such as `2026-11-25` or `2026-11-25T08:00:00Z`, or an age such as `2h` or `7d`.
     #[arg(long)]
     since: Option<String>,
-    /// Until then, in the same forms.
+    /// Until this time, in the same forms.
     #[arg(long)]
     until: Option<String>,
-    /// A text that the record has, as it is written there.
+    /// A text that occurs in the record, exactly as it is written there.
     text: Option<String>,
 }
 
@@ -76,7 +76,7 @@ fn grep(arguments: GrepArguments) -> Result<u64, Failure> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let found = search(&rules.path, &wanted, &mut out).and_then(|found| out.flush().map(|()| found));
     match found {
-        // Whoever reads has seen enough.
+        // The reader of the pipe has closed it.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(1),
         found => found.map_err(|error| Failure::Say(error.to_string())),
     }

@@ -1,4 +1,4 @@
-//! `spillway mock`: an imitation of Azure OpenAI to develop against.
+//! `spillway mock`: a mock of Azure OpenAI to develop against.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use crate::mock::settings::Settings;
 /// Limits and pace can be given here for all deployments, or per deployment in a file.
 #[derive(Debug, Args)]
 pub(super) struct MockArguments {
-    /// The imitation's config file.
+    /// The mock's config file.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to listen.
@@ -78,7 +78,7 @@ pub(super) fn run(arguments: MockArguments) -> ExitCode {
             let wanted = settings.address()?;
             let (_mock, address, task) =
                 server::start(settings, Clock::new()).await.map_err(|error| format!("can't listen on {wanted}: {error}"))?;
-            println!("an imitation of Azure OpenAI listens on http://{address}");
+            println!("a mock of Azure OpenAI listens on http://{address}");
             tokio::select! {
                 _ = task => {}
                 _ = tokio::signal::ctrl_c() => {}

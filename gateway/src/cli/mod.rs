@@ -1,4 +1,4 @@
-//! The command line. What it prints is its result; logs go to standard error.
+//! The command line. Results go to standard output, logs to standard error.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod admin;
@@ -96,7 +96,7 @@ fn check(path: &Path, online: bool) -> ExitCode {
     }
 }
 
-/// A problem as compilers write it: file, line, column.
+/// A problem in the format of compilers: file, line, column.
 fn located(path: &Path, kind: &str, problem: &Problem) -> String {
     let place = problem.position.map_or(String::new(), |at| format!("{}:{}:", at.line, at.column));
     format!("{}:{place} {kind}{}{problem}", path.display(), if kind.is_empty() { "" } else { ": " })

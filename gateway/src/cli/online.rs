@@ -1,5 +1,5 @@
-//! `spillway check --online`: acquires every backend's token and asks every backend, and says in
-//! words what is wrong.
+//! `spillway check --online`: acquires every backend's token, sends a request to every backend, and prints what is
+//! wrong.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use crate::telemetry::metrics::Metrics;
 /// Time for one backend's answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// What an identity's token service said, by the identity.
+/// The answer of each identity's token service, by identity.
 type Tokens = BTreeMap<String, Result<Fetched, String>>;
 
-/// Checks every backend; prints a line for each. `true` if all are well.
+/// Checks every backend; prints a line for each. `true` if all of them work.
 pub(super) fn check(config: &Config) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
@@ -47,7 +47,7 @@ pub(super) fn check(config: &Config) -> Result<bool, String> {
     })
 }
 
-/// The headers that prove who we are, and who that is, in words.
+/// The headers with our credential, and a text that names the identity.
 async fn credential(auth: &dyn Authoriser, tokens: &mut Tokens, clock: &Clock) -> Result<(HeaderMap, String), String> {
     let mut request = RequestHeader::build("GET", b"/", None).map_err(|error| error.to_string())?;
     let Some(source) = auth.token() else {
@@ -58,7 +58,7 @@ async fn credential(auth: &dyn Authoriser, tokens: &mut Tokens, clock: &Clock) -
     if !tokens.contains_key(&identity) {
         tokens.insert(identity.clone(), source.fetch(clock).await.map_err(|error| error.to_string()));
     }
-    let name = source.chosen().map_or_else(|| source.name(), |chosen| format!("auto, which took {chosen}"));
+    let name = source.chosen().map_or_else(|| source.name(), |chosen| format!("auto, which uses {chosen}"));
     match &tokens[&identity] {
         Err(error) => Err(format!("no token for {name}: {error}")),
         Ok(fetched) => {
@@ -92,20 +92,20 @@ async fn ask(backend: &Backend, endpoint: &Endpoint, mut headers: HeaderMap) -> 
     Ok((status, answer.text().await.unwrap_or_default()))
 }
 
-/// What a backend's answer means, in words.
+/// What a backend's answer means, as text.
 fn judge(status: u16, body: &str, who: &str, auth: &dyn Authoriser, kind: &BackendKind) -> Result<String, String> {
     match status {
         200..=299 => Ok(format!("ok{who}")),
-        // Not every backend lists its models; it was reached, and it let us in.
+        // Not every backend lists its models. This one was reached, and it accepted the credential.
         404 | 405 => Ok(format!("ok{who} (it doesn't list its models: {status})")),
-        429 => Ok(format!("ok{who} (at its rate limit just now)")),
+        429 => Ok(format!("ok{who} (at its rate limit now)")),
         401 | 403 if auth.credentials() == Credentials::Caller => Ok("reached; the caller's own credential will decide".to_owned()),
         401 | 403 => Err(refused(status, body, who, auth.token().is_some(), kind)),
         _ => Err(format!("answered {status}{who}: {}", message(body))),
     }
 }
 
-/// What lists a backend's models.
+/// The path that lists a backend's models.
 fn models(backend: &Backend, endpoint: &Endpoint) -> String {
     let path = match &backend.kind {
         BackendKind::AzureV1 => "/openai/v1/models".to_owned(),
@@ -122,23 +122,23 @@ fn refused(status: u16, body: &str, who: &str, token: bool, kind: &BackendKind) 
             "; give this identity the role 'Cognitive Services OpenAI User' on the resource (a new assignment takes five minutes or more)"
         }
         (true, true, false, 401) => {
-            "; the resource doesn't take the token: is 'scope' right, does the resource have a custom domain, and is the identity of its tenant?"
+            "; the resource refuses the token: is 'scope' right, does the resource have a custom domain, and is the identity in its tenant?"
         }
-        (_, true, false, 403) => "; is this machine let through the resource's network rules?",
+        (_, true, false, 403) => "; do the resource's network rules allow this machine?",
         (false, _, _, 401) => "; the key is wrong, or of another resource",
         _ => "",
     };
     format!("refused us{who} ({status}: {}){remedy}", message(body))
 }
 
-/// An error body's message, at most.
+/// The message of an error body, at most 200 characters.
 fn message(body: &str) -> String {
     let value: Value = serde_json::from_str(body).unwrap_or_default();
     let text = value["error"]["message"].as_str().or_else(|| value["message"].as_str()).unwrap_or("no reason given");
     text.chars().take(200).collect()
 }
 
-/// Whom a token names: read, not verified, for it was made for somebody else.
+/// The identity that a token names. Not verified: the token is for the backend, not for us.
 fn principal(header: &[u8]) -> Option<String> {
     let token = std::str::from_utf8(header).ok()?.strip_prefix("Bearer ")?;
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?).ok()?;

@@ -1,4 +1,4 @@
-//! Man pages and completions, for packages.
+//! Man pages and shell completions, for packages.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ pub(super) fn man(folder: &Path) -> ExitCode {
     }
 }
 
-/// Prints what a shell completes.
+/// Prints a shell's completion script.
 pub(super) fn completions(shell: Shell) -> ExitCode {
     clap_complete::generate(shell, &mut Arguments::command(), "spillway", &mut std::io::stdout());
     ExitCode::SUCCESS

@@ -1,4 +1,4 @@
-//! `spillway usage`: reports from the ledger, whether a gateway runs on it or not.
+//! `spillway usage`: reports from the ledger. It works whether or not a gateway uses the ledger.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _, stdout};
@@ -34,16 +34,16 @@ struct Report {
     /// What to break down by: consumer, model, api, pool, backend, deployment, tier, hour, day, month, tag:HEADER.
     #[arg(long, default_value = "consumer,model")]
     by: String,
-    /// From when on: 30d, 12h, 2026-11-01 or 2026-11-01T08:00:00Z.
+    /// Start of the time range: 30d, 12h, 2026-11-01 or 2026-11-01T08:00:00Z.
     #[arg(long, default_value = "30d")]
     since: String,
-    /// Before when. Default: now.
+    /// End of the time range. Default: now.
     #[arg(long)]
     until: Option<String>,
-    /// Only this consumer's.
+    /// Only this consumer's usage.
     #[arg(long)]
     consumer: Option<String>,
-    /// As JSON, like GET /api/usage.
+    /// Print JSON, like GET /api/usage.
     #[arg(long)]
     json: bool,
 }
@@ -55,13 +55,13 @@ enum UsageCommand {
         /// The config file, which says where the ledger is.
         #[arg(short, long, value_name = "FILE", default_value = super::config_file::CONFIG)]
         config: PathBuf,
-        /// How.
+        /// Output format.
         #[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
         format: ExportFormat,
-        /// From when on.
+        /// Start of the time range.
         #[arg(long, default_value = "30d")]
         since: String,
-        /// Before when. Default: now.
+        /// End of the time range. Default: now.
         #[arg(long)]
         until: Option<String>,
     },
@@ -72,7 +72,7 @@ enum UsageCommand {
         config: PathBuf,
         /// The export.
         export: PathBuf,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
@@ -127,7 +127,7 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
     match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_empty() => ExitCode::from(2),
-        // Whoever reads has seen enough.
+        // The reader of the pipe has closed it.
         Err(error) if error.contains("Broken pipe") => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("spillway: {error}");
@@ -136,7 +136,7 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
     }
 }
 
-/// Why a report can't be made, in words.
+/// Why a report can't be made, as text.
 struct Failure(String);
 
 impl<E: ToString> From<E> for Failure {
@@ -147,7 +147,7 @@ impl<E: ToString> From<E> for Failure {
 
 fn with_ledger(path: &Path, tell: impl FnOnce(&Config, &LedgerRules, i64) -> Result<(), Failure>) -> Result<(), String> {
     let config = load(path).map_err(|_| String::new())?;
-    let missing = || LedgerError::Query(format!("{} keeps no ledger: it sets no server.state_dir", path.display())).to_string();
+    let missing = || LedgerError::Query(format!("{} has no ledger: it doesn't set server.state_dir", path.display())).to_string();
     let ledger = config.ledger.as_ref().ok_or_else(missing)?;
     tell(&config, ledger, Clock::new().wall().timestamp_millis()).map_err(|Failure(error)| error)
 }

@@ -1,4 +1,4 @@
-//! Who may call, and what.
+//! Who may call, and what each caller may use.
 
 use std::sync::Arc;
 
@@ -9,44 +9,44 @@ use spillway_plugins::limits::Class;
 
 use super::{ConsumerLimits, ConsumerLog, Transforms};
 
-/// How callers are told apart.
+/// How callers are identified.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Auth {
     /// Whether callers without a known credential are refused.
     pub required: bool,
-    /// What keys are hashed with where they are stored as HMAC.
+    /// The HMAC key for keys that are stored as HMAC.
     pub pepper: Option<Pepper>,
     /// Which tokens are accepted.
     pub tokens: Option<TokenRules>,
 }
 
-/// Which tokens are accepted, and whom they mean.
+/// Which tokens are accepted, and which consumers they belong to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenRules {
-    /// Where the issuer's metadata is.
+    /// URL of the issuer's metadata.
     pub discovery: String,
     /// The `issuer` that the metadata must name.
     pub issuer: String,
-    /// What a token must be like.
+    /// The checks of a token's claims.
     pub rules: Rules,
     /// The claim that names the consumer.
     pub consumer_claim: String,
-    /// Callers whose claim is no consumer's; `None` refuses them.
+    /// Rules for callers whose claim belongs to no consumer; `None` refuses them.
     pub unlisted: Option<Unlisted>,
 }
 
-/// Callers whose claim is no consumer's: each becomes a consumer by itself.
+/// Rules for callers whose claim belongs to no consumer: each of them becomes a consumer automatically.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unlisted {
-    /// Most of them.
+    /// The maximum number of such consumers.
     pub max: usize,
     /// What each may use.
     pub rights: Rights,
-    /// What each may use up.
+    /// The limits of each.
     pub limits: ConsumerLimits,
 }
 
-/// What a consumer may use. `None` is everything.
+/// What a consumer may use. `None` means all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rights {
     /// Models.
@@ -57,9 +57,9 @@ pub struct Rights {
     pub locations: Option<Vec<Arc<str>>>,
     /// Kinds of API.
     pub apis: Option<Vec<Api>>,
-    /// Roles of which its tokens need one; empty for none.
+    /// Its tokens need one of these roles; empty if none is needed.
     pub roles: Vec<String>,
-    /// Scopes of which its tokens need one; empty for none.
+    /// Its tokens need one of these scopes; empty if none is needed.
     pub scopes: Vec<String>,
 }
 
@@ -68,15 +68,15 @@ pub struct Rights {
 pub struct Key {
     /// Its digest.
     pub stored: Stored,
-    /// When it is good.
+    /// When it is valid.
     pub validity: Validity,
-    /// What may be shown of it.
+    /// The part of it that may be shown.
     pub hint: Option<String>,
     /// When it was made, in seconds since 1970.
     pub created: Option<i64>,
 }
 
-/// Tells keys apart without showing a whole digest.
+/// Identifies a key without showing the whole digest.
 pub fn identifier(stored: &Stored) -> String {
     let (Stored::Sha256(digest) | Stored::Hmac(digest)) = stored;
     digest.to_string().chars().take(12).collect()
@@ -100,37 +100,37 @@ pub struct Consumer {
     pub keys: Vec<Key>,
     /// Its client certificates.
     pub certificates: Vec<CertificateName>,
-    /// Values of the consumer claim that mean it.
+    /// Values of the consumer claim that belong to it.
     pub claims: Vec<String>,
     /// What it may use.
     pub rights: Rights,
-    /// Headers that are withheld from others, and passed on for it.
+    /// Headers that are removed from other consumers' requests, and sent on for it.
     pub headers: Vec<http::HeaderName>,
-    /// How urgent its requests are where room is short.
+    /// How urgent its requests are when there is not enough capacity.
     pub class: Class,
     /// Index of its group.
     pub group: Option<usize>,
-    /// What it may use up.
+    /// Its limits.
     pub limits: ConsumerLimits,
-    /// Whose answers from the cache it gets; `None` if nobody's.
+    /// Whose cached answers it gets; `None` if it doesn't use the cache.
     pub cache: Option<CacheNamespace>,
-    /// Whether its requests and their answers are looked at, where there is a guard.
+    /// Whether the guard, if there is one, checks its requests and their answers.
     pub guard: bool,
-    /// What is written down of its requests.
+    /// What the prompt log records of its requests.
     pub prompt_log: ConsumerLog,
-    /// What becomes of its requests on their way.
+    /// Changes to its requests and their answers.
     pub transform: Transforms,
 }
 
-/// What the names of consumers that come from tokens begin with. No listed one's does: whatever belongs to a consumer goes
-/// by its name, in limits, ledger, caches and stored things, now and under any later config.
+/// The prefix of the names of consumers that come from tokens. No listed consumer's name may begin with it: limits,
+/// ledger, caches and stored objects know a consumer by its name, now and under any later config.
 pub const UNLISTED: &str = "token:";
 
-/// Whose answers from the cache a consumer gets.
+/// Whose cached answers a consumer gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CacheNamespace {
     /// Its own.
     Own,
-    /// Those of all consumers that name it.
+    /// Those of all consumers with this namespace.
     Shared(Arc<str>),
 }

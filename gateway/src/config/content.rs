@@ -1,4 +1,4 @@
-//! What becomes of prompts and answers.
+//! The rules of the plugins that read or change prompts and answers.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
@@ -15,71 +15,71 @@ use spillway_plugins::transform::{HeaderChanges, Transform};
 
 use super::BackendAuth;
 
-/// Answers that needn't be asked for again.
+/// The cache.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CacheRules {
     /// For equal requests.
     pub exact: ExactRules,
-    /// For requests that mean the same.
+    /// For requests with the same meaning.
     pub semantic: Option<SemanticRules>,
 }
 
-/// Answers for requests that mean the same.
+/// The cache for requests with the same meaning.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SemanticRules {
-    /// The model that embeds.
+    /// The embedding model.
     pub model: String,
-    /// Least cosine of two embeddings.
+    /// Least cosine similarity of two embeddings.
     pub threshold: f32,
-    /// How long an answer is good.
+    /// How long an answer is valid.
     pub ttl: Duration,
     /// Most questions.
     pub max_entries: usize,
     /// How long an embedding may take.
     pub limit: Duration,
-    /// Which requests are looked at.
+    /// Which requests use it.
     pub scoping: Scoping,
-    /// Hits are only told.
+    /// Hits are only logged.
     pub dry_run: bool,
-    /// Where it survives a restart.
+    /// The folder in which it survives a restart.
     pub folder: Option<PathBuf>,
 }
 
-/// Answers for equal requests.
+/// The cache for equal requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExactRules {
-    /// How long an answer is good.
+    /// How long an answer is valid.
     pub ttl: Duration,
     /// Memory for answers, in bytes.
     pub max_memory: usize,
-    /// Longest answer that is kept, in bytes.
+    /// Longest answer that is cached, in bytes.
     pub max_answer: usize,
     /// How long a request waits for the answer to an equal one.
     pub wait: Duration,
-    /// Which answers are kept.
+    /// Which answers are cached.
     pub keeping: Keeping,
 }
 
-/// What is written down of prompts and answers, and where.
+/// The prompt log: what it records of prompts and answers, and where.
 #[derive(Debug, PartialEq)]
 pub struct PromptLogRules {
     /// The file.
     pub path: PathBuf,
-    /// How much is written down of a consumer's requests that says nothing else.
+    /// How much is recorded of the requests of a consumer without a level of its own.
     pub level: Level,
-    /// The share of requests that are written down, 0 to 1.
+    /// The share of requests that are recorded, 0 to 1.
     pub sample: f64,
-    /// Removes what must not be kept.
+    /// Removes sensitive texts.
     pub redactor: Redactor,
-    /// Longest text that is kept of a message, in bytes.
+    /// Longest text of a message that is recorded, in bytes.
     pub max_message: usize,
-    /// Longest file, in bytes.
+    /// Size at which a new file is begun, in bytes.
     pub rotate_size: u64,
-    /// Longest time in one file.
+    /// Time after which a new file is begun.
     pub rotate_every: Duration,
-    /// How long older files are kept.
+    /// How long rotated files are kept.
     pub keep: Duration,
-    /// Whether older files are compressed.
+    /// Whether rotated files are compressed.
     pub compress: bool,
     /// The OpenTelemetry collector that gets the records, too.
     pub otlp: Option<OtlpRules>,
@@ -88,60 +88,60 @@ pub struct PromptLogRules {
 /// An OpenTelemetry collector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OtlpRules {
-    /// Its root, without a slash at the end.
+    /// Its root URL, without a slash at the end.
     pub url: String,
-    /// Headers for it.
+    /// Headers of requests to it.
     pub headers: Vec<(String, Secret)>,
 }
 
-/// Which requests are told of in traces, and to whom.
+/// Traces: which requests are sampled, and the collector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceRules {
     /// The collector.
     pub otlp: OtlpRules,
-    /// The share of requests whose caller has no trace, 0 to 1.
+    /// The share of requests that are sampled if their caller sends no trace, 0 to 1.
     pub sample: f64,
-    /// Most requests per second for the sake of a caller's trace.
+    /// Most requests per second that are sampled because their caller's trace is.
     pub caller_rate: u32,
 }
 
-/// What is written down of a consumer's requests, where it says so itself.
+/// A consumer's own settings of the prompt log.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ConsumerLog {
-    /// How much.
+    /// How much is recorded.
     pub level: Option<Level>,
-    /// The share of requests, 0 to 1.
+    /// The share of requests that are recorded, 0 to 1.
     pub sample: Option<f64>,
 }
 
-/// What becomes of requests on their way.
+/// Changes to requests and their answers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transforms {
-    /// Of their bodies.
+    /// To requests' bodies.
     pub body: Transform,
-    /// Of their headers.
+    /// To requests' headers.
     pub request: HeaderChanges,
-    /// Of their answers' headers.
+    /// To answers' headers.
     pub response: HeaderChanges,
 }
 
-/// What may be asked and answered.
+/// The guard: which prompts and answers it blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GuardRules {
-    /// Rules of one's own.
+    /// The rules that need no service.
     pub local: Rules,
-    /// Whether answers are looked at, too.
+    /// Whether answers are checked, too.
     pub answers: bool,
-    /// Tokens of a stream that stay back until they are looked at.
+    /// Tokens of a stream that are held back until they are checked.
     pub window: u64,
-    /// Whether APIs pass whose content isn't looked at.
+    /// Whether APIs are allowed whose content can't be checked.
     pub pass_unread: bool,
     /// The content safety service.
     pub safety: Option<SafetyRules>,
 }
 
 impl GuardRules {
-    /// Equal for rules that judge answers alike.
+    /// Equal for rules that give the same result for answers.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.answers.hash(&mut hasher);
@@ -152,25 +152,25 @@ impl GuardRules {
         hasher.finish()
     }
 
-    /// Whether what nobody can judge may pass.
+    /// Whether what can't be checked is allowed.
     pub fn fails_open(&self) -> bool {
         self.safety.as_ref().is_some_and(|safety| safety.fails_open)
     }
 }
 
-/// What is asked of the content safety service.
+/// The content safety service, and what it is asked to check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SafetyRules {
-    /// Its root, without a slash at the end.
+    /// Its root URL, without a slash at the end.
     pub url: String,
-    /// How the gateway proves itself there.
+    /// The gateway's credential for it.
     pub auth: BackendAuth,
-    /// What is too much.
+    /// The severities from which on content is blocked.
     pub thresholds: Thresholds,
-    /// Whether prompts are searched for attacks.
+    /// Whether prompts are checked for attacks.
     pub shield: bool,
     /// How long an answer may take.
     pub timeout: Duration,
-    /// Whether what it can't judge may pass.
+    /// Whether content is allowed if the service can't check it.
     pub fails_open: bool,
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a config, where, and what to do about it.
+//! Errors in a config: what is wrong, where, and what is expected.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub struct Position {
     pub column: usize,
 }
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Where.
@@ -29,7 +29,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A config that can't be used, with everything that is wrong with it.
+/// A config that can't be used, with all of its errors.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
@@ -40,12 +40,12 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is wrong.
+    /// The file has errors.
     #[error("{}", Listed { path, problems })]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// All that is wrong, in the order of the file.
+        /// All errors, in the order of the file.
         problems: Vec<Problem>,
     },
 }
@@ -71,7 +71,7 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
-/// The known name nearest to `given`, as a half sentence, if one is near enough to be meant.
+/// The known name nearest to `given`, as part of a sentence, if it is similar enough.
 pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     known
         .into_iter()

@@ -1,4 +1,4 @@
-//! Which identity the gateway shows to backends that take tokens.
+//! The identities whose tokens the gateway sends to backends.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,25 +11,25 @@ pub const COGNITIVE_SERVICES: &str = "https://cognitiveservices.azure.com/.defau
 /// An identity's token for one scope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenAuth {
-    /// Whose token.
+    /// The identity.
     pub identity: Identity,
-    /// For what; ends with `/.default`.
+    /// The token's scope; ends with `/.default`.
     pub scope: String,
 }
 
-/// Whose token.
+/// An identity.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Identity {
-    /// The machine's.
+    /// The managed identity of the machine.
     Managed {
-        /// A user-assigned one; `None` for the system-assigned.
+        /// The client id of a user-assigned identity; `None` for the system-assigned one.
         client_id: Option<String>,
     },
     /// A federated one.
     Workload(WorkloadIdentity),
     /// An application's.
     Client(ClientCredentials),
-    /// Whatever the environment offers.
+    /// The first one that the environment has.
     Auto,
 }
 
@@ -46,25 +46,25 @@ pub struct WorkloadIdentity {
     pub authority: Option<String>,
 }
 
-/// An application that proves itself.
+/// An application with a credential.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientCredentials {
     /// The tenant.
     pub tenant_id: String,
     /// The application.
     pub client_id: String,
-    /// How it proves itself.
+    /// Its credential.
     pub proof: ClientProof,
-    /// Where Entra is; `None` for `AZURE_AUTHORITY_HOST`, else the public cloud.
+    /// Entra's address; `None` for `AZURE_AUTHORITY_HOST`, else the public cloud.
     pub authority: Option<String>,
 }
 
-/// How an application proves itself.
+/// The credential of an application.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientProof {
-    /// With a secret.
+    /// A secret.
     Secret(Secret),
-    /// With a PEM file that holds certificate and RSA key.
+    /// A PEM file with certificate and RSA key.
     Certificate(PathBuf),
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for TokenAuth {
 }
 
 impl TokenAuth {
-    /// Equal for those that share a token.
+    /// Equal for identities that share a token.
     pub fn identifier(&self) -> String {
         let proof = match &self.identity {
             Identity::Client(ClientCredentials { proof: ClientProof::Secret(secret), authority, .. }) => {

@@ -3,24 +3,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// When a row is safe.
+/// When a row is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// Within a tenth of a second; a crash of the process loses no more.
+    /// Within a tenth of a second; a crash of the process loses at most that.
     #[default]
     Fast,
-    /// On the disk before the caller sees the end of its answer.
+    /// On disk before the caller sees the end of its answer.
     Strict,
 }
 
 /// How the ledger is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRules {
-    /// Where: `server.state_dir`.
+    /// The folder: `server.state_dir`.
     pub folder: PathBuf,
-    /// When a row is safe.
+    /// When a row is durable.
     pub durability: Durability,
-    /// Nothing is served while the ledger can't be written.
+    /// Requests are refused while the ledger can't be written.
     pub required: bool,
     /// How long single attempts are kept; after that only hourly sums.
     pub retention: Duration,

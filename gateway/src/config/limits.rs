@@ -1,16 +1,16 @@
-//! What consumers, groups and pools may use up.
+//! The limits of consumers, groups and pools.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use spillway_plugins::limits::Rules;
 
-/// What a consumer may use up.
+/// A consumer's limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConsumerLimits {
-    /// In all.
+    /// For all models together.
     pub rules: Rules,
-    /// Of single models.
+    /// For single models.
     pub models: BTreeMap<String, Rules>,
 }
 
@@ -19,18 +19,18 @@ pub struct ConsumerLimits {
 pub struct Group {
     /// Its name.
     pub name: Arc<str>,
-    /// What they may use up together.
+    /// The limits of all of them together.
     pub rules: Rules,
 }
 
-/// What token quotas and budgets do while Redis is out of reach.
+/// How token quotas and budgets work while Redis can't be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenLost {
-    /// This node goes on with the share that it has.
+    /// This node continues with the share that it has.
     #[default]
     Share,
-    /// Nothing more is admitted.
+    /// All requests are refused.
     Refuse,
-    /// Everything is admitted, and counted.
+    /// All requests are admitted, and counted.
     Allow,
 }

@@ -1,7 +1,7 @@
-//! Reads the TOML and finds everything that is structurally wrong with it, not only the first.
+//! Reads the TOML and finds all of its structural errors, not only the first.
 //!
-//! Serde stops at its first error. So each error's item is cut out of the parsed document and the
-//! rest is read again, until what is left can be read; that rest is then checked for meaning too.
+//! Serde stops at its first error. So each wrong item is cut out of the parsed document and the rest is read again,
+//! until it has no more errors. The rest is then validated, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,15 +12,15 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::error::{Position, Problem, did_you_mean};
 use super::raw::RawConfig;
 
-/// What could be read of a file.
+/// The result of reading a file.
 pub(super) struct Loaded<'t> {
-    /// What was left after everything wrong was cut out; `None` if nothing could be read.
+    /// The rest after all wrong items were cut out; `None` if nothing could be read.
     pub(super) raw: Option<RawConfig>,
-    /// What was cut out.
+    /// The errors.
     pub(super) problems: Vec<Problem>,
-    /// Names of things that were cut out whole: references to them are no further errors.
+    /// Names of items that were cut out as a whole: references to them are not further errors.
     pub(super) broken: BTreeSet<String>,
-    /// Positions of what was read.
+    /// Positions of the keys.
     pub(super) places: Places<'t>,
 }
 
@@ -28,13 +28,13 @@ pub(super) struct Loaded<'t> {
 pub(super) struct Places<'t> {
     text: &'t str,
     document: Spanned<DeTable<'t>>,
-    /// Indices of what was cut out of arrays, as they were in the file, by the array's key.
+    /// Indices of items that were cut out of arrays, as in the file, by the array's key.
     cut_indices: BTreeMap<String, BTreeSet<usize>>,
 }
 
 impl Places<'_> {
-    /// Where `key` (`pools[0].members[2].backend`) stands, or its nearest parent that exists. Names
-    /// may have dots of their own: at each table the entry that fits the rest of the key is taken.
+    /// The position of `key` (`pools[0].members[2].backend`), or of its nearest parent that exists. Names may contain
+    /// dots: in each table the entry that fits the rest of the key is taken.
     pub(super) fn find(&self, key: &str) -> Option<Position> {
         let mut table = Some(self.document.get_ref());
         let mut array: Option<&[Spanned<DeValue<'_>>]> = None;
@@ -66,7 +66,7 @@ impl Places<'_> {
         found.map(|offset| position(self.text, offset))
     }
 
-    /// `key` with the indices that it has in the file: what was cut out before it counts there.
+    /// `key` with the indices that it has in the file, where items that were cut out count.
     pub(super) fn as_written(&self, key: &str) -> String {
         let (mut path, mut written) = (String::new(), String::new());
         for part in key.split_inclusive(']') {
@@ -93,7 +93,7 @@ fn position(text: &str, offset: usize) -> Position {
     Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
 }
 
-/// Most errors that are told; a file with more is no config.
+/// Most errors that are reported; a file with more is not a config.
 const MOST: usize = 200;
 
 pub(super) fn load(text: &str) -> Loaded<'_> {
@@ -123,7 +123,7 @@ pub(super) fn load(text: &str) -> Loaded<'_> {
             problems.push(Problem { position: Some(position(text, span.start)), key: String::new(), message: explain(error.message()) });
             break;
         };
-        // What is missing only because it was cut out is no further error.
+        // A key that is missing only because it was cut out is not a further error.
         let missing = missing_field(error.message()).map(|field| format!("{}.{field}", cut.key));
         if !missing.is_some_and(|key| cut_keys.contains(&key)) {
             let key = places.as_written(&cut.key);
@@ -200,7 +200,7 @@ fn name_of(value: &DeValue<'_>) -> Option<String> {
     value.as_table()?.get("name")?.get_ref().as_str().map(str::to_owned)
 }
 
-/// Serde's words, with the nearest known name for an unknown one.
+/// Serde's message, with the nearest known name for an unknown one.
 fn explain(message: &str) -> String {
     let message = message.trim();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -216,7 +216,7 @@ fn explain(message: &str) -> String {
     }
 }
 
-/// Rust's names for types, as somebody who writes TOML would say them.
+/// Serde's message, with TOML's names for types instead of Rust's.
 fn in_plain_words(message: &str) -> String {
     let Some((before, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
     // A text in the wrong place may be a secret: it is not repeated.

@@ -1,4 +1,4 @@
-//! How use is counted, and what it costs.
+//! How usage is counted, and what it costs.
 
 use std::time::Duration;
 
@@ -7,41 +7,41 @@ use spillway_plugins::prices::{Money, Price, PriceTable, Traits};
 
 use super::{Backend, BackendKind};
 
-/// How use is reserved and counted.
+/// How usage is reserved and counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageRules {
-    /// Tokens that are reserved for a completion whose caller sets no cap.
+    /// Tokens that are reserved for a completion whose caller sets no maximum.
     pub assume_completion: u64,
-    /// What happens upstream when a caller leaves in the middle of its answer.
+    /// What happens to the backend's answer when its caller leaves.
     pub on_disconnect: OnDisconnect,
-    /// Headers of callers that are kept in the ledger.
+    /// Headers of callers that are stored in the ledger.
     pub tags: Vec<HeaderName>,
 }
 
-/// What happens upstream when a caller leaves in the middle of its answer.
+/// What happens to the backend's answer when its caller leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDisconnect {
     /// It is cancelled.
     Cancel,
-    /// It is read on for so long, to learn what was used.
+    /// It is read on for this long, to learn its usage.
     Drain(Duration),
 }
 
-/// What a deployment costs.
+/// The price of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeploymentPrice {
-    /// By use.
+    /// By usage.
     ByUse(Box<Price>),
-    /// So much per hour, whatever is used.
+    /// Per hour, independent of usage.
     Hourly(Money),
 }
 
-/// Where prices come from.
+/// The price tables.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Prices {
-    /// The table of the config's file.
+    /// The table of `prices.file`.
     pub own: PriceTable,
-    /// The table that is built in.
+    /// The built-in table.
     pub shipped: PriceTable,
 }
 
@@ -51,8 +51,8 @@ impl Prices {
         self.own.get(name).or_else(|| self.shipped.get(name))
     }
 
-    /// What a model costs at a backend: by what is said of its deployment there, by the table's entry for its
-    /// vendor, or by the model's own.
+    /// The price of a model at a backend: the one that the config sets for its deployment, or the table's entry for its
+    /// vendor, or the model's own entry.
     pub fn of(&self, backend: &Backend, model: &str) -> Option<DeploymentPrice> {
         if let Some(price) = backend.prices.get(backend.deployment(model)) {
             return Some(price.clone());
@@ -60,7 +60,7 @@ impl Prices {
         self.find(backend, model).map(|(price, _)| DeploymentPrice::ByUse(Box::new(price.clone())))
     }
 
-    /// What else the tables say of a model at a backend.
+    /// Further facts about a model at a backend, from the tables.
     pub fn traits(&self, backend: &Backend, model: &str) -> Traits {
         self.find(backend, model).map_or_else(Traits::default, |(_, traits)| *traits)
     }

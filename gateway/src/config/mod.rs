@@ -1,7 +1,6 @@
-//! The configuration: TOML text → [`raw`] → [`Config`] → what runs. Three separate things.
+//! The configuration: TOML text → [`raw`] → [`Config`] → what runs. Three separate steps.
 //!
-//! [`Config::load`] reports everything that is wrong, each with its line, its key, what was
-//! expected and the nearest known name.
+//! [`Config::load`] reports all errors, each with its line, its key, what was expected and the nearest known name.
 
 mod callers;
 mod content;
@@ -43,7 +42,7 @@ pub use limits::{ConsumerLimits, Group, WhenLost};
 pub use metering::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
 pub use secret::{Secret, Secrets};
 
-/// A configuration that makes sense.
+/// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Listeners, bounds and timers of the gateway itself.
@@ -56,29 +55,29 @@ pub struct Config {
     pub consumers: Vec<Consumer>,
     /// Consumers that share limits.
     pub groups: Vec<Group>,
-    /// How callers are told apart.
+    /// How callers are identified.
     pub auth: Auth,
     /// How use is reserved and counted.
     pub usage: UsageRules,
-    /// The record of who used what; `None` without `state_dir`.
+    /// The ledger; `None` without `state_dir`.
     pub ledger: Option<LedgerRules>,
-    /// Where prices come from.
+    /// The price tables.
     pub prices: Prices,
-    /// What may be asked and answered, if that is looked at.
+    /// The guard, if there is one.
     pub guard: Option<GuardRules>,
-    /// What is written down of prompts and answers, if it is.
+    /// The prompt log, if there is one.
     pub prompt_log: Option<Arc<PromptLogRules>>,
-    /// Answers that needn't be asked for again, if they are kept.
+    /// The cache, if there is one.
     pub cache: Option<CacheRules>,
-    /// What is remembered of stored things.
+    /// How long the gateway remembers stored objects.
     pub objects: Objects,
     /// What several nodes share.
     pub redis: Option<Redis>,
     /// Logs of the gateway.
     pub log: Log,
-    /// Distributed traces, if any are told.
+    /// Traces, if there are any.
     pub traces: Option<TraceRules>,
-    /// What is valid but probably not meant.
+    /// Valid settings that are probably mistakes.
     pub warnings: Vec<error::Problem>,
 }
 
@@ -95,7 +94,7 @@ pub struct Server {
     pub threads: Option<usize>,
     /// Largest request body in bytes.
     pub max_body: usize,
-    /// All request bodies held for replay, in bytes.
+    /// All request bodies that are kept for retries, in bytes.
     pub max_buffered: usize,
     /// Connections at once.
     pub max_connections: usize,
@@ -115,11 +114,11 @@ pub struct Server {
     pub h2c: bool,
     /// Send `x-spillway-*` headers.
     pub response_headers: bool,
-    /// How long `/readyz` says 503 before the listeners close.
+    /// How long `/readyz` answers 503 before the listeners close.
     pub lb_delay: Duration,
     /// How long requests in flight may take after that.
     pub drain_timeout: Duration,
-    /// Read the config anew when its file changes.
+    /// Re-read the config when its file changes.
     pub watch: bool,
     /// TLS on the listeners.
     pub tls: Option<ServerTls>,
@@ -129,24 +128,24 @@ pub struct Server {
     pub state_dir: Option<PathBuf>,
 }
 
-/// TLS on the listeners: files that are read anew when they change.
+/// TLS on the listeners: files that are re-read when they change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
     /// The certificate chain.
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
-    /// The CAs of client certificates; `None` asks for none.
+    /// The CAs of client certificates; `None` asks for no client certificate.
     pub client_ca: Option<PathBuf>,
     /// Those CAs' revocation lists.
     pub client_crl: Option<PathBuf>,
-    /// Whether callers must show a client certificate.
+    /// Whether callers need a client certificate.
     pub client_required: bool,
-    /// Whether TLS 1.2 is spoken, too.
+    /// Whether TLS 1.2 is accepted, too.
     pub tls12: bool,
 }
 
-/// What a backend speaks.
+/// The API of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendKind {
     /// Azure OpenAI, `/openai/v1/…`.
@@ -160,27 +159,27 @@ pub enum BackendKind {
     OpenAi,
     /// Anthropic's API.
     Anthropic,
-    /// Answers in the gateway itself.
+    /// Answered by the gateway itself.
     Mock {
-        /// What it answers.
+        /// The answer's text.
         reply: String,
     },
 }
 
-/// How the gateway proves itself to a backend.
+/// The gateway's credential for a backend.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BackendAuth {
-    /// Not at all.
+    /// None.
     None,
-    /// With a key.
+    /// A key.
     ApiKey(Secret),
-    /// The caller's own credential is passed on.
+    /// The caller's own credential is sent on.
     Passthrough,
-    /// With a token of an identity.
+    /// A token of an identity.
     Token(TokenAuth),
 }
 
-/// Where a backend is.
+/// The address of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// TLS or not.
@@ -202,21 +201,21 @@ pub struct Endpoint {
 pub struct Backend {
     /// Its name.
     pub name: Arc<str>,
-    /// What it speaks.
+    /// Its API.
     pub kind: BackendKind,
-    /// Where it is; `None` for a mock.
+    /// Its address; `None` for a mock.
     pub endpoint: Option<Endpoint>,
-    /// Its location, for fences.
+    /// Its location, for location fences.
     pub location: Option<Arc<str>>,
-    /// How the gateway proves itself there.
+    /// The gateway's credential for it.
     pub auth: BackendAuth,
     /// Model to deployment.
     pub deployments: BTreeMap<String, String>,
-    /// What deployments cost, where that is not what the price table says.
+    /// The prices of deployments that differ from the price table.
     pub prices: BTreeMap<String, DeploymentPrice>,
     /// Requests in flight per deployment.
     pub max_concurrent: Option<u32>,
-    /// CAs to trust beside the system's.
+    /// CAs to trust in addition to the system's.
     pub ca: Vec<CertificateDer<'static>>,
 }
 
@@ -236,16 +235,16 @@ pub struct Member {
     pub priority: u32,
     /// Its share within the tier.
     pub weight: u32,
-    /// The most tokens that a prompt may have there, if the config says so.
+    /// The most tokens that a prompt may have there, if the config sets it.
     pub context: Option<u64>,
 }
 
 /// When a request goes to another member.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryRules {
-    /// Attempts that may fail.
+    /// Most failed attempts.
     pub max_attempts: u32,
-    /// Statuses that go elsewhere.
+    /// Statuses after which another member is asked.
     pub statuses: StatusSet,
     /// How often a member is asked again before the others are.
     pub same_target: u32,
@@ -257,12 +256,12 @@ pub struct RetryRules {
     pub budget: BudgetRules,
 }
 
-/// How long things may take.
+/// Timeouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until a connection stands.
+    /// Until a connection is made.
     pub connect: Duration,
-    /// Until a stream's first sign of life, or its first output.
+    /// Until a stream's first event, or its first output.
     pub first_token: Duration,
     /// Until the head of a plain answer.
     pub answer: Duration,
@@ -270,7 +269,7 @@ pub struct Timeouts {
     pub thinking: Duration,
     /// Longest silence within an answer.
     pub idle: Duration,
-    /// For everything.
+    /// For the whole request.
     pub total: Duration,
 }
 
@@ -283,11 +282,11 @@ pub struct HealthRules {
     pub interval: Duration,
     /// Time for one check.
     pub timeout: Duration,
-    /// Statuses that are healthy.
+    /// Statuses that count as healthy.
     pub statuses: StatusSet,
-    /// Failed checks in a row that take a member out.
+    /// Failed checks in a row after which a member is out.
     pub unhealthy_after: usize,
-    /// Good checks in a row that bring it back.
+    /// Successful checks in a row after which it is in again.
     pub healthy_after: usize,
 }
 
@@ -302,51 +301,51 @@ pub struct Pool {
     pub policy: Policy,
     /// Its members.
     pub members: Vec<Member>,
-    /// When a member is taken out.
+    /// When a member's circuit opens.
     pub circuit: CircuitRules,
     /// When a request goes to another member.
     pub retry: RetryRules,
-    /// How long things may take.
+    /// Timeouts.
     pub timeouts: Timeouts,
     /// How many bytes of a stream's text are kept to continue it if it breaks; `None` if it isn't continued.
     pub rescue: Option<usize>,
-    /// What all callers may use up together.
+    /// The limits of all callers together.
     pub limits: Rules,
     /// Active health checks.
     pub health: Option<HealthRules>,
-    /// Roles of which a caller's token needs one.
+    /// A caller's token needs one of these roles.
     pub roles: Vec<String>,
-    /// Scopes of which a caller's token needs one.
+    /// A caller's token needs one of these scopes.
     pub scopes: Vec<String>,
-    /// What becomes of its requests on their way.
+    /// Changes to its requests and their answers.
     pub transform: Transforms,
 }
 
-/// What is remembered of stored things.
+/// How long the gateway remembers stored objects, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Objects {
-    /// Most of them.
+    /// Most objects.
     pub max: u64,
-    /// How long.
+    /// How long each is remembered.
     pub ttl: Duration,
 }
 
-/// What several nodes share.
+/// Redis or Valkey, which several nodes share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Redis {
-    /// Where it is, with its password.
+    /// Its URL, with the password.
     pub url: Secret,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub prefix: String,
-    /// This node's name, if it is given.
+    /// This node's name, if the config sets it.
     pub node: Option<String>,
-    /// How many nodes there are at least.
+    /// The least number of nodes.
     pub nodes: u64,
-    /// What token quotas and budgets do while it is out of reach.
+    /// How token quotas and budgets work while it can't be reached.
     pub quotas_when_lost: WhenLost,
 }
 
-/// Where one line per request goes.
+/// Where the access log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessLog {
     /// Standard output.
@@ -357,14 +356,14 @@ pub enum AccessLog {
     File(PathBuf),
 }
 
-/// Logs of the gateway.
+/// The gateway's logs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log {
     /// A level or filter.
     pub level: String,
-    /// Where one line per request goes.
+    /// Where the access log goes.
     pub access: AccessLog,
-    /// Written for people instead of programs.
+    /// Text for people instead of JSON.
     pub text: bool,
 }
 
@@ -372,7 +371,7 @@ impl Config {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// [`ConfigError`] with everything that is wrong.
+    /// [`ConfigError`] with all errors.
     pub fn load(path: &Path, secrets: &Secrets) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         Config::parse(&text, path, secrets)
@@ -381,7 +380,7 @@ impl Config {
     /// Reads and checks a text; `path` is named in errors.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] with everything that is wrong.
+    /// [`ConfigError::Invalid`] with all errors.
     pub fn parse(text: &str, path: &Path, secrets: &Secrets) -> Result<Config, ConfigError> {
         let loaded = load::load(text);
         validate::validate(loaded, secrets).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })

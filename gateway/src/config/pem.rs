@@ -7,7 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Why a PEM file can't be used. Never with anything of a key in it.
+/// Why a PEM file can't be used. Never contains parts of a key.
 #[derive(Debug, thiserror::Error)]
 pub enum PemError {
     /// It can't be read.
@@ -18,7 +18,7 @@ pub enum PemError {
         /// Why.
         source: std::io::Error,
     },
-    /// It holds nothing of what was expected, or something broken.
+    /// It doesn't contain what was expected, or its content is broken.
     #[error("{}: {what}", .path.display())]
     Content {
         /// The file.
@@ -66,8 +66,8 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| content(path, "has no private key"))
 }
 
-/// Whether Pingora and rustls both can take a certificate for a CA; either would fail every connection
-/// over one that can't be read.
+/// Whether both Pingora and rustls accept a certificate as a CA. One that either of them can't read would make all
+/// connections fail.
 pub fn is_ca(certificate: &CertificateDer<'static>) -> bool {
     X509Certificate::from_der(certificate).is_ok() && RootCertStore::empty().add(certificate.clone()).is_ok()
 }

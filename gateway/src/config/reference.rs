@@ -1,5 +1,4 @@
-//! The configuration reference as Markdown, made from the JSON Schema, so that it can't fall
-//! behind the code.
+//! The configuration reference as Markdown, generated from the JSON Schema, so that it always agrees with the code.
 
 use std::fmt::Write as _;
 
@@ -77,7 +76,7 @@ fn section(root: &Value, schema: &Value, path: &str, done: &mut Vec<String>, out
         if inner["properties"].is_object() || kinds(inner).next().is_some() {
             deeper.push((if list { format!("{here}[]") } else { here }, inner));
         } else if let Some(entry) = map_of(root, inner).filter(|_| !path.contains(name.as_str())) {
-            // A map's tables; what holds itself is shown once.
+            // A map's tables. A table that contains itself is shown once.
             deeper.push((format!("{here}.NAME"), entry));
         }
         let text = property["description"].as_str().or_else(|| inner["description"].as_str()).unwrap_or("");
@@ -94,7 +93,7 @@ fn section(root: &Value, schema: &Value, path: &str, done: &mut Vec<String>, out
     }
 }
 
-/// The tables that a map holds, if it holds tables.
+/// The table that is the value type of a map, if it is a table.
 fn map_of<'s>(root: &'s Value, schema: &'s Value) -> Option<&'s Value> {
     let (entry, _) = resolve(root, &schema["additionalProperties"]);
     entry["properties"].is_object().then_some(entry)

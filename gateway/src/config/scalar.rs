@@ -1,7 +1,6 @@
-//! The small texts of the config: durations, sizes, statuses and references to secrets.
+//! Short values of the config: durations, sizes, statuses and references to secrets.
 //!
-//! Each reads itself from TOML with an error that says what was expected, and describes itself in
-//! the JSON Schema.
+//! Each parses itself from TOML with an error that names what was expected, and describes itself in the JSON Schema.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -63,7 +62,7 @@ impl FromStr for DurationText {
             "d" => number.checked_mul(86_400_000),
             _ => None,
         };
-        // Ten years: longer is a mistake, and would overflow what timers can hold.
+        // Ten years: more is a mistake, and would overflow timers.
         millis.filter(|ms| *ms <= 315_360_000_000).map(|ms| DurationText(Duration::from_millis(ms))).ok_or(DURATION)
     }
 }

@@ -7,12 +7,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::scalar::SecretText;
 
-/// A secret. It never shows in `Debug`, and can be compared, so that a reload tells whether it is another one.
+/// A secret. It is never shown by `Debug`. It can be compared, so that a reload notices a changed secret.
 #[derive(Debug, Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// The secret itself. Whoever takes it must not let it out.
+    /// The secret itself. Its user must not log it or send it elsewhere.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -34,7 +34,7 @@ impl Eq for Secret {}
 
 type Environment = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
-/// Where secrets are looked up. Tests bring their own environment.
+/// Where secrets are looked up. Tests provide their own environment.
 pub struct Secrets {
     env: Box<Environment>,
 }
@@ -60,12 +60,12 @@ impl Secrets {
     /// The secret that `reference` names, without a trailing line end.
     ///
     /// # Errors
-    /// Says which variable or file can't be read, never what is in it.
+    /// Names the variable or file that can't be read, never its content.
     pub fn resolve(&self, reference: &SecretText, literals: bool) -> Result<Secret, String> {
         let value = match reference {
             SecretText::Literal(text) if literals => text.clone(),
             SecretText::Literal(_) => {
-                return Err(r#"a secret must not stand in this file: use { env = "NAME" }, { file = "/path" } or { credential = "name" }, or set server.allow_literal_secrets"#.to_owned());
+                return Err(r#"a secret must not be written in this file: use { env = "NAME" }, { file = "/path" } or { credential = "name" }, or set server.allow_literal_secrets"#.to_owned());
             }
             SecretText::Env(name) => {
                 let value = (self.env)(name).ok_or_else(|| format!("the environment variable {name} is not set"))?;
@@ -74,7 +74,7 @@ impl Secrets {
             SecretText::File(path) => read(PathBuf::from(path))?,
             SecretText::Credential(name) => {
                 if name.contains('/') || name.starts_with('.') {
-                    return Err(format!("'{name}' is no credential name"));
+                    return Err(format!("'{name}' is not a credential name"));
                 }
                 let dir = (self.env)("CREDENTIALS_DIRECTORY").ok_or_else(|| {
                     format!("credential {name}: CREDENTIALS_DIRECTORY is not set; is there a LoadCredential= line in the unit?")
@@ -87,7 +87,7 @@ impl Secrets {
             return Err("the secret is empty".to_owned());
         }
         if !value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-            return Err("the secret has characters that can't stand in a header".to_owned());
+            return Err("the secret has characters that are not valid in a header".to_owned());
         }
         Ok(Secret::from(value.to_owned()))
     }

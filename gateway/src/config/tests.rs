@@ -58,16 +58,16 @@ fn every_error_is_reported_with_its_place() {
 fn meaning_is_checked() {
     let cases = [
         ("[pools.timeouts]\nfirst_token = \"2m\"\ntotal = \"1m\"", "can never apply"),
-        ("[pools.retry]\nwait = \"20m\"", "can never be waited out"),
-        ("[traces]\notlp = { url = \"collector:4318\" }", "no http:// or https:// URL"),
+        ("[pools.retry]\nwait = \"20m\"", "no request can ever wait that long"),
+        ("[traces]\notlp = { url = \"collector:4318\" }", "not an http:// or https:// URL"),
         ("[traces]\nsample = 2.0\notlp = { url = \"http://collector:4318\" }", "traces.sample: must be from 0 to 1"),
-        ("[traces]\notlp = { url = \"http://collector:4318\", headers = { x = { env = \"AOAI_FRANCE_KEY\" } } }", "no https:// URL"),
+        ("[traces]\notlp = { url = \"http://collector:4318\", headers = { x = { env = \"AOAI_FRANCE_KEY\" } } }", "not an https:// URL"),
         ("[[backends]]\nname = \"b\"\nkind = \"azure-openai\"\nurl = \"https://10.0.0.1\"", "needs a host name to verify"),
         ("[[backends]]\nname = \"b\"\nkind = \"openai\"", "needs a 'url'"),
-        ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"ftp://x\"", "no https:// or http://"),
+        ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"ftp://x\"", "does not begin with https:// or http://"),
         (
             "[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nauth = { type = \"api-key\", key = \"sk-1\" }",
-            "must not stand in this file",
+            "must not be written in this file",
         ),
         (
             "[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nauth = { type = \"api-key\", key = { file = \"/nonexistent\" } }",
@@ -82,7 +82,7 @@ fn meaning_is_checked() {
             "can never apply",
         ),
         ("[[consumers]]\nname = \"c\"\n[consumers.limits]\nrequests_per_minute = 0", "0 would refuse everything"),
-        ("[plugins.auth]\nrequired = true", "nobody could call"),
+        ("[plugins.auth]\nrequired = true", "no caller could be accepted"),
         ("[log]\nlevel = \"debgu\"", "unknown level 'debgu'; did you mean 'debug'?"),
         ("[log]\naccess = \"/nonexistent/dir/access.log\"", "the folder of"),
         ("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x:99999\"", "no valid port"),

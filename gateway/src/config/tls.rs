@@ -1,4 +1,4 @@
-//! The listeners' TLS: what the files hold, and whether they fit together.
+//! The listeners' TLS: reads the files, and checks that they belong together.
 
 use std::sync::Arc;
 
@@ -26,23 +26,24 @@ impl TlsError {
     }
 }
 
-/// What the files hold.
+/// The content of the files.
 #[derive(Clone)]
 pub struct Loaded {
-    /// For new connections.
+    /// The settings for new connections.
     pub config: Arc<ServerConfig>,
     /// When the certificate expires, in seconds since 1970.
     pub expires: i64,
 }
 
-/// Reads the files, and checks that they fit together.
+/// Reads the files, and checks that they belong together.
 ///
 /// # Errors
 /// [`TlsError`] names the file.
 pub fn load(tls: &ServerTls) -> Result<Loaded, TlsError> {
     let chain = pem::certificates(&tls.cert).map_err(|error| TlsError::new("cert", error))?;
     let key = pem::private_key(&tls.key).map_err(|error| TlsError::new("key", error))?;
-    let expires = expiry(chain.first()).ok_or_else(|| TlsError::new("cert", format!("{}: is no X.509 certificate", tls.cert.display())))?;
+    let expires =
+        expiry(chain.first()).ok_or_else(|| TlsError::new("cert", format!("{}: is not an X.509 certificate", tls.cert.display())))?;
     let provider = Arc::new(ring::default_provider());
     let versions: &[&SupportedProtocolVersion] = if tls.tls12 { &[&version::TLS13, &version::TLS12] } else { &[&version::TLS13] };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -68,7 +69,7 @@ pub fn load(tls: &ServerTls) -> Result<Loaded, TlsError> {
     };
     let mut config = builder
         .with_single_cert(chain, key)
-        .map_err(|error| TlsError::new("key", format!("{} does not fit {}: {error}", tls.key.display(), tls.cert.display())))?;
+        .map_err(|error| TlsError::new("key", format!("{} does not belong to {}: {error}", tls.key.display(), tls.cert.display())))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Loaded { config: Arc::new(config), expires })
 }

@@ -1,7 +1,7 @@
-//! The circuit of the content safety service: while it fails, nobody waits for it.
+//! The circuit of the content safety service: while the service fails, requests don't wait for it.
 //!
-//! A text can make it fail. So it is believed to have failed as a backend's deployment is: for one consumer alone, until
-//! a second one met the same.
+//! A text can make the service fail. So the circuit works like that of a deployment: what one consumer met counts for
+//! that consumer only, until a second one met the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) struct Gate {
     service: Arc<Target>,
 }
 
-/// Leave to ask. Dropped without an end, nothing was learnt.
+/// Permission to send a question. Dropped without a result, it changes nothing.
 pub(super) struct Pass<'g> {
     rules: &'g CircuitRules,
     lease: Lease,
@@ -33,7 +33,7 @@ impl Gate {
             threshold: Threshold::Percent { percent: 50, min_calls: 10 },
             first_trip: Duration::from_secs(10),
             trip: Duration::from_secs(10),
-            // What says nothing of the service is no failure.
+            // A failure that says nothing about the service is not recorded at all.
             statuses: StatusSet::new([StatusRange::ALL]),
             errors: ErrorKind::NAMES.map(|(_, kind)| kind).to_vec(),
             ..CircuitRules::default()
@@ -42,7 +42,7 @@ impl Gate {
         Gate { rules, service: Arc::new(Target::new(id, None)) }
     }
 
-    /// Leave to ask for `owner` at `now`, if the service answers or may be probed.
+    /// Permission for `owner` at `now`, if the circuit is closed or a probe is due.
     pub(super) fn enter(&self, owner: &Owner, now: Tick) -> Option<Pass<'_>> {
         let by = owner.as_deref().map_or(0, number_of);
         let lease = self.service.acquire(Asked { by, ..Asked::default() }, now)?;
@@ -51,7 +51,7 @@ impl Gate {
 }
 
 impl Pass<'_> {
-    /// How it went, and what that changed.
+    /// Records the result; returns what it changed.
     pub(super) fn end(mut self, failure: Option<Failure>, now: Tick) -> Change {
         let outcome = match failure {
             None => Outcome::Success { first: Duration::ZERO, signal: RateSignal::default() },
@@ -100,7 +100,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever one consumer's texts make of the service, and over whatever time: another one may ask.
+        /// Whatever one consumer's texts do to the service, and over whatever time: another consumer may ask.
         #[test]
         fn one_consumer_closes_it_for_itself_alone(steps in prop::collection::vec((0u8..5, 0u64..20, any::<bool>()), 1..200)) {
             let gate = Gate::new();

@@ -1,4 +1,4 @@
-//! The content guard at work: rules of one's own, and the content safety service.
+//! The content guard: its own rules, and the content safety service.
 
 mod gate;
 mod service;
@@ -23,34 +23,37 @@ pub struct Guard {
     /// Its counters.
     pub metrics: GuardMetrics,
     service: Option<Arc<Service>>,
-    /// Equal for rules that judge answers alike: kept answers are given only to those who would have got them.
+    /// Equal for rules that give the same result for answers: a cached answer is given only under the rules that it was
+    /// checked with.
     pub fingerprint: u64,
 }
 
-/// What a look at a content came to.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgement {
-    /// It may pass.
+    /// Allowed.
     Passed,
-    /// Nobody could say, and then it may.
+    /// It could not be checked, and is allowed.
     Unchecked,
-    /// It may not.
+    /// Blocked.
     Blocked(Finding),
-    /// Nobody could say, and then it may not.
+    /// It could not be checked, and is refused.
     Unknown,
 }
 
 impl Guard {
-    /// With these rules. Nothing is asked yet.
+    /// With these rules. Sends nothing yet.
     pub fn new(rules: GuardRules, identities: &mut Identities, metrics: &Metrics) -> Self {
         let service = rules.safety.clone().map(|safety| Arc::new(Service::new(safety, identities, metrics)));
         Guard { service, metrics: metrics.guard.clone(), fingerprint: rules.fingerprint(), rules }
     }
 
-    /// Looks at the body of a request by the rules of one's own; what the service has to look at, if there is one.
+    /// Checks the body of a request with the guard's own rules. Returns what the service has to check, if there is a
+    /// service.
     ///
     /// # Errors
-    /// What is blocked. What can't be read, or be read in two ways, may never pass: it is the caller's doing.
+    /// What is blocked. A body that can't be read, or can be read in two ways, is never allowed: that is the caller's
+    /// fault.
     pub fn request(&self, api: Api, body: &[u8]) -> Result<Option<Seen>, Finding> {
         let asked = Some(api).filter(|api| is_read(*api)).and_then(|api| Asked::read(api, body).ok());
         let finding = match &asked {
@@ -64,29 +67,29 @@ impl Guard {
         Ok(asked.filter(|_| self.service.is_some()).map(Asked::into_seen))
     }
 
-    /// Has the service look at what was seen in a request of `owner`'s.
+    /// Has the service check the texts of a request of `owner`.
     pub async fn ask(&self, seen: Seen, owner: &Owner, clock: &Clock) -> Judgement {
         let Some(service) = &self.service else { return Judgement::Passed };
         let asked = service.look_at(seen, owner, clock).await;
         self.judged("request", asked)
     }
 
-    /// Where the service's tokens come from, if it takes any.
+    /// The source of the service's tokens, if it uses tokens.
     pub fn token(&self) -> Option<&Arc<TokenSource>> {
         self.service.as_ref()?.token()
     }
 
-    /// Whether a service is asked, and texts are held for as long as that takes.
+    /// Whether there is a service: then texts are kept in memory until it has answered.
     pub fn asks(&self) -> bool {
         self.service.is_some()
     }
 
-    /// Whether answers are looked at.
+    /// Whether answers are checked.
     pub fn reads_answers(&self) -> bool {
         self.rules.answers && (self.rules.local.reads_texts() || self.service.is_some())
     }
 
-    /// Looks at what a part of an answer to `owner` says.
+    /// Checks the texts of a part of an answer to `owner`.
     pub async fn answer(&self, said: &Spoken, owner: &Owner, clock: &Clock) -> Judgement {
         if said.is_empty() {
             return Judgement::Passed;
@@ -103,12 +106,12 @@ impl Guard {
         }
     }
 
-    /// An answer that can't be read.
+    /// The result for an answer that can't be read.
     pub fn unreadable(&self) -> Judgement {
         self.judged("answer", Err(service::Unavailable))
     }
 
-    /// Something whose content can't be looked at, of a kind of API: it is refused, unless the rules say otherwise.
+    /// The finding for an API whose content can't be checked: it is refused, unless the rules allow it.
     pub fn unread(&self, api: Api) -> Option<Finding> {
         if self.rules.pass_unread {
             return None;

@@ -1,4 +1,4 @@
-//! Asks Azure AI Content Safety.
+//! The client of Azure AI Content Safety.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,26 +23,26 @@ use crate::telemetry::metrics::Metrics;
 
 /// Characters that neighbouring pieces of a long text share.
 const OVERLAP: usize = 500;
-/// Questions at once for one request, for one consumer, and for all. While all are taken, the next place is for the
-/// consumer that has least.
+/// Most questions at once for one request, for one consumer, and for all. While all places are taken, the next free one
+/// goes to the consumer that has the fewest.
 const WIDTH: usize = 8;
 const EACH: usize = 48;
 const AT_ONCE: usize = 64;
 
-/// Nobody can say.
+/// The content could not be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unavailable;
 
-/// Why there is no judgement.
+/// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("its circuit is open")]
     Closed,
-    #[error("it takes too long")]
+    #[error("it took too long")]
     TooSlow,
     #[error("there is no token for it")]
     NoToken,
-    #[error("it answers {0}")]
+    #[error("it answered {0}")]
     Status(u16),
     #[error("{0}")]
     Http(reqwest::Error),
@@ -51,7 +51,7 @@ enum Failure {
 }
 
 impl Failure {
-    /// What it says of the service. What is wrong with one question says nothing; a key or path that it doesn't know does.
+    /// The failure, as far as the service caused it. A bad question doesn't count; an unknown key or path does.
     fn of_the_service(&self) -> Option<circuit::Failure> {
         use circuit::ErrorKind;
         Some(circuit::Failure::Error(match self {
@@ -59,7 +59,7 @@ impl Failure {
             Failure::Status(status) => {
                 return http::StatusCode::from_u16(*status).ok().map(circuit::Failure::Status);
             }
-            // Nothing of a question went there.
+            // No question was sent.
             Failure::NoToken => ErrorKind::Connect,
             Failure::Http(error) if error.is_connect() => ErrorKind::Connect,
             Failure::TooSlow => ErrorKind::Timeout,
@@ -90,7 +90,7 @@ pub(super) struct Service {
     room: Arc<Places<Owner>>,
 }
 
-/// What is asked of the service: about a piece of the texts, which is read when it is asked and not before.
+/// A question about a piece of the texts, which is read only when the question is sent.
 #[derive(Debug, Clone)]
 enum Question {
     Analyze(Range<usize>),
@@ -130,7 +130,7 @@ impl Service {
         Service { rules, proof, gate: Gate::new(), room: Places::new(AT_ONCE, EACH) }
     }
 
-    /// Where its tokens come from, if it takes any.
+    /// The source of its tokens, if it uses tokens.
     pub(super) fn token(&self) -> Option<&Arc<TokenSource>> {
         match &self.proof {
             Proof::Token(source) => Some(source),
@@ -138,9 +138,8 @@ impl Service {
         }
     }
 
-    /// What it finds in texts, and whether what a person said or what comes from elsewhere is an attack. The first
-    /// finding counts; an answer that is missing counts if there is none. A few questions are asked at a time, and the
-    /// texts are held once.
+    /// Checks texts, and whether what a person wrote or a tool returned is an attack. The first finding counts; if
+    /// there is none, a missing answer does. A few questions are under way at a time, and the texts are in memory once.
     pub(super) async fn look_at(self: &Arc<Self>, seen: Seen, owner: &Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
         let seen = Arc::new(seen);
         let mut waiting = self.questions(&seen);
@@ -181,11 +180,11 @@ impl Service {
             let why = judged.as_ref().err();
             match (pass.end(why.and_then(Failure::of_the_service), clock.now()), why) {
                 (Change::Tripped, Some(why)) => {
-                    error!(%why, open = self.rules.fails_open, "content safety can't be asked: for a while nobody waits for it")
+                    error!(%why, open = self.rules.fails_open, "content safety fails: its circuit is open for all consumers")
                 }
                 (Change::TrippedForOne, Some(why)) => {
                     let consumer = owner.as_deref();
-                    warn!(%why, consumer, open = self.rules.fails_open, "content safety fails for one consumer: for a while that one doesn't wait for it")
+                    warn!(%why, consumer, open = self.rules.fails_open, "content safety fails for one consumer: its circuit is open for that consumer")
                 }
                 (Change::Recovered, _) => info!("content safety answers again"),
                 _ => {}
@@ -193,7 +192,7 @@ impl Service {
             judged
         };
         asked.await.map_err(|why: Failure| {
-            debug!(%why, "content safety could not be asked");
+            debug!(%why, "no answer from content safety");
             Unavailable
         })
     }
@@ -238,7 +237,7 @@ impl Service {
     }
 }
 
-/// A part of a text in pieces that the service takes.
+/// A part of a text in pieces of a length that the service accepts.
 fn pieces(text: &str, part: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let begun = part.start;
     let part = text.get(part).unwrap_or_default();

@@ -10,7 +10,7 @@ use super::error::ImportError;
 use super::finding::Findings;
 use super::names::{placeholder_model, variable};
 
-/// A variable; `None` where its value is kept elsewhere.
+/// A variable; the value is `None` if it is stored elsewhere, as a secret.
 struct Variable {
     value: Option<String>,
     place: String,
@@ -25,7 +25,7 @@ pub(super) fn import(inputs: &[(&str, &str)], findings: &mut Findings) -> Result
         if text.trim_start().starts_with(['{', '[']) {
             let json = serde_json::from_str(text).map_err(|error| ImportError::Unreadable {
                 place: format!("{file}:{}:{}", error.line(), error.column()),
-                problem: format!("is no JSON: {error}"),
+                problem: format!("is not JSON: {error}"),
                 remedy: "give the output of az containerapp show, or NAME=value lines".to_owned(),
             })?;
             from_json(&json, &format!("{file}#"), &mut variables);
@@ -59,7 +59,7 @@ pub(super) fn import(inputs: &[(&str, &str)], findings: &mut Findings) -> Result
     draft.pools.push(pool);
     for (name, variable) in variables.iter().filter(|(name, _)| !is_known(name)) {
         if name.starts_with("BACKEND_") {
-            findings.unsupported(&variable.place, format!("{name} is no variable of openai-aca-lb"));
+            findings.unsupported(&variable.place, format!("{name} is not a variable of openai-aca-lb"));
         } else if name.starts_with("AZURE_") || name.starts_with("APPLICATIONINSIGHTS") || name.starts_with("ASPNETCORE") {
             findings.manual(&variable.place, "", format!("{name}: set it for Spillway, too, if its identity or its telemetry needs it"));
         }
@@ -86,7 +86,7 @@ fn from_lines(file: &str, text: &str, variables: &mut Variables) -> Result<(), I
             // The line is not repeated: it may be a key.
             return Err(ImportError::Unreadable {
                 place: format!("{file}:{}", at + 1),
-                problem: "is no NAME=value line".to_owned(),
+                problem: "is not a NAME=value line".to_owned(),
                 remedy: "give one variable a line, such as BACKEND_1_URL=https://contoso.openai.azure.com".to_owned(),
             });
         };
@@ -99,7 +99,7 @@ fn from_lines(file: &str, text: &str, variables: &mut Variables) -> Result<(), I
     Ok(())
 }
 
-/// Lists of `{"name", "value"}`, wherever they stand, and plain objects.
+/// Lists of `{"name", "value"}`, at any depth, and plain objects.
 fn from_json(json: &Value, place: &str, variables: &mut Variables) {
     match json {
         Value::Array(list) => {
@@ -136,8 +136,7 @@ fn scalar(value: &Value) -> Option<String> {
 fn backend(number: &str, variables: &Variables, findings: &mut Findings) -> Result<Option<(Backend, u64, Option<String>)>, ImportError> {
     let find = |what: &str| variables.get(&format!("BACKEND_{number}_{what}"));
     let Some(url) = find("URL") else {
-        findings
-            .unsupported(format!("BACKEND_{number}_URL"), "is not set; the sample would not start, and this import leaves the backend out");
+        findings.unsupported(format!("BACKEND_{number}_URL"), "is not set; openai-aca-lb would not start; the backend is left out here");
         return Ok(None);
     };
     let address = match url.value.as_deref().map(address::take_apart) {
@@ -157,14 +156,14 @@ fn backend(number: &str, variables: &Variables, findings: &mut Findings) -> Resu
         Some(Variable { value: Some(value), place }) => {
             let priority = value.parse::<u32>().map_err(|_| ImportError::Unreadable {
                 place: place.clone(),
-                problem: format!("'{value}' is no priority"),
+                problem: format!("'{value}' is not a priority"),
                 remedy: "give a whole number; lower goes first".to_owned(),
             })?;
             findings.exact(place, format!("priority = {priority}"));
             u64::from(priority)
         }
         _ => {
-            findings.manual(format!("BACKEND_{number}_PRIORITY"), "priority = 1", "is not set, which the sample would not start without");
+            findings.manual(format!("BACKEND_{number}_PRIORITY"), "priority = 1", "is not set; openai-aca-lb would not start");
             1
         }
     };
@@ -174,7 +173,7 @@ fn backend(number: &str, variables: &Variables, findings: &mut Findings) -> Resu
             findings.manual(
                 &key.place,
                 format!("key = {{ env = \"{name}\" }}"),
-                format!("set {name} for Spillway, as it is set now; secrets are not copied"),
+                format!("set {name} for Spillway to its present value; secrets are not copied"),
             );
             Auth::ApiKey(name)
         }
@@ -182,7 +181,7 @@ fn backend(number: &str, variables: &Variables, findings: &mut Findings) -> Resu
             findings.approximate(
                 format!("BACKEND_{number}_APIKEY"),
                 "auth = { type = \"auto\" }",
-                "is not set: the sample used DefaultAzureCredential; give the identity of Spillway's machine the role Cognitive Services OpenAI User",
+                "is not set: openai-aca-lb used DefaultAzureCredential; give the identity of Spillway's machine the role Cognitive Services OpenAI User",
             );
             Auth::Auto
         }
@@ -216,13 +215,13 @@ fn models(pool: &mut Pool, draft: &mut Draft, deployments: &[Option<String>], fi
         findings.manual(
             "BACKEND_*_DEPLOYMENT_NAME",
             became,
-            "the sample replaced whatever name a caller used: list the names that callers use in 'models', and map each in 'deployments'",
+            "openai-aca-lb replaced any name that a caller used: list the names that callers use in 'models', and map each in 'deployments'",
         );
     } else {
         findings.manual(
             "BACKEND_*_DEPLOYMENT_NAME",
             became,
-            "the sample passed every name on: list the deployments that callers ask for in 'models'; equal names need no 'deployments'",
+            "openai-aca-lb sent every name on: list the deployments that callers ask for in 'models'; equal names need no 'deployments'",
         );
     }
     pool.models = vec![model];
@@ -242,7 +241,7 @@ fn behaviour(pool: &mut Pool, variables: &Variables, findings: &mut Findings) {
     findings.approximate(
         place,
         "pools.circuit: one 429 or 5xx takes a target out for its Retry-After, else for 10s",
-        "as the sample did; a Retry-After of more than 2m is cut to that (circuit.max_retry_after), and errors of connections count, too",
+        "as in openai-aca-lb; a Retry-After of more than 2m is cut to that (circuit.max_retry_after), and errors of connections count, too",
     );
     let attempts = pool.members.len() as u64;
     pool.retry = Retry { max_attempts: Some(attempts.clamp(1, 100)), statuses: Some(vec![(429, 429), (500, 599)]) };
@@ -252,13 +251,13 @@ fn behaviour(pool: &mut Pool, variables: &Variables, findings: &mut Findings) {
         timeout.and_then(|variable| variable.value.as_ref()?.parse::<u64>().ok()).filter(|seconds| (1..=315_360_000).contains(seconds));
     let span = Millis(seconds.unwrap_or(100) * 1_000);
     pool.timeouts = Timeouts { first_token: Some(span), answer: Some(span), idle: Some(span), total: None };
-    // A part that is longer than the whole could never apply.
+    // A timeout that is longer than the total would never apply.
     if span.0 > 600_000 {
         pool.timeouts.total = Some(span);
     }
     findings.approximate(
         timeout.map_or("HTTP_TIMEOUT_SECONDS", |variable| variable.place.as_str()),
         format!("timeouts.first_token, answer and idle = \"{span}\""),
-        "the sample had one bound on silence (100s unless set)",
+        "openai-aca-lb had one timeout of silence (100s unless set)",
     );
 }

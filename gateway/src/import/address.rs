@@ -1,11 +1,11 @@
-//! What a URL says of a backend: its kind, its root, its deployment.
+//! What a URL shows of a backend: its kind, its root, its deployment.
 
 use super::draft::Kind;
 
-/// A backend's URL, taken apart.
+/// The parts of a backend's URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
-    /// `None` where nothing tells.
+    /// `None` if the URL doesn't show it.
     pub(super) kind: Option<Kind>,
     pub(super) root: String,
     pub(super) host: String,
@@ -13,7 +13,7 @@ pub(super) struct Address {
     /// Whether the path is that of Azure OpenAI, and not of another service at the same host.
     pub(super) names_openai: bool,
     pub(super) api_version: Option<String>,
-    /// What stood behind the root and was left out.
+    /// The rest behind the root, which was left out.
     pub(super) left_out: Option<String>,
 }
 
@@ -30,19 +30,19 @@ const AZURE_HOSTS: [&str; 10] = [
     ".privatelink.openai.azure.com",
 ];
 
-/// Hosts of other Azure AI services, too, unless the path names OpenAI.
+/// Hosts of other Azure AI services, unless the path contains OpenAI.
 pub(super) fn may_be_content_safety(host: &str) -> bool {
     host.contains(".cognitiveservices.azure.") || host.ends_with(".api.cognitive.microsoft.com") || host.contains(".services.ai.azure.")
 }
 
 /// # Errors
-/// Says what is wrong with the URL.
+/// What is wrong with the URL.
 pub(super) fn take_apart(url: &str) -> Result<Address, String> {
     let url = url.trim();
-    let (scheme, rest) = url.split_once("://").ok_or("has no https:// or http://")?;
+    let (scheme, rest) = url.split_once("://").ok_or("doesn't begin with https:// or http://")?;
     let scheme = scheme.to_ascii_lowercase();
     if scheme != "https" && scheme != "http" {
-        return Err(format!("has the scheme '{scheme}'; a backend is asked over https or http"));
+        return Err(format!("has the scheme '{scheme}'; a backend needs https or http"));
     }
     let rest = rest.split('#').next().unwrap_or("");
     let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
@@ -59,7 +59,7 @@ pub(super) fn take_apart(url: &str) -> Result<Address, String> {
     let deployment = position("deployments").and_then(|at| parts.get(at + 1)).map(|name| (*name).to_owned());
     let known = ["openai", "anthropic", "deployments", "v1", "models"];
     let end = parts.iter().position(|part| known.iter().any(|name| part.eq_ignore_ascii_case(name))).unwrap_or(parts.len());
-    // Anthropic's API at another host stands below it.
+    // Anthropic's API at another host has this path.
     let mut kept = if parts.get(end).is_some_and(|part| part.eq_ignore_ascii_case("anthropic")) { end + 1 } else { end };
     let mut left_out = None;
     if position("openai").is_none() && position("deployments").is_none() && parts[kept..].len() > 1 {
@@ -90,7 +90,7 @@ pub(super) fn take_apart(url: &str) -> Result<Address, String> {
     Ok(Address { kind, root, host, deployment, names_openai, api_version: api_version.map(str::to_owned), left_out })
 }
 
-/// Whether Azure's name for a version is that of its undated API.
+/// Whether a version is the name of Azure's undated API.
 pub(super) fn is_undated(version: &str) -> bool {
     ["v1", "latest", "preview"].iter().any(|name| version.eq_ignore_ascii_case(name))
 }

@@ -1,4 +1,4 @@
-//! The config that is being made, as far as imports need it.
+//! The config that an import makes.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 pub(super) struct Draft {
     pub(super) backends: Vec<Backend>,
     pub(super) pools: Vec<Pool>,
-    /// Limits that each caller had, for a consumer that is still to be made.
+    /// Limits that each caller had, for consumers that must still be made.
     pub(super) per_consumer: Vec<(String, Limits)>,
-    /// How long cached answers are good.
+    /// How long cached answers are valid.
     pub(super) exact_cache: Option<Millis>,
     pub(super) semantic_cache: Option<Semantic>,
     pub(super) safety: Option<Safety>,
-    /// Services that policies use and no pool has: name, URL and how to prove oneself there.
+    /// Services that policies use and that are in no pool: name, URL and credential.
     pub(super) services: Vec<(String, String, Auth)>,
 }
 
@@ -60,7 +60,7 @@ pub(super) enum Auth {
 #[derive(Debug, Clone)]
 pub(super) struct Backend {
     pub(super) name: String,
-    /// Where it stood in the source.
+    /// Its position in the source.
     pub(super) from: String,
     pub(super) kind: Kind,
     pub(super) url: String,
@@ -110,7 +110,7 @@ pub(super) struct Limits {
     pub(super) requests_per_minute: Option<u64>,
     pub(super) tokens_per_minute: Option<u64>,
     pub(super) concurrent_requests: Option<u64>,
-    /// Tokens, and the period that they are for.
+    /// Tokens per period.
     pub(super) token_quota: Option<(u64, &'static str)>,
 }
 
@@ -130,9 +130,9 @@ pub(super) struct Pool {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Semantic {
-    /// The pool that embeds.
+    /// The pool for embeddings.
     pub(super) pool: String,
-    /// In hundredths of a percent, so that what is written is what was meant.
+    /// In hundredths of a percent, so that it is written exactly.
     pub(super) threshold: u32,
     pub(super) ttl: Option<Millis>,
     pub(super) max_messages: Option<u64>,

@@ -11,14 +11,14 @@ pub enum ImportError {
     /// A file is not in the form that was expected.
     #[error("{place}: {problem}; {remedy}")]
     Unreadable {
-        /// The file, and where in it.
+        /// The file, and the position in it.
         place: String,
         /// What is wrong.
         problem: String,
         /// What to do about it.
         remedy: String,
     },
-    /// The files hold nothing that could serve a request.
+    /// The files contain nothing that could serve a request.
     #[error("{place}: {problem}; {remedy}{}", listed(.findings))]
     NothingFound {
         /// The files.
@@ -27,7 +27,7 @@ pub enum ImportError {
         problem: String,
         /// What to do about it.
         remedy: String,
-        /// What was found all the same.
+        /// What was found nevertheless.
         findings: Vec<Finding>,
     },
 }

@@ -1,22 +1,22 @@
-//! What was found in a source, and what became of it.
+//! Findings: what the source contains, and what it became.
 
 use std::fmt;
 
-/// How well something was carried over.
+/// How well something could be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// Something is left to do by hand.
     Manual,
-    /// Spillway has no such thing, or it could not be read.
+    /// Spillway has no such feature, or the value could not be read.
     Unsupported,
-    /// It behaves much like before, but not in every case.
+    /// It works similarly, but not in every case.
     Approximate,
-    /// It means the same.
+    /// It has the same meaning.
     Exact,
 }
 
 impl Class {
-    /// From what needs most attention to what needs none.
+    /// From most attention needed to none.
     pub const ALL: [Class; 4] = [Class::Manual, Class::Unsupported, Class::Approximate, Class::Exact];
 }
 
@@ -31,16 +31,16 @@ impl fmt::Display for Class {
     }
 }
 
-/// One thing that was found.
+/// A finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// How well it was carried over.
+    /// How well it was imported.
     pub class: Class,
-    /// Where it stands in the source.
+    /// Its position in the source.
     pub place: String,
-    /// What it became; empty where it became nothing.
+    /// What it became; empty if nothing.
     pub became: String,
-    /// Why it is not exact, or what to do; empty where nothing need be said.
+    /// Why it is not exact, or what to do; may be empty.
     pub why: String,
 }
 
@@ -78,7 +78,7 @@ impl Findings {
         self.add(Class::Unsupported, place.into(), String::new(), why.into());
     }
 
-    /// The same thing met twice is one finding.
+    /// The same finding is added once.
     fn add(&mut self, class: Class, place: String, became: String, why: String) {
         let finding = Finding { class, place, became, why };
         if !self.0.contains(&finding) {

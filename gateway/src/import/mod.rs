@@ -1,7 +1,7 @@
-//! Makes a Spillway config of what another gateway is configured with.
+//! Makes a Spillway config from the config of another gateway.
 //!
-//! Nothing is dropped silently: what is found becomes part of the config, a [`Finding`], or both.
-//! No secret is ever copied; the config refers to environment variables instead.
+//! Nothing is dropped silently: everything becomes part of the config, a [`Finding`], or both. Secrets are never
+//! copied; the config refers to environment variables instead.
 
 mod aca_lb;
 mod address;
@@ -28,7 +28,7 @@ use finding::Findings;
 pub enum Source {
     /// Backends and pools of Azure API Management (ARM JSON), with policies (XML) where given.
     Apim,
-    /// Policies of Azure API Management alone.
+    /// Only policies of Azure API Management.
     ApimPolicy,
     /// The environment of Azure-Samples/openai-aca-lb.
     AcaLb,
@@ -37,24 +37,24 @@ pub enum Source {
 }
 
 impl Source {
-    /// The kinds as the command line calls them.
+    /// The names on the command line.
     pub const NAMES: [(&'static str, Source); 4] =
         [("apim", Source::Apim), ("apim-policy", Source::ApimPolicy), ("aca-lb", Source::AcaLb), ("litellm", Source::LiteLlm)];
 }
 
-/// A config, and what is to be known about it.
+/// A config, and the findings about it.
 #[derive(Debug, Clone)]
 pub struct Imported {
     /// The config, with the findings as comments.
     pub toml: String,
-    /// What was found, in the order of the sources.
+    /// The findings, in the order of the sources.
     pub findings: Vec<Finding>,
 }
 
-/// Imports files of one kind; each is a name, for messages, and its text.
+/// Imports files of one kind; each has a name, for messages, and a text.
 ///
 /// # Errors
-/// Says which file is wrong, where, and what to do about it; and when nothing in them could serve a request.
+/// Names the file, the position and what to do; also if the files contain nothing that could serve a request.
 pub fn import(source: Source, inputs: &[(&str, &str)]) -> Result<Imported, ImportError> {
     if inputs.is_empty() {
         return Err(ImportError::NoInput(match source {
@@ -86,7 +86,7 @@ pub fn import(source: Source, inputs: &[(&str, &str)]) -> Result<Imported, Impor
     }
     findings.manual(
         "callers",
-        "no [[consumers]]: without them, whoever reaches 'listen' is served",
+        "no [[consumers]]: without them, all callers that reach 'listen' are served",
         "make a key for each application with 'spillway keys new', or set [plugins.auth.jwt], before 'listen' is opened to others",
     );
     let findings = findings.into_list();

@@ -1,4 +1,4 @@
-//! Names that can stand in a config.
+//! Names that are valid in a config.
 
 /// `text` as a name: no spaces and no control characters.
 pub(super) fn name(text: &str) -> String {
@@ -6,7 +6,7 @@ pub(super) fn name(text: &str) -> String {
     if name.is_empty() { "unnamed".to_owned() } else { name }
 }
 
-/// `wanted`, or with a number behind it where that is taken.
+/// `wanted`, with a number added if it is in use.
 pub(super) fn unused(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     if !taken(wanted) {
         return wanted.to_owned();
@@ -33,12 +33,12 @@ pub(super) fn last_part(id: &str) -> &str {
     id.trim_end_matches('/').rsplit('/').next().unwrap_or(id)
 }
 
-/// A model that nobody has, for what the source doesn't say.
+/// A model name that nobody uses, if the source has none.
 pub(super) fn placeholder_model(pool: &str) -> String {
     format!("REPLACE-ME-{}", name(pool))
 }
 
-/// A host that nobody has.
+/// A host that doesn't exist.
 pub(super) fn placeholder_url(what: &str) -> String {
     let label: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     format!("https://replace-me-{}.invalid", label.trim_matches('-'))
@@ -50,7 +50,7 @@ pub(super) fn scope(resource: Option<&str>) -> Option<String> {
     (resource != "https://cognitiveservices.azure.com").then(|| format!("{resource}/.default"))
 }
 
-/// The name in `{{name}}`, alone or behind `Bearer`: a named value of Azure API Management.
+/// The name in `{{name}}`, alone or after `Bearer`: a named value of Azure API Management.
 pub(super) fn named_value(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("{{")?;
     let (name, _) = rest.split_once("}}")?;

@@ -1,4 +1,4 @@
-//! Imports of small sources, each after the shape of a published one.
+//! Imports of small sources, each modelled on a published one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -77,7 +77,7 @@ fn pools_of_api_management() {
     is(chat, "members.1", r#"{ backend = "payg-france", priority = 2, weight = 70 }"#);
     is(chat, "members.2", r#"{ backend = "payg-west", priority = 2, weight = 1 }"#);
     assert_eq!(chat["members"].as_array().unwrap().len(), 3);
-    found(&findings, Class::Approximate, "/value/6/properties/pool/services/2/weight", "not given, while other members have one");
+    found(&findings, Class::Approximate, "/value/6/properties/pool/services/2/weight", "not set, while other members have one");
     found(&findings, Class::Manual, "/value/6/properties/pool/services/3", "'gone' of 'chat' is in no file");
     is(named(&table, "backends", "payg-france"), "deployments", r#"{ gpt4o-ptu = "gpt-4o" }"#);
 }
@@ -130,8 +130,8 @@ fn templates_and_their_loops() {
     is(both, "members.1", r#"{ backend = "second", priority = 1, weight = 1 }"#);
     found(&findings, Class::Unsupported, "/resources/2/properties/url", "depends on parameters('host')");
     found(&findings, Class::Unsupported, "/resources/2/properties/url", "az rest --method get");
-    found(&findings, Class::Unsupported, "/resources/3/copy", "the loop 'regions' is not unrolled");
-    found(&findings, Class::Unsupported, "/resources/4/properties/pool/copy", "the loop 'services' is not unrolled");
+    found(&findings, Class::Unsupported, "/resources/3/copy", "the loop 'regions' is not expanded");
+    found(&findings, Class::Unsupported, "/resources/4/properties/pool/copy", "the loop 'services' is not expanded");
     let values = (
         "values.json",
         r#"{"$schema": "x/deploymentParameters.json#", "parameters": {"host": {"value": "contoso-uks.openai.azure.com"}}}"#,
@@ -148,7 +148,7 @@ fn what_can_not_be_read_is_said() {
     assert_eq!(at(&table, "pools.0.circuit.trip"), None);
     found(&findings, Class::Manual, "#/0/properties", "doesn't say which models");
     found(&findings, Class::Unsupported, "interval", "months or years");
-    found(&findings, Class::Unsupported, "tripDuration", "no time at all");
+    found(&findings, Class::Unsupported, "tripDuration", "is 0;");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn policies_are_applied_to_their_pools() {
     found(&findings, Class::Approximate, "policy.xml:31 <retry> interval", "no wait");
     found(&findings, Class::Approximate, "<azure-openai-semantic-cache-lookup> score-threshold", "1 - distance");
     found(&findings, Class::Manual, "policy.xml:12 <llm-token-limit>", "counted by the expression");
-    found(&findings, Class::Manual, "<choose>", "not carried over");
+    found(&findings, Class::Manual, "<choose>", "not imported");
     found(&findings, Class::Unsupported, "<frobnicate>", "not known");
     found(&findings, Class::Exact, "<set-header>", "managed-identity");
     found(&findings, Class::Approximate, "<rate-limit> calls", "requests_per_minute = 40");
@@ -206,7 +206,7 @@ fn variables_of_the_container_apps_sample() {
     is(&table, "pools.0.circuit.statuses", r#"[429, "500-599"]"#);
     is(&table, "pools.0.timeouts.total", r#""15m""#);
     found(&findings, Class::Unsupported, "BACKEND_3_URL", "is not set");
-    found(&findings, Class::Unsupported, "BACKEND_1_COLOUR", "no variable of openai-aca-lb");
+    found(&findings, Class::Unsupported, "BACKEND_1_COLOUR", "not a variable of openai-aca-lb");
     let (table, findings) = run(Source::AcaLb, &[ACA]);
     is(&table, "backends.0.auth.key", r#"{ env = "BACKEND_1_APIKEY" }"#);
     found(&findings, Class::Manual, "BACKEND_2_URL", "add backend 2 by hand");
@@ -233,7 +233,7 @@ fn a_litellm_proxy() {
     is(&table, "plugins.cache.exact.ttl", r#""5m""#);
     found(&findings, Class::Manual, "model_list[1].litellm_params.api_key", "set GPT_4O_API_KEY");
     found(&findings, Class::Manual, "model_list[4].litellm_params.api_base", "MINI_BASE");
-    found(&findings, Class::Unsupported, "model_list[6]", "the provider 'bedrock' is not spoken");
+    found(&findings, Class::Unsupported, "model_list[6]", "the provider 'bedrock' is not supported");
     found(&findings, Class::Unsupported, "model_list[7]", "wildcards");
     found(&findings, Class::Unsupported, "fallbacks[0].gpt-4o[1]", "not translated");
     found(&findings, Class::Unsupported, "router_settings.mystery", "not known");
@@ -258,8 +258,8 @@ litellm_settings: { num_retries: 5, timeout: 900, request_timeout: 30, fallbacks
     assert_eq!((tiers("a"), tiers("b"), tiers("c")), (vec![1, 2, 3], vec![1], vec![1, 2]));
     is(named(&table, "pools", "a"), "retry.max_attempts", "2");
     is(named(&table, "pools", "a"), "timeouts", r#"{ answer = "15m", first_token = "20s", total = "15m" }"#);
-    found(&findings, Class::Approximate, "litellm_settings.num_retries", "router_settings.num_retries' is set, too, and wins");
-    found(&findings, Class::Approximate, "litellm_settings.request_timeout", "litellm_settings.timeout' is set, too, and wins");
+    found(&findings, Class::Approximate, "litellm_settings.num_retries", "router_settings.num_retries' is set, too, and has priority");
+    found(&findings, Class::Approximate, "litellm_settings.request_timeout", "litellm_settings.timeout' is set, too, and has priority");
     found(&findings, Class::Approximate, "litellm_settings.fallbacks[0].a", "they win");
     found(&findings, Class::Exact, "litellm_settings.fallbacks[0].a[0]", "'b' is a fallback of 'a' already");
 }
@@ -323,7 +323,8 @@ fn wrong_files_are_refused_with_their_place() {
     assert!(refused(Source::Apim, "a.xml", "<policies>\n<inbound></policies>").starts_with("a.xml:2:"));
     assert!(refused(Source::Apim, "a.json", "{}").contains("az rest"));
     assert!(
-        refused(Source::AcaLb, "a.env", "BACKEND_1_URL=https://x.openai.azure.com\nhunter2").starts_with("a.env:2: is no NAME=value line")
+        refused(Source::AcaLb, "a.env", "BACKEND_1_URL=https://x.openai.azure.com\nhunter2")
+            .starts_with("a.env:2: is not a NAME=value line")
     );
     assert!(!refused(Source::AcaLb, "a.env", "hunter2").contains("hunter2"));
     assert!(refused(Source::AcaLb, "a.env", "BACKEND_1_URL=ftp://x").contains("the scheme 'ftp'"));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::draft::{Auth, Backend, Circuit, Draft, Kind, Limits, Pool, Retry, Timeouts};
 use super::finding::{Class, Finding};
 
-/// Lines of comments are broken here.
+/// Comment lines are wrapped at this column.
 const WIDTH: usize = 118;
 
 pub(super) fn config(draft: &Draft, sources: &[&str], findings: &[Finding]) -> String {
@@ -29,7 +29,7 @@ fn head(out: &mut String, sources: &[&str], findings: &[Finding]) {
     comment(out, &format!("Imported from {}.", sources.join(", ")));
     let count = |class| findings.iter().filter(|finding| finding.class == class).count();
     let counts: Vec<String> = Class::ALL.iter().map(|class| format!("{} {class}", count(*class))).collect();
-    comment(out, &format!("What was found: {}.", counts.join(", ")));
+    comment(out, &format!("Findings: {}.", counts.join(", ")));
     let variables: Vec<&str> = findings.iter().filter_map(|finding| finding.became.split("{ env = \"").nth(1)?.split('"').next()).collect();
     if !variables.is_empty() {
         let mut unique: Vec<&str> = Vec::new();
@@ -43,8 +43,8 @@ fn head(out: &mut String, sources: &[&str], findings: &[Finding]) {
     for class in Class::ALL.into_iter().filter(|class| count(*class) > 0) {
         let title = match class {
             Class::Manual => "manual: left to do by hand",
-            Class::Unsupported => "unsupported: not carried over",
-            Class::Approximate => "approximate: much as before, not in every case",
+            Class::Unsupported => "unsupported: not imported",
+            Class::Approximate => "approximate: similar, but not in every case",
             Class::Exact => "exact: means the same",
         };
         let _ = writeln!(out, "#\n# {title}");
@@ -55,7 +55,7 @@ fn head(out: &mut String, sources: &[&str], findings: &[Finding]) {
     }
 }
 
-/// No line of the source can end a comment.
+/// Line ends are removed, so that no text of the source can end a comment.
 fn words(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -172,7 +172,7 @@ fn pool(out: &mut String, pool: &Pool) {
         put(out, "interval", span(circuit.interval));
         put(out, "statuses", statuses(circuit.statuses.as_ref()));
         put(out, "errors", circuit.errors.as_ref().map(|errors| list(errors, |error| quoted(error))));
-        // Elsewhere a breaker is open for the same time whenever it opens.
+        // The other gateways' circuits are always open for the same time.
         put(out, "first_trip", span(circuit.trip));
         put(out, "trip", span(circuit.trip));
         put(out, "honour_retry_after", circuit.honour_retry_after);
@@ -229,10 +229,13 @@ fn plugins(out: &mut String, draft: &Draft) {
     }
 }
 
-/// A consumer needs a key that only its owner can make, so it is left as a comment.
+/// A consumer needs a key, which only its owner can make, so it is written as a comment.
 fn consumer(out: &mut String, from: &str, limits: &Limits) {
     out.push('\n');
-    comment(out, &format!("What each caller had, from {from}: one such block for each, with the hash that 'spillway keys new' prints."));
+    comment(
+        out,
+        &format!("Limits of each caller, from {from}: add one such block for each caller, with the hash that 'spillway keys new' prints."),
+    );
     let mut block = "[[consumers]]\nname = \"NAME\"\nkeys = [{ sha256 = \"HASH\" }]\n\n[consumers.limits]\n".to_owned();
     self::limits(&mut block, limits);
     for line in block.lines() {

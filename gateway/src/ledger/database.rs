@@ -1,4 +1,4 @@
-//! The database while it is written: its connection, and the numbers of the kinds that it knows.
+//! The database for writing: its connection, and the known numbers of kinds.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use super::schema::{COUNTER_BITS, first_id, open};
 use super::tags::Tags;
 use crate::config::LedgerRules;
 
-/// Most kinds whose numbers are kept at hand: every reload makes the places anew.
+/// Most kinds whose numbers are in memory: every reload makes new ones.
 const KINDS: usize = 10_000;
 
-/// An open database. Whatever fails, it is dropped and opened anew: then what it knew is known no more.
+/// An open database. After any failure it is dropped and opened again, and its numbers are looked up again.
 pub(super) struct Database {
     pub(super) connection: Connection,
     kinds: Kinds,
 }
 
-/// What many attempts have in common: where (the same place is the same piece of memory, which whoever keeps
-/// the key keeps), which API, how it went, and where the counts are from.
+/// What many attempts have in common: the place (by its address, which stays valid as long as the key's owner keeps the
+/// place), the API, the outcome, and the source of the counts.
 type Kind = (usize, Api, &'static str, &'static str);
 
 /// The kinds whose numbers are known.
 #[derive(Default)]
 struct Kinds {
     numbers: HashMap<Kind, (Arc<Place>, i64)>,
-    /// The last row's, which is most often the next one's, too.
+    /// The kind of the last row, which is most often also the next one's.
     last: Option<(Kind, i64)>,
 }
 
@@ -40,7 +40,7 @@ impl Database {
         Ok(Database { connection: open(&rules.folder, rules.durability)?, kinds: Kinds::default() })
     }
 
-    /// Writes a batch in one transaction; `counter` counts the ids.
+    /// Writes a batch in one transaction; `counter` numbers the ids.
     pub(super) fn write(&mut self, batch: &[Row], tags: &mut Tags, counter: &mut i64) -> Result<(), LedgerError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let rolled = rollup::rolled(&transaction)?;
@@ -59,7 +59,7 @@ impl Database {
         Ok(transaction.commit()?)
     }
 
-    /// Whether it can be written: a row is, and taken back.
+    /// Whether the database can be written: inserts a row, and removes it.
     pub(super) fn probe(&mut self) -> Result<(), LedgerError> {
         let transaction = self.connection.transaction()?;
         transaction
@@ -69,9 +69,9 @@ impl Database {
     }
 }
 
-/// By time: what goes to the end of the table needs no search for its place.
+/// Sorted by time: rows for the end of the table need no search.
 fn in_order(batch: &[Row]) -> impl Iterator<Item = &Row> {
-    // Rows are long: their times are moved instead.
+    // Rows are long: only their times are sorted.
     let mut order: Vec<(i64, usize)> = batch.iter().enumerate().map(|(index, row)| (row.at, index)).collect();
     order.sort_unstable();
     order.into_iter().map(|(_, index)| &batch[index])
@@ -102,7 +102,7 @@ impl Kinds {
     }
 }
 
-/// The number that the database has for a row's kind, or gives it.
+/// The number of a row's kind in the database; inserts the kind if it is new.
 fn look_up(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
     let Place { model, pool, backend, deployment, tier } = &*row.place;
     let source = row.metered.source.label();

@@ -1,16 +1,16 @@
-//! Why the ledger can't be used.
+//! Errors of the ledger.
 
 use std::path::PathBuf;
 
 /// The ledger can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The folder can't be made.
-    #[error("can't make the folder {path}: {source}")]
+    /// The folder can't be created.
+    #[error("can't create the folder {path}: {source}")]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The database can't be opened, read or written.
@@ -22,8 +22,8 @@ pub enum LedgerError {
         /// The format's number.
         version: i64,
     },
-    /// A broken one can't be moved out of the way.
-    #[error("the ledger is broken and can't be moved out of the way: {0}")]
+    /// A broken ledger can't be renamed.
+    #[error("the ledger is broken and can't be renamed: {0}")]
     Stuck(std::io::Error),
     /// The thread can't be started.
     #[error("can't start the ledger's thread: {0}")]
@@ -31,13 +31,13 @@ pub enum LedgerError {
     /// Too many reports at once.
     #[error("too many reports are being made; try again")]
     Busy,
-    /// A query asks for what there isn't.
+    /// A query is not valid.
     #[error("{0}")]
     Query(String),
 }
 
 impl LedgerError {
-    /// Whether what is in the file is no good database.
+    /// Whether the file is not a valid database.
     pub(super) fn is_corrupt(&self) -> bool {
         let LedgerError::Database(error) = self else { return false };
         matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))

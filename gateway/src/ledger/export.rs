@@ -1,4 +1,4 @@
-//! Single attempts out of the ledger, for other programs: CSV or JSON lines.
+//! Exports single attempts from the ledger: CSV or JSON lines.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use spillway_plugins::prices::Money;
 use super::error::LedgerError;
 use super::schema::{first_id, open_to_read, time_of};
 
-/// How it is written.
+/// The format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// RFC 4180, with a line of names.
@@ -39,7 +39,7 @@ impl From<rusqlite::Error> for ExportError {
     }
 }
 
-/// The columns, and what each is called outside.
+/// The columns, and their names in the export.
 const COLUMNS: [(&str, &str); 26] = [
     ("id", "time"),
     ("request", "request"),
@@ -69,8 +69,7 @@ const COLUMNS: [(&str, &str); 26] = [
     ("us", "us"),
 ];
 
-/// Writes the attempts from `since` on, before `until` (milliseconds since 1970), in the order of time; how
-/// many.
+/// Writes the attempts from `since` on, before `until` (milliseconds since 1970), in order of time. Returns how many.
 ///
 /// # Errors
 /// [`ExportError`]
@@ -109,7 +108,7 @@ fn value(column: &str, value: ValueRef<'_>) -> Value {
     }
 }
 
-/// A text that no spreadsheet takes for a formula: callers choose some of them.
+/// A text that no spreadsheet interprets as a formula: callers choose some of these texts.
 fn harmless(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
     if is_formula { format!("'{text}") } else { text.to_owned() }

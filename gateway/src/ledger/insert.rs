@@ -1,5 +1,5 @@
-//! One statement for many rows. What is as in the row before stays bound: most of a row's columns are, and giving
-//! SQLite a value takes longer than comparing it.
+//! One statement for many rows. A column with the same value as in the previous row is not bound again: most columns
+//! are equal, and binding a value in SQLite takes longer than comparing it.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::row::Row;
 
 const SQL: &str = "INSERT OR IGNORE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
      ?19, ?20)";
-/// Its parameters, and none before the first.
+/// The number of parameters plus one, because they count from 1.
 const PARAMETERS: usize = 21;
 
-/// The statement, and what is bound to it; at first that is NULL.
+/// The statement, and the values bound to it; NULL at first.
 pub(super) struct Insert<'c> {
     statement: CachedStatement<'c>,
     numbers: [Option<i64>; PARAMETERS],
@@ -29,7 +29,7 @@ impl<'c> Insert<'c> {
         Ok(Insert { statement, numbers: [None; PARAMETERS], consumer: None, tags: None, cache: None })
     }
 
-    /// Inserts a row of this kind, with these tags; the id that it has got: this one, or the next that is free.
+    /// Inserts a row of this kind, with these tags. Returns its id: this one, or the next free one.
     pub(super) fn row(&mut self, row: &Row, kind: i64, tags: Option<Arc<str>>, mut id: i64) -> rusqlite::Result<i64> {
         let usage = &row.metered.usage;
         let (cost, hour_price) = match row.cost {
@@ -68,7 +68,7 @@ impl<'c> Insert<'c> {
             if self.statement.raw_execute()? == 1 {
                 return Ok(id);
             }
-            // Somebody has this id: only after a clock was set back, or a restart within a millisecond.
+            // The id is taken: only after a clock was set back, or a restart within a millisecond.
             id += 1;
         }
     }
@@ -82,7 +82,7 @@ impl<'c> Insert<'c> {
     }
 }
 
-/// SQLite's integers have a sign.
+/// SQLite's integers are signed.
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

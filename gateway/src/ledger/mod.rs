@@ -1,8 +1,8 @@
-//! The ledger: who used what, to the token, kept in SQLite below `state_dir`.
+//! The ledger: the exact usage of every consumer, in an SQLite database below `state_dir`.
 //!
-//! One thread writes, behind a bounded queue, many rows in one transaction. A request waits for it only
-//! where `durability = "strict"` says so. A disk that is full or a database that is broken costs rows, which
-//! are counted, never an answer, unless `required` says that nothing may be served unaccounted.
+//! One thread writes, behind a bounded queue, many rows in one transaction. A request waits for it only with
+//! `durability = "strict"`. A full disk or a broken database costs rows, which are counted, but never an answer, unless
+//! `required` says that no request may be served without a row.
 
 pub mod export;
 pub mod reconcile;
@@ -45,13 +45,14 @@ const QUEUE: usize = 16_384;
 
 /// Longest wait of an answer for its row: a disk that hangs must not hang the callers.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Databases up to this are checked as a whole at the start, in bytes; of larger ones a defect shows when it
-/// is met.
+/// Largest database, in bytes, that is checked completely at the start; in larger ones a defect is found when it is
+/// met.
 const CHECKED: u64 = 64 << 20;
-/// Reports at once: each may read much. So many for operators, as many again for consumers, and one for each of them.
+/// Reports at once, because each may read much: this many for operators, as many again for consumers, and one per
+/// consumer.
 const REPORTS: usize = 2;
 
-/// Whom a report is for.
+/// For whom a report is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader<'r> {
     /// Operators.
@@ -60,7 +61,7 @@ pub enum Reader<'r> {
     Consumer(&'r str),
 }
 
-/// Takes rows.
+/// Accepts rows.
 #[derive(Debug)]
 pub struct Ledger {
     rules: LedgerRules,
@@ -72,8 +73,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger and starts its thread. A broken one is moved aside and told of, unless it is
-    /// required.
+    /// Opens the ledger and starts its thread. A broken ledger is renamed and logged, unless it is required.
     ///
     /// # Errors
     /// [`LedgerError`]
@@ -81,12 +81,12 @@ impl Ledger {
         let database = match Database::open(&rules).and_then(|database| checked(database, &rules.folder)) {
             Err(broken) if broken.is_corrupt() && !rules.required => {
                 let aside = set_aside(&rules.folder, clock.wall().timestamp()).map_err(LedgerError::Stuck)?;
-                error!(%broken, aside = %aside.display(), "the ledger is broken: it was set aside, and a new one begun; quotas and budgets begin anew");
+                error!(%broken, aside = %aside.display(), "the ledger is broken: it was renamed, and a new one was made; quotas and budgets start at zero");
                 metrics.failures.inc();
                 Some(Database::open(&rules)?)
             }
             Err(error @ LedgerError::Database(_)) if !rules.required => {
-                error!(%error, "the ledger can't be opened: rows are lost until it can; quotas and budgets begin anew");
+                error!(%error, "the ledger can't be opened: rows are lost until it can be opened; quotas and budgets start at zero");
                 metrics.failures.inc();
                 None
             }
@@ -101,7 +101,7 @@ impl Ledger {
         Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics })
     }
 
-    /// Whether requests may be served: the ledger can be written, or needn't be.
+    /// Whether requests may be served: the ledger can be written, or is not required.
     pub fn may_serve(&self) -> bool {
         !self.rules.required || self.healthy.load(Ordering::Relaxed)
     }
@@ -111,7 +111,7 @@ impl Ledger {
         self.rules.durability == Durability::Strict
     }
 
-    /// Hands a row over, or counts it as lost; whether it isn't.
+    /// Hands over a row, or counts it as lost. Returns whether it was handed over.
     pub fn write(&self, row: Row) -> bool {
         let taken = self.rows.push(row);
         if !taken {
@@ -121,15 +121,15 @@ impl Ledger {
         taken
     }
 
-    /// Hands a row over and waits until it is safe, or certainly lost (which is counted).
+    /// Hands over a row and waits until it is on disk, or known to be lost (which is counted).
     pub async fn write_through(&self, row: Row) {
         if self.write(row) && tokio::time::timeout(PATIENCE, self.rows.flush()).await.is_err() {
             self.metrics.failures.inc();
-            self.ails("the ledger takes too long");
+            self.ails("the ledger is too slow: an answer was sent before its row was on disk");
         }
     }
 
-    /// Rows can't be written; told once.
+    /// Logs that rows can't be written, once.
     fn ails(&self, why: &str) {
         self.metrics.up.set(0);
         if self.healthy.swap(false, Ordering::Relaxed) {
@@ -142,7 +142,7 @@ impl Ledger {
         let _ = tokio::time::timeout(limit, self.rows.flush()).await;
     }
 
-    /// What was used; see [`usage`].
+    /// Usage; see [`usage`].
     ///
     /// # Errors
     /// [`LedgerError`]
@@ -150,8 +150,7 @@ impl Ledger {
         usage::usage(&self.rules.folder, query)
     }
 
-    /// As [`Ledger::usage`], for somebody who waits: on a thread for such work, a few at once. Nobody waits for another's
-    /// second report.
+    /// As [`Ledger::usage`], on a blocking thread, a few at once. No reader waits for another reader's second report.
     ///
     /// # Errors
     /// [`LedgerError::Busy`] if too many wait already.
@@ -165,7 +164,7 @@ impl Ledger {
         let Ok(place) = tokio::time::timeout(PATIENCE, place).await else { return Err(LedgerError::Busy) };
         let ledger = Arc::clone(self);
         let report = move || {
-            // Held by the work, not by who waits for it: a caller that leaves doesn't end it.
+            // Held by the work, not by its caller: the work goes on if the caller leaves.
             let _place = place;
             ledger.usage(&query)
         };
@@ -173,7 +172,7 @@ impl Ledger {
     }
 }
 
-/// A database that is no good shows it when it is looked at.
+/// Checks a database, if it is small enough.
 fn checked(database: Database, folder: &Path) -> Result<Database, LedgerError> {
     if std::fs::metadata(folder.join(schema::FILE)).is_ok_and(|file| file.len() > CHECKED) {
         return Ok(database);
@@ -186,7 +185,7 @@ fn checked(database: Database, folder: &Path) -> Result<Database, LedgerError> {
     Ok(database)
 }
 
-/// Renames a broken database and what belongs to it.
+/// Renames a broken database and the files beside it.
 fn set_aside(folder: &Path, now: i64) -> std::io::Result<PathBuf> {
     let aside = folder.join(format!("{}.broken-{now}", schema::FILE));
     for suffix in ["-wal", "-shm"] {

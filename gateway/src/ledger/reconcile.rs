@@ -1,8 +1,8 @@
-//! Compares the ledger with what Azure bills: a Cost Management export (CSV) against the same days here, by
-//! resource, deployment (where the export names it) and meter.
+//! Compares the ledger with Azure's bill: a Cost Management export (CSV) with the same days of the ledger, by resource,
+//! deployment (if the export names it) and meter.
 //!
-//! Exports differ by agreement and version in their columns' names; the known ones are listed below. Azure
-//! bills by resource and meter; the deployment stands in `AdditionalInfo` or a tag, if at all.
+//! The columns' names differ by agreement and version; the known ones are listed below. Azure bills by resource and
+//! meter; the deployment is in `AdditionalInfo` or in a tag, if at all.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -24,20 +24,20 @@ pub enum ReconcileError {
     /// It lacks a column.
     #[error("the export has no column for {what}; one of: {names}")]
     Column {
-        /// What is missing.
+        /// The missing column.
         what: &'static str,
-        /// What it may be called.
+        /// Its possible names.
         names: String,
     },
-    /// A line makes no sense.
+    /// A line can't be parsed.
     #[error("line {line} of the export: {what}")]
     Line {
-        /// Which.
+        /// Its number.
         line: u64,
         /// What is wrong.
         what: String,
     },
-    /// Nothing in it is about model use.
+    /// No line is about tokens of a model.
     #[error("the export has no line about one of the config's Azure backends (by ResourceId)")]
     Nothing,
     /// The ledger can't be read.
@@ -49,7 +49,7 @@ pub enum ReconcileError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Meter {
-    /// Input that is in no cache.
+    /// Input that is not cached.
     Input,
     /// Input from the provider's cache.
     CachedInput,
@@ -62,7 +62,7 @@ pub enum Meter {
 pub struct Difference {
     /// The backend.
     pub backend: String,
-    /// The deployment; null where the export doesn't name any.
+    /// The deployment; null if the export doesn't name one.
     pub deployment: Option<String>,
     /// The meter.
     pub meter: Meter,
@@ -70,18 +70,18 @@ pub struct Difference {
     pub billed_tokens: i64,
     /// Tokens in the ledger.
     pub ledger_tokens: i64,
-    /// What Azure bills for them, in the export's currency.
+    /// The billed cost, in the export's currency.
     pub billed_cost: f64,
 }
 
 impl Difference {
-    /// The ledger's tokens less the billed ones, in percent of the billed ones.
+    /// The ledger's tokens minus the billed ones, in percent of the billed ones.
     pub fn percent(&self) -> Option<f64> {
         (self.billed_tokens != 0).then(|| (self.ledger_tokens - self.billed_tokens) as f64 * 100.0 / self.billed_tokens as f64)
     }
 }
 
-/// The columns, and what they are called.
+/// The columns, and their names.
 const DATE: (&str, &[&str]) = ("the date", &["Date", "UsageDate", "UsageDateTime", "date"]);
 const RESOURCE: (&str, &[&str]) = ("the resource", &["ResourceId", "InstanceId", "InstanceName", "resourceId"]);
 const METER: (&str, &[&str]) = ("the meter's name", &["MeterName", "Meter", "meterName"]);
@@ -120,8 +120,8 @@ pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Ve
         let field = |index: usize| record.get(index).unwrap_or("").trim();
         let (Some(backend), Some(kind)) = (backend_of(config, field(resource)), meter_of(field(meter))) else { continue };
         let bad = |what: String| ReconcileError::Line { line, what };
-        let day = day(field(date)).ok_or_else(|| bad(format!("'{}' is no date", field(date))))?;
-        let number = |text: &str| text.parse::<f64>().map_err(|_| bad(format!("'{text}' is no number")));
+        let day = day(field(date)).ok_or_else(|| bad(format!("'{}' is not a date", field(date))))?;
+        let number = |text: &str| text.parse::<f64>().map_err(|_| bad(format!("'{text}' is not a number")));
         let tokens = number(field(quantity))? * tokens_of(field(unit)).ok_or_else(|| bad(format!("unknown unit '{}'", field(unit))))?;
         days = Some(days.map_or((day, day), |(first, last)| (first.min(day), last.max(day))));
         let deployment = further.iter().find_map(|index| deployment_of(field(*index)));
@@ -133,12 +133,12 @@ pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Ve
     let by = vec![Dimension::Name("backend"), Dimension::Name("deployment")];
     let query = UsageQuery { since: first, until: last + 86_400_000, by, consumer: None };
     let rows = usage(folder, &query)?;
-    // A resource may stand in the config more than once.
+    // A resource may be in the config more than once.
     let same = |backend: &str, other: &str| account_of(config, backend).is_some_and(|account| account_of(config, other) == Some(account));
     let named: Vec<Place> = billed.keys().filter(|(_, deployment, _)| deployment.is_some()).cloned().collect();
     let in_ledger = |(backend, deployment, meter): &Place| -> i64 {
         let text = |row: &super::usage::UsageRow, name: &str| row.by.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-        // Lines that name no deployment are about those that no other line names.
+        // Lines without a deployment cover all deployments that no other line names.
         let is_meant = |name: String| match deployment {
             Some(deployment) => *deployment == name,
             None => !named.contains(&(backend.clone(), Some(name), *meter)),
@@ -165,7 +165,7 @@ pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Ve
         .collect())
 }
 
-/// The account that a backend is at: the first label of its host.
+/// A backend's account: the first label of its host.
 fn account_of<'c>(config: &'c Config, backend: &str) -> Option<&'c str> {
     let found = config.backends.iter().find(|known| *known.name == *backend)?;
     found.endpoint.as_ref()?.server_name.split('.').next()
@@ -178,8 +178,8 @@ fn backend_of(config: &Config, resource: &str) -> Option<String> {
     config.backends.iter().map(|backend| backend.name.to_string()).find(|name| is_there(name))
 }
 
-/// What a meter such as `gpt 4o 0806 Inp glbl Tokens` or `gpt-4.1 cached Inp Data Zone Tokens` counts;
-/// `None` for one that doesn't count tokens.
+/// What a meter such as `gpt 4o 0806 Inp glbl Tokens` or `gpt-4.1 cached Inp Data Zone Tokens` counts; `None` for a
+/// meter that doesn't count tokens.
 fn meter_of(name: &str) -> Option<Meter> {
     let name = name.to_ascii_lowercase();
     let has = |parts: &[&str]| name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| parts.contains(&word));
@@ -192,7 +192,7 @@ fn meter_of(name: &str) -> Option<Meter> {
     }
 }
 
-/// How many tokens one of a unit is.
+/// The number of tokens in one unit.
 fn tokens_of(unit: &str) -> Option<f64> {
     let (number, letter) = unit.split_at(unit.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unit.len()));
     let number: f64 = if number.is_empty() { 1.0 } else { number.parse().ok()? };
@@ -212,7 +212,7 @@ fn day(text: &str) -> Option<i64> {
     Some(day.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis())
 }
 
-/// The deployment in a column of further facts: JSON, with or without its braces.
+/// The deployment in a column of further data: JSON, with or without its braces.
 fn deployment_of(text: &str) -> Option<String> {
     let facts: Value = serde_json::from_str(text).or_else(|_| serde_json::from_str(&format!("{{{text}}}"))).ok()?;
     let names = ["deploymentName", "DeploymentName", "deployment", "Deployment"];

@@ -1,12 +1,11 @@
-//! A report as callers and operators ask for it, and as they get it.
+//! A report's query, as callers and operators send it, and its answer.
 
 use serde_json::{Value, json};
 
 use super::error::LedgerError;
 use super::usage::{UsageQuery, UsageRow, moment};
 
-/// Reads `since=30d&until=…&by=consumer,model`; without `since` the last 30 days. `now` is in milliseconds
-/// since 1970.
+/// Parses `since=30d&until=…&by=consumer,model`; without `since` the last 30 days. `now` is in milliseconds since 1970.
 ///
 /// # Errors
 /// [`LedgerError::Query`]
@@ -18,7 +17,7 @@ pub fn query(text: &str, now: i64) -> Result<UsageQuery, LedgerError> {
             "until" => until = Some(moment(&value, now)?),
             "by" => by = value,
             "consumer" => consumer = Some(value),
-            other => return Err(LedgerError::Query(format!("unknown parameter '{other}'; there is since, until, by and consumer"))),
+            other => return Err(LedgerError::Query(format!("unknown parameter '{other}'; known: since, until, by, consumer"))),
         }
     }
     let since = since.map_or_else(|| moment("30d", now), Ok)?;
@@ -36,7 +35,7 @@ fn form(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// `%3A` and `+` in a query string.
+/// Decodes `%3A` and `+` in a query string.
 fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -76,7 +75,7 @@ mod tests {
         assert_eq!(query("since=2026-11-01T08:00:00%2B01:00", now).unwrap().since, 1_793_516_400_000);
         assert_eq!(query("", now).unwrap().by, UsageQuery::dimensions("consumer,model").unwrap());
         for (bad, word) in
-            [("since=soon", "'soon' is no time"), ("by=colour", "'colour'"), ("x=1", "unknown parameter"), ("by=tag:a'b", "tag:HEADER")]
+            [("since=soon", "'soon' is not a time"), ("by=colour", "'colour'"), ("x=1", "unknown parameter"), ("by=tag:a'b", "tag:HEADER")]
         {
             assert!(query(bad, now).unwrap_err().to_string().contains(word), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! Sums by the hour: reports over months read these, and outlive the single attempts.
+//! Hourly sums: reports over months read these, and they are kept longer than single attempts.
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
@@ -8,17 +8,17 @@ use crate::config::LedgerRules;
 
 /// An hour in milliseconds.
 pub(super) const HOUR: i64 = 3_600_000;
-/// Most attempts that are forgotten in one go: the writer must not be kept from its rows for long.
+/// Most attempts that are deleted in one step: the writer must not wait long.
 const FORGET: i64 = 5_000;
 
-/// Hours before this one are summed up; in hours since 1970.
+/// The first hour that is not summed up yet, in hours since 1970.
 pub(super) fn rolled(connection: &Connection) -> Result<i64, LedgerError> {
     let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = 'rolled'")?;
     let found = statement.query_row([], |row| row.get(0)).optional()?;
     Ok(found.unwrap_or(0))
 }
 
-/// Adds the attempts with ids from `first`, before `end`, to their hours' sums.
+/// Adds the attempts with ids from `first`, before `end`, to the sums of their hours.
 pub(super) fn add(connection: &Connection, first: i64, end: i64) -> Result<(), LedgerError> {
     let sql = format!(
         "INSERT INTO hours SELECT (id >> {COUNTER_BITS}) / {HOUR}, coalesce(consumer, ''), coalesce(tags, ''), api, model, pool, backend, \
@@ -34,20 +34,20 @@ pub(super) fn add(connection: &Connection, first: i64, end: i64) -> Result<(), L
     Ok(())
 }
 
-/// What attempts add up to; the columns of `hours` after its key.
+/// The sums over attempts; the columns of `hours` after its key.
 pub(super) const SUMS: &str = "sum(answered), count(*), sum(input), sum(output), sum(cached_input), sum(cache_write), sum(reasoning), \
      sum(input_audio), sum(output_audio), sum(CASE source WHEN 'estimated' THEN input + output ELSE 0 END), \
      sum(source = 'unknown'), CAST(min(total(cost), 9e18) AS INTEGER), sum(cost IS NULL AND hour_price IS NULL), max(hour_price)";
 
-/// Sums up one hour that is over, or forgets some of what is older than the rules say; whether there
-/// is more to do: one step is as much as rows should wait for. `now` is in milliseconds since 1970.
+/// Sums up one hour that is over, or deletes some rows that are too old. Returns whether there is more to do: one step
+/// is as long as rows should have to wait. `now` is in milliseconds since 1970.
 pub(super) fn keep_house(connection: &mut Connection, rules: &LedgerRules, now: i64) -> Result<bool, LedgerError> {
-    // Attempts of an hour come in for a while after it; later ones are added one by one.
+    // Attempts of an hour are written for a while after it; those that come later are added one by one.
     let due = now.div_euclid(HOUR) - 1;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let rolled = rolled(&transaction)?;
     if rolled < due {
-        // Hours in which there was nothing are no work.
+        // Hours without attempts are skipped.
         let first: Option<i64> =
             transaction.query_row("SELECT min(id) FROM entries WHERE id >= ?1", [first_id(rolled * HOUR)], |row| row.get(0))?;
         let hour = first.map_or(due, |id| time_of(id).div_euclid(HOUR)).clamp(rolled, due);

@@ -7,10 +7,10 @@ use spillway_plugins::api::Api;
 use spillway_plugins::prices::Cost;
 use spillway_plugins::tokens::Metered;
 
-/// A request's id; those that the gateway makes need no memory of their own.
+/// A request's id; those that the gateway generates need no allocation.
 pub type RequestId = SmallVec<[u8; 32]>;
 
-/// A model at one of its pool's members: what all attempts there have in common.
+/// A model at one member of its pool: what all attempts there have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The model asked for.
@@ -32,27 +32,27 @@ pub struct Row {
     pub at: i64,
     /// The request's id.
     pub request: RequestId,
-    /// Which attempt of its request, from 1.
+    /// The number of the attempt in its request, from 1.
     pub attempt: usize,
-    /// Whether it is the one whose answer the caller got.
+    /// Whether the caller got this attempt's answer.
     pub answered: bool,
-    /// Whose it is, if known.
+    /// The consumer, if known.
     pub consumer: Option<Arc<str>>,
     /// The configured tag headers that the caller sent, as a JSON object.
     pub tags: Option<Arc<str>>,
     /// The operation.
     pub api: Api,
-    /// Where it went.
+    /// Where the attempt was sent.
     pub place: Arc<Place>,
-    /// How it went; an attempt's label, or why none was made.
+    /// The outcome: an attempt's label, or why none was made.
     pub outcome: &'static str,
     /// The upstream's status.
     pub status: Option<u16>,
-    /// What was used.
+    /// The usage.
     pub metered: Metered,
-    /// What it cost.
+    /// The cost.
     pub cost: Cost,
-    /// Which cache it came from, if it came from one.
+    /// Which cache the answer came from, if any.
     pub cache: Option<&'static str>,
     /// From the request's arrival until its first output, in microseconds.
     pub first_us: Option<u64>,

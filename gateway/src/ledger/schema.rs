@@ -1,4 +1,4 @@
-//! The database: opening it, and its tables.
+//! Opens the database, and defines its tables.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::config::Durability;
 /// The file in `state_dir`.
 pub(super) const FILE: &str = "ledger.sqlite";
 
-/// How long somebody waits for somebody else's transaction.
+/// How long one process waits for another one's transaction.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// What this program writes; a database with a higher number is a newer program's.
+/// The format that this program writes; a higher number is from a newer program.
 const VERSION: i64 = 2;
 
-/// An attempt's id is its time and a counter, so that the table is in the order of time without an index
-/// of its own: what is inserted goes to the end, and a range of time is a range of ids. What attempts have in
-/// common stands once, in `kinds`: a row is half as long and takes half the work. Readers see both as `attempts`.
+/// An attempt's id is its time and a counter, so that the table is in order of time without an index: new rows go to
+/// the end, and a range of time is a range of ids. What attempts have in common is stored once, in `kinds`: a row is
+/// half as long and takes half the work. Readers see both as `attempts`.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS kinds (
     kind INTEGER PRIMARY KEY,
@@ -84,8 +84,7 @@ CREATE TABLE IF NOT EXISTS hours (
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-/// Format 1 had all of an attempt in one table, with the columns of today's view. The view of that name is made
-/// after this.
+/// Format 1 had everything in one table with the columns of today's view. The view with its name is made after this.
 const FROM_1: &str = "
 ALTER TABLE attempts RENAME TO attempts_1;
 INSERT OR IGNORE INTO kinds (api, model, pool, backend, deployment, tier, outcome, source)
@@ -110,23 +109,23 @@ pub(super) fn time_of(id: i64) -> i64 {
     id >> COUNTER_BITS
 }
 
-/// Opens the database in `folder` for writing, and makes it where there is none.
+/// Opens the database in `folder` for writing, and creates it if there is none.
 pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, LedgerError> {
     std::fs::create_dir_all(folder).map_err(|source| LedgerError::Folder { path: folder.to_owned(), source })?;
-    // It may be put right later, as when SQLite can't open it.
+    // This error may be temporary, as when SQLite can't open the file.
     let cannot_open = |error: std::io::Error| {
         rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), Some(format!("{FILE}: {error}")))
     };
     crate::private::database(&folder.join(FILE)).map_err(cannot_open)?;
-    // One thread has it: no lock is needed.
+    // Only one thread uses it: no lock is needed.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(folder.join(FILE), flags)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
-    // WAL with NORMAL loses nothing when the process dies, but may when the machine does.
+    // WAL with NORMAL loses nothing if the process dies, but may if the machine does.
     connection.pragma_update(None, "synchronous", if durability == Durability::Strict { "full" } else { "normal" })?;
     connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
-    // Inside, because two processes may open it at once.
+    // In a transaction, because two processes may open it at once.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version > VERSION {
@@ -146,7 +145,7 @@ pub(super) fn open_to_read(folder: &Path) -> Result<Option<Connection>, LedgerEr
     if !path.exists() {
         return Ok(None);
     }
-    // Not read-only: a reader of a database in WAL mode may have to make the files beside it.
+    // Not read-only: a reader in WAL mode may have to create the files beside the database.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "query_only", true)?;

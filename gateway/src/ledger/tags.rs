@@ -1,6 +1,6 @@
-//! Tags come from callers: a header that is different in every request would make the sums by the hour as
-//! long as the attempts. So an hour has so many different tags, a portion of them for each consumer, and what comes
-//! after them is `(other)`.
+//! Tags come from callers: a header that differs in every request would make the hourly sums as long as the list of
+//! attempts. So the number of different tags in an hour is limited, with a part for each consumer; further ones are
+//! stored as `(other)`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::shares::{Owner, Portions};
 
-/// Different tags in an hour that every consumer has of its own: none can use up another's.
+/// Different tags in an hour that every consumer has for itself.
 const OWN: usize = 50;
-/// Different tags in an hour beyond those, of all consumers together.
+/// Further different tags in an hour, for all consumers together.
 const COMMON: usize = 1000;
 
-/// The tags that were seen in the hour under way.
+/// The tags of the current hour.
 #[derive(Debug)]
 pub(super) struct Tags {
     hour: i64,
@@ -29,7 +29,7 @@ impl Default for Tags {
 }
 
 impl Tags {
-    /// The tags that a consumer's row in this hour is kept with.
+    /// The tags that are stored with a consumer's row in this hour.
     pub(super) fn bounded(&mut self, hour: i64, consumer: &Owner, tags: &Arc<str>) -> Arc<str> {
         if hour > self.hour {
             self.hour = hour;

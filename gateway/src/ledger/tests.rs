@@ -42,7 +42,7 @@ fn rules(folder: &Path) -> LedgerRules {
     }
 }
 
-/// A writer whose thread never runs: a test writes and keeps house by itself.
+/// A writer whose thread never runs: a test calls its steps.
 fn writer(folder: &Path) -> Writer {
     let metrics = crate::telemetry::metrics::Metrics::new().unwrap().ledger;
     let database = Database::open(&rules(folder)).unwrap();
@@ -167,7 +167,7 @@ fn a_ledger_of_format_1_is_taken_over() {
     writer.write(&[row(NOON, "x", 5, 2, Cost::Known(Money(7))), row(NOON + 1, "y", 1, 1, Cost::Unknown)]);
     let before = report(folder.path(), NOON, NOON + 10, "consumer,model,deployment");
     drop(writer);
-    // As format 1 had it: the view's columns, in one table.
+    // As in format 1: the view's columns, in one table.
     let old = rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap();
     old.execute_batch(
         "CREATE TABLE copy AS SELECT * FROM attempts; DROP VIEW attempts; DROP TABLE entries; DROP TABLE kinds; ALTER TABLE copy DROP COLUMN kind;

@@ -1,4 +1,4 @@
-//! Reports: what was used, by consumer, model, day or whatever else a row knows.
+//! Reports of usage, by consumer, model, day or any other column of a row.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -47,7 +47,7 @@ impl FromStr for Dimension {
             _ if text == "tier" => Ok(Dimension::Tier),
             Some(tag) if is_tag(tag) => Ok(Dimension::Tag(tag.to_ascii_lowercase())),
             _ => Err(LedgerError::Query(format!(
-                "'{text}' is nothing to break usage down by; there is {}, tier, {} and tag:HEADER",
+                "'{text}' is not a dimension of usage; known: {}, tier, {}, tag:HEADER",
                 NAMES.join(", "),
                 TIMES.join(", ")
             ))),
@@ -71,8 +71,8 @@ impl fmt::Display for Dimension {
 }
 
 impl Dimension {
-    /// What SQL takes it from, in a table with a column `hour`. Names come from the lists above, or were
-    /// checked to hold nothing but letters, digits and dashes.
+    /// The SQL expression, in a table with a column `hour`. Names come from the lists above, or were checked to contain
+    /// only letters, digits and dashes.
     fn expression(&self) -> String {
         match self {
             Dimension::Name(name) => format!("nullif({name}, '')"),
@@ -85,21 +85,21 @@ impl Dimension {
     }
 }
 
-/// What is asked.
+/// A query.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsageQuery {
-    /// From when on, in milliseconds since 1970.
+    /// Start of the time range, in milliseconds since 1970.
     pub since: i64,
-    /// Before when.
+    /// End of the time range.
     pub until: i64,
-    /// What it is broken down by.
+    /// The dimensions.
     pub by: Vec<Dimension>,
-    /// Only this consumer's.
+    /// Only this consumer's usage.
     pub consumer: Option<String>,
 }
 
 impl UsageQuery {
-    /// Reads `consumer,model` and the like; nothing is those two.
+    /// Parses `consumer,model` and the like; an empty text means these two.
     ///
     /// # Errors
     /// [`LedgerError::Query`]
@@ -119,7 +119,7 @@ impl UsageQuery {
 /// One line of a report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct UsageRow {
-    /// The values of what it is broken down by; null where there is none.
+    /// The values of the dimensions; null if there is none.
     #[serde(flatten)]
     pub by: Map<String, Value>,
     /// Requests that were answered.
@@ -142,13 +142,13 @@ pub struct UsageRow {
     pub output_audio_tokens: i64,
     /// Of all tokens: not reported by a backend, but estimated.
     pub estimated_tokens: i64,
-    /// Attempts of which nobody knows what they used.
+    /// Attempts with unknown usage.
     pub unknown_attempts: i64,
-    /// What it cost, as far as prices are known; null if none is.
+    /// The cost, as far as prices are known; null if none is.
     pub cost_usd: Option<f64>,
-    /// Of this: what is paid by use, without shares of deployments that cost the same whatever is used.
+    /// The part of it that is paid by usage, without shares of deployments with a price per hour.
     pub paid_usd: Option<f64>,
-    /// Attempts whose cost nobody knows.
+    /// Attempts with unknown cost.
     pub unpriced_attempts: i64,
 }
 
@@ -158,7 +158,7 @@ pub struct UsageRow {
 /// [`LedgerError`]
 pub fn usage(folder: &Path, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
     let Some(mut connection) = open_to_read(folder)? else { return Ok(Vec::new()) };
-    // One moment's state for all that is read.
+    // All reads see the same state.
     let connection = connection.transaction()?;
     let source = Source::new(&connection, query)?;
     let mut rows = sums(&connection, &source, query)?;
@@ -174,19 +174,18 @@ pub fn usage(folder: &Path, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerE
 const COLUMNS: &str = "hour, consumer, tags, api, model, pool, backend, deployment, tier, requests, attempts, input, output, cached_input, \
      cache_write, reasoning, input_audio, output_audio, estimated, unknown, cost, unpriced, hour_price";
 
-/// Where the sums come from: whole hours that are summed up already, and single attempts before, after and
-/// in between.
+/// Where the sums come from: hours that are summed up already, and single attempts before, after and in between.
 struct Source {
     sql: String,
     parameters: Vec<Sql>,
 }
 
 impl Source {
-    /// Of the attempts in the range that is asked for, of everybody or of one consumer.
+    /// Of the attempts in the query's time range, of all consumers or of one.
     fn new(connection: &Connection, query: &UsageQuery) -> Result<Self, LedgerError> {
         let (mut since, mut until) = (query.since.max(0), query.until.max(0));
         let rolled = rolled(connection)?;
-        // Of hours whose attempts are forgotten there is only the whole.
+        // Hours whose attempts are deleted exist only as a whole.
         let oldest: Option<i64> = connection.query_row("SELECT min(id) FROM entries", [], |row| row.get(0))?;
         let oldest = oldest.map_or(rolled * HOUR, time_of).min(rolled * HOUR);
         if since < oldest {
@@ -222,7 +221,7 @@ impl Source {
 
 type Key = Vec<String>;
 
-/// A group's key, and its values.
+/// A group's key, and the values of its dimensions.
 fn group(row: &Row<'_>, by: &[Dimension]) -> rusqlite::Result<(Key, Map<String, Value>)> {
     let mut key = Vec::with_capacity(by.len());
     let mut values = Map::new();
@@ -290,11 +289,11 @@ fn sums(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The cost of deployments with a price per hour: each hour's, shared out by tokens among those who used it
-/// in that hour.
+/// The cost of deployments with a price per hour: each hour's price is divided, by tokens, among those who used them in
+/// that hour.
 fn hourly(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<HashMap<Key, f64>, LedgerError> {
     let place = ["hour", "backend", "deployment"];
-    // All who used it in these hours, whatever part of them is asked for.
+    // All consumers that used it in these hours, whatever part the query asks for.
     let (since, until) = (query.since.max(0).div_euclid(HOUR), (query.until.max(0) + HOUR - 1).div_euclid(HOUR));
     let everybody = UsageQuery { by: Vec::new(), consumer: None, since: since * HOUR, until: until * HOUR };
     let (sql, parameters) =
@@ -325,7 +324,7 @@ fn hourly(connection: &Connection, source: &Source, query: &UsageQuery) -> Resul
     Ok(costs)
 }
 
-/// Reads `30d`, `12h` (before `now`) or a time as RFC 3339 or a date; in milliseconds since 1970.
+/// Parses `30d`, `12h` (before `now`) or a time as RFC 3339 or a date; in milliseconds since 1970.
 ///
 /// # Errors
 /// [`LedgerError::Query`]
@@ -339,6 +338,6 @@ pub fn moment(text: &str, now: i64) -> Result<i64, LedgerError> {
     let ago: Option<crate::config::scalar::DurationText> = text.parse().ok();
     match ago {
         Some(ago) => Ok(now.saturating_sub(i64::try_from(ago.0.as_millis()).unwrap_or(i64::MAX))),
-        None => Err(LedgerError::Query(format!("'{text}' is no time: use 30d, 12h, 2026-11-01 or 2026-11-01T08:00:00Z"))),
+        None => Err(LedgerError::Query(format!("'{text}' is not a time: use 30d, 12h, 2026-11-01 or 2026-11-01T08:00:00Z"))),
     }
 }

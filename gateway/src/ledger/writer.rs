@@ -1,4 +1,4 @@
-//! The thread that writes: gathers rows, commits them together, and keeps house in between.
+//! The writing thread: collects rows, commits them together, and does maintenance in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,12 +17,12 @@ use crate::config::{Durability, LedgerRules};
 use crate::inbox::{Outlet, Woken};
 use crate::telemetry::metrics::LedgerMetrics;
 
-/// How long rows gather before they are written together. While the thread sleeps, handing a row over
-/// wakes nobody.
+/// How long rows are collected before they are written together. While the thread sleeps, handing over a row doesn't
+/// wake it.
 const GATHER: Duration = Duration::from_millis(50);
 /// Most rows in one transaction.
 const BATCH: usize = 4096;
-/// How often the house is kept, and a broken database tried again, while nothing comes.
+/// How often maintenance runs, and a broken database is tried again, while no rows come.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
@@ -30,9 +30,9 @@ pub(super) struct Writer {
     database: Option<Database>,
     counter: i64,
     tags: Tags,
-    /// Whether there is more house to keep than one step.
+    /// Whether there is more maintenance to do.
     more: bool,
-    /// The second in which it was kept last.
+    /// The second in which it was done last.
     kept_at: i64,
     healthy: Arc<AtomicBool>,
     metrics: LedgerMetrics,
@@ -40,7 +40,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// With a database, or none: then it is tried again from time to time.
+    /// With a database, or without one: then it is tried again now and then.
     pub(super) fn new(
         rules: LedgerRules,
         database: Option<Database>,
@@ -48,16 +48,16 @@ impl Writer {
         metrics: LedgerMetrics,
         clock: Clock,
     ) -> Self {
-        // Two processes that begin in one millisecond must not begin with one number.
+        // Two processes that start in the same millisecond must not start with the same number.
         let counter = i64::from(fastrand::u32(..1 << COUNTER_BITS));
         Writer { rules, database, counter, tags: Tags::default(), more: false, kept_at: 0, healthy, metrics, clock }
     }
 
-    /// Writes until nobody can hand anything over any more.
+    /// Writes until the sender is dropped.
     #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
     pub(super) fn run(mut self, rows: &Outlet<Row>) {
         let mut batch: Vec<Row> = Vec::new();
-        // How long the last batch and the house took: rows have gathered meanwhile.
+        // How long the last batch and the maintenance took: rows were collected meanwhile.
         let mut busy = Duration::ZERO;
         loop {
             let pause = if self.more { Duration::ZERO } else { PAUSE };
@@ -85,8 +85,8 @@ impl Writer {
         }
     }
 
-    /// Writes a batch, once more after opening the database anew; what can't be written is lost, counted and
-    /// told.
+    /// Writes a batch; if that fails, opens the database again and tries once more. Rows that can't be written are
+    /// lost, counted and logged.
     pub(super) fn write(&mut self, batch: &[Row]) {
         if batch.is_empty() {
             return;
@@ -111,7 +111,7 @@ impl Writer {
         self.metrics.dropped.inc_by(lost as u64);
         self.metrics.up.set(0);
         if self.healthy.swap(false, Ordering::Relaxed) {
-            error!(%error, required = self.rules.required, "the ledger can't be written: rows are lost until it can");
+            error!(%error, required = self.rules.required, "the ledger can't be written: rows are lost until it can be written again");
         }
     }
 
@@ -122,42 +122,42 @@ impl Writer {
         Ok(())
     }
 
-    /// As if the process had begun anew.
+    /// As if the process had restarted.
     #[cfg(test)]
     pub(super) fn restart_counter(&mut self) {
         self.counter = 0;
     }
 
-    /// Sums up what is old, and forgets what is too old, a step at a time. A database that couldn't be written
-    /// is tried again.
+    /// Sums up old rows, and deletes those that are too old, one step at a time. If the database couldn't be written,
+    /// it is tried again.
     fn keep_house(&mut self) {
         if !self.healthy.load(Ordering::Relaxed) {
             return self.try_again();
         }
         let now = self.clock.wall();
-        // Looked for once a second, unless there is more to do.
+        // Checked once a second, unless there is more to do.
         if self.more || now.timestamp() != self.kept_at {
             self.kept_at = now.timestamp();
             self.keep_house_at(now.timestamp_millis());
         }
     }
 
-    /// One step, as of a time in milliseconds since 1970; whether there is more to do.
+    /// One step, at a time in milliseconds since 1970. Returns whether there is more to do.
     pub(super) fn keep_house_at(&mut self, now: i64) -> bool {
         match opened(&mut self.database, &self.rules).and_then(|database| rollup::keep_house(&mut database.connection, &self.rules, now)) {
             Ok(more) => self.more = more,
             Err(error) => {
-                // Sums can wait; whether rows can be written, they say themselves.
+                // Sums can wait; a failed write of rows is reported where it happens.
                 self.more = false;
                 self.database = None;
                 self.metrics.failures.inc();
-                debug!(%error, "the ledger's sums have to wait");
+                debug!(%error, "the ledger's sums are delayed");
             }
         }
         self.more
     }
 
-    /// Whether rows can be written again.
+    /// Tries whether rows can be written again.
     fn try_again(&mut self) {
         self.database = None;
         if opened(&mut self.database, &self.rules).and_then(Database::probe).is_ok() {
@@ -173,7 +173,7 @@ impl Writer {
     }
 }
 
-/// The database, opened anew if it is gone.
+/// The database, opened again if it was dropped.
 fn opened<'d>(database: &'d mut Option<Database>, rules: &LedgerRules) -> Result<&'d mut Database, LedgerError> {
     if database.is_none() {
         *database = Some(Database::open(rules)?);

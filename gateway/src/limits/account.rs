@@ -1,4 +1,4 @@
-//! What belongs to one consumer: its scopes, and its counters.
+//! The account of one consumer: its scopes, and its counters.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use super::{Limits, Scopes};
 use crate::config::{Config, Consumer};
 use crate::telemetry::metrics::{CONSUMERS, ConsumerMetrics};
 
-/// A name inside of a scope's: a quotation mark in it doesn't end it, so that no two scopes are called the same. Names
-/// of consumers may come out of tokens.
+/// A quoted name. Quotation marks in it are escaped, so that no two scopes have the same name: names of consumers may
+/// come from tokens.
 fn quoted(name: &str) -> String {
     match name.contains(['\'', '\\']) {
         false => format!("'{name}'"),
@@ -18,22 +18,22 @@ fn quoted(name: &str) -> String {
     }
 }
 
-/// What a consumer's scope is called.
+/// The name of a consumer's scope.
 pub(super) fn consumer_name(consumer: &str) -> String {
     format!("consumer {}", quoted(consumer))
 }
 
-/// What the scope of a consumer's use of one model is called.
+/// The name of the scope of a consumer's usage of one model.
 pub(super) fn model_name(consumer: &str, model: &str) -> String {
     format!("consumer {} with model {}", quoted(consumer), quoted(model))
 }
 
-/// What a group's scope is called.
+/// The name of a group's scope.
 pub(super) fn group_name(group: &str) -> String {
     format!("group {}", quoted(group))
 }
 
-/// What a pool's scope is called.
+/// The name of a pool's scope.
 pub fn pool_name(pool: &str) -> String {
     format!("pool {}", quoted(pool))
 }
@@ -43,14 +43,14 @@ pub fn pool_name(pool: &str) -> String {
 pub struct Groups(Vec<Option<Arc<Scope>>>);
 
 impl Groups {
-    /// Those of a config.
+    /// The groups of a config.
     pub fn new(config: &Config, limits: &Limits) -> Self {
         let scope = |group: &crate::config::Group| limits.scope(Rank::Group, group_name(&group.name), &group.rules);
         Groups(config.groups.iter().map(scope).collect())
     }
 }
 
-/// What belongs to one consumer.
+/// The account of one consumer.
 #[derive(Debug)]
 pub struct Account {
     own: Option<Arc<Scope>>,
@@ -76,7 +76,7 @@ impl Account {
         }
     }
 
-    /// The scopes of a request for `model`, but for its pool's.
+    /// The scopes of a request for `model`, without its pool's scope.
     pub fn scopes(&self, model: &str) -> Scopes {
         let mut scopes = Scopes::new();
         scopes.extend(self.own.clone());

@@ -1,16 +1,16 @@
--- One node agrees with the others on its share of one scope's limits. All at once, on the server's clock.
+-- One node agrees with the others on its share of one scope's limits. Atomic, on Redis's clock.
 --
--- KEYS  1 when this memory began to be trusted  2 shares of rates  3 shares of the quota  4 shares of the budget
--- ARGV  1 this process  2 this node  3 milliseconds before a new memory gives anything away
+-- KEYS  1 since when the data in Redis counts as complete  2 shares of rates  3 shares of the quota  4 shares of the budget
+-- ARGV  1 this process  2 this node  3 milliseconds from then on in which nothing is given away
 --       4, 5 milliseconds to keep the quota's and the budget's shares
 --       then for each kind (requests, tokens, concurrent, quota, budget):
---       its limit (-1: none), what is used here, the share had so far, the share wanted
--- Gives  1 if the memory is not trusted yet, then for each kind the share and what nobody has.
+--       its limit (-1: none), what this node uses, the share that it has, the share that it needs
+-- Returns  1 if the data may be incomplete, then for each kind the share and what belongs to no node.
 --
 -- A share is an upper bound of what its node uses until it agrees again, so the sum of what is used never
--- exceeds the sum of the shares. Shares are absolute: saying one twice, or again after everything was
--- forgotten, counts nothing twice. A memory that has just begun may have forgotten somebody, so for a
--- moment it gives away nothing that the asker hasn't had.
+-- exceeds the sum of the shares. Shares are absolute: a share that is sent twice, or again after the data was
+-- lost, is not counted twice. New data may lack a node's share, so for a moment a node gets no more than the
+-- share that it has.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -23,7 +23,7 @@ if not born then
 end
 local settling = now < tonumber(born) or now - tonumber(born) < grace
 
--- Who has not been heard of for so long is gone.
+-- Entries of processes that are older than this are removed.
 local GONE = 5000
 local RATE_GONE = 63000
 

@@ -1,12 +1,12 @@
--- A node says that it is alive, several times a second, whatever it has to agree on.
+-- A node reports that it is alive, several times a second, also if it has nothing to agree on.
 --
--- KEYS  1 when this memory began to be trusted  2 processes
+-- KEYS  1 since when the data in Redis counts as complete  2 processes
 -- ARGV  1 this process (NODE.RANDOM)  2 '1' if it was cut off until now
--- Gives  how many processes there are, and how many others have this node's name.
+-- Returns  how many processes there are, and how many others have this node's name.
 --
--- A memory that nobody has spoken to for a while, that has just lost its clock's way, or that a node comes
--- back to, may have forgotten or dropped what somebody still uses: it gives nothing away for a moment, until
--- all have spoken (see agree.lua).
+-- If no node has reported for a while, if the clock went back, or if a node was cut off until now, shares that
+-- are still in use may have been lost or removed. Then nothing is given away for a moment, until all nodes have
+-- sent their shares (see agree.lua).
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

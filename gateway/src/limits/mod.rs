@@ -1,4 +1,4 @@
-//! The limits at work: the scopes of consumers, groups and pools, and what is agreed on with other nodes.
+//! Limits at run time: the scopes of consumers, groups and pools, and what is shared with other nodes.
 
 mod account;
 mod node;
@@ -32,21 +32,21 @@ pub type Scopes = SmallVec<[Arc<Scope>; 4]>;
 /// Why a request is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
-    /// Whose limit it is: `consumer 'crm-bot'`.
+    /// Whose limit was reached: `consumer 'crm-bot'`.
     pub scope: String,
-    /// Which.
+    /// Which limit.
     pub kind: Kind,
-    /// How much it is, in requests, tokens or `Money`'s unit.
+    /// Its value, in requests, tokens or `Money`'s unit.
     pub limit: u64,
-    /// Until it may be tried again, as far as can be told.
+    /// Time until a retry makes sense, if known.
     pub wait: Option<Duration>,
     /// The request needs more than the whole limit.
     pub too_large: bool,
-    /// What is left is kept for other classes.
+    /// The rest of the limit is reserved for other classes.
     pub by_class: bool,
-    /// What is left of its rates, if the caller may know.
+    /// What is left of the limits per minute, if the caller may know.
     pub remaining: Remaining,
-    /// Nobody can say what other nodes have used, and the config says to refuse then.
+    /// It is not known what other nodes have used, and the config says to refuse then.
     pub unsure: bool,
 }
 
@@ -72,13 +72,13 @@ impl fmt::Display for Denied {
                 Money(*limit)
             ),
             Kind::Requests | Kind::Tokens | Kind::Concurrent if self.by_class => {
-                write!(f, "{scope} is short of room, and what is left is kept for more urgent requests; try again in {soon} s")
+                write!(f, "{scope} is near its limit, and the rest is reserved for more urgent requests; try again in {soon} s")
             }
             Kind::Requests => write!(f, "{scope} is at its limit of {limit} requests per minute; try again in {soon} s"),
             Kind::Tokens => write!(f, "{scope} is at its limit of {limit} tokens per minute; try again in {soon} s"),
             Kind::Concurrent => write!(f, "{scope} has {limit} requests at once, which is its limit; try again when one has ended"),
-            Kind::Quota => write!(f, "{scope} has used its quota of {limit} tokens; it begins anew in {}", Hours(self.wait)),
-            Kind::Budget => write!(f, "{scope} has spent its budget of {}; it begins anew in {}", Money(*limit), Hours(self.wait)),
+            Kind::Quota => write!(f, "{scope} has used its quota of {limit} tokens; it starts again in {}", Hours(self.wait)),
+            Kind::Budget => write!(f, "{scope} has spent its budget of {}; it starts again in {}", Money(*limit), Hours(self.wait)),
         }
     }
 }
@@ -97,42 +97,42 @@ impl fmt::Display for Hours {
     }
 }
 
-/// How often other nodes are asked for one request.
+/// How often other nodes may be asked for one request.
 const ASKED: usize = 2;
 
 /// All limits of a gateway.
 #[derive(Debug)]
 pub struct Limits {
     scopes: Mutex<BTreeMap<(Rank, String), Held>>,
-    /// Numbers the configs that were loaded.
+    /// The number of the config that was loaded last.
     generation: AtomicU64,
     inherited: Mutex<Inherited>,
-    /// What other nodes use, too.
+    /// Shares the limits with other nodes.
     pub shared: Option<Arc<Shared>>,
     metrics: Arc<Metrics>,
     clock: Clock,
     past: Mutex<Past>,
 }
 
-/// A scope, and the config that had it last.
+/// A scope, and the number of the last config that had it.
 #[derive(Debug)]
 struct Held {
     scope: Arc<Scope>,
     generation: u64,
 }
 
-/// What the process from which this one took over has told last.
+/// The usage that the old process has reported.
 #[derive(Debug, Default)]
 struct Inherited {
     /// How far this process's monotonic clock is ahead, in seconds.
     ahead: i64,
     tallies: HashMap<String, Tally>,
-    /// It has ended.
+    /// The old process has ended.
     over: bool,
 }
 
 impl Limits {
-    /// No scopes yet; those to come have the `past`.
+    /// No scopes yet; new ones start with the usage in `past`.
     pub fn new(past: Past, shared: Option<Arc<Shared>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
         Limits {
             scopes: Mutex::default(),
@@ -145,31 +145,32 @@ impl Limits {
         }
     }
 
-    /// A config is about to be loaded, and the ledger says this of the periods under way; what it said before.
+    /// Called before a config is loaded; `past` is the ledger's usage in the current periods. Returns the previous one.
     pub fn begin(&self, past: Past) -> Past {
         self.generation.fetch_add(1, Ordering::Relaxed);
         let mut inherited = self.inherited.lock();
         if inherited.over {
-            // The ledger has it all.
+            // The ledger contains all of it.
             inherited.tallies.clear();
         }
         std::mem::replace(&mut *self.past.lock(), past)
     }
 
-    /// The config is loaded: scopes that it doesn't have are gone, though what was reserved in them is settled there.
+    /// Called after the config is loaded: removes scopes that it doesn't have; requests that reserved something in them
+    /// still settle there.
     pub fn sweep(&self) {
         let current = self.generation.load(Ordering::Relaxed);
         self.scopes.lock().retain(|_, held| held.generation == current);
     }
 
-    /// The scope of this name with these limits; `None` if nothing is limited. What one of the same name has used
-    /// stays used.
+    /// The scope of this name with these limits; `None` without limits. The usage of a scope with the same name is
+    /// kept.
     pub fn scope(&self, rank: Rank, name: String, rules: &Rules) -> Option<Arc<Scope>> {
         if rules.is_empty() {
             return None;
         }
         let generation = self.generation.load(Ordering::Relaxed);
-        // In this order everywhere.
+        // The locks are always taken in this order.
         let inherited = self.inherited.lock();
         let mut scopes = self.scopes.lock();
         let scope = match scopes.get(&(rank, name.clone())) {
@@ -192,8 +193,8 @@ impl Limits {
         Some(scope)
     }
 
-    /// Books what the process from which this one takes over has used, by scope: all of it at first, later what has
-    /// changed. `ahead`: how far this process's monotonic clock is ahead of the other's, in seconds.
+    /// Adds the usage of the old process, by scope: all of it at first, later what has changed. `ahead`: how far this
+    /// process's monotonic clock is ahead of the old one's, in seconds.
     pub fn inherit(&self, tallies: impl IntoIterator<Item = (String, Tally)>, ahead: i64) {
         let mut inherited = self.inherited.lock();
         let scopes: HashMap<String, Arc<Scope>> = self.all().into_iter().map(|scope| (scope.name.clone(), scope)).collect();
@@ -206,29 +207,29 @@ impl Limits {
         }
     }
 
-    /// The other process has ended, and tells no more.
+    /// The old process has ended, and reports nothing more.
     pub fn inherited_all(&self) {
         let (ahead, tallies) = {
             let inherited = self.inherited.lock();
             (inherited.ahead, inherited.tallies.clone())
         };
         self.inherit(tallies.into_iter().map(|(name, tally)| (name, tally.ended())), ahead);
-        // Kept for those who come by themselves, and haven't come yet.
+        // Kept for unlisted consumers that haven't come yet.
         self.inherited.lock().over = true;
     }
 
-    /// Every scope there is.
+    /// All scopes.
     pub fn all(&self) -> Vec<Arc<Scope>> {
         self.scopes.lock().values().map(|held| Arc::clone(&held.scope)).collect()
     }
 
-    /// This moment, on both clocks.
+    /// The current time, of both clocks.
     pub fn now(&self) -> Now {
         Now { monotonic: Duration::from_nanos(self.clock.now().0), unix: self.clock.wall().timestamp() }
     }
 
-    /// Admits a request to all of its scopes, or to none. Waits only for other nodes, where they share the
-    /// limits and this node's part is used up, and not long.
+    /// Admits a request to all of its scopes, or to none. Waits only for Redis, if nodes share the limits and this
+    /// node's share is used up, and not long.
     ///
     /// # Errors
     /// [`Denied`]
@@ -248,7 +249,7 @@ impl Limits {
                     Some(shared) if asked < ASKED => {
                         asked += 1;
                         for (index, _) in lacking {
-                            // On the heap: few requests come here, and the others need not have room for it.
+                            // On the heap: few requests come here, and the future of the others stays small.
                             Box::pin(shared.agree(&scopes[index], || self.now())).await;
                         }
                         now = self.now();
@@ -262,14 +263,14 @@ impl Limits {
         }
     }
 
-    /// What is left of a limit belongs to other nodes.
+    /// The rest of a limit belongs to other nodes.
     fn lacking(&self, scope: &Scope, kind: Kind) -> Denied {
         self.metrics.limit_refused(scope.rank, kind);
         let now = self.now();
         let (quota, budget) = scope.periods(now);
         let until_end = |span: Option<Span>| span.map(|span| Duration::from_secs(u64::try_from(span.end - now.unix).unwrap_or(0)));
         let wait = match kind {
-            // What others use comes back within a minute; nobody here knows when.
+            // What other nodes use is free again within a minute; the exact time isn't known here.
             Kind::Requests | Kind::Tokens => Some(Duration::from_secs(5)),
             Kind::Concurrent => None,
             Kind::Quota => until_end(quota),
@@ -281,12 +282,12 @@ impl Limits {
         Denied { scope: scope.name.clone(), kind, limit, wait, too_large: false, by_class: false, remaining, unsure }
     }
 
-    /// Books what was used beside what is reserved.
+    /// Adds usage to what is reserved.
     pub fn book(&self, permit: &Permit, used: Used, now: Now) {
         permit.book(used, now, |scope, alert| self.alert(scope, alert));
     }
 
-    /// Whether a quota or budget has ended that a permit's further answers would need.
+    /// Whether a quota or budget is used up that a permit's further answers would need.
     pub fn ended(&self, permit: &Permit, now: Now) -> Option<Denied> {
         let Some(Refused::Limit { scope, rank, kind, limit, wait, too_large, by_class, remaining }) = permit.ended(now) else {
             return None;
@@ -302,6 +303,6 @@ impl Limits {
 
     fn alert(&self, scope: &Scope, alert: Alert) {
         self.metrics.limit_alert(scope.rank, alert);
-        warn!(scope = %scope.name, limit = alert.kind.label(), percent = alert.percent, "a limit is running out");
+        warn!(scope = %scope.name, limit = alert.kind.label(), percent = alert.percent, "a quota or budget has reached this percentage");
     }
 }

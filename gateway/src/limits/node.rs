@@ -1,5 +1,5 @@
-//! This node's name among those that share limits. It must outlive the process: what a node has used of a
-//! quota stands under its name.
+//! This node's name among those that share limits. It must survive a restart: a node's usage of a quota is stored under
+//! its name.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,10 +12,10 @@ pub struct NodeName(pub String);
 const FILE: &str = "node";
 
 impl NodeName {
-    /// The name that is given, the one that was made before, or a new one.
+    /// The configured name, the one that was generated before, or a new one.
     ///
     /// # Errors
-    /// If a new one can't be kept.
+    /// If a new one can't be stored.
     pub fn find(given: Option<&str>, state_dir: Option<&Path>) -> std::io::Result<NodeName> {
         if let Some(name) = given {
             return Ok(NodeName(name.to_owned()));

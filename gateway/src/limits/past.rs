@@ -1,4 +1,4 @@
-//! After a start, quotas and budgets go on where the ledger says that they stood.
+//! After a restart, quotas and budgets continue with the usage in the ledger.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,12 @@ use crate::config::Config;
 use crate::ledger::usage::{Dimension, UsageQuery, UsageRow};
 use crate::ledger::{Ledger, LedgerError};
 
-/// What was used in the periods that were under way when this process began, by scope.
+/// The usage in the periods that were current when this process started, by scope.
 #[derive(Debug, Default)]
 pub struct Past(HashMap<Period, (i64, HashMap<String, Used>)>);
 
 impl Past {
-    /// Reads it out of the ledger, at `now` (seconds since 1970).
+    /// Reads it from the ledger, at `now` (seconds since 1970).
     ///
     /// # Errors
     /// [`LedgerError`]
@@ -43,7 +43,7 @@ impl Past {
         Ok(Past(past))
     }
 
-    /// Books what a scope used of these `kinds` before, if its periods are still the same at `now`.
+    /// Adds a scope's earlier usage of these `kinds`, if its periods are still the same at `now`.
     pub(super) fn book(&self, scope: &Scope, kinds: &[Kind], now: i64) {
         for (kind, period) in [(Kind::Quota, scope.rules.quota.map(|(p, _)| p)), (Kind::Budget, scope.rules.budget.map(|(p, _)| p))] {
             let Some(period) = period.filter(|_| kinds.contains(&kind)) else { continue };
@@ -71,7 +71,7 @@ fn counts_by(rules: &Rules, period: Period) -> bool {
     rules.quota.is_some_and(|(p, _)| p == period) || rules.budget.is_some_and(|(p, _)| p == period)
 }
 
-/// The names of the scopes that a line of a report belongs to.
+/// The names of the scopes that a row of a report belongs to.
 fn scopes_of(row: &UsageRow, config: &Config) -> Vec<String> {
     let text = |name: &str| row.by.get(name).and_then(|value| value.as_str());
     let mut scopes = Vec::new();

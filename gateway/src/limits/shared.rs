@@ -1,9 +1,9 @@
-//! Limits that several nodes share, agreed on in Redis or Valkey.
+//! Limits that several nodes share, through Redis or Valkey.
 //!
-//! Each node has a share of every limit and admits within it without asking anybody. It agrees on a larger
-//! one when that runs out, and gives back what it doesn't use, several times a second. `agree.lua` keeps the
-//! sum of the shares below the limit. While Redis is out of reach a node goes on with the share that it has,
-//! for rates then with an equal part.
+//! Each node has a share of every limit and admits requests within it without asking anyone. It agrees on a larger
+//! share when that is used up, and gives back what it doesn't use, several times a second. `agree.lua` keeps the sum of
+//! the shares below the limit. While Redis can't be reached, a node continues with the share that it has; for limits
+//! per minute, with an equal part.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,37 +28,37 @@ use crate::telemetry::metrics::Metrics;
 
 /// Longest wait of a request for an agreement.
 const AGREE: Duration = Duration::from_millis(150);
-/// How often shares are agreed on anew.
+/// How often shares are agreed on again.
 const EVERY: Duration = Duration::from_millis(250);
-/// How often a share is said again that hasn't changed, so that the others don't forget it.
+/// How often a share that hasn't changed is sent again, so that it isn't forgotten.
 const REMIND: Duration = Duration::from_secs(1);
-/// How long a memory that isn't trusted gives nothing away: all nodes have said then what they have.
+/// How long Redis gives no shares away after its data was lost: until all nodes have sent the shares that they have.
 const GRACE: Duration = Duration::from_secs(3);
-/// Scopes that are agreed on at once in the background.
+/// Scopes that are agreed on at the same time in the background.
 const AT_ONCE: usize = 32;
 /// How long shares of a period are kept after its end.
 const KEEP: i64 = 86_400;
 
-/// One scope's agreements: one at a time, or answers that come in another order than the questions would
-/// leave this node with a share that others believe was given back.
+/// One scope's agreements. One at a time: if answers came in another order than the questions, this node would keep a
+/// share that others think was given back.
 #[derive(Debug, Default)]
 struct Table {
     one_at_a_time: tokio::sync::Mutex<()>,
-    /// How many there were.
+    /// The number of agreements so far.
     count: AtomicU64,
     last: Mutex<Option<Agreed>>,
 }
 
-/// What is known of the last agreement.
+/// The result of the last agreement.
 #[derive(Debug, Clone, Copy)]
 struct Agreed {
-    /// When the last one was.
+    /// When it was.
     at: Duration,
     /// The share then.
     share: Share,
-    /// What nobody had then; in the order of [`Kind`].
+    /// What belonged to no node then; in the order of [`Kind`].
     left: [u64; 5],
-    /// Whether nothing was given away because the memory wasn't trusted.
+    /// Whether nothing was given away because the data in Redis may be incomplete.
     settling: bool,
 }
 
@@ -67,21 +67,20 @@ pub struct Shared {
     memory: SharedMemory,
     agreeing: Script,
     beating: Script,
-    /// This process: what a process used of a rate dies with it.
+    /// This process: its usage of limits per minute ends with it.
     process: String,
-    /// The name that it has in the shared memory: its own, or that of the process from which it took over, whose use it
-    /// has taken over, too.
+    /// The name of this process in Redis: its own, or that of the process from which it took over, with its usage.
     name: ArcSwap<String>,
-    /// Another process has taken over: it speaks for this one.
+    /// Another process has taken over, and uses this one's name.
     retired: AtomicBool,
-    /// This node: what a node used of a quota outlives its process.
+    /// This node: its usage of quotas survives its process.
     node: String,
     when_lost: WhenLost,
     tables: Mutex<HashMap<String, Arc<Table>>>,
     nodes: AtomicU64,
-    /// How many there are at least, as the config says.
+    /// The least number of nodes, from the config.
     least_nodes: u64,
-    /// When Redis went out of reach, in nanoseconds of the monotonic clock; 0 while it can be reached.
+    /// Since when Redis can't be reached, in nanoseconds of the monotonic clock; 0 while it can.
     lost_since: AtomicU64,
     /// Whether another process with this node's name was seen.
     has_twin: AtomicBool,
@@ -115,34 +114,34 @@ impl Shared {
             nodes: AtomicU64::new(config.nodes),
             least_nodes: config.nodes,
             lost_since: AtomicU64::new(0),
-            // Then the one from which it takes over is still there for a moment.
+            // The old process still exists for a moment: it is no reason for a warning.
             has_twin: AtomicBool::new(takes_over),
             reachable: metrics.limits_shared.clone(),
             failures: metrics.redis_failures.clone(),
         })
     }
 
-    /// This process's name among all of all nodes.
+    /// This process's name, unique among all nodes.
     pub fn process(&self) -> &str {
         &self.process
     }
 
-    /// The name that this process has in the shared memory.
+    /// The name of this process in Redis.
     pub fn name(&self) -> String {
         self.name.load().as_ref().clone()
     }
 
-    /// Goes on as the process of this name, whose use this one has taken over.
+    /// Continues under the name of the old process, whose usage this one has taken over.
     pub fn go_on_as(&self, name: String) {
         self.name.store(Arc::new(name));
     }
 
-    /// Another process goes on under this one's name: what this one says would contradict it.
+    /// Another process continues under this one's name: this one must send nothing more.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// Whether quotas must not be admitted because nobody can say what others have used.
+    /// Whether quotas must be refused because the usage of other nodes is not known.
     pub fn is_unsure(&self) -> bool {
         self.when_lost == WhenLost::Refuse && self.is_lost()
     }
@@ -151,15 +150,15 @@ impl Shared {
         self.lost_since.load(Ordering::Relaxed) != 0
     }
 
-    /// Agrees on a scope's share, for a request that waits. While Redis is out of reach that is known and
-    /// takes no time.
+    /// Agrees on a scope's share, for a request that waits. While Redis is known to be out of reach, this takes no
+    /// time.
     pub async fn agree(&self, scope: &Scope, now: impl Fn() -> Now) {
         if self.retired.load(Ordering::Relaxed) {
-            // It goes on with the share that it had.
+            // It continues with the share that it had.
             return;
         }
         let table = self.table(scope);
-        // While Redis comes back, scopes are agreed on one after another.
+        // When Redis has come back, scopes are agreed on one after another.
         let since = self.lost_since.load(Ordering::Relaxed);
         let is_back = table.last.lock().is_some_and(|last| last.at.as_nanos() > u128::from(since));
         if since != 0 && !is_back {
@@ -168,7 +167,7 @@ impl Shared {
         let before = table.count.load(Ordering::Acquire);
         let waited = timeout(AGREE, table.one_at_a_time.lock()).await;
         if table.count.load(Ordering::Acquire) != before {
-            // Somebody else has agreed meanwhile, on behalf of all that wait.
+            // Another request has agreed meanwhile, for all that wait.
             return;
         }
         let agreed = match waited {
@@ -185,19 +184,19 @@ impl Shared {
         Arc::clone(self.tables.lock().entry(scope.name.clone()).or_default())
     }
 
-    /// As [`Shared::agree`], in the background: waits for its turn and takes its time.
+    /// As [`Shared::agree`], in the background: waits for its turn, with a longer timeout.
     async fn agree_soon(&self, scope: &Scope, now: &impl Fn() -> Now) -> bool {
         let table = self.table(scope);
         let _turn = table.one_at_a_time.lock().await;
         self.try_agree(scope, &table, AGREE * 4, now).await
     }
 
-    /// Says what this node uses and would like, and takes what it gets.
+    /// Sends what this node uses and needs, and stores the share that it gets.
     async fn try_agree(&self, scope: &Scope, table: &Table, limit: Duration, now: &impl Fn() -> Now) -> bool {
         let before = now();
         let proposal = scope.propose(before);
         if let Some(agreed) = table.last.lock().as_mut() {
-            // Whether or not an answer comes: what is given back may be another's.
+            // Also if no answer comes: what is given back may belong to another node already.
             agreed.share = proposal.kept;
         }
         let asked = timeout(limit, self.ask(scope, &proposal, before)).await;
@@ -217,7 +216,7 @@ impl Shared {
 
     async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Now) -> redis::RedisResult<(bool, Share, [u64; 5])> {
         let mut connection = self.memory.connection().await?;
-        // In one slot of a cluster.
+        // All keys in one slot of a cluster.
         let key = |rest: &str| self.memory.key(&format!("{{limits}}:{rest}"));
         let name = &scope.name;
         let keep = |end: i64| (end - now.unix).saturating_add(KEEP).saturating_mul(1000).to_string();
@@ -254,15 +253,15 @@ impl Shared {
         let since = u64::try_from(now.monotonic.as_nanos()).unwrap_or(u64::MAX);
         if self.lost_since.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.reachable.set(0);
-            warn!(nodes = self.nodes.load(Ordering::Relaxed), "Redis can't be reached: limits go on with this node's share");
+            warn!(nodes = self.nodes.load(Ordering::Relaxed), "Redis can't be reached: limits continue with this node's share");
         }
     }
 
-    /// The share of a scope while nobody can be asked.
+    /// Sets the share of a scope while Redis can't be reached.
     fn go_on_alone(&self, scope: &Scope, now: Now) {
         let nodes = self.nodes.load(Ordering::Relaxed);
         let table = self.table(scope);
-        // Somebody is asking for it right now: what comes of that counts.
+        // An agreement is under way: its result counts.
         let Ok(_turn) = table.one_at_a_time.try_lock() else { return };
         let agreed = *table.last.lock();
         let since = agreed.map_or(Duration::MAX, |agreed| now.monotonic.saturating_sub(agreed.at));
@@ -281,7 +280,7 @@ impl Shared {
             match (self.when_lost, same) {
                 (WhenLost::Allow, _) => u64::MAX,
                 (WhenLost::Refuse, _) => 0,
-                // What nobody had is shared out evenly.
+                // What belonged to no node is divided equally.
                 (WhenLost::Share, Some(agreed)) => had.saturating_add(agreed.left[at] / nodes),
                 (WhenLost::Share, None) => limit / nodes,
             }
@@ -290,12 +289,12 @@ impl Shared {
         scope.set_share(Some(Share { most, others, quota_start: proposal.quota_start, budget_start: proposal.budget_start }));
     }
 
-    /// Whether other nodes have used up what this one lacks; if not, it is a matter of moments.
+    /// Whether other nodes have used up what this one lacks; if not, a retry soon helps.
     pub fn is_used_up(&self, scope: &Scope, kind: Kind) -> bool {
         self.table(scope).last.lock().is_some_and(|agreed| !agreed.settling && agreed.left[kind as usize] == 0)
     }
 
-    /// Says that this node is alive, and hears who else is.
+    /// Reports to Redis that this node is alive, and reads which others are.
     async fn beat(&self, returning: bool) -> redis::RedisResult<()> {
         let mut connection = self.memory.connection().await?;
         let mut invocation = self.beating.prepare_invoke();
@@ -304,13 +303,13 @@ impl Shared {
         let (nodes, twins): (u64, u64) = invocation.invoke_async(&mut connection).await?;
         self.nodes.store(nodes.max(self.least_nodes), Ordering::Relaxed);
         if twins > 0 && !self.has_twin.swap(true, Ordering::Relaxed) {
-            warn!(node = %self.node, "another process has this node's name: their quotas are taken for one; set redis.node, or a state_dir of its own");
+            warn!(node = %self.node, "another process has this node's name: their quotas are counted as one node's; set redis.node, or a state_dir of its own");
         }
         Ok(())
     }
 
-    /// Waits, for a bounded time, until this memory has been there for long enough to be trusted: right after
-    /// the very first start it would give nothing away.
+    /// Waits, for a limited time, until the data in Redis has been there for long enough to be complete: right after
+    /// the first start Redis would give no shares away.
     pub async fn join(&self, now: impl Fn() -> Now) {
         if !matches!(timeout(AGREE * 4, self.beat(false)).await, Ok(Ok(()))) {
             self.failures.inc();
@@ -327,12 +326,12 @@ impl Shared {
                 Ok(Ok(_)) => sleep(Duration::from_millis(100)).await,
                 _ => return self.lose(now()),
             }
-            // Whoever waits is alive.
+            // While it waits, it reports that it is alive.
             let _ = timeout(AGREE * 4, self.beat(false)).await;
         }
     }
 
-    /// Keeps the shares of `limits` agreed on, for ever.
+    /// Keeps the shares of `limits` up to date, for ever.
     pub async fn keep_agreed(self: Arc<Self>, limits: Arc<Limits>) {
         loop {
             sleep(EVERY).await;
@@ -351,8 +350,7 @@ impl Shared {
         }
     }
 
-    /// Agrees on every scope of which there is something to say (or on all), several at once; whether that
-    /// went well.
+    /// Agrees on every scope with changes (or on all), several at once. Returns whether that succeeded.
     async fn agree_all(self: &Arc<Self>, limits: &Arc<Limits>, all: bool) -> bool {
         let mut agreeing = JoinSet::new();
         let mut well = true;
@@ -375,16 +373,16 @@ impl Shared {
         well
     }
 
-    /// Gives back what isn't used, before this process ends.
+    /// Gives back unused shares, before this process ends.
     pub async fn leave(self: &Arc<Self>, limits: &Arc<Limits>) {
         if !self.is_lost() {
-            // What was asked for lately is forgotten by the first, and given back by the second.
+            // The first call forgets recent demand, the second one gives it back.
             self.agree_all(limits, true).await;
             self.agree_all(limits, true).await;
         }
     }
 
-    /// Keeps the throttles of the `targets` that there are at a time the same on all nodes, for ever.
+    /// Keeps the throttles of the current `targets` the same on all nodes, for ever.
     pub async fn keep_throttles(&self, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
         throttles::keep_shared(&self.memory, targets, clock).await;
     }

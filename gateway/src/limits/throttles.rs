@@ -1,4 +1,4 @@
-//! A target that refuses one node refuses all: nodes tell each other until when each target is throttled.
+//! A target that throttles one node throttles all: nodes share until when each target is throttled.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use crate::balance::target::Target;
 use crate::clock::{Clock, Tick};
 use crate::shared_memory::SharedMemory;
 
-/// How often nodes tell each other.
+/// How often nodes share their throttles.
 const EVERY: Duration = Duration::from_millis(250);
-/// Longest wait for it.
+/// Timeout for that.
 const TELL: Duration = Duration::from_millis(500);
-/// How far two tellings of one throttle may differ, for want of a common clock.
+/// How much two values of the same throttle may differ, because there is no common clock.
 const SAME: Duration = Duration::from_millis(50);
 
-/// Says what is throttled here and hears what is elsewhere. Times are the server's, in milliseconds since
-/// 1970: ARGV holds pairs of a target and how long it is throttled from now on.
+/// Writes this node's throttles and reads those of others. Times are Redis's, in milliseconds since 1970: ARGV has
+/// pairs of a target and how long it is still throttled.
 const TELL_AND_HEAR: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -42,8 +42,8 @@ for i = 1, #heard, 2 do
 end
 return answer";
 
-/// Keeps the throttles of the `targets` that there are at a time the same on all nodes, for ever. Without the shared
-/// memory each node finds out by itself.
+/// Keeps the throttles of the current `targets` the same on all nodes, for ever. Without Redis each node learns them by
+/// itself.
 pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
     let script = redis::Script::new(TELL_AND_HEAR);
     let mut told: HashMap<String, Tick> = HashMap::new();
@@ -70,7 +70,7 @@ pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Ta
         for pair in heard.chunks_exact(2) {
             let (Some(target), Ok(left)) = (by_name.get(&pair[0]), pair[1].parse()) else { continue };
             let until = now + Duration::from_millis(left);
-            // Only news: what was known before may have been reset here by an operator.
+            // Only new ones: an operator may have reset a known one here.
             let known = told.entry(pair[0].clone()).or_default();
             if until.since(*known) > SAME {
                 target.throttle_until(until, now);

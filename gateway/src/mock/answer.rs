@@ -1,4 +1,4 @@
-//! Well-formed answers of every API, plain and streamed, made from a text.
+//! Well-formed answers of every API, plain and streamed, generated from a text.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub enum Answer {
     Bytes(&'static str, Bytes),
 }
 
-/// The answer to a question; `None` for an API that has no stand-in, and for more than it takes.
+/// The answer to a question; `None` for an API that the mock doesn't have, or for too many embeddings.
 pub fn answer(question: &Question<'_>) -> Option<Answer> {
     let stream = question.body.stream;
     let plain = |value: Value| Some(Answer::Plain(value.to_string()));
@@ -198,13 +198,13 @@ fn message_stream(q: &Question<'_>) -> Vec<Bytes> {
     events
 }
 
-/// The most bytes that a request's vectors take as text: a number has a comma, a sign, and up to sixteen digits.
+/// Most bytes of a request's vectors as text: a number has a comma, a sign, and up to sixteen digits.
 pub fn embeddings_length(body: &Body) -> usize {
     let each = if body.base64 { 6 } else { 18 };
     body.inputs.as_ref().map_or(0, Vec::len).saturating_mul(body.dimensions.saturating_mul(each) + 64)
 }
 
-/// Written as it goes: a tree of many vectors would take far more than their text.
+/// Written piece by piece: a JSON tree of many vectors would need far more memory than their text.
 fn embeddings(q: &Question<'_>) -> Option<String> {
     use std::fmt::Write;
     let inputs = q.body.inputs.as_ref()?;
@@ -212,7 +212,7 @@ fn embeddings(q: &Question<'_>) -> Option<String> {
     for (index, seed) in inputs.iter().enumerate() {
         let vector = unit_vector(*seed, q.body.dimensions);
         let comma = if index > 0 { "," } else { "" };
-        // Writing to a text can't fail.
+        // Writing to a string can't fail.
         let _ = write!(text, "{comma}{{\"object\":\"embedding\",\"index\":{index},\"embedding\":");
         if q.body.base64 {
             let _ = write!(text, "\"{}\"", encode_base64(&vector));
@@ -230,7 +230,7 @@ fn embeddings(q: &Question<'_>) -> Option<String> {
     Some(text)
 }
 
-/// A vector of length 1 that depends on the text's number alone.
+/// A vector of length 1 that depends only on the text's number.
 fn unit_vector(seed: u64, dimensions: usize) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let raw: Vec<f32> = (0..dimensions).map(|_| rng.f32() * 2.0 - 1.0).collect();
@@ -238,7 +238,7 @@ fn unit_vector(seed: u64, dimensions: usize) -> Vec<f32> {
     raw.into_iter().map(|x| x / length).collect()
 }
 
-/// Little-endian floats in base64, as `encoding_format: "base64"` has them.
+/// Little-endian floats in base64, as for `encoding_format: "base64"`.
 fn encode_base64(vector: &[f32]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();

@@ -1,13 +1,13 @@
-//! What the imitation reads of a request's body. It keeps a few numbers and short texts, whatever the body holds.
+//! What the mock reads of a request's body: a few numbers and short texts, however long the body is.
 
 use spillway_plugins::fnv::fnv1a;
 use spillway_plugins::json::{JsonError, Kind, Reader, Value};
 
 /// The members that count as the prompt.
 const PROMPT: [&str; 5] = ["messages", "input", "prompt", "system", "instructions"];
-/// Most inputs of one request for embeddings, as OpenAI has it.
+/// Most inputs of one request for embeddings, as at OpenAI.
 const INPUTS: usize = 2048;
-/// Longest text that is decoded, and longest instructions that an answer repeats.
+/// Longest text that is decoded, and longest instructions that are repeated in the answer.
 const REPEATED: usize = 16 * 1024;
 
 /// A request's body.
@@ -21,17 +21,17 @@ pub struct Body {
     pub include_usage: bool,
     /// `n`
     pub choices: u64,
-    /// The completion cap, by whatever name.
+    /// The completion cap, under any of its names.
     pub completion_cap: Option<u64>,
-    /// Tokens of the prompt, roughly.
+    /// Tokens of the prompt, estimated.
     pub prompt_tokens: u64,
-    /// `instructions`, if they are a text that isn't long.
+    /// `instructions`, if they are a short text.
     pub instructions: Option<String>,
     /// `dimensions` of embeddings.
     pub dimensions: usize,
     /// `encoding_format` is `base64`.
     pub base64: bool,
-    /// A number for each text to embed; `None` if there are more than are allowed.
+    /// A number for each text to embed; `None` if there are too many.
     pub inputs: Option<Vec<u64>>,
 }
 
@@ -56,7 +56,7 @@ impl Body {
     /// Reads a body.
     ///
     /// # Errors
-    /// If it is no JSON object.
+    /// If it is not a JSON object.
     pub fn read(text: &[u8]) -> Result<Body, JsonError> {
         let mut body = Body::default();
         let mut caps = [None; 3];
@@ -74,7 +74,7 @@ impl Body {
             }
             "encoding_format" => body.base64 = value.as_str(text).as_deref() == Some("base64"),
             name if PROMPT.contains(&name) => {
-                // One that is missing counts as `null`.
+                // A missing member counts as `null`.
                 body.prompt_tokens += (length(value.bytes(text)) / 4).saturating_sub(1);
                 match name {
                     "instructions" if value.range.len() <= REPEATED => body.instructions = value.as_str(text).map(Into::into),
@@ -93,7 +93,7 @@ impl Body {
 fn includes_usage(text: &[u8], options: &Value) -> bool {
     let mut includes = false;
     if options.kind == Kind::Object {
-        // The text was read before: it is whole.
+        // The text was parsed before, so this can't fail.
         let _ = Reader::within(text, options).object(|name, value| {
             if name == "include_usage" {
                 includes = value.as_bool(text) == Some(true);
@@ -105,7 +105,7 @@ fn includes_usage(text: &[u8], options: &Value) -> bool {
 
 /// A number for each text, or list of tokens, to embed.
 fn inputs(text: &[u8], input: &Value) -> Option<Vec<u64>> {
-    // To decode a long one would take as much room again.
+    // Decoding a long text would need as much memory again.
     let short = |value: &Value| (value.range.len() <= REPEATED).then(|| value.as_str(text)).flatten();
     let number = |value: &Value| fnv1a(short(value).as_deref().map_or(value.bytes(text), str::as_bytes).iter().copied());
     let (mut numbers, mut count, mut many) = (Vec::new(), 0, true);

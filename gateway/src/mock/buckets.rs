@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Tick;
 
-/// What a deployment is limited by.
+/// The limits of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Limits {
     /// Tokens per minute (pay-as-you-go).
@@ -15,23 +15,23 @@ pub struct Limits {
     pub provisioned_tokens_per_minute: Option<u64>,
 }
 
-/// What an admission leaves, or why there is none.
+/// What is left after a request, and whether it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Standing {
     /// Tokens left in this minute, and the limit.
     pub tokens: Option<(u64, u64)>,
     /// Requests left in this minute, and the limit.
     pub requests: Option<(u64, u64)>,
-    /// Until the minute's counters start anew.
+    /// Time until the minute's counters start again.
     pub reset: Duration,
     /// Utilisation of the provisioned throughput, 1.0 for all of it.
     pub utilisation: Option<f64>,
-    /// Set if the request is refused: until when.
+    /// If the request is refused: for how long.
     pub refused_for: Option<Duration>,
 }
 
 const MINUTE: u64 = 60_000_000_000;
-/// A PTU takes bursts of this many seconds' worth of tokens before it is full.
+/// Seconds' worth of tokens that a PTU accepts in a burst before it is full.
 const BURST_SECONDS: f64 = 10.0;
 
 /// The counters of one deployment.
@@ -86,7 +86,7 @@ impl Buckets {
         standing
     }
 
-    /// Corrects a PTU's estimate once the real usage is known; what has leaked until `now` stays leaked.
+    /// Corrects a PTU's estimate once the usage is known; what has leaked before `now` stays leaked.
     pub fn settle(&mut self, limits: &Limits, estimate: u64, used: u64, now: Tick) {
         let Some(rate) = limits.provisioned_tokens_per_minute else { return };
         self.drain(rate as f64 / 60.0, now);

@@ -1,9 +1,8 @@
-//! What can be made to go wrong: by chance from the settings, or on demand by the header
-//! `x-mock-fault` in test mode.
+//! Faults: at random from the settings, or on request by the header `x-mock-fault` in test mode.
 
 use std::str::FromStr;
 
-/// One thing that goes wrong.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Another status, with an error body (`status=503`).
@@ -16,15 +15,15 @@ pub enum Fault {
     Cut(usize),
     /// A rate-limit error inside HTTP 200, as Azure streams it (`error-event`).
     ErrorEvent,
-    /// An event that is no JSON, among the others (`malformed`).
+    /// An event that is not JSON, among the others (`malformed`).
     Malformed,
     /// No `[DONE]` at the end (`no-done`).
     NoDone,
 }
 
-/// A text that names no fault.
+/// An unknown fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no fault; there are status=N, throttle=MS, stall[=N], cut[=N], error-event, malformed and no-done")]
+#[error("'{0}' is not a known fault; known: status=N, throttle=MS, stall[=N], cut[=N], error-event, malformed, no-done")]
 pub struct ParseFaultError(pub String);
 
 impl FromStr for Fault {

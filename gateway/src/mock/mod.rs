@@ -1,16 +1,15 @@
-//! Answers without a model: the last resort of a pool, and the imitation of Azure OpenAI that
-//! `spillway mock` serves.
+//! Answers without a model: the last resort of a pool, and the mock of Azure OpenAI that `spillway mock` serves.
 //!
 //! | file | idea |
 //! |---|---|
 //! | [`answer`] | well-formed answers of every API, plain and streamed |
-//! | [`body`] | what is read of a request |
+//! | [`body`] | what the mock reads of a request |
 //! | [`buckets`] | Azure's limits: tokens and requests per minute, a PTU's leaky bucket |
-//! | `part` | what parts of an API answer: counts, and a conversation made shorter |
-//! | `question` | what is asked of the imitation |
-//! | [`fault`] | what can be made to go wrong, and how it is asked for |
-//! | [`settings`] | the imitation's own little config |
-//! | [`server`] | puts them together on a socket |
+//! | `part` | answers of sub-operations: token counts, and a compacted conversation |
+//! | `question` | a request, as the mock sees it |
+//! | [`fault`] | faults, and how they are requested |
+//! | [`settings`] | the mock's own config |
+//! | [`server`] | serves all of it on a socket |
 
 pub mod answer;
 pub mod body;

@@ -1,11 +1,11 @@
-//! Answers of the parts of an API: how long an input is, and a conversation made shorter.
+//! Answers of sub-operations: the number of input tokens, and a compacted conversation.
 
 use serde_json::{Value, json};
 use spillway_plugins::api::Part;
 
 use super::question::{Question, tokens};
 
-/// The answer of a part.
+/// The answer of a sub-operation.
 pub(super) fn answer(part: Part, question: &Question<'_>) -> Value {
     let input = question.body.prompt_tokens;
     match part {

@@ -1,4 +1,4 @@
-//! The imitation on a socket: Azure's paths, headers, limits and faults.
+//! The mock on a socket: Azure's paths, headers, limits and faults.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,12 +31,12 @@ use crate::clock::Clock;
 use crate::config::scalar::DurationText;
 use crate::operation::{self, Inference, Operation};
 
-/// Largest body it takes.
+/// Largest body that it accepts.
 const MAX_BODY: usize = 64 << 20;
-/// What Azure assumes for a completion without a cap.
+/// The completion tokens that Azure assumes without a cap.
 const ASSUMED_COMPLETION: u64 = 256;
 
-/// A running imitation.
+/// A running mock.
 pub struct Mock {
     settings: Settings,
     buckets: Mutex<HashMap<String, Buckets>>,
@@ -48,10 +48,10 @@ pub struct Mock {
     pub refused: AtomicU64,
 }
 
-/// Starts an imitation on the current runtime; it runs as long as the returned task.
+/// Starts a mock on the current runtime; it runs as long as the returned task.
 ///
 /// # Errors
-/// If the address can't be had.
+/// If it can't listen on the address.
 pub async fn start(settings: Settings, clock: Clock) -> std::io::Result<(Arc<Mock>, SocketAddr, tokio::task::JoinHandle<()>)> {
     let address = settings.address().map_err(std::io::Error::other)?;
     let listener = TcpListener::bind(address).await?;
@@ -101,7 +101,7 @@ impl HttpServerApp for Mock {
     }
 }
 
-/// A request as the imitation understands it.
+/// A request, parsed.
 struct Asked {
     inference: Inference,
     deployment: String,
@@ -110,11 +110,11 @@ struct Asked {
     latency: Option<Duration>,
 }
 
-/// What a request has reserved of a PTU, until it ends, however it does: then what it used counts.
+/// What a request has reserved of a PTU. However the request ends, its real usage counts then.
 struct Reserved<'m> {
     mock: &'m Mock,
     deployment: &'m Deployment,
-    /// As it was asked for.
+    /// The deployment's name in the request.
     name: String,
     estimate: u64,
     used: u64,
@@ -129,7 +129,7 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// An answer of its own instead of a model's.
+/// An error answer.
 struct Problem(StatusCode, Value);
 
 fn problem(status: u16, code: &str, message: &str) -> Problem {
@@ -138,7 +138,7 @@ fn problem(status: u16, code: &str, message: &str) -> Problem {
 }
 
 impl Mock {
-    /// Answers a request; `false` if the connection must be broken off.
+    /// Answers a request; `false` if the connection must be closed.
     async fn answer(&self, session: &mut ServerSession) -> pingora::Result<bool> {
         let asked = match self.read(session).await? {
             Ok(Some(asked)) => asked,
@@ -156,7 +156,7 @@ impl Mock {
             }
             Err(Problem(status, body)) => return self.write_plain(session, status, &Standing::default(), &body).await.map(|()| true),
         };
-        // `read` found it.
+        // `read` has checked it.
         let Some(deployment) = self.settings.deployment(&asked.deployment) else { return Ok(true) };
         let estimate = estimate(&asked.body);
         let mut standing =
@@ -195,14 +195,14 @@ impl Mock {
             let Problem(status, body) = problem(404, "404", "Resource not found");
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         };
-        // Also if the caller hangs up on it: a model would have worked on it.
+        // Also if the caller leaves: a model would have worked, too.
         reserved.used = asked.body.prompt_tokens + tokens(&text);
         let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;
         self.served.fetch_add(1, Ordering::Relaxed);
         Ok(whole)
     }
 
-    /// Reads a request; `None` for a list of models.
+    /// Parses a request; `None` for a list of models.
     async fn read(&self, session: &mut ServerSession) -> pingora::Result<Result<Option<Asked>, Problem>> {
         let mut body = BytesMut::new();
         if session.req_header().headers.contains_key("expect") {
@@ -238,7 +238,7 @@ impl Mock {
             Ok(_) => return Ok(None),
             Err(_) => return Err(not_found()),
         };
-        // Only the dated forms need a version, and they need one.
+        // Only the dated paths need a version.
         if path.starts_with("/openai/")
             && !path.starts_with("/openai/v1/")
             && !query.split('&').any(|pair| pair.starts_with("api-version="))
@@ -281,12 +281,12 @@ impl Mock {
         hit.then(|| deployment.fault.as_deref().and_then(|fault| fault.parse().ok()).unwrap_or(Fault::Status(500)))
     }
 
-    /// What it says: the configured reply, or where the answer came from; capped like a model's.
+    /// The answer's text: the configured reply, or the name of this mock; cut to the cap as a model's would be.
     fn text(&self, asked: &Asked, deployment: &Deployment) -> String {
         let name = self.settings.name.as_deref().unwrap_or("mock");
         let text = self.settings.reply.clone().unwrap_or_else(|| {
             format!(
-                "This is {} at {name}. I am only an imitation, but I answer in the right shape, at the right pace, and within my limits.",
+                "This is {} at {name}. I am only a mock, but I answer in the right shape, at the right pace, and within my limits.",
                 deployment.model.as_deref().unwrap_or(&asked.deployment)
             )
         });
@@ -301,7 +301,7 @@ impl Mock {
         deployment.stray(base, &mut self.rng.lock())
     }
 
-    /// Sends an answer at its pace, with its fault; `false` if the connection must be broken off.
+    /// Sends an answer at its pace, with its fault; `false` if the connection must be closed.
     async fn play(
         &self,
         session: &mut ServerSession,
@@ -415,18 +415,18 @@ impl Mock {
     }
 }
 
-/// Says nothing until the caller hangs up.
+/// Sends nothing until the caller leaves.
 async fn stall(session: &mut ServerSession) -> pingora::Result<bool> {
     let _ = session.read_body_or_idle(true).await;
     Ok(false)
 }
 
-/// What Azure adds to its counters on arrival: prompt plus completion cap, times the choices.
+/// The tokens that Azure counts on arrival: prompt plus completion cap, times the choices.
 fn estimate(body: &Body) -> u64 {
     body.prompt_tokens.saturating_add(body.completion_cap.unwrap_or(ASSUMED_COMPLETION).saturating_mul(body.choices.max(1)))
 }
 
-/// Answers that are no JSON, or that have no text.
+/// Answers that are not JSON, or have no text.
 fn binary(asked: &Asked, text: &str) -> Option<Answer> {
     match asked.inference.api {
         Api::Speech => Some(Answer::Bytes("audio/mpeg", Bytes::from(vec![0xff; 4096]))),

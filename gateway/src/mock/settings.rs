@@ -1,4 +1,4 @@
-//! The imitation's own little config, strict like the gateway's.
+//! The mock's own config, strict like the gateway's.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::config::scalar::DurationText;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where to listen. Default `127.0.0.1:9101`.
+    /// Address to listen on. Default `127.0.0.1:9101`.
     pub listen: Option<String>,
     /// Its name in answers and logs. Default `mock`.
     pub name: Option<String>,
-    /// The region that `x-ms-region` tells. Default `Sweden Central`.
+    /// The region in `x-ms-region`. Default `Sweden Central`.
     pub region: Option<String>,
-    /// Accepted keys; none means that any caller is welcome.
+    /// Accepted keys; without any, all callers are accepted.
     #[serde(default)]
     pub keys: Vec<String>,
     /// Obey `x-mock-fault` and `x-mock-latency` headers. Default false.
@@ -28,7 +28,7 @@ pub struct Settings {
     pub reply: Option<String>,
     /// Seed for latencies and faults. Default: different each time.
     pub seed: Option<u64>,
-    /// Deployments; none means that any name is one, with the settings of `default`.
+    /// Deployments; without any, all names are accepted, with the settings of `default`.
     #[serde(default)]
     pub deployments: Vec<Deployment>,
     /// Settings of deployments that aren't listed.
@@ -55,11 +55,11 @@ pub struct Deployment {
     pub first_token: Option<DurationText>,
     /// Time per further token.
     pub per_token: Option<DurationText>,
-    /// How far times stray, as a share: 0.3 for 30 %. Drawn from a log-normal distribution.
+    /// How much times vary, as a share: 0.3 for 30 %. Drawn from a log-normal distribution.
     pub jitter: Option<f64>,
     /// Share of requests that fail, 0 to 1, and how (`"status=500"`, `"cut=3"` …).
     pub fault_rate: Option<f64>,
-    /// What goes wrong then. Default `status=500`.
+    /// The fault. Default `status=500`.
     pub fault: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl Deployment {
         Limits { tokens_per_minute: self.tpm, requests_per_minute: self.rpm, provisioned_tokens_per_minute: self.ptu }
     }
 
-    /// A time that strays from `base` as the jitter says.
+    /// A random time around `base`, with the configured jitter.
     pub fn stray(&self, base: Option<DurationText>, rng: &mut fastrand::Rng) -> Duration {
         let base = base.map_or(Duration::ZERO, |base| base.0);
         let Some(jitter) = self.jitter.filter(|jitter| *jitter > 0.0) else { return base };
@@ -83,7 +83,7 @@ impl Settings {
     /// Reads and checks a text.
     ///
     /// # Errors
-    /// Says what is wrong and where.
+    /// What is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
         let settings: Settings = toml::from_str(text).map_err(|error| error.to_string())?;
         for deployment in settings.deployments.iter().chain([&settings.default]) {
@@ -98,13 +98,13 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Where to listen.
+    /// The address to listen on.
     ///
     /// # Errors
-    /// If it is no address.
+    /// If it is not an address.
     pub fn address(&self) -> Result<SocketAddr, String> {
         let text = self.listen.as_deref().unwrap_or("127.0.0.1:9101");
-        text.parse().map_err(|_| format!("listen: '{text}' is no address with a port"))
+        text.parse().map_err(|_| format!("listen: '{text}' is not an address with a port"))
     }
 
     /// The deployment of this name.

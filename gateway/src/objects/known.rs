@@ -1,29 +1,29 @@
-//! Where a stored thing is.
+//! Where a stored object is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// One stored thing.
+/// One stored object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// The backend that made it.
+    /// The backend that has it.
     pub backend: Arc<str>,
-    /// The consumer that owns it; `None` if callers needn't say who they are.
+    /// The consumer that owns it; `None` if callers needn't identify themselves.
     pub consumer: Option<Arc<str>>,
 }
 
-/// What is known of a name.
+/// The result of a look-up by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known {
-    /// Where it is, and whose.
+    /// Its backend and its owner.
     At(Pin),
-    /// Nothing.
+    /// The name is not known.
     Nothing,
-    /// Nobody can say: the shared memory is out of reach.
+    /// Unknown, because Redis can't be reached.
     Unsure,
 }
 
-/// How long a look-up in the shared memory may take.
+/// Timeout of a look-up in Redis.
 pub(super) const LOOK_UP: Duration = Duration::from_millis(250);

@@ -1,8 +1,8 @@
-//! Where stored things live, and whose they are: responses, conversations, files and batches are at
-//! the one backend that made them, and nobody but the consumer that made them may see them.
+//! Where stored objects are, and who owns them: responses, conversations, files and batches are at the one backend that
+//! made them, and only the consumer that made them may see them.
 //!
-//! Kept in bounded memory, of which every consumer has its share, and in Redis where that is configured, so that
-//! several nodes (and a restarted one) know the same.
+//! Kept in bounded memory, of which every consumer has its share, and in Redis if that is configured, so that all nodes
+//! (also after a restart) know the same.
 
 mod known;
 mod redis;
@@ -26,20 +26,21 @@ struct Kept {
     at: Tick,
 }
 
-/// Names that begin so are no names of stored things, but of sealed content: see [`sealed_name`].
+/// Prefix of names that stand for sealed content instead of stored objects: see [`sealed_name`].
 const SEALED: &str = "sealed:";
 
-/// Under which name it is remembered who can read a sealed content. No caller can name it: names have no colon.
+/// The name under which the backend that can read a sealed content is remembered. No caller can name it: names have no
+/// colon.
 pub fn sealed_name(mark: &str) -> String {
     format!("{SEALED}{mark}")
 }
 
-/// Where stored things live.
+/// Where stored objects are.
 pub struct Objects {
     ttl: Duration,
-    /// What has a name.
+    /// Stored objects, which have names.
     named: Mutex<Store<Owner, Kept>>,
-    /// What is sealed: it is far more, and must not push out what has a name.
+    /// Sealed contents: they are far more, and must not displace stored objects.
     sealed: Mutex<Store<Owner, Kept>>,
     shared: Option<redis::Shared>,
 }
@@ -52,7 +53,7 @@ impl std::fmt::Debug for Objects {
 }
 
 impl Objects {
-    /// Nothing is known yet, but what Redis knows.
+    /// Knows nothing at first, except what Redis knows.
     ///
     /// # Errors
     /// If the URL of Redis can't be used.
@@ -66,7 +67,7 @@ impl Objects {
         if name.starts_with(SEALED) { &self.sealed } else { &self.named }
     }
 
-    /// What is known here at `now`.
+    /// What this node knows at `now`.
     fn here(&self, name: &str, now: Tick) -> Option<Pin> {
         let mut store = self.of(name).lock();
         let Kept { pin, at } = store.get(name)?;
@@ -81,7 +82,7 @@ impl Objects {
         self.of(name).lock().insert(name.into(), pin.consumer.clone(), Kept { pin, at: now });
     }
 
-    /// Remembers a thing. Never waits. Whoever owns it keeps it.
+    /// Remembers an object. Never waits. An object that is known already keeps its owner.
     pub fn pin(&self, name: &str, pin: Pin, now: Tick) {
         if self.here(name, now).is_some() {
             return;
@@ -92,7 +93,7 @@ impl Objects {
         self.keep(name, pin, now);
     }
 
-    /// Everything that is known here.
+    /// Everything that this node knows.
     pub fn all(&self) -> Vec<(String, Pin)> {
         let of = |store: &Mutex<Store<Owner, Kept>>| -> Vec<(String, Pin)> {
             store.lock().iter().map(|(name, kept)| (name.to_string(), kept.pin.clone())).collect()
@@ -100,12 +101,12 @@ impl Objects {
         [of(&self.named), of(&self.sealed)].concat()
     }
 
-    /// Remembers what another process knew. The shared memory knows it already.
+    /// Remembers what the old process knew. Redis knows it already.
     pub fn take_over(&self, name: &str, pin: Pin, now: Tick) {
         self.keep(name, pin, now);
     }
 
-    /// What is known of a name. Waits only for Redis, and not long.
+    /// Looks up a name. Waits only for Redis, and not long.
     pub async fn find(&self, name: &str, now: Tick) -> Known {
         if let Some(pin) = self.here(name, now) {
             return Known::At(pin);
@@ -118,7 +119,7 @@ impl Objects {
         known
     }
 
-    /// Which backend can read the last of these sealed contents that is known. Asks Redis for the last one alone.
+    /// The backend that can read the last known one of these sealed contents. Asks Redis only for the last one.
     pub async fn reader_of(&self, marks: &[String], now: Tick) -> Option<Arc<str>> {
         let here = marks.iter().rev().find_map(|mark| self.here(&sealed_name(mark), now));
         let pin = match (here, marks.last()) {
@@ -132,14 +133,14 @@ impl Objects {
         Some(pin.backend)
     }
 
-    /// Waits until the shared memory knows everything, at most `limit`.
+    /// Waits until everything is written to Redis, at most `limit`.
     pub async fn flush(&self, limit: Duration) {
         if let Some(shared) = &self.shared {
             let _ = tokio::time::timeout(limit, shared.flushed()).await;
         }
     }
 
-    /// Keeps the shared memory up to date, for ever; returns at once if there is none.
+    /// Writes to Redis in the background, for ever; returns at once without Redis.
     pub async fn keep_shared(self: Arc<Self>) {
         if let Some(shared) = &self.shared {
             shared.run().await;

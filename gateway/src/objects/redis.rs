@@ -1,4 +1,4 @@
-//! The shared memory: Redis or Valkey, one string per stored thing.
+//! Stored objects in Redis or Valkey: one string per object.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::config;
 use crate::shared_memory::{RedisError, SharedMemory};
 use crate::telemetry::metrics::Metrics;
 
-/// What can't be written at once waits here.
+/// Writes that may wait.
 const QUEUE: usize = 10_000;
-/// For one write.
+/// Timeout of one write.
 const WRITE: Duration = Duration::from_secs(2);
-/// Until it is tried again.
+/// Pause before a failed write is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// The shared memory.
+/// Redis.
 pub(super) struct Shared {
     memory: SharedMemory,
     ttl: u64,
     queue: mpsc::Sender<(String, String)>,
-    /// Handed over and not written yet.
+    /// Writes that are handed over and not done yet.
     pending: AtomicUsize,
     waiting: Mutex<mpsc::Receiver<(String, String)>>,
     dropped: IntCounter,
@@ -51,7 +51,7 @@ impl Shared {
         self.memory.key(&format!("object:{name}"))
     }
 
-    /// Hands a thing over to be written.
+    /// Hands an object over to be written.
     pub(super) fn pin(&self, name: &str, pin: &Pin) {
         self.pending.fetch_add(1, Ordering::Relaxed);
         let taken = serde_json::to_string(pin).ok().is_some_and(|text| self.queue.try_send((self.key(name), text)).is_ok());
@@ -74,7 +74,7 @@ impl Shared {
         }
     }
 
-    /// Writes what was handed over, for ever; what can't be written is tried again.
+    /// Writes what was handed over, for ever; failed writes are tried again.
     pub(super) async fn run(&self) {
         let mut waiting = self.waiting.lock().await;
         let mut reachable = true;
@@ -82,7 +82,7 @@ impl Shared {
             while !self.write(&key, &text).await {
                 self.failures.inc();
                 if std::mem::replace(&mut reachable, false) {
-                    warn!("Redis can't be reached: other nodes don't learn where stored responses and files live");
+                    warn!("Redis can't be reached: other nodes don't learn which backend has stored responses and files");
                 }
                 sleep(AGAIN).await;
             }
@@ -99,7 +99,7 @@ impl Shared {
         matches!(timeout(WRITE, write).await, Ok(Ok(_)))
     }
 
-    /// Ends when everything is written.
+    /// Returns when everything is written.
     pub(super) async fn flushed(&self) {
         while self.pending.load(Ordering::Relaxed) > 0 {
             sleep(Duration::from_millis(10)).await;

@@ -1,4 +1,4 @@
-//! A request, to be written down.
+//! A request that is to be recorded.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -7,21 +7,21 @@ use bytes::Bytes;
 use spillway_plugins::api::Api;
 use spillway_plugins::prompt_log::Level;
 
-/// One request, to be written down.
+/// A request that is to be recorded.
 pub struct Entry {
-    /// How much of it.
+    /// How much of it is recorded.
     pub level: Level,
-    /// What is known of it, as a JSON object.
+    /// The facts about it, as a JSON object.
     pub facts: Vec<u8>,
     /// The operation.
     pub api: Api,
-    /// Its body, if that is wanted.
+    /// Its body, if that is recorded.
     pub body: Option<Part>,
-    /// Its answer as far as it came.
+    /// Its answer, as far as it was received.
     pub answer: Option<Part>,
     /// The answer is a stream.
     pub streamed: bool,
-    /// What counts what waits of its consumer's, where there are several.
+    /// Counts the waiting bytes of its consumer, if there are several consumers.
     pub share: Option<Arc<AtomicUsize>>,
 }
 
@@ -29,11 +29,12 @@ pub struct Entry {
 pub struct Part {
     /// Its bytes.
     pub bytes: Bytes,
-    /// There is more.
+    /// Whether the rest is missing.
     pub cut: bool,
 }
 
-/// What a record counts as beside its prompt and answer: so the bound of bytes bounds their number, too.
+/// Bytes that a record counts in addition to its prompt and answer, so that the bound of bytes also bounds the number
+/// of records.
 const RECORD: usize = 8 * 1024;
 
 impl Entry {
@@ -42,5 +43,5 @@ impl Entry {
     }
 }
 
-/// Threads that read, redact and write.
+/// Threads that parse, redact and write.
 pub(super) const WORKERS: usize = 2;

@@ -1,4 +1,4 @@
-//! Hands the records of the prompt log to an OpenTelemetry collector, over OTLP/HTTP in JSON.
+//! Sends the records of the prompt log to an OpenTelemetry collector, over OTLP/HTTP in JSON.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::telemetry::metrics::PromptLogMetrics;
 
 /// Events that may wait for the collector.
 const QUEUE: usize = 4096;
-/// Most events in one request, and how long they gather.
+/// Most events in one request, and how long they are collected.
 const BATCH: usize = 256;
 const GATHER: Duration = Duration::from_secs(1);
 
 pub(super) enum Job {
     Event(Value),
-    /// Say when everything before is sent.
+    /// Report when everything before is sent.
     Flush(oneshot::Sender<()>),
 }
 
-/// Takes events.
+/// Accepts events.
 #[derive(Debug, Clone)]
 pub(super) struct Exporter {
     queue: mpsc::Sender<Job>,
@@ -32,7 +32,7 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    /// Starts the task that sends; it ends with the last exporter.
+    /// Starts the task that sends; it ends when the last exporter is dropped.
     pub(super) fn start(rules: OtlpRules, metrics: PromptLogMetrics) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
         tokio::spawn(run(rules, jobs, metrics.clone()));
@@ -82,13 +82,13 @@ async fn run(rules: OtlpRules, mut jobs: mpsc::Receiver<Job>, metrics: PromptLog
             match send(&rules, &headers, &events).await {
                 Ok(()) => {
                     if std::mem::take(&mut failing) {
-                        info!("the collector takes the prompt log again");
+                        info!("the collector accepts the prompt log again");
                     }
                 }
                 Err(error) => {
                     metrics.export_dropped.inc_by(events.len() as u64);
                     if !failing {
-                        warn!(error, "the collector does not take the prompt log: events are lost until it does");
+                        warn!(error, "the collector doesn't accept the prompt log: events are lost until it does");
                     }
                     failing = true;
                 }
@@ -103,7 +103,7 @@ async fn run(rules: OtlpRules, mut jobs: mpsc::Receiver<Job>, metrics: PromptLog
 fn headers(rules: &OtlpRules) -> HeaderMap {
     let mut headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     for (name, value) in &rules.headers {
-        // Checked when the config was read.
+        // Checked when the config was loaded.
         if let (Ok(name), Ok(mut value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value.expose())) {
             value.set_sensitive(true);
             headers.insert(name, value);
@@ -117,5 +117,5 @@ async fn send(rules: &OtlpRules, headers: &HeaderMap, events: &[Value]) -> Resul
     let client = outbound::internet().map_err(|error| error.to_string())?;
     let answer = client.post(format!("{}/v1/logs", rules.url)).headers(headers.clone()).body(body).send().await;
     let status = answer.map_err(|error| error.without_url().to_string())?.status();
-    if status.is_success() { Ok(()) } else { Err(format!("it answers {status}")) }
+    if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
 }

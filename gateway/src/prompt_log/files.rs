@@ -1,4 +1,4 @@
-//! The files of the prompt log: one that is written, older ones beside it, compressed, the oldest removed.
+//! The files of the prompt log: the current one, rotated ones beside it, which are compressed and finally removed.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::PromptLogRules;
 use crate::private::open;
 
-/// How the time of a rotation stands in a file's name; it sorts as text.
+/// The time of a rotation in a file's name; names sort by time.
 const STAMP: &str = "%Y%m%dT%H%M%S%3f";
 
 /// The files.
@@ -25,16 +25,16 @@ pub(super) struct Files {
     clock: Clock,
     file: File,
     length: u64,
-    /// When the file was begun.
+    /// When the current file was begun.
     began: DateTime<Utc>,
-    /// A write failed half-way: the next one begins a new line.
+    /// A write failed half-way: the next one starts a new line.
     torn: bool,
     failing: bool,
-    /// When the older parts were looked after last.
+    /// When rotated files were last cleaned up.
     kept_at: DateTime<Utc>,
 }
 
-/// Whether the file ends within a line: whoever wrote it was cut off.
+/// Whether the file ends within a line, because its writer was interrupted.
 fn is_torn(file: &File, length: u64) -> bool {
     let mut last = [b'\n'];
     length > 0 && file.read_exact_at(&mut last, length - 1).is_ok() && last != *b"\n"
@@ -73,14 +73,14 @@ impl Files {
             Err(error) => {
                 self.torn = true;
                 if !std::mem::replace(&mut self.failing, true) {
-                    error!(%error, path = %self.rules.path.display(), "the prompt log can't be written: records are lost until it can");
+                    error!(%error, path = %self.rules.path.display(), "the prompt log can't be written: records are lost until it can be written again");
                 }
             }
         }
         written
     }
 
-    /// Somebody may have moved the file, or removed it: what is written belongs where the config says.
+    /// The file may have been moved or removed: then a new one is opened at the configured path.
     fn find_again(&mut self) {
         let ours = self.file.metadata().map(|file| (file.dev(), file.ino()));
         let there = std::fs::metadata(&self.rules.path).map(|file| (file.dev(), file.ino()));
@@ -95,7 +95,7 @@ impl Files {
         }
     }
 
-    /// Rotates a file whose time is over though nothing comes, and, now and then, removes what is too old.
+    /// Rotates a file whose time is over, also without new records, and now and then removes old files.
     pub(super) fn keep_house(&mut self) {
         self.find_again();
         self.rotate_if_due(0);
@@ -107,7 +107,7 @@ impl Files {
         }
     }
 
-    /// Compresses what an earlier process has left, and removes what it has left unfinished.
+    /// Compresses what an earlier process has left, and removes its unfinished files.
     fn finish_parts(&self) {
         if !self.rules.compress {
             return;
@@ -126,7 +126,7 @@ impl Files {
             return;
         }
         if let Err(error) = self.rotate() {
-            // Better a file that is too long than none; in a while it is tried again.
+            // A file that is too long is better than none; the rotation is tried again later.
             warn!(%error, "the prompt log can't be rotated");
             self.began = self.clock.wall();
             self.length = 0;
@@ -136,7 +136,7 @@ impl Files {
     fn rotate(&mut self) -> io::Result<()> {
         let aside = unused(&self.rules.path, self.clock.wall());
         std::fs::rename(&self.rules.path, &aside)?;
-        // If that fails, the next write looks for the file again.
+        // If this fails, the next write opens the file again.
         self.file = open(&self.rules.path)?;
         self.length = 0;
         self.began = self.clock.wall();
@@ -148,7 +148,7 @@ impl Files {
         Ok(())
     }
 
-    /// Removes the parts whose time is over.
+    /// Removes rotated files that are too old.
     fn expire(&self) {
         let Ok(keep) = chrono::Duration::from_std(self.rules.keep) else { return };
         let oldest = (self.clock.wall() - keep).format(STAMP).to_string();
@@ -156,13 +156,13 @@ impl Files {
             if stamp < oldest
                 && let Err(error) = std::fs::remove_file(&path)
             {
-                warn!(%error, path = %path.display(), "an old part of the prompt log can't be removed");
+                warn!(%error, path = %path.display(), "an old file of the prompt log can't be removed");
             }
         }
     }
 }
 
-/// A name for a part that is taken by none, compressed or not.
+/// A name for a rotated file that is not in use, compressed or not.
 fn unused(path: &Path, now: DateTime<Utc>) -> PathBuf {
     let taken = parts(path);
     let stamps = (0..).map(|more| (now + chrono::Duration::milliseconds(more)).format(STAMP).to_string());
@@ -170,7 +170,7 @@ fn unused(path: &Path, now: DateTime<Utc>) -> PathBuf {
     beside(path, &stamp)
 }
 
-/// The name of a part: the file's, and a stamp.
+/// The name of a rotated file: the current file's name, and a time.
 fn beside(path: &Path, stamp: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
@@ -178,7 +178,7 @@ fn beside(path: &Path, stamp: &str) -> PathBuf {
     name.into()
 }
 
-/// The parts beside the file, with their stamps, the oldest first.
+/// The rotated files with their times, the oldest first.
 pub(super) fn parts(path: &Path) -> Vec<(String, PathBuf)> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
@@ -192,7 +192,7 @@ pub(super) fn parts(path: &Path) -> Vec<(String, PathBuf)> {
     let mut parts: Vec<(String, PathBuf)> =
         entries.flatten().filter_map(|entry| Some((stamp(entry.file_name().to_str()?)?, entry.path()))).collect();
     parts.sort();
-    // A plain part beside its compressed one is about to go: it is not another one.
+    // A plain file beside its compressed one is about to be removed: it counts once.
     parts.dedup_by(|later, earlier| {
         let same = later.0 == earlier.0;
         if same {
@@ -203,22 +203,22 @@ pub(super) fn parts(path: &Path) -> Vec<(String, PathBuf)> {
     parts
 }
 
-/// Compresses a part on a thread of its own: a large one takes its time.
+/// Compresses a file on a thread of its own, because a large one takes time.
 fn compress_soon(path: PathBuf) {
     let work = move || {
         if let Err(error) = compress(&path) {
-            warn!(%error, path = %path.display(), "a part of the prompt log can't be compressed; it stays as it is");
+            warn!(%error, path = %path.display(), "a file of the prompt log can't be compressed; it stays uncompressed");
         }
     };
     if let Err(error) = std::thread::Builder::new().name("prompt-log-gz".to_owned()).spawn(work) {
-        warn!(%error, "a part of the prompt log can't be compressed yet");
+        warn!(%error, "a file of the prompt log can't be compressed yet");
     }
 }
 
-/// One part at a time: no two threads work on the same.
+/// One file at a time: two threads never compress the same one.
 static COMPRESSING: Mutex<()> = Mutex::new(());
 
-/// Compresses a part; the plain one goes once the other is whole.
+/// Compresses a file; the plain one is removed once the compressed one is complete.
 fn compress(path: &Path) -> io::Result<()> {
     let _alone = COMPRESSING.lock();
     if !path.exists() {
@@ -230,7 +230,7 @@ fn compress(path: &Path) -> io::Result<()> {
     name.push(".part");
     let unfinished = PathBuf::from(name);
     let compressed = File::open(path).and_then(|mut from| {
-        // One that an earlier process has left is nobody's.
+        // An earlier process has left this one unfinished.
         let _ = std::fs::remove_file(&unfinished);
         let to = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
         let mut encoder = GzEncoder::new(io::BufWriter::new(to), Compression::default());
@@ -240,7 +240,7 @@ fn compress(path: &Path) -> io::Result<()> {
     });
     let copied = compressed.inspect_err(|_| drop(std::fs::remove_file(&unfinished)))?;
     if std::fs::metadata(path)?.len() != copied {
-        // Another process still writes to it: later.
+        // Another process still writes to it: compressed later.
         return std::fs::remove_file(&unfinished);
     }
     std::fs::rename(&unfinished, &whole)?;

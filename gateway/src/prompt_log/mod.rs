@@ -1,5 +1,5 @@
-//! The prompt log: prompts and answers as JSON lines, without what must not be kept. Written by threads of its own
-//! behind a bounded queue: a slow or full disk costs records, which are counted, never a request's time.
+//! The prompt log: prompts and answers as JSON lines, without sensitive texts. Threads of its own write it behind a
+//! bounded queue: a slow or full disk costs records, which are counted, but never a request's time.
 
 mod entry;
 mod export;
@@ -27,12 +27,12 @@ use worker::Job;
 
 /// Records that may wait.
 const QUEUE: usize = 16_384;
-/// Most of a request that is read for the log, white space between its parts left out.
+/// Most bytes of a request that are parsed for the log, without white space between its parts.
 pub const LONGEST_REQUEST: usize = 1 << 20;
-/// Most of an answer that is read for the log; of a plain one, white space between its parts left out.
+/// Most bytes of an answer that are parsed for the log; of a plain one, without white space between its parts.
 pub const LONGEST_ANSWER: usize = 1 << 20;
 
-/// Takes requests to be written down.
+/// Accepts requests to record.
 pub struct PromptLog {
     /// Its rules.
     pub rules: Arc<PromptLogRules>,
@@ -76,7 +76,7 @@ impl PromptLog {
         Ok(PromptLog { rules, queue, waiting, metrics, exporter })
     }
 
-    /// Hands a request over, or counts it as lost.
+    /// Hands over a request, or counts it as lost.
     pub fn write(&self, entry: Entry) {
         let size = entry.size();
         let share = entry.share.clone();

@@ -1,4 +1,4 @@
-//! Finds records in the prompt log and its older parts.
+//! Finds records in the prompt log, also in rotated files.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,22 +10,22 @@ use serde::Deserialize;
 
 use super::files::parts;
 
-/// What is looked for; all of it must fit.
+/// The conditions of a search; a record must meet all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Search {
     /// The request's id.
     pub id: Option<String>,
     /// The consumer.
     pub consumer: Option<String>,
-    /// From when on.
+    /// From this time on.
     pub since: Option<DateTime<Utc>>,
-    /// Until when.
+    /// Until this time.
     pub until: Option<DateTime<Utc>>,
-    /// A text anywhere in the record, as it is written.
+    /// A text anywhere in the record, exactly as written.
     pub text: Option<String>,
 }
 
-/// What of a record is looked at.
+/// The fields of a record that a search uses.
 #[derive(Deserialize)]
 struct Facts {
     time: String,
@@ -35,11 +35,11 @@ struct Facts {
 
 impl Search {
     fn fits(&self, line: &str) -> bool {
-        // A cheap look first: most lines are not meant.
+        // A cheap test first: most lines don't match.
         if self.text.iter().chain(&self.id).any(|text| !line.contains(text.as_str())) {
             return false;
         }
-        // A torn line is nobody's.
+        // An incomplete line is skipped.
         let Ok(facts) = serde_json::from_str::<Facts>(line) else { return false };
         let Ok(time) = DateTime::parse_from_rfc3339(&facts.time) else { return false };
         self.id.as_ref().is_none_or(|id| *id == facts.id)
@@ -49,16 +49,16 @@ impl Search {
     }
 }
 
-/// Writes the records that fit, the oldest file first; how many.
+/// Writes the matching records, the oldest file first. Returns how many.
 ///
 /// # Errors
-/// If a file can't be read, or the output not be written.
+/// If a file can't be read, or the output can't be written.
 pub fn search(path: &Path, search: &Search, mut to: impl Write) -> io::Result<u64> {
     let mut found = 0;
     let mut files: Vec<_> = parts(path).into_iter().map(|(_, path)| path).collect();
     files.extend(path.exists().then(|| path.to_owned()));
     for file in files {
-        // One that is being compressed may be gone by now: its successor is listed the next time.
+        // A file that was compressed meanwhile may be gone: its compressed one is listed next time.
         let Ok(opened) = File::open(&file) else { continue };
         let reader: Box<dyn Read> =
             if file.extension().is_some_and(|kind| kind == "gz") { Box::new(MultiGzDecoder::new(opened)) } else { Box::new(opened) };

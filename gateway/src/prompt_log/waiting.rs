@@ -1,4 +1,4 @@
-//! How much may wait for the prompt log, and whose it is.
+//! How many bytes may wait for the prompt log, in all and for one consumer.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,12 +7,12 @@ use crate::shares::leaves_room;
 /// Bytes that may wait.
 const MOST: usize = 128 << 20;
 
-/// What waits. One consumer alone leaves a quarter of the room to others.
+/// The waiting bytes. One consumer always leaves a quarter of the room to others.
 #[derive(Debug, Default)]
 pub(super) struct Waiting(AtomicUsize);
 
 impl Waiting {
-    /// Takes so many bytes, if there is room for them; `share` counts what waits of the same consumer's.
+    /// Takes so many bytes, if there is room; `share` counts the waiting bytes of the same consumer.
     pub(super) fn take(&self, bytes: usize, share: Option<&AtomicUsize>) -> bool {
         let all = self.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let own = share.map(|share| share.fetch_add(bytes, Ordering::Relaxed) + bytes);
@@ -23,7 +23,7 @@ impl Waiting {
         taken
     }
 
-    /// Gives them back.
+    /// Gives bytes back.
     pub(super) fn give_back(&self, bytes: usize, share: Option<&AtomicUsize>) {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(share) = share {

@@ -1,4 +1,4 @@
-//! The threads behind the prompt log: each takes a few requests, reads and redacts them, and writes them in one go.
+//! The threads of the prompt log: each takes a few requests, parses and redacts them, and writes them together.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use super::waiting::Waiting;
 use crate::config::PromptLogRules;
 use crate::telemetry::metrics::PromptLogMetrics;
 
-/// What a thread is asked to do.
+/// The work of a thread.
 pub(super) enum Job {
-    /// Write this down; so many bytes are waiting with it.
+    /// Record this request; it counts as so many waiting bytes.
     Entry(Entry, usize),
-    /// Say when everything before is written.
+    /// Report when everything before is written.
     Flush(oneshot::Sender<()>),
 }
 
-/// Most requests that are written in one go.
+/// Most requests that are written together.
 const BATCH: usize = 64;
-/// How often the files are looked after while nothing comes.
+/// How often the files are checked while there are no requests.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long requests gather. While the threads sleep, handing one over wakes nobody.
+/// How long requests are collected. While the threads sleep, handing one over doesn't wake them.
 const GATHER: Duration = Duration::from_millis(10);
 
 pub(super) struct Worker {
@@ -37,16 +37,16 @@ pub(super) struct Worker {
     pub(super) files: Arc<Mutex<Files>>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) metrics: PromptLogMetrics,
-    /// Held by each thread while it has requests in its hands.
+    /// Each thread holds its lock while it works on requests.
     pub(super) busy: Arc<[Mutex<()>; WORKERS]>,
-    /// Which of them this one is.
+    /// The number of this thread.
     pub(super) number: usize,
-    /// Where records go beside the files.
+    /// Sends the records to a collector, too.
     pub(super) exporter: Option<Exporter>,
 }
 
 impl Worker {
-    /// Works until nobody can hand anything over any more.
+    /// Works until the sender is dropped.
     pub(super) fn run(self) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut lines = Vec::new();
@@ -65,7 +65,7 @@ impl Worker {
                 match job {
                     Job::Entry(entry, size) => {
                         let whole = lines.len();
-                        // Whatever somebody sends, it costs its own record and not the log.
+                        // A panic, whatever the content, costs this record and not the log.
                         if catch_unwind(AssertUnwindSafe(|| self.line(&entry, &mut lines))).is_ok() {
                             records += 1;
                         } else {
@@ -80,7 +80,7 @@ impl Worker {
             self.write(&lines, records);
             drop(busy);
             if !flushed.is_empty() {
-                // What others took before is not written yet while they are busy.
+                // What the other threads took before is written once they are no longer busy.
                 self.busy.iter().for_each(|other| drop(other.lock()));
             }
             for done in flushed {
@@ -89,7 +89,7 @@ impl Worker {
         }
     }
 
-    /// Takes what is there, at most a batch. While one thread waits, the other one does, too: behind it.
+    /// Takes waiting requests, at most a batch. Only one thread waits at a time; the other one waits for its turn.
     #[expect(clippy::disallowed_methods, reason = "these threads have nothing else to do")]
     fn take(&self, batch: &mut Vec<Job>) -> Result<MutexGuard<'_, ()>, RecvTimeoutError> {
         let jobs = self.jobs.lock();
@@ -124,7 +124,7 @@ impl Worker {
             let answer = answer.map(|answer| Answer { bytes: &answer.bytes, streamed: entry.streamed, cut: answer.cut });
             let content = content(entry.api, body, answer, redactor, self.rules.max_message);
             let mut text = Vec::with_capacity(1024);
-            // Texts and numbers can always be written.
+            // Texts and numbers can always be serialised.
             if serde_json::to_writer(&mut text, &content).is_ok() && text.len() > 2 {
                 lines.push(b',');
                 lines.extend_from_slice(&text[1..text.len() - 1]);

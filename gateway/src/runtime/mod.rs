@@ -1,5 +1,5 @@
-//! What requests run on: a validated config made live. One [`Runtime`] per loaded config; a
-//! request keeps the one it began with. What a reload doesn't change is taken over from the one before.
+//! Everything that requests run on, made from a validated config. One [`Runtime`] per loaded config; a request keeps
+//! the one that it began with. A reload keeps what hasn't changed.
 
 mod model;
 mod pool;
@@ -27,7 +27,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Traces;
 
-/// Why a valid config can't be made live.
+/// Why a valid config can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The access log can't be opened.
@@ -44,55 +44,55 @@ pub enum RuntimeError {
     PromptLog(std::io::Error),
 }
 
-/// What a runtime stands in, and what outlives it.
+/// What exists independently of a runtime.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// What may be used up.
+    /// All limits.
     pub limits: &'a Arc<Limits>,
     /// Metrics.
     pub metrics: &'a Arc<Metrics>,
-    /// Time.
+    /// The clock.
     pub clock: &'a Clock,
 }
 
-/// A live config.
+/// A config in use.
 #[derive(Debug)]
 pub struct Runtime {
-    /// What it was made of.
+    /// The config that it was made from.
     pub config: Config,
-    /// Backends by the index they have in the config.
+    /// Backends, with the same indices as in the config.
     pub backends: Vec<Arc<Backend>>,
-    /// The tokens of the identities that the backends are asked with.
+    /// The tokens of the backends' identities.
     pub identities: Identities,
     /// All targets.
     pub targets: Targets,
-    /// Pools by the index they have in the config.
+    /// Pools, with the same indices as in the config.
     pub pools: Vec<Arc<Pool>>,
     models: HashMap<Arc<str>, Arc<Model>>,
     /// Models in the order of the config, for `GET /v1/models`.
     pub model_names: Vec<String>,
-    /// Who may call.
+    /// The known callers.
     pub callers: Callers,
-    /// What may be asked and answered, if that is looked at.
+    /// The guard, if there is one.
     pub guard: Option<Arc<Guard>>,
-    /// Kept answers, if they are.
+    /// The cache, if there is one.
     pub cache: Option<Arc<AnswerCache>>,
-    /// Prompts and answers on disk, if they are.
+    /// The prompt log, if there is one.
     pub prompt_log: Option<Arc<PromptLog>>,
-    /// Where one line per request goes.
+    /// The access log.
     pub access_log: AccessLog,
-    /// Where spans go, if they do.
+    /// The exporter of spans, if there are traces.
     pub traces: Option<Arc<Traces>>,
     /// TLS on the listeners.
     pub tls: Option<Arc<Tls>>,
 }
 
 impl Runtime {
-    /// Makes a config live, with what `before` has of the same: health, circuits, throttles, tokens, caches.
-    /// Addresses and health are kept by background tasks, which are not started here.
+    /// Puts a config to use, and keeps what `before` has of the same: health, circuits, throttles, tokens, caches.
+    /// Background tasks keep addresses and health up to date; they are not started here.
     ///
     /// # Errors
-    /// [`RuntimeError`]; nothing has changed then.
+    /// [`RuntimeError`]; then nothing has changed.
     pub fn new(config: Config, around: Surroundings<'_>, before: Option<&Runtime>) -> Result<Self, RuntimeError> {
         let Surroundings { limits, metrics, .. } = around;
         let access_log = AccessLog::start(&config.log, metrics.access_log_dropped.clone(), before.map(|before| &before.access_log))
@@ -150,13 +150,13 @@ impl Runtime {
         })
     }
 
-    /// Every member of every model with its pool's name, a target as often as it serves one.
+    /// Every member of every model with its pool's name; a target is repeated for each of its models.
     pub fn members(&self) -> impl Iterator<Item = (&str, &Member)> {
         let models = self.pools.iter().flat_map(|pool| pool.models.iter().map(|model| (&*pool.config.name, model)));
         models.flat_map(|(pool, model)| model.route.members().iter().map(move |member| (pool, member)))
     }
 
-    /// A model that a backend serves, of a pool that `allowed` lets through.
+    /// A model that a backend serves, in a pool for which `allowed` is true.
     pub fn model_at(&self, backend: &str, allowed: impl Fn(&config::Pool) -> bool) -> Option<&Arc<Model>> {
         let serves = |model: &&Arc<Model>| model.route.members().iter().any(|member| *member.target.id.backend == *backend);
         self.pools.iter().filter(|pool| allowed(&pool.config)).flat_map(|pool| pool.models.iter()).find(serves)
@@ -187,7 +187,7 @@ fn traces(rules: TraceRules, around: Surroundings<'_>, before: Option<&Runtime>)
     match before.and_then(|before| before.traces.clone()).filter(|traces| traces.rules == rules) {
         Some(known) => known,
         None => {
-            // What tells this process from others goes on through other rules.
+            // The instance name stays the same when the rules change.
             let known = before.and_then(|before| before.traces.as_ref()).map(|traces| traces.instance.clone());
             let shared = || around.limits.shared.as_ref().map(|shared| shared.process().to_owned());
             let instance = known.or_else(shared).unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));

@@ -1,4 +1,4 @@
-//! A live pool, and its models.
+//! A pool in use, and its models.
 
 use std::sync::Arc;
 
@@ -13,29 +13,29 @@ use crate::config::{self, DeploymentPrice};
 use crate::ledger::Place;
 use crate::telemetry::metrics::{MemberMetrics, RequestMetrics};
 
-/// What answers when no target can.
+/// Answers when no target can.
 #[derive(Debug, Clone)]
 pub struct LastResort {
     /// The mock's name.
     pub backend: Arc<str>,
-    /// What it says.
+    /// The text of its answers.
     pub reply: Arc<str>,
 }
 
-/// A live pool.
+/// A pool in use.
 #[derive(Debug)]
 pub struct Pool {
     /// Its config.
     pub config: config::Pool,
-    /// What its callers use up together, if that is limited.
+    /// The limits of all its callers together, if any.
     pub scope: Option<Arc<Scope>>,
-    /// How many retries it may still make.
+    /// Limits its retries.
     pub budget: RetryBudget,
     /// Requests that wait for it to reopen.
     pub waiting: Waiting,
     /// Its last resort's answer, if it has one.
     pub last_resort: Option<LastResort>,
-    /// Health flags by member, in the order of the config; mocks have none that ever changes.
+    /// Health flags by member, in the order of the config; those of mocks never change.
     pub health: Vec<Arc<Up>>,
     pub(super) models: Vec<Arc<Model>>,
     pub(super) requests: Vec<RequestMetrics>,
@@ -64,21 +64,21 @@ pub struct Model {
     pub route: Route,
     /// Counters by member.
     pub metrics: Vec<MemberMetrics>,
-    /// What each member costs, as far as that is known.
+    /// The price of each member, if known.
     pub prices: Vec<Option<DeploymentPrice>>,
-    /// The most tokens that a prompt may have at each member, as far as that is known.
+    /// The most tokens that a prompt may have at each member, if known.
     pub contexts: Vec<Option<u64>>,
-    /// Whether it thinks before it answers, unless it is told not to.
+    /// Whether it thinks before it answers, unless the request turns that off.
     pub reasons: bool,
-    /// Each member, as the ledger names it.
+    /// Each member's name in the ledger.
     pub places: Vec<Arc<Place>>,
-    /// Each member, as spans name it.
+    /// Each member's name in spans.
     pub traced: Vec<Arc<trace::Place>>,
-    /// The cache, as the ledger names it.
+    /// The cache's name in the ledger.
     pub cache_place: Arc<Place>,
-    /// The guard, for the ledger: where prompts end that may not pass.
+    /// The guard's name in the ledger, for blocked prompts.
     pub guard_place: Arc<Place>,
-    /// Members that can't serve an API, by API: they count as tried from the start.
+    /// Members that can't serve an API, by API: requests never try them.
     pub(super) excluded: Vec<Vec<usize>>,
 }
 

@@ -1,4 +1,4 @@
-//! Makes one pool live.
+//! Makes one pool from the config.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::config::{self, BackendKind, Prices};
 use crate::ledger::Place;
 use crate::telemetry::metrics::Metrics;
 
-/// Health flags by member: what `before` found out about the same backend with the same checks is still so.
+/// Health flags by member. The results in `before` are kept for the same backend with the same checks.
 pub(super) fn health(pool: &config::Pool, backends: &[Arc<Backend>], before: Option<(&Pool, &[Arc<Backend>])>) -> Vec<Arc<Up>> {
     let known = |member: &config::Member| {
         let (known, known_backends) = before.filter(|(known, _)| known.config.health == pool.health)?;
@@ -45,7 +45,7 @@ pub(super) fn live(
         }
         _ => None,
     });
-    // Shown from the start.
+    // So that the metric exists from the start.
     if last_resort.is_some() {
         metrics.last_resort(&pool.name);
     }
@@ -78,7 +78,7 @@ fn live_model(
     let (mut members, mut contexts, mut reasons) = (Vec::new(), Vec::new(), may_reason(name));
     for (member, health) in pool.members.iter().zip(health) {
         let backend = &backends[member.backend];
-        // A mock is no target: it answers when no target can.
+        // A mock is not a target: it answers when no target can.
         let Some(upstream) = &backend.upstream else { continue };
         let traits = prices.traits(&backend.config, name);
         contexts.push(member.context.or(traits.context));
@@ -110,7 +110,7 @@ fn live_model(
         deployment: Arc::clone(&member.target.id.deployment),
         tier: member.priority,
     };
-    // What doesn't go to any member.
+    // Requests that don't reach a member.
     let own = |part: &str| {
         let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
         Arc::new(Place { model, pool, backend: part.into(), deployment: part.into(), tier: 0 })
@@ -134,7 +134,7 @@ fn live_model(
     }
 }
 
-/// A member, as spans name it.
+/// A member's name in spans.
 fn traced(member: &Member, backend: &Backend) -> Option<trace::Place> {
     let endpoint = &backend.upstream.as_ref()?.endpoint;
     Some(trace::Place {

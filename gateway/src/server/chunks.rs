@@ -1,28 +1,28 @@
-//! The line ends of a chunked body (RFC 9112, section 7.1) as its bytes come. Pingora takes any byte in a chunk
-//! extension, a line feed alone too, where other readers end the line and read the rest as a chunk.
+//! Checks the line ends of a chunked body (RFC 9112, section 7.1) while its bytes arrive. Pingora accepts any byte in a
+//! chunk extension, also a line feed alone, where other readers end the line and read the rest as a chunk.
 
-/// Where in a chunked body its reader stands.
+/// The reader's position in a chunked body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Chunks {
     /// Before a chunk's size.
     #[default]
     Begin,
-    /// In its digits, which are this much so far.
+    /// In the digits of a size, whose value so far is this.
     Size(u64),
     /// In the extensions of a chunk of this size.
     Extension(u64),
-    /// Behind the CR of such a line.
+    /// After the CR of such a line.
     LineEnd(u64),
-    /// So many bytes of data and its line end are left.
+    /// In the data, with so many bytes left, line end included.
     Data(u64),
-    /// In the last chunk, or behind it: Pingora holds trailers to CRLF itself.
+    /// In the last chunk, or after it: Pingora itself checks the CRLFs of trailers.
     Last,
-    /// Two readers could understand it differently.
+    /// Two readers could read it in different ways.
     Broken,
 }
 
 impl Chunks {
-    /// Takes what came.
+    /// Reads the next bytes.
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         while let [byte, rest @ ..] = bytes {
             bytes = rest;
@@ -30,7 +30,7 @@ impl Chunks {
                 (Chunks::Last | Chunks::Broken, _) => return,
                 (Chunks::Data(left), _) => {
                     let passed = left.min(rest.len() as u64 + 1);
-                    // At most what is left of `rest`, whose length is a usize.
+                    // At most the length of `rest`, which is a usize.
                     bytes = &rest[passed as usize - 1..];
                     match left - passed {
                         0 => Chunks::Begin,
@@ -98,7 +98,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the data and the extensions are, and however they are cut, what another writer wrote is taken.
+        /// Whatever the data and the extensions are, and however they are split: what another writer wrote is accepted.
         #[test]
         fn well_formed_bodies_pass(
             chunks in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 1..40), "[ ;][^\r\n]{0,8}|"), 0..8),

@@ -19,7 +19,7 @@ use crate::connection_phase::{PHASE, Phase};
 use crate::gateway::Gateway;
 use crate::listener_tls as tls;
 
-/// Requests on one connection before it is closed, so that callers spread anew over several nodes.
+/// Requests on one connection before it is closed, so that callers are distributed over the nodes again.
 const REQUESTS: u32 = 10_000;
 
 /// Serves a connection to its end.
@@ -27,7 +27,7 @@ pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp:
     let runtime = gateway.runtime.load_full();
     let server = &runtime.config.server;
     let _ = tcp.set_nodelay(true);
-    // A caller that vanished without a word is noticed, a silent WebSocket is not disturbed.
+    // To notice a caller that vanished; a silent WebSocket is not disturbed.
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
     let (socket, certificate, http2) = match &runtime.tls {
@@ -49,7 +49,7 @@ pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp:
     let phase = Phase::new(gateway.clock.now() + server.header_timeout);
     let metrics = Arc::clone(&gateway.metrics);
     let guard = Guard::new(socket, certificate, Arc::clone(&phase), gateway.clock.clone(), server.header_timeout, metrics, http2);
-    // A connection can outlive many configs.
+    // A connection may last longer than many configs.
     drop(runtime);
     if http2 {
         proxy.process_new(Box::new(guard), &shutdown).await;
@@ -60,7 +60,7 @@ pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp:
 
 async fn serve_http1(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, stream: Stream, phase: Arc<Phase>, shutdown: ShutdownWatch) {
     let mut session = ServerSession::new_http1(stream);
-    // No timer of Pingora's: the guard has them.
+    // No timer of Pingora's: the guard has its own.
     session.set_keepalive(if *shutdown.borrow() { None } else { Some(0) });
     session.set_keepalive_reuses_remaining(Some(REQUESTS));
     loop {
@@ -75,8 +75,8 @@ async fn serve_http1(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, stream: S
     }
 }
 
-/// Looks at the first bytes without taking them. Unlike Pingora's own look it neither needs 24 of
-/// them to tell HTTP/1 nor waits for ever: the caller of this has a timeout.
+/// Looks at the first bytes without reading them. Pingora's own check needs 24 bytes to recognise HTTP/1, and waits for
+/// ever; the caller of this has a timeout.
 async fn speaks_http2(tcp: &TcpStream) -> bool {
     let mut seen = [0; PREFACE.len()];
     let mut pause = Duration::from_millis(1);
@@ -85,7 +85,7 @@ async fn speaks_http2(tcp: &TcpStream) -> bool {
             Ok(0) | Err(_) => return false,
             Ok(n) if !PREFACE.starts_with(&seen[..n]) => return false,
             Ok(n) if n == PREFACE.len() => return true,
-            // A part of the preface; peeking returns it at once again, so wait a little.
+            // A part of the preface. Peeking would return it again at once, so wait a little.
             Ok(_) => tokio::time::sleep(pause).await,
         }
         pause = (pause * 2).min(Duration::from_millis(100));

@@ -1,9 +1,8 @@
-//! Guards a caller's connection between requests and while a head arrives, where Pingora has no
-//! bound of its own: its timeouts are per read, and an idle connection has none after the first
-//! request.
+//! Guards a caller's connection between requests and while a head arrives, where Pingora has no limits: its timeouts
+//! are per read, and an idle connection has none after the first request.
 //!
-//! While no request is under way, anything written is Pingora's own page for a head that is no
-//! HTTP; it is replaced by an error in our own shape.
+//! If Pingora writes something while no request is under way, it is its own error page for a head that is not HTTP; it
+//! is replaced by an error in our format.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -30,14 +29,14 @@ use crate::clock::Clock;
 use crate::connection_phase::Phase;
 use crate::telemetry::metrics::Metrics;
 
-/// Small, for there can be many connections.
+/// Small, because there can be many connections.
 const WRITE_BUFFER: usize = 8 * 1024;
 
-/// Most of a head. Whoever has not ended it by then is told so.
+/// Longest head. A longer one is refused with an error.
 const MOST_HEAD: usize = 64 * 1024;
-/// What is read and dropped behind it, so that the answer arrives.
+/// Bytes that are read and dropped after a refusal, so that the answer arrives.
 const DROPPED: usize = 1 << 20;
-/// Most that a caller may send of what comes next while its answer is awaited.
+/// Most bytes of the next request that a caller may send while it waits for its answer.
 const AHEAD: usize = 64 * 1024;
 
 /// A caller's connection.
@@ -50,18 +49,18 @@ pub struct Guard {
     header_timeout: Duration,
     metrics: Arc<Metrics>,
     sleep: Option<Pin<Box<Sleep>>>,
-    /// The heads of an HTTP/2 connection.
+    /// The heads on an HTTP/2 connection.
     http2: Option<Http2Heads>,
     replaced: bool,
     error_page: Vec<u8>,
-    /// The head so far, and how long it is.
+    /// The state and length of the current head.
     head: Head,
     head_bytes: usize,
-    /// The body so far, as chunks.
+    /// The state of the current body, as chunks.
     chunks: Chunks,
-    /// What is still dropped behind a head that was refused.
+    /// How much may still be dropped after a refused head.
     dropped: Option<usize>,
-    /// What came of the next request.
+    /// The bytes of the next request.
     ahead: Vec<u8>,
 }
 
@@ -72,7 +71,7 @@ impl std::fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// Guards a connection. Of an `http2` connection only the time that its heads take is guarded: its frames have no phases.
+    /// Guards a connection. On an `http2` connection only the time of its heads is limited: its frames have no phases.
     pub(super) fn new(
         socket: Socket,
         certificate: Option<CertificateNames>,
@@ -83,9 +82,9 @@ impl Guard {
         http2: bool,
     ) -> Self {
         let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
-        // Head and first bytes go out together; what is larger passes through.
+        // Head and first bytes are sent together; larger writes are not buffered.
         let inner = BufWriter::with_capacity(WRITE_BUFFER, socket);
-        // Pingora hands this on to every request of the connection; it has no better place for it.
+        // Pingora passes this to every request of the connection; there is no better place for it.
         let certificate = certificate.and_then(|names| {
             let head = ResponseHeader::build(200, None).ok()?;
             Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(names)))))
@@ -114,7 +113,7 @@ impl Guard {
         self.http2.is_some() || self.phase.is_request()
     }
 
-    /// Ends the connection when a head takes longer than it may. All of its requests are one caller's.
+    /// Ends the connection if a head takes too long. All of its requests are from one caller.
     fn poll_http2(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
@@ -132,13 +131,13 @@ impl Guard {
         read
     }
 
-    /// While an answer is awaited only the end of the connection is told: what else comes is kept for the next
-    /// request. Pingora would take a first byte of it, and look no further.
+    /// While an answer is under way, only the end of the connection is reported: other bytes are kept for the next
+    /// request. Pingora would read one byte and then stop watching.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut piece = [0; 1024];
         loop {
             if self.ahead.len() >= AHEAD {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too much was sent ahead")));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "too much of the next request was sent ahead")));
             }
             let mut read = ReadBuf::new(&mut piece);
             ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
@@ -149,10 +148,10 @@ impl Guard {
         }
     }
 
-    /// Hands out what came ahead; whether there was something.
+    /// Returns the bytes that were kept. `true` if there were any.
     fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         if !self.phase.is_request() {
-            // Line ends after a body are no beginning of anything.
+            // Line ends after a body are not the beginning of a request.
             let blank = self.ahead.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             self.ahead.drain(..blank);
         }
@@ -162,7 +161,7 @@ impl Guard {
         some > 0
     }
 
-    /// Says what is wrong with a head, and reads on for a little, so that it is heard.
+    /// Sends an error about a head, and reads on for a while, so that the caller gets it.
     fn poll_refused(&mut self, cx: &mut Context<'_>, status: &str, code: &str, message: &str) -> Poll<io::Result<()>> {
         if self.dropped.is_none() {
             self.dropped = Some(0);
@@ -198,7 +197,7 @@ impl Guard {
             }
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
             ready!(sleep.as_mut().poll(cx));
-            // It was armed for an earlier deadline, or this one has come: look again.
+            // The timer was for an earlier deadline, or this one has passed: check again.
             self.sleep = None;
         }
     }
@@ -206,7 +205,7 @@ impl Guard {
 
 const ONE_SPACE: &str = "the request line must be a method, a target and a version, with one space between them";
 
-/// What a caller gets whose head is no HTTP, or never came whole. There is no request to name.
+/// The answer to a head that is not HTTP, or never became complete. There is no request that it could name.
 fn error_page(status: &str, code: &str, message: &str) -> Vec<u8> {
     let body = format!(r#"{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"}}}}"#);
     let id = format!("{:032x}", fastrand::u128(..));
@@ -237,7 +236,7 @@ impl AsyncRead for Guard {
             return match read {
                 Poll::Ready(Ok(())) if self.phase.is_chunked() => {
                     self.chunks.push(&buf.filled()[before..]);
-                    // Pingora tells the broken chunks that it sees by errors of its own.
+                    // Pingora reports the broken chunks that it notices by errors of its own.
                     Poll::Ready(if self.chunks.is_broken() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) })
                 }
                 read => read,
@@ -264,12 +263,12 @@ impl AsyncRead for Guard {
                 if self.phase.is_head() {
                     self.metrics.head_timeouts.inc();
                     let page = error_page("408 Request Timeout", "request_timeout", "the request head did not arrive in time");
-                    // One try: whoever dribbles a head may not read either.
+                    // One attempt: a caller that sends slowly may also not read.
                     let _ = Pin::new(&mut self.inner).poll_write(cx, &page);
                     let _ = Pin::new(&mut self.inner).poll_flush(cx);
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                // An idle connection ends like one that the caller closed.
+                // An idle connection ends as if the caller had closed it.
                 Poll::Ready(Ok(()))
             }
         }
@@ -299,8 +298,7 @@ impl AsyncWrite for Guard {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Everything worth keeping was flushed. What a caller that doesn't read leaves in the buffer
-        // must not hold up the end of its connection.
+        // Everything important was flushed. What a caller doesn't read must not delay the end of its connection.
         let _ = Pin::new(&mut self.inner).poll_flush(cx);
         Pin::new(self.inner.get_mut()).poll_shutdown(cx)
     }

@@ -1,6 +1,6 @@
-//! A request's head as its bytes come: its first line, and where it ends.
+//! Reads a request's head as its bytes arrive: its first line, and its end.
 
-/// A head so far. Pingora takes further spaces in the first line for a part of the target.
+/// The state of a head. Pingora reads further spaces in the first line as a part of the target.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     spaces: usize,
@@ -11,7 +11,7 @@ pub(super) struct Head {
     ends: Ends,
 }
 
-/// How far the empty line is that ends a head. Line feeds alone end lines, too.
+/// How much of the empty line that ends a head has been read. Line feeds alone end lines, too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Ends {
     #[default]
@@ -22,9 +22,9 @@ enum Ends {
 }
 
 impl Head {
-    /// Takes what came; the part of it that belongs to the body.
+    /// Reads the next bytes. Returns those that belong to the body.
     pub(super) fn push<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        // Line ends before the first line belong to nothing.
+        // Line ends before the first line are ignored.
         let blank = if self.begun { 0 } else { bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count() };
         let rest = &bytes[blank..];
         self.begun |= !rest.is_empty();

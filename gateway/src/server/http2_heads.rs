@@ -1,4 +1,4 @@
-//! Whether a head is under way on an HTTP/2 connection, read off its frames as their bytes come (RFC 9113, 4.1 and 6.2).
+//! Finds out from the frames of an HTTP/2 connection whether a head is under way (RFC 9113, 4.1 and 6.2).
 
 /// The first bytes of an HTTP/2 connection (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -9,17 +9,17 @@ const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// The frames so far.
+/// The state of the frames.
 #[derive(Debug)]
 pub(super) struct Http2Heads {
-    /// What is left of the preface, then of the payload of the frame under way.
+    /// The rest of the preface, later the rest of the current frame's payload.
     payload: usize,
-    /// What came of the next frame's head.
+    /// The bytes of the next frame's head.
     frame_head: [u8; FRAME_HEAD],
     came: usize,
-    /// Whether a field block is under way: its last frame has not begun, or not ended.
+    /// Whether a field block is under way: its last frame has not ended yet.
     block: bool,
-    /// Whether the frame under way is the block's last.
+    /// Whether the current frame is the block's last.
     last: bool,
 }
 
@@ -30,7 +30,7 @@ impl Default for Http2Heads {
 }
 
 impl Http2Heads {
-    /// Takes what came; whether a head ended in it.
+    /// Reads the next bytes. Returns whether a head ended in them.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> bool {
         let mut ended = false;
         loop {

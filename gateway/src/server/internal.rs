@@ -1,4 +1,4 @@
-//! Serves the connections in memory that the gateway makes to itself.
+//! Serves the in-memory connections that the gateway makes to itself.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::gateway::Gateway;
 
-/// A pipe as Pingora takes it.
+/// A pipe, as a stream for Pingora.
 #[derive(Debug)]
 struct Pipe(DuplexStream);
 
@@ -44,7 +44,7 @@ impl VirtualSocket for Pipe {
     }
 }
 
-/// Takes in the gateway's own requests. It ends with the gateway.
+/// Accepts the gateway's own requests until it ends.
 pub(super) async fn accept(mut connections: mpsc::Receiver<DuplexStream>, proxy: Arc<HttpProxy<Gateway>>, shutdown: ShutdownWatch) {
     while let Some(connection) = connections.recv().await {
         let (proxy, shutdown) = (Arc::clone(&proxy), shutdown.clone());

@@ -1,4 +1,4 @@
-//! Start, run, stop, hand over.
+//! Start, run, stop, and hand over.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -46,13 +46,13 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// The config can't be made live.
+    /// The config can't be used.
     #[error("{0}")]
     Runtime(#[from] RuntimeError),
-    /// The runtime or a signal handler can't be had.
+    /// The runtime or a signal handler can't be made.
     #[error("{0}")]
     System(#[from] std::io::Error),
-    /// A defect: metrics clash.
+    /// A bug: two metrics have the same name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     /// Redis can't be used.
@@ -61,36 +61,36 @@ pub enum StartError {
     /// The ledger can't be used.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
-    /// This node's name can't be kept.
-    #[error("server.state_dir: can't keep this node's name there: {0}")]
+    /// This node's name can't be stored.
+    #[error("server.state_dir: can't store this node's name there: {0}")]
     Node(std::io::Error),
-    /// What another process would hand over can't be taken.
+    /// The old process's state can't be taken over.
     #[error("can't take over: {0}")]
     TakeOver(std::io::Error),
 }
 
-/// How long an idle connection is left open when the gateway stops, so that whoever is about to use it learns from
-/// an answer that it closes, and nobody's request meets a connection that is just closed.
+/// How long idle connections stay open when the gateway stops, so that a client that is about to use one gets an answer
+/// that says it closes, and no request is sent on a connection that was just closed.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
-/// The same when another process has taken over: nobody waits for this one.
+/// The same if another process has taken over: then nothing waits for this one.
 const IDLE_GRACE_HANDED_OVER: Duration = Duration::from_secs(10);
 
-/// What a gateway starts from.
+/// What a gateway is started with.
 #[derive(Debug)]
 pub struct Launch {
     /// The config.
     pub config: Config,
-    /// Where it came from.
+    /// The source of the config.
     pub source: Source,
-    /// Time.
+    /// The clock.
     pub clock: Clock,
-    /// Listening sockets that are there already.
+    /// Listening sockets that were passed to this process.
     pub sockets: Sockets,
-    /// Takes over from another process.
+    /// The stream to the old process, if this one takes over.
     pub successor: Option<Successor>,
 }
 
-/// A gateway with everything made, which accepts nothing yet.
+/// A gateway that is prepared, but accepts nothing yet.
 struct Prepared {
     gateway: Gateway,
     listeners: Vec<TcpListener>,
@@ -101,44 +101,44 @@ struct Prepared {
     by: By,
 }
 
-/// A gateway that runs. Dropped, it goes on; see [`Running::stop`].
+/// A running gateway. It goes on when this is dropped; see [`Running::stop`].
 pub struct Running {
-    /// What it shares; tests look into it.
+    /// Its shared state, also for tests.
     pub gateway: Gateway,
     /// The addresses that callers connect to, with the ports that were given for `:0`.
     pub listen: Vec<SocketAddr>,
     /// The admin listener's address.
     pub admin: SocketAddr,
-    /// Reads the config anew.
+    /// Reloads the config.
     pub reloader: Arc<Reloader>,
     sockets: Vec<OwnedFd>,
     shutdown: watch::Sender<bool>,
-    /// Accepts on the admin listener, so that a gateway that stops can be watched.
+    /// Accepts on the admin listener, so that operators can watch a gateway that stops.
     administration: JoinHandle<()>,
     /// Answers on the admin listener that are under way.
     busy: Arc<AtomicUsize>,
     tasks: Vec<JoinHandle<()>>,
-    /// What speaks with other nodes.
+    /// Tasks that exchange state with other nodes.
     sharing: Vec<JoinHandle<()>>,
     accepting: Vec<JoinHandle<()>>,
     proxy: Arc<HttpProxy<Gateway>>,
-    /// Wishes for an upgrade.
+    /// Upgrade requests.
     upgrades: mpsc::Receiver<UpgradeRequest>,
 }
 
-/// How a gateway ends.
+/// Why a gateway ends.
 #[derive(Debug)]
 enum Ending {
-    /// Nobody takes over.
+    /// It was stopped.
     Stop,
     /// Another process has taken over.
     HandedOver(TakenOver),
 }
 
-/// Starts a gateway on the current Tokio runtime, with a config that was made in the program.
+/// Starts a gateway on the current Tokio runtime, with a config that is not from a file.
 ///
 /// # Errors
-/// [`StartError`], before anything was accepted.
+/// [`StartError`], before any connection is accepted.
 pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError> {
     let config = config.clone();
     launch(Launch { config, source: Source::none(), clock, sockets: Sockets::default(), successor: None }).await
@@ -147,7 +147,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
 /// Starts a gateway on the current Tokio runtime.
 ///
 /// # Errors
-/// [`StartError`], before anything was accepted; a process from which it was to take over has heard of it.
+/// [`StartError`], before any connection is accepted; the old process, if there is one, has been notified.
 pub async fn launch(launch: Launch) -> Result<Running, StartError> {
     let Launch { config, source, clock, mut sockets, successor } = launch;
     let by = if successor.is_some() { By::Upgrade } else { By::Start };
@@ -159,7 +159,7 @@ pub async fn launch(launch: Launch) -> Result<Running, StartError> {
         }
     };
     for address in sockets.unused() {
-        warn!(%address, "a listening socket was given for which the config has no address: it is not used");
+        warn!(%address, "a listening socket was passed to this process, but its address is not in the config: it is not used");
     }
     let Some(successor) = successor else { return prepared.accept() };
     let mut heir = successor.take_over(&prepared.gateway).await.map_err(StartError::TakeOver)?;
@@ -192,7 +192,7 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
 }
 
 impl Prepared {
-    /// Accepts from now on.
+    /// Accepts connections from now on.
     fn accept(self) -> Result<Running, StartError> {
         let Prepared { gateway, listeners, admin, own_requests, upkeep, source, by } = self;
         let listen: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
@@ -201,8 +201,8 @@ impl Prepared {
         let server = gateway.runtime.load().config.server.clone();
         let conf = ServerConf { threads: server.threads.unwrap_or(1), ..ServerConf::default() };
         let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
-        // An idle HTTP/2 connection would live for ever. Header lists and streams keep Pingora's own
-        // bounds as long as no options of ours replace them.
+        // An idle HTTP/2 connection would stay open for ever. Pingora's own bounds for header lists and streams apply
+        // as long as we set no options for them.
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(server.keepalive);
         proxy.server_options = Some(options);
@@ -238,12 +238,12 @@ impl Prepared {
     }
 }
 
-/// The limits, where the ledger and the other nodes say that they stand.
+/// The limits, with the usage in the ledger and at the other nodes.
 async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>, clock: &Clock, by: By) -> Result<Limits, StartError> {
     let required = config.ledger.as_ref().is_some_and(|rules| rules.required);
     let past = match ledger.map(|ledger| Past::read(ledger, config, clock.wall().timestamp())) {
         Some(Err(error)) if !required => {
-            error!(%error, "the ledger can't be read: quotas and budgets begin anew");
+            error!(%error, "the ledger can't be read: quotas and budgets start at zero");
             Past::default()
         }
         read => read.transpose()?.unwrap_or_default(),
@@ -262,7 +262,7 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
     Ok(limits)
 }
 
-/// Starts what keeps limits and throttles agreed on with other nodes, if there are any.
+/// Starts the tasks that share limits and throttles with other nodes, if there are any.
 fn share(gateway: &Gateway) -> Vec<JoinHandle<()>> {
     let Some(shared) = gateway.limits.shared.clone() else { return Vec::new() };
     let (other, throttles) = (gateway.clone(), Arc::clone(&shared));
@@ -275,13 +275,13 @@ fn share(gateway: &Gateway) -> Vec<JoinHandle<()>> {
 }
 
 impl Running {
-    /// Says "not ready", waits for load balancers to notice, closes the listeners, and lets
-    /// requests in flight finish. Returns early once nothing is in flight, or when hurried.
+    /// Answers "not ready", waits for load balancers to notice, closes the listeners, and lets requests in flight
+    /// finish. Returns early once nothing is in flight, or when `hurry` ends.
     pub async fn stop(self, hurry: impl Future<Output = ()>) {
         self.end(Ending::Stop, hurry).await;
     }
 
-    /// Starts the program anew and lets it take over; this process then only finishes what it has.
+    /// Starts the program again and lets it take over; this process then only finishes its requests.
     async fn hand_over(&self, program: &Program) -> Result<TakenOver, HandoverError> {
         let sockets = self.sockets.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>()?;
         let taken = hand_over(program, sockets, &self.gateway).await;
@@ -293,7 +293,7 @@ impl Running {
             }
             Err(error) => {
                 metrics.failed.inc();
-                error!(%error, "no other process has taken over: this one goes on");
+                error!(%error, "the upgrade failed: this process continues");
             }
         }
         taken
@@ -305,7 +305,7 @@ impl Running {
         gateway.close();
         let (lb_delay, idle_grace) = match &ending {
             Ending::Stop => (server.lb_delay, IDLE_GRACE),
-            // The others speak with the new process, which knows all that this one does.
+            // Other nodes communicate with the new process, which has all of this one's state.
             Ending::HandedOver(_) => (Duration::ZERO, IDLE_GRACE_HANDED_OVER),
         };
         let idle_grace = idle_grace.min(server.drain_timeout);
@@ -341,11 +341,11 @@ impl Running {
         };
         tokio::select! {
             () = down => {}
-            () = hurry => warn!("hurried: requests in flight are cut off"),
+            () = hurry => warn!("stopping at once: requests in flight are cut off"),
         }
         gateway.objects.flush(Duration::from_secs(1)).await;
         gateway.flush(Duration::from_secs(5)).await;
-        // Everything is settled: the last word.
+        // Everything is settled: the last report.
         let _ = over.send(true);
         if let Some(telling) = telling {
             let _ = tokio::time::timeout(Duration::from_secs(5), telling).await;
@@ -364,11 +364,11 @@ impl Running {
         }
     }
 
-    /// Serves until the process is told to stop, or another one has taken over.
+    /// Serves until a signal stops the process, or another one has taken over.
     pub(super) async fn serve(mut self, mut signals: Signals, program: &Program) {
         let manager = Manager::default();
         let watchdog = tokio::spawn(manager.clone().keep_watchdog());
-        // One that took over is the service only when the old process has said so, and that says all.
+        // After an upgrade the old process has already reported this one as the service.
         if self.reloader.status().loaded_by != By::Upgrade {
             manager.ready(&format!("serving {} models", self.gateway.runtime.load().model_names.len()));
         }
@@ -378,7 +378,7 @@ impl Running {
                     Signal::Stop => break Ending::Stop,
                     Signal::Reload => {
                         let reloader = Arc::clone(&self.reloader);
-                        // Told by itself.
+                        // The reloader logs the result.
                         tokio::spawn(async move { drop(reloader.reload(By::Signal).await) });
                         continue;
                     }
@@ -386,13 +386,13 @@ impl Running {
                 },
                 Some(request) = self.upgrades.recv() => Some(request),
             };
-            // Whoever stops the gateway now means it: the process that is just starting ends, too.
+            // A stop signal during an upgrade also ends the process that is just starting.
             let taken = tokio::select! {
                 taken = self.hand_over(program) => taken,
                 () = stopped(&mut signals) => break Ending::Stop,
             };
             if taken.is_ok() {
-                // The next one who asks must meet the new process.
+                // The next admin request must reach the new process.
                 self.administration.abort();
                 self.upgrades.close();
             }
@@ -400,7 +400,7 @@ impl Running {
             if let Ok(pid) = told {
                 manager.is_now(pid);
             }
-            // Whoever asked may be gone; who asked meanwhile gets the same.
+            // The client may be gone; further upgrade requests get the same answer.
             let mut replies: Vec<UpgradeRequest> = reply.into_iter().collect();
             replies.extend(std::iter::from_fn(|| self.upgrades.try_recv().ok()));
             replies.into_iter().for_each(|reply| drop(reply.send(told.clone())));
@@ -412,12 +412,12 @@ impl Running {
         let in_flight = self.gateway.metrics.in_flight.get();
         match &ending {
             Ending::Stop => {
-                info!(in_flight, "stopping; a second signal hurries");
+                info!(in_flight, "stopping; a second signal cuts off requests in flight");
                 manager.stopping(server.lb_delay + server.drain_timeout + Duration::from_secs(30));
             }
             Ending::HandedOver(_) => {
-                // The service manager may stop both: the first signal asks for what is under way already.
-                info!(in_flight, "finishing; two signals hurry");
+                // The service manager may stop both processes: the first signal changes nothing.
+                info!(in_flight, "finishing; two signals cut off requests in flight");
             }
         }
         let spare = usize::from(matches!(ending, Ending::HandedOver(_)));
@@ -436,7 +436,7 @@ async fn stopped(signals: &mut Signals) {
     while signals.next().await != Signal::Stop {}
 }
 
-/// Runs a gateway until it is told to stop, or another process has taken over.
+/// Runs a gateway until a signal stops it, or another process has taken over.
 ///
 /// # Errors
 /// [`StartError`]
@@ -449,7 +449,7 @@ pub fn run(config: Config, source: Source, successor: Option<Successor>) -> Resu
     }
     let runtime = builder.thread_name("worker").enable_all().build()?;
     let outcome = runtime.block_on(async {
-        // Before anything else: an unhandled SIGHUP would end the process.
+        // Before anything else: without a handler SIGHUP would end the process.
         let signals = Signals::new()?;
         let running = launch(Launch { config, source, clock: Clock::new(), sockets, successor }).await?;
         count_panics(&running.gateway);
@@ -461,7 +461,7 @@ pub fn run(config: Config, source: Source, successor: Option<Successor>) -> Resu
     outcome
 }
 
-/// A panic ends its request's task only; it must not go unseen.
+/// A panic ends only its request's task; it must be counted.
 fn count_panics(gateway: &Gateway) {
     let panics = gateway.metrics.panics.clone();
     let before = std::panic::take_hook();

@@ -14,13 +14,13 @@ use tracing::error;
 use super::connection;
 use crate::gateway::Gateway;
 
-/// Connections the kernel may keep waiting for us.
+/// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 4096;
 
 /// Binds a listening socket.
 ///
 /// # Errors
-/// If the address can't be had, at once.
+/// If the address can't be used; without a retry.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -28,7 +28,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Counts a connection for as long as it lives.
+/// Counts a connection until it is dropped.
 struct Open(IntGauge);
 
 impl Drop for Open {
@@ -37,7 +37,7 @@ impl Drop for Open {
     }
 }
 
-/// What a caller gets when there is no room for its connection.
+/// The answer if there are too many connections.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 118\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"error\":{\"message\":\"the gateway has too many connections\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}    ";
 
 /// Accepts callers until the shutdown.
@@ -66,7 +66,7 @@ pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>
                 });
             }
             Err(error) => {
-                // Out of descriptors, mostly: trying again at once would spin.
+                // Mostly out of file descriptors: trying again at once would be a busy loop.
                 if !failing {
                     error!(%error, "can't accept connections");
                 }

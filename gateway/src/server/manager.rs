@@ -1,4 +1,4 @@
-//! What the service manager is told: systemd's notify protocol (`sd_notify(3)`). Without `NOTIFY_SOCKET` nothing.
+//! Reports to the service manager: systemd's notify protocol (`sd_notify(3)`). Without `NOTIFY_SOCKET` it does nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Tells the service manager how things are, until another process is the service.
+/// Reports the state to the service manager, until another process is the service.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Manager {
-    /// Another process is the service now: what this one says would be said in its name.
+    /// Another process is the service now: a report from this one would be taken as that one's.
     silent: Arc<AtomicBool>,
 }
 
@@ -18,16 +18,16 @@ impl Manager {
         if !self.silent.load(Ordering::Relaxed)
             && let Err(error) = sd_notify::notify(states)
         {
-            tracing::debug!(%error, "the service manager can't be told");
+            tracing::debug!(%error, "the report to the service manager failed");
         }
     }
 
-    /// It serves.
+    /// It serves requests.
     pub(super) fn ready(&self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// It stops, and may take so long.
+    /// It is stopping, and may take this long.
     pub(super) fn stopping(&self, limit: Duration) {
         let micros = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
         self.tell(&[
@@ -37,15 +37,15 @@ impl Manager {
         ]);
     }
 
-    /// Another process is the service.
+    /// Another process is the service now.
     pub(super) fn is_now(&self, pid: u32) {
         self.tell(&[NotifyState::MainPid(pid), NotifyState::Status("ready (took over)")]);
         self.silent.store(true, Ordering::Relaxed);
     }
 
-    /// Says that all is well, twice as often as it must be said, for ever.
+    /// Reports that the process is alive, twice as often as required, for ever.
     pub(super) async fn keep_watchdog(self) {
-        // The process that took over has the variables of the one before, but for the process id.
+        // The new process has the variables of the old one, except for the process id.
         let Some(limit) = sd_notify::watchdog_enabled() else { return };
         loop {
             self.tell(&[NotifyState::Watchdog]);

@@ -1,4 +1,4 @@
-//! Listeners, background tasks, and the way down.
+//! Listeners, background tasks, start and stop.
 
 pub mod connection;
 pub mod guard;

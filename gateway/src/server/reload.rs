@@ -1,5 +1,5 @@
-//! A new config while the gateway runs: read, checked, made live and swapped at once, or refused as a whole. Requests
-//! in flight finish on what they began with.
+//! Reloads the config at run time: reads, checks and swaps it as a whole, or refuses it as a whole. Requests in flight
+//! keep the config that they began with.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use crate::limits::Past;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
 use crate::telemetry::logging;
 
-/// How often the file is looked at.
+/// How often the file is checked.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What made the gateway read its config.
+/// Why the gateway read its config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     /// It started.
@@ -37,7 +37,7 @@ pub enum By {
 }
 
 impl By {
-    /// A word for it.
+    /// Its name.
     pub fn label(self) -> &'static str {
         match self {
             By::Start => "start",
@@ -49,18 +49,18 @@ impl By {
     }
 }
 
-/// A config, and the file that it came from.
+/// Where a config came from.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The file; `None` for a config that was made in the program.
+    /// The file; `None` for a config that is not from a file.
     pub path: Option<PathBuf>,
     /// SHA-256 of its text, in hexadecimal.
     pub hash: String,
-    /// Tells whether the file is another now.
+    /// To find out whether the file has changed.
     seen: Option<Fingerprint>,
 }
 
-/// Inode, length and time of a file.
+/// Inode, length and modification time of a file.
 type Fingerprint = (u64, u64, std::time::SystemTime);
 
 impl Source {
@@ -69,14 +69,14 @@ impl Source {
     /// # Errors
     /// [`ConfigError`]
     pub fn read(path: &Path) -> Result<(Config, Source), ConfigError> {
-        // Before the text: what is written meanwhile is noticed.
+        // Before the text is read, so that a change meanwhile is noticed.
         let seen = fingerprint(path);
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let config = Config::parse(&text, path, &Secrets::default())?;
         Ok((config, Source { path: Some(path.to_owned()), hash: hash(&text), seen }))
     }
 
-    /// Of a config that was made in the program.
+    /// For a config that is not from a file.
     pub fn none() -> Self {
         Source { path: None, hash: hash(""), seen: None }
     }
@@ -89,28 +89,28 @@ fn hash(text: &str) -> String {
 /// Why a reload changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// The config was made in the program.
-    #[error("this gateway runs without a config file: there is nothing to read anew")]
+    /// The config is not from a file.
+    #[error("this gateway runs without a config file: there is nothing to reload")]
     NoFile,
-    /// The file is no good.
+    /// The file is not valid.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// It is good, but can't be made live.
+    /// The config is valid, but can't be used.
     #[error("{0}")]
     Runtime(#[from] RuntimeError),
-    /// It is good, but not for a gateway that runs already.
-    #[error("the gateway stops: it reads no config any more")]
+    /// The gateway is stopping.
+    #[error("the gateway is stopping: it no longer reloads its config")]
     Stopping,
 }
 
-/// What came of a reload.
+/// The result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Whether anything is different now.
+    /// Whether anything has changed.
     pub changed: bool,
     /// The active config's hash.
     pub hash: String,
-    /// Keys that are other than before, and take a restart.
+    /// Changed keys that need a restart.
     pub needs_restart: Vec<&'static str>,
 }
 
@@ -119,31 +119,31 @@ pub struct Reloaded {
 pub struct Rejected {
     /// When, in milliseconds since 1970.
     pub at: i64,
-    /// By what it was read.
+    /// Why it was read.
     pub by: By,
-    /// Why it is no good.
+    /// Why it was refused.
     pub reason: String,
 }
 
-/// What is known of the config.
+/// The state of the config.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// The file, and its hash as it was read last.
+    /// The file, and its hash at the last successful read.
     pub source: Source,
     /// When the active config was loaded, in milliseconds since 1970.
     pub loaded_at: i64,
-    /// By what.
+    /// Why it was loaded.
     pub loaded_by: By,
-    /// Keys of the file that take a restart to be used.
+    /// Changed keys of the file that need a restart.
     pub needs_restart: Vec<&'static str>,
     /// The last one that was refused since then.
     pub rejected: Option<Rejected>,
 }
 
-/// Reads configs anew, one at a time.
+/// Reloads the config, one reload at a time.
 pub struct Reloader {
     gateway: Gateway,
-    /// The config that the process began with: what takes a restart is as it says.
+    /// The config at the start: keys that need a restart keep its values.
     began_with: Config,
     status: Mutex<Status>,
     upkeep: tokio::sync::Mutex<Upkeep>,
@@ -166,18 +166,18 @@ impl Reloader {
         Reloader { gateway, began_with, status: Mutex::new(status), upkeep: tokio::sync::Mutex::new(upkeep) }
     }
 
-    /// What is known of the config.
+    /// The state of the config.
     pub fn status(&self) -> Status {
         self.status.lock().clone()
     }
 
-    /// Reads the file anew and uses it, or keeps what there is.
+    /// Re-reads the file and uses it, or keeps the active config.
     ///
     /// # Errors
-    /// [`ReloadError`]; nothing has changed then.
+    /// [`ReloadError`]; then nothing has changed.
     pub async fn reload(&self, by: By) -> Result<Reloaded, ReloadError> {
         let path = self.status.lock().source.path.clone().ok_or(ReloadError::NoFile)?;
-        // One at a time; whoever waits reads what is there then.
+        // One at a time; a reload that waits reads the file after the other one is done.
         let mut upkeep = self.upkeep.lock().await;
         if self.gateway.is_closing() {
             return Err(ReloadError::Stopping);
@@ -191,18 +191,18 @@ impl Reloader {
         match &outcome {
             Ok(Reloaded { changed: false, .. }) => {
                 metrics.unchanged.inc();
-                info!(by = by.label(), "config read anew: nothing has changed");
+                info!(by = by.label(), "config re-read: nothing has changed");
             }
             Ok(Reloaded { hash, needs_restart, .. }) => {
                 metrics.applied.inc();
-                info!(by = by.label(), hash, "config read anew and used from now on");
+                info!(by = by.label(), hash, "config re-read and now active");
                 if !needs_restart.is_empty() {
-                    warn!(keys = ?needs_restart, "these have changed, too, but take a restart or an upgrade to be used");
+                    warn!(keys = ?needs_restart, "these keys have changed, too, but need a restart or an upgrade");
                 }
             }
             Err(reason) => {
                 metrics.rejected.inc();
-                error!(by = by.label(), "the config is refused, the one before goes on:\n{reason}");
+                error!(by = by.label(), "the config is refused, the previous one stays active:\n{reason}");
                 let at = self.gateway.clock.wall().timestamp_millis();
                 self.status.lock().rejected = Some(Rejected { at, by, reason: reason.to_string() });
             }
@@ -216,7 +216,7 @@ impl Reloader {
         let needs_restart = fixed_keys(&self.began_with, &config);
         let config = with_fixed(&self.began_with, config);
         let reloaded = Reloaded { changed: before.config != config, hash: source.hash.clone(), needs_restart };
-        // A log file may have been moved away: it is opened anew.
+        // The log file may have been moved away: it is opened again.
         if reloaded.changed || matches!(config.log.access, AccessLog::File(_)) {
             for warning in &config.warnings {
                 warn!("{warning}");
@@ -226,7 +226,7 @@ impl Reloader {
             let around = Surroundings { limits: &gateway.limits, metrics: &gateway.metrics, clock: &gateway.clock };
             let level = config.log.level.clone();
             let runtime = Runtime::new(config, around, Some(&before)).inspect_err(|_| {
-                // Whoever comes by itself still comes to the old config.
+                // Unlisted consumers that come now still belong to the old config.
                 past_before.into_iter().for_each(|past| drop(gateway.limits.begin(past)));
             })?;
             upkeep.start(&runtime, &gateway.clock);
@@ -251,7 +251,7 @@ impl Reloader {
         Ok(reloaded)
     }
 
-    /// What was used in the periods that a new limit may look back on.
+    /// The usage in the periods that a new limit may need.
     async fn past(&self, config: &Config) -> Option<Past> {
         let Some(ledger) = self.gateway.ledger.clone() else { return Some(Past::default()) };
         ledger.flush(Duration::from_secs(2)).await;
@@ -260,13 +260,13 @@ impl Reloader {
         match read {
             Ok(Ok(past)) => Some(past),
             _ => {
-                warn!("the ledger can't be read: limits that are new in this config look back on what it said before");
+                warn!("the ledger can't be read: limits that are new in this config start with its last known usage");
                 None
             }
         }
     }
 
-    /// Reads the file anew whenever it changes, for ever.
+    /// Re-reads the file whenever it changes, for ever.
     pub(super) async fn watch(self: Arc<Self>) {
         let Some(path) = self.status.lock().source.path.clone() else { return };
         let mut used = self.status.lock().source.seen;
@@ -274,11 +274,11 @@ impl Reloader {
         loop {
             sleep(LOOK).await;
             let now = fingerprint(&path);
-            // Twice the same: whoever writes it is done. One that is gone is about to come back.
+            // The same twice: its writer is done. A missing file will probably come back.
             if now != used && now == before && now.is_some() {
                 used = now;
                 if self.gateway.runtime.load().config.server.watch {
-                    // Told by itself.
+                    // `reload` logs the result.
                     let _ = self.reload(By::File).await;
                 }
             }
@@ -286,19 +286,19 @@ impl Reloader {
         }
     }
 
-    /// Ends the background tasks.
+    /// Stops the background tasks.
     pub(super) async fn stop(&self) {
         self.upkeep.lock().await.stop();
     }
 }
 
-/// Tells whether a file is another than before. Links are followed: that is how Kubernetes replaces it.
+/// Changes when the file changes. Links are followed, because Kubernetes replaces the link.
 fn fingerprint(path: &Path) -> Option<Fingerprint> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).and_then(|data| Ok((data.ino(), data.len(), data.modified()?))).ok()
 }
 
-/// The keys in which `new` differs from what the process began with, and which it can't change.
+/// The keys whose values in `new` differ from those at the start, but can't be changed at run time.
 fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
     let (was, is) = (&old.server, &new.server);
     let fixed = [
@@ -313,7 +313,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
     fixed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
 }
 
-/// `new`, but for what can't be changed.
+/// `new`, with the old values of those keys.
 fn with_fixed(old: &Config, mut new: Config) -> Config {
     new.server.listen.clone_from(&old.server.listen);
     new.server.admin = old.server.admin;

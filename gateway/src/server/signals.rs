@@ -1,10 +1,10 @@
-//! The signals that the gateway knows.
+//! The signals that the gateway handles.
 
 use std::io;
 
 use tokio::signal::unix::{self, SignalKind, signal};
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     /// SIGTERM, SIGINT.
@@ -15,7 +15,7 @@ pub(super) enum Signal {
     Upgrade,
 }
 
-/// Takes the signals from the moment on when it is made.
+/// Receives signals from its creation on.
 #[derive(Debug)]
 pub(super) struct Signals {
     hangup: unix::Signal,
@@ -34,7 +34,7 @@ impl Signals {
         })
     }
 
-    /// The next one.
+    /// The next signal.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop,

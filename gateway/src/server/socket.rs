@@ -1,4 +1,4 @@
-//! A caller's connection, in the clear or not.
+//! A caller's connection, with or without TLS.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -11,9 +11,9 @@ use tokio_rustls::server::TlsStream;
 
 /// A caller's connection.
 pub(super) enum Socket {
-    /// In the clear.
+    /// Without TLS.
     Plain(TcpStream),
-    /// Over TLS.
+    /// With TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -53,7 +53,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Socket::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            // The goodbye of TLS must be written; a caller that doesn't read must not hold up the end.
+            // The end of TLS must be written; a caller that doesn't read must not delay the end.
             Socket::Tls(tls) => {
                 let _ = Pin::new(&mut *tls).poll_shutdown(cx);
                 Pin::new(&mut tls.get_mut().0).poll_shutdown(cx)

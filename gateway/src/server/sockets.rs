@@ -1,4 +1,4 @@
-//! Listening sockets that this process was given: by systemd, or by the process from which it takes over.
+//! Listening sockets that were passed to this process, by systemd or by the old process.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -8,15 +8,15 @@ use tokio::net::TcpListener;
 
 use super::listen;
 
-/// Sockets that wait to be used, in the order in which they were given.
+/// Sockets that are not used yet, in the order in which they were passed.
 #[derive(Debug, Default)]
 pub struct Sockets(Vec<(SocketAddr, StdListener)>);
 
 impl Sockets {
-    /// Those that `LISTEN_FDS` tells of.
+    /// The sockets in `LISTEN_FDS`.
     ///
     /// # Errors
-    /// If one of them is no listening TCP socket.
+    /// If one of them is not a listening TCP socket.
     pub fn from_environment() -> io::Result<Self> {
         let mut given = ListenFd::from_env();
         let mut sockets = Vec::new();
@@ -28,8 +28,8 @@ impl Sockets {
         Ok(Sockets(sockets))
     }
 
-    /// The socket for an address of the config: one that was given, or a new one. Where the system is to choose the
-    /// port, one that was given with such an address before is the one that it chose.
+    /// The socket for an address of the config: one that was passed, or a new one. If the system chooses the port, a
+    /// socket that was passed for the same address has the port that was chosen before.
     pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
         let fits = |given: &SocketAddr| given.ip() == address.ip() && (given.port() == address.port() || address.port() == 0);
         match self.0.iter().position(|(given, _)| fits(given)) {
@@ -42,7 +42,7 @@ impl Sockets {
         }
     }
 
-    /// Those that no address of the config is for.
+    /// Sockets whose addresses are not in the config.
     pub(super) fn unused(&self) -> impl Iterator<Item = SocketAddr> {
         self.0.iter().map(|(address, _)| *address)
     }

@@ -1,5 +1,5 @@
-//! What keeps addresses, tokens, keys, certificates and health up to date in the background: one task for each thing
-//! that there is, started when a config brings it and ended when one no longer has it.
+//! Background tasks that keep addresses, tokens, keys, certificates and health up to date: one task for each, started
+//! when a config needs it and stopped when none does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::backend::{health, resolve};
 use crate::clock::Clock;
 use crate::runtime::Runtime;
 
-/// The tasks, by the address of what they keep: a task holds it, so the address is nobody else's.
+/// The tasks, by the address of their object. A task holds the object, so no other one can have its address.
 #[derive(Debug, Default)]
 pub(super) struct Upkeep(HashMap<usize, JoinHandle<()>>);
 
-/// Whom a task is for.
+/// The address that identifies an object.
 fn address<T: ?Sized>(thing: &Arc<T>) -> usize {
     Arc::as_ptr(thing).addr()
 }
 
 impl Upkeep {
-    /// Starts what `runtime` needs and doesn't run yet.
+    /// Starts the tasks that `runtime` needs and that don't run yet.
     pub(super) fn start(&mut self, runtime: &Runtime, clock: &Clock) {
         for backend in &runtime.backends {
             self.ensure(address(backend), || tokio::spawn(resolve::keep_resolved(Arc::clone(backend))));
@@ -45,7 +45,7 @@ impl Upkeep {
         }
     }
 
-    /// Ends what `runtime` doesn't need.
+    /// Stops the tasks that `runtime` doesn't need.
     pub(super) fn retain(&mut self, runtime: &Runtime) {
         let backends = runtime.backends.iter().map(address);
         let identities = runtime.identities.iter().map(address);
@@ -61,7 +61,7 @@ impl Upkeep {
         });
     }
 
-    /// Ends everything.
+    /// Stops all tasks.
     pub(super) fn stop(&self) {
         self.0.values().for_each(JoinHandle::abort);
     }
@@ -73,8 +73,8 @@ impl Upkeep {
     }
 }
 
-/// Gives the first look-ups and tokens a moment, so that the first request doesn't come too early.
-/// A name that can't be resolved, or a token that doesn't come, doesn't hold anything up for long.
+/// Waits a moment for the first look-ups and tokens, so that the first requests don't fail. A name or a token that
+/// can't be fetched doesn't delay the start for long.
 pub(super) async fn wait_for_backends(runtime: &Runtime) {
     let upstreams = || runtime.backends.iter().filter_map(|backend| backend.upstream.as_ref());
     wait(2, || upstreams().all(|upstream| upstream.resolved.get())).await;
@@ -82,7 +82,7 @@ pub(super) async fn wait_for_backends(runtime: &Runtime) {
     wait(5, || known() && runtime.identities.iter().all(|identity| identity.usable.get())).await;
 }
 
-/// Waits until `ready`, for so many seconds at most.
+/// Waits until `ready`, at most this many seconds.
 async fn wait(limit: u64, ready: impl Fn() -> bool) {
     let all = async {
         while !ready() {

@@ -1,9 +1,10 @@
-//! What all consumers share and is bounded: memories, waiting places, room. Each consumer has an equal share of it,
-//! and what nobody needs is lent.
+//! Fair shares of bounded resources that all consumers use: memory, places in queues, slots. Each consumer has an equal
+//! share, and what nobody needs is lent.
 //!
-//! Nothing is set apart. While there is room, anybody may have more than its share. When there is none, whoever holds
-//! most gives way to whoever holds less, so that a consumer always gets its share and keeps it, whatever others do.
-//! Where nothing can be taken back, each has a [`Portions`] of its own beside the common rest.
+//! Nothing is reserved. While there is room, a consumer may have more than its share. When there is none, the consumer
+//! that holds most gives way to one that holds less, so that every consumer always gets its share and keeps it,
+//! whatever others do. For resources that can't be taken back, each consumer has a [`Portions`] of its own in addition
+//! to a common rest.
 
 mod places;
 mod portions;
@@ -19,22 +20,22 @@ pub use portions::Portions;
 pub use ring::Ring;
 pub use store::Store;
 
-/// How much an owner may hold for each part that is free: alone, three quarters of all.
+/// How many parts an owner may hold for each free part: a single owner can hold three quarters of all.
 const FOR_EACH_FREE: usize = 3;
 
-/// Whether an owner may hold so much where `free` is left then, of what can't be taken back. The fuller it is, the less
-/// one may have, so that there is always some for one with nothing.
+/// Whether an owner may hold `held` if `free` is left then, of a resource that can't be taken back. The less is free,
+/// the less one owner may hold, so that there is always some for an owner with nothing.
 pub fn leaves_room(held: usize, free: usize) -> bool {
     held <= free.saturating_mul(FOR_EACH_FREE)
 }
 
-/// Whose something is: a consumer's name, or `None` for callers that needn't say who they are.
+/// The owner of something: a consumer's name, or `None` for callers that needn't identify themselves.
 pub type Owner = Option<Arc<str>>;
 
 /// How much each owner holds.
 #[derive(Debug, Clone)]
 pub struct Shares<O> {
-    /// Where each owner stands in `order`.
+    /// Each owner's index in `order`.
     at: HashMap<O, usize>,
     /// Owners and how much they hold, the largest first.
     order: Vec<(O, usize)>,
@@ -58,12 +59,12 @@ impl<O: Clone + Eq + Hash> Shares<O> {
         self.at.get(owner).map_or(0, |at| self.order[*at].1)
     }
 
-    /// Who holds most.
+    /// The owner that holds most.
     pub fn largest(&self) -> Option<&O> {
         self.order.first().map(|(owner, _)| owner)
     }
 
-    /// An owner holds one more.
+    /// Counts one more for an owner.
     pub fn add(&mut self, owner: &O) {
         let at = match self.at.get(owner) {
             Some(at) => *at,
@@ -73,7 +74,7 @@ impl<O: Clone + Eq + Hash> Shares<O> {
                 self.order.len() - 1
             }
         };
-        // It becomes the first of those that hold as much: with one more, the order stays.
+        // It becomes the first of those that hold as much: then the order stays correct with one more.
         let held = self.order[at].1;
         let first = self.order.partition_point(|(_, other)| *other > held);
         self.swap(at, first);
@@ -81,7 +82,7 @@ impl<O: Clone + Eq + Hash> Shares<O> {
         self.total += 1;
     }
 
-    /// An owner holds one less.
+    /// Counts one less for an owner.
     pub fn remove(&mut self, owner: &O) {
         let Some(at) = self.at.get(owner).copied() else { return };
         let held = self.order[at].1;
@@ -104,8 +105,8 @@ impl<O: Clone + Eq + Hash> Shares<O> {
         }
     }
 
-    /// Who gives something up for `newcomer` where there is no room left: whoever holds most, if it stays no worse off
-    /// than the newcomer becomes; else the newcomer itself, if it holds anything.
+    /// The owner that gives something up for `newcomer` if there is no room left: the one that holds most, if it then
+    /// still holds at least as much as the newcomer; else the newcomer itself, if it holds anything.
     pub fn gives_way(&self, newcomer: &O) -> Option<&O> {
         match self.largest() {
             Some(largest) if largest == newcomer => Some(largest),
@@ -113,7 +114,7 @@ impl<O: Clone + Eq + Hash> Shares<O> {
         }
     }
 
-    /// Of some owners, whoever holds most, if it stays no worse off than `newcomer` becomes.
+    /// Of some owners, the one that holds most, if it then still holds at least as much as `newcomer`.
     pub fn loses_to(&self, newcomer: &O, some: impl Fn(&O) -> bool) -> Option<&O> {
         let (largest, most) = self.order.iter().find(|(owner, _)| some(owner))?;
         (*most >= self.held(newcomer) + 2).then_some(largest)

@@ -1,8 +1,8 @@
-//! Places for work that takes a while: so many at once, and a share for each owner.
+//! Places for work that takes a while: a limited number, with a share for each owner.
 //!
-//! Work that may end early is asked to when somebody with less needs its place ([`Places::take`],
-//! [`Place::asked_back`]). Work that may not is waited for, and the next free place is for whoever holds least
-//! ([`Places::wait`]).
+//! Work that may be stopped early is asked to stop when an owner with less needs its place ([`Places::take`],
+//! [`Place::asked_back`]). For other work the newcomer waits, and the next free place goes to the owner that holds
+//! least ([`Places::wait`]).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::Shares;
 
-/// So many places.
+/// A limited number of places.
 pub struct Places<O: Clone + Eq + Hash> {
     most: usize,
     each: usize,
@@ -24,11 +24,11 @@ pub struct Places<O: Clone + Eq + Hash> {
 
 struct State<O: Clone + Eq + Hash> {
     shares: Shares<O>,
-    /// Each owner's places, the oldest first, and how to ask for them back.
+    /// Each owner's places, the oldest first, and the channels to ask for them back.
     held: HashMap<O, BTreeMap<u64, oneshot::Sender<()>>>,
-    /// Who waits, whoever was served last at the end.
+    /// Who waits; the owner that was served last is at the end.
     waiting: VecDeque<(O, VecDeque<oneshot::Sender<Place<O>>>)>,
-    /// Places that were not given back yet, those that were asked back included.
+    /// Places that are not given back yet, with those that were asked back.
     out: usize,
     numbers: u64,
 }
@@ -60,12 +60,13 @@ impl<O: Clone + Eq + Hash> Places<O> {
         Arc::new(Places { most, each, state: Mutex::new(state), emptied: Notify::new() })
     }
 
-    /// A place at once. Where none is free, one is asked back from whoever holds most, if that leaves it no worse off.
+    /// Takes a place at once. If none is free, one is asked back from the owner that holds most, if that one keeps at
+    /// least as much as this owner has then.
     pub fn take(self: &Arc<Self>, owner: O) -> Option<Place<O>> {
         self.take_of(owner, self.most, |_| true)
     }
 
-    /// As [`Places::take`], where this owner may fill `most` places, and only some `give_way` to it.
+    /// As [`Places::take`], but this owner may use only `most` places, and only some owners `give_way` to it.
     pub fn take_of(self: &Arc<Self>, owner: O, most: usize, give_way: impl Fn(&O) -> bool) -> Option<Place<O>> {
         let mut state = self.state.lock();
         if most == 0 || state.shares.held(&owner) >= self.each {
@@ -78,12 +79,12 @@ impl<O: Clone + Eq + Hash> Places<O> {
         Some(self.enter(&mut state, owner))
     }
 
-    /// A place, as soon as it is this owner's turn.
+    /// Takes a place as soon as it is this owner's turn.
     pub async fn wait(self: &Arc<Self>, owner: O) -> Place<O> {
         loop {
             let turn = {
                 let mut state = self.state.lock();
-                // Whoever waits already, though there is room, has all that it may have.
+                // An owner that waits already, although there is room, has all that it may have.
                 if state.shares.total() < self.most && state.shares.held(&owner) < self.each {
                     return self.enter(&mut state, owner);
                 }
@@ -100,7 +101,7 @@ impl<O: Clone + Eq + Hash> Places<O> {
         }
     }
 
-    /// Waits until every place was given back.
+    /// Waits until all places are given back.
     pub async fn empty(&self) {
         loop {
             let emptied = std::pin::pin!(self.emptied.notified());
@@ -123,7 +124,7 @@ impl<O: Clone + Eq + Hash> Places<O> {
         Place { places: Arc::clone(self), owner, number, asked }
     }
 
-    /// Gives free places to those who wait.
+    /// Gives free places to the waiting owners.
     fn serve(self: &Arc<Self>, mut state: MutexGuard<'_, State<O>>) {
         let mut served = Vec::new();
         while state.shares.total() < self.most
@@ -135,14 +136,14 @@ impl<O: Clone + Eq + Hash> Places<O> {
         }
         drop(state);
         for (waiter, place) in served {
-            // One who has left meanwhile gives it back.
+            // If it has left meanwhile, the place is given back.
             drop(waiter.send(place));
         }
     }
 }
 
 impl<O: Clone + Eq + Hash> State<O> {
-    /// Of those who wait, the one whose owner holds least.
+    /// The next waiter: of the owner that holds least.
     fn next(&mut self, each: usize) -> Option<(O, oneshot::Sender<Place<O>>)> {
         let shares = &self.shares;
         let least = self.waiting.iter().enumerate().map(|(at, (owner, _))| (shares.held(owner), at));
@@ -171,7 +172,7 @@ impl<O: Clone + Eq + Hash> State<O> {
 }
 
 impl<O: Clone + Eq + Hash> Place<O> {
-    /// Ends when somebody with less needs this place: its work should end.
+    /// Returns when an owner with less needs this place: then its work should stop.
     pub async fn asked_back(&mut self) {
         if (&mut self.asked).await.is_err() {
             std::future::pending::<()>().await;
@@ -186,7 +187,7 @@ impl<O: Clone + Eq + Hash> Drop for Place<O> {
         if state.out == 0 {
             self.places.emptied.notify_waiters();
         }
-        // One that was asked back is somebody else's already.
+        // A place that was asked back belongs to another owner already.
         if state.held.get_mut(&self.owner).and_then(|held| held.remove(&self.number)).is_some() {
             state.gave_back(&self.owner);
             self.places.serve(state);
@@ -269,7 +270,7 @@ mod tests {
             let places = Places::new(most, most);
             let mut held: Vec<(u8, Place<u8>)> = Vec::new();
             for (take, owner) in steps {
-                // Whoever is asked for a place gives it back.
+                // An owner that is asked for a place gives it back.
                 held.retain_mut(|(_, place)| poll(pin!(place.asked_back())).is_none());
                 let has = held.iter().filter(|(other, _)| *other == owner).count();
                 if take {

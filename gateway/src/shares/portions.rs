@@ -1,9 +1,10 @@
-//! Room that can't be taken back: everybody has a portion of its own, and the rest is whoever's comes first.
+//! A resource that can't be taken back: every owner has a portion of its own, and the rest goes to those who come
+//! first.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Who has how much of what can't be taken back.
+/// How much each owner holds.
 #[derive(Debug)]
 pub struct Portions<O> {
     own: usize,
@@ -13,12 +14,12 @@ pub struct Portions<O> {
 }
 
 impl<O: Clone + Eq + Hash> Portions<O> {
-    /// `own` for everybody, and `common` for all together.
+    /// `own` for each owner, and `common` for all together.
     pub fn new(own: usize, common: usize) -> Self {
         Portions { own, common, held: HashMap::new(), lent: 0 }
     }
 
-    /// One more for an owner; `false` if its portion is used up, and the common rest as well.
+    /// Counts one more for an owner; `false` if its portion and the common rest are used up.
     pub fn take(&mut self, owner: &O) -> bool {
         let held = match self.held.get_mut(owner) {
             Some(held) => held,
@@ -34,7 +35,7 @@ impl<O: Clone + Eq + Hash> Portions<O> {
         true
     }
 
-    /// Everything is free again.
+    /// Gives everything back.
     pub fn clear(&mut self) {
         self.held.clear();
         self.lent = 0;

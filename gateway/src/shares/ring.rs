@@ -1,11 +1,11 @@
-//! The latest of everybody: a newer one pushes out an older one of whoever has most.
+//! The latest items of all owners: a new one displaces an older one of the owner that has most.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
 
 use super::Shares;
 
-/// So many of the latest things, each with its owner.
+/// The latest items, each with its owner.
 #[derive(Debug)]
 pub struct Ring<O, V> {
     most: usize,
@@ -19,13 +19,13 @@ impl<O: Clone + Eq + Hash, V> Ring<O, V> {
         Ring { most, shares: Shares::default(), items: VecDeque::new() }
     }
 
-    /// The latest one. An older one goes, if there is no room.
+    /// Adds an item. An older one is removed, if there is no room.
     pub fn push(&mut self, owner: O, value: V) {
         let gone = if self.items.len() < self.most {
             None
         } else {
             let Some(loser) = self.shares.gives_way(&owner).or_else(|| self.shares.largest()) else { return };
-            // With one owner alone, which is usual, it is the first.
+            // With only one owner, which is usual, it is the first.
             let oldest = self.items.iter().position(|(other, _)| other == loser);
             oldest.and_then(|oldest| self.items.remove(oldest)).map(|(gone, _)| gone)
         };

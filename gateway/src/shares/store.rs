@@ -1,4 +1,4 @@
-//! A bounded memory of names: when it is full, the name goes that was not used for longest of whoever has most.
+//! A bounded map of names: when it is full, the owner that has most loses the name that was not used for longest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -14,7 +14,7 @@ struct Entry<O, V> {
     used: u64,
 }
 
-/// So many names at most, each with its owner and what is known of it.
+/// At most a fixed number of names, each with its owner and its value.
 #[derive(Debug)]
 pub struct Store<O, V> {
     most: usize,
@@ -41,7 +41,7 @@ impl<O: Clone + Eq + Hash, V> Store<O, V> {
         self.entries.is_empty()
     }
 
-    /// What is known of a name, which counts as a use of it.
+    /// The value of a name. Counts as a use of it.
     pub fn get(&mut self, name: &str) -> Option<&V> {
         let entry = self.entries.get_mut(name)?;
         self.uses += 1;
@@ -54,16 +54,16 @@ impl<O: Clone + Eq + Hash, V> Store<O, V> {
         Some(&entry.value)
     }
 
-    /// Whether a name is known, which is no use of it.
+    /// Whether a name is in it. Doesn't count as a use.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
-    /// Puts a name in, or puts another value and owner in its place. Another name goes, if there is no room.
+    /// Adds a name, or replaces its value and owner. Another name is removed, if there is no room.
     pub fn insert(&mut self, name: Arc<str>, owner: O, value: V) {
         self.remove(&name);
         while self.entries.len() >= self.most {
-            // Newest first: where there are more owners than room, whoever comes last has some.
+            // With more owners than room, the newest name stays.
             let loser = self.shares.gives_way(&owner).or_else(|| self.shares.largest());
             let oldest = loser.and_then(|loser| self.queues.get(loser)?.first_key_value()).map(|(_, name)| Arc::clone(name));
             match oldest {
@@ -77,7 +77,7 @@ impl<O: Clone + Eq + Hash, V> Store<O, V> {
         self.entries.insert(name, Entry { owner, value, used: self.uses });
     }
 
-    /// Takes a name out.
+    /// Removes a name.
     pub fn remove(&mut self, name: &str) -> Option<V> {
         let Entry { owner, value, used } = self.entries.remove(name)?;
         self.shares.remove(&owner);
@@ -90,7 +90,7 @@ impl<O: Clone + Eq + Hash, V> Store<O, V> {
         Some(value)
     }
 
-    /// Everything that is known.
+    /// All names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &V)> {
         self.entries.iter().map(|(name, entry)| (name, &entry.value))
     }

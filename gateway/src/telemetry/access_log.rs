@@ -1,5 +1,5 @@
-//! One JSON line per request, with every attempt. Written by a thread of its own behind a bounded
-//! queue: a slow disk costs lines, which are counted, never a request's time.
+//! The access log: one JSON line per request, with every attempt. A thread of its own writes it behind a bounded queue:
+//! a slow disk costs lines, which are counted, but never a request's time.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -25,16 +25,16 @@ pub struct AttemptLine<'a> {
     pub backend: &'a str,
     /// The deployment's name there.
     pub deployment: &'a str,
-    /// How it went: `ok`, `throttled`, `failed`, an error kind …
+    /// The outcome: `ok`, `throttled`, `failed`, an error kind …
     pub outcome: &'a str,
     /// The upstream's status, if it answered.
     pub status: Option<u16>,
     /// How long it took, in microseconds.
     pub us: u64,
-    /// What the upstream said of its failure, cut and redacted.
+    /// The backend's message about its failure, cut and redacted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub said: Option<&'a str>,
-    /// The connection from the pool turned out to be closed: the next one is the same attempt on a fresh one.
+    /// The pooled connection was already closed: the next entry is the same attempt on a new connection.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
 }
@@ -46,7 +46,7 @@ pub struct RequestLine<'a> {
     pub time: String,
     /// Its id.
     pub id: &'a str,
-    /// The trace that it is part of, and its span there, where there are traces.
+    /// The trace that it belongs to, and its span there, if there are traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<TraceId>,
     /// Its span.
@@ -70,15 +70,15 @@ pub struct RequestLine<'a> {
     pub code: Option<&'a str>,
     /// Whether the answer was streamed.
     pub stream: bool,
-    /// How it stood with the cache, where there is one: `hit`, `miss`, `bypass`.
+    /// The result of the cache, if there is one: `hit`, `miss`, `bypass`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'a str>,
-    /// What came of continuing a stream that broke, where that was tried: `ok`, `differs`, `failed`.
+    /// The result of continuing a broken stream, if that was tried: `ok`, `differs`, `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rescued: Option<&'a str>,
     /// Every attempt in order.
     pub attempts: Vec<AttemptLine<'a>>,
-    /// What the answer used, if that is known at once; estimates stand only in the ledger.
+    /// The answer's usage, if it is known at once; estimates are only in the ledger.
     pub usage: Option<Metered>,
     /// Bytes of the request's body.
     pub bytes_in: usize,
@@ -88,12 +88,12 @@ pub struct RequestLine<'a> {
     pub first_us: Option<u64>,
     /// Time in all, in microseconds.
     pub us: u64,
-    /// What of it the gateway itself used, in microseconds.
+    /// The part of it that the gateway itself used, in microseconds.
     pub overhead_us: u64,
 }
 
 impl RequestLine<'_> {
-    /// The most important of it, for people: what a caller chose stands in no field that it could break.
+    /// The most important fields, for people. A value that a caller chose can't break the format.
     fn write_text(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
         let RequestLine { time, id, status, end, api, us, .. } = self;
         let known = |text: Option<&str>| text.unwrap_or("-").replace(|c: char| c.is_control() || c == ' ', "?");
@@ -111,7 +111,7 @@ impl RequestLine<'_> {
     }
 }
 
-/// Takes lines for the writer.
+/// Accepts lines for the writer.
 #[derive(Clone)]
 pub struct AccessLog {
     rules: Log,
@@ -126,8 +126,8 @@ impl std::fmt::Debug for AccessLog {
 }
 
 impl AccessLog {
-    /// Starts the writer. A file is opened anew even if the writer `before` has it, for it may have been moved away;
-    /// that one writes what it still has, and ends with its last user.
+    /// Starts the writer. The file is opened again even if the writer `before` uses it, because it may have been moved
+    /// away; that writer writes the lines that it still has, and ends with its last user.
     ///
     /// # Errors
     /// If the file can't be opened.
@@ -151,7 +151,7 @@ impl AccessLog {
         Ok(AccessLog { rules: kept, lines: Some(Arc::new(inlet)), dropped })
     }
 
-    /// Whether lines go anywhere.
+    /// Whether the log is on.
     pub fn is_on(&self) -> bool {
         self.lines.is_some()
     }
@@ -163,11 +163,11 @@ impl AccessLog {
         }
     }
 
-    /// Hands a line over, or counts it as lost.
+    /// Hands over a line, or counts it as lost.
     pub fn write(&self, line: &RequestLine<'_>) {
         let Some(lines) = &self.lines else { return };
         let mut written = false;
-        // Written where it waits: a line that is handed over as a piece of memory costs that piece, and its way back.
+        // Written directly into the queue: handing over an allocation per line would cost more.
         let taken = lines.fill(|waiting| {
             let before = waiting.len();
             written = if self.rules.text { line.write_text(waiting).is_ok() } else { serde_json::to_writer(&mut *waiting, line).is_ok() };
@@ -183,15 +183,15 @@ impl AccessLog {
     }
 }
 
-/// How long lines gather before they are written together. While the writer sleeps, handing a line
-/// over wakes nobody, which would cost more than the line.
+/// How long lines are collected before they are written together. While the writer sleeps, handing over a line doesn't
+/// wake it, which would cost more than the line.
 const GATHER: Duration = Duration::from_millis(20);
-/// How long the writer sleeps while nothing comes.
+/// How long the writer sleeps if there are no lines.
 const PAUSE: Duration = Duration::from_secs(60);
-/// What it keeps room for, in bytes.
+/// The capacity that its buffer keeps, in bytes.
 const CALM: usize = 256 * 1024;
 
-/// Writes lines in batches: all that wait go out in one call.
+/// Writes lines in batches: all waiting lines in one call.
 #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
 fn write_all(lines: &Outlet<u8>, mut sink: Box<dyn Write + Send>, lost: &IntCounter) {
     let mut failing = false;
@@ -210,7 +210,7 @@ fn write_all(lines: &Outlet<u8>, mut sink: Box<dyn Write + Send>, lost: &IntCoun
         if let Err(error) = &written {
             lost.inc_by(batch.iter().filter(|byte| **byte == b'\n').count() as u64);
             if !failing {
-                warn!(%error, "access log can't be written; lines are lost");
+                warn!(%error, "the access log can't be written: lines are lost");
             }
         }
         failing = written.is_err();

@@ -1,4 +1,4 @@
-//! The program's own log: `tracing` to standard error, Pingora's included.
+//! The program's own log: `tracing` to standard error, with Pingora's log.
 
 use std::sync::OnceLock;
 
@@ -11,22 +11,22 @@ static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Starts logging with a level or filter such as `info,spillway=debug`.
 ///
-/// Pingora logs every failed connection as an error of its own; those are attempts, which the
-/// access log and the metrics tell about, so its own lines are kept to what nothing else tells.
+/// Pingora logs every failed connection as an error. Those are attempts, which the access log and the metrics report,
+/// so only those lines of Pingora's are kept that are reported nowhere else.
 ///
-/// Other crates are never more talkative than `info`, whatever the filter says: at `debug` and
-/// `trace` they print what they send and receive, and with it our credentials and our callers'.
+/// Other crates never log more than `info`, whatever the filter says: at `debug` and `trace` they print what they send
+/// and receive, and with it our credentials and our callers'.
 pub fn init(filter: &str) {
     let targets = targets(filter);
     let (targets, handle) = reload::Layer::new(targets);
     let _ = LEVEL.set(handle);
     let ours = filter_fn(|metadata| *metadata.level() <= tracing::Level::INFO || metadata.target().starts_with("spillway"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    // Fails only if a logger runs already, as in tests.
+    // Fails only if there is a logger already, as in tests.
     let _ = tracing_subscriber::registry().with(targets).with(ours).with(lines).try_init();
 }
 
-/// Another level or filter from now on; `false` if it makes no sense, or nothing is logged here.
+/// Sets another level or filter; `false` if it is not valid, or there is no log.
 pub fn set(filter: &str) -> bool {
     let handle = LEVEL.get().filter(|_| filter.parse::<Targets>().is_ok());
     handle.is_some_and(|handle| handle.reload(targets(filter)).is_ok())

@@ -1,4 +1,4 @@
-//! Seeing what the gateway does: metrics, traces, the access log, the program's own log.
+//! Observability: metrics, traces, the access log, the program's own log.
 
 pub mod access_log;
 pub mod logging;

@@ -1,4 +1,4 @@
-//! The latest requests, for whoever asks why one went where it went. In memory, bounded, and gone with the process.
+//! The latest requests, to explain why one went to a backend. In memory, bounded, and lost when the process ends.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use serde::Serialize;
 use crate::balance::route::PassedOver;
 use crate::shares::{Owner, Ring};
 
-/// Parts, so that requests seldom meet at a lock.
+/// Number of locks, so that requests seldom wait for the same one.
 const SHARDS: usize = 16;
-/// Requests in each.
+/// Requests in each shard.
 const EACH: usize = 64;
-/// Of them all, requests that moved on from a target: they would be pushed out by those that didn't.
+/// Requests that moved on from a target, kept separately: the others would displace them.
 const MOVED: usize = 50;
 
 /// One attempt.
@@ -25,16 +25,16 @@ pub struct Tried {
     pub deployment: Arc<str>,
     /// Its tier.
     pub priority: u32,
-    /// How it went.
+    /// The outcome.
     pub outcome: &'static str,
     /// The upstream's status, if it answered.
     pub status: Option<u16>,
     /// How long it took, in microseconds.
     pub us: u64,
-    /// What the upstream said of its failure, cut and redacted.
+    /// The backend's message about its failure, cut and redacted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub said: Option<Arc<str>>,
-    /// The connection from the pool turned out to be closed: the next one is the same attempt on a fresh one.
+    /// The pooled connection was already closed: the next entry is the same attempt on a new connection.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
 }
@@ -50,7 +50,7 @@ pub struct Recent {
     pub consumer: Option<Arc<str>>,
     /// The API.
     pub api: &'static str,
-    /// The model asked for, where it is one of the config's.
+    /// The model asked for, if it is in the config.
     pub model: Option<Arc<str>>,
     /// The pool that served it.
     pub pool: Option<Arc<str>>,
@@ -60,17 +60,17 @@ pub struct Recent {
     pub end: &'static str,
     /// The error code, if the gateway answered itself.
     pub code: Option<&'static str>,
-    /// How it stood with the cache, where there is one.
+    /// The result of the cache, if there is one.
     pub cache: Option<&'static str>,
     /// Every attempt in order.
     pub attempts: Vec<Tried>,
-    /// Members of better tiers that could not be asked, each time that a member was chosen.
+    /// Members of better tiers that were not usable, for each choice of a member.
     pub passed_over: Vec<PassedOver>,
     /// Time in all, in microseconds.
     pub us: u64,
 }
 
-/// The latest requests, of each consumer its share.
+/// The latest requests; each consumer has a share.
 #[derive(Debug)]
 pub struct RecentRequests {
     shards: [Mutex<Ring<Owner, Recent>>; SHARDS],
@@ -84,12 +84,12 @@ impl Default for RecentRequests {
 }
 
 thread_local! {
-    /// The shard for this thread's next request: each in turn, so that nothing in a request chooses it.
+    /// The shard for this thread's next request: one after the other, so that a request can't choose it.
     static TURN: Cell<usize> = const { Cell::new(0) };
 }
 
 impl RecentRequests {
-    /// Remembers a request, and forgets an older one.
+    /// Adds a request, and removes an older one.
     pub fn push(&self, request: Recent) {
         let owner = request.consumer.clone();
         if request.attempts.len() > 1 || request.end == "last_resort" {
@@ -100,7 +100,7 @@ impl RecentRequests {
         self.shards[turn % SHARDS].lock().push(owner, request);
     }
 
-    /// The request of this id; the latest, if several had it.
+    /// The request with this id; the latest, if there are several.
     pub fn find(&self, id: &str) -> Option<Recent> {
         let of = |ring: &Mutex<Ring<Owner, Recent>>| ring.lock().iter().rev().find(|request| request.id == id).cloned();
         self.shards.iter().filter_map(of).max_by_key(|request| request.at).or_else(|| of(&self.moved))
@@ -114,7 +114,7 @@ impl RecentRequests {
         all
     }
 
-    /// The latest that moved on from a target, newest first.
+    /// The latest requests that moved on from a target, newest first.
     pub fn moved(&self) -> Vec<Recent> {
         self.moved.lock().iter().rev().cloned().collect()
     }

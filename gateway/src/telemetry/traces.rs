@@ -1,5 +1,5 @@
-//! Hands spans to an OpenTelemetry collector, over OTLP/HTTP in JSON. A task of its own behind a bounded queue: a slow or
-//! dead collector costs spans, which are counted, never a request's time.
+//! Sends spans to an OpenTelemetry collector, over OTLP/HTTP in JSON. A task of its own behind a bounded queue: a slow
+//! or dead collector costs spans, which are counted, but never a request's time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,16 +21,17 @@ use crate::telemetry::metrics::TraceMetrics;
 
 /// Requests whose spans may wait.
 const QUEUE: usize = 8192;
-/// Most spans that go out together.
+/// Most spans in one request to the collector.
 const BATCH: usize = 512;
-/// How long spans gather, and how often it is looked for more: while the task sleeps, handing one over wakes nobody.
+/// How long spans are collected, and how often the queue is checked: while the task sleeps, handing one over doesn't
+/// wake it.
 const GATHER: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
-/// Requests that are written out at a stretch: then it is another task's turn.
+/// Requests that are serialised without a break: then other tasks may run.
 const STRETCH: usize = 32;
-/// Batches under way at once.
+/// Requests to the collector at once.
 const UNDER_WAY: usize = 4;
-/// Pauses between tries, and the longest that a collector may ask for; of one that asks for more nothing is expected.
+/// Pauses between retries, and the longest that a collector may ask for; if it asks for more, there is no retry.
 const PAUSES: [Duration; 4] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Longest answer of a collector that is read.
@@ -38,18 +39,18 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 
 enum Job {
     Request(Box<RequestSpan>),
-    /// Say when everything before is sent, or lost.
+    /// Report when everything before is sent, or lost.
     Flush(oneshot::Sender<()>),
 }
 
-/// Decides which requests are told of, and takes their spans.
+/// Samples requests, and accepts their spans.
 #[derive(Debug)]
 pub struct Traces {
     /// Its rules.
     pub rules: TraceRules,
-    /// Which requests are told of.
+    /// Decides which requests are sampled.
     pub sampler: Sampler,
-    /// What tells this process from others.
+    /// The name of this process in spans.
     pub instance: String,
     queue: mpsc::Sender<Job>,
     metrics: TraceMetrics,
@@ -76,7 +77,7 @@ impl Traces {
         Traces { rules, sampler, instance, queue, metrics }
     }
 
-    /// Hands a request's spans over, or counts them as lost.
+    /// Hands over a request's spans, or counts them as lost.
     pub fn write(&self, request: Box<RequestSpan>) {
         let spans = request.spans();
         if self.queue.try_send(Job::Request(request)).is_err() {
@@ -96,22 +97,22 @@ impl Traces {
     }
 }
 
-/// Why a gathering ended.
+/// Why a batch is complete.
 enum Gathered {
     /// It is full, or its time is over.
     Due,
-    /// Somebody waits for all that there is.
+    /// Someone waits until everything is sent.
     Flush(oneshot::Sender<()>),
-    /// Nobody can hand anything over any more.
+    /// The sender was dropped.
     Over,
 }
 
-/// Gathers spans and sends them.
+/// Collects spans and sends them.
 struct Exporter {
     collector: Arc<Collector>,
     instance: String,
     jobs: mpsc::Receiver<Job>,
-    /// A request that found no room in the batch before.
+    /// A request that didn't fit into the previous batch.
     held: Option<Box<RequestSpan>>,
     under_way: JoinSet<Result<(), String>>,
     failing: bool,
@@ -142,7 +143,7 @@ impl Exporter {
         }
     }
 
-    /// Waits for a first span, and then for more as long as there is room and time.
+    /// Waits for a first span, and then for more, until the batch is full or its time is over.
     async fn gather(&mut self, batch: &mut Batch) -> Gathered {
         if self.held.is_none() {
             let first = loop {
@@ -189,28 +190,28 @@ impl Exporter {
         }
     }
 
-    /// Tells the operator when it begins to fail, and when that is over.
+    /// Logs when exporting begins to fail, and when it works again.
     fn note(&mut self, sent: Result<(), String>) {
         match &sent {
-            Ok(()) if self.failing => info!("the collector takes spans again"),
-            Err(error) if !self.failing => warn!(error, "the collector does not take spans: they are lost until it does"),
+            Ok(()) if self.failing => info!("the collector accepts spans again"),
+            Err(error) if !self.failing => warn!(error, "the collector doesn't accept spans: they are lost until it does"),
             _ => {}
         }
         self.failing = sent.is_err();
     }
 }
 
-/// What came of sending spans.
+/// The result of a request to the collector.
 enum Sent {
-    /// All were taken but so many.
+    /// All were accepted except so many.
     Taken(u64),
-    /// They may be sent again, after the pause that was asked for.
+    /// They may be sent again, after the given pause.
     Later(Option<Duration>, String),
-    /// They won't be taken.
+    /// They will not be accepted.
     Refused(String),
 }
 
-/// Where spans go.
+/// The collector.
 struct Collector {
     url: String,
     headers: HeaderMap,
@@ -219,7 +220,7 @@ struct Collector {
 }
 
 impl Collector {
-    /// Sends spans, more than once if need be, and counts them.
+    /// Sends spans, with retries if necessary, and counts them.
     async fn deliver(&self, batch: Batch) -> Result<(), String> {
         let spans = batch.spans() as u64;
         let body = Bytes::from(batch.finish());
@@ -235,7 +236,7 @@ impl Collector {
                 Sent::Refused(error) => break error,
                 Sent::Later(asked, error) => (asked, error),
             };
-            // Not all at once, where several gateways lost the same collector.
+            // With a random part, so that several gateways don't all retry at once.
             let Some(pause) = pauses.next().map(|pause| pause.mul_f64(0.5 + fastrand::f64() / 2.0)) else { break error };
             let pause = pause.max(asked.unwrap_or_default());
             if pause > LONGEST_PAUSE {
@@ -260,7 +261,7 @@ impl Collector {
         if status.is_success() {
             return Sent::Taken(rejected(answer).await);
         }
-        let error = format!("it answers {status}");
+        let error = format!("it answered {status}");
         match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
                 Sent::Later(read_signal(answer.headers(), || self.clock.wall()).retry_after, error)
@@ -270,7 +271,7 @@ impl Collector {
     }
 }
 
-/// Spans that a collector did not take while it took others.
+/// The number of spans that a collector rejected while it accepted others.
 async fn rejected(mut answer: reqwest::Response) -> u64 {
     let mut body = Vec::new();
     while let Ok(Some(piece)) = answer.chunk().await {
@@ -287,7 +288,7 @@ async fn rejected(mut answer: reqwest::Response) -> u64 {
 fn headers(rules: &TraceRules) -> HeaderMap {
     let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     for (name, value) in &rules.otlp.headers {
-        // Checked when the config was read.
+        // Checked when the config was loaded.
         if let (Ok(name), Ok(mut value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value.expose())) {
             value.set_sensitive(true);
             headers.insert(name, value);

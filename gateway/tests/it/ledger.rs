@@ -300,7 +300,7 @@ async fn everybody_can_be_told_what_was_used() {
     let (_, csv) = told(&["export"]);
     assert!(csv.starts_with("time,request,attempt,") && csv.lines().count() == 5, "{csv}");
     let (code, error) = told(&["--since", "soon"]);
-    assert!(code == Some(1) && error.contains("'soon' is no time"), "{error}");
+    assert!(code == Some(1) && error.contains("'soon' is not a time"), "{error}");
     let today = chrono_today();
     let export = folder.path().join("costs.csv");
     let line = |meter: &str, quantity: f64| {

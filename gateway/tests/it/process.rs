@@ -48,7 +48,7 @@ fn a_broken_config_lists_every_error_and_fails() {
         let text = text(&output);
         assert_eq!(output.status.code(), Some(2), "{text}");
         for expected in [
-            "broken.toml:2:11: server.listen[0]: 'nowhere' is no address",
+            "broken.toml:2:11: server.listen[0]: 'nowhere' is not an address",
             "broken.toml:3:1: server.max_bdy: unknown key; did you mean 'max_body'?",
             "broken.toml:8:14: pools[0].members[0].backend: unknown backend 'gone'",
         ] {
@@ -274,7 +274,8 @@ fn the_demo_shows_a_spillover_without_a_visible_429() {
     child.0.stdout.as_mut().unwrap().read_to_string(&mut out).unwrap();
     assert!(child.0.wait().unwrap().success(), "{out}");
     assert!(out.contains("callers saw 0 of them"), "{out}");
-    let absorbed = out.lines().find_map(|line| line.split_once(" times a deployment said 429")?.0.rsplit(' ').next()?.parse::<u64>().ok());
+    let absorbed =
+        out.lines().find_map(|line| line.split_once(" times a deployment answered 429")?.0.rsplit(' ').next()?.parse::<u64>().ok());
     assert!(absorbed.is_some_and(|count| count > 0), "{out}");
 }
 

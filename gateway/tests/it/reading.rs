@@ -41,7 +41,7 @@ async fn names_that_could_be_read_differently_are_refused() {
     }
     assert_eq!(backend.count(), 0);
     let message = ask(gateway.address, post(CHAT, &[], br#"{"Model":"m"}"#)).await.unwrap().json()["error"]["message"].clone();
-    assert_eq!(message, "the name at byte 1 could be read as 'model'; write 'model', exactly so");
+    assert_eq!(message, "the name at byte 1 could be read as 'model'; write exactly 'model'");
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn a_hangup_and_a_changed_file_are_noticed() {
     assert_eq!(client::get(process.admin, "/api/config").await.unwrap().json()["loaded_by"], "file");
     let quiet = text(&new).replace("#server", "watch = false");
     process.write_config(&quiet);
-    eventually("the file is watched no more", async || process.log().matches("used from now on").count() == 2).await;
+    eventually("the file is watched no more", async || process.log().matches("now active").count() == 2).await;
     process.write_config(&quiet.replace(&new.url(), &old.url()));
     process.signal("-HUP");
     eventually("the hangup is heard", async || process.chat().await.text().contains("old")).await;

@@ -221,9 +221,9 @@ fn errors_in_a_config_do_not_repeat_secrets() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("c.toml");
     for (text, expected) in [
-        ("auth = { type = \"api-key\", key = \"CANARY-literal\" }", "a secret must not stand in this file"),
+        ("auth = { type = \"api-key\", key = \"CANARY-literal\" }", "a secret must not be written in this file"),
         ("auth = { type = \"api-key\", key = { env = \"CANARY_EMPTY\" } }", "the secret is empty"),
-        ("auth = { type = \"api-key\", key = { env = \"CANARY_ODD\" } }", "can't stand in a header"),
+        ("auth = { type = \"api-key\", key = { env = \"CANARY_ODD\" } }", "not valid in a header"),
         ("auth = { type = \"api-key\", kee = \"CANARY-literal\" }", "unknown key"),
         ("auth = \"CANARY-literal\"", "auth"),
         ("url = \"http://user:CANARY@host:x\"", "user names and passwords in a URL are not supported"),

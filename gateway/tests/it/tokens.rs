@@ -150,7 +150,7 @@ async fn an_outage_past_the_tokens_end_moves_requests_on_and_ends_by_itself() {
     eventually("back", async || process.state("a").await == "ready").await;
     assert_eq!((process.chat().await.status, with_key.count()), (200, 1));
     assert!(
-        process.log().contains("the token expired and no other came") && process.log().matches("token acquired").count() >= 2,
+        process.log().contains("the token expired and no new one could be fetched") && process.log().matches("token acquired").count() >= 2,
         "{}",
         process.log()
     );
@@ -435,7 +435,7 @@ async fn check_online_says_what_is_wrong_with_whom() {
     let (issued, refusing) = (service.issued(), ScriptedBackend::start(|_| Reply::json(401, "{}")).await);
     let text = config(&[with_auth("a", &good, 1, auto), with_auth("b", &good, 1, auto), with_auth("c", &refusing, 1, through)], "", "");
     let (code, text) = check(text, service.server.url()).await;
-    assert!(code == Some(0) && text.contains("a: ok as auto, which took managed-identity"), "{text}");
+    assert!(code == Some(0) && text.contains("a: ok as auto, which uses managed-identity"), "{text}");
     assert!(text.contains("c: reached; the caller's own credential will decide"), "{text}");
     assert_eq!(service.issued(), issued + 1, "two backends, one token");
     let (code, text) =

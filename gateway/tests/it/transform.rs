@@ -38,12 +38,12 @@ async fn consumer_and_pool_change_what_goes_on() {
 async fn what_the_gateway_acts_on_is_not_to_be_changed() {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
     for (line, problem) in [
-        ("transform = { set = { model = \"x\" } }", "'model' is not to be changed"),
-        ("transform = { set = { instructions = \"x\" } }", "'instructions' is not to be changed"),
+        ("transform = { set = { model = \"x\" } }", "'model' must not be changed"),
+        ("transform = { set = { instructions = \"x\" } }", "'instructions' must not be changed"),
         ("transform = { default = { n = 5 }, cap = { n = 2 } }", "more than its cap"),
         ("transform = { set = { a = 1 }, remove = [\"a\"] }", "both removed and given"),
-        ("transform = { request_headers = { set = { authorization = \"x\" } } }", "'authorization' is not to be changed"),
-        ("transform = { response_headers = { remove = [\"no name\"] } }", "no header's name"),
+        ("transform = { request_headers = { set = { authorization = \"x\" } } }", "'authorization' must not be changed"),
+        ("transform = { response_headers = { remove = [\"no name\"] } }", "not a header name"),
     ] {
         let text = config(&[member("a", &backend, 1)], "", &consumer("crm", line));
         let error =

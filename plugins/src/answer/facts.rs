@@ -1,26 +1,26 @@
-//! What decides whether an answer may be stored and given to somebody else.
+//! The facts that decide whether an answer may be cached and given to another request.
 
 use serde_json::Value;
 
 use super::read;
 use crate::api::Api;
 
-/// What is known of an answer besides its content.
+/// Facts about an answer besides its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Nothing is missing: every choice has its finish reason, and a stream has its end.
+    /// It is complete: every choice has a finish reason, and a stream has its end.
     pub complete: bool,
-    /// It calls tools, the caller's or the backend's own, or holds what they gave.
+    /// It calls tools, the caller's or the backend's own, or contains their results.
     pub calls_tools: bool,
-    /// A content filter stopped it or took something out, or the model refused by a stop reason.
+    /// A content filter stopped it or removed something, or its stop reason is a refusal.
     pub filtered: bool,
-    /// Why the choices ended, in their order; a response's status, or the reason why it is incomplete.
+    /// Finish reasons of the choices, in order; of a response the status, or the reason why it is incomplete.
     pub finish: Vec<String>,
 }
 
-/// Reads an answer's facts, of its plain form or of a stream.
+/// Reads an answer's facts, from its plain form or from a stream.
 ///
-/// `None` if it can't be read at all, or if the API's answers aren't known here.
+/// `None` if it can't be parsed, or if the API is not supported here.
 pub fn facts(api: Api, answer: &[u8], streamed: bool) -> Option<Facts> {
     if !matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings) {
         return None;
@@ -84,7 +84,7 @@ fn of_message(answer: &Value) -> Facts {
     }
 }
 
-/// Whether a filter's results say, at any depth, that something was taken out.
+/// Whether a filter's results say, at any depth, that something was removed.
 fn holds_hit(results: &Value) -> bool {
     match results {
         Value::Object(fields) => fields

@@ -1,10 +1,9 @@
-//! Reads whole, stored answers, and turns the plain form into the streamed one and back.
+//! Reads whole, stored answers, and converts the plain form into the streamed one and back.
 //!
-//! A cache stores an answer in the form in which it came, and the next caller may ask for the other
-//! one. A log wants the text, whichever form it was in. So a stream is assembled into the object
-//! that the API gives without `stream` ([`to_plain`]), everything else reads that object, and
-//! [`to_stream`] takes it apart again. What can't be turned without loss gives `None`: the caller
-//! then does without the stored answer.
+//! A cache stores an answer in the form in which it came, and the next caller may need the other one. A log needs the
+//! text, in either form. So a stream is assembled into the object that the API returns without `stream` ([`to_plain`]),
+//! all other code reads that object, and [`to_stream`] converts it back. What can't be converted without loss is
+//! `None`: then the stored answer isn't used.
 
 mod facts;
 mod read;
@@ -21,19 +20,19 @@ pub use facts::{Facts, facts};
 pub use text::{Call, Message, text};
 pub use usage::with_usage;
 
-/// Assembles a whole stream into the object that the API gives without `stream`.
+/// Assembles a whole stream into the object that the API returns without `stream`.
 ///
-/// `None` if the stream isn't complete, tells an error, or can't be understood.
+/// `None` if the stream isn't complete, has an error, or can't be parsed.
 pub fn to_plain(api: Api, events: &[u8]) -> Option<Bytes> {
     let read = read::stream(api, events)?;
     read.whole.then(|| read.answer.to_string().into())
 }
 
-/// Takes a plain answer apart into the events that a client of that API accepts.
+/// Converts a plain answer into events that a client of that API accepts.
 ///
-/// `None` if the answer isn't complete or can't be streamed (an incomplete answer of Responses, which
-/// has a terminal event of its own, can). For chats and completions `include_usage` asks for the chunk
-/// that tells the usage, and an answer without one gives `None`; the other APIs always tell it.
+/// `None` if the answer isn't complete or can't be streamed (an incomplete answer of Responses can, because it has a
+/// final event of its own). For chats and completions, `include_usage` adds the chunk with the usage, and an answer
+/// without usage is `None` then; the other APIs always include it.
 pub fn to_stream(api: Api, answer: &[u8], include_usage: bool) -> Option<Bytes> {
     let Ok(Value::Object(answer)) = serde_json::from_slice(answer) else { return None };
     if answer.get("error").is_some_and(|error| !error.is_null()) {
@@ -48,8 +47,8 @@ pub fn to_stream(api: Api, answer: &[u8], include_usage: bool) -> Option<Bytes> 
     }
 }
 
-/// The most memory, about, that reading an answer takes here: it becomes a tree, and in a tree every value has a place of
-/// a fixed size, however short it is written.
+/// The most memory, approximately, that reading an answer needs here: it becomes a tree, in which every value has a
+/// fixed size, however short its text is.
 pub fn cost(answer: &[u8]) -> usize {
     const OBJECT: usize = 704;
     const VALUE: usize = 96;

@@ -1,24 +1,24 @@
-//! The text of answers, for a log: also of streams that broke off, as far as they came.
+//! The text of answers, for a log: also of streams that broke off, as far as they arrived.
 
 use serde_json::Value;
 
 use super::read;
 use crate::api::Api;
 
-/// What one choice says.
+/// The message of one choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Who says it.
+    /// The role.
     pub role: String,
     /// Its content, or its refusal; reasoning isn't part of it.
     pub text: String,
-    /// The calls of tools.
+    /// The tool calls.
     pub calls: Vec<Call>,
-    /// Why it ended, if it did.
+    /// The finish reason, if it ended.
     pub finish: Option<String>,
 }
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Call {
     /// The tool.
@@ -27,7 +27,7 @@ pub struct Call {
     pub arguments: String,
 }
 
-/// Reads an answer's messages, one per choice, of its plain form or of a stream. None if it can't be read.
+/// Reads an answer's messages, one per choice, from its plain form or from a stream. Empty if it can't be parsed.
 pub fn text(api: Api, answer: &[u8], streamed: bool) -> Vec<Message> {
     let answer = if streamed {
         read::stream(api, answer).map(|read| read.answer)
@@ -44,7 +44,7 @@ pub fn text(api: Api, answer: &[u8], streamed: bool) -> Vec<Message> {
     }
 }
 
-/// Why a response ended: its status says it, unless it is incomplete.
+/// The finish reason of a response: its status, or the reason why it is incomplete.
 pub(super) fn response_finish(answer: &Value) -> Option<String> {
     let status = answer["status"].as_str().filter(|status| !matches!(*status, "in_progress" | "queued"));
     answer["incomplete_details"]["reason"].as_str().or(status).map(str::to_owned)
@@ -94,7 +94,7 @@ fn of_message(answer: &Value) -> Option<Message> {
     Some(message)
 }
 
-/// Content is a text, or parts that have one.
+/// Content is a text, or a list of parts with texts.
 fn push_parts(text: &mut String, content: &Value) {
     text.push_str(string(content));
     for part in list(content) {
@@ -108,7 +108,7 @@ fn of_call(call: &Value) -> Call {
     Call { name: string(&call["name"]).to_owned(), arguments }
 }
 
-/// Text as it is, anything else as JSON.
+/// Text unchanged, anything else as JSON.
 fn json_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

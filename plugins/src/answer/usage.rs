@@ -1,4 +1,4 @@
-//! The chunk that only tells the usage, of chats and legacy completions: kept for callers who asked for it.
+//! The chunk that contains only the usage, in chats and legacy completions: only for callers that asked for it.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 use crate::api::Api;
 use crate::sse::{Fate, Splitter};
 
-/// A stored stream for a caller who wants the usage chunk, or doesn't; nothing else is changed.
+/// A stored stream for a caller, with or without the usage chunk; nothing else is changed.
 ///
-/// `None` if it is wanted and isn't there. Streams of other APIs have none and stay as they are.
+/// `None` if the chunk is asked for but missing. Streams of other APIs have no such chunk and stay unchanged.
 pub fn with_usage(api: Api, events: &[u8], include_usage: bool) -> Option<Bytes> {
     let events = Bytes::copy_from_slice(events);
     if !matches!(api, Api::Chat | Api::Completions) {

@@ -1,22 +1,22 @@
-//! Whom a client certificate names. That it is genuine was checked when the connection was made.
+//! The names in a client certificate. The TLS handshake has verified the certificate.
 
 use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate};
 
 /// The names in a certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertificateNames {
-    /// The subject as RFC 4514 writes it, most general part last: `CN=app,O=Contoso`.
+    /// The subject as in RFC 4514, most general part last: `CN=app,O=Contoso`.
     pub subject: String,
     /// DNS names, URIs and mail addresses of its subject alternative name.
     pub alternatives: Vec<String>,
 }
 
-/// Reads the names out of a certificate (DER); `None` if it can't be read.
+/// Reads the names in a certificate (DER); `None` if it can't be parsed.
 pub fn names(der: &[u8]) -> Option<CertificateNames> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let mut parts = Some(Vec::new());
     for attribute in certificate.subject().iter().flat_map(|set| set.iter()) {
-        // A subject in letters that can't be read is nobody's; the alternative names still are.
+        // A subject that can't be decoded can't match; the alternative names still can.
         let part = attribute.as_str().ok().map(|value| format!("{}={}", short_name(&attribute.attr_type().to_id_string()), escaped(value)));
         parts = parts.zip(part).map(|(mut parts, part)| {
             parts.push(part);
@@ -30,7 +30,7 @@ pub fn names(der: &[u8]) -> Option<CertificateNames> {
         let ParsedExtension::SubjectAlternativeName(san) = extension.parsed_extension() else { continue };
         for name in &san.general_names {
             match name {
-                // Names of hosts and mail hosts don't know case.
+                // Host names are not case-sensitive.
                 GeneralName::DNSName(name) => alternatives.push(name.to_ascii_lowercase()),
                 GeneralName::RFC822Name(name) => alternatives.push((*name).to_owned()),
                 GeneralName::URI(name) => alternatives.push((*name).to_owned()),
@@ -41,7 +41,7 @@ pub fn names(der: &[u8]) -> Option<CertificateNames> {
     Some(CertificateNames { subject: parts.join(","), alternatives })
 }
 
-/// The names of attributes as `openssl -nameopt rfc2253` prints them; others by their number.
+/// The names of attributes as `openssl -nameopt rfc2253` prints them; others have their number.
 fn short_name(id: &str) -> &str {
     match id {
         "2.5.4.3" => "CN",
@@ -63,7 +63,7 @@ fn short_name(id: &str) -> &str {
     }
 }
 
-/// RFC 4514, 2.4: what would otherwise end a part or begin another.
+/// Escapes as in RFC 4514, 2.4: characters that would end a part or begin another one.
 fn escaped(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for (at, letter) in value.char_indices() {

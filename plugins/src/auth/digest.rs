@@ -1,4 +1,4 @@
-//! How keys are stored: as their SHA-256, or as an HMAC with a pepper that stands elsewhere.
+//! How keys are stored: as their SHA-256, or as an HMAC with a pepper that is stored elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,13 +18,13 @@ impl fmt::Debug for Digest {
 }
 
 impl fmt::Display for Digest {
-    /// In hexadecimal, as the config has it.
+    /// In hexadecimal, as in the config.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-/// A text that is no digest in hexadecimal.
+/// A text is not a digest in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a SHA-256 in hexadecimal has 64 digits from 0-9 and a-f")]
 pub struct ParseDigestError;
@@ -46,7 +46,7 @@ impl FromStr for Digest {
 }
 
 impl Digest {
-    /// Compares in a time that says nothing about where the two differ.
+    /// Compares in constant time.
     pub fn equals(&self, other: &Digest) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -57,13 +57,13 @@ pub fn digest(key: &[u8]) -> Digest {
     Digest(Sha256::digest(key).into())
 }
 
-/// A secret that stands outside the config: who reads the config can't try keys against it.
+/// A secret outside of the config: someone who can read the config can't try keys against it.
 #[derive(Clone)]
 pub struct Pepper(Hmac<Sha256>);
 
 impl PartialEq for Pepper {
     fn eq(&self, other: &Self) -> bool {
-        // What they make of anything tells.
+        // Two peppers are equal if they make the same digest of one text.
         self.digest(b"").equals(&other.digest(b""))
     }
 }
@@ -77,7 +77,7 @@ impl fmt::Debug for Pepper {
 impl Pepper {
     /// A pepper of any length.
     pub fn new(secret: &[u8]) -> Self {
-        // RFC 2104: what is longer than a block is hashed, what is shorter is filled up.
+        // RFC 2104: a longer secret than a block is hashed, a shorter one is padded.
         let mut block = [0; 64];
         match secret.len() > block.len() {
             true => block[..32].copy_from_slice(&Sha256::digest(secret)),

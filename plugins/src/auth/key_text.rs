@@ -1,7 +1,7 @@
-//! What a key looks like: `spw_`, 40 random letters and digits, and a checksum of 6. The prefix
-//! lets scanners find keys that leaked; the checksum tells a key from a word that looks like one.
+//! The format of a key: `spw_`, 40 random letters and digits, and a checksum of 6. With the prefix, scanners find
+//! leaked keys; the checksum distinguishes a key from a similar text.
 
-/// What every key begins with.
+/// The prefix of every key.
 pub const PREFIX: &str = "spw_";
 const RANDOM: usize = 40;
 const CHECKSUM: usize = 6;
@@ -11,7 +11,7 @@ const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmno
 pub fn generate(mut random: impl FnMut() -> u8) -> String {
     let mut key = PREFIX.to_owned();
     while key.len() < PREFIX.len() + RANDOM {
-        // Bytes that would make some letters likelier than others are passed over.
+        // Bytes that would make some letters more likely than others are skipped.
         let byte = usize::from(random());
         if byte < LETTERS.len() * 4 {
             key.push(char::from(LETTERS[byte % LETTERS.len()]));
@@ -21,7 +21,7 @@ pub fn generate(mut random: impl FnMut() -> u8) -> String {
     key + &checksum
 }
 
-/// Whether a text is a key of ours: prefix, length, letters and checksum.
+/// Whether a text is one of our keys: prefix, length, letters and checksum.
 pub fn is_key(text: &str) -> bool {
     text.len() == PREFIX.len() + RANDOM + CHECKSUM
         && text.starts_with(PREFIX)
@@ -29,7 +29,7 @@ pub fn is_key(text: &str) -> bool {
         && text.split_at(PREFIX.len() + RANDOM).1 == checksum(&text[..PREFIX.len() + RANDOM])
 }
 
-/// What may be shown of a key: its beginning and its last four.
+/// The part of a key that may be shown: its beginning and its last four characters.
 pub fn hint(key: &str) -> String {
     let beginning: String = key.chars().take(PREFIX.len() + 4).collect();
     let end: Vec<char> = key.chars().rev().take(4).collect();

@@ -1,4 +1,4 @@
-//! The keys that are known, found by their digest.
+//! The known keys, found by their digest.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,9 +8,9 @@ use super::digest::{Digest, Pepper, digest};
 /// When a key may be used, in seconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Validity {
-    /// From then on.
+    /// From this time on.
     pub not_before: Option<i64>,
-    /// Until then.
+    /// Until this time.
     pub expires: Option<i64>,
 }
 
@@ -38,8 +38,8 @@ struct Entry {
     last_use: AtomicI64,
 }
 
-/// Entries by the beginning of their digest, which may be compared in any time: an attacker can't
-/// choose a digest. The rest is compared in constant time.
+/// Entries by the beginning of their digest. That part need not be compared in constant time, because an attacker can't
+/// choose a digest; the rest is.
 #[derive(Debug, Default)]
 struct Table(HashMap<u64, Vec<Entry>>);
 
@@ -61,7 +61,7 @@ impl Table {
         if !entry.validity.holds(now) {
             return None;
         }
-        // Written once a second at most, so that callers on many cores don't fight for it.
+        // Written at most once a second, so that callers on many cores don't contend for it.
         if entry.last_use.load(Ordering::Relaxed) != now {
             entry.last_use.store(now, Ordering::Relaxed);
         }
@@ -69,10 +69,10 @@ impl Table {
     }
 }
 
-/// Keys to the index of the consumer that owns them.
+/// The known keys, each with the index of the consumer that owns it.
 ///
-/// A caller's key is hashed before anything is compared, so how long a look-up takes says nothing
-/// about the keys that are stored; and it takes as long among ten thousand as among ten.
+/// A caller's key is hashed before the comparison, so the time of a look-up reveals nothing about the stored keys; and
+/// it is the same among ten thousand as among ten.
 #[derive(Debug, Default)]
 pub struct KeyTable {
     plain: Table,
@@ -103,7 +103,7 @@ impl KeyTable {
         }
     }
 
-    /// Knows when the keys that `before` had, too, were last used.
+    /// Takes over from `before` when the keys that are in both were last used.
     pub fn remember(&self, before: &KeyTable) {
         for (table, known) in [(&self.plain, &before.plain), (&self.peppered, &before.peppered)] {
             for entry in table.0.values().flatten() {

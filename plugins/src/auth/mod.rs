@@ -1,4 +1,4 @@
-//! Who is calling: API keys, tokens and certificates, and what they say.
+//! Credentials of callers: API keys, tokens and certificates, and what they contain.
 
 pub mod certificate;
 mod digest;
@@ -14,18 +14,18 @@ use http::HeaderMap;
 /// The credential that a caller sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'h> {
-    /// None at all.
+    /// No credential.
     None,
-    /// A key, from `api-key`, `x-api-key` or, as API Management's callers send it, `ocp-apim-subscription-key`.
+    /// A key, from `api-key`, `x-api-key` or `ocp-apim-subscription-key`, which callers of API Management send.
     Key(&'h [u8]),
-    /// A key or a token, from `Authorization: Bearer`, or from the subprotocols that a browser offers.
+    /// A key or a token, from `Authorization: Bearer`, or from the subprotocols that a browser sends.
     Bearer(&'h [u8]),
-    /// Two headers with different credentials: nobody can say who calls.
+    /// Two headers with different credentials: it is not clear which one counts.
     Ambiguous,
 }
 
 impl<'h> Credential<'h> {
-    /// What was sent, if it was one thing.
+    /// The credential's value, if there is exactly one.
     pub fn value(self) -> Option<&'h [u8]> {
         match self {
             Credential::Key(value) | Credential::Bearer(value) => Some(value),
@@ -34,7 +34,7 @@ impl<'h> Credential<'h> {
     }
 }
 
-/// Headers that hold a key.
+/// Headers that contain a key.
 const KEYS: [&str; 3] = ["api-key", "x-api-key", "ocp-apim-subscription-key"];
 
 /// Finds the caller's credential in its headers.
@@ -52,7 +52,7 @@ pub fn credential(headers: &HeaderMap) -> Credential<'_> {
     found
 }
 
-/// What a browser offers beside `realtime`: it can't set another header.
+/// Credentials in the subprotocols besides `realtime`: a browser can't set another header.
 fn offered(headers: &HeaderMap) -> impl Iterator<Item = Credential<'_>> {
     const BEGIN: &[u8] = b"openai-insecure-api-key.";
     let names = headers.get_all("sec-websocket-protocol").iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));

@@ -1,8 +1,8 @@
-//! What a caller says of the cache, in its request's head.
+//! What a caller's headers allow the cache to do.
 
 use http::{HeaderMap, HeaderName, header};
 
-/// `x-spillway-cache-bypass`: anything but `0` or `false` goes past the cache.
+/// `x-spillway-cache-bypass`: any value except `0` or `false` skips the cache.
 pub const BYPASS: HeaderName = HeaderName::from_static("x-spillway-cache-bypass");
 
 /// What the cache may do for a request (RFC 9111, 5.2.1).
@@ -10,13 +10,12 @@ pub const BYPASS: HeaderName = HeaderName::from_static("x-spillway-cache-bypass"
 pub struct Directive {
     /// Answer it.
     pub read: bool,
-    /// Keep its answer.
+    /// Cache its answer.
     pub write: bool,
 }
 
 impl Directive {
-    /// As the head says: `no-cache` wants a fresh answer, `no-store` and the bypass header nothing to do with the
-    /// cache at all.
+    /// From the headers: `no-cache` asks for a fresh answer; `no-store` and the bypass header turn the cache off.
     pub fn of(headers: &HeaderMap) -> Self {
         let bypass = headers.get(BYPASS).is_some_and(|value| !matches!(value.as_bytes(), b"" | b"0" | b"false"));
         let mut directive = Directive { read: !bypass, write: !bypass };

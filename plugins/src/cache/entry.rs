@@ -1,4 +1,4 @@
-//! A kept answer, in memory and as bytes for a store that other nodes share.
+//! A cached answer, in memory and as bytes for a store that nodes share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// An answer as its backend gave it.
+/// An answer as its backend sent it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -14,9 +14,9 @@ pub struct Entry {
     pub streamed: bool,
     /// The backend that gave it.
     pub backend: Arc<str>,
-    /// When it was kept, in milliseconds since 1970.
+    /// When it was cached, in milliseconds since 1970.
     pub kept_at: i64,
-    /// Until when it is good, in milliseconds since 1970.
+    /// When it expires, in milliseconds since 1970.
     pub good_until: i64,
     /// Input tokens that it took.
     pub input: u64,
@@ -27,39 +27,40 @@ pub struct Entry {
     pub body: Bytes,
 }
 
-/// Bytes that are no entry of this program's.
+/// The bytes are not an entry of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an entry of this version")]
 pub struct EntryError;
 
-/// What the bytes of an entry begin with; another program's have another.
+/// The prefix of an entry's bytes; other versions have another one.
 const VERSION: &[u8] = b"spillway-answer-2\n";
 
 impl Entry {
-    /// Whether it is good at `now`, in milliseconds since 1970. One from the future is a clock's mistake.
+    /// Whether it is valid at `now`, in milliseconds since 1970. An entry from the future is the result of a wrong
+    /// clock.
     pub fn is_good(&self, now: i64) -> bool {
         now < self.good_until && now >= self.kept_at - 60_000
     }
 
-    /// Until when an answer is good that is kept at `now`, in milliseconds since 1970.
+    /// When an answer that is cached at `now` expires, in milliseconds since 1970.
     pub fn until(now: i64, ttl: Duration) -> i64 {
         now.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Seconds since it was kept.
+    /// Seconds since it was cached.
     pub fn age(&self, now: i64) -> u64 {
         u64::try_from((now - self.kept_at) / 1000).unwrap_or(0)
     }
 
-    /// Bytes that it takes.
+    /// Its size in bytes.
     pub fn size(&self) -> usize {
         self.body.len() + self.backend.len() + size_of::<Entry>()
     }
 
-    /// As bytes: the version, what is known of the answer as a line of JSON, and the answer.
+    /// As bytes: the version, the answer's facts as a line of JSON, and the answer.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = VERSION.to_vec();
-        // A struct of numbers and texts can always be written.
+        // A struct of numbers and texts can always be serialised.
         let _ = serde_json::to_writer(&mut bytes, self);
         bytes.push(b'\n');
         bytes.extend_from_slice(&self.body);

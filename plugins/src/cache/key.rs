@@ -1,8 +1,8 @@
-//! The key of an exact cache: equal for requests that mean the same, however their JSON is written.
+//! The key of an exact cache: equal for requests with the same meaning, however their JSON is written.
 //!
-//! White space, the order of members and the escapes of strings don't count, nor do members that don't change the
-//! answer. Everything is tagged and has its length before it, so that two meanings never have the same encoding. An
-//! object becomes the hash of its sorted members; that way the text is walked once and no tree is built.
+//! White space, the order of members and escapes in strings don't count, and neither do members that don't change the
+//! answer. Every part has a tag and its length before it, so that two meanings never have the same encoding. An object
+//! becomes the hash of its sorted members; so the text is read once, and no tree is built.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,16 +23,16 @@ impl fmt::Debug for CacheKey {
     }
 }
 
-/// Changes with the encoding, so that keys of other versions never match.
+/// Must change with the encoding, so that keys of other versions never match.
 const VERSION: &[u8] = b"spillway-key-1\n";
 
-/// Members of a request that don't change what is answered. The model is given apart, by the name that counts.
+/// Members of a request that don't change the answer. The model is a separate argument.
 const FORM: [&str; 3] = ["model", "stream", "stream_options"];
-/// Further ones, but for the Responses API, whose answers repeat them.
+/// Further ones, except for the Responses API, whose answers repeat them.
 const UNSEEN: [&str; 5] = ["user", "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"];
 
-/// The key of a request in a namespace. `None` if its body isn't a JSON object, or if two readers could read it
-/// differently: a name stands twice in an object, or a string has half a surrogate pair.
+/// The key of a request in a namespace. `None` if its body isn't a JSON object, or if two readers could read it in
+/// different ways: an object has a name twice, or a string has half a surrogate pair.
 pub fn key(namespace: &str, api: Api, model: &str, body: &[u8]) -> Option<CacheKey> {
     let mut reader = Reader::new(body);
     let whole = reader.value(0).ok()?;
@@ -55,13 +55,13 @@ fn length(bytes: usize) -> [u8; 8] {
     (bytes as u64).to_be_bytes()
 }
 
-/// Walks a text that [`Reader`] has found well formed; its nesting is bounded.
+/// Walks a text that [`Reader`] has validated; its nesting is bounded.
 struct Walk<'t> {
     text: &'t [u8],
     at: usize,
-    /// What was read, in the order of the text. A whole object takes 33 bytes in it.
+    /// The encoded text so far. A whole object has 33 bytes in it.
     encoded: Vec<u8>,
-    /// Answers repeat what is said of the request.
+    /// Answers repeat these parts of the request.
     seen: bool,
 }
 
@@ -82,7 +82,7 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// Reads past a scalar. `Reader` costs nothing to make here: it doesn't look at the rest.
+    /// Reads a scalar. `Reader` costs nothing here: it doesn't read the rest.
     fn token(&mut self) -> Option<Value> {
         self.next()?;
         let rest = Value { kind: Kind::Null, range: self.at..self.text.len() };
@@ -149,7 +149,7 @@ impl<'t> Walk<'t> {
         let mut hash = Sha256::new();
         for (name, range) in &members {
             let value = self.encoded.get(range.clone())?;
-            // No member and a member that is null are the same to every backend.
+            // A missing member and a null are the same to every backend.
             let name = name.as_ref();
             if top && (FORM.contains(&name) || (!self.seen && UNSEEN.contains(&name)) || value == NULL) {
                 continue;

@@ -1,48 +1,48 @@
-//! Kept answers in memory, within a number of bytes.
+//! Cached answers in memory, within a number of bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CacheKey, Entry};
 
-/// Answers by their keys. The least used go first when room is short.
+/// Answers by key. If there is no room, the least used ones are removed first.
 #[derive(Debug)]
 pub struct Memory(moka::sync::Cache<CacheKey, Arc<Entry>>);
 
 impl Memory {
-    /// Room for so many bytes, for at most `ttl`. What is too old is also refused by [`Memory::get`], whose time
-    /// is the caller's: this one only frees the room.
+    /// Room for so many bytes, each for at most `ttl`. [`Memory::get`] also refuses expired entries, by its caller's
+    /// clock: this one only frees the room.
     pub fn new(max_bytes: u64, ttl: Duration) -> Self {
         let weight = |_: &CacheKey, entry: &Arc<Entry>| u32::try_from(entry.size() + size_of::<CacheKey>()).unwrap_or(u32::MAX);
         Memory(moka::sync::Cache::builder().max_capacity(max_bytes).weigher(weight).time_to_live(ttl).build())
     }
 
-    /// The answer kept under `key`, if it is good at `now` (milliseconds since 1970).
+    /// The answer for `key`, if it is valid at `now` (milliseconds since 1970).
     pub fn get(&self, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
         self.0.get(key).filter(|entry| entry.is_good(now))
     }
 
-    /// Everything in it.
+    /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = (CacheKey, Arc<Entry>)> + '_ {
         self.0.iter().map(|(key, entry)| (*key, entry))
     }
 
-    /// Keeps an answer.
+    /// Adds an answer.
     pub fn put(&self, key: CacheKey, entry: Arc<Entry>) {
         self.0.insert(key, entry);
     }
 
-    /// Does now what is done later by itself: makes room, and counts.
+    /// Does now what otherwise happens later: frees room, and counts.
     pub fn settle(&self) {
         self.0.run_pending_tasks();
     }
 
-    /// Forgets everything.
+    /// Removes everything.
     pub fn clear(&self) {
         self.0.invalidate_all();
     }
 
-    /// Bytes and entries in it, about.
+    /// Bytes and entries in it, approximately.
     pub fn size(&self) -> (u64, u64) {
         (self.0.weighted_size(), self.0.entry_count())
     }

@@ -1,6 +1,6 @@
-//! Answers that needn't be asked for again: what a request's key is, what may be kept, and what is kept.
+//! The cache: keys of requests, rules for what may be cached, and the stored answers.
 //!
-//! No I/O: who fetches, waits and answers is the gateway.
+//! No I/O: the gateway fetches, waits and answers.
 
 mod directive;
 mod entry;

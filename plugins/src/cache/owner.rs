@@ -1,31 +1,31 @@
-//! Whose answers are whose.
+//! The owners of cached answers.
 
-/// Who may be given an answer.
+/// Who may get an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner<'n> {
-    /// Callers that nobody knows.
+    /// Callers without a name.
     Anonymous,
     /// One consumer, by its name.
     Consumer(&'n str),
-    /// All consumers that name this.
+    /// All consumers with this namespace.
     Shared(&'n str),
 }
 
 impl Owner<'_> {
-    /// Whether several callers may be given one answer.
+    /// Whether several callers may get the same answer.
     pub fn is_shared(self) -> bool {
         !matches!(self, Owner::Consumer(_))
     }
 
-    /// The namespace of this owner's requests with something `around` them that changes the answer, such as headers. Two
-    /// owners never have the same, whatever the caller puts around.
+    /// The namespace of this owner's requests, with something `around` them that changes the answer, such as headers.
+    /// Two owners never have the same namespace, whatever the caller puts into `around`.
     pub fn namespace(self, around: &str) -> String {
         let (kind, name) = match self {
             Owner::Anonymous => ('a', ""),
             Owner::Consumer(name) => ('c', name),
             Owner::Shared(name) => ('s', name),
         };
-        // With its length, so that nothing of a name can be taken for what is around.
+        // With its length, so that no part of a name can be read as a part of `around`.
         format!("{kind}{}:{name}{around}", name.len())
     }
 }

@@ -1,11 +1,11 @@
-//! Which requests can be answered from the cache, and which answers are kept.
+//! Which requests can be answered from the cache, and which answers are cached.
 
 use crate::answer::{Facts, facts};
 use crate::api::Api;
 use crate::json::Reader;
 use crate::objects::References;
 
-/// Which answers are kept beside plain text.
+/// Which answers are cached in addition to plain text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Keeping {
     /// Those that call tools.
@@ -14,22 +14,22 @@ pub struct Keeping {
     pub filtered: bool,
 }
 
-/// Longest request that is looked at, in bytes: longer ones are seldom sent twice.
+/// Longest request that uses the cache, in bytes: longer ones are seldom sent twice.
 const LONGEST: usize = 1 << 20;
 
-/// How a request suits the cache.
+/// Whether a request can use the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suits {
-    /// Its answer is not decided by what stands in it.
+    /// Its answer doesn't depend only on its content.
     Not,
-    /// Its answer may be kept.
+    /// Its answer may be cached.
     Well,
-    /// Its answer may be kept, but is likely none to be kept, because it offers tools: nobody should wait for it.
+    /// Its answer may be cached, but probably can't be, because it offers tools: other requests should not wait for it.
     Perhaps,
 }
 
-/// Whether the answer to a request is decided by what stands in it, and not by something stored, by documents or by the
-/// web. An answer that is stored at its backend is its consumer's alone.
+/// Whether the answer to a request depends only on its content, and not on stored objects, documents or the web. An
+/// answer that its backend stores belongs to its consumer only.
 pub fn suits(api: Api, body: &[u8], references: &References, deeper: bool, shared: bool) -> Suits {
     let stored = api == Api::Responses && !references.unstored;
     let known = matches!(api, Api::Chat | Api::Completions | Api::Embeddings | Api::Responses | Api::Messages)
@@ -42,7 +42,7 @@ pub fn suits(api: Api, body: &[u8], references: &References, deeper: bool, share
     if known {
         let read = Reader::new(body).object(|name, value| match name {
             "web_search_options" | "data_sources" | "background" | "mcp_servers" => live |= value.is_filled(body),
-            // A template that is kept elsewhere.
+            // A template that is stored elsewhere.
             "prompt" => live |= api == Api::Responses,
             "tools" | "functions" => tools |= value.is_filled(body),
             _ => {}
@@ -56,7 +56,8 @@ pub fn suits(api: Api, body: &[u8], references: &References, deeper: bool, share
     }
 }
 
-/// Whether an answer with status 200 may be kept: a whole one, without calls and marks unless those are wanted.
+/// Whether an answer with status 200 may be cached: a complete one, without tool calls and filter marks unless these
+/// are allowed.
 pub fn may_keep(api: Api, answer: &[u8], streamed: bool, keeping: Keeping) -> bool {
     let Some(Facts { complete, calls_tools, filtered, .. }) = facts(api, answer, streamed) else { return false };
     complete && (keeping.tool_calls || !calls_tools) && (keeping.filtered || !filtered)

@@ -1,10 +1,10 @@
-//! The few members of a JSON text that somebody reads, taken out while the text passes: for texts that are
-//! too long to be kept, or that come in pieces.
+//! The few members of a JSON text that are needed, copied while the text passes: for texts that are too long to be
+//! kept, or that arrive in pieces.
 //!
-//! Memory is constant, however long the text is and wherever it is cut into pieces. What is wanted is copied
-//! into a short text of its own, which [`crate::json::Reader`] then reads as if it were the whole: long strings
-//! are cut in it, and all that nobody wants is left out. Nothing is checked here: a text that is no JSON gives
-//! some excerpt or none.
+//! Memory is constant, however long the text is and wherever it is split. The wanted members are copied into a short
+//! text of their own, which [`crate::json::Reader`] then reads as if it were the whole text: long strings are cut in
+//! it, and all other members are left out. Nothing is validated here: a text that is not JSON gives any excerpt or
+//! none.
 
 mod pass;
 #[cfg(test)]
@@ -12,40 +12,40 @@ mod tests;
 
 use pass::Passed;
 
-/// Longest string that is taken whole; of a longer one this much is.
+/// Longest string that is copied as a whole; of a longer one this much is copied.
 const LONGEST: usize = 512;
 /// Longest key that can be wanted.
 const LONGEST_KEY: usize = 48;
-/// Most that is taken of what may be long: the pieces of an answer.
+/// Most bytes that are copied of parts that may be long: the texts of an answer.
 const MOST_OF_ALL: usize = 16 * 1024;
-/// Room that is left beyond that for what must not be missed: counts, errors, names.
+/// The limit for the other parts, which must not be missing: counts, errors, names.
 const MOST: usize = MOST_OF_ALL + 8 * 1024;
-/// Longest number that is taken.
+/// Longest number that is copied.
 const LONGEST_NUMBER: usize = 64;
-/// Deepest nesting that is taken.
+/// Deepest nesting that is copied.
 const DEEPEST: usize = 16;
 
-/// Where a value stands, as far as it matters to what is wanted of it.
+/// The position of a value, as far as it decides what is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The text's own object.
     Root,
-    /// A response, message or item that an event carries.
+    /// A response, message or item in an event.
     Carried,
     /// The choices of a chat chunk.
     Choices,
-    /// What a model said: everything is taken, long strings in part.
+    /// The model's text: everything is copied, long strings in part.
     Said,
     /// Counts: numbers and objects of them.
     Counts,
-    /// An error: everything is taken, long strings in part.
+    /// An error: everything is copied, long strings in part.
     Error,
     /// A short value: a type, a name, a number.
     Short,
 }
 
 impl Place {
-    /// Up to which length of the excerpt it is taken.
+    /// The length of the excerpt up to which it is copied.
     fn room(self) -> usize {
         match self {
             Place::Said | Place::Choices => MOST_OF_ALL,
@@ -53,7 +53,7 @@ impl Place {
         }
     }
 
-    /// What is taken of the members of an object that stands here whatever the reader wants.
+    /// The place of the members of such an object, whatever the reader wants.
     fn within(self) -> Option<Place> {
         match self {
             Place::Said | Place::Counts | Place::Error => Some(self),
@@ -62,15 +62,15 @@ impl Place {
     }
 }
 
-/// What a reader wants: for a member of an object at a place, the place of its value, if it is wanted at all.
+/// What a reader wants: for a member of an object at a place, the place of its value; `None` if it is not wanted.
 pub type Want = fn(Place, &[u8]) -> Option<Place>;
 
-/// The usage of a plain answer, and of the tools that were used for it: at its top level, and nowhere else.
+/// The usage of a plain answer and of its tools: only at the top level.
 pub fn usage(place: Place, key: &[u8]) -> Option<Place> {
     (place == Place::Root && matches!(key, b"usage" | b"tool_usage")).then_some(Place::Counts)
 }
 
-/// What [`crate::stream`] reads of an event.
+/// The members of an event that [`crate::stream`] reads.
 pub fn event(place: Place, key: &[u8]) -> Option<Place> {
     match (place, key) {
         (Place::Root | Place::Carried, b"usage" | b"tool_usage") => Some(Place::Counts),
@@ -84,7 +84,7 @@ pub fn event(place: Place, key: &[u8]) -> Option<Place> {
     }
 }
 
-/// What is read of a message on a realtime socket.
+/// The members of a message on a realtime socket that are read.
 pub fn message(place: Place, key: &[u8]) -> Option<Place> {
     match (place, key) {
         (Place::Root | Place::Carried, b"usage" | b"tool_usage") => Some(Place::Counts),
@@ -94,55 +94,55 @@ pub fn message(place: Place, key: &[u8]) -> Option<Place> {
     }
 }
 
-/// A value under way, of which something is taken.
+/// An open value, parts of which are copied.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     place: Place,
     object: bool,
-    /// Something of it was taken already.
+    /// Whether a part of it was copied already.
     filled: bool,
 }
 
-/// A string under way that is taken.
+/// A string that is being copied.
 #[derive(Debug, Clone, Copy)]
 struct Text {
     said: bool,
-    /// Behind a backslash.
+    /// After a backslash.
     escaped: bool,
-    /// Digits of a `\u` escape that are still to come.
+    /// Digits of a `\u` escape that have not arrived yet.
     digits: u8,
-    /// Bytes of it that were seen.
+    /// Bytes of it so far.
     seen: usize,
     /// Where it begins in the excerpt.
     begun: usize,
-    /// Where its last whole character ends there: if it gets too long, this is where it is cut.
+    /// Where its last complete character ends there: if it becomes too long, it is cut there.
     end: usize,
 }
 
-/// What comes next.
+/// What is expected next.
 #[derive(Debug, Clone, Copy)]
 enum Next {
-    /// In an object a key, in an array an element; or their end.
+    /// In an object a key, in an array an element; or the end.
     Member,
     /// The rest of a key.
     Key { escaped: bool },
-    /// The colon behind a key.
+    /// The colon after a key.
     Colon,
-    /// A value for a place, or (`None`) one that nobody wants.
+    /// A value for a place, or (`None`) one that is not wanted.
     Value(Option<Place>),
-    /// The rest of a string that is taken.
+    /// The rest of a string that is copied.
     Text(Text),
-    /// The rest of a number or word that is taken.
+    /// The rest of a number or word that is copied.
     Word,
-    /// The rest of a value that is passed over.
+    /// The rest of a value that is skipped.
     Passed(Passed),
-    /// The rest of a number or word that is passed over.
+    /// The rest of a number or word that is skipped.
     PassedWord,
     /// Nothing more.
     Over,
 }
 
-/// Takes what is wanted out of a text that comes in pieces.
+/// Copies the wanted members of a text that arrives in pieces.
 #[derive(Debug)]
 pub struct Excerpt {
     want: Want,
@@ -150,37 +150,37 @@ pub struct Excerpt {
     frames: Vec<Frame>,
     key: Vec<u8>,
     next: Next,
-    /// Bytes of what was said that were cut off.
+    /// Bytes of the model's text that were cut off.
     cut: u64,
 }
 
 impl Excerpt {
-    /// Of a text that is to come.
+    /// For a new text.
     pub fn new(want: Want) -> Self {
         Excerpt { want, taken: Vec::new(), frames: Vec::new(), key: Vec::new(), next: Next::Value(Some(Place::Root)), cut: 0 }
     }
 
-    /// What was taken so far; a JSON object, if the text was one and has ended.
+    /// What was copied so far; a JSON object, if the text was one and has ended.
     pub fn text(&self) -> &[u8] {
         &self.taken
     }
 
-    /// How many bytes of what was said are not in it.
+    /// How many bytes of the model's text are not in it.
     pub fn cut(&self) -> u64 {
         self.cut
     }
 
-    /// Gives up what was taken.
+    /// Returns what was copied.
     pub fn into_text(self) -> Vec<u8> {
         self.taken
     }
 
-    /// Whether nothing of what is still to come can matter.
+    /// Whether the rest of the text is not needed.
     pub fn is_over(&self) -> bool {
         matches!(self.next, Next::Over)
     }
 
-    /// Begins again, for another text.
+    /// Starts again, for another text.
     pub fn reset(&mut self) {
         self.taken.clear();
         self.frames.clear();
@@ -189,7 +189,7 @@ impl Excerpt {
         self.cut = 0;
     }
 
-    /// Takes the next piece.
+    /// Reads the next piece.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while let Some(&byte) = bytes.first() {
             let used = match &mut self.next {
@@ -240,7 +240,7 @@ impl Excerpt {
         }
     }
 
-    /// Between the members of what is under way; how many bytes that takes.
+    /// Between the members of the open value. Returns the number of bytes read.
     fn member(&mut self, byte: u8) -> usize {
         let Some(frame) = self.frames.last().copied() else {
             self.next = Next::Over;
@@ -272,13 +272,13 @@ impl Excerpt {
         }
     }
 
-    /// A value begins; how many bytes that takes.
+    /// A value begins. Returns the number of bytes read.
     fn value(&mut self, place: Option<Place>, byte: u8) -> usize {
         let kept = |place: &Place| {
             self.taken.len() < place.room()
                 && match byte {
                     b'{' => self.frames.len() < DEEPEST && *place != Place::Short,
-                    // A list of choices, or within what was said.
+                    // A list of choices, or a list within the model's text.
                     b'[' => self.frames.len() < DEEPEST && matches!(place, Place::Choices | Place::Said | Place::Error),
                     b'"' => *place != Place::Counts,
                     _ => true,
@@ -306,7 +306,7 @@ impl Excerpt {
                 self.taken.extend_from_slice(b"\":");
             }
         } else if byte != b'{' {
-            // Whatever it is, it has no members.
+            // Whatever the text is, it has no members.
             self.next = Next::Over;
             return 0;
         }
@@ -334,13 +334,13 @@ impl Excerpt {
         }
     }
 
-    /// The next bytes of a string that is taken; how many they are.
+    /// The next bytes of a string that is copied. Returns how many they are.
     fn text_goes_on(&mut self, bytes: &[u8]) -> usize {
         let Next::Text(text) = &mut self.next else { return 0 };
         let (used, over) = if text.seen < LONGEST {
             text.take(bytes, &mut self.taken)
         } else {
-            // The rest is only looked through for its end.
+            // The rest is read only to find its end.
             let mut passed = Passed::string(text.escaped);
             let (used, over) = passed.pass(bytes);
             text.escaped = passed.is_escaped();
@@ -351,7 +351,7 @@ impl Excerpt {
             if text.seen > LONGEST {
                 self.taken.truncate(text.end);
                 if text.said {
-                    // The closing quote was seen, too.
+                    // The closing quote was counted, too.
                     self.cut += (text.seen - 1).saturating_sub(text.end - text.begun) as u64;
                 }
             }
@@ -363,7 +363,8 @@ impl Excerpt {
 }
 
 impl Text {
-    /// Takes bytes up to the closing quote, or as many as are taken; how many, and whether the quote was among them.
+    /// Copies bytes up to the closing quote, or as many as are allowed. Returns how many, and whether the quote was
+    /// reached.
     fn take(&mut self, bytes: &[u8], taken: &mut Vec<u8>) -> (usize, bool) {
         let bytes = &bytes[..bytes.len().min(LONGEST - self.seen)];
         for (at, &byte) in bytes.iter().enumerate() {
@@ -371,7 +372,7 @@ impl Text {
             if byte == b'"' && !within {
                 return (at + 1, true);
             }
-            // A continuation byte (RFC 3629) goes with what is before it.
+            // A continuation byte (RFC 3629) belongs to the byte before it.
             if !within && byte & 0xc0 != 0x80 {
                 self.end = taken.len();
             }

@@ -1,13 +1,13 @@
-//! Values that nobody reads, passed over as fast as their end can be found.
+//! Values that are not needed, skipped as fast as their end can be found.
 
-/// A value that is passed over.
+/// A value that is skipped.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passed {
-    /// Brackets that are open.
+    /// The number of open brackets.
     depth: u64,
-    /// Inside of a string.
+    /// Whether it is inside a string.
     string: bool,
-    /// Behind a backslash.
+    /// Whether it is after a backslash.
     escaped: bool,
 }
 
@@ -21,7 +21,7 @@ impl Passed {
         }
     }
 
-    /// The rest of a string, perhaps behind a backslash.
+    /// The rest of a string, perhaps after a backslash.
     pub(super) fn string(escaped: bool) -> Self {
         Passed { depth: 0, string: true, escaped }
     }
@@ -66,17 +66,17 @@ impl Passed {
     }
 }
 
-/// How many bytes come before the next quote or bracket.
+/// The number of bytes before the next quote or bracket.
 fn run(bytes: &[u8]) -> usize {
     // Square brackets and braces differ in one bit.
     let is_mark = |byte: &u8| *byte == b'"' || matches!(*byte | 0x20, b'{' | b'}');
-    // Mostly there is but a colon or a comma.
+    // Mostly there is only a colon or a comma.
     const NEAR: usize = 4;
     if let Some(at) = bytes.iter().take(NEAR).position(is_mark) {
         return at;
     }
     let mut at = bytes.len().min(NEAR);
-    // No early exit within a step: a plain fold over a fixed width is what vectorises.
+    // No early exit within a step: a simple fold over a fixed width can be vectorised.
     for step in bytes[at..].chunks_exact(64) {
         if step.iter().fold(false, |hit, byte| hit | is_mark(byte)) {
             break;

@@ -1,7 +1,7 @@
-//! All that a request gives a model to read, in its order.
+//! All texts of a request that a model reads, in order.
 //!
-//! The rule is that of answers: every string is read unless its place is known to hold none ([`super::places`]). It is
-//! one walk over the body, and what it costs is the texts themselves, once.
+//! The rule is the same as for answers: every string is read, unless its place is known to contain no text
+//! ([`super::places`]). The body is walked once, and the texts are stored once.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,29 +11,30 @@ use super::visible::with_tags;
 use crate::api::Api;
 use crate::walk::{Token, Tokens, Unreadable};
 
-/// What stands behind a text that the model reads together with the next one. Characters that are none: no text has them.
+/// The mark after a text that the model reads together with the next one. These marks are noncharacters: no text
+/// contains them.
 const SAID: char = '\u{fdd0}';
-/// What stands behind a text of which nobody knows that.
+/// The mark after a text that may be read together with the next one.
 const PERHAPS: char = '\u{fdd1}';
-/// What stands behind a text for itself.
+/// The mark after a text that is read separately.
 const ALONE: char = '\u{fdd2}';
 
-/// Who speaks.
+/// Who wrote a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
     Application,
     Person,
     Model,
-    /// A tool, a document: what the caller has from elsewhere.
+    /// A tool, a document: content that the caller got from somewhere else.
     Elsewhere,
 }
 
-/// What one has said until another one speaks, or what a member of the body holds.
+/// The texts of one author until another one follows, or the texts of one member of the body.
 #[derive(Debug, Clone)]
 struct Span {
     range: Range<usize>,
     by: By,
-    /// It is messages: a model may see those of one role that follow each other as one.
+    /// Whether it consists of messages: a model may join adjacent messages of the same role.
     message: bool,
 }
 
@@ -42,16 +43,16 @@ struct Span {
 pub struct Asked {
     text: String,
     spans: Vec<Span>,
-    /// What within a span comes from elsewhere.
+    /// The ranges within spans whose content is from elsewhere.
     brought: Vec<Range<usize>>,
     attachments: u64,
     bytes: u64,
 }
 
-/// What an image, a sound or a file counts in tokens where prompts are bounded: what the largest images take.
+/// Tokens that an image, a sound or a file counts when the length of prompts is limited: what the largest images take.
 const ATTACHMENT: u64 = 765;
 
-/// An object or array under way.
+/// An object or array that is being read.
 struct Frame<'t> {
     spot: Spot,
     object: bool,
@@ -59,11 +60,11 @@ struct Frame<'t> {
     begun: usize,
     by: Option<By>,
     kind: Cow<'t, str>,
-    /// A string that is encoded bytes if the type says so.
+    /// A string that is encoded bytes if the part's type says so.
     held: Option<Cow<'t, str>>,
     /// The results of a call, in the same item.
     results: Option<Range<usize>>,
-    /// What the member whose value is next is.
+    /// What the next value is.
     next: Spot,
     results_next: bool,
 }
@@ -73,9 +74,9 @@ struct Walk<'t> {
     api: Api,
     asked: Asked,
     frames: Vec<Frame<'t>>,
-    /// Where the texts begin that no span holds yet.
+    /// Where the texts begin that are in no span yet.
     rest: usize,
-    /// The member of the body under way.
+    /// The author of the current member of the body.
     by: By,
 }
 
@@ -83,8 +84,8 @@ impl Asked {
     /// Reads a request's body.
     ///
     /// # Errors
-    /// [`Unreadable`] if it is no JSON object, if it could be read in two ways, or if it holds what a model reads and
-    /// nobody here can: tokens instead of texts.
+    /// [`Unreadable`] if it is not a JSON object, if it could be read in two ways, or if it contains input that the
+    /// model reads but this code can't: tokens instead of texts.
     pub fn read(api: Api, body: &[u8]) -> Result<Asked, Unreadable> {
         let mut tokens = Tokens::new(body)?;
         if tokens.token()? != Some(Token::Object) {
@@ -100,7 +101,7 @@ impl Asked {
         Ok(walk.asked)
     }
 
-    /// How many tokens it has, about.
+    /// Its number of tokens, approximately.
     pub fn tokens(&self) -> u64 {
         self.bytes / 4 + self.attachments * ATTACHMENT
     }
@@ -110,8 +111,8 @@ impl Asked {
         self.text.is_empty()
     }
 
-    /// Calls `look` with every text, and with those that a model may see joined, joined: without anything between them
-    /// and a line each. Until one finds something.
+    /// Calls `look` with every text, and with the texts that a model may join, joined in two ways: directly, and with
+    /// line ends between them. Stops when `look` finds something.
     pub fn find<F>(&self, mut look: impl FnMut(&str) -> Option<F>) -> Option<F> {
         let mut joined = String::new();
         for span in &self.spans {
@@ -140,10 +141,10 @@ impl Asked {
         None
     }
 
-    /// All texts as they are seen, a line each: what a service is asked about.
+    /// All texts as a reader sees them, one per line: what a service checks.
     pub fn into_seen(self) -> Seen {
         let mut seen = Seen { text: String::with_capacity(self.text.len()), said: Vec::new(), brought: Vec::new() };
-        // Results stand within the span that ends behind them.
+        // Results are within the span that ends after them.
         let mut brought = self.brought.into_iter().peekable();
         for span in &self.spans {
             let mut at = span.range.start;
@@ -161,7 +162,7 @@ impl Asked {
     }
 }
 
-/// The texts of a run, and what stands behind each.
+/// The texts of a run, each with the mark after it.
 fn pieces(run: &str) -> impl Iterator<Item = (&str, char)> {
     run.split_inclusive([SAID, PERHAPS, ALONE]).filter_map(|piece| {
         let end = piece.chars().next_back()?;
@@ -169,14 +170,14 @@ fn pieces(run: &str) -> impl Iterator<Item = (&str, char)> {
     })
 }
 
-/// Texts as they are seen, and which of them are whose.
+/// Texts as a reader sees them, and who wrote them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// All of them, a line each.
+    /// All of them, one per line.
     pub text: String,
-    /// What the person has said since the model spoke last.
+    /// What the person wrote since the model's last message.
     pub said: Vec<Range<usize>>,
-    /// What comes from elsewhere: from tools, documents.
+    /// Content from elsewhere: from tools, documents.
     pub brought: Vec<Range<usize>>,
 }
 
@@ -195,7 +196,7 @@ impl Seen {
         };
         match list.last_mut() {
             _ if range.is_empty() => {}
-            // What is said in one go is one.
+            // Adjacent texts of the person are one range.
             Some(last) if by == By::Person && last.end == range.start => last.end = range.end,
             _ => list.push(range),
         }
@@ -240,7 +241,7 @@ impl<'t> Walk<'t> {
                 let begun = self.asked.text.len();
                 let spot = self.here();
                 match spot.place {
-                    // Numbers of tokens are a text in disguise.
+                    // Token numbers are a text that can't be read here.
                     Place::Inputs if matches!(api, Api::Completions | Api::Embeddings) => return Err(Unreadable),
                     Place::Own | Place::Unknown => self.add(digits, Leaf::Alone),
                     Place::Messages | Place::Inputs | Place::Form if spot.leaf == Leaf::Said => self.add(digits, Leaf::Alone),
@@ -253,14 +254,14 @@ impl<'t> Walk<'t> {
         Ok(())
     }
 
-    /// What a value is that begins here.
+    /// The kind of the value that begins here.
     fn here(&self) -> Spot {
         let Some(frame) = self.frames.last() else { return Spot { place: Place::Top, leaf: Leaf::Alone, named: false } };
         if frame.object { frame.next } else { frame.spot }
     }
 
     fn begin(&mut self, spot: Spot, object: bool) {
-        // A message is an object in the list, or the member itself.
+        // A message is an object in the list, or the member's value itself.
         if object && self.is_message(spot) {
             self.close(By::Person, true);
         }
@@ -270,7 +271,7 @@ impl<'t> Walk<'t> {
         self.frames.push(Frame { spot, object, begun, by: None, kind, held: None, results: None, next, results_next: false });
     }
 
-    /// Whether an object that begins here is a message.
+    /// Whether the object that begins here is a message.
     fn is_message(&self, spot: Spot) -> bool {
         spot.place == Place::Messages && matches!(self.frames.len(), 1 | 2)
     }
@@ -278,7 +279,7 @@ impl<'t> Walk<'t> {
     fn end(&mut self) {
         let Some(mut frame) = self.frames.pop() else { return };
         if let Some(held) = frame.held.take() {
-            // What says of which kind it is may stand behind it. Sounds have no such word.
+            // The type may come after the bytes. Audio parts have no type for this.
             let is_bytes = match &*frame.kind {
                 "base64" | "image_generation_call" | "redacted_thinking" => is_word(&held) || is_encoded(&held),
                 "" => is_encoded(&held),
@@ -305,7 +306,7 @@ impl<'t> Walk<'t> {
         self.is_over(begun);
     }
 
-    /// A value is over whose texts began at `begun`.
+    /// A value has ended whose texts began at `begun`.
     fn is_over(&mut self, begun: usize) {
         let end = self.asked.text.len();
         let top = self.frames.len() == 1;
@@ -323,7 +324,7 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// What stands in this range comes from elsewhere; what stands within is a part of it.
+    /// Content from elsewhere is in this range; ranges within it become a part of it.
     fn bring(&mut self, range: Range<usize>) {
         while self.asked.brought.pop_if(|inner| inner.start >= range.start).is_some() {}
         if !range.is_empty() {
@@ -331,7 +332,7 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// All texts that no span holds yet are one, or belong to the one before.
+    /// All texts that are in no span yet become one span, or a part of the previous one.
     fn close(&mut self, by: By, message: bool) {
         let range = self.rest..self.asked.text.len();
         if range.is_empty() {
@@ -351,7 +352,7 @@ impl<'t> Walk<'t> {
             Leaf::Silent => return,
             Leaf::Role => {
                 frame.by = role(&text);
-                // Templates of open models write any role.
+                // Templates of open models accept any role.
                 if frame.by.is_some() {
                     return;
                 }
@@ -396,17 +397,17 @@ impl<'t> Walk<'t> {
     }
 }
 
-/// Whose a member of the body is, unless its messages say it.
+/// The author of a member of the body, unless its messages name one.
 fn whose(name: &str) -> By {
     match name {
         "prompt" | "input" | "suffix" | "messages" => By::Person,
         "instructions" | "system" | "tools" | "functions" | "mcp_servers" | "response_format" | "text" | "prediction" => By::Application,
-        // Documents, and what nobody here knows.
+        // Documents, and unknown members.
         _ => By::Elsewhere,
     }
 }
 
-/// Whether a part is an image, a sound or a file; a document can be a text.
+/// Whether a part is an image, a sound or a file; a document can also be a text.
 fn is_attachment(kind: &str, has_text: bool) -> bool {
     match kind {
         "image_url"
@@ -424,7 +425,7 @@ fn is_attachment(kind: &str, has_text: bool) -> bool {
     }
 }
 
-/// Who has a role.
+/// The author for a role.
 fn role(name: &str) -> Option<By> {
     match name {
         "system" | "developer" => Some(By::Application),
@@ -435,7 +436,7 @@ fn role(name: &str) -> Option<By> {
     }
 }
 
-/// Who speaks in a message or item.
+/// The author of a message or item.
 fn speaker(kind: &str, role: Option<By>) -> By {
     match kind {
         kind if kind.ends_with("_output") => By::Elsewhere,

@@ -1,4 +1,4 @@
-//! Categories of harm that Content Safety tells apart.
+//! Categories of harm in Content Safety.
 
 /// A category of harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +17,7 @@ impl Category {
     /// All of them, in the order of their declaration.
     pub const ALL: [Category; 4] = [Category::Hate, Category::SelfHarm, Category::Sexual, Category::Violence];
 
-    /// In configs, metrics and answers.
+    /// Its name in configs, metrics and answers.
     pub fn label(self) -> &'static str {
         match self {
             Category::Hate => "hate",
@@ -27,7 +27,7 @@ impl Category {
         }
     }
 
-    /// On the wire.
+    /// Its name in the API.
     pub(super) fn wire(self) -> &'static str {
         match self {
             Category::Hate => "Hate",

@@ -1,5 +1,5 @@
-//! The end of a stream that is broken off because of what it holds: in the shape of its API, as its own filter would
-//! end it.
+//! The end of a stream that is stopped because of its content: in the format of its API, as its own content filter
+//! would end it.
 
 use std::collections::BTreeSet;
 
@@ -8,23 +8,23 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 
-/// What of a stream its end must fit to.
+/// The parts of a stream that its end must fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shape {
-    /// What stands beside the choices of a chunk.
+    /// The members of a chunk except its choices.
     beside: Vec<(String, Value)>,
     /// Choices that have begun.
     choices: BTreeSet<u64>,
     /// The content block that has begun and not ended.
     block: Option<u64>,
-    /// Output tokens told so far.
+    /// Output tokens reported so far.
     tokens: u64,
-    /// The response as it was when it began.
+    /// The response as it was at its beginning.
     response: Option<Value>,
 }
 
 impl Shape {
-    /// Takes in an event that goes to the caller.
+    /// Records an event that is sent to the caller.
     pub fn note(&mut self, data: &[u8]) {
         let Ok(event) = serde_json::from_slice::<Value>(data) else { return };
         match event["type"].as_str() {
@@ -43,7 +43,7 @@ impl Shape {
         }
     }
 
-    /// The last events of the stream. `sequence` is the number of the last typed one that went out.
+    /// The last events of the stream. `sequence` is the number of the last typed event that was sent.
     pub fn ending(&self, api: Api, sequence: Option<u64>) -> Bytes {
         let typed = |value: &Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap_or_default());
         let text = match api {

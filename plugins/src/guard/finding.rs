@@ -5,7 +5,7 @@ use super::category::Category;
 /// Why a content is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// A rule of one's own, by its name.
+    /// One of the guard's own rules, by its name.
     Denied(String),
     /// A prompt that is longer than allowed.
     TooLong {
@@ -18,16 +18,16 @@ pub enum Finding {
     Category(Category),
     /// A list of terms at the content safety service, by its name.
     Blocklist(String),
-    /// An attempt to turn the model against its instructions.
+    /// An attempt to make the model ignore its instructions.
     Attack,
-    /// What can't be read, or can be read in two ways.
+    /// The content can't be read, or can be read in two ways.
     Unreadable,
-    /// A kind of API whose content isn't read.
+    /// An API whose content isn't checked.
     Unread(&'static str),
 }
 
 impl Finding {
-    /// A short name for metrics, out of a bounded set.
+    /// A short name for metrics, from a bounded set.
     pub fn label(&self) -> &'static str {
         match self {
             Finding::Denied(_) => "denied",

@@ -1,6 +1,6 @@
-//! Is the content allowed? Rules of one's own, and what Azure AI Content Safety says of a text.
+//! Checks whether content is allowed: with the guard's own rules, and with Azure AI Content Safety.
 //!
-//! What is found tells its category, never the text.
+//! A finding contains its category, never the text.
 
 mod asked;
 mod category;

@@ -1,38 +1,39 @@
-//! Where in a request a text is known to be none. The one list of such places: whatever isn't in it is read.
+//! The places in a request that are known to contain no text. This is the only list of such places: everything else is
+//! read.
 
 use crate::api::Api;
 
-/// How what stands in an object or array is read.
+/// How the content of an object or array is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// The body itself.
     Top,
     /// Messages, or the items of a response's input.
     Messages,
-    /// Texts that have nothing to do with each other: several inputs of one request.
+    /// Separate texts: several inputs of one request.
     Inputs,
-    /// What the API has given a form: a message, a part, a tool.
+    /// A structure that the API defines: a message, a part, a tool.
     Form,
-    /// Settings of the API: short words, of which none is a text.
+    /// Settings of the API: short words, which are not texts.
     Settings,
-    /// Settings of Azure's data sources. Credentials are among them.
+    /// Settings of Azure's data sources. They include credentials.
     Sources,
-    /// The caller's own: arguments, schemas, documents. Names are texts here, too.
+    /// The caller's own structure: arguments, schemas, documents. Names count as texts here, too.
     Own,
-    /// What nobody here knows, within a message: read as [`Place::Own`], and as a part of what is said.
+    /// An unknown structure within a message: read like [`Place::Own`], and as a part of the message.
     Unknown,
-    /// No text at all.
+    /// Contains no text.
     Silent,
 }
 
-/// What a string is.
+/// The kind of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaf {
     /// A text that the model reads together with its neighbours.
     Said,
-    /// Perhaps such a text.
+    /// Possibly such a text.
     Perhaps,
-    /// A text for itself.
+    /// A text that is read separately.
     Alone,
     /// The role of a message.
     Role,
@@ -42,22 +43,22 @@ pub(super) enum Leaf {
     SchemaType,
     /// A name, an id or a word of the API.
     Word,
-    /// An address, or encoded bytes with what says so before them.
+    /// An address, or encoded bytes after a scheme.
     Address,
-    /// Encoded bytes, if the part's type says so; else a text.
+    /// Encoded bytes, if the part's type says so; otherwise a text.
     Bytes,
     /// Encoded bytes.
     Sealed,
-    /// No text.
+    /// Not a text.
     Silent,
 }
 
-/// Where a member's value stands, and what it is if it is a string.
+/// The place of a member's value, and its kind if it is a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spot {
     pub(super) place: Place,
     pub(super) leaf: Leaf,
-    /// Whether the member's name is nobody's but the caller's: then it is a text.
+    /// Whether the caller chose the member's name: then the name counts as a text.
     pub(super) named: bool,
 }
 
@@ -67,10 +68,10 @@ impl Spot {
     }
 }
 
-/// Members of the body that a model reads and nobody here can: texts in disguise.
+/// Members of the body that a model reads and that can't be read here: texts in another form.
 pub(super) const SEALED: [&str; 6] = ["prompt_embeds", "input_embeds", "prompt_token_ids", "input_ids", "token_ids", "prompt_tokens"];
 
-/// Names with a meaning in a schema: they are no texts.
+/// Names with a meaning in a schema: they are not texts.
 const SCHEMA: [&str; 24] = [
     "type",
     "properties",
@@ -98,7 +99,7 @@ const SCHEMA: [&str; 24] = [
     "$defs",
 ];
 
-/// The place of a member's value, by where the member stands.
+/// The place of a member's value, from the place of the member.
 pub(super) fn spot(api: Api, at: Place, name: &str) -> Spot {
     match at {
         Place::Silent => Spot::known(Place::Silent, Leaf::Silent),
@@ -126,7 +127,7 @@ fn top(api: Api, name: &str) -> Spot {
         // A stored prompt has an id and variables.
         "prompt" if api == Api::Responses => Spot::known(Place::Form, Leaf::Alone),
         "input" | "prompt" => Spot::known(Place::Inputs, Leaf::Alone),
-        // Who asks, and what the caller wants to find again: models don't get it.
+        // The caller's identity and labels: models don't get them.
         "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "logit_bias" => Spot::known(Place::Silent, Leaf::Silent),
         "model"
         | "models"
@@ -157,7 +158,7 @@ fn top(api: Api, name: &str) -> Spot {
     }
 }
 
-/// Members of what has a form, by their names alone: dialects lend them from one another and don't contradict.
+/// Members of a structure, by name only: dialects take them from one another, without contradictions.
 fn form(at: Place, name: &str) -> Spot {
     match name {
         "content" | "text" | "refusal" | "thinking" | "reasoning_content" | "reasoning" | "summary" | "transcript" | "output"
@@ -193,7 +194,7 @@ fn form(at: Place, name: &str) -> Spot {
         | "version"
         | "execution"
         | "ttl" => Spot::known(Place::Settings, Leaf::Word),
-        // Credentials for servers of tools. No model sees them, and no service has to.
+        // Credentials for tool servers. Neither a model nor a service needs them.
         "authorization" | "authorization_token" | "headers" => Spot::known(Place::Silent, Leaf::Silent),
         "url" | "image_url" | "file_url" | "audio_url" | "video_url" | "server_url" | "file_data" => {
             Spot::known(Place::Form, Leaf::Address)
@@ -206,7 +207,7 @@ fn form(at: Place, name: &str) -> Spot {
             let place = if matches!(name, "arguments" | "action" | "actions" | "operation" | "error") { Place::Own } else { Place::Form };
             Spot::known(place, Leaf::Alone)
         }
-        // Of a call: an object, or a text.
+        // The input of a call: an object, or a text.
         "input" => Spot::known(Place::Own, Leaf::Alone),
         "parameters" | "schema" | "input_schema" | "output_schema" | "input_examples" | "variables" => Spot::known(Place::Own, Leaf::Alone),
         "tools" | "functions" | "function" | "custom" | "tool_calls" | "function_call" | "mcp_servers" | "response_format"
@@ -214,13 +215,13 @@ fn form(at: Place, name: &str) -> Spot {
         | "file" | "outputs" | "results" | "outcome" | "filters" | "tool_configuration" | "user_location" | "allowed_tools" | "caller" => {
             Spot::known(Place::Form, Leaf::Alone)
         }
-        // Nobody here knows it, so it is read.
+        // Unknown, so it is read.
         _ if at == Place::Form || at == Place::Messages => Spot { place: Place::Unknown, leaf: Leaf::Perhaps, named: true },
         _ => Spot { place: Place::Own, leaf: Leaf::Alone, named: !KNOWN_TOP.contains(&name) },
     }
 }
 
-/// Members of the body whose values are read and whose names are the API's.
+/// Members of the body whose values are read and whose names are defined by the API.
 const KNOWN_TOP: [&str; 18] = [
     "stop",
     "stop_sequences",
@@ -242,22 +243,22 @@ const KNOWN_TOP: [&str; 18] = [
     "logprobs",
 ];
 
-/// Whether a string can be a name, an id or a word of an API: what has spaces, or letters of other alphabets, is none.
+/// Whether a string can be a name, an id or a word of an API: it has no spaces, and only letters of our alphabet.
 pub(super) fn is_word(text: &str) -> bool {
     text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Whether a string is an address, or encoded bytes behind a scheme.
+/// Whether a string is an address, or encoded bytes after a scheme.
 pub(super) fn is_address(text: &str) -> bool {
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     matches!(scheme, "http" | "https" | "data" | "gs" | "s3" | "file" | "azureblob") && text.bytes().all(|byte| byte.is_ascii_graphic())
         || is_encoded(text)
 }
 
-/// Whether a string is encoded bytes: long, and of the letters of base64 only.
+/// Whether a string is encoded bytes: long, and only with characters of base64.
 pub(super) fn is_encoded(text: &str) -> bool {
     text.len() >= SHORTEST && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(&byte))
 }
 
-/// The shortest string that may be taken for encoded bytes by its letters. Reading bytes as a text does no harm.
+/// The shortest string that may count as encoded bytes by its characters. Reading bytes as text does no harm.
 const SHORTEST: usize = 256;

@@ -1,4 +1,4 @@
-//! Rules of one's own: what a text must not hold, how long a prompt may be, which tools may be offered.
+//! The guard's own rules: what a text must not contain, how long a prompt may be, which tools may be offered.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ pub struct GuardError {
     pub why: String,
 }
 
-/// Most memory of the compiled rules, in bytes: more is a mistake.
+/// Most memory of the compiled rules, in bytes: more is a mistake in the config.
 const SIZE: usize = 10 << 20;
 
 /// The rules.
@@ -39,7 +39,7 @@ impl PartialEq for Rules {
 }
 
 impl Rules {
-    /// Out of named regular expressions, and words or phrases that must not stand anywhere as such, whatever their
+    /// From named regular expressions, and from words or phrases that must not occur as whole words, in upper or lower
     /// case (all under the name `words`).
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Rules {
         Ok(Rules { names: all.into_iter().map(|(name, _)| name).collect(), patterns, max_prompt_tokens, allowed_tools })
     }
 
-    /// What a text must not hold, and does: as it is written, as it is seen, and with what hides in it.
+    /// A forbidden part of a text: as it is written, as a reader sees it, and with its hidden characters decoded.
     pub fn text(&self, text: &str) -> Option<Finding> {
         let found = self.written(text).or_else(|| match visible(text) {
             Cow::Borrowed(_) => None,
@@ -81,17 +81,17 @@ impl Rules {
         Some(Finding::Denied(self.names.get(first).cloned().unwrap_or_default()))
     }
 
-    /// What the rules for texts are made of.
+    /// The sources of the rules for texts.
     pub fn fingerprint(&self) -> (&[String], &[String]) {
         (&self.names, self.patterns.patterns())
     }
 
-    /// Whether texts are looked at.
+    /// Whether there are rules for texts.
     pub fn reads_texts(&self) -> bool {
         !self.names.is_empty()
     }
 
-    /// What is not allowed in a request, whose body is `body`.
+    /// What is not allowed in a request with this `body`.
     pub fn request(&self, asked: &Asked, body: &[u8]) -> Option<Finding> {
         if let Some(limit) = self.max_prompt_tokens.filter(|limit| asked.tokens() > *limit) {
             return Some(Finding::TooLong { limit });
@@ -100,17 +100,17 @@ impl Rules {
         refused.map(Finding::Tool).or_else(|| if self.reads_texts() { asked.find(|text| self.text(text)) } else { None })
     }
 
-    /// What is not allowed in what an answer says.
+    /// What is not allowed in the texts of an answer.
     pub fn answer(&self, said: &Spoken) -> Option<Finding> {
         if self.reads_texts() { said.find(|text| self.text(text)) } else { None }
     }
 }
 
-/// A pattern for a word or phrase as such; spaces fit any white space.
+/// A pattern for a whole word or phrase; its spaces match any white space.
 fn whole_word(word: &str) -> String {
     let word = visible(word);
     let parts: Vec<String> = word.split_whitespace().map(regex::escape).collect();
-    // Scripts without spaces have no edges of words.
+    // Scripts without spaces have no word boundaries.
     let spaced = |c: char| {
         (c.is_alphanumeric() || c == '_') && !matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
     };

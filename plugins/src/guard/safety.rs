@@ -1,4 +1,4 @@
-//! Azure AI Content Safety on the wire (REST API 2024-09-01): `text:analyze` and `text:shieldPrompt`.
+//! The API of Azure AI Content Safety (REST API 2024-09-01): `text:analyze` and `text:shieldPrompt`.
 //!
 //! Source: learn.microsoft.com, "Content Safety REST API", operations "Text Operations – Analyze Text" and "Text
 //! Operations – Detect Text Jailbreak" (`shieldPrompt`).
@@ -14,30 +14,31 @@ pub const VERSION: &str = "2024-09-01";
 /// Most characters of a text.
 pub const LONGEST: usize = 10_000;
 
-/// What is asked of a text, and which answer is too much.
+/// Which checks are requested, and from which severity on content is blocked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Thresholds {
-    /// The severity from which on a category is blocked; `None` doesn't ask for it. In the order of [`Category::ALL`].
+    /// The severity from which on a category is blocked; `None` doesn't request the category. In the order of
+    /// [`Category::ALL`].
     pub blocked_from: [Option<u8>; 4],
-    /// Eight severities (0 to 7) instead of four (0, 2, 4, 6).
+    /// The scale has eight severities (0 to 7) instead of four (0, 2, 4, 6).
     pub eight: bool,
     /// Lists of terms at the service.
     pub blocklists: Vec<String>,
 }
 
-/// The service said something that can't be read.
+/// The service's answer can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
-    /// It is no such JSON.
+    /// It is not valid JSON of the expected form.
     #[error("the answer can't be read: {0}")]
     Syntax(#[from] serde_json::Error),
-    /// A category is missing that was asked for.
-    #[error("the answer says nothing of '{0}'")]
+    /// A requested category is missing.
+    #[error("the answer doesn't contain '{0}'")]
     Missing(&'static str),
 }
 
 impl Thresholds {
-    /// Whether there is anything to ask.
+    /// Whether there is nothing to check.
     pub fn is_empty(&self) -> bool {
         self.blocked_from.iter().all(Option::is_none) && self.blocklists.is_empty()
     }
@@ -57,7 +58,7 @@ impl Thresholds {
         .into_bytes()
     }
 
-    /// What is too much in the answer to it.
+    /// The finding in the answer, if any.
     ///
     /// # Errors
     /// [`AnswerError`]
@@ -100,12 +101,12 @@ struct Severity {
     severity: Option<u8>,
 }
 
-/// The body of `text:shieldPrompt` for what a person writes.
+/// The body of `text:shieldPrompt` for texts of a person.
 pub fn shield_prompt(text: &str) -> Vec<u8> {
     json!({ "userPrompt": text }).to_string().into_bytes()
 }
 
-/// The body of `text:shieldPrompt` for what comes from elsewhere.
+/// The body of `text:shieldPrompt` for content from elsewhere.
 pub fn shield_document(text: &str) -> Vec<u8> {
     json!({ "documents": [text] }).to_string().into_bytes()
 }
@@ -123,7 +124,7 @@ struct Attack {
     attack_detected: bool,
 }
 
-/// Whether the answer to it tells of an attack.
+/// Whether the answer reports an attack.
 ///
 /// # Errors
 /// [`AnswerError`]

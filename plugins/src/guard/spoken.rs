@@ -1,7 +1,7 @@
-//! All that an answer says, channel by channel: text, reasoning, refusals, calls, of every choice, block and item.
+//! All texts of an answer, by channel: text, reasoning, refusals, calls, of every choice, block and item.
 //!
-//! It reads each event by itself and knows no API: every text counts that isn't known to be a name or a number. What
-//! an API says in a member that nobody here has heard of is read, too. Events that repeat a text only cost time.
+//! Each event is read independently of its API: every text counts that isn't known to be a name or a number. So texts
+//! in unknown members are read, too. Events that repeat a text only cost time.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::fnv::fnv1a;
 use crate::json::{self, Kind, Reader};
 use crate::walk::{Token, Tokens, Unreadable};
 
-/// Members that name things or hold bytes, and say nothing.
+/// Members with names or bytes, which contain no text.
 const SILENT: [&str; 27] = [
     "id",
     "object",
@@ -41,13 +41,13 @@ const SILENT: [&str; 27] = [
     "logprobs",
 ];
 
-/// Members of an answer that repeat what was asked.
+/// Members of an answer that repeat the request.
 const ASKED: [&str; 7] = ["instructions", "tools", "metadata", "text", "tool_choice", "input", "prompt"];
 
-/// Members whose objects the model writes itself: there everything is a text, names and numbers, too.
+/// Members whose objects the model writes: everything in them is a text, also names and numbers.
 const WRITTEN: [&str; 5] = ["input", "arguments", "args", "action", "parameters"];
 
-/// Deepest objects whose number in their list is looked for.
+/// Deepest level at which an element's own number is read.
 const NUMBERED: usize = 8;
 
 /// The texts of an answer, or of a part of one.
@@ -58,33 +58,33 @@ pub struct Spoken {
     heard: usize,
 }
 
-/// What is said at one place.
+/// The text of one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Channel {
-    /// Equal for places that differ in numbers only: clients show what is said there as one.
+    /// Equal for places that differ only in numbers: clients show their texts as one.
     group: u64,
     text: String,
 }
 
-/// An object or array under way.
+/// An object or array that is being read.
 #[derive(Clone, Copy)]
 struct Frame {
     object: bool,
     place: At,
-    /// The member whose value is next.
+    /// The place of the next value.
     next: At,
     /// Elements so far.
     count: u64,
 }
 
-/// Where a value stands.
+/// The place of a value.
 #[derive(Clone, Copy, Default)]
 struct At {
     place: u64,
     group: u64,
     silent: bool,
     written: bool,
-    /// It is a response, which repeats what was asked.
+    /// Whether it is a response, which repeats the request.
     response: bool,
 }
 
@@ -95,7 +95,7 @@ impl At {
 
     fn member(self, name: &str) -> At {
         let step = fnv1a(name.bytes());
-        // `text` of a response is a format; anywhere else it is a text.
+        // `text` in a response is a format; elsewhere it is a text.
         let silent = self.silent || (!self.written && SILENT.contains(&name)) || (self.response && ASKED.contains(&name));
         At {
             place: self.below(step),
@@ -112,17 +112,17 @@ impl At {
 }
 
 impl Spoken {
-    /// Adds what an event's data says, or a whole plain answer.
+    /// Adds the texts in an event's data, or in a whole plain answer.
     ///
     /// # Errors
-    /// [`Unreadable`] if it is no JSON, or could be read in two ways.
+    /// [`Unreadable`] if it is not JSON, or could be read in two ways.
     pub fn add(&mut self, data: &[u8]) -> Result<(), Unreadable> {
         if data.is_empty() || data.starts_with(b"[DONE]") {
             return Ok(());
         }
         let mut tokens = Tokens::new(data)?;
         let mut frames: Vec<Frame> = Vec::new();
-        // Typed events say where they belong beside what they say.
+        // Typed events have their position next to their text.
         let root = At { place: beside(data), ..At::default() };
         while let Some(token) = tokens.token()? {
             let deep = frames.len();
@@ -178,22 +178,22 @@ impl Spoken {
         }
     }
 
-    /// Bytes that were said in all.
+    /// Bytes of all texts so far.
     pub fn heard(&self) -> usize {
         self.heard
     }
 
-    /// Whether nothing was said.
+    /// Whether there is no text.
     pub fn is_empty(&self) -> bool {
         self.channels.iter().all(|channel| channel.text.trim().is_empty())
     }
 
-    /// All that was said, a line for each channel.
+    /// All texts, one line per channel.
     pub fn text(&self) -> String {
         self.channels.iter().map(|channel| channel.text.as_str()).collect::<Vec<_>>().join("\n")
     }
 
-    /// The same as it is seen: what a service is asked about.
+    /// The same as a reader sees it: what a service checks.
     pub fn seen(&self) -> String {
         let mut seen = String::with_capacity(self.channels.iter().map(|channel| channel.text.len() + 1).sum());
         for channel in &self.channels {
@@ -203,8 +203,8 @@ impl Spoken {
         seen
     }
 
-    /// Calls `look` with what every channel says, with all of it, and with what clients show as one. Until one finds
-    /// something.
+    /// Calls `look` with the text of every channel, with all of them together, and with those that clients show as one.
+    /// Stops when `look` finds something.
     pub fn find<F>(&self, mut look: impl FnMut(&str) -> Option<F>) -> Option<F> {
         if let [only] = self.channels.as_slice() {
             return look(&only.text);
@@ -223,7 +223,7 @@ impl Spoken {
         })
     }
 
-    /// The last `most` characters of each channel, of those that are seen: what comes next is judged together with them.
+    /// The last `most` visible characters of each channel: the next texts are checked together with them.
     pub fn ends(mut self, most: usize) -> Self {
         let counts = |c: char| !is_invisible(c) || !with_tags(c.encode_utf8(&mut [0; 4])).is_empty();
         for Channel { text, .. } in &mut self.channels {
@@ -238,11 +238,11 @@ impl Spoken {
     }
 }
 
-/// A number for where a typed event belongs.
+/// A number for the position of a typed event.
 fn beside(data: &[u8]) -> u64 {
     const NAMES: [&str; 4] = ["output_index", "content_index", "summary_index", "index"];
     let mut place = 0;
-    // The text is whole: it was read before.
+    // This can't fail: the text was parsed before.
     let _ = Reader::new(data).object(|name, value| {
         if let (Some(which), Some(number)) = (NAMES.iter().position(|known| *known == name), value.as_u64(data)) {
             place ^= (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(which as u32 * 16);
@@ -251,10 +251,10 @@ fn beside(data: &[u8]) -> u64 {
     place
 }
 
-/// The number that an element of a list gives itself.
+/// The number that an element of a list has in itself.
 fn number(data: &[u8], at: usize) -> Option<u64> {
     let mut number = None;
-    // Further than the element nothing is read.
+    // Nothing after the element is read.
     let _ = Reader::within(data, &json::Value { kind: Kind::Object, range: at..data.len() }).object(|name, value| {
         if name == "index" {
             number = value.as_u64(data);

@@ -2,14 +2,14 @@
 
 use crate::json::{Kind, Reader, Value};
 
-/// Lists of tools: of all APIs, the older functions, Anthropic's servers, Azure's data.
+/// Lists of tools: of all APIs, the older functions, Anthropic's MCP servers, Azure's data sources.
 const LISTS: [&str; 4] = ["tools", "functions", "mcp_servers", "data_sources"];
 
-/// Tools within tools within tools: no API has more.
+/// Deepest nesting of tools in tools: no API has more.
 const DEEPEST: usize = 4;
 
-/// The first tool that isn't allowed, of a request's body. Functions go by their names; whatever else it is, its kind
-/// counts, and its name, too. One without either has an empty name, which nobody allows.
+/// The first tool in a request's body that isn't allowed. A function counts by its name; any other tool by its kind,
+/// and by its name, too. A tool with neither has an empty name, which is never allowed.
 pub(super) fn not_allowed(body: &[u8], allowed: &[String]) -> Option<String> {
     let mut found = None;
     let mut lists = Vec::new();
@@ -35,7 +35,7 @@ fn in_list(body: &[u8], list: &Value, allowed: &[String], deepest: usize, found:
     if list.kind != Kind::Array {
         return;
     }
-    // The text is whole: it was read before.
+    // This can't fail: the text was parsed before.
     let _ = Reader::within(body, list).array(|tool| {
         if found.is_none() {
             one(body, &tool, allowed, deepest, found);

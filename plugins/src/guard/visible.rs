@@ -1,13 +1,14 @@
-//! A text as its reader sees it: without characters that have no shape, and with letters in their plain form.
+//! A text as a reader sees it: without invisible characters, and with letters in their plain form.
 //!
-//! A model reads `pro\u{200b}ject` and `ｐｒｏｊｅｃｔ` as the word that they show. So rules are asked about that word, too.
+//! A model reads `pro\u{200b}ject` and `ｐｒｏｊｅｃｔ` as the word that they show. So the rules are applied to that word,
+//! too.
 
 use std::borrow::Cow;
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
 
-/// Whether a character has no shape of its own: format characters (Unicode `Cf`), all that may be ignored when it is
-/// shown (`Default_Ignorable_Code_Point`), controls that are no white space, and characters that are none.
+/// Whether a character is invisible: format characters (Unicode `Cf`), characters that may be ignored in display
+/// (`Default_Ignorable_Code_Point`), controls that are not white space, and noncharacters.
 pub fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control() && !matches!(c, '\t'..='\r');
@@ -21,12 +22,12 @@ pub fn is_invisible(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
-/// Whether each character of a text stands for itself: most texts are like this.
+/// Whether every character of a text is visible and plain, as in most texts.
 fn is_plain(text: &str) -> bool {
     text.is_ascii() && !text.bytes().any(|byte| is_invisible(char::from(byte)))
 }
 
-/// The text as it is seen; borrowed if that is how it is written.
+/// The text as a reader sees it; borrowed if nothing changes.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if is_plain(text) || (!text.contains(is_invisible) && is_nfkc_quick(text.chars()) == IsNormalized::Yes) {
         return Cow::Borrowed(text);
@@ -34,19 +35,19 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().filter(|c| !is_invisible(*c)).nfkc().collect())
 }
 
-/// The character that a tag character stands for. They show nothing, and models read them as letters.
+/// The character that a tag character stands for. Tag characters are invisible, but models read them as letters.
 fn untagged(c: char) -> Option<char> {
     let code = u32::from(c).checked_sub(0xe0000)?;
     char::from_u32(code).filter(|c| matches!(c, ' '..='~'))
 }
 
-/// Whether a text has letters in it that are written as tag characters.
+/// Whether a text contains tag characters.
 pub fn has_tags(text: &str) -> bool {
     // All of them begin with these bytes.
     text.as_bytes().windows(3).any(|bytes| matches!(bytes, [0xf3, 0xa0, 0x80 | 0x81])) && text.contains(|c| untagged(c).is_some())
 }
 
-/// The text as it is seen, and what its tag characters say in their place.
+/// The text as a reader sees it, with its tag characters decoded.
 pub fn with_tags(text: &str) -> Cow<'_, str> {
     if !has_tags(text) {
         return visible(text);

@@ -1,9 +1,9 @@
-//! Long texts in pieces that overlap, so that nothing hides at a cut.
+//! Long texts in overlapping pieces, so that no phrase is hidden by a cut.
 
 use std::ops::Range;
 
-/// Where pieces of at most `most` characters each stand, of which neighbours share `overlap`; `overlap` must be less
-/// than `most`. Nothing is kept of them: each is found when it is asked for.
+/// The ranges of pieces of at most `most` characters, of which neighbours share `overlap` characters; `overlap` must be
+/// less than `most`. Each range is computed when it is needed.
 pub fn windows(text: &str, most: usize, overlap: usize) -> impl Iterator<Item = Range<usize>> {
     debug_assert!(overlap < most, "windows must move on");
     let step = (most - overlap.min(most - 1)).max(1);
@@ -17,9 +17,9 @@ pub fn windows(text: &str, most: usize, overlap: usize) -> impl Iterator<Item = 
     })
 }
 
-/// Where so many characters of a text end, or the text.
+/// The byte offset after so many characters, or the text's end.
 fn after(text: &str, characters: usize) -> usize {
-    // A character has a byte at least: nothing to count where the bytes are few.
+    // A character has at least one byte: a text with few bytes needs no counting.
     if text.len() <= characters {
         return text.len();
     }
@@ -41,7 +41,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is no longer than the overlap stands whole in one of the pieces.
+        /// Every text that is no longer than the overlap is contained in one of the pieces.
         #[test]
         fn nothing_hides_at_a_cut(text in "[a-zäß €\u{1f600}]{0,200}", at in 0usize..200, length in 1usize..=5) {
             let chars: Vec<char> = text.chars().collect();

@@ -1,4 +1,4 @@
-//! What a reader notices on its way: words, encoded bytes, and names that could be read in two ways.
+//! What a reader notices on its way: words, encoded bytes, and names that two readers could read in different ways.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use super::value::decode;
 use super::{JsonError, Kind, Reader, Value};
 use crate::names::{Ambiguity, Known, Others, Scope};
 
-/// The shortest string that may be taken for encoded bytes.
+/// The shortest string that may count as encoded bytes.
 const LONG: usize = 2048;
 
-/// Keys of strings that servers read as encoded bytes. Under any other a string is text, whatever it looks like, and
+/// Keys of strings that servers read as encoded bytes. Under any other key a string is text, whatever its content, and
 /// counts by its length.
 const BYTES: [&[u8]; 11] = [
     b"\"url\"",
@@ -26,8 +26,8 @@ const BYTES: [&[u8]; 11] = [
     b"\"video_url\"",
 ];
 
-/// Whether a long string is encoded bytes (base64, with or without `data:…;base64,`) and no text: then its
-/// beginning has no space. Escapes that some writers use change nothing: `\/`, `\u002f`, and ends of lines.
+/// Whether a long string is encoded bytes (base64, with or without `data:…;base64,`) rather than text: then its
+/// beginning has no space. Escapes that some writers use change nothing: `\/`, `\u002f`, and line ends.
 fn is_encoded(quoted: &[u8]) -> bool {
     const LOOK: usize = 256;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_:;,.".contains(&byte);
@@ -43,7 +43,7 @@ fn is_encoded(quoted: &[u8]) -> bool {
                 }
                 rest
             }
-            // One that the end of the look cuts.
+            // An escape that the end of the examined part cuts.
             (b'\\', [] | [b'u', ..]) if rest.len() < 5 => break,
             (byte, rest) if plain(*byte) => rest,
             _ => return false,
@@ -52,32 +52,32 @@ fn is_encoded(quoted: &[u8]) -> bool {
     quoted.len() >= LONG
 }
 
-/// Names of models in one text that are kept.
+/// Most positions of `model` values that are kept for one text.
 const MODELS: usize = 256;
 
 impl<'t> Reader<'t> {
-    /// As [`Reader::new`], looking out for words on the way.
+    /// As [`Reader::new`], and notices words on the way.
     pub fn watching(text: &'t [u8], interest: &'static Interest) -> Self {
         Reader { interest: Some(interest), ..Reader::new(text) }
     }
 
-    /// Holds every name on the way to the rule that two readers can't disagree on it.
+    /// Checks every name on the way: two readers must not read it in different ways.
     pub fn naming(mut self, scope: &'static Scope) -> Self {
         self.naming = Some(Naming { scope, held: Held::All, others: Others::default(), doubt: None, models: Vec::new() });
         self
     }
 
-    /// The first name in what was read on which two readers could disagree.
+    /// The first name so far that two readers could read in different ways.
     pub fn doubt(&self) -> Option<Ambiguity> {
         self.naming.as_ref().and_then(|naming| naming.doubt)
     }
 
-    /// Where the values of members called `model` stand that are not the text's own.
+    /// The positions of values called `model` in inner objects.
     pub fn models(&self) -> &[Range<usize>] {
         self.naming.as_ref().map_or(&[], |naming| &naming.models)
     }
 
-    /// Looks at a name: how far what it holds is held to the rule, and whether it is a `model` that stands deeper.
+    /// Checks a name. Returns how its value's names are checked, and whether it is a `model` in an inner object.
     fn look(&mut self, depth: usize, key: Range<usize>, escaped: bool, seen: &mut u128) -> (Held, bool) {
         let is_object = self.text.get(self.at) == Some(&b'{');
         let Some(naming) = &mut self.naming else { return (Held::Nothing, false) };
@@ -116,7 +116,7 @@ impl<'t> Reader<'t> {
         }
         let held = match () {
             () if depth == 1 && name == b"input" => Held::All,
-            // Whatever it is called there, it is no member that is known.
+            // Whatever its name, it is not a known member here.
             () if naming.held == Held::Below => Held::All,
             () if (naming.scope.apart)(name, is_object) => Held::Nothing,
             () if (naming.scope.free)(name) => Held::Below,
@@ -125,12 +125,12 @@ impl<'t> Reader<'t> {
         (held, is_model)
     }
 
-    /// Whether a word of interest stood in what was read, however deep, escaped or not.
+    /// Whether one of the words occurred so far, at any depth, escaped or not.
     pub fn noticed(&self) -> bool {
         self.noticed
     }
 
-    /// The encoded bytes in what was read with an interest.
+    /// The encoded bytes so far.
     pub fn encoded(&self) -> Encoded {
         self.encoded
     }
@@ -138,12 +138,12 @@ impl<'t> Reader<'t> {
     pub(super) fn notice(&mut self, quoted: Range<usize>, escaped: bool, words: &'static [&'static str]) {
         let quoted = &self.text[quoted];
         let plain = |word: &&str| word.len() + 2 == quoted.len() && word.as_bytes() == &quoted[1..quoted.len() - 1];
-        // An escaped letter takes six bytes.
+        // An escaped letter has six bytes.
         let hidden = |word: &&str| escaped && quoted.len() <= word.len() * 6 + 2 && decode(quoted).is_some_and(|text| text == **word);
         self.noticed |= words.iter().any(|word| plain(word) || hidden(word));
     }
 
-    /// The value of a member that is looked at on the way. Apart, because those of most texts aren't.
+    /// Checks the value of a noticed member. A function of its own, because most texts have none.
     #[inline(never)]
     pub(super) fn look_at(&mut self, depth: usize, key: Range<usize>, escaped: bool, seen: &mut u128) -> Result<Value, JsonError> {
         if let Some(interest) = self.interest {

@@ -1,9 +1,8 @@
 //! A validating JSON reader that builds no tree.
 //!
-//! The gateway needs a handful of fields out of bodies that can be megabytes long, and it must
-//! know *where* they stand so that an edit can be spliced into the original bytes. [`Reader`]
-//! walks the text once, checks its grammar (RFC 8259) and hands out byte ranges. Bytes are
-//! checked for UTF-8 by the caller that needs it ([`crate::request`] does).
+//! The gateway needs a few fields of bodies that can be megabytes long, and it must know *where* they are so that it
+//! can splice an edit into the original bytes. [`Reader`] walks the text once, checks its grammar (RFC 8259) and
+//! returns byte ranges. Callers that need UTF-8 check it themselves ([`crate::request`] does).
 
 mod look;
 mod naming;
@@ -22,7 +21,7 @@ use value::decode;
 /// Nesting deeper than this is refused; no model API comes near it.
 pub const MAX_DEPTH: usize = 128;
 
-/// What is wrong with a text, and at which byte.
+/// The error in a text, and its byte offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// The text ended inside a value.
@@ -31,7 +30,7 @@ pub enum JsonError {
         /// Offset of the end.
         at: usize,
     },
-    /// A byte that can't stand here.
+    /// A byte that is not allowed here.
     #[error("unexpected {} at byte {at}", Shown(*.byte))]
     Unexpected {
         /// Offset of the byte.
@@ -42,7 +41,7 @@ pub enum JsonError {
     /// More than [`MAX_DEPTH`] levels.
     #[error("more than {MAX_DEPTH} levels of nesting (byte {at})")]
     TooDeep {
-        /// Offset of the bracket that is one too many.
+        /// Offset of the first bracket that is too deep.
         at: usize,
     },
 }
@@ -64,8 +63,8 @@ pub struct Reader<'t> {
     noticed: bool,
     encoded: Encoded,
     naming: Option<Naming>,
-    /// Whether strings must be searched for control characters. Compact JSON has none at all, and
-    /// finding that out once is far cheaper than looking in every string.
+    /// Whether strings must be searched for control characters. Compact JSON has none, and finding that out once is far
+    /// cheaper than searching every string.
     control: bool,
 }
 
@@ -75,8 +74,7 @@ impl<'t> Reader<'t> {
         Reader { text, at: 0, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: has_control(text) }
     }
 
-    /// Reads `text` from the start of `value`, which must have come from the same text: its strings
-    /// were searched already.
+    /// Reads `text` from the start of `value`, which must be from the same text: its strings were searched already.
     pub fn within(text: &'t [u8], value: &Value) -> Self {
         let text = text.get(..value.range.end).unwrap_or(text);
         Reader { text, at: value.range.start, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: false }
@@ -121,8 +119,8 @@ impl<'t> Reader<'t> {
         self.elements(1, &mut element)
     }
 
-    /// Reads an array and calls `object` at each object in it, which must read that one: they are passed over once, not
-    /// twice.
+    /// Reads an array and calls `object` at each object in it. `object` must read that object, so that it is read once
+    /// and not twice.
     pub fn objects(&mut self, mut object: impl FnMut(&mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
         self.items(|reader| {
             reader.skip_space();
@@ -130,7 +128,8 @@ impl<'t> Reader<'t> {
         })
     }
 
-    /// Reads on from behind a key of an object to the end of the text, which must be the object's: the key's value.
+    /// Reads from after a key of an object to the end of the text, which must be the object's end. Returns the key's
+    /// value.
     pub fn from_key(&mut self) -> Result<Value, JsonError> {
         self.skip_space();
         self.expect(b':')?;
@@ -147,7 +146,7 @@ impl<'t> Reader<'t> {
         Ok(found)
     }
 
-    /// Nothing but white space may follow.
+    /// Only white space may follow.
     pub fn end(&mut self) -> Result<(), JsonError> {
         self.skip_space();
         if self.at < self.text.len() { Err(self.unexpected()) } else { Ok(()) }
@@ -164,7 +163,7 @@ impl<'t> Reader<'t> {
         self.members_on(depth, member)
     }
 
-    /// The members of an object from its first on, or from any that follows a comma.
+    /// The members of an object from its first one on, or from any one that follows a comma.
     fn members_on(&mut self, depth: usize, member: &mut dyn FnMut(&'t [u8], Range<usize>, Value)) -> Result<(), JsonError> {
         let (mut seen, looked_at) = (0, self.interest.is_some() || self.naming.is_some());
         loop {
@@ -199,7 +198,7 @@ impl<'t> Reader<'t> {
         })
     }
 
-    /// Reads an array; `item` reads past one element of it.
+    /// Reads an array; `item` reads one element of it.
     #[inline]
     fn items(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
         self.skip_space();
@@ -223,7 +222,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads past one value of any kind.
+    /// Reads one value of any kind.
     pub fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
         self.skip_space();
         let start = self.at;
@@ -296,7 +295,7 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    /// Reads past a string; whether it has letters written as `\u…`.
+    /// Reads a string. Returns whether it has characters written as `\u…`.
     fn skip_string(&mut self) -> Result<bool, JsonError> {
         let mut unicode = false;
         self.at += 1;
@@ -334,6 +333,6 @@ impl<'t> Reader<'t> {
 
 /// Whether any byte is a control character.
 fn has_control(text: &[u8]) -> bool {
-    // No early exit within a step: a plain fold over a fixed width is what vectorises.
+    // No early exit within a step: a simple fold over a fixed width can be vectorised.
     text.chunks(256).any(|step| step.iter().fold(false, |hit, byte| hit | (*byte < 0x20)))
 }

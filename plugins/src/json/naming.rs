@@ -22,14 +22,14 @@ pub struct Encoded {
     pub bytes: usize,
 }
 
-/// How far the names of an object are held to the rule of [`crate::names`].
+/// Which names of an object are checked by the rule of [`crate::names`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
-    /// They are.
+    /// All of them.
     All,
-    /// Only those of the objects in it.
+    /// Only those of the objects inside.
     Below,
-    /// Not at all.
+    /// None.
     Nothing,
 }
 

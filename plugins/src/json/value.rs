@@ -1,9 +1,9 @@
-//! A value that was read: its kind, and where it stands.
+//! A parsed value: its kind, and its position.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// The kind of a value, told from its first byte.
+/// The kind of a value, known from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `{…}`
@@ -51,7 +51,7 @@ impl Value {
         (self.kind == Kind::Bool).then(|| self.bytes(text) == b"true")
     }
 
-    /// A string, array or object with something in it, or a number or boolean.
+    /// Whether it is a string, array or object that is not empty, or a number or boolean.
     pub fn is_filled(&self, text: &[u8]) -> bool {
         match self.kind {
             Kind::Null => false,

@@ -1,4 +1,4 @@
-//! All or none: a request is admitted by all of its scopes at once.
+//! Admission: a request is admitted by all of its scopes at once, or by none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,29 +16,29 @@ type Scopes<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;
 pub enum Refused {
     /// A limit is reached.
     Limit {
-        /// Whose: `consumer 'crm-bot'`.
+        /// Whose limit it is: `consumer 'crm-bot'`.
         scope: String,
-        /// What it is.
+        /// The kind of its owner.
         rank: Rank,
         /// Which limit.
         kind: Kind,
-        /// How much it is, in requests, tokens or [`crate::prices::Money`]'s unit.
+        /// Its value, in requests, tokens or [`crate::prices::Money`]'s unit.
         limit: u64,
-        /// Until it may be tried again, as far as can be told.
+        /// Time until a retry makes sense, if known.
         wait: Option<Duration>,
         /// The request needs more than the whole limit.
         too_large: bool,
-        /// What is left is kept for other classes.
+        /// The rest of the limit is reserved for other classes.
         by_class: bool,
-        /// What is left of this scope's rates, if the caller may know.
+        /// What is left of this scope's limits per minute, if the caller may know.
         remaining: Remaining,
     },
-    /// A limit may allow it, but not this node's share: the others must be asked. By index of the scope.
+    /// A limit may allow it, but this node's share doesn't: the other nodes must be asked. By index of the scope.
     Share(SmallVec<[(usize, Kind); 2]>),
 }
 
-/// What was reserved for a request. Dropped without [`Permit::settle`], it used nothing; or, from [`Permit::spend`] on,
-/// all of it.
+/// The reservation of a request. If it is dropped without [`Permit::settle`], the request used nothing; after
+/// [`Permit::spend`], everything that was reserved.
 #[derive(Debug)]
 pub struct Permit<C: Cell<State> = parking_lot::Mutex<State>> {
     scopes: Scopes<C>,
@@ -47,12 +47,12 @@ pub struct Permit<C: Cell<State> = parking_lot::Mutex<State>> {
     spent: bool,
     /// What the caller has left, the least of its own scopes.
     pub remaining: Remaining,
-    /// What would have been refused if it weren't only counted.
+    /// Limits in shadow mode that would have refused the request.
     pub shadowed: SmallVec<[(Rank, Kind); 1]>,
 }
 
-/// Admits a request, or refuses it and books nothing. `scopes` stand in the order of their rank, one of
-/// each at most. Alerts are about limits that ran out.
+/// Admits a request, or refuses it and reserves nothing. `scopes` are in the order of their rank, at most one of each.
+/// Alerts are about limits that are almost used up.
 ///
 /// # Errors
 /// [`Refused`]
@@ -70,7 +70,7 @@ pub fn admit<C: Cell<State>>(
     for (index, (scope, state)) in scopes.iter().zip(&mut guards).enumerate() {
         let Some(obstacle) = state.obstacle(&scope.rules, &demand, now) else { continue };
         if scope.rules.shadow {
-            // What only this node's share lacks, other nodes may well have.
+            // If only this node's share is too small, other nodes may give some.
             if !obstacle.by_share {
                 shadowed.push((scope.rank, obstacle.kind));
             }
@@ -112,24 +112,24 @@ fn tightest(one: Remaining, other: Remaining) -> Remaining {
 }
 
 impl<C: Cell<State>> Permit<C> {
-    /// What was reserved.
+    /// What is reserved.
     pub fn demand(&self) -> &Demand {
         &self.demand
     }
 
-    /// The request is over: it counts no more among those at once, though it isn't settled yet.
+    /// The request has ended: it no longer counts as concurrent, though it isn't settled yet.
     pub fn release_slot(&mut self) {
         for (scope, hold) in &mut self.scopes {
             scope.lock().release_slot(hold, &self.demand);
         }
     }
 
-    /// From here on something may be used: what is never settled counts as reserved.
+    /// From now on the request may use something: without settlement, all that is reserved counts as used.
     pub fn spend(&mut self) {
         self.spent = true;
     }
 
-    /// Books what was used beside what is reserved, which stays reserved for what comes next.
+    /// Adds usage to what is reserved; the reservation stays for what comes next.
     pub fn book(&self, used: Used, now: Now, mut alert: impl FnMut(&Scope<C>, Alert)) {
         for (scope, hold) in &self.scopes {
             let mut state = scope.lock();
@@ -141,8 +141,7 @@ impl<C: Cell<State>> Permit<C> {
         }
     }
 
-    /// One of several answers is over and another may follow: what is reserved stands in the periods of `now` from here
-    /// on, and not where it was booked.
+    /// One of several answers has ended and another may follow: the reservation moves into the periods of `now`.
     pub fn renew(&mut self, now: Now) {
         for (scope, hold) in &mut self.scopes {
             let mut state = scope.lock();
@@ -151,7 +150,7 @@ impl<C: Cell<State>> Permit<C> {
         }
     }
 
-    /// The quota or budget that has no room any more for what is reserved, if one has ended.
+    /// The quota or budget that is used up, so that the reservation no longer fits, if any.
     pub fn ended(&self, now: Now) -> Option<Refused> {
         self.scopes.iter().find_map(|(scope, _)| {
             let (kind, limit, wait) = scope.lock().ended(&scope.rules, now).filter(|_| !scope.rules.shadow)?;

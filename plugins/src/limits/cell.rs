@@ -1,10 +1,10 @@
-//! A lock, as a trait: a model checker brings its own.
+//! A lock, as a trait: a model checker has its own implementation.
 
 use std::ops::DerefMut;
 
-/// Holds a value that one at a time may change.
+/// A value that only one thread at a time may change.
 pub trait Cell<T> {
-    /// Access to the value; gives up the lock when dropped.
+    /// Access to the value; dropping it releases the lock.
     type Guard<'c>: DerefMut<Target = T>
     where
         Self: 'c;

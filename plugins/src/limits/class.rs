@@ -1,10 +1,10 @@
-//! Who goes first where room is short. A lower class is refused first; but a class that was refused has
-//! a share kept free for it, so that none starves.
+//! Priority classes. If there is not enough capacity, a lower class is refused first; but a class that was refused gets
+//! a reserved share, so that no class starves.
 
 /// A class of callers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// Somebody waits for the answer.
+    /// A person waits for the answer.
     Interactive,
     /// The usual.
     #[default]
@@ -14,7 +14,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// Every one, from the one that goes first.
+    /// All of them, the most urgent first.
     pub const ALL: [Class; 3] = [Class::Interactive, Class::Standard, Class::Batch];
 
     /// Its name in configs and metrics.
@@ -26,12 +26,12 @@ impl Class {
         }
     }
 
-    /// How many of `places` may be taken when one of this class comes.
+    /// How many of `places` may be in use for a request of this class to get one.
     pub fn room_in(self, places: usize) -> usize {
         usize::try_from(share(places as u64, self.ceiling())).unwrap_or(places)
     }
 
-    /// How much of a limit may be used, in percent, when one of this class comes.
+    /// How much of a limit may be used, in percent, for a request of this class to be admitted.
     pub(super) fn ceiling(self) -> u64 {
         match self {
             Class::Interactive => 100,
@@ -40,7 +40,7 @@ impl Class {
         }
     }
 
-    /// How much of a limit is kept for this class, in percent, after one of it was refused.
+    /// How much of a limit is reserved for this class, in percent, after a refusal.
     pub(super) fn floor(self) -> u64 {
         match self {
             Class::Interactive => 20,
@@ -50,22 +50,22 @@ impl Class {
     }
 }
 
-/// How long a share is kept for a class that was refused, in seconds.
+/// How long a share is reserved for a class that was refused, in seconds.
 const HUNGER: u64 = 60;
 
-/// Which classes were refused lately, and until when that is remembered.
+/// Until when a share is reserved for each class that was refused.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Hunger([Option<u64>; 3]);
 
 impl Hunger {
-    /// One of `class` was refused at `second`.
+    /// A request of `class` was refused at `second`.
     pub(super) fn note(&mut self, class: Class, second: u64) {
         self.0[class as usize] = Some(second + HUNGER);
     }
 
-    /// How much of `limit` one of `class` may not use, because it is kept for others. `used` says what each
-    /// class uses. It is a class's floor at most, however much was asked for: a large request that is refused again and
-    /// again would keep most of the limit from everybody.
+    /// How much of `limit` is reserved for other classes than `class`. `used` is the usage of each class. At most each
+    /// class's floor, however much it asked for: otherwise a large request that is refused again and again would
+    /// reserve most of the limit.
     pub(super) fn kept_from(&self, class: Class, limit: u64, used: &[u64; 3], second: u64) -> u64 {
         let kept = |other: Class| {
             self.0[other as usize].filter(|until| second < *until)?;
@@ -75,7 +75,7 @@ impl Hunger {
     }
 }
 
-/// `percent` of `limit`, rounded up: a share is never nothing.
+/// `percent` of `limit`, rounded up: a share is never zero.
 pub(super) fn share(limit: u64, percent: u64) -> u64 {
     u64::try_from((u128::from(limit) * u128::from(percent)).div_ceil(100)).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,8 @@
-//! What counts for one holder.
+//! The counters of one holder.
 
 use super::rolling::Rolling;
 
-/// Rates and requests at once of one holder.
+/// Usage per minute and concurrent requests of one holder.
 pub(super) struct Meters<'a> {
     pub(super) requests: Option<&'a mut Rolling>,
     pub(super) tokens: Option<&'a mut Rolling>,

@@ -1,12 +1,12 @@
-//! May a request go on? Requests and tokens per minute, requests at once, token quotas and money budgets
-//! per calendar period; for a consumer, a consumer's model, a group and a pool at once.
+//! Limits: requests and tokens per minute, concurrent requests, token quotas and money budgets per calendar period; for
+//! a consumer, a consumer's model, a group and a pool at once.
 //!
-//! A request reserves what it may need in all of its [`Scope`]s, or in none. What it really used settles
-//! the reservation. So what was admitted exceeds a limit by no more than what requests in flight use beyond
-//! their own reservations: with a completion cap and a prompt that is not longer than estimated, by nothing.
+//! A request reserves what it may need in all of its [`Scope`]s, or in none. Its real usage settles the reservation. So
+//! admitted usage exceeds a limit by at most what requests in flight use beyond their own reservations: by nothing, if
+//! they have a completion cap and the prompt is not longer than estimated.
 //!
-//! Rates look back over the last sixty seconds, whenever they are asked: no minute has an edge at which
-//! twice the limit fits through. They run on monotonic time; quotas and budgets on the calendar.
+//! Limits per minute always count the last sixty seconds: there is no start of a minute at which twice the limit would
+//! fit. They use monotonic time; quotas and budgets use the calendar.
 
 mod admission;
 mod cell;
@@ -42,7 +42,7 @@ pub enum Kind {
     Requests,
     /// Tokens in the last minute.
     Tokens,
-    /// Requests at once.
+    /// Concurrent requests.
     Concurrent,
     /// Tokens per period.
     Quota,
@@ -51,7 +51,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every one, in the order of its declaration.
+    /// All of them, in order of declaration.
     pub const ALL: [Kind; 5] = [Kind::Requests, Kind::Tokens, Kind::Concurrent, Kind::Quota, Kind::Budget];
 
     /// A short label for metrics.
@@ -66,27 +66,27 @@ impl Kind {
     }
 }
 
-/// The limits of one scope. `None` is none.
+/// The limits of one scope. `None` is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Requests in any sixty seconds.
     pub requests_per_minute: Option<u64>,
     /// Tokens in any sixty seconds.
     pub tokens_per_minute: Option<u64>,
-    /// Requests at once.
+    /// Concurrent requests.
     pub concurrent: Option<u64>,
     /// Tokens per period.
     pub quota: Option<(Period, u64)>,
     /// Money per period.
     pub budget: Option<(Period, Money)>,
-    /// Nothing is refused, only counted.
+    /// Requests are never refused, only counted.
     pub shadow: bool,
-    /// Whether classes of callers are told apart when room is short.
+    /// Whether classes of callers are distinguished when there is not enough capacity.
     pub classes: bool,
 }
 
 impl Rules {
-    /// Whether nothing is limited.
+    /// Whether there are no limits.
     pub fn is_empty(&self) -> bool {
         Kind::ALL.into_iter().all(|kind| self.limit(kind).is_none())
     }
@@ -103,27 +103,27 @@ impl Rules {
     }
 }
 
-/// What a request may need.
+/// What a request may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demand {
     /// Tokens: the prompt's, estimated, and the most that the completion may have.
     pub tokens: u64,
-    /// What they cost at most.
+    /// Their maximum cost.
     pub cost: Money,
-    /// Whose request it is, where room is short.
+    /// The class of its caller.
     pub class: Class,
 }
 
-/// What it really used.
+/// The real usage of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Used {
     /// Tokens.
     pub tokens: u64,
-    /// What they cost, as far as that is known.
+    /// Their cost, if known.
     pub cost: Money,
 }
 
-/// A limit was used up to a share that somebody should hear of.
+/// A quota or budget has reached a percentage that operators should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alert {
     /// Which limit.
@@ -132,14 +132,14 @@ pub struct Alert {
     pub percent: u64,
 }
 
-/// One rate as callers are told of it.
+/// One limit per minute, as callers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counter {
     /// The limit.
     pub limit: u64,
     /// What is left now.
     pub remaining: u64,
-    /// Until all of it is left again, if nothing more is used.
+    /// Time until all of it is left again, if nothing more is used.
     pub reset: Duration,
 }
 
@@ -152,12 +152,12 @@ pub struct Remaining {
     pub tokens: Option<Counter>,
 }
 
-/// A moment, on both clocks.
+/// The current time, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Since some fixed point; never goes back.
+    /// Since a fixed point; never goes back.
     pub monotonic: Duration,
-    /// Seconds since 1970; may be set back and forth.
+    /// Seconds since 1970; may be set forward or back.
     pub unix: i64,
 }
 
@@ -167,7 +167,7 @@ impl Now {
         self.monotonic.as_secs()
     }
 
-    /// Until the second that comes `seconds` after this one begins: for 0, nothing.
+    /// Time until the second begins that is `seconds` after this one: zero for 0.
     fn until(&self, seconds: u64) -> Duration {
         let begun = Duration::from_nanos(u64::from(self.monotonic.subsec_nanos()));
         Duration::from_secs(seconds).saturating_sub(begun)

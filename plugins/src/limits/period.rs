@@ -1,4 +1,4 @@
-//! Calendar periods, in UTC: when the one that holds a moment begins and ends.
+//! Calendar periods, in UTC: the start and end of the period that contains a time.
 
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub struct Span {
 }
 
 impl Period {
-    /// Every one.
+    /// All of them.
     pub const ALL: [Period; 5] = [Period::Hour, Period::Day, Period::Week, Period::Month, Period::Year];
 
     /// Its name in messages: `quota of this month`.
@@ -43,8 +43,8 @@ impl Period {
         }
     }
 
-    /// The period that holds `now`, in seconds since 1970. Years beyond chrono's (262,000) have none: then
-    /// the moment stands for itself.
+    /// The period that contains `now`, in seconds since 1970. Years outside of chrono's range (262,000) have none: then
+    /// the period is that one second.
     pub fn at(self, now: i64) -> Span {
         self.find(now).unwrap_or(Span { start: now, end: now.saturating_add(1) })
     }

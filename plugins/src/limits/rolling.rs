@@ -1,15 +1,14 @@
-//! What was used in the last minute, in slots of one second.
+//! Usage in the last minute, in slots of one second.
 
-/// A minute, and the second that is under way: any sixty seconds lie within these slots, wherever in a
-/// second they begin.
+/// A minute, and the current second: any sixty seconds are within these slots, wherever in a second they begin.
 const SLOTS: u64 = 61;
 
-/// What was used in the last minute. Memory is fixed; every step costs as much as seconds have passed,
-/// at most [`SLOTS`].
+/// Usage in the last minute. Memory is fixed; every step takes time in proportion to the seconds since the last one, at
+/// most [`SLOTS`].
 #[derive(Debug, Clone)]
 pub struct Rolling {
     slots: Box<[u64; SLOTS as usize]>,
-    /// The newest second that has a slot.
+    /// The newest second with a slot.
     head: u64,
     total: u64,
 }
@@ -21,7 +20,7 @@ impl Default for Rolling {
 }
 
 impl Rolling {
-    /// Forgets what is older than a minute at `second`.
+    /// Removes what is older than a minute at `second`.
     pub fn advance(&mut self, second: u64) {
         let passed = second.saturating_sub(self.head);
         if passed >= SLOTS {
@@ -35,12 +34,12 @@ impl Rolling {
         self.head = self.head.max(second);
     }
 
-    /// What was used in the last minute, as of the last [`Rolling::advance`].
+    /// Usage in the last minute, as of the last [`Rolling::advance`].
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// Adds to what was used now; the second that it stands under.
+    /// Adds usage now. Returns the second that it counts for.
     pub fn add(&mut self, amount: u64) -> u64 {
         let amount = amount.min(u64::MAX - self.total);
         self.slots[(self.head % SLOTS) as usize] += amount;
@@ -48,13 +47,13 @@ impl Rolling {
         self.head
     }
 
-    /// What was used in each second that isn't forgotten, as of the last [`Rolling::advance`].
+    /// Usage in each second that is still stored, as of the last [`Rolling::advance`].
     pub fn used(&self) -> impl Iterator<Item = (u64, u64)> {
         let seconds = self.head.saturating_sub(SLOTS - 1)..=self.head;
         seconds.map(|second| (second, self.slots[(second % SLOTS) as usize])).filter(|(_, amount)| *amount > 0)
     }
 
-    /// Adds to what was used in `second`, unless that is forgotten already. What is still to come counts from now on.
+    /// Adds usage in `second`, unless that is removed already. A second in the future counts as now.
     pub fn add_at(&mut self, second: u64, amount: u64) {
         let second = second.min(self.head);
         if self.head - second < SLOTS {
@@ -64,7 +63,7 @@ impl Rolling {
         }
     }
 
-    /// Takes back what was added in `second`, unless that is forgotten already.
+    /// Subtracts what was added in `second`, unless that is removed already.
     pub fn take_back(&mut self, second: u64, amount: u64) {
         if second > self.head || self.head - second >= SLOTS {
             return;
@@ -75,10 +74,10 @@ impl Rolling {
         self.total -= amount;
     }
 
-    /// In how many seconds no more than `most` will be left, if nothing is added: 0 if that is so now.
+    /// In how many seconds at most `most` will be left, if nothing is added: 0 if that is so now.
     pub fn seconds_until(&self, most: u64) -> u64 {
         if most == 0 && self.total > 0 {
-            // Until the newest is forgotten, which is most often this second's.
+            // Until the newest one is removed, which is most often the current second's.
             let is_used = |age: &u64| self.head.checked_sub(*age).is_some_and(|second| self.slots[(second % SLOTS) as usize] > 0);
             return SLOTS - (0..SLOTS).find(is_used).unwrap_or(0);
         }

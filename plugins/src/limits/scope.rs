@@ -1,4 +1,4 @@
-//! One holder of limits: a consumer, a consumer's model, a group or a pool.
+//! One owner of limits: a consumer, a consumer's model, a group or a pool.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use super::share::{Proposal, Share, headroom};
 use super::state::State;
 use super::{Cell, Kind, Now, Remaining, Rules, Tally, Used};
 
-/// What kind of holder it is. A request has at most one of each, and locks them in this order.
+/// The kind of owner. A request has at most one of each, and locks them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rank {
     /// A consumer.
     Consumer,
-    /// A consumer's use of one model.
+    /// A consumer's usage of one model.
     ConsumerModel,
     /// A group of consumers.
     Group,
@@ -20,36 +20,36 @@ pub enum Rank {
     Pool,
 }
 
-/// What is used now, for operators; in the order of [`Kind`].
+/// The current use of limits, for operators; in the order of [`Kind`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Limits.
     pub limits: [Option<u64>; 5],
-    /// What is used, reservations included.
+    /// The usage, with reservations.
     pub used: [u64; 5],
 }
 
-/// A holder of limits, and what is used of them.
+/// An owner of limits, and their use.
 #[derive(Debug)]
 pub struct Scope<C = parking_lot::Mutex<State>> {
-    /// What it is.
+    /// The kind of owner.
     pub rank: Rank,
-    /// Its name, as callers and operators read it: `consumer 'crm-bot'`.
+    /// Its name for callers and operators: `consumer 'crm-bot'`.
     pub name: String,
     /// Its limits.
     pub rules: Rules,
-    /// Shared with the scope of the same name before and after a reload: what is used stays used.
+    /// Shared with the scope of the same name before and after a reload: usage is kept.
     state: Arc<C>,
 }
 
 impl<C: Cell<State>> Scope<C> {
-    /// A scope of which nothing is used. `shared`: other nodes use it, too.
+    /// A scope without usage. `shared`: other nodes use its limits, too.
     pub fn new(rank: Rank, name: String, rules: Rules, shared: bool) -> Arc<Self> {
         Arc::new(Scope { rank, name, state: Arc::new(C::new(State::new(&rules, shared))), rules })
     }
 
-    /// The same holder with other limits: what is used stays used, and requests in flight settle here. Of a period
-    /// that was not counted before, nothing is known yet: its kinds are told.
+    /// The same owner with other limits: usage is kept, and requests in flight settle here. Returns the kinds whose
+    /// period was not counted before, so that their usage isn't known yet.
     pub fn with_rules(&self, rules: Rules) -> (Arc<Self>, Vec<Kind>) {
         let begun = self.lock().adopt(&rules);
         (Arc::new(Scope { rank: self.rank, name: self.name.clone(), state: Arc::clone(&self.state), rules }), begun)
@@ -59,7 +59,7 @@ impl<C: Cell<State>> Scope<C> {
         self.state.lock()
     }
 
-    /// Books what was used before this process began.
+    /// Adds the usage before this process started.
     pub fn restore(&self, used: Used, kind: Kind, at: i64) {
         let mut state = self.lock();
         match kind {
@@ -69,30 +69,30 @@ impl<C: Cell<State>> Scope<C> {
         }
     }
 
-    /// What is used, for the process that takes over.
+    /// The usage, for the process that takes over.
     pub fn tell(&self, now: Now) -> Tally {
         let mut state = self.lock();
         state.advance(now.second());
         state.tell()
     }
 
-    /// Books what the process from which this one takes over has used since it told `before`. `ahead`: how far this
-    /// process's monotonic clock is ahead of the other's, in seconds.
+    /// Adds what the old process has used since it reported `before`. `ahead`: how far this process's monotonic clock
+    /// is ahead of the old one's, in seconds.
     pub fn hear(&self, before: Option<&Tally>, after: &Tally, ahead: i64, now: Now) {
         let mut state = self.lock();
         state.advance(now.second());
         state.hear(before, after, ahead);
     }
 
-    /// What is used now.
+    /// The current usage.
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let mut state = self.lock();
         state.advance(now.second());
         Snapshot { limits: Kind::ALL.map(|kind| self.rules.limit(kind)), used: state.used(now.unix) }
     }
 
-    /// What this node goes into an agreement with. Of what it gives back it uses nothing any more, from this
-    /// moment on: others may have it before this node hears of it.
+    /// What this node sends to an agreement. From this moment on it no longer uses what it gives back: other nodes may
+    /// get it before this node gets an answer.
     pub fn propose(&self, now: Now) -> Proposal {
         let mut state = self.lock();
         state.advance(now.second());
@@ -116,8 +116,8 @@ impl<C: Cell<State>> Scope<C> {
         Proposal { used, had, wanted, kept, quota_start, budget_start }
     }
 
-    /// Whether there is anything to agree on: something was asked for or given up since the last time, or
-    /// (unless the last time is `fresh`) the others must be reminded.
+    /// Whether there is anything to agree on: demand or unused share since the last agreement, or (unless the last one
+    /// is `fresh`) a reminder for the others.
     pub fn wants_agreement(&self, now: Now, fresh: bool) -> bool {
         let mut state = self.lock();
         state.advance(now.second());
@@ -126,12 +126,12 @@ impl<C: Cell<State>> Scope<C> {
         state.active || spare || (!fresh && used.iter().any(|used| *used > 0))
     }
 
-    /// The periods of quota and budget that hold `now`.
+    /// The current periods of quota and budget.
     pub fn periods(&self, now: Now) -> (Option<Span>, Option<Span>) {
         self.lock().spans(now)
     }
 
-    /// This node's share from now on; `None` is all of it.
+    /// Sets this node's share; `None` is the whole limit.
     pub fn set_share(&self, share: Option<Share>) {
         self.lock().share = share;
     }

@@ -1,6 +1,6 @@
-//! Several nodes, one limit: each node has a share of it, and admits within that share as if it were the
-//! limit. Shares are agreed on where all nodes look (see the gateway's `limits/shared`); together they
-//! never exceed the limit, so neither does what is used, whatever happens between two agreements.
+//! Several nodes, one limit: each node has a share of it, and admits requests within that share as if it were the
+//! limit. Nodes agree on shares in common memory (see the gateway's `limits/shared`); together the shares never exceed
+//! the limit, so neither does usage, whatever happens between two agreements.
 
 use std::time::Duration;
 
@@ -11,33 +11,32 @@ use super::Kind;
 pub struct Share {
     /// Requests, tokens, [`crate::prices::Money`]'s unit.
     pub most: [u64; 5],
-    /// What other nodes had of each kind when this was agreed on.
+    /// The other nodes' shares of each kind at this agreement.
     pub others: [u64; 5],
-    /// The beginning of the period that the quota's share is of.
+    /// The start of the period that the quota's share is for.
     pub quota_start: i64,
-    /// The beginning of the period that the budget's share is of.
+    /// The start of the period that the budget's share is for.
     pub budget_start: i64,
 }
 
-/// What this node uses, and what it would like: what it goes into an agreement with. All in the order of
-/// [`Kind`].
+/// What a node sends to an agreement: its usage, and the share that it needs. All in the order of [`Kind`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Proposal {
-    /// In use now, reservations included.
+    /// Current usage, with reservations.
     pub used: [u64; 5],
-    /// The share so far. Where less is wanted, the node has already stopped using more.
+    /// The share so far. If less is wanted, the node already uses no more than that.
     pub had: [u64; 5],
-    /// The share that it would like.
+    /// The share that it needs.
     pub wanted: [u64; 5],
-    /// What the node goes on with until it hears more: nothing that it gives back.
+    /// The share that the node continues with until the answer: without anything that it gives back.
     pub kept: Share,
-    /// The beginning of the period that the quota's share is of.
+    /// The start of the period that the quota's share is for.
     pub quota_start: i64,
-    /// The beginning of the period that the budget's share is of.
+    /// The start of the period that the budget's share is for.
     pub budget_start: i64,
 }
 
-/// What a node takes beyond what it needs, so that it needn't ask for every request: a part of the limit.
+/// What a node takes in addition to its need, so that it needn't ask for every request: a part of the limit.
 pub(super) fn headroom(kind: Kind, limit: u64) -> u64 {
     match kind {
         Kind::Requests | Kind::Tokens | Kind::Concurrent => limit / 20,
@@ -45,28 +44,27 @@ pub(super) fn headroom(kind: Kind, limit: u64) -> u64 {
     }
 }
 
-/// How long a share of what was used in the last minute is good after the last agreement. The others forget
-/// it a little later.
+/// How long a share of a limit per minute stays valid after the last agreement. Other nodes remove it a little later.
 const CUT_OFF: Duration = Duration::from_secs(60);
-/// The same of a share of requests at once.
+/// The same for concurrent requests.
 const CUT_OFF_AT_ONCE: Duration = Duration::from_secs(3);
 
-/// The share of a rate that a node has which can't agree with the others, so long after the last agreement:
-/// at first the one it had, then no more than an equal part of the limit, and after as long again the equal
-/// part. Nowhere on this way do the shares of nodes that are all cut off together exceed the limit.
+/// The share of a limit per minute for a node that can't agree with the others, at a time after its last agreement: at
+/// first its own share, then at most an equal part of the limit, and after the same time again exactly the equal part.
+/// At no time do the shares of nodes that are all cut off exceed the limit together.
 pub fn cut_off(kind: Kind, limit: u64, had: u64, nodes: u64, since: Duration) -> u64 {
     let part = limit / nodes.max(1);
     let good = if kind == Kind::Concurrent { CUT_OFF_AT_ONCE } else { CUT_OFF };
     match since {
         since if since < good => had,
-        // What was used in the last minute takes a minute to be forgotten.
+        // Usage of the last minute is gone only after a minute.
         since if since < good + CUT_OFF => had.min(part),
         _ => part,
     }
 }
 
 impl Kind {
-    /// Whether what was used comes back by itself, as time passes or requests end.
+    /// Whether usage is freed automatically, as time passes or requests end.
     pub fn is_rate(self) -> bool {
         matches!(self, Kind::Requests | Kind::Tokens | Kind::Concurrent)
     }

@@ -1,4 +1,4 @@
-//! What is used of one scope's limits, and what that lets through.
+//! The use of one scope's limits, and what they admit.
 
 use std::time::Duration;
 
@@ -15,29 +15,29 @@ use super::{Alert, Class, Counter, Demand, Kind, Now, Remaining, Rules, Used};
 pub(super) struct Obstacle {
     pub(super) kind: Kind,
     pub(super) limit: u64,
-    /// Until it could be admitted, as far as can be told.
+    /// Time until it could be admitted, if known.
     pub(super) wait: Option<Duration>,
     /// It needs more than the whole limit.
     pub(super) too_large: bool,
     /// The limit would allow it, this node's share of it doesn't.
     pub(super) by_share: bool,
-    /// The limit itself would allow it; what is left is for other classes.
+    /// The limit itself would allow it; the rest is reserved for other classes.
     pub(super) by_class: bool,
 }
 
-/// What was booked for a request.
+/// What was reserved for a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hold {
     second: u64,
     quota_start: i64,
     budget_start: i64,
-    /// Whether it counts among those at once.
+    /// Whether it counts as a concurrent request.
     slot: bool,
     /// What was counted then; a reload may change that.
     counting: Counting,
 }
 
-/// Numbers what is counted: a request settles where it was booked, or not at all.
+/// The version of each counter: a request settles in the version in which it reserved, or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Counting {
     tokens: u32,
@@ -46,7 +46,7 @@ struct Counting {
     budget: u32,
 }
 
-/// What one class uses.
+/// The usage of one class.
 #[derive(Debug, Default)]
 struct ClassUse {
     requests: Rolling,
@@ -64,32 +64,32 @@ impl ClassUse {
     }
 }
 
-/// What is used of one scope's limits.
+/// The use of one scope's limits.
 #[derive(Debug)]
 pub struct State {
     requests: Option<Rolling>,
     tokens: Option<Rolling>,
-    /// The same by class, where classes are told apart.
+    /// The same by class, if classes are used.
     by_class: Option<Box<[ClassUse; 3]>>,
-    /// By kind of rate.
+    /// By kind of limit.
     hunger: [Hunger; 3],
     in_flight: u64,
     pub(super) quota: Option<Windows>,
     pub(super) budget: Option<Windows>,
-    /// Of quota and budget: reserved for requests in flight.
+    /// Of quota and budget: what requests in flight have reserved.
     reserved: [u64; 2],
     /// Of quota and budget: the period and the percentage of the last alert.
     alerted: [(i64, u64); 2],
     pub(super) share: Option<Share>,
-    /// What could not be admitted for want of share since the last agreement.
+    /// What was refused since the last agreement because the share was too small.
     pub(super) missed: [u64; 5],
-    /// Whether anything was asked for since then.
+    /// Whether there were requests since then.
     pub(super) active: bool,
     counting: Counting,
 }
 
 impl State {
-    /// Nothing is used. `shared`: other nodes use it, too.
+    /// Without usage. `shared`: other nodes use the limits, too.
     pub(super) fn new(rules: &Rules, shared: bool) -> Self {
         let rolling = |limit: Option<u64>| limit.map(|_| Rolling::default());
         State {
@@ -109,8 +109,8 @@ impl State {
         }
     }
 
-    /// Counts what `rules` need from now on; what was counted before goes on. The periods that begin with nothing
-    /// are told.
+    /// Counts what `rules` need from now on; existing counters are kept. Returns the kinds whose periods start without
+    /// known usage.
     pub(super) fn adopt(&mut self, rules: &Rules) -> Vec<Kind> {
         let mut begun = Vec::new();
         if rules.requests_per_minute.is_some() {
@@ -149,7 +149,7 @@ impl State {
         }
     }
 
-    /// The meters of the rates: of all, then of each class.
+    /// The counters of limits per minute: of all, then of each class.
     pub(super) fn meters(&mut self) -> impl Iterator<Item = Meters<'_>> {
         let all = Meters { requests: self.requests.as_mut(), tokens: self.tokens.as_mut(), in_flight: &mut self.in_flight };
         let classes = self.by_class.iter_mut().flat_map(|classes| classes.iter_mut());
@@ -164,7 +164,7 @@ impl State {
         (self.quota.as_ref().map(|quota| quota.span(now.unix)), self.budget.as_ref().map(|budget| budget.span(now.unix)))
     }
 
-    /// What is used of each kind, as of the last `advance`.
+    /// The usage of each kind, as of the last `advance`.
     pub(super) fn used(&self, unix: i64) -> [u64; 5] {
         let rate = |rolling: &Option<Rolling>| rolling.as_ref().map_or(0, Rolling::total);
         let period = |windows: &Option<Windows>| windows.as_ref().map_or(0, |windows| windows.used(unix));
@@ -172,7 +172,7 @@ impl State {
         [rate(&self.requests), rate(&self.tokens), self.in_flight, period(&self.quota), period(&self.budget)]
     }
 
-    /// What is in the way of a request, if anything: what takes longest.
+    /// What prevents a request, if anything: the obstacle with the longest wait.
     pub(super) fn obstacle(&mut self, rules: &Rules, demand: &Demand, now: Now) -> Option<Obstacle> {
         self.advance(now.second());
         let used = self.used(now.unix);
@@ -200,7 +200,7 @@ impl State {
                 by_share,
                 by_class: by_class && fits(limit),
             };
-            // What only the others keep from us is no obstacle until they have said so.
+            // A lack of share only counts after the other nodes have confirmed it.
             if obstacle.by_class || (kind.is_rate() && !obstacle.too_large) {
                 self.hunger(kind, demand, now);
             }
@@ -211,7 +211,7 @@ impl State {
         worst
     }
 
-    /// A class is short of a rate: something is kept for it from now on.
+    /// A class was refused: something is reserved for it from now on.
     fn hunger(&mut self, kind: Kind, demand: &Demand, now: Now) {
         if self.by_class.is_some()
             && let Some(hunger) = self.hunger.get_mut(kind as usize)
@@ -220,12 +220,12 @@ impl State {
         }
     }
 
-    /// How much of a limit may be used here after this request, and whether its class has to do with it.
+    /// How much of a limit may be used after this request, and whether its class lowers that.
     fn allowed(&self, kind: Kind, limit: u64, demand: &Demand, now: Now) -> (u64, bool) {
         let (Some(classes), Some(hunger)) = (&self.by_class, self.hunger.get(kind as usize)) else { return (limit, false) };
         let used = Class::ALL.map(|class| classes[class as usize].of(kind));
         let own = used[demand.class as usize];
-        // What a class needs within its own floor it gets, and one request when it has none.
+        // A class gets what it needs within its own floor, and one request if it has none.
         if own == 0 || own.saturating_add(need(kind, demand)) <= share(limit, demand.class.floor()) {
             return (limit, false);
         }
@@ -235,7 +235,7 @@ impl State {
         (allowed, allowed < limit)
     }
 
-    /// This node's share of a limit, if it is shared. Of a period that has just begun there is none yet.
+    /// This node's share of a limit, if it is shared. A period that has just begun has none yet.
     pub(super) fn share_of(&self, kind: Kind, now: Now) -> Option<u64> {
         let share = self.share.as_ref()?;
         let current = match kind {
@@ -246,7 +246,7 @@ impl State {
         Some(if current { share.most[kind as usize] } else { 0 })
     }
 
-    /// Until no more than `most` is used.
+    /// Time until at most `most` is used.
     fn wait(&self, kind: Kind, most: u64, now: Now) -> Option<Duration> {
         let rolling = |rolling: &Option<Rolling>| rolling.as_ref().map(|rolling| now.until(rolling.seconds_until(most)));
         let end = |windows: &Option<Windows>| {
@@ -261,7 +261,7 @@ impl State {
         }
     }
 
-    /// Books a request.
+    /// Reserves for a request.
     pub(super) fn book(&mut self, demand: &Demand, now: Now) -> Hold {
         self.active = true;
         self.in_flight += 1;
@@ -285,8 +285,7 @@ impl State {
         Hold { second, quota_start, budget_start, slot: true, counting: self.counting }
     }
 
-    /// Replaces what was booked by what was used. What is more than was booked counts from the last
-    /// `advance` on.
+    /// Replaces the reservation by the usage. Usage above the reservation counts from the last `advance` on.
     pub(super) fn settle(&mut self, hold: &Hold, demand: &Demand, used: Used) {
         if hold.slot {
             self.leave(hold, demand);
@@ -296,12 +295,12 @@ impl State {
         self.reserved[1] = self.reserved[1].saturating_sub(demand.cost.0);
     }
 
-    /// Adds what was used beside what was booked. It counts from the last `advance` on.
+    /// Adds usage to the reservation. It counts from the last `advance` on.
     pub(super) fn add(&mut self, hold: &Hold, demand: &Demand, used: Used) {
         self.change(hold, demand, Used::default(), used);
     }
 
-    /// Replaces a part of what stands under `hold` by another.
+    /// Replaces a part of what is counted under `hold` by another.
     fn change(&mut self, hold: &Hold, demand: &Demand, old: Used, new: Used) {
         let (then, counting) = (hold.counting, self.counting);
         let own = self.tokens.as_mut().filter(|_| then.tokens == counting.tokens);
@@ -322,7 +321,7 @@ impl State {
         }
     }
 
-    /// Moves what was booked to `now`.
+    /// Moves the reservation to `now`.
     pub(super) fn renew(&mut self, hold: &mut Hold, demand: &Demand, now: Now) {
         let slot = std::mem::take(&mut hold.slot);
         self.settle(hold, demand, Used::default());
@@ -344,8 +343,8 @@ impl State {
         self.reserved[1] = self.reserved[1].saturating_add(demand.cost.0);
     }
 
-    /// A quota or budget that has ended: what is used and reserved is more than all of it. With how much it is, and
-    /// until it begins anew.
+    /// A quota or budget that is used up: usage and reservations exceed it. Returns its limit, and the time until it
+    /// starts again.
     pub(super) fn ended(&self, rules: &Rules, now: Now) -> Option<(Kind, u64, Option<Duration>)> {
         let used = self.used(now.unix);
         [Kind::Quota, Kind::Budget].into_iter().find_map(|kind| {
@@ -356,7 +355,7 @@ impl State {
         })
     }
 
-    /// The request is over, though what it used isn't known yet.
+    /// The request has ended, though its usage isn't known yet.
     pub(super) fn release_slot(&mut self, hold: &mut Hold, demand: &Demand) {
         if std::mem::take(&mut hold.slot) {
             self.leave(hold, demand);
@@ -371,8 +370,8 @@ impl State {
         }
     }
 
-    /// What somebody should hear of since the last time: once per period and percentage. `refused` is a
-    /// quota or budget that was just refused for.
+    /// Alerts since the last time: once per period and percentage. `refused` is a quota or budget that has just refused
+    /// a request.
     pub(super) fn alerts(&mut self, rules: &Rules, now: Now, refused: Option<Kind>) -> [Option<Alert>; 2] {
         let used = self.used(now.unix);
         [Kind::Quota, Kind::Budget].map(|kind| {
@@ -394,7 +393,7 @@ impl State {
         })
     }
 
-    /// What a caller has left of its rates.
+    /// What a caller has left of its limits per minute.
     pub(super) fn remaining(&self, rules: &Rules, now: Now) -> Remaining {
         let counter = |kind: Kind, rolling: &Option<Rolling>| {
             let (limit, rolling) = (rules.limit(kind)?, rolling.as_ref()?);

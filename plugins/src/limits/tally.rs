@@ -1,5 +1,5 @@
-//! What is used of a scope, told by a process that ends to the one that takes over: first as it stands, then again
-//! whenever requests that are still in flight there are settled.
+//! The usage of a scope, sent to the process that takes over: all of it at first, then changes, while requests of the
+//! old process are settled.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use super::rolling::Rolling;
 use super::state::State;
 use super::windows::Windows;
 
-/// What is used of a scope. Seconds are those of the teller's monotonic clock.
+/// The usage of a scope. Seconds are of the sender's monotonic clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Requests, tokens and requests at once.
+    /// Requests, tokens and concurrent requests.
     all: Use,
-    /// The same by class, where classes are told apart.
+    /// The same by class, if classes are used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     classes: Vec<Use>,
     /// Tokens by the start of their period, if they are counted.
@@ -27,14 +27,14 @@ pub struct Tally {
     budget: Option<Periods>,
 }
 
-/// What is used by the start of its period.
+/// Usage by the start of its period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Periods {
     period: Period,
     used: BTreeMap<i64, u64>,
 }
 
-/// What is used of the rates.
+/// Usage of limits per minute.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Use {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -46,7 +46,7 @@ struct Use {
 }
 
 impl Tally {
-    /// As it will be if nothing more is told: what was in flight has ended, and counts as it was reserved.
+    /// The final state if no more reports come: requests in flight have ended, and count with what they reserved.
     #[must_use]
     pub fn ended(mut self) -> Self {
         for all in std::iter::once(&mut self.all).chain(&mut self.classes) {
@@ -62,7 +62,7 @@ impl Meters<'_> {
         Use { requests: told(&self.requests), tokens: told(&self.tokens), in_flight: *self.in_flight }
     }
 
-    /// `ahead`: how far this clock is ahead of the teller's, in seconds.
+    /// `ahead`: how far this clock is ahead of the sender's, in seconds.
     fn hear(&mut self, before: &Use, after: &Use, ahead: i64) {
         for (rolling, before, after) in
             [(&mut self.requests, &before.requests, &after.requests), (&mut self.tokens, &before.tokens, &after.tokens)]
@@ -78,7 +78,8 @@ impl Meters<'_> {
     }
 }
 
-/// What became less, and what more, under each key. What is gone was given back, or forgotten: then it is here, too.
+/// The decrease and the increase under each key. Amounts that are missing in `after` were given back or are too old:
+/// they are removed here, too.
 fn changes<K: Ord + Copy>(before: &BTreeMap<K, u64>, after: &BTreeMap<K, u64>) -> impl Iterator<Item = (K, u64, u64)> {
     let gone = before.iter().filter(|(key, _)| !after.contains_key(key)).map(|(key, then)| (*key, *then, 0));
     gone.chain(after.iter().map(|(key, now)| {
@@ -88,7 +89,7 @@ fn changes<K: Ord + Copy>(before: &BTreeMap<K, u64>, after: &BTreeMap<K, u64>) -
 }
 
 impl State {
-    /// What is used.
+    /// The current usage.
     pub(super) fn tell(&mut self) -> Tally {
         let windows =
             |windows: &Option<Windows>| windows.as_ref().map(|windows| Periods { period: windows.period(), used: windows.all().collect() });
@@ -98,15 +99,15 @@ impl State {
         Tally { all, classes: meters.map(|meters| meters.tell()).collect(), quota, budget }
     }
 
-    /// Books what another process used since it told `before`; at first, that is nothing, and what was known of
-    /// its periods from elsewhere is forgotten.
+    /// Adds what the old process used since it reported `before`. At first `before` is empty, and what was known of its
+    /// periods from elsewhere is removed.
     pub(super) fn hear(&mut self, before: Option<&Tally>, after: &Tally, ahead: i64) {
         let (first, nothing, no_periods) = (before.is_none(), Tally::default(), BTreeMap::new());
         let before = before.unwrap_or(&nothing);
         for (windows, before, after) in [(&mut self.quota, &before.quota, &after.quota), (&mut self.budget, &before.budget, &after.budget)]
         {
             let (Some(windows), Some(after)) = (windows, after) else { continue };
-            // Of periods of another length only the ledger knows.
+            // Only the ledger knows usage in periods of another length.
             if windows.period() != after.period {
                 continue;
             }

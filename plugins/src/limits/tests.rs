@@ -165,7 +165,7 @@ proptest! {
             ..Rules::default()
         };
         let (old, new) = ([scope(Rank::Pool, rules.clone())], scope(Rank::Pool, rules));
-        // What the ledger said at the start is in what the old one tells.
+        // The ledger's usage at the start is contained in what the old process reports.
         new.restore(used(7777), Kind::Quota, 100_000);
         let mut time = 100_000_000;
         let mut permits = Vec::new();

@@ -1,39 +1,39 @@
-//! What was used in calendar periods. A clock that is set back finds the period that it left as it left
-//! it, so that nothing is reset twice and nothing is lost.
+//! Usage in calendar periods. If a clock is set back, earlier periods still have their usage, so that nothing is reset
+//! twice and nothing is lost.
 
 use smallvec::SmallVec;
 
 use super::period::{Period, Span};
 
-/// How many periods are remembered.
+/// Number of periods that are stored.
 const REMEMBERED: usize = 4;
 
-/// What was used in the latest periods.
+/// Usage in the latest periods.
 #[derive(Debug, Clone)]
 pub struct Windows {
     period: Period,
     used: SmallVec<[(Span, u64); 2]>,
-    /// The period of the last look, which most looks find again.
+    /// The period of the last access, which the next one most often needs, too.
     current: usize,
 }
 
 impl Windows {
-    /// Nothing was used.
+    /// Without usage.
     pub fn new(period: Period) -> Self {
         Windows { period, used: SmallVec::new(), current: 0 }
     }
 
-    /// How long each is.
+    /// The length of each period.
     pub fn period(&self) -> Period {
         self.period
     }
 
-    /// What was used in each period that is remembered, by its start.
+    /// Usage in each stored period, by its start.
     pub fn all(&self) -> impl Iterator<Item = (i64, u64)> {
         self.used.iter().map(|(span, used)| (span.start, *used))
     }
 
-    /// The period that holds `now`.
+    /// The period that contains `now`.
     pub fn span(&self, now: i64) -> Span {
         match self.used.get(self.current) {
             Some((span, _)) if span.start <= now && now < span.end => *span,
@@ -41,20 +41,20 @@ impl Windows {
         }
     }
 
-    /// What was used in the period that holds `now`.
+    /// Usage in the period that contains `now`.
     pub fn used(&self, now: i64) -> u64 {
         let start = self.span(now).start;
         self.used.iter().find(|(span, _)| span.start == start).map_or(0, |(_, used)| *used)
     }
 
-    /// Adds to what was used in the period that holds `now`; the period's start.
+    /// Adds usage in the period that contains `now`. Returns the period's start.
     pub fn add(&mut self, now: i64, amount: u64) -> i64 {
         let span = self.span(now);
         let at = match self.used.iter().position(|(known, _)| *known == span) {
             Some(at) => at,
             None => {
                 if self.used.len() == REMEMBERED {
-                    // The one that is farthest from now.
+                    // The one farthest from now.
                     let farthest = (0..REMEMBERED).max_by_key(|at| self.used[*at].0.start.abs_diff(now)).unwrap_or(0);
                     self.used.remove(farthest);
                 }
@@ -67,14 +67,14 @@ impl Windows {
         span.start
     }
 
-    /// Adds to what was used in the period that began at `start`, if that is remembered.
+    /// Adds usage in the period that began at `start`, if it is stored.
     pub fn add_at(&mut self, start: i64, amount: u64) {
         if let Some((_, used)) = self.used.iter_mut().find(|(span, _)| span.start == start) {
             *used = used.saturating_add(amount);
         }
     }
 
-    /// Takes back what was added in the period that began at `start`.
+    /// Subtracts what was added in the period that began at `start`.
     pub fn take_back(&mut self, start: i64, amount: u64) {
         if let Some((_, used)) = self.used.iter_mut().find(|(span, _)| span.start == start) {
             *used = used.saturating_sub(amount);

@@ -1,19 +1,19 @@
 //! What tokens cost: a price table in LiteLLM's JSON format, and the arithmetic.
 //!
-//! Source of the format: `model_prices_and_context_window.json` of BerriAI/litellm; prices are US dollars
-//! per one token (character, second, image). The table that is built in is an extract of it (MIT licence).
-//! What has no price has no cost: unknown is never zero.
+//! Source of the format: `model_prices_and_context_window.json` of BerriAI/litellm; prices are US dollars per token
+//! (character, second, image). The built-in table is an extract of it (MIT licence). Without a price, the cost is
+//! unknown: it is never zero.
 
 mod table;
 
-/// What a deployment costs.
+/// The cost of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
     /// So much for this attempt.
     Known(Money),
-    /// A flat price per hour, whatever is used; what an attempt's share is, its hour tells when it is over.
+    /// A price per hour, independent of usage; the attempt's share is known only after the hour.
     Hourly(Money),
-    /// Nobody can say: no price is known, or what was used is not.
+    /// Unknown: the price or the usage is not known.
     Unknown,
 }
 
@@ -28,7 +28,7 @@ use std::ops::{Add, AddAssign};
 
 use crate::tokens::Usage;
 
-/// Money in millionths of a millionth of a US dollar: prices of single tokens are whole numbers of it.
+/// Money in millionths of a millionth of a US dollar: then prices of single tokens are whole numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Money(pub u64);
 
@@ -36,7 +36,7 @@ impl Money {
     /// One US dollar.
     pub const USD: Money = Money(1_000_000_000_000);
 
-    /// So many US dollars; `None` unless that is a number from 0 to 18 million.
+    /// An amount in US dollars; `None` unless it is a number from 0 to 18 million.
     pub fn from_usd(usd: f64) -> Option<Money> {
         let amount = (usd * Money::USD.0 as f64).round();
         (amount >= 0.0 && amount < u64::MAX as f64).then_some(Money(amount as u64))
@@ -78,10 +78,10 @@ impl fmt::Display for Money {
     }
 }
 
-/// Prices of one token each, for prompts of some length.
+/// Prices per token, for prompts of some length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TokenPrices {
-    /// Of input that is in no cache.
+    /// Of input that is not cached.
     pub input: Option<Money>,
     /// Of output.
     pub output: Option<Money>,
@@ -93,13 +93,12 @@ pub struct TokenPrices {
     pub reasoning: Option<Money>,
 }
 
-/// What one model costs.
+/// The prices of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Price {
     /// Of tokens.
     pub tokens: TokenPrices,
-    /// Of tokens of requests whose whole input is longer than so many; ascending. What is not given here is
-    /// as below.
+    /// Of tokens, for requests whose whole input is longer than the number; ascending. Missing prices are as above.
     pub long: Vec<(u64, TokenPrices)>,
     /// Of input written to the cache for an hour. Default: as other writes.
     pub cache_write_long: Option<Money>,
@@ -117,17 +116,17 @@ pub struct Price {
     pub second: Option<Money>,
     /// Of a character to be spoken.
     pub character: Option<Money>,
-    /// Of an image, where tokens aren't counted.
+    /// Of an image, if tokens aren't counted.
     pub image: Option<Money>,
 }
 
 impl Price {
-    /// What this use costs; `None` if something was used that has no price.
+    /// The cost of this usage; `None` if something was used that has no price.
     pub fn cost(&self, usage: &Usage) -> Option<Money> {
         let rates = self.rates(usage.input);
         let part = |count: u64, price: Option<Money>| if count == 0 { Some(Money::default()) } else { Some(price?.times(count)) };
         let (input, output) = (rates.input, rates.output);
-        // Parts are contained in their wholes; reports that say otherwise must not make anything cheaper than free.
+        // Parts are contained in their wholes; wrong reports must not make the cost negative.
         let cached = usage.cached_input.min(usage.input);
         let written = usage.cache_write.min(usage.input - cached);
         let written_long = usage.cache_write_long.min(written);
@@ -160,7 +159,7 @@ impl Price {
         .sum()
     }
 
-    /// The most that this use can cost, as far as prices are known: what a reservation sets aside. What is counted in
+    /// The maximum cost of this usage, as far as prices are known: for the reservation. Usage that is counted in
     /// several units (tokens, characters, images, seconds) is billed in one of them.
     pub fn at_most(&self, usage: &Usage) -> Money {
         let rates = self.rates(usage.input);

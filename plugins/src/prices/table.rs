@@ -6,29 +6,29 @@ use serde_json::{Map, Value};
 
 use super::{Money, Price, TokenPrices};
 
-/// The table that is built in.
+/// The built-in table.
 const SHIPPED: &str = include_str!("prices.json");
 
 /// A price table can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// It is no JSON.
+    /// It is not JSON.
     #[error("is not valid JSON: {0}")]
     Syntax(#[from] serde_json::Error),
-    /// It is no object of objects.
+    /// It is not an object of objects.
     #[error("must be a JSON object with one object per model, as LiteLLM's model_prices_and_context_window.json")]
     Form,
-    /// A price is no price.
+    /// A price is not valid.
     #[error("'{model}': '{field}' must be a number that is not negative")]
     Price {
-        /// Whose.
+        /// The model.
         model: String,
-        /// Which.
+        /// The field.
         field: String,
     },
 }
 
-/// What a table says of a model beside its price.
+/// Further facts about a model in a table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traits {
     /// The most tokens that a prompt may have.
@@ -37,15 +37,15 @@ pub struct Traits {
     pub reasons: bool,
 }
 
-/// Model names to prices, and to what else the table says.
+/// Model names to prices and further facts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PriceTable(BTreeMap<String, (Price, Traits)>);
 
 impl PriceTable {
-    /// The table that is built in: what Azure, OpenAI and Anthropic offer.
+    /// The built-in table: the models of Azure, OpenAI and Anthropic.
     ///
     /// # Errors
-    /// Never: a test reads it.
+    /// Never: a test parses it.
     pub fn shipped() -> Result<Self, TableError> {
         PriceTable::parse(SHIPPED)
     }
@@ -68,13 +68,13 @@ impl PriceTable {
         Ok(PriceTable(table))
     }
 
-    /// The price that stands under exactly this name.
+    /// The price of exactly this name.
     pub fn get(&self, name: &str) -> Option<&Price> {
         self.0.get(name).map(|(price, _)| price)
     }
 
-    /// The price of a model at a vendor, and what else is known of it: under one of the vendor's prefixes (`azure/`), or
-    /// under its bare name.
+    /// The price and the facts of a model at a vendor: under one of the vendor's prefixes (`azure/`), or under its own
+    /// name.
     pub fn find(&self, prefixes: &[&str], model: &str) -> Option<&(Price, Traits)> {
         prefixes.iter().find_map(|prefix| self.0.get(&format!("{prefix}{model}"))).or_else(|| self.0.get(model))
     }

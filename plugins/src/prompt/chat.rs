@@ -20,7 +20,7 @@ fn message(value: &Value) -> Message {
         return message;
     };
     let mut message = Message::by(Role::of(fields));
-    // What a model has thought and refused comes back beside the content.
+    // The model's reasoning and refusals come back next to the content.
     for name in ["reasoning_content", "content", "refusal"] {
         add(&mut message, fields.get(name).unwrap_or(&Value::Null));
     }

@@ -1,7 +1,7 @@
 //! The content of a message: a text, or parts of many types.
 //!
-//! The types of all dialects are read alike; they don't contradict each other, and backends lend them from one
-//! another. Recursion ends where `serde_json` stops nesting.
+//! Parts of all dialects are read in the same way; they don't contradict each other, and backends use those of others.
+//! Recursion ends at the deepest nesting that `serde_json` accepts.
 
 use serde_json::{Map, Value};
 
@@ -18,7 +18,7 @@ pub(super) fn add(message: &mut Message, content: &Value) {
     }
 }
 
-/// A member that is a text.
+/// The value of a member, if it is a text.
 pub(super) fn text<'v>(part: &'v Map<String, Value>, name: &str) -> Option<&'v str> {
     part.get(name).and_then(Value::as_str)
 }
@@ -34,8 +34,8 @@ fn add_part(message: &mut Message, part: &Map<String, Value>) {
     }
 }
 
-/// A part whose texts have a name that says so: `text`, `input_text`, `output_text`, `refusal`, `thinking`, a shell's
-/// output, and types that aren't known. One without any text is an attachment.
+/// A part whose texts have typical names: `text`, `input_text`, `output_text`, `refusal`, `thinking`, a shell's output,
+/// and unknown types. A part without any text is an attachment.
 fn add_any(message: &mut Message, part: &Map<String, Value>) {
     let mut found = false;
     for name in ["text", "refusal", "thinking", "stdout", "stderr"] {
@@ -74,7 +74,7 @@ pub(super) fn call(part: &Map<String, Value>, arguments: &str) -> Call {
     Call { name: text(part, "name").unwrap_or_default().to_owned(), arguments: part.get(arguments).map(as_text).unwrap_or_default() }
 }
 
-/// A text as it is, anything else as JSON.
+/// A text unchanged, anything else as JSON.
 pub(super) fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

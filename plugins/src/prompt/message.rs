@@ -5,31 +5,31 @@ use serde_json::{Map, Value};
 /// One message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Who speaks.
+    /// Its role.
     pub role: Role,
-    /// Its texts, a line break between the parts.
+    /// Its texts, with line ends between the parts.
     pub text: String,
     /// Images, audio, files, tokens and parts of unknown types.
     pub attachments: usize,
-    /// Calls that the model has made.
+    /// Tool calls of the model.
     pub calls: Vec<Call>,
 }
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Call {
-    /// Which.
+    /// The tool.
     pub name: String,
-    /// With what, mostly JSON.
+    /// The arguments, mostly JSON.
     pub arguments: String,
 }
 
-/// Who speaks.
+/// The author of a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The application: system, developer, instructions.
     System,
-    /// The user, and whoever isn't known.
+    /// The user, and unknown authors.
     #[default]
     User,
     /// The model.
@@ -61,12 +61,12 @@ impl Role {
 }
 
 impl Message {
-    /// An empty one.
+    /// An empty message.
     pub(super) fn by(role: Role) -> Message {
         Message { role, ..Message::default() }
     }
 
-    /// One with this text.
+    /// A message with this text.
     pub(super) fn saying(role: Role, text: &str) -> Message {
         Message { role, text: text.to_owned(), ..Message::default() }
     }
@@ -75,7 +75,7 @@ impl Message {
         self.text.is_empty() && self.attachments == 0 && self.calls.is_empty()
     }
 
-    /// Adds a text below what there is.
+    /// Adds a text on a new line.
     pub(super) fn say(&mut self, text: &str) {
         if !self.text.is_empty() && !text.is_empty() {
             self.text.push('\n');

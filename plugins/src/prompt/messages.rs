@@ -1,6 +1,6 @@
 //! `system` and `messages` in Anthropic's dialect.
 //!
-//! Results of tools stand there as blocks of a user's message. They become messages of their own, in their place.
+//! Tool results are blocks of a user's message there. They become messages of their own, in the same order.
 
 use serde_json::{Map, Value};
 
@@ -35,7 +35,7 @@ fn split(value: &Value, messages: &mut Vec<Message>) {
     let before = messages.len();
     let mut current = Message::by(role);
     for block in blocks {
-        // `tool_result`, `web_search_tool_result` and their kin.
+        // `tool_result`, `web_search_tool_result` and the like.
         let result = block.as_object().filter(|block| text(block, "type").is_some_and(|kind| kind.ends_with("tool_result")));
         let Some(result) = result else {
             add(&mut current, block);

@@ -1,8 +1,8 @@
-//! What a request's body asks, as text: for the prompt log, the content guard and the semantic cache.
+//! The content of a request as text: for the prompt log, the content guard and the semantic cache.
 //!
-//! Every dialect comes down to the same list of messages. Nothing is dropped without a trace: what isn't text is
-//! counted as an attachment. Reading is lenient, because the backend decides what is well formed. A member that
-//! stands twice counts where it stands last, as `serde_json` has it.
+//! Every dialect becomes the same list of messages. Nothing is dropped silently: everything except text counts as an
+//! attachment. Reading is lenient, because the backend decides what is valid. If a member occurs twice, the last one
+//! counts, as in `serde_json`.
 
 mod chat;
 mod content;
@@ -20,19 +20,19 @@ pub use message::{Call, Message, Role};
 
 use crate::api::Api;
 
-/// What a request asks.
+/// The content of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prompt {
-    /// Its messages, oldest first. A request without any has none.
+    /// Its messages, oldest first; may be empty.
     pub messages: Vec<Message>,
-    /// Names of the tools offered; a built-in tool without a name has its type (`web_search`).
+    /// Names of the tools in it; a built-in tool without a name has its type (`web_search`).
     pub tools: Vec<String>,
-    /// What else a caller writes for the model to read, a line each: what tools are for, what an answer should look like.
+    /// Further texts of the caller that the model reads, one per line: descriptions of tools, the form of the answer.
     pub beside: String,
 }
 
 impl Prompt {
-    /// What the application has said, a line break between the messages.
+    /// The application's messages, separated by line ends.
     pub fn system(&self) -> String {
         let texts: Vec<&str> = self.messages.iter().filter(|one| one.role == Role::System).map(|one| one.text.as_str()).collect();
         texts.join("\n")
@@ -45,8 +45,8 @@ impl Prompt {
         (!last.text.is_empty()).then_some(last.text.as_str())
     }
 
-    /// Every text in it, in order: what anyone has said, and the arguments of calls. A caller writes all of these,
-    /// the model's words too.
+    /// Every text in it, in order: all messages, and the arguments of calls. A caller writes all of these, also the
+    /// model's earlier messages.
     pub fn input_text(&self) -> impl Iterator<Item = &str> {
         self.messages
             .iter()
@@ -75,7 +75,7 @@ pub fn read(api: Api, body: &[u8]) -> Option<Prompt> {
     Some(Prompt { messages: read(&body), tools: tools::names(&body), beside })
 }
 
-/// Adds every text in a value, a line each, but for those that only name a type.
+/// Adds every text in a value, one per line, except texts that only name a type.
 fn strings(value: &Value, to: &mut String) {
     match value {
         Value::String(text) => {

@@ -1,4 +1,4 @@
-//! Requests that are no conversation: completions, embeddings, images, speech.
+//! Requests that are not conversations: completions, embeddings, images, speech.
 
 use serde_json::{Map, Value};
 
@@ -31,7 +31,7 @@ pub(super) fn speech(body: &Map<String, Value>) -> Vec<Message> {
     messages
 }
 
-/// One text or many, each a message of its own; tokens that the caller has made are no text.
+/// One text or many, each becomes a message; token numbers are not text.
 fn inputs(value: Option<&Value>) -> Vec<Message> {
     match value {
         Some(Value::Array(list)) if !list.iter().any(Value::is_number) => list.iter().map(input).collect(),

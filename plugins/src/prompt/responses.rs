@@ -1,7 +1,7 @@
 //! `instructions`, `prompt` and `input` of the Responses API.
 //!
-//! There are dozens of types of items. What they have in common is enough: `…_call` is something that the model has
-//! called, `…_output` is what came of it, and everything else has a role and a content.
+//! There are dozens of types of items. Their common structure is enough: `…_call` is a call by the model, `…_output` is
+//! its result, and everything else has a role and a content.
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ pub(super) fn messages(body: &Map<String, Value>) -> Vec<Message> {
         add(&mut message, instructions);
         messages.push(message);
     }
-    // The template itself is stored at the backend; what is put into it isn't.
+    // The backend has the template itself; its variables are in the request.
     if let Some(Value::Object(variables)) = body.get("prompt").and_then(|prompt| prompt.get("variables")) {
         let mut message = Message::by(Role::User);
         variables.values().for_each(|value| add(&mut message, value));
@@ -51,7 +51,7 @@ fn item(value: &Value, messages: &mut Vec<Message>) {
             add(&mut message, item.get("content").unwrap_or(&Value::Null));
             messages.push(message);
         }
-        // A bare part, a reference to something stored, or a type to come.
+        // A single part, a reference to a stored object, or an unknown type.
         _ => {
             let mut message = Message::by(Role::User);
             add(&mut message, value);
@@ -73,7 +73,7 @@ fn result(output: Option<&Value>) -> Message {
 
 fn called(kind: &str, item: &Map<String, Value>, messages: &mut Vec<Message>) {
     let mut message = Message::by(Role::Assistant);
-    // The image itself, encoded.
+    // The encoded image.
     if item.get("result").is_some_and(Value::is_string) {
         message.attachments += 1;
     }

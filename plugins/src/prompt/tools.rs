@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-/// Of `tools`, the older `functions`, Anthropic's `mcp_servers`, Azure's `data_sources` and chat's `web_search_options`.
+/// Of `tools`, the older `functions`, Anthropic's `mcp_servers`, Azure's `data_sources` and chat's
+/// `web_search_options`.
 pub(super) fn names(body: &Map<String, Value>) -> Vec<String> {
     let mut names = Vec::new();
     for list in ["tools", "functions", "mcp_servers", "data_sources"] {
@@ -14,8 +15,8 @@ pub(super) fn names(body: &Map<String, Value>) -> Vec<String> {
     names
 }
 
-/// Functions go by their names; whatever else it is, its kind counts, and its name, too. One without either has an empty
-/// name, which no list of allowed tools has.
+/// A function counts by its name; any other tool by its kind, and by its name, too. A tool with neither has an empty
+/// name, which no list of allowed tools contains.
 fn add(list: Option<&Value>, names: &mut Vec<String>) {
     for tool in list.and_then(Value::as_array).into_iter().flatten() {
         let within = |part: &str| tool.get(part).and_then(|part| part.get("name")).and_then(Value::as_str);

@@ -1,25 +1,25 @@
-//! A JSON text without the white space between its parts, as far as there is room: what says nothing must not take the
-//! room of what does.
+//! A JSON text without the white space between its parts, up to a limit: white space must not take the place of
+//! content.
 
-/// Takes a text in pieces.
+/// Reads a text in pieces.
 #[derive(Debug)]
 pub struct Compact {
     bytes: Vec<u8>,
     limit: usize,
     /// Within a string, where white space is text.
     string: bool,
-    /// Behind a backslash.
+    /// After a backslash.
     escaped: bool,
     cut: bool,
 }
 
 impl Compact {
-    /// Of a text of which at most `limit` bytes are kept.
+    /// Keeps at most `limit` bytes of a text.
     pub fn new(limit: usize) -> Self {
         Compact { bytes: Vec::new(), limit, string: false, escaped: false, cut: false }
     }
 
-    /// Takes the next piece.
+    /// Reads the next piece.
     pub fn push(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() && !self.cut {
             let length = if self.string { self.in_string(piece) } else { self.between(piece) };
@@ -31,7 +31,7 @@ impl Compact {
         }
     }
 
-    /// How much of a piece is the string's; its state afterwards.
+    /// How many bytes of a piece belong to the string. Updates the state.
     fn in_string(&mut self, piece: &[u8]) -> usize {
         if std::mem::take(&mut self.escaped) {
             return 1;
@@ -46,24 +46,24 @@ impl Compact {
         }
     }
 
-    /// How much of a piece stands before the next string or white space.
+    /// How many bytes of a piece come before the next string or white space.
     fn between(&mut self, piece: &[u8]) -> usize {
         let end = piece.iter().position(|byte| is_space(byte) || *byte == b'"').unwrap_or(piece.len());
         self.string = piece.get(end) == Some(&b'"');
         end + usize::from(self.string)
     }
 
-    /// Whether something is missing.
+    /// Whether a part is missing.
     pub fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// Whether there was nothing.
+    /// Whether there was no text.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// What was taken.
+    /// The text without white space.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -73,32 +73,33 @@ fn is_space(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// How much white space a piece begins with.
+/// The number of white space bytes at the beginning of a piece.
 fn spaces(piece: &[u8]) -> usize {
-    // No early exit within a step: a plain fold over a fixed width is what vectorises.
+    // No early exit within a step: a simple fold over a fixed width can be vectorised.
     let steps = piece.chunks_exact(64).take_while(|step| step.iter().fold(true, |all, byte| all & is_space(byte))).count();
     steps * 64 + piece[steps * 64..].iter().take_while(|byte| is_space(byte)).count()
 }
 
-/// What could be saved of a text that was cut.
+/// The usable part of a text that was cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mended {
-    /// The text up to the cut, made whole: what was half is left out, but for a string, and what was open is closed.
+    /// The text up to the cut, as valid JSON: incomplete values are left out, except a string, and open brackets are
+    /// closed.
     pub text: Vec<u8>,
-    /// The string that was cut, as far as it came.
+    /// The string that was cut, as far as it was received.
     pub unfinished: Option<String>,
 }
 
-/// Deepest nesting that is mended.
+/// Deepest nesting that is repaired.
 const DEEPEST: usize = 128;
 
-/// Mends a JSON text that was cut. `None` if there is nothing to mend: it is whole, or no JSON.
+/// Repairs a JSON text that was cut. `None` if that isn't possible: it is complete, or not JSON.
 pub fn mend(cut: &[u8]) -> Option<Mended> {
     let mut closers = Vec::new();
-    // Up to where it can be closed.
+    // The end of the part that can be closed.
     let mut sure = 0;
     let mut at = 0;
-    // A string is a name if it stands in an object and no colon is before it.
+    // A string is a name if it is in an object and no colon is before it.
     let mut named = false;
     while let Some(&byte) = cut.get(at) {
         match byte {
@@ -144,7 +145,7 @@ pub fn mend(cut: &[u8]) -> Option<Mended> {
             }
             _ => {
                 let length = cut[at..].iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'));
-                // A number may go on.
+                // The number may continue.
                 let Some(length) = length else { break };
                 at += length;
                 named = false;
@@ -171,7 +172,8 @@ fn string(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// How much of a string without an end is whole: up to an escape, a pair or a character that is cut.
+/// How many bytes of a string without an end are complete: up to an escape, a surrogate pair or a character that is
+/// cut.
 fn whole(text: &[u8]) -> usize {
     let mut at = 1;
     let end = loop {

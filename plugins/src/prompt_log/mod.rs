@@ -1,4 +1,4 @@
-//! What is written down of prompts and answers: how much, and without what must not be kept.
+//! What is recorded of prompts and answers: how much, and without sensitive texts.
 
 mod compact;
 pub mod otel;
@@ -8,17 +8,17 @@ pub mod redact;
 pub use compact::{Compact, Mended, mend};
 pub use record::{Answer, Content, Request, content};
 
-/// How much of a request is written down.
+/// How much of a request is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Level {
     /// Nothing.
     Off,
-    /// All but prompt and answer.
+    /// Everything except prompt and answer.
     Metadata,
-    /// Prompt and answer, without what must not be kept.
+    /// Prompt and answer, without sensitive texts.
     #[default]
     Redacted,
-    /// Prompt and answer as they were.
+    /// Prompt and answer, unchanged.
     Full,
 }
 
@@ -27,12 +27,12 @@ impl Level {
     pub const NAMES: [(&str, Level); 4] =
         [("off", Level::Off), ("metadata", Level::Metadata), ("redacted", Level::Redacted), ("full", Level::Full)];
 
-    /// As it is written in a record.
+    /// Its name in a record.
     pub fn name(self) -> &'static str {
         Level::NAMES[self as usize].0
     }
 
-    /// Whether prompt and answer are written down.
+    /// Whether prompt and answer are recorded.
     pub fn has_content(self) -> bool {
         self >= Level::Redacted
     }

@@ -1,13 +1,13 @@
 //! A record as an OpenTelemetry log event, in OTLP's JSON encoding.
 //!
-//! Source: opentelemetry-proto 1.x `logs.proto` and its JSON mapping. Names stand in [`crate::semconv`].
+//! Source: opentelemetry-proto 1.x `logs.proto` and its JSON mapping. The names are in [`crate::semconv`].
 
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
 use crate::semconv;
 
-/// The request that OTLP over HTTP takes (`/v1/logs`), with these events.
+/// A request for OTLP over HTTP (`/v1/logs`) with these events.
 pub fn request(version: &str, events: &[Value]) -> Value {
     let resource = attributes([(semconv::SERVICE_NAME, json!("spillway")), (semconv::SERVICE_VERSION, json!(version))]);
     json!({ "resourceLogs": [{
@@ -16,7 +16,7 @@ pub fn request(version: &str, events: &[Value]) -> Value {
     }] })
 }
 
-/// The event of a record, as the prompt log writes it; `None` if that is none.
+/// The event of a record of the prompt log; `None` if it is not a record.
 pub fn event(record: &[u8]) -> Option<Value> {
     let record: Value = serde_json::from_slice(record).ok()?;
     let time = DateTime::parse_from_rfc3339(record["time"].as_str()?).ok()?.timestamp_nanos_opt()?;
@@ -72,7 +72,7 @@ pub fn event(record: &[u8]) -> Option<Value> {
     Some(event)
 }
 
-/// A message in the convention's form.
+/// A message in the form of the conventions.
 fn message(message: &Value) -> Value {
     let mut told = Map::new();
     told.insert("role".to_owned(), message["role"].clone());
@@ -99,7 +99,7 @@ fn any_value(value: &Value) -> Option<Value> {
     Some(match value {
         Value::Null => return None,
         Value::Bool(value) => json!({ "boolValue": value }),
-        // 64 bits don't fit JavaScript's numbers: they are texts.
+        // JavaScript's numbers can't hold 64 bits: so they are texts.
         Value::Number(number) if number.is_i64() || number.is_u64() => json!({ "intValue": number.to_string() }),
         Value::Number(number) => json!({ "doubleValue": number }),
         Value::String(text) => json!({ "stringValue": text }),

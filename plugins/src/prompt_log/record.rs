@@ -1,4 +1,4 @@
-//! Prompt and answer of one request, as they are written down.
+//! Prompt and answer of one request, as they are recorded.
 
 use std::borrow::Cow;
 
@@ -12,19 +12,19 @@ use crate::{answer, prompt};
 /// Prompt and answer, redacted and cut.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Content {
-    /// What was asked, message by message; absent if it can't be read.
+    /// The prompt, message by message; absent if it can't be parsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Vec<Message>>,
-    /// What was asked is longer than what is read of it.
+    /// A part of the prompt was not read.
     #[serde(skip_serializing_if = "is_false")]
     pub prompt_cut: bool,
-    /// Names of the tools that were offered.
+    /// Names of the tools in the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
-    /// What was answered, choice by choice.
+    /// The answer, choice by choice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub completion: Vec<Message>,
-    /// What was answered is longer than what is read of it, or broke off.
+    /// A part of the answer was not read, or is missing.
     #[serde(skip_serializing_if = "is_false")]
     pub completion_cut: bool,
 }
@@ -34,7 +34,7 @@ pub struct Content {
 pub struct Request<'b> {
     /// Its bytes.
     pub bytes: &'b [u8],
-    /// There is more.
+    /// Whether the rest is missing.
     pub cut: bool,
 }
 
@@ -43,9 +43,9 @@ pub struct Request<'b> {
 pub struct Answer<'b> {
     /// Its bytes.
     pub bytes: &'b [u8],
-    /// They are events.
+    /// Whether they are events.
     pub streamed: bool,
-    /// There is more.
+    /// Whether the rest is missing.
     pub cut: bool,
 }
 
@@ -56,23 +56,23 @@ pub struct Message {
     pub role: Cow<'static, str>,
     /// Its text.
     pub text: String,
-    /// Images, sounds and files in it.
+    /// The number of images, sounds and files in it.
     #[serde(skip_serializing_if = "is_zero")]
     pub attachments: usize,
-    /// The calls that it makes.
+    /// Its tool calls.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
-    /// Why it ended.
+    /// The finish reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finish: Option<String>,
 }
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Call {
     /// The tool.
     pub name: String,
-    /// With what, as the model wrote it.
+    /// The arguments, as the model wrote them.
     pub arguments: String,
 }
 
@@ -86,14 +86,14 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// Makes texts fit to be kept.
+/// Redacts and cuts texts.
 struct Editor<'e> {
     redactor: Option<&'e Redactor>,
     longest: usize,
 }
 
 impl Editor<'_> {
-    /// Redacted as a whole first: what is to go must not hide behind the cut.
+    /// Redacted first, as a whole: a sensitive text must not be hidden by the cut.
     fn edit(&self, text: &str) -> String {
         let text = self.redactor.map_or(Cow::Borrowed(text), |redactor| Cow::Owned(redactor.redact(&unescaped(text)).into_owned()));
         if text.len() <= self.longest {
@@ -106,7 +106,7 @@ impl Editor<'_> {
         format!("{}…[{} bytes cut]", &text[..end], text.len() - end)
     }
 
-    /// A text that was broken off: what stands at its end may be the half of something that would have had to go.
+    /// A text that was broken off: its end may be a part of something sensitive.
     fn edit_unfinished(&self, text: &str) -> String {
         if self.redactor.is_none() {
             return self.edit(text);
@@ -115,7 +115,7 @@ impl Editor<'_> {
         if sure == text.len() { self.edit(text) } else { self.edit(&text[..sure]) + "…[broken off]" }
     }
 
-    /// A text of which the rest isn't known; it says so.
+    /// A text whose rest is not known; the result says so.
     fn edit_cut(&self, text: &str) -> String {
         let mut text = self.edit_unfinished(text);
         if !text.ends_with("[broken off]") && !text.ends_with(" bytes cut]") {
@@ -140,24 +140,24 @@ impl Editor<'_> {
     }
 }
 
-/// How far a text that was broken off can be written: up to what may be the beginning of a number, an address or a key,
-/// near its end.
+/// The length of a text that was broken off that can be recorded: up to a possible beginning of a number, an address or
+/// a key near its end.
 fn sure(text: &str) -> usize {
     let begin = text.char_indices().rev().nth(UNSURE - 1).map_or(0, |(at, _)| at);
-    // Words that began before count as a whole.
+    // Words that began before that count as a whole.
     let begin = text[..begin].rfind(char::is_whitespace).map_or(0, |at| at + 1);
     let odd = |word: &str| word.len() >= LONG || word.contains(|c: char| c.is_ascii_digit() || matches!(c, '@' | '_' | '=' | '+'));
     let words = text[begin..].split_whitespace().filter(|word| odd(word));
-    // Where a word stands, its address tells.
+    // The position of a word follows from its address.
     words.map(|word| word.as_ptr().addr() - text.as_ptr().addr()).next().unwrap_or(text.len())
 }
 
-/// Characters at the end of a text that was broken off which are looked at.
+/// Characters at the end of a broken-off text that are examined.
 const UNSURE: usize = 40;
 /// Words that may be keys.
 const LONG: usize = 16;
 
-/// Without the escapes of a JSON text within the text: what is escaped must not hide.
+/// Without the escapes of a JSON text within the text, so that they can't hide anything.
 fn unescaped(text: &str) -> Cow<'_, str> {
     if !text.contains("\\u00") && !text.contains("\\/") {
         return Cow::Borrowed(text);
@@ -169,14 +169,14 @@ fn unescaped(text: &str) -> Cow<'_, str> {
         rest = &rest[at..];
         let code = rest.strip_prefix("\\u").and_then(|rest| rest.get(..4)).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         let (shown, length) = match code {
-            // Printable ASCII, but for what would break the JSON around it.
+            // Printable ASCII, except for characters that would break the JSON around it.
             Some(byte @ (b' '..=b'!' | b'#'..=b'[' | b']'..=b'~')) => (char::from(byte), 6),
             _ if rest.starts_with("\\/") => ('/', 2),
             _ => ('\\', 1),
         };
         plain.push(shown);
         rest = &rest[length..];
-        // A backslash that is escaped escapes nothing.
+        // An escaped backslash escapes nothing.
         if length == 1 && rest.starts_with('\\') {
             plain.push('\\');
             rest = &rest[1..];
@@ -186,8 +186,8 @@ fn unescaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Reads prompt and answer of a request; texts are redacted, and cut to `longest` bytes each. Of what is cut, what came
-/// is read: where it ends, the half of something could stand that must go.
+/// Reads prompt and answer of a request; texts are redacted, and cut to `longest` bytes each. Of an incomplete text the
+/// received part is read; at its end there could be a part of something sensitive.
 pub fn content(api: Api, body: Option<Request<'_>>, answer: Option<Answer<'_>>, redactor: Option<&Redactor>, longest: usize) -> Content {
     let editor = Editor { redactor, longest };
     let (read, prompt_cut) = body.map_or((None, false), |body| asked(api, body, &editor));
@@ -198,10 +198,10 @@ pub fn content(api: Api, body: Option<Request<'_>>, answer: Option<Answer<'_>>, 
     Content { prompt, prompt_cut, tools, completion, completion_cut }
 }
 
-/// A prompt that may have been cut.
+/// A prompt that may be incomplete.
 struct Edited<'e> {
     editor: &'e Editor<'e>,
-    /// The string that was cut, as far as it came.
+    /// The string that was cut, as far as it was received.
     unfinished: Option<String>,
 }
 
@@ -217,13 +217,13 @@ impl Edited<'_> {
         }
     }
 
-    /// A text that ends with what was cut is the one that was.
+    /// A text that ends with the unfinished string is the one that was cut.
     fn text(&self, text: &str) -> String {
         let is_cut = self.unfinished.as_ref().is_some_and(|cut| !cut.is_empty() && text.ends_with(cut.as_str()));
         if is_cut { self.editor.edit_cut(text) } else { self.editor.edit(text) }
     }
 
-    /// Arguments may be JSON that was closed behind what was cut.
+    /// Arguments may be JSON that was closed after the cut.
     fn arguments(&self, text: &str) -> String {
         let open = text.trim_end_matches(['}', ']']).strip_suffix('"').filter(|_| text.ends_with(['}', ']']));
         let Some((open, cut)) = open.zip(self.unfinished.as_ref().filter(|cut| !cut.is_empty())) else { return self.text(text) };
@@ -233,7 +233,7 @@ impl Edited<'_> {
     }
 }
 
-/// Reads what was asked, and whether something of it is missing.
+/// Reads the prompt. Returns also whether a part of it is missing.
 fn asked<'e>(api: Api, body: Request<'_>, editor: &'e Editor<'e>) -> (Option<(prompt::Prompt, Edited<'e>)>, bool) {
     if !body.cut {
         let whole = Edited { editor, unfinished: None };
@@ -244,7 +244,7 @@ fn asked<'e>(api: Api, body: Request<'_>, editor: &'e Editor<'e>) -> (Option<(pr
     (prompt::read(api, &mended.text).map(|prompt| (prompt, cut)), true)
 }
 
-/// Reads what was answered, and whether something of it is missing.
+/// Reads the answer. Returns also whether a part of it is missing.
 fn answered(api: Api, answer: Answer<'_>) -> (Vec<answer::Message>, bool) {
     let mended = if answer.streamed { None } else { mend(answer.bytes) };
     match mended {
@@ -268,7 +268,7 @@ mod tests {
     fn escapes_hide_nothing() {
         assert_eq!(edited(r#"{"tel":"\u002B49 30 90182017"}"#, false), r#"{"tel":"[phone]"}"#);
         assert_eq!(edited(r#"{"to":"a\u0040b.example"}"#, false), r#"{"to":"[email]"}"#);
-        // What is no escape of something hidden stays as it was.
+        // Escapes of other characters, and invalid ones, stay unchanged.
         for text in [r#"{"a":"\u00e9\n\\u0040 \u0022x\""}"#, r"C:\users\u0", "\\u00zz", "a\\"] {
             assert_eq!(edited(text, false), text);
         }

@@ -1,19 +1,19 @@
 //! Chat and legacy completion chunks.
 //!
-//! The texts of a choice follow each other (reasoning, content, calls): they are compared as one. Calls may be mixed, and
-//! are compared one by one.
+//! The texts of a choice follow each other (reasoning, content, calls) and are compared as one. Calls may be
+//! interleaved, and are compared one by one.
 
 use serde_json::{Map, Value};
 
 use super::side::{Channel, Difference, Found, Need, Side, WHOLE, channel, is_filled, number, string, text};
 
-/// What all chunks of an answer say alike.
+/// The members that are the same in all chunks of an answer.
 const IDENTITY: [&str; 4] = ["id", "created", "model", "system_fingerprint"];
-/// What only the first chunk says, on Azure.
+/// The members that are only in the first chunk, at Azure.
 const PROMPT: [&str; 2] = ["prompt_filter_results", "prompt_annotations"];
 /// Texts of a delta.
 const TEXTS: [&str; 4] = ["reasoning", "reasoning_content", "content", "refusal"];
-/// Other members of a delta that are read.
+/// Other known members of a delta.
 const OTHERS: [&str; 3] = ["role", "tool_calls", "function_call"];
 
 pub(super) fn walk(chunk: &mut Map<String, Value>, side: &mut impl Side) -> Result<Found, Difference> {
@@ -97,7 +97,7 @@ fn walk_delta(index: u64, delta: &mut Map<String, Value>, side: &mut impl Side, 
             continue;
         }
         if both && name == "reasoning_content" {
-            // Some servers say it under both names.
+            // Some servers send it under both names.
             continue;
         }
         side.turn(index, name)?;
@@ -143,7 +143,7 @@ fn walk_call(index: u64, call: &mut Map<String, Value>, side: &mut impl Side) ->
         return Err(Difference::Unreadable);
     }
     if is_filled(call, "id") {
-        // Every answer has its own: the caller keeps the first.
+        // Every answer has its own id: the caller keeps the first one.
         let sent = side.mark(channel(index, number, "id"), "", Need::Optional)?;
         found.note(sent);
         if sent {
@@ -163,7 +163,7 @@ fn walk_function(function: &mut Map<String, Value>, arguments: Channel, side: &m
     text(side, function, "arguments", arguments, found)
 }
 
-/// A fact under `key`, which is taken out if it was sent.
+/// A fact under `key`, which is removed if it was sent already.
 fn said(
     side: &mut impl Side,
     object: &mut Map<String, Value>,

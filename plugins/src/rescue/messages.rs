@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::side::{Difference, Found, Need, Side, WHOLE, channel, is_filled, kind_of, number, string, text};
 
-/// Blocks that the model writes and nobody else has a part in.
+/// Blocks that only the model writes.
 const BLOCKS: [&str; 4] = ["text", "thinking", "redacted_thinking", "tool_use"];
 
 pub(super) fn walk(name: &[u8], event: &mut Map<String, Value>, side: &mut impl Side) -> Result<Found, Difference> {
@@ -39,7 +39,7 @@ fn block(event: &Map<String, Value>, side: &mut impl Side) -> Result<Found, Diff
         side.foreign()?;
         return Ok(Found::NEWS);
     }
-    // Each answer has names of its own for its calls.
+    // Each answer has its own ids for its calls.
     side.mark(channel(index, 0, "block"), &format!("{kind} {}", string(block, "name")), Need::Required).map(Found::of)
 }
 
@@ -51,7 +51,7 @@ fn delta(event: &mut Map<String, Value>, side: &mut impl Side) -> Result<Found, 
         "thinking_delta" => ("thinking", "thinking"),
         "input_json_delta" => ("partial_json", "arguments"),
         "signature_delta" => {
-            // Of the same text, and another one each time: the first is as good.
+            // Signatures of the same text differ each time: the first one is equally valid.
             return side.mark(channel(index, 0, "signature"), "", Need::Optional).map(Found::of);
         }
         _ => {

@@ -1,11 +1,11 @@
-//! A stream that broke after its first output, finished by another stream that says the same.
+//! A stream that broke after its first output, completed by another stream with the same content.
 //!
-//! [`Sent`] watches what the caller gets. If that breaks off, the same request is asked once more, and [`Splice`] reads the
-//! second stream: it takes out what the caller has, and passes on the rest. What is compared is the text of each channel (a
-//! choice, an item's part, a block) as a caller puts it together, not how it was cut into events. Nothing of the second
-//! stream goes out before it has said all that was sent, and the first difference ends it.
+//! [`Sent`] records what the caller gets. If the stream breaks, the same request is sent once more, and [`Splice`]
+//! reads the second stream: it removes what the caller has, and passes the rest on. It compares the text of each
+//! channel (a choice, an item's part, a block) as a caller assembles it, not how it was split into events. Nothing of
+//! the second stream is sent before it has repeated everything that was sent, and the first difference ends it.
 //!
-//! A response that runs in the background runs on when its stream breaks: [`Resumed`] reads the rest of the same one.
+//! A response in the background continues when its stream breaks: [`Resumed`] reads the rest of the same response.
 
 mod chat;
 mod messages;
@@ -24,20 +24,20 @@ pub use resumed::Resumed;
 pub use side::Difference;
 pub use splice::Splice;
 
-/// What a second stream is read with.
+/// Reads a second stream.
 #[derive(Debug)]
 pub enum Continuation {
-    /// Another answer to the same request, which must say the same.
+    /// Another answer to the same request, which must repeat the first one.
     Again(Box<Splice>),
     /// The rest of the same answer.
     Same(Resumed),
 }
 
 impl Continuation {
-    /// Takes the next of the second stream: what goes to the caller.
+    /// Reads the next bytes of the second stream. Returns what is sent to the caller.
     ///
     /// # Errors
-    /// [`Difference`]: nothing more can go to the caller.
+    /// [`Difference`]: nothing more can be sent to the caller.
     pub fn feed(&mut self, bytes: Bytes) -> Result<Bytes, Difference> {
         match self {
             Continuation::Again(splice) => splice.feed(bytes),
@@ -45,10 +45,10 @@ impl Continuation {
         }
     }
 
-    /// The second stream ends.
+    /// The second stream has ended.
     ///
     /// # Errors
-    /// [`Difference::Ended`], if it has not said all that was sent.
+    /// [`Difference::Ended`] if it has not repeated everything that was sent.
     pub fn end(&mut self) -> Result<Bytes, Difference> {
         match self {
             Continuation::Again(splice) => splice.end(),
@@ -56,7 +56,7 @@ impl Continuation {
         }
     }
 
-    /// The number of the last event that went to the caller, where events are numbered.
+    /// The number of the last event that was sent to the caller, if events are numbered.
     pub fn sequence(&self) -> Option<u64> {
         match self {
             Continuation::Again(splice) => splice.sequence(),

@@ -1,4 +1,4 @@
-//! What a caller has of a stream.
+//! What a caller has got of a stream.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,30 +10,30 @@ use super::walk::walk;
 use crate::api::Api;
 use crate::sse::{Fate, MOST_KEPT, Splitter};
 
-/// What a channel or fact counts besides its text.
+/// Bytes that a channel or fact counts in addition to its text.
 const EACH: usize = 64;
 
-/// A fact, and whether it must be said again.
+/// A fact, and whether it must be repeated.
 #[derive(Debug)]
 pub(super) struct Mark {
     pub(super) value: String,
     pub(super) need: Need,
 }
 
-/// What was sent, as a caller puts it together.
+/// What was sent, as a caller assembles it.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) texts: HashMap<Channel, String>,
     pub(super) marks: HashMap<Channel, Mark>,
     pub(super) identities: HashMap<Channel, Value>,
-    /// Channels of which an event said that nothing is added any more.
+    /// Channels that were closed by an event.
     pub(super) closed: HashSet<Channel>,
-    /// Arguments to which nothing can be added.
+    /// Arguments that are complete.
     pub(super) complete: HashSet<Channel>,
-    /// How the choices, items or blocks ended that have.
+    /// How choices, items or blocks ended, if they have.
     pub(super) ended: HashMap<u64, String>,
     pub(super) sequence: Option<u64>,
-    /// Which kind of text came last.
+    /// The kind of the last text.
     turns: HashMap<u64, &'static str>,
     size: usize,
 }
@@ -44,14 +44,14 @@ impl Record {
         kind.contains("arguments") && text.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
     }
 
-    /// Nothing is added to arguments that are complete.
+    /// Closes the channels of complete arguments.
     fn close_calls(&mut self) {
         let complete = self.texts.iter().filter(|(channel, text)| Self::is_call(&channel.kind, text));
         self.complete = complete.map(|(channel, _)| channel.clone()).collect();
     }
 }
 
-/// Watches what a caller gets of a stream, for a second one to go on from.
+/// Records what a caller gets of a stream, so that a second one can continue it.
 #[derive(Debug)]
 pub struct Sent {
     api: Api,
@@ -62,13 +62,13 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Of a fresh stream, of which `most` bytes are remembered; `None` if streams of `api` can't be compared.
+    /// For a new stream, of which at most `most` bytes are recorded; `None` if streams of `api` can't be compared.
     pub fn new(api: Api, most: usize) -> Option<Self> {
         let is_known = matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
         is_known.then(|| Sent { api, splitter: Splitter::keeping(MOST_KEPT), record: Some(Record::default()), most })
     }
 
-    /// Takes what goes to the caller.
+    /// Records bytes that are sent to the caller.
     pub fn pass(&mut self, bytes: Bytes) {
         let Self { api, splitter, record, most } = self;
         let Some(known) = record else { return };
@@ -82,17 +82,17 @@ impl Sent {
         }
     }
 
-    /// Forgets everything: no second stream can go on from here.
+    /// Forgets everything: no second stream can continue this one.
     pub fn give_up(&mut self) {
         self.record = None;
     }
 
-    /// How many bytes it remembers.
+    /// The number of recorded bytes.
     pub fn size(&self) -> usize {
         self.record.as_ref().map_or(0, |record| record.size)
     }
 
-    /// What can be compared with a second stream, if one can go on from here.
+    /// The record to compare a second stream with, if one can continue it.
     pub(super) fn into_record(self) -> Option<(Api, Record, usize)> {
         let mut record = self.record.filter(|_| self.splitter.at_boundary())?;
         record.close_calls();
@@ -151,7 +151,7 @@ impl Side for Record {
     fn turn(&mut self, outer: u64, kind: &'static str) -> Result<(), Difference> {
         match self.turns.insert(outer, kind) {
             Some(before) if before == kind => Ok(()),
-            // Whatever calls have by now is all that they have: that can't be told from what was sent of each.
+            // The calls are all that they will be, but that can't be compared with what was sent of each.
             Some("tool_calls" | "function_call") => Err(Difference::Unreadable),
             _ => self.text(channel(outer, 0, "flow"), &turn(kind)).map(drop),
         }
@@ -167,7 +167,7 @@ impl Side for Record {
     }
 
     fn over(&mut self) -> Result<(), Difference> {
-        // Nothing is left to be rescued.
+        // Nothing is left to be completed.
         Err(Difference::Unreadable)
     }
 
@@ -176,7 +176,7 @@ impl Side for Record {
     }
 }
 
-/// What stands between texts of two kinds.
+/// The separator between texts of two kinds.
 pub(super) fn turn(kind: &str) -> String {
     format!("\0{kind}\0")
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::side::{Difference, Found, Need, Side, WHOLE, channel, is_filled, kind_of, number, string, text};
 
-/// Items that the model writes and nobody else has a part in.
+/// Items that only the model writes.
 const ITEMS: [&str; 4] = ["message", "reasoning", "function_call", "custom_tool_call"];
 
 pub(super) fn walk(name: &[u8], event: &mut Map<String, Value>, side: &mut impl Side) -> Result<Found, Difference> {
@@ -25,7 +25,7 @@ pub(super) fn walk(name: &[u8], event: &mut Map<String, Value>, side: &mut impl 
             Ok(Found::NEWS)
         }
         "output_item.added" | "output_item.done" => item(kind, event, side),
-        // What a tool of the backend's does is done when it is told.
+        // The effects of a backend's own tool have already happened.
         _ if kind.contains("_call.") || kind.contains("mcp_") => hosted(side),
         _ => match kind.rsplit_once('.') {
             Some((of, "delta")) => delta(of, event, side),
@@ -44,7 +44,7 @@ fn hosted(side: &mut impl Side) -> Result<Found, Difference> {
     Ok(Found::NEWS)
 }
 
-/// The part that an event is about.
+/// The number of the part that an event belongs to.
 fn inner(event: &Map<String, Value>) -> Result<u64, Difference> {
     match ["content_index", "summary_index"].iter().find(|key| event.contains_key(**key)) {
         Some(key) => number(event, key),
@@ -91,7 +91,7 @@ fn item(step: &str, event: &mut Map<String, Value>, side: &mut impl Side) -> Res
     side.mark(channel(index, 0, "added"), &said, Need::Required).map(Found::of)
 }
 
-/// What the caller knows of the response it keeps.
+/// The facts of the response that the caller keeps.
 fn identify_response(response: &mut Map<String, Value>, side: &mut impl Side) -> Result<(), Difference> {
     for name in ["id", "created_at", "model"] {
         if let Some(value) = response.get_mut(name) {
@@ -108,10 +108,10 @@ fn identify_response(response: &mut Map<String, Value>, side: &mut impl Side) ->
     Ok(())
 }
 
-/// The names of an item.
+/// The ids of an item.
 fn identify(index: u64, item: &mut Map<String, Value>, side: &mut impl Side) -> Result<(), Difference> {
     if is_filled(item, "encrypted_content") {
-        // It is bound to its item's name, which may be the other stream's.
+        // It depends on its item's id, which may be the other stream's.
         return Err(Difference::Unreadable);
     }
     for name in ["id", "call_id"] {

@@ -1,15 +1,15 @@
-//! The rest of the same response: a backend that runs it on tells its events from any number on.
+//! The rest of the same response: a backend that still runs it sends its events from any number on.
 
 use bytes::Bytes;
 
 use crate::json::Reader;
 use crate::sse::{Fate, MOST_KEPT, Splitter};
 
-/// Reads the rest of a response whose events are numbered.
+/// Reads the rest of a response with numbered events.
 #[derive(Debug)]
 pub struct Resumed {
     id: String,
-    /// The number of the last event that went to the caller.
+    /// The number of the last event that was sent to the caller.
     last: u64,
     splitter: Splitter,
 }
@@ -20,17 +20,17 @@ impl Resumed {
         Resumed { id, last, splitter: Splitter::keeping(MOST_KEPT) }
     }
 
-    /// What is asked for: path below the API's root, and query.
+    /// The request for the rest: path below the API's root, and query.
     pub fn asks(&self) -> (String, String) {
         (format!("responses/{}", self.id), format!("stream=true&starting_after={}", self.last))
     }
 
-    /// The number of the last event that went to the caller.
+    /// The number of the last event that was sent to the caller.
     pub fn last(&self) -> u64 {
         self.last
     }
 
-    /// Takes what comes: what goes to the caller. What it has comes to it once only.
+    /// Reads the next bytes. Returns what is sent to the caller, without events that it has already.
     pub(super) fn feed(&mut self, bytes: Bytes) -> Bytes {
         let Self { last, splitter, .. } = self;
         splitter.feed(bytes, |event| {
@@ -50,7 +50,7 @@ impl Resumed {
         })
     }
 
-    /// Nothing more comes.
+    /// The stream has ended.
     pub(super) fn end(&mut self) -> Bytes {
         let rest = self.splitter.take_tail();
         if rest.is_empty() { rest } else { self.feed([&rest[..], b"\n\n"].concat().into()) }

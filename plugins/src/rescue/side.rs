@@ -1,27 +1,27 @@
-//! The two sides of a comparison: what is remembered of the first stream, and what is compared in the second.
+//! The two sides of a comparison: recording the first stream, and comparing the second one with it.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-/// Why a second stream can't go on for the first.
+/// Why a second stream can't continue the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Difference {
-    /// It says something else, or in another order.
-    #[error("the second answer says something else")]
+    /// It has other content, or another order.
+    #[error("the second answer has different content")]
     Other,
-    /// It ended before it had said all that was sent.
+    /// It ended before it had repeated everything that was sent.
     #[error("the second answer is shorter than what was sent")]
     Ended,
-    /// It says more than is held before it has said all that was sent.
-    #[error("the second answer says too much before it has said what was sent")]
+    /// It has more new content than is held, before it has repeated everything that was sent.
+    #[error("the second answer has too much new content before it has repeated what was sent")]
     TooMuch,
     /// It has an event that can't be compared.
     #[error("the second answer has an event that can't be compared")]
     Unreadable,
 }
 
-/// Where a text stands in an answer.
+/// The position of a text in an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Channel {
     /// The choice, item or block.
@@ -31,47 +31,47 @@ pub(super) struct Channel {
     pub(super) kind: Cow<'static, str>,
 }
 
-/// The channel of what belongs to the answer as a whole.
+/// The channel of facts about the answer as a whole.
 pub(super) const WHOLE: u64 = u64::MAX;
 
 pub(super) fn channel(outer: u64, inner: u64, kind: impl Into<Cow<'static, str>>) -> Channel {
     Channel { outer, inner, kind: kind.into() }
 }
 
-/// Whether a fact must be said again.
+/// Whether a fact must be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Not every server says it, or not as often.
+    /// Not every server sends it, or not equally often.
     Optional,
     Required,
 }
 
-/// Who reads an event: the one that remembers it, or the one that compares it.
+/// The reader of an event: either records it, or compares it.
 pub(super) trait Side {
-    /// A text goes on: how many of its bytes were sent already.
+    /// More text in a channel. Returns how many of its bytes were sent already.
     fn text(&mut self, channel: Channel, text: &str) -> Result<usize, Difference>;
-    /// A fact, which is always the same: whether it was sent already.
+    /// A fact, which is always the same. Returns whether it was sent already.
     fn mark(&mut self, channel: Channel, value: &str, need: Need) -> Result<bool, Difference>;
-    /// No more text comes in this channel: whether that was sent already.
+    /// The channel is closed. Returns whether that was sent already.
     fn closes(&mut self, channel: Channel) -> Result<bool, Difference>;
-    /// No more comes of this choice, item or block: whether that was sent already. `how` is always the same.
+    /// The choice, item or block has ended. Returns whether that was sent already. `how` is always the same.
     fn ends(&mut self, outer: u64, how: &str) -> Result<bool, Difference>;
-    /// What comes next of `outer` is of this kind; texts of several kinds follow each other.
+    /// The next text of `outer` is of this kind; texts of several kinds follow each other.
     fn turn(&mut self, outer: u64, kind: &'static str) -> Result<(), Difference>;
-    /// A name or the like, of which the caller is to see one only.
+    /// An id or the like, of which the caller must see only one.
     fn identity(&mut self, channel: Channel, value: &mut Value) -> Result<(), Difference>;
-    /// The answer is over.
+    /// The answer has ended.
     fn over(&mut self) -> Result<(), Difference>;
-    /// Something that can't be compared.
+    /// An event that can't be compared.
     fn foreign(&mut self) -> Result<(), Difference>;
 }
 
-/// What an event holds.
+/// The content of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Something that was sent already.
+    /// It has content that was sent already.
     pub(super) sent: bool,
-    /// Something that was not.
+    /// It has new content.
     pub(super) news: bool,
 }
 
@@ -88,7 +88,7 @@ impl Found {
     }
 }
 
-/// Reads the text under `key`, and leaves of it what was not sent.
+/// Reads the text under `key`, and removes what was sent already.
 pub(super) fn text(
     side: &mut impl Side,
     object: &mut Map<String, Value>,
@@ -122,7 +122,7 @@ pub(super) fn string<'v>(object: &'v Map<String, Value>, key: &str) -> &'v str {
     object.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Whether there is anything under `key`.
+/// Whether the value under `key` is not empty.
 pub(super) fn is_filled(object: &Map<String, Value>, key: &str) -> bool {
     match object.get(key) {
         None | Some(Value::Null) => false,
@@ -133,7 +133,7 @@ pub(super) fn is_filled(object: &Map<String, Value>, key: &str) -> bool {
     }
 }
 
-/// The type of an event that carries one.
+/// The type of an event.
 pub(super) fn kind_of<'v>(name: &'v [u8], event: &'v Map<String, Value>) -> Cow<'v, str> {
     match event.get("type").and_then(Value::as_str) {
         Some(kind) => kind.into(),

@@ -1,4 +1,4 @@
-//! The second stream: what was sent is taken out, the rest passes under the first one's names.
+//! The second stream: what was sent is removed, the rest is sent with the first stream's ids.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,15 +17,15 @@ pub struct Splice {
     api: Api,
     splitter: Splitter,
     side: Comparing,
-    /// What goes out once all that was sent has been said.
+    /// Events that are sent once everything was repeated.
     held: Vec<u8>,
-    /// Most that is held.
+    /// Most bytes that are held.
     most: usize,
     sequence: Option<u64>,
 }
 
 impl Splice {
-    /// A second stream is to go on from what was `sent`; `None` if none can.
+    /// A second stream that continues after what was `sent`; `None` if none can.
     pub fn new(sent: Sent) -> Option<Self> {
         let (api, record, most) = sent.into_record()?;
         let sequence = record.sequence;
@@ -33,10 +33,10 @@ impl Splice {
         Some(Splice { api, splitter: Splitter::keeping(MOST_KEPT), side, held: Vec::new(), most, sequence })
     }
 
-    /// Takes the next of the second stream: what goes to the caller.
+    /// Reads the next bytes of the second stream. Returns what is sent to the caller.
     ///
     /// # Errors
-    /// [`Difference`]: nothing more can go to the caller.
+    /// [`Difference`]: nothing more can be sent to the caller.
     pub fn feed(&mut self, bytes: Bytes) -> Result<Bytes, Difference> {
         let mut failed = None;
         let Self { api, splitter, side, held, sequence, .. } = self;
@@ -59,22 +59,22 @@ impl Splice {
         }
     }
 
-    /// The second stream ends.
+    /// The second stream has ended.
     ///
     /// # Errors
-    /// [`Difference::Ended`], if it has not said all that was sent.
+    /// [`Difference::Ended`] if it has not repeated everything that was sent.
     pub fn end(&mut self) -> Result<Bytes, Difference> {
         let rest = self.splitter.take_tail();
         let rest = if rest.is_empty() { rest } else { self.feed([&rest[..], b"\n\n"].concat().into())? };
         if self.has_caught_up() { Ok(rest) } else { Err(Difference::Ended) }
     }
 
-    /// The number of the last event that went to the caller, where events are numbered.
+    /// The number of the last event that was sent to the caller, if events are numbered.
     pub fn sequence(&self) -> Option<u64> {
         self.sequence
     }
 
-    /// Whether it has said all that was sent.
+    /// Whether it has repeated everything that was sent.
     pub fn has_caught_up(&self) -> bool {
         self.side.missing == 0
     }
@@ -123,13 +123,13 @@ fn write(held: &mut Vec<u8>, name: &[u8], data: &[u8]) {
 #[derive(Debug)]
 struct Comparing {
     sent: Record,
-    /// How far the second stream has come in the texts that were sent.
+    /// The second stream's position in each text that was sent.
     at: HashMap<Channel, usize>,
     marks: HashSet<Channel>,
     closed: HashSet<Channel>,
     ended: HashSet<u64>,
     turns: HashMap<u64, &'static str>,
-    /// Bytes and facts that are still to be said: in each choice, item or block, and in all.
+    /// Bytes and facts that must still be repeated: in each choice, item or block, and in all.
     left: HashMap<u64, usize>,
     missing: usize,
 }
@@ -159,7 +159,7 @@ impl Comparing {
         }
     }
 
-    /// So much of what was sent has been said again.
+    /// So much of what was sent was repeated.
     fn said(&mut self, outer: u64, much: usize) {
         if let Some(left) = self.left.get_mut(&outer) {
             *left -= much;
@@ -167,7 +167,7 @@ impl Comparing {
         self.missing -= much;
     }
 
-    /// Whether all of it was said that was sent of a choice, item or block.
+    /// Whether everything that was sent of a choice, item or block was repeated.
     fn is_behind(&self, outer: u64) -> bool {
         self.left.get(&outer).is_some_and(|left| *left > 0)
     }
@@ -179,7 +179,7 @@ impl Side for Comparing {
         let at = self.at.get(&channel).copied().unwrap_or(0);
         let rest = &sent.as_bytes()[at..];
         let same = rest.len().min(text.len());
-        // Where all of `rest` is the beginning of `text`, a letter ends there.
+        // If all of `rest` is the beginning of `text`, it ends at a character boundary.
         if rest[..same] != text.as_bytes()[..same] {
             return Err(Difference::Other);
         }

@@ -79,7 +79,7 @@ fn answer(dice: &mut Dice, api: Api) -> Answer {
     (0..choices).map(|_| choice(dice)).collect()
 }
 
-/// The answer's events. `run` tells one run from another in all names.
+/// The answer's events. `run` makes all ids different in each run.
 fn events(api: Api, answer: &Answer, run: &str, dice: &mut Dice) -> Vec<String> {
     match api {
         Api::Chat => chat_events(answer, run, dice),

@@ -1,4 +1,4 @@
-//! What a caller says on the socket, as a request.
+//! A caller's message on the socket, as a request.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,30 +6,30 @@ use std::ops::Range;
 use super::Memory;
 use crate::json::{JsonError, Kind, Reader, Value};
 
-/// Why a message is no request.
+/// Why a message is not a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
-    /// It is no JSON text.
+    /// It is not JSON.
     #[error("the message is not valid JSON: {0}")]
     Syntax(#[from] JsonError),
-    /// It asks for something else than a response.
+    /// It doesn't ask for a response.
     #[error("messages of the type '{0}' are not supported here; send 'response.create'")]
     Type(String),
-    /// A field stands twice.
+    /// A field occurs twice.
     #[error("'{0}' is given more than once")]
     Twice(&'static str),
-    /// A field has a value that can't be served on a socket.
+    /// A field has a value that a socket doesn't support.
     #[error("'{field}' must be {expected}")]
     Field {
         /// Its name.
         field: &'static str,
-        /// What it must be.
+        /// The expected value.
         expected: &'static str,
     },
 }
 
 impl CreateError {
-    /// The field that is meant, if it is one.
+    /// The field that the error is about, if any.
     pub fn field(&self) -> Option<&'static str> {
         match self {
             CreateError::Syntax(_) => None,
@@ -49,10 +49,10 @@ impl CreateError {
     }
 }
 
-/// The members that mean something on the socket; all others are the request's, which is read by itself.
+/// The members with a meaning on the socket; all others belong to the request, which is parsed separately.
 const KNOWN: [&str; 9] = ["type", "stream", "background", "stream_id", "generate", "store", "model", "input", "previous_response_id"];
 
-/// A known member: where it stands, with the comma before it, and its value.
+/// A known member: its range, with the comma before it, and its value.
 #[derive(Debug, Clone)]
 struct Member {
     whole: Range<usize>,
@@ -65,7 +65,7 @@ pub struct Create<'t> {
     text: &'t [u8],
     /// In the order of [`KNOWN`].
     known: [Option<Member>; KNOWN.len()],
-    /// Where the members stand: behind the opening brace, up to the end of the last one.
+    /// The range of the members: after the opening brace, up to the end of the last one.
     members: Range<usize>,
 }
 
@@ -99,7 +99,7 @@ impl<'t> Create<'t> {
         }
     }
 
-    /// Looks at the values of what a socket can't serve.
+    /// Checks the values that a socket may not support.
     fn may_be(self) -> Result<Self, CreateError> {
         let is = |name: &str, allowed: &[&[u8]]| self.value(name).is_none_or(|value| allowed.contains(&value.bytes(self.text)));
         let wrong = |field, expected| Err(CreateError::Field { field, expected });
@@ -127,32 +127,32 @@ impl<'t> Create<'t> {
         self.value(name)?.as_str(self.text).map(Cow::into_owned)
     }
 
-    /// The model, if it is named.
+    /// The model, if it is set.
     pub fn model(&self) -> Option<String> {
         self.text_of("model")
     }
 
-    /// Whether the backend is to store the response; if not, only the connection knows it.
+    /// Whether the backend stores the response; if not, only the connection knows it.
     pub fn is_stored(&self) -> bool {
         self.value("store").is_none_or(|value| value.bytes(self.text) != b"false")
     }
 
-    /// Whether nothing is to be generated: what is given is for the next one.
+    /// Whether nothing is generated: its input is for the next response.
     pub fn is_warm_up(&self) -> bool {
         self.value("generate").is_some_and(|value| value.bytes(self.text) == b"false")
     }
 
-    /// The response that it goes on from.
+    /// The response that it continues.
     pub fn previous(&self) -> Option<String> {
         self.text_of("previous_response_id")
     }
 
-    /// The body of the request that asks for the same: streamed, and with what the response that it goes on from was made
-    /// of, if only the connection knows that.
+    /// The body of the request for the same response: streamed, and with the input and output of the previous response,
+    /// if only the connection knows it.
     pub fn body(&self, before: Option<&Memory>) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.text.len() + before.map_or(0, Memory::len) + 64);
         body.extend_from_slice(b"{\"stream\":true");
-        // What is the socket's own is left out; of what only the connection knows, everything is put in.
+        // Members for the socket are left out; what only the connection knows is added.
         let mut cut: Vec<Range<usize>> = ["type", "stream", "background", "stream_id", "generate"]
             .iter()
             .chain(if before.is_some() { &["input", "previous_response_id"][..] } else { &[] })
@@ -190,12 +190,12 @@ impl<'t> Create<'t> {
             Kind::String => format!(r#"{{"type":"message","role":"user","content":{text}}}"#),
             Kind::Array => text[1..text.len() - 1].trim().to_owned(),
             Kind::Null => String::new(),
-            // No model takes it: its backend says so.
+            // Not valid for any model: the backend reports the error.
             _ => text.into_owned(),
         }
     }
 
-    /// What the connection knows of a response that is asked for like this, before it has said anything.
+    /// What the connection remembers for this request, before the answer.
     pub fn remembered(&self, before: Option<&Memory>) -> Memory {
         match before {
             Some(before) => Memory::new(String::new(), before.root().map(str::to_owned), before.followed_by(&self.items())),

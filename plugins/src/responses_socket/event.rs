@@ -1,4 +1,4 @@
-//! The events of a response, as messages, and what they say that the connection has to know.
+//! The events of a response, as messages, and what the connection must remember of them.
 
 use std::borrow::Cow;
 
@@ -10,26 +10,26 @@ use crate::json::{Kind, Reader, Value};
 /// The events of one response.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// What it was asked with, and what it has said; `None` if nothing goes on from it here.
+    /// Its input, and its output so far; `None` if no further request can continue it here.
     memory: Option<Memory>,
-    /// Whether its items were told one by one.
+    /// Whether its items came in events of their own.
     said: bool,
     over: bool,
     id: Option<String>,
 }
 
 impl Turn {
-    /// Of a response that was asked like this, if the connection is to remember it.
+    /// For a response to this request, if the connection must remember it.
     pub fn new(memory: Option<Memory>) -> Self {
         Turn { memory, ..Turn::default() }
     }
 
-    /// Bytes that are held to be remembered.
+    /// Bytes that are kept for that.
     pub fn held(&self) -> usize {
         self.memory.as_ref().map_or(0, Memory::len)
     }
 
-    /// Nothing will go on from it.
+    /// No further request will continue it.
     pub fn forget(&mut self) {
         self.memory = None;
     }
@@ -39,7 +39,7 @@ impl Turn {
         self.over
     }
 
-    /// Takes the data of an event: the message that tells it.
+    /// Reads the data of an event. Returns the message for the caller.
     pub fn event(&mut self, data: &str) -> String {
         let bytes = data.as_bytes();
         let (mut kind, mut item, mut response) = (String::new(), None, None);
@@ -73,7 +73,7 @@ impl Turn {
         data.to_owned()
     }
 
-    /// The whole response, of which the events need not have told everything.
+    /// The whole response, which may contain more than the events did.
     fn ends(&mut self, bytes: &[u8], response: &Value) {
         let mut output = Vec::new();
         let _ = Reader::within(bytes, response).object(|name, value| match name {
@@ -88,16 +88,16 @@ impl Turn {
         }
     }
 
-    /// What the connection knows of it from now on.
+    /// What the connection remembers of it from now on.
     pub fn memory(self) -> Option<Memory> {
         Some(self.memory?.named(self.id?))
     }
 }
 
-/// Items whose names mean nothing where they aren't stored: with them, a backend would look for what belongs to them.
+/// Items whose ids have no meaning if they aren't stored: a backend would look for the stored item.
 const NAMELESS: [&str; 3] = ["message", "function_call", "custom_tool_call"];
 
-/// An item that was said, as it may be given back; empty if it may not: reasoning that can't be read by anybody else.
+/// An output item in the form of an input item; empty if that isn't possible: reasoning that no other request can read.
 fn as_input(text: &[u8], item: &Value) -> String {
     let mut members = Vec::new();
     let (mut kind, mut sealed) = (String::new(), false);
@@ -118,7 +118,7 @@ fn as_input(text: &[u8], item: &Value) -> String {
     format!("{{{}}}", written.collect::<Vec<_>>().join(","))
 }
 
-/// An error inside a stream, with what messages say beside it.
+/// An error inside a stream, in the form of messages.
 fn error_event(data: &str) -> String {
     let Ok(mut event) = serde_json::from_str::<Json>(data) else { return data.to_owned() };
     if event.get("status").is_none() {
@@ -130,7 +130,7 @@ fn error_event(data: &str) -> String {
     event.to_string()
 }
 
-/// The message that tells an error: the answer's status, the error in its body, and what its head says of it.
+/// The message for an error: the answer's status, the error in its body, and its headers.
 pub fn error(status: u16, body: &[u8], headers: &[(&str, &str)]) -> String {
     let told = serde_json::from_slice::<Json>(body).ok().and_then(|body| body.get("error").filter(|error| error.is_object()).cloned());
     let nothing = || json!({ "type": "server_error", "code": "upstream_error", "message": format!("the answer's status is {status}"), "param": null });
@@ -141,8 +141,8 @@ pub fn error(status: u16, body: &[u8], headers: &[(&str, &str)]) -> String {
     json!({ "type": "error", "status": status, "error": error, "headers": headers }).to_string()
 }
 
-/// The message of an error that a request met which goes on from another response: if there is no such response, it says
-/// so in the words that callers know.
+/// The message for an error of a request that continues another response: if there is no such response, the message
+/// says so in the text that callers know.
 pub fn of_previous(message: String, previous: &str) -> String {
     let Ok(mut told) = serde_json::from_str::<Json>(&message) else { return message };
     let names_it = told["error"]["message"].as_str().is_some_and(|text| text.contains(&format!("'{previous}'")));
@@ -155,7 +155,7 @@ pub fn of_previous(message: String, previous: &str) -> String {
     told.to_string()
 }
 
-/// The messages that tell a response for which nothing was to be generated.
+/// The messages for a response for which nothing was generated.
 pub fn warm_up(id: &str, model: &str, at: i64) -> [String; 2] {
     let event = |number: u64, kind: &str, status: &str, usage: Json| {
         let response = json!({ "id": id, "object": "response", "created_at": at, "status": status, "model": model, "output": [],
@@ -167,7 +167,7 @@ pub fn warm_up(id: &str, model: &str, at: i64) -> [String; 2] {
     [event(0, "response.created", "in_progress", Json::Null), event(1, "response.completed", "completed", nothing)]
 }
 
-/// The message that tells a response of a backend that doesn't stream.
+/// The message for the response of a backend that doesn't stream.
 pub fn whole(response: &str) -> String {
     let mut status = None;
     let _ = Reader::new(response.as_bytes()).object(|name, value| {

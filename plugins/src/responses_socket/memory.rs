@@ -1,23 +1,23 @@
 //! What only a connection knows of its last response.
 
-/// The last response of a connection, if it isn't stored: what it was asked with, and what it said.
+/// The last response of a connection, if it isn't stored: its input and its output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
     id: String,
-    /// The stored response that the first of these went on from.
+    /// The stored response that the first of these continued.
     root: Option<String>,
     /// Input items, separated by commas.
     items: String,
 }
 
 impl Memory {
-    /// Of the response `id` with these items behind those of the stored response `root`: what it was asked with, and then what
-    /// it said.
+    /// Of the response `id`, with these items after those of the stored response `root`: its input, and then its
+    /// output.
     pub fn new(id: String, root: Option<String>, items: String) -> Self {
         Memory { id, root, items }
     }
 
-    /// The same under another name.
+    /// The same with another id.
     #[must_use]
     pub fn named(self, id: String) -> Self {
         Memory { id, ..self }
@@ -28,22 +28,22 @@ impl Memory {
         self.id == id
     }
 
-    /// The stored response that everything here comes behind.
+    /// The stored response that all of this continues.
     pub fn root(&self) -> Option<&str> {
         self.root.as_deref()
     }
 
-    /// Its bytes.
+    /// Its size in bytes.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether nothing was said.
+    /// Whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Its items and those that come next.
+    /// Its items and the next ones.
     pub fn followed_by(&self, next: &str) -> String {
         let mut items = String::with_capacity(self.items.len() + next.len() + 1);
         items.push_str(&self.items);
@@ -51,7 +51,7 @@ impl Memory {
         items
     }
 
-    /// Adds what comes next.
+    /// Adds the next items.
     pub(super) fn add(&mut self, next: &str) {
         join(&mut self.items, next);
     }

@@ -1,8 +1,8 @@
-//! Reads the vendor's own words for what went wrong out of an error body or error event.
+//! Reads the cause of an error from the vendors' error bodies and error events.
 
 use crate::json::{Kind, Reader, Value};
 
-/// What an error text says.
+/// The meaning of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Rate or capacity limits.
@@ -13,11 +13,11 @@ pub enum Fault {
     NoDeployment,
     /// The model's content filter refused.
     ContentFilter,
-    /// Another fault of the caller's: the same elsewhere.
+    /// Another fault of the caller: the same at any backend.
     Caller,
     /// The model's service failed.
     Failed,
-    /// It names an error that is not known: whose fault it is nobody can say.
+    /// An unknown error: it is not clear whose fault it is.
     Unknown,
 }
 
@@ -77,8 +77,8 @@ const KNOWN: &[(&str, Fault)] = &[
     ("504", Fault::Failed),
 ];
 
-/// What an error inside an answer that began as a success says. An error without a name is the service's; one whose
-/// name is not known is nobody's.
+/// The meaning of an error inside an answer that began as a success. An error without a name is the service's fault;
+/// with an unknown name, it is unclear whose fault it is.
 pub fn classify_event(body: &[u8]) -> Fault {
     let (mut best, mut named) = (None, false);
     let _ = Reader::new(body).object(|key, value| visit(body, key, &value, 0, &mut best, &mut named));
@@ -89,7 +89,7 @@ pub fn classify_event(body: &[u8]) -> Fault {
     }
 }
 
-/// Whether a refusal says that this parameter is not known there: by its name alone, or in the words that are known.
+/// Whether a refusal says that this parameter is unknown: by its name alone, or by a known message.
 pub fn refuses_parameter(body: &[u8], name: &str) -> bool {
     let mut refused = false;
     let _ = Reader::new(body).object(|key, value| {
@@ -111,8 +111,8 @@ pub fn refuses_parameter(body: &[u8], name: &str) -> bool {
     refused
 }
 
-/// Whether a refusal says that the prompt is too long for the model's window: by OpenAI's code, or in the words of those
-/// that have none (Anthropic, vLLM, older Azure).
+/// Whether a refusal says that the prompt is too long for the model: by OpenAI's code, or by the message of vendors
+/// without such a code (Anthropic, vLLM, older Azure).
 pub fn is_too_long(body: &[u8]) -> bool {
     let mut too_long = false;
     let _ = Reader::new(body).object(|key, value| tells_too_long(body, key, &value, 0, &mut too_long));
@@ -132,19 +132,19 @@ fn tells_too_long(body: &[u8], key: &str, value: &Value, depth: usize, too_long:
     }
 }
 
-/// What such messages say.
+/// Parts of such messages.
 const TOO_LONG: [&str; 4] =
     ["maximum context length", "prompt is too long", "exceeds the context window", "longer than the model's context length"];
 
-/// How the vendors' messages begin that refuse a parameter.
+/// Beginnings of the vendors' messages that refuse a parameter.
 const UNKNOWN_PARAMETER: [&str; 4] =
     ["Unrecognized request argument supplied:", "Unrecognized request arguments supplied:", "Unknown parameter:", "Unsupported parameter:"];
 
-/// The fault that a JSON error reports, if it names one that is known.
+/// The fault of a JSON error, if it is a known one.
 ///
-/// Reads `error.{code,type,details.error_code,innererror.code}`, the flat form of the Responses
-/// error event, and `response.error` of `response.failed`. The most telling name wins: a spend
-/// limit over a rate limit, a content filter over a plain bad request.
+/// Reads `error.{code,type,details.error_code,innererror.code}`, the flat form of the Responses error event, and
+/// `response.error` of `response.failed`. The most specific name has priority: a spend limit over a rate limit, a
+/// content filter over a bad request.
 pub fn classify_error(body: &[u8]) -> Option<Fault> {
     let mut best = None;
     let _ = Reader::new(body).object(|key, value| visit(body, key, &value, 0, &mut best, &mut false));
@@ -155,7 +155,7 @@ fn visit(body: &[u8], key: &str, value: &Value, depth: usize, best: &mut Option<
     match (key, value.kind) {
         ("code" | "type" | "error_code", Kind::String) => {
             let Some(name) = value.as_str(body) else { return };
-            // An event's own type is no name of an error.
+            // An event's own type is not the name of an error.
             *named |= depth > 0 && !name.is_empty();
             if let Some(rank) = KNOWN.iter().position(|(known, _)| *known == name) {
                 *best = Some(best.map_or(rank, |before| before.min(rank)));

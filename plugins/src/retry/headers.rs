@@ -1,4 +1,4 @@
-//! Every vendor's Retry-After and rate-limit headers, read by pure functions of `now`.
+//! The vendors' Retry-After and rate-limit headers, read by pure functions of `now`.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use http::HeaderMap;
 /// What is left of one quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quota {
-    /// Units left in the window, if told.
+    /// Units left in the window, if known.
     pub remaining: Option<u64>,
-    /// The window's size, if told and positive.
+    /// The window's size, if known and positive.
     pub limit: Option<u64>,
-    /// Until the window is full again.
+    /// Time until the window is full again.
     pub reset: Option<Duration>,
 }
 
@@ -23,7 +23,7 @@ impl Quota {
         Some((remaining as f64 / limit as f64).clamp(0.0, 1.0))
     }
 
-    /// Until when the target has nothing to give, if the headers say so.
+    /// How long the target has nothing left, if the headers say so.
     pub fn exhausted_for(&self) -> Option<Duration> {
         (self.remaining == Some(0)).then_some(self.reset)?.filter(|reset| !reset.is_zero())
     }
@@ -32,7 +32,7 @@ impl Quota {
 /// What an upstream's headers say about its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RateSignal {
-    /// How long to stay away (`retry-after-ms`, `x-ms-retry-after-ms`, `retry-after`).
+    /// How long to send nothing (`retry-after-ms`, `x-ms-retry-after-ms`, `retry-after`).
     pub retry_after: Option<Duration>,
     /// Requests left.
     pub requests: Quota,
@@ -41,7 +41,7 @@ pub struct RateSignal {
 }
 
 impl RateSignal {
-    /// The smaller share left of requests and tokens.
+    /// The smaller share of requests and tokens that is left.
     pub fn headroom(&self) -> Option<f64> {
         match (self.requests.headroom(), self.tokens.headroom()) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -49,22 +49,22 @@ impl RateSignal {
         }
     }
 
-    /// How long a refusal says to stay away: by its Retry-After, else until what is used up is there again.
+    /// How long to send nothing after a refusal: its Retry-After, or the time until something is left again.
     pub fn refused_for(&self) -> Option<Duration> {
         let resets = || [self.requests.reset, self.tokens.reset].into_iter().flatten().filter(|reset| !reset.is_zero()).min();
         self.retry_after.or_else(|| self.exhausted_for()).or_else(resets)
     }
 
-    /// How long a successful answer says that nothing is left.
+    /// How long nothing is left according to a successful answer.
     pub fn exhausted_for(&self) -> Option<Duration> {
         self.requests.exhausted_for().max(self.tokens.exhausted_for())
     }
 }
 
-/// The wait where a vendor says that there is none.
+/// The wait if a vendor says that there is none.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// Which of a quota's numbers a header tells.
+/// The number of a quota that a header contains.
 #[derive(Clone, Copy)]
 enum Part {
     Limit,
@@ -72,7 +72,7 @@ enum Part {
     Reset,
 }
 
-/// A quota whose vendor may not know its limit: zero or less then.
+/// A quota whose vendor may not know its limit: then it is zero or less.
 #[derive(Default)]
 struct Told {
     quota: Quota,
@@ -101,9 +101,9 @@ impl Told {
 ///
 /// Azure and OpenAI: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; Anthropic:
 /// `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`.
-/// A limit of zero or less means that the vendor doesn't know (Azure's Responses API sends -1).
+/// A limit of zero or less means that the vendor doesn't know it (Azure's Responses API sends -1).
 pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> RateSignal {
-    // Most heads have none of these, so the clock is read only when one turns up.
+    // Most heads have none of these, so the clock is read only if there is one.
     let mut now = Some(now);
     let mut clock = None;
     let mut requests = Told::default();
@@ -129,7 +129,7 @@ pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> 
     RateSignal { retry_after: waits.finish(), requests: requests.finish(), tokens }
 }
 
-/// What a header is about.
+/// The meaning of a header.
 enum Field {
     Requests(Part),
     /// One of up to three token windows.
@@ -165,7 +165,7 @@ fn field(name: &str) -> Option<Field> {
     matches!(name, "retry-after" | "retry-after-ms" | "x-ms-retry-after-ms").then_some(Field::Wait)
 }
 
-/// The three ways to say "stay away"; milliseconds win over seconds.
+/// The three headers with a wait; milliseconds have priority over seconds.
 #[derive(Default)]
 struct Waits {
     millis: Option<Duration>,
@@ -180,7 +180,7 @@ impl Waits {
         } else if let Ok(seconds) = value.parse::<f64>() {
             self.seconds = Duration::try_from_secs_f64(seconds).ok();
         } else if let Ok(date) = httpdate::parse_http_date(value) {
-            // One that is over asks for no wait.
+            // A time in the past means no wait.
             self.seconds = Some((DateTime::<Utc>::from(date) - now).to_std().unwrap_or_default());
         }
     }

@@ -1,4 +1,4 @@
-//! Judges an upstream's answer: deliver it, or go elsewhere, and until when the target is out.
+//! Judges an upstream's answer: deliver it, or use another target, and how long the target is out.
 
 mod classify;
 mod headers;
@@ -17,13 +17,13 @@ use crate::json::{Kind, Reader};
 pub enum Verdict {
     /// The caller gets it.
     Deliver,
-    /// The target refuses work for now.
+    /// The target is at a limit for now.
     RateLimited,
     /// The target's account or quota is used up: only an operator can help.
     OutOfQuota,
-    /// The target is set up wrongly (credentials, deployment): an operator must look.
+    /// The target is misconfigured (credentials, deployment): an operator must check it.
     Misconfigured,
-    /// The target failed; another may do better.
+    /// The target failed; another one may work.
     Failed,
 }
 
@@ -34,25 +34,25 @@ impl Verdict {
     }
 }
 
-/// Whose credentials an upstream saw, which decides whose fault a 401 is.
+/// Whose credentials an upstream got, which decides whose fault a 401 is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Credentials {
     /// The gateway's own.
     #[default]
     Gateway,
-    /// The caller's, passed through.
+    /// The caller's own, sent on.
     Caller,
 }
 
-/// Judges a complete error answer, or a head whose body couldn't be had (`body` empty).
+/// Judges a complete error answer, or a head whose body could not be read (`body` empty).
 ///
-/// `retryable` is the pool's list of statuses that may go elsewhere. A content-filter rejection
-/// is always the caller's, whatever the list says.
+/// `retryable` is the pool's list of statuses after which another target is used. A rejection by a content filter is
+/// always the caller's fault, whatever the list says.
 pub fn judge(status: StatusCode, body: &[u8], retryable: &StatusSet, credentials: Credentials) -> Verdict {
     if status.is_success() {
         return Verdict::Deliver;
     }
-    // Nobody follows it, and where it points can hold the backend's own credential. 304 is an answer.
+    // Redirects are not followed, and their target may contain the backend's own credential. 304 is an answer.
     if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
         return Verdict::Misconfigured;
     }
@@ -72,7 +72,7 @@ pub fn judge(status: StatusCode, body: &[u8], retryable: &StatusSet, credentials
     }
 }
 
-/// What Azure says where it knows neither the deployment nor the path: a code that is the status.
+/// Azure's answer if it knows neither the deployment nor the path: its code is the status.
 fn is_bare_not_found(body: &[u8]) -> bool {
     let mut bare = false;
     let _ = Reader::new(body).object(|key, value| {

@@ -1,13 +1,13 @@
-//! Sets of HTTP statuses as the config writes them: `429`, `"500-599"`.
+//! Sets of HTTP statuses in the config's form: `429`, `"500-599"`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use http::StatusCode;
 
-/// A text that is no status and no range of statuses.
+/// A text that is neither a status nor a range of statuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no HTTP status (429) and no range of them (\"500-599\")")]
+#[error("'{0}' is neither an HTTP status (429) nor a range of statuses (\"500-599\")")]
 pub struct ParseStatusError(pub String);
 
 /// An inclusive range of statuses.
@@ -57,7 +57,7 @@ impl StatusSet {
         self.0.iter().any(|range| (range.first..=range.last).contains(&status))
     }
 
-    /// The statuses that go elsewhere by default: 408, 429, 500, 502, 503, 504 and 529.
+    /// The statuses after which another target is used by default: 408, 429, 500, 502, 503, 504 and 529.
     pub fn retry_default() -> Self {
         StatusSet([408, 429, 500, 502, 503, 504, 529].map(|code| StatusRange { first: code, last: code }).to_vec())
     }

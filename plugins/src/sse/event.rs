@@ -1,16 +1,16 @@
-//! One event, and what becomes of it.
+//! One event, and whether it is passed on.
 
 use std::borrow::Cow;
 
 #[cfg(doc)]
 use crate::excerpt;
 
-/// What becomes of an event.
+/// What happens to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It is passed on.
     Pass,
-    /// It is taken out. One that was too long to be kept has passed already.
+    /// It is removed. One that was too long to be kept has been passed on already.
     Drop,
 }
 
@@ -19,9 +19,9 @@ pub enum Fate {
 pub struct Event<'a> {
     /// The `event` field's value, empty if there is none.
     pub name: &'a [u8],
-    /// The `data` field's value; several lines are joined with LF. Of an event that was too long to be kept, what
-    /// [`excerpt::event`] wants of it.
+    /// The `data` field's value; several lines are joined with LF. For an event that was too long to be kept, the
+    /// excerpt that [`excerpt::event`] defines.
     pub data: Cow<'a, [u8]>,
-    /// How many bytes of what it says are not in `data`; `None` if all of it is there.
+    /// How many bytes of its texts are not in `data`; `None` if it is complete.
     pub cut: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! An event that is too long to be kept: read line by line as it passes.
+//! An event that is too long to be kept: its lines are read as they pass.
 
 use memchr::memchr2;
 
@@ -8,7 +8,7 @@ use crate::excerpt::{self, Excerpt};
 /// Longest value of an `event` field that is read.
 const LONGEST_NAME: usize = 64;
 
-/// Which field a line has.
+/// The field of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Data,
@@ -16,26 +16,26 @@ enum Field {
     Other,
 }
 
-/// Where in a line.
+/// The position in a line.
 #[derive(Debug, Clone, Copy)]
 enum At {
     /// In the field's name.
     Name,
-    /// At the beginning of its value: one space is none of it.
+    /// At the beginning of its value: the first space is not part of it.
     Value(Field),
-    /// Further.
+    /// Inside the value.
     Rest(Field),
 }
 
-/// An event under way.
+/// The state of the current event.
 #[derive(Debug)]
 pub(super) struct LongEvent {
     at: At,
     /// The name of the current line's field, as far as it matters.
     field: Vec<u8>,
-    /// Nothing of the current line has come.
+    /// The current line is empty so far.
     blank: bool,
-    /// The line before ended with a CR: an LF belongs to it.
+    /// The previous line ended with a CR: an LF belongs to it.
     after_cr: bool,
     name: Vec<u8>,
     data: Option<Excerpt>,
@@ -48,7 +48,7 @@ impl Default for LongEvent {
 }
 
 impl LongEvent {
-    /// Takes the next bytes; where the event ends in them, if it does.
+    /// Reads the next bytes. Returns where the event ends in them, if it does.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         if std::mem::take(&mut self.after_cr) {
@@ -71,7 +71,7 @@ impl LongEvent {
             let end = at + run;
             at = end + 1;
             if self.blank {
-                // A blank line ends it; of CR LF both belong to it, if both are there.
+                // A blank line ends it; if it ends with CR LF, both belong to it.
                 let pair = bytes[end] == b'\r' && bytes.get(at) == Some(&b'\n');
                 return Some(at + usize::from(pair));
             }
@@ -124,7 +124,7 @@ impl LongEvent {
         }
     }
 
-    /// The field's name is known.
+    /// The field's name is complete.
     fn value_begins(&mut self) {
         let field = match self.field.as_slice() {
             b"data" => Field::Data,
@@ -142,7 +142,7 @@ impl LongEvent {
 
     fn line_ends(&mut self) {
         if let At::Name = self.at {
-            // A name alone has an empty value.
+            // A line with only a name has an empty value.
             self.value_begins();
         }
         self.at = At::Name;
@@ -150,7 +150,7 @@ impl LongEvent {
         self.blank = true;
     }
 
-    /// Tells what was read, at its end.
+    /// Reports the event, at its end.
     pub(super) fn tell(self, event: &mut impl FnMut(Event<'_>) -> Fate) {
         if let Some(data) = self.data {
             let cut = Some(data.cut());

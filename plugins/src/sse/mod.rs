@@ -1,7 +1,7 @@
 //! Splits a byte stream into server-sent events (WHATWG HTML, section 9.2) at any chunk boundary.
 //!
-//! Events are passed on whole. One that is longer than what is kept of any passes in the pieces in which it
-//! comes, and is read meanwhile: its fields, and an [`Excerpt`] of its data.
+//! Events are passed on whole. An event that is longer than what is kept passes in pieces, as they arrive, and is read
+//! meanwhile: its fields, and an [`Excerpt`] of its data.
 
 mod event;
 mod long;
@@ -19,22 +19,22 @@ use crate::excerpt::Excerpt;
 pub use event::{Event, Fate};
 use long::LongEvent;
 
-/// The longest event that is kept until it is whole, unless a reader wants more.
+/// The longest event that is kept until it is complete, unless a reader asks for more.
 pub const KEPT: usize = 64 * 1024;
-/// The same for readers that can't do with an excerpt.
+/// The same for readers that can't work with an excerpt.
 pub const MOST_KEPT: usize = 1024 * 1024;
 
-/// Cuts chunks into whole events; the unfinished tail waits for its rest.
+/// Splits chunks into complete events; the unfinished tail waits for its rest.
 #[derive(Debug)]
 pub struct Splitter {
     tail: BytesMut,
-    /// Where the tail's last line begins: what is before was looked through.
+    /// Where the tail's last line begins: everything before it was scanned.
     line: usize,
-    /// How far that line was looked through.
+    /// How far that line was scanned.
     seen: usize,
     /// The longest event that is kept.
     most: usize,
-    /// Inside an event that outgrew that: bytes pass until its end.
+    /// An event that became longer than that: its bytes pass until its end.
     long: Option<Box<LongEvent>>,
     started: bool,
 }
@@ -46,16 +46,16 @@ impl Default for Splitter {
 }
 
 impl Splitter {
-    /// Keeps events up to `most` bytes until they are whole.
+    /// Keeps events of up to `most` bytes until they are complete.
     pub fn keeping(most: usize) -> Self {
         Splitter { tail: BytesMut::new(), line: 0, seen: 0, most, long: None, started: false }
     }
 
-    /// Takes a chunk, calls `event` for every event that it completes, and returns the bytes up
-    /// to the end of the last one, without those that `event` drops. Comments complete nothing, but
-    /// are part of the returned bytes. Of an event that is too long to be kept they are returned as they come.
+    /// Reads a chunk, calls `event` for every event that it completes, and returns the bytes up to the end of the last
+    /// one, without those that `event` drops. Comments complete no event, but are part of the returned bytes. The bytes
+    /// of an event that is too long to be kept are returned as they arrive.
     ///
-    /// A chunk of whole events is returned as it came, without a copy.
+    /// A chunk of complete events is returned without a copy.
     pub fn feed(&mut self, mut chunk: Bytes, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
         let Some(mut long) = self.long.take() else { return self.feed_short(chunk, &mut event) };
         let Some(len) = long.take(&chunk) else {
@@ -100,12 +100,12 @@ impl Splitter {
             let mut begins = &rest[..];
             if !std::mem::replace(&mut self.started, true) {
                 begins = begins.strip_prefix(BOM).unwrap_or(begins);
-                // A line that is blank but for the mark ends nothing.
+                // A line with only the byte order mark doesn't end an event.
                 let blank = begins.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
                 begins = &begins[blank..];
             }
             let mut long = Box::new(LongEvent::default());
-            // It doesn't end here.
+            // It doesn't end in this chunk.
             long.take(begins);
             self.long = Some(long);
             return joined(whole, rest);
@@ -115,29 +115,29 @@ impl Splitter {
         whole
     }
 
-    /// Bytes that wait for the rest of their event.
+    /// Number of bytes that wait for the rest of their event.
     pub fn held(&self) -> usize {
         self.tail.len()
     }
 
-    /// Whether every byte handed in was handed out: the stream stands between two events.
+    /// Whether all bytes were returned: the stream is between two events.
     pub fn at_boundary(&self) -> bool {
         self.tail.is_empty() && self.long.is_none()
     }
 
-    /// Inside an event of which a part was handed out already.
+    /// Whether it is inside an event of which a part was returned already.
     pub fn is_within_event(&self) -> bool {
         self.long.is_some()
     }
 
-    /// Gives up the unfinished tail, for an end of stream at which it is passed on as it is.
+    /// Returns the unfinished tail, if the stream ends there and the tail is passed on unchanged.
     pub fn take_tail(&mut self) -> Bytes {
         (self.line, self.seen) = (0, 0);
         self.tail.split().freeze()
     }
 
-    /// The stream ends: an event that lacks only the blank line is read, too. Returns the bytes that were kept, unless
-    /// `event` drops them.
+    /// The stream has ended: an event that lacks only the blank line is read, too. Returns the bytes that were kept,
+    /// unless `event` drops them.
     pub fn finish(&mut self, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
         if let Some(mut long) = self.long.take() {
             long.take(b"\n");
@@ -158,10 +158,10 @@ impl Splitter {
     }
 }
 
-/// A byte order mark, which may stand before everything else.
+/// A byte order mark, which may be at the beginning.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Two pieces that follow each other.
+/// Two adjacent pieces as one.
 fn joined(one: Bytes, other: Bytes) -> Bytes {
     match (one.is_empty(), other.is_empty()) {
         (true, _) => other,
@@ -170,7 +170,7 @@ fn joined(one: Bytes, other: Bytes) -> Bytes {
     }
 }
 
-/// Bytes without these ranges, which follow each other.
+/// Bytes without these ranges, which are in order.
 fn without(bytes: Bytes, dropped: &[Range<usize>]) -> Bytes {
     if dropped.is_empty() {
         return bytes;
@@ -185,8 +185,8 @@ fn without(bytes: Bytes, dropped: &[Range<usize>]) -> Bytes {
     kept.freeze()
 }
 
-/// Where the first block of lines ends, with the blank line that ends it, if that is there. If not, where its last
-/// line begins. `from`: where a line begins; all lines before it were looked through, and so was that one up to `seen`.
+/// Where the first block of lines ends, with the blank line that ends it, if that is there. If not, where its last line
+/// begins. `from`: where a line begins; all lines before it were scanned, and that one up to `seen`.
 ///
 /// A CR at the very end is undecided (an LF may follow) unless the line it ends is already blank.
 fn block_end(bytes: &[u8], from: usize, seen: usize) -> Result<usize, usize> {
@@ -196,7 +196,7 @@ fn block_end(bytes: &[u8], from: usize, seen: usize) -> Result<usize, usize> {
         let line_end = search + run;
         let next = match (bytes[line_end], bytes.get(line_end + 1)) {
             (b'\r', Some(b'\n')) => line_end + 2,
-            // The end of a blank line is one whatever follows; an LF that does is a blank line of its own.
+            // A blank line's end is one, whatever follows; an LF after it is a blank line of its own.
             (b'\r', None) if line_end > at => return Err(at),
             _ => line_end + 1,
         };
@@ -207,12 +207,12 @@ fn block_end(bytes: &[u8], from: usize, seen: usize) -> Result<usize, usize> {
     }
 }
 
-/// How far an unfinished block was looked through: a CR at its end is undecided.
+/// How far an unfinished block was scanned: a CR at its end is undecided.
 fn looked_through(tail: &[u8]) -> usize {
     tail.len() - usize::from(tail.last() == Some(&b'\r'))
 }
 
-/// Reads the fields of one block; `None` if it holds no `data`.
+/// Reads the fields of one block; `None` if it has no `data`.
 fn parse_block(block: &[u8]) -> Option<Event<'_>> {
     let mut name: &[u8] = b"";
     let mut data: Option<Cow<'_, [u8]>> = None;

@@ -4,31 +4,31 @@ use super::state::{StreamState, Told, fault_of};
 use crate::json::{JsonError, Kind, Reader, Value};
 use crate::tokens::OutputMeter;
 
-/// Which choices have appeared and which have finished; the first 64 are told apart.
+/// Which choices have begun and which have finished; only the first 64 are distinguished.
 #[derive(Debug)]
 pub(super) struct Choices {
     seen: u64,
     finished: u64,
-    /// How many the caller asked for.
+    /// The number of choices that the caller asked for.
     expected: u64,
-    /// How many have ended in an event of their own, where they do so.
+    /// The number that have ended with an event of their own, in APIs with such events.
     ended: u64,
 }
 
 impl Choices {
-    /// None yet, of so many.
+    /// For so many choices.
     pub(super) fn of(expected: u64) -> Self {
         Choices { seen: 0, finished: 0, expected: expected.min(64), ended: 0 }
     }
 
-    /// One has ended in an event of its own; whether all have.
+    /// One has ended with an event of its own. Returns whether all have.
     pub(super) fn one_has_ended(&mut self) -> bool {
         self.ended += 1;
         self.ended >= self.expected
     }
 }
 
-/// Fields of a delta that carry output. A `role` alone doesn't, nor do filter results.
+/// Fields of a delta that contain output. A `role` alone isn't output, nor are filter results.
 const OUTPUT: [&str; 7] = ["content", "refusal", "tool_calls", "function_call", "audio", "reasoning", "reasoning_content"];
 
 /// Reads one chunk. A malformed one changes nothing.
@@ -57,7 +57,7 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) 
     let Some(list) = found.filter(|list| list.kind == Kind::Array) else { return Told::Anything };
     let only_usage = usage.is_some() && !filters && !list.is_filled(data);
     let _ = Reader::within(data, &list).objects(|choice| read_choice(data, choice, state, choices));
-    // Taken back when a further choice begins after the others have ended.
+    // Reset when a further choice begins after the others have ended.
     state.finished = choices.seen != 0 && choices.seen == choices.finished && u64::from(choices.finished.count_ones()) >= choices.expected;
     if only_usage { Told::UsageOnly } else { Told::Anything }
 }
@@ -94,7 +94,7 @@ fn read_choice(data: &[u8], choice: &mut Reader<'_>, state: &mut StreamState, ch
     Ok(())
 }
 
-/// Measures the text of a delta: it is the value itself, or the arguments of calls.
+/// Measures the text of a delta: the value itself, or the arguments of calls.
 fn read_text(data: &[u8], value: &Value, meter: &mut OutputMeter) {
     match value.kind {
         Kind::Array => drop(Reader::within(data, value).array(|call| read_text(data, &call, meter))),

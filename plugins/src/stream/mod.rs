@@ -1,8 +1,8 @@
 //! Watches a streamed answer: has output begun, is it complete, did it fail inside HTTP 200?
 //!
-//! The watcher decides what the attempt loop may still do. Until [`StreamState::content`] the
-//! held bytes can be thrown away and the attempt replaced; after that only an error event and an
-//! unfinished transfer can tell the caller that the answer is not whole.
+//! The watcher decides what the attempt loop may still do. Until [`StreamState::content`] the held bytes can be dropped
+//! and the attempt replaced; after that only an error event and an unfinished transfer can show the caller that the
+//! answer is not complete.
 
 mod choices;
 mod state;
@@ -25,72 +25,72 @@ pub struct StreamWatch {
     splitter: Splitter,
     state: StreamState,
     choices: choices::Choices,
-    /// The caller didn't ask for the chunk that tells the usage: it is taken out.
+    /// Whether the caller didn't ask for the chunk with the usage: then it is removed.
     hide_usage: bool,
-    /// That chunk's data, for whoever keeps the answer.
+    /// That chunk's data, for the cache.
     hidden: Option<Bytes>,
 }
 
 impl StreamWatch {
-    /// A watch for a fresh answer of `api`, of which the caller wants so many `choices`, and (`hide_usage`)
-    /// not the chunk that only tells the usage.
+    /// Watches a new answer of `api` with so many `choices`; `hide_usage`: without the chunk that contains only the
+    /// usage.
     pub fn new(api: Api, choices: u64, hide_usage: bool) -> Self {
         let choices = choices::Choices::of(choices);
         let splitter = Splitter::keeping(sse::KEPT);
         StreamWatch { api, splitter, state: StreamState::default(), choices, hide_usage, hidden: None }
     }
 
-    /// Keeps events up to `most` bytes until they are whole; longer ones pass in pieces.
+    /// Keeps events of up to `most` bytes until they are complete; longer ones pass in pieces.
     pub fn keeping(mut self, most: usize) -> Self {
         self.splitter = Splitter::keeping(most);
         self
     }
 
-    /// Reads a chunk and returns the bytes of whole events that may be passed on, and of one that is too long to be
-    /// kept those that have come.
+    /// Reads a chunk. Returns the bytes of complete events that may be passed on, and the bytes so far of an event that
+    /// is too long to be kept.
     pub fn feed(&mut self, chunk: Bytes) -> Bytes {
         let Self { api, splitter, state, choices, hide_usage, hidden } = self;
         splitter.feed(chunk, |event| fate(*api, &event, state, choices, hidden, *hide_usage))
     }
 
-    /// The stream ends: reads what is left, and returns its bytes that may be passed on.
+    /// The stream has ended: reads the rest. Returns its bytes that may be passed on.
     pub fn end(&mut self) -> Bytes {
         let Self { api, splitter, state, choices, hide_usage, hidden } = self;
         splitter.finish(|event| fate(*api, &event, state, choices, hidden, *hide_usage))
     }
 
-    /// What is known so far.
+    /// The state so far.
     pub fn state(&self) -> &StreamState {
         &self.state
     }
 
-    /// What was made since the last time.
+    /// The objects made since the last call.
     pub fn take_made(&mut self) -> Made {
         std::mem::take(&mut self.state.made)
     }
 
-    /// The data of the chunk that told the usage and was taken out.
+    /// The data of the chunk with the usage that was removed.
     pub fn take_hidden(&mut self) -> Option<Bytes> {
         self.hidden.take()
     }
 
-    /// How much text has come, for an estimate.
+    /// The amount of text so far, for an estimate.
     pub fn take_output(&mut self) -> OutputMeter {
         std::mem::take(&mut self.state.output)
     }
 
-    /// Whether the stream stands between two events.
+    /// Whether the stream is between two events.
     pub fn at_boundary(&self) -> bool {
         self.splitter.at_boundary()
     }
 
-    /// Whether a part of an event was passed on, and its rest is still to come.
+    /// Whether a part of an event was passed on, and its rest has not arrived yet.
     pub fn is_within_event(&self) -> bool {
         self.splitter.is_within_event()
     }
 }
 
-/// Reads an event, and says whether it is passed on.
+/// Reads an event, and decides whether it is passed on.
 fn fate(
     api: Api,
     event: &Event<'_>,

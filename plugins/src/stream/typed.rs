@@ -1,4 +1,4 @@
-//! Streams whose events carry a `type`: Responses, Anthropic messages, audio and images.
+//! Streams whose events have a `type`: Responses, Anthropic messages, audio and images.
 
 use super::choices::Choices;
 use super::state::{StreamState, fault_of};
@@ -8,7 +8,7 @@ use crate::objects;
 use crate::sse::Event;
 use crate::tokens::Reported;
 
-/// Reads one event; whether it could be read.
+/// Reads one event. Returns whether it could be read.
 pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut Choices) -> bool {
     let (mut kind, mut failed, mut stopped, mut item) = (None, false, false, None);
     let data = &event.data;
@@ -42,7 +42,7 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
     }
     let created = item.clone();
     if let Some(item) = item {
-        // What is only announced may be sealed as far as a beginning.
+        // The sealed content of an item that was only added may be incomplete.
         state.made.item(data, &item, !kind.as_deref().is_some_and(|kind| kind.ends_with(".added")));
     }
     let kind = kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned());
@@ -52,7 +52,7 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
     match (api, kind.as_str()) {
         (_, "error") => state.fault = Some(fault_of(data)),
         (Api::Responses, "response.failed") => {
-            // The error may come in an event of its own, and this one then says null.
+            // The error may come in an event of its own; then this one has null.
             let fault = fault_of(data);
             state.fault.get_or_insert(fault);
             state.done = true;
@@ -82,8 +82,8 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
     true
 }
 
-/// Whether an event of a response is output, or tells of a tool that its server runs: that costs, and may change things, so
-/// it must not be run once more elsewhere.
+/// Whether an event of a response is output, or reports a tool that its server runs: that costs, and may have effects,
+/// so it must not be repeated at another target.
 fn is_output(kind: &str) -> bool {
     const ENDS: [&str; 4] = [".delta", ".done", ".partial_image", ".annotation.added"];
     const TOOLS: [&str; 3] = ["_call.", "_call_", "mcp_list_tools."];
@@ -99,7 +99,7 @@ fn container(data: &[u8], message: &Value, state: &mut StreamState) {
     });
 }
 
-/// The usage of a response or message that an event carries.
+/// The usage of a response or message inside an event.
 fn nested_usage(data: &[u8], value: &Value, reported: &mut Reported) {
     if value.kind == Kind::Object {
         let _ = Reader::within(data, value).object(|key, value| reported.read_member(data, key, &value));

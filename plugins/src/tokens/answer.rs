@@ -1,6 +1,7 @@
-//! The usage of a plain answer: the members `usage` and `tool_usage` at its top level, wherever they stand.
+//! The usage of a plain answer: the members `usage` and `tool_usage` of its top level, anywhere in the text.
 //!
-//! What callers send can come back in an answer (metadata, tools, schemas), so a `usage` that stands deeper is none.
+//! Callers' own data can be part of an answer (metadata, tools, schemas), so a `usage` in an inner object doesn't
+//! count.
 
 use std::sync::LazyLock;
 
@@ -10,12 +11,12 @@ use super::Reported;
 use crate::excerpt::{self, Excerpt};
 use crate::json::{Reader, Value};
 
-/// Reads an answer that comes in pieces, in constant memory.
+/// Reads an answer that arrives in pieces, in constant memory.
 #[derive(Debug, Default)]
 pub struct AnswerUsage(Option<Box<Excerpt>>);
 
 impl AnswerUsage {
-    /// Takes the next piece.
+    /// Reads the next piece.
     pub fn push(&mut self, piece: &[u8]) {
         self.0.get_or_insert_with(|| Box::new(Excerpt::new(excerpt::usage))).push(piece);
     }
@@ -25,20 +26,20 @@ impl AnswerUsage {
         let mut reported = Reported::default();
         if let Some(excerpt) = &self.0 {
             let text = excerpt.text();
-            // What comes before the end of a text that is not whole was read.
+            // Members before the end of an incomplete text have been read.
             let _ = Reader::new(text).object(|key, value| reported.read_member(text, key, &value));
         }
         reported
     }
 }
 
-/// How much of an answer's end is looked at first: usage mostly stands there.
+/// How much of an answer's end is searched first: usage is mostly there.
 const END: usize = 16 * 1024;
 
-/// What a plain JSON answer reports that is there as a whole.
+/// The usage in a complete plain JSON answer.
 pub fn read_whole(answer: &[u8]) -> Reported {
     static KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
-    // Not in `usage`, and not always beside it.
+    // It is not in `usage`, and not always next to it.
     static TOOLS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_usage\""));
     let end = &answer[answer.len().saturating_sub(END)..];
     let found = KEY.rfind(end).map(|at| &end[at + KEY.needle().len()..]);
@@ -57,8 +58,8 @@ pub fn read_whole(answer: &[u8]) -> Reported {
     whole.read()
 }
 
-/// The value of a key at the top level, from what follows the key. Quotes inside of texts are escaped, so `"usage"` is
-/// nothing but a whole string; and if what follows it ends one object and no more, then it is a key at the top level.
+/// The value of a key at the top level, from the text after the key. Quotes inside texts are escaped, so `"usage"` is
+/// always a whole string; and if the text after it ends exactly one object, the key is at the top level.
 fn last_member(rest: &[u8]) -> Option<Value> {
     Reader::new(rest).from_key().ok()
 }

@@ -1,32 +1,32 @@
-//! A cheap bound of a prompt's tokens, from its length: what admission reserves.
+//! A cheap upper estimate of a prompt's tokens, from its length: for the reservation.
 
 use crate::json::Encoded;
 
-/// What an image in the prompt counts as: 1024 by 1024 pixels in full detail (OpenAI's images guide).
+/// Tokens of an image in the prompt: 1024 by 1024 pixels in full detail (OpenAI's images guide).
 pub(super) const IMAGE: u64 = 765;
 
-/// Bodies up to this are looked at as a whole; of longer ones, samples.
+/// Bodies up to this size are examined as a whole; of longer ones, only samples.
 const WHOLE: usize = 4096;
-/// How many samples, and how long each is.
+/// The number of samples, and the length of each.
 const SAMPLES: usize = 16;
 const SAMPLE: usize = 256;
 
-/// About how many tokens a request body's prompt has, rather more than fewer: a token for four bytes of
-/// ASCII (English text has about as many) or two bytes of anything else, and a fixed count for each image
-/// that is written into it. Takes the same time however long the body is.
+/// The approximate number of tokens in a request body's prompt, rather too many than too few: a token for four bytes of
+/// ASCII (as in English text) or two bytes of anything else, and a fixed number for each image in it. Takes the same
+/// time for any length.
 pub fn input_bound(body: &[u8], encoded: Encoded) -> u64 {
     let other = other_than_ascii(body);
     let text = body.len().saturating_sub(encoded.bytes);
-    // What is encoded is ASCII, so all that is other stands in the text.
+    // Encoded bytes are ASCII, so all other bytes are in the text.
     let other = other.min(text);
     ((text - other).div_ceil(4) + other.div_ceil(2)) as u64 + encoded.count * IMAGE
 }
 
-/// About how many bytes are no ASCII.
+/// The approximate number of bytes that are not ASCII.
 fn other_than_ascii(body: &[u8]) -> usize {
-    // Sums of at most 255 ones fit a byte: a plain fold over a fixed width is what vectorises.
+    // Sums of at most 255 ones fit into a byte: a simple fold over a fixed width can be vectorised.
     let in_step = |step: &[u8]| usize::from(step.iter().fold(0u8, |sum, byte| sum + (byte >> 7)));
-    // Most prompts are ASCII through and through, which is seen sooner than counted.
+    // Most prompts are only ASCII, and checking that is faster than counting.
     let count = |bytes: &[u8]| if bytes.is_ascii() { 0 } else { bytes.chunks(192).map(in_step).sum::<usize>() };
     if body.len() <= WHOLE {
         return count(body);

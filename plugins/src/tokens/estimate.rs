@@ -1,8 +1,8 @@
-//! Token counts where a backend reports none: with the tokenizer of the model's family, by the published
-//! rules. Costs microseconds to milliseconds: not for the way of every request.
+//! Token counts if a backend reports none: with the tokenizer of the model's family, by the published rules. Takes
+//! microseconds to milliseconds: not for every request.
 //!
-//! Sources: `tiktoken/model.py` (which family a model is of) and the OpenAI cookbook's "How to count tokens
-//! with tiktoken" (what a message adds). Anthropic publishes no tokenizer; OpenAI's newest stands in.
+//! Sources: `tiktoken/model.py` (the family of a model) and the OpenAI cookbook's "How to count tokens with tiktoken"
+//! (what a message adds). Anthropic publishes no tokenizer; OpenAI's newest is used instead.
 
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ impl Encoding {
         if older && !newer { Encoding::Cl100k } else { Encoding::O200k }
     }
 
-    /// How many tokens a text has; special tokens in it are plain text.
+    /// The number of tokens of a text; special tokens in it count as plain text.
     pub fn count(self, text: &str) -> u64 {
         let tokenizer = match self {
             Encoding::Cl100k => bpe_openai::cl100k_base(),
@@ -37,10 +37,10 @@ impl Encoding {
     }
 }
 
-/// What every message adds, and every answer.
+/// Tokens that every message adds, and every answer.
 const MESSAGE: u64 = 3;
 
-/// How many tokens the prompt of a JSON request body has. A body that is no JSON gets the cheap bound.
+/// The number of tokens in the prompt of a JSON request body. A body that is not JSON gets the cheap estimate.
 pub fn prompt_tokens(body: &[u8], encoding: Encoding) -> u64 {
     let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return input_bound(body, Encoded::default()) };
     let mut tokens = 0;
@@ -58,12 +58,12 @@ pub fn prompt_tokens(body: &[u8], encoding: Encoding) -> u64 {
     tokens
 }
 
-/// How many tokens the texts of a plain JSON answer have.
+/// The number of tokens in the texts of a plain JSON answer.
 pub fn answer_tokens(answer: &[u8], encoding: Encoding) -> u64 {
     serde_json::from_slice(answer).map_or_else(|_| input_bound(answer, Encoded::default()), |answer| output_texts(&answer, encoding))
 }
 
-/// The tokens of what a model said or thought, wherever it stands in an answer: the same texts as in a stream.
+/// The tokens of what a model wrote or thought, anywhere in an answer: the same texts as in a stream.
 fn output_texts(value: &Value, encoding: Encoding) -> u64 {
     match value {
         Value::Array(list) => list.iter().map(|one| output_texts(one, encoding)).sum(),
@@ -87,7 +87,8 @@ fn output_texts(value: &Value, encoding: Encoding) -> u64 {
     }
 }
 
-/// Whether a model may think without showing all of it, by its name: then the text of its answer doesn't tell what was used.
+/// Whether a model may think without showing all of it, by its name: then the text of its answer doesn't show its
+/// usage.
 pub fn may_reason(model: &str) -> bool {
     const SHOWN: [&str; 4] = ["gpt-3.5", "gpt-35", "gpt-4", "gpt-oss"];
     const HIDDEN: [&str; 10] = ["o1", "o3", "o4", "o5", "gpt-", "chat-latest", "codex", "computer-use", "gemini-", "grok-"];
@@ -105,7 +106,7 @@ fn given(value: &Value, encoding: Encoding) -> u64 {
     }
 }
 
-/// The tokens of all texts in a value; the types of parts are no text, and an image is an image.
+/// The tokens of all texts in a value; the types of parts don't count, and an image counts as an image.
 fn texts(value: &Value, encoding: Encoding) -> u64 {
     match value {
         Value::String(text) if text.starts_with("data:") => IMAGE,

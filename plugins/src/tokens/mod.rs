@@ -1,7 +1,7 @@
-//! What an answer used: the counts that a backend reports, in whichever of their forms, or estimates.
+//! The usage of an answer: the counts that a backend reports, in any of their forms, or estimates.
 //!
-//! Sources: the OpenAI and Anthropic SDKs' usage types. Anthropic counts cached input apart from
-//! `input_tokens`, the others within it; here it is always within.
+//! Sources: the OpenAI and Anthropic SDKs' usage types. Anthropic doesn't include cached input in `input_tokens`, the
+//! others do; here it is always included.
 
 mod answer;
 mod bound;
@@ -22,20 +22,20 @@ use serde::Serialize;
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
 
-/// How a usage is known.
+/// The source of a usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provenance {
-    /// The backend said so.
+    /// The backend reported it.
     Reported,
-    /// Counted or guessed here, for want of a report.
+    /// Counted or estimated here, because there is no report.
     Estimated,
-    /// Nobody can say.
+    /// Unknown.
     Unknown,
 }
 
 impl Provenance {
-    /// Every one, in the order of its declaration.
+    /// All of them, in order of declaration.
     pub const ALL: [Provenance; 3] = [Provenance::Reported, Provenance::Estimated, Provenance::Unknown];
 
     /// A short label for metrics and the ledger.
@@ -48,28 +48,28 @@ impl Provenance {
     }
 }
 
-/// What an answer used, and how that is known.
+/// The usage of an answer, and its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Metered {
-    /// The counts; nothing but zeros if they are unknown.
+    /// The counts; all zero if they are unknown.
     #[serde(flatten)]
     pub usage: Usage,
-    /// How they are known.
+    /// Their source.
     pub source: Provenance,
 }
 
 impl Metered {
-    /// What the backend said.
+    /// A usage that the backend reported.
     pub fn reported(usage: Usage) -> Self {
         Metered { usage, source: Provenance::Reported }
     }
 
-    /// What was counted here.
+    /// A usage that was estimated here.
     pub fn estimated(usage: Usage) -> Self {
         Metered { usage, source: Provenance::Estimated }
     }
 
-    /// Nothing is known.
+    /// An unknown usage.
     pub fn unknown() -> Self {
         Metered { usage: Usage::default(), source: Provenance::Unknown }
     }
@@ -81,12 +81,12 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Counts of one answer. What is named after a part (`cached_input`) is contained in its whole.
+/// The counts of one answer. Counts named after a part (`cached_input`) are contained in their whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    /// All input, cached and written to the cache included.
+    /// All input, also cached input and input written to the cache.
     pub input: u64,
-    /// All output, reasoning included.
+    /// All output, with reasoning.
     pub output: u64,
     /// Of the input: read from the provider's cache.
     pub cached_input: u64,
@@ -124,12 +124,12 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// All tokens: what limits and quotas count.
+    /// All tokens: the number for limits and quotas.
     pub fn tokens(&self) -> u64 {
         self.input.saturating_add(self.output)
     }
 
-    /// Adds what a further answer used: a socket has many.
+    /// Adds the usage of a further answer: a socket has many.
     pub fn add(&mut self, other: &Usage) {
         let add = |sum: &mut u64, count: u64| *sum = sum.saturating_add(count);
         add(&mut self.input, other.input);
@@ -148,7 +148,7 @@ impl Usage {
         add(&mut self.images, other.images);
     }
 
-    /// So many times this.
+    /// This usage, multiplied.
     #[must_use]
     pub fn times(&self, count: u64) -> Usage {
         let times = |one: u64| one.saturating_mul(count);
@@ -171,8 +171,8 @@ impl Usage {
     }
 }
 
-/// Counts as they are reported, of each the most: a stream's counts are cumulative, and a later report may leave
-/// some out, or tell them as zero.
+/// Counts as reported; the largest value of each: a stream's counts are cumulative, and a later report may omit some,
+/// or have zeros.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reported {
     input: Option<u64>,
@@ -190,7 +190,7 @@ pub struct Reported {
     image_tool: ImageTool,
 }
 
-/// What making images within a response used, which is not in the response's own counts.
+/// The usage of image generation within a response, which is not in the response's own counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct ImageTool {
     input: Option<u64>,
@@ -200,7 +200,7 @@ struct ImageTool {
 }
 
 impl Reported {
-    /// Reads a member of an answer, or of the response that an event carries, if it tells counts.
+    /// Reads a member of an answer, or of the response in an event, if it contains counts.
     pub fn read_member(&mut self, text: &[u8], key: &str, value: &Value) {
         match key {
             "usage" => self.read(text, value),
@@ -213,7 +213,7 @@ impl Reported {
         }
     }
 
-    /// Reads a `usage` object. Counts that are not there, null, or lower leave what was read before.
+    /// Reads a `usage` object. Counts that are missing, null, or lower don't change the earlier ones.
     pub fn read(&mut self, text: &[u8], usage: &Value) {
         counts(text, usage, |key, value, number| match key {
             "prompt_tokens" | "input_tokens" => raise(&mut self.input, number),
@@ -260,24 +260,24 @@ impl Reported {
         });
     }
 
-    /// What is known of an answer that ended before it was whole: a vendor that tells counts from the
-    /// beginning on (Anthropic) has told all of the input, but hardly any of the output.
+    /// The usage of an answer that ended early: a vendor that reports counts from the beginning (Anthropic) has
+    /// reported all of the input, but hardly any of the output.
     pub fn so_far(&self, api: Api, output: u64) -> Option<Usage> {
         let usage = self.usage(api)?;
         Some(Usage { output: usage.output.max(output), ..usage })
     }
 
-    /// The counts, if any were reported; what is left out counts as none.
+    /// The counts, if any were reported; missing ones are zero.
     pub fn usage(&self, api: Api) -> Option<Usage> {
         if self.input.is_none() && self.output.is_none() && self.milliseconds.is_none() {
             return None;
         }
         let tool = &self.image_tool;
         let tool_input = tool.input.or(tool.input_image).unwrap_or(0);
-        // What it makes is images, unless it says otherwise.
+        // Its output is images, unless it reports otherwise.
         let tool_output = tool.output.or(tool.output_image).unwrap_or(0);
         let output = self.output.unwrap_or(0);
-        // What the images API makes is images, unless it says otherwise.
+        // The output of the images API is images, unless it reports otherwise.
         let output_image = self.output_image.unwrap_or(if api.makes_images() { output } else { 0 });
         let (cached_input, cache_write) = (self.cached_input.unwrap_or(0), self.cache_write.unwrap_or(0));
         let apart = if api == Api::Messages { cached_input.saturating_add(cache_write) } else { 0 };
@@ -310,7 +310,7 @@ impl ImageTool {
     }
 }
 
-/// Most of anything that is believed of one answer: sums of whatever a backend says must not overflow.
+/// The largest count that is accepted from one answer: sums of what backends report must not overflow.
 const MOST: u64 = 1 << 32;
 
 /// Raises a count to what was reported, if that is more.
@@ -325,7 +325,7 @@ fn counts(text: &[u8], object: &Value, mut visit: impl FnMut(&str, &Value, Optio
     }
 }
 
-/// Whether a stream of this API tells its usage only if it is asked to (`stream_options`).
+/// Whether a stream of this API reports usage only if it is asked to (`stream_options`).
 pub fn is_asked_for(api: Api) -> bool {
     matches!(api, Api::Chat | Api::Completions)
 }

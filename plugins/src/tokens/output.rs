@@ -1,5 +1,5 @@
-//! How much text a stream has brought so far, for an estimate if it ends without saying. Memory is
-//! bounded: the beginning is kept as it is, of the rest only the length.
+//! Measures the text of a stream so far, for an estimate if it ends without usage. Memory is bounded: only the
+//! beginning is kept, and the length of the rest.
 
 use super::Encoding;
 use crate::json::{Kind, Value};
@@ -11,14 +11,14 @@ const SAMPLE: usize = 2048;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutputMeter {
     sample: String,
-    /// Bytes of the sample as they stood in JSON.
+    /// Bytes of the sample in its JSON form.
     sampled: u64,
-    /// Bytes of the whole text as they stood in JSON.
+    /// Bytes of the whole text in its JSON form.
     bytes: u64,
 }
 
 impl OutputMeter {
-    /// Takes a piece of text: a JSON string in `data`. Anything else is no text.
+    /// Adds a piece of text: a JSON string in `data`. Other values are ignored.
     pub fn push(&mut self, data: &[u8], value: &Value) {
         if value.kind != Kind::String {
             return;
@@ -33,22 +33,22 @@ impl OutputMeter {
         }
     }
 
-    /// Counts text that was too long to be taken.
+    /// Counts text that was too long to be kept.
     pub fn pass_over(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
 
-    /// Whether no text has come.
+    /// Whether there is no text so far.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// About how many tokens the text has, by its length alone.
+    /// The approximate number of tokens, by the text's length alone.
     pub fn bound(&self) -> u64 {
         self.bytes.div_ceil(4)
     }
 
-    /// How many tokens the text has: counted in the sample, and as dense in the rest.
+    /// The number of tokens: counted in the sample, and with the same density in the rest.
     pub fn tokens(&self, encoding: Encoding) -> u64 {
         if self.sampled == 0 {
             return 0;

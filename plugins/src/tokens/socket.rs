@@ -1,10 +1,10 @@
-//! The usage that a realtime socket tells: at the end of each response, of each transcription of what was said,
-//! and wherever else an event that ends something reports it.
+//! The usage that a realtime socket reports: at the end of each response, of each transcription of the input, and in
+//! any other event that ends something.
 //!
-//! It also counts the responses that nobody has settled yet: those that the caller asked for, and those that began.
+//! It also counts the responses that are not settled yet: those that the caller asked for, and those that have begun.
 //!
-//! Reads the server's side of a WebSocket (RFC 6455, section 5.2; unmasked, without extensions) as it passes. Of a
-//! message only what matters is kept, however long it is and in however many frames it comes.
+//! Reads the server's side of a WebSocket (RFC 6455, section 5.2; unmasked, without extensions) as it passes. Only the
+//! relevant part of a message is kept, however long it is and however many frames it has.
 
 use super::{Reported, Usage};
 use crate::api::Api;
@@ -12,14 +12,14 @@ use crate::excerpt::{self, Excerpt};
 use crate::frames::Frames;
 use crate::json::{Kind, Reader};
 
-/// What a message tells.
+/// The meaning of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// The model begins a response.
+    /// A response begins.
     Begun,
-    /// A response has ended, and used this, if it says so.
+    /// A response has ended, with this usage if it reports any.
     Ended(Option<Usage>),
-    /// Something beside the responses has ended, and used this.
+    /// Something other than a response has ended, with this usage.
     Beside(Usage),
 }
 
@@ -32,11 +32,11 @@ pub struct SocketTap {
     unsettled: Unsettled,
 }
 
-/// Responses that were asked for or have begun, and have not ended. One that its caller asked for is the same one when
-/// it begins; some begin unasked, where the server listens for the end of a turn.
+/// Responses that were requested or have begun, and have not ended. A requested response is the same one when it
+/// begins; some begin without a request, if the server detects the end of a turn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Unsettled {
-    /// Asked for, and not begun.
+    /// Requested, and not begun.
     asked: u32,
     /// Begun, and not ended.
     begun: u32,
@@ -53,7 +53,7 @@ impl Unsettled {
     }
 
     fn ends(&mut self) {
-        // Some servers don't tell that one begins.
+        // Some servers don't report the beginning.
         let from = if self.begun > 0 { &mut self.begun } else { &mut self.asked };
         *from = from.saturating_sub(1);
     }
@@ -70,8 +70,8 @@ impl Default for SocketTap {
 }
 
 impl SocketTap {
-    /// Takes the next bytes and calls `tell` for each message that tells something and ends in them, with how many of
-    /// the bytes belong to it and to what is before.
+    /// Reads the next bytes and calls `tell` for each relevant message that ends in them, with the number of bytes up
+    /// to the end of that message.
     pub fn push(&mut self, bytes: &[u8], mut tell: impl FnMut(Told, usize)) {
         let mut rest = bytes;
         while let Some(part) = self.frames.next_part(&mut rest) {
@@ -87,12 +87,12 @@ impl SocketTap {
         }
     }
 
-    /// Whether it stands between two messages.
+    /// Whether it is between two messages.
     pub fn is_between_messages(&self) -> bool {
         self.frames.is_between_messages()
     }
 
-    /// Whether its frames can't be told apart any more: nobody can say what is used on it.
+    /// Whether the frame boundaries are lost: then the socket's usage is unknown.
     pub fn is_lost(&self) -> bool {
         self.frames.is_lost()
     }
@@ -102,12 +102,12 @@ impl SocketTap {
         self.unsettled.asked(responses);
     }
 
-    /// How many responses were asked for or have begun, and have not ended.
+    /// The number of responses that were requested or have begun, and have not ended.
     pub fn under_way(&self) -> u32 {
         self.unsettled.count()
     }
 
-    /// What the message tells that has ended.
+    /// The meaning of the message that has ended.
     fn message_ends(&mut self) -> Option<Told> {
         let text = self.message.text();
         let (mut kind, mut reported) = (None, Reported::default());

@@ -19,7 +19,8 @@ const LENGTH: usize = 55;
 /// Most members of a `tracestate`, and the longest key or value.
 const MEMBERS: usize = 32;
 const LONGEST_PART: usize = 256;
-/// Longest `tracestate` that is handed on: that much must be. Past it, members longer than [`LONG`] go first.
+/// Longest `tracestate` that is sent on: the standard requires that much. Above it, members longer than [`LONG`] are
+/// dropped first.
 const LONGEST_STATE: usize = 512;
 const LONG: usize = 128;
 
@@ -77,22 +78,22 @@ impl Serialize for SpanId {
     }
 }
 
-/// What a caller says of its own span.
+/// The caller's own span, from its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
     /// The trace.
     pub trace: TraceId,
     /// The caller's span.
     pub span: SpanId,
-    /// The caller tells of it, and wishes that others do.
+    /// The caller samples it, and asks others to do so.
     pub sampled: bool,
     /// The trace's id is random.
     pub random: bool,
-    /// What other systems have to say.
+    /// Entries of other systems.
     pub state: Option<HeaderValue>,
 }
 
-/// Where a request stands: its trace, and its own span in it.
+/// A request's trace, and its own span in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
     /// The trace.
@@ -101,16 +102,16 @@ pub struct Trace {
     pub span: SpanId,
     /// The caller's span.
     pub parent: Option<SpanId>,
-    /// Whether the request is told of.
+    /// Whether the request is sampled.
     pub sampled: bool,
     /// Whether the trace's id is random.
     pub random: bool,
-    /// What other systems have to say.
+    /// Entries of other systems.
     pub state: Option<HeaderValue>,
 }
 
 impl Trace {
-    /// A span within its parent's trace, or one that begins a trace.
+    /// A span in its parent's trace, or one that begins a trace.
     pub fn new(id: TraceId, span: SpanId, parent: Option<Parent>, sampled: bool) -> Self {
         match parent {
             Some(Parent { trace, span: above, random, state, .. }) => {
@@ -120,27 +121,27 @@ impl Trace {
         }
     }
 
-    /// As a parent of what is done for this request.
+    /// As the parent of further work for this request.
     pub fn as_parent(&self) -> Parent {
         Parent { trace: self.id, span: self.span, sampled: self.sampled, random: self.random, state: self.state.clone() }
     }
 
-    /// The flags, as headers and collectors have them.
+    /// The flags, in the form of headers and collectors.
     pub fn flags(&self) -> u8 {
         u8::from(self.sampled) * SAMPLED + u8::from(self.random) * RANDOM
     }
 
-    /// `traceparent` for what is asked under `span`.
+    /// The `traceparent` for an upstream request with this `span`.
     pub fn traceparent(&self, span: SpanId) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         hexadecimal(self.id.bits(), &mut text[3..35]);
         hexadecimal(span.0.get().into(), &mut text[36..52]);
         hexadecimal(self.flags().into(), &mut text[53..]);
-        // Digits, letters and dashes can always stand in a header.
+        // Digits, letters and dashes are always valid in a header.
         HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
     }
 
-    /// Sets both headers for what is asked under `span`, in place of the caller's.
+    /// Sets both headers for an upstream request with this `span`, instead of the caller's.
     pub fn write(&self, span: SpanId, headers: &mut HeaderMap) {
         headers.insert(TRACEPARENT, self.traceparent(span));
         match &self.state {
@@ -150,7 +151,7 @@ impl Trace {
     }
 }
 
-/// What the headers say of the caller's span; `None` if they say nothing, or nothing that is valid.
+/// The caller's span in the headers; `None` if there is none, or it is not valid.
 pub fn read(headers: &HeaderMap) -> Option<Parent> {
     let mut given = headers.get_all(TRACEPARENT).iter();
     let first = given.next()?;
@@ -161,7 +162,7 @@ pub fn read(headers: &HeaderMap) -> Option<Parent> {
     Some(Parent { trace, span, sampled: flags & SAMPLED != 0, random: flags & RANDOM != 0, state: state(headers) })
 }
 
-/// A `traceparent` of this version, or the part of a later one that means the same.
+/// A `traceparent` of this version, or the part of a later version with the same meaning.
 fn parse(text: &[u8]) -> Option<(TraceId, SpanId, u8)> {
     let dashes = [2, 35, 52].iter().all(|at| text.get(*at) == Some(&b'-'));
     let version = number(text.get(..2)?)?;
@@ -195,8 +196,7 @@ fn number(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// What is handed on of `tracestate`: as it came, if it can be. One that is broken is dropped as a whole, and costs
-/// nothing else.
+/// The `tracestate` to send on: unchanged, if possible. An invalid one is dropped as a whole, without other effects.
 fn state(headers: &HeaderMap) -> Option<HeaderValue> {
     let given = headers.get_all(TRACESTATE);
     let mut members: SmallVec<[(&[u8], &[u8]); 8]> = SmallVec::new();
@@ -206,7 +206,7 @@ fn state(headers: &HeaderMap) -> Option<HeaderValue> {
         for member in field.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
             let key = key(member)?;
             if members.iter().any(|(_, other)| *other == key) {
-                // The leftmost is the latest.
+                // The leftmost member is the latest.
                 as_it_came = false;
                 continue;
             }

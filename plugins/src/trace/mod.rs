@@ -1,12 +1,12 @@
-//! Distributed traces: where a request stands in its caller's trace, and what is told of it to a collector.
+//! Distributed traces: a request's place in its caller's trace, and the spans for a collector.
 //!
 //! | part | question |
 //! |---|---|
-//! | [`context`] | which trace does it belong to, and what do upstreams hear of it? |
-//! | [`sample`] | is it told at all? |
-//! | [`span`] | what is told? |
-//! | [`route`] | under which path, without what callers put into it? |
-//! | [`otlp`] | in which bytes? |
+//! | [`context`] | which trace does it belong to, and which headers do upstreams get? |
+//! | [`sample`] | is it sampled? |
+//! | [`span`] | what do its spans contain? |
+//! | [`route`] | what is its path, without names that callers chose? |
+//! | [`otlp`] | how is it serialised? |
 
 pub mod context;
 pub mod otlp;
@@ -22,7 +22,7 @@ pub use context::{Parent, SpanId, Trace, TraceId};
 pub use sample::Sampler;
 pub use span::{AttemptSpan, Place, RequestSpan};
 
-/// Takes a request into its caller's trace, or begins one. `random` are fresh bits for a trace and a span.
+/// Adds a request to its caller's trace, or begins one. `random` are fresh random bits for a trace and a span.
 pub fn begin(headers: &HeaderMap, sampler: &Sampler, random: (u128, u64), now: Duration) -> Trace {
     let parent = context::read(headers);
     let trace = parent.as_ref().map_or_else(|| TraceId::new(random.0), |parent| parent.trace);

@@ -1,8 +1,8 @@
-//! Spans as OTLP over HTTP takes them (`/v1/traces`), in its JSON encoding.
+//! Spans in OTLP over HTTP (`/v1/traces`), in its JSON encoding.
 //!
 //! Source: opentelemetry-proto 1.x `trace.proto` and its JSON mapping: ids in hexadecimal, numbers of 64 bits as texts.
 //!
-//! Bytes are written straight out, with no tree of values between: a gateway under load has thousands of spans a second.
+//! Written directly as bytes, without a tree of values: a busy gateway has thousands of spans a second.
 
 use std::io::Write as _;
 
@@ -15,20 +15,20 @@ use crate::semconv;
 const SERVER: u8 = 2;
 const CLIENT: u8 = 3;
 const ERROR: u8 = 2;
-/// In a span's flags: it is known whether its parent is another system's, and it is.
+/// A span's flags: it is known that its parent is from another system.
 const PARENT_KNOWN: u32 = 0x100;
 const PARENT_REMOTE: u32 = 0x200;
 
-/// Who tells.
+/// The process that sends the spans.
 #[derive(Debug, Clone, Copy)]
 pub struct Resource<'r> {
     /// The program's version.
     pub version: &'r str,
-    /// Which of the processes that run it.
+    /// The name of the process.
     pub instance: &'r str,
 }
 
-/// Spans that go out together.
+/// Spans that are sent together.
 #[derive(Debug)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -36,7 +36,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// One without spans.
+    /// Without spans.
     pub fn new(resource: Resource<'_>) -> Self {
         let mut bytes = Vec::with_capacity(16 * 1024);
         bytes.extend_from_slice(b"{\"resourceSpans\":[{\"resource\":{\"attributes\":[");
@@ -50,7 +50,7 @@ impl Batch {
         Batch { bytes, spans: 0 }
     }
 
-    /// Spans in it.
+    /// The number of spans in it.
     pub fn spans(&self) -> usize {
         self.spans
     }
@@ -116,7 +116,7 @@ impl Batch {
         bytes.extend_from_slice(b"]}");
     }
 
-    /// The whole request.
+    /// The complete request.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.extend_from_slice(b"]}]}]}");
         self.bytes
@@ -160,7 +160,7 @@ impl Tell for Attributes<'_> {
     }
 }
 
-/// Texts can always be written.
+/// Texts can always be serialised.
 fn json(bytes: &mut Vec<u8>, text: &(impl Serialize + ?Sized)) {
     let _ = serde_json::to_writer(bytes, text);
 }

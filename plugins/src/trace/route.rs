@@ -1,4 +1,4 @@
-//! A path as spans name it: few different ones, without names that callers put into it.
+//! A path for spans: few different ones, without names that callers chose.
 
 use crate::api::Api;
 
@@ -6,10 +6,10 @@ use crate::api::Api;
 const ROOTS: [(&str, bool); 5] =
     [("/openai/deployments/", true), ("/openai/v1/", false), ("/openai/", false), ("/anthropic/v1/", false), ("/v1/", false)];
 
-/// Words below an API that are no names.
+/// Path segments below an API that are not names.
 const WORDS: [&str; 7] = ["cancel", "input_items", "items", "content", "compact", "input_tokens", "count_tokens"];
 
-/// The template of a path that was found to be one of this API's.
+/// The template of a path of this API.
 pub fn route(path: &str, api: Api) -> Option<String> {
     let (root, named, rest) = ROOTS.iter().find_map(|(root, named)| Some((root, *named, path.strip_prefix(root)?)))?;
     let (name, below) = if named { ("{deployment}/", rest.split_once('/')?.1) } else { ("", rest) };

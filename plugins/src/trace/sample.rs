@@ -1,28 +1,28 @@
-//! Which requests are told of.
+//! Which requests are sampled.
 //!
-//! A caller that tells of its own span wishes that this one is told of, too; but a header is a wish of anybody's, so it is
-//! honoured up to a rate. Past it, and without a caller's word, chance decides: by the trace's id, so that everybody who
-//! decides like this decides alike.
+//! A caller that samples its own span asks for this one to be sampled, too; but any caller can send that header, so it
+//! is followed only up to a rate. Above it, and without the header, the trace's id decides, so that all systems that
+//! decide in this way decide alike.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::context::{Parent, TraceId};
 
-/// Bits of an id that decide: the last 56, which are random wherever any are.
+/// The bits of an id that decide: the last 56, which are random if any are.
 const BITS: u32 = 56;
 const SECOND: u64 = 1_000_000_000;
 
-/// Decides.
+/// Decides which requests are sampled.
 #[derive(Debug)]
 pub struct Sampler {
-    /// Ids whose last bits are below it are told of.
+    /// Ids whose last bits are below it are sampled.
     below: u64,
     callers: Bound,
 }
 
 impl Sampler {
-    /// Of requests without a caller's word, `share` (0 to 1); of those that callers wish, `per_second`.
+    /// Samples `share` (0 to 1) of requests without the caller's header, and up to `per_second` of those with it.
     pub fn new(share: f64, per_second: u32) -> Self {
         let whole = 1u64 << BITS;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "within 0 and 2^56")]
@@ -30,12 +30,12 @@ impl Sampler {
         Sampler { below, callers: Bound::new(per_second) }
     }
 
-    /// Whether a request is told of. `random` are bits that its caller did not choose.
+    /// Whether a request is sampled. `random` are bits that its caller did not choose.
     pub fn decide(&self, parent: Option<&Parent>, trace: TraceId, random: u64, now: Duration) -> bool {
         match parent {
             None => self.chance(trace.bits() as u64),
             Some(parent) if !parent.sampled => false,
-            // A caller chooses its trace's id: where it isn't simply believed, that must not decide.
+            // A caller chooses its trace's id: above the rate, that id must not decide.
             Some(_) => self.callers.take(now) || self.chance(random),
         }
     }
@@ -45,12 +45,12 @@ impl Sampler {
     }
 }
 
-/// So many a second, and as many at once.
+/// A rate limiter: so many per second, and as many at once.
 #[derive(Debug)]
 struct Bound {
     /// Nanoseconds for each.
     each: u64,
-    /// When what was taken so far is paid for.
+    /// The time at which what was taken so far is paid for.
     paid: AtomicU64,
 }
 
@@ -77,7 +77,7 @@ mod tests {
         Parent { trace: TraceId::new(1), span: SpanId::new(1), sampled, random: false, state: None }
     }
 
-    /// How many of 10,000 are told of, with ids that are spread evenly.
+    /// How many of 10,000 are sampled, with ids that are spread evenly.
     fn told(sampler: &Sampler, parent: Option<&Parent>) -> usize {
         let step = (1u128 << BITS) / 10_000;
         let ids = (0..10_000).map(|number| (number << 100) + number * step + step / 2);

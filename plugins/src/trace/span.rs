@@ -1,9 +1,7 @@
-//! What is told of a request: one span for itself, as the server that it is to its caller, and one for each attempt, as
-//! the client that it is to a backend. Prompts and answers are none of it; they have events of their own, in the prompt
-//! log, under the same ids.
+//! The spans of a request: one as the server of its caller, and one for each attempt, as the client of a backend. They
+//! don't contain prompts and answers, which have events of their own in the prompt log, with the same ids.
 //!
-//! It is put together when a request is over, out of what is there anyway; names and texts are made of it by whoever
-//! sends it.
+//! A span is assembled when a request has ended, from data that exists anyway; its texts are made by the exporter.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,10 +16,10 @@ use crate::api::Api;
 use crate::semconv;
 use crate::tokens::Usage;
 
-/// Where attempts go: one member of a pool.
+/// The target of attempts: one member of a pool.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Whose API it speaks, such as `azure.ai.openai`.
+    /// The vendor of its API, such as `azure.ai.openai`.
     pub provider: &'static str,
     /// Host.
     pub host: String,
@@ -33,24 +31,24 @@ pub struct Place {
     pub deployment: Arc<str>,
     /// The tier.
     pub tier: u32,
-    /// Where the backend is.
+    /// The location of the backend.
     pub location: Option<Arc<str>>,
 }
 
 /// One attempt.
 #[derive(Debug, Clone)]
 pub struct AttemptSpan {
-    /// The span's id, which its upstream saw.
+    /// The span's id, which its upstream got.
     pub id: SpanId,
-    /// Where it went.
+    /// The target.
     pub place: Arc<Place>,
     /// When it began, in nanoseconds since 1970.
     pub began: u64,
     /// When it ended.
     pub ended: u64,
-    /// How long the request waited for a target before.
+    /// How long the request waited for a target before this attempt.
     pub waited: Duration,
-    /// How it went: a label.
+    /// The outcome's label.
     pub outcome: &'static str,
     /// Whether that is an error.
     pub is_error: bool,
@@ -65,19 +63,19 @@ pub struct RequestSpan {
     pub trace: Trace,
     /// When it arrived, in nanoseconds since 1970.
     pub began: u64,
-    /// When it was over.
+    /// When it ended.
     pub ended: u64,
     /// Its id.
     pub id: String,
-    /// Who asked, if known.
+    /// The consumer, if known.
     pub consumer: Option<Arc<str>>,
     /// The method.
     pub method: Method,
-    /// The path as it came: only its template is told.
+    /// The path as it came: only its template is exported.
     pub path: String,
-    /// The operation, if the path is one's.
+    /// The operation, if the path has one.
     pub api: Option<Api>,
-    /// The model, if it is one of ours.
+    /// The model, if it is in the config.
     pub model: Option<Arc<str>>,
     /// Its pool.
     pub pool: Option<Arc<str>>,
@@ -85,7 +83,7 @@ pub struct RequestSpan {
     pub stream: bool,
     /// Most tokens of an answer.
     pub max_tokens: Option<u64>,
-    /// How many answers.
+    /// The number of answers.
     pub choices: Option<u64>,
     /// The status that the caller got; 499 if it left before.
     pub status: u16,
@@ -93,13 +91,13 @@ pub struct RequestSpan {
     pub end: &'static str,
     /// The error code, if the gateway answered itself.
     pub code: Option<&'static str>,
-    /// How it stood with the cache.
+    /// The result of the cache.
     pub cache: Option<&'static str>,
-    /// From its arrival to the first output.
+    /// Time from its arrival to the first output.
     pub first: Option<Duration>,
     /// The gateway's own time until then.
     pub overhead: Duration,
-    /// What the answer used, if that is known at once.
+    /// The usage of the answer, if it is known at once.
     pub usage: Option<Usage>,
     /// Every attempt in order.
     pub attempts: SmallVec<[AttemptSpan; 2]>,
@@ -124,12 +122,12 @@ impl<'v, T: Into<Cow<'v, str>>> From<T> for Value<'v> {
     }
 }
 
-/// Takes attributes.
+/// Accepts attributes.
 pub trait Tell {
-    /// One more.
+    /// Adds one.
     fn tell(&mut self, name: &'static str, value: Value<'_>);
 
-    /// One more, if it is known.
+    /// Adds one, if it has a value.
     fn tell_known<'v>(&mut self, name: &'static str, value: Option<impl Into<Value<'v>>>) {
         if let Some(value) = value {
             self.tell(name, value.into());
@@ -138,7 +136,7 @@ pub trait Tell {
 }
 
 impl RequestSpan {
-    /// Spans that are told of it.
+    /// The number of its spans.
     pub fn spans(&self) -> usize {
         1 + self.attempts.len()
     }
@@ -162,7 +160,7 @@ impl RequestSpan {
         route(&self.path, self.api?)
     }
 
-    /// What went wrong, if it was no fault of the caller's.
+    /// The error, if it was not the caller's fault.
     pub fn error(&self) -> Option<Cow<'static, str>> {
         match self.end {
             "cut" => Some("cut".into()),
@@ -171,7 +169,7 @@ impl RequestSpan {
         }
     }
 
-    /// Tells what is known of it.
+    /// Adds its attributes.
     pub fn attributes(&self, to: &mut impl Tell) {
         let method = known_method(&self.method);
         to.tell(semconv::METHOD, method.into());
@@ -190,7 +188,7 @@ impl RequestSpan {
         }
     }
 
-    /// What is told with the request and with each of its attempts.
+    /// Attributes of the request and of each of its attempts.
     fn asked(&self, to: &mut impl Tell) {
         to.tell_known(semconv::CONSUMER, self.consumer.as_deref());
         to.tell_known(semconv::POOL, self.pool.as_deref());
@@ -210,7 +208,7 @@ impl RequestSpan {
         }
     }
 
-    /// Tells what is known of the attempt at `index`.
+    /// Adds the attributes of the attempt at `index`.
     pub fn attempt_attributes(&self, index: usize, to: &mut impl Tell) {
         let Some(attempt) = self.attempts.get(index) else { return };
         let place = &*attempt.place;
@@ -237,7 +235,7 @@ impl RequestSpan {
         }
     }
 
-    /// What the last attempt's answer told. It stands with that attempt alone, so that sums over spans count it once.
+    /// The answer's attributes. Only the last attempt has them, so that sums over spans count them once.
     fn answered(&self, attempt: &AttemptSpan, to: &mut impl Tell) {
         if let Some(first) = self.first.filter(|_| self.stream && attempt.status == Some(200)) {
             let before = Duration::from_nanos(attempt.began.saturating_sub(self.began));
@@ -258,7 +256,7 @@ impl RequestSpan {
 }
 
 impl AttemptSpan {
-    /// What went wrong.
+    /// The error.
     pub fn error(&self) -> Option<Cow<'static, str>> {
         match (self.is_error, self.status) {
             (false, _) => None,
@@ -272,7 +270,7 @@ impl AttemptSpan {
     }
 }
 
-/// A method, if it is one of those that are known: a caller may send any.
+/// The method if it is a known one: a caller may send any text.
 fn known_method(method: &Method) -> &'static str {
     let known = [
         (Method::GET, "GET"),

@@ -1,5 +1,5 @@
-//! Parameters of a request set, defaulted, capped or removed, and a system prompt put first, by splicing the
-//! caller's bytes: what isn't touched stays as it was.
+//! Sets, defaults, caps or removes parameters of a request, and puts a system prompt first, by splicing the caller's
+//! bytes: the rest stays unchanged.
 
 mod headers;
 mod member;
@@ -14,36 +14,36 @@ pub use headers::{HeaderChanges, is_protected};
 use member::Member;
 use splice::Splices;
 
-/// Names under which an API may take its completion cap: what is said of one is said of all.
+/// The names of the completion cap in the APIs: a rule for one applies to all.
 const COMPLETION_CAPS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
 
-/// Members that the gateway itself acts on, or that hold what is asked: they are not to be changed.
+/// Members that the gateway itself uses, or that contain the prompt: they must not be changed.
 pub const PROTECTED: [&str; 8] = ["model", "stream", "stream_options", "messages", "input", "prompt", "system", "instructions"];
 
-/// What becomes of a request's body. Values are JSON.
+/// Changes to a request's body. Values are JSON.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transform {
-    /// Members that get this value, whatever the caller says.
+    /// Members that get this value, whatever the caller sends.
     pub set: Vec<(String, Json)>,
-    /// Members that get this value where the caller says nothing.
+    /// Members that get this value if the caller sends none.
     pub default: Vec<(String, Json)>,
-    /// The most that a numeric member may say.
+    /// The maximum of a numeric member.
     pub cap: Vec<(String, f64)>,
-    /// Members that are taken out.
+    /// Members that are removed.
     pub remove: Vec<String>,
-    /// A system prompt that stands before everything else.
+    /// A system prompt that is put before everything else.
     pub system: Option<String>,
 }
 
 impl Transform {
-    /// Whether it changes nothing, whatever comes.
+    /// Whether it never changes anything.
     pub fn is_empty(&self) -> bool {
         let Transform { set, default, cap, remove, system } = self;
         set.is_empty() && default.is_empty() && cap.is_empty() && remove.is_empty() && system.is_none()
     }
 
-    /// The body as it goes on, if it changes. Only APIs that answer with texts have such parameters; `body` must be a valid
-    /// JSON object. Anything else stays as it is.
+    /// The changed body, if it changes. Only APIs that answer with texts have such parameters; `body` must be a valid
+    /// JSON object. Other requests stay unchanged.
     pub fn apply(&self, api: Api, body: &[u8]) -> Option<Vec<u8>> {
         if !matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages) {
             return None;
@@ -51,7 +51,7 @@ impl Transform {
         let (mut members, mut total, mut after) = (Vec::new(), 0, 0);
         let read = |name: &str, value: Value| {
             let end = value.range.end;
-            // Only what may change: a body can have a member for every six of its bytes.
+            // Only members that may change: a body can have a member for every six of its bytes.
             if self.looks_at(name) {
                 members.push(Member { name: name.to_owned(), value, index: total, after });
             }
@@ -76,15 +76,15 @@ impl Transform {
         splices.finish()
     }
 
-    /// Whether something may become of a member with this name.
+    /// Whether a member with this name may change.
     fn looks_at(&self, name: &str) -> bool {
         let valued = self.set.iter().chain(&self.default).map(|(other, _)| other).chain(self.cap.iter().map(|(other, _)| other));
         let prompt = self.system.is_some() && ["messages", "instructions", "system"].contains(&name);
         prompt || valued.chain(&self.remove).any(|other| alike(other, name))
     }
 
-    /// What is more, or no number, becomes the cap. A completion cap is put in where none is given: without one a model
-    /// may say as much as it can.
+    /// A larger value, or one that is not a number, becomes the cap. A completion cap is added if there is none:
+    /// without one a model may generate as much as it can.
     fn cap(&self, splices: &mut Splices<'_>, api: Api, body: &[u8], members: &[Member], name: &str, most: f64) {
         let given = members.iter().filter(|member| alike(&member.name, name) && member.value.kind != Kind::Null);
         for member in given {
@@ -100,12 +100,12 @@ impl Transform {
     }
 }
 
-/// Whether two members mean the same.
+/// Whether two members have the same meaning.
 fn alike(one: &str, other: &str) -> bool {
     one == other || (COMPLETION_CAPS.contains(&one) && COMPLETION_CAPS.contains(&other))
 }
 
-/// The name that an API has for a member.
+/// The name of a member in an API.
 fn name_in(api: Api, name: &str) -> &str {
     match api {
         Api::Responses if COMPLETION_CAPS.contains(&name) => "max_output_tokens",
@@ -115,7 +115,7 @@ fn name_in(api: Api, name: &str) -> &str {
     }
 }
 
-/// Whole numbers without a point: token counts with one are refused.
+/// Whole numbers without a decimal point: APIs refuse token counts with one.
 fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { value.to_string() }
 }
@@ -124,7 +124,7 @@ fn is_given(members: &[Member], name: &str) -> bool {
     members.iter().any(|member| alike(&member.name, name) && member.value.kind != Kind::Null)
 }
 
-/// Every member that means this gets the value; one is put in if there is none.
+/// Every member with this meaning gets the value; if there is none, it is added.
 fn set(splices: &mut Splices<'_>, api: Api, members: &[Member], name: &str, value: &Json) {
     let mut found = members.iter().filter(|member| alike(&member.name, name)).peekable();
     if found.peek().is_none() {

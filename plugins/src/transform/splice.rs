@@ -1,4 +1,4 @@
-//! Changes of a JSON object's top level, made in its own bytes.
+//! Changes to the top level of a JSON object, made in its own bytes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,15 +6,15 @@ use std::ops::Range;
 use super::member::Member;
 use crate::json::Value;
 
-/// Changes that are gathered and then made at once.
+/// Changes that are collected and then made at once.
 pub(super) struct Splices<'t> {
     text: &'t [u8],
-    /// What is replaced by what, by start, end and their order; no two overlap. What is put in at a place goes before
-    /// what is cut out from there on.
+    /// Replacements by start, end and order; no two overlap. Insertions at a position come before a removal that begins
+    /// there.
     edits: BTreeMap<(usize, usize, usize), Vec<u8>>,
-    /// Members that are put in, as `"name":value`.
+    /// Members that are added, as `"name":value`.
     inserted: Vec<String>,
-    /// No member stays.
+    /// Whether no member is left.
     empty: bool,
 }
 
@@ -23,23 +23,23 @@ impl<'t> Splices<'t> {
         Splices { text, edits: BTreeMap::new(), inserted: Vec::new(), empty: false }
     }
 
-    /// Puts a member in.
+    /// Adds a member.
     pub(super) fn insert_member(&mut self, name: &str, value: &str) {
         self.inserted.push(format!("{}:{value}", serde_json::Value::from(name)));
     }
 
-    /// Replaces a value. The first change of one counts.
+    /// Replaces a value. The first change of a value counts.
     pub(super) fn replace(&mut self, value: &Value, by: String) {
         self.edit(value.range.clone(), by.into_bytes());
     }
 
-    /// Puts something in at a place within a value.
+    /// Inserts a text at a position within a value.
     pub(super) fn insert_at(&mut self, at: usize, text: String) {
         self.edit(at..at, text.into_bytes());
     }
 
     fn edit(&mut self, range: Range<usize>, by: Vec<u8>) {
-        // Of those that don't overlap each other the last one that begins before this one's end also ends last.
+        // Edits don't overlap: the last one that begins before this one's end also ends last.
         let before = self.edits.range(..(range.end, 0, 0)).next_back();
         let free = before.is_none_or(|((_, end, _), _)| *end <= range.start);
         if free && self.text.get(range.clone()) != Some(&by) {
@@ -47,15 +47,15 @@ impl<'t> Splices<'t> {
         }
     }
 
-    /// Takes members out with their names and one comma each, of `total` in all; they are told in their order.
+    /// Removes members with their names and one comma each, of `total` in all; they are passed in order.
     pub(super) fn remove<'m>(&mut self, members: impl Iterator<Item = &'m Member>, total: usize) {
         let mut gone = 0;
-        // Where the members end that went with the comma after them.
+        // Where the removed members end that had the comma after them.
         let mut begin = self.brace();
         for member in members {
             let end = member.value.range.end;
             if member.index == gone {
-                // All before it go, too: with the comma that follows, if one does.
+                // All members before it are removed, too: with the comma that follows, if there is one.
                 let rest = &self.text[end..];
                 let comma = rest.iter().position(|byte| !byte.is_ascii_whitespace()).filter(|at| rest[*at] == b',');
                 let end = comma.map_or(end, |at| end + at + 1);
@@ -70,7 +70,7 @@ impl<'t> Splices<'t> {
         self.empty = gone == total;
     }
 
-    /// Where the first member stands.
+    /// Where the first member begins.
     fn brace(&self) -> usize {
         self.text.iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1)
     }

@@ -1,4 +1,4 @@
-//! A system prompt that stands before everything a caller sends.
+//! A system prompt that is put before everything a caller sends.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use super::splice::Splices;
 use crate::api::Api;
 use crate::json::{Kind, Value};
 
-/// Puts `text` first, where the API has room for it.
+/// Puts `text` first, if the API has a place for it.
 pub(super) fn put_first(splices: &mut Splices<'_>, api: Api, body: &[u8], members: &[Member], text: &str) {
     let find =
         |name: &str| members.iter().find(|member| member.name == name && member.value.kind != Kind::Null).map(|member| &member.value);
@@ -31,7 +31,7 @@ fn before_elements(splices: &mut Splices<'_>, body: &[u8], list: &Value, element
 /// Before a member that is a text or a list of blocks.
 fn before_text(splices: &mut Splices<'_>, body: &[u8], members: &[Member], name: &str, text: &str) {
     let quoted = serde_json::Value::from(text).to_string();
-    // As it stands between its quotes.
+    // Its form between the quotes.
     let inner = quoted.get(1..quoted.len() - 1).unwrap_or_default();
     let mut found = members.iter().filter(|member| member.name == name).peekable();
     if found.peek().is_none() {

@@ -1,5 +1,5 @@
-//! A server with Azure Arc: its agent proves that we may read a file of root's, and then gives a
-//! token. As in MSAL's `managed_identity.py`.
+//! A server with Azure Arc: its agent makes us prove that we may read a file of root's, and then returns a token. As in
+//! MSAL's `managed_identity.py`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::outbound;
 
 const DEFAULT_ENDPOINT: &str = "http://localhost:40342/metadata/identity/oauth2/token";
 const API_VERSION: &str = "2020-06-01";
-/// The agent's own program; where it is, an agent is.
+/// The agent's own program: if it exists, there is an agent.
 const AGENT: &str = "/opt/azcmagent/bin/himds";
-/// Where its challenges stand, and how long they may be.
+/// The folder of its challenges, and how long they may be.
 const CHALLENGES: &str = "/var/opt/azcmagent/tokens";
 const LONGEST_CHALLENGE: u64 = 4096;
 
@@ -41,7 +41,7 @@ struct Answer {
 /// Fetches a token.
 pub(super) async fn fetch(endpoint: &str, scope: &str, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
     let client = outbound::local()?;
-    let mut url = reqwest::Url::parse(endpoint).map_err(|error| FetchError::new(format!("IDENTITY_ENDPOINT is no URL: {error}")))?;
+    let mut url = reqwest::Url::parse(endpoint).map_err(|error| FetchError::new(format!("IDENTITY_ENDPOINT is not a URL: {error}")))?;
     url.query_pairs_mut().append_pair("api-version", API_VERSION).append_pair("resource", scope.trim_end_matches("/.default"));
     let ask = || client.get(url.clone()).header("metadata", "true");
     let first = ask().send().await?;
@@ -51,11 +51,11 @@ pub(super) async fn fetch(endpoint: &str, scope: &str, wall: DateTime<Utc>) -> R
     let challenge = first.headers().get("www-authenticate").and_then(|value| value.to_str().ok());
     let path = challenge.and_then(|value| value.split_once("realm=")).map(|(_, path)| path.trim_matches(['"', ' ']));
     let path = path.ok_or_else(|| FetchError::new("the Arc agent's challenge names no file"))?;
-    // Elsewhere in tests only.
+    // Only tests use another folder.
     let folder = std::env::var("SPILLWAY_ARC_CHALLENGES").map_or_else(|_| PathBuf::from(CHALLENGES), PathBuf::from);
     let secret = read_challenge(Path::new(path), &folder)?;
     let mut value = http::HeaderValue::from_str(&format!("Basic {secret}"))
-        .map_err(|_| FetchError::new("the Arc agent's challenge can't stand in a header"))?;
+        .map_err(|_| FetchError::new("the Arc agent's challenge is not valid in a header"))?;
     value.set_sensitive(true);
     let second = ask().header("authorization", value).send().await?;
     let status = second.status();
@@ -65,17 +65,17 @@ pub(super) async fn fetch(endpoint: &str, scope: &str, wall: DateTime<Utc>) -> R
         let what = brief(&format!("the Arc agent answered {status}: {body}"));
         return Err(FetchError { what, retry_after: retry_after.map(Duration::from_secs) });
     }
-    let answer: Answer = serde_json::from_str(&body).map_err(|_| FetchError::new("the Arc agent's answer is no token"))?;
+    let answer: Answer = serde_json::from_str(&body).map_err(|_| FetchError::new("the Arc agent's answer contains no token"))?;
     let until = answer.expires_on.as_ref().and_then(seconds).map(|at| at.saturating_sub(u64::try_from(wall.timestamp()).unwrap_or(0)));
     let lifetime = answer.expires_in.as_ref().and_then(seconds).or(until).unwrap_or(0);
     let refresh_in = answer.refresh_in.as_ref().and_then(seconds).map(Duration::from_secs);
     Fetched::new(&answer.access_token, lifetime, refresh_in)
 }
 
-/// Reads a challenge, if it is one: whoever answers on the agent's port must not make us read and
-/// send any other file.
+/// Reads a challenge file, after checks: another program on the agent's port must not make us read and send any other
+/// file.
 fn read_challenge(path: &Path, folder: &Path) -> Result<String, FetchError> {
-    let refused = || FetchError::new(format!("the Arc agent's challenge is no .key file in {}", folder.display()));
+    let refused = || FetchError::new(format!("the Arc agent's challenge is not a .key file in {}", folder.display()));
     let unreadable = |error: std::io::Error| {
         FetchError::new(format!("the Arc agent's challenge can't be read (is this user in the group himds?): {error}"))
     };

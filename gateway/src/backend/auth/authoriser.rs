@@ -1,4 +1,4 @@
-//! What proves the gateway's identity to a backend.
+//! Adds the gateway's credential for a backend.
 
 use std::sync::Arc;
 
@@ -9,21 +9,20 @@ use spillway_plugins::retry::Credentials;
 use super::source::TokenSource;
 use crate::clock::Tick;
 
-/// Why a request can't be authorised at a backend right now: another one must take it.
+/// Why a request can't be authorised at a backend now: another backend must serve it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// The scheme has no credential to show.
-    #[error("no credential to show")]
+    /// The scheme has no credential now.
+    #[error("no credential to send")]
     NoCredential,
 }
 
-/// Puts the credential for a backend into a request. Never waits: schemes that fetch tokens do so
-/// in the background.
+/// Adds the credential for a backend to a request. Never waits: schemes that fetch tokens do so in the background.
 pub trait Authoriser: std::fmt::Debug + Send + Sync {
     /// Adds the credential to `request`, from which every credential of the caller was removed.
     ///
     /// # Errors
-    /// [`AuthError`] if there is none to show.
+    /// [`AuthError`] if there is none.
     fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, now: Tick) -> Result<(), AuthError>;
 
     /// Whose credential the backend sees.
@@ -31,7 +30,7 @@ pub trait Authoriser: std::fmt::Debug + Send + Sync {
         Credentials::Gateway
     }
 
-    /// Where its token comes from, if it has one.
+    /// The source of its token, if it uses one.
     fn token(&self) -> Option<&Arc<TokenSource>> {
         None
     }

@@ -1,5 +1,5 @@
-//! `auto`: the first that the environment offers, in the order of Azure's own default chain: an
-//! application's secret or certificate, a federated token file, the managed identity.
+//! `auto`: the first credential that the environment has, in the order of Azure's own default chain: an application's
+//! secret or certificate, a federated token file, the managed identity.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::config::Secret;
 
 use crate::config::{ClientCredentials, ClientProof, Identity, WorkloadIdentity};
 
-/// What the environment, read through `var`, offers.
+/// Chooses from the environment, read through `var`.
 pub(super) fn choose(var: impl Fn(&str) -> Option<String>) -> Identity {
     let var = |name: &str| var(name).filter(|value| !value.is_empty());
     let (tenant, client) = (var("AZURE_TENANT_ID"), var("AZURE_CLIENT_ID"));
@@ -22,8 +22,8 @@ pub(super) fn choose(var: impl Fn(&str) -> Option<String>) -> Identity {
             return Identity::Workload(WorkloadIdentity::default());
         }
     }
-    // With exactly one user-assigned identity the services take it when none is named; with several
-    // AZURE_CLIENT_ID says which.
+    // With exactly one user-assigned identity the services use that one if none is named; with several, AZURE_CLIENT_ID
+    // names it.
     Identity::Managed { client_id: client }
 }
 

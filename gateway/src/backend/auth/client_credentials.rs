@@ -1,5 +1,5 @@
-//! `client-credentials`: an application with a secret, or with a certificate whose key signs an
-//! assertion (the file is read anew for every token).
+//! `client-credentials`: an application with a secret, or with a certificate whose key signs an assertion (the file is
+//! re-read for every token).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::transport::TokenTransport;
 use crate::config::{ClientCredentials, ClientProof, pem};
 use crate::outbound;
 
-/// Where Entra is, unless the config or the environment says otherwise.
+/// Entra's address, unless the config or the environment sets another.
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 
 /// Fetches a token.

@@ -1,4 +1,4 @@
-//! What every token scheme does: fetch a token, or say why not.
+//! What all token schemes have in common: the result of a fetch, and its errors.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use http::HeaderValue;
 
 use super::key_header::KeyHeader;
 
-/// No token is believed to live longer: a clock that was wrong for a moment must not decide for weeks.
+/// Longest lifetime of a token that is used: a clock that was wrong for a moment must not have an effect for weeks.
 const LONGEST: Duration = Duration::from_secs(48 * 3600);
 
-/// A token as it came.
+/// A fetched token.
 #[derive(Clone)]
 pub struct Fetched {
     /// The header's value: `Bearer …`.
@@ -30,25 +30,25 @@ impl Fetched {
     /// A token that is valid for `lifetime` seconds.
     ///
     /// # Errors
-    /// If it is expired already, or can't stand in a header.
+    /// If it is expired already, or is not valid in a header.
     pub(super) fn new(token: &str, lifetime: u64, refresh_in: Option<Duration>) -> Result<Self, FetchError> {
         if lifetime == 0 {
-            return Err(FetchError::new("the service gave a token that is expired already; is this machine's clock right?"));
+            return Err(FetchError::new("the service returned a token that is expired already; is this machine's clock right?"));
         }
         let header = KeyHeader::Bearer.value(token.as_bytes()).filter(|_| !token.is_empty());
-        let header = header.ok_or_else(|| FetchError::new("the service gave a token that can't stand in a header"))?;
+        let header = header.ok_or_else(|| FetchError::new("the service returned a token that is not valid in a header"))?;
         let refresh_in = refresh_in.filter(|when| !when.is_zero());
         Ok(Fetched { header, lifetime: Duration::from_secs(lifetime).min(LONGEST), refresh_in })
     }
 }
 
-/// Why no token came.
+/// Why no token was fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct FetchError {
-    /// In words; never with a secret in it.
+    /// As text, without secrets.
     pub what: String,
-    /// How long the service wants to be left alone.
+    /// The service's Retry-After.
     pub retry_after: Option<Duration>,
 }
 
@@ -60,7 +60,7 @@ impl FetchError {
 
 impl From<reqwest::Error> for FetchError {
     fn from(error: reqwest::Error) -> Self {
-        // Without the URL: it can be long, and the context names the service.
+        // Without the URL: it can be long, and the log names the service anyway.
         FetchError::new(causes(&error.without_url()))
     }
 }
@@ -71,7 +71,7 @@ impl From<azure_core::Error> for FetchError {
     }
 }
 
-/// An error with what caused it, on one line; what is said already is not said twice.
+/// An error and its causes, on one line, without repetitions.
 pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -85,7 +85,7 @@ pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     brief(&text)
 }
 
-/// The beginning of a service's words, on one line.
+/// The beginning of a service's message, on one line.
 pub(super) fn brief(text: &str) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(400) {

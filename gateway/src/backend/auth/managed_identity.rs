@@ -1,5 +1,5 @@
-//! `managed-identity`: what the machine is. A VM asks its metadata service, App Service and Container
-//! Apps their endpoint (both spoken by `azure_identity`), a server with Azure Arc its agent.
+//! `managed-identity`: the identity of the machine. The token comes from the metadata service on a VM, from an endpoint
+//! in App Service and Container Apps (`azure_identity` supports both), and from the agent on a server with Azure Arc.
 
 use azure_core::credentials::TokenCredential;
 use azure_identity::{ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId};
@@ -23,7 +23,7 @@ pub(super) async fn fetch(client_id: Option<&str>, scope: &str, wall: DateTime<U
         user_assigned_id: client_id.map(|id| UserAssignedId::ClientId(id.to_owned())),
         client_options: transport.options(None),
     };
-    // A new one each time: it would keep a token until five minutes before its end.
+    // A new credential each time: a credential keeps a token until five minutes before its end.
     let credential = ManagedIdentityCredential::new(Some(options))?;
     let got = credential.get_token(&[scope], None).await;
     transport.outcome(got, wall)

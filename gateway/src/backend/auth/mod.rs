@@ -1,5 +1,5 @@
-//! How the gateway proves itself to backends. One file per scheme; to add one that needs no token
-//! service, a file and a line in [`build`]; one that does, a file and a line in `source.rs`.
+//! The gateway's credentials for backends. One file per scheme. To add a scheme without a token service: a file and a
+//! line in [`build`]; with one: a file and a line in `source.rs`.
 
 mod api_key;
 mod arc;
@@ -31,27 +31,27 @@ pub use source::TokenSource;
 #[derive(Debug, Default)]
 pub struct Identities {
     used: BTreeMap<String, Arc<TokenSource>>,
-    /// Those of the config before.
+    /// The tokens of the config before.
     before: BTreeMap<String, Arc<TokenSource>>,
 }
 
 impl Identities {
-    /// None yet; those that the config before had, too, keep their tokens.
+    /// No tokens yet; [`Identities::get`] takes those of the config before.
     pub fn after(before: Option<&Identities>) -> Self {
         Identities { used: BTreeMap::new(), before: before.map(|before| before.used.clone()).unwrap_or_default() }
     }
 
-    /// All are made: what was before is needed no more.
+    /// All are made: drops those of the config before.
     pub fn forget_before(&mut self) {
         self.before.clear();
     }
 
-    /// A source that goes on being used.
+    /// Adds a source that stays in use.
     pub fn keep(&mut self, source: &Arc<TokenSource>) {
         self.used.insert(source.identifier(), Arc::clone(source));
     }
 
-    /// The identity's token, with its first use.
+    /// The source of the identity's token, made at its first use.
     pub fn get(&mut self, config: &TokenAuth, metrics: &Metrics) -> Arc<TokenSource> {
         let identifier = config.identifier();
         if let Some(known) = self.used.get(&identifier) {
@@ -61,7 +61,7 @@ impl Identities {
             self.used.insert(identifier, Arc::clone(&known));
             return known;
         }
-        // Two secrets of one application are two tokens: each has figures of its own.
+        // Two secrets of one application have two tokens: each has metrics of its own.
         let alike = self.used.values().filter(|source| source.name() == config.to_string()).count();
         let label = if alike == 0 { config.to_string() } else { format!("{config} #{}", alike + 1) };
         let source = Arc::new(TokenSource::new(config.clone(), metrics.token(&label)));
@@ -69,7 +69,7 @@ impl Identities {
         source
     }
 
-    /// Every identity's token.
+    /// The token sources of all identities.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<TokenSource>> {
         self.used.values()
     }

@@ -1,4 +1,4 @@
-//! `none`: nothing to show.
+//! `none`: no credential.
 
 use http::HeaderMap;
 use pingora::http::RequestHeader;

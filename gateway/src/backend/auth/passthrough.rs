@@ -18,7 +18,7 @@ pub(super) struct Passthrough {
 impl Authoriser for Passthrough {
     fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, _: Tick) -> Result<(), AuthError> {
         let Some(key) = credential(caller).value() else { return Ok(()) };
-        // A token stays a bearer token; only keys have headers of their own.
+        // A token stays a bearer token; only keys have headers that depend on the backend.
         let header = if looks_like_token(key) { KeyHeader::Bearer } else { self.header };
         if let Some(value) = header.value(key) {
             insert(request, header.name(), value);

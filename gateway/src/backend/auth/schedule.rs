@@ -1,23 +1,23 @@
-//! When a token is fetched again. Pure: time and chance are arguments.
+//! When a token is fetched again. Pure: time and random numbers are arguments.
 
 use std::time::Duration;
 
 /// The first pause after a failure, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// The longest Retry-After that is believed.
+/// The longest Retry-After that is used.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// Never more often than this, however short a token lives.
+/// Least time until a renewal, however short a token's lifetime is.
 const LEAST: Duration = Duration::from_millis(500);
 
-/// How long after it was fetched a token is renewed: when its issuer says (`refresh_in`), else at
-/// half of its life; up to a tenth earlier, so that many machines don't come at once.
+/// How long after the fetch a token is renewed: when its issuer says (`refresh_in`), else after half of its lifetime;
+/// up to a tenth earlier at random, so that many machines don't fetch at once.
 pub(super) fn renew_after(lifetime: Duration, refresh_in: Option<Duration>, chance: f64) -> Duration {
     let when = refresh_in.filter(|when| *when < lifetime).unwrap_or(lifetime / 2);
     when.mul_f64(1.0 - 0.1 * chance).max(LEAST)
 }
 
-/// How long to wait after the `failures`-th failure in a row: from a second up, doubling, with some
-/// chance in it; longer if the service says so.
+/// How long to wait after the `failures`-th failure in a row: a second at first, then doubling, with a random part;
+/// longer if the service says so.
 pub(super) fn pause(failures: u32, retry_after: Option<Duration>, chance: f64) -> Duration {
     let doubled = PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(PAUSE.1);
     doubled.mul_f64(1.0 + 0.2 * chance).max(retry_after.unwrap_or_default().min(LONGEST_WAIT))

@@ -1,5 +1,5 @@
-//! One identity's token: fetched before the first request, renewed in the background by one task,
-//! read by every backend that uses the identity. Reading never waits.
+//! One identity's token: fetched before the first request, renewed in the background by one task, and read by every
+//! backend that uses the identity. Reading never waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use crate::config::{Identity, TokenAuth};
 use crate::renewal::{Asked, Renewal};
 use crate::telemetry::metrics::TokenMetrics;
 
-/// For one fetch, which may be two calls of ten seconds (Arc).
+/// Timeout of one fetch, which may be two calls of ten seconds (Arc).
 const FETCH: Duration = Duration::from_secs(25);
-/// Least time between two renewals that a target's 401 asked for.
+/// Least time between two renewals that a backend's 401 caused.
 const FLOOR: Duration = Duration::from_secs(10);
 
-/// A token while it is good.
+/// A token and its end.
 struct Held {
     header: HeaderValue,
     expires: Tick,
@@ -33,7 +33,7 @@ struct Held {
 pub struct TokenSource {
     config: TokenAuth,
     current: ArcSwapOption<Held>,
-    /// Whether there is a token that is good.
+    /// Whether there is a valid token.
     pub usable: Arc<Up>,
     renewal: Renewal,
     chosen: Mutex<Option<String>>,
@@ -47,51 +47,51 @@ impl std::fmt::Debug for TokenSource {
 }
 
 impl TokenSource {
-    /// Without a token yet; [`TokenSource::keep_fresh`] brings it.
+    /// Without a token; [`TokenSource::keep_fresh`] fetches it.
     pub fn new(config: TokenAuth, metrics: TokenMetrics) -> Self {
         let usable = Arc::new(Up::default());
         usable.set(false);
         TokenSource { config, current: ArcSwapOption::empty(), usable, renewal: Renewal::new(FLOOR), chosen: Mutex::new(None), metrics }
     }
 
-    /// Whose token it is, for logs and metrics.
+    /// The identity's name, for logs and metrics.
     pub fn name(&self) -> String {
         self.config.to_string()
     }
 
-    /// Equal for those that share a token.
+    /// Equal for identities that share a token.
     pub fn identifier(&self) -> String {
         self.config.identifier()
     }
 
-    /// The header's value, if the token is good at `now`.
+    /// The header's value, if the token is valid at `now`.
     pub fn header(&self, now: Tick) -> Option<HeaderValue> {
         self.current.load().as_ref().filter(|held| held.expires > now).map(|held| held.header.clone())
     }
 
-    /// Counts the tokens that came; the number of the current one.
+    /// The number of tokens that were fetched; it numbers the current one.
     pub fn number(&self) -> u64 {
         self.renewal.number()
     }
 
-    /// A target refused token `number`: asks for another and waits for it, at most `limit`. The
-    /// refused one stays for other targets until then; `true` if there is a newer one.
+    /// A target refused token `number`: requests another one and waits for it, at most `limit`. Other targets use the
+    /// refused token until then. `true` if there is a newer one.
     pub async fn renew(&self, number: u64, now: Tick, limit: Duration) -> bool {
         self.renewal.request(number, now, limit).await
     }
 
-    /// A target refused token number `number`: asks for another, and doesn't wait. `true` if that was
-    /// not done a short time ago.
+    /// A target refused token `number`: requests another one, and doesn't wait. `true` if none was requested a short
+    /// time ago.
     pub fn refused(&self, number: u64, now: Tick) -> bool {
         self.renewal.ask(number, now) == Asked::Now
     }
 
-    /// What `auto` took last.
+    /// The scheme that `auto` chose last.
     pub fn chosen(&self) -> Option<String> {
         self.chosen.lock().clone()
     }
 
-    /// Fetches a token once, without keeping it.
+    /// Fetches a token once, without storing it.
     ///
     /// # Errors
     /// [`FetchError`] says why there is none.
@@ -105,21 +105,21 @@ impl TokenSource {
         if let Some(chosen) = auto.as_ref().map(ToString::to_string)
             && self.chosen.lock().replace(chosen.clone()).as_ref() != Some(&chosen)
         {
-            info!(%chosen, "auto takes what the environment offers");
+            info!(%chosen, "auto chose a credential from the environment");
         }
         let fetched = async {
             match auto.as_ref().unwrap_or(&self.config.identity) {
                 Identity::Managed { client_id } => managed_identity::fetch(client_id.as_deref(), scope, wall).await,
                 Identity::Workload(identity) => workload_identity::fetch(identity, scope, wall).await,
                 Identity::Client(identity) => client_credentials::fetch(identity, scope, wall).await,
-                // The chain ends with the managed identity and never chooses itself.
-                Identity::Auto => Err(FetchError::new("nothing in the environment")),
+                // `auto` always chooses another scheme: the managed identity is its last choice.
+                Identity::Auto => Err(FetchError::new("the environment has no credential")),
             }
         };
         timeout(FETCH, fetched).await.unwrap_or_else(|_| Err(FetchError::new("the token service did not answer in time")))
     }
 
-    /// Keeps the token fresh, for ever. One fetch at a time.
+    /// Renews the token in the background, for ever. One fetch at a time.
     pub async fn keep_fresh(self: Arc<Self>, clock: Clock) {
         let mut failures = 0;
         loop {
@@ -153,7 +153,7 @@ impl TokenSource {
             loop {
                 tokio::select! {
                     () = sleep(next.since(clock.now())) => break,
-                    // Not while the service wants to be left alone.
+                    // Not during the service's Retry-After.
                     () = self.renewal.wanted(), if !left_alone => break,
                     () = self.expiry(&clock) => self.expired(),
                 }
@@ -162,7 +162,7 @@ impl TokenSource {
     }
 
     fn store(&self, fetched: Fetched, began: Tick, failures: u32, clock: &Clock) {
-        // From when it was asked for: the service counts from before its answer came.
+        // Counted from the request: the service counts from before its answer.
         let expires = began + fetched.lifetime;
         self.current.store(Some(Arc::new(Held { header: fetched.header, expires })));
         self.metrics.fetched(clock.wall().timestamp() + i64::try_from(fetched.lifetime.as_secs()).unwrap_or(i64::MAX / 2));
@@ -174,13 +174,13 @@ impl TokenSource {
 
     fn failed(&self, error: &FetchError, failures: u32) {
         self.metrics.failed();
-        // Once per outage; the counter tells how often.
+        // One log line per outage; the metric counts every failure.
         if failures == 1 {
-            warn!(identity = %self.config, %error, usable = self.usable.get(), "no token came; trying again");
+            warn!(identity = %self.config, %error, usable = self.usable.get(), "no token could be fetched; trying again");
         }
     }
 
-    /// Ends when a token that is in use comes to its end.
+    /// Returns when a token that is in use expires.
     async fn expiry(&self, clock: &Clock) {
         let expires = self.current.load().as_ref().map(|held| held.expires);
         match expires.filter(|_| self.usable.get()) {
@@ -192,7 +192,7 @@ impl TokenSource {
     fn expired(&self) {
         if self.usable.set(false) {
             self.metrics.lost();
-            error!(identity = %self.config, "the token expired and no other came: its backends are out until one does");
+            error!(identity = %self.config, "the token expired and no new one could be fetched: its backends are out until that succeeds");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! How the Azure SDK's credentials reach their services: our HTTP client, with an eye on what the
-//! SDK drops of an answer (`refresh_in`, `Retry-After`), and with the pace of retries left to us, so that
-//! one rule holds for every scheme and every failure is told at once.
+//! The HTTP transport of the Azure SDK's credentials: our HTTP client. It also records what the SDK drops of an answer
+//! (`refresh_in`, `Retry-After`), and prevents the SDK's own retries, so that all schemes follow one rule and every
+//! failure is reported at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::fetch::{FetchError, Fetched, brief, causes};
 
 /// The address of the instance metadata service, in every VM.
 const IMDS: &str = "169.254.169.254";
-/// Another address for it, as Azure's SDKs know it.
+/// The environment variable for another address of it, as in Azure's SDKs.
 const IMDS_ELSEWHERE: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
 
-/// What an answer said beside the token.
+/// What an answer contained besides the token.
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
     expires_in: Option<u64>,
@@ -28,7 +28,7 @@ struct Seen {
     retry_after: Option<Duration>,
 }
 
-/// One fetch's way to the token service.
+/// The transport of one fetch.
 #[derive(Debug)]
 pub(super) struct TokenTransport {
     client: reqwest::Client,
@@ -43,7 +43,7 @@ impl TokenTransport {
         Arc::new(TokenTransport { client, imds, seen: Mutex::default() })
     }
 
-    /// Options for a credential that goes this way.
+    /// Options for a credential that uses this transport.
     pub(super) fn options(self: &Arc<Self>, authority: Option<&str>) -> ClientOptions {
         let cloud = authority.map(|host| {
             let mut custom = azure_core::cloud::CustomConfiguration::default();
@@ -54,18 +54,18 @@ impl TokenTransport {
         ClientOptions { transport: Some(Transport::new(http)), retry: RetryOptions::none(), cloud, ..ClientOptions::default() }
     }
 
-    /// What a credential brought by this way.
+    /// The result of a credential that used this transport.
     pub(super) fn outcome(&self, got: azure_core::Result<AccessToken>, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
         let seen = *self.seen.lock();
         let token = got.map_err(|error| FetchError { what: causes(&error), retry_after: seen.retry_after })?;
-        // What the service counts from now needs no clock of ours to be right.
+        // If the service says how many seconds are left, our clock need not be right.
         let until = token.expires_on.unix_timestamp().saturating_sub(wall.timestamp());
         let lifetime = seen.expires_in.unwrap_or_else(|| u64::try_from(until).unwrap_or(0));
         Fetched::new(token.token.secret(), lifetime, seen.refresh_in)
     }
 }
 
-/// Seconds, as a number or (as some services write it) a text.
+/// Seconds, as a number or (from some services) as text.
 pub(super) fn seconds(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
 }
@@ -76,7 +76,7 @@ impl HttpClient for TokenTransport {
         let mut request = request.clone();
         if let Some(elsewhere) = self.imds.as_ref().filter(|_| request.url().host_str() == Some(IMDS)) {
             let url = request.url_mut();
-            // These can fail only for URLs without a host, and both have one.
+            // These fail only for URLs without a host, and both have one.
             let _ = url.set_host(elsewhere.host_str());
             let _ = url.set_port(elsewhere.port());
         }
@@ -84,7 +84,7 @@ impl HttpClient for TokenTransport {
             Ok(answer) => answer.try_into_raw_response().await,
             Err(error) => Err(error),
         };
-        // Of a kind that the SDK doesn't try again.
+        // A kind of error that the SDK doesn't retry.
         let told = |what: String| azure_core::Error::with_message(ErrorKind::Credential, what);
         let answer = answer.map_err(|error| told(causes(&error)))?;
         let number = |name: &str, body: &Value| body.get(name).and_then(seconds);

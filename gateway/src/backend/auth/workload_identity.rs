@@ -1,5 +1,5 @@
-//! `workload-identity`: a federated token in a file, as Kubernetes and others put it there. The file
-//! is read anew for every token, since it rotates.
+//! `workload-identity`: a federated token in a file, as Kubernetes and others provide it. The file is re-read for every
+//! token, because it changes.
 
 use azure_core::credentials::TokenCredential;
 use azure_identity::{ClientAssertionCredentialOptions, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions};
@@ -10,8 +10,8 @@ use super::transport::TokenTransport;
 use crate::config::WorkloadIdentity;
 use crate::outbound;
 
-/// Fetches a token. What the config leaves out comes from the environment (`AZURE_CLIENT_ID`,
-/// `AZURE_TENANT_ID`, `AZURE_FEDERATED_TOKEN_FILE`).
+/// Fetches a token. What the config doesn't set comes from the environment (`AZURE_CLIENT_ID`, `AZURE_TENANT_ID`,
+/// `AZURE_FEDERATED_TOKEN_FILE`).
 pub(super) async fn fetch(identity: &WorkloadIdentity, scope: &str, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
     let transport = TokenTransport::new(outbound::internet()?);
     let options = WorkloadIdentityCredentialOptions {

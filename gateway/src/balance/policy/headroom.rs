@@ -1,11 +1,10 @@
-//! In proportion to weight times the share of its rate limits that a member has left. One that
-//! has told nothing counts as full; one that is nearly empty still gets a little, so that its
-//! next answer can bring news.
+//! In proportion to weight times the share of its rate limits that a member has left. A member whose share isn't known
+//! counts as full; one that is nearly empty still gets a little, so that its next answer can report a new share.
 
 use super::candidate::Candidate;
 use super::weighted;
 
-/// The share below which a member isn't pushed further down.
+/// The lowest share that is used.
 const LEAST: f64 = 0.02;
 
 pub(super) fn pick(candidates: &[Candidate<'_>], rng: &mut fastrand::Rng) -> usize {

@@ -1,5 +1,5 @@
-//! Power of two choices by expected wait: peak EWMA of the time to the first token, times the
-//! requests already waiting there. A member without a sample counts as fast as its rival.
+//! Power of two choices by expected wait: peak EWMA of the time to the first token, times the requests already in
+//! flight there. A member without a sample counts as fast as the other one.
 
 use super::candidate::{Candidate, draw_two};
 

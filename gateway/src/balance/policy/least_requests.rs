@@ -1,5 +1,5 @@
-//! Weighted power of two choices: of two members drawn by weight, the one with fewer requests in
-//! flight per unit of weight. Nearly as good as looking at all, and it doesn't herd.
+//! Weighted power of two choices: of two members drawn by weight, the one with fewer requests in flight per unit of
+//! weight. Nearly as good as comparing all members, and requests don't all choose the same member.
 
 use super::candidate::{Candidate, draw_two};
 

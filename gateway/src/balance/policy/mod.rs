@@ -25,7 +25,7 @@ pub enum Policy {
     LeastRequests,
     /// The faster of two, by peak EWMA of the time to the first token.
     Latency,
-    /// In proportion to weight times what the rate-limit headers say is left.
+    /// In proportion to weight times the share of the rate limits that is left.
     Headroom,
     /// The same member for the same conversation, unless it is overloaded.
     Affinity,

@@ -1,4 +1,4 @@
-//! What every policy must hold, and what each promises of its own.
+//! What every policy must guarantee, and what each one promises.
 
 use std::sync::Arc;
 use std::time::Duration;

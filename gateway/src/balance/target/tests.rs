@@ -7,7 +7,7 @@ fn target(max_concurrent: Option<u32>) -> Arc<Target> {
     Arc::new(Target::new(TargetId { backend: "b".into(), deployment: "d".into() }, max_concurrent))
 }
 
-/// A failure that a caller may have provoked.
+/// A failure that a caller may have caused.
 const BROKEN: Outcome = Outcome::Failed { failure: Failure::Error(ErrorKind::Reset), retry_after: None };
 
 fn at(seconds: u64) -> Tick {
@@ -276,7 +276,7 @@ fn any_outcome(what: u8) -> Outcome {
 }
 
 proptest::proptest! {
-    /// Who takes over believes the same of a target, for each consumer, at any time.
+    /// The process that takes over believes the same of a target, for each consumer, at any time.
     #[test]
     fn who_takes_over_believes_the_same(
         steps in proptest::collection::vec((0u8..11, 0u64..20, 1u64..4, proptest::prelude::any::<bool>()), 0..80),
@@ -304,7 +304,8 @@ proptest::proptest! {
         }
     }
 
-    /// Whatever one consumer meets, in whatever order and over whatever time: who was served well goes on being served.
+    /// Whatever one consumer meets, in whatever order and over whatever time: a consumer that was served well is still
+    /// served.
     #[test]
     fn one_consumer_takes_nothing_from_another(
         steps in proptest::collection::vec((0u8..10, 0u64..20, proptest::prelude::any::<bool>()), 1..200),
@@ -334,7 +335,7 @@ proptest::proptest! {
         }
     }
 
-    /// A target that fails everybody is soon out for everybody, however many ask.
+    /// A target that fails all requests is soon out for all consumers, however many there are.
     #[test]
     fn what_fails_everybody_is_out_for_everybody(count in 1u32..6, askers in proptest::collection::vec(1u64..20, 200)) {
         let rules = CircuitRules { threshold: Threshold::Failures(count), ..rules() };

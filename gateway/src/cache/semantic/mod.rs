@@ -1,4 +1,4 @@
-//! The cache for requests that mean the same: what was asked, its embeddings, and the answers.
+//! The cache for requests with the same meaning: questions, their embeddings, and the answers.
 
 mod store;
 
@@ -25,21 +25,21 @@ pub struct SemanticCache {
     pub rules: SemanticRules,
     index: Index,
     store: Option<Store>,
-    /// For the texts that a dry run tells: without one, there is none.
+    /// Redacts the texts in a dry run's log lines; `None` if there is no dry run.
     dry_run: Option<Redactor>,
 }
 
 /// Why there is no embedding.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddingError {
-    /// It could not be asked for.
+    /// The request failed.
     #[error("{0}")]
     Asked(#[from] InternalError),
-    /// The answer holds none.
-    #[error("the answer holds no embedding: {0}")]
+    /// The answer can't be parsed.
+    #[error("the answer contains no embedding: {0}")]
     Answer(#[from] serde_json::Error),
-    /// The answer holds none.
-    #[error("the answer holds no embedding")]
+    /// The answer contains no embedding.
+    #[error("the answer contains no embedding")]
     Empty,
 }
 
@@ -53,14 +53,14 @@ struct Embedding {
     embedding: Vec<f32>,
 }
 
-/// Longest text of a question in a dry run's line.
+/// Longest text of a question in a dry run's log line.
 const TOLD: usize = 500;
 
 impl SemanticCache {
-    /// With what was kept before, at `now` (milliseconds since 1970).
+    /// With what is on disk, at `now` (milliseconds since 1970).
     ///
     /// # Errors
-    /// If it can't be kept where the rules say.
+    /// If the file or its thread can't be used.
     pub fn open(rules: SemanticRules, now: i64) -> Result<Self, StoreError> {
         let index = Index::new(rules.max_entries);
         let store = match &rules.folder {
@@ -72,10 +72,10 @@ impl SemanticCache {
         Ok(SemanticCache { rules, index, store, dry_run })
     }
 
-    /// The embedding of a text, asked for as this caller.
+    /// The embedding of a text, requested on behalf of this caller.
     ///
     /// # Errors
-    /// [`EmbeddingError`]; whatever it is, it means that nothing similar is looked for.
+    /// [`EmbeddingError`]; in any case no similar question is searched.
     pub async fn embed(&self, internal: &Internal, text: &str, whom: AsWhom, id: &str) -> Result<Arc<[f32]>, EmbeddingError> {
         let body = json!({ "model": self.rules.model, "input": text }).to_string();
         let answer = internal.post("/v1/embeddings", body.into(), whom, id, self.rules.limit).await?;
@@ -84,7 +84,7 @@ impl SemanticCache {
         Ok(first.ok_or(EmbeddingError::Empty)?.into())
     }
 
-    /// The nearest known question, if it is near enough. In a dry run it is only told.
+    /// The nearest known question, if it is near enough. A dry run only logs it.
     pub fn find(
         &self,
         question: &Question,
@@ -97,11 +97,16 @@ impl SemanticCache {
         let Some(redactor) = &self.dry_run else { return Some(near) };
         let told = |text: &str| -> String { redactor.redact(text).chars().take(TOLD).collect() };
         metrics.dry_hits.inc();
-        info!(score = near.score, asked = told(&question.text), known = told(&near.text), "would be answered from the semantic cache");
+        info!(
+            score = near.score,
+            asked = told(&question.text),
+            known = told(&near.text),
+            "dry run: this would be answered from the semantic cache"
+        );
         None
     }
 
-    /// Learns an answer.
+    /// Adds an answer.
     pub fn learn(&self, question: Question, vector: Arc<[f32]>, entry: &Entry, now: i64) {
         let entry = Arc::new(Entry { good_until: Entry::until(now, self.rules.ttl), ..entry.clone() });
         let known = Known { question, vector, entry };
@@ -128,11 +133,11 @@ impl SemanticCache {
         }
     }
 
-    /// Tells, now and then, why nothing similar can be looked for.
+    /// Logs, at most now and then, why no similar question can be searched.
     pub fn embedding_failed(&self, error: &EmbeddingError, metrics: &CacheMetrics) {
         metrics.embedding_failures.inc();
         if metrics.embedding_failures.get().is_power_of_two() {
-            warn!(%error, failures = metrics.embedding_failures.get(), "a question could not be embedded: nothing similar is looked for");
+            warn!(%error, failures = metrics.embedding_failures.get(), "a question could not be embedded: similar questions are not searched");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the semantic cache knows, on disk: it survives a restart. Written by a thread of its own.
+//! The semantic cache on disk, so that it survives a restart. A thread of its own writes it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::queue;
 
 /// The file in `state_dir`.
 const FILE: &str = "semantic-cache.sqlite";
-/// Answers that may wait to be written; more are known until a restart only.
+/// Answers that may wait to be written; further ones are lost at a restart.
 const QUEUE: usize = 1024;
 
-/// What is known can't be kept.
+/// The semantic cache can't be kept on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The folder can't be made.
+    /// The folder can't be created.
     #[error("plugins.cache.semantic: can't make {path}: {source}")]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The database can't be used.
@@ -37,7 +37,7 @@ pub enum StoreError {
     /// The texts of a dry run can't be redacted.
     #[error("plugins.cache.semantic: {0}")]
     Redact(#[from] RedactError),
-    /// The thread can't be had.
+    /// The thread can't be started.
     #[error("plugins.cache.semantic: can't start its thread: {0}")]
     Thread(std::io::Error),
 }
@@ -68,18 +68,18 @@ PRAGMA user_version = 1;
 ";
 
 impl Store {
-    /// Opens it and hands what is still good at `now` to `learn`, the oldest first. One that is broken, or another
-    /// version's, is begun anew: it is a cache.
+    /// Opens it and passes what is still valid at `now` to `learn`, the oldest first. A file that is broken, or from
+    /// another version, is replaced by an empty one: it is only a cache.
     pub(super) fn open(folder: &Path, max: usize, now: i64, learn: impl FnOnce(Vec<Known>)) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
         let path = folder.join(FILE);
-        // Prompts and answers stand in it.
+        // It contains prompts and answers.
         let private = || crate::private::database(&path).map_err(|source| StoreError::Folder { path: path.clone(), source });
         private()?;
         let connection = match connect(&path) {
             Ok(connection) => connection,
             Err(error) => {
-                warn!(%error, path = %path.display(), "the semantic cache on disk can't be used: it is begun anew");
+                warn!(%error, path = %path.display(), "the semantic cache on disk can't be used: it is replaced by an empty one");
                 for suffix in ["", "-wal", "-shm"] {
                     let _ = std::fs::remove_file(folder.join(format!("{FILE}{suffix}")));
                 }
@@ -88,7 +88,7 @@ impl Store {
             }
         };
         let known = load(&connection, max, now)?;
-        info!(count = known.len(), "the semantic cache is loaded");
+        info!(count = known.len(), "the semantic cache was loaded from disk");
         learn(known);
         let (queue, jobs) = sync_channel(QUEUE);
         let run = move || run(&connection, &jobs, max);
@@ -96,7 +96,7 @@ impl Store {
         Ok(Store { queue })
     }
 
-    /// Keeps an answer, soon; or not, if there is too much to do.
+    /// Writes an answer soon; if too many wait, the answer is not written.
     pub(super) fn put(&self, known: Known) {
         let _ = self.queue.try_send(Job::Put(known));
     }
@@ -128,7 +128,7 @@ fn load(connection: &Connection, max: usize, now: i64) -> rusqlite::Result<Vec<K
         let (scope, text, vector, entry): (Vec<u8>, String, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
         let (Ok(scope), Ok(entry)) = (<[u8; 32]>::try_from(scope), Entry::from_bytes(&Bytes::from(entry))) else { continue };
         let components = vector.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-        // The particulars may be another version's: they are read anew.
+        // The particulars may be from another version: they are computed again.
         let question = Question { scope: CacheKey(scope), particulars: Particulars::of(&text), text };
         known.push(Known { question, vector: components.collect(), entry: Arc::new(entry) });
     }
@@ -143,7 +143,7 @@ fn run(connection: &Connection, jobs: &Receiver<Job>, max: usize) {
             Job::Put(known) => {
                 let written = put(connection, &known, max);
                 if let (Err(error), false) = (&written, failing) {
-                    error!(%error, "the semantic cache can't be kept on disk; it goes on in memory");
+                    error!(%error, "the semantic cache can't be written to disk; it works in memory only");
                 }
                 failing = written.is_err();
             }
@@ -157,7 +157,7 @@ fn put(connection: &Connection, known: &Known, max: usize) -> rusqlite::Result<(
     let mut insert =
         connection.prepare_cached("INSERT OR REPLACE INTO known (scope, text, vector, entry, good_until) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     insert.execute(params![question.scope.0.as_slice(), question.text, vector, entry.to_bytes(), entry.good_until])?;
-    // The ids grow: what is more than `max` behind the last one has been pushed out.
+    // Ids grow: all that are more than `max` behind the last one are removed.
     let oldest = connection.last_insert_rowid().saturating_sub(i64::try_from(max).unwrap_or(i64::MAX));
     connection.prepare_cached("DELETE FROM known WHERE id <= ?1")?.execute([oldest])?;
     Ok(())

@@ -8,21 +8,21 @@ use serde::Deserialize;
 use super::metering::RawDeploymentPrice;
 use crate::config::scalar::SecretText;
 
-/// What a backend speaks.
+/// The API of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RawKind {
     /// An Azure OpenAI resource.
     AzureOpenai,
-    /// OpenAI, or anything that speaks its API.
+    /// OpenAI, or any service with its API.
     Openai,
-    /// Anthropic, or anything that speaks its API.
+    /// Anthropic, or any service with its API.
     Anthropic,
-    /// Answers in the gateway itself, as a last resort.
+    /// Answered by the gateway itself, as a last resort.
     Mock,
 }
 
-/// Which of Azure's two APIs a backend is asked in.
+/// Which of Azure's two APIs a backend is called with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RawAzureApi {
@@ -38,55 +38,55 @@ pub enum RawAzureApi {
 pub struct RawBackend {
     /// Its name in this file, in metrics and in logs.
     pub name: String,
-    /// What it speaks.
+    /// Its API.
     pub kind: RawKind,
-    /// Its root, such as `https://contoso.openai.azure.com`. A trailing `/v1` or `/openai` is understood.
+    /// Its root URL, such as `https://contoso.openai.azure.com`. It may end in `/v1` or `/openai`.
     pub url: Option<String>,
-    /// Host name for TLS and the `Host` header, where `url` has an IP address.
+    /// Host name for TLS and the `Host` header, if `url` has an IP address.
     pub server_name: Option<String>,
-    /// Where it is, for location fences.
+    /// Its location, for location fences.
     pub location: Option<String>,
-    /// How the gateway proves itself there. Default `{ type = "none" }`.
+    /// The gateway's credential for it. Default `{ type = "none" }`.
     pub auth: Option<RawBackendAuth>,
     /// model = deployment; unlisted models keep their name.
     #[serde(default)]
     pub deployments: BTreeMap<String, String>,
-    /// deployment = what it costs, where that is not what the price table says.
+    /// deployment = its price, if that differs from the price table.
     #[serde(default)]
     pub prices: BTreeMap<String, RawDeploymentPrice>,
     /// Azure only: `v1` (default) or `dated`.
     pub api: Option<RawAzureApi>,
     /// Azure only: the version for `api = "dated"`. Default `2024-10-21`.
     pub api_version: Option<String>,
-    /// Requests in flight per deployment. Default: no bound.
+    /// Most requests in flight per deployment. Default: no limit.
     pub max_concurrent: Option<u32>,
-    /// `kind = "mock"` only: what it answers.
+    /// `kind = "mock"` only: the text of its answers.
     pub reply: Option<String>,
-    /// PEM file with CAs to trust for this backend beside the system's.
+    /// PEM file with CAs to trust for this backend in addition to the system's.
     pub ca: Option<String>,
 }
 
-/// How the gateway proves itself to a backend.
+/// The gateway's credential for a backend.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum RawBackendAuth {
-    /// Not at all.
+    /// No credential.
     None,
-    /// With a key.
+    /// A key.
     ApiKey {
         /// The key.
         key: SecretText,
     },
-    /// The caller's own credential is passed on.
+    /// The caller's own credential is sent on.
     Passthrough,
-    /// With the machine's managed identity: of a VM, of App Service or Container Apps, or through Azure Arc.
+    /// The machine's managed identity: of a VM, of App Service or Container Apps, or through Azure Arc.
     ManagedIdentity {
         /// Client id of a user-assigned identity. Default: the system-assigned one.
         client_id: Option<String>,
         /// Token scope. Default `https://cognitiveservices.azure.com/.default`.
         scope: Option<String>,
     },
-    /// With a federated token file.
+    /// A federated token file.
     WorkloadIdentity {
         /// Client id. Default `AZURE_CLIENT_ID`.
         client_id: Option<String>,
@@ -94,12 +94,12 @@ pub enum RawBackendAuth {
         tenant_id: Option<String>,
         /// Token file. Default `AZURE_FEDERATED_TOKEN_FILE`.
         token_file: Option<String>,
-        /// Where Entra is. Default `AZURE_AUTHORITY_HOST`, else `https://login.microsoftonline.com`.
+        /// Entra's address. Default `AZURE_AUTHORITY_HOST`, else `https://login.microsoftonline.com`.
         authority: Option<String>,
         /// Token scope. Default `https://cognitiveservices.azure.com/.default`.
         scope: Option<String>,
     },
-    /// As an application with a secret or a certificate.
+    /// An application with a secret or a certificate.
     ClientCredentials {
         /// Tenant id.
         tenant_id: String,
@@ -107,16 +107,15 @@ pub enum RawBackendAuth {
         client_id: String,
         /// Client secret.
         secret: Option<SecretText>,
-        /// PEM file with certificate and RSA key; read anew for every token.
+        /// PEM file with certificate and RSA key; re-read for every token.
         certificate: Option<String>,
-        /// Where Entra is. Default `AZURE_AUTHORITY_HOST`, else `https://login.microsoftonline.com`.
+        /// Entra's address. Default `AZURE_AUTHORITY_HOST`, else `https://login.microsoftonline.com`.
         authority: Option<String>,
         /// Token scope. Default `https://cognitiveservices.azure.com/.default`.
         scope: Option<String>,
     },
-    /// With whatever the environment offers: an application's secret or certificate
-    /// (`AZURE_CLIENT_SECRET`, `AZURE_CLIENT_CERTIFICATE_PATH`), a federated token file, else the
-    /// managed identity.
+    /// The first one that the environment has: an application's secret or certificate (`AZURE_CLIENT_SECRET`,
+    /// `AZURE_CLIENT_CERTIFICATE_PATH`), a federated token file, else the managed identity.
     Auto {
         /// Token scope. Default `https://cognitiveservices.azure.com/.default`.
         scope: Option<String>,

@@ -14,13 +14,13 @@ use crate::config::scalar::TimeText;
 pub struct RawConsumer {
     /// Its name in metrics, logs and the ledger.
     pub name: String,
-    /// Its API keys; several can be active at once.
+    /// Its API keys; several can be valid at the same time.
     #[serde(default)]
     pub keys: Vec<RawKey>,
-    /// Its client certificates, where a listener has a `client_ca`.
+    /// Its client certificates, if the listeners have a `client_ca`.
     #[serde(default)]
     pub certificates: Vec<RawCertificateName>,
-    /// Values of `plugins.auth.jwt.consumer_claim` that mean it, such as its application ids. Default: its name.
+    /// Values of `plugins.auth.jwt.consumer_claim` that belong to it, such as its application ids. Default: its name.
     pub claims: Option<Vec<String>>,
     /// Models it may use. Default: all.
     pub models: Option<Vec<String>>,
@@ -34,33 +34,34 @@ pub struct RawConsumer {
     pub roles: Option<Vec<String>>,
     /// Its tokens need one of these scopes. Default: none is needed.
     pub scopes: Option<Vec<String>>,
-    /// Headers of its requests that reach backends, of those that are withheld since they choose a deployment, a price or a
-    /// filter: `x-ms-*` (such as `x-ms-service-tier`), `x-policy-id`, `azureml-*` and the like. Default: none.
+    /// Headers of its requests that are sent to backends although they are normally removed, because they choose a
+    /// deployment, a price or a filter: `x-ms-*` (such as `x-ms-service-tier`), `x-policy-id`, `azureml-*` and the
+    /// like. Default: none.
     #[serde(default)]
     pub headers: Vec<String>,
-    /// How urgent its requests are where room is short. Default `standard`.
+    /// How urgent its requests are when there is not enough capacity. Default `standard`.
     pub class: Option<RawClass>,
     /// The group whose limits it shares.
     pub group: Option<String>,
-    /// What it may use up.
+    /// Its limits.
     pub limits: Option<RawLimits>,
-    /// How it uses the cache, where there is one.
+    /// How it uses the cache, if there is one.
     pub cache: Option<RawConsumerCache>,
-    /// What is written down of its prompts and answers, where there is a prompt log.
+    /// What the prompt log, if there is one, records of its prompts and answers.
     pub prompt_log: Option<RawConsumerLog>,
-    /// Its requests and their answers are looked at, where there is a guard. Default true.
+    /// The guard, if there is one, checks its requests and their answers. Default true.
     pub guard: Option<bool>,
-    /// What becomes of its requests on their way.
+    /// Changes to its requests and their answers.
     pub transform: Option<RawTransform>,
 }
 
-/// What is written down of a consumer's prompts and answers.
+/// What the prompt log records of a consumer's prompts and answers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawConsumerLog {
-    /// How much. Default: as `plugins.prompt_log` says.
+    /// How much is recorded. Default: the level of `plugins.prompt_log`.
     pub level: Option<RawLogLevel>,
-    /// The share of its requests, 0 to 1. Default: as `plugins.prompt_log` says.
+    /// The share of its requests that are recorded, 0 to 1. Default: the share of `plugins.prompt_log`.
     pub sample: Option<f64>,
 }
 
@@ -68,9 +69,9 @@ pub struct RawConsumerLog {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawConsumerCache {
-    /// Its requests may be answered from it, and their answers kept. Default true.
+    /// Its requests may be answered from the cache, and their answers cached. Default true.
     pub enabled: Option<bool>,
-    /// Consumers with the same namespace get each other's answers. Default: one of its own.
+    /// Consumers with the same namespace get each other's cached answers. Default: a namespace of its own.
     pub namespace: Option<String>,
 }
 
@@ -82,13 +83,13 @@ pub struct RawKey {
     pub sha256: Option<String>,
     /// Instead: HMAC-SHA-256 of the key with `plugins.auth.pepper`, in hexadecimal.
     pub hmac_sha256: Option<String>,
-    /// What may be shown of it: its beginning and its end.
+    /// The part of it that may be shown: its beginning and its end.
     pub hint: Option<String>,
     /// When it was made.
     pub created: Option<TimeText>,
-    /// From when on it is good. Default: at once.
+    /// Valid from this time on. Default: at once.
     pub not_before: Option<TimeText>,
-    /// Until when it is good. Default: for ever.
+    /// Valid until this time. Default: for ever.
     pub expires: Option<TimeText>,
 }
 

@@ -8,26 +8,26 @@ use serde::Deserialize;
 use super::backends::RawBackendAuth;
 use crate::config::scalar::DurationText;
 
-/// What may be asked and answered.
+/// The guard: which prompts and answers it blocks.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawGuard {
-    /// Words and phrases that must not stand in a prompt or answer, whatever their case.
+    /// Words and phrases that must not occur in a prompt or answer, in upper or lower case.
     #[serde(default)]
     pub words: Vec<String>,
-    /// name = regular expression of what must not stand there; callers are told the name.
+    /// name = regular expression of a text that must not occur; callers see only the name.
     #[serde(default)]
     pub patterns: BTreeMap<String, String>,
-    /// Most tokens of a prompt, about. Default: no bound.
+    /// Most tokens of a prompt, approximately. Default: no limit.
     pub max_prompt_tokens: Option<u64>,
     /// Tools that requests may offer, by name or kind. Default: all.
     pub allowed_tools: Option<Vec<String>>,
-    /// Look at answers, too. Default false.
+    /// Check answers, too. Default false.
     pub answers: Option<bool>,
-    /// Tokens of a stream that stay back until they are looked at. Default 50.
+    /// Tokens of a stream that are held back until they are checked. Default 50.
     pub window: Option<u64>,
-    /// Let pass what can't be looked at: realtime, uploads, files, batches, conversations and stored responses. Default
-    /// false: callers under guard can't use them.
+    /// Allow APIs whose content can't be checked: realtime, uploads, files, batches, conversations and stored
+    /// responses. Default false: callers with a guard can't use them.
     pub pass_unread: Option<bool>,
     /// Azure AI Content Safety.
     pub content_safety: Option<RawContentSafety>,
@@ -37,26 +37,27 @@ pub struct RawGuard {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawContentSafety {
-    /// The resource's root, such as `https://contoso.cognitiveservices.azure.com`.
+    /// The resource's root URL, such as `https://contoso.cognitiveservices.azure.com`.
     pub url: String,
-    /// How the gateway proves itself there. Default `{ type = "none" }`.
+    /// The gateway's credential for it. Default `{ type = "none" }`.
     pub auth: Option<RawBackendAuth>,
-    /// category = the severity from which on it is blocked; `hate`, `self_harm`, `sexual`, `violence`. Default: each from 4.
+    /// category = the severity from which on it is blocked; `hate`, `self_harm`, `sexual`, `violence`. Default: 4 for
+    /// each.
     pub categories: Option<BTreeMap<String, u8>>,
-    /// How finely severities are told: `four` (0, 2, 4, 6) or `eight` (0 to 7). Default `four`.
+    /// The scale of severities: `four` (0, 2, 4, 6) or `eight` (0 to 7). Default `four`.
     pub severities: Option<RawSeverities>,
     /// Blocklists of the resource.
     #[serde(default)]
     pub blocklists: Vec<String>,
-    /// Search prompts, and what tools brought, for attacks. Default false.
+    /// Check prompts, and the results of tools, for attacks. Default false.
     pub prompt_shield: Option<bool>,
-    /// How long an answer may take. Default `2s`.
+    /// Timeout of an answer. Default `2s`.
     pub timeout: Option<DurationText>,
-    /// What becomes of what can't be judged: `closed` refuses it, `open` lets it pass. Default `closed`.
+    /// If content can't be checked: `closed` refuses it, `open` allows it. Default `closed`.
     pub on_failure: Option<RawOnFailure>,
 }
 
-/// How finely severities are told.
+/// The scale of severities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawSeverities {
@@ -66,11 +67,11 @@ pub enum RawSeverities {
     Eight,
 }
 
-/// What becomes of what can't be judged.
+/// What happens if content can't be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawOnFailure {
-    /// It passes.
+    /// It is allowed.
     Open,
     /// It is refused.
     Closed,

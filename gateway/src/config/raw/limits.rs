@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// How urgent requests are where a pool's room is short.
+/// How urgent requests are when a pool has not enough capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RawClass {
-    /// Somebody waits for the answer.
+    /// A person waits for the answer.
     Interactive,
     /// The usual.
     Standard,
@@ -23,11 +23,11 @@ pub enum RawClass {
 pub struct RawGroup {
     /// Its name.
     pub name: String,
-    /// What its consumers may use up together.
+    /// The limits of all its consumers together.
     pub limits: RawLimits,
 }
 
-/// What may be used up.
+/// Limits.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawLimits {
@@ -35,13 +35,13 @@ pub struct RawLimits {
     pub requests_per_minute: Option<u64>,
     /// Tokens in any 60 seconds.
     pub tokens_per_minute: Option<u64>,
-    /// Requests at once.
+    /// Requests at the same time.
     pub concurrent_requests: Option<u64>,
     /// Tokens per period.
     pub token_quota: Option<RawTokenQuota>,
     /// Money per period.
     pub budget: Option<RawMoneyBudget>,
-    /// Refuse nothing, only count what would have been refused. Default false.
+    /// Refuse nothing, only count the requests that would be refused. Default false.
     pub shadow: Option<bool>,
     /// Consumers only: further limits for single models.
     #[serde(default)]
@@ -68,9 +68,9 @@ pub enum RawPeriod {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTokenQuota {
-    /// How many.
+    /// The number of tokens.
     pub tokens: u64,
-    /// Per which period.
+    /// The period.
     pub period: RawPeriod,
 }
 
@@ -80,6 +80,6 @@ pub struct RawTokenQuota {
 pub struct RawMoneyBudget {
     /// US dollars.
     pub usd: f64,
-    /// Per which period.
+    /// The period.
     pub period: RawPeriod,
 }

@@ -1,6 +1,6 @@
-//! The TOML file, as it is written: a mirror with no defaults and no meaning. [`super::validate`]
-//! turns it into [`super::Config`]. The JSON Schema comes from these types, and the descriptions
-//! in the configuration reference are their doc comments.
+//! The TOML file, as it is written: without defaults and without validation. [`super::validate`] turns it into
+//! [`super::Config`]. The JSON Schema is generated from these types, and their doc comments are the descriptions in the
+//! configuration reference.
 
 mod backends;
 mod consumers;
@@ -49,18 +49,18 @@ pub struct RawConfig {
     /// Consumers that share limits.
     #[serde(default)]
     pub groups: Vec<RawGroup>,
-    /// What requests pass through.
+    /// Stages that requests pass through.
     #[serde(default)]
     pub plugins: RawPlugins,
-    /// Where stored things live: responses, conversations, files, batches.
+    /// How long the gateway remembers stored objects: responses, conversations, files, batches.
     pub objects: Option<RawObjects>,
-    /// What several nodes share.
+    /// Redis or Valkey, which several nodes share.
     pub redis: Option<RawRedis>,
-    /// How use is reserved and counted.
+    /// How usage is reserved and counted.
     pub usage: Option<RawUsage>,
-    /// The record of who used what, in `server.state_dir`.
+    /// The ledger, which records who used what, in `server.state_dir`.
     pub ledger: Option<RawLedger>,
-    /// Where prices come from.
+    /// The price tables.
     pub prices: Option<RawPrices>,
     /// Logs of the gateway.
     pub log: Option<RawLog>,
@@ -68,30 +68,31 @@ pub struct RawConfig {
     pub traces: Option<RawTraces>,
 }
 
-/// What is remembered of stored things: which backend made each, and for whom.
+/// Which backend has each stored object, and which consumer made it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawObjects {
-    /// Most of them that are remembered in memory; the one not used for longest goes first. Default 100000.
+    /// Most objects that are remembered in memory; the one not used for longest is forgotten first. Default 100000.
     pub max: Option<u64>,
     /// How long each is remembered. Default `30d`, as long as Azure keeps responses.
     pub ttl: Option<DurationText>,
 }
 
-/// What several nodes share: Redis or Valkey.
+/// Redis or Valkey, which several nodes share.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRedis {
-    /// Its URL, such as `rediss://:password@host:6380`: a secret, for the password in it.
+    /// Its URL, such as `rediss://:password@host:6380`: a secret, because of the password.
     pub url: SecretText,
-    /// What every key begins with. Default `spillway:`.
+    /// The prefix of every key. Default `spillway:`.
     pub prefix: Option<String>,
-    /// This node's name among those that share it. Default: one that is made once and kept in `server.state_dir`.
+    /// This node's name among the nodes that share it. Default: a name that is generated once and stored in
+    /// `server.state_dir`.
     pub node: Option<String>,
-    /// How many nodes there are at least: what counts while none has been heard of yet. Default 1.
+    /// The least number of nodes: used while no other node is known yet. Default 1.
     pub nodes: Option<u64>,
-    /// What token quotas and budgets do while Redis is out of reach; rates go on with this node's share.
-    /// Default `share`.
+    /// What token quotas and budgets do while Redis can't be reached; limits per minute continue with this node's
+    /// share. Default `share`.
     pub quotas_when_lost: Option<RawOnRedisLoss>,
 }
 
@@ -101,19 +102,19 @@ pub struct RawRedis {
 pub struct RawLog {
     /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,spillway=debug`. Default `info`.
     pub level: Option<String>,
-    /// Where one line per request goes: `stdout`, `off` or a file. Default `stdout`.
+    /// Where the access log, one line per request, goes: `stdout`, `off` or a file. Default `stdout`.
     pub access: Option<String>,
-    /// How that line is written: `json`, or `text` for people. Default `json`.
+    /// Format of these lines: `json`, or `text` for people. Default `json`.
     pub format: Option<RawLogFormat>,
 }
 
-/// How a line of the access log is written.
+/// The format of the access log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawLogFormat {
-    /// A JSON object with everything.
+    /// A JSON object with all fields.
     Json,
-    /// The most important of it, for people.
+    /// The most important fields, for people.
     Text,
 }
 
@@ -123,8 +124,9 @@ pub enum RawLogFormat {
 pub struct RawTraces {
     /// The collector.
     pub otlp: RawOtlp,
-    /// The share of requests that are told of where their caller has no trace, 0 to 1. Default 1.
+    /// The share of requests that are sampled if their caller sends no trace, 0 to 1. Default 1.
     pub sample: Option<f64>,
-    /// Most requests per second that are told of because their caller's trace is; past it `sample` decides. Default 100.
+    /// Most requests per second that are sampled because their caller's trace is; above it `sample` decides. Default
+    /// 100.
     pub caller_rate: Option<u32>,
 }

@@ -9,27 +9,27 @@ use super::RawLimits;
 use super::guard::RawGuard;
 use crate::config::scalar::{DurationText, SecretText, SizeText};
 
-/// What requests pass through.
+/// Stages that requests pass through.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawPlugins {
-    /// Who is calling.
+    /// How callers are identified.
     pub auth: Option<RawAuth>,
-    /// Prompts and answers on disk.
+    /// The prompt log: prompts and answers in a file.
     pub prompt_log: Option<RawPromptLog>,
-    /// Answers that needn't be asked for again.
+    /// The cache: answers that are used again.
     pub cache: Option<RawCache>,
-    /// What may be asked and answered.
+    /// The guard: which prompts and answers it blocks.
     pub guard: Option<RawGuard>,
 }
 
-/// Who is calling.
+/// How callers are identified.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawAuth {
     /// Refuse callers without a known credential. Default true if there are consumers or `jwt`.
     pub required: Option<bool>,
-    /// What keys are hashed with where they are stored as `hmac_sha256`.
+    /// The HMAC key for keys that are stored as `hmac_sha256`.
     pub pepper: Option<SecretText>,
     /// Accept tokens of an OIDC issuer, such as Entra.
     pub jwt: Option<RawJwt>,
@@ -39,13 +39,13 @@ pub struct RawAuth {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawJwt {
-    /// The `iss` claim, and where discovery starts. For an Entra tenant both forms of its issuer are
-    /// accepted, whichever is given; `common` or `organizations` as tenant needs `tenants`.
+    /// The `iss` claim, and the address of discovery. For an Entra tenant both forms of its issuer are accepted,
+    /// whichever is set; `common` or `organizations` as tenant needs `tenants`.
     pub issuer: String,
     /// Further accepted `iss` claims, whose tokens are signed with the same keys.
     #[serde(default)]
     pub issuers: Vec<String>,
-    /// Where the issuer's metadata is. Default: `issuer` with `/.well-known/openid-configuration`.
+    /// URL of the issuer's metadata. Default: `issuer` with `/.well-known/openid-configuration`.
     pub discovery: Option<String>,
     /// Accepted `aud` claims.
     pub audiences: Vec<String>,
@@ -54,21 +54,22 @@ pub struct RawJwt {
     pub tenants: Vec<String>,
     /// Accepted signature algorithms: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`. Default `["RS256"]`.
     pub algorithms: Option<Vec<String>>,
-    /// How far the issuer's clock may be off. Default `5m`.
+    /// How much the issuer's clock may differ. Default `5m`.
     pub skew: Option<DurationText>,
     /// The claim that names the consumer: `azp` (which is `appid` in old tokens) for applications, `oid` for persons. Default `azp`.
     pub consumer_claim: Option<String>,
-    /// Callers whose claim is no consumer's. Without this table they get 403.
+    /// Rules for callers whose claim belongs to no consumer. Without this table they get 403.
     pub unlisted: Option<RawUnlisted>,
 }
 
-/// Callers with a good token whose claim is no consumer's: each becomes a consumer by itself.
+/// Rules for callers with a valid token whose claim belongs to no consumer: each of them becomes a consumer
+/// automatically.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawUnlisted {
-    /// Let them in. Default true.
+    /// Accept them. Default true.
     pub accept: Option<bool>,
-    /// Most of them; past it new ones get 403. Default 1000.
+    /// The maximum number of such consumers; further ones get 403. Default 1000.
     pub max: Option<usize>,
     /// Models they may use. Default: all.
     pub models: Option<Vec<String>>,
@@ -82,63 +83,63 @@ pub struct RawUnlisted {
     pub roles: Option<Vec<String>>,
     /// Their tokens need one of these scopes.
     pub scopes: Option<Vec<String>>,
-    /// What each of them may use up.
+    /// The limits of each.
     pub limits: Option<RawLimits>,
 }
 
-/// Prompts and answers on disk.
+/// The prompt log: prompts and answers in a file.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawPromptLog {
-    /// Switches it on. Default false.
+    /// Turns it on. Default false.
     pub enabled: Option<bool>,
-    /// The file; older parts stand beside it, their time in their names.
+    /// The file; rotated files are in the same folder, with a time in their names.
     pub path: Option<String>,
-    /// How much is written down. Default `redacted`.
+    /// How much is recorded. Default `redacted`.
     pub level: Option<RawLogLevel>,
-    /// The share of requests that are written down, 0 to 1. Default 1.
+    /// The share of requests that are recorded, 0 to 1. Default 1.
     pub sample: Option<f64>,
-    /// What is removed from prompts and answers before anything is written. Default: all of it.
+    /// What is removed from prompts and answers before anything is written. Default: all kinds.
     pub redact: Option<Vec<RawRedaction>>,
-    /// Regular expressions of your own: what they match is replaced by their names.
+    /// name = your own regular expression: matching text is replaced by the name.
     #[serde(default)]
     pub patterns: BTreeMap<String, String>,
-    /// Longest text that is kept of a message; the rest is cut, and the record says so. Default `32KiB`.
+    /// Longest text of a message that is recorded; the rest is cut, and the record says so. Default `32KiB`.
     pub max_message: Option<SizeText>,
-    /// Longest file before a new one is begun. Default `100MiB`.
+    /// Size at which a new file is begun. Default `100MiB`.
     pub rotate_size: Option<SizeText>,
-    /// Longest time in one file. Default `1d`.
+    /// Time after which a new file is begun. Default `1d`.
     pub rotate_every: Option<DurationText>,
-    /// How long older files are kept. Default `30d`.
+    /// How long rotated files are kept. Default `30d`.
     pub keep: Option<DurationText>,
-    /// Compress older files. Default true.
+    /// Compress rotated files. Default true.
     pub compress: Option<bool>,
-    /// Hand the records to an OpenTelemetry collector, too, as log events.
+    /// Send the records to an OpenTelemetry collector, too, as log events.
     pub otlp: Option<RawOtlp>,
 }
 
-/// An OpenTelemetry collector that takes OTLP over HTTP.
+/// An OpenTelemetry collector that accepts OTLP over HTTP.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawOtlp {
-    /// Its root, such as `http://127.0.0.1:4318`; `/v1/logs` or `/v1/traces` is added.
+    /// Its root URL, such as `http://127.0.0.1:4318`; `/v1/logs` or `/v1/traces` is added.
     pub url: String,
-    /// name = value of headers for it, such as an API key.
+    /// name = value of request headers, such as an API key.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretText>,
 }
 
-/// How much is written down of a request.
+/// How much is recorded of a request.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RawLogLevel {
     /// Nothing.
     Off,
-    /// All but prompt and answer.
+    /// Everything except prompt and answer.
     Metadata,
-    /// Prompt and answer, without what must not be kept.
+    /// Prompt and answer, without sensitive texts.
     Redacted,
-    /// Prompt and answer as they were.
+    /// Prompt and answer, unchanged.
     Full,
 }
 
@@ -158,52 +159,52 @@ pub enum RawRedaction {
     Secret,
 }
 
-/// Answers that needn't be asked for again.
+/// The cache: answers that are used again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCache {
-    /// The same request again.
+    /// For equal requests.
     pub exact: Option<RawExactCache>,
-    /// A request that means the same.
+    /// For requests with the same meaning.
     pub semantic: Option<RawSemanticCache>,
 }
 
-/// The same request again.
+/// The cache for equal requests.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawExactCache {
-    /// How long an answer is good. Default `10m`.
+    /// How long an answer is valid. Default `10m`.
     pub ttl: Option<DurationText>,
     /// Memory for answers. Default `64MiB`.
     pub max_memory: Option<SizeText>,
-    /// Longest answer that is kept. Default `1MiB`.
+    /// Longest answer that is cached. Default `1MiB`.
     pub max_answer: Option<SizeText>,
-    /// How long a request waits for the answer to an equal one that is under way; then it asks by itself. Default `30s`.
+    /// How long a request waits for the answer to an equal one; then it is sent itself. Default `30s`.
     pub wait: Option<DurationText>,
-    /// Keep answers that call tools, too. Default false.
+    /// Cache answers that call tools, too. Default false.
     pub tool_calls: Option<bool>,
-    /// Keep answers that a content filter has marked, too. Default false.
+    /// Cache answers that a content filter has marked, too. Default false.
     pub filtered: Option<bool>,
 }
 
-/// A request that means the same.
+/// The cache for requests with the same meaning.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawSemanticCache {
-    /// The pool that embeds, with the first of its models.
+    /// The pool for embeddings; the first of its models is used.
     pub embeddings: String,
     /// Least cosine similarity of two embeddings, 0 to 1. Default 0.95.
     pub threshold: Option<f64>,
-    /// How long an answer is good. Default `1h`.
+    /// How long an answer is valid. Default `1h`.
     pub ttl: Option<DurationText>,
-    /// Most questions that are known. Default 10000; at most 100000.
+    /// Most questions in the cache. Default 10000; at most 100000.
     pub max_entries: Option<usize>,
-    /// How long an embedding may take; then nothing similar is looked for. Default `500ms`.
+    /// How long an embedding may take; then similar questions are not searched. Default `500ms`.
     pub limit: Option<DurationText>,
-    /// Most messages, instructions aside, of a request that is looked at. Default 1.
+    /// Most messages, without instructions, of a request that uses this cache. Default 1.
     pub max_messages: Option<usize>,
-    /// Instructions may differ. Default false.
+    /// Ignore differences in instructions. Default false.
     pub ignore_system: Option<bool>,
-    /// Only log what would be answered, with both prompts (redacted), to choose a threshold by. Default false.
+    /// Only log which requests would be answered, with both prompts (redacted), to choose a threshold. Default false.
     pub dry_run: Option<bool>,
 }

@@ -17,7 +17,7 @@ pub enum RawPolicy {
     LeastRequests,
     /// The faster of two.
     Latency,
-    /// By what the rate-limit headers say is left.
+    /// In proportion to weight times what the rate-limit headers say is left.
     Headroom,
     /// The same member for the same conversation.
     Affinity,
@@ -29,29 +29,29 @@ pub enum RawPolicy {
 pub struct RawPool {
     /// Its name.
     pub name: String,
-    /// The models it serves; a model stands in one pool.
+    /// The models it serves; a model belongs to one pool.
     pub models: Vec<String>,
     /// How the members of one tier share the traffic. Default `weighted`.
     pub policy: Option<RawPolicy>,
     /// Its backends.
     pub members: Vec<RawMember>,
-    /// When a member is taken out.
+    /// When a member's circuit opens.
     pub circuit: Option<RawCircuit>,
     /// When a request goes to another member.
     pub retry: Option<RawRetry>,
-    /// How long things may take.
+    /// Timeouts.
     pub timeouts: Option<RawTimeouts>,
-    /// What becomes of streams that break.
+    /// What happens to streams that break.
     pub streams: Option<RawStreams>,
     /// Callers need a token with one of these application roles. Default: none is needed.
     pub roles: Option<Vec<String>>,
     /// Callers need a token with one of these scopes. Default: none is needed.
     pub scopes: Option<Vec<String>>,
-    /// What all callers of the pool may use up together. Where room is short, lower classes are refused first.
+    /// The limits of all its callers together. If there is not enough capacity, lower classes are refused first.
     pub limits: Option<RawLimits>,
     /// Active health checks. Default: none.
     pub health: Option<RawHealth>,
-    /// What becomes of its requests on their way, after what their consumers' `transform` does.
+    /// Changes to its requests and their answers, after the `transform` of the consumer.
     pub transform: Option<RawTransform>,
 }
 
@@ -63,14 +63,14 @@ pub struct RawMember {
     pub backend: String,
     /// Its tier; lower goes first. Default 1.
     pub priority: Option<u32>,
-    /// Its share within the tier; 0 takes no traffic. Default 1.
+    /// Its share within the tier; 0 gets no requests. Default 1.
     pub weight: Option<u32>,
-    /// The most tokens that a prompt may have there. Where one is too long for a member, it goes on to those that take more.
-    /// Default: what the table of prices says of the model.
+    /// The most tokens that a prompt may have there. A longer prompt goes to a member with a higher limit. Default: the
+    /// model's limit in the price table.
     pub context: Option<u64>,
 }
 
-/// When a member is taken out.
+/// When a member's circuit opens.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCircuit {
@@ -78,25 +78,25 @@ pub struct RawCircuit {
     pub failures: Option<u32>,
     /// Percentage of failed calls within `interval` that opens it, instead of `failures`.
     pub failure_percent: Option<u32>,
-    /// Calls before `failure_percent` means anything. Default 10.
+    /// Calls from which on `failure_percent` counts. Default 10.
     pub min_calls: Option<u32>,
     /// The sliding window. Default `1m`.
     pub interval: Option<DurationText>,
     /// Statuses that count as failures. Default `[408, "500-599"]`.
     pub statuses: Option<Vec<StatusText>>,
-    /// Errors that count: `connect`, `tls`, `timeout`, `reset`, `first_token`, `idle`. Default
-    /// `["connect", "tls", "reset"]`: time runs out for a model that thinks, too.
+    /// Errors that count: `connect`, `tls`, `timeout`, `reset`, `first_token`, `idle`. Default `["connect", "tls",
+    /// "reset"]`, without timeouts: time also runs out when a model thinks for long.
     pub errors: Option<Vec<String>>,
-    /// How long the circuit stays open at first; twice as long after each probe that fails. Default `5s`, or `trip` if that is
-    /// shorter.
+    /// How long the circuit stays open at first; twice as long after each failed probe. Default `5s`, or `trip` if that
+    /// is shorter.
     pub first_trip: Option<DurationText>,
     /// How long it stays open at most. Default `30s`.
     pub trip: Option<DurationText>,
-    /// Let Retry-After say how long. Default true.
+    /// Retry-After sets how long. Default true.
     pub honour_retry_after: Option<bool>,
-    /// The longest Retry-After that is believed. Default `2m`.
+    /// The longest Retry-After that is used. Default `2m`.
     pub max_retry_after: Option<DurationText>,
-    /// The throttle's length when a 429 says nothing. Default `10s`.
+    /// The throttle's length if a 429 has no Retry-After. Default `10s`.
     pub default_retry_after: Option<DurationText>,
 }
 
@@ -104,22 +104,22 @@ pub struct RawCircuit {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRetry {
-    /// Attempts that may fail; moves away from a throttled member don't count. Default 4.
+    /// Most failed attempts; a move away from a throttled member doesn't count. Default 4.
     pub max_attempts: Option<u32>,
-    /// Statuses that go elsewhere. Default `[408, 429, 500, 502, 503, 504, 529]`.
+    /// Statuses after which another member is asked. Default `[408, 429, 500, 502, 503, 504, 529]`.
     pub statuses: Option<Vec<StatusText>>,
-    /// How often a member that throttled a request, or failed fast, is asked again before the others are: after its
+    /// How often a member that throttled a request, or failed quickly, is asked again before the others are: after its
     /// Retry-After, if that is within `wait` or a second, or after 100 to 500 ms. Default 0.
     pub same_target: Option<u32>,
     /// How long a request may wait when every member is throttled. Default `1s`.
     pub wait: Option<DurationText>,
-    /// Requests that may wait at once; past it the lower classes of callers are refused first. Default 100.
+    /// Most requests that wait at the same time; above it the lower classes of callers are refused first. Default 100.
     pub queue: Option<usize>,
-    /// Bound on retries after failures.
+    /// Limit of retries after failures.
     pub budget: Option<RawBudget>,
 }
 
-/// Bound on retries after failures.
+/// Limit of retries after failures.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBudget {
@@ -129,34 +129,35 @@ pub struct RawBudget {
     pub floor_per_second: Option<u32>,
 }
 
-/// How long things may take.
+/// Timeouts.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTimeouts {
-    /// Until a connection stands, TLS included. Default `3s`.
+    /// Until a connection is made, with TLS. Default `3s`.
     pub connect: Option<DurationText>,
-    /// Until a stream's first event, and where no thinking is to be expected, until its first output. Default `30s`.
+    /// Until a stream's first event, and if the model isn't expected to think, until its first output. Default `30s`.
     pub first_token: Option<DurationText>,
-    /// Until the head of a plain answer, where no thinking is to be expected. Default `2m`.
+    /// Until the head of a plain answer, if the model isn't expected to think. Default `2m`.
     pub answer: Option<DurationText>,
-    /// Until the first output of a model that thinks: from each event that shows that it works to the next, or where there
-    /// are none, in all. Default `10m`.
+    /// Until the first output of a model that thinks: the longest time between two events that show that it works, or
+    /// the whole time if there are no such events. Default `10m`.
     pub thinking: Option<DurationText>,
     /// Longest silence within an answer. Default `60s`.
     pub idle: Option<DurationText>,
-    /// For everything, all attempts and waits included. Default `10m`.
+    /// For the whole request, with all attempts and waits. Default `10m`.
     pub total: Option<DurationText>,
 }
 
-/// What becomes of streams that break.
+/// What happens to streams that break.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawStreams {
-    /// Whether a stream of chat, completions, Messages or (with `store` false) Responses that breaks after its first output is
-    /// continued with another answer to the same request, as far as that one repeats what was sent. Costs a second answer. The
-    /// stream of a response with `background` is read on where it runs. Default `off`.
+    /// Whether a stream of chat, completions, Messages or (with `store` false) Responses that breaks after its first
+    /// output is continued with another answer to the same request, as long as that answer repeats what was sent. Costs
+    /// a second answer. For a response with `background`, the stream is read on from the backend that runs it. Default
+    /// `off`.
     pub rescue: Option<RawRescue>,
-    /// Most text of a stream that is kept for that. A stream with more is not continued. Default `64KiB`.
+    /// Most text of a stream that is kept for that. A longer stream is not continued. Default `64KiB`.
     pub rescue_max: Option<SizeText>,
 }
 
@@ -166,7 +167,8 @@ pub struct RawStreams {
 pub enum RawRescue {
     /// They end with an error event.
     Off,
-    /// With another answer that repeats what was sent; the first difference ends it with the error event.
+    /// They are continued with another answer that repeats what was sent; the first difference ends the stream with the
+    /// error event.
     Verified,
 }
 
@@ -180,10 +182,10 @@ pub struct RawHealth {
     pub interval: Option<DurationText>,
     /// Time for one check. Default `3s`.
     pub timeout: Option<DurationText>,
-    /// Statuses that are healthy. Default `["200-499"]`: any answer but a server error.
+    /// Statuses that count as healthy. Default `["200-499"]`: any answer except a server error.
     pub statuses: Option<Vec<StatusText>>,
-    /// Failed checks in a row that take a member out. Default 2.
+    /// Failed checks in a row after which a member is out. Default 2.
     pub unhealthy_after: Option<usize>,
-    /// Good checks in a row that bring it back. Default 1.
+    /// Successful checks in a row after which it is in again. Default 1.
     pub healthy_after: Option<usize>,
 }

@@ -14,7 +14,7 @@ pub struct RawServer {
     pub listen: Vec<String>,
     /// Address of metrics, health and the admin API. Default `127.0.0.1:9090`.
     pub admin: Option<String>,
-    /// Token for the admin API (`Authorization: Bearer`). Needed if `admin` is no loopback address.
+    /// Token for the admin API (`Authorization: Bearer`). Required if `admin` is not a loopback address.
     pub admin_token: Option<SecretText>,
     /// Directory for what must survive a restart: the ledger, and this node's name. Default: none, and no ledger.
     pub state_dir: Option<String>,
@@ -22,11 +22,12 @@ pub struct RawServer {
     pub threads: Option<usize>,
     /// Largest request body; a larger one gets 413. Default `32MiB`.
     pub max_body: Option<SizeText>,
-    /// All request bodies held for replay, together; past it new ones get 503. Default `512MiB`.
+    /// All request bodies that are kept for retries, together; above it new requests get 503. Default `512MiB`.
     pub max_buffered: Option<SizeText>,
-    /// Connections at once; past it new ones get 503 and are closed. Default 10000.
+    /// Most connections; further ones get 503 and are closed. Default 10000.
     pub max_connections: Option<usize>,
-    /// Requests at once; past it new ones get 503. Of several consumers one may have three quarters. Default 10000.
+    /// Most requests in flight; further ones get 503. If there are several consumers, one of them may use three
+    /// quarters. Default 10000.
     pub max_in_flight: Option<usize>,
     /// Time for a whole request head. Default `10s`.
     pub header_timeout: Option<DurationText>,
@@ -48,25 +49,25 @@ pub struct RawServer {
     pub lb_delay: Option<DurationText>,
     /// On SIGTERM, how long requests in flight may take. Default `5m`.
     pub drain_timeout: Option<DurationText>,
-    /// Read this file anew when it changes. SIGHUP and `spillway reload` do so at any time. Default true.
+    /// Re-read this file when it changes. SIGHUP and `spillway reload` re-read it at any time. Default true.
     pub watch: Option<bool>,
     /// Certificate and key for the listeners.
     pub tls: Option<RawServerTls>,
-    /// Pages of other origins that may call. Default: none.
+    /// Web pages of other origins that may call the gateway. Default: none.
     pub cors: Option<RawCors>,
 }
 
-/// Pages of other origins that may call.
+/// Web pages of other origins that may call the gateway.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCors {
-    /// Their origins, such as `https://app.example`; `*` for any. They send their key as any caller does; cookies are not
-    /// looked at.
+    /// Their origins, such as `https://app.example`; `*` for any. They send their key as any caller does; cookies are
+    /// ignored.
     pub origins: Vec<String>,
 }
 
-/// Certificate and key for the listeners. Files that change are read anew; if they are then not
-/// good, the old ones stay.
+/// Certificate and key for the listeners. Files that change are re-read; if they are not valid, the old ones stay in
+/// use.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawServerTls {
@@ -74,23 +75,23 @@ pub struct RawServerTls {
     pub cert: String,
     /// PEM file with the private key.
     pub key: String,
-    /// PEM file with the CAs that sign client certificates. Default: none are asked for.
+    /// PEM file with the CAs that sign client certificates. Default: client certificates are not requested.
     pub client_ca: Option<String>,
     /// PEM file with those CAs' revocation lists. Default: none.
     pub client_crl: Option<String>,
-    /// Whether callers must show a client certificate. Default `optional`, where there is a `client_ca`.
+    /// Whether callers need a client certificate. Default `optional`, if there is a `client_ca`.
     pub client_auth: Option<RawClientAuth>,
-    /// Oldest version of TLS that is spoken. Default `1.2`.
+    /// Oldest version of TLS that is accepted. Default `1.2`.
     pub min_version: Option<RawTlsVersion>,
 }
 
-/// Whether callers must show a client certificate.
+/// Whether callers need a client certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RawClientAuth {
-    /// One that is shown must be good; keys and tokens do as well.
+    /// A certificate that is sent must be valid; keys and tokens are accepted, too.
     Optional,
-    /// No connection without one.
+    /// A connection without a certificate is refused.
     Required,
 }
 

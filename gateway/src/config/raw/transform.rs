@@ -6,24 +6,24 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What becomes of requests on their way: parameters of chats, completions, responses and messages, and headers.
+/// Changes to requests: parameters of chats, completions, responses and messages, and headers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTransform {
-    /// Parameters that get this value, whatever the caller says.
+    /// Parameters that get this value, whatever the caller sends.
     #[serde(default)]
     pub set: BTreeMap<String, Value>,
-    /// Parameters that get this value where the caller says nothing.
+    /// Parameters that get this value if the caller sends none.
     #[serde(default)]
     pub default: BTreeMap<String, Value>,
-    /// The most that a numeric parameter may say. A cap on `max_tokens` holds for its other names, too, and is put in where
-    /// none is given.
+    /// The maximum of a numeric parameter. A cap on `max_tokens` also applies to its other names, and is added if the
+    /// caller sends none.
     #[serde(default)]
     pub cap: BTreeMap<String, f64>,
-    /// Parameters that are taken out.
+    /// Parameters that are removed.
     #[serde(default)]
     pub remove: Vec<String>,
-    /// A system prompt that stands before everything a caller sends, in chat, responses and messages.
+    /// A system prompt that is put before everything a caller sends, in chat, responses and messages.
     pub system_prompt: Option<String>,
     /// Headers of requests to backends.
     pub request_headers: Option<RawHeaderChanges>,
@@ -35,10 +35,10 @@ pub struct RawTransform {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawHeaderChanges {
-    /// Headers that get this value, whatever stood there.
+    /// Headers that get this value, whatever value they had.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
-    /// Headers that are taken out.
+    /// Headers that are removed.
     #[serde(default)]
     pub remove: Vec<String>,
 }

@@ -11,10 +11,10 @@ use super::limits;
 use crate::config::raw::{RawAuth, RawJwt, RawUnlisted};
 use crate::config::{Auth, TokenRules, Unlisted};
 
-/// Where discovery is, below an issuer (OpenID Connect Discovery 1.0, 4).
+/// The path of discovery, below an issuer (OpenID Connect Discovery 1.0, 4).
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
-/// Signatures by a public key; anything else has no place in a token for us.
+/// Signatures by a public key; no other algorithm is accepted in a caller's token.
 const ALGORITHMS: [(&str, Algorithm); 8] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
@@ -33,14 +33,14 @@ pub(super) fn read(raw: Option<&RawAuth>, no_consumers: bool, known: &Known<'_>,
     let nobody = no_consumers && tokens.is_none();
     let required = raw.required.unwrap_or(!nobody);
     if required && nobody {
-        check.problem("plugins.auth.required", "nobody could call: there are no [[consumers]] and no plugins.auth.jwt");
+        check.problem("plugins.auth.required", "no caller could be accepted: there are no [[consumers]] and no plugins.auth.jwt");
     }
     Auth { required, pepper: pepper.map(|secret| Pepper::new(secret.expose().as_bytes())), tokens }
 }
 
 fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRules {
     let key = "plugins.auth.jwt";
-    // Keys that decide who may call must come from where nobody can change them on the way.
+    // The keys decide who may call: they must come over a connection that nobody can change.
     check.https(&format!("{key}.issuer"), &raw.issuer, true);
     let discovery = match &raw.discovery {
         Some(discovery) => {
@@ -50,12 +50,13 @@ fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRule
         None => format!("{}{DISCOVERY}", raw.issuer.trim_end_matches('/')),
     };
     if raw.audiences.is_empty() {
-        check.problem(&format!("{key}.audiences"), "at least one audience is needed, or tokens for anybody would be accepted");
+        check
+            .problem(&format!("{key}.audiences"), "at least one audience is needed, or tokens for any other application would be accepted");
     }
     let mut issuers = entra(&raw.issuer).unwrap_or_else(|| vec![raw.issuer.clone()]);
     issuers.extend(raw.issuers.iter().cloned());
     if issuers.iter().any(|issuer| issuer.contains("{tenantid}")) && raw.tenants.is_empty() {
-        check.problem(&format!("{key}.tenants"), "this issuer is every tenant's: say whose tokens are accepted");
+        check.problem(&format!("{key}.tenants"), "this issuer is for all tenants: list the tenants whose tokens are accepted");
     }
     let skew = raw.skew.map_or(Duration::from_secs(300), |skew| skew.0);
     if skew > Duration::from_secs(3600) {
@@ -73,8 +74,8 @@ fn tokens(raw: &RawJwt, known: &Known<'_>, check: &mut Checker<'_>) -> TokenRule
     if raw.unlisted.is_none() {
         check.warn(
             key,
-            "applications that are no consumer's get 403: list their claims, or let them in with [plugins.auth.jwt.unlisted]; \
-             `unlisted = { accept = false }` says that this is meant",
+            "applications that belong to no consumer get 403: list their claims, or accept them with [plugins.auth.jwt.unlisted]; \
+             `unlisted = { accept = false }` says that this is intended",
         );
     }
     let unlisted = unlisted(raw.unlisted.as_ref(), &format!("{key}.unlisted"), known, check);
@@ -104,8 +105,8 @@ fn unlisted(raw: Option<&RawUnlisted>, key: &str, known: &Known<'_>, check: &mut
     raw.accept.unwrap_or(true).then(|| Unlisted { max: raw.max.unwrap_or(MOST), rights, limits })
 }
 
-/// Both forms of an Entra tenant's issuer: which one a token has depends on the application that it
-/// is for. For `common` and the like `{tenantid}` stands for the tenant.
+/// Both forms of an Entra tenant's issuer: which one a token has depends on the application that it is for. For
+/// `common` and the like, `{tenantid}` is replaced by the tenant.
 fn entra(issuer: &str) -> Option<Vec<String>> {
     // Login host, and the host of version 1's issuers.
     const CLOUDS: [(&str, &str); 3] = [

@@ -9,7 +9,7 @@ use crate::config::{
     WorkloadIdentity,
 };
 
-/// Azure's last dated version of general availability.
+/// Azure's latest dated version that is generally available.
 const DATED: &str = "2024-10-21";
 const REPLY: &str = "The assistant is unavailable at the moment. Please try again in a few minutes.";
 
@@ -36,20 +36,20 @@ fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) ->
     }
     let ca = raw.ca.as_ref().map(|path| check.certificates(&format!("{key}.ca"), path)).unwrap_or_default();
     if raw.ca.is_some() && raw.url.as_ref().is_some_and(|url| url.starts_with("http://")) {
-        check.problem(&format!("{key}.ca"), "has no meaning for an http:// URL");
+        check.problem(&format!("{key}.ca"), "has no effect for an http:// URL");
     }
     if raw.max_concurrent == Some(0) {
         check.problem(&format!("{key}.max_concurrent"), "must be at least 1; to take a backend out, drain it or give it weight 0");
     }
     for (model, deployment) in &raw.deployments {
-        // Only Azure's stand in paths, and have no slash.
+        // Only Azure's names are part of the path, and have no slash.
         let has_slash = deployment.contains('/') && matches!(raw.kind, RawKind::AzureOpenai);
         if deployment.is_empty()
             || has_slash
             || deployment.contains(['?', '#', '%'])
             || deployment.chars().any(|c| c.is_control() || c.is_whitespace())
         {
-            check.problem(&format!("{key}.deployments.{model}"), format!("'{deployment}' is no deployment name"));
+            check.problem(&format!("{key}.deployments.{model}"), format!("'{deployment}' is not a deployment name"));
         }
     }
     Backend {
@@ -75,7 +75,7 @@ fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) ->
 
 fn only_for(check: &mut Checker<'_>, key: &str, allowed: bool, given: bool, name: &str, what: &str) {
     if given && !allowed {
-        check.problem(&format!("{key}.{name}"), format!("has a meaning only for {what}"));
+        check.problem(&format!("{key}.{name}"), format!("has an effect only for {what}"));
     }
 }
 
@@ -85,7 +85,7 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
         return None;
     };
     let key = format!("{key}.url");
-    // Before anything that would repeat the URL.
+    // Checked before any error that would repeat the URL.
     if url.contains('@') {
         check.problem(&key, "user names and passwords in a URL are not supported; use 'auth'");
         return None;
@@ -94,7 +94,7 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
     let uri: http::Uri = match url.parse() {
         Ok(uri) => uri,
         Err(error) => {
-            check.problem(&key, format!("'{url}' is no URL ({error}); {expected}"));
+            check.problem(&key, format!("'{url}' is not a URL ({error}); {expected}"));
             return None;
         }
     };
@@ -102,7 +102,7 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
         Some("https") => true,
         Some("http") => false,
         _ => {
-            check.problem(&key, format!("'{url}' has no https:// or http://; {expected}"));
+            check.problem(&key, format!("'{url}' does not begin with https:// or http://; {expected}"));
             return None;
         }
     };
@@ -112,7 +112,7 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
         check.problem(&key, format!("'{url}' has no valid port (1 to 65535)"));
     }
     if uri.query().is_some() {
-        check.problem(&key, "a root has no query; set 'api_version' instead");
+        check.problem(&key, "must not have a query; set 'api_version' instead");
     }
     let host = uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']').to_owned();
     if host.is_empty() {
@@ -134,7 +134,7 @@ fn endpoint(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> Option<Endp
     Some(Endpoint { tls, host, port, server_name, authority, prefix: prefix(uri.path()) })
 }
 
-/// The path without what each API form adds by itself, so that nothing is doubled.
+/// The path without the parts that each API's form adds, so that they are not doubled.
 fn prefix(path: &str) -> String {
     let mut path = path.trim_end_matches('/');
     for known in ["/v1", "/openai", "/anthropic"] {
@@ -195,7 +195,7 @@ fn token(identity: Identity, scope: Option<&str>, key: &str, check: &mut Checker
     BackendAuth::Token(TokenAuth { identity, scope: scope.to_owned() })
 }
 
-/// Secrets are sent there, so never in the clear.
+/// Secrets are sent to it, so always over TLS.
 fn authority_of(authority: Option<&str>, key: &str, check: &mut Checker<'_>) -> Option<String> {
     let authority = authority?;
     check.https(&format!("{key}.authority"), authority, false);

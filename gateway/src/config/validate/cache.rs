@@ -10,17 +10,17 @@ use super::{Checker, server};
 use crate::config::raw::{RawCache, RawExactCache, RawPool, RawSemanticCache};
 use crate::config::{CacheRules, ExactRules, SemanticRules};
 
-/// Most questions that can be looked through in the time that a request should wait.
+/// Most questions that can be searched in the time that a request should wait.
 const MOST: usize = 100_000;
 
 pub(super) fn read(raw: Option<&RawCache>, pools: &[RawPool], state_dir: Option<&Path>, check: &mut Checker<'_>) -> Option<CacheRules> {
     let raw = raw?;
     let semantic = raw.semantic.as_ref().map(|raw| self::semantic(raw, pools, state_dir, check));
-    // Equal requests mean the same: one goes with the other.
+    // Equal requests also have the same meaning: the semantic cache needs the exact one.
     let exact = raw.exact.as_ref().map(|raw| exact(raw, check));
     match (exact, semantic) {
         (None, Some(_)) => {
-            check.problem("plugins.cache.semantic", "needs 'exact', which answers equal requests; 'exact = {}' will do");
+            check.problem("plugins.cache.semantic", "needs 'exact', which answers equal requests; 'exact = {}' is enough");
             None
         }
         (exact, semantic) => Some(CacheRules { exact: exact?, semantic: semantic.flatten() }),
@@ -32,7 +32,7 @@ fn exact(raw: &RawExactCache, check: &mut Checker<'_>) -> ExactRules {
     let max_memory = server::size(raw.max_memory, 64 << 20, &format!("{KEY}.max_memory"), check);
     let max_answer = server::size(raw.max_answer, 1 << 20, &format!("{KEY}.max_answer"), check);
     if max_answer > max_memory {
-        check.problem(&format!("{KEY}.max_answer"), "is more than 'max_memory' has room for");
+        check.problem(&format!("{KEY}.max_answer"), "is larger than 'max_memory'");
     }
     ExactRules {
         ttl: server::span(raw.ttl, 600, &format!("{KEY}.ttl"), check),
@@ -53,7 +53,7 @@ fn semantic(raw: &RawSemanticCache, pools: &[RawPool], state_dir: Option<&Path>,
     if !(0.0..=1.0).contains(&threshold) {
         check.problem(&format!("{KEY}.threshold"), "must be from 0 to 1");
     } else if threshold < 0.85 {
-        check.warn(&format!("{KEY}.threshold"), "answers to other questions are likely below 0.85; try it with 'dry_run' first");
+        check.warn(&format!("{KEY}.threshold"), "below 0.85, answers to different questions are likely; try it with 'dry_run' first");
     }
     let max_entries = raw.max_entries.unwrap_or(10_000);
     if !(1..=MOST).contains(&max_entries) {

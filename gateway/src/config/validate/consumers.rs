@@ -10,7 +10,7 @@ use super::{Checker, limits, prompt_log, transform};
 use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawConsumerCache, RawGroup, RawKey, RawPool};
 use crate::config::{CacheNamespace, CertificateName, Consumer, Key, Rights, UNLISTED};
 
-/// What rights and limits can refer to.
+/// The names that rights and limits can refer to.
 pub(super) struct Known<'r> {
     pub(super) models: Vec<&'r str>,
     pools: Vec<&'r str>,
@@ -29,7 +29,7 @@ impl<'r> Known<'r> {
     }
 }
 
-/// Rights as they are written, at a consumer or for unlisted callers.
+/// Rights as they are written, for a consumer or for unlisted callers.
 pub(super) struct RawRights<'r> {
     pub(super) models: &'r Option<Vec<String>>,
     pub(super) pools: &'r Option<Vec<String>>,
@@ -39,7 +39,7 @@ pub(super) struct RawRights<'r> {
     pub(super) scopes: &'r Option<Vec<String>>,
 }
 
-/// What has been given away already, and to whom.
+/// Keys, certificates and claims that belong to a consumer already.
 #[derive(Default)]
 struct Owners<'r> {
     keys: BTreeMap<String, &'r str>,
@@ -50,7 +50,8 @@ struct Owners<'r> {
 pub(super) fn read(raw: &[RawConsumer], known: &Known<'_>, peppered: bool, tokens: bool, check: &mut Checker<'_>) -> Vec<Consumer> {
     check.names("consumers", raw.iter().map(|consumer| consumer.name.as_str()));
     for (at, consumer) in raw.iter().enumerate().filter(|(_, consumer)| consumer.name.starts_with(UNLISTED)) {
-        let told = format!("'{}': names that begin with '{UNLISTED}' are those of unlisted applications; choose another", consumer.name);
+        let told =
+            format!("'{}': names that begin with '{UNLISTED}' are reserved for unlisted applications; choose another", consumer.name);
         check.problem(&format!("consumers[{at}].name"), told);
     }
     let mut owners = Owners::default();
@@ -77,17 +78,17 @@ fn one<'r>(
     for (at, name) in raw.certificates.iter().enumerate() {
         certificates.extend(certificate(name, &raw.name, &format!("{key}.certificates[{at}]"), owners, check));
     }
-    // Its name means it, where it lists no claims.
+    // Without a list of claims, its name is its claim.
     for claim in raw.claims.as_deref().unwrap_or(std::slice::from_ref(&raw.name)) {
         if let Some(owner) = owners.claims.insert(claim, &raw.name).filter(|owner| *owner != raw.name) {
-            check.problem(&format!("{key}.claims"), format!("the claim '{claim}' means consumer '{owner}' already"));
+            check.problem(&format!("{key}.claims"), format!("the claim '{claim}' belongs to consumer '{owner}' already"));
         }
     }
     if raw.claims.is_some() && !tokens {
-        check.problem(&format!("{key}.claims"), "is only for tokens, and there is no [plugins.auth.jwt]");
+        check.problem(&format!("{key}.claims"), "has an effect only for tokens, and there is no [plugins.auth.jwt]");
     }
     if raw.keys.is_empty() && raw.certificates.is_empty() && !tokens {
-        check.warn(&format!("{key}.name"), format!("'{}' has neither keys nor certificates, so nobody can call as it", raw.name));
+        check.warn(&format!("{key}.name"), format!("'{}' has neither keys nor certificates, so no caller can be it", raw.name));
     }
     let group = raw.group.as_ref().and_then(|name| {
         let found = known.groups.iter().position(|group| group == name);
@@ -114,19 +115,19 @@ fn one<'r>(
     }
 }
 
-/// Headers that are passed on for a consumer: others than those that are withheld need not be named, or never go.
+/// Headers that are sent on for a consumer. Only withheld headers may be listed: others are sent anyway, or never.
 fn headers(raw: &[String], key: &str, check: &mut Checker<'_>) -> Vec<http::HeaderName> {
     let mut names = Vec::new();
     for (at, name) in raw.iter().enumerate() {
         match name.to_ascii_lowercase().parse::<http::HeaderName>() {
             Ok(name) if is_withheld(name.as_str()) => names.push(name),
             Ok(name) if is_callers_own(name.as_str()) || is_hop_by_hop(name.as_str()) => {
-                check.problem(&format!("{key}[{at}]"), format!("'{name}' is the gateway's own affair and never reaches a backend"));
+                check.problem(&format!("{key}[{at}]"), format!("'{name}' is for the gateway only and never reaches a backend"));
             }
             Ok(name) => {
-                check.problem(&format!("{key}[{at}]"), format!("'{name}' is not withheld: it reaches backends anyway; take it out"))
+                check.problem(&format!("{key}[{at}]"), format!("'{name}' is not withheld: it reaches backends anyway; remove it here"))
             }
-            Err(_) => check.problem(&format!("{key}[{at}]"), "is no name of a header"),
+            Err(_) => check.problem(&format!("{key}[{at}]"), "is not a header name"),
         }
     }
     names
@@ -161,7 +162,7 @@ fn key<'r>(raw: &'r RawKey, owner: &'r str, key: &str, peppered: bool, owners: &
     let seconds = |time: Option<crate::config::scalar::TimeText>| time.map(|time| time.0.timestamp());
     let validity = Validity { not_before: seconds(raw.not_before), expires: seconds(raw.expires) };
     if matches!(validity, Validity { not_before: Some(from), expires: Some(until) } if until <= from) {
-        check.problem(&format!("{key}.expires"), "is not after 'not_before': the key would never be good");
+        check.problem(&format!("{key}.expires"), "is not after 'not_before': the key would never be valid");
     }
     match hex.parse() {
         Ok(digest) => {
@@ -183,7 +184,7 @@ fn certificate<'r>(
     check: &mut Checker<'_>,
 ) -> Option<CertificateName> {
     let (text, name) = match (&raw.san, &raw.subject) {
-        // Hosts don't know case; anything else is taken as it is.
+        // Host names are not case-sensitive; other names are compared exactly.
         (Some(san), None) if !san.contains([':', '@']) => (san, CertificateName::Alternative(san.to_ascii_lowercase())),
         (Some(san), None) => (san, CertificateName::Alternative(san.clone())),
         (None, Some(subject)) => (subject, CertificateName::Subject(subject.clone())),
@@ -193,7 +194,7 @@ fn certificate<'r>(
         }
     };
     if let Some(owner) = owners.names.insert(format!("{name:?}"), owner) {
-        check.problem(key, format!("certificates with '{text}' mean consumer '{owner}' already"));
+        check.problem(key, format!("certificates with '{text}' belong to consumer '{owner}' already"));
     }
     Some(name)
 }

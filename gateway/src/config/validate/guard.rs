@@ -30,7 +30,7 @@ fn safety(raw: &RawContentSafety, check: &mut Checker<'_>) -> SafetyRules {
     check.https(&format!("{key}.url"), &raw.url, true);
     let auth = backends::auth(raw.auth.as_ref(), &key, check);
     if matches!(auth, BackendAuth::Passthrough) {
-        check.problem(&format!("{key}.auth"), "callers have no credentials for this service");
+        check.problem(&format!("{key}.auth"), "'passthrough' is not possible: callers have no credentials for this service");
     }
     let eight = raw.severities == Some(RawSeverities::Eight);
     let mut blocked_from = if raw.categories.is_some() { [None; 4] } else { [Some(4); 4] };
@@ -47,7 +47,7 @@ fn safety(raw: &RawContentSafety, check: &mut Checker<'_>) -> SafetyRules {
     let thresholds = Thresholds { blocked_from, eight, blocklists: raw.blocklists.clone() };
     let shield = raw.prompt_shield.unwrap_or(false);
     if thresholds.is_empty() && !shield {
-        check.problem(&key, "asks for nothing: no categories, no blocklists and no prompt_shield");
+        check.problem(&key, "checks nothing: it has no categories, no blocklists and no prompt_shield");
     }
     SafetyRules {
         url: raw.url.trim_end_matches('/').to_owned(),

@@ -7,7 +7,7 @@ use super::Checker;
 use crate::config::raw::{RawClass, RawGroup, RawLimits, RawOnRedisLoss, RawPeriod};
 use crate::config::{ConsumerLimits, Group, WhenLost};
 
-/// Minutes that a period has at most.
+/// The maximum number of minutes in a period.
 fn minutes(period: RawPeriod) -> u64 {
     match period {
         RawPeriod::Hour => 60,
@@ -58,7 +58,7 @@ fn rules(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
     if let (Some(rate), Some(quota)) = (raw.tokens_per_minute, &raw.token_quota)
         && rate.saturating_mul(minutes(quota.period)) < quota.tokens
     {
-        check.problem(&format!("{key}.token_quota"), "can never apply: tokens_per_minute doesn't let as many through in that period");
+        check.problem(&format!("{key}.token_quota"), "can never apply: tokens_per_minute allows fewer tokens in that period");
     }
     let budget = raw.budget.and_then(|budget| match Money::from_usd(budget.usd).filter(|money| money.0 > 0) {
         Some(money) => Some((period(budget.period), money)),
@@ -95,10 +95,10 @@ pub(super) fn consumer<'n>(
     }
 }
 
-/// Limits that aren't broken down by model.
+/// Limits without a breakdown by model.
 fn whole(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
     if !raw.models.is_empty() {
-        check.problem(&format!("{key}.models"), "has a meaning only for a consumer's own limits");
+        check.problem(&format!("{key}.models"), "has an effect only in a consumer's own limits");
     }
     rules(raw, key, check)
 }
@@ -114,7 +114,7 @@ pub(super) fn groups(raw: &[RawGroup], check: &mut Checker<'_>) -> Vec<Group> {
         .collect()
 }
 
-/// The limits of a pool; where there are some, classes are told apart.
+/// The limits of a pool. Classes are used only if there are limits.
 pub(super) fn pool(raw: Option<&RawLimits>, key: &str, check: &mut Checker<'_>) -> Rules {
     raw.map_or_else(Rules::default, |raw| Rules { classes: true, ..whole(raw, key, check) })
 }

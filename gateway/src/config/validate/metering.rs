@@ -15,11 +15,11 @@ use crate::config::{Durability, LedgerRules};
 
 /// Most tag headers.
 const TAGS: usize = 8;
-/// Headers that hold credentials are no tags.
+/// Headers that contain credentials can't be tags.
 const SECRET: [&str; 6] = ["authorization", "api-key", "x-api-key", "cookie", "proxy-authorization", "ocp-apim-subscription-key"];
-/// Longest time that an abandoned answer is read on.
+/// Longest time that an abandoned answer may be read on.
 const LONGEST_DRAIN: Duration = Duration::from_secs(600);
-/// The shortest time that hourly sums can be kept for, so that every quota can be rebuilt.
+/// The least time that hourly sums must be kept, so that every quota can be rebuilt.
 const LONGEST_PERIOD: Duration = Duration::from_secs(367 * 86_400);
 
 pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &mut Checker<'_>) -> UsageRules {
@@ -33,15 +33,15 @@ pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &
     for (at, tag) in tags.iter().enumerate() {
         match tag.to_ascii_lowercase().parse::<HeaderName>() {
             Ok(name) if !SECRET.contains(&name.as_str()) => names.push(name),
-            Ok(_) => check.problem(&format!("ledger.tags[{at}]"), "holds credentials"),
-            Err(_) => check.problem(&format!("ledger.tags[{at}]"), format!("'{tag}' is no header's name")),
+            Ok(_) => check.problem(&format!("ledger.tags[{at}]"), "contains credentials"),
+            Err(_) => check.problem(&format!("ledger.tags[{at}]"), format!("'{tag}' is not a header name")),
         }
     }
     if raw.drain_timeout.is_some() && raw.on_disconnect == Some(RawOnDisconnect::Cancel) {
-        check.problem("usage.drain_timeout", "has no meaning for on_disconnect = \"cancel\"");
+        check.problem("usage.drain_timeout", "has no effect with on_disconnect = \"cancel\"");
     }
     if raw.drain_timeout.is_some_and(|limit| limit.0 > LONGEST_DRAIN) {
-        check.problem("usage.drain_timeout", "at most 10m: an abandoned answer holds a slot of its target");
+        check.problem("usage.drain_timeout", "at most 10m: an abandoned answer uses a slot of its target");
     }
     UsageRules {
         assume_completion: raw.assume_completion.unwrap_or(1024),
@@ -56,7 +56,7 @@ pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &
 pub(super) fn ledger(raw: Option<&RawLedger>, state_dir: Option<&Path>, check: &mut Checker<'_>) -> Option<LedgerRules> {
     let Some(folder) = state_dir else {
         if raw.is_some() {
-            check.problem("ledger", "needs a place: set server.state_dir");
+            check.problem("ledger", "needs a folder: set server.state_dir");
         }
         return None;
     };
@@ -90,13 +90,13 @@ pub(super) fn prices(raw: Option<&RawPrices>, check: &mut Checker<'_>) -> Prices
         }
     }
     let shipped = PriceTable::shipped().unwrap_or_else(|error| {
-        check.problem("prices", format!("the table that is built in {error}"));
+        check.problem("prices", format!("the built-in table {error}"));
         PriceTable::default()
     });
     Prices { own, shipped }
 }
 
-/// What a backend's deployments cost, where the config says so.
+/// The prices of a backend's deployments that the config sets.
 pub(super) fn deployments(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) -> BTreeMap<String, DeploymentPrice> {
     let mut found = BTreeMap::new();
     for (deployment, raw) in &raw.prices {
@@ -135,9 +135,9 @@ fn one(raw: &RawDeploymentPrice, key: &str, prices: &Prices, check: &mut Checker
     Some(DeploymentPrice::ByUse(Box::new(Price { tokens, ..Price::default() })))
 }
 
-/// Limits that the ledger keeps over a restart need one.
+/// Limits that must survive a restart need a ledger.
 pub(super) fn warn_of_forgetting(state_dir: Option<&Path>, lasting: bool, check: &mut Checker<'_>) {
     if state_dir.is_none() && lasting {
-        check.warn("server", "token quotas and budgets begin anew with every start: set state_dir to keep them");
+        check.warn("server", "token quotas and budgets start at zero after every restart: set state_dir to keep them");
     }
 }

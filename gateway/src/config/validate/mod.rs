@@ -1,4 +1,4 @@
-//! From what is written to what is meant. One file per part; each collects all its problems.
+//! From the raw config to the valid one. One file per part; each part collects all its problems.
 
 mod auth;
 mod backends;
@@ -28,7 +28,7 @@ use super::scalar::SecretText;
 use super::secret::Secrets;
 use super::{AccessLog, Config, Log, Objects, Redis};
 
-/// Collects what is wrong while the parts are read.
+/// Collects problems while the parts are read.
 struct Checker<'c> {
     places: Places<'c>,
     secrets: &'c Secrets,
@@ -53,14 +53,14 @@ impl Checker<'_> {
         self.warnings.push(problem);
     }
 
-    /// A file that is named must be there.
+    /// Checks that a file can be read.
     fn readable(&mut self, key: &str, path: &str) {
         if let Err(error) = std::fs::File::open(path) {
             self.problem(key, format!("can't read {path}: {error}"));
         }
     }
 
-    /// A PEM file must be there and hold certificates.
+    /// Reads a PEM file, which must have certificates.
     fn certificates(&mut self, key: &str, path: &str) -> Vec<CertificateDer<'static>> {
         let path = std::path::Path::new(path);
         let found = pem::certificates(path).unwrap_or_else(|error| {
@@ -73,34 +73,34 @@ impl Checker<'_> {
         found
     }
 
-    /// A URL must be one of http or https.
+    /// Checks that a URL is http or https.
     fn http(&mut self, key: &str, text: &str) {
         let uri: Option<http::Uri> = text.parse().ok();
         let known = uri
             .as_ref()
             .is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty()));
         if !known {
-            self.problem(key, format!("'{text}' is no http:// or https:// URL"));
+            self.problem(key, format!("'{text}' is not an http:// or https:// URL"));
         }
     }
 
-    /// A URL must be one of https; of http only on this machine, where that is `allowed_here`.
+    /// Checks that a URL is https; http is allowed only on this machine, and only if `allowed_here`.
     fn https(&mut self, key: &str, text: &str, allowed_here: bool) {
         let uri: Option<http::Uri> = text.parse().ok();
         let host = uri.as_ref().and_then(|uri| uri.host()).unwrap_or("");
         let here = host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         let scheme = uri.as_ref().and_then(|uri| uri.scheme_str());
         if host.is_empty() || !(scheme == Some("https") || (scheme == Some("http") && here && allowed_here)) {
-            self.problem(key, format!("'{text}' is no https:// URL"));
+            self.problem(key, format!("'{text}' is not an https:// URL"));
         }
     }
 
-    /// The secret that is referred to.
+    /// Resolves a secret.
     fn secret(&mut self, key: &str, reference: &SecretText) -> Option<Secret> {
         self.secrets.resolve(reference, self.literals).map_err(|message| self.problem(key, message)).ok()
     }
 
-    /// Names must be there and differ.
+    /// Checks that names are not empty, and differ.
     fn names<'n>(&mut self, list: &str, names: impl Iterator<Item = &'n str>) {
         let mut seen = BTreeMap::new();
         for (index, name) in names.enumerate() {
@@ -114,7 +114,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Reports a reference to something that doesn't exist, unless that something is itself broken.
+    /// Reports a reference to an unknown name, unless the item with that name was cut out because of an error.
     fn unknown<'n>(&mut self, key: &str, what: &str, name: &str, known: impl IntoIterator<Item = &'n str>) {
         if !self.broken.contains(name) {
             self.problem(key, format!("unknown {what} '{name}'{}", did_you_mean(name, known)));
@@ -153,7 +153,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let redis = raw.redis.as_ref().and_then(|raw| {
         let url = check.secret("redis.url", &raw.url)?;
         if !["redis://", "rediss://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
-            check.problem("redis.url", "is no redis:// or rediss:// URL");
+            check.problem("redis.url", "is not a redis:// or rediss:// URL");
         }
         if raw.node.as_deref().is_some_and(|name| name.is_empty() || name.contains(char::is_whitespace)) {
             check.problem("redis.node", "a name must not be empty or have spaces");
@@ -209,7 +209,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     }
 }
 
-/// What `log.level` and its filters may say.
+/// The levels of `log.level` and its filters.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {

@@ -31,7 +31,7 @@ pub(super) fn read(raw: &[RawPool], backends: &[RawBackend], check: &mut Checker
                 check.problem(&key, "a model needs a name");
             }
             if let Some(other) = models.insert(model, &pool.name) {
-                check.problem(&key, format!("'{model}' is served by pool '{other}' already; a model stands in one pool"));
+                check.problem(&key, format!("'{model}' is served by pool '{other}' already; a model belongs to one pool"));
             }
         }
     }
@@ -51,7 +51,7 @@ fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_
     let timeouts = timeouts(raw.timeouts.as_ref(), key, check);
     let retry = retry(raw.retry.as_ref(), key, check);
     if raw.retry.as_ref().is_some_and(|retry| retry.wait.is_some()) && retry.wait > timeouts.total {
-        check.problem(&format!("{key}.retry.wait"), "is longer than timeouts.total: it can never be waited out");
+        check.problem(&format!("{key}.retry.wait"), "is longer than timeouts.total: no request can ever wait that long");
     }
     Pool {
         name: raw.name.as_str().into(),
@@ -107,7 +107,7 @@ fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checke
         && members.iter().all(|member| member.weight == 0 || backends[member.backend].kind == RawKind::Mock)
         && mocks < members.len()
     {
-        check.problem(&format!("{key}.members"), "every real member has weight 0, so nobody takes traffic");
+        check.problem(&format!("{key}.members"), "every real member has weight 0, so none of them takes traffic");
     }
     members
 }
@@ -125,7 +125,7 @@ fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> Circ
         check.problem(&format!("{key}.failure_percent"), "give either 'failures' or 'failure_percent'");
     }
     if raw.min_calls.is_some() && raw.failure_percent.is_none() {
-        check.problem(&format!("{key}.min_calls"), "has a meaning only with 'failure_percent'");
+        check.problem(&format!("{key}.min_calls"), "has an effect only with 'failure_percent'");
     }
     for (given, name) in [(raw.failures, "failures"), (raw.min_calls, "min_calls")] {
         if given.is_some_and(|count| count == 0 || count > 10_000) {
@@ -231,7 +231,7 @@ fn rescue(raw: Option<&RawStreams>, key: &str, check: &mut Checker<'_>) -> Optio
     let raw = raw?;
     let most = size(raw.rescue_max, 64 << 10, &format!("{key}.streams.rescue_max"), check);
     if raw.rescue != Some(RawRescue::Verified) && raw.rescue_max.is_some() {
-        check.problem(&format!("{key}.streams.rescue_max"), "has a meaning only with rescue = \"verified\"");
+        check.problem(&format!("{key}.streams.rescue_max"), "has an effect only with rescue = \"verified\"");
     }
     (raw.rescue == Some(RawRescue::Verified)).then_some(most)
 }
@@ -239,7 +239,7 @@ fn rescue(raw: Option<&RawStreams>, key: &str, check: &mut Checker<'_>) -> Optio
 fn health(raw: &RawHealth, key: &str, check: &mut Checker<'_>) -> HealthRules {
     let key = format!("{key}.health");
     if !raw.path.starts_with('/') || raw.path.chars().any(|c| c.is_control() || c == ' ') {
-        check.problem(&format!("{key}.path"), format!("'{}' is no path; it starts with '/'", raw.path));
+        check.problem(&format!("{key}.path"), format!("'{}' is not a path; a path starts with '/'", raw.path));
     }
     for (given, name) in [(raw.unhealthy_after, "unhealthy_after"), (raw.healthy_after, "healthy_after")] {
         if given == Some(0) {

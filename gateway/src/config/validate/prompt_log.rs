@@ -32,7 +32,7 @@ pub(super) fn read(raw: Option<&RawPromptLog>, check: &mut Checker<'_>) -> Optio
         compress: raw.compress.unwrap_or(true),
         otlp: raw.otlp.as_ref().map(|raw| {
             let key = format!("{KEY}.otlp");
-            // Prompts are sent there, so not in the clear but on this machine.
+            // Prompts are sent to it: plain HTTP is allowed only on this machine.
             check.https(&format!("{key}.url"), &raw.url, true);
             otlp(raw, &key, check)
         }),
@@ -49,20 +49,20 @@ pub(super) fn read(raw: Option<&RawPromptLog>, check: &mut Checker<'_>) -> Optio
     Some(Arc::new(rules))
 }
 
-/// A collector; whoever asks has checked its URL.
+/// A collector. The caller has checked its URL.
 pub(super) fn otlp(raw: &RawOtlp, key: &str, check: &mut Checker<'_>) -> OtlpRules {
     let mut headers = Vec::new();
     for (name, value) in &raw.headers {
         let key = format!("{key}.headers.{name}");
         if name.parse::<http::HeaderName>().is_err() {
-            check.problem(&key, format!("'{name}' is no header's name"));
+            check.problem(&key, format!("'{name}' is not a header name"));
         }
         headers.extend(check.secret(&key, value).map(|value| (name.clone(), value)));
     }
     OtlpRules { url: raw.url.trim_end_matches('/').to_owned(), headers }
 }
 
-/// What a consumer says itself.
+/// A consumer's own settings.
 pub(super) fn consumer(raw: Option<&RawConsumerLog>, key: &str, check: &mut Checker<'_>) -> ConsumerLog {
     raw.map_or_else(ConsumerLog::default, |raw| ConsumerLog { level: raw.level.map(level), sample: share(raw.sample, key, check) })
 }

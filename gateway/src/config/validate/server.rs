@@ -33,7 +33,7 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
     let max_body = size(raw.max_body, 32 << 20, "server.max_body", check);
     let max_buffered = size(raw.max_buffered, 512 << 20, "server.max_buffered", check);
     if max_buffered < max_body {
-        check.problem("server.max_buffered", "must be at least max_body, or the largest bodies could never be taken");
+        check.problem("server.max_buffered", "must be at least max_body, or the largest bodies could never be accepted");
     }
     Some(Server {
         listen,
@@ -68,7 +68,9 @@ fn origins(raw: &RawCors, check: &mut Checker<'_>) -> Vec<String> {
         if origin != "*" && !is_origin {
             check.problem(
                 &format!("server.cors.origins[{at}]"),
-                format!("'{origin}' is no origin: write scheme, host in lower case, and perhaps a port, such as \"https://app.example\""),
+                format!(
+                    "'{origin}' is not an origin: write scheme, host in lower case, and optionally a port, such as \"https://app.example\""
+                ),
             );
         }
     }
@@ -97,7 +99,7 @@ fn address(text: &str, key: &str, check: &mut Checker<'_>) -> Option<SocketAddr>
     match text.parse() {
         Ok(address) => Some(address),
         Err(_) => {
-            check.problem(key, format!(r#"'{text}' is no address with a port, such as "127.0.0.1:8080" or "[::]:443""#));
+            check.problem(key, format!(r#"'{text}' is not an address with a port, such as "127.0.0.1:8080" or "[::]:443""#));
             None
         }
     }
@@ -106,7 +108,7 @@ fn address(text: &str, key: &str, check: &mut Checker<'_>) -> Option<SocketAddr>
 pub(super) fn size(given: Option<SizeText>, default: usize, key: &str, check: &mut Checker<'_>) -> usize {
     let size = given.map_or(default, |size| size.0);
     if size == 0 {
-        check.problem(key, "must be more than nothing");
+        check.problem(key, "must be more than 0");
     }
     size
 }
@@ -122,7 +124,7 @@ fn positive(given: Option<usize>, key: &str, check: &mut Checker<'_>) -> Option<
 pub(super) fn span(given: Option<DurationText>, default_seconds: u64, key: &str, check: &mut Checker<'_>) -> Duration {
     let span = given.map_or(Duration::from_secs(default_seconds), |span| span.0);
     if span.is_zero() {
-        check.problem(key, "must be longer than nothing");
+        check.problem(key, "must be longer than 0");
     }
     span
 }

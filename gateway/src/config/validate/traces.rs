@@ -9,7 +9,7 @@ const KEY: &str = "traces";
 pub(super) fn read(raw: Option<&RawTraces>, check: &mut Checker<'_>) -> Option<TraceRules> {
     let raw = raw?;
     let key = format!("{KEY}.otlp");
-    // Spans hold no content, and collectors within a cluster mostly have no TLS; keys for a collector are another matter.
+    // Spans contain no content, and collectors within a cluster mostly have no TLS; but keys for a collector need TLS.
     match raw.otlp.headers.is_empty() {
         true => check.http(&format!("{key}.url"), &raw.otlp.url),
         false => check.https(&format!("{key}.url"), &raw.otlp.url, true),

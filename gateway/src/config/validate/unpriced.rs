@@ -1,5 +1,5 @@
-//! Models without a price: nothing of them is counted against a budget, so where one applies somebody must say that
-//! this is meant.
+//! Models without a price: their usage counts against no budget. If a budget applies to such a model, the config must
+//! say that this is intended.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use spillway_plugins::limits::Rules;
 use super::Checker;
 use crate::config::{Backend, Consumer, ConsumerLimits, Group, Pool, Prices, Rights, TokenRules};
 
-/// Who has budgets.
+/// The budgets of a config.
 pub(super) struct Budgets<'c> {
     pub(super) consumers: &'c [Consumer],
     pub(super) groups: &'c [Group],
     pub(super) tokens: Option<&'c TokenRules>,
 }
 
-/// Tells which members' use will have no cost: a problem where a budget applies, unless such models are `free`.
+/// Reports members whose usage will have no cost: an error if a budget applies, unless such models are `free`.
 pub(super) fn check(pools: &[Pool], backends: &[Backend], prices: &Prices, budgets: &Budgets<'_>, free: bool, check: &mut Checker<'_>) {
     for (index, pool) in pools.iter().enumerate() {
         for (at, member) in pool.members.iter().enumerate() {
@@ -44,7 +44,7 @@ pub(super) fn check(pools: &[Pool], backends: &[Backend], prices: &Prices, budge
 }
 
 impl Budgets<'_> {
-    /// Whose budget applies to a model of a pool at this location, if one does.
+    /// Whose budget applies to a model of a pool at this location, if any.
     fn of(&self, pool: &Pool, model: &str, location: Option<&Arc<str>>) -> Option<String> {
         if counts(&pool.limits) {
             return Some(format!("pool '{}'", pool.name));
@@ -67,7 +67,7 @@ impl Budgets<'_> {
     }
 }
 
-/// Whether there is a budget that refuses.
+/// Whether there is a budget that refuses requests.
 fn counts(rules: &Rules) -> bool {
     rules.budget.is_some() && !rules.shadow
 }

@@ -8,7 +8,7 @@ use crate::import::draft::{Auth, Circuit, Kind};
 use crate::import::finding::Findings;
 use crate::import::names::{named_value, scope, variable};
 
-/// A single backend as API Management knows it.
+/// A single backend in API Management.
 #[derive(Debug, Clone)]
 pub(super) struct Single {
     pub(super) name: String,
@@ -20,13 +20,13 @@ pub(super) struct Single {
 }
 
 impl Single {
-    /// What it speaks, also where its URL doesn't tell.
+    /// Its API, guessed if its URL doesn't show it.
     pub(super) fn kind(&self, findings: &mut Findings) -> Kind {
         self.address.kind.unwrap_or_else(|| {
             findings.manual(
                 format!("{}/url", self.place),
                 "kind = \"openai\"",
-                format!("nothing tells what '{}' speaks; correct 'kind' if it is azure-openai or anthropic", self.address.host),
+                format!("the API of '{}' is not known; correct 'kind' if it is azure-openai or anthropic", self.address.host),
             );
             Kind::OpenAi
         })
@@ -44,7 +44,7 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Singl
     let text = url.text(findings)?;
     let address = match address::take_apart(&text) {
         Ok(address) => address,
-        // The URL is not repeated: it may hold a password.
+        // The URL is not repeated: it may contain a password.
         Err(problem) => {
             findings.unsupported(url.place, format!("the URL of '{name}' {problem}"));
             return None;
@@ -61,11 +61,11 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Singl
     Some(Single { name, place: properties.place.clone(), address, auth, circuit, location })
 }
 
-/// What became of the URL, once it is known that the backend serves models.
+/// Findings about the URL of a backend that serves models.
 pub(super) fn url_findings(place: &str, name: &str, address: &Address, findings: &mut Findings) {
     findings.exact(place, format!("backend '{name}': url = \"{}\"", address.root));
     if let Some(left_out) = &address.left_out {
-        findings.approximate(place, format!("without '{left_out}'"), "Spillway takes a root and adds the path of the API that is called");
+        findings.approximate(place, format!("without '{left_out}'"), "Spillway needs only a root URL and adds the path of the API");
     }
     if let Some(version) = address.api_version.as_ref().filter(|version| !address::is_undated(version)) {
         findings.exact(place, format!("api = \"dated\", api_version = \"{version}\""));
@@ -73,7 +73,7 @@ pub(super) fn url_findings(place: &str, name: &str, address: &Address, findings:
         findings.approximate(
             place,
             "api = \"v1\"",
-            "callers may use either of Azure's APIs, this backend is asked in /openai/v1/; set api = \"dated\" and api_version to pin one version",
+            "callers may use either of Azure's APIs, this backend is called with /openai/v1/; set api = \"dated\" and api_version to pin one version",
         );
     }
 }
@@ -87,7 +87,7 @@ fn credentials(node: &Node, name: &str, address: &Address, findings: &mut Findin
         findings.manual(
             identity.place,
             "auth = { type = \"managed-identity\" }",
-            "it is now the identity of the machine that Spillway runs on: give it the role Cognitive Services OpenAI User there",
+            "the identity is now that of the machine that Spillway runs on: give it the role Cognitive Services OpenAI User there",
         );
         auth = Auth::ManagedIdentity { client_id, scope };
     }
@@ -110,29 +110,29 @@ fn credentials(node: &Node, name: &str, address: &Address, findings: &mut Findin
                     findings.approximate(authorization.place, "auth.type = \"api-key\"", "sent as the header api-key");
                 }
             }
-            _ => findings.unsupported(authorization.place, format!("the scheme '{scheme}' is not spoken")),
+            _ => findings.unsupported(authorization.place, format!("the scheme '{scheme}' is not supported")),
         }
     }
     for key in ["query", "certificate", "certificateIds"] {
         if let Some(node) = node.get(key).filter(|_| node.keys().iter().any(|known| known.eq_ignore_ascii_case(key))) {
-            findings.unsupported(node.place, "Spillway proves itself with a key or a token, in a header");
+            findings.unsupported(node.place, "Spillway supports a key or a token in a header");
         }
     }
     unknown_keys(node, &["managedIdentity", "header", "authorization", "query", "certificate", "certificateIds"], findings);
     auth
 }
 
-/// The variable that is to hold a secret; what the source says of it is never repeated.
+/// The variable that must get a secret; its present value is never repeated.
 fn secret(node: &Node, owner: &str, findings: &mut Findings) -> String {
     let mut texts = node.value.as_str().into_iter().chain(node.value.as_array().into_iter().flatten().filter_map(|value| value.as_str()));
     let named = texts.find_map(named_value);
     let name = named.as_ref().map_or_else(|| variable(owner, "API_KEY"), |name| variable(name, ""));
-    let from = named.map_or("the key".to_owned(), |name| format!("what the named value '{name}' holds"));
+    let from = named.map_or("the key".to_owned(), |name| format!("the content of the named value '{name}'"));
     findings.manual(&node.place, format!("key = {{ env = \"{name}\" }}"), format!("set {name} to {from}; secrets are not copied"));
     name
 }
 
-/// What else a backend can have.
+/// The other settings of a backend.
 fn rest(properties: &Node, findings: &mut Findings) {
     if let Some(protocol) = properties.get("protocol")
         && protocol.text(findings).is_some_and(|protocol| !protocol.eq_ignore_ascii_case("http"))
@@ -154,7 +154,7 @@ fn rest(properties: &Node, findings: &mut Findings) {
         findings.unsupported(node.place, "backends are reached directly, not through a proxy");
     }
     if let Some(node) = properties.get("properties").filter(|node| !node.keys().is_empty()) {
-        findings.unsupported(node.place, "Service Fabric clusters are not resolved");
+        findings.unsupported(node.place, "Service Fabric clusters are not supported");
     }
     let known = [
         "url",

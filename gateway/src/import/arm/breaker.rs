@@ -4,18 +4,18 @@ use super::node::{Node, unknown_keys};
 use crate::import::draft::{Circuit, Millis};
 use crate::import::finding::Findings;
 
-/// Spillway's bound on `failures`.
+/// Spillway's maximum of `failures`.
 const MOST_FAILURES: u64 = 10_000;
 /// Spillway's default for `max_retry_after`.
 const LONGEST_RETRY_AFTER: &str = "2m";
 
 pub(super) fn read(breaker: &Node, findings: &mut Findings) -> Option<Circuit> {
     if let Some(copy) = breaker.get("copy") {
-        findings.unsupported(copy.place, "a loop over rules is not unrolled; import the backends as they are deployed");
+        findings.unsupported(copy.place, "a loop over rules is not expanded; import the backends as they are deployed");
     }
     let rules = breaker.get("rules")?.items();
     for other in rules.iter().skip(1) {
-        findings.unsupported(&other.place, "a further rule: Spillway's circuit has one, and the first was taken");
+        findings.unsupported(&other.place, "a further rule: a circuit has one rule here, and the first one is used");
     }
     let rule = rules.first()?;
     let mut circuit = Circuit::default();
@@ -32,8 +32,7 @@ pub(super) fn read(breaker: &Node, findings: &mut Findings) -> Option<Circuit> {
     }
     retry_after(rule, &mut circuit, findings);
     if let Some(response) = rule.get("failureResponse") {
-        findings
-            .unsupported(response.place, "Spillway chooses its own status where nobody can serve: 429 where all are throttled, else 503");
+        findings.unsupported(response.place, "Spillway's status if no member can serve: 429 if all are throttled, else 503");
     }
     let known = ["name", "failureCondition", "tripDuration", "acceptRetryAfter", "failureResponse"];
     unknown_keys(rule, &known, findings);
@@ -49,15 +48,13 @@ fn retry_after(rule: &Node, circuit: &mut Circuit, findings: &mut Findings) {
         Some(true) => findings.approximate(
             place,
             "circuit.honour_retry_after = true",
-            format!(
-                "a Retry-After of more than {LONGEST_RETRY_AFTER} is cut to that; raise circuit.max_retry_after to believe longer ones"
-            ),
+            format!("a Retry-After of more than {LONGEST_RETRY_AFTER} is cut to that; raise circuit.max_retry_after for longer ones"),
         ),
         Some(false) => findings.exact(place, "circuit.honour_retry_after = false"),
         None => findings.approximate(
             place,
             "circuit.honour_retry_after = false",
-            "not set, so API Management does not honour it; with true, targets come back as soon as they say they can",
+            "not set, so API Management does not honour it; with true, targets are used again after their own Retry-After",
         ),
     }
 }
@@ -79,14 +76,14 @@ fn failures(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
         && let Some(number) = percentage.count(findings)
     {
         if circuit.failures.is_some() {
-            findings.unsupported(percentage.place, "a circuit has either a count or a percentage; the count was taken");
+            findings.unsupported(percentage.place, "a circuit has either a count or a percentage; the count is used");
         } else {
             let bounded = number.clamp(1, 100);
             circuit.failure_percent = Some(bounded);
             findings.approximate(
                 percentage.place,
                 format!("circuit.failure_percent = {bounded}"),
-                "Spillway waits for circuit.min_calls calls (10) within the interval before a percentage means anything",
+                "Spillway waits for circuit.min_calls calls (10) within the interval before a percentage counts",
             );
         }
     }
@@ -110,7 +107,7 @@ fn statuses(condition: &Node, findings: &mut Findings) -> Option<Vec<(u16, u16)>
         let (low, high) = (low.or(high), high.or(low));
         match low.zip(high).filter(|(low, high)| (100..=999).contains(low) && low <= high && *high <= 999) {
             Some(range) => ranges.push(range),
-            None => findings.unsupported(range.place, "is no range of statuses from 100 to 999, such as {\"min\": 500, \"max\": 599}"),
+            None => findings.unsupported(range.place, "is not a range of statuses from 100 to 999, such as {\"min\": 500, \"max\": 599}"),
         }
     }
     if ranges.is_empty() {
@@ -122,19 +119,19 @@ fn statuses(condition: &Node, findings: &mut Findings) -> Option<Vec<(u16, u16)>
         findings.approximate(
             list.place,
             "a 429 throttles its target all the same",
-            "API Management would go on asking a backend that says 429; Spillway leaves it alone until it has room, without tripping the circuit",
+            "API Management would send more requests after a 429; Spillway sends none until the throttle ends, and the circuit stays closed",
         );
     }
     Some(ranges)
 }
 
-/// What counts beside statuses. API Management's reasons are free texts; these are the ones that its documentation shows.
+/// What counts besides statuses. API Management's reasons are free texts; these are the ones in its documentation.
 fn reasons(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
     let Some(list) = condition.get("errorReasons").filter(|list| !list.items().is_empty()) else {
         return findings.approximate(
             format!("{}/errorReasons", condition.place),
             "every failure to connect, to answer in time or to finish counts, too",
-            "none are listed; Spillway counts what it had to move away from",
+            "none are listed; Spillway counts these failures",
         );
     };
     let mut errors: Vec<&'static str> = Vec::new();
@@ -144,12 +141,12 @@ fn reasons(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
             "backendconnectionfailure" => &["connect", "tls", "reset"],
             "timeout" => &["timeout", "first_token", "idle"],
             "servererrors" if circuit.statuses.is_some() => {
-                findings.exact(reason.place, "said by circuit.statuses already");
+                findings.exact(reason.place, "covered by circuit.statuses already");
                 continue;
             }
             "servererrors" => {
                 circuit.statuses = Some(vec![(500, 599)]);
-                findings.approximate(reason.place, "circuit.statuses = [\"500-599\"]", "taken to mean these statuses");
+                findings.approximate(reason.place, "circuit.statuses = [\"500-599\"]", "interpreted as these statuses");
                 continue;
             }
             _ => {
@@ -157,7 +154,7 @@ fn reasons(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
                 continue;
             }
         };
-        findings.approximate(reason.place, format!("circuit.errors: {}", known.join(", ")), "Spillway tells these apart");
+        findings.approximate(reason.place, format!("circuit.errors: {}", known.join(", ")), "Spillway has several kinds of errors here");
         errors.extend(known);
     }
     if errors.is_empty() {
@@ -173,7 +170,7 @@ fn reasons(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
     }
 }
 
-/// A circuit in words.
+/// A circuit as text.
 fn told(circuit: &Circuit) -> String {
     let count = |count: Option<u64>, what: &str| count.map(|count| format!("{count}{what}"));
     let span = |span: Option<Millis>, begin: &str| span.map(|span| format!("{begin} {span}"));
@@ -187,13 +184,13 @@ fn told(circuit: &Circuit) -> String {
     if parts.is_empty() { "other statuses or errors".to_owned() } else { parts.join(", ") }
 }
 
-/// One circuit for a pool, whose members may each have had their own.
+/// One circuit for a pool, whose members may each have had one of their own.
 pub(super) fn shared(place: &str, members: &[(String, Option<Circuit>)], findings: &mut Findings) -> Circuit {
     let Some((owner, chosen)) = members.iter().find_map(|(name, circuit)| Some((name, circuit.clone()?))) else {
         findings.approximate(
             place,
             "circuit: Spillway's default, 5 failures within 1m open it for 30s",
-            "no member has a circuit breaker; API Management would go on asking a broken one",
+            "no member has a circuit breaker; API Management would send requests to a failing one",
         );
         return Circuit::default();
     };

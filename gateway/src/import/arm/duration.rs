@@ -2,16 +2,16 @@
 
 use crate::import::draft::Millis;
 
-/// Ten years: the longest that a Spillway config can say.
+/// Ten years: the longest in a Spillway config.
 const LONGEST: u64 = 315_360_000_000;
 
 /// # Errors
-/// Says what was expected.
+/// What was expected.
 pub(super) fn parse(text: &str) -> Result<Millis, String> {
     if text.contains(':') {
-        return clock(text).ok_or_else(|| format!("'{text}' is no duration; expected ISO 8601 such as PT1M"));
+        return clock(text).ok_or_else(|| format!("'{text}' is not a duration; expected ISO 8601 such as PT1M"));
     }
-    let wrong = || format!("'{text}' is no ISO 8601 duration such as PT1M or P1D");
+    let wrong = || format!("'{text}' is not an ISO 8601 duration such as PT1M or P1D");
     let upper = text.to_ascii_uppercase();
     let (days, time) = upper.strip_prefix('P').map(|rest| rest.split_once('T').unwrap_or((rest, ""))).ok_or_else(wrong)?;
     if days.is_empty() && time.is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn parse(text: &str) -> Result<Millis, String> {
                 (b'H', true) => 3_600_000,
                 (b'M', true) => 60_000,
                 (b'S', true) => 1_000,
-                (b'Y' | b'M', false) => return Err(format!("'{text}' counts months or years, which have no fixed length; say it in days")),
+                (b'Y' | b'M', false) => return Err(format!("'{text}' has months or years, which have no fixed length; write it in days")),
                 _ => return Err(wrong()),
             };
             let amount = thousandths(&rest[..end]).ok_or_else(wrong)?;
@@ -40,7 +40,7 @@ pub(super) fn parse(text: &str) -> Result<Millis, String> {
     Ok(Millis(total))
 }
 
-/// `1.5` as 1500.
+/// `1.5` is 1500.
 fn thousandths(text: &str) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let part: String = part.chars().chain("000".chars()).take(3).collect();

@@ -1,14 +1,14 @@
-//! The few functions of ARM templates whose value a template tells by itself.
+//! The few functions of ARM templates whose value follows from the template itself.
 //!
-//! What it doesn't tell stays in the text as a mark, so that a resource's own name can be read even
-//! where the name of its service can't, and so that what is missing is refused by its name.
+//! Unknown values stay in the text as marks. So a resource's own name can be read even if the name of its service is
+//! unknown, and an error can name what is missing.
 
 use serde_json::{Map, Value};
 
-/// Around the name of what is unknown.
+/// Marks around the name of an unknown value.
 const OPEN: char = '\u{1}';
 const CLOSE: char = '\u{2}';
-/// Deepest nesting that is followed: more is a circle.
+/// Deepest nesting: more is a circular reference.
 const DEEPEST: usize = 24;
 
 /// What expressions can refer to.
@@ -18,25 +18,25 @@ pub(super) struct Scope {
     pub(super) variables: Map<String, Value>,
 }
 
-/// Text that stands for what can't be known.
+/// A mark for an unknown value.
 fn unknown(what: &str) -> Value {
     Value::String(format!("{OPEN}{what}{CLOSE}"))
 }
 
-/// What in a text is unknown, by name.
+/// The names of unknown values in a text.
 pub(super) fn unknowns(text: &str) -> Vec<&str> {
     text.split(OPEN).skip(1).filter_map(|rest| rest.split(CLOSE).next()).collect()
 }
 
 impl Scope {
-    /// The value of what is written: texts in brackets are expressions.
+    /// The value of a JSON value: texts in brackets are expressions.
     pub(super) fn value(&self, written: &Value) -> Value {
         self.at(written, 0)
     }
 
     fn at(&self, written: &Value, depth: usize) -> Value {
         if depth > DEEPEST {
-            return unknown("a reference in a circle");
+            return unknown("a circular reference");
         }
         match written {
             Value::String(text) => match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -154,7 +154,7 @@ impl Parser<'_> {
             self.rest = rest;
             return word.parse::<i64>().ok().map(Value::from);
         }
-        // A name space such as `sys.` means the same function.
+        // A name space such as `sys.` doesn't change the function.
         let function = word.rsplit('.').next().filter(|name| !name.is_empty())?;
         self.rest = rest;
         if !self.take('(') {
@@ -171,7 +171,7 @@ impl Parser<'_> {
         self.picked(value)
     }
 
-    /// `.name` and `[index]` behind a value.
+    /// `.name` and `[index]` after a value.
     fn picked(&mut self, mut value: Value) -> Option<Value> {
         loop {
             let key = if self.take('.') {
@@ -188,7 +188,7 @@ impl Parser<'_> {
             } else {
                 return Some(value);
             };
-            // What is picked from the unknown is as unknown.
+            // A part of an unknown value is unknown.
             if value.as_str().is_some_and(|text| !unknowns(text).is_empty()) {
                 continue;
             }

@@ -22,7 +22,7 @@ use super::finding::Findings;
 use super::names::{name, unused};
 use super::policy::{self, Wishes};
 
-/// With `alone`, policies need no backends.
+/// With `alone`, policies are imported without backends.
 pub(super) fn import(inputs: &[(&str, &str)], alone: bool, findings: &mut Findings) -> Result<Draft, ImportError> {
     let mut given = Given::new();
     let mut documents = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn import(inputs: &[(&str, &str)], alone: bool, findings: &mut Findin
     for (file, json) in &documents {
         let resources = resources::collect(file, json, &given, findings);
         if resources.is_empty() {
-            findings.unsupported(*file, "holds no backend, pool or policy");
+            findings.unsupported(*file, "contains no backend, pool or policy");
         }
         found.extend(resources);
     }
@@ -61,7 +61,7 @@ fn policy_of(resource: &Resource, wishes: &mut Wishes, findings: &mut Findings) 
     let Some(value) = resource.properties.get("value") else { return Ok(()) };
     let link = resource.properties.get("format").and_then(|node| node.text(findings)).is_some_and(|format| format.ends_with("-link"));
     if link {
-        findings.unsupported(value.place, "a linked policy is not fetched; give it as a file of its own");
+        findings.unsupported(value.place, "a linked policy is not fetched; pass it as a separate file");
         return Ok(());
     }
     let Some(text) = value.text(findings) else { return Ok(()) };
@@ -75,7 +75,7 @@ fn build(found: &[Resource], wishes: &Wishes, findings: &mut Findings) -> Draft 
             pools.extend(pool::read(resource, findings));
         } else if let Some(single) = backend::read(resource, findings) {
             if singles.iter().any(|other| other.name == single.name) {
-                findings.approximate(&single.place, "", format!("a backend '{}' was there already; this one was left out", single.name));
+                findings.approximate(&single.place, "", format!("a backend '{}' exists already; this one was left out", single.name));
             } else {
                 singles.push(single);
             }
@@ -114,7 +114,7 @@ fn build(found: &[Resource], wishes: &Wishes, findings: &mut Findings) -> Draft 
     draft
 }
 
-/// A host of several services, with OpenAI in the URL or the name.
+/// Whether a host of several services has OpenAI in its URL or name.
 fn says_openai(single: &Single) -> bool {
     let name = single.name.to_ascii_lowercase();
     name.contains("openai") || name.contains("aoai") || single.address.names_openai
@@ -155,7 +155,7 @@ fn add_pool(balanced: &Balanced, singles: &[Single], known: &Deployments, draft:
     draft.pools.push(pool);
 }
 
-/// The backend that was made of `single`, which is made now if it wasn't.
+/// The backend that was made from `single`; made now if there is none.
 fn backend_of<'d>(single: &Single, draft: &'d mut Draft, findings: &mut Findings) -> &'d mut Backend {
     let at = draft.backends.iter().position(|backend| backend.from == single.place).unwrap_or_else(|| {
         backend::url_findings(&format!("{}/url", single.place), &single.name, &single.address, findings);

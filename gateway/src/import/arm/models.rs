@@ -1,4 +1,4 @@
-//! Which models a pool serves. API Management doesn't say; URLs and deployments in the same template may.
+//! The models of a pool. API Management doesn't have them; URLs and deployments in the same template may show them.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl Deployments {
                 findings.approximate(
                     &resource.properties.place,
                     "",
-                    format!("'{deployment}' is a further deployment of '{model}' at the same resource; '{first}' was taken"),
+                    format!("'{deployment}' is a further deployment of '{model}' at the same resource; '{first}' is used"),
                 );
                 continue;
             }
@@ -33,13 +33,13 @@ impl Deployments {
         all
     }
 
-    /// What is deployed at the resource with this host.
+    /// The deployments at the resource with this host.
     fn at(&self, host: &str) -> Option<&BTreeMap<String, String>> {
         self.0.get(host.split('.').next().unwrap_or(host))
     }
 }
 
-/// A pool's models, and which deployment serves each at each member.
+/// A pool's models, and the deployment of each at each member.
 pub(super) struct Served {
     pub(super) models: Vec<String>,
     /// For each member, model = deployment.
@@ -89,8 +89,8 @@ pub(super) fn served(
         findings.manual(
             place,
             format!("pool '{pool}': models = [\"{model}\"]"),
-            "API Management doesn't say which models a backend serves: list what callers ask for, and put model = deployment into \
-             'deployments' where the names differ",
+            "API Management doesn't say which models a backend serves: list the models that callers use, and put model = deployment into \
+             'deployments' if the names differ",
         );
         models.push(model);
     }
@@ -98,13 +98,13 @@ pub(super) fn served(
     Served { models, deployments }
 }
 
-/// The model behind a deployment, where the template says so; else the deployment's name has to do.
+/// The model of a deployment, if the template has it; else the deployment's name.
 fn model_of(members: &[&Single], known: &Deployments, deployment: &str) -> String {
     let all = members.iter().filter_map(|member| known.at(&member.address.host)).flatten();
     all.filter(|(_, name)| *name == deployment).map(|(model, _)| model.clone()).next().unwrap_or_else(|| deployment.to_owned())
 }
 
-/// A model stands in one pool: where another has it, it gets a name of its own here.
+/// A model belongs to one pool: if another pool has it, it gets a different name here.
 fn apart(
     pool: &str,
     place: &str,
@@ -123,7 +123,7 @@ fn apart(
             place,
             format!("pool '{pool}': model '{name}'"),
             format!(
-                "a model stands in one pool, and '{model}' stands in another: callers of this pool ask for '{name}', or merge the pools"
+                "a model belongs to one pool, and '{model}' belongs to another: callers of this pool must use '{name}', or merge the pools"
             ),
         );
         *model = name;

@@ -1,4 +1,4 @@
-//! Values of ARM JSON with their place, read as leniently as Azure writes them.
+//! Values of ARM JSON with their position, parsed as leniently as Azure does.
 
 use serde_json::Value;
 
@@ -6,10 +6,10 @@ use super::expr::{Scope, unknowns};
 use crate::import::draft::Millis;
 use crate::import::finding::Findings;
 
-/// Prints what a template has become, with all values.
+/// The command that prints the result of a template, with all values.
 pub(in crate::import) const DEPLOYED: &str = "az rest --method get --url \".../service/NAME/backends?api-version=2024-05-01\"";
 
-/// A value, where it stands, and what expressions in it refer to.
+/// A value, its position, and what expressions in it refer to.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) value: Value,
@@ -18,12 +18,12 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// All expressions in `written` are resolved; what is unknown stays marked.
+    /// Resolves all expressions in `written`; unknown values stay marked.
     pub(super) fn new(written: &Value, scope: &Scope, place: String) -> Self {
         Node { value: scope.value(written), place }
     }
 
-    /// What stands under `key`, unless that is null. Azure does not tell upper case from lower.
+    /// The value of `key`, unless it is null. Azure ignores upper and lower case.
     pub(super) fn get(&self, key: &str) -> Option<Node> {
         let map = self.value.as_object()?;
         let (name, value) = map.iter().find(|(name, value)| name.eq_ignore_ascii_case(key) && !value.is_null())?;
@@ -44,14 +44,14 @@ impl Node {
             .collect()
     }
 
-    /// A text that is known in full; what is not is refused by name.
+    /// A text without unknown values; otherwise a finding names them.
     pub(super) fn text(&self, findings: &mut Findings) -> Option<String> {
         let text = match &self.value {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
             Value::Bool(flag) => flag.to_string(),
             _ => {
-                findings.unsupported(&self.place, "is no text");
+                findings.unsupported(&self.place, "is not a text");
                 return None;
             }
         };
@@ -62,7 +62,7 @@ impl Node {
         findings.unsupported(
             &self.place,
             format!(
-                "depends on {}, which the file doesn't tell; give the parameters file that 'az deployment group create' gets as well, or \
+                "depends on {}, which is not in the file; pass the parameters file of 'az deployment group create' as well, or \
                  import the backends as they are deployed: {DEPLOYED}",
                 missing.join(" and ")
             ),
@@ -76,7 +76,7 @@ impl Node {
         let whole = text.trim().parse::<u64>().ok();
         let whole = whole.or_else(|| text.trim().strip_suffix(".0").and_then(|text| text.parse().ok()));
         if whole.is_none() {
-            findings.unsupported(&self.place, "is no whole number");
+            findings.unsupported(&self.place, "is not a whole number");
         }
         whole
     }
@@ -91,12 +91,12 @@ impl Node {
         flag
     }
 
-    /// A duration in ISO 8601, longer than nothing.
+    /// A duration in ISO 8601, longer than 0.
     pub(super) fn duration(&self, findings: &mut Findings) -> Option<Millis> {
         let text = self.text(findings)?;
         match super::duration::parse(text.trim()) {
             Ok(Millis(0)) => {
-                findings.unsupported(&self.place, "is no time at all; Spillway's default stays");
+                findings.unsupported(&self.place, "is 0; Spillway's default stays");
                 None
             }
             Ok(millis) => Some(millis),
@@ -122,7 +122,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Properties that nobody looked at.
+/// Properties that the import doesn't know.
 pub(super) fn unknown_keys(node: &Node, known: &[&str], findings: &mut Findings) {
     for key in node.keys().iter().filter(|key| !known.iter().any(|known| known.eq_ignore_ascii_case(key))) {
         findings.unsupported(pointer(&node.place, key), "is not known to this import and was left out");

@@ -6,13 +6,13 @@ use crate::import::draft::Member;
 use crate::import::finding::Findings;
 use crate::import::names::last_part;
 
-/// A pool as API Management knows it.
+/// A pool in API Management.
 #[derive(Debug, Clone)]
 pub(super) struct Balanced {
     pub(super) name: String,
     pub(super) place: String,
     pub(super) policy: Option<&'static str>,
-    /// By the names of API Management's backends, each with its place.
+    /// The names of API Management's backends, each with its position.
     pub(super) members: Vec<(String, Member)>,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Balan
         let name = loops.first().unwrap_or(&copy).get("name").and_then(|node| node.text(findings)).unwrap_or_default();
         findings.unsupported(
             copy.place,
-            format!("the loop '{name}' is not unrolled; import what it makes: the backends as they are deployed (az rest --method get)"),
+            format!("the loop '{name}' is not expanded; import its result: the backends as they are deployed (az rest --method get)"),
         );
     }
     let services = pool.get("services").map(|node| node.items()).unwrap_or_default();
@@ -50,13 +50,13 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Balan
         let priority = number(service, "priority", priorities, findings);
         let weight = number(service, "weight", weights, findings);
         if let Some(carbon) = service.get("preferredCarbonEmission") {
-            findings.unsupported(carbon.place, "emissions play no part in Spillway's choice");
+            findings.unsupported(carbon.place, "Spillway doesn't choose by emissions");
         }
         unknown_keys(service, &["id", "priority", "weight", "preferredCarbonEmission"], findings);
         members.push((service.place.clone(), Member { backend, priority, weight }));
     }
     if !members.is_empty() && members.iter().all(|(_, member)| member.weight == 0) {
-        findings.approximate(&pool.place, "weight = 1 for each member", "all had weight 0, with which nobody takes traffic");
+        findings.approximate(&pool.place, "weight = 1 for each member", "all had weight 0, so none would get requests");
         members.iter_mut().for_each(|(_, member)| member.weight = 1);
     }
     let affinity = pool.get("sessionAffinity").filter(|node| !node.keys().is_empty());
@@ -64,11 +64,11 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Balan
         findings.approximate(
             &node.place,
             "policy = \"affinity\"",
-            "kept by consumer, session header, prompt_cache_key or the prompt's beginning instead of a cookie",
+            "by consumer, session header, prompt_cache_key or the prompt's beginning instead of a cookie",
         );
     }
     if let Some(node) = pool.get("failureResponse") {
-        findings.unsupported(node.place, "Spillway chooses its own status where nobody can serve: 429 where all are throttled, else 503");
+        findings.unsupported(node.place, "Spillway's status if no member can serve: 429 if all are throttled, else 503");
     }
     unknown_keys(&pool, &["services", "sessionAffinity", "failureResponse", "copy"], findings);
     let ignored = ["url", "protocol", "type", "pool", "title", "description", "resourceId", "provisioningState", "copy"];
@@ -76,14 +76,14 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Balan
     Some(Balanced { name, place: place.clone(), policy: affinity.map(|_| "affinity"), members })
 }
 
-/// The backend that an id names, whichever form it has.
+/// The backend that an id names, in any of its forms.
 fn own_name(id: &Node, findings: &mut Findings) -> Option<String> {
     let text = id.value.as_str().map(last_part).unwrap_or_default();
     let own = Node { value: text.into(), place: id.place.clone() };
     own.text(findings).filter(|name| !name.is_empty())
 }
 
-/// A priority or a weight, 1 where none is given.
+/// A priority or a weight; 1 if none is set.
 fn number(service: &Node, key: &str, given_by: usize, findings: &mut Findings) -> u64 {
     if let Some(number) = service.get(key).and_then(|node| node.count(findings)) {
         return number.min(u64::from(u32::MAX));
@@ -92,7 +92,7 @@ fn number(service: &Node, key: &str, given_by: usize, findings: &mut Findings) -
         findings.approximate(
             format!("{}/{key}", service.place),
             format!("{key} = 1"),
-            format!("not given, while other members have one; say what you mean by giving each a {key}"),
+            format!("not set, while other members have one; give each member a {key}"),
         );
     }
     1

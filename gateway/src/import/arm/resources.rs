@@ -10,19 +10,19 @@ use crate::import::error::ImportError;
 use crate::import::finding::Findings;
 use crate::import::names::last_part;
 
-/// What a resource is to an import.
+/// What kind of resource it is for an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
     Backend,
     Policy,
-    /// A deployment of an Azure OpenAI resource: it tells the model.
+    /// A deployment of an Azure OpenAI resource: it names the model.
     Deployment,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Resource {
     pub(super) kind: Type,
-    /// With the names of what it belongs to.
+    /// With the names of its parents.
     pub(super) name: String,
     pub(super) properties: Node,
 }
@@ -33,12 +33,12 @@ pub(super) type Given = BTreeMap<String, Value>;
 pub(super) fn parse(name: &str, text: &str) -> Result<Value, ImportError> {
     serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| ImportError::Unreadable {
         place: format!("{name}:{}:{}", error.line(), error.column()),
-        problem: format!("is no JSON: {error}"),
+        problem: format!("is not JSON: {error}"),
         remedy: "give the output of az rest, or an exported template; compile Bicep first with az bicep build".to_owned(),
     })
 }
 
-/// The values of a parameters file; `None` where the file is none.
+/// The values of a parameters file; `None` if the file is something else.
 pub(super) fn parameters_file(json: &Value) -> Option<Given> {
     let schema = json.get("$schema").and_then(Value::as_str)?;
     let parameters = json.get("parameters")?.as_object()?;
@@ -61,7 +61,11 @@ pub(super) fn collect(file: &str, json: &Value, given: &Given, findings: &mut Fi
             _ => (json.as_array().map_or(std::slice::from_ref(json), Vec::as_slice), place),
         };
         if json.get("nextLink").is_some_and(|link| !link.is_null()) {
-            findings.manual(format!("{file}#/nextLink"), "", "the listing goes on on another page; fetch that, too, and import both files");
+            findings.manual(
+                format!("{file}#/nextLink"),
+                "",
+                "the listing continues on another page; fetch that, too, and import both files",
+            );
         }
         let one = json.get("value").is_none() && !json.is_array();
         for (at, item) in list.iter().enumerate() {
@@ -125,7 +129,7 @@ fn resource(item: &Value, parent: &str, scope: &Scope, place: String, found: &mu
         }
         other => {
             if apim {
-                findings.unsupported(place, format!("a resource of type '{other}' is not looked at"));
+                findings.unsupported(place, format!("resources of type '{other}' are ignored"));
             }
             return;
         }
@@ -136,14 +140,14 @@ fn resource(item: &Value, parent: &str, scope: &Scope, place: String, found: &mu
         let name = written["copy"].get("name").and_then(Value::as_str).unwrap_or("without a name");
         return findings.unsupported(
             format!("{place}/copy"),
-            format!("the loop '{name}' is not unrolled; import what it makes: the backends as they are deployed (az rest --method get)"),
+            format!("the loop '{name}' is not expanded; import its result: the backends as they are deployed (az rest --method get)"),
         );
     }
     match written.get("condition").map(|condition| scope.value(condition)) {
         None | Some(Value::Bool(true)) => {}
         Some(Value::Bool(false)) => return findings.unsupported(format!("{place}/condition"), "is false: the resource is not deployed"),
         Some(_) => {
-            findings.manual(format!("{place}/condition"), "taken as true", "remove what is made of this resource if it is not deployed")
+            findings.manual(format!("{place}/condition"), "taken as true", "if this resource is not deployed, remove what was made from it")
         }
     }
     if kind == "microsoft.cognitiveservices/accounts/deployments" && !unknowns(&name).is_empty() {
@@ -152,16 +156,16 @@ fn resource(item: &Value, parent: &str, scope: &Scope, place: String, found: &mu
     found.push(Resource { kind: wanted, name, properties: Node::new(properties, scope, format!("{place}/properties")) });
 }
 
-/// A template in a template, which is what a Bicep module becomes.
+/// A template inside a template, which a Bicep module becomes.
 fn nested(item: &Value, properties: &Value, scope: &Scope, place: &str, found: &mut Vec<Resource>, findings: &mut Findings) {
     if item.get("copy").is_some() {
         return findings.unsupported(
             format!("{place}/copy"),
-            format!("the loop '{}' is not unrolled; import what it makes", item["copy"].get("name").and_then(Value::as_str).unwrap_or("")),
+            format!("the loop '{}' is not expanded; import its result", item["copy"].get("name").and_then(Value::as_str).unwrap_or("")),
         );
     }
     let Some(inner) = properties.get("template") else {
-        return findings.unsupported(place, "a linked template is not fetched; give it as a file of its own");
+        return findings.unsupported(place, "a linked template is not fetched; pass it as a separate file");
     };
     let mut given = properties.get("parameters").and_then(Value::as_object).map(values).unwrap_or_default();
     for value in given.values_mut() {
@@ -171,7 +175,7 @@ fn nested(item: &Value, properties: &Value, scope: &Scope, place: &str, found: &
 }
 
 impl Resource {
-    /// Its own name, without those of what it belongs to.
+    /// Its own name, without those of its parents.
     pub(super) fn own_name(&self, findings: &mut Findings) -> Option<String> {
         let own =
             Node { value: Value::String(last_part(&self.name).to_owned()), place: self.properties.place.replace("/properties", "/name") };

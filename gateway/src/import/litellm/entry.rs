@@ -6,7 +6,7 @@ use crate::import::draft::{Auth, Kind};
 use crate::import::finding::Findings;
 use crate::import::names::{placeholder_url, variable};
 
-/// What an entry asks: two entries with the same one share a backend.
+/// What two entries must have in common to share a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resource {
     pub(super) kind: Kind,
@@ -30,10 +30,10 @@ pub(super) struct Entry {
     pub(super) tpm: Option<u64>,
 }
 
-/// LiteLLM's name for Azure's hosts with models of several makers.
+/// LiteLLM's name for Azure's hosts with models of several vendors.
 const FOUNDRY: &str = "azure_ai";
 
-/// Those that speak OpenAI's API at an address that is given.
+/// Providers with OpenAI's API at a configurable address.
 const COMPATIBLE: [&str; 10] = [
     "hosted_vllm",
     "openai_like",
@@ -73,20 +73,20 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
         "azure" | "azure_text" => Kind::Azure,
         "openai" => Kind::OpenAi,
         "anthropic" => Kind::Anthropic,
-        // Where LiteLLM speaks Anthropic's API, too.
+        // LiteLLM uses Anthropic's API here, too.
         FOUNDRY if deployment.starts_with("claude") => Kind::Anthropic,
         other if COMPATIBLE.contains(&other) && params.get("api_base").is_some() => {
-            findings.approximate(&place, "kind = \"openai\"", format!("'{other}' is asked in OpenAI's API at its api_base"));
+            findings.approximate(&place, "kind = \"openai\"", format!("'{other}' is called with OpenAI's API at its api_base"));
             Kind::OpenAi
         }
         other => {
-            findings.unsupported(place, format!("the provider '{other}' is not spoken; '{model}' loses this deployment"));
+            findings.unsupported(place, format!("the provider '{other}' is not supported; '{model}' loses this deployment"));
             return None;
         }
     };
-    // Azure's names for kinds of deployments, as in `azure/responses/gpt-4o`.
+    // Azure's prefixes for kinds of deployments, as in `azure/responses/gpt-4o`.
     let deployment = deployment.rsplit('/').next().filter(|_| kind == Kind::Azure).map_or(deployment.clone(), str::to_owned);
-    // Only Azure's stand in paths.
+    // Only Azure's names are part of the path.
     let bad = |c: char| "?#%".contains(c) || (kind == Kind::Azure && c == '/') || c.is_control() || c.is_whitespace();
     if deployment.is_empty() || deployment.contains(bad) {
         findings.unsupported(place, format!("'{deployment}' can't be the name of a deployment"));
@@ -94,7 +94,7 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
     }
     findings.exact(&place, format!("model '{model}' = deployment '{deployment}'"));
     let resource = resource(&params, kind, &provider, &model, findings);
-    // Some configs write rates beside litellm_params.
+    // Some configs have the rates outside of litellm_params.
     let rate = |key: &str, findings: &mut Findings| params.get(key).or_else(|| at.get(key)).and_then(|node| node.whole(findings));
     let (rpm, tpm) = (rate("rpm", findings), rate("tpm", findings));
     let weight = params.get("weight").and_then(|node| node.number(findings));
@@ -129,7 +129,7 @@ fn resource(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: 
                 findings.manual(
                     &base.place,
                     "a URL to be replaced",
-                    format!("is in the variable {name}: fill in 'url', which is no secret"),
+                    format!("is in the variable {name}: fill in 'url', which is not a secret"),
                 );
                 placeholder_url(name)
             }
@@ -142,7 +142,7 @@ fn resource(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: 
                 address.root
             }
             (None, problem) => {
-                let problem = problem.and_then(Result::err).unwrap_or_else(|| "is no text".to_owned());
+                let problem = problem.and_then(Result::err).unwrap_or_else(|| "is not a text".to_owned());
                 findings.manual(&base.place, "a URL to be replaced", format!("it {problem}: fill in 'url'"));
                 placeholder_url(model)
             }
@@ -185,7 +185,7 @@ fn version(given: Option<&At<'_>>, in_url: Option<String>, findings: &mut Findin
     Some(version)
 }
 
-/// Secrets are referred to, never copied.
+/// Secrets become references to variables, and are never copied.
 fn auth(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: &mut Findings) -> Auth {
     if let Some(key) = params.get("api_key") {
         let literal = key.variable().is_none();
@@ -194,7 +194,7 @@ fn auth(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: &mut
             findings.manual(
                 &key.place,
                 format!("key = {{ env = \"{name}\" }}"),
-                format!("the key stands in the file: set {name} to it, or make a new one; secrets are not copied"),
+                format!("the key is in the file: set {name} to it, or make a new one; secrets are not copied"),
             );
         } else {
             findings.exact(&key.place, format!("key = {{ env = \"{name}\" }}"));
@@ -240,8 +240,8 @@ fn rest(at: &At<'_>, params: &At<'_>, findings: &mut Findings) {
         if let Some(node) = params.get(key).or_else(|| at.get(key)) {
             findings.approximate(
                 node.place,
-                "the member's weight, where no 'weight' is given",
-                "Spillway needs no rates of backends: it reads what their answers say is left, and moves on at a 429",
+                "the member's weight, if there is no 'weight'",
+                "Spillway needs no rates of backends: it reads their rate-limit headers, and moves on after a 429",
             );
         }
     }
@@ -268,7 +268,7 @@ fn rest(at: &At<'_>, params: &At<'_>, findings: &mut Findings) {
             findings.manual(
                 base.place,
                 "",
-                format!("for costs: set backends[].prices with table = \"{text}\", where the deployment's name tells nothing"),
+                format!("for costs: set backends[].prices with table = \"{text}\", if the deployment's name doesn't show the model"),
             );
         }
         info.unknown(&["base_model", "id", "mode", "db_model", "description"], findings);

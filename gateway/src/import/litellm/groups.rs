@@ -5,7 +5,7 @@ use crate::import::draft::{Backend, Draft, Kind, Member, Pool};
 use crate::import::finding::Findings;
 use crate::import::names::{name, unused};
 
-/// A model, and the entries that serve it, with the tier that each stands in.
+/// A model, and the entries that serve it, each with its tier.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) model: String,
@@ -45,7 +45,7 @@ pub(super) fn of(entries: &[Entry], findings: &mut Findings) -> Vec<Group> {
     groups
 }
 
-/// Makes the pool of a group; a group with the same members as an earlier one joins its pool.
+/// Makes the pool of a group; a group with the same members as an earlier one is added to that one's pool.
 pub(super) fn add(group: &Group, template: &Pool, draft: &mut Draft, findings: &mut Findings) {
     let mut members: Vec<Member> = Vec::new();
     for (tier, entries) in group.tiers.iter().enumerate() {
@@ -66,7 +66,8 @@ pub(super) fn add(group: &Group, template: &Pool, draft: &mut Draft, findings: &
     draft.pools.push(Pool { name, from, models: vec![group.model.clone()], members, ..template.clone() });
 }
 
-/// The backend of an entry: one that asks the same, unless it serves this model with another deployment already.
+/// The backend of an entry: an existing one with the same settings, unless it serves this model with another deployment
+/// already.
 fn backend(entry: &Entry, model: &str, members: &[Member], draft: &mut Draft) -> String {
     let fits = |backend: &&mut Backend| {
         same(backend, &entry.resource)
@@ -110,10 +111,10 @@ fn same(backend: &Backend, resource: &Resource) -> bool {
         && backend.max_concurrent == resource.max_concurrent
 }
 
-/// What an entry's share is counted by.
+/// What an entry's share is computed from.
 type Share = fn(&Entry) -> Option<u64>;
 
-/// As simple-shuffle weighs: by `weight` where one has it, else by `rpm`, else by `tpm`.
+/// As in simple-shuffle: by `weight` if any entry has one, else by `rpm`, else by `tpm`.
 fn weights(entries: &[Entry], findings: &mut Findings) -> Vec<u64> {
     let by: [(&str, Share); 3] = [("weight", |entry| entry.weight), ("rpm", |entry| entry.rpm), ("tpm", |entry| entry.tpm)];
     let Some((key, of)) = by.into_iter().find(|(_, of)| entries.iter().any(|entry| of(entry).is_some_and(|value| value > 0))) else {
@@ -130,7 +131,7 @@ fn weights(entries: &[Entry], findings: &mut Findings) -> Vec<u64> {
             findings.approximate(
                 place,
                 "weight = 0",
-                format!("others have a '{key}', this one doesn't: LiteLLM gave it no traffic, either"),
+                format!("others have a '{key}', this one doesn't: LiteLLM sent it no requests, either"),
             );
         }
     }

@@ -12,7 +12,7 @@ use super::error::ImportError;
 use super::finding::Findings;
 use yaml::At;
 
-/// What `router_settings` and `litellm_settings` may hold.
+/// Known keys of `router_settings` and `litellm_settings`.
 const ROUTER: [&str; 14] = [
     "routing_strategy",
     "num_retries",
@@ -35,8 +35,8 @@ pub(super) fn import(inputs: &[(&str, &str)], findings: &mut Findings) -> Result
     for (file, text) in inputs {
         let value: Value = serde_saphyr::from_str(text).map_err(|error| ImportError::Unreadable {
             place: error.location().map_or_else(|| (*file).to_owned(), |at| format!("{file}:{}:{}", at.line(), at.column())),
-            // The reader's own message would show the lines around, and with them keys.
-            problem: "is no YAML that can be read".to_owned(),
+            // The parser's own message would show lines of the file, and with them keys.
+            problem: "is not valid YAML".to_owned(),
             remedy: "give the config.yaml that the proxy is started with".to_owned(),
         })?;
         one(&At { value: &value, place: format!("{file}#") }, &mut draft, findings);
@@ -66,7 +66,7 @@ fn one(root: &At<'_>, draft: &mut Draft, findings: &mut Findings) {
             findings.approximate(
                 node.place,
                 "",
-                "targets whose headers say that they are empty are passed over; prompts are not measured beforehand",
+                "targets whose headers say that nothing is left are skipped; prompts are not measured beforehand",
             );
         }
     }
@@ -88,7 +88,7 @@ fn redis(part: &At<'_>, findings: &mut Findings) {
         findings.manual(
             part.path("redis_host"),
             "",
-            "for several nodes of Spillway, set [redis] url = { env = ... }; one node needs none, and nothing of it was copied",
+            "for several nodes of Spillway, set [redis] url = { env = ... }; one node needs none; no settings were copied",
         );
     }
 }
@@ -103,7 +103,7 @@ fn litellm(part: &At<'_>, findings: &mut Findings) {
         findings.manual(
             node.place,
             "",
-            "parameters go to backends as they are; pools[].transform.remove takes out those that one doesn't know",
+            "parameters are sent to backends unchanged; pools[].transform.remove removes those that a backend doesn't know",
         );
     }
     let more = ["callbacks", "success_callback", "failure_callback", "drop_params", "set_verbose", "json_logs"];

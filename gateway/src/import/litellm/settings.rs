@@ -5,7 +5,7 @@ use super::yaml::At;
 use crate::import::draft::{Circuit, Draft, Kind, Millis, Pool, Timeouts};
 use crate::import::finding::Findings;
 
-/// What every pool gets, in the order in which LiteLLM looks: the router's own, then the process's.
+/// The settings of every pool, in LiteLLM's order of priority: the router's own, then the process's.
 pub(super) fn template(parts: &[At<'_>], findings: &mut Findings) -> Pool {
     let mut pool = Pool::default();
     let first = |key: &str| parts.iter().find_map(|part| part.get(key));
@@ -29,7 +29,7 @@ pub(super) fn template(parts: &[At<'_>], findings: &mut Findings) -> Pool {
     pool
 }
 
-/// LiteLLM's times are for one attempt each.
+/// LiteLLM's timeouts are for one attempt each.
 fn timeouts<'v>(first: &impl Fn(&str) -> Option<At<'v>>, timeouts: &mut Timeouts, findings: &mut Findings) {
     let mut longest = 0;
     if let Some(node) = first("timeout").or_else(|| first("request_timeout"))
@@ -49,7 +49,7 @@ fn timeouts<'v>(first: &impl Fn(&str) -> Option<At<'v>>, timeouts: &mut Timeouts
         (timeouts.first_token, longest) = (Some(time), longest.max(time.0));
     }
     if longest > TOTAL {
-        // What is longer than everything together could never apply.
+        // A timeout that is longer than the total would never apply.
         timeouts.total = Some(Millis(longest));
     }
 }
@@ -57,7 +57,7 @@ fn timeouts<'v>(first: &impl Fn(&str) -> Option<At<'v>>, timeouts: &mut Timeouts
 /// Spillway's own `timeouts.total`, in milliseconds.
 const TOTAL: u64 = 600_000;
 
-/// Settings that stand in several places: the first one is what LiteLLM looks at.
+/// Settings that occur in several places: LiteLLM uses the first one.
 fn overruled(parts: &[At<'_>], findings: &mut Findings) {
     let alike: [&[&str]; 6] = [
         &["routing_strategy"],
@@ -71,7 +71,7 @@ fn overruled(parts: &[At<'_>], findings: &mut Findings) {
         let mut given = keys.iter().flat_map(|key| parts.iter().filter_map(|part| part.get(key)));
         let Some(first) = given.next() else { continue };
         for node in given {
-            findings.approximate(node.place, "", format!("'{}' is set, too, and wins", first.place));
+            findings.approximate(node.place, "", format!("'{}' is set, too, and has priority", first.place));
         }
     }
 }
@@ -81,7 +81,7 @@ fn strategy(node: &At<'_>, pool: &mut Pool, findings: &mut Findings) {
         "simple-shuffle" => return findings.exact(&node.place, "policy = \"weighted\""),
         "least-busy" => ("least-requests", "the less busy of two, by weight"),
         "latency-based-routing" => ("latency", "the faster of two, by a moving average of the time to the first token"),
-        "usage-based-routing" | "usage-based-routing-v2" => ("headroom", "by what the rate-limit headers say is left"),
+        "usage-based-routing" | "usage-based-routing-v2" => ("headroom", "by what is left of the rate limits"),
         other => {
             return findings.unsupported(&node.place, format!("Spillway doesn't choose by '{other}'; policy = \"weighted\" stays"));
         }
@@ -105,13 +105,13 @@ fn circuit<'v>(first: &impl Fn(&str) -> Option<At<'v>>, circuit: &mut Circuit, f
         findings.approximate(
             node.place,
             format!("circuit.trip = \"{trip}\""),
-            "for failures; a 429 takes a target out for as long as its own Retry-After says",
+            "for failures; a 429 throttles a target for its own Retry-After",
         );
         circuit.trip = Some(trip);
     }
 }
 
-/// Fallbacks to other models: their entries stand behind those of the model itself, the router's own first.
+/// Fallbacks to other models: their entries come after those of the model itself, the router's own first.
 pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findings) -> Vec<Group> {
     let mut out = groups.to_vec();
     let lists: Vec<At<'_>> = parts.iter().filter_map(|part| part.get("fallbacks")).collect();
@@ -123,7 +123,7 @@ pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findi
                 findings.approximate(
                     &targets.place,
                     "",
-                    format!("'{first}' has fallbacks of '{model}', too: they win, and stand before these"),
+                    format!("'{first}' has fallbacks of '{model}', too: they have priority, and come before these"),
                 );
             }
             let Some(group) = out.iter_mut().find(|group| group.model == model) else {
@@ -150,14 +150,15 @@ pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findi
                 findings.approximate(
                     &target.place,
                     format!("members of '{model}' in later tiers, with the deployments of '{name}'"),
-                    "used as soon as no member of the earlier tiers is usable, for throttling as for failures",
+                    "used as soon as no member of the earlier tiers is usable, after throttling and after failures",
                 );
             }
         }
     }
     for key in ["context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks"] {
         for node in parts.iter().filter_map(|part| part.get(key)).filter(|node| !node.items().is_empty()) {
-            findings.unsupported(node.place, "a request that is too long, or filtered, is the caller's to change: the answer is passed on");
+            findings
+                .unsupported(node.place, "a request that is too long, or filtered, must be changed by the caller: the answer is sent on");
         }
     }
     out
@@ -173,7 +174,7 @@ pub(super) fn aliases(parts: &[At<'_>], groups: &mut Vec<Group>, findings: &mut 
         } else if let Some(group) = groups.iter().find(|group| group.model == name).cloned() {
             findings.exact(&target.place, format!("model '{alias}', served as '{name}'"));
             if target.get("hidden").and_then(|node| node.flag()) == Some(true) {
-                findings.unsupported(target.path("hidden"), "models are listed, whatever they are called");
+                findings.unsupported(target.path("hidden"), "all models are listed, under any name");
             }
             groups.push(Group { model: alias.to_owned(), ..group });
         } else {
@@ -196,7 +197,7 @@ pub(super) fn cache(settings: &At<'_>, draft: &mut Draft, findings: &mut Finding
     if let Some(kind) = kind {
         let text = kind.text().unwrap_or_default();
         if text.ends_with("semantic") {
-            findings.manual(kind.place, "", "set [plugins.cache.semantic] with a pool that embeds, and a threshold");
+            findings.manual(kind.place, "", "set [plugins.cache.semantic] with a pool for embeddings, and a threshold");
         } else if text != "local" {
             findings.approximate(kind.place, "memory", format!("not '{text}'; [redis] shares it among several nodes of Spillway"));
         }

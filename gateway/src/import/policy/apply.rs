@@ -1,4 +1,4 @@
-//! What policies ask for, given to the pools that they are about.
+//! Applies what policies ask for to the pools that they are for.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::import::draft::{Auth, Backend, Draft, Kind, Limits, Member, Pool, Sem
 use crate::import::finding::Findings;
 use crate::import::names::{last_part, name, placeholder_model, placeholder_url};
 
-/// Policies without backends get backends that are still to be filled in.
+/// Makes incomplete backends for policies without backends.
 pub(in crate::import) fn stand_in(wishes: &Wishes, draft: &mut Draft, findings: &mut Findings) {
     let mut wanted: Vec<(String, String, Option<String>)> = Vec::new();
     for wish in &wishes.0 {
@@ -34,11 +34,11 @@ pub(in crate::import) fn stand_in(wishes: &Wishes, draft: &mut Draft, findings: 
             findings.manual(
                 &place,
                 format!("backend '{name}' with a URL to be replaced"),
-                "a policy doesn't say where its backend is: import the backends' JSON together with it, or fill in 'url' and 'auth'",
+                "a policy doesn't contain its backend's URL: import the backends' JSON together with it, or fill in 'url' and 'auth'",
             );
         }
         let model = root.as_ref().and_then(|root| root.deployment.clone()).unwrap_or_else(|| placeholder_model(&name));
-        findings.manual(&place, format!("pool '{name}': models = [\"{model}\"]"), "list what callers ask for");
+        findings.manual(&place, format!("pool '{name}': models = [\"{model}\"]"), "list the models that callers use");
         draft.backends.push(Backend {
             name: name.clone(),
             from: place.clone(),
@@ -63,7 +63,7 @@ pub(in crate::import) fn apply(wishes: &Wishes, draft: &mut Draft, findings: &mu
         for (place, target) in &wish.targets {
             match draft.pools.iter().position(|pool| is(pool, target)) {
                 Some(at) => about.push(at),
-                None => findings.manual(place, "", "what requests are sent to here is in no file: import it as well, or add it by hand"),
+                None => findings.manual(place, "", "the target of these requests is in no file: import it as well, or add it by hand"),
             }
         }
         if wish.targets.is_empty() {
@@ -90,13 +90,13 @@ fn pool(wish: &Wish, at: usize, draft: &mut Draft, findings: &mut Findings) {
     let key = pool.name.clone();
     let mut both = |clash: bool, what: &str| {
         if clash {
-            findings.manual(&wish.file, format!("pool '{key}': {what}"), "two policies say different things of it; the first was taken");
+            findings.manual(&wish.file, format!("pool '{key}': {what}"), "two policies set different values; the first one is used");
         }
     };
     both(set(&mut pool.retry.max_attempts, wish.retry.max_attempts), "retry.max_attempts");
     both(set(&mut pool.retry.statuses, wish.retry.statuses.clone()), "retry.statuses");
     both(set(&mut pool.timeouts.answer, wish.answer), "timeouts.answer");
-    // A bound that is longer than the whole could never apply.
+    // A timeout that is longer than the total would never apply.
     if let Some(answer) = wish.answer.filter(|answer| answer.0 > 600_000) {
         set(&mut pool.timeouts.total, Some(answer));
     }
@@ -109,7 +109,7 @@ fn pool(wish: &Wish, at: usize, draft: &mut Draft, findings: &mut Findings) {
         && rate.saturating_mul(minutes(period)) < tokens
     {
         pool.limits.token_quota = None;
-        findings.approximate(&wish.file, "", format!("the quota of {tokens} tokens per {period} is left out: the rate lets fewer through"));
+        findings.approximate(&wish.file, "", format!("the quota of {tokens} tokens per {period} is left out: the rate allows fewer"));
     }
     let Some(auth) = &wish.auth else { return };
     let members: Vec<String> = draft.pools[at].members.iter().map(|member| member.backend.clone()).collect();
@@ -118,7 +118,7 @@ fn pool(wish: &Wish, at: usize, draft: &mut Draft, findings: &mut Findings) {
     }
 }
 
-/// Whether something else stood there.
+/// Whether there was a different value.
 fn set<T: PartialEq>(place: &mut Option<T>, value: Option<T>) -> bool {
     match (&place, value) {
         (_, None) => false,
@@ -152,7 +152,7 @@ fn cache(wish: &Wish, draft: &mut Draft, findings: &mut Findings) {
         return findings.manual(
             &lookup.place,
             "",
-            format!("the backend '{}' that embeds is in no file: add a pool for it and [plugins.cache.semantic]", lookup.backend),
+            format!("the backend '{}' for embeddings is in no file: add a pool for it and [plugins.cache.semantic]", lookup.backend),
         );
     };
     let semantic = Semantic {
@@ -165,7 +165,7 @@ fn cache(wish: &Wish, draft: &mut Draft, findings: &mut Findings) {
     };
     match &draft.semantic_cache {
         Some(other) if *other != semantic => {
-            findings.manual(&lookup.place, "", "a second semantic cache, with other settings: Spillway has one, and the first was taken");
+            findings.manual(&lookup.place, "", "a second semantic cache, with other settings: Spillway has one, and the first is used");
         }
         _ => draft.semantic_cache = Some(semantic),
     }
@@ -196,11 +196,11 @@ fn safety(wish: &Wish, draft: &mut Draft, findings: &mut Findings) {
         findings.manual(
             place,
             "plugins.guard.content_safety.auth = { type = \"managed-identity\" }",
-            "how API Management proves itself there is not said: give the machine's identity the role Cognitive Services User, or set a key",
+            "the policy doesn't contain API Management's credential for it: give the machine's identity the role Cognitive Services User, or set a key",
         );
     }
     if draft.safety.as_ref().is_some_and(|other| *other != safety) {
-        return findings.manual(place, "", "a second check with other settings: Spillway has one, and the first was taken");
+        return findings.manual(place, "", "a second check with other settings: Spillway has one, and the first is used");
     }
     draft.safety = Some(safety);
 }

@@ -1,13 +1,13 @@
-//! Which statuses a condition of `retry` is true for.
+//! The statuses for which a condition of `retry` is true.
 
-/// The statuses, and what of the condition could not be read.
+/// The statuses, and the parts of the condition that could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Condition {
     pub(super) statuses: Vec<(u16, u16)>,
     pub(super) unread: Vec<String>,
 }
 
-/// `None` if nothing in it is about a response's status.
+/// `None` if no part of it is about a response's status.
 pub(super) fn read(text: &str) -> Option<Condition> {
     let inside = text.trim().strip_prefix("@(").and_then(|rest| rest.strip_suffix(')'))?;
     let mut unread = Vec::new();
@@ -29,7 +29,7 @@ enum Tree {
     All(Vec<Tree>),
     Not(Box<Tree>),
     Compare(String, u16),
-    /// Says nothing of statuses; the rest decides.
+    /// Not about statuses; the rest decides.
     Other,
 }
 
@@ -53,7 +53,7 @@ impl Tree {
     }
 }
 
-/// Splits at `operator` outside of brackets and literals.
+/// Splits at `operator`, outside of brackets and literals.
 fn split<'t>(text: &'t str, operator: &str) -> Vec<&'t str> {
     let (mut parts, mut from, mut depth, mut quoted) = (Vec::new(), 0, 0_i32, false);
     for (at, c) in text.char_indices() {
@@ -73,7 +73,7 @@ fn split<'t>(text: &'t str, operator: &str) -> Vec<&'t str> {
 }
 
 fn any(text: &str, depth: usize, unread: &mut Vec<String>) -> Option<Tree> {
-    // Deeper than anybody writes.
+    // Deeper than any real condition.
     if depth > 32 {
         return None;
     }

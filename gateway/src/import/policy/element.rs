@@ -4,7 +4,7 @@ use roxmltree::Node;
 
 use crate::import::finding::Findings;
 
-/// An element, and the file that it stands in.
+/// An element, and its file.
 pub(super) struct Element<'d, 'f> {
     pub(super) node: Node<'d, 'd>,
     pub(super) file: &'f str,
@@ -41,11 +41,11 @@ impl Element<'_, '_> {
         self.node.children().filter(Node::is_element).map(|node| Element { node, file: self.file }).collect()
     }
 
-    /// What is written, unless it is computed.
+    /// The text, unless it is an expression.
     pub(super) fn literal(&self, name: &str, findings: &mut Findings) -> Option<String> {
         let value = self.attribute(name)?.trim();
         if value.starts_with('@') || value.contains("{{") {
-            findings.manual(self.at(name), "", format!("is {value}, whose value isn't in the file: set what it stands for by hand"));
+            findings.manual(self.at(name), "", format!("is {value}, whose value isn't in the file: set it by hand"));
             return None;
         }
         Some(value.to_owned())
@@ -56,12 +56,12 @@ impl Element<'_, '_> {
         let text = self.literal(name, findings)?;
         let number = text.parse::<u64>().ok().filter(|number| *number > 0);
         if number.is_none() {
-            findings.unsupported(self.at(name), "is no whole number above 0");
+            findings.unsupported(self.at(name), "is not a whole number above 0");
         }
         number
     }
 
-    /// Attributes that nobody looked at.
+    /// Attributes that the import doesn't know.
     pub(super) fn unknown(&self, known: &[&str], findings: &mut Findings) {
         let looked_at = |name: &str| known.contains(&name) || name.ends_with("-header-name") || name.ends_with("-variable-name");
         for (name, _) in self.attributes().iter().filter(|(name, _)| !looked_at(name)) {

@@ -7,9 +7,9 @@ use crate::import::finding::Findings;
 
 /// Whose limit it is.
 enum Whose {
-    /// Everybody's together.
+    /// One for all callers together.
     All,
-    /// Each caller's own.
+    /// One for each caller.
     Each,
     Unclear,
 }
@@ -50,7 +50,7 @@ fn grant(element: &Element<'_, '_>, limits: Limits, each: bool, wish: &mut Wish,
             findings.manual(
                 element.place(),
                 "a block in a comment, [[consumers]]",
-                "each subscription had this for itself: make a consumer of each, with these limits",
+                "each subscription had these limits: make a consumer of each, with these limits",
             );
             wish.per_consumer.push((element.place(), limits));
         }
@@ -85,7 +85,7 @@ pub(super) fn tokens(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
         findings.approximate(
             element.at("tokens-per-minute"),
             format!("tokens_per_minute = {}", limits.tokens_per_minute.unwrap_or_default()),
-            "in any 60 seconds, and reserved before the answer comes: prompt and completion cap, settled with what was used",
+            "in any 60 seconds, reserved before the answer: prompt and completion cap, then corrected to what was used",
         );
     }
     if element.attribute("estimate-prompt-tokens").is_some_and(|text| text == "false") {
@@ -111,7 +111,11 @@ pub(super) fn tokens(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
 pub(super) fn requests(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
     let (calls, period) = (element.positive("calls", findings), element.positive("renewal-period", findings));
     let Some((calls, period)) = calls.zip(period) else {
-        return findings.manual(element.place(), "", "set requests_per_minute of consumers by hand: calls or renewal-period is no number");
+        return findings.manual(
+            element.place(),
+            "",
+            "set requests_per_minute of consumers by hand: calls or renewal-period is not a number",
+        );
     };
     let per_minute = calls.saturating_mul(60).div_ceil(period);
     let became = format!("requests_per_minute = {per_minute}");

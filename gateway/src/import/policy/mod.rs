@@ -24,7 +24,7 @@ pub(super) fn read(file: &str, text: &str, wishes: &mut Wishes, findings: &mut F
     let text = raw::escaped(text.trim_start_matches('\u{feff}'));
     let document = Document::parse(&text).map_err(|error| ImportError::Unreadable {
         place: format!("{file}:{}:{}", error.pos().row, error.pos().col),
-        problem: format!("is no policy: {error}"),
+        problem: format!("is not a policy: {error}"),
         remedy: "give the whole policy, from <policies> to </policies>, as the portal's editor shows it".to_owned(),
     })?;
     let root = Element { node: document.root_element(), file };
@@ -65,7 +65,7 @@ fn element(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) 
         "azure-openai-emit-token-metric" | "llm-emit-token-metric" => findings.approximate(
             element.place(),
             "Spillway's own metrics and ledger",
-            "tokens are counted by consumer, model and backend without being asked for; other dimensions can be ledger.tags",
+            "tokens are always counted by consumer, model and backend; other dimensions can be ledger.tags",
         ),
         "validate-jwt" | "validate-azure-ad-token" => findings.manual(
             element.place(),
@@ -75,7 +75,7 @@ fn element(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) 
         "choose" => findings.manual(
             element.place(),
             "",
-            "conditions are C# and are not run: what stands inside was not carried over; see pools, consumers[].pools and roles",
+            "conditions are C# and are not run: the policies inside were not imported; see pools, consumers[].pools and roles",
         ),
         "quota" | "quota-by-key" => {
             findings.manual(
@@ -85,7 +85,7 @@ fn element(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) 
             );
         }
         "check-header" | "ip-filter" | "cors" => {
-            findings.unsupported(element.place(), "belongs to what stands in front of Spillway: a firewall or a load balancer");
+            findings.unsupported(element.place(), "belongs in front of Spillway: into a firewall or a load balancer");
         }
         "set-variable"
         | "trace"
@@ -95,7 +95,7 @@ fn element(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) 
         | "rewrite-uri"
         | "set-body"
         | "return-response" => {
-            findings.manual(element.place(), "", "is not carried over: see whether anything depends on it");
+            findings.manual(element.place(), "", "is not imported: check whether you need it");
         }
         other => findings.unsupported(element.place(), format!("<{other}> is not known to this import and was left out")),
     }
@@ -108,7 +108,7 @@ fn identity(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings)
     findings.manual(
         element.place(),
         "auth = { type = \"managed-identity\" } of the backends that have no credentials of their own",
-        "it is now the identity of the machine that Spillway runs on: give it the role Cognitive Services OpenAI User",
+        "the identity is now that of the machine that Spillway runs on: give it the role Cognitive Services OpenAI User",
     );
     wish.auth = wish.auth.take().or(Some(Auth::ManagedIdentity { client_id, scope: scope(resource.as_deref()) }));
 }
@@ -116,7 +116,7 @@ fn identity(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings)
 fn target(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
     element.unknown(&["backend-id", "base-url"], findings);
     if let Some(id) = element.literal("backend-id", findings) {
-        findings.exact(element.at("backend-id"), format!("what this policy says is about pool '{id}'"));
+        findings.exact(element.at("backend-id"), format!("this policy applies to pool '{id}'"));
         wish.targets.push((element.at("backend-id"), Target::Backend(last_part(&id).to_owned())));
     } else if let Some(url) = element.literal("base-url", findings) {
         wish.targets.push((element.at("base-url"), Target::Url(url)));
@@ -141,7 +141,7 @@ fn retry(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
                 findings.exact(element.at("condition"), became);
             } else {
                 let unread = read.unread.join("; ");
-                findings.approximate(element.at("condition"), became, format!("left out, for it is not about the status: {unread}"));
+                findings.approximate(element.at("condition"), became, format!("left out, because it is not about the status: {unread}"));
             }
             wish.retry.statuses = Some(read.statuses);
         }
@@ -156,12 +156,12 @@ fn retry(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
         Some(interval) => findings.approximate(
             element.at("interval"),
             "no wait",
-            format!("is {interval}: the next attempt goes to another member at once; see retry.wait for when all are throttled"),
+            format!("is {interval}: the next attempt goes to another member at once; if all are throttled, retry.wait applies"),
         ),
     }
     for name in ["delta", "max-interval", "first-fast-retry"] {
         if element.attribute(name).is_some() {
-            findings.approximate(element.at(name), "no wait", "there is no pause between attempts to draw out");
+            findings.approximate(element.at(name), "no wait", "there is no pause between attempts");
         }
     }
     element.unknown(&["count", "condition", "interval", "delta", "max-interval", "first-fast-retry"], findings);
@@ -178,14 +178,14 @@ fn forward(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) 
         );
         wish.answer = Some(answer);
     }
-    // Requests are held for replay, answers are streamed, redirects are not followed.
+    // Requests are kept for retries, answers are streamed, redirects are not followed.
     let known = ["timeout", "buffer-request-body", "buffer-response", "follow-redirects", "http-version", "fail-on-error-status-code"];
     element.unknown(&known, findings);
     if element.attribute("buffer-response").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
-        findings.approximate(element.at("buffer-response"), "", "streams are passed on as they come");
+        findings.approximate(element.at("buffer-response"), "", "streams are sent on as they arrive");
     }
     if element.attribute("follow-redirects").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
-        findings.unsupported(element.at("follow-redirects"), "redirects are passed on to the caller");
+        findings.unsupported(element.at("follow-redirects"), "redirects are sent on to the caller");
     }
 }
 
@@ -195,7 +195,7 @@ fn header(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
     let credential = ["api-key", "authorization", "x-api-key"].contains(&name.to_ascii_lowercase().as_str());
     let removes = element.attribute("exists-action").is_some_and(|action| action == "delete");
     if credential && removes {
-        findings.exact(element.place(), "callers' credentials never go to backends");
+        findings.exact(element.place(), "callers' credentials are never sent to backends");
     } else if credential && value.starts_with('@') && matches!(wish.auth, Some(Auth::ManagedIdentity { .. })) {
         findings.exact(element.place(), "part of auth.type = \"managed-identity\"");
     } else if credential {
@@ -203,7 +203,7 @@ fn header(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
         findings.manual(
             element.place(),
             format!("key = {{ env = \"{key}\" }} of the backends that have no credentials of their own"),
-            format!("set {key} to what this header holds; secrets are not copied"),
+            format!("set {key} to the value of this header; secrets are not copied"),
         );
         wish.auth = wish.auth.take().or(Some(Auth::ApiKey(key)));
     } else {

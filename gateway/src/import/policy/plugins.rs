@@ -1,11 +1,11 @@
-//! Policies that became plugins: the semantic cache and Content Safety.
+//! Policies that become plugins: the semantic cache and Content Safety.
 
 use super::element::Element;
 use super::wishes::{Lookup, Wish};
 use crate::import::draft::{Millis, Safety};
 use crate::import::finding::Findings;
 
-/// Below this similarity, answers to other questions are likely.
+/// Below this similarity, answers to different questions are likely.
 const LEAST: u32 = 8_500;
 
 pub(super) fn lookup(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
@@ -14,7 +14,7 @@ pub(super) fn lookup(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
     let threshold = match element.attribute("score-threshold").and_then(|text| text.parse::<f64>().ok()).filter(|d| (0.0..=1.0).contains(d))
     {
         Some(distance) => {
-            // Within 0 and 1, so nothing is lost.
+            // Between 0 and 1, so nothing is lost.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let similarity = ((1.0 - distance) * 10_000.0).round() as u32;
             dry_run = similarity < LEAST;
@@ -23,7 +23,7 @@ pub(super) fn lookup(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
                     element.at("score-threshold"),
                     format!("threshold = 0.{LEAST}, dry_run = true"),
                     format!(
-                        "a distance of {distance} lets quite different questions pass for the same: look at what the dry run logs, choose a \
+                        "with a distance of {distance}, quite different questions would count as the same: look at the dry run's log lines, choose a \
                          threshold (cosine similarity), then remove dry_run"
                     ),
                 );
@@ -37,7 +37,7 @@ pub(super) fn lookup(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
             similarity.max(LEAST)
         }
         None => {
-            findings.manual(element.at("score-threshold"), "threshold = 0.95", "is no literal number from 0 to 1");
+            findings.manual(element.at("score-threshold"), "threshold = 0.95", "is not a literal number from 0 to 1");
             9_500
         }
     };
@@ -50,18 +50,18 @@ pub(super) fn lookup(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
         findings.exact(element.at("ignore-system-messages"), format!("ignore_system = {}", text.to_ascii_lowercase()));
     }
     if element.attribute("embeddings-backend-auth").is_some() {
-        findings.approximate(element.at("embeddings-backend-auth"), "the 'auth' of the backend that embeds", "as for every backend");
+        findings.approximate(element.at("embeddings-backend-auth"), "the 'auth' of the backend for embeddings", "as for every backend");
     }
     let children = element.children();
     for child in &children {
         let text: String = child.text().chars().filter(|c| !c.is_whitespace()).collect();
         if child.name() == "vary-by" && ["@(context.Subscription.Id)", "@(context.Subscription?.Id)"].contains(&text.as_str()) {
-            findings.exact(child.place(), "each consumer has its own answers, as long as consumers share no cache.namespace");
+            findings.exact(child.place(), "each consumer has its own answers, unless consumers share a cache.namespace");
         } else {
             findings.manual(
                 child.place(),
                 "",
-                "answers are kept apart by consumer, and by what else shapes an answer; nothing else can be named",
+                "answers are separate for each consumer, and for everything that changes an answer; no further key is possible",
             );
         }
     }
@@ -118,17 +118,13 @@ pub(super) fn safety(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut 
         findings.approximate(element.place(), "each category is blocked from severity 4 on", "no category is named");
     }
     if let Some(answers) = element.attribute("enforce-on-completions") {
-        findings.manual(
-            element.at("enforce-on-completions"),
-            "",
-            format!("is {answers}: set plugins.guard.answers to look at answers, too"),
-        );
+        findings.manual(element.at("enforce-on-completions"), "", format!("is {answers}: set plugins.guard.answers to check answers, too"));
     }
     element.unknown(&["backend-id", "shield-prompt", "enforce-on-completions"], findings);
     findings.approximate(
         element.place(),
         "plugins.guard.content_safety",
-        "it judges the requests of all consumers, in every pool; consumers[].guard = false takes one out",
+        "it checks the requests of all consumers, in every pool; consumers[].guard = false exempts one",
     );
     wish.safety = Some((element.place(), backend, safety));
 }
@@ -143,14 +139,14 @@ fn category(element: &Element<'_, '_>, safety: &mut Safety, findings: &mut Findi
         _ => return findings.unsupported(element.place(), format!("there is no category '{name}'")),
     };
     let Some(threshold) = element.literal("threshold", findings).and_then(|text| text.parse::<u64>().ok()) else {
-        return findings.manual(element.place(), "", "the threshold is no number: set it by hand in content_safety.categories");
+        return findings.manual(element.place(), "", "the threshold is not a number: set it by hand in content_safety.categories");
     };
     let bounded = threshold.clamp(1, if safety.eight { 7 } else { 6 });
     let became = format!("content_safety.categories.{known} = {bounded}");
     if bounded == threshold {
         findings.exact(element.place(), became);
     } else {
-        findings.approximate(element.place(), became, format!("{threshold} is outside of what is told apart"));
+        findings.approximate(element.place(), became, format!("{threshold} is outside of the scale"));
     }
     safety.categories.insert(known, bounded);
 }

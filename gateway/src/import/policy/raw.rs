@@ -1,6 +1,6 @@
-//! Policies as their editor shows them are not quite XML: expressions stand there as C# is written.
+//! Policies in the portal's editor are not quite XML: expressions are written as C#.
 
-/// `text` with the expressions in it escaped, so that an XML reader takes it. Lines stay where they are.
+/// `text` with the expressions in it escaped, so that an XML parser accepts it. Line numbers stay the same.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -24,7 +24,7 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// Where the next `@(` or `@{` begins an attribute or an element's text; comments are passed over.
+/// The position of the next `@(` or `@{` that begins an attribute or an element's text; comments are skipped.
 fn next_expression(text: &str) -> Option<usize> {
     let mut from = 0;
     while let Some(found) = text[from..].find(['@', '<']) {
@@ -43,7 +43,7 @@ fn next_expression(text: &str) -> Option<usize> {
     None
 }
 
-/// Behind the bracket that closes the one which the expression begins with.
+/// The position after the bracket that closes the expression's first one.
 fn expression_end(text: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 1;
@@ -73,7 +73,7 @@ fn expression_end(text: &str) -> usize {
     text.len()
 }
 
-/// The rest of a literal, its closing quote included.
+/// The rest of a literal, with its closing quote.
 fn literal_len(text: &str, quote: &str) -> usize {
     let mut at = 0;
     while at < text.len() {

@@ -1,4 +1,4 @@
-//! What policies ask for, before it is known of which pools.
+//! What policies ask for, before it is known for which pools.
 
 use crate::import::draft::{Auth, Draft, Limits, Millis, Retry, Safety};
 
@@ -6,17 +6,17 @@ use crate::import::draft::{Auth, Draft, Limits, Millis, Retry, Safety};
 #[derive(Debug, Default)]
 pub(in crate::import) struct Wish {
     pub(super) file: String,
-    /// Backends that it sends requests to, and where it says so.
+    /// Backends that it sends requests to, and the positions of these settings.
     pub(super) targets: Vec<(String, Target)>,
     pub(super) auth: Option<Auth>,
     pub(super) retry: Retry,
-    /// How long an answer may take.
+    /// Timeout of an answer.
     pub(super) answer: Option<Millis>,
     pub(super) limits: Limits,
     pub(super) per_consumer: Vec<(String, Limits)>,
     pub(super) lookup: Option<Lookup>,
     pub(super) stored: Option<Millis>,
-    /// The backend that judges, and how.
+    /// The backend that checks content, and how.
     pub(super) safety: Option<(String, String, Safety)>,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Target {
     Url(String),
 }
 
-/// A semantic cache that is asked.
+/// A look-up in a semantic cache.
 #[derive(Debug)]
 pub(super) struct Lookup {
     pub(super) place: String,
@@ -43,7 +43,7 @@ pub(super) struct Lookup {
 pub(in crate::import) struct Wishes(pub(super) Vec<Wish>);
 
 impl Wishes {
-    /// Whether a policy sends something to the backend of this name.
+    /// Whether a policy sends requests to the backend of this name.
     pub(in crate::import) fn names(&self, backend: &str) -> bool {
         self.0.iter().any(|wish| {
             wish.targets.iter().any(|(_, target)| matches!(target, Target::Backend(name) if name.eq_ignore_ascii_case(backend)))
@@ -51,12 +51,12 @@ impl Wishes {
         })
     }
 
-    /// Whether the backend of this name judges content instead of serving models.
+    /// Whether the backend of this name checks content instead of serving models.
     pub(in crate::import) fn is_safety(&self, backend: &str) -> bool {
         self.0.iter().any(|wish| wish.safety.as_ref().is_some_and(|(_, name, _)| name.eq_ignore_ascii_case(backend)))
     }
 
-    /// Where the services of policies are that no pool has.
+    /// Stores the addresses of services that are in no pool.
     pub(in crate::import) fn know<'s>(&self, singles: impl Iterator<Item = (&'s str, &'s str, &'s Auth)>, draft: &mut Draft) {
         let judges = singles.filter(|(name, _, _)| self.is_safety(name));
         draft.services = judges.map(|(name, url, auth)| (name.to_owned(), url.to_owned(), auth.clone())).collect();

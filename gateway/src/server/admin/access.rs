@@ -1,4 +1,4 @@
-//! Who may ask on the admin listener.
+//! Checks who sends a request to the admin listener.
 
 use http::{Method, StatusCode, header};
 use pingora::http::RequestHeader;
@@ -8,7 +8,7 @@ use super::answer::{Answer, problem};
 use super::state::Admin;
 
 impl Admin {
-    /// Why a request gets nothing.
+    /// Why a request is refused.
     pub(super) fn refusal(&self, session: &ServerSession) -> Option<Answer> {
         if !self.is_allowed(session) {
             return Some(problem(StatusCode::UNAUTHORIZED, "send the admin token as 'Authorization: Bearer'"));
@@ -16,10 +16,11 @@ impl Admin {
         let head = session.req_header();
         let has_token = self.gateway.runtime.load().config.server.admin_token.is_some();
         if !has_token && !names_an_address(head) {
-            let told = "without server.admin_token this listener answers only to an IP address or 'localhost', so that no page whose name was made to mean this machine can ask here";
+            let told =
+                "without server.admin_token this listener accepts only an IP address or 'localhost' as host, to prevent DNS rebinding";
             return Some(problem(StatusCode::FORBIDDEN, told));
         }
-        is_foreign(head).then(|| problem(StatusCode::FORBIDDEN, "a page of another origin can't ask here"))
+        is_foreign(head).then(|| problem(StatusCode::FORBIDDEN, "requests from pages of other origins are refused"))
     }
 
     fn is_allowed(&self, session: &ServerSession) -> bool {
@@ -31,7 +32,7 @@ impl Admin {
     }
 }
 
-/// Whether the host that is asked for is an address, or `localhost`.
+/// Whether the request's host is an address, or `localhost`.
 fn names_an_address(head: &RequestHeader) -> bool {
     let host = head.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
     let name =
@@ -39,10 +40,11 @@ fn names_an_address(head: &RequestHeader) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok()
 }
 
-/// Whether a page of another origin asks. Only the status page itself can send the header that changes need.
+/// Whether the request is from a page of another origin. Only the status page itself can send the header that changes
+/// need.
 fn is_foreign(head: &RequestHeader) -> bool {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    // What loads images and the like sends no origin, but says where it is from.
+    // Requests for images and the like have no origin, but this header names the kind of their source.
     if text("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
         return true;
     }

@@ -26,11 +26,11 @@ pub(super) fn problem(status: StatusCode, message: &str) -> Answer {
     json_answer(status, &json!({ "error": { "message": message } }))
 }
 
-/// What a request gets.
+/// The answer to a request.
 pub(super) enum Reply {
-    /// An answer.
+    /// A whole answer.
     Whole(Answer),
-    /// The status again and again, as server-sent events.
+    /// The status as server-sent events.
     Events,
 }
 

@@ -1,4 +1,4 @@
-//! The paths of the admin listener, and what each answers.
+//! The paths of the admin listener, and their answers.
 
 use http::{Method, StatusCode};
 use pingora::protocols::http::ServerSession;
@@ -24,7 +24,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
 
-/// Paths that take another method.
+/// Known paths, for a request with the wrong method.
 const KNOWN: [&str; 15] = [
     "/metrics",
     "/api/status",
@@ -43,7 +43,7 @@ const KNOWN: [&str; 15] = [
     "/api/reset",
 ];
 
-const PATHS: &str = "there is / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID}, \
+const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID}, \
      and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL";
 
 impl Admin {
@@ -51,7 +51,7 @@ impl Admin {
         let head = session.req_header();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let query = head.uri.query().unwrap_or("").to_owned();
-        // Probes must work without a token, and the page asks for it.
+        // Probes must work without a token, and the page asks its user for it.
         match path.as_str() {
             "/healthz" => return answer(StatusCode::OK, "text/plain", b"ok\n".to_vec()).into(),
             "/readyz" => return self.readiness().into(),
@@ -87,11 +87,14 @@ impl Admin {
         }
     }
 
-    /// Why a request went where it went.
+    /// Why a request went to a backend.
     fn request(&self, id: &str) -> Answer {
         match self.gateway.recent.find(id) {
             Some(request) => json_answer(StatusCode::OK, &json!(request)),
-            None => problem(StatusCode::NOT_FOUND, "no such request: the latest thousand are remembered, and the access log has all"),
+            None => problem(
+                StatusCode::NOT_FOUND,
+                "no such request: only the latest requests, about a thousand, are in memory; the access log has all of them",
+            ),
         }
     }
     fn readiness(&self) -> Answer {
@@ -101,7 +104,7 @@ impl Admin {
         }
     }
 
-    /// What is known of the config.
+    /// The state of the config.
     pub(super) fn config(&self) -> Value {
         let status = self.control.reloader.status();
         let rejected = status.rejected.map(|rejected| json!({ "at": rejected.at, "by": rejected.by.label(), "reason": rejected.reason }));
@@ -124,16 +127,16 @@ impl Admin {
     async fn upgrade(&self) -> Answer {
         let (reply, answer) = oneshot::channel();
         if self.control.upgrades.try_send(reply).is_err() {
-            return problem(StatusCode::CONFLICT, "another process is just taking over, or this one stops");
+            return problem(StatusCode::CONFLICT, "another upgrade is under way, or this process is stopping");
         }
         match answer.await {
             Ok(Ok(pid)) => json_answer(StatusCode::OK, &json!({ "result": "done", "pid": pid })),
             Ok(Err(reason)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &reason),
-            Err(_) => problem(StatusCode::CONFLICT, "this process stops, or was not started as a service: it can't be upgraded"),
+            Err(_) => problem(StatusCode::CONFLICT, "this process is stopping, or was not started as a service: it can't be upgraded"),
         }
     }
 
-    /// What may be shown of the keys, and when each was last used since the start.
+    /// The public part of all keys, and when each was last used since the start.
     fn keys(&self) -> Value {
         let runtime = self.gateway.runtime.load();
         let callers = &runtime.callers;
@@ -151,7 +154,7 @@ impl Admin {
         json!({ "keys": keys })
     }
 
-    /// What was used; see `ledger::request`.
+    /// Usage; see `ledger::request`.
     async fn usage(&self, query: &str) -> Answer {
         let Some(ledger) = self.gateway.ledger.clone() else {
             return problem(StatusCode::NOT_FOUND, "there is no ledger: set server.state_dir");
@@ -167,7 +170,7 @@ impl Admin {
         }
     }
 
-    /// What is used of every limit now.
+    /// The current use of every limit.
     fn limits(&self) -> Value {
         let now = self.gateway.limits.now();
         let scopes: Vec<Value> = self
@@ -212,9 +215,11 @@ impl Admin {
         json!({ "pools": pools })
     }
 
-    /// Does something to all targets of `?backend=` (and `deployment=`).
+    /// Calls `act` for all targets of `?backend=` (and `deployment=`).
     fn for_backend(&self, query: &str, act: impl Fn(&crate::balance::target::Target)) -> Answer {
-        let Some(backend) = parameter(query, "backend") else { return problem(StatusCode::BAD_REQUEST, "say which with ?backend=NAME") };
+        let Some(backend) = parameter(query, "backend") else {
+            return problem(StatusCode::BAD_REQUEST, "the parameter ?backend=NAME is missing");
+        };
         let deployment = parameter(query, "deployment");
         let runtime = self.gateway.runtime.load();
         let mut names = Vec::new();
@@ -239,9 +244,10 @@ const LATEST: usize = 200;
 fn log_level(query: &str) -> Answer {
     match parameter(query, "level") {
         Some(level) if logging::set(&level) => json_answer(StatusCode::OK, &json!({ "level": level })),
-        Some(_) => {
-            problem(StatusCode::BAD_REQUEST, "no such level: error, warn, info, debug, trace, or a filter such as 'info,spillway=debug'")
-        }
-        None => problem(StatusCode::BAD_REQUEST, "say which with ?level=debug"),
+        Some(_) => problem(
+            StatusCode::BAD_REQUEST,
+            "unknown level; use error, warn, info, debug, trace, or a filter such as 'info,spillway=debug'",
+        ),
+        None => problem(StatusCode::BAD_REQUEST, "a parameter such as ?level=debug is missing"),
     }
 }

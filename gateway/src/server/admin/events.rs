@@ -12,10 +12,10 @@ use crate::under_way::UnderWay;
 
 /// Time between two events.
 const EVERY: Duration = Duration::from_secs(1);
-/// Pages that are kept up to date at once.
+/// Most pages that are kept up to date at the same time.
 const AT_ONCE: usize = 64;
 
-/// Sends events until the other side has enough, or this process ends.
+/// Sends events until the client leaves, or this process ends.
 pub(super) async fn send(admin: &Admin, mut session: ServerSession) {
     let _place = UnderWay::new(&admin.pages);
     let room = admin.pages.load(Ordering::Relaxed) <= AT_ONCE;

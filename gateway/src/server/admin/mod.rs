@@ -29,7 +29,7 @@ use super::socket::Socket;
 use crate::connection_phase::Phase;
 use crate::under_way::UnderWay;
 
-/// Longest time for a write: whoever doesn't read is not waited for.
+/// Timeout of a write, for clients that don't read.
 const WRITE: Duration = Duration::from_secs(10);
 
 /// Serves the admin listener, for ever.
@@ -47,7 +47,7 @@ pub(super) async fn serve(listener: TcpListener, admin: Admin, shutdown: watch::
 }
 
 impl Admin {
-    /// Serves a connection to its end. The guard gives heads and idle connections their deadlines.
+    /// Serves a connection to its end. The guard sets deadlines for heads and idle connections.
     async fn connection(&self, tcp: TcpStream, mut place: Waiting, shutdown: watch::Receiver<bool>) {
         let (clock, metrics) = (&self.gateway.clock, &self.gateway.metrics);
         let server = || {
@@ -59,7 +59,7 @@ impl Admin {
         let guard = Guard::new(Socket::Plain(tcp), None, Arc::clone(&phase), clock.clone(), head, Arc::clone(metrics), false);
         let mut session = ServerSession::new_http1(Box::new(guard));
         loop {
-            // No timer of Pingora's: the guard has them.
+            // No timer of Pingora's: the guard has its own.
             session.set_keepalive(Some(0));
             let read = tokio::select! {
                 read = session.read_request() => read,
@@ -81,7 +81,7 @@ impl Admin {
         }
     }
 
-    /// Answers a request; the connection, if it goes on.
+    /// Answers a request. Returns the connection, if it stays open.
     async fn serve(&self, mut session: ServerSession) -> Option<Stream> {
         let busy = UnderWay::new(&self.busy);
         let room = self.rooms.enter(self.kind(&session));
@@ -92,7 +92,7 @@ impl Admin {
         let answer = match reply {
             Reply::Whole(answer) => answer,
             Reply::Events => {
-                // They have a bound of their own.
+                // Pages have a bound of their own.
                 drop((busy, room));
                 events::send(self, session).await;
                 return None;
@@ -106,7 +106,7 @@ impl Admin {
         Some(ReusedHttpStream::from_reusable_stream(stream, settings).consume().0)
     }
 
-    /// Whose room a request takes.
+    /// In which room a request is answered.
     fn kind(&self, session: &ServerSession) -> Whose {
         let refused = || self.refusal(session).is_some();
         match session.req_header().uri.path() {

@@ -1,4 +1,4 @@
-//! The status page: one document with everything in it, put together once.
+//! The status page: one document with all scripts and styles, built once.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 
 use super::answer::{Answer, answer};
 
-/// The document, and what a browser may do with it.
+/// The document, and its content security policy.
 struct Page {
     html: String,
     policy: String,
@@ -46,7 +46,7 @@ const SCRIPTS: [&str; 16] = [
 static PAGE: LazyLock<Page> = LazyLock::new(|| {
     let (style, script) = (STYLES.join("\n"), SCRIPTS.join("\n"));
     let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, text.as_bytes())));
-    // Only what stands in the page itself runs, and it speaks with nobody else.
+    // Only scripts in the page itself run, and they may connect only to this listener.
     let policy = format!(
         "default-src 'none'; style-src {}; script-src {}; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",

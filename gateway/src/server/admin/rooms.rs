@@ -1,8 +1,9 @@
-//! Room on the admin listener: nobody who is silent, slow or a stranger takes it from those who watch the gateway.
+//! Room on the admin listener: silent, slow or unauthorised clients can't use up the room of operators and probes.
 //!
-//! What a connection wants is known only once its head is there. Until then it waits in a lobby, in which a new
-//! connection always has a place: where it is full, whoever has waited longest has to go. Probes send their head at
-//! once, so they are through before anybody can push them out. Then there is a room for each kind of request.
+//! The kind of a request is known only when its head is complete. Until then its connection waits in a lobby. A new
+//! connection always gets a place there: if the lobby is full, the one that has waited longest is closed. Probes send
+//! their head at once, so they leave the lobby before others can displace them. After that there is a room for each
+//! kind of request.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,19 +11,19 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// Connections of which no head is there yet.
+/// Connections that wait for a head.
 const LOBBY: usize = 256;
-/// Answers under way of each kind.
+/// Answers under way, for each kind.
 const EACH: usize = 64;
 
-/// What a request is, as far as room goes.
+/// The kind of a request, which determines its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Health and metrics, which must always be answered.
+    /// Health and metrics, which must always be available.
     Probe,
-    /// Whoever has the token, or needs none.
+    /// A request with the token, or one that needs none.
     Operator,
-    /// Whoever else asks: the page, and refusals.
+    /// All others: the page, and refusals.
     Stranger,
 }
 
@@ -36,11 +37,11 @@ pub(super) struct Rooms {
 #[derive(Debug)]
 struct Lobby {
     most: usize,
-    /// Who waits, by the order in which they came.
+    /// Waiting connections, in the order in which they came.
     waiting: Mutex<(u64, BTreeMap<u64, oneshot::Sender<()>>)>,
 }
 
-/// A place in the lobby; given up when dropped.
+/// A place in the lobby, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Waiting {
     lobby: Arc<Lobby>,
@@ -58,12 +59,12 @@ impl Rooms {
         Rooms { lobby: Arc::new(Lobby { most: lobby, waiting: Mutex::default() }), answers }
     }
 
-    /// A place to wait for a head; whoever has waited longest goes where none is free.
+    /// A place to wait for a head; if none is free, the connection that has waited longest is closed.
     pub(super) fn wait(&self) -> Waiting {
         let (go, leave) = oneshot::channel();
         let mut waiting = self.lobby.waiting.lock();
         if waiting.1.len() >= self.lobby.most {
-            // Dropping its end tells it.
+            // Dropping its sender notifies it.
             waiting.1.pop_first();
         }
         waiting.0 += 1;
@@ -79,7 +80,7 @@ impl Rooms {
 }
 
 impl Waiting {
-    /// Ends when this one has to go.
+    /// Returns when this connection must be closed.
     pub(super) async fn must_go(&mut self) {
         let _ = (&mut self.leave).await;
     }

@@ -1,4 +1,4 @@
-//! What the admin listener answers from.
+//! The state that the admin listener's answers come from.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -16,12 +16,12 @@ pub(in crate::server) struct Admin {
     pub(super) control: Control,
     /// This machine's name.
     pub(super) node: String,
-    /// When this process began to serve, in milliseconds since 1970.
+    /// When this process started, in milliseconds since 1970.
     pub(super) started: i64,
     pub(super) today: Today,
-    /// Answers under way, which a process that ends must not cut off.
+    /// Answers under way; a process that ends must not cut them off.
     pub(super) busy: Arc<AtomicUsize>,
-    /// Pages that are kept up to date.
+    /// The number of pages that are kept up to date.
     pub(super) pages: Arc<AtomicUsize>,
     pub(super) rooms: Rooms,
 }
@@ -33,23 +33,23 @@ impl Admin {
         Admin { gateway, control, node, started, today: Today::default(), busy: Arc::default(), pages: Arc::default(), rooms: Rooms::new() }
     }
 
-    /// How many answers are under way.
+    /// The number of answers under way.
     pub(in crate::server) fn busy(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.busy)
     }
 }
 
-/// Who asks for an upgrade hears the new process's id, or why there is none.
+/// An upgrade request; the sender gets the new process's id, or why there is none.
 pub(in crate::server) type UpgradeRequest = oneshot::Sender<Result<u32, String>>;
 
-/// What can be done to the gateway as a whole.
+/// Actions on the gateway as a whole.
 pub(in crate::server) struct Control {
     pub(super) reloader: Arc<Reloader>,
     pub(super) upgrades: mpsc::Sender<UpgradeRequest>,
 }
 
 impl Control {
-    /// Wishes for an upgrade come out at the receiver.
+    /// The receiver gets the upgrade requests.
     pub(in crate::server) fn new(reloader: Arc<Reloader>) -> (Self, mpsc::Receiver<UpgradeRequest>) {
         let (upgrades, wishes) = mpsc::channel(1);
         (Control { reloader, upgrades }, wishes)

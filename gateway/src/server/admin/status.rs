@@ -1,4 +1,4 @@
-//! What the status page shows, as one JSON value.
+//! The content of the status page, as one JSON value.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use crate::ledger::usage::UsageRow;
 use crate::runtime::Pool;
 use crate::telemetry::recent::Recent;
 
-/// Consumers in one answer.
+/// Most consumers in one answer.
 const CONSUMERS: usize = 100;
 
 impl Admin {
-    /// Everything; of the consumers those whose names hold `search`.
+    /// The whole status; only consumers whose names contain `search`.
     pub(super) async fn status(&self, search: &str) -> Value {
         let gateway = &self.gateway;
         let (runtime, now, metrics) = (gateway.runtime.load_full(), gateway.clock.now(), &gateway.metrics);
@@ -56,7 +56,7 @@ impl Admin {
     }
 }
 
-/// A pool's members by tier: a target that serves several of its models stands there once.
+/// A pool's members by tier. A target that serves several of the pool's models occurs once.
 fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
     let mut tiers: BTreeMap<u32, BTreeMap<TargetId, (&Member, Vec<&str>)>> = BTreeMap::new();
     for model in pool.models() {
@@ -101,16 +101,16 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
     })
 }
 
-/// Why a member gets no traffic, in words.
+/// Why a member gets no requests, as text.
 pub(super) fn why(state: &str, reopens_in_ms: Option<u64>) -> Option<String> {
     let until = reopens_in_ms.map_or(String::new(), |ms| format!(" for another {} s", ms.div_ceil(1000)));
     Some(match state {
-        "throttled" => format!("its own answers said 429, or that its limit is used up: left alone{until}"),
+        "throttled" => format!("it answered 429, or its headers say that nothing is left: no requests{until}"),
         "tripped" => format!("too many failures: its circuit is open{until}"),
-        "half-open" => "its circuit is half-open: one request at a time finds out whether it works again".to_owned(),
-        "out-of-quota" => format!("its account says insufficient_quota: asked again by a slow probe{until}"),
+        "half-open" => "its circuit is half-open: one request at a time tests whether it works again".to_owned(),
+        "out-of-quota" => format!("it answered insufficient_quota: no requests except a slow probe{until}"),
         "misconfigured" => {
-            format!("it refuses the gateway's credential, or doesn't know the deployment: asked again by a slow probe{until}")
+            format!("it refuses the gateway's credential, or doesn't know the deployment: no requests except a slow probe{until}")
         }
         "busy" => "as many requests as max_concurrent allows are in flight".to_owned(),
         "drained" => "an operator has drained it".to_owned(),

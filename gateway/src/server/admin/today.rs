@@ -1,4 +1,4 @@
-//! Today's use by consumer, as the ledger said a moment ago.
+//! Today's usage by consumer, from the ledger, a few seconds old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +11,25 @@ use crate::gateway::Gateway;
 use crate::ledger::Reader;
 use crate::ledger::usage::{Dimension, UsageQuery, UsageRow};
 
-/// How long a report from the ledger is good enough.
+/// How long a report from the ledger is used again.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// Today's use by consumer, as the ledger said a moment ago: a page that is looked at must not read it all the time.
+/// Today's usage by consumer, from the ledger, a few seconds old: an open page must not make the gateway read the
+/// ledger every second.
 #[derive(Debug, Default)]
 pub(super) struct Today(Mutex<Option<Report>>);
 
-/// What the ledger said.
+/// A report.
 #[derive(Debug)]
 struct Report {
     at: Tick,
-    /// Since when it counts, in milliseconds since 1970.
+    /// The start of the day, in milliseconds since 1970.
     since: i64,
     rows: Arc<Vec<UsageRow>>,
 }
 
 impl Today {
-    /// Since when, in milliseconds since 1970, and the rows, the largest first; `None` without a ledger.
+    /// The start of the day, in milliseconds since 1970, and the rows, the largest first; `None` without a ledger.
     pub(super) async fn rows(&self, gateway: &Gateway) -> Option<(i64, Arc<Vec<UsageRow>>)> {
         let ledger = gateway.ledger.clone()?;
         let mut kept = self.0.lock().await;

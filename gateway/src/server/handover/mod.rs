@@ -1,12 +1,12 @@
-//! Another process takes over: it gets the listening sockets and what is known of limits, targets, stored things and
-//! kept answers; the old one stops accepting once the new one does, and finishes what it has.
+//! Another process takes over: it gets the listening sockets and the state of limits, targets, stored objects and
+//! cached answers. The old process stops accepting once the new one accepts, and finishes its requests.
 //!
 //! The old process starts the new one with the sockets as file descriptors from 3 on (`LISTEN_FDS`, as systemd passes
-//! them) and a stream between the two as standard input. On it both speak in frames: a length of four bytes, big
-//! endian, and a [`Message`] in JSON.
+//! them) and a stream between the two as standard input. Both send frames on it: a length of four bytes, big endian,
+//! and a [`Message`] in JSON.
 //!
 //! ```text
-//! new  Prepared        its config is good, everything is made, nothing is accepted
+//! new  Prepared        its config is valid, everything is made, nothing is accepted yet
 //! old  Node, Tallies, Targets, Pins … Go
 //! new  Ready           it accepts
 //! old  Tallies, Answers …            while its requests are in flight; then it closes the stream
@@ -25,19 +25,19 @@ use tracing::warn;
 use crate::balance::told::TargetTold;
 use crate::objects::Pin;
 
-/// Tells a process that standard input is the stream to the one from which it takes over.
+/// The environment variable that says that standard input is the stream to the old process.
 pub const VARIABLE: &str = "SPILLWAY_HANDOVER";
 
-/// Longest frame: more is a mistake.
+/// Longest frame: a longer one is a mistake.
 const LONGEST: usize = 256 << 20;
-/// Pins in one message.
+/// Stored objects in one message.
 const PINS: usize = 10_000;
 
-/// What the two tell each other. What one doesn't know it leaves aside: they may be of different versions.
+/// The messages between the two. Unknown ones are ignored: the processes may be of different versions.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {
-    /// Said by the process in between: the new process runs.
+    /// From the process in between: the new process runs.
     Started {
         pid: u32,
     },
@@ -49,7 +49,7 @@ enum Message {
     Failed {
         reason: String,
     },
-    /// What is used of the scopes that have changed; `second` is the teller's monotonic clock.
+    /// The usage of the scopes that have changed; `second` is the sender's monotonic clock.
     Tallies {
         second: u64,
         scopes: Vec<(String, Tally)>,
@@ -64,19 +64,19 @@ enum Message {
     Pins {
         pins: Vec<(String, Pin)>,
     },
-    /// Accept from now on.
+    /// Accept connections now.
     Go,
-    /// A kept answer: its key and itself, in Base64.
+    /// A cached answer: its key and its content, in Base64.
     Answer {
         key: String,
         entry: String,
     },
-    /// One of another version.
+    /// A message of another version.
     #[serde(skip)]
     Unknown,
 }
 
-/// A message as it goes over the stream.
+/// A message as bytes on the stream.
 fn frame(message: &Message) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
@@ -102,7 +102,7 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Mes
     let mut frame = vec![0; length];
     stream.read_exact(&mut frame).await?;
     Ok(Some(serde_json::from_slice(&frame).unwrap_or_else(|error| {
-        warn!(%error, "the other process says something that this version doesn't know");
+        warn!(%error, "the other process sent a message that this version doesn't know");
         Message::Unknown
     })))
 }

@@ -22,18 +22,18 @@ use tracing::{debug, info};
 use super::{Message, PINS, VARIABLE, receive, send};
 use crate::gateway::Gateway;
 
-/// How long the new process may take until everything is made: tokens are fetched, names are looked up.
+/// How long the new process may take to prepare: it fetches tokens and looks up names.
 const PREPARED: Duration = Duration::from_secs(60);
-/// How long it may take to accept after that.
+/// How long it may take after that to accept connections.
 const READY: Duration = Duration::from_secs(10);
-/// How often it is told what requests in flight use.
+/// How often the usage of requests in flight is sent to it.
 const EVERY: Duration = Duration::from_millis(200);
-/// Answers between two times that it is told.
+/// Cached answers that are sent between two reports of usage.
 const ANSWERS: usize = 32;
 /// The first file descriptor of the listening sockets.
 const FIRST: i32 = 3;
 
-/// Why the old process goes on.
+/// Why the new process doesn't take over.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
     /// The program can't be started.
@@ -44,21 +44,21 @@ pub enum HandoverError {
         /// Why.
         source: io::Error,
     },
-    /// It says why it can't.
+    /// The new process reports why it can't start.
     #[error("the new process can't start: {0}")]
     Failed(String),
-    /// It ended without a word.
+    /// It ended without a report.
     #[error("the new process ended before it was ready; its own log says why")]
     Ended,
-    /// It takes too long.
+    /// It took too long.
     #[error("the new process was not ready after {} s", PREPARED.as_secs())]
     TooSlow,
-    /// The stream between the two.
+    /// The stream between the two failed.
     #[error("the stream to the new process: {0}")]
     Stream(#[from] io::Error),
 }
 
-/// How this process was started: the next one is, too.
+/// How this process was started; the next one is started in the same way.
 #[derive(Debug, Clone)]
 pub struct Program {
     path: PathBuf,
@@ -66,14 +66,15 @@ pub struct Program {
 }
 
 impl Program {
-    /// This process's own. To be called at the start: later, the file may be another, which is the point.
+    /// This process's own. Must be called at the start: later the file may have been replaced, which is the purpose of
+    /// an upgrade.
     ///
     /// # Errors
-    /// If the system can't say.
+    /// If the system doesn't know.
     pub fn own() -> io::Result<Self> {
         let mut arguments = std::env::args_os();
         let given = arguments.next().map(PathBuf::from).filter(|path| path.is_absolute());
-        // As it was given, if that is a whole path: it may be a link that points elsewhere by then.
+        // The path as it was given, if it is absolute: it may be a link that points elsewhere later.
         let path = given.map_or_else(std::env::current_exe, Ok)?;
         Ok(Program { path, arguments: arguments.collect() })
     }
@@ -88,10 +89,10 @@ pub(in crate::server) struct TakenOver {
     told: HashMap<String, Tally>,
 }
 
-/// Starts the next process and hands over to it. When this returns, it accepts.
+/// Starts the next process and hands over to it. When this returns, the new process accepts connections.
 ///
 /// # Errors
-/// [`HandoverError`]; then there is no other process, and nothing has changed.
+/// [`HandoverError`]; then the other process has ended, and nothing has changed.
 pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd>, gateway: &Gateway) -> Result<TakenOver, HandoverError> {
     let (ours, theirs) = StdStream::pair()?;
     ours.set_nonblocking(true)?;
@@ -100,14 +101,14 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
     let started = tokio::task::spawn_blocking(move || start(&starting, sockets, theirs.into())).await;
     let failed = |source| HandoverError::Start { program: program.path.display().to_string(), source };
     started.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).map_err(failed)?;
-    info!(program = %program.path.display(), "another process is to take over");
+    info!(program = %program.path.display(), "starting a new process that takes over");
     let (mut told, mut starting) = (HashMap::new(), Starting(None));
     take_over(&mut stream, gateway, &mut told, &mut starting.0).await?;
     let pid = starting.0.take().ok_or(HandoverError::Ended)?;
     Ok(TakenOver { stream, pid, told })
 }
 
-/// A process that has not taken over yet: dropped, it is ended. It must not go on where nobody looks after it.
+/// A process that has not taken over yet. If this is dropped, the process is killed: it must not run unattended.
 struct Starting(Option<u32>);
 
 impl Drop for Starting {
@@ -118,14 +119,14 @@ impl Drop for Starting {
     }
 }
 
-/// Starts the program through another process that ends at once: a child of this one would not be its service
-/// manager's, which then could not tell how it ends.
+/// Starts the program through another process that ends at once: as a child of this process it would not be a child of
+/// the service manager, which then could not see how it ends.
 fn start(program: &Program, sockets: Vec<OwnedFd>, stream: OwnedFd) -> io::Result<()> {
     let mut command = Command::new(&program.path);
     command.arg("start-detached").arg("--").arg(&program.path).args(&program.arguments);
     command.stdin(Stdio::from(stream));
     command.env(VARIABLE, "1").env("LISTEN_FDS", sockets.len().to_string());
-    // They name this process.
+    // These contain the id of this process.
     command.env_remove("LISTEN_PID").env_remove("LISTEN_FDNAMES").env_remove("WATCHDOG_PID");
     let mappings = sockets.into_iter().zip(FIRST..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
     command.fd_mappings(mappings.collect()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -133,7 +134,7 @@ fn start(program: &Program, sockets: Vec<OwnedFd>, stream: OwnedFd) -> io::Resul
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("it did not start another process ({status})"))) }
 }
 
-/// Sees the new process through to where it accepts; `pid` is its process id, as soon as that is known.
+/// Follows the new process until it accepts connections; `pid` is set as soon as it is known.
 async fn take_over(
     stream: &mut UnixStream,
     gateway: &Gateway,
@@ -155,7 +156,7 @@ async fn take_over(
         }
     };
     tokio::time::timeout(PREPARED, prepared).await.map_err(|_| HandoverError::TooSlow)??;
-    // One that doesn't listen must not hold this process up.
+    // A process that doesn't read must not block this one.
     tokio::time::timeout(READY, tell_all(stream, gateway, told)).await.map_err(|_| HandoverError::TooSlow)??;
     let ready = async {
         loop {
@@ -169,7 +170,7 @@ async fn take_over(
     tokio::time::timeout(READY, ready).await.map_err(|_| HandoverError::TooSlow)?
 }
 
-/// Tells everything that is known, and to accept.
+/// Sends the whole state, and then the request to accept.
 async fn tell_all(stream: &mut UnixStream, gateway: &Gateway, told: &mut HashMap<String, Tally>) -> io::Result<()> {
     if let Some(shared) = &gateway.limits.shared {
         send(stream, &Message::Node { name: shared.name() }).await?;
@@ -184,7 +185,7 @@ async fn tell_all(stream: &mut UnixStream, gateway: &Gateway, told: &mut HashMap
     send(stream, &Message::Go).await
 }
 
-/// Tells what is used of the scopes that have changed since the last time.
+/// Sends the usage of the scopes that have changed since the last time.
 async fn tell_tallies(stream: &mut UnixStream, gateway: &Gateway, told: &mut HashMap<String, Tally>) -> io::Result<()> {
     let now = gateway.limits.now();
     let mut scopes = Vec::new();
@@ -200,12 +201,12 @@ async fn tell_tallies(stream: &mut UnixStream, gateway: &Gateway, told: &mut Has
 }
 
 impl TakenOver {
-    /// Tells the new process the answers that are kept, and what requests in flight use, until everything is settled
-    /// and `over`: then a last time.
+    /// Sends the cached answers and the usage of requests in flight to the new process, until everything is settled and
+    /// `over`: then a last time.
     pub(in crate::server) async fn keep_telling(mut self, gateway: Gateway, over: watch::Receiver<bool>) {
-        // It knows what was reserved: that counts if it hears no more.
+        // It knows the reservations: they count as used if it gets no more reports.
         if let Err(error) = self.tell(&gateway, over).await {
-            debug!(%error, "the new process listens no more");
+            debug!(%error, "the new process no longer reads the stream");
         }
     }
 
@@ -214,7 +215,7 @@ impl TakenOver {
         let cache = gateway.runtime.load().cache.clone();
         let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(gateway.clock.wall().timestamp_millis())).collect();
         for (number, (key, entry)) in entries.into_iter().enumerate() {
-            // What is used comes first.
+            // Usage first.
             if number % ANSWERS == 0 {
                 tell_tallies(stream, gateway, told).await?;
             }

@@ -15,15 +15,15 @@ use tracing::{info, warn};
 use super::{Message, VARIABLE, frame, receive, send};
 use crate::gateway::Gateway;
 
-/// How long the old process may take to tell what it knows.
+/// How long the old process may take to send its state.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The stream to the process from which this one takes over, before anything runs.
+/// The stream to the old process, before anything runs.
 #[derive(Debug)]
 pub struct Successor(StdStream);
 
 impl Successor {
-    /// There is one if this process was started to take over.
+    /// `Some` if this process was started to take over.
     pub fn from_environment() -> io::Result<Option<Successor>> {
         if std::env::var_os(VARIABLE).is_none() {
             return Ok(None);
@@ -31,26 +31,26 @@ impl Successor {
         Ok(Some(Successor(StdStream::from(io::stdin().as_fd().try_clone_to_owned()?))))
     }
 
-    /// Tells the old process which one it has started.
+    /// Reports the new process's id to the old process.
     pub fn started(mut self, pid: u32) {
         self.say(&Message::Started { pid });
     }
 
     fn say(&mut self, message: &Message) {
-        // In one piece: two processes write to this stream. If it is broken, the old one learns from its end.
+        // In one write: two processes write to this stream. If it is broken, the old process notices its end.
         let _ = frame(message).and_then(|frame| self.0.write_all(&frame));
     }
 
-    /// Tells the old process that it has to go on.
+    /// Reports to the old process that it must continue.
     pub fn fail(mut self, reason: &str) {
         self.say(&Message::Failed { reason: reason.to_owned() });
-        // What it sent is read, so that nothing is thrown away with what it still reads.
+        // What it sent is read, so that closing the stream doesn't discard what it still has to read.
         let _ = self.0.shutdown(std::net::Shutdown::Write);
         let _ = self.0.set_read_timeout(Some(Duration::from_secs(1)));
         let _ = self.0.read(&mut [0; 64]);
     }
 
-    /// Everything is made: takes what the old process knows, until it says to accept.
+    /// Everything is prepared: receives the old process's state, until it says to accept.
     pub(in crate::server) async fn take_over(self, gateway: &Gateway) -> io::Result<Heir> {
         self.0.set_nonblocking(true)?;
         let mut heir = Heir { stream: UnixStream::from_std(self.0)?, ahead: None };
@@ -60,7 +60,7 @@ impl Successor {
                 match receive(&mut heir.stream).await? {
                     Some(Message::Go) => return Ok(()),
                     Some(message) => heir.ahead = take(gateway, message, heir.ahead),
-                    None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the old process is gone")),
+                    None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the old process has ended")),
                 }
             }
         };
@@ -72,23 +72,23 @@ impl Successor {
 /// The stream while this process runs and the old one finishes.
 pub(in crate::server) struct Heir {
     stream: UnixStream,
-    /// How far this process's clock is ahead of the other's, in seconds.
+    /// How far this process's clock is ahead of the old one's, in seconds.
     ahead: Option<i64>,
 }
 
 impl Heir {
-    /// This process accepts.
+    /// Reports that this process accepts.
     pub(in crate::server) async fn ready(&mut self) -> io::Result<()> {
         send(&mut self.stream, &Message::Ready).await
     }
 
-    /// Hears what the old process's last requests use, until it ends.
+    /// Receives the usage of the old process's last requests, until it ends.
     pub(in crate::server) async fn listen(mut self, gateway: Gateway) {
         loop {
             match receive(&mut self.stream).await {
                 Ok(Some(message)) => self.ahead = take(&gateway, message, self.ahead),
                 Ok(None) => break info!("the old process has finished"),
-                Err(error) => break warn!(%error, "the old process is gone: what its last requests used counts as they reserved it"),
+                Err(error) => break warn!(%error, "the old process has ended early: its last requests count with what they reserved"),
             }
         }
         gateway.limits.inherited_all();
@@ -98,7 +98,7 @@ impl Heir {
 fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> {
     match message {
         Message::Tallies { second, scopes } => {
-            // Once for all: amounts must find the second under which they were booked.
+            // Computed once: amounts must be found under the second for which they were counted.
             let here = gateway.limits.now().second();
             let ahead = ahead.unwrap_or_else(|| i64::try_from(here).unwrap_or(0) - i64::try_from(second).unwrap_or(0));
             gateway.limits.inherit(scopes, ahead);

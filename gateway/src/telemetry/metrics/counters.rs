@@ -1,5 +1,4 @@
-//! Counters of one request, member, consumer or identity, resolved once, so that a request only adds
-//! numbers.
+//! Counters of one request, member, consumer or identity, looked up once, so that a request only adds numbers.
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use spillway_plugins::guard::Finding;
@@ -10,7 +9,7 @@ use super::STATUSES;
 use crate::attempt_outcome::AttemptOutcome;
 use spillway_plugins::prices::Cost;
 
-/// A request's counters, resolved once per pool and API.
+/// A request's counters, looked up once per pool and API.
 #[derive(Debug, Clone)]
 pub struct RequestMetrics {
     pub(super) by_status: Vec<IntCounter>,
@@ -28,7 +27,7 @@ impl RequestMetrics {
     }
 }
 
-/// A member's counters, resolved once.
+/// A member's counters, looked up once.
 #[derive(Debug, Clone)]
 pub struct MemberMetrics {
     pub(super) by_outcome: [IntCounter; AttemptOutcome::ALL.len()],
@@ -48,7 +47,7 @@ pub struct MemberMetrics {
 }
 
 impl MemberMetrics {
-    /// Counts what an attempt used and cost.
+    /// Counts the usage and cost of an attempt.
     pub fn count_usage(&self, metered: &Metered, cost: Cost) {
         let usage = &metered.usage;
         match metered.source {
@@ -72,7 +71,7 @@ impl MemberMetrics {
     }
 }
 
-/// A consumer's counters, resolved once. Beyond [`CONSUMERS`] they share theirs.
+/// A consumer's counters, looked up once. Above [`CONSUMERS`] the others share one set.
 #[derive(Debug, Clone)]
 pub struct ConsumerMetrics {
     pub(super) requests: IntCounter,
@@ -92,24 +91,24 @@ impl ConsumerMetrics {
     }
 }
 
-/// How a request stood with the cache.
+/// The result of the cache for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheResult {
-    /// Answered from it, by an equal request's answer.
+    /// Answered from the cache, with the answer to an equal request.
     Hit,
-    /// Answered from it, by the answer to a request that means the same.
+    /// Answered from the cache, with the answer to a request with the same meaning.
     Semantic,
     /// Answered by a model.
     Miss,
-    /// Its caller wanted nothing to do with it.
+    /// Its caller asked not to use the cache.
     Bypass,
 }
 
 impl CacheResult {
-    /// All of them, in the order of their declaration.
+    /// All of them, in order of declaration.
     pub const ALL: [CacheResult; 4] = [CacheResult::Hit, CacheResult::Semantic, CacheResult::Miss, CacheResult::Bypass];
 
-    /// As header and label.
+    /// Its text in header and label.
     pub fn label(self) -> &'static str {
         match self {
             CacheResult::Hit => "hit",
@@ -125,15 +124,15 @@ impl CacheResult {
 pub struct CacheMetrics {
     pub(super) results: Vec<IntCounter>,
     pub(super) saved: [IntCounter; 2],
-    /// Bytes of kept answers in memory.
+    /// Bytes of cached answers in memory.
     pub bytes: IntGauge,
-    /// Kept answers in memory.
+    /// Cached answers in memory.
     pub entries: IntGauge,
     /// Questions that the semantic cache knows.
     pub questions: IntGauge,
     /// Questions that could not be embedded.
     pub embedding_failures: IntCounter,
-    /// What would have been answered, in a dry run.
+    /// Requests that would have been answered, in a dry run.
     pub dry_hits: IntCounter,
 }
 
@@ -145,7 +144,7 @@ impl CacheMetrics {
         }
     }
 
-    /// Counts tokens that no model was asked for.
+    /// Counts tokens that no model had to process.
     pub fn saved(&self, input: u64, output: u64) {
         self.saved[0].inc_by(input);
         self.saved[1].inc_by(output);
@@ -156,12 +155,12 @@ impl CacheMetrics {
 #[derive(Debug, Clone)]
 pub struct GuardMetrics {
     pub(super) blocked: IntCounterVec,
-    /// Contents that nobody could judge.
+    /// Contents that could not be checked.
     pub unchecked: IntCounter,
 }
 
 impl GuardMetrics {
-    /// Counts what was blocked, of a `request` or an `answer`.
+    /// Counts a blocked content, of a `request` or an `answer`.
     pub fn blocked(&self, side: &str, finding: &Finding) {
         self.blocked.with_label_values(&[side, finding.label()]).inc();
     }
@@ -174,16 +173,16 @@ pub struct PromptLogMetrics {
     pub records: IntCounter,
     /// Records lost.
     pub dropped: IntCounter,
-    /// Events that the collector has not got.
+    /// Events that the collector didn't accept.
     pub export_dropped: IntCounter,
 }
 
 /// The counters of spans.
 #[derive(Debug, Clone)]
 pub struct TraceMetrics {
-    /// Spans that the collector has taken.
+    /// Spans that the collector has accepted.
     pub exported: IntCounter,
-    /// Spans that it has not got.
+    /// Spans that it didn't accept.
     pub dropped: IntCounter,
 }
 
@@ -202,7 +201,7 @@ pub struct LedgerMetrics {
     pub failures: IntCounter,
 }
 
-/// The counters of the token issuer's keys, resolved once.
+/// The counters of the token issuer's keys, looked up once.
 #[derive(Debug, Clone)]
 pub struct IssuerMetrics {
     pub(super) fetched: IntCounter,
@@ -211,19 +210,19 @@ pub struct IssuerMetrics {
 }
 
 impl IssuerMetrics {
-    /// The keys came at `now`, in seconds since 1970.
+    /// The keys were fetched at `now`, in seconds since 1970.
     pub fn fetched(&self, now: i64) {
         self.fetched.inc();
         self.at.set(now);
     }
 
-    /// They didn't come.
+    /// They could not be fetched.
     pub fn failed(&self) {
         self.failed.inc();
     }
 }
 
-/// An identity's counters, resolved once.
+/// An identity's counters, looked up once.
 #[derive(Debug, Clone)]
 pub struct TokenMetrics {
     pub(super) acquired: IntCounter,
@@ -233,19 +232,19 @@ pub struct TokenMetrics {
 }
 
 impl TokenMetrics {
-    /// A token came that is good until `expires`, in seconds since 1970.
+    /// A token was fetched that is valid until `expires`, in seconds since 1970.
     pub fn fetched(&self, expires: i64) {
         self.acquired.inc();
         self.expires.set(expires);
         self.usable.set(1);
     }
 
-    /// None came.
+    /// None could be fetched.
     pub fn failed(&self) {
         self.failed.inc();
     }
 
-    /// The last one is over.
+    /// The last one has expired.
     pub fn lost(&self) {
         self.usable.set(0);
     }
@@ -254,15 +253,15 @@ impl TokenMetrics {
 /// The config's metrics.
 #[derive(Debug, Clone)]
 pub struct ConfigMetrics {
-    /// Whether the config that was read last is in use.
+    /// Whether the config that was read last is active.
     pub successful: IntGauge,
     /// When the active one was loaded, in seconds since 1970.
     pub loaded_at: IntGauge,
-    /// Read anew and used.
+    /// Re-read and now active.
     pub applied: IntCounter,
-    /// Read anew and found the same.
+    /// Re-read and unchanged.
     pub unchanged: IntCounter,
-    /// Read anew and refused.
+    /// Re-read and refused.
     pub rejected: IntCounter,
 }
 
@@ -273,12 +272,12 @@ impl ConfigMetrics {
     }
 }
 
-/// What came of upgrades.
+/// The results of upgrades.
 #[derive(Debug, Clone)]
 pub struct UpgradeMetrics {
-    /// The new binary took over.
+    /// The new program took over.
     pub done: IntCounter,
-    /// It didn't, and the old one goes on.
+    /// It didn't, and the old process continues.
     pub failed: IntCounter,
 }
 

@@ -1,5 +1,5 @@
-//! Prometheus metrics. Every label's values are bounded: they come from the config, never from a
-//! caller. Handles are resolved when the config is loaded, so that a request only adds numbers.
+//! Prometheus metrics. The values of every label are bounded: they come from the config, never from a caller. Metrics
+//! are looked up when the config is loaded, so that a request only adds numbers.
 
 mod counters;
 mod system;
@@ -32,7 +32,7 @@ const OVERHEAD: [f64; 12] = [25e-6, 50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-
 /// Statuses with a counter of their own; others count as `other`.
 const STATUSES: [u16; 14] = [101, 200, 400, 401, 403, 404, 408, 413, 429, 499, 500, 502, 503, 504];
 
-/// What came of certificate files that changed, as a label.
+/// The results of changed certificate files, as labels.
 const RELOADS: [&str; 2] = ["loaded", "refused"];
 
 /// All metrics of the process.
@@ -61,23 +61,23 @@ pub struct Metrics {
     limit_refusals: IntCounterVec,
     limit_shadowed: IntCounterVec,
     limit_alerts: IntCounterVec,
-    /// Whether limits are agreed on with other nodes.
+    /// Whether limits are shared with other nodes.
     pub limits_shared: IntGauge,
-    /// The config's.
+    /// The config's metrics.
     pub config: ConfigMetrics,
-    /// 1 while the gateway stops.
+    /// 1 while the gateway is stopping.
     pub stopping: IntGauge,
-    /// Binaries that took over, and that didn't.
+    /// Upgrades that succeeded, and that failed.
     pub upgrades: UpgradeMetrics,
-    /// The ledger's.
+    /// The ledger's metrics.
     pub ledger: LedgerMetrics,
-    /// The guard's.
+    /// The guard's metrics.
     pub guard: GuardMetrics,
-    /// The prompt log's.
+    /// The prompt log's metrics.
     pub prompt_log: PromptLogMetrics,
-    /// The spans'.
+    /// The metrics of spans.
     pub traces: TraceMetrics,
-    /// The cache's.
+    /// The cache's metrics.
     pub cache: CacheMetrics,
     rejections: IntCounterVec,
     last_resorts: IntCounterVec,
@@ -97,23 +97,23 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Connections of callers.
     pub connections: IntGauge,
-    /// Connections turned away because there were too many.
+    /// Connections refused because there were too many.
     pub connections_refused: IntCounter,
-    /// Heads that were no HTTP, answered before any request existed.
+    /// Heads that were not HTTP, answered before there was a request.
     pub bad_heads: IntCounter,
     /// Heads that took too long.
     pub head_timeouts: IntCounter,
-    /// Bytes of request bodies held for replay.
+    /// Bytes of request bodies kept for retries.
     pub buffered: IntGauge,
-    /// Pooled connections that turned out to be closed, replaced without counting as an attempt.
+    /// Pooled connections that were already closed, replaced without counting as an attempt.
     pub stale_connections: IntCounter,
-    /// Events of streams that were left out since they are no JSON.
+    /// Events of streams that were left out because they are not JSON.
     pub malformed_events: IntCounter,
-    /// Stored things that other nodes don't learn of.
+    /// Stored objects that other nodes don't know.
     pub pins_dropped: IntCounter,
     /// Calls to Redis that failed.
     pub redis_failures: IntCounter,
-    /// Requests that died with a panic.
+    /// Requests that ended with a panic.
     pub panics: IntCounter,
     /// Access-log lines that could not be written.
     pub access_log_dropped: IntCounter,
@@ -124,7 +124,7 @@ pub struct Metrics {
 pub struct Totals {
     /// Requests that ended.
     pub requests: u64,
-    /// Of them, what callers saw a 429 of.
+    /// Those for which callers got a 429.
     pub throttled: u64,
     /// Moves to another target.
     pub failovers: u64,
@@ -132,7 +132,7 @@ pub struct Totals {
     pub last_resort: u64,
 }
 
-/// How attempts at a member went.
+/// The outcomes of attempts at a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberTotals {
     /// Served.
@@ -143,7 +143,7 @@ pub struct MemberTotals {
     pub failed: u64,
 }
 
-/// The sum of the counters of which a label fits.
+/// The sum of the counters with a label for which `fits` is true.
 fn sum(counters: &IntCounterVec, fits: impl Fn(&str, &str) -> bool) -> u64 {
     let families = prometheus::core::Collector::collect(counters);
     let series = families.iter().flat_map(|family| family.get_metric());
@@ -151,10 +151,10 @@ fn sum(counters: &IntCounterVec, fits: impl Fn(&str, &str) -> bool) -> u64 {
     fitting.map(|series| series.get_counter().get_value() as u64).sum()
 }
 
-/// Consumers with series of their own; the others share one, so that there is a bound.
+/// Consumers with series of their own; the others share one, to limit the number of series.
 pub const CONSUMERS: usize = 100;
 
-/// What kind of holder a limit has, as a label.
+/// The kind of a limit's owner, as a label.
 fn rank_label(rank: Rank) -> &'static str {
     match rank {
         Rank::Consumer => "consumer",
@@ -168,7 +168,7 @@ impl Metrics {
     /// Registers everything.
     ///
     /// # Errors
-    /// Only if two metrics had one name.
+    /// Only if two metrics had the same name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let counters = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
@@ -218,14 +218,13 @@ impl Metrics {
         let info = gauges("spillway_build_info", "Always 1; the version is a label.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let member = &["pool", "backend", "deployment"];
-        let cache_results =
-            counters("spillway_cache_requests_total", "Requests that the cache could answer, by how they stood with it.", &["result"])?;
-        let cache_saved = counters("spillway_cache_saved_tokens_total", "Tokens that no model was asked for, by kind.", &["kind"])?;
+        let cache_results = counters("spillway_cache_requests_total", "Requests that the cache could answer, by result.", &["result"])?;
+        let cache_saved = counters("spillway_cache_saved_tokens_total", "Tokens that no model had to process, by kind.", &["kind"])?;
         Ok(Metrics {
-            requests: counters("spillway_requests_total", "Requests that ended, by what the caller got.", &["pool", "api", "status"])?,
+            requests: counters("spillway_requests_total", "Requests that ended, by the caller's status.", &["pool", "api", "status"])?,
             attempts: counters(
                 "spillway_attempts_total",
-                "Attempts at targets, by how they went.",
+                "Attempts at targets, by outcome.",
                 &["pool", "backend", "deployment", "outcome"],
             )?,
             tier_served: counters("spillway_tier_served_total", "Requests served, by the tier that served them.", &["pool", "priority"])?,
@@ -240,11 +239,7 @@ impl Metrics {
                 "Requests that left a target for another one before the caller noticed.",
                 member,
             )?,
-            rescues: counters(
-                "spillway_rescues_total",
-                "Broken streams that were to be continued, by what came of it.",
-                &["pool", "result"],
-            )?,
+            rescues: counters("spillway_rescues_total", "Broken streams that were to be continued, by result.", &["pool", "result"])?,
             duration: histograms("spillway_request_duration_seconds", "Duration of whole requests.", &["pool", "api"])?,
             first_token: histograms("spillway_time_to_first_token_seconds", "Time from an attempt's start to its first output.", member)?,
             tokens: [
@@ -259,15 +254,19 @@ impl Metrics {
                 "Tokens of answers that reported none, estimated: callers that left, streams that broke.",
                 member,
             )?,
-            usage_unknown: counters("spillway_usage_unknown_total", "Attempts of which nobody knows what they used.", member)?,
-            cost: money("spillway_cost_usd_total", "What attempts cost that are paid by use, in US dollars.", member)?,
-            cost_unknown: counters("spillway_cost_unknown_total", "Attempts whose cost nobody knows.", member)?,
+            usage_unknown: counters("spillway_usage_unknown_total", "Attempts with unknown usage.", member)?,
+            cost: money("spillway_cost_usd_total", "Cost of attempts that are paid by use, in US dollars.", member)?,
+            cost_unknown: counters("spillway_cost_unknown_total", "Attempts with unknown cost.", member)?,
             consumer_requests: counters("spillway_consumer_requests_total", "Requests by consumer that used something.", consumer)?,
             consumer_tokens: [
                 counters("spillway_consumer_input_tokens_total", "Input tokens by consumer, estimates included.", consumer)?,
                 counters("spillway_consumer_output_tokens_total", "Output tokens by consumer, estimates included.", consumer)?,
             ],
-            consumer_cost: money("spillway_consumer_cost_usd_total", "What is paid by use, by consumer, in US dollars.", consumer)?,
+            consumer_cost: money(
+                "spillway_consumer_cost_usd_total",
+                "Cost of attempts that are paid by use, by consumer, in US dollars.",
+                consumer,
+            )?,
             limit_refusals: counters("spillway_limit_refusals_total", "Requests refused by a limit.", &["scope", "limit"])?,
             limit_shadowed: counters(
                 "spillway_limit_shadowed_total",
@@ -276,21 +275,17 @@ impl Metrics {
             )?,
             limit_alerts: counters(
                 "spillway_limit_alerts_total",
-                "Times that a quota or budget was used up to 80 or 100 percent.",
+                "Times that a quota or budget reached 80 or 100 percent.",
                 &["scope", "limit", "percent"],
             )?,
-            limits_shared: gauge("spillway_limits_shared", "Whether limits are agreed on with the other nodes; 0 without Redis.")?,
+            limits_shared: gauge("spillway_limits_shared", "Whether limits are shared with the other nodes; 0 without Redis.")?,
             config: ConfigMetrics::new(
-                gauge("spillway_config_reload_successful", "Whether the config that was read last is the one in use.")?,
+                gauge("spillway_config_reload_successful", "Whether the config that was read last is active.")?,
                 gauge("spillway_config_loaded_timestamp_seconds", "When the active config was loaded.")?,
-                &counters("spillway_config_reloads_total", "Times that the config was read anew, by what came of it.", &["result"])?,
+                &counters("spillway_config_reloads_total", "Times that the config was re-read, by result.", &["result"])?,
             ),
-            stopping: gauge("spillway_stopping", "1 while the gateway stops or has handed over.")?,
-            upgrades: UpgradeMetrics::new(&counters(
-                "spillway_upgrades_total",
-                "Times that another binary was to take over, by what came of it.",
-                &["result"],
-            )?),
+            stopping: gauge("spillway_stopping", "1 while the gateway is stopping or has handed over.")?,
+            upgrades: UpgradeMetrics::new(&counters("spillway_upgrades_total", "Upgrades to another process, by result.", &["result"])?),
             ledger: LedgerMetrics {
                 up: gauge("spillway_ledger_up", "Whether the ledger can be written; 0 without one.")?,
                 rows: counter("spillway_ledger_rows_total", "Rows that the ledger has written.")?,
@@ -304,32 +299,32 @@ impl Metrics {
                     "Contents that the guard has blocked, by side and finding.",
                     &["side", "finding"],
                 )?,
-                unchecked: counter("spillway_guard_unchecked_total", "Contents that could not be judged.")?,
+                unchecked: counter("spillway_guard_unchecked_total", "Contents that could not be checked.")?,
             },
             prompt_log: PromptLogMetrics {
                 records: counter("spillway_prompt_log_records_total", "Records that the prompt log has written.")?,
                 dropped: counter("spillway_prompt_log_dropped_total", "Records that the prompt log has lost.")?,
-                export_dropped: counter("spillway_prompt_log_export_dropped_total", "Records that the collector has not got.")?,
+                export_dropped: counter("spillway_prompt_log_export_dropped_total", "Records that the collector didn't accept.")?,
             },
             traces: TraceMetrics {
-                exported: counter("spillway_trace_spans_exported_total", "Spans that the collector has taken.")?,
-                dropped: counter("spillway_trace_spans_dropped_total", "Spans that the collector has not got.")?,
+                exported: counter("spillway_trace_spans_exported_total", "Spans that the collector has accepted.")?,
+                dropped: counter("spillway_trace_spans_dropped_total", "Spans that the collector didn't accept.")?,
             },
             cache: CacheMetrics {
                 results: CacheResult::ALL.map(|result| cache_results.with_label_values(&[result.label()])).to_vec(),
                 saved: ["input", "output"].map(|kind| cache_saved.with_label_values(&[kind])),
-                bytes: gauge("spillway_cache_bytes", "Bytes of kept answers in memory.")?,
-                entries: gauge("spillway_cache_entries", "Kept answers in memory.")?,
+                bytes: gauge("spillway_cache_bytes", "Bytes of cached answers in memory.")?,
+                entries: gauge("spillway_cache_entries", "Cached answers in memory.")?,
                 questions: gauge("spillway_cache_questions", "Questions that the semantic cache knows.")?,
                 embedding_failures: counter("spillway_cache_embedding_failures_total", "Questions that could not be embedded.")?,
                 dry_hits: counter("spillway_cache_dry_run_hits_total", "Requests that the semantic cache would have answered.")?,
             },
             rejections: counters("spillway_rejections_total", "Answers of the gateway's own, by error code.", &["code"])?,
             last_resorts: counters("spillway_last_resort_total", "Requests that the pool's last resort answered.", &["pool"])?,
-            auth_failures: counters("spillway_auth_failures_total", "Callers that are not known, by why.", &["reason"])?,
+            auth_failures: counters("spillway_auth_failures_total", "Callers that are not known, by reason.", &["reason"])?,
             key_set_fetches: counters(
                 "spillway_key_set_fetches_total",
-                "Fetches of the token issuer's public keys, by how they went.",
+                "Fetches of the token issuer's public keys, by outcome.",
                 &["outcome"],
             )?,
             key_set_fetched: gauge(
@@ -338,21 +333,17 @@ impl Metrics {
             )?,
             tls_failures: counters(
                 "spillway_tls_handshake_failures_total",
-                "TLS handshakes with callers that failed, by why.",
+                "TLS handshakes with callers that failed, by reason.",
                 &["reason"],
             )?,
-            tls_reloads: counters(
-                "spillway_tls_reloads_total",
-                "Times that the listeners' certificate files had changed, by whether what they hold is good.",
-                &["outcome"],
-            )?,
+            tls_reloads: counters("spillway_tls_reloads_total", "Changes of the listeners' certificate files, by result.", &["outcome"])?,
             tls_expires: gauge(
                 "spillway_tls_certificate_expiry_timestamp_seconds",
                 "When the listeners' certificate expires, in seconds since 1970; 0 without TLS.",
             )?,
             token_fetches: counters(
                 "spillway_token_fetches_total",
-                "Fetches of an identity's token, by how they went.",
+                "Fetches of an identity's token, by outcome.",
                 &["identity", "outcome"],
             )?,
             token_expires: gauges(
@@ -360,18 +351,24 @@ impl Metrics {
                 "When an identity's token expires, in seconds since 1970.",
                 &["identity"],
             )?,
-            token_usable: gauges("spillway_token_usable", "Whether an identity has a token that is good.", &["identity"])?,
+            token_usable: gauges("spillway_token_usable", "Whether an identity has a valid token.", &["identity"])?,
             in_flight: gauge("spillway_in_flight_requests", "Requests in flight.")?,
             connections: gauge("spillway_connections", "Connections of callers.")?,
-            connections_refused: counter("spillway_connections_refused_total", "Connections turned away because there were too many.")?,
-            bad_heads: counter("spillway_bad_heads_total", "Heads that were no HTTP.")?,
+            connections_refused: counter("spillway_connections_refused_total", "Connections refused because there were too many.")?,
+            bad_heads: counter("spillway_bad_heads_total", "Heads that were not HTTP.")?,
             head_timeouts: counter("spillway_head_timeouts_total", "Heads that took too long.")?,
-            buffered: gauge("spillway_buffered_bytes", "Bytes of request bodies held for replay.")?,
-            malformed_events: counter("spillway_malformed_events_total", "Events of streams that were left out since they are no JSON.")?,
-            stale_connections: counter("spillway_stale_connections_total", "Pooled connections found closed and replaced.")?,
-            pins_dropped: counter("spillway_stored_objects_unshared_total", "Stored things that other nodes could not be told of.")?,
+            buffered: gauge("spillway_buffered_bytes", "Bytes of request bodies kept for retries.")?,
+            malformed_events: counter(
+                "spillway_malformed_events_total",
+                "Events of streams that were left out because they are not JSON.",
+            )?,
+            stale_connections: counter(
+                "spillway_stale_connections_total",
+                "Pooled connections that were already closed and were replaced.",
+            )?,
+            pins_dropped: counter("spillway_stored_objects_unshared_total", "Stored objects that other nodes don't know.")?,
             redis_failures: counter("spillway_redis_failures_total", "Calls to Redis that failed.")?,
-            panics: counter("spillway_panics_total", "Requests that died with a panic.")?,
+            panics: counter("spillway_panics_total", "Requests that ended with a panic.")?,
             access_log_dropped: counter("spillway_access_log_dropped_total", "Access-log lines that could not be written.")?,
             throttled_seconds,
             overhead,
@@ -383,12 +380,12 @@ impl Metrics {
     /// Shows how full the state directory's file system is.
     ///
     /// # Errors
-    /// Only if it was said twice.
+    /// Only if it is called twice.
     pub fn watch_state(&self, folder: &Path) -> prometheus::Result<()> {
         self.system.lock().watch(folder, &self.registry)
     }
 
-    /// Shows what can come of a pool's broken streams from the start.
+    /// Exports all results for a pool's broken streams from the start.
     pub fn expose_rescues(&self, pool: &str) {
         ["ok", "differs", "failed"].into_iter().for_each(|result| drop(self.rescues.with_label_values(&[pool, result])));
     }
@@ -445,7 +442,7 @@ impl Metrics {
         self.limit_shadowed.with_label_values(&[rank_label(rank), kind.label()]).inc();
     }
 
-    /// Counts a quota or budget that runs out.
+    /// Counts a quota or budget that is almost used up.
     pub fn limit_alert(&self, rank: Rank, alert: Alert) {
         self.limit_alerts.with_label_values(&[rank_label(rank), alert.kind.label(), &alert.percent.to_string()]).inc();
     }
@@ -464,12 +461,12 @@ impl Metrics {
         }
     }
 
-    /// Shows these reasons from the start.
+    /// Exports these reasons from the start.
     pub fn expose_auth_failures(&self, reasons: impl IntoIterator<Item = &'static str>) {
         reasons.into_iter().for_each(|reason| drop(self.auth_failures.with_label_values(&[reason])));
     }
 
-    /// Shows these reasons, and what can come of changed files, from the start.
+    /// Exports these reasons, and the results of changed files, from the start.
     pub fn expose_tls_failures(&self, reasons: impl IntoIterator<Item = &'static str>) {
         reasons.into_iter().for_each(|reason| drop(self.tls_failures.with_label_values(&[reason])));
         RELOADS.iter().for_each(|outcome| drop(self.tls_reloads.with_label_values(&[outcome])));
@@ -505,7 +502,7 @@ impl Metrics {
         self.rejections.with_label_values(&[code]).inc();
     }
 
-    /// What the status page adds up.
+    /// The sums that the status page shows.
     pub fn totals(&self) -> Totals {
         let throttled = |label: &str, value: &str| label == "status" && value == "429";
         Totals {
@@ -516,20 +513,19 @@ impl Metrics {
         }
     }
 
-    /// How attempts at a member went.
+    /// The outcomes of attempts at a member.
     pub fn member_totals(&self, pool: &str, backend: &str, deployment: &str) -> MemberTotals {
         let of = |outcome: AttemptOutcome| self.attempts.with_label_values(&[pool, backend, deployment, outcome.label()]).get();
         let failures = AttemptOutcome::ALL.into_iter().filter(|outcome| outcome.is_failure());
         MemberTotals { served: of(AttemptOutcome::Ok), throttled: of(AttemptOutcome::Throttled), failed: failures.map(of).sum() }
     }
 
-    /// Everything in Prometheus' text format, with the states of `members` (each with its pool's
-    /// name) as they are now.
+    /// All metrics in Prometheus's text format, with the current states of `members` (each with its pool's name).
     pub fn render<'r>(&self, members: impl Iterator<Item = (&'r str, &'r Member)>, now: Tick) -> Vec<u8> {
-        // Held to the end: two who ask at once must not see each other's resets.
+        // Held to the end: two requests at once must not see each other's resets.
         let system = self.system.lock();
         system.read();
-        // What a reload took away is no more.
+        // Removes members that a reload has removed.
         self.target_state.reset();
         self.target_in_flight.reset();
         for (pool, member) in members {

@@ -1,4 +1,4 @@
-//! What the process takes of its machine, read when somebody asks.
+//! The process's use of its machine, read when metrics are rendered.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ impl SystemMetrics {
             IntGauge::new("spillway_memory_limit_bytes", "Memory that this process may take: its cgroup's limit, or the machine's.")?;
         limit.set(memory_limit().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(0));
         registry.register(Box::new(limit))?;
-        // The process collector's own needs /proc/stat, which a sandbox hides.
+        // The process collector's own metric needs /proc/stat, which a sandbox hides.
         let started = IntGauge::new("spillway_start_timestamp_seconds", "When this process began, in seconds since 1970.")?;
         started.set(crate::clock::Clock::new().wall().timestamp());
         registry.register(Box::new(started))?;
@@ -31,13 +31,13 @@ impl SystemMetrics {
         Ok(SystemMetrics { state: [free, size], folder: None })
     }
 
-    /// There is a state directory.
+    /// Starts to watch the state directory.
     pub(super) fn watch(&mut self, folder: &Path, registry: &Registry) -> prometheus::Result<()> {
         self.folder = Some(folder.to_owned());
         self.state.iter().try_for_each(|gauge| registry.register(Box::new(gauge.clone())))
     }
 
-    /// Reads what changes.
+    /// Reads the current values.
     pub(super) fn read(&self) {
         let Some(system) = self.folder.as_ref().and_then(|folder| statvfs(folder).ok()) else { return };
         let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(system.fragment_size())).unwrap_or(i64::MAX);
@@ -51,7 +51,7 @@ fn memory_limit() -> Option<u64> {
     let of_cgroup = || {
         let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/').to_owned();
-        // Above memory.high it is slowed down, above memory.max ended.
+        // Above memory.high the process is slowed down, above memory.max it is killed.
         let limit =
             |name: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(&own).join(name)).ok()?.trim().parse::<u64>().ok();
         [limit("memory.high"), limit("memory.max")].into_iter().flatten().min()

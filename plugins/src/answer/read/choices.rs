@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::event::{Object, Read, Told, for_each, index_of, take_object};
 use super::merge::{append, keep_first, keep_worst};
 
-/// What a choice holds.
+/// The kind of a choice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// A `message`, in chats.
@@ -16,7 +16,7 @@ pub(super) enum Form {
     Text,
 }
 
-/// Fields of a chunk that are no part of a whole answer, or that aren't taken over as they are.
+/// Fields of a chunk that are not part of a whole answer, or are handled separately.
 const NOT_HEAD: [&str; 3] = ["object", "obfuscation", "usage"];
 
 /// The answer so far.
@@ -32,7 +32,7 @@ struct Chunks {
 /// One choice so far.
 #[derive(Default)]
 struct Choice {
-    /// Fields besides those below.
+    /// The fields except those below.
     fields: Object,
     message: Object,
     calls: BTreeMap<u64, Object>,
@@ -73,11 +73,11 @@ impl Chunks {
                 self.unreadable |= !append(&mut self.head, filters.to_owned(), found);
             }
         }
-        // Some backends count in every chunk; the last one has the whole.
+        // Some backends report usage in every chunk; the last one is complete.
         if let Some(usage) = take_object(&mut chunk, "usage") {
             self.head.insert("usage".to_owned(), usage.into());
         }
-        // The chunks of Azure's filters know neither the answer's id nor its model.
+        // The chunks of Azure's filters have neither the answer's id nor its model.
         if chunk.get("id").and_then(Value::as_str) != Some("") {
             for (key, value) in chunk {
                 if !NOT_HEAD.contains(&key.as_str()) {
@@ -91,7 +91,7 @@ impl Chunks {
         let into = self.choices.entry(index_of(&choice, "index").unwrap_or(0)).or_default();
         for (key, value) in choice {
             match (key.as_str(), value) {
-                // Offsets belong to a chunk: they say which window of the text it judged.
+                // Offsets belong to a chunk: they say which part of the text was checked.
                 ("index" | "content_filter_offsets", _) => {}
                 ("delta", Value::Object(delta)) => self.unreadable |= !into.take_delta(delta),
                 ("delta", value) => self.unreadable |= !value.is_null(),
@@ -106,7 +106,7 @@ impl Chunks {
             return None;
         }
         let finished = |choice: &Choice| choice.fields.get("finish_reason").is_some_and(Value::is_string);
-        // Without the end mark a choice that was yet to begin, or the usage, may have been cut off.
+        // Without the end mark, a further choice or the usage may be missing.
         let whole = self.done && !self.unreadable && self.error.is_none() && !self.choices.is_empty();
         let whole = whole && self.choices.values().all(finished);
         let object = if form == Form::Message { "chat.completion" } else { "text_completion" };
@@ -121,7 +121,7 @@ impl Chunks {
 }
 
 impl Choice {
-    /// False if it can't be understood.
+    /// False if it can't be parsed.
     fn take_delta(&mut self, delta: Object) -> bool {
         let mut fits = true;
         for (key, value) in delta {
@@ -139,7 +139,7 @@ impl Choice {
                     }
                     function.as_object_mut().is_some_and(|function| take_function(function, call))
                 }
-                // Pieces of encoded audio don't join to a whole; it is read for the transcript only.
+                // Pieces of encoded audio can't be joined; audio is read only for its transcript.
                 ("audio", Value::Object(audio)) => {
                     let _ = append(&mut self.message, key, audio.into());
                     false
@@ -162,14 +162,14 @@ impl Choice {
         let Value::Object(call) = call else { return false };
         let id = call.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
         let last = self.calls.last_key_value().map(|(index, _)| *index);
-        // Where the backend doesn't number calls, an id begins the next one.
+        // If the backend doesn't number calls, an id begins the next one.
         let index = index_of(&call, "index").unwrap_or(match (last, id) {
             (None, _) => 0,
             (Some(last), Some(_)) => last.saturating_add(1),
             (Some(last), None) => last,
         });
         let into = self.calls.entry(index).or_default();
-        // Two calls under one index would run into each other.
+        // Two calls with the same index would be mixed up.
         let known = into.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
         let mut fits = known.is_none() || id.is_none() || known == id;
         for (key, value) in call {
@@ -202,7 +202,7 @@ impl Choice {
         }
         let instead = ["tool_calls", "function_call", "refusal"].iter().any(|key| message.get(*key).is_some_and(|value| !value.is_null()));
         let content = message.entry("content").or_insert(Value::Null);
-        // Many backends open every stream with an empty content.
+        // Many backends begin every stream with an empty content.
         if instead && content == "" {
             *content = Value::Null;
         }

@@ -1,4 +1,4 @@
-//! The events of a stream, as the readers of each API take them.
+//! The events of a stream, for the readers of each API.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -8,15 +8,15 @@ use crate::sse::{Fate, Splitter};
 /// An object under construction.
 pub(super) type Object = Map<String, Value>;
 
-/// What a stream told.
+/// The result of reading a stream.
 pub(in crate::answer) struct Read {
-    /// The answer in the form that the API gives without `stream`; parts are missing if it isn't `whole`.
+    /// The answer in the form that the API returns without `stream`; parts are missing if it isn't `whole`.
     pub(in crate::answer) answer: Value,
-    /// Nothing is missing, and all of it was understood.
+    /// It is complete, and all of it was parsed.
     pub(in crate::answer) whole: bool,
 }
 
-/// One event's meaning.
+/// The content of an event.
 pub(super) enum Told {
     /// An object, and the event's name if the object doesn't have a `type`.
     Object(String, Object),
@@ -32,7 +32,7 @@ pub(super) fn for_each(events: &[u8], mut each: impl FnMut(Told)) {
     let mut one = |chunk: Bytes| {
         splitter.feed(chunk, |event| {
             let data: &[u8] = &event.data;
-            // An empty one is how some backends keep the connection alive.
+            // Some backends send empty events to keep the connection open.
             if data.starts_with(b"[DONE]") {
                 each(Told::Done);
             } else if !data.trim_ascii().is_empty() {
@@ -54,7 +54,7 @@ pub(super) fn for_each(events: &[u8], mut each: impl FnMut(Told)) {
     }
 }
 
-/// The object in this field, taken out.
+/// Removes the object in this field and returns it.
 pub(super) fn take_object(from: &mut Object, key: &str) -> Option<Object> {
     match from.remove(key) {
         Some(Value::Object(object)) => Some(object),

@@ -1,14 +1,14 @@
-//! How a field's pieces from several events become one value.
+//! Merges a field's pieces from several events into one value.
 
 use serde_json::Value;
 use serde_json::map::Entry;
 
 use super::event::Object;
 
-/// How bad a filter found something, least first.
+/// A filter's severities, least first.
 const SEVERITIES: [&str; 4] = ["safe", "low", "medium", "high"];
 
-/// Whether a value says something.
+/// Whether a value is neither null nor empty.
 fn is_filled(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -18,7 +18,7 @@ fn is_filled(value: &Value) -> bool {
     }
 }
 
-/// Keeps the first value that says something.
+/// Keeps the first value that is neither null nor empty.
 pub(super) fn keep_first(into: &mut Object, key: String, value: Value) {
     match into.entry(key) {
         Entry::Vacant(free) => {
@@ -29,9 +29,9 @@ pub(super) fn keep_first(into: &mut Object, key: String, value: Value) {
     }
 }
 
-/// Strings and arrays grow, objects grow field by field, anything else is replaced; null changes nothing.
+/// Strings and arrays are appended, objects are merged field by field, other values are replaced; null changes nothing.
 ///
-/// False if the pieces don't go together.
+/// False if the pieces don't fit together.
 #[must_use]
 pub(super) fn append(into: &mut Object, key: String, value: Value) -> bool {
     let mut old = match into.entry(key) {
@@ -62,7 +62,7 @@ pub(super) fn append(into: &mut Object, key: String, value: Value) -> bool {
     }
 }
 
-/// Of two findings of a filter the worse one is kept, so that a later clean window of text doesn't hide a hit.
+/// Of two results of a filter the worse one is kept, so that a later clean part of the text doesn't hide a hit.
 pub(super) fn keep_worst(into: &mut Object, key: String, value: Value) {
     let is_severity = key == "severity";
     let mut old = match into.entry(key) {

@@ -1,4 +1,4 @@
-//! Anthropic's events: a message begins empty, and its content blocks are filled one after the other.
+//! Anthropic's events: a message starts empty, and its content blocks are filled one after the other.
 
 use std::collections::BTreeMap;
 
@@ -64,12 +64,12 @@ impl Events {
             "message_delta" => self.take_end(event),
             "message_stop" => self.stopped = true,
             "error" => self.error = Some(event.remove("error").unwrap_or_else(|| json!({}))),
-            // A ping, or something new that must be ignored.
+            // A ping, or a new kind of event, which must be ignored.
             _ => {}
         }
     }
 
-    /// The counts are cumulative: the latest are right.
+    /// The counts are cumulative: the latest ones are correct.
     fn take_end(&mut self, mut event: Object) {
         if let Some(usage) = take_object(&mut event, "usage") {
             match self.message.get_mut("usage") {
@@ -105,7 +105,7 @@ impl Events {
 }
 
 impl Block {
-    /// False if it isn't a known delta.
+    /// False if the delta's kind is unknown.
     fn take(&mut self, mut delta: Object) -> bool {
         let kind = delta.remove("type");
         let (key, from) = match kind.as_ref().and_then(Value::as_str) {
@@ -127,7 +127,7 @@ impl Block {
         }
     }
 
-    /// The block, and whether its input was whole. If it wasn't, it stays the text that came.
+    /// The block, and whether its input was complete. If not, the input stays a text.
     fn finish(mut self) -> (Value, bool) {
         let mut readable = true;
         if !self.input.is_empty() {

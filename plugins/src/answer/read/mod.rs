@@ -1,4 +1,4 @@
-//! Assembles streams, as far as they came.
+//! Assembles streams, also incomplete ones.
 
 mod choices;
 mod event;
@@ -10,7 +10,7 @@ use crate::api::Api;
 
 pub(super) use event::Read;
 
-/// Reads a stream. `None` if this API has none, or if it holds no event that says anything.
+/// Reads a stream. `None` if this API has none, or if it contains no useful event.
 pub(super) fn stream(api: Api, events: &[u8]) -> Option<Read> {
     match api {
         Api::Chat => choices::read(events, choices::Form::Message),

@@ -1,4 +1,4 @@
-//! Events of the Responses API: the last one holds the whole response; before it, items grow.
+//! Events of the Responses API: the last one contains the whole response; before it, items grow.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ struct Events {
     response: Object,
     items: BTreeMap<u64, Item>,
     error: Option<Value>,
-    /// It was completed, or is as complete as it gets.
+    /// It is completed, or incomplete but at its end.
     ended: bool,
     started: bool,
 }
@@ -31,7 +31,7 @@ pub(super) fn read(events: &[u8]) -> Option<Read> {
     let mut read = Events::default();
     for_each(events, |told| match told {
         Told::Object(kind, event) => read.take(&kind, event),
-        // The last event repeats what one that can't be read would have told.
+        // The last event repeats the content of any event that can't be parsed.
         Told::Done | Told::Unreadable => {}
     });
     read.finish()
@@ -52,7 +52,7 @@ impl Events {
                 }
             }
             "error" => {
-                // The schema has its fields at the top, the wire nests them.
+                // The schema has these fields at the top level, real events nest them.
                 event.remove("type");
                 let nested = event.remove("error").filter(|error| !error.is_null());
                 self.error = Some(nested.unwrap_or_else(|| event.into()));

@@ -1,11 +1,11 @@
-//! Chats and legacy completions as chunks: per choice an opening, its output, and its finish reason.
+//! Chats and legacy completions as chunks: for each choice an opening, its output, and its finish reason.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Lines, Object, filled, list, object};
 
-/// The fields of an answer that its chunks don't repeat as they are.
+/// Fields of an answer that its chunks don't repeat unchanged.
 const NOT_HEAD: [&str; 6] = ["object", "choices", "usage", "error", "prompt_filter_results", "prompt_annotations"];
 
 /// The fields of a message that have a chunk of their own.
@@ -14,13 +14,13 @@ const OWN_CHUNK: [&str; 5] = ["role", "content", "refusal", "tool_calls", "funct
 /// The stream under construction.
 struct Chunks<'a> {
     lines: Lines,
-    /// What every chunk repeats.
+    /// The fields that every chunk repeats.
     head: Object,
-    /// The counts, if the caller asked for them.
+    /// The usage, if the caller asked for it.
     usage: Option<&'a Value>,
 }
 
-/// Streams a chat. `None` if a choice is unfinished or holds audio, which has no whole form to cut from.
+/// Streams a chat. `None` if a choice is unfinished or contains audio, which can't be split.
 pub(in crate::answer) fn chat(answer: &Object, include_usage: bool) -> Option<Bytes> {
     let mut chunks = Chunks::open(answer, "chat.completion.chunk", include_usage)?;
     for (index, choice) in finished_choices(answer)? {
@@ -47,7 +47,7 @@ pub(in crate::answer) fn completions(answer: &Object, include_usage: bool) -> Op
 }
 
 impl<'a> Chunks<'a> {
-    /// `None` if the usage is asked for and isn't known.
+    /// `None` if the usage is asked for but not known.
     fn open(answer: &'a Object, kind: &str, include_usage: bool) -> Option<Self> {
         let usage = answer.get("usage").filter(|usage| usage.is_object());
         if include_usage && usage.is_none() {
@@ -59,7 +59,7 @@ impl<'a> Chunks<'a> {
         let mut chunks = Chunks { lines: Lines::default(), head, usage: usage.filter(|_| include_usage) };
         for filters in ["prompt_filter_results", "prompt_annotations"] {
             if let Some(found) = answer.get(filters) {
-                // As Azure has it: this chunk knows nothing of the answer.
+                // As at Azure: this chunk has none of the answer's fields.
                 let chunk = json!({"id": "", "object": "", "created": 0, "model": "", "choices": [], filters: found});
                 chunks.lines.data(chunk);
             }
@@ -97,7 +97,7 @@ impl<'a> Chunks<'a> {
             call.insert("index".to_owned(), position.into());
             deltas.push(object([("tool_calls", json!([call]))]));
         }
-        // What tells of the output goes with the first chunk of it, or else with the last one.
+        // Further data about the output goes with its first chunk, or else with the last one.
         let first_output = 1;
         deltas.push(Object::new());
         let last = deltas.len() - 1;
@@ -136,7 +136,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// The choices with their numbers; `None` if there is none or one is unfinished.
+/// The choices with their numbers; `None` if there are none or one is unfinished.
 fn finished_choices(answer: &Object) -> Option<Vec<(u64, &Object)>> {
     let choices = list(answer, "choices");
     let numbered = |(position, choice): (usize, &'_ Value)| choice.get("index").and_then(Value::as_u64).unwrap_or(position as u64);
@@ -156,7 +156,7 @@ fn finish_reason(choice: &Object) -> Value {
     choice.get("finish_reason").cloned().unwrap_or_default()
 }
 
-/// A choice's fields besides its output, such as what filters found.
+/// A choice's fields besides its output, such as the results of filters.
 fn extras(choice: &Object) -> Object {
     const OUTPUT: [&str; 5] = ["index", "message", "text", "logprobs", "finish_reason"];
     choice.iter().filter(|(key, _)| !OUTPUT.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 
 use super::{Lines, Object, filled, list, object};
 
-/// Fields that are known at the end only.
+/// Fields that are known only at the end.
 const AT_END: [&str; 4] = ["stop_reason", "stop_sequence", "stop_details", "container"];
 
 /// Streams a message. `None` if it isn't finished.
 pub(in crate::answer) fn stream(answer: &Object) -> Option<Bytes> {
     filled(answer, "stop_reason")?;
-    // The SDKs take the counts of the last event without a look.
+    // The SDKs use the counts of the last event without a check.
     let usage = answer.get("usage").and_then(Value::as_object).filter(|usage| usage.contains_key("output_tokens"))?;
     let Some(Value::Array(content)) = answer.get("content") else { return None };
     let mut lines = Lines::default();
@@ -37,7 +37,7 @@ fn opening(answer: &Object, usage: &Object) -> Object {
     let mut message = answer.clone();
     message.insert("content".to_owned(), json!([]));
     for key in AT_END {
-        // The two that are always there are null here, the others only if they come later.
+        // These two always exist and are null here; the others occur only if they come later.
         if key == "stop_reason" || message.contains_key(key) {
             message.insert(key.to_owned(), Value::Null);
         }
@@ -49,7 +49,7 @@ fn opening(answer: &Object, usage: &Object) -> Object {
     message
 }
 
-/// A block as it starts, and what fills it. Kinds that have no deltas start whole.
+/// A block as it starts, and its deltas. Kinds without deltas start complete.
 fn take_apart(block: &Object) -> (Object, Vec<Value>) {
     let mut start = block.clone();
     let mut deltas = Vec::new();

@@ -1,4 +1,4 @@
-//! Takes whole answers apart into streams.
+//! Converts whole answers into streams.
 
 pub(super) mod choices;
 pub(super) mod messages;
@@ -15,12 +15,12 @@ type Object = Map<String, Value>;
 struct Lines(Vec<u8>);
 
 impl Lines {
-    /// Adds an event without a name. JSON text has no line ends, so its data is one line.
+    /// Adds an event without a name. Its JSON has no line ends, so it is one line.
     fn data(&mut self, data: impl std::fmt::Display) {
         self.0.extend_from_slice(format!("data: {data}\n\n").as_bytes());
     }
 
-    /// Adds an event whose name is its `type` too.
+    /// Adds an event whose name is also its `type`.
     fn named(&mut self, kind: &str, mut fields: Object) {
         fields.insert("type".to_owned(), kind.into());
         self.0.extend_from_slice(format!("event: {kind}\n").as_bytes());
@@ -37,7 +37,7 @@ fn object<const N: usize>(fields: [(&str, Value); N]) -> Object {
     fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// A field's text, if it has some.
+/// A field's text, if it isn't empty.
 fn filled<'a>(from: &'a Object, key: &str) -> Option<&'a str> {
     from.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
 }

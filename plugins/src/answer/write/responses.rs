@@ -1,11 +1,11 @@
-//! Responses as events: each output item is added empty, filled, and done; the last event has it all.
+//! Responses as events: each output item is added empty, filled, and done; the last event contains everything.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Lines, Object, filled, list, object};
 
-/// Fields of a response that are known at its end only.
+/// Fields of a response that are known only at its end.
 const AT_END: [&str; 4] = ["usage", "completed_at", "incomplete_details", "error"];
 
 /// The stream under construction.
@@ -37,7 +37,7 @@ pub(in crate::answer) fn stream(answer: &Object) -> Option<Bytes> {
     Some(events.lines.finish())
 }
 
-/// Where an event's piece belongs.
+/// The position that an event's piece belongs to.
 struct Place<'a> {
     item_id: &'a str,
     output_index: usize,
@@ -64,7 +64,7 @@ impl Events {
         if let Some(status) = empty.get_mut("status") {
             *status = "in_progress".into();
         }
-        // Kinds that have no pieces here are added whole.
+        // Kinds without pieces here are added complete.
         let grown: &[&str] = match filled(item, "type") {
             Some("message") => &["content"],
             Some("reasoning") => &["content", "summary"],
@@ -97,7 +97,7 @@ impl Events {
         self.add("response.output_item.done", object([("output_index", output_index.into()), ("item", item.clone().into())]));
     }
 
-    /// What a call is called with.
+    /// The arguments of a call.
     fn add_text(&mut self, kind: &str, place: &Place<'_>, item: &Object, key: &str) {
         let Some(text) = item.get(key).and_then(Value::as_str) else { return };
         if !text.is_empty() {

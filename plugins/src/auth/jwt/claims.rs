@@ -1,4 +1,4 @@
-//! What a token claims.
+//! The claims of a token.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -9,24 +9,24 @@ use serde_json::{Map, Value};
 pub struct Claims(Map<String, Value>);
 
 impl std::fmt::Debug for Claims {
-    // Names, not values: they may be personal.
+    // Names, without values: they may be personal data.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
 impl Claims {
-    /// Whether the claim is there.
+    /// Whether the token has this claim.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// A claim that is a text.
+    /// The value of a claim, if it is a text.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// A claim that is a number, such as a time in seconds since 1970.
+    /// The value of a claim, if it is a number, such as a time in seconds since 1970.
     pub fn number(&self, name: &str) -> Option<i64> {
         let value = self.0.get(name)?;
         // RFC 7519 allows fractions in times.
@@ -38,7 +38,7 @@ impl Claims {
         self.text("azp").or_else(|| self.text("appid"))
     }
 
-    /// The claim that names the consumer. `azp` and `appid` stand for each other.
+    /// The claim that names the consumer. `azp` and `appid` are equivalent.
     pub fn consumer(&self, claim: &str) -> Option<&str> {
         match claim {
             "azp" | "appid" => self.application(),

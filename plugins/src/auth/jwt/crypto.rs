@@ -1,5 +1,5 @@
-//! `jsonwebtoken`'s cryptography, by `ring`, which TLS uses anyway. Symmetric algorithms are left
-//! out on purpose: a public key must never be taken for an HMAC secret.
+//! The cryptography of `jsonwebtoken`, implemented with `ring`, which TLS uses anyway. Symmetric algorithms are left
+//! out on purpose: a public key must never be used as an HMAC secret.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind, Result};
@@ -11,7 +11,7 @@ use signature::{Signer, Verifier};
 static PROVIDER: CryptoProvider =
     CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
 
-/// Makes this the process's choice for tokens. Doing so twice is fine.
+/// Makes this the process's cryptography for tokens. May be called twice.
 pub fn install_crypto() {
     let _ = PROVIDER.install_default();
 }

@@ -8,15 +8,15 @@ use serde_json::Value;
 /// The issuer's keys can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwksError {
-    /// The text is no key set.
-    #[error("it is no key set")]
+    /// The text is not a key set.
+    #[error("it is not a key set")]
     Malformed,
     /// No key in it can verify a signature.
     #[error("it has no key that can verify a signature")]
     Empty,
 }
 
-/// Most keys that are kept of one set.
+/// Most keys that are used of one set.
 const MOST: usize = 256;
 
 /// One key.
@@ -24,7 +24,7 @@ pub(super) struct Key {
     kid: Option<String>,
     parameters: AlgorithmParameters,
     algorithm: Option<String>,
-    /// Whose tokens it signs, where the set says so.
+    /// The issuer whose tokens it signs, if the set has that.
     pub(super) issuer: Option<String>,
     pub(super) decoding: DecodingKey,
 }
@@ -58,7 +58,7 @@ struct Document {
 }
 
 impl KeySet {
-    /// Reads a key set. Keys of kinds that are not known, or not for signatures, are left out.
+    /// Parses a key set. Keys of unknown kinds, and keys that are not for signatures, are left out.
     ///
     /// # Errors
     /// [`JwksError`]
@@ -78,7 +78,7 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// The key with this id that fits the algorithm; without an id the only one that fits.
+    /// The key with this id for this algorithm; without an id, the only key for it.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Key> {
         let mut fitting = self.0.iter().filter(|key| key.fits(algorithm));
         match kid {

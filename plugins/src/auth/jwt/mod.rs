@@ -1,7 +1,7 @@
-//! Access tokens of an OIDC issuer, such as Entra: is this token good, and what does it claim?
+//! Access tokens of an OIDC issuer, such as Entra: verifies a token and returns its claims.
 //!
-//! Sources: RFC 7519 (claims), RFC 7515 (`alg`, `kid`, `crit`), RFC 8725 (what goes wrong), and
-//! Microsoft's "Secure applications and APIs by validating claims".
+//! Sources: RFC 7519 (claims), RFC 7515 (`alg`, `kid`, `crit`), RFC 8725 (known attacks), and Microsoft's "Secure
+//! applications and APIs by validating claims".
 
 mod claims;
 mod crypto;
@@ -19,10 +19,10 @@ use std::time::Duration;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 
-/// What a token must be like.
+/// What is required of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// Accepted `iss` claims; `{tenantid}` stands for the token's own `tid`.
+    /// Accepted `iss` claims; `{tenantid}` is replaced by the token's own `tid`.
     pub issuers: Vec<String>,
     /// Accepted `aud` claims.
     pub audiences: Vec<String>,
@@ -30,44 +30,44 @@ pub struct Rules {
     pub tenants: Vec<String>,
     /// Accepted signature algorithms.
     pub algorithms: Vec<Algorithm>,
-    /// How far the issuer's clock may be off.
+    /// How much the issuer's clock may differ.
     pub skew: Duration,
 }
 
-/// A token that is good.
+/// A valid token.
 #[derive(Debug, Clone)]
 pub struct Verified {
-    /// What it claims.
+    /// Its claims.
     pub claims: Claims,
-    /// When it stops being good, skew included, in seconds since 1970.
+    /// When it expires, with the clock difference added, in seconds since 1970.
     pub expires: i64,
 }
 
-/// Why a token is not good.
+/// Why a token is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenError {
-    /// It can't be read.
+    /// It can't be parsed.
     #[error("the token can't be read")]
     Malformed,
-    /// It is signed in a way that is not accepted.
+    /// Its signature algorithm is not accepted.
     #[error("the token is signed with an algorithm that is not accepted")]
     Algorithm,
-    /// Its key is none of the issuer's, as far as is known.
+    /// Its key is not among the issuer's known keys.
     #[error("the token's key is not known")]
     UnknownKey,
     /// The signature is wrong.
     #[error("the token's signature is wrong")]
     Signature,
-    /// Another issuer made it.
-    #[error("the token is of another issuer")]
+    /// It is from another issuer.
+    #[error("the token is from another issuer")]
     Issuer,
-    /// It is for somebody else.
+    /// It is for another audience.
     #[error("the token is for another audience")]
     Audience,
-    /// It is of another tenant.
-    #[error("the token is of another tenant")]
+    /// It is from another tenant.
+    #[error("the token is from another tenant")]
     Tenant,
-    /// It is too old.
+    /// It has expired.
     #[error("the token has expired")]
     Expired,
     /// It is not valid yet.
@@ -105,8 +105,8 @@ impl TokenError {
     }
 }
 
-/// Whether a bearer credential is a token and no key: three parts in base64url, with dots between
-/// (RFC 7515, 7.1).
+/// Whether a bearer credential is a token rather than a key: three parts in base64url, with dots between them (RFC
+/// 7515, 7.1).
 pub fn looks_like_token(credential: &[u8]) -> bool {
     let base64url = |part: &[u8]| !part.is_empty() && part.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     credential.iter().filter(|byte| **byte == b'.').count() == 2 && credential.split(|byte| *byte == b'.').all(base64url)
@@ -117,14 +117,14 @@ pub fn looks_like_token(credential: &[u8]) -> bool {
 /// [`install_crypto`] must have been called.
 ///
 /// # Errors
-/// [`TokenError`]; [`TokenError::UnknownKey`] may be cured by fetching the keys anew.
+/// [`TokenError`]; after [`TokenError::UnknownKey`], fetching the keys again may help.
 pub fn verify(token: &[u8], rules: &Rules, keys: &KeySet, now: i64) -> Result<Verified, TokenError> {
     let header = decode_header(token).map_err(|error| match error.kind() {
-        // `none` and inventions are no known algorithms.
+        // `none` and invented names are not known algorithms.
         ErrorKind::Json(_) | ErrorKind::InvalidAlgorithmName | ErrorKind::UnsupportedAlgorithm => TokenError::Algorithm,
         _ => TokenError::Malformed,
     })?;
-    // An extension that must be understood, and isn't (RFC 7515, 4.1.11).
+    // An extension that must be understood, but is not known here (RFC 7515, 4.1.11).
     if header.crit.is_some() {
         return Err(TokenError::Malformed);
     }
@@ -133,7 +133,7 @@ pub fn verify(token: &[u8], rules: &Rules, keys: &KeySet, now: i64) -> Result<Ve
     }
     let key = keys.find(header.kid.as_deref(), header.alg).ok_or(TokenError::UnknownKey)?;
     let mut validation = Validation::new(header.alg);
-    // Time is an argument here, so these are checked below.
+    // Time is an argument here, so these claims are checked below.
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.set_audience(&rules.audiences);
@@ -168,8 +168,8 @@ fn check_issuer(claims: &Claims, rules: &Rules, of_key: Option<&str>) -> Result<
         true => tenant.filter(|tenant| is_guid(tenant)).is_some_and(|tenant| accepted.replace(TENANT, tenant) == issuer),
         false => accepted == issuer,
     };
-    // A key of Entra's may say whose tokens it signs, in the form of version 2 whatever the token's is:
-    // then it must be the token's issuer or another of the accepted forms, for the same tenant.
+    // A key of Entra's may name the issuer whose tokens it signs, always in the form of version 2: then that must be
+    // the token's issuer, or another accepted form, for the same tenant.
     let resolved = |accepted: &str| accepted.replace(TENANT, tenant.unwrap_or_default());
     let key_fits = |of_key: &str| fits(of_key) || rules.issuers.iter().any(|accepted| resolved(accepted) == resolved(of_key));
     if !rules.issuers.iter().any(|accepted| fits(accepted)) || of_key.is_some_and(|of_key| !key_fits(of_key)) {
@@ -181,7 +181,7 @@ fn check_issuer(claims: &Claims, rules: &Rules, of_key: Option<&str>) -> Result<
     Ok(())
 }
 
-/// What stands for the tenant in issuers of many tenants.
+/// The placeholder for the tenant in issuers of many tenants.
 const TENANT: &str = "{tenantid}";
 
 fn is_guid(text: &str) -> bool {

@@ -97,7 +97,7 @@ fn what_can_be_read_two_ways_has_no_key() {
 
 #[test]
 fn a_key_stays_what_it_is() {
-    // Kept answers of other nodes are found by it: change VERSION along with it.
+    // Entries of other nodes are found by it: change VERSION with it.
     assert_eq!(format!("{:?}", of("{}").unwrap()).len(), 64);
     assert_eq!(format!("{:?}", CacheKey([0xab; 32])), "ab".repeat(32));
 }
@@ -108,7 +108,7 @@ fn deep_and_long_is_still_read_once() {
     assert!(of(&body).is_some());
 }
 
-/// A value, apart from its spelling.
+/// A value without its notation.
 #[derive(Debug, Clone, PartialEq)]
 enum Tree {
     Scalar(String),
@@ -141,7 +141,7 @@ fn compact(tree: &Tree) -> String {
     }
 }
 
-/// The same in another spelling: spaces, escapes, members in any order.
+/// The same value in another notation: spaces, escapes, members in any order.
 fn wild(tree: &Tree, rng: &mut TestRng) -> String {
     let space = |rng: &mut TestRng| ["", " ", "\n", "\t ", "\r\n"][(rng.next_u32() % 5) as usize];
     let text = |text: &str, rng: &mut TestRng| {
@@ -178,7 +178,7 @@ fn wild(tree: &Tree, rng: &mut TestRng) -> String {
     format!("{}{inner}{}", space(rng), space(rng))
 }
 
-/// Changes the scalar with this number; how many scalars there were otherwise.
+/// Changes the scalar with this number; otherwise returns how many scalars there were.
 fn change(tree: &mut Tree, mut number: usize) -> Result<(), usize> {
     match tree {
         Tree::Scalar(_) | Tree::Text(_) if number > 0 => return Err(number - 1),
@@ -242,7 +242,7 @@ fn what_an_answer_repeats_counts_where_it_is_repeated() {
         assert_ne!(key(Api::Responses, more), key(Api::Responses, ""), "{more}");
         assert_eq!(key(Api::Chat, more), key(Api::Chat, ""), "{more}");
     }
-    // A stored answer is another one, and one of another tier takes another time.
+    // A stored answer is a different one, and one of another tier takes another time.
     for api in [Api::Responses, Api::Chat] {
         assert_ne!(key(api, r#","service_tier":"flex""#), key(api, ""));
         assert_ne!(key(api, r#","store":false"#), key(api, ""));

@@ -1,8 +1,8 @@
-//! What was asked before, to be found by nearness.
+//! Earlier questions, searched by similarity.
 //!
-//! A search looks at every entry's scope, at the signatures of those that fit, and at the vectors of the few whose
-//! signatures are near: exact, but for a chance that [`super::signature`] states, and quick enough for the sizes that an
-//! index may have (`docs/decisions/0016-nearness-by-signatures.md`).
+//! A search compares every entry's scope, then the signatures of those that match, then the vectors of the few with
+//! similar signatures. The result is exact except for a probability that [`super::signature`] states, and the search is
+//! fast enough for the allowed sizes (`docs/decisions/0016-nearness-by-signatures.md`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,7 +16,7 @@ use crate::cache::{CacheKey, Entry};
 /// A question with its answer.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// What was asked.
+    /// The question.
     pub question: Question,
     /// Its embedding.
     pub vector: Arc<[f32]>,
@@ -27,7 +27,7 @@ pub struct Known {
 /// What a search found.
 #[derive(Debug, Clone)]
 pub struct Near {
-    /// The text that was asked then.
+    /// The text of the earlier question.
     pub text: Arc<str>,
     /// The cosine of the two embeddings.
     pub score: f32,
@@ -35,7 +35,7 @@ pub struct Near {
     pub entry: Arc<Entry>,
 }
 
-/// What a search looks at first, of every slot.
+/// The part of each slot that a search reads first.
 #[derive(Debug, Clone, Copy)]
 struct Sketch {
     scope: u64,
@@ -47,33 +47,33 @@ struct Slot {
     scope: CacheKey,
     particulars: Particulars,
     text: Arc<str>,
-    /// The vector, of length 1, in parts of 1/32767: half the memory, and no difference that matters.
+    /// The vector, of length 1, in units of 1/32767: half the memory, without a relevant difference.
     vector: Box<[i16]>,
     entry: Arc<Entry>,
-    /// When it was found last, in milliseconds since 1970.
+    /// When it was last found, in milliseconds since 1970.
     used: AtomicI64,
 }
 
-/// The questions that are known.
+/// The known questions.
 #[derive(Debug)]
 pub struct Index {
     max: usize,
     slots: RwLock<(Vec<Sketch>, Vec<Slot>)>,
 }
 
-/// The first bytes of a key: enough to pass over nearly all that don't fit.
+/// The first bytes of a key: enough to skip nearly all that don't match.
 fn short(key: &CacheKey) -> u64 {
     key.0.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// A vector of length 1, or none if it has no direction.
+/// The vector scaled to length 1; `None` if its length is zero.
 fn normal(vector: &[f32]) -> Option<Vec<f32>> {
     let length = vector.iter().map(|component| component * component).sum::<f32>().sqrt();
     (length.is_finite() && length > 0.0).then(|| vector.iter().map(|component| component / length).collect())
 }
 
 fn cosine(vector: &[f32], known: &[i16]) -> f32 {
-    // Eight sums, so that the processor can do eight at once.
+    // Eight sums, so that the processor can compute eight at once.
     let mut sums = [0.0f32; 8];
     for (ours, theirs) in vector.chunks(8).zip(known.chunks(8)) {
         ours.iter().zip(theirs).zip(&mut sums).for_each(|((ours, theirs), sum)| *sum += ours * f32::from(*theirs));
@@ -81,7 +81,7 @@ fn cosine(vector: &[f32], known: &[i16]) -> f32 {
     sums.iter().sum::<f32>() / f32::from(i16::MAX)
 }
 
-/// What is kept of a question; none, if its embedding has no direction.
+/// The stored form of a question; `None` if its embedding's length is zero.
 fn slot(known: &Known, now: i64) -> Option<(Sketch, Slot)> {
     let vector = normal(&known.vector)?;
     let sketch = Sketch { scope: short(&known.question.scope), signature: signature(&vector) };
@@ -97,12 +97,12 @@ fn slot(known: &Known, now: i64) -> Option<(Sketch, Slot)> {
 }
 
 impl Index {
-    /// Room for so many.
+    /// Room for so many questions.
     pub fn new(max: usize) -> Self {
         Index { max: max.max(1), slots: RwLock::default() }
     }
 
-    /// The nearest known question that fits, if its cosine is `threshold` at least and its answer is good at `now`
+    /// The most similar known question, if its cosine is at least `threshold` and its answer is valid at `now`
     /// (milliseconds since 1970) and `allowed`.
     pub fn find(&self, question: &Question, vector: &[f32], threshold: f32, now: i64, allowed: impl Fn(&Entry) -> bool) -> Option<Near> {
         let vector = normal(vector)?;
@@ -131,8 +131,8 @@ impl Index {
         Some(Near { text: Arc::clone(&slot.text), score, entry: Arc::clone(&slot.entry) })
     }
 
-    /// Learns an answer at `now`. A question that is known gets the new answer; where room is short, what is too old
-    /// goes first, then what was found longest ago.
+    /// Adds an answer at `now`. A known question gets the new answer; if there is no room, expired entries are removed
+    /// first, then the one that was found longest ago.
     pub fn learn(&self, known: &Known, now: i64) {
         let Some((sketch, slot)) = slot(known, now) else { return };
         let mut slots = self.slots.write();
@@ -151,7 +151,7 @@ impl Index {
         }
     }
 
-    /// Learns many at once, which are known to differ and to have room: what was kept before.
+    /// Adds many earlier entries at once, which must differ and for which there must be room.
     pub fn fill(&self, known: impl IntoIterator<Item = Known>, now: i64) {
         let made: Vec<(Sketch, Slot)> = known.into_iter().filter_map(|known| slot(&known, now)).collect();
         let mut slots = self.slots.write();
@@ -161,7 +161,7 @@ impl Index {
         }
     }
 
-    /// How many questions are known.
+    /// The number of known questions.
     pub fn len(&self) -> usize {
         self.slots.read().0.len()
     }

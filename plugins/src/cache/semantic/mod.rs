@@ -1,7 +1,8 @@
-//! Requests that mean the same: which part of a request may differ, what must not, and how near is near.
+//! Requests with the same meaning: which part of a request may differ, what must not, and how similar is similar
+//! enough.
 //!
-//! Everything but the text of the last message must be equal (that is the [`Question::scope`]), and of that text
-//! numbers, names, negations and the like ([`Particulars`]). Only then the nearness of two embeddings counts.
+//! Everything except the text of the last message must be equal (that is the [`Question::scope`]), and in that text
+//! numbers, names, negations and the like ([`Particulars`]). Only then are the two embeddings compared.
 
 mod index;
 mod particulars;

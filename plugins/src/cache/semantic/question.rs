@@ -1,4 +1,4 @@
-//! What a request asks last, and all that surrounds it.
+//! The last question in a request, and everything around it.
 
 use std::ops::Range;
 
@@ -10,18 +10,18 @@ use crate::json::{Kind, Reader, Value};
 /// A request that may be answered by the answer to a similar one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Equal for requests that differ in the last message's text only.
+    /// Equal for requests that differ only in the text of the last message.
     pub scope: CacheKey,
-    /// What of the text must be equal.
+    /// The parts of the text that must be equal.
     pub particulars: Particulars,
     /// The text.
     pub text: String,
 }
 
-/// Which requests are looked at, and what may differ.
+/// Which requests use the semantic cache, and what may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scoping {
-    /// Most messages beside instructions: what a long conversation means, its last message doesn't tell.
+    /// Most messages, without instructions: the last message of a long conversation doesn't show its meaning.
     pub max_messages: usize,
     /// Instructions may differ.
     pub ignore_system: bool,
@@ -30,7 +30,7 @@ pub struct Scoping {
 /// Longest text that is compared, in bytes.
 const LONGEST: usize = 8 * 1024;
 
-/// Reads a request of `namespace`; `None` if similar ones are no help to it.
+/// Reads a request of `namespace`; `None` if the semantic cache is not for it.
 pub fn question(namespace: &str, api: Api, model: &str, body: &[u8], scoping: Scoping) -> Option<Question> {
     let mut blanked = Vec::new();
     let text = match api {
@@ -52,7 +52,7 @@ pub fn question(namespace: &str, api: Api, model: &str, body: &[u8], scoping: Sc
     Some(Question { scope, particulars: Particulars::of(&text), text })
 }
 
-/// A member of an object; of the whole body, if none is given. Where it stands twice, nothing is told.
+/// A member of an object, or of the whole body. `None` if it occurs twice.
 fn member(body: &[u8], object: Option<&Value>, name: &str) -> Option<Value> {
     let (mut found, mut times) = (None, 0);
     let mut read = |key: &str, value: Value| {
@@ -69,7 +69,7 @@ fn member(body: &[u8], object: Option<&Value>, name: &str) -> Option<Value> {
     found.filter(|_| times == 1)
 }
 
-/// The text of the last message, if that is a person's and nothing but text; where it stands is to be blanked.
+/// The text of the last message, if a person wrote it and it is only text; its position is added to `blanked`.
 fn last_message(body: &[u8], scoping: Scoping, blanked: &mut Vec<Range<usize>>) -> Option<String> {
     let messages = member(body, None, "messages").filter(|messages| messages.kind == Kind::Array)?;
     let mut all = Vec::new();

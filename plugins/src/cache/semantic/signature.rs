@@ -1,7 +1,7 @@
-//! Signatures of vectors: a few hundred bits whose differences tell the angle between two vectors.
+//! Signatures of vectors: a few hundred bits whose differences estimate the angle between two vectors.
 //!
 //! Source: M. Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002. Each bit says on which
-//! side of a random plane a vector lies; two vectors at an angle of θ differ in each bit with a probability of θ/π.
+//! side of a random plane a vector lies; two vectors with an angle of θ differ in each bit with a probability of θ/π.
 
 use std::f32::consts::PI;
 
@@ -14,18 +14,18 @@ pub(super) type Signature = [u64; WORDS];
 
 /// Random signs, 64 at once. The same in every process.
 fn signs(round: u64, word: usize) -> u64 {
-    // splitmix64 of the place.
+    // splitmix64 of the position.
     let mut z = (round << 32 | word as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-/// The signature of a vector: on which sides of so many random planes it lies.
+/// The signature of a vector: on which side of each random plane it lies.
 ///
-/// Instead of planes the vector is turned at random, by two rounds of random signs and a Hadamard transform (N. Ailon,
-/// B. Chazelle, "Approximate nearest neighbors and the fast Johnson-Lindenstrauss transform", STOC 2006): n log n steps
-/// and not n times the number of bits.
+/// Instead of using planes, the vector is rotated at random, by two rounds of random signs and a Hadamard transform (N.
+/// Ailon, B. Chazelle, "Approximate nearest neighbors and the fast Johnson-Lindenstrauss transform", STOC 2006): n log
+/// n steps instead of n times the number of bits.
 pub(super) fn signature(vector: &[f32]) -> Signature {
     let mut turned = vec![0.0f32; vector.len().next_power_of_two().max(BITS)];
     turned[..vector.len()].copy_from_slice(vector);
@@ -47,7 +47,7 @@ pub(super) fn signature(vector: &[f32]) -> Signature {
     signature
 }
 
-/// The Walsh-Hadamard transform, in place, but for its scale.
+/// The Walsh-Hadamard transform, in place, without its scale.
 fn hadamard(values: &mut [f32]) {
     let mut half = 1;
     while half < values.len() {
@@ -61,13 +61,13 @@ fn hadamard(values: &mut [f32]) {
     }
 }
 
-/// In how many bits two signatures differ.
+/// The number of bits in which two signatures differ.
 pub(super) fn distance(one: &Signature, other: &Signature) -> u32 {
     one.iter().zip(other).map(|(one, other)| (one ^ other).count_ones()).sum()
 }
 
-/// The most bits in which vectors of at least this cosine differ, but for one pair in tens of thousands: five
-/// deviations more than the mean.
+/// The most bits in which vectors with at least this cosine differ, except for one pair in tens of thousands: the mean
+/// plus five deviations.
 pub(super) fn most(cosine: f32) -> u32 {
     let share = cosine.clamp(-1.0, 1.0).acos() / PI;
     let deviation = (share * (1.0 - share) * BITS as f32).sqrt();

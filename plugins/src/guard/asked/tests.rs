@@ -217,7 +217,7 @@ fn disguised(word: &str, how: &[u8]) -> String {
 }
 
 proptest! {
-    /// Neither invisible or wide letters, nor a split over parts, nor a part that nobody knows hides a word.
+    /// No invisible or wide letters, no split over parts and no unknown part can hide a word.
     #[test]
     fn nothing_hides_a_word(how in prop::collection::vec(0u8..10, 13), content in content(), at in 0usize..100, before in "[a-z ]{0,10}", api in 0..3) {
         let text = format!("{before} {} and more", disguised(WORD, &how));
@@ -231,7 +231,7 @@ proptest! {
         prop_assert!(is_blocked(api, &body), "{}", body);
     }
 
-    /// Whatever somebody sends is survived, and what is seen has the length of what was sent, about.
+    /// Any input is handled, and the text that is seen is about as long as the input.
     #[test]
     fn any_text_is_survived(text in "[\\[\\]{}:,\"a1 ]{0,60}", words in prop::collection::vec("\\PC{0,6}", 0..6)) {
         for api in Api::ALL {

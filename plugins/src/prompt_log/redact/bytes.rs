@@ -1,12 +1,12 @@
-//! Looking around a byte without falling off the text.
+//! Access to the bytes around a position, with bounds checks.
 
 /// The byte before `at`.
 pub fn before(bytes: &[u8], at: usize) -> Option<u8> {
     bytes.get(at.checked_sub(1)?).copied()
 }
 
-/// Whether a letter or digit that stands at `at` is the first of its word. Letters beyond ASCII don't
-/// count: many languages write no space.
+/// Whether a letter or digit at `at` is the first of its word. Letters beyond ASCII don't count: many languages write
+/// no spaces.
 pub fn starts_word(bytes: &[u8], at: usize) -> bool {
     match before(bytes, at) {
         // The `n` of an escaped line end.
@@ -16,7 +16,7 @@ pub fn starts_word(bytes: &[u8], at: usize) -> bool {
     }
 }
 
-/// Whether a word that ends before `at` goes no further.
+/// Whether a word that ends before `at` doesn't continue.
 pub fn ends_word(bytes: &[u8], at: usize) -> bool {
     bytes.get(at).is_none_or(|byte| !byte.is_ascii_alphanumeric())
 }
@@ -26,17 +26,17 @@ pub fn at_is(bytes: &[u8], at: usize, is: impl Fn(u8) -> bool) -> bool {
     bytes.get(at).is_some_and(|byte| is(*byte))
 }
 
-/// A digit stands at `at`.
+/// Whether there is a digit at `at`.
 pub fn digit_at(bytes: &[u8], at: usize) -> bool {
     at_is(bytes, at, |byte| byte.is_ascii_digit())
 }
 
-/// Where the bytes from `at` stop to satisfy `is`.
+/// The position after `at` from which the bytes no longer satisfy `is`.
 pub fn run(bytes: &[u8], at: usize, is: impl Fn(u8) -> bool) -> usize {
     bytes.get(at..).and_then(|rest| rest.iter().position(|byte| !is(*byte))).map_or(bytes.len(), |len| at + len)
 }
 
-/// Length of the blank at `at` that can stand within a number: a space, also one that doesn't break.
+/// The length of the blank at `at` if it can be within a number: a space, also a non-breaking one.
 pub fn blank(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at..).unwrap_or_default() {
         [b' ', ..] => 1,

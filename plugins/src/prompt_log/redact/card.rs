@@ -23,13 +23,13 @@ pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
     }
 }
 
-/// The first digit of a number, and not of the decimals of one.
+/// Whether it is the first digit of a number, and not of decimals.
 fn starts_number(bytes: &[u8], at: usize) -> bool {
     starts_word(bytes, at) && !(before(bytes, at) == Some(b'.') && at >= 2 && bytes[at - 2].is_ascii_digit())
 }
 
-/// The end of the longest card number that begins at `start`. Its groups have four digits or more
-/// but for the last, and the same separator between them: small numbers in a row are no card.
+/// The end of the longest card number that begins at `start`. All of its groups except the last have four digits or
+/// more, with the same separator between them: a sequence of small numbers is not a card number.
 fn card_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut digits = [0_u8; LONGEST];
     let (mut len, mut at, mut best) = (0, start, None);

@@ -1,6 +1,6 @@
-//! What is redacted.
+//! Classes of sensitive texts.
 
-/// What can be taken out.
+/// A class that can be redacted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// E-mail addresses.
@@ -16,7 +16,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// The name of each class, as it is configured and as it stands in the text afterwards.
+    /// The name of each class, in the config and in the redacted text.
     pub const NAMES: [(&str, Class); 5] =
         [("email", Class::Email), ("phone", Class::Phone), ("iban", Class::Iban), ("card", Class::Card), ("secret", Class::Secret)];
 

@@ -1,13 +1,12 @@
 //! E-mail addresses: something before an `@`, and a name with a top-level domain after it.
 //!
-//! Quoted local parts and bare host names are left alone; `git@github.com` can't be told from an
-//! address and goes.
+//! Quoted local parts and bare host names are not redacted; `git@github.com` looks like an address and is redacted.
 
 use std::ops::Range;
 
 /// Calls `hit` with the range of each address.
 ///
-/// Neither side of an address holds an `@`, so that every byte is looked at twice at most.
+/// Neither side of an address contains an `@`, so every byte is read at most twice.
 pub fn find(text: &str, hit: &mut dyn FnMut(Range<usize>)) {
     let mut done = 0;
     for at in memchr::memchr_iter(b'@', text.as_bytes()) {
@@ -21,7 +20,7 @@ pub fn find(text: &str, hit: &mut dyn FnMut(Range<usize>)) {
     }
 }
 
-/// Letters and digits of any script, with the marks that some are written with.
+/// Letters and digits of any script, with combining marks.
 fn is_letter(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '\u{300}'..='\u{36f}' | '\u{900}'..='\u{e7f}')
 }
@@ -51,7 +50,7 @@ fn domain_len(right: &str) -> Option<usize> {
     }
 }
 
-/// Whether a label can be a top-level domain: no version (`left-pad@1.3.0`), no attribute (`x@w.T`).
+/// Whether a label can be a top-level domain: not a version (`left-pad@1.3.0`), not an attribute (`x@w.T`).
 fn is_top(label: &str) -> bool {
     label.starts_with("xn--") || (label.chars().all(|c| is_letter(c) && !c.is_numeric()) && label.chars().nth(1).is_some())
 }

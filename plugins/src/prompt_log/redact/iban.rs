@@ -1,4 +1,4 @@
-//! International bank account numbers: a country, the length that it uses, and a checksum.
+//! International bank account numbers: a country, the length for that country, and a checksum.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ pub fn find(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
     }
 }
 
-/// The end of the number of `len` letters and digits that begins at `start`, if its checksum fits.
+/// The end of the number of `len` letters and digits that begins at `start`, if its checksum is correct.
 fn iban_end(bytes: &[u8], start: usize, len: usize) -> Option<usize> {
     let mut characters = [0_u8; 34];
     let characters = characters.get_mut(..len)?;
@@ -45,7 +45,7 @@ fn remainder(characters: &[u8]) -> u32 {
     })
 }
 
-/// How long a country's numbers are (the SWIFT registry, and countries that use the form without being in it).
+/// The length of a country's numbers (from the SWIFT registry, and of countries that use the form without being in it).
 fn country_len(first: u8, second: u8) -> Option<usize> {
     Some(match &[first.to_ascii_uppercase(), second.to_ascii_uppercase()] {
         b"NO" => 15,

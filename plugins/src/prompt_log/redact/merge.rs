@@ -1,8 +1,8 @@
-//! Turns what the finders found into one text.
+//! Combines the finders' matches into one text.
 //!
-//! Finders know nothing of each other, so their matches overlap. Overlapping ones become a single
-//! range: leaving the rest of a shorter match behind could leave half a number. Placeholders that
-//! stand in the text already are left alone, which is what makes a second pass find nothing.
+//! Finders are independent, so their matches may overlap. Overlapping ones become one range: otherwise the rest of a
+//! shorter match could leave half a number in the text. Placeholders that are in the text already stay, so that a
+//! second pass finds nothing.
 
 use std::ops::Range;
 
@@ -15,7 +15,8 @@ pub struct Hit {
     pub label: usize,
 }
 
-/// The text with `hits` replaced, each with the whole of its lines if so wished; `None` if nothing is left to replace.
+/// The text with `hits` replaced, each with the whole of its lines if `whole_lines`; `None` if there is nothing to
+/// replace.
 pub fn replace(text: &str, hits: Vec<Hit>, placeholders: &[String], whole_lines: bool) -> Option<String> {
     let mut hits = merged(outside(settle_urls(text, hits), &standing(text, placeholders)));
     if hits.is_empty() {
@@ -35,7 +36,7 @@ pub fn replace(text: &str, hits: Vec<Hit>, placeholders: &[String], whole_lines:
     Some(out)
 }
 
-/// Where placeholders stand already.
+/// The positions of placeholders in the text.
 fn standing(text: &str, placeholders: &[String]) -> Vec<Range<usize>> {
     let at = |start| {
         placeholders.iter().find(|name| text.as_bytes()[start..].starts_with(name.as_bytes())).map(|name| start..start + name.len())
@@ -55,7 +56,8 @@ fn settle_urls(text: &str, mut hits: Vec<Hit>) -> Vec<Hit> {
     hits
 }
 
-/// Drops matches within a placeholder; those that reach into one take all of it, an operator's only if they go on after it.
+/// Drops matches within a placeholder. Matches that overlap one are extended to all of it; an operator's only if it
+/// continues after the placeholder.
 fn outside(mut hits: Vec<Hit>, standing: &[Range<usize>]) -> Vec<Hit> {
     hits.retain_mut(|Hit { range, label }| {
         let first = standing.partition_point(|old| old.end <= range.start);
@@ -63,7 +65,7 @@ fn outside(mut hits: Vec<Hit>, standing: &[Range<usize>]) -> Vec<Hit> {
         let Some(over) = standing.get(first..last).filter(|over| !over.is_empty()) else { return true };
         let (head, tail) = (over[0].start, over[over.len() - 1].end);
         let within = over.len() == 1 && head <= range.start && range.end <= tail;
-        // An operator's pattern can match the placeholder itself, and would eat on at each pass.
+        // An operator's pattern can match the placeholder itself, and would otherwise grow with each pass.
         let edge = *label >= Class::NAMES.len() && (head <= range.start || range.end <= tail);
         if within || edge {
             return false;
@@ -75,7 +77,7 @@ fn outside(mut hits: Vec<Hit>, standing: &[Range<usize>]) -> Vec<Hit> {
     hits
 }
 
-/// Matches that don't overlap, in order, as the lines that they stand in.
+/// Matches without overlap, in order, extended to whole lines.
 fn lines(text: &str, hits: Vec<Hit>) -> Vec<Hit> {
     let bytes = text.as_bytes();
     let line_end = |at: usize| memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |len| at + len);
@@ -93,7 +95,7 @@ fn lines(text: &str, hits: Vec<Hit>) -> Vec<Hit> {
     out
 }
 
-/// Overlapping matches as one, under the name of the longest, or of the latest class if they are alike.
+/// Overlapping matches as one, with the name of the longest one, or of the last class if the lengths are equal.
 fn merged(mut hits: Vec<Hit>) -> Vec<Hit> {
     hits.sort_unstable_by_key(|hit| (hit.range.start, hit.range.end, hit.label));
     let mut out: Vec<Hit> = Vec::with_capacity(hits.len());

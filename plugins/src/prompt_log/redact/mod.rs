@@ -1,10 +1,9 @@
-//! Takes out of a text what must not be kept: addresses, numbers that name a person or an account,
-//! and secrets.
+//! Removes sensitive texts: addresses, numbers that identify a person or an account, and secrets.
 //!
-//! Prompts and answers go through here before they are written to a log. Each [`Class`] has a finder
-//! that is anchored on a byte which is rare in prose (`@`, a digit, `=`, `:`) and reads a bounded
-//! distance around it, so ordinary text costs little and hostile text costs no more than its length.
-//! What a finder can't tell is taken out: a lost word in a log is cheaper than a kept password.
+//! Prompts and answers are redacted before they are written to a log. Each [`Class`] has a finder that starts from a
+//! byte which is rare in prose (`@`, a digit, `=`, `:`) and reads a bounded distance around it, so ordinary text costs
+//! little and hostile text costs at most its length. Uncertain cases are removed: a lost word in a log is cheaper than
+//! a stored password.
 //!
 //! The text is expected as people see it, not as escaped JSON.
 
@@ -25,19 +24,19 @@ pub use class::Class;
 use merge::Hit;
 use regex::{Regex, RegexBuilder};
 
-/// Memory that one pattern of the operator may take, compiled and while it is searched for.
+/// Memory for one of the operator's patterns, compiled, and while it searches.
 const MAX_COMPILED: usize = 1 << 20;
 
-/// What was replaced can make a match of what stands beside it. This often the matches alone are taken out, then the
-/// whole of their lines, so that a long row of them takes no more passes than a short one.
+/// A replacement can make a match of the text next to it. For this many rounds only the matches are removed, after that
+/// the whole of their lines, so that a long chain of matches needs no more rounds than a short one.
 const ROUNDS: usize = 4;
 const MOST_ROUNDS: usize = 8;
 
-/// Why a pattern of the operator can't be used.
+/// Why one of the operator's patterns can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RedactError {
-    /// The name isn't one that can stand between brackets.
-    #[error("'{name}' is no name for a pattern: use letters, digits, '_' and '-'")]
+    /// The name can't be used between brackets.
+    #[error("'{name}' is not a valid name for a pattern: use letters, digits, '_' and '-'")]
     Name {
         /// The name.
         name: String,
@@ -53,19 +52,19 @@ pub enum RedactError {
     Pattern {
         /// The pattern's name.
         name: String,
-        /// What is wrong with it.
+        /// The error in it.
         #[source]
         why: Box<regex::Error>,
     },
 }
 
-/// Takes the configured classes and patterns out of texts.
+/// Removes the configured classes and patterns from texts.
 #[derive(Debug)]
 pub struct Redactor {
     on: [bool; Class::NAMES.len()],
     shapes: secret::Shapes,
     own: Vec<Regex>,
-    /// What is written instead: one for each class, then one for each own pattern.
+    /// The replacements: one for each class, then one for each own pattern.
     placeholders: Vec<String>,
 }
 
@@ -77,7 +76,7 @@ impl PartialEq for Redactor {
 }
 
 impl Redactor {
-    /// Takes out `classes` and what the operator's `own` patterns, each a name and a regular expression, match.
+    /// Removes `classes` and the matches of the operator's `own` patterns, each a name and a regular expression.
     pub fn new(classes: &[Class], own: &[(String, String)]) -> Result<Redactor, RedactError> {
         let mut on = [false; Class::NAMES.len()];
         for class in classes {
@@ -92,8 +91,8 @@ impl Redactor {
 
     /// The text with each match replaced by its name in brackets; borrowed if there is none.
     ///
-    /// Where matches overlap, all of them are taken out under the longest one's name. What this
-    /// returns comes back unchanged if it is handed in again, unless an own pattern asks for brackets.
+    /// If matches overlap, all of them are removed under the name of the longest one. The result doesn't change if it
+    /// is redacted again, unless an own pattern matches brackets.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let Some(mut done) = self.pass(text, false) else { return Cow::Borrowed(text) };
         for round in 1..MOST_ROUNDS {
@@ -113,7 +112,7 @@ impl Redactor {
     fn hits(&self, text: &str) -> Vec<Hit> {
         let mut hits = Vec::new();
         let bytes = text.as_bytes();
-        // Without a digit there is nothing for three of them to find.
+        // Without a digit three of the finders can't find anything.
         let digits = bytes.iter().any(u8::is_ascii_digit);
         for (_, class) in Class::NAMES.iter().filter(|(_, class)| self.on[class.index()]) {
             let mut hit = |range| hits.push(Hit { range, label: class.index() });

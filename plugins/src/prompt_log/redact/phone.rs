@@ -1,7 +1,7 @@
 //! Telephone numbers: international ones, national ones that begin with 0, and North American ones.
 //!
-//! Nothing in a telephone number can be checked, so its shape must tell it from a date, a time, a
-//! version, a price or an id. Digits alone are a number only after `+` or `0`.
+//! A telephone number has no checksum, so only its form distinguishes it from a date, a time, a version, a price or an
+//! id. Digits alone are a telephone number only after `+` or `0`.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::bytes::{at_is, before, blank, digit_at, ends_word, in_uuid, run, star
 
 const FEWEST: usize = 7;
 const MOST: usize = 15;
-/// The longest national number, its 0 included.
+/// The longest national number, with its 0.
 const MOST_NATIONAL: usize = 13;
 
 /// Calls `hit` with the range of each number.
@@ -39,7 +39,7 @@ struct Group {
     digits: Range<usize>,
 }
 
-/// The first digit of a number: of no date, version or id that began before it.
+/// Whether it is the first digit of a number, and not within a date, a version or an id.
 fn starts_number(bytes: &[u8], at: usize) -> bool {
     let earlier = at.checked_sub(1).and_then(|at| before(bytes, at));
     starts_word(bytes, at)
@@ -58,11 +58,11 @@ fn after_gap(bytes: &[u8], mut at: usize, brackets: bool) -> Option<usize> {
         let len = match bytes.get(at)? {
             b'-' | b'/' | b'.' => 1,
             b'(' | b')' if brackets => 1,
-            // A hyphen that doesn't break.
+            // A non-breaking hyphen.
             0xe2 if bytes[at..].starts_with("\u{2011}".as_bytes()) => 3,
             _ => blank(bytes, at),
         };
-        // A dot joins digits only if it stands alone: else a sentence ends.
+        // A dot joins digits only if it is alone: otherwise a sentence ends.
         if len == 0 || last == Some(bytes[at]) || last == Some(b'.') || (bytes[at] == b'.' && last.is_some()) {
             return None;
         }
@@ -91,7 +91,7 @@ fn groups(bytes: &[u8], at: usize, most: usize, brackets: bool) -> Vec<Group> {
     }
 }
 
-/// Takes off groups at the end that belong to something else (a time, a unit); `None` if the whole is an id.
+/// Removes groups at the end that belong to something else (a time, a unit); `None` if the whole is an id.
 fn trim(bytes: &[u8], mut groups: Vec<Group>) -> Option<Vec<Group>> {
     while let Some(last) = groups.last() {
         let end = last.digits.end;
@@ -143,7 +143,7 @@ fn national(bytes: &[u8], start: usize) -> Option<usize> {
         let country = digits(bytes, &groups).nth(2).is_some_and(|digit| digit != b'0');
         return (country && total >= FEWEST + 2 && !is_other(bytes, &groups)).then(|| end(&groups))?;
     }
-    // A lone 0 begins an ISBN or a decimal; alone in one piece, fewer digits are as likely a code.
+    // A single 0 begins an ISBN or a decimal; in one piece, a number with fewer digits is as likely a code.
     let fewest = if groups.len() == 1 { 9 } else { FEWEST };
     if total < fewest || groups.iter().any(|group| group.digits.len() < 2) || is_isbn(bytes, start) || is_other(bytes, &groups) {
         return None;

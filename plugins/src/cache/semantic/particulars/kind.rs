@@ -1,6 +1,6 @@
 //! Kinds of particulars.
 
-/// What kind of particular.
+/// The kind of a particular.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// `1000`, `5 kg`
@@ -11,6 +11,6 @@ pub(super) enum Kind {
     Sense = 3,
     /// A name, an identifier, a quotation.
     Name = 4,
-    /// A word, and what it is bound to: `without>sugar`.
+    /// A word, and the word that it belongs to: `without>sugar`.
     Bound = 5,
 }

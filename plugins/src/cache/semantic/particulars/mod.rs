@@ -1,10 +1,12 @@
-//! What an embedding easily confuses: numbers, dates, negations, directions, quotations, identifiers and names.
+//! Particulars: what an embedding easily confuses, such as numbers, dates, negations, directions, quotations,
+//! identifiers and names.
 //!
-//! Two questions may be near each other and still want opposite answers: "enable" and "disable", 5 and 50, Paris and
-//! London. So each question's particulars are kept beside its vector, and an answer is only lent to a question with
-//! the same ones. It errs towards different: that costs a request, the other mistake a wrong answer.
+//! Two questions may have similar embeddings and still need opposite answers: "enable" and "disable", 5 and 50, Paris
+//! and London. So each question's particulars are stored with its vector, and an answer is only used for a question
+//! with the same ones. In doubt two questions count as different: that costs a request, the opposite mistake costs a
+//! wrong answer.
 //!
-//! The words known are English, German, French and Spanish. In other scripts every word is a particular. Within a kind
+//! The known words are English, German, French and Spanish. In other scripts every word is a particular. Within a kind
 //! the order counts (from Paris to London), between kinds it doesn't.
 
 mod kind;
@@ -21,18 +23,18 @@ use sha2::{Digest, Sha256};
 
 use kind::Kind;
 
-/// Changes with the words known, so that what other versions have stored never matches.
+/// Must change with the known words, so that entries of other versions never match.
 const VERSION: &[u8] = b"spillway-particulars-1\n";
 
-/// Longer texts, in bytes, are one particular as a whole.
+/// A longer text, in bytes, is one particular as a whole.
 const LONGEST: usize = 16 * 1024;
 
-/// The particulars of a text, as a hash that stays the same in every process.
+/// The particulars of a text, as a hash that is the same in every process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Particulars(pub [u8; 16]);
 
 impl Particulars {
-    /// Those of a text.
+    /// The particulars of a text.
     pub fn of(text: &str) -> Particulars {
         let mut hash = Sha256::new_with_prefix(VERSION);
         for (kind, value) in found(text) {
@@ -52,15 +54,15 @@ impl fmt::Debug for Particulars {
     }
 }
 
-/// Whether two texts agree in their particulars.
+/// Whether two texts have the same particulars.
 #[cfg(test)]
 fn same(one: &str, other: &str) -> bool {
     Particulars::of(one) == Particulars::of(other)
 }
 
-/// The particulars, by kind, in order of the text.
+/// The particulars with their kinds, in the order of the text.
 fn found(text: &str) -> Vec<(Kind, String)> {
-    // A document agrees with nothing but itself. That also bounds the time it takes.
+    // A document matches only itself. That also limits the time.
     if text.len() > LONGEST {
         return vec![(Kind::Name, text.to_owned())];
     }

@@ -1,16 +1,16 @@
-//! Numbers in one spelling: `1,000`, `1'000` and `١٠٠٠` are `1000`.
+//! Numbers in one notation: `1,000`, `1'000` and `١٠٠٠` are `1000`.
 
-/// The zeros of the scripts that have digits of their own.
+/// The digit zero of each script with digits of its own.
 const ZEROS: [u32; 16] = [0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xe50, 0x1040, 0xff10];
 
-/// A digit as ASCII; any other character as it is.
+/// A digit as ASCII; any other character unchanged.
 pub(super) fn ascii(one: char) -> char {
     let digit = ZEROS.iter().find_map(|zero| (one as u32).checked_sub(*zero).filter(|digit| *digit < 10));
     digit.and_then(|digit| char::from_digit(digit, 10)).unwrap_or(one)
 }
 
-/// A number without its separators. What could be read in two ways (`1.000`) or is no number (`1.2.3`, `10:30`)
-/// stays as it is.
+/// A number without its separators. What could be read in two ways (`1.000`) or isn't a number (`1.2.3`, `10:30`) stays
+/// unchanged.
 pub(super) fn plain(text: &str) -> String {
     let text: String = text.chars().map(|one| if matches!(one, '’' | '\u{a0}' | '\u{202f}' | '\u{2009}') { '\'' } else { one }).collect();
     let separators: Vec<char> = text.chars().filter(|one| !one.is_ascii_digit()).collect();
@@ -27,7 +27,7 @@ pub(super) fn plain(text: &str) -> String {
         Some((_, _)) if alike && grouped(&groups) && (separators.len() > 1 || first != '.') => groups.concat(),
         // A decimal comma.
         Some((fraction, [whole])) if first == ',' => format!("{whole}.{fraction}"),
-        // Groups, and a fraction behind another separator.
+        // Groups, and a fraction after another separator.
         Some((fraction, whole))
             if separators.iter().filter(|one| **one == last).count() == 1 && last != '\'' && grouped(whole) && whole.len() > 1 =>
         {
@@ -37,7 +37,7 @@ pub(super) fn plain(text: &str) -> String {
     }
 }
 
-/// Numbers up to ninety as words.
+/// Numbers up to ninety, and powers of ten, as words.
 pub(super) fn word(word: &str) -> Option<u64> {
     const WORDS: [(&str, u64); 30] = [
         ("zero null zéro cero", 0),
@@ -78,14 +78,14 @@ pub(super) fn word(word: &str) -> Option<u64> {
     WORDS.iter().chain(&LARGE).find(|(words, _)| words.split(' ').any(|one| one == word)).map(|(_, value)| *value)
 }
 
-/// Numbers written in one word that aren't taken apart: `zweihundert`, `einundzwanzig`, `veintiuno`.
+/// Numbers in one word that are not parsed: `zweihundert`, `einundzwanzig`, `veintiuno`.
 pub(super) fn is_compound(word: &str) -> bool {
     ["hundert", "tausend", "million", "cientos", "cientas"].iter().any(|part| word.contains(part))
         || (word.contains("und") && (word.ends_with("zig") || word.ends_with("ßig")))
         || word.starts_with("veinti")
 }
 
-/// The next number in words joins the ones before: two hundred fifty is 250.
+/// Joins a number in words with the ones before it: two hundred fifty is 250.
 pub(super) fn join(before: u64, next: u64) -> Option<u64> {
     if next >= 100 && before > 0 && before < next {
         return before.checked_mul(next);

@@ -1,17 +1,17 @@
-//! Divides a text into quotations and what stands between spaces.
+//! Splits a text into quotations and the chunks between spaces.
 
 /// A piece of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'t> {
-    /// What stands in quotes.
+    /// The text in quotation marks.
     Quote(&'t str),
-    /// Anything between white space.
+    /// A text between white space.
     Chunk(&'t str),
     /// A line break.
     Break,
 }
 
-/// What closes a quotation that this opens. An apostrophe only opens at a word's start.
+/// The marks that close a quotation opened by this one. An apostrophe opens only at a word's start.
 fn closing(open: char) -> &'static [char] {
     match open {
         '"' => &['"'],
@@ -29,11 +29,11 @@ fn closing(open: char) -> &'static [char] {
     }
 }
 
-/// Where a quotation that opens at the start of `text` ends (its closing mark's offset).
+/// The offset of the mark that closes the quotation at the start of `text`.
 fn end(text: &str, open: char) -> Option<usize> {
     let closing = closing(open);
     let single = matches!(open, '\'' | '‘' | '‚');
-    // Longer ones are no quotations, and a mark without its partner isn't looked for through the whole text.
+    // A longer text is not a quotation, and the search for a missing closing mark stays short.
     const LONGEST: usize = 1000;
     let inner = open.len_utf8();
     if single && text.get(inner..)?.starts_with(char::is_whitespace) {

@@ -27,15 +27,16 @@ struct Reader {
     found: Vec<(Kind, String)>,
     /// Whether the next word begins a sentence.
     start: bool,
-    /// A number whose unit may come, or more words of it.
+    /// A number that a unit or further words may follow.
     number: Option<String>,
     /// Whether it is written in words.
     numeral: bool,
     /// The last words.
     recent: Vec<String>,
-    /// Whether "to" says whither.
+    /// Whether "to" means a direction here.
     target: bool,
-    /// A word that binds: itself, whether it takes any word, and how many it waits for.
+    /// A word that belongs to the following ones: the word, whether any word may follow, and how many are still
+    /// expected.
     bound: Option<(String, bool, u8)>,
 }
 
@@ -50,7 +51,7 @@ fn is_latin(one: char) -> bool {
         || ('\u{300}'..='\u{36f}').contains(&one)
 }
 
-/// Addresses, paths and whatever has marks in it that words don't have.
+/// Addresses, paths and other texts with characters that words don't have.
 fn is_identifier(text: &str) -> bool {
     let alphabetic = text.contains(char::is_alphabetic);
     let marked = text.contains(['_', '@', '#', '=', '\\', '&', '+', '~', '<', '>', '{', '|', '(', '[', ':', '$', '*', '^']);
@@ -93,7 +94,7 @@ impl Reader {
         let ends = raw.trim_end_matches([')', '"', '”', '’', '\'', '*']).ends_with(['.', '?', '!', ':', ';', '…', '。', '？', '！']);
         let call = raw.contains("()");
         let text = raw.trim_matches(is_edge);
-        // A path that begins with a dot, a flag.
+        // A path that begins with a dot, or a flag.
         let text = if raw.starts_with("./") || raw.starts_with("../") { raw.trim_end_matches(is_edge) } else { text };
         let text = text.trim_end_matches(['-', '=']);
         if text.contains(char::is_alphanumeric) {
@@ -106,7 +107,7 @@ impl Reader {
         } else if text.contains(['%', '°', '$', '€', '£']) {
             self.word(text);
         }
-        // A comma ends a number in words or before its unit.
+        // A comma ends a number in words, or one before its unit.
         if raw.ends_with([',', ')']) {
             self.end_number();
         }
@@ -125,7 +126,7 @@ impl Reader {
             return;
         }
         if is_identifier(text) {
-            // Paths and addresses have their case.
+            // Paths and addresses are case-sensitive.
             let exact = text.contains(['/', '\\', ':']);
             return self.name(if exact { text.to_owned() } else { lower });
         }
@@ -145,7 +146,7 @@ impl Reader {
         }
     }
 
-    /// What begins with a digit: a number, perhaps with a currency or a unit.
+    /// A text that begins with a digit: a number, perhaps with a currency or a unit.
     fn digits(&mut self, whole: &str, unsigned: &str) {
         self.end_number();
         let end =
@@ -170,7 +171,7 @@ impl Reader {
         let word = word.replace('’', "'");
         let word = word.trim_matches('\'');
         let lower = word.to_lowercase();
-        // n't, and what else hangs on a word.
+        // n't, and other parts attached to a word.
         if let Some(verb) = lower.strip_suffix("n't") {
             self.after(verb);
             self.end_number();
@@ -205,7 +206,7 @@ impl Reader {
                 self.push(Kind::Number, format!("{number} {unit}"));
                 return self.after(lower);
             }
-            // Several numbers are told apart by what they count.
+            // Several numbers differ by what they count.
             let counted = self.found.iter().any(|(kind, _)| *kind == Kind::Number);
             self.end_number();
             if counted && !words::is_filler(lower) {
@@ -233,7 +234,7 @@ impl Reader {
         self.after(lower);
     }
 
-    /// The sense of a word, by itself or by the words before it: turn … on, ne … plus, ne … que.
+    /// The meaning of a word, alone or with the words before it: turn … on, ne … plus, ne … que.
     fn switched(&self, lower: &str) -> Option<&'static str> {
         let before = |words: &[&str]| self.recent.iter().rev().take(5).any(|one| words.contains(&one.as_str()));
         match lower {
@@ -256,7 +257,7 @@ impl Reader {
         self.after(lower);
     }
 
-    /// What binds the next word, and what is bound.
+    /// Records a word with the word that it belongs to.
     fn bind(&mut self, lower: &str) {
         if words::is_filler(lower) && !(self.target && words::is_towards(lower)) {
             return;
@@ -279,7 +280,7 @@ impl Reader {
         self.target |= words::has_target(lower);
     }
 
-    /// Takes a number in words.
+    /// Handles a number in words.
     fn numeric(&mut self, lower: &str) -> bool {
         let Some(value) = numbers::word(lower) else {
             if numbers::is_compound(lower) {

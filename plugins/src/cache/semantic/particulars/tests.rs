@@ -154,7 +154,7 @@ fn numbers_have_one_spelling() {
 
 #[test]
 fn a_hash_stays_what_it_is() {
-    // Stored beside vectors: change VERSION along with it.
+    // Stored with vectors: change VERSION with it.
     assert_eq!(format!("{:?}", Particulars::of("")), format!("{:?}", Particulars::of("how do i reset my password")));
     assert_eq!(format!("{:?}", Particulars([0xab; 16])), "ab".repeat(16));
 }

@@ -1,7 +1,7 @@
 //! The words that are particulars, in English, German, French and Spanish.
 //!
-//! A line is a meaning and its words; `*` stands for any ending. Of a pair whose one half is a filler ("more or less",
-//! "set up"), only the other half is listed: its presence tells the two apart.
+//! A line is a meaning and its words; `*` stands for any ending. If one half of a pair is also a common filler ("more
+//! or less", "set up"), only the other half is listed: its presence is the difference.
 
 /// A list of meanings.
 type Words = &'static [(&'static str, &'static str)];
@@ -108,7 +108,7 @@ const SENSES: Words = &[
     ("any", "some einige quelques algunos algunas"),
 ];
 
-/// Times and places in a row.
+/// Times, and positions in a sequence.
 const TIMES: Words = &[
     ("monday", "monday* montag* lundi* lunes"),
     ("tuesday", "tuesday* dienstag* mardi* martes"),
@@ -150,7 +150,7 @@ const TIMES: Words = &[
     ("yearly", "yearly annual annually jährlich*"),
 ];
 
-/// Units behind a number.
+/// Units after a number.
 const UNITS: Words = &[
     ("%", "% percent prozent pourcent pour-cent"),
     ("$", "$ dollar dollars usd dólar dólares"),
@@ -188,7 +188,7 @@ const UNITS: Words = &[
     ("pm", "pm p.m"),
 ];
 
-/// Words that may begin a sentence and are no names.
+/// Words that often begin a sentence and are not names.
 const STARTERS: &str = "a an the i i'm we you he she it they my your our his her its their this that these those there here what which who \
     whom whose when where why how is are am was were be do does did have has had can could will would shall should may might must if in on at \
     by for from to of with and or but so then as also please tell show give explain describe write list find help make create let get go use \
@@ -202,7 +202,7 @@ const STARTERS: &str = "a an the i i'm we you he she it they my your our his her
     cómo qué cuál cuáles quién quiénes cuándo dónde cuánto cuántos cuánta cuántas es son está puede puedo puedes yo tú él ella nosotros el los \
     las una mi me se en y o pero por para dime dame muestra explica escribe hola gracias hay";
 
-/// Words that stand between a binding word and what it binds.
+/// Words between a word and the one that it belongs to.
 const FILLERS: &str = "the a an any my your our their this that of to in on at for its der die das den dem des ein eine einen einem einer \
     mein meine meinen le la les un une mon ma de du des el los las una mi";
 
@@ -214,17 +214,17 @@ fn matches(pattern: &str, word: &str) -> bool {
 }
 
 fn meaning(words: Words, word: &str) -> Option<&'static str> {
-    // What is listed as it is goes before what begins alike.
+    // An exact entry has priority over one with a common beginning.
     let exact = words.iter().find(|(_, list)| list.split_ascii_whitespace().any(|one| one == word));
     exact.or_else(|| words.iter().find(|(_, list)| list.split_ascii_whitespace().any(|one| matches(one, word)))).map(|(name, _)| *name)
 }
 
-/// The negation or direction that a word is.
+/// The negation or direction that a word means.
 pub(super) fn sense(word: &str) -> Option<&'static str> {
     meaning(SENSES, word)
 }
 
-/// The time or rank that a word is. Some months are words of another meaning unless they have a capital.
+/// The time or position that a word means. Some months also have another meaning, unless they begin with a capital.
 pub(super) fn time(word: &str, capital: bool) -> Option<&'static str> {
     const CAPITAL: Words = &[
         ("january", "jan"),
@@ -250,27 +250,27 @@ pub(super) fn time(word: &str, capital: bool) -> Option<&'static str> {
     capital.then(|| meaning(CAPITAL, word)).flatten().or_else(|| meaning(TIMES, word))
 }
 
-/// The unit that a word is.
+/// The unit that a word means.
 pub(super) fn unit(word: &str) -> Option<&'static str> {
     meaning(UNITS, word)
 }
 
-/// Whether a capital at a sentence's start says nothing.
+/// Whether a capital at a sentence's start has no meaning for this word.
 pub(super) fn is_starter(word: &str) -> bool {
     STARTERS.split_ascii_whitespace().any(|one| one == word)
 }
 
-/// Whether a word stands between others without a meaning of its own.
+/// Whether a word has no meaning of its own between others.
 pub(super) fn is_filler(word: &str) -> bool {
     FILLERS.split_ascii_whitespace().any(|one| one == word)
 }
 
-/// Whether it matters which number or name follows a sense: not Java, after 5.
+/// Whether the number or name after such a word matters: not Java, after 5.
 pub(super) fn is_about_next(sense: &str) -> bool {
     ["not", "never", "only", "more", "less", "before", "after", "above", "below", "since", "until", "max", "min"].contains(&sense)
 }
 
-/// Words whose next word counts, whatever it is.
+/// Words whose next word matters, whatever it is.
 pub(super) fn binds(word: &str) -> Option<&'static str> {
     const BINDING: Words = &[
         ("from", "from von desde"),
@@ -282,7 +282,7 @@ pub(super) fn binds(word: &str) -> Option<&'static str> {
     meaning(BINDING, word)
 }
 
-/// Whether "to" behind this word says whither.
+/// Whether "to" after this word means a direction.
 pub(super) fn has_target(word: &str) -> bool {
     const TARGET: Words = &[(
         "to",
@@ -292,7 +292,7 @@ pub(super) fn has_target(word: &str) -> bool {
     meaning(TARGET, word).is_some()
 }
 
-/// Whether a word says whither.
+/// Whether a word means a direction.
 pub(super) fn is_towards(word: &str) -> bool {
     ["to", "into", "in", "nach", "zu", "à", "en", "a", "al"].contains(&word)
 }

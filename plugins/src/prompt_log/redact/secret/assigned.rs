@@ -1,17 +1,17 @@
-//! Values that stand behind a name such as `password=`, `"api_key":` or `Authorization:`.
+//! Values after a name such as `password=`, `"api_key":` or `Authorization:`.
 //!
-//! Only the value goes. Code assigns to such names all day without a secret in sight, so a value in
-//! plain sight that is a type, a call or another such name stays.
+//! Only the value is removed. Code assigns to such names all the time without a secret, so a value that is clearly a
+//! type, a call or another such name stays.
 
 use std::ops::Range;
 
 use super::super::bytes::{at_is, before, run};
 
-/// How far a name reaches back, and how much of a value is looked at to judge it.
+/// The longest name before a value, and how much of a value is examined.
 const NAME: usize = 40;
 const HEAD: usize = 64;
 
-/// Names for what is secret whatever it looks like.
+/// Names of values that are secret whatever they look like.
 const STRONG: &[&str] = &[
     "password",
     "passwd",
@@ -36,10 +36,10 @@ const STRONG: &[&str] = &[
     "bearertoken",
     "apitoken",
 ];
-/// Names that mean other things too: a language model's tokens, a secret told in prose.
+/// Names that also have other meanings: a language model's tokens, a secret in prose.
 const WEAK: &[&str] = &["secret", "token"];
 
-/// What a declaration or an empty value has in place of a secret.
+/// What declarations and empty values have in place of a secret.
 const NOTHING: &[&str] = &[
     "string",
     "str",
@@ -86,7 +86,7 @@ const NOTHING: &[&str] = &[
 ];
 
 const SCHEMES: &[&str] = &["bearer", "basic", "token", "apikey", "negotiate", "ntlm"];
-/// Schemes with parameters, of which some are secret.
+/// Schemes with parameters, some of which are secret.
 const LONG_SCHEMES: &[&str] = &["digest", "aws4-hmac-sha256", "hawk", "signature", "sharedkey", "sharedaccesssignature"];
 
 enum Name {
@@ -119,13 +119,13 @@ fn name_before(bytes: &[u8], separator: usize) -> Option<(Name, usize)> {
     for _ in 0..6 {
         match before(bytes, end) {
             Some(b' ' | b'\t' | b'"' | b'\'' | b'`' | b'\\' | b'*') => end -= 1,
-            // `["token"]`, but no placeholder: `[secret]: …`
+            // `["token"]`, but not a placeholder such as `[secret]: …`
             Some(b']') if matches!(before(bytes, end - 1), Some(b'"' | b'\'')) => end -= 1,
             _ => break,
         }
     }
     let window = &bytes[end.saturating_sub(NAME)..end];
-    // Most names fail here.
+    // Most names end the search here.
     if !matches!(window.last()?.to_ascii_lowercase(), b'd' | b'y' | b't' | b'n' | b'e' | b'g') {
         return None;
     }
@@ -145,13 +145,13 @@ fn name_before(bytes: &[u8], separator: usize) -> Option<(Name, usize)> {
     Some((name, word))
 }
 
-/// Whether a text ends with a name, whatever its case and however its words are joined.
+/// Whether a text ends with a name, in any case and with any separators between its words.
 fn ends_with(text: &[u8], name: &str) -> bool {
     let mut letters = text.iter().rev().filter(|byte| !b"_- ".contains(byte));
     name.bytes().rev().all(|wanted| letters.next().is_some_and(|byte| byte.eq_ignore_ascii_case(&wanted)))
 }
 
-/// Where the value behind a separator begins, and whether the separator is an arrow; `None` if it compares.
+/// Where the value after a separator begins, and whether the separator is an arrow; `None` if it is a comparison.
 fn value_start(bytes: &[u8], separator: usize) -> Option<(usize, bool)> {
     let next = bytes.get(separator + 1).copied()?;
     let (mut at, arrow) = match (bytes[separator], next) {
@@ -207,7 +207,8 @@ fn value_range(bytes: &[u8], name: &Name, word: usize, start: usize, separator: 
     (end > start).then_some(start..end)
 }
 
-/// The end of a bare value: at a blank, a quote or what separates values, less what closes a sentence or a call.
+/// The end of an unquoted value: at a blank, a quote or a separator of values, without the closing marks of a sentence
+/// or a call.
 fn value_end(bytes: &[u8], start: usize, plain: impl Fn(u8) -> bool) -> usize {
     let mut end = run(bytes, start, plain);
     // `user=a, password=b, host=c`: a comma before a name begins the next value.
@@ -222,7 +223,8 @@ fn value_end(bytes: &[u8], start: usize, plain: impl Fn(u8) -> bool) -> usize {
     end
 }
 
-/// The inside of a quoted text that begins at `at`, to the end of the line if it isn't closed; its quotes may be escaped.
+/// The content of a quoted text that begins at `at`, up to the line's end if it isn't closed; its quotes may be
+/// escaped.
 fn quoted(bytes: &[u8], at: usize) -> Option<Range<usize>> {
     let escaped = at_is(bytes, at, |byte| byte == b'\\');
     // The prefix of a literal: f"…", r'…', @"…", b"…"
@@ -250,10 +252,10 @@ fn quoted_after(bytes: &[u8], at: usize) -> Option<Range<usize>> {
     quoted(bytes, at + usize::from(at_is(bytes, at, |byte| byte == b' '))).filter(|range| !range.is_empty())
 }
 
-/// What follows `Authorization:`, without its scheme.
+/// The text after `Authorization:`, without its scheme.
 fn credentials(bytes: &[u8], start: usize) -> Option<Range<usize>> {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-    // Bounded, since a long word may turn out to be nothing.
+    // Bounded, because a long word may not be a scheme.
     let word = run(&bytes[..bytes.len().min(start + HEAD)], start, letter);
     let scheme = &bytes[start..word];
     let is = |schemes: &[&str]| schemes.iter().any(|name| scheme.eq_ignore_ascii_case(name.as_bytes()));
@@ -294,7 +296,7 @@ fn is_path_of_shell(name: &[u8], head: &[u8]) -> bool {
     head.first() == Some(&b'/') && (name.starts_with(b"PWD") || name.starts_with(b"OLDPWD"))
 }
 
-/// Whether what is called a token or a secret looks like one.
+/// Whether the value of a name such as token or secret looks like one.
 fn is_likely(head: &[u8], separator: u8) -> bool {
     let digits = head.iter().filter(|byte| byte.is_ascii_digit()).count();
     let number = head.iter().all(|byte| byte.is_ascii_digit() || b".,-)]}".contains(byte)) && digits < 6;

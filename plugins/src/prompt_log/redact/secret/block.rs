@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::super::bytes::run;
 
-/// Whole PEM blocks. One that was cut off goes as far as it looks like one.
+/// Whole PEM blocks. Of a block that was cut off, everything that looks like a part of it.
 pub fn private_keys(bytes: &[u8], hit: &mut dyn FnMut(Range<usize>)) {
     const BEGIN: &[u8] = b"-----BEGIN ";
     const END: &[u8] = b"-----END ";
     let mut done = 0;
-    // Whether there is an end at all is found out once, so that many beginnings cost no more than one.
+    // Whether there is an end at all is checked only once, so that many beginnings cost no more than one.
     let mut ended = true;
     for start in memchr::memmem::find_iter(bytes, BEGIN) {
         let label = start + BEGIN.len();

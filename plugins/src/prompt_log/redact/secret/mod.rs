@@ -1,5 +1,5 @@
-//! Keys, tokens and passwords: known by their shape ([`shape`]), by the name that they are assigned to
-//! ([`assigned`]), or by the block or URL that they stand in ([`block`]).
+//! Keys, tokens and passwords: found by their form ([`shape`]), by the name that they are assigned to ([`assigned`]),
+//! or by the block or URL that contains them ([`block`]).
 
 mod assigned;
 mod block;

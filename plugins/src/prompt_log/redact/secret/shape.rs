@@ -1,4 +1,4 @@
-//! Tokens that tell what they are: a prefix that their issuer chose so that they can be found.
+//! Tokens with a prefix that their issuer chose so that they can be found.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ struct Shape {
     /// The fewest characters after the prefix, and the most.
     len: std::ops::RangeInclusive<usize>,
     letters: Letters,
-    /// Without a digit or a capital it is words joined by dashes (`sk-fading-circle`).
+    /// Without a digit or a capital it is a sequence of words (`sk-fading-circle`).
     mixed: bool,
     /// The prefix stays in the text.
     keep: bool,
@@ -26,7 +26,7 @@ enum Letters {
     Url,
     /// Also dots between parts.
     Dotted,
-    /// What may stand in an HTTP token: base64 of both kinds, dots.
+    /// All characters of an HTTP token: base64 of both kinds, dots.
     Header,
 }
 
@@ -52,9 +52,10 @@ const fn mixed(prefix: &'static str, fewest: usize, letters: Letters) -> Shape {
     Shape { mixed: true, ..shape(prefix, fewest, ANY, letters) }
 }
 
-/// None is the beginning of another. Lengths are shorter than today's tokens, which have grown before.
+/// No prefix is the beginning of another one. Lengths are shorter than today's tokens, because tokens have become
+/// longer before.
 const SHAPES: &[Shape] = &[
-    // OpenAI, Anthropic and those that copied them
+    // OpenAI, Anthropic and similar ones
     mixed("sk-", 16, Letters::Url),
     shape("gsk_", 30, ANY, Letters::Plain),
     mixed("xai-", 30, Letters::Url),
@@ -94,7 +95,7 @@ const SHAPES: &[Shape] = &[
     // SendGrid, JSON Web Tokens
     mixed("SG.", 30, Letters::Dotted),
     mixed("eyJ", 20, Letters::Dotted),
-    // Whatever is borne, outside of a header too
+    // All bearer tokens, also outside of a header
     Shape { keep: true, ..mixed("Bearer ", 16, Letters::Header) },
     Shape { keep: true, ..mixed("bearer ", 16, Letters::Header) },
 ];
@@ -116,8 +117,8 @@ impl Shapes {
     pub fn tokens(&self, text: &str, hit: &mut dyn FnMut(Range<usize>)) {
         let bytes = text.as_bytes();
         let mut done = 0;
-        // Where the run of each kind of letters ends that was last looked at: looking again could take
-        // as often as there are prefixes in it.
+        // The end of the last run for each kind of letters: without it, a run could be read again for each prefix in
+        // it.
         let mut ends = [0; 4];
         for found in self.prefixes.find_iter(text) {
             let Some(shape) = SHAPES.iter().find(|shape| shape.prefix == found.as_str()) else { continue };
@@ -138,13 +139,13 @@ impl Shapes {
     }
 }
 
-/// How far into a token is looked for what its kind must have.
+/// How many bytes of a token are searched for what its kind must have.
 const LOOK: usize = 256;
 const LOOK_DOT: usize = 4096;
 
 impl Shape {
     fn matches(&self, token: &[u8]) -> bool {
-        // Two dots at least, or one if the signature was left off; parts that are not empty.
+        // At least two dots, or one without a signature; no part is empty.
         let dots = match self.prefix {
             "eyJ" => memchr::memmem::find(&token[..token.len().min(LOOK_DOT)], b".eyJ").is_some_and(|at| at >= 8 && token.len() - at >= 12),
             "SG." => memchr::memchr(b'.', &token[..token.len().min(LOOK)]).is_some_and(|at| at >= 14 && token.len() - at > 14),
@@ -155,7 +156,7 @@ impl Shape {
     }
 }
 
-/// How many dots at the end are the sentence's.
+/// How many dots at the end belong to the sentence.
 fn trailing(token: &[u8]) -> usize {
     token.iter().rev().take_while(|byte| **byte == b'.').count()
 }

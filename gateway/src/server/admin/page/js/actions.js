@@ -1,11 +1,11 @@
-// What an operator can change. Each change is confirmed in a dialog and its result is said aloud.
+// What an operator can change. Each change is confirmed in a dialog, and its result is announced.
 
 const dialog = byId('ask');
 const SAID_MS = 20_000;
 let asked = null;
 let saidTimer = 0;
 
-// `run` does it and returns the sentence to say; if it throws, the dialog stays and shows why.
+// `run` makes the change and returns the announcement; if it throws, the dialog stays and shows the error.
 function ask({ title, text, yes, doing, run }) {
   asked = { yes, doing, run, busy: false };
   say(byId('ask-title'), title);
@@ -14,7 +14,7 @@ function ask({ title, text, yes, doing, run }) {
   mark(byId('ask-yes'), 'aria-disabled', null);
   say(byId('ask-yes'), yes);
   dialog.showModal();
-  // What does nothing has the focus first: Enter twice must not drain anything.
+  // The cancel button has the focus first: pressing Enter twice must not drain anything.
   byId('ask-no').focus();
 }
 
@@ -22,7 +22,7 @@ async function confirmed() {
   const question = asked;
   if (!question || question.busy) return;
   question.busy = true;
-  // Not `disabled`: that would throw the focus out of the dialog.
+  // Not `disabled`: that would move the focus out of the dialog.
   mark(byId('ask-yes'), 'aria-disabled', 'true');
   say(byId('ask-yes'), question.doing);
   byId('ask-problem').replaceChildren();
@@ -141,7 +141,7 @@ function askReset(member) {
 function askReload(config) {
   ask({
     title: 'Reload the config?',
-    text: [`The gateway reads ${config.file} anew. A file with an error changes nothing.`, 'Streams in flight go on.'],
+    text: [`The gateway re-reads ${config.file}. A file with an error changes nothing.`, 'Streams in flight go on.'],
     yes: 'Reload',
     doing: 'Reloading…',
     run: async () => {

@@ -1,4 +1,4 @@
-// Which config runs, and what became of the last file.
+// The active config, and the result of the last reload.
 
 const configFacts = ['File', 'Hash', 'Loaded'].map((name) => {
   const value = el('dd');

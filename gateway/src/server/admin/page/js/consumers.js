@@ -59,7 +59,7 @@ function renderConsumers() {
 function inOrder(a, b) {
   const { of } = consumerColumns[sorting.column];
   const [left, right] = [of(a), of(b)];
-  // What is unknown comes last, whichever way the rest is sorted.
+  // Unknown values come last, in both sort orders.
   if (left === null || right === null) return Number(left === null) - Number(right === null) || names.compare(a.consumer, b.consumer);
   const order = typeof left === 'string' ? names.compare(left, right) : left - right;
   return (sorting.order === 'ascending' ? order : -order) || names.compare(a.consumer, b.consumer);

@@ -1,4 +1,4 @@
-// Small tools over the DOM. They write only what differs, so that focus, selection and scrolling stay,
+// Helpers for the DOM. They write only what differs, so that focus, selection and scrolling stay,
 // and only through text and attributes, so that no name can become markup.
 
 const byId = (id) => document.getElementById(id);
@@ -21,14 +21,14 @@ function glyph() {
   return svg('svg', { 'class': 'glyph', 'aria-hidden': 'true' }, svg('use'));
 }
 
-// Changes the text node at hand rather than making a new one each second.
+// Changes the existing text node instead of adding a new one each second.
 function say(node, text) {
   const only = node.firstChild;
   if (only === null || only.nextSibling !== null || only.nodeType !== Node.TEXT_NODE) node.textContent = text;
   else if (only.nodeValue !== text) only.nodeValue = text;
 }
 
-// `null`, `undefined` and `false` take the attribute away.
+// `null`, `undefined` and `false` remove the attribute.
 function mark(node, name, value) {
   if (value === null || value === undefined || value === false) {
     if (node.hasAttribute(name)) node.removeAttribute(name);
@@ -44,7 +44,7 @@ function show(node, shown) {
 
 const keptBy = new WeakMap();
 
-// Keeps one child per item: makes, updates, orders and removes; what stays is never made anew.
+// Keeps one child per item: adds, updates, sorts and removes; children that stay are reused.
 function keep(parent, items, keyOf, make, update) {
   const kept = keptBy.get(parent) ?? new Map();
   keptBy.set(parent, kept);

@@ -17,7 +17,7 @@ function showFailovers(status) {
   mark(more, 'aria-expanded', String(allFailovers));
 }
 
-// A failover is over once it is listed, so it is drawn once.
+// A listed failover doesn't change any more, so it is drawn once.
 function makeFailover(failover) {
   const path = el('span', { 'class': 'path' });
   for (const move of failover.moves) {
@@ -26,7 +26,7 @@ function makeFailover(failover) {
   }
   path.append(failover.served_by
     ? el('span', { 'class': 'step' }, el('span', { 'class': 'name' }, failover.served_by), ' ', el('span', { 'class': failover.status < 400 ? 'fine' : 'reason' }, `${failover.status < 400 ? 'served' : 'answered'} ${failover.status}`))
-    : el('span', { 'class': 'step' }, el('span', { 'class': 'reason' }, `nobody left: caller got ${failover.status}`)));
+    : el('span', { 'class': 'step' }, el('span', { 'class': 'reason' }, `no member left: the caller got ${failover.status}`)));
   const about = [failover.consumer ?? 'unnamed caller', failover.model, `pool ${failover.pool}`].join(' · ');
   return {
     node: el('li', {}, el('time', { datetime: new Date(failover.at).toISOString() }, atClock(failover.at)), path,

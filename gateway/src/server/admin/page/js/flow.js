@@ -23,7 +23,7 @@ function stagesOf(model, name) {
   }
   const order = (stage) => (stage.id === 'last' ? Infinity : stage.id);
   const sorted = [...stages.values()].sort((a, b) => order(a) - order(b));
-  // What nobody could take reaches the caller; that is known for the gateway as a whole only.
+  // Requests that no tier could serve are refused; their number is known only for the whole gateway.
   if (!name || model.pools.length === 1) {
     sorted.push({ id: 'refused', name: '429 to callers', perSecond: model.refusedPerSecond, open: 0, members: 0 });
   }
@@ -32,7 +32,7 @@ function stagesOf(model, name) {
   return { sorted, total };
 }
 
-// What is shown as 0/s is shown as 0 %.
+// A rate that is shown as 0/s is also shown as 0 %.
 function shareOf(rate, total) {
   return rate >= 0.05 ? rate / total : 0;
 }
@@ -87,7 +87,7 @@ function draw(stages, peak) {
     canvas.append(drawn.root);
     mark(byId('flow-legend'), 'class', wide ? 'legend unseen' : 'legend');
   }
-  // A trickle must be seen; nothing must not.
+  // A very small flow must be visible; no flow must not.
   const widths = stages.map(({ perSecond: rate }) => (rate >= 0.05 ? Math.max(1.5, (rate / peak) * frame.most) : 0));
   const shape = shapeOf(widths.map((value) => Math.round(value * 10) / 10), { ...frame, width, height });
   mark(drawn.mass, 'd', shape.mass);

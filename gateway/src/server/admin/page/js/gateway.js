@@ -1,4 +1,4 @@
-// Talks to the gateway: the admin token, plain requests, and the stream of events.
+// Requests to the gateway: the admin token, plain requests, and the stream of events.
 
 const TOKEN = 'spillway-admin-token';
 const SILENCE_MS = 10_000;
@@ -54,7 +54,7 @@ async function messageOf(response) {
   }
 }
 
-// A browser's own words for a failed connection differ and explain little.
+// Browsers' own messages for a failed connection differ and explain little.
 async function reached(promise) {
   try {
     return await promise;

@@ -1,4 +1,4 @@
-// Who this is, how it goes in one sentence, and the few numbers that matter most.
+// The gateway's name, its state in one sentence, and the most important numbers.
 
 const figures = [
   { name: 'Requests/s', of: (model) => perSecond(model.perSecond), note: (model) => `${count(model.status.totals.requests)} since the start` },
@@ -48,7 +48,7 @@ function showState(node, kind) {
   mark(node.querySelector('use'), 'href', `#g-${kind}`);
 }
 
-// The worst thing first; nothing wrong is worth a sentence too.
+// The worst problem first; there is also a sentence if nothing is wrong.
 function verdictOf({ status, pools, members }) {
   if (status.state === 'stopping') return `Stopping: ${plural(status.in_flight, 'request')} in flight may finish.`;
   const real = (pool) => pool.tiers.filter((tier) => !tier.isLastResort);
@@ -63,13 +63,13 @@ function verdictOf({ status, pools, members }) {
   return `${state}; ${spillOf(pools)}.`;
 }
 
-// Tier 1 can be open and still not take everything.
+// Tier 1 can be open and still not serve everything.
 function spillOf(pools) {
   const total = sum(pools.map((pool) => pool.perSecond));
   const first = sum(pools.map((pool) => pool.tiers[0]?.perSecond ?? null));
   if (!total || total < 0.05) return 'every first tier is open';
   const spills = 1 - (first ?? 0) / total;
-  return spills < 0.005 ? 'tier 1 takes everything' : `${percent(spills)} of requests flow over from tier 1`;
+  return spills < 0.005 ? 'tier 1 serves everything' : `${percent(spills)} of requests flow over from tier 1`;
 }
 
 function named(pools) {

@@ -51,7 +51,7 @@ function poolOf(pool, now) {
   return { ...pool, tiers, perSecond: sum(tiers.map((tier) => tier.perSecond)) };
 }
 
-// Unknown only if every part is.
+// Unknown only if all parts are.
 function sum(values) {
   const known = values.filter((value) => value !== null);
   return known.length ? known.reduce((total, value) => total + value, 0) : null;

@@ -1,4 +1,4 @@
-// Puts it together: what arrives is shown, what is old is said to be old.
+// Connects the parts: shows what arrives, and marks old data as stale.
 
 const STALE_MS = 5000;
 
@@ -33,7 +33,7 @@ const page = {
     try {
       this.status(await gateway.status());
     } catch {
-      // The stream says what is wrong.
+      // The stream reports the error.
     }
   },
 
@@ -47,7 +47,7 @@ const page = {
     showLink();
   },
 
-  // Without a good token nothing that was shown before may stay.
+  // Without a valid token nothing that was shown before may stay.
   refused() {
     feed.stop();
     const wrong = gateway.token !== null;
@@ -106,7 +106,7 @@ byId('lock').addEventListener('submit', (event) => {
 byId('forget').addEventListener('click', () => {
   feed.stop();
   gateway.forget();
-  // Loaded anew, so that nothing of what was shown stays in the page.
+  // Reloaded, so that nothing that was shown stays in the page.
   location.reload();
 });
 byId('retry').addEventListener('click', () => feed.retryNow());

@@ -130,12 +130,12 @@ function makeMember() {
 
 function updateMember(view, member, pool) {
   view.member = member;
-  // A last resort has no traffic that could be taken from it, and no state.
+  // A last resort can't be drained, and has no state.
   for (const button of [view.toggle, view.reset]) show(button, member.backend !== pool.last_resort);
   say(view.backend, member.backend);
   say(view.deployment, member.deployment ?? '');
   const models = member.models.length < pool.models.length ? `for ${listed(member.models, 2)}` : null;
-  const weight = member.weight === 0 ? 'weight 0: takes no traffic' : `weight ${member.weight}`;
+  const weight = member.weight === 0 ? 'weight 0: gets no requests' : `weight ${member.weight}`;
   say(view.place, [member.location, weight, models].filter(Boolean).join(' · '));
   const { kind, meaning } = stateOf(member.state);
   showState(view.state, kind);

@@ -1,17 +1,17 @@
-// What the gateway's words mean: member states, and how an attempt ended.
+// The meaning of member states and attempt outcomes.
 
 // The kind picks glyph and colour; the word itself is always shown beside them.
 const STATES = {
   'ready': { kind: 'open', meaning: '' },
-  'half-open': { kind: 'half', meaning: 'The next request is its one probe, or that probe is under way.' },
-  'throttled': { kind: 'wait', meaning: 'It said 429, or its headers say that nothing is left.' },
+  'half-open': { kind: 'half', meaning: 'The next request is its only probe, or that probe is in flight.' },
+  'throttled': { kind: 'wait', meaning: 'It answered 429, or its headers say that nothing is left.' },
   'busy': { kind: 'wait', meaning: 'All its slots are taken.' },
   'out-of-quota': { kind: 'broken', meaning: "The account's quota or spend limit is used up." },
   'tripped': { kind: 'broken', meaning: 'Repeated failures opened its circuit.' },
   'misconfigured': { kind: 'broken', meaning: "It refuses our credentials or doesn't know the deployment." },
   'unhealthy': { kind: 'broken', meaning: 'Its health check fails.' },
   'unresolved': { kind: 'broken', meaning: 'Its host name has no address.' },
-  'no-token': { kind: 'broken', meaning: 'Its identity has no good token.' },
+  'no-token': { kind: 'broken', meaning: 'Its identity has no valid token.' },
   'drained': { kind: 'out', meaning: 'Taken out by an operator.' },
 };
 
@@ -36,9 +36,9 @@ const OUTCOMES = {
   tls: 'TLS failed',
   timeout: 'timed out',
   first_token: 'no first token in time',
-  idle: 'fell silent',
+  idle: 'stopped sending',
   no_credential: 'no credential',
-  no_answer: 'answered with what is no answer',
+  no_answer: 'success without an answer',
 };
 
 function outcomeOf(word) {
