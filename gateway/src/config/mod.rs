@@ -32,6 +32,7 @@ use spillway_plugins::retry::StatusSet;
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
+use crate::provider::BackendKind;
 pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, TokenRules, UNLISTED, Unlisted, identifier};
 pub use content::{
     CacheRules, ConsumerLog, ExactRules, GuardRules, OtlpRules, PromptLogRules, SafetyRules, SemanticRules, TraceRules, Transforms,
@@ -144,27 +145,6 @@ pub struct ServerTls {
     pub client_required: bool,
     /// Whether TLS 1.2 is spoken, too.
     pub tls12: bool,
-}
-
-/// What a backend speaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BackendKind {
-    /// Azure OpenAI, `/openai/v1/…`.
-    AzureV1,
-    /// Azure OpenAI, `/openai/deployments/…?api-version=…`.
-    AzureDated {
-        /// The version.
-        api_version: String,
-    },
-    /// OpenAI's API.
-    OpenAi,
-    /// Anthropic's API.
-    Anthropic,
-    /// Answers in the gateway itself.
-    Mock {
-        /// What it answers.
-        reply: String,
-    },
 }
 
 /// How the gateway proves itself to a backend.

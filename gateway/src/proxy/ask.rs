@@ -7,7 +7,6 @@ use bytes::Bytes;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
-use spillway_plugins::api::Api;
 use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::is_asked_for;
 
@@ -20,7 +19,7 @@ use super::upstream_request::{Framing, NoHead, head_for};
 use super::{Gateway, headers, patience};
 use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
-use crate::config::BackendKind;
+use crate::provider::{ModelInBody, Provider};
 
 /// Why a target could not be asked.
 pub(super) enum Unasked {
@@ -94,8 +93,8 @@ fn request(
     let body = match attempt.resumes {
         Some(_) => Pieces::new(),
         None => {
-            let kind = &ctx.runtime.backends[member.backend].config.kind;
-            body(caller, ctx, inquiry, kind, &member.target.id.deployment, attempt.asked_usage)
+            let provider = ctx.runtime.backends[member.backend].config.kind.provider();
+            body(caller, ctx, inquiry, provider, &member.target.id.deployment, attempt.asked_usage)
         }
     };
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
@@ -117,12 +116,12 @@ fn asks_usage(attempt: &Attempt<'_>) -> bool {
 
 /// The caller's bytes, with the deployment's name in place of the model's where they differ, and with the
 /// request for a stream's usage.
-fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, kind: &BackendKind, deployment: &str, usage: bool) -> Pieces {
+fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, provider: &dyn Provider, deployment: &str, usage: bool) -> Pieces {
     let Some(body) = &ctx.body else { return Pieces::new() };
     if inquiry.object.is_some() {
         return body.verbatim();
     }
-    let mut edits: SmallVec<[Edit; 2]> = model_edit(caller, body, inquiry, kind, deployment).into_iter().collect();
+    let mut edits: SmallVec<[Edit; 2]> = model_edit(caller, body, inquiry, provider, deployment).into_iter().collect();
     match &inquiry.fields.stream_options {
         StreamOptions::Absent if usage => {
             // There is `"stream"` at least, so something follows.
@@ -142,17 +141,16 @@ fn body(caller: &RequestHeader, ctx: &RequestCtx, inquiry: &Inquiry, kind: &Back
 }
 
 /// How the deployment's name gets into the body, if it must.
-fn model_edit(caller: &RequestHeader, body: &ReplayBody, inquiry: &Inquiry, kind: &BackendKind, deployment: &str) -> Option<Edit> {
+fn model_edit(caller: &RequestHeader, body: &ReplayBody, inquiry: &Inquiry, provider: &dyn Provider, deployment: &str) -> Option<Edit> {
     let edit = |range: Range<usize>, replacement: String| Some(Edit { range, replacement: replacement.into_bytes().into() });
-    let is_dated = matches!(kind, BackendKind::AzureDated { .. });
+    let named = provider.model_in_body(inquiry.api);
     match (&inquiry.fields.model_range, &inquiry.fields.model) {
-        // The dated API knows its models by other names there: the URL's deployment is the model.
-        (Some(range), _) if is_dated && inquiry.api == Api::ImageGenerations => Some(without_member(body.bytes(), range)),
+        (Some(range), _) if named == ModelInBody::Forbidden => Some(without_member(body.bytes(), range)),
         (Some(_), Some(model)) if model == deployment => None,
         (Some(range), _) if inquiry.api.is_multipart() => edit(range.clone(), deployment.to_owned()),
         (Some(range), _) => edit(range.clone(), serde_json::Value::from(deployment).to_string()),
         // The URL names the model there as well as here.
-        (None, _) if is_dated && inquiry.api != Api::Responses => None,
+        (None, _) if named != ModelInBody::Required => None,
         (None, _) if inquiry.api.is_multipart() => edit(0..0, headers::model_part(caller, deployment)),
         // The URL named the model, but the target may want it in the body.
         (None, _) => {

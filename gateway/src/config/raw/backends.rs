@@ -7,20 +7,7 @@ use serde::Deserialize;
 
 use super::metering::RawDeploymentPrice;
 use crate::config::scalar::SecretText;
-
-/// What a backend speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RawKind {
-    /// An Azure OpenAI resource.
-    AzureOpenai,
-    /// OpenAI, or anything that speaks its API.
-    Openai,
-    /// Anthropic, or anything that speaks its API.
-    Anthropic,
-    /// Answers in the gateway itself, as a last resort.
-    Mock,
-}
+use crate::provider::RawKind;
 
 /// Which of Azure's two APIs a backend is asked in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
