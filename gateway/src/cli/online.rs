@@ -16,7 +16,7 @@ use crate::backend::url;
 use crate::clock::Clock;
 use crate::config::{Backend, Config, Endpoint};
 use crate::outbound;
-use crate::provider::{Provider, Refused};
+use crate::provider::{Provider, Refused, Signing};
 use crate::telemetry::metrics::Metrics;
 
 /// Time for one backend's answer.
@@ -71,7 +71,8 @@ fn request(backend: &Backend, endpoint: &Endpoint) -> pingora::Result<RequestHea
 /// Proves in the request who we are, and says who that is, in words.
 async fn credential(auth: &dyn Authoriser, request: &mut RequestHeader, tokens: &mut Tokens, clock: &Clock) -> Result<String, String> {
     let Some(source) = auth.token() else {
-        auth.authorise(&HeaderMap::new(), request, clock.now()).map_err(|error| error.to_string())?;
+        let signing = Signing::without_body(clock.wall());
+        auth.authorise(&HeaderMap::new(), request, clock.now(), &signing).map_err(|error| error.to_string())?;
         return Ok(String::new());
     };
     let identity = source.identifier();

@@ -4,8 +4,9 @@ use std::fmt::Debug;
 
 use spillway_plugins::api::Api;
 
-use super::key_header::KeyHeader;
+use super::key_header::{KeyHeader, KeyInHeader};
 use super::refused::Refused;
+use super::signer::Signer;
 use super::url::{Operation, Url};
 
 /// What a body says of its model.
@@ -53,6 +54,12 @@ pub trait Provider: Debug + Send + Sync {
     /// The header in which it takes a key.
     fn key_header(&self) -> KeyHeader {
         KeyHeader::BEARER
+    }
+
+    /// What proves with `key` who the gateway is. The default shows the key in [`Provider::key_header`]; a kind whose
+    /// requests are signed has a [`Signer`] of its own.
+    fn signer(&self, key: &str) -> Box<dyn Signer> {
+        Box::new(KeyInHeader::new(key, self.key_header()))
     }
 
     /// Fields that a request for the list of models needs.

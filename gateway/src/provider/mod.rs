@@ -10,6 +10,7 @@ mod key_header;
 mod mock;
 mod openai;
 mod refused;
+mod signer;
 mod url;
 
 use schemars::JsonSchema;
@@ -22,6 +23,7 @@ pub use key_header::KeyHeader;
 pub use mock::Mock;
 use openai::OpenAi;
 pub use refused::Refused;
+pub use signer::{BadKey, Signer, Signing};
 pub use url::{Operation, Url};
 
 /// What a backend speaks.

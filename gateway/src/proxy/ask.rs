@@ -19,7 +19,7 @@ use super::upstream_request::{Framing, NoHead, head_for};
 use super::{Gateway, headers, patience};
 use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
-use crate::provider::{ModelInBody, Provider};
+use crate::provider::{ModelInBody, Provider, Signing};
 
 /// Why a target could not be asked.
 pub(super) enum Unasked {
@@ -99,7 +99,8 @@ fn request(
     };
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
     let rest = attempt.resumes.as_ref().map(|(path, query)| (path.as_str(), query.as_str()));
-    let at = (attempt.running.span, attempt.gateway.clock.now());
+    let clock = &attempt.gateway.clock;
+    let at = (attempt.running.span, clock.now(), Signing { body: Some(&body), wall: clock.wall() });
     let head = head_for(ctx, inquiry, (attempt.running.member, upstream), caller, rest, framing, at)?;
     Ok((head, body))
 }

@@ -10,7 +10,7 @@ use super::{headers, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::clock::Tick;
 use crate::config::Endpoint;
-use crate::provider::BackendKind;
+use crate::provider::{BackendKind, Signing};
 
 /// How the body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub(super) fn head_for(
     caller: &RequestHeader,
     rest: Option<(&str, &str)>,
     framing: Framing,
-    (span, now): (Option<SpanId>, Tick),
+    (span, now, signing): (Option<SpanId>, Tick, Signing<'_>),
 ) -> Result<Box<RequestHeader>, NoHead> {
     let member = &inquiry.model.route.members()[member];
     let target = match (rest, &inquiry.object) {
@@ -156,7 +156,7 @@ pub(super) fn head_for(
     let mut head = request.head()?;
     traced::tell_upstream(ctx, span, &mut head)?;
     transformed::request(ctx, inquiry, &mut head);
-    upstream.auth.authorise(&caller.headers, &mut head, now).map_err(|_| NoHead::NoCredential)?;
+    upstream.auth.authorise(&caller.headers, &mut head, now, &signing).map_err(|_| NoHead::NoCredential)?;
     Ok(head)
 }
 

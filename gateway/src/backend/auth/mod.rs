@@ -77,7 +77,7 @@ impl Identities {
 pub fn build(backend: &config::Backend, identities: &mut Identities, metrics: &Metrics) -> Box<dyn Authoriser> {
     match &backend.auth {
         BackendAuth::None => Box::new(none::NoAuth),
-        BackendAuth::ApiKey(key) => Box::new(api_key::ApiKey::new(key, backend.kind.provider().key_header())),
+        BackendAuth::ApiKey(key) => Box::new(api_key::ApiKey { signer: backend.kind.provider().signer(key.expose()) }),
         BackendAuth::Passthrough => Box::new(passthrough::Passthrough { header: backend.kind.provider().key_header() }),
         BackendAuth::Token(token) => Box::new(token::BearerToken { source: identities.get(token, metrics) }),
     }

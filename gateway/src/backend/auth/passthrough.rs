@@ -8,7 +8,7 @@ use spillway_plugins::retry::Credentials;
 
 use super::authoriser::{AuthError, Authoriser};
 use crate::clock::Tick;
-use crate::provider::KeyHeader;
+use crate::provider::{KeyHeader, Signing};
 
 #[derive(Debug)]
 pub(super) struct Passthrough {
@@ -16,7 +16,7 @@ pub(super) struct Passthrough {
 }
 
 impl Authoriser for Passthrough {
-    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, _: Tick) -> Result<(), AuthError> {
+    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, _: Tick, _: &Signing<'_>) -> Result<(), AuthError> {
         let Some(key) = credential(caller).value() else { return Ok(()) };
         // A token stays a bearer token; only keys have headers of their own.
         let header = if looks_like_token(key) { KeyHeader::BEARER } else { self.header };

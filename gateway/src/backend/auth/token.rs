@@ -8,7 +8,7 @@ use pingora::http::RequestHeader;
 use super::authoriser::{AuthError, Authoriser};
 use super::source::TokenSource;
 use crate::clock::Tick;
-use crate::provider::KeyHeader;
+use crate::provider::{KeyHeader, Signing};
 
 #[derive(Debug)]
 pub(super) struct BearerToken {
@@ -16,7 +16,7 @@ pub(super) struct BearerToken {
 }
 
 impl Authoriser for BearerToken {
-    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, now: Tick) -> Result<(), AuthError> {
+    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, now: Tick, _: &Signing<'_>) -> Result<(), AuthError> {
         let value = self.source.header(now).ok_or(AuthError::NoCredential)?;
         KeyHeader::BEARER.insert(request, value);
         Ok(())

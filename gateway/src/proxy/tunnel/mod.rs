@@ -34,6 +34,7 @@ use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::asked_back;
+use crate::provider::Signing;
 
 /// Takes inquiry and tunnel out of the context for the time of a hook.
 fn parts(ctx: &mut RequestCtx) -> Option<(Inquiry, Box<Tunnel>)> {
@@ -132,7 +133,8 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         Some(_) => Framing::Streamed(spliced_length(caller, inquiry, deployment)),
         None => Framing::Socket,
     };
-    let at = (attempt.span, gateway.clock.now());
+    let body = tunnel.upload.is_none().then_some(&[][..]);
+    let at = (attempt.span, gateway.clock.now(), Signing { body, wall: gateway.clock.wall() });
     match head_for(ctx, inquiry, (attempt.member, upstream), caller, None, framing, at) {
         Ok(head) => *request = *head,
         Err(NoHead::NoCredential) => {
