@@ -25,6 +25,7 @@ pub mod operation;
 pub mod outbound;
 pub mod private;
 pub mod prompt_log;
+pub mod provider;
 pub mod proxy;
 pub mod queue;
 pub mod random;

@@ -17,6 +17,7 @@ use super::{Backend, Upstream, resolve};
 use crate::balance::route::Up;
 use crate::clock::Clock;
 use crate::config::HealthRules;
+use crate::provider::Signing;
 
 /// Checks a backend for a pool, for ever, and sets `up`.
 pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRules, up: Arc<Up>, clock: Clock) {
@@ -95,7 +96,8 @@ fn request(upstream: &Upstream, rules: &HealthRules, clock: &Clock) -> Result<Re
     let mut request = RequestHeader::build("GET", rules.path.as_bytes(), Some(4))?;
     request.insert_header("host", upstream.endpoint.authority.as_str())?;
     request.insert_header("user-agent", concat!("spillway/", env!("CARGO_PKG_VERSION")))?;
-    upstream.auth.authorise(&HeaderMap::new(), &mut request, clock.now()).map_err(|_| Unaskable::NoCredential)?;
+    let signing = Signing::without_body(clock.wall());
+    upstream.auth.authorise(&HeaderMap::new(), &mut request, clock.now(), &signing).map_err(|_| Unaskable::NoCredential)?;
     Ok(request)
 }
 

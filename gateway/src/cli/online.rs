@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use pingora::http::RequestHeader;
 use serde_json::Value;
 use spillway_plugins::retry::Credentials;
 
 use crate::backend::auth::{Authoriser, Fetched, Identities, build, causes};
+use crate::backend::url;
 use crate::clock::Clock;
-use crate::config::{Backend, BackendKind, Config, Endpoint};
+use crate::config::{Backend, Config, Endpoint};
 use crate::outbound;
+use crate::provider::{Provider, Refused, Signing};
 use crate::telemetry::metrics::Metrics;
 
 /// Time for one backend's answer.
@@ -33,13 +35,7 @@ pub(super) fn check(config: &Config) -> Result<bool, String> {
         for backend in &config.backends {
             let Some(endpoint) = &backend.endpoint else { continue };
             let auth = build(backend, &mut identities, &metrics);
-            let said = match credential(auth.as_ref(), &mut tokens, &clock).await {
-                Ok((headers, who)) => match ask(backend, endpoint, headers).await {
-                    Ok((status, body)) => judge(status, &body, &who, auth.as_ref(), &backend.kind),
-                    Err(error) => Err(error),
-                },
-                Err(error) => Err(error),
-            };
+            let said = judged(backend, endpoint, auth.as_ref(), &mut tokens, &clock).await;
             well &= said.is_ok();
             println!("{}: {}", backend.name, said.unwrap_or_else(|said| said));
         }
@@ -47,12 +43,37 @@ pub(super) fn check(config: &Config) -> Result<bool, String> {
     })
 }
 
-/// The headers with our credential, and a text that names the identity.
-async fn credential(auth: &dyn Authoriser, tokens: &mut Tokens, clock: &Clock) -> Result<(HeaderMap, String), String> {
-    let mut request = RequestHeader::build("GET", b"/", None).map_err(|error| error.to_string())?;
+/// Asks a backend for its models, and says what that shows.
+async fn judged(
+    backend: &Backend,
+    endpoint: &Endpoint,
+    auth: &dyn Authoriser,
+    tokens: &mut Tokens,
+    clock: &Clock,
+) -> Result<String, String> {
+    let mut request = request(backend, endpoint).map_err(|error| error.to_string())?;
+    let who = credential(auth, &mut request, tokens, clock).await?;
+    let (status, body) = ask(backend, endpoint, &request).await?;
+    judge(status, &body, &who, auth, backend.kind.provider())
+}
+
+/// The request for a backend's models.
+fn request(backend: &Backend, endpoint: &Endpoint) -> pingora::Result<RequestHeader> {
+    let path = url::object_path(&backend.kind, endpoint, "models", None);
+    let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
+    request.insert_header(header::HOST, endpoint.authority.as_str())?;
+    for (name, value) in backend.kind.provider().fields_of_list() {
+        request.insert_header(*name, *value)?;
+    }
+    Ok(request)
+}
+
+/// Proves in the request who we are, and says who that is, in words.
+async fn credential(auth: &dyn Authoriser, request: &mut RequestHeader, tokens: &mut Tokens, clock: &Clock) -> Result<String, String> {
     let Some(source) = auth.token() else {
-        auth.authorise(&HeaderMap::new(), &mut request, clock.now()).map_err(|error| error.to_string())?;
-        return Ok((request.headers.clone(), String::new()));
+        let signing = Signing::without_body(clock.wall());
+        auth.authorise(&HeaderMap::new(), request, clock.now(), &signing).map_err(|error| error.to_string())?;
+        return Ok(String::new());
     };
     let identity = source.identifier();
     if !tokens.contains_key(&identity) {
@@ -63,14 +84,14 @@ async fn credential(auth: &dyn Authoriser, tokens: &mut Tokens, clock: &Clock) -
         Err(error) => Err(format!("no token for {name}: {error}")),
         Ok(fetched) => {
             let principal = principal(fetched.header.as_bytes()).map_or(String::new(), |principal| format!(": {principal}"));
-            let headers = [(header::AUTHORIZATION, fetched.header.clone())].into_iter().collect();
-            Ok((headers, format!(" as {name}{principal}")))
+            request.insert_header(header::AUTHORIZATION, fetched.header.clone()).map_err(|error| error.to_string())?;
+            Ok(format!(" as {name}{principal}"))
         }
     }
 }
 
-/// Asks a backend for its models.
-async fn ask(backend: &Backend, endpoint: &Endpoint, mut headers: HeaderMap) -> Result<(u16, String), String> {
+/// Sends the request to a backend.
+async fn ask(backend: &Backend, endpoint: &Endpoint, request: &RequestHeader) -> Result<(u16, String), String> {
     let mut client = reqwest::Client::builder().timeout(ANSWER).redirect(reqwest::redirect::Policy::none()).no_proxy();
     for certificate in &backend.ca {
         let certificate = reqwest::Certificate::from_der(certificate).map_err(|error| error.to_string())?;
@@ -82,10 +103,11 @@ async fn ask(backend: &Backend, endpoint: &Endpoint, mut headers: HeaderMap) -> 
         client = client.resolve(&endpoint.server_name, address);
     }
     let client = client.build().map_err(|error| error.to_string())?;
-    if backend.kind == BackendKind::Anthropic {
-        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
-    }
-    let url = format!("{}://{}{}", if endpoint.tls { "https" } else { "http" }, endpoint.authority, models(backend, endpoint));
+    let (scheme, path) = (if endpoint.tls { "https" } else { "http" }, String::from_utf8_lossy(request.raw_path()));
+    let url = format!("{scheme}://{}{path}", endpoint.authority);
+    // The client writes the host itself, from the URL.
+    let mut headers = request.headers.clone();
+    headers.remove(header::HOST);
     let answer = client.get(&url).headers(headers).send().await;
     let answer = answer.map_err(|error| format!("can't be reached: {}", causes(&error.without_url())))?;
     let status = answer.status().as_u16();
@@ -93,42 +115,19 @@ async fn ask(backend: &Backend, endpoint: &Endpoint, mut headers: HeaderMap) -> 
 }
 
 /// What a backend's answer means, as text.
-fn judge(status: u16, body: &str, who: &str, auth: &dyn Authoriser, kind: &BackendKind) -> Result<String, String> {
+fn judge(status: u16, body: &str, who: &str, auth: &dyn Authoriser, provider: &dyn Provider) -> Result<String, String> {
     match status {
         200..=299 => Ok(format!("ok{who}")),
         // Not every backend lists its models. This one was reached, and it accepted the credential.
         404 | 405 => Ok(format!("ok{who} (it doesn't list its models: {status})")),
         429 => Ok(format!("ok{who} (at its rate limit now)")),
         401 | 403 if auth.credentials() == Credentials::Caller => Ok("reached; the caller's own credential will decide".to_owned()),
-        401 | 403 => Err(refused(status, body, who, auth.token().is_some(), kind)),
+        401 | 403 => {
+            let remedy = provider.remedy(&Refused { status, body, token: auth.token().is_some() });
+            Err(format!("refused us{who} ({status}: {}){remedy}", message(body)))
+        }
         _ => Err(format!("answered {status}{who}: {}", message(body))),
     }
-}
-
-/// The path that lists a backend's models.
-fn models(backend: &Backend, endpoint: &Endpoint) -> String {
-    let path = match &backend.kind {
-        BackendKind::AzureV1 => "/openai/v1/models".to_owned(),
-        BackendKind::AzureDated { api_version } => format!("/openai/models?api-version={api_version}"),
-        BackendKind::OpenAi | BackendKind::Anthropic | BackendKind::Mock { .. } => "/v1/models".to_owned(),
-    };
-    format!("{}{path}", endpoint.prefix)
-}
-
-fn refused(status: u16, body: &str, who: &str, token: bool, kind: &BackendKind) -> String {
-    let azure = matches!(kind, BackendKind::AzureV1 | BackendKind::AzureDated { .. });
-    let remedy = match (token, azure, body.contains("PermissionDenied"), status) {
-        (true, true, true, _) => {
-            "; give this identity the role 'Cognitive Services OpenAI User' on the resource (a new assignment takes five minutes or more)"
-        }
-        (true, true, false, 401) => {
-            "; the resource refuses the token: is 'scope' right, does the resource have a custom domain, and is the identity in its tenant?"
-        }
-        (_, true, false, 403) => "; do the resource's network rules allow this machine?",
-        (false, _, _, 401) => "; the key is wrong, or of another resource",
-        _ => "",
-    };
-    format!("refused us{who} ({status}: {}){remedy}", message(body))
 }
 
 /// The message of an error body, at most 200 characters.

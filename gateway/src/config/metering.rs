@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderName;
 use spillway_plugins::prices::{Money, Price, PriceTable, Traits};
 
-use super::{Backend, BackendKind};
+use super::Backend;
 
 /// How usage is reserved and counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,12 +66,7 @@ impl Prices {
     }
 
     fn find(&self, backend: &Backend, model: &str) -> Option<&(Price, Traits)> {
-        let prefixes: &[&str] = match backend.kind {
-            BackendKind::AzureV1 | BackendKind::AzureDated { .. } => &["azure/", "azure_ai/"],
-            BackendKind::OpenAi => &["openai/"],
-            BackendKind::Anthropic => &["anthropic/", "azure_ai/"],
-            BackendKind::Mock { .. } => return None,
-        };
+        let prefixes = backend.kind.provider().price_prefixes()?;
         let tables = [&self.own, &self.shipped];
         [model, backend.deployment(model)].into_iter().find_map(|name| tables.iter().find_map(|table| table.find(prefixes, name)))
     }

@@ -31,6 +31,7 @@ use spillway_plugins::retry::StatusSet;
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
+use crate::provider::BackendKind;
 pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, TokenRules, UNLISTED, Unlisted, identifier};
 pub use content::{
     CacheRules, ConsumerLog, ExactRules, GuardRules, OtlpRules, PromptLogRules, SafetyRules, SemanticRules, TraceRules, Transforms,
@@ -143,27 +144,6 @@ pub struct ServerTls {
     pub client_required: bool,
     /// Whether TLS 1.2 is accepted, too.
     pub tls12: bool,
-}
-
-/// The API of a backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BackendKind {
-    /// Azure OpenAI, `/openai/v1/…`.
-    AzureV1,
-    /// Azure OpenAI, `/openai/deployments/…?api-version=…`.
-    AzureDated {
-        /// The version.
-        api_version: String,
-    },
-    /// OpenAI's API.
-    OpenAi,
-    /// Anthropic's API.
-    Anthropic,
-    /// Answered by the gateway itself.
-    Mock {
-        /// The answer's text.
-        reply: String,
-    },
 }
 
 /// The gateway's credential for a backend.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
-use spillway_plugins::api::Api;
 use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::is_asked_for;
 
@@ -19,8 +18,8 @@ use super::upstream_request::{Framing, NoHead, head_for};
 use super::{headers, patience};
 use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
-use crate::config::BackendKind;
 use crate::gateway::Gateway;
+use crate::provider::{ModelInBody, Provider, Signing};
 use crate::request::Inquiry;
 use crate::request::{Edit, Facts, Pieces, ReplayBody, RequestBody};
 
@@ -97,13 +96,14 @@ fn request(
     let body = match attempt.resumes {
         Some(_) => Pieces::new(),
         None => {
-            let kind = &facts.runtime.backends[member.backend].config.kind;
-            body(caller, request_body, inquiry, kind, &member.target.id.deployment, attempt.asked_usage)
+            let provider = facts.runtime.backends[member.backend].config.kind.provider();
+            body(caller, request_body, inquiry, provider, &member.target.id.deployment, attempt.asked_usage)
         }
     };
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
     let rest = attempt.resumes.as_ref().map(|(path, query)| (path.as_str(), query.as_str()));
-    let at = (attempt.running.span, attempt.gateway.clock.now());
+    let clock = &attempt.gateway.clock;
+    let at = (attempt.running.span, clock.now(), Signing { body: Some(&body), wall: clock.wall() });
     let head = head_for(facts, inquiry, (attempt.running.member, upstream), caller, rest, framing, at)?;
     Ok((head, body))
 }
@@ -124,7 +124,7 @@ fn body(
     caller: &RequestHeader,
     request_body: &RequestBody,
     inquiry: &Inquiry,
-    kind: &BackendKind,
+    provider: &dyn Provider,
     deployment: &str,
     usage: bool,
 ) -> Pieces {
@@ -132,7 +132,7 @@ fn body(
     if inquiry.object.is_some() {
         return body.verbatim();
     }
-    let mut edits: SmallVec<[Edit; 2]> = model_edit(caller, body, inquiry, kind, deployment).into_iter().collect();
+    let mut edits: SmallVec<[Edit; 2]> = model_edit(caller, body, inquiry, provider, deployment).into_iter().collect();
     match &inquiry.fields.stream_options {
         StreamOptions::Absent if usage => {
             // There is `"stream"` at least, so something follows.
@@ -152,17 +152,16 @@ fn body(
 }
 
 /// How the deployment's name gets into the body, if it must.
-fn model_edit(caller: &RequestHeader, body: &ReplayBody, inquiry: &Inquiry, kind: &BackendKind, deployment: &str) -> Option<Edit> {
+fn model_edit(caller: &RequestHeader, body: &ReplayBody, inquiry: &Inquiry, provider: &dyn Provider, deployment: &str) -> Option<Edit> {
     let edit = |range: Range<usize>, replacement: String| Some(Edit { range, replacement: replacement.into_bytes().into() });
-    let is_dated = matches!(kind, BackendKind::AzureDated { .. });
+    let named = provider.model_in_body(inquiry.api);
     match (&inquiry.fields.model_range, &inquiry.fields.model) {
-        // The dated API knows its models by other names there: the URL's deployment is the model.
-        (Some(range), _) if is_dated && inquiry.api == Api::ImageGenerations => Some(without_member(body.bytes(), range)),
+        (Some(range), _) if named == ModelInBody::Forbidden => Some(without_member(body.bytes(), range)),
         (Some(_), Some(model)) if model == deployment => None,
         (Some(range), _) if inquiry.api.is_multipart() => edit(range.clone(), deployment.to_owned()),
         (Some(range), _) => edit(range.clone(), serde_json::Value::from(deployment).to_string()),
         // The URL names the model there as well as here.
-        (None, _) if is_dated && inquiry.api != Api::Responses => None,
+        (None, _) if named != ModelInBody::Required => None,
         (None, _) if inquiry.api.is_multipart() => edit(0..0, headers::model_part(caller, deployment)),
         // The URL named the model, but the target may want it in the body.
         (None, _) => {

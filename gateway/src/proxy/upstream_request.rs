@@ -8,7 +8,8 @@ use spillway_plugins::trace::SpanId;
 use super::{headers, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::clock::Tick;
-use crate::config::{BackendKind, Endpoint};
+use crate::config::Endpoint;
+use crate::provider::{BackendKind, Signing};
 use crate::request::{Facts, Inquiry};
 
 /// How the body is sent.
@@ -135,7 +136,7 @@ pub(super) fn head_for(
     caller: &RequestHeader,
     rest: Option<(&str, &str)>,
     framing: Framing,
-    (span, now): (Option<SpanId>, Tick),
+    (span, now, signing): (Option<SpanId>, Tick, Signing<'_>),
 ) -> Result<Box<RequestHeader>, NoHead> {
     let member = &inquiry.model.route.members()[member];
     let target = match (rest, &inquiry.object) {
@@ -155,13 +156,14 @@ pub(super) fn head_for(
     let mut head = request.head()?;
     traced::tell_upstream(facts, span, &mut head)?;
     transformed::request(facts, inquiry, &mut head);
-    upstream.auth.authorise(&caller.headers, &mut head, now).map_err(|_| NoHead::NoCredential)?;
+    upstream.auth.authorise(&caller.headers, &mut head, now, &signing).map_err(|_| NoHead::NoCredential)?;
     Ok(head)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::AzureOpenAi;
 
     fn caller(method: Method, more: &[(&'static str, &'static str)]) -> RequestHeader {
         let mut caller = RequestHeader::build(method, b"/v1/x?api-version=1&a=b", None).unwrap();
@@ -204,7 +206,8 @@ mod tests {
         let socket = Target::Model { api: Api::Realtime, part: None, deployment: "d" };
         let file = Target::Stored { path: "files/f" };
         let rest = Target::Rest { path: "responses/r", query: "stream=true&starting_after=3" };
-        let dated = BackendKind::AzureDated { api_version: "2024-10-21".into() };
+        let v1 = BackendKind::AzureOpenAi(AzureOpenAi::V1);
+        let dated = BackendKind::AzureOpenAi(AzureOpenAi::dated(Some("2024-10-21")));
         let key = ("sec-websocket-key", "k");
         let protocol = ("sec-websocket-protocol", "realtime, openai-insecure-api-key.secret");
         let post = Method::POST;
@@ -213,7 +216,7 @@ mod tests {
                 "chat",
                 post.clone(),
                 vec![],
-                &BackendKind::AzureV1,
+                &v1,
                 chat,
                 Framing::Whole(9),
                 "POST /base/openai/v1/chat/completions?a=b",

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::Scope;
 use spillway_plugins::tokens::may_reason;
-use spillway_plugins::{semconv, trace};
+use spillway_plugins::trace;
 
 use super::model::{LastResort, Model, Pool};
-use crate::backend::{Backend, Targets, url};
+use crate::backend::{Backend, Targets};
 use crate::balance::budget::RetryBudget;
 use crate::balance::route::{Flags, Member, Route, Up};
 use crate::balance::waiting::Waiting;
-use crate::config::{self, BackendKind, Prices};
+use crate::config::{self, Prices};
 use crate::ledger::Place;
 use crate::telemetry::metrics::Metrics;
 
@@ -39,11 +39,9 @@ pub(super) fn live(
 ) -> Pool {
     let models =
         pool.models.iter().map(|name| Arc::new(live_model(index, name, pool, prices, backends, &health, targets, metrics))).collect();
-    let last_resort = pool.members.iter().find_map(|member| match &backends[member.backend].config.kind {
-        BackendKind::Mock { reply } if member.weight > 0 => {
-            Some(LastResort { backend: backends[member.backend].config.name.clone(), reply: reply.as_str().into() })
-        }
-        _ => None,
+    let last_resort = pool.members.iter().filter(|member| member.weight > 0).find_map(|member| {
+        let backend = &backends[member.backend].config;
+        Some(LastResort { backend: backend.name.clone(), reply: backend.kind.provider().own_answer()?.into() })
     });
     // So that the metric exists from the start.
     if last_resort.is_some() {
@@ -98,7 +96,7 @@ fn live_model(
     }
     let excluded = Api::ALL
         .into_iter()
-        .map(|api| (0..members.len()).filter(|i| !url::serves(&backends[members[*i].backend].config.kind, api)).collect())
+        .map(|api| (0..members.len()).filter(|i| !backends[members[*i].backend].config.kind.provider().serves(api)).collect())
         .collect();
     let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
     let prices = members.iter().map(|member| prices.of(&backends[member.backend].config, name)).collect();
@@ -138,11 +136,7 @@ fn live_model(
 fn traced(member: &Member, backend: &Backend) -> Option<trace::Place> {
     let endpoint = &backend.upstream.as_ref()?.endpoint;
     Some(trace::Place {
-        provider: match backend.config.kind {
-            BackendKind::AzureV1 | BackendKind::AzureDated { .. } => semconv::AZURE,
-            BackendKind::Anthropic => semconv::ANTHROPIC,
-            BackendKind::OpenAi | BackendKind::Mock { .. } => semconv::OPENAI,
-        },
+        provider: backend.config.kind.provider().semconv_name(),
         host: endpoint.host.clone(),
         port: endpoint.port,
         backend: Arc::clone(&member.target.id.backend),

@@ -1,34 +1,19 @@
-//! `api-key`: a key from the config, in the header that the backend's kind expects.
+//! `api-key`: a key from the config, shown or signed with as the backend's kind wants it.
 
-use crate::config::Secret;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use pingora::http::RequestHeader;
 
 use super::authoriser::{AuthError, Authoriser};
-use super::key_header::{KeyHeader, insert};
 use crate::clock::Tick;
+use crate::provider::{Signer, Signing};
 
+#[derive(Debug)]
 pub(super) struct ApiKey {
-    header: &'static str,
-    value: Option<HeaderValue>,
-}
-
-impl std::fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ApiKey({})", self.header)
-    }
-}
-
-impl ApiKey {
-    pub(super) fn new(key: &Secret, header: KeyHeader) -> Self {
-        ApiKey { header: header.name(), value: header.value(key.expose().as_bytes()) }
-    }
+    pub(super) signer: Box<dyn Signer>,
 }
 
 impl Authoriser for ApiKey {
-    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, _: Tick) -> Result<(), AuthError> {
-        let value = self.value.clone().ok_or(AuthError::NoCredential)?;
-        insert(request, self.header, value);
-        Ok(())
+    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, _: Tick, signing: &Signing<'_>) -> Result<(), AuthError> {
+        self.signer.sign(request, signing).map_err(|_| AuthError::NoCredential)
     }
 }

@@ -8,6 +8,7 @@ use spillway_plugins::retry::Credentials;
 
 use super::source::TokenSource;
 use crate::clock::Tick;
+use crate::provider::Signing;
 
 /// Why a request can't be authorised at a backend now: another backend must serve it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,11 +20,12 @@ pub enum AuthError {
 
 /// Adds the credential for a backend to a request. Never waits: schemes that fetch tokens do so in the background.
 pub trait Authoriser: std::fmt::Debug + Send + Sync {
-    /// Adds the credential to `request`, from which every credential of the caller was removed.
+    /// Adds the credential to `request`, from which every credential of the caller was removed. Nothing else is added later, so
+    /// that the credential may be a signature.
     ///
     /// # Errors
     /// [`AuthError`] if there is none.
-    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, now: Tick) -> Result<(), AuthError>;
+    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, now: Tick, signing: &Signing<'_>) -> Result<(), AuthError>;
 
     /// Whose credential the backend sees.
     fn credentials(&self) -> Credentials {

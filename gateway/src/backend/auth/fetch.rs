@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::key_header::KeyHeader;
+use crate::provider::KeyHeader;
 
 /// Longest lifetime of a token that is used: a clock that was wrong for a moment must not have an effect for weeks.
 const LONGEST: Duration = Duration::from_secs(48 * 3600);
@@ -35,7 +35,7 @@ impl Fetched {
         if lifetime == 0 {
             return Err(FetchError::new("the service returned a token that is expired already; is this machine's clock right?"));
         }
-        let header = KeyHeader::Bearer.value(token.as_bytes()).filter(|_| !token.is_empty());
+        let header = KeyHeader::BEARER.value(token.as_bytes()).filter(|_| !token.is_empty());
         let header = header.ok_or_else(|| FetchError::new("the service returned a token that is not valid in a header"))?;
         let refresh_in = refresh_in.filter(|when| !when.is_zero());
         Ok(Fetched { header, lifetime: Duration::from_secs(lifetime).min(LONGEST), refresh_in })

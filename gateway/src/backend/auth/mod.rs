@@ -7,7 +7,6 @@ mod authoriser;
 mod auto;
 mod client_credentials;
 mod fetch;
-mod key_header;
 mod managed_identity;
 mod none;
 mod passthrough;
@@ -24,7 +23,6 @@ use crate::config::{self, BackendAuth, TokenAuth};
 use crate::telemetry::metrics::Metrics;
 pub use authoriser::{AuthError, Authoriser};
 pub use fetch::{FetchError, Fetched, causes};
-use key_header::KeyHeader;
 pub use source::TokenSource;
 
 /// The token of every identity that is used, shared by the backends that use it.
@@ -79,8 +77,8 @@ impl Identities {
 pub fn build(backend: &config::Backend, identities: &mut Identities, metrics: &Metrics) -> Box<dyn Authoriser> {
     match &backend.auth {
         BackendAuth::None => Box::new(none::NoAuth),
-        BackendAuth::ApiKey(key) => Box::new(api_key::ApiKey::new(key, KeyHeader::of(&backend.kind))),
-        BackendAuth::Passthrough => Box::new(passthrough::Passthrough { header: KeyHeader::of(&backend.kind) }),
+        BackendAuth::ApiKey(key) => Box::new(api_key::ApiKey { signer: backend.kind.provider().signer(key.expose()) }),
+        BackendAuth::Passthrough => Box::new(passthrough::Passthrough { header: backend.kind.provider().key_header() }),
         BackendAuth::Token(token) => Box::new(token::BearerToken { source: identities.get(token, metrics) }),
     }
 }

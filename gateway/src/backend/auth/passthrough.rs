@@ -7,8 +7,8 @@ use spillway_plugins::auth::jwt::looks_like_token;
 use spillway_plugins::retry::Credentials;
 
 use super::authoriser::{AuthError, Authoriser};
-use super::key_header::{KeyHeader, insert};
 use crate::clock::Tick;
+use crate::provider::{KeyHeader, Signing};
 
 #[derive(Debug)]
 pub(super) struct Passthrough {
@@ -16,12 +16,12 @@ pub(super) struct Passthrough {
 }
 
 impl Authoriser for Passthrough {
-    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, _: Tick) -> Result<(), AuthError> {
+    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, _: Tick, _: &Signing<'_>) -> Result<(), AuthError> {
         let Some(key) = credential(caller).value() else { return Ok(()) };
         // A token stays a bearer token; only keys have headers that depend on the backend.
-        let header = if looks_like_token(key) { KeyHeader::Bearer } else { self.header };
+        let header = if looks_like_token(key) { KeyHeader::BEARER } else { self.header };
         if let Some(value) = header.value(key) {
-            insert(request, header.name(), value);
+            header.insert(request, value);
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use http::HeaderMap;
 use pingora::http::RequestHeader;
 
 use super::authoriser::{AuthError, Authoriser};
-use super::key_header::{KeyHeader, insert};
 use super::source::TokenSource;
 use crate::clock::Tick;
+use crate::provider::{KeyHeader, Signing};
 
 #[derive(Debug)]
 pub(super) struct BearerToken {
@@ -16,9 +16,9 @@ pub(super) struct BearerToken {
 }
 
 impl Authoriser for BearerToken {
-    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, now: Tick) -> Result<(), AuthError> {
+    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, now: Tick, _: &Signing<'_>) -> Result<(), AuthError> {
         let value = self.source.header(now).ok_or(AuthError::NoCredential)?;
-        insert(request, KeyHeader::Bearer.name(), value);
+        KeyHeader::BEARER.insert(request, value);
         Ok(())
     }
 

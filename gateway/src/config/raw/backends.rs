@@ -7,20 +7,7 @@ use serde::Deserialize;
 
 use super::metering::RawDeploymentPrice;
 use crate::config::scalar::SecretText;
-
-/// The API of a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RawKind {
-    /// An Azure OpenAI resource.
-    AzureOpenai,
-    /// OpenAI, or any service with its API.
-    Openai,
-    /// Anthropic, or any service with its API.
-    Anthropic,
-    /// Answered by the gateway itself, as a last resort.
-    Mock,
-}
+use crate::provider::RawKind;
 
 /// Which of Azure's two APIs a backend is called with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

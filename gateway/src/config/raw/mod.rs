@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::scalar::{DurationText, SecretText};
 
-pub use backends::{RawAzureApi, RawBackend, RawBackendAuth, RawKind};
+pub use backends::{RawAzureApi, RawBackend, RawBackendAuth};
 pub use consumers::{RawCertificateName, RawConsumer, RawConsumerCache, RawConsumerLog, RawKey};
 pub use guard::{RawContentSafety, RawGuard, RawOnFailure, RawSeverities};
 pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};

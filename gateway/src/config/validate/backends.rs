@@ -3,15 +3,11 @@
 use std::net::IpAddr;
 
 use super::{Checker, metering};
-use crate::config::raw::{RawAzureApi, RawBackend, RawBackendAuth, RawKind};
+use crate::config::raw::{RawAzureApi, RawBackend, RawBackendAuth};
 use crate::config::{
-    Backend, BackendAuth, BackendKind, COGNITIVE_SERVICES, ClientCredentials, ClientProof, Endpoint, Identity, Prices, TokenAuth,
-    WorkloadIdentity,
+    Backend, BackendAuth, COGNITIVE_SERVICES, ClientCredentials, ClientProof, Endpoint, Identity, Prices, TokenAuth, WorkloadIdentity,
 };
-
-/// Azure's latest dated version that is generally available.
-const DATED: &str = "2024-10-21";
-const REPLY: &str = "The assistant is unavailable at the moment. Please try again in a few minutes.";
+use crate::provider::{OwnKeys, RawKind};
 
 pub(super) fn read(raw: &[RawBackend], prices: &Prices, check: &mut Checker<'_>) -> Vec<Backend> {
     check.names("backends", raw.iter().map(|backend| backend.name.as_str()));
@@ -19,10 +15,12 @@ pub(super) fn read(raw: &[RawBackend], prices: &Prices, check: &mut Checker<'_>)
 }
 
 fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) -> Backend {
-    let mock = raw.kind == RawKind::Mock;
+    let dated = raw.api == Some(RawAzureApi::Dated);
+    let kind = raw.kind.with(OwnKeys { dated, api_version: raw.api_version.as_deref(), reply: raw.reply.as_deref() });
+    let mock = kind.provider().own_answer().is_some();
     only_for(check, key, mock, raw.reply.is_some(), "reply", "kind = \"mock\"");
     only_for(check, key, raw.kind == RawKind::AzureOpenai, raw.api.is_some(), "api", "kind = \"azure-openai\"");
-    only_for(check, key, raw.api == Some(RawAzureApi::Dated), raw.api_version.is_some(), "api_version", "api = \"dated\"");
+    only_for(check, key, dated, raw.api_version.is_some(), "api_version", "api = \"dated\"");
     for (given, name) in [
         (raw.url.is_some(), "url"),
         (raw.auth.is_some(), "auth"),
@@ -43,7 +41,7 @@ fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) ->
     }
     for (model, deployment) in &raw.deployments {
         // Only Azure's names are part of the path, and have no slash.
-        let has_slash = deployment.contains('/') && matches!(raw.kind, RawKind::AzureOpenai);
+        let has_slash = deployment.contains('/') && !kind.provider().has_slashes_in_deployments();
         if deployment.is_empty()
             || has_slash
             || deployment.contains(['?', '#', '%'])
@@ -54,15 +52,7 @@ fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) ->
     }
     Backend {
         name: raw.name.as_str().into(),
-        kind: match raw.kind {
-            RawKind::AzureOpenai if raw.api == Some(RawAzureApi::Dated) => {
-                BackendKind::AzureDated { api_version: raw.api_version.clone().unwrap_or_else(|| DATED.to_owned()) }
-            }
-            RawKind::AzureOpenai => BackendKind::AzureV1,
-            RawKind::Openai => BackendKind::OpenAi,
-            RawKind::Anthropic => BackendKind::Anthropic,
-            RawKind::Mock => BackendKind::Mock { reply: raw.reply.clone().unwrap_or_else(|| REPLY.to_owned()) },
-        },
+        kind,
         endpoint: if mock { None } else { endpoint(raw, key, check) },
         location: raw.location.as_deref().map(Into::into),
         auth: auth(raw.auth.as_ref(), key, check),

@@ -11,9 +11,10 @@ use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
 use crate::balance::policy::Policy;
 use crate::config::error::did_you_mean;
-use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawKind, RawPolicy, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawPolicy, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 use crate::config::scalar::StatusText;
 use crate::config::{HealthRules, Member, Pool, RetryRules, Timeouts};
+use crate::provider::RawKind;
 
 pub(super) fn read(raw: &[RawPool], backends: &[RawBackend], check: &mut Checker<'_>) -> Vec<Pool> {
     if raw.is_empty() && check.problems.is_empty() {

@@ -36,6 +36,7 @@ use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::asked_back;
 use crate::gateway::Gateway;
+use crate::provider::Signing;
 use crate::request::{End, Facts, Inquiry};
 
 fn upstream_of<'r>(facts: &'r Facts, inquiry: &Inquiry, member: usize) -> Option<&'r Upstream> {
@@ -121,7 +122,8 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         Some(_) => Framing::Streamed(spliced_length(caller, inquiry, deployment)),
         None => Framing::Socket,
     };
-    let at = (attempt.span, gateway.clock.now());
+    let body = tunnel.upload.is_none().then_some(&[][..]);
+    let at = (attempt.span, gateway.clock.now(), Signing { body, wall: gateway.clock.wall() });
     match head_for(books.facts, inquiry, (attempt.member, upstream), caller, None, framing, at) {
         Ok(head) => *request = *head,
         Err(NoHead::NoCredential) => {
