@@ -54,9 +54,6 @@ impl Part<'_> {
     }
 }
 
-/// Longest payload of a control frame (RFC 6455, 5.5).
-const LONGEST_CONTROL: usize = 125;
-
 /// The head of a server's frame: `first` is its first byte, `length` is the payload's length.
 pub fn frame_head(first: u8, length: usize) -> Vec<u8> {
     let mut head = Vec::with_capacity(10);
@@ -172,7 +169,8 @@ impl Frames {
             self.at = 0;
             let opcode = self.head[0] & 0x0f;
             self.of_message = opcode < 8;
-            if !self.of_message && (self.head[0] & 0x80 == 0 || self.left > LONGEST_CONTROL as u64 || opcode > 10) {
+            // RFC 6455, 5.5: at most 125 bytes, and no parts. A short length in a long form would be read by some only.
+            if !self.of_message && (self.head[0] & 0x80 == 0 || extended > 0 || opcode > 10) {
                 self.lost = true;
                 return false;
             }
@@ -201,5 +199,24 @@ impl Frames {
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.head.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_frame_is_short_and_whole() {
+        let lost = |bytes: &[u8]| {
+            let (mut frames, mut rest) = (Frames::of_server(), bytes);
+            while frames.next(&mut rest).is_some() {}
+            frames.is_lost()
+        };
+        assert!(!lost(&[0x89, 3, 1, 2, 3]) && !lost(&[0x8a, 0]));
+        let long = [&[0x89, 126, 0, 126][..], &[0; 126]].concat();
+        for bytes in [&[0x89, 126, 0, 3, 1, 2, 3][..], &[0x89, 127, 0, 0, 0, 0, 0, 0, 0, 1, 1], &long, &[0x09, 1, 1], &[0x8b, 0]] {
+            assert!(lost(bytes), "{bytes:?}");
+        }
     }
 }

@@ -26,18 +26,18 @@ pub use refused::Refused;
 pub use signer::{BadKey, Signer, Signing};
 pub use url::{Operation, Url};
 
-/// What a backend speaks.
+/// The API of a backend.
 // These words are in the configuration reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RawKind {
     /// An Azure OpenAI resource.
     AzureOpenai,
-    /// OpenAI, or anything that speaks its API.
+    /// OpenAI, or any service with its API.
     Openai,
-    /// Anthropic, or anything that speaks its API.
+    /// Anthropic, or any service with its API.
     Anthropic,
-    /// Answers in the gateway itself, as a last resort.
+    /// Answered by the gateway itself, as a last resort.
     Mock,
 }
 
@@ -52,7 +52,7 @@ pub struct OwnKeys<'a> {
     pub reply: Option<&'a str>,
 }
 
-/// What a backend speaks.
+/// The API of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendKind {
     /// Azure OpenAI.
