@@ -10,6 +10,7 @@ mod ledger;
 mod limits;
 mod load;
 mod metering;
+mod parse;
 pub mod pem;
 pub mod raw;
 pub mod reference;
@@ -20,7 +21,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,6 @@ pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, 
 pub use content::{
     CacheRules, ConsumerLog, ExactRules, GuardRules, OtlpRules, PromptLogRules, SafetyRules, SemanticRules, TraceRules, Transforms,
 };
-use error::ConfigError;
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use ledger::{Durability, LedgerRules};
 pub use limits::{ConsumerLimits, Group, WhenLost};
@@ -345,31 +345,6 @@ pub struct Log {
     pub access: AccessLog,
     /// Text for people instead of JSON.
     pub text: bool,
-}
-
-impl Config {
-    /// Reads and checks a file.
-    ///
-    /// # Errors
-    /// [`ConfigError`] with all errors.
-    pub fn load(path: &Path, secrets: &Secrets) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Config::parse(&text, path, secrets)
-    }
-
-    /// Reads and checks a text; `path` is named in errors.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`] with all errors.
-    pub fn parse(text: &str, path: &Path, secrets: &Secrets) -> Result<Config, ConfigError> {
-        let loaded = load::load(text);
-        validate::validate(loaded, secrets).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
-    }
-
-    /// The JSON Schema of the file.
-    pub fn schema() -> schemars::Schema {
-        schemars::schema_for!(raw::RawConfig)
-    }
 }
 
 #[cfg(test)]
