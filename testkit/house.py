@@ -14,8 +14,8 @@ CRATES = {"spillway": ROOT / "gateway/src", "spillway_plugins": ROOT / "plugins/
 CONTEXT = ROOT / "gateway/src/proxy/ctx.rs"
 # What the code has today; it may only get better.
 BOUNDS = {
-    "circles between files": 1,
-    "files in circles": 16,
+    "circles between files": 0,
+    "files in circles": 0,
     "circles between folders": 0,
     "fields of RequestCtx": 12,
     "functions that take RequestCtx": 15,

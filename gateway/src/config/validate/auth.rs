@@ -5,7 +5,7 @@ use std::time::Duration;
 use spillway_plugins::auth::Pepper;
 use spillway_plugins::auth::jwt::{Algorithm, Rules};
 
-use super::Checker;
+use super::checker::Checker;
 use super::consumers::{Known, RawRights, rights};
 use super::limits;
 use crate::config::raw::{RawAuth, RawJwt, RawUnlisted};

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Checker, metering};
+use super::checker::Checker;
+use super::metering;
 use crate::config::raw::{RawAzureApi, RawBackend, RawBackendAuth};
 use crate::config::{
     Backend, BackendAuth, COGNITIVE_SERVICES, ClientCredentials, ClientProof, Endpoint, Identity, Prices, TokenAuth, WorkloadIdentity,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use spillway_plugins::cache::Keeping;
 use spillway_plugins::cache::semantic::Scoping;
 
-use super::{Checker, server};
+use super::checker::Checker;
+use super::server;
 use crate::config::raw::{RawCache, RawExactCache, RawPool, RawSemanticCache};
 use crate::config::{CacheRules, ExactRules, SemanticRules};
 

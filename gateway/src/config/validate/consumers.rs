@@ -6,7 +6,8 @@ use spillway_plugins::api::Api;
 use spillway_plugins::auth::{Stored, Validity};
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
 
-use super::{Checker, limits, prompt_log, transform};
+use super::checker::Checker;
+use super::{limits, prompt_log, transform};
 use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawConsumerCache, RawGroup, RawKey, RawPool};
 use crate::config::{CacheNamespace, CertificateName, Consumer, Key, Rights, UNLISTED};
 

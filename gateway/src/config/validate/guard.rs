@@ -3,7 +3,8 @@
 use spillway_plugins::guard::Rules;
 use spillway_plugins::guard::safety::{Category, Thresholds};
 
-use super::{Checker, backends, server};
+use super::checker::Checker;
+use super::{backends, server};
 use crate::config::raw::{RawContentSafety, RawGuard, RawOnFailure, RawSeverities};
 use crate::config::{BackendAuth, GuardRules, SafetyRules};
 

@@ -3,7 +3,7 @@
 use spillway_plugins::limits::{Class, Period, Rules};
 use spillway_plugins::prices::Money;
 
-use super::Checker;
+use super::checker::Checker;
 use crate::config::raw::{RawClass, RawGroup, RawLimits, RawOnRedisLoss, RawPeriod};
 use crate::config::{ConsumerLimits, Group, WhenLost};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 use spillway_plugins::prices::{Money, Price, PriceTable, TokenPrices};
 
-use super::Checker;
+use super::checker::Checker;
 use super::server::span;
 use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawPrices, RawUsage};
 use crate::config::{DeploymentPrice, OnDisconnect, Prices, UsageRules};

@@ -3,6 +3,7 @@
 mod auth;
 mod backends;
 mod cache;
+mod checker;
 mod consumers;
 mod guard;
 mod limits;
@@ -14,113 +15,15 @@ mod traces;
 mod transform;
 mod unpriced;
 
-use std::collections::{BTreeMap, BTreeSet};
+use checker::Checker;
 
-use crate::config::Secret;
 use crate::config::raw::RawUnknownPrice;
-use rustls_pki_types::CertificateDer;
 use spillway_plugins::limits::Rules;
 
-use super::error::{Problem, did_you_mean};
-use super::load::{Loaded, Places};
-use super::pem;
-use super::scalar::SecretText;
+use super::error::Problem;
+use super::load::Loaded;
 use super::secret::Secrets;
 use super::{AccessLog, Config, Log, Objects, Redis};
-
-/// Collects problems while the parts are read.
-struct Checker<'c> {
-    places: Places<'c>,
-    secrets: &'c Secrets,
-    literals: bool,
-    broken: BTreeSet<String>,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
-}
-
-impl Checker<'_> {
-    fn at(&self, key: &str, message: impl Into<String>) -> Problem {
-        Problem { position: self.places.find(key), key: self.places.as_written(key), message: message.into() }
-    }
-
-    fn problem(&mut self, key: &str, message: impl Into<String>) {
-        let problem = self.at(key, message);
-        self.problems.push(problem);
-    }
-
-    fn warn(&mut self, key: &str, message: impl Into<String>) {
-        let problem = self.at(key, message);
-        self.warnings.push(problem);
-    }
-
-    /// Checks that a file can be read.
-    fn readable(&mut self, key: &str, path: &str) {
-        if let Err(error) = std::fs::File::open(path) {
-            self.problem(key, format!("can't read {path}: {error}"));
-        }
-    }
-
-    /// Reads a PEM file, which must have certificates.
-    fn certificates(&mut self, key: &str, path: &str) -> Vec<CertificateDer<'static>> {
-        let path = std::path::Path::new(path);
-        let found = pem::certificates(path).unwrap_or_else(|error| {
-            self.problem(key, error.to_string());
-            Vec::new()
-        });
-        if let Some(at) = found.iter().position(|certificate| !pem::is_ca(certificate)) {
-            self.problem(key, format!("{}: certificate {} can't be used as a CA", path.display(), at + 1));
-        }
-        found
-    }
-
-    /// Checks that a URL is http or https.
-    fn http(&mut self, key: &str, text: &str) {
-        let uri: Option<http::Uri> = text.parse().ok();
-        let known = uri
-            .as_ref()
-            .is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty()));
-        if !known {
-            self.problem(key, format!("'{text}' is not an http:// or https:// URL"));
-        }
-    }
-
-    /// Checks that a URL is https; http is allowed only on this machine, and only if `allowed_here`.
-    fn https(&mut self, key: &str, text: &str, allowed_here: bool) {
-        let uri: Option<http::Uri> = text.parse().ok();
-        let host = uri.as_ref().and_then(|uri| uri.host()).unwrap_or("");
-        let here = host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let scheme = uri.as_ref().and_then(|uri| uri.scheme_str());
-        if host.is_empty() || !(scheme == Some("https") || (scheme == Some("http") && here && allowed_here)) {
-            self.problem(key, format!("'{text}' is not an https:// URL"));
-        }
-    }
-
-    /// Resolves a secret.
-    fn secret(&mut self, key: &str, reference: &SecretText) -> Option<Secret> {
-        self.secrets.resolve(reference, self.literals).map_err(|message| self.problem(key, message)).ok()
-    }
-
-    /// Checks that names are not empty, and differ.
-    fn names<'n>(&mut self, list: &str, names: impl Iterator<Item = &'n str>) {
-        let mut seen = BTreeMap::new();
-        for (index, name) in names.enumerate() {
-            let key = format!("{list}[{index}].name");
-            if name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-                self.problem(&key, "a name must not be empty or have spaces");
-            }
-            if let Some(first) = seen.insert(name, index) {
-                self.problem(&key, format!("'{name}' is the name of {list}[{first}] already; names must differ"));
-            }
-        }
-    }
-
-    /// Reports a reference to an unknown name, unless the item with that name was cut out because of an error.
-    fn unknown<'n>(&mut self, key: &str, what: &str, name: &str, known: impl IntoIterator<Item = &'n str>) {
-        if !self.broken.contains(name) {
-            self.problem(key, format!("unknown {what} '{name}'{}", did_you_mean(name, known)));
-        }
-    }
-}
 
 pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, Vec<Problem>> {
     let Loaded { raw, problems, broken, places } = loaded;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use spillway_plugins::retry::StatusSet;
 
+use super::checker::Checker;
 use super::server::{size, span};
-use super::{Checker, limits, transform};
+use super::{limits, transform};
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
 use crate::balance::policy::Policy;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use spillway_plugins::prompt_log::Level;
 use spillway_plugins::prompt_log::redact::{Class, Redactor};
 
-use super::{Checker, server};
+use super::checker::Checker;
+use super::server;
 use crate::config::raw::{RawConsumerLog, RawLogLevel, RawOtlp, RawPromptLog, RawRedaction};
 use crate::config::{ConsumerLog, OtlpRules, PromptLogRules};
 

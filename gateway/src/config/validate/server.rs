@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Checker;
+use super::checker::Checker;
 use crate::config::raw::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 use crate::config::scalar::{DurationText, SizeText};
 use crate::config::{Server, ServerTls};

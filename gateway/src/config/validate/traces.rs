@@ -1,6 +1,7 @@
 //! `[traces]`.
 
-use super::{Checker, prompt_log};
+use super::checker::Checker;
+use super::prompt_log;
 use crate::config::TraceRules;
 use crate::config::raw::RawTraces;
 

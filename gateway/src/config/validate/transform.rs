@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use spillway_plugins::transform::{HeaderChanges, PROTECTED, Transform, is_protected};
 
-use super::Checker;
+use super::checker::Checker;
 use crate::config::Transforms;
 use crate::config::raw::{RawHeaderChanges, RawTransform};
 
