@@ -260,7 +260,7 @@ litellm_settings: { num_retries: 5, timeout: 900, request_timeout: 30, fallbacks
     is(named(&table, "pools", "a"), "timeouts", r#"{ answer = "15m", first_token = "20s", total = "15m" }"#);
     found(&findings, Class::Approximate, "litellm_settings.num_retries", "router_settings.num_retries' is set, too, and has priority");
     found(&findings, Class::Approximate, "litellm_settings.request_timeout", "litellm_settings.timeout' is set, too, and has priority");
-    found(&findings, Class::Approximate, "litellm_settings.fallbacks[0].a", "they win");
+    found(&findings, Class::Approximate, "litellm_settings.fallbacks[0].a", "have priority");
     found(&findings, Class::Exact, "litellm_settings.fallbacks[0].a[0]", "'b' is a fallback of 'a' already");
 }
 
