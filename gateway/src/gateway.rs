@@ -11,12 +11,12 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::estimator::Estimator;
-use crate::internal::Internal;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::objects::Objects;
 use crate::request::BufferBudget;
 use crate::runtime::Runtime;
+use crate::self_request::Internal;
 use crate::shares::{Owner, Places};
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;

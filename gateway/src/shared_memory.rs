@@ -27,7 +27,7 @@ impl SharedMemory {
     /// # Errors
     /// If the URL can't be used.
     pub fn new(config: &config::Redis) -> Result<Self, RedisError> {
-        crate::outbound::install_crypto();
+        crate::http_client::install_crypto();
         // The full message may repeat the URL, and with it the password: only the kind of error is shown.
         let client = Client::open(config.url.expose()).map_err(|error| RedisError(format!("{:?}", error.kind())))?;
         Ok(SharedMemory { client, connection: OnceCell::new(), prefix: config.prefix.clone() })

@@ -14,13 +14,13 @@ use pingora::{Error, ErrorType, OrErr};
 use tracing::{info, warn};
 
 use super::{Backend, Upstream, resolve};
-use crate::balance::route::Up;
+use crate::balance::route::HealthFlag;
 use crate::clock::Clock;
 use crate::config::HealthRules;
 use crate::provider::Signing;
 
 /// Checks a backend for a pool, for ever, and sets `up`.
-pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRules, up: Arc<Up>, clock: Clock) {
+pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRules, up: Arc<HealthFlag>, clock: Clock) {
     let (Some(upstream), Some(mut addresses)) = (&backend.upstream, resolve::addresses(&backend)) else { return };
     let name = &backend.config.name;
     let current = Arc::new(ArcSwapOption::empty());

@@ -10,7 +10,7 @@ pub mod url;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::balance::route::Up;
+use crate::balance::route::HealthFlag;
 use crate::balance::target::{Target, TargetId};
 use crate::config;
 use crate::telemetry::metrics::Metrics;
@@ -34,18 +34,18 @@ pub struct Upstream {
     /// Its addresses, kept up to date in the background.
     pub peers: Arc<Peers>,
     /// Whether any address is known.
-    pub resolved: Arc<Up>,
+    pub resolved: Arc<HealthFlag>,
     /// Adds the gateway's credential to requests.
     pub auth: Box<dyn Authoriser>,
     /// Whether there is a credential to add.
-    pub credential: Arc<Up>,
+    pub credential: Arc<HealthFlag>,
 }
 
 impl Backend {
     /// Prepares a backend. It has no address until the resolver has run.
     pub fn new(config: config::Backend, identities: &mut Identities, metrics: &Metrics) -> Self {
         let upstream = config.endpoint.clone().map(|endpoint| {
-            let resolved = Arc::new(Up::default());
+            let resolved = Arc::new(HealthFlag::default());
             resolved.set(false);
             let auth = auth::build(&config, identities, metrics);
             let credential = auth.token().map_or_else(Arc::default, |source| Arc::clone(&source.usable));
@@ -115,7 +115,7 @@ impl Targets {
             let Some(target) = self.all.get(id) else { continue };
             target.set_max_concurrent(change.max_concurrent);
             if change.forgiven {
-                target.forgive();
+                target.clear_outage();
             }
         }
     }

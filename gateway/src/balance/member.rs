@@ -7,16 +7,16 @@ use super::target::Target;
 
 /// A flag that a background task sets and clears.
 #[derive(Debug)]
-pub struct Up(AtomicBool);
+pub struct HealthFlag(AtomicBool);
 
-impl Default for Up {
+impl Default for HealthFlag {
     /// Set at first.
     fn default() -> Self {
-        Up(AtomicBool::new(true))
+        HealthFlag(AtomicBool::new(true))
     }
 }
 
-impl Up {
+impl HealthFlag {
     /// Sets or clears it. Returns whether that changed anything.
     pub fn set(&self, up: bool) -> bool {
         self.0.swap(up, Ordering::Relaxed) != up
@@ -42,21 +42,21 @@ pub struct Member {
     /// Index of its backend.
     pub backend: usize,
     /// The conditions of its backend.
-    pub up: Flags,
+    pub up: MemberHealth,
 }
 
 /// The conditions of a backend for its members to get requests.
 #[derive(Debug, Clone, Default)]
-pub struct Flags {
+pub struct MemberHealth {
     /// The pool's health check succeeds.
-    pub healthy: Arc<Up>,
+    pub healthy: Arc<HealthFlag>,
     /// It has an address.
-    pub resolved: Arc<Up>,
+    pub resolved: Arc<HealthFlag>,
     /// There is a credential to send.
-    pub credential: Arc<Up>,
+    pub credential: Arc<HealthFlag>,
 }
 
-impl Flags {
+impl MemberHealth {
     fn all(&self) -> bool {
         self.healthy.get() && self.resolved.get() && self.credential.get()
     }

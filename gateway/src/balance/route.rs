@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use smallvec::SmallVec;
 
-pub use super::member::{Flags, Member, Up};
+pub use super::member::{HealthFlag, Member, MemberHealth};
 use super::policy::{Candidate, Policy};
 use super::snapshot::member_state_for;
-use super::target::{Asked, Closed, Lease};
+use super::target::{Asked, Lease, Unavailable};
 use crate::clock::Tick;
 
 /// The members of one priority.
@@ -70,7 +70,7 @@ pub struct Pick {
 
 /// A member that was passed over for a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PassedOver {
+pub struct Skipped {
     /// The backend's name.
     pub backend: Arc<str>,
     /// The deployment's name there.
@@ -130,7 +130,7 @@ impl Route {
 
     /// Members of better tiers than `chosen` (of all tiers, if `None`) that have a weight, but could not take this
     /// request, and why.
-    pub fn passed_over(&self, request: &PickRequest<'_>, chosen: Option<usize>, now: Tick) -> Vec<PassedOver> {
+    pub fn passed_over(&self, request: &PickRequest<'_>, chosen: Option<usize>, now: Tick) -> Vec<Skipped> {
         let tier = chosen.map_or(u32::MAX, |index| self.members[index].priority);
         if self.tiers.first().is_none_or(|best| best.priority >= tier) {
             return Vec::new();
@@ -146,7 +146,7 @@ impl Route {
             .map(|(index, member)| {
                 let (state, until) = why(index, member);
                 let id = &member.target.id;
-                PassedOver {
+                Skipped {
                     backend: Arc::clone(&id.backend),
                     deployment: Arc::clone(&id.deployment),
                     priority: member.priority,
@@ -177,21 +177,21 @@ impl Route {
         result.fenced_off = inside.is_empty() && !outside.is_empty();
         for (index, member) in inside {
             let until = match member.target.closed_for(request.asked, now) {
-                Some(Closed::Drained) => continue,
+                Some(Unavailable::Drained) => continue,
                 _ if !member.is_up() => {
                     result.all_throttled = false;
                     continue;
                 }
-                Some(Closed::Throttled(until)) => until,
-                Some(Closed::Tripped { until, limited }) => {
+                Some(Unavailable::Throttled(until)) => until,
+                Some(Unavailable::Tripped { until, limited }) => {
                     result.all_throttled &= limited;
                     until
                 }
-                Some(Closed::Out(_, until)) => {
+                Some(Unavailable::Out(_, until)) => {
                     result.all_throttled = false;
                     until
                 }
-                Some(Closed::Busy) => {
+                Some(Unavailable::Busy) => {
                     any = true;
                     continue;
                 }

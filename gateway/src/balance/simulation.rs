@@ -10,7 +10,7 @@ use spillway_plugins::retry::RateSignal;
 use super::circuit::{CircuitRules, ErrorKind, Failure, Threshold};
 use super::policy::Policy;
 use super::route::{Member, PickRequest, Route};
-use super::target::{Asked, Closed, Lease, Outcome, Target, TargetId};
+use super::target::{Asked, Lease, Outcome, Target, TargetId, Unavailable};
 use crate::clock::Tick;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -133,7 +133,7 @@ fn run_request(
     let mut tried: Vec<usize> = Vec::new();
     let mut failed = false;
     loop {
-        let before: Vec<Option<Closed>> = route.members().iter().map(|m| m.target.closed(now)).collect();
+        let before: Vec<Option<Unavailable>> = route.members().iter().map(|m| m.target.closed(now)).collect();
         let request = PickRequest {
             excluded: &[],
             throttled: &[],

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::member::Member;
-use super::target::{Asked, Closed, OutageReason};
+use super::target::{Asked, OutageReason, Unavailable};
 use crate::clock::Tick;
 
 /// One member's live state.
@@ -60,17 +60,17 @@ pub fn member_state_for(member: &Member, asked: Asked, now: Tick) -> (&'static s
     state(member, member.target.closed_for(asked, now))
 }
 
-fn state(member: &Member, closed: Option<Closed>) -> (&'static str, Option<Tick>) {
+fn state(member: &Member, closed: Option<Unavailable>) -> (&'static str, Option<Tick>) {
     match closed {
-        Some(Closed::Drained) => ("drained", None),
+        Some(Unavailable::Drained) => ("drained", None),
         _ if !member.up.resolved.get() => ("unresolved", None),
         _ if !member.up.credential.get() => ("no-token", None),
         _ if !member.up.healthy.get() => ("unhealthy", None),
-        Some(Closed::Out(reason, until)) => (outage(reason), Some(until)),
-        Some(Closed::Tripped { until: Tick::NEVER, .. }) => ("half-open", None),
-        Some(Closed::Tripped { until, .. }) => ("tripped", Some(until)),
-        Some(Closed::Throttled(until)) => ("throttled", Some(until)),
-        Some(Closed::Busy) => ("busy", None),
+        Some(Unavailable::Out(reason, until)) => (outage(reason), Some(until)),
+        Some(Unavailable::Tripped { until: Tick::NEVER, .. }) => ("half-open", None),
+        Some(Unavailable::Tripped { until, .. }) => ("tripped", Some(until)),
+        Some(Unavailable::Throttled(until)) => ("throttled", Some(until)),
+        Some(Unavailable::Busy) => ("busy", None),
         // Its probe is due, but no request has come yet: it is still out.
         None if let Some(reason) = member.target.outage() => (outage(reason), None),
         None if member.target.is_half_open() => ("half-open", None),

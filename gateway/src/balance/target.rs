@@ -16,7 +16,7 @@ pub use super::change::Change;
 use super::circuit::{CircuitRules, Failure, Phase};
 use super::slots::{Slot, Slots};
 use super::state::State;
-use super::told::{BeliefTold, TargetTold};
+use super::told::{BeliefState, TargetState};
 use crate::clock::Tick;
 
 /// Names a target: the unit that Azure throttles.
@@ -100,7 +100,7 @@ pub struct Target {
 
 /// Why a target is not usable now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closed {
+pub enum Unavailable {
     /// Throttled until then.
     Throttled(Tick),
     /// The circuit is open.
@@ -165,27 +165,27 @@ impl Target {
     }
 
     /// Why no consumer can use it now, `None` if one can.
-    pub fn closed(&self, now: Tick) -> Option<Closed> {
+    pub fn closed(&self, now: Tick) -> Option<Unavailable> {
         let state = self.state.lock();
         self.closed_by(state.shown(), None, now)
     }
 
     /// Why it can't serve this now, `None` if it can.
-    pub fn closed_for(&self, asked: Asked, now: Tick) -> Option<Closed> {
+    pub fn closed_for(&self, asked: Asked, now: Tick) -> Option<Unavailable> {
         let state = self.state.lock();
         self.closed_by([Some(&state.shared), state.own(asked.by)], Some(asked), now)
     }
 
-    fn closed_by(&self, beliefs: [Option<&Belief>; 2], asked: Option<Asked>, now: Tick) -> Option<Closed> {
+    fn closed_by(&self, beliefs: [Option<&Belief>; 2], asked: Option<Asked>, now: Tick) -> Option<Unavailable> {
         if self.drained.load(Ordering::Relaxed) {
-            return Some(Closed::Drained);
+            return Some(Unavailable::Drained);
         }
         let whole = asked.is_none_or(|asked| asked.whole);
         let believed = || beliefs.iter().flatten();
         let outages = believed().flat_map(|belief| &belief.outages).filter(|outage| asked.is_none_or(|asked| asked.api == outage.api));
         let shut = |outage: &Outage| outage.shut(whole);
         if let Some(outage) = outages.filter(|outage| shut(outage) > now).max_by_key(|outage| shut(outage)) {
-            return Some(Closed::Out(outage.reason, outage.probing.shown(whole, shut(outage))));
+            return Some(Unavailable::Out(outage.reason, outage.probing.shown(whole, shut(outage))));
         }
         let open = believed().filter_map(|belief| match belief.circuit.phase() {
             Phase::Open { limited, .. } => Some((belief, belief.circuit_gate(whole).0, limited)),
@@ -194,10 +194,10 @@ impl Target {
         let throttled_until = believed().map(|belief| belief.throttled_until).max().unwrap_or_default();
         match open.filter(|(_, until, _)| *until > now).max_by_key(|(_, until, _)| *until) {
             Some((belief, until, limited)) if until >= throttled_until => {
-                Some(Closed::Tripped { until: belief.probing.shown(whole, until), limited })
+                Some(Unavailable::Tripped { until: belief.probing.shown(whole, until), limited })
             }
-            _ if throttled_until > now => Some(Closed::Throttled(throttled_until)),
-            _ => asked.map_or(self.slots.is_full(), |asked| !self.slots.has_one_for(asked, now)).then_some(Closed::Busy),
+            _ if throttled_until > now => Some(Unavailable::Throttled(throttled_until)),
+            _ => asked.map_or(self.slots.is_full(), |asked| !self.slots.has_one_for(asked, now)).then_some(Unavailable::Busy),
         }
     }
 
@@ -280,7 +280,7 @@ impl Target {
     }
 
     /// Ends an outage, because its credentials have changed.
-    pub fn forgive(&self) {
+    pub fn clear_outage(&self) {
         let mut state = self.state.lock();
         state.shared.outages.clear();
         state.refused.clear();
@@ -289,14 +289,14 @@ impl Target {
     }
 
     /// Its state at `now`, for the process that takes over.
-    pub fn tell(&self, now: Tick) -> TargetTold {
+    pub fn tell(&self, now: Tick) -> TargetState {
         let state = self.state.lock();
-        TargetTold {
+        TargetState {
             backend: self.id.backend.to_string(),
             deployment: self.id.deployment.to_string(),
             drained: self.drained.load(Ordering::Relaxed),
             shared: state.shared.tell(now),
-            own: state.own.iter().map(|(by, belief)| (*by, belief.tell(now))).filter(|(_, told)| *told != BeliefTold::default()).collect(),
+            own: state.own.iter().map(|(by, belief)| (*by, belief.tell(now))).filter(|(_, told)| *told != BeliefState::default()).collect(),
             askers: (state.only, state.several),
             first_token: state.latency.get().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             headroom: self.headroom(),
@@ -304,7 +304,7 @@ impl Target {
     }
 
     /// Restores the state that the old process reported at `now`.
-    pub fn hear(&self, told: &TargetTold, now: Tick) {
+    pub fn hear(&self, told: &TargetState, now: Tick) {
         self.drained.store(told.drained, Ordering::Relaxed);
         if let Some(left) = told.headroom {
             self.headroom.store((left.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);

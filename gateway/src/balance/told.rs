@@ -13,7 +13,7 @@ use crate::clock::Tick;
 /// A belief, as it is sent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BeliefTold {
+pub struct BeliefState {
     /// How long it is still throttled.
     pub throttled: Option<Duration>,
     /// How long its circuit is still open, and whether a 429 opened it.
@@ -25,9 +25,9 @@ pub struct BeliefTold {
 }
 
 impl Belief {
-    pub(super) fn tell(&self, now: Tick) -> BeliefTold {
+    pub(super) fn tell(&self, now: Tick) -> BeliefState {
         let left = |until: Tick| until.since(now);
-        BeliefTold {
+        BeliefState {
             throttled: Some(left(self.throttled_until)).filter(|left| !left.is_zero()),
             open: match self.circuit.phase() {
                 Phase::Open { until, limited } => Some((left(until), limited)),
@@ -42,7 +42,7 @@ impl Belief {
         }
     }
 
-    pub(super) fn hear(&mut self, told: &BeliefTold, now: Tick) {
+    pub(super) fn hear(&mut self, told: &BeliefState, now: Tick) {
         if let Some(left) = told.throttled {
             self.throttle(left, now);
         }
@@ -59,7 +59,7 @@ impl Belief {
 /// The state of a target.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct TargetTold {
+pub struct TargetState {
     /// The backend's name.
     pub backend: String,
     /// The deployment's name.
@@ -68,10 +68,10 @@ pub struct TargetTold {
     pub drained: bool,
     /// What is believed for all.
     #[serde(flatten)]
-    pub shared: BeliefTold,
+    pub shared: BeliefState,
     /// What single consumers met, by the numbers that stand for their names: the new process, too, believes it for them
     /// only.
-    pub own: Vec<(u64, BeliefTold)>,
+    pub own: Vec<(u64, BeliefState)>,
     /// The only consumer that ever asked, and whether there were several.
     pub askers: (Option<u64>, bool),
     /// The average time to the first token.

@@ -29,7 +29,7 @@ pub struct Flights(Arc<[Shard; SHARDS]>);
 
 /// The part of a request in a flight.
 #[derive(Debug)]
-pub enum Boarding {
+pub enum Role {
     /// It sends the request.
     Lead(Flight),
     /// It waits. The channel closes without a state if the leader gives up.
@@ -50,15 +50,15 @@ impl Flights {
     }
 
     /// Joins the flight for `key`, or begins it.
-    pub fn board(&self, key: CacheKey) -> Boarding {
+    pub fn board(&self, key: CacheKey) -> Role {
         let mut shard = self.shard(&key).lock();
         if let Some(flight) = shard.get(&key) {
-            return Boarding::Follow(flight.clone());
+            return Role::Follow(flight.clone());
         }
         let (state, receiver) = watch::channel(State::Flying);
         shard.insert(key, receiver);
         drop(shard);
-        Boarding::Lead(Flight { key, state, flights: self.clone() })
+        Role::Lead(Flight { key, state, flights: self.clone() })
     }
 }
 
@@ -84,19 +84,19 @@ mod tests {
     #[tokio::test]
     async fn one_leads_and_the_others_follow() {
         let flights = Flights::default();
-        let Boarding::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
-        let Boarding::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
-        assert!(matches!(flights.board(CacheKey([8; 32])), Boarding::Lead(_)));
+        let Role::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
+        let Role::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
+        assert!(matches!(flights.board(CacheKey([8; 32])), Role::Lead(_)));
         flight.end(State::Landed);
         assert_eq!(other.wait_for(|state| *state != State::Flying).await.map(|state| *state).ok(), Some(State::Landed));
-        assert!(matches!(flights.board(KEY), Boarding::Lead(_)), "it is over");
+        assert!(matches!(flights.board(KEY), Role::Lead(_)), "it is over");
     }
 
     #[tokio::test]
     async fn a_leader_that_gives_up_is_noticed() {
         let flights = Flights::default();
-        let Boarding::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
-        let Boarding::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
+        let Role::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
+        let Role::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
         drop(flight);
         assert!(other.wait_for(|state| *state != State::Flying).await.is_err());
     }

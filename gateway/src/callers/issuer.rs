@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::clock::{Clock, Tick};
 use crate::config::TokenRules;
-use crate::outbound;
+use crate::http_client;
 use crate::renewal::Renewal;
 use crate::telemetry::metrics::{IssuerMetrics, Metrics};
 
@@ -155,7 +155,7 @@ impl Issuer {
     async fn fetch(&self) -> Result<(KeySet, Vec<u8>), IssuerError> {
         // As for the issuer itself: plain HTTP only on this machine.
         let clear = self.config.discovery.starts_with("http://");
-        let client = if clear { outbound::local()? } else { outbound::internet()? };
+        let client = if clear { http_client::local()? } else { http_client::internet()? };
         let metadata: Metadata = serde_json::from_slice(&get(&client, &self.config.discovery).await?).map_err(IssuerError::Metadata)?;
         let expected = |issuer: &String| *issuer == metadata.issuer;
         if self.config.issuer != metadata.issuer && !self.config.rules.issuers.iter().any(expected) {

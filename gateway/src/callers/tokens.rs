@@ -58,7 +58,7 @@ impl Tokens {
         metrics: &Metrics,
         before: Option<&Tokens>,
     ) -> Self {
-        crate::outbound::install_crypto();
+        crate::http_client::install_crypto();
         let claims = |consumer: &Arc<LiveConsumer>| -> Vec<_> {
             consumer.claims.iter().map(|claim| (claim.clone(), Arc::clone(consumer))).collect()
         };

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::config::scalar::SecretText;
 use crate::config::{Secret, Secrets};
-use crate::outbound;
+use crate::http_client;
 use crate::server::Successor;
 
 /// A new process may take a minute to be ready.
@@ -82,9 +82,9 @@ impl AdminApi {
     /// The answer's status and body.
     fn ask(&self, method: reqwest::Method, path: &str) -> Result<(u16, Value), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-        outbound::install_crypto();
+        http_client::install_crypto();
         runtime.block_on(async {
-            let client = outbound::local().map_err(|error| error.to_string())?;
+            let client = http_client::local().map_err(|error| error.to_string())?;
             let mut request = client.request(method, format!("http://{}{path}", self.address)).timeout(LIMIT);
             if let Some(token) = &self.token {
                 request = request.bearer_auth(token.expose());

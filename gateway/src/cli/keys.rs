@@ -13,7 +13,7 @@ use spillway_plugins::auth::{Validity, digest, key_text};
 use crate::clock::Clock;
 use crate::config::scalar::{DurationText, TimeText};
 use crate::config::{Config, identifier};
-use crate::outbound;
+use crate::http_client;
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -169,7 +169,7 @@ fn ago(at: i64, now: DateTime<Utc>) -> String {
 fn last_uses(config: &Config) -> Result<Vec<(String, Option<i64>)>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let client = outbound::local().map_err(|error| error.to_string())?;
+        let client = http_client::local().map_err(|error| error.to_string())?;
         let mut request = client.get(format!("http://{}/api/keys", config.server.admin)).timeout(Duration::from_secs(2));
         if let Some(token) = &config.server.admin_token {
             request = request.bearer_auth(token.expose());

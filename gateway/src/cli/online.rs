@@ -15,7 +15,7 @@ use crate::backend::auth::{Authoriser, Fetched, Identities, build, causes};
 use crate::backend::url;
 use crate::clock::Clock;
 use crate::config::{Backend, Config, Endpoint};
-use crate::outbound;
+use crate::http_client;
 use crate::provider::{Provider, Refused, Signing};
 use crate::telemetry::metrics::Metrics;
 
@@ -29,7 +29,7 @@ type Tokens = BTreeMap<String, Result<Fetched, String>>;
 pub(super) fn check(config: &Config) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
-    outbound::install_crypto();
+    http_client::install_crypto();
     runtime.block_on(async {
         let (clock, mut identities, mut tokens, mut well) = (Clock::new(), Identities::default(), Tokens::new(), true);
         for backend in &config.backends {

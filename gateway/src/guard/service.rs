@@ -17,7 +17,7 @@ use crate::balance::circuit;
 use crate::balance::target::Change;
 use crate::clock::Clock;
 use crate::config::{BackendAuth, SafetyRules};
-use crate::outbound;
+use crate::http_client;
 use crate::shares::{Owner, Places};
 use crate::telemetry::metrics::Metrics;
 
@@ -207,7 +207,7 @@ impl Service {
 
     /// The answer's body, or why there is none.
     async fn send(&self, question: &Question, text: &str, clock: &Clock) -> Result<Bytes, Failure> {
-        let client = outbound::internet()?;
+        let client = http_client::internet()?;
         let url = format!("{}/contentsafety/{}?api-version={VERSION}", self.rules.url, question.path());
         let body = question.body(&self.rules, text);
         for again in [false, true] {

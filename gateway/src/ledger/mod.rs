@@ -35,8 +35,8 @@ pub use spillway_plugins::prices::Cost;
 use usage::{UsageQuery, UsageRow};
 use writer::Writer;
 
+use crate::batch_queue::{Sender, inbox};
 use crate::clock::Clock;
-use crate::inbox::{Inlet, inbox};
 use crate::shares::Places;
 use crate::telemetry::metrics::LedgerMetrics;
 
@@ -65,7 +65,7 @@ pub enum Reader<'r> {
 #[derive(Debug)]
 pub struct Ledger {
     rules: LedgerRules,
-    rows: Inlet<Row>,
+    rows: Sender<Row>,
     healthy: Arc<AtomicBool>,
     for_operators: Arc<Places<()>>,
     for_consumers: Arc<Places<Arc<str>>>,
@@ -116,7 +116,7 @@ impl Ledger {
         let taken = self.rows.push(row);
         if !taken {
             self.metrics.dropped.inc();
-            self.ails("the ledger can't keep up: rows are lost");
+            self.mark_unhealthy("the ledger can't keep up: rows are lost");
         }
         taken
     }
@@ -125,12 +125,12 @@ impl Ledger {
     pub async fn write_through(&self, row: Row) {
         if self.write(row) && tokio::time::timeout(PATIENCE, self.rows.flush()).await.is_err() {
             self.metrics.failures.inc();
-            self.ails("the ledger is too slow: an answer was sent before its row was on disk");
+            self.mark_unhealthy("the ledger is too slow: an answer was sent before its row was on disk");
         }
     }
 
     /// Logs that rows can't be written, once.
-    fn ails(&self, why: &str) {
+    fn mark_unhealthy(&self, why: &str) {
         self.metrics.up.set(0);
         if self.healthy.swap(false, Ordering::Relaxed) {
             error!(required = self.rules.required, "{why}");

@@ -41,7 +41,7 @@ pub(super) const SUMS: &str = "sum(answered), count(*), sum(input), sum(output),
 
 /// Sums up one hour that is over, or deletes some rows that are too old. Returns whether there is more to do: one step
 /// is as long as rows should have to wait. `now` is in milliseconds since 1970.
-pub(super) fn keep_house(connection: &mut Connection, rules: &LedgerRules, now: i64) -> Result<bool, LedgerError> {
+pub(super) fn maintain(connection: &mut Connection, rules: &LedgerRules, now: i64) -> Result<bool, LedgerError> {
     // Attempts of an hour are written for a while after it; those that come later are added one by one.
     let due = now.div_euclid(HOUR) - 1;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

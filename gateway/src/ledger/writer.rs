@@ -12,9 +12,9 @@ use super::rollup;
 use super::row::Row;
 use super::schema::COUNTER_BITS;
 use super::tags::Tags;
+use crate::batch_queue::{Receiver, Woken};
 use crate::clock::Clock;
 use crate::config::{Durability, LedgerRules};
-use crate::inbox::{Outlet, Woken};
 use crate::telemetry::metrics::LedgerMetrics;
 
 /// How long rows are collected before they are written together. While the thread sleeps, handing over a row doesn't
@@ -55,7 +55,7 @@ impl Writer {
 
     /// Writes until the sender is dropped.
     #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
-    pub(super) fn run(mut self, rows: &Outlet<Row>) {
+    pub(super) fn run(mut self, rows: &Receiver<Row>) {
         let mut batch: Vec<Row> = Vec::new();
         // How long the last batch and the maintenance took: rows were collected meanwhile.
         let mut busy = Duration::ZERO;
@@ -80,7 +80,7 @@ impl Writer {
                     let _ = done.send(());
                 }
             }
-            self.keep_house();
+            self.maintain();
             busy = self.clock.now().since(began);
         }
     }
@@ -130,7 +130,7 @@ impl Writer {
 
     /// Sums up old rows, and deletes those that are too old, one step at a time. If the database couldn't be written,
     /// it is tried again.
-    fn keep_house(&mut self) {
+    fn maintain(&mut self) {
         if !self.healthy.load(Ordering::Relaxed) {
             return self.try_again();
         }
@@ -144,7 +144,7 @@ impl Writer {
 
     /// One step, at a time in milliseconds since 1970. Returns whether there is more to do.
     pub(super) fn keep_house_at(&mut self, now: i64) -> bool {
-        match opened(&mut self.database, &self.rules).and_then(|database| rollup::keep_house(&mut database.connection, &self.rules, now)) {
+        match opened(&mut self.database, &self.rules).and_then(|database| rollup::maintain(&mut database.connection, &self.rules, now)) {
             Ok(more) => self.more = more,
             Err(error) => {
                 // Sums can wait; a failed write of rows is reported where it happens.

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::config::OtlpRules;
-use crate::outbound;
+use crate::http_client;
 use crate::telemetry::metrics::PromptLogMetrics;
 
 /// Events that may wait for the collector.
@@ -114,7 +114,7 @@ fn headers(rules: &OtlpRules) -> HeaderMap {
 
 async fn send(rules: &OtlpRules, headers: &HeaderMap, events: &[Value]) -> Result<(), String> {
     let body = otel::request(env!("CARGO_PKG_VERSION"), events).to_string();
-    let client = outbound::internet().map_err(|error| error.to_string())?;
+    let client = http_client::internet().map_err(|error| error.to_string())?;
     let answer = client.post(format!("{}/v1/logs", rules.url)).headers(headers.clone()).body(body).send().await;
     let status = answer.map_err(|error| error.without_url().to_string())?.status();
     if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }

@@ -96,7 +96,7 @@ impl Files {
     }
 
     /// Rotates a file whose time is over, also without new records, and now and then removes old files.
-    pub(super) fn keep_house(&mut self) {
+    pub(super) fn maintain(&mut self) {
         self.find_again();
         self.rotate_if_due(0);
         let now = self.clock.wall();

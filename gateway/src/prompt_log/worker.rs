@@ -54,7 +54,7 @@ impl Worker {
             let busy = match self.take(&mut batch) {
                 Ok(busy) => busy,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.files.lock().keep_house();
+                    self.files.lock().maintain();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,

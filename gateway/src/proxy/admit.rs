@@ -9,7 +9,7 @@ use super::refusal::Refusal;
 use crate::config::DeploymentPrice;
 use crate::gateway::Gateway;
 use crate::limits::Scopes;
-use crate::request::{Facts, Inquiry, Metering, RequestBody, Timing};
+use crate::request::{Facts, Metering, ModelRequest, RequestBody, Timing};
 use crate::runtime::Model;
 
 /// What an admitted request has reserved.
@@ -35,7 +35,7 @@ impl Admitted {
 pub(super) async fn admit(
     gateway: &Gateway,
     facts: &Facts,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     timing: &mut Timing,
     body: &[u8],
     bytes: usize,
@@ -43,19 +43,19 @@ pub(super) async fn admit(
     if gateway.ledger.as_ref().is_some_and(|ledger| !ledger.may_serve()) {
         return Err(Refusal::NoLedger);
     }
-    let mut scopes = facts.caller.as_ref().map_or_else(Scopes::new, |caller| caller.consumer.account.scopes(&inquiry.model.name));
-    scopes.extend(inquiry.pool.scope.clone());
+    let mut scopes = facts.caller.as_ref().map_or_else(Scopes::new, |caller| caller.consumer.account.scopes(&model_request.model.name));
+    scopes.extend(model_request.pool.scope.clone());
     if scopes.is_empty() {
         return Ok(Admitted { permit: None, remaining: Remaining::default(), input_bound: None });
     }
     let mut demand = Demand { class: facts.class(), ..Demand::default() };
     let mut input_bound = None;
-    if inquiry.object.is_none() {
-        let input = bound::input(inquiry, body);
-        let bound = bound::usage(inquiry, input, body.len().max(bytes), facts.runtime.config.usage.assume_completion);
+    if model_request.object.is_none() {
+        let input = bound::input(model_request, body);
+        let bound = bound::usage(model_request, input, body.len().max(bytes), facts.runtime.config.usage.assume_completion);
         demand.tokens = bound.tokens();
         if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
-            demand.cost = dearest(&inquiry.model, &bound);
+            demand.cost = max_cost(&model_request.model, &bound);
         }
         input_bound = Some(input);
     }
@@ -70,7 +70,7 @@ pub(super) async fn admit(
 }
 
 /// What it costs at most, wherever it goes.
-fn dearest(model: &Model, bound: &Usage) -> Money {
+fn max_cost(model: &Model, bound: &Usage) -> Money {
     let at_most = |price: &DeploymentPrice| match price {
         DeploymentPrice::ByUse(price) => price.at_most(bound),
         DeploymentPrice::Hourly(_) => Money::default(),

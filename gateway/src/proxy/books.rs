@@ -4,7 +4,7 @@ use spillway_plugins::limits::Remaining;
 
 use super::copies::Copies;
 use super::tunnel::state::Tunnel;
-use crate::request::{Attempts, Facts, Inquiry, Metering, Reply, RequestBody, Timing};
+use crate::request::{Attempts, Facts, Metering, ModelRequest, Reply, RequestBody, Timing};
 
 /// What booking an attempt reads and writes of its request.
 pub(super) struct Books<'r> {
@@ -20,7 +20,7 @@ pub(super) struct Books<'r> {
 
 /// A request on Pingora's loop.
 pub(super) struct Tunnelled<'r> {
-    pub(super) inquiry: &'r mut Inquiry,
+    pub(super) model_request: &'r mut ModelRequest,
     pub(super) tunnel: &'r mut Tunnel,
     pub(super) books: Books<'r>,
     pub(super) copies: &'r Copies,

@@ -34,12 +34,12 @@ pub struct Cached {
     /// The answer as it goes out, if it may be kept.
     pub(super) record: Option<Record>,
     /// What the semantic cache learns with it.
-    pub(super) lesson: Option<Lesson>,
+    pub(super) lesson: Option<PendingEntry>,
 }
 
 /// A question and its embedding.
 #[derive(Debug)]
-pub(super) struct Lesson {
+pub(super) struct PendingEntry {
     pub(super) question: Question,
     pub(super) vector: Arc<[f32]>,
 }

@@ -10,7 +10,7 @@ use super::copies::Copies;
 use super::tunnel::state::Tunnel;
 use super::unfinished::{Rescue, Unfinished};
 use crate::clock::Tick;
-use crate::request::{Attempts, Counted, Facts, InFlight, Inquiry, Metering, Reply, RequestBody, Timing};
+use crate::request::{Attempts, Counted, Facts, InFlight, Metering, ModelRequest, Reply, RequestBody, Timing};
 use crate::runtime::Runtime;
 
 /// A request under way.
@@ -18,7 +18,7 @@ pub struct RequestCtx {
     /// Where it comes from, who sent it and what it runs on.
     pub facts: Facts,
     /// What it asks of which model, once that is known. Written by `intake`.
-    pub inquiry: Option<Inquiry>,
+    pub model_request: Option<ModelRequest>,
     /// Its body.
     pub body: RequestBody,
     /// A request on Pingora's own loop. Written by `intake`, kept by `tunnel`.
@@ -44,7 +44,7 @@ impl RequestCtx {
     pub fn new(arrived: Tick, arrived_at: DateTime<Utc>, runtime: Arc<Runtime>, in_flight: InFlight) -> Self {
         RequestCtx {
             facts: Facts::new(arrived, arrived_at, runtime),
-            inquiry: None,
+            model_request: None,
             body: RequestBody::default(),
             tunnel: None,
             attempts: Attempts::default(),
@@ -83,7 +83,7 @@ impl RequestCtx {
             reply: &mut self.reply,
             continued: false,
         };
-        Some(Tunnelled { inquiry: self.inquiry.as_mut()?, tunnel: self.tunnel.as_deref_mut()?, books, copies: &self.copies })
+        Some(Tunnelled { model_request: self.model_request.as_mut()?, tunnel: self.tunnel.as_deref_mut()?, books, copies: &self.copies })
     }
 
     /// What booking needs of it.

@@ -2,24 +2,24 @@
 
 use spillway_plugins::retry::Verdict;
 
-use super::ask::Unasked;
 use super::asked::Asked;
 use super::attempt::{Attempt, Step, is_timeout};
 use super::books::Books;
-use super::progress::Progress;
+use super::retry_state::RetryState;
+use super::send::SendError;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::target::OutageReason;
 
 /// Ends an attempt without an answer: whoever has a use for one has taken it.
-pub(super) fn ended(mut books: Books<'_>, progress: &mut Progress, attempt: Attempt<'_>, asked: Result<Asked, Unasked>) -> Step {
+pub(super) fn ended(mut books: Books<'_>, retry_state: &mut RetryState, attempt: Attempt<'_>, asked: Result<Asked, SendError>) -> Step {
     match asked {
         Ok(Asked::Elsewhere(verdict, status)) => match verdict {
-            Verdict::RateLimited => attempt.throttled(&mut books, progress),
+            Verdict::RateLimited => attempt.throttled(&mut books, retry_state),
             Verdict::OutOfQuota => attempt.out(&mut books, OutageReason::OutOfQuota),
             Verdict::Misconfigured => attempt.out(&mut books, OutageReason::Misconfigured),
             Verdict::Failed | Verdict::Deliver => {
-                attempt.failed(&mut books, progress, Failure::Status(status), AttemptOutcome::Failed, is_timeout(status))
+                attempt.failed(&mut books, retry_state, Failure::Status(status), AttemptOutcome::Failed, is_timeout(status))
             }
         },
         Ok(Asked::Unfit) => {
@@ -27,10 +27,10 @@ pub(super) fn ended(mut books: Books<'_>, progress: &mut Progress, attempt: Atte
             attempt.finish(&mut books, AttemptOutcome::CallerFault);
             Step::Elsewhere
         }
-        Ok(Asked::TooLong) => attempt.too_long(&mut books, progress),
-        Err(Unasked::NoCredential) => attempt.no_credential(&mut books),
-        Err(Unasked::Broken(broken)) => attempt.broke(&mut books, progress, broken),
-        Ok(Asked::Answer(..)) | Err(Unasked::Unsendable) => {
+        Ok(Asked::TooLong) => attempt.too_long(&mut books, retry_state),
+        Err(SendError::NoCredential) => attempt.no_credential(&mut books),
+        Err(SendError::Broken(broken)) => attempt.broke(&mut books, retry_state, broken),
+        Ok(Asked::Answer(..)) | Err(SendError::Unsendable) => {
             attempt.finish(&mut books, AttemptOutcome::Cancelled);
             Step::Elsewhere
         }

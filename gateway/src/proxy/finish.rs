@@ -8,7 +8,7 @@ use spillway_plugins::api::Api;
 use super::ctx::RequestCtx;
 use super::over::{Over, end};
 use super::{logged, traced};
-use crate::balance::route::PassedOver;
+use crate::balance::route::Skipped;
 use crate::clock::micros;
 use crate::gateway::Gateway;
 use crate::request::AttemptRecord;
@@ -20,7 +20,8 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     let took = gateway.clock.now().since(ctx.facts.arrived);
     let status = ctx.reply.status.unwrap_or(499);
     let overhead = ctx.timing.overhead.unwrap_or_else(|| took.saturating_sub(ctx.timing.waited));
-    let counters = ctx.inquiry.as_ref().and_then(|inquiry| inquiry.pool.requests(inquiry.api)).unwrap_or(&gateway.unrouted);
+    let counters =
+        ctx.model_request.as_ref().and_then(|model_request| model_request.pool.requests(model_request.api)).unwrap_or(&gateway.unrouted);
     counters.count(status);
     counters.duration.observe(took.as_secs_f64());
     gateway.metrics.overhead.observe(overhead.as_secs_f64());
@@ -29,7 +30,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     let over = Over {
         session,
         facts: &ctx.facts,
-        inquiry: ctx.inquiry.as_ref(),
+        model_request: ctx.model_request.as_ref(),
         attempts: &ctx.attempts.made,
         timing: &ctx.timing,
         reply: &ctx.reply,
@@ -44,8 +45,8 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     if runtime.access_log.is_on() || logged.is_some() {
         let line = line(&over);
         runtime.access_log.write(&line);
-        if let (Some(logged), Some(inquiry), Some(log)) = (logged, over.inquiry, &runtime.prompt_log) {
-            logged::write(log, logged, inquiry.api, over.reply.streamed, &line);
+        if let (Some(logged), Some(model_request), Some(log)) = (logged, over.model_request, &runtime.prompt_log) {
+            logged::write(log, logged, model_request.api, over.reply.streamed, &line);
         }
     }
     traced::write(&over);
@@ -55,9 +56,9 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
 }
 
 /// What is remembered of a request that is over.
-fn recent(over: &Over<'_>, passed_over: Vec<PassedOver>) -> Recent {
+fn recent(over: &Over<'_>, passed_over: Vec<Skipped>) -> Recent {
     let (end, code) = end(over.reply);
-    let model = over.inquiry.map(|inquiry| &inquiry.model);
+    let model = over.model_request.map(|model_request| &model_request.model);
     let priority = |member: usize| model.and_then(|model| model.route.members().get(member)).map_or(0, |member| member.priority);
     let tried = |attempt: &AttemptRecord| Tried {
         backend: Arc::clone(&attempt.target.id.backend),
@@ -74,7 +75,7 @@ fn recent(over: &Over<'_>, passed_over: Vec<PassedOver>) -> Recent {
         consumer: over.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
         api: over.facts.api.map_or("-", Api::label),
         model: model.map(|model| Arc::clone(&model.name)),
-        pool: over.inquiry.map(|inquiry| Arc::clone(&inquiry.pool.config.name)),
+        pool: over.model_request.map(|model_request| Arc::clone(&model_request.pool.config.name)),
         status: over.status,
         end,
         code,
@@ -98,7 +99,7 @@ fn line<'r>(over: &Over<'r>) -> RequestLine<'r> {
         method: over.session.req_header().method.as_str(),
         api: over.facts.api.map_or("-", Api::label),
         model: over.facts.asked_for.as_deref(),
-        pool: over.inquiry.map(|inquiry| &*inquiry.pool.config.name),
+        pool: over.model_request.map(|model_request| &*model_request.pool.config.name),
         status: over.status,
         end,
         code,

@@ -12,8 +12,8 @@ use super::traced;
 use crate::callers::{Caller, Denied, Missing, lacks_grant};
 use crate::config::{Pool, Rights};
 use crate::gateway::Gateway;
-use crate::internal::{self, AsWhom};
 use crate::request::{Facts, Timing};
+use crate::self_request::{self, OnBehalfOf};
 
 /// Longest wait for the issuer's keys, when a token names one that is not known.
 const KEYS: Duration = Duration::from_secs(2);
@@ -25,13 +25,13 @@ const KEYS: Duration = Duration::from_secs(2);
 /// told: all these answers are the same.
 pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut Facts, timing: &mut Timing) -> Result<(), Refusal> {
     let sent = match own_request(gateway, session) {
-        Some(AsWhom::Itself { caller, trace }) => {
+        Some(OnBehalfOf::Itself { caller, trace }) => {
             facts.caller = caller;
             traced::join_own(trace, facts);
             facts.internal = true;
             return Ok(());
         }
-        Some(AsWhom::Sent { certificate }) => certificate,
+        Some(OnBehalfOf::Sent { certificate }) => certificate,
         None => None,
     };
     let certificate = sent.as_ref().or_else(|| certificate(session));
@@ -66,8 +66,8 @@ pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut F
 }
 
 /// As whom the gateway asks, if it is one of its own requests.
-fn own_request(gateway: &Gateway, session: &Session) -> Option<AsWhom> {
-    gateway.internal.take(session.req_header().headers.get(internal::HEADER)?.as_bytes())
+fn own_request(gateway: &Gateway, session: &Session) -> Option<OnBehalfOf> {
+    gateway.internal.take(session.req_header().headers.get(self_request::HEADER)?.as_bytes())
 }
 
 fn look_up(session: &Session, certificate: Option<&CertificateNames>, facts: &Facts, now: i64) -> Result<Caller, Denied> {

@@ -23,15 +23,15 @@ use super::refuse::refuse;
 use super::step::{Next, Stop};
 use super::tunnel::state::Tunnel;
 use super::{
-    cached, cors, guarded, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored, traced,
-    transformed,
+    cached, cors, guardrails, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored,
+    traced, transformed,
 };
 use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
 use crate::gateway::Gateway;
 use crate::operation::{self, Inference, Operation};
 use crate::request::BodyBuffer;
-use crate::request::{Counted, End, Facts, Inquiry, Reply};
+use crate::request::{Counted, End, Facts, ModelRequest, Reply};
 use crate::shares::leaves_room;
 
 /// Takes a request in. Refusals are written here.
@@ -113,12 +113,12 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     ctx.facts.api = Some(inference.api);
     may_use_api(&ctx.facts, inference.api)?;
     if inference.api == Api::Realtime || inference.api.is_multipart() {
-        guarded::may_pass_unread(&ctx.facts, inference.api)?;
+        guardrails::may_pass_unread(&ctx.facts, inference.api)?;
     }
     if inference.api == Api::Realtime {
         asks_for_socket(session)?;
-        let inquiry = ctx.inquiry.insert(inquire(session, &mut ctx.facts, &inference, RequestFields::default(), &[])?);
-        admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, &[], 0).await?.reserve(&mut ctx.body, &mut ctx.metering);
+        let model_request = ctx.model_request.insert(resolve_model(session, &mut ctx.facts, &inference, RequestFields::default(), &[])?);
+        admit(gateway, &ctx.facts, model_request, &mut ctx.timing, &[], 0).await?.reserve(&mut ctx.body, &mut ctx.metering);
         // A socket may be silent for as long as both sides like; a dead peer is noticed by keep-alives.
         session.set_read_timeout(None);
         ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
@@ -200,46 +200,51 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
     let fields = fields.map_err(Refusal::from)?;
     let prompt = fields.prompt_at.and_then(|at| buffer.as_slice().get(at..)).unwrap_or_default();
     let prompt = &prompt[..prompt.len().min(PROMPT_PREFIX)];
-    let inquiry = ctx.inquiry.insert(inquire(session, &mut ctx.facts, &inference, fields, prompt)?);
-    buffer = transformed::body(gateway, &ctx.facts, inquiry, buffer).await?;
-    buffer = stored::refer(gateway, &ctx.facts, inquiry, buffer).await?;
+    let model_request = ctx.model_request.insert(resolve_model(session, &mut ctx.facts, &inference, fields, prompt)?);
+    buffer = transformed::body(gateway, &ctx.facts, model_request, buffer).await?;
+    buffer = stored::refer(gateway, &ctx.facts, model_request, buffer).await?;
     ctx.copies.logged = logged::decide(&ctx.facts);
-    let admitted = admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, buffer.as_slice(), ctx.body.bytes).await;
+    let admitted = admit(gateway, &ctx.facts, model_request, &mut ctx.timing, buffer.as_slice(), ctx.body.bytes).await;
     // Kept for the log, if it is refused.
     ctx.body.kept = Some(buffer.finish());
     if logged::is_too_long(&ctx.body, &ctx.copies) {
         Box::pin(logged::shorten(gateway, &ctx.facts, &ctx.body, &mut ctx.copies)).await;
     }
     admitted?.reserve(&mut ctx.body, &mut ctx.metering);
-    let Some(inquiry) = ctx.inquiry.take() else { return Ok(Next::Attempt) };
-    let next = judge_and_look_up(gateway, session, ctx, &inquiry).await;
-    ctx.inquiry = Some(inquiry);
+    let Some(model_request) = ctx.model_request.take() else { return Ok(Next::Attempt) };
+    let next = judge_and_look_up(gateway, session, ctx, &model_request).await;
+    ctx.model_request = Some(model_request);
     next
 }
 
 /// Whether the prompt is allowed, and whether its answer is known.
-async fn judge_and_look_up(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inquiry: &Inquiry) -> Result<Next, Stop> {
+async fn judge_and_look_up(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    model_request: &ModelRequest,
+) -> Result<Next, Stop> {
     let runtime = Arc::clone(&ctx.facts.runtime);
     if runtime.guard.is_some() {
-        let judged = Box::pin(guarded::prompt(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, inquiry)).await;
+        let judged = Box::pin(guardrails::prompt(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, model_request)).await;
         if let Err(Stop::Refuse(refusal)) = &judged
-            && let Some(outcome) = guarded::booked_as(refusal)
+            && let Some(outcome) = guardrails::booked_as(refusal)
         {
-            metering::book_judged(gateway, ctx.books(), inquiry, outcome).await;
+            metering::book_judged(gateway, ctx.books(), model_request, outcome).await;
         }
         judged?;
     }
-    if runtime.cache.is_none() || inquiry.part.is_some() {
+    if runtime.cache.is_none() || model_request.part.is_some() {
         return Ok(Next::Attempt);
     }
     // On the heap: the way of requests without a cache need not have room for it.
-    let found = Box::pin(cached::look_up(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, inquiry)).await?;
+    let found = Box::pin(cached::look_up(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, model_request)).await?;
     let Some(cached::LookedUp { cached, answer }) = found else { return Ok(Next::Attempt) };
     ctx.copies.cached = Some(cached);
     let Some(entry) = answer else { return Ok(Next::Attempt) };
-    let Some(kept) = cached::prepare(gateway, &mut ctx.own_answer(), inquiry, &entry) else { return Ok(Next::Attempt) };
-    metering::book_cached(gateway, ctx.books(), inquiry, kept.how).await;
-    Box::pin(cached::send(gateway, session, ctx.own_answer(), inquiry, &entry, kept)).await?;
+    let Some(kept) = cached::prepare(gateway, &mut ctx.own_answer(), model_request, &entry) else { return Ok(Next::Attempt) };
+    metering::book_cached(gateway, ctx.books(), model_request, kept.how).await;
+    Box::pin(cached::send(gateway, session, ctx.own_answer(), model_request, &entry, kept)).await?;
     Ok(Next::Answered)
 }
 
@@ -280,9 +285,9 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     }
     let FormFields { model, model_range, stream, choices, .. } = read;
     let fields = RequestFields { model, model_range, stream, choices, ..RequestFields::default() };
-    let inquiry = ctx.inquiry.insert(inquire(session, &mut ctx.facts, &inference, fields, &[])?);
+    let model_request = ctx.model_request.insert(resolve_model(session, &mut ctx.facts, &inference, fields, &[])?);
     // Files are no text: what stands in them is counted when it is answered.
-    admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, &[], ctx.body.bytes).await?.reserve(&mut ctx.body, &mut ctx.metering);
+    admit(gateway, &ctx.facts, model_request, &mut ctx.timing, &[], ctx.body.bytes).await?.reserve(&mut ctx.body, &mut ctx.metering);
     Ok(hand_on(&mut ctx.body, &mut ctx.tunnel, buffer, whole, Some(form)))
 }
 
@@ -290,7 +295,13 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
 const FORM_HEAD: usize = 64 * 1024;
 
 /// Which model, and may this caller use it.
-fn inquire(session: &Session, facts: &mut Facts, inference: &Inference, fields: RequestFields, prompt: &[u8]) -> Result<Inquiry, Refusal> {
+fn resolve_model(
+    session: &Session,
+    facts: &mut Facts,
+    inference: &Inference,
+    fields: RequestFields,
+    prompt: &[u8],
+) -> Result<ModelRequest, Refusal> {
     let name = inference.model.as_ref().or(fields.model.as_ref()).ok_or(BodyError::NoModel)?;
     // For the log; a caller's text, so not at any length.
     facts.asked_for = Some(name.chars().take(128).collect());
@@ -305,7 +316,7 @@ fn inquire(session: &Session, facts: &mut Facts, inference: &Inference, fields: 
         may_name_model(facts, inference.api, further)?;
     }
     let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
-    Ok(Inquiry {
+    Ok(ModelRequest {
         api: inference.api,
         part: inference.part,
         model: Arc::clone(model),

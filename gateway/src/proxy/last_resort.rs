@@ -11,7 +11,7 @@ use super::{logged, own_fields, respond};
 use crate::gateway::Gateway;
 use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
 use crate::mock::body::Body;
-use crate::request::{BufferShare, Inquiry};
+use crate::request::{BufferShare, ModelRequest};
 use crate::runtime::LastResort;
 
 /// Answers with the pool's reply, plain or streamed as asked; `false` if the API has no stand-in, or if
@@ -23,23 +23,23 @@ pub(super) async fn answer(
     gateway: &Gateway,
     session: &mut Session,
     own: &mut OwnAnswer<'_>,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     last_resort: &LastResort,
 ) -> pingora::Result<bool> {
     // A count or a shortened conversation that isn't one would be believed.
-    if inquiry.part.is_some() {
+    if model_request.part.is_some() {
         return Ok(false);
     }
     let body = own.body.kept.as_ref().and_then(|body| Body::read(body.bytes()).ok()).unwrap_or_default();
     let mut share = BufferShare::new(&gateway.buffered);
     // A short request can ask for many vectors.
-    if inquiry.api == Api::Embeddings && !share.grow(embeddings_length(&body)) {
+    if model_request.api == Api::Embeddings && !share.grow(embeddings_length(&body)) {
         return Ok(false);
     }
     let question = Question {
-        api: inquiry.api,
+        api: model_request.api,
         part: None,
-        model: &inquiry.model.name,
+        model: &model_request.model.name,
         body: &body,
         text: &last_resort.reply,
         created: gateway.clock.wall().timestamp(),
@@ -58,14 +58,14 @@ pub(super) async fn answer(
             (kind, bytes, Some(length))
         }
     };
-    gateway.metrics.last_resort(&inquiry.pool.config.name).inc();
+    gateway.metrics.last_resort(&model_request.pool.config.name).inc();
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
     own.reply.streamed = length.is_none();
     own.reply.status = Some(200);
     own.reply.bytes_out = body.len();
     logged::record(own.copies, own.reply, &body);
     let mut head = respond::head(StatusCode::OK, content_type, length, &own.facts.id)?;
-    own_fields::complete(own, inquiry, &mut head, &last_resort.backend, own.attempts.made.len());
+    own_fields::complete(own, model_request, &mut head, &last_resort.backend, own.attempts.made.len());
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, own.facts.runtime.config.server.write_timeout).await?;
     Ok(true)

@@ -14,7 +14,7 @@ use spillway_plugins::sse::{Fate, Splitter};
 use super::books::OwnAnswer;
 use super::{headers, own_fields, respond, transformed};
 use crate::gateway::Gateway;
-use crate::request::{End, Inquiry};
+use crate::request::{End, ModelRequest};
 
 /// Whether a caller may have this refusal.
 pub(super) fn may_be_said(head: &ResponseHeader) -> bool {
@@ -47,14 +47,14 @@ pub(super) async fn say(
     gateway: &Gateway,
     session: &mut Session,
     own: OwnAnswer<'_>,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     (upstream, body): (ResponseHeader, Bytes),
 ) -> End {
     let status = upstream.status;
     let Ok(mut head) = headers::for_caller(&upstream, &own.facts.id, false, &own.remaining) else { return End::CallerLeft };
     let _ = head.insert_header(header::CONTENT_LENGTH, body.len());
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
-    transformed::response(own.facts, inquiry, &mut head);
+    transformed::response(own.facts, model_request, &mut head);
     own_fields::describe(own.facts, own.timing, own.copies, &mut head, None, own.attempts.made.len());
     own.reply.status = Some(status.as_u16());
     own.reply.bytes_out += body.len();

@@ -18,9 +18,9 @@ use spillway_plugins::prices::Money;
 use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
 
+use super::attempt_state::AttemptState;
 use super::books::Books;
 use super::bound;
-use super::running::Running;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
@@ -28,7 +28,7 @@ use crate::config::DeploymentPrice;
 use crate::config::UsageRules;
 use crate::gateway::Gateway;
 use crate::ledger::{Cost, Ledger, Place, Row};
-use crate::request::{Facts, Inquiry, Metering};
+use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
 
 /// Longest body that is kept for an estimate while its answer is delivered; longer ones are estimated by
@@ -60,7 +60,14 @@ struct Charge {
 
 impl Charge {
     /// Of an attempt that ends `now`; `answered` if the caller got its answer, or a part of it.
-    fn new(books: &Books<'_>, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome, answered: bool, now: Tick) -> Self {
+    fn new(
+        books: &Books<'_>,
+        model_request: &ModelRequest,
+        running: &AttemptState,
+        outcome: AttemptOutcome,
+        answered: bool,
+        now: Tick,
+    ) -> Self {
         let row = Row {
             at: books.facts.arrived_at.timestamp_millis(),
             request: books.facts.id.as_bytes().into(),
@@ -68,8 +75,8 @@ impl Charge {
             answered,
             consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
             tags: books.facts.tags.clone(),
-            api: inquiry.api,
-            place: Arc::clone(&inquiry.model.places[running.member]),
+            api: model_request.api,
+            place: Arc::clone(&model_request.model.places[running.member]),
             outcome: outcome.label(),
             status: running.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
@@ -79,7 +86,7 @@ impl Charge {
             us: micros(now.since(running.began)),
         };
         let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
-        Charge { row, model: Arc::clone(&inquiry.model), member: running.member, consumer }
+        Charge { row, model: Arc::clone(&model_request.model), member: running.member, consumer }
     }
 
     fn price(&self) -> Option<&DeploymentPrice> {
@@ -166,18 +173,18 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn new(books: &mut Books<'_>, inquiry: &Inquiry, running: &Running) -> Self {
+    fn new(books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState) -> Self {
         Evidence {
-            api: inquiry.api,
+            api: model_request.api,
             body: books.body.kept.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
-            bound: bound::of(books.facts, books.body, inquiry),
+            bound: bound::of(books.facts, books.body, model_request),
             whole: books.metering.whole,
             filtered: running.filtered,
             output: std::mem::take(&mut books.metering.output),
             so_far: books.metering.so_far,
             answer: books.metering.plain.take(),
-            oddly_asked: inquiry.fields.stream && inquiry.fields.stream_options == StreamOptions::Odd,
-            reasons: inquiry.fields.reasoning == Some(true),
+            oddly_asked: model_request.fields.stream && model_request.fields.stream_options == StreamOptions::Odd,
+            reasons: model_request.fields.reasoning == Some(true),
         }
     }
 
@@ -244,7 +251,7 @@ impl Estimate {
     /// Hands it to the thread that reads texts.
     pub(super) fn hand_over(self, gateway: &Gateway) {
         let of = gateway.clone();
-        gateway.estimator.hand_over(move |has_time| if has_time { self.book(&of) } else { self.book_hastily(&of) });
+        gateway.estimator.hand_over(move |has_time| if has_time { self.book(&of) } else { self.book_by_length(&of) });
     }
 
     fn book_as(self, gateway: &Gateway, settled: Settled) {
@@ -260,17 +267,17 @@ impl Estimate {
 pub(super) fn book_answer<'r>(
     gateway: &'r Gateway,
     mut books: Books<'r>,
-    inquiry: &Inquiry,
-    running: &Running,
+    model_request: &ModelRequest,
+    running: &AttemptState,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'r>>> {
-    if std::mem::replace(&mut books.metering.booked, true) || inquiry.object.is_some() || inquiry.is_free() {
+    if std::mem::replace(&mut books.metering.booked, true) || model_request.object.is_some() || model_request.is_free() {
         return None;
     }
     let now = gateway.clock.now();
     let outcome = if running.filtered { AttemptOutcome::CallerFault } else { AttemptOutcome::Ok };
-    let charge = Charge::new(&books, inquiry, running, outcome, true, now);
+    let charge = Charge::new(&books, model_request, running, outcome, true, now);
     if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
-        let evidence = Evidence::new(&mut books, inquiry, running);
+        let evidence = Evidence::new(&mut books, model_request, running);
         // On the heap: the way of all other requests need not have room for it.
         return Some(Box::pin(book_strictly(gateway, ledger, books, charge, evidence)));
     }
@@ -281,7 +288,7 @@ pub(super) fn book_answer<'r>(
                 gateway.limits.settle(permit, used, books.facts.moment(now));
             }
         }
-        None => estimate(gateway, &mut books, inquiry, running, charge),
+        None => estimate(gateway, &mut books, model_request, running, charge),
     }
     None
 }
@@ -309,22 +316,28 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
 
 /// Books one of several answers of a socket at once: what is reserved stays so for the next one. Of one that doesn't
 /// tell what it used, the bound.
-pub(super) fn book_turn(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, told: Option<Usage>) {
-    let settled = told.map_or_else(|| Settled::Bound(bound::of(books.facts, books.body, inquiry)), Settled::Reported);
-    book_settled(gateway, books, inquiry, running, settled);
+pub(super) fn book_turn(
+    gateway: &Gateway,
+    books: &mut Books<'_>,
+    model_request: &ModelRequest,
+    running: &AttemptState,
+    told: Option<Usage>,
+) {
+    let settled = told.map_or_else(|| Settled::Bound(bound::of(books.facts, books.body, model_request)), Settled::Reported);
+    book_settled(gateway, books, model_request, running, settled);
 }
 
 /// Books so many turns of a socket of which nobody will tell what they used, each at its bound.
-pub(super) fn book_unsettled(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, turns: u32) {
+pub(super) fn book_unsettled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, turns: u32) {
     if turns > 0 {
-        let bound = bound::of(books.facts, books.body, inquiry).times(turns.into());
-        book_settled(gateway, books, inquiry, running, Settled::Bound(bound));
+        let bound = bound::of(books.facts, books.body, model_request).times(turns.into());
+        book_settled(gateway, books, model_request, running, Settled::Bound(bound));
     }
 }
 
-fn book_settled(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, settled: Settled) {
+fn book_settled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, settled: Settled) {
     let now = gateway.clock.now();
-    let charge = Charge::new(books, inquiry, running, AttemptOutcome::Ok, !books.metering.booked, now);
+    let charge = Charge::new(books, model_request, running, AttemptOutcome::Ok, !books.metering.booked, now);
     books.metering.booked = true;
     let used = charge.book(gateway, settled);
     if let Some(permit) = &books.metering.permit {
@@ -335,7 +348,7 @@ fn book_settled(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, run
 }
 
 /// Whether an attempt that ended like this may have cost something, though nothing is reported.
-fn may_have_cost(running: &Running, outcome: AttemptOutcome) -> bool {
+fn may_have_cost(running: &AttemptState, outcome: AttemptOutcome) -> bool {
     match running.status {
         // The prompt is billed, though the filter stopped it. Other refusals are not.
         Some(status) if !status.is_success() && !status.is_informational() => running.filtered,
@@ -344,9 +357,15 @@ fn may_have_cost(running: &Running, outcome: AttemptOutcome) -> bool {
 }
 
 /// Books an attempt that ended without [`book_answer`], if it may have cost something.
-pub(super) fn book_attempt(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, outcome: AttemptOutcome) {
+pub(super) fn book_attempt(
+    gateway: &Gateway,
+    books: &mut Books<'_>,
+    model_request: &ModelRequest,
+    running: &AttemptState,
+    outcome: AttemptOutcome,
+) {
     // A socket is booked by its turns.
-    if books.metering.booked || inquiry.object.is_some() || inquiry.is_free() || inquiry.api == Api::Realtime {
+    if books.metering.booked || model_request.object.is_some() || model_request.is_free() || model_request.api == Api::Realtime {
         return;
     }
     // A part of an answer that another one continues is not what the caller got.
@@ -354,16 +373,16 @@ pub(super) fn book_attempt(gateway: &Gateway, books: &mut Books<'_>, inquiry: &I
     let told = books.metering.usage.map(|metered| metered.usage);
     if told.is_some() || may_have_cost(running, outcome) {
         let now = gateway.clock.now();
-        let charge = Charge::new(books, inquiry, running, outcome, answered, now);
+        let charge = Charge::new(books, model_request, running, outcome, answered, now);
         if answered || outcome == AttemptOutcome::Cancelled {
             books.metering.booked = true;
             match told {
                 Some(usage) => settle_at(gateway, books, charge, Settled::Reported(usage)),
-                None => estimate(gateway, books, inquiry, running, charge),
+                None => estimate(gateway, books, model_request, running, charge),
             }
             return;
         }
-        let settled = told.map_or_else(|| Evidence::new(books, inquiry, running).bound(), Settled::Reported);
+        let settled = told.map_or_else(|| Evidence::new(books, model_request, running).bound(), Settled::Reported);
         let used = charge.book(gateway, settled);
         // What is reserved stays so for the next attempt.
         if let Some(permit) = &books.metering.permit {
@@ -387,8 +406,8 @@ fn settle_at(gateway: &Gateway, books: &mut Books<'_>, charge: Charge, settled: 
 
 /// Books what nobody reports: at its bound, which is known at once, or by its texts. Those are for the thread that reads
 /// them; if that has too much to do, the bound is booked after all.
-fn estimate(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, charge: Charge) {
-    let evidence = Evidence::new(books, inquiry, running);
+fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, charge: Charge) {
+    let evidence = Evidence::new(books, model_request, running);
     if !evidence.is_readable() {
         let settled = evidence.bound();
         books.metering.usage = Some(settled.metered());
@@ -402,10 +421,10 @@ fn estimate(gateway: &Gateway, books: &mut Books<'_>, inquiry: &Inquiry, running
 }
 
 /// What is to be booked of an answer whose caller left, once it has been read on. It counts as booked.
-pub(super) fn hand_over(books: &mut Books<'_>, inquiry: &Inquiry, running: &Running, now: Tick) -> Estimate {
+pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, now: Tick) -> Estimate {
     books.metering.booked = true;
-    let charge = Charge::new(books, inquiry, running, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
-    let evidence = Evidence::new(books, inquiry, running);
+    let charge = Charge::new(books, model_request, running, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
+    let evidence = Evidence::new(books, model_request, running);
     Estimate { charge, evidence, told: None, permit: books.metering.permit.take() }
 }
 
@@ -423,29 +442,29 @@ impl Estimate {
     }
 
     /// As [`Estimate::book`], without reading any text.
-    pub(super) fn book_hastily(self, gateway: &Gateway) {
+    pub(super) fn book_by_length(self, gateway: &Gateway) {
         let settled = self.told.map_or_else(|| self.evidence.bound(), Settled::Reported);
         self.book_as(gateway, settled);
     }
 }
 
 /// Books an answer that was known already (`how`): it used nothing and costs nothing.
-pub(super) async fn book_cached(gateway: &Gateway, books: Books<'_>, inquiry: &Inquiry, how: &'static str) {
+pub(super) async fn book_cached(gateway: &Gateway, books: Books<'_>, model_request: &ModelRequest, how: &'static str) {
     let place = |model: &Model| Arc::clone(&model.cache_place);
-    book_unasked(gateway, books, inquiry, "ok", Some(how), place).await;
+    book_unasked(gateway, books, model_request, "ok", Some(how), place).await;
 }
 
 /// Books a request whose prompt was judged, and doesn't pass: it used nothing of a model, and was a request all the same.
-pub(super) async fn book_judged(gateway: &Gateway, books: Books<'_>, inquiry: &Inquiry, outcome: &'static str) {
+pub(super) async fn book_judged(gateway: &Gateway, books: Books<'_>, model_request: &ModelRequest, outcome: &'static str) {
     let place = |model: &Model| Arc::clone(&model.guard_place);
-    book_unasked(gateway, books, inquiry, outcome, None, place).await;
+    book_unasked(gateway, books, model_request, outcome, None, place).await;
 }
 
 /// Books a request for which no member was asked.
 async fn book_unasked(
     gateway: &Gateway,
     books: Books<'_>,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     outcome: &'static str,
     cache: Option<&'static str>,
     place: impl FnOnce(&Model) -> Arc<Place>,
@@ -466,8 +485,8 @@ async fn book_unasked(
         answered: true,
         consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
         tags: books.facts.tags.clone(),
-        api: inquiry.api,
-        place: place(&inquiry.model),
+        api: model_request.api,
+        place: place(&model_request.model),
         outcome,
         status: books.reply.status,
         metered: Metered::reported(Usage::default()),

@@ -20,11 +20,11 @@ mod responses_socket;
 pub mod tunnel;
 mod words;
 
+mod abandoned;
 mod admit;
-mod ask;
 mod asked;
 mod attempt;
-mod attempts;
+mod attempt_state;
 mod body;
 mod books;
 mod bound;
@@ -32,12 +32,11 @@ mod cached;
 mod copies;
 mod deliver;
 mod delivery;
-mod drain;
 mod ended;
 mod exchange;
 mod finish;
 mod framing;
-mod guarded;
+mod guardrails;
 mod held;
 mod identify;
 mod intake;
@@ -51,11 +50,12 @@ mod over;
 mod own_fields;
 mod own_usage;
 mod patience;
-mod progress;
 mod query_key;
 mod record;
 mod refuse;
-mod running;
+mod retry_loop;
+mod retry_state;
+mod send;
 mod step;
 mod stored;
 mod timer;
@@ -102,7 +102,7 @@ impl ProxyHttp for Gateway {
         if ctx.tunnel.is_some() {
             return Ok(true);
         }
-        ctx.reply.end = attempts::run(self, session, ctx).await;
+        ctx.reply.end = retry_loop::run(self, session, ctx).await;
         match ctx.reply.end {
             End::CallerLeft | End::Cut => Err(step::told()),
             End::Complete | End::Refused(_) | End::LastResort => Ok(false),

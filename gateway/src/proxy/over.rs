@@ -5,13 +5,13 @@ use std::time::Duration;
 use pingora::proxy::Session;
 use spillway_plugins::tokens::Metered;
 
-use crate::request::{AttemptRecord, End, Facts, Inquiry, Reply, Timing};
+use crate::request::{AttemptRecord, End, Facts, ModelRequest, Reply, Timing};
 
 /// A request that is over.
 pub(super) struct Over<'r> {
     pub(super) session: &'r Session,
     pub(super) facts: &'r Facts,
-    pub(super) inquiry: Option<&'r Inquiry>,
+    pub(super) model_request: Option<&'r ModelRequest>,
     pub(super) attempts: &'r [AttemptRecord],
     pub(super) timing: &'r Timing,
     pub(super) reply: &'r Reply,

@@ -6,7 +6,7 @@ use pingora::http::ResponseHeader;
 use super::books::OwnAnswer;
 use super::copies::Copies;
 use super::{cached, headers, traced, transformed};
-use crate::request::{Facts, Inquiry, Timing};
+use crate::request::{Facts, ModelRequest, Timing};
 
 /// Where an answer comes from, how many attempts it took (once a model is asked for), how the cache was asked, and the trace:
 /// if the config wants that.
@@ -23,8 +23,8 @@ pub(super) fn describe(facts: &Facts, timing: &Timing, copies: &Copies, head: &m
 
 /// The rest of a head that is not a backend's: what is left of the caller's rates, what its consumer and its pool change, and
 /// where the answer comes from.
-pub(super) fn complete(own: &OwnAnswer<'_>, inquiry: &Inquiry, head: &mut ResponseHeader, backend: &str, attempts: usize) {
+pub(super) fn complete(own: &OwnAnswer<'_>, model_request: &ModelRequest, head: &mut ResponseHeader, backend: &str, attempts: usize) {
     headers::rate_limits(head, &own.remaining);
-    transformed::response(own.facts, inquiry, head);
+    transformed::response(own.facts, model_request, head);
     describe(own.facts, own.timing, own.copies, head, Some(backend), attempts);
 }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use spillway_plugins::api::Api;
 
-use crate::request::Inquiry;
+use crate::request::ModelRequest;
 
 /// Until the head of a plain answer, or the first event of a stream.
-pub(super) fn first(inquiry: &Inquiry) -> Duration {
-    let timeouts = &inquiry.pool.config.timeouts;
+pub(super) fn first(model_request: &ModelRequest) -> Duration {
+    let timeouts = &model_request.pool.config.timeouts;
     let long = |short: Duration| short.max(timeouts.thinking);
-    match (inquiry.fields.stream, inquiry.thinks()) {
-        (true, true) if is_silent(inquiry.api) => long(timeouts.first_token),
+    match (model_request.fields.stream, model_request.thinks()) {
+        (true, true) if is_silent(model_request.api) => long(timeouts.first_token),
         (true, _) => timeouts.first_token,
         (false, true) => long(timeouts.answer),
         (false, false) => timeouts.answer,
@@ -23,9 +23,9 @@ pub(super) fn first(inquiry: &Inquiry) -> Duration {
 }
 
 /// From an event of a stream that is no output to the next one; `None` if such events tell nothing.
-pub(super) fn after_event(inquiry: &Inquiry) -> Option<Duration> {
-    let timeouts = &inquiry.pool.config.timeouts;
-    (!is_silent(inquiry.api) || inquiry.thinks()).then_some(timeouts.thinking.max(timeouts.first_token))
+pub(super) fn after_event(model_request: &ModelRequest) -> Option<Duration> {
+    let timeouts = &model_request.pool.config.timeouts;
+    (!is_silent(model_request.api) || model_request.thinks()).then_some(timeouts.thinking.max(timeouts.first_token))
 }
 
 /// Whether streams of this API tell nothing while a model thinks. What comes before the output, a role or the filters'

@@ -7,7 +7,7 @@ use spillway_plugins::stream::StreamState;
 
 use super::unfinished::{Due, Unfinished};
 use crate::gateway::Gateway;
-use crate::request::{BufferShare, Inquiry, RequestBody};
+use crate::request::{BufferShare, ModelRequest, RequestBody};
 
 /// How a stream may be continued.
 pub(super) enum Rescuable {
@@ -19,17 +19,17 @@ pub(super) enum Rescuable {
 
 impl Rescuable {
     /// Of a stream that begins; `None` if it is not to be continued.
-    pub(super) fn new(gateway: &Gateway, body: &RequestBody, unfinished: &Unfinished, inquiry: &Inquiry) -> Option<Self> {
-        let most = inquiry.pool.config.rescue?;
-        if unfinished.rescue.is_some() || inquiry.object.is_some() {
+    pub(super) fn new(gateway: &Gateway, body: &RequestBody, unfinished: &Unfinished, model_request: &ModelRequest) -> Option<Self> {
+        let most = model_request.pool.config.rescue?;
+        if unfinished.rescue.is_some() || model_request.object.is_some() {
             return None;
         }
-        if inquiry.api == Api::Responses && inquiry.stores && inquiry.fields.references.background {
+        if model_request.api == Api::Responses && model_request.stores && model_request.fields.references.background {
             return Some(Rescuable::Same(None));
         }
         // A response that is stored has another name at each backend: what refers to it later must find it.
-        let may = body.kept.is_some() && !inquiry.stores && !inquiry.is_pinned() && !inquiry.sealed;
-        let sent = Sent::new(inquiry.api, most).filter(|_| may)?;
+        let may = body.kept.is_some() && !model_request.stores && !model_request.is_pinned() && !model_request.sealed;
+        let sent = Sent::new(model_request.api, most).filter(|_| may)?;
         Some(Rescuable::Again(Box::new((sent, BufferShare::new(&gateway.buffered)))))
     }
 

@@ -6,7 +6,6 @@ use http::StatusCode;
 use pingora::proxy::Session;
 use spillway_plugins::rescue::Continuation;
 
-use super::ask::Unasked;
 use super::asked::{Asked, asked};
 use super::attempt::{Attempt, Step};
 use super::books::Books;
@@ -15,24 +14,25 @@ use super::deliver;
 use super::delivery::{Delivery, broke};
 use super::ended::ended;
 use super::exchange::Broken;
-use super::progress::{Progress, pick, pick_again};
 use super::respond;
+use super::retry_state::{RetryState, pick, pick_again};
+use super::send::SendError;
 use super::unfinished::Rescue;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::gateway::Gateway;
-use crate::request::{Attempts, End, Facts, Inquiry};
+use crate::request::{Attempts, End, Facts, ModelRequest};
 
 /// Continues the broken stream of an attempt, or tells its caller that it broke.
 pub(super) async fn run(
     session: &mut Session,
     ctx: &mut RequestCtx,
-    progress: &mut Progress,
+    retry_state: &mut RetryState,
     mut broken: Attempt<'_>,
     kind: ErrorKind,
 ) -> Step {
-    let (gateway, inquiry) = (broken.gateway, broken.inquiry);
+    let (gateway, model_request) = (broken.gateway, broken.model_request);
     let Some(Rescue::Due(mut due)) = ctx.unfinished.rescue.replace(Rescue::Begins) else {
         broken.finish(&mut ctx.books(), AttemptOutcome::Broken(kind));
         return Step::Over(End::Cut);
@@ -43,16 +43,16 @@ pub(super) async fn run(
             // One response, and one attempt: it is booked once.
             broken.note_broken(&ctx.facts, &mut ctx.attempts, AttemptOutcome::Broken(kind));
             broken.resumes = Some(resumed.asks());
-            attempt(session, ctx, progress, broken, &mut due.continuation).await
+            attempt(session, ctx, retry_state, broken, &mut due.continuation).await
         }
         Continuation::Again(_) => {
             let member = broken.running.member;
             broken.finish(&mut ctx.books(), AttemptOutcome::Broken(kind));
             ctx.unfinished.rescue = Some(Rescue::Tried);
-            match next(gateway, &ctx.facts, &mut ctx.attempts, inquiry, progress, member) {
+            match next(gateway, &ctx.facts, &mut ctx.attempts, model_request, retry_state, member) {
                 Some(pick) => {
-                    let next = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, inquiry, progress, pick);
-                    attempt(session, ctx, progress, next, &mut due.continuation).await
+                    let next = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, model_request, retry_state, pick);
+                    attempt(session, ctx, retry_state, next, &mut due.continuation).await
                 }
                 None => Delivery::Cut(ErrorKind::Reset),
             }
@@ -66,9 +66,9 @@ pub(super) async fn run(
         _ => ("failed", End::Cut),
     };
     ctx.reply.rescued = Some(result);
-    gateway.metrics.rescued(&inquiry.pool.config.name, result);
+    gateway.metrics.rescued(&model_request.pool.config.name, result);
     if end == End::Cut {
-        let event = respond::error_event(inquiry.api, broke(kind), "upstream_error", due.continuation.sequence());
+        let event = respond::error_event(model_request.api, broke(kind), "upstream_error", due.continuation.sequence());
         deliver::cut_off(session, &ctx.facts, &mut ctx.reply, event).await;
     }
     Step::Over(end)
@@ -79,17 +79,17 @@ fn next(
     gateway: &Gateway,
     facts: &Facts,
     attempts: &mut Attempts,
-    inquiry: &Inquiry,
-    progress: &mut Progress,
+    model_request: &ModelRequest,
+    retry_state: &mut RetryState,
     broken: usize,
 ) -> Option<Pick> {
     let now = gateway.clock.now();
-    if now >= progress.deadline || !progress.may_retry(inquiry, now) {
+    if now >= retry_state.deadline || !retry_state.may_retry(model_request, now) {
         return None;
     }
-    match pick(inquiry, facts, attempts, progress, now) {
+    match pick(model_request, facts, attempts, retry_state, now) {
         Ok(pick) => Some(pick),
-        Err(_) => pick_again(inquiry, progress, broken, now),
+        Err(_) => pick_again(model_request, retry_state, broken, now),
     }
 }
 
@@ -103,18 +103,18 @@ fn unread(mut books: Books<'_>, mut attempt: Attempt<'_>) -> Delivery {
 async fn attempt(
     session: &mut Session,
     ctx: &mut RequestCtx,
-    progress: &mut Progress,
+    retry_state: &mut RetryState,
     mut attempt: Attempt<'_>,
     continuation: &mut Continuation,
 ) -> Delivery {
     let gateway = attempt.gateway;
-    let mut exchange = match asked(session, &mut ctx.books(), &mut attempt, progress).await {
+    let mut exchange = match asked(session, &mut ctx.books(), &mut attempt, retry_state).await {
         Ok(Asked::Answer(exchange, _)) => match exchange.head() {
             Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
             _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
             // An answer was made, though not as a stream.
             Some(head) if head.status.is_success() => {
-                attempt.failed(&mut ctx.books(), progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::Failed, false);
+                attempt.failed(&mut ctx.books(), retry_state, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::Failed, false);
                 return Delivery::Cut(ErrorKind::Reset);
             }
             _ => {
@@ -122,19 +122,19 @@ async fn attempt(
                 return Delivery::Cut(ErrorKind::Reset);
             }
         },
-        Err(Unasked::Broken(Broken::CallerLeft)) if attempt.resumes.is_some() => {
+        Err(SendError::Broken(Broken::CallerLeft)) if attempt.resumes.is_some() => {
             unread(ctx.books(), attempt);
             return Delivery::CallerLeft;
         }
         _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
         unanswered => {
-            return match ended(ctx.books(), progress, attempt, unanswered) {
+            return match ended(ctx.books(), retry_state, attempt, unanswered) {
                 Step::Over(End::CallerLeft) => Delivery::CallerLeft,
                 _ => Delivery::Cut(ErrorKind::Reset),
             };
         }
     };
-    let delivery = deliver::join(session, ctx, progress, &mut attempt, &mut exchange, continuation).await;
+    let delivery = deliver::join(session, ctx, retry_state, &mut attempt, &mut exchange, continuation).await;
     match &delivery {
         Delivery::Complete => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
@@ -147,7 +147,13 @@ async fn attempt(
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
         }
         _ => {
-            attempt.failed(&mut ctx.books(), progress, Failure::Error(ErrorKind::Reset), AttemptOutcome::Broken(ErrorKind::Reset), false);
+            attempt.failed(
+                &mut ctx.books(),
+                retry_state,
+                Failure::Error(ErrorKind::Reset),
+                AttemptOutcome::Broken(ErrorKind::Reset),
+                false,
+            );
         }
     }
     delivery

@@ -15,11 +15,11 @@ use super::identify::{may_use_api, may_use_every_pool, may_use_pool};
 use super::offload::on_buffer;
 use super::refusal::Refusal;
 use super::step::{Next, Stop};
-use super::{guarded, headers, media};
+use super::{guardrails, headers, media};
 use crate::gateway::Gateway;
 use crate::objects::{Known, Pin, sealed_name};
 use crate::operation::ObjectOperation;
-use crate::request::Inquiry;
+use crate::request::ModelRequest;
 use crate::request::{BodyBuffer, Facts};
 use crate::runtime::{Model, Pool, Runtime};
 
@@ -28,19 +28,24 @@ const POOL: &str = "x-spillway-pool";
 
 /// Sends a request that refers to something stored where that is, and one that brings something sealed where it can be
 /// read, as far as that is known.
-pub(super) async fn refer(gateway: &Gateway, facts: &Facts, inquiry: &mut Inquiry, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
+pub(super) async fn refer(
+    gateway: &Gateway,
+    facts: &Facts,
+    model_request: &mut ModelRequest,
+    buffer: BodyBuffer,
+) -> Result<BodyBuffer, Refusal> {
     let owner = facts.owner();
-    inquiry.stores = !inquiry.fields.references.unstored && inquiry.api == Api::Responses && inquiry.part.is_none();
-    let fields = std::mem::take(&mut inquiry.fields);
+    model_request.stores = !model_request.fields.references.unstored && model_request.api == Api::Responses && model_request.part.is_none();
+    let fields = std::mem::take(&mut model_request.fields);
     let read = move |buffer: &mut BodyBuffer| (fields.references_in(buffer.as_slice()), fields);
     let (buffer, (found, fields)) = on_buffer(&gateway.turns, || owner, buffer, read).await?;
-    inquiry.fields = fields;
-    refer_to(gateway, facts, inquiry, found).await?;
+    model_request.fields = fields;
+    refer_to(gateway, facts, model_request, found).await?;
     Ok(buffer)
 }
 
 /// Sends a request where what it refers to is.
-async fn refer_to(gateway: &Gateway, facts: &Facts, inquiry: &mut Inquiry, mut found: References) -> Result<(), Refusal> {
+async fn refer_to(gateway: &Gateway, facts: &Facts, model_request: &mut ModelRequest, mut found: References) -> Result<(), Refusal> {
     let sealed = std::mem::take(&mut found.sealed);
     let names = names(found)?;
     if names.is_empty() && sealed.is_empty() {
@@ -49,11 +54,11 @@ async fn refer_to(gateway: &Gateway, facts: &Facts, inquiry: &mut Inquiry, mut f
     let pin = locate(gateway, facts, &names).await?;
     let reader = if pin.is_none() { gateway.objects.reader_of(&sealed, gateway.clock.now()).await } else { None };
     let runtime = Arc::clone(&facts.runtime);
-    inquiry.sealed = pin.is_none() && !sealed.is_empty();
-    inquiry.elsewhere = match (pin, reader) {
-        (Some(pin), _) => Some(excluded(&runtime, &inquiry.model, inquiry.api, &pin.backend)?),
+    model_request.sealed = pin.is_none() && !sealed.is_empty();
+    model_request.elsewhere = match (pin, reader) {
+        (Some(pin), _) => Some(excluded(&runtime, &model_request.model, model_request.api, &pin.backend)?),
         // If that one doesn't serve the model, the others have to say.
-        (None, Some(backend)) => excluded(&runtime, &inquiry.model, inquiry.api, &backend).ok(),
+        (None, Some(backend)) => excluded(&runtime, &model_request.model, model_request.api, &backend).ok(),
         (None, None) => None,
     };
     Ok(())
@@ -63,7 +68,7 @@ async fn refer_to(gateway: &Gateway, facts: &Facts, inquiry: &mut Inquiry, mut f
 pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectOperation) -> Result<Next, Stop> {
     ctx.facts.api = Some(call.api);
     may_use_api(&ctx.facts, call.api)?;
-    guarded::may_pass_unread(&ctx.facts, call.api)?;
+    guardrails::may_pass_unread(&ctx.facts, call.api)?;
     may_batch(&ctx.facts, &call)?;
     media::uncompressed(&session.req_header().headers)?;
     expectation(session).await?;
@@ -102,7 +107,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     let model = model.ok_or(Refusal::NoneAvailable { model: call.api.label().to_owned(), retry_after: None })?;
     let pool = &runtime.pools[model.pool];
     may_use_pool(&ctx.facts, call.api, &pool.config)?;
-    let inquiry = ctx.inquiry.insert(Inquiry {
+    let model_request = ctx.model_request.insert(ModelRequest {
         api: call.api,
         model: Arc::clone(model),
         pool: Arc::clone(pool),
@@ -115,7 +120,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         sealed: false,
         object: Some(call.path),
     });
-    admit(gateway, &ctx.facts, inquiry, &mut ctx.timing, &[], ctx.body.bytes).await?.reserve(&mut ctx.body, &mut ctx.metering);
+    admit(gateway, &ctx.facts, model_request, &mut ctx.timing, &[], ctx.body.bytes).await?.reserve(&mut ctx.body, &mut ctx.metering);
     Ok(hand_on(&mut ctx.body, &mut ctx.tunnel, buffer, whole, None))
 }
 
@@ -205,27 +210,27 @@ fn pool<'r>(runtime: &'r Runtime, session: &Session, facts: &Facts, call: &Objec
 }
 
 /// Whether the answer to a request may name something that is kept.
-pub(super) fn may_make(inquiry: &Inquiry) -> bool {
-    match inquiry.api {
-        Api::Chat => inquiry.fields.references.sounds,
+pub(super) fn may_make(model_request: &ModelRequest) -> bool {
+    match model_request.api {
+        Api::Chat => model_request.fields.references.sounds,
         Api::Responses | Api::Messages => true,
-        _ => inquiry.stores,
+        _ => model_request.stores,
     }
 }
 
 /// Remembers what an answer made, from the beginning of its body.
-pub(super) fn remember(gateway: &Gateway, facts: &Facts, inquiry: &Inquiry, backend: &Arc<str>, beginning: &[u8]) {
+pub(super) fn remember(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest, backend: &Arc<str>, beginning: &[u8]) {
     // What code has run in stands there if anything has.
-    if inquiry.api != Api::Messages || memmem::find(beginning, b"\"container\"").is_some() {
-        keep(gateway, facts, inquiry, backend, Made::of(inquiry.api, beginning));
+    if model_request.api != Api::Messages || memmem::find(beginning, b"\"container\"").is_some() {
+        keep(gateway, facts, model_request, backend, Made::of(model_request.api, beginning));
     }
 }
 
 /// Remembers what was made.
-pub(super) fn keep(gateway: &Gateway, facts: &Facts, inquiry: &Inquiry, backend: &Arc<str>, made: Made) {
+pub(super) fn keep(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest, backend: &Arc<str>, made: Made) {
     let now = gateway.clock.now();
     let Made { stored, kept, sealed } = made;
-    let stored = if inquiry.stores { stored } else { Vec::new() };
+    let stored = if model_request.stores { stored } else { Vec::new() };
     let sealed = sealed.iter().map(|mark| sealed_name(mark));
     for name in stored.into_iter().chain(kept).chain(sealed) {
         gateway.objects.pin(&name, Pin { backend: Arc::clone(backend), consumer: facts.owner() }, now);

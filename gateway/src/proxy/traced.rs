@@ -63,11 +63,11 @@ pub(super) fn write(request: &Over<'_>) {
     let began = u64::try_from(request.facts.arrived_at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
     // The calendar's time is asked for once: what comes later is measured from there.
     let at = |tick: Tick| after(began, tick.since(request.facts.arrived));
-    let inquiry = request.inquiry;
+    let model_request = request.model_request;
     let span = |attempt: &AttemptRecord| {
         Some(AttemptSpan {
             id: attempt.span?,
-            place: Arc::clone(inquiry?.model.traced.get(attempt.member)?),
+            place: Arc::clone(model_request?.model.traced.get(attempt.member)?),
             began: at(attempt.began),
             ended: at(attempt.began + attempt.took),
             waited: attempt.waited,
@@ -88,11 +88,13 @@ pub(super) fn write(request: &Over<'_>) {
         path: head.uri.path().to_owned(),
         api: request.facts.api,
         // What stored things are asked for by no model's name.
-        model: inquiry.filter(|inquiry| inquiry.object.is_none()).map(|inquiry| Arc::clone(&inquiry.model.name)),
-        pool: inquiry.map(|inquiry| Arc::clone(&inquiry.pool.config.name)),
-        stream: inquiry.is_some_and(|inquiry| inquiry.fields.stream),
-        max_tokens: inquiry.and_then(|inquiry| inquiry.fields.cap()),
-        choices: inquiry.and_then(|inquiry| inquiry.fields.choices),
+        model: model_request
+            .filter(|model_request| model_request.object.is_none())
+            .map(|model_request| Arc::clone(&model_request.model.name)),
+        pool: model_request.map(|model_request| Arc::clone(&model_request.pool.config.name)),
+        stream: model_request.is_some_and(|model_request| model_request.fields.stream),
+        max_tokens: model_request.and_then(|model_request| model_request.fields.cap()),
+        choices: model_request.and_then(|model_request| model_request.fields.choices),
         status: request.status,
         end,
         code,

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use crate::callers::LiveConsumer;
 use crate::config::Transforms;
 use crate::gateway::Gateway;
-use crate::request::Inquiry;
+use crate::request::ModelRequest;
 use crate::request::{BodyBuffer, Facts};
 use crate::runtime::Pool;
 
@@ -21,11 +21,17 @@ fn wanted<'w>(consumer: Option<&'w LiveConsumer>, pool: &'w Pool) -> impl Iterat
 }
 
 /// Changes a body, and what was read of it.
-pub(super) async fn body(gateway: &Gateway, facts: &Facts, inquiry: &mut Inquiry, buffer: BodyBuffer) -> Result<BodyBuffer, Refusal> {
-    if facts.internal || wanted(facts.consumer(), &inquiry.pool).all(|transforms| transforms.body.is_empty()) {
+pub(super) async fn body(
+    gateway: &Gateway,
+    facts: &Facts,
+    model_request: &mut ModelRequest,
+    buffer: BodyBuffer,
+) -> Result<BodyBuffer, Refusal> {
+    if facts.internal || wanted(facts.consumer(), &model_request.pool).all(|transforms| transforms.body.is_empty()) {
         return Ok(buffer);
     }
-    let (api, consumer, pool) = (inquiry.api, facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer)), Arc::clone(&inquiry.pool));
+    let (api, consumer, pool) =
+        (model_request.api, facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer)), Arc::clone(&model_request.pool));
     let change = move |buffer: &mut BodyBuffer| {
         let mut changed: Option<Vec<u8>> = None;
         for transforms in wanted(consumer.as_deref(), &pool).filter(|transforms| !transforms.body.is_empty()) {
@@ -41,22 +47,22 @@ pub(super) async fn body(gateway: &Gateway, facts: &Facts, inquiry: &mut Inquiry
     };
     let (buffer, fields) = on_buffer(&gateway.turns, || facts.owner(), buffer, change).await?;
     if let Some(fields) = fields? {
-        inquiry.fields = fields;
+        model_request.fields = fields;
     }
     Ok(buffer)
 }
 
 /// Changes the head of a request to a backend.
-pub(super) fn request(facts: &Facts, inquiry: &Inquiry, head: &mut RequestHeader) {
-    for HeaderChanges { set, remove } in wanted(facts.consumer(), &inquiry.pool).map(|transforms| &transforms.request) {
+pub(super) fn request(facts: &Facts, model_request: &ModelRequest, head: &mut RequestHeader) {
+    for HeaderChanges { set, remove } in wanted(facts.consumer(), &model_request.pool).map(|transforms| &transforms.request) {
         remove.iter().for_each(|name| drop(head.remove_header(name)));
         set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
     }
 }
 
 /// Changes the head of an answer to a caller.
-pub(super) fn response(facts: &Facts, inquiry: &Inquiry, head: &mut ResponseHeader) {
-    for HeaderChanges { set, remove } in wanted(facts.consumer(), &inquiry.pool).map(|transforms| &transforms.response) {
+pub(super) fn response(facts: &Facts, model_request: &ModelRequest, head: &mut ResponseHeader) {
+    for HeaderChanges { set, remove } in wanted(facts.consumer(), &model_request.pool).map(|transforms| &transforms.response) {
         remove.iter().for_each(|name| drop(head.remove_header(name)));
         set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
     }

@@ -10,7 +10,7 @@ use crate::backend::{Upstream, url};
 use crate::clock::Tick;
 use crate::config::Endpoint;
 use crate::provider::{BackendKind, Signing};
-use crate::request::{Facts, Inquiry};
+use crate::request::{Facts, ModelRequest};
 
 /// How the body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,18 +131,18 @@ impl From<pingora::BError> for NoHead {
 /// [`NoHead`]
 pub(super) fn head_for(
     facts: &Facts,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     (member, upstream): (usize, &Upstream),
     caller: &RequestHeader,
     rest: Option<(&str, &str)>,
     framing: Framing,
     (span, now, signing): (Option<SpanId>, Tick, Signing<'_>),
 ) -> Result<Box<RequestHeader>, NoHead> {
-    let member = &inquiry.model.route.members()[member];
-    let target = match (rest, &inquiry.object) {
+    let member = &model_request.model.route.members()[member];
+    let target = match (rest, &model_request.object) {
         (Some((path, query)), _) => Target::Rest { path, query },
         (None, Some(path)) => Target::Stored { path },
-        (None, None) => Target::Model { api: inquiry.api, part: inquiry.part, deployment: &member.target.id.deployment },
+        (None, None) => Target::Model { api: model_request.api, part: model_request.part, deployment: &member.target.id.deployment },
     };
     let request = UpstreamRequest {
         caller,
@@ -155,7 +155,7 @@ pub(super) fn head_for(
     };
     let mut head = request.head()?;
     traced::tell_upstream(facts, span, &mut head)?;
-    transformed::request(facts, inquiry, &mut head);
+    transformed::request(facts, model_request, &mut head);
     upstream.auth.authorise(&caller.headers, &mut head, now, &signing).map_err(|_| NoHead::NoCredential)?;
     Ok(head)
 }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use spillway_plugins::trace::SpanId;
 
 use crate::attempt_outcome::AttemptOutcome;
-use crate::balance::route::PassedOver;
+use crate::balance::route::Skipped;
 use crate::balance::target::Target;
 use crate::clock::Tick;
 
@@ -42,7 +42,7 @@ pub struct Attempts {
     /// Every attempt that has ended.
     pub made: SmallVec<[AttemptRecord; 2]>,
     /// Members that the request could not go to.
-    pub passed_over: Vec<PassedOver>,
+    pub passed_over: Vec<Skipped>,
     /// For how many attempts that is noted.
     pub noted: usize,
 }

@@ -15,7 +15,7 @@ pub use body::RequestBody;
 pub use facts::Facts;
 pub use in_flight::{Counted, InFlight};
 pub use metering::Metering;
-pub use model_request::Inquiry;
+pub use model_request::ModelRequest;
 pub use replay::{BodyBuffer, BufferBudget, BufferShare, Edit, Pieces, ReplayBody};
 pub use reply::{End, Reply};
 pub use timing::Timing;

@@ -9,7 +9,7 @@ use crate::runtime::{Model, Pool};
 
 /// What is asked, once the body is read. Written by `intake`.
 #[derive(Debug)]
-pub struct Inquiry {
+pub struct ModelRequest {
     /// The operation.
     pub api: Api,
     /// What of it, if it is not the answer itself.
@@ -32,7 +32,7 @@ pub struct Inquiry {
     pub sealed: bool,
 }
 
-impl Inquiry {
+impl ModelRequest {
     /// Members that can't serve it at all.
     pub fn excluded(&self) -> &[usize] {
         self.elsewhere.as_deref().unwrap_or_else(|| self.model.excluded(self.api))

@@ -7,7 +7,7 @@ use spillway_plugins::limits::Scope;
 use spillway_plugins::trace;
 
 use crate::balance::budget::RetryBudget;
-use crate::balance::route::{Route, Up};
+use crate::balance::route::{HealthFlag, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, DeploymentPrice};
 use crate::ledger::Place;
@@ -36,7 +36,7 @@ pub struct Pool {
     /// Its last resort's answer, if it has one.
     pub last_resort: Option<LastResort>,
     /// Health flags by member, in the order of the config; those of mocks never change.
-    pub health: Vec<Arc<Up>>,
+    pub health: Vec<Arc<HealthFlag>>,
     pub(super) models: Vec<Arc<Model>>,
     pub(super) requests: Vec<RequestMetrics>,
 }

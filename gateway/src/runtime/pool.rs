@@ -10,14 +10,14 @@ use spillway_plugins::trace;
 use super::model::{LastResort, Model, Pool};
 use crate::backend::{Backend, Targets};
 use crate::balance::budget::RetryBudget;
-use crate::balance::route::{Flags, Member, Route, Up};
+use crate::balance::route::{HealthFlag, Member, MemberHealth, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, Prices};
 use crate::ledger::Place;
 use crate::telemetry::metrics::Metrics;
 
 /// Health flags by member. The results in `before` are kept for the same backend with the same checks.
-pub(super) fn health(pool: &config::Pool, backends: &[Arc<Backend>], before: Option<(&Pool, &[Arc<Backend>])>) -> Vec<Arc<Up>> {
+pub(super) fn health(pool: &config::Pool, backends: &[Arc<Backend>], before: Option<(&Pool, &[Arc<Backend>])>) -> Vec<Arc<HealthFlag>> {
     let known = |member: &config::Member| {
         let (known, known_backends) = before.filter(|(known, _)| known.config.health == pool.health)?;
         let same = |other: &config::Member| Arc::ptr_eq(&known_backends[other.backend], &backends[member.backend]);
@@ -33,7 +33,7 @@ pub(super) fn live(
     scope: Option<Arc<Scope>>,
     prices: &Prices,
     backends: &[Arc<Backend>],
-    health: Vec<Arc<Up>>,
+    health: Vec<Arc<HealthFlag>>,
     targets: &mut Targets,
     metrics: &Metrics,
 ) -> Pool {
@@ -69,7 +69,7 @@ fn live_model(
     pool: &config::Pool,
     prices: &Prices,
     backends: &[Arc<Backend>],
-    health: &[Arc<Up>],
+    health: &[Arc<HealthFlag>],
     targets: &mut Targets,
     metrics: &Metrics,
 ) -> Model {
@@ -87,7 +87,7 @@ fn live_model(
             weight: member.weight,
             location: backend.config.location.clone(),
             backend: member.backend,
-            up: Flags {
+            up: MemberHealth {
                 healthy: Arc::clone(health),
                 resolved: Arc::clone(&upstream.resolved),
                 credential: Arc::clone(&upstream.credential),

@@ -12,9 +12,9 @@ use socket2::{SockRef, TcpKeepalive};
 use spillway_plugins::auth::certificate;
 use tokio::net::TcpStream;
 
-use super::guard::Guard;
+use super::head_guard::Guard;
 use super::http2_heads::PREFACE;
-use super::socket::Socket;
+use super::tls_or_plain::Socket;
 use crate::connection_phase::{PHASE, Phase};
 use crate::gateway::Gateway;
 use crate::listener_tls as tls;

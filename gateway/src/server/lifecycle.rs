@@ -16,22 +16,22 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::admin::{self, Admin, Control, UpgradeRequest};
+use super::background::{Upkeep, wait_for_backends};
 use super::handover::predecessor::{HandoverError, Program, TakenOver, hand_over};
 use super::handover::successor::Successor;
-use super::manager::Manager;
+use super::inherited_sockets::Sockets;
 use super::reload::{By, Reloader, Source};
 use super::signals::{Signal, Signals};
-use super::sockets::Sockets;
-use super::upkeep::{Upkeep, wait_for_backends};
-use super::{internal, listen};
+use super::systemd::Manager;
+use super::{listen, self_listener};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
-use crate::internal::Internal;
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
 use crate::limits::{Limits, NodeName, Past, Shared};
 use crate::objects::Objects;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
+use crate::self_request::Internal;
 use crate::shared_memory::RedisError;
 use crate::telemetry::metrics::Metrics;
 
@@ -210,7 +210,7 @@ impl Prepared {
         let (shutdown, watch) = watch::channel(false);
         let reloader = Arc::new(Reloader::new(gateway.clone(), upkeep, source, by));
         let mut tasks = vec![tokio::spawn(Arc::clone(&gateway.objects).keep_shared()), tokio::spawn(Arc::clone(&reloader).watch())];
-        tasks.push(tokio::spawn(internal::accept(own_requests, Arc::clone(&proxy), watch.clone())));
+        tasks.push(tokio::spawn(self_listener::accept(own_requests, Arc::clone(&proxy), watch.clone())));
         let (control, upgrades) = Control::new(Arc::clone(&reloader));
         let api = Admin::new(gateway.clone(), control);
         let busy = api.busy();

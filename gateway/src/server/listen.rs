@@ -54,7 +54,7 @@ pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>
                 let metrics = &gateway.metrics;
                 if usize::try_from(metrics.connections.get()).unwrap_or(0) >= gateway.runtime.load().config.server.max_connections {
                     metrics.connections_refused.inc();
-                    tokio::spawn(turn_away(tcp));
+                    tokio::spawn(reject(tcp));
                     continue;
                 }
                 metrics.connections.inc();
@@ -77,7 +77,7 @@ pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>
     }
 }
 
-async fn turn_away(tcp: TcpStream) {
+async fn reject(tcp: TcpStream) {
     let write = async {
         tcp.writable().await?;
         tcp.try_write(BUSY)

@@ -1,24 +1,24 @@
 //! Listeners, background tasks, start and stop.
 
 pub mod connection;
-pub mod guard;
+pub mod head_guard;
 
 mod admin;
+mod background;
 mod chunks;
 mod handover;
 mod head;
 mod http2_heads;
-mod internal;
+mod inherited_sockets;
 mod lifecycle;
 mod listen;
-mod manager;
 mod reload;
+mod self_listener;
 mod signals;
-mod socket;
-mod sockets;
-mod upkeep;
+mod systemd;
+mod tls_or_plain;
 
 pub use handover::successor::Successor;
+pub use inherited_sockets::Sockets;
 pub use lifecycle::{Launch, Running, StartError, launch, run, start};
 pub use reload::{By, ReloadError, Reloaded, Reloader, Source};
-pub use sockets::Sockets;

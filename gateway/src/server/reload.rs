@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::upkeep::{Upkeep, wait_for_backends};
+use super::background::{Upkeep, wait_for_backends};
 use crate::config::error::ConfigError;
 use crate::config::{AccessLog, Config, Secrets};
 use crate::gateway::Gateway;

@@ -12,8 +12,8 @@ use spillway_plugins::tokens::Metered;
 use spillway_plugins::trace::{SpanId, TraceId};
 use tracing::warn;
 
+use crate::batch_queue::{Receiver, Sender, Woken, inbox};
 use crate::config::{AccessLog as Destination, Log};
-use crate::inbox::{Inlet, Outlet, Woken, inbox};
 
 /// Bytes of lines that may wait for the writer.
 const WAITING: usize = 8 << 20;
@@ -115,7 +115,7 @@ impl RequestLine<'_> {
 #[derive(Clone)]
 pub struct AccessLog {
     rules: Log,
-    lines: Option<Arc<Inlet<u8>>>,
+    lines: Option<Arc<Sender<u8>>>,
     dropped: IntCounter,
 }
 
@@ -193,7 +193,7 @@ const CALM: usize = 256 * 1024;
 
 /// Writes lines in batches: all waiting lines in one call.
 #[expect(clippy::disallowed_methods, reason = "this thread is its own and has nothing else to do")]
-fn write_all(lines: &Outlet<u8>, mut sink: Box<dyn Write + Send>, lost: &IntCounter) {
+fn write_all(lines: &Receiver<u8>, mut sink: Box<dyn Write + Send>, lost: &IntCounter) {
     let mut failing = false;
     let mut batch = Vec::new();
     loop {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::balance::route::PassedOver;
+use crate::balance::route::Skipped;
 use crate::shares::{Owner, Ring};
 
 /// Number of locks, so that requests seldom wait for the same one.
@@ -65,7 +65,7 @@ pub struct Recent {
     /// Every attempt in order.
     pub attempts: Vec<Tried>,
     /// Members of better tiers that were not usable, for each choice of a member.
-    pub passed_over: Vec<PassedOver>,
+    pub passed_over: Vec<Skipped>,
     /// Time in all, in microseconds.
     pub us: u64,
 }

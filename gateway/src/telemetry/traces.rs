@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::TraceRules;
-use crate::outbound;
+use crate::http_client;
 use crate::telemetry::metrics::TraceMetrics;
 
 /// Requests whose spans may wait.
@@ -249,7 +249,7 @@ impl Collector {
     }
 
     async fn send(&self, body: Bytes) -> Sent {
-        let client = match outbound::internet() {
+        let client = match http_client::internet() {
             Ok(client) => client,
             Err(error) => return Sent::Refused(error.to_string()),
         };

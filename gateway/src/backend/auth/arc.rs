@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::fetch::{FetchError, Fetched, brief};
 use super::transport::seconds;
-use crate::outbound;
+use crate::http_client;
 
 const DEFAULT_ENDPOINT: &str = "http://localhost:40342/metadata/identity/oauth2/token";
 const API_VERSION: &str = "2020-06-01";
@@ -40,7 +40,7 @@ struct Answer {
 
 /// Fetches a token.
 pub(super) async fn fetch(endpoint: &str, scope: &str, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
-    let client = outbound::local()?;
+    let client = http_client::local()?;
     let mut url = reqwest::Url::parse(endpoint).map_err(|error| FetchError::new(format!("IDENTITY_ENDPOINT is not a URL: {error}")))?;
     url.query_pairs_mut().append_pair("api-version", API_VERSION).append_pair("resource", scope.trim_end_matches("/.default"));
     let ask = || client.get(url.clone()).header("metadata", "true");

@@ -18,14 +18,14 @@ use serde_json::json;
 use super::fetch::{FetchError, Fetched};
 use super::transport::TokenTransport;
 use crate::config::{ClientCredentials, ClientProof, pem};
-use crate::outbound;
+use crate::http_client;
 
 /// Entra's address, unless the config or the environment sets another.
 const AUTHORITY: &str = "https://login.microsoftonline.com";
 
 /// Fetches a token.
 pub(super) async fn fetch(identity: &ClientCredentials, scope: &str, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
-    let transport = TokenTransport::new(outbound::internet()?);
+    let transport = TokenTransport::new(http_client::internet()?);
     let client_options = transport.options(identity.authority.as_deref());
     let credential: Arc<dyn TokenCredential> = match &identity.proof {
         ClientProof::Secret(secret) => ClientSecretCredential::new(

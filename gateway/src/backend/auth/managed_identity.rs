@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::arc;
 use super::fetch::{FetchError, Fetched};
 use super::transport::TokenTransport;
-use crate::outbound;
+use crate::http_client;
 
 /// Fetches a token for the system-assigned identity, or the user-assigned one with this client id.
 pub(super) async fn fetch(client_id: Option<&str>, scope: &str, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
@@ -18,7 +18,7 @@ pub(super) async fn fetch(client_id: Option<&str>, scope: &str, wall: DateTime<U
         }
         return arc::fetch(&endpoint, scope, wall).await;
     }
-    let transport = TokenTransport::new(outbound::local()?);
+    let transport = TokenTransport::new(http_client::local()?);
     let options = ManagedIdentityCredentialOptions {
         user_assigned_id: client_id.map(|id| UserAssignedId::ClientId(id.to_owned())),
         client_options: transport.options(None),

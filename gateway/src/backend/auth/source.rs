@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::fetch::{FetchError, Fetched};
 use super::{auto, client_credentials, managed_identity, schedule, workload_identity};
-use crate::balance::route::Up;
+use crate::balance::route::HealthFlag;
 use crate::clock::{Clock, Tick};
 use crate::config::{Identity, TokenAuth};
 use crate::renewal::{Asked, Renewal};
@@ -34,7 +34,7 @@ pub struct TokenSource {
     config: TokenAuth,
     current: ArcSwapOption<Held>,
     /// Whether there is a valid token.
-    pub usable: Arc<Up>,
+    pub usable: Arc<HealthFlag>,
     renewal: Renewal,
     chosen: Mutex<Option<String>>,
     metrics: TokenMetrics,
@@ -49,7 +49,7 @@ impl std::fmt::Debug for TokenSource {
 impl TokenSource {
     /// Without a token; [`TokenSource::keep_fresh`] fetches it.
     pub fn new(config: TokenAuth, metrics: TokenMetrics) -> Self {
-        let usable = Arc::new(Up::default());
+        let usable = Arc::new(HealthFlag::default());
         usable.set(false);
         TokenSource { config, current: ArcSwapOption::empty(), usable, renewal: Renewal::new(FLOOR), chosen: Mutex::new(None), metrics }
     }

@@ -8,12 +8,12 @@ use chrono::{DateTime, Utc};
 use super::fetch::{FetchError, Fetched};
 use super::transport::TokenTransport;
 use crate::config::WorkloadIdentity;
-use crate::outbound;
+use crate::http_client;
 
 /// Fetches a token. What the config doesn't set comes from the environment (`AZURE_CLIENT_ID`, `AZURE_TENANT_ID`,
 /// `AZURE_FEDERATED_TOKEN_FILE`).
 pub(super) async fn fetch(identity: &WorkloadIdentity, scope: &str, wall: DateTime<Utc>) -> Result<Fetched, FetchError> {
-    let transport = TokenTransport::new(outbound::internet()?);
+    let transport = TokenTransport::new(http_client::internet()?);
     let options = WorkloadIdentityCredentialOptions {
         credential_options: ClientAssertionCredentialOptions { client_options: transport.options(identity.authority.as_deref()) },
         client_id: identity.client_id.clone(),

@@ -8,7 +8,7 @@ use spillway_plugins::retry::{Quota, RateSignal};
 
 use super::*;
 use crate::balance::circuit::CircuitRules;
-use crate::balance::route::{Flags, Member, PickRequest, Route, Up};
+use crate::balance::route::{HealthFlag, Member, MemberHealth, PickRequest, Route};
 use crate::balance::target::Target;
 use crate::balance::target::{Asked, Outcome, TargetId};
 use crate::clock::Tick;
@@ -139,9 +139,9 @@ proptest! {
                 target.acquire(Asked::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: Some(Duration::from_secs(9)) }, &rules, NOW);
             }
             target.set_drained(setup.drained);
-            let up = Up::default();
+            let up = HealthFlag::default();
             up.set(!setup.down);
-            Member { target, priority: setup.priority, weight: setup.weight, location: None, backend: i, up: Flags { healthy: Arc::new(up), ..Flags::default() } }
+            Member { target, priority: setup.priority, weight: setup.weight, location: None, backend: i, up: MemberHealth { healthy: Arc::new(up), ..MemberHealth::default() } }
         }).collect();
         let tried: smallvec::SmallVec<[usize; 8]> = setups.iter().enumerate().filter(|(_, s)| s.tried).map(|(i, _)| i).collect();
         let usable = |i: &usize| { let s = &setups[*i]; s.weight > 0 && !s.throttled && !s.drained && !s.down && !s.tried };

@@ -31,7 +31,7 @@ fn a_429_throttles_at_once_and_only_extends() {
     let mut b = target.acquire(Asked::default(), at(1)).unwrap();
     assert_eq!(a.record(Outcome::Throttled { retry_after: Some(SECOND * 20) }, &rules, at(1)), Change::Throttled(SECOND * 20));
     assert_eq!(b.record(Outcome::Throttled { retry_after: Some(SECOND * 5) }, &rules, at(2)), Change::None);
-    assert_eq!(target.closed(at(20)), Some(Closed::Throttled(at(21))));
+    assert_eq!(target.closed(at(20)), Some(Unavailable::Throttled(at(21))));
     assert!(target.acquire(Asked::default(), at(20)).is_none());
     assert!(target.acquire(Asked::default(), at(21)).is_some());
 }
@@ -43,7 +43,7 @@ fn an_empty_quota_in_a_success_throttles() {
     let signal = RateSignal { requests: quota, ..RateSignal::default() };
     let mut lease = target.acquire(Asked::default(), at(1)).unwrap();
     lease.record(Outcome::Success { first: SECOND, signal }, &rules, at(1));
-    assert_eq!(target.closed(at(2)), Some(Closed::Throttled(at(8))));
+    assert_eq!(target.closed(at(2)), Some(Unavailable::Throttled(at(8))));
 }
 
 #[test]
@@ -52,12 +52,12 @@ fn half_open_lets_one_probe_through() {
     for _ in 0..2 {
         target.acquire(Asked::default(), at(1)).unwrap().record(FAILED, &rules, at(1));
     }
-    assert_eq!(target.closed(at(1)), Some(Closed::Tripped { until: at(31), limited: false }));
+    assert_eq!(target.closed(at(1)), Some(Unavailable::Tripped { until: at(31), limited: false }));
     let mut probe = target.acquire(Asked::default(), at(31)).unwrap();
     assert!(probe.is_probe());
     assert!(target.acquire(Asked::default(), at(31)).is_none(), "one at a time");
     probe.record(FAILED, &rules, at(32));
-    assert_eq!(target.closed(at(32)), Some(Closed::Tripped { until: at(62), limited: false }));
+    assert_eq!(target.closed(at(32)), Some(Unavailable::Tripped { until: at(62), limited: false }));
     drop(probe);
     let cancelled = target.acquire(Asked::default(), at(62)).unwrap();
     drop(cancelled);
@@ -76,7 +76,7 @@ fn a_throttled_probe_leaves_the_circuit_half_open() {
     let mut probe = target.acquire(Asked::default(), at(31)).unwrap();
     probe.record(Outcome::Throttled { retry_after: Some(SECOND * 3) }, &rules, at(31));
     drop(probe);
-    assert_eq!(target.closed(at(32)), Some(Closed::Throttled(at(34))));
+    assert_eq!(target.closed(at(32)), Some(Unavailable::Throttled(at(34))));
     assert!(target.acquire(Asked::default(), at(34)).unwrap().is_probe());
 }
 
@@ -87,7 +87,7 @@ fn outages_are_probed_less_and_less_often() {
     for _ in 0..7 {
         let mut lease = target.acquire(Asked::default(), now).unwrap();
         lease.record(Outcome::Out(OutageReason::OutOfQuota), &rules, now);
-        let Some(Closed::Out(OutageReason::OutOfQuota, until)) = target.closed(now) else { panic!() };
+        let Some(Unavailable::Out(OutageReason::OutOfQuota, until)) = target.closed(now) else { panic!() };
         waits.push(until.since(now).as_secs());
         now = until;
     }
@@ -103,7 +103,7 @@ fn slots_come_back_when_leases_are_dropped() {
     let a = target.acquire(Asked::default(), at(1)).unwrap();
     let _b = target.acquire(Asked::default(), at(1)).unwrap();
     assert!(target.acquire(Asked::default(), at(1)).is_none());
-    assert_eq!(target.closed(at(1)), Some(Closed::Busy));
+    assert_eq!(target.closed(at(1)), Some(Unavailable::Busy));
     drop(a);
     assert!(target.acquire(Asked::default(), at(1)).is_some());
     target.set_drained(true);
@@ -134,7 +134,7 @@ fn a_probe_that_takes_long_keeps_nobody_out_for_ever() {
     }
     let slow = target.acquire(Asked::default(), at(31)).unwrap();
     assert!(target.acquire(Asked::default(), at(60)).is_none());
-    assert_eq!(target.closed(at(60)), Some(Closed::Tripped { until: Tick::NEVER, limited: false }));
+    assert_eq!(target.closed(at(60)), Some(Unavailable::Tripped { until: Tick::NEVER, limited: false }));
     let mut second = target.acquire(Asked::default(), at(61)).unwrap();
     assert!(second.is_probe() && target.acquire(Asked::default(), at(62)).is_none());
     assert_eq!(second.record(success(), &rules, at(62)), Change::Recovered);
@@ -152,7 +152,7 @@ fn stragglers_neither_close_nor_extend() {
     }
     late_success.record(success(), &rules, at(2));
     late_failure.record(FAILED, &rules, at(20));
-    assert_eq!(target.closed(at(20)), Some(Closed::Tripped { until: at(31), limited: false }));
+    assert_eq!(target.closed(at(20)), Some(Unavailable::Tripped { until: at(31), limited: false }));
 }
 
 const A: Asked = Asked { by: 1, api: Api::Chat, whole: true };
@@ -179,12 +179,12 @@ fn a_throttle_that_one_consumer_met_is_everybodys_once_a_second_met_it() {
     let (target, rules) = (target(None), rules());
     let full = Outcome::Throttled { retry_after: Some(SECOND * 20) };
     assert_eq!(meets(&target, A, full, &rules, at(1)), Some(Change::Throttled(SECOND * 20)), "the only one that asks");
-    assert_eq!((target.closed(at(2)), target.throttled_until(at(2))), (Some(Closed::Throttled(at(21))), None));
-    assert_eq!((target.closed_for(A, at(2)), target.closed_for(B, at(2))), (Some(Closed::Throttled(at(21))), None));
+    assert_eq!((target.closed(at(2)), target.throttled_until(at(2))), (Some(Unavailable::Throttled(at(21))), None));
+    assert_eq!((target.closed_for(A, at(2)), target.closed_for(B, at(2))), (Some(Unavailable::Throttled(at(21))), None));
     meets(&target, B, success(), &rules, at(2));
     assert_eq!(target.closed(at(2)), None, "others are served");
     assert_eq!(meets(&target, B, full, &rules, at(3)), Some(Change::Throttled(SECOND * 20)), "a second one");
-    assert_eq!(target.closed_for(Asked { by: 3, ..A }, at(4)), Some(Closed::Throttled(at(23))));
+    assert_eq!(target.closed_for(Asked { by: 3, ..A }, at(4)), Some(Unavailable::Throttled(at(23))));
     assert_eq!(meets(&target, A, full, &rules, at(24)), Some(Change::ThrottledForOne));
     assert!(target.is_usable(B, at(25)), "the earlier ones are over");
     assert_eq!(meets(&target, B, full, &rules, at(50)), Some(Change::ThrottledForOne), "the first one's is over");

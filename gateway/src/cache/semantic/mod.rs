@@ -13,7 +13,7 @@ use spillway_plugins::prompt_log::redact::{Class, Redactor};
 use tracing::{info, warn};
 
 use crate::config::SemanticRules;
-use crate::internal::{AsWhom, Internal, InternalError};
+use crate::self_request::{Internal, InternalError, OnBehalfOf};
 use crate::telemetry::metrics::CacheMetrics;
 use store::Store;
 pub use store::StoreError;
@@ -76,7 +76,7 @@ impl SemanticCache {
     ///
     /// # Errors
     /// [`EmbeddingError`]; in any case no similar question is searched.
-    pub async fn embed(&self, internal: &Internal, text: &str, whom: AsWhom, id: &str) -> Result<Arc<[f32]>, EmbeddingError> {
+    pub async fn embed(&self, internal: &Internal, text: &str, whom: OnBehalfOf, id: &str) -> Result<Arc<[f32]>, EmbeddingError> {
         let body = json!({ "model": self.rules.model, "input": text }).to_string();
         let answer = internal.post("/v1/embeddings", body.into(), whom, id, self.rules.limit).await?;
         let answer: Answer = serde_json::from_slice(&answer)?;

@@ -13,16 +13,16 @@ use pingora::proxy::Session;
 use spillway_plugins::answer::cost;
 use spillway_plugins::cache::{Directive, Entry, Owner, Suits, key, may_keep, suits};
 
-use super::copies::{Cached, Copies, Lesson};
+use super::copies::{Cached, Copies, PendingEntry};
 use super::offload::on_bytes;
 use super::record::Record;
 use super::step::Stop;
-use super::{guarded, headers};
+use super::{guardrails, headers};
 use crate::balance::route::Member;
 use crate::cache::State;
 use crate::config::{BackendAuth, CacheNamespace};
 use crate::gateway::Gateway;
-use crate::request::Inquiry;
+use crate::request::ModelRequest;
 use crate::request::{BufferShare, Facts, Metering, Reply, RequestBody, Timing};
 use crate::telemetry::metrics::CacheResult;
 pub(super) use replay::{prepare, send};
@@ -41,11 +41,11 @@ fn owner(facts: &Facts) -> Option<Owner<'_>> {
 const SEEN: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
 
 /// The namespace of a request that may be answered from the cache, and whether that is shared.
-fn place(session: &Session, facts: &Facts, inquiry: &Inquiry) -> Option<(String, bool)> {
+fn place(session: &Session, facts: &Facts, model_request: &ModelRequest) -> Option<(String, bool)> {
     let owner = owner(facts).filter(|_| !facts.internal)?;
     // Behind one key there may be different people at a backend that tells them apart.
     let passes = |member: &Member| matches!(facts.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
-    if inquiry.model.route.members().iter().any(passes) {
+    if model_request.model.route.members().iter().any(passes) {
         return None;
     }
     let head = session.req_header();
@@ -56,7 +56,7 @@ fn place(session: &Session, facts: &Facts, inquiry: &Inquiry) -> Option<(String,
         }
     }
     // What was looked at by other rules, or by none, is for others.
-    if let Some(rules) = guarded::fingerprint(facts) {
+    if let Some(rules) = guardrails::fingerprint(facts) {
         seen += &format!("guard={rules:x};");
     }
     Some((owner.namespace(&seen), owner.is_shared()))
@@ -77,13 +77,13 @@ pub(super) async fn look_up(
     facts: &Facts,
     request_body: &RequestBody,
     timing: &mut Timing,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
 ) -> Result<Option<LookedUp>, Stop> {
     let (Some(cache), Some(body)) = (&facts.runtime.cache, &request_body.kept) else { return Ok(None) };
     let directive = Directive::of(&session.req_header().headers);
-    let Some((namespace, shared)) = place(session, facts, inquiry) else { return Ok(None) };
-    let (api, model) = (inquiry.api, Arc::clone(&inquiry.model));
-    let (references, deeper) = (inquiry.fields.references.clone(), inquiry.fields.refers_deeper);
+    let Some((namespace, shared)) = place(session, facts, model_request) else { return Ok(None) };
+    let (api, model) = (model_request.api, Arc::clone(&model_request.model));
+    let (references, deeper) = (model_request.fields.references.clone(), model_request.fields.refers_deeper);
     let named = move |body: &[u8]| {
         let suits = suits(api, body, &references, deeper, shared);
         let key = key(&namespace, api, &model.name, body).filter(|_| suits != Suits::Not);
@@ -96,7 +96,7 @@ pub(super) async fn look_up(
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };
     let mut cached = Box::new(Cached { key, result, score: None, flight: None, record, lesson: None });
     if directive.read {
-        match find(gateway, cache, session, timing, |entry| is_within(facts, inquiry, entry), key, awaited).await? {
+        match find(gateway, cache, session, timing, |entry| is_within(facts, model_request, entry), key, awaited).await? {
             Found::Answer(entry) => {
                 cached.result = CacheResult::Hit;
                 return Ok(Some(LookedUp { cached, answer: Some(entry) }));
@@ -105,10 +105,10 @@ pub(super) async fn look_up(
             Found::Nothing => {}
         }
         if let Some(semantic) = &cache.semantic {
-            let similar = match question_of(gateway, semantic, facts, body.bytes(), inquiry, &namespace).await? {
+            let similar = match question_of(gateway, semantic, facts, body.bytes(), model_request, &namespace).await? {
                 Some(question) => {
                     let began = gateway.clock.now();
-                    let within = |entry: &Entry| is_within(facts, inquiry, entry);
+                    let within = |entry: &Entry| is_within(facts, model_request, entry);
                     let similar = similar(gateway, cache, semantic, session, facts, within, question).await?;
                     timing.waited += gateway.clock.now().since(began);
                     similar
@@ -200,7 +200,7 @@ pub(super) async fn keep(
             output: usage.output,
             body,
         };
-        if let (Some(semantic), Some(Lesson { question, vector })) = (&cache.semantic, cached.lesson.take()) {
+        if let (Some(semantic), Some(PendingEntry { question, vector })) = (&cache.semantic, cached.lesson.take()) {
             semantic.learn(question, vector, &entry, now);
             cache.metrics.questions.set(i64::try_from(semantic.len()).unwrap_or(i64::MAX));
         }

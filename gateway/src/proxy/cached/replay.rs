@@ -15,22 +15,22 @@ use crate::proxy::books::OwnAnswer;
 use crate::proxy::step::Stop;
 use crate::proxy::{logged, own_fields, respond};
 use crate::request::BufferShare;
-use crate::request::{End, Facts, Inquiry};
+use crate::request::{End, Facts, ModelRequest};
 use crate::telemetry::metrics::CacheResult;
 
 /// Whether the caller wants a stream's usage told.
-fn wants_usage(inquiry: &Inquiry) -> bool {
-    inquiry.fields.stream_options == StreamOptions::UsageAsked
+fn wants_usage(model_request: &ModelRequest) -> bool {
+    model_request.fields.stream_options == StreamOptions::UsageAsked
 }
 
 /// The kept answer in the form that this caller asked for, if it can be had from what is kept.
-fn replay(inquiry: &Inquiry, entry: &Entry) -> Option<Bytes> {
-    let (api, body) = (inquiry.api, &entry.body);
-    match (entry.streamed, inquiry.fields.stream) {
+fn replay(model_request: &ModelRequest, entry: &Entry) -> Option<Bytes> {
+    let (api, body) = (model_request.api, &entry.body);
+    match (entry.streamed, model_request.fields.stream) {
         (false, false) => Some(body.clone()),
         (false, true) if api == Api::Embeddings => Some(body.clone()),
-        (false, true) => answer::to_stream(api, body, wants_usage(inquiry)),
-        (true, true) => answer::with_usage(api, body, wants_usage(inquiry)),
+        (false, true) => answer::to_stream(api, body, wants_usage(model_request)),
+        (true, true) => answer::with_usage(api, body, wants_usage(model_request)),
         // Who asks plainly is told the usage, too.
         (true, false) => answer::with_usage(api, body, true).and_then(|body| answer::to_plain(api, &body)),
     }
@@ -45,11 +45,11 @@ pub(in crate::proxy) struct Kept {
 }
 
 /// Prepares a kept answer for its caller; `None` if it can't be had in the form that the caller asked for.
-pub(in crate::proxy) fn prepare(gateway: &Gateway, own: &mut OwnAnswer<'_>, inquiry: &Inquiry, entry: &Entry) -> Option<Kept> {
+pub(in crate::proxy) fn prepare(gateway: &Gateway, own: &mut OwnAnswer<'_>, model_request: &ModelRequest, entry: &Entry) -> Option<Kept> {
     let cache = own.facts.runtime.cache.as_ref()?;
     let mut share = BufferShare::new(&gateway.buffered);
-    let has_room = entry.streamed == inquiry.fields.stream || share.grow(answer::cost(&entry.body));
-    let Some(body) = Some(entry).filter(|_| has_room).and_then(|entry| replay(inquiry, entry)) else {
+    let has_room = entry.streamed == model_request.fields.stream || share.grow(answer::cost(&entry.body));
+    let Some(body) = Some(entry).filter(|_| has_room).and_then(|entry| replay(model_request, entry)) else {
         // Not in this form: it is asked for, and kept in its place.
         if let Some(cached) = &mut own.copies.cached {
             cached.result = CacheResult::Miss;
@@ -61,7 +61,7 @@ pub(in crate::proxy) fn prepare(gateway: &Gateway, own: &mut OwnAnswer<'_>, inqu
     let result = own.copies.cached.as_ref().map_or(CacheResult::Hit, |cached| cached.result);
     cache.metrics.count(result);
     cache.metrics.saved(entry.input, entry.output);
-    own.reply.streamed = inquiry.fields.stream && inquiry.api != Api::Embeddings;
+    own.reply.streamed = model_request.fields.stream && model_request.api != Api::Embeddings;
     own.reply.status = Some(StatusCode::OK.as_u16());
     own.reply.bytes_out = body.len();
     logged::record(own.copies, own.reply, &body);
@@ -74,7 +74,7 @@ pub(in crate::proxy) async fn send(
     gateway: &Gateway,
     session: &mut Session,
     own: OwnAnswer<'_>,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     entry: &Entry,
     kept: Kept,
 ) -> Result<(), Stop> {
@@ -84,7 +84,7 @@ pub(in crate::proxy) async fn send(
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
     }
-    own_fields::complete(&own, inquiry, &mut head, &entry.backend, 0);
+    own_fields::complete(&own, model_request, &mut head, &entry.backend, 0);
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(kept.body), true)];
     respond::send(&mut session.downstream_session, tasks, server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;
     own.reply.end = End::Complete;

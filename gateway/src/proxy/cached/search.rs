@@ -9,14 +9,14 @@ use spillway_plugins::cache::semantic::{Near, question};
 use spillway_plugins::cache::{CacheKey, Entry};
 
 use crate::cache::semantic::SemanticCache;
-use crate::cache::{AnswerCache, Boarding, Flight, State};
+use crate::cache::{AnswerCache, Flight, Role, State};
 use crate::gateway::Gateway;
-use crate::internal::AsWhom;
-use crate::proxy::copies::Lesson;
+use crate::proxy::copies::PendingEntry;
 use crate::proxy::offload::on_bytes;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::step::Stop;
-use crate::request::{Facts, Inquiry, Timing};
+use crate::request::{Facts, ModelRequest, Timing};
+use crate::self_request::OnBehalfOf;
 
 /// What a search came to.
 pub(super) enum Found {
@@ -48,7 +48,7 @@ pub(super) async fn find(
     let began = gateway.clock.now();
     loop {
         let mut flight = match cache.board(key) {
-            Boarding::Lead(flight) => {
+            Role::Lead(flight) => {
                 // It may have landed in between; and another node may have the answer.
                 let mut entry = cache.get(&key, now());
                 if entry.is_none() {
@@ -62,7 +62,7 @@ pub(super) async fn find(
                     None => Found::Lead(flight),
                 });
             }
-            Boarding::Follow(flight) => flight,
+            Role::Follow(flight) => flight,
         };
         let waiting = gateway.clock.now();
         let left = cache.rules.wait.saturating_sub(waiting.since(began));
@@ -98,7 +98,7 @@ pub(super) enum Similar {
     /// The answer to one.
     Answer(Near),
     /// None; what is to be learnt once the answer is there.
-    Unknown(Option<Lesson>),
+    Unknown(Option<PendingEntry>),
 }
 
 /// The question that a request asks, where answers to similar ones may do.
@@ -107,10 +107,11 @@ pub(super) async fn question_of(
     semantic: &SemanticCache,
     facts: &Facts,
     body: &Bytes,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     namespace: &str,
 ) -> Result<Option<Question>, Refusal> {
-    let (namespace, api, model, scoping) = (namespace.to_owned(), inquiry.api, Arc::clone(&inquiry.model), semantic.rules.scoping);
+    let (namespace, api, model, scoping) =
+        (namespace.to_owned(), model_request.api, Arc::clone(&model_request.model), semantic.rules.scoping);
     let asked = move |body: &[u8]| question(&namespace, api, &model.name, body, scoping);
     on_bytes(&gateway.turns, || facts.owner(), body, asked).await
 }
@@ -126,7 +127,7 @@ pub(super) async fn similar(
     question: Question,
 ) -> Result<Similar, Stop> {
     let _began = gateway.clock.now();
-    let whom = AsWhom::Itself { caller: facts.caller.clone(), trace: facts.trace.as_ref().map(|trace| trace.as_parent()) };
+    let whom = OnBehalfOf::Itself { caller: facts.caller.clone(), trace: facts.trace.as_ref().map(|trace| trace.as_parent()) };
     let embedded = tokio::select! {
         biased;
         embedded = semantic.embed(&gateway.internal, &question.text, whom, &facts.id) => embedded,
@@ -136,7 +137,7 @@ pub(super) async fn similar(
         Ok(vector) => {
             let now = gateway.clock.wall().timestamp_millis();
             let near = semantic.find(&question, &vector, now, &cache.metrics, |entry| within(entry));
-            Ok(near.map_or(Similar::Unknown(Some(Lesson { question, vector })), Similar::Answer))
+            Ok(near.map_or(Similar::Unknown(Some(PendingEntry { question, vector })), Similar::Answer))
         }
         Err(error) => {
             semantic.embedding_failed(&error, &cache.metrics);
@@ -146,8 +147,8 @@ pub(super) async fn similar(
 }
 
 /// Whether an answer comes from where its model is still served, and its caller may be served from.
-pub(super) fn is_within(facts: &Facts, inquiry: &Inquiry, entry: &Entry) -> bool {
-    let members = inquiry.model.route.members();
+pub(super) fn is_within(facts: &Facts, model_request: &ModelRequest, entry: &Entry) -> bool {
+    let members = model_request.model.route.members();
     let Some(member) = members.iter().find(|member| member.target.id.backend == entry.backend) else { return false };
     let fence = facts.consumer().and_then(|consumer| consumer.rights.locations.as_ref());
     fence.is_none_or(|allowed| member.location.as_ref().is_some_and(|location| allowed.contains(location)))

@@ -18,8 +18,8 @@ const TRAILER: &[u8] = b": x-spillway-rescued: 1\n";
 impl Deliverer<'_, '_> {
     /// Passes on what the other answer has beyond what was sent. `Blocked` if it differs.
     pub(super) async fn join(&mut self, continuation: &mut Continuation) -> Delivery {
-        let inquiry = self.attempt.inquiry;
-        let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
+        let model_request = self.attempt.model_request;
+        let mut watch = StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), self.attempt.asked_usage);
         let delivery = self.join_events(continuation, &mut watch).await;
         if !self.ctx.metering.booked {
             self.note_stream(&mut watch);
@@ -28,8 +28,8 @@ impl Deliverer<'_, '_> {
     }
 
     async fn join_events(&mut self, continuation: &mut Continuation, watch: &mut StreamWatch) -> Delivery {
-        let idle = self.attempt.inquiry.pool.config.timeouts.idle;
-        let mut give_up = self.attempt.running.began + patience::first(self.attempt.inquiry);
+        let idle = self.attempt.model_request.pool.config.timeouts.idle;
+        let mut give_up = self.attempt.running.began + patience::first(self.attempt.model_request);
         let mut last_sent = self.now();
         let mut begun = false;
         loop {
@@ -41,7 +41,7 @@ impl Deliverer<'_, '_> {
                 Ok(Next::Quiet) if finished && self.now() >= give_up => (Bytes::new(), true),
                 Ok(Next::Quiet) => {
                     last_sent = self.now();
-                    if last_sent >= give_up || last_sent >= self.progress.deadline {
+                    if last_sent >= give_up || last_sent >= self.retry_state.deadline {
                         return Delivery::Cut(ErrorKind::Idle);
                     }
                     if !self.write(Bytes::from_static(b": keep-alive\n")).await {
@@ -53,7 +53,7 @@ impl Deliverer<'_, '_> {
                 Err(_) if finished => (Bytes::new(), true),
                 Err(_) => return Delivery::Cut(ErrorKind::Reset),
             };
-            if has_failed(watch.state()) || watch.is_within_event() || self.now() >= self.progress.deadline {
+            if has_failed(watch.state()) || watch.is_within_event() || self.now() >= self.retry_state.deadline {
                 return Delivery::Cut(ErrorKind::Reset);
             }
             if watch.state().content && !std::mem::replace(&mut begun, true) {

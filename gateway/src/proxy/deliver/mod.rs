@@ -34,8 +34,8 @@ use super::ctx::RequestCtx;
 use super::delivery::{Delivery, Fault};
 use super::exchange::{Broken, Exchange, Next};
 use super::held::{Held, joined};
-use super::progress::Progress;
 use super::rescuable::Rescuable;
+use super::retry_state::RetryState;
 use super::unfinished::Reading;
 use super::{bound, cached, headers, logged, metering, own_fields, respond, stored, transformed};
 use crate::balance::circuit::ErrorKind;
@@ -51,7 +51,7 @@ const BEFORE_RESET: Duration = Duration::from_millis(20);
 pub(super) async fn deliver(
     session: &mut Session,
     ctx: &mut RequestCtx,
-    progress: &mut Progress,
+    retry_state: &mut RetryState,
     attempt: &mut Attempt<'_>,
     exchange: &mut Exchange,
     prefix: SmallVec<[Bytes; 4]>,
@@ -62,16 +62,16 @@ pub(super) async fn deliver(
     let success = status.is_success();
     let json = is_of(head, b"application/json") && !coded;
     let mut stream = success && is_stream(head);
-    let inquiry = attempt.inquiry;
-    let asked = inquiry.fields.stream;
+    let model_request = attempt.model_request;
+    let asked = model_request.fields.stream;
     // What is compressed is passed on as it comes, a stream, too. Answers of any other type may be JSON, and a `usage`
     // in anything else is none.
-    let watch =
-        (coded && (asked || is_of(head, STREAM))).then(|| StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), false));
+    let watch = (coded && (asked || is_of(head, STREAM)))
+        .then(|| StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), false));
     let tap = if success { Tap::of(&head.headers, watch) } else { None };
     let sniffs = success && !coded && asked && !stream && !json;
     let mut delivery =
-        Deliverer { session, ctx, progress, attempt, exchange, tap, hidden: None, screen: None, committed: false, rescuable: None };
+        Deliverer { session, ctx, retry_state, attempt, exchange, tap, hidden: None, screen: None, committed: false, rescuable: None };
     let mut prefix = prefix;
     if sniffs {
         match delivery.looks_like_a_stream(&mut prefix).await {
@@ -83,7 +83,7 @@ pub(super) async fn deliver(
         delivery.ctx.reply.streamed = true;
         return delivery.stream(prefix).await;
     }
-    let is_object = success && !coded && inquiry.object.is_none() && inquiry.api.answers_with_an_object();
+    let is_object = success && !coded && model_request.object.is_none() && model_request.api.answers_with_an_object();
     let delivered = delivery.plain(prefix, json, is_object).await;
     if delivered == Delivery::CallerLeft && delivery.drains() {
         delivery.ctx.unfinished.reading = delivery.tap.take().map(Reading::Plain);
@@ -113,7 +113,7 @@ pub(super) fn is_stream(head: &ResponseHeader) -> bool {
 struct Deliverer<'a, 'g> {
     session: &'a mut Session,
     ctx: &'a mut RequestCtx,
-    progress: &'a mut Progress,
+    retry_state: &'a mut RetryState,
     attempt: &'a mut Attempt<'g>,
     exchange: &'a mut Exchange,
     /// What reads an answer that is no stream, or is compressed; `None` if nobody can read it.
@@ -131,13 +131,15 @@ struct Deliverer<'a, 'g> {
 pub(super) async fn join(
     session: &mut Session,
     ctx: &mut RequestCtx,
-    progress: &mut Progress,
+    retry_state: &mut RetryState,
     attempt: &mut Attempt<'_>,
     exchange: &mut Exchange,
     continuation: &mut Continuation,
 ) -> Delivery {
     let (tap, hidden, screen) = (None, None, None);
-    Deliverer { session, ctx, progress, attempt, exchange, tap, hidden, screen, committed: true, rescuable: None }.join(continuation).await
+    Deliverer { session, ctx, retry_state, attempt, exchange, tap, hidden, screen, committed: true, rescuable: None }
+        .join(continuation)
+        .await
 }
 
 /// Tells a caller that its stream broke, and leaves the transfer unfinished.
@@ -180,7 +182,7 @@ impl Deliverer<'_, '_> {
         let began = gateway.clock.now();
         let next = self
             .exchange
-            .next(until.min(self.progress.deadline), &gateway.clock, &mut self.progress.timer, &mut self.session.downstream_session)
+            .next(until.min(self.retry_state.deadline), &gateway.clock, &mut self.retry_state.timer, &mut self.session.downstream_session)
             .await;
         if !self.committed {
             self.ctx.timing.waited += gateway.clock.now().since(began);
@@ -195,14 +197,14 @@ impl Deliverer<'_, '_> {
     }
 
     fn reported(&self, reported: &Reported) -> Option<Metered> {
-        reported.usage(self.attempt.inquiry.api).map(Metered::reported)
+        reported.usage(self.attempt.model_request.api).map(Metered::reported)
     }
 
     /// Books the answer: its last bytes come next. A refusal costs nothing, unless it is a content filter's.
     async fn book(&mut self) {
         let running = &self.attempt.running;
         let costs = running.filtered || running.status.is_some_and(|status| status.is_success());
-        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx.books(), self.attempt.inquiry, running) {
+        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx.books(), self.attempt.model_request, running) {
             safe.await;
         }
     }
@@ -230,16 +232,16 @@ impl Deliverer<'_, '_> {
             let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
             let _ = head.insert_header("x-accel-buffering", "no");
         }
-        if status.is_success() && !self.ctx.reply.streamed && stored::may_make(self.attempt.inquiry) {
+        if status.is_success() && !self.ctx.reply.streamed && stored::may_make(self.attempt.model_request) {
             // What names it stands at the beginning.
-            stored::remember(self.attempt.gateway, &self.ctx.facts, self.attempt.inquiry, self.backend(), &joined(&held));
+            stored::remember(self.attempt.gateway, &self.ctx.facts, self.attempt.model_request, self.backend(), &joined(&held));
         }
         if status.is_success() {
-            self.attempt.inquiry.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
+            self.attempt.model_request.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
             self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
         }
         self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());
-        transformed::response(&self.ctx.facts, self.attempt.inquiry, &mut head);
+        transformed::response(&self.ctx.facts, self.attempt.model_request, &mut head);
         own_fields::describe(
             &self.ctx.facts,
             &self.ctx.timing,
@@ -253,7 +255,7 @@ impl Deliverer<'_, '_> {
             && self.rescuable.is_none()
         {
             // Its bound may still be needed.
-            self.ctx.body.input_bound = Some(bound::of(&self.ctx.facts, &self.ctx.body, self.attempt.inquiry).input);
+            self.ctx.body.input_bound = Some(bound::of(&self.ctx.facts, &self.ctx.body, self.attempt.model_request).input);
             self.ctx.body.kept = None;
         }
         self.ctx.reply.status = Some(status.as_u16());
@@ -273,7 +275,7 @@ impl Deliverer<'_, '_> {
     }
 
     fn backend(&self) -> &Arc<str> {
-        &self.attempt.inquiry.model.route.members()[self.attempt.running.member].target.id.backend
+        &self.attempt.model_request.model.route.members()[self.attempt.running.member].target.id.backend
     }
 
     /// Copies a piece for those who want to keep it.
@@ -285,8 +287,8 @@ impl Deliverer<'_, '_> {
     /// The answer is whole and about to go out: the cache may keep it.
     async fn keep(&mut self, hidden: Option<Bytes>) {
         if self.ctx.copies.cached.is_some() {
-            let inquiry = self.attempt.inquiry;
-            let target = (inquiry.api, &inquiry.model.route.members()[self.attempt.running.member].target.id.backend);
+            let model_request = self.attempt.model_request;
+            let target = (model_request.api, &model_request.model.route.members()[self.attempt.running.member].target.id.backend);
             let keep = cached::keep(
                 self.attempt.gateway,
                 &self.ctx.facts,

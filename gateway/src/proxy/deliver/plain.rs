@@ -24,7 +24,7 @@ impl Deliverer<'_, '_> {
     /// JSON is held until it is whole, as far as that is small. Where an answer must be an object (`is_object`), what is none
     /// is no answer.
     pub(super) async fn plain(&mut self, mut held: Held, json: bool, is_object: bool) -> Delivery {
-        let idle = self.attempt.inquiry.pool.config.timeouts.idle;
+        let idle = self.attempt.model_request.pool.config.timeouts.idle;
         let mut length: usize = held.iter().map(Bytes::len).sum();
         let guarded = self.is_guarded();
         let most = if guarded { screen::LONGEST } else { HOLD_PLAIN };
@@ -87,7 +87,7 @@ impl Deliverer<'_, '_> {
             let until = self.now() + idle;
             match self.next(until).await {
                 // Data that is there already never lets the timer speak.
-                Ok(Next::Data(_)) if self.now() >= self.progress.deadline => return self.cut_off(ErrorKind::Idle).await,
+                Ok(Next::Data(_)) if self.now() >= self.retry_state.deadline => return self.cut_off(ErrorKind::Idle).await,
                 Ok(Next::Data(bytes)) => {
                     if let Some(tap) = &mut self.tap {
                         tap.push(&bytes);
@@ -127,7 +127,7 @@ impl Deliverer<'_, '_> {
         }
         let fault = self.replacement(retry::classify_event(&whole))?;
         if fault == Fault::NoDeployment {
-            self.progress.last_word = self.exchange.head().cloned().and_then(|mut head| {
+            self.retry_state.last_word = self.exchange.head().cloned().and_then(|mut head| {
                 head.set_status(StatusCode::NOT_FOUND).ok()?;
                 Some(Box::new((head, whole)))
             });

@@ -6,7 +6,7 @@ use crate::balance::target::Outcome;
 use crate::guard::Judgement;
 use crate::proxy::delivery::Delivery;
 use crate::proxy::held::Held;
-use crate::proxy::{cached, guarded};
+use crate::proxy::{cached, guardrails};
 use bytes::Bytes;
 use spillway_plugins::api::Api;
 use spillway_plugins::guard::{Finding, Spoken};
@@ -16,14 +16,14 @@ use std::sync::Arc;
 impl Deliverer<'_, '_> {
     /// Whether this answer is looked at: what is said in one, in APIs whose answers are texts.
     pub(super) fn is_guarded(&self) -> bool {
-        let says = matches!(self.attempt.inquiry.api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
+        let says = matches!(self.attempt.model_request.api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
         says && self.attempt.running.status.is_some_and(|status| status.is_success())
-            && guarded::guard_of(&self.ctx.facts).is_some_and(|guard| guard.reads_answers())
+            && guardrails::guard_of(&self.ctx.facts).is_some_and(|guard| guard.reads_answers())
     }
 
     /// How many tokens of a stream stay back, if it is looked at.
     pub(super) fn window(&self) -> Option<u64> {
-        self.is_guarded().then(|| guarded::guard_of(&self.ctx.facts).map(|guard| guard.rules.window))?
+        self.is_guarded().then(|| guardrails::guard_of(&self.ctx.facts).map(|guard| guard.rules.window))?
     }
 
     /// Looks at what an answer says; `None` if it can't be read. What is found in it, if it may not pass; `None` within:
@@ -103,7 +103,7 @@ impl Deliverer<'_, '_> {
             return self.blocked(finding);
         }
         let sequence = watch.state().sequence;
-        let end = self.screen.as_ref().map(|screen| screen.shape.ending(self.attempt.inquiry.api, sequence)).unwrap_or_default();
+        let end = self.screen.as_ref().map(|screen| screen.shape.ending(self.attempt.model_request.api, sequence)).unwrap_or_default();
         self.record(&end);
         if !self.write(end).await {
             return Delivery::CallerLeft;

@@ -15,7 +15,7 @@ const LOOK: usize = 64;
 impl Deliverer<'_, '_> {
     /// Whether it is a stream of events. What is read for that is added to `held`.
     pub(super) async fn looks_like_a_stream(&mut self, held: &mut Held) -> Result<bool, Delivery> {
-        let until = self.attempt.running.began + patience::first(self.attempt.inquiry);
+        let until = self.attempt.running.began + patience::first(self.attempt.model_request);
         let mut beginning = held.concat();
         loop {
             if let Some(looks) = is_stream(&beginning) {

@@ -28,8 +28,8 @@ pub(super) const COMMENT_AFTER: Duration = Duration::from_secs(15);
 impl Deliverer<'_, '_> {
     /// A stream of events, of which `read` was read already.
     pub(super) async fn stream(&mut self, read: Held) -> Delivery {
-        let inquiry = self.attempt.inquiry;
-        let mut watch = StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), self.attempt.asked_usage);
+        let model_request = self.attempt.model_request;
+        let mut watch = StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), self.attempt.asked_usage);
         if self.is_guarded() {
             // What is looked at must be there as a whole.
             watch = watch.keeping(sse::MOST_KEPT);
@@ -61,7 +61,7 @@ impl Deliverer<'_, '_> {
             self.book_stream(watch).await;
         }
         if !over && !self.is_guarded() {
-            self.rescuable = Rescuable::new(self.attempt.gateway, &self.ctx.body, &self.ctx.unfinished, self.attempt.inquiry);
+            self.rescuable = Rescuable::new(self.attempt.gateway, &self.ctx.body, &self.ctx.unfinished, self.attempt.model_request);
             held.iter().for_each(|piece| self.note_sent(piece, watch));
         }
         if let Err(delivery) = self.commit(held, over && !has_failed(watch.state())).await {
@@ -88,8 +88,8 @@ impl Deliverer<'_, '_> {
     /// Reads until the first output. Until then nothing has been sent, and a failure that arrives
     /// inside HTTP 200 is still a failure.
     async fn hold_back(&mut self, watch: &mut StreamWatch, read: Held) -> Result<Held, Delivery> {
-        let mut until = self.attempt.running.began + patience::first(self.attempt.inquiry);
-        let after_event = patience::after_event(self.attempt.inquiry);
+        let mut until = self.attempt.running.began + patience::first(self.attempt.model_request);
+        let after_event = patience::after_event(self.attempt.model_request);
         // Under guard the first look is before the first byte: what it stops can still be refused.
         let window = self.window().unwrap_or(0);
         let enough = |state: &StreamState| state.content && (state.output.bound() >= window || state.finished);
@@ -115,7 +115,7 @@ impl Deliverer<'_, '_> {
                         }
                         let Some(fault) = self.replacement(fault) else { return Ok(held) };
                         match fault {
-                            Fault::NoDeployment => self.progress.last_word = self.said(&held).map(Box::new),
+                            Fault::NoDeployment => self.retry_state.last_word = self.said(&held).map(Box::new),
                             Fault::Failed => self.attempt.running.said = self.said(&held).and_then(|(_, body)| words::of(&body)),
                             _ => {}
                         }
@@ -149,17 +149,17 @@ impl Deliverer<'_, '_> {
     /// Whether the stream says that the prompt is too long there, and others take more.
     fn is_too_long(&mut self, held: &Held) -> bool {
         let Some((mut head, body)) = self.said(held).filter(|(_, body)| retry::is_too_long(body)) else { return false };
-        if !self.progress.rule_out_smaller(self.attempt.inquiry, self.attempt.running.member) {
+        if !self.retry_state.rule_out_smaller(self.attempt.model_request, self.attempt.running.member) {
             return false;
         }
         let _ = head.set_status(http::StatusCode::BAD_REQUEST);
-        self.progress.last_word = Some(Box::new((head, body)));
+        self.retry_state.last_word = Some(Box::new((head, body)));
         true
     }
 
     /// After the commit point: whole events as they come.
     async fn pass_on(&mut self, watch: &mut StreamWatch) -> Delivery {
-        let idle = self.attempt.inquiry.pool.config.timeouts.idle;
+        let idle = self.attempt.model_request.pool.config.timeouts.idle;
         let mut last_heard = self.now();
         let mut last_sent = last_heard;
         loop {
@@ -169,7 +169,7 @@ impl Deliverer<'_, '_> {
             match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
                 Ok(Next::Data(bytes)) => {
                     last_heard = self.now();
-                    if last_heard >= self.progress.deadline {
+                    if last_heard >= self.retry_state.deadline {
                         return self.cut_short(watch, ErrorKind::Idle).await;
                     }
                     let whole = watch.feed(bytes);
@@ -232,7 +232,7 @@ impl Deliverer<'_, '_> {
                     if now >= give_up && finished {
                         return self.end_here(watch).await;
                     }
-                    if now >= give_up || now >= self.progress.deadline {
+                    if now >= give_up || now >= self.retry_state.deadline {
                         return self.cut_short(watch, ErrorKind::Idle).await;
                     }
                     last_sent = now;
@@ -301,10 +301,10 @@ impl Deliverer<'_, '_> {
             // A part of an event has gone out: whatever follows would be taken for the rest of it.
             return self.cut_off(kind).await;
         }
-        if self.now() < self.progress.deadline && self.is_due() {
+        if self.now() < self.retry_state.deadline && self.is_due() {
             return Delivery::Broken(kind);
         }
-        let event = respond::error_event(self.attempt.inquiry.api, broke(kind), "upstream_error", watch.state().sequence);
+        let event = respond::error_event(self.attempt.model_request.api, broke(kind), "upstream_error", watch.state().sequence);
         self.write(event).await;
         self.cut_off(kind).await
     }
@@ -325,7 +325,7 @@ impl Deliverer<'_, '_> {
     /// Remembers what a stream made so far, before its names reach the caller.
     fn remember(&self, watch: &mut StreamWatch) {
         if !watch.state().made.is_empty() {
-            stored::keep(self.attempt.gateway, &self.ctx.facts, self.attempt.inquiry, self.backend(), watch.take_made());
+            stored::keep(self.attempt.gateway, &self.ctx.facts, self.attempt.model_request, self.backend(), watch.take_made());
         }
     }
 }

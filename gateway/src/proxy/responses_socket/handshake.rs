@@ -11,11 +11,11 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use spillway_plugins::api::Api;
 use spillway_plugins::fields::is_hop_by_hop;
 
-use crate::internal;
 use crate::operation::{self, Inference, Operation};
 use crate::proxy::headers;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::step::Stop;
+use crate::self_request;
 
 /// RFC 6455, 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -84,7 +84,7 @@ pub(super) fn own_headers(asked: &HeaderMap) -> HeaderMap {
     let mut own = HeaderMap::with_capacity(asked.len());
     for (name, value) in asked {
         let of_the_socket = OF_THE_SOCKET.contains(&name.as_str())
-            || *name == internal::HEADER
+            || *name == self_request::HEADER
             // It asks for the socket's own protocol.
             || (name == "openai-beta" && value.as_bytes().starts_with(b"responses_websockets"));
         // A browser gives its key as one of these.

@@ -15,11 +15,11 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::gateway::Gateway;
-use crate::internal::{self, AsWhom};
 use crate::proxy::offload::of_length;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::respond::error_body;
 use crate::request::BufferShare;
+use crate::self_request::{self, OnBehalfOf};
 use crate::shares::Owner;
 
 /// Longest event, and longest answer that is no stream: an image is one.
@@ -124,7 +124,7 @@ impl Teller {
     async fn run(&mut self, asked: Asked) -> Result<Option<Memory>, Stop> {
         let (memory, kept) = asked.remembered.unzip();
         self.kept = kept;
-        let whom = AsWhom::Sent { certificate: asked.certificate };
+        let whom = OnBehalfOf::Sent { certificate: asked.certificate };
         let busy = |_| Stop::Refused(Refusal::Overloaded { what: "requests in flight" });
         let answer = self.gateway.internal.ask(&asked.path, asked.headers, asked.body, whom).await.map_err(busy)?;
         let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -153,7 +153,7 @@ impl Teller {
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
         let told: Vec<(&str, &str)> = TOLD.iter().filter_map(|name| Some((*name, headers.get(*name)?.to_str().ok()?))).collect();
-        let body = internal::read(answer, LONGEST_ERROR).await.unwrap_or_default();
+        let body = self_request::read(answer, LONGEST_ERROR).await.unwrap_or_default();
         let mut error = messages::error(status, &body, &told);
         if let Some(previous) = previous {
             error = messages::of_previous(error, &previous);

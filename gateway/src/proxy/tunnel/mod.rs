@@ -22,12 +22,12 @@ use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
 
 use super::attempt::is_timeout;
+use super::attempt_state::AttemptState;
 use super::books::{Books, Tunnelled};
 use super::deliver::tap::Tap;
 use super::exchange::connect_error;
-use super::progress::{Progress, pick};
 use super::refusal::Refusal;
-use super::running::Running;
+use super::retry_state::{RetryState, pick};
 use super::upstream_request::{Framing, NoHead, head_for};
 use super::{cors, headers, metering, own_fields, stored, transformed};
 use crate::attempt_outcome::AttemptOutcome;
@@ -37,10 +37,10 @@ use crate::balance::target::{OutageReason, Outcome};
 use crate::balance::waiting::asked_back;
 use crate::gateway::Gateway;
 use crate::provider::Signing;
-use crate::request::{End, Facts, Inquiry};
+use crate::request::{End, Facts, ModelRequest};
 
-fn upstream_of<'r>(facts: &'r Facts, inquiry: &Inquiry, member: usize) -> Option<&'r Upstream> {
-    facts.runtime.backends[inquiry.model.route.members()[member].backend].upstream.as_ref()
+fn upstream_of<'r>(facts: &'r Facts, model_request: &ModelRequest, member: usize) -> Option<&'r Upstream> {
+    facts.runtime.backends[model_request.model.route.members()[member].backend].upstream.as_ref()
 }
 
 /// `request_body_filter`: what a caller sends, of an upload or on a socket.
@@ -63,24 +63,26 @@ pub(super) async fn body(
 
 /// `upstream_peer`: consults the selector.
 pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) -> pingora::Result<Box<HttpPeer>> {
-    let Some(Tunnelled { inquiry, tunnel, books, .. }) = tunnelled else {
+    let Some(Tunnelled { model_request, tunnel, books, .. }) = tunnelled else {
         return Error::e_explain(ErrorType::InternalError, "no inquiry");
     };
     let Books { facts, attempts, timing, .. } = books;
     let mut now = gateway.clock.now();
     let (arrived, by) = (facts.arrived, facts.runtime.callers.number_of(facts.consumer()));
-    let progress = tunnel.progress.get_or_insert_with(|| {
-        inquiry.pool.budget.request(now);
-        let mut progress = Progress::new(inquiry, by, arrived);
-        progress.asked.whole = tunnel.upload.is_none();
-        progress
+    let retry_state = tunnel.retry_state.get_or_insert_with(|| {
+        model_request.pool.budget.request(now);
+        let mut retry_state = RetryState::new(model_request, by, arrived);
+        retry_state.asked.whole = tunnel.upload.is_none();
+        retry_state
     });
     loop {
-        match pick(inquiry, facts, attempts, progress, now) {
+        match pick(model_request, facts, attempts, retry_state, now) {
             Ok(pick) => {
-                let running = Running::begin(facts, attempts, inquiry, progress, pick, now);
-                let Some(found) = upstream_of(facts, inquiry, running.member).and_then(|upstream| upstream.peers.next()) else { continue };
-                let timeouts = &inquiry.pool.config.timeouts;
+                let running = AttemptState::begin(facts, attempts, model_request, retry_state, pick, now);
+                let Some(found) = upstream_of(facts, model_request, running.member).and_then(|upstream| upstream.peers.next()) else {
+                    continue;
+                };
+                let timeouts = &model_request.pool.config.timeouts;
                 let mut peer = Box::new((*found).clone());
                 peer.options.total_connection_timeout = Some(timeouts.connect);
                 peer.options.read_timeout = tunnel.upload.is_some().then_some(timeouts.answer);
@@ -89,22 +91,22 @@ pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) ->
                 return Ok(peer);
             }
             Err(none) => {
-                if let Some((until, mut place)) = progress.wait_until(none, inquiry, facts, now) {
+                if let Some((until, mut place)) = retry_state.wait_until(none, model_request, facts, now) {
                     let displaced = tokio::select! {
                         biased;
                         () = asked_back(place.as_mut()) => true,
-                        () = progress.timer.until(until, &gateway.clock) => false,
+                        () = retry_state.timer.until(until, &gateway.clock) => false,
                     };
                     let waited = gateway.clock.now().since(now);
                     timing.waited += waited;
-                    progress.waited += waited;
+                    retry_state.waited += waited;
                     if !displaced {
-                        progress.release(until, now);
+                        retry_state.release(until, now);
                         now = gateway.clock.now();
                         continue;
                     }
                 }
-                tunnel.refusal = Some(progress.refusal(&inquiry.model.name, Some(none), now));
+                tunnel.refusal = Some(retry_state.refusal(&model_request.model.name, Some(none), now));
                 return Error::e_explain(ErrorType::ConnectNoRoute, "no target is left");
             }
         }
@@ -113,23 +115,23 @@ pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) ->
 
 /// `upstream_request_filter`: the request as this target gets it.
 pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut RequestHeader, tunnelled: Tunnelled<'_>) -> pingora::Result<()> {
-    let Tunnelled { inquiry, tunnel, mut books, .. } = tunnelled;
+    let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;
     let Some(attempt) = &mut tunnel.attempt else { return Ok(()) };
-    let Some(upstream) = upstream_of(books.facts, inquiry, attempt.member) else { return Ok(()) };
+    let Some(upstream) = upstream_of(books.facts, model_request, attempt.member) else { return Ok(()) };
     let caller = session.req_header();
-    let deployment = &inquiry.model.route.members()[attempt.member].target.id.deployment;
+    let deployment = &model_request.model.route.members()[attempt.member].target.id.deployment;
     let framing = match tunnel.upload {
-        Some(_) => Framing::Streamed(spliced_length(caller, inquiry, deployment)),
+        Some(_) => Framing::Streamed(spliced_length(caller, model_request, deployment)),
         None => Framing::Socket,
     };
     let body = tunnel.upload.is_none().then_some(&[][..]);
     let at = (attempt.span, gateway.clock.now(), Signing { body, wall: gateway.clock.wall() });
-    match head_for(books.facts, inquiry, (attempt.member, upstream), caller, None, framing, at) {
+    match head_for(books.facts, model_request, (attempt.member, upstream), caller, None, framing, at) {
         Ok(head) => *request = *head,
         Err(NoHead::NoCredential) => {
             // The token ran out between choosing and connecting: says nothing about the target.
             if let Some(attempt) = tunnel.attempt.take() {
-                attempt.finish(gateway, &mut books, inquiry, AttemptOutcome::NoCredential);
+                attempt.finish(gateway, &mut books, model_request, AttemptOutcome::NoCredential);
             }
             return Err(elsewhere());
         }
@@ -144,55 +146,59 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
 
 /// `upstream_response_filter`: deliver, or go elsewhere.
 pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tunnelled<'_>) -> pingora::Result<()> {
-    let Tunnelled { inquiry, tunnel, mut books, .. } = tunnelled;
+    let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
     let Some(mut attempt) = tunnel.attempt.take() else { return Ok(()) };
     attempt.status = Some(head.status);
     attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
-    let upstream = upstream_of(books.facts, inquiry, attempt.member);
+    let upstream = upstream_of(books.facts, model_request, attempt.member);
     let credentials = upstream.map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
     let token = upstream.and_then(|upstream| upstream.auth.token()).filter(|_| head.status == StatusCode::UNAUTHORIZED);
     // With another token on its way the target is not to blame yet.
     let token_renewed = token.is_some_and(|token| token.refused(token.number(), gateway.clock.now()));
     let verdict = match head.status {
         StatusCode::SWITCHING_PROTOCOLS => Verdict::Deliver,
-        status => judge(status, b"", &inquiry.pool.config.retry.statuses, credentials),
+        status => judge(status, b"", &model_request.pool.config.retry.statuses, credentials),
     };
     let first = gateway.clock.now().since(attempt.began);
     let retry_after = attempt.signal.retry_after;
     let (outcome, label) = match verdict {
         Verdict::Deliver if head.status.is_client_error() || head.status.is_server_error() => {
-            let outcome = attempt.refusal(books.body, inquiry, head.status);
+            let outcome = attempt.refusal(books.body, model_request, head.status);
             (outcome, if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed })
         }
         Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, AttemptOutcome::Ok),
-        Verdict::RateLimited => (attempt.throttle(books.body, inquiry), AttemptOutcome::Throttled),
+        Verdict::RateLimited => (attempt.throttle(books.body, model_request), AttemptOutcome::Throttled),
         Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), AttemptOutcome::OutOfQuota),
         Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), AttemptOutcome::Misconfigured),
         Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, AttemptOutcome::Failed),
     };
     if !token_renewed {
-        attempt.record(gateway, inquiry, outcome);
+        attempt.record(gateway, model_request, outcome);
     }
     if verdict == Verdict::Misconfigured && tunnel.upload.is_some() {
         // What a backend says of our credentials is not for the caller.
-        attempt.finish(gateway, &mut books, inquiry, label);
-        tunnel.refusal =
-            Some(Refusal::UpstreamFailed { model: inquiry.model.name.to_string(), last: label.label(), retry_after: None, upstream: None });
+        attempt.finish(gateway, &mut books, model_request, label);
+        tunnel.refusal = Some(Refusal::UpstreamFailed {
+            model: model_request.model.name.to_string(),
+            last: label.label(),
+            retry_after: None,
+            upstream: None,
+        });
         return Err(over());
     }
     if verdict.is_elsewhere() && tunnel.upload.is_none() {
         let member = attempt.member;
-        attempt.finish(gateway, &mut books, inquiry, label);
-        if let Some(progress) = &mut tunnel.progress {
+        attempt.finish(gateway, &mut books, model_request, label);
+        if let Some(retry_state) = &mut tunnel.retry_state {
             if verdict == Verdict::RateLimited {
-                progress.throttled.push(member);
+                retry_state.throttled.push(member);
             } else if verdict == Verdict::Failed {
-                progress.failed(label, is_timeout(head.status));
+                retry_state.failed(label, is_timeout(head.status));
             }
-            if verdict != Verdict::Failed || progress.may_retry(inquiry, gateway.clock.now()) {
+            if verdict != Verdict::Failed || retry_state.may_retry(model_request, gateway.clock.now()) {
                 return Err(elsewhere());
             }
         }
@@ -201,10 +207,10 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
     books.timing.note_first(books.facts.arrived, gateway.clock.now());
     books.reply.status = Some(head.status.as_u16());
     if head.status.is_success() || head.status == StatusCode::SWITCHING_PROTOCOLS {
-        inquiry.model.metrics[attempt.member].first_token.observe(first.as_secs_f64());
+        model_request.model.metrics[attempt.member].first_token.observe(first.as_secs_f64());
     }
     if tunnel.upload.is_some() && head.status.is_success() {
-        tunnel.answer = Tap::of(&head.headers, watch(head, inquiry));
+        tunnel.answer = Tap::of(&head.headers, watch(head, model_request));
     }
     tunnel.answered = true;
     tunnel.judged = label;
@@ -217,13 +223,13 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
 const MADE: usize = 64 * 1024;
 
 /// What reads the answer to an upload, if that is a stream.
-fn watch(head: &ResponseHeader, inquiry: &Inquiry) -> Option<StreamWatch> {
+fn watch(head: &ResponseHeader, model_request: &ModelRequest) -> Option<StreamWatch> {
     let is = |kind: &str| {
         let value = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").trim();
         value.get(..kind.len()).is_some_and(|value| value.eq_ignore_ascii_case(kind))
     };
-    let stream = is("text/event-stream") || (inquiry.fields.stream && !is("application/json"));
-    stream.then(|| StreamWatch::new(inquiry.api, inquiry.fields.choices.unwrap_or(1), false))
+    let stream = is("text/event-stream") || (model_request.fields.stream && !is("application/json"));
+    stream.then(|| StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), false))
 }
 
 /// `response_body_filter`: remembers what an answer made, and what it cost.
@@ -237,15 +243,22 @@ pub(super) fn answer(
     end: bool,
     tunnelled: Tunnelled<'_>,
 ) -> pingora::Result<()> {
-    let Tunnelled { inquiry, tunnel, mut books, .. } = tunnelled;
+    let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;
     if tunnel.upload.is_none() {
-        return socket::turns(gateway, session, piece, &mut books, inquiry, tunnel);
+        return socket::turns(gateway, session, piece, &mut books, model_request, tunnel);
     }
-    upload_answer(gateway, piece.as_ref(), end, &mut books, inquiry, tunnel);
+    upload_answer(gateway, piece.as_ref(), end, &mut books, model_request, tunnel);
     Ok(())
 }
 
-fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, books: &mut Books<'_>, inquiry: &Inquiry, tunnel: &mut Tunnel) {
+fn upload_answer(
+    gateway: &Gateway,
+    piece: Option<&Bytes>,
+    end: bool,
+    books: &mut Books<'_>,
+    model_request: &ModelRequest,
+    tunnel: &mut Tunnel,
+) {
     let success = tunnel.attempt.as_ref().and_then(|attempt| attempt.status).is_some_and(|status| status.is_success());
     if !success || tunnel.upload.is_none() {
         return;
@@ -254,9 +267,9 @@ fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, books: &mu
         tap.push(piece);
     }
     if end {
-        books.metering.usage = tunnel.answer.as_mut().and_then(|tap| tap.read().usage(inquiry.api)).map(Metered::reported);
+        books.metering.usage = tunnel.answer.as_mut().and_then(|tap| tap.read().usage(model_request.api)).map(Metered::reported);
     }
-    if !inquiry.stores {
+    if !model_request.stores {
         return;
     }
     if let Some(piece) = piece {
@@ -266,7 +279,7 @@ fn upload_answer(gateway: &Gateway, piece: Option<&Bytes>, end: bool, books: &mu
     if let (true, Some(attempt)) = (end, &tunnel.attempt) {
         let backend = std::sync::Arc::clone(&attempt.lease.target().id.backend);
         let made = std::mem::take(&mut tunnel.made);
-        stored::remember(gateway, books.facts, inquiry, &backend, &made);
+        stored::remember(gateway, books.facts, model_request, &backend, &made);
     }
 }
 
@@ -284,7 +297,7 @@ fn over() -> BError {
 
 /// `response_filter`: the head as the caller gets it.
 pub(super) fn response(session: &Session, head: &mut ResponseHeader, tunnelled: &Tunnelled<'_>) -> pingora::Result<()> {
-    let Tunnelled { inquiry, tunnel, books, copies } = tunnelled;
+    let Tunnelled { model_request, tunnel, books, copies } = tunnelled;
     headers::strip_upstream(head);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // None was asked for.
@@ -296,7 +309,7 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, tunnelled: 
     {
         head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, chosen)?;
     }
-    transformed::response(books.facts, inquiry, head);
+    transformed::response(books.facts, model_request, head);
     headers::rate_limits(head, &books.metering.remaining);
     cors::allow(&session.req_header().headers, head);
     head.insert_header(headers::X_REQUEST_ID, books.facts.id.as_str())?;
@@ -315,7 +328,7 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, tunnelled: 
 
 /// `fail_to_connect` and `error_while_proxy`: what an error means, and whether to go on.
 pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut error: BError, connecting: bool) -> BError {
-    let Some(Tunnelled { inquiry, tunnel, mut books, .. }) = tunnelled else {
+    let Some(Tunnelled { model_request, tunnel, mut books, .. }) = tunnelled else {
         error.set_retry(false);
         return error;
     };
@@ -329,14 +342,14 @@ pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut err
         };
         if downstream {
             error.set_retry(false);
-            attempt.finish(gateway, &mut books, inquiry, AttemptOutcome::Cancelled);
+            attempt.finish(gateway, &mut books, model_request, AttemptOutcome::Cancelled);
         } else {
-            attempt.record(gateway, inquiry, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
-            attempt.finish(gateway, &mut books, inquiry, AttemptOutcome::Broken(kind));
+            attempt.record(gateway, model_request, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
+            attempt.finish(gateway, &mut books, model_request, AttemptOutcome::Broken(kind));
             let replayable = connecting || tunnel.upload.is_none();
-            let retry = tunnel.progress.as_mut().is_some_and(|progress| {
-                progress.failed(AttemptOutcome::Broken(kind), kind.is_timeout());
-                progress.may_retry(inquiry, gateway.clock.now()) && replayable
+            let retry = tunnel.retry_state.as_mut().is_some_and(|retry_state| {
+                retry_state.failed(AttemptOutcome::Broken(kind), kind.is_timeout());
+                retry_state.may_retry(model_request, gateway.clock.now()) && replayable
             });
             error.set_retry(retry);
         }
@@ -348,18 +361,18 @@ pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut err
 
 /// What the caller gets when Pingora's loop ended without an answer.
 pub(super) fn refusal(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) -> Option<Refusal> {
-    let Tunnelled { inquiry, tunnel, .. } = tunnelled?;
-    let none_is_left = || Some(tunnel.progress.as_ref()?.refusal(&inquiry.model.name, None, gateway.clock.now()));
+    let Tunnelled { model_request, tunnel, .. } = tunnelled?;
+    let none_is_left = || Some(tunnel.retry_state.as_ref()?.refusal(&model_request.model.name, None, gateway.clock.now()));
     tunnel.refusal.take().or_else(none_is_left)
 }
 
 /// `logging`: closes the last attempt.
 pub(super) fn finish(gateway: &Gateway, tunnelled: Tunnelled<'_>, error: Option<&Error>) {
-    let Tunnelled { inquiry, tunnel, mut books, .. } = tunnelled;
+    let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;
     if let Some(attempt) = tunnel.attempt.take() {
         if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) && !tunnel.tap.is_lost() {
             // What these have used by now, nobody will tell.
-            metering::book_unsettled(gateway, &mut books, inquiry, &attempt, tunnel.tap.under_way());
+            metering::book_unsettled(gateway, &mut books, model_request, &attempt, tunnel.tap.under_way());
         }
         let label = match error {
             _ if tunnel.judged != AttemptOutcome::Ok => tunnel.judged,
@@ -370,7 +383,7 @@ pub(super) fn finish(gateway: &Gateway, tunnelled: Tunnelled<'_>, error: Option<
             Some(_) if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) => AttemptOutcome::Ok,
             Some(_) => AttemptOutcome::Broken(ErrorKind::Reset),
         };
-        attempt.finish(gateway, &mut books, inquiry, label);
+        attempt.finish(gateway, &mut books, model_request, label);
         books.reply.end = match tunnel.ended {
             Some(code) => End::Refused(code),
             None if error.is_none() || label == AttemptOutcome::Ok => End::Complete,

@@ -21,7 +21,7 @@ use crate::proxy::identify::may_name_model;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::state::Tunnel;
 use crate::proxy::{metering, stored};
-use crate::request::Inquiry;
+use crate::request::ModelRequest;
 use crate::request::{BufferShare, Facts};
 
 /// How long a caller may take to close a socket that has ended.
@@ -40,11 +40,11 @@ pub(super) fn turns(
     session: &mut Session,
     piece: &mut Option<Bytes>,
     books: &mut Books<'_>,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     tunnel: &mut Tunnel,
 ) -> pingora::Result<()> {
     match tunnel.attempt.as_ref().and_then(|attempt| attempt.status) {
-        Some(StatusCode::SWITCHING_PROTOCOLS) => pass(gateway, session, piece, books, inquiry, tunnel),
+        Some(StatusCode::SWITCHING_PROTOCOLS) => pass(gateway, session, piece, books, model_request, tunnel),
         _ => Ok(()),
     }
 }
@@ -54,7 +54,7 @@ fn pass(
     session: &mut Session,
     piece: &mut Option<Bytes>,
     books: &mut Books<'_>,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     tunnel: &mut Tunnel,
 ) -> pingora::Result<()> {
     if tunnel.ended.is_some() {
@@ -76,7 +76,7 @@ fn pass(
         if let Some(permit) = &mut books.metering.permit {
             permit.renew(now);
         }
-        metering::book_turn(gateway, books, inquiry, attempt, usage);
+        metering::book_turn(gateway, books, model_request, attempt, usage);
         if let Some(denied) = books.metering.permit.as_ref().and_then(|permit| gateway.limits.ended(permit, now)) {
             let refusal = Refusal::from(denied);
             *piece = Some([&bytes[..end], &closing(&refusal, &books.facts.id, None)].concat().into());
@@ -88,7 +88,7 @@ fn pass(
     }
     if tunnel.tap.is_lost() {
         warn!(target = %attempt.lease.target().id, "a socket's frames can't be read: it is cut, since nobody could count what it uses");
-        metering::book_unsettled(gateway, books, inquiry, attempt, tunnel.tap.under_way().max(1));
+        metering::book_unsettled(gateway, books, model_request, attempt, tunnel.tap.under_way().max(1));
         return Error::e_explain(ErrorType::InvalidHTTPHeader, "frames that can't be read").map_err(|error| error.into_up());
     }
     Ok(())
@@ -104,9 +104,9 @@ pub(super) async fn said(
     body: &mut Option<Bytes>,
     tunnelled: Tunnelled<'_>,
 ) -> pingora::Result<()> {
-    let Tunnelled { inquiry, tunnel, books, .. } = tunnelled;
+    let Tunnelled { model_request, tunnel, books, .. } = tunnelled;
     let passed = match body.as_ref().filter(|bytes| !bytes.is_empty()) {
-        Some(bytes) => may_say(gateway, books.facts, inquiry, tunnel, bytes).await,
+        Some(bytes) => may_say(gateway, books.facts, model_request, tunnel, bytes).await,
         None => Ok(()),
     };
     match passed {
@@ -131,7 +131,7 @@ impl From<Refusal> for No {
     }
 }
 
-async fn may_say(gateway: &Gateway, facts: &Facts, inquiry: &Inquiry, tunnel: &mut Tunnel, bytes: &[u8]) -> Result<(), No> {
+async fn may_say(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest, tunnel: &mut Tunnel, bytes: &[u8]) -> Result<(), No> {
     let named = tunnel.said.push(bytes).map_err(|error| match error {
         SocketError::Frames => {
             Refusal::Form { what: "the socket's frames can't be read: a caller masks them, and no extension was agreed on" }
@@ -150,7 +150,7 @@ async fn may_say(gateway: &Gateway, facts: &Facts, inquiry: &Inquiry, tunnel: &m
     }
     let deployment = tunnel.attempt.as_ref().map(|attempt| &attempt.lease.target().id.deployment);
     // By either name it is the one that was asked for.
-    let other = |name: &&String| **name != *inquiry.model.name && deployment.is_none_or(|deployment| **name != **deployment);
+    let other = |name: &&String| **name != *model_request.model.name && deployment.is_none_or(|deployment| **name != **deployment);
     for model in named.models.iter().filter(other) {
         may_name_model(facts, Api::Realtime, model).map_err(|refusal| No { refusal, field: Some("model") })?;
     }
@@ -158,7 +158,7 @@ async fn may_say(gateway: &Gateway, facts: &Facts, inquiry: &Inquiry, tunnel: &m
         let at = stored::locate(gateway, facts, &named.stored).await?;
         let here = tunnel.attempt.as_ref().map(|attempt| &attempt.lease.target().id.backend);
         if at.is_some_and(|at| here.is_none_or(|here| **here != *at.backend)) {
-            return Err(Refusal::ObjectElsewhere { model: inquiry.model.name.to_string() }.into());
+            return Err(Refusal::ObjectElsewhere { model: model_request.model.name.to_string() }.into());
         }
     }
     // Only now it goes to the backend.

@@ -5,10 +5,10 @@ use spillway_plugins::realtime::SocketReader;
 use spillway_plugins::tokens::SocketTap;
 
 use crate::attempt_outcome::AttemptOutcome;
+use crate::proxy::attempt_state::AttemptState;
 use crate::proxy::deliver::tap::Tap;
-use crate::proxy::progress::Progress;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::running::Running;
+use crate::proxy::retry_state::RetryState;
 use crate::request::{BufferShare, ReplayBody};
 
 /// A request on Pingora's loop.
@@ -16,8 +16,8 @@ pub struct Tunnel {
     /// What was read of an upload before its model was known; `None` for a WebSocket.
     pub(super) upload: Option<ReplayBody>,
     pub(super) prefix_due: bool,
-    pub(super) progress: Option<Progress>,
-    pub(super) attempt: Option<Running>,
+    pub(super) retry_state: Option<RetryState>,
+    pub(super) attempt: Option<AttemptState>,
     /// Reads on in an upload's form, so that nothing in its rest is what the gateway has not seen.
     pub(super) form: Option<FormReader>,
     /// What the caller gets if this ends without an answer.
@@ -49,7 +49,7 @@ impl Tunnel {
         Tunnel {
             upload,
             prefix_due: false,
-            progress: None,
+            retry_state: None,
             attempt: None,
             form,
             refusal: None,

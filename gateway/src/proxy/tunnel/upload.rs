@@ -11,13 +11,13 @@ use crate::proxy::body::too_slow;
 use crate::proxy::books::Tunnelled;
 use crate::proxy::headers;
 use crate::proxy::refusal::Refusal;
-use crate::request::Inquiry;
+use crate::request::ModelRequest;
 
 /// The length of an upload after the model's name was replaced or put in, if the caller told one.
-pub(super) fn spliced_length(caller: &RequestHeader, inquiry: &Inquiry, deployment: &str) -> Option<usize> {
+pub(super) fn spliced_length(caller: &RequestHeader, model_request: &ModelRequest, deployment: &str) -> Option<usize> {
     let length = headers::content_length(&caller.headers)?;
-    Some(match &inquiry.fields.model_range {
-        _ if inquiry.object.is_some() => length,
+    Some(match &model_request.fields.model_range {
+        _ if model_request.object.is_some() => length,
         Some(range) => length - range.len() + deployment.len(),
         None => length + headers::model_part(caller, deployment).len(),
     })
@@ -40,18 +40,18 @@ pub(super) fn body(
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
     }
-    let Tunnelled { inquiry, tunnel, books, .. } = tunnelled;
+    let Tunnelled { model_request, tunnel, books, .. } = tunnelled;
     if tunnel.ended.is_some() {
         return Error::e_explain(ErrorType::ConnectionClosed, "the socket has ended").map_err(|error| error.into_down());
     }
-    let (Some(upload), Some(attempt), Some(progress)) = (&tunnel.upload, &tunnel.attempt, &tunnel.progress) else { return Ok(()) };
+    let (Some(upload), Some(attempt), Some(retry_state)) = (&tunnel.upload, &tunnel.attempt, &tunnel.retry_state) else { return Ok(()) };
     if body.is_some() || end {
         let piece = body.as_deref().unwrap_or_default();
         books.body.bytes += piece.len();
         let now = gateway.clock.now();
         let slow = too_slow(books.body.bytes, now.since(books.facts.arrived), books.facts.runtime.config.server.min_body_rate);
         let refusal = match &mut tunnel.form {
-            _ if slow || now >= progress.deadline => Some(Refusal::BodyTimeout),
+            _ if slow || now >= retry_state.deadline => Some(Refusal::BodyTimeout),
             Some(form) => read_on(form, piece, end).map(|what| Refusal::Form { what }),
             None => None,
         };
@@ -61,17 +61,17 @@ pub(super) fn body(
         }
         if let Some(form) = &tunnel.form {
             // It is booked by what it says at its end.
-            inquiry.fields.choices = form.fields().choices;
+            model_request.fields.choices = form.fields().choices;
         }
     }
     if !std::mem::take(&mut tunnel.prefix_due) {
         return Ok(());
     }
-    let deployment = &inquiry.model.route.members()[attempt.member].target.id.deployment;
-    let mut pieces = match &inquiry.fields.model_range {
-        Some(range) if inquiry.fields.model.as_deref() != Some(&**deployment) => upload.spliced(range.clone(), deployment.as_bytes()),
+    let deployment = &model_request.model.route.members()[attempt.member].target.id.deployment;
+    let mut pieces = match &model_request.fields.model_range {
+        Some(range) if model_request.fields.model.as_deref() != Some(&**deployment) => upload.spliced(range.clone(), deployment.as_bytes()),
         Some(_) => upload.verbatim(),
-        None if inquiry.object.is_some() => upload.verbatim(),
+        None if model_request.object.is_some() => upload.verbatim(),
         None => upload.spliced(0..0, headers::model_part(session.req_header(), deployment).as_bytes()),
     };
     pieces.extend(body.take());

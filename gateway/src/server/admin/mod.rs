@@ -24,8 +24,8 @@ use answer::{Reply, problem};
 use rooms::{Kind as Whose, Waiting};
 pub(super) use state::{Admin, Control, UpgradeRequest};
 
-use super::guard::Guard;
-use super::socket::Socket;
+use super::head_guard::Guard;
+use super::tls_or_plain::Socket;
 use crate::connection_phase::Phase;
 use crate::under_way::UnderWay;
 

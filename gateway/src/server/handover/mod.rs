@@ -22,7 +22,7 @@ use spillway_plugins::limits::Tally;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tracing::warn;
 
-use crate::balance::told::TargetTold;
+use crate::balance::told::TargetState;
 use crate::objects::Pin;
 
 /// The environment variable that says that standard input is the stream to the old process.
@@ -59,7 +59,7 @@ enum Message {
         name: String,
     },
     Targets {
-        targets: Vec<TargetTold>,
+        targets: Vec<TargetState>,
     },
     Pins {
         pins: Vec<(String, Pin)>,

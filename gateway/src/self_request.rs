@@ -47,7 +47,7 @@ pub enum InternalError {
 
 /// On whose behalf a request is made.
 #[derive(Debug)]
-pub enum AsWhom {
+pub enum OnBehalfOf {
     /// The gateway needs something for a request of this caller, which was admitted already.
     Itself {
         /// The caller, if it is known.
@@ -67,7 +67,7 @@ pub enum AsWhom {
 pub struct Internal {
     connections: mpsc::Sender<DuplexStream>,
     /// Requests under way: by number, on whose behalf they are made.
-    as_whom: Mutex<HashMap<u128, AsWhom>>,
+    as_whom: Mutex<HashMap<u128, OnBehalfOf>>,
     random: SystemRandom,
 }
 
@@ -88,7 +88,7 @@ impl Internal {
     }
 
     /// On whose behalf the request with this number is made; `None` if the number is not known. A number is valid once.
-    pub fn take(&self, number: &[u8]) -> Option<AsWhom> {
+    pub fn take(&self, number: &[u8]) -> Option<OnBehalfOf> {
         let number = u128::from_str_radix(std::str::from_utf8(number).ok()?, 16).ok()?;
         self.as_whom.lock().remove(&number)
     }
@@ -98,7 +98,7 @@ impl Internal {
     ///
     /// # Errors
     /// [`InternalError`]
-    pub async fn ask(&self, path: &str, headers: HeaderMap, body: Bytes, whom: AsWhom) -> Result<Response<Incoming>, InternalError> {
+    pub async fn ask(&self, path: &str, headers: HeaderMap, body: Bytes, whom: OnBehalfOf) -> Result<Response<Incoming>, InternalError> {
         // Cryptographic randomness: whoever guessed the number could send requests as this caller.
         let mut number = [0; 16];
         self.random.fill(&mut number).map_err(|_| InternalError::Busy)?;
@@ -123,7 +123,7 @@ impl Internal {
     ///
     /// # Errors
     /// [`InternalError`]
-    pub async fn post(&self, path: &str, body: Bytes, whom: AsWhom, id: &str, limit: Duration) -> Result<Bytes, InternalError> {
+    pub async fn post(&self, path: &str, body: Bytes, whom: OnBehalfOf, id: &str, limit: Duration) -> Result<Bytes, InternalError> {
         let mut headers = HeaderMap::new();
         headers.insert("x-request-id", HeaderValue::from_str(id).map_err(|_| InternalError::Broken)?);
         let asked = async {

@@ -14,10 +14,10 @@ use crate::balance::route::{NoneReady, Pick, PickRequest};
 use crate::balance::target::Asked;
 use crate::balance::waiting::Place;
 use crate::clock::Tick;
-use crate::request::{Attempts, Facts, Inquiry};
+use crate::request::{Attempts, Facts, ModelRequest};
 
 /// How far a request has come.
-pub(super) struct Progress {
+pub(super) struct RetryState {
     /// Members that were tried.
     pub(super) tried: SmallVec<[usize; 8]>,
     /// Those of them that were throttled: they may be tried again after a wait.
@@ -55,11 +55,11 @@ pub(super) struct Progress {
     pub(super) timer: Timer,
 }
 
-impl Progress {
+impl RetryState {
     /// A request that hasn't been tried anywhere, of the consumer that targets know by the number `by`.
-    pub(super) fn new(inquiry: &Inquiry, by: u64, arrived: Tick) -> Self {
-        Progress {
-            asked: Asked { by, api: inquiry.api, whole: true },
+    pub(super) fn new(model_request: &ModelRequest, by: u64, arrived: Tick) -> Self {
+        RetryState {
+            asked: Asked { by, api: model_request.api, whole: true },
             tried: SmallVec::new(),
             throttled: SmallVec::new(),
             failures: 0,
@@ -69,12 +69,12 @@ impl Progress {
             last_timed_out: false,
             fast: None,
             limited: None,
-            same_target: inquiry.pool.config.retry.same_target,
+            same_target: model_request.pool.config.retry.same_target,
             last_word: None,
             too_long: false,
             upstream: None,
-            deadline: arrived + inquiry.pool.config.timeouts.total,
-            patience: inquiry.pool.config.retry.wait,
+            deadline: arrived + model_request.pool.config.timeouts.total,
+            patience: model_request.pool.config.retry.wait,
             waited: Duration::ZERO,
             timer: Timer::default(),
         }
@@ -87,10 +87,10 @@ impl Progress {
     }
 
     /// Counts a failed attempt; whether another may be made.
-    pub(super) fn may_retry(&mut self, inquiry: &Inquiry, now: Tick) -> bool {
-        let rules = &inquiry.pool.config.retry;
+    pub(super) fn may_retry(&mut self, model_request: &ModelRequest, now: Tick) -> bool {
+        let rules = &model_request.pool.config.retry;
         self.failures += 1;
-        self.failures < rules.max_attempts && inquiry.pool.budget.try_retry(&rules.budget, self.asked.by, now)
+        self.failures < rules.max_attempts && model_request.pool.budget.try_retry(&rules.budget, self.asked.by, now)
     }
 
     /// Whether an attempt failed, other than by a throttle.
@@ -104,8 +104,8 @@ impl Progress {
     }
 
     /// The prompt is too long for a member: those that take no more count as tried. Whether any takes more.
-    pub(super) fn rule_out_smaller(&mut self, inquiry: &Inquiry, member: usize) -> bool {
-        let contexts = &inquiry.model.contexts;
+    pub(super) fn rule_out_smaller(&mut self, model_request: &ModelRequest, member: usize) -> bool {
+        let contexts = &model_request.model.contexts;
         let Some(context) = contexts.get(member).copied().flatten() else { return false };
         let is_larger = |other: usize| contexts.get(other).copied().flatten().is_some_and(|known| known > context);
         if !(0..contexts.len()).any(|other| is_larger(other) && !self.tried.contains(&other)) {
@@ -118,28 +118,28 @@ impl Progress {
     }
 
     /// The member that was asked last, if it is to be asked again before the others, and when.
-    pub(super) fn same_first(&mut self, inquiry: &Inquiry, throttled: bool, now: Tick) -> Option<(usize, Tick)> {
+    pub(super) fn same_first(&mut self, model_request: &ModelRequest, throttled: bool, now: Tick) -> Option<(usize, Tick)> {
         self.same_target = self.same_target.checked_sub(1)?;
         let (member, wait) = if throttled { self.limited.take() } else { self.fast.take() }?;
-        let until = self.when_again(inquiry, member, wait.filter(|_| throttled), now)?;
+        let until = self.when_again(model_request, member, wait.filter(|_| throttled), now)?;
         self.throttled.retain(|throttled| *throttled != member);
         Some((member, until))
     }
 
     /// When a member may be asked again after `wait`, or after a moment; `None` if that is too late, or it may not be asked.
-    fn when_again(&self, inquiry: &Inquiry, member: usize, wait: Option<Duration>, now: Tick) -> Option<Tick> {
+    fn when_again(&self, model_request: &ModelRequest, member: usize, wait: Option<Duration>, now: Tick) -> Option<Tick> {
         let jitter = Duration::from_millis(crate::random::with_rng(|rng| rng.u64(AGAIN.0..=AGAIN.1)));
         let until = now + wait.map_or(jitter, |wait| wait.max(jitter));
-        let target = &inquiry.model.route.members()[member].target;
+        let target = &model_request.model.route.members()[member].target;
         let may = target.closed_for(self.asked, until).is_none();
         (may && until < self.deadline && until <= now + self.patience.max(LONGEST_AGAIN)).then_some(until)
     }
 
     /// Nobody else is left: when the member that failed last may be asked once more, if it failed fast and is still
     /// usable.
-    pub(super) fn same_again(&mut self, inquiry: &Inquiry, now: Tick) -> Option<Tick> {
+    pub(super) fn same_again(&mut self, model_request: &ModelRequest, now: Tick) -> Option<Tick> {
         let (member, retry_after) = self.fast.take()?;
-        let until = self.when_again(inquiry, member, retry_after, now)?;
+        let until = self.when_again(model_request, member, retry_after, now)?;
         self.tried.retain(|tried| *tried != member);
         Some(until)
     }
@@ -147,14 +147,20 @@ impl Progress {
     /// Until when to wait for a target, if that is allowed. A throttled member that has opened again
     /// meanwhile needs no waiting, but not for ever: the rounds are bounded like attempts.
     /// The queue is bounded, too, and its last places are for the more urgent classes.
-    pub(super) fn wait_until(&self, none: NoneReady, inquiry: &Inquiry, facts: &Facts, now: Tick) -> Option<(Tick, Option<Place>)> {
-        let rules = &inquiry.pool.config.retry;
+    pub(super) fn wait_until(
+        &self,
+        none: NoneReady,
+        model_request: &ModelRequest,
+        facts: &Facts,
+        now: Tick,
+    ) -> Option<(Tick, Option<Place>)> {
+        let rules = &model_request.pool.config.retry;
         let soonest = none.soonest.filter(|_| self.releases < rules.max_attempts)?;
         if soonest > now + self.patience || soonest >= self.deadline {
             return None;
         }
         // One that is open again already needs no place.
-        let place = if soonest > now { Some(inquiry.pool.waiting.enter(rules.queue, facts.class(), facts.owner())?) } else { None };
+        let place = if soonest > now { Some(model_request.pool.waiting.enter(rules.queue, facts.class(), facts.owner())?) } else { None };
         Some((soonest, place))
     }
 
@@ -190,9 +196,9 @@ const AGAIN: (u64, u64) = (100, 500);
 const LONGEST_AGAIN: Duration = Duration::from_secs(1);
 
 /// A slot of this very member, for the request that it was asked before.
-pub(super) fn pick_again(inquiry: &Inquiry, progress: &mut Progress, member: usize, now: Tick) -> Option<Pick> {
-    let lease = inquiry.model.route.members()[member].target.acquire(progress.asked, now)?;
-    progress.tried.retain(|tried| *tried != member);
+pub(super) fn pick_again(model_request: &ModelRequest, retry_state: &mut RetryState, member: usize, now: Tick) -> Option<Pick> {
+    let lease = model_request.model.route.members()[member].target.acquire(retry_state.asked, now)?;
+    retry_state.tried.retain(|tried| *tried != member);
     Some(Pick { index: member, lease })
 }
 
@@ -200,17 +206,23 @@ pub(super) fn pick_again(inquiry: &Inquiry, progress: &mut Progress, member: usi
 const PASSED_OVER: usize = 64;
 
 /// Asks the selector, and notes whom it passed over.
-pub(super) fn pick(inquiry: &Inquiry, facts: &Facts, made: &mut Attempts, progress: &Progress, now: Tick) -> Result<Pick, NoneReady> {
+pub(super) fn pick(
+    model_request: &ModelRequest,
+    facts: &Facts,
+    made: &mut Attempts,
+    retry_state: &RetryState,
+    now: Tick,
+) -> Result<Pick, NoneReady> {
     let fence = facts.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
     let request = PickRequest {
-        excluded: if progress.unsealed { inquiry.model.excluded(inquiry.api) } else { inquiry.excluded() },
-        tried: &progress.tried,
-        throttled: &progress.throttled,
+        excluded: if retry_state.unsealed { model_request.model.excluded(model_request.api) } else { model_request.excluded() },
+        tried: &retry_state.tried,
+        throttled: &retry_state.throttled,
         fence,
-        affinity_key: inquiry.affinity_key,
-        asked: progress.asked,
+        affinity_key: model_request.affinity_key,
+        asked: retry_state.asked,
     };
-    let route = &inquiry.model.route;
+    let route = &model_request.model.route;
     let picked = crate::random::with_rng(|rng| route.pick(&request, now, rng));
     // A request that waits asks again and again: what it passes over is noted once, and anew after each attempt.
     let attempts = made.made.len() + 1;

@@ -46,10 +46,10 @@ struct Inbox<T> {
 }
 
 /// The sending end. When it is dropped, the waiting items are still taken.
-pub struct Inlet<T>(Arc<Inbox<T>>);
+pub struct Sender<T>(Arc<Inbox<T>>);
 
 /// The receiving end, for one thread. When it is dropped, the inbox accepts nothing more.
-pub struct Outlet<T>(Arc<Inbox<T>>);
+pub struct Receiver<T>(Arc<Inbox<T>>);
 
 /// Why a reader wakes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub enum Woken {
 }
 
 /// Both ends of an inbox for about `most` waiting items, which the gauge `waiting` counts.
-pub fn inbox<T>(most: usize, waiting: IntGauge) -> (Inlet<T>, Outlet<T>) {
+pub fn inbox<T>(most: usize, waiting: IntGauge) -> (Sender<T>, Receiver<T>) {
     let inbox = Arc::new(Inbox {
         parts: std::array::from_fn(|_| Part(Mutex::default())),
         waiting,
@@ -73,7 +73,7 @@ pub fn inbox<T>(most: usize, waiting: IntGauge) -> (Inlet<T>, Outlet<T>) {
         asleep: AtomicBool::new(false),
         closed: AtomicBool::new(false),
     });
-    (Inlet(Arc::clone(&inbox)), Outlet(inbox))
+    (Sender(Arc::clone(&inbox)), Receiver(inbox))
 }
 
 impl<T> Inbox<T> {
@@ -115,7 +115,7 @@ impl<T> Inbox<T> {
     }
 }
 
-impl<T> Inlet<T> {
+impl<T> Sender<T> {
     /// Hands one item over; `false` if too many wait already, or the reader is gone.
     #[inline]
     pub fn push(&self, item: T) -> bool {
@@ -125,7 +125,7 @@ impl<T> Inlet<T> {
         true
     }
 
-    /// As [`Inlet::push`], for all items that `fill` appends.
+    /// As [`Sender::push`], for all items that `fill` appends.
     pub fn fill(&self, fill: impl FnOnce(&mut Vec<T>)) -> bool {
         let Some(mut part) = self.0.part() else { return false };
         let before = part.len();
@@ -150,13 +150,13 @@ impl<T> Inlet<T> {
     }
 }
 
-impl<T> Drop for Inlet<T> {
+impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
-impl<T> Outlet<T> {
+impl<T> Receiver<T> {
     /// Sleeps until there are items, at most for `pause`.
     pub fn wait(&self, pause: Duration) -> Woken {
         let inbox = &*self.0;
@@ -175,7 +175,7 @@ impl<T> Outlet<T> {
         }
     }
 
-    /// Moves all waiting items to the end of `to`, where they count as waiting until [`Outlet::done`]. Returns the
+    /// Moves all waiting items to the end of `to`, where they count as waiting until [`Receiver::done`]. Returns the
     /// flushes to notify then.
     pub fn take(&self, to: &mut Vec<T>) -> Vec<oneshot::Sender<()>> {
         // Flushes first: the items that they wait for were handed over before.
@@ -198,16 +198,16 @@ impl<T> Outlet<T> {
     }
 }
 
-impl<T> Drop for Outlet<T> {
+impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.0.close();
         self.0.flushes.lock().clear();
     }
 }
 
-impl<T> std::fmt::Debug for Inlet<T> {
+impl<T> std::fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Inlet({} waiting)", self.0.waiting.get())
+        write!(f, "Sender({} waiting)", self.0.waiting.get())
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use super::chunks::Chunks;
 use super::head::Head;
 use super::http2_heads::Http2Heads;
-use super::socket::Socket;
+use super::tls_or_plain::Socket;
 use crate::clock::Clock;
 use crate::connection_phase::Phase;
 use crate::telemetry::metrics::Metrics;

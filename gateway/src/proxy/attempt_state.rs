@@ -10,7 +10,7 @@ use crate::balance::target::Lease;
 use crate::clock::Tick;
 
 /// An attempt's slot, and what is known of it.
-pub(super) struct Running {
+pub(super) struct AttemptState {
     pub(super) lease: Lease,
     /// Index of the member in its route.
     pub(super) member: usize,

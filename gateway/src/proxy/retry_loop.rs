@@ -9,20 +9,20 @@ use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
 
-use super::ask::Unasked;
+use super::abandoned::{self, Abandoned};
 use super::asked::{Asked, asked};
 use super::attempt::{Attempt, Step};
 use super::books::{Books, OwnAnswer};
 use super::ctx::RequestCtx;
 use super::deliver;
 use super::delivery::{self, Delivery};
-use super::drain::{self, Abandoned};
 use super::ended::ended;
 use super::exchange::Exchange;
-use super::progress::{Progress, pick, pick_again};
 use super::refusal::Refusal;
+use super::retry_state::{RetryState, pick, pick_again};
+use super::send::SendError;
 use super::unfinished::Reading;
-use super::{cached, guarded, last_resort, last_word, metering, rescue};
+use super::{cached, guardrails, last_resort, last_word, metering, rescue};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::route::{NoneReady, Pick};
@@ -31,15 +31,15 @@ use crate::balance::waiting::{Place, asked_back};
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
 use crate::gateway::Gateway;
-use crate::request::{End, Inquiry, Timing};
+use crate::request::{End, ModelRequest, Timing};
 
 /// Runs a request to its end. The answer, or a refusal, is written to the caller.
 pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> End {
-    let Some(inquiry) = ctx.inquiry.take() else { return End::CallerLeft };
-    let mut progress = Progress::new(&inquiry, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()), ctx.facts.arrived);
-    inquiry.pool.budget.request(gateway.clock.now());
-    let end = attempt_all(gateway, session, ctx, &inquiry, &mut progress).await;
-    ctx.inquiry = Some(inquiry);
+    let Some(model_request) = ctx.model_request.take() else { return End::CallerLeft };
+    let mut retry_state = RetryState::new(&model_request, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()), ctx.facts.arrived);
+    model_request.pool.budget.request(gateway.clock.now());
+    let end = attempt_all(gateway, session, ctx, &model_request, &mut retry_state).await;
+    ctx.model_request = Some(model_request);
     if end != End::CallerLeft {
         // Whatever was not kept by now won't be: nobody need wait for it.
         cached::forget(&mut ctx.copies);
@@ -47,52 +47,60 @@ pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Requ
     end
 }
 
-async fn attempt_all(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inquiry: &Inquiry, progress: &mut Progress) -> End {
+async fn attempt_all(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    model_request: &ModelRequest,
+    retry_state: &mut RetryState,
+) -> End {
     // The member that is asked once more before the others are.
     let mut again = None;
     loop {
         let now = gateway.clock.now();
-        if now >= progress.deadline {
-            return give_up(gateway, session, ctx.own_answer(), inquiry, progress, None).await;
+        if now >= retry_state.deadline {
+            return give_up(gateway, session, ctx.own_answer(), model_request, retry_state, None).await;
         }
-        let picked = match again.take().and_then(|member| pick_again(inquiry, progress, member, now)) {
+        let picked = match again.take().and_then(|member| pick_again(model_request, retry_state, member, now)) {
             Some(same) => Ok(same),
-            None => pick(inquiry, &ctx.facts, &mut ctx.attempts, progress, now),
+            None => pick(model_request, &ctx.facts, &mut ctx.attempts, retry_state, now),
         };
         match picked {
             Ok(pick) => {
-                let throttled = match attempt(gateway, session, ctx, inquiry, progress, pick).await {
+                let throttled = match attempt(gateway, session, ctx, model_request, retry_state, pick).await {
                     Step::Over(end) => return end,
                     Step::Elsewhere => continue,
                     Step::Throttled => true,
-                    Step::Failed if progress.may_retry(inquiry, gateway.clock.now()) => false,
-                    Step::Failed => return give_up(gateway, session, ctx.own_answer(), inquiry, progress, None).await,
+                    Step::Failed if retry_state.may_retry(model_request, gateway.clock.now()) => false,
+                    Step::Failed => return give_up(gateway, session, ctx.own_answer(), model_request, retry_state, None).await,
                 };
-                if let Some((member, until)) = progress.same_first(inquiry, throttled, gateway.clock.now()) {
+                if let Some((member, until)) = retry_state.same_first(model_request, throttled, gateway.clock.now()) {
                     again = Some(member);
-                    if wait(gateway, session, &mut ctx.timing, progress, until, None).await == Waited::CallerLeft {
+                    if wait(gateway, session, &mut ctx.timing, retry_state, until, None).await == Waited::CallerLeft {
                         return End::CallerLeft;
                     }
                 }
             }
-            Err(none) => match progress.wait_until(none, inquiry, &ctx.facts, now) {
+            Err(none) => match retry_state.wait_until(none, model_request, &ctx.facts, now) {
                 Some((until, mut place)) => {
                     if until > now {
-                        match wait(gateway, session, &mut ctx.timing, progress, until, place.as_mut()).await {
+                        match wait(gateway, session, &mut ctx.timing, retry_state, until, place.as_mut()).await {
                             Waited::Over => {}
-                            Waited::Displaced => return give_up(gateway, session, ctx.own_answer(), inquiry, progress, Some(none)).await,
+                            Waited::Displaced => {
+                                return give_up(gateway, session, ctx.own_answer(), model_request, retry_state, Some(none)).await;
+                            }
                             Waited::CallerLeft => return End::CallerLeft,
                         }
                     }
-                    progress.release(until, now);
+                    retry_state.release(until, now);
                 }
-                None => match progress.same_again(inquiry, now) {
+                None => match retry_state.same_again(model_request, now) {
                     Some(until) => {
-                        if wait(gateway, session, &mut ctx.timing, progress, until, None).await == Waited::CallerLeft {
+                        if wait(gateway, session, &mut ctx.timing, retry_state, until, None).await == Waited::CallerLeft {
                             return End::CallerLeft;
                         }
                     }
-                    None => return give_up(gateway, session, ctx.own_answer(), inquiry, progress, Some(none)).await,
+                    None => return give_up(gateway, session, ctx.own_answer(), model_request, retry_state, Some(none)).await,
                 },
             },
         }
@@ -112,7 +120,7 @@ async fn wait(
     gateway: &Gateway,
     session: &mut Session,
     timing: &mut Timing,
-    progress: &mut Progress,
+    retry_state: &mut RetryState,
     until: Tick,
     place: Option<&mut Place>,
 ) -> Waited {
@@ -121,11 +129,11 @@ async fn wait(
         biased;
         _ = session.downstream_session.read_body_or_idle(true) => Waited::CallerLeft,
         () = asked_back(place) => Waited::Displaced,
-        () = progress.timer.until(until, &gateway.clock) => Waited::Over,
+        () = retry_state.timer.until(until, &gateway.clock) => Waited::Over,
     };
     let took = gateway.clock.now().since(began);
     timing.waited += took;
-    progress.waited += took;
+    retry_state.waited += took;
     waited
 }
 
@@ -134,27 +142,30 @@ async fn give_up(
     gateway: &Gateway,
     session: &mut Session,
     mut own: OwnAnswer<'_>,
-    inquiry: &Inquiry,
-    progress: &mut Progress,
+    model_request: &ModelRequest,
+    retry_state: &mut RetryState,
     none: Option<NoneReady>,
 ) -> End {
     let fenced_off = none.is_some_and(|none| none.fenced_off);
     // Never before a real target: with retries used up there may be one left that wasn't asked.
-    let left = none.or_else(|| pick(inquiry, own.facts, own.attempts, progress, gateway.clock.now()).err());
+    let left = none.or_else(|| pick(model_request, own.facts, own.attempts, retry_state, gateway.clock.now()).err());
     let nobody = left.is_some();
-    if let Some(reply) =
-        inquiry.pool.last_resort.as_ref().filter(|_| nobody && !fenced_off && inquiry.object.is_none() && !inquiry.is_pinned())
+    if let Some(reply) = model_request
+        .pool
+        .last_resort
+        .as_ref()
+        .filter(|_| nobody && !fenced_off && model_request.object.is_none() && !model_request.is_pinned())
     {
-        match last_resort::answer(gateway, session, &mut own, inquiry, reply).await {
+        match last_resort::answer(gateway, session, &mut own, model_request, reply).await {
             Ok(true) => return End::LastResort,
             Ok(false) => {}
             Err(_) => return End::CallerLeft,
         }
     }
-    if let Some(answer) = progress.last_word.take().filter(|_| nobody && progress.is_last(left)) {
-        return last_word::say(gateway, session, own, inquiry, *answer).await;
+    if let Some(answer) = retry_state.last_word.take().filter(|_| nobody && retry_state.is_last(left)) {
+        return last_word::say(gateway, session, own, model_request, *answer).await;
     }
-    let refusal = progress.refusal(&inquiry.model.name, if progress.has_failed() { left } else { none }, gateway.clock.now());
+    let refusal = retry_state.refusal(&model_request.model.name, if retry_state.has_failed() { left } else { none }, gateway.clock.now());
     refuse(gateway, session, own, &refusal).await
 }
 
@@ -163,18 +174,18 @@ async fn attempt(
     gateway: &Gateway,
     session: &mut Session,
     ctx: &mut RequestCtx,
-    inquiry: &Inquiry,
-    progress: &mut Progress,
+    model_request: &ModelRequest,
+    retry_state: &mut RetryState,
     pick: Pick,
 ) -> Step {
-    let mut attempt = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, inquiry, progress, pick);
-    match asked(session, &mut ctx.books(), &mut attempt, progress).await {
-        Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, progress, attempt, exchange, prefix).await,
-        Err(Unasked::Unsendable) => {
+    let mut attempt = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, model_request, retry_state, pick);
+    match asked(session, &mut ctx.books(), &mut attempt, retry_state).await {
+        Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, retry_state, attempt, exchange, prefix).await,
+        Err(SendError::Unsendable) => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
             Step::Over(refuse(gateway, session, ctx.own_answer(), &Refusal::Internal).await)
         }
-        unanswered => ended(ctx.books(), progress, attempt, unanswered),
+        unanswered => ended(ctx.books(), retry_state, attempt, unanswered),
     }
 }
 
@@ -189,13 +200,13 @@ fn abandon(mut books: Books<'_>, reading: Option<Reading>, attempt: Attempt<'_>,
     };
     match (reading, place) {
         (Some(reading), Some((place, limit))) => {
-            let estimate = metering::hand_over(&mut books, attempt.inquiry, &attempt.running, gateway.clock.now());
+            let estimate = metering::hand_over(&mut books, attempt.model_request, &attempt.running, gateway.clock.now());
             let lease = attempt.finish(&mut books, AttemptOutcome::Cancelled);
-            drain::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
+            abandoned::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
         }
         (reading, _) => {
             if let Some(reading) = reading {
-                reading.end(books.metering, attempt.inquiry.api);
+                reading.end(books.metering, attempt.model_request.api);
             }
             attempt.finish(&mut books, AttemptOutcome::Cancelled);
         }
@@ -204,7 +215,7 @@ fn abandon(mut books: Books<'_>, reading: Option<Reading>, attempt: Attempt<'_>,
 
 /// The answer may not pass: a caller that has nothing of it gets a refusal.
 async fn blocked(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, finding: Option<&Finding>) -> End {
-    let refusal = finding.map_or(Refusal::ContentUnchecked, guarded::refusal);
+    let refusal = finding.map_or(Refusal::ContentUnchecked, guardrails::refusal);
     if own.reply.status.is_some() {
         return End::Refused(refusal.shape().code);
     }
@@ -223,12 +234,12 @@ async fn refuse(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, re
 async fn deliver(
     session: &mut Session,
     ctx: &mut RequestCtx,
-    progress: &mut Progress,
+    retry_state: &mut RetryState,
     mut attempt: Attempt<'_>,
     mut exchange: Exchange,
     prefix: SmallVec<[Bytes; 4]>,
 ) -> Step {
-    let delivery = deliver::deliver(session, ctx, progress, &mut attempt, &mut exchange, prefix).await;
+    let delivery = deliver::deliver(session, ctx, retry_state, &mut attempt, &mut exchange, prefix).await;
     let gateway = attempt.gateway;
     match delivery {
         Delivery::Complete => {
@@ -237,28 +248,28 @@ async fn deliver(
             Step::Over(End::Complete)
         }
         Delivery::Refusal(status) => {
-            let outcome = attempt.running.refusal(&ctx.body, attempt.inquiry, status);
+            let outcome = attempt.running.refusal(&ctx.body, attempt.model_request, status);
             attempt.record(outcome);
             attempt.finish(&mut ctx.books(), if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed });
             exchange.release_soon(&gateway.connector).await;
             Step::Over(End::Complete)
         }
         Delivery::Replace(fault) => match fault {
-            delivery::Fault::RateLimited => attempt.throttled(&mut ctx.books(), progress),
+            delivery::Fault::RateLimited => attempt.throttled(&mut ctx.books(), retry_state),
             delivery::Fault::OutOfQuota => attempt.out(&mut ctx.books(), OutageReason::OutOfQuota),
             delivery::Fault::NoDeployment => attempt.out(&mut ctx.books(), OutageReason::Misconfigured),
-            delivery::Fault::TooLong => attempt.too_long(&mut ctx.books(), progress),
+            delivery::Fault::TooLong => attempt.too_long(&mut ctx.books(), retry_state),
             delivery::Fault::NoAnswer => {
-                attempt.failed(&mut ctx.books(), progress, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::NoAnswer, false)
+                attempt.failed(&mut ctx.books(), retry_state, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::NoAnswer, false)
             }
             delivery::Fault::Failed => attempt.failed(
                 &mut ctx.books(),
-                progress,
+                retry_state,
                 Failure::Status(StatusCode::INTERNAL_SERVER_ERROR),
                 AttemptOutcome::Failed,
                 false,
             ),
-            delivery::Fault::Broken(broken) => attempt.broke(&mut ctx.books(), progress, broken),
+            delivery::Fault::Broken(broken) => attempt.broke(&mut ctx.books(), retry_state, broken),
         },
         Delivery::Cut(kind) => {
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
@@ -269,7 +280,7 @@ async fn deliver(
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
             drop(exchange);
             // On the heap: hardly any request needs room for it.
-            Box::pin(rescue::run(session, ctx, progress, attempt, kind)).await
+            Box::pin(rescue::run(session, ctx, retry_state, attempt, kind)).await
         }
         Delivery::Blocked(finding) => {
             // The target did as it should; what is still to come of its answer is not wanted.

@@ -13,18 +13,18 @@ use spillway_plugins::tokens::is_asked_for;
 use super::attempt::Attempt;
 use super::books::Books;
 use super::exchange::{Broken, Exchange, Next};
-use super::progress::Progress;
+use super::retry_state::RetryState;
 use super::upstream_request::{Framing, NoHead, head_for};
 use super::{headers, patience};
 use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
 use crate::gateway::Gateway;
 use crate::provider::{ModelInBody, Provider, Signing};
-use crate::request::Inquiry;
+use crate::request::ModelRequest;
 use crate::request::{Edit, Facts, Pieces, ReplayBody, RequestBody};
 
 /// Why a target could not be asked.
-pub(super) enum Unasked {
+pub(super) enum SendError {
     /// There is nothing to prove our identity with.
     NoCredential,
     /// The request can't be written as this target wants it: no fault of the target's.
@@ -32,11 +32,11 @@ pub(super) enum Unasked {
     Broken(Broken),
 }
 
-impl From<NoHead> for Unasked {
+impl From<NoHead> for SendError {
     fn from(no: NoHead) -> Self {
         match no {
-            NoHead::NoCredential => Unasked::NoCredential,
-            NoHead::Unsendable => Unasked::Unsendable,
+            NoHead::NoCredential => SendError::NoCredential,
+            NoHead::Unsendable => SendError::Unsendable,
         }
     }
 }
@@ -47,25 +47,25 @@ pub(super) async fn ask(
     books: &mut Books<'_>,
     upstream: &Upstream,
     attempt: &mut Attempt<'_>,
-    progress: &mut Progress,
-) -> Result<Exchange, Unasked> {
+    retry_state: &mut RetryState,
+) -> Result<Exchange, SendError> {
     let gateway = attempt.gateway;
-    let timeouts = &attempt.inquiry.pool.config.timeouts;
+    let timeouts = &attempt.model_request.pool.config.timeouts;
     let mut fresh = false;
     loop {
-        let peer = upstream.peers.next().ok_or(Unasked::Broken(Broken::Upstream(ErrorKind::Connect)))?;
+        let peer = upstream.peers.next().ok_or(SendError::Broken(Broken::Upstream(ErrorKind::Connect)))?;
         attempt.asked_usage = asks_usage(attempt);
         let (head, body) = request(session, books.facts, books.body, upstream, attempt)?;
         let began = gateway.clock.now();
-        let left = progress.deadline.since(began);
-        let first = patience::first(attempt.inquiry);
+        let left = retry_state.deadline.since(began);
+        let first = patience::first(attempt.model_request);
         let caller = &mut session.downstream_session;
         let asked = async {
             let mut exchange = Exchange::connect(&gateway.connector, peer, fresh, timeouts.connect.min(left), caller).await?;
             attempt.running.sent = true;
             exchange.send(head, body, first.min(left), caller).await?;
-            let until = (began + first).min(progress.deadline);
-            exchange.read_head(until, &gateway.clock, &mut progress.timer, caller).await?;
+            let until = (began + first).min(retry_state.deadline);
+            exchange.read_head(until, &gateway.clock, &mut retry_state.timer, caller).await?;
             Ok(exchange)
         }
         .await;
@@ -76,7 +76,7 @@ pub(super) async fn ask(
                 attempt.note_stale(books.facts, books.attempts);
                 fresh = true;
             }
-            Err(broken) => return Err(Unasked::Broken(broken)),
+            Err(broken) => return Err(SendError::Broken(broken)),
             Ok(exchange) => return Ok(exchange),
         }
     }
@@ -89,33 +89,33 @@ fn request(
     request_body: &RequestBody,
     upstream: &Upstream,
     attempt: &Attempt<'_>,
-) -> Result<(Box<RequestHeader>, Pieces), Unasked> {
-    let inquiry = attempt.inquiry;
-    let member = &inquiry.model.route.members()[attempt.running.member];
+) -> Result<(Box<RequestHeader>, Pieces), SendError> {
+    let model_request = attempt.model_request;
+    let member = &model_request.model.route.members()[attempt.running.member];
     let caller = session.req_header();
     let body = match attempt.resumes {
         Some(_) => Pieces::new(),
         None => {
             let provider = facts.runtime.backends[member.backend].config.kind.provider();
-            body(caller, request_body, inquiry, provider, &member.target.id.deployment, attempt.asked_usage)
+            body(caller, request_body, model_request, provider, &member.target.id.deployment, attempt.asked_usage)
         }
     };
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
     let rest = attempt.resumes.as_ref().map(|(path, query)| (path.as_str(), query.as_str()));
     let clock = &attempt.gateway.clock;
     let at = (attempt.running.span, clock.now(), Signing { body: Some(&body), wall: clock.wall() });
-    let head = head_for(facts, inquiry, (attempt.running.member, upstream), caller, rest, framing, at)?;
+    let head = head_for(facts, model_request, (attempt.running.member, upstream), caller, rest, framing, at)?;
     Ok((head, body))
 }
 
 /// Whether this attempt asks for the usage of a stream whose caller didn't.
 fn asks_usage(attempt: &Attempt<'_>) -> bool {
-    let inquiry = attempt.inquiry;
-    inquiry.fields.stream
-        && is_asked_for(inquiry.api)
+    let model_request = attempt.model_request;
+    model_request.fields.stream
+        && is_asked_for(model_request.api)
         && !attempt.refused_usage
-        && matches!(inquiry.fields.stream_options, StreamOptions::Absent | StreamOptions::UsageNotAsked { .. })
-        && attempt.running.lease.target().may_be_asked_usage(inquiry.api, attempt.gateway.clock.now())
+        && matches!(model_request.fields.stream_options, StreamOptions::Absent | StreamOptions::UsageNotAsked { .. })
+        && attempt.running.lease.target().may_be_asked_usage(model_request.api, attempt.gateway.clock.now())
 }
 
 /// The caller's bytes, with the deployment's name in place of the model's where they differ, and with the
@@ -123,17 +123,17 @@ fn asks_usage(attempt: &Attempt<'_>) -> bool {
 fn body(
     caller: &RequestHeader,
     request_body: &RequestBody,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
     provider: &dyn Provider,
     deployment: &str,
     usage: bool,
 ) -> Pieces {
     let Some(body) = &request_body.kept else { return Pieces::new() };
-    if inquiry.object.is_some() {
+    if model_request.object.is_some() {
         return body.verbatim();
     }
-    let mut edits: SmallVec<[Edit; 2]> = model_edit(caller, body, inquiry, provider, deployment).into_iter().collect();
-    match &inquiry.fields.stream_options {
+    let mut edits: SmallVec<[Edit; 2]> = model_edit(caller, body, model_request, provider, deployment).into_iter().collect();
+    match &model_request.fields.stream_options {
         StreamOptions::Absent if usage => {
             // There is `"stream"` at least, so something follows.
             let at = after_brace(body.bytes());
@@ -152,17 +152,23 @@ fn body(
 }
 
 /// How the deployment's name gets into the body, if it must.
-fn model_edit(caller: &RequestHeader, body: &ReplayBody, inquiry: &Inquiry, provider: &dyn Provider, deployment: &str) -> Option<Edit> {
+fn model_edit(
+    caller: &RequestHeader,
+    body: &ReplayBody,
+    model_request: &ModelRequest,
+    provider: &dyn Provider,
+    deployment: &str,
+) -> Option<Edit> {
     let edit = |range: Range<usize>, replacement: String| Some(Edit { range, replacement: replacement.into_bytes().into() });
-    let named = provider.model_in_body(inquiry.api);
-    match (&inquiry.fields.model_range, &inquiry.fields.model) {
+    let named = provider.model_in_body(model_request.api);
+    match (&model_request.fields.model_range, &model_request.fields.model) {
         (Some(range), _) if named == ModelInBody::Forbidden => Some(without_member(body.bytes(), range)),
         (Some(_), Some(model)) if model == deployment => None,
-        (Some(range), _) if inquiry.api.is_multipart() => edit(range.clone(), deployment.to_owned()),
+        (Some(range), _) if model_request.api.is_multipart() => edit(range.clone(), deployment.to_owned()),
         (Some(range), _) => edit(range.clone(), serde_json::Value::from(deployment).to_string()),
         // The URL names the model there as well as here.
         (None, _) if named != ModelInBody::Required => None,
-        (None, _) if inquiry.api.is_multipart() => edit(0..0, headers::model_part(caller, deployment)),
+        (None, _) if model_request.api.is_multipart() => edit(0..0, headers::model_part(caller, deployment)),
         // The URL named the model, but the target may want it in the body.
         (None, _) => {
             let at = after_brace(body.bytes());
@@ -203,13 +209,13 @@ pub(super) async fn read_error(
     gateway: &Gateway,
     session: &mut Session,
     exchange: &mut Exchange,
-    progress: &mut Progress,
+    retry_state: &mut RetryState,
 ) -> Result<(SmallVec<[Bytes; 4]>, Option<Broken>), Broken> {
-    let until = (gateway.clock.now() + ERROR_TIME).min(progress.deadline);
+    let until = (gateway.clock.now() + ERROR_TIME).min(retry_state.deadline);
     let mut body: SmallVec<[Bytes; 4]> = SmallVec::new();
     let mut length = 0;
     while length < ERROR_BYTES {
-        match exchange.next(until, &gateway.clock, &mut progress.timer, &mut session.downstream_session).await {
+        match exchange.next(until, &gateway.clock, &mut retry_state.timer, &mut session.downstream_session).await {
             Ok(Next::Data(bytes)) => {
                 length += bytes.len();
                 body.push(bytes);

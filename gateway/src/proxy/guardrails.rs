@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::step::Stop;
 use crate::gateway::Gateway;
 use crate::guard::{Guard, Judgement};
-use crate::request::{BufferShare, Facts, Inquiry, RequestBody, Timing};
+use crate::request::{BufferShare, Facts, ModelRequest, RequestBody, Timing};
 
 /// The guard that looks at a request, if one does.
 pub(super) fn guard_of(facts: &Facts) -> Option<&Guard> {
@@ -41,7 +41,7 @@ pub(super) async fn prompt(
     facts: &Facts,
     body: &RequestBody,
     timing: &mut Timing,
-    inquiry: &Inquiry,
+    model_request: &ModelRequest,
 ) -> Result<(), Stop> {
     let Some(body) = &body.kept else { return Ok(()) };
     let Some(guard) = guard_of(facts).and(facts.runtime.guard.as_ref()) else { return Ok(()) };
@@ -52,7 +52,7 @@ pub(super) async fn prompt(
     }
     let began = gateway.clock.now();
     let owner = facts.owner();
-    let (api, looking) = (inquiry.api, Arc::clone(guard));
+    let (api, looking) = (model_request.api, Arc::clone(guard));
     let seen = on_bytes(&gateway.turns, || facts.owner(), body.bytes(), move |body| looking.request(api, body)).await?;
     let judged = async {
         match seen {
