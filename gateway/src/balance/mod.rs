@@ -22,6 +22,7 @@ pub mod change;
 pub mod circuit;
 pub mod latency;
 pub mod member;
+pub mod member_state;
 pub mod policy;
 pub mod route;
 mod slots;

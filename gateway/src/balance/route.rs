@@ -140,7 +140,10 @@ impl Route {
             () if request.tried.contains(&index) => ("tried", None),
             () if request.excluded.contains(&index) => ("not-for-this-api", None),
             () if !member.is_inside(request.fence) => ("location-not-allowed", None),
-            () => member_state_for(member, request.asked, now),
+            () => {
+                let (state, until) = member_state_for(member, request.asked, now);
+                (state.label(), until)
+            }
         };
         better
             .map(|(index, member)| {

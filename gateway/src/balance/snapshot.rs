@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::member::Member;
+use super::member_state::MemberState;
 use super::target::{Asked, OutageReason, Unavailable};
 use crate::clock::Tick;
 
@@ -20,9 +21,8 @@ pub struct MemberSnapshot {
     pub weight: u32,
     /// Where it is.
     pub location: Option<String>,
-    /// `ready`, `half-open`, `throttled`, `tripped`, `out-of-quota`, `misconfigured`, `busy`,
-    /// `drained`, `unhealthy`, `unresolved` or `no-token`.
-    pub state: &'static str,
+    /// Whether it takes requests, or why not.
+    pub state: MemberState,
     /// Milliseconds until it reopens, if known.
     pub reopens_in_ms: Option<u64>,
     /// How many probes in a row have failed since its circuit opened: each failure doubles the wait for the next.
@@ -35,53 +35,38 @@ pub struct MemberSnapshot {
     pub headroom: Option<f64>,
 }
 
-/// The names of all member states, for metrics that export every label from the start.
-pub const STATES: [&str; 11] = [
-    "ready",
-    "half-open",
-    "throttled",
-    "tripped",
-    "out-of-quota",
-    "misconfigured",
-    "busy",
-    "drained",
-    "unhealthy",
-    "unresolved",
-    "no-token",
-];
-
 /// The state of one member at `now`, and when it reopens.
-pub fn member_state(member: &Member, now: Tick) -> (&'static str, Option<Tick>) {
+pub fn member_state(member: &Member, now: Tick) -> (MemberState, Option<Tick>) {
     state(member, member.target.closed(now))
 }
 
 /// The state of one member at `now` for one request, and when it reopens.
-pub fn member_state_for(member: &Member, asked: Asked, now: Tick) -> (&'static str, Option<Tick>) {
+pub fn member_state_for(member: &Member, asked: Asked, now: Tick) -> (MemberState, Option<Tick>) {
     state(member, member.target.closed_for(asked, now))
 }
 
-fn state(member: &Member, closed: Option<Unavailable>) -> (&'static str, Option<Tick>) {
+fn state(member: &Member, closed: Option<Unavailable>) -> (MemberState, Option<Tick>) {
     match closed {
-        Some(Unavailable::Drained) => ("drained", None),
-        _ if !member.up.resolved.get() => ("unresolved", None),
-        _ if !member.up.credential.get() => ("no-token", None),
-        _ if !member.up.healthy.get() => ("unhealthy", None),
+        Some(Unavailable::Drained) => (MemberState::Drained, None),
+        _ if !member.up.resolved.get() => (MemberState::Unresolved, None),
+        _ if !member.up.credential.get() => (MemberState::NoToken, None),
+        _ if !member.up.healthy.get() => (MemberState::Unhealthy, None),
         Some(Unavailable::Out(reason, until)) => (outage(reason), Some(until)),
-        Some(Unavailable::Tripped { until: Tick::NEVER, .. }) => ("half-open", None),
-        Some(Unavailable::Tripped { until, .. }) => ("tripped", Some(until)),
-        Some(Unavailable::Throttled(until)) => ("throttled", Some(until)),
-        Some(Unavailable::Busy) => ("busy", None),
+        Some(Unavailable::Tripped { until: Tick::NEVER, .. }) => (MemberState::HalfOpen, None),
+        Some(Unavailable::Tripped { until, .. }) => (MemberState::Tripped, Some(until)),
+        Some(Unavailable::Throttled(until)) => (MemberState::Throttled, Some(until)),
+        Some(Unavailable::Busy) => (MemberState::Busy, None),
         // Its probe is due, but no request has come yet: it is still out.
         None if let Some(reason) = member.target.outage() => (outage(reason), None),
-        None if member.target.is_half_open() => ("half-open", None),
-        None => ("ready", None),
+        None if member.target.is_half_open() => (MemberState::HalfOpen, None),
+        None => (MemberState::Ready, None),
     }
 }
 
-fn outage(reason: OutageReason) -> &'static str {
+fn outage(reason: OutageReason) -> MemberState {
     match reason {
-        OutageReason::OutOfQuota => "out-of-quota",
-        OutageReason::Misconfigured => "misconfigured",
+        OutageReason::OutOfQuota => MemberState::OutOfQuota,
+        OutageReason::Misconfigured => MemberState::Misconfigured,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::state::Admin;
+use crate::balance::member_state::MemberState;
 use crate::balance::route::Member;
 use crate::balance::snapshot::member_snapshot;
 use crate::balance::target::TargetId;
@@ -102,22 +103,22 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
 }
 
 /// Why a member gets no requests, as text.
-pub(super) fn why(state: &str, reopens_in_ms: Option<u64>) -> Option<String> {
+pub(super) fn why(state: MemberState, reopens_in_ms: Option<u64>) -> Option<String> {
     let until = reopens_in_ms.map_or(String::new(), |ms| format!(" for another {} s", ms.div_ceil(1000)));
     Some(match state {
-        "throttled" => format!("it answered 429, or its headers say that nothing is left: no requests{until}"),
-        "tripped" => format!("too many failures: its circuit is open{until}"),
-        "half-open" => "its circuit is half-open: one request at a time tests whether it works again".to_owned(),
-        "out-of-quota" => format!("it answered insufficient_quota: no requests except a slow probe{until}"),
-        "misconfigured" => {
+        MemberState::Throttled => format!("it answered 429, or its headers say that nothing is left: no requests{until}"),
+        MemberState::Tripped => format!("too many failures: its circuit is open{until}"),
+        MemberState::HalfOpen => "its circuit is half-open: one request at a time tests whether it works again".to_owned(),
+        MemberState::OutOfQuota => format!("it answered insufficient_quota: no requests except a slow probe{until}"),
+        MemberState::Misconfigured => {
             format!("it refuses the gateway's credential, or doesn't know the deployment: no requests except a slow probe{until}")
         }
-        "busy" => "as many requests as max_concurrent allows are in flight".to_owned(),
-        "drained" => "an operator has drained it".to_owned(),
-        "unhealthy" => "its health check fails".to_owned(),
-        "unresolved" => "its name has no address".to_owned(),
-        "no-token" => "there is no token for it: see spillway_token_usable, or 'spillway check --online'".to_owned(),
-        _ => return None,
+        MemberState::Busy => "as many requests as max_concurrent allows are in flight".to_owned(),
+        MemberState::Drained => "an operator has drained it".to_owned(),
+        MemberState::Unhealthy => "its health check fails".to_owned(),
+        MemberState::Unresolved => "its name has no address".to_owned(),
+        MemberState::NoToken => "there is no token for it: see spillway_token_usable, or 'spillway check --online'".to_owned(),
+        MemberState::Ready => return None,
     })
 }
 

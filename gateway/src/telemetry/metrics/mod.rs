@@ -14,8 +14,9 @@ use spillway_plugins::api::Api;
 use spillway_plugins::limits::{Alert, Kind, Rank};
 
 use crate::attempt_outcome::AttemptOutcome;
+use crate::balance::member_state::MemberState;
 use crate::balance::route::Member;
-use crate::balance::snapshot::{STATES, member_state};
+use crate::balance::snapshot::member_state;
 use crate::clock::Tick;
 use system::SystemMetrics;
 
@@ -531,8 +532,8 @@ impl Metrics {
         for (pool, member) in members {
             let id = &member.target.id;
             let current = member_state(member, now).0;
-            for state in STATES {
-                self.target_state.with_label_values(&[pool, &*id.backend, &*id.deployment, state]).set(i64::from(state == current));
+            for state in MemberState::ALL {
+                self.target_state.with_label_values(&[pool, &*id.backend, &*id.deployment, state.label()]).set(i64::from(state == current));
             }
             let in_flight = i64::from(member.target.in_flight());
             self.target_in_flight.with_label_values(&[pool, &*id.backend, &*id.deployment]).set(in_flight);
