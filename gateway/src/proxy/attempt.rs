@@ -20,7 +20,7 @@ use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, Attempts, End, Facts, ModelRequest, RequestBody};
 
 /// What one attempt led to.
-pub(super) enum Step {
+pub(super) enum AttemptEnd {
     /// The request is over.
     Over(End),
     /// On to another target: it was throttled there.
@@ -177,34 +177,34 @@ impl<'g> Attempt<'g> {
         self.running.finish(self.gateway, books, self.model_request, outcome)
     }
 
-    pub(super) fn throttled(mut self, books: &mut Books<'_>, retry_state: &mut RetryState) -> Step {
+    pub(super) fn throttled(mut self, books: &mut Books<'_>, retry_state: &mut RetryState) -> AttemptEnd {
         self.record(self.running.throttle(books.body, self.model_request));
         retry_state.throttled.push(self.running.member);
         retry_state.last_word = None;
         retry_state.limited = Some((self.running.member, self.running.signal.refused_for()));
         self.finish(books, AttemptOutcome::Throttled);
-        Step::Throttled
+        AttemptEnd::Throttled
     }
 
     /// The member's own fault, like a throttle: the request moves on without using up a retry.
-    pub(super) fn out(mut self, books: &mut Books<'_>, reason: OutageReason) -> Step {
+    pub(super) fn out(mut self, books: &mut Books<'_>, reason: OutageReason) -> AttemptEnd {
         self.record(Outcome::Out(reason));
         self.finish(books, if reason == OutageReason::OutOfQuota { AttemptOutcome::OutOfQuota } else { AttemptOutcome::Misconfigured });
-        Step::Elsewhere
+        AttemptEnd::Elsewhere
     }
 
     /// The prompt is too long for the window there, and there are larger ones.
-    pub(super) fn too_long(mut self, books: &mut Books<'_>, retry_state: &mut RetryState) -> Step {
+    pub(super) fn too_long(mut self, books: &mut Books<'_>, retry_state: &mut RetryState) -> AttemptEnd {
         retry_state.too_long = true;
         self.record(Outcome::CallerFault);
         self.finish(books, AttemptOutcome::CallerFault);
-        Step::Elsewhere
+        AttemptEnd::Elsewhere
     }
 
     /// There is nothing to prove our identity with there: says nothing about the target.
-    pub(super) fn no_credential(self, books: &mut Books<'_>) -> Step {
+    pub(super) fn no_credential(self, books: &mut Books<'_>) -> AttemptEnd {
         self.finish(books, AttemptOutcome::NoCredential);
-        Step::Elsewhere
+        AttemptEnd::Elsewhere
     }
 
     pub(super) fn failed(
@@ -214,7 +214,7 @@ impl<'g> Attempt<'g> {
         failure: Failure,
         label: AttemptOutcome,
         timed_out: bool,
-    ) -> Step {
+    ) -> AttemptEnd {
         self.record(Outcome::Failed { failure, retry_after: self.running.signal.retry_after });
         retry_state.failed(label, timed_out);
         retry_state.last_word = None;
@@ -223,20 +223,20 @@ impl<'g> Attempt<'g> {
         let again = !timed_out && failure != Failure::Error(ErrorKind::Tls) && !self.model_request.is_pinned();
         retry_state.fast = again.then_some((self.running.member, self.running.signal.retry_after));
         self.finish(books, label);
-        Step::Failed
+        AttemptEnd::Failed
     }
 
-    pub(super) fn broke(self, books: &mut Books<'_>, retry_state: &mut RetryState, broken: Broken) -> Step {
+    pub(super) fn broke(self, books: &mut Books<'_>, retry_state: &mut RetryState, broken: Broken) -> AttemptEnd {
         let kind = match broken {
             Broken::CallerLeft => {
                 self.finish(books, AttemptOutcome::Cancelled);
-                return Step::Over(End::CallerLeft);
+                return AttemptEnd::Over(End::CallerLeft);
             }
             Broken::TimedOut if self.gateway.clock.now() >= retry_state.deadline => {
                 // The request's own time is over, which says nothing about this target.
                 retry_state.failed(AttemptOutcome::Broken(ErrorKind::Timeout), true);
                 self.finish(books, AttemptOutcome::Broken(ErrorKind::Timeout));
-                return Step::Failed;
+                return AttemptEnd::Failed;
             }
             Broken::Upstream(kind) => kind,
             Broken::Stale => ErrorKind::Reset,

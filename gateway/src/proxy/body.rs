@@ -10,8 +10,8 @@ use pingora::{Error, ErrorType};
 use spillway_plugins::multipart::FormReader;
 
 use super::headers;
+use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
-use super::step::{Next, Stop};
 use super::tunnel::state::Tunnel;
 use crate::config::Server;
 use crate::connection_phase as connection;
@@ -19,13 +19,13 @@ use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, RequestBody, Timing};
 
 /// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
-pub(super) async fn expectation(session: &mut Session) -> Result<(), Stop> {
+pub(super) async fn expectation(session: &mut Session) -> Result<(), IntakeError> {
     let Some(expected) = session.req_header().headers.get(header::EXPECT) else { return Ok(()) };
     if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
         return Err(Refusal::Expectation.into());
     }
     if session.as_http1().is_some() {
-        session.write_continue_response().await.map_err(|_| Stop::CallerLeft)?;
+        session.write_continue_response().await.map_err(|_| IntakeError::CallerLeft)?;
     }
     Ok(())
 }
@@ -46,7 +46,7 @@ pub(super) async fn read_body(
     into: Reading<'_>,
     bounded: bool,
     mut enough: impl FnMut(&[u8]) -> bool,
-) -> Result<bool, Stop> {
+) -> Result<bool, IntakeError> {
     let Reading { body, timing, buffer } = into;
     let limit = rules.max_body;
     let expected = headers::content_length(&session.req_header().headers);
@@ -93,23 +93,23 @@ pub(super) fn hand_on(
     buffer: BodyBuffer,
     whole: bool,
     form: Option<FormReader>,
-) -> Next {
+) -> IntakeOutcome {
     let came = buffer.finish();
     if whole {
         body.kept = Some(came);
-        return Next::Attempt;
+        return IntakeOutcome::Attempt;
     }
     *tunnel = Some(Box::new(Tunnel::upload(came, form)));
-    Next::Tunnel
+    IntakeOutcome::Tunnel
 }
 
-async fn read_piece(limit: Duration, session: &mut Session) -> Result<Option<Bytes>, Stop> {
+async fn read_piece(limit: Duration, session: &mut Session) -> Result<Option<Bytes>, IntakeError> {
     let read = std::pin::pin!(session.downstream_session.read_request_body());
     match pingora_timeout::timeout(limit, read).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
         Ok(Err(error)) if is_broken_framing(&error) => Err(BROKEN_FRAMING.into()),
-        Ok(Err(_)) => Err(Stop::CallerLeft),
+        Ok(Err(_)) => Err(IntakeError::CallerLeft),
         Err(_) => Err(Refusal::BodyTimeout.into()),
     }
 }

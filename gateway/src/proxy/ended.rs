@@ -3,7 +3,7 @@
 use spillway_plugins::retry::Verdict;
 
 use super::asked::Asked;
-use super::attempt::{Attempt, Step, is_timeout};
+use super::attempt::{Attempt, AttemptEnd, is_timeout};
 use super::books::Books;
 use super::retry_state::RetryState;
 use super::send::SendError;
@@ -12,7 +12,12 @@ use crate::balance::circuit::Failure;
 use crate::balance::target::OutageReason;
 
 /// Ends an attempt without an answer: whoever has a use for one has taken it.
-pub(super) fn ended(mut books: Books<'_>, retry_state: &mut RetryState, attempt: Attempt<'_>, asked: Result<Asked, SendError>) -> Step {
+pub(super) fn ended(
+    mut books: Books<'_>,
+    retry_state: &mut RetryState,
+    attempt: Attempt<'_>,
+    asked: Result<Asked, SendError>,
+) -> AttemptEnd {
     match asked {
         Ok(Asked::Elsewhere(verdict, status)) => match verdict {
             Verdict::RateLimited => attempt.throttled(&mut books, retry_state),
@@ -25,14 +30,14 @@ pub(super) fn ended(mut books: Books<'_>, retry_state: &mut RetryState, attempt:
         Ok(Asked::Unfit) => {
             // Says nothing about the target.
             attempt.finish(&mut books, AttemptOutcome::CallerFault);
-            Step::Elsewhere
+            AttemptEnd::Elsewhere
         }
         Ok(Asked::TooLong) => attempt.too_long(&mut books, retry_state),
         Err(SendError::NoCredential) => attempt.no_credential(&mut books),
         Err(SendError::Broken(broken)) => attempt.broke(&mut books, retry_state, broken),
         Ok(Asked::Answer(..)) | Err(SendError::Unsendable) => {
             attempt.finish(&mut books, AttemptOutcome::Cancelled);
-            Step::Elsewhere
+            AttemptEnd::Elsewhere
         }
     }
 }

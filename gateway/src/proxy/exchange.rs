@@ -34,7 +34,7 @@ pub(super) enum Broken {
 
 /// What came next of an answer.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum BodyEvent {
     /// Bytes.
     Data(Bytes),
     /// The end.
@@ -179,17 +179,23 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Broken`]
-    pub(super) async fn next(&mut self, until: Tick, clock: &Clock, timer: &mut Timer, caller: &mut ServerSession) -> Result<Next, Broken> {
+    pub(super) async fn next(
+        &mut self,
+        until: Tick,
+        clock: &Clock,
+        timer: &mut Timer,
+        caller: &mut ServerSession,
+    ) -> Result<BodyEvent, Broken> {
         let reading = std::pin::pin!(self.session.read_response_body());
         let read = tokio::select! {
             biased;
             read = reading => read,
             _ = caller.read_body_or_idle(true) => return Err(Broken::CallerLeft),
-            () = timer.until(until, clock) => return Ok(Next::Quiet),
+            () = timer.until(until, clock) => return Ok(BodyEvent::Quiet),
         };
         match read {
-            Ok(Some(bytes)) => Ok(Next::Data(bytes)),
-            Ok(None) => Ok(Next::End),
+            Ok(Some(bytes)) => Ok(BodyEvent::Data(bytes)),
+            Ok(None) => Ok(BodyEvent::End),
             Err(_) => Err(Broken::Upstream(ErrorKind::Reset)),
         }
     }

@@ -6,9 +6,9 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 use spillway_plugins::guard::Finding;
 
+use super::intake_outcome::IntakeError;
 use super::offload::on_bytes;
 use super::refusal::Refusal;
-use super::step::Stop;
 use crate::gateway::Gateway;
 use crate::guard::{Guard, Judgement};
 use crate::request::{BufferShare, Facts, ModelRequest, RequestBody, Timing};
@@ -42,7 +42,7 @@ pub(super) async fn prompt(
     body: &RequestBody,
     timing: &mut Timing,
     model_request: &ModelRequest,
-) -> Result<(), Stop> {
+) -> Result<(), IntakeError> {
     let Some(body) = &body.kept else { return Ok(()) };
     let Some(guard) = guard_of(facts).and(facts.runtime.guard.as_ref()) else { return Ok(()) };
     // While a service is asked, the texts are held beside the body.
@@ -64,7 +64,7 @@ pub(super) async fn prompt(
     let judgement = tokio::select! {
         biased;
         judgement = judged => judgement,
-        _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
+        _ = session.downstream_session.read_body_or_idle(true) => return Err(IntakeError::CallerLeft),
     };
     timing.waited += gateway.clock.now().since(began);
     match judgement {

@@ -16,11 +16,11 @@ use super::body::{Reading, expectation, hand_on, read_body};
 use super::ctx::RequestCtx;
 use super::framing::framing;
 use super::identify::{identify, may_name_model, may_use_api, may_use_model};
+use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::media::Coding;
 use super::offload::on_buffer;
 use super::refusal::Refusal;
 use super::refuse::refuse;
-use super::step::{Next, Stop};
 use super::tunnel::state::Tunnel;
 use super::{
     cached, cors, guardrails, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored,
@@ -30,25 +30,24 @@ use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
 use crate::gateway::Gateway;
 use crate::operation::{self, Inference, Operation};
-use crate::request::BodyBuffer;
-use crate::request::{Counted, End, Facts, ModelRequest, Reply};
+use crate::request::{BodyBuffer, Counted, End, Facts, ModelRequest, Reply};
 use crate::shares::leaves_room;
 
 /// Takes a request in. Refusals are written here.
 ///
 /// # Errors
 /// If the caller is gone.
-pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<Next> {
+pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<IntakeOutcome> {
     prepare(gateway, session, &mut ctx.facts);
     match steps(gateway, session, ctx).await {
         Ok(next) => Ok(next),
-        Err(Stop::CallerLeft) => {
+        Err(IntakeError::CallerLeft) => {
             ctx.reply.end = End::CallerLeft;
-            Err(super::step::told())
+            Err(super::intake_outcome::told())
         }
-        Err(Stop::Refuse(refusal)) => {
+        Err(IntakeError::Refuse(refusal)) => {
             refuse(gateway, session, ctx.own_answer(), &refusal).await?;
-            Ok(Next::Answered)
+            Ok(IntakeOutcome::Answered)
         }
     }
 }
@@ -80,7 +79,7 @@ fn prepare(gateway: &Gateway, session: &mut Session, facts: &mut Facts) {
 /// Longest path and query. Every API's own are far shorter, and a rewritten one must still be valid.
 const MAX_TARGET: usize = 8 * 1024;
 
-async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<Next, Stop> {
+async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<IntakeOutcome, IntakeError> {
     framing(session)?;
     if session.req_header().raw_path().len() > MAX_TARGET {
         return Err(Refusal::TargetTooLong { limit: MAX_TARGET }.into());
@@ -92,9 +91,9 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     if cors::is_preflight(session) {
         ctx.reply.status = Some(204);
         let head = cors::preflight(session, &ctx.facts.id).map_err(|_| Refusal::Internal)?;
-        respond::bodiless(&mut session.downstream_session, head).await.map_err(|_| Stop::CallerLeft)?;
+        respond::bodiless(&mut session.downstream_session, head).await.map_err(|_| IntakeError::CallerLeft)?;
         ctx.reply.end = End::Complete;
-        return Ok(Next::Answered);
+        return Ok(IntakeOutcome::Answered);
     }
     identify(gateway, session, &mut ctx.facts, &mut ctx.timing).await?;
     has_room(gateway, &ctx.facts, &mut ctx.counted)?;
@@ -122,7 +121,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         // A socket may be silent for as long as both sides like; a dead peer is noticed by keep-alives.
         session.set_read_timeout(None);
         ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
-        return Ok(Next::Tunnel);
+        return Ok(IntakeOutcome::Tunnel);
     }
     expectation(session).await?;
     if inference.api.is_multipart() {
@@ -148,7 +147,7 @@ fn has_room(gateway: &Gateway, facts: &Facts, counted: &mut Counted) -> Result<(
 }
 
 /// `GET /v1/models`, from the config: what this caller may use.
-async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &Operation) -> Result<Next, Stop> {
+async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &Operation) -> Result<IntakeOutcome, IntakeError> {
     let allowed = |name: &str| {
         let model = facts.runtime.model(name);
         model.is_some_and(|model| may_use_model(facts, Api::Chat, name, &facts.runtime.pools[model.pool].config).is_ok())
@@ -164,9 +163,9 @@ async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &
         }
     };
     reply.status = Some(200);
-    respond::json(&mut session.downstream_session, StatusCode::OK, &body, &facts.id).await.map_err(|_| Stop::CallerLeft)?;
+    respond::json(&mut session.downstream_session, StatusCode::OK, &body, &facts.id).await.map_err(|_| IntakeError::CallerLeft)?;
     reply.end = End::Complete;
-    Ok(Next::Answered)
+    Ok(IntakeOutcome::Answered)
 }
 
 /// A WebSocket: no body, one attempt at a time on Pingora's own loop.
@@ -180,7 +179,12 @@ fn asks_for_socket(session: &Session) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
+async fn json_body(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    inference: Inference,
+) -> Result<IntakeOutcome, IntakeError> {
     media::json(&session.req_header().headers)?;
     let coding = media::coding(&session.req_header().headers)?;
     let mut buffer = BodyBuffer::new(&gateway.buffered).of(ctx.facts.buffered());
@@ -211,7 +215,7 @@ async fn json_body(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCt
         Box::pin(logged::shorten(gateway, &ctx.facts, &ctx.body, &mut ctx.copies)).await;
     }
     admitted?.reserve(&mut ctx.body, &mut ctx.metering);
-    let Some(model_request) = ctx.model_request.take() else { return Ok(Next::Attempt) };
+    let Some(model_request) = ctx.model_request.take() else { return Ok(IntakeOutcome::Attempt) };
     let next = judge_and_look_up(gateway, session, ctx, &model_request).await;
     ctx.model_request = Some(model_request);
     next
@@ -223,11 +227,11 @@ async fn judge_and_look_up(
     session: &mut Session,
     ctx: &mut RequestCtx,
     model_request: &ModelRequest,
-) -> Result<Next, Stop> {
+) -> Result<IntakeOutcome, IntakeError> {
     let runtime = Arc::clone(&ctx.facts.runtime);
     if runtime.guard.is_some() {
         let judged = Box::pin(guardrails::prompt(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, model_request)).await;
-        if let Err(Stop::Refuse(refusal)) = &judged
+        if let Err(IntakeError::Refuse(refusal)) = &judged
             && let Some(outcome) = guardrails::booked_as(refusal)
         {
             metering::book_judged(gateway, ctx.books(), model_request, outcome).await;
@@ -235,22 +239,22 @@ async fn judge_and_look_up(
         judged?;
     }
     if runtime.cache.is_none() || model_request.part.is_some() {
-        return Ok(Next::Attempt);
+        return Ok(IntakeOutcome::Attempt);
     }
     // On the heap: the way of requests without a cache need not have room for it.
     let found = Box::pin(cached::look_up(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, model_request)).await?;
-    let Some(cached::LookedUp { cached, answer }) = found else { return Ok(Next::Attempt) };
+    let Some(cached::LookedUp { cached, answer }) = found else { return Ok(IntakeOutcome::Attempt) };
     ctx.copies.cached = Some(cached);
-    let Some(entry) = answer else { return Ok(Next::Attempt) };
-    let Some(kept) = cached::prepare(gateway, &mut ctx.own_answer(), model_request, &entry) else { return Ok(Next::Attempt) };
+    let Some(entry) = answer else { return Ok(IntakeOutcome::Attempt) };
+    let Some(kept) = cached::prepare(gateway, &mut ctx.own_answer(), model_request, &entry) else { return Ok(IntakeOutcome::Attempt) };
     metering::book_cached(gateway, ctx.books(), model_request, kept.how).await;
     Box::pin(cached::send(gateway, session, ctx.own_answer(), model_request, &entry, kept)).await?;
-    Ok(Next::Answered)
+    Ok(IntakeOutcome::Answered)
 }
 
 /// Uploads: small ones are replayed like JSON, large ones stream through Pingora's loop as soon as
 /// the model is known.
-async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<Next, Stop> {
+async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<IntakeOutcome, IntakeError> {
     let refuse = |FormError(what)| Refusal::Form { what };
     let head = &session.req_header().headers;
     media::uncompressed(head)?;

@@ -4,9 +4,9 @@ use std::io::{BufRead, Read};
 
 use http::{HeaderMap, HeaderName, header};
 
+use super::intake_outcome::IntakeError;
 use super::offload;
 use super::refusal::Refusal;
-use super::step::Stop;
 use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, Facts};
 
@@ -93,7 +93,7 @@ pub(super) fn uncompressed(headers: &HeaderMap) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 400 if it can't be decompressed, 413 or 503 if there is no room for what comes out.
-pub(super) async fn plain(gateway: &Gateway, facts: &Facts, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, Stop> {
+pub(super) async fn plain(gateway: &Gateway, facts: &Facts, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, IntakeError> {
     if coding == Coding::Identity {
         return Ok(body);
     }

@@ -40,6 +40,7 @@ mod guardrails;
 mod held;
 mod identify;
 mod intake;
+mod intake_outcome;
 mod last_resort;
 mod last_word;
 mod logged;
@@ -56,7 +57,6 @@ mod refuse;
 mod retry_loop;
 mod retry_state;
 mod send;
-mod step;
 mod stored;
 mod timer;
 mod traced;
@@ -95,7 +95,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
-        Ok(intake::take_in(self, session, ctx).await? == step::Next::Answered)
+        Ok(intake::take_in(self, session, ctx).await? == intake_outcome::IntakeOutcome::Answered)
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
@@ -104,7 +104,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.reply.end = retry_loop::run(self, session, ctx).await;
         match ctx.reply.end {
-            End::CallerLeft | End::Cut => Err(step::told()),
+            End::CallerLeft | End::Cut => Err(intake_outcome::told()),
             End::Complete | End::Refused(_) | End::LastResort => Ok(false),
         }
     }

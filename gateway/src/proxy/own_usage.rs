@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::StatusCode;
 use pingora::proxy::Session;
 
+use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
 use super::respond;
-use super::step::{Next, Stop};
 use crate::gateway::Gateway;
 use crate::ledger::{LedgerError, Reader, request};
 use crate::request::{End, Facts, Reply, Timing};
@@ -22,7 +22,7 @@ pub(super) async fn answer(
     facts: &Facts,
     timing: &mut Timing,
     reply: &mut Reply,
-) -> Result<Next, Stop> {
+) -> Result<IntakeOutcome, IntakeError> {
     let consumer = facts.consumer().ok_or(Refusal::Unauthorized)?.name.to_string();
     let ledger = Arc::clone(gateway.ledger.as_ref().ok_or(Refusal::NoUsage)?);
     let wrong = |error: LedgerError| Refusal::Report { what: error.to_string() };
@@ -38,7 +38,9 @@ pub(super) async fn answer(
         _ => Refusal::NoLedger,
     })?;
     reply.status = Some(200);
-    respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &facts.id).await.map_err(|_| Stop::CallerLeft)?;
+    respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &facts.id)
+        .await
+        .map_err(|_| IntakeError::CallerLeft)?;
     reply.end = End::Complete;
-    Ok(Next::Answered)
+    Ok(IntakeOutcome::Answered)
 }

@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use spillway_plugins::rescue::Continuation;
 
 use super::asked::{Asked, asked};
-use super::attempt::{Attempt, Step};
+use super::attempt::{Attempt, AttemptEnd};
 use super::books::Books;
 use super::ctx::RequestCtx;
 use super::deliver;
@@ -31,11 +31,11 @@ pub(super) async fn run(
     retry_state: &mut RetryState,
     mut broken: Attempt<'_>,
     kind: ErrorKind,
-) -> Step {
+) -> AttemptEnd {
     let (gateway, model_request) = (broken.gateway, broken.model_request);
     let Some(Rescue::Due(mut due)) = ctx.unfinished.rescue.replace(Rescue::Begins) else {
         broken.finish(&mut ctx.books(), AttemptOutcome::Broken(kind));
-        return Step::Over(End::Cut);
+        return AttemptEnd::Over(End::Cut);
     };
     let delivery = match &due.continuation {
         Continuation::Same(resumed) => {
@@ -71,7 +71,7 @@ pub(super) async fn run(
         let event = respond::error_event(model_request.api, broke(kind), "upstream_error", due.continuation.sequence());
         deliver::cut_off(session, &ctx.facts, &mut ctx.reply, event).await;
     }
-    Step::Over(end)
+    AttemptEnd::Over(end)
 }
 
 /// The next member, or the very same one where nobody else is left.
@@ -129,7 +129,7 @@ async fn attempt(
         _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
         unanswered => {
             return match ended(ctx.books(), retry_state, attempt, unanswered) {
-                Step::Over(End::CallerLeft) => Delivery::CallerLeft,
+                AttemptEnd::Over(End::CallerLeft) => Delivery::CallerLeft,
                 _ => Delivery::Cut(ErrorKind::Reset),
             };
         }

@@ -11,7 +11,7 @@ use spillway_plugins::guard::Finding;
 
 use super::abandoned::{self, Abandoned};
 use super::asked::{Asked, asked};
-use super::attempt::{Attempt, Step};
+use super::attempt::{Attempt, AttemptEnd};
 use super::books::{Books, OwnAnswer};
 use super::ctx::RequestCtx;
 use super::deliver;
@@ -68,11 +68,11 @@ async fn attempt_all(
         match picked {
             Ok(pick) => {
                 let throttled = match attempt(gateway, session, ctx, model_request, retry_state, pick).await {
-                    Step::Over(end) => return end,
-                    Step::Elsewhere => continue,
-                    Step::Throttled => true,
-                    Step::Failed if retry_state.may_retry(model_request, gateway.clock.now()) => false,
-                    Step::Failed => return give_up(gateway, session, ctx.own_answer(), model_request, retry_state, None).await,
+                    AttemptEnd::Over(end) => return end,
+                    AttemptEnd::Elsewhere => continue,
+                    AttemptEnd::Throttled => true,
+                    AttemptEnd::Failed if retry_state.may_retry(model_request, gateway.clock.now()) => false,
+                    AttemptEnd::Failed => return give_up(gateway, session, ctx.own_answer(), model_request, retry_state, None).await,
                 };
                 if let Some((member, until)) = retry_state.same_first(model_request, throttled, gateway.clock.now()) {
                     again = Some(member);
@@ -177,13 +177,13 @@ async fn attempt(
     model_request: &ModelRequest,
     retry_state: &mut RetryState,
     pick: Pick,
-) -> Step {
+) -> AttemptEnd {
     let mut attempt = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, model_request, retry_state, pick);
     match asked(session, &mut ctx.books(), &mut attempt, retry_state).await {
         Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, retry_state, attempt, exchange, prefix).await,
         Err(SendError::Unsendable) => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
-            Step::Over(refuse(gateway, session, ctx.own_answer(), &Refusal::Internal).await)
+            AttemptEnd::Over(refuse(gateway, session, ctx.own_answer(), &Refusal::Internal).await)
         }
         unanswered => ended(ctx.books(), retry_state, attempt, unanswered),
     }
@@ -238,21 +238,21 @@ async fn deliver(
     mut attempt: Attempt<'_>,
     mut exchange: Exchange,
     prefix: SmallVec<[Bytes; 4]>,
-) -> Step {
+) -> AttemptEnd {
     let delivery = deliver::deliver(session, ctx, retry_state, &mut attempt, &mut exchange, prefix).await;
     let gateway = attempt.gateway;
     match delivery {
         Delivery::Complete => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
             exchange.release_soon(&gateway.connector).await;
-            Step::Over(End::Complete)
+            AttemptEnd::Over(End::Complete)
         }
         Delivery::Refusal(status) => {
             let outcome = attempt.running.refusal(&ctx.body, attempt.model_request, status);
             attempt.record(outcome);
             attempt.finish(&mut ctx.books(), if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed });
             exchange.release_soon(&gateway.connector).await;
-            Step::Over(End::Complete)
+            AttemptEnd::Over(End::Complete)
         }
         Delivery::Replace(fault) => match fault {
             delivery::Fault::RateLimited => attempt.throttled(&mut ctx.books(), retry_state),
@@ -274,7 +274,7 @@ async fn deliver(
         Delivery::Cut(kind) => {
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
             attempt.finish(&mut ctx.books(), AttemptOutcome::Broken(kind));
-            Step::Over(End::Cut)
+            AttemptEnd::Over(End::Cut)
         }
         Delivery::Broken(kind) => {
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
@@ -286,12 +286,12 @@ async fn deliver(
             // The target did as it should; what is still to come of its answer is not wanted.
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
             exchange.release(&gateway.connector).await;
-            Step::Over(blocked(gateway, session, ctx.own_answer(), finding.as_ref()).await)
+            AttemptEnd::Over(blocked(gateway, session, ctx.own_answer(), finding.as_ref()).await)
         }
         Delivery::CallerLeft => {
             let reading = ctx.unfinished.reading.take();
             abandon(ctx.books(), reading, attempt, exchange);
-            Step::Over(End::CallerLeft)
+            AttemptEnd::Over(End::CallerLeft)
         }
     }
 }

@@ -12,7 +12,7 @@ use spillway_plugins::tokens::is_asked_for;
 
 use super::attempt::Attempt;
 use super::books::Books;
-use super::exchange::{Broken, Exchange, Next};
+use super::exchange::{BodyEvent, Broken, Exchange};
 use super::retry_state::RetryState;
 use super::upstream_request::{Framing, NoHead, head_for};
 use super::{headers, patience};
@@ -20,8 +20,7 @@ use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
 use crate::gateway::Gateway;
 use crate::provider::{ModelInBody, Provider, Signing};
-use crate::request::ModelRequest;
-use crate::request::{Edit, Facts, Pieces, ReplayBody, RequestBody};
+use crate::request::{Edit, Facts, ModelRequest, Pieces, ReplayBody, RequestBody};
 
 /// Why a target could not be asked.
 pub(super) enum SendError {
@@ -216,12 +215,12 @@ pub(super) async fn read_error(
     let mut length = 0;
     while length < ERROR_BYTES {
         match exchange.next(until, &gateway.clock, &mut retry_state.timer, &mut session.downstream_session).await {
-            Ok(Next::Data(bytes)) => {
+            Ok(BodyEvent::Data(bytes)) => {
                 length += bytes.len();
                 body.push(bytes);
             }
-            Ok(Next::End) => return Ok((body, None)),
-            Ok(Next::Quiet) => return Ok((body, Some(Broken::TimedOut))),
+            Ok(BodyEvent::End) => return Ok((body, None)),
+            Ok(BodyEvent::Quiet) => return Ok((body, Some(Broken::TimedOut))),
             Err(Broken::CallerLeft) => return Err(Broken::CallerLeft),
             Err(broken) => return Ok((body, Some(broken))),
         }

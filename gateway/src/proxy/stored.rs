@@ -12,15 +12,14 @@ use super::admit::admit;
 use super::body::{Reading, expectation, hand_on, read_body};
 use super::ctx::RequestCtx;
 use super::identify::{may_use_api, may_use_every_pool, may_use_pool};
+use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::offload::on_buffer;
 use super::refusal::Refusal;
-use super::step::{Next, Stop};
 use super::{guardrails, headers, media};
 use crate::gateway::Gateway;
 use crate::objects::{Known, Pin, sealed_name};
 use crate::operation::ObjectOperation;
-use crate::request::ModelRequest;
-use crate::request::{BodyBuffer, Facts};
+use crate::request::{BodyBuffer, Facts, ModelRequest};
 use crate::runtime::{Model, Pool, Runtime};
 
 /// The header by which a caller chooses the pool for what has no model: files, conversations.
@@ -65,7 +64,12 @@ async fn refer_to(gateway: &Gateway, facts: &Facts, model_request: &mut ModelReq
 }
 
 /// A request about something stored: no model, but a place where it is or will be.
-pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, call: ObjectOperation) -> Result<Next, Stop> {
+pub(super) async fn take_in(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    call: ObjectOperation,
+) -> Result<IntakeOutcome, IntakeError> {
     ctx.facts.api = Some(call.api);
     may_use_api(&ctx.facts, call.api)?;
     guardrails::may_pass_unread(&ctx.facts, call.api)?;

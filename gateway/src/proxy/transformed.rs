@@ -11,8 +11,7 @@ use super::refusal::Refusal;
 use crate::callers::LiveConsumer;
 use crate::config::Transforms;
 use crate::gateway::Gateway;
-use crate::request::ModelRequest;
-use crate::request::{BodyBuffer, Facts};
+use crate::request::{BodyBuffer, Facts, ModelRequest};
 use crate::runtime::Pool;
 
 /// What the consumer wants, then what the pool wants: the pool has the last word.

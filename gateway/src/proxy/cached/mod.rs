@@ -14,16 +14,15 @@ use spillway_plugins::answer::cost;
 use spillway_plugins::cache::{Directive, Entry, Owner, Suits, key, may_keep, suits};
 
 use super::copies::{Cached, Copies, PendingEntry};
+use super::intake_outcome::IntakeError;
 use super::offload::on_bytes;
 use super::record::Record;
-use super::step::Stop;
 use super::{guardrails, headers};
 use crate::balance::route::Member;
 use crate::cache::State;
 use crate::config::{BackendAuth, CacheNamespace};
 use crate::gateway::Gateway;
-use crate::request::ModelRequest;
-use crate::request::{BufferShare, Facts, Metering, Reply, RequestBody, Timing};
+use crate::request::{BufferShare, Facts, Metering, ModelRequest, Reply, RequestBody, Timing};
 use crate::telemetry::metrics::CacheResult;
 pub(super) use replay::{prepare, send};
 use search::{Found, Similar, find, is_within, question_of, similar};
@@ -78,7 +77,7 @@ pub(super) async fn look_up(
     request_body: &RequestBody,
     timing: &mut Timing,
     model_request: &ModelRequest,
-) -> Result<Option<LookedUp>, Stop> {
+) -> Result<Option<LookedUp>, IntakeError> {
     let (Some(cache), Some(body)) = (&facts.runtime.cache, &request_body.kept) else { return Ok(None) };
     let directive = Directive::of(&session.req_header().headers);
     let Some((namespace, shared)) = place(session, facts, model_request) else { return Ok(None) };

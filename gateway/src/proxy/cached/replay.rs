@@ -12,10 +12,9 @@ use spillway_plugins::request::StreamOptions;
 
 use crate::gateway::Gateway;
 use crate::proxy::books::OwnAnswer;
-use crate::proxy::step::Stop;
+use crate::proxy::intake_outcome::IntakeError;
 use crate::proxy::{logged, own_fields, respond};
-use crate::request::BufferShare;
-use crate::request::{End, Facts, ModelRequest};
+use crate::request::{BufferShare, End, Facts, ModelRequest};
 use crate::telemetry::metrics::CacheResult;
 
 /// Whether the caller wants a stream's usage told.
@@ -77,16 +76,16 @@ pub(in crate::proxy) async fn send(
     model_request: &ModelRequest,
     entry: &Entry,
     kept: Kept,
-) -> Result<(), Stop> {
+) -> Result<(), IntakeError> {
     let server = &own.facts.runtime.config.server;
-    let mut head = head(own.facts, own.reply.streamed, kept.body.len()).map_err(|_| Stop::CallerLeft)?;
+    let mut head = head(own.facts, own.reply.streamed, kept.body.len()).map_err(|_| IntakeError::CallerLeft)?;
     if server.response_headers {
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
     }
     own_fields::complete(&own, model_request, &mut head, &entry.backend, 0);
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(kept.body), true)];
-    respond::send(&mut session.downstream_session, tasks, server.write_timeout).await.map_err(|_| Stop::CallerLeft)?;
+    respond::send(&mut session.downstream_session, tasks, server.write_timeout).await.map_err(|_| IntakeError::CallerLeft)?;
     own.reply.end = End::Complete;
     Ok(())
 }

@@ -12,9 +12,9 @@ use crate::cache::semantic::SemanticCache;
 use crate::cache::{AnswerCache, Flight, Role, State};
 use crate::gateway::Gateway;
 use crate::proxy::copies::PendingEntry;
+use crate::proxy::intake_outcome::IntakeError;
 use crate::proxy::offload::on_bytes;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::step::Stop;
 use crate::request::{Facts, ModelRequest, Timing};
 use crate::self_request::OnBehalfOf;
 
@@ -36,7 +36,7 @@ pub(super) async fn find(
     within: impl Fn(&Entry) -> bool,
     key: CacheKey,
     awaited: bool,
-) -> Result<Found, Stop> {
+) -> Result<Found, IntakeError> {
     let now = || gateway.clock.wall().timestamp_millis();
     if let Some(entry) = cache.get(&key, now()).filter(|entry| within(entry)) {
         return Ok(Found::Answer(entry));
@@ -69,7 +69,7 @@ pub(super) async fn find(
         let ended = tokio::select! {
             biased;
             state = flight.wait_for(|state| *state != State::Flying) => state.ok().map(|state| *state),
-            _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
+            _ = session.downstream_session.read_body_or_idle(true) => return Err(IntakeError::CallerLeft),
             () = tokio::time::sleep(left) => Some(State::NotKept),
         };
         timing.waited += gateway.clock.now().since(waiting);
@@ -125,13 +125,13 @@ pub(super) async fn similar(
     facts: &Facts,
     within: impl Fn(&Entry) -> bool,
     question: Question,
-) -> Result<Similar, Stop> {
+) -> Result<Similar, IntakeError> {
     let _began = gateway.clock.now();
     let whom = OnBehalfOf::Itself { caller: facts.caller.clone(), trace: facts.trace.as_ref().map(|trace| trace.as_parent()) };
     let embedded = tokio::select! {
         biased;
         embedded = semantic.embed(&gateway.internal, &question.text, whom, &facts.id) => embedded,
-        _ = session.downstream_session.read_body_or_idle(true) => return Err(Stop::CallerLeft),
+        _ = session.downstream_session.read_body_or_idle(true) => return Err(IntakeError::CallerLeft),
     };
     match embedded {
         Ok(vector) => {

@@ -9,7 +9,7 @@ use super::stream::{COMMENT_AFTER, has_failed};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::proxy::delivery::Delivery;
-use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::patience;
 
 /// Told at the end of a stream that was continued.
@@ -36,10 +36,10 @@ impl Deliverer<'_, '_> {
             // One that is complete may still tell what it used, and need not say that it ends.
             let finished = watch.state().finished;
             let (events, ended) = match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
-                Ok(Next::Data(bytes)) => (watch.feed(bytes), false),
-                Ok(Next::End) => (watch.end(), true),
-                Ok(Next::Quiet) if finished && self.now() >= give_up => (Bytes::new(), true),
-                Ok(Next::Quiet) => {
+                Ok(BodyEvent::Data(bytes)) => (watch.feed(bytes), false),
+                Ok(BodyEvent::End) => (watch.end(), true),
+                Ok(BodyEvent::Quiet) if finished && self.now() >= give_up => (Bytes::new(), true),
+                Ok(BodyEvent::Quiet) => {
                     last_sent = self.now();
                     if last_sent >= give_up || last_sent >= self.retry_state.deadline {
                         return Delivery::Cut(ErrorKind::Idle);

@@ -32,7 +32,7 @@ use tap::Tap;
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
 use super::delivery::{Delivery, Fault};
-use super::exchange::{Broken, Exchange, Next};
+use super::exchange::{BodyEvent, Broken, Exchange};
 use super::held::{Held, joined};
 use super::rescuable::Rescuable;
 use super::retry_state::RetryState;
@@ -177,7 +177,7 @@ impl Deliverer<'_, '_> {
         self.attempt.gateway.clock.now()
     }
 
-    async fn next(&mut self, until: Tick) -> Result<Next, Broken> {
+    async fn next(&mut self, until: Tick) -> Result<BodyEvent, Broken> {
         let gateway = self.attempt.gateway;
         let began = gateway.clock.now();
         let next = self

@@ -12,7 +12,7 @@ use spillway_plugins::tokens::{Reported, read_whole};
 use super::{Deliverer, Tap, screen};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::delivery::{Delivery, Fault};
-use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::held::{Held, joined};
 use crate::proxy::{metering, words};
 use crate::request::BufferShare;
@@ -33,7 +33,7 @@ impl Deliverer<'_, '_> {
         loop {
             let until = self.now() + idle;
             match self.next(until).await {
-                Ok(Next::Data(bytes)) => {
+                Ok(BodyEvent::Data(bytes)) => {
                     length += bytes.len();
                     let has_room = !guarded || share.grow(bytes.len());
                     held.push(bytes);
@@ -48,11 +48,11 @@ impl Deliverer<'_, '_> {
                         break;
                     }
                 }
-                Ok(Next::End) if self.exchange.ends_with_connection() && json && !is_json(&held) => {
+                Ok(BodyEvent::End) if self.exchange.ends_with_connection() && json && !is_json(&held) => {
                     return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)));
                 }
-                Ok(Next::End) if is_object && first_byte(&held) != Some(b'{') => return Delivery::Replace(Fault::NoAnswer),
-                Ok(Next::End) => {
+                Ok(BodyEvent::End) if is_object && first_byte(&held) != Some(b'{') => return Delivery::Replace(Fault::NoAnswer),
+                Ok(BodyEvent::End) => {
                     if is_object && let Some(fault) = self.fault_of(&held) {
                         return Delivery::Replace(fault);
                     }
@@ -61,7 +61,7 @@ impl Deliverer<'_, '_> {
                     }
                     return self.commit(held, true).await.err().unwrap_or(Delivery::Complete);
                 }
-                Ok(Next::Quiet) => return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Idle))),
+                Ok(BodyEvent::Quiet) => return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Idle))),
                 Err(Broken::CallerLeft) => {
                     if let Some(tap) = &mut self.tap {
                         held.iter().for_each(|piece| tap.push(piece));
@@ -87,8 +87,8 @@ impl Deliverer<'_, '_> {
             let until = self.now() + idle;
             match self.next(until).await {
                 // Data that is there already never lets the timer speak.
-                Ok(Next::Data(_)) if self.now() >= self.retry_state.deadline => return self.cut_off(ErrorKind::Idle).await,
-                Ok(Next::Data(bytes)) => {
+                Ok(BodyEvent::Data(_)) if self.now() >= self.retry_state.deadline => return self.cut_off(ErrorKind::Idle).await,
+                Ok(BodyEvent::Data(bytes)) => {
                     if let Some(tap) = &mut self.tap {
                         tap.push(&bytes);
                     }
@@ -102,12 +102,12 @@ impl Deliverer<'_, '_> {
                         return Delivery::CallerLeft;
                     }
                 }
-                Ok(Next::End) => {
+                Ok(BodyEvent::End) => {
                     self.book_plain().await;
                     self.keep(None).await;
                     return self.finish().await;
                 }
-                Ok(Next::Quiet) => return self.cut_off(ErrorKind::Idle).await,
+                Ok(BodyEvent::Quiet) => return self.cut_off(ErrorKind::Idle).await,
                 Err(Broken::CallerLeft) => return Delivery::CallerLeft,
                 Err(_) => return self.cut_off(ErrorKind::Reset).await,
             }

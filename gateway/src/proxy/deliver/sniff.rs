@@ -3,7 +3,7 @@
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::delivery::{Delivery, Fault};
-use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::held::Held;
 use crate::proxy::patience;
 
@@ -22,13 +22,13 @@ impl Deliverer<'_, '_> {
                 return Ok(looks);
             }
             match self.next(until).await {
-                Ok(Next::Data(bytes)) => {
+                Ok(BodyEvent::Data(bytes)) => {
                     beginning.extend_from_slice(&bytes[..bytes.len().min(LOOK)]);
                     held.push(bytes);
                 }
                 // Whoever reads on meets the end again.
-                Ok(Next::End) => return Ok(false),
-                Ok(Next::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::FirstToken)))),
+                Ok(BodyEvent::End) => return Ok(false),
+                Ok(BodyEvent::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::FirstToken)))),
                 Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
                 Err(broken) => return Err(Delivery::Replace(Fault::Broken(broken))),
             }

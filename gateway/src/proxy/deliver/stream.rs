@@ -14,7 +14,7 @@ use tracing::warn;
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::delivery::{Delivery, Fault, broke};
-use crate::proxy::exchange::{Broken, Next};
+use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::held::Held;
 use crate::proxy::rescuable::Rescuable;
 use crate::proxy::unfinished::{Reading, Rescue};
@@ -97,11 +97,11 @@ impl Deliverer<'_, '_> {
         let mut read = read.into_iter();
         loop {
             let next = match read.next() {
-                Some(bytes) => Ok(Next::Data(bytes)),
+                Some(bytes) => Ok(BodyEvent::Data(bytes)),
                 None => self.next(until).await,
             };
             match next {
-                Ok(Next::Data(bytes)) => {
+                Ok(BodyEvent::Data(bytes)) => {
                     let whole = watch.feed(bytes);
                     length += whole.len();
                     if !whole.is_empty() {
@@ -125,7 +125,7 @@ impl Deliverer<'_, '_> {
                         return Ok(held);
                     }
                 }
-                Ok(Next::End) => {
+                Ok(BodyEvent::End) => {
                     let tail = watch.end();
                     if watch.state().finished || watch.state().done {
                         held.push(tail);
@@ -133,8 +133,8 @@ impl Deliverer<'_, '_> {
                     }
                     return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
                 }
-                Ok(Next::Quiet) if watch.state().content => return Ok(held),
-                Ok(Next::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::TimedOut))),
+                Ok(BodyEvent::Quiet) if watch.state().content => return Ok(held),
+                Ok(BodyEvent::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::TimedOut))),
                 Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
                 Err(broken) => return Err(Delivery::Replace(Fault::Broken(broken))),
             }
@@ -167,7 +167,7 @@ impl Deliverer<'_, '_> {
             // An answer that is complete may still tell what it used, and only the API's last event says that it has.
             let give_up = last_heard + idle;
             match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
-                Ok(Next::Data(bytes)) => {
+                Ok(BodyEvent::Data(bytes)) => {
                     last_heard = self.now();
                     if last_heard >= self.retry_state.deadline {
                         return self.cut_short(watch, ErrorKind::Idle).await;
@@ -204,7 +204,7 @@ impl Deliverer<'_, '_> {
                         return self.finish().await;
                     }
                 }
-                Ok(Next::End) => {
+                Ok(BodyEvent::End) => {
                     let tail = watch.end();
                     let state = watch.state();
                     if has_failed(state) {
@@ -227,7 +227,7 @@ impl Deliverer<'_, '_> {
                     }
                     return self.finish().await;
                 }
-                Ok(Next::Quiet) => {
+                Ok(BodyEvent::Quiet) => {
                     let now = self.now();
                     if now >= give_up && finished {
                         return self.end_here(watch).await;

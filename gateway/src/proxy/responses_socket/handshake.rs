@@ -13,8 +13,8 @@ use spillway_plugins::fields::is_hop_by_hop;
 
 use crate::operation::{self, Inference, Operation};
 use crate::proxy::headers;
+use crate::proxy::intake_outcome::IntakeError;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::step::Stop;
 use crate::self_request;
 
 /// RFC 6455, 1.3.
@@ -35,7 +35,7 @@ pub(in crate::proxy) fn is_asked(session: &Session) -> bool {
 ///
 /// # Errors
 /// 400 or 426 if it is no WebSocket.
-pub(super) async fn accept(session: &mut Session, id: &str) -> Result<(), Stop> {
+pub(super) async fn accept(session: &mut Session, id: &str) -> Result<(), IntakeError> {
     let asked = &session.req_header().headers;
     if !headers::asks_for_websocket(asked) || !headers::says(asked, &SEC_WEBSOCKET_VERSION, "13") {
         return Err(Refusal::UpgradeRequired.into());
@@ -59,7 +59,7 @@ pub(super) async fn accept(session: &mut Session, id: &str) -> Result<(), Stop> 
         Ok(head)
     };
     let head = build().map_err(|_| Refusal::Internal)?;
-    session.downstream_session.write_response_header(Box::new(head)).await.map_err(|_| Stop::CallerLeft)
+    session.downstream_session.write_response_header(Box::new(head)).await.map_err(|_| IntakeError::CallerLeft)
 }
 
 /// Fields that are of the request for the socket, or would mean the same request again.

@@ -21,14 +21,13 @@ use spillway_plugins::responses_socket::{self as messages, CreateError, Memory};
 use tracing::debug;
 
 use super::identify::{certificate, may_use_api};
+use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
 use super::respond::error_body;
-use super::step::{Next, Stop};
 use super::timer::Timer;
 use crate::clock::Tick;
 use crate::gateway::Gateway;
-use crate::request::End;
-use crate::request::{BufferShare, Counted, Facts, Reply, Timing};
+use crate::request::{BufferShare, Counted, End, Facts, Reply, Timing};
 use crate::under_way::UnderWay;
 pub(super) use handshake::is_asked;
 use turn::{Running, Told};
@@ -58,7 +57,7 @@ pub(super) async fn serve(
     timing: &mut Timing,
     counted: &mut Counted,
     reply: &mut Reply,
-) -> Result<Next, Stop> {
+) -> Result<IntakeOutcome, IntakeError> {
     facts.api = Some(Api::Responses);
     may_use_api(facts, Api::Responses)?;
     let mut place = gateway.sockets.take(facts.owner()).ok_or(Refusal::Overloaded { what: "sockets" })?;
@@ -72,7 +71,7 @@ pub(super) async fn serve(
     let end = Box::pin(socket.run(session, place.asked_back())).await;
     reply.bytes_out = socket.bytes_out;
     reply.end = end;
-    Ok(Next::Answered)
+    Ok(IntakeOutcome::Answered)
 }
 
 /// A socket's state.

@@ -21,8 +21,7 @@ use crate::proxy::identify::may_name_model;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::state::Tunnel;
 use crate::proxy::{metering, stored};
-use crate::request::ModelRequest;
-use crate::request::{BufferShare, Facts};
+use crate::request::{BufferShare, Facts, ModelRequest};
 
 /// How long a caller may take to close a socket that has ended.
 const GOODBYE: Duration = Duration::from_secs(2);

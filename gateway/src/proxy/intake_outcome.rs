@@ -6,7 +6,7 @@ use super::refusal::Refusal;
 
 /// What happens after the intake.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum IntakeOutcome {
     /// The request was answered.
     Answered,
     /// On to the attempts.
@@ -16,14 +16,14 @@ pub(super) enum Next {
 }
 
 /// Why the intake ended early.
-pub(super) enum Stop {
+pub(super) enum IntakeError {
     Refuse(Refusal),
     CallerLeft,
 }
 
-impl<T: Into<Refusal>> From<T> for Stop {
+impl<T: Into<Refusal>> From<T> for IntakeError {
     fn from(refusal: T) -> Self {
-        Stop::Refuse(refusal.into())
+        IntakeError::Refuse(refusal.into())
     }
 }
 
