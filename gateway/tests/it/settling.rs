@@ -93,3 +93,32 @@ fn a_budget_needs_prices() {
     assert!(check("[prices]\nunknown = \"free\"\n").is_ok());
     assert!(check("models = []\n").is_ok(), "it may not use it");
 }
+
+#[tokio::test]
+async fn a_compressed_answer_after_attempts_that_broke_is_booked_as_reported() {
+    let resets = ScriptedBackend::start(|_| Reply::raw([Step::Reset])).await;
+    let cuts = ScriptedBackend::start(|_| Reply::sse([""; 0]).then(Step::Reset)).await;
+    let packs = ScriptedBackend::start(|_| {
+        let usage = json!({ "input_tokens": 14_996, "output_tokens": 19_366, "total_tokens": 34_362 });
+        let done = json!({ "type": "response.completed", "response": { "id": "resp_1", "status": "completed", "usage": usage } });
+        let text = format!("event: response.completed\ndata: {done}\n\n");
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, text.as_bytes()).unwrap();
+        Reply::sse([packed.finish().unwrap()]).header("content-encoding", "gzip")
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let members = [member("resets", &resets, 1), member("cuts", &cuts, 2), member("packs", &packs, 3)];
+    let text = config(&members, "", &limited(1_000_000)).replace("#server", &state_dir(folder.path()));
+    let gateway = Gateway::start(&text).await;
+    for options in [json!(null), json!(7)] {
+        let body = json!({ "model": "m", "input": "hi", "stream": true, "stream_options": options });
+        let request = post("//openai/v1/responses", &[("api-key", "crm")], body.to_string().as_bytes());
+        let got = spillway_testkit::client::ask(gateway.address, request).await.unwrap();
+        assert_eq!(got.status, 200, "{}", got.text());
+    }
+    gateway.running.gateway.flush(std::time::Duration::from_secs(5)).await;
+    let rows = ledger_rows(folder.path());
+    let reported: Vec<_> = rows.iter().filter(|row| row["source"] == "reported").map(|row| row["output_tokens"].as_u64()).collect();
+    assert_eq!(reported, [Some(19_366), Some(19_366)], "{rows:#?}");
+}

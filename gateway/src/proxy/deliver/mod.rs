@@ -79,8 +79,9 @@ pub(super) async fn deliver(
             Err(delivery) => return delivery,
         }
     }
+    // Of this answer: an attempt that was replaced may have been the other.
+    delivery.ctx.reply.streamed = stream;
     if stream {
-        delivery.ctx.reply.streamed = true;
         return delivery.stream(prefix).await;
     }
     let is_object = success && !coded && model_request.object.is_none() && model_request.api.answers_with_an_object();
