@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn the_next_turn_is_for_whoever_has_fewest() {
         let turns = Places::new(2, 1);
-        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
         let busy = apart(&turns, Some("a".into()), move || ended.recv());
         let second = apart(&turns, Some("a".into()), || "a");
         let other = apart(&turns, Some("b".into()), || "b");
