@@ -104,8 +104,8 @@ impl Gateway {
     /// If its thread can't be had.
     pub fn new(clock: Clock, runtime: Runtime, parts: Parts) -> std::io::Result<Self> {
         let Parts { objects, limits, ledger, internal, metrics } = parts;
-        let buffered = Arc::new(BufferBudget::new(runtime.config.server.max_buffered, metrics.buffered.clone()));
-        let unrouted = metrics.request("none", None);
+        let buffered = Arc::new(BufferBudget::new(runtime.config.server.max_buffered, metrics.requests.buffered.clone()));
+        let unrouted = metrics.requests.of("none", None);
         // The other connections are for requests.
         let sockets = (runtime.config.server.max_connections / 2).max(1);
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
@@ -178,6 +178,6 @@ impl Gateway {
 
     /// Requests in flight, this one included.
     pub(crate) fn in_flight_now(&self) -> usize {
-        usize::try_from(self.metrics.in_flight.get()).unwrap_or(0)
+        usize::try_from(self.metrics.requests.in_flight.get()).unwrap_or(0)
     }
 }

@@ -47,8 +47,8 @@ impl Tls {
     /// [`TlsError`]
     pub fn new(files: ServerTls, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
         let loaded = load(&files)?;
-        metrics.tls_expires.set(loaded.expires);
-        metrics.expose_tls_failures(FAILURES);
+        metrics.listeners.tls_expires.set(loaded.expires);
+        metrics.listeners.expose_tls(FAILURES);
         Ok(Tls { files, loaded: ArcSwap::from_pointee(loaded), metrics })
     }
 
@@ -80,11 +80,11 @@ impl Tls {
 
     fn reload(&self) {
         let loaded = load(&self.files);
-        self.metrics.tls_reload(loaded.is_ok());
+        self.metrics.listeners.tls_reload(loaded.is_ok());
         match loaded {
             Ok(loaded) => {
                 info!(expires = loaded.expires, "certificate files re-read");
-                self.metrics.tls_expires.set(loaded.expires);
+                self.metrics.listeners.tls_expires.set(loaded.expires);
                 self.loaded.store(Arc::new(loaded));
             }
             Err(error) => warn!(%error, "certificate files changed, but can't be used; the previous ones stay in use"),

@@ -64,7 +64,7 @@ impl AnswerCache {
         };
         let remote = match before.and_then(|before| before.remote.clone()) {
             Some(known) => Some(known),
-            None => redis.map(|redis| Remote::new(redis, clock.clone(), metrics.redis_failures.clone())).transpose()?,
+            None => redis.map(|redis| Remote::new(redis, clock.clone(), metrics.limits.redis_failures.clone())).transpose()?,
         };
         let known = before.and_then(|before| before.semantic.as_ref());
         let semantic = semantic.map(|rules| match known.filter(|known| known.rules == rules) {

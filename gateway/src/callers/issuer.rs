@@ -88,7 +88,7 @@ impl Issuer {
     pub fn new(config: TokenRules, metrics: &Metrics, before: Option<&Issuer>) -> Self {
         let same = before.filter(|before| (&before.config.discovery, &before.config.issuer) == (&config.discovery, &config.issuer));
         let keys = same.map(|before| before.keys.load_full()).unwrap_or_default();
-        Issuer { config, keys: ArcSwap::new(keys), renewal: Renewal::new(FLOOR), metrics: metrics.issuer() }
+        Issuer { config, keys: ArcSwap::new(keys), renewal: Renewal::new(FLOOR), metrics: metrics.callers.issuer() }
     }
 
     /// Its keys, and a number that changes when they do.

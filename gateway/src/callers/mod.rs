@@ -58,7 +58,7 @@ impl Callers {
             certificates.extend(consumer.certificates.iter().map(|name| (name.clone(), index)));
         }
         before.into_iter().for_each(|before| keys.remember(&before.keys));
-        metrics.expose_auth_failures(Denied::labels());
+        metrics.callers.expose_failures(Denied::labels());
         let before = before.and_then(|before| before.tokens.as_ref());
         let tokens = tokens.map(|rules| Tokens::new(rules, &consumers, Arc::clone(limits), metrics, before));
         Callers { required, consumers, keys, tokens, nameless: Arc::default(), certificates }

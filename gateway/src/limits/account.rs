@@ -72,7 +72,7 @@ impl Account {
             own: limits.scope(Rank::Consumer, consumer_name(name), &consumer.limits.rules),
             models: models.collect(),
             group: consumer.group.and_then(|index| groups.0.get(index)?.clone()),
-            metrics: limits.metrics.consumer(if index.is_some_and(|index| index < CONSUMERS) { name } else { "other" }),
+            metrics: limits.metrics.consumers.of(if index.is_some_and(|index| index < CONSUMERS) { name } else { "other" }),
         }
     }
 

@@ -238,11 +238,11 @@ impl Limits {
         loop {
             match admit(scopes, demand, now, |scope, alert| self.alert(scope, alert)) {
                 Ok(permit) => {
-                    permit.shadowed.iter().for_each(|(rank, kind)| self.metrics.limit_shadowed(*rank, *kind));
+                    permit.shadowed.iter().for_each(|(rank, kind)| self.metrics.limits.shadowed(*rank, *kind));
                     return Ok(permit);
                 }
                 Err(Refused::Limit { scope, rank, kind, limit, wait, too_large, by_class, remaining }) => {
-                    self.metrics.limit_refused(rank, kind);
+                    self.metrics.limits.refused(rank, kind);
                     return Err(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false });
                 }
                 Err(Refused::Share(lacking)) => match &self.shared {
@@ -265,7 +265,7 @@ impl Limits {
 
     /// The rest of a limit belongs to other nodes.
     fn lacking(&self, scope: &Scope, kind: Kind) -> Denied {
-        self.metrics.limit_refused(scope.rank, kind);
+        self.metrics.limits.refused(scope.rank, kind);
         let now = self.now();
         let (quota, budget) = scope.periods(now);
         let until_end = |span: Option<Span>| span.map(|span| Duration::from_secs(u64::try_from(span.end - now.unix).unwrap_or(0)));
@@ -292,7 +292,7 @@ impl Limits {
         let Some(Refused::Limit { scope, rank, kind, limit, wait, too_large, by_class, remaining }) = permit.ended(now) else {
             return None;
         };
-        self.metrics.limit_refused(rank, kind);
+        self.metrics.limits.refused(rank, kind);
         Some(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false })
     }
 
@@ -302,7 +302,7 @@ impl Limits {
     }
 
     fn alert(&self, scope: &Scope, alert: Alert) {
-        self.metrics.limit_alert(scope.rank, alert);
+        self.metrics.limits.alert(scope.rank, alert);
         warn!(scope = %scope.name, limit = alert.kind.label(), percent = alert.percent, "a quota or budget has reached this percentage");
     }
 }

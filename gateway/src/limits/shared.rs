@@ -116,8 +116,8 @@ impl Shared {
             lost_since: AtomicU64::new(0),
             // The old process still exists for a moment: it is no reason for a warning.
             has_twin: AtomicBool::new(takes_over),
-            reachable: metrics.limits_shared.clone(),
-            failures: metrics.redis_failures.clone(),
+            reachable: metrics.limits.shared.clone(),
+            failures: metrics.limits.redis_failures.clone(),
         })
     }
 

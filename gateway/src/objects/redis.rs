@@ -42,8 +42,8 @@ impl Shared {
             queue,
             pending: AtomicUsize::new(0),
             waiting: Mutex::new(waiting),
-            dropped: metrics.pins_dropped.clone(),
-            failures: metrics.redis_failures.clone(),
+            dropped: metrics.limits.objects_unshared.clone(),
+            failures: metrics.limits.redis_failures.clone(),
         })
     }
 

@@ -75,5 +75,5 @@ fn max_cost(model: &Model, bound: &Usage) -> Money {
         DeploymentPrice::ByUse(price) => price.at_most(bound),
         DeploymentPrice::Hourly(_) => Money::default(),
     };
-    model.prices.iter().flatten().map(at_most).max().unwrap_or_default()
+    model.members.iter().filter_map(|member| member.price.as_ref()).map(at_most).max().unwrap_or_default()
 }

@@ -250,13 +250,13 @@ impl<'g> Attempt<'g> {
 /// Counts a request that leaves the member of its last attempt for another.
 fn note_failover(attempts: &Attempts, model_request: &ModelRequest) {
     if let Some(left) = attempts.made.last() {
-        model_request.model.metrics[left.member].failovers.inc();
+        model_request.model.members[left.member].metrics.failovers.inc();
     }
 }
 
 /// Writes an attempt down, in the metrics and for the access log.
 fn note(books: &mut Books<'_>, model_request: &ModelRequest, attempt: AttemptRecord) {
-    let metrics = &model_request.model.metrics[attempt.member];
+    let metrics = &model_request.model.members[attempt.member].metrics;
     metrics.count(attempt.outcome);
     if attempt.outcome.is_served() {
         metrics.served.inc();
@@ -271,7 +271,7 @@ fn record(gateway: &Gateway, model_request: &ModelRequest, member: usize, lease:
     let pool = &model_request.pool.config.name;
     match change {
         Change::None | Change::ThrottledForOne => {}
-        Change::Throttled(wait) => model_request.model.metrics[member].throttled_seconds.inc_by(wait.as_secs_f64()),
+        Change::Throttled(wait) => model_request.model.members[member].metrics.throttled_seconds.inc_by(wait.as_secs_f64()),
         Change::Tripped => warn!(%target, %pool, ?outcome, "circuit opened"),
         Change::TrippedForOne => info!(%target, %pool, ?outcome, "circuit opened for the one consumer that met the failures"),
         Change::OutForOne(reason) => {

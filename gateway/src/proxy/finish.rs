@@ -24,7 +24,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
         ctx.model_request.as_ref().and_then(|model_request| model_request.pool.requests(model_request.api)).unwrap_or(&gateway.unrouted);
     counters.count(status);
     counters.duration.observe(took.as_secs_f64());
-    gateway.metrics.overhead.observe(overhead.as_secs_f64());
+    gateway.metrics.requests.overhead.observe(overhead.as_secs_f64());
     let logged = logged::take(&mut ctx.body, &mut ctx.copies);
     let passed_over = std::mem::take(&mut ctx.attempts.passed_over);
     let over = Over {

@@ -55,7 +55,7 @@ pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut F
     if denied != Denied::TwoCredentials && !facts.runtime.callers.required {
         return Ok(());
     }
-    gateway.metrics.auth_failure(denied.label());
+    gateway.metrics.callers.failed(denied.label());
     tracing::debug!(id = %facts.id, reason = denied.label(), "caller not known");
     Err(match denied {
         Denied::TwoCredentials => Refusal::TwoCredentials,

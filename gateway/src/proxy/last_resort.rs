@@ -58,7 +58,7 @@ pub(super) async fn answer(
             (kind, bytes, Some(length))
         }
     };
-    gateway.metrics.last_resort(&model_request.pool.config.name).inc();
+    gateway.metrics.requests.last_resort(&model_request.pool.config.name).inc();
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
     own.reply.streamed = length.is_none();
     own.reply.status = Some(200);

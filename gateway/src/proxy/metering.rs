@@ -76,7 +76,7 @@ impl Charge {
             consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
             tags: books.facts.tags.clone(),
             api: model_request.api,
-            place: Arc::clone(&model_request.model.places[running.member]),
+            place: Arc::clone(&model_request.model.members[running.member].place),
             outcome: outcome.label(),
             status: running.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
@@ -90,13 +90,13 @@ impl Charge {
     }
 
     fn price(&self) -> Option<&DeploymentPrice> {
-        self.model.prices[self.member].as_ref()
+        self.model.members[self.member].price.as_ref()
     }
 
     /// Counts it, and prices it.
     fn count(&mut self, settled: Settled) -> Used {
         let (metered, cost) = (settled.metered(), settled.cost(self.price()));
-        self.model.metrics[self.member].count_usage(&metered, cost);
+        self.model.members[self.member].metrics.count_usage(&metered, cost);
         self.row.metered = metered;
         self.row.cost = cost;
         let paid = if let Cost::Known(money) = cost { money } else { Money::default() };
@@ -301,7 +301,7 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
         None => {
             let bound = evidence.bound();
             let (model, member, place) = (Arc::clone(&charge.model), charge.member, Arc::clone(&charge.row.place));
-            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, model.prices[member].as_ref()));
+            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, model.members[member].price.as_ref()));
             read.await.unwrap_or(bound)
         }
     };

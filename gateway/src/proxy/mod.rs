@@ -88,7 +88,7 @@ impl ProxyHttp for Gateway {
 
     fn new_ctx(&self) -> Box<RequestCtx> {
         connection::request_begins();
-        let in_flight = InFlight::new(&self.metrics.in_flight);
+        let in_flight = InFlight::new(&self.metrics.requests.in_flight);
         Box::new(RequestCtx::new(self.clock.now(), self.clock.wall(), self.runtime.load_full(), in_flight))
     }
 

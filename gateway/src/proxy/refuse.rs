@@ -12,7 +12,7 @@ use crate::request::End;
 /// Answers with a refusal.
 pub(super) async fn refuse(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, refusal: &Refusal) -> pingora::Result<()> {
     let shape = refusal.shape();
-    gateway.metrics.rejection(shape.code);
+    gateway.metrics.requests.rejection(shape.code);
     own.reply.end = End::Refused(shape.code);
     own.reply.status = Some(shape.status.as_u16());
     own.timing.note_first(own.facts.arrived, gateway.clock.now());

@@ -66,7 +66,7 @@ pub(super) async fn run(
         _ => ("failed", End::Cut),
     };
     ctx.reply.rescued = Some(result);
-    gateway.metrics.rescued(&model_request.pool.config.name, result);
+    gateway.metrics.requests.rescued(&model_request.pool.config.name, result);
     if end == End::Cut {
         let event = respond::error_event(model_request.api, broke(kind), "upstream_error", due.continuation.sequence());
         deliver::cut_off(session, &ctx.facts, &mut ctx.reply, event).await;

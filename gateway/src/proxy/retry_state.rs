@@ -105,13 +105,14 @@ impl RetryState {
 
     /// The prompt is too long for a member: those that take no more count as tried. Whether any takes more.
     pub(super) fn rule_out_smaller(&mut self, model_request: &ModelRequest, member: usize) -> bool {
-        let contexts = &model_request.model.contexts;
-        let Some(context) = contexts.get(member).copied().flatten() else { return false };
-        let is_larger = |other: usize| contexts.get(other).copied().flatten().is_some_and(|known| known > context);
-        if !(0..contexts.len()).any(|other| is_larger(other) && !self.tried.contains(&other)) {
+        let members = &model_request.model.members;
+        let context_of = |member: usize| members.get(member).and_then(|member| member.context);
+        let Some(context) = context_of(member) else { return false };
+        let is_larger = |other: usize| context_of(other).is_some_and(|known| known > context);
+        if !(0..members.len()).any(|other| is_larger(other) && !self.tried.contains(&other)) {
             return false;
         }
-        let smaller = (0..contexts.len()).filter(|other| !is_larger(*other) && !self.tried.contains(other));
+        let smaller = (0..members.len()).filter(|other| !is_larger(*other) && !self.tried.contains(other));
         let smaller: SmallVec<[usize; 8]> = smaller.collect();
         self.tried.extend(smaller);
         true

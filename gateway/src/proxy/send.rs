@@ -71,7 +71,7 @@ pub(super) async fn ask(
         books.timing.waited += gateway.clock.now().since(began);
         match asked {
             Err(Broken::Stale) if !fresh => {
-                gateway.metrics.stale_connections.inc();
+                gateway.metrics.members.stale_connections.inc();
                 attempt.note_stale(books.facts, books.attempts);
                 fresh = true;
             }

@@ -67,7 +67,7 @@ pub(super) fn write(request: &Over<'_>) {
     let span = |attempt: &AttemptRecord| {
         Some(AttemptSpan {
             id: attempt.span?,
-            place: Arc::clone(model_request?.model.traced.get(attempt.member)?),
+            place: Arc::clone(&model_request?.model.members.get(attempt.member)?.traced),
             began: at(attempt.began),
             ended: at(attempt.began + attempt.took),
             waited: attempt.waited,

@@ -95,8 +95,9 @@ impl Runtime {
     /// [`RuntimeError`]; then nothing has changed.
     pub fn new(config: Config, around: Surroundings<'_>, before: Option<&Runtime>) -> Result<Self, RuntimeError> {
         let Surroundings { limits, metrics, .. } = around;
-        let access_log = AccessLog::start(&config.log, metrics.access_log_dropped.clone(), before.map(|before| &before.access_log))
-            .map_err(RuntimeError::AccessLog)?;
+        let access_log =
+            AccessLog::start(&config.log, metrics.requests.access_log_dropped.clone(), before.map(|before| &before.access_log))
+                .map_err(RuntimeError::AccessLog)?;
         let tls = config.server.tls.clone().map(|files| tls(files, metrics, before)).transpose()?;
         let cache = config.cache.clone().map(|rules| cache(rules, &config, around, before)).transpose()?;
         let prompt_log = config.prompt_log.clone().map(|rules| prompt_log(rules, around, before)).transpose();

@@ -53,6 +53,21 @@ impl Pool {
     }
 }
 
+/// A member as the gateway counts, prices and names it. How it is chosen is in [`Route`], under the same index.
+#[derive(Debug)]
+pub struct Member {
+    /// Its counters.
+    pub metrics: MemberMetrics,
+    /// Its price, if known.
+    pub price: Option<DeploymentPrice>,
+    /// The most tokens that a prompt may have there, if known.
+    pub context: Option<u64>,
+    /// Its name in the ledger.
+    pub place: Arc<Place>,
+    /// Its name in spans.
+    pub traced: Arc<trace::Place>,
+}
+
 /// One model: where its requests can go.
 #[derive(Debug)]
 pub struct Model {
@@ -62,18 +77,10 @@ pub struct Model {
     pub pool: usize,
     /// Its members and tiers.
     pub route: Route,
-    /// Counters by member.
-    pub metrics: Vec<MemberMetrics>,
-    /// The price of each member, if known.
-    pub prices: Vec<Option<DeploymentPrice>>,
-    /// The most tokens that a prompt may have at each member, if known.
-    pub contexts: Vec<Option<u64>>,
+    /// What else is known of each member of the route, in its order.
+    pub members: Vec<Member>,
     /// Whether it thinks before it answers, unless the request turns that off.
     pub reasons: bool,
-    /// Each member's name in the ledger.
-    pub places: Vec<Arc<Place>>,
-    /// Each member's name in spans.
-    pub traced: Vec<Arc<trace::Place>>,
     /// The cache's name in the ledger.
     pub cache_place: Arc<Place>,
     /// The guard's name in the ledger, for blocked prompts.

@@ -7,10 +7,10 @@ use spillway_plugins::limits::Scope;
 use spillway_plugins::tokens::may_reason;
 use spillway_plugins::trace;
 
-use super::model::{LastResort, Model, Pool};
+use super::model::{LastResort, Member, Model, Pool};
 use crate::backend::{Backend, Targets};
 use crate::balance::budget::RetryBudget;
-use crate::balance::route::{HealthFlag, Member, MemberHealth, Route};
+use crate::balance::route::{self, HealthFlag, MemberHealth, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, Prices};
 use crate::ledger::Place;
@@ -45,10 +45,10 @@ pub(super) fn live(
     });
     // So that the metric exists from the start.
     if last_resort.is_some() {
-        metrics.last_resort(&pool.name);
+        metrics.requests.last_resort(&pool.name);
     }
     if pool.rescue.is_some() {
-        metrics.expose_rescues(&pool.name);
+        metrics.requests.expose_rescues(&pool.name);
     }
     Pool {
         config: pool.clone(),
@@ -58,7 +58,7 @@ pub(super) fn live(
         last_resort,
         health,
         models,
-        requests: Api::ALL.into_iter().map(|api| metrics.request(&pool.name, Some(api))).collect(),
+        requests: Api::ALL.into_iter().map(|api| metrics.requests.of(&pool.name, Some(api))).collect(),
     }
 }
 
@@ -73,16 +73,37 @@ fn live_model(
     targets: &mut Targets,
     metrics: &Metrics,
 ) -> Model {
-    let (mut members, mut contexts, mut reasons) = (Vec::new(), Vec::new(), may_reason(name));
+    let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
+    let place = |backend: &Arc<str>, deployment: &Arc<str>, tier: u32| {
+        let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
+        Arc::new(Place { model, pool, backend: Arc::clone(backend), deployment: Arc::clone(deployment), tier })
+    };
+    let (mut route, mut members, mut reasons) = (Vec::new(), Vec::new(), may_reason(&name));
     for (member, health) in pool.members.iter().zip(health) {
         let backend = &backends[member.backend];
         // A mock is not a target: it answers when no target can.
         let Some(upstream) = &backend.upstream else { continue };
-        let traits = prices.traits(&backend.config, name);
-        contexts.push(member.context.or(traits.context));
-        reasons |= traits.reasons || may_reason(backend.config.deployment(name));
+        let traits = prices.traits(&backend.config, &name);
+        reasons |= traits.reasons || may_reason(backend.config.deployment(&name));
+        let target = targets.get(&backend.config, &name);
+        let id = &target.id;
         members.push(Member {
-            target: targets.get(&backend.config, name),
+            metrics: metrics.members.of(&pool.name, &id.backend, &id.deployment, member.priority),
+            price: prices.of(&backend.config, &name),
+            context: member.context.or(traits.context),
+            place: place(&id.backend, &id.deployment, member.priority),
+            traced: Arc::new(trace::Place {
+                provider: backend.config.kind.provider().semconv_name(),
+                host: upstream.endpoint.host.clone(),
+                port: upstream.endpoint.port,
+                backend: Arc::clone(&id.backend),
+                deployment: Arc::clone(&id.deployment),
+                tier: member.priority,
+                location: backend.config.location.clone(),
+            }),
+        });
+        route.push(route::Member {
+            target,
             priority: member.priority,
             weight: member.weight,
             location: backend.config.location.clone(),
@@ -96,52 +117,19 @@ fn live_model(
     }
     let excluded = Api::ALL
         .into_iter()
-        .map(|api| (0..members.len()).filter(|i| !backends[members[*i].backend].config.kind.provider().serves(api)).collect())
+        .map(|api| (0..route.len()).filter(|i| !backends[route[*i].backend].config.kind.provider().serves(api)).collect())
         .collect();
-    let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
-    let prices = members.iter().map(|member| prices.of(&backends[member.backend].config, name)).collect();
-    let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
-    let place = |member: &Member| Place {
-        model: Arc::clone(&name),
-        pool: Arc::clone(&pool_name),
-        backend: Arc::clone(&member.target.id.backend),
-        deployment: Arc::clone(&member.target.id.deployment),
-        tier: member.priority,
-    };
     // Requests that don't reach a member.
-    let own = |part: &str| {
-        let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
-        Arc::new(Place { model, pool, backend: part.into(), deployment: part.into(), tier: 0 })
-    };
+    let own = |part: &str| place(&part.into(), &part.into(), 0);
     let (cache_place, guard_place) = (own("cache"), own("guard"));
-    let places = members.iter().map(|member| Arc::new(place(member))).collect();
-    let traced = members.iter().filter_map(|member| Some(Arc::new(traced(member, &backends[member.backend])?))).collect();
     Model {
-        name,
+        name: Arc::clone(&name),
         pool: pool_index,
-        route: Route::new(members, pool.policy),
-        metrics: counters,
-        prices,
-        contexts,
+        route: Route::new(route, pool.policy),
+        members,
         reasons,
-        places,
-        traced,
         cache_place,
         guard_place,
         excluded,
     }
-}
-
-/// A member's name in spans.
-fn traced(member: &Member, backend: &Backend) -> Option<trace::Place> {
-    let endpoint = &backend.upstream.as_ref()?.endpoint;
-    Some(trace::Place {
-        provider: backend.config.kind.provider().semconv_name(),
-        host: endpoint.host.clone(),
-        port: endpoint.port,
-        backend: Arc::clone(&member.target.id.backend),
-        deployment: Arc::clone(&member.target.id.deployment),
-        tier: member.priority,
-        location: member.location.clone(),
-    })
 }

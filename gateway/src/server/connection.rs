@@ -42,8 +42,8 @@ pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp:
                 let certificate = session.peer_certificates().and_then(<[_]>::first).and_then(|leaf| certificate::names(leaf));
                 (Socket::Tls(Box::new(stream)), certificate, http2)
             }
-            Ok(Err(error)) => return gateway.metrics.tls_failure(tls::failure(&error)),
-            Err(_) => return gateway.metrics.tls_failure("timeout"),
+            Ok(Err(error)) => return gateway.metrics.listeners.tls_failure(tls::failure(&error)),
+            Err(_) => return gateway.metrics.listeners.tls_failure("timeout"),
         },
     };
     let phase = Phase::new(gateway.clock.now() + server.header_timeout);

@@ -125,7 +125,7 @@ impl Guard {
             self.phase.http2_head_begins(self.clock.now() + self.header_timeout);
         }
         if self.phase.is_head() && self.poll_deadline(cx).is_ready() {
-            self.metrics.head_timeouts.inc();
+            self.metrics.listeners.head_timeouts.inc();
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read
@@ -166,7 +166,7 @@ impl Guard {
         if self.dropped.is_none() {
             self.dropped = Some(0);
             self.replaced = true;
-            self.metrics.bad_heads.inc();
+            self.metrics.listeners.bad_heads.inc();
             let page = error_page(status, code, message);
             let _ = Pin::new(&mut self.inner).poll_write(cx, &page);
             let _ = Pin::new(&mut self.inner).poll_flush(cx);
@@ -261,7 +261,7 @@ impl AsyncRead for Guard {
             Poll::Pending => {
                 ready!(self.poll_deadline(cx));
                 if self.phase.is_head() {
-                    self.metrics.head_timeouts.inc();
+                    self.metrics.listeners.head_timeouts.inc();
                     let page = error_page("408 Request Timeout", "request_timeout", "the request head did not arrive in time");
                     // One attempt: a caller that sends slowly may also not read.
                     let _ = Pin::new(&mut self.inner).poll_write(cx, &page);
@@ -282,7 +282,7 @@ impl AsyncWrite for Guard {
         }
         if !self.replaced {
             self.replaced = true;
-            self.metrics.bad_heads.inc();
+            self.metrics.listeners.bad_heads.inc();
             self.error_page = error_page("400 Bad Request", "invalid_request", "the request head is not valid HTTP");
         }
         while !self.error_page.is_empty() {

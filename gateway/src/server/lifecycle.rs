@@ -328,7 +328,10 @@ impl Running {
             }
             let none_left = async |connections: bool| {
                 let metrics = &gateway.metrics;
-                while metrics.in_flight.get() > 0 || gateway.busy_sockets() > 0 || (connections && metrics.connections.get() > 0) {
+                while metrics.requests.in_flight.get() > 0
+                    || gateway.busy_sockets() > 0
+                    || (connections && metrics.listeners.connections.get() > 0)
+                {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
@@ -336,7 +339,7 @@ impl Running {
             use pingora::apps::HttpServerApp as _;
             self.proxy.http_cleanup().await;
             if tokio::time::timeout(server.drain_timeout.saturating_sub(idle_grace), none_left(false)).await.is_err() {
-                warn!(in_flight = gateway.metrics.in_flight.get(), "drain_timeout is over, requests are cut off");
+                warn!(in_flight = gateway.metrics.requests.in_flight.get(), "drain_timeout is over, requests are cut off");
             }
         };
         tokio::select! {
@@ -409,7 +412,7 @@ impl Running {
             }
         };
         let server = self.gateway.runtime.load().config.server.clone();
-        let in_flight = self.gateway.metrics.in_flight.get();
+        let in_flight = self.gateway.metrics.requests.in_flight.get();
         match &ending {
             Ending::Stop => {
                 info!(in_flight, "stopping; a second signal cuts off requests in flight");
@@ -463,7 +466,7 @@ pub fn run(config: Config, source: Source, successor: Option<Successor>) -> Resu
 
 /// A panic ends only its request's task; it must be counted.
 fn count_panics(gateway: &Gateway) {
-    let panics = gateway.metrics.panics.clone();
+    let panics = gateway.metrics.requests.panics.clone();
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         panics.inc();

@@ -52,13 +52,14 @@ pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>
             Ok((tcp, _)) => {
                 failing = false;
                 let metrics = &gateway.metrics;
-                if usize::try_from(metrics.connections.get()).unwrap_or(0) >= gateway.runtime.load().config.server.max_connections {
-                    metrics.connections_refused.inc();
+                if usize::try_from(metrics.listeners.connections.get()).unwrap_or(0) >= gateway.runtime.load().config.server.max_connections
+                {
+                    metrics.listeners.connections_refused.inc();
                     tokio::spawn(reject(tcp));
                     continue;
                 }
-                metrics.connections.inc();
-                let open = Open(metrics.connections.clone());
+                metrics.listeners.connections.inc();
+                let open = Open(metrics.listeners.connections.clone());
                 let (proxy, gateway, shutdown) = (Arc::clone(&proxy), gateway.clone(), shutdown.clone());
                 tokio::spawn(async move {
                     let _open = open;

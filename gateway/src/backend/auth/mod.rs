@@ -62,7 +62,7 @@ impl Identities {
         // Two secrets of one application have two tokens: each has metrics of its own.
         let alike = self.used.values().filter(|source| source.name() == config.to_string()).count();
         let label = if alike == 0 { config.to_string() } else { format!("{config} #{}", alike + 1) };
-        let source = Arc::new(TokenSource::new(config.clone(), metrics.token(&label)));
+        let source = Arc::new(TokenSource::new(config.clone(), metrics.identities.of(&label)));
         self.used.insert(identifier, Arc::clone(&source));
         source
     }

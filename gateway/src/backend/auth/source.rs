@@ -204,7 +204,7 @@ mod tests {
 
     fn source() -> TokenSource {
         let config = TokenAuth { identity: Identity::Managed { client_id: None }, scope: "https://x/.default".into() };
-        TokenSource::new(config, Metrics::new().unwrap().token("managed-identity"))
+        TokenSource::new(config, Metrics::new().unwrap().identities.of("managed-identity"))
     }
 
     #[test]

@@ -238,7 +238,7 @@ impl Deliverer<'_, '_> {
             stored::remember(self.attempt.gateway, &self.ctx.facts, self.attempt.model_request, self.backend(), &joined(&held));
         }
         if status.is_success() {
-            self.attempt.model_request.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
+            self.attempt.model_request.model.members[self.attempt.running.member].metrics.first_token.observe(first.as_secs_f64());
             self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
         }
         self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());

@@ -253,7 +253,7 @@ impl Deliverer<'_, '_> {
         if events == 0 {
             return;
         }
-        self.attempt.gateway.metrics.malformed_events.inc_by(events.into());
+        self.attempt.gateway.metrics.requests.malformed_events.inc_by(events.into());
         if !TOLD.swap(true, Ordering::Relaxed) {
             let target = &self.attempt.running.lease.target().id;
             warn!(%target, "sends events that are no JSON: they are left out, and counted in spillway_malformed_events_total");

@@ -258,7 +258,7 @@ impl<'g> Socket<'g> {
     /// Tells that a message is no request.
     fn no_request(&mut self, error: &CreateError) {
         let code = error.code();
-        self.gateway.metrics.rejection(code);
+        self.gateway.metrics.requests.rejection(code);
         let error =
             serde_json::json!({ "type": "invalid_request_error", "code": code, "message": error.to_string(), "param": error.field() });
         let body = serde_json::json!({ "error": error }).to_string();
@@ -268,7 +268,7 @@ impl<'g> Socket<'g> {
     /// Tells why a message is not served.
     fn refuse(&mut self, refusal: &Refusal, field: Option<&'static str>) {
         let shape = refusal.shape();
-        self.gateway.metrics.rejection(shape.code);
+        self.gateway.metrics.requests.rejection(shape.code);
         debug!(id = %self.facts.id, code = shape.code, "a message on a socket is refused");
         let mut body = error_body(refusal, self.facts.dialect, &self.facts.id);
         if let (Some(field), Ok(mut told)) = (field, serde_json::from_slice::<serde_json::Value>(&body)) {

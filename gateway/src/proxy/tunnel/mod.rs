@@ -207,7 +207,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
     books.timing.note_first(books.facts.arrived, gateway.clock.now());
     books.reply.status = Some(head.status.as_u16());
     if head.status.is_success() || head.status == StatusCode::SWITCHING_PROTOCOLS {
-        model_request.model.metrics[attempt.member].first_token.observe(first.as_secs_f64());
+        model_request.model.members[attempt.member].metrics.first_token.observe(first.as_secs_f64());
     }
     if tunnel.upload.is_some() && head.status.is_success() {
         tunnel.answer = Tap::of(&head.headers, watch(head, model_request));

@@ -169,7 +169,7 @@ async fn may_say(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest,
 async fn refuse(gateway: &Gateway, session: &mut Session, facts: &Facts, tunnel: &mut Tunnel, no: No) -> pingora::Result<()> {
     let No { refusal, field } = no;
     let code = refusal.shape().code;
-    gateway.metrics.rejection(code);
+    gateway.metrics.requests.rejection(code);
     debug!(id = %facts.id, code, "a caller says on its socket what it may not: it is closed");
     if !session.was_upgraded() {
         tunnel.refusal = Some(refusal);

@@ -29,7 +29,7 @@ impl Admin {
         json!({
             "version": env!("CARGO_PKG_VERSION"), "node": self.node, "pid": std::process::id(),
             "now": gateway.clock.wall().timestamp_millis(), "started": self.started, "state": state,
-            "in_flight": metrics.in_flight.get(), "connections": metrics.connections.get(),
+            "in_flight": metrics.requests.in_flight.get(), "connections": metrics.listeners.connections.get(),
             "config": self.config(),
             "totals": { "requests": totals.requests, "visible_429": totals.throttled, "failovers": totals.failovers, "last_resort": totals.last_resort },
             "pools": pools,
@@ -74,7 +74,7 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
                 .into_values()
                 .map(|(member, models)| {
                     let state = member_snapshot(member, now);
-                    let totals = gateway.metrics.member_totals(name, &state.backend, &state.deployment);
+                    let totals = gateway.metrics.members.totals_of(name, &state.backend, &state.deployment);
                     let why = why(state.state, state.reopens_in_ms);
                     json!({
                         "backend": state.backend, "deployment": state.deployment, "models": models, "weight": state.weight,
@@ -89,7 +89,7 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
         .collect();
     if let Some(mock) = &pool.last_resort {
         let priority = pool.config.members.iter().map(|member| member.priority).max().unwrap_or(0);
-        let served = gateway.metrics.last_resort(name).get();
+        let served = gateway.metrics.requests.last_resort(name).get();
         told.push(json!({ "priority": priority, "members": [{
             "backend": &*mock.backend, "deployment": "mock", "models": pool.config.models, "weight": 1, "location": null, "state": "ready",
             "why": null, "reopens_in_ms": null, "in_flight": 0, "first_token_ms": null, "headroom": null,

@@ -1,0 +1,32 @@
+//! The ledger.
+
+use prometheus::{IntCounter, IntGauge};
+
+use super::registration::Registration;
+
+/// The ledger's counters.
+#[derive(Debug, Clone)]
+pub struct LedgerMetrics {
+    /// Whether it can be written.
+    pub up: IntGauge,
+    /// Rows written.
+    pub rows: IntCounter,
+    /// Rows lost.
+    pub dropped: IntCounter,
+    /// Rows that wait to be written.
+    pub waiting: IntGauge,
+    /// Times that it couldn't be written or was broken.
+    pub failures: IntCounter,
+}
+
+impl LedgerMetrics {
+    pub(super) fn new(to: &Registration<'_>) -> prometheus::Result<Self> {
+        Ok(LedgerMetrics {
+            up: to.gauge("spillway_ledger_up", "Whether the ledger can be written; 0 without one.")?,
+            rows: to.counter("spillway_ledger_rows_total", "Rows that the ledger has written.")?,
+            dropped: to.counter("spillway_ledger_rows_dropped_total", "Rows that the ledger has lost.")?,
+            waiting: to.gauge("spillway_ledger_waiting_rows", "Rows that wait to be written.")?,
+            failures: to.counter("spillway_ledger_failures_total", "Times that the ledger could not be written or was broken.")?,
+        })
+    }
+}
