@@ -1,4 +1,4 @@
-//! Is there room for a request within its limits? What it may need is reserved.
+//! Checks a request against its limits, and reserves what it may use.
 
 use spillway_plugins::limits::{Demand, Permit, Remaining};
 use spillway_plugins::prices::Money;
@@ -16,22 +16,22 @@ use crate::runtime::Model;
 pub(super) struct Admitted {
     permit: Option<Permit>,
     remaining: Remaining,
-    /// About how many tokens its prompt has, where that was asked for.
+    /// Upper bound of the tokens in its prompt, if a limit needed it.
     input_bound: Option<u64>,
 }
 
 impl Admitted {
-    /// Keeps it with the request.
+    /// Stores it in the request's state.
     pub(super) fn reserve(self, body: &mut RequestBody, metering: &mut Metering) {
         body.input_bound = self.input_bound;
         (metering.permit, metering.remaining) = (self.permit, self.remaining);
     }
 }
 
-/// Admits a request with this body, or what was read of it; so many bytes came.
+/// Admits a request with this body, or the part that was read; `bytes` is how many bytes have arrived.
 ///
 /// # Errors
-/// 429 for rates, 403 for quotas and budgets, 503 if nobody can count it.
+/// 429 for rates, 403 for quotas and budgets, 503 if the limits can't be checked.
 pub(super) async fn admit(
     gateway: &Gateway,
     facts: &Facts,
@@ -62,14 +62,14 @@ pub(super) async fn admit(
     let began = gateway.clock.now();
     let admitted = gateway.limits.admit(&scopes, demand, facts.moment(began)).await;
     if gateway.limits.shared.is_some() {
-        // Other nodes may have been asked.
+        // Other nodes may have been asked, which takes time that is not the gateway's own.
         timing.waited += gateway.clock.now().since(began);
     }
     let permit = admitted.map_err(Refusal::from)?;
     Ok(Admitted { remaining: permit.remaining, permit: Some(permit), input_bound })
 }
 
-/// What it costs at most, wherever it goes.
+/// The highest cost that it can have, at any member.
 fn max_cost(model: &Model, bound: &Usage) -> Money {
     let at_most = |price: &DeploymentPrice| match price {
         DeploymentPrice::ByUse(price) => price.at_most(bound),

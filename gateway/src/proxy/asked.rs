@@ -1,4 +1,4 @@
-//! Asks one target, and judges what it says: an answer for the caller, or why the request goes elsewhere.
+//! Sends a request to one target and judges the reply: an answer for the caller, or a reason to try another target.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,19 +25,21 @@ use crate::balance::circuit::ErrorKind;
 use crate::gateway::Gateway;
 use crate::request::Timing;
 
-/// What asking a target once led to.
+/// The result of sending a request to a target once.
 pub(super) enum Asked {
-    /// An answer for the caller; of a refusal's body this much was read.
+    /// An answer for the caller, and what was already read of its body if it is an error.
     Answer(Exchange, SmallVec<[Bytes; 4]>),
-    /// The request goes elsewhere.
+    /// Another target is tried.
     Elsewhere(Verdict, StatusCode),
-    /// What the caller brings sealed can't be read there, or that API has no such part: others are asked, once each.
+    /// The target can't decrypt the caller's encrypted content, or its API lacks this part. Other targets are tried,
+    /// once each.
     Unfit,
-    /// The prompt is too long for that model's window: those with a larger one are asked.
+    /// The prompt is too long for the model's context window. Targets with a larger window are tried.
     TooLong,
 }
 
-/// Asks a target; once more with another token, or without what the gateway itself asks for, if that is what it refuses.
+/// Sends a request to a target. Sends it a second time if the target refuses the token or an option that the gateway
+/// itself added.
 pub(super) async fn asked(
     session: &mut Session,
     books: &mut Books<'_>,
@@ -65,9 +67,10 @@ pub(super) async fn asked(
     if attempt.asked_usage && refuses_stream_options(&asked, attempt) {
         attempt.refused_usage = true;
         let target = attempt.running.lease.target();
-        // Options of the caller's own may be what is refused: that says nothing about others.
+        // The caller's own options may be the reason for the refusal: in that case it says nothing about other
+        // requests.
         if model_request.fields.stream_options == StreamOptions::Absent && target.refused_usage(model_request.api, gateway.clock.now()) {
-            info!(target = %target.id, api = %model_request.api, "refuses stream_options: for a while its streams will not tell their usage");
+            info!(target = %target.id, api = %model_request.api, "refuses stream_options: for a while its streams will not report their usage");
         }
         if let Ok(Asked::Answer(exchange, _)) = asked {
             exchange.release(&gateway.connector).await;
@@ -77,13 +80,13 @@ pub(super) async fn asked(
     asked
 }
 
-/// Whether a target is too old for what we, not the caller, put into the request.
+/// Whether a target refuses the option that the gateway, not the caller, added to the request.
 fn refuses_stream_options(asked: &Result<Asked, SendError>, attempt: &Attempt<'_>) -> bool {
     let Ok(Asked::Answer(_, body)) = asked else { return false };
     attempt.running.status == Some(StatusCode::BAD_REQUEST) && refuses_parameter(&body.concat(), "stream_options")
 }
 
-/// Asks a target, and judges what it says.
+/// Sends a request to a target, and judges the reply.
 async fn send_once(
     session: &mut Session,
     books: &mut Books<'_>,
@@ -101,7 +104,7 @@ async fn send_once(
     if status.is_success() {
         return Ok(Asked::Answer(exchange, SmallVec::new()));
     }
-    // A refusal or an error: its body tells which, and is small.
+    // An error: its body says which one, and is small.
     let began = gateway.clock.now();
     let body = read_error(gateway, session, &mut exchange, retry_state).await;
     books.timing.waited += gateway.clock.now().since(began);
@@ -111,11 +114,11 @@ async fn send_once(
     if status.is_server_error() {
         attempt.running.said = words::of(&text);
     }
-    // Not every resource that has an API has all parts of it: that says nothing about the target.
+    // Not every resource with this API has all its parts (such as counting tokens): this says nothing about the target.
     let has_no_such_part = attempt.model_request.part.is_some() && matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
     let verdict = judge(status, &text, &attempt.model_request.pool.config.retry.statuses, upstream.auth.credentials());
     let verdict = match verdict {
-        // Nobody else has it: the caller gets what its keeper says.
+        // No other target stores the object: the caller gets the reply of the one that does.
         Verdict::RateLimited | Verdict::OutOfQuota | Verdict::Failed
             if attempt.model_request.object.is_some() && attempt.model_request.is_pinned() =>
         {
@@ -128,7 +131,7 @@ async fn send_once(
         attempt.model_request.sealed && verdict == Verdict::Deliver && status == StatusCode::BAD_REQUEST && refuses_sealed(&text);
     if refuses_what_is_sealed || has_no_such_part {
         retry_state.unsealed |= refuses_what_is_sealed;
-        // Where nobody else is left, now or soon, the caller gets what the last one says.
+        // If no other target is ready now or soon, the caller gets this reply.
         if pick(attempt.model_request, books.facts, books.attempts, retry_state, gateway.clock.now())
             .map_or_else(|none| none.soonest.is_some(), |_| true)
         {
@@ -147,7 +150,7 @@ async fn send_once(
         return Ok(Asked::TooLong);
     }
     match (verdict, broken) {
-        // A part must not be delivered as the whole.
+        // A part must not be delivered as a whole.
         (Verdict::Deliver, Some(broken)) => Err(SendError::Broken(broken)),
         (Verdict::Deliver, None) => Ok(Asked::Answer(exchange, body)),
         _ => {
@@ -163,10 +166,10 @@ async fn send_once(
     }
 }
 
-/// Longest wait for another token after a target refused one.
+/// Longest wait for a new token after a target refused one.
 const RENEWAL: Duration = Duration::from_secs(3);
 
-/// A target refused token number `shown`: waits for another, if one may be had now.
+/// A target refused token number `shown`: waits for a new one, if one can be fetched now.
 async fn renewed(
     gateway: &Gateway,
     session: &mut Session,

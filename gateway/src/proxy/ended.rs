@@ -1,4 +1,4 @@
-//! The end of an attempt without an answer.
+//! The end of an attempt that has no answer to deliver.
 
 use spillway_plugins::retry::Verdict;
 
@@ -11,7 +11,7 @@ use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::target::OutageReason;
 
-/// Ends an attempt without an answer: whoever has a use for one has taken it.
+/// Ends an attempt that has no answer to deliver. Callers handle answers before.
 pub(super) fn ended(
     mut books: Books<'_>,
     retry_state: &mut RetryState,

@@ -1,4 +1,4 @@
-//! The end of every request: counted, timed and written to the access log.
+//! The end of every request: it is counted, timed and written to the access log.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::request::AttemptRecord;
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
 use crate::telemetry::recent::{Recent, Tried};
 
-/// Writes a request down.
+/// Records a request that has ended.
 pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) {
     let took = gateway.clock.now().since(ctx.facts.arrived);
     let status = ctx.reply.status.unwrap_or(499);
@@ -55,7 +55,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     }
 }
 
-/// What is remembered of a request that is over.
+/// What the admin API shows of a request that has ended.
 fn recent(over: &Over<'_>, passed_over: Vec<Skipped>) -> Recent {
     let (end, code) = end(over.reply);
     let model = over.model_request.map(|model_request| &model_request.model);
@@ -87,7 +87,7 @@ fn recent(over: &Over<'_>, passed_over: Vec<Skipped>) -> Recent {
     }
 }
 
-/// All that is told of a request but its prompt and answer.
+/// Everything that is logged of a request except its prompt and answer.
 fn line<'r>(over: &Over<'r>) -> RequestLine<'r> {
     let (end, code) = end(over.reply);
     RequestLine {

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 /// Pieces of an answer.
 pub(super) type Held = SmallVec<[Bytes; 4]>;
 
-/// Pieces as one; a single one as it is.
+/// The pieces as one; a single piece is not copied.
 pub(super) fn joined(pieces: &Held) -> Bytes {
     if let [whole] = pieces.as_slice() { whole.clone() } else { pieces.concat().into() }
 }

@@ -1,4 +1,4 @@
-//! The last resort: an answer made in the gateway, when no target can give one.
+//! The last resort: an answer that the gateway makes itself when no target can.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -14,11 +14,11 @@ use crate::mock::body::Body;
 use crate::request::{BufferShare, ModelRequest};
 use crate::runtime::LastResort;
 
-/// Answers with the pool's reply, plain or streamed as asked; `false` if the API has no stand-in, or if
-/// there is no room for it.
+/// Answers with the pool's configured reply, plain or streamed as requested. `false` if this API has no mock answer, or
+/// if there is no memory for it.
 ///
 /// # Errors
-/// If the caller can't be written to any more.
+/// If nothing more can be written to the caller.
 pub(super) async fn answer(
     gateway: &Gateway,
     session: &mut Session,
@@ -26,7 +26,7 @@ pub(super) async fn answer(
     model_request: &ModelRequest,
     last_resort: &LastResort,
 ) -> pingora::Result<bool> {
-    // A count or a shortened conversation that isn't one would be believed.
+    // A caller would believe an invented token count, or a conversation that was not really compacted.
     if model_request.part.is_some() {
         return Ok(false);
     }

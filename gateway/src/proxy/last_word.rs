@@ -1,7 +1,8 @@
-//! Every member refused the request for what is set up there: the caller gets what the last one said.
+//! Every member refused the request because of what is set up there: the caller gets the last refusal.
 //!
-//! A tool that no account has, or a model that none deploys: the reason stands in the upstream's own words, and no words of
-//! the gateway's are better. What a backend says of the gateway's credentials is not for the caller.
+//! For example, a tool that no account has, or a model that is not deployed anywhere: the upstream's own error gives
+//! the reason better than the gateway could. What a backend says about the gateway's credentials is not shown to the
+//! caller.
 
 use bytes::Bytes;
 use http::{StatusCode, header};
@@ -16,12 +17,12 @@ use super::{headers, own_fields, respond, transformed};
 use crate::gateway::Gateway;
 use crate::request::{End, ModelRequest};
 
-/// Whether a caller may have this refusal.
+/// Whether a caller may see this refusal.
 pub(super) fn may_be_said(head: &ResponseHeader) -> bool {
     matches!(head.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
 }
 
-/// What the last of these events of a stream says went wrong, as the refusal that it would have been without a stream.
+/// Turns the error in the last of these stream events into the refusal that a request without a stream would have got.
 pub(super) fn of_events(head: &ResponseHeader, events: &[u8]) -> Option<(ResponseHeader, Bytes)> {
     let mut last = None;
     Splitter::default().feed(Bytes::copy_from_slice(events), |event| {
@@ -42,7 +43,7 @@ pub(super) fn of_events(head: &ResponseHeader, events: &[u8]) -> Option<(Respons
     Some((head, body.to_string().into()))
 }
 
-/// Writes it.
+/// Writes the refusal.
 pub(super) async fn say(
     gateway: &Gateway,
     session: &mut Session,

@@ -1,11 +1,11 @@
-//! What a request used, booked: in the metrics, in the ledger, against its limits.
+//! Books what a request used: in the metrics, in the ledger, and against its limits.
 //!
-//! A whole answer is booked right before its last bytes go to the caller, so that whoever has seen its end
-//! finds it counted. Whatever ends otherwise is booked when its attempt ends.
+//! A whole answer is booked right before its last bytes are sent to the caller: once the caller has seen the end, the
+//! usage is counted. Everything else is booked when its attempt ends.
 //!
-//! There is one rule for all: whatever may have cost something is booked as reported, else at the bound that was
-//! reserved for it. Only a whole answer that shows all of its text is estimated instead; by a thread of its own,
-//! because a tokenizer takes longer than a request should wait.
+//! One rule applies to all: an attempt that may have cost something is booked with its reported usage, or else with the
+//! upper bound that was reserved for it. Only a whole answer that shows all of its text is estimated instead. A
+//! separate thread does this, because a tokenizer takes longer than a request should wait.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ use crate::ledger::{Cost, Ledger, Place, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
 
-/// Longest body that is kept for an estimate while its answer is delivered; longer ones are estimated by
-/// their length.
+/// Longest body that is kept for an estimate while its answer is delivered. For longer bodies the estimate uses their
+/// length.
 pub(super) const KEPT: usize = 64 * 1024;
 
 /// Longest value of a tag header, in characters.
@@ -50,7 +50,7 @@ pub(super) fn tags(rules: &UsageRules, headers: &http::HeaderMap) -> Option<Arc<
     (!tags.is_empty()).then(|| Value::Object(tags).to_string().into())
 }
 
-/// An attempt to be booked: all that is known but for what it used.
+/// An attempt to be booked: all that is known except its usage.
 struct Charge {
     row: Row,
     model: Arc<Model>,
@@ -59,7 +59,7 @@ struct Charge {
 }
 
 impl Charge {
-    /// Of an attempt that ends `now`; `answered` if the caller got its answer, or a part of it.
+    /// An attempt that ends `now`; `answered` if the caller got its answer, or a part of it.
     fn new(
         books: &Books<'_>,
         model_request: &ModelRequest,
@@ -93,7 +93,7 @@ impl Charge {
         self.model.members[self.member].price.as_ref()
     }
 
-    /// Counts it, and prices it.
+    /// Counts it in the metrics, and computes its cost.
     fn count(&mut self, settled: Settled) -> Used {
         let (metered, cost) = (settled.metered(), settled.cost(self.price()));
         self.model.members[self.member].metrics.count_usage(&metered, cost);
@@ -115,14 +115,14 @@ impl Charge {
     }
 }
 
-/// What an attempt is booked at.
+/// The usage that is booked for an attempt, and where it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Settled {
-    /// What its backend said.
+    /// Reported by the backend.
     Reported(Usage),
-    /// What its text has, where all of it was seen.
+    /// Estimated from the texts, if all of them were seen.
     Estimated(Usage),
-    /// What it may have used at most.
+    /// The upper bound.
     Bound(Usage),
 }
 
@@ -140,7 +140,7 @@ impl Settled {
             Some(DeploymentPrice::ByUse(price)) => price,
             None => return Cost::Unknown,
         };
-        // What has no price of its own is paid as the dearest that has one.
+        // A kind of token without a price is charged at the highest price of the others.
         let (usage, known) = match self {
             Settled::Reported(usage) | Settled::Estimated(usage) => (usage, price.cost(&usage)),
             Settled::Bound(usage) => (usage, None),
@@ -149,26 +149,27 @@ impl Settled {
     }
 }
 
-/// What is known of an attempt whose usage nobody reports.
+/// What is known of an attempt whose usage is not reported.
 struct Evidence {
     api: Api,
-    /// The request's body, if it is short enough to be read.
+    /// The request's body, if it is short enough to be tokenized.
     body: Option<Bytes>,
     /// What was reserved for it.
     bound: Usage,
-    /// The answer came to its end.
+    /// Whether the answer ended.
     whole: bool,
     /// A content filter stopped the prompt: there is no answer.
     filtered: bool,
-    /// The text of a stream.
+    /// The measured text of a stream.
     output: OutputMeter,
-    /// What a stream that isn't whole has told.
+    /// Usage that a stream has reported before it broke.
     so_far: Reported,
-    /// A plain answer that reports nothing.
+    /// A plain answer that reports no usage.
     answer: Option<Bytes>,
-    /// Its caller asked for a stream's usage in a way that servers read differently: what isn't told may be hidden.
+    /// The caller asked for a stream's usage in a way that servers read differently: the usage may have been left out
+    /// for that reason.
     oddly_asked: bool,
-    /// Its caller asked for thinking, which may not be shown.
+    /// The caller asked for reasoning, which the answer may not show.
     reasons: bool,
 }
 
@@ -188,21 +189,21 @@ impl Evidence {
         }
     }
 
-    /// What it may have used at most: what was reserved, or what was seen, if that is more. Of the prompt, what the
-    /// backend told before the end.
+    /// The upper bound of the usage: what was reserved, or what was seen if that is more. For the prompt it uses what
+    /// the backend reported before the stream broke.
     fn bound(&self) -> Settled {
         let seen = self.output.bound().max(self.answer.as_ref().map_or(0, |answer| answer.len() as u64 / 4));
         let output = if self.filtered { 0 } else { self.bound.output.max(seen) };
         Settled::Bound(self.so_far.so_far(self.api, output).unwrap_or(Usage { output, ..self.bound }))
     }
 
-    /// Whether its texts may tell what it used, once they are read.
+    /// Whether its texts are enough for an estimate.
     fn is_readable(&self) -> bool {
         let shown = self.filtered || self.answer.is_some() || !self.output.is_empty() || matches!(self.api, Api::Embeddings | Api::Speech);
         self.body.is_some() && (self.api.makes_images() || shown) && (self.whole || self.filtered)
     }
 
-    /// What its texts tell. `model` and `deployment` are its names.
+    /// The usage according to its texts. `model` and `deployment` are the names that choose the tokenizer.
     fn read(&self, model: &str, deployment: &str) -> Option<Usage> {
         let body = self.body.as_deref().filter(|_| self.is_readable())?;
         if self.api == Api::Speech {
@@ -222,7 +223,7 @@ impl Evidence {
         Some(self.so_far.so_far(self.api, output).unwrap_or(Usage { input, output, ..Usage::default() }))
     }
 
-    /// What its texts tell, if they do and there is a price for it; else its bound.
+    /// The estimate from its texts, if they are enough and there is a price for it; else the upper bound.
     fn settled(&self, place: &Place, price: Option<&DeploymentPrice>) -> Settled {
         let read = self.read(&place.model, &place.deployment).filter(|usage| match price {
             Some(DeploymentPrice::ByUse(price)) => price.cost(usage).is_some(),
@@ -232,23 +233,23 @@ impl Evidence {
     }
 }
 
-/// An estimate to be made and booked.
+/// An estimate that is still to be made and booked.
 pub(super) struct Estimate {
     charge: Charge,
     evidence: Evidence,
-    /// What the answer told, if it did.
+    /// The usage that the answer reported, if it did.
     told: Option<Usage>,
     permit: Option<Permit>,
 }
 
 impl Estimate {
-    /// Makes it, and settles what was reserved.
+    /// Makes and books the estimate, and settles what was reserved.
     pub(super) fn book(self, gateway: &Gateway) {
         let settled = self.told.map_or_else(|| self.evidence.settled(&self.charge.row.place, self.charge.price()), Settled::Reported);
         self.book_as(gateway, settled);
     }
 
-    /// Hands it to the thread that reads texts.
+    /// Sends it to the estimator's thread.
     pub(super) fn hand_over(self, gateway: &Gateway) {
         let of = gateway.clone();
         gateway.estimator.hand_over(move |has_time| if has_time { self.book(&of) } else { self.book_by_length(&of) });
@@ -262,8 +263,8 @@ impl Estimate {
     }
 }
 
-/// Books a whole answer that is as good as delivered, and settles what was reserved. Where the ledger is strict
-/// that takes waiting: the row is safe when what this returns has ended.
+/// Books a whole answer whose last bytes are sent next, and settles what was reserved. If the ledger is strict, the
+/// returned future must be awaited: then the row is stored.
 pub(super) fn book_answer<'r>(
     gateway: &'r Gateway,
     mut books: Books<'r>,
@@ -278,7 +279,7 @@ pub(super) fn book_answer<'r>(
     let charge = Charge::new(&books, model_request, running, outcome, true, now);
     if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
         let evidence = Evidence::new(&mut books, model_request, running);
-        // On the heap: the way of all other requests need not have room for it.
+        // On the heap, so that all other requests don't reserve memory for it.
         return Some(Box::pin(book_strictly(gateway, ledger, books, charge, evidence)));
     }
     match books.metering.usage {
@@ -293,7 +294,7 @@ pub(super) fn book_answer<'r>(
     None
 }
 
-/// Whoever waits for the row waits for the estimate, too.
+/// Waits for the row, and so for the estimate.
 async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut charge: Charge, evidence: Evidence) {
     let began = gateway.clock.now();
     let settled = match books.metering.usage {
@@ -314,8 +315,8 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
     books.timing.waited += gateway.clock.now().since(began);
 }
 
-/// Books one of several answers of a socket at once: what is reserved stays so for the next one. Of one that doesn't
-/// tell what it used, the bound.
+/// Books one of the answers on a socket at once; the reservation stays for the next one. If the answer did not report
+/// its usage, the upper bound is booked.
 pub(super) fn book_turn(
     gateway: &Gateway,
     books: &mut Books<'_>,
@@ -327,7 +328,7 @@ pub(super) fn book_turn(
     book_settled(gateway, books, model_request, running, settled);
 }
 
-/// Books so many turns of a socket of which nobody will tell what they used, each at its bound.
+/// Books so many turns of a socket whose usage can't be reported any more, each at its upper bound.
 pub(super) fn book_unsettled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, turns: u32) {
     if turns > 0 {
         let bound = bound::of(books.facts, books.body, model_request).times(turns.into());
@@ -347,10 +348,10 @@ fn book_settled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelR
     total.usage.add(&settled.metered().usage);
 }
 
-/// Whether an attempt that ended like this may have cost something, though nothing is reported.
+/// Whether an attempt with this outcome may have cost something, though no usage is reported.
 fn may_have_cost(running: &AttemptState, outcome: AttemptOutcome) -> bool {
     match running.status {
-        // The prompt is billed, though the filter stopped it. Other refusals are not.
+        // The prompt is billed even if the filter stopped it. Other refusals are free.
         Some(status) if !status.is_success() && !status.is_informational() => running.filtered,
         status => (running.sent || status.is_some()) && outcome.may_have_cost(status.is_some()),
     }
@@ -364,11 +365,11 @@ pub(super) fn book_attempt(
     running: &AttemptState,
     outcome: AttemptOutcome,
 ) {
-    // A socket is booked by its turns.
+    // A socket is booked turn by turn.
     if books.metering.booked || model_request.object.is_some() || model_request.is_free() || model_request.api == Api::Realtime {
         return;
     }
-    // A part of an answer that another one continues is not what the caller got.
+    // The caller's answer is not this part, but the one that continues it.
     let answered = books.reply.status.is_some() && !books.continued;
     let told = books.metering.usage.map(|metered| metered.usage);
     if told.is_some() || may_have_cost(running, outcome) {
@@ -384,13 +385,13 @@ pub(super) fn book_attempt(
         }
         let settled = told.map_or_else(|| Evidence::new(books, model_request, running).bound(), Settled::Reported);
         let used = charge.book(gateway, settled);
-        // What is reserved stays so for the next attempt.
+        // The reservation stays for the next attempt.
         if let Some(permit) = &books.metering.permit {
             gateway.limits.book(permit, used, books.facts.moment(now));
         }
     }
     if !answered {
-        // What it told is nothing of the next one.
+        // What this attempt reported says nothing about the next one.
         (books.metering.usage, books.metering.whole, books.metering.plain) = (None, false, None);
         (books.metering.so_far, books.metering.output) = (Reported::default(), OutputMeter::default());
     }
@@ -404,8 +405,8 @@ fn settle_at(gateway: &Gateway, books: &mut Books<'_>, charge: Charge, settled: 
     }
 }
 
-/// Books what nobody reports: at its bound, which is known at once, or by its texts. Those are for the thread that reads
-/// them; if that has too much to do, the bound is booked after all.
+/// Books an attempt without reported usage: at its upper bound, which is known at once, or by an estimate from its
+/// texts, which the estimator's thread makes. If that thread is overloaded, the upper bound is booked.
 fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, charge: Charge) {
     let evidence = Evidence::new(books, model_request, running);
     if !evidence.is_readable() {
@@ -420,7 +421,8 @@ fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelReque
     estimate.hand_over(gateway);
 }
 
-/// What is to be booked of an answer whose caller left, once it has been read on. It counts as booked.
+/// Prepares the booking of an answer whose caller left, for after the rest has been read. From here on it counts as
+/// booked.
 pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, now: Tick) -> Estimate {
     books.metering.booked = true;
     let charge = Charge::new(books, model_request, running, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
@@ -429,38 +431,38 @@ pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, run
 }
 
 impl Estimate {
-    /// More text came meanwhile, and more was told. `whole`: the answer came to its end.
+    /// Adds what was read since: more text, and more reported usage. `whole`: the answer ended.
     pub(super) fn has_read(&mut self, output: OutputMeter, so_far: Reported, whole: bool) {
         self.evidence.output = output;
         self.evidence.so_far = so_far;
         self.evidence.whole = whole;
     }
 
-    /// The answer has told what it used, after all.
+    /// The answer has reported its usage after all.
     pub(super) fn is_told(&mut self, reported: &Reported) {
         self.told = reported.usage(self.evidence.api);
     }
 
-    /// As [`Estimate::book`], without reading any text.
+    /// Like [`Estimate::book`], but without tokenizing any text.
     pub(super) fn book_by_length(self, gateway: &Gateway) {
         let settled = self.told.map_or_else(|| self.evidence.bound(), Settled::Reported);
         self.book_as(gateway, settled);
     }
 }
 
-/// Books an answer that was known already (`how`): it used nothing and costs nothing.
+/// Books an answer from the cache (`how`): it used nothing and costs nothing.
 pub(super) async fn book_cached(gateway: &Gateway, books: Books<'_>, model_request: &ModelRequest, how: &'static str) {
     let place = |model: &Model| Arc::clone(&model.cache_place);
     book_unasked(gateway, books, model_request, "ok", Some(how), place).await;
 }
 
-/// Books a request whose prompt was judged, and doesn't pass: it used nothing of a model, and was a request all the same.
+/// Books a request whose prompt the guard stopped: it used no tokens, but counts as a request.
 pub(super) async fn book_judged(gateway: &Gateway, books: Books<'_>, model_request: &ModelRequest, outcome: &'static str) {
     let place = |model: &Model| Arc::clone(&model.guard_place);
     book_unasked(gateway, books, model_request, outcome, None, place).await;
 }
 
-/// Books a request for which no member was asked.
+/// Books a request that was sent to no member.
 async fn book_unasked(
     gateway: &Gateway,
     books: Books<'_>,

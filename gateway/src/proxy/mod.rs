@@ -1,4 +1,4 @@
-//! The switchboard: Pingora's phases, each handed to the stage that does the work.
+//! Pingora's phases; each calls the stage that does the work.
 //!
 //! ```text
 //! new_ctx                → ctx        a request has arrived
@@ -83,7 +83,7 @@ use refuse::refuse;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    // On the heap: Pingora moves it, and what waits with it, several times.
+    // On the heap: Pingora moves it several times.
     type CTX = Box<RequestCtx>;
 
     fn new_ctx(&self) -> Box<RequestCtx> {
@@ -168,9 +168,9 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let downstream = *error.esource() == pingora::ErrorSource::Downstream;
-        // A 100 Continue is no answer yet.
+        // A 100 Continue is not an answer yet.
         if session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101) {
-            // A part must not look like the whole.
+            // A part must not look like a whole answer.
             session.downstream_session.shutdown().await;
             return nothing;
         }

@@ -1,4 +1,4 @@
-//! A request that is over, as those see it that write it down.
+//! A request that has ended, in the form that logs, traces and the admin API use.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use spillway_plugins::tokens::Metered;
 
 use crate::request::{AttemptRecord, End, Facts, ModelRequest, Reply, Timing};
 
-/// A request that is over.
+/// A request that has ended.
 pub(super) struct Over<'r> {
     pub(super) session: &'r Session,
     pub(super) facts: &'r Facts,
@@ -16,7 +16,7 @@ pub(super) struct Over<'r> {
     pub(super) timing: &'r Timing,
     pub(super) reply: &'r Reply,
     pub(super) usage: Option<Metered>,
-    /// How the cache was asked.
+    /// What the cache did for it.
     pub(super) cache: Option<&'static str>,
     /// Bytes of its body.
     pub(super) bytes_in: usize,
@@ -26,7 +26,7 @@ pub(super) struct Over<'r> {
     pub(super) overhead: Duration,
 }
 
-/// How a request ended, and with which code of the gateway's own.
+/// How a request ended, and the gateway's own error code if it has one.
 pub(super) fn end(reply: &Reply) -> (&'static str, Option<&'static str>) {
     match reply.end {
         End::CallerLeft => ("caller_left", None),

@@ -1,5 +1,5 @@
-//! What the gateway itself says in the head of an answer, the same for every kind of answer: a backend's, a kept one, the last
-//! resort's, and a refusal.
+//! The fields that the gateway adds to an answer's head. They are the same for every kind of answer: from a backend,
+//! from the cache, from the last resort, or a refusal.
 
 use pingora::http::ResponseHeader;
 
@@ -8,8 +8,8 @@ use super::copies::Copies;
 use super::{cached, headers, traced, transformed};
 use crate::request::{Facts, ModelRequest, Timing};
 
-/// Where an answer comes from, how many attempts it took (once a model is asked for), how the cache was asked, and the trace:
-/// if the config wants that.
+/// If the config asks for it, adds where an answer comes from, how many attempts were made (once a model is known),
+/// what the cache did, and the trace.
 pub(super) fn describe(facts: &Facts, timing: &Timing, copies: &Copies, head: &mut ResponseHeader, backend: Option<&str>, attempts: usize) {
     if !facts.runtime.config.server.response_headers {
         return;
@@ -21,8 +21,8 @@ pub(super) fn describe(facts: &Facts, timing: &Timing, copies: &Copies, head: &m
     traced::tell_caller(facts.trace.as_deref(), head);
 }
 
-/// The rest of a head that is not a backend's: what is left of the caller's rates, what its consumer and its pool change, and
-/// where the answer comes from.
+/// Completes a head that is not a backend's: what is left of the caller's rates, the transforms of its consumer and its
+/// pool, and where the answer comes from.
 pub(super) fn complete(own: &OwnAnswer<'_>, model_request: &ModelRequest, head: &mut ResponseHeader, backend: &str, attempts: usize) {
     headers::rate_limits(head, &own.remaining);
     transformed::response(own.facts, model_request, head);

@@ -1,8 +1,8 @@
 //! How long an attempt may take until its first output.
 //!
-//! Models think for minutes. Where a stream tells early that it works (Responses, Messages), it gets the short time until
-//! then, and the long one from each such event to the next. A chat completion tells nothing before its output, and no more
-//! does a plain answer: those that are thought about have the long time from the start.
+//! Models can reason for minutes. Some streams show early that the model works (Responses, Messages): they get the
+//! short timeout until the first event, and the long one from each event to the next. A chat completion shows nothing
+//! before its output, and neither does a plain answer: if the model reasons, they have the long timeout from the start.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use spillway_plugins::api::Api;
 
 use crate::request::ModelRequest;
 
-/// Until the head of a plain answer, or the first event of a stream.
+/// The timeout until the head of a plain answer, or the first event of a stream.
 pub(super) fn first(model_request: &ModelRequest) -> Duration {
     let timeouts = &model_request.pool.config.timeouts;
     let long = |short: Duration| short.max(timeouts.thinking);
@@ -22,14 +22,14 @@ pub(super) fn first(model_request: &ModelRequest) -> Duration {
     }
 }
 
-/// From an event of a stream that is no output to the next one; `None` if such events tell nothing.
+/// The timeout from an event without output to the next event; `None` if such events prove nothing.
 pub(super) fn after_event(model_request: &ModelRequest) -> Option<Duration> {
     let timeouts = &model_request.pool.config.timeouts;
     (!is_silent(model_request.api) || model_request.thinks()).then_some(timeouts.thinking.max(timeouts.first_token))
 }
 
-/// Whether streams of this API tell nothing while a model thinks. What comes before the output, a role or the filters'
-/// results, comes from what stands in front of the model.
+/// Whether streams of this API send nothing while a model reasons. What they send before the output (a role, filter
+/// results) comes from a proxy before the model.
 fn is_silent(api: Api) -> bool {
     matches!(api, Api::Chat | Api::Completions)
 }

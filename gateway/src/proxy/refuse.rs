@@ -1,4 +1,4 @@
-//! Answers a request with a refusal of the gateway's own.
+//! Answers a request with a refusal of the gateway itself.
 
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;

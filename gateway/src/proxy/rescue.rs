@@ -1,6 +1,7 @@
-//! A stream broke after its first output: the very same request goes to the next member, and what its answer has beyond
-//! what was sent goes to the caller. Once a request, inside its deadline; what is no repetition ends as any broken stream.
-//! A response that runs in the background is not asked for again: the rest of it is fetched where it runs.
+//! A stream broke after its first output: the same request is sent to the next member, and the part of its answer after
+//! what was already sent goes to the caller. This is tried once per request, within its deadline. If the new answer
+//! doesn't repeat what was sent, the stream ends like any broken one. A background response is not requested again: the
+//! rest of it is fetched from where it runs.
 
 use http::StatusCode;
 use pingora::proxy::Session;
@@ -24,7 +25,7 @@ use crate::balance::route::Pick;
 use crate::gateway::Gateway;
 use crate::request::{Attempts, End, Facts, ModelRequest};
 
-/// Continues the broken stream of an attempt, or tells its caller that it broke.
+/// Continues the broken stream of an attempt, or sends its caller an error event.
 pub(super) async fn run(
     session: &mut Session,
     ctx: &mut RequestCtx,
@@ -40,7 +41,7 @@ pub(super) async fn run(
     let delivery = match &due.continuation {
         Continuation::Same(resumed) => {
             ctx.unfinished.rescue = Some(Rescue::Tried);
-            // One response, and one attempt: it is booked once.
+            // One response is one attempt: it is booked once.
             broken.note_broken(&ctx.facts, &mut ctx.attempts, AttemptOutcome::Broken(kind));
             broken.resumes = Some(resumed.asks());
             attempt(session, ctx, retry_state, broken, &mut due.continuation).await
@@ -61,7 +62,7 @@ pub(super) async fn run(
     let (result, end) = match delivery {
         Delivery::Complete => ("ok", End::Complete),
         Delivery::CallerLeft => ("failed", End::CallerLeft),
-        // What it says is not what was begun.
+        // The new answer doesn't repeat what was sent.
         Delivery::Blocked(_) => ("differs", End::Cut),
         _ => ("failed", End::Cut),
     };
@@ -74,7 +75,7 @@ pub(super) async fn run(
     AttemptEnd::Over(end)
 }
 
-/// The next member, or the very same one where nobody else is left.
+/// The next member, or the same one if no other is left.
 fn next(
     gateway: &Gateway,
     facts: &Facts,
@@ -93,7 +94,7 @@ fn next(
     }
 }
 
-/// The rest of a response can't be read, which says nothing of what it cost, and little of its target.
+/// The rest of a response can't be read. This says nothing about its cost, and little about its target.
 fn unread(mut books: Books<'_>, mut attempt: Attempt<'_>) -> Delivery {
     attempt.running.status = Some(StatusCode::OK);
     attempt.finish(&mut books, AttemptOutcome::Broken(ErrorKind::Reset));
@@ -112,7 +113,7 @@ async fn attempt(
         Ok(Asked::Answer(exchange, _)) => match exchange.head() {
             Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
             _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
-            // An answer was made, though not as a stream.
+            // The backend answered, but not with a stream.
             Some(head) if head.status.is_success() => {
                 attempt.failed(&mut ctx.books(), retry_state, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::Failed, false);
                 return Delivery::Cut(ErrorKind::Reset);

@@ -1,14 +1,14 @@
-//! What an upstream says of its own failure, cut and redacted: for logs, and for the caller that gets no better answer.
+//! The upstream's own error message, shortened and redacted: for logs, and for callers that get no better answer.
 
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 use spillway_plugins::prompt_log::redact::{Class, Redactor};
 
-/// Most of it that is kept.
+/// Most bytes of it that are kept.
 const MOST: usize = 1024;
 
-/// The message of an error body, or its text where it has none. `None` if it says nothing.
+/// The message of an error body, or its text if it has none. `None` if it is empty.
 pub(super) fn of(body: &[u8]) -> Option<Arc<str>> {
     static REDACTOR: LazyLock<Option<Redactor>> = LazyLock::new(|| Redactor::new(&Class::NAMES.map(|(_, class)| class), &[]).ok());
     let message = serde_json::from_slice::<Value>(body).ok().and_then(|body| {
@@ -17,7 +17,7 @@ pub(super) fn of(body: &[u8]) -> Option<Arc<str>> {
     });
     let text = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     let end = text.floor_char_boundary(MOST.min(text.len()));
-    // Without a redactor nothing is told.
+    // Without a redactor nothing is shown.
     let told = REDACTOR.as_ref()?.redact(text[..end].trim()).replace(|c: char| c.is_control(), " ");
     (!told.is_empty()).then(|| told.into())
 }

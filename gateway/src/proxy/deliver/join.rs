@@ -1,4 +1,4 @@
-//! Another answer that continues a stream of which a part was sent.
+//! Another answer that continues a stream of which a part was already sent.
 
 use bytes::Bytes;
 use spillway_plugins::rescue::Continuation;
@@ -12,11 +12,11 @@ use crate::proxy::delivery::Delivery;
 use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::patience;
 
-/// Told at the end of a stream that was continued.
+/// Sent at the end of a stream that was continued.
 const TRAILER: &[u8] = b": x-spillway-rescued: 1\n";
 
 impl Deliverer<'_, '_> {
-    /// Passes on what the other answer has beyond what was sent. `Blocked` if it differs.
+    /// Passes on the part of the other answer after what was sent. `Blocked` if it differs.
     pub(super) async fn join(&mut self, continuation: &mut Continuation) -> Delivery {
         let model_request = self.attempt.model_request;
         let mut watch = StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), self.attempt.asked_usage);
@@ -33,7 +33,7 @@ impl Deliverer<'_, '_> {
         let mut last_sent = self.now();
         let mut begun = false;
         loop {
-            // One that is complete may still tell what it used, and need not say that it ends.
+            // A complete answer may still report its usage, and doesn't have to say that it ends.
             let finished = watch.state().finished;
             let (events, ended) = match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
                 Ok(BodyEvent::Data(bytes)) => (watch.feed(bytes), false),

@@ -1,4 +1,4 @@
-//! A socket's messages, without a connection: bytes come in and go out. What is held of a message is known to the byte.
+//! A socket's messages, independent of a connection: bytes in, bytes out. The size of what is held is known exactly.
 
 use std::collections::VecDeque;
 
@@ -20,12 +20,12 @@ const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
 const PONG: u8 = 0x8a;
 
-/// What a caller has said.
+/// What was read from a caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// A message.
     Text(String),
-    /// Something after which nothing is heard: the code to close with, and why.
+    /// An error after which nothing more is read: the close code, and the reason.
     Broken(u16, &'static str),
 }
 
@@ -33,30 +33,30 @@ pub(super) enum Heard {
 #[derive(Debug)]
 pub(super) struct Wire {
     frames: Frames,
-    /// What has come of a message.
+    /// The part of a message that has arrived.
     text: Vec<u8>,
     longest: usize,
     out: VecDeque<Bytes>,
-    /// Nothing is said any more: a close frame is on its way, from here or from there.
+    /// A close frame was sent or received: nothing more is sent.
     over: bool,
-    /// Nothing but a close is heard any more.
+    /// From now on only a close frame is read.
     deaf: bool,
-    /// The caller has closed.
+    /// The caller has sent its close frame.
     closed: bool,
 }
 
 impl Wire {
-    /// A server's, for messages of at most so many bytes.
+    /// A server's side, for messages of at most so many bytes.
     pub(super) fn new(longest: usize) -> Self {
         Wire { frames: Frames::of_caller(), text: Vec::new(), longest, out: VecDeque::new(), over: false, deaf: false, closed: false }
     }
 
-    /// Bytes that are held of a message that has not ended.
+    /// Bytes that are held of an incomplete message.
     pub(super) fn held(&self) -> usize {
         self.text.capacity()
     }
 
-    /// Takes bytes of the caller's up to the next thing that it says. Pings are answered, and so is a close.
+    /// Reads the caller's bytes up to the next message or error. Pings and close frames are answered.
     pub(super) fn hear(&mut self, bytes: &mut &[u8]) -> Option<Heard> {
         while let Some(frame) = self.frames.next(bytes) {
             match frame {
@@ -70,7 +70,7 @@ impl Wire {
                     }
                     let ends = part.ends;
                     let more = part.unmasked();
-                    // By an eighth, not twice as much: what is held has to find room.
+                    // Grow by an eighth, not to twice the size: the budget must have room for it.
                     let (length, more_length) = (self.text.len(), more.size_hint().0);
                     if self.text.capacity() < length + more_length {
                         self.text.reserve_exact(more_length + length / 8);
@@ -107,7 +107,7 @@ impl Wire {
         Heard::Broken(code, why)
     }
 
-    /// Nothing but a close is heard from here on.
+    /// From here on only a close frame is read.
     pub(super) fn hush(&mut self) {
         self.deaf = true;
         self.text = Vec::new();
@@ -118,14 +118,14 @@ impl Wire {
         self.out.push_back(payload);
     }
 
-    /// Says a message, unless the socket is over.
+    /// Sends a message, unless the socket was closed.
     pub(super) fn say(&mut self, text: String) {
         if !self.over {
             self.push(TEXT, text.into());
         }
     }
 
-    /// Says that nothing more comes. The caller's own close ends it.
+    /// Sends a close frame. The caller's own close frame ends the connection.
     pub(super) fn close(&mut self, code: u16, reason: &str) {
         if !self.over {
             self.push(CLOSE, [&code.to_be_bytes(), reason.as_bytes()].concat().into());
@@ -134,17 +134,17 @@ impl Wire {
         self.hush();
     }
 
-    /// Whether nothing is said any more.
+    /// Whether nothing more is sent.
     pub(super) fn is_over(&self) -> bool {
         self.over
     }
 
-    /// Whether nothing is heard any more either: the caller has closed, too, or its frames can't be read.
+    /// Whether nothing more is read either: the caller has closed, or its frames are malformed.
     pub(super) fn is_done(&self) -> bool {
         self.over && (self.closed || self.frames.is_lost())
     }
 
-    /// The next bytes to be sent, so many at most.
+    /// The next bytes to be sent, at most so many.
     pub(super) fn take_out(&mut self, most: usize) -> Option<Bytes> {
         let mut next = self.out.pop_front()?;
         if next.len() > most {
@@ -152,7 +152,7 @@ impl Wire {
             self.out.push_front(rest);
             return Some(next);
         }
-        // A head goes with what follows it.
+        // A head is sent together with its payload.
         match self.out.pop_front() {
             Some(following) if next.len() + following.len() <= most => Some([next, following].concat().into()),
             Some(following) => {
