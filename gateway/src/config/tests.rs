@@ -58,6 +58,10 @@ fn every_error_is_reported_with_its_place() {
 fn meaning_is_checked() {
     let cases = [
         ("[pools.timeouts]\nfirst_token = \"2m\"\ntotal = \"1m\"", "can never apply"),
+        (
+            "policy = \"lest-requests\"",
+            "pools[0].policy: unknown value 'lest-requests'; did you mean 'least-requests'? (known: weighted, least-requests, ",
+        ),
         ("[pools.retry]\nwait = \"20m\"", "no request can ever wait that long"),
         ("[traces]\notlp = { url = \"collector:4318\" }", "not an http:// or https:// URL"),
         ("[traces]\nsample = 2.0\notlp = { url = \"http://collector:4318\" }", "traces.sample: must be from 0 to 1"),

@@ -26,7 +26,6 @@ use super::{
     cached, cors, guardrails, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored,
     traced, transformed,
 };
-use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
 use crate::gateway::Gateway;
 use crate::operation::{self, Inference, Operation};
@@ -319,7 +318,7 @@ fn resolve_model(
     for further in &fields.further_models {
         may_name_model(facts, inference.api, further)?;
     }
-    let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
+    let affinity_key = if pool.config.policy.uses_key() { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
     Ok(ModelRequest {
         api: inference.api,
         part: inference.part,

@@ -41,6 +41,17 @@ fn close(share: f64, expected: f64) {
     assert!((share - expected).abs() < bound, "{share} is not {expected} ± {bound}");
 }
 
+/// So that the suites that go through the names leave none out.
+#[test]
+fn every_policy_has_its_name_in_the_config() {
+    let schema = schemars::schema_for!(Policy).to_value();
+    let names: Vec<&str> = schema["oneOf"].as_array().unwrap().iter().map(|variant| variant["const"].as_str().unwrap()).collect();
+    assert_eq!(names, Policy::NAMES.map(|(name, _)| name));
+    for (name, policy) in Policy::NAMES {
+        assert_eq!((serde_json::from_value::<Policy>(name.into()).unwrap(), policy.name()), (policy, name));
+    }
+}
+
 #[test]
 fn weights_hold() {
     let (a, b, c) = (target("a"), target("b"), target("c"));

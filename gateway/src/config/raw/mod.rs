@@ -25,7 +25,7 @@ pub use metering::{RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect
 pub use plugins::{
     RawAuth, RawCache, RawExactCache, RawJwt, RawLogLevel, RawOtlp, RawPlugins, RawPromptLog, RawRedaction, RawSemanticCache, RawUnlisted,
 };
-pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPolicy, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use transform::{RawHeaderChanges, RawTransform};
 

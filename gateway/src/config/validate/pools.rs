@@ -10,9 +10,8 @@ use super::server::{size, span};
 use super::{limits, transform};
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
-use crate::balance::policy::Policy;
 use crate::config::error::did_you_mean;
-use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawPolicy, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 use crate::config::scalar::StatusText;
 use crate::config::{HealthRules, Member, Pool, RetryRules, Timeouts};
 use crate::provider::RawKind;
@@ -58,13 +57,7 @@ fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_
     Pool {
         name: raw.name.as_str().into(),
         models: raw.models.clone(),
-        policy: match raw.policy.unwrap_or(RawPolicy::Weighted) {
-            RawPolicy::Weighted => Policy::Weighted,
-            RawPolicy::LeastRequests => Policy::LeastRequests,
-            RawPolicy::Latency => Policy::Latency,
-            RawPolicy::Headroom => Policy::Headroom,
-            RawPolicy::Affinity => Policy::Affinity,
-        },
+        policy: raw.policy.unwrap_or_default(),
         members: members(raw, backends, key, check),
         circuit: circuit(raw.circuit.as_ref(), key, check),
         retry,
