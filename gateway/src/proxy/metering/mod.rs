@@ -7,33 +7,34 @@
 //! upper bound that was reserved for it. Only a whole answer that shows all of its text is estimated instead. A
 //! separate thread does this, because a tokenizer takes longer than a request should wait.
 
+mod charge;
+mod estimate;
+mod evidence;
+
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 use spillway_plugins::api::Api;
-use spillway_plugins::limits::{Permit, Used};
+use spillway_plugins::limits::Used;
 use spillway_plugins::prices::Money;
-use spillway_plugins::request::StreamOptions;
-use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
+use spillway_plugins::tokens::{Metered, OutputMeter, Reported, Usage};
 
 use super::attempt_state::AttemptState;
 use super::books::Books;
 use super::bound;
 use crate::attempt_outcome::AttemptOutcome;
-use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
-use crate::config::DeploymentPrice;
 use crate::config::UsageRules;
 use crate::gateway::Gateway;
 use crate::ledger::{Cost, Ledger, Place, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
+use charge::{Charge, Settled};
+use evidence::Evidence;
 
-/// Longest body that is kept for an estimate while its answer is delivered. For longer bodies the estimate uses their
-/// length.
-pub(super) const KEPT: usize = 64 * 1024;
+pub(super) use estimate::Estimate;
+pub(super) use evidence::KEPT;
 
 /// Longest value of a tag header, in characters.
 const TAG: usize = 64;
@@ -48,219 +49,6 @@ pub(super) fn tags(rules: &UsageRules, headers: &http::HeaderMap) -> Option<Arc<
         }
     }
     (!tags.is_empty()).then(|| Value::Object(tags).to_string().into())
-}
-
-/// An attempt to be booked: all that is known except its usage.
-struct Charge {
-    row: Row,
-    model: Arc<Model>,
-    member: usize,
-    consumer: Option<Arc<LiveConsumer>>,
-}
-
-impl Charge {
-    /// An attempt that ends `now`; `answered` if the caller got its answer, or a part of it.
-    fn new(
-        books: &Books<'_>,
-        model_request: &ModelRequest,
-        running: &AttemptState,
-        outcome: AttemptOutcome,
-        answered: bool,
-        now: Tick,
-    ) -> Self {
-        let row = Row {
-            at: books.facts.arrived_at.timestamp_millis(),
-            request: books.facts.id.as_bytes().into(),
-            attempt: books.attempts.made.len() + 1,
-            answered,
-            consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
-            tags: books.facts.tags.clone(),
-            api: model_request.api,
-            place: Arc::clone(&model_request.model.members[running.member].place),
-            outcome: outcome.label(),
-            status: running.status.map(|status| status.as_u16()),
-            metered: Metered::unknown(),
-            cost: Cost::Unknown,
-            cache: None,
-            first_us: books.timing.first.filter(|_| answered).map(micros),
-            us: micros(now.since(running.began)),
-        };
-        let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
-        Charge { row, model: Arc::clone(&model_request.model), member: running.member, consumer }
-    }
-
-    fn price(&self) -> Option<&DeploymentPrice> {
-        self.model.members[self.member].price.as_ref()
-    }
-
-    /// Counts it in the metrics, and computes its cost.
-    fn count(&mut self, settled: Settled) -> Used {
-        let (metered, cost) = (settled.metered(), settled.cost(self.price()));
-        self.model.members[self.member].metrics.count_usage(&metered, cost);
-        self.row.metered = metered;
-        self.row.cost = cost;
-        let paid = if let Cost::Known(money) = cost { money } else { Money::default() };
-        if let Some(consumer) = &self.consumer {
-            consumer.account.metrics.count(&metered.usage, paid);
-        }
-        Used { tokens: metered.usage.tokens(), cost: paid }
-    }
-
-    fn book(mut self, gateway: &Gateway, settled: Settled) -> Used {
-        let used = self.count(settled);
-        if let Some(ledger) = &gateway.ledger {
-            ledger.write(self.row);
-        }
-        used
-    }
-}
-
-/// The usage that is booked for an attempt, and where it comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
-    /// Reported by the backend.
-    Reported(Usage),
-    /// Estimated from the texts, if all of them were seen.
-    Estimated(Usage),
-    /// The upper bound.
-    Bound(Usage),
-}
-
-impl Settled {
-    fn metered(self) -> Metered {
-        match self {
-            Settled::Reported(usage) => Metered::reported(usage),
-            Settled::Estimated(usage) | Settled::Bound(usage) => Metered::estimated(usage),
-        }
-    }
-
-    fn cost(self, price: Option<&DeploymentPrice>) -> Cost {
-        let price = match price {
-            Some(DeploymentPrice::Hourly(money)) => return Cost::Hourly(*money),
-            Some(DeploymentPrice::ByUse(price)) => price,
-            None => return Cost::Unknown,
-        };
-        // A kind of token without a price is charged at the highest price of the others.
-        let (usage, known) = match self {
-            Settled::Reported(usage) | Settled::Estimated(usage) => (usage, price.cost(&usage)),
-            Settled::Bound(usage) => (usage, None),
-        };
-        known.or_else(|| Some(price.at_most(&usage)).filter(|money| money.0 > 0)).map_or(Cost::Unknown, Cost::Known)
-    }
-}
-
-/// What is known of an attempt whose usage is not reported.
-struct Evidence {
-    api: Api,
-    /// The request's body, if it is short enough to be tokenized.
-    body: Option<Bytes>,
-    /// What was reserved for it.
-    bound: Usage,
-    /// Whether the answer ended.
-    whole: bool,
-    /// A content filter stopped the prompt: there is no answer.
-    filtered: bool,
-    /// The measured text of a stream.
-    output: OutputMeter,
-    /// Usage that a stream has reported before it broke.
-    so_far: Reported,
-    /// A plain answer that reports no usage.
-    answer: Option<Bytes>,
-    /// The caller asked for a stream's usage in a way that servers read differently: the usage may have been left out
-    /// for that reason.
-    oddly_asked: bool,
-    /// The caller asked for reasoning, which the answer may not show.
-    reasons: bool,
-}
-
-impl Evidence {
-    fn new(books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState) -> Self {
-        Evidence {
-            api: model_request.api,
-            body: books.body.kept.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
-            bound: bound::of(books.facts, books.body, model_request),
-            whole: books.metering.whole,
-            filtered: running.filtered,
-            output: std::mem::take(&mut books.metering.output),
-            so_far: books.metering.so_far,
-            answer: books.metering.plain.take(),
-            oddly_asked: model_request.fields.stream && model_request.fields.stream_options == StreamOptions::Odd,
-            reasons: model_request.fields.reasoning == Some(true),
-        }
-    }
-
-    /// The upper bound of the usage: what was reserved, or what was seen if that is more. For the prompt it uses what
-    /// the backend reported before the stream broke.
-    fn bound(&self) -> Settled {
-        let seen = self.output.bound().max(self.answer.as_ref().map_or(0, |answer| answer.len() as u64 / 4));
-        let output = if self.filtered { 0 } else { self.bound.output.max(seen) };
-        Settled::Bound(self.so_far.so_far(self.api, output).unwrap_or(Usage { output, ..self.bound }))
-    }
-
-    /// Whether its texts are enough for an estimate.
-    fn is_readable(&self) -> bool {
-        let shown = self.filtered || self.answer.is_some() || !self.output.is_empty() || matches!(self.api, Api::Embeddings | Api::Speech);
-        self.body.is_some() && (self.api.makes_images() || shown) && (self.whole || self.filtered)
-    }
-
-    /// The usage according to its texts. `model` and `deployment` are the names that choose the tokenizer.
-    fn read(&self, model: &str, deployment: &str) -> Option<Usage> {
-        let body = self.body.as_deref().filter(|_| self.is_readable())?;
-        if self.api == Api::Speech {
-            let fields: Value = serde_json::from_slice(body).ok()?;
-            let characters = fields["input"].as_str()?.chars().count() as u64;
-            return Some(Usage { characters, ..Usage::default() });
-        }
-        if self.api.makes_images() {
-            return Some(Usage { images: self.bound.images, ..Usage::default() });
-        }
-        if !self.filtered && (self.oddly_asked || self.reasons || may_reason(model) || may_reason(deployment)) {
-            return None;
-        }
-        let encoding = Encoding::of(model);
-        let input = prompt_tokens(body, encoding);
-        let output = self.output.tokens(encoding) + self.answer.as_deref().map_or(0, |answer| answer_tokens(answer, encoding));
-        Some(self.so_far.so_far(self.api, output).unwrap_or(Usage { input, output, ..Usage::default() }))
-    }
-
-    /// The estimate from its texts, if they are enough and there is a price for it; else the upper bound.
-    fn settled(&self, place: &Place, price: Option<&DeploymentPrice>) -> Settled {
-        let read = self.read(&place.model, &place.deployment).filter(|usage| match price {
-            Some(DeploymentPrice::ByUse(price)) => price.cost(usage).is_some(),
-            Some(DeploymentPrice::Hourly(_)) | None => true,
-        });
-        read.map_or_else(|| self.bound(), Settled::Estimated)
-    }
-}
-
-/// An estimate that is still to be made and booked.
-pub(super) struct Estimate {
-    charge: Charge,
-    evidence: Evidence,
-    /// The usage that the answer reported, if it did.
-    told: Option<Usage>,
-    permit: Option<Permit>,
-}
-
-impl Estimate {
-    /// Makes and books the estimate, and settles what was reserved.
-    pub(super) fn book(self, gateway: &Gateway) {
-        let settled = self.told.map_or_else(|| self.evidence.settled(&self.charge.row.place, self.charge.price()), Settled::Reported);
-        self.book_as(gateway, settled);
-    }
-
-    /// Sends it to the estimator's thread.
-    pub(super) fn hand_over(self, gateway: &Gateway) {
-        let of = gateway.clone();
-        gateway.estimator.hand_over(move |has_time| if has_time { self.book(&of) } else { self.book_by_length(&of) });
-    }
-
-    fn book_as(self, gateway: &Gateway, settled: Settled) {
-        let used = self.charge.book(gateway, settled);
-        if let Some(permit) = self.permit {
-            gateway.limits.settle(permit, used, gateway.limits.now());
-        }
-    }
 }
 
 /// Books a whole answer whose last bytes are sent next, and settles what was reserved. If the ledger is strict, the
@@ -428,26 +216,6 @@ pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, run
     let charge = Charge::new(books, model_request, running, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
     let evidence = Evidence::new(books, model_request, running);
     Estimate { charge, evidence, told: None, permit: books.metering.permit.take() }
-}
-
-impl Estimate {
-    /// Adds what was read since: more text, and more reported usage. `whole`: the answer ended.
-    pub(super) fn has_read(&mut self, output: OutputMeter, so_far: Reported, whole: bool) {
-        self.evidence.output = output;
-        self.evidence.so_far = so_far;
-        self.evidence.whole = whole;
-    }
-
-    /// The answer has reported its usage after all.
-    pub(super) fn is_told(&mut self, reported: &Reported) {
-        self.told = reported.usage(self.evidence.api);
-    }
-
-    /// Like [`Estimate::book`], but without tokenizing any text.
-    pub(super) fn book_by_length(self, gateway: &Gateway) {
-        let settled = self.told.map_or_else(|| self.evidence.bound(), Settled::Reported);
-        self.book_as(gateway, settled);
-    }
 }
 
 /// Books an answer from the cache (`how`): it used nothing and costs nothing.
