@@ -59,7 +59,7 @@ enum Failure {
 
 fn grep(arguments: GrepArguments) -> Result<u64, Failure> {
     let config = load(&arguments.config).map_err(Failure::Told)?;
-    let rules = config.prompt_log.ok_or_else(|| Failure::Say("plugins.prompt_log is not enabled in this config".to_owned()))?;
+    let rules = config.plugins.prompt_log.ok_or_else(|| Failure::Say("plugins.prompt_log is not enabled in this config".to_owned()))?;
     let now = Clock::new().wall();
     let time = |name: &str, text: &Option<String>| -> Result<Option<DateTime<Utc>>, Failure> {
         let Some(text) = text else { return Ok(None) };

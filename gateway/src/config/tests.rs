@@ -21,9 +21,9 @@ fn the_example_passes() {
     assert_eq!(config.pools[0].circuit.trip, Duration::from_secs(60));
     assert_eq!(config.backends[0].deployment("gpt-4o"), "gpt4o-ptu");
     assert_eq!(config.backends[0].deployment("gpt-4o-mini"), "gpt-4o-mini");
-    let semantic = config.cache.unwrap().semantic.unwrap();
+    let semantic = config.plugins.cache.unwrap().semantic.unwrap();
     assert_eq!((semantic.model.as_str(), semantic.threshold), ("text-embedding-3-small", 0.95));
-    assert_eq!(config.prompt_log.unwrap().path, Path::new("logs/prompts.jsonl"));
+    assert_eq!(config.plugins.prompt_log.unwrap().path, Path::new("logs/prompts.jsonl"));
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Past {
 
 /// All rules of a config.
 fn rules(config: &Config) -> impl Iterator<Item = &Rules> {
-    let unlisted = config.auth.tokens.iter().flat_map(|tokens| &tokens.unlisted).map(|unlisted| &unlisted.limits);
+    let unlisted = config.plugins.auth.tokens.iter().flat_map(|tokens| &tokens.unlisted).map(|unlisted| &unlisted.limits);
     let consumers = config.consumers.iter().map(|consumer| &consumer.limits).chain(unlisted);
     consumers
         .flat_map(|limits| std::iter::once(&limits.rules).chain(limits.models.values()))

@@ -322,7 +322,7 @@ fn with_fixed(old: &Config, mut new: Config) -> Config {
     new.ledger.clone_from(&old.ledger);
     new.objects = old.objects;
     new.redis.clone_from(&old.redis);
-    if let Some(semantic) = new.cache.as_mut().and_then(|cache| cache.semantic.as_mut()) {
+    if let Some(semantic) = new.plugins.cache.as_mut().and_then(|cache| cache.semantic.as_mut()) {
         semantic.folder.clone_from(&old.server.state_dir);
     }
     new

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::RawLimits;
-use super::transform::RawTransform;
 use crate::balance::policy::Policy;
 use crate::config::scalar::{DurationText, SizeText, StatusText};
+use crate::config::transform::RawTransform;
 
 /// A pool: the members that serve a set of models.
 #[derive(Debug, Deserialize, JsonSchema)]

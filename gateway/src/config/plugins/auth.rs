@@ -1,15 +1,119 @@
-//! `[plugins.auth]`.
+//! `[plugins.auth]`: how callers are identified.
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use spillway_plugins::auth::Pepper;
 use spillway_plugins::auth::jwt::{Algorithm, Rules};
 
-use super::checker::Checker;
-use super::consumers::{Known, RawRights, rights};
-use super::limits;
-use crate::config::raw::{RawAuth, RawJwt, RawUnlisted};
-use crate::config::{Auth, TokenRules, Unlisted};
+use crate::config::ConsumerLimits;
+use crate::config::checker::Checker;
+use crate::config::raw::RawLimits;
+use crate::config::rights::{Known, RawRights, Rights, rights};
+use crate::config::scalar::{DurationText, SecretText};
+use crate::config::validate::limits;
+
+/// How callers are identified.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAuth {
+    /// Refuse callers without a known credential. Default true if there are consumers or `jwt`.
+    pub required: Option<bool>,
+    /// The HMAC key for keys that are stored as `hmac_sha256`.
+    pub pepper: Option<SecretText>,
+    /// Accept tokens of an OIDC issuer, such as Entra.
+    pub jwt: Option<RawJwt>,
+}
+
+/// Tokens of an OIDC issuer.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawJwt {
+    /// The `iss` claim, and the address of discovery. For an Entra tenant both forms of its issuer are accepted,
+    /// whichever is set; `common` or `organizations` as tenant needs `tenants`.
+    pub issuer: String,
+    /// Further accepted `iss` claims, whose tokens are signed with the same keys.
+    #[serde(default)]
+    pub issuers: Vec<String>,
+    /// URL of the issuer's metadata. Default: `issuer` with `/.well-known/openid-configuration`.
+    pub discovery: Option<String>,
+    /// Accepted `aud` claims.
+    pub audiences: Vec<String>,
+    /// Accepted `tid` claims. Default: any that the issuer allows.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// Accepted signature algorithms: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`. Default `["RS256"]`.
+    pub algorithms: Option<Vec<String>>,
+    /// How much the issuer's clock may differ. Default `5m`.
+    pub skew: Option<DurationText>,
+    /// The claim that names the consumer: `azp` (which is `appid` in old tokens) for applications, `oid` for persons. Default `azp`.
+    pub consumer_claim: Option<String>,
+    /// Rules for callers whose claim belongs to no consumer. Without this table they get 403.
+    pub unlisted: Option<RawUnlisted>,
+}
+
+/// Rules for callers with a valid token whose claim belongs to no consumer: each of them becomes a consumer
+/// automatically.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawUnlisted {
+    /// Accept them. Default true.
+    pub accept: Option<bool>,
+    /// The maximum number of such consumers; further ones get 403. Default 1000.
+    pub max: Option<usize>,
+    /// Models they may use. Default: all.
+    pub models: Option<Vec<String>>,
+    /// Pools they may use. Default: all.
+    pub pools: Option<Vec<String>>,
+    /// Locations they may be served from. Default: all.
+    pub locations: Option<Vec<String>>,
+    /// Kinds of API they may use. Default: all.
+    pub apis: Option<Vec<String>>,
+    /// Their tokens need one of these application roles.
+    pub roles: Option<Vec<String>>,
+    /// Their tokens need one of these scopes.
+    pub scopes: Option<Vec<String>>,
+    /// The limits of each.
+    pub limits: Option<RawLimits>,
+}
+
+/// How callers are identified.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Auth {
+    /// Whether callers without a known credential are refused.
+    pub required: bool,
+    /// The HMAC key for keys that are stored as HMAC.
+    pub pepper: Option<Pepper>,
+    /// Which tokens are accepted.
+    pub tokens: Option<TokenRules>,
+}
+
+/// Which tokens are accepted, and which consumers they belong to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenRules {
+    /// URL of the issuer's metadata.
+    pub discovery: String,
+    /// The `issuer` that the metadata must name.
+    pub issuer: String,
+    /// The checks of a token's claims.
+    pub rules: Rules,
+    /// The claim that names the consumer.
+    pub consumer_claim: String,
+    /// Rules for callers whose claim belongs to no consumer; `None` refuses them.
+    pub unlisted: Option<Unlisted>,
+}
+
+/// Rules for callers whose claim belongs to no consumer: each of them becomes a consumer automatically.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unlisted {
+    /// The maximum number of such consumers.
+    pub max: usize,
+    /// What each may use.
+    pub rights: Rights,
+    /// The limits of each.
+    pub limits: ConsumerLimits,
+}
 
 /// The path of discovery, below an issuer (OpenID Connect Discovery 1.0, 4).
 const DISCOVERY: &str = "/.well-known/openid-configuration";

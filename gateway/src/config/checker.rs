@@ -1,14 +1,15 @@
 //! Collects problems while the parts are read, and has the checks that several parts share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 
-use crate::config::error::{Problem, did_you_mean};
-use crate::config::load::Places;
-use crate::config::pem;
-use crate::config::scalar::SecretText;
-use crate::config::secret::{Secret, Secrets};
+use super::error::{Problem, did_you_mean};
+use super::pem;
+use super::places::Places;
+use super::scalar::{DurationText, SecretText, SizeText};
+use super::secret::{Secret, Secrets};
 
 /// Collects problems while the parts are read.
 pub(super) struct Checker<'c> {
@@ -80,6 +81,32 @@ impl Checker<'_> {
     /// Resolves a secret.
     pub(super) fn secret(&mut self, key: &str, reference: &SecretText) -> Option<Secret> {
         self.secrets.resolve(reference, self.literals).map_err(|message| self.problem(key, message)).ok()
+    }
+
+    /// A number of bytes, which must not be zero.
+    pub(super) fn size(&mut self, given: Option<SizeText>, default: usize, key: &str) -> usize {
+        let size = given.map_or(default, |size| size.0);
+        if size == 0 {
+            self.problem(key, "must be more than 0");
+        }
+        size
+    }
+
+    /// A time span, which must not be zero.
+    pub(super) fn span(&mut self, given: Option<DurationText>, default_seconds: u64, key: &str) -> Duration {
+        let span = given.map_or(Duration::from_secs(default_seconds), |span| span.0);
+        if span.is_zero() {
+            self.problem(key, "must be longer than 0");
+        }
+        span
+    }
+
+    /// A share of requests, in the member `sample` of a table.
+    pub(super) fn sample(&mut self, given: Option<f64>, table: &str) -> Option<f64> {
+        if given.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+            self.problem(&format!("{table}.sample"), "must be from 0 to 1");
+        }
+        given
     }
 
     /// Checks that names are not empty, and differ.
