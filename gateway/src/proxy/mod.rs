@@ -18,39 +18,39 @@ mod rescue;
 pub mod respond;
 mod responses_socket;
 pub mod tunnel;
-mod words;
+mod upstream_message;
 
 mod abandoned;
 mod admit;
-mod asked;
+mod upstream_reply;
 mod attempt;
 mod attempt_state;
 mod body;
 mod books;
-mod bound;
+mod usage_bound;
 mod cached;
 mod copies;
 mod deliver;
 mod delivery;
-mod ended;
+mod failover;
 mod exchange;
 mod finish;
 mod framing;
 mod guardrails;
-mod held;
+mod body_pieces;
 mod identify;
 mod intake;
 mod intake_outcome;
 mod last_resort;
-mod last_word;
+mod last_refusal;
 mod logged;
 mod media;
 mod metering;
 mod offload;
-mod over;
-mod own_fields;
+mod finished_request;
+mod gateway_headers;
 mod own_usage;
-mod patience;
+mod output_timeout;
 mod query_key;
 mod record;
 mod refuse;
@@ -104,7 +104,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.reply.end = retry_loop::run(self, session, ctx).await;
         match ctx.reply.end {
-            End::CallerLeft | End::Cut => Err(intake_outcome::told()),
+            End::CallerLeft | End::Cut => Err(intake_outcome::already_answered()),
             End::Complete | End::Refused(_) | End::LastResort => Ok(false),
         }
     }

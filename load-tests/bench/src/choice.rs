@@ -34,7 +34,7 @@ pub fn nanos(policy: Policy) -> f64 {
             tried: &[],
             fence: None,
             affinity_key: u64::from(round),
-            asked: Default::default(),
+            key: Default::default(),
         };
         let pick = route.pick(&request, Tick(1), &mut rng);
         std::hint::black_box(&pick);

@@ -2,23 +2,23 @@
 //!
 //! A finding contains its category, never the text.
 
-mod asked;
+mod prompt_text;
 mod category;
 mod ending;
 mod finding;
-mod places;
+mod content_kind;
 mod rules;
 pub mod safety;
-mod spoken;
+mod answer_text;
 mod tools;
 mod visible;
 mod windows;
 
-pub use asked::{Asked, Seen};
-pub use ending::Shape;
+pub use prompt_text::{PromptText, Seen};
+pub use ending::StreamEnding;
 pub use finding::Finding;
 pub use rules::{GuardError, Rules};
-pub use spoken::Spoken;
+pub use answer_text::AnswerText;
 pub use windows::windows;
 
 pub use crate::walk::Unreadable;

@@ -30,7 +30,7 @@ impl Charge {
     pub(super) fn new(
         books: &Books<'_>,
         model_request: &ModelRequest,
-        running: &AttemptState,
+        state: &AttemptState,
         outcome: AttemptOutcome,
         answered: bool,
         now: Tick,
@@ -38,22 +38,22 @@ impl Charge {
         let row = Row {
             at: books.facts.arrived_at.timestamp_millis(),
             request: books.facts.id.as_bytes().into(),
-            attempt: books.attempts.made.len() + 1,
+            attempt: books.attempts.records.len() + 1,
             answered,
             consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
             tags: books.facts.tags.clone(),
             api: model_request.api,
-            place: Arc::clone(&model_request.model.members[running.member].place),
+            place: Arc::clone(&model_request.model.members[state.member].place),
             outcome: outcome.label(),
-            status: running.status.map(|status| status.as_u16()),
+            status: state.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
             cost: Cost::Unknown,
             cache: None,
             first_us: books.timing.first.filter(|_| answered).map(micros),
-            us: micros(now.since(running.began)),
+            us: micros(now.since(state.began)),
         };
         let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
-        Charge { row, model: Arc::clone(&model_request.model), member: running.member, consumer }
+        Charge { row, model: Arc::clone(&model_request.model), member: state.member, consumer }
     }
 
     pub(super) fn price(&self) -> Option<&DeploymentPrice> {

@@ -44,7 +44,7 @@ impl Estimate {
     }
 
     /// The answer has reported its usage after all.
-    pub(in crate::proxy) fn is_told(&mut self, reported: &Reported) {
+    pub(in crate::proxy) fn set_reported(&mut self, reported: &Reported) {
         self.told = reported.usage(self.evidence.api);
     }
 

@@ -11,7 +11,7 @@ use crate::config::DeploymentPrice;
 use crate::ledger::Place;
 use crate::proxy::attempt_state::AttemptState;
 use crate::proxy::books::Books;
-use crate::proxy::bound;
+use crate::proxy::usage_bound;
 use crate::request::ModelRequest;
 
 /// Longest body that is kept for an estimate while its answer is delivered. For longer bodies the estimate uses their
@@ -43,13 +43,13 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn new(books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState) -> Self {
+    pub(super) fn new(books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState) -> Self {
         Evidence {
             api: model_request.api,
             body: books.body.kept.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
-            bound: bound::of(books.facts, books.body, model_request),
+            bound: usage_bound::of(books.facts, books.body, model_request),
             whole: books.metering.whole,
-            filtered: running.filtered,
+            filtered: state.filtered,
             output: std::mem::take(&mut books.metering.output),
             so_far: books.metering.so_far,
             answer: books.metering.plain.take(),

@@ -22,7 +22,7 @@ use spillway_plugins::tokens::{Metered, OutputMeter, Reported, Usage};
 
 use super::attempt_state::AttemptState;
 use super::books::Books;
-use super::bound;
+use super::usage_bound;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::clock::{Tick, micros};
 use crate::config::UsageRules;
@@ -57,16 +57,16 @@ pub(super) fn book_answer<'r>(
     gateway: &'r Gateway,
     mut books: Books<'r>,
     model_request: &ModelRequest,
-    running: &AttemptState,
+    state: &AttemptState,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'r>>> {
     if std::mem::replace(&mut books.metering.booked, true) || model_request.object.is_some() || model_request.is_free() {
         return None;
     }
     let now = gateway.clock.now();
-    let outcome = if running.filtered { AttemptOutcome::CallerFault } else { AttemptOutcome::Ok };
-    let charge = Charge::new(&books, model_request, running, outcome, true, now);
+    let outcome = if state.filtered { AttemptOutcome::CallerFault } else { AttemptOutcome::Ok };
+    let charge = Charge::new(&books, model_request, state, outcome, true, now);
     if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
-        let evidence = Evidence::new(&mut books, model_request, running);
+        let evidence = Evidence::new(&mut books, model_request, state);
         // On the heap, so that all other requests don't reserve memory for it.
         return Some(Box::pin(book_strictly(gateway, ledger, books, charge, evidence)));
     }
@@ -74,10 +74,10 @@ pub(super) fn book_answer<'r>(
         Some(metered) => {
             let used = charge.book(gateway, Settled::Reported(metered.usage));
             if let Some(permit) = books.metering.permit.take() {
-                gateway.limits.settle(permit, used, books.facts.moment(now));
+                gateway.limits.settle(permit, used, books.facts.timestamps(now));
             }
         }
-        None => estimate(gateway, &mut books, model_request, running, charge),
+        None => estimate(gateway, &mut books, model_request, state, charge),
     }
     None
 }
@@ -97,7 +97,7 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
     books.metering.usage = Some(settled.metered());
     let used = charge.count(settled);
     if let Some(permit) = books.metering.permit.take() {
-        gateway.limits.settle(permit, used, books.facts.moment(gateway.clock.now()));
+        gateway.limits.settle(permit, used, books.facts.timestamps(gateway.clock.now()));
     }
     ledger.write_through(charge.row).await;
     books.timing.waited += gateway.clock.now().since(began);
@@ -109,39 +109,39 @@ pub(super) fn book_turn(
     gateway: &Gateway,
     books: &mut Books<'_>,
     model_request: &ModelRequest,
-    running: &AttemptState,
+    state: &AttemptState,
     told: Option<Usage>,
 ) {
-    let settled = told.map_or_else(|| Settled::Bound(bound::of(books.facts, books.body, model_request)), Settled::Reported);
-    book_settled(gateway, books, model_request, running, settled);
+    let settled = told.map_or_else(|| Settled::Bound(usage_bound::of(books.facts, books.body, model_request)), Settled::Reported);
+    book_settled(gateway, books, model_request, state, settled);
 }
 
 /// Books so many turns of a socket whose usage can't be reported any more, each at its upper bound.
-pub(super) fn book_unsettled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, turns: u32) {
+pub(super) fn book_unsettled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState, turns: u32) {
     if turns > 0 {
-        let bound = bound::of(books.facts, books.body, model_request).times(turns.into());
-        book_settled(gateway, books, model_request, running, Settled::Bound(bound));
+        let bound = usage_bound::of(books.facts, books.body, model_request).times(turns.into());
+        book_settled(gateway, books, model_request, state, Settled::Bound(bound));
     }
 }
 
-fn book_settled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, settled: Settled) {
+fn book_settled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState, settled: Settled) {
     let now = gateway.clock.now();
-    let charge = Charge::new(books, model_request, running, AttemptOutcome::Ok, !books.metering.booked, now);
+    let charge = Charge::new(books, model_request, state, AttemptOutcome::Ok, !books.metering.booked, now);
     books.metering.booked = true;
     let used = charge.book(gateway, settled);
     if let Some(permit) = &books.metering.permit {
-        gateway.limits.book(permit, used, books.facts.moment(now));
+        gateway.limits.book(permit, used, books.facts.timestamps(now));
     }
     let total = books.metering.usage.get_or_insert(Metered::reported(Usage::default()));
     total.usage.add(&settled.metered().usage);
 }
 
 /// Whether an attempt with this outcome may have cost something, though no usage is reported.
-fn may_have_cost(running: &AttemptState, outcome: AttemptOutcome) -> bool {
-    match running.status {
+fn may_have_cost(state: &AttemptState, outcome: AttemptOutcome) -> bool {
+    match state.status {
         // The prompt is billed even if the filter stopped it. Other refusals are free.
-        Some(status) if !status.is_success() && !status.is_informational() => running.filtered,
-        status => (running.sent || status.is_some()) && outcome.may_have_cost(status.is_some()),
+        Some(status) if !status.is_success() && !status.is_informational() => state.filtered,
+        status => (state.sent || status.is_some()) && outcome.may_have_cost(status.is_some()),
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) fn book_attempt(
     gateway: &Gateway,
     books: &mut Books<'_>,
     model_request: &ModelRequest,
-    running: &AttemptState,
+    state: &AttemptState,
     outcome: AttemptOutcome,
 ) {
     // A socket is booked turn by turn.
@@ -160,22 +160,22 @@ pub(super) fn book_attempt(
     // The caller's answer is not this part, but the one that continues it.
     let answered = books.reply.status.is_some() && !books.continued;
     let told = books.metering.usage.map(|metered| metered.usage);
-    if told.is_some() || may_have_cost(running, outcome) {
+    if told.is_some() || may_have_cost(state, outcome) {
         let now = gateway.clock.now();
-        let charge = Charge::new(books, model_request, running, outcome, answered, now);
+        let charge = Charge::new(books, model_request, state, outcome, answered, now);
         if answered || outcome == AttemptOutcome::Cancelled {
             books.metering.booked = true;
             match told {
                 Some(usage) => settle_at(gateway, books, charge, Settled::Reported(usage)),
-                None => estimate(gateway, books, model_request, running, charge),
+                None => estimate(gateway, books, model_request, state, charge),
             }
             return;
         }
-        let settled = told.map_or_else(|| Evidence::new(books, model_request, running).bound(), Settled::Reported);
+        let settled = told.map_or_else(|| Evidence::new(books, model_request, state).bound(), Settled::Reported);
         let used = charge.book(gateway, settled);
         // The reservation stays for the next attempt.
         if let Some(permit) = &books.metering.permit {
-            gateway.limits.book(permit, used, books.facts.moment(now));
+            gateway.limits.book(permit, used, books.facts.timestamps(now));
         }
     }
     if !answered {
@@ -189,14 +189,14 @@ pub(super) fn book_attempt(
 fn settle_at(gateway: &Gateway, books: &mut Books<'_>, charge: Charge, settled: Settled) {
     let used = charge.book(gateway, settled);
     if let Some(permit) = books.metering.permit.take() {
-        gateway.limits.settle(permit, used, books.facts.moment(gateway.clock.now()));
+        gateway.limits.settle(permit, used, books.facts.timestamps(gateway.clock.now()));
     }
 }
 
 /// Books an attempt without reported usage: at its upper bound, which is known at once, or by an estimate from its
 /// texts, which the estimator's thread makes. If that thread is overloaded, the upper bound is booked.
-fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, charge: Charge) {
-    let evidence = Evidence::new(books, model_request, running);
+fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState, charge: Charge) {
+    let evidence = Evidence::new(books, model_request, state);
     if !evidence.is_readable() {
         let settled = evidence.bound();
         books.metering.usage = Some(settled.metered());
@@ -211,22 +211,22 @@ fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelReque
 
 /// Prepares the booking of an answer whose caller left, for after the rest has been read. From here on it counts as
 /// booked.
-pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, now: Tick) -> Estimate {
+pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState, now: Tick) -> Estimate {
     books.metering.booked = true;
-    let charge = Charge::new(books, model_request, running, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
-    let evidence = Evidence::new(books, model_request, running);
+    let charge = Charge::new(books, model_request, state, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
+    let evidence = Evidence::new(books, model_request, state);
     Estimate { charge, evidence, told: None, permit: books.metering.permit.take() }
 }
 
 /// Books an answer from the cache (`how`): it used nothing and costs nothing.
 pub(super) async fn book_cached(gateway: &Gateway, books: Books<'_>, model_request: &ModelRequest, how: &'static str) {
-    let place = |model: &Model| Arc::clone(&model.cache_place);
+    let place = |model: &Model| Arc::clone(&model.cache_labels);
     book_unasked(gateway, books, model_request, "ok", Some(how), place).await;
 }
 
 /// Books a request whose prompt the guard stopped: it used no tokens, but counts as a request.
 pub(super) async fn book_judged(gateway: &Gateway, books: Books<'_>, model_request: &ModelRequest, outcome: &'static str) {
-    let place = |model: &Model| Arc::clone(&model.guard_place);
+    let place = |model: &Model| Arc::clone(&model.guard_labels);
     book_unasked(gateway, books, model_request, outcome, None, place).await;
 }
 
@@ -242,7 +242,7 @@ async fn book_unasked(
     books.metering.booked = true;
     let now = gateway.clock.now();
     if let Some(permit) = books.metering.permit.take() {
-        gateway.limits.settle(permit, Used::default(), books.facts.moment(now));
+        gateway.limits.settle(permit, Used::default(), books.facts.timestamps(now));
     }
     if let Some(consumer) = books.facts.consumer() {
         consumer.account.metrics.count(&Usage::default(), Money::default());
@@ -275,6 +275,6 @@ async fn book_unasked(
 /// The end of every request: what is still reserved was not used.
 pub(super) fn settle(gateway: &Gateway, facts: &Facts, metering: &mut Metering) {
     if let Some(permit) = metering.permit.take() {
-        gateway.limits.settle(permit, Used::default(), facts.moment(gateway.clock.now()));
+        gateway.limits.settle(permit, Used::default(), facts.timestamps(gateway.clock.now()));
     }
 }
