@@ -17,7 +17,7 @@ use crate::objects::Objects;
 use crate::request::BufferBudget;
 use crate::runtime::Runtime;
 use crate::self_request::Internal;
-use crate::shares::{Owner, FairSlots};
+use crate::shares::{FairSlots, Owner};
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;
 

@@ -3,6 +3,7 @@
 
 pub mod attempt_outcome;
 pub mod backend;
+pub mod background_queue;
 pub mod balance;
 pub mod batch_queue;
 pub mod cache;
@@ -26,14 +27,13 @@ pub mod private;
 pub mod prompt_log;
 pub mod provider;
 pub mod proxy;
-pub mod background_queue;
 pub mod random;
+pub mod redis;
 pub mod renewal;
 pub mod request;
 pub mod runtime;
 pub mod self_request;
 pub mod server;
-pub mod redis;
 pub mod shares;
 pub mod telemetry;
 mod under_way;

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 pub use super::member::{HealthFlag, Member, MemberHealth};
 use super::policy::{Candidate, Policy};
 use super::snapshot::member_state_for;
-use super::target::{RequestKey, Lease, Unavailable};
+use super::target::{Lease, RequestKey, Unavailable};
 use crate::clock::Tick;
 
 /// The members of one priority.

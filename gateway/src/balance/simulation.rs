@@ -10,7 +10,7 @@ use spillway_plugins::retry::RateSignal;
 use super::circuit::{CircuitRules, ErrorKind, Failure, Threshold};
 use super::policy::Policy;
 use super::route::{Member, PickRequest, Route};
-use super::target::{RequestKey, Lease, Outcome, Target, TargetId, Unavailable};
+use super::target::{Lease, Outcome, RequestKey, Target, TargetId, Unavailable};
 use crate::clock::Tick;
 
 const MILLI: Duration = Duration::from_millis(1);

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::member::Member;
 use super::member_state::MemberState;
-use super::target::{RequestKey, OutageReason, Unavailable};
+use super::target::{OutageReason, RequestKey, Unavailable};
 use crate::clock::Tick;
 
 /// One member's live state.

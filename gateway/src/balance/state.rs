@@ -5,7 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use spillway_plugins::api::Api;
 
-use super::belief::{RequestKey, Belief, OutageReason, Probes};
+use super::belief::{Belief, OutageReason, Probes, RequestKey};
 use super::change::Change;
 use super::circuit::{Circuit, CircuitRules, Failure, Phase};
 use super::latency::PeakEwma;

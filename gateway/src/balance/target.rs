@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use spillway_plugins::api::Api;
 use spillway_plugins::retry::RateSignal;
 
-pub use super::belief::{RequestKey, OutageReason};
 use super::belief::{Belief, Outage, Probes};
+pub use super::belief::{OutageReason, RequestKey};
 pub use super::change::Change;
 use super::circuit::{CircuitRules, Failure, Phase};
 use super::slots::{Slot, Slots};
@@ -296,7 +296,12 @@ impl Target {
             deployment: self.id.deployment.to_string(),
             drained: self.drained.load(Ordering::Relaxed),
             shared: state.shared.snapshot(now),
-            own: state.own.iter().map(|(by, belief)| (*by, belief.snapshot(now))).filter(|(_, told)| *told != BeliefState::default()).collect(),
+            own: state
+                .own
+                .iter()
+                .map(|(by, belief)| (*by, belief.snapshot(now)))
+                .filter(|(_, told)| *told != BeliefState::default())
+                .collect(),
             askers: (state.only, state.several),
             first_token: state.latency.get().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             headroom: self.headroom(),

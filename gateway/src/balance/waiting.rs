@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use spillway_plugins::limits::Class;
 
-use crate::shares::{self, Owner, FairSlots};
+use crate::shares::{self, FairSlots, Owner};
 
 /// Class and consumer of a waiting request; places are shared by class first.
 type Waiter = (Class, Owner);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use spillway_plugins::retry::{RateSignal, StatusRange, StatusSet};
 
 use crate::balance::circuit::{CircuitRules, ErrorKind, Failure, Threshold};
-use crate::balance::target::{RequestKey, Change, Lease, Outcome, Target, TargetId};
+use crate::balance::target::{Change, Lease, Outcome, RequestKey, Target, TargetId};
 use crate::callers::number_of;
 use crate::clock::Tick;
 use crate::shares::Owner;

@@ -6,7 +6,7 @@ mod service;
 use std::sync::Arc;
 
 use spillway_plugins::api::Api;
-use spillway_plugins::guard::{PromptText, Finding, Seen, AnswerText};
+use spillway_plugins::guard::{AnswerText, Finding, PromptText, Seen};
 
 use crate::backend::auth::{Identities, TokenSource};
 use crate::clock::Clock;

@@ -18,7 +18,7 @@ use crate::balance::target::Change;
 use crate::clock::Clock;
 use crate::config::{BackendAuth, SafetyRules};
 use crate::http_client;
-use crate::shares::{Owner, FairSlots};
+use crate::shares::{FairSlots, Owner};
 use crate::telemetry::metrics::Metrics;
 
 /// Characters that neighbouring pieces of a long text share.

@@ -2,9 +2,9 @@
 
 mod account;
 mod node;
-mod usage_history;
 mod shared;
 mod throttles;
+mod usage_history;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use spillway_plugins::limits::{Alert, Demand, Kind, Timestamps, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Tally, Used, admit};
+use spillway_plugins::limits::{Alert, Demand, Kind, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Tally, Timestamps, Used, admit};
 use spillway_plugins::prices::Money;
 use tracing::warn;
 
 pub use account::{Account, Groups, pool_name};
 pub use node::NodeName;
-pub use usage_history::UsageHistory;
 pub use shared::Shared;
+pub use usage_history::UsageHistory;
 
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use redis::Script;
-use spillway_plugins::limits::{Kind, Timestamps, Proposal, Rank, Rules, Scope, Share, cut_off};
+use spillway_plugins::limits::{Kind, Proposal, Rank, Rules, Scope, Share, Timestamps, cut_off};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};

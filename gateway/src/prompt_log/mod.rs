@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::background_queue;
 use crate::clock::Clock;
 use crate::config::PromptLogRules;
-use crate::background_queue;
 use crate::telemetry::metrics::PromptLogMetrics;
 use entry::WORKERS;
 pub use entry::{Entry, Part};

@@ -8,7 +8,7 @@ use super::metering::Estimate;
 use super::unfinished::Reading;
 use crate::balance::target::Lease;
 use crate::gateway::Gateway;
-use crate::shares::{Owner, FairSlot};
+use crate::shares::{FairSlot, Owner};
 
 /// An answer whose rest is read.
 pub(super) struct Abandoned {

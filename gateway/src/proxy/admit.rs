@@ -4,8 +4,8 @@ use spillway_plugins::limits::{Demand, Permit, Remaining};
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::Usage;
 
-use super::usage_bound;
 use super::refusal::Refusal;
+use super::usage_bound;
 use crate::config::DeploymentPrice;
 use crate::gateway::Gateway;
 use crate::limits::Scopes;

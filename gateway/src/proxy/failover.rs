@@ -2,11 +2,11 @@
 
 use spillway_plugins::retry::Verdict;
 
-use super::upstream_reply::UpstreamReply;
 use super::attempt::{Attempt, AttemptEnd, is_timeout};
 use super::books::Books;
 use super::retry_state::RetryState;
 use super::send::SendError;
+use super::upstream_reply::UpstreamReply;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::target::OutageReason;

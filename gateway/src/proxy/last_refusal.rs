@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use spillway_plugins::sse::{Fate, Splitter};
 
 use super::books::OwnAnswer;
-use super::{headers, gateway_headers, respond, transformed};
+use super::{gateway_headers, headers, respond, transformed};
 use crate::gateway::Gateway;
 use crate::request::{End, ModelRequest};
 

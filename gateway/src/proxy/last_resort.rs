@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::books::OwnAnswer;
-use super::{logged, gateway_headers, respond};
+use super::{gateway_headers, logged, respond};
 use crate::gateway::Gateway;
 use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
 use crate::mock::body::Body;

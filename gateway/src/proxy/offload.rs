@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::refusal::Refusal;
 use crate::request::BodyBuffer;
-use crate::shares::{Owner, FairSlots};
+use crate::shares::{FairSlots, Owner};
 
 /// Bodies up to this length are processed at once: that takes less than a millisecond whatever they contain, and for
 /// most of them a change of threads would take longer.

@@ -5,7 +5,7 @@ use pingora::proxy::Session;
 
 use super::books::OwnAnswer;
 use super::refusal::Refusal;
-use super::{headers, gateway_headers, respond};
+use super::{gateway_headers, headers, respond};
 use crate::gateway::Gateway;
 use crate::request::End;
 

@@ -8,8 +8,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
-use super::headers;
 use super::finished_request::{self, FinishedRequest};
+use super::headers;
 use crate::clock::Tick;
 use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, Facts};

@@ -13,9 +13,9 @@ use spillway_plugins::retry::{Fault, Verdict, classify_error, is_too_long, judge
 use tracing::info;
 
 use super::attempt::Attempt;
+use super::body_pieces::joined;
 use super::books::Books;
 use super::exchange::{Broken, Exchange};
-use super::body_pieces::joined;
 use super::retry_state::{RetryState, pick};
 use super::send::{SendError, read_error, send};
 use super::{last_refusal, upstream_message};

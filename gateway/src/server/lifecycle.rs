@@ -28,11 +28,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
-use crate::limits::{Limits, NodeName, UsageHistory, Shared};
+use crate::limits::{Limits, NodeName, Shared, UsageHistory};
 use crate::objects::Objects;
+use crate::redis::RedisError;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
 use crate::self_request::Internal;
-use crate::redis::RedisError;
 use crate::telemetry::metrics::Metrics;
 
 /// Why a gateway can't start.

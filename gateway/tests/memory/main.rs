@@ -5,7 +5,7 @@ use peak_alloc::PeakAlloc;
 use spillway::mock::answer::{Question, answer};
 use spillway::mock::body::Body;
 use spillway_plugins::api::Api;
-use spillway_plugins::guard::{PromptText, Rules, AnswerText};
+use spillway_plugins::guard::{AnswerText, PromptText, Rules};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;

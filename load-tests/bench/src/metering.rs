@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spillway_plugins::api::Api;
-use spillway_plugins::limits::{Demand, Timestamps, Period, Rank, Rules, Scope, Used, admit};
+use spillway_plugins::limits::{Demand, Period, Rank, Rules, Scope, Timestamps, Used, admit};
 use spillway_plugins::prices::Money;
 use spillway_plugins::stream::StreamWatch;
 

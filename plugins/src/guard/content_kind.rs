@@ -204,19 +204,27 @@ fn form(at: ContentKind, name: &str) -> Spot {
         "name" | "title" | "context" | "description" | "server_description" | "code" | "arguments" | "filename" | "query" | "reason"
         | "definition" | "cited_text" | "document_title" | "file_name" | "logs" | "error" | "action" | "actions" | "operation"
         | "queries" | "command" | "commands" | "patch" | "diff" | "path" => {
-            let place = if matches!(name, "arguments" | "action" | "actions" | "operation" | "error") { ContentKind::Own } else { ContentKind::Form };
+            let place = if matches!(name, "arguments" | "action" | "actions" | "operation" | "error") {
+                ContentKind::Own
+            } else {
+                ContentKind::Form
+            };
             Spot::known(place, Leaf::Alone)
         }
         // The input of a call: an object, or a text.
         "input" => Spot::known(ContentKind::Own, Leaf::Alone),
-        "parameters" | "schema" | "input_schema" | "output_schema" | "input_examples" | "variables" => Spot::known(ContentKind::Own, Leaf::Alone),
+        "parameters" | "schema" | "input_schema" | "output_schema" | "input_examples" | "variables" => {
+            Spot::known(ContentKind::Own, Leaf::Alone)
+        }
         "tools" | "functions" | "function" | "custom" | "tool_calls" | "function_call" | "mcp_servers" | "response_format"
         | "json_schema" | "format" | "grammar" | "prediction" | "source" | "citations" | "annotations" | "input_audio" | "audio"
         | "file" | "outputs" | "results" | "outcome" | "filters" | "tool_configuration" | "user_location" | "allowed_tools" | "caller" => {
             Spot::known(ContentKind::Form, Leaf::Alone)
         }
         // Unknown, so it is read.
-        _ if at == ContentKind::Form || at == ContentKind::Messages => Spot { place: ContentKind::Unknown, leaf: Leaf::Perhaps, named: true },
+        _ if at == ContentKind::Form || at == ContentKind::Messages => {
+            Spot { place: ContentKind::Unknown, leaf: Leaf::Perhaps, named: true }
+        }
         _ => Spot { place: ContentKind::Own, leaf: Leaf::Alone, named: !KNOWN_TOP.contains(&name) },
     }
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::content_kind::{Leaf, ContentKind, SEALED, Spot, is_address, is_encoded, is_word, spot};
+use super::content_kind::{ContentKind, Leaf, SEALED, Spot, is_address, is_encoded, is_word, spot};
 use super::visible::with_tags;
 use crate::api::Api;
 use crate::walk::{Token, Tokens, Unreadable};
@@ -244,7 +244,9 @@ impl<'t> Walk<'t> {
                     // Token numbers are a text that can't be read here.
                     ContentKind::Inputs if matches!(api, Api::Completions | Api::Embeddings) => return Err(Unreadable),
                     ContentKind::Own | ContentKind::Unknown => self.add(digits, Leaf::Alone),
-                    ContentKind::Messages | ContentKind::Inputs | ContentKind::Form if spot.leaf == Leaf::Said => self.add(digits, Leaf::Alone),
+                    ContentKind::Messages | ContentKind::Inputs | ContentKind::Form if spot.leaf == Leaf::Said => {
+                        self.add(digits, Leaf::Alone)
+                    }
                     _ => {}
                 }
                 self.is_over(begun);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
 use super::visible::{has_tags, visible, with_tags};
-use super::{PromptText, Finding, AnswerText, tools};
+use super::{AnswerText, Finding, PromptText, tools};
 
 /// A rule that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

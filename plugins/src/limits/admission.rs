@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::scope::{Rank, Scope};
 use super::state::{Hold, Obstacle, State};
-use super::{Alert, Cell, Counter, Demand, Kind, Timestamps, Remaining, Used};
+use super::{Alert, Cell, Counter, Demand, Kind, Remaining, Timestamps, Used};
 
 type Scopes<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;
 

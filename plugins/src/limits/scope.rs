@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::period::Span;
 use super::share::{Proposal, Share, headroom};
 use super::state::State;
-use super::{Cell, Kind, Timestamps, Remaining, Rules, Tally, Used};
+use super::{Cell, Kind, Remaining, Rules, Tally, Timestamps, Used};
 
 /// The kind of owner. A request has at most one of each, and locks them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,7 +8,7 @@ use super::period::Span;
 use super::rolling::Rolling;
 use super::share::Share;
 use super::windows::Windows;
-use super::{Alert, Class, Counter, Demand, Kind, Timestamps, Remaining, Rules, Used};
+use super::{Alert, Class, Counter, Demand, Kind, Remaining, Rules, Timestamps, Used};
 
 /// Why a request can't be admitted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Chat and legacy completion chunks: `choices[]` with `delta` or `text` and `finish_reason`.
 
-use super::state::{StreamState, EventKind, fault_of};
+use super::state::{EventKind, StreamState, fault_of};
 use crate::json::{JsonError, Kind, Reader, Value};
 use crate::tokens::OutputMeter;
 

@@ -10,8 +10,8 @@ mod typed;
 
 use bytes::Bytes;
 
-pub use state::StreamState;
 use state::EventKind;
+pub use state::StreamState;
 
 use crate::api::Api;
 use crate::objects::Made;

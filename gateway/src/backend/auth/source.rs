@@ -15,7 +15,7 @@ use super::{auto, client_credentials, managed_identity, schedule, workload_ident
 use crate::balance::route::HealthFlag;
 use crate::clock::{Clock, Tick};
 use crate::config::{Identity, TokenAuth};
-use crate::renewal::{RenewalReply, Renewal};
+use crate::renewal::{Renewal, RenewalReply};
 use crate::telemetry::metrics::TokenMetrics;
 
 /// Timeout of one fetch, which may be two calls of ten seconds (Arc).

@@ -10,7 +10,7 @@ use super::*;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::route::{HealthFlag, Member, MemberHealth, PickRequest, Route};
 use crate::balance::target::Target;
-use crate::balance::target::{RequestKey, Outcome, TargetId};
+use crate::balance::target::{Outcome, RequestKey, TargetId};
 use crate::clock::Tick;
 
 const NOW: Tick = Tick(1_000_000_000_000);

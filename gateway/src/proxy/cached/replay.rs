@@ -13,7 +13,7 @@ use spillway_plugins::request::StreamOptions;
 use crate::gateway::Gateway;
 use crate::proxy::books::OwnAnswer;
 use crate::proxy::intake_outcome::IntakeError;
-use crate::proxy::{logged, gateway_headers, respond};
+use crate::proxy::{gateway_headers, logged, respond};
 use crate::request::{BufferShare, End, Facts, ModelRequest};
 use crate::telemetry::metrics::CacheResult;
 

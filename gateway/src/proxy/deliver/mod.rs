@@ -30,14 +30,14 @@ use screen::StreamScreen;
 use tap::Tap;
 
 use super::attempt::Attempt;
+use super::body_pieces::{BodyPieces, joined};
 use super::ctx::RequestCtx;
 use super::delivery::{Delivery, Fault};
 use super::exchange::{BodyEvent, Broken, Exchange};
-use super::body_pieces::{BodyPieces, joined};
 use super::rescuable::Rescuable;
 use super::retry_state::RetryState;
 use super::unfinished::Reading;
-use super::{usage_bound, cached, headers, logged, metering, gateway_headers, respond, stored, transformed};
+use super::{cached, gateway_headers, headers, logged, metering, respond, stored, transformed, usage_bound};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;

@@ -11,9 +11,9 @@ use spillway_plugins::tokens::{Reported, read_whole};
 
 use super::{Deliverer, Tap, screen};
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::body_pieces::{BodyPieces, joined};
 use crate::proxy::delivery::{Delivery, Fault};
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::body_pieces::{BodyPieces, joined};
 use crate::proxy::{metering, upstream_message};
 use crate::request::BufferShare;
 

@@ -2,7 +2,7 @@
 //! already sent.
 
 use bytes::Bytes;
-use spillway_plugins::guard::{StreamEnding, AnswerText};
+use spillway_plugins::guard::{AnswerText, StreamEnding};
 use spillway_plugins::sse::{Fate, Splitter};
 
 /// Longest plain answer that is checked.

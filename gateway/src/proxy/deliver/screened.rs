@@ -5,12 +5,12 @@ use super::Deliverer;
 use super::screen::PENDING;
 use crate::balance::target::Outcome;
 use crate::guardrails::Judgement;
-use crate::proxy::delivery::Delivery;
 use crate::proxy::body_pieces::BodyPieces;
+use crate::proxy::delivery::Delivery;
 use crate::proxy::{cached, guardrails};
 use bytes::Bytes;
 use spillway_plugins::api::Api;
-use spillway_plugins::guard::{Finding, AnswerText};
+use spillway_plugins::guard::{AnswerText, Finding};
 use spillway_plugins::stream::StreamWatch;
 use std::sync::Arc;
 

@@ -2,9 +2,9 @@
 
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::delivery::{Delivery, Fault};
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::output_timeout;
 
 /// How an event stream can begin: with an event's field, or a comment.

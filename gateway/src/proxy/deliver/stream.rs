@@ -13,9 +13,9 @@ use tracing::warn;
 
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::delivery::{Delivery, Fault, broke};
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::rescuable::Rescuable;
 use crate::proxy::unfinished::{Reading, Rescue};
 use crate::proxy::{last_refusal, output_timeout, respond, stored, upstream_message};

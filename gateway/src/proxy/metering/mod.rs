@@ -105,13 +105,7 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
 
 /// Books one of the answers on a socket at once; the reservation stays for the next one. If the answer did not report
 /// its usage, the upper bound is booked.
-pub(super) fn book_turn(
-    gateway: &Gateway,
-    books: &mut Books<'_>,
-    model_request: &ModelRequest,
-    state: &AttemptState,
-    told: Option<Usage>,
-) {
+pub(super) fn book_turn(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState, told: Option<Usage>) {
     let settled = told.map_or_else(|| Settled::Bound(usage_bound::of(books.facts, books.body, model_request)), Settled::Reported);
     book_settled(gateway, books, model_request, state, settled);
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use spillway_plugins::frames::{Frames, Frame, frame_head};
+use spillway_plugins::frames::{Frame, Frames, frame_head};
 
 /// RFC 6455, 7.4.1.
 pub(super) mod close {
@@ -48,7 +48,15 @@ pub(super) struct Wire {
 impl Wire {
     /// A server's side, for messages of at most so many bytes.
     pub(super) fn new(longest: usize) -> Self {
-        Wire { frames: Frames::of_caller(), text: Vec::new(), longest, out: VecDeque::new(), over: false, ignores_messages: false, closed: false }
+        Wire {
+            frames: Frames::of_caller(),
+            text: Vec::new(),
+            longest,
+            out: VecDeque::new(),
+            over: false,
+            ignores_messages: false,
+            closed: false,
+        }
     }
 
     /// Bytes that are held of an incomplete message.

@@ -29,7 +29,7 @@ use super::exchange::connect_error;
 use super::refusal::Refusal;
 use super::retry_state::{RetryState, pick};
 use super::upstream_request::{Framing, NoHead, head_for};
-use super::{cors, headers, metering, gateway_headers, stored, transformed};
+use super::{cors, gateway_headers, headers, metering, stored, transformed};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::event::{Object, Read, EventContent, for_each, index_of, take_object};
+use super::event::{EventContent, Object, Read, for_each, index_of, take_object};
 use super::merge::append;
 
 /// The response so far.
