@@ -8,7 +8,7 @@ use super::metering::Estimate;
 use super::unfinished::Reading;
 use crate::balance::target::Lease;
 use crate::gateway::Gateway;
-use crate::shares::{Owner, Place};
+use crate::shares::{FairSlot, Owner};
 
 /// An answer whose rest is read.
 pub(super) struct Abandoned {
@@ -18,7 +18,7 @@ pub(super) struct Abandoned {
     pub(super) estimate: Estimate,
     /// Keeps the target's slot, because the target is still working.
     pub(super) lease: Lease,
-    pub(super) place: Place<Owner>,
+    pub(super) place: FairSlot<Owner>,
 }
 
 /// Reads the rest, in a separate task.
@@ -52,13 +52,13 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
                 watch.end();
                 let over = watch.state().finished || watch.state().done;
                 if over {
-                    estimate.is_told(&watch.state().reported);
+                    estimate.set_reported(&watch.state().reported);
                 }
                 estimate.has_read(watch.take_output(), watch.state().reported, over);
             }
             Reading::Plain(tap) => {
                 let reported = tap.read();
-                estimate.is_told(&reported);
+                estimate.set_reported(&reported);
                 if let Some(output) = tap.take_output() {
                     estimate.has_read(output, reported, whole);
                 }

@@ -4,8 +4,8 @@ use spillway_plugins::limits::{Demand, Permit, Remaining};
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::Usage;
 
-use super::bound;
 use super::refusal::Refusal;
+use super::usage_bound;
 use crate::config::DeploymentPrice;
 use crate::gateway::Gateway;
 use crate::limits::Scopes;
@@ -51,8 +51,8 @@ pub(super) async fn admit(
     let mut demand = Demand { class: facts.class(), ..Demand::default() };
     let mut input_bound = None;
     if model_request.object.is_none() {
-        let input = bound::input(model_request, body);
-        let bound = bound::usage(model_request, input, body.len().max(bytes), facts.runtime.config.usage.assume_completion);
+        let input = usage_bound::input(model_request, body);
+        let bound = usage_bound::usage(model_request, input, body.len().max(bytes), facts.runtime.config.usage.assume_completion);
         demand.tokens = bound.tokens();
         if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
             demand.cost = max_cost(&model_request.model, &bound);
@@ -60,7 +60,7 @@ pub(super) async fn admit(
         input_bound = Some(input);
     }
     let began = gateway.clock.now();
-    let admitted = gateway.limits.admit(&scopes, demand, facts.moment(began)).await;
+    let admitted = gateway.limits.admit(&scopes, demand, facts.timestamps(began)).await;
     if gateway.limits.shared.is_some() {
         // Other nodes may have been asked, which takes time that is not the gateway's own.
         timing.waited += gateway.clock.now().since(began);

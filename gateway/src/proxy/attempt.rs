@@ -121,7 +121,7 @@ pub(super) struct Attempt<'g> {
     pub(super) refused_usage: bool,
     /// Path and query of the rest of a response, if that is what it asks for.
     pub(super) resumes: Option<(String, String)>,
-    pub(super) running: AttemptState,
+    pub(super) state: AttemptState,
 }
 
 impl<'g> Attempt<'g> {
@@ -134,7 +134,7 @@ impl<'g> Attempt<'g> {
         retry_state: &mut RetryState,
         pick: Pick,
     ) -> Self {
-        let running = AttemptState::begin(facts, attempts, model_request, retry_state, pick, gateway.clock.now());
+        let state = AttemptState::begin(facts, attempts, model_request, retry_state, pick, gateway.clock.now());
         Attempt {
             gateway,
             model_request,
@@ -142,7 +142,7 @@ impl<'g> Attempt<'g> {
             asked_usage: false,
             refused_usage: false,
             resumes: None,
-            running,
+            state,
         }
     }
 
@@ -154,35 +154,35 @@ impl<'g> Attempt<'g> {
 
     /// Records that the stream broke, and that the rest of the same answer is read.
     pub(super) fn note_broken(&mut self, facts: &Facts, attempts: &mut Attempts, outcome: AttemptOutcome) {
-        let status = self.running.status.map(|status| status.as_u16());
+        let status = self.state.status.map(|status| status.as_u16());
         self.note_part(facts, attempts, outcome, status, false);
     }
 
     fn note_part(&mut self, facts: &Facts, attempts: &mut Attempts, outcome: AttemptOutcome, status: Option<u16>, stale: bool) {
-        let AttemptState { member, began, waited, span, .. } = self.running;
-        let (target, now) = (Arc::clone(self.running.lease.target()), self.gateway.clock.now());
+        let AttemptState { member, began, waited, span, .. } = self.state;
+        let (target, now) = (Arc::clone(self.state.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
-        attempts.made.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
-        self.running.began = now;
-        self.running.waited = Duration::ZERO;
-        self.running.span = traced::attempt(facts);
+        attempts.records.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
+        self.state.began = now;
+        self.state.waited = Duration::ZERO;
+        self.state.span = traced::attempt(facts);
     }
 
     /// Reports the outcome to the target.
     pub(super) fn record(&mut self, outcome: Outcome) {
-        self.running.record(self.gateway, self.model_request, outcome);
+        self.state.record(self.gateway, self.model_request, outcome);
     }
 
     /// Records the attempt. The slot is given back when the returned lease is dropped.
     pub(super) fn finish(self, books: &mut Books<'_>, outcome: AttemptOutcome) -> Lease {
-        self.running.finish(self.gateway, books, self.model_request, outcome)
+        self.state.finish(self.gateway, books, self.model_request, outcome)
     }
 
     pub(super) fn throttled(mut self, books: &mut Books<'_>, retry_state: &mut RetryState) -> AttemptEnd {
-        self.record(self.running.throttle(books.body, self.model_request));
-        retry_state.throttled.push(self.running.member);
-        retry_state.last_word = None;
-        retry_state.limited = Some((self.running.member, self.running.signal.refused_for()));
+        self.record(self.state.throttle(books.body, self.model_request));
+        retry_state.throttled.push(self.state.member);
+        retry_state.last_refusal = None;
+        retry_state.limited = Some((self.state.member, self.state.signal.refused_for()));
         self.finish(books, AttemptOutcome::Throttled);
         AttemptEnd::Throttled
     }
@@ -216,13 +216,13 @@ impl<'g> Attempt<'g> {
         label: AttemptOutcome,
         timed_out: bool,
     ) -> AttemptEnd {
-        self.record(Outcome::Failed { failure, retry_after: self.running.signal.retry_after });
+        self.record(Outcome::Failed { failure, retry_after: self.state.signal.retry_after });
         retry_state.failed(label, timed_out);
-        retry_state.last_word = None;
-        retry_state.upstream = self.running.said.clone().map(|said| (self.running.status.map(|status| status.as_u16()), said));
+        retry_state.last_refusal = None;
+        retry_state.upstream = self.state.said.clone().map(|said| (self.state.status.map(|status| status.as_u16()), said));
         // A bad certificate is still bad a moment later.
         let again = !timed_out && failure != Failure::Error(ErrorKind::Tls) && !self.model_request.is_pinned();
-        retry_state.fast = again.then_some((self.running.member, self.running.signal.retry_after));
+        retry_state.fast = again.then_some((self.state.member, self.state.signal.retry_after));
         self.finish(books, label);
         AttemptEnd::Failed
     }
@@ -250,7 +250,7 @@ impl<'g> Attempt<'g> {
 
 /// Counts a failover: the request goes from the member of its last attempt to another one.
 fn note_failover(attempts: &Attempts, model_request: &ModelRequest) {
-    if let Some(left) = attempts.made.last() {
+    if let Some(left) = attempts.records.last() {
         model_request.model.metrics[left.member].failovers.inc();
     }
 }
@@ -262,7 +262,7 @@ fn note(books: &mut Books<'_>, model_request: &ModelRequest, attempt: AttemptRec
     if attempt.outcome.is_served() {
         metrics.served.inc();
     }
-    books.attempts.made.push(attempt);
+    books.attempts.records.push(attempt);
 }
 
 /// Reports an attempt's outcome to its target, and logs it if the target's state changed.

@@ -6,7 +6,7 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::ctx::RequestCtx;
-use super::over::{Over, end};
+use super::finished_request::{FinishedRequest, end};
 use super::{logged, traced};
 use crate::balance::route::Skipped;
 use crate::clock::micros;
@@ -26,12 +26,12 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     counters.duration.observe(took.as_secs_f64());
     gateway.metrics.overhead.observe(overhead.as_secs_f64());
     let logged = logged::take(&mut ctx.body, &mut ctx.copies);
-    let passed_over = std::mem::take(&mut ctx.attempts.passed_over);
-    let over = Over {
+    let passed_over = std::mem::take(&mut ctx.attempts.skipped);
+    let over = FinishedRequest {
         session,
         facts: &ctx.facts,
         model_request: ctx.model_request.as_ref(),
-        attempts: &ctx.attempts.made,
+        attempts: &ctx.attempts.records,
         timing: &ctx.timing,
         reply: &ctx.reply,
         usage: ctx.metering.usage,
@@ -56,7 +56,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
 }
 
 /// What the admin API shows of a request that has ended.
-fn recent(over: &Over<'_>, passed_over: Vec<Skipped>) -> Recent {
+fn recent(over: &FinishedRequest<'_>, passed_over: Vec<Skipped>) -> Recent {
     let (end, code) = end(over.reply);
     let model = over.model_request.map(|model_request| &model_request.model);
     let priority = |member: usize| model.and_then(|model| model.route.members().get(member)).map_or(0, |member| member.priority);
@@ -88,7 +88,7 @@ fn recent(over: &Over<'_>, passed_over: Vec<Skipped>) -> Recent {
 }
 
 /// Everything that is logged of a request except its prompt and answer.
-fn line<'r>(over: &Over<'r>) -> RequestLine<'r> {
+fn line<'r>(over: &FinishedRequest<'r>) -> RequestLine<'r> {
     let (end, code) = end(over.reply);
     RequestLine {
         time: over.facts.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),

@@ -10,7 +10,7 @@ use super::intake_outcome::IntakeError;
 use super::offload::on_bytes;
 use super::refusal::Refusal;
 use crate::gateway::Gateway;
-use crate::guard::{Guard, Judgement};
+use crate::guardrails::{Guard, Judgement};
 use crate::request::{BufferShare, Facts, ModelRequest, RequestBody, Timing};
 
 /// The guard that checks this request, if one does.

@@ -43,7 +43,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
         Ok(next) => Ok(next),
         Err(IntakeError::CallerLeft) => {
             ctx.reply.end = End::CallerLeft;
-            Err(super::intake_outcome::told())
+            Err(super::intake_outcome::already_answered())
         }
         Err(IntakeError::Refuse(refusal)) => {
             refuse(gateway, session, ctx.own_answer(), &refusal).await?;

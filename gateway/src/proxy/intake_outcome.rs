@@ -28,6 +28,6 @@ impl<T: Into<Refusal>> From<T> for IntakeError {
 }
 
 /// An error after which nothing more is written to the caller: it already has its answer or its error event.
-pub(super) fn told() -> BError {
+pub(super) fn already_answered() -> BError {
     Error::explain(ErrorType::ConnectionClosed, "the transfer was left unfinished").into_down()
 }

@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::books::OwnAnswer;
-use super::{logged, own_fields, respond};
+use super::{gateway_headers, logged, respond};
 use crate::gateway::Gateway;
 use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
 use crate::mock::body::Body;
@@ -65,7 +65,7 @@ pub(super) async fn answer(
     own.reply.bytes_out = body.len();
     logged::record(own.copies, own.reply, &body);
     let mut head = respond::head(StatusCode::OK, content_type, length, &own.facts.id)?;
-    own_fields::complete(own, model_request, &mut head, &last_resort.backend, own.attempts.made.len());
+    gateway_headers::complete(own, model_request, &mut head, &last_resort.backend, own.attempts.records.len());
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, own.facts.runtime.config.server.write_timeout).await?;
     Ok(true)

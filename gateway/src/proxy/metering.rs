@@ -20,14 +20,14 @@ use spillway_plugins::tokens::{Encoding, Metered, OutputMeter, Reported, Usage, 
 
 use super::attempt_state::AttemptState;
 use super::books::Books;
-use super::bound;
+use super::usage_bound;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::callers::LiveConsumer;
 use crate::clock::{Tick, micros};
 use crate::config::DeploymentPrice;
 use crate::config::UsageRules;
 use crate::gateway::Gateway;
-use crate::ledger::{Cost, Ledger, Place, Row};
+use crate::ledger::{Cost, Ledger, MemberLabels, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
 
@@ -63,7 +63,7 @@ impl Charge {
     fn new(
         books: &Books<'_>,
         model_request: &ModelRequest,
-        running: &AttemptState,
+        attempt: &AttemptState,
         outcome: AttemptOutcome,
         answered: bool,
         now: Tick,
@@ -71,22 +71,22 @@ impl Charge {
         let row = Row {
             at: books.facts.arrived_at.timestamp_millis(),
             request: books.facts.id.as_bytes().into(),
-            attempt: books.attempts.made.len() + 1,
+            attempt: books.attempts.records.len() + 1,
             answered,
             consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
             tags: books.facts.tags.clone(),
             api: model_request.api,
-            place: Arc::clone(&model_request.model.places[running.member]),
+            place: Arc::clone(&model_request.model.places[attempt.member]),
             outcome: outcome.label(),
-            status: running.status.map(|status| status.as_u16()),
+            status: attempt.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
             cost: Cost::Unknown,
             cache: None,
             first_us: books.timing.first.filter(|_| answered).map(micros),
-            us: micros(now.since(running.began)),
+            us: micros(now.since(attempt.began)),
         };
         let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
-        Charge { row, model: Arc::clone(&model_request.model), member: running.member, consumer }
+        Charge { row, model: Arc::clone(&model_request.model), member: attempt.member, consumer }
     }
 
     fn price(&self) -> Option<&DeploymentPrice> {
@@ -174,13 +174,13 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn new(books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState) -> Self {
+    fn new(books: &mut Books<'_>, model_request: &ModelRequest, attempt: &AttemptState) -> Self {
         Evidence {
             api: model_request.api,
             body: books.body.kept.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
-            bound: bound::of(books.facts, books.body, model_request),
+            bound: usage_bound::of(books.facts, books.body, model_request),
             whole: books.metering.whole,
-            filtered: running.filtered,
+            filtered: attempt.filtered,
             output: std::mem::take(&mut books.metering.output),
             so_far: books.metering.so_far,
             answer: books.metering.plain.take(),
@@ -224,7 +224,7 @@ impl Evidence {
     }
 
     /// The estimate from its texts, if they are enough and there is a price for it; else the upper bound.
-    fn settled(&self, place: &Place, price: Option<&DeploymentPrice>) -> Settled {
+    fn settled(&self, place: &MemberLabels, price: Option<&DeploymentPrice>) -> Settled {
         let read = self.read(&place.model, &place.deployment).filter(|usage| match price {
             Some(DeploymentPrice::ByUse(price)) => price.cost(usage).is_some(),
             Some(DeploymentPrice::Hourly(_)) | None => true,
@@ -269,16 +269,16 @@ pub(super) fn book_answer<'r>(
     gateway: &'r Gateway,
     mut books: Books<'r>,
     model_request: &ModelRequest,
-    running: &AttemptState,
+    attempt: &AttemptState,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'r>>> {
     if std::mem::replace(&mut books.metering.booked, true) || model_request.object.is_some() || model_request.is_free() {
         return None;
     }
     let now = gateway.clock.now();
-    let outcome = if running.filtered { AttemptOutcome::CallerFault } else { AttemptOutcome::Ok };
-    let charge = Charge::new(&books, model_request, running, outcome, true, now);
+    let outcome = if attempt.filtered { AttemptOutcome::CallerFault } else { AttemptOutcome::Ok };
+    let charge = Charge::new(&books, model_request, attempt, outcome, true, now);
     if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
-        let evidence = Evidence::new(&mut books, model_request, running);
+        let evidence = Evidence::new(&mut books, model_request, attempt);
         // On the heap, so that all other requests don't reserve memory for it.
         return Some(Box::pin(book_strictly(gateway, ledger, books, charge, evidence)));
     }
@@ -286,10 +286,10 @@ pub(super) fn book_answer<'r>(
         Some(metered) => {
             let used = charge.book(gateway, Settled::Reported(metered.usage));
             if let Some(permit) = books.metering.permit.take() {
-                gateway.limits.settle(permit, used, books.facts.moment(now));
+                gateway.limits.settle(permit, used, books.facts.timestamps(now));
             }
         }
-        None => estimate(gateway, &mut books, model_request, running, charge),
+        None => estimate(gateway, &mut books, model_request, attempt, charge),
     }
     None
 }
@@ -309,7 +309,7 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
     books.metering.usage = Some(settled.metered());
     let used = charge.count(settled);
     if let Some(permit) = books.metering.permit.take() {
-        gateway.limits.settle(permit, used, books.facts.moment(gateway.clock.now()));
+        gateway.limits.settle(permit, used, books.facts.timestamps(gateway.clock.now()));
     }
     ledger.write_through(charge.row).await;
     books.timing.waited += gateway.clock.now().since(began);
@@ -321,39 +321,39 @@ pub(super) fn book_turn(
     gateway: &Gateway,
     books: &mut Books<'_>,
     model_request: &ModelRequest,
-    running: &AttemptState,
+    attempt: &AttemptState,
     told: Option<Usage>,
 ) {
-    let settled = told.map_or_else(|| Settled::Bound(bound::of(books.facts, books.body, model_request)), Settled::Reported);
-    book_settled(gateway, books, model_request, running, settled);
+    let settled = told.map_or_else(|| Settled::Bound(usage_bound::of(books.facts, books.body, model_request)), Settled::Reported);
+    book_settled(gateway, books, model_request, attempt, settled);
 }
 
 /// Books so many turns of a socket whose usage can't be reported any more, each at its upper bound.
-pub(super) fn book_unsettled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, turns: u32) {
+pub(super) fn book_unsettled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, attempt: &AttemptState, turns: u32) {
     if turns > 0 {
-        let bound = bound::of(books.facts, books.body, model_request).times(turns.into());
-        book_settled(gateway, books, model_request, running, Settled::Bound(bound));
+        let bound = usage_bound::of(books.facts, books.body, model_request).times(turns.into());
+        book_settled(gateway, books, model_request, attempt, Settled::Bound(bound));
     }
 }
 
-fn book_settled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, settled: Settled) {
+fn book_settled(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, attempt: &AttemptState, settled: Settled) {
     let now = gateway.clock.now();
-    let charge = Charge::new(books, model_request, running, AttemptOutcome::Ok, !books.metering.booked, now);
+    let charge = Charge::new(books, model_request, attempt, AttemptOutcome::Ok, !books.metering.booked, now);
     books.metering.booked = true;
     let used = charge.book(gateway, settled);
     if let Some(permit) = &books.metering.permit {
-        gateway.limits.book(permit, used, books.facts.moment(now));
+        gateway.limits.book(permit, used, books.facts.timestamps(now));
     }
     let total = books.metering.usage.get_or_insert(Metered::reported(Usage::default()));
     total.usage.add(&settled.metered().usage);
 }
 
 /// Whether an attempt with this outcome may have cost something, though no usage is reported.
-fn may_have_cost(running: &AttemptState, outcome: AttemptOutcome) -> bool {
-    match running.status {
+fn may_have_cost(attempt: &AttemptState, outcome: AttemptOutcome) -> bool {
+    match attempt.status {
         // The prompt is billed even if the filter stopped it. Other refusals are free.
-        Some(status) if !status.is_success() && !status.is_informational() => running.filtered,
-        status => (running.sent || status.is_some()) && outcome.may_have_cost(status.is_some()),
+        Some(status) if !status.is_success() && !status.is_informational() => attempt.filtered,
+        status => (attempt.sent || status.is_some()) && outcome.may_have_cost(status.is_some()),
     }
 }
 
@@ -362,7 +362,7 @@ pub(super) fn book_attempt(
     gateway: &Gateway,
     books: &mut Books<'_>,
     model_request: &ModelRequest,
-    running: &AttemptState,
+    attempt: &AttemptState,
     outcome: AttemptOutcome,
 ) {
     // A socket is booked turn by turn.
@@ -372,22 +372,22 @@ pub(super) fn book_attempt(
     // The caller's answer is not this part, but the one that continues it.
     let answered = books.reply.status.is_some() && !books.continued;
     let told = books.metering.usage.map(|metered| metered.usage);
-    if told.is_some() || may_have_cost(running, outcome) {
+    if told.is_some() || may_have_cost(attempt, outcome) {
         let now = gateway.clock.now();
-        let charge = Charge::new(books, model_request, running, outcome, answered, now);
+        let charge = Charge::new(books, model_request, attempt, outcome, answered, now);
         if answered || outcome == AttemptOutcome::Cancelled {
             books.metering.booked = true;
             match told {
                 Some(usage) => settle_at(gateway, books, charge, Settled::Reported(usage)),
-                None => estimate(gateway, books, model_request, running, charge),
+                None => estimate(gateway, books, model_request, attempt, charge),
             }
             return;
         }
-        let settled = told.map_or_else(|| Evidence::new(books, model_request, running).bound(), Settled::Reported);
+        let settled = told.map_or_else(|| Evidence::new(books, model_request, attempt).bound(), Settled::Reported);
         let used = charge.book(gateway, settled);
         // The reservation stays for the next attempt.
         if let Some(permit) = &books.metering.permit {
-            gateway.limits.book(permit, used, books.facts.moment(now));
+            gateway.limits.book(permit, used, books.facts.timestamps(now));
         }
     }
     if !answered {
@@ -401,14 +401,14 @@ pub(super) fn book_attempt(
 fn settle_at(gateway: &Gateway, books: &mut Books<'_>, charge: Charge, settled: Settled) {
     let used = charge.book(gateway, settled);
     if let Some(permit) = books.metering.permit.take() {
-        gateway.limits.settle(permit, used, books.facts.moment(gateway.clock.now()));
+        gateway.limits.settle(permit, used, books.facts.timestamps(gateway.clock.now()));
     }
 }
 
 /// Books an attempt without reported usage: at its upper bound, which is known at once, or by an estimate from its
 /// texts, which the estimator's thread makes. If that thread is overloaded, the upper bound is booked.
-fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, charge: Charge) {
-    let evidence = Evidence::new(books, model_request, running);
+fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, attempt: &AttemptState, charge: Charge) {
+    let evidence = Evidence::new(books, model_request, attempt);
     if !evidence.is_readable() {
         let settled = evidence.bound();
         books.metering.usage = Some(settled.metered());
@@ -423,10 +423,10 @@ fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelReque
 
 /// Prepares the booking of an answer whose caller left, for after the rest has been read. From here on it counts as
 /// booked.
-pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, running: &AttemptState, now: Tick) -> Estimate {
+pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, attempt: &AttemptState, now: Tick) -> Estimate {
     books.metering.booked = true;
-    let charge = Charge::new(books, model_request, running, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
-    let evidence = Evidence::new(books, model_request, running);
+    let charge = Charge::new(books, model_request, attempt, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
+    let evidence = Evidence::new(books, model_request, attempt);
     Estimate { charge, evidence, told: None, permit: books.metering.permit.take() }
 }
 
@@ -439,7 +439,7 @@ impl Estimate {
     }
 
     /// The answer has reported its usage after all.
-    pub(super) fn is_told(&mut self, reported: &Reported) {
+    pub(super) fn set_reported(&mut self, reported: &Reported) {
         self.told = reported.usage(self.evidence.api);
     }
 
@@ -452,13 +452,13 @@ impl Estimate {
 
 /// Books an answer from the cache (`how`): it used nothing and costs nothing.
 pub(super) async fn book_cached(gateway: &Gateway, books: Books<'_>, model_request: &ModelRequest, how: &'static str) {
-    let place = |model: &Model| Arc::clone(&model.cache_place);
+    let place = |model: &Model| Arc::clone(&model.cache_labels);
     book_unasked(gateway, books, model_request, "ok", Some(how), place).await;
 }
 
 /// Books a request whose prompt the guard stopped: it used no tokens, but counts as a request.
 pub(super) async fn book_judged(gateway: &Gateway, books: Books<'_>, model_request: &ModelRequest, outcome: &'static str) {
-    let place = |model: &Model| Arc::clone(&model.guard_place);
+    let place = |model: &Model| Arc::clone(&model.guard_labels);
     book_unasked(gateway, books, model_request, outcome, None, place).await;
 }
 
@@ -469,12 +469,12 @@ async fn book_unasked(
     model_request: &ModelRequest,
     outcome: &'static str,
     cache: Option<&'static str>,
-    place: impl FnOnce(&Model) -> Arc<Place>,
+    place: impl FnOnce(&Model) -> Arc<MemberLabels>,
 ) {
     books.metering.booked = true;
     let now = gateway.clock.now();
     if let Some(permit) = books.metering.permit.take() {
-        gateway.limits.settle(permit, Used::default(), books.facts.moment(now));
+        gateway.limits.settle(permit, Used::default(), books.facts.timestamps(now));
     }
     if let Some(consumer) = books.facts.consumer() {
         consumer.account.metrics.count(&Usage::default(), Money::default());
@@ -507,6 +507,6 @@ async fn book_unasked(
 /// The end of every request: what is still reserved was not used.
 pub(super) fn settle(gateway: &Gateway, facts: &Facts, metering: &mut Metering) {
     if let Some(permit) = metering.permit.take() {
-        gateway.limits.settle(permit, Used::default(), facts.moment(gateway.clock.now()));
+        gateway.limits.settle(permit, Used::default(), facts.timestamps(gateway.clock.now()));
     }
 }

@@ -18,39 +18,37 @@ mod rescue;
 pub mod respond;
 mod responses_socket;
 pub mod tunnel;
-mod words;
+mod upstream_message;
 
 mod abandoned;
 mod admit;
-mod asked;
 mod attempt;
 mod attempt_state;
 mod body;
+mod body_pieces;
 mod books;
-mod bound;
 mod cached;
 mod copies;
 mod deliver;
 mod delivery;
-mod ended;
 mod exchange;
+mod failover;
 mod finish;
+mod finished_request;
 mod framing;
+mod gateway_headers;
 mod guardrails;
-mod held;
 mod identify;
 mod intake;
 mod intake_outcome;
+mod last_refusal;
 mod last_resort;
-mod last_word;
 mod logged;
 mod media;
 mod metering;
 mod offload;
-mod over;
-mod own_fields;
+mod output_timeout;
 mod own_usage;
-mod patience;
 mod query_key;
 mod record;
 mod refuse;
@@ -62,7 +60,9 @@ mod timer;
 mod traced;
 mod transformed;
 mod unfinished;
+mod upstream_reply;
 mod upstream_request;
+mod usage_bound;
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.reply.end = retry_loop::run(self, session, ctx).await;
         match ctx.reply.end {
-            End::CallerLeft | End::Cut => Err(intake_outcome::told()),
+            End::CallerLeft | End::Cut => Err(intake_outcome::already_answered()),
             End::Complete | End::Refused(_) | End::LastResort => Ok(false),
         }
     }

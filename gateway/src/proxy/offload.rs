@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use super::refusal::Refusal;
 use crate::request::BodyBuffer;
-use crate::shares::{Owner, Places};
+use crate::shares::{FairSlots, Owner};
 
 /// Bodies up to this length are processed at once: that takes less than a millisecond whatever they contain, and for
 /// most of them a change of threads would take longer.
 const SHORT: usize = 64 * 1024;
 
 /// Limits the work on long bodies: one job per processor. The next slot is for the owner that has fewest.
-pub(super) type Turns = Places<Owner>;
+pub(super) type Turns = FairSlots<Owner>;
 
 /// Runs work of any length for an owner, on a blocking thread.
 ///
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_next_turn_is_for_whoever_has_fewest() {
-        let turns = Places::new(2, 1);
+        let turns = FairSlots::new(2, 1);
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let busy = apart(&turns, Some("a".into()), move || ended.recv());
         let second = apart(&turns, Some("a".into()), || "a");
@@ -140,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_is_an_error_and_gives_its_turn_back() {
-        let turns = Places::new(1, 1);
+        let turns = FairSlots::new(1, 1);
         assert_eq!(apart(&turns, None, || -> () { panic!("on purpose") }).await, Err(Refusal::Internal));
         assert_eq!(apart(&turns, None, || 1).await, Ok(1));
     }

@@ -255,7 +255,7 @@ impl From<Denied> for Refusal {
 
 /// What a refusal looks like in the answer, independent of the dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct RefusalShape {
     /// The status.
     pub status: StatusCode,
     /// The stable code.
@@ -268,15 +268,15 @@ pub struct Shape {
     pub retryable: bool,
 }
 
-const fn shape(status: StatusCode, code: &'static str, kind: &'static str, anthropic: &'static str, retryable: bool) -> Shape {
-    Shape { status, code, kind, anthropic, retryable }
+const fn shape(status: StatusCode, code: &'static str, kind: &'static str, anthropic: &'static str, retryable: bool) -> RefusalShape {
+    RefusalShape { status, code, kind, anthropic, retryable }
 }
 
 const INVALID: &str = "invalid_request_error";
 
 impl Refusal {
     /// The table of statuses and codes.
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> RefusalShape {
         match self {
             Refusal::TransferCoding => shape(StatusCode::NOT_IMPLEMENTED, "invalid_request", INVALID, INVALID, false),
             Refusal::AmbiguousLength | Refusal::NoHost | Refusal::Head { .. } => {

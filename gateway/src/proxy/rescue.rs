@@ -7,18 +7,18 @@ use http::StatusCode;
 use pingora::proxy::Session;
 use spillway_plugins::rescue::Continuation;
 
-use super::asked::{Asked, asked};
 use super::attempt::{Attempt, AttemptEnd};
 use super::books::Books;
 use super::ctx::RequestCtx;
 use super::deliver;
 use super::delivery::{Delivery, broke};
-use super::ended::ended;
 use super::exchange::Broken;
+use super::failover::fail_over;
 use super::respond;
 use super::retry_state::{RetryState, pick, pick_again};
 use super::send::SendError;
 use super::unfinished::Rescue;
+use super::upstream_reply::{UpstreamReply, send_and_judge};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
@@ -47,7 +47,7 @@ pub(super) async fn run(
             attempt(session, ctx, retry_state, broken, &mut due.continuation).await
         }
         Continuation::Again(_) => {
-            let member = broken.running.member;
+            let member = broken.state.member;
             broken.finish(&mut ctx.books(), AttemptOutcome::Broken(kind));
             ctx.unfinished.rescue = Some(Rescue::Tried);
             match next(gateway, &ctx.facts, &mut ctx.attempts, model_request, retry_state, member) {
@@ -96,7 +96,7 @@ fn next(
 
 /// The rest of a response can't be read. This says nothing about its cost, and little about its target.
 fn unread(mut books: Books<'_>, mut attempt: Attempt<'_>) -> Delivery {
-    attempt.running.status = Some(StatusCode::OK);
+    attempt.state.status = Some(StatusCode::OK);
     attempt.finish(&mut books, AttemptOutcome::Broken(ErrorKind::Reset));
     Delivery::Cut(ErrorKind::Reset)
 }
@@ -109,8 +109,8 @@ async fn attempt(
     continuation: &mut Continuation,
 ) -> Delivery {
     let gateway = attempt.gateway;
-    let mut exchange = match asked(session, &mut ctx.books(), &mut attempt, retry_state).await {
-        Ok(Asked::Answer(exchange, _)) => match exchange.head() {
+    let mut exchange = match send_and_judge(session, &mut ctx.books(), &mut attempt, retry_state).await {
+        Ok(UpstreamReply::Deliver(exchange, _)) => match exchange.head() {
             Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
             _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
             // The backend answered, but not with a stream.
@@ -129,7 +129,7 @@ async fn attempt(
         }
         _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
         unanswered => {
-            return match ended(ctx.books(), retry_state, attempt, unanswered) {
+            return match fail_over(ctx.books(), retry_state, attempt, unanswered) {
                 AttemptEnd::Over(End::CallerLeft) => Delivery::CallerLeft,
                 _ => Delivery::Cut(ErrorKind::Reset),
             };

@@ -11,24 +11,24 @@ use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
 
 use super::abandoned::{self, Abandoned};
-use super::asked::{Asked, asked};
 use super::attempt::{Attempt, AttemptEnd};
 use super::books::{Books, OwnAnswer};
 use super::ctx::RequestCtx;
 use super::deliver;
 use super::delivery::{self, Delivery};
-use super::ended::ended;
 use super::exchange::Exchange;
+use super::failover::fail_over;
 use super::refusal::Refusal;
 use super::retry_state::{RetryState, pick, pick_again};
 use super::send::SendError;
 use super::unfinished::Reading;
-use super::{cached, guardrails, last_resort, last_word, metering, rescue};
+use super::upstream_reply::{UpstreamReply, send_and_judge};
+use super::{cached, guardrails, last_refusal, last_resort, metering, rescue};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::route::{NoneReady, Pick};
 use crate::balance::target::{OutageReason, Outcome};
-use crate::balance::waiting::{Place, asked_back};
+use crate::balance::waiting::{QueueSlot, asked_back};
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
 use crate::gateway::Gateway;
@@ -123,7 +123,7 @@ async fn wait(
     timing: &mut Timing,
     retry_state: &mut RetryState,
     until: Tick,
-    place: Option<&mut Place>,
+    place: Option<&mut QueueSlot>,
 ) -> Waited {
     let began = gateway.clock.now();
     let waited = tokio::select! {
@@ -163,8 +163,8 @@ async fn give_up(
             Err(_) => return End::CallerLeft,
         }
     }
-    if let Some(answer) = retry_state.last_word.take().filter(|_| nobody && retry_state.is_last(left)) {
-        return last_word::say(gateway, session, own, model_request, *answer).await;
+    if let Some(answer) = retry_state.last_refusal.take().filter(|_| nobody && retry_state.is_last(left)) {
+        return last_refusal::say(gateway, session, own, model_request, *answer).await;
     }
     let refusal = retry_state.refusal(&model_request.model.name, if retry_state.has_failed() { left } else { none }, gateway.clock.now());
     refuse(gateway, session, own, &refusal).await
@@ -180,13 +180,13 @@ async fn attempt(
     pick: Pick,
 ) -> AttemptEnd {
     let mut attempt = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, model_request, retry_state, pick);
-    match asked(session, &mut ctx.books(), &mut attempt, retry_state).await {
-        Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, retry_state, attempt, exchange, prefix).await,
+    match send_and_judge(session, &mut ctx.books(), &mut attempt, retry_state).await {
+        Ok(UpstreamReply::Deliver(exchange, prefix)) => deliver(session, ctx, retry_state, attempt, exchange, prefix).await,
         Err(SendError::Unsendable) => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
             AttemptEnd::Over(refuse(gateway, session, ctx.own_answer(), &Refusal::Internal).await)
         }
-        unanswered => ended(ctx.books(), retry_state, attempt, unanswered),
+        unanswered => fail_over(ctx.books(), retry_state, attempt, unanswered),
     }
 }
 
@@ -201,7 +201,7 @@ fn abandon(mut books: Books<'_>, reading: Option<Reading>, attempt: Attempt<'_>,
     };
     match (reading, place) {
         (Some(reading), Some((place, limit))) => {
-            let estimate = metering::hand_over(&mut books, attempt.model_request, &attempt.running, gateway.clock.now());
+            let estimate = metering::hand_over(&mut books, attempt.model_request, &attempt.state, gateway.clock.now());
             let lease = attempt.finish(&mut books, AttemptOutcome::Cancelled);
             abandoned::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
         }
@@ -249,7 +249,7 @@ async fn deliver(
             AttemptEnd::Over(End::Complete)
         }
         Delivery::Refusal(status) => {
-            let outcome = attempt.running.refusal(&ctx.body, attempt.model_request, status);
+            let outcome = attempt.state.refusal(&ctx.body, attempt.model_request, status);
             attempt.record(outcome);
             attempt.finish(&mut ctx.books(), if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed });
             exchange.release_soon(&gateway.connector).await;

@@ -11,8 +11,8 @@ use super::refusal::Refusal;
 use super::timer::Timer;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::route::{NoneReady, Pick, PickRequest};
-use crate::balance::target::Asked;
-use crate::balance::waiting::Place;
+use crate::balance::target::RequestKey;
+use crate::balance::waiting::QueueSlot;
 use crate::clock::Tick;
 use crate::request::{Attempts, Facts, ModelRequest};
 
@@ -35,7 +35,7 @@ pub(super) struct RetryState {
     /// How often a member may still be tried again before the others.
     same_target: u32,
     /// The last attempt's refusal, if there was one and the caller may see it.
-    pub(super) last_word: Option<Box<(ResponseHeader, Bytes)>>,
+    pub(super) last_refusal: Option<Box<(ResponseHeader, Bytes)>>,
     /// That refusal says that the prompt is too long, and members that could be tried have a larger context window.
     pub(super) too_long: bool,
     /// The error message of the last failed attempt's upstream, with its status.
@@ -47,11 +47,11 @@ pub(super) struct RetryState {
     /// How often throttled members were allowed again.
     pub(super) releases: u32,
     /// How much longer the request may wait for throttled targets.
-    pub(super) patience: Duration,
+    pub(super) wait_left: Duration,
     /// How long it has waited for a target since the last attempt.
     pub(super) waited: Duration,
     /// Which consumer asks, and for which API. The rest of a streamed upload is still to come.
-    pub(super) asked: Asked,
+    pub(super) key: RequestKey,
     pub(super) timer: Timer,
 }
 
@@ -59,7 +59,7 @@ impl RetryState {
     /// A request that was not tried anywhere yet. `by` is the number of its consumer in the targets' state.
     pub(super) fn new(model_request: &ModelRequest, by: u64, arrived: Tick) -> Self {
         RetryState {
-            asked: Asked { by, api: model_request.api, whole: true },
+            key: RequestKey { by, api: model_request.api, whole: true },
             tried: SmallVec::new(),
             throttled: SmallVec::new(),
             failures: 0,
@@ -70,11 +70,11 @@ impl RetryState {
             fast: None,
             limited: None,
             same_target: model_request.pool.config.retry.same_target,
-            last_word: None,
+            last_refusal: None,
             too_long: false,
             upstream: None,
             deadline: arrived + model_request.pool.config.timeouts.total,
-            patience: model_request.pool.config.retry.wait,
+            wait_left: model_request.pool.config.retry.wait,
             waited: Duration::ZERO,
             timer: Timer::default(),
         }
@@ -90,7 +90,7 @@ impl RetryState {
     pub(super) fn may_retry(&mut self, model_request: &ModelRequest, now: Tick) -> bool {
         let rules = &model_request.pool.config.retry;
         self.failures += 1;
-        self.failures < rules.max_attempts && model_request.pool.budget.try_retry(&rules.budget, self.asked.by, now)
+        self.failures < rules.max_attempts && model_request.pool.budget.try_retry(&rules.budget, self.key.by, now)
     }
 
     /// Whether an attempt failed, apart from throttles.
@@ -133,8 +133,8 @@ impl RetryState {
         let jitter = Duration::from_millis(crate::random::with_rng(|rng| rng.u64(AGAIN.0..=AGAIN.1)));
         let until = now + wait.map_or(jitter, |wait| wait.max(jitter));
         let target = &model_request.model.route.members()[member].target;
-        let may = target.closed_for(self.asked, until).is_none();
-        (may && until < self.deadline && until <= now + self.patience.max(LONGEST_AGAIN)).then_some(until)
+        let may = target.closed_for(self.key, until).is_none();
+        (may && until < self.deadline && until <= now + self.wait_left.max(LONGEST_AGAIN)).then_some(until)
     }
 
     /// No other member is left: when the member that failed last may be tried once more, if it failed fast and is still
@@ -155,10 +155,10 @@ impl RetryState {
         model_request: &ModelRequest,
         facts: &Facts,
         now: Tick,
-    ) -> Option<(Tick, Option<Place>)> {
+    ) -> Option<(Tick, Option<QueueSlot>)> {
         let rules = &model_request.pool.config.retry;
         let soonest = none.soonest.filter(|_| self.releases < rules.max_attempts)?;
-        if soonest > now + self.patience || soonest >= self.deadline {
+        if soonest > now + self.wait_left || soonest >= self.deadline {
             return None;
         }
         // If a target may already be used again, no place in the queue is needed.
@@ -168,7 +168,7 @@ impl RetryState {
 
     /// A wait from `from` to `until` is over: throttled members may be tried again.
     pub(super) fn release(&mut self, until: Tick, from: Tick) {
-        self.patience = self.patience.saturating_sub(until.since(from));
+        self.wait_left = self.wait_left.saturating_sub(until.since(from));
         self.releases += 1;
         let throttled = std::mem::take(&mut self.throttled);
         self.tried.retain(|index| !throttled.contains(index));
@@ -198,19 +198,19 @@ const LONGEST_AGAIN: Duration = Duration::from_secs(1);
 
 /// A slot of this member, for a request that already tried it.
 pub(super) fn pick_again(model_request: &ModelRequest, retry_state: &mut RetryState, member: usize, now: Tick) -> Option<Pick> {
-    let lease = model_request.model.route.members()[member].target.acquire(retry_state.asked, now)?;
+    let lease = model_request.model.route.members()[member].target.acquire(retry_state.key, now)?;
     retry_state.tried.retain(|tried| *tried != member);
     Some(Pick { index: member, lease })
 }
 
 /// Most skipped members that are recorded for a request.
-const PASSED_OVER: usize = 64;
+const SKIPPED: usize = 64;
 
 /// Asks the selector for a target, and records which members it skipped.
 pub(super) fn pick(
     model_request: &ModelRequest,
     facts: &Facts,
-    made: &mut Attempts,
+    attempts: &mut Attempts,
     retry_state: &RetryState,
     now: Tick,
 ) -> Result<Pick, NoneReady> {
@@ -221,17 +221,17 @@ pub(super) fn pick(
         throttled: &retry_state.throttled,
         fence,
         affinity_key: model_request.affinity_key,
-        asked: retry_state.asked,
+        key: retry_state.key,
     };
     let route = &model_request.model.route;
     let picked = crate::random::with_rng(|rng| route.pick(&request, now, rng));
     // A waiting request asks the selector again and again: the skipped members are recorded once, and once more after
     // each attempt.
-    let attempts = made.made.len() + 1;
-    if made.noted < attempts && made.passed_over.len() < PASSED_OVER {
-        let passed_over = route.passed_over(&request, picked.as_ref().ok().map(|pick| pick.index), now);
-        made.passed_over.extend(passed_over);
-        made.noted = attempts;
+    let number = attempts.records.len() + 1;
+    if attempts.recorded_for < number && attempts.skipped.len() < SKIPPED {
+        let skipped = route.skipped(&request, picked.as_ref().ok().map(|pick| pick.index), now);
+        attempts.skipped.extend(skipped);
+        attempts.recorded_for = number;
     }
     picked
 }

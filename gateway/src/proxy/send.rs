@@ -15,7 +15,7 @@ use super::books::Books;
 use super::exchange::{BodyEvent, Broken, Exchange};
 use super::retry_state::RetryState;
 use super::upstream_request::{Framing, NoHead, head_for};
-use super::{headers, patience};
+use super::{headers, output_timeout};
 use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
 use crate::gateway::Gateway;
@@ -41,7 +41,7 @@ impl From<NoHead> for SendError {
 }
 
 /// Connects, sends, and reads the head. If a pooled connection was stale, it does so once more on a new one.
-pub(super) async fn ask(
+pub(super) async fn send(
     session: &mut Session,
     books: &mut Books<'_>,
     upstream: &Upstream,
@@ -57,11 +57,11 @@ pub(super) async fn ask(
         let (head, body) = request(session, books.facts, books.body, upstream, attempt)?;
         let began = gateway.clock.now();
         let left = retry_state.deadline.since(began);
-        let first = patience::first(attempt.model_request);
+        let first = output_timeout::first(attempt.model_request);
         let caller = &mut session.downstream_session;
         let asked = async {
             let mut exchange = Exchange::connect(&gateway.connector, peer, fresh, timeouts.connect.min(left), caller).await?;
-            attempt.running.sent = true;
+            attempt.state.sent = true;
             exchange.send(head, body, first.min(left), caller).await?;
             let until = (began + first).min(retry_state.deadline);
             exchange.read_head(until, &gateway.clock, &mut retry_state.timer, caller).await?;
@@ -90,7 +90,7 @@ fn request(
     attempt: &Attempt<'_>,
 ) -> Result<(Box<RequestHeader>, Pieces), SendError> {
     let model_request = attempt.model_request;
-    let member = &model_request.model.route.members()[attempt.running.member];
+    let member = &model_request.model.route.members()[attempt.state.member];
     let caller = session.req_header();
     let body = match attempt.resumes {
         Some(_) => Pieces::new(),
@@ -102,8 +102,8 @@ fn request(
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
     let rest = attempt.resumes.as_ref().map(|(path, query)| (path.as_str(), query.as_str()));
     let clock = &attempt.gateway.clock;
-    let at = (attempt.running.span, clock.now(), Signing { body: Some(&body), wall: clock.wall() });
-    let head = head_for(facts, model_request, (attempt.running.member, upstream), caller, rest, framing, at)?;
+    let at = (attempt.state.span, clock.now(), Signing { body: Some(&body), wall: clock.wall() });
+    let head = head_for(facts, model_request, (attempt.state.member, upstream), caller, rest, framing, at)?;
     Ok((head, body))
 }
 
@@ -114,7 +114,7 @@ fn asks_usage(attempt: &Attempt<'_>) -> bool {
         && is_asked_for(model_request.api)
         && !attempt.refused_usage
         && matches!(model_request.fields.stream_options, StreamOptions::Absent | StreamOptions::UsageNotAsked { .. })
-        && attempt.running.lease.target().may_be_asked_usage(model_request.api, attempt.gateway.clock.now())
+        && attempt.state.lease.target().may_be_asked_usage(model_request.api, attempt.gateway.clock.now())
 }
 
 /// The caller's bytes, with the deployment's name in place of the model's if they differ, and with the option that asks

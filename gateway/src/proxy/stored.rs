@@ -17,7 +17,7 @@ use super::offload::on_buffer;
 use super::refusal::Refusal;
 use super::{guardrails, headers, media};
 use crate::gateway::Gateway;
-use crate::objects::{Known, Pin, sealed_name};
+use crate::objects::{Known, ObjectLocation, sealed_name};
 use crate::operation::ObjectOperation;
 use crate::request::{BodyBuffer, Facts, ModelRequest};
 use crate::runtime::{Model, Pool, Runtime};
@@ -149,9 +149,9 @@ fn may_batch(facts: &Facts, call: &ObjectOperation) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 404 for names that are unknown or another caller's, 400 for objects at different backends.
-pub(super) async fn locate(gateway: &Gateway, facts: &Facts, names: &[String]) -> Result<Option<Pin>, Refusal> {
+pub(super) async fn locate(gateway: &Gateway, facts: &Facts, names: &[String]) -> Result<Option<ObjectLocation>, Refusal> {
     let owner = facts.owner();
-    let mut at: Option<Pin> = None;
+    let mut at: Option<ObjectLocation> = None;
     for name in names {
         let pin = match gateway.objects.find(name, gateway.clock.now()).await {
             Known::At(pin) if pin.consumer == owner => pin,
@@ -237,6 +237,6 @@ pub(super) fn keep(gateway: &Gateway, facts: &Facts, model_request: &ModelReques
     let stored = if model_request.stores { stored } else { Vec::new() };
     let sealed = sealed.iter().map(|mark| sealed_name(mark));
     for name in stored.into_iter().chain(kept).chain(sealed) {
-        gateway.objects.pin(&name, Pin { backend: Arc::clone(backend), consumer: facts.owner() }, now);
+        gateway.objects.pin(&name, ObjectLocation { backend: Arc::clone(backend), consumer: facts.owner() }, now);
     }
 }

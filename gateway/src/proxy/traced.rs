@@ -8,8 +8,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
+use super::finished_request::{self, FinishedRequest};
 use super::headers;
-use super::over::{self, Over};
 use crate::clock::Tick;
 use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, Facts};
@@ -38,7 +38,7 @@ pub(super) fn attempt(facts: &Facts) -> Option<SpanId> {
 ///
 /// # Errors
 /// Never, for these values.
-pub(super) fn tell_upstream(facts: &Facts, span: Option<SpanId>, head: &mut RequestHeader) -> pingora::Result<()> {
+pub(super) fn add_to_request(facts: &Facts, span: Option<SpanId>, head: &mut RequestHeader) -> pingora::Result<()> {
     let (Some(trace), Some(span)) = (&facts.trace, span) else { return Ok(()) };
     head.insert_header(TRACEPARENT, trace.traceparent(span))?;
     match &trace.state {
@@ -49,14 +49,14 @@ pub(super) fn tell_upstream(facts: &Facts, span: Option<SpanId>, head: &mut Requ
 }
 
 /// Adds the trace id to the caller's answer.
-pub(super) fn tell_caller(trace: Option<&Trace>, head: &mut ResponseHeader) {
+pub(super) fn add_to_answer(trace: Option<&Trace>, head: &mut ResponseHeader) {
     if let Some(trace) = trace {
         let _ = head.insert_header(headers::X_SPILLWAY_TRACE_ID, trace.id.to_string());
     }
 }
 
 /// Sends the spans of a request that has ended.
-pub(super) fn write(request: &Over<'_>) {
+pub(super) fn write(request: &FinishedRequest<'_>) {
     let Some(trace) = request.facts.trace.as_ref().filter(|trace| trace.sampled) else { return };
     let Some(traces) = &request.facts.runtime.traces else { return };
     let began = u64::try_from(request.facts.arrived_at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
@@ -76,7 +76,7 @@ pub(super) fn write(request: &Over<'_>) {
         })
     };
     let head = request.session.req_header();
-    let (end, code) = over::end(request.reply);
+    let (end, code) = finished_request::end(request.reply);
     traces.write(Box::new(RequestSpan {
         trace: (**trace).clone(),
         began,

@@ -155,7 +155,7 @@ pub(super) fn head_for(
         id: &facts.id,
     };
     let mut head = request.head()?;
-    traced::tell_upstream(facts, span, &mut head)?;
+    traced::add_to_request(facts, span, &mut head)?;
     transformed::request(facts, model_request, &mut head);
     upstream.auth.authorise(&caller.headers, &mut head, now, &signing).map_err(|_| NoHead::NoCredential)?;
     Ok(head)

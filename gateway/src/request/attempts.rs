@@ -40,9 +40,9 @@ pub struct AttemptRecord {
 #[derive(Debug, Default)]
 pub struct Attempts {
     /// Every attempt that has ended.
-    pub made: SmallVec<[AttemptRecord; 2]>,
+    pub records: SmallVec<[AttemptRecord; 2]>,
     /// Members that were skipped, and why.
-    pub passed_over: Vec<Skipped>,
+    pub skipped: Vec<Skipped>,
     /// Number of the attempt, from 1, for which the skipped members were recorded last.
-    pub noted: usize,
+    pub recorded_for: usize,
 }

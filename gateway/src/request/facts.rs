@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use spillway_plugins::api::{Api, Dialect};
-use spillway_plugins::limits::{Class, Now};
+use spillway_plugins::limits::{Class, Timestamps};
 use spillway_plugins::trace::Trace;
 
 use crate::callers::{Caller, Holding, LiveConsumer};
@@ -85,9 +85,9 @@ impl Facts {
 
     /// The time `now` on both clocks. The wall clock is read only when the request arrives; later times are computed
     /// from there.
-    pub fn moment(&self, now: Tick) -> Now {
+    pub fn timestamps(&self, now: Tick) -> Timestamps {
         let since = i64::try_from(now.since(self.arrived).as_secs()).unwrap_or(0);
-        Now { monotonic: Duration::from_nanos(now.0), unix: self.arrived_at.timestamp().saturating_add(since) }
+        Timestamps { monotonic: Duration::from_nanos(now.0), unix: self.arrived_at.timestamp().saturating_add(since) }
     }
 
     /// How urgent the request is when resources are short.

@@ -19,7 +19,7 @@ use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::config::tls::TlsError;
 use crate::config::{self, CacheRules, Config, PromptLogRules, ServerTls, TraceRules};
-use crate::guard::Guard;
+use crate::guardrails::Guard;
 use crate::limits::{Limits, pool_name};
 use crate::listener_tls::Tls;
 use crate::prompt_log::PromptLog;

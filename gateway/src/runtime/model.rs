@@ -10,7 +10,7 @@ use crate::balance::budget::RetryBudget;
 use crate::balance::route::{HealthFlag, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, DeploymentPrice};
-use crate::ledger::Place;
+use crate::ledger::MemberLabels;
 use crate::telemetry::metrics::{MemberMetrics, RequestMetrics};
 
 /// Answers when no target can.
@@ -71,13 +71,13 @@ pub struct Model {
     /// Whether it thinks before it answers, unless the request turns that off.
     pub reasons: bool,
     /// Each member's name in the ledger.
-    pub places: Vec<Arc<Place>>,
+    pub places: Vec<Arc<MemberLabels>>,
     /// Each member's name in spans.
-    pub traced: Vec<Arc<trace::Place>>,
+    pub traced: Vec<Arc<trace::SpanTarget>>,
     /// The cache's name in the ledger.
-    pub cache_place: Arc<Place>,
+    pub cache_labels: Arc<MemberLabels>,
     /// The guard's name in the ledger, for blocked prompts.
-    pub guard_place: Arc<Place>,
+    pub guard_labels: Arc<MemberLabels>,
     /// Members that can't serve an API, by API: requests never try them.
     pub(super) excluded: Vec<Vec<usize>>,
 }

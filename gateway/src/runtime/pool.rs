@@ -13,7 +13,7 @@ use crate::balance::budget::RetryBudget;
 use crate::balance::route::{HealthFlag, Member, MemberHealth, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, Prices};
-use crate::ledger::Place;
+use crate::ledger::MemberLabels;
 use crate::telemetry::metrics::Metrics;
 
 /// Health flags by member. The results in `before` are kept for the same backend with the same checks.
@@ -101,7 +101,7 @@ fn live_model(
     let counters = members.iter().map(|m| metrics.member(&pool.name, &m.target.id.backend, &m.target.id.deployment, m.priority)).collect();
     let prices = members.iter().map(|member| prices.of(&backends[member.backend].config, name)).collect();
     let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
-    let place = |member: &Member| Place {
+    let place = |member: &Member| MemberLabels {
         model: Arc::clone(&name),
         pool: Arc::clone(&pool_name),
         backend: Arc::clone(&member.target.id.backend),
@@ -111,9 +111,9 @@ fn live_model(
     // Requests that don't reach a member.
     let own = |part: &str| {
         let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
-        Arc::new(Place { model, pool, backend: part.into(), deployment: part.into(), tier: 0 })
+        Arc::new(MemberLabels { model, pool, backend: part.into(), deployment: part.into(), tier: 0 })
     };
-    let (cache_place, guard_place) = (own("cache"), own("guard"));
+    let (cache_labels, guard_labels) = (own("cache"), own("guard"));
     let places = members.iter().map(|member| Arc::new(place(member))).collect();
     let traced = members.iter().filter_map(|member| Some(Arc::new(traced(member, &backends[member.backend])?))).collect();
     Model {
@@ -126,16 +126,16 @@ fn live_model(
         reasons,
         places,
         traced,
-        cache_place,
-        guard_place,
+        cache_labels,
+        guard_labels,
         excluded,
     }
 }
 
 /// A member's name in spans.
-fn traced(member: &Member, backend: &Backend) -> Option<trace::Place> {
+fn traced(member: &Member, backend: &Backend) -> Option<trace::SpanTarget> {
     let endpoint = &backend.upstream.as_ref()?.endpoint;
-    Some(trace::Place {
+    Some(trace::SpanTarget {
         provider: backend.config.kind.provider().semconv_name(),
         host: endpoint.host.clone(),
         port: endpoint.port,

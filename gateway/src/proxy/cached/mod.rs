@@ -188,7 +188,7 @@ pub(super) async fn keep(
         }
         None => None,
     };
-    let state = if body.is_some() { State::Landed } else { State::NotKept };
+    let state = if body.is_some() { State::Stored } else { State::NotKept };
     if let Some(body) = body {
         let now = gateway.clock.wall().timestamp_millis();
         let usage = metering.usage.map(|metered| metered.usage).unwrap_or_default();

@@ -13,7 +13,7 @@ use spillway_plugins::request::StreamOptions;
 use crate::gateway::Gateway;
 use crate::proxy::books::OwnAnswer;
 use crate::proxy::intake_outcome::IntakeError;
-use crate::proxy::{logged, own_fields, respond};
+use crate::proxy::{gateway_headers, logged, respond};
 use crate::request::{BufferShare, End, Facts, ModelRequest};
 use crate::telemetry::metrics::CacheResult;
 
@@ -83,7 +83,7 @@ pub(in crate::proxy) async fn send(
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
     }
-    own_fields::complete(&own, model_request, &mut head, &entry.backend, 0);
+    gateway_headers::complete(&own, model_request, &mut head, &entry.backend, 0);
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(kept.body), true)];
     respond::send(&mut session.downstream_session, tasks, server.write_timeout).await.map_err(|_| IntakeError::CallerLeft)?;
     own.reply.end = End::Complete;

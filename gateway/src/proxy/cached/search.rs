@@ -56,7 +56,7 @@ pub(super) async fn find(
                 }
                 return Ok(match entry.filter(|entry| within(entry)) {
                     Some(entry) => {
-                        flight.end(State::Landed);
+                        flight.end(State::Stored);
                         Found::Answer(entry)
                     }
                     None => Found::Lead(flight),
@@ -68,17 +68,17 @@ pub(super) async fn find(
         let left = cache.rules.wait.saturating_sub(waiting.since(began));
         let ended = tokio::select! {
             biased;
-            state = flight.wait_for(|state| *state != State::Flying) => state.ok().map(|state| *state),
+            state = flight.wait_for(|state| *state != State::InFlight) => state.ok().map(|state| *state),
             _ = session.downstream_session.read_body_or_idle(true) => return Err(IntakeError::CallerLeft),
             () = tokio::time::sleep(left) => Some(State::NotKept),
         };
         timing.waited += gateway.clock.now().since(waiting);
         match ended {
-            Some(State::Landed) => {
+            Some(State::Stored) => {
                 let entry = cache.get(&key, now()).filter(|entry| within(entry));
                 return Ok(entry.map_or(Found::Nothing, Found::Answer));
             }
-            Some(State::NotKept | State::Flying) => return Ok(Found::Nothing),
+            Some(State::NotKept | State::InFlight) => return Ok(Found::Nothing),
             // The request that asked gave up: another one asks.
             None => {}
         }

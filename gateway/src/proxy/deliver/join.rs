@@ -10,7 +10,7 @@ use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::proxy::delivery::Delivery;
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::patience;
+use crate::proxy::output_timeout;
 
 /// Sent at the end of a stream that was continued.
 const TRAILER: &[u8] = b": x-spillway-rescued: 1\n";
@@ -29,7 +29,7 @@ impl Deliverer<'_, '_> {
 
     async fn join_events(&mut self, continuation: &mut Continuation, watch: &mut StreamWatch) -> Delivery {
         let idle = self.attempt.model_request.pool.config.timeouts.idle;
-        let mut give_up = self.attempt.running.began + patience::first(self.attempt.model_request);
+        let mut give_up = self.attempt.state.began + output_timeout::first(self.attempt.model_request);
         let mut last_sent = self.now();
         let mut begun = false;
         loop {
@@ -57,8 +57,8 @@ impl Deliverer<'_, '_> {
                 return Delivery::Cut(ErrorKind::Reset);
             }
             if watch.state().content && !std::mem::replace(&mut begun, true) {
-                let first = self.now().since(self.attempt.running.began);
-                self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
+                let first = self.now().since(self.attempt.state.began);
+                self.attempt.record(Outcome::Success { first, signal: self.attempt.state.signal });
             }
             give_up = if begun { self.now() + idle } else { give_up };
             let over = watch.state().done || (ended && watch.state().finished);

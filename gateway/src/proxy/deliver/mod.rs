@@ -26,18 +26,18 @@ use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::{Metered, Reported};
 
-use screen::Screen;
+use screen::StreamScreen;
 use tap::Tap;
 
 use super::attempt::Attempt;
+use super::body_pieces::{BodyPieces, joined};
 use super::ctx::RequestCtx;
 use super::delivery::{Delivery, Fault};
 use super::exchange::{BodyEvent, Broken, Exchange};
-use super::held::{Held, joined};
 use super::rescuable::Rescuable;
 use super::retry_state::RetryState;
 use super::unfinished::Reading;
-use super::{bound, cached, headers, logged, metering, own_fields, respond, stored, transformed};
+use super::{cached, gateway_headers, headers, logged, metering, respond, stored, transformed, usage_bound};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
@@ -122,7 +122,7 @@ struct Deliverer<'a, 'g> {
     /// Events of a stream that its caller didn't ask for.
     hidden: Option<Bytes>,
     /// What is held back of a stream that the guard checks.
-    screen: Option<Box<Screen>>,
+    screen: Option<Box<StreamScreen>>,
     committed: bool,
     /// What was sent, if it may be continued after a break.
     rescuable: Option<Rescuable>,
@@ -193,7 +193,7 @@ impl Deliverer<'_, '_> {
 
     /// Whether the rest of an answer is read if its caller leaves now.
     fn drains(&self) -> bool {
-        let begun = self.attempt.running.status.is_some_and(|status| status.is_success());
+        let begun = self.attempt.state.status.is_some_and(|status| status.is_success());
         begun && !self.ctx.metering.booked && self.ctx.facts.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
     }
 
@@ -203,17 +203,17 @@ impl Deliverer<'_, '_> {
 
     /// Books the answer: its last bytes are sent next. An error costs nothing, except one of a content filter.
     async fn book(&mut self) {
-        let running = &self.attempt.running;
-        let costs = running.filtered || running.status.is_some_and(|status| status.is_success());
-        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx.books(), self.attempt.model_request, running) {
+        let state = &self.attempt.state;
+        let costs = state.filtered || state.status.is_some_and(|status| status.is_success());
+        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx.books(), self.attempt.model_request, state) {
             safe.await;
         }
     }
 
     /// The commit point: sends head and first bytes in one write. From here on the body is not needed for another
     /// attempt.
-    async fn commit(&mut self, held: Held, over: bool) -> Result<(), Delivery> {
-        let first = self.now().since(self.attempt.running.began);
+    async fn commit(&mut self, held: BodyPieces, over: bool) -> Result<(), Delivery> {
+        let first = self.now().since(self.attempt.state.began);
         held.iter().for_each(|piece| self.record(piece));
         self.read_plain(&held, over).await;
         let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
@@ -238,25 +238,25 @@ impl Deliverer<'_, '_> {
             stored::remember(self.attempt.gateway, &self.ctx.facts, self.attempt.model_request, self.backend(), &joined(&held));
         }
         if status.is_success() {
-            self.attempt.model_request.model.metrics[self.attempt.running.member].first_token.observe(first.as_secs_f64());
-            self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
+            self.attempt.model_request.model.metrics[self.attempt.state.member].first_token.observe(first.as_secs_f64());
+            self.attempt.record(Outcome::Success { first, signal: self.attempt.state.signal });
         }
         self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());
         transformed::response(&self.ctx.facts, self.attempt.model_request, &mut head);
-        own_fields::describe(
+        gateway_headers::describe(
             &self.ctx.facts,
             &self.ctx.timing,
             &self.ctx.copies,
             &mut head,
             Some(self.backend()),
-            self.ctx.attempts.made.len() + 1,
+            self.ctx.attempts.records.len() + 1,
         );
         if self.ctx.body.kept.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT)
             && !logged::wants_body(&self.ctx.body, &self.ctx.copies)
             && self.rescuable.is_none()
         {
             // The upper bound may still be needed.
-            self.ctx.body.input_bound = Some(bound::of(&self.ctx.facts, &self.ctx.body, self.attempt.model_request).input);
+            self.ctx.body.input_bound = Some(usage_bound::of(&self.ctx.facts, &self.ctx.body, self.attempt.model_request).input);
             self.ctx.body.kept = None;
         }
         self.ctx.reply.status = Some(status.as_u16());
@@ -276,7 +276,7 @@ impl Deliverer<'_, '_> {
     }
 
     fn backend(&self) -> &Arc<str> {
-        &self.attempt.model_request.model.route.members()[self.attempt.running.member].target.id.backend
+        &self.attempt.model_request.model.route.members()[self.attempt.state.member].target.id.backend
     }
 
     /// Copies a piece for the cache and the prompt log.
@@ -289,7 +289,7 @@ impl Deliverer<'_, '_> {
     async fn keep(&mut self, hidden: Option<Bytes>) {
         if self.ctx.copies.cached.is_some() {
             let model_request = self.attempt.model_request;
-            let target = (model_request.api, &model_request.model.route.members()[self.attempt.running.member].target.id.backend);
+            let target = (model_request.api, &model_request.model.route.members()[self.attempt.state.member].target.id.backend);
             let keep = cached::keep(
                 self.attempt.gateway,
                 &self.ctx.facts,

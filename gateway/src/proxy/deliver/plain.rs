@@ -11,10 +11,10 @@ use spillway_plugins::tokens::{Reported, read_whole};
 
 use super::{Deliverer, Tap, screen};
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::body_pieces::{BodyPieces, joined};
 use crate::proxy::delivery::{Delivery, Fault};
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::held::{Held, joined};
-use crate::proxy::{metering, words};
+use crate::proxy::{metering, upstream_message};
 use crate::request::BufferShare;
 
 /// Most bytes of a plain answer that are held until it is whole.
@@ -23,7 +23,7 @@ const HOLD_PLAIN: usize = 256 * 1024;
 impl Deliverer<'_, '_> {
     /// Holds a JSON answer until it is whole, if it is small. If the answer must be an object (`is_object`), anything
     /// else is not accepted as an answer.
-    pub(super) async fn plain(&mut self, mut held: Held, json: bool, is_object: bool) -> Delivery {
+    pub(super) async fn plain(&mut self, mut held: BodyPieces, json: bool, is_object: bool) -> Delivery {
         let idle = self.attempt.model_request.pool.config.timeouts.idle;
         let mut length: usize = held.iter().map(Bytes::len).sum();
         let guarded = self.is_guarded();
@@ -115,7 +115,7 @@ impl Deliverer<'_, '_> {
     }
 
     /// Why an answer with a success status is an error, as a stream can be. `None` if the caller gets it.
-    fn fault_of(&mut self, held: &Held) -> Option<Fault> {
+    fn fault_of(&mut self, held: &BodyPieces) -> Option<Fault> {
         static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
         let whole = joined(held);
         // Most answers don't contain this word.
@@ -127,13 +127,13 @@ impl Deliverer<'_, '_> {
         }
         let fault = self.replacement(retry::classify_event(&whole))?;
         if fault == Fault::NoDeployment {
-            self.retry_state.last_word = self.exchange.head().cloned().and_then(|mut head| {
+            self.retry_state.last_refusal = self.exchange.head().cloned().and_then(|mut head| {
                 head.set_status(StatusCode::NOT_FOUND).ok()?;
                 Some(Box::new((head, whole)))
             });
             return Some(fault);
         }
-        self.attempt.running.said = words::of(&whole);
+        self.attempt.state.said = upstream_message::of(&whole);
         // Nothing of a failed plain answer has been paid for.
         Some(if fault == Fault::Failed { Fault::NoAnswer } else { fault })
     }
@@ -158,7 +158,7 @@ impl Deliverer<'_, '_> {
     }
 
     /// Reads the usage in a plain answer, as far as it has come, and books a whole one.
-    pub(super) async fn read_plain(&mut self, held: &Held, over: bool) {
+    pub(super) async fn read_plain(&mut self, held: &BodyPieces, over: bool) {
         if self.ctx.reply.streamed || self.ctx.metering.booked {
             return;
         }
@@ -176,7 +176,7 @@ impl Deliverer<'_, '_> {
             let plain = self.tap.as_ref().is_some_and(Tap::is_plain);
             if self.ctx.metering.usage.is_none()
                 && plain
-                && !self.attempt.running.filtered
+                && !self.attempt.state.filtered
                 && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT
             {
                 self.ctx.metering.plain = Some(held.concat().into());
@@ -188,11 +188,11 @@ impl Deliverer<'_, '_> {
 }
 
 /// The first byte that is not white space.
-fn first_byte(held: &Held) -> Option<u8> {
+fn first_byte(held: &BodyPieces) -> Option<u8> {
     held.iter().flat_map(|piece| piece.iter()).copied().find(|byte| !byte.is_ascii_whitespace())
 }
 
-fn is_json(held: &Held) -> bool {
+fn is_json(held: &BodyPieces) -> bool {
     let whole = joined(held);
     let mut reader = Reader::new(&whole);
     reader.value(0).is_ok() && reader.end().is_ok()

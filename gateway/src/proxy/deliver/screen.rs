@@ -2,7 +2,7 @@
 //! already sent.
 
 use bytes::Bytes;
-use spillway_plugins::guard::{Shape, Spoken};
+use spillway_plugins::guard::{AnswerText, StreamEnding};
 use spillway_plugins::sse::{Fate, Splitter};
 
 /// Longest plain answer that is checked.
@@ -15,29 +15,29 @@ pub(super) const PENDING: usize = 256 * 1024;
 
 /// Events of a stream that are held back.
 #[derive(Debug, Default)]
-pub(super) struct Screen {
+pub(super) struct StreamScreen {
     pub(super) pending: Vec<Bytes>,
     pub(super) length: usize,
     pub(super) splitter: Splitter,
     /// The answer's text: the end of what was sent, and all that is held back.
-    pub(super) said: Spoken,
+    pub(super) said: AnswerText,
     /// Text came since the last check.
     pub(super) news: bool,
     /// An event that is held back can't be read.
     pub(super) unreadable: bool,
     /// Approximate number of output tokens at the last check.
     pub(super) looked_at: u64,
-    pub(super) shape: Shape,
+    pub(super) ending: StreamEnding,
 }
 
-impl Screen {
+impl StreamScreen {
     pub(super) fn take(&mut self, events: &Bytes, over: bool) {
-        let Screen { splitter, said, news, unreadable, .. } = self;
+        let StreamScreen { splitter, said, news, unreadable, .. } = self;
         let mut read = |bytes: Bytes| {
             splitter.feed(bytes, |event| {
-                let before = said.heard();
+                let before = said.bytes();
                 *unreadable |= said.add(&event.data).is_err();
-                *news |= said.heard() > before;
+                *news |= said.bytes() > before;
                 Fate::Pass
             });
         };
@@ -62,7 +62,7 @@ impl Screen {
         self.said = std::mem::take(&mut self.said).ends(OVERLAP);
         let whole: Bytes = std::mem::take(&mut self.pending).concat().into();
         Splitter::default().feed(whole.clone(), |event| {
-            self.shape.note(&event.data);
+            self.ending.note(&event.data);
             Fate::Pass
         });
         whole

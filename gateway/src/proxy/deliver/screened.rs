@@ -4,13 +4,13 @@
 use super::Deliverer;
 use super::screen::PENDING;
 use crate::balance::target::Outcome;
-use crate::guard::Judgement;
+use crate::guardrails::Judgement;
+use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::delivery::Delivery;
-use crate::proxy::held::Held;
 use crate::proxy::{cached, guardrails};
 use bytes::Bytes;
 use spillway_plugins::api::Api;
-use spillway_plugins::guard::{Finding, Spoken};
+use spillway_plugins::guard::{AnswerText, Finding};
 use spillway_plugins::stream::StreamWatch;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ impl Deliverer<'_, '_> {
     /// Whether this answer is checked: successful answers, in APIs whose answers are texts.
     pub(super) fn is_guarded(&self) -> bool {
         let says = matches!(self.attempt.model_request.api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
-        says && self.attempt.running.status.is_some_and(|status| status.is_success())
+        says && self.attempt.state.status.is_some_and(|status| status.is_success())
             && guardrails::guard_of(&self.ctx.facts).is_some_and(|guard| guard.reads_answers())
     }
 
@@ -29,7 +29,7 @@ impl Deliverer<'_, '_> {
 
     /// Checks the text of an answer; `said` is `None` if it can't be read. The error is what was found, or `None` if it
     /// could not be checked.
-    async fn look_at(&mut self, said: Option<&Spoken>) -> Result<(), Option<Finding>> {
+    async fn look_at(&mut self, said: Option<&AnswerText>) -> Result<(), Option<Finding>> {
         let runtime = Arc::clone(&self.ctx.facts.runtime);
         let Some(guard) = &runtime.guard else { return Ok(()) };
         let gateway = self.attempt.gateway;
@@ -63,8 +63,8 @@ impl Deliverer<'_, '_> {
 
     /// Checks a plain answer, whole (`over`) or longer than what is checked. If it doesn't pass, the caller gets a
     /// refusal instead. Its usage is booked in both cases.
-    pub(super) async fn screen_plain(&mut self, held: &Held, over: bool) -> Result<(), Delivery> {
-        let mut said = Spoken::default();
+    pub(super) async fn screen_plain(&mut self, held: &BodyPieces, over: bool) -> Result<(), Delivery> {
+        let mut said = AnswerText::default();
         let read = over && said.add(&held.concat()).is_ok();
         let looked = self.look_at(read.then_some(&said)).await;
         let Err(finding) = looked else { return Ok(()) };
@@ -104,7 +104,7 @@ impl Deliverer<'_, '_> {
             return self.blocked(finding);
         }
         let sequence = watch.state().sequence;
-        let end = self.screen.as_ref().map(|screen| screen.shape.ending(self.attempt.model_request.api, sequence)).unwrap_or_default();
+        let end = self.screen.as_ref().map(|screen| screen.ending.events(self.attempt.model_request.api, sequence)).unwrap_or_default();
         self.record(&end);
         if !self.write(end).await {
             return Delivery::CallerLeft;
@@ -117,8 +117,8 @@ impl Deliverer<'_, '_> {
 
     /// Nothing of it is sent to the caller. The target did nothing wrong.
     fn blocked(&mut self, finding: Option<Finding>) -> Delivery {
-        let first = self.now().since(self.attempt.running.began);
-        self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
+        let first = self.now().since(self.attempt.state.began);
+        self.attempt.record(Outcome::Success { first, signal: self.attempt.state.signal });
         cached::forget(&mut self.ctx.copies);
         Delivery::Blocked(finding)
     }

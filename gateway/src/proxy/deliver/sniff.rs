@@ -2,10 +2,10 @@
 
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::delivery::{Delivery, Fault};
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::held::Held;
-use crate::proxy::patience;
+use crate::proxy::output_timeout;
 
 /// How an event stream can begin: with an event's field, or a comment.
 const BEGINNINGS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
@@ -14,8 +14,8 @@ const LOOK: usize = 64;
 
 impl Deliverer<'_, '_> {
     /// Whether it is an event stream. Bytes that are read for that are added to `held`.
-    pub(super) async fn looks_like_a_stream(&mut self, held: &mut Held) -> Result<bool, Delivery> {
-        let until = self.attempt.running.began + patience::first(self.attempt.model_request);
+    pub(super) async fn looks_like_a_stream(&mut self, held: &mut BodyPieces) -> Result<bool, Delivery> {
+        let until = self.attempt.state.began + output_timeout::first(self.attempt.model_request);
         let mut beginning = held.concat();
         loop {
             if let Some(looks) = is_stream(&beginning) {

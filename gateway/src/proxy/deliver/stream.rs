@@ -13,12 +13,12 @@ use tracing::warn;
 
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::delivery::{Delivery, Fault, broke};
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::held::Held;
 use crate::proxy::rescuable::Rescuable;
 use crate::proxy::unfinished::{Reading, Rescue};
-use crate::proxy::{last_word, patience, respond, stored, words};
+use crate::proxy::{last_refusal, output_timeout, respond, stored, upstream_message};
 
 /// Most bytes of a stream that are held until its first output.
 const HOLD_STREAM: usize = 256 * 1024;
@@ -27,7 +27,7 @@ pub(super) const COMMENT_AFTER: Duration = Duration::from_secs(15);
 
 impl Deliverer<'_, '_> {
     /// Delivers an event stream, of which `read` was already read.
-    pub(super) async fn stream(&mut self, read: Held) -> Delivery {
+    pub(super) async fn stream(&mut self, read: BodyPieces) -> Delivery {
         let model_request = self.attempt.model_request;
         let mut watch = StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), self.attempt.asked_usage);
         if self.is_guarded() {
@@ -44,7 +44,7 @@ impl Deliverer<'_, '_> {
         delivery
     }
 
-    async fn stream_events(&mut self, watch: &mut StreamWatch, read: Held) -> Delivery {
+    async fn stream_events(&mut self, watch: &mut StreamWatch, read: BodyPieces) -> Delivery {
         let held = match self.hold_back(watch, read).await {
             Ok(held) => held,
             Err(delivery) => return delivery,
@@ -76,24 +76,24 @@ impl Deliverer<'_, '_> {
     }
 
     /// Checks the first events, and returns those that may be sent.
-    async fn screened(&mut self, watch: &StreamWatch, held: Held, over: bool) -> Result<Held, Option<Finding>> {
+    async fn screened(&mut self, watch: &StreamWatch, held: BodyPieces, over: bool) -> Result<BodyPieces, Option<Finding>> {
         if !self.is_guarded() {
             return Ok(held);
         }
         self.screen = Some(Box::default());
         let passed = self.screen(watch, held.concat().into(), over).await?;
-        Ok(if passed.is_empty() { Held::new() } else { smallvec::smallvec![passed] })
+        Ok(if passed.is_empty() { BodyPieces::new() } else { smallvec::smallvec![passed] })
     }
 
     /// Reads until the first output. Until then nothing has been sent, so an error inside HTTP 200 is still handled as
     /// a failure.
-    async fn hold_back(&mut self, watch: &mut StreamWatch, read: Held) -> Result<Held, Delivery> {
-        let mut until = self.attempt.running.began + patience::first(self.attempt.model_request);
-        let after_event = patience::after_event(self.attempt.model_request);
+    async fn hold_back(&mut self, watch: &mut StreamWatch, read: BodyPieces) -> Result<BodyPieces, Delivery> {
+        let mut until = self.attempt.state.began + output_timeout::first(self.attempt.model_request);
+        let after_event = output_timeout::after_event(self.attempt.model_request);
         // The guard checks before the first byte is sent, so that a stopped answer can still be refused.
         let window = self.window().unwrap_or(0);
         let enough = |state: &StreamState| state.content && (state.output.bound() >= window || state.finished);
-        let (mut held, mut length) = (Held::new(), 0);
+        let (mut held, mut length) = (BodyPieces::new(), 0);
         let mut read = read.into_iter();
         loop {
             let next = match read.next() {
@@ -115,8 +115,8 @@ impl Deliverer<'_, '_> {
                         }
                         let Some(fault) = self.replacement(fault) else { return Ok(held) };
                         match fault {
-                            Fault::NoDeployment => self.retry_state.last_word = self.said(&held).map(Box::new),
-                            Fault::Failed => self.attempt.running.said = self.said(&held).and_then(|(_, body)| words::of(&body)),
+                            Fault::NoDeployment => self.retry_state.last_refusal = self.said(&held).map(Box::new),
+                            Fault::Failed => self.attempt.state.said = self.said(&held).and_then(|(_, body)| upstream_message::of(&body)),
                             _ => {}
                         }
                         return Err(Delivery::Replace(fault));
@@ -142,18 +142,18 @@ impl Deliverer<'_, '_> {
     }
 
     /// Turns the error in the events so far into the refusal that a request without a stream would have got.
-    fn said(&self, held: &Held) -> Option<(ResponseHeader, Bytes)> {
-        last_word::of_events(self.exchange.head()?, &held.concat())
+    fn said(&self, held: &BodyPieces) -> Option<(ResponseHeader, Bytes)> {
+        last_refusal::of_events(self.exchange.head()?, &held.concat())
     }
 
     /// Whether the stream reports that the prompt is too long, and other members have a larger context window.
-    fn is_too_long(&mut self, held: &Held) -> bool {
+    fn is_too_long(&mut self, held: &BodyPieces) -> bool {
         let Some((mut head, body)) = self.said(held).filter(|(_, body)| retry::is_too_long(body)) else { return false };
-        if !self.retry_state.rule_out_smaller(self.attempt.model_request, self.attempt.running.member) {
+        if !self.retry_state.rule_out_smaller(self.attempt.model_request, self.attempt.state.member) {
             return false;
         }
         let _ = head.set_status(http::StatusCode::BAD_REQUEST);
-        self.retry_state.last_word = Some(Box::new((head, body)));
+        self.retry_state.last_refusal = Some(Box::new((head, body)));
         true
     }
 
@@ -256,7 +256,7 @@ impl Deliverer<'_, '_> {
         }
         self.attempt.gateway.metrics.malformed_events.inc_by(events.into());
         if !TOLD.swap(true, Ordering::Relaxed) {
-            let target = &self.attempt.running.lease.target().id;
+            let target = &self.attempt.state.lease.target().id;
             warn!(%target, "sends events that are not JSON: they are left out, and counted in spillway_malformed_events_total");
         }
     }

@@ -5,7 +5,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::request::BodyError;
 use spillway_plugins::responses_socket::{self as messages, Create, CreateError, Memory};
 
-use super::turn::{self, Asked};
+use super::turn::{self, TurnRequest};
 use super::{Socket, handshake};
 use crate::proxy::identify::may_use_model;
 use crate::proxy::offload::of_length;
@@ -94,7 +94,7 @@ impl Socket<'_> {
         body_room.set(read.body.len());
         let mut headers = self.headers.clone();
         handshake::number(&mut headers, &self.facts.id, self.number);
-        let asked = Asked {
+        let asked = TurnRequest {
             path: self.path.clone(),
             headers,
             body: Bytes::from_owner(InRoom(read.body, body_room)),

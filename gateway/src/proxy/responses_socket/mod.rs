@@ -32,8 +32,8 @@ use crate::gateway::Gateway;
 use crate::request::{BufferShare, Counted, End, Facts, Reply, Timing};
 use crate::under_way::UnderWay;
 pub(super) use handshake::is_asked;
-use turn::{Running, Told};
-use wire::{Heard, Wire, close};
+use turn::{RunningTurn, TurnOutput};
+use wire::{Received, Wire, close};
 
 /// Longest life of a socket, as at OpenAI and Azure.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
@@ -85,7 +85,7 @@ struct Socket<'g> {
     path: String,
     headers: HeaderMap,
     certificate: Option<CertificateNames>,
-    running: Option<Running>,
+    running: Option<RunningTurn>,
     waiting: VecDeque<String>,
     /// Share of the budget for the incomplete message, and for those that wait.
     room: BufferShare,
@@ -113,7 +113,7 @@ struct Ending {
 /// The next event on a socket.
 enum Event {
     Read(Option<Bytes>),
-    Told(Option<Told>),
+    Output(Option<TurnOutput>),
     Closing(&'static str),
     Late,
 }
@@ -177,25 +177,25 @@ impl<'g> Socket<'g> {
             }
             let event = tokio::select! {
                 biased;
-                told = turn::next(&mut self.running) => Event::Told(told),
+                output = turn::next(&mut self.running) => Event::Output(output),
                 read = session.downstream_session.read_request_body() => Event::Read(read.ok().flatten()),
                 () = closed.as_mut(), if self.ending.is_none() => Event::Closing(STOPS),
                 () = asked_back.as_mut(), if self.ending.is_none() => Event::Closing("another caller needs a socket"),
                 () = timer.until(self.closes, &self.gateway.clock) => Event::Late,
             };
             match event {
-                Event::Read(Some(bytes)) => self.hear(&bytes),
+                Event::Read(Some(bytes)) => self.receive(&bytes),
                 Event::Read(None) if self.wire.is_over() => return End::Complete,
                 Event::Read(None) => return End::CallerLeft,
-                Event::Told(Some(Told::Message(text, room))) => {
+                Event::Output(Some(TurnOutput::Message(text, room))) => {
                     self.wire.say(text);
                     self.sending = room;
                 }
-                Event::Told(Some(Told::Over(memory))) => {
+                Event::Output(Some(TurnOutput::Over(memory))) => {
                     self.memory = memory.or(self.memory.take());
                     self.running = None;
                 }
-                Event::Told(None) => {
+                Event::Output(None) => {
                     self.refuse(&Refusal::Internal, None);
                     self.running = None;
                 }
@@ -216,7 +216,7 @@ impl<'g> Socket<'g> {
     /// From here on no new request starts, and messages are ignored.
     fn end(&mut self, code: u16, reason: &'static str) {
         self.waiting.clear();
-        self.wire.hush();
+        self.wire.ignore_messages();
         self.has_room();
         self.ending.get_or_insert(Ending { code, reason, last: None });
     }
@@ -231,12 +231,12 @@ impl<'g> Socket<'g> {
     }
 
     /// Takes what the caller sends.
-    fn hear(&mut self, mut bytes: &[u8]) {
-        while let Some(heard) = self.wire.hear(&mut bytes) {
-            match heard {
-                Heard::Text(text) if self.waiting.len() < WAITING => self.waiting.push_back(text),
-                Heard::Text(_) => self.refuse(&Refusal::Overloaded { what: "messages that wait on this socket" }, None),
-                Heard::Broken(code, why) => {
+    fn receive(&mut self, mut bytes: &[u8]) {
+        while let Some(received) = self.wire.receive(&mut bytes) {
+            match received {
+                Received::Text(text) if self.waiting.len() < WAITING => self.waiting.push_back(text),
+                Received::Text(_) => self.refuse(&Refusal::Overloaded { what: "messages that wait on this socket" }, None),
+                Received::Broken(code, why) => {
                     match code {
                         close::TOO_LONG => self.refuse(&Refusal::TooLarge { limit: self.facts.runtime.config.server.max_body }, None),
                         _ => self.refuse(&Refusal::Form { what: why }, None),

@@ -36,7 +36,7 @@ const TOLD: [&str; 4] = ["retry-after", "retry-after-ms", "x-should-retry", "x-r
 const NO_ROOM: Refusal = Refusal::Overloaded { what: "events on sockets" };
 
 /// A request to be sent.
-pub(super) struct Asked {
+pub(super) struct TurnRequest {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     /// The body returns its share of the budget when it is sent.
@@ -52,7 +52,7 @@ pub(super) struct Asked {
 }
 
 /// An output of a request in progress.
-pub(super) enum Told {
+pub(super) enum TurnOutput {
     /// A message to the caller, and the share of the budget if it is long.
     Message(String, Option<BufferShare>),
     /// The last output: what the connection remembers from now on.
@@ -60,46 +60,46 @@ pub(super) enum Told {
 }
 
 /// A request in progress; dropping it cancels the request.
-pub(super) struct Running {
-    told: mpsc::Receiver<Told>,
+pub(super) struct RunningTurn {
+    outputs: mpsc::Receiver<TurnOutput>,
     task: AbortHandle,
 }
 
-impl Drop for Running {
+impl Drop for RunningTurn {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 /// The next output; never, if no request runs.
-pub(super) async fn next(running: &mut Option<Running>) -> Option<Told> {
+pub(super) async fn next(running: &mut Option<RunningTurn>) -> Option<TurnOutput> {
     match running {
-        Some(running) => running.told.recv().await,
+        Some(running) => running.outputs.recv().await,
         None => std::future::pending().await,
     }
 }
 
 /// Starts a request.
-pub(super) fn begin(gateway: &Gateway, asked: Asked) -> Running {
-    let (tell, told) = mpsc::channel(WAITING);
+pub(super) fn begin(gateway: &Gateway, asked: TurnRequest) -> RunningTurn {
+    let (output, outputs) = mpsc::channel(WAITING);
     let gateway = gateway.clone();
     let task = tokio::spawn(async move {
         let room = BufferShare::of(&gateway.buffered, asked.held.clone());
-        let mut teller = Teller { gateway, tell, room, owner: asked.owner.clone(), held: asked.held.clone(), kept: None };
-        let memory = match teller.run(asked).await {
-            Ok(memory) => memory.zip(teller.kept.take()),
+        let mut runner = TurnRunner { gateway, output, room, owner: asked.owner.clone(), held: asked.held.clone(), kept: None };
+        let memory = match runner.run(asked).await {
+            Ok(memory) => memory.zip(runner.kept.take()),
             Err(Stop::Refused(refusal)) => {
                 let body = error_body(&refusal, Dialect::OpenAi, "");
                 let error = messages::error(refusal.shape().status.as_u16(), &body, &[]);
-                let _ = teller.tell.send(Told::Message(error, None)).await;
+                let _ = runner.output.send(TurnOutput::Message(error, None)).await;
                 None
             }
             Err(Stop::Gone) => return,
         };
         // If the socket is closed, this is not needed.
-        let _ = teller.tell.send(Told::Over(memory)).await;
+        let _ = runner.output.send(TurnOutput::Over(memory)).await;
     });
-    Running { told, task: task.abort_handle() }
+    RunningTurn { outputs, task: task.abort_handle() }
 }
 
 /// Why a request ends before its answer does.
@@ -109,9 +109,9 @@ enum Stop {
     Refused(Refusal),
 }
 
-struct Teller {
+struct TurnRunner {
     gateway: Gateway,
-    tell: mpsc::Sender<Told>,
+    output: mpsc::Sender<TurnOutput>,
     owner: Owner,
     held: Option<Arc<AtomicUsize>>,
     /// Share of the budget for the incomplete event.
@@ -120,8 +120,8 @@ struct Teller {
     kept: Option<BufferShare>,
 }
 
-impl Teller {
-    async fn run(&mut self, asked: Asked) -> Result<Option<Memory>, Stop> {
+impl TurnRunner {
+    async fn run(&mut self, asked: TurnRequest) -> Result<Option<Memory>, Stop> {
         let (memory, kept) = asked.remembered.unzip();
         self.kept = kept;
         let whom = OnBehalfOf::Sent { certificate: asked.certificate };
@@ -145,7 +145,7 @@ impl Teller {
                 return Err(Stop::Refused(NO_ROOM));
             }
         }
-        self.tell.send(Told::Message(message, room)).await.map_err(|_| Stop::Gone)
+        self.output.send(TurnOutput::Message(message, room)).await.map_err(|_| Stop::Gone)
     }
 
     /// Sends the error in an answer.

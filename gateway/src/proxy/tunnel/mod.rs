@@ -29,7 +29,7 @@ use super::exchange::connect_error;
 use super::refusal::Refusal;
 use super::retry_state::{RetryState, pick};
 use super::upstream_request::{Framing, NoHead, head_for};
-use super::{cors, headers, metering, own_fields, stored, transformed};
+use super::{cors, gateway_headers, headers, metering, stored, transformed};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
@@ -72,14 +72,14 @@ pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) ->
     let retry_state = tunnel.retry_state.get_or_insert_with(|| {
         model_request.pool.budget.request(now);
         let mut retry_state = RetryState::new(model_request, by, arrived);
-        retry_state.asked.whole = tunnel.upload.is_none();
+        retry_state.key.whole = tunnel.upload.is_none();
         retry_state
     });
     loop {
         match pick(model_request, facts, attempts, retry_state, now) {
             Ok(pick) => {
-                let running = AttemptState::begin(facts, attempts, model_request, retry_state, pick, now);
-                let Some(found) = upstream_of(facts, model_request, running.member).and_then(|upstream| upstream.peers.next()) else {
+                let state = AttemptState::begin(facts, attempts, model_request, retry_state, pick, now);
+                let Some(found) = upstream_of(facts, model_request, state.member).and_then(|upstream| upstream.peers.next()) else {
                     continue;
                 };
                 let timeouts = &model_request.pool.config.timeouts;
@@ -87,7 +87,7 @@ pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) ->
                 peer.options.total_connection_timeout = Some(timeouts.connect);
                 peer.options.read_timeout = tunnel.upload.is_some().then_some(timeouts.answer);
                 tunnel.prefix_due = tunnel.upload.is_some();
-                tunnel.attempt = Some(running);
+                tunnel.attempt = Some(state);
                 return Ok(peer);
             }
             Err(none) => {
@@ -314,13 +314,13 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, tunnelled: 
     cors::allow(&session.req_header().headers, head);
     head.insert_header(headers::X_REQUEST_ID, books.facts.id.as_str())?;
     if let Some(attempt) = &tunnel.attempt {
-        own_fields::describe(
+        gateway_headers::describe(
             books.facts,
             books.timing,
             copies,
             head,
             Some(&attempt.lease.target().id.backend),
-            books.attempts.made.len() + 1,
+            books.attempts.records.len() + 1,
         );
     }
     Ok(())

@@ -13,7 +13,7 @@ use serde_json::json;
 use spillway_plugins::api::Api;
 use spillway_plugins::frames::frame_head;
 use spillway_plugins::realtime::{self, SocketError};
-use spillway_plugins::tokens::Told;
+use spillway_plugins::tokens::SocketEvent;
 use tracing::{debug, warn};
 
 use crate::gateway::Gateway;
@@ -68,11 +68,11 @@ fn pass(
     let Some(attempt) = &tunnel.attempt else { return Ok(()) };
     for (one, end) in told {
         let usage = match one {
-            Told::Begun => continue,
-            Told::Ended(usage) => usage,
-            Told::Beside(usage) => Some(usage),
+            SocketEvent::Begun => continue,
+            SocketEvent::Ended(usage) => usage,
+            SocketEvent::Other(usage) => Some(usage),
         };
-        let now = books.facts.moment(gateway.clock.now());
+        let now = books.facts.timestamps(gateway.clock.now());
         if let Some(permit) = &mut books.metering.permit {
             permit.renew(now);
         }

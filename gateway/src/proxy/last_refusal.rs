@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use spillway_plugins::sse::{Fate, Splitter};
 
 use super::books::OwnAnswer;
-use super::{headers, own_fields, respond, transformed};
+use super::{gateway_headers, headers, respond, transformed};
 use crate::gateway::Gateway;
 use crate::request::{End, ModelRequest};
 
@@ -56,7 +56,7 @@ pub(super) async fn say(
     let _ = head.insert_header(header::CONTENT_LENGTH, body.len());
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
     transformed::response(own.facts, model_request, &mut head);
-    own_fields::describe(own.facts, own.timing, own.copies, &mut head, None, own.attempts.made.len());
+    gateway_headers::describe(own.facts, own.timing, own.copies, &mut head, None, own.attempts.records.len());
     own.reply.status = Some(status.as_u16());
     own.reply.bytes_out += body.len();
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];

@@ -25,7 +25,7 @@ pub struct BeliefState {
 }
 
 impl Belief {
-    pub(super) fn tell(&self, now: Tick) -> BeliefState {
+    pub(super) fn snapshot(&self, now: Tick) -> BeliefState {
         let left = |until: Tick| until.since(now);
         BeliefState {
             throttled: Some(left(self.throttled_until)).filter(|left| !left.is_zero()),
@@ -42,14 +42,14 @@ impl Belief {
         }
     }
 
-    pub(super) fn hear(&mut self, told: &BeliefState, now: Tick) {
-        if let Some(left) = told.throttled {
+    pub(super) fn restore(&mut self, state: &BeliefState, now: Tick) {
+        if let Some(left) = state.throttled {
             self.throttle(left, now);
         }
-        if let Some((left, limited)) = told.open {
-            self.circuit = Circuit::open(now + left, limited, told.failed_probes);
+        if let Some((left, limited)) = state.open {
+            self.circuit = Circuit::open(now + left, limited, state.failed_probes);
         }
-        for (api, reason, left, wait) in &told.outages {
+        for (api, reason, left, wait) in &state.outages {
             let Some(api) = Api::ALL.into_iter().find(|known| format!("{known:?}") == *api) else { continue };
             self.outages.push(Outage::new(api, *reason, now + *left, *wait));
         }

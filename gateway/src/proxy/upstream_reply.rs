@@ -13,12 +13,12 @@ use spillway_plugins::retry::{Fault, Verdict, classify_error, is_too_long, judge
 use tracing::info;
 
 use super::attempt::Attempt;
+use super::body_pieces::joined;
 use super::books::Books;
 use super::exchange::{Broken, Exchange};
-use super::held::joined;
 use super::retry_state::{RetryState, pick};
-use super::send::{SendError, ask, read_error};
-use super::{last_word, words};
+use super::send::{SendError, read_error, send};
+use super::{last_refusal, upstream_message};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::ErrorKind;
@@ -26,11 +26,11 @@ use crate::gateway::Gateway;
 use crate::request::Timing;
 
 /// The result of sending a request to a target once.
-pub(super) enum Asked {
+pub(super) enum UpstreamReply {
     /// An answer for the caller, and what was already read of its body if it is an error.
-    Answer(Exchange, SmallVec<[Bytes; 4]>),
+    Deliver(Exchange, SmallVec<[Bytes; 4]>),
     /// Another target is tried.
-    Elsewhere(Verdict, StatusCode),
+    Failover(Verdict, StatusCode),
     /// The target can't decrypt the caller's encrypted content, or its API lacks this part. Other targets are tried,
     /// once each.
     Unfit,
@@ -40,15 +40,15 @@ pub(super) enum Asked {
 
 /// Sends a request to a target. Sends it a second time if the target refuses the token or an option that the gateway
 /// itself added.
-pub(super) async fn asked(
+pub(super) async fn send_and_judge(
     session: &mut Session,
     books: &mut Books<'_>,
     attempt: &mut Attempt<'_>,
     retry_state: &mut RetryState,
-) -> Result<Asked, SendError> {
+) -> Result<UpstreamReply, SendError> {
     let (gateway, model_request) = (attempt.gateway, attempt.model_request);
     let runtime = Arc::clone(&books.facts.runtime);
-    let Some(upstream) = runtime.backends[model_request.model.route.members()[attempt.running.member].backend].upstream.as_ref() else {
+    let Some(upstream) = runtime.backends[model_request.model.route.members()[attempt.state.member].backend].upstream.as_ref() else {
         return Err(SendError::Broken(Broken::Upstream(ErrorKind::Connect)));
     };
     attempt.credentials = upstream.auth.credentials();
@@ -56,34 +56,34 @@ pub(super) async fn asked(
     if let Some(permit) = &mut books.metering.permit {
         permit.spend();
     }
-    let mut asked = send_once(session, books, upstream, attempt, retry_state).await;
-    if let (Ok(Asked::Elsewhere(Verdict::Misconfigured, StatusCode::UNAUTHORIZED)), Some(token)) = (&asked, upstream.auth.token()) {
+    let mut reply = send_once(session, books, upstream, attempt, retry_state).await;
+    if let (Ok(UpstreamReply::Failover(Verdict::Misconfigured, StatusCode::UNAUTHORIZED)), Some(token)) = (&reply, upstream.auth.token()) {
         match renewed(gateway, session, books.timing, retry_state, token, shown).await {
-            Ok(true) => asked = send_once(session, books, upstream, attempt, retry_state).await,
+            Ok(true) => reply = send_once(session, books, upstream, attempt, retry_state).await,
             Ok(false) => {}
-            Err(broken) => asked = Err(SendError::Broken(broken)),
+            Err(broken) => reply = Err(SendError::Broken(broken)),
         }
     }
-    if attempt.asked_usage && refuses_stream_options(&asked, attempt) {
+    if attempt.asked_usage && refuses_stream_options(&reply, attempt) {
         attempt.refused_usage = true;
-        let target = attempt.running.lease.target();
+        let target = attempt.state.lease.target();
         // The caller's own options may be the reason for the refusal: in that case it says nothing about other
         // requests.
         if model_request.fields.stream_options == StreamOptions::Absent && target.refused_usage(model_request.api, gateway.clock.now()) {
             info!(target = %target.id, api = %model_request.api, "refuses stream_options: for a while its streams will not report their usage");
         }
-        if let Ok(Asked::Answer(exchange, _)) = asked {
+        if let Ok(UpstreamReply::Deliver(exchange, _)) = reply {
             exchange.release(&gateway.connector).await;
         }
-        asked = send_once(session, books, upstream, attempt, retry_state).await;
+        reply = send_once(session, books, upstream, attempt, retry_state).await;
     }
-    asked
+    reply
 }
 
 /// Whether a target refuses the option that the gateway, not the caller, added to the request.
-fn refuses_stream_options(asked: &Result<Asked, SendError>, attempt: &Attempt<'_>) -> bool {
-    let Ok(Asked::Answer(_, body)) = asked else { return false };
-    attempt.running.status == Some(StatusCode::BAD_REQUEST) && refuses_parameter(&body.concat(), "stream_options")
+fn refuses_stream_options(reply: &Result<UpstreamReply, SendError>, attempt: &Attempt<'_>) -> bool {
+    let Ok(UpstreamReply::Deliver(_, body)) = reply else { return false };
+    attempt.state.status == Some(StatusCode::BAD_REQUEST) && refuses_parameter(&body.concat(), "stream_options")
 }
 
 /// Sends a request to a target, and judges the reply.
@@ -93,16 +93,16 @@ async fn send_once(
     upstream: &Upstream,
     attempt: &mut Attempt<'_>,
     retry_state: &mut RetryState,
-) -> Result<Asked, SendError> {
+) -> Result<UpstreamReply, SendError> {
     let gateway = attempt.gateway;
-    let mut exchange = ask(session, books, upstream, attempt, retry_state).await?;
+    let mut exchange = send(session, books, upstream, attempt, retry_state).await?;
     let status = exchange.head().map_or(StatusCode::BAD_GATEWAY, |head| head.status);
-    attempt.running.status = Some(status);
+    attempt.state.status = Some(status);
     if let Some(head) = exchange.head() {
-        attempt.running.signal = read_signal(&head.headers, || gateway.clock.wall());
+        attempt.state.signal = read_signal(&head.headers, || gateway.clock.wall());
     }
     if status.is_success() {
-        return Ok(Asked::Answer(exchange, SmallVec::new()));
+        return Ok(UpstreamReply::Deliver(exchange, SmallVec::new()));
     }
     // An error: its body says which one, and is small.
     let began = gateway.clock.now();
@@ -110,9 +110,9 @@ async fn send_once(
     books.timing.waited += gateway.clock.now().since(began);
     let (body, broken) = body.map_err(SendError::Broken)?;
     let text = joined(&body);
-    attempt.running.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
+    attempt.state.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
     if status.is_server_error() {
-        attempt.running.said = words::of(&text);
+        attempt.state.said = upstream_message::of(&text);
     }
     // Not every resource with this API has all its parts (such as counting tokens): this says nothing about the target.
     let has_no_such_part = attempt.model_request.part.is_some() && matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
@@ -136,32 +136,32 @@ async fn send_once(
             .map_or_else(|none| none.soonest.is_some(), |_| true)
         {
             exchange.release(&gateway.connector).await;
-            return Ok(Asked::Unfit);
+            return Ok(UpstreamReply::Unfit);
         }
     }
     if verdict == Verdict::Deliver
         && broken.is_none()
         && matches!(status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE)
         && is_too_long(&text)
-        && retry_state.rule_out_smaller(attempt.model_request, attempt.running.member)
+        && retry_state.rule_out_smaller(attempt.model_request, attempt.state.member)
     {
-        retry_state.last_word = exchange.head().map(|head| Box::new((head.clone(), text)));
+        retry_state.last_refusal = exchange.head().map(|head| Box::new((head.clone(), text)));
         exchange.release(&gateway.connector).await;
-        return Ok(Asked::TooLong);
+        return Ok(UpstreamReply::TooLong);
     }
     match (verdict, broken) {
         // A part must not be delivered as a whole.
         (Verdict::Deliver, Some(broken)) => Err(SendError::Broken(broken)),
-        (Verdict::Deliver, None) => Ok(Asked::Answer(exchange, body)),
+        (Verdict::Deliver, None) => Ok(UpstreamReply::Deliver(exchange, body)),
         _ => {
             if verdict == Verdict::Misconfigured
                 && broken.is_none()
-                && let Some(head) = exchange.head().filter(|head| last_word::may_be_said(head))
+                && let Some(head) = exchange.head().filter(|head| last_refusal::may_be_said(head))
             {
-                retry_state.last_word = Some(Box::new((head.clone(), text)));
+                retry_state.last_refusal = Some(Box::new((head.clone(), text)));
             }
             exchange.release(&gateway.connector).await;
-            Ok(Asked::Elsewhere(verdict, status))
+            Ok(UpstreamReply::Failover(verdict, status))
         }
     }
 }

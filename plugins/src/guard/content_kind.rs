@@ -5,7 +5,7 @@ use crate::api::Api;
 
 /// How the content of an object or array is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ContentKind {
     /// The body itself.
     Top,
     /// Messages, or the items of a response's input.
@@ -20,7 +20,7 @@ pub(super) enum Place {
     Sources,
     /// The caller's own structure: arguments, schemas, documents. Names count as texts here, too.
     Own,
-    /// An unknown structure within a message: read like [`Place::Own`], and as a part of the message.
+    /// An unknown structure within a message: read like [`ContentKind::Own`], and as a part of the message.
     Unknown,
     /// Contains no text.
     Silent,
@@ -56,14 +56,14 @@ pub(super) enum Leaf {
 /// The place of a member's value, and its kind if it is a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spot {
-    pub(super) place: Place,
+    pub(super) place: ContentKind,
     pub(super) leaf: Leaf,
     /// Whether the caller chose the member's name: then the name counts as a text.
     pub(super) named: bool,
 }
 
 impl Spot {
-    const fn known(place: Place, leaf: Leaf) -> Self {
+    const fn known(place: ContentKind, leaf: Leaf) -> Self {
         Spot { place, leaf, named: false }
     }
 }
@@ -100,35 +100,35 @@ const SCHEMA: [&str; 24] = [
 ];
 
 /// The place of a member's value, from the place of the member.
-pub(super) fn spot(api: Api, at: Place, name: &str) -> Spot {
+pub(super) fn spot(api: Api, at: ContentKind, name: &str) -> Spot {
     match at {
-        Place::Silent => Spot::known(Place::Silent, Leaf::Silent),
-        Place::Settings => Spot { place: Place::Settings, leaf: Leaf::Word, named: !is_word(name) },
-        Place::Own => {
+        ContentKind::Silent => Spot::known(ContentKind::Silent, Leaf::Silent),
+        ContentKind::Settings => Spot { place: ContentKind::Settings, leaf: Leaf::Word, named: !is_word(name) },
+        ContentKind::Own => {
             let leaf = if name == "type" { Leaf::SchemaType } else { Leaf::Alone };
             Spot { place: at, leaf, named: !SCHEMA.contains(&name) }
         }
-        Place::Unknown => Spot { place: at, leaf: Leaf::Perhaps, named: true },
-        Place::Top => top(api, name),
-        Place::Sources => match name {
-            "parameters" => Spot::known(Place::Sources, Leaf::Alone),
+        ContentKind::Unknown => Spot { place: at, leaf: Leaf::Perhaps, named: true },
+        ContentKind::Top => top(api, name),
+        ContentKind::Sources => match name {
+            "parameters" => Spot::known(ContentKind::Sources, Leaf::Alone),
             "type" | "role_information" => form(at, name),
-            "authentication" | "embedding_dependency" => Spot::known(Place::Silent, Leaf::Silent),
-            _ => Spot { place: Place::Sources, leaf: Leaf::Alone, named: !is_word(name) },
+            "authentication" | "embedding_dependency" => Spot::known(ContentKind::Silent, Leaf::Silent),
+            _ => Spot { place: ContentKind::Sources, leaf: Leaf::Alone, named: !is_word(name) },
         },
-        Place::Messages | Place::Inputs | Place::Form => form(at, name),
+        ContentKind::Messages | ContentKind::Inputs | ContentKind::Form => form(at, name),
     }
 }
 
 fn top(api: Api, name: &str) -> Spot {
     match name {
-        "messages" => Spot::known(Place::Messages, Leaf::Said),
-        "input" if matches!(api, Api::Responses | Api::Chat | Api::Messages) => Spot::known(Place::Messages, Leaf::Said),
+        "messages" => Spot::known(ContentKind::Messages, Leaf::Said),
+        "input" if matches!(api, Api::Responses | Api::Chat | Api::Messages) => Spot::known(ContentKind::Messages, Leaf::Said),
         // A stored prompt has an id and variables.
-        "prompt" if api == Api::Responses => Spot::known(Place::Form, Leaf::Alone),
-        "input" | "prompt" => Spot::known(Place::Inputs, Leaf::Alone),
+        "prompt" if api == Api::Responses => Spot::known(ContentKind::Form, Leaf::Alone),
+        "input" | "prompt" => Spot::known(ContentKind::Inputs, Leaf::Alone),
         // The caller's identity and labels: models don't get them.
-        "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "logit_bias" => Spot::known(Place::Silent, Leaf::Silent),
+        "metadata" | "user" | "safety_identifier" | "prompt_cache_key" | "logit_bias" => Spot::known(ContentKind::Silent, Leaf::Silent),
         "model"
         | "models"
         | "fallbacks"
@@ -150,23 +150,23 @@ fn top(api: Api, name: &str) -> Spot {
         | "inference_geo"
         | "prompt_cache_retention"
         | "previous_response_id"
-        | "stream_format" => Spot::known(Place::Settings, Leaf::Word),
+        | "stream_format" => Spot::known(ContentKind::Settings, Leaf::Word),
         "reasoning" | "thinking" | "stream_options" | "audio" | "tool_choice" | "function_call" | "web_search_options" | "conversation"
-        | "container" | "context_management" | "output_config" => Spot::known(Place::Settings, Leaf::Word),
-        "data_sources" => Spot::known(Place::Sources, Leaf::Alone),
-        _ => form(Place::Top, name),
+        | "container" | "context_management" | "output_config" => Spot::known(ContentKind::Settings, Leaf::Word),
+        "data_sources" => Spot::known(ContentKind::Sources, Leaf::Alone),
+        _ => form(ContentKind::Top, name),
     }
 }
 
 /// Members of a structure, by name only: dialects take them from one another, without contradictions.
-fn form(at: Place, name: &str) -> Spot {
+fn form(at: ContentKind, name: &str) -> Spot {
     match name {
         "content" | "text" | "refusal" | "thinking" | "reasoning_content" | "reasoning" | "summary" | "transcript" | "output"
         | "instructions" | "system" | "suffix" | "stdout" | "stderr" | "input_text" | "output_text" | "role_information" => {
-            Spot::known(Place::Form, Leaf::Said)
+            Spot::known(ContentKind::Form, Leaf::Said)
         }
-        "role" => Spot::known(Place::Own, Leaf::Role),
-        "type" => Spot::known(Place::Own, Leaf::Type),
+        "role" => Spot::known(ContentKind::Own, Leaf::Role),
+        "type" => Spot::known(ContentKind::Own, Leaf::Type),
         "id"
         | "tool_call_id"
         | "tool_use_id"
@@ -193,31 +193,39 @@ fn form(at: Place, name: &str) -> Spot {
         | "prompt_cache_breakpoint"
         | "version"
         | "execution"
-        | "ttl" => Spot::known(Place::Settings, Leaf::Word),
+        | "ttl" => Spot::known(ContentKind::Settings, Leaf::Word),
         // Credentials for tool servers. Neither a model nor a service needs them.
-        "authorization" | "authorization_token" | "headers" => Spot::known(Place::Silent, Leaf::Silent),
+        "authorization" | "authorization_token" | "headers" => Spot::known(ContentKind::Silent, Leaf::Silent),
         "url" | "image_url" | "file_url" | "audio_url" | "video_url" | "server_url" | "file_data" => {
-            Spot::known(Place::Form, Leaf::Address)
+            Spot::known(ContentKind::Form, Leaf::Address)
         }
-        "data" | "result" => Spot::known(Place::Form, Leaf::Bytes),
-        "encrypted_content" | "signature" | "b64_json" | "partial_image_b64" => Spot::known(Place::Form, Leaf::Sealed),
+        "data" | "result" => Spot::known(ContentKind::Form, Leaf::Bytes),
+        "encrypted_content" | "signature" | "b64_json" | "partial_image_b64" => Spot::known(ContentKind::Form, Leaf::Sealed),
         "name" | "title" | "context" | "description" | "server_description" | "code" | "arguments" | "filename" | "query" | "reason"
         | "definition" | "cited_text" | "document_title" | "file_name" | "logs" | "error" | "action" | "actions" | "operation"
         | "queries" | "command" | "commands" | "patch" | "diff" | "path" => {
-            let place = if matches!(name, "arguments" | "action" | "actions" | "operation" | "error") { Place::Own } else { Place::Form };
+            let place = if matches!(name, "arguments" | "action" | "actions" | "operation" | "error") {
+                ContentKind::Own
+            } else {
+                ContentKind::Form
+            };
             Spot::known(place, Leaf::Alone)
         }
         // The input of a call: an object, or a text.
-        "input" => Spot::known(Place::Own, Leaf::Alone),
-        "parameters" | "schema" | "input_schema" | "output_schema" | "input_examples" | "variables" => Spot::known(Place::Own, Leaf::Alone),
+        "input" => Spot::known(ContentKind::Own, Leaf::Alone),
+        "parameters" | "schema" | "input_schema" | "output_schema" | "input_examples" | "variables" => {
+            Spot::known(ContentKind::Own, Leaf::Alone)
+        }
         "tools" | "functions" | "function" | "custom" | "tool_calls" | "function_call" | "mcp_servers" | "response_format"
         | "json_schema" | "format" | "grammar" | "prediction" | "source" | "citations" | "annotations" | "input_audio" | "audio"
         | "file" | "outputs" | "results" | "outcome" | "filters" | "tool_configuration" | "user_location" | "allowed_tools" | "caller" => {
-            Spot::known(Place::Form, Leaf::Alone)
+            Spot::known(ContentKind::Form, Leaf::Alone)
         }
         // Unknown, so it is read.
-        _ if at == Place::Form || at == Place::Messages => Spot { place: Place::Unknown, leaf: Leaf::Perhaps, named: true },
-        _ => Spot { place: Place::Own, leaf: Leaf::Alone, named: !KNOWN_TOP.contains(&name) },
+        _ if at == ContentKind::Form || at == ContentKind::Messages => {
+            Spot { place: ContentKind::Unknown, leaf: Leaf::Perhaps, named: true }
+        }
+        _ => Spot { place: ContentKind::Own, leaf: Leaf::Alone, named: !KNOWN_TOP.contains(&name) },
     }
 }
 

@@ -2,24 +2,24 @@
 
 use spillway_plugins::retry::Verdict;
 
-use super::asked::Asked;
 use super::attempt::{Attempt, AttemptEnd, is_timeout};
 use super::books::Books;
 use super::retry_state::RetryState;
 use super::send::SendError;
+use super::upstream_reply::UpstreamReply;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::target::OutageReason;
 
 /// Ends an attempt that has no answer to deliver. Callers handle answers before.
-pub(super) fn ended(
+pub(super) fn fail_over(
     mut books: Books<'_>,
     retry_state: &mut RetryState,
     attempt: Attempt<'_>,
-    asked: Result<Asked, SendError>,
+    reply: Result<UpstreamReply, SendError>,
 ) -> AttemptEnd {
-    match asked {
-        Ok(Asked::Elsewhere(verdict, status)) => match verdict {
+    match reply {
+        Ok(UpstreamReply::Failover(verdict, status)) => match verdict {
             Verdict::RateLimited => attempt.throttled(&mut books, retry_state),
             Verdict::OutOfQuota => attempt.out(&mut books, OutageReason::OutOfQuota),
             Verdict::Misconfigured => attempt.out(&mut books, OutageReason::Misconfigured),
@@ -27,15 +27,15 @@ pub(super) fn ended(
                 attempt.failed(&mut books, retry_state, Failure::Status(status), AttemptOutcome::Failed, is_timeout(status))
             }
         },
-        Ok(Asked::Unfit) => {
+        Ok(UpstreamReply::Unfit) => {
             // Says nothing about the target.
             attempt.finish(&mut books, AttemptOutcome::CallerFault);
             AttemptEnd::Elsewhere
         }
-        Ok(Asked::TooLong) => attempt.too_long(&mut books, retry_state),
+        Ok(UpstreamReply::TooLong) => attempt.too_long(&mut books, retry_state),
         Err(SendError::NoCredential) => attempt.no_credential(&mut books),
         Err(SendError::Broken(broken)) => attempt.broke(&mut books, retry_state, broken),
-        Ok(Asked::Answer(..)) | Err(SendError::Unsendable) => {
+        Ok(UpstreamReply::Deliver(..)) | Err(SendError::Unsendable) => {
             attempt.finish(&mut books, AttemptOutcome::Cancelled);
             AttemptEnd::Elsewhere
         }

@@ -12,14 +12,14 @@ use crate::ledger::{Ledger, LedgerError};
 
 /// The usage in the periods that were current when this process started, by scope.
 #[derive(Debug, Default)]
-pub struct Past(HashMap<Period, (i64, HashMap<String, Used>)>);
+pub struct UsageHistory(HashMap<Period, (i64, HashMap<String, Used>)>);
 
-impl Past {
+impl UsageHistory {
     /// Reads it from the ledger, at `now` (seconds since 1970).
     ///
     /// # Errors
     /// [`LedgerError`]
-    pub fn read(ledger: &Ledger, config: &Config, now: i64) -> Result<Past, LedgerError> {
+    pub fn read(ledger: &Ledger, config: &Config, now: i64) -> Result<UsageHistory, LedgerError> {
         let mut past = HashMap::new();
         for period in Period::ALL.into_iter().filter(|period| rules(config).any(|rules| counts_by(rules, *period))) {
             let start = period.at(now).start;
@@ -40,7 +40,7 @@ impl Past {
             }
             past.insert(period, (start, used));
         }
-        Ok(Past(past))
+        Ok(UsageHistory(past))
     }
 
     /// Adds a scope's earlier usage of these `kinds`, if its periods are still the same at `now`.

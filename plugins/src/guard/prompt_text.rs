@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::places::{Leaf, Place, SEALED, Spot, is_address, is_encoded, is_word, spot};
+use super::content_kind::{ContentKind, Leaf, SEALED, Spot, is_address, is_encoded, is_word, spot};
 use super::visible::with_tags;
 use crate::api::Api;
 use crate::walk::{Token, Tokens, Unreadable};
@@ -40,7 +40,7 @@ struct Span {
 
 /// The texts of a request.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct PromptText {
     text: String,
     spans: Vec<Span>,
     /// The ranges within spans whose content is from elsewhere.
@@ -72,7 +72,7 @@ struct Frame<'t> {
 /// Reads a body.
 struct Walk<'t> {
     api: Api,
-    asked: Asked,
+    asked: PromptText,
     frames: Vec<Frame<'t>>,
     /// Where the texts begin that are in no span yet.
     rest: usize,
@@ -80,20 +80,20 @@ struct Walk<'t> {
     by: By,
 }
 
-impl Asked {
+impl PromptText {
     /// Reads a request's body.
     ///
     /// # Errors
     /// [`Unreadable`] if it is not a JSON object, if it could be read in two ways, or if it contains input that the
     /// model reads but this code can't: tokens instead of texts.
-    pub fn read(api: Api, body: &[u8]) -> Result<Asked, Unreadable> {
+    pub fn read(api: Api, body: &[u8]) -> Result<PromptText, Unreadable> {
         let mut tokens = Tokens::new(body)?;
         if tokens.token()? != Some(Token::Object) {
             return Err(Unreadable);
         }
-        let asked = Asked { text: String::with_capacity(body.len()), ..Asked::default() };
+        let asked = PromptText { text: String::with_capacity(body.len()), ..PromptText::default() };
         let mut walk = Walk { api, asked, frames: Vec::new(), rest: 0, by: By::Application };
-        walk.begin(Spot { place: Place::Top, leaf: Leaf::Alone, named: false }, true);
+        walk.begin(Spot { place: ContentKind::Top, leaf: Leaf::Alone, named: false }, true);
         while let Some(token) = tokens.token()? {
             walk.take(token)?;
         }
@@ -242,9 +242,11 @@ impl<'t> Walk<'t> {
                 let spot = self.here();
                 match spot.place {
                     // Token numbers are a text that can't be read here.
-                    Place::Inputs if matches!(api, Api::Completions | Api::Embeddings) => return Err(Unreadable),
-                    Place::Own | Place::Unknown => self.add(digits, Leaf::Alone),
-                    Place::Messages | Place::Inputs | Place::Form if spot.leaf == Leaf::Said => self.add(digits, Leaf::Alone),
+                    ContentKind::Inputs if matches!(api, Api::Completions | Api::Embeddings) => return Err(Unreadable),
+                    ContentKind::Own | ContentKind::Unknown => self.add(digits, Leaf::Alone),
+                    ContentKind::Messages | ContentKind::Inputs | ContentKind::Form if spot.leaf == Leaf::Said => {
+                        self.add(digits, Leaf::Alone)
+                    }
                     _ => {}
                 }
                 self.is_over(begun);
@@ -256,7 +258,7 @@ impl<'t> Walk<'t> {
 
     /// The kind of the value that begins here.
     fn here(&self) -> Spot {
-        let Some(frame) = self.frames.last() else { return Spot { place: Place::Top, leaf: Leaf::Alone, named: false } };
+        let Some(frame) = self.frames.last() else { return Spot { place: ContentKind::Top, leaf: Leaf::Alone, named: false } };
         if frame.object { frame.next } else { frame.spot }
     }
 
@@ -273,7 +275,7 @@ impl<'t> Walk<'t> {
 
     /// Whether the object that begins here is a message.
     fn is_message(&self, spot: Spot) -> bool {
-        spot.place == Place::Messages && matches!(self.frames.len(), 1 | 2)
+        spot.place == ContentKind::Messages && matches!(self.frames.len(), 1 | 2)
     }
 
     fn end(&mut self) {
@@ -294,13 +296,13 @@ impl<'t> Walk<'t> {
         }
         let begun = frame.begun;
         let kind: &str = &frame.kind;
-        if frame.object && frame.spot.place == Place::Messages && self.is_message(frame.spot) {
+        if frame.object && frame.spot.place == ContentKind::Messages && self.is_message(frame.spot) {
             let by = speaker(kind, frame.by);
             if let Some(results) = frame.results.take().filter(|_| kind.ends_with("_call")) {
                 self.bring(results);
             }
             self.close(by, true);
-        } else if frame.object && kind.ends_with("tool_result") && frame.spot.place == Place::Form {
+        } else if frame.object && kind.ends_with("tool_result") && frame.spot.place == ContentKind::Form {
             self.bring(begun..self.asked.text.len());
         }
         self.is_over(begun);
@@ -318,7 +320,7 @@ impl<'t> Walk<'t> {
             results.end = end;
         }
         if top {
-            let message = self.frames.last().is_some_and(|frame| frame.next.place == Place::Messages);
+            let message = self.frames.last().is_some_and(|frame| frame.next.place == ContentKind::Messages);
             let by = if message { By::Person } else { self.by };
             self.close(by, message);
         }
@@ -372,7 +374,7 @@ impl<'t> Walk<'t> {
             }
             Leaf::Type | Leaf::SchemaType | Leaf::Alone => Leaf::Alone,
             Leaf::Perhaps => Leaf::Perhaps,
-            Leaf::Word | Leaf::Address | Leaf::Sealed | Leaf::Bytes | Leaf::Said if spot.place == Place::Inputs => Leaf::Alone,
+            Leaf::Word | Leaf::Address | Leaf::Sealed | Leaf::Bytes | Leaf::Said if spot.place == ContentKind::Inputs => Leaf::Alone,
             Leaf::Word | Leaf::Address | Leaf::Sealed | Leaf::Bytes | Leaf::Said => Leaf::Said,
         };
         self.add(&text, read_as);

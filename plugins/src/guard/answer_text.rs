@@ -52,10 +52,10 @@ const NUMBERED: usize = 8;
 
 /// The texts of an answer, or of a part of one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Spoken {
+pub struct AnswerText {
     channels: Vec<Channel>,
     by_place: HashMap<u64, usize>,
-    heard: usize,
+    bytes: usize,
 }
 
 /// The text of one place.
@@ -111,7 +111,7 @@ impl At {
     }
 }
 
-impl Spoken {
+impl AnswerText {
     /// Adds the texts in an event's data, or in a whole plain answer.
     ///
     /// # Errors
@@ -152,19 +152,19 @@ impl Spoken {
                     frame.next = frame.place.member(&name);
                     let (at, is_said) = (frame.place, frame.place.written && !frame.place.silent);
                     if is_said {
-                        self.hear(At { place: at.below(2), ..at }, &name, true);
+                        self.add_text(At { place: at.below(2), ..at }, &name, true);
                     }
                 }
-                Token::Text(text) if !at.silent => self.hear(at, &text, listed),
-                Token::Number(digits) if at.written && !at.silent => self.hear(at, digits, listed),
+                Token::Text(text) if !at.silent => self.add_text(at, &text, listed),
+                Token::Number(digits) if at.written && !at.silent => self.add_text(at, digits, listed),
                 Token::Text(_) | Token::Number(_) | Token::Word => {}
             }
         }
         Ok(())
     }
 
-    fn hear(&mut self, at: At, text: &str, line: bool) {
-        self.heard += text.len();
+    fn add_text(&mut self, at: At, text: &str, line: bool) {
+        self.bytes += text.len();
         let next = self.channels.len();
         let index = *self.by_place.entry(at.place).or_insert(next);
         if index == next {
@@ -179,8 +179,8 @@ impl Spoken {
     }
 
     /// Bytes of all texts so far.
-    pub fn heard(&self) -> usize {
-        self.heard
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether there is no text.
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     fn said(events: &[Value]) -> String {
-        let mut spoken = Spoken::default();
+        let mut spoken = AnswerText::default();
         events.iter().for_each(|event| spoken.add(event.to_string().as_bytes()).unwrap());
         spoken.text()
     }
@@ -310,13 +310,13 @@ mod tests {
             assert!(text.lines().any(|line| line == expected), "{expected} in {text}");
         }
         assert!(!text.contains("asked"));
-        assert_eq!(Spoken::default().add(b"\"\\ud800"), Err(Unreadable));
-        assert_eq!(Spoken::default().add(b"[DONE]"), Ok(()));
+        assert_eq!(AnswerText::default().add(b"\"\\ud800"), Err(Unreadable));
+        assert_eq!(AnswerText::default().add(b"[DONE]"), Ok(()));
     }
 
     #[test]
     fn the_end_stays_for_the_next_look() {
-        let mut spoken = Spoken::default();
+        let mut spoken = AnswerText::default();
         spoken.add(json!({ "text": "0123456789ä" }).to_string().as_bytes()).unwrap();
         let mut ends = spoken.ends(3);
         assert_eq!(ends.text(), "89ä");
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(ends.text(), "89äx");
     }
 
-    fn is_found(spoken: &Spoken, word: &str) -> bool {
+    fn is_found(spoken: &AnswerText, word: &str) -> bool {
         let rules = crate::guard::Rules::new(&[], &[word.to_owned()], None, None).unwrap();
         rules.answer(spoken).is_some()
     }
@@ -333,7 +333,7 @@ mod tests {
     fn what_clients_show_as_one_is_judged_as_one() {
         let parts = |texts: &[&str]| {
             let content: Vec<Value> = texts.iter().map(|text| json!({ "type": "text", "text": text })).collect();
-            let mut spoken = Spoken::default();
+            let mut spoken = AnswerText::default();
             spoken.add(json!({ "content": content }).to_string().as_bytes()).unwrap();
             spoken
         };
@@ -346,19 +346,19 @@ mod tests {
 
     #[test]
     fn what_a_model_writes_itself_has_no_names_of_the_api() {
-        let mut spoken = Spoken::default();
+        let mut spoken = AnswerText::default();
         let call = json!({ "type": "tool_use", "id": "secret", "input": { "id": "heron", "data": ["crane"], "stork": 4711 } });
         spoken.add(json!({ "content": [call] }).to_string().as_bytes()).unwrap();
         for word in ["heron", "crane", "stork", "4711"] {
             assert!(is_found(&spoken, word), "{word}");
         }
         assert!(!is_found(&spoken, "secret"));
-        assert_eq!(Spoken::default().add(br#"{"a":"x","a":"y"}"#), Err(Unreadable));
+        assert_eq!(AnswerText::default().add(br#"{"a":"x","a":"y"}"#), Err(Unreadable));
     }
 
     #[test]
     fn characters_that_show_nothing_push_nothing_out_of_sight() {
-        let mut spoken = Spoken::default();
+        let mut spoken = AnswerText::default();
         let event = |text: String| json!({ "text": text }).to_string();
         spoken.add(event(format!("her{}", "\u{200b}".repeat(1000))).as_bytes()).unwrap();
         spoken = spoken.ends(20);

@@ -11,8 +11,8 @@ fn rules() -> Rules {
     Rules::new(&patterns, &[WORD.to_owned()], None, None).unwrap()
 }
 
-fn read(api: Api, body: &Value) -> Asked {
-    Asked::read(api, body.to_string().as_bytes()).unwrap()
+fn read(api: Api, body: &Value) -> PromptText {
+    PromptText::read(api, body.to_string().as_bytes()).unwrap()
 }
 
 fn is_blocked(api: Api, body: &Value) -> bool {
@@ -178,7 +178,7 @@ fn what_can_not_be_read_in_one_way_is_refused() {
         (Api::Embeddings, r#"{"input":[[1]]}"#),
         (Api::Chat, r#"{"messages":[],"prompt_token_ids":[1]}"#),
     ] {
-        assert!(Asked::read(api, body.as_bytes()).is_err(), "{body}");
+        assert!(PromptText::read(api, body.as_bytes()).is_err(), "{body}");
     }
 }
 
@@ -235,9 +235,9 @@ proptest! {
     #[test]
     fn any_text_is_survived(text in "[\\[\\]{}:,\"a1 ]{0,60}", words in prop::collection::vec("\\PC{0,6}", 0..6)) {
         for api in Api::ALL {
-            let _ = Asked::read(api, text.as_bytes());
+            let _ = PromptText::read(api, text.as_bytes());
             let body = json!({ "messages": words, "input": [{ "role": "user", "content": words }], "prompt": words, "x": { "y": words } });
-            if let Ok(asked) = Asked::read(api, body.to_string().as_bytes()) {
+            if let Ok(asked) = PromptText::read(api, body.to_string().as_bytes()) {
                 let seen = asked.into_seen();
                 prop_assert!(seen.said.iter().chain(&seen.brought).all(|range| seen.text.get(range.clone()).is_some()));
             }

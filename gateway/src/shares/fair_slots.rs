@@ -1,8 +1,8 @@
-//! Places for work that takes a while: a limited number, with a share for each owner.
+//! FairSlots for work that takes a while: a limited number, with a share for each owner.
 //!
-//! Work that may be stopped early is asked to stop when an owner with less needs its place ([`Places::take`],
-//! [`Place::asked_back`]). For other work the newcomer waits, and the next free place goes to the owner that holds
-//! least ([`Places::wait`]).
+//! Work that may be stopped early is asked to stop when an owner with less needs its place ([`FairSlots::take`],
+//! [`FairSlot::asked_back`]). For other work the newcomer waits, and the next free place goes to the owner that holds
+//! least ([`FairSlots::wait`]).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use super::Shares;
 
 /// A limited number of places.
-pub struct Places<O: Clone + Eq + Hash> {
+pub struct FairSlots<O: Clone + Eq + Hash> {
     most: usize,
     each: usize,
     state: Mutex<State<O>>,
@@ -27,47 +27,47 @@ struct State<O: Clone + Eq + Hash> {
     /// Each owner's places, the oldest first, and the channels to ask for them back.
     held: HashMap<O, BTreeMap<u64, oneshot::Sender<()>>>,
     /// Who waits; the owner that was served last is at the end.
-    waiting: VecDeque<(O, VecDeque<oneshot::Sender<Place<O>>>)>,
-    /// Places that are not given back yet, with those that were asked back.
+    waiting: VecDeque<(O, VecDeque<oneshot::Sender<FairSlot<O>>>)>,
+    /// FairSlots that are not given back yet, with those that were asked back.
     out: usize,
     numbers: u64,
 }
 
 /// A place. It is given back when dropped.
-pub struct Place<O: Clone + Eq + Hash> {
-    places: Arc<Places<O>>,
+pub struct FairSlot<O: Clone + Eq + Hash> {
+    places: Arc<FairSlots<O>>,
     owner: O,
     number: u64,
     asked: oneshot::Receiver<()>,
 }
 
-impl<O: Clone + Eq + Hash> fmt::Debug for Places<O> {
+impl<O: Clone + Eq + Hash> fmt::Debug for FairSlots<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Places({} of {})", self.state.lock().shares.total(), self.most)
+        write!(f, "FairSlots({} of {})", self.state.lock().shares.total(), self.most)
     }
 }
 
-impl<O: Clone + Eq + Hash> fmt::Debug for Place<O> {
+impl<O: Clone + Eq + Hash> fmt::Debug for FairSlot<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Place({})", self.number)
+        write!(f, "FairSlot({})", self.number)
     }
 }
 
-impl<O: Clone + Eq + Hash> Places<O> {
+impl<O: Clone + Eq + Hash> FairSlots<O> {
     /// `most` places for all together, and no more than `each` for one owner.
     pub fn new(most: usize, each: usize) -> Arc<Self> {
         let state = State { shares: Shares::default(), held: HashMap::new(), waiting: VecDeque::new(), out: 0, numbers: 0 };
-        Arc::new(Places { most, each, state: Mutex::new(state), emptied: Notify::new() })
+        Arc::new(FairSlots { most, each, state: Mutex::new(state), emptied: Notify::new() })
     }
 
     /// Takes a place at once. If none is free, one is asked back from the owner that holds most, if that one keeps at
     /// least as much as this owner has then.
-    pub fn take(self: &Arc<Self>, owner: O) -> Option<Place<O>> {
+    pub fn take(self: &Arc<Self>, owner: O) -> Option<FairSlot<O>> {
         self.take_of(owner, self.most, |_| true)
     }
 
-    /// As [`Places::take`], but this owner may use only `most` places, and only some owners `give_way` to it.
-    pub fn take_of(self: &Arc<Self>, owner: O, most: usize, give_way: impl Fn(&O) -> bool) -> Option<Place<O>> {
+    /// As [`FairSlots::take`], but this owner may use only `most` places, and only some owners `give_way` to it.
+    pub fn take_of(self: &Arc<Self>, owner: O, most: usize, give_way: impl Fn(&O) -> bool) -> Option<FairSlot<O>> {
         let mut state = self.state.lock();
         if most == 0 || state.shares.held(&owner) >= self.each {
             return None;
@@ -80,7 +80,7 @@ impl<O: Clone + Eq + Hash> Places<O> {
     }
 
     /// Takes a place as soon as it is this owner's turn.
-    pub async fn wait(self: &Arc<Self>, owner: O) -> Place<O> {
+    pub async fn wait(self: &Arc<Self>, owner: O) -> FairSlot<O> {
         loop {
             let turn = {
                 let mut state = self.state.lock();
@@ -114,14 +114,14 @@ impl<O: Clone + Eq + Hash> Places<O> {
         }
     }
 
-    fn enter(self: &Arc<Self>, state: &mut State<O>, owner: O) -> Place<O> {
+    fn enter(self: &Arc<Self>, state: &mut State<O>, owner: O) -> FairSlot<O> {
         let (ask, asked) = oneshot::channel();
         state.numbers += 1;
         state.out += 1;
         let number = state.numbers;
         state.shares.add(&owner);
         state.held.entry(owner.clone()).or_default().insert(number, ask);
-        Place { places: Arc::clone(self), owner, number, asked }
+        FairSlot { places: Arc::clone(self), owner, number, asked }
     }
 
     /// Gives free places to the waiting owners.
@@ -144,7 +144,7 @@ impl<O: Clone + Eq + Hash> Places<O> {
 
 impl<O: Clone + Eq + Hash> State<O> {
     /// The next waiter: of the owner that holds least.
-    fn next(&mut self, each: usize) -> Option<(O, oneshot::Sender<Place<O>>)> {
+    fn next(&mut self, each: usize) -> Option<(O, oneshot::Sender<FairSlot<O>>)> {
         let shares = &self.shares;
         let least = self.waiting.iter().enumerate().map(|(at, (owner, _))| (shares.held(owner), at));
         let (_, at) = least.filter(|(held, _)| *held < each).min()?;
@@ -171,7 +171,7 @@ impl<O: Clone + Eq + Hash> State<O> {
     }
 }
 
-impl<O: Clone + Eq + Hash> Place<O> {
+impl<O: Clone + Eq + Hash> FairSlot<O> {
     /// Returns when an owner with less needs this place: then its work should stop.
     pub async fn asked_back(&mut self) {
         if (&mut self.asked).await.is_err() {
@@ -180,7 +180,7 @@ impl<O: Clone + Eq + Hash> Place<O> {
     }
 }
 
-impl<O: Clone + Eq + Hash> Drop for Place<O> {
+impl<O: Clone + Eq + Hash> Drop for FairSlot<O> {
     fn drop(&mut self) {
         let mut state = self.places.state.lock();
         state.out -= 1;
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn one_that_has_all_of_them_gives_way() {
-        let places = Places::new(4, 4);
+        let places = FairSlots::new(4, 4);
         let mut of_a: Vec<_> = (0..4).map(|_| places.take("a").unwrap()).collect();
         assert!(places.take("a").is_none());
         let of_b: Vec<_> = (0..2).map(|_| places.take("b").unwrap()).collect();
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_next_place_is_for_whoever_has_least() {
-        let places = Places::new(2, 2);
+        let places = FairSlots::new(2, 2);
         let mut of_a: Vec<_> = (0..2).map(|_| places.take("a").unwrap()).collect();
         let (mut more, mut left, mut other) = (pin!(places.wait("a")), Box::pin(places.wait("b")), pin!(places.wait("b")));
         assert!(poll(more.as_mut()).is_none() && poll(left.as_mut()).is_none() && poll(other.as_mut()).is_none());
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn nobody_has_more_than_its_own_most() {
-        let places = Places::new(4, 3);
+        let places = FairSlots::new(4, 3);
         let held: Vec<_> = (0..3).map(|_| places.take("a").unwrap()).collect();
         let mut more = pin!(places.wait("a"));
         assert!(places.take("a").is_none() && poll(more.as_mut()).is_none());
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_end_is_told_when_all_are_back() {
-        let places = Places::new(1, 1);
+        let places = FairSlots::new(1, 1);
         let mut first = places.take("a").unwrap();
         let mut empty = pin!(places.empty());
         assert!(poll(empty.as_mut()).is_none());
@@ -267,8 +267,8 @@ mod tests {
     proptest! {
         #[test]
         fn whoever_is_below_its_share_gets_a_place(most in 1usize..12, steps in prop::collection::vec((any::<bool>(), 0u8..3), 0..120)) {
-            let places = Places::new(most, most);
-            let mut held: Vec<(u8, Place<u8>)> = Vec::new();
+            let places = FairSlots::new(most, most);
+            let mut held: Vec<(u8, FairSlot<u8>)> = Vec::new();
             for (take, owner) in steps {
                 // An owner that is asked for a place gives it back.
                 held.retain_mut(|(_, place)| poll(pin!(place.asked_back())).is_none());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use spillway_plugins::retry::{RateSignal, StatusRange, StatusSet};
 
 use crate::balance::circuit::{CircuitRules, ErrorKind, Failure, Threshold};
-use crate::balance::target::{Asked, Change, Lease, Outcome, Target, TargetId};
+use crate::balance::target::{Change, Lease, Outcome, RequestKey, Target, TargetId};
 use crate::callers::number_of;
 use crate::clock::Tick;
 use crate::shares::Owner;
@@ -45,7 +45,7 @@ impl Gate {
     /// Permission for `owner` at `now`, if the circuit is closed or a probe is due.
     pub(super) fn enter(&self, owner: &Owner, now: Tick) -> Option<Pass<'_>> {
         let by = owner.as_deref().map_or(0, number_of);
-        let lease = self.service.acquire(Asked { by, ..Asked::default() }, now)?;
+        let lease = self.service.acquire(RequestKey { by, ..RequestKey::default() }, now)?;
         Some(Pass { rules: &self.rules, lease })
     }
 }

@@ -11,14 +11,14 @@ use spillway_plugins::guard::{Finding, Seen, windows};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
-use super::gate::Gate;
+use super::concurrency::Gate;
 use crate::backend::auth::{Identities, TokenSource};
 use crate::balance::circuit;
 use crate::balance::target::Change;
 use crate::clock::Clock;
 use crate::config::{BackendAuth, SafetyRules};
 use crate::http_client;
-use crate::shares::{Owner, Places};
+use crate::shares::{FairSlots, Owner};
 use crate::telemetry::metrics::Metrics;
 
 /// Characters that neighbouring pieces of a long text share.
@@ -87,7 +87,7 @@ pub(super) struct Service {
     rules: SafetyRules,
     proof: Proof,
     gate: Gate,
-    room: Arc<Places<Owner>>,
+    room: Arc<FairSlots<Owner>>,
 }
 
 /// A question about a piece of the texts, which is read only when the question is sent.
@@ -127,7 +127,7 @@ impl Service {
             BackendAuth::Token(token) => Proof::Token(identities.get(token, metrics)),
             BackendAuth::None | BackendAuth::Passthrough => Proof::None,
         };
-        Service { rules, proof, gate: Gate::new(), room: Places::new(AT_ONCE, EACH) }
+        Service { rules, proof, gate: Gate::new(), room: FairSlots::new(AT_ONCE, EACH) }
     }
 
     /// The source of its tokens, if it uses tokens.

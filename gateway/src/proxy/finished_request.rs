@@ -8,7 +8,7 @@ use spillway_plugins::tokens::Metered;
 use crate::request::{AttemptRecord, End, Facts, ModelRequest, Reply, Timing};
 
 /// A request that has ended.
-pub(super) struct Over<'r> {
+pub(super) struct FinishedRequest<'r> {
     pub(super) session: &'r Session,
     pub(super) facts: &'r Facts,
     pub(super) model_request: Option<&'r ModelRequest>,

@@ -18,7 +18,7 @@ pub(super) fn describe(facts: &Facts, timing: &Timing, copies: &Copies, head: &m
         let _ = headers::describe(head, backend, attempts, timing.overhead);
     }
     cached::describe(copies, head);
-    traced::tell_caller(facts.trace.as_deref(), head);
+    traced::add_to_answer(facts.trace.as_deref(), head);
 }
 
 /// Completes a head that is not a backend's: what is left of the caller's rates, the transforms of its consumer and its

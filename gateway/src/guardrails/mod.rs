@@ -1,12 +1,12 @@
 //! The content guard: its own rules, and the content safety service.
 
-mod gate;
+mod concurrency;
 mod service;
 
 use std::sync::Arc;
 
 use spillway_plugins::api::Api;
-use spillway_plugins::guard::{Asked, Finding, Seen, Spoken};
+use spillway_plugins::guard::{AnswerText, Finding, PromptText, Seen};
 
 use crate::backend::auth::{Identities, TokenSource};
 use crate::clock::Clock;
@@ -55,7 +55,7 @@ impl Guard {
     /// What is blocked. A body that can't be read, or can be read in two ways, is never allowed: that is the caller's
     /// fault.
     pub fn request(&self, api: Api, body: &[u8]) -> Result<Option<Seen>, Finding> {
-        let asked = Some(api).filter(|api| is_read(*api)).and_then(|api| Asked::read(api, body).ok());
+        let asked = Some(api).filter(|api| is_read(*api)).and_then(|api| PromptText::read(api, body).ok());
         let finding = match &asked {
             None => Some(Finding::Unreadable),
             Some(asked) => self.rules.local.request(asked, body),
@@ -64,7 +64,7 @@ impl Guard {
             self.metrics.blocked("request", &finding);
             return Err(finding);
         }
-        Ok(asked.filter(|_| self.service.is_some()).map(Asked::into_seen))
+        Ok(asked.filter(|_| self.service.is_some()).map(PromptText::into_seen))
     }
 
     /// Has the service check the texts of a request of `owner`.
@@ -90,7 +90,7 @@ impl Guard {
     }
 
     /// Checks the texts of a part of an answer to `owner`.
-    pub async fn answer(&self, said: &Spoken, owner: &Owner, clock: &Clock) -> Judgement {
+    pub async fn answer(&self, said: &AnswerText, owner: &Owner, clock: &Clock) -> Judgement {
         if said.is_empty() {
             return Judgement::Passed;
         }
