@@ -74,7 +74,7 @@ fn live_model(
     metrics: &Metrics,
 ) -> Model {
     let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
-    let place = |backend: &Arc<str>, deployment: &Arc<str>, tier: u32| {
+    let labels = |backend: &Arc<str>, deployment: &Arc<str>, tier: u32| {
         let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
         Arc::new(MemberLabels { model, pool, backend: Arc::clone(backend), deployment: Arc::clone(deployment), tier })
     };
@@ -91,7 +91,7 @@ fn live_model(
             metrics: metrics.members.of(&pool.name, &id.backend, &id.deployment, member.priority),
             price: prices.of(&backend.config, &name),
             context: member.context.or(traits.context),
-            place: place(&id.backend, &id.deployment, member.priority),
+            place: labels(&id.backend, &id.deployment, member.priority),
             traced: Arc::new(trace::SpanTarget {
                 provider: backend.config.kind.provider().semconv_name(),
                 host: upstream.endpoint.host.clone(),
@@ -120,7 +120,7 @@ fn live_model(
         .map(|api| (0..route.len()).filter(|i| !backends[route[*i].backend].config.kind.provider().serves(api)).collect())
         .collect();
     // Requests that don't reach a member.
-    let own = |part: &str| place(&part.into(), &part.into(), 0);
+    let own = |part: &str| labels(&part.into(), &part.into(), 0);
     let (cache_labels, guard_labels) = (own("cache"), own("guard"));
     Model {
         name: Arc::clone(&name),

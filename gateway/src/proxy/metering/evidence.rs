@@ -8,7 +8,7 @@ use spillway_plugins::tokens::{Encoding, OutputMeter, Reported, Usage, answer_to
 
 use super::charge::Settled;
 use crate::config::DeploymentPrice;
-use crate::ledger::Place;
+use crate::ledger::MemberLabels;
 use crate::proxy::attempt_state::AttemptState;
 use crate::proxy::books::Books;
 use crate::proxy::usage_bound;
@@ -93,7 +93,7 @@ impl Evidence {
     }
 
     /// The estimate from its texts, if they are enough and there is a price for it; else the upper bound.
-    pub(super) fn settled(&self, place: &Place, price: Option<&DeploymentPrice>) -> Settled {
+    pub(super) fn settled(&self, place: &MemberLabels, price: Option<&DeploymentPrice>) -> Settled {
         let read = self.read(&place.model, &place.deployment).filter(|usage| match price {
             Some(DeploymentPrice::ByUse(price)) => price.cost(usage).is_some(),
             Some(DeploymentPrice::Hourly(_)) | None => true,

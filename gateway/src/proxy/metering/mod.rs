@@ -27,7 +27,7 @@ use crate::attempt_outcome::AttemptOutcome;
 use crate::clock::{Tick, micros};
 use crate::config::UsageRules;
 use crate::gateway::Gateway;
-use crate::ledger::{Cost, Ledger, Place, Row};
+use crate::ledger::{Cost, Ledger, MemberLabels, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
 use charge::{Charge, Settled};
@@ -231,7 +231,7 @@ async fn book_unasked(
     model_request: &ModelRequest,
     outcome: &'static str,
     cache: Option<&'static str>,
-    place: impl FnOnce(&Model) -> Arc<Place>,
+    place: impl FnOnce(&Model) -> Arc<MemberLabels>,
 ) {
     books.metering.booked = true;
     let now = gateway.clock.now();
