@@ -36,6 +36,7 @@ pub mod limits;
 pub mod multipart;
 pub mod names;
 pub mod objects;
+pub mod otlp;
 pub mod prices;
 pub mod prompt;
 pub mod prompt_log;

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
+use bytes::Bytes;
+use spillway_plugins::otlp::Resource;
 use spillway_plugins::prompt_log::otel;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
+use crate::clock::Clock;
 use crate::config::OtlpRules;
-use crate::http_client;
+use crate::telemetry::collector::{Collector, Signal};
 use crate::telemetry::metrics::PromptLogMetrics;
 
 /// Events that may wait for the collector.
@@ -19,7 +20,7 @@ const BATCH: usize = 256;
 const GATHER: Duration = Duration::from_secs(1);
 
 pub(super) enum Job {
-    Event(Value),
+    Event(Vec<u8>),
     /// Report when everything before is sent.
     Flush(oneshot::Sender<()>),
 }
@@ -33,9 +34,9 @@ pub(super) struct Exporter {
 
 impl Exporter {
     /// Starts the task that sends; it ends when the last exporter is dropped.
-    pub(super) fn start(rules: OtlpRules, metrics: PromptLogMetrics) -> Self {
+    pub(super) fn start(rules: &OtlpRules, clock: Clock, metrics: PromptLogMetrics) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        tokio::spawn(run(rules, jobs, metrics.clone()));
+        tokio::spawn(run(Collector::new(rules, Signal::Logs, clock), jobs, metrics.clone()));
         Exporter { queue, metrics }
     }
 
@@ -56,8 +57,7 @@ impl Exporter {
     }
 }
 
-async fn run(rules: OtlpRules, mut jobs: mpsc::Receiver<Job>, metrics: PromptLogMetrics) {
-    let headers = headers(&rules);
+async fn run(collector: Collector, mut jobs: mpsc::Receiver<Job>, metrics: PromptLogMetrics) {
     let mut failing = false;
     let mut gathered = Vec::new();
     while let Some(first) = jobs.recv().await {
@@ -79,8 +79,10 @@ async fn run(rules: OtlpRules, mut jobs: mpsc::Receiver<Job>, metrics: PromptLog
             }
         }
         if !events.is_empty() {
-            match send(&rules, &headers, &events).await {
-                Ok(()) => {
+            let body = otel::request(Resource { version: env!("CARGO_PKG_VERSION"), instance: None }, &events);
+            match collector.deliver(Bytes::from(body)).await {
+                Ok(rejected) => {
+                    metrics.export_dropped.inc_by(rejected);
                     if std::mem::take(&mut failing) {
                         info!("the collector accepts the prompt log again");
                     }
@@ -98,24 +100,4 @@ async fn run(rules: OtlpRules, mut jobs: mpsc::Receiver<Job>, metrics: PromptLog
             let _ = done.send(());
         }
     }
-}
-
-fn headers(rules: &OtlpRules) -> HeaderMap {
-    let mut headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    for (name, value) in &rules.headers {
-        // Checked when the config was loaded.
-        if let (Ok(name), Ok(mut value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value.expose())) {
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-    }
-    headers
-}
-
-async fn send(rules: &OtlpRules, headers: &HeaderMap, events: &[Value]) -> Result<(), String> {
-    let body = otel::request(env!("CARGO_PKG_VERSION"), events).to_string();
-    let client = http_client::internet().map_err(|error| error.to_string())?;
-    let answer = client.post(format!("{}/v1/logs", rules.url)).headers(headers.clone()).body(body).send().await;
-    let status = answer.map_err(|error| error.without_url().to_string())?.status();
-    if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
 }

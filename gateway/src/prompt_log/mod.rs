@@ -54,11 +54,11 @@ impl PromptLog {
     /// # Errors
     /// If the file can't be opened.
     pub fn start(rules: Arc<PromptLogRules>, clock: Clock, metrics: PromptLogMetrics) -> std::io::Result<Self> {
-        let files = Arc::new(Mutex::new(Files::open(Arc::clone(&rules), clock)?));
+        let files = Arc::new(Mutex::new(Files::open(Arc::clone(&rules), clock.clone())?));
         let (queue, jobs) = sync_channel(QUEUE);
         let jobs = Arc::new(Mutex::new(jobs));
         let waiting = Arc::new(Waiting::default());
-        let exporter = rules.otlp.clone().map(|otlp| Exporter::start(otlp, metrics.clone()));
+        let exporter = rules.otlp.as_ref().map(|otlp| Exporter::start(otlp, clock, metrics.clone()));
         let busy = Arc::new(std::array::from_fn(|_| Mutex::new(())));
         for number in 0..WORKERS {
             let worker = worker::Worker {

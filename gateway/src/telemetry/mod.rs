@@ -1,6 +1,7 @@
 //! Observability: metrics, traces, the access log, the program's own log.
 
 pub mod access_log;
+pub mod collector;
 pub mod logging;
 pub mod metrics;
 pub mod recent;

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde_json::Value;
-use spillway_plugins::retry::read_signal;
-use spillway_plugins::trace::otlp::{Batch, Resource};
+use spillway_plugins::otlp::Resource;
+use spillway_plugins::trace::otlp::Batch;
 use spillway_plugins::trace::{RequestSpan, Sampler};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
@@ -16,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::TraceRules;
-use crate::http_client;
+use crate::telemetry::collector::{Collector, Signal};
 use crate::telemetry::metrics::TraceMetrics;
 
 /// Requests whose spans may wait.
@@ -31,11 +29,6 @@ const TICK: Duration = Duration::from_millis(50);
 const STRETCH: usize = 32;
 /// Requests to the collector at once.
 const UNDER_WAY: usize = 4;
-/// Pauses between retries, and the longest that a collector may ask for; if it asks for more, there is no retry.
-const PAUSES: [Duration; 4] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Longest answer of a collector that is read.
-const LONGEST_ANSWER: usize = 64 * 1024;
 
 enum Job {
     Request(Box<RequestSpan>),
@@ -61,11 +54,11 @@ impl Traces {
     pub fn start(rules: TraceRules, instance: String, clock: Clock, metrics: TraceMetrics) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let sampler = Sampler::new(rules.sample, rules.caller_rate);
-        let collector =
-            Collector { url: format!("{}/v1/traces", rules.otlp.url), headers: headers(&rules), clock, metrics: metrics.clone() };
+        let collector = Collector::new(&rules.otlp, Signal::Traces, clock);
         tokio::spawn(
             Exporter {
                 collector: Arc::new(collector),
+                metrics: metrics.clone(),
                 instance: instance.clone(),
                 jobs,
                 held: None,
@@ -110,6 +103,7 @@ enum Gathered {
 /// Collects spans and sends them.
 struct Exporter {
     collector: Arc<Collector>,
+    metrics: TraceMetrics,
     instance: String,
     jobs: mpsc::Receiver<Job>,
     /// A request that didn't fit into the previous batch.
@@ -121,14 +115,13 @@ struct Exporter {
 impl Exporter {
     async fn run(mut self) {
         loop {
-            let mut batch = Batch::new(Resource { version: env!("CARGO_PKG_VERSION"), instance: &self.instance });
+            let mut batch = Batch::new(Resource { version: env!("CARGO_PKG_VERSION"), instance: Some(&self.instance) });
             let gathered = self.gather(&mut batch).await;
             if batch.spans() > 0 {
                 while self.under_way.len() >= UNDER_WAY {
                     self.one_is_over().await;
                 }
-                let collector = Arc::clone(&self.collector);
-                self.under_way.spawn(async move { collector.deliver(batch).await });
+                self.under_way.spawn(deliver(Arc::clone(&self.collector), self.metrics.clone(), batch));
             }
             if !matches!(gathered, Gathered::Due) {
                 while !self.under_way.is_empty() {
@@ -201,98 +194,12 @@ impl Exporter {
     }
 }
 
-/// The result of a request to the collector.
-enum Sent {
-    /// All were accepted except so many.
-    Taken(u64),
-    /// They may be sent again, after the given pause.
-    Later(Option<Duration>, String),
-    /// They will not be accepted.
-    Refused(String),
-}
-
-/// The collector.
-struct Collector {
-    url: String,
-    headers: HeaderMap,
-    clock: Clock,
-    metrics: TraceMetrics,
-}
-
-impl Collector {
-    /// Sends spans, with retries if necessary, and counts them.
-    async fn deliver(&self, batch: Batch) -> Result<(), String> {
-        let spans = batch.spans() as u64;
-        let body = Bytes::from(batch.finish());
-        let mut pauses = PAUSES.into_iter();
-        let error = loop {
-            let (asked, error) = match self.send(body.clone()).await {
-                Sent::Taken(rejected) => {
-                    let rejected = rejected.min(spans);
-                    self.metrics.exported.inc_by(spans - rejected);
-                    self.metrics.dropped.inc_by(rejected);
-                    return Ok(());
-                }
-                Sent::Refused(error) => break error,
-                Sent::Later(asked, error) => (asked, error),
-            };
-            // With a random part, so that several gateways don't all retry at once.
-            let Some(pause) = pauses.next().map(|pause| pause.mul_f64(0.5 + fastrand::f64() / 2.0)) else { break error };
-            let pause = pause.max(asked.unwrap_or_default());
-            if pause > LONGEST_PAUSE {
-                break error;
-            }
-            tokio::time::sleep(pause).await;
-        };
-        self.metrics.dropped.inc_by(spans);
-        Err(error)
-    }
-
-    async fn send(&self, body: Bytes) -> Sent {
-        let client = match http_client::internet() {
-            Ok(client) => client,
-            Err(error) => return Sent::Refused(error.to_string()),
-        };
-        let answer = match client.post(&self.url).headers(self.headers.clone()).body(body).send().await {
-            Ok(answer) => answer,
-            Err(error) => return Sent::Later(None, error.without_url().to_string()),
-        };
-        let status = answer.status();
-        if status.is_success() {
-            return Sent::Taken(rejected(answer).await);
-        }
-        let error = format!("it answered {status}");
-        match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                Sent::Later(read_signal(answer.headers(), || self.clock.wall()).retry_after, error)
-            }
-            _ => Sent::Refused(error),
-        }
-    }
-}
-
-/// The number of spans that a collector rejected while it accepted others.
-async fn rejected(mut answer: reqwest::Response) -> u64 {
-    let mut body = Vec::new();
-    while let Ok(Some(piece)) = answer.chunk().await {
-        body.extend_from_slice(&piece);
-        if body.len() > LONGEST_ANSWER {
-            return 0;
-        }
-    }
-    let told: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let count = &told["partialSuccess"]["rejectedSpans"];
-    count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or(0)
-}
-
-fn headers(rules: &TraceRules) -> HeaderMap {
-    let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    for (name, value) in &rules.otlp.headers {
-        // Checked when the config was loaded.
-        if let (Ok(name), Ok(mut value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value.expose())) {
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-    }
-    headers
+/// Sends spans, and counts them.
+async fn deliver(collector: Arc<Collector>, metrics: TraceMetrics, batch: Batch) -> Result<(), String> {
+    let spans = batch.spans() as u64;
+    let sent = collector.deliver(Bytes::from(batch.finish())).await;
+    let rejected = sent.as_ref().map_or(spans, |rejected| spans.min(*rejected));
+    metrics.exported.inc_by(spans - rejected);
+    metrics.dropped.inc_by(rejected);
+    sent.map(drop)
 }

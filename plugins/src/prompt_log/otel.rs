@@ -1,75 +1,97 @@
-//! A record as an OpenTelemetry log event, in OTLP's JSON encoding.
-//!
-//! Source: opentelemetry-proto 1.x `logs.proto` and its JSON mapping. The names are in [`crate::semconv`].
+//! A record as a log event for a collector. Source: opentelemetry-proto 1.x `logs.proto`; the names are in
+//! [`crate::semconv`].
+
+use std::io::Write as _;
 
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
+use crate::otlp::{self, AddAttribute, Attributes, Resource};
 use crate::semconv;
 
-/// A request for OTLP over HTTP (`/v1/logs`) with these events.
-pub fn request(version: &str, events: &[Value]) -> Value {
-    let resource = attributes([(semconv::SERVICE_NAME, json!("spillway")), (semconv::SERVICE_VERSION, json!(version))]);
-    json!({ "resourceLogs": [{
-        "resource": { "attributes": resource },
-        "scopeLogs": [{ "scope": { "name": "spillway.prompt_log", "version": version }, "logRecords": events }],
-    }] })
+/// A request to a collector (`/v1/logs`) with these events.
+pub fn request(resource: Resource<'_>, events: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1024 + events.iter().map(|event| event.len() + 1).sum::<usize>());
+    bytes.extend_from_slice(b"{\"resourceLogs\":[{\"resource\":{\"attributes\":");
+    resource.write(&mut bytes);
+    bytes.extend_from_slice(b"},\"scopeLogs\":[{\"scope\":{\"name\":\"spillway.prompt_log\",\"version\":");
+    otlp::json(&mut bytes, resource.version);
+    bytes.extend_from_slice(b"},\"logRecords\":[");
+    for (index, event) in events.iter().enumerate() {
+        if index > 0 {
+            bytes.push(b',');
+        }
+        bytes.extend_from_slice(event);
+    }
+    bytes.extend_from_slice(b"]}]}]}");
+    bytes
 }
 
-/// The event of a record of the prompt log; `None` if it is not a record.
-pub fn event(record: &[u8]) -> Option<Value> {
+/// The event of a record of the prompt log, as JSON; `None` if it is not a record.
+pub fn event(record: &[u8]) -> Option<Vec<u8>> {
     let record: Value = serde_json::from_slice(record).ok()?;
     let time = DateTime::parse_from_rfc3339(record["time"].as_str()?).ok()?.timestamp_nanos_opt()?;
     let status = record["status"].as_u64().unwrap_or(0);
     let operation = semconv::operation(record["api"].as_str()?);
+    let severity = if status >= 500 { 17 } else { 9 };
+    let mut bytes = Vec::with_capacity(1024);
+    // Writing to memory doesn't fail.
+    let _ = write!(bytes, "{{\"timeUnixNano\":\"{time}\",\"severityNumber\":{severity},\"eventName\":\"{}\"", semconv::EVENT);
+    // In the request's span, if it has one.
+    for (name, id) in [("traceId", &record["trace_id"]), ("spanId", &record["span_id"])] {
+        if let Some(id) = id.as_str() {
+            let _ = write!(bytes, ",\"{name}\":");
+            otlp::json(&mut bytes, id);
+        }
+    }
+    bytes.extend_from_slice(b",\"attributes\":");
+    Attributes::write(&mut bytes, |to| attributes(&record, operation, status, to));
+    bytes.push(b'}');
+    Some(bytes)
+}
+
+fn attributes(record: &Value, operation: Option<&str>, status: u64, to: &mut Attributes<'_>) {
     let usage = &record["usage"];
-    let last = record["attempts"].as_array().and_then(|attempts| attempts.last());
-    let mut told: Vec<(&str, Value)> = vec![
-        (semconv::OPERATION, json!(operation)),
-        (semconv::REQUEST_MODEL, record["model"].clone()),
-        (semconv::REQUEST_STREAM, record["stream"].clone()),
-        (semconv::INPUT_TOKENS, usage["input"].clone()),
-        (semconv::OUTPUT_TOKENS, usage["output"].clone()),
-        (semconv::CACHE_READ_TOKENS, usage["cached_input"].clone()),
-        (semconv::REASONING_TOKENS, usage["reasoning"].clone()),
-        (semconv::STATUS, record["status"].clone()),
-        (semconv::REQUEST_ID, record["id"].clone()),
-        (semconv::CONSUMER, record["consumer"].clone()),
-        (semconv::POOL, record["pool"].clone()),
-        (semconv::BACKEND, last.map_or(Value::Null, |attempt| attempt["backend"].clone())),
-        (semconv::DEPLOYMENT, last.map_or(Value::Null, |attempt| attempt["deployment"].clone())),
-        (semconv::ATTEMPTS, json!(record["attempts"].as_array().map_or(0, Vec::len))),
-        (semconv::CACHE, record["cache"].clone()),
-    ];
+    let attempts = record["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+    let last = attempts.last().unwrap_or(&Value::Null);
+    to.add_json(semconv::OPERATION, &json!(operation));
+    for (name, value) in [
+        (semconv::REQUEST_MODEL, &record["model"]),
+        (semconv::REQUEST_STREAM, &record["stream"]),
+        (semconv::INPUT_TOKENS, &usage["input"]),
+        (semconv::OUTPUT_TOKENS, &usage["output"]),
+        (semconv::CACHE_READ_TOKENS, &usage["cached_input"]),
+        (semconv::REASONING_TOKENS, &usage["reasoning"]),
+        (semconv::STATUS, &record["status"]),
+        (semconv::REQUEST_ID, &record["id"]),
+        (semconv::CONSUMER, &record["consumer"]),
+        (semconv::POOL, &record["pool"]),
+        (semconv::BACKEND, &last["backend"]),
+        (semconv::DEPLOYMENT, &last["deployment"]),
+        (semconv::CACHE, &record["cache"]),
+    ] {
+        to.add_json(name, value);
+    }
+    to.add(semconv::ATTEMPTS, otlp::Value::Count(attempts.len() as u64));
     if status >= 400 {
-        told.push((semconv::ERROR_TYPE, if record["code"].is_string() { record["code"].clone() } else { json!(status.to_string()) }));
+        match record["code"].as_str() {
+            Some(code) => to.add(semconv::ERROR_TYPE, code.into()),
+            None => to.add(semconv::ERROR_TYPE, status.to_string().into()),
+        }
     }
     let prompt = record["prompt"].as_array().map_or(&[][..], Vec::as_slice);
     let (system, input): (Vec<&Value>, Vec<&Value>) = prompt.iter().partition(|message| message["role"] == "system");
     let completion = record["completion"].as_array().map_or(&[][..], Vec::as_slice);
     if !system.is_empty() {
-        told.push((semconv::SYSTEM_INSTRUCTIONS, system.into_iter().flat_map(parts).collect()));
+        to.add_json(semconv::SYSTEM_INSTRUCTIONS, &system.into_iter().flat_map(parts).collect());
     }
     if !input.is_empty() {
-        told.push((semconv::INPUT_MESSAGES, input.into_iter().map(message).collect()));
+        to.add_json(semconv::INPUT_MESSAGES, &input.into_iter().map(message).collect());
     }
     if !completion.is_empty() {
-        told.push((semconv::OUTPUT_MESSAGES, completion.iter().map(message).collect()));
-        told.push((semconv::FINISH_REASONS, completion.iter().filter_map(|message| message.get("finish").cloned()).collect()));
+        to.add_json(semconv::OUTPUT_MESSAGES, &completion.iter().map(message).collect());
+        to.add_json(semconv::FINISH_REASONS, &completion.iter().filter_map(|message| message.get("finish").cloned()).collect());
     }
-    let mut event = json!({
-        "timeUnixNano": time.to_string(),
-        "severityNumber": if status >= 500 { 17 } else { 9 },
-        "eventName": semconv::EVENT,
-        "attributes": attributes(told),
-    });
-    // In the request's span, if it has one.
-    for (name, id) in [("traceId", &record["trace_id"]), ("spanId", &record["span_id"])] {
-        if id.is_string() {
-            event[name] = id.clone();
-        }
-    }
-    Some(event)
 }
 
 /// A message in the form of the conventions.
@@ -89,28 +111,6 @@ fn parts(message: &Value) -> impl Iterator<Item = Value> {
     text.into_iter().chain(calls.map(|call| json!({ "type": "tool_call", "name": call["name"], "arguments": call["arguments"] })))
 }
 
-/// Attributes in OTLP's form; those without a value are left out.
-fn attributes<'n>(told: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
-    told.into_iter().filter_map(|(name, value)| Some(json!({ "key": name, "value": any_value(&value)? }))).collect()
-}
-
-/// A value in OTLP's form.
-fn any_value(value: &Value) -> Option<Value> {
-    Some(match value {
-        Value::Null => return None,
-        Value::Bool(value) => json!({ "boolValue": value }),
-        // JavaScript's numbers can't hold 64 bits: so they are texts.
-        Value::Number(number) if number.is_i64() || number.is_u64() => json!({ "intValue": number.to_string() }),
-        Value::Number(number) => json!({ "doubleValue": number }),
-        Value::String(text) => json!({ "stringValue": text }),
-        Value::Array(list) => json!({ "arrayValue": { "values": list.iter().filter_map(any_value).collect::<Vec<_>>() } }),
-        Value::Object(members) => {
-            let members = members.iter().map(|(name, value)| (name.as_str(), value.clone()));
-            json!({ "kvlistValue": { "values": attributes(members) } })
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +124,11 @@ mod tests {
             "completion": [{ "role": "assistant", "text": "hello", "calls": [{ "name": "f", "arguments": "{}" }], "finish": "stop" }],
         });
         let event = event(record.to_string().as_bytes()).unwrap();
+        let whole = request(Resource { version: "1", instance: None }, &[event.clone(), event]);
+        let whole: Value = serde_json::from_slice(&whole).unwrap();
+        let events = &whole["resourceLogs"][0]["scopeLogs"][0]["logRecords"];
+        assert_eq!((events.as_array().unwrap().len(), &events[0]), (2, &events[1]));
+        let event = &events[0];
         assert_eq!((&event["timeUnixNano"], &event["eventName"]), (&json!("1795608000500000000"), &json!(semconv::EVENT)));
         assert_eq!((&event["traceId"], &event["spanId"]), (&record["trace_id"], &record["span_id"]));
         let attribute = |name: &str| {

@@ -1,16 +1,10 @@
-//! Spans in OTLP over HTTP (`/v1/traces`), in its JSON encoding.
-//!
-//! Source: opentelemetry-proto 1.x `trace.proto` and its JSON mapping: ids in hexadecimal, numbers of 64 bits as texts.
-//!
-//! Written directly as bytes, without a tree of values: a busy gateway has thousands of spans a second.
+//! Spans for a collector (`/v1/traces`). Source: opentelemetry-proto 1.x `trace.proto`.
 
 use std::io::Write as _;
 
-use serde::Serialize;
-
 use super::context::{SpanId, Trace};
-use super::span::{RequestSpan, Tell, Value};
-use crate::semconv;
+use super::span::RequestSpan;
+use crate::otlp::{Attributes, Resource, json};
 
 const SERVER: u8 = 2;
 const CLIENT: u8 = 3;
@@ -18,15 +12,6 @@ const ERROR: u8 = 2;
 /// A span's flags: it is known that its parent is from another system.
 const PARENT_KNOWN: u32 = 0x100;
 const PARENT_REMOTE: u32 = 0x200;
-
-/// The process that sends the spans.
-#[derive(Debug, Clone, Copy)]
-pub struct Resource<'r> {
-    /// The program's version.
-    pub version: &'r str,
-    /// The name of the process.
-    pub instance: &'r str,
-}
 
 /// Spans that are sent together.
 #[derive(Debug)]
@@ -39,12 +24,9 @@ impl Batch {
     /// Without spans.
     pub fn new(resource: Resource<'_>) -> Self {
         let mut bytes = Vec::with_capacity(16 * 1024);
-        bytes.extend_from_slice(b"{\"resourceSpans\":[{\"resource\":{\"attributes\":[");
-        let mut attributes = Attributes { bytes: &mut bytes, any: false };
-        attributes.add(semconv::SERVICE_NAME, "spillway".into());
-        attributes.add(semconv::SERVICE_VERSION, resource.version.into());
-        attributes.add(semconv::SERVICE_INSTANCE, resource.instance.into());
-        bytes.extend_from_slice(b"]},\"scopeSpans\":[{\"scope\":{\"name\":\"spillway\",\"version\":");
+        bytes.extend_from_slice(b"{\"resourceSpans\":[{\"resource\":{\"attributes\":");
+        resource.write(&mut bytes);
+        bytes.extend_from_slice(b"},\"scopeSpans\":[{\"scope\":{\"name\":\"spillway\",\"version\":");
         json(&mut bytes, resource.version);
         bytes.extend_from_slice(b"},\"spans\":[");
         Batch { bytes, spans: 0 }
@@ -111,9 +93,9 @@ impl Batch {
         if error {
             let _ = write!(bytes, ",\"status\":{{\"code\":{ERROR}}}");
         }
-        bytes.extend_from_slice(b",\"attributes\":[");
-        attributes(&mut Attributes { bytes, any: false });
-        bytes.extend_from_slice(b"]}");
+        bytes.extend_from_slice(b",\"attributes\":");
+        Attributes::write(bytes, attributes);
+        bytes.push(b'}');
     }
 
     /// The complete request.
@@ -135,36 +117,6 @@ struct Span<'s> {
     error: bool,
 }
 
-/// Attributes in OTLP's form.
-struct Attributes<'b> {
-    bytes: &'b mut Vec<u8>,
-    any: bool,
-}
-
-impl Tell for Attributes<'_> {
-    fn add(&mut self, name: &'static str, value: Value<'_>) {
-        let begin: &[u8] = if self.any { b",{\"key\":" } else { b"{\"key\":" };
-        self.any = true;
-        self.bytes.extend_from_slice(begin);
-        json(self.bytes, name);
-        let _ = match value {
-            Value::Text(text) => {
-                self.bytes.extend_from_slice(b",\"value\":{\"stringValue\":");
-                json(self.bytes, &*text);
-                self.bytes.write_all(b"}}")
-            }
-            Value::Count(count) => write!(self.bytes, ",\"value\":{{\"intValue\":\"{count}\"}}}}"),
-            Value::Seconds(time) => write!(self.bytes, ",\"value\":{{\"doubleValue\":{}}}}}", time.as_secs_f64()),
-            Value::Flag(flag) => write!(self.bytes, ",\"value\":{{\"boolValue\":{flag}}}}}"),
-        };
-    }
-}
-
-/// Texts can always be serialised.
-fn json(bytes: &mut Vec<u8>, text: &(impl Serialize + ?Sized)) {
-    let _ = serde_json::to_writer(bytes, text);
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value as Json, json};
@@ -173,7 +125,7 @@ mod tests {
     use super::*;
 
     fn written(requests: &[RequestSpan]) -> Json {
-        let mut batch = Batch::new(Resource { version: "1.2.3", instance: "gw-1" });
+        let mut batch = Batch::new(Resource { version: "1.2.3", instance: Some("gw-1") });
         requests.iter().for_each(|request| batch.push(request));
         assert_eq!(batch.spans(), requests.iter().map(RequestSpan::spans).sum::<usize>());
         serde_json::from_slice(&batch.finish()).unwrap()

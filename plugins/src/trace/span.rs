@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::context::{SpanId, Trace};
 use super::route::route;
 use crate::api::Api;
+use crate::otlp::{AddAttribute, Value};
 use crate::semconv;
 use crate::tokens::Usage;
 
@@ -103,38 +104,6 @@ pub struct RequestSpan {
     pub attempts: SmallVec<[AttemptSpan; 2]>,
 }
 
-/// A value of an attribute.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value<'v> {
-    /// A text.
-    Text(Cow<'v, str>),
-    /// A count.
-    Count(u64),
-    /// A time.
-    Seconds(Duration),
-    /// Yes or no.
-    Flag(bool),
-}
-
-impl<'v, T: Into<Cow<'v, str>>> From<T> for Value<'v> {
-    fn from(text: T) -> Self {
-        Value::Text(text.into())
-    }
-}
-
-/// Accepts attributes.
-pub trait Tell {
-    /// Adds one.
-    fn add(&mut self, name: &'static str, value: Value<'_>);
-
-    /// Adds one, if it has a value.
-    fn add_known<'v>(&mut self, name: &'static str, value: Option<impl Into<Value<'v>>>) {
-        if let Some(value) = value {
-            self.add(name, value.into());
-        }
-    }
-}
-
 impl RequestSpan {
     /// The number of its spans.
     pub fn spans(&self) -> usize {
@@ -170,7 +139,7 @@ impl RequestSpan {
     }
 
     /// Adds its attributes.
-    pub fn attributes(&self, to: &mut impl Tell) {
+    pub fn attributes(&self, to: &mut impl AddAttribute) {
         let method = known_method(&self.method);
         to.add(semconv::METHOD, method.into());
         to.add_known(semconv::ROUTE, self.route());
@@ -189,7 +158,7 @@ impl RequestSpan {
     }
 
     /// Attributes of the request and of each of its attempts.
-    fn asked(&self, to: &mut impl Tell) {
+    fn asked(&self, to: &mut impl AddAttribute) {
         to.add_known(semconv::CONSUMER, self.consumer.as_deref());
         to.add_known(semconv::POOL, self.pool.as_deref());
         let Some(operation) = self.operation() else { return };
@@ -209,7 +178,7 @@ impl RequestSpan {
     }
 
     /// Adds the attributes of the attempt at `index`.
-    pub fn attempt_attributes(&self, index: usize, to: &mut impl Tell) {
+    pub fn attempt_attributes(&self, index: usize, to: &mut impl AddAttribute) {
         let Some(attempt) = self.attempts.get(index) else { return };
         let place = &*attempt.place;
         to.add(semconv::PROVIDER, place.provider.into());
@@ -236,7 +205,7 @@ impl RequestSpan {
     }
 
     /// The answer's attributes. Only the last attempt has them, so that sums over spans count them once.
-    fn answered(&self, attempt: &AttemptSpan, to: &mut impl Tell) {
+    fn answered(&self, attempt: &AttemptSpan, to: &mut impl AddAttribute) {
         if let Some(first) = self.first.filter(|_| self.stream && attempt.status == Some(200)) {
             let before = Duration::from_nanos(attempt.began.saturating_sub(self.began));
             to.add(semconv::FIRST_CHUNK, Value::Seconds(first.saturating_sub(before)));
@@ -341,7 +310,7 @@ pub(super) mod tests {
         }
     }
 
-    impl Tell for Vec<(&'static str, String)> {
+    impl AddAttribute for Vec<(&'static str, String)> {
         fn add(&mut self, name: &'static str, value: Value<'_>) {
             assert!(self.iter().all(|(other, _)| *other != name), "{name} twice");
             self.push((
