@@ -29,6 +29,7 @@ mod body;
 mod books;
 mod bound;
 mod cached;
+mod checks;
 mod copies;
 mod deliver;
 mod delivery;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use spillway_plugins::checks::{Rejection, RejectionStatus};
 use spillway_plugins::limits::{Kind, Remaining};
 use spillway_plugins::request::BodyError;
 
@@ -179,6 +180,9 @@ pub enum Refusal {
         /// The category of what was found, never the text.
         what: String,
     },
+    /// A plugin that checks requests refuses it.
+    #[error("{}", .0.message)]
+    Check(Box<Rejection>),
     /// Nobody could say whether the content is allowed.
     #[error("whether this content is allowed can't be told at the moment; try again")]
     ContentUnchecked,
@@ -248,6 +252,12 @@ impl From<OperationError> for Refusal {
     }
 }
 
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Refusal::Check(Box::new(rejection))
+    }
+}
+
 impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         Refusal::Limit(Box::new(denied))
@@ -314,6 +324,10 @@ impl Refusal {
             Refusal::TooLarge { .. } => shape(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", INVALID, "request_too_large", false),
             Refusal::BodyTimeout => shape(StatusCode::REQUEST_TIMEOUT, "request_timeout", INVALID, "timeout_error", true),
             Refusal::ContentBlocked { .. } => shape(StatusCode::FORBIDDEN, "content_blocked", INVALID, "permission_error", false),
+            Refusal::Check(rejection) => match rejection.status {
+                RejectionStatus::BadRequest => shape(StatusCode::BAD_REQUEST, rejection.code, INVALID, INVALID, false),
+                RejectionStatus::Forbidden => shape(StatusCode::FORBIDDEN, rejection.code, INVALID, "permission_error", false),
+            },
             Refusal::ContentUnchecked => {
                 shape(StatusCode::SERVICE_UNAVAILABLE, "content_unchecked", "server_error", "overloaded_error", true)
             }
@@ -357,6 +371,11 @@ impl Refusal {
             Refusal::Limit(denied) if self.shape().retryable => Some(clamped(denied.wait)),
             _ => None,
         }
+    }
+
+    /// The member of the body that must be changed, if one must.
+    pub fn field(&self) -> Option<&str> {
+        if let Refusal::Check(rejection) = self { rejection.field.as_deref() } else { None }
     }
 
     /// What the caller has left of its rates, where it is refused for them.
