@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | identify | [`auth`] | who is calling? |
 //! | read | [`request`] | which model, streamed or not, and where is the name in the bytes? |
+//! | check | [`request_rules`] | does one request ask for more than it may? |
 //! | find | [`objects`] | which stored objects does it refer to, and which did an answer make? |
 //! | take turns | [`responses_socket`] | which request is a message on a socket, and which messages answer it? |
 //! | admit | [`limits`] | do the limits of this consumer, model, group and pool allow it? |
@@ -18,6 +19,8 @@
 //! | rescue | [`rescue`] | does a second answer repeat what was sent of a broken one, and what is the rest? |
 //! | trace | [`trace`] | which trace is it part of, and what do its spans contain? |
 //!
+//! Plugins that check a request share a stage of the gateway, behind the hook in [`checks`].
+//!
 //! Plugins don't know of each other; shared code is in [`api`], [`json`], [`sse`], [`frames`], [`fields`], [`query`],
 //! [`answer`] and [`semconv`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -26,6 +29,7 @@ pub mod answer;
 pub mod api;
 pub mod auth;
 pub mod cache;
+pub mod checks;
 pub mod excerpt;
 pub mod fields;
 pub mod fnv;
@@ -43,6 +47,7 @@ pub mod prompt_log;
 pub mod query;
 pub mod realtime;
 pub mod request;
+pub mod request_rules;
 pub mod rescue;
 pub mod responses_socket;
 pub mod retry;

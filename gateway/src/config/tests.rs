@@ -96,6 +96,15 @@ fn meaning_is_checked() {
         ),
         ("[plugins.cache]\nexact = {}\nsemantic = { embeddings = \"x\" }", "unknown pool 'x'"),
         ("[plugins.cache]\nsemantic = { embeddings = \"p\" }", "needs 'exact'"),
+        (
+            "[[plugins.request_rules]]\nmodels = [\"m\", \"n\"]\nmax_tools = 1",
+            "t.toml:14:16: plugins.request_rules[0].models[1]: unknown model (in no pool) 'n'",
+        ),
+        (
+            "[[consumers]]\nname = \"crm\"\n[[plugins.request_rules]]\nconsumers = [\"crn\"]\nmax_tools = 1",
+            "plugins.request_rules[0].consumers[0]: unknown consumer 'crn'; did you mean 'crm'?",
+        ),
+        ("[[plugins.request_rules]]", "t.toml:13:1: plugins.request_rules[0]: bounds nothing"),
     ];
     for (extra, expected) in cases {
         let problems = parse(&minimal(extra)).expect_err(extra);

@@ -12,7 +12,7 @@ use spillway_plugins::multipart::{FormError, FormFields, FormReader, boundary};
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
 use super::admit::admit;
-use super::body::{Reading, expectation, hand_on, read_body};
+use super::body::{BodySink, expectation, hand_on, read_body};
 use super::ctx::RequestCtx;
 use super::framing::framing;
 use super::identify::{identify, may_name_model, may_use_api, may_use_model};
@@ -23,8 +23,8 @@ use super::refusal::Refusal;
 use super::refuse::refuse;
 use super::tunnel::state::Tunnel;
 use super::{
-    cached, cors, guardrails, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored,
-    traced, transformed,
+    cached, checks, cors, guardrails, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket,
+    stored, traced, transformed,
 };
 use crate::callers::{LiveConsumer, OneOf};
 use crate::gateway::Gateway;
@@ -191,7 +191,7 @@ async fn json_body(
         gateway,
         session,
         &ctx.facts.runtime.config.server,
-        Reading { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
+        BodySink { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
         true,
         |_| false,
     )
@@ -207,9 +207,16 @@ async fn json_body(
     buffer = transformed::body(gateway, &ctx.facts, model_request, buffer).await?;
     buffer = stored::refer(gateway, &ctx.facts, model_request, buffer).await?;
     ctx.copies.logged = logged::decide(&ctx.facts);
-    let admitted = admit(gateway, &ctx.facts, model_request, &mut ctx.timing, buffer.as_slice(), ctx.body.bytes).await;
     // Kept for the prompt log, in case it is refused.
-    ctx.body.kept = Some(buffer.finish());
+    let kept = ctx.body.kept.insert(buffer.finish()).bytes();
+    let mut allowed = Ok(());
+    if !ctx.facts.runtime.checks.is_empty() {
+        allowed = Box::pin(checks::check(gateway, &ctx.facts, model_request, kept)).await;
+    }
+    let admitted = match allowed {
+        Ok(()) => admit(gateway, &ctx.facts, model_request, &mut ctx.timing, kept, ctx.body.bytes).await,
+        Err(refusal) => Err(refusal),
+    };
     if logged::is_too_long(&ctx.body, &ctx.copies) {
         Box::pin(logged::shorten(gateway, &ctx.facts, &ctx.body, &mut ctx.copies)).await;
     }
@@ -276,7 +283,7 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
         gateway,
         session,
         &ctx.facts.runtime.config.server,
-        Reading { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
+        BodySink { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
         small,
         enough,
     )

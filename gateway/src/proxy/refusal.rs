@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use spillway_plugins::limits::{Kind, Remaining};
+use spillway_plugins::checks::{Rejection, RejectionStatus};
+use spillway_plugins::limits::{LimitKind, Remaining};
 use spillway_plugins::request::BodyError;
 
 use crate::limits::Denied;
@@ -178,6 +179,9 @@ pub enum Refusal {
         /// The category of what was found, never the text.
         what: String,
     },
+    /// A plugin that checks requests refuses it.
+    #[error("{}", .0.message)]
+    Check(Box<Rejection>),
     /// The content could not be checked.
     #[error("this content can't be checked at the moment; try again")]
     ContentUnchecked,
@@ -247,6 +251,12 @@ impl From<OperationError> for Refusal {
     }
 }
 
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Refusal::Check(Box::new(rejection))
+    }
+}
+
 impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         Refusal::Limit(Box::new(denied))
@@ -313,6 +323,10 @@ impl Refusal {
             Refusal::TooLarge { .. } => shape(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", INVALID, "request_too_large", false),
             Refusal::BodyTimeout => shape(StatusCode::REQUEST_TIMEOUT, "request_timeout", INVALID, "timeout_error", true),
             Refusal::ContentBlocked { .. } => shape(StatusCode::FORBIDDEN, "content_blocked", INVALID, "permission_error", false),
+            Refusal::Check(rejection) => match rejection.status {
+                RejectionStatus::BadRequest => shape(StatusCode::BAD_REQUEST, rejection.code, INVALID, INVALID, false),
+                RejectionStatus::Forbidden => shape(StatusCode::FORBIDDEN, rejection.code, INVALID, "permission_error", false),
+            },
             Refusal::ContentUnchecked => {
                 shape(StatusCode::SERVICE_UNAVAILABLE, "content_unchecked", "server_error", "overloaded_error", true)
             }
@@ -329,14 +343,14 @@ impl Refusal {
             }
             Refusal::Limit(denied) => match denied.kind {
                 _ if denied.unsure => shape(StatusCode::SERVICE_UNAVAILABLE, "quota_unknown", "server_error", "overloaded_error", true),
-                Kind::Tokens => {
+                LimitKind::Tokens => {
                     shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "tokens", "rate_limit_error", !denied.too_large)
                 }
-                Kind::Requests | Kind::Concurrent => {
+                LimitKind::Requests | LimitKind::Concurrent => {
                     shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "requests", "rate_limit_error", true)
                 }
-                Kind::Quota => shape(StatusCode::FORBIDDEN, "quota_exceeded", "insufficient_quota", "permission_error", false),
-                Kind::Budget => shape(StatusCode::FORBIDDEN, "budget_exceeded", "insufficient_quota", "permission_error", false),
+                LimitKind::Quota => shape(StatusCode::FORBIDDEN, "quota_exceeded", "insufficient_quota", "permission_error", false),
+                LimitKind::Budget => shape(StatusCode::FORBIDDEN, "budget_exceeded", "insufficient_quota", "permission_error", false),
             },
             Refusal::NoUsage => shape(StatusCode::NOT_FOUND, "no_ledger", INVALID, "not_found_error", false),
             Refusal::Report { .. } => shape(StatusCode::BAD_REQUEST, "invalid_query", INVALID, INVALID, false),
@@ -356,6 +370,11 @@ impl Refusal {
             Refusal::Limit(denied) if self.shape().retryable => Some(clamped(denied.wait)),
             _ => None,
         }
+    }
+
+    /// The member of the body that must be changed, if one must.
+    pub fn field(&self) -> Option<&str> {
+        if let Refusal::Check(rejection) = self { rejection.field.as_deref() } else { None }
     }
 
     /// What is left of the caller's rates, if it is refused because of them.

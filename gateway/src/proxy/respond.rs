@@ -18,7 +18,7 @@ pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<
     let message = refusal.to_string();
     let mut body = match dialect {
         Dialect::OpenAi | Dialect::Azure => {
-            json!({ "error": { "message": message, "type": shape.kind, "param": null, "code": shape.code } })
+            json!({ "error": { "message": message, "type": shape.kind, "param": refusal.field(), "code": shape.code } })
         }
         Dialect::Anthropic => {
             json!({ "type": "error", "error": { "type": shape.anthropic, "message": message, "code": shape.code }, "request_id": request_id })

@@ -7,6 +7,7 @@ mod pool;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use spillway_plugins::checks::RequestCheck;
 use spillway_plugins::limits::Rank;
 
 pub use model::{LastResort, Model, Pool};
@@ -73,6 +74,8 @@ pub struct Runtime {
     pub model_names: Vec<String>,
     /// The known callers.
     pub callers: Callers,
+    /// The plugins that check requests.
+    pub checks: Vec<Box<dyn RequestCheck>>,
     /// The guard, if there is one.
     pub guard: Option<Arc<Guard>>,
     /// The cache, if there is one.
@@ -141,6 +144,7 @@ impl Runtime {
             model_names: config.pools.iter().flat_map(|pool| pool.models.iter().cloned()).collect(),
             models,
             callers: Callers::new(&config, limits, metrics, before.map(|before| &before.callers)),
+            checks: config.plugins.checks(),
             guard,
             cache,
             prompt_log,
@@ -158,7 +162,7 @@ impl Runtime {
     }
 
     /// A model that a backend serves, in a pool for which `allowed` is true.
-    pub fn model_at(&self, backend: &str, allowed: impl Fn(&config::Pool) -> bool) -> Option<&Arc<Model>> {
+    pub fn model_at(&self, backend: &str, allowed: impl Fn(&config::PoolConfig) -> bool) -> Option<&Arc<Model>> {
         let serves = |model: &&Arc<Model>| model.route.members().iter().any(|member| *member.target.id.backend == *backend);
         self.pools.iter().filter(|pool| allowed(&pool.config)).flat_map(|pool| pool.models.iter()).find(serves)
     }

@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
-use crate::limits::{Limits, NodeName, Shared, UsageHistory};
+use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
 use crate::objects::Objects;
 use crate::redis::RedisError;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
@@ -251,7 +251,7 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
     let shared = match &config.redis {
         Some(redis) => {
             let node = NodeName::find(redis.node.as_deref(), config.server.state_dir.as_deref()).map_err(StartError::Node)?;
-            Some(Arc::new(Shared::new(redis, node, metrics, by == By::Upgrade)?))
+            Some(Arc::new(SharedLimits::new(redis, node, metrics, by == By::Upgrade)?))
         }
         None => None,
     };
@@ -353,12 +353,12 @@ impl Running {
         if let Some(telling) = telling {
             let _ = tokio::time::timeout(Duration::from_secs(5), telling).await;
         }
-        let told = async {
+        let announced = async {
             while self.busy.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), announced).await;
         self.reloader.stop().await;
         self.administration.abort();
         self.tasks.iter().chain(&self.sharing).for_each(JoinHandle::abort);
@@ -399,14 +399,14 @@ impl Running {
                 self.administration.abort();
                 self.upgrades.close();
             }
-            let told = taken.as_ref().map(|taken| taken.pid).map_err(ToString::to_string);
-            if let Ok(pid) = told {
+            let result = taken.as_ref().map(|taken| taken.pid).map_err(ToString::to_string);
+            if let Ok(pid) = result {
                 manager.is_now(pid);
             }
             // The client may be gone; further upgrade requests get the same answer.
             let mut replies: Vec<UpgradeRequest> = reply.into_iter().collect();
             replies.extend(std::iter::from_fn(|| self.upgrades.try_recv().ok()));
-            replies.into_iter().for_each(|reply| drop(reply.send(told.clone())));
+            replies.into_iter().for_each(|reply| drop(reply.send(result.clone())));
             if let Ok(taken) = taken {
                 break Ending::HandedOver(taken);
             }

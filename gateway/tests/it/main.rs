@@ -34,6 +34,7 @@ mod reading_forms;
 mod realtime;
 mod references;
 mod reload;
+mod request_rules;
 mod rescue;
 mod responses_socket;
 mod room;

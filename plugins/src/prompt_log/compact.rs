@@ -224,7 +224,7 @@ mod tests {
             let mended = mend(text.as_bytes())?;
             Some((serde_json::from_slice::<Value>(&mended.text).unwrap(), mended.unfinished))
         };
-        let told = |value: Value, unfinished: &str| Some((value, Some(unfinished.to_owned())));
+        let expected = |value: Value, unfinished: &str| Some((value, Some(unfinished.to_owned())));
         assert_eq!(mended(r#"{"a":"half an"#), told(json!({ "a": "half an" }), "half an"));
         assert_eq!(mended(r#"{"a":[1,{"b":"x\"#), told(json!({ "a": [1, { "b": "x" }] }), "x"));
         assert_eq!(mended(r#"["x\ud83d\ude"#), told(json!(["x"]), "x"));

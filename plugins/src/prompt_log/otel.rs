@@ -96,13 +96,13 @@ fn attributes(record: &Value, operation: Option<&str>, status: u64, to: &mut Att
 
 /// A message in the form of the conventions.
 fn message(message: &Value) -> Value {
-    let mut told = Map::new();
-    told.insert("role".to_owned(), message["role"].clone());
-    told.insert("parts".to_owned(), parts(message).collect());
+    let mut fields = Map::new();
+    fields.insert("role".to_owned(), message["role"].clone());
+    fields.insert("parts".to_owned(), parts(message).collect());
     if let Some(finish) = message.get("finish") {
-        told.insert("finish_reason".to_owned(), finish.clone());
+        fields.insert("finish_reason".to_owned(), finish.clone());
     }
-    told.into()
+    fields.into()
 }
 
 fn parts(message: &Value) -> impl Iterator<Item = Value> {
