@@ -21,7 +21,7 @@ use peer::Peers;
 #[derive(Debug)]
 pub struct Backend {
     /// Its config.
-    pub config: config::Backend,
+    pub config: config::BackendConfig,
     /// How to reach it; `None` for a mock, which answers in the gateway.
     pub upstream: Option<Upstream>,
 }
@@ -43,7 +43,7 @@ pub struct Upstream {
 
 impl Backend {
     /// Prepares a backend. It has no address until the resolver has run.
-    pub fn new(config: config::Backend, identities: &mut Identities, metrics: &Metrics) -> Self {
+    pub fn new(config: config::BackendConfig, identities: &mut Identities, metrics: &Metrics) -> Self {
         let upstream = config.endpoint.clone().map(|endpoint| {
             let resolved = Arc::new(HealthFlag::default());
             resolved.set(false);
@@ -65,7 +65,7 @@ impl Backend {
 pub struct Targets {
     all: BTreeMap<TargetId, Arc<Target>>,
     /// The targets of the config before, with the configs of their backends.
-    before: BTreeMap<TargetId, (Arc<Target>, config::Backend)>,
+    before: BTreeMap<TargetId, (Arc<Target>, config::BackendConfig)>,
     /// Changes to targets that were kept, applied once requests use this config.
     changes: BTreeMap<TargetId, Change>,
 }
@@ -89,7 +89,7 @@ impl Targets {
     }
 
     /// The target for `model` at `backend`, made at its first use.
-    pub fn get(&mut self, backend: &config::Backend, model: &str) -> Arc<Target> {
+    pub fn get(&mut self, backend: &config::BackendConfig, model: &str) -> Arc<Target> {
         let id = TargetId { backend: backend.name.clone(), deployment: backend.deployment(model).into() };
         let known = self.before.get(&id);
         let make = || match known {

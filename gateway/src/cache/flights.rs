@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 /// The state of a flight: of one request that others wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum FlightState {
     /// It is under way.
     InFlight,
     /// Its answer is in the cache.
@@ -21,7 +21,7 @@ pub enum State {
 /// Number of locks, so that requests with different keys seldom wait for the same one.
 const SHARDS: usize = 16;
 
-type Shard = Mutex<HashMap<CacheKey, watch::Receiver<State>>>;
+type Shard = Mutex<HashMap<CacheKey, watch::Receiver<FlightState>>>;
 
 /// The flights under way.
 #[derive(Debug, Clone, Default)]
@@ -29,18 +29,18 @@ pub struct Flights(Arc<[Shard; SHARDS]>);
 
 /// The part of a request in a flight.
 #[derive(Debug)]
-pub enum Role {
+pub enum FlightRole {
     /// It sends the request.
     Lead(Flight),
     /// It waits. The channel closes without a state if the leader gives up.
-    Follow(watch::Receiver<State>),
+    Follow(watch::Receiver<FlightState>),
 }
 
 /// A flight, held by its leader. Dropping it ends the flight.
 #[derive(Debug)]
 pub struct Flight {
     key: CacheKey,
-    state: watch::Sender<State>,
+    state: watch::Sender<FlightState>,
     flights: Flights,
 }
 
@@ -50,21 +50,21 @@ impl Flights {
     }
 
     /// Joins the flight for `key`, or begins it.
-    pub fn board(&self, key: CacheKey) -> Role {
+    pub fn board(&self, key: CacheKey) -> FlightRole {
         let mut shard = self.shard(&key).lock();
         if let Some(flight) = shard.get(&key) {
-            return Role::Follow(flight.clone());
+            return FlightRole::Follow(flight.clone());
         }
-        let (state, receiver) = watch::channel(State::InFlight);
+        let (state, receiver) = watch::channel(FlightState::InFlight);
         shard.insert(key, receiver);
         drop(shard);
-        Role::Lead(Flight { key, state, flights: self.clone() })
+        FlightRole::Lead(Flight { key, state, flights: self.clone() })
     }
 }
 
 impl Flight {
     /// Reports the result to the requests that wait.
-    pub fn end(self, state: State) {
+    pub fn end(self, state: FlightState) {
         self.state.send_replace(state);
     }
 }
@@ -84,20 +84,20 @@ mod tests {
     #[tokio::test]
     async fn one_leads_and_the_others_follow() {
         let flights = Flights::default();
-        let Role::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
-        let Role::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
-        assert!(matches!(flights.board(CacheKey([8; 32])), Role::Lead(_)));
-        flight.end(State::Stored);
-        assert_eq!(other.wait_for(|state| *state != State::InFlight).await.map(|state| *state).ok(), Some(State::Stored));
-        assert!(matches!(flights.board(KEY), Role::Lead(_)), "it is over");
+        let FlightRole::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
+        let FlightRole::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
+        assert!(matches!(flights.board(CacheKey([8; 32])), FlightRole::Lead(_)));
+        flight.end(FlightState::Stored);
+        assert_eq!(other.wait_for(|state| *state != FlightState::InFlight).await.map(|state| *state).ok(), Some(FlightState::Stored));
+        assert!(matches!(flights.board(KEY), FlightRole::Lead(_)), "it is over");
     }
 
     #[tokio::test]
     async fn a_leader_that_gives_up_is_noticed() {
         let flights = Flights::default();
-        let Role::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
-        let Role::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
+        let FlightRole::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
+        let FlightRole::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
         drop(flight);
-        assert!(other.wait_for(|state| *state != State::InFlight).await.is_err());
+        assert!(other.wait_for(|state| *state != FlightState::InFlight).await.is_err());
     }
 }

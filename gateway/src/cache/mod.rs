@@ -14,7 +14,7 @@ use crate::config::{self, CacheRules, ExactRules};
 use crate::redis::RedisError;
 use crate::telemetry::metrics::{CacheMetrics, Metrics};
 use flights::Flights;
-pub use flights::{Flight, Role, State};
+pub use flights::{Flight, FlightRole, FlightState};
 use remote::Remote;
 use semantic::{SemanticCache, StoreError};
 
@@ -136,7 +136,7 @@ impl AnswerCache {
     }
 
     /// Joins the flight for a key, or begins it.
-    pub fn board(&self, key: CacheKey) -> Role {
+    pub fn board(&self, key: CacheKey) -> FlightRole {
         self.flights.board(key)
     }
 }

@@ -43,7 +43,7 @@ impl Caller {
     }
 
     /// What it lacks to use `model` of `pool`.
-    pub fn lacks_for_model(&self, model: &str, pool: &crate::config::Pool) -> Option<Missing> {
+    pub fn lacks_for_model(&self, model: &str, pool: &crate::config::PoolConfig) -> Option<Missing> {
         let rights = &self.consumer.rights;
         match &rights.models {
             Some(allowed) if !allowed.iter().any(|name| name == model) => Some(Missing::Model),
@@ -53,7 +53,7 @@ impl Caller {
 
     /// What it lacks to use `pool` for requests without a model. A caller that may use none of the pool's models may
     /// not use the pool.
-    pub fn lacks_for_pool(&self, pool: &crate::config::Pool) -> Option<Missing> {
+    pub fn lacks_for_pool(&self, pool: &crate::config::PoolConfig) -> Option<Missing> {
         let rights = &self.consumer.rights;
         if rights.models.as_ref().is_some_and(|allowed| !pool.models.iter().any(|model| allowed.contains(model))) {
             return Some(Missing::Pool);

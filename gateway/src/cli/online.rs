@@ -14,7 +14,7 @@ use spillway_plugins::retry::Credentials;
 use crate::backend::auth::{Authoriser, Fetched, Identities, build, causes};
 use crate::backend::url;
 use crate::clock::Clock;
-use crate::config::{Backend, Config, Endpoint};
+use crate::config::{BackendConfig, Config, Endpoint};
 use crate::http_client;
 use crate::provider::{Provider, Refused, Signing};
 use crate::telemetry::metrics::Metrics;
@@ -45,7 +45,7 @@ pub(super) fn check(config: &Config) -> Result<bool, String> {
 
 /// Asks a backend for its models, and says what that shows.
 async fn judged(
-    backend: &Backend,
+    backend: &BackendConfig,
     endpoint: &Endpoint,
     auth: &dyn Authoriser,
     tokens: &mut Tokens,
@@ -58,7 +58,7 @@ async fn judged(
 }
 
 /// The request for a backend's models.
-fn request(backend: &Backend, endpoint: &Endpoint) -> pingora::Result<RequestHeader> {
+fn request(backend: &BackendConfig, endpoint: &Endpoint) -> pingora::Result<RequestHeader> {
     let path = url::object_path(&backend.kind, endpoint, "models", None);
     let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
     request.insert_header(header::HOST, endpoint.authority.as_str())?;
@@ -91,7 +91,7 @@ async fn credential(auth: &dyn Authoriser, request: &mut RequestHeader, tokens: 
 }
 
 /// Sends the request to a backend.
-async fn ask(backend: &Backend, endpoint: &Endpoint, request: &RequestHeader) -> Result<(u16, String), String> {
+async fn ask(backend: &BackendConfig, endpoint: &Endpoint, request: &RequestHeader) -> Result<(u16, String), String> {
     let mut client = reqwest::Client::builder().timeout(ANSWER).redirect(reqwest::redirect::Policy::none()).no_proxy();
     for certificate in &backend.ca {
         let certificate = reqwest::Certificate::from_der(certificate).map_err(|error| error.to_string())?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderName;
 use spillway_plugins::prices::{Money, Price, PriceTable, Traits};
 
-use super::Backend;
+use super::BackendConfig;
 
 /// How usage is reserved and counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Prices {
 
     /// The price of a model at a backend: the one that the config sets for its deployment, or the table's entry for its
     /// vendor, or the model's own entry.
-    pub fn of(&self, backend: &Backend, model: &str) -> Option<DeploymentPrice> {
+    pub fn of(&self, backend: &BackendConfig, model: &str) -> Option<DeploymentPrice> {
         if let Some(price) = backend.prices.get(backend.deployment(model)) {
             return Some(price.clone());
         }
@@ -61,11 +61,11 @@ impl Prices {
     }
 
     /// Further facts about a model at a backend, from the tables.
-    pub fn traits(&self, backend: &Backend, model: &str) -> Traits {
+    pub fn traits(&self, backend: &BackendConfig, model: &str) -> Traits {
         self.find(backend, model).map_or_else(Traits::default, |(_, traits)| *traits)
     }
 
-    fn find(&self, backend: &Backend, model: &str) -> Option<&(Price, Traits)> {
+    fn find(&self, backend: &BackendConfig, model: &str) -> Option<&(Price, Traits)> {
         let prefixes = backend.kind.provider().price_prefixes()?;
         let tables = [&self.own, &self.shipped];
         [model, backend.deployment(model)].into_iter().find_map(|name| tables.iter().find_map(|table| table.find(prefixes, name)))

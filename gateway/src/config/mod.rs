@@ -49,9 +49,9 @@ pub struct Config {
     /// Listeners, bounds and timers of the gateway itself.
     pub server: Server,
     /// Upstream resources.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendConfig>,
     /// Which backends serve which models.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<PoolConfig>,
     /// Who may call.
     pub consumers: Vec<Consumer>,
     /// Consumers that share limits.
@@ -71,7 +71,7 @@ pub struct Config {
     /// The cache, if there is one.
     pub cache: Option<CacheRules>,
     /// How long the gateway remembers stored objects.
-    pub objects: Objects,
+    pub objects: ObjectsConfig,
     /// What several nodes share.
     pub redis: Option<Redis>,
     /// Logs of the gateway.
@@ -178,7 +178,7 @@ pub struct Endpoint {
 
 /// One upstream resource.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Backend {
+pub struct BackendConfig {
     /// Its name.
     pub name: Arc<str>,
     /// Its API.
@@ -199,7 +199,7 @@ pub struct Backend {
     pub ca: Vec<CertificateDer<'static>>,
 }
 
-impl Backend {
+impl BackendConfig {
     /// The name that `model` has at this backend.
     pub fn deployment<'a>(&'a self, model: &'a str) -> &'a str {
         self.deployments.get(model).map_or(model, String::as_str)
@@ -208,7 +208,7 @@ impl Backend {
 
 /// A backend as a member of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct MemberConfig {
     /// Index into [`Config::backends`].
     pub backend: usize,
     /// Its tier; lower goes first.
@@ -272,7 +272,7 @@ pub struct HealthRules {
 
 /// A pool: the members that serve a set of models.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pool {
+pub struct PoolConfig {
     /// Its name.
     pub name: Arc<str>,
     /// The models it serves.
@@ -280,7 +280,7 @@ pub struct Pool {
     /// How the members of one tier share the traffic.
     pub policy: Policy,
     /// Its members.
-    pub members: Vec<Member>,
+    pub members: Vec<MemberConfig>,
     /// When a member's circuit opens.
     pub circuit: CircuitRules,
     /// When a request goes to another member.
@@ -303,7 +303,7 @@ pub struct Pool {
 
 /// How long the gateway remembers stored objects, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Objects {
+pub struct ObjectsConfig {
     /// Most objects.
     pub max: u64,
     /// How long each is remembered.
@@ -327,7 +327,7 @@ pub struct Redis {
 
 /// Where the access log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLog {
+pub enum AccessLogConfig {
     /// Standard output.
     Stdout,
     /// Nowhere.
@@ -342,7 +342,7 @@ pub struct Log {
     /// A level or filter.
     pub level: String,
     /// Where the access log goes.
-    pub access: AccessLog,
+    pub access: AccessLogConfig,
     /// Text for people instead of JSON.
     pub text: bool,
 }

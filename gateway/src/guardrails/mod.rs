@@ -108,7 +108,7 @@ impl Guard {
 
     /// The result for an answer that can't be read.
     pub fn unreadable(&self) -> Judgement {
-        self.judged("answer", Err(service::Unavailable))
+        self.judged("answer", Err(service::ServiceUnavailable))
     }
 
     /// The finding for an API whose content can't be checked: it is refused, unless the rules allow it.
@@ -126,11 +126,11 @@ impl Guard {
         Judgement::Blocked(finding)
     }
 
-    fn judged(&self, side: &'static str, asked: Result<Option<Finding>, service::Unavailable>) -> Judgement {
+    fn judged(&self, side: &'static str, asked: Result<Option<Finding>, service::ServiceUnavailable>) -> Judgement {
         match asked {
             Ok(None) => Judgement::Passed,
             Ok(Some(finding)) => self.blocked(side, finding),
-            Err(service::Unavailable) => {
+            Err(service::ServiceUnavailable) => {
                 self.metrics.unchecked.inc();
                 if self.rules.fails_open() { Judgement::Unchecked } else { Judgement::Unknown }
             }

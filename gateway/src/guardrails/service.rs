@@ -31,7 +31,7 @@ const AT_ONCE: usize = 64;
 
 /// The content could not be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unavailable;
+pub(super) struct ServiceUnavailable;
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +140,7 @@ impl Service {
 
     /// Checks texts, and whether what a person wrote or a tool returned is an attack. The first finding counts; if
     /// there is none, a missing answer does. A few questions are under way at a time, and the texts are in memory once.
-    pub(super) async fn look_at(self: &Arc<Self>, seen: Seen, owner: &Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
+    pub(super) async fn look_at(self: &Arc<Self>, seen: Seen, owner: &Owner, clock: &Clock) -> Result<Option<Finding>, ServiceUnavailable> {
         let seen = Arc::new(seen);
         let mut waiting = self.questions(&seen);
         let mut asked = JoinSet::new();
@@ -153,7 +153,7 @@ impl Service {
                 asked.spawn(async move { service.ask(&question, &seen, owner, &clock).await });
             }
             let Some(answer) = asked.join_next().await else { return result };
-            match answer.unwrap_or(Err(Unavailable)) {
+            match answer.unwrap_or(Err(ServiceUnavailable)) {
                 Ok(None) => {}
                 Ok(found) => return Ok(found),
                 Err(unavailable) => result = Err(unavailable),
@@ -171,7 +171,7 @@ impl Service {
         analyze.chain(said).chain(brought)
     }
 
-    async fn ask(&self, question: &Question, seen: &Seen, owner: Owner, clock: &Clock) -> Result<Option<Finding>, Unavailable> {
+    async fn ask(&self, question: &Question, seen: &Seen, owner: Owner, clock: &Clock) -> Result<Option<Finding>, ServiceUnavailable> {
         let asked = async {
             let _place = tokio::time::timeout(self.rules.timeout, self.room.wait(owner.clone())).await.map_err(|_| Failure::TooSlow)?;
             let pass = self.gate.enter(&owner, clock.now()).ok_or(Failure::Closed)?;
@@ -193,7 +193,7 @@ impl Service {
         };
         asked.await.map_err(|why: Failure| {
             debug!(%why, "no answer from content safety");
-            Unavailable
+            ServiceUnavailable
         })
     }
 

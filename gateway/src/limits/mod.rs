@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use spillway_plugins::limits::{Alert, Demand, Kind, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Tally, Timestamps, Used, admit};
+use spillway_plugins::limits::{
+    Alert, Demand, LimitKind, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Tally, Timestamps, Used, admit,
+};
 use spillway_plugins::prices::Money;
 use tracing::warn;
 
 pub use account::{Account, Groups, pool_name};
 pub use node::NodeName;
-pub use shared::Shared;
+pub use shared::SharedLimits;
 pub use usage_history::UsageHistory;
 
 use crate::clock::Clock;
@@ -35,7 +37,7 @@ pub struct Denied {
     /// Whose limit was reached: `consumer 'crm-bot'`.
     pub scope: String,
     /// Which limit.
-    pub kind: Kind,
+    pub kind: LimitKind,
     /// Its value, in requests, tokens or `Money`'s unit.
     pub limit: u64,
     /// Time until a retry makes sense, if known.
@@ -56,29 +58,29 @@ impl fmt::Display for Denied {
         let soon = self.wait.map_or(1, |wait| wait.as_secs_f64().ceil() as u64).max(1);
         match kind {
             _ if self.unsure => write!(f, "the quota of {scope} can't be checked at the moment; try again"),
-            Kind::Tokens if self.too_large => {
+            LimitKind::Tokens if self.too_large => {
                 write!(
                     f,
                     "this request may need more tokens than {scope} has per minute ({limit}); shorten it, or lower its completion cap"
                 )
             }
-            Kind::Quota if self.too_large => write!(
+            LimitKind::Quota if self.too_large => write!(
                 f,
                 "this request may need more tokens than the whole quota of {scope} ({limit}); shorten it, or lower its completion cap"
             ),
-            Kind::Budget if self.too_large => write!(
+            LimitKind::Budget if self.too_large => write!(
                 f,
                 "this request may cost more than the whole budget of {scope} ({}); shorten it, or lower its completion cap",
                 Money(*limit)
             ),
-            Kind::Requests | Kind::Tokens | Kind::Concurrent if self.by_class => {
+            LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent if self.by_class => {
                 write!(f, "{scope} is near its limit, and the rest is reserved for more urgent requests; try again in {soon} s")
             }
-            Kind::Requests => write!(f, "{scope} is at its limit of {limit} requests per minute; try again in {soon} s"),
-            Kind::Tokens => write!(f, "{scope} is at its limit of {limit} tokens per minute; try again in {soon} s"),
-            Kind::Concurrent => write!(f, "{scope} has {limit} requests at once, which is its limit; try again when one has ended"),
-            Kind::Quota => write!(f, "{scope} has used its quota of {limit} tokens; it starts again in {}", Hours(self.wait)),
-            Kind::Budget => write!(f, "{scope} has spent its budget of {}; it starts again in {}", Money(*limit), Hours(self.wait)),
+            LimitKind::Requests => write!(f, "{scope} is at its limit of {limit} requests per minute; try again in {soon} s"),
+            LimitKind::Tokens => write!(f, "{scope} is at its limit of {limit} tokens per minute; try again in {soon} s"),
+            LimitKind::Concurrent => write!(f, "{scope} has {limit} requests at once, which is its limit; try again when one has ended"),
+            LimitKind::Quota => write!(f, "{scope} has used its quota of {limit} tokens; it starts again in {}", Hours(self.wait)),
+            LimitKind::Budget => write!(f, "{scope} has spent its budget of {}; it starts again in {}", Money(*limit), Hours(self.wait)),
         }
     }
 }
@@ -108,7 +110,7 @@ pub struct Limits {
     generation: AtomicU64,
     inherited: Mutex<Inherited>,
     /// Shares the limits with other nodes.
-    pub shared: Option<Arc<Shared>>,
+    pub shared: Option<Arc<SharedLimits>>,
     metrics: Arc<Metrics>,
     clock: Clock,
     past: Mutex<UsageHistory>,
@@ -133,7 +135,7 @@ struct Inherited {
 
 impl Limits {
     /// No scopes yet; new ones start with the usage in `past`.
-    pub fn new(past: UsageHistory, shared: Option<Arc<Shared>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
+    pub fn new(past: UsageHistory, shared: Option<Arc<SharedLimits>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
         Limits {
             scopes: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -182,7 +184,7 @@ impl Limits {
             }
             None => {
                 let scope = Scope::new(rank, name.clone(), rules.clone(), self.shared.is_some());
-                self.past.lock().book(&scope, &[Kind::Quota, Kind::Budget], self.now().unix);
+                self.past.lock().book(&scope, &[LimitKind::Quota, LimitKind::Budget], self.now().unix);
                 if let Some(tally) = inherited.tallies.get(&name) {
                     scope.add_difference(None, tally, inherited.ahead, self.now());
                 }
@@ -264,17 +266,17 @@ impl Limits {
     }
 
     /// The rest of a limit belongs to other nodes.
-    fn lacking(&self, scope: &Scope, kind: Kind) -> Denied {
+    fn lacking(&self, scope: &Scope, kind: LimitKind) -> Denied {
         self.metrics.limit_refused(scope.rank, kind);
         let now = self.now();
         let (quota, budget) = scope.periods(now);
         let until_end = |span: Option<Span>| span.map(|span| Duration::from_secs(u64::try_from(span.end - now.unix).unwrap_or(0)));
         let wait = match kind {
             // What other nodes use is free again within a minute; the exact time isn't known here.
-            Kind::Requests | Kind::Tokens => Some(Duration::from_secs(5)),
-            Kind::Concurrent => None,
-            Kind::Quota => until_end(quota),
-            Kind::Budget => until_end(budget),
+            LimitKind::Requests | LimitKind::Tokens => Some(Duration::from_secs(5)),
+            LimitKind::Concurrent => None,
+            LimitKind::Quota => until_end(quota),
+            LimitKind::Budget => until_end(budget),
         };
         let limit = scope.rules.limit(kind).unwrap_or(0);
         let unsure = !kind.is_rate() && self.shared.as_ref().is_some_and(|shared| shared.is_unsure() || !shared.is_used_up(scope, kind));

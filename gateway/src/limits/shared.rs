@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use redis::Script;
-use spillway_plugins::limits::{Kind, Proposal, Rank, Rules, Scope, Share, Timestamps, cut_off};
+use spillway_plugins::limits::{LimitKind, Proposal, Rank, Rules, Scope, Share, Timestamps, cut_off};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -63,7 +63,7 @@ struct Agreed {
 }
 
 /// The agreement with other nodes.
-pub struct Shared {
+pub struct SharedLimits {
     memory: SharedMemory,
     agreeing: Script,
     beating: Script,
@@ -88,20 +88,20 @@ pub struct Shared {
     failures: IntCounter,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for SharedLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Shared({} of {})", self.node, self.nodes.load(Ordering::Relaxed))
     }
 }
 
-impl Shared {
+impl SharedLimits {
     /// Nothing is agreed on yet. `takes_over`: this process takes over from another one of this node.
     ///
     /// # Errors
     /// If the URL of Redis can't be used.
     pub fn new(config: &config::Redis, node: NodeName, metrics: &Metrics, takes_over: bool) -> Result<Self, RedisError> {
         let process = format!("{}.{:08x}", node.0, fastrand::u32(..));
-        Ok(Shared {
+        Ok(SharedLimits {
             memory: SharedMemory::new(config)?,
             agreeing: Script::new(include_str!("agree.lua")),
             beating: Script::new(include_str!("heartbeat.lua")),
@@ -232,7 +232,7 @@ impl Shared {
             .arg(GRACE.as_millis().to_string())
             .arg(keep(quota.map_or(now.unix, |span| span.end)))
             .arg(keep(budget.map_or(now.unix, |span| span.end)));
-        for kind in Kind::ALL {
+        for kind in LimitKind::ALL {
             let at = kind as usize;
             let limit = scope.rules.limit(kind).map_or_else(|| "-1".to_owned(), |limit| limit.to_string());
             invocation.arg(limit).arg(proposal.used[at]).arg(proposal.had[at]).arg(proposal.wanted[at]);
@@ -241,7 +241,7 @@ impl Shared {
         let number = |index: usize| answer.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         let most: [u64; 5] = std::array::from_fn(|kind| number(1 + 2 * kind));
         let left: [u64; 5] = std::array::from_fn(|kind| number(2 + 2 * kind));
-        let others = Kind::ALL.map(|kind| {
+        let others = LimitKind::ALL.map(|kind| {
             let at = kind as usize;
             scope.rules.limit(kind).map_or(0, |limit| limit.saturating_sub(most[at]).saturating_sub(left[at]))
         });
@@ -266,7 +266,7 @@ impl Shared {
         let agreed = *table.last.lock();
         let since = agreed.map_or(Duration::MAX, |agreed| now.monotonic.saturating_sub(agreed.at));
         let proposal = scope.propose(now);
-        let most = Kind::ALL.map(|kind| {
+        let most = LimitKind::ALL.map(|kind| {
             let at = kind as usize;
             let Some(limit) = scope.rules.limit(kind) else { return 0 };
             let had = agreed.map_or(0, |agreed| agreed.share.most[at]);
@@ -274,7 +274,7 @@ impl Shared {
                 return cut_off(kind, limit, had, nodes, since);
             }
             let same = agreed.filter(|agreed| match kind {
-                Kind::Quota => agreed.share.quota_start == proposal.quota_start,
+                LimitKind::Quota => agreed.share.quota_start == proposal.quota_start,
                 _ => agreed.share.budget_start == proposal.budget_start,
             });
             match (self.when_lost, same) {
@@ -290,7 +290,7 @@ impl Shared {
     }
 
     /// Whether other nodes have used up what this one lacks; if not, a retry soon helps.
-    pub fn is_used_up(&self, scope: &Scope, kind: Kind) -> bool {
+    pub fn is_used_up(&self, scope: &Scope, kind: LimitKind) -> bool {
         self.table(scope).last.lock().is_some_and(|agreed| !agreed.settling && agreed.left[kind as usize] == 0)
     }
 

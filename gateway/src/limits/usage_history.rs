@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use spillway_plugins::limits::{Kind, Period, Rank, Rules, Scope, Used};
+use spillway_plugins::limits::{LimitKind, Period, Rank, Rules, Scope, Used};
 use spillway_plugins::prices::Money;
 
 use super::account::{consumer_name, group_name, model_name, pool_name};
@@ -44,8 +44,10 @@ impl UsageHistory {
     }
 
     /// Adds a scope's earlier usage of these `kinds`, if its periods are still the same at `now`.
-    pub(super) fn book(&self, scope: &Scope, kinds: &[Kind], now: i64) {
-        for (kind, period) in [(Kind::Quota, scope.rules.quota.map(|(p, _)| p)), (Kind::Budget, scope.rules.budget.map(|(p, _)| p))] {
+    pub(super) fn book(&self, scope: &Scope, kinds: &[LimitKind], now: i64) {
+        for (kind, period) in
+            [(LimitKind::Quota, scope.rules.quota.map(|(p, _)| p)), (LimitKind::Budget, scope.rules.budget.map(|(p, _)| p))]
+        {
             let Some(period) = period.filter(|_| kinds.contains(&kind)) else { continue };
             if let Some((start, used)) = self.0.get(&period)
                 && period.at(now).start == *start

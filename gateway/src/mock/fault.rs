@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum MockFault {
     /// Another status, with an error body (`status=503`).
     Status(u16),
     /// A 429 with this Retry-After in milliseconds (`throttle=1500`).
@@ -26,7 +26,7 @@ pub enum Fault {
 #[error("'{0}' is not a known fault; known: status=N, throttle=MS, stall[=N], cut[=N], error-event, malformed, no-done")]
 pub struct ParseFaultError(pub String);
 
-impl FromStr for Fault {
+impl FromStr for MockFault {
     type Err = ParseFaultError;
 
     fn from_str(text: &str) -> Result<Self, ParseFaultError> {
@@ -37,13 +37,13 @@ impl FromStr for Fault {
             None => default.ok_or_else(error),
         };
         match name {
-            "status" => u16::try_from(number(None)?).ok().filter(|code| (400..600).contains(code)).map(Fault::Status).ok_or_else(error),
-            "throttle" => Ok(Fault::Throttle(number(None)? as u64)),
-            "stall" => Ok(Fault::Stall(number(Some(0))?)),
-            "cut" => Ok(Fault::Cut(number(Some(1))?)),
-            "error-event" if value.is_none() => Ok(Fault::ErrorEvent),
-            "malformed" if value.is_none() => Ok(Fault::Malformed),
-            "no-done" if value.is_none() => Ok(Fault::NoDone),
+            "status" => u16::try_from(number(None)?).ok().filter(|code| (400..600).contains(code)).map(MockFault::Status).ok_or_else(error),
+            "throttle" => Ok(MockFault::Throttle(number(None)? as u64)),
+            "stall" => Ok(MockFault::Stall(number(Some(0))?)),
+            "cut" => Ok(MockFault::Cut(number(Some(1))?)),
+            "error-event" if value.is_none() => Ok(MockFault::ErrorEvent),
+            "malformed" if value.is_none() => Ok(MockFault::Malformed),
+            "no-done" if value.is_none() => Ok(MockFault::NoDone),
             _ => Err(error()),
         }
     }
@@ -56,17 +56,17 @@ mod tests {
     #[test]
     fn faults_are_read() {
         for (text, fault) in [
-            ("status=503", Fault::Status(503)),
-            ("throttle=20", Fault::Throttle(20)),
-            ("stall", Fault::Stall(0)),
-            ("cut", Fault::Cut(1)),
-            ("cut=3", Fault::Cut(3)),
-            ("no-done", Fault::NoDone),
+            ("status=503", MockFault::Status(503)),
+            ("throttle=20", MockFault::Throttle(20)),
+            ("stall", MockFault::Stall(0)),
+            ("cut", MockFault::Cut(1)),
+            ("cut=3", MockFault::Cut(3)),
+            ("no-done", MockFault::NoDone),
         ] {
             assert_eq!(text.parse(), Ok(fault));
         }
         for bad in ["", "status", "status=200", "cut=x", "malformed=1", "explode"] {
-            assert!(bad.parse::<Fault>().is_err(), "{bad}");
+            assert!(bad.parse::<MockFault>().is_err(), "{bad}");
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use super::answer::{Answer, Question, answer, tokens};
 use super::body::Body;
 use super::buckets::{Buckets, Standing};
-use super::fault::Fault;
+use super::fault::MockFault;
 use super::settings::{Deployment, Settings};
 use crate::clock::Clock;
 use crate::config::scalar::DurationText;
@@ -106,7 +106,7 @@ struct MockRequest {
     inference: Inference,
     deployment: String,
     body: Body,
-    fault: Option<Fault>,
+    fault: Option<MockFault>,
     latency: Option<Duration>,
 }
 
@@ -164,14 +164,14 @@ impl Mock {
         let kept = if standing.refused_for.is_some() { 0 } else { estimate };
         let mut reserved = Reserved { mock: self, deployment, name: asked.deployment.clone(), estimate: kept, used: 0 };
         let fault = asked.fault.or_else(|| self.by_chance(deployment));
-        if let Some(Fault::Throttle(ms)) = fault {
+        if let Some(MockFault::Throttle(ms)) = fault {
             standing.refused_for = Some(Duration::from_millis(ms));
         }
         if let Some(wait) = standing.refused_for {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return self.refuse(session, &standing, wait, deployment.ptu.is_some()).await.map(|()| true);
         }
-        if let Some(Fault::Status(status)) = fault {
+        if let Some(MockFault::Status(status)) = fault {
             let Problem(status, body) =
                 problem(status, &status.to_string(), "The server had an error while processing your request. Sorry about that!");
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
@@ -275,10 +275,10 @@ impl Mock {
         Ok(Some(MockRequest { inference, deployment, body, fault, latency }))
     }
 
-    fn by_chance(&self, deployment: &Deployment) -> Option<Fault> {
+    fn by_chance(&self, deployment: &Deployment) -> Option<MockFault> {
         let rate = deployment.fault_rate?;
         let hit = self.rng.lock().f64() < rate;
-        hit.then(|| deployment.fault.as_deref().and_then(|fault| fault.parse().ok()).unwrap_or(Fault::Status(500)))
+        hit.then(|| deployment.fault.as_deref().and_then(|fault| fault.parse().ok()).unwrap_or(MockFault::Status(500)))
     }
 
     /// The answer's text: the configured reply, or the name of this mock; cut to the cap as a model's would be.
@@ -308,10 +308,10 @@ impl Mock {
         deployment: &Deployment,
         asked: &MockRequest,
         answer: Answer,
-        fault: Option<Fault>,
+        fault: Option<MockFault>,
         standing: &Standing,
     ) -> pingora::Result<bool> {
-        if fault == Some(Fault::Stall(0)) {
+        if fault == Some(MockFault::Stall(0)) {
             return stall(session).await;
         }
         let first = asked.latency.unwrap_or_else(|| self.wait(deployment, deployment.first_token));
@@ -320,7 +320,7 @@ impl Mock {
                 let length = u32::try_from(tokens(&text)).unwrap_or(0);
                 tokio::time::sleep(first + self.wait(deployment, deployment.per_token) * length.min(100)).await;
                 let half = text.len() / 2;
-                if matches!(fault, Some(Fault::Cut(_))) {
+                if matches!(fault, Some(MockFault::Cut(_))) {
                     session.write_response_header(self.head(StatusCode::OK, "application/json", Some(text.len()), standing)?).await?;
                     session.write_response_body(Bytes::from(text).slice(..half), false).await?;
                     return Ok(false);
@@ -340,17 +340,17 @@ impl Mock {
         let last = events.len().saturating_sub(1);
         for (number, event) in events.into_iter().enumerate() {
             match fault {
-                Some(Fault::Cut(after)) if number == after => return Ok(false),
-                Some(Fault::Stall(after)) if number == after => return stall(session).await,
-                Some(Fault::ErrorEvent) if number == 1 => {
+                Some(MockFault::Cut(after)) if number == after => return Ok(false),
+                Some(MockFault::Stall(after)) if number == after => return stall(session).await,
+                Some(MockFault::ErrorEvent) if number == 1 => {
                     let error = json!({ "type": "error", "sequence_number": 2, "error": { "type": "too_many_requests", "code": "too_many_requests", "message": "Rate limit is exceeded. Try again in 2 seconds.", "param": null } });
                     session.write_response_body(format!("event: error\ndata: {error}\n\n").into(), true).await?;
                     return Ok(true);
                 }
-                Some(Fault::Malformed) if number == 2 => {
+                Some(MockFault::Malformed) if number == 2 => {
                     session.write_response_body(Bytes::from_static(b"data: {\"choices\": [oops\n\n"), false).await?
                 }
-                Some(Fault::NoDone) if number == last => break,
+                Some(MockFault::NoDone) if number == last => break,
                 _ => {}
             }
             session.write_response_body(event, false).await?;

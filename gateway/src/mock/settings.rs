@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::buckets::Limits;
-use super::fault::Fault;
+use super::fault::MockFault;
 use crate::config::scalar::DurationText;
 
 /// What `spillway mock -c FILE` reads. Everything has a default.
@@ -88,7 +88,7 @@ impl Settings {
         let settings: Settings = toml::from_str(text).map_err(|error| error.to_string())?;
         for deployment in settings.deployments.iter().chain([&settings.default]) {
             if let Some(fault) = &deployment.fault {
-                fault.parse::<Fault>().map_err(|error| error.to_string())?;
+                fault.parse::<MockFault>().map_err(|error| error.to_string())?;
             }
             if deployment.fault_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
                 return Err(format!("deployment '{}': fault_rate must be from 0 to 1", deployment.name));

@@ -42,7 +42,7 @@ pub struct Objects {
     named: Mutex<Store<Owner, Kept>>,
     /// Sealed contents: they are far more, and must not displace stored objects.
     sealed: Mutex<Store<Owner, Kept>>,
-    shared: Option<redis::Shared>,
+    shared: Option<redis::SharedObjects>,
 }
 
 impl std::fmt::Debug for Objects {
@@ -57,9 +57,9 @@ impl Objects {
     ///
     /// # Errors
     /// If the URL of Redis can't be used.
-    pub fn new(rules: &config::Objects, shared: Option<&config::Redis>, metrics: &Metrics) -> Result<Self, RedisError> {
+    pub fn new(rules: &config::ObjectsConfig, shared: Option<&config::Redis>, metrics: &Metrics) -> Result<Self, RedisError> {
         let most = usize::try_from(rules.max).unwrap_or(usize::MAX);
-        let shared = shared.map(|config| redis::Shared::new(config, rules.ttl, metrics)).transpose()?;
+        let shared = shared.map(|config| redis::SharedObjects::new(config, rules.ttl, metrics)).transpose()?;
         Ok(Objects { ttl: rules.ttl, named: Mutex::new(Store::new(most)), sealed: Mutex::new(Store::new(most)), shared })
     }
 
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     fn objects(max: u64) -> Objects {
-        Objects::new(&config::Objects { max, ttl: Duration::from_secs(100) }, None, &Metrics::new().unwrap()).unwrap()
+        Objects::new(&config::ObjectsConfig { max, ttl: Duration::from_secs(100) }, None, &Metrics::new().unwrap()).unwrap()
     }
 
     fn pin(backend: &str, consumer: &str) -> ObjectLocation {

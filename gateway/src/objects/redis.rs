@@ -22,7 +22,7 @@ const WRITE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Redis.
-pub(super) struct Shared {
+pub(super) struct SharedObjects {
     memory: SharedMemory,
     ttl: u64,
     queue: mpsc::Sender<(String, String)>,
@@ -33,10 +33,10 @@ pub(super) struct Shared {
     failures: IntCounter,
 }
 
-impl Shared {
+impl SharedObjects {
     pub(super) fn new(config: &config::Redis, ttl: Duration, metrics: &Metrics) -> Result<Self, RedisError> {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        Ok(Shared {
+        Ok(SharedObjects {
             memory: SharedMemory::new(config)?,
             ttl: ttl.as_secs().max(1),
             queue,

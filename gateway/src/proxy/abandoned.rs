@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::exchange::Exchange;
 use super::metering::Estimate;
-use super::unfinished::Reading;
+use super::unfinished::AnswerReader;
 use crate::balance::target::Lease;
 use crate::gateway::Gateway;
 use crate::shares::{FairSlot, Owner};
@@ -13,7 +13,7 @@ use crate::shares::{FairSlot, Owner};
 /// An answer whose rest is read.
 pub(super) struct Abandoned {
     pub(super) exchange: Exchange,
-    pub(super) reading: Reading,
+    pub(super) reading: AnswerReader,
     /// Booked if the answer doesn't report its usage.
     pub(super) estimate: Estimate,
     /// Keeps the target's slot, because the target is still working.
@@ -27,12 +27,12 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
     tokio::spawn(async move {
         let Abandoned { mut exchange, mut reading, mut estimate, lease, mut place } = abandoned;
         let rest = exchange.read_rest(limit, |bytes| match &mut reading {
-            Reading::Stream(watch) => {
+            AnswerReader::Stream(watch) => {
                 watch.feed(bytes);
                 // Nothing is reported after the last event, and not every connection ends there.
                 watch.state().done
             }
-            Reading::Plain(tap) => {
+            AnswerReader::Plain(tap) => {
                 tap.push(&bytes);
                 false
             }
@@ -48,7 +48,7 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
             exchange.release(&gateway.connector).await;
         }
         match &mut reading {
-            Reading::Stream(watch) => {
+            AnswerReader::Stream(watch) => {
                 watch.end();
                 let over = watch.state().finished || watch.state().done;
                 if over {
@@ -56,7 +56,7 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
                 }
                 estimate.has_read(watch.take_output(), watch.state().reported, over);
             }
-            Reading::Plain(tap) => {
+            AnswerReader::Plain(tap) => {
                 let reported = tap.read();
                 estimate.set_reported(&reported);
                 if let Some(output) = tap.take_output() {

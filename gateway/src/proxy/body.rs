@@ -31,7 +31,7 @@ pub(super) async fn expectation(session: &mut Session) -> Result<(), IntakeError
 }
 
 /// Where the bytes of a body go.
-pub(super) struct Reading<'r> {
+pub(super) struct BodySink<'r> {
     pub(super) body: &'r mut RequestBody,
     pub(super) timing: &'r mut Timing,
     pub(super) buffer: &'r mut BodyBuffer,
@@ -43,11 +43,11 @@ pub(super) async fn read_body(
     gateway: &Gateway,
     session: &mut Session,
     rules: &Server,
-    into: Reading<'_>,
+    into: BodySink<'_>,
     bounded: bool,
     mut enough: impl FnMut(&[u8]) -> bool,
 ) -> Result<bool, IntakeError> {
-    let Reading { body, timing, buffer } = into;
+    let BodySink { body, timing, buffer } = into;
     let limit = rules.max_body;
     let expected = headers::content_length(&session.req_header().headers);
     if bounded && expected.is_some_and(|length| length > limit) {

@@ -7,7 +7,7 @@ use spillway_plugins::cache::CacheKey;
 use spillway_plugins::cache::semantic::Question;
 use spillway_plugins::prompt_log::{Compact, Level};
 
-use super::record::Record;
+use super::answer_copy::AnswerCopy;
 use crate::cache::Flight;
 use crate::request::{BufferShare, ReplayBody};
 use crate::telemetry::metrics::CacheResult;
@@ -32,7 +32,7 @@ pub struct Cached {
     /// Requests that wait for the same answer.
     pub(super) flight: Option<Flight>,
     /// The answer as it is sent, if it may be cached.
-    pub(super) record: Option<Record>,
+    pub(super) record: Option<AnswerCopy>,
     /// The entry that the semantic cache stores with the answer.
     pub(super) lesson: Option<PendingEntry>,
 }
@@ -61,6 +61,6 @@ pub struct Logged {
 /// A copy of an answer.
 #[derive(Debug)]
 pub(super) enum Copied {
-    Stream(Record),
+    Stream(AnswerCopy),
     Plain(Compact),
 }

@@ -14,7 +14,7 @@ pub(super) enum Delivery {
     /// The caller received all of an error.
     Refusal(StatusCode),
     /// Nothing was sent to the caller: another target can be tried.
-    Replace(Fault),
+    Replace(ReplaceReason),
     /// It broke after the commit point, and the caller got an error event.
     Cut(ErrorKind),
     /// It broke after the commit point, but another answer may continue it.
@@ -28,7 +28,7 @@ pub(super) enum Delivery {
 
 /// Why an answer must be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ReplaceReason {
     RateLimited,
     OutOfQuota,
     NoDeployment,

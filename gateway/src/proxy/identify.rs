@@ -10,7 +10,7 @@ use spillway_plugins::auth::jwt::TokenError;
 use super::refusal::Refusal;
 use super::traced;
 use crate::callers::{Caller, Denied, Missing, lacks_grant};
-use crate::config::{Pool, Rights};
+use crate::config::{PoolConfig, Rights};
 use crate::gateway::Gateway;
 use crate::request::{Facts, Timing};
 use crate::self_request::{self, OnBehalfOf};
@@ -98,7 +98,7 @@ pub(super) fn may_use_api(facts: &Facts, api: Api) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 403, with what is missing.
-pub(super) fn may_use_model(facts: &Facts, api: Api, model: &str, pool: &Pool) -> Result<(), Refusal> {
+pub(super) fn may_use_model(facts: &Facts, api: Api, model: &str, pool: &PoolConfig) -> Result<(), Refusal> {
     if facts.internal {
         return Ok(());
     }
@@ -133,7 +133,7 @@ pub(super) fn may_use_every_pool(facts: &Facts) -> bool {
     facts.runtime.pools.iter().all(|pool| lacks_for_pool(facts, &pool.config).is_none())
 }
 
-fn lacks_for_pool(facts: &Facts, pool: &Pool) -> Option<Missing> {
+fn lacks_for_pool(facts: &Facts, pool: &PoolConfig) -> Option<Missing> {
     facts.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool))
 }
 
@@ -141,11 +141,11 @@ fn lacks_for_pool(facts: &Facts, pool: &Pool) -> Option<Missing> {
 ///
 /// # Errors
 /// 403, with what is missing.
-pub(super) fn may_use_pool(facts: &Facts, api: Api, pool: &Pool) -> Result<(), Refusal> {
+pub(super) fn may_use_pool(facts: &Facts, api: Api, pool: &PoolConfig) -> Result<(), Refusal> {
     lacks_for_pool(facts, pool).map_or(Ok(()), |missing| Err(refusal(missing, "", &pool.name, api, &pool.roles, &pool.scopes)))
 }
 
-fn anonymous(pool: &Pool) -> Option<Missing> {
+fn anonymous(pool: &PoolConfig) -> Option<Missing> {
     lacks_grant(None, &pool.roles, &pool.scopes)
 }
 

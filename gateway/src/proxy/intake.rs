@@ -12,7 +12,7 @@ use spillway_plugins::multipart::{FormError, FormFields, FormReader, boundary};
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
 
 use super::admit::admit;
-use super::body::{Reading, expectation, hand_on, read_body};
+use super::body::{BodySink, expectation, hand_on, read_body};
 use super::ctx::RequestCtx;
 use super::framing::framing;
 use super::identify::{identify, may_name_model, may_use_api, may_use_model};
@@ -192,7 +192,7 @@ async fn json_body(
         gateway,
         session,
         &ctx.facts.runtime.config.server,
-        Reading { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
+        BodySink { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
         true,
         |_| false,
     )
@@ -277,7 +277,7 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
         gateway,
         session,
         &ctx.facts.runtime.config.server,
-        Reading { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
+        BodySink { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
         small,
         enough,
     )

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use spillway_plugins::api::Api;
 use spillway_plugins::prompt_log::{Compact, Level};
 
+use super::answer_copy::AnswerCopy;
 use super::copies::{Copied, Copies, Logged};
 use super::offload::apart;
-use super::record::Record;
 use crate::config::ConsumerLog;
 use crate::gateway::Gateway;
 use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog};
@@ -65,7 +65,7 @@ pub(super) fn wants_body(request_body: &RequestBody, copies: &Copies) -> bool {
 pub(super) fn record(copies: &mut Copies, reply: &Reply, piece: &Bytes) {
     let Some(logged) = copies.logged.as_mut().filter(|logged| logged.level.has_content()) else { return };
     let copied = logged.answer.get_or_insert_with(|| match reply.streamed {
-        true => Copied::Stream(Record::new(LONGEST_ANSWER)),
+        true => Copied::Stream(AnswerCopy::new(LONGEST_ANSWER)),
         false => Copied::Plain(Compact::new(LONGEST_ANSWER)),
     });
     match copied {

@@ -22,6 +22,7 @@ mod upstream_message;
 
 mod abandoned;
 mod admit;
+mod answer_copy;
 mod attempt;
 mod attempt_state;
 mod body;
@@ -50,7 +51,6 @@ mod offload;
 mod output_timeout;
 mod own_usage;
 mod query_key;
-mod record;
 mod refuse;
 mod retry_loop;
 mod retry_state;

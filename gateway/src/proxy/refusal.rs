@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use spillway_plugins::limits::{Kind, Remaining};
+use spillway_plugins::limits::{LimitKind, Remaining};
 use spillway_plugins::request::BodyError;
 
 use crate::limits::Denied;
@@ -329,14 +329,14 @@ impl Refusal {
             }
             Refusal::Limit(denied) => match denied.kind {
                 _ if denied.unsure => shape(StatusCode::SERVICE_UNAVAILABLE, "quota_unknown", "server_error", "overloaded_error", true),
-                Kind::Tokens => {
+                LimitKind::Tokens => {
                     shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "tokens", "rate_limit_error", !denied.too_large)
                 }
-                Kind::Requests | Kind::Concurrent => {
+                LimitKind::Requests | LimitKind::Concurrent => {
                     shape(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "requests", "rate_limit_error", true)
                 }
-                Kind::Quota => shape(StatusCode::FORBIDDEN, "quota_exceeded", "insufficient_quota", "permission_error", false),
-                Kind::Budget => shape(StatusCode::FORBIDDEN, "budget_exceeded", "insufficient_quota", "permission_error", false),
+                LimitKind::Quota => shape(StatusCode::FORBIDDEN, "quota_exceeded", "insufficient_quota", "permission_error", false),
+                LimitKind::Budget => shape(StatusCode::FORBIDDEN, "budget_exceeded", "insufficient_quota", "permission_error", false),
             },
             Refusal::NoUsage => shape(StatusCode::NOT_FOUND, "no_ledger", INVALID, "not_found_error", false),
             Refusal::Report { .. } => shape(StatusCode::BAD_REQUEST, "invalid_query", INVALID, INVALID, false),

@@ -21,7 +21,7 @@ use super::failover::fail_over;
 use super::refusal::Refusal;
 use super::retry_state::{RetryState, pick, pick_again};
 use super::send::SendError;
-use super::unfinished::Reading;
+use super::unfinished::AnswerReader;
 use super::upstream_reply::{UpstreamReply, send_and_judge};
 use super::{cached, guardrails, last_refusal, last_resort, metering, rescue};
 use crate::attempt_outcome::AttemptOutcome;
@@ -191,7 +191,7 @@ async fn attempt(
 }
 
 /// The caller left: its answer is cancelled, or its rest is read to learn what it used.
-fn abandon(mut books: Books<'_>, reading: Option<Reading>, attempt: Attempt<'_>, exchange: Exchange) {
+fn abandon(mut books: Books<'_>, reading: Option<AnswerReader>, attempt: Attempt<'_>, exchange: Exchange) {
     let gateway = attempt.gateway;
     let place = match books.facts.runtime.config.usage.on_disconnect {
         OnDisconnect::Drain(limit) if reading.is_some() && !books.metering.booked => {
@@ -256,21 +256,21 @@ async fn deliver(
             AttemptEnd::Over(End::Complete)
         }
         Delivery::Replace(fault) => match fault {
-            delivery::Fault::RateLimited => attempt.throttled(&mut ctx.books(), retry_state),
-            delivery::Fault::OutOfQuota => attempt.out(&mut ctx.books(), OutageReason::OutOfQuota),
-            delivery::Fault::NoDeployment => attempt.out(&mut ctx.books(), OutageReason::Misconfigured),
-            delivery::Fault::TooLong => attempt.too_long(&mut ctx.books(), retry_state),
-            delivery::Fault::NoAnswer => {
+            delivery::ReplaceReason::RateLimited => attempt.throttled(&mut ctx.books(), retry_state),
+            delivery::ReplaceReason::OutOfQuota => attempt.out(&mut ctx.books(), OutageReason::OutOfQuota),
+            delivery::ReplaceReason::NoDeployment => attempt.out(&mut ctx.books(), OutageReason::Misconfigured),
+            delivery::ReplaceReason::TooLong => attempt.too_long(&mut ctx.books(), retry_state),
+            delivery::ReplaceReason::NoAnswer => {
                 attempt.failed(&mut ctx.books(), retry_state, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::NoAnswer, false)
             }
-            delivery::Fault::Failed => attempt.failed(
+            delivery::ReplaceReason::Failed => attempt.failed(
                 &mut ctx.books(),
                 retry_state,
                 Failure::Status(StatusCode::INTERNAL_SERVER_ERROR),
                 AttemptOutcome::Failed,
                 false,
             ),
-            delivery::Fault::Broken(broken) => attempt.broke(&mut ctx.books(), retry_state, broken),
+            delivery::ReplaceReason::Broken(broken) => attempt.broke(&mut ctx.books(), retry_state, broken),
         },
         Delivery::Cut(kind) => {
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });

@@ -9,7 +9,7 @@ use spillway_plugins::objects::{Made, References};
 use spillway_plugins::request::{RequestFields, read_fields};
 
 use super::admit::admit;
-use super::body::{Reading, expectation, hand_on, read_body};
+use super::body::{BodySink, expectation, hand_on, read_body};
 use super::ctx::RequestCtx;
 use super::identify::{may_use_api, may_use_every_pool, may_use_pool};
 use super::intake_outcome::{IntakeError, IntakeOutcome};
@@ -85,7 +85,7 @@ pub(super) async fn take_in(
         gateway,
         session,
         &ctx.facts.runtime.config.server,
-        Reading { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
+        BodySink { body: &mut ctx.body, timing: &mut ctx.timing, buffer: &mut buffer },
         small,
         |bytes| !small && !bytes.is_empty(),
     )

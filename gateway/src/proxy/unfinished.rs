@@ -12,7 +12,7 @@ use crate::request::{BufferShare, Metering};
 #[derive(Default)]
 pub(super) struct Unfinished {
     /// What was reading it when its caller left. Written by `deliver`.
-    pub(super) reading: Option<Reading>,
+    pub(super) reading: Option<AnswerReader>,
     /// Whether it can be continued if it breaks. Written by `deliver` and `rescue`.
     pub(super) rescue: Option<Rescue>,
 }
@@ -34,17 +34,17 @@ pub(super) struct Due {
 }
 
 /// What reads an answer.
-pub(super) enum Reading {
+pub(super) enum AnswerReader {
     /// A stream's events.
     Stream(Box<StreamWatch>),
     /// Any other answer.
     Plain(Tap),
 }
 
-impl Reading {
+impl AnswerReader {
     /// The answer ends here: notes the usage that it has reported so far.
     pub(super) fn end(self, metering: &mut Metering, api: Api) {
-        if let Reading::Stream(mut watch) = self {
+        if let AnswerReader::Stream(mut watch) = self {
             let (finished, reported) = (watch.state().finished, watch.state().reported);
             metering.usage = reported.usage(api).filter(|_| finished).map(Metered::reported);
             metering.whole = finished;

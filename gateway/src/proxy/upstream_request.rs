@@ -25,7 +25,7 @@ pub(super) enum Framing {
 
 /// What the request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target<'a> {
+pub(super) enum RequestTarget<'a> {
     /// An operation of a model.
     Model { api: Api, part: Option<Part>, deployment: &'a str },
     /// A stored object: its path below the API's root.
@@ -42,7 +42,7 @@ pub(super) struct UpstreamRequest<'a> {
     pub(super) allowed: &'a [http::HeaderName],
     pub(super) kind: &'a BackendKind,
     pub(super) endpoint: &'a Endpoint,
-    pub(super) target: Target<'a>,
+    pub(super) target: RequestTarget<'a>,
     pub(super) framing: Framing,
     pub(super) id: &'a str,
 }
@@ -55,9 +55,9 @@ impl UpstreamRequest<'_> {
     pub(super) fn head(&self) -> pingora::Result<Box<RequestHeader>> {
         let query = self.caller.uri.query();
         let path = match self.target {
-            Target::Model { api, part, deployment } => url::path(self.kind, self.endpoint, (api, part), deployment, query),
-            Target::Stored { path } => url::object_path(self.kind, self.endpoint, path, query),
-            Target::Rest { path, query } => url::object_path(self.kind, self.endpoint, path, Some(query)),
+            RequestTarget::Model { api, part, deployment } => url::path(self.kind, self.endpoint, (api, part), deployment, query),
+            RequestTarget::Stored { path } => url::object_path(self.kind, self.endpoint, path, query),
+            RequestTarget::Rest { path, query } => url::object_path(self.kind, self.endpoint, path, Some(query)),
         };
         let mut head = headers::for_upstream(self.caller, &path, self.allowed)?;
         head.set_method(self.method());
@@ -70,7 +70,7 @@ impl UpstreamRequest<'_> {
             }
             Framing::Whole(_) | Framing::Socket => drop(head.remove_header(&header::CONTENT_LENGTH)),
         }
-        if let Target::Rest { .. } = self.target {
+        if let RequestTarget::Rest { .. } = self.target {
             head.remove_header(&header::CONTENT_TYPE);
         }
         if self.framing == Framing::Socket {
@@ -80,7 +80,8 @@ impl UpstreamRequest<'_> {
         head.insert_header(headers::X_REQUEST_ID, self.id)?;
         // A compressed answer would have to be decoded to count its usage.
         head.insert_header(header::ACCEPT_ENCODING, "identity")?;
-        if matches!(self.target, Target::Model { api: Api::Messages, .. }) && !self.caller.headers.contains_key("anthropic-version") {
+        if matches!(self.target, RequestTarget::Model { api: Api::Messages, .. }) && !self.caller.headers.contains_key("anthropic-version")
+        {
             head.insert_header("anthropic-version", "2023-06-01")?;
         }
         Ok(head)
@@ -88,8 +89,8 @@ impl UpstreamRequest<'_> {
 
     fn method(&self) -> Method {
         match (self.target, self.framing) {
-            (Target::Rest { .. }, _) => Method::GET,
-            (Target::Model { .. }, Framing::Whole(_)) => Method::POST,
+            (RequestTarget::Rest { .. }, _) => Method::GET,
+            (RequestTarget::Model { .. }, Framing::Whole(_)) => Method::POST,
             _ => self.caller.method.clone(),
         }
     }
@@ -141,9 +142,9 @@ pub(super) fn head_for(
 ) -> Result<Box<RequestHeader>, NoHead> {
     let member = &model_request.model.route.members()[member];
     let target = match (rest, &model_request.object) {
-        (Some((path, query)), _) => Target::Rest { path, query },
-        (None, Some(path)) => Target::Stored { path },
-        (None, None) => Target::Model { api: model_request.api, part: model_request.part, deployment: &member.target.id.deployment },
+        (Some((path, query)), _) => RequestTarget::Rest { path, query },
+        (None, Some(path)) => RequestTarget::Stored { path },
+        (None, None) => RequestTarget::Model { api: model_request.api, part: model_request.part, deployment: &member.target.id.deployment },
     };
     let request = UpstreamRequest {
         caller,
@@ -185,7 +186,7 @@ mod tests {
     }
 
     /// The first line and the fields, in order.
-    fn built(caller: &RequestHeader, kind: &BackendKind, target: Target<'_>, framing: Framing) -> (String, Vec<String>) {
+    fn built(caller: &RequestHeader, kind: &BackendKind, target: RequestTarget<'_>, framing: Framing) -> (String, Vec<String>) {
         let host = "res.example".to_owned();
         let endpoint =
             Endpoint { tls: true, host: host.clone(), port: 443, server_name: host.clone(), authority: host, prefix: "/base".to_owned() };
@@ -201,12 +202,12 @@ mod tests {
     /// One table for both drivers: whole bodies are sent by the attempt loop, the others by Pingora's own.
     #[test]
     fn every_kind_of_request_has_one_head() {
-        let chat = Target::Model { api: Api::Chat, part: None, deployment: "d" };
-        let messages = Target::Model { api: Api::Messages, part: None, deployment: "d" };
-        let upload = Target::Model { api: Api::Transcriptions, part: None, deployment: "d" };
-        let socket = Target::Model { api: Api::Realtime, part: None, deployment: "d" };
-        let file = Target::Stored { path: "files/f" };
-        let rest = Target::Rest { path: "responses/r", query: "stream=true&starting_after=3" };
+        let chat = RequestTarget::Model { api: Api::Chat, part: None, deployment: "d" };
+        let messages = RequestTarget::Model { api: Api::Messages, part: None, deployment: "d" };
+        let upload = RequestTarget::Model { api: Api::Transcriptions, part: None, deployment: "d" };
+        let socket = RequestTarget::Model { api: Api::Realtime, part: None, deployment: "d" };
+        let file = RequestTarget::Stored { path: "files/f" };
+        let rest = RequestTarget::Rest { path: "responses/r", query: "stream=true&starting_after=3" };
         let v1 = BackendKind::AzureOpenAi(AzureOpenAi::V1);
         let dated = BackendKind::AzureOpenAi(AzureOpenAi::dated(Some("2024-10-21")));
         let key = ("sec-websocket-key", "k");

@@ -157,7 +157,7 @@ impl Runtime {
     }
 
     /// A model that a backend serves, in a pool for which `allowed` is true.
-    pub fn model_at(&self, backend: &str, allowed: impl Fn(&config::Pool) -> bool) -> Option<&Arc<Model>> {
+    pub fn model_at(&self, backend: &str, allowed: impl Fn(&config::PoolConfig) -> bool) -> Option<&Arc<Model>> {
         let serves = |model: &&Arc<Model>| model.route.members().iter().any(|member| *member.target.id.backend == *backend);
         self.pools.iter().filter(|pool| allowed(&pool.config)).flat_map(|pool| pool.models.iter()).find(serves)
     }

@@ -26,7 +26,7 @@ pub struct LastResort {
 #[derive(Debug)]
 pub struct Pool {
     /// Its config.
-    pub config: config::Pool,
+    pub config: config::PoolConfig,
     /// The limits of all its callers together, if any.
     pub scope: Option<Arc<Scope>>,
     /// Limits its retries.

@@ -17,10 +17,14 @@ use crate::ledger::MemberLabels;
 use crate::telemetry::metrics::Metrics;
 
 /// Health flags by member. The results in `before` are kept for the same backend with the same checks.
-pub(super) fn health(pool: &config::Pool, backends: &[Arc<Backend>], before: Option<(&Pool, &[Arc<Backend>])>) -> Vec<Arc<HealthFlag>> {
-    let known = |member: &config::Member| {
+pub(super) fn health(
+    pool: &config::PoolConfig,
+    backends: &[Arc<Backend>],
+    before: Option<(&Pool, &[Arc<Backend>])>,
+) -> Vec<Arc<HealthFlag>> {
+    let known = |member: &config::MemberConfig| {
         let (known, known_backends) = before.filter(|(known, _)| known.config.health == pool.health)?;
-        let same = |other: &config::Member| Arc::ptr_eq(&known_backends[other.backend], &backends[member.backend]);
+        let same = |other: &config::MemberConfig| Arc::ptr_eq(&known_backends[other.backend], &backends[member.backend]);
         known.config.members.iter().position(same).map(|at| Arc::clone(&known.health[at]))
     };
     pool.members.iter().map(|member| known(member).unwrap_or_default()).collect()
@@ -29,7 +33,7 @@ pub(super) fn health(pool: &config::Pool, backends: &[Arc<Backend>], before: Opt
 #[expect(clippy::too_many_arguments, reason = "one call, of one thing's parts")]
 pub(super) fn live(
     index: usize,
-    pool: &config::Pool,
+    pool: &config::PoolConfig,
     scope: Option<Arc<Scope>>,
     prices: &Prices,
     backends: &[Arc<Backend>],
@@ -66,7 +70,7 @@ pub(super) fn live(
 fn live_model(
     pool_index: usize,
     name: &str,
-    pool: &config::Pool,
+    pool: &config::PoolConfig,
     prices: &Prices,
     backends: &[Arc<Backend>],
     health: &[Arc<HealthFlag>],

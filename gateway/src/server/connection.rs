@@ -12,7 +12,7 @@ use socket2::{SockRef, TcpKeepalive};
 use spillway_plugins::auth::certificate;
 use tokio::net::TcpStream;
 
-use super::head_guard::Guard;
+use super::head_guard::HeadGuard;
 use super::http2_heads::PREFACE;
 use super::tls_or_plain::Socket;
 use crate::connection_phase::{PHASE, Phase};
@@ -48,7 +48,7 @@ pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp:
     };
     let phase = Phase::new(gateway.clock.now() + server.header_timeout);
     let metrics = Arc::clone(&gateway.metrics);
-    let guard = Guard::new(socket, certificate, Arc::clone(&phase), gateway.clock.clone(), server.header_timeout, metrics, http2);
+    let guard = HeadGuard::new(socket, certificate, Arc::clone(&phase), gateway.clock.clone(), server.header_timeout, metrics, http2);
     // A connection may last longer than many configs.
     drop(runtime);
     if http2 {

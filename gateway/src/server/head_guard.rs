@@ -40,7 +40,7 @@ const DROPPED: usize = 1 << 20;
 const AHEAD: usize = 64 * 1024;
 
 /// A caller's connection.
-pub struct Guard {
+pub struct HeadGuard {
     inner: BufWriter<Socket>,
     digest: Arc<SocketDigest>,
     certificate: Option<Arc<ProxyDigest>>,
@@ -64,13 +64,13 @@ pub struct Guard {
     ahead: Vec<u8>,
 }
 
-impl std::fmt::Debug for Guard {
+impl std::fmt::Debug for HeadGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Guard({:?})", self.phase)
     }
 }
 
-impl Guard {
+impl HeadGuard {
     /// Guards a connection. On an `http2` connection only the time of its heads is limited: its frames have no phases.
     pub(super) fn new(
         socket: Socket,
@@ -89,7 +89,7 @@ impl Guard {
             let head = ResponseHeader::build(200, None).ok()?;
             Some(Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(names)))))
         });
-        Guard {
+        HeadGuard {
             inner,
             digest,
             certificate,
@@ -212,7 +212,7 @@ fn error_page(status: &str, code: &str, message: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-impl AsyncRead for Guard {
+impl AsyncRead for HeadGuard {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.http2.is_some() {
             return self.poll_http2(cx, buf);
@@ -275,7 +275,7 @@ impl AsyncRead for Guard {
     }
 }
 
-impl AsyncWrite for Guard {
+impl AsyncWrite for HeadGuard {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.unguarded() {
             return Pin::new(&mut self.inner).poll_write(cx, bytes);
@@ -305,40 +305,40 @@ impl AsyncWrite for Guard {
 }
 
 #[async_trait]
-impl Shutdown for Guard {
+impl Shutdown for HeadGuard {
     async fn shutdown(&mut self) {
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
-impl UniqueID for Guard {
+impl UniqueID for HeadGuard {
     fn id(&self) -> UniqueIDType {
         self.inner.get_ref().as_raw_fd()
     }
 }
 
-impl Ssl for Guard {
+impl Ssl for HeadGuard {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
         self.http2.is_some().then_some(ALPN::H2)
     }
 }
 
-impl GetTimingDigest for Guard {
+impl GetTimingDigest for HeadGuard {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         vec![None]
     }
 }
 
-impl GetProxyDigest for Guard {
+impl GetProxyDigest for HeadGuard {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.certificate.clone()
     }
 }
 
-impl GetSocketDigest for Guard {
+impl GetSocketDigest for HeadGuard {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digest))
     }
 }
 
-impl Peek for Guard {}
+impl Peek for HeadGuard {}

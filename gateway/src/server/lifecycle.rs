@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
-use crate::limits::{Limits, NodeName, Shared, UsageHistory};
+use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
 use crate::objects::Objects;
 use crate::redis::RedisError;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
@@ -251,7 +251,7 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
     let shared = match &config.redis {
         Some(redis) => {
             let node = NodeName::find(redis.node.as_deref(), config.server.state_dir.as_deref()).map_err(StartError::Node)?;
-            Some(Arc::new(Shared::new(redis, node, metrics, by == By::Upgrade)?))
+            Some(Arc::new(SharedLimits::new(redis, node, metrics, by == By::Upgrade)?))
         }
         None => None,
     };

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::background::{Upkeep, wait_for_backends};
 use crate::config::error::ConfigError;
-use crate::config::{AccessLog, Config, Secrets};
+use crate::config::{AccessLogConfig, Config, Secrets};
 use crate::gateway::Gateway;
 use crate::limits::UsageHistory;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
@@ -217,7 +217,7 @@ impl Reloader {
         let config = with_fixed(&self.began_with, config);
         let reloaded = Reloaded { changed: before.config != config, hash: source.hash.clone(), needs_restart };
         // The log file may have been moved away: it is opened again.
-        if reloaded.changed || matches!(config.log.access, AccessLog::File(_)) {
+        if reloaded.changed || matches!(config.log.access, AccessLogConfig::File(_)) {
             for warning in &config.warnings {
                 warn!("{warning}");
             }

@@ -13,7 +13,7 @@ use spillway_plugins::trace::{SpanId, TraceId};
 use tracing::warn;
 
 use crate::batch_queue::{Receiver, Sender, Woken, inbox};
-use crate::config::{AccessLog as Destination, Log};
+use crate::config::{AccessLogConfig as Destination, Log};
 
 /// Bytes of lines that may wait for the writer.
 const WAITING: usize = 8 << 20;

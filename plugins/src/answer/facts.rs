@@ -7,7 +7,7 @@ use crate::api::Api;
 
 /// Facts about an answer besides its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct AnswerFacts {
     /// It is complete: every choice has a finish reason, and a stream has its end.
     pub complete: bool,
     /// It calls tools, the caller's or the backend's own, or contains their results.
@@ -21,7 +21,7 @@ pub struct Facts {
 /// Reads an answer's facts, from its plain form or from a stream.
 ///
 /// `None` if it can't be parsed, or if the API is not supported here.
-pub fn facts(api: Api, answer: &[u8], streamed: bool) -> Option<Facts> {
+pub fn facts(api: Api, answer: &[u8], streamed: bool) -> Option<AnswerFacts> {
     if !matches!(api, Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::Embeddings) {
         return None;
     }
@@ -35,7 +35,7 @@ pub fn facts(api: Api, answer: &[u8], streamed: bool) -> Option<Facts> {
         Api::Chat | Api::Completions => of_choices(&answer),
         Api::Responses => of_response(&answer),
         Api::Messages => of_message(&answer),
-        _ => Facts { complete: list(&answer["data"]).next().is_some(), ..Facts::default() },
+        _ => AnswerFacts { complete: list(&answer["data"]).next().is_some(), ..AnswerFacts::default() },
     };
     let error = &answer["error"];
     facts.complete &= whole && error.is_null();
@@ -43,8 +43,8 @@ pub fn facts(api: Api, answer: &[u8], streamed: bool) -> Option<Facts> {
     Some(facts)
 }
 
-fn of_choices(answer: &Value) -> Facts {
-    let mut facts = Facts { complete: list(&answer["choices"]).next().is_some(), ..Facts::default() };
+fn of_choices(answer: &Value) -> AnswerFacts {
+    let mut facts = AnswerFacts { complete: list(&answer["choices"]).next().is_some(), ..AnswerFacts::default() };
     for choice in list(&answer["choices"]) {
         let message = &choice["message"];
         facts.calls_tools |= list(&message["tool_calls"]).next().is_some() || !message["function_call"].is_null();
@@ -62,10 +62,10 @@ fn of_choices(answer: &Value) -> Facts {
     facts
 }
 
-fn of_response(answer: &Value) -> Facts {
+fn of_response(answer: &Value) -> AnswerFacts {
     let reason = answer["incomplete_details"]["reason"].as_str();
     let calls = |item: &Value| !matches!(item["type"].as_str(), Some("message" | "reasoning"));
-    Facts {
+    AnswerFacts {
         complete: answer["status"] == "completed",
         calls_tools: list(&answer["output"]).any(calls),
         filtered: reason == Some("content_filter") || holds_hit(&answer["content_filters"]),
@@ -73,10 +73,10 @@ fn of_response(answer: &Value) -> Facts {
     }
 }
 
-fn of_message(answer: &Value) -> Facts {
+fn of_message(answer: &Value) -> AnswerFacts {
     let reason = answer["stop_reason"].as_str();
     let calls = |block: &Value| !matches!(block["type"].as_str(), Some("text" | "thinking" | "redacted_thinking"));
-    Facts {
+    AnswerFacts {
         complete: reason.is_some() && answer["content"].is_array(),
         calls_tools: reason == Some("tool_use") || list(&answer["content"]).any(calls),
         filtered: reason == Some("refusal"),

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::api::Api;
 
-pub use facts::{Facts, facts};
+pub use facts::{AnswerFacts, facts};
 pub use text::{Call, Message, text};
 pub use usage::with_usage;
 

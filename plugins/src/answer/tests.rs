@@ -138,7 +138,7 @@ fn an_error_inside_a_stream_is_not_complete() {
     assert!(!facts(Api::Chat, &events, true).unwrap().complete);
     assert_eq!(text(Api::Chat, &events, true)[0].text, "Hi");
     for api in APIS {
-        assert_eq!(facts(api, error.to_string().as_bytes(), false), Some(Facts::default()), "{api}");
+        assert_eq!(facts(api, error.to_string().as_bytes(), false), Some(AnswerFacts::default()), "{api}");
         assert!(streamed(api, &error, false).is_none());
     }
     let filter = json!({"error": {"code": "content_filter", "message": "x"}});
@@ -228,7 +228,7 @@ fn an_anthropic_message_is_assembled() {
     let events = stream_of(&anthropic());
     assert_eq!(plain(Api::Messages, &events), Some(expected.clone()));
     assert_eq!(plain(Api::Messages, &streamed(Api::Messages, &expected, false).unwrap()), Some(expected.clone()));
-    let known = Facts { complete: true, calls_tools: true, filtered: false, finish: vec!["tool_use".into()] };
+    let known = AnswerFacts { complete: true, calls_tools: true, filtered: false, finish: vec!["tool_use".into()] };
     assert_eq!(facts(Api::Messages, &events, true), Some(known.clone()));
     assert_eq!(facts(Api::Messages, expected.to_string().as_bytes(), false), Some(known));
     let said = &text(Api::Messages, &events, true)[0];
@@ -308,12 +308,15 @@ fn pieces_of_a_response_tell_the_text_so_far() {
 #[test]
 fn facts_of_responses() {
     let of = |answer: &Value| facts(Api::Responses, answer.to_string().as_bytes(), false).unwrap();
-    assert_eq!(of(&response(json!([said("x")]))), Facts { complete: true, finish: vec!["completed".into()], ..Facts::default() });
+    assert_eq!(
+        of(&response(json!([said("x")]))),
+        AnswerFacts { complete: true, finish: vec!["completed".into()], ..AnswerFacts::default() }
+    );
     assert!(of(&response(json!([{"type": "web_search_call"}]))).calls_tools);
     let mut incomplete = response(json!([said("x")]));
     incomplete["status"] = "incomplete".into();
     incomplete["incomplete_details"] = json!({"reason": "content_filter"});
-    assert_eq!(of(&incomplete), Facts { filtered: true, finish: vec!["content_filter".into()], ..Facts::default() });
+    assert_eq!(of(&incomplete), AnswerFacts { filtered: true, finish: vec!["content_filter".into()], ..AnswerFacts::default() });
     let events = streamed(Api::Responses, &incomplete, false).unwrap();
     assert_eq!(facts(Api::Responses, &events, true), Some(of(&incomplete)));
     assert_eq!(plain(Api::Responses, &events), Some(incomplete));
@@ -321,7 +324,7 @@ fn facts_of_responses() {
 
 #[test]
 fn facts_of_chats_and_embeddings() {
-    let known = Facts { complete: true, finish: vec!["stop".into()], ..Facts::default() };
+    let known = AnswerFacts { complete: true, finish: vec!["stop".into()], ..AnswerFacts::default() };
     assert_eq!(facts(Api::Chat, &with_done(&azure()), true), Some(known));
     let mut late = azure();
     late.insert(4, late_filter(true, "high"));

@@ -14,5 +14,5 @@ pub use directive::{BYPASS, Directive};
 pub use entry::{Entry, EntryError};
 pub use key::{CacheKey, key};
 pub use memory::Memory;
-pub use owner::Owner;
+pub use owner::CacheOwner;
 pub use rules::{Keeping, Suits, may_keep, suits};

@@ -2,7 +2,7 @@
 
 /// Who may get an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner<'n> {
+pub enum CacheOwner<'n> {
     /// Callers without a name.
     Anonymous,
     /// One consumer, by its name.
@@ -11,19 +11,19 @@ pub enum Owner<'n> {
     Shared(&'n str),
 }
 
-impl Owner<'_> {
+impl CacheOwner<'_> {
     /// Whether several callers may get the same answer.
     pub fn is_shared(self) -> bool {
-        !matches!(self, Owner::Consumer(_))
+        !matches!(self, CacheOwner::Consumer(_))
     }
 
     /// The namespace of this owner's requests, with something `around` them that changes the answer, such as headers.
     /// Two owners never have the same namespace, whatever the caller puts into `around`.
     pub fn namespace(self, around: &str) -> String {
         let (kind, name) = match self {
-            Owner::Anonymous => ('a', ""),
-            Owner::Consumer(name) => ('c', name),
-            Owner::Shared(name) => ('s', name),
+            CacheOwner::Anonymous => ('a', ""),
+            CacheOwner::Consumer(name) => ('c', name),
+            CacheOwner::Shared(name) => ('s', name),
         };
         // With its length, so that no part of a name can be read as a part of `around`.
         format!("{kind}{}:{name}{around}", name.len())
@@ -46,10 +46,10 @@ mod tests {
             (first, second) in (0usize..3, 0usize..3),
             text in "[a-z]{0,5}",
         ) {
-            let owner = |kind: usize, name| [Owner::Anonymous, Owner::Consumer(name), Owner::Shared(name)][kind];
+            let owner = |kind: usize, name| [CacheOwner::Anonymous, CacheOwner::Consumer(name), CacheOwner::Shared(name)][kind];
             let (one, other) = (owner(first, one.as_str()), owner(second, other.as_str()));
             let body = format!("{{\"input\":\"{text}\"}}");
-            let key = |owner: Owner<'_>, around: &str| key(&owner.namespace(around), Api::Chat, "m", body.as_bytes());
+            let key = |owner: CacheOwner<'_>, around: &str| key(&owner.namespace(around), Api::Chat, "m", body.as_bytes());
             prop_assert_eq!(key(one, &here) == key(other, &there), one == other && here == there);
         }
     }

@@ -1,6 +1,6 @@
 //! Which requests can be answered from the cache, and which answers are cached.
 
-use crate::answer::{Facts, facts};
+use crate::answer::{AnswerFacts, facts};
 use crate::api::Api;
 use crate::json::Reader;
 use crate::objects::References;
@@ -59,7 +59,7 @@ pub fn suits(api: Api, body: &[u8], references: &References, deeper: bool, share
 /// Whether an answer with status 200 may be cached: a complete one, without tool calls and filter marks unless these
 /// are allowed.
 pub fn may_keep(api: Api, answer: &[u8], streamed: bool, keeping: Keeping) -> bool {
-    let Some(Facts { complete, calls_tools, filtered, .. }) = facts(api, answer, streamed) else { return false };
+    let Some(AnswerFacts { complete, calls_tools, filtered, .. }) = facts(api, answer, streamed) else { return false };
     complete && (keeping.tool_calls || !calls_tools) && (keeping.filtered || !filtered)
 }
 

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::scope::{Rank, Scope};
 use super::state::{Hold, Obstacle, State};
-use super::{Alert, Cell, Counter, Demand, Kind, Remaining, Timestamps, Used};
+use super::{Alert, Cell, Counter, Demand, LimitKind, Remaining, Timestamps, Used};
 
 type Scopes<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;
 
@@ -21,7 +21,7 @@ pub enum Refused {
         /// The kind of its owner.
         rank: Rank,
         /// Which limit.
-        kind: Kind,
+        kind: LimitKind,
         /// Its value, in requests, tokens or [`crate::prices::Money`]'s unit.
         limit: u64,
         /// Time until a retry makes sense, if known.
@@ -34,7 +34,7 @@ pub enum Refused {
         remaining: Remaining,
     },
     /// A limit may allow it, but this node's share doesn't: the other nodes must be asked. By index of the scope.
-    Share(SmallVec<[(usize, Kind); 2]>),
+    Share(SmallVec<[(usize, LimitKind); 2]>),
 }
 
 /// The reservation of a request. If it is dropped without [`Permit::settle`], the request used nothing; after
@@ -48,7 +48,7 @@ pub struct Permit<C: Cell<State> = parking_lot::Mutex<State>> {
     /// What the caller has left, the least of its own scopes.
     pub remaining: Remaining,
     /// Limits in shadow mode that would have refused the request.
-    pub shadowed: SmallVec<[(Rank, Kind); 1]>,
+    pub shadowed: SmallVec<[(Rank, LimitKind); 1]>,
 }
 
 /// Admits a request, or refuses it and reserves nothing. `scopes` are in the order of their rank, at most one of each.

@@ -37,7 +37,7 @@ use crate::prices::Money;
 
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum LimitKind {
     /// Requests in the last minute.
     Requests,
     /// Tokens in the last minute.
@@ -50,18 +50,18 @@ pub enum Kind {
     Budget,
 }
 
-impl Kind {
+impl LimitKind {
     /// All of them, in order of declaration.
-    pub const ALL: [Kind; 5] = [Kind::Requests, Kind::Tokens, Kind::Concurrent, Kind::Quota, Kind::Budget];
+    pub const ALL: [LimitKind; 5] = [LimitKind::Requests, LimitKind::Tokens, LimitKind::Concurrent, LimitKind::Quota, LimitKind::Budget];
 
     /// A short label for metrics.
     pub fn label(self) -> &'static str {
         match self {
-            Kind::Requests => "requests_per_minute",
-            Kind::Tokens => "tokens_per_minute",
-            Kind::Concurrent => "concurrent_requests",
-            Kind::Quota => "token_quota",
-            Kind::Budget => "budget",
+            LimitKind::Requests => "requests_per_minute",
+            LimitKind::Tokens => "tokens_per_minute",
+            LimitKind::Concurrent => "concurrent_requests",
+            LimitKind::Quota => "token_quota",
+            LimitKind::Budget => "budget",
         }
     }
 }
@@ -88,17 +88,17 @@ pub struct Rules {
 impl Rules {
     /// Whether there are no limits.
     pub fn is_empty(&self) -> bool {
-        Kind::ALL.into_iter().all(|kind| self.limit(kind).is_none())
+        LimitKind::ALL.into_iter().all(|kind| self.limit(kind).is_none())
     }
 
     /// The limit of a kind, in requests, tokens or [`Money`]'s unit.
-    pub fn limit(&self, kind: Kind) -> Option<u64> {
+    pub fn limit(&self, kind: LimitKind) -> Option<u64> {
         match kind {
-            Kind::Requests => self.requests_per_minute,
-            Kind::Tokens => self.tokens_per_minute,
-            Kind::Concurrent => self.concurrent,
-            Kind::Quota => self.quota.map(|(_, tokens)| tokens),
-            Kind::Budget => self.budget.map(|(_, money)| money.0),
+            LimitKind::Requests => self.requests_per_minute,
+            LimitKind::Tokens => self.tokens_per_minute,
+            LimitKind::Concurrent => self.concurrent,
+            LimitKind::Quota => self.quota.map(|(_, tokens)| tokens),
+            LimitKind::Budget => self.budget.map(|(_, money)| money.0),
         }
     }
 }
@@ -127,7 +127,7 @@ pub struct Used {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alert {
     /// Which limit.
-    pub kind: Kind,
+    pub kind: LimitKind,
     /// 80 or 100.
     pub percent: u64,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::period::Span;
 use super::share::{Proposal, Share, headroom};
 use super::state::State;
-use super::{Cell, Kind, Remaining, Rules, Tally, Timestamps, Used};
+use super::{Cell, LimitKind, Remaining, Rules, Tally, Timestamps, Used};
 
 /// The kind of owner. A request has at most one of each, and locks them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +50,7 @@ impl<C: Cell<State>> Scope<C> {
 
     /// The same owner with other limits: usage is kept, and requests in flight settle here. Returns the kinds whose
     /// period was not counted before, so that their usage isn't known yet.
-    pub fn with_rules(&self, rules: Rules) -> (Arc<Self>, Vec<Kind>) {
+    pub fn with_rules(&self, rules: Rules) -> (Arc<Self>, Vec<LimitKind>) {
         let begun = self.lock().adopt(&rules);
         (Arc::new(Scope { rank: self.rank, name: self.name.clone(), state: Arc::clone(&self.state), rules }), begun)
     }
@@ -60,12 +60,12 @@ impl<C: Cell<State>> Scope<C> {
     }
 
     /// Adds the usage before this process started.
-    pub fn restore(&self, used: Used, kind: Kind, at: i64) {
+    pub fn restore(&self, used: Used, kind: LimitKind, at: i64) {
         let mut state = self.lock();
         match kind {
-            Kind::Quota => drop(state.quota.as_mut().map(|quota| quota.add(at, used.tokens))),
-            Kind::Budget => drop(state.budget.as_mut().map(|budget| budget.add(at, used.cost.0))),
-            Kind::Requests | Kind::Tokens | Kind::Concurrent => {}
+            LimitKind::Quota => drop(state.quota.as_mut().map(|quota| quota.add(at, used.tokens))),
+            LimitKind::Budget => drop(state.budget.as_mut().map(|budget| budget.add(at, used.cost.0))),
+            LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => {}
         }
     }
 
@@ -88,7 +88,7 @@ impl<C: Cell<State>> Scope<C> {
     pub fn snapshot(&self, now: Timestamps) -> Snapshot {
         let mut state = self.lock();
         state.advance(now.second());
-        Snapshot { limits: Kind::ALL.map(|kind| self.rules.limit(kind)), used: state.used(now.unix) }
+        Snapshot { limits: LimitKind::ALL.map(|kind| self.rules.limit(kind)), used: state.used(now.unix) }
     }
 
     /// What this node sends to an agreement. From this moment on it no longer uses what it gives back: other nodes may
@@ -99,8 +99,8 @@ impl<C: Cell<State>> Scope<C> {
         let used = state.used(now.unix);
         let missed = std::mem::take(&mut state.missed);
         let active = std::mem::take(&mut state.active);
-        let had = Kind::ALL.map(|kind| state.share_of(kind, now).unwrap_or(0));
-        let wanted = Kind::ALL.map(|kind| {
+        let had = LimitKind::ALL.map(|kind| state.share_of(kind, now).unwrap_or(0));
+        let wanted = LimitKind::ALL.map(|kind| {
             let (at, limit) = (kind as usize, self.rules.limit(kind).unwrap_or(0));
             let room = if active { headroom(kind, limit).max(missed[at]) } else { 0 };
             used[at].saturating_add(room).min(limit)
@@ -122,7 +122,7 @@ impl<C: Cell<State>> Scope<C> {
         let mut state = self.lock();
         state.advance(now.second());
         let used = state.used(now.unix);
-        let spare = Kind::ALL.into_iter().any(|kind| state.share_of(kind, now).unwrap_or(0) > used[kind as usize]);
+        let spare = LimitKind::ALL.into_iter().any(|kind| state.share_of(kind, now).unwrap_or(0) > used[kind as usize]);
         state.active || spare || (!fresh && used.iter().any(|used| *used > 0))
     }
 

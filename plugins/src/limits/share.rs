@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::Kind;
+use super::LimitKind;
 
 /// The most that this node may use of each kind; in the order of [`Kind`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,10 +37,10 @@ pub struct Proposal {
 }
 
 /// What a node takes in addition to its need, so that it needn't ask for every request: a part of the limit.
-pub(super) fn headroom(kind: Kind, limit: u64) -> u64 {
+pub(super) fn headroom(kind: LimitKind, limit: u64) -> u64 {
     match kind {
-        Kind::Requests | Kind::Tokens | Kind::Concurrent => limit / 20,
-        Kind::Quota | Kind::Budget => limit / 200,
+        LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => limit / 20,
+        LimitKind::Quota | LimitKind::Budget => limit / 200,
     }
 }
 
@@ -52,9 +52,9 @@ const CUT_OFF_AT_ONCE: Duration = Duration::from_secs(3);
 /// The share of a limit per minute for a node that can't agree with the others, at a time after its last agreement: at
 /// first its own share, then at most an equal part of the limit, and after the same time again exactly the equal part.
 /// At no time do the shares of nodes that are all cut off exceed the limit together.
-pub fn cut_off(kind: Kind, limit: u64, had: u64, nodes: u64, since: Duration) -> u64 {
+pub fn cut_off(kind: LimitKind, limit: u64, had: u64, nodes: u64, since: Duration) -> u64 {
     let part = limit / nodes.max(1);
-    let good = if kind == Kind::Concurrent { CUT_OFF_AT_ONCE } else { CUT_OFF };
+    let good = if kind == LimitKind::Concurrent { CUT_OFF_AT_ONCE } else { CUT_OFF };
     match since {
         since if since < good => had,
         // Usage of the last minute is gone only after a minute.
@@ -63,9 +63,9 @@ pub fn cut_off(kind: Kind, limit: u64, had: u64, nodes: u64, since: Duration) ->
     }
 }
 
-impl Kind {
+impl LimitKind {
     /// Whether usage is freed automatically, as time passes or requests end.
     pub fn is_rate(self) -> bool {
-        matches!(self, Kind::Requests | Kind::Tokens | Kind::Concurrent)
+        matches!(self, LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent)
     }
 }

@@ -8,12 +8,12 @@ use super::period::Span;
 use super::rolling::Rolling;
 use super::share::Share;
 use super::windows::Windows;
-use super::{Alert, Class, Counter, Demand, Kind, Remaining, Rules, Timestamps, Used};
+use super::{Alert, Class, Counter, Demand, LimitKind, Remaining, Rules, Timestamps, Used};
 
 /// Why a request can't be admitted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Obstacle {
-    pub(super) kind: Kind,
+    pub(super) kind: LimitKind,
     pub(super) limit: u64,
     /// Time until it could be admitted, if known.
     pub(super) wait: Option<Duration>,
@@ -55,10 +55,10 @@ struct ClassUse {
 }
 
 impl ClassUse {
-    fn of(&self, kind: Kind) -> u64 {
+    fn of(&self, kind: LimitKind) -> u64 {
         match kind {
-            Kind::Requests => self.requests.total(),
-            Kind::Tokens => self.tokens.total(),
+            LimitKind::Requests => self.requests.total(),
+            LimitKind::Tokens => self.tokens.total(),
             _ => self.in_flight,
         }
     }
@@ -111,7 +111,7 @@ impl State {
 
     /// Counts what `rules` need from now on; existing counters are kept. Returns the kinds whose periods start without
     /// known usage.
-    pub(super) fn adopt(&mut self, rules: &Rules) -> Vec<Kind> {
+    pub(super) fn adopt(&mut self, rules: &Rules) -> Vec<LimitKind> {
         let mut begun = Vec::new();
         if rules.requests_per_minute.is_some() {
             self.requests.get_or_insert_default();
@@ -126,8 +126,8 @@ impl State {
         }
         let Counting { quota, budget, .. } = &mut self.counting;
         for (kind, windows, wanted, counting) in [
-            (Kind::Quota, &mut self.quota, rules.quota.map(|(period, _)| period), quota),
-            (Kind::Budget, &mut self.budget, rules.budget.map(|(period, _)| period), budget),
+            (LimitKind::Quota, &mut self.quota, rules.quota.map(|(period, _)| period), quota),
+            (LimitKind::Budget, &mut self.budget, rules.budget.map(|(period, _)| period), budget),
         ] {
             let Some(period) = wanted else { continue };
             if windows.as_ref().is_none_or(|windows| windows.period() != period) {
@@ -177,7 +177,7 @@ impl State {
         self.advance(now.second());
         let used = self.used(now.unix);
         let mut worst: Option<Obstacle> = None;
-        for kind in Kind::ALL {
+        for kind in LimitKind::ALL {
             let Some(limit) = rules.limit(kind) else { continue };
             let need = need(kind, demand);
             let total = used[kind as usize];
@@ -212,7 +212,7 @@ impl State {
     }
 
     /// A class was refused: something is reserved for it from now on.
-    fn hunger(&mut self, kind: Kind, demand: &Demand, now: Timestamps) {
+    fn hunger(&mut self, kind: LimitKind, demand: &Demand, now: Timestamps) {
         if self.by_class.is_some()
             && let Some(hunger) = self.hunger.get_mut(kind as usize)
         {
@@ -221,7 +221,7 @@ impl State {
     }
 
     /// How much of a limit may be used after this request, and whether its class lowers that.
-    fn allowed(&self, kind: Kind, limit: u64, demand: &Demand, now: Timestamps) -> (u64, bool) {
+    fn allowed(&self, kind: LimitKind, limit: u64, demand: &Demand, now: Timestamps) -> (u64, bool) {
         let (Some(classes), Some(hunger)) = (&self.by_class, self.hunger.get(kind as usize)) else { return (limit, false) };
         let used = Class::ALL.map(|class| classes[class as usize].of(kind));
         let own = used[demand.class as usize];
@@ -236,28 +236,28 @@ impl State {
     }
 
     /// This node's share of a limit, if it is shared. A period that has just begun has none yet.
-    pub(super) fn share_of(&self, kind: Kind, now: Timestamps) -> Option<u64> {
+    pub(super) fn share_of(&self, kind: LimitKind, now: Timestamps) -> Option<u64> {
         let share = self.share.as_ref()?;
         let current = match kind {
-            Kind::Quota => self.quota.as_ref().is_some_and(|quota| quota.span(now.unix).start == share.quota_start),
-            Kind::Budget => self.budget.as_ref().is_some_and(|budget| budget.span(now.unix).start == share.budget_start),
-            Kind::Requests | Kind::Tokens | Kind::Concurrent => true,
+            LimitKind::Quota => self.quota.as_ref().is_some_and(|quota| quota.span(now.unix).start == share.quota_start),
+            LimitKind::Budget => self.budget.as_ref().is_some_and(|budget| budget.span(now.unix).start == share.budget_start),
+            LimitKind::Requests | LimitKind::Tokens | LimitKind::Concurrent => true,
         };
         Some(if current { share.most[kind as usize] } else { 0 })
     }
 
     /// Time until at most `most` is used.
-    fn wait(&self, kind: Kind, most: u64, now: Timestamps) -> Option<Duration> {
+    fn wait(&self, kind: LimitKind, most: u64, now: Timestamps) -> Option<Duration> {
         let rolling = |rolling: &Option<Rolling>| rolling.as_ref().map(|rolling| now.until(rolling.seconds_until(most)));
         let end = |windows: &Option<Windows>| {
             windows.as_ref().map(|windows| Duration::from_secs(u64::try_from(windows.span(now.unix).end - now.unix).unwrap_or(0)))
         };
         match kind {
-            Kind::Requests => rolling(&self.requests),
-            Kind::Tokens => rolling(&self.tokens),
-            Kind::Concurrent => None,
-            Kind::Quota => end(&self.quota),
-            Kind::Budget => end(&self.budget),
+            LimitKind::Requests => rolling(&self.requests),
+            LimitKind::Tokens => rolling(&self.tokens),
+            LimitKind::Concurrent => None,
+            LimitKind::Quota => end(&self.quota),
+            LimitKind::Budget => end(&self.budget),
         }
     }
 
@@ -345,9 +345,9 @@ impl State {
 
     /// A quota or budget that is used up: usage and reservations exceed it. Returns its limit, and the time until it
     /// starts again.
-    pub(super) fn ended(&self, rules: &Rules, now: Timestamps) -> Option<(Kind, u64, Option<Duration>)> {
+    pub(super) fn ended(&self, rules: &Rules, now: Timestamps) -> Option<(LimitKind, u64, Option<Duration>)> {
         let used = self.used(now.unix);
-        [Kind::Quota, Kind::Budget].into_iter().find_map(|kind| {
+        [LimitKind::Quota, LimitKind::Budget].into_iter().find_map(|kind| {
             let limit = rules.limit(kind)?;
             let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
             let over = used[kind as usize].saturating_add(others) > limit;
@@ -372,11 +372,11 @@ impl State {
 
     /// Alerts since the last time: once per period and percentage. `refused` is a quota or budget that has just refused
     /// a request.
-    pub(super) fn alerts(&mut self, rules: &Rules, now: Timestamps, refused: Option<Kind>) -> [Option<Alert>; 2] {
+    pub(super) fn alerts(&mut self, rules: &Rules, now: Timestamps, refused: Option<LimitKind>) -> [Option<Alert>; 2] {
         let used = self.used(now.unix);
-        [Kind::Quota, Kind::Budget].map(|kind| {
-            let at = usize::from(kind == Kind::Budget);
-            let windows = if kind == Kind::Quota { self.quota.as_ref() } else { self.budget.as_ref() };
+        [LimitKind::Quota, LimitKind::Budget].map(|kind| {
+            let at = usize::from(kind == LimitKind::Budget);
+            let windows = if kind == LimitKind::Quota { self.quota.as_ref() } else { self.budget.as_ref() };
             let (limit, start) = (rules.limit(kind)?, windows?.span(now.unix).start);
             let spent = used[kind as usize].saturating_sub(self.reserved[at]);
             let percent = match () {
@@ -395,21 +395,21 @@ impl State {
 
     /// What a caller has left of its limits per minute.
     pub(super) fn remaining(&self, rules: &Rules, now: Timestamps) -> Remaining {
-        let counter = |kind: Kind, rolling: &Option<Rolling>| {
+        let counter = |kind: LimitKind, rolling: &Option<Rolling>| {
             let (limit, rolling) = (rules.limit(kind)?, rolling.as_ref()?);
             let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);
             let remaining = limit.saturating_sub(rolling.total()).saturating_sub(others);
             Some(Counter { limit, remaining, reset: now.until(rolling.seconds_until(0)) })
         };
-        Remaining { requests: counter(Kind::Requests, &self.requests), tokens: counter(Kind::Tokens, &self.tokens) }
+        Remaining { requests: counter(LimitKind::Requests, &self.requests), tokens: counter(LimitKind::Tokens, &self.tokens) }
     }
 }
 
 /// How much of a kind a request needs.
-fn need(kind: Kind, demand: &Demand) -> u64 {
+fn need(kind: LimitKind, demand: &Demand) -> u64 {
     match kind {
-        Kind::Requests | Kind::Concurrent => 1,
-        Kind::Tokens | Kind::Quota => demand.tokens,
-        Kind::Budget => demand.cost.0,
+        LimitKind::Requests | LimitKind::Concurrent => 1,
+        LimitKind::Tokens | LimitKind::Quota => demand.tokens,
+        LimitKind::Budget => demand.cost.0,
     }
 }

@@ -29,7 +29,7 @@ fn ask(scopes: &[Arc<Scope>], demand: Demand, now: Timestamps) -> Result<Permit<
     admit(scopes, demand, now, |_, _| {})
 }
 
-fn limited(refused: Refused) -> (Kind, Option<Duration>) {
+fn limited(refused: Refused) -> (LimitKind, Option<Duration>) {
     match refused {
         Refused::Limit { kind, wait, .. } => (kind, wait),
         Refused::Share(share) => panic!("{share:?}"),
@@ -42,7 +42,7 @@ fn all_or_none() {
     let narrow = scope(Rank::Pool, Rules { tokens_per_minute: Some(10), ..Rules::default() });
     let both = [Arc::clone(&wide), narrow];
     let (kind, wait) = limited(ask(&both, tokens(11), now(0)).unwrap_err());
-    assert_eq!((kind, wait), (Kind::Tokens, Some(Duration::ZERO)));
+    assert_eq!((kind, wait), (LimitKind::Tokens, Some(Duration::ZERO)));
     assert_eq!(wide.snapshot(now(0)).used, [0; 5], "what one refuses the other must not pay for");
     let permit = ask(&both, tokens(10), now(0)).unwrap();
     assert_eq!(wide.snapshot(now(0)).used, [1, 10, 1, 0, 0]);
@@ -89,14 +89,14 @@ fn money_and_tokens_run_out_for_a_period() {
     let demand = Demand { tokens: 85, cost: Money(850), ..Demand::default() };
     let permit = ask(&scopes, demand, now(0)).unwrap();
     permit.settle(Used { tokens: 80, cost: Money(790) }, now(0), |_, alert| alerts.push((alert.kind, alert.percent)));
-    assert_eq!(alerts, [(Kind::Quota, 80)]);
+    assert_eq!(alerts, [(LimitKind::Quota, 80)]);
     let refused = admit(&scopes, demand, now(0), |_, alert| alerts.push((alert.kind, alert.percent))).unwrap_err();
-    assert_eq!(limited(refused), (Kind::Budget, Some(Duration::from_secs(86_400))), "what takes longest");
+    assert_eq!(limited(refused), (LimitKind::Budget, Some(Duration::from_secs(86_400))), "what takes longest");
     assert_eq!(alerts.len(), 1, "a request that doesn't fit is no sign that it is used up");
     let (kind, wait) = limited(ask(&scopes, tokens(21), now(600_000)).unwrap_err());
-    assert_eq!((kind, wait), (Kind::Quota, Some(Duration::from_secs(3000))));
+    assert_eq!((kind, wait), (LimitKind::Quota, Some(Duration::from_secs(3000))));
     let (_one, _two) = (ask(&scopes, tokens(1), now(0)).unwrap(), ask(&scopes, tokens(1), now(0)).unwrap());
-    assert_eq!(limited(ask(&scopes, tokens(1), now(0)).unwrap_err()), (Kind::Concurrent, None));
+    assert_eq!(limited(ask(&scopes, tokens(1), now(0)).unwrap_err()), (LimitKind::Concurrent, None));
     assert!(ask(&scopes, tokens(21), now(3_600_000)).is_err(), "two are still in flight");
     drop(_one);
     assert!(ask(&scopes, tokens(21), now(3_600_000)).is_ok(), "a new hour");
@@ -107,7 +107,7 @@ fn a_shadow_refuses_nothing() {
     let rules = Rules { requests_per_minute: Some(1), shadow: true, ..Rules::default() };
     let scopes = [scope(Rank::Group, rules)];
     assert!(ask(&scopes, tokens(1), now(0)).unwrap().shadowed.is_empty());
-    assert_eq!(ask(&scopes, tokens(1), now(0)).unwrap().shadowed.as_slice(), [(Rank::Group, Kind::Requests)]);
+    assert_eq!(ask(&scopes, tokens(1), now(0)).unwrap().shadowed.as_slice(), [(Rank::Group, LimitKind::Requests)]);
     assert_eq!(scopes[0].snapshot(now(0)).used[0], 2);
 }
 
@@ -115,11 +115,11 @@ fn a_shadow_refuses_nothing() {
 fn what_was_used_before_the_start_counts() {
     let rules = Rules { quota: Some((Period::Month, 100)), budget: Some((Period::Day, Money(50))), ..Rules::default() };
     let scopes = [scope(Rank::Consumer, rules)];
-    scopes[0].restore(used(90), Kind::Quota, 0);
-    scopes[0].restore(Used { cost: Money(50), ..Used::default() }, Kind::Budget, 0);
-    assert_eq!(limited(ask(&scopes, tokens(11), now(0)).unwrap_err()).0, Kind::Quota);
+    scopes[0].restore(used(90), LimitKind::Quota, 0);
+    scopes[0].restore(Used { cost: Money(50), ..Used::default() }, LimitKind::Budget, 0);
+    assert_eq!(limited(ask(&scopes, tokens(11), now(0)).unwrap_err()).0, LimitKind::Quota);
     let dear = Demand { tokens: 1, cost: Money(1), ..Demand::default() };
-    assert_eq!(limited(ask(&scopes, dear, now(0)).unwrap_err()).0, Kind::Budget);
+    assert_eq!(limited(ask(&scopes, dear, now(0)).unwrap_err()).0, LimitKind::Budget);
 }
 
 #[test]
@@ -128,23 +128,23 @@ fn other_rules_take_over_what_is_used() {
     let before = [scope(Rank::Consumer, rules.clone())];
     let permit = ask(&before, tokens(80), now(0)).unwrap();
     let (wider, begun) = before[0].with_rules(Rules { tokens_per_minute: Some(150), quota: Some((Period::Day, 1000)), ..rules.clone() });
-    assert_eq!(begun, [Kind::Quota]);
+    assert_eq!(begun, [LimitKind::Quota]);
     let after = [wider];
-    assert_eq!(limited(ask(&after, tokens(71), now(1000)).unwrap_err()).0, Kind::Tokens);
+    assert_eq!(limited(ask(&after, tokens(71), now(1000)).unwrap_err()).0, LimitKind::Tokens);
     permit.settle(used(30), now(1000), |_, _| {});
     assert_eq!(after[0].snapshot(now(1000)).used, [0, 30, 0, 0, 0], "settled where it counts now; never booked on the new quota");
     let permit = ask(&after, tokens(71), now(1000)).unwrap();
     let (monthly, begun) = after[0].with_rules(Rules { quota: Some((Period::Month, 1000)), ..after[0].rules.clone() });
-    assert_eq!(begun, [Kind::Quota]);
+    assert_eq!(begun, [LimitKind::Quota]);
     permit.settle(used(1), now(1000), |_, _| {});
     assert_eq!(monthly.snapshot(now(1000)).used, [0, 31, 0, 0, 0], "what was reserved in days is not given back in months");
     let (same, begun) = monthly.with_rules(monthly.rules.clone());
-    assert!(begun.is_empty() && same.snapshot(now(1000)).used[Kind::Tokens as usize] == 31);
+    assert!(begun.is_empty() && same.snapshot(now(1000)).used[LimitKind::Tokens as usize] == 31);
     // Classes begin and end with what is in flight.
     let held = ask(&[Arc::clone(&same)], tokens(5), now(1000)).unwrap();
     let (classed, _) = same.with_rules(Rules { classes: true, ..same.rules.clone() });
     held.settle(used(5), now(1000), |_, _| {});
-    assert_eq!(classed.snapshot(now(1000)).used[Kind::Concurrent as usize], 0);
+    assert_eq!(classed.snapshot(now(1000)).used[LimitKind::Concurrent as usize], 0);
 }
 
 proptest! {
@@ -166,7 +166,7 @@ proptest! {
         };
         let (old, new) = ([scope(Rank::Pool, rules.clone())], scope(Rank::Pool, rules));
         // The ledger's usage at the start is contained in what the old process reports.
-        new.restore(used(7777), Kind::Quota, 100_000);
+        new.restore(used(7777), LimitKind::Quota, 100_000);
         let mut time = 100_000_000;
         let mut permits = Vec::new();
         let mut told: Option<Tally> = None;
@@ -191,7 +191,7 @@ proptest! {
         new.add_difference(told.as_ref(), &last, ahead, there(time));
         prop_assert_eq!(new.snapshot(there(time)).used, old[0].snapshot(now(time)).used);
         new.add_difference(Some(&last), &last.clone().ended(), ahead, there(time));
-        prop_assert_eq!(new.snapshot(there(time)).used[Kind::Concurrent as usize], 0);
+        prop_assert_eq!(new.snapshot(there(time)).used[LimitKind::Concurrent as usize], 0);
     }
 }
 
@@ -270,14 +270,14 @@ proptest! {
             time += pause;
             let class = Class::ALL[class];
             let used = pool[0].snapshot(now(time)).used;
-            let fits = |kind: Kind, need: u64| {
+            let fits = |kind: LimitKind, need: u64| {
                 let limit = rules.limit(kind).unwrap();
                 let part = |percent: u64| (limit * percent).div_ceil(100);
                 let floors: u64 = Class::ALL.into_iter().filter(|other| *other != class).map(|other| part([20, 10, 5][other as usize])).sum();
                 used[kind as usize] + need <= part([100, 95, 80][class as usize]).min(limit.saturating_sub(floors))
             };
             let permit = ask(&pool, of(class, need), now(time));
-            prop_assert!(permit.is_ok() || !fits(Kind::Tokens, need) || !fits(Kind::Requests, 1), "{:?} of {:?}", need, used);
+            prop_assert!(permit.is_ok() || !fits(LimitKind::Tokens, need) || !fits(LimitKind::Requests, 1), "{:?} of {:?}", need, used);
             if let Ok(permit) = permit {
                 if hold { held.push(permit) } else { permit.settle(Used { tokens: need / 2, ..Used::default() }, now(time), |_, _| {}) }
             }
@@ -349,13 +349,13 @@ fn a_share_is_a_limit_of_its_own() {
 
 #[test]
 fn nodes_that_are_all_cut_off_stay_below_the_limit() {
-    let shares = |since: u64| [70u64, 30, 0].map(|had| cut_off(Kind::Tokens, 100, had, 3, Duration::from_secs(since)));
+    let shares = |since: u64| [70u64, 30, 0].map(|had| cut_off(LimitKind::Tokens, 100, had, 3, Duration::from_secs(since)));
     assert_eq!(shares(0), [70, 30, 0]);
     assert_eq!(shares(59), [70, 30, 0]);
     assert_eq!(shares(60), [33, 30, 0]);
     assert_eq!(shares(120), [33, 33, 33]);
-    assert_eq!(cut_off(Kind::Tokens, 100, 100, 0, Duration::from_secs(500)), 100);
-    assert_eq!(cut_off(Kind::Concurrent, 20, 20, 2, Duration::from_secs(4)), 10, "the others have forgotten it by then");
+    assert_eq!(cut_off(LimitKind::Tokens, 100, 100, 0, Duration::from_secs(500)), 100);
+    assert_eq!(cut_off(LimitKind::Concurrent, 20, 20, 2, Duration::from_secs(4)), 10, "the others have forgotten it by then");
 }
 
 /// What happens to a limiter, in a simulation with virtual time.

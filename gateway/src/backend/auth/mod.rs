@@ -74,7 +74,7 @@ impl Identities {
 }
 
 /// The scheme of a backend.
-pub fn build(backend: &config::Backend, identities: &mut Identities, metrics: &Metrics) -> Box<dyn Authoriser> {
+pub fn build(backend: &config::BackendConfig, identities: &mut Identities, metrics: &Metrics) -> Box<dyn Authoriser> {
     match &backend.auth {
         BackendAuth::None => Box::new(none::NoAuth),
         BackendAuth::ApiKey(key) => Box::new(api_key::ApiKey { signer: backend.kind.provider().signer(key.expose()) }),

@@ -6,16 +6,16 @@ use super::checker::Checker;
 use super::metering;
 use crate::config::raw::{RawAzureApi, RawBackend, RawBackendAuth};
 use crate::config::{
-    Backend, BackendAuth, COGNITIVE_SERVICES, ClientCredentials, ClientProof, Endpoint, Identity, Prices, TokenAuth, WorkloadIdentity,
+    BackendAuth, BackendConfig, COGNITIVE_SERVICES, ClientCredentials, ClientProof, Endpoint, Identity, Prices, TokenAuth, WorkloadIdentity,
 };
 use crate::provider::{OwnKeys, RawKind};
 
-pub(super) fn read(raw: &[RawBackend], prices: &Prices, check: &mut Checker<'_>) -> Vec<Backend> {
+pub(super) fn read(raw: &[RawBackend], prices: &Prices, check: &mut Checker<'_>) -> Vec<BackendConfig> {
     check.names("backends", raw.iter().map(|backend| backend.name.as_str()));
     raw.iter().enumerate().map(|(index, backend)| one(backend, &format!("backends[{index}]"), prices, check)).collect()
 }
 
-fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) -> Backend {
+fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) -> BackendConfig {
     let dated = raw.api == Some(RawAzureApi::Dated);
     let kind = raw.kind.with(OwnKeys { dated, api_version: raw.api_version.as_deref(), reply: raw.reply.as_deref() });
     let mock = kind.provider().own_answer().is_some();
@@ -51,7 +51,7 @@ fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) ->
             check.problem(&format!("{key}.deployments.{model}"), format!("'{deployment}' is not a deployment name"));
         }
     }
-    Backend {
+    BackendConfig {
         name: raw.name.as_str().into(),
         kind,
         endpoint: if mock { None } else { endpoint(raw, key, check) },

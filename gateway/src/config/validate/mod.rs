@@ -23,7 +23,7 @@ use spillway_plugins::limits::Rules;
 use super::error::Problem;
 use super::load::Loaded;
 use super::secret::Secrets;
-use super::{AccessLog, Config, Log, Objects, Redis};
+use super::{AccessLogConfig, Config, Log, ObjectsConfig, Redis};
 
 pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, Vec<Problem>> {
     let Loaded { raw, problems, broken, places } = loaded;
@@ -52,7 +52,8 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let cache = cache::read(raw.plugins.cache.as_ref(), &raw.pools, state_dir, &mut check);
     let traces = traces::read(raw.traces.as_ref(), &mut check);
     let objects = raw.objects.unwrap_or_default();
-    let objects = Objects { max: objects.max.unwrap_or(100_000), ttl: server::span(objects.ttl, 30 * 86_400, "objects.ttl", &mut check) };
+    let objects =
+        ObjectsConfig { max: objects.max.unwrap_or(100_000), ttl: server::span(objects.ttl, 30 * 86_400, "objects.ttl", &mut check) };
     let redis = raw.redis.as_ref().and_then(|raw| {
         let url = check.secret("redis.url", &raw.url)?;
         if !["redis://", "rediss://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
@@ -78,14 +79,14 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
         }
     }
     let access = match log.access.as_deref() {
-        None | Some("stdout") => AccessLog::Stdout,
-        Some("off") => AccessLog::Off,
+        None | Some("stdout") => AccessLogConfig::Stdout,
+        Some("off") => AccessLogConfig::Off,
         Some(path) => {
             let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
             if folder.is_some_and(|folder| !folder.is_dir()) {
                 check.problem("log.access", format!("the folder of '{path}' does not exist"));
             }
-            AccessLog::File(path.into())
+            AccessLogConfig::File(path.into())
         }
     };
     match (server, check.problems.is_empty()) {

@@ -14,10 +14,10 @@ use crate::balance::policy::Policy;
 use crate::config::error::did_you_mean;
 use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawPolicy, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 use crate::config::scalar::StatusText;
-use crate::config::{HealthRules, Member, Pool, RetryRules, Timeouts};
+use crate::config::{HealthRules, MemberConfig, PoolConfig, RetryRules, Timeouts};
 use crate::provider::RawKind;
 
-pub(super) fn read(raw: &[RawPool], backends: &[RawBackend], check: &mut Checker<'_>) -> Vec<Pool> {
+pub(super) fn read(raw: &[RawPool], backends: &[RawBackend], check: &mut Checker<'_>) -> Vec<PoolConfig> {
     if raw.is_empty() && check.problems.is_empty() {
         check.problem("pools", "at least one [[pools]] is needed: it says which backends serve which models");
     }
@@ -49,13 +49,13 @@ pub(super) fn read(raw: &[RawPool], backends: &[RawBackend], check: &mut Checker
     raw.iter().enumerate().map(|(index, pool)| one(pool, backends, &format!("pools[{index}]"), check)).collect()
 }
 
-fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_>) -> Pool {
+fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_>) -> PoolConfig {
     let timeouts = timeouts(raw.timeouts.as_ref(), key, check);
     let retry = retry(raw.retry.as_ref(), key, check);
     if raw.retry.as_ref().is_some_and(|retry| retry.wait.is_some()) && retry.wait > timeouts.total {
         check.problem(&format!("{key}.retry.wait"), "is longer than timeouts.total: no request can ever wait that long");
     }
-    Pool {
+    PoolConfig {
         name: raw.name.as_str().into(),
         models: raw.models.clone(),
         policy: match raw.policy.unwrap_or(RawPolicy::Weighted) {
@@ -78,8 +78,8 @@ fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_
     }
 }
 
-fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_>) -> Vec<Member> {
-    let mut members: Vec<Member> = Vec::new();
+fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_>) -> Vec<MemberConfig> {
+    let mut members: Vec<MemberConfig> = Vec::new();
     for (at, member) in raw.members.iter().enumerate() {
         let at = format!("{key}.members[{at}].backend");
         let Some(backend) = backends.iter().position(|backend| backend.name == member.backend) else {
@@ -92,7 +92,7 @@ fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checke
         if member.context == Some(0) {
             check.problem(&at.replace(".backend", ".context"), "must be at least 1");
         }
-        members.push(Member {
+        members.push(MemberConfig {
             backend,
             priority: member.priority.unwrap_or(1),
             weight: member.weight.unwrap_or(1),

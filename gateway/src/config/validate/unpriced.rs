@@ -6,7 +6,7 @@ use std::sync::Arc;
 use spillway_plugins::limits::Rules;
 
 use super::checker::Checker;
-use crate::config::{Backend, Consumer, ConsumerLimits, Group, Pool, Prices, Rights, TokenRules};
+use crate::config::{BackendConfig, Consumer, ConsumerLimits, Group, PoolConfig, Prices, Rights, TokenRules};
 
 /// The budgets of a config.
 pub(super) struct Budgets<'c> {
@@ -16,7 +16,14 @@ pub(super) struct Budgets<'c> {
 }
 
 /// Reports members whose usage will have no cost: an error if a budget applies, unless such models are `free`.
-pub(super) fn check(pools: &[Pool], backends: &[Backend], prices: &Prices, budgets: &Budgets<'_>, free: bool, check: &mut Checker<'_>) {
+pub(super) fn check(
+    pools: &[PoolConfig],
+    backends: &[BackendConfig],
+    prices: &Prices,
+    budgets: &Budgets<'_>,
+    free: bool,
+    check: &mut Checker<'_>,
+) {
     for (index, pool) in pools.iter().enumerate() {
         for (at, member) in pool.members.iter().enumerate() {
             let Some(backend) = backends.get(member.backend).filter(|backend| backend.endpoint.is_some()) else { continue };
@@ -45,7 +52,7 @@ pub(super) fn check(pools: &[Pool], backends: &[Backend], prices: &Prices, budge
 
 impl Budgets<'_> {
     /// Whose budget applies to a model of a pool at this location, if any.
-    fn of(&self, pool: &Pool, model: &str, location: Option<&Arc<str>>) -> Option<String> {
+    fn of(&self, pool: &PoolConfig, model: &str, location: Option<&Arc<str>>) -> Option<String> {
         if counts(&pool.limits) {
             return Some(format!("pool '{}'", pool.name));
         }
@@ -72,7 +79,7 @@ fn counts(rules: &Rules) -> bool {
     rules.budget.is_some() && !rules.shadow
 }
 
-fn may_use(rights: &Rights, pool: &Pool, model: &str, location: Option<&Arc<str>>) -> bool {
+fn may_use(rights: &Rights, pool: &PoolConfig, model: &str, location: Option<&Arc<str>>) -> bool {
     rights.models.as_ref().is_none_or(|models| models.iter().any(|known| known == model))
         && rights.pools.as_ref().is_none_or(|pools| pools.iter().any(|known| **known == *pool.name))
         && rights.locations.as_ref().is_none_or(|fence| location.is_some_and(|location| fence.contains(location)))

@@ -11,15 +11,15 @@ use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use spillway_plugins::answer::cost;
-use spillway_plugins::cache::{Directive, Entry, Owner, Suits, key, may_keep, suits};
+use spillway_plugins::cache::{CacheOwner, Directive, Entry, Suits, key, may_keep, suits};
 
+use super::answer_copy::AnswerCopy;
 use super::copies::{Cached, Copies, PendingEntry};
 use super::intake_outcome::IntakeError;
 use super::offload::on_bytes;
-use super::record::Record;
 use super::{guardrails, headers};
 use crate::balance::route::Member;
-use crate::cache::State;
+use crate::cache::FlightState;
 use crate::config::{BackendAuth, CacheNamespace};
 use crate::gateway::Gateway;
 use crate::request::{BufferShare, Facts, Metering, ModelRequest, Reply, RequestBody, Timing};
@@ -28,11 +28,11 @@ pub(super) use replay::{prepare, send};
 use search::{Found, Similar, find, is_within, question_of, similar};
 
 /// Whose cached answers a caller may get; `None` if it wants none.
-fn owner(facts: &Facts) -> Option<Owner<'_>> {
-    let Some(consumer) = facts.consumer() else { return Some(Owner::Anonymous) };
+fn owner(facts: &Facts) -> Option<CacheOwner<'_>> {
+    let Some(consumer) = facts.consumer() else { return Some(CacheOwner::Anonymous) };
     Some(match consumer.cache.as_ref()? {
-        CacheNamespace::Own => Owner::Consumer(&consumer.name),
-        CacheNamespace::Shared(name) => Owner::Shared(name),
+        CacheNamespace::Own => CacheOwner::Consumer(&consumer.name),
+        CacheNamespace::Shared(name) => CacheOwner::Shared(name),
     })
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn look_up(
     let (namespace, suits, key) = on_bytes(&gateway.turns, || facts.owner(), body.bytes(), named).await?;
     let Some(key) = key else { return Ok(None) };
     let awaited = cache.rules.keeping.tool_calls || suits == Suits::Well;
-    let record = directive.write.then(|| Record::new(cache.rules.max_answer));
+    let record = directive.write.then(|| AnswerCopy::new(cache.rules.max_answer));
     let result = if directive.read || directive.write { CacheResult::Miss } else { CacheResult::Bypass };
     let mut cached = Box::new(Cached { key, result, score: None, flight: None, record, lesson: None });
     if directive.read {
@@ -136,7 +136,7 @@ pub(super) fn forget(copies: &mut Copies) {
     if let Some(cached) = &mut copies.cached {
         cached.record = None;
         if let Some(flight) = cached.flight.take() {
-            flight.end(State::NotKept);
+            flight.end(FlightState::NotKept);
         }
     }
 }
@@ -157,7 +157,7 @@ pub(super) fn record(copies: &mut Copies, piece: &Bytes) {
     if let Some(record) = &mut cached.record {
         record.push(piece);
     }
-    cached.record = cached.record.take().filter(Record::is_whole);
+    cached.record = cached.record.take().filter(AnswerCopy::is_whole);
 }
 
 /// The answer is whole, and its last bytes are sent next: caches it, and lets the requests that wait for it continue.
@@ -176,7 +176,7 @@ pub(super) async fn keep(
     let owner = facts.owner();
     let (Some(cache), Some(cached)) = (&facts.runtime.cache, &mut copies.cached) else { return };
     let (flight, record) = (cached.flight.take(), cached.record.take());
-    let whole = record.filter(|record| reply.status == Some(200) && record.is_whole()).map(Record::bytes);
+    let whole = record.filter(|record| reply.status == Some(200) && record.is_whole()).map(AnswerCopy::bytes);
     let whole = whole.map(|body| hidden.map_or_else(|| body.clone(), |data| with_event(&body, &data)));
     let mut share = BufferShare::new(&gateway.buffered);
     let whole = whole.filter(|body| share.grow(cost(body)));
@@ -188,7 +188,7 @@ pub(super) async fn keep(
         }
         None => None,
     };
-    let state = if body.is_some() { State::Stored } else { State::NotKept };
+    let state = if body.is_some() { FlightState::Stored } else { FlightState::NotKept };
     if let Some(body) = body {
         let now = gateway.clock.wall().timestamp_millis();
         let usage = metering.usage.map(|metered| metered.usage).unwrap_or_default();

@@ -9,7 +9,7 @@ use spillway_plugins::cache::semantic::{Near, question};
 use spillway_plugins::cache::{CacheKey, Entry};
 
 use crate::cache::semantic::SemanticCache;
-use crate::cache::{AnswerCache, Flight, Role, State};
+use crate::cache::{AnswerCache, Flight, FlightRole, FlightState};
 use crate::gateway::Gateway;
 use crate::proxy::copies::PendingEntry;
 use crate::proxy::intake_outcome::IntakeError;
@@ -48,7 +48,7 @@ pub(super) async fn find(
     let began = gateway.clock.now();
     loop {
         let mut flight = match cache.board(key) {
-            Role::Lead(flight) => {
+            FlightRole::Lead(flight) => {
                 // It may have been cached in between, or another node may have the answer.
                 let mut entry = cache.get(&key, now());
                 if entry.is_none() {
@@ -56,29 +56,29 @@ pub(super) async fn find(
                 }
                 return Ok(match entry.filter(|entry| within(entry)) {
                     Some(entry) => {
-                        flight.end(State::Stored);
+                        flight.end(FlightState::Stored);
                         Found::Answer(entry)
                     }
                     None => Found::Lead(flight),
                 });
             }
-            Role::Follow(flight) => flight,
+            FlightRole::Follow(flight) => flight,
         };
         let waiting = gateway.clock.now();
         let left = cache.rules.wait.saturating_sub(waiting.since(began));
         let ended = tokio::select! {
             biased;
-            state = flight.wait_for(|state| *state != State::InFlight) => state.ok().map(|state| *state),
+            state = flight.wait_for(|state| *state != FlightState::InFlight) => state.ok().map(|state| *state),
             _ = session.downstream_session.read_body_or_idle(true) => return Err(IntakeError::CallerLeft),
-            () = tokio::time::sleep(left) => Some(State::NotKept),
+            () = tokio::time::sleep(left) => Some(FlightState::NotKept),
         };
         timing.waited += gateway.clock.now().since(waiting);
         match ended {
-            Some(State::Stored) => {
+            Some(FlightState::Stored) => {
                 let entry = cache.get(&key, now()).filter(|entry| within(entry));
                 return Ok(entry.map_or(Found::Nothing, Found::Answer));
             }
-            Some(State::NotKept | State::InFlight) => return Ok(Found::Nothing),
+            Some(FlightState::NotKept | FlightState::InFlight) => return Ok(Found::Nothing),
             // The request that asked gave up: another one asks.
             None => {}
         }

@@ -32,11 +32,11 @@ use tap::Tap;
 use super::attempt::Attempt;
 use super::body_pieces::{BodyPieces, joined};
 use super::ctx::RequestCtx;
-use super::delivery::{Delivery, Fault};
+use super::delivery::{Delivery, ReplaceReason};
 use super::exchange::{BodyEvent, Broken, Exchange};
 use super::rescuable::Rescuable;
 use super::retry_state::RetryState;
-use super::unfinished::Reading;
+use super::unfinished::AnswerReader;
 use super::{cached, gateway_headers, headers, logged, metering, respond, stored, transformed, usage_bound};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
@@ -56,7 +56,7 @@ pub(super) async fn deliver(
     exchange: &mut Exchange,
     prefix: SmallVec<[Bytes; 4]>,
 ) -> Delivery {
-    let Some(head) = exchange.head() else { return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))) };
+    let Some(head) = exchange.head() else { return Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))) };
     let coded = is_coded(head);
     let status = head.status;
     let success = status.is_success();
@@ -87,7 +87,7 @@ pub(super) async fn deliver(
     let is_object = success && !coded && model_request.object.is_none() && model_request.api.answers_with_an_object();
     let delivered = delivery.plain(prefix, json, is_object).await;
     if delivered == Delivery::CallerLeft && delivery.drains() {
-        delivery.ctx.unfinished.reading = delivery.tap.take().map(Reading::Plain);
+        delivery.ctx.unfinished.reading = delivery.tap.take().map(AnswerReader::Plain);
     }
     if delivered == Delivery::Complete && !success { Delivery::Refusal(status) } else { delivered }
 }
@@ -164,12 +164,12 @@ async fn break_off(caller: &mut ServerSession) {
 impl Deliverer<'_, '_> {
     /// How to replace an answer in which the upstream reports an error; `None` if the caller gets it unchanged, because
     /// other targets would answer the same, or because this is not known.
-    fn replacement(&self, fault: retry::Fault) -> Option<Fault> {
+    fn replacement(&self, fault: retry::Fault) -> Option<ReplaceReason> {
         match fault {
-            retry::Fault::RateLimited => Some(Fault::RateLimited),
-            retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => Some(Fault::OutOfQuota),
-            retry::Fault::NoDeployment => Some(Fault::NoDeployment),
-            retry::Fault::Failed => Some(Fault::Failed),
+            retry::Fault::RateLimited => Some(ReplaceReason::RateLimited),
+            retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => Some(ReplaceReason::OutOfQuota),
+            retry::Fault::NoDeployment => Some(ReplaceReason::NoDeployment),
+            retry::Fault::Failed => Some(ReplaceReason::Failed),
             retry::Fault::OutOfQuota | retry::Fault::ContentFilter | retry::Fault::Caller | retry::Fault::Unknown => None,
         }
     }
@@ -216,13 +216,15 @@ impl Deliverer<'_, '_> {
         let first = self.now().since(self.attempt.state.began);
         held.iter().for_each(|piece| self.record(piece));
         self.read_plain(&held, over).await;
-        let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
+        let Some(upstream) = self.exchange.head() else {
+            return Err(Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))));
+        };
         let status = upstream.status;
         let length = held.iter().map(Bytes::len).sum::<usize>();
         let chunked = self.ctx.reply.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;
         let Ok(mut head) = headers::for_caller(upstream, &self.ctx.facts.id, chunked && !http_1_0, &self.ctx.metering.remaining) else {
-            return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
+            return Err(Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))));
         };
         // RFC 9110, 8.6: these have no length.
         let lengthless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

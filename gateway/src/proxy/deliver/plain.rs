@@ -12,7 +12,7 @@ use spillway_plugins::tokens::{Reported, read_whole};
 use super::{Deliverer, Tap, screen};
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::body_pieces::{BodyPieces, joined};
-use crate::proxy::delivery::{Delivery, Fault};
+use crate::proxy::delivery::{Delivery, ReplaceReason};
 use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::{metering, upstream_message};
 use crate::request::BufferShare;
@@ -38,7 +38,7 @@ impl Deliverer<'_, '_> {
                     let has_room = !guarded || share.grow(bytes.len());
                     held.push(bytes);
                     if is_object && first_byte(&held).is_some_and(|byte| byte != b'{') {
-                        return Delivery::Replace(Fault::NoAnswer);
+                        return Delivery::Replace(ReplaceReason::NoAnswer);
                     }
                     let hold = (json || is_object || guarded)
                         && has_room
@@ -49,9 +49,9 @@ impl Deliverer<'_, '_> {
                     }
                 }
                 Ok(BodyEvent::End) if self.exchange.ends_with_connection() && json && !is_json(&held) => {
-                    return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)));
+                    return Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset)));
                 }
-                Ok(BodyEvent::End) if is_object && first_byte(&held) != Some(b'{') => return Delivery::Replace(Fault::NoAnswer),
+                Ok(BodyEvent::End) if is_object && first_byte(&held) != Some(b'{') => return Delivery::Replace(ReplaceReason::NoAnswer),
                 Ok(BodyEvent::End) => {
                     if is_object && let Some(fault) = self.fault_of(&held) {
                         return Delivery::Replace(fault);
@@ -61,14 +61,14 @@ impl Deliverer<'_, '_> {
                     }
                     return self.commit(held, true).await.err().unwrap_or(Delivery::Complete);
                 }
-                Ok(BodyEvent::Quiet) => return Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Idle))),
+                Ok(BodyEvent::Quiet) => return Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Idle))),
                 Err(Broken::CallerLeft) => {
                     if let Some(tap) = &mut self.tap {
                         held.iter().for_each(|piece| tap.push(piece));
                     }
                     return Delivery::CallerLeft;
                 }
-                Err(broken) => return Delivery::Replace(Fault::Broken(broken)),
+                Err(broken) => return Delivery::Replace(ReplaceReason::Broken(broken)),
             }
         }
         if guarded && let Err(delivery) = self.screen_plain(&held, false).await {
@@ -115,7 +115,7 @@ impl Deliverer<'_, '_> {
     }
 
     /// Why an answer with a success status is an error, as a stream can be. `None` if the caller gets it.
-    fn fault_of(&mut self, held: &BodyPieces) -> Option<Fault> {
+    fn fault_of(&mut self, held: &BodyPieces) -> Option<ReplaceReason> {
         static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
         let whole = joined(held);
         // Most answers don't contain this word.
@@ -126,7 +126,7 @@ impl Deliverer<'_, '_> {
             return None;
         }
         let fault = self.replacement(retry::classify_event(&whole))?;
-        if fault == Fault::NoDeployment {
+        if fault == ReplaceReason::NoDeployment {
             self.retry_state.last_refusal = self.exchange.head().cloned().and_then(|mut head| {
                 head.set_status(StatusCode::NOT_FOUND).ok()?;
                 Some(Box::new((head, whole)))
@@ -135,7 +135,7 @@ impl Deliverer<'_, '_> {
         }
         self.attempt.state.said = upstream_message::of(&whole);
         // Nothing of a failed plain answer has been paid for.
-        Some(if fault == Fault::Failed { Fault::NoAnswer } else { fault })
+        Some(if fault == ReplaceReason::Failed { ReplaceReason::NoAnswer } else { fault })
     }
 
     /// Books a plain answer that has ended, by the usage in its last part.

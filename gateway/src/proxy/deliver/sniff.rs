@@ -3,7 +3,7 @@
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::body_pieces::BodyPieces;
-use crate::proxy::delivery::{Delivery, Fault};
+use crate::proxy::delivery::{Delivery, ReplaceReason};
 use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::output_timeout;
 
@@ -28,9 +28,9 @@ impl Deliverer<'_, '_> {
                 }
                 // The next reader sees the end again.
                 Ok(BodyEvent::End) => return Ok(false),
-                Ok(BodyEvent::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::FirstToken)))),
+                Ok(BodyEvent::Quiet) => return Err(Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::FirstToken)))),
                 Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
-                Err(broken) => return Err(Delivery::Replace(Fault::Broken(broken))),
+                Err(broken) => return Err(Delivery::Replace(ReplaceReason::Broken(broken))),
             }
         }
     }

@@ -14,10 +14,10 @@ use tracing::warn;
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
 use crate::proxy::body_pieces::BodyPieces;
-use crate::proxy::delivery::{Delivery, Fault, broke};
+use crate::proxy::delivery::{Delivery, ReplaceReason, broke};
 use crate::proxy::exchange::{BodyEvent, Broken};
 use crate::proxy::rescuable::Rescuable;
-use crate::proxy::unfinished::{Reading, Rescue};
+use crate::proxy::unfinished::{AnswerReader, Rescue};
 use crate::proxy::{last_refusal, output_timeout, respond, stored, upstream_message};
 
 /// Most bytes of a stream that are held until its first output.
@@ -37,7 +37,7 @@ impl Deliverer<'_, '_> {
         let delivery = self.stream_events(&mut watch, read).await;
         self.note_malformed(watch.state().malformed);
         if delivery == Delivery::CallerLeft && self.drains() {
-            self.ctx.unfinished.reading = Some(Reading::Stream(Box::new(watch)));
+            self.ctx.unfinished.reading = Some(AnswerReader::Stream(Box::new(watch)));
         } else if !self.ctx.metering.booked {
             self.note_stream(&mut watch);
         }
@@ -111,12 +111,14 @@ impl Deliverer<'_, '_> {
                     let state = watch.state();
                     if let (Some(fault), false) = (state.fault, state.content) {
                         if fault == retry::Fault::Caller && self.is_too_long(&held) {
-                            return Err(Delivery::Replace(Fault::TooLong));
+                            return Err(Delivery::Replace(ReplaceReason::TooLong));
                         }
                         let Some(fault) = self.replacement(fault) else { return Ok(held) };
                         match fault {
-                            Fault::NoDeployment => self.retry_state.last_refusal = self.said(&held).map(Box::new),
-                            Fault::Failed => self.attempt.state.said = self.said(&held).and_then(|(_, body)| upstream_message::of(&body)),
+                            ReplaceReason::NoDeployment => self.retry_state.last_refusal = self.said(&held).map(Box::new),
+                            ReplaceReason::Failed => {
+                                self.attempt.state.said = self.said(&held).and_then(|(_, body)| upstream_message::of(&body))
+                            }
                             _ => {}
                         }
                         return Err(Delivery::Replace(fault));
@@ -131,12 +133,12 @@ impl Deliverer<'_, '_> {
                         held.push(tail);
                         return Ok(held);
                     }
-                    return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset))));
+                    return Err(Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))));
                 }
                 Ok(BodyEvent::Quiet) if watch.state().content => return Ok(held),
-                Ok(BodyEvent::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::TimedOut))),
+                Ok(BodyEvent::Quiet) => return Err(Delivery::Replace(ReplaceReason::Broken(Broken::TimedOut))),
                 Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
-                Err(broken) => return Err(Delivery::Replace(Fault::Broken(broken))),
+                Err(broken) => return Err(Delivery::Replace(ReplaceReason::Broken(broken))),
             }
         }
     }

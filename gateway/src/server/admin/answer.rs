@@ -27,15 +27,15 @@ pub(super) fn problem(status: StatusCode, message: &str) -> Answer {
 }
 
 /// The answer to a request.
-pub(super) enum Reply {
+pub(super) enum AdminReply {
     /// A whole answer.
     Whole(Answer),
     /// The status as server-sent events.
     Events,
 }
 
-impl From<Answer> for Reply {
+impl From<Answer> for AdminReply {
     fn from(answer: Answer) -> Self {
-        Reply::Whole(answer)
+        AdminReply::Whole(answer)
     }
 }

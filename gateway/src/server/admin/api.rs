@@ -3,11 +3,11 @@
 use http::{Method, StatusCode};
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
-use spillway_plugins::limits::Kind;
+use spillway_plugins::limits::LimitKind;
 use spillway_plugins::prices::Money;
 use tokio::sync::oneshot;
 
-use super::answer::{Answer, Reply, answer, json_answer, problem};
+use super::answer::{AdminReply, Answer, answer, json_answer, problem};
 use super::page;
 use super::state::Admin;
 use crate::balance::snapshot::route_snapshot;
@@ -35,7 +35,7 @@ const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /read
      and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL";
 
 impl Admin {
-    pub(super) async fn answer(&self, session: &mut ServerSession) -> Reply {
+    pub(super) async fn answer(&self, session: &mut ServerSession) -> AdminReply {
         let head = session.req_header();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let query = head.uri.query().unwrap_or("").to_owned();
@@ -49,14 +49,14 @@ impl Admin {
         if let Some(refusal) = self.refusal(session) {
             return refusal.into();
         }
-        let ok = |value: Value| Reply::Whole(json_answer(StatusCode::OK, &value));
+        let ok = |value: Value| AdminReply::Whole(json_answer(StatusCode::OK, &value));
         match (&method, path.as_str()) {
             (&Method::GET, "/metrics") => {
                 let text = self.gateway.metrics.render(self.gateway.runtime.load().members(), self.gateway.clock.now());
                 answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text).into()
             }
             (&Method::GET, "/api/status") => ok(self.status(&parameter(&query, "consumer").unwrap_or_default()).await),
-            (&Method::GET, "/api/events") => Reply::Events,
+            (&Method::GET, "/api/events") => AdminReply::Events,
             (&Method::GET, "/api/usage") => self.usage(&query).await.into(),
             (&Method::GET, "/api/limits") => ok(self.limits()),
             (&Method::GET, "/api/keys") => ok(self.keys()),
@@ -173,12 +173,12 @@ impl Admin {
             .iter()
             .map(|scope| {
                 let snapshot = scope.snapshot(now);
-                let limits: serde_json::Map<String, Value> = Kind::ALL
+                let limits: serde_json::Map<String, Value> = LimitKind::ALL
                     .into_iter()
                     .filter_map(|kind| {
                         let (limit, used) = (snapshot.limits[kind as usize]?, snapshot.used[kind as usize]);
                         let told = match kind {
-                            Kind::Budget => json!({ "limit": Money(limit).usd(), "used": Money(used).usd() }),
+                            LimitKind::Budget => json!({ "limit": Money(limit).usd(), "used": Money(used).usd() }),
                             _ => json!({ "limit": limit, "used": used }),
                         };
                         Some((kind.label().to_owned(), told))

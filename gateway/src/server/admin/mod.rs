@@ -20,11 +20,11 @@ use pingora::protocols::http::ServerSession;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use answer::{Reply, problem};
+use answer::{AdminReply, problem};
 use rooms::{Kind as Whose, Waiting};
 pub(super) use state::{Admin, Control, UpgradeRequest};
 
-use super::head_guard::Guard;
+use super::head_guard::HeadGuard;
 use super::tls_or_plain::Socket;
 use crate::connection_phase::Phase;
 use crate::under_way::UnderWay;
@@ -56,7 +56,7 @@ impl Admin {
         };
         let (head, _) = server();
         let phase = Phase::new(clock.now() + head);
-        let guard = Guard::new(Socket::Plain(tcp), None, Arc::clone(&phase), clock.clone(), head, Arc::clone(metrics), false);
+        let guard = HeadGuard::new(Socket::Plain(tcp), None, Arc::clone(&phase), clock.clone(), head, Arc::clone(metrics), false);
         let mut session = ServerSession::new_http1(Box::new(guard));
         loop {
             // No timer of Pingora's: the guard has its own.
@@ -90,8 +90,8 @@ impl Admin {
             None => problem(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again").into(),
         };
         let answer = match reply {
-            Reply::Whole(answer) => answer,
-            Reply::Events => {
+            AdminReply::Whole(answer) => answer,
+            AdminReply::Events => {
                 // Pages have a bound of their own.
                 drop((busy, room));
                 events::send(self, session).await;

@@ -11,7 +11,7 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use spillway_plugins::api::Api;
-use spillway_plugins::limits::{Alert, Kind, Rank};
+use spillway_plugins::limits::{Alert, LimitKind, Rank};
 
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::member_state::MemberState;
@@ -434,12 +434,12 @@ impl Metrics {
     }
 
     /// Counts a request that a limit refused.
-    pub fn limit_refused(&self, rank: Rank, kind: Kind) {
+    pub fn limit_refused(&self, rank: Rank, kind: LimitKind) {
         self.limit_refusals.with_label_values(&[rank_label(rank), kind.label()]).inc();
     }
 
     /// Counts a request that a limit in shadow mode would have refused.
-    pub fn limit_shadowed(&self, rank: Rank, kind: Kind) {
+    pub fn limit_shadowed(&self, rank: Rank, kind: LimitKind) {
         self.limit_shadowed.with_label_values(&[rank_label(rank), kind.label()]).inc();
     }
 

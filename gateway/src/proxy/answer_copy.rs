@@ -4,16 +4,16 @@ use bytes::Bytes;
 
 /// A copy of an answer, up to a limit.
 #[derive(Debug)]
-pub struct Record {
+pub struct AnswerCopy {
     bytes: Vec<u8>,
     length: usize,
     limit: usize,
 }
 
-impl Record {
+impl AnswerCopy {
     /// A copy of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Record { bytes: Vec::new(), length: 0, limit }
+        AnswerCopy { bytes: Vec::new(), length: 0, limit }
     }
 
     /// Adds a piece. Bytes beyond the limit are only counted. The bytes are copied, because a piece may keep a much
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded() {
-        let mut record = Record::new(5);
+        let mut record = AnswerCopy::new(5);
         record.push(&Bytes::from_static(b"abc"));
         assert!(record.is_whole());
         record.push(&Bytes::from_static(b"def"));
