@@ -31,6 +31,7 @@ pub mod random;
 pub mod redis;
 pub mod renewal;
 pub mod request;
+pub mod request_end;
 pub mod runtime;
 pub mod self_request;
 pub mod server;

@@ -6,7 +6,7 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::ctx::RequestCtx;
-use super::finished_request::{FinishedRequest, end};
+use super::finished_request::FinishedRequest;
 use super::{logged, traced};
 use crate::balance::route::Skipped;
 use crate::clock::micros;
@@ -57,7 +57,6 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
 
 /// What the admin API shows of a request that has ended.
 fn recent(over: &FinishedRequest<'_>, passed_over: Vec<Skipped>) -> Recent {
-    let (end, code) = end(over.reply);
     let model = over.model_request.map(|model_request| &model_request.model);
     let priority = |member: usize| model.and_then(|model| model.route.members().get(member)).map_or(0, |member| member.priority);
     let tried = |attempt: &AttemptRecord| Tried {
@@ -77,8 +76,8 @@ fn recent(over: &FinishedRequest<'_>, passed_over: Vec<Skipped>) -> Recent {
         model: model.map(|model| Arc::clone(&model.name)),
         pool: over.model_request.map(|model_request| Arc::clone(&model_request.pool.config.name)),
         status: over.status,
-        end,
-        code,
+        end: over.reply.end,
+        code: over.reply.end.code(),
         cache: over.cache,
         attempts: over.attempts.iter().map(tried).collect(),
         passed_over,
@@ -89,7 +88,6 @@ fn recent(over: &FinishedRequest<'_>, passed_over: Vec<Skipped>) -> Recent {
 
 /// Everything that is logged of a request except its prompt and answer.
 fn line<'r>(over: &FinishedRequest<'r>) -> RequestLine<'r> {
-    let (end, code) = end(over.reply);
     RequestLine {
         time: over.facts.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         id: &over.facts.id,
@@ -101,8 +99,8 @@ fn line<'r>(over: &FinishedRequest<'r>) -> RequestLine<'r> {
         model: over.facts.asked_for.as_deref(),
         pool: over.model_request.map(|model_request| &*model_request.pool.config.name),
         status: over.status,
-        end,
-        code,
+        end: over.reply.end.label(),
+        code: over.reply.end.code(),
         stream: over.reply.streamed,
         cache: over.cache,
         rescued: over.reply.rescued,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pingora::proxy::Session;
 use spillway_plugins::tokens::Metered;
 
-use crate::request::{AttemptRecord, End, Facts, ModelRequest, Reply, Timing};
+use crate::request::{AttemptRecord, Facts, ModelRequest, Reply, Timing};
 
 /// A request that has ended.
 pub(super) struct FinishedRequest<'r> {
@@ -24,15 +24,4 @@ pub(super) struct FinishedRequest<'r> {
     pub(super) took: Duration,
     /// The gateway's own time.
     pub(super) overhead: Duration,
-}
-
-/// How a request ended, and the gateway's own error code if it has one.
-pub(super) fn end(reply: &Reply) -> (&'static str, Option<&'static str>) {
-    match reply.end {
-        End::CallerLeft => ("caller_left", None),
-        End::Complete => ("ok", None),
-        End::Refused(code) => ("refused", Some(code)),
-        End::LastResort => ("last_resort", None),
-        End::Cut => ("cut", None),
-    }
 }

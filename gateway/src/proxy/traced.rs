@@ -8,7 +8,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
-use super::finished_request::{self, FinishedRequest};
+use super::finished_request::FinishedRequest;
 use super::headers;
 use crate::clock::Tick;
 use crate::gateway::Gateway;
@@ -76,7 +76,6 @@ pub(super) fn write(request: &FinishedRequest<'_>) {
         })
     };
     let head = request.session.req_header();
-    let (end, code) = finished_request::end(request.reply);
     traces.write(Box::new(RequestSpan {
         trace: (**trace).clone(),
         began,
@@ -95,8 +94,8 @@ pub(super) fn write(request: &FinishedRequest<'_>) {
         max_tokens: model_request.and_then(|model_request| model_request.fields.cap()),
         choices: model_request.and_then(|model_request| model_request.fields.choices),
         status: request.status,
-        end,
-        code,
+        end: request.reply.end.label(),
+        code: request.reply.end.code(),
         cache: request.cache,
         first: request.timing.first,
         overhead: request.overhead,

@@ -1,20 +1,6 @@
 //! What the caller has received.
 
-/// How a request ended. Written by the stage that ends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum End {
-    /// It has not ended, or its end was not seen: the caller's connection was closed.
-    #[default]
-    CallerLeft,
-    /// The caller received a whole answer.
-    Complete,
-    /// The gateway itself answered.
-    Refused(&'static str),
-    /// The last resort answered.
-    LastResort,
-    /// The answer broke after its first byte, and the caller got an error event.
-    Cut,
-}
+use crate::request_end::End;
 
 /// What the caller has received so far.
 #[derive(Debug, Default)]

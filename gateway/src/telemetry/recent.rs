@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::balance::route::Skipped;
+use crate::request_end::End;
 use crate::shares::{Owner, Ring};
 
 /// Number of locks, so that requests seldom wait for the same one.
@@ -57,7 +58,7 @@ pub struct Recent {
     /// The status that the caller got; 499 if it left before one was sent.
     pub status: u16,
     /// How it ended.
-    pub end: &'static str,
+    pub end: End,
     /// The error code, if the gateway answered itself.
     pub code: Option<&'static str>,
     /// The result of the cache, if there is one.
@@ -92,7 +93,7 @@ impl RecentRequests {
     /// Adds a request, and removes an older one.
     pub fn push(&self, request: Recent) {
         let owner = request.consumer.clone();
-        if request.attempts.len() > 1 || request.end == "last_resort" {
+        if request.attempts.len() > 1 || request.end == End::LastResort {
             self.moved.lock().push(owner.clone(), request.clone());
         }
         let turn = TURN.get();
@@ -133,7 +134,7 @@ mod tests {
             model: None,
             pool: None,
             status: 200,
-            end: "ok",
+            end: End::Complete,
             code: None,
             cache: None,
             attempts: Vec::new(),

@@ -123,9 +123,8 @@ pub(super) fn why(state: MemberState, reopens_in_ms: Option<u64>) -> Option<Stri
 }
 
 fn failover(request: &Recent) -> Value {
-    let served = request.end == "ok" || request.end == "cut" || request.end == "caller_left";
     let (moves, last) = match request.attempts.split_last() {
-        Some((last, moves)) if served => (moves, Some(&*last.backend)),
+        Some((last, moves)) if request.end.is_during_attempt() => (moves, Some(&*last.backend)),
         _ => (&*request.attempts, None),
     };
     let moves: Vec<Value> = moves
