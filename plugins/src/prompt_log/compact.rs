@@ -225,9 +225,9 @@ mod tests {
             Some((serde_json::from_slice::<Value>(&mended.text).unwrap(), mended.unfinished))
         };
         let expected = |value: Value, unfinished: &str| Some((value, Some(unfinished.to_owned())));
-        assert_eq!(mended(r#"{"a":"half an"#), told(json!({ "a": "half an" }), "half an"));
-        assert_eq!(mended(r#"{"a":[1,{"b":"x\"#), told(json!({ "a": [1, { "b": "x" }] }), "x"));
-        assert_eq!(mended(r#"["x\ud83d\ude"#), told(json!(["x"]), "x"));
+        assert_eq!(mended(r#"{"a":"half an"#), expected(json!({ "a": "half an" }), "half an"));
+        assert_eq!(mended(r#"{"a":[1,{"b":"x\"#), expected(json!({ "a": [1, { "b": "x" }] }), "x"));
+        assert_eq!(mended(r#"["x\ud83d\ude"#), expected(json!(["x"]), "x"));
         assert_eq!(mended(r#"{"a":1,"b":12"#), Some((json!({ "a": 1 }), None)));
         assert_eq!(mended(r#"{"a":1,"b"#), Some((json!({ "a": 1 }), None)));
         assert_eq!(mended(r#"{"a":{"b":[]},"c":"#), Some((json!({ "a": { "b": [] } }), None)));

@@ -1,7 +1,7 @@
 //! Limits, and what nodes share through Redis.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
-use spillway_plugins::limits::{Alert, Kind, Rank};
+use spillway_plugins::limits::{Alert, LimitKind, Rank};
 
 use super::registration::Registration;
 
@@ -40,12 +40,12 @@ impl LimitFamilies {
     }
 
     /// Counts a request that a limit refused.
-    pub fn refused(&self, rank: Rank, kind: Kind) {
+    pub fn refused(&self, rank: Rank, kind: LimitKind) {
         self.refusals.with_label_values(&[rank_label(rank), kind.label()]).inc();
     }
 
     /// Counts a request that a limit in shadow mode would have refused.
-    pub fn shadowed(&self, rank: Rank, kind: Kind) {
+    pub fn shadowed(&self, rank: Rank, kind: LimitKind) {
         self.shadowed.with_label_values(&[rank_label(rank), kind.label()]).inc();
     }
 
