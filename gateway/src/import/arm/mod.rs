@@ -70,7 +70,7 @@ fn policy_of(resource: &Resource, wishes: &mut Wishes, findings: &mut Findings) 
 
 fn build(found: &[Resource], wishes: &Wishes, findings: &mut Findings) -> Draft {
     let (mut singles, mut pools): (Vec<Single>, Vec<Balanced>) = (Vec::new(), Vec::new());
-    for resource in found.iter().filter(|resource| resource.kind == Type::DraftBackend) {
+    for resource in found.iter().filter(|resource| resource.kind == Type::Backend) {
         if pool::is_pool(resource) {
             pools.extend(pool::read(resource, findings));
         } else if let Some(single) = backend::read(resource, findings) {

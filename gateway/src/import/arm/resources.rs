@@ -13,7 +13,7 @@ use crate::import::names::last_part;
 /// What kind of resource it is for an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
-    DraftBackend,
+    Backend,
     Policy,
     /// A deployment of an Azure OpenAI resource: it names the model.
     Deployment,
@@ -119,10 +119,10 @@ fn resource(item: &Value, parent: &str, scope: &Scope, place: String, found: &mu
     }
     let apim = kind.starts_with("microsoft.apimanagement/");
     let wanted = match kind.rsplit('/').next().unwrap_or("") {
-        "backends" if apim => Type::DraftBackend,
+        "backends" if apim => Type::Backend,
         "policies" if apim => Type::Policy,
         "deployments" if kind.starts_with("microsoft.cognitiveservices/accounts/") => Type::Deployment,
-        "" if properties.get("url").is_some() || properties.get("pool").is_some() => Type::DraftBackend,
+        "" if properties.get("url").is_some() || properties.get("pool").is_some() => Type::Backend,
         "" if properties.get("format").is_some() && properties.get("value").is_some() => Type::Policy,
         "loggers" | "apis" | "products" | "subscriptions" | "namedvalues" | "operations" | "service" | "policyfragments" if apim => {
             return;

@@ -117,7 +117,7 @@ fn target(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
     element.unknown(&["backend-id", "base-url"], findings);
     if let Some(id) = element.literal("backend-id", findings) {
         findings.exact(element.at("backend-id"), format!("this policy applies to pool '{id}'"));
-        wish.targets.push((element.at("backend-id"), Target::DraftBackend(last_part(&id).to_owned())));
+        wish.targets.push((element.at("backend-id"), Target::Backend(last_part(&id).to_owned())));
     } else if let Some(url) = element.literal("base-url", findings) {
         wish.targets.push((element.at("base-url"), Target::Url(url)));
     }

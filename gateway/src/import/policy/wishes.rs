@@ -22,7 +22,7 @@ pub(in crate::import) struct Wish {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    DraftBackend(String),
+    Backend(String),
     Url(String),
 }
 
@@ -46,7 +46,7 @@ impl Wishes {
     /// Whether a policy sends requests to the backend of this name.
     pub(in crate::import) fn names(&self, backend: &str) -> bool {
         self.0.iter().any(|wish| {
-            wish.targets.iter().any(|(_, target)| matches!(target, Target::DraftBackend(name) if name.eq_ignore_ascii_case(backend)))
+            wish.targets.iter().any(|(_, target)| matches!(target, Target::Backend(name) if name.eq_ignore_ascii_case(backend)))
                 || wish.lookup.as_ref().is_some_and(|lookup| lookup.backend.eq_ignore_ascii_case(backend))
         })
     }
