@@ -19,7 +19,7 @@ const SAME: Duration = Duration::from_millis(50);
 
 /// Writes this node's throttles and reads those of others. Times are Redis's, in milliseconds since 1970: ARGV has
 /// pairs of a target and how long it is still throttled.
-const TELL_AND_HEAR: &str = "
+const EXCHANGE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #ARGV, 2 do
@@ -29,15 +29,15 @@ for i = 1, #ARGV, 2 do
     redis.call('HSET', KEYS[1], ARGV[i], string.format('%.0f', till))
   end
 end
-local heard = redis.call('HGETALL', KEYS[1])
+local answered = redis.call('HGETALL', KEYS[1])
 local answer = {}
-for i = 1, #heard, 2 do
-  local left = tonumber(heard[i + 1]) - now
+for i = 1, #answered, 2 do
+  local left = tonumber(answered[i + 1]) - now
   if left > 0 then
-    answer[#answer + 1] = heard[i]
+    answer[#answer + 1] = answered[i]
     answer[#answer + 1] = string.format('%.0f', left)
   else
-    redis.call('HDEL', KEYS[1], heard[i])
+    redis.call('HDEL', KEYS[1], answered[i])
   end
 end
 return answer";
@@ -45,7 +45,7 @@ return answer";
 /// Keeps the throttles of the current `targets` the same on all nodes, for ever. Without Redis each node learns them by
 /// itself.
 pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
-    let script = redis::Script::new(TELL_AND_HEAR);
+    let script = redis::Script::new(EXCHANGE);
     let mut sent: HashMap<String, Tick> = HashMap::new();
     loop {
         sleep(EVERY).await;
@@ -65,9 +65,9 @@ pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Ta
             }
             invocation.invoke_async::<Vec<String>>(&mut connection).await
         });
-        let Ok(Ok(heard)) = asked.await else { continue };
+        let Ok(Ok(answered)) = asked.await else { continue };
         sent.extend(news);
-        for pair in heard.chunks_exact(2) {
+        for pair in answered.chunks_exact(2) {
             let (Some(target), Ok(left)) = (by_name.get(&pair[0]), pair[1].parse()) else { continue };
             let until = now + Duration::from_millis(left);
             // Only new ones: an operator may have reset a known one here.
