@@ -300,7 +300,7 @@ impl Target {
                 .own
                 .iter()
                 .map(|(by, belief)| (*by, belief.snapshot(now)))
-                .filter(|(_, told)| *told != BeliefState::default())
+                .filter(|(_, saved)| *saved != BeliefState::default())
                 .collect(),
             askers: (state.only, state.several),
             first_token: state.latency.get().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
@@ -309,18 +309,18 @@ impl Target {
     }
 
     /// Restores the state that the old process reported at `now`.
-    pub fn restore(&self, told: &TargetState, now: Tick) {
-        self.drained.store(told.drained, Ordering::Relaxed);
-        if let Some(left) = told.headroom {
+    pub fn restore(&self, saved: &TargetState, now: Tick) {
+        self.drained.store(saved.drained, Ordering::Relaxed);
+        if let Some(left) = saved.headroom {
             self.headroom.store((left.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
         }
         let mut state = self.state.lock();
-        state.shared.restore(&told.shared, now);
-        for (by, own) in &told.own {
+        state.shared.restore(&saved.shared, now);
+        for (by, own) in &saved.own {
             state.own_mut(*by).restore(own, now);
         }
-        (state.only, state.several) = told.askers;
-        if let Some(first) = told.first_token {
+        (state.only, state.several) = saved.askers;
+        if let Some(first) = saved.first_token {
             state.latency.add(first, now);
         }
         self.publish(&state);

@@ -86,7 +86,7 @@ enum ExportFormat {
 
 /// Reports.
 pub(super) fn run(arguments: UsageArguments) -> ExitCode {
-    let told = match arguments {
+    let reported = match arguments {
         UsageArguments { command: Some(UsageCommand::Export { config, format, since, until }), .. } => {
             with_ledger(&config, |_, ledger, now| {
                 let format = if matches!(format, ExportFormat::Csv) { Format::Csv } else { Format::JsonLines };
@@ -124,7 +124,7 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
         }),
         UsageArguments { .. } => Err("give a config file with -c".to_owned()),
     };
-    match told {
+    match reported {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_empty() => ExitCode::from(2),
         // The reader of the pipe has closed it.

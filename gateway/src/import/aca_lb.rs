@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::address;
-use super::draft::{Auth, Backend, Circuit, Draft, Kind, Member, Millis, Pool, Retry, Timeouts};
+use super::draft::{BackendKind, Draft, DraftAuth, DraftBackend, DraftCircuit, DraftMember, DraftPool, DraftRetry, DraftTimeouts, Millis};
 use super::error::ImportError;
 use super::finding::Findings;
 use super::names::{placeholder_model, variable};
@@ -42,11 +42,11 @@ pub(super) fn import(inputs: &[(&str, &str)], findings: &mut Findings) -> Result
     }
     numbers.sort_by_key(|number| (number.parse::<u64>().unwrap_or(u64::MAX), number.clone()));
     let mut draft = Draft::default();
-    let mut pool = Pool { name: "default".to_owned(), from: "BACKEND_*".to_owned(), ..Pool::default() };
+    let mut pool = DraftPool { name: "default".to_owned(), from: "BACKEND_*".to_owned(), ..DraftPool::default() };
     let mut deployments: Vec<Option<String>> = Vec::new();
     for number in &numbers {
         if let Some((backend, priority, deployment)) = backend(number, &variables, findings)? {
-            pool.members.push(Member { backend: backend.name.clone(), priority, weight: 1 });
+            pool.members.push(DraftMember { backend: backend.name.clone(), priority, weight: 1 });
             draft.backends.push(backend);
             deployments.push(deployment);
         }
@@ -133,7 +133,11 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-fn backend(number: &str, variables: &Variables, findings: &mut Findings) -> Result<Option<(Backend, u64, Option<String>)>, ImportError> {
+fn backend(
+    number: &str,
+    variables: &Variables,
+    findings: &mut Findings,
+) -> Result<Option<(DraftBackend, u64, Option<String>)>, ImportError> {
     let find = |what: &str| variables.get(&format!("BACKEND_{number}_{what}"));
     let Some(url) = find("URL") else {
         findings.unsupported(format!("BACKEND_{number}_URL"), "is not set; openai-aca-lb would not start; the backend is left out here");
@@ -175,7 +179,7 @@ fn backend(number: &str, variables: &Variables, findings: &mut Findings) -> Resu
                 format!("key = {{ env = \"{name}\" }}"),
                 format!("set {name} for Spillway to its present value; secrets are not copied"),
             );
-            Auth::ApiKey(name)
+            DraftAuth::ApiKey(name)
         }
         None => {
             findings.approximate(
@@ -183,12 +187,12 @@ fn backend(number: &str, variables: &Variables, findings: &mut Findings) -> Resu
                 "auth = { type = \"auto\" }",
                 "is not set: openai-aca-lb used DefaultAzureCredential; give the identity of Spillway's machine the role Cognitive Services OpenAI User",
             );
-            Auth::Auto
+            DraftAuth::Auto
         }
     };
     let deployment = find("DEPLOYMENT_NAME").and_then(|name| name.value.clone()).filter(|name| !name.is_empty());
-    let kind = address.kind.unwrap_or(Kind::Azure);
-    let backend = Backend {
+    let kind = address.kind.unwrap_or(BackendKind::Azure);
+    let backend = DraftBackend {
         name,
         from: url.place.clone(),
         kind,
@@ -202,7 +206,7 @@ fn backend(number: &str, variables: &Variables, findings: &mut Findings) -> Resu
     Ok(Some((backend, priority, deployment.or(address.deployment))))
 }
 
-fn models(pool: &mut Pool, draft: &mut Draft, deployments: &[Option<String>], findings: &mut Findings) {
+fn models(pool: &mut DraftPool, draft: &mut Draft, deployments: &[Option<String>], findings: &mut Findings) {
     let first = deployments.iter().flatten().next();
     let model = first.cloned().unwrap_or_else(|| placeholder_model(&pool.name));
     for (backend, deployment) in draft.backends.iter_mut().zip(deployments) {
@@ -227,16 +231,16 @@ fn models(pool: &mut Pool, draft: &mut Draft, deployments: &[Option<String>], fi
     pool.models = vec![model];
 }
 
-fn behaviour(pool: &mut Pool, variables: &Variables, findings: &mut Findings) {
+fn behaviour(pool: &mut DraftPool, variables: &Variables, findings: &mut Findings) {
     let place = "openai-aca-lb";
-    pool.circuit = Circuit {
+    pool.circuit = DraftCircuit {
         failures: Some(1),
         interval: Some(Millis(60_000)),
         statuses: Some(vec![(429, 429), (500, 599)]),
         trip: Some(Millis(10_000)),
         honour_retry_after: Some(true),
         default_retry_after: Some(Millis(10_000)),
-        ..Circuit::default()
+        ..DraftCircuit::default()
     };
     findings.approximate(
         place,
@@ -244,13 +248,13 @@ fn behaviour(pool: &mut Pool, variables: &Variables, findings: &mut Findings) {
         "as in openai-aca-lb; a Retry-After of more than 2m is cut to that (circuit.max_retry_after), and errors of connections count, too",
     );
     let attempts = pool.members.len() as u64;
-    pool.retry = Retry { max_attempts: Some(attempts.clamp(1, 100)), statuses: Some(vec![(429, 429), (500, 599)]) };
+    pool.retry = DraftRetry { max_attempts: Some(attempts.clamp(1, 100)), statuses: Some(vec![(429, 429), (500, 599)]) };
     findings.exact(place, format!("pools.retry: every backend once ({attempts}), on 429 and 5xx"));
     let timeout = variables.get("HTTP_TIMEOUT_SECONDS");
     let seconds =
         timeout.and_then(|variable| variable.value.as_ref()?.parse::<u64>().ok()).filter(|seconds| (1..=315_360_000).contains(seconds));
     let span = Millis(seconds.unwrap_or(100) * 1_000);
-    pool.timeouts = Timeouts { first_token: Some(span), answer: Some(span), idle: Some(span), total: None };
+    pool.timeouts = DraftTimeouts { first_token: Some(span), answer: Some(span), idle: Some(span), total: None };
     // A timeout that is longer than the total would never apply.
     if span.0 > 600_000 {
         pool.timeouts.total = Some(span);

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 /// A config in the making.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    pub(super) backends: Vec<Backend>,
-    pub(super) pools: Vec<Pool>,
+    pub(super) backends: Vec<DraftBackend>,
+    pub(super) pools: Vec<DraftPool>,
     /// Limits that each caller had, for consumers that must still be made.
-    pub(super) per_consumer: Vec<(String, Limits)>,
+    pub(super) per_consumer: Vec<(String, DraftLimits)>,
     /// How long cached answers are valid.
     pub(super) exact_cache: Option<Millis>,
     pub(super) semantic_cache: Option<Semantic>,
     pub(super) safety: Option<Safety>,
     /// Services that policies use and that are in no pool: name, URL and credential.
-    pub(super) services: Vec<(String, String, Auth)>,
+    pub(super) services: Vec<(String, String, DraftAuth)>,
 }
 
 /// Milliseconds, written in the largest unit that fits.
@@ -32,14 +32,14 @@ impl std::fmt::Display for Millis {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum BackendKind {
     Azure,
     OpenAi,
     Anthropic,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) enum Auth {
+pub(super) enum DraftAuth {
     #[default]
     None,
     /// The key is in this environment variable.
@@ -58,29 +58,29 @@ pub(super) enum Auth {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Backend {
+pub(super) struct DraftBackend {
     pub(super) name: String,
     /// Its position in the source.
     pub(super) from: String,
-    pub(super) kind: Kind,
+    pub(super) kind: BackendKind,
     pub(super) url: String,
     /// The version for Azure's dated API; `None` for `v1`.
     pub(super) api_version: Option<String>,
     pub(super) location: Option<String>,
-    pub(super) auth: Auth,
+    pub(super) auth: DraftAuth,
     pub(super) deployments: BTreeMap<String, String>,
     pub(super) max_concurrent: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct DraftMember {
     pub(super) backend: String,
     pub(super) priority: u64,
     pub(super) weight: u64,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Circuit {
+pub(super) struct DraftCircuit {
     pub(super) failures: Option<u64>,
     pub(super) failure_percent: Option<u64>,
     pub(super) interval: Option<Millis>,
@@ -92,13 +92,13 @@ pub(super) struct Circuit {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Retry {
+pub(super) struct DraftRetry {
     pub(super) max_attempts: Option<u64>,
     pub(super) statuses: Option<Vec<(u16, u16)>>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Timeouts {
+pub(super) struct DraftTimeouts {
     pub(super) first_token: Option<Millis>,
     pub(super) answer: Option<Millis>,
     pub(super) idle: Option<Millis>,
@@ -106,7 +106,7 @@ pub(super) struct Timeouts {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct DraftLimits {
     pub(super) requests_per_minute: Option<u64>,
     pub(super) tokens_per_minute: Option<u64>,
     pub(super) concurrent_requests: Option<u64>,
@@ -115,17 +115,17 @@ pub(super) struct Limits {
 }
 
 #[derive(Debug, Default, Clone)]
-pub(super) struct Pool {
+pub(super) struct DraftPool {
     pub(super) name: String,
     pub(super) from: String,
     pub(super) models: Vec<String>,
     /// `None` for `weighted`.
     pub(super) policy: Option<&'static str>,
-    pub(super) members: Vec<Member>,
-    pub(super) circuit: Circuit,
-    pub(super) retry: Retry,
-    pub(super) timeouts: Timeouts,
-    pub(super) limits: Limits,
+    pub(super) members: Vec<DraftMember>,
+    pub(super) circuit: DraftCircuit,
+    pub(super) retry: DraftRetry,
+    pub(super) timeouts: DraftTimeouts,
+    pub(super) limits: DraftLimits,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -143,7 +143,7 @@ pub(super) struct Semantic {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Safety {
     pub(super) url: String,
-    pub(super) auth: Auth,
+    pub(super) auth: DraftAuth,
     pub(super) categories: BTreeMap<&'static str, u64>,
     pub(super) eight: bool,
     pub(super) blocklists: Vec<String>,

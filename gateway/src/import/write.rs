@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::draft::{Auth, Backend, Circuit, Draft, Kind, Limits, Pool, Retry, Timeouts};
+use super::draft::{BackendKind, Draft, DraftAuth, DraftBackend, DraftCircuit, DraftLimits, DraftPool, DraftRetry, DraftTimeouts};
 use super::finding::{Class, Finding};
 
 /// Comment lines are wrapped at this column.
@@ -95,35 +95,35 @@ fn list<T>(items: &[T], each: impl Fn(&T) -> String) -> String {
     format!("[{}]", items.iter().map(each).collect::<Vec<_>>().join(", "))
 }
 
-fn auth(auth: &Auth) -> Option<String> {
+fn auth(auth: &DraftAuth) -> Option<String> {
     let optional = |key: &str, value: &Option<String>| value.as_ref().map_or(String::new(), |value| format!(", {key} = {}", quoted(value)));
     Some(match auth {
-        Auth::None => return None,
-        Auth::ApiKey(variable) => format!("{{ type = \"api-key\", key = {{ env = {} }} }}", quoted(variable)),
-        Auth::ManagedIdentity { client_id, scope } => {
+        DraftAuth::None => return None,
+        DraftAuth::ApiKey(variable) => format!("{{ type = \"api-key\", key = {{ env = {} }} }}", quoted(variable)),
+        DraftAuth::ManagedIdentity { client_id, scope } => {
             format!("{{ type = \"managed-identity\"{}{} }}", optional("client_id", client_id), optional("scope", scope))
         }
-        Auth::Client { tenant_id, client_id, secret } => format!(
+        DraftAuth::Client { tenant_id, client_id, secret } => format!(
             "{{ type = \"client-credentials\", tenant_id = {}, client_id = {}, secret = {{ env = {} }} }}",
             quoted(tenant_id),
             quoted(client_id),
             quoted(secret)
         ),
-        Auth::Auto => "{ type = \"auto\" }".to_owned(),
+        DraftAuth::Auto => "{ type = \"auto\" }".to_owned(),
     })
 }
 
-fn backend(out: &mut String, backend: &Backend) {
+fn backend(out: &mut String, backend: &DraftBackend) {
     out.push('\n');
     comment(out, &format!("from {}", backend.from));
     out.push_str("[[backends]]\n");
     let kind = match backend.kind {
-        Kind::Azure => "azure-openai",
-        Kind::OpenAi => "openai",
-        Kind::Anthropic => "anthropic",
+        BackendKind::Azure => "azure-openai",
+        BackendKind::OpenAi => "openai",
+        BackendKind::Anthropic => "anthropic",
     };
     let _ = writeln!(out, "name = {}\nkind = \"{kind}\"\nurl = {}", quoted(&backend.name), quoted(&backend.url));
-    if let (Kind::Azure, Some(version)) = (backend.kind, &backend.api_version) {
+    if let (BackendKind::Azure, Some(version)) = (backend.kind, &backend.api_version) {
         let _ = writeln!(out, "api = \"dated\"\napi_version = {}", quoted(version));
     }
     put(out, "location", backend.location.as_deref().map(quoted));
@@ -154,7 +154,7 @@ fn statuses(ranges: Option<&Vec<(u16, u16)>>) -> Option<String> {
     ranges.map(|ranges| statuses_text(ranges))
 }
 
-fn pool(out: &mut String, pool: &Pool) {
+fn pool(out: &mut String, pool: &DraftPool) {
     out.push('\n');
     comment(out, &format!("from {}", pool.from));
     let _ = writeln!(out, "[[pools]]\nname = {}\nmodels = {}", quoted(&pool.name), list(&pool.models, |model| quoted(model)));
@@ -164,7 +164,7 @@ fn pool(out: &mut String, pool: &Pool) {
         let _ = writeln!(out, "  {{ backend = {}, priority = {}, weight = {} }},", quoted(&member.backend), member.priority, member.weight);
     }
     out.push_str("]\n");
-    if pool.circuit != Circuit::default() {
+    if pool.circuit != DraftCircuit::default() {
         let circuit = &pool.circuit;
         out.push_str("\n[pools.circuit]\n");
         put(out, "failures", circuit.failures);
@@ -178,25 +178,25 @@ fn pool(out: &mut String, pool: &Pool) {
         put(out, "honour_retry_after", circuit.honour_retry_after);
         put(out, "default_retry_after", span(circuit.default_retry_after));
     }
-    if pool.retry != Retry::default() {
+    if pool.retry != DraftRetry::default() {
         out.push_str("\n[pools.retry]\n");
         put(out, "max_attempts", pool.retry.max_attempts);
         put(out, "statuses", statuses(pool.retry.statuses.as_ref()));
     }
-    if pool.timeouts != Timeouts::default() {
+    if pool.timeouts != DraftTimeouts::default() {
         out.push_str("\n[pools.timeouts]\n");
         put(out, "first_token", span(pool.timeouts.first_token));
         put(out, "answer", span(pool.timeouts.answer));
         put(out, "idle", span(pool.timeouts.idle));
         put(out, "total", span(pool.timeouts.total));
     }
-    if pool.limits != Limits::default() {
+    if pool.limits != DraftLimits::default() {
         out.push_str("\n[pools.limits]\n");
         limits(out, &pool.limits);
     }
 }
 
-fn limits(out: &mut String, limits: &Limits) {
+fn limits(out: &mut String, limits: &DraftLimits) {
     put(out, "requests_per_minute", limits.requests_per_minute);
     put(out, "tokens_per_minute", limits.tokens_per_minute);
     put(out, "concurrent_requests", limits.concurrent_requests);
@@ -230,7 +230,7 @@ fn plugins(out: &mut String, draft: &Draft) {
 }
 
 /// A consumer needs a key, which only its owner can make, so it is written as a comment.
-fn consumer(out: &mut String, from: &str, limits: &Limits) {
+fn consumer(out: &mut String, from: &str, limits: &DraftLimits) {
     out.push('\n');
     comment(
         out,

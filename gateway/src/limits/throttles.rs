@@ -46,7 +46,7 @@ return answer";
 /// itself.
 pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
     let script = redis::Script::new(TELL_AND_HEAR);
-    let mut told: HashMap<String, Tick> = HashMap::new();
+    let mut sent: HashMap<String, Tick> = HashMap::new();
     loop {
         sleep(EVERY).await;
         let now = clock.now();
@@ -54,7 +54,7 @@ pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Ta
         let news: Vec<(String, Tick)> = by_name
             .iter()
             .filter_map(|(name, target)| Some((name.clone(), target.throttled_until(now)?)))
-            .filter(|(name, until)| told.get(name).is_none_or(|before| until.since(*before) > SAME))
+            .filter(|(name, until)| sent.get(name).is_none_or(|before| until.since(*before) > SAME))
             .collect();
         let asked = timeout(TELL, async {
             let mut connection = memory.connection().await?;
@@ -66,12 +66,12 @@ pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Ta
             invocation.invoke_async::<Vec<String>>(&mut connection).await
         });
         let Ok(Ok(heard)) = asked.await else { continue };
-        told.extend(news);
+        sent.extend(news);
         for pair in heard.chunks_exact(2) {
             let (Some(target), Ok(left)) = (by_name.get(&pair[0]), pair[1].parse()) else { continue };
             let until = now + Duration::from_millis(left);
             // Only new ones: an operator may have reset a known one here.
-            let known = told.entry(pair[0].clone()).or_default();
+            let known = sent.entry(pair[0].clone()).or_default();
             if until.since(*known) > SAME {
                 target.throttle_until(until, now);
                 *known = until;

@@ -121,8 +121,8 @@ pub fn subprotocols(headers: &HeaderMap) -> Option<String> {
 
 /// Whether an offered subprotocol is a real one, not a credential in its place.
 fn is_subprotocol(name: &str) -> bool {
-    let told = ["openai-insecure-api-key.", "openai-organization.", "openai-project.", "openai-ephemeral-user-token."];
-    !name.is_empty() && !told.iter().any(|start| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start)))
+    let credentials = ["openai-insecure-api-key.", "openai-organization.", "openai-project.", "openai-ephemeral-user-token."];
+    !name.is_empty() && !credentials.iter().any(|start| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start)))
 }
 
 /// The subprotocol in the answer to the caller: the upstream's choice, if the caller offered it; otherwise the first

@@ -47,8 +47,8 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal>
 /// # Errors
 /// 415.
 pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(told) = content_type(headers)? else { return Ok(()) };
-    let mut parts = told.split(';').map(str::trim);
+    let Some(given) = content_type(headers)? else { return Ok(()) };
+    let mut parts = given.split(';').map(str::trim);
     let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
     if kind != "application/json" && kind != "text/json" && !kind.ends_with("+json") {
         return Err(Refusal::MediaType { expected: "application/json" });
@@ -69,8 +69,8 @@ pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
 /// 415 for unknown codings, and for several at once.
 pub(super) fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
     const WHAT: &str = "send the body as it is, or with one Content-Encoding: gzip or zstd";
-    let told = single(headers, &header::CONTENT_ENCODING, WHAT)?;
-    match told.map(|told| told.trim().to_ascii_lowercase()).as_deref() {
+    let given = single(headers, &header::CONTENT_ENCODING, WHAT)?;
+    match given.map(|given| given.trim().to_ascii_lowercase()).as_deref() {
         None | Some("identity") => Ok(Coding::Identity),
         Some("gzip" | "x-gzip") => Ok(Coding::Gzip),
         Some("zstd") => Ok(Coding::Zstd),

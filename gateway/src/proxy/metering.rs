@@ -238,14 +238,14 @@ pub(super) struct Estimate {
     charge: Charge,
     evidence: Evidence,
     /// The usage that the answer reported, if it did.
-    told: Option<Usage>,
+    reported: Option<Usage>,
     permit: Option<Permit>,
 }
 
 impl Estimate {
     /// Makes and books the estimate, and settles what was reserved.
     pub(super) fn book(self, gateway: &Gateway) {
-        let settled = self.told.map_or_else(|| self.evidence.settled(&self.charge.row.place, self.charge.price()), Settled::Reported);
+        let settled = self.reported.map_or_else(|| self.evidence.settled(&self.charge.row.place, self.charge.price()), Settled::Reported);
         self.book_as(gateway, settled);
     }
 
@@ -322,9 +322,9 @@ pub(super) fn book_turn(
     books: &mut Books<'_>,
     model_request: &ModelRequest,
     attempt: &AttemptState,
-    told: Option<Usage>,
+    reported: Option<Usage>,
 ) {
-    let settled = told.map_or_else(|| Settled::Bound(usage_bound::of(books.facts, books.body, model_request)), Settled::Reported);
+    let settled = reported.map_or_else(|| Settled::Bound(usage_bound::of(books.facts, books.body, model_request)), Settled::Reported);
     book_settled(gateway, books, model_request, attempt, settled);
 }
 
@@ -371,19 +371,19 @@ pub(super) fn book_attempt(
     }
     // The caller's answer is not this part, but the one that continues it.
     let answered = books.reply.status.is_some() && !books.continued;
-    let told = books.metering.usage.map(|metered| metered.usage);
-    if told.is_some() || may_have_cost(attempt, outcome) {
+    let reported = books.metering.usage.map(|metered| metered.usage);
+    if reported.is_some() || may_have_cost(attempt, outcome) {
         let now = gateway.clock.now();
         let charge = Charge::new(books, model_request, attempt, outcome, answered, now);
         if answered || outcome == AttemptOutcome::Cancelled {
             books.metering.booked = true;
-            match told {
+            match reported {
                 Some(usage) => settle_at(gateway, books, charge, Settled::Reported(usage)),
                 None => estimate(gateway, books, model_request, attempt, charge),
             }
             return;
         }
-        let settled = told.map_or_else(|| Evidence::new(books, model_request, attempt).bound(), Settled::Reported);
+        let settled = reported.map_or_else(|| Evidence::new(books, model_request, attempt).bound(), Settled::Reported);
         let used = charge.book(gateway, settled);
         // The reservation stays for the next attempt.
         if let Some(permit) = &books.metering.permit {
@@ -417,7 +417,7 @@ fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelReque
     if let Some(permit) = &mut books.metering.permit {
         permit.release_slot();
     }
-    let estimate = Estimate { charge, evidence, told: None, permit: books.metering.permit.take() };
+    let estimate = Estimate { charge, evidence, reported: None, permit: books.metering.permit.take() };
     estimate.hand_over(gateway);
 }
 
@@ -427,7 +427,7 @@ pub(super) fn hand_over(books: &mut Books<'_>, model_request: &ModelRequest, att
     books.metering.booked = true;
     let charge = Charge::new(books, model_request, attempt, AttemptOutcome::Cancelled, books.reply.status.is_some(), now);
     let evidence = Evidence::new(books, model_request, attempt);
-    Estimate { charge, evidence, told: None, permit: books.metering.permit.take() }
+    Estimate { charge, evidence, reported: None, permit: books.metering.permit.take() }
 }
 
 impl Estimate {
@@ -440,12 +440,12 @@ impl Estimate {
 
     /// The answer has reported its usage after all.
     pub(super) fn set_reported(&mut self, reported: &Reported) {
-        self.told = reported.usage(self.evidence.api);
+        self.reported = reported.usage(self.evidence.api);
     }
 
     /// Like [`Estimate::book`], but without tokenizing any text.
     pub(super) fn book_by_length(self, gateway: &Gateway) {
-        let settled = self.told.map_or_else(|| self.evidence.bound(), Settled::Reported);
+        let settled = self.reported.map_or_else(|| self.evidence.bound(), Settled::Reported);
         self.book_as(gateway, settled);
     }
 }

@@ -44,8 +44,8 @@ mod tests {
             let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
             to_header(&mut head).unwrap();
             assert_eq!((head.uri.to_string().as_str(), head.raw_path()), (left, left.as_bytes()));
-            let told: Vec<&str> = head.headers.get_all(HEADER).iter().map(|value| value.to_str().unwrap()).collect();
-            assert_eq!(told, keys, "{target}");
+            let found: Vec<&str> = head.headers.get_all(HEADER).iter().map(|value| value.to_str().unwrap()).collect();
+            assert_eq!(found, keys, "{target}");
         }
     }
 }

@@ -18,8 +18,8 @@ pub(super) fn of(body: &[u8]) -> Option<Arc<str>> {
     let text = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     let end = text.floor_char_boundary(MOST.min(text.len()));
     // Without a redactor nothing is shown.
-    let told = REDACTOR.as_ref()?.redact(text[..end].trim()).replace(|c: char| c.is_control(), " ");
-    (!told.is_empty()).then(|| told.into())
+    let message = REDACTOR.as_ref()?.redact(text[..end].trim()).replace(|c: char| c.is_control(), " ");
+    (!message.is_empty()).then(|| message.into())
 }
 
 #[cfg(test)]
@@ -28,17 +28,20 @@ mod tests {
 
     #[test]
     fn the_message_is_told_cut_and_redacted() {
-        let told = |body: &str| of(body.as_bytes()).map(|told| told.to_string());
-        assert_eq!(told(r#"{"error":{"message":"The server had an error.","type":"server_error"}}"#).unwrap(), "The server had an error.");
-        assert_eq!(told(r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#).unwrap(), "Overloaded");
-        assert_eq!(told(r#"{"error":"down"}"#).unwrap(), "down");
-        assert_eq!(told(r#"{"message":"no healthy upstream"}"#).unwrap(), "no healthy upstream");
-        assert_eq!(told("<html>\n502</html>\n").unwrap(), "<html> 502</html>");
-        assert_eq!(told(""), None);
-        assert_eq!(told("  "), None);
-        assert_eq!(told(&"é".repeat(3000)).unwrap().len(), 1024);
+        let message = |body: &str| of(body.as_bytes()).map(|message| message.to_string());
+        assert_eq!(
+            message(r#"{"error":{"message":"The server had an error.","type":"server_error"}}"#).unwrap(),
+            "The server had an error."
+        );
+        assert_eq!(message(r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#).unwrap(), "Overloaded");
+        assert_eq!(message(r#"{"error":"down"}"#).unwrap(), "down");
+        assert_eq!(message(r#"{"message":"no healthy upstream"}"#).unwrap(), "no healthy upstream");
+        assert_eq!(message("<html>\n502</html>\n").unwrap(), "<html> 502</html>");
+        assert_eq!(message(""), None);
+        assert_eq!(message("  "), None);
+        assert_eq!(message(&"é".repeat(3000)).unwrap().len(), 1024);
         let secret =
-            told(r#"{"error":{"message":"key sk-proj-abcdefghijklmnopqrstuvwxyz0123456789 of anna@example.com failed"}}"#).unwrap();
+            message(r#"{"error":{"message":"key sk-proj-abcdefghijklmnopqrstuvwxyz0123456789 of anna@example.com failed"}}"#).unwrap();
         assert!(!secret.contains("abcdefghij") && !secret.contains("anna@"), "{secret}");
     }
 }

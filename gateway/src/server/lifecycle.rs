@@ -350,12 +350,12 @@ impl Running {
         if let Some(telling) = telling {
             let _ = tokio::time::timeout(Duration::from_secs(5), telling).await;
         }
-        let told = async {
+        let announced = async {
             while self.busy.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), announced).await;
         self.reloader.stop().await;
         self.administration.abort();
         self.tasks.iter().chain(&self.sharing).for_each(JoinHandle::abort);
@@ -396,14 +396,14 @@ impl Running {
                 self.administration.abort();
                 self.upgrades.close();
             }
-            let told = taken.as_ref().map(|taken| taken.pid).map_err(ToString::to_string);
-            if let Ok(pid) = told {
+            let result = taken.as_ref().map(|taken| taken.pid).map_err(ToString::to_string);
+            if let Ok(pid) = result {
                 manager.is_now(pid);
             }
             // The client may be gone; further upgrade requests get the same answer.
             let mut replies: Vec<UpgradeRequest> = reply.into_iter().collect();
             replies.extend(std::iter::from_fn(|| self.upgrades.try_recv().ok()));
-            replies.into_iter().for_each(|reply| drop(reply.send(told.clone())));
+            replies.into_iter().for_each(|reply| drop(reply.send(result.clone())));
             if let Ok(taken) = taken {
                 break Ending::HandedOver(taken);
             }

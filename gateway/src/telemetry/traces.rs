@@ -280,8 +280,8 @@ async fn rejected(mut answer: reqwest::Response) -> u64 {
             return 0;
         }
     }
-    let told: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let count = &told["partialSuccess"]["rejectedSpans"];
+    let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let count = &parsed["partialSuccess"]["rejectedSpans"];
     count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or(0)
 }
 

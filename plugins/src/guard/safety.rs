@@ -157,8 +157,8 @@ mod tests {
         let judged = |text: &str| thresholds().judge(text.as_bytes()).unwrap();
         // Three are asked for, so three are told.
         let one = |category: &str, severity: u8| {
-            let told = |name: &str| json!({ "category": name, "severity": if name == category { severity } else { 0 } });
-            let all: Vec<_> = ["Hate", "SelfHarm", "Sexual", "Violence"].into_iter().map(told).collect();
+            let result = |name: &str| json!({ "category": name, "severity": if name == category { severity } else { 0 } });
+            let all: Vec<_> = ["Hate", "SelfHarm", "Sexual", "Violence"].into_iter().map(result).collect();
             json!({ "blocklistsMatch": [], "categoriesAnalysis": all }).to_string()
         };
         assert_eq!(judged(&one("Hate", 2)), Some(Finding::Category(Category::Hate)));
@@ -175,14 +175,14 @@ mod tests {
 
     #[test]
     fn attacks_are_found_in_prompt_and_documents() {
-        let told = |prompt: bool, document: bool| {
+        let result = |prompt: bool, document: bool| {
             let answer =
                 json!({ "userPromptAnalysis": { "attackDetected": prompt }, "documentsAnalysis": [{ "attackDetected": document }] });
             shield_judge(answer.to_string().as_bytes()).unwrap()
         };
-        assert_eq!(told(false, false), None);
-        assert_eq!(told(true, false), Some(Finding::Attack));
-        assert_eq!(told(false, true), Some(Finding::Attack));
+        assert_eq!(result(false, false), None);
+        assert_eq!(result(true, false), Some(Finding::Attack));
+        assert_eq!(result(false, true), Some(Finding::Attack));
         assert!(shield_judge(b"[]").is_err() && shield_judge(b"{}").is_err());
     }
 }

@@ -64,13 +64,13 @@ mod tests {
 
     #[test]
     fn the_table_is_that_of_unicode() {
-        let told = Regex::new(r"^[\p{Cf}\p{Default_Ignorable_Code_Point}]$").unwrap();
+        let invisible = Regex::new(r"^[\p{Cf}\p{Default_Ignorable_Code_Point}]$").unwrap();
         for c in '\0'..=char::MAX {
             let mut buffer = [0; 4];
             let none = u32::from(c) & 0xfffe == 0xfffe || matches!(c, '\u{fdd0}'..='\u{fdef}');
             let control = c.is_control() && !c.is_whitespace();
             let unassigned = matches!(c, '\u{fff0}'..='\u{fff8}');
-            let expected = told.is_match(c.encode_utf8(&mut buffer)) || none || control || unassigned;
+            let expected = invisible.is_match(c.encode_utf8(&mut buffer)) || none || control || unassigned;
             assert_eq!(is_invisible(c), expected, "{:x}", u32::from(c));
             // What is seen of a character has nothing in it that isn't.
             assert!(is_invisible(c) || !std::iter::once(c).nfkc().any(is_invisible), "{:x}", u32::from(c));

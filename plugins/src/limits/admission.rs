@@ -85,7 +85,7 @@ pub fn admit<C: Cell<State>>(
         let remaining = if scope.rank <= Rank::ConsumerModel { guards[index].remaining(&scope.rules, now) } else { Remaining::default() };
         let alerts = guards[index].alerts(&scope.rules, now, Some(obstacle.kind).filter(|_| !obstacle.too_large));
         drop(guards);
-        alerts.into_iter().flatten().for_each(|told| alert(scope, told));
+        alerts.into_iter().flatten().for_each(|reached| alert(scope, reached));
         let Obstacle { kind, limit, wait, too_large, by_class, .. } = obstacle;
         return Err(Refused::Limit { scope: scope.name.clone(), rank: scope.rank, kind, limit, wait, too_large, by_class, remaining });
     }
@@ -137,7 +137,7 @@ impl<C: Cell<State>> Permit<C> {
             state.add(hold, &self.demand, used);
             let alerts = state.alerts(&scope.rules, now, None);
             drop(state);
-            alerts.into_iter().flatten().for_each(|told| alert(scope, told));
+            alerts.into_iter().flatten().for_each(|reached| alert(scope, reached));
         }
     }
 
@@ -168,7 +168,7 @@ impl<C: Cell<State>> Permit<C> {
             state.settle(&hold, &self.demand, used);
             let alerts = state.alerts(&scope.rules, now, None);
             drop(state);
-            alerts.into_iter().flatten().for_each(|told| alert(&scope, told));
+            alerts.into_iter().flatten().for_each(|reached| alert(&scope, reached));
         }
     }
 }

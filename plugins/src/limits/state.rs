@@ -384,8 +384,8 @@ impl State {
                 () if spent >= share(limit, 80) => 80,
                 () => return None,
             };
-            let (period, told) = self.alerted[at];
-            if period == start && told >= percent {
+            let (period, reached) = self.alerted[at];
+            if period == start && reached >= percent {
                 return None;
             }
             self.alerted[at] = (start, percent);

@@ -58,8 +58,8 @@ impl Tally {
 
 impl Meters<'_> {
     fn tally(&self) -> Use {
-        let told = |rolling: &Option<&mut Rolling>| rolling.as_ref().map(|rolling| rolling.used().collect()).unwrap_or_default();
-        Use { requests: told(&self.requests), tokens: told(&self.tokens), in_flight: *self.in_flight }
+        let counts = |rolling: &Option<&mut Rolling>| rolling.as_ref().map(|rolling| rolling.used().collect()).unwrap_or_default();
+        Use { requests: counts(&self.requests), tokens: counts(&self.tokens), in_flight: *self.in_flight }
     }
 
     /// `ahead`: how far this clock is ahead of the sender's, in seconds.

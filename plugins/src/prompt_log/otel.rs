@@ -24,7 +24,7 @@ pub fn event(record: &[u8]) -> Option<Value> {
     let operation = semconv::operation(record["api"].as_str()?);
     let usage = &record["usage"];
     let last = record["attempts"].as_array().and_then(|attempts| attempts.last());
-    let mut told: Vec<(&str, Value)> = vec![
+    let mut fields: Vec<(&str, Value)> = vec![
         (semconv::OPERATION, json!(operation)),
         (semconv::REQUEST_MODEL, record["model"].clone()),
         (semconv::REQUEST_STREAM, record["stream"].clone()),
@@ -42,26 +42,26 @@ pub fn event(record: &[u8]) -> Option<Value> {
         (semconv::CACHE, record["cache"].clone()),
     ];
     if status >= 400 {
-        told.push((semconv::ERROR_TYPE, if record["code"].is_string() { record["code"].clone() } else { json!(status.to_string()) }));
+        fields.push((semconv::ERROR_TYPE, if record["code"].is_string() { record["code"].clone() } else { json!(status.to_string()) }));
     }
     let prompt = record["prompt"].as_array().map_or(&[][..], Vec::as_slice);
     let (system, input): (Vec<&Value>, Vec<&Value>) = prompt.iter().partition(|message| message["role"] == "system");
     let completion = record["completion"].as_array().map_or(&[][..], Vec::as_slice);
     if !system.is_empty() {
-        told.push((semconv::SYSTEM_INSTRUCTIONS, system.into_iter().flat_map(parts).collect()));
+        fields.push((semconv::SYSTEM_INSTRUCTIONS, system.into_iter().flat_map(parts).collect()));
     }
     if !input.is_empty() {
-        told.push((semconv::INPUT_MESSAGES, input.into_iter().map(message).collect()));
+        fields.push((semconv::INPUT_MESSAGES, input.into_iter().map(message).collect()));
     }
     if !completion.is_empty() {
-        told.push((semconv::OUTPUT_MESSAGES, completion.iter().map(message).collect()));
-        told.push((semconv::FINISH_REASONS, completion.iter().filter_map(|message| message.get("finish").cloned()).collect()));
+        fields.push((semconv::OUTPUT_MESSAGES, completion.iter().map(message).collect()));
+        fields.push((semconv::FINISH_REASONS, completion.iter().filter_map(|message| message.get("finish").cloned()).collect()));
     }
     let mut event = json!({
         "timeUnixNano": time.to_string(),
         "severityNumber": if status >= 500 { 17 } else { 9 },
         "eventName": semconv::EVENT,
-        "attributes": attributes(told),
+        "attributes": attributes(fields),
     });
     // In the request's span, if it has one.
     for (name, id) in [("traceId", &record["trace_id"]), ("spanId", &record["span_id"])] {
@@ -74,13 +74,13 @@ pub fn event(record: &[u8]) -> Option<Value> {
 
 /// A message in the form of the conventions.
 fn message(message: &Value) -> Value {
-    let mut told = Map::new();
-    told.insert("role".to_owned(), message["role"].clone());
-    told.insert("parts".to_owned(), parts(message).collect());
+    let mut fields = Map::new();
+    fields.insert("role".to_owned(), message["role"].clone());
+    fields.insert("parts".to_owned(), parts(message).collect());
     if let Some(finish) = message.get("finish") {
-        told.insert("finish_reason".to_owned(), finish.clone());
+        fields.insert("finish_reason".to_owned(), finish.clone());
     }
-    told.into()
+    fields.into()
 }
 
 fn parts(message: &Value) -> impl Iterator<Item = Value> {
@@ -90,8 +90,8 @@ fn parts(message: &Value) -> impl Iterator<Item = Value> {
 }
 
 /// Attributes in OTLP's form; those without a value are left out.
-fn attributes<'n>(told: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
-    told.into_iter().filter_map(|(name, value)| Some(json!({ "key": name, "value": any_value(&value)? }))).collect()
+fn attributes<'n>(fields: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
+    fields.into_iter().filter_map(|(name, value)| Some(json!({ "key": name, "value": any_value(&value)? }))).collect()
 }
 
 /// A value in OTLP's form.

@@ -132,9 +132,9 @@ fn error_event(data: &str) -> String {
 
 /// The message for an error: the answer's status, the error in its body, and its headers.
 pub fn error(status: u16, body: &[u8], headers: &[(&str, &str)]) -> String {
-    let told = serde_json::from_slice::<Json>(body).ok().and_then(|body| body.get("error").filter(|error| error.is_object()).cloned());
+    let parsed = serde_json::from_slice::<Json>(body).ok().and_then(|body| body.get("error").filter(|error| error.is_object()).cloned());
     let nothing = || json!({ "type": "server_error", "code": "upstream_error", "message": format!("the answer's status is {status}"), "param": null });
-    let mut error = told.unwrap_or_else(nothing);
+    let mut error = parsed.unwrap_or_else(nothing);
     let headers: Json =
         headers.iter().map(|(name, value)| ((*name).to_owned(), Json::from(*value))).collect::<serde_json::Map<_, _>>().into();
     error["headers"] = headers.clone();
@@ -144,15 +144,15 @@ pub fn error(status: u16, body: &[u8], headers: &[(&str, &str)]) -> String {
 /// The message for an error of a request that continues another response: if there is no such response, the message
 /// says so in the text that callers know.
 pub fn of_previous(message: String, previous: &str) -> String {
-    let Ok(mut told) = serde_json::from_str::<Json>(&message) else { return message };
-    let names_it = told["error"]["message"].as_str().is_some_and(|text| text.contains(&format!("'{previous}'")));
-    if told["error"]["code"] != "object_not_found" || !names_it {
+    let Ok(mut parsed) = serde_json::from_str::<Json>(&message) else { return message };
+    let names_it = parsed["error"]["message"].as_str().is_some_and(|text| text.contains(&format!("'{previous}'")));
+    if parsed["error"]["code"] != "object_not_found" || !names_it {
         return message;
     }
-    told["status"] = 400.into();
-    told["error"]["code"] = "previous_response_not_found".into();
-    told["error"]["param"] = "previous_response_id".into();
-    told.to_string()
+    parsed["status"] = 400.into();
+    parsed["error"]["code"] = "previous_response_not_found".into();
+    parsed["error"]["param"] = "previous_response_id".into();
+    parsed.to_string()
 }
 
 /// The messages for a response for which nothing was generated.

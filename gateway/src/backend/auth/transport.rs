@@ -85,8 +85,8 @@ impl HttpClient for TokenTransport {
             Err(error) => Err(error),
         };
         // A kind of error that the SDK doesn't retry.
-        let told = |what: String| azure_core::Error::with_message(ErrorKind::Credential, what);
-        let answer = answer.map_err(|error| told(causes(&error)))?;
+        let credential_error = |what: String| azure_core::Error::with_message(ErrorKind::Credential, what);
+        let answer = answer.map_err(|error| credential_error(causes(&error)))?;
         let number = |name: &str, body: &Value| body.get(name).and_then(seconds);
         let body: Value = serde_json::from_slice(answer.body().as_ref()).unwrap_or_default();
         let after = answer.headers().get_optional_str(&HeaderName::from_static("retry-after"));
@@ -97,7 +97,10 @@ impl HttpClient for TokenTransport {
         };
         let status = u16::from(answer.status());
         if matches!(status, 404 | 410 | 429 | 500..) {
-            return Err(told(brief(&format!("the token service answered {status}: {}", String::from_utf8_lossy(answer.body().as_ref())))));
+            return Err(credential_error(brief(&format!(
+                "the token service answered {status}: {}",
+                String::from_utf8_lossy(answer.body().as_ref())
+            ))));
         }
         let (status, headers, body) = answer.deconstruct();
         Ok(AsyncRawResponse::from_bytes(status, headers, body))

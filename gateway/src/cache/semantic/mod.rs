@@ -54,7 +54,7 @@ struct Embedding {
 }
 
 /// Longest text of a question in a dry run's log line.
-const TOLD: usize = 500;
+const SHOWN: usize = 500;
 
 impl SemanticCache {
     /// With what is on disk, at `now` (milliseconds since 1970).
@@ -95,12 +95,12 @@ impl SemanticCache {
     ) -> Option<Near> {
         let near = self.index.find(question, vector, self.rules.threshold, now, allowed)?;
         let Some(redactor) = &self.dry_run else { return Some(near) };
-        let told = |text: &str| -> String { redactor.redact(text).chars().take(TOLD).collect() };
+        let shown = |text: &str| -> String { redactor.redact(text).chars().take(SHOWN).collect() };
         metrics.dry_hits.inc();
         info!(
             score = near.score,
-            asked = told(&question.text),
-            known = told(&near.text),
+            asked = shown(&question.text),
+            known = shown(&near.text),
             "dry run: this would be answered from the semantic cache"
         );
         None

@@ -51,9 +51,9 @@ struct Owners<'r> {
 pub(super) fn read(raw: &[RawConsumer], known: &Known<'_>, peppered: bool, tokens: bool, check: &mut Checker<'_>) -> Vec<Consumer> {
     check.names("consumers", raw.iter().map(|consumer| consumer.name.as_str()));
     for (at, consumer) in raw.iter().enumerate().filter(|(_, consumer)| consumer.name.starts_with(UNLISTED)) {
-        let told =
+        let message =
             format!("'{}': names that begin with '{UNLISTED}' are reserved for unlisted applications; choose another", consumer.name);
-        check.problem(&format!("consumers[{at}].name"), told);
+        check.problem(&format!("consumers[{at}].name"), message);
     }
     let mut owners = Owners::default();
     raw.iter()

@@ -4,7 +4,7 @@ use super::breaker;
 use super::node::{Node, unknown_keys};
 use super::resources::Resource;
 use crate::import::address::{self, Address};
-use crate::import::draft::{Auth, Circuit, Kind};
+use crate::import::draft::{BackendKind, DraftAuth, DraftCircuit};
 use crate::import::finding::Findings;
 use crate::import::names::{named_value, scope, variable};
 
@@ -14,21 +14,21 @@ pub(super) struct Single {
     pub(super) name: String,
     pub(super) place: String,
     pub(super) address: Address,
-    pub(super) auth: Auth,
-    pub(super) circuit: Option<Circuit>,
+    pub(super) auth: DraftAuth,
+    pub(super) circuit: Option<DraftCircuit>,
     pub(super) location: Option<String>,
 }
 
 impl Single {
     /// Its API, guessed if its URL doesn't show it.
-    pub(super) fn kind(&self, findings: &mut Findings) -> Kind {
+    pub(super) fn kind(&self, findings: &mut Findings) -> BackendKind {
         self.address.kind.unwrap_or_else(|| {
             findings.manual(
                 format!("{}/url", self.place),
                 "kind = \"openai\"",
                 format!("the API of '{}' is not known; correct 'kind' if it is azure-openai or anthropic", self.address.host),
             );
-            Kind::OpenAi
+            BackendKind::OpenAi
         })
     }
 }
@@ -50,7 +50,7 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Singl
             return None;
         }
     };
-    let auth = properties.get("credentials").map_or(Auth::None, |node| credentials(&node, &name, &address, findings));
+    let auth = properties.get("credentials").map_or(DraftAuth::None, |node| credentials(&node, &name, &address, findings));
     let circuit = properties.get("circuitBreaker").and_then(|node| breaker::read(&node, findings));
     let location = properties.get("azureRegion").and_then(|node| {
         let region = node.text(findings)?;
@@ -69,7 +69,7 @@ pub(super) fn url_findings(place: &str, name: &str, address: &Address, findings:
     }
     if let Some(version) = address.api_version.as_ref().filter(|version| !address::is_undated(version)) {
         findings.exact(place, format!("api = \"dated\", api_version = \"{version}\""));
-    } else if address.kind == Some(Kind::Azure) {
+    } else if address.kind == Some(BackendKind::Azure) {
         findings.approximate(
             place,
             "api = \"v1\"",
@@ -78,8 +78,8 @@ pub(super) fn url_findings(place: &str, name: &str, address: &Address, findings:
     }
 }
 
-fn credentials(node: &Node, name: &str, address: &Address, findings: &mut Findings) -> Auth {
-    let mut auth = Auth::None;
+fn credentials(node: &Node, name: &str, address: &Address, findings: &mut Findings) -> DraftAuth {
+    let mut auth = DraftAuth::None;
     if let Some(identity) = node.get("managedIdentity") {
         let client_id = identity.get("clientId").and_then(|node| node.text(findings));
         let resource = identity.get("resource").and_then(|node| node.text(findings));
@@ -89,14 +89,14 @@ fn credentials(node: &Node, name: &str, address: &Address, findings: &mut Findin
             "auth = { type = \"managed-identity\" }",
             "the identity is now that of the machine that Spillway runs on: give it the role Cognitive Services OpenAI User there",
         );
-        auth = Auth::ManagedIdentity { client_id, scope };
+        auth = DraftAuth::ManagedIdentity { client_id, scope };
     }
     let header = node.get("header");
     for key in header.iter().flat_map(Node::keys) {
         let Some(value) = header.as_ref().and_then(|header| header.get(&key)) else { continue };
         let lower = key.to_ascii_lowercase();
-        if ["api-key", "authorization", "x-api-key", "ocp-apim-subscription-key"].contains(&lower.as_str()) && auth == Auth::None {
-            auth = Auth::ApiKey(secret(&value, name, findings));
+        if ["api-key", "authorization", "x-api-key", "ocp-apim-subscription-key"].contains(&lower.as_str()) && auth == DraftAuth::None {
+            auth = DraftAuth::ApiKey(secret(&value, name, findings));
         } else {
             findings.unsupported(value.place, format!("the header '{key}' is not sent; pools[].transform.request_headers can set one"));
         }
@@ -104,9 +104,9 @@ fn credentials(node: &Node, name: &str, address: &Address, findings: &mut Findin
     if let Some(authorization) = node.get("authorization") {
         let scheme = authorization.get("scheme").and_then(|node| node.text(findings)).unwrap_or_default();
         match authorization.get("parameter") {
-            Some(parameter) if scheme.eq_ignore_ascii_case("bearer") && auth == Auth::None => {
-                auth = Auth::ApiKey(secret(&parameter, name, findings));
-                if address.kind == Some(Kind::Azure) {
+            Some(parameter) if scheme.eq_ignore_ascii_case("bearer") && auth == DraftAuth::None => {
+                auth = DraftAuth::ApiKey(secret(&parameter, name, findings));
+                if address.kind == Some(BackendKind::Azure) {
                     findings.approximate(authorization.place, "auth.type = \"api-key\"", "sent as the header api-key");
                 }
             }

@@ -1,7 +1,7 @@
 //! Circuit breakers of backends.
 
 use super::node::{Node, unknown_keys};
-use crate::import::draft::{Circuit, Millis};
+use crate::import::draft::{DraftCircuit, Millis};
 use crate::import::finding::Findings;
 
 /// Spillway's maximum of `failures`.
@@ -9,7 +9,7 @@ const MOST_FAILURES: u64 = 10_000;
 /// Spillway's default for `max_retry_after`.
 const LONGEST_RETRY_AFTER: &str = "2m";
 
-pub(super) fn read(breaker: &Node, findings: &mut Findings) -> Option<Circuit> {
+pub(super) fn read(breaker: &Node, findings: &mut Findings) -> Option<DraftCircuit> {
     if let Some(copy) = breaker.get("copy") {
         findings.unsupported(copy.place, "a loop over rules is not expanded; import the backends as they are deployed");
     }
@@ -18,7 +18,7 @@ pub(super) fn read(breaker: &Node, findings: &mut Findings) -> Option<Circuit> {
         findings.unsupported(&other.place, "a further rule: a circuit has one rule here, and the first one is used");
     }
     let rule = rules.first()?;
-    let mut circuit = Circuit::default();
+    let mut circuit = DraftCircuit::default();
     let condition = rule.get("failureCondition");
     match &condition {
         Some(condition) => failures(condition, &mut circuit, findings),
@@ -39,7 +39,7 @@ pub(super) fn read(breaker: &Node, findings: &mut Findings) -> Option<Circuit> {
     Some(circuit)
 }
 
-fn retry_after(rule: &Node, circuit: &mut Circuit, findings: &mut Findings) {
+fn retry_after(rule: &Node, circuit: &mut DraftCircuit, findings: &mut Findings) {
     let given = rule.get("acceptRetryAfter");
     let place = given.as_ref().map_or_else(|| format!("{}/acceptRetryAfter", rule.place), |node| node.place.clone());
     let accepts = given.and_then(|node| node.flag(findings));
@@ -59,7 +59,7 @@ fn retry_after(rule: &Node, circuit: &mut Circuit, findings: &mut Findings) {
     }
 }
 
-fn failures(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
+fn failures(condition: &Node, circuit: &mut DraftCircuit, findings: &mut Findings) {
     if let Some(count) = condition.get("count")
         && let Some(number) = count.count(findings)
     {
@@ -126,7 +126,7 @@ fn statuses(condition: &Node, findings: &mut Findings) -> Option<Vec<(u16, u16)>
 }
 
 /// What counts besides statuses. API Management's reasons are free texts; these are the ones in its documentation.
-fn reasons(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
+fn reasons(condition: &Node, circuit: &mut DraftCircuit, findings: &mut Findings) {
     let Some(list) = condition.get("errorReasons").filter(|list| !list.items().is_empty()) else {
         return findings.approximate(
             format!("{}/errorReasons", condition.place),
@@ -171,7 +171,7 @@ fn reasons(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
 }
 
 /// A circuit as text.
-fn describe(circuit: &Circuit) -> String {
+fn describe(circuit: &DraftCircuit) -> String {
     let count = |count: Option<u64>, what: &str| count.map(|count| format!("{count}{what}"));
     let span = |span: Option<Millis>, begin: &str| span.map(|span| format!("{begin} {span}"));
     let parts = [
@@ -185,14 +185,14 @@ fn describe(circuit: &Circuit) -> String {
 }
 
 /// One circuit for a pool, whose members may each have had one of their own.
-pub(super) fn shared(place: &str, members: &[(String, Option<Circuit>)], findings: &mut Findings) -> Circuit {
+pub(super) fn shared(place: &str, members: &[(String, Option<DraftCircuit>)], findings: &mut Findings) -> DraftCircuit {
     let Some((owner, chosen)) = members.iter().find_map(|(name, circuit)| Some((name, circuit.clone()?))) else {
         findings.approximate(
             place,
             "circuit: Spillway's default, 5 failures within 1m open it for 30s",
             "no member has a circuit breaker; API Management would send requests to a failing one",
         );
-        return Circuit::default();
+        return DraftCircuit::default();
     };
     for (name, circuit) in members {
         match circuit {

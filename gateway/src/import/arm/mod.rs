@@ -16,7 +16,7 @@ use resources::{Given, Resource, Type};
 
 pub(super) use node::DEPLOYED;
 
-use super::draft::{Backend, Draft, Member, Pool};
+use super::draft::{Draft, DraftBackend, DraftMember, DraftPool};
 use super::error::ImportError;
 use super::finding::Findings;
 use super::names::{name, unused};
@@ -101,7 +101,7 @@ fn build(found: &[Resource], wishes: &Wishes, findings: &mut Findings) -> Draft 
             );
             continue;
         }
-        let member = Member { backend: single.name.clone(), priority: 1, weight: 1 };
+        let member = DraftMember { backend: single.name.clone(), priority: 1, weight: 1 };
         let alone = Balanced {
             name: single.name.clone(),
             place: single.place.clone(),
@@ -121,11 +121,11 @@ fn says_openai(single: &Single) -> bool {
 }
 
 fn add_pool(balanced: &Balanced, singles: &[Single], known: &Deployments, draft: &mut Draft, findings: &mut Findings) {
-    let mut members: Vec<(&Single, &Member)> = Vec::new();
+    let mut members: Vec<(&Single, &DraftMember)> = Vec::new();
     for (place, member) in &balanced.members {
         match singles.iter().find(|single| single.name.eq_ignore_ascii_case(&member.backend)) {
             Some(single) => {
-                let Member { backend, priority, weight } = member;
+                let DraftMember { backend, priority, weight } = member;
                 findings.exact(place, format!("pool '{}': member '{backend}', priority {priority}, weight {weight}", balanced.name));
                 members.push((single, member));
             }
@@ -145,22 +145,28 @@ fn add_pool(balanced: &Balanced, singles: &[Single], known: &Deployments, draft:
     let served = models::served(&pool_name, &balanced.place, &list, known, &taken, findings);
     let circuits: Vec<_> = list.iter().map(|single| (single.name.clone(), single.circuit.clone())).collect();
     let circuit = breaker::shared(&balanced.place, &circuits, findings);
-    let mut pool =
-        Pool { name: pool_name, from: balanced.place.clone(), models: served.models, policy: balanced.policy, circuit, ..Pool::default() };
+    let mut pool = DraftPool {
+        name: pool_name,
+        from: balanced.place.clone(),
+        models: served.models,
+        policy: balanced.policy,
+        circuit,
+        ..DraftPool::default()
+    };
     for ((single, member), deployments) in members.into_iter().zip(served.deployments) {
         let backend = backend_of(single, draft, findings);
         backend.deployments.extend(deployments);
-        pool.members.push(Member { backend: backend.name.clone(), ..member.clone() });
+        pool.members.push(DraftMember { backend: backend.name.clone(), ..member.clone() });
     }
     draft.pools.push(pool);
 }
 
 /// The backend that was made from `single`; made now if there is none.
-fn backend_of<'d>(single: &Single, draft: &'d mut Draft, findings: &mut Findings) -> &'d mut Backend {
+fn backend_of<'d>(single: &Single, draft: &'d mut Draft, findings: &mut Findings) -> &'d mut DraftBackend {
     let at = draft.backends.iter().position(|backend| backend.from == single.place).unwrap_or_else(|| {
         backend::url_findings(&format!("{}/url", single.place), &single.name, &single.address, findings);
         let kind = single.kind(findings);
-        draft.backends.push(Backend {
+        draft.backends.push(DraftBackend {
             name: unused(&name(&single.name), |name| draft.backends.iter().any(|backend| backend.name == name)),
             from: single.place.clone(),
             kind,

@@ -2,7 +2,7 @@
 
 use super::node::{Node, unknown_keys};
 use super::resources::Resource;
-use crate::import::draft::Member;
+use crate::import::draft::DraftMember;
 use crate::import::finding::Findings;
 use crate::import::names::last_part;
 
@@ -13,7 +13,7 @@ pub(super) struct Balanced {
     pub(super) place: String,
     pub(super) policy: Option<&'static str>,
     /// The names of API Management's backends, each with its position.
-    pub(super) members: Vec<(String, Member)>,
+    pub(super) members: Vec<(String, DraftMember)>,
 }
 
 pub(super) fn is_pool(resource: &Resource) -> bool {
@@ -40,7 +40,7 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Balan
     let services = pool.get("services").map(|node| node.items()).unwrap_or_default();
     let given = |key: &str| services.iter().filter(|service| service.get(key).is_some()).count();
     let (priorities, weights) = (given("priority"), given("weight"));
-    let mut members: Vec<(String, Member)> = Vec::new();
+    let mut members: Vec<(String, DraftMember)> = Vec::new();
     for service in &services {
         let Some(backend) = service.get("id").and_then(|id| own_name(&id, findings)) else { continue };
         if members.iter().any(|(_, member)| member.backend == backend) {
@@ -53,7 +53,7 @@ pub(super) fn read(resource: &Resource, findings: &mut Findings) -> Option<Balan
             findings.unsupported(carbon.place, "Spillway doesn't choose by emissions");
         }
         unknown_keys(service, &["id", "priority", "weight", "preferredCarbonEmission"], findings);
-        members.push((service.place.clone(), Member { backend, priority, weight }));
+        members.push((service.place.clone(), DraftMember { backend, priority, weight }));
     }
     if !members.is_empty() && members.iter().all(|(_, member)| member.weight == 0) {
         findings.approximate(&pool.place, "weight = 1 for each member", "all had weight 0, so none would get requests");

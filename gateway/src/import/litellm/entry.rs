@@ -2,17 +2,17 @@
 
 use super::yaml::At;
 use crate::import::address::{is_undated, take_apart};
-use crate::import::draft::{Auth, Kind};
+use crate::import::draft::{BackendKind, DraftAuth};
 use crate::import::finding::Findings;
 use crate::import::names::{placeholder_url, variable};
 
 /// What two entries must have in common to share a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resource {
-    pub(super) kind: Kind,
+    pub(super) kind: BackendKind,
     pub(super) url: String,
     pub(super) api_version: Option<String>,
-    pub(super) auth: Auth,
+    pub(super) auth: DraftAuth,
     pub(super) location: Option<String>,
     pub(super) max_concurrent: Option<u64>,
 }
@@ -70,14 +70,14 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
         (None, None) => ("openai".to_owned(), named.clone()),
     };
     let kind = match provider.as_str() {
-        "azure" | "azure_text" => Kind::Azure,
-        "openai" => Kind::OpenAi,
-        "anthropic" => Kind::Anthropic,
+        "azure" | "azure_text" => BackendKind::Azure,
+        "openai" => BackendKind::OpenAi,
+        "anthropic" => BackendKind::Anthropic,
         // LiteLLM uses Anthropic's API here, too.
-        FOUNDRY if deployment.starts_with("claude") => Kind::Anthropic,
+        FOUNDRY if deployment.starts_with("claude") => BackendKind::Anthropic,
         other if COMPATIBLE.contains(&other) && params.get("api_base").is_some() => {
             findings.approximate(&place, "kind = \"openai\"", format!("'{other}' is called with OpenAI's API at its api_base"));
-            Kind::OpenAi
+            BackendKind::OpenAi
         }
         other => {
             findings.unsupported(place, format!("the provider '{other}' is not supported; '{model}' loses this deployment"));
@@ -85,9 +85,9 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
         }
     };
     // Azure's prefixes for kinds of deployments, as in `azure/responses/gpt-4o`.
-    let deployment = deployment.rsplit('/').next().filter(|_| kind == Kind::Azure).map_or(deployment.clone(), str::to_owned);
+    let deployment = deployment.rsplit('/').next().filter(|_| kind == BackendKind::Azure).map_or(deployment.clone(), str::to_owned);
     // Only Azure's names are part of the path.
-    let bad = |c: char| "?#%".contains(c) || (kind == Kind::Azure && c == '/') || c.is_control() || c.is_whitespace();
+    let bad = |c: char| "?#%".contains(c) || (kind == BackendKind::Azure && c == '/') || c.is_control() || c.is_whitespace();
     if deployment.is_empty() || deployment.contains(bad) {
         findings.unsupported(place, format!("'{deployment}' can't be the name of a deployment"));
         return None;
@@ -105,15 +105,15 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
     Some(Entry { model, deployment, place: at.place.clone(), resource, order, weight, rpm, tpm })
 }
 
-fn resource(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: &mut Findings) -> Resource {
+fn resource(params: &At<'_>, kind: BackendKind, provider: &str, model: &str, findings: &mut Findings) -> Resource {
     let mut api_version = params.get("api_version");
     let mut location = None;
     let base = params.get("api_base").or_else(|| params.get("base_url"));
     let default = match kind {
-        Kind::Azure => None,
+        BackendKind::Azure => None,
         _ if provider == FOUNDRY => None,
-        Kind::OpenAi => Some("https://api.openai.com"),
-        Kind::Anthropic => Some("https://api.anthropic.com"),
+        BackendKind::OpenAi => Some("https://api.openai.com"),
+        BackendKind::Anthropic => Some("https://api.anthropic.com"),
     };
     let variable = if provider == FOUNDRY { "AZURE_AI_API_BASE" } else { "AZURE_API_BASE" };
     let mut in_url = None;
@@ -134,7 +134,7 @@ fn resource(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: 
                 placeholder_url(name)
             }
             (None, Some(Ok(mut address))) => {
-                if provider == FOUNDRY && kind == Kind::Anthropic && !address.root.ends_with("/anthropic") {
+                if provider == FOUNDRY && kind == BackendKind::Anthropic && !address.root.ends_with("/anthropic") {
                     address.root.push_str("/anthropic");
                 }
                 findings.exact(&base.place, format!("url = \"{}\"", address.root));
@@ -152,12 +152,12 @@ fn resource(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: 
         findings.exact(params.path("region_name"), format!("location = \"{region}\""));
         location = Some(region);
     }
-    if kind != Kind::Azure
+    if kind != BackendKind::Azure
         && let Some(version) = api_version.take()
     {
         findings.unsupported(version.place, "only Azure has versions in the query");
     }
-    let api_version = version(api_version.as_ref(), in_url, findings).filter(|_| kind == Kind::Azure);
+    let api_version = version(api_version.as_ref(), in_url, findings).filter(|_| kind == BackendKind::Azure);
     let max_concurrent = params.get("max_parallel_requests").and_then(|node| {
         let most = node.whole(findings).filter(|most| (1..=u64::from(u32::MAX)).contains(most))?;
         findings.exact(node.place, format!("max_concurrent = {most}"));
@@ -186,7 +186,7 @@ fn version(given: Option<&At<'_>>, in_url: Option<String>, findings: &mut Findin
 }
 
 /// Secrets become references to variables, and are never copied.
-fn auth(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: &mut Findings) -> Auth {
+fn auth(params: &At<'_>, kind: BackendKind, provider: &str, model: &str, findings: &mut Findings) -> DraftAuth {
     if let Some(key) = params.get("api_key") {
         let literal = key.variable().is_none();
         let name = key.variable().map_or_else(|| variable(model, "API_KEY"), str::to_owned);
@@ -199,7 +199,7 @@ fn auth(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: &mut
         } else {
             findings.exact(&key.place, format!("key = {{ env = \"{name}\" }}"));
         }
-        return Auth::ApiKey(name);
+        return DraftAuth::ApiKey(name);
     }
     let parts = ["tenant_id", "client_id", "client_secret"].map(|key| params.get(key));
     if let [Some(tenant), Some(client), Some(secret)] = &parts {
@@ -207,17 +207,17 @@ fn auth(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: &mut
         if let [Some(tenant_id), Some(client_id)] = texts {
             let name = secret.variable().map_or_else(|| variable(model, "CLIENT_SECRET"), str::to_owned);
             findings.manual(&secret.place, format!("secret = {{ env = \"{name}\" }}"), format!("set {name}; secrets are not copied"));
-            return Auth::Client { tenant_id, client_id, secret: name };
+            return DraftAuth::Client { tenant_id, client_id, secret: name };
         }
     }
-    if kind != Kind::Azure {
+    if kind != BackendKind::Azure {
         let name = match kind {
             _ if provider == FOUNDRY => "AZURE_AI_API_KEY",
-            Kind::OpenAi => "OPENAI_API_KEY",
+            BackendKind::OpenAi => "OPENAI_API_KEY",
             _ => "ANTHROPIC_API_KEY",
         };
         findings.exact(params.path("api_key"), format!("key = {{ env = \"{name}\" }}"));
-        return Auth::ApiKey(name.to_owned());
+        return DraftAuth::ApiKey(name.to_owned());
     }
     if parts.iter().any(Option::is_some) || params.get("azure_ad_token").is_some() {
         findings.manual(
@@ -225,14 +225,14 @@ fn auth(params: &At<'_>, kind: Kind, provider: &str, model: &str, findings: &mut
             "auth = { type = \"auto\" }",
             "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or use the machine's identity; tokens are fetched and renewed",
         );
-        return Auth::Auto;
+        return DraftAuth::Auto;
     }
     findings.manual(
         params.path("api_key"),
         "key = { env = \"AZURE_API_KEY\" }",
         "is not set: LiteLLM read AZURE_API_KEY; if it used an identity instead, set auth = { type = \"auto\" }",
     );
-    Auth::ApiKey("AZURE_API_KEY".to_owned())
+    DraftAuth::ApiKey("AZURE_API_KEY".to_owned())
 }
 
 fn rest(at: &At<'_>, params: &At<'_>, findings: &mut Findings) {

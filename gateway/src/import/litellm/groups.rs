@@ -1,7 +1,7 @@
 //! Model groups become pools.
 
 use super::entry::{Entry, Resource};
-use crate::import::draft::{Backend, Draft, Kind, Member, Pool};
+use crate::import::draft::{BackendKind, Draft, DraftBackend, DraftMember, DraftPool};
 use crate::import::finding::Findings;
 use crate::import::names::{name, unused};
 
@@ -46,30 +46,31 @@ pub(super) fn of(entries: &[Entry], findings: &mut Findings) -> Vec<Group> {
 }
 
 /// Makes the pool of a group; a group with the same members as an earlier one is added to that one's pool.
-pub(super) fn add(group: &Group, template: &Pool, draft: &mut Draft, findings: &mut Findings) {
-    let mut members: Vec<Member> = Vec::new();
+pub(super) fn add(group: &Group, template: &DraftPool, draft: &mut Draft, findings: &mut Findings) {
+    let mut members: Vec<DraftMember> = Vec::new();
     for (tier, entries) in group.tiers.iter().enumerate() {
         let weights = weights(entries, findings);
         for (entry, weight) in entries.iter().zip(weights) {
             let backend = backend(entry, &group.model, &members, draft);
-            members.push(Member { backend, priority: tier as u64 + 1, weight });
+            members.push(DraftMember { backend, priority: tier as u64 + 1, weight });
         }
     }
-    let own = |pool: &Pool| Pool { members: Vec::new(), models: Vec::new(), name: String::new(), from: String::new(), ..pool.clone() };
-    let same = |pool: &&mut Pool| pool.members == members && own(pool).retry == template.retry;
+    let own =
+        |pool: &DraftPool| DraftPool { members: Vec::new(), models: Vec::new(), name: String::new(), from: String::new(), ..pool.clone() };
+    let same = |pool: &&mut DraftPool| pool.members == members && own(pool).retry == template.retry;
     if let Some(pool) = draft.pools.iter_mut().find(same) {
         pool.models.push(group.model.clone());
         return;
     }
     let from = group.tiers.first().and_then(|tier| tier.first()).map(|entry| entry.place.clone()).unwrap_or_default();
     let name = unused(&name(&group.model), |name| draft.pools.iter().any(|pool| pool.name == name));
-    draft.pools.push(Pool { name, from, models: vec![group.model.clone()], members, ..template.clone() });
+    draft.pools.push(DraftPool { name, from, models: vec![group.model.clone()], members, ..template.clone() });
 }
 
 /// The backend of an entry: an existing one with the same settings, unless it serves this model with another deployment
 /// already.
-fn backend(entry: &Entry, model: &str, members: &[Member], draft: &mut Draft) -> String {
-    let fits = |backend: &&mut Backend| {
+fn backend(entry: &Entry, model: &str, members: &[DraftMember], draft: &mut Draft) -> String {
+    let fits = |backend: &&mut DraftBackend| {
         same(backend, &entry.resource)
             && backend.deployments.get(model).is_none_or(|deployment| *deployment == entry.deployment)
             && !members.iter().any(|member| member.backend == backend.name)
@@ -82,13 +83,13 @@ fn backend(entry: &Entry, model: &str, members: &[Member], draft: &mut Draft) ->
     let host = resource.url.split("://").nth(1).unwrap_or(&resource.url);
     let label = host.split(['/', ':']).next().unwrap_or(host);
     let wanted = match resource.kind {
-        Kind::OpenAi if label == "api.openai.com" => "openai",
-        Kind::Anthropic if label == "api.anthropic.com" => "anthropic",
-        Kind::Azure => label.split('.').next().unwrap_or(label),
+        BackendKind::OpenAi if label == "api.openai.com" => "openai",
+        BackendKind::Anthropic if label == "api.anthropic.com" => "anthropic",
+        BackendKind::Azure => label.split('.').next().unwrap_or(label),
         _ => label,
     };
     let name = unused(&name(wanted), |name| draft.backends.iter().any(|backend| backend.name == name));
-    draft.backends.push(Backend {
+    draft.backends.push(DraftBackend {
         name: name.clone(),
         from: entry.place.clone(),
         kind: resource.kind,
@@ -102,7 +103,7 @@ fn backend(entry: &Entry, model: &str, members: &[Member], draft: &mut Draft) ->
     name
 }
 
-fn same(backend: &Backend, resource: &Resource) -> bool {
+fn same(backend: &DraftBackend, resource: &Resource) -> bool {
     backend.kind == resource.kind
         && backend.url == resource.url
         && backend.api_version == resource.api_version

@@ -2,12 +2,12 @@
 
 use super::groups::Group;
 use super::yaml::At;
-use crate::import::draft::{Circuit, Draft, Kind, Millis, Pool, Timeouts};
+use crate::import::draft::{BackendKind, Draft, DraftCircuit, DraftPool, DraftTimeouts, Millis};
 use crate::import::finding::Findings;
 
 /// The settings of every pool, in LiteLLM's order of priority: the router's own, then the process's.
-pub(super) fn template(parts: &[At<'_>], findings: &mut Findings) -> Pool {
-    let mut pool = Pool::default();
+pub(super) fn template(parts: &[At<'_>], findings: &mut Findings) -> DraftPool {
+    let mut pool = DraftPool::default();
     let first = |key: &str| parts.iter().find_map(|part| part.get(key));
     if let Some(node) = first("routing_strategy") {
         strategy(&node, &mut pool, findings);
@@ -30,7 +30,7 @@ pub(super) fn template(parts: &[At<'_>], findings: &mut Findings) -> Pool {
 }
 
 /// LiteLLM's timeouts are for one attempt each.
-fn timeouts<'v>(first: &impl Fn(&str) -> Option<At<'v>>, timeouts: &mut Timeouts, findings: &mut Findings) {
+fn timeouts<'v>(first: &impl Fn(&str) -> Option<At<'v>>, timeouts: &mut DraftTimeouts, findings: &mut Findings) {
     let mut longest = 0;
     if let Some(node) = first("timeout").or_else(|| first("request_timeout"))
         && let Some(time) = node.seconds(findings)
@@ -76,7 +76,7 @@ fn overruled(parts: &[At<'_>], findings: &mut Findings) {
     }
 }
 
-fn strategy(node: &At<'_>, pool: &mut Pool, findings: &mut Findings) {
+fn strategy(node: &At<'_>, pool: &mut DraftPool, findings: &mut Findings) {
     let (policy, why) = match node.text().unwrap_or_default().as_str() {
         "simple-shuffle" => return findings.exact(&node.place, "policy = \"weighted\""),
         "least-busy" => ("least-requests", "the less busy of two, by weight"),
@@ -90,7 +90,7 @@ fn strategy(node: &At<'_>, pool: &mut Pool, findings: &mut Findings) {
     pool.policy = Some(policy);
 }
 
-fn circuit<'v>(first: &impl Fn(&str) -> Option<At<'v>>, circuit: &mut Circuit, findings: &mut Findings) {
+fn circuit<'v>(first: &impl Fn(&str) -> Option<At<'v>>, circuit: &mut DraftCircuit, findings: &mut Findings) {
     if let Some(node) = first("allowed_fails")
         && let Some(allowed) = node.whole(findings)
     {
@@ -136,7 +136,7 @@ pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findi
                     findings.unsupported(&target.place, format!("no model '{name}' was imported"));
                     continue;
                 };
-                let claude = |group: &Group| group.tiers.iter().flatten().any(|entry| entry.resource.kind == Kind::Anthropic);
+                let claude = |group: &Group| group.tiers.iter().flatten().any(|entry| entry.resource.kind == BackendKind::Anthropic);
                 if claude(source) != claude(group) {
                     findings.unsupported(&target.place, "a request in OpenAI's form is not translated into Anthropic's, nor back");
                     continue;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::wishes::{Target, Wish, Wishes};
 use crate::import::address;
-use crate::import::draft::{Auth, Backend, Draft, Kind, Limits, Member, Pool, Semantic};
+use crate::import::draft::{BackendKind, Draft, DraftAuth, DraftBackend, DraftLimits, DraftMember, DraftPool, Semantic};
 use crate::import::finding::Findings;
 use crate::import::names::{last_part, name, placeholder_model, placeholder_url};
 
@@ -39,19 +39,19 @@ pub(in crate::import) fn stand_in(wishes: &Wishes, draft: &mut Draft, findings: 
         }
         let model = root.as_ref().and_then(|root| root.deployment.clone()).unwrap_or_else(|| placeholder_model(&name));
         findings.manual(&place, format!("pool '{name}': models = [\"{model}\"]"), "list the models that callers use");
-        draft.backends.push(Backend {
+        draft.backends.push(DraftBackend {
             name: name.clone(),
             from: place.clone(),
-            kind: root.as_ref().and_then(|root| root.kind).unwrap_or(Kind::Azure),
+            kind: root.as_ref().and_then(|root| root.kind).unwrap_or(BackendKind::Azure),
             url: root.map_or_else(|| placeholder_url(&name), |root| root.root),
             api_version: None,
             location: None,
-            auth: Auth::None,
+            auth: DraftAuth::None,
             deployments: BTreeMap::new(),
             max_concurrent: None,
         });
-        let members = vec![Member { backend: name.clone(), priority: 1, weight: 1 }];
-        draft.pools.push(Pool { name, from: place, models: vec![model], members, ..Pool::default() });
+        let members = vec![DraftMember { backend: name.clone(), priority: 1, weight: 1 }];
+        draft.pools.push(DraftPool { name, from: place, models: vec![model], members, ..DraftPool::default() });
     }
 }
 
@@ -78,7 +78,7 @@ pub(in crate::import) fn apply(wishes: &Wishes, draft: &mut Draft, findings: &mu
     }
 }
 
-fn is(pool: &Pool, target: &Target) -> bool {
+fn is(pool: &DraftPool, target: &Target) -> bool {
     match target {
         Target::Backend(id) => pool.name.eq_ignore_ascii_case(&name(id)),
         Target::Url(_) => pool.members.len() == 1 && pool.name == "backend",
@@ -100,7 +100,7 @@ fn pool(wish: &Wish, at: usize, draft: &mut Draft, findings: &mut Findings) {
     if let Some(answer) = wish.answer.filter(|answer| answer.0 > 600_000) {
         set(&mut pool.timeouts.total, Some(answer));
     }
-    let Limits { requests_per_minute, tokens_per_minute, concurrent_requests, token_quota } = wish.limits;
+    let DraftLimits { requests_per_minute, tokens_per_minute, concurrent_requests, token_quota } = wish.limits;
     both(set(&mut pool.limits.requests_per_minute, requests_per_minute), "limits.requests_per_minute");
     both(set(&mut pool.limits.tokens_per_minute, tokens_per_minute), "limits.tokens_per_minute");
     both(set(&mut pool.limits.concurrent_requests, concurrent_requests), "limits.concurrent_requests");
@@ -113,7 +113,7 @@ fn pool(wish: &Wish, at: usize, draft: &mut Draft, findings: &mut Findings) {
     }
     let Some(auth) = &wish.auth else { return };
     let members: Vec<String> = draft.pools[at].members.iter().map(|member| member.backend.clone()).collect();
-    for backend in draft.backends.iter_mut().filter(|backend| backend.auth == Auth::None && members.contains(&backend.name)) {
+    for backend in draft.backends.iter_mut().filter(|backend| backend.auth == DraftAuth::None && members.contains(&backend.name)) {
         backend.auth = auth.clone();
     }
 }
@@ -191,8 +191,8 @@ fn safety(wish: &Wish, draft: &mut Draft, findings: &mut Findings) {
             );
         }
     }
-    if safety.auth == Auth::None {
-        safety.auth = Auth::ManagedIdentity { client_id: None, scope: None };
+    if safety.auth == DraftAuth::None {
+        safety.auth = DraftAuth::ManagedIdentity { client_id: None, scope: None };
         findings.manual(
             place,
             "plugins.guard.content_safety.auth = { type = \"managed-identity\" }",

@@ -2,7 +2,7 @@
 
 use super::element::Element;
 use super::wishes::Wish;
-use crate::import::draft::Limits;
+use crate::import::draft::DraftLimits;
 use crate::import::finding::Findings;
 
 /// Whose limit it is.
@@ -32,8 +32,8 @@ fn whose(element: &Element<'_, '_>, findings: &mut Findings) -> Whose {
     Whose::All
 }
 
-fn grant(element: &Element<'_, '_>, limits: Limits, each: bool, wish: &mut Wish, findings: &mut Findings) {
-    if limits == Limits::default() {
+fn grant(element: &Element<'_, '_>, limits: DraftLimits, each: bool, wish: &mut Wish, findings: &mut Findings) {
+    if limits == DraftLimits::default() {
         return;
     }
     let whose = if each { Whose::Each } else { whose(element, findings) };
@@ -59,7 +59,7 @@ fn grant(element: &Element<'_, '_>, limits: Limits, each: bool, wish: &mut Wish,
 }
 
 pub(super) fn tokens(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
-    let mut limits = Limits { tokens_per_minute: element.positive("tokens-per-minute", findings), ..Limits::default() };
+    let mut limits = DraftLimits { tokens_per_minute: element.positive("tokens-per-minute", findings), ..DraftLimits::default() };
     if let Some(quota) = element.positive("token-quota", findings) {
         let period = match element.attribute("token-quota-period").unwrap_or_default().to_ascii_lowercase().as_str() {
             "hourly" => Some("hour"),
@@ -124,12 +124,12 @@ pub(super) fn requests(element: &Element<'_, '_>, wish: &mut Wish, findings: &mu
     } else {
         findings.approximate(element.at("calls"), became, format!("{calls} calls per {period} s, as a rate per minute"));
     }
-    let limits = Limits { requests_per_minute: Some(per_minute), ..Limits::default() };
+    let limits = DraftLimits { requests_per_minute: Some(per_minute), ..DraftLimits::default() };
     element.unknown(&["calls", "renewal-period", "counter-key"], findings);
     grant(element, limits, element.name() == "rate-limit", wish, findings);
 }
 
 pub(super) fn concurrency(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
-    let limits = Limits { concurrent_requests: element.positive("max-count", findings), ..Limits::default() };
+    let limits = DraftLimits { concurrent_requests: element.positive("max-count", findings), ..DraftLimits::default() };
     grant(element, limits, false, wish, findings);
 }

@@ -15,7 +15,7 @@ use element::Element;
 pub(super) use wishes::Wishes;
 use wishes::{Target, Wish};
 
-use super::draft::{Auth, Millis};
+use super::draft::{DraftAuth, Millis};
 use super::error::ImportError;
 use super::finding::Findings;
 use super::names::{last_part, named_value, scope, variable};
@@ -110,7 +110,7 @@ fn identity(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings)
         "auth = { type = \"managed-identity\" } of the backends that have no credentials of their own",
         "the identity is now that of the machine that Spillway runs on: give it the role Cognitive Services OpenAI User",
     );
-    wish.auth = wish.auth.take().or(Some(Auth::ManagedIdentity { client_id, scope: scope(resource.as_deref()) }));
+    wish.auth = wish.auth.take().or(Some(DraftAuth::ManagedIdentity { client_id, scope: scope(resource.as_deref()) }));
 }
 
 fn target(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
@@ -196,7 +196,7 @@ fn header(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
     let removes = element.attribute("exists-action").is_some_and(|action| action == "delete");
     if credential && removes {
         findings.exact(element.place(), "callers' credentials are never sent to backends");
-    } else if credential && value.starts_with('@') && matches!(wish.auth, Some(Auth::ManagedIdentity { .. })) {
+    } else if credential && value.starts_with('@') && matches!(wish.auth, Some(DraftAuth::ManagedIdentity { .. })) {
         findings.exact(element.place(), "part of auth.type = \"managed-identity\"");
     } else if credential {
         let key = named_value(&value).map_or_else(|| "BACKEND_API_KEY".to_owned(), |named| variable(&named, ""));
@@ -205,7 +205,7 @@ fn header(element: &Element<'_, '_>, wish: &mut Wish, findings: &mut Findings) {
             format!("key = {{ env = \"{key}\" }} of the backends that have no credentials of their own"),
             format!("set {key} to the value of this header; secrets are not copied"),
         );
-        wish.auth = wish.auth.take().or(Some(Auth::ApiKey(key)));
+        wish.auth = wish.auth.take().or(Some(DraftAuth::ApiKey(key)));
     } else {
         findings.manual(
             element.place(),

@@ -1,6 +1,6 @@
 //! What policies ask for, before it is known for which pools.
 
-use crate::import::draft::{Auth, Draft, Limits, Millis, Retry, Safety};
+use crate::import::draft::{Draft, DraftAuth, DraftLimits, DraftRetry, Millis, Safety};
 
 /// What one policy document asks for.
 #[derive(Debug, Default)]
@@ -8,12 +8,12 @@ pub(in crate::import) struct Wish {
     pub(super) file: String,
     /// Backends that it sends requests to, and the positions of these settings.
     pub(super) targets: Vec<(String, Target)>,
-    pub(super) auth: Option<Auth>,
-    pub(super) retry: Retry,
+    pub(super) auth: Option<DraftAuth>,
+    pub(super) retry: DraftRetry,
     /// Timeout of an answer.
     pub(super) answer: Option<Millis>,
-    pub(super) limits: Limits,
-    pub(super) per_consumer: Vec<(String, Limits)>,
+    pub(super) limits: DraftLimits,
+    pub(super) per_consumer: Vec<(String, DraftLimits)>,
     pub(super) lookup: Option<Lookup>,
     pub(super) stored: Option<Millis>,
     /// The backend that checks content, and how.
@@ -57,7 +57,7 @@ impl Wishes {
     }
 
     /// Stores the addresses of services that are in no pool.
-    pub(in crate::import) fn know<'s>(&self, singles: impl Iterator<Item = (&'s str, &'s str, &'s Auth)>, draft: &mut Draft) {
+    pub(in crate::import) fn know<'s>(&self, singles: impl Iterator<Item = (&'s str, &'s str, &'s DraftAuth)>, draft: &mut Draft) {
         let judges = singles.filter(|(name, _, _)| self.is_safety(name));
         draft.services = judges.map(|(name, url, auth)| (name.to_owned(), url.to_owned(), auth.clone())).collect();
     }

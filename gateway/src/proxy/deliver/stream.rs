@@ -252,12 +252,12 @@ impl Deliverer<'_, '_> {
 
     /// Counts events that were left out. Logged only once, because such a backend sends more of them.
     fn note_malformed(&self, events: u32) {
-        static TOLD: AtomicBool = AtomicBool::new(false);
+        static LOGGED: AtomicBool = AtomicBool::new(false);
         if events == 0 {
             return;
         }
         self.attempt.gateway.metrics.malformed_events.inc_by(events.into());
-        if !TOLD.swap(true, Ordering::Relaxed) {
+        if !LOGGED.swap(true, Ordering::Relaxed) {
             let target = &self.attempt.state.lease.target().id;
             warn!(%target, "sends events that are not JSON: they are left out, and counted in spillway_malformed_events_total");
         }

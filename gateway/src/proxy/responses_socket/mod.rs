@@ -273,9 +273,9 @@ impl<'g> Socket<'g> {
         self.gateway.metrics.rejection(shape.code);
         debug!(id = %self.facts.id, code = shape.code, "a message on a socket is refused");
         let mut body = error_body(refusal, self.facts.dialect, &self.facts.id);
-        if let (Some(field), Ok(mut told)) = (field, serde_json::from_slice::<serde_json::Value>(&body)) {
-            told["error"]["param"] = field.into();
-            body = told.to_string().into_bytes();
+        if let (Some(field), Ok(mut error)) = (field, serde_json::from_slice::<serde_json::Value>(&body)) {
+            error["error"]["param"] = field.into();
+            body = error.to_string().into_bytes();
         }
         self.wire.say(messages::error(shape.status.as_u16(), &body, &[]));
     }

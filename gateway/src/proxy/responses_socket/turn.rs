@@ -31,7 +31,7 @@ const SMALL: usize = 64 * 1024;
 /// Most messages that may wait to be sent.
 const WAITING: usize = 8;
 /// Headers of an answer that are sent with an error.
-const TOLD: [&str; 4] = ["retry-after", "retry-after-ms", "x-should-retry", "x-request-id"];
+const ERROR_HEADERS: [&str; 4] = ["retry-after", "retry-after-ms", "x-should-retry", "x-request-id"];
 /// There is no memory for an event or an answer.
 const NO_ROOM: Refusal = Refusal::Overloaded { what: "events on sockets" };
 
@@ -152,9 +152,9 @@ impl TurnRunner {
     async fn error(&self, answer: http::Response<Incoming>, previous: Option<String>) -> Result<(), Stop> {
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
-        let told: Vec<(&str, &str)> = TOLD.iter().filter_map(|name| Some((*name, headers.get(*name)?.to_str().ok()?))).collect();
+        let fields: Vec<(&str, &str)> = ERROR_HEADERS.iter().filter_map(|name| Some((*name, headers.get(*name)?.to_str().ok()?))).collect();
         let body = self_request::read(answer, LONGEST_ERROR).await.unwrap_or_default();
-        let mut error = messages::error(status, &body, &told);
+        let mut error = messages::error(status, &body, &fields);
         if let Some(previous) = previous {
             error = messages::of_previous(error, &previous);
         }
@@ -222,10 +222,10 @@ impl TurnRunner {
     }
 
     /// Reads a response's event or answer. A long one is read on a blocking thread.
-    async fn read(&self, mut turn: Turn, told: String, to_event: fn(String) -> String) -> Result<(Turn, String), Stop> {
-        let length = told.len();
+    async fn read(&self, mut turn: Turn, text: String, to_event: fn(String) -> String) -> Result<(Turn, String), Stop> {
+        let length = text.len();
         let work = move || {
-            let message = turn.event(&to_event(told));
+            let message = turn.event(&to_event(text));
             (turn, message)
         };
         of_length(&self.gateway.turns, self.owner.clone(), length, work).await.map_err(Stop::Refused)

@@ -63,10 +63,10 @@ fn pass(
         return Ok(());
     }
     let Some(bytes) = piece.clone() else { return Ok(()) };
-    let mut told = Vec::new();
-    tunnel.tap.push(&bytes, |one, end| told.push((one, end)));
+    let mut events = Vec::new();
+    tunnel.tap.push(&bytes, |one, end| events.push((one, end)));
     let Some(attempt) = &tunnel.attempt else { return Ok(()) };
-    for (one, end) in told {
+    for (one, end) in events {
         let usage = match one {
             SocketEvent::Begun => continue,
             SocketEvent::Ended(usage) => usage,

@@ -16,9 +16,9 @@ impl Admin {
         let head = session.req_header();
         let has_token = self.gateway.runtime.load().config.server.admin_token.is_some();
         if !has_token && !names_an_address(head) {
-            let told =
+            let message =
                 "without server.admin_token this listener accepts only an IP address or 'localhost' as host, to prevent DNS rebinding";
-            return Some(problem(StatusCode::FORBIDDEN, told));
+            return Some(problem(StatusCode::FORBIDDEN, message));
         }
         is_foreign(head).then(|| problem(StatusCode::FORBIDDEN, "requests from pages of other origins are refused"))
     }

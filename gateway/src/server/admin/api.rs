@@ -177,11 +177,11 @@ impl Admin {
                     .into_iter()
                     .filter_map(|kind| {
                         let (limit, used) = (snapshot.limits[kind as usize]?, snapshot.used[kind as usize]);
-                        let told = match kind {
+                        let shown = match kind {
                             LimitKind::Budget => json!({ "limit": Money(limit).usd(), "used": Money(used).usd() }),
                             _ => json!({ "limit": limit, "used": used }),
                         };
-                        Some((kind.label().to_owned(), told))
+                        Some((kind.label().to_owned(), shown))
                     })
                     .collect();
                 json!({ "scope": scope.name, "shadow": scope.rules.shadow, "limits": limits })

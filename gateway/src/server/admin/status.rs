@@ -42,7 +42,7 @@ impl Admin {
         let Some((since, rows)) = self.today.rows(&self.gateway).await else { return Value::Null };
         let name = |row: &UsageRow| row.by.get("consumer").and_then(Value::as_str).unwrap_or("(no consumer)").to_owned();
         let fits = |row: &&UsageRow| search.is_empty() || name(row).contains(search);
-        let told: Vec<Value> = rows
+        let shown: Vec<Value> = rows
             .iter()
             .filter(fits)
             .take(CONSUMERS)
@@ -53,7 +53,7 @@ impl Admin {
                 })
             })
             .collect();
-        json!({ "since": since, "count": rows.len(), "rows": told })
+        json!({ "since": since, "count": rows.len(), "rows": shown })
     }
 }
 
@@ -67,7 +67,7 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
         }
     }
     let name = &pool.config.name;
-    let mut told: Vec<Value> = tiers
+    let mut shown: Vec<Value> = tiers
         .into_iter()
         .map(|(priority, members)| {
             let members: Vec<Value> = members
@@ -90,7 +90,7 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
     if let Some(mock) = &pool.last_resort {
         let priority = pool.config.members.iter().map(|member| member.priority).max().unwrap_or(0);
         let served = gateway.metrics.last_resort(name).get();
-        told.push(json!({ "priority": priority, "members": [{
+        shown.push(json!({ "priority": priority, "members": [{
             "backend": &*mock.backend, "deployment": "mock", "models": pool.config.models, "weight": 1, "location": null, "state": "ready",
             "why": null, "reopens_in_ms": null, "in_flight": 0, "first_token_ms": null, "headroom": null,
             "served_total": served, "throttled_total": 0, "failed_total": 0,
@@ -98,7 +98,7 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
     }
     json!({
         "name": &**name, "models": pool.config.models, "policy": pool.config.policy.name(),
-        "last_resort": pool.last_resort.as_ref().map(|mock| &*mock.backend), "tiers": told,
+        "last_resort": pool.last_resort.as_ref().map(|mock| &*mock.backend), "tiers": shown,
     })
 }
 

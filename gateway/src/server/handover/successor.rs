@@ -55,7 +55,7 @@ impl Successor {
         self.0.set_nonblocking(true)?;
         let mut heir = Heir { stream: UnixStream::from_std(self.0)?, ahead: None };
         send(&mut heir.stream, &Message::Prepared { pid: std::process::id() }).await?;
-        let told = async {
+        let announced = async {
             loop {
                 match receive(&mut heir.stream).await? {
                     Some(Message::Go) => return Ok(()),
@@ -64,7 +64,7 @@ impl Successor {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, told).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        tokio::time::timeout(PATIENCE, announced).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         Ok(heir)
     }
 }
@@ -107,10 +107,12 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
         Message::Node { name } => gateway.limits.shared.iter().for_each(|shared| shared.go_on_as(name.clone())),
         Message::Targets { targets } => {
             let (runtime, now) = (gateway.runtime.load(), gateway.clock.now());
-            for told in &targets {
-                let same =
-                    runtime.targets.iter().find(|target| *target.id.backend == *told.backend && *target.id.deployment == *told.deployment);
-                same.into_iter().for_each(|target| target.restore(told, now));
+            for saved in &targets {
+                let same = runtime
+                    .targets
+                    .iter()
+                    .find(|target| *target.id.backend == *saved.backend && *target.id.deployment == *saved.deployment);
+                same.into_iter().for_each(|target| target.restore(saved, now));
             }
         }
         Message::Pins { pins } => pins.into_iter().for_each(|(name, pin)| gateway.objects.take_over(&name, pin, gateway.clock.now())),

@@ -41,11 +41,11 @@ struct Choice {
 /// Reads a stream.
 pub(super) fn read(events: &[u8], form: Form) -> Option<Read> {
     let mut chunks = Chunks::default();
-    for_each(events, |told| {
+    for_each(events, |content| {
         if chunks.done {
             return;
         }
-        match told {
+        match content {
             EventContent::Object(_, chunk) => chunks.take(chunk),
             EventContent::Done => chunks.done = true,
             EventContent::Unreadable => chunks.unreadable = true,

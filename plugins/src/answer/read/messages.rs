@@ -30,7 +30,7 @@ struct Block {
 /// Reads a stream.
 pub(super) fn read(events: &[u8]) -> Option<Read> {
     let mut read = Events::default();
-    for_each(events, |told| match told {
+    for_each(events, |content| match content {
         EventContent::Object(kind, event) => read.take(&kind, event),
         EventContent::Done => {}
         EventContent::Unreadable => read.unreadable = true,

@@ -29,7 +29,7 @@ struct Item {
 /// Reads a stream.
 pub(super) fn read(events: &[u8]) -> Option<Read> {
     let mut read = Events::default();
-    for_each(events, |told| match told {
+    for_each(events, |content| match content {
         EventContent::Object(kind, event) => read.take(&kind, event),
         // The last event repeats the content of any event that can't be parsed.
         EventContent::Done | EventContent::Unreadable => {}

@@ -95,9 +95,9 @@ fn last_message(body: &[u8], scoping: Scoping, blanked: &mut Vec<Range<usize>>) 
         }
         _ => return None,
     };
-    let told = text.as_str(body)?.into_owned();
+    let value = text.as_str(body)?.into_owned();
     blanked.push(text.range);
-    Some(told)
+    Some(value)
 }
 
 /// The body with these values replaced by nulls.
