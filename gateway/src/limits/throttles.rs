@@ -29,15 +29,15 @@ for i = 1, #ARGV, 2 do
     redis.call('HSET', KEYS[1], ARGV[i], string.format('%.0f', till))
   end
 end
-local heard = redis.call('HGETALL', KEYS[1])
+local answered = redis.call('HGETALL', KEYS[1])
 local answer = {}
-for i = 1, #heard, 2 do
-  local left = tonumber(heard[i + 1]) - now
+for i = 1, #answered, 2 do
+  local left = tonumber(answered[i + 1]) - now
   if left > 0 then
-    answer[#answer + 1] = heard[i]
+    answer[#answer + 1] = answered[i]
     answer[#answer + 1] = string.format('%.0f', left)
   else
-    redis.call('HDEL', KEYS[1], heard[i])
+    redis.call('HDEL', KEYS[1], answered[i])
   end
 end
 return answer";
@@ -65,9 +65,9 @@ pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Ta
             }
             invocation.invoke_async::<Vec<String>>(&mut connection).await
         });
-        let Ok(Ok(heard)) = asked.await else { continue };
+        let Ok(Ok(answered)) = asked.await else { continue };
         sent.extend(news);
-        for pair in heard.chunks_exact(2) {
+        for pair in answered.chunks_exact(2) {
             let (Some(target), Ok(left)) = (by_name.get(&pair[0]), pair[1].parse()) else { continue };
             let until = now + Duration::from_millis(left);
             // Only new ones: an operator may have reset a known one here.

@@ -19,7 +19,7 @@ use crate::redis::RedisError;
 use crate::shares::{Owner, Store};
 use crate::telemetry::metrics::Metrics;
 
-/// A pin, and when it was made.
+/// A location, and when it was stored.
 #[derive(Debug)]
 struct Kept {
     pin: ObjectLocation,

@@ -67,7 +67,7 @@ fn every_block_of_the_pages_on_content_is_a_config() {
 }
 
 /// Rust files, and folders of them, directly below a folder: their names without the suffix.
-fn rooms(folder: &Path) -> Vec<String> {
+fn modules(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut names: Vec<String> = entries
         .filter(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "rs"))
@@ -79,7 +79,7 @@ fn rooms(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_way_of_a_request_is_drawn_from_the_code() {
+fn the_request_path_page_names_every_stage() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let page = std::fs::read_to_string(sources.join("../../docs/request-path.md")).unwrap();
     let separators = |c: char| c.is_whitespace() || "`(),:;".contains(c);
@@ -87,9 +87,9 @@ fn the_way_of_a_request_is_drawn_from_the_code() {
     for name in named.iter().filter(|name| !name.contains("://") && **name != "gateway/src/") {
         assert!(sources.join(name).exists(), "the page names {name}, which is not there");
     }
-    for room in rooms(&sources.join("proxy")) {
-        let (file, folder) = (format!("proxy/{room}.rs"), format!("proxy/{room}/"));
-        assert!(named.iter().any(|name| **name == *file || name.starts_with(&folder)), "the page does not name proxy/{room}");
+    for module in modules(&sources.join("proxy")) {
+        let (file, folder) = (format!("proxy/{module}.rs"), format!("proxy/{module}/"));
+        assert!(named.iter().any(|name| **name == *file || name.starts_with(&folder)), "the page does not name proxy/{module}");
     }
     let plugins: Vec<&str> = page.split("plugins ").skip(1).collect();
     for name in plugins.iter().flat_map(|rest| rest.split_whitespace().next()) {

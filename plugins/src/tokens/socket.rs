@@ -70,7 +70,7 @@ impl Default for SocketTap {
 }
 
 impl SocketTap {
-    /// Reads the next bytes and calls `tell` for each relevant message that ends in them, with the number of bytes up
+    /// Reads the next bytes and calls `each` for each relevant message that ends in them, with the number of bytes up
     /// to the end of that message.
     pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(SocketEvent, usize)) {
         let mut rest = bytes;
