@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::address;
-use super::draft::{BackendKind, Draft, DraftAuth, DraftBackend, DraftCircuit, DraftMember, DraftPool, DraftRetry, DraftTimeouts, Millis};
+use super::draft::{Draft, DraftAuth, DraftBackend, DraftCircuit, DraftKind, DraftMember, DraftPool, DraftRetry, DraftTimeouts, Millis};
 use super::error::ImportError;
 use super::finding::Findings;
 use super::names::{placeholder_model, variable};
@@ -191,7 +191,7 @@ fn backend(
         }
     };
     let deployment = find("DEPLOYMENT_NAME").and_then(|name| name.value.clone()).filter(|name| !name.is_empty());
-    let kind = address.kind.unwrap_or(BackendKind::Azure);
+    let kind = address.kind.unwrap_or(DraftKind::Azure);
     let backend = DraftBackend {
         name,
         from: url.place.clone(),

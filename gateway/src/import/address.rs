@@ -1,12 +1,12 @@
 //! What a URL shows of a backend: its kind, its root, its deployment.
 
-use super::draft::BackendKind;
+use super::draft::DraftKind;
 
 /// The parts of a backend's URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     /// `None` if the URL doesn't show it.
-    pub(super) kind: Option<BackendKind>,
+    pub(super) kind: Option<DraftKind>,
     pub(super) root: String,
     pub(super) host: String,
     pub(super) deployment: Option<String>,
@@ -80,10 +80,10 @@ pub(super) fn take_apart(url: &str) -> Result<Address, String> {
     let api_version = query.split('&').find_map(|pair| pair.strip_prefix("api-version=")).filter(|version| !version.is_empty());
     let azure = AZURE_HOSTS.iter().any(|end| host.ends_with(end)) || position("deployments").is_some() || position("openai").is_some();
     let kind = match host.as_str() {
-        _ if position("anthropic").is_some() => Some(BackendKind::Anthropic),
-        "api.anthropic.com" => Some(BackendKind::Anthropic),
-        "api.openai.com" => Some(BackendKind::OpenAi),
-        _ if azure => Some(BackendKind::Azure),
+        _ if position("anthropic").is_some() => Some(DraftKind::Anthropic),
+        "api.anthropic.com" => Some(DraftKind::Anthropic),
+        "api.openai.com" => Some(DraftKind::OpenAi),
+        _ if azure => Some(DraftKind::Azure),
         _ => None,
     };
     let names_openai = position("openai").is_some() || deployment.is_some();
@@ -107,7 +107,7 @@ mod tests {
             ("https://api.anthropic.com/v1", "https://api.anthropic.com", None),
         ] {
             let address = take_apart(url).unwrap();
-            assert_eq!((address.kind, address.root.as_str(), address.left_out.as_deref()), (Some(BackendKind::Anthropic), root, left_out));
+            assert_eq!((address.kind, address.root.as_str(), address.left_out.as_deref()), (Some(DraftKind::Anthropic), root, left_out));
         }
     }
 }

@@ -32,7 +32,7 @@ impl std::fmt::Display for Millis {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BackendKind {
+pub(super) enum DraftKind {
     Azure,
     OpenAi,
     Anthropic,
@@ -62,7 +62,7 @@ pub(super) struct DraftBackend {
     pub(super) name: String,
     /// Its position in the source.
     pub(super) from: String,
-    pub(super) kind: BackendKind,
+    pub(super) kind: DraftKind,
     pub(super) url: String,
     /// The version for Azure's dated API; `None` for `v1`.
     pub(super) api_version: Option<String>,

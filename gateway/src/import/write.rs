@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::draft::{BackendKind, Draft, DraftAuth, DraftBackend, DraftCircuit, DraftLimits, DraftPool, DraftRetry, DraftTimeouts};
+use super::draft::{Draft, DraftAuth, DraftBackend, DraftCircuit, DraftKind, DraftLimits, DraftPool, DraftRetry, DraftTimeouts};
 use super::finding::{Class, Finding};
 
 /// Comment lines are wrapped at this column.
@@ -118,12 +118,12 @@ fn backend(out: &mut String, backend: &DraftBackend) {
     comment(out, &format!("from {}", backend.from));
     out.push_str("[[backends]]\n");
     let kind = match backend.kind {
-        BackendKind::Azure => "azure-openai",
-        BackendKind::OpenAi => "openai",
-        BackendKind::Anthropic => "anthropic",
+        DraftKind::Azure => "azure-openai",
+        DraftKind::OpenAi => "openai",
+        DraftKind::Anthropic => "anthropic",
     };
     let _ = writeln!(out, "name = {}\nkind = \"{kind}\"\nurl = {}", quoted(&backend.name), quoted(&backend.url));
-    if let (BackendKind::Azure, Some(version)) = (backend.kind, &backend.api_version) {
+    if let (DraftKind::Azure, Some(version)) = (backend.kind, &backend.api_version) {
         let _ = writeln!(out, "api = \"dated\"\napi_version = {}", quoted(version));
     }
     put(out, "location", backend.location.as_deref().map(quoted));

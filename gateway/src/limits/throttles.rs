@@ -19,7 +19,7 @@ const SAME: Duration = Duration::from_millis(50);
 
 /// Writes this node's throttles and reads those of others. Times are Redis's, in milliseconds since 1970: ARGV has
 /// pairs of a target and how long it is still throttled.
-const TELL_AND_HEAR: &str = "
+const EXCHANGE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #ARGV, 2 do
@@ -45,7 +45,7 @@ return answer";
 /// Keeps the throttles of the current `targets` the same on all nodes, for ever. Without Redis each node learns them by
 /// itself.
 pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
-    let script = redis::Script::new(TELL_AND_HEAR);
+    let script = redis::Script::new(EXCHANGE);
     let mut sent: HashMap<String, Tick> = HashMap::new();
     loop {
         sleep(EVERY).await;

@@ -1,7 +1,9 @@
 //! A new config while the gateway runs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use spillway_plugins::auth::digest;
 use spillway_testkit::backend::{Reply, ScriptedBackend, Step};
 use spillway_testkit::client::{self, Connection, post};
 
@@ -100,6 +102,38 @@ async fn spillway_reload(process: &Process) -> String {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     };
     tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// The file changes between the gateway's first reading of it and the command's check: the command reloads again.
+#[tokio::test]
+async fn reload_with_wait_ends_when_the_present_file_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let (used, cli) = (folder.path().join("used.toml"), folder.path().join("cli.toml"));
+    std::fs::write(&used, "text").unwrap();
+    let reloads = Arc::new(AtomicUsize::new(0));
+    let admin = ScriptedBackend::start({
+        let (used, reloads) = (used.clone(), Arc::clone(&reloads));
+        move |request| match request.path() {
+            "/api/reload" => {
+                reloads.fetch_add(1, Ordering::SeqCst);
+                Reply::json(200, r#"{ "result": "applied" }"#)
+            }
+            _ => {
+                let loaded = if reloads.load(Ordering::SeqCst) > 1 { "text" } else { "earlier" };
+                Reply::json(200, serde_json::json!({ "file": used, "hash": digest(loaded.as_bytes()).to_string() }).to_string())
+            }
+        }
+    })
+    .await;
+    std::fs::write(&cli, format!("[server]\nadmin = \"{}\"\n", admin.address())).unwrap();
+    for (arguments, expected) in [(vec!["reload", "-c"], 1), (vec!["reload", "--wait", "-c"], 2)] {
+        reloads.store(0, Ordering::SeqCst);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_spillway"));
+        command.args(arguments).arg(&cli);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(output.status.success() && output.stdout == b"applied\n", "{output:?}");
+        assert_eq!(reloads.load(Ordering::SeqCst), expected);
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::breaker;
 use super::node::{Node, unknown_keys};
 use super::resources::Resource;
 use crate::import::address::{self, Address};
-use crate::import::draft::{BackendKind, DraftAuth, DraftCircuit};
+use crate::import::draft::{DraftAuth, DraftCircuit, DraftKind};
 use crate::import::finding::Findings;
 use crate::import::names::{named_value, scope, variable};
 
@@ -21,14 +21,14 @@ pub(super) struct Single {
 
 impl Single {
     /// Its API, guessed if its URL doesn't show it.
-    pub(super) fn kind(&self, findings: &mut Findings) -> BackendKind {
+    pub(super) fn kind(&self, findings: &mut Findings) -> DraftKind {
         self.address.kind.unwrap_or_else(|| {
             findings.manual(
                 format!("{}/url", self.place),
                 "kind = \"openai\"",
                 format!("the API of '{}' is not known; correct 'kind' if it is azure-openai or anthropic", self.address.host),
             );
-            BackendKind::OpenAi
+            DraftKind::OpenAi
         })
     }
 }
@@ -69,7 +69,7 @@ pub(super) fn url_findings(place: &str, name: &str, address: &Address, findings:
     }
     if let Some(version) = address.api_version.as_ref().filter(|version| !address::is_undated(version)) {
         findings.exact(place, format!("api = \"dated\", api_version = \"{version}\""));
-    } else if address.kind == Some(BackendKind::Azure) {
+    } else if address.kind == Some(DraftKind::Azure) {
         findings.approximate(
             place,
             "api = \"v1\"",
@@ -106,7 +106,7 @@ fn credentials(node: &Node, name: &str, address: &Address, findings: &mut Findin
         match authorization.get("parameter") {
             Some(parameter) if scheme.eq_ignore_ascii_case("bearer") && auth == DraftAuth::None => {
                 auth = DraftAuth::ApiKey(secret(&parameter, name, findings));
-                if address.kind == Some(BackendKind::Azure) {
+                if address.kind == Some(DraftKind::Azure) {
                     findings.approximate(authorization.place, "auth.type = \"api-key\"", "sent as the header api-key");
                 }
             }

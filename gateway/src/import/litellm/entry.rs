@@ -2,14 +2,14 @@
 
 use super::yaml::At;
 use crate::import::address::{is_undated, take_apart};
-use crate::import::draft::{BackendKind, DraftAuth};
+use crate::import::draft::{DraftAuth, DraftKind};
 use crate::import::finding::Findings;
 use crate::import::names::{placeholder_url, variable};
 
 /// What two entries must have in common to share a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resource {
-    pub(super) kind: BackendKind,
+    pub(super) kind: DraftKind,
     pub(super) url: String,
     pub(super) api_version: Option<String>,
     pub(super) auth: DraftAuth,
@@ -70,14 +70,14 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
         (None, None) => ("openai".to_owned(), named.clone()),
     };
     let kind = match provider.as_str() {
-        "azure" | "azure_text" => BackendKind::Azure,
-        "openai" => BackendKind::OpenAi,
-        "anthropic" => BackendKind::Anthropic,
+        "azure" | "azure_text" => DraftKind::Azure,
+        "openai" => DraftKind::OpenAi,
+        "anthropic" => DraftKind::Anthropic,
         // LiteLLM uses Anthropic's API here, too.
-        FOUNDRY if deployment.starts_with("claude") => BackendKind::Anthropic,
+        FOUNDRY if deployment.starts_with("claude") => DraftKind::Anthropic,
         other if COMPATIBLE.contains(&other) && params.get("api_base").is_some() => {
             findings.approximate(&place, "kind = \"openai\"", format!("'{other}' is called with OpenAI's API at its api_base"));
-            BackendKind::OpenAi
+            DraftKind::OpenAi
         }
         other => {
             findings.unsupported(place, format!("the provider '{other}' is not supported; '{model}' loses this deployment"));
@@ -85,9 +85,9 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
         }
     };
     // Azure's prefixes for kinds of deployments, as in `azure/responses/gpt-4o`.
-    let deployment = deployment.rsplit('/').next().filter(|_| kind == BackendKind::Azure).map_or(deployment.clone(), str::to_owned);
+    let deployment = deployment.rsplit('/').next().filter(|_| kind == DraftKind::Azure).map_or(deployment.clone(), str::to_owned);
     // Only Azure's names are part of the path.
-    let bad = |c: char| "?#%".contains(c) || (kind == BackendKind::Azure && c == '/') || c.is_control() || c.is_whitespace();
+    let bad = |c: char| "?#%".contains(c) || (kind == DraftKind::Azure && c == '/') || c.is_control() || c.is_whitespace();
     if deployment.is_empty() || deployment.contains(bad) {
         findings.unsupported(place, format!("'{deployment}' can't be the name of a deployment"));
         return None;
@@ -105,15 +105,15 @@ pub(super) fn read(at: &At<'_>, findings: &mut Findings) -> Option<Entry> {
     Some(Entry { model, deployment, place: at.place.clone(), resource, order, weight, rpm, tpm })
 }
 
-fn resource(params: &At<'_>, kind: BackendKind, provider: &str, model: &str, findings: &mut Findings) -> Resource {
+fn resource(params: &At<'_>, kind: DraftKind, provider: &str, model: &str, findings: &mut Findings) -> Resource {
     let mut api_version = params.get("api_version");
     let mut location = None;
     let base = params.get("api_base").or_else(|| params.get("base_url"));
     let default = match kind {
-        BackendKind::Azure => None,
+        DraftKind::Azure => None,
         _ if provider == FOUNDRY => None,
-        BackendKind::OpenAi => Some("https://api.openai.com"),
-        BackendKind::Anthropic => Some("https://api.anthropic.com"),
+        DraftKind::OpenAi => Some("https://api.openai.com"),
+        DraftKind::Anthropic => Some("https://api.anthropic.com"),
     };
     let variable = if provider == FOUNDRY { "AZURE_AI_API_BASE" } else { "AZURE_API_BASE" };
     let mut in_url = None;
@@ -134,7 +134,7 @@ fn resource(params: &At<'_>, kind: BackendKind, provider: &str, model: &str, fin
                 placeholder_url(name)
             }
             (None, Some(Ok(mut address))) => {
-                if provider == FOUNDRY && kind == BackendKind::Anthropic && !address.root.ends_with("/anthropic") {
+                if provider == FOUNDRY && kind == DraftKind::Anthropic && !address.root.ends_with("/anthropic") {
                     address.root.push_str("/anthropic");
                 }
                 findings.exact(&base.place, format!("url = \"{}\"", address.root));
@@ -152,12 +152,12 @@ fn resource(params: &At<'_>, kind: BackendKind, provider: &str, model: &str, fin
         findings.exact(params.path("region_name"), format!("location = \"{region}\""));
         location = Some(region);
     }
-    if kind != BackendKind::Azure
+    if kind != DraftKind::Azure
         && let Some(version) = api_version.take()
     {
         findings.unsupported(version.place, "only Azure has versions in the query");
     }
-    let api_version = version(api_version.as_ref(), in_url, findings).filter(|_| kind == BackendKind::Azure);
+    let api_version = version(api_version.as_ref(), in_url, findings).filter(|_| kind == DraftKind::Azure);
     let max_concurrent = params.get("max_parallel_requests").and_then(|node| {
         let most = node.whole(findings).filter(|most| (1..=u64::from(u32::MAX)).contains(most))?;
         findings.exact(node.place, format!("max_concurrent = {most}"));
@@ -186,7 +186,7 @@ fn version(given: Option<&At<'_>>, in_url: Option<String>, findings: &mut Findin
 }
 
 /// Secrets become references to variables, and are never copied.
-fn auth(params: &At<'_>, kind: BackendKind, provider: &str, model: &str, findings: &mut Findings) -> DraftAuth {
+fn auth(params: &At<'_>, kind: DraftKind, provider: &str, model: &str, findings: &mut Findings) -> DraftAuth {
     if let Some(key) = params.get("api_key") {
         let literal = key.variable().is_none();
         let name = key.variable().map_or_else(|| variable(model, "API_KEY"), str::to_owned);
@@ -210,10 +210,10 @@ fn auth(params: &At<'_>, kind: BackendKind, provider: &str, model: &str, finding
             return DraftAuth::Client { tenant_id, client_id, secret: name };
         }
     }
-    if kind != BackendKind::Azure {
+    if kind != DraftKind::Azure {
         let name = match kind {
             _ if provider == FOUNDRY => "AZURE_AI_API_KEY",
-            BackendKind::OpenAi => "OPENAI_API_KEY",
+            DraftKind::OpenAi => "OPENAI_API_KEY",
             _ => "ANTHROPIC_API_KEY",
         };
         findings.exact(params.path("api_key"), format!("key = {{ env = \"{name}\" }}"));

@@ -1,7 +1,7 @@
 //! Model groups become pools.
 
 use super::entry::{Entry, Resource};
-use crate::import::draft::{BackendKind, Draft, DraftBackend, DraftMember, DraftPool};
+use crate::import::draft::{Draft, DraftBackend, DraftKind, DraftMember, DraftPool};
 use crate::import::finding::Findings;
 use crate::import::names::{name, unused};
 
@@ -83,9 +83,9 @@ fn backend(entry: &Entry, model: &str, members: &[DraftMember], draft: &mut Draf
     let host = resource.url.split("://").nth(1).unwrap_or(&resource.url);
     let label = host.split(['/', ':']).next().unwrap_or(host);
     let wanted = match resource.kind {
-        BackendKind::OpenAi if label == "api.openai.com" => "openai",
-        BackendKind::Anthropic if label == "api.anthropic.com" => "anthropic",
-        BackendKind::Azure => label.split('.').next().unwrap_or(label),
+        DraftKind::OpenAi if label == "api.openai.com" => "openai",
+        DraftKind::Anthropic if label == "api.anthropic.com" => "anthropic",
+        DraftKind::Azure => label.split('.').next().unwrap_or(label),
         _ => label,
     };
     let name = unused(&name(wanted), |name| draft.backends.iter().any(|backend| backend.name == name));

@@ -2,7 +2,7 @@
 
 use super::groups::Group;
 use super::yaml::At;
-use crate::import::draft::{BackendKind, Draft, DraftCircuit, DraftPool, DraftTimeouts, Millis};
+use crate::import::draft::{Draft, DraftCircuit, DraftKind, DraftPool, DraftTimeouts, Millis};
 use crate::import::finding::Findings;
 
 /// The settings of every pool, in LiteLLM's order of priority: the router's own, then the process's.
@@ -136,7 +136,7 @@ pub(super) fn fallbacks(parts: &[At<'_>], groups: &[Group], findings: &mut Findi
                     findings.unsupported(&target.place, format!("no model '{name}' was imported"));
                     continue;
                 };
-                let claude = |group: &Group| group.tiers.iter().flatten().any(|entry| entry.resource.kind == BackendKind::Anthropic);
+                let claude = |group: &Group| group.tiers.iter().flatten().any(|entry| entry.resource.kind == DraftKind::Anthropic);
                 if claude(source) != claude(group) {
                     findings.unsupported(&target.place, "a request in OpenAI's form is not translated into Anthropic's, nor back");
                     continue;

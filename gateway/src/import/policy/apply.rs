@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::wishes::{Target, Wish, Wishes};
 use crate::import::address;
-use crate::import::draft::{BackendKind, Draft, DraftAuth, DraftBackend, DraftLimits, DraftMember, DraftPool, Semantic};
+use crate::import::draft::{Draft, DraftAuth, DraftBackend, DraftKind, DraftLimits, DraftMember, DraftPool, Semantic};
 use crate::import::finding::Findings;
 use crate::import::names::{last_part, name, placeholder_model, placeholder_url};
 
@@ -42,7 +42,7 @@ pub(in crate::import) fn stand_in(wishes: &Wishes, draft: &mut Draft, findings: 
         draft.backends.push(DraftBackend {
             name: name.clone(),
             from: place.clone(),
-            kind: root.as_ref().and_then(|root| root.kind).unwrap_or(BackendKind::Azure),
+            kind: root.as_ref().and_then(|root| root.kind).unwrap_or(DraftKind::Azure),
             url: root.map_or_else(|| placeholder_url(&name), |root| root.root),
             api_version: None,
             location: None,
