@@ -61,7 +61,8 @@ fuzz_target!(|head: &[u8]| {
     };
     if let Some(name) = named {
         assert!(if matches!(call, Operation::Object(_)) { is_segment(name) } else { is_model(name) }, "{target}: {name}");
-        let found = if path_names { format!("{path}/").contains(&format!("/{name}/")) } else { query.is_some_and(|query| query.contains(name)) };
+        let found =
+            if path_names { format!("{path}/").contains(&format!("/{name}/")) } else { query.is_some_and(|query| query.contains(name)) };
         assert!(found, "{target}: {name}");
     }
     // Fragments are refused before this.

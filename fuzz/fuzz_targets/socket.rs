@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use spillway_fuzz::{cuts, pieces};
 use spillway_plugins::realtime::SocketReader;
-use spillway_plugins::tokens::{SocketTap, SocketEvent};
+use spillway_plugins::tokens::{SocketEvent, SocketTap};
 
 /// What is told, and at which byte of all.
 fn told(pieces: &[&[u8]]) -> (Vec<(SocketEvent, usize)>, bool, u32) {
