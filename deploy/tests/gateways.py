@@ -1,4 +1,4 @@
-"""A gateway and imitations of Azure OpenAI behind it, for the tests of the monitoring."""
+"""A gateway and mocks of Azure OpenAI behind it, for the tests of the monitoring."""
 
 import contextlib
 import hashlib

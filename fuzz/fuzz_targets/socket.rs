@@ -6,10 +6,10 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use spillway_fuzz::{cuts, pieces};
 use spillway_plugins::realtime::SocketReader;
-use spillway_plugins::tokens::{SocketTap, Told};
+use spillway_plugins::tokens::{SocketTap, SocketEvent};
 
 /// What is told, and at which byte of all.
-fn told(pieces: &[&[u8]]) -> (Vec<(Told, usize)>, bool, u32) {
+fn told(pieces: &[&[u8]]) -> (Vec<(SocketEvent, usize)>, bool, u32) {
     let (mut tap, mut told, mut before) = (SocketTap::default(), Vec::new(), 0);
     for piece in pieces {
         tap.push(piece, |one, at| told.push((one, before + at)));
@@ -79,9 +79,9 @@ fuzz_target!(|input: &[u8]| {
         };
         let here = ends.as_slice().first().filter(|(_, at)| *at == end);
         match message.get("type").and_then(Value::as_str) {
-            Some("response.created") => assert!(matches!(here, Some((Told::Begun, _))), "{message:?}: {here:?}"),
-            Some("response.done") => assert!(matches!(here, Some((Told::Ended(_), _))), "{message:?}: {here:?}"),
-            _ => assert!(matches!(here, None | Some((Told::Beside(_), _))), "{message:?}: {here:?}"),
+            Some("response.created") => assert!(matches!(here, Some((SocketEvent::Begun, _))), "{message:?}: {here:?}"),
+            Some("response.done") => assert!(matches!(here, Some((SocketEvent::Ended(_), _))), "{message:?}: {here:?}"),
+            _ => assert!(matches!(here, None | Some((SocketEvent::Other(_), _))), "{message:?}: {here:?}"),
         }
         if here.is_some() {
             ends.next();

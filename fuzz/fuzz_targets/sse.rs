@@ -10,10 +10,10 @@ use spillway_plugins::sse::{Fate, MOST_KEPT, Splitter};
 use spillway_plugins::stream::StreamWatch;
 
 /// An event's name and data, and whether something was cut from it.
-type Told = (Vec<u8>, Vec<u8>, bool);
+type SeenEvent = (Vec<u8>, Vec<u8>, bool);
 
 /// The events of a stream, and what is passed on.
-fn split(most: usize, pieces: &[&[u8]]) -> (Vec<Told>, Vec<u8>) {
+fn split(most: usize, pieces: &[&[u8]]) -> (Vec<SeenEvent>, Vec<u8>) {
     let (mut splitter, mut events, mut out) = (Splitter::keeping(most), Vec::new(), Vec::new());
     let mut take = |event: spillway_plugins::sse::Event<'_>| {
         events.push((event.name.to_vec(), event.data.to_vec(), event.cut.is_some()));
@@ -27,7 +27,7 @@ fn split(most: usize, pieces: &[&[u8]]) -> (Vec<Told>, Vec<u8>) {
 }
 
 /// The events of a stream, read line by line (WHATWG HTML, section 9.2.6). The end of the stream ends the last one.
-fn reference(stream: &[u8]) -> Vec<Told> {
+fn reference(stream: &[u8]) -> Vec<SeenEvent> {
     let mut text = Vec::new();
     let stream = stream.strip_prefix(b"\xef\xbb\xbf").unwrap_or(stream);
     let mut bytes = stream.iter().peekable();

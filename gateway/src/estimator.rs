@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::queue;
+use crate::background_queue;
 
 /// Estimates that may wait.
 const QUEUE: usize = 1024;
@@ -45,7 +45,7 @@ impl Estimator {
 
     /// Waits until everything that was handed over is booked, at most `limit`.
     pub(crate) async fn flush(&self, limit: Duration) {
-        queue::flush(&self.0, Job::Flush, limit).await;
+        background_queue::flush(&self.0, Job::Flush, limit).await;
     }
 }
 

@@ -17,7 +17,7 @@ use crate::objects::Objects;
 use crate::request::BufferBudget;
 use crate::runtime::Runtime;
 use crate::self_request::Internal;
-use crate::shares::{Owner, Places};
+use crate::shares::{FairSlots, Owner};
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;
 
@@ -25,9 +25,9 @@ use crate::telemetry::recent::RecentRequests;
 const READ_ON: usize = 256;
 
 /// The turns of this machine: one for each processor. One caller never has all of them.
-pub(crate) fn turns() -> Arc<Places<Owner>> {
+pub(crate) fn turns() -> Arc<FairSlots<Owner>> {
     let processors = std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2));
-    Places::new(processors, processors - 1)
+    FairSlots::new(processors, processors - 1)
 }
 
 /// What all requests share.
@@ -55,7 +55,7 @@ pub struct Shared {
     /// Room for request bodies.
     pub(crate) buffered: Arc<BufferBudget>,
     /// Who may work on a long one.
-    pub(crate) turns: Arc<Places<Owner>>,
+    pub(crate) turns: Arc<FairSlots<Owner>>,
     /// Where stored things live.
     pub objects: Arc<Objects>,
     /// What may be used up.
@@ -68,14 +68,14 @@ pub struct Shared {
     pub recent: RecentRequests,
     pub(crate) estimator: Estimator,
     /// Room for answers whose callers left.
-    pub(crate) draining: Arc<Places<Owner>>,
+    pub(crate) draining: Arc<FairSlots<Owner>>,
     /// Tells them when the gateway stops.
     pub(crate) stopping: Notify,
     closing: AtomicBool,
     /// Tells sockets when it is about to stop.
     pub(crate) closed: Notify,
-    /// Places for sockets of the Responses API, and how many of them have something to send.
-    pub(crate) sockets: Arc<Places<Owner>>,
+    /// FairSlots for sockets of the Responses API, and how many of them have something to send.
+    pub(crate) sockets: Arc<FairSlots<Owner>>,
     pub(crate) busy_sockets: Arc<AtomicUsize>,
     pub(crate) unrouted: RequestMetrics,
 }
@@ -122,11 +122,11 @@ impl Gateway {
             internal,
             recent: RecentRequests::default(),
             estimator: Estimator::start()?,
-            draining: Places::new(READ_ON, READ_ON),
+            draining: FairSlots::new(READ_ON, READ_ON),
             stopping: Notify::new(),
             closing: AtomicBool::new(false),
             closed: Notify::new(),
-            sockets: Places::new(sockets, sockets),
+            sockets: FairSlots::new(sockets, sockets),
             busy_sockets: Arc::default(),
             unrouted,
         })))

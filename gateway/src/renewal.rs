@@ -21,11 +21,11 @@ pub struct Renewal {
 
 /// The result of a request for renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum RenewalReply {
     /// It will be renewed.
-    Now,
+    Accepted,
     /// The last request for renewal was too short a time ago.
-    Before {
+    TooSoon {
         /// When that was.
         at: Tick,
         /// The number at that time.
@@ -58,23 +58,23 @@ impl Renewal {
             return true;
         }
         match self.ask(seen, now) {
-            Asked::Now => {}
+            RenewalReply::Accepted => {}
             // Callers that come while a renewal is under way wait for it; the others must continue without one.
-            Asked::Before { at, after } if after < seen || now.since(at) > limit => return false,
-            Asked::Before { .. } => {}
+            RenewalReply::TooSoon { at, after } if after < seen || now.since(at) > limit => return false,
+            RenewalReply::TooSoon { .. } => {}
         }
         timeout(limit, number.wait_for(|newest| *newest > seen)).await.is_ok_and(|came| came.is_ok())
     }
 
     /// Version `seen` is not usable: requests a renewal, unless that was just done, and doesn't wait.
-    pub fn ask(&self, seen: u64, now: Tick) -> Asked {
+    pub fn ask(&self, seen: u64, now: Tick) -> RenewalReply {
         let mut last = self.last.lock();
         match *last {
-            Some((at, after)) if now.since(at) < self.floor => Asked::Before { at, after },
+            Some((at, after)) if now.since(at) < self.floor => RenewalReply::TooSoon { at, after },
             _ => {
                 *last = Some((now, seen));
                 self.wake.notify_one();
-                Asked::Now
+                RenewalReply::Accepted
             }
         }
     }
@@ -99,11 +99,11 @@ mod tests {
     fn asking_again_within_the_floor_changes_nothing() {
         let renewal = Renewal::new(Duration::from_secs(10));
         let at = |seconds: u64| Tick(0) + Duration::from_secs(seconds);
-        assert_eq!(renewal.ask(0, at(100)), Asked::Now);
+        assert_eq!(renewal.ask(0, at(100)), RenewalReply::Accepted);
         for seconds in [100, 105, 109] {
-            assert_eq!(renewal.ask(0, at(seconds)), Asked::Before { at: at(100), after: 0 });
+            assert_eq!(renewal.ask(0, at(seconds)), RenewalReply::TooSoon { at: at(100), after: 0 });
         }
-        assert_eq!(renewal.ask(0, at(110)), Asked::Now);
+        assert_eq!(renewal.ask(0, at(110)), RenewalReply::Accepted);
     }
 
     #[tokio::test]

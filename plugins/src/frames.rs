@@ -25,7 +25,7 @@ pub struct Frames {
 
 /// The next thing on one side of a socket.
 #[derive(Debug)]
-pub enum Heard<'b> {
+pub enum Frame<'b> {
     /// A part of a message.
     Part(Part<'b>),
     /// A whole control frame, which may come between a message's frames: its opcode and its payload.
@@ -108,14 +108,14 @@ impl Frames {
     /// As [`Frames::next`], but skips control frames.
     pub(crate) fn next_part<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Part<'b>> {
         loop {
-            if let Heard::Part(part) = self.next(bytes)? {
+            if let Frame::Part(part) = self.next(bytes)? {
                 return Some(part);
             }
         }
     }
 
     /// Takes the next part or control frame out of `bytes`; `None` if none is complete.
-    pub fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Heard<'b>> {
+    pub fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Frame<'b>> {
         while !bytes.is_empty() && !self.lost {
             if self.left == 0 && !self.frame_begins(bytes) {
                 return None;
@@ -128,12 +128,12 @@ impl Frames {
             self.at = (self.at + here) % 4;
             if self.of_message {
                 let (begins, ends) = (std::mem::take(&mut self.begins), self.left == 0 && self.last);
-                return Some(Heard::Part(Part { payload, mask: self.mask, at, begins, ends, binary: self.binary }));
+                return Some(Frame::Part(Part { payload, mask: self.mask, at, begins, ends, binary: self.binary }));
             }
             let mask = self.mask;
             self.control.1.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ mask[(at + index) % 4]));
             if self.left == 0 {
-                return Some(Heard::Control(self.control.0, std::mem::take(&mut self.control.1)));
+                return Some(Frame::Control(self.control.0, std::mem::take(&mut self.control.1)));
             }
         }
         None

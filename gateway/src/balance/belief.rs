@@ -15,7 +15,7 @@ use crate::clock::Tick;
 
 /// Which consumer asks, and for which operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestKey {
     /// A number that stands for the consumer; 0 if callers are not told apart.
     pub by: u64,
     /// The operation.
@@ -24,14 +24,14 @@ pub struct Asked {
     pub whole: bool,
 }
 
-impl Default for Asked {
+impl Default for RequestKey {
     /// A chat request of callers that are not told apart.
     fn default() -> Self {
-        Asked { by: 0, api: Api::Chat, whole: true }
+        RequestKey { by: 0, api: Api::Chat, whole: true }
     }
 }
 
-impl Asked {
+impl RequestKey {
     /// Whether its caller decides how long it takes.
     pub(super) fn is_open_ended(&self) -> bool {
         !self.whole || self.api == Api::Realtime
@@ -158,9 +158,9 @@ impl Belief {
     }
 
     /// When the target may next serve this.
-    pub(super) fn gate(&self, asked: Asked) -> Tick {
-        let outage = self.outage(asked.api).map_or(Tick(0), |outage| outage.shut(asked.whole));
-        self.circuit_gate(asked.whole).0.max(outage).max(self.throttled_until)
+    pub(super) fn gate(&self, key: RequestKey) -> Tick {
+        let outage = self.outage(key.api).map_or(Tick(0), |outage| outage.shut(key.whole));
+        self.circuit_gate(key.whole).0.max(outage).max(self.throttled_until)
     }
 
     /// The outage of one operation.
@@ -173,24 +173,24 @@ impl Belief {
     }
 
     /// Takes the probes that are due.
-    pub(super) fn take_probes(&mut self, asked: Asked, now: Tick) -> Probes {
+    pub(super) fn take_probes(&mut self, key: RequestKey, now: Tick) -> Probes {
         let circuit = matches!(self.circuit.phase(), Phase::Open { .. });
         if circuit {
-            self.probing.set(asked.whole, Some(now));
+            self.probing.set(key.whole, Some(now));
         }
-        let outage = self.outage_mut(asked.api).map(|outage| outage.probing.set(asked.whole, Some(now))).is_some();
+        let outage = self.outage_mut(key.api).map(|outage| outage.probing.set(key.whole, Some(now))).is_some();
         Probes { circuit, outage }
     }
 
     /// Gives probes back.
-    pub(super) fn give_back(&mut self, asked: Asked, probes: Probes) {
+    pub(super) fn give_back(&mut self, key: RequestKey, probes: Probes) {
         if probes.circuit {
-            self.probing.set(asked.whole, None);
+            self.probing.set(key.whole, None);
         }
         if probes.outage
-            && let Some(outage) = self.outage_mut(asked.api)
+            && let Some(outage) = self.outage_mut(key.api)
         {
-            outage.probing.set(asked.whole, None);
+            outage.probing.set(key.whole, None);
         }
     }
 

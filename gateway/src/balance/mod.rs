@@ -29,7 +29,7 @@ mod slots;
 pub mod snapshot;
 mod state;
 pub mod target;
-pub mod told;
+pub mod target_state;
 pub mod waiting;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 pub use super::member::{HealthFlag, Member, MemberHealth};
 use super::policy::{Candidate, Policy};
 use super::snapshot::member_state_for;
-use super::target::{Asked, Lease, Unavailable};
+use super::target::{Lease, RequestKey, Unavailable};
 use crate::clock::Tick;
 
 /// The members of one priority.
@@ -56,7 +56,7 @@ pub struct PickRequest<'a> {
     /// Equal for requests that should go to the same member.
     pub affinity_key: u64,
     /// Which consumer asks, and for which operation.
-    pub asked: Asked,
+    pub key: RequestKey,
 }
 
 /// A chosen member and its slot.
@@ -118,7 +118,7 @@ impl Route {
                     usable.iter().map(|&i| Candidate { target: &self.members[i].target, weight: self.members[i].weight }).collect();
                 let chosen = self.policy.pick(&candidates, request.affinity_key, rng);
                 let index = usable[chosen];
-                if let Some(lease) = self.members[index].target.acquire(request.asked, now) {
+                if let Some(lease) = self.members[index].target.acquire(request.key, now) {
                     return Ok(Pick { index, lease });
                 }
                 // Another thread took the last slot, or the probe, after the check.
@@ -130,7 +130,7 @@ impl Route {
 
     /// Members of better tiers than `chosen` (of all tiers, if `None`) that have a weight, but could not take this
     /// request, and why.
-    pub fn passed_over(&self, request: &PickRequest<'_>, chosen: Option<usize>, now: Tick) -> Vec<Skipped> {
+    pub fn skipped(&self, request: &PickRequest<'_>, chosen: Option<usize>, now: Tick) -> Vec<Skipped> {
         let tier = chosen.map_or(u32::MAX, |index| self.members[index].priority);
         if self.tiers.first().is_none_or(|best| best.priority >= tier) {
             return Vec::new();
@@ -141,7 +141,7 @@ impl Route {
             () if request.excluded.contains(&index) => ("not-for-this-api", None),
             () if !member.is_inside(request.fence) => ("location-not-allowed", None),
             () => {
-                let (state, until) = member_state_for(member, request.asked, now);
+                let (state, until) = member_state_for(member, request.key, now);
                 (state.label(), until)
             }
         };
@@ -165,7 +165,7 @@ impl Route {
     fn is_usable(&self, index: usize, request: &PickRequest<'_>, now: Tick) -> bool {
         let member = &self.members[index];
         member.weight > 0
-            && member.target.is_usable(request.asked, now)
+            && member.target.is_usable(request.key, now)
             && member.is_up()
             && !request.tried.contains(&index)
             && !request.excluded.contains(&index)
@@ -179,7 +179,7 @@ impl Route {
         let (inside, outside): (Vec<_>, Vec<_>) = able.partition(|(_, member)| member.is_inside(request.fence));
         result.fenced_off = inside.is_empty() && !outside.is_empty();
         for (index, member) in inside {
-            let until = match member.target.closed_for(request.asked, now) {
+            let until = match member.target.closed_for(request.key, now) {
                 Some(Unavailable::Drained) => continue,
                 _ if !member.is_up() => {
                     result.all_throttled = false;
@@ -246,7 +246,7 @@ mod tests {
 
     fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {
         route.pick(
-            &PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0, asked: Asked::default() },
+            &PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0, key: RequestKey::default() },
             NOW,
             &mut fastrand::Rng::with_seed(1),
         )
@@ -254,7 +254,7 @@ mod tests {
 
     fn throttle(route: &Route, index: usize, seconds: u64) {
         let retry_after = Some(Duration::from_secs(seconds));
-        let mut lease = route.members()[index].target.acquire(Asked::default(), NOW).unwrap();
+        let mut lease = route.members()[index].target.acquire(RequestKey::default(), NOW).unwrap();
         lease.record(Outcome::Throttled { retry_after }, &CircuitRules::default(), NOW);
     }
 
@@ -296,10 +296,10 @@ mod tests {
             ..CircuitRules::default()
         };
         for member in route.members() {
-            member.target.acquire(Asked::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: None }, &rules, NOW);
+            member.target.acquire(RequestKey::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: None }, &rules, NOW);
         }
         let later = NOW + Duration::from_secs(20);
-        let request = PickRequest { excluded: &[], throttled: &[], tried: &[], fence: None, affinity_key: 0, asked: Asked::default() };
+        let request = PickRequest { excluded: &[], throttled: &[], tried: &[], fence: None, affinity_key: 0, key: RequestKey::default() };
         let none = route.pick(&request, later, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert_eq!((none.all_throttled, none.soonest), (true, Some(NOW + rules.trip)));
     }
@@ -309,7 +309,7 @@ mod tests {
         let route = route();
         throttle(&route, 1, 30);
         throttle(&route, 2, 30);
-        let request = PickRequest { excluded: &[0], throttled: &[], tried: &[], fence: None, affinity_key: 0, asked: Asked::default() };
+        let request = PickRequest { excluded: &[0], throttled: &[], tried: &[], fence: None, affinity_key: 0, key: RequestKey::default() };
         let none = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert!(none.all_throttled);
         let nobody = PickRequest { excluded: &[0, 1, 2], ..request };
@@ -322,7 +322,7 @@ mod tests {
         let route = route();
         throttle(&route, 0, 30);
         throttle(&route, 1, 30);
-        route.members()[2].target.acquire(Asked::default(), NOW).unwrap().record(
+        route.members()[2].target.acquire(RequestKey::default(), NOW).unwrap().record(
             Outcome::Out(OutageReason::OutOfQuota),
             &CircuitRules::default(),
             NOW,

@@ -10,7 +10,7 @@ use spillway_plugins::retry::RateSignal;
 use super::circuit::{CircuitRules, ErrorKind, Failure, Threshold};
 use super::policy::Policy;
 use super::route::{Member, PickRequest, Route};
-use super::target::{Asked, Lease, Outcome, Target, TargetId, Unavailable};
+use super::target::{Lease, Outcome, RequestKey, Target, TargetId, Unavailable};
 use crate::clock::Tick;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -140,7 +140,7 @@ fn run_request(
             tried: &tried,
             fence: None,
             affinity_key: rng.u64(0..40),
-            asked: Asked::default(),
+            key: RequestKey::default(),
         };
         let picked = route.pick(&request, now, rng);
         let Ok(mut pick) = picked else {
@@ -158,7 +158,7 @@ fn run_request(
         report.attempts += 1;
         if pick.lease.is_probe() {
             report.probes += 1;
-            assert!(route.members()[pick.index].target.acquire(Asked::default(), now).is_none(), "a second probe beside the first");
+            assert!(route.members()[pick.index].target.acquire(RequestKey::default(), now).is_none(), "a second probe beside the first");
         }
         tried.push(pick.index);
         match upstreams[pick.index].answer(now, rng) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::belief::Asked;
+use super::belief::RequestKey;
 use crate::clock::Tick;
 use crate::shares::leaves_room;
 
@@ -64,34 +64,34 @@ impl Slots {
     }
 
     /// Whether this consumer may take a slot now. It counts as one that needs slots from now on.
-    pub(super) fn wants(&self, asked: Asked, now: Tick) -> bool {
+    pub(super) fn wants(&self, key: RequestKey, now: Tick) -> bool {
         let most = self.most.load(Ordering::Relaxed);
         if most == u32::MAX {
             return true;
         }
         let mut shares = self.shares.lock();
-        shares.note(asked.by, now);
-        shares.allows(asked, self.taken(), most, now)
+        shares.note(key.by, now);
+        shares.allows(key, self.taken(), most, now)
     }
 
     /// Whether this consumer may take a slot now.
-    pub(super) fn has_one_for(&self, asked: Asked, now: Tick) -> bool {
+    pub(super) fn has_one_for(&self, key: RequestKey, now: Tick) -> bool {
         let most = self.most.load(Ordering::Relaxed);
-        most == u32::MAX || self.shares.lock().allows(asked, self.taken(), most, now)
+        most == u32::MAX || self.shares.lock().allows(key, self.taken(), most, now)
     }
 
     /// Takes a slot, if this consumer may have one.
-    pub(super) fn take(&self, asked: Asked, now: Tick) -> Option<Slot> {
+    pub(super) fn take(&self, key: RequestKey, now: Tick) -> Option<Slot> {
         let most = self.most.load(Ordering::Relaxed);
         if most == u32::MAX {
             self.taken.fetch_add(1, Ordering::AcqRel);
             return Some(Slot { share_of: None });
         }
         let mut shares = self.shares.lock();
-        shares.allows(asked, self.taken(), most, now).then(|| {
+        shares.allows(key, self.taken(), most, now).then(|| {
             self.taken.fetch_add(1, Ordering::AcqRel);
-            shares.add(asked.by);
-            Slot { share_of: Some(asked.by) }
+            shares.add(key.by);
+            Slot { share_of: Some(key.by) }
         })
     }
 
@@ -112,14 +112,14 @@ impl Shares {
         self.askers[0] = Some((by, now));
     }
 
-    fn allows(&self, asked: Asked, taken: u32, most: u32, now: Tick) -> bool {
+    fn allows(&self, key: RequestKey, taken: u32, most: u32, now: Tick) -> bool {
         if taken >= most {
             return false;
         }
-        let held = self.held.iter().find(|(by, _)| *by == asked.by).map_or(0, |(_, held)| *held);
-        let wanted = self.askers.iter().flatten().any(|(by, at)| *by != asked.by && now < *at + WANTED);
+        let held = self.held.iter().find(|(by, _)| *by == key.by).map_or(0, |(_, held)| *held);
+        let wanted = self.askers.iter().flatten().any(|(by, at)| *by != key.by && now < *at + WANTED);
         // The number 0 stands for callers that are not told apart: there is no other consumer to leave room for.
-        let lasts = asked.is_open_ended() && asked.by != 0;
+        let lasts = key.is_open_ended() && key.by != 0;
         held == 0 || !(wanted || lasts) || leaves_room(held as usize + 1, (most - taken - 1) as usize)
     }
 
@@ -148,21 +148,21 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn whole(by: u64) -> Asked {
-        Asked { by, ..Asked::default() }
+    fn whole(by: u64) -> RequestKey {
+        RequestKey { by, ..RequestKey::default() }
     }
 
-    fn socket(by: u64) -> Asked {
-        Asked { api: Api::Realtime, ..whole(by) }
+    fn socket(by: u64) -> RequestKey {
+        RequestKey { api: Api::Realtime, ..whole(by) }
     }
 
     fn at(seconds: u32) -> Tick {
         Tick(0) + SECOND * seconds
     }
 
-    fn takes_all(slots: &Slots, asked: Asked, now: Tick) -> Vec<Slot> {
-        slots.wants(asked, now);
-        (0..100).map_while(|_| slots.take(asked, now)).collect()
+    fn takes_all(slots: &Slots, key: RequestKey, now: Tick) -> Vec<Slot> {
+        slots.wants(key, now);
+        (0..100).map_while(|_| slots.take(key, now)).collect()
     }
 
     #[test]

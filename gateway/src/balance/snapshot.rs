@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::member::Member;
 use super::member_state::MemberState;
-use super::target::{Asked, OutageReason, Unavailable};
+use super::target::{OutageReason, RequestKey, Unavailable};
 use crate::clock::Tick;
 
 /// One member's live state.
@@ -41,8 +41,8 @@ pub fn member_state(member: &Member, now: Tick) -> (MemberState, Option<Tick>) {
 }
 
 /// The state of one member at `now` for one request, and when it reopens.
-pub fn member_state_for(member: &Member, asked: Asked, now: Tick) -> (MemberState, Option<Tick>) {
-    state(member, member.target.closed_for(asked, now))
+pub fn member_state_for(member: &Member, key: RequestKey, now: Tick) -> (MemberState, Option<Tick>) {
+    state(member, member.target.closed_for(key, now))
 }
 
 fn state(member: &Member, closed: Option<Unavailable>) -> (MemberState, Option<Tick>) {

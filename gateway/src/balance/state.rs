@@ -5,7 +5,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use spillway_plugins::api::Api;
 
-use super::belief::{Asked, Belief, OutageReason, Probes};
+use super::belief::{Belief, OutageReason, Probes, RequestKey};
 use super::change::Change;
 use super::circuit::{Circuit, CircuitRules, Failure, Phase};
 use super::latency::PeakEwma;
@@ -54,16 +54,16 @@ impl State {
     }
 
     /// When the target may next serve this.
-    pub(super) fn gate(&self, asked: Asked) -> Tick {
-        let own = self.own(asked.by).map_or(Tick(0), |belief| belief.gate(asked));
-        let gate = self.shared.gate(asked).max(own);
-        let probe = !asked.whole && self.would_probe(asked);
+    pub(super) fn gate(&self, key: RequestKey) -> Tick {
+        let own = self.own(key.by).map_or(Tick(0), |belief| belief.gate(key));
+        let gate = self.shared.gate(key).max(own);
+        let probe = !key.whole && self.would_probe(key);
         if probe { gate + PROBE_WAITS } else { gate }
     }
 
-    fn would_probe(&self, asked: Asked) -> bool {
-        let probes = |belief: &Belief| belief.circuit_gate(asked.whole).1 || belief.outage(asked.api).is_some();
-        probes(&self.shared) || self.own(asked.by).is_some_and(probes)
+    fn would_probe(&self, key: RequestKey) -> bool {
+        let probes = |belief: &Belief| belief.circuit_gate(key.whole).1 || belief.outage(key.api).is_some();
+        probes(&self.shared) || self.own(key.by).is_some_and(probes)
     }
 
     /// What an operator should see: what is believed for all, and the belief of the only consumer if there is only one.
@@ -85,23 +85,23 @@ impl State {
     }
 
     /// Gives an attempt's probes back.
-    pub(super) fn give_back(&mut self, asked: Asked, probes: [Probes; 2]) {
-        self.shared.give_back(asked, probes[0]);
+    pub(super) fn give_back(&mut self, key: RequestKey, probes: [Probes; 2]) {
+        self.shared.give_back(key, probes[0]);
         if probes[1].any()
-            && let Some((_, own)) = self.own.iter_mut().find(|(who, _)| *who == asked.by)
+            && let Some((_, own)) = self.own.iter_mut().find(|(who, _)| *who == key.by)
         {
-            own.give_back(asked, probes[1]);
+            own.give_back(key, probes[1]);
         }
     }
 
     /// A success closes the circuit and ends an outage if it is the probe's success, and removes failures that others
     /// met.
-    pub(super) fn succeeded(&mut self, asked: Asked, probes: [Probes; 2], rules: &CircuitRules, now: Tick) -> Change {
-        let Asked { by, api, .. } = asked;
+    pub(super) fn succeeded(&mut self, key: RequestKey, probes: [Probes; 2], rules: &CircuitRules, now: Tick) -> Change {
+        let RequestKey { by, api, .. } = key;
         let closed = self.shared.circuit.succeeded(by, probes[0].circuit, rules, now);
         let ended = probes[0].outage && self.shared.end_outage(api);
         self.refused.retain(|(refused, _)| *refused != api);
-        self.served |= asked.bit();
+        self.served |= key.bit();
         if probes[0].any() {
             self.probe_failed_by = None;
         }
@@ -121,14 +121,14 @@ impl State {
     /// same.
     pub(super) fn failed(
         &mut self,
-        asked: Asked,
+        key: RequestKey,
         probes: [Probes; 2],
         failure: Failure,
         retry_after: Option<Duration>,
         rules: &CircuitRules,
         now: Tick,
     ) -> Change {
-        let Asked { by, api, .. } = asked;
+        let RequestKey { by, api, .. } = key;
         if by == 0 || !failure.is_provokable() {
             if probes[0].outage {
                 self.shared.put_off(api, now);
@@ -163,8 +163,8 @@ impl State {
 
     /// The target refused an operation. That is believed for all once two consumers were refused without a success in
     /// between.
-    pub(super) fn refused(&mut self, asked: Asked, probes: [Probes; 2], reason: OutageReason, now: Tick) -> Change {
-        let Asked { by, api, .. } = asked;
+    pub(super) fn refused(&mut self, key: RequestKey, probes: [Probes; 2], reason: OutageReason, now: Tick) -> Change {
+        let RequestKey { by, api, .. } = key;
         if by == 0 {
             let new = self.shared.refused(api, reason, probes[0].outage, now);
             return if new { Change::Out(reason) } else { Change::None };
@@ -175,7 +175,7 @@ impl State {
         }
         let own_new = {
             // Refused twice in a row, or never served: the cause is not only this request.
-            let believed = before.is_some() || self.served & asked.bit() == 0 || probes.iter().any(|probes| probes.outage);
+            let believed = before.is_some() || self.served & key.bit() == 0 || probes.iter().any(|probes| probes.outage);
             believed && self.own_mut(by).refused(api, reason, probes[1].outage, now)
         };
         let agreed = before.is_some_and(|other| other != by);

@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 use spillway_plugins::api::Api;
 use spillway_plugins::retry::RateSignal;
 
-pub use super::belief::{Asked, OutageReason};
 use super::belief::{Belief, Outage, Probes};
+pub use super::belief::{OutageReason, RequestKey};
 pub use super::change::Change;
 use super::circuit::{CircuitRules, Failure, Phase};
 use super::slots::{Slot, Slots};
 use super::state::State;
-use super::told::{BeliefState, TargetState};
+use super::target_state::{BeliefState, TargetState};
 use crate::clock::Tick;
 
 /// Names a target: the unit that Azure throttles.
@@ -137,28 +137,28 @@ impl Target {
     }
 
     /// Whether it may serve this now. Cheap; [`Target::acquire`] decides.
-    pub fn is_usable(&self, asked: Asked, now: Tick) -> bool {
+    pub fn is_usable(&self, key: RequestKey, now: Tick) -> bool {
         now.0 >= self.gate.load(Ordering::Acquire)
             && !self.drained.load(Ordering::Relaxed)
-            && self.slots.wants(asked, now)
-            && (!self.doubted.load(Ordering::Acquire) || now >= self.state.lock().gate(asked))
+            && self.slots.wants(key, now)
+            && (!self.doubted.load(Ordering::Acquire) || now >= self.state.lock().gate(key))
     }
 
     /// Takes a slot, and the probe if the circuit is half-open. `None` if another thread was quicker.
-    pub fn acquire(self: &Arc<Self>, asked: Asked, now: Tick) -> Option<Lease> {
-        if !self.is_usable(asked, now) {
+    pub fn acquire(self: &Arc<Self>, key: RequestKey, now: Tick) -> Option<Lease> {
+        if !self.is_usable(key, now) {
             return None;
         }
-        let slot = self.slots.take(asked, now)?;
-        let mut lease = Lease { target: Arc::clone(self), asked, slot, probes: Default::default() };
+        let slot = self.slots.take(key, now)?;
+        let mut lease = Lease { target: Arc::clone(self), key, slot, probes: Default::default() };
         if self.doubted.load(Ordering::Acquire) {
             let mut state = self.state.lock();
-            if now < state.gate(asked) {
+            if now < state.gate(key) {
                 return None;
             }
-            let shared = state.shared.take_probes(asked, now);
-            let own = state.own.iter_mut().find(|(who, _)| *who == asked.by);
-            lease.probes = [shared, own.map_or_else(Probes::default, |(_, belief)| belief.take_probes(asked, now))];
+            let shared = state.shared.take_probes(key, now);
+            let own = state.own.iter_mut().find(|(who, _)| *who == key.by);
+            lease.probes = [shared, own.map_or_else(Probes::default, |(_, belief)| belief.take_probes(key, now))];
             self.publish(&state);
         }
         Some(lease)
@@ -171,18 +171,18 @@ impl Target {
     }
 
     /// Why it can't serve this now, `None` if it can.
-    pub fn closed_for(&self, asked: Asked, now: Tick) -> Option<Unavailable> {
+    pub fn closed_for(&self, key: RequestKey, now: Tick) -> Option<Unavailable> {
         let state = self.state.lock();
-        self.closed_by([Some(&state.shared), state.own(asked.by)], Some(asked), now)
+        self.closed_by([Some(&state.shared), state.own(key.by)], Some(key), now)
     }
 
-    fn closed_by(&self, beliefs: [Option<&Belief>; 2], asked: Option<Asked>, now: Tick) -> Option<Unavailable> {
+    fn closed_by(&self, beliefs: [Option<&Belief>; 2], key: Option<RequestKey>, now: Tick) -> Option<Unavailable> {
         if self.drained.load(Ordering::Relaxed) {
             return Some(Unavailable::Drained);
         }
-        let whole = asked.is_none_or(|asked| asked.whole);
+        let whole = key.is_none_or(|key| key.whole);
         let believed = || beliefs.iter().flatten();
-        let outages = believed().flat_map(|belief| &belief.outages).filter(|outage| asked.is_none_or(|asked| asked.api == outage.api));
+        let outages = believed().flat_map(|belief| &belief.outages).filter(|outage| key.is_none_or(|key| key.api == outage.api));
         let shut = |outage: &Outage| outage.shut(whole);
         if let Some(outage) = outages.filter(|outage| shut(outage) > now).max_by_key(|outage| shut(outage)) {
             return Some(Unavailable::Out(outage.reason, outage.probing.shown(whole, shut(outage))));
@@ -197,7 +197,7 @@ impl Target {
                 Some(Unavailable::Tripped { until: belief.probing.shown(whole, until), limited })
             }
             _ if throttled_until > now => Some(Unavailable::Throttled(throttled_until)),
-            _ => asked.map_or(self.slots.is_full(), |asked| !self.slots.has_one_for(asked, now)).then_some(Unavailable::Busy),
+            _ => key.map_or(self.slots.is_full(), |key| !self.slots.has_one_for(key, now)).then_some(Unavailable::Busy),
         }
     }
 
@@ -289,14 +289,19 @@ impl Target {
     }
 
     /// Its state at `now`, for the process that takes over.
-    pub fn tell(&self, now: Tick) -> TargetState {
+    pub fn snapshot(&self, now: Tick) -> TargetState {
         let state = self.state.lock();
         TargetState {
             backend: self.id.backend.to_string(),
             deployment: self.id.deployment.to_string(),
             drained: self.drained.load(Ordering::Relaxed),
-            shared: state.shared.tell(now),
-            own: state.own.iter().map(|(by, belief)| (*by, belief.tell(now))).filter(|(_, told)| *told != BeliefState::default()).collect(),
+            shared: state.shared.snapshot(now),
+            own: state
+                .own
+                .iter()
+                .map(|(by, belief)| (*by, belief.snapshot(now)))
+                .filter(|(_, told)| *told != BeliefState::default())
+                .collect(),
             askers: (state.only, state.several),
             first_token: state.latency.get().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             headroom: self.headroom(),
@@ -304,15 +309,15 @@ impl Target {
     }
 
     /// Restores the state that the old process reported at `now`.
-    pub fn hear(&self, told: &TargetState, now: Tick) {
+    pub fn restore(&self, told: &TargetState, now: Tick) {
         self.drained.store(told.drained, Ordering::Relaxed);
         if let Some(left) = told.headroom {
             self.headroom.store((left.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
         }
         let mut state = self.state.lock();
-        state.shared.hear(&told.shared, now);
+        state.shared.restore(&told.shared, now);
         for (by, own) in &told.own {
-            state.own_mut(*by).hear(own, now);
+            state.own_mut(*by).restore(own, now);
         }
         (state.only, state.several) = told.askers;
         if let Some(first) = told.first_token {
@@ -327,48 +332,48 @@ impl Target {
         self.gate.store(state.shared.throttled_until.max(circuit).0, Ordering::Release);
     }
 
-    fn record(&self, asked: Asked, probes: [Probes; 2], outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
+    fn record(&self, key: RequestKey, probes: [Probes; 2], outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
         let mut state = self.state.lock();
         let mut change = Change::None;
-        state.note_asker(asked.by);
-        state.give_back(asked, probes);
+        state.note_asker(key.by);
+        state.give_back(key, probes);
         match outcome {
             Outcome::Success { first, signal } => {
                 state.latency.add(first, now);
                 if let Some(left) = signal.headroom() {
                     self.headroom.store((left * f64::from(WHOLE)) as u32, Ordering::Relaxed);
                 }
-                change = state.succeeded(asked, probes, rules, now);
+                change = state.succeeded(key, probes, rules, now);
                 if let Some(wait) = signal.exhausted_for() {
                     change = state.shared.throttle(wait.min(rules.max_retry_after), now).map_or(change, Change::Throttled);
                 }
             }
             // Enough for a probe, but no call that counts for a percentage.
-            Outcome::CallerFault if probes.iter().any(|probes| probes.any()) => change = state.succeeded(asked, probes, rules, now),
+            Outcome::CallerFault if probes.iter().any(|probes| probes.any()) => change = state.succeeded(key, probes, rules, now),
             Outcome::CallerFault | Outcome::TooLarge => {}
             Outcome::Throttled { retry_after } => {
-                change = state.throttled(asked.by, rules.throttle_for(retry_after), now);
+                change = state.throttled(key.by, rules.throttle_for(retry_after), now);
                 let by_all = state.shared.throttled_until > now;
                 if by_all && self.headroom.load(Ordering::Relaxed) != UNTOLD {
                     self.headroom.store(0, Ordering::Relaxed);
                 }
                 let failure = Failure::Status(http::StatusCode::TOO_MANY_REQUESTS);
                 if rules.counts(failure) {
-                    let circuit = state.failed(asked, probes, failure, retry_after, rules, now);
+                    let circuit = state.failed(key, probes, failure, retry_after, rules, now);
                     change = if circuit == Change::None { change } else { circuit };
                 }
             }
             Outcome::Failed { failure, retry_after } => {
                 // A failure is recorded as a slow answer, so that quick errors don't attract requests.
-                if asked.by == 0 || !failure.is_provokable() {
+                if key.by == 0 || !failure.is_provokable() {
                     let slow = Duration::from_secs_f64(state.latency.get().unwrap_or(1.0).max(1.0));
                     state.latency.add(slow, now);
                 }
                 if rules.counts(failure) {
-                    change = state.failed(asked, probes, failure, retry_after, rules, now);
+                    change = state.failed(key, probes, failure, retry_after, rules, now);
                 }
             }
-            Outcome::Out(reason) => change = state.refused(asked, probes, reason, now),
+            Outcome::Out(reason) => change = state.refused(key, probes, reason, now),
         }
         self.publish(&state);
         change
@@ -380,7 +385,7 @@ impl Target {
 #[derive(Debug)]
 pub struct Lease {
     target: Arc<Target>,
-    asked: Asked,
+    key: RequestKey,
     slot: Slot,
     /// The probes that it holds: of the shared belief, and of its consumer's own.
     probes: [Probes; 2],
@@ -400,7 +405,7 @@ impl Lease {
     /// Records how the attempt went. May be called again: an answer that began as a success can still break.
     pub fn record(&mut self, outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
         let probes = std::mem::take(&mut self.probes);
-        self.target.record(self.asked, probes, outcome, rules, now)
+        self.target.record(self.key, probes, outcome, rules, now)
     }
 }
 
@@ -409,7 +414,7 @@ impl Drop for Lease {
         self.target.slots.give_back(self.slot);
         if self.is_probe() {
             let mut state = self.target.state.lock();
-            state.give_back(self.asked, self.probes);
+            state.give_back(self.key, self.probes);
             self.target.publish(&state);
         }
     }

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// It is under way.
-    Flying,
+    InFlight,
     /// Its answer is in the cache.
-    Landed,
+    Stored,
     /// Its answer came, but must not be cached.
     NotKept,
 }
@@ -55,7 +55,7 @@ impl Flights {
         if let Some(flight) = shard.get(&key) {
             return Role::Follow(flight.clone());
         }
-        let (state, receiver) = watch::channel(State::Flying);
+        let (state, receiver) = watch::channel(State::InFlight);
         shard.insert(key, receiver);
         drop(shard);
         Role::Lead(Flight { key, state, flights: self.clone() })
@@ -87,8 +87,8 @@ mod tests {
         let Role::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
         let Role::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
         assert!(matches!(flights.board(CacheKey([8; 32])), Role::Lead(_)));
-        flight.end(State::Landed);
-        assert_eq!(other.wait_for(|state| *state != State::Flying).await.map(|state| *state).ok(), Some(State::Landed));
+        flight.end(State::Stored);
+        assert_eq!(other.wait_for(|state| *state != State::InFlight).await.map(|state| *state).ok(), Some(State::Stored));
         assert!(matches!(flights.board(KEY), Role::Lead(_)), "it is over");
     }
 
@@ -98,6 +98,6 @@ mod tests {
         let Role::Lead(flight) = flights.board(KEY) else { panic!("nobody else leads") };
         let Role::Follow(mut other) = flights.board(KEY) else { panic!("there is a flight") };
         drop(flight);
-        assert!(other.wait_for(|state| *state != State::Flying).await.is_err());
+        assert!(other.wait_for(|state| *state != State::InFlight).await.is_err());
     }
 }

@@ -11,7 +11,7 @@ use spillway_plugins::cache::{CacheKey, Entry, Memory};
 
 use crate::clock::Clock;
 use crate::config::{self, CacheRules, ExactRules};
-use crate::shared_memory::RedisError;
+use crate::redis::RedisError;
 use crate::telemetry::metrics::{CacheMetrics, Metrics};
 use flights::Flights;
 pub use flights::{Flight, Role, State};
@@ -97,7 +97,7 @@ impl AnswerCache {
         }
         self.memory.put(key, Arc::new(entry));
         self.memory.settle();
-        self.tell_size();
+        self.report_size();
     }
 
     /// The answer in memory, if it is valid at `now` (milliseconds since 1970).
@@ -119,10 +119,10 @@ impl AnswerCache {
             remote.put(key, Arc::clone(&entry), self.rules.ttl);
         }
         self.memory.put(key, entry);
-        self.tell_size();
+        self.report_size();
     }
 
-    fn tell_size(&self) {
+    fn report_size(&self) {
         let (bytes, entries) = self.memory.size();
         self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::clock::{Clock, Tick};
 use crate::config;
-use crate::shared_memory::{RedisError, SharedMemory};
+use crate::redis::{RedisError, SharedMemory};
 
 /// How long a request waits for an answer from Redis: a model takes longer, but not much.
 const LIMIT: Duration = Duration::from_millis(100);

@@ -43,7 +43,7 @@ pub struct Callers {
 impl Callers {
     /// The callers of a config; the state of those in `before` is kept.
     pub fn new(config: &Config, limits: &Arc<Limits>, metrics: &Metrics, before: Option<&Callers>) -> Self {
-        let Auth { required, pepper, tokens } = config.auth.clone();
+        let Auth { required, pepper, tokens } = config.plugins.auth.clone();
         let groups = Groups::new(config, limits);
         let live = |(index, consumer): (usize, &crate::config::Consumer)| {
             Arc::new(LiveConsumer::new(consumer.clone(), Account::new(consumer, Some(index), &groups, limits)))

@@ -7,8 +7,11 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Args;
+use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
+use spillway_plugins::auth::digest;
+use tokio::time::sleep;
 
 use crate::config::scalar::SecretText;
 use crate::config::{Secret, Secrets};
@@ -17,6 +20,8 @@ use crate::server::Successor;
 
 /// A new process may take a minute to be ready.
 const LIMIT: Duration = Duration::from_secs(90);
+/// Time between two reloads with `--wait`, and how many there are at most.
+const AGAIN: (Duration, u32) = (Duration::from_millis(500), 180);
 
 /// Where the running gateway is.
 #[derive(Debug, Args)]
@@ -30,7 +35,8 @@ pub(super) struct Connection {
 pub(super) struct ReloadArguments {
     #[command(flatten)]
     connection: Connection,
-    /// Wait until the reload is done. The command always waits; this flag only makes it visible.
+    /// Wait until the gateway uses its config file as it is now: if the file changes during a reload, reload again, for up
+    /// to 90 seconds.
     #[arg(long)]
     wait: bool,
 }
@@ -80,27 +86,45 @@ impl AdminApi {
     }
 
     /// The answer's status and body.
-    fn ask(&self, method: reqwest::Method, path: &str) -> Result<(u16, Value), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    async fn ask(&self, method: Method, path: &str) -> Result<(u16, Value), String> {
         http_client::install_crypto();
-        runtime.block_on(async {
-            let client = http_client::local().map_err(|error| error.to_string())?;
-            let mut request = client.request(method, format!("http://{}{path}", self.address)).timeout(LIMIT);
-            if let Some(token) = &self.token {
-                request = request.bearer_auth(token.expose());
+        let client = http_client::local().map_err(|error| error.to_string())?;
+        let mut request = client.request(method, format!("http://{}{path}", self.address)).timeout(LIMIT);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose());
+        }
+        let unreachable = |error: reqwest::Error| {
+            let causes = crate::backend::auth::causes(&error.without_url());
+            format!("the gateway's admin listener at {} can't be reached: {causes}", self.address)
+        };
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.map_err(unreachable)?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
+    /// Reloads until the gateway uses its file as it is now.
+    async fn reload_and_wait(&self) -> Result<(u16, Value), String> {
+        for _ in 0..AGAIN.1 {
+            let reloaded = self.ask(Method::POST, "/api/reload").await?;
+            if reloaded.0 != 200 || self.uses_its_file().await? {
+                return Ok(reloaded);
             }
-            let unreachable = |error: reqwest::Error| {
-                format!(
-                    "the gateway's admin listener at {} can't be reached: {}",
-                    self.address,
-                    crate::backend::auth::causes(&error.without_url())
-                )
-            };
-            let answer = request.send().await.map_err(unreachable)?;
-            let status = answer.status().as_u16();
-            let body = answer.bytes().await.map_err(unreachable)?;
-            Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
-        })
+            sleep(AGAIN.0).await;
+        }
+        Err("the gateway's config file keeps changing: its latest text is not in use".to_owned())
+    }
+
+    /// Whether the gateway's config is the file's present text. A file that can't be read from here is not compared.
+    async fn uses_its_file(&self) -> Result<bool, String> {
+        let (status, config) = self.ask(Method::GET, "/api/config").await?;
+        if status != 200 {
+            return Err(reason(status, &config));
+        }
+        // A relative path would mean another file here.
+        let path = config["file"].as_str().map(Path::new).filter(|path| path.is_absolute());
+        let Some(text) = path.and_then(|path| std::fs::read(path).ok()) else { return Ok(true) };
+        Ok(config["hash"].as_str() == Some(&digest(&text).to_string()))
     }
 }
 
@@ -119,15 +143,25 @@ fn reason(status: u16, body: &Value) -> String {
     body["error"]["message"].as_str().map_or_else(|| format!("the gateway answered {status}"), str::to_owned)
 }
 
-/// Sends a request to the gateway of this config, and prints its answer as `tell` formats it, or the error.
-pub(super) fn ask(connection: &Connection, method: reqwest::Method, path: &str, tell: impl Fn(&Value) -> String) -> ExitCode {
-    let api = match AdminApi::of(connection) {
-        Ok(api) => api,
-        Err(code) => return code,
-    };
-    match api.ask(method, path) {
+/// Sends a request to the gateway of this config, and prints its answer in the given format, or the error.
+pub(super) fn ask(connection: &Connection, method: Method, path: &str, format: impl Fn(&Value) -> String) -> ExitCode {
+    match AdminApi::of(connection) {
+        Ok(api) => print(wait_for(api.ask(method, path)), format),
+        Err(code) => code,
+    }
+}
+
+/// Runs a request to its end, on this thread.
+fn wait_for<T>(request: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(request)
+}
+
+/// Prints an answer in the given format, or the error.
+fn print(answer: Result<(u16, Value), String>, format: impl Fn(&Value) -> String) -> ExitCode {
+    match answer {
         Ok((200, body)) => {
-            println!("{}", tell(&body));
+            println!("{}", format(&body));
             ExitCode::SUCCESS
         }
         Ok((status, body)) => {
@@ -142,7 +176,17 @@ pub(super) fn ask(connection: &Connection, method: reqwest::Method, path: &str, 
 }
 
 pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
-    ask(&arguments.connection, reqwest::Method::POST, "/api/reload", |body| {
+    let api = match AdminApi::of(&arguments.connection) {
+        Ok(api) => api,
+        Err(code) => return code,
+    };
+    let reloaded = wait_for(async {
+        match arguments.wait {
+            true => api.reload_and_wait().await,
+            false => api.ask(Method::POST, "/api/reload").await,
+        }
+    });
+    print(reloaded, |body| {
         let keys: Vec<&str> = body["needs_restart"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let rest = if keys.is_empty() {
             String::new()
@@ -154,7 +198,7 @@ pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
 }
 
 pub(super) fn upgrade(connection: &Connection) -> ExitCode {
-    ask(connection, reqwest::Method::POST, "/api/upgrade", |body| format!("process {} has taken over", body["pid"]))
+    ask(connection, Method::POST, "/api/upgrade", |body| format!("process {} has taken over", body["pid"]))
 }
 
 /// Starts a program with all file descriptors that this process inherited, and sends its id to the old process.

@@ -68,7 +68,7 @@ fn new(consumer: &str, expires: Option<&str>, not_before: Option<&str>, config: 
                 let names: Vec<&str> = config.consumers.iter().map(|known| &*known.name).collect();
                 return Err(format!("there is no consumer '{consumer}' in {} (known: {})", path.display(), names.join(", ")));
             }
-            config.auth.pepper
+            config.plugins.auth.pepper
         }
     };
     let key = random_key()?;

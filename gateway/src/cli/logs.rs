@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::load::load;
 use crate::clock::Clock;
-use crate::ledger::usage::moment;
+use crate::ledger::usage::parse_time;
 use crate::prompt_log::search::{Search, search};
 
 #[derive(Debug, Subcommand)]
@@ -44,7 +44,7 @@ pub(super) fn run(command: LogsCommand) -> ExitCode {
     match grep(arguments) {
         Ok(0) => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
-        Err(Failure::Told(code)) => code,
+        Err(Failure::Printed(code)) => code,
         Err(Failure::Say(message)) => {
             eprintln!("spillway: {message}");
             ExitCode::from(2)
@@ -53,17 +53,17 @@ pub(super) fn run(command: LogsCommand) -> ExitCode {
 }
 
 enum Failure {
-    Told(ExitCode),
+    Printed(ExitCode),
     Say(String),
 }
 
 fn grep(arguments: GrepArguments) -> Result<u64, Failure> {
-    let config = load(&arguments.config).map_err(Failure::Told)?;
-    let rules = config.prompt_log.ok_or_else(|| Failure::Say("plugins.prompt_log is not enabled in this config".to_owned()))?;
+    let config = load(&arguments.config).map_err(Failure::Printed)?;
+    let rules = config.plugins.prompt_log.ok_or_else(|| Failure::Say("plugins.prompt_log is not enabled in this config".to_owned()))?;
     let now = Clock::new().wall();
     let time = |name: &str, text: &Option<String>| -> Result<Option<DateTime<Utc>>, Failure> {
         let Some(text) = text else { return Ok(None) };
-        let millis = moment(text, now.timestamp_millis()).map_err(|error| Failure::Say(format!("--{name}: {error}")))?;
+        let millis = parse_time(text, now.timestamp_millis()).map_err(|error| Failure::Say(format!("--{name}: {error}")))?;
         Ok(DateTime::from_timestamp_millis(millis))
     };
     let wanted = Search {

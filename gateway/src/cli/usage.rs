@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::ledger::export::{Format, export};
 use crate::ledger::reconcile::{Difference, reconcile};
 use crate::ledger::request::body;
-use crate::ledger::usage::{UsageQuery, UsageRow, moment, usage};
+use crate::ledger::usage::{UsageQuery, UsageRow, parse_time, usage};
 use crate::ledger::{LedgerError, LedgerRules};
 
 /// What to report.
@@ -90,8 +90,8 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
         UsageArguments { command: Some(UsageCommand::Export { config, format, since, until }), .. } => {
             with_ledger(&config, |_, ledger, now| {
                 let format = if matches!(format, ExportFormat::Csv) { Format::Csv } else { Format::JsonLines };
-                let until = until.map_or(Ok(now + 1), |until| moment(&until, now))?;
-                export(&ledger.folder, moment(&since, now)?, until, format, BufWriter::new(stdout().lock()))?;
+                let until = until.map_or(Ok(now + 1), |until| parse_time(&until, now))?;
+                export(&ledger.folder, parse_time(&since, now)?, until, format, BufWriter::new(stdout().lock()))?;
                 Ok(())
             })
         }
@@ -109,8 +109,8 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
         }
         UsageArguments { report: Some(report), .. } => with_ledger(&report.config, |_, ledger, now| {
             let query = UsageQuery {
-                since: moment(&report.since, now)?,
-                until: report.until.as_ref().map_or(Ok(now + 1), |until| moment(until, now))?,
+                since: parse_time(&report.since, now)?,
+                until: report.until.as_ref().map_or(Ok(now + 1), |until| parse_time(until, now))?,
                 by: UsageQuery::dimensions(&report.by)?,
                 consumer: report.consumer.clone(),
             };
@@ -145,11 +145,11 @@ impl<E: ToString> From<E> for Failure {
     }
 }
 
-fn with_ledger(path: &Path, tell: impl FnOnce(&Config, &LedgerRules, i64) -> Result<(), Failure>) -> Result<(), String> {
+fn with_ledger(path: &Path, report: impl FnOnce(&Config, &LedgerRules, i64) -> Result<(), Failure>) -> Result<(), String> {
     let config = load(path).map_err(|_| String::new())?;
     let missing = || LedgerError::Query(format!("{} has no ledger: it doesn't set server.state_dir", path.display())).to_string();
     let ledger = config.ledger.as_ref().ok_or_else(missing)?;
-    tell(&config, ledger, Clock::new().wall().timestamp_millis()).map_err(|Failure(error)| error)
+    report(&config, ledger, Clock::new().wall().timestamp_millis()).map_err(|Failure(error)| error)
 }
 
 fn print_rows(query: &UsageQuery, rows: &[UsageRow]) -> std::io::Result<()> {

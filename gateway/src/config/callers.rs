@@ -1,67 +1,11 @@
-//! Who may call, and what each caller may use.
+//! Who may call.
 
 use std::sync::Arc;
 
-use spillway_plugins::api::Api;
-use spillway_plugins::auth::jwt::Rules;
-use spillway_plugins::auth::{Pepper, Stored, Validity};
+use spillway_plugins::auth::{Stored, Validity};
 use spillway_plugins::limits::Class;
 
-use super::{ConsumerLimits, ConsumerLog, Transforms};
-
-/// How callers are identified.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Auth {
-    /// Whether callers without a known credential are refused.
-    pub required: bool,
-    /// The HMAC key for keys that are stored as HMAC.
-    pub pepper: Option<Pepper>,
-    /// Which tokens are accepted.
-    pub tokens: Option<TokenRules>,
-}
-
-/// Which tokens are accepted, and which consumers they belong to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenRules {
-    /// URL of the issuer's metadata.
-    pub discovery: String,
-    /// The `issuer` that the metadata must name.
-    pub issuer: String,
-    /// The checks of a token's claims.
-    pub rules: Rules,
-    /// The claim that names the consumer.
-    pub consumer_claim: String,
-    /// Rules for callers whose claim belongs to no consumer; `None` refuses them.
-    pub unlisted: Option<Unlisted>,
-}
-
-/// Rules for callers whose claim belongs to no consumer: each of them becomes a consumer automatically.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Unlisted {
-    /// The maximum number of such consumers.
-    pub max: usize,
-    /// What each may use.
-    pub rights: Rights,
-    /// The limits of each.
-    pub limits: ConsumerLimits,
-}
-
-/// What a consumer may use. `None` means all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rights {
-    /// Models.
-    pub models: Option<Vec<String>>,
-    /// Pools.
-    pub pools: Option<Vec<String>>,
-    /// Locations.
-    pub locations: Option<Vec<Arc<str>>>,
-    /// Kinds of API.
-    pub apis: Option<Vec<Api>>,
-    /// Its tokens need one of these roles; empty if none is needed.
-    pub roles: Vec<String>,
-    /// Its tokens need one of these scopes; empty if none is needed.
-    pub scopes: Vec<String>,
-}
+use super::{CacheNamespace, ConsumerLimits, ConsumerLog, Rights, Transforms};
 
 /// A key of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,12 +69,3 @@ pub struct Consumer {
 /// The prefix of the names of consumers that come from tokens. No listed consumer's name may begin with it: limits,
 /// ledger, caches and stored objects know a consumer by its name, now and under any later config.
 pub const UNLISTED: &str = "token:";
-
-/// Whose cached answers a consumer gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CacheNamespace {
-    /// Its own.
-    Own,
-    /// Those of all consumers with this namespace.
-    Shared(Arc<str>),
-}

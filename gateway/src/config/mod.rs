@@ -3,20 +3,26 @@
 //! [`Config::load`] reports all errors, each with its line, its key, what was expected and the nearest known name.
 
 mod callers;
-mod content;
+mod checker;
 pub mod error;
 mod identity;
 mod ledger;
 mod limits;
 mod load;
 mod metering;
+mod otlp;
 mod parse;
 pub mod pem;
+mod places;
+mod plugins;
 pub mod raw;
 pub mod reference;
+mod rights;
 pub mod scalar;
 pub mod secret;
 pub mod tls;
+mod traces;
+mod transform;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -33,15 +39,20 @@ use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
 use crate::provider::BackendKind;
-pub use callers::{Auth, CacheNamespace, CertificateName, Consumer, Key, Rights, TokenRules, UNLISTED, Unlisted, identifier};
-pub use content::{
-    CacheRules, ConsumerLog, ExactRules, GuardRules, OtlpRules, PromptLogRules, SafetyRules, SemanticRules, TraceRules, Transforms,
-};
+pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier};
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use ledger::{Durability, LedgerRules};
 pub use limits::{ConsumerLimits, Group, WhenLost};
 pub use metering::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
+pub use otlp::OtlpRules;
+pub use plugins::{
+    Auth, CacheNamespace, CacheRules, ConsumerLog, ExactRules, GuardRules, Plugins, PromptLogRules, SafetyRules, SemanticRules, TokenRules,
+    Unlisted,
+};
+pub use rights::Rights;
 pub use secret::{Secret, Secrets};
+pub use traces::TraceRules;
+pub use transform::Transforms;
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,20 +67,14 @@ pub struct Config {
     pub consumers: Vec<Consumer>,
     /// Consumers that share limits.
     pub groups: Vec<Group>,
-    /// How callers are identified.
-    pub auth: Auth,
+    /// The rules of the plugins.
+    pub plugins: Plugins,
     /// How use is reserved and counted.
     pub usage: UsageRules,
     /// The ledger; `None` without `state_dir`.
     pub ledger: Option<LedgerRules>,
     /// The price tables.
     pub prices: Prices,
-    /// The guard, if there is one.
-    pub guard: Option<GuardRules>,
-    /// The prompt log, if there is one.
-    pub prompt_log: Option<Arc<PromptLogRules>>,
-    /// The cache, if there is one.
-    pub cache: Option<CacheRules>,
     /// How long the gateway remembers stored objects.
     pub objects: Objects,
     /// What several nodes share.

@@ -21,9 +21,9 @@ fn the_example_passes() {
     assert_eq!(config.pools[0].circuit.trip, Duration::from_secs(60));
     assert_eq!(config.backends[0].deployment("gpt-4o"), "gpt4o-ptu");
     assert_eq!(config.backends[0].deployment("gpt-4o-mini"), "gpt-4o-mini");
-    let semantic = config.cache.unwrap().semantic.unwrap();
+    let semantic = config.plugins.cache.unwrap().semantic.unwrap();
     assert_eq!((semantic.model.as_str(), semantic.threshold), ("text-embedding-3-small", 0.95));
-    assert_eq!(config.prompt_log.unwrap().path, Path::new("logs/prompts.jsonl"));
+    assert_eq!(config.plugins.prompt_log.unwrap().path, Path::new("logs/prompts.jsonl"));
 }
 
 #[test]
@@ -58,6 +58,10 @@ fn every_error_is_reported_with_its_place() {
 fn meaning_is_checked() {
     let cases = [
         ("[pools.timeouts]\nfirst_token = \"2m\"\ntotal = \"1m\"", "can never apply"),
+        (
+            "policy = \"lest-requests\"",
+            "pools[0].policy: unknown value 'lest-requests'; did you mean 'least-requests'? (known: weighted, least-requests, ",
+        ),
         ("[pools.retry]\nwait = \"20m\"", "no request can ever wait that long"),
         ("[traces]\notlp = { url = \"collector:4318\" }", "not an http:// or https:// URL"),
         ("[traces]\nsample = 2.0\notlp = { url = \"http://collector:4318\" }", "traces.sample: must be from 0 to 1"),

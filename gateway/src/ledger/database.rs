@@ -9,7 +9,7 @@ use spillway_plugins::api::Api;
 use super::error::LedgerError;
 use super::insert::Insert;
 use super::rollup;
-use super::row::{Place, Row};
+use super::row::{MemberLabels, Row};
 use super::schema::{COUNTER_BITS, first_id, open};
 use super::tags::Tags;
 use crate::config::LedgerRules;
@@ -30,7 +30,7 @@ type Kind = (usize, Api, &'static str, &'static str);
 /// The kinds whose numbers are known.
 #[derive(Default)]
 struct Kinds {
-    numbers: HashMap<Kind, (Arc<Place>, i64)>,
+    numbers: HashMap<Kind, (Arc<MemberLabels>, i64)>,
     /// The kind of the last row, which is most often also the next one's.
     last: Option<(Kind, i64)>,
 }
@@ -104,7 +104,7 @@ impl Kinds {
 
 /// The number of a row's kind in the database; inserts the kind if it is new.
 fn look_up(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
-    let Place { model, pool, backend, deployment, tier } = &*row.place;
+    let MemberLabels { model, pool, backend, deployment, tier } = &*row.place;
     let source = row.metered.source.label();
     let parameters = params![row.api.label(), &**model, &**pool, &**backend, &**deployment, tier, row.outcome, source];
     transaction.prepare_cached("INSERT OR IGNORE INTO kinds VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(parameters)?;

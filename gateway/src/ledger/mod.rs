@@ -30,14 +30,14 @@ use tracing::error;
 pub use crate::config::{Durability, LedgerRules};
 use database::Database;
 pub use error::LedgerError;
-pub use row::{Place, Row};
+pub use row::{MemberLabels, Row};
 pub use spillway_plugins::prices::Cost;
 use usage::{UsageQuery, UsageRow};
 use writer::Writer;
 
 use crate::batch_queue::{Sender, inbox};
 use crate::clock::Clock;
-use crate::shares::Places;
+use crate::shares::FairSlots;
 use crate::telemetry::metrics::LedgerMetrics;
 
 /// Rows that may wait for the writer.
@@ -67,8 +67,8 @@ pub struct Ledger {
     rules: LedgerRules,
     rows: Sender<Row>,
     healthy: Arc<AtomicBool>,
-    for_operators: Arc<Places<()>>,
-    for_consumers: Arc<Places<Arc<str>>>,
+    for_operators: Arc<FairSlots<()>>,
+    for_consumers: Arc<FairSlots<Arc<str>>>,
     metrics: LedgerMetrics,
 }
 
@@ -97,7 +97,7 @@ impl Ledger {
         metrics.up.set(i64::from(database.is_some()));
         let writer = Writer::new(rules.clone(), database, Arc::clone(&healthy), metrics.clone(), clock);
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&outlet)).map_err(LedgerError::Thread)?;
-        let (for_operators, for_consumers) = (Places::new(REPORTS, REPORTS), Places::new(REPORTS, 1));
+        let (for_operators, for_consumers) = (FairSlots::new(REPORTS, REPORTS), FairSlots::new(REPORTS, 1));
         Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics })
     }
 

@@ -96,7 +96,7 @@ struct Billed {
     cost: f64,
 }
 
-type Place = (String, Option<String>, Meter);
+type MeterKey = (String, Option<String>, Meter);
 
 /// Compares an export with the ledger in `folder`.
 ///
@@ -112,7 +112,7 @@ pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Ve
     let (date, resource, meter) = (find(DATE)?, find(RESOURCE)?, find(METER)?);
     let (quantity, unit, cost) = (find(QUANTITY)?, find(UNIT)?, find(COST)?);
     let further: Vec<usize> = FURTHER.iter().filter_map(|name| headers.iter().position(|header| header == *name)).collect();
-    let mut billed: BTreeMap<Place, Billed> = BTreeMap::new();
+    let mut billed: BTreeMap<MeterKey, Billed> = BTreeMap::new();
     let mut days: Option<(i64, i64)> = None;
     for record in reader.records() {
         let record = record?;
@@ -135,8 +135,8 @@ pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Ve
     let rows = usage(folder, &query)?;
     // A resource may be in the config more than once.
     let same = |backend: &str, other: &str| account_of(config, backend).is_some_and(|account| account_of(config, other) == Some(account));
-    let named: Vec<Place> = billed.keys().filter(|(_, deployment, _)| deployment.is_some()).cloned().collect();
-    let in_ledger = |(backend, deployment, meter): &Place| -> i64 {
+    let named: Vec<MeterKey> = billed.keys().filter(|(_, deployment, _)| deployment.is_some()).cloned().collect();
+    let in_ledger = |(backend, deployment, meter): &MeterKey| -> i64 {
         let text = |row: &super::usage::UsageRow, name: &str| row.by.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
         // Lines without a deployment cover all deployments that no other line names.
         let is_meant = |name: String| match deployment {

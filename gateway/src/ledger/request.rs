@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::error::LedgerError;
-use super::usage::{UsageQuery, UsageRow, moment};
+use super::usage::{UsageQuery, UsageRow, parse_time};
 
 /// Parses `since=30d&until=…&by=consumer,model`; without `since` the last 30 days. `now` is in milliseconds since 1970.
 ///
@@ -13,14 +13,14 @@ pub fn query(text: &str, now: i64) -> Result<UsageQuery, LedgerError> {
     let (mut since, mut until, mut by, mut consumer) = (None, None, String::new(), None);
     for (name, value) in form(text) {
         match name.as_str() {
-            "since" => since = Some(moment(&value, now)?),
-            "until" => until = Some(moment(&value, now)?),
+            "since" => since = Some(parse_time(&value, now)?),
+            "until" => until = Some(parse_time(&value, now)?),
             "by" => by = value,
             "consumer" => consumer = Some(value),
             other => return Err(LedgerError::Query(format!("unknown parameter '{other}'; known: since, until, by, consumer"))),
         }
     }
-    let since = since.map_or_else(|| moment("30d", now), Ok)?;
+    let since = since.map_or_else(|| parse_time("30d", now), Ok)?;
     Ok(UsageQuery { since, until: until.unwrap_or(now + 1), by: UsageQuery::dimensions(&by)?, consumer })
 }
 

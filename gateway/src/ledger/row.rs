@@ -12,7 +12,7 @@ pub type RequestId = SmallVec<[u8; 32]>;
 
 /// A model at one member of its pool: what all attempts there have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct MemberLabels {
     /// The model asked for.
     pub model: Arc<str>,
     /// The pool.
@@ -43,7 +43,7 @@ pub struct Row {
     /// The operation.
     pub api: Api,
     /// Where the attempt was sent.
-    pub place: Arc<Place>,
+    pub place: Arc<MemberLabels>,
     /// The outcome: an attempt's label, or why none was made.
     pub outcome: &'static str,
     /// The upstream's status.

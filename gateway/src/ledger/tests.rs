@@ -21,7 +21,7 @@ fn row(at: i64, consumer: &str, input: u64, output: u64, cost: Cost) -> Row {
         consumer: Some(consumer.into()),
         tags: None,
         api: Api::Chat,
-        place: Arc::new(Place { model: "m".into(), pool: "p".into(), backend: "b".into(), deployment: "d".into(), tier: 1 }),
+        place: Arc::new(MemberLabels { model: "m".into(), pool: "p".into(), backend: "b".into(), deployment: "d".into(), tier: 1 }),
         outcome: "ok",
         status: Some(200),
         metered: Metered::reported(Usage { input, output, ..Usage::default() }),

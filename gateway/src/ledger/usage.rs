@@ -298,8 +298,8 @@ fn hourly(connection: &Connection, source: &Source, query: &UsageQuery) -> Resul
     let everybody = UsageQuery { by: Vec::new(), consumer: None, since: since * HOUR, until: until * HOUR };
     let (sql, parameters) =
         select(&Source::new(connection, &everybody)?, &everybody, "max(hour_price), sum(input + output)", &place, "hour_price IS NOT NULL");
-    type Place = (i64, String, String);
-    let mut totals: HashMap<Place, (f64, i64)> = HashMap::new();
+    type HourKey = (i64, String, String);
+    let mut totals: HashMap<HourKey, (f64, i64)> = HashMap::new();
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(parameters))?;
     while let Some(row) = rows.next()? {
@@ -315,7 +315,7 @@ fn hourly(connection: &Connection, source: &Source, query: &UsageQuery) -> Resul
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(parameters))?;
     while let Some(row) = rows.next()? {
-        let place: Place = (row.get(first)?, row.get(first + 1)?, row.get(first + 2)?);
+        let place: HourKey = (row.get(first)?, row.get(first + 1)?, row.get(first + 2)?);
         let tokens: i64 = row.get(first + 3)?;
         if let Some((price, total)) = totals.get(&place).filter(|(_, total)| *total > 0) {
             *costs.entry(group(row, &query.by)?.0).or_insert(0.0) += price * tokens as f64 / *total as f64;
@@ -328,7 +328,7 @@ fn hourly(connection: &Connection, source: &Source, query: &UsageQuery) -> Resul
 ///
 /// # Errors
 /// [`LedgerError::Query`]
-pub fn moment(text: &str, now: i64) -> Result<i64, LedgerError> {
+pub fn parse_time(text: &str, now: i64) -> Result<i64, LedgerError> {
     if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
         return Ok(time.timestamp_millis());
     }

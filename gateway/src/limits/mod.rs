@@ -2,9 +2,9 @@
 
 mod account;
 mod node;
-mod past;
 mod shared;
 mod throttles;
+mod usage_history;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use spillway_plugins::limits::{Alert, Demand, Kind, Now, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Tally, Used, admit};
+use spillway_plugins::limits::{Alert, Demand, Kind, Permit, Rank, Refused, Remaining, Rules, Scope, Span, Tally, Timestamps, Used, admit};
 use spillway_plugins::prices::Money;
 use tracing::warn;
 
 pub use account::{Account, Groups, pool_name};
 pub use node::NodeName;
-pub use past::Past;
 pub use shared::Shared;
+pub use usage_history::UsageHistory;
 
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -111,7 +111,7 @@ pub struct Limits {
     pub shared: Option<Arc<Shared>>,
     metrics: Arc<Metrics>,
     clock: Clock,
-    past: Mutex<Past>,
+    past: Mutex<UsageHistory>,
 }
 
 /// A scope, and the number of the last config that had it.
@@ -133,7 +133,7 @@ struct Inherited {
 
 impl Limits {
     /// No scopes yet; new ones start with the usage in `past`.
-    pub fn new(past: Past, shared: Option<Arc<Shared>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
+    pub fn new(past: UsageHistory, shared: Option<Arc<Shared>>, metrics: Arc<Metrics>, clock: Clock) -> Self {
         Limits {
             scopes: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -146,7 +146,7 @@ impl Limits {
     }
 
     /// Called before a config is loaded; `past` is the ledger's usage in the current periods. Returns the previous one.
-    pub fn begin(&self, past: Past) -> Past {
+    pub fn begin(&self, past: UsageHistory) -> UsageHistory {
         self.generation.fetch_add(1, Ordering::Relaxed);
         let mut inherited = self.inherited.lock();
         if inherited.over {
@@ -184,7 +184,7 @@ impl Limits {
                 let scope = Scope::new(rank, name.clone(), rules.clone(), self.shared.is_some());
                 self.past.lock().book(&scope, &[Kind::Quota, Kind::Budget], self.now().unix);
                 if let Some(tally) = inherited.tallies.get(&name) {
-                    scope.hear(None, tally, inherited.ahead, self.now());
+                    scope.add_difference(None, tally, inherited.ahead, self.now());
                 }
                 scope
             }
@@ -202,7 +202,7 @@ impl Limits {
         for (name, tally) in tallies {
             let before = inherited.tallies.insert(name.clone(), tally.clone());
             if let Some(scope) = scopes.get(&name) {
-                scope.hear(before.as_ref(), &tally, ahead, self.now());
+                scope.add_difference(before.as_ref(), &tally, ahead, self.now());
             }
         }
     }
@@ -224,8 +224,8 @@ impl Limits {
     }
 
     /// The current time, of both clocks.
-    pub fn now(&self) -> Now {
-        Now { monotonic: Duration::from_nanos(self.clock.now().0), unix: self.clock.wall().timestamp() }
+    pub fn now(&self) -> Timestamps {
+        Timestamps { monotonic: Duration::from_nanos(self.clock.now().0), unix: self.clock.wall().timestamp() }
     }
 
     /// Admits a request to all of its scopes, or to none. Waits only for Redis, if nodes share the limits and this
@@ -233,7 +233,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`Denied`]
-    pub async fn admit(&self, scopes: &Scopes, demand: Demand, mut now: Now) -> Result<Permit, Denied> {
+    pub async fn admit(&self, scopes: &Scopes, demand: Demand, mut now: Timestamps) -> Result<Permit, Denied> {
         let mut asked = 0;
         loop {
             match admit(scopes, demand, now, |scope, alert| self.alert(scope, alert)) {
@@ -283,12 +283,12 @@ impl Limits {
     }
 
     /// Adds usage to what is reserved.
-    pub fn book(&self, permit: &Permit, used: Used, now: Now) {
+    pub fn book(&self, permit: &Permit, used: Used, now: Timestamps) {
         permit.book(used, now, |scope, alert| self.alert(scope, alert));
     }
 
     /// Whether a quota or budget is used up that a permit's further answers would need.
-    pub fn ended(&self, permit: &Permit, now: Now) -> Option<Denied> {
+    pub fn ended(&self, permit: &Permit, now: Timestamps) -> Option<Denied> {
         let Some(Refused::Limit { scope, rank, kind, limit, wait, too_large, by_class, remaining }) = permit.ended(now) else {
             return None;
         };
@@ -297,7 +297,7 @@ impl Limits {
     }
 
     /// Replaces what was reserved by what was used.
-    pub fn settle(&self, permit: Permit, used: Used, now: Now) {
+    pub fn settle(&self, permit: Permit, used: Used, now: Timestamps) {
         permit.settle(used, now, |scope, alert| self.alert(scope, alert));
     }
 

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use redis::Script;
-use spillway_plugins::limits::{Kind, Now, Proposal, Rank, Rules, Scope, Share, cut_off};
+use spillway_plugins::limits::{Kind, Proposal, Rank, Rules, Scope, Share, Timestamps, cut_off};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -23,7 +23,7 @@ use super::{Limits, NodeName, throttles};
 use crate::balance::target::Target;
 use crate::clock::Clock;
 use crate::config::{self, WhenLost};
-use crate::shared_memory::{RedisError, SharedMemory};
+use crate::redis::{RedisError, SharedMemory};
 use crate::telemetry::metrics::Metrics;
 
 /// Longest wait of a request for an agreement.
@@ -152,7 +152,7 @@ impl Shared {
 
     /// Agrees on a scope's share, for a request that waits. While Redis is known to be out of reach, this takes no
     /// time.
-    pub async fn agree(&self, scope: &Scope, now: impl Fn() -> Now) {
+    pub async fn agree(&self, scope: &Scope, now: impl Fn() -> Timestamps) {
         if self.retired.load(Ordering::Relaxed) {
             // It continues with the share that it had.
             return;
@@ -185,14 +185,14 @@ impl Shared {
     }
 
     /// As [`Shared::agree`], in the background: waits for its turn, with a longer timeout.
-    async fn agree_soon(&self, scope: &Scope, now: &impl Fn() -> Now) -> bool {
+    async fn agree_soon(&self, scope: &Scope, now: &impl Fn() -> Timestamps) -> bool {
         let table = self.table(scope);
         let _turn = table.one_at_a_time.lock().await;
         self.try_agree(scope, &table, AGREE * 4, now).await
     }
 
     /// Sends what this node uses and needs, and stores the share that it gets.
-    async fn try_agree(&self, scope: &Scope, table: &Table, limit: Duration, now: &impl Fn() -> Now) -> bool {
+    async fn try_agree(&self, scope: &Scope, table: &Table, limit: Duration, now: &impl Fn() -> Timestamps) -> bool {
         let before = now();
         let proposal = scope.propose(before);
         if let Some(agreed) = table.last.lock().as_mut() {
@@ -214,7 +214,7 @@ impl Shared {
         }
     }
 
-    async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Now) -> redis::RedisResult<(bool, Share, [u64; 5])> {
+    async fn ask(&self, scope: &Scope, proposal: &Proposal, now: Timestamps) -> redis::RedisResult<(bool, Share, [u64; 5])> {
         let mut connection = self.memory.connection().await?;
         // All keys in one slot of a cluster.
         let key = |rest: &str| self.memory.key(&format!("{{limits}}:{rest}"));
@@ -249,7 +249,7 @@ impl Shared {
         Ok((number(0) == 1, share, left))
     }
 
-    fn lose(&self, now: Now) {
+    fn lose(&self, now: Timestamps) {
         let since = u64::try_from(now.monotonic.as_nanos()).unwrap_or(u64::MAX);
         if self.lost_since.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.reachable.set(0);
@@ -258,7 +258,7 @@ impl Shared {
     }
 
     /// Sets the share of a scope while Redis can't be reached.
-    fn go_on_alone(&self, scope: &Scope, now: Now) {
+    fn go_on_alone(&self, scope: &Scope, now: Timestamps) {
         let nodes = self.nodes.load(Ordering::Relaxed);
         let table = self.table(scope);
         // An agreement is under way: its result counts.
@@ -310,7 +310,7 @@ impl Shared {
 
     /// Waits, for a limited time, until the data in Redis has been there for long enough to be complete: right after
     /// the first start Redis would give no shares away.
-    pub async fn join(&self, now: impl Fn() -> Now) {
+    pub async fn join(&self, now: impl Fn() -> Timestamps) {
         if !matches!(timeout(AGREE * 4, self.beat(false)).await, Ok(Ok(()))) {
             self.failures.inc();
             return self.lose(now());

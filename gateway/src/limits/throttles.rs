@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::balance::target::Target;
 use crate::clock::{Clock, Tick};
-use crate::shared_memory::SharedMemory;
+use crate::redis::SharedMemory;
 
 /// How often nodes share their throttles.
 const EVERY: Duration = Duration::from_millis(250);

@@ -15,7 +15,7 @@ pub(super) fn answer(part: Part, question: &Question<'_>) -> Value {
             let output = tokens(question.text);
             json!({
                 "id": format!("resp_{:x}", question.unique), "object": "response.compaction", "created_at": question.created,
-                "output": [{ "type": "compaction", "id": format!("cmp_{:x}", question.unique), "encrypted_content": "imitation" }],
+                "output": [{ "type": "compaction", "id": format!("cmp_{:x}", question.unique), "encrypted_content": "mock" }],
                 "usage": { "input_tokens": input, "output_tokens": output, "total_tokens": input + output },
             })
         }

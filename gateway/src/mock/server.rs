@@ -102,7 +102,7 @@ impl HttpServerApp for Mock {
 }
 
 /// A request, parsed.
-struct Asked {
+struct MockRequest {
     inference: Inference,
     deployment: String,
     body: Body,
@@ -203,7 +203,7 @@ impl Mock {
     }
 
     /// Parses a request; `None` for a list of models.
-    async fn read(&self, session: &mut ServerSession) -> pingora::Result<Result<Option<Asked>, Problem>> {
+    async fn read(&self, session: &mut ServerSession) -> pingora::Result<Result<Option<MockRequest>, Problem>> {
         let mut body = BytesMut::new();
         if session.req_header().headers.contains_key("expect") {
             session.write_continue_response().await?;
@@ -217,7 +217,7 @@ impl Mock {
         Ok(self.understand(session, &body.freeze()))
     }
 
-    fn understand(&self, session: &ServerSession, body: &Bytes) -> Result<Option<Asked>, Problem> {
+    fn understand(&self, session: &ServerSession, body: &Bytes) -> Result<Option<MockRequest>, Problem> {
         let head = session.req_header();
         let not_found = || problem(404, "404", "Resource not found");
         if !self.settings.keys.is_empty() {
@@ -272,7 +272,7 @@ impl Mock {
             .transpose()
             .map_err(|error: super::fault::ParseFaultError| problem(400, "BadRequest", &error.to_string()))?;
         let latency = header("x-mock-latency").and_then(|text| text.parse::<DurationText>().ok()).map(|time| time.0);
-        Ok(Some(Asked { inference, deployment, body, fault, latency }))
+        Ok(Some(MockRequest { inference, deployment, body, fault, latency }))
     }
 
     fn by_chance(&self, deployment: &Deployment) -> Option<Fault> {
@@ -282,7 +282,7 @@ impl Mock {
     }
 
     /// The answer's text: the configured reply, or the name of this mock; cut to the cap as a model's would be.
-    fn text(&self, asked: &Asked, deployment: &Deployment) -> String {
+    fn text(&self, asked: &MockRequest, deployment: &Deployment) -> String {
         let name = self.settings.name.as_deref().unwrap_or("mock");
         let text = self.settings.reply.clone().unwrap_or_else(|| {
             format!(
@@ -306,7 +306,7 @@ impl Mock {
         &self,
         session: &mut ServerSession,
         deployment: &Deployment,
-        asked: &Asked,
+        asked: &MockRequest,
         answer: Answer,
         fault: Option<Fault>,
         standing: &Standing,
@@ -427,7 +427,7 @@ fn estimate(body: &Body) -> u64 {
 }
 
 /// Answers that are not JSON, or have no text.
-fn binary(asked: &Asked, text: &str) -> Option<Answer> {
+fn binary(asked: &MockRequest, text: &str) -> Option<Answer> {
     match asked.inference.api {
         Api::Speech => Some(Answer::Bytes("audio/mpeg", Bytes::from(vec![0xff; 4096]))),
         Api::Transcriptions | Api::Translations => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One stored object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pin {
+pub struct ObjectLocation {
     /// The backend that has it.
     pub backend: Arc<str>,
     /// The consumer that owns it; `None` if callers needn't identify themselves.
@@ -18,7 +18,7 @@ pub struct Pin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known {
     /// Its backend and its owner.
-    At(Pin),
+    At(ObjectLocation),
     /// The name is not known.
     Nothing,
     /// Unknown, because Redis can't be reached.

@@ -10,19 +10,19 @@ mod redis;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use known::{Known, Pin};
+pub use known::{Known, ObjectLocation};
 use parking_lot::Mutex;
 
 use crate::clock::Tick;
 use crate::config;
-use crate::shared_memory::RedisError;
+use crate::redis::RedisError;
 use crate::shares::{Owner, Store};
 use crate::telemetry::metrics::Metrics;
 
 /// A pin, and when it was made.
 #[derive(Debug)]
 struct Kept {
-    pin: Pin,
+    pin: ObjectLocation,
     at: Tick,
 }
 
@@ -68,7 +68,7 @@ impl Objects {
     }
 
     /// What this node knows at `now`.
-    fn here(&self, name: &str, now: Tick) -> Option<Pin> {
+    fn here(&self, name: &str, now: Tick) -> Option<ObjectLocation> {
         let mut store = self.of(name).lock();
         let Kept { pin, at } = store.get(name)?;
         if now.since(*at) < self.ttl {
@@ -78,12 +78,12 @@ impl Objects {
         None
     }
 
-    fn keep(&self, name: &str, pin: Pin, now: Tick) {
+    fn keep(&self, name: &str, pin: ObjectLocation, now: Tick) {
         self.of(name).lock().insert(name.into(), pin.consumer.clone(), Kept { pin, at: now });
     }
 
     /// Remembers an object. Never waits. An object that is known already keeps its owner.
-    pub fn pin(&self, name: &str, pin: Pin, now: Tick) {
+    pub fn pin(&self, name: &str, pin: ObjectLocation, now: Tick) {
         if self.here(name, now).is_some() {
             return;
         }
@@ -94,15 +94,15 @@ impl Objects {
     }
 
     /// Everything that this node knows.
-    pub fn all(&self) -> Vec<(String, Pin)> {
-        let of = |store: &Mutex<Store<Owner, Kept>>| -> Vec<(String, Pin)> {
+    pub fn all(&self) -> Vec<(String, ObjectLocation)> {
+        let of = |store: &Mutex<Store<Owner, Kept>>| -> Vec<(String, ObjectLocation)> {
             store.lock().iter().map(|(name, kept)| (name.to_string(), kept.pin.clone())).collect()
         };
         [of(&self.named), of(&self.sealed)].concat()
     }
 
     /// Remembers what the old process knew. Redis knows it already.
-    pub fn take_over(&self, name: &str, pin: Pin, now: Tick) {
+    pub fn take_over(&self, name: &str, pin: ObjectLocation, now: Tick) {
         self.keep(name, pin, now);
     }
 
@@ -156,8 +156,8 @@ mod tests {
         Objects::new(&config::Objects { max, ttl: Duration::from_secs(100) }, None, &Metrics::new().unwrap()).unwrap()
     }
 
-    fn pin(backend: &str, consumer: &str) -> Pin {
-        Pin { backend: backend.into(), consumer: Some(consumer.into()) }
+    fn pin(backend: &str, consumer: &str) -> ObjectLocation {
+        ObjectLocation { backend: backend.into(), consumer: Some(consumer.into()) }
     }
 
     const NOW: Tick = Tick(0);

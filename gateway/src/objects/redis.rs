@@ -9,9 +9,9 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::known::{Known, LOOK_UP, Pin};
+use super::known::{Known, LOOK_UP, ObjectLocation};
 use crate::config;
-use crate::shared_memory::{RedisError, SharedMemory};
+use crate::redis::{RedisError, SharedMemory};
 use crate::telemetry::metrics::Metrics;
 
 /// Writes that may wait.
@@ -52,7 +52,7 @@ impl Shared {
     }
 
     /// Hands an object over to be written.
-    pub(super) fn pin(&self, name: &str, pin: &Pin) {
+    pub(super) fn pin(&self, name: &str, pin: &ObjectLocation) {
         self.pending.fetch_add(1, Ordering::Relaxed);
         let taken = serde_json::to_string(pin).ok().is_some_and(|text| self.queue.try_send((self.key(name), text)).is_ok());
         if !taken {

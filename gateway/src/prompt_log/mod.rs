@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::background_queue;
 use crate::clock::Clock;
 use crate::config::PromptLogRules;
-use crate::queue;
 use crate::telemetry::metrics::PromptLogMetrics;
 use entry::WORKERS;
 pub use entry::{Entry, Part};
@@ -90,7 +90,7 @@ impl PromptLog {
 
     /// Waits until everything that was handed over is written, at most `limit`.
     pub async fn flush(&self, limit: Duration) {
-        queue::flush(&self.queue, Job::Flush, limit).await;
+        background_queue::flush(&self.queue, Job::Flush, limit).await;
         if let Some(exporter) = &self.exporter {
             let _ = tokio::time::timeout(limit, exporter.flush()).await;
         }

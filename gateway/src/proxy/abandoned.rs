@@ -1,5 +1,5 @@
-//! A caller left in the middle of its answer, and the config says to read on: until the answer has told
-//! what it used, or the time for that is over.
+//! A caller left in the middle of its answer, and the config says to read the rest (`on_disconnect: drain`): until the
+//! answer has reported its usage, or a time limit.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use super::metering::Estimate;
 use super::unfinished::Reading;
 use crate::balance::target::Lease;
 use crate::gateway::Gateway;
-use crate::shares::{Owner, Place};
+use crate::shares::{FairSlot, Owner};
 
-/// An answer to be read on.
+/// An answer whose rest is read.
 pub(super) struct Abandoned {
     pub(super) exchange: Exchange,
     pub(super) reading: Reading,
-    /// What is booked if it doesn't tell.
+    /// Booked if the answer doesn't report its usage.
     pub(super) estimate: Estimate,
-    /// Its target's slot is taken for as long as it works.
+    /// Keeps the target's slot, because the target is still working.
     pub(super) lease: Lease,
-    pub(super) place: Place<Owner>,
+    pub(super) place: FairSlot<Owner>,
 }
 
-/// Reads on, in a task of its own.
+/// Reads the rest, in a separate task.
 pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) {
     let gateway = gateway.clone();
     tokio::spawn(async move {
@@ -29,7 +29,7 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
         let rest = exchange.read_rest(limit, |bytes| match &mut reading {
             Reading::Stream(watch) => {
                 watch.feed(bytes);
-                // Behind the last event nothing is told, and not every connection ends there.
+                // Nothing is reported after the last event, and not every connection ends there.
                 watch.state().done
             }
             Reading::Plain(tap) => {
@@ -39,7 +39,8 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
         });
         let whole = tokio::select! {
             whole = rest => whole,
-            // The gateway stops, or somebody with fewer needs the place: what was read must do.
+            // The gateway is stopping, or an owner with fewer such answers needs the slot: book with what was read so
+            // far.
             () = gateway.stopping.notified() => false,
             () = place.asked_back() => false,
         };
@@ -51,13 +52,13 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
                 watch.end();
                 let over = watch.state().finished || watch.state().done;
                 if over {
-                    estimate.is_told(&watch.state().reported);
+                    estimate.set_reported(&watch.state().reported);
                 }
                 estimate.has_read(watch.take_output(), watch.state().reported, over);
             }
             Reading::Plain(tap) => {
                 let reported = tap.read();
-                estimate.is_told(&reported);
+                estimate.set_reported(&reported);
                 if let Some(output) = tap.take_output() {
                     estimate.has_read(output, reported, whole);
                 }

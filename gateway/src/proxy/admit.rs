@@ -1,11 +1,11 @@
-//! Is there room for a request within its limits? What it may need is reserved.
+//! Checks a request against its limits, and reserves what it may use.
 
 use spillway_plugins::limits::{Demand, Permit, Remaining};
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::Usage;
 
-use super::bound;
 use super::refusal::Refusal;
+use super::usage_bound;
 use crate::config::DeploymentPrice;
 use crate::gateway::Gateway;
 use crate::limits::Scopes;
@@ -16,22 +16,22 @@ use crate::runtime::Model;
 pub(super) struct Admitted {
     permit: Option<Permit>,
     remaining: Remaining,
-    /// About how many tokens its prompt has, where that was asked for.
+    /// Upper bound of the tokens in its prompt, if a limit needed it.
     input_bound: Option<u64>,
 }
 
 impl Admitted {
-    /// Keeps it with the request.
+    /// Stores it in the request's state.
     pub(super) fn reserve(self, body: &mut RequestBody, metering: &mut Metering) {
         body.input_bound = self.input_bound;
         (metering.permit, metering.remaining) = (self.permit, self.remaining);
     }
 }
 
-/// Admits a request with this body, or what was read of it; so many bytes came.
+/// Admits a request with this body, or the part that was read; `bytes` is how many bytes have arrived.
 ///
 /// # Errors
-/// 429 for rates, 403 for quotas and budgets, 503 if nobody can count it.
+/// 429 for rates, 403 for quotas and budgets, 503 if the limits can't be checked.
 pub(super) async fn admit(
     gateway: &Gateway,
     facts: &Facts,
@@ -51,8 +51,8 @@ pub(super) async fn admit(
     let mut demand = Demand { class: facts.class(), ..Demand::default() };
     let mut input_bound = None;
     if model_request.object.is_none() {
-        let input = bound::input(model_request, body);
-        let bound = bound::usage(model_request, input, body.len().max(bytes), facts.runtime.config.usage.assume_completion);
+        let input = usage_bound::input(model_request, body);
+        let bound = usage_bound::usage(model_request, input, body.len().max(bytes), facts.runtime.config.usage.assume_completion);
         demand.tokens = bound.tokens();
         if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
             demand.cost = max_cost(&model_request.model, &bound);
@@ -60,16 +60,16 @@ pub(super) async fn admit(
         input_bound = Some(input);
     }
     let began = gateway.clock.now();
-    let admitted = gateway.limits.admit(&scopes, demand, facts.moment(began)).await;
+    let admitted = gateway.limits.admit(&scopes, demand, facts.timestamps(began)).await;
     if gateway.limits.shared.is_some() {
-        // Other nodes may have been asked.
+        // Other nodes may have been asked, which takes time that is not the gateway's own.
         timing.waited += gateway.clock.now().since(began);
     }
     let permit = admitted.map_err(Refusal::from)?;
     Ok(Admitted { remaining: permit.remaining, permit: Some(permit), input_bound })
 }
 
-/// What it costs at most, wherever it goes.
+/// The highest cost that it can have, at any member.
 fn max_cost(model: &Model, bound: &Usage) -> Money {
     let at_most = |price: &DeploymentPrice| match price {
         DeploymentPrice::ByUse(price) => price.at_most(bound),

@@ -1,4 +1,4 @@
-//! One attempt at one target: its slot, what is known of it, and how it is written down.
+//! One attempt at one target: its slot, its state, and its record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,25 +19,25 @@ use crate::clock::Tick;
 use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, Attempts, End, Facts, ModelRequest, RequestBody};
 
-/// What one attempt led to.
+/// How one attempt ended.
 pub(super) enum AttemptEnd {
-    /// The request is over.
+    /// The request has ended.
     Over(End),
-    /// On to another target: it was throttled there.
+    /// The target throttled it: try another one.
     Throttled,
-    /// On to another target: it failed there.
+    /// The attempt failed: try another target.
     Failed,
-    /// On to another target, without a word on this one.
+    /// Try another target. This says nothing about the present one.
     Elsewhere,
 }
 
-/// Whether an upstream's status says that time ran out there.
+/// Whether an upstream's status means a timeout.
 pub(super) fn is_timeout(status: http::StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 504)
 }
 
 impl AttemptState {
-    /// Takes a pick up: from here on its member counts as tried.
+    /// Starts an attempt. From here on its member counts as tried.
     pub(super) fn begin(
         facts: &Facts,
         attempts: &Attempts,
@@ -62,16 +62,16 @@ impl AttemptState {
         }
     }
 
-    /// Tells its target how it went, and the operator if that changed anything.
+    /// Reports the outcome to the target, and logs it if the target's state changed.
     pub(super) fn record(&mut self, gateway: &Gateway, model_request: &ModelRequest, outcome: Outcome) {
-        // What a file or batch does says nothing about a deployment.
+        // A request for a file or a batch says nothing about a deployment.
         if model_request.object.is_none() {
             record(gateway, model_request, self.member, &mut self.lease, outcome);
         }
     }
 
-    /// What a delivered answer that is no success says about its target. A 4xx is the caller's fault,
-    /// whatever the circuit's statuses are; a 429 throttles even where it may not go elsewhere.
+    /// What a delivered error says about its target. A 4xx is the caller's fault, whatever statuses the circuit counts.
+    /// A 429 throttles the target even if the request may not go to another one.
     pub(super) fn refusal(&self, body: &RequestBody, model_request: &ModelRequest, status: http::StatusCode) -> Outcome {
         let retry_after = self.signal.retry_after;
         match status.as_u16() {
@@ -81,23 +81,23 @@ impl AttemptState {
         }
     }
 
-    /// What a 429 says about its target. One for a request that alone needs more tokens than the target says it gives in
-    /// a minute says nothing about others.
+    /// What a 429 says about its target. If this request alone needs more tokens than the target's limit per minute, it
+    /// says nothing about other requests.
     pub(super) fn throttle(&self, body: &RequestBody, model_request: &ModelRequest) -> Outcome {
         let input = match body.input_bound {
-            // Files are no text, and may be as many tokens.
+            // Files are not text: their tokens are estimated from their size.
             _ if model_request.api.is_multipart() => body.bytes as u64 / 4,
             known => known.unwrap_or(body.bytes as u64 / 4),
         };
-        // One without a cap may be as small as any.
+        // A request without a cap may use very few tokens.
         let cap = model_request.fields.completion_cap(model_request.api, 0);
         let needs = input.saturating_add(cap);
         let is_too_large = self.signal.tokens.limit.is_some_and(|limit| needs > limit);
         if is_too_large { Outcome::TooLarge } else { Outcome::Throttled { retry_after: self.signal.refused_for() } }
     }
 
-    /// Writes it down, in the metrics, for the access log and, if it may have cost something, in the ledger.
-    /// Its slot is given back when what this returns is dropped.
+    /// Records the attempt in the metrics, for the access log and, if it may have cost something, in the ledger. The
+    /// slot is given back when the returned lease is dropped.
     pub(super) fn finish(self, gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, outcome: AttemptOutcome) -> Lease {
         metering::book_attempt(gateway, books, model_request, &self, outcome);
         let took = gateway.clock.now().since(self.began);
@@ -109,23 +109,23 @@ impl AttemptState {
     }
 }
 
-/// One attempt of the attempt loop.
+/// One attempt of the retry loop.
 pub(super) struct Attempt<'g> {
     pub(super) gateway: &'g Gateway,
     pub(super) model_request: &'g ModelRequest,
-    /// Whose credentials its target sees.
+    /// Whose credentials the target sees.
     pub(super) credentials: Credentials,
-    /// We asked for the usage of its stream, and the caller didn't.
+    /// The gateway asked for the usage of the stream, and the caller didn't.
     pub(super) asked_usage: bool,
-    /// Its target has refused to be asked for it.
+    /// The target has refused to report the usage of streams.
     pub(super) refused_usage: bool,
-    /// The rest of a response is asked for, by this path and query.
+    /// Path and query of the rest of a response, if that is what it asks for.
     pub(super) resumes: Option<(String, String)>,
-    pub(super) running: AttemptState,
+    pub(super) state: AttemptState,
 }
 
 impl<'g> Attempt<'g> {
-    /// Takes a pick up: from here on its member counts as tried.
+    /// Starts an attempt. From here on its member counts as tried.
     pub(super) fn begin(
         gateway: &'g Gateway,
         facts: &Facts,
@@ -134,7 +134,7 @@ impl<'g> Attempt<'g> {
         retry_state: &mut RetryState,
         pick: Pick,
     ) -> Self {
-        let running = AttemptState::begin(facts, attempts, model_request, retry_state, pick, gateway.clock.now());
+        let state = AttemptState::begin(facts, attempts, model_request, retry_state, pick, gateway.clock.now());
         Attempt {
             gateway,
             model_request,
@@ -142,58 +142,59 @@ impl<'g> Attempt<'g> {
             asked_usage: false,
             refused_usage: false,
             resumes: None,
-            running,
+            state,
         }
     }
 
-    /// Notes that the request was written to a connection that was closed already. No outcome: the same attempt goes on.
+    /// Records that the request was written to a connection that was already closed. This is no outcome: the same
+    /// attempt continues.
     pub(super) fn note_stale(&mut self, facts: &Facts, attempts: &mut Attempts) {
         self.note_part(facts, attempts, AttemptOutcome::Broken(ErrorKind::Reset), None, true);
     }
 
-    /// Notes that its stream broke, and that the same answer is read on.
+    /// Records that the stream broke, and that the rest of the same answer is read.
     pub(super) fn note_broken(&mut self, facts: &Facts, attempts: &mut Attempts, outcome: AttemptOutcome) {
-        let status = self.running.status.map(|status| status.as_u16());
+        let status = self.state.status.map(|status| status.as_u16());
         self.note_part(facts, attempts, outcome, status, false);
     }
 
     fn note_part(&mut self, facts: &Facts, attempts: &mut Attempts, outcome: AttemptOutcome, status: Option<u16>, stale: bool) {
-        let AttemptState { member, began, waited, span, .. } = self.running;
-        let (target, now) = (Arc::clone(self.running.lease.target()), self.gateway.clock.now());
+        let AttemptState { member, began, waited, span, .. } = self.state;
+        let (target, now) = (Arc::clone(self.state.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
-        attempts.made.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
-        self.running.began = now;
-        self.running.waited = Duration::ZERO;
-        self.running.span = traced::attempt(facts);
+        attempts.records.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
+        self.state.began = now;
+        self.state.waited = Duration::ZERO;
+        self.state.span = traced::attempt(facts);
     }
 
-    /// Tells the target how it went.
+    /// Reports the outcome to the target.
     pub(super) fn record(&mut self, outcome: Outcome) {
-        self.running.record(self.gateway, self.model_request, outcome);
+        self.state.record(self.gateway, self.model_request, outcome);
     }
 
-    /// Writes it down; its slot is given back when what this returns is dropped.
+    /// Records the attempt. The slot is given back when the returned lease is dropped.
     pub(super) fn finish(self, books: &mut Books<'_>, outcome: AttemptOutcome) -> Lease {
-        self.running.finish(self.gateway, books, self.model_request, outcome)
+        self.state.finish(self.gateway, books, self.model_request, outcome)
     }
 
     pub(super) fn throttled(mut self, books: &mut Books<'_>, retry_state: &mut RetryState) -> AttemptEnd {
-        self.record(self.running.throttle(books.body, self.model_request));
-        retry_state.throttled.push(self.running.member);
-        retry_state.last_word = None;
-        retry_state.limited = Some((self.running.member, self.running.signal.refused_for()));
+        self.record(self.state.throttle(books.body, self.model_request));
+        retry_state.throttled.push(self.state.member);
+        retry_state.last_refusal = None;
+        retry_state.limited = Some((self.state.member, self.state.signal.refused_for()));
         self.finish(books, AttemptOutcome::Throttled);
         AttemptEnd::Throttled
     }
 
-    /// The member's own fault, like a throttle: the request moves on without using up a retry.
+    /// The member itself is at fault, as with a throttle: the request tries another one without using up a retry.
     pub(super) fn out(mut self, books: &mut Books<'_>, reason: OutageReason) -> AttemptEnd {
         self.record(Outcome::Out(reason));
         self.finish(books, if reason == OutageReason::OutOfQuota { AttemptOutcome::OutOfQuota } else { AttemptOutcome::Misconfigured });
         AttemptEnd::Elsewhere
     }
 
-    /// The prompt is too long for the window there, and there are larger ones.
+    /// The prompt is too long for this member's context window, and there are members with a larger one.
     pub(super) fn too_long(mut self, books: &mut Books<'_>, retry_state: &mut RetryState) -> AttemptEnd {
         retry_state.too_long = true;
         self.record(Outcome::CallerFault);
@@ -201,7 +202,7 @@ impl<'g> Attempt<'g> {
         AttemptEnd::Elsewhere
     }
 
-    /// There is nothing to prove our identity with there: says nothing about the target.
+    /// The gateway has no credential for this backend. This says nothing about the target.
     pub(super) fn no_credential(self, books: &mut Books<'_>) -> AttemptEnd {
         self.finish(books, AttemptOutcome::NoCredential);
         AttemptEnd::Elsewhere
@@ -215,13 +216,13 @@ impl<'g> Attempt<'g> {
         label: AttemptOutcome,
         timed_out: bool,
     ) -> AttemptEnd {
-        self.record(Outcome::Failed { failure, retry_after: self.running.signal.retry_after });
+        self.record(Outcome::Failed { failure, retry_after: self.state.signal.retry_after });
         retry_state.failed(label, timed_out);
-        retry_state.last_word = None;
-        retry_state.upstream = self.running.said.clone().map(|said| (self.running.status.map(|status| status.as_u16()), said));
-        // A certificate doesn't get better.
+        retry_state.last_refusal = None;
+        retry_state.upstream = self.state.said.clone().map(|said| (self.state.status.map(|status| status.as_u16()), said));
+        // A bad certificate is still bad a moment later.
         let again = !timed_out && failure != Failure::Error(ErrorKind::Tls) && !self.model_request.is_pinned();
-        retry_state.fast = again.then_some((self.running.member, self.running.signal.retry_after));
+        retry_state.fast = again.then_some((self.state.member, self.state.signal.retry_after));
         self.finish(books, label);
         AttemptEnd::Failed
     }
@@ -233,7 +234,7 @@ impl<'g> Attempt<'g> {
                 return AttemptEnd::Over(End::CallerLeft);
             }
             Broken::TimedOut if self.gateway.clock.now() >= retry_state.deadline => {
-                // The request's own time is over, which says nothing about this target.
+                // The request's own deadline is over, which says nothing about this target.
                 retry_state.failed(AttemptOutcome::Broken(ErrorKind::Timeout), true);
                 self.finish(books, AttemptOutcome::Broken(ErrorKind::Timeout));
                 return AttemptEnd::Failed;
@@ -247,24 +248,24 @@ impl<'g> Attempt<'g> {
     }
 }
 
-/// Counts a request that leaves the member of its last attempt for another.
+/// Counts a failover: the request goes from the member of its last attempt to another one.
 fn note_failover(attempts: &Attempts, model_request: &ModelRequest) {
-    if let Some(left) = attempts.made.last() {
+    if let Some(left) = attempts.records.last() {
         model_request.model.members[left.member].metrics.failovers.inc();
     }
 }
 
-/// Writes an attempt down, in the metrics and for the access log.
+/// Records an attempt in the metrics and for the access log.
 fn note(books: &mut Books<'_>, model_request: &ModelRequest, attempt: AttemptRecord) {
     let metrics = &model_request.model.members[attempt.member].metrics;
     metrics.count(attempt.outcome);
     if attempt.outcome.is_served() {
         metrics.served.inc();
     }
-    books.attempts.made.push(attempt);
+    books.attempts.records.push(attempt);
 }
 
-/// Tells a target how an attempt went, and the operator if that changed anything.
+/// Reports an attempt's outcome to its target, and logs it if the target's state changed.
 fn record(gateway: &Gateway, model_request: &ModelRequest, member: usize, lease: &mut Lease, outcome: Outcome) {
     let change = lease.record(outcome, &model_request.pool.config.circuit, gateway.clock.now());
     let target = &lease.target().id;
@@ -273,14 +274,14 @@ fn record(gateway: &Gateway, model_request: &ModelRequest, member: usize, lease:
         Change::None | Change::ThrottledForOne => {}
         Change::Throttled(wait) => model_request.model.members[member].metrics.throttled_seconds.inc_by(wait.as_secs_f64()),
         Change::Tripped => warn!(%target, %pool, ?outcome, "circuit opened"),
-        Change::TrippedForOne => info!(%target, %pool, ?outcome, "circuit opened for the one consumer that met the failures"),
+        Change::TrippedForOne => info!(%target, %pool, ?outcome, "circuit opened for the one consumer whose requests failed"),
         Change::OutForOne(reason) => {
-            info!(%target, %pool, ?reason, "refused one consumer: taken out for that consumer until a probe succeeds")
+            info!(%target, %pool, ?reason, "refused one consumer: not used for that consumer until a probe succeeds")
         }
         Change::Recovered => info!(%target, %pool, "recovered"),
-        Change::Out(OutageReason::OutOfQuota) => warn!(%target, %pool, "out of quota: taken out until a probe succeeds"),
+        Change::Out(OutageReason::OutOfQuota) => warn!(%target, %pool, "out of quota: not used until a probe succeeds"),
         Change::Out(OutageReason::Misconfigured) => {
-            warn!(%target, %pool, "refuses our credentials or doesn't know the deployment: taken out until a probe succeeds");
+            warn!(%target, %pool, "refuses our credentials or doesn't know the deployment: not used until a probe succeeds");
         }
     }
 }

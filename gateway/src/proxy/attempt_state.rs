@@ -1,4 +1,4 @@
-//! An attempt under way.
+//! An attempt in progress.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use spillway_plugins::trace::SpanId;
 use crate::balance::target::Lease;
 use crate::clock::Tick;
 
-/// An attempt's slot, and what is known of it.
+/// An attempt's slot and state.
 pub(super) struct AttemptState {
     pub(super) lease: Lease,
     /// Index of the member in its route.
     pub(super) member: usize,
     pub(super) began: Tick,
-    /// How long the request had waited for a target.
+    /// How long the request had waited for a target before.
     pub(super) waited: Duration,
-    /// Its span, where there are traces.
+    /// Its span, if tracing is on.
     pub(super) span: Option<SpanId>,
     pub(super) status: Option<http::StatusCode>,
     pub(super) signal: RateSignal,
-    /// Whether anything of the request went there.
+    /// Whether any byte of the request was sent.
     pub(super) sent: bool,
-    /// A content filter refused it, which costs all the same.
+    /// A content filter refused it. It may cost something all the same.
     pub(super) filtered: bool,
-    /// What the upstream said of its failure.
+    /// The upstream's error message.
     pub(super) said: Option<Arc<str>>,
 }

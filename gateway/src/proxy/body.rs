@@ -1,4 +1,4 @@
-//! Reads a caller's body, within its bounds, and hands it on.
+//! Reads a caller's body within its limits, and passes it to the next stage.
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::connection_phase as connection;
 use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, RequestBody, Timing};
 
-/// Answers `Expect: 100-continue`: nothing else does, and the caller waits for it.
+/// Answers `Expect: 100-continue`: the caller waits for this, and nothing else sends it.
 pub(super) async fn expectation(session: &mut Session) -> Result<(), IntakeError> {
     let Some(expected) = session.req_header().headers.get(header::EXPECT) else { return Ok(()) };
     if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
@@ -30,15 +30,15 @@ pub(super) async fn expectation(session: &mut Session) -> Result<(), IntakeError
     Ok(())
 }
 
-/// Where what is read of a body goes.
+/// Where the bytes of a body go.
 pub(super) struct Reading<'r> {
     pub(super) body: &'r mut RequestBody,
     pub(super) timing: &'r mut Timing,
     pub(super) buffer: &'r mut BodyBuffer,
 }
 
-/// Reads the body until its end (`true`) or until it is `enough` (`false`), which is asked with every piece. `bounded`
-/// bodies longer than `max_body` are refused; others are refused only if that much brings no decision.
+/// Reads the body to its end (`true`) or until `enough` says so (`false`), which is asked after each piece. A `bounded`
+/// body longer than `max_body` is refused at once; others are refused only if `max_body` bytes bring no decision.
 pub(super) async fn read_body(
     gateway: &Gateway,
     session: &mut Session,
@@ -75,7 +75,7 @@ pub(super) async fn read_body(
         }
         if is_enough {
             timing.waited += now.since(began);
-            // With HTTP/2 the end can come with the last bytes; nothing is left to stream then.
+            // With HTTP/2 the end can come together with the last bytes: then nothing is left to stream.
             let whole = session.downstream_session.is_body_done();
             if whole {
                 connection::body_ends();
@@ -85,8 +85,8 @@ pub(super) async fn read_body(
     }
 }
 
-/// On with a body: attempts can be made anew with a whole one, one that is still coming passes through.
-/// `form` has read what came so far of a form that is acted on.
+/// Passes a body on. A whole body can be sent by several attempts; one that is still arriving is streamed through.
+/// `form` has read what has arrived so far of a form whose fields are used.
 pub(super) fn hand_on(
     body: &mut RequestBody,
     tunnel: &mut Option<Box<Tunnel>>,
@@ -114,12 +114,12 @@ async fn read_piece(limit: Duration, session: &mut Session) -> Result<Option<Byt
     }
 }
 
-/// What a body with broken chunks gets.
+/// The refusal of a body with broken chunks.
 pub(super) const BROKEN_FRAMING: Refusal = Refusal::Head { what: "the body's chunks are broken" };
 
-/// Whether an error of Pingora's means that a body's chunks make no sense.
+/// Whether a Pingora error means that the body's chunks are malformed.
 pub(super) fn is_broken_framing(error: &Error) -> bool {
-    // The connection's guard tells what Pingora doesn't see as the kernel would tell it.
+    // The head guard reports errors that Pingora can't see, in the form of an I/O error.
     let by_guard = || {
         error
             .cause
@@ -133,7 +133,7 @@ pub(super) fn is_broken_framing(error: &Error) -> bool {
     ) || by_guard()
 }
 
-/// The rate is measured only after this, so that a slow start is no offence.
+/// The rate is measured only after this time, so that a slow start is allowed.
 const RATE_GRACE: Duration = Duration::from_secs(5);
 
 pub(super) fn too_slow(bytes: usize, took: Duration, least_per_second: usize) -> bool {

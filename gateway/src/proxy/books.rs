@@ -1,4 +1,4 @@
-//! What booking an attempt, or answering by the gateway itself, reads and writes of a request.
+//! What booking an attempt, or an answer of the gateway itself, reads and writes of a request.
 
 use spillway_plugins::limits::Remaining;
 
@@ -14,11 +14,11 @@ pub(super) struct Books<'r> {
     pub(super) timing: &'r mut Timing,
     pub(super) metering: &'r mut Metering,
     pub(super) reply: &'r mut Reply,
-    /// Another attempt continues the stream that broke: what broke is not what the caller gets.
+    /// Another attempt continues the broken stream: this attempt's answer is not the one that the caller gets.
     pub(super) continued: bool,
 }
 
-/// A request on Pingora's loop.
+/// A request that Pingora's loop runs.
 pub(super) struct Tunnelled<'r> {
     pub(super) model_request: &'r mut ModelRequest,
     pub(super) tunnel: &'r mut Tunnel,
@@ -26,14 +26,14 @@ pub(super) struct Tunnelled<'r> {
     pub(super) copies: &'r Copies,
 }
 
-/// What an answer of the gateway's own reads and writes of its request.
+/// What an answer of the gateway itself reads and writes of its request.
 pub(super) struct OwnAnswer<'r> {
     pub(super) facts: &'r Facts,
     pub(super) body: &'r RequestBody,
     pub(super) timing: &'r mut Timing,
     pub(super) copies: &'r mut Copies,
     pub(super) reply: &'r mut Reply,
-    /// What the caller has left of its rates.
+    /// What is left of the caller's rates.
     pub(super) remaining: Remaining,
     pub(super) attempts: &'r mut Attempts,
 }

@@ -1,4 +1,4 @@
-//! What is kept of a request and its answer, beside what the caller gets.
+//! Copies of a request and its answer, for the cache and the prompt log.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -12,53 +12,53 @@ use crate::cache::Flight;
 use crate::request::{BufferShare, ReplayBody};
 use crate::telemetry::metrics::CacheResult;
 
-/// What is kept of a request and its answer, beside what the caller gets.
+/// Copies of a request and its answer, for the cache and the prompt log.
 #[derive(Debug, Default)]
 pub struct Copies {
-    /// For the cache, where there is one.
+    /// For the cache, if one is configured.
     pub cached: Option<Box<Cached>>,
-    /// For the prompt log, where there is one.
+    /// For the prompt log, if one is configured.
     pub logged: Option<Box<Logged>>,
 }
 
-/// How a request stands with the cache.
+/// What the cache did for a request.
 #[derive(Debug)]
 pub struct Cached {
     pub(super) key: CacheKey,
-    /// What the caller is told.
+    /// The result that the caller is shown.
     pub result: CacheResult,
-    /// How near the question was whose answer it gets.
+    /// How similar the question is whose answer the caller gets.
     pub(super) score: Option<f32>,
-    /// Those who wait for the answer.
+    /// Requests that wait for the same answer.
     pub(super) flight: Option<Flight>,
-    /// The answer as it goes out, if it may be kept.
+    /// The answer as it is sent, if it may be cached.
     pub(super) record: Option<Record>,
-    /// What the semantic cache learns with it.
+    /// The entry that the semantic cache stores with the answer.
     pub(super) lesson: Option<PendingEntry>,
 }
 
-/// A question and its embedding.
+/// A question and its embedding, to be stored with the answer.
 #[derive(Debug)]
 pub(super) struct PendingEntry {
     pub(super) question: Question,
     pub(super) vector: Arc<[f32]>,
 }
 
-/// A request that is written down.
+/// A request that the prompt log records.
 #[derive(Debug)]
 pub struct Logged {
     pub(super) level: Level,
-    /// The answer as it goes out.
+    /// The answer as it is sent.
     pub(super) answer: Option<Copied>,
-    /// The request's body, once it is over.
+    /// The request's body, once the request has ended.
     pub(super) body: Option<ReplayBody>,
-    /// What is written of a body that is too long to be kept for the log, and its share of the room for bodies.
+    /// An excerpt of a body that is too long for the log, and its share of the buffer budget.
     pub(super) excerpt: Option<(Compact, BufferShare)>,
-    /// What counts what waits of its consumer's.
+    /// Counts the bytes of its consumer that wait to be logged.
     pub(super) share: Option<Arc<AtomicUsize>>,
 }
 
-/// What is copied of an answer.
+/// A copy of an answer.
 #[derive(Debug)]
 pub(super) enum Copied {
     Stream(Record),

@@ -1,7 +1,8 @@
-//! Calls from pages of other origins (the Fetch standard, "CORS protocol"): preflights, and what lets a page read an answer.
+//! Requests from web pages of other origins (the Fetch standard, "CORS protocol"): preflights, and the headers that let
+//! a page read an answer.
 //!
-//! An `Origin` that is allowed stays in the request's head, any other is taken out of it: what writes an answer's head looks
-//! there.
+//! An allowed `Origin` stays in the request's head; any other is removed. The code that writes an answer's head reads
+//! it there.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
@@ -14,17 +15,17 @@ use pingora::proxy::Session;
 use super::headers;
 use crate::config::Server;
 
-/// Longest list of headers that is echoed.
+/// Longest list of headers that a preflight's answer repeats.
 const ASKED: usize = 1024;
 
-/// What pages may read beside an answer's body.
+/// Headers of an answer that pages may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
      x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
      x-spillway-backend, x-spillway-attempts, x-spillway-overhead-us, x-spillway-cache, x-spillway-cache-score, x-spillway-trace-id",
 );
 
-/// Takes out an `Origin` that the config doesn't allow.
+/// Removes an `Origin` that the config doesn't allow.
 pub(super) fn take_in(session: &mut Session, server: &Server) {
     let origins = &server.cors_origins;
     let Some(origin) = session.req_header().headers.get(ORIGIN) else { return };
@@ -34,16 +35,16 @@ pub(super) fn take_in(session: &mut Session, server: &Server) {
     }
 }
 
-/// Whether this asks what a page of an allowed origin may do. It comes without a credential.
+/// Whether a page of an allowed origin asks what it may do. Such a request has no credential.
 pub(super) fn is_preflight(session: &Session) -> bool {
     let head = session.req_header();
     head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN) && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The head that answers it: it has no body.
+/// The head that answers a preflight. There is no body.
 ///
 /// # Errors
-/// If the id can't stand in a header.
+/// If the id can't be written in a header.
 pub(super) fn preflight(session: &Session, request_id: &str) -> pingora::Result<Box<ResponseHeader>> {
     let asked = session.req_header().headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|asked| asked.len() <= ASKED).cloned();
     let mut head = Box::new(ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(8))?);

@@ -1,5 +1,5 @@
-//! All that is known of a request under way. Only the drivers of its four lines (intake, attempts, tunnel, finish) see it
-//! whole; a stage takes the parts that it needs. What is held is given back when this is dropped, a panic included.
+//! All state of a request in progress. Only the drivers (intake, retry loop, tunnel, finish) use all of it; a stage
+//! takes the parts that it needs. Everything that it holds is released when it is dropped, even after a panic.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use crate::clock::Tick;
 use crate::request::{Attempts, Counted, Facts, InFlight, Metering, ModelRequest, Reply, RequestBody, Timing};
 use crate::runtime::Runtime;
 
-/// A request under way.
+/// A request in progress.
 pub struct RequestCtx {
     /// Where it comes from, who sent it and what it runs on.
     pub facts: Facts,
-    /// What it asks of which model, once that is known. Written by `intake`.
+    /// What it wants from which model, once that is known. Written by `intake`.
     pub model_request: Option<ModelRequest>,
     /// Its body.
     pub body: RequestBody,
-    /// A request on Pingora's own loop. Written by `intake`, kept by `tunnel`.
+    /// A request that Pingora's own loop runs. Written by `intake`, kept by `tunnel`.
     pub tunnel: Option<Box<Tunnel>>,
     /// Its attempts.
     pub attempts: Attempts,
@@ -29,13 +29,13 @@ pub struct RequestCtx {
     pub timing: Timing,
     /// What it has reserved and used.
     pub metering: Metering,
-    /// What is kept of it for others.
+    /// Copies for the cache and the prompt log.
     pub copies: Copies,
-    /// What the caller gets.
+    /// What the caller has received.
     pub reply: Reply,
-    /// An answer that has not come to its end.
+    /// An answer that has not ended yet.
     pub(super) unfinished: Unfinished,
-    /// Where it counts as one in flight.
+    /// The counts of requests in flight that include it.
     pub counted: Counted,
 }
 
@@ -59,7 +59,7 @@ impl RequestCtx {
 }
 
 impl RequestCtx {
-    /// What an answer of the gateway's own needs of it.
+    /// The parts that an answer of the gateway itself needs.
     pub(super) fn own_answer(&mut self) -> OwnAnswer<'_> {
         OwnAnswer {
             facts: &self.facts,
@@ -72,7 +72,7 @@ impl RequestCtx {
         }
     }
 
-    /// A request on Pingora's loop; `None` if it is on the gateway's own.
+    /// The parts of a request on Pingora's loop; `None` if the retry loop runs it.
     pub(super) fn tunnelled(&mut self) -> Option<Tunnelled<'_>> {
         let books = Books {
             facts: &self.facts,
@@ -86,7 +86,7 @@ impl RequestCtx {
         Some(Tunnelled { model_request: self.model_request.as_mut()?, tunnel: self.tunnel.as_deref_mut()?, books, copies: &self.copies })
     }
 
-    /// What booking needs of it.
+    /// The parts that booking needs.
     pub(super) fn books(&mut self) -> Books<'_> {
         Books {
             facts: &self.facts,

@@ -1,4 +1,4 @@
-//! What came of handing an answer to the caller.
+//! The result of delivering an answer to the caller.
 
 use http::StatusCode;
 use spillway_plugins::guard::Finding;
@@ -6,23 +6,23 @@ use spillway_plugins::guard::Finding;
 use super::exchange::Broken;
 use crate::balance::circuit::ErrorKind;
 
-/// What came of handing an answer over.
+/// The result of delivering an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// The caller has all of it.
+    /// The caller received all of it.
     Complete,
-    /// The caller has all of an answer that is no success.
+    /// The caller received all of an error.
     Refusal(StatusCode),
-    /// Nothing reached the caller: another target can take over.
+    /// Nothing was sent to the caller: another target can be tried.
     Replace(Fault),
-    /// It broke after the commit point; the caller was told.
+    /// It broke after the commit point, and the caller got an error event.
     Cut(ErrorKind),
-    /// It broke after the commit point, and another answer may continue it.
+    /// It broke after the commit point, but another answer may continue it.
     Broken(ErrorKind),
-    /// It may not pass, for what was found in it, or (`None`) because nobody could say. If anything was sent, the
-    /// caller has an end to it.
+    /// The guard stopped it: for what was found in it, or (`None`) because it could not be checked. If anything was
+    /// sent before, the stream was ended properly.
     Blocked(Option<Finding>),
-    /// The caller is gone.
+    /// The caller has closed its connection.
     CallerLeft,
 }
 
@@ -33,14 +33,14 @@ pub(super) enum Fault {
     OutOfQuota,
     NoDeployment,
     Failed,
-    /// The prompt is too long for this model's window, and there are larger ones.
+    /// The prompt is too long for this model's context window, and there are members with a larger one.
     TooLong,
-    /// A success that holds no answer.
+    /// The status is a success, but there is no answer.
     NoAnswer,
     Broken(Broken),
 }
 
-/// What a caller is told of a stream that broke like this.
+/// The error text for a caller whose stream broke in this way.
 pub(super) fn broke(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Idle => "The upstream stopped sending before the answer was complete.",

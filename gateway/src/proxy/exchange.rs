@@ -1,5 +1,5 @@
-//! One exchange with an upstream: connect, send, read, each with its bound, and each watching
-//! whether the caller is still there.
+//! One exchange with an upstream: connect, send, read. Each step has a time limit and watches whether the caller is
+//! still connected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,40 +19,40 @@ use crate::balance::circuit::ErrorKind;
 use crate::clock::{Clock, Tick};
 use crate::request::Pieces;
 
-/// Why an exchange ended without what was asked of it.
+/// Why a step of an exchange failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
     /// The upstream's fault.
     Upstream(ErrorKind),
-    /// A pooled connection turned out to be closed before a byte of the answer came.
+    /// A pooled connection was already closed before a byte of the answer came.
     Stale,
     /// The time for this step ran out.
     TimedOut,
-    /// The caller is gone.
+    /// The caller has closed its connection.
     CallerLeft,
 }
 
-/// What came next of an answer.
+/// The next event while reading an answer's body.
 #[derive(Debug)]
 pub(super) enum BodyEvent {
     /// Bytes.
     Data(Bytes),
     /// The end.
     End,
-    /// Nothing yet, for as long as asked.
+    /// No bytes for the given time.
     Quiet,
 }
 
-/// An open exchange. Dropped, it closes its connection: the upstream stops working.
+/// An open exchange. Dropping it closes the connection, so that the upstream stops working.
 pub(super) struct Exchange {
-    /// On the heap: an exchange goes through many hands.
+    /// On the heap, because an exchange is moved often.
     session: Box<HttpSession>,
     peer: Arc<HttpPeer>,
     reused: bool,
 }
 
 impl Exchange {
-    /// Gets a connection, from the pool if there is one and it isn't to be `fresh`.
+    /// Gets a connection: from the pool if it has one, or a new one if `fresh`.
     ///
     /// # Errors
     /// [`Broken`]
@@ -63,10 +63,10 @@ impl Exchange {
         limit: Duration,
         caller: &mut ServerSession,
     ) -> Result<Self, Broken> {
-        // A group of its own finds nothing in the pool.
+        // With a group key of its own it finds nothing in the pool.
         let unpooled = fresh.then(|| HttpPeer { group_key: peer.group_key ^ 1, ..(*peer).clone() });
         let connected = {
-            // On the heap: with TLS and all it is several kilobytes, which a stream need not keep.
+            // On the heap: with TLS it is several kilobytes, which a stream need not keep.
             let connecting = Box::pin(connector.get_http_session(unpooled.as_ref().unwrap_or(&*peer)));
             tokio::select! {
                 biased;
@@ -109,14 +109,14 @@ impl Exchange {
         };
         match sent {
             Ok(Ok(())) => Ok(()),
-            // An upstream may answer and close before it has read everything: look for the answer.
+            // An upstream may answer and close before it has read the whole request: look for the answer.
             Ok(Err(_)) if !reused => Ok(()),
             Ok(Err(_)) => Err(Broken::Stale),
             Err(_) => Err(Broken::TimedOut),
         }
     }
 
-    /// Reads the head of the answer, past any informational ones.
+    /// Reads the head of the answer; informational heads (1xx) are skipped.
     ///
     /// # Errors
     /// [`Broken`]
@@ -146,7 +146,7 @@ impl Exchange {
             if status >= 200 {
                 break;
             }
-            // An upgrade nobody asked for can't be delivered.
+            // An upgrade that was not asked for can't be delivered.
             if status == 101 {
                 return Err(Broken::Upstream(ErrorKind::Reset));
             }
@@ -162,20 +162,19 @@ impl Exchange {
         self.session.response_header()
     }
 
-    /// Whether only the end of the connection ends the body, so that a cut looks like an end.
+    /// Whether the body ends with the connection, so that a broken answer looks like a complete one.
     pub(super) fn ends_with_connection(&self) -> bool {
         self.head()
             .is_some_and(|head| !head.headers.contains_key(header::CONTENT_LENGTH) && !head.headers.contains_key(header::TRANSFER_ENCODING))
             && matches!(*self.session, HttpSession::H1(_))
     }
 
-    /// The body's length, if the head tells.
+    /// The body's length, if the head has it.
     pub(super) fn content_length(&self) -> Option<usize> {
         headers::content_length(&self.head()?.headers)
     }
 
-    /// Reads what comes next of the body, or says at `until` that nothing came; reading can go on
-    /// after that.
+    /// Reads the next bytes of the body. Returns `Quiet` if none came before `until`; reading can continue after that.
     ///
     /// # Errors
     /// [`Broken`]
@@ -200,17 +199,17 @@ impl Exchange {
         }
     }
 
-    /// Gives the connection back if its answer was read to the end; else closes it.
+    /// Returns the connection to the pool if its answer was read to the end; otherwise closes it.
     pub(super) async fn release(mut self, connector: &Connector) {
         if self.session.response_done() {
-            // Without an idle timeout: it would be a task and a timer per request. The pool is bounded,
-            // notices connections that the other side closes, and stale ones are replaced unseen.
+            // No idle timeout: it would need a task and a timer per request. The pool is bounded and notices
+            // connections that the other side closes; a stale one is replaced before the caller notices.
             connector.release_http_session(*self.session, &*self.peer, None).await;
         }
     }
 
-    /// Reads the rest of an answer whose caller is gone, for so long at most and until `each` says that it is enough;
-    /// whether it came to its end.
+    /// Reads the rest of an answer whose caller has left, until `limit` or until `each` says that it is enough. Returns
+    /// whether the answer ended.
     pub(super) async fn read_rest(&mut self, limit: Duration, mut each: impl FnMut(Bytes) -> bool) -> bool {
         let rest = async {
             while let Ok(Some(bytes)) = self.session.read_response_body().await {
@@ -222,8 +221,7 @@ impl Exchange {
         tokio::time::timeout(limit, rest).await.is_ok() && self.session.response_done()
     }
 
-    /// Reads an answer that is as good as over to its end, in the background, so that its
-    /// connection can be used again.
+    /// Reads the last bytes of an answer in the background, so that its connection can be used again.
     pub(super) async fn release_soon(mut self, connector: &Arc<Connector>) {
         if self.session.response_done() {
             return self.release(connector).await;
@@ -245,11 +243,11 @@ impl Exchange {
     }
 }
 
-/// What is read of an answer's rest for the sake of its connection.
+/// Most bytes that are read so that a connection can be used again.
 const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// Whether TLS or the connection itself failed.
+/// Whether TLS or the TCP connection failed.
 pub(super) fn connect_error(kind: &ErrorType) -> ErrorKind {
     match kind {
         ErrorType::TLSHandshakeFailure

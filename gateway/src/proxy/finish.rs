@@ -1,4 +1,4 @@
-//! The end of every request: counted, timed and written to the access log.
+//! The end of every request: it is counted, timed and written to the access log.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::ctx::RequestCtx;
-use super::over::{Over, end};
+use super::finished_request::{FinishedRequest, end};
 use super::{logged, traced};
 use crate::balance::route::Skipped;
 use crate::clock::micros;
@@ -15,7 +15,7 @@ use crate::request::AttemptRecord;
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
 use crate::telemetry::recent::{Recent, Tried};
 
-/// Writes a request down.
+/// Records a request that has ended.
 pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) {
     let took = gateway.clock.now().since(ctx.facts.arrived);
     let status = ctx.reply.status.unwrap_or(499);
@@ -26,12 +26,12 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     counters.duration.observe(took.as_secs_f64());
     gateway.metrics.requests.overhead.observe(overhead.as_secs_f64());
     let logged = logged::take(&mut ctx.body, &mut ctx.copies);
-    let passed_over = std::mem::take(&mut ctx.attempts.passed_over);
-    let over = Over {
+    let passed_over = std::mem::take(&mut ctx.attempts.skipped);
+    let over = FinishedRequest {
         session,
         facts: &ctx.facts,
         model_request: ctx.model_request.as_ref(),
-        attempts: &ctx.attempts.made,
+        attempts: &ctx.attempts.records,
         timing: &ctx.timing,
         reply: &ctx.reply,
         usage: ctx.metering.usage,
@@ -55,8 +55,8 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx)
     }
 }
 
-/// What is remembered of a request that is over.
-fn recent(over: &Over<'_>, passed_over: Vec<Skipped>) -> Recent {
+/// What the admin API shows of a request that has ended.
+fn recent(over: &FinishedRequest<'_>, passed_over: Vec<Skipped>) -> Recent {
     let (end, code) = end(over.reply);
     let model = over.model_request.map(|model_request| &model_request.model);
     let priority = |member: usize| model.and_then(|model| model.route.members().get(member)).map_or(0, |member| member.priority);
@@ -87,8 +87,8 @@ fn recent(over: &Over<'_>, passed_over: Vec<Skipped>) -> Recent {
     }
 }
 
-/// All that is told of a request but its prompt and answer.
-fn line<'r>(over: &Over<'r>) -> RequestLine<'r> {
+/// Everything that is logged of a request except its prompt and answer.
+fn line<'r>(over: &FinishedRequest<'r>) -> RequestLine<'r> {
     let (end, code) = end(over.reply);
     RequestLine {
         time: over.facts.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),

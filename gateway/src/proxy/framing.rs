@@ -1,4 +1,4 @@
-//! What Pingora lets through and the gateway doesn't: heads that somebody on the way could read in another way.
+//! Rejects heads that Pingora accepts, but that another server on the way could read differently.
 
 use http::{Version, header};
 use memchr::{memchr_iter, memmem};
@@ -7,10 +7,10 @@ use pingora::proxy::Session;
 use super::refusal::Refusal;
 use crate::connection_phase as connection;
 
-/// Looks at a head before anything else does.
+/// Checks a head before any other stage reads it.
 ///
 /// # Errors
-/// 400 or 501; the connection closes, since where its next request begins is in doubt.
+/// 400 or 501. The connection closes, because it is unclear where its next request begins.
 pub(super) fn framing(session: &mut Session) -> Result<(), Refusal> {
     if session.as_http1().is_some() {
         http1(session)?;
@@ -27,7 +27,7 @@ pub(super) fn framing(session: &mut Session) -> Result<(), Refusal> {
         (None, _) if head.version == Version::HTTP_11 => return Err(Refusal::NoHost),
         (Some(host), None) if is_host(host.as_bytes()) => {}
         (None, _) => {}
-        (Some(_), _) => return Err(Refusal::Head { what: "the Host header must name one host, and perhaps its port" }),
+        (Some(_), _) => return Err(Refusal::Head { what: "the Host header must have one host, optionally with a port" }),
     }
     if has_control(head.raw_path()) {
         return Err(Refusal::Head { what: "the request's target has a control character, a backslash or a fragment" });
@@ -43,7 +43,7 @@ fn http1(session: &mut Session) -> Result<(), Refusal> {
     let head = session.req_header();
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
-    // Pingora drops Content-Length where both stand; only the raw head still tells.
+    // Pingora drops Content-Length if both headers are present; only the raw head still has it.
     if memmem::find(&raw.to_ascii_lowercase(), b"\ncontent-length").is_some() {
         return Err(Refusal::AmbiguousLength);
     }
@@ -51,17 +51,19 @@ fn http1(session: &mut Session) -> Result<(), Refusal> {
         return Err(Refusal::TransferCoding);
     }
     if connection::body_is_chunked() {
-        return Err(Refusal::Head { what: "the lines of a chunked body must end with CR LF, and come after the answer before" });
+        return Err(Refusal::Head {
+            what: "the lines of a chunked body must end with CR LF, and must not be sent before the previous answer",
+        });
     }
     Ok(())
 }
 
-/// Digits, without a zero before others, that fit a number.
+/// Digits without a leading zero that fit into a number.
 fn is_length(text: &[u8]) -> bool {
     (1..=18).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) && (text[0] != b'0' || text.len() == 1)
 }
 
-/// A name or an address, and perhaps a port.
+/// A name or an address, with an optional port.
 fn is_host(text: &[u8]) -> bool {
     let (name, port): (&[u8], &[u8]) = match text {
         [b'[', ..] => match memchr::memchr(b']', text) {
@@ -80,7 +82,7 @@ fn is_host(text: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(fits) && is_port
 }
 
-/// Whether a target holds what no target may, written out or percent-encoded. Pingora encodes what stands there raw.
+/// Whether a target contains bytes that no target may contain, raw or percent-encoded. Pingora encodes raw ones.
 fn has_control(target: &[u8]) -> bool {
     let hidden = |at: usize| match target.get(at + 1..at + 3) {
         Some([b'0' | b'1', low]) => low.is_ascii_hexdigit(),

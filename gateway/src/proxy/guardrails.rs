@@ -1,4 +1,4 @@
-//! Is the content allowed? Prompts are looked at before anything is asked, answers before the caller gets them.
+//! Checks content: prompts before a backend is asked, answers before the caller gets them.
 
 use std::sync::Arc;
 
@@ -10,20 +10,21 @@ use super::intake_outcome::IntakeError;
 use super::offload::on_bytes;
 use super::refusal::Refusal;
 use crate::gateway::Gateway;
-use crate::guard::{Guard, Judgement};
+use crate::guardrails::{Guard, Judgement};
 use crate::request::{BufferShare, Facts, ModelRequest, RequestBody, Timing};
 
-/// The guard that looks at a request, if one does.
+/// The guard that checks this request, if one does.
 pub(super) fn guard_of(facts: &Facts) -> Option<&Guard> {
     facts.runtime.guard.as_deref().filter(|_| !facts.internal && facts.consumer().is_none_or(|consumer| consumer.guard))
 }
 
-/// By which rules answers to this caller are looked at, if they are: what is kept is for those under the same.
+/// A hash of the rules by which answers to this caller are checked. A cached answer is only for callers under the same
+/// rules.
 pub(super) fn fingerprint(facts: &Facts) -> Option<u64> {
     guard_of(facts).filter(|guard| guard.reads_answers()).map(|guard| guard.fingerprint)
 }
 
-/// Refuses what can't be looked at: sockets, uploads, and all that is about something stored.
+/// Refuses content that can't be checked: sockets, uploads, and requests about stored objects.
 ///
 /// # Errors
 /// 403
@@ -31,10 +32,11 @@ pub(super) fn may_pass_unread(facts: &Facts, api: Api) -> Result<(), Refusal> {
     guard_of(facts).and_then(|guard| guard.unread(api)).map_or(Ok(()), |finding| Err(refusal(&finding)))
 }
 
-/// Looks at a prompt, for as long as its caller is there.
+/// Checks a prompt. Stops when the caller leaves.
 ///
 /// # Errors
-/// 403 for what is not allowed; 503 if nobody can say, and then nothing may pass, or if there is no room.
+/// 403 for content that is not allowed; 503 if it can't be checked and unchecked content may not pass, or if there is
+/// no memory for it.
 pub(super) async fn prompt(
     gateway: &Gateway,
     session: &mut Session,
@@ -45,7 +47,7 @@ pub(super) async fn prompt(
 ) -> Result<(), IntakeError> {
     let Some(body) = &body.kept else { return Ok(()) };
     let Some(guard) = guard_of(facts).and(facts.runtime.guard.as_ref()) else { return Ok(()) };
-    // While a service is asked, the texts are held beside the body.
+    // While a service checks the texts, they are in memory in addition to the body.
     let mut share = BufferShare::new(&gateway.buffered);
     if guard.asks() && !share.grow(body.bytes().len()) {
         return Err(Refusal::Overloaded { what: "request bodies" }.into());
@@ -74,7 +76,7 @@ pub(super) async fn prompt(
     }
 }
 
-/// The outcome of a request that was judged and doesn't pass, in the ledger; `None` if it was not judged.
+/// The outcome in the ledger of a request that the guard stopped; `None` if it was not checked.
 pub(super) fn booked_as(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::ContentBlocked { .. } => Some("blocked"),
@@ -83,7 +85,7 @@ pub(super) fn booked_as(refusal: &Refusal) -> Option<&'static str> {
     }
 }
 
-/// What a caller is told: the category, never the text.
+/// The caller's error: it names the category, never the text.
 pub(super) fn refusal(finding: &Finding) -> Refusal {
     Refusal::ContentBlocked { what: finding.to_string() }
 }

@@ -1,4 +1,4 @@
-//! Which headers travel, in both directions.
+//! Which headers are passed on, in both directions.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::clock::micros;
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `x-spillway-backend`: the backend that answered.
 pub const X_SPILLWAY_BACKEND: HeaderName = HeaderName::from_static("x-spillway-backend");
-/// `x-spillway-cache`: how the request stood with the cache.
+/// `x-spillway-cache`: what the cache did for the request.
 pub const X_SPILLWAY_CACHE: HeaderName = HeaderName::from_static("x-spillway-cache");
-/// `x-spillway-cache-score`: how near the question was whose answer it is, 0 to 1.
+/// `x-spillway-cache-score`: how similar the question is whose cached answer this is, 0 to 1.
 pub const X_SPILLWAY_CACHE_SCORE: HeaderName = HeaderName::from_static("x-spillway-cache-score");
 /// `x-spillway-trace-id`: the trace that the request is part of.
 pub const X_SPILLWAY_TRACE_ID: HeaderName = HeaderName::from_static("x-spillway-trace-id");
@@ -28,7 +28,8 @@ pub const X_SPILLWAY_ATTEMPTS: HeaderName = HeaderName::from_static("x-spillway-
 /// `x-spillway-overhead-us`: the gateway's own time until the first byte.
 pub const X_SPILLWAY_OVERHEAD_US: HeaderName = HeaderName::from_static("x-spillway-overhead-us");
 
-/// Fields of an upstream that mean its own host, not us. A place elsewhere could hold its credential.
+/// Fields of an upstream that refer to its own host, not to the gateway. A redirect to another host could contain the
+/// gateway's credential.
 fn is_upstreams_own(name: &str) -> bool {
     matches!(
         name,
@@ -48,7 +49,7 @@ fn is_upstreams_own(name: &str) -> bool {
 
 type Names = SmallVec<[HeaderName; 8]>;
 
-/// The fields that a `Connection` field nominates as its own.
+/// The fields that a `Connection` field names as hop-by-hop.
 pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
     headers
         .get_all(header::CONNECTION)
@@ -59,24 +60,24 @@ pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
         .collect()
 }
 
-/// Whether a name is among those, in any case.
+/// Whether a name is in the list, in any letter case.
 pub(super) fn is_among(name: &str, nominated: &[&str]) -> bool {
     nominated.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
-/// Whether a field of a caller's is not passed on. Of what is withheld, its consumer may be `allowed` some.
+/// Whether a caller's field is not passed on. A consumer may be `allowed` to send fields that are usually withheld.
 fn stays_here(name: &str, allowed: &[HeaderName]) -> bool {
     is_callers_own(name) || (is_withheld(name) && !allowed.iter().any(|other| other == name))
 }
 
-/// A head for an upstream with what travels of the caller's, which may be `allowed` further fields.
+/// A head for an upstream with the caller's fields that are passed on, including those it is `allowed` to send.
 ///
 /// # Errors
-/// If `path` can't stand in a request line.
+/// If `path` can't be written in a request line.
 pub fn for_upstream(caller: &RequestHeader, path: &str, allowed: &[HeaderName]) -> pingora::Result<Box<RequestHeader>> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::POST;
-    // Copying the whole map and dropping a few is cheaper than hashing every name anew.
+    // It is cheaper to copy the whole map and remove a few fields than to hash every name again.
     parts.headers = caller.headers.clone();
     let nominated = nominated(&caller.headers);
     let stays = |name: &str| is_hop_by_hop(name) || stays_here(name, allowed) || is_among(name, &nominated);
@@ -89,8 +90,8 @@ pub fn for_upstream(caller: &RequestHeader, path: &str, allowed: &[HeaderName]) 
     Ok(Box::new(head))
 }
 
-/// Removes from a head what must not go upstream (Pingora's own loop starts from a copy, without
-/// hop-by-hop fields and what they nominate).
+/// Removes fields that must not go to the upstream. Pingora's own loop starts from a copy without hop-by-hop fields and
+/// those that `Connection` names.
 pub fn strip_caller(request: &mut RequestHeader, allowed: &[HeaderName]) {
     let names: Names = request.headers.keys().filter(|name| stays_here(name.as_str(), allowed)).cloned().collect();
     for name in names {
@@ -98,41 +99,41 @@ pub fn strip_caller(request: &mut RequestHeader, allowed: &[HeaderName]) {
     }
 }
 
-/// Whether a list of words in the fields of this name has one.
+/// Whether the comma-separated fields of this name contain a word.
 pub fn says(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|said| said.trim().eq_ignore_ascii_case(word))
 }
 
-/// Whether a request asks for a WebSocket (RFC 6455, 4.1), and for nothing else.
+/// Whether a request asks for a WebSocket (RFC 6455, 4.1) and for no other protocol.
 pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
     says(headers, &header::CONNECTION, "upgrade")
         && headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && headers.get_all(header::UPGRADE).iter().count() == 1
 }
 
-/// The subprotocols of a WebSocket that a caller offers, without those that are its credential or its account.
+/// The WebSocket subprotocols that a caller offers, except those that contain its credential or its account.
 pub fn subprotocols(headers: &HeaderMap) -> Option<String> {
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let kept: Vec<&str> = offered.flat_map(|value| value.split(',')).map(str::trim).filter(|name| is_subprotocol(name)).collect();
     (!kept.is_empty()).then(|| kept.join(", "))
 }
 
-/// Whether an offered subprotocol is one, and nothing else in its place.
+/// Whether an offered subprotocol is a real one, not a credential in its place.
 fn is_subprotocol(name: &str) -> bool {
     let told = ["openai-insecure-api-key.", "openai-organization.", "openai-project.", "openai-ephemeral-user-token."];
     !name.is_empty() && !told.iter().any(|start| name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start)))
 }
 
-/// The subprotocol that a caller is told: what the upstream chose, if it was offered, or else the first one. A
-/// browser hangs up if it offered some and none is chosen.
+/// The subprotocol in the answer to the caller: the upstream's choice, if the caller offered it; otherwise the first
+/// one offered. A browser closes the connection if it offered some and none is chosen.
 pub fn chosen_subprotocol(headers: &HeaderMap, chosen: Option<&HeaderValue>) -> Option<HeaderValue> {
     let offered = subprotocols(headers)?;
     let chosen = chosen.and_then(|chosen| chosen.to_str().ok()).filter(|chosen| offered.split(", ").any(|name| name == *chosen));
     HeaderValue::from_str(chosen.unwrap_or_else(|| offered.split(", ").next().unwrap_or_default())).ok()
 }
 
-/// Removes from a head what means the upstream's own host (Pingora's own loop hands it over as is).
+/// Removes fields that refer to the upstream's own host (Pingora's own loop passes the head on unchanged).
 pub fn strip_upstream(head: &mut ResponseHeader) {
     let names: Names = head.headers.keys().filter(|name| is_upstreams_own(name.as_str())).cloned().collect();
     for name in names {
@@ -140,23 +141,23 @@ pub fn strip_upstream(head: &mut ResponseHeader) {
     }
 }
 
-/// A part that names the model, for the start of a form that leaves it to the URL.
+/// A form part with the model's name, for the start of a form that names its model only in the URL.
 pub fn model_part(caller: &RequestHeader, deployment: &str) -> String {
     let content_type = caller.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let boundary = spillway_plugins::multipart::boundary(content_type).ok().flatten().unwrap_or("");
     format!("--{boundary}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{deployment}\r\n")
 }
 
-/// The length of the body that `headers` announce, if they do.
+/// The length of the body according to `headers`, if they have it.
 pub fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Tells the caller where its answer came from (no `backend` for a refusal), how many attempts it
-/// took, and what of the time was the gateway's own.
+/// Adds where the answer came from (no `backend` for a refusal), how many attempts were made, and the gateway's own
+/// part of the time.
 ///
 /// # Errors
-/// If the backend's name can't stand in a header.
+/// If the backend's name can't be written in a header.
 pub fn describe(head: &mut ResponseHeader, backend: Option<&str>, attempts: usize, overhead: Option<Duration>) -> pingora::Result<()> {
     if let Some(backend) = backend {
         head.insert_header(X_SPILLWAY_BACKEND, backend)?;
@@ -165,8 +166,8 @@ pub fn describe(head: &mut ResponseHeader, backend: Option<&str>, attempts: usiz
     head.insert_header(X_SPILLWAY_OVERHEAD_US, micros(overhead.unwrap_or_default()))
 }
 
-/// Tells the caller what it has left of its rates, in OpenAI's form. Where it has limits here, those of an
-/// upstream mean nothing to it.
+/// Adds what is left of the caller's rates, in OpenAI's form. If the caller has limits here, those of the upstream are
+/// removed.
 pub fn rate_limits(head: &mut ResponseHeader, remaining: &Remaining) {
     if !has_rates(remaining) {
         return;
@@ -180,44 +181,44 @@ pub fn rate_limits(head: &mut ResponseHeader, remaining: &Remaining) {
     });
 }
 
-/// Most fields that the gateway adds to an answer's later.
+/// Most fields that the gateway adds to an answer's head later.
 const LATER: usize = 8;
 
 fn has_rates(remaining: &Remaining) -> bool {
     remaining.requests.is_some() || remaining.tokens.is_some()
 }
 
-/// Whether a field tells of a rate, in any vendor's form.
+/// Whether a field is about rate limits, in any vendor's form.
 fn is_rate(name: &str) -> bool {
-    // Asked for every field of every answer: most begin otherwise.
+    // This is called for every field of every answer; most begin with other letters.
     matches!(name.as_bytes(), [b'x', b'-', b'r', ..] | [b'a', b'n', ..])
         && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-"))
 }
 
-/// Tells what there is to tell of rates, field by field.
-fn each_rate(remaining: &Remaining, mut tell: impl FnMut(&'static HeaderName, HeaderValue)) {
+/// Calls `add` for each rate header that there is to send.
+fn each_rate(remaining: &Remaining, mut add: impl FnMut(&'static HeaderName, HeaderValue)) {
     if !has_rates(remaining) {
         return;
     }
-    // All values share one piece of memory.
+    // All values share one allocation.
     let mut text = BytesMut::with_capacity(6 * 16);
-    let mut tell = |name: &'static HeaderName, text: &mut BytesMut| {
-        // Digits and letters can always stand in a header.
+    let mut add_text = |name: &'static HeaderName, text: &mut BytesMut| {
+        // Digits and letters are always valid in a header.
         let value = HeaderValue::from_maybe_shared(text.split().freeze()).unwrap_or(HeaderValue::from_static("0"));
-        tell(name, value);
+        add(name, value);
     };
     for (names, counter) in [(&REQUESTS, remaining.requests), (&TOKENS, remaining.tokens)] {
         let (Some(Counter { limit, remaining, reset }), [of_limit, of_remaining, of_reset]) = (counter, names) else { continue };
         digits(&mut text, limit);
-        tell(of_limit, &mut text);
+        add_text(of_limit, &mut text);
         digits(&mut text, remaining);
-        tell(of_remaining, &mut text);
+        add_text(of_remaining, &mut text);
         go_duration(&mut text, reset);
-        tell(of_reset, &mut text);
+        add_text(of_reset, &mut text);
     }
 }
 
-/// The names of a rate's limit, what is left of it, and when all of it is.
+/// Header names for a rate's limit, what is left of it, and when it is full again.
 type RateNames = [HeaderName; 3];
 
 static REQUESTS: RateNames = [
@@ -231,7 +232,7 @@ static TOKENS: RateNames = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// Writes a duration as Go prints it and OpenAI sends it: `12ms`, `1.5s`, `1m0s`.
+/// Writes a duration in the format of Go, which OpenAI uses: `12ms`, `1.5s`, `1m0s`.
 fn go_duration(text: &mut BytesMut, time: Duration) {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if millis < 1000 {
@@ -256,11 +257,11 @@ fn digits(text: &mut BytesMut, number: u64) {
     text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// The head for the caller from an upstream's head, with what it has left of its rates. `chunked` if its body
-/// has no known length.
+/// The head for the caller, made from an upstream's head and what is left of the caller's rates. `chunked` if the
+/// body's length is unknown.
 ///
 /// # Errors
-/// If the id can't stand in a header.
+/// If the id can't be written in a header.
 pub fn for_caller(
     upstream: &ResponseHeader,
     request_id: &str,
@@ -273,7 +274,7 @@ pub fn for_caller(
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = upstream.status;
     parts.headers = ours(request_id, remaining)?;
-    // Grown once, before theirs and the rest of the gateway's own join.
+    // Grown once, before the other fields are added.
     parts.headers.reserve(upstream.headers.keys_len() + LATER);
     for (name, value) in &upstream.headers {
         if !stays(name.as_str()) {
@@ -288,9 +289,9 @@ pub fn for_caller(
     Ok(Box::new(head))
 }
 
-/// What the gateway tells with every answer: the request's id, and its caller's rates where it has some.
+/// Fields that the gateway adds to every answer: the request's id, and the caller's rates if it has limits.
 fn ours(request_id: &str, remaining: &Remaining) -> pingora::Result<HeaderMap> {
-    /// A head for each choice of rates, with all names in their places: hashing them takes longer than copying them.
+    /// A prepared head for each combination of rates: copying the map is faster than hashing the names.
     static HEADS: LazyLock<[HeaderMap; 4]> = LazyLock::new(|| {
         std::array::from_fn(|choice| {
             let rates = [&REQUESTS, &TOKENS].into_iter().enumerate().filter(|(bit, _)| choice >> bit & 1 == 1);
@@ -300,7 +301,7 @@ fn ours(request_id: &str, remaining: &Remaining) -> pingora::Result<HeaderMap> {
     });
     let choice = usize::from(remaining.requests.is_some()) | usize::from(remaining.tokens.is_some()) << 1;
     let mut headers = HEADS[choice].clone();
-    // They come in the order in which they were put in.
+    // The values are in the order of insertion.
     let mut places = headers.values_mut();
     let mut fill = |value: HeaderValue| {
         if let Some(place) = places.next() {

@@ -1,4 +1,4 @@
-//! Who is calling, and what of this it may do.
+//! Identifies the caller, and checks what it may do.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::gateway::Gateway;
 use crate::request::{Facts, Timing};
 use crate::self_request::{self, OnBehalfOf};
 
-/// Longest wait for the issuer's keys, when a token names one that is not known.
+/// Longest wait for the issuer's keys, if a token was signed with an unknown one.
 const KEYS: Duration = Duration::from_secs(2);
 
-/// Finds out who is calling.
+/// Identifies the caller.
 ///
 /// # Errors
-/// If nobody can say, and somebody must. What is wrong with a key or token is counted and logged, not
-/// told: all these answers are the same.
+/// If the caller can't be identified and must be. The reason is counted and logged, but not sent to the caller: all
+/// these answers are the same.
 pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut Facts, timing: &mut Timing) -> Result<(), Refusal> {
     let sent = match own_request(gateway, session) {
         Some(OnBehalfOf::Itself { caller, trace }) => {
@@ -56,7 +56,7 @@ pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut F
         return Ok(());
     }
     gateway.metrics.callers.failed(denied.label());
-    tracing::debug!(id = %facts.id, reason = denied.label(), "caller not known");
+    tracing::debug!(id = %facts.id, reason = denied.label(), "caller not identified");
     Err(match denied {
         Denied::TwoCredentials => Refusal::TwoCredentials,
         Denied::NotListed => Refusal::NotListed,
@@ -65,7 +65,7 @@ pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut F
     })
 }
 
-/// As whom the gateway asks, if it is one of its own requests.
+/// On whose behalf the gateway asks, if it made this request itself.
 fn own_request(gateway: &Gateway, session: &Session) -> Option<OnBehalfOf> {
     gateway.internal.take(session.req_header().headers.get(self_request::HEADER)?.as_bytes())
 }
@@ -74,15 +74,15 @@ fn look_up(session: &Session, certificate: Option<&CertificateNames>, facts: &Fa
     facts.runtime.callers.identify(&session.req_header().headers, certificate, now)
 }
 
-/// The names of the client certificate that the connection was made with.
+/// The names in the client certificate of the connection.
 pub(super) fn certificate(session: &Session) -> Option<&CertificateNames> {
     session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 
-/// Whether the caller may use this kind of API at all.
+/// Whether the caller may use this kind of API.
 ///
 /// # Errors
-/// 403, saying what is missing.
+/// 403, with what is missing.
 pub(super) fn may_use_api(facts: &Facts, api: Api) -> Result<(), Refusal> {
     match facts.caller.as_ref().filter(|_| !facts.internal).and_then(|caller| caller.lacks_for_api(api)) {
         None => Ok(()),
@@ -97,7 +97,7 @@ pub(super) fn may_use_api(facts: &Facts, api: Api) -> Result<(), Refusal> {
 /// Whether the caller may use a model.
 ///
 /// # Errors
-/// 403, saying what is missing.
+/// 403, with what is missing.
 pub(super) fn may_use_model(facts: &Facts, api: Api, model: &str, pool: &Pool) -> Result<(), Refusal> {
     if facts.internal {
         return Ok(());
@@ -106,28 +106,29 @@ pub(super) fn may_use_model(facts: &Facts, api: Api, model: &str, pool: &Pool) -
     missing.map_or(Ok(()), |missing| Err(refusal(missing, model, &pool.name, api, &pool.roles, &pool.scopes)))
 }
 
-/// Whether the caller may use a model that its request names beside the one that is asked, such as for a tool. A
-/// backend may know models that the gateway doesn't.
+/// Whether the caller may use a model that its request names in addition to its own, such as for a tool. A backend may
+/// know models that the gateway doesn't.
 ///
 /// # Errors
-/// 403, saying what is missing.
+/// 403, with what is missing.
 pub(super) fn may_name_model(facts: &Facts, api: Api, model: &str) -> Result<(), Refusal> {
     if let Some(known) = facts.runtime.model(model) {
         return may_use_model(facts, api, model, &facts.runtime.pools[known.pool].config);
     }
-    // It may be a deployment's name, of any pool: only who may use all of them may say it, or who has it in its list.
+    // The name may be a deployment's, in any pool. So only a caller that may use all pools may send it, or one with the
+    // name in its list.
     let allowed = |rights: &Rights| match &rights.models {
         Some(models) => models.iter().any(|name| name == model),
         None => rights.pools.is_none() && may_use_every_pool(facts),
     };
     match facts.internal || facts.consumer().map_or_else(|| may_use_every_pool(facts), |consumer| allowed(&consumer.rights)) {
         true => Ok(()),
-        // A caller's text, so not at any length.
+        // The text comes from the caller: shorten it.
         false => Err(Refusal::ModelNotAllowed { model: model.chars().take(128).collect() }),
     }
 }
 
-/// Whether no pool is closed to the caller.
+/// Whether the caller may use every pool.
 pub(super) fn may_use_every_pool(facts: &Facts) -> bool {
     facts.runtime.pools.iter().all(|pool| lacks_for_pool(facts, &pool.config).is_none())
 }
@@ -136,10 +137,10 @@ fn lacks_for_pool(facts: &Facts, pool: &Pool) -> Option<Missing> {
     facts.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_pool(pool))
 }
 
-/// Whether the caller may use a pool for what has no model.
+/// Whether the caller may use a pool for a request that names no model.
 ///
 /// # Errors
-/// 403, saying what is missing.
+/// 403, with what is missing.
 pub(super) fn may_use_pool(facts: &Facts, api: Api, pool: &Pool) -> Result<(), Refusal> {
     lacks_for_pool(facts, pool).map_or(Ok(()), |missing| Err(refusal(missing, "", &pool.name, api, &pool.roles, &pool.scopes)))
 }

@@ -1,4 +1,4 @@
-//! From the head to a request that can be attempted: framing, caller, call, body, model.
+//! From the head to a request that is ready for attempts: framing, caller, operation, body, model.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -26,24 +26,23 @@ use super::{
     cached, cors, guardrails, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket, stored,
     traced, transformed,
 };
-use crate::balance::policy::Policy;
 use crate::callers::{LiveConsumer, OneOf};
 use crate::gateway::Gateway;
 use crate::operation::{self, Inference, Operation};
 use crate::request::{BodyBuffer, Counted, End, Facts, ModelRequest, Reply};
 use crate::shares::leaves_room;
 
-/// Takes a request in. Refusals are written here.
+/// Runs the intake. Refusals are written to the caller here.
 ///
 /// # Errors
-/// If the caller is gone.
+/// If the caller has left.
 pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<IntakeOutcome> {
     prepare(gateway, session, &mut ctx.facts);
     match steps(gateway, session, ctx).await {
         Ok(next) => Ok(next),
         Err(IntakeError::CallerLeft) => {
             ctx.reply.end = End::CallerLeft;
-            Err(super::intake_outcome::told())
+            Err(super::intake_outcome::already_answered())
         }
         Err(IntakeError::Refuse(refusal)) => {
             refuse(gateway, session, ctx.own_answer(), &refusal).await?;
@@ -52,7 +51,7 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
     }
 }
 
-/// Bounds and identity, before anything is looked at.
+/// Sets limits and the request's id, before anything else is read.
 fn prepare(gateway: &Gateway, session: &mut Session, facts: &mut Facts) {
     let server = &facts.runtime.config.server;
     session.set_read_timeout(Some(server.body_timeout));
@@ -62,7 +61,7 @@ fn prepare(gateway: &Gateway, session: &mut Session, facts: &mut Facts) {
     if gateway.is_closing() {
         session.set_keepalive(None);
     }
-    // A stray line end after a body is the start of the next request, not an offence.
+    // An empty line after a body belongs to the start of the next request: it is no error.
     session.set_pipelining_enabled(true);
     cors::take_in(session, server);
     let head = session.req_header();
@@ -76,7 +75,7 @@ fn prepare(gateway: &Gateway, session: &mut Session, facts: &mut Facts) {
     traced::join(gateway, &head.headers, facts);
 }
 
-/// Longest path and query. Every API's own are far shorter, and a rewritten one must still be valid.
+/// Longest path and query. The paths of all APIs are far shorter, and a rewritten one must still be valid.
 const MAX_TARGET: usize = 8 * 1024;
 
 async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<IntakeOutcome, IntakeError> {
@@ -118,7 +117,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         asks_for_socket(session)?;
         let model_request = ctx.model_request.insert(resolve_model(session, &mut ctx.facts, &inference, RequestFields::default(), &[])?);
         admit(gateway, &ctx.facts, model_request, &mut ctx.timing, &[], 0).await?.reserve(&mut ctx.body, &mut ctx.metering);
-        // A socket may be silent for as long as both sides like; a dead peer is noticed by keep-alives.
+        // A socket may be silent for as long as both sides like; keep-alives detect a dead peer.
         session.set_read_timeout(None);
         ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
         return Ok(IntakeOutcome::Tunnel);
@@ -131,7 +130,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     }
 }
 
-/// Whether there is room for one more request of this consumer.
+/// Whether this consumer may have one more request in flight.
 ///
 /// # Errors
 /// 503
@@ -146,7 +145,7 @@ fn has_room(gateway: &Gateway, facts: &Facts, counted: &mut Counted) -> Result<(
     }
 }
 
-/// `GET /v1/models`, from the config: what this caller may use.
+/// `GET /v1/models`, from the config: the models that this caller may use.
 async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &Operation) -> Result<IntakeOutcome, IntakeError> {
     let allowed = |name: &str| {
         let model = facts.runtime.model(name);
@@ -168,7 +167,7 @@ async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &
     Ok(IntakeOutcome::Answered)
 }
 
-/// A WebSocket: no body, one attempt at a time on Pingora's own loop.
+/// A WebSocket: no body, one attempt at a time in Pingora's own loop.
 ///
 /// # Errors
 /// 426
@@ -209,7 +208,7 @@ async fn json_body(
     buffer = stored::refer(gateway, &ctx.facts, model_request, buffer).await?;
     ctx.copies.logged = logged::decide(&ctx.facts);
     let admitted = admit(gateway, &ctx.facts, model_request, &mut ctx.timing, buffer.as_slice(), ctx.body.bytes).await;
-    // Kept for the log, if it is refused.
+    // Kept for the prompt log, in case it is refused.
     ctx.body.kept = Some(buffer.finish());
     if logged::is_too_long(&ctx.body, &ctx.copies) {
         Box::pin(logged::shorten(gateway, &ctx.facts, &ctx.body, &mut ctx.copies)).await;
@@ -221,7 +220,7 @@ async fn json_body(
     next
 }
 
-/// Whether the prompt is allowed, and whether its answer is known.
+/// Checks the prompt, and looks in the cache.
 async fn judge_and_look_up(
     gateway: &Gateway,
     session: &mut Session,
@@ -241,7 +240,7 @@ async fn judge_and_look_up(
     if runtime.cache.is_none() || model_request.part.is_some() {
         return Ok(IntakeOutcome::Attempt);
     }
-    // On the heap: the way of requests without a cache need not have room for it.
+    // On the heap, so that requests without a cache don't reserve memory for it.
     let found = Box::pin(cached::look_up(gateway, session, &ctx.facts, &ctx.body, &mut ctx.timing, model_request)).await?;
     let Some(cached::LookedUp { cached, answer }) = found else { return Ok(IntakeOutcome::Attempt) };
     ctx.copies.cached = Some(cached);
@@ -252,8 +251,8 @@ async fn judge_and_look_up(
     Ok(IntakeOutcome::Answered)
 }
 
-/// Uploads: small ones are replayed like JSON, large ones stream through Pingora's loop as soon as
-/// the model is known.
+/// Uploads: small ones are kept and can be sent several times, like JSON. Large ones are streamed through Pingora's
+/// loop as soon as the model is known.
 async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<IntakeOutcome, IntakeError> {
     let refuse = |FormError(what)| Refusal::Form { what };
     let head = &session.req_header().headers;
@@ -270,7 +269,7 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
             pushed = form.push(piece);
         }
         length += piece.len();
-        // A form that can't be read is read to its end, if that is near: its caller hears the answer.
+        // A malformed form is read to its end if the end is near: otherwise its caller would not read the answer.
         !small && (pushed.is_err() || (named && length >= FORM_HEAD) || form.fields().model.is_some())
     };
     let whole = read_body(
@@ -290,15 +289,15 @@ async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, in
     let FormFields { model, model_range, stream, choices, .. } = read;
     let fields = RequestFields { model, model_range, stream, choices, ..RequestFields::default() };
     let model_request = ctx.model_request.insert(resolve_model(session, &mut ctx.facts, &inference, fields, &[])?);
-    // Files are no text: what stands in them is counted when it is answered.
+    // Files are not text: their content is counted when the answer reports it.
     admit(gateway, &ctx.facts, model_request, &mut ctx.timing, &[], ctx.body.bytes).await?.reserve(&mut ctx.body, &mut ctx.metering);
     Ok(hand_on(&mut ctx.body, &mut ctx.tunnel, buffer, whole, Some(form)))
 }
 
-/// How far a form is searched for its model where the path names it already.
+/// How far a form is searched for its model if the path already names it.
 const FORM_HEAD: usize = 64 * 1024;
 
-/// Which model, and may this caller use it.
+/// Finds the model, and checks whether this caller may use it.
 fn resolve_model(
     session: &Session,
     facts: &mut Facts,
@@ -307,7 +306,7 @@ fn resolve_model(
     prompt: &[u8],
 ) -> Result<ModelRequest, Refusal> {
     let name = inference.model.as_ref().or(fields.model.as_ref()).ok_or(BodyError::NoModel)?;
-    // For the log; a caller's text, so not at any length.
+    // For the log. The text comes from the caller: shorten it.
     facts.asked_for = Some(name.chars().take(128).collect());
     let runtime = Arc::clone(&facts.runtime);
     let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
@@ -319,7 +318,7 @@ fn resolve_model(
     for further in &fields.further_models {
         may_name_model(facts, inference.api, further)?;
     }
-    let affinity_key = if pool.config.policy == Policy::Affinity { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
+    let affinity_key = if pool.config.policy.uses_key() { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
     Ok(ModelRequest {
         api: inference.api,
         part: inference.part,
@@ -334,11 +333,11 @@ fn resolve_model(
     })
 }
 
-/// Bytes of a prompt that tell conversations apart.
+/// Bytes of a prompt by which conversations are distinguished.
 const PROMPT_PREFIX: usize = 1024;
 
-/// Equal for requests of one conversation: the caller, with its session header, its cache key or
-/// the beginning of its prompt.
+/// The same for all requests of one conversation: computed from the caller and its session header, its cache key or the
+/// beginning of its prompt.
 fn affinity_key(session: &Session, consumer: Option<&LiveConsumer>, fields: &RequestFields, prompt: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     consumer.map(|consumer| &consumer.name).hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What a step of the intake comes to.
+//! The result of a step of the intake.
 
 use pingora::{BError, Error, ErrorType};
 
@@ -9,9 +9,9 @@ use super::refusal::Refusal;
 pub(super) enum IntakeOutcome {
     /// The request was answered.
     Answered,
-    /// On to the attempts.
+    /// The retry loop runs the request.
     Attempt,
-    /// On to Pingora's own loop.
+    /// Pingora's own loop runs the request.
     Tunnel,
 }
 
@@ -27,7 +27,7 @@ impl<T: Into<Refusal>> From<T> for IntakeError {
     }
 }
 
-/// An error after which nothing more is written to the caller.
-pub(super) fn told() -> BError {
+/// An error after which nothing more is written to the caller: it already has its answer or its error event.
+pub(super) fn already_answered() -> BError {
     Error::explain(ErrorType::ConnectionClosed, "the transfer was left unfinished").into_down()
 }

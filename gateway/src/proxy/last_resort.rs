@@ -1,4 +1,4 @@
-//! The last resort: an answer made in the gateway, when no target can give one.
+//! The last resort: an answer that the gateway makes itself when no target can.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -7,18 +7,18 @@ use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::books::OwnAnswer;
-use super::{logged, own_fields, respond};
+use super::{gateway_headers, logged, respond};
 use crate::gateway::Gateway;
 use crate::mock::answer::{Answer, Question, answer as make, embeddings_length};
 use crate::mock::body::Body;
 use crate::request::{BufferShare, ModelRequest};
 use crate::runtime::LastResort;
 
-/// Answers with the pool's reply, plain or streamed as asked; `false` if the API has no stand-in, or if
-/// there is no room for it.
+/// Answers with the pool's configured reply, plain or streamed as requested. `false` if this API has no mock answer, or
+/// if there is no memory for it.
 ///
 /// # Errors
-/// If the caller can't be written to any more.
+/// If nothing more can be written to the caller.
 pub(super) async fn answer(
     gateway: &Gateway,
     session: &mut Session,
@@ -26,7 +26,7 @@ pub(super) async fn answer(
     model_request: &ModelRequest,
     last_resort: &LastResort,
 ) -> pingora::Result<bool> {
-    // A count or a shortened conversation that isn't one would be believed.
+    // A caller would believe an invented token count, or a conversation that was not really compacted.
     if model_request.part.is_some() {
         return Ok(false);
     }
@@ -65,7 +65,7 @@ pub(super) async fn answer(
     own.reply.bytes_out = body.len();
     logged::record(own.copies, own.reply, &body);
     let mut head = respond::head(StatusCode::OK, content_type, length, &own.facts.id)?;
-    own_fields::complete(own, model_request, &mut head, &last_resort.backend, own.attempts.made.len());
+    gateway_headers::complete(own, model_request, &mut head, &last_resort.backend, own.attempts.records.len());
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     respond::send(&mut session.downstream_session, tasks, own.facts.runtime.config.server.write_timeout).await?;
     Ok(true)

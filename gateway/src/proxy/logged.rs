@@ -1,4 +1,4 @@
-//! What the prompt log gets of a request.
+//! What the prompt log records of a request.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::prompt_log::{Entry, LONGEST_ANSWER, LONGEST_REQUEST, Part, PromptLog}
 use crate::request::{BufferShare, Facts, ReplayBody, Reply, RequestBody};
 use crate::telemetry::access_log::RequestLine;
 
-/// Decides whether a request is written down, and how much of it.
+/// Decides whether a request is logged, and how much of it.
 pub(super) fn decide(facts: &Facts) -> Option<Box<Logged>> {
     let log = facts.runtime.prompt_log.as_ref().filter(|_| !facts.internal)?;
     let own = facts.consumer().map_or_else(ConsumerLog::default, |consumer| consumer.prompt_log);
@@ -29,12 +29,12 @@ pub(super) fn decide(facts: &Facts) -> Option<Box<Logged>> {
     Some(Box::new(Logged { level, answer: None, body: None, excerpt: None, share }))
 }
 
-/// Takes out of a body that is too long for the log what there is room for. On a thread for such work: it is looked
-/// through from its beginning.
+/// Replaces a body that is too long for the log by an excerpt. This runs on a blocking thread, because it reads the
+/// whole body.
 pub(super) async fn shorten(gateway: &Gateway, facts: &Facts, request_body: &RequestBody, copies: &mut Copies) {
     let Some(body) = request_body.kept.as_ref().map(|body| body.bytes().clone()) else { return };
     let mut share = BufferShare::new(&gateway.buffered);
-    // Without room the prompt isn't written.
+    // If there is no memory for it, the prompt is not logged.
     if !share.grow(LONGEST_REQUEST) {
         return;
     }
@@ -49,19 +49,19 @@ pub(super) async fn shorten(gateway: &Gateway, facts: &Facts, request_body: &Req
     }
 }
 
-/// Whether a request is written down whose body is too long for the log.
+/// Whether a request is logged whose body is too long for the log.
 pub(super) fn is_too_long(request_body: &RequestBody, copies: &Copies) -> bool {
     let long = |body: &ReplayBody| body.bytes().len() > LONGEST_REQUEST;
     copies.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && request_body.kept.as_ref().is_some_and(long)
 }
 
-/// Whether a request's body is wanted when it is over.
+/// Whether a request's body is needed at its end.
 pub(super) fn wants_body(request_body: &RequestBody, copies: &Copies) -> bool {
     let short = |body: &ReplayBody| body.bytes().len() <= LONGEST_REQUEST;
     copies.logged.as_ref().is_some_and(|logged| logged.level.has_content()) && request_body.kept.as_ref().is_some_and(short)
 }
 
-/// Takes a piece of an answer as it goes out.
+/// Takes a piece of an answer as it is sent.
 pub(super) fn record(copies: &mut Copies, reply: &Reply, piece: &Bytes) {
     let Some(logged) = copies.logged.as_mut().filter(|logged| logged.level.has_content()) else { return };
     let copied = logged.answer.get_or_insert_with(|| match reply.streamed {
@@ -90,7 +90,7 @@ fn part(compact: Compact) -> Part {
     Part { cut: compact.is_cut(), bytes: compact.into_bytes().into() }
 }
 
-/// Takes out of a request that is over what the log gets of it, its body included.
+/// Takes the log's data, including the body, out of a request that has ended.
 pub(super) fn take(body: &mut RequestBody, copies: &mut Copies) -> Option<Logged> {
     let wanted = wants_body(body, copies);
     let mut logged = copies.logged.take()?;
@@ -98,17 +98,17 @@ pub(super) fn take(body: &mut RequestBody, copies: &mut Copies) -> Option<Logged
     Some(*logged)
 }
 
-/// Hands a request to the log; `line` is what else is known of it.
+/// Sends a request to the log; `line` has everything else that is known of it.
 pub(super) fn write(log: &PromptLog, logged: Logged, api: Api, streamed: bool, line: &RequestLine<'_>) {
     let mut line = line.clone();
-    // A caller chooses its id: it may be anything.
+    // A caller chooses its id: it may contain anything.
     if logged.level != Level::Full && matches!(log.rules.redactor.redact(line.id), Cow::Owned(_)) {
         line.id = "[redacted]";
     }
-    // Numbers and texts can always be written.
+    // Numbers and texts can always be serialised.
     let Ok(facts) = serde_json::to_vec(&line) else { return };
     let answer = logged.answer.and_then(Copied::part);
-    // The share of the room for bodies goes back: the log has a bound of its own.
+    // The share of the buffer budget is given back: the log has its own limit.
     let body = logged.body.map(|body| Part { bytes: body.bytes().clone(), cut: false });
     let body = body.or_else(|| logged.excerpt.map(|(excerpt, _)| part(excerpt)));
     log.write(Entry { level: logged.level, facts, api, body, answer, streamed, share: logged.share });

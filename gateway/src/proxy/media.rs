@@ -1,4 +1,4 @@
-//! What a body is written in: its type, its letters and its compression, each understood in one way or refused.
+//! A body's content type, charset and compression. Each must have one meaning, or the body is refused.
 
 use std::io::{BufRead, Read};
 
@@ -21,10 +21,10 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// The one value of a header, if it is there.
+/// The value of a header that may occur only once.
 ///
 /// # Errors
-/// If it is there twice, or is no text.
+/// If it occurs twice, or is not text.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName, what: &'static str) -> Result<Option<&'h str>, Refusal> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -34,15 +34,15 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName, what: &'static str) -> 
     }
 }
 
-/// The body's type as it was told, if it was.
+/// The body's type, if the request has one.
 ///
 /// # Errors
-/// 415 if it was told twice.
+/// 415 if there are two.
 pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     single(headers, &header::CONTENT_TYPE, "send one Content-Type")
 }
 
-/// Whether the body may be read as JSON: its type says so, or nothing.
+/// Whether the body may be read as JSON: its type is JSON, or it has none.
 ///
 /// # Errors
 /// 415.
@@ -66,7 +66,7 @@ pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
 /// How the body is compressed.
 ///
 /// # Errors
-/// 415 for what isn't known, and for several codings.
+/// 415 for unknown codings, and for several at once.
 pub(super) fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
     const WHAT: &str = "send the body as it is, or with one Content-Encoding: gzip or zstd";
     let told = single(headers, &header::CONTENT_ENCODING, WHAT)?;
@@ -78,7 +78,7 @@ pub(super) fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
     }
 }
 
-/// Whether the body came as it is, where it can't be decompressed.
+/// Checks that a body is not compressed, for APIs where it can't be decompressed.
 ///
 /// # Errors
 /// 415.
@@ -89,21 +89,21 @@ pub(super) fn uncompressed(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// The body without its compression. It may be as large as any other body, and takes its share of the budget.
+/// The decompressed body. It may be as large as any other body, and takes its share of the budget.
 ///
 /// # Errors
-/// 400 if it can't be decompressed, 413 or 503 if there is no room for what comes out.
+/// 400 if it can't be decompressed, 413 or 503 if the result is too large.
 pub(super) async fn plain(gateway: &Gateway, facts: &Facts, body: BodyBuffer, coding: Coding) -> Result<BodyBuffer, IntakeError> {
     if coding == Coding::Identity {
         return Ok(body);
     }
     let limit = facts.runtime.config.server.max_body;
     let plain = BodyBuffer::new(&gateway.buffered).of(facts.buffered());
-    // Little can become much: never on a worker.
+    // A few bytes can become many, so never do this on a worker.
     Ok(offload::apart(&gateway.turns, facts.owner(), move || decompress(body.as_slice(), coding, limit, plain)).await??)
 }
 
-/// Largest window of Zstandard, as a power of two: RFC 9659 allows no more on the web.
+/// Largest window of Zstandard, as a power of two. RFC 9659 allows no more on the web.
 const WINDOW: u32 = 23;
 /// Bytes in one piece.
 const PIECE: usize = 64 * 1024;
@@ -124,7 +124,7 @@ fn decompress(bytes: &[u8], coding: Coding, limit: usize, plain: BodyBuffer) -> 
             (plain, decoder.finish())
         }
     };
-    // What follows is read by some and left by others.
+    // Some servers read bytes after the end and others ignore them.
     let mut rest = rest;
     match rest.fill_buf() {
         Ok([]) => Ok(plain),

@@ -1,4 +1,4 @@
-//! The switchboard: Pingora's phases, each handed to the stage that does the work.
+//! Pingora's phases; each calls the stage that does the work.
 //!
 //! ```text
 //! new_ctx                → ctx        a request has arrived
@@ -18,39 +18,37 @@ mod rescue;
 pub mod respond;
 mod responses_socket;
 pub mod tunnel;
-mod words;
+mod upstream_message;
 
 mod abandoned;
 mod admit;
-mod asked;
 mod attempt;
 mod attempt_state;
 mod body;
+mod body_pieces;
 mod books;
-mod bound;
 mod cached;
 mod copies;
 mod deliver;
 mod delivery;
-mod ended;
 mod exchange;
+mod failover;
 mod finish;
+mod finished_request;
 mod framing;
+mod gateway_headers;
 mod guardrails;
-mod held;
 mod identify;
 mod intake;
 mod intake_outcome;
+mod last_refusal;
 mod last_resort;
-mod last_word;
 mod logged;
 mod media;
 mod metering;
 mod offload;
-mod over;
-mod own_fields;
+mod output_timeout;
 mod own_usage;
-mod patience;
 mod query_key;
 mod record;
 mod refuse;
@@ -62,7 +60,9 @@ mod timer;
 mod traced;
 mod transformed;
 mod unfinished;
+mod upstream_reply;
 mod upstream_request;
+mod usage_bound;
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ use refuse::refuse;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    // On the heap: Pingora moves it, and what waits with it, several times.
+    // On the heap: Pingora moves it several times.
     type CTX = Box<RequestCtx>;
 
     fn new_ctx(&self) -> Box<RequestCtx> {
@@ -104,7 +104,7 @@ impl ProxyHttp for Gateway {
         }
         ctx.reply.end = retry_loop::run(self, session, ctx).await;
         match ctx.reply.end {
-            End::CallerLeft | End::Cut => Err(intake_outcome::told()),
+            End::CallerLeft | End::Cut => Err(intake_outcome::already_answered()),
             End::Complete | End::Refused(_) | End::LastResort => Ok(false),
         }
     }
@@ -168,9 +168,9 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
         let downstream = *error.esource() == pingora::ErrorSource::Downstream;
-        // A 100 Continue is no answer yet.
+        // A 100 Continue is not an answer yet.
         if session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101) {
-            // A part must not look like the whole.
+            // A part must not look like a whole answer.
             session.downstream_session.shutdown().await;
             return nothing;
         }

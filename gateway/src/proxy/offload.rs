@@ -1,4 +1,4 @@
-//! Work on a body: on a short one at once, on a long one where it holds no other request up.
+//! Work on a body: a short body at once, a long one on another thread, so that no other request has to wait.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use bytes::Bytes;
 
 use super::refusal::Refusal;
 use crate::request::BodyBuffer;
-use crate::shares::{Owner, Places};
+use crate::shares::{FairSlots, Owner};
 
-/// Bodies up to this are worked on at once: one pass takes less than a millisecond, whatever stands in them, and to
-/// change threads would take longer for most.
+/// Bodies up to this length are processed at once: that takes less than a millisecond whatever they contain, and for
+/// most of them a change of threads would take longer.
 const SHORT: usize = 64 * 1024;
 
-/// Who may work on long bodies now: one for each processor, and the next turn is for whoever has fewest.
-pub(super) type Turns = Places<Owner>;
+/// Limits the work on long bodies: one job per processor. The next slot is for the owner that has fewest.
+pub(super) type Turns = FairSlots<Owner>;
 
-/// Does work of any length for an owner, on a thread that serves no requests.
+/// Runs work of any length for an owner, on a blocking thread.
 ///
 /// # Errors
 /// If the work panics.
@@ -27,14 +27,14 @@ pub(super) async fn apart<T: Send + 'static>(
     let turn = turns.wait(owner).await;
     let done = tokio::task::spawn_blocking(move || {
         let done = work();
-        // Not before: a caller that leaves doesn't end the work.
+        // Not before: if the caller leaves, the work still runs.
         drop(turn);
         done
     });
     done.await.map_err(|_| Refusal::Internal)
 }
 
-/// Does work on so many bytes: at once if they are few, else on a thread that serves no requests.
+/// Runs work on so many bytes: at once if they are few, else on a blocking thread.
 ///
 /// # Errors
 /// If the work panics.
@@ -47,11 +47,11 @@ pub(super) async fn of_length<T: Send + 'static>(
     if length <= SHORT {
         return Ok(work());
     }
-    // On the heap: short ones need not have room for it.
+    // On the heap, so that short bodies don't reserve memory for it.
     Box::pin(apart(turns, owner, work)).await
 }
 
-/// Does work on a body that is being collected, and gives it back.
+/// Runs work on a body that is being collected, and gives the body back.
 ///
 /// # Errors
 /// If the work panics.
@@ -65,7 +65,7 @@ pub(super) async fn on_buffer<T: Send + 'static>(
         let done = work(&mut buffer);
         return Ok((buffer, done));
     }
-    // On the heap: short bodies need not have room for it.
+    // On the heap, so that short bodies don't reserve memory for it.
     Box::pin(apart(turns, owner(), move || {
         let done = work(&mut buffer);
         (buffer, done)
@@ -73,7 +73,7 @@ pub(super) async fn on_buffer<T: Send + 'static>(
     .await
 }
 
-/// Does work on bytes that are held elsewhere.
+/// Runs work on bytes that are held elsewhere.
 ///
 /// # Errors
 /// If the work panics.
@@ -120,13 +120,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_next_turn_is_for_whoever_has_fewest() {
-        let turns = Places::new(2, 1);
+        let turns = FairSlots::new(2, 1);
         let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
         let busy = apart(&turns, Some("a".into()), move || ended.recv());
         let second = apart(&turns, Some("a".into()), || "a");
         let other = apart(&turns, Some("b".into()), || "b");
         let (mut busy, mut second) = (Box::pin(busy), Box::pin(second));
-        // A has all that it may have; B needn't wait for it.
+        // A has all the slots that it may have; B needn't wait for it.
         let first = tokio::select! {
             biased;
             _ = &mut busy => "busy",
@@ -140,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_is_an_error_and_gives_its_turn_back() {
-        let turns = Places::new(1, 1);
+        let turns = FairSlots::new(1, 1);
         assert_eq!(apart(&turns, None, || -> () { panic!("on purpose") }).await, Err(Refusal::Internal));
         assert_eq!(apart(&turns, None, || 1).await, Ok(1));
     }

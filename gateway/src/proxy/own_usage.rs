@@ -1,4 +1,4 @@
-//! `GET /v1/usage`: a consumer's own numbers, in the same form as operators get everybody's.
+//! `GET /v1/usage`: a consumer's own usage, in the same form in which operators get everyone's.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::request::{End, Facts, Reply, Timing};
 /// Answers.
 ///
 /// # Errors
-/// 401 for callers that nobody knows, 404 where there is no ledger.
+/// 401 for callers that are not identified, 404 if there is no ledger.
 pub(super) async fn answer(
     gateway: &Gateway,
     session: &mut Session,
@@ -28,7 +28,7 @@ pub(super) async fn answer(
     let wrong = |error: LedgerError| Refusal::Report { what: error.to_string() };
     let mut query =
         request::query(session.req_header().uri.query().unwrap_or(""), gateway.clock.wall().timestamp_millis()).map_err(wrong)?;
-    // Whatever it asks for: its own.
+    // The caller gets its own usage, whatever consumer it asks for.
     query.consumer = Some(consumer.clone());
     let began = gateway.clock.now();
     let report = ledger.report(Reader::Consumer(&consumer), query).await;

@@ -1,5 +1,5 @@
-//! A key in the query: moved to the header of its name before anything reads the request, so that it is
-//! an API key like any other, and no part of what is passed on, kept or logged.
+//! A key in the query is moved to its header before anything reads the request. So it is an API key like any other, and
+//! is never passed on, cached or logged.
 
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Uri};
@@ -9,10 +9,10 @@ use spillway_plugins::query::{WithoutKeys, without_keys};
 /// `ocp-apim-subscription-key`
 const HEADER: HeaderName = HeaderName::from_static("ocp-apim-subscription-key");
 
-/// Moves it, if there is one.
+/// Moves the key, if there is one.
 ///
 /// # Errors
-/// If what is left can't stand in a request line.
+/// If the rest can't be written in a request line.
 pub(super) fn to_header(head: &mut RequestHeader) -> Result<(), http::Error> {
     let Some(WithoutKeys { query, keys }) = head.uri.query().and_then(without_keys) else { return Ok(()) };
     let path = head.uri.path();
@@ -21,7 +21,7 @@ pub(super) fn to_header(head: &mut RequestHeader) -> Result<(), http::Error> {
     parts.path_and_query = Some(PathAndQuery::try_from(target)?);
     head.set_uri(Uri::from_parts(parts)?);
     for key in keys {
-        // What can't stand in a header is nobody's key, and must not pass for none.
+        // A key that can't be written in a header is invalid; the request must not look like one without a key.
         let mut value = HeaderValue::from_bytes(&key).unwrap_or(HeaderValue::from_static("?"));
         value.set_sensitive(true);
         let _ = head.append_header(HEADER, value);

@@ -1,8 +1,8 @@
-//! A copy of an answer as it goes to the caller, for whoever wants to keep it.
+//! A copy of an answer as it is sent to the caller, for the cache or the prompt log.
 
 use bytes::Bytes;
 
-/// An answer, as far as it is wanted.
+/// A copy of an answer, up to a limit.
 #[derive(Debug)]
 pub struct Record {
     bytes: Vec<u8>,
@@ -11,29 +11,30 @@ pub struct Record {
 }
 
 impl Record {
-    /// Of an answer of at most `limit` bytes.
+    /// A copy of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Record { bytes: Vec::new(), length: 0, limit }
     }
 
-    /// Takes a piece. What is past the limit is only counted. Copied: a piece may hold on to far more than itself.
+    /// Adds a piece. Bytes beyond the limit are only counted. The bytes are copied, because a piece may keep a much
+    /// larger allocation alive.
     pub fn push(&mut self, piece: &Bytes) {
         let room = self.limit - self.bytes.len();
         self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
         self.length += piece.len();
     }
 
-    /// Whether nothing came.
+    /// Whether no bytes came.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Whether all of it is here.
+    /// Whether the copy is complete.
     pub fn is_whole(&self) -> bool {
         self.length <= self.limit
     }
 
-    /// All that was taken.
+    /// The copied bytes.
     pub fn bytes(self) -> Bytes {
         self.bytes.into()
     }

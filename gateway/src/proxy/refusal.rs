@@ -1,5 +1,4 @@
-//! Every answer that the gateway gives by itself: the one table from error to status, code and
-//! message.
+//! Every answer that the gateway gives by itself: the one table from error to status, code and message.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,20 +16,20 @@ pub enum Refusal {
     /// Two lengths for one body: a smuggling attempt or a broken client.
     #[error("the request has both Content-Length and Transfer-Encoding; send one of them")]
     AmbiguousLength,
-    /// A head that somebody on the way could read in another way.
+    /// A head that another server on the way could read differently.
     #[error("{what}")]
     Head {
         /// What is wrong and what is right.
         what: &'static str,
     },
     /// A transfer coding other than `chunked`, or several.
-    #[error("the only Transfer-Encoding that is supported is 'chunked', once")]
+    #[error("the only supported Transfer-Encoding is a single 'chunked'")]
     TransferCoding,
     /// HTTP/1.1 without a host.
     #[error("the request has no Host header")]
     NoHost,
     /// `Expect` asks for something else than `100-continue`.
-    #[error("the Expect header asks for something that is not supported; only 100-continue is")]
+    #[error("the Expect header asks for something other than 100-continue, which is not supported")]
     Expectation,
     /// The body can't be read as a request.
     #[error("{0}")]
@@ -41,19 +40,19 @@ pub enum Refusal {
         /// What is wrong and what to do.
         what: &'static str,
     },
-    /// Not a body that the API takes.
+    /// The body is not of a type that the API takes.
     #[error("send a body with Content-Type: {expected}")]
     MediaType {
         /// What the API takes.
         expected: &'static str,
     },
-    /// A body in letters or a compression that isn't read here.
+    /// A body with a charset or a compression that the gateway can't read.
     #[error("{what}")]
     Media {
         /// What to do.
         what: &'static str,
     },
-    /// No or no known credential.
+    /// No credential, or an unknown one.
     #[error("no valid credential: send a key as 'api-key', 'x-api-key' or 'Authorization: Bearer', or a token as the latter")]
     Unauthorized,
     /// Two different credentials.
@@ -80,42 +79,42 @@ pub enum Refusal {
         api: &'static str,
     },
     /// The caller's token, if it has one, grants too little.
-    #[error("this needs a token with the {kind} '{needed}'")]
+    #[error("this request needs a token with the {kind} '{needed}'")]
     GrantMissing {
         /// `role` or `scope`.
         kind: &'static str,
-        /// Those of which one is needed.
+        /// One of these is needed.
         needed: String,
     },
-    /// A good token of somebody who is not listed.
+    /// A valid token of an application that is not listed.
     #[error("this application is not listed here; ask the gateway's operator")]
     NotListed,
-    /// A good token of somebody new, and there are too many already.
-    #[error("too many applications have arrived here; ask the gateway's operator to list this one")]
+    /// A valid token of a new application, but there are too many already.
+    #[error("too many new applications use this gateway; ask the gateway's operator to list this one")]
     TooManyConsumers,
-    /// No member inside the consumer's fence.
+    /// No member is in a location that the consumer may use.
     #[error("the model '{model}' is not served in a location that this caller may use")]
     LocationNotAllowed {
         /// The model.
         model: String,
     },
-    /// Nothing of this name, or not the caller's.
-    #[error("there is nothing stored '{name}' that is yours here")]
+    /// No object of this name, or it is not the caller's.
+    #[error("no stored object '{name}' of this caller was found")]
     UnknownObject {
         /// The name.
         name: String,
     },
-    /// Stored things that live at different backends.
-    #[error("this request refers to things that are stored at different deployments")]
+    /// Stored objects that are at different backends.
+    #[error("this request refers to objects that are stored at different deployments")]
     ObjectsApart,
-    /// A stored thing lives where the model isn't served.
-    #[error("what this request refers to is stored at a deployment that does not serve the model '{model}'")]
+    /// A stored object is at a backend that doesn't serve the model.
+    #[error("the objects that this request refers to are stored at a deployment that does not serve the model '{model}'")]
     ObjectElsewhere {
         /// The model.
         model: String,
     },
-    /// No pool for what has no model.
-    #[error("no pool that this caller may use stores such things; '{header}: NAME' chooses one")]
+    /// No pool for a request that names no model.
+    #[error("no pool that this caller may use stores such objects; choose a pool with '{header}: NAME'")]
     NoPoolForObjects {
         /// The header that chooses.
         header: &'static str,
@@ -126,9 +125,9 @@ pub enum Refusal {
         /// The path.
         path: String,
     },
-    /// What would be done with a client secret passes nobody here.
+    /// Traffic that uses a client secret doesn't pass through the gateway.
     #[error(
-        "client secrets are not given out: what is done with one is neither limited nor counted; open the socket at /v1/realtime, with the key as an 'openai-insecure-api-key.KEY' subprotocol where no header can be set"
+        "client secrets are not issued, because their use could be neither limited nor counted; open the socket at /v1/realtime, with the key as an 'openai-insecure-api-key.KEY' subprotocol where no header can be set"
     )]
     NoSecrets,
     /// The request target is longer than any API's.
@@ -149,7 +148,7 @@ pub enum Refusal {
         /// The model.
         model: String,
     },
-    /// The model exists, but nobody serves it through this API.
+    /// The model exists, but no member serves it through this API.
     #[error("the model '{model}' is not served through this API")]
     ApiNotServed {
         /// The model.
@@ -167,35 +166,35 @@ pub enum Refusal {
     /// The body came too slowly.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
-    /// The gateway has no room.
+    /// A resource of the gateway is used up.
     #[error("the gateway is busy ({what}); try again")]
     Overloaded {
         /// What is used up.
         what: &'static str,
     },
-    /// The guard found what is not allowed.
+    /// The guard found content that is not allowed.
     #[error("the content of this request or its answer is not allowed here ({what})")]
     ContentBlocked {
         /// The category of what was found, never the text.
         what: String,
     },
-    /// Nobody could say whether the content is allowed.
-    #[error("whether this content is allowed can't be told at the moment; try again")]
+    /// The content could not be checked.
+    #[error("this content can't be checked at the moment; try again")]
     ContentUnchecked,
-    /// Every target is throttled.
+    /// All targets are throttled.
     #[error("every deployment of '{model}' is at its rate limit; try again in {} s", retry_seconds(*.retry_after))]
     AllThrottled {
         /// The model.
         model: String,
-        /// Until the first one reopens.
+        /// Time until the first one may be used again.
         retry_after: Option<Duration>,
     },
-    /// No target can be asked.
+    /// No target can be used.
     #[error("no deployment of '{model}' is available; try again in {} s", retry_seconds(*.retry_after))]
     NoneAvailable {
         /// The model.
         model: String,
-        /// Until the first one reopens.
+        /// Time until the first one may be used again.
         retry_after: Option<Duration>,
     },
     /// Attempts were made, and the last one failed.
@@ -205,9 +204,9 @@ pub enum Refusal {
         model: String,
         /// How the last attempt failed.
         last: &'static str,
-        /// Until a throttled target reopens, if there is one.
+        /// Time until a throttled target may be used again, if there is one.
         retry_after: Option<Duration>,
-        /// What its upstream said, with its status.
+        /// The upstream's error message, with its status.
         upstream: Option<(Option<u16>, Arc<str>)>,
     },
     /// Attempts were made, and the last one ran out of time.
@@ -215,10 +214,10 @@ pub enum Refusal {
     UpstreamTimeout {
         /// The model.
         model: String,
-        /// Until a throttled target reopens, if there is one.
+        /// Time until a throttled target may be used again, if there is one.
         retry_after: Option<Duration>,
     },
-    /// Usage is asked for, and nobody keeps it.
+    /// The usage is asked for, but there is no ledger.
     #[error("this gateway keeps no ledger")]
     NoUsage,
     /// A report can't be made as asked.
@@ -230,11 +229,11 @@ pub enum Refusal {
     /// A limit is reached.
     #[error("{0}")]
     Limit(Box<Denied>),
-    /// What would be used can't be written down, and must be.
-    #[error("the gateway can't write its ledger, and serves nothing unaccounted; try again")]
+    /// The usage can't be recorded, and the config requires that it is.
+    #[error("the gateway can't write its ledger, and serves no request that it can't record; try again")]
     NoLedger,
-    /// A defect of the gateway's own.
-    #[error("the gateway failed; the request id finds it in the log")]
+    /// A defect of the gateway itself.
+    #[error("the gateway failed; search its log for the request id")]
     Internal,
 }
 
@@ -254,9 +253,9 @@ impl From<Denied> for Refusal {
     }
 }
 
-/// What a refusal looks like on the wire, apart from the dialect.
+/// What a refusal looks like in the answer, independent of the dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct RefusalShape {
     /// The status.
     pub status: StatusCode,
     /// The stable code.
@@ -265,19 +264,19 @@ pub struct Shape {
     pub kind: &'static str,
     /// Anthropic's `type`.
     pub anthropic: &'static str,
-    /// Whether the same request can do better later.
+    /// Whether the same request may succeed later.
     pub retryable: bool,
 }
 
-const fn shape(status: StatusCode, code: &'static str, kind: &'static str, anthropic: &'static str, retryable: bool) -> Shape {
-    Shape { status, code, kind, anthropic, retryable }
+const fn shape(status: StatusCode, code: &'static str, kind: &'static str, anthropic: &'static str, retryable: bool) -> RefusalShape {
+    RefusalShape { status, code, kind, anthropic, retryable }
 }
 
 const INVALID: &str = "invalid_request_error";
 
 impl Refusal {
-    /// The one table.
-    pub fn shape(&self) -> Shape {
+    /// The table of statuses and codes.
+    pub fn shape(&self) -> RefusalShape {
         match self {
             Refusal::TransferCoding => shape(StatusCode::NOT_IMPLEMENTED, "invalid_request", INVALID, INVALID, false),
             Refusal::AmbiguousLength | Refusal::NoHost | Refusal::Head { .. } => {
@@ -346,7 +345,7 @@ impl Refusal {
         }
     }
 
-    /// How long the caller should stay away, if it should.
+    /// How long the caller should wait before it tries again, if that helps.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Refusal::AllThrottled { retry_after, .. } | Refusal::NoneAvailable { retry_after, .. } => Some(clamped(*retry_after)),
@@ -359,12 +358,12 @@ impl Refusal {
         }
     }
 
-    /// What the caller has left of its rates, where it is refused for them.
+    /// What is left of the caller's rates, if it is refused because of them.
     pub fn remaining(&self) -> Option<Remaining> {
         if let Refusal::Limit(denied) = self { Some(denied.remaining) } else { None }
     }
 
-    /// Whether the connection must be closed: what follows on it can't be trusted or isn't wanted.
+    /// Whether the connection must be closed: the bytes that follow can't be trusted, or are not wanted.
     pub fn closes(&self) -> bool {
         matches!(
             self,
@@ -381,7 +380,7 @@ impl Refusal {
     }
 }
 
-/// At least a second, at most a minute: SDKs give up on longer waits.
+/// At least a second, at most a minute: SDKs don't wait longer.
 fn clamped(wait: Option<Duration>) -> Duration {
     wait.unwrap_or(Duration::from_secs(1)).clamp(Duration::from_millis(1), Duration::from_secs(60))
 }

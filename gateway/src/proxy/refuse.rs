@@ -1,11 +1,11 @@
-//! Answers a request with a refusal of the gateway's own.
+//! Answers a request with a refusal of the gateway itself.
 
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::books::OwnAnswer;
 use super::refusal::Refusal;
-use super::{headers, own_fields, respond};
+use super::{gateway_headers, headers, respond};
 use crate::gateway::Gateway;
 use crate::request::End;
 
@@ -18,7 +18,7 @@ pub(super) async fn refuse(gateway: &Gateway, session: &mut Session, own: OwnAns
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
     let complete = |head: &mut ResponseHeader| {
         headers::rate_limits(head, &refusal.remaining().unwrap_or(own.remaining));
-        own_fields::describe(own.facts, own.timing, own.copies, head, None, own.attempts.made.len());
+        gateway_headers::describe(own.facts, own.timing, own.copies, head, None, own.attempts.records.len());
     };
     own.reply.bytes_out = respond::refuse(&mut session.downstream_session, refusal, own.facts.dialect, &own.facts.id, complete).await?;
     Ok(())

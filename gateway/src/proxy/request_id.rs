@@ -1,4 +1,4 @@
-//! Ids of requests whose callers gave none.
+//! Ids for requests whose callers sent none.
 
 use crate::random::with_rng;
 

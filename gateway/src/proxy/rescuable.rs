@@ -11,14 +11,15 @@ use crate::request::{BufferShare, ModelRequest, RequestBody};
 
 /// How a stream may be continued.
 pub(super) enum Rescuable {
-    /// By another one: what was sent, and its place in the room for bodies.
+    /// By another answer: keeps what was sent, and its share of the buffer budget.
     Again(Box<(Sent, BufferShare)>),
-    /// By the rest of the same response, which runs on where it is: its name, and the number of the last event that was sent.
+    /// By the rest of the same response, which still runs at its backend: its id, and the number of the last event that
+    /// was sent.
     Same(Option<(String, u64)>),
 }
 
 impl Rescuable {
-    /// Of a stream that begins; `None` if it is not to be continued.
+    /// For a stream that begins; `None` if it can't be continued.
     pub(super) fn new(gateway: &Gateway, body: &RequestBody, unfinished: &Unfinished, model_request: &ModelRequest) -> Option<Self> {
         let most = model_request.pool.config.rescue?;
         if unfinished.rescue.is_some() || model_request.object.is_some() {
@@ -27,13 +28,13 @@ impl Rescuable {
         if model_request.api == Api::Responses && model_request.stores && model_request.fields.references.background {
             return Some(Rescuable::Same(None));
         }
-        // A response that is stored has another name at each backend: what refers to it later must find it.
+        // A stored response has a different id at each backend: later requests that refer to it must find it.
         let may = body.kept.is_some() && !model_request.stores && !model_request.is_pinned() && !model_request.sealed;
         let sent = Sent::new(model_request.api, most).filter(|_| may)?;
         Some(Rescuable::Again(Box::new((sent, BufferShare::new(&gateway.buffered)))))
     }
 
-    /// Notes what was sent, after which the stream is in this state; whether it can still be continued.
+    /// Notes what was sent, and the state of the stream after it. Returns whether it can still be continued.
     pub(super) fn push(&mut self, events: &Bytes, state: &StreamState) -> bool {
         match self {
             Rescuable::Again(kept) => {
@@ -52,7 +53,7 @@ impl Rescuable {
         }
     }
 
-    /// What continues it, if anything can.
+    /// The continuation, if there can be one.
     pub(super) fn continuation(self) -> Option<Box<Due>> {
         Some(Box::new(match self {
             Rescuable::Again(kept) => {

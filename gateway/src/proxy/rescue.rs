@@ -1,30 +1,31 @@
-//! A stream broke after its first output: the very same request goes to the next member, and what its answer has beyond
-//! what was sent goes to the caller. Once a request, inside its deadline; what is no repetition ends as any broken stream.
-//! A response that runs in the background is not asked for again: the rest of it is fetched where it runs.
+//! A stream broke after its first output: the same request is sent to the next member, and the part of its answer after
+//! what was already sent goes to the caller. This is tried once per request, within its deadline. If the new answer
+//! doesn't repeat what was sent, the stream ends like any broken one. A background response is not requested again: the
+//! rest of it is fetched from where it runs.
 
 use http::StatusCode;
 use pingora::proxy::Session;
 use spillway_plugins::rescue::Continuation;
 
-use super::asked::{Asked, asked};
 use super::attempt::{Attempt, AttemptEnd};
 use super::books::Books;
 use super::ctx::RequestCtx;
 use super::deliver;
 use super::delivery::{Delivery, broke};
-use super::ended::ended;
 use super::exchange::Broken;
+use super::failover::fail_over;
 use super::respond;
 use super::retry_state::{RetryState, pick, pick_again};
 use super::send::SendError;
 use super::unfinished::Rescue;
+use super::upstream_reply::{UpstreamReply, send_and_judge};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
 use crate::gateway::Gateway;
 use crate::request::{Attempts, End, Facts, ModelRequest};
 
-/// Continues the broken stream of an attempt, or tells its caller that it broke.
+/// Continues the broken stream of an attempt, or sends its caller an error event.
 pub(super) async fn run(
     session: &mut Session,
     ctx: &mut RequestCtx,
@@ -40,13 +41,13 @@ pub(super) async fn run(
     let delivery = match &due.continuation {
         Continuation::Same(resumed) => {
             ctx.unfinished.rescue = Some(Rescue::Tried);
-            // One response, and one attempt: it is booked once.
+            // One response is one attempt: it is booked once.
             broken.note_broken(&ctx.facts, &mut ctx.attempts, AttemptOutcome::Broken(kind));
             broken.resumes = Some(resumed.asks());
             attempt(session, ctx, retry_state, broken, &mut due.continuation).await
         }
         Continuation::Again(_) => {
-            let member = broken.running.member;
+            let member = broken.state.member;
             broken.finish(&mut ctx.books(), AttemptOutcome::Broken(kind));
             ctx.unfinished.rescue = Some(Rescue::Tried);
             match next(gateway, &ctx.facts, &mut ctx.attempts, model_request, retry_state, member) {
@@ -61,7 +62,7 @@ pub(super) async fn run(
     let (result, end) = match delivery {
         Delivery::Complete => ("ok", End::Complete),
         Delivery::CallerLeft => ("failed", End::CallerLeft),
-        // What it says is not what was begun.
+        // The new answer doesn't repeat what was sent.
         Delivery::Blocked(_) => ("differs", End::Cut),
         _ => ("failed", End::Cut),
     };
@@ -74,7 +75,7 @@ pub(super) async fn run(
     AttemptEnd::Over(end)
 }
 
-/// The next member, or the very same one where nobody else is left.
+/// The next member, or the same one if no other is left.
 fn next(
     gateway: &Gateway,
     facts: &Facts,
@@ -93,9 +94,9 @@ fn next(
     }
 }
 
-/// The rest of a response can't be read, which says nothing of what it cost, and little of its target.
+/// The rest of a response can't be read. This says nothing about its cost, and little about its target.
 fn unread(mut books: Books<'_>, mut attempt: Attempt<'_>) -> Delivery {
-    attempt.running.status = Some(StatusCode::OK);
+    attempt.state.status = Some(StatusCode::OK);
     attempt.finish(&mut books, AttemptOutcome::Broken(ErrorKind::Reset));
     Delivery::Cut(ErrorKind::Reset)
 }
@@ -108,11 +109,11 @@ async fn attempt(
     continuation: &mut Continuation,
 ) -> Delivery {
     let gateway = attempt.gateway;
-    let mut exchange = match asked(session, &mut ctx.books(), &mut attempt, retry_state).await {
-        Ok(Asked::Answer(exchange, _)) => match exchange.head() {
+    let mut exchange = match send_and_judge(session, &mut ctx.books(), &mut attempt, retry_state).await {
+        Ok(UpstreamReply::Deliver(exchange, _)) => match exchange.head() {
             Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
             _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
-            // An answer was made, though not as a stream.
+            // The backend answered, but not with a stream.
             Some(head) if head.status.is_success() => {
                 attempt.failed(&mut ctx.books(), retry_state, Failure::Status(StatusCode::BAD_GATEWAY), AttemptOutcome::Failed, false);
                 return Delivery::Cut(ErrorKind::Reset);
@@ -128,7 +129,7 @@ async fn attempt(
         }
         _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
         unanswered => {
-            return match ended(ctx.books(), retry_state, attempt, unanswered) {
+            return match fail_over(ctx.books(), retry_state, attempt, unanswered) {
                 AttemptEnd::Over(End::CallerLeft) => Delivery::CallerLeft,
                 _ => Delivery::Cut(ErrorKind::Reset),
             };

@@ -1,4 +1,4 @@
-//! Writes the gateway's own answers: errors in the shape of the API that was called, and JSON.
+//! Writes the gateway's own answers: errors in the format of the API that was called, and JSON.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<
     body.to_string().into_bytes()
 }
 
-/// An error event for a stream that broke after its first byte, in the shape of its API.
+/// An error event for a stream that broke after its first byte, in the format of its API.
 pub fn error_event(api: Api, message: &str, code: &str, sequence: Option<u64>) -> Bytes {
     let text = match api {
         Api::Responses => {
@@ -50,7 +50,7 @@ pub fn error_event(api: Api, message: &str, code: &str, sequence: Option<u64>) -
     text.into()
 }
 
-/// Writes a refusal, whose head `complete` completes; the bytes of its body.
+/// Writes a refusal. `complete` adds fields to its head. Returns the bytes of its body.
 ///
 /// # Errors
 /// If nothing more can be written to the caller.
@@ -94,18 +94,18 @@ pub async fn refuse(
 /// Writes a JSON answer.
 ///
 /// # Errors
-/// If the caller can't be written to any more.
+/// If nothing more can be written to the caller.
 pub async fn json(session: &mut ServerSession, status: StatusCode, body: &Value, request_id: &str) -> pingora::Result<()> {
     let body = body.to_string().into_bytes();
     let head = head(status, "application/json", Some(body.len()), request_id)?;
     write_whole(session, head, body.into()).await
 }
 
-/// Writes to the caller within a time: Pingora bounds the writes of a body, but neither a head's
-/// nor the end's.
+/// Writes to the caller within a time limit: Pingora limits the writes of a body, but not those of a head or of the
+/// end.
 ///
 /// # Errors
-/// If the caller can't be written to any more, or doesn't take it in time.
+/// If nothing more can be written to the caller, or the caller doesn't read in time.
 pub async fn send(session: &mut ServerSession, mut tasks: Vec<HttpTask>, limit: Duration) -> pingora::Result<()> {
     if let Some(HttpTask::Header(head, _)) = tasks.first_mut() {
         cors::allow(&session.req_header().headers, head);
@@ -118,16 +118,16 @@ pub async fn send(session: &mut ServerSession, mut tasks: Vec<HttpTask>, limit: 
     }
 }
 
-/// A head that is all there is.
+/// Writes an answer that is only a head.
 ///
 /// # Errors
-/// If the caller can't be written to any more.
+/// If nothing more can be written to the caller.
 pub async fn bodiless(session: &mut ServerSession, head: Box<ResponseHeader>) -> pingora::Result<()> {
     let limit = session.get_write_timeout().unwrap_or(Duration::from_secs(30));
     send(session, vec![HttpTask::Header(head, true)], limit).await
 }
 
-/// Head and body in one write.
+/// Writes head and body at once.
 async fn write_whole(session: &mut ServerSession, head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
     if session.req_header().method == Method::HEAD {
         return bodiless(session, head).await;
@@ -152,11 +152,11 @@ pub fn head(status: StatusCode, content_type: &str, length: Option<usize>, reque
     Ok(Box::new(head))
 }
 
-/// Longest time, and most bytes, spent on a body that nobody wants.
+/// Longest time, and most bytes, for reading a body that is not needed.
 const LINGER: (Duration, usize) = (Duration::from_millis(500), 4 << 20);
 
-/// Reads on for a moment after an early answer: closing a connection with unread bytes resets it,
-/// and the caller would never see the answer.
+/// Reads a little more after an early answer: closing a connection with unread bytes resets it, and the caller would
+/// not see the answer.
 async fn linger(session: &mut ServerSession) {
     let drain = async {
         let mut left = LINGER.1;

@@ -1,7 +1,8 @@
-//! The attempt loop: pick, try, judge, and on to the next target until the caller has an answer.
+//! The retry loop: pick a target, try it, judge the result, and go on to the next target until the caller has an
+//! answer.
 //!
-//! One state machine for every inference request. After the commit point there is a rescue at most, where the pool has
-//! one; tried targets are not tried again, unless nobody else is left; and one deadline covers everything.
+//! One loop for every inference request. After the commit point only a rescue is possible, if the pool allows it. A
+//! tried target is not tried again unless no other is left. One deadline covers everything.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -10,24 +11,24 @@ use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
 
 use super::abandoned::{self, Abandoned};
-use super::asked::{Asked, asked};
 use super::attempt::{Attempt, AttemptEnd};
 use super::books::{Books, OwnAnswer};
 use super::ctx::RequestCtx;
 use super::deliver;
 use super::delivery::{self, Delivery};
-use super::ended::ended;
 use super::exchange::Exchange;
+use super::failover::fail_over;
 use super::refusal::Refusal;
 use super::retry_state::{RetryState, pick, pick_again};
 use super::send::SendError;
 use super::unfinished::Reading;
-use super::{cached, guardrails, last_resort, last_word, metering, rescue};
+use super::upstream_reply::{UpstreamReply, send_and_judge};
+use super::{cached, guardrails, last_refusal, last_resort, metering, rescue};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::route::{NoneReady, Pick};
 use crate::balance::target::{OutageReason, Outcome};
-use crate::balance::waiting::{Place, asked_back};
+use crate::balance::waiting::{QueueSlot, asked_back};
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
 use crate::gateway::Gateway;
@@ -41,7 +42,7 @@ pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Requ
     let end = attempt_all(gateway, session, ctx, &model_request, &mut retry_state).await;
     ctx.model_request = Some(model_request);
     if end != End::CallerLeft {
-        // Whatever was not kept by now won't be: nobody need wait for it.
+        // An answer that is not in the cache by now will not be: release the requests that wait for it.
         cached::forget(&mut ctx.copies);
     }
     end
@@ -54,7 +55,7 @@ async fn attempt_all(
     model_request: &ModelRequest,
     retry_state: &mut RetryState,
 ) -> End {
-    // The member that is asked once more before the others are.
+    // The member that is tried once more before the others.
     let mut again = None;
     loop {
         let now = gateway.clock.now();
@@ -111,7 +112,7 @@ async fn attempt_all(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waited {
     Over,
-    /// Another consumer, with fewer places in the queue, has this one's.
+    /// Another consumer, with fewer places in the queue, took this place.
     Displaced,
     CallerLeft,
 }
@@ -122,7 +123,7 @@ async fn wait(
     timing: &mut Timing,
     retry_state: &mut RetryState,
     until: Tick,
-    place: Option<&mut Place>,
+    place: Option<&mut QueueSlot>,
 ) -> Waited {
     let began = gateway.clock.now();
     let waited = tokio::select! {
@@ -137,7 +138,7 @@ async fn wait(
     waited
 }
 
-/// Nobody is left: the last resort, or a clear refusal.
+/// No target is left: sends the last resort's answer, or a refusal.
 async fn give_up(
     gateway: &Gateway,
     session: &mut Session,
@@ -147,7 +148,7 @@ async fn give_up(
     none: Option<NoneReady>,
 ) -> End {
     let fenced_off = none.is_some_and(|none| none.fenced_off);
-    // Never before a real target: with retries used up there may be one left that wasn't asked.
+    // Only if no real target is left: with the retries used up there may be one that was not tried.
     let left = none.or_else(|| pick(model_request, own.facts, own.attempts, retry_state, gateway.clock.now()).err());
     let nobody = left.is_some();
     if let Some(reply) = model_request
@@ -162,8 +163,8 @@ async fn give_up(
             Err(_) => return End::CallerLeft,
         }
     }
-    if let Some(answer) = retry_state.last_word.take().filter(|_| nobody && retry_state.is_last(left)) {
-        return last_word::say(gateway, session, own, model_request, *answer).await;
+    if let Some(answer) = retry_state.last_refusal.take().filter(|_| nobody && retry_state.is_last(left)) {
+        return last_refusal::say(gateway, session, own, model_request, *answer).await;
     }
     let refusal = retry_state.refusal(&model_request.model.name, if retry_state.has_failed() { left } else { none }, gateway.clock.now());
     refuse(gateway, session, own, &refusal).await
@@ -179,17 +180,17 @@ async fn attempt(
     pick: Pick,
 ) -> AttemptEnd {
     let mut attempt = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, model_request, retry_state, pick);
-    match asked(session, &mut ctx.books(), &mut attempt, retry_state).await {
-        Ok(Asked::Answer(exchange, prefix)) => deliver(session, ctx, retry_state, attempt, exchange, prefix).await,
+    match send_and_judge(session, &mut ctx.books(), &mut attempt, retry_state).await {
+        Ok(UpstreamReply::Deliver(exchange, prefix)) => deliver(session, ctx, retry_state, attempt, exchange, prefix).await,
         Err(SendError::Unsendable) => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);
             AttemptEnd::Over(refuse(gateway, session, ctx.own_answer(), &Refusal::Internal).await)
         }
-        unanswered => ended(ctx.books(), retry_state, attempt, unanswered),
+        unanswered => fail_over(ctx.books(), retry_state, attempt, unanswered),
     }
 }
 
-/// The caller left: its answer is cancelled, or read on to learn what it used.
+/// The caller left: its answer is cancelled, or its rest is read to learn what it used.
 fn abandon(mut books: Books<'_>, reading: Option<Reading>, attempt: Attempt<'_>, exchange: Exchange) {
     let gateway = attempt.gateway;
     let place = match books.facts.runtime.config.usage.on_disconnect {
@@ -200,7 +201,7 @@ fn abandon(mut books: Books<'_>, reading: Option<Reading>, attempt: Attempt<'_>,
     };
     match (reading, place) {
         (Some(reading), Some((place, limit))) => {
-            let estimate = metering::hand_over(&mut books, attempt.model_request, &attempt.running, gateway.clock.now());
+            let estimate = metering::hand_over(&mut books, attempt.model_request, &attempt.state, gateway.clock.now());
             let lease = attempt.finish(&mut books, AttemptOutcome::Cancelled);
             abandoned::read_on(gateway, Abandoned { exchange, reading, estimate, lease, place }, limit);
         }
@@ -213,7 +214,7 @@ fn abandon(mut books: Books<'_>, reading: Option<Reading>, attempt: Attempt<'_>,
     }
 }
 
-/// The answer may not pass: a caller that has nothing of it gets a refusal.
+/// The guard stopped the answer: if nothing was sent to the caller, it gets a refusal.
 async fn blocked(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, finding: Option<&Finding>) -> End {
     let refusal = finding.map_or(Refusal::ContentUnchecked, guardrails::refusal);
     if own.reply.status.is_some() {
@@ -230,7 +231,7 @@ async fn refuse(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, re
     }
 }
 
-/// Hands an answer to the caller and turns what came of it into the next step.
+/// Delivers an answer to the caller, and turns the result into the attempt's end.
 async fn deliver(
     session: &mut Session,
     ctx: &mut RequestCtx,
@@ -248,7 +249,7 @@ async fn deliver(
             AttemptEnd::Over(End::Complete)
         }
         Delivery::Refusal(status) => {
-            let outcome = attempt.running.refusal(&ctx.body, attempt.model_request, status);
+            let outcome = attempt.state.refusal(&ctx.body, attempt.model_request, status);
             attempt.record(outcome);
             attempt.finish(&mut ctx.books(), if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed });
             exchange.release_soon(&gateway.connector).await;
@@ -279,11 +280,11 @@ async fn deliver(
         Delivery::Broken(kind) => {
             attempt.record(Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
             drop(exchange);
-            // On the heap: hardly any request needs room for it.
+            // On the heap, because few requests need it.
             Box::pin(rescue::run(session, ctx, retry_state, attempt, kind)).await
         }
         Delivery::Blocked(finding) => {
-            // The target did as it should; what is still to come of its answer is not wanted.
+            // The target did nothing wrong; the rest of its answer is not needed.
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
             exchange.release(&gateway.connector).await;
             AttemptEnd::Over(blocked(gateway, session, ctx.own_answer(), finding.as_ref()).await)

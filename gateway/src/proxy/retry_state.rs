@@ -1,4 +1,4 @@
-//! How far a request has come: what was tried, what went wrong, what is still allowed.
+//! The state of a request between its attempts: what was tried, what failed, what is still allowed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::refusal::Refusal;
 use super::timer::Timer;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::route::{NoneReady, Pick, PickRequest};
-use crate::balance::target::Asked;
-use crate::balance::waiting::Place;
+use crate::balance::target::RequestKey;
+use crate::balance::waiting::QueueSlot;
 use crate::clock::Tick;
 use crate::request::{Attempts, Facts, ModelRequest};
 
-/// How far a request has come.
+/// The state of a request between its attempts.
 pub(super) struct RetryState {
     /// Members that were tried.
     pub(super) tried: SmallVec<[usize; 8]>,
@@ -26,40 +26,40 @@ pub(super) struct RetryState {
     pub(super) failures: u32,
     /// How the last attempt failed, if not by a throttle.
     last_failure: Option<&'static str>,
-    /// Whether that was by running out of time.
+    /// Whether that was a timeout.
     last_timed_out: bool,
-    /// The member that failed last, if it failed fast, and the Retry-After that came with it.
+    /// The member that failed last, if it failed fast, and its Retry-After.
     pub(super) fast: Option<(usize, Option<Duration>)>,
-    /// The member that was throttled last, and the Retry-After that came with it.
+    /// The member that was throttled last, and its Retry-After.
     pub(super) limited: Option<(usize, Option<Duration>)>,
-    /// How often a member may still be asked again before the others are.
+    /// How often a member may still be tried again before the others.
     same_target: u32,
-    /// What the last attempt was refused with, if it was and the caller may have it.
-    pub(super) last_word: Option<Box<(ResponseHeader, Bytes)>>,
-    /// The last word is that the prompt is too long for members that could be asked.
+    /// The last attempt's refusal, if there was one and the caller may see it.
+    pub(super) last_refusal: Option<Box<(ResponseHeader, Bytes)>>,
+    /// That refusal says that the prompt is too long, and members that could be tried have a larger context window.
     pub(super) too_long: bool,
-    /// What the upstream of the last failed attempt said, with its status.
+    /// The error message of the last failed attempt's upstream, with its status.
     pub(super) upstream: Option<(Option<u16>, Arc<str>)>,
-    /// When everything must be over.
+    /// The request's deadline.
     pub(super) deadline: Tick,
-    /// What the request brings sealed can't be read where it was thought to be: anybody may be asked.
+    /// The expected backend could not decrypt the request's encrypted content: any other may be tried.
     pub(super) unsealed: bool,
-    /// How often throttled members were released to be tried again.
+    /// How often throttled members were allowed again.
     pub(super) releases: u32,
-    /// How much waiting for a target to reopen is left.
-    pub(super) patience: Duration,
+    /// How much longer the request may wait for throttled targets.
+    pub(super) wait_left: Duration,
     /// How long it has waited for a target since the last attempt.
     pub(super) waited: Duration,
-    /// Who asks, and for what. Of a streamed upload the rest is still to come.
-    pub(super) asked: Asked,
+    /// Which consumer asks, and for which API. The rest of a streamed upload is still to come.
+    pub(super) key: RequestKey,
     pub(super) timer: Timer,
 }
 
 impl RetryState {
-    /// A request that hasn't been tried anywhere, of the consumer that targets know by the number `by`.
+    /// A request that was not tried anywhere yet. `by` is the number of its consumer in the targets' state.
     pub(super) fn new(model_request: &ModelRequest, by: u64, arrived: Tick) -> Self {
         RetryState {
-            asked: Asked { by, api: model_request.api, whole: true },
+            key: RequestKey { by, api: model_request.api, whole: true },
             tried: SmallVec::new(),
             throttled: SmallVec::new(),
             failures: 0,
@@ -70,40 +70,41 @@ impl RetryState {
             fast: None,
             limited: None,
             same_target: model_request.pool.config.retry.same_target,
-            last_word: None,
+            last_refusal: None,
             too_long: false,
             upstream: None,
             deadline: arrived + model_request.pool.config.timeouts.total,
-            patience: model_request.pool.config.retry.wait,
+            wait_left: model_request.pool.config.retry.wait,
             waited: Duration::ZERO,
             timer: Timer::default(),
         }
     }
 
-    /// Notes how the last attempt failed, and whether that was by running out of time.
+    /// Notes how the last attempt failed, and whether that was a timeout.
     pub(super) fn failed(&mut self, how: AttemptOutcome, timed_out: bool) {
         self.last_failure = Some(how.label());
         self.last_timed_out = timed_out;
     }
 
-    /// Counts a failed attempt; whether another may be made.
+    /// Counts a failed attempt. Returns whether another one may be made.
     pub(super) fn may_retry(&mut self, model_request: &ModelRequest, now: Tick) -> bool {
         let rules = &model_request.pool.config.retry;
         self.failures += 1;
-        self.failures < rules.max_attempts && model_request.pool.budget.try_retry(&rules.budget, self.asked.by, now)
+        self.failures < rules.max_attempts && model_request.pool.budget.try_retry(&rules.budget, self.key.by, now)
     }
 
-    /// Whether an attempt failed, other than by a throttle.
+    /// Whether an attempt failed, apart from throttles.
     pub(super) fn has_failed(&self) -> bool {
         self.last_failure.is_some()
     }
 
-    /// Whether the request's last word may be the caller's answer: nobody who could do better is only throttled.
+    /// Whether the caller may get the last refusal: no member that could do better is just throttled.
     pub(super) fn is_last(&self, left: Option<NoneReady>) -> bool {
         self.throttled.is_empty() && !(self.too_long && left.is_some_and(|left| left.soonest.is_some()))
     }
 
-    /// The prompt is too long for a member: those that take no more count as tried. Whether any takes more.
+    /// The prompt is too long for a member: members whose context window is no larger count as tried. Returns whether
+    /// any has a larger one.
     pub(super) fn rule_out_smaller(&mut self, model_request: &ModelRequest, member: usize) -> bool {
         let members = &model_request.model.members;
         let context_of = |member: usize| members.get(member).and_then(|member| member.context);
@@ -118,7 +119,7 @@ impl RetryState {
         true
     }
 
-    /// The member that was asked last, if it is to be asked again before the others, and when.
+    /// The member of the last attempt, if it is to be tried again before the others, and when.
     pub(super) fn same_first(&mut self, model_request: &ModelRequest, throttled: bool, now: Tick) -> Option<(usize, Tick)> {
         self.same_target = self.same_target.checked_sub(1)?;
         let (member, wait) = if throttled { self.limited.take() } else { self.fast.take() }?;
@@ -127,16 +128,17 @@ impl RetryState {
         Some((member, until))
     }
 
-    /// When a member may be asked again after `wait`, or after a moment; `None` if that is too late, or it may not be asked.
+    /// When a member may be tried again: after `wait`, or after a short random time. `None` if that is too late, or it
+    /// may not be used.
     fn when_again(&self, model_request: &ModelRequest, member: usize, wait: Option<Duration>, now: Tick) -> Option<Tick> {
         let jitter = Duration::from_millis(crate::random::with_rng(|rng| rng.u64(AGAIN.0..=AGAIN.1)));
         let until = now + wait.map_or(jitter, |wait| wait.max(jitter));
         let target = &model_request.model.route.members()[member].target;
-        let may = target.closed_for(self.asked, until).is_none();
-        (may && until < self.deadline && until <= now + self.patience.max(LONGEST_AGAIN)).then_some(until)
+        let may = target.closed_for(self.key, until).is_none();
+        (may && until < self.deadline && until <= now + self.wait_left.max(LONGEST_AGAIN)).then_some(until)
     }
 
-    /// Nobody else is left: when the member that failed last may be asked once more, if it failed fast and is still
+    /// No other member is left: when the member that failed last may be tried once more, if it failed fast and is still
     /// usable.
     pub(super) fn same_again(&mut self, model_request: &ModelRequest, now: Tick) -> Option<Tick> {
         let (member, retry_after) = self.fast.take()?;
@@ -145,36 +147,35 @@ impl RetryState {
         Some(until)
     }
 
-    /// Until when to wait for a target, if that is allowed. A throttled member that has opened again
-    /// meanwhile needs no waiting, but not for ever: the rounds are bounded like attempts.
-    /// The queue is bounded, too, and its last places are for the more urgent classes.
+    /// Until when to wait for a target, if that is allowed. A throttled member that may be used again by now needs no
+    /// wait, but the number of such rounds is limited like the number of attempts. The queue is limited, too, and its
+    /// last places are for the more urgent classes.
     pub(super) fn wait_until(
         &self,
         none: NoneReady,
         model_request: &ModelRequest,
         facts: &Facts,
         now: Tick,
-    ) -> Option<(Tick, Option<Place>)> {
+    ) -> Option<(Tick, Option<QueueSlot>)> {
         let rules = &model_request.pool.config.retry;
         let soonest = none.soonest.filter(|_| self.releases < rules.max_attempts)?;
-        if soonest > now + self.patience || soonest >= self.deadline {
+        if soonest > now + self.wait_left || soonest >= self.deadline {
             return None;
         }
-        // One that is open again already needs no place.
+        // If a target may already be used again, no place in the queue is needed.
         let place = if soonest > now { Some(model_request.pool.waiting.enter(rules.queue, facts.class(), facts.owner())?) } else { None };
         Some((soonest, place))
     }
 
-    /// A wait that began at `from` and was to last until `until` is over: throttled members may be
-    /// tried again.
+    /// A wait from `from` to `until` is over: throttled members may be tried again.
     pub(super) fn release(&mut self, until: Tick, from: Tick) {
-        self.patience = self.patience.saturating_sub(until.since(from));
+        self.wait_left = self.wait_left.saturating_sub(until.since(from));
         self.releases += 1;
         let throttled = std::mem::take(&mut self.throttled);
         self.tried.retain(|index| !throttled.contains(index));
     }
 
-    /// What to tell the caller when nobody is left.
+    /// The refusal for the caller when no target is left.
     pub(super) fn refusal(&self, model: &str, none: Option<NoneReady>, now: Tick) -> Refusal {
         let model = model.to_owned();
         let retry_after = none.and_then(|none| none.soonest).map(|soonest| soonest.since(now));
@@ -191,26 +192,26 @@ impl RetryState {
     }
 }
 
-/// Milliseconds after which a member that failed fast is asked once more.
+/// Milliseconds until a member that failed fast is tried once more.
 const AGAIN: (u64, u64) = (100, 500);
-/// Longest Retry-After that is waited out for that, where the pool doesn't allow a longer wait.
+/// Longest Retry-After that is waited for in that case, unless the pool allows a longer wait.
 const LONGEST_AGAIN: Duration = Duration::from_secs(1);
 
-/// A slot of this very member, for the request that it was asked before.
+/// A slot of this member, for a request that already tried it.
 pub(super) fn pick_again(model_request: &ModelRequest, retry_state: &mut RetryState, member: usize, now: Tick) -> Option<Pick> {
-    let lease = model_request.model.route.members()[member].target.acquire(retry_state.asked, now)?;
+    let lease = model_request.model.route.members()[member].target.acquire(retry_state.key, now)?;
     retry_state.tried.retain(|tried| *tried != member);
     Some(Pick { index: member, lease })
 }
 
-/// Most that is remembered of whom a request passed over.
-const PASSED_OVER: usize = 64;
+/// Most skipped members that are recorded for a request.
+const SKIPPED: usize = 64;
 
-/// Asks the selector, and notes whom it passed over.
+/// Asks the selector for a target, and records which members it skipped.
 pub(super) fn pick(
     model_request: &ModelRequest,
     facts: &Facts,
-    made: &mut Attempts,
+    attempts: &mut Attempts,
     retry_state: &RetryState,
     now: Tick,
 ) -> Result<Pick, NoneReady> {
@@ -221,16 +222,17 @@ pub(super) fn pick(
         throttled: &retry_state.throttled,
         fence,
         affinity_key: model_request.affinity_key,
-        asked: retry_state.asked,
+        key: retry_state.key,
     };
     let route = &model_request.model.route;
     let picked = crate::random::with_rng(|rng| route.pick(&request, now, rng));
-    // A request that waits asks again and again: what it passes over is noted once, and anew after each attempt.
-    let attempts = made.made.len() + 1;
-    if made.noted < attempts && made.passed_over.len() < PASSED_OVER {
-        let passed_over = route.passed_over(&request, picked.as_ref().ok().map(|pick| pick.index), now);
-        made.passed_over.extend(passed_over);
-        made.noted = attempts;
+    // A waiting request asks the selector again and again: the skipped members are recorded once, and once more after
+    // each attempt.
+    let number = attempts.records.len() + 1;
+    if attempts.recorded_for < number && attempts.skipped.len() < SKIPPED {
+        let skipped = route.skipped(&request, picked.as_ref().ok().map(|pick| pick.index), now);
+        attempts.skipped.extend(skipped);
+        attempts.recorded_for = number;
     }
     picked
 }

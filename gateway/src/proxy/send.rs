@@ -1,4 +1,4 @@
-//! Asks one target: connect, send the request as this target wants it, read the head.
+//! Sends a request to one target: connect, send it in the form that this target needs, read the head of the answer.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use super::books::Books;
 use super::exchange::{BodyEvent, Broken, Exchange};
 use super::retry_state::RetryState;
 use super::upstream_request::{Framing, NoHead, head_for};
-use super::{headers, patience};
+use super::{headers, output_timeout};
 use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
 use crate::gateway::Gateway;
 use crate::provider::{ModelInBody, Provider, Signing};
 use crate::request::{Edit, Facts, ModelRequest, Pieces, ReplayBody, RequestBody};
 
-/// Why a target could not be asked.
+/// Why a request could not be sent to a target.
 pub(super) enum SendError {
-    /// There is nothing to prove our identity with.
+    /// The gateway has no credential for it.
     NoCredential,
-    /// The request can't be written as this target wants it: no fault of the target's.
+    /// The request can't be written in the form that this target needs. The target is not at fault.
     Unsendable,
     Broken(Broken),
 }
@@ -40,8 +40,8 @@ impl From<NoHead> for SendError {
     }
 }
 
-/// Connects, sends and reads the head; once more on a fresh connection if a pooled one was stale.
-pub(super) async fn ask(
+/// Connects, sends, and reads the head. If a pooled connection was stale, it does so once more on a new one.
+pub(super) async fn send(
     session: &mut Session,
     books: &mut Books<'_>,
     upstream: &Upstream,
@@ -57,11 +57,11 @@ pub(super) async fn ask(
         let (head, body) = request(session, books.facts, books.body, upstream, attempt)?;
         let began = gateway.clock.now();
         let left = retry_state.deadline.since(began);
-        let first = patience::first(attempt.model_request);
+        let first = output_timeout::first(attempt.model_request);
         let caller = &mut session.downstream_session;
         let asked = async {
             let mut exchange = Exchange::connect(&gateway.connector, peer, fresh, timeouts.connect.min(left), caller).await?;
-            attempt.running.sent = true;
+            attempt.state.sent = true;
             exchange.send(head, body, first.min(left), caller).await?;
             let until = (began + first).min(retry_state.deadline);
             exchange.read_head(until, &gateway.clock, &mut retry_state.timer, caller).await?;
@@ -81,7 +81,7 @@ pub(super) async fn ask(
     }
 }
 
-/// The request as this target gets it.
+/// The request in the form that this target needs.
 fn request(
     session: &Session,
     facts: &Facts,
@@ -90,7 +90,7 @@ fn request(
     attempt: &Attempt<'_>,
 ) -> Result<(Box<RequestHeader>, Pieces), SendError> {
     let model_request = attempt.model_request;
-    let member = &model_request.model.route.members()[attempt.running.member];
+    let member = &model_request.model.route.members()[attempt.state.member];
     let caller = session.req_header();
     let body = match attempt.resumes {
         Some(_) => Pieces::new(),
@@ -102,23 +102,23 @@ fn request(
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
     let rest = attempt.resumes.as_ref().map(|(path, query)| (path.as_str(), query.as_str()));
     let clock = &attempt.gateway.clock;
-    let at = (attempt.running.span, clock.now(), Signing { body: Some(&body), wall: clock.wall() });
-    let head = head_for(facts, model_request, (attempt.running.member, upstream), caller, rest, framing, at)?;
+    let at = (attempt.state.span, clock.now(), Signing { body: Some(&body), wall: clock.wall() });
+    let head = head_for(facts, model_request, (attempt.state.member, upstream), caller, rest, framing, at)?;
     Ok((head, body))
 }
 
-/// Whether this attempt asks for the usage of a stream whose caller didn't.
+/// Whether this attempt asks for the usage of a stream, though its caller didn't.
 fn asks_usage(attempt: &Attempt<'_>) -> bool {
     let model_request = attempt.model_request;
     model_request.fields.stream
         && is_asked_for(model_request.api)
         && !attempt.refused_usage
         && matches!(model_request.fields.stream_options, StreamOptions::Absent | StreamOptions::UsageNotAsked { .. })
-        && attempt.running.lease.target().may_be_asked_usage(model_request.api, attempt.gateway.clock.now())
+        && attempt.state.lease.target().may_be_asked_usage(model_request.api, attempt.gateway.clock.now())
 }
 
-/// The caller's bytes, with the deployment's name in place of the model's where they differ, and with the
-/// request for a stream's usage.
+/// The caller's bytes, with the deployment's name in place of the model's if they differ, and with the option that asks
+/// for a stream's usage.
 fn body(
     caller: &RequestHeader,
     request_body: &RequestBody,
@@ -134,7 +134,7 @@ fn body(
     let mut edits: SmallVec<[Edit; 2]> = model_edit(caller, body, model_request, provider, deployment).into_iter().collect();
     match &model_request.fields.stream_options {
         StreamOptions::Absent if usage => {
-            // There is `"stream"` at least, so something follows.
+            // There is a `"stream"` field at least, so another field follows.
             let at = after_brace(body.bytes());
             edits.push(Edit { range: at..at, replacement: b"\"stream_options\":{\"include_usage\":true},".as_slice().into() });
         }
@@ -150,7 +150,7 @@ fn body(
     body.edited(&edits)
 }
 
-/// How the deployment's name gets into the body, if it must.
+/// The edit that puts the deployment's name into the body, if that is needed.
 fn model_edit(
     caller: &RequestHeader,
     body: &ReplayBody,
@@ -165,10 +165,10 @@ fn model_edit(
         (Some(_), Some(model)) if model == deployment => None,
         (Some(range), _) if model_request.api.is_multipart() => edit(range.clone(), deployment.to_owned()),
         (Some(range), _) => edit(range.clone(), serde_json::Value::from(deployment).to_string()),
-        // The URL names the model there as well as here.
+        // This target's URL names the model, as the caller's did.
         (None, _) if named != ModelInBody::Required => None,
         (None, _) if model_request.api.is_multipart() => edit(0..0, headers::model_part(caller, deployment)),
-        // The URL named the model, but the target may want it in the body.
+        // The caller's URL named the model, but this target needs it in the body.
         (None, _) => {
             let at = after_brace(body.bytes());
             let empty = body.bytes()[at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
@@ -177,10 +177,10 @@ fn model_edit(
     }
 }
 
-/// An edit that takes out the member whose value stands in `range`, with one comma.
+/// An edit that removes the object member whose value is at `range`, with one comma.
 fn without_member(body: &[u8], range: &Range<usize>) -> Edit {
     let space = |byte: &u8| byte.is_ascii_whitespace();
-    // Behind the key's closing quote stands a colon; the key has no quote within.
+    // A colon follows the key's closing quote; the key has no quote within.
     let colon = body[..range.start].iter().rposition(|byte| *byte == b':').unwrap_or(range.start);
     let closing = body[..colon].iter().rposition(|byte| *byte == b'"').unwrap_or(colon);
     let opening = body[..closing].iter().rposition(|byte| *byte == b'"').unwrap_or(closing);
@@ -194,16 +194,16 @@ fn without_member(body: &[u8], range: &Range<usize>) -> Edit {
     Edit { range, replacement: Vec::new().into() }
 }
 
-/// Where the first member of an object stands.
+/// Position of the first member of an object.
 fn after_brace(body: &[u8]) -> usize {
     body.iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1)
 }
 
-/// Most that is read of an error's body, and how long.
+/// Most bytes that are read of an error's body.
 const ERROR_BYTES: usize = 64 * 1024;
 const ERROR_TIME: Duration = Duration::from_secs(5);
 
-/// Reads an error's body, as far as it is worth it, and whether it broke.
+/// Reads an error's body up to a limit, and whether it broke.
 pub(super) async fn read_error(
     gateway: &Gateway,
     session: &mut Session,

@@ -1,4 +1,4 @@
-//! Requests that refer to what a backend stores: they go where it is, and only its owner's.
+//! Requests that refer to objects that a backend stores: they go to that backend, and only for the object's owner.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use super::offload::on_buffer;
 use super::refusal::Refusal;
 use super::{guardrails, headers, media};
 use crate::gateway::Gateway;
-use crate::objects::{Known, Pin, sealed_name};
+use crate::objects::{Known, ObjectLocation, sealed_name};
 use crate::operation::ObjectOperation;
 use crate::request::{BodyBuffer, Facts, ModelRequest};
 use crate::runtime::{Model, Pool, Runtime};
 
-/// The header by which a caller chooses the pool for what has no model: files, conversations.
+/// The header by which a caller chooses the pool for requests that name no model: files, conversations.
 const POOL: &str = "x-spillway-pool";
 
-/// Sends a request that refers to something stored where that is, and one that brings something sealed where it can be
-/// read, as far as that is known.
+/// Directs a request that refers to a stored object to the backend that stores it, and a request with encrypted content
+/// to one that can decrypt it, if that is known.
 pub(super) async fn refer(
     gateway: &Gateway,
     facts: &Facts,
@@ -43,7 +43,7 @@ pub(super) async fn refer(
     Ok(buffer)
 }
 
-/// Sends a request where what it refers to is.
+/// Directs a request to the backend that stores the objects it refers to.
 async fn refer_to(gateway: &Gateway, facts: &Facts, model_request: &mut ModelRequest, mut found: References) -> Result<(), Refusal> {
     let sealed = std::mem::take(&mut found.sealed);
     let names = names(found)?;
@@ -56,14 +56,14 @@ async fn refer_to(gateway: &Gateway, facts: &Facts, model_request: &mut ModelReq
     model_request.sealed = pin.is_none() && !sealed.is_empty();
     model_request.elsewhere = match (pin, reader) {
         (Some(pin), _) => Some(excluded(&runtime, &model_request.model, model_request.api, &pin.backend)?),
-        // If that one doesn't serve the model, the others have to say.
+        // If that backend doesn't serve the model, the others are tried.
         (None, Some(backend)) => excluded(&runtime, &model_request.model, model_request.api, &backend).ok(),
         (None, None) => None,
     };
     Ok(())
 }
 
-/// A request about something stored: no model, but a place where it is or will be.
+/// A request about a stored object: it names no model, but a backend that stores the object or will.
 pub(super) async fn take_in(
     gateway: &Gateway,
     session: &mut Session,
@@ -80,7 +80,7 @@ pub(super) async fn take_in(
     let upload = call.api == Api::Files && call.name.is_none();
     let small = !upload
         || headers::content_length(&session.req_header().headers).is_some_and(|length| length <= ctx.facts.runtime.config.server.max_body);
-    // Whatever the method: what is not read would be taken for the next request.
+    // For every method: bytes that are not read would be taken for the next request.
     let whole = read_body(
         gateway,
         session,
@@ -93,7 +93,7 @@ pub(super) async fn take_in(
     let mut named: Vec<String> = call.name.iter().cloned().collect();
     if !upload && !buffer.as_slice().is_empty() {
         media::json(&session.req_header().headers)?;
-        // What we could not read, a lenient backend might.
+        // A backend may be able to read what the gateway can't.
         let found;
         let read = |buffer: &mut BodyBuffer| read_fields(buffer.as_slice()).map(|fields| fields.references_in(buffer.as_slice()));
         (buffer, found) = on_buffer(&gateway.turns, || ctx.facts.owner(), buffer, read).await?;
@@ -102,7 +102,7 @@ pub(super) async fn take_in(
     let pin = locate(gateway, &ctx.facts, &named).await?;
     let runtime = Arc::clone(&ctx.facts.runtime);
     let model = match &pin {
-        // One that the caller may use, or else one that says why it may not.
+        // A backend that the caller may use; else one that gives the reason for a refusal.
         Some(pin) => runtime
             .model_at(&pin.backend, |pool| may_use_pool(&ctx.facts, call.api, pool).is_ok())
             .or_else(|| runtime.model_at(&pin.backend, |_| true)),
@@ -119,7 +119,7 @@ pub(super) async fn take_in(
         fields: RequestFields::default(),
         affinity_key: 0,
         elsewhere: pin.map(|pin| excluded(&runtime, model, call.api, &pin.backend)).transpose()?,
-        // Only what a backend says of its own things names them; a file's content could say anything.
+        // Only a backend's answer about its own objects names them; a file's content could contain anything.
         stores: call.name.is_none() || call.api == Api::Batches || is_response(&call),
         sealed: false,
         object: Some(call.path),
@@ -128,13 +128,13 @@ pub(super) async fn take_in(
     Ok(hand_on(&mut ctx.body, &mut ctx.tunnel, buffer, whole, None))
 }
 
-/// Whether it is a response itself, which tells its items: one that is made in the background has them later only.
+/// Whether the answer is a response itself, which lists its items: a background response has them only later.
 fn is_response(call: &ObjectOperation) -> bool {
     call.api == Api::Responses && call.path.matches('/').count() == 1
 }
 
-/// A batch's file names its models, where nobody can check them: whoever may not use all of them must be
-/// allowed batches by name.
+/// A batch's file names its models, and the gateway can't check them. So a caller that may not use all models needs
+/// explicit permission for batches.
 fn may_batch(facts: &Facts, call: &ObjectOperation) -> Result<(), Refusal> {
     let Some(rights) = facts.consumer().map(|consumer| &consumer.rights).filter(|_| call.api == Api::Batches) else { return Ok(()) };
     match (&rights.models, &rights.apis, &call.model) {
@@ -145,17 +145,17 @@ fn may_batch(facts: &Facts, call: &ObjectOperation) -> Result<(), Refusal> {
     }
 }
 
-/// Where the things with these names live, if there are any.
+/// The backend that stores the objects with these names, if there are any.
 ///
 /// # Errors
-/// 404 for names that are nobody's or another's, 400 for things that live apart.
-pub(super) async fn locate(gateway: &Gateway, facts: &Facts, names: &[String]) -> Result<Option<Pin>, Refusal> {
+/// 404 for names that are unknown or another caller's, 400 for objects at different backends.
+pub(super) async fn locate(gateway: &Gateway, facts: &Facts, names: &[String]) -> Result<Option<ObjectLocation>, Refusal> {
     let owner = facts.owner();
-    let mut at: Option<Pin> = None;
+    let mut at: Option<ObjectLocation> = None;
     for name in names {
         let pin = match gateway.objects.find(name, gateway.clock.now()).await {
             Known::At(pin) if pin.consumer == owner => pin,
-            // The same answer for both: whose it is, and whether it is, is nobody else's business.
+            // The same answer for both: a caller must not learn whether an object of another one exists.
             Known::At(_) | Known::Nothing => return Err(Refusal::UnknownObject { name: name.clone() }),
             Known::Unsure => return Err(Refusal::Overloaded { what: "the shared memory of stored objects" }),
         };
@@ -167,10 +167,10 @@ pub(super) async fn locate(gateway: &Gateway, facts: &Facts, names: &[String]) -
     Ok(at)
 }
 
-/// What a body refers to, as names to be found.
+/// The names of the objects that a body refers to.
 ///
 /// # Errors
-/// 404 for a name that can't be one.
+/// 404 for a name that can't be valid.
 fn names(references: References) -> Result<Vec<String>, Refusal> {
     match references.malformed {
         true => Err(Refusal::UnknownObject { name: "in this request".to_owned() }),
@@ -178,7 +178,7 @@ fn names(references: References) -> Result<Vec<String>, Refusal> {
     }
 }
 
-/// Members of a model that can't serve a request that belongs to a backend: all others.
+/// Members of a model that can't serve a request that belongs to a backend: all at other backends.
 ///
 /// # Errors
 /// If that backend doesn't serve the model.
@@ -192,8 +192,8 @@ fn excluded(runtime: &Runtime, model: &Model, api: Api, backend: &str) -> Result
     }
 }
 
-/// The pool for a request that names no model: the one that the path's model or the caller's header
-/// says, else the first that this caller may use.
+/// The pool for a request that names no model: the one of the path's model or of the caller's header, else the first
+/// that this caller may use.
 ///
 /// # Errors
 /// If there is none.
@@ -207,13 +207,13 @@ fn pool<'r>(runtime: &'r Runtime, session: &Session, facts: &Facts, call: &Objec
     let serving = || runtime.pools.iter().filter(|pool| serves(pool));
     let found = match &wanted {
         Some(name) => serving().find(|pool| *pool.config.name == **name),
-        // One that the caller may use, or else one that says why it may not.
+        // A pool that the caller may use; else one that gives the reason for a refusal.
         None => serving().find(|pool| may_use_pool(facts, call.api, &pool.config).is_ok()).or_else(|| serving().next()),
     };
     found.map(|pool| &**pool).ok_or(Refusal::NoPoolForObjects { header: POOL })
 }
 
-/// Whether the answer to a request may name something that is kept.
+/// Whether the answer to a request may name an object that is stored.
 pub(super) fn may_make(model_request: &ModelRequest) -> bool {
     match model_request.api {
         Api::Chat => model_request.fields.references.sounds,
@@ -222,21 +222,21 @@ pub(super) fn may_make(model_request: &ModelRequest) -> bool {
     }
 }
 
-/// Remembers what an answer made, from the beginning of its body.
+/// Remembers the objects that an answer created, from the beginning of its body.
 pub(super) fn remember(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest, backend: &Arc<str>, beginning: &[u8]) {
-    // What code has run in stands there if anything has.
+    // The code container is named there, if there is one.
     if model_request.api != Api::Messages || memmem::find(beginning, b"\"container\"").is_some() {
         keep(gateway, facts, model_request, backend, Made::of(model_request.api, beginning));
     }
 }
 
-/// Remembers what was made.
+/// Remembers the objects that were created.
 pub(super) fn keep(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest, backend: &Arc<str>, made: Made) {
     let now = gateway.clock.now();
     let Made { stored, kept, sealed } = made;
     let stored = if model_request.stores { stored } else { Vec::new() };
     let sealed = sealed.iter().map(|mark| sealed_name(mark));
     for name in stored.into_iter().chain(kept).chain(sealed) {
-        gateway.objects.pin(&name, Pin { backend: Arc::clone(backend), consumer: facts.owner() }, now);
+        gateway.objects.pin(&name, ObjectLocation { backend: Arc::clone(backend), consumer: facts.owner() }, now);
     }
 }

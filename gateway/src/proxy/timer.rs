@@ -1,8 +1,8 @@
-//! A timer that costs nothing while things move: it is armed once and re-armed only when it fires
-//! too early, not for every piece of an answer.
+//! A timer that is cheap while data keeps coming: it is armed once, and re-armed only when it fires too early, not for
+//! every piece of an answer.
 //!
-//! It stands on Pingora's coarse timers (10 ms): a Tokio timer that is earlier than all others
-//! wakes the I/O driver through a system call, which for a proxy would be one per request.
+//! It uses Pingora's coarse timers (10 ms). A Tokio timer that is earlier than all others wakes the I/O driver with a
+//! system call, which for a proxy would be one per request.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl Timer {
     /// Waits until `deadline`. Dropping the future keeps the timer armed for the next wait.
     pub(super) async fn until(&mut self, deadline: Tick, clock: &Clock) {
         loop {
-            // Armed at or before the deadline: it fires in time to look again.
+            // Armed for the deadline or earlier: it fires in time to check again.
             if self.sleep.is_none() || self.fires > deadline {
                 self.arm(deadline, clock.now());
             }
@@ -34,7 +34,7 @@ impl Timer {
             }
             let now = clock.now();
             if now >= deadline {
-                // Fired: whoever waits next arms it anew.
+                // Fired: the next wait arms it again.
                 self.sleep = None;
                 return;
             }

@@ -1,5 +1,4 @@
-//! Where a request stands in its caller's trace, what its upstreams and its caller hear of that, and what is told of it when
-//! it is over.
+//! A request's position in its caller's trace, the trace headers for upstreams and callers, and the spans at its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +8,13 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
+use super::finished_request::{self, FinishedRequest};
 use super::headers;
-use super::over::{self, Over};
 use crate::clock::Tick;
 use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, Facts};
 
-/// Takes a request into its caller's trace, or begins one.
+/// Adds a request to its caller's trace, or starts a new one.
 pub(super) fn join(gateway: &Gateway, caller: &HeaderMap, facts: &mut Facts) {
     let Some(traces) = &facts.runtime.traces else { return };
     let random = crate::random::with_rng(|rng| (rng.u128(..), rng.u64(..)));
@@ -23,23 +22,23 @@ pub(super) fn join(gateway: &Gateway, caller: &HeaderMap, facts: &mut Facts) {
     facts.trace = Some(Box::new(begin(caller, &traces.sampler, random, now)));
 }
 
-/// A request of the gateway's own belongs to the one for which it is made.
+/// A request that the gateway itself made belongs to the trace of the request that caused it.
 pub(super) fn join_own(parent: Option<Parent>, facts: &mut Facts) {
     let (Some(trace), Some(parent)) = (&mut facts.trace, parent) else { return };
     let sampled = parent.sampled;
     **trace = Trace::new(parent.trace, trace.span, Some(parent), sampled);
 }
 
-/// The span of an attempt that begins.
+/// The span id of an attempt that begins.
 pub(super) fn attempt(facts: &Facts) -> Option<SpanId> {
     facts.trace.as_ref().map(|_| SpanId::new(crate::random::with_rng(|rng| rng.u64(..))))
 }
 
-/// Tells an upstream which attempt asks it, in place of what the caller said of itself.
+/// Adds the trace headers of this attempt to an upstream's request, in place of the caller's.
 ///
 /// # Errors
-/// Never, for what is written.
-pub(super) fn tell_upstream(facts: &Facts, span: Option<SpanId>, head: &mut RequestHeader) -> pingora::Result<()> {
+/// Never, for these values.
+pub(super) fn add_to_request(facts: &Facts, span: Option<SpanId>, head: &mut RequestHeader) -> pingora::Result<()> {
     let (Some(trace), Some(span)) = (&facts.trace, span) else { return Ok(()) };
     head.insert_header(TRACEPARENT, trace.traceparent(span))?;
     match &trace.state {
@@ -49,19 +48,19 @@ pub(super) fn tell_upstream(facts: &Facts, span: Option<SpanId>, head: &mut Requ
     Ok(())
 }
 
-/// Tells the caller which trace its request is part of.
-pub(super) fn tell_caller(trace: Option<&Trace>, head: &mut ResponseHeader) {
+/// Adds the trace id to the caller's answer.
+pub(super) fn add_to_answer(trace: Option<&Trace>, head: &mut ResponseHeader) {
     if let Some(trace) = trace {
         let _ = head.insert_header(headers::X_SPILLWAY_TRACE_ID, trace.id.to_string());
     }
 }
 
-/// Hands over what is told of a request that is over.
-pub(super) fn write(request: &Over<'_>) {
+/// Sends the spans of a request that has ended.
+pub(super) fn write(request: &FinishedRequest<'_>) {
     let Some(trace) = request.facts.trace.as_ref().filter(|trace| trace.sampled) else { return };
     let Some(traces) = &request.facts.runtime.traces else { return };
     let began = u64::try_from(request.facts.arrived_at.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
-    // The calendar's time is asked for once: what comes later is measured from there.
+    // The wall clock is read only once; later times are computed from there.
     let at = |tick: Tick| after(began, tick.since(request.facts.arrived));
     let model_request = request.model_request;
     let span = |attempt: &AttemptRecord| {
@@ -77,7 +76,7 @@ pub(super) fn write(request: &Over<'_>) {
         })
     };
     let head = request.session.req_header();
-    let (end, code) = over::end(request.reply);
+    let (end, code) = finished_request::end(request.reply);
     traces.write(Box::new(RequestSpan {
         trace: (**trace).clone(),
         began,
@@ -87,7 +86,7 @@ pub(super) fn write(request: &Over<'_>) {
         method: head.method.clone(),
         path: head.uri.path().to_owned(),
         api: request.facts.api,
-        // What stored things are asked for by no model's name.
+        // Requests about stored objects name no model.
         model: model_request
             .filter(|model_request| model_request.object.is_none())
             .map(|model_request| Arc::clone(&model_request.model.name)),

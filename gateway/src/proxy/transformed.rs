@@ -1,4 +1,4 @@
-//! A request as its consumer and its pool want it to go on.
+//! Applies the transforms of a request's consumer and pool.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, Facts, ModelRequest};
 use crate::runtime::Pool;
 
-/// What the consumer wants, then what the pool wants: the pool has the last word.
+/// The consumer's transforms, then the pool's, so that the pool's override.
 fn wanted<'w>(consumer: Option<&'w LiveConsumer>, pool: &'w Pool) -> impl Iterator<Item = &'w Transforms> {
     consumer.map(|consumer| &consumer.transform).into_iter().chain([&pool.config.transform])
 }
 
-/// Changes a body, and what was read of it.
+/// Changes a body, and the fields that were read from it.
 pub(super) async fn body(
     gateway: &Gateway,
     facts: &Facts,

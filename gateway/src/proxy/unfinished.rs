@@ -1,4 +1,4 @@
-//! An answer that has not come to its end: what reads it on, or continues it.
+//! An answer that has not ended: what reads the rest of it, or continues it.
 
 use spillway_plugins::api::Api;
 use spillway_plugins::rescue::Continuation;
@@ -8,26 +8,26 @@ use spillway_plugins::tokens::Metered;
 use super::deliver::tap::Tap;
 use crate::request::{BufferShare, Metering};
 
-/// An answer that has not come to its end.
+/// An answer that has not ended.
 #[derive(Default)]
 pub(super) struct Unfinished {
     /// What was reading it when its caller left. Written by `deliver`.
     pub(super) reading: Option<Reading>,
-    /// Whether it can be continued after a break. Written by `deliver` and `rescue`.
+    /// Whether it can be continued if it breaks. Written by `deliver` and `rescue`.
     pub(super) rescue: Option<Rescue>,
 }
 
-/// How a request stands with being rescued.
+/// The state of a rescue.
 pub(super) enum Rescue {
-    /// Its stream broke; this continues it.
+    /// The stream broke; this continues it.
     Due(Box<Due>),
-    /// Another answer is about to be asked for: what broke is not what the caller gets.
+    /// Another answer is about to be requested: the caller's answer is not the broken one.
     Begins,
-    /// That was tried, or is.
+    /// A rescue was tried, or is in progress.
     Tried,
 }
 
-/// What continues a broken stream, and its place in the room for bodies.
+/// What continues a broken stream, and its share of the buffer budget.
 pub(super) struct Due {
     pub(super) continuation: Continuation,
     pub(super) _share: Option<BufferShare>,
@@ -42,7 +42,7 @@ pub(super) enum Reading {
 }
 
 impl Reading {
-    /// It ends here: notes what it has told so far.
+    /// The answer ends here: notes the usage that it has reported so far.
     pub(super) fn end(self, metering: &mut Metering, api: Api) {
         if let Reading::Stream(mut watch) = self {
             let (finished, reported) = (watch.state().finished, watch.state().reported);

@@ -1,4 +1,4 @@
-//! The head of a request as a backend gets it: one builder for both drivers, the attempt loop and Pingora's own.
+//! The head of a request to a backend: one builder for both drivers, the retry loop and Pingora's own.
 
 use http::{HeaderValue, Method, header};
 use pingora::http::RequestHeader;
@@ -17,27 +17,28 @@ use crate::request::{Facts, ModelRequest};
 pub(super) enum Framing {
     /// Whole, with this length.
     Whole(usize),
-    /// As it comes, with the length that the caller gave, corrected for what is edited.
+    /// As it arrives, with the caller's length, corrected for edits.
     Streamed(Option<usize>),
-    /// None: it becomes a WebSocket.
+    /// No body: it becomes a WebSocket.
     Socket,
 }
 
-/// What is asked for.
+/// What the request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target<'a> {
     /// An operation of a model.
     Model { api: Api, part: Option<Part>, deployment: &'a str },
-    /// Something that is stored: its path below the API's root.
+    /// A stored object: its path below the API's root.
     Stored { path: &'a str },
     /// The rest of a response: its path below the API's root, and the query.
     Rest { path: &'a str, query: &'a str },
 }
 
-/// Everything that decides what a head says, apart from the caller's transforms, its trace and the backend's credential.
+/// Everything that decides what a head contains, except the caller's transforms, its trace and the backend's
+/// credential.
 pub(super) struct UpstreamRequest<'a> {
     pub(super) caller: &'a RequestHeader,
-    /// Withheld fields that this consumer may send.
+    /// Usually withheld fields that this consumer may send.
     pub(super) allowed: &'a [http::HeaderName],
     pub(super) kind: &'a BackendKind,
     pub(super) endpoint: &'a Endpoint,
@@ -50,7 +51,7 @@ impl UpstreamRequest<'_> {
     /// The head.
     ///
     /// # Errors
-    /// If path or id can't stand in one.
+    /// If the path or the id can't be written in a head.
     pub(super) fn head(&self) -> pingora::Result<Box<RequestHeader>> {
         let query = self.caller.uri.query();
         let path = match self.target {
@@ -77,7 +78,7 @@ impl UpstreamRequest<'_> {
         }
         head.insert_header(header::HOST, self.endpoint.authority.as_str())?;
         head.insert_header(headers::X_REQUEST_ID, self.id)?;
-        // What is compressed would have to be decoded to be counted.
+        // A compressed answer would have to be decoded to count its usage.
         head.insert_header(header::ACCEPT_ENCODING, "identity")?;
         if matches!(self.target, Target::Model { api: Api::Messages, .. }) && !self.caller.headers.contains_key("anthropic-version") {
             head.insert_header("anthropic-version", "2023-06-01")?;
@@ -93,8 +94,8 @@ impl UpstreamRequest<'_> {
         }
     }
 
-    /// What makes it a WebSocket. No extension is offered: compressed frames would not tell what they cost. Subprotocols that
-    /// are credentials are left out.
+    /// Makes it a WebSocket request. No extension is offered, because compressed frames would hide their usage.
+    /// Subprotocols that contain credentials are left out.
     fn upgrade(&self, head: &mut RequestHeader) -> pingora::Result<()> {
         head.insert_header(header::CONNECTION, "Upgrade")?;
         head.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
@@ -112,7 +113,7 @@ impl UpstreamRequest<'_> {
 
 /// Why there is no head.
 pub(super) enum NoHead {
-    /// There is nothing to prove the gateway's identity with.
+    /// The gateway has no credential for the backend.
     NoCredential,
     /// It can't be written.
     Unsendable,
@@ -124,7 +125,7 @@ impl From<pingora::BError> for NoHead {
     }
 }
 
-/// The head for a member of a request's model: as [`UpstreamRequest`] says, with the attempt's trace, the transforms of
+/// The head for a member of a request's model: as in [`UpstreamRequest`], plus the attempt's trace, the transforms of
 /// consumer and pool, and the backend's credential.
 ///
 /// # Errors
@@ -154,7 +155,7 @@ pub(super) fn head_for(
         id: &facts.id,
     };
     let mut head = request.head()?;
-    traced::tell_upstream(facts, span, &mut head)?;
+    traced::add_to_request(facts, span, &mut head)?;
     transformed::request(facts, model_request, &mut head);
     upstream.auth.authorise(&caller.headers, &mut head, now, &signing).map_err(|_| NoHead::NoCredential)?;
     Ok(head)

@@ -11,10 +11,10 @@ use crate::balance::route::Skipped;
 use crate::balance::target::Target;
 use crate::clock::Tick;
 
-/// One attempt, for the log. Written by `attempts` and `tunnel`.
+/// One attempt, as it is logged. Written by the attempt loop and by `tunnel`.
 #[derive(Debug, Clone)]
 pub struct AttemptRecord {
-    /// Where.
+    /// The target.
     pub target: Arc<Target>,
     /// Index of the member in its route.
     pub member: usize,
@@ -26,23 +26,23 @@ pub struct AttemptRecord {
     pub began: Tick,
     /// How long it took.
     pub took: Duration,
-    /// How long the request had waited for a target before.
+    /// How long the request had waited for a target before this attempt.
     pub waited: Duration,
     /// Its span, where there are traces.
     pub span: Option<SpanId>,
-    /// What the upstream said of its failure, cut and redacted.
+    /// The upstream's error message, shortened and redacted.
     pub said: Option<Arc<str>>,
-    /// The connection from the pool turned out to be closed: the request was sent once more, on a fresh one.
+    /// A pooled connection was already closed: the request was sent once more, on a new connection.
     pub stale: bool,
 }
 
-/// The attempts of a request, and the members that it could not go to.
+/// The attempts of a request, and the members that were skipped.
 #[derive(Debug, Default)]
 pub struct Attempts {
     /// Every attempt that has ended.
-    pub made: SmallVec<[AttemptRecord; 2]>,
-    /// Members that the request could not go to.
-    pub passed_over: Vec<Skipped>,
-    /// For how many attempts that is noted.
-    pub noted: usize,
+    pub records: SmallVec<[AttemptRecord; 2]>,
+    /// Members that were skipped, and why.
+    pub skipped: Vec<Skipped>,
+    /// Number of the attempt, from 1, for which the skipped members were recorded last.
+    pub recorded_for: usize,
 }

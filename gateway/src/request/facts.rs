@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use spillway_plugins::api::{Api, Dialect};
-use spillway_plugins::limits::{Class, Now};
+use spillway_plugins::limits::{Class, Timestamps};
 use spillway_plugins::trace::Trace;
 
 use crate::callers::{Caller, Holding, LiveConsumer};
@@ -20,28 +20,28 @@ pub struct Facts {
     pub arrived: Tick,
     /// The same by the wall clock.
     pub arrived_at: DateTime<Utc>,
-    /// The config it runs on.
+    /// The config that was live when it arrived. It keeps this one until its end.
     pub runtime: Arc<Runtime>,
     /// Its id.
     pub id: String,
-    /// Its place in a trace, where there are traces.
+    /// Its position in a trace, if tracing is on.
     pub trace: Option<Box<Trace>>,
-    /// The dialect for errors.
+    /// The dialect of its error bodies.
     pub dialect: Dialect,
     /// The caller, if known.
     pub caller: Option<Caller>,
-    /// A request of the gateway's own, made for this caller: what is asked was allowed already.
+    /// The gateway itself made this request, on behalf of this caller: the caller's rights were already checked.
     pub internal: bool,
-    /// The operation, once the path is read.
+    /// The operation's API, once the path is known.
     pub api: Option<Api>,
-    /// The model's name as asked for, whether it exists or not.
+    /// The model's name in the request, even if no such model exists.
     pub asked_for: Option<String>,
     /// The configured tag headers, as a JSON object.
     pub tags: Option<Arc<str>>,
 }
 
 impl Facts {
-    /// Of a request that has just arrived.
+    /// The facts of a request that has just arrived.
     pub fn new(arrived: Tick, arrived_at: DateTime<Utc>, runtime: Arc<Runtime>) -> Self {
         Facts {
             arrived,
@@ -58,39 +58,39 @@ impl Facts {
         }
     }
 
-    /// Whom the request belongs to, if known.
+    /// The consumer that the request belongs to, if known.
     pub fn consumer(&self) -> Option<&LiveConsumer> {
         self.caller.as_ref().map(|caller| &*caller.consumer)
     }
 
-    /// Headers that are withheld from backends, but not the caller's.
+    /// Headers that are usually withheld from backends, but that this consumer may send.
     pub fn allowed_headers(&self) -> &[http::HeaderName] {
         self.consumer().map_or(&[], |consumer| &consumer.headers)
     }
 
-    /// Whose share it takes of what all share.
+    /// The owner whose share of common resources the request uses.
     pub fn owner(&self) -> Owner {
         self.consumer().map(|consumer| Arc::clone(&consumer.name))
     }
 
-    /// What counts what its consumer holds of what all share, where there are several consumers.
+    /// Counts what its consumer holds of common resources. `None` if there is only one consumer.
     pub fn holding(&self) -> Option<&Arc<Holding>> {
         self.runtime.callers.holding_of(self.consumer()).filter(|_| !self.internal)
     }
 
-    /// What counts the bytes that its consumer's bodies take, where there are several consumers.
+    /// Counts the bytes that the bodies of its consumer take. `None` if there is only one consumer.
     pub fn buffered(&self) -> Option<Arc<AtomicUsize>> {
         Some(Arc::clone(&self.holding()?.buffered))
     }
 
-    /// The moment `now` on both clocks, without asking the second one: the calendar's is taken when a request
-    /// arrives.
-    pub fn moment(&self, now: Tick) -> Now {
+    /// The time `now` on both clocks. The wall clock is read only when the request arrives; later times are computed
+    /// from there.
+    pub fn timestamps(&self, now: Tick) -> Timestamps {
         let since = i64::try_from(now.since(self.arrived).as_secs()).unwrap_or(0);
-        Now { monotonic: Duration::from_nanos(now.0), unix: self.arrived_at.timestamp().saturating_add(since) }
+        Timestamps { monotonic: Duration::from_nanos(now.0), unix: self.arrived_at.timestamp().saturating_add(since) }
     }
 
-    /// How urgent it is where room is short.
+    /// How urgent the request is when resources are short.
     pub fn class(&self) -> Class {
         self.consumer().map_or(Class::default(), |consumer| consumer.class)
     }

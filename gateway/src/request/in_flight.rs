@@ -22,17 +22,17 @@ impl Drop for InFlight {
     }
 }
 
-/// Where a request counts as one in flight, for as long as it does.
+/// The counts of requests in flight that include this one.
 #[derive(Debug)]
 pub struct Counted {
-    /// Among all.
+    /// The count of all requests.
     pub in_flight: Option<InFlight>,
-    /// Among its consumer's. Written by `intake`.
+    /// The count of its consumer. Written by `intake`.
     pub one_of: Option<OneOf>,
 }
 
 impl Counted {
-    /// It is no request in flight any more.
+    /// From here on it is no longer counted as in flight.
     pub fn end(&mut self) {
         (self.in_flight, self.one_of) = (None, None);
     }

@@ -11,16 +11,16 @@ pub struct Metering {
     pub permit: Option<Permit>,
     /// What the caller has left of its rates. Written by `admit`.
     pub remaining: Remaining,
-    /// Whether the attempt whose answer the caller gets is booked.
+    /// Whether the usage of the attempt that answered the caller is already booked.
     pub booked: bool,
     /// What the answer used, as its backend reports it.
     pub usage: Option<Metered>,
     /// Whether the answer came to its end.
     pub whole: bool,
-    /// The text of a streamed answer, measured.
+    /// Measures the text of a streamed answer.
     pub output: OutputMeter,
-    /// What a stream that has not ended reported.
+    /// Usage that a stream has reported before its end.
     pub so_far: Reported,
-    /// A plain answer that doesn't report what it used.
+    /// A plain answer that doesn't report its usage.
     pub plain: Option<Bytes>,
 }

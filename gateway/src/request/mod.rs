@@ -1,4 +1,4 @@
-//! The state of one request, in parts: what a stage takes is what it needs. Nothing here calls a stage.
+//! The state of one request, in parts, so that a stage takes only the parts that it needs. Nothing here calls a stage.
 
 mod attempts;
 mod body;

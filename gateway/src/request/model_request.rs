@@ -1,4 +1,4 @@
-//! What a request asks of which model.
+//! What a request wants from which model.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use spillway_plugins::request::RequestFields;
 
 use crate::runtime::{Model, Pool};
 
-/// What is asked, once the body is read. Written by `intake`.
+/// A request for a model, once the body is read. Written by `intake`.
 #[derive(Debug)]
 pub struct ModelRequest {
     /// The operation.
     pub api: Api,
-    /// What of it, if it is not the answer itself.
+    /// The part of the operation, if the request is not for the answer itself.
     pub part: Option<Part>,
     /// The model's route and counters.
     pub model: Arc<Model>,
@@ -20,15 +20,16 @@ pub struct ModelRequest {
     pub pool: Arc<Pool>,
     /// What the body says.
     pub fields: RequestFields,
-    /// Equal for requests that should meet the same member.
+    /// Requests with the same key should go to the same member.
     pub affinity_key: u64,
     /// For a request about what is stored: the path below the API's root.
     pub object: Option<String>,
-    /// Members that can't serve it because what it refers to is stored elsewhere.
+    /// Members that can't serve it because the objects that it refers to are stored at other backends.
     pub elsewhere: Option<Vec<usize>>,
-    /// Whether its answer names what is stored from now on.
+    /// Whether its answer names objects that the backend stores.
     pub stores: bool,
-    /// It brings something sealed, and refers to nothing stored: where that can't be read, others may be asked.
+    /// It contains encrypted content and refers to no stored object. If one backend can't decrypt it, others may be
+    /// tried.
     pub sealed: bool,
 }
 
@@ -43,12 +44,12 @@ impl ModelRequest {
         self.part.is_some_and(Part::is_free)
     }
 
-    /// Whether its answer is thought about for a while before it begins.
+    /// Whether the model reasons for a while before its answer begins.
     pub fn thinks(&self) -> bool {
         self.fields.reasoning.unwrap_or(self.model.reasons)
     }
 
-    /// Whether it must go where something is stored.
+    /// Whether it must go to the backend that stores the object.
     pub fn is_pinned(&self) -> bool {
         self.elsewhere.is_some()
     }

@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 
 use crate::shares::leaves_room;
 
-/// The bytes that all bodies together may take.
+/// The memory budget for all bodies together.
 #[derive(Debug)]
 pub struct BufferBudget {
     used: AtomicUsize,
@@ -23,7 +23,7 @@ impl BufferBudget {
         BufferBudget { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit), gauge }
     }
 
-    /// Another number of bytes from now on; what is taken stays taken.
+    /// Changes the number of bytes. Shares that are already taken stay valid.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -38,7 +38,7 @@ impl BufferBudget {
         taken.is_ok()
     }
 
-    /// What is left once so many more are taken.
+    /// Bytes that would be left after taking `bytes` more.
     fn free_after(&self, bytes: usize) -> usize {
         self.limit.load(Ordering::Relaxed).saturating_sub(self.used.load(Ordering::Relaxed)).saturating_sub(bytes)
     }
@@ -49,12 +49,12 @@ impl BufferBudget {
     }
 }
 
-/// A share of the budget; given back when dropped.
+/// A share of the budget. It is returned when this is dropped.
 #[derive(Debug)]
 pub struct BufferShare {
     budget: Arc<BufferBudget>,
     bytes: usize,
-    /// What all shares of its consumer have, where consumers are told apart.
+    /// Bytes in all shares of its consumer. `None` if consumers are not counted separately.
     held: Option<Arc<AtomicUsize>>,
 }
 
@@ -64,17 +64,17 @@ impl BufferShare {
         BufferShare::of(budget, None)
     }
 
-    /// An empty share of a consumer whose bodies have what is counted in `held`.
+    /// An empty share of a consumer, whose bytes in all shares are counted in `held`.
     pub fn of(budget: &Arc<BufferBudget>, held: Option<Arc<AtomicUsize>>) -> Self {
         BufferShare { budget: Arc::clone(budget), bytes: 0, held }
     }
 
-    /// Takes as much as is missing to so many bytes; `false` if the budget is used up.
+    /// Grows the share to at least `bytes`; `false` if the budget is used up.
     pub fn covers(&mut self, bytes: usize) -> bool {
         self.grow(bytes.saturating_sub(self.bytes))
     }
 
-    /// Takes or gives back what is missing to so many bytes, or too much; `false` if the budget is used up.
+    /// Grows or shrinks the share to `bytes`; `false` if the budget is used up.
     pub fn set(&mut self, bytes: usize) -> bool {
         if bytes < self.bytes {
             let less = self.bytes - bytes;
@@ -87,8 +87,8 @@ impl BufferShare {
         self.covers(bytes)
     }
 
-    /// Takes more; `false` if the budget is used up, or its consumer has too much of it. A consumer's only body may be as
-    /// large as any.
+    /// Grows the share; `false` if the budget is used up, or its consumer holds too much of it. If a consumer has only
+    /// one body, that one may be as large as any.
     pub fn grow(&mut self, bytes: usize) -> bool {
         let before = self.held.as_ref().map_or(0, |held| held.fetch_add(bytes, Ordering::Relaxed));
         let alone = before <= self.bytes;
@@ -119,23 +119,24 @@ pub struct BodyBuffer {
     share: BufferShare,
 }
 
-/// Most that is set aside on a caller's word alone.
+/// Most bytes that are reserved because a caller announced them.
 const TRUSTED: usize = 1 << 20;
 
 impl BodyBuffer {
-    /// An empty buffer. A body that comes in one piece is kept as it came; only more need room.
+    /// An empty buffer. A body that comes in one piece is kept without copying; memory is allocated from the second
+    /// piece on.
     pub fn new(budget: &Arc<BufferBudget>) -> Self {
         BodyBuffer { bytes: BytesMut::new(), first: None, share: BufferShare::new(budget) }
     }
 
-    /// Of a consumer whose bodies have what is counted here.
+    /// Counts the bytes in `held`, for their consumer.
     pub fn of(mut self, held: Option<Arc<AtomicUsize>>) -> Self {
-        debug_assert!(self.is_empty(), "what is held already is counted nowhere");
+        debug_assert!(self.is_empty(), "bytes that are already held would not be counted");
         self.share.held = held;
         self
     }
 
-    /// Adds a piece; `false` if there is no room for it.
+    /// Adds a piece; `false` if the budget has no room for it.
     pub fn push(&mut self, piece: Bytes, expected: Option<usize>) -> bool {
         if !self.share.grow(piece.len()) {
             return false;
@@ -152,12 +153,12 @@ impl BodyBuffer {
         true
     }
 
-    /// Bytes so far.
+    /// Bytes received so far.
     pub fn len(&self) -> usize {
         self.first.as_ref().map_or(self.bytes.len(), Bytes::len)
     }
 
-    /// Whether nothing came yet.
+    /// Whether it has no bytes yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -167,7 +168,7 @@ impl BodyBuffer {
         self.first.as_deref().unwrap_or(&self.bytes)
     }
 
-    /// Puts other bytes in its place; `false` if there is no room for them.
+    /// Replaces the bytes; `false` if the budget has no room for the new ones.
     pub fn replace(&mut self, bytes: Vec<u8>) -> bool {
         if !self.share.grow(bytes.len().saturating_sub(self.len())) {
             return false;
@@ -190,18 +191,18 @@ pub struct ReplayBody {
     _share: BufferShare,
 }
 
-/// Bytes on either side of an edit that are copied with it.
+/// Bytes before and after an edit that are copied together with it.
 const NEAR: usize = 32 * 1024;
 
-/// A body as it is sent: pieces of the caller's, and edits with what is near them.
+/// A body as it is sent: slices of the caller's bytes, and copies of what is near an edit.
 pub type Pieces = smallvec::SmallVec<[Bytes; 3]>;
 
 /// A change to a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// What is replaced; empty where something is put in.
+    /// The range that is replaced; empty for an insertion.
     pub range: Range<usize>,
-    /// By what.
+    /// The new bytes.
     pub replacement: std::borrow::Cow<'static, [u8]>,
 }
 
@@ -216,13 +217,13 @@ impl ReplayBody {
         self.edited(&[Edit { range, replacement: replacement.to_vec().into() }])
     }
 
-    /// The body with edits made, which must follow each other. Only what is near an edit is copied: every
-    /// piece is a write of its own, and small ones cost more than copying.
+    /// The body with edits, which must be in order. Only bytes near an edit are copied: each piece is a separate write,
+    /// and small writes cost more than copying.
     pub fn edited(&self, edits: &[Edit]) -> Pieces {
         let mut pieces = Pieces::new();
         let grows: usize = edits.iter().map(|edit| edit.replacement.len()).sum();
         let shrinks: usize = edits.iter().map(|edit| edit.range.len()).sum();
-        // Exact for what is copied as a whole: a vector without slack becomes `Bytes` for nothing.
+        // The exact length, if all of it is copied: a vector without spare capacity becomes `Bytes` without copying.
         let whole = self.bytes.len().saturating_sub(shrinks) + grows;
         let mut copied = Vec::with_capacity(whole.min(3 * NEAR + grows));
         let mut at = 0;
@@ -238,11 +239,11 @@ impl ReplayBody {
         pieces
     }
 
-    /// A stretch between edits: short ones are copied, of long ones the ends that are next to an edit.
+    /// Adds the bytes between two edits. Short ranges are copied; of long ranges, only the ends next to an edit.
     fn keep(&self, range: Range<usize>, edit_before: bool, edit_after: bool, copied: &mut Vec<u8>, pieces: &mut Pieces) {
         let head = if edit_before { NEAR } else { 0 };
         let tail = if edit_after { NEAR } else { 0 };
-        // A piece that is no longer than what would be copied isn't worth being one.
+        // A separate piece is only worth it if it is longer than what would be copied.
         if range.len() <= head + tail + NEAR {
             return copied.extend_from_slice(&self.bytes[range]);
         }
@@ -254,7 +255,7 @@ impl ReplayBody {
         copied.extend_from_slice(&self.bytes[range.end - tail..range.end]);
     }
 
-    /// The body as it came.
+    /// The body, unchanged.
     pub fn verbatim(&self) -> Pieces {
         if self.bytes.is_empty() { Pieces::new() } else { smallvec::smallvec![self.bytes.clone()] }
     }
@@ -316,7 +317,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever one consumer sends and takes back: another one's first body has room, up to a quarter of all.
+        /// Whatever one consumer takes and gives back, the first body of another consumer has room, up to a quarter of
+        /// the budget.
         #[test]
         fn one_consumer_leaves_room_for_another(steps in proptest::collection::vec((1usize..26, proptest::bool::ANY), 1..100)) {
             let budget = budget(100);

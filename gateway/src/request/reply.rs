@@ -1,32 +1,32 @@
-//! What the caller gets.
+//! What the caller has received.
 
-/// How a request ended. Written by whoever ends it.
+/// How a request ended. Written by the stage that ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum End {
-    /// It hasn't, or nobody noticed: the caller's connection died.
+    /// It has not ended, or its end was not seen: the caller's connection was closed.
     #[default]
     CallerLeft,
-    /// The caller got a whole answer.
+    /// The caller received a whole answer.
     Complete,
-    /// The gateway answered by itself.
+    /// The gateway itself answered.
     Refused(&'static str),
     /// The last resort answered.
     LastResort,
-    /// The answer broke after its first byte, and the caller was told.
+    /// The answer broke after its first byte, and the caller got an error event.
     Cut,
 }
 
-/// What the caller got so far.
+/// What the caller has received so far.
 #[derive(Debug, Default)]
 pub struct Reply {
     /// The status. Written with the head.
     pub status: Option<u16>,
-    /// Whether it is streamed.
+    /// Whether the answer is a stream.
     pub streamed: bool,
-    /// Bytes of its body.
+    /// Bytes of the answer's body.
     pub bytes_out: usize,
     /// How it ended.
     pub end: End,
-    /// What came of continuing a broken stream.
+    /// Result of continuing a broken stream, if that was tried.
     pub rescued: Option<&'static str>,
 }

@@ -11,12 +11,12 @@ pub struct Timing {
     pub waited: Duration,
     /// Time from arrival to the first output.
     pub first: Option<Duration>,
-    /// The gateway's own time until then.
+    /// The gateway's own time until the first output.
     pub overhead: Option<Duration>,
 }
 
 impl Timing {
-    /// The first output of a request that came at `arrived` is sent now. Later calls change nothing.
+    /// Notes that the first output of a request that came at `arrived` is sent at `now`. Later calls change nothing.
     pub fn note_first(&mut self, arrived: Tick, now: Tick) {
         let since = now.since(arrived);
         self.first.get_or_insert(since);

@@ -19,7 +19,7 @@ use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::config::tls::TlsError;
 use crate::config::{self, CacheRules, Config, PromptLogRules, ServerTls, TraceRules};
-use crate::guard::Guard;
+use crate::guardrails::Guard;
 use crate::limits::{Limits, pool_name};
 use crate::listener_tls::Tls;
 use crate::prompt_log::PromptLog;
@@ -99,8 +99,8 @@ impl Runtime {
             AccessLog::start(&config.log, metrics.requests.access_log_dropped.clone(), before.map(|before| &before.access_log))
                 .map_err(RuntimeError::AccessLog)?;
         let tls = config.server.tls.clone().map(|files| tls(files, metrics, before)).transpose()?;
-        let cache = config.cache.clone().map(|rules| cache(rules, &config, around, before)).transpose()?;
-        let prompt_log = config.prompt_log.clone().map(|rules| prompt_log(rules, around, before)).transpose();
+        let cache = config.plugins.cache.clone().map(|rules| cache(rules, &config, around, before)).transpose()?;
+        let prompt_log = config.plugins.prompt_log.clone().map(|rules| prompt_log(rules, around, before)).transpose();
         let prompt_log = prompt_log.map_err(RuntimeError::PromptLog)?;
         let traces = config.traces.clone().map(|rules| traces(rules, around, before));
         let mut identities = Identities::after(before.map(|before| &before.identities));
@@ -115,7 +115,7 @@ impl Runtime {
                 None => Arc::new(Backend::new(backend.clone(), &mut identities, metrics)),
             });
         }
-        let guard = config.guard.clone().map(|rules| {
+        let guard = config.plugins.guard.clone().map(|rules| {
             let known = before.and_then(|before| before.guard.clone()).filter(|guard| guard.rules == rules);
             known.iter().filter_map(|guard| guard.token()).for_each(|source| identities.keep(source));
             known.unwrap_or_else(|| Arc::new(Guard::new(rules, &mut identities, metrics)))

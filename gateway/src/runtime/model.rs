@@ -10,7 +10,7 @@ use crate::balance::budget::RetryBudget;
 use crate::balance::route::{HealthFlag, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, DeploymentPrice};
-use crate::ledger::Place;
+use crate::ledger::MemberLabels;
 use crate::telemetry::metrics::{MemberMetrics, RequestMetrics};
 
 /// Answers when no target can.
@@ -63,9 +63,9 @@ pub struct Member {
     /// The most tokens that a prompt may have there, if known.
     pub context: Option<u64>,
     /// Its name in the ledger.
-    pub place: Arc<Place>,
+    pub place: Arc<MemberLabels>,
     /// Its name in spans.
-    pub traced: Arc<trace::Place>,
+    pub traced: Arc<trace::SpanTarget>,
 }
 
 /// One model: where its requests can go.
@@ -82,9 +82,9 @@ pub struct Model {
     /// Whether it thinks before it answers, unless the request turns that off.
     pub reasons: bool,
     /// The cache's name in the ledger.
-    pub cache_place: Arc<Place>,
+    pub cache_labels: Arc<MemberLabels>,
     /// The guard's name in the ledger, for blocked prompts.
-    pub guard_place: Arc<Place>,
+    pub guard_labels: Arc<MemberLabels>,
     /// Members that can't serve an API, by API: requests never try them.
     pub(super) excluded: Vec<Vec<usize>>,
 }

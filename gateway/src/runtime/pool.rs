@@ -13,7 +13,7 @@ use crate::balance::budget::RetryBudget;
 use crate::balance::route::{self, HealthFlag, MemberHealth, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, Prices};
-use crate::ledger::Place;
+use crate::ledger::MemberLabels;
 use crate::telemetry::metrics::Metrics;
 
 /// Health flags by member. The results in `before` are kept for the same backend with the same checks.
@@ -74,9 +74,9 @@ fn live_model(
     metrics: &Metrics,
 ) -> Model {
     let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
-    let place = |backend: &Arc<str>, deployment: &Arc<str>, tier: u32| {
+    let labels = |backend: &Arc<str>, deployment: &Arc<str>, tier: u32| {
         let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
-        Arc::new(Place { model, pool, backend: Arc::clone(backend), deployment: Arc::clone(deployment), tier })
+        Arc::new(MemberLabels { model, pool, backend: Arc::clone(backend), deployment: Arc::clone(deployment), tier })
     };
     let (mut route, mut members, mut reasons) = (Vec::new(), Vec::new(), may_reason(&name));
     for (member, health) in pool.members.iter().zip(health) {
@@ -91,8 +91,8 @@ fn live_model(
             metrics: metrics.members.of(&pool.name, &id.backend, &id.deployment, member.priority),
             price: prices.of(&backend.config, &name),
             context: member.context.or(traits.context),
-            place: place(&id.backend, &id.deployment, member.priority),
-            traced: Arc::new(trace::Place {
+            place: labels(&id.backend, &id.deployment, member.priority),
+            traced: Arc::new(trace::SpanTarget {
                 provider: backend.config.kind.provider().semconv_name(),
                 host: upstream.endpoint.host.clone(),
                 port: upstream.endpoint.port,
@@ -120,16 +120,16 @@ fn live_model(
         .map(|api| (0..route.len()).filter(|i| !backends[route[*i].backend].config.kind.provider().serves(api)).collect())
         .collect();
     // Requests that don't reach a member.
-    let own = |part: &str| place(&part.into(), &part.into(), 0);
-    let (cache_place, guard_place) = (own("cache"), own("guard"));
+    let own = |part: &str| labels(&part.into(), &part.into(), 0);
+    let (cache_labels, guard_labels) = (own("cache"), own("guard"));
     Model {
         name: Arc::clone(&name),
         pool: pool_index,
         route: Route::new(route, pool.policy),
         members,
         reasons,
-        cache_place,
-        guard_place,
+        cache_labels,
+        guard_labels,
         excluded,
     }
 }

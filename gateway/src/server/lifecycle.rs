@@ -28,11 +28,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
-use crate::limits::{Limits, NodeName, Past, Shared};
+use crate::limits::{Limits, NodeName, Shared, UsageHistory};
 use crate::objects::Objects;
+use crate::redis::RedisError;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
 use crate::self_request::Internal;
-use crate::shared_memory::RedisError;
 use crate::telemetry::metrics::Metrics;
 
 /// Why a gateway can't start.
@@ -241,10 +241,10 @@ impl Prepared {
 /// The limits, with the usage in the ledger and at the other nodes.
 async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>, clock: &Clock, by: By) -> Result<Limits, StartError> {
     let required = config.ledger.as_ref().is_some_and(|rules| rules.required);
-    let past = match ledger.map(|ledger| Past::read(ledger, config, clock.wall().timestamp())) {
+    let past = match ledger.map(|ledger| UsageHistory::read(ledger, config, clock.wall().timestamp())) {
         Some(Err(error)) if !required => {
             error!(%error, "the ledger can't be read: quotas and budgets start at zero");
-            Past::default()
+            UsageHistory::default()
         }
         read => read.transpose()?.unwrap_or_default(),
     };
@@ -316,7 +316,7 @@ impl Running {
             Ending::HandedOver(taken) => {
                 self.sharing.iter().for_each(JoinHandle::abort);
                 gateway.limits.shared.iter().for_each(|shared| shared.retire());
-                Some(tokio::spawn(taken.keep_telling(gateway.clone(), is_over)))
+                Some(tokio::spawn(taken.keep_sending(gateway.clone(), is_over)))
             }
         };
         let down = async {

@@ -14,7 +14,7 @@ use super::background::{Upkeep, wait_for_backends};
 use crate::config::error::ConfigError;
 use crate::config::{AccessLog, Config, Secrets};
 use crate::gateway::Gateway;
-use crate::limits::Past;
+use crate::limits::UsageHistory;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
 use crate::telemetry::logging;
 
@@ -252,11 +252,11 @@ impl Reloader {
     }
 
     /// The usage in the periods that a new limit may need.
-    async fn past(&self, config: &Config) -> Option<Past> {
-        let Some(ledger) = self.gateway.ledger.clone() else { return Some(Past::default()) };
+    async fn past(&self, config: &Config) -> Option<UsageHistory> {
+        let Some(ledger) = self.gateway.ledger.clone() else { return Some(UsageHistory::default()) };
         ledger.flush(Duration::from_secs(2)).await;
         let (config, now) = (config.clone(), self.gateway.clock.wall().timestamp());
-        let read = tokio::task::spawn_blocking(move || Past::read(&ledger, &config, now)).await;
+        let read = tokio::task::spawn_blocking(move || UsageHistory::read(&ledger, &config, now)).await;
         match read {
             Ok(Ok(past)) => Some(past),
             _ => {
@@ -322,7 +322,7 @@ fn with_fixed(old: &Config, mut new: Config) -> Config {
     new.ledger.clone_from(&old.ledger);
     new.objects = old.objects;
     new.redis.clone_from(&old.redis);
-    if let Some(semantic) = new.cache.as_mut().and_then(|cache| cache.semantic.as_mut()) {
+    if let Some(semantic) = new.plugins.cache.as_mut().and_then(|cache| cache.semantic.as_mut()) {
         semantic.folder.clone_from(&old.server.state_dir);
     }
     new

@@ -14,7 +14,7 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    fn tell(&self, states: &[NotifyState<'_>]) {
+    fn notify(&self, states: &[NotifyState<'_>]) {
         if !self.silent.load(Ordering::Relaxed)
             && let Err(error) = sd_notify::notify(states)
         {
@@ -24,13 +24,13 @@ impl Manager {
 
     /// It serves requests.
     pub(super) fn ready(&self, status: &str) {
-        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        self.notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// It is stopping, and may take this long.
     pub(super) fn stopping(&self, limit: Duration) {
         let micros = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
-        self.tell(&[
+        self.notify(&[
             NotifyState::Stopping,
             NotifyState::ExtendTimeoutUsec(micros),
             NotifyState::Status("stopping: requests in flight finish"),
@@ -39,7 +39,7 @@ impl Manager {
 
     /// Another process is the service now.
     pub(super) fn is_now(&self, pid: u32) {
-        self.tell(&[NotifyState::MainPid(pid), NotifyState::Status("ready (took over)")]);
+        self.notify(&[NotifyState::MainPid(pid), NotifyState::Status("ready (took over)")]);
         self.silent.store(true, Ordering::Relaxed);
     }
 
@@ -48,7 +48,7 @@ impl Manager {
         // The new process has the variables of the old one, except for the process id.
         let Some(limit) = sd_notify::watchdog_enabled() else { return };
         loop {
-            self.tell(&[NotifyState::Watchdog]);
+            self.notify(&[NotifyState::Watchdog]);
             tokio::time::sleep(limit / 2).await;
         }
     }

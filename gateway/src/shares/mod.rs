@@ -6,7 +6,7 @@
 //! whatever others do. For resources that can't be taken back, each consumer has a [`Portions`] of its own in addition
 //! to a common rest.
 
-mod places;
+mod fair_slots;
 mod portions;
 mod ring;
 mod store;
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-pub use places::{Place, Places};
+pub use fair_slots::{FairSlot, FairSlots};
 pub use portions::Portions;
 pub use ring::Ring;
 pub use store::Store;

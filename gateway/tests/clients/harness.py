@@ -1,4 +1,4 @@
-"""Starts a gateway with two imitations of Azure OpenAI behind it: the first always throttles.
+"""Starts a gateway with two mocks of Azure OpenAI behind it: the first always throttles.
 
 Used by the Python tests, and as a program by the Node tests: it prints the gateway's URL and runs
 until its standard input closes.

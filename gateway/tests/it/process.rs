@@ -1,4 +1,4 @@
-//! The program itself: exit codes, signals, the imitation and the demo.
+//! The program itself: exit codes, signals, the mock backend and the demo.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
@@ -188,7 +188,7 @@ async fn the_access_log_tells_every_attempt() {
     assert_eq!((&lines[1]["status"], &lines[1]["end"], &lines[1]["code"]), (&404.into(), &"refused".into(), &"model_not_found".into()));
 }
 
-/// An imitation as a process.
+/// A mock backend as a process.
 fn mock(arguments: &[&str]) -> (Killed, SocketAddr) {
     let mut child = Killed(spillway(&[&["mock", "--listen", "127.0.0.1:0"], arguments].concat()).spawn().unwrap());
     let mut line = String::new();
@@ -198,7 +198,7 @@ fn mock(arguments: &[&str]) -> (Killed, SocketAddr) {
 }
 
 #[tokio::test]
-async fn the_imitation_speaks_like_azure() {
+async fn the_mock_speaks_like_azure() {
     let (_mock, address) = mock(&["--ptu", "600", "--test-mode", "--reply", "one two three"]);
     let chat = |stream: bool| {
         serde_json::json!({ "stream": stream, "max_tokens": 50, "messages": [{ "role": "user", "content": "x" }], "stream_options": { "include_usage": true } }).to_string()
@@ -244,7 +244,7 @@ async fn the_imitation_speaks_like_azure() {
 }
 
 #[tokio::test]
-async fn answers_of_the_imitation_that_end_early_keep_nothing_reserved() {
+async fn answers_of_the_mock_that_end_early_keep_nothing_reserved() {
     // 100 tokens in a burst, of which each request reserves more than 90.
     let (_mock, address) = mock(&["--ptu", "600", "--test-mode", "--reply", "x"]);
     let path = "/v1/chat/completions";
@@ -257,7 +257,7 @@ async fn answers_of_the_imitation_that_end_early_keep_nothing_reserved() {
     for fault in ["cut=1", "status=503", "throttle=10"] {
         let got = ask(address, post(path, &[("x-mock-fault", fault)], body(90).as_bytes())).await;
         assert!(got.is_ok_and(|got| got.header("azure-openai-deployment-utilization").is_some()), "{fault}: it was admitted");
-        // The caller may see the end of its answer a moment before the imitation does.
+        // The caller may see the end of its answer a moment before the mock does.
         eventually("nothing is reserved", async || used().await < 50.0).await;
     }
     let mut left = Connection::open(address).await.unwrap();

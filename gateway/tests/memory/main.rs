@@ -5,7 +5,7 @@ use peak_alloc::PeakAlloc;
 use spillway::mock::answer::{Question, answer};
 use spillway::mock::body::Body;
 use spillway_plugins::api::Api;
-use spillway_plugins::guard::{Asked, Rules, Spoken};
+use spillway_plugins::guard::{AnswerText, PromptText, Rules};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -53,7 +53,7 @@ fn reading_costs_a_small_multiple_of_a_body() {
             let text = format!(r#"{{"model":"m","{member}":{shape}}}"#);
             let body = text.as_bytes();
             let look = || {
-                let asked = Asked::read(Api::Chat, body).unwrap();
+                let asked = PromptText::read(Api::Chat, body).unwrap();
                 let _ = rules.request(&asked, body);
                 asked.into_seen()
             };
@@ -71,7 +71,7 @@ fn reading_costs_a_small_multiple_of_a_body() {
         let cost = spillway_plugins::answer::cost(shape.as_bytes());
         assert!(tree <= cost + SLACK, "a tree, {name}: {tree} bytes instead of {cost}");
         let held = {
-            let asked = Asked::read(Api::Chat, format!(r#"{{"messages":{shape}}}"#).as_bytes()).unwrap();
+            let asked = PromptText::read(Api::Chat, format!(r#"{{"messages":{shape}}}"#).as_bytes()).unwrap();
             let before = ALLOCATOR.current_usage();
             let seen = asked.into_seen();
             let held = seen.text.len() + 16 * (seen.said.len() + seen.brought.len());
@@ -81,7 +81,7 @@ fn reading_costs_a_small_multiple_of_a_body() {
         assert!(held < 2 * shape.len().max(1024), "{name}: held while a service is asked");
         let text = format!(r#"{{"choices":[{{"index":0,"message":{{"content":"x","logprobs":{shape},"more":{shape}}}}}]}}"#);
         let answer = peak(|| {
-            let mut said = Spoken::default();
+            let mut said = AnswerText::default();
             said.add(text.as_bytes()).unwrap();
             let _ = rules.answer(&said);
             said

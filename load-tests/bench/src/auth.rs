@@ -10,7 +10,7 @@ use serde_json::json;
 use spillway::callers::Callers;
 use spillway::clock::Clock;
 use spillway::config::{Config, Secrets};
-use spillway::limits::{Limits, Past};
+use spillway::limits::{Limits, UsageHistory};
 use spillway::telemetry::metrics::Metrics;
 use spillway_plugins::auth::digest;
 use spillway_plugins::auth::jwt::KeySet;
@@ -29,7 +29,7 @@ fn callers(keys: usize) -> Callers {
     }
     let config = Config::parse(&text, Path::new("bench.toml"), &Secrets::default()).expect("a config");
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let limits = Arc::new(Limits::new(Past::default(), None, Arc::clone(&metrics), Clock::new()));
+    let limits = Arc::new(Limits::new(UsageHistory::default(), None, Arc::clone(&metrics), Clock::new()));
     Callers::new(&config, &limits, &metrics, None)
 }
 

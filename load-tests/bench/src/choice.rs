@@ -28,14 +28,8 @@ pub fn nanos(policy: Policy) -> f64 {
     const ROUNDS: u32 = 200_000;
     let began = Instant::now();
     for round in 0..ROUNDS {
-        let request = PickRequest {
-            excluded: &[],
-            throttled: &[],
-            tried: &[],
-            fence: None,
-            affinity_key: u64::from(round),
-            asked: Default::default(),
-        };
+        let request =
+            PickRequest { excluded: &[], throttled: &[], tried: &[], fence: None, affinity_key: u64::from(round), key: Default::default() };
         let pick = route.pick(&request, Tick(1), &mut rng);
         std::hint::black_box(&pick);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use spillway_plugins::api::Api;
-use spillway_plugins::limits::{Demand, Now, Period, Rank, Rules, Scope, Used, admit};
+use spillway_plugins::limits::{Demand, Period, Rank, Rules, Scope, Timestamps, Used, admit};
 use spillway_plugins::prices::Money;
 use spillway_plugins::stream::StreamWatch;
 
@@ -27,7 +27,7 @@ pub fn admission() -> f64 {
     let demand = Demand { tokens: 500, cost: Money(500), ..Demand::default() };
     let began = Instant::now();
     for round in 0..ROUNDS {
-        let now = Now { monotonic: Duration::from_micros(u64::from(round) * 50), unix: 1_800_000_000 };
+        let now = Timestamps { monotonic: Duration::from_micros(u64::from(round) * 50), unix: 1_800_000_000 };
         let permit = admit(&scopes, demand, now, |_, _| {}).expect("there is room");
         permit.settle(Used { tokens: 300, cost: Money(300) }, now, |_, _| {});
     }

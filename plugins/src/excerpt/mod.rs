@@ -27,7 +27,7 @@ const DEEPEST: usize = 16;
 
 /// The position of a value, as far as it decides what is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Position {
     /// The text's own object.
     Root,
     /// A response, message or item in an event.
@@ -44,52 +44,52 @@ pub enum Place {
     Short,
 }
 
-impl Place {
+impl Position {
     /// The length of the excerpt up to which it is copied.
     fn room(self) -> usize {
         match self {
-            Place::Said | Place::Choices => MOST_OF_ALL,
-            Place::Root | Place::Carried | Place::Counts | Place::Error | Place::Short => MOST,
+            Position::Said | Position::Choices => MOST_OF_ALL,
+            Position::Root | Position::Carried | Position::Counts | Position::Error | Position::Short => MOST,
         }
     }
 
     /// The place of the members of such an object, whatever the reader wants.
-    fn within(self) -> Option<Place> {
+    fn within(self) -> Option<Position> {
         match self {
-            Place::Said | Place::Counts | Place::Error => Some(self),
-            Place::Root | Place::Carried | Place::Choices | Place::Short => None,
+            Position::Said | Position::Counts | Position::Error => Some(self),
+            Position::Root | Position::Carried | Position::Choices | Position::Short => None,
         }
     }
 }
 
 /// What a reader wants: for a member of an object at a place, the place of its value; `None` if it is not wanted.
-pub type Want = fn(Place, &[u8]) -> Option<Place>;
+pub type Want = fn(Position, &[u8]) -> Option<Position>;
 
 /// The usage of a plain answer and of its tools: only at the top level.
-pub fn usage(place: Place, key: &[u8]) -> Option<Place> {
-    (place == Place::Root && matches!(key, b"usage" | b"tool_usage")).then_some(Place::Counts)
+pub fn usage(place: Position, key: &[u8]) -> Option<Position> {
+    (place == Position::Root && matches!(key, b"usage" | b"tool_usage")).then_some(Position::Counts)
 }
 
 /// The members of an event that [`crate::stream`] reads.
-pub fn event(place: Place, key: &[u8]) -> Option<Place> {
+pub fn event(place: Position, key: &[u8]) -> Option<Position> {
     match (place, key) {
-        (Place::Root | Place::Carried, b"usage" | b"tool_usage") => Some(Place::Counts),
-        (Place::Root | Place::Carried, b"error") => Some(Place::Error),
-        (Place::Root, b"type" | b"sequence_number" | b"code") | (Place::Carried, b"id") => Some(Place::Short),
-        (Place::Root, b"response" | b"message" | b"item") => Some(Place::Carried),
-        (Place::Root, b"choices") => Some(Place::Choices),
-        (Place::Choices, b"index" | b"finish_reason") => Some(Place::Short),
-        (Place::Root | Place::Choices, b"delta") | (Place::Choices, b"text") => Some(Place::Said),
+        (Position::Root | Position::Carried, b"usage" | b"tool_usage") => Some(Position::Counts),
+        (Position::Root | Position::Carried, b"error") => Some(Position::Error),
+        (Position::Root, b"type" | b"sequence_number" | b"code") | (Position::Carried, b"id") => Some(Position::Short),
+        (Position::Root, b"response" | b"message" | b"item") => Some(Position::Carried),
+        (Position::Root, b"choices") => Some(Position::Choices),
+        (Position::Choices, b"index" | b"finish_reason") => Some(Position::Short),
+        (Position::Root | Position::Choices, b"delta") | (Position::Choices, b"text") => Some(Position::Said),
         _ => None,
     }
 }
 
 /// The members of a message on a realtime socket that are read.
-pub fn message(place: Place, key: &[u8]) -> Option<Place> {
+pub fn message(place: Position, key: &[u8]) -> Option<Position> {
     match (place, key) {
-        (Place::Root | Place::Carried, b"usage" | b"tool_usage") => Some(Place::Counts),
-        (Place::Root, b"type") => Some(Place::Short),
-        (Place::Root, b"response") => Some(Place::Carried),
+        (Position::Root | Position::Carried, b"usage" | b"tool_usage") => Some(Position::Counts),
+        (Position::Root, b"type") => Some(Position::Short),
+        (Position::Root, b"response") => Some(Position::Carried),
         _ => None,
     }
 }
@@ -97,7 +97,7 @@ pub fn message(place: Place, key: &[u8]) -> Option<Place> {
 /// An open value, parts of which are copied.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
-    place: Place,
+    place: Position,
     object: bool,
     /// Whether a part of it was copied already.
     filled: bool,
@@ -129,7 +129,7 @@ enum Next {
     /// The colon after a key.
     Colon,
     /// A value for a place, or (`None`) one that is not wanted.
-    Value(Option<Place>),
+    Value(Option<Position>),
     /// The rest of a string that is copied.
     Text(Text),
     /// The rest of a number or word that is copied.
@@ -157,7 +157,7 @@ pub struct Excerpt {
 impl Excerpt {
     /// For a new text.
     pub fn new(want: Want) -> Self {
-        Excerpt { want, taken: Vec::new(), frames: Vec::new(), key: Vec::new(), next: Next::Value(Some(Place::Root)), cut: 0 }
+        Excerpt { want, taken: Vec::new(), frames: Vec::new(), key: Vec::new(), next: Next::Value(Some(Position::Root)), cut: 0 }
     }
 
     /// What was copied so far; a JSON object, if the text was one and has ended.
@@ -185,7 +185,7 @@ impl Excerpt {
         self.taken.clear();
         self.frames.clear();
         self.key.clear();
-        self.next = Next::Value(Some(Place::Root));
+        self.next = Next::Value(Some(Position::Root));
         self.cut = 0;
     }
 
@@ -273,14 +273,14 @@ impl Excerpt {
     }
 
     /// A value begins. Returns the number of bytes read.
-    fn value(&mut self, place: Option<Place>, byte: u8) -> usize {
-        let kept = |place: &Place| {
+    fn value(&mut self, place: Option<Position>, byte: u8) -> usize {
+        let kept = |place: &Position| {
             self.taken.len() < place.room()
                 && match byte {
-                    b'{' => self.frames.len() < DEEPEST && *place != Place::Short,
+                    b'{' => self.frames.len() < DEEPEST && *place != Position::Short,
                     // A list of choices, or a list within the model's text.
-                    b'[' => self.frames.len() < DEEPEST && matches!(place, Place::Choices | Place::Said | Place::Error),
-                    b'"' => *place != Place::Counts,
+                    b'[' => self.frames.len() < DEEPEST && matches!(place, Position::Choices | Position::Said | Position::Error),
+                    b'"' => *place != Position::Counts,
                     _ => true,
                 }
         };
@@ -320,7 +320,7 @@ impl Excerpt {
             b'"' => {
                 self.taken.push(byte);
                 let begun = self.taken.len();
-                self.next = Next::Text(Text { said: place == Place::Said, escaped: false, digits: 0, seen: 0, begun, end: begun });
+                self.next = Next::Text(Text { said: place == Position::Said, escaped: false, digits: 0, seen: 0, begun, end: begun });
                 1
             }
             b',' | b'}' | b']' | b':' => {

@@ -10,7 +10,7 @@ use crate::api::Api;
 
 /// The parts of a stream that its end must fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Shape {
+pub struct StreamEnding {
     /// The members of a chunk except its choices.
     beside: Vec<(String, Value)>,
     /// Choices that have begun.
@@ -23,7 +23,7 @@ pub struct Shape {
     response: Option<Value>,
 }
 
-impl Shape {
+impl StreamEnding {
     /// Records an event that is sent to the caller.
     pub fn note(&mut self, data: &[u8]) {
         let Ok(event) = serde_json::from_slice::<Value>(data) else { return };
@@ -44,7 +44,7 @@ impl Shape {
     }
 
     /// The last events of the stream. `sequence` is the number of the last typed event that was sent.
-    pub fn ending(&self, api: Api, sequence: Option<u64>) -> Bytes {
+    pub fn events(&self, api: Api, sequence: Option<u64>) -> Bytes {
         let typed = |value: &Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap_or_default());
         let text = match api {
             Api::Responses => {
@@ -84,9 +84,9 @@ mod tests {
     use super::*;
 
     fn ended(api: Api, events: &[Value]) -> String {
-        let mut shape = Shape::default();
-        events.iter().for_each(|event| shape.note(event.to_string().as_bytes()));
-        String::from_utf8(shape.ending(api, Some(4)).to_vec()).unwrap()
+        let mut ending = StreamEnding::default();
+        events.iter().for_each(|event| ending.note(event.to_string().as_bytes()));
+        String::from_utf8(ending.events(api, Some(4)).to_vec()).unwrap()
     }
 
     #[test]

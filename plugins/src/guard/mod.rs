@@ -2,23 +2,23 @@
 //!
 //! A finding contains its category, never the text.
 
-mod asked;
+mod answer_text;
 mod category;
+mod content_kind;
 mod ending;
 mod finding;
-mod places;
+mod prompt_text;
 mod rules;
 pub mod safety;
-mod spoken;
 mod tools;
 mod visible;
 mod windows;
 
-pub use asked::{Asked, Seen};
-pub use ending::Shape;
+pub use answer_text::AnswerText;
+pub use ending::StreamEnding;
 pub use finding::Finding;
+pub use prompt_text::{PromptText, Seen};
 pub use rules::{GuardError, Rules};
-pub use spoken::Spoken;
 pub use windows::windows;
 
 pub use crate::walk::Unreadable;

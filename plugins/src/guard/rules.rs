@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
 use super::visible::{has_tags, visible, with_tags};
-use super::{Asked, Finding, Spoken, tools};
+use super::{AnswerText, Finding, PromptText, tools};
 
 /// A rule that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +92,7 @@ impl Rules {
     }
 
     /// What is not allowed in a request with this `body`.
-    pub fn request(&self, asked: &Asked, body: &[u8]) -> Option<Finding> {
+    pub fn request(&self, asked: &PromptText, body: &[u8]) -> Option<Finding> {
         if let Some(limit) = self.max_prompt_tokens.filter(|limit| asked.tokens() > *limit) {
             return Some(Finding::TooLong { limit });
         }
@@ -101,7 +101,7 @@ impl Rules {
     }
 
     /// What is not allowed in the texts of an answer.
-    pub fn answer(&self, said: &Spoken) -> Option<Finding> {
+    pub fn answer(&self, said: &AnswerText) -> Option<Finding> {
         if self.reads_texts() { said.find(|text| self.text(text)) } else { None }
     }
 }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::scope::{Rank, Scope};
 use super::state::{Hold, Obstacle, State};
-use super::{Alert, Cell, Counter, Demand, Kind, Now, Remaining, Used};
+use super::{Alert, Cell, Counter, Demand, Kind, Remaining, Timestamps, Used};
 
 type Scopes<C> = SmallVec<[(Arc<Scope<C>>, Hold); 4]>;
 
@@ -59,7 +59,7 @@ pub struct Permit<C: Cell<State> = parking_lot::Mutex<State>> {
 pub fn admit<C: Cell<State>>(
     scopes: &[Arc<Scope<C>>],
     demand: Demand,
-    now: Now,
+    now: Timestamps,
     mut alert: impl FnMut(&Scope<C>, Alert),
 ) -> Result<Permit<C>, Refused> {
     debug_assert!(scopes.is_sorted_by(|a, b| a.rank < b.rank), "two requests must lock in the same order");
@@ -130,7 +130,7 @@ impl<C: Cell<State>> Permit<C> {
     }
 
     /// Adds usage to what is reserved; the reservation stays for what comes next.
-    pub fn book(&self, used: Used, now: Now, mut alert: impl FnMut(&Scope<C>, Alert)) {
+    pub fn book(&self, used: Used, now: Timestamps, mut alert: impl FnMut(&Scope<C>, Alert)) {
         for (scope, hold) in &self.scopes {
             let mut state = scope.lock();
             state.advance(now.second());
@@ -142,7 +142,7 @@ impl<C: Cell<State>> Permit<C> {
     }
 
     /// One of several answers has ended and another may follow: the reservation moves into the periods of `now`.
-    pub fn renew(&mut self, now: Now) {
+    pub fn renew(&mut self, now: Timestamps) {
         for (scope, hold) in &mut self.scopes {
             let mut state = scope.lock();
             state.advance(now.second());
@@ -151,7 +151,7 @@ impl<C: Cell<State>> Permit<C> {
     }
 
     /// The quota or budget that is used up, so that the reservation no longer fits, if any.
-    pub fn ended(&self, now: Now) -> Option<Refused> {
+    pub fn ended(&self, now: Timestamps) -> Option<Refused> {
         self.scopes.iter().find_map(|(scope, _)| {
             let (kind, limit, wait) = scope.lock().ended(&scope.rules, now).filter(|_| !scope.rules.shadow)?;
             let (scope, rank) = (scope.name.clone(), scope.rank);
@@ -161,7 +161,7 @@ impl<C: Cell<State>> Permit<C> {
     }
 
     /// Replaces what was reserved by what was used.
-    pub fn settle(mut self, used: Used, now: Now, mut alert: impl FnMut(&Scope<C>, Alert)) {
+    pub fn settle(mut self, used: Used, now: Timestamps, mut alert: impl FnMut(&Scope<C>, Alert)) {
         for (scope, hold) in std::mem::take(&mut self.scopes) {
             let mut state = scope.lock();
             state.advance(now.second());

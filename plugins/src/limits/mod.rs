@@ -154,14 +154,14 @@ pub struct Remaining {
 
 /// The current time, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
+pub struct Timestamps {
     /// Since a fixed point; never goes back.
     pub monotonic: Duration,
     /// Seconds since 1970; may be set forward or back.
     pub unix: i64,
 }
 
-impl Now {
+impl Timestamps {
     /// The second on the monotonic clock.
     pub fn second(&self) -> u64 {
         self.monotonic.as_secs()

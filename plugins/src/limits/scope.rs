@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::period::Span;
 use super::share::{Proposal, Share, headroom};
 use super::state::State;
-use super::{Cell, Kind, Now, Remaining, Rules, Tally, Used};
+use super::{Cell, Kind, Remaining, Rules, Tally, Timestamps, Used};
 
 /// The kind of owner. A request has at most one of each, and locks them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,22 +70,22 @@ impl<C: Cell<State>> Scope<C> {
     }
 
     /// The usage, for the process that takes over.
-    pub fn tell(&self, now: Now) -> Tally {
+    pub fn tally(&self, now: Timestamps) -> Tally {
         let mut state = self.lock();
         state.advance(now.second());
-        state.tell()
+        state.tally()
     }
 
     /// Adds what the old process has used since it reported `before`. `ahead`: how far this process's monotonic clock
     /// is ahead of the old one's, in seconds.
-    pub fn hear(&self, before: Option<&Tally>, after: &Tally, ahead: i64, now: Now) {
+    pub fn add_difference(&self, before: Option<&Tally>, after: &Tally, ahead: i64, now: Timestamps) {
         let mut state = self.lock();
         state.advance(now.second());
-        state.hear(before, after, ahead);
+        state.add_difference(before, after, ahead);
     }
 
     /// The current usage.
-    pub fn snapshot(&self, now: Now) -> Snapshot {
+    pub fn snapshot(&self, now: Timestamps) -> Snapshot {
         let mut state = self.lock();
         state.advance(now.second());
         Snapshot { limits: Kind::ALL.map(|kind| self.rules.limit(kind)), used: state.used(now.unix) }
@@ -93,7 +93,7 @@ impl<C: Cell<State>> Scope<C> {
 
     /// What this node sends to an agreement. From this moment on it no longer uses what it gives back: other nodes may
     /// get it before this node gets an answer.
-    pub fn propose(&self, now: Now) -> Proposal {
+    pub fn propose(&self, now: Timestamps) -> Proposal {
         let mut state = self.lock();
         state.advance(now.second());
         let used = state.used(now.unix);
@@ -118,7 +118,7 @@ impl<C: Cell<State>> Scope<C> {
 
     /// Whether there is anything to agree on: demand or unused share since the last agreement, or (unless the last one
     /// is `fresh`) a reminder for the others.
-    pub fn wants_agreement(&self, now: Now, fresh: bool) -> bool {
+    pub fn wants_agreement(&self, now: Timestamps, fresh: bool) -> bool {
         let mut state = self.lock();
         state.advance(now.second());
         let used = state.used(now.unix);
@@ -127,7 +127,7 @@ impl<C: Cell<State>> Scope<C> {
     }
 
     /// The current periods of quota and budget.
-    pub fn periods(&self, now: Now) -> (Option<Span>, Option<Span>) {
+    pub fn periods(&self, now: Timestamps) -> (Option<Span>, Option<Span>) {
         self.lock().spans(now)
     }
 
@@ -137,7 +137,7 @@ impl<C: Cell<State>> Scope<C> {
     }
 
     /// What a caller has left.
-    pub fn remaining(&self, now: Now) -> Remaining {
+    pub fn remaining(&self, now: Timestamps) -> Remaining {
         let mut state = self.lock();
         state.advance(now.second());
         state.remaining(&self.rules, now)

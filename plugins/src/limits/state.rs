@@ -8,7 +8,7 @@ use super::period::Span;
 use super::rolling::Rolling;
 use super::share::Share;
 use super::windows::Windows;
-use super::{Alert, Class, Counter, Demand, Kind, Now, Remaining, Rules, Used};
+use super::{Alert, Class, Counter, Demand, Kind, Remaining, Rules, Timestamps, Used};
 
 /// Why a request can't be admitted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl State {
         }))
     }
 
-    pub(super) fn spans(&self, now: Now) -> (Option<Span>, Option<Span>) {
+    pub(super) fn spans(&self, now: Timestamps) -> (Option<Span>, Option<Span>) {
         (self.quota.as_ref().map(|quota| quota.span(now.unix)), self.budget.as_ref().map(|budget| budget.span(now.unix)))
     }
 
@@ -173,7 +173,7 @@ impl State {
     }
 
     /// What prevents a request, if anything: the obstacle with the longest wait.
-    pub(super) fn obstacle(&mut self, rules: &Rules, demand: &Demand, now: Now) -> Option<Obstacle> {
+    pub(super) fn obstacle(&mut self, rules: &Rules, demand: &Demand, now: Timestamps) -> Option<Obstacle> {
         self.advance(now.second());
         let used = self.used(now.unix);
         let mut worst: Option<Obstacle> = None;
@@ -212,7 +212,7 @@ impl State {
     }
 
     /// A class was refused: something is reserved for it from now on.
-    fn hunger(&mut self, kind: Kind, demand: &Demand, now: Now) {
+    fn hunger(&mut self, kind: Kind, demand: &Demand, now: Timestamps) {
         if self.by_class.is_some()
             && let Some(hunger) = self.hunger.get_mut(kind as usize)
         {
@@ -221,7 +221,7 @@ impl State {
     }
 
     /// How much of a limit may be used after this request, and whether its class lowers that.
-    fn allowed(&self, kind: Kind, limit: u64, demand: &Demand, now: Now) -> (u64, bool) {
+    fn allowed(&self, kind: Kind, limit: u64, demand: &Demand, now: Timestamps) -> (u64, bool) {
         let (Some(classes), Some(hunger)) = (&self.by_class, self.hunger.get(kind as usize)) else { return (limit, false) };
         let used = Class::ALL.map(|class| classes[class as usize].of(kind));
         let own = used[demand.class as usize];
@@ -236,7 +236,7 @@ impl State {
     }
 
     /// This node's share of a limit, if it is shared. A period that has just begun has none yet.
-    pub(super) fn share_of(&self, kind: Kind, now: Now) -> Option<u64> {
+    pub(super) fn share_of(&self, kind: Kind, now: Timestamps) -> Option<u64> {
         let share = self.share.as_ref()?;
         let current = match kind {
             Kind::Quota => self.quota.as_ref().is_some_and(|quota| quota.span(now.unix).start == share.quota_start),
@@ -247,7 +247,7 @@ impl State {
     }
 
     /// Time until at most `most` is used.
-    fn wait(&self, kind: Kind, most: u64, now: Now) -> Option<Duration> {
+    fn wait(&self, kind: Kind, most: u64, now: Timestamps) -> Option<Duration> {
         let rolling = |rolling: &Option<Rolling>| rolling.as_ref().map(|rolling| now.until(rolling.seconds_until(most)));
         let end = |windows: &Option<Windows>| {
             windows.as_ref().map(|windows| Duration::from_secs(u64::try_from(windows.span(now.unix).end - now.unix).unwrap_or(0)))
@@ -262,7 +262,7 @@ impl State {
     }
 
     /// Reserves for a request.
-    pub(super) fn book(&mut self, demand: &Demand, now: Now) -> Hold {
+    pub(super) fn book(&mut self, demand: &Demand, now: Timestamps) -> Hold {
         self.active = true;
         self.in_flight += 1;
         if let Some(requests) = &mut self.requests {
@@ -322,7 +322,7 @@ impl State {
     }
 
     /// Moves the reservation to `now`.
-    pub(super) fn renew(&mut self, hold: &mut Hold, demand: &Demand, now: Now) {
+    pub(super) fn renew(&mut self, hold: &mut Hold, demand: &Demand, now: Timestamps) {
         let slot = std::mem::take(&mut hold.slot);
         self.settle(hold, demand, Used::default());
         hold.slot = slot;
@@ -345,7 +345,7 @@ impl State {
 
     /// A quota or budget that is used up: usage and reservations exceed it. Returns its limit, and the time until it
     /// starts again.
-    pub(super) fn ended(&self, rules: &Rules, now: Now) -> Option<(Kind, u64, Option<Duration>)> {
+    pub(super) fn ended(&self, rules: &Rules, now: Timestamps) -> Option<(Kind, u64, Option<Duration>)> {
         let used = self.used(now.unix);
         [Kind::Quota, Kind::Budget].into_iter().find_map(|kind| {
             let limit = rules.limit(kind)?;
@@ -372,7 +372,7 @@ impl State {
 
     /// Alerts since the last time: once per period and percentage. `refused` is a quota or budget that has just refused
     /// a request.
-    pub(super) fn alerts(&mut self, rules: &Rules, now: Now, refused: Option<Kind>) -> [Option<Alert>; 2] {
+    pub(super) fn alerts(&mut self, rules: &Rules, now: Timestamps, refused: Option<Kind>) -> [Option<Alert>; 2] {
         let used = self.used(now.unix);
         [Kind::Quota, Kind::Budget].map(|kind| {
             let at = usize::from(kind == Kind::Budget);
@@ -394,7 +394,7 @@ impl State {
     }
 
     /// What a caller has left of its limits per minute.
-    pub(super) fn remaining(&self, rules: &Rules, now: Now) -> Remaining {
+    pub(super) fn remaining(&self, rules: &Rules, now: Timestamps) -> Remaining {
         let counter = |kind: Kind, rolling: &Option<Rolling>| {
             let (limit, rolling) = (rules.limit(kind)?, rolling.as_ref()?);
             let others = self.share.as_ref().map_or(0, |share| share.others[kind as usize]);

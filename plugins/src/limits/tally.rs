@@ -57,13 +57,13 @@ impl Tally {
 }
 
 impl Meters<'_> {
-    fn tell(&self) -> Use {
+    fn tally(&self) -> Use {
         let told = |rolling: &Option<&mut Rolling>| rolling.as_ref().map(|rolling| rolling.used().collect()).unwrap_or_default();
         Use { requests: told(&self.requests), tokens: told(&self.tokens), in_flight: *self.in_flight }
     }
 
     /// `ahead`: how far this clock is ahead of the sender's, in seconds.
-    fn hear(&mut self, before: &Use, after: &Use, ahead: i64) {
+    fn add_difference(&mut self, before: &Use, after: &Use, ahead: i64) {
         for (rolling, before, after) in
             [(&mut self.requests, &before.requests, &after.requests), (&mut self.tokens, &before.tokens, &after.tokens)]
         {
@@ -90,18 +90,18 @@ fn changes<K: Ord + Copy>(before: &BTreeMap<K, u64>, after: &BTreeMap<K, u64>) -
 
 impl State {
     /// The current usage.
-    pub(super) fn tell(&mut self) -> Tally {
+    pub(super) fn tally(&mut self) -> Tally {
         let windows =
             |windows: &Option<Windows>| windows.as_ref().map(|windows| Periods { period: windows.period(), used: windows.all().collect() });
         let (quota, budget) = (windows(&self.quota), windows(&self.budget));
         let mut meters = self.meters();
-        let all = meters.next().map(|meters| meters.tell()).unwrap_or_default();
-        Tally { all, classes: meters.map(|meters| meters.tell()).collect(), quota, budget }
+        let all = meters.next().map(|meters| meters.tally()).unwrap_or_default();
+        Tally { all, classes: meters.map(|meters| meters.tally()).collect(), quota, budget }
     }
 
     /// Adds what the old process used since it reported `before`. At first `before` is empty, and what was known of its
     /// periods from elsewhere is removed.
-    pub(super) fn hear(&mut self, before: Option<&Tally>, after: &Tally, ahead: i64) {
+    pub(super) fn add_difference(&mut self, before: Option<&Tally>, after: &Tally, ahead: i64) {
         let (first, nothing, no_periods) = (before.is_none(), Tally::default(), BTreeMap::new());
         let before = before.unwrap_or(&nothing);
         for (windows, before, after) in [(&mut self.quota, &before.quota, &after.quota), (&mut self.budget, &before.budget, &after.budget)]
@@ -125,7 +125,7 @@ impl State {
             .chain(after.classes.iter().enumerate().map(|(at, after)| (before.classes.get(at).unwrap_or(&none), after)));
         for mut meters in self.meters() {
             if let Some((before, after)) = uses.next() {
-                meters.hear(before, after, ahead);
+                meters.add_difference(before, after, ahead);
             }
         }
     }

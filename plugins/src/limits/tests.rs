@@ -13,8 +13,8 @@ fn scope(rank: Rank, rules: Rules) -> Arc<Scope> {
     Scope::new(rank, format!("{rank:?}"), rules, false)
 }
 
-fn now(millis: u64) -> Now {
-    Now { monotonic: Duration::from_millis(millis), unix: i64::try_from(millis / 1000).unwrap() }
+fn now(millis: u64) -> Timestamps {
+    Timestamps { monotonic: Duration::from_millis(millis), unix: i64::try_from(millis / 1000).unwrap() }
 }
 
 fn tokens(tokens: u64) -> Demand {
@@ -25,7 +25,7 @@ fn used(tokens: u64) -> Used {
     Used { tokens, ..Used::default() }
 }
 
-fn ask(scopes: &[Arc<Scope>], demand: Demand, now: Now) -> Result<Permit<Mutex>, Refused> {
+fn ask(scopes: &[Arc<Scope>], demand: Demand, now: Timestamps) -> Result<Permit<Mutex>, Refused> {
     admit(scopes, demand, now, |_, _| {})
 }
 
@@ -59,8 +59,8 @@ fn a_refusal_says_when_to_come_back() {
     let (_, wait) = limited(ask(&scopes, tokens(30), now(20_250)).unwrap_err());
     let back = now(20_250).monotonic + wait.unwrap();
     assert_eq!(back, Duration::from_secs(61), "when the first second is over a minute old");
-    let at = Now { monotonic: back, unix: 0 };
-    assert!(ask(&scopes, tokens(30), Now { monotonic: back - Duration::from_millis(1), ..at }).is_err());
+    let at = Timestamps { monotonic: back, unix: 0 };
+    assert!(ask(&scopes, tokens(30), Timestamps { monotonic: back - Duration::from_millis(1), ..at }).is_err());
     assert!(ask(&scopes, tokens(30), at).is_ok());
     match ask(&scopes, tokens(101), at).unwrap_err() {
         Refused::Limit { too_large, limit, .. } => assert!(too_large && limit == 100),
@@ -170,27 +170,27 @@ proptest! {
         let mut time = 100_000_000;
         let mut permits = Vec::new();
         let mut told: Option<Tally> = None;
-        let there = |time: u64| Now { monotonic: now(time.saturating_add_signed(ahead * 1000)).monotonic, unix: now(time).unix };
+        let there = |time: u64| Timestamps { monotonic: now(time.saturating_add_signed(ahead * 1000)).monotonic, unix: now(time).unix };
         for (pause, need, really, what) in steps {
             time += pause;
             match what {
                 0 | 1 => permits.push(ask(&old, Demand { tokens: need, cost: Money(need * 3), class: Class::ALL[what] }, now(time)).unwrap()),
                 2 if !permits.is_empty() => permits.remove(0).settle(Used { tokens: really, cost: Money(really) }, now(time), |_, _| {}),
                 _ => {
-                    let tally = old[0].tell(now(time));
+                    let tally = old[0].tally(now(time));
                     let sent: Tally = serde_json::from_str(&serde_json::to_string(&tally).unwrap()).unwrap();
                     prop_assert_eq!(&sent, &tally);
-                    new.hear(told.as_ref(), &sent, ahead, there(time));
+                    new.add_difference(told.as_ref(), &sent, ahead, there(time));
                     told = Some(sent);
                     prop_assert_eq!(new.snapshot(there(time)).used, old[0].snapshot(now(time)).used);
                 }
             }
         }
         permits.clear();
-        let last = old[0].tell(now(time));
-        new.hear(told.as_ref(), &last, ahead, there(time));
+        let last = old[0].tally(now(time));
+        new.add_difference(told.as_ref(), &last, ahead, there(time));
         prop_assert_eq!(new.snapshot(there(time)).used, old[0].snapshot(now(time)).used);
-        new.hear(Some(&last), &last.clone().ended(), ahead, there(time));
+        new.add_difference(Some(&last), &last.clone().ended(), ahead, there(time));
         prop_assert_eq!(new.snapshot(there(time)).used[Kind::Concurrent as usize], 0);
     }
 }
@@ -394,7 +394,7 @@ proptest! {
         let mut log: Vec<(u64, u64)> = Vec::new();
         let mut beyond = 0;
         for step in steps {
-            let at = Now { monotonic: Duration::from_millis(millis), unix: i64::try_from(millis / 1000).unwrap() + 3_000_000 + offset };
+            let at = Timestamps { monotonic: Duration::from_millis(millis), unix: i64::try_from(millis / 1000).unwrap() + 3_000_000 + offset };
             match step {
                 Step::Ask { tokens, model: narrow, real } => {
                     let scopes = if narrow { vec![Arc::clone(&consumer), Arc::clone(&model)] } else { vec![Arc::clone(&consumer)] };
@@ -434,7 +434,7 @@ proptest! {
             prop_assert!(quota <= 1500 + beyond && budget <= 9000 + beyond * 3);
         }
         open.clear();
-        let later = Now { monotonic: Duration::from_millis(millis + 61_000), unix: 0 };
+        let later = Timestamps { monotonic: Duration::from_millis(millis + 61_000), unix: 0 };
         let left = consumer.snapshot(later).used;
         prop_assert_eq!([left[0], left[1], left[2]], [0, 0, 0]);
     }

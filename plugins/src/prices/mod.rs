@@ -163,10 +163,10 @@ impl Price {
     /// several units (tokens, characters, images, seconds) is billed in one of them.
     pub fn at_most(&self, usage: &Usage) -> Money {
         let rates = self.rates(usage.input);
-        let dearest = |prices: &[Option<Money>]| prices.iter().flatten().copied().max().unwrap_or_default();
-        let tokens = dearest(&[rates.input, rates.cache_write, self.cache_write_long, self.input_audio, self.input_image])
+        let highest = |prices: &[Option<Money>]| prices.iter().flatten().copied().max().unwrap_or_default();
+        let tokens = highest(&[rates.input, rates.cache_write, self.cache_write_long, self.input_audio, self.input_image])
             .times(usage.input)
-            + dearest(&[rates.output, rates.reasoning, self.output_audio, self.output_image]).times(usage.output);
+            + highest(&[rates.output, rates.reasoning, self.output_audio, self.output_image]).times(usage.output);
         let other = |price: Option<Money>, count: u64| price.unwrap_or_default().times(count);
         let seconds = other(self.second, usage.milliseconds.div_ceil(1000));
         [other(self.character, usage.characters), other(self.image, usage.images), seconds].into_iter().fold(tokens, Money::max)

@@ -115,18 +115,18 @@ pub fn refuses_parameter(body: &[u8], name: &str) -> bool {
 /// without such a code (Anthropic, vLLM, older Azure).
 pub fn is_too_long(body: &[u8]) -> bool {
     let mut too_long = false;
-    let _ = Reader::new(body).object(|key, value| tells_too_long(body, key, &value, 0, &mut too_long));
+    let _ = Reader::new(body).object(|key, value| says_too_long(body, key, &value, 0, &mut too_long));
     too_long
 }
 
-fn tells_too_long(body: &[u8], key: &str, value: &Value, depth: usize, too_long: &mut bool) {
+fn says_too_long(body: &[u8], key: &str, value: &Value, depth: usize, too_long: &mut bool) {
     match (key, value.kind) {
         ("code", Kind::String) => *too_long |= value.as_str(body).is_some_and(|code| code == "context_length_exceeded"),
         ("message", Kind::String) => {
             *too_long |= value.as_str(body).is_some_and(|message| TOO_LONG.iter().any(|words| message.contains(words)));
         }
         ("error" | "response", Kind::Object) if depth < 3 => {
-            let _ = Reader::within(body, value).object(|key, value| tells_too_long(body, key, &value, depth + 1, too_long));
+            let _ = Reader::within(body, value).object(|key, value| says_too_long(body, key, &value, depth + 1, too_long));
         }
         _ => {}
     }

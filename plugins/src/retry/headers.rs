@@ -74,12 +74,12 @@ enum Part {
 
 /// A quota whose vendor may not know its limit: then it is zero or less.
 #[derive(Default)]
-struct Told {
+struct QuotaHeaders {
     quota: Quota,
     unknown: bool,
 }
 
-impl Told {
+impl QuotaHeaders {
     fn take(&mut self, part: Part, value: &str, now: DateTime<Utc>) {
         match part {
             Part::Reset => self.quota.reset = parse_reset(value, now),
@@ -106,8 +106,8 @@ pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> 
     // Most heads have none of these, so the clock is read only if there is one.
     let mut now = Some(now);
     let mut clock = None;
-    let mut requests = Told::default();
-    let mut tokens: [Told; 3] = Default::default();
+    let mut requests = QuotaHeaders::default();
+    let mut tokens: [QuotaHeaders; 3] = Default::default();
     let mut waits = Waits::default();
     for (name, value) in headers {
         let name = name.as_str();
@@ -121,7 +121,7 @@ pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> 
         }
     }
     let tokens = tokens
-        .map(Told::finish)
+        .map(QuotaHeaders::finish)
         .into_iter()
         .filter(|quota| quota.remaining.is_some() || quota.limit.is_some())
         .min_by(|a, b| a.headroom().unwrap_or(1.0).total_cmp(&b.headroom().unwrap_or(1.0)))

@@ -151,7 +151,7 @@ impl LongEvent {
     }
 
     /// Reports the event, at its end.
-    pub(super) fn tell(self, event: &mut impl FnMut(Event<'_>) -> Fate) {
+    pub(super) fn emit(self, event: &mut impl FnMut(Event<'_>) -> Fate) {
         if let Some(data) = self.data {
             let cut = Some(data.cut());
             event(Event { name: &self.name, data: data.into_text().into(), cut });

@@ -62,7 +62,7 @@ impl Splitter {
             self.long = Some(long);
             return chunk;
         };
-        long.tell(&mut event);
+        long.emit(&mut event);
         let rest = chunk.split_off(len);
         joined(chunk, self.feed_short(rest, &mut event))
     }
@@ -141,7 +141,7 @@ impl Splitter {
     pub fn finish(&mut self, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
         if let Some(mut long) = self.long.take() {
             long.take(b"\n");
-            long.tell(&mut event);
+            long.emit(&mut event);
         }
         let tail = self.take_tail();
         if tail.is_empty() {

@@ -1,6 +1,6 @@
 //! Chat and legacy completion chunks: `choices[]` with `delta` or `text` and `finish_reason`.
 
-use super::state::{StreamState, Told, fault_of};
+use super::state::{EventKind, StreamState, fault_of};
 use crate::json::{JsonError, Kind, Reader, Value};
 use crate::tokens::OutputMeter;
 
@@ -32,7 +32,7 @@ impl Choices {
 const OUTPUT: [&str; 7] = ["content", "refusal", "tool_calls", "function_call", "audio", "reasoning", "reasoning_content"];
 
 /// Reads one chunk. A malformed one changes nothing.
-pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) -> Told {
+pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) -> EventKind {
     let mut found = None;
     let mut error = None;
     let mut usage = None;
@@ -45,21 +45,21 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) 
         _ => {}
     });
     if read.is_err() {
-        return Told::Malformed;
+        return EventKind::Malformed;
     }
     if error.is_some() {
         state.fault = Some(fault_of(data));
-        return Told::Anything;
+        return EventKind::Anything;
     }
     if let Some(usage) = &usage {
         state.reported.read(data, usage);
     }
-    let Some(list) = found.filter(|list| list.kind == Kind::Array) else { return Told::Anything };
+    let Some(list) = found.filter(|list| list.kind == Kind::Array) else { return EventKind::Anything };
     let only_usage = usage.is_some() && !filters && !list.is_filled(data);
     let _ = Reader::within(data, &list).objects(|choice| read_choice(data, choice, state, choices));
     // Reset when a further choice begins after the others have ended.
     state.finished = choices.seen != 0 && choices.seen == choices.finished && u64::from(choices.finished.count_ones()) >= choices.expected;
-    if only_usage { Told::UsageOnly } else { Told::Anything }
+    if only_usage { EventKind::UsageOnly } else { EventKind::Anything }
 }
 
 fn read_choice(data: &[u8], choice: &mut Reader<'_>, state: &mut StreamState, choices: &mut Choices) -> Result<(), JsonError> {

@@ -10,8 +10,8 @@ mod typed;
 
 use bytes::Bytes;
 
+use state::EventKind;
 pub use state::StreamState;
-use state::Told;
 
 use crate::api::Api;
 use crate::objects::Made;
@@ -105,30 +105,30 @@ fn fate(
         return Fate::Pass;
     }
     match told {
-        Told::UsageOnly if hide_usage => {
+        EventKind::UsageOnly if hide_usage => {
             *hidden = Some(Bytes::copy_from_slice(&event.data));
             Fate::Drop
         }
-        Told::Malformed => {
+        EventKind::Malformed => {
             state.malformed = state.malformed.saturating_add(1);
             Fate::Drop
         }
-        Told::UsageOnly | Told::Anything => Fate::Pass,
+        EventKind::UsageOnly | EventKind::Anything => Fate::Pass,
     }
 }
 
-fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut choices::Choices) -> Told {
+fn read_event(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut choices::Choices) -> EventKind {
     if event.data.starts_with(b"[DONE]") {
         state.done = true;
-        return Told::Anything;
+        return EventKind::Anything;
     }
     if event.data.is_empty() {
-        return Told::Anything;
+        return EventKind::Anything;
     }
     if is_asked_for(api) {
         return choices::read(&event.data, state, choices);
     }
-    if typed::read(api, event, state, choices) { Told::Anything } else { Told::Malformed }
+    if typed::read(api, event, state, choices) { EventKind::Anything } else { EventKind::Malformed }
 }
 
 #[cfg(test)]

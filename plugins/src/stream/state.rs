@@ -32,7 +32,7 @@ pub struct StreamState {
 
 /// The result of reading an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum EventKind {
     Anything,
     /// Only the usage.
     UsageOnly,

@@ -15,7 +15,7 @@ pub use answer::{AnswerUsage, read_whole};
 pub use bound::input_bound;
 pub use estimate::{Encoding, answer_tokens, may_reason, prompt_tokens};
 pub use output::OutputMeter;
-pub use socket::{SocketTap, Told};
+pub use socket::{SocketEvent, SocketTap};
 
 use serde::Serialize;
 

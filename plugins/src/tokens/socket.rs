@@ -14,13 +14,13 @@ use crate::json::{Kind, Reader};
 
 /// The meaning of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum SocketEvent {
     /// A response begins.
     Begun,
     /// A response has ended, with this usage if it reports any.
     Ended(Option<Usage>),
     /// Something other than a response has ended, with this usage.
-    Beside(Usage),
+    Other(Usage),
 }
 
 /// Reads a socket's frames.
@@ -72,7 +72,7 @@ impl Default for SocketTap {
 impl SocketTap {
     /// Reads the next bytes and calls `tell` for each relevant message that ends in them, with the number of bytes up
     /// to the end of that message.
-    pub fn push(&mut self, bytes: &[u8], mut tell: impl FnMut(Told, usize)) {
+    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(SocketEvent, usize)) {
         let mut rest = bytes;
         while let Some(part) = self.frames.next_part(&mut rest) {
             if part.begins {
@@ -82,7 +82,7 @@ impl SocketTap {
             if part.ends
                 && let Some(told) = self.message_ends()
             {
-                tell(told, bytes.len() - rest.len());
+                each(told, bytes.len() - rest.len());
             }
         }
     }
@@ -108,7 +108,7 @@ impl SocketTap {
     }
 
     /// The meaning of the message that has ended.
-    fn message_ends(&mut self) -> Option<Told> {
+    fn message_ends(&mut self) -> Option<SocketEvent> {
         let text = self.message.text();
         let (mut kind, mut reported) = (None, Reported::default());
         let _ = Reader::new(text).object(|key, value| match key {
@@ -123,14 +123,14 @@ impl SocketTap {
         let kind = kind.as_deref().unwrap_or("");
         let ends = [".done", ".completed", ".incomplete", ".failed"].iter().any(|end| kind.ends_with(end));
         let told = match (kind, usage) {
-            ("response.created", _) => Some(Told::Begun),
-            ("response.done", usage) => Some(Told::Ended(usage)),
-            (_, Some(usage)) if ends => Some(Told::Beside(usage)),
+            ("response.created", _) => Some(SocketEvent::Begun),
+            ("response.done", usage) => Some(SocketEvent::Ended(usage)),
+            (_, Some(usage)) if ends => Some(SocketEvent::Other(usage)),
             _ => None,
         };
         match told {
-            Some(Told::Begun) => self.unsettled.begins(),
-            Some(Told::Ended(_)) => self.unsettled.ends(),
+            Some(SocketEvent::Begun) => self.unsettled.begins(),
+            Some(SocketEvent::Ended(_)) => self.unsettled.ends(),
             _ => {}
         }
         self.message.reset();
@@ -171,8 +171,8 @@ mod tests {
             let mut tap = SocketTap::default();
             let mut told = Vec::new();
             stream.chunks(size).for_each(|piece| tap.push(piece, |one, _| told.push(one)));
-            let ended = Told::Ended(Some(expected));
-            assert_eq!(told, [Told::Begun, ended, ended, ended, ended], "pieces of {size}");
+            let ended = SocketEvent::Ended(Some(expected));
+            assert_eq!(told, [SocketEvent::Begun, ended, ended, ended, ended], "pieces of {size}");
             assert_eq!(tap.under_way(), 0);
         }
     }
@@ -180,21 +180,21 @@ mod tests {
     #[test]
     fn what_was_asked_for_or_began_is_under_way_until_it_ends() {
         let mut tap = SocketTap::default();
-        let tell = |tap: &mut SocketTap, kind: &str| {
+        let each = |tap: &mut SocketTap, kind: &str| {
             tap.push(&frame(0x81, format!(r#"{{"type":"{kind}","response":{{}}}}"#).as_bytes()), |_, _| {});
             tap.under_way()
         };
         // Unasked, and settled: it doesn't settle what is asked for later.
-        assert_eq!((tell(&mut tap, "response.created"), tell(&mut tap, "response.done")), (1, 0));
+        assert_eq!((each(&mut tap, "response.created"), each(&mut tap, "response.done")), (1, 0));
         tap.asked(2);
         assert_eq!(tap.under_way(), 2);
-        assert_eq!(tell(&mut tap, "response.created"), 2, "one that was asked for and begins is one");
-        assert_eq!(tell(&mut tap, "response.done"), 1);
-        assert_eq!(tell(&mut tap, "response.done"), 0, "one whose beginning nobody told");
-        assert_eq!(tell(&mut tap, "response.done"), 0);
+        assert_eq!(each(&mut tap, "response.created"), 2, "one that was asked for and begins is one");
+        assert_eq!(each(&mut tap, "response.done"), 1);
+        assert_eq!(each(&mut tap, "response.done"), 0, "one whose beginning nobody told");
+        assert_eq!(each(&mut tap, "response.done"), 0);
         tap.asked(u32::MAX);
         tap.asked(5);
-        assert_eq!(tell(&mut tap, "response.created"), u32::MAX);
+        assert_eq!(each(&mut tap, "response.created"), u32::MAX);
     }
 
     #[test]
@@ -208,9 +208,9 @@ mod tests {
         let by_tokens = format!(
             r#"{{"type":"{kind}","item_id":"i","transcript":"hi","usage":{{"type":"tokens","input_tokens":40,"output_tokens":9,"input_token_details":{{"audio_tokens":40}}}}}}"#
         );
-        assert_eq!(of(&by_tokens), [Told::Beside(Usage { input: 40, output: 9, input_audio: 40, ..Usage::default() })]);
+        assert_eq!(of(&by_tokens), [SocketEvent::Other(Usage { input: 40, output: 9, input_audio: 40, ..Usage::default() })]);
         let by_length = format!(r#"{{"type":"{kind}","usage":{{"type":"duration","seconds":3.2}}}}"#);
-        assert_eq!(of(&by_length), [Told::Beside(Usage { milliseconds: 3200, ..Usage::default() })]);
+        assert_eq!(of(&by_length), [SocketEvent::Other(Usage { milliseconds: 3200, ..Usage::default() })]);
         for nothing in [
             r#"{"type":"response.output_item.done","item":{"usage":{"input_tokens":1}}}"#,
             r#"{"type":"session.updated","usage":{"input_tokens":1}}"#,
@@ -218,7 +218,7 @@ mod tests {
         ] {
             assert_eq!(of(nothing), []);
         }
-        assert_eq!(of(r#"{"type":"response.done","response":{"usage":null}}"#), [Told::Ended(None)]);
+        assert_eq!(of(r#"{"type":"response.done","response":{"usage":null}}"#), [SocketEvent::Ended(None)]);
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
             let mut told = Vec::new();
             let mut tap = SocketTap::default();
             stream.chunks(cut).for_each(|piece| tap.push(piece, |one, _| told.push(one)));
-            proptest::prop_assert_eq!(told, [Told::Ended(Some(Usage { input: 20, output: 10, ..Usage::default() }))]);
+            proptest::prop_assert_eq!(told, [SocketEvent::Ended(Some(Usage { input: 20, output: 10, ..Usage::default() }))]);
         }
     }
 }

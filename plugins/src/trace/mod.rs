@@ -20,7 +20,7 @@ use http::HeaderMap;
 
 pub use context::{Parent, SpanId, Trace, TraceId};
 pub use sample::Sampler;
-pub use span::{AttemptSpan, Place, RequestSpan};
+pub use span::{AttemptSpan, RequestSpan, SpanTarget};
 
 /// Adds a request to its caller's trace, or begins one. `random` are fresh random bits for a trace and a span.
 pub fn begin(headers: &HeaderMap, sampler: &Sampler, random: (u128, u64), now: Duration) -> Trace {

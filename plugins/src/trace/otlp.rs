@@ -41,9 +41,9 @@ impl Batch {
         let mut bytes = Vec::with_capacity(16 * 1024);
         bytes.extend_from_slice(b"{\"resourceSpans\":[{\"resource\":{\"attributes\":[");
         let mut attributes = Attributes { bytes: &mut bytes, any: false };
-        attributes.tell(semconv::SERVICE_NAME, "spillway".into());
-        attributes.tell(semconv::SERVICE_VERSION, resource.version.into());
-        attributes.tell(semconv::SERVICE_INSTANCE, resource.instance.into());
+        attributes.add(semconv::SERVICE_NAME, "spillway".into());
+        attributes.add(semconv::SERVICE_VERSION, resource.version.into());
+        attributes.add(semconv::SERVICE_INSTANCE, resource.instance.into());
         bytes.extend_from_slice(b"]},\"scopeSpans\":[{\"scope\":{\"name\":\"spillway\",\"version\":");
         json(&mut bytes, resource.version);
         bytes.extend_from_slice(b"},\"spans\":[");
@@ -142,7 +142,7 @@ struct Attributes<'b> {
 }
 
 impl Tell for Attributes<'_> {
-    fn tell(&mut self, name: &'static str, value: Value<'_>) {
+    fn add(&mut self, name: &'static str, value: Value<'_>) {
         let begin: &[u8] = if self.any { b",{\"key\":" } else { b"{\"key\":" };
         self.any = true;
         self.bytes.extend_from_slice(begin);

@@ -18,7 +18,7 @@ use crate::tokens::Usage;
 
 /// The target of attempts: one member of a pool.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SpanTarget {
     /// The vendor of its API, such as `azure.ai.openai`.
     pub provider: &'static str,
     /// Host.
@@ -41,7 +41,7 @@ pub struct AttemptSpan {
     /// The span's id, which its upstream got.
     pub id: SpanId,
     /// The target.
-    pub place: Arc<Place>,
+    pub place: Arc<SpanTarget>,
     /// When it began, in nanoseconds since 1970.
     pub began: u64,
     /// When it ended.
@@ -125,12 +125,12 @@ impl<'v, T: Into<Cow<'v, str>>> From<T> for Value<'v> {
 /// Accepts attributes.
 pub trait Tell {
     /// Adds one.
-    fn tell(&mut self, name: &'static str, value: Value<'_>);
+    fn add(&mut self, name: &'static str, value: Value<'_>);
 
     /// Adds one, if it has a value.
-    fn tell_known<'v>(&mut self, name: &'static str, value: Option<impl Into<Value<'v>>>) {
+    fn add_known<'v>(&mut self, name: &'static str, value: Option<impl Into<Value<'v>>>) {
         if let Some(value) = value {
-            self.tell(name, value.into());
+            self.add(name, value.into());
         }
     }
 }
@@ -172,32 +172,32 @@ impl RequestSpan {
     /// Adds its attributes.
     pub fn attributes(&self, to: &mut impl Tell) {
         let method = known_method(&self.method);
-        to.tell(semconv::METHOD, method.into());
-        to.tell_known(semconv::ROUTE, self.route());
-        to.tell(semconv::STATUS, Value::Count(self.status.into()));
-        to.tell_known(semconv::ERROR_TYPE, self.error());
+        to.add(semconv::METHOD, method.into());
+        to.add_known(semconv::ROUTE, self.route());
+        to.add(semconv::STATUS, Value::Count(self.status.into()));
+        to.add_known(semconv::ERROR_TYPE, self.error());
         self.asked(to);
-        to.tell(semconv::REQUEST_ID, self.id.as_str().into());
-        to.tell(semconv::END, self.end.into());
-        to.tell_known(semconv::CODE, self.code);
-        to.tell_known(semconv::CACHE, self.cache);
-        to.tell(semconv::ATTEMPTS, Value::Count(self.attempts.len() as u64));
-        to.tell(semconv::OVERHEAD, Value::Seconds(self.overhead));
+        to.add(semconv::REQUEST_ID, self.id.as_str().into());
+        to.add(semconv::END, self.end.into());
+        to.add_known(semconv::CODE, self.code);
+        to.add_known(semconv::CACHE, self.cache);
+        to.add(semconv::ATTEMPTS, Value::Count(self.attempts.len() as u64));
+        to.add(semconv::OVERHEAD, Value::Seconds(self.overhead));
         if let Some(first) = self.first.filter(|_| self.stream && self.status == 200) {
-            to.tell(semconv::FIRST_CHUNK, Value::Seconds(first));
+            to.add(semconv::FIRST_CHUNK, Value::Seconds(first));
         }
     }
 
     /// Attributes of the request and of each of its attempts.
     fn asked(&self, to: &mut impl Tell) {
-        to.tell_known(semconv::CONSUMER, self.consumer.as_deref());
-        to.tell_known(semconv::POOL, self.pool.as_deref());
+        to.add_known(semconv::CONSUMER, self.consumer.as_deref());
+        to.add_known(semconv::POOL, self.pool.as_deref());
         let Some(operation) = self.operation() else { return };
-        to.tell(semconv::OPERATION, operation.into());
-        to.tell_known(semconv::REQUEST_MODEL, self.model.as_deref());
-        to.tell(semconv::REQUEST_STREAM, Value::Flag(self.stream));
-        to.tell_known(semconv::REQUEST_MAX_TOKENS, self.max_tokens.map(Value::Count));
-        to.tell_known(semconv::REQUEST_CHOICES, self.choices.map(Value::Count));
+        to.add(semconv::OPERATION, operation.into());
+        to.add_known(semconv::REQUEST_MODEL, self.model.as_deref());
+        to.add(semconv::REQUEST_STREAM, Value::Flag(self.stream));
+        to.add_known(semconv::REQUEST_MAX_TOKENS, self.max_tokens.map(Value::Count));
+        to.add_known(semconv::REQUEST_CHOICES, self.choices.map(Value::Count));
     }
 
     /// An attempt's name.
@@ -212,23 +212,23 @@ impl RequestSpan {
     pub fn attempt_attributes(&self, index: usize, to: &mut impl Tell) {
         let Some(attempt) = self.attempts.get(index) else { return };
         let place = &*attempt.place;
-        to.tell(semconv::PROVIDER, place.provider.into());
-        to.tell(semconv::SERVER_ADDRESS, place.host.as_str().into());
-        to.tell(semconv::SERVER_PORT, Value::Count(place.port.into()));
-        to.tell_known(semconv::STATUS, attempt.status.map(|status| Value::Count(status.into())));
-        to.tell_known(semconv::ERROR_TYPE, attempt.error());
+        to.add(semconv::PROVIDER, place.provider.into());
+        to.add(semconv::SERVER_ADDRESS, place.host.as_str().into());
+        to.add(semconv::SERVER_PORT, Value::Count(place.port.into()));
+        to.add_known(semconv::STATUS, attempt.status.map(|status| Value::Count(status.into())));
+        to.add_known(semconv::ERROR_TYPE, attempt.error());
         self.asked(to);
         if place.provider != semconv::ANTHROPIC {
-            to.tell_known(semconv::OPENAI_API, self.api.and_then(|api| semconv::openai_api(api.label())));
+            to.add_known(semconv::OPENAI_API, self.api.and_then(|api| semconv::openai_api(api.label())));
         }
-        to.tell(semconv::BACKEND, (&*place.backend).into());
-        to.tell(semconv::DEPLOYMENT, (&*place.deployment).into());
-        to.tell(semconv::TIER, Value::Count(place.tier.into()));
-        to.tell_known(semconv::LOCATION, place.location.as_deref());
-        to.tell(semconv::ATTEMPT, Value::Count(index as u64 + 1));
-        to.tell(semconv::OUTCOME, attempt.outcome.into());
+        to.add(semconv::BACKEND, (&*place.backend).into());
+        to.add(semconv::DEPLOYMENT, (&*place.deployment).into());
+        to.add(semconv::TIER, Value::Count(place.tier.into()));
+        to.add_known(semconv::LOCATION, place.location.as_deref());
+        to.add(semconv::ATTEMPT, Value::Count(index as u64 + 1));
+        to.add(semconv::OUTCOME, attempt.outcome.into());
         if !attempt.waited.is_zero() {
-            to.tell(semconv::WAITED, Value::Seconds(attempt.waited));
+            to.add(semconv::WAITED, Value::Seconds(attempt.waited));
         }
         if index + 1 == self.attempts.len() {
             self.answered(attempt, to);
@@ -239,18 +239,18 @@ impl RequestSpan {
     fn answered(&self, attempt: &AttemptSpan, to: &mut impl Tell) {
         if let Some(first) = self.first.filter(|_| self.stream && attempt.status == Some(200)) {
             let before = Duration::from_nanos(attempt.began.saturating_sub(self.began));
-            to.tell(semconv::FIRST_CHUNK, Value::Seconds(first.saturating_sub(before)));
+            to.add(semconv::FIRST_CHUNK, Value::Seconds(first.saturating_sub(before)));
         }
         let Some(usage) = &self.usage else { return };
-        to.tell(semconv::INPUT_TOKENS, Value::Count(usage.input));
-        to.tell(semconv::OUTPUT_TOKENS, Value::Count(usage.output));
+        to.add(semconv::INPUT_TOKENS, Value::Count(usage.input));
+        to.add(semconv::OUTPUT_TOKENS, Value::Count(usage.output));
         let parts = [
             (semconv::CACHE_READ_TOKENS, usage.cached_input),
             (semconv::CACHE_CREATION_TOKENS, usage.cache_write),
             (semconv::REASONING_TOKENS, usage.reasoning),
         ];
         for (name, count) in parts.into_iter().filter(|(_, count)| *count > 0) {
-            to.tell(name, Value::Count(count));
+            to.add(name, Value::Count(count));
         }
     }
 }
@@ -292,7 +292,7 @@ pub(super) mod tests {
     /// A stream that was throttled at one place and answered at the next.
     pub fn example() -> RequestSpan {
         let place = |backend: &str, tier| {
-            Arc::new(Place {
+            Arc::new(SpanTarget {
                 provider: semconv::AZURE,
                 host: format!("{backend}.openai.azure.com"),
                 port: 443,
@@ -342,7 +342,7 @@ pub(super) mod tests {
     }
 
     impl Tell for Vec<(&'static str, String)> {
-        fn tell(&mut self, name: &'static str, value: Value<'_>) {
+        fn add(&mut self, name: &'static str, value: Value<'_>) {
             assert!(self.iter().all(|(other, _)| *other != name), "{name} twice");
             self.push((
                 name,

@@ -15,7 +15,7 @@ use super::{auto, client_credentials, managed_identity, schedule, workload_ident
 use crate::balance::route::HealthFlag;
 use crate::clock::{Clock, Tick};
 use crate::config::{Identity, TokenAuth};
-use crate::renewal::{Asked, Renewal};
+use crate::renewal::{Renewal, RenewalReply};
 use crate::telemetry::metrics::TokenMetrics;
 
 /// Timeout of one fetch, which may be two calls of ten seconds (Arc).
@@ -83,7 +83,7 @@ impl TokenSource {
     /// A target refused token `number`: requests another one, and doesn't wait. `true` if none was requested a short
     /// time ago.
     pub fn refused(&self, number: u64, now: Tick) -> bool {
-        self.renewal.ask(number, now) == Asked::Now
+        self.renewal.ask(number, now) == RenewalReply::Accepted
     }
 
     /// The scheme that `auto` chose last.

@@ -1,7 +1,8 @@
 //! How a tier's usable members share the traffic. One file per policy.
 //!
-//! To add one: a file here, and a line in each of [`Policy::NAMES`] and [`Policy::pick`]; the
-//! property suite below then runs on it.
+//! To add one: a file here, and in this file a variant of [`Policy`] with a line in [`Policy::NAMES`] and in
+//! [`Policy::pick`]; the property suite in `tests.rs` then runs on it. The variants' doc comments are in the
+//! configuration reference.
 
 mod affinity;
 mod candidate;
@@ -13,10 +14,14 @@ mod weighted;
 #[cfg(test)]
 mod tests;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 pub use candidate::Candidate;
 
-/// The policies by which members of one tier are chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How the members of one tier share the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// In proportion to the weights.
     #[default]
@@ -25,7 +30,7 @@ pub enum Policy {
     LeastRequests,
     /// The faster of two, by peak EWMA of the time to the first token.
     Latency,
-    /// In proportion to weight times the share of the rate limits that is left.
+    /// In proportion to weight times what the rate-limit headers say is left.
     Headroom,
     /// The same member for the same conversation, unless it is overloaded.
     Affinity,
@@ -44,6 +49,11 @@ impl Policy {
     /// Its name in the config.
     pub fn name(self) -> &'static str {
         Policy::NAMES.iter().find(|(_, policy)| *policy == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether it chooses by the request's affinity key; only then the key is computed.
+    pub fn uses_key(self) -> bool {
+        matches!(self, Policy::Affinity)
     }
 
     /// Index of the chosen candidate; `candidates` must not be empty.

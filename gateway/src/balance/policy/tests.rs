@@ -10,7 +10,7 @@ use super::*;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::route::{HealthFlag, Member, MemberHealth, PickRequest, Route};
 use crate::balance::target::Target;
-use crate::balance::target::{Asked, Outcome, TargetId};
+use crate::balance::target::{Outcome, RequestKey, TargetId};
 use crate::clock::Tick;
 
 const NOW: Tick = Tick(1_000_000_000_000);
@@ -22,7 +22,7 @@ fn target(name: &str) -> Arc<Target> {
 fn succeed(target: &Arc<Target>, first: Duration, left: Option<u64>) {
     let tokens = Quota { remaining: left, limit: Some(100), reset: None };
     let signal = RateSignal { tokens, ..RateSignal::default() };
-    target.acquire(Asked::default(), NOW).unwrap().record(Outcome::Success { first, signal }, &CircuitRules::default(), NOW);
+    target.acquire(RequestKey::default(), NOW).unwrap().record(Outcome::Success { first, signal }, &CircuitRules::default(), NOW);
 }
 
 fn shares(policy: Policy, members: &[(&Arc<Target>, u32)], draws: u32) -> Vec<f64> {
@@ -39,6 +39,17 @@ fn close(share: f64, expected: f64) {
     // Five standard deviations of a binomial of 20,000 draws.
     let bound = 5.0 * (expected * (1.0 - expected) / 20_000.0).sqrt();
     assert!((share - expected).abs() < bound, "{share} is not {expected} ± {bound}");
+}
+
+/// So that the suites that go through the names leave none out.
+#[test]
+fn every_policy_has_its_name_in_the_config() {
+    let schema = schemars::schema_for!(Policy).to_value();
+    let names: Vec<&str> = schema["oneOf"].as_array().unwrap().iter().map(|variant| variant["const"].as_str().unwrap()).collect();
+    assert_eq!(names, Policy::NAMES.map(|(name, _)| name));
+    for (name, policy) in Policy::NAMES {
+        assert_eq!((serde_json::from_value::<Policy>(name.into()).unwrap(), policy.name()), (policy, name));
+    }
 }
 
 #[test]
@@ -61,7 +72,7 @@ fn least_requests_evens_out_the_load_by_weight() {
     for _ in 0..400 {
         let candidates: Vec<_> = targets.iter().zip(weights).map(|(target, weight)| Candidate { target, weight }).collect();
         let chosen = Policy::LeastRequests.pick(&candidates, 0, &mut rng);
-        leases.push(targets[chosen].acquire(Asked::default(), NOW).unwrap());
+        leases.push(targets[chosen].acquire(RequestKey::default(), NOW).unwrap());
     }
     let loads = targets.each_ref().map(|t| t.in_flight());
     assert!((90..=110).contains(&loads[0]) && (90..=110).contains(&loads[1]) && (185..=215).contains(&loads[2]), "{loads:?}");
@@ -105,7 +116,7 @@ fn affinity_passes_an_overloaded_member() {
     let candidates: Vec<_> = targets.iter().map(|target| Candidate { target, weight: 1 }).collect();
     let mut rng = fastrand::Rng::with_seed(1);
     let favourite = Policy::Affinity.pick(&candidates, 42, &mut rng);
-    let leases: Vec<_> = (0..10).map(|_| targets[favourite].acquire(Asked::default(), NOW).unwrap()).collect();
+    let leases: Vec<_> = (0..10).map(|_| targets[favourite].acquire(RequestKey::default(), NOW).unwrap()).collect();
     assert_ne!(Policy::Affinity.pick(&candidates, 42, &mut rng), favourite);
     drop(leases);
     assert_eq!(Policy::Affinity.pick(&candidates, 42, &mut rng), favourite);
@@ -136,7 +147,7 @@ proptest! {
         let members: Vec<Member> = setups.iter().enumerate().map(|(i, setup)| {
             let target = target(&format!("t{i}"));
             if setup.throttled {
-                target.acquire(Asked::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: Some(Duration::from_secs(9)) }, &rules, NOW);
+                target.acquire(RequestKey::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: Some(Duration::from_secs(9)) }, &rules, NOW);
             }
             target.set_drained(setup.drained);
             let up = HealthFlag::default();
@@ -148,7 +159,7 @@ proptest! {
         let best = (0..setups.len()).filter(usable).map(|i| setups[i].priority).min();
         for (name, policy) in Policy::NAMES {
             let route = Route::new(members.clone(), policy);
-            let request = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: seed, asked: Asked::default() };
+            let request = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: seed, key: RequestKey::default() };
             let picked = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(seed));
             match (picked, best) {
                 (Ok(pick), Some(priority)) => {

@@ -13,7 +13,7 @@ use spillway_plugins::prompt_log::redact::RedactError;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::queue;
+use crate::background_queue;
 
 /// The file in `state_dir`.
 const FILE: &str = "semantic-cache.sqlite";
@@ -102,7 +102,7 @@ impl Store {
     }
 
     pub(super) async fn flush(&self, limit: Duration) {
-        queue::flush(&self.queue, Job::Flush, limit).await;
+        background_queue::flush(&self.queue, Job::Flush, limit).await;
     }
 }
 

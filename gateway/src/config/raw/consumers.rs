@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::{RawClass, RawLimits};
-use super::plugins::RawLogLevel;
-use super::transform::RawTransform;
+use crate::config::plugins::cache::RawConsumerCache;
+use crate::config::plugins::prompt_log::RawConsumerLog;
 use crate::config::scalar::TimeText;
+use crate::config::transform::RawTransform;
 
 /// An application or a person that calls.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -53,26 +54,6 @@ pub struct RawConsumer {
     pub guard: Option<bool>,
     /// Changes to its requests and their answers.
     pub transform: Option<RawTransform>,
-}
-
-/// What the prompt log records of a consumer's prompts and answers.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawConsumerLog {
-    /// How much is recorded. Default: the level of `plugins.prompt_log`.
-    pub level: Option<RawLogLevel>,
-    /// The share of its requests that are recorded, 0 to 1. Default: the share of `plugins.prompt_log`.
-    pub sample: Option<f64>,
-}
-
-/// How a consumer uses the cache.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawConsumerCache {
-    /// Its requests may be answered from the cache, and their answers cached. Default true.
-    pub enabled: Option<bool>,
-    /// Consumers with the same namespace get each other's cached answers. Default: a namespace of its own.
-    pub namespace: Option<String>,
 }
 
 /// An API key, by its hash; `spillway keys new` makes one.

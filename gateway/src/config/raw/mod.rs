@@ -1,16 +1,14 @@
 //! The TOML file, as it is written: without defaults and without validation. [`super::validate`] turns it into
 //! [`super::Config`]. The JSON Schema is generated from these types, and their doc comments are the descriptions in the
-//! configuration reference.
+//! configuration reference. The keys of plugins are in [`super::plugins`].
 
 mod backends;
 mod consumers;
-mod guard;
+mod file;
 mod limits;
 mod metering;
-mod plugins;
 mod pools;
 mod server;
-mod transform;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,55 +16,12 @@ use serde::Deserialize;
 use super::scalar::{DurationText, SecretText};
 
 pub use backends::{RawAzureApi, RawBackend, RawBackendAuth};
-pub use consumers::{RawCertificateName, RawConsumer, RawConsumerCache, RawConsumerLog, RawKey};
-pub use guard::{RawContentSafety, RawGuard, RawOnFailure, RawSeverities};
+pub use consumers::{RawCertificateName, RawConsumer, RawKey};
+pub use file::RawConfig;
 pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
 pub use metering::{RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawUnknownPrice, RawUsage};
-pub use plugins::{
-    RawAuth, RawCache, RawExactCache, RawJwt, RawLogLevel, RawOtlp, RawPlugins, RawPromptLog, RawRedaction, RawSemanticCache, RawUnlisted,
-};
-pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPolicy, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
-pub use transform::{RawHeaderChanges, RawTransform};
-
-/// The whole file.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(title = "Spillway configuration")]
-pub struct RawConfig {
-    /// Listeners, bounds and timers of the gateway itself.
-    #[serde(default)]
-    pub server: RawServer,
-    /// Upstream resources. At least one.
-    #[serde(default)]
-    pub backends: Vec<RawBackend>,
-    /// Which backends serve which models. At least one.
-    #[serde(default)]
-    pub pools: Vec<RawPool>,
-    /// The applications and persons that call.
-    #[serde(default)]
-    pub consumers: Vec<RawConsumer>,
-    /// Consumers that share limits.
-    #[serde(default)]
-    pub groups: Vec<RawGroup>,
-    /// Stages that requests pass through.
-    #[serde(default)]
-    pub plugins: RawPlugins,
-    /// How long the gateway remembers stored objects: responses, conversations, files, batches.
-    pub objects: Option<RawObjects>,
-    /// Redis or Valkey, which several nodes share.
-    pub redis: Option<RawRedis>,
-    /// How usage is reserved and counted.
-    pub usage: Option<RawUsage>,
-    /// The ledger, which records who used what, in `server.state_dir`.
-    pub ledger: Option<RawLedger>,
-    /// The price tables.
-    pub prices: Option<RawPrices>,
-    /// Logs of the gateway.
-    pub log: Option<RawLog>,
-    /// Distributed traces.
-    pub traces: Option<RawTraces>,
-}
 
 /// Which backend has each stored object, and which consumer made it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -116,17 +71,4 @@ pub enum RawLogFormat {
     Json,
     /// The most important fields, for people.
     Text,
-}
-
-/// Distributed traces: a span for each request and each of its attempts, for an OpenTelemetry collector.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawTraces {
-    /// The collector.
-    pub otlp: RawOtlp,
-    /// The share of requests that are sampled if their caller sends no trace, 0 to 1. Default 1.
-    pub sample: Option<f64>,
-    /// Most requests per second that are sampled because their caller's trace is; above it `sample` decides. Default
-    /// 100.
-    pub caller_rate: Option<u32>,
 }

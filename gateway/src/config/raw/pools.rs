@@ -4,24 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::RawLimits;
-use super::transform::RawTransform;
+use crate::balance::policy::Policy;
 use crate::config::scalar::{DurationText, SizeText, StatusText};
-
-/// How the members of one tier share the traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RawPolicy {
-    /// In proportion to the weights.
-    Weighted,
-    /// The less busy of two.
-    LeastRequests,
-    /// The faster of two.
-    Latency,
-    /// In proportion to weight times what the rate-limit headers say is left.
-    Headroom,
-    /// The same member for the same conversation.
-    Affinity,
-}
+use crate::config::transform::RawTransform;
 
 /// A pool: the members that serve a set of models.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -32,7 +17,7 @@ pub struct RawPool {
     /// The models it serves; a model belongs to one pool.
     pub models: Vec<String>,
     /// How the members of one tier share the traffic. Default `weighted`.
-    pub policy: Option<RawPolicy>,
+    pub policy: Option<Policy>,
     /// Its backends.
     pub members: Vec<RawMember>,
     /// When a member's circuit opens.

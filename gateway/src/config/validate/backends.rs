@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::checker::Checker;
 use super::metering;
+use crate::config::checker::Checker;
 use crate::config::raw::{RawAzureApi, RawBackend, RawBackendAuth};
 use crate::config::{
     Backend, BackendAuth, COGNITIVE_SERVICES, ClientCredentials, ClientProof, Endpoint, Identity, Prices, TokenAuth, WorkloadIdentity,
@@ -134,7 +134,8 @@ fn prefix(path: &str) -> String {
     path.trim_end_matches('/').to_owned()
 }
 
-pub(super) fn auth(raw: Option<&RawBackendAuth>, key: &str, check: &mut Checker<'_>) -> BackendAuth {
+/// The gateway's credential for a backend or a service.
+pub(in crate::config) fn auth(raw: Option<&RawBackendAuth>, key: &str, check: &mut Checker<'_>) -> BackendAuth {
     let key = format!("{key}.auth");
     match raw {
         None | Some(RawBackendAuth::None) => BackendAuth::None,

@@ -2,43 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use spillway_plugins::api::Api;
 use spillway_plugins::auth::{Stored, Validity};
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
 
-use super::checker::Checker;
-use super::{limits, prompt_log, transform};
-use crate::config::raw::{RawBackend, RawCertificateName, RawConsumer, RawConsumerCache, RawGroup, RawKey, RawPool};
-use crate::config::{CacheNamespace, CertificateName, Consumer, Key, Rights, UNLISTED};
-
-/// The names that rights and limits can refer to.
-pub(super) struct Known<'r> {
-    pub(super) models: Vec<&'r str>,
-    pools: Vec<&'r str>,
-    locations: Vec<&'r str>,
-    groups: Vec<&'r str>,
-}
-
-impl<'r> Known<'r> {
-    pub(super) fn new(pools: &'r [RawPool], backends: &'r [RawBackend], groups: &'r [RawGroup]) -> Self {
-        Known {
-            groups: groups.iter().map(|group| group.name.as_str()).collect(),
-            models: pools.iter().flat_map(|pool| &pool.models).map(String::as_str).collect(),
-            pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
-            locations: backends.iter().filter_map(|backend| backend.location.as_deref()).collect(),
-        }
-    }
-}
-
-/// Rights as they are written, for a consumer or for unlisted callers.
-pub(super) struct RawRights<'r> {
-    pub(super) models: &'r Option<Vec<String>>,
-    pub(super) pools: &'r Option<Vec<String>>,
-    pub(super) locations: &'r Option<Vec<String>>,
-    pub(super) apis: &'r Option<Vec<String>>,
-    pub(super) roles: &'r Option<Vec<String>>,
-    pub(super) scopes: &'r Option<Vec<String>>,
-}
+use super::limits;
+use crate::config::checker::Checker;
+use crate::config::plugins::{cache, prompt_log};
+use crate::config::raw::{RawCertificateName, RawConsumer, RawKey};
+use crate::config::rights::{Known, RawRights, rights};
+use crate::config::{CertificateName, Consumer, Key, UNLISTED, transform};
 
 /// Keys, certificates and claims that belong to a consumer already.
 #[derive(Default)]
@@ -109,7 +81,7 @@ fn one<'r>(
         class: limits::class(raw.class),
         group,
         limits: limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check),
-        cache: cache(raw.cache.as_ref(), &format!("{key}.cache"), check),
+        cache: cache::consumer(raw.cache.as_ref(), &format!("{key}.cache"), check),
         guard: raw.guard.unwrap_or(true),
         transform: transform::read(raw.transform.as_ref(), &format!("{key}.transform"), check),
         prompt_log: prompt_log::consumer(raw.prompt_log.as_ref(), &format!("{key}.prompt_log"), check),
@@ -132,16 +104,6 @@ fn headers(raw: &[String], key: &str, check: &mut Checker<'_>) -> Vec<http::Head
         }
     }
     names
-}
-
-/// How a consumer uses the cache.
-pub(super) fn cache(raw: Option<&RawConsumerCache>, key: &str, check: &mut Checker<'_>) -> Option<CacheNamespace> {
-    let Some(raw) = raw else { return Some(CacheNamespace::Own) };
-    if raw.namespace.as_ref().is_some_and(String::is_empty) {
-        check.problem(&format!("{key}.namespace"), "must not be empty");
-    }
-    let namespace = raw.namespace.as_deref().map_or(CacheNamespace::Own, |name| CacheNamespace::Shared(name.into()));
-    raw.enabled.unwrap_or(true).then_some(namespace)
 }
 
 fn key<'r>(raw: &'r RawKey, owner: &'r str, key: &str, peppered: bool, owners: &mut Owners<'r>, check: &mut Checker<'_>) -> Option<Key> {
@@ -198,28 +160,4 @@ fn certificate<'r>(
         check.problem(key, format!("certificates with '{text}' belong to consumer '{owner}' already"));
     }
     Some(name)
-}
-
-pub(super) fn rights(raw: &RawRights<'_>, key: &str, known: &Known<'_>, check: &mut Checker<'_>) -> Rights {
-    for (given, known, list, what) in [
-        (raw.models, &known.models, "models", "model (in no pool)"),
-        (raw.pools, &known.pools, "pools", "pool"),
-        (raw.locations, &known.locations, "locations", "location (of no backend)"),
-    ] {
-        for (at, name) in given.iter().flatten().enumerate().filter(|(_, name)| !known.contains(&name.as_str())) {
-            check.unknown(&format!("{key}.{list}[{at}]"), what, name, known.iter().copied());
-        }
-    }
-    let labels = || Api::ALL.into_iter().map(Api::label);
-    for (at, name) in raw.apis.iter().flatten().enumerate().filter(|(_, name)| !labels().any(|label| label == *name)) {
-        check.unknown(&format!("{key}.apis[{at}]"), "kind of API", name, labels());
-    }
-    Rights {
-        models: raw.models.clone(),
-        pools: raw.pools.clone(),
-        locations: raw.locations.as_ref().map(|all| all.iter().map(|one| one.as_str().into()).collect()),
-        apis: raw.apis.as_ref().map(|names| Api::ALL.into_iter().filter(|api| names.iter().any(|name| name == api.label())).collect()),
-        roles: raw.roles.clone().unwrap_or_default(),
-        scopes: raw.scopes.clone().unwrap_or_default(),
-    }
 }

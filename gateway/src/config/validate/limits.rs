@@ -3,7 +3,7 @@
 use spillway_plugins::limits::{Class, Period, Rules};
 use spillway_plugins::prices::Money;
 
-use super::checker::Checker;
+use crate::config::checker::Checker;
 use crate::config::raw::{RawClass, RawGroup, RawLimits, RawOnRedisLoss, RawPeriod};
 use crate::config::{ConsumerLimits, Group, WhenLost};
 
@@ -79,7 +79,7 @@ fn rules(raw: &RawLimits, key: &str, check: &mut Checker<'_>) -> Rules {
 }
 
 /// The limits of a consumer, or of each unlisted one.
-pub(super) fn consumer<'n>(
+pub(in crate::config) fn consumer<'n>(
     raw: Option<&RawLimits>,
     key: &str,
     models: impl IntoIterator<Item = &'n str> + Clone,

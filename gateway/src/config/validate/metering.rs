@@ -7,8 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 use spillway_plugins::prices::{Money, Price, PriceTable, TokenPrices};
 
-use super::checker::Checker;
-use super::server::span;
+use crate::config::checker::Checker;
 use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawPrices, RawUsage};
 use crate::config::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
 use crate::config::{Durability, LedgerRules};
@@ -47,7 +46,7 @@ pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &
         assume_completion: raw.assume_completion.unwrap_or(1024),
         on_disconnect: match raw.on_disconnect {
             Some(RawOnDisconnect::Cancel) => OnDisconnect::Cancel,
-            None | Some(RawOnDisconnect::Drain) => OnDisconnect::Drain(span(raw.drain_timeout, 30, "usage.drain_timeout", check)),
+            None | Some(RawOnDisconnect::Drain) => OnDisconnect::Drain(check.span(raw.drain_timeout, 30, "usage.drain_timeout")),
         },
         tags: names,
     }
@@ -62,7 +61,7 @@ pub(super) fn ledger(raw: Option<&RawLedger>, state_dir: Option<&Path>, check: &
     };
     let none = RawLedger::default();
     let raw = raw.unwrap_or(&none);
-    let hours = span(raw.hours_retention, 1100 * 86_400, "ledger.hours_retention", check);
+    let hours = check.span(raw.hours_retention, 1100 * 86_400, "ledger.hours_retention");
     if hours < LONGEST_PERIOD {
         check.problem("ledger.hours_retention", "must be at least 367d, or a quota per year could not be rebuilt after a restart");
     }
@@ -73,7 +72,7 @@ pub(super) fn ledger(raw: Option<&RawLedger>, state_dir: Option<&Path>, check: &
             Some(RawDurability::Strict) => Durability::Strict,
         },
         required: raw.required.unwrap_or(false),
-        retention: span(raw.retention, 90 * 86_400, "ledger.retention", check),
+        retention: check.span(raw.retention, 90 * 86_400, "ledger.retention"),
         hours,
     })
 }

@@ -1,29 +1,23 @@
 //! From the raw config to the valid one. One file per part; each part collects all its problems.
 
-mod auth;
-mod backends;
-mod cache;
-mod checker;
+pub(super) mod backends;
 mod consumers;
-mod guard;
-mod limits;
+pub(super) mod limits;
 mod metering;
 mod pools;
-mod prompt_log;
 mod server;
-mod traces;
-mod transform;
 mod unpriced;
 
-use checker::Checker;
-
-use crate::config::raw::RawUnknownPrice;
 use spillway_plugins::limits::Rules;
 
+use super::checker::Checker;
 use super::error::Problem;
 use super::load::Loaded;
+use super::plugins::Around;
+use super::raw::RawUnknownPrice;
+use super::rights::Known;
 use super::secret::Secrets;
-use super::{AccessLog, Config, Log, Objects, Redis};
+use super::{AccessLog, Config, Log, Objects, Redis, plugins, traces};
 
 pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, Vec<Problem>> {
     let Loaded { raw, problems, broken, places } = loaded;
@@ -35,24 +29,23 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let backends = backends::read(&raw.backends, &prices, &mut check);
     let pools = pools::read(&raw.pools, &raw.backends, &mut check);
     let groups = limits::groups(&raw.groups, &mut check);
-    let known = consumers::Known::new(&raw.pools, &raw.backends, &raw.groups);
-    let auth = auth::read(raw.plugins.auth.as_ref(), raw.consumers.is_empty(), &known, &mut check);
+    let known = Known::new(&raw.pools, &raw.backends, &raw.groups);
+    let state_dir = raw.server.state_dir.as_ref().map(std::path::Path::new);
+    let around = Around { pools: &raw.pools, consumers: &raw.consumers, known: &known, state_dir };
+    let plugins = plugins::read(&raw.plugins, &around, &mut check);
+    let auth = &plugins.auth;
     let consumers = consumers::read(&raw.consumers, &known, auth.pepper.is_some(), auth.tokens.is_some(), &mut check);
     let budgets = unpriced::Budgets { consumers: &consumers, groups: &groups, tokens: auth.tokens.as_ref() };
     let free = raw.prices.as_ref().and_then(|prices| prices.unknown) == Some(RawUnknownPrice::Free);
     unpriced::check(&pools, &backends, &prices, &budgets, free, &mut check);
-    let state_dir = raw.server.state_dir.as_ref().map(std::path::Path::new);
     let usage = metering::usage(raw.usage.as_ref(), raw.ledger.as_ref(), &mut check);
     let ledger = metering::ledger(raw.ledger.as_ref(), state_dir, &mut check);
     let lasting = |rules: &Rules| rules.quota.is_some() || rules.budget.is_some();
     let all = consumers.iter().map(|consumer| &consumer.limits.rules).chain(groups.iter().map(|group| &group.rules));
     metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);
-    let guard = guard::read(raw.plugins.guard.as_ref(), &mut check);
-    let prompt_log = prompt_log::read(raw.plugins.prompt_log.as_ref(), &mut check);
-    let cache = cache::read(raw.plugins.cache.as_ref(), &raw.pools, state_dir, &mut check);
     let traces = traces::read(raw.traces.as_ref(), &mut check);
     let objects = raw.objects.unwrap_or_default();
-    let objects = Objects { max: objects.max.unwrap_or(100_000), ttl: server::span(objects.ttl, 30 * 86_400, "objects.ttl", &mut check) };
+    let objects = Objects { max: objects.max.unwrap_or(100_000), ttl: check.span(objects.ttl, 30 * 86_400, "objects.ttl") };
     let redis = raw.redis.as_ref().and_then(|raw| {
         let url = check.secret("redis.url", &raw.url)?;
         if !["redis://", "rediss://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
@@ -95,16 +88,13 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             pools,
             consumers,
             groups,
-            auth,
+            plugins,
             usage,
             ledger,
             prices,
-            guard,
-            prompt_log,
-            cache,
             objects,
             redis,
-            log: Log { level, access, text: log.format == Some(crate::config::raw::RawLogFormat::Text) },
+            log: Log { level, access, text: log.format == Some(super::raw::RawLogFormat::Text) },
             traces,
             warnings: sorted(check.warnings),
         }),

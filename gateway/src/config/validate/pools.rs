@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use spillway_plugins::retry::StatusSet;
 
-use super::checker::Checker;
-use super::server::{size, span};
-use super::{limits, transform};
+use super::limits;
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
-use crate::balance::policy::Policy;
+use crate::config::checker::Checker;
 use crate::config::error::did_you_mean;
-use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawPolicy, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 use crate::config::scalar::StatusText;
-use crate::config::{HealthRules, Member, Pool, RetryRules, Timeouts};
+use crate::config::{HealthRules, Member, Pool, RetryRules, Timeouts, transform};
 use crate::provider::RawKind;
 
 pub(super) fn read(raw: &[RawPool], backends: &[RawBackend], check: &mut Checker<'_>) -> Vec<Pool> {
@@ -58,13 +56,7 @@ fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_
     Pool {
         name: raw.name.as_str().into(),
         models: raw.models.clone(),
-        policy: match raw.policy.unwrap_or(RawPolicy::Weighted) {
-            RawPolicy::Weighted => Policy::Weighted,
-            RawPolicy::LeastRequests => Policy::LeastRequests,
-            RawPolicy::Latency => Policy::Latency,
-            RawPolicy::Headroom => Policy::Headroom,
-            RawPolicy::Affinity => Policy::Affinity,
-        },
+        policy: raw.policy.unwrap_or_default(),
         members: members(raw, backends, key, check),
         circuit: circuit(raw.circuit.as_ref(), key, check),
         retry,
@@ -152,8 +144,8 @@ fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> Circ
     {
         check.problem(&format!("{key}.default_retry_after"), "is longer than 'max_retry_after'");
     }
-    let trip = span(raw.trip, 30, &format!("{key}.trip"), check);
-    let first_trip = span(raw.first_trip, 5, &format!("{key}.first_trip"), check);
+    let trip = check.span(raw.trip, 30, &format!("{key}.trip"));
+    let first_trip = check.span(raw.first_trip, 5, &format!("{key}.first_trip"));
     if raw.first_trip.is_some() && first_trip > trip {
         check.problem(&format!("{key}.first_trip"), "is longer than 'trip'");
     }
@@ -162,14 +154,14 @@ fn circuit(raw: Option<&RawCircuit>, key: &str, check: &mut Checker<'_>) -> Circ
             Some(percent) => Threshold::Percent { percent, min_calls: raw.min_calls.unwrap_or(10) },
             None => raw.failures.map_or(default.threshold, Threshold::Failures),
         },
-        interval: span(raw.interval, 60, &format!("{key}.interval"), check),
+        interval: check.span(raw.interval, 60, &format!("{key}.interval")),
         statuses: statuses(raw.statuses.as_ref(), default.statuses),
         errors,
         first_trip: first_trip.min(trip),
         trip,
         honour_retry_after: raw.honour_retry_after.unwrap_or(true),
-        max_retry_after: span(raw.max_retry_after, 120, &format!("{key}.max_retry_after"), check),
-        default_retry_after: span(raw.default_retry_after, 10, &format!("{key}.default_retry_after"), check),
+        max_retry_after: check.span(raw.max_retry_after, 120, &format!("{key}.max_retry_after")),
+        default_retry_after: check.span(raw.default_retry_after, 10, &format!("{key}.default_retry_after")),
     }
 }
 
@@ -208,12 +200,12 @@ fn timeouts(raw: Option<&RawTimeouts>, key: &str, check: &mut Checker<'_>) -> Ti
     let none = RawTimeouts::default();
     let raw = raw.unwrap_or(&none);
     let timeouts = Timeouts {
-        connect: span(raw.connect, 3, &format!("{key}.connect"), check),
-        first_token: span(raw.first_token, 30, &format!("{key}.first_token"), check),
-        answer: span(raw.answer, 120, &format!("{key}.answer"), check),
-        thinking: span(raw.thinking, 600, &format!("{key}.thinking"), check),
-        idle: span(raw.idle, 60, &format!("{key}.idle"), check),
-        total: span(raw.total, 600, &format!("{key}.total"), check),
+        connect: check.span(raw.connect, 3, &format!("{key}.connect")),
+        first_token: check.span(raw.first_token, 30, &format!("{key}.first_token")),
+        answer: check.span(raw.answer, 120, &format!("{key}.answer")),
+        thinking: check.span(raw.thinking, 600, &format!("{key}.thinking")),
+        idle: check.span(raw.idle, 60, &format!("{key}.idle")),
+        total: check.span(raw.total, 600, &format!("{key}.total")),
     };
     for (given, name, value) in [
         (raw.connect, "connect", timeouts.connect),
@@ -231,7 +223,7 @@ fn timeouts(raw: Option<&RawTimeouts>, key: &str, check: &mut Checker<'_>) -> Ti
 
 fn rescue(raw: Option<&RawStreams>, key: &str, check: &mut Checker<'_>) -> Option<usize> {
     let raw = raw?;
-    let most = size(raw.rescue_max, 64 << 10, &format!("{key}.streams.rescue_max"), check);
+    let most = check.size(raw.rescue_max, 64 << 10, &format!("{key}.streams.rescue_max"));
     if raw.rescue != Some(RawRescue::Verified) && raw.rescue_max.is_some() {
         check.problem(&format!("{key}.streams.rescue_max"), "has an effect only with rescue = \"verified\"");
     }
@@ -251,8 +243,8 @@ fn health(raw: &RawHealth, key: &str, check: &mut Checker<'_>) -> HealthRules {
     let any_answer = "200-499".parse().map_or_else(|_| StatusSet::failure_default(), |range| StatusSet::new([range]));
     HealthRules {
         path: raw.path.clone(),
-        interval: span(raw.interval, 10, &format!("{key}.interval"), check),
-        timeout: span(raw.timeout, 3, &format!("{key}.timeout"), check),
+        interval: check.span(raw.interval, 10, &format!("{key}.interval")),
+        timeout: check.span(raw.timeout, 3, &format!("{key}.timeout")),
         statuses: statuses(raw.statuses.as_ref(), any_answer),
         unhealthy_after: raw.unhealthy_after.unwrap_or(2).max(1),
         healthy_after: raw.healthy_after.unwrap_or(1).max(1),

@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::checker::Checker;
+use crate::config::checker::Checker;
 use crate::config::raw::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
-use crate::config::scalar::{DurationText, SizeText};
 use crate::config::{Server, ServerTls};
 
 pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
@@ -30,8 +29,8 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         }
     }
     let tls = raw.tls.as_ref().map(|raw| tls(raw, check));
-    let max_body = size(raw.max_body, 32 << 20, "server.max_body", check);
-    let max_buffered = size(raw.max_buffered, 512 << 20, "server.max_buffered", check);
+    let max_body = check.size(raw.max_body, 32 << 20, "server.max_body");
+    let max_buffered = check.size(raw.max_buffered, 512 << 20, "server.max_buffered");
     if max_buffered < max_body {
         check.problem("server.max_buffered", "must be at least max_body, or the largest bodies could never be accepted");
     }
@@ -44,11 +43,11 @@ pub(super) fn read(raw: &RawServer, check: &mut Checker<'_>) -> Option<Server> {
         max_buffered,
         max_connections: positive(raw.max_connections, "server.max_connections", check).unwrap_or(10_000),
         max_in_flight: positive(raw.max_in_flight, "server.max_in_flight", check).unwrap_or(10_000),
-        header_timeout: span(raw.header_timeout, 10, "server.header_timeout", check),
-        body_timeout: span(raw.body_timeout, 30, "server.body_timeout", check),
+        header_timeout: check.span(raw.header_timeout, 10, "server.header_timeout"),
+        body_timeout: check.span(raw.body_timeout, 30, "server.body_timeout"),
         min_body_rate: raw.min_body_rate.map_or(1 << 10, |rate| rate.0),
-        write_timeout: span(raw.write_timeout, 30, "server.write_timeout", check),
-        keepalive: span(raw.keepalive, 75, "server.keepalive", check),
+        write_timeout: check.span(raw.write_timeout, 30, "server.write_timeout"),
+        keepalive: check.span(raw.keepalive, 75, "server.keepalive"),
         h2c: raw.h2c.unwrap_or(false),
         response_headers: raw.response_headers.unwrap_or(true),
         lb_delay: raw.lb_delay.map_or(Duration::ZERO, |delay| delay.0),
@@ -105,26 +104,9 @@ fn address(text: &str, key: &str, check: &mut Checker<'_>) -> Option<SocketAddr>
     }
 }
 
-pub(super) fn size(given: Option<SizeText>, default: usize, key: &str, check: &mut Checker<'_>) -> usize {
-    let size = given.map_or(default, |size| size.0);
-    if size == 0 {
-        check.problem(key, "must be more than 0");
-    }
-    size
-}
-
 fn positive(given: Option<usize>, key: &str, check: &mut Checker<'_>) -> Option<usize> {
     if given == Some(0) {
         check.problem(key, "must be at least 1");
     }
     given
-}
-
-/// A time span that must not be zero.
-pub(super) fn span(given: Option<DurationText>, default_seconds: u64, key: &str, check: &mut Checker<'_>) -> Duration {
-    let span = given.map_or(Duration::from_secs(default_seconds), |span| span.0);
-    if span.is_zero() {
-        check.problem(key, "must be longer than 0");
-    }
-    span
 }

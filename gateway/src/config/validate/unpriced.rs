@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use spillway_plugins::limits::Rules;
 
-use super::checker::Checker;
+use crate::config::checker::Checker;
 use crate::config::{Backend, Consumer, ConsumerLimits, Group, Pool, Prices, Rights, TokenRules};
 
 /// The budgets of a config.

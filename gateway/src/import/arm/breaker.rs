@@ -171,7 +171,7 @@ fn reasons(condition: &Node, circuit: &mut Circuit, findings: &mut Findings) {
 }
 
 /// A circuit as text.
-fn told(circuit: &Circuit) -> String {
+fn describe(circuit: &Circuit) -> String {
     let count = |count: Option<u64>, what: &str| count.map(|count| format!("{count}{what}"));
     let span = |span: Option<Millis>, begin: &str| span.map(|span| format!("{begin} {span}"));
     let parts = [
@@ -202,8 +202,8 @@ pub(super) fn shared(place: &str, members: &[(String, Option<Circuit>)], finding
                 format!("'{name}' gets the circuit of '{owner}'"),
                 format!(
                     "a pool has one circuit for all its members; its own was: {}; that of '{owner}' is: {}",
-                    told(circuit),
-                    told(&chosen)
+                    describe(circuit),
+                    describe(&chosen)
                 ),
             ),
             None => findings.approximate(

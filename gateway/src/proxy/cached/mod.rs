@@ -1,4 +1,4 @@
-//! Is the answer known already? Then it is given at once; otherwise it is kept when it comes.
+//! Answers from the cache: a cached answer is sent at once; otherwise the answer is cached when it comes.
 
 mod replay;
 mod search;
@@ -27,7 +27,7 @@ use crate::telemetry::metrics::CacheResult;
 pub(super) use replay::{prepare, send};
 use search::{Found, Similar, find, is_within, question_of, similar};
 
-/// Whose answers a caller gets; nobody's, if it doesn't want any.
+/// Whose cached answers a caller may get; `None` if it wants none.
 fn owner(facts: &Facts) -> Option<Owner<'_>> {
     let Some(consumer) = facts.consumer() else { return Some(Owner::Anonymous) };
     Some(match consumer.cache.as_ref()? {
@@ -36,13 +36,14 @@ fn owner(facts: &Facts) -> Option<Owner<'_>> {
     })
 }
 
-/// Headers that change what is answered.
+/// Headers that change the answer.
 const SEEN: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
 
-/// The namespace of a request that may be answered from the cache, and whether that is shared.
+/// The cache namespace of a request, and whether it is shared; `None` if the request may not be answered from the
+/// cache.
 fn place(session: &Session, facts: &Facts, model_request: &ModelRequest) -> Option<(String, bool)> {
     let owner = owner(facts).filter(|_| !facts.internal)?;
-    // Behind one key there may be different people at a backend that tells them apart.
+    // If the backend identifies users by the caller's credential, one consumer may be several people.
     let passes = |member: &Member| matches!(facts.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
     if model_request.model.route.members().iter().any(passes) {
         return None;
@@ -54,22 +55,22 @@ fn place(session: &Session, facts: &Facts, model_request: &ModelRequest) -> Opti
             seen += &format!("{name}={:?};", value.as_bytes());
         }
     }
-    // What was looked at by other rules, or by none, is for others.
+    // An answer that was checked by other rules, or not at all, is not for this caller.
     if let Some(rules) = guardrails::fingerprint(facts) {
         seen += &format!("guard={rules:x};");
     }
     Some((owner.namespace(&seen), owner.is_shared()))
 }
 
-/// What looking for an answer led to.
+/// The result of a cache lookup.
 pub(super) struct LookedUp {
-    /// How the request stands with the cache.
+    /// What the cache did for the request.
     pub(super) cached: Box<Cached>,
     /// The answer, if it was found.
     pub(super) answer: Option<Arc<Entry>>,
 }
 
-/// Looks for the answer of a request: in the cache, or with another request that asks for it now.
+/// Looks for an answer: in the cache, or with another request that is asking for it now.
 pub(super) async fn look_up(
     gateway: &Gateway,
     session: &mut Session,
@@ -118,7 +119,7 @@ pub(super) async fn look_up(
                 Similar::Answer(near) => {
                     cached.result = CacheResult::Semantic;
                     cached.score = Some(near.score);
-                    // Others may have asked something nearer to them.
+                    // Another question may be more similar to the waiting ones.
                     cached.flight = None;
                     return Ok(Some(LookedUp { cached, answer: Some(near.entry) }));
                 }
@@ -130,7 +131,7 @@ pub(super) async fn look_up(
     Ok(Some(LookedUp { cached, answer: None }))
 }
 
-/// The answer is not to be kept, and those who wait for it ask by themselves.
+/// The answer will not be cached, and requests that wait for it ask by themselves.
 pub(super) fn forget(copies: &mut Copies) {
     if let Some(cached) = &mut copies.cached {
         cached.record = None;
@@ -140,7 +141,7 @@ pub(super) fn forget(copies: &mut Copies) {
     }
 }
 
-/// Tells the caller how its request stands with the cache.
+/// Adds what the cache did to the caller's answer.
 pub(super) fn describe(copies: &Copies, head: &mut ResponseHeader) {
     if let Some(cached) = &copies.cached {
         let _ = head.insert_header(headers::X_SPILLWAY_CACHE, HeaderValue::from_static(cached.result.label()));
@@ -150,7 +151,7 @@ pub(super) fn describe(copies: &Copies, head: &mut ResponseHeader) {
     }
 }
 
-/// Takes a piece of an answer as it goes out. One that is too long is not kept.
+/// Takes a piece of an answer as it is sent. An answer that is too long is not cached.
 pub(super) fn record(copies: &mut Copies, piece: &Bytes) {
     let Some(cached) = &mut copies.cached else { return };
     if let Some(record) = &mut cached.record {
@@ -159,8 +160,9 @@ pub(super) fn record(copies: &mut Copies, piece: &Bytes) {
     cached.record = cached.record.take().filter(Record::is_whole);
 }
 
-/// The answer is whole, and its last bytes go out next: keeps it, and lets those go on who wait for it.
-/// `target` is the operation and the backend that answered it; `hidden` is the data of an event that its caller didn't ask for, and another one may.
+/// The answer is whole, and its last bytes are sent next: caches it, and lets the requests that wait for it continue.
+/// `target` is the operation and the backend that answered; `hidden` is the data of an event that this caller didn't
+/// ask for, but another one may.
 pub(super) async fn keep(
     gateway: &Gateway,
     facts: &Facts,
@@ -186,7 +188,7 @@ pub(super) async fn keep(
         }
         None => None,
     };
-    let state = if body.is_some() { State::Landed } else { State::NotKept };
+    let state = if body.is_some() { State::Stored } else { State::NotKept };
     if let Some(body) = body {
         let now = gateway.clock.wall().timestamp_millis();
         let usage = metering.usage.map(|metered| metered.usage).unwrap_or_default();
@@ -210,7 +212,7 @@ pub(super) async fn keep(
     }
 }
 
-/// A stream with one more event before its end, where the usage is told.
+/// A stream with one more event before its end: the one that reports the usage.
 fn with_event(stream: &[u8], data: &[u8]) -> Bytes {
     let end = memchr::memmem::rfind(stream, b"data: [DONE]").unwrap_or(stream.len());
     [&stream[..end], b"data: ", data, b"\n\n", &stream[end..]].concat().into()

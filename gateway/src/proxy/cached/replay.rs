@@ -1,4 +1,4 @@
-//! Gives a caller a kept answer, in the form that it asked for.
+//! Sends a cached answer, in the form that the caller asked for.
 
 use bytes::Bytes;
 use http::{StatusCode, header};
@@ -13,16 +13,16 @@ use spillway_plugins::request::StreamOptions;
 use crate::gateway::Gateway;
 use crate::proxy::books::OwnAnswer;
 use crate::proxy::intake_outcome::IntakeError;
-use crate::proxy::{logged, own_fields, respond};
+use crate::proxy::{gateway_headers, logged, respond};
 use crate::request::{BufferShare, End, Facts, ModelRequest};
 use crate::telemetry::metrics::CacheResult;
 
-/// Whether the caller wants a stream's usage told.
+/// Whether the caller wants the usage of a stream.
 fn wants_usage(model_request: &ModelRequest) -> bool {
     model_request.fields.stream_options == StreamOptions::UsageAsked
 }
 
-/// The kept answer in the form that this caller asked for, if it can be had from what is kept.
+/// The cached answer in the form that this caller asked for, if it can be converted.
 fn replay(model_request: &ModelRequest, entry: &Entry) -> Option<Bytes> {
     let (api, body) = (model_request.api, &entry.body);
     match (entry.streamed, model_request.fields.stream) {
@@ -30,12 +30,12 @@ fn replay(model_request: &ModelRequest, entry: &Entry) -> Option<Bytes> {
         (false, true) if api == Api::Embeddings => Some(body.clone()),
         (false, true) => answer::to_stream(api, body, wants_usage(model_request)),
         (true, true) => answer::with_usage(api, body, wants_usage(model_request)),
-        // Who asks plainly is told the usage, too.
+        // A plain answer always has the usage.
         (true, false) => answer::with_usage(api, body, true).and_then(|body| answer::to_plain(api, &body)),
     }
 }
 
-/// A kept answer that is about to be sent, and its place in the room for bodies.
+/// A cached answer that is about to be sent, and its share of the buffer budget.
 pub(in crate::proxy) struct Kept {
     body: Bytes,
     /// How it was found: `exact` or `semantic`.
@@ -43,13 +43,13 @@ pub(in crate::proxy) struct Kept {
     _share: BufferShare,
 }
 
-/// Prepares a kept answer for its caller; `None` if it can't be had in the form that the caller asked for.
+/// Prepares a cached answer; `None` if it can't be converted to the form that the caller asked for.
 pub(in crate::proxy) fn prepare(gateway: &Gateway, own: &mut OwnAnswer<'_>, model_request: &ModelRequest, entry: &Entry) -> Option<Kept> {
     let cache = own.facts.runtime.cache.as_ref()?;
     let mut share = BufferShare::new(&gateway.buffered);
     let has_room = entry.streamed == model_request.fields.stream || share.grow(answer::cost(&entry.body));
     let Some(body) = Some(entry).filter(|_| has_room).and_then(|entry| replay(model_request, entry)) else {
-        // Not in this form: it is asked for, and kept in its place.
+        // Not in this form: a backend is asked, and its answer replaces the cached one.
         if let Some(cached) = &mut own.copies.cached {
             cached.result = CacheResult::Miss;
             cached.score = None;
@@ -68,7 +68,7 @@ pub(in crate::proxy) fn prepare(gateway: &Gateway, own: &mut OwnAnswer<'_>, mode
     Some(Kept { body, how: if result == CacheResult::Semantic { "semantic" } else { "exact" }, _share: share })
 }
 
-/// Sends a kept answer.
+/// Sends a cached answer.
 pub(in crate::proxy) async fn send(
     gateway: &Gateway,
     session: &mut Session,
@@ -83,7 +83,7 @@ pub(in crate::proxy) async fn send(
         let age = entry.age(gateway.clock.wall().timestamp_millis());
         let _ = head.insert_header(header::AGE, age);
     }
-    own_fields::complete(&own, model_request, &mut head, &entry.backend, 0);
+    gateway_headers::complete(&own, model_request, &mut head, &entry.backend, 0);
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(kept.body), true)];
     respond::send(&mut session.downstream_session, tasks, server.write_timeout).await.map_err(|_| IntakeError::CallerLeft)?;
     own.reply.end = End::Complete;

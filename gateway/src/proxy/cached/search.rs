@@ -1,4 +1,4 @@
-//! Looks for an answer that is known: kept, on its way, or to a question that means the same.
+//! Looks for an answer: in the cache, in another request that is in flight, or for a similar question.
 
 use bytes::Bytes;
 use spillway_plugins::cache::semantic::Question;
@@ -18,13 +18,13 @@ use crate::proxy::refusal::Refusal;
 use crate::request::{Facts, ModelRequest, Timing};
 use crate::self_request::OnBehalfOf;
 
-/// What a search came to.
+/// The result of a search.
 pub(super) enum Found {
     /// The answer.
     Answer(Arc<Entry>),
-    /// Nothing: others wait for this request to bring it.
+    /// No answer: others wait for this request to bring it.
     Lead(Flight),
-    /// Nothing, and nobody waits.
+    /// No answer, and no other request waits.
     Nothing,
 }
 
@@ -49,14 +49,14 @@ pub(super) async fn find(
     loop {
         let mut flight = match cache.board(key) {
             Role::Lead(flight) => {
-                // It may have landed in between; and another node may have the answer.
+                // It may have been cached in between, or another node may have the answer.
                 let mut entry = cache.get(&key, now());
                 if entry.is_none() {
                     entry = fetch(gateway, cache, timing, &key, now()).await;
                 }
                 return Ok(match entry.filter(|entry| within(entry)) {
                     Some(entry) => {
-                        flight.end(State::Landed);
+                        flight.end(State::Stored);
                         Found::Answer(entry)
                     }
                     None => Found::Lead(flight),
@@ -68,24 +68,24 @@ pub(super) async fn find(
         let left = cache.rules.wait.saturating_sub(waiting.since(began));
         let ended = tokio::select! {
             biased;
-            state = flight.wait_for(|state| *state != State::Flying) => state.ok().map(|state| *state),
+            state = flight.wait_for(|state| *state != State::InFlight) => state.ok().map(|state| *state),
             _ = session.downstream_session.read_body_or_idle(true) => return Err(IntakeError::CallerLeft),
             () = tokio::time::sleep(left) => Some(State::NotKept),
         };
         timing.waited += gateway.clock.now().since(waiting);
         match ended {
-            Some(State::Landed) => {
+            Some(State::Stored) => {
                 let entry = cache.get(&key, now()).filter(|entry| within(entry));
                 return Ok(entry.map_or(Found::Nothing, Found::Answer));
             }
-            Some(State::NotKept | State::Flying) => return Ok(Found::Nothing),
-            // The one who asked gave up: somebody else does.
+            Some(State::NotKept | State::InFlight) => return Ok(Found::Nothing),
+            // The request that asked gave up: another one asks.
             None => {}
         }
     }
 }
 
-/// What another node has kept.
+/// The answer that another node has cached.
 async fn fetch(gateway: &Gateway, cache: &AnswerCache, timing: &mut Timing, key: &CacheKey, now: i64) -> Option<Arc<Entry>> {
     let began = gateway.clock.now();
     let entry = cache.fetch(key, now).await;
@@ -93,15 +93,15 @@ async fn fetch(gateway: &Gateway, cache: &AnswerCache, timing: &mut Timing, key:
     entry
 }
 
-/// What a search for similar questions came to.
+/// The result of a search for similar questions.
 pub(super) enum Similar {
-    /// The answer to one.
+    /// The answer to a similar question.
     Answer(Near),
-    /// None; what is to be learnt once the answer is there.
+    /// None; this is stored when the answer comes.
     Unknown(Option<PendingEntry>),
 }
 
-/// The question that a request asks, where answers to similar ones may do.
+/// The question that a request asks, if an answer to a similar one is good enough.
 pub(super) async fn question_of(
     gateway: &Gateway,
     semantic: &SemanticCache,
@@ -116,7 +116,7 @@ pub(super) async fn question_of(
     on_bytes(&gateway.turns, || facts.owner(), body, asked).await
 }
 
-/// Looks for a kept answer to a similar question.
+/// Looks for a cached answer to a similar question.
 pub(super) async fn similar(
     gateway: &Gateway,
     cache: &AnswerCache,
@@ -146,7 +146,7 @@ pub(super) async fn similar(
     }
 }
 
-/// Whether an answer comes from where its model is still served, and its caller may be served from.
+/// Whether an answer comes from a backend that still serves its model, and that the caller may use.
 pub(super) fn is_within(facts: &Facts, model_request: &ModelRequest, entry: &Entry) -> bool {
     let members = model_request.model.route.members();
     let Some(member) = members.iter().find(|member| member.target.id.backend == entry.backend) else { return false };

@@ -1,4 +1,4 @@
-//! Another answer that continues a stream of which a part was sent.
+//! Another answer that continues a stream of which a part was already sent.
 
 use bytes::Bytes;
 use spillway_plugins::rescue::Continuation;
@@ -10,13 +10,13 @@ use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::proxy::delivery::Delivery;
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::patience;
+use crate::proxy::output_timeout;
 
-/// Told at the end of a stream that was continued.
+/// Sent at the end of a stream that was continued.
 const TRAILER: &[u8] = b": x-spillway-rescued: 1\n";
 
 impl Deliverer<'_, '_> {
-    /// Passes on what the other answer has beyond what was sent. `Blocked` if it differs.
+    /// Passes on the part of the other answer after what was sent. `Blocked` if it differs.
     pub(super) async fn join(&mut self, continuation: &mut Continuation) -> Delivery {
         let model_request = self.attempt.model_request;
         let mut watch = StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), self.attempt.asked_usage);
@@ -29,11 +29,11 @@ impl Deliverer<'_, '_> {
 
     async fn join_events(&mut self, continuation: &mut Continuation, watch: &mut StreamWatch) -> Delivery {
         let idle = self.attempt.model_request.pool.config.timeouts.idle;
-        let mut give_up = self.attempt.running.began + patience::first(self.attempt.model_request);
+        let mut give_up = self.attempt.state.began + output_timeout::first(self.attempt.model_request);
         let mut last_sent = self.now();
         let mut begun = false;
         loop {
-            // One that is complete may still tell what it used, and need not say that it ends.
+            // A complete answer may still report its usage, and doesn't have to say that it ends.
             let finished = watch.state().finished;
             let (events, ended) = match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
                 Ok(BodyEvent::Data(bytes)) => (watch.feed(bytes), false),
@@ -57,8 +57,8 @@ impl Deliverer<'_, '_> {
                 return Delivery::Cut(ErrorKind::Reset);
             }
             if watch.state().content && !std::mem::replace(&mut begun, true) {
-                let first = self.now().since(self.attempt.running.began);
-                self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
+                let first = self.now().since(self.attempt.state.began);
+                self.attempt.record(Outcome::Success { first, signal: self.attempt.state.signal });
             }
             give_up = if begun { self.now() + idle } else { give_up };
             let over = watch.state().done || (ended && watch.state().finished);

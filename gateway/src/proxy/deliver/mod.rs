@@ -1,8 +1,8 @@
-//! Hands an upstream's answer to the caller: whole or as a stream, byte for byte.
+//! Delivers an upstream's answer to the caller: whole or as a stream, byte for byte.
 //!
-//! Before the commit point (the first content byte sent to the caller) an answer that breaks is
-//! thrown away and the attempt replaced. After it, the caller gets an error event in its API's own
-//! shape and an unfinished transfer, so that a part never looks like the whole.
+//! Before the commit point (the first content byte sent to the caller), an answer that breaks is thrown away and
+//! another attempt is made. After it, the caller gets an error event in its API's own format and an unfinished
+//! transfer, so that a part never looks like a whole answer.
 
 mod join;
 mod plain;
@@ -26,28 +26,28 @@ use spillway_plugins::retry::{self, Credentials};
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::{Metered, Reported};
 
-use screen::Screen;
+use screen::StreamScreen;
 use tap::Tap;
 
 use super::attempt::Attempt;
+use super::body_pieces::{BodyPieces, joined};
 use super::ctx::RequestCtx;
 use super::delivery::{Delivery, Fault};
 use super::exchange::{BodyEvent, Broken, Exchange};
-use super::held::{Held, joined};
 use super::rescuable::Rescuable;
 use super::retry_state::RetryState;
 use super::unfinished::Reading;
-use super::{bound, cached, headers, logged, metering, own_fields, respond, stored, transformed};
+use super::{cached, gateway_headers, headers, logged, metering, respond, stored, transformed, usage_bound};
 use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
 use crate::request::{Facts, Reply};
 
-/// How long an HTTP/2 connection gets to send what is queued before a stream is reset.
+/// How long an HTTP/2 connection has to send what is queued before a stream is reset.
 const BEFORE_RESET: Duration = Duration::from_millis(20);
 
-/// Hands an answer over. `prefix` is what was read of its body already.
+/// Delivers an answer. `prefix` is the part of its body that was already read.
 pub(super) async fn deliver(
     session: &mut Session,
     ctx: &mut RequestCtx,
@@ -64,8 +64,8 @@ pub(super) async fn deliver(
     let mut stream = success && is_stream(head);
     let model_request = attempt.model_request;
     let asked = model_request.fields.stream;
-    // What is compressed is passed on as it comes, a stream, too. Answers of any other type may be JSON, and a `usage`
-    // in anything else is none.
+    // A compressed answer is passed on as it comes, even a stream. An answer of any other type may be JSON; if it
+    // isn't, no `usage` is found in it.
     let watch = (coded && (asked || is_of(head, STREAM)))
         .then(|| StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), false));
     let tap = if success { Tap::of(&head.headers, watch) } else { None };
@@ -79,7 +79,7 @@ pub(super) async fn deliver(
             Err(delivery) => return delivery,
         }
     }
-    // Of this answer: an attempt that was replaced may have been the other.
+    // Set again for each answer: an attempt that was replaced may have been of the other kind.
     delivery.ctx.reply.streamed = stream;
     if stream {
         return delivery.stream(prefix).await;
@@ -92,10 +92,10 @@ pub(super) async fn deliver(
     if delivered == Delivery::Complete && !success { Delivery::Refusal(status) } else { delivered }
 }
 
-/// The type of a stream of events.
+/// The content type of an event stream.
 const STREAM: &[u8] = b"text/event-stream";
 
-/// Whether an answer is of this type.
+/// Whether an answer has this type.
 fn is_of(head: &ResponseHeader, kind: &[u8]) -> bool {
     let given = head.headers.get(header::CONTENT_TYPE);
     given.is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind))
@@ -106,7 +106,7 @@ fn is_coded(head: &ResponseHeader) -> bool {
     head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// Whether an answer says that it is a stream of events that can be read.
+/// Whether an answer is an event stream that can be read.
 pub(super) fn is_stream(head: &ResponseHeader) -> bool {
     is_of(head, STREAM) && !is_coded(head)
 }
@@ -117,18 +117,18 @@ struct Deliverer<'a, 'g> {
     retry_state: &'a mut RetryState,
     attempt: &'a mut Attempt<'g>,
     exchange: &'a mut Exchange,
-    /// What reads an answer that is no stream, or is compressed; `None` if nobody can read it.
+    /// Reads an answer that is not a stream, or is compressed; `None` if it can't be read.
     tap: Option<Tap>,
-    /// What of a whole stream its caller didn't ask for.
+    /// Events of a stream that its caller didn't ask for.
     hidden: Option<Bytes>,
-    /// What stays back of a stream under guard.
-    screen: Option<Box<Screen>>,
+    /// What is held back of a stream that the guard checks.
+    screen: Option<Box<StreamScreen>>,
     committed: bool,
-    /// What was sent, where that may be continued after a break.
+    /// What was sent, if it may be continued after a break.
     rescuable: Option<Rescuable>,
 }
 
-/// Joins what continues it to what was sent of an answer that broke.
+/// Continues an answer that broke.
 pub(super) async fn join(
     session: &mut Session,
     ctx: &mut RequestCtx,
@@ -143,7 +143,7 @@ pub(super) async fn join(
         .await
 }
 
-/// Tells a caller that its stream broke, and leaves the transfer unfinished.
+/// Sends an error event to a caller whose stream broke, and leaves the transfer unfinished.
 pub(super) async fn cut_off(session: &mut Session, facts: &Facts, reply: &mut Reply, event: Bytes) {
     reply.bytes_out += event.len();
     let caller = &mut session.downstream_session;
@@ -151,19 +151,19 @@ pub(super) async fn cut_off(session: &mut Session, facts: &Facts, reply: &mut Re
     break_off(caller).await;
 }
 
-/// Ends a transfer without its end: the connection (or HTTP/2 stream) is broken off.
+/// Breaks the connection (or the HTTP/2 stream) off, so that the transfer has no end.
 async fn break_off(caller: &mut ServerSession) {
     caller.set_keepalive(None);
     if caller.is_http2() {
-        // A reset drops what is still queued, the error event with it: let it go out first.
+        // A reset drops what is still queued, including the error event: let it be sent first.
         tokio::time::sleep(BEFORE_RESET).await;
     }
     caller.shutdown().await;
 }
 
 impl Deliverer<'_, '_> {
-    /// How an answer is replaced in which the upstream says that it failed; `None` if the caller gets it as it is, since it
-    /// would be the same everywhere, or nobody knows.
+    /// How to replace an answer in which the upstream reports an error; `None` if the caller gets it unchanged, because
+    /// other targets would answer the same, or because this is not known.
     fn replacement(&self, fault: retry::Fault) -> Option<Fault> {
         match fault {
             retry::Fault::RateLimited => Some(Fault::RateLimited),
@@ -191,9 +191,9 @@ impl Deliverer<'_, '_> {
         next
     }
 
-    /// Whether an answer is read on when its caller leaves now.
+    /// Whether the rest of an answer is read if its caller leaves now.
     fn drains(&self) -> bool {
-        let begun = self.attempt.running.status.is_some_and(|status| status.is_success());
+        let begun = self.attempt.state.status.is_some_and(|status| status.is_success());
         begun && !self.ctx.metering.booked && self.ctx.facts.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
     }
 
@@ -201,19 +201,19 @@ impl Deliverer<'_, '_> {
         reported.usage(self.attempt.model_request.api).map(Metered::reported)
     }
 
-    /// Books the answer: its last bytes come next. A refusal costs nothing, unless it is a content filter's.
+    /// Books the answer: its last bytes are sent next. An error costs nothing, except one of a content filter.
     async fn book(&mut self) {
-        let running = &self.attempt.running;
-        let costs = running.filtered || running.status.is_some_and(|status| status.is_success());
-        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx.books(), self.attempt.model_request, running) {
+        let state = &self.attempt.state;
+        let costs = state.filtered || state.status.is_some_and(|status| status.is_success());
+        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx.books(), self.attempt.model_request, state) {
             safe.await;
         }
     }
 
-    /// The commit point: head and first bytes in one write. From here on the body is not needed
-    /// for another attempt.
-    async fn commit(&mut self, held: Held, over: bool) -> Result<(), Delivery> {
-        let first = self.now().since(self.attempt.running.began);
+    /// The commit point: sends head and first bytes in one write. From here on the body is not needed for another
+    /// attempt.
+    async fn commit(&mut self, held: BodyPieces, over: bool) -> Result<(), Delivery> {
+        let first = self.now().since(self.attempt.state.began);
         held.iter().for_each(|piece| self.record(piece));
         self.read_plain(&held, over).await;
         let Some(upstream) = self.exchange.head() else { return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::Reset)))) };
@@ -234,29 +234,29 @@ impl Deliverer<'_, '_> {
             let _ = head.insert_header("x-accel-buffering", "no");
         }
         if status.is_success() && !self.ctx.reply.streamed && stored::may_make(self.attempt.model_request) {
-            // What names it stands at the beginning.
+            // The object's id is at the beginning.
             stored::remember(self.attempt.gateway, &self.ctx.facts, self.attempt.model_request, self.backend(), &joined(&held));
         }
         if status.is_success() {
-            self.attempt.model_request.model.members[self.attempt.running.member].metrics.first_token.observe(first.as_secs_f64());
-            self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
+            self.attempt.model_request.model.members[self.attempt.state.member].metrics.first_token.observe(first.as_secs_f64());
+            self.attempt.record(Outcome::Success { first, signal: self.attempt.state.signal });
         }
         self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());
         transformed::response(&self.ctx.facts, self.attempt.model_request, &mut head);
-        own_fields::describe(
+        gateway_headers::describe(
             &self.ctx.facts,
             &self.ctx.timing,
             &self.ctx.copies,
             &mut head,
             Some(self.backend()),
-            self.ctx.attempts.made.len() + 1,
+            self.ctx.attempts.records.len() + 1,
         );
         if self.ctx.body.kept.as_ref().is_some_and(|body| body.bytes().len() > metering::KEPT)
             && !logged::wants_body(&self.ctx.body, &self.ctx.copies)
             && self.rescuable.is_none()
         {
-            // Its bound may still be needed.
-            self.ctx.body.input_bound = Some(bound::of(&self.ctx.facts, &self.ctx.body, self.attempt.model_request).input);
+            // The upper bound may still be needed.
+            self.ctx.body.input_bound = Some(usage_bound::of(&self.ctx.facts, &self.ctx.body, self.attempt.model_request).input);
             self.ctx.body.kept = None;
         }
         self.ctx.reply.status = Some(status.as_u16());
@@ -276,20 +276,20 @@ impl Deliverer<'_, '_> {
     }
 
     fn backend(&self) -> &Arc<str> {
-        &self.attempt.model_request.model.route.members()[self.attempt.running.member].target.id.backend
+        &self.attempt.model_request.model.route.members()[self.attempt.state.member].target.id.backend
     }
 
-    /// Copies a piece for those who want to keep it.
+    /// Copies a piece for the cache and the prompt log.
     fn record(&mut self, piece: &Bytes) {
         cached::record(&mut self.ctx.copies, piece);
         logged::record(&mut self.ctx.copies, &self.ctx.reply, piece);
     }
 
-    /// The answer is whole and about to go out: the cache may keep it.
+    /// The answer is whole and its last bytes are sent next: it may be cached.
     async fn keep(&mut self, hidden: Option<Bytes>) {
         if self.ctx.copies.cached.is_some() {
             let model_request = self.attempt.model_request;
-            let target = (model_request.api, &model_request.model.route.members()[self.attempt.running.member].target.id.backend);
+            let target = (model_request.api, &model_request.model.route.members()[self.attempt.state.member].target.id.backend);
             let keep = cached::keep(
                 self.attempt.gateway,
                 &self.ctx.facts,
@@ -299,7 +299,7 @@ impl Deliverer<'_, '_> {
                 target,
                 hidden,
             );
-            // On the heap: the way of requests without a cache need not have room for it.
+            // On the heap, so that requests without a cache don't reserve memory for it.
             Box::pin(keep).await;
         }
     }
@@ -317,7 +317,7 @@ impl Deliverer<'_, '_> {
         if self.send(vec![HttpTask::Done]).await { Delivery::Complete } else { Delivery::CallerLeft }
     }
 
-    /// Ends a transfer without its end.
+    /// Breaks a transfer off, so that it has no end.
     async fn cut_off(&mut self, kind: ErrorKind) -> Delivery {
         break_off(&mut self.session.downstream_session).await;
         Delivery::Cut(kind)

@@ -1,4 +1,4 @@
-//! Plain answers: held until they are whole, as far as that is small, so that one that breaks can be replaced.
+//! Plain answers: held until they are whole, if they are small, so that a broken one can be replaced.
 
 use std::sync::LazyLock;
 
@@ -11,24 +11,24 @@ use spillway_plugins::tokens::{Reported, read_whole};
 
 use super::{Deliverer, Tap, screen};
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::body_pieces::{BodyPieces, joined};
 use crate::proxy::delivery::{Delivery, Fault};
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::held::{Held, joined};
-use crate::proxy::{metering, words};
+use crate::proxy::{metering, upstream_message};
 use crate::request::BufferShare;
 
-/// Most of a plain answer that is held until it is whole, so that a cut one can be replaced.
+/// Most bytes of a plain answer that are held until it is whole.
 const HOLD_PLAIN: usize = 256 * 1024;
 
 impl Deliverer<'_, '_> {
-    /// JSON is held until it is whole, as far as that is small. Where an answer must be an object (`is_object`), what is none
-    /// is no answer.
-    pub(super) async fn plain(&mut self, mut held: Held, json: bool, is_object: bool) -> Delivery {
+    /// Holds a JSON answer until it is whole, if it is small. If the answer must be an object (`is_object`), anything
+    /// else is not accepted as an answer.
+    pub(super) async fn plain(&mut self, mut held: BodyPieces, json: bool, is_object: bool) -> Delivery {
         let idle = self.attempt.model_request.pool.config.timeouts.idle;
         let mut length: usize = held.iter().map(Bytes::len).sum();
         let guarded = self.is_guarded();
         let most = if guarded { screen::LONGEST } else { HOLD_PLAIN };
-        // What a guard waits for is more than others hold: it has its place in the room for bodies.
+        // The guard holds more than other answers may: these bytes take a share of the buffer budget.
         let mut share = BufferShare::new(&self.attempt.gateway.buffered);
         loop {
             let until = self.now() + idle;
@@ -74,7 +74,7 @@ impl Deliverer<'_, '_> {
         if guarded && let Err(delivery) = self.screen_plain(&held, false).await {
             return delivery;
         }
-        // With a length told, the last byte is the end: it must not go before the answer is booked.
+        // If the length is known, the last byte is the end: it must not be sent before the answer is booked.
         let whole = self.exchange.content_length();
         let mut sent = length;
         if whole == Some(sent) {
@@ -86,7 +86,7 @@ impl Deliverer<'_, '_> {
         loop {
             let until = self.now() + idle;
             match self.next(until).await {
-                // Data that is there already never lets the timer speak.
+                // If data is always ready, the timer never fires.
                 Ok(BodyEvent::Data(_)) if self.now() >= self.retry_state.deadline => return self.cut_off(ErrorKind::Idle).await,
                 Ok(BodyEvent::Data(bytes)) => {
                     if let Some(tap) = &mut self.tap {
@@ -114,11 +114,11 @@ impl Deliverer<'_, '_> {
         }
     }
 
-    /// Why an answer whose status is a success is none: it is an error, as in a stream. `None` if the caller gets it.
-    fn fault_of(&mut self, held: &Held) -> Option<Fault> {
+    /// Why an answer with a success status is an error, as a stream can be. `None` if the caller gets it.
+    fn fault_of(&mut self, held: &BodyPieces) -> Option<Fault> {
         static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
         let whole = joined(held);
-        // Most have no such word at all.
+        // Most answers don't contain this word.
         ERROR.find(&whole)?;
         let mut failed = false;
         Reader::new(&whole).object(|key, value| failed |= key == "error" && value.kind != Kind::Null).ok()?;
@@ -127,18 +127,18 @@ impl Deliverer<'_, '_> {
         }
         let fault = self.replacement(retry::classify_event(&whole))?;
         if fault == Fault::NoDeployment {
-            self.retry_state.last_word = self.exchange.head().cloned().and_then(|mut head| {
+            self.retry_state.last_refusal = self.exchange.head().cloned().and_then(|mut head| {
                 head.set_status(StatusCode::NOT_FOUND).ok()?;
                 Some(Box::new((head, whole)))
             });
             return Some(fault);
         }
-        self.attempt.running.said = words::of(&whole);
-        // There is no part of an answer that has been paid for.
+        self.attempt.state.said = upstream_message::of(&whole);
+        // Nothing of a failed plain answer has been paid for.
         Some(if fault == Fault::Failed { Fault::NoAnswer } else { fault })
     }
 
-    /// Books a plain answer that has come to its end, by what its last part tells.
+    /// Books a plain answer that has ended, by the usage in its last part.
     async fn book_plain(&mut self) {
         if !self.ctx.metering.booked {
             let reported = self.tap.as_mut().map(Tap::read);
@@ -147,7 +147,7 @@ impl Deliverer<'_, '_> {
         }
     }
 
-    /// Notes what an answer reported, and, if it didn't, what a compressed stream has told.
+    /// Notes the usage that an answer reported or, if it didn't, the output of a compressed stream.
     fn note_plain(&mut self, reported: Option<Reported>) {
         self.ctx.metering.usage = reported.and_then(|reported| self.reported(&reported));
         if self.ctx.metering.usage.is_none()
@@ -157,8 +157,8 @@ impl Deliverer<'_, '_> {
         }
     }
 
-    /// Reads what a plain answer reports, as far as it has come, and books a whole one.
-    pub(super) async fn read_plain(&mut self, held: &Held, over: bool) {
+    /// Reads the usage in a plain answer, as far as it has come, and books a whole one.
+    pub(super) async fn read_plain(&mut self, held: &BodyPieces, over: bool) {
         if self.ctx.reply.streamed || self.ctx.metering.booked {
             return;
         }
@@ -176,7 +176,7 @@ impl Deliverer<'_, '_> {
             let plain = self.tap.as_ref().is_some_and(Tap::is_plain);
             if self.ctx.metering.usage.is_none()
                 && plain
-                && !self.attempt.running.filtered
+                && !self.attempt.state.filtered
                 && held.iter().map(Bytes::len).sum::<usize>() <= metering::KEPT
             {
                 self.ctx.metering.plain = Some(held.concat().into());
@@ -187,12 +187,12 @@ impl Deliverer<'_, '_> {
     }
 }
 
-/// The first byte that is no space.
-fn first_byte(held: &Held) -> Option<u8> {
+/// The first byte that is not white space.
+fn first_byte(held: &BodyPieces) -> Option<u8> {
     held.iter().flat_map(|piece| piece.iter()).copied().find(|byte| !byte.is_ascii_whitespace())
 }
 
-fn is_json(held: &Held) -> bool {
+fn is_json(held: &BodyPieces) -> bool {
     let whole = joined(held);
     let mut reader = Reader::new(&whole);
     reader.value(0).is_ok() && reader.end().is_ok()

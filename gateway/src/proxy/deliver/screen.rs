@@ -1,50 +1,52 @@
-//! What stays back of a stream under guard until it is long enough to be judged, together with the end of what has passed.
+//! Holds events of a stream back until there is enough text for the guard to judge, together with the end of what was
+//! already sent.
 
 use bytes::Bytes;
-use spillway_plugins::guard::{Shape, Spoken};
+use spillway_plugins::guard::{AnswerText, StreamEnding};
 use spillway_plugins::sse::{Fate, Splitter};
 
-/// Most of a plain answer that is looked at.
+/// Longest plain answer that is checked.
 pub(super) const LONGEST: usize = 4 << 20;
-/// Characters of what has passed that are looked at again with what follows: nothing hides at a cut.
+/// Characters of the text already sent that are checked again with the text that follows, so that nothing can hide at
+/// the boundary.
 pub(super) const OVERLAP: usize = 200;
-/// Bytes of a stream that stay back at most: more is looked at, whatever it says.
+/// Most bytes of a stream that are held back. When there are more, they are checked, however little text they have.
 pub(super) const PENDING: usize = 256 * 1024;
 
-/// What stays back of a stream.
+/// Events of a stream that are held back.
 #[derive(Debug, Default)]
-pub(super) struct Screen {
+pub(super) struct StreamScreen {
     pub(super) pending: Vec<Bytes>,
     pub(super) length: usize,
     pub(super) splitter: Splitter,
-    /// What was said: the end of what has passed, and all that stays back.
-    pub(super) said: Spoken,
-    /// Something was said since the last look.
+    /// The answer's text: the end of what was sent, and all that is held back.
+    pub(super) said: AnswerText,
+    /// Text came since the last check.
     pub(super) news: bool,
-    /// Something that stays back can't be read.
+    /// An event that is held back can't be read.
     pub(super) unreadable: bool,
-    /// Tokens that had come when it was looked at last, about.
+    /// Approximate number of output tokens at the last check.
     pub(super) looked_at: u64,
-    pub(super) shape: Shape,
+    pub(super) ending: StreamEnding,
 }
 
-impl Screen {
+impl StreamScreen {
     pub(super) fn take(&mut self, events: &Bytes, over: bool) {
-        let Screen { splitter, said, news, unreadable, .. } = self;
+        let StreamScreen { splitter, said, news, unreadable, .. } = self;
         let mut read = |bytes: Bytes| {
             splitter.feed(bytes, |event| {
-                let before = said.heard();
+                let before = said.bytes();
                 *unreadable |= said.add(&event.data).is_err();
-                *news |= said.heard() > before;
+                *news |= said.bytes() > before;
                 Fate::Pass
             });
         };
         read(events.clone());
         if over {
-            // An end that nobody wrote: clients may read it all the same.
+            // The end of the last event is missing; clients may read it all the same.
             read(Bytes::from_static(b"\n\n"));
         }
-        // What comes are whole events, but for one that is longer than any is read.
+        // Only whole events arrive here, except one that is too long to be read.
         self.unreadable |= !self.splitter.at_boundary();
         if !events.is_empty() {
             self.length += events.len();
@@ -52,7 +54,7 @@ impl Screen {
         }
     }
 
-    /// All that stays back: it has passed.
+    /// Everything that is held back: it passed the check.
     pub(super) fn release(&mut self) -> Bytes {
         self.length = 0;
         self.news = false;
@@ -60,7 +62,7 @@ impl Screen {
         self.said = std::mem::take(&mut self.said).ends(OVERLAP);
         let whole: Bytes = std::mem::take(&mut self.pending).concat().into();
         Splitter::default().feed(whole.clone(), |event| {
-            self.shape.note(&event.data);
+            self.ending.note(&event.data);
             Fate::Pass
         });
         whole

@@ -1,34 +1,35 @@
-//! Answers under guard: looked at before they go on. Plain ones as a whole; streams in pieces, of which the last stays back.
+//! Answers that the guard checks before they are sent: plain ones as a whole; streams in pieces, of which the last is
+//! held back.
 
 use super::Deliverer;
 use super::screen::PENDING;
 use crate::balance::target::Outcome;
-use crate::guard::Judgement;
+use crate::guardrails::Judgement;
+use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::delivery::Delivery;
-use crate::proxy::held::Held;
 use crate::proxy::{cached, guardrails};
 use bytes::Bytes;
 use spillway_plugins::api::Api;
-use spillway_plugins::guard::{Finding, Spoken};
+use spillway_plugins::guard::{AnswerText, Finding};
 use spillway_plugins::stream::StreamWatch;
 use std::sync::Arc;
 
 impl Deliverer<'_, '_> {
-    /// Whether this answer is looked at: what is said in one, in APIs whose answers are texts.
+    /// Whether this answer is checked: successful answers, in APIs whose answers are texts.
     pub(super) fn is_guarded(&self) -> bool {
         let says = matches!(self.attempt.model_request.api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
-        says && self.attempt.running.status.is_some_and(|status| status.is_success())
+        says && self.attempt.state.status.is_some_and(|status| status.is_success())
             && guardrails::guard_of(&self.ctx.facts).is_some_and(|guard| guard.reads_answers())
     }
 
-    /// How many tokens of a stream stay back, if it is looked at.
+    /// How many tokens of a stream are held back, if it is checked.
     pub(super) fn window(&self) -> Option<u64> {
         self.is_guarded().then(|| guardrails::guard_of(&self.ctx.facts).map(|guard| guard.rules.window))?
     }
 
-    /// Looks at what an answer says; `None` if it can't be read. What is found in it, if it may not pass; `None` within:
-    /// nobody could say.
-    async fn look_at(&mut self, said: Option<&Spoken>) -> Result<(), Option<Finding>> {
+    /// Checks the text of an answer; `said` is `None` if it can't be read. The error is what was found, or `None` if it
+    /// could not be checked.
+    async fn look_at(&mut self, said: Option<&AnswerText>) -> Result<(), Option<Finding>> {
         let runtime = Arc::clone(&self.ctx.facts.runtime);
         let Some(guard) = &runtime.guard else { return Ok(()) };
         let gateway = self.attempt.gateway;
@@ -39,7 +40,7 @@ impl Deliverer<'_, '_> {
                 tokio::select! {
                     biased;
                     judgement = guard.answer(said, &owner, &gateway.clock) => judgement,
-                    // Nobody waits for it any more: what was not judged is not sent.
+                    // The caller has left: text that was not checked is not sent.
                     _ = self.session.downstream_session.read_body_or_idle(true) => Judgement::Unknown,
                 }
             }
@@ -51,7 +52,7 @@ impl Deliverer<'_, '_> {
         match judgement {
             Judgement::Passed => Ok(()),
             Judgement::Unchecked => {
-                // Another time somebody may be able to say.
+                // The next time it may be possible to check it, so don't cache it.
                 cached::forget(&mut self.ctx.copies);
                 Ok(())
             }
@@ -60,10 +61,10 @@ impl Deliverer<'_, '_> {
         }
     }
 
-    /// A plain answer, whole (`over`) or longer than is looked at: it may pass, or the caller gets a refusal instead. What
-    /// it used is booked either way.
-    pub(super) async fn screen_plain(&mut self, held: &Held, over: bool) -> Result<(), Delivery> {
-        let mut said = Spoken::default();
+    /// Checks a plain answer, whole (`over`) or longer than what is checked. If it doesn't pass, the caller gets a
+    /// refusal instead. Its usage is booked in both cases.
+    pub(super) async fn screen_plain(&mut self, held: &BodyPieces, over: bool) -> Result<(), Delivery> {
+        let mut said = AnswerText::default();
         let read = over && said.add(&held.concat()).is_ok();
         let looked = self.look_at(read.then_some(&said)).await;
         let Err(finding) = looked else { return Ok(()) };
@@ -71,7 +72,7 @@ impl Deliverer<'_, '_> {
         Err(self.blocked(finding))
     }
 
-    /// Takes events of a stream and gives back those that may go on; `over`: no more are to come.
+    /// Takes events of a stream and returns those that may be sent; `over`: no more will come.
     pub(super) async fn screen(&mut self, watch: &StreamWatch, events: Bytes, over: bool) -> Result<Bytes, Option<Finding>> {
         let Some(mut screen) = self.screen.take() else { return Ok(events) };
         let window = self.window().unwrap_or(0);
@@ -96,14 +97,14 @@ impl Deliverer<'_, '_> {
         looked.map(|()| released)
     }
 
-    /// Ends a stream whose next part may not pass, as its API's own filter would.
+    /// Ends a stream whose next part did not pass, as the API's own filter would.
     pub(super) async fn end_blocked(&mut self, watch: &mut StreamWatch, finding: Option<Finding>) -> Delivery {
         self.book_stream(watch).await;
         if !self.committed {
             return self.blocked(finding);
         }
         let sequence = watch.state().sequence;
-        let end = self.screen.as_ref().map(|screen| screen.shape.ending(self.attempt.model_request.api, sequence)).unwrap_or_default();
+        let end = self.screen.as_ref().map(|screen| screen.ending.events(self.attempt.model_request.api, sequence)).unwrap_or_default();
         self.record(&end);
         if !self.write(end).await {
             return Delivery::CallerLeft;
@@ -114,10 +115,10 @@ impl Deliverer<'_, '_> {
         }
     }
 
-    /// Nothing of it reaches the caller. Its target did as it should.
+    /// Nothing of it is sent to the caller. The target did nothing wrong.
     fn blocked(&mut self, finding: Option<Finding>) -> Delivery {
-        let first = self.now().since(self.attempt.running.began);
-        self.attempt.record(Outcome::Success { first, signal: self.attempt.running.signal });
+        let first = self.now().since(self.attempt.state.began);
+        self.attempt.record(Outcome::Success { first, signal: self.attempt.state.signal });
         cached::forget(&mut self.ctx.copies);
         Delivery::Blocked(finding)
     }

@@ -1,21 +1,21 @@
-//! An answer to a request for a stream that doesn't say what it is: its first bytes do.
+//! A stream was requested, but the answer doesn't say what it is: its first bytes decide.
 
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::delivery::{Delivery, Fault};
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::held::Held;
-use crate::proxy::patience;
+use crate::proxy::output_timeout;
 
-/// What a stream of events begins with: a field of an event, or a comment.
+/// How an event stream can begin: with an event's field, or a comment.
 const BEGINNINGS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
-/// Longest of them, behind a byte order mark and empty lines.
+/// Bytes that are enough to decide, with a byte order mark and empty lines.
 const LOOK: usize = 64;
 
 impl Deliverer<'_, '_> {
-    /// Whether it is a stream of events. What is read for that is added to `held`.
-    pub(super) async fn looks_like_a_stream(&mut self, held: &mut Held) -> Result<bool, Delivery> {
-        let until = self.attempt.running.began + patience::first(self.attempt.model_request);
+    /// Whether it is an event stream. Bytes that are read for that are added to `held`.
+    pub(super) async fn looks_like_a_stream(&mut self, held: &mut BodyPieces) -> Result<bool, Delivery> {
+        let until = self.attempt.state.began + output_timeout::first(self.attempt.model_request);
         let mut beginning = held.concat();
         loop {
             if let Some(looks) = is_stream(&beginning) {
@@ -26,7 +26,7 @@ impl Deliverer<'_, '_> {
                     beginning.extend_from_slice(&bytes[..bytes.len().min(LOOK)]);
                     held.push(bytes);
                 }
-                // Whoever reads on meets the end again.
+                // The next reader sees the end again.
                 Ok(BodyEvent::End) => return Ok(false),
                 Ok(BodyEvent::Quiet) => return Err(Delivery::Replace(Fault::Broken(Broken::Upstream(ErrorKind::FirstToken)))),
                 Err(Broken::CallerLeft) => return Err(Delivery::CallerLeft),
@@ -36,7 +36,7 @@ impl Deliverer<'_, '_> {
     }
 }
 
-/// Whether a body that begins like this is a stream of events; `None` if that is too little to say.
+/// Whether a body with this beginning is an event stream; `None` if that is too little to decide.
 fn is_stream(beginning: &[u8]) -> Option<bool> {
     let text = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
     let text = text.trim_ascii_start();

@@ -13,25 +13,25 @@ use tracing::warn;
 
 use super::Deliverer;
 use crate::balance::circuit::ErrorKind;
+use crate::proxy::body_pieces::BodyPieces;
 use crate::proxy::delivery::{Delivery, Fault, broke};
 use crate::proxy::exchange::{BodyEvent, Broken};
-use crate::proxy::held::Held;
 use crate::proxy::rescuable::Rescuable;
 use crate::proxy::unfinished::{Reading, Rescue};
-use crate::proxy::{last_word, patience, respond, stored, words};
+use crate::proxy::{last_refusal, output_timeout, respond, stored, upstream_message};
 
-/// Most of a stream that is held until its first output.
+/// Most bytes of a stream that are held until its first output.
 const HOLD_STREAM: usize = 256 * 1024;
-/// Silence after which a comment keeps the caller's side alive.
+/// After this much silence a comment is sent, so that the caller's connection stays open.
 pub(super) const COMMENT_AFTER: Duration = Duration::from_secs(15);
 
 impl Deliverer<'_, '_> {
-    /// A stream of events, of which `read` was read already.
-    pub(super) async fn stream(&mut self, read: Held) -> Delivery {
+    /// Delivers an event stream, of which `read` was already read.
+    pub(super) async fn stream(&mut self, read: BodyPieces) -> Delivery {
         let model_request = self.attempt.model_request;
         let mut watch = StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), self.attempt.asked_usage);
         if self.is_guarded() {
-            // What is looked at must be there as a whole.
+            // An event can only be checked as a whole.
             watch = watch.keeping(sse::MOST_KEPT);
         }
         let delivery = self.stream_events(&mut watch, read).await;
@@ -44,7 +44,7 @@ impl Deliverer<'_, '_> {
         delivery
     }
 
-    async fn stream_events(&mut self, watch: &mut StreamWatch, read: Held) -> Delivery {
+    async fn stream_events(&mut self, watch: &mut StreamWatch, read: BodyPieces) -> Delivery {
         let held = match self.hold_back(watch, read).await {
             Ok(held) => held,
             Err(delivery) => return delivery,
@@ -68,32 +68,32 @@ impl Deliverer<'_, '_> {
             return delivery;
         }
         match (over, has_failed(watch.state())) {
-            // It ended with the upstream's own words: the transfer stays unfinished.
+            // The stream ended with the upstream's own error: the transfer stays unfinished.
             (true, true) => self.cut_off(ErrorKind::Reset).await,
             (true, false) => Delivery::Complete,
             (false, _) => self.pass_on(watch).await,
         }
     }
 
-    /// The first events, as far as they may go on.
-    async fn screened(&mut self, watch: &StreamWatch, held: Held, over: bool) -> Result<Held, Option<Finding>> {
+    /// Checks the first events, and returns those that may be sent.
+    async fn screened(&mut self, watch: &StreamWatch, held: BodyPieces, over: bool) -> Result<BodyPieces, Option<Finding>> {
         if !self.is_guarded() {
             return Ok(held);
         }
         self.screen = Some(Box::default());
         let passed = self.screen(watch, held.concat().into(), over).await?;
-        Ok(if passed.is_empty() { Held::new() } else { smallvec::smallvec![passed] })
+        Ok(if passed.is_empty() { BodyPieces::new() } else { smallvec::smallvec![passed] })
     }
 
-    /// Reads until the first output. Until then nothing has been sent, and a failure that arrives
-    /// inside HTTP 200 is still a failure.
-    async fn hold_back(&mut self, watch: &mut StreamWatch, read: Held) -> Result<Held, Delivery> {
-        let mut until = self.attempt.running.began + patience::first(self.attempt.model_request);
-        let after_event = patience::after_event(self.attempt.model_request);
-        // Under guard the first look is before the first byte: what it stops can still be refused.
+    /// Reads until the first output. Until then nothing has been sent, so an error inside HTTP 200 is still handled as
+    /// a failure.
+    async fn hold_back(&mut self, watch: &mut StreamWatch, read: BodyPieces) -> Result<BodyPieces, Delivery> {
+        let mut until = self.attempt.state.began + output_timeout::first(self.attempt.model_request);
+        let after_event = output_timeout::after_event(self.attempt.model_request);
+        // The guard checks before the first byte is sent, so that a stopped answer can still be refused.
         let window = self.window().unwrap_or(0);
         let enough = |state: &StreamState| state.content && (state.output.bound() >= window || state.finished);
-        let (mut held, mut length) = (Held::new(), 0);
+        let (mut held, mut length) = (BodyPieces::new(), 0);
         let mut read = read.into_iter();
         loop {
             let next = match read.next() {
@@ -115,8 +115,8 @@ impl Deliverer<'_, '_> {
                         }
                         let Some(fault) = self.replacement(fault) else { return Ok(held) };
                         match fault {
-                            Fault::NoDeployment => self.retry_state.last_word = self.said(&held).map(Box::new),
-                            Fault::Failed => self.attempt.running.said = self.said(&held).and_then(|(_, body)| words::of(&body)),
+                            Fault::NoDeployment => self.retry_state.last_refusal = self.said(&held).map(Box::new),
+                            Fault::Failed => self.attempt.state.said = self.said(&held).and_then(|(_, body)| upstream_message::of(&body)),
                             _ => {}
                         }
                         return Err(Delivery::Replace(fault));
@@ -141,30 +141,30 @@ impl Deliverer<'_, '_> {
         }
     }
 
-    /// What the events so far say went wrong, as the refusal that it would have been without a stream.
-    fn said(&self, held: &Held) -> Option<(ResponseHeader, Bytes)> {
-        last_word::of_events(self.exchange.head()?, &held.concat())
+    /// Turns the error in the events so far into the refusal that a request without a stream would have got.
+    fn said(&self, held: &BodyPieces) -> Option<(ResponseHeader, Bytes)> {
+        last_refusal::of_events(self.exchange.head()?, &held.concat())
     }
 
-    /// Whether the stream says that the prompt is too long there, and others take more.
-    fn is_too_long(&mut self, held: &Held) -> bool {
+    /// Whether the stream reports that the prompt is too long, and other members have a larger context window.
+    fn is_too_long(&mut self, held: &BodyPieces) -> bool {
         let Some((mut head, body)) = self.said(held).filter(|(_, body)| retry::is_too_long(body)) else { return false };
-        if !self.retry_state.rule_out_smaller(self.attempt.model_request, self.attempt.running.member) {
+        if !self.retry_state.rule_out_smaller(self.attempt.model_request, self.attempt.state.member) {
             return false;
         }
         let _ = head.set_status(http::StatusCode::BAD_REQUEST);
-        self.retry_state.last_word = Some(Box::new((head, body)));
+        self.retry_state.last_refusal = Some(Box::new((head, body)));
         true
     }
 
-    /// After the commit point: whole events as they come.
+    /// After the commit point: passes on whole events as they come.
     async fn pass_on(&mut self, watch: &mut StreamWatch) -> Delivery {
         let idle = self.attempt.model_request.pool.config.timeouts.idle;
         let mut last_heard = self.now();
         let mut last_sent = last_heard;
         loop {
             let finished = watch.state().finished;
-            // An answer that is complete may still tell what it used, and only the API's last event says that it has.
+            // A complete answer may still report its usage, and only the API's last event shows that it has.
             let give_up = last_heard + idle;
             match self.next(give_up.min(last_sent + COMMENT_AFTER)).await {
                 Ok(BodyEvent::Data(bytes)) => {
@@ -176,7 +176,7 @@ impl Deliverer<'_, '_> {
                     self.remember(watch);
                     let over = watch.state().done;
                     if self.rescuable.is_some() && has_failed(watch.state()) && self.is_due() {
-                        // What came with the error comes again.
+                        // The continuation sends again what came together with the error.
                         return Delivery::Broken(ErrorKind::Reset);
                     }
                     let whole = match self.screen(watch, whole, over).await {
@@ -208,7 +208,8 @@ impl Deliverer<'_, '_> {
                     let tail = watch.end();
                     let state = watch.state();
                     if has_failed(state) {
-                        // The upstream said itself that it failed, and the caller has its words: no clean end.
+                        // The upstream reported an error, and the caller has received it: the transfer has no clean
+                        // end.
                         return self.cut_off(ErrorKind::Reset).await;
                     }
                     if !(state.finished || state.done || state.fault.is_some()) {
@@ -247,7 +248,7 @@ impl Deliverer<'_, '_> {
         }
     }
 
-    /// Counts events that were left out. Told once: such a backend sends more of them.
+    /// Counts events that were left out. Logged only once, because such a backend sends more of them.
     fn note_malformed(&self, events: u32) {
         static TOLD: AtomicBool = AtomicBool::new(false);
         if events == 0 {
@@ -255,12 +256,12 @@ impl Deliverer<'_, '_> {
         }
         self.attempt.gateway.metrics.requests.malformed_events.inc_by(events.into());
         if !TOLD.swap(true, Ordering::Relaxed) {
-            let target = &self.attempt.running.lease.target().id;
-            warn!(%target, "sends events that are no JSON: they are left out, and counted in spillway_malformed_events_total");
+            let target = &self.attempt.state.lease.target().id;
+            warn!(%target, "sends events that are not JSON: they are left out, and counted in spillway_malformed_events_total");
         }
     }
 
-    /// Ends a stream that is complete, though it doesn't say so.
+    /// Ends a stream that is complete, though its last event is missing.
     async fn end_here(&mut self, watch: &mut StreamWatch) -> Delivery {
         let rest = match self.screen(watch, Bytes::new(), true).await {
             Ok(rest) => rest,
@@ -276,10 +277,10 @@ impl Deliverer<'_, '_> {
         self.finish().await
     }
 
-    /// What a stream has told so far.
+    /// Notes what a stream has reported so far.
     pub(super) fn note_stream(&mut self, watch: &mut StreamWatch) {
         self.ctx.metering.whole = watch.state().finished;
-        // What is told before the end may be a beginning only.
+        // What is reported before the end may not be the total.
         if watch.state().finished || watch.state().done {
             self.ctx.metering.usage = self.reported(&watch.state().reported);
         }
@@ -289,16 +290,16 @@ impl Deliverer<'_, '_> {
         }
     }
 
-    /// As [`Deliverer::book`], of a stream.
+    /// Like [`Deliverer::book`], for a stream.
     pub(super) async fn book_stream(&mut self, watch: &mut StreamWatch) {
         self.note_stream(watch);
         self.book().await;
     }
 
-    /// Tells the caller that its stream broke, and leaves the transfer unfinished.
+    /// Sends the caller an error event, and leaves the transfer unfinished.
     async fn cut_short(&mut self, watch: &mut StreamWatch, kind: ErrorKind) -> Delivery {
         if watch.is_within_event() {
-            // A part of an event has gone out: whatever follows would be taken for the rest of it.
+            // A part of an event was already sent: whatever follows would be read as the rest of it.
             return self.cut_off(kind).await;
         }
         if self.now() < self.retry_state.deadline && self.is_due() {
@@ -309,20 +310,20 @@ impl Deliverer<'_, '_> {
         self.cut_off(kind).await
     }
 
-    /// Notes what is sent, where it may have to be continued.
+    /// Notes what is sent, if the stream may be continued later.
     fn note_sent(&mut self, events: &Bytes, watch: &StreamWatch) {
         if self.rescuable.as_mut().is_some_and(|rescuable| !rescuable.push(events, watch.state())) {
             self.rescuable = None;
         }
     }
 
-    /// Whether another answer may continue what was sent: then it is due.
+    /// Whether another answer may continue the stream: if so, prepares that.
     fn is_due(&mut self) -> bool {
         let due = self.rescuable.take().and_then(|rescuable| rescuable.continuation());
         due.map(|due| self.ctx.unfinished.rescue = Some(Rescue::Due(due))).is_some()
     }
 
-    /// Remembers what a stream made so far, before its names reach the caller.
+    /// Remembers the objects that a stream has created, before their names are sent to the caller.
     fn remember(&self, watch: &mut StreamWatch) {
         if !watch.state().made.is_empty() {
             stored::keep(self.attempt.gateway, &self.ctx.facts, self.attempt.model_request, self.backend(), watch.take_made());
@@ -330,13 +331,12 @@ impl Deliverer<'_, '_> {
     }
 }
 
-/// Whether the upstream said itself that it failed, and that is not all that there is to say.
+/// Whether the upstream reported an error that is not the whole answer.
 pub(super) fn has_failed(state: &StreamState) -> bool {
     !state.finished && state.fault.is_some_and(|fault| !is_whole(fault, state.content))
 }
 
-/// Faults after which an answer is all that there is to say: they would be the same at any target, or are the only thing
-/// that was said.
+/// Errors that are the whole answer: other targets would answer the same, or the error is all that was sent.
 fn is_whole(fault: retry::Fault, content: bool) -> bool {
     matches!(fault, retry::Fault::ContentFilter | retry::Fault::Caller) || (fault == retry::Fault::Unknown && !content)
 }

@@ -1,4 +1,4 @@
-//! What reads an answer as it passes: for what it reports, whatever its form. The caller's bytes stay as they come.
+//! Reads the usage in an answer that is passed on, whatever its form. The bytes for the caller don't change.
 
 use std::io::Write;
 
@@ -8,21 +8,21 @@ use http::{HeaderMap, header};
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::{AnswerUsage, OutputMeter, Reported};
 
-/// Most that is decoded of one answer: what a few bytes can become is not bounded otherwise.
+/// Most bytes that are decoded of one answer: a few compressed bytes can become any number.
 const MOST_DECODED: usize = 256 << 20;
 
 /// Reads an answer that is not read event by event.
 pub(in crate::proxy) enum Tap {
-    /// One text.
+    /// A plain answer.
     Plain(AnswerUsage),
-    /// A stream of events that nobody holds back.
+    /// An event stream, of which nothing is held back.
     Events(Box<StreamWatch>),
-    /// Compressed, though nobody asked for that.
+    /// Compressed, though that was not requested.
     Compressed(Box<Decoder>),
 }
 
 impl Tap {
-    /// For an answer with these headers, read by `watch` if it is a stream; `None` if nobody here can read its coding.
+    /// For an answer with these headers, read by `watch` if it is a stream; `None` if its coding is unknown.
     pub(in crate::proxy) fn of(headers: &HeaderMap, watch: Option<StreamWatch>) -> Option<Self> {
         let inner = match watch {
             None => Inner::Plain(AnswerUsage::default()),
@@ -52,7 +52,7 @@ impl Tap {
         }
     }
 
-    /// What was reported; the answer has ended, or nothing more is to be read of it.
+    /// The reported usage, once the answer has ended or nothing more of it is read.
     pub(in crate::proxy) fn read(&mut self) -> Reported {
         if let Tap::Plain(usage) = self {
             return usage.read();
@@ -83,25 +83,25 @@ impl Tap {
         }
     }
 
-    /// The text of a stream that was read here, measured.
+    /// The measured text of a stream that was read here.
     pub(in crate::proxy) fn take_output(&mut self) -> Option<OutputMeter> {
         self.watch().map(StreamWatch::take_output)
     }
 
-    /// Whether its bytes are what they stand for.
+    /// Whether its bytes are not compressed.
     pub(super) fn is_plain(&self) -> bool {
         matches!(self, Tap::Plain(_))
     }
 }
 
-/// Decodes for reading only.
+/// Decodes, only to read.
 pub(in crate::proxy) enum Decoder {
     Gzip(MultiGzDecoder<Sink>),
-    /// Nothing has come, so that it isn't known which of the two forms it has.
+    /// No byte has come, so the form is not known yet.
     Deflate(Option<Sink>),
-    /// RFC 9110, 8.4.1.2: with zlib's frame.
+    /// RFC 9110, 8.4.1.2: with a zlib header.
     Zlib(ZlibDecoder<Sink>),
-    /// As some servers send it: without.
+    /// Without a header, as some servers send it.
     Raw(DeflateDecoder<Sink>),
 }
 
@@ -112,7 +112,7 @@ impl Decoder {
         {
             *self = if first & 0x8f == 0x08 { Decoder::Zlib(ZlibDecoder::new(sink)) } else { Decoder::Raw(DeflateDecoder::new(sink)) };
         }
-        // What can't be decoded is not read; what came before was.
+        // Bytes that can't be decoded are ignored; the decoded ones before are kept.
         let _ = match self {
             Decoder::Gzip(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
             Decoder::Zlib(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
@@ -131,7 +131,7 @@ impl Decoder {
     }
 }
 
-/// What takes the decoded bytes.
+/// Takes the decoded bytes.
 pub(in crate::proxy) struct Sink {
     inner: Inner,
     left: usize,

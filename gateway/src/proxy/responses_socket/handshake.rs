@@ -1,4 +1,4 @@
-//! How a socket begins (RFC 6455, section 4.2), and what of its head goes with each of its requests.
+//! The handshake of a WebSocket (RFC 6455, section 4.2), and which of its headers go with each of its requests.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{
@@ -20,7 +20,7 @@ use crate::self_request;
 /// RFC 6455, 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Whether somebody wants a WebSocket here.
+/// Whether the caller wants a WebSocket here.
 pub(in crate::proxy) fn is_asked(session: &Session) -> bool {
     let head = session.req_header();
     session.is_upgrade_req()
@@ -31,10 +31,10 @@ pub(in crate::proxy) fn is_asked(session: &Session) -> bool {
         )
 }
 
-/// Agrees on a socket.
+/// Completes the handshake.
 ///
 /// # Errors
-/// 400 or 426 if it is no WebSocket.
+/// 400 or 426 if it is not a WebSocket handshake.
 pub(super) async fn accept(session: &mut Session, id: &str) -> Result<(), IntakeError> {
     let asked = &session.req_header().headers;
     if !headers::asks_for_websocket(asked) || !headers::says(asked, &SEC_WEBSOCKET_VERSION, "13") {
@@ -62,7 +62,7 @@ pub(super) async fn accept(session: &mut Session, id: &str) -> Result<(), Intake
     session.downstream_session.write_response_header(Box::new(head)).await.map_err(|_| IntakeError::CallerLeft)
 }
 
-/// Fields that are of the request for the socket, or would mean the same request again.
+/// Headers that belong to the handshake, or that must differ from request to request.
 const OF_THE_SOCKET: [&str; 12] = [
     "content-length",
     "content-type",
@@ -78,16 +78,16 @@ const OF_THE_SOCKET: [&str; 12] = [
     "idempotency-key",
 ];
 
-/// What goes with each request of a socket: the caller's own fields, its credential among them.
+/// Headers that go with each request of a socket: the caller's own, including its credential.
 pub(super) fn own_headers(asked: &HeaderMap) -> HeaderMap {
     let nominated = headers::nominated(asked);
     let mut own = HeaderMap::with_capacity(asked.len());
     for (name, value) in asked {
         let of_the_socket = OF_THE_SOCKET.contains(&name.as_str())
             || *name == self_request::HEADER
-            // It asks for the socket's own protocol.
+            // This value asks for the socket's own protocol.
             || (name == "openai-beta" && value.as_bytes().starts_with(b"responses_websockets"));
-        // A browser gives its key as one of these.
+        // A browser sends its key as one of these.
         let credential = *name == SEC_WEBSOCKET_PROTOCOL;
         if credential || !(of_the_socket || is_hop_by_hop(name.as_str()) || headers::is_among(name.as_str(), &nominated)) {
             own.append(name.clone(), value.clone());
@@ -100,7 +100,7 @@ pub(super) fn own_headers(asked: &HeaderMap) -> HeaderMap {
 /// Longest id to which a number can be added.
 const LONGEST_ID: usize = 100;
 
-/// Gives a request of a socket its id: the socket's, and its number.
+/// Gives a request its id: the socket's id and a number.
 pub(super) fn number(headers: &mut HeaderMap, id: &str, number: u64) {
     let id: String = id.chars().take(LONGEST_ID).collect();
     if let Ok(id) = HeaderValue::from_str(&format!("{id}-{number}")) {

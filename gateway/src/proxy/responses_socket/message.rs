@@ -1,11 +1,11 @@
-//! A message of the caller: the request that it is, or why it is none.
+//! A caller's message: the request in it, or why it has none.
 
 use bytes::Bytes;
 use spillway_plugins::api::Api;
 use spillway_plugins::request::BodyError;
 use spillway_plugins::responses_socket::{self as messages, Create, CreateError, Memory};
 
-use super::turn::{self, Asked};
+use super::turn::{self, TurnRequest};
 use super::{Socket, handshake};
 use crate::proxy::identify::may_use_model;
 use crate::proxy::offload::of_length;
@@ -13,25 +13,25 @@ use crate::proxy::refusal::Refusal;
 use crate::proxy::request_id;
 use crate::request::BufferShare;
 
-/// A message for which there is no room.
+/// There is no memory for a message.
 const NO_ROOM: Refusal = Refusal::Overloaded { what: "messages on sockets" };
 
-/// What a message asks for.
+/// A message, read.
 struct Read {
-    /// Whether it goes on from what the connection knows.
+    /// Whether it continues the response that the connection remembers.
     goes_on: bool,
     warm_up: bool,
     model: Option<String>,
     previous: Option<String>,
     body: Vec<u8>,
-    /// What is to be remembered, if the connection is to.
+    /// What the connection remembers of it, if it must.
     remembered: Option<Memory>,
 }
 
 fn read(text: &str, memory: Option<&Memory>) -> Result<Read, CreateError> {
     let create = Create::read(text)?;
     let previous = create.previous();
-    // By its name it is the last one, or one that a backend knows.
+    // The id of the previous response is either the connection's last one, or one that a backend knows.
     let before = memory.filter(|memory| previous.as_deref().is_some_and(|id| memory.is_of(id)));
     let warm_up = create.is_warm_up();
     Ok(Read {
@@ -44,7 +44,7 @@ fn read(text: &str, memory: Option<&Memory>) -> Result<Read, CreateError> {
     })
 }
 
-/// Bytes that give their room back when nothing needs them any more.
+/// Bytes that return their share of the budget when they are no longer needed.
 struct InRoom(Vec<u8>, #[expect(dead_code, reason = "it is held for as long as the bytes are")] BufferShare);
 
 impl AsRef<[u8]> for InRoom {
@@ -58,10 +58,10 @@ impl Socket<'_> {
         BufferShare::of(&self.gateway.buffered, self.facts.buffered())
     }
 
-    /// Begins what a message asks for.
+    /// Starts the request in a message.
     pub(super) async fn begin(&mut self, text: String) {
         let (memory, memory_room) = self.memory.take().unzip();
-        // Neither body nor memory will be longer.
+        // Neither body nor memory will be longer than this.
         let most = text.len() + memory.as_ref().map_or(0, Memory::len) + 128;
         let (mut body_room, mut kept) = (self.share(), self.share());
         if !(body_room.covers(most) && kept.covers(most)) {
@@ -94,7 +94,7 @@ impl Socket<'_> {
         body_room.set(read.body.len());
         let mut headers = self.headers.clone();
         handshake::number(&mut headers, &self.facts.id, self.number);
-        let asked = Asked {
+        let asked = TurnRequest {
             path: self.path.clone(),
             headers,
             body: Bytes::from_owner(InRoom(read.body, body_room)),
@@ -107,7 +107,7 @@ impl Socket<'_> {
         self.running = Some(turn::begin(self.gateway, asked));
     }
 
-    /// Keeps what is given for the next one; no backend is asked.
+    /// Remembers the message for the next one; no backend is asked.
     fn warm_up(&mut self, model: Option<String>, remembered: Option<(Memory, BufferShare)>) {
         let Some(model) = model else { return self.refuse(&BodyError::NoModel.into(), Some("model")) };
         let runtime = &self.facts.runtime;

@@ -1,8 +1,10 @@
-//! The Responses API over a WebSocket, which ends here: each message of the caller is a streamed request of its own, with
-//! everything that such a request passes through, and the events of its answer are the messages that go back.
+//! The Responses API over a WebSocket that ends in the gateway: each message of the caller becomes a streamed request
+//! of its own, which passes through all stages of such a request, and the events of its answer are the messages that go
+//! back.
 //!
-//! So a response that meets a failure moves on like any other, is admitted and booked by itself, and a backend need not
-//! know of sockets. What a socket adds is one thing: the last response that isn't stored lives as long as the connection.
+//! So a response that fails can be retried at another target like any other, it is admitted and booked by itself, and
+//! the backend need not support WebSockets. A socket adds one thing: the last response that isn't stored is remembered
+//! for as long as the connection lives.
 
 mod handshake;
 mod message;
@@ -30,26 +32,26 @@ use crate::gateway::Gateway;
 use crate::request::{BufferShare, Counted, End, Facts, Reply, Timing};
 use crate::under_way::UnderWay;
 pub(super) use handshake::is_asked;
-use turn::{Running, Told};
-use wire::{Heard, Wire, close};
+use turn::{RunningTurn, TurnOutput};
+use wire::{Received, Wire, close};
 
-/// A socket lives as long as one of OpenAI's or Azure's.
+/// Longest life of a socket, as at OpenAI and Azure.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
-/// What its caller is told then, in the words that callers know.
-const TOO_OLD: &[u8] = br#"{"error":{"type":"invalid_request_error","code":"websocket_connection_limit_reached","message":"a socket lives for an hour; open another one","param":null}}"#;
+/// The message that its caller gets then, in the words that clients know.
+const TOO_OLD: &[u8] = br#"{"error":{"type":"invalid_request_error","code":"websocket_connection_limit_reached","message":"a socket is closed after an hour; open another one","param":null}}"#;
 /// How long a caller may take to close a socket that has ended.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Messages that may wait for the response before theirs.
+/// Most messages that may wait while a response is in progress.
 const WAITING: usize = 16;
-/// Bytes that need no room of their own.
+/// Fewer bytes than this take no share of the budget.
 const SMALL: usize = 4096;
-/// Most that is written at once, within `write_timeout`.
+/// Most bytes that are written at once, within `write_timeout`.
 const PIECE: usize = 64 * 1024;
 
 /// Serves a socket to its end.
 ///
 /// # Errors
-/// If it is refused, or the caller is gone before it stands.
+/// If it is refused, or the caller leaves before the handshake is complete.
 pub(super) async fn serve(
     gateway: &Gateway,
     session: &mut Session,
@@ -64,7 +66,7 @@ pub(super) async fn serve(
     handshake::accept(session, &facts.id).await?;
     reply.status = Some(101);
     timing.note_first(facts.arrived, gateway.clock.now());
-    // Its messages are requests in flight; it is none itself.
+    // Its messages count as requests in flight; the socket itself does not.
     counted.end();
     session.set_read_timeout(None);
     let mut socket = Socket::new(gateway, session, facts);
@@ -79,22 +81,22 @@ struct Socket<'g> {
     gateway: &'g Gateway,
     facts: &'g Facts,
     wire: Wire,
-    /// What each of its requests is sent with.
+    /// Path and headers of each of its requests.
     path: String,
     headers: HeaderMap,
     certificate: Option<CertificateNames>,
-    running: Option<Running>,
+    running: Option<RunningTurn>,
     waiting: VecDeque<String>,
-    /// Room for what has come of a message, and for those that wait.
+    /// Share of the budget for the incomplete message, and for those that wait.
     room: BufferShare,
-    /// Room for a message that is about to be sent.
+    /// Share of the budget for a message that is about to be sent.
     sending: Option<BufferShare>,
-    /// The last response, and the room for what is known of it.
+    /// What is remembered of the last response, and its share of the budget.
     memory: Option<(Memory, BufferShare)>,
     number: u64,
-    /// While something runs, or is still to be sent: the gateway doesn't stop.
+    /// Held while a request runs or bytes are to be sent: the gateway doesn't stop until then.
     busy: Option<UnderWay>,
-    /// How it is to end once nothing runs.
+    /// How it will be closed once no request runs.
     ending: Option<Ending>,
     closes: Tick,
     bytes_out: usize,
@@ -104,14 +106,14 @@ struct Socket<'g> {
 struct Ending {
     code: u16,
     reason: &'static str,
-    /// The last message.
+    /// The last message that is sent before.
     last: Option<String>,
 }
 
-/// What happens next on a socket.
+/// The next event on a socket.
 enum Event {
     Read(Option<Bytes>),
-    Told(Option<Told>),
+    Output(Option<TurnOutput>),
     Closing(&'static str),
     Late,
 }
@@ -175,34 +177,34 @@ impl<'g> Socket<'g> {
             }
             let event = tokio::select! {
                 biased;
-                told = turn::next(&mut self.running) => Event::Told(told),
+                output = turn::next(&mut self.running) => Event::Output(output),
                 read = session.downstream_session.read_request_body() => Event::Read(read.ok().flatten()),
                 () = closed.as_mut(), if self.ending.is_none() => Event::Closing(STOPS),
-                () = asked_back.as_mut(), if self.ending.is_none() => Event::Closing("another caller needs the socket's place"),
+                () = asked_back.as_mut(), if self.ending.is_none() => Event::Closing("another caller needs a socket"),
                 () = timer.until(self.closes, &self.gateway.clock) => Event::Late,
             };
             match event {
-                Event::Read(Some(bytes)) => self.hear(&bytes),
+                Event::Read(Some(bytes)) => self.receive(&bytes),
                 Event::Read(None) if self.wire.is_over() => return End::Complete,
                 Event::Read(None) => return End::CallerLeft,
-                Event::Told(Some(Told::Message(text, room))) => {
+                Event::Output(Some(TurnOutput::Message(text, room))) => {
                     self.wire.say(text);
                     self.sending = room;
                 }
-                Event::Told(Some(Told::Over(memory))) => {
+                Event::Output(Some(TurnOutput::Over(memory))) => {
                     self.memory = memory.or(self.memory.take());
                     self.running = None;
                 }
-                Event::Told(None) => {
+                Event::Output(None) => {
                     self.refuse(&Refusal::Internal, None);
                     self.running = None;
                 }
                 Event::Closing(why) => self.end(close::AWAY, why),
                 Event::Late if self.wire.is_over() => return End::Complete,
-                // What runs may end.
+                // The request in progress may finish.
                 Event::Late => {
                     self.closes = Tick::NEVER;
-                    self.end(close::AWAY, "a socket lives for an hour");
+                    self.end(close::AWAY, "a socket is closed after an hour");
                     if let Some(ending) = &mut self.ending {
                         ending.last.get_or_insert(messages::error(400, TOO_OLD, &[]));
                     }
@@ -211,10 +213,10 @@ impl<'g> Socket<'g> {
         }
     }
 
-    /// Nothing new begins, and nothing more is heard.
+    /// From here on no new request starts, and messages are ignored.
     fn end(&mut self, code: u16, reason: &'static str) {
         self.waiting.clear();
-        self.wire.hush();
+        self.wire.ignore_messages();
         self.has_room();
         self.ending.get_or_insert(Ending { code, reason, last: None });
     }
@@ -229,12 +231,12 @@ impl<'g> Socket<'g> {
     }
 
     /// Takes what the caller sends.
-    fn hear(&mut self, mut bytes: &[u8]) {
-        while let Some(heard) = self.wire.hear(&mut bytes) {
-            match heard {
-                Heard::Text(text) if self.waiting.len() < WAITING => self.waiting.push_back(text),
-                Heard::Text(_) => self.refuse(&Refusal::Overloaded { what: "messages that wait on this socket" }, None),
-                Heard::Broken(code, why) => {
+    fn receive(&mut self, mut bytes: &[u8]) {
+        while let Some(received) = self.wire.receive(&mut bytes) {
+            match received {
+                Received::Text(text) if self.waiting.len() < WAITING => self.waiting.push_back(text),
+                Received::Text(_) => self.refuse(&Refusal::Overloaded { what: "messages that wait on this socket" }, None),
+                Received::Broken(code, why) => {
                     match code {
                         close::TOO_LONG => self.refuse(&Refusal::TooLarge { limit: self.facts.runtime.config.server.max_body }, None),
                         _ => self.refuse(&Refusal::Form { what: why }, None),
@@ -249,13 +251,13 @@ impl<'g> Socket<'g> {
         }
     }
 
-    /// Takes room for what is held, and gives back what is needed no more.
+    /// Adjusts the share of the budget to what is held.
     fn has_room(&mut self) -> bool {
         let held = self.wire.held() + self.waiting.iter().map(String::capacity).sum::<usize>();
         self.room.set(if held <= SMALL { 0 } else { held })
     }
 
-    /// Tells that a message is no request.
+    /// Sends the error for a message that is not a valid request.
     fn no_request(&mut self, error: &CreateError) {
         let code = error.code();
         self.gateway.metrics.requests.rejection(code);
@@ -265,7 +267,7 @@ impl<'g> Socket<'g> {
         self.wire.say(messages::error(400, body.as_bytes(), &[]));
     }
 
-    /// Tells why a message is not served.
+    /// Sends the reason why a message is refused.
     fn refuse(&mut self, refusal: &Refusal, field: Option<&'static str>) {
         let shape = refusal.shape();
         self.gateway.metrics.requests.rejection(shape.code);
@@ -280,4 +282,4 @@ impl<'g> Socket<'g> {
 }
 
 /// Why a socket is closed when the gateway stops.
-const STOPS: &str = "the gateway stops";
+const STOPS: &str = "the gateway is stopping";

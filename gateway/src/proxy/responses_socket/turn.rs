@@ -1,4 +1,4 @@
-//! One request of a socket: sent through the gateway like any other, its answer told as messages.
+//! One request of a socket: it is sent through the gateway like any other, and its answer goes back as messages.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -22,106 +22,106 @@ use crate::request::BufferShare;
 use crate::self_request::{self, OnBehalfOf};
 use crate::shares::Owner;
 
-/// Longest event, and longest answer that is no stream: an image is one.
+/// Longest event, and longest plain answer: it may contain an image.
 const LONGEST: usize = 32 << 20;
 /// Longest error.
 const LONGEST_ERROR: usize = 1 << 20;
-/// What is no longer than this needs no room of its own.
+/// Fewer bytes than this take no share of the budget.
 const SMALL: usize = 64 * 1024;
-/// Messages that may wait to be sent.
+/// Most messages that may wait to be sent.
 const WAITING: usize = 8;
-/// What of an answer's head is told with an error.
+/// Headers of an answer that are sent with an error.
 const TOLD: [&str; 4] = ["retry-after", "retry-after-ms", "x-should-retry", "x-request-id"];
-/// An event, or an answer, for which there is no room.
+/// There is no memory for an event or an answer.
 const NO_ROOM: Refusal = Refusal::Overloaded { what: "events on sockets" };
 
-/// What is asked for.
-pub(super) struct Asked {
+/// A request to be sent.
+pub(super) struct TurnRequest {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
-    /// It gives its room back when it is sent.
+    /// The body returns its share of the budget when it is sent.
     pub(super) body: Bytes,
     pub(super) certificate: Option<CertificateNames>,
-    /// What is to be remembered of it, if the connection is to, and the room for that.
+    /// What the connection remembers of it, if it must, and the share of the budget for that.
     pub(super) remembered: Option<(Memory, BufferShare)>,
-    /// The response that it goes on from.
+    /// The response that it continues.
     pub(super) previous: Option<String>,
     pub(super) owner: Owner,
-    /// What counts the bytes that its caller's bodies take.
+    /// Counts the bytes that its consumer's bodies take.
     pub(super) held: Option<Arc<AtomicUsize>>,
 }
 
-/// What is told of it.
-pub(super) enum Told {
-    /// A message, and the room for a long one.
+/// An output of a request in progress.
+pub(super) enum TurnOutput {
+    /// A message to the caller, and the share of the budget if it is long.
     Message(String, Option<BufferShare>),
-    /// The last thing: what the connection knows of it from now on.
+    /// The last output: what the connection remembers from now on.
     Over(Option<(Memory, BufferShare)>),
 }
 
-/// A request under way; given up when dropped.
-pub(super) struct Running {
-    told: mpsc::Receiver<Told>,
+/// A request in progress; dropping it cancels the request.
+pub(super) struct RunningTurn {
+    outputs: mpsc::Receiver<TurnOutput>,
     task: AbortHandle,
 }
 
-impl Drop for Running {
+impl Drop for RunningTurn {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// What is told next; never, if nothing runs.
-pub(super) async fn next(running: &mut Option<Running>) -> Option<Told> {
+/// The next output; never, if no request runs.
+pub(super) async fn next(running: &mut Option<RunningTurn>) -> Option<TurnOutput> {
     match running {
-        Some(running) => running.told.recv().await,
+        Some(running) => running.outputs.recv().await,
         None => std::future::pending().await,
     }
 }
 
-/// Begins a request.
-pub(super) fn begin(gateway: &Gateway, asked: Asked) -> Running {
-    let (tell, told) = mpsc::channel(WAITING);
+/// Starts a request.
+pub(super) fn begin(gateway: &Gateway, asked: TurnRequest) -> RunningTurn {
+    let (output, outputs) = mpsc::channel(WAITING);
     let gateway = gateway.clone();
     let task = tokio::spawn(async move {
         let room = BufferShare::of(&gateway.buffered, asked.held.clone());
-        let mut teller = Teller { gateway, tell, room, owner: asked.owner.clone(), held: asked.held.clone(), kept: None };
-        let memory = match teller.run(asked).await {
-            Ok(memory) => memory.zip(teller.kept.take()),
+        let mut runner = TurnRunner { gateway, output, room, owner: asked.owner.clone(), held: asked.held.clone(), kept: None };
+        let memory = match runner.run(asked).await {
+            Ok(memory) => memory.zip(runner.kept.take()),
             Err(Stop::Refused(refusal)) => {
                 let body = error_body(&refusal, Dialect::OpenAi, "");
                 let error = messages::error(refusal.shape().status.as_u16(), &body, &[]);
-                let _ = teller.tell.send(Told::Message(error, None)).await;
+                let _ = runner.output.send(TurnOutput::Message(error, None)).await;
                 None
             }
             Err(Stop::Gone) => return,
         };
-        // If the socket is gone, nothing is missed.
-        let _ = teller.tell.send(Told::Over(memory)).await;
+        // If the socket is closed, this is not needed.
+        let _ = runner.output.send(TurnOutput::Over(memory)).await;
     });
-    Running { told, task: task.abort_handle() }
+    RunningTurn { outputs, task: task.abort_handle() }
 }
 
 /// Why a request ends before its answer does.
 enum Stop {
-    /// The socket is gone.
+    /// The socket is closed.
     Gone,
     Refused(Refusal),
 }
 
-struct Teller {
+struct TurnRunner {
     gateway: Gateway,
-    tell: mpsc::Sender<Told>,
+    output: mpsc::Sender<TurnOutput>,
     owner: Owner,
     held: Option<Arc<AtomicUsize>>,
-    /// Room for what has not ended.
+    /// Share of the budget for the incomplete event.
     room: BufferShare,
-    /// Room for what is remembered.
+    /// Share of the budget for what is remembered.
     kept: Option<BufferShare>,
 }
 
-impl Teller {
-    async fn run(&mut self, asked: Asked) -> Result<Option<Memory>, Stop> {
+impl TurnRunner {
+    async fn run(&mut self, asked: TurnRequest) -> Result<Option<Memory>, Stop> {
         let (memory, kept) = asked.remembered.unzip();
         self.kept = kept;
         let whom = OnBehalfOf::Sent { certificate: asked.certificate };
@@ -136,7 +136,7 @@ impl Teller {
         }
     }
 
-    /// Tells a message; a long one takes room until it is sent.
+    /// Sends a message; a long one takes a share of the budget until it is sent.
     async fn say(&self, message: String) -> Result<(), Stop> {
         let mut room = None;
         if message.len() > SMALL {
@@ -145,10 +145,10 @@ impl Teller {
                 return Err(Stop::Refused(NO_ROOM));
             }
         }
-        self.tell.send(Told::Message(message, room)).await.map_err(|_| Stop::Gone)
+        self.output.send(TurnOutput::Message(message, room)).await.map_err(|_| Stop::Gone)
     }
 
-    /// An answer that is an error.
+    /// Sends the error in an answer.
     async fn error(&self, answer: http::Response<Incoming>, previous: Option<String>) -> Result<(), Stop> {
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
@@ -161,7 +161,7 @@ impl Teller {
         self.say(error).await
     }
 
-    /// The answer of a backend that doesn't stream.
+    /// Sends the answer of a backend that doesn't stream.
     async fn plain(&mut self, mut body: Incoming, turn: Turn) -> Result<Option<Memory>, Stop> {
         let mut text = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -183,7 +183,7 @@ impl Teller {
         let mut splitter = Splitter::keeping(LONGEST);
         while let Some(frame) = body.frame().await {
             let Some(piece) = frame.ok().and_then(|frame| frame.into_data().ok()) else { break };
-            // It is read to its end, though nothing more is told: so it ends well.
+            // The answer is read to its end even if no more messages come, so that its request ends well.
             if turn.is_over() {
                 continue;
             }
@@ -208,12 +208,12 @@ impl Teller {
         }
         match turn.is_over() {
             true => Ok(self.remembered(turn)),
-            // The gateway ends its streams with an event that says how; this one broke.
+            // The gateway ends its streams with an event that says how they ended; this one broke.
             false => Err(Stop::Refused(Refusal::Internal)),
         }
     }
 
-    /// Takes room for what has not ended, and gives back what it needs no more.
+    /// Adjusts the share of the budget to what is held.
     fn has_room(&mut self, held: usize) -> Result<(), Stop> {
         match held <= LONGEST && self.room.set(if held > SMALL { held } else { 0 }) {
             true => Ok(()),
@@ -221,7 +221,7 @@ impl Teller {
         }
     }
 
-    /// Reads what a response has told, as the event that it is: a long one on threads that serve no requests.
+    /// Reads a response's event or answer. A long one is read on a blocking thread.
     async fn read(&self, mut turn: Turn, told: String, to_event: fn(String) -> String) -> Result<(Turn, String), Stop> {
         let length = told.len();
         let work = move || {
@@ -231,7 +231,8 @@ impl Teller {
         of_length(&self.gateway.turns, self.owner.clone(), length, work).await.map_err(Stop::Refused)
     }
 
-    /// Takes room for what is remembered. Without, nothing goes on from it.
+    /// Takes a share of the budget for what is remembered. If there is none, no later message can continue this
+    /// response.
     fn remember(&mut self, turn: &mut Turn) {
         if self.kept.as_mut().is_some_and(|kept| !kept.covers(turn.held())) {
             turn.forget();

@@ -1,9 +1,9 @@
-//! A socket's messages, without a connection: bytes come in and go out. What is held of a message is known to the byte.
+//! A socket's messages, independent of a connection: bytes in, bytes out. The size of what is held is known exactly.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use spillway_plugins::frames::{Frames, Heard as Frame, frame_head};
+use spillway_plugins::frames::{Frame, Frames, frame_head};
 
 /// RFC 6455, 7.4.1.
 pub(super) mod close {
@@ -20,12 +20,12 @@ const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
 const PONG: u8 = 0x8a;
 
-/// What a caller has said.
+/// What was read from a caller.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Received {
     /// A message.
     Text(String),
-    /// Something after which nothing is heard: the code to close with, and why.
+    /// An error after which nothing more is read: the close code, and the reason.
     Broken(u16, &'static str),
 }
 
@@ -33,34 +33,42 @@ pub(super) enum Heard {
 #[derive(Debug)]
 pub(super) struct Wire {
     frames: Frames,
-    /// What has come of a message.
+    /// The part of a message that has arrived.
     text: Vec<u8>,
     longest: usize,
     out: VecDeque<Bytes>,
-    /// Nothing is said any more: a close frame is on its way, from here or from there.
+    /// A close frame was sent or received: nothing more is sent.
     over: bool,
-    /// Nothing but a close is heard any more.
-    deaf: bool,
-    /// The caller has closed.
+    /// From now on only a close frame is read.
+    ignores_messages: bool,
+    /// The caller has sent its close frame.
     closed: bool,
 }
 
 impl Wire {
-    /// A server's, for messages of at most so many bytes.
+    /// A server's side, for messages of at most so many bytes.
     pub(super) fn new(longest: usize) -> Self {
-        Wire { frames: Frames::of_caller(), text: Vec::new(), longest, out: VecDeque::new(), over: false, deaf: false, closed: false }
+        Wire {
+            frames: Frames::of_caller(),
+            text: Vec::new(),
+            longest,
+            out: VecDeque::new(),
+            over: false,
+            ignores_messages: false,
+            closed: false,
+        }
     }
 
-    /// Bytes that are held of a message that has not ended.
+    /// Bytes that are held of an incomplete message.
     pub(super) fn held(&self) -> usize {
         self.text.capacity()
     }
 
-    /// Takes bytes of the caller's up to the next thing that it says. Pings are answered, and so is a close.
-    pub(super) fn hear(&mut self, bytes: &mut &[u8]) -> Option<Heard> {
+    /// Reads the caller's bytes up to the next message or error. Pings and close frames are answered.
+    pub(super) fn receive(&mut self, bytes: &mut &[u8]) -> Option<Received> {
         while let Some(frame) = self.frames.next(bytes) {
             match frame {
-                Frame::Part(_) if self.deaf => {}
+                Frame::Part(_) if self.ignores_messages => {}
                 Frame::Part(part) => {
                     if part.binary {
                         return Some(self.broken(close::UNSUPPORTED, "messages on this socket are text"));
@@ -70,7 +78,7 @@ impl Wire {
                     }
                     let ends = part.ends;
                     let more = part.unmasked();
-                    // By an eighth, not twice as much: what is held has to find room.
+                    // Grow by an eighth, not to twice the size: the budget must have room for it.
                     let (length, more_length) = (self.text.len(), more.size_hint().0);
                     if self.text.capacity() < length + more_length {
                         self.text.reserve_exact(more_length + length / 8);
@@ -81,7 +89,7 @@ impl Wire {
                     }
                     if ends {
                         return Some(match String::from_utf8(std::mem::take(&mut self.text)) {
-                            Ok(text) => Heard::Text(text),
+                            Ok(text) => Received::Text(text),
                             Err(_) => self.broken(close::NOT_UTF8, "messages on this socket are UTF-8"),
                         });
                     }
@@ -91,25 +99,25 @@ impl Wire {
                         let code = payload.first_chunk().map_or(close::NO_STATUS, |code| u16::from_be_bytes(*code));
                         self.close(if (1000..5000).contains(&code) && code != close::NO_STATUS { code } else { 1000 }, "");
                     }
-                    self.hush();
+                    self.ignore_messages();
                     self.closed = true;
                 }
                 Frame::Control(9, payload) if !self.over => self.push(PONG, payload.into()),
                 Frame::Control(..) => {}
             }
         }
-        let is_new = self.frames.is_lost() && !self.deaf;
+        let is_new = self.frames.is_lost() && !self.ignores_messages;
         is_new.then(|| self.broken(close::PROTOCOL, "the socket's frames can't be read"))
     }
 
-    fn broken(&mut self, code: u16, why: &'static str) -> Heard {
-        self.hush();
-        Heard::Broken(code, why)
+    fn broken(&mut self, code: u16, why: &'static str) -> Received {
+        self.ignore_messages();
+        Received::Broken(code, why)
     }
 
-    /// Nothing but a close is heard from here on.
-    pub(super) fn hush(&mut self) {
-        self.deaf = true;
+    /// From here on only a close frame is read.
+    pub(super) fn ignore_messages(&mut self) {
+        self.ignores_messages = true;
         self.text = Vec::new();
     }
 
@@ -118,33 +126,33 @@ impl Wire {
         self.out.push_back(payload);
     }
 
-    /// Says a message, unless the socket is over.
+    /// Sends a message, unless the socket was closed.
     pub(super) fn say(&mut self, text: String) {
         if !self.over {
             self.push(TEXT, text.into());
         }
     }
 
-    /// Says that nothing more comes. The caller's own close ends it.
+    /// Sends a close frame. The caller's own close frame ends the connection.
     pub(super) fn close(&mut self, code: u16, reason: &str) {
         if !self.over {
             self.push(CLOSE, [&code.to_be_bytes(), reason.as_bytes()].concat().into());
             self.over = true;
         }
-        self.hush();
+        self.ignore_messages();
     }
 
-    /// Whether nothing is said any more.
+    /// Whether nothing more is sent.
     pub(super) fn is_over(&self) -> bool {
         self.over
     }
 
-    /// Whether nothing is heard any more either: the caller has closed, too, or its frames can't be read.
+    /// Whether nothing more is read either: the caller has closed, or its frames are malformed.
     pub(super) fn is_done(&self) -> bool {
         self.over && (self.closed || self.frames.is_lost())
     }
 
-    /// The next bytes to be sent, so many at most.
+    /// The next bytes to be sent, at most so many.
     pub(super) fn take_out(&mut self, most: usize) -> Option<Bytes> {
         let mut next = self.out.pop_front()?;
         if next.len() > most {
@@ -152,7 +160,7 @@ impl Wire {
             self.out.push_front(rest);
             return Some(next);
         }
-        // A head goes with what follows it.
+        // A head is sent together with its payload.
         match self.out.pop_front() {
             Some(following) if next.len() + following.len() <= most => Some([next, following].concat().into()),
             Some(following) => {
@@ -177,12 +185,12 @@ mod tests {
         frame
     }
 
-    fn heard(wire: &mut Wire, sent: &[u8], piece: usize) -> Vec<Heard> {
-        let mut heard = Vec::new();
+    fn received(wire: &mut Wire, sent: &[u8], piece: usize) -> Vec<Received> {
+        let mut received = Vec::new();
         for mut bytes in sent.chunks(piece) {
-            heard.extend(std::iter::from_fn(|| wire.hear(&mut bytes)));
+            received.extend(std::iter::from_fn(|| wire.receive(&mut bytes)));
         }
-        heard
+        received
     }
 
     fn said(wire: &mut Wire, most: usize) -> Vec<u8> {
@@ -196,7 +204,7 @@ mod tests {
         let sent = [frame(0x01, begin), frame(0x89, b"p"), frame(0x80, end), frame(TEXT, b"second")].concat();
         for piece in [1, 7, 4096, 1 << 20] {
             let mut wire = Wire::new(1 << 20);
-            assert_eq!(heard(&mut wire, &sent, piece), [Heard::Text(long.clone()), Heard::Text("second".to_owned())]);
+            assert_eq!(received(&mut wire, &sent, piece), [Received::Text(long.clone()), Received::Text("second".to_owned())]);
             assert_eq!((said(&mut wire, 100), wire.held()), (vec![PONG, 1, b'p'], 0));
             wire.say("third".to_owned());
             wire.say("x".repeat(70_000));
@@ -208,7 +216,7 @@ mod tests {
     #[test]
     fn either_side_may_close() {
         let mut wire = Wire::new(100);
-        assert_eq!(heard(&mut wire, &frame(CLOSE, &1000u16.to_be_bytes()), 3), []);
+        assert_eq!(received(&mut wire, &frame(CLOSE, &1000u16.to_be_bytes()), 3), []);
         assert!(wire.is_over() && wire.is_done());
         assert_eq!(said(&mut wire, 100), [CLOSE, 2, 3, 232]);
         let mut wire = Wire::new(100);
@@ -216,8 +224,8 @@ mod tests {
         wire.say("late".to_owned());
         assert!(wire.is_over() && !wire.is_done());
         assert_eq!(said(&mut wire, 100), [CLOSE, 3, 3, 233, b'x']);
-        assert_eq!(heard(&mut wire, &frame(TEXT, &[b'x'; 90]), 100), []);
-        assert_eq!((wire.held(), heard(&mut wire, &frame(CLOSE, b""), 100)), (0, vec![]));
+        assert_eq!(received(&mut wire, &frame(TEXT, &[b'x'; 90]), 100), []);
+        assert_eq!((wire.held(), received(&mut wire, &frame(CLOSE, b""), 100)), (0, vec![]));
         assert!(wire.is_done() && wire.take_out(100).is_none());
     }
 
@@ -228,13 +236,13 @@ mod tests {
         let no_text = frame(TEXT, b"\xff");
         for (sent, code) in [(too_long, close::TOO_LONG), (binary, close::UNSUPPORTED), (no_text, close::NOT_UTF8)] {
             let mut wire = Wire::new(100);
-            assert!(matches!(heard(&mut wire, &sent, 1000)[..], [Heard::Broken(broken, _)] if broken == code));
+            assert!(matches!(received(&mut wire, &sent, 1000)[..], [Received::Broken(broken, _)] if broken == code));
             wire.close(code, "x");
             assert!(!wire.is_done() && wire.take_out(100).is_some());
         }
         for broken in [&b"\x81\x05hello"[..], b"\xc1\x80abcd", b"\x83\x80abcd", b"\x80\x80abcd", b"\x09\x80abcd", b"\x89\xfe\x00\x7eabcd"] {
             let mut wire = Wire::new(100);
-            assert!(matches!(heard(&mut wire, broken, 100)[..], [Heard::Broken(close::PROTOCOL, _)]), "{broken:?}");
+            assert!(matches!(received(&mut wire, broken, 100)[..], [Received::Broken(close::PROTOCOL, _)]), "{broken:?}");
             wire.close(close::PROTOCOL, "x");
             assert!(wire.is_done() && wire.take_out(100).is_some());
         }

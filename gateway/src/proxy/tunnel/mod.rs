@@ -1,8 +1,8 @@
-//! Requests on Pingora's own loop: WebSockets, and uploads too large to hold. The same selector,
-//! the same judgement, the same records; only the driver differs.
+//! Requests on Pingora's own loop: WebSockets, and uploads too large to hold. They use the same selector, the same
+//! judge and the same records; only the driver differs.
 //!
-//! Nothing can be replayed here once bytes went upstream: a WebSocket may move on until the upgrade
-//! succeeds, an upload only while no connection stands.
+//! Bytes that went upstream can't be sent again: a WebSocket may change targets until the upgrade succeeds, an upload
+//! only until a connection is made.
 
 mod socket;
 pub(super) mod state;
@@ -29,7 +29,7 @@ use super::exchange::connect_error;
 use super::refusal::Refusal;
 use super::retry_state::{RetryState, pick};
 use super::upstream_request::{Framing, NoHead, head_for};
-use super::{cors, headers, metering, own_fields, stored, transformed};
+use super::{cors, gateway_headers, headers, metering, stored, transformed};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
@@ -43,10 +43,10 @@ fn upstream_of<'r>(facts: &'r Facts, model_request: &ModelRequest, member: usize
     facts.runtime.backends[model_request.model.route.members()[member].backend].upstream.as_ref()
 }
 
-/// `request_body_filter`: what a caller sends, of an upload or on a socket.
+/// `request_body_filter`: the caller's bytes, of an upload or on a socket.
 ///
 /// # Errors
-/// If it may not go on.
+/// If they may not be passed on.
 pub(super) async fn body(
     gateway: &Gateway,
     session: &mut Session,
@@ -61,7 +61,7 @@ pub(super) async fn body(
     }
 }
 
-/// `upstream_peer`: consults the selector.
+/// `upstream_peer`: asks the selector.
 pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) -> pingora::Result<Box<HttpPeer>> {
     let Some(Tunnelled { model_request, tunnel, books, .. }) = tunnelled else {
         return Error::e_explain(ErrorType::InternalError, "no inquiry");
@@ -72,14 +72,14 @@ pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) ->
     let retry_state = tunnel.retry_state.get_or_insert_with(|| {
         model_request.pool.budget.request(now);
         let mut retry_state = RetryState::new(model_request, by, arrived);
-        retry_state.asked.whole = tunnel.upload.is_none();
+        retry_state.key.whole = tunnel.upload.is_none();
         retry_state
     });
     loop {
         match pick(model_request, facts, attempts, retry_state, now) {
             Ok(pick) => {
-                let running = AttemptState::begin(facts, attempts, model_request, retry_state, pick, now);
-                let Some(found) = upstream_of(facts, model_request, running.member).and_then(|upstream| upstream.peers.next()) else {
+                let state = AttemptState::begin(facts, attempts, model_request, retry_state, pick, now);
+                let Some(found) = upstream_of(facts, model_request, state.member).and_then(|upstream| upstream.peers.next()) else {
                     continue;
                 };
                 let timeouts = &model_request.pool.config.timeouts;
@@ -87,7 +87,7 @@ pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) ->
                 peer.options.total_connection_timeout = Some(timeouts.connect);
                 peer.options.read_timeout = tunnel.upload.is_some().then_some(timeouts.answer);
                 tunnel.prefix_due = tunnel.upload.is_some();
-                tunnel.attempt = Some(running);
+                tunnel.attempt = Some(state);
                 return Ok(peer);
             }
             Err(none) => {
@@ -113,7 +113,7 @@ pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) ->
     }
 }
 
-/// `upstream_request_filter`: the request as this target gets it.
+/// `upstream_request_filter`: the request in the form that this target needs.
 pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut RequestHeader, tunnelled: Tunnelled<'_>) -> pingora::Result<()> {
     let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;
     let Some(attempt) = &mut tunnel.attempt else { return Ok(()) };
@@ -129,7 +129,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
     match head_for(books.facts, model_request, (attempt.member, upstream), caller, None, framing, at) {
         Ok(head) => *request = *head,
         Err(NoHead::NoCredential) => {
-            // The token ran out between choosing and connecting: says nothing about the target.
+            // The token expired between choosing and connecting. This says nothing about the target.
             if let Some(attempt) = tunnel.attempt.take() {
                 attempt.finish(gateway, &mut books, model_request, AttemptOutcome::NoCredential);
             }
@@ -144,7 +144,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
     Ok(())
 }
 
-/// `upstream_response_filter`: deliver, or go elsewhere.
+/// `upstream_response_filter`: deliver the answer, or try another target.
 pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tunnelled<'_>) -> pingora::Result<()> {
     let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -156,7 +156,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
     let upstream = upstream_of(books.facts, model_request, attempt.member);
     let credentials = upstream.map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
     let token = upstream.and_then(|upstream| upstream.auth.token()).filter(|_| head.status == StatusCode::UNAUTHORIZED);
-    // With another token on its way the target is not to blame yet.
+    // If a new token is being fetched, the target is not to blame yet.
     let token_renewed = token.is_some_and(|token| token.refused(token.number(), gateway.clock.now()));
     let verdict = match head.status {
         StatusCode::SWITCHING_PROTOCOLS => Verdict::Deliver,
@@ -179,7 +179,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
         attempt.record(gateway, model_request, outcome);
     }
     if verdict == Verdict::Misconfigured && tunnel.upload.is_some() {
-        // What a backend says of our credentials is not for the caller.
+        // What a backend says about the gateway's credentials is not shown to the caller.
         attempt.finish(gateway, &mut books, model_request, label);
         tunnel.refusal = Some(Refusal::UpstreamFailed {
             model: model_request.model.name.to_string(),
@@ -214,15 +214,15 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
     }
     tunnel.answered = true;
     tunnel.judged = label;
-    // Kept until the end: its slot is taken for as long as the answer (or socket) lives.
+    // Kept until the end: the slot is taken for as long as the answer (or socket) lives.
     tunnel.attempt = Some(attempt);
     Ok(())
 }
 
-/// Most of an answer that is read for the names of what it made.
+/// Most bytes of an answer in which the names of new objects are searched.
 const MADE: usize = 64 * 1024;
 
-/// What reads the answer to an upload, if that is a stream.
+/// Reads the answer to an upload, if it is a stream.
 fn watch(head: &ResponseHeader, model_request: &ModelRequest) -> Option<StreamWatch> {
     let is = |kind: &str| {
         let value = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").trim();
@@ -232,10 +232,10 @@ fn watch(head: &ResponseHeader, model_request: &ModelRequest) -> Option<StreamWa
     stream.then(|| StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), false))
 }
 
-/// `response_body_filter`: remembers what an answer made, and what it cost.
+/// `response_body_filter`: remembers the objects that an answer created, and its usage.
 ///
 /// # Errors
-/// If a socket can't be read any more.
+/// If a socket's frames can't be read any more.
 pub(super) fn answer(
     gateway: &Gateway,
     session: &mut Session,
@@ -300,7 +300,7 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, tunnelled: 
     let Tunnelled { model_request, tunnel, books, copies } = tunnelled;
     headers::strip_upstream(head);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        // None was asked for.
+        // No extension was offered.
         head.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
     }
     let chosen = head.remove_header(&header::SEC_WEBSOCKET_PROTOCOL);
@@ -314,25 +314,25 @@ pub(super) fn response(session: &Session, head: &mut ResponseHeader, tunnelled: 
     cors::allow(&session.req_header().headers, head);
     head.insert_header(headers::X_REQUEST_ID, books.facts.id.as_str())?;
     if let Some(attempt) = &tunnel.attempt {
-        own_fields::describe(
+        gateway_headers::describe(
             books.facts,
             books.timing,
             copies,
             head,
             Some(&attempt.lease.target().id.backend),
-            books.attempts.made.len() + 1,
+            books.attempts.records.len() + 1,
         );
     }
     Ok(())
 }
 
-/// `fail_to_connect` and `error_while_proxy`: what an error means, and whether to go on.
+/// `fail_to_connect` and `error_while_proxy`: records an error, and decides whether to try another target.
 pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut error: BError, connecting: bool) -> BError {
     let Some(Tunnelled { model_request, tunnel, mut books, .. }) = tunnelled else {
         error.set_retry(false);
         return error;
     };
-    // Our own verdicts have decided already, and have no attempt left.
+    // If the gateway itself ended the attempt, it is already recorded.
     if let Some(mut attempt) = tunnel.attempt.take_if(|_| !tunnel.answered) {
         let downstream = *error.esource() == pingora::ErrorSource::Downstream;
         let kind = match error.etype() {
@@ -359,7 +359,7 @@ pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut err
     error
 }
 
-/// What the caller gets when Pingora's loop ended without an answer.
+/// The refusal for the caller if Pingora's loop ended without an answer.
 pub(super) fn refusal(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) -> Option<Refusal> {
     let Tunnelled { model_request, tunnel, .. } = tunnelled?;
     let none_is_left = || Some(tunnel.retry_state.as_ref()?.refusal(&model_request.model.name, None, gateway.clock.now()));
@@ -371,7 +371,7 @@ pub(super) fn finish(gateway: &Gateway, tunnelled: Tunnelled<'_>, error: Option<
     let Tunnelled { model_request, tunnel, mut books, .. } = tunnelled;
     if let Some(attempt) = tunnel.attempt.take() {
         if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) && !tunnel.tap.is_lost() {
-            // What these have used by now, nobody will tell.
+            // The usage of turns that have not ended can't be reported any more.
             metering::book_unsettled(gateway, &mut books, model_request, &attempt, tunnel.tap.under_way());
         }
         let label = match error {
@@ -379,7 +379,7 @@ pub(super) fn finish(gateway: &Gateway, tunnelled: Tunnelled<'_>, error: Option<
             _ if tunnel.ended.is_some() => AttemptOutcome::Ok,
             None => AttemptOutcome::Ok,
             Some(error) if *error.esource() == pingora::ErrorSource::Downstream => AttemptOutcome::Cancelled,
-            // A WebSocket ends when either side hangs up.
+            // A WebSocket ends when either side closes it.
             Some(_) if attempt.status == Some(StatusCode::SWITCHING_PROTOCOLS) => AttemptOutcome::Ok,
             Some(_) => AttemptOutcome::Broken(ErrorKind::Reset),
         };

@@ -1,5 +1,6 @@
-//! Realtime sockets: each turn is booked when it ends, and a socket whose caller's quota or budget has ended is closed.
-//! What a caller says on one is held to its rights: it is closed before a backend has the whole of what may not be said.
+//! Realtime sockets: each turn is booked when it ends, and the socket is closed when the caller's quota or budget is
+//! used up. The caller's messages are checked against its rights: the socket is closed before a backend has the whole
+//! of a message that is not allowed.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde_json::json;
 use spillway_plugins::api::Api;
 use spillway_plugins::frames::frame_head;
 use spillway_plugins::realtime::{self, SocketError};
-use spillway_plugins::tokens::Told;
+use spillway_plugins::tokens::SocketEvent;
 use tracing::{debug, warn};
 
 use crate::gateway::Gateway;
@@ -30,10 +31,10 @@ const POLICY: u16 = 1008;
 /// RFC 6455, 5.5: what a control frame carries at most, of which two bytes are the code.
 const REASON: usize = 123;
 
-/// Books the turns of a socket as they are told, and closes it when a quota or budget has ended.
+/// Books the turns of a socket as they are reported, and closes it when a quota or budget is used up.
 ///
 /// # Errors
-/// If nobody can tell any more what is used on it.
+/// If the usage on the socket can't be read any more.
 pub(super) fn turns(
     gateway: &Gateway,
     session: &mut Session,
@@ -57,7 +58,7 @@ fn pass(
     tunnel: &mut Tunnel,
 ) -> pingora::Result<()> {
     if tunnel.ended.is_some() {
-        // Behind a close frame nothing may come.
+        // No frame may follow a close frame.
         *piece = None;
         return Ok(());
     }
@@ -67,11 +68,11 @@ fn pass(
     let Some(attempt) = &tunnel.attempt else { return Ok(()) };
     for (one, end) in told {
         let usage = match one {
-            Told::Begun => continue,
-            Told::Ended(usage) => usage,
-            Told::Beside(usage) => Some(usage),
+            SocketEvent::Begun => continue,
+            SocketEvent::Ended(usage) => usage,
+            SocketEvent::Other(usage) => Some(usage),
         };
-        let now = books.facts.moment(gateway.clock.now());
+        let now = books.facts.timestamps(gateway.clock.now());
         if let Some(permit) = &mut books.metering.permit {
             permit.renew(now);
         }
@@ -80,23 +81,23 @@ fn pass(
             let refusal = Refusal::from(denied);
             *piece = Some([&bytes[..end], &closing(&refusal, &books.facts.id, None)].concat().into());
             tunnel.ended = Some(refusal.shape().code);
-            // What its caller sends from here on goes nowhere.
+            // What the caller sends from here on is discarded.
             session.set_read_timeout(Some(GOODBYE));
             return Ok(());
         }
     }
     if tunnel.tap.is_lost() {
-        warn!(target = %attempt.lease.target().id, "a socket's frames can't be read: it is cut, since nobody could count what it uses");
+        warn!(target = %attempt.lease.target().id, "a socket's frames can't be read: it is closed, because its usage could not be counted");
         metering::book_unsettled(gateway, books, model_request, attempt, tunnel.tap.under_way().max(1));
         return Error::e_explain(ErrorType::InvalidHTTPHeader, "frames that can't be read").map_err(|error| error.into_up());
     }
     Ok(())
 }
 
-/// Looks at what a caller says, as far as it has come.
+/// Checks the caller's messages, as far as they have arrived.
 ///
 /// # Errors
-/// If it may not be said, and the caller can't be told on the socket.
+/// If a message is not allowed, and no close frame can be sent on the socket.
 pub(super) async fn said(
     gateway: &Gateway,
     session: &mut Session,
@@ -111,14 +112,14 @@ pub(super) async fn said(
     match passed {
         Ok(()) => Ok(()),
         Err(no) => {
-            // Without its end nobody acts on a message. An end of the body would be the end of the socket.
+            // A backend doesn't act on a message without its end. Ending the body would end the socket.
             *body = Some(Bytes::new());
             refuse(gateway, session, books.facts, tunnel, no).await
         }
     }
 }
 
-/// Why a socket can't go on: what its caller is told, and which field is meant.
+/// Why a socket is closed: the caller's error, and the field that it is about.
 struct No {
     refusal: Refusal,
     field: Option<&'static str>,
@@ -133,7 +134,7 @@ impl From<Refusal> for No {
 async fn may_say(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest, tunnel: &mut Tunnel, bytes: &[u8]) -> Result<(), No> {
     let named = tunnel.said.push(bytes).map_err(|error| match error {
         SocketError::Frames => {
-            Refusal::Form { what: "the socket's frames can't be read: a caller masks them, and no extension was agreed on" }
+            Refusal::Form { what: "the socket's frames can't be read: a client must mask its frames, and no extension was negotiated" }
         }
         SocketError::TooLarge => Refusal::TooLarge { limit: realtime::MOST },
         SocketError::Message(error) => Refusal::from(error),
@@ -148,7 +149,7 @@ async fn may_say(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest,
         }
     }
     let deployment = tunnel.attempt.as_ref().map(|attempt| &attempt.lease.target().id.deployment);
-    // By either name it is the one that was asked for.
+    // The model's name and the deployment's name both mean the requested model.
     let other = |name: &&String| **name != *model_request.model.name && deployment.is_none_or(|deployment| **name != **deployment);
     for model in named.models.iter().filter(other) {
         may_name_model(facts, Api::Realtime, model).map_err(|refusal| No { refusal, field: Some("model") })?;
@@ -160,22 +161,22 @@ async fn may_say(gateway: &Gateway, facts: &Facts, model_request: &ModelRequest,
             return Err(Refusal::ObjectElsewhere { model: model_request.model.name.to_string() }.into());
         }
     }
-    // Only now it goes to the backend.
+    // Only now is it sent to the backend.
     tunnel.tap.asked(named.responses);
     Ok(())
 }
 
-/// Tells a caller on its socket why it ends, if a frame may stand there now; else the connection ends.
+/// Sends the caller the reason on its socket, if a frame may be sent now; otherwise the connection ends.
 async fn refuse(gateway: &Gateway, session: &mut Session, facts: &Facts, tunnel: &mut Tunnel, no: No) -> pingora::Result<()> {
     let No { refusal, field } = no;
     let code = refusal.shape().code;
     gateway.metrics.requests.rejection(code);
-    debug!(id = %facts.id, code, "a caller says on its socket what it may not: it is closed");
+    debug!(id = %facts.id, code, "a caller's message on a socket is not allowed: the socket is closed");
     if !session.was_upgraded() {
         tunnel.refusal = Some(refusal);
     } else if tunnel.tap.is_between_messages() {
         tunnel.ended = Some(code);
-        // What its caller sends from here on goes nowhere.
+        // What the caller sends from here on is discarded.
         session.set_read_timeout(Some(GOODBYE));
         let farewell = HttpTask::UpgradedBody(Some(closing(&refusal, &facts.id, field).into()), false);
         if session.downstream_session.supports_proxy_task_api() {
@@ -185,10 +186,10 @@ async fn refuse(gateway: &Gateway, session: &mut Session, facts: &Facts, tunnel:
     } else {
         tunnel.ended = Some(code);
     }
-    Error::e_explain(ErrorType::InvalidHTTPHeader, "what may not be said").map_err(|error| error.into_down())
+    Error::e_explain(ErrorType::InvalidHTTPHeader, "a message that is not allowed").map_err(|error| error.into_down())
 }
 
-/// An error event as the realtime API has them, and a close frame.
+/// An error event in the format of the realtime API, and a close frame.
 fn closing(refusal: &Refusal, id: &str, field: Option<&str>) -> Vec<u8> {
     let shape = refusal.shape();
     let message = refusal.to_string();

@@ -1,4 +1,4 @@
-//! What is known of a request on Pingora's loop, between its hooks.
+//! The state of a request on Pingora's loop, between its hooks.
 
 use spillway_plugins::multipart::FormReader;
 use spillway_plugins::realtime::SocketReader;
@@ -13,28 +13,28 @@ use crate::request::{BufferShare, ReplayBody};
 
 /// A request on Pingora's loop.
 pub struct Tunnel {
-    /// What was read of an upload before its model was known; `None` for a WebSocket.
+    /// The part of an upload that was read before its model was known; `None` for a WebSocket.
     pub(super) upload: Option<ReplayBody>,
     pub(super) prefix_due: bool,
     pub(super) retry_state: Option<RetryState>,
     pub(super) attempt: Option<AttemptState>,
-    /// Reads on in an upload's form, so that nothing in its rest is what the gateway has not seen.
+    /// Reads the rest of an upload's form, so that no part of it is unchecked.
     pub(super) form: Option<FormReader>,
-    /// What the caller gets if this ends without an answer.
+    /// The refusal for the caller if this ends without an answer.
     pub(super) refusal: Option<Refusal>,
     pub(super) answered: bool,
-    /// How the attempt went, by the answer's head.
+    /// The attempt's outcome, according to the answer's head.
     pub(super) judged: AttemptOutcome,
-    /// The beginning of an answer that names what is stored.
+    /// The beginning of an answer that names stored objects.
     pub(super) made: Vec<u8>,
-    /// What reads an answer for its usage.
+    /// Reads the usage in an answer.
     pub(super) answer: Option<Tap>,
-    /// What reads a socket's frames for its turns' usage.
+    /// Reads the usage of a socket's turns in its frames.
     pub(super) tap: SocketTap,
-    /// What reads what its caller says, and the room for it.
+    /// Reads the caller's messages, and holds their share of the budget.
     pub(super) said: SocketReader,
     pub(super) said_room: Option<BufferShare>,
-    /// Why the gateway has ended a socket: nothing passes any more, in either direction.
+    /// Why the gateway has closed a socket: nothing passes any more, in either direction.
     pub(super) ended: Option<&'static str>,
 }
 
@@ -69,7 +69,7 @@ impl Tunnel {
         Tunnel::new(None, None)
     }
 
-    /// An upload of which `prefix` was read, and its form by `form`, if it is one that is acted on.
+    /// An upload of which `prefix` was read. `form` has read its form, if the form's fields are used.
     pub fn upload(prefix: ReplayBody, form: Option<FormReader>) -> Self {
         Tunnel::new(Some(prefix), form)
     }

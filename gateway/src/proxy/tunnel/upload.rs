@@ -1,4 +1,4 @@
-//! Uploads too large to hold: what was read before the model was known goes first, the rest as it comes.
+//! Uploads too large to hold: the part that was read before the model was known is sent first, the rest as it arrives.
 
 use bytes::Bytes;
 use pingora::http::RequestHeader;
@@ -13,7 +13,7 @@ use crate::proxy::headers;
 use crate::proxy::refusal::Refusal;
 use crate::request::ModelRequest;
 
-/// The length of an upload after the model's name was replaced or put in, if the caller told one.
+/// The length of an upload after the model's name was replaced or inserted, if the caller gave one.
 pub(super) fn spliced_length(caller: &RequestHeader, model_request: &ModelRequest, deployment: &str) -> Option<usize> {
     let length = headers::content_length(&caller.headers)?;
     Some(match &model_request.fields.model_range {
@@ -23,11 +23,11 @@ pub(super) fn spliced_length(caller: &RequestHeader, model_request: &ModelReques
     })
 }
 
-/// `request_body_filter`: what was read before the model was known goes first.
+/// `request_body_filter`: sends the part first that was read before the model was known.
 ///
 /// # Errors
-/// If the caller sends too slowly, or its form is not what it seemed to be, such as when it names a second model
-/// behind the one that was checked.
+/// If the caller sends too slowly, or its form turns out to be different, for example if it names a second model after
+/// the one that was checked.
 pub(super) fn body(
     gateway: &Gateway,
     session: &Session,
@@ -35,8 +35,8 @@ pub(super) fn body(
     end: bool,
     tunnelled: &mut Tunnelled<'_>,
 ) -> pingora::Result<()> {
-    // As a last piece it would be written as a chunk: as a second end, which the next answer on that connection is
-    // taken for.
+    // An empty last piece would be written as a chunk, that is, as a second end. The next answer on that connection
+    // would be taken for the answer to it.
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
     }
@@ -60,7 +60,7 @@ pub(super) fn body(
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "the upload was refused").map_err(|error| error.into_down());
         }
         if let Some(form) = &tunnel.form {
-            // It is booked by what it says at its end.
+            // It is booked with the values at its end.
             model_request.fields.choices = form.fields().choices;
         }
     }
@@ -79,12 +79,12 @@ pub(super) fn body(
     Ok(())
 }
 
-/// Reads on in an upload's form: what is wrong with it, or in it where it stands.
+/// Reads on in an upload's form. Returns what is wrong with it, if anything is.
 fn read_on(form: &mut FormReader, piece: &[u8], end: bool) -> Option<&'static str> {
     let knew = form.names_a_model();
     match form.push(piece) {
         Err(FormError(what)) => Some(what),
-        Ok(()) if form.names_a_model() != knew => Some("put the form's one 'model' field before its files"),
+        Ok(()) if form.names_a_model() != knew => Some("send exactly one 'model' field in the form, before its files"),
         Ok(()) if end && !form.fields().complete => Some("the form has no closing boundary"),
         Ok(()) => None,
     }

@@ -24,24 +24,12 @@ fn parameter(query: &str, name: &str) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
 
-/// Known paths, for a request with the wrong method.
-const KNOWN: [&str; 15] = [
-    "/metrics",
-    "/api/status",
-    "/api/events",
-    "/api/usage",
-    "/api/limits",
-    "/api/keys",
-    "/api/pools",
-    "/api/config",
-    "/api/requests",
-    "/api/reload",
-    "/api/upgrade",
-    "/api/log",
-    "/api/drain",
-    "/api/undrain",
-    "/api/reset",
-];
+/// Paths that only read. For a request with the wrong method.
+const GET_PATHS: [&str; 9] =
+    ["/metrics", "/api/status", "/api/events", "/api/usage", "/api/limits", "/api/keys", "/api/pools", "/api/config", "/api/requests"];
+
+/// Paths that change the gateway. For a request with the wrong method.
+const POST_PATHS: [&str; 6] = ["/api/reload", "/api/upgrade", "/api/log", "/api/drain", "/api/undrain", "/api/reset"];
 
 const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID}, \
      and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL";
@@ -82,7 +70,12 @@ impl Admin {
             (&Method::POST, "/api/drain") => self.for_backend(&query, |target| target.set_drained(true)).into(),
             (&Method::POST, "/api/undrain") => self.for_backend(&query, |target| target.set_drained(false)).into(),
             (&Method::POST, "/api/reset") => self.for_backend(&query, |target| target.reset()).into(),
-            (_, path) if KNOWN.contains(&path) => problem(StatusCode::METHOD_NOT_ALLOWED, "GET reads, POST changes").into(),
+            (_, path) if GET_PATHS.contains(&path) => {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes only GET: it shows state and changes nothing").into()
+            }
+            (_, path) if POST_PATHS.contains(&path) => {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes only POST: it changes the gateway").into()
+            }
             _ => problem(StatusCode::NOT_FOUND, PATHS).into(),
         }
     }
@@ -100,7 +93,7 @@ impl Admin {
     fn readiness(&self) -> Answer {
         match !self.gateway.is_closing() {
             true => answer(StatusCode::OK, "text/plain", b"ready\n".to_vec()),
-            false => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"draining\n".to_vec()),
+            false => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"stopping\n".to_vec()),
         }
     }
 

@@ -22,8 +22,8 @@ use spillway_plugins::limits::Tally;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tracing::warn;
 
-use crate::balance::told::TargetState;
-use crate::objects::Pin;
+use crate::balance::target_state::TargetState;
+use crate::objects::ObjectLocation;
 
 /// The environment variable that says that standard input is the stream to the old process.
 pub const VARIABLE: &str = "SPILLWAY_HANDOVER";
@@ -62,7 +62,7 @@ enum Message {
         targets: Vec<TargetState>,
     },
     Pins {
-        pins: Vec<(String, Pin)>,
+        pins: Vec<(String, ObjectLocation)>,
     },
     /// Accept connections now.
     Go,

@@ -86,7 +86,7 @@ pub(in crate::server) struct TakenOver {
     stream: UnixStream,
     /// Its process id.
     pub(in crate::server) pid: u32,
-    told: HashMap<String, Tally>,
+    sent: HashMap<String, Tally>,
 }
 
 /// Starts the next process and hands over to it. When this returns, the new process accepts connections.
@@ -102,10 +102,10 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
     let failed = |source| HandoverError::Start { program: program.path.display().to_string(), source };
     started.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into())).map_err(failed)?;
     info!(program = %program.path.display(), "starting a new process that takes over");
-    let (mut told, mut starting) = (HashMap::new(), Starting(None));
-    take_over(&mut stream, gateway, &mut told, &mut starting.0).await?;
+    let (mut sent, mut starting) = (HashMap::new(), Starting(None));
+    take_over(&mut stream, gateway, &mut sent, &mut starting.0).await?;
     let pid = starting.0.take().ok_or(HandoverError::Ended)?;
-    Ok(TakenOver { stream, pid, told })
+    Ok(TakenOver { stream, pid, sent })
 }
 
 /// A process that has not taken over yet. If this is dropped, the process is killed: it must not run unattended.
@@ -138,7 +138,7 @@ fn start(program: &Program, sockets: Vec<OwnedFd>, stream: OwnedFd) -> io::Resul
 async fn take_over(
     stream: &mut UnixStream,
     gateway: &Gateway,
-    told: &mut HashMap<String, Tally>,
+    sent: &mut HashMap<String, Tally>,
     pid: &mut Option<u32>,
 ) -> Result<(), HandoverError> {
     let prepared = async {
@@ -157,7 +157,7 @@ async fn take_over(
     };
     tokio::time::timeout(PREPARED, prepared).await.map_err(|_| HandoverError::TooSlow)??;
     // A process that doesn't read must not block this one.
-    tokio::time::timeout(READY, tell_all(stream, gateway, told)).await.map_err(|_| HandoverError::TooSlow)??;
+    tokio::time::timeout(READY, send_state(stream, gateway, sent)).await.map_err(|_| HandoverError::TooSlow)??;
     let ready = async {
         loop {
             match receive(stream).await {
@@ -171,13 +171,13 @@ async fn take_over(
 }
 
 /// Sends the whole state, and then the request to accept.
-async fn tell_all(stream: &mut UnixStream, gateway: &Gateway, told: &mut HashMap<String, Tally>) -> io::Result<()> {
+async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut HashMap<String, Tally>) -> io::Result<()> {
     if let Some(shared) = &gateway.limits.shared {
         send(stream, &Message::Node { name: shared.name() }).await?;
     }
-    tell_tallies(stream, gateway, told).await?;
+    send_tallies(stream, gateway, sent).await?;
     let now = gateway.clock.now();
-    let targets = gateway.runtime.load().targets.iter().map(|target| target.tell(now)).collect();
+    let targets = gateway.runtime.load().targets.iter().map(|target| target.snapshot(now)).collect();
     send(stream, &Message::Targets { targets }).await?;
     for pins in gateway.objects.all().chunks(PINS) {
         send(stream, &Message::Pins { pins: pins.to_vec() }).await?;
@@ -186,14 +186,14 @@ async fn tell_all(stream: &mut UnixStream, gateway: &Gateway, told: &mut HashMap
 }
 
 /// Sends the usage of the scopes that have changed since the last time.
-async fn tell_tallies(stream: &mut UnixStream, gateway: &Gateway, told: &mut HashMap<String, Tally>) -> io::Result<()> {
+async fn send_tallies(stream: &mut UnixStream, gateway: &Gateway, sent: &mut HashMap<String, Tally>) -> io::Result<()> {
     let now = gateway.limits.now();
     let mut scopes = Vec::new();
     for scope in gateway.limits.all() {
-        let tally = scope.tell(now);
-        let known = told.get(&scope.name);
+        let tally = scope.tally(now);
+        let known = sent.get(&scope.name);
         if known.is_none() || known.is_some_and(|known| *known != tally) {
-            told.insert(scope.name.clone(), tally.clone());
+            sent.insert(scope.name.clone(), tally.clone());
             scopes.push((scope.name.clone(), tally));
         }
     }
@@ -203,21 +203,21 @@ async fn tell_tallies(stream: &mut UnixStream, gateway: &Gateway, told: &mut Has
 impl TakenOver {
     /// Sends the cached answers and the usage of requests in flight to the new process, until everything is settled and
     /// `over`: then a last time.
-    pub(in crate::server) async fn keep_telling(mut self, gateway: Gateway, over: watch::Receiver<bool>) {
+    pub(in crate::server) async fn keep_sending(mut self, gateway: Gateway, over: watch::Receiver<bool>) {
         // It knows the reservations: they count as used if it gets no more reports.
-        if let Err(error) = self.tell(&gateway, over).await {
+        if let Err(error) = self.send_updates(&gateway, over).await {
             debug!(%error, "the new process no longer reads the stream");
         }
     }
 
-    async fn tell(&mut self, gateway: &Gateway, mut over: watch::Receiver<bool>) -> io::Result<()> {
-        let TakenOver { stream, told, .. } = self;
+    async fn send_updates(&mut self, gateway: &Gateway, mut over: watch::Receiver<bool>) -> io::Result<()> {
+        let TakenOver { stream, sent, .. } = self;
         let cache = gateway.runtime.load().cache.clone();
         let entries: Vec<_> = cache.iter().flat_map(|cache| cache.entries(gateway.clock.wall().timestamp_millis())).collect();
         for (number, (key, entry)) in entries.into_iter().enumerate() {
             // Usage first.
             if number % ANSWERS == 0 {
-                tell_tallies(stream, gateway, told).await?;
+                send_tallies(stream, gateway, sent).await?;
             }
             if *over.borrow() {
                 break;
@@ -226,7 +226,7 @@ impl TakenOver {
         }
         loop {
             let over = tokio::time::timeout(EVERY, over.wait_for(|over| *over)).await.is_ok();
-            tell_tallies(stream, gateway, told).await?;
+            send_tallies(stream, gateway, sent).await?;
             if over {
                 return Ok(());
             }

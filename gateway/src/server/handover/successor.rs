@@ -110,7 +110,7 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
             for told in &targets {
                 let same =
                     runtime.targets.iter().find(|target| *target.id.backend == *told.backend && *target.id.deployment == *told.deployment);
-                same.into_iter().for_each(|target| target.hear(told, now));
+                same.into_iter().for_each(|target| target.restore(told, now));
             }
         }
         Message::Pins { pins } => pins.into_iter().for_each(|(name, pin)| gateway.objects.take_over(&name, pin, gateway.clock.now())),

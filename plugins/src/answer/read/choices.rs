@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::event::{Object, Read, Told, for_each, index_of, take_object};
+use super::event::{EventContent, Object, Read, for_each, index_of, take_object};
 use super::merge::{append, keep_first, keep_worst};
 
 /// The kind of a choice.
@@ -46,9 +46,9 @@ pub(super) fn read(events: &[u8], form: Form) -> Option<Read> {
             return;
         }
         match told {
-            Told::Object(_, chunk) => chunks.take(chunk),
-            Told::Done => chunks.done = true,
-            Told::Unreadable => chunks.unreadable = true,
+            EventContent::Object(_, chunk) => chunks.take(chunk),
+            EventContent::Done => chunks.done = true,
+            EventContent::Unreadable => chunks.unreadable = true,
         }
     });
     chunks.finish(form)

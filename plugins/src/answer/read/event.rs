@@ -17,7 +17,7 @@ pub(in crate::answer) struct Read {
 }
 
 /// The content of an event.
-pub(super) enum Told {
+pub(super) enum EventContent {
     /// An object, and the event's name if the object doesn't have a `type`.
     Object(String, Object),
     /// The end of streams that have `[DONE]`.
@@ -27,21 +27,21 @@ pub(super) enum Told {
 }
 
 /// Calls `each` for every finished event.
-pub(super) fn for_each(events: &[u8], mut each: impl FnMut(Told)) {
+pub(super) fn for_each(events: &[u8], mut each: impl FnMut(EventContent)) {
     let mut splitter = Splitter::default();
     let mut one = |chunk: Bytes| {
         splitter.feed(chunk, |event| {
             let data: &[u8] = &event.data;
             // Some backends send empty events to keep the connection open.
             if data.starts_with(b"[DONE]") {
-                each(Told::Done);
+                each(EventContent::Done);
             } else if !data.trim_ascii().is_empty() {
                 each(match serde_json::from_slice::<Object>(data) {
                     Ok(object) => {
                         let kind = object.get("type").and_then(Value::as_str).map(str::to_owned);
-                        Told::Object(kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned()), object)
+                        EventContent::Object(kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned()), object)
                     }
-                    Err(_) => Told::Unreadable,
+                    Err(_) => EventContent::Unreadable,
                 });
             }
             Fate::Pass

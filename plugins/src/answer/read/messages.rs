@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::event::{Object, Read, Told, for_each, index_of, take_object};
+use super::event::{EventContent, Object, Read, for_each, index_of, take_object};
 use super::merge::{append, overwrite};
 
 /// The message so far.
@@ -31,9 +31,9 @@ struct Block {
 pub(super) fn read(events: &[u8]) -> Option<Read> {
     let mut read = Events::default();
     for_each(events, |told| match told {
-        Told::Object(kind, event) => read.take(&kind, event),
-        Told::Done => {}
-        Told::Unreadable => read.unreadable = true,
+        EventContent::Object(kind, event) => read.take(&kind, event),
+        EventContent::Done => {}
+        EventContent::Unreadable => read.unreadable = true,
     });
     read.finish()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::event::{Object, Read, Told, for_each, index_of, take_object};
+use super::event::{EventContent, Object, Read, for_each, index_of, take_object};
 use super::merge::append;
 
 /// The response so far.
@@ -30,9 +30,9 @@ struct Item {
 pub(super) fn read(events: &[u8]) -> Option<Read> {
     let mut read = Events::default();
     for_each(events, |told| match told {
-        Told::Object(kind, event) => read.take(&kind, event),
+        EventContent::Object(kind, event) => read.take(&kind, event),
         // The last event repeats the content of any event that can't be parsed.
-        Told::Done | Told::Unreadable => {}
+        EventContent::Done | EventContent::Unreadable => {}
     });
     read.finish()
 }

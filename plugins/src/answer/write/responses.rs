@@ -38,12 +38,12 @@ pub(in crate::answer) fn stream(answer: &Object) -> Option<Bytes> {
 }
 
 /// The position that an event's piece belongs to.
-struct Place<'a> {
+struct ItemPosition<'a> {
     item_id: &'a str,
     output_index: usize,
 }
 
-impl Place<'_> {
+impl ItemPosition<'_> {
     fn with<const N: usize>(&self, fields: [(&str, Value); N]) -> Object {
         let mut all = object(fields);
         all.extend(object([("item_id", self.item_id.into()), ("output_index", self.output_index.into())]));
@@ -59,7 +59,7 @@ impl Events {
     }
 
     fn add_item(&mut self, output_index: usize, item: &Object) {
-        let place = Place { item_id: filled(item, "id").unwrap_or_default(), output_index };
+        let place = ItemPosition { item_id: filled(item, "id").unwrap_or_default(), output_index };
         let mut empty = item.clone();
         if let Some(status) = empty.get_mut("status") {
             *status = "in_progress".into();
@@ -98,7 +98,7 @@ impl Events {
     }
 
     /// The arguments of a call.
-    fn add_text(&mut self, kind: &str, place: &Place<'_>, item: &Object, key: &str) {
+    fn add_text(&mut self, kind: &str, place: &ItemPosition<'_>, item: &Object, key: &str) {
         let Some(text) = item.get(key).and_then(Value::as_str) else { return };
         if !text.is_empty() {
             self.add(&format!("{kind}.delta"), place.with([("delta", text.into())]));
@@ -110,7 +110,7 @@ impl Events {
         self.add(&format!("{kind}.done"), done);
     }
 
-    fn add_content(&mut self, place: &Place<'_>, item: &Object) {
+    fn add_content(&mut self, place: &ItemPosition<'_>, item: &Object) {
         for (index, part) in list(item, "content").iter().enumerate() {
             let (kind, key) = match part.get("type").and_then(Value::as_str) {
                 Some("output_text") => ("response.output_text", "text"),
@@ -151,7 +151,7 @@ impl Events {
         }
     }
 
-    fn add_summary(&mut self, place: &Place<'_>, item: &Object) {
+    fn add_summary(&mut self, place: &ItemPosition<'_>, item: &Object) {
         for (index, part) in list(item, "summary").iter().enumerate() {
             let at = |fields: [(&str, Value); 1]| {
                 let mut fields = place.with(fields);

@@ -1,0 +1,79 @@
+//! What a caller may use: for consumers, and for callers that are not listed.
+
+use std::sync::Arc;
+
+use spillway_plugins::api::Api;
+
+use super::checker::Checker;
+use super::raw::{RawBackend, RawGroup, RawPool};
+
+/// What a consumer may use. `None` means all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Models.
+    pub models: Option<Vec<String>>,
+    /// Pools.
+    pub pools: Option<Vec<String>>,
+    /// Locations.
+    pub locations: Option<Vec<Arc<str>>>,
+    /// Kinds of API.
+    pub apis: Option<Vec<Api>>,
+    /// Its tokens need one of these roles; empty if none is needed.
+    pub roles: Vec<String>,
+    /// Its tokens need one of these scopes; empty if none is needed.
+    pub scopes: Vec<String>,
+}
+
+/// The names that rights and limits can refer to.
+pub(super) struct Known<'r> {
+    pub(super) models: Vec<&'r str>,
+    pools: Vec<&'r str>,
+    locations: Vec<&'r str>,
+    pub(super) groups: Vec<&'r str>,
+}
+
+impl<'r> Known<'r> {
+    pub(super) fn new(pools: &'r [RawPool], backends: &'r [RawBackend], groups: &'r [RawGroup]) -> Self {
+        Known {
+            groups: groups.iter().map(|group| group.name.as_str()).collect(),
+            models: pools.iter().flat_map(|pool| &pool.models).map(String::as_str).collect(),
+            pools: pools.iter().map(|pool| pool.name.as_str()).collect(),
+            locations: backends.iter().filter_map(|backend| backend.location.as_deref()).collect(),
+        }
+    }
+}
+
+/// Rights as they are written, for a consumer or for unlisted callers.
+pub(super) struct RawRights<'r> {
+    pub(super) models: &'r Option<Vec<String>>,
+    pub(super) pools: &'r Option<Vec<String>>,
+    pub(super) locations: &'r Option<Vec<String>>,
+    pub(super) apis: &'r Option<Vec<String>>,
+    pub(super) roles: &'r Option<Vec<String>>,
+    pub(super) scopes: &'r Option<Vec<String>>,
+}
+
+/// Checks rights.
+pub(super) fn rights(raw: &RawRights<'_>, key: &str, known: &Known<'_>, check: &mut Checker<'_>) -> Rights {
+    for (given, known, list, what) in [
+        (raw.models, &known.models, "models", "model (in no pool)"),
+        (raw.pools, &known.pools, "pools", "pool"),
+        (raw.locations, &known.locations, "locations", "location (of no backend)"),
+    ] {
+        for (at, name) in given.iter().flatten().enumerate().filter(|(_, name)| !known.contains(&name.as_str())) {
+            check.unknown(&format!("{key}.{list}[{at}]"), what, name, known.iter().copied());
+        }
+    }
+    let labels = || Api::ALL.into_iter().map(Api::label);
+    for (at, name) in raw.apis.iter().flatten().enumerate().filter(|(_, name)| !labels().any(|label| label == *name)) {
+        check.unknown(&format!("{key}.apis[{at}]"), "kind of API", name, labels());
+    }
+    Rights {
+        models: raw.models.clone(),
+        pools: raw.pools.clone(),
+        locations: raw.locations.as_ref().map(|all| all.iter().map(|one| one.as_str().into()).collect()),
+        apis: raw.apis.as_ref().map(|names| Api::ALL.into_iter().filter(|api| names.iter().any(|name| name == api.label())).collect()),
+        roles: raw.roles.clone().unwrap_or_default(),
+        scopes: raw.scopes.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,38 @@
+//! A request that has ended, in the form that logs, traces and the admin API use.
+
+use std::time::Duration;
+
+use pingora::proxy::Session;
+use spillway_plugins::tokens::Metered;
+
+use crate::request::{AttemptRecord, End, Facts, ModelRequest, Reply, Timing};
+
+/// A request that has ended.
+pub(super) struct FinishedRequest<'r> {
+    pub(super) session: &'r Session,
+    pub(super) facts: &'r Facts,
+    pub(super) model_request: Option<&'r ModelRequest>,
+    pub(super) attempts: &'r [AttemptRecord],
+    pub(super) timing: &'r Timing,
+    pub(super) reply: &'r Reply,
+    pub(super) usage: Option<Metered>,
+    /// What the cache did for it.
+    pub(super) cache: Option<&'static str>,
+    /// Bytes of its body.
+    pub(super) bytes_in: usize,
+    pub(super) status: u16,
+    pub(super) took: Duration,
+    /// The gateway's own time.
+    pub(super) overhead: Duration,
+}
+
+/// How a request ended, and the gateway's own error code if it has one.
+pub(super) fn end(reply: &Reply) -> (&'static str, Option<&'static str>) {
+    match reply.end {
+        End::CallerLeft => ("caller_left", None),
+        End::Complete => ("ok", None),
+        End::Refused(code) => ("refused", Some(code)),
+        End::LastResort => ("last_resort", None),
+        End::Cut => ("cut", None),
+    }
+}

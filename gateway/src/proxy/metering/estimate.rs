@@ -1,0 +1,56 @@
+//! An estimate, which is made by a thread of its own: a tokenizer takes longer than a request should wait.
+
+use spillway_plugins::limits::Permit;
+use spillway_plugins::tokens::{OutputMeter, Reported, Usage};
+
+use super::charge::{Charge, Settled};
+use super::evidence::Evidence;
+use crate::gateway::Gateway;
+
+/// An estimate that is still to be made and booked.
+pub(in crate::proxy) struct Estimate {
+    pub(super) charge: Charge,
+    pub(super) evidence: Evidence,
+    /// The usage that the answer reported, if it did.
+    pub(super) told: Option<Usage>,
+    pub(super) permit: Option<Permit>,
+}
+
+impl Estimate {
+    /// Makes and books the estimate, and settles what was reserved.
+    pub(in crate::proxy) fn book(self, gateway: &Gateway) {
+        let settled = self.told.map_or_else(|| self.evidence.settled(&self.charge.row.place, self.charge.price()), Settled::Reported);
+        self.book_as(gateway, settled);
+    }
+
+    /// Sends it to the estimator's thread.
+    pub(in crate::proxy) fn hand_over(self, gateway: &Gateway) {
+        let of = gateway.clone();
+        gateway.estimator.hand_over(move |has_time| if has_time { self.book(&of) } else { self.book_by_length(&of) });
+    }
+
+    fn book_as(self, gateway: &Gateway, settled: Settled) {
+        let used = self.charge.book(gateway, settled);
+        if let Some(permit) = self.permit {
+            gateway.limits.settle(permit, used, gateway.limits.now());
+        }
+    }
+
+    /// Adds what was read since: more text, and more reported usage. `whole`: the answer ended.
+    pub(in crate::proxy) fn has_read(&mut self, output: OutputMeter, so_far: Reported, whole: bool) {
+        self.evidence.output = output;
+        self.evidence.so_far = so_far;
+        self.evidence.whole = whole;
+    }
+
+    /// The answer has reported its usage after all.
+    pub(in crate::proxy) fn set_reported(&mut self, reported: &Reported) {
+        self.told = reported.usage(self.evidence.api);
+    }
+
+    /// Like [`Estimate::book`], but without tokenizing any text.
+    pub(in crate::proxy) fn book_by_length(self, gateway: &Gateway) {
+        let settled = self.told.map_or_else(|| self.evidence.bound(), Settled::Reported);
+        self.book_as(gateway, settled);
+    }
+}

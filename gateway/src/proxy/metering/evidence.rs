@@ -1,0 +1,103 @@
+//! What is known of an attempt whose usage was not reported.
+
+use bytes::Bytes;
+use serde_json::Value;
+use spillway_plugins::api::Api;
+use spillway_plugins::request::StreamOptions;
+use spillway_plugins::tokens::{Encoding, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
+
+use super::charge::Settled;
+use crate::config::DeploymentPrice;
+use crate::ledger::MemberLabels;
+use crate::proxy::attempt_state::AttemptState;
+use crate::proxy::books::Books;
+use crate::proxy::usage_bound;
+use crate::request::ModelRequest;
+
+/// Longest body that is kept for an estimate while its answer is delivered. For longer bodies the estimate uses their
+/// length.
+pub(in crate::proxy) const KEPT: usize = 64 * 1024;
+
+/// What is known of an attempt whose usage is not reported.
+pub(super) struct Evidence {
+    pub(super) api: Api,
+    /// The request's body, if it is short enough to be tokenized.
+    body: Option<Bytes>,
+    /// What was reserved for it.
+    bound: Usage,
+    /// Whether the answer ended.
+    pub(super) whole: bool,
+    /// A content filter stopped the prompt: there is no answer.
+    filtered: bool,
+    /// The measured text of a stream.
+    pub(super) output: OutputMeter,
+    /// Usage that a stream has reported before it broke.
+    pub(super) so_far: Reported,
+    /// A plain answer that reports no usage.
+    answer: Option<Bytes>,
+    /// The caller asked for a stream's usage in a way that servers read differently: the usage may have been left out
+    /// for that reason.
+    oddly_asked: bool,
+    /// The caller asked for reasoning, which the answer may not show.
+    reasons: bool,
+}
+
+impl Evidence {
+    pub(super) fn new(books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState) -> Self {
+        Evidence {
+            api: model_request.api,
+            body: books.body.kept.as_ref().map(|body| body.bytes().clone()).filter(|body| body.len() <= KEPT),
+            bound: usage_bound::of(books.facts, books.body, model_request),
+            whole: books.metering.whole,
+            filtered: state.filtered,
+            output: std::mem::take(&mut books.metering.output),
+            so_far: books.metering.so_far,
+            answer: books.metering.plain.take(),
+            oddly_asked: model_request.fields.stream && model_request.fields.stream_options == StreamOptions::Odd,
+            reasons: model_request.fields.reasoning == Some(true),
+        }
+    }
+
+    /// The upper bound of the usage: what was reserved, or what was seen if that is more. For the prompt it uses what
+    /// the backend reported before the stream broke.
+    pub(super) fn bound(&self) -> Settled {
+        let seen = self.output.bound().max(self.answer.as_ref().map_or(0, |answer| answer.len() as u64 / 4));
+        let output = if self.filtered { 0 } else { self.bound.output.max(seen) };
+        Settled::Bound(self.so_far.so_far(self.api, output).unwrap_or(Usage { output, ..self.bound }))
+    }
+
+    /// Whether its texts are enough for an estimate.
+    pub(super) fn is_readable(&self) -> bool {
+        let shown = self.filtered || self.answer.is_some() || !self.output.is_empty() || matches!(self.api, Api::Embeddings | Api::Speech);
+        self.body.is_some() && (self.api.makes_images() || shown) && (self.whole || self.filtered)
+    }
+
+    /// The usage according to its texts. `model` and `deployment` are the names that choose the tokenizer.
+    pub(super) fn read(&self, model: &str, deployment: &str) -> Option<Usage> {
+        let body = self.body.as_deref().filter(|_| self.is_readable())?;
+        if self.api == Api::Speech {
+            let fields: Value = serde_json::from_slice(body).ok()?;
+            let characters = fields["input"].as_str()?.chars().count() as u64;
+            return Some(Usage { characters, ..Usage::default() });
+        }
+        if self.api.makes_images() {
+            return Some(Usage { images: self.bound.images, ..Usage::default() });
+        }
+        if !self.filtered && (self.oddly_asked || self.reasons || may_reason(model) || may_reason(deployment)) {
+            return None;
+        }
+        let encoding = Encoding::of(model);
+        let input = prompt_tokens(body, encoding);
+        let output = self.output.tokens(encoding) + self.answer.as_deref().map_or(0, |answer| answer_tokens(answer, encoding));
+        Some(self.so_far.so_far(self.api, output).unwrap_or(Usage { input, output, ..Usage::default() }))
+    }
+
+    /// The estimate from its texts, if they are enough and there is a price for it; else the upper bound.
+    pub(super) fn settled(&self, place: &MemberLabels, price: Option<&DeploymentPrice>) -> Settled {
+        let read = self.read(&place.model, &place.deployment).filter(|usage| match price {
+            Some(DeploymentPrice::ByUse(price)) => price.cost(usage).is_some(),
+            Some(DeploymentPrice::Hourly(_)) | None => true,
+        });
+        read.map_or_else(|| self.bound(), Settled::Estimated)
+    }
+}
