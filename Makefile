@@ -23,7 +23,7 @@ help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 build: $(TOOLS)/build-packages ## Build the gateway (debug)
-	cargo build --locked
+	cargo build --locked -p spillway
 
 release: $(TOOLS)/build-packages ## Build the gateway (optimised)
 	cargo build --locked --release -p spillway
@@ -35,7 +35,7 @@ test: lint unit clients page monitoring units-test k6-smoke k6-spillover ## Ever
 	@echo "all passed"
 
 unit: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Unit, property, simulation and loopback tests
-	cargo test --locked --workspace
+	cargo test --locked
 
 adversary: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Two consumers, one hostile, on one gateway for a minute at full speed
 	cargo test --locked -p spillway --test adversary -- --ignored --nocapture a_minute_at_full_speed

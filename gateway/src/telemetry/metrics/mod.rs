@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod members;
+mod process;
 mod prompt_log;
 mod registration;
 mod requests;
@@ -24,6 +25,7 @@ use prometheus::{Encoder, IntGauge, Registry, TextEncoder};
 
 use crate::balance::route::Member;
 use crate::clock::Tick;
+use process::ProcessMetrics;
 use registration::Registration;
 use system::SystemMetrics;
 
@@ -45,6 +47,7 @@ pub use traces::TraceMetrics;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    process: ProcessMetrics,
     system: Mutex<SystemMetrics>,
     /// Requests, as their callers see them.
     pub requests: RequestFamilies,
@@ -117,6 +120,7 @@ impl Metrics {
             prompt_log: PromptLogMetrics::new(&to)?,
             traces: TraceMetrics::new(&to)?,
             cache: CacheMetrics::new(&to)?,
+            process: ProcessMetrics::new(&to)?,
             system: Mutex::new(SystemMetrics::new(&registry)?),
             registry,
         })
@@ -141,6 +145,7 @@ impl Metrics {
         // Held to the end: two requests at once must not see each other's resets.
         let system = self.system.lock();
         system.read();
+        self.process.read();
         self.members.read(members, now);
         let mut text = Vec::with_capacity(16 * 1024);
         // Writing to a Vec can't fail, and the families come from the registry itself.

@@ -1,7 +1,9 @@
 //! Makes metrics and registers them.
 
 use prometheus::core::Collector;
-use prometheus::{CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// Where metrics are registered. Each method makes one under a name, with its help, and fails only if the name is taken.
 pub(super) struct Registration<'r>(pub(super) &'r Registry);
@@ -20,6 +22,11 @@ impl Registration<'_> {
     /// Counters with labels.
     pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
         self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// A counter of fractions.
+    pub(super) fn fraction(&self, name: &str, help: &str) -> prometheus::Result<Counter> {
+        self.register(Counter::new(name, help)?)
     }
 
     /// Counters of fractions, such as money, with labels.

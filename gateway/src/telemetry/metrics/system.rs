@@ -14,14 +14,12 @@ pub(super) struct SystemMetrics {
 }
 
 impl SystemMetrics {
-    /// Registers the process's own metrics, and its memory limit.
+    /// Registers the memory limit, and when the process began.
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let limit =
             IntGauge::new("spillway_memory_limit_bytes", "Memory that this process may take: its cgroup's limit, or the machine's.")?;
         limit.set(memory_limit().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(0));
         registry.register(Box::new(limit))?;
-        // The process collector's own metric needs /proc/stat, which a sandbox hides.
         let started = IntGauge::new("spillway_start_timestamp_seconds", "When this process began, in seconds since 1970.")?;
         started.set(crate::clock::Clock::new().wall().timestamp());
         registry.register(Box::new(started))?;
