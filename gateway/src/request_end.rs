@@ -49,3 +49,23 @@ impl Serialize for End {
         serializer.serialize_str(self.label())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_has_its_word() {
+        for (end, word, code, during) in [
+            (End::CallerLeft, "caller_left", None, true),
+            (End::Complete, "ok", None, true),
+            (End::Refused("overloaded"), "refused", Some("overloaded"), false),
+            (End::LastResort, "last_resort", None, false),
+            (End::Cut, "cut", None, true),
+        ] {
+            assert_eq!((end.label(), end.code(), end.is_during_attempt()), (word, code, during));
+            assert_eq!(serde_json::to_value(end).unwrap(), word);
+        }
+        assert_eq!(End::default(), End::CallerLeft, "a request whose end no stage wrote has lost its caller");
+    }
+}

@@ -77,3 +77,6 @@ fn max_cost(model: &Model, bound: &Usage) -> Money {
     };
     model.members.iter().filter_map(|member| member.price.as_ref()).map(at_most).max().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,3 +41,6 @@ pub(super) fn fail_over(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,6 @@ fn line<'r>(over: &FinishedRequest<'r>) -> RequestLine<'r> {
         overhead_us: micros(over.overhead),
     }
 }
+
+#[cfg(test)]
+mod tests;

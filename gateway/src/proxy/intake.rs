@@ -355,3 +355,6 @@ fn affinity_key(session: &Session, consumer: Option<&LiveConsumer>, fields: &Req
     }
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ mod exchange;
 mod failover;
 mod finish;
 mod finished_request;
+#[cfg(test)]
+mod fixtures;
 mod framing;
 mod gateway_headers;
 mod guardrails;
@@ -199,3 +201,6 @@ impl ProxyHttp for Gateway {
         finish::finish(self, session, ctx);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,3 +67,6 @@ impl Rescuable {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

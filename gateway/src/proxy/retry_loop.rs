@@ -296,3 +296,6 @@ async fn deliver(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,3 +236,6 @@ pub(super) fn pick(
     }
     picked
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,6 @@ impl AnswerReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -325,3 +325,6 @@ impl Deliverer<'_, '_> {
         Delivery::Cut(kind)
     }
 }
+
+#[cfg(test)]
+mod tests;

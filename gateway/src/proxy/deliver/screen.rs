@@ -68,3 +68,6 @@ impl StreamScreen {
         whole
     }
 }
+
+#[cfg(test)]
+mod tests;

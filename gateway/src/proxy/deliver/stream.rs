@@ -300,8 +300,9 @@ impl Deliverer<'_, '_> {
 
     /// Sends the caller an error event, and leaves the transfer unfinished.
     async fn cut_short(&mut self, watch: &mut StreamWatch, kind: ErrorKind) -> Delivery {
-        if watch.is_within_event() {
-            // A part of an event was already sent: whatever follows would be read as the rest of it.
+        // A part of an event was already sent: whatever follows would be read as the rest of it. Or the upstream's own error
+        // event was sent.
+        if watch.is_within_event() || has_failed(watch.state()) {
             return self.cut_off(kind).await;
         }
         if self.now() < self.retry_state.deadline && self.is_due() {

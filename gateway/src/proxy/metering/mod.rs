@@ -272,3 +272,6 @@ pub(super) fn settle(gateway: &Gateway, facts: &Facts, metering: &mut Metering) 
         gateway.limits.settle(permit, Used::default(), facts.timestamps(gateway.clock.now()));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -283,3 +283,6 @@ impl<'g> Socket<'g> {
 
 /// Why a socket is closed when the gateway stops.
 const STOPS: &str = "the gateway is stopping";
+
+#[cfg(test)]
+mod tests;
