@@ -3,7 +3,9 @@
 use spillway_plugins::api::Api;
 
 use super::*;
-use crate::proxy::fixtures::{Backend, CHAT, STREAM, Step, content, context, events, facts, gateway, get, metric, plain, post, session};
+use crate::proxy::fixtures::{
+    Backend, CHAT, DONE, STREAM, Step, content, context, events, facts, gateway, get, metric, plain, post, session,
+};
 
 #[tokio::test]
 async fn a_request_passes_all_phases_of_the_gateways_own_loop() {
@@ -21,6 +23,29 @@ async fn a_request_passes_all_phases_of_the_gateways_own_loop() {
     assert_eq!((known.status, known.end, known.attempts.len()), (200, End::Complete, 1));
     drop(ctx);
     assert_eq!(gateway.metrics.requests.in_flight.get(), 0);
+}
+
+#[tokio::test]
+async fn what_the_caller_of_a_stream_did_not_ask_for_is_kept_for_others() {
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":5}}\n\n";
+    let last = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let first = content("hello");
+    let pieces = [first.as_str(), last, usage, DONE];
+    // In pieces, and all at once.
+    for answer in [events(&pieces), events(&[&pieces.concat()])] {
+        let gateway = gateway("[plugins.cache]\nexact = {}\n");
+        Backend::in_place_of(&gateway, "a", [answer]);
+        let (mut session, mut caller) = session(post("/v1/chat/completions", &[], STREAM)).await;
+        let mut ctx = gateway.new_ctx();
+        assert!(!gateway.request_filter(&mut session, &mut ctx).await.unwrap());
+        assert!(!gateway.proxy_upstream_filter(&mut session, &mut ctx).await.unwrap());
+        assert_eq!(caller.answer().await.text(), format!("{first}{last}{DONE}"));
+        let runtime = gateway.runtime.load();
+        let kept: Vec<_> = runtime.cache.as_ref().unwrap().entries(gateway.clock.wall().timestamp_millis()).collect();
+        assert_eq!(kept.len(), 1);
+        let entry = &kept[0].1;
+        assert_eq!((&entry.body[..], entry.input, entry.output), (pieces.concat().as_bytes(), 3, 5));
+    }
 }
 
 #[tokio::test]

@@ -130,6 +130,7 @@ async fn a_page_of_another_origin_asks_without_a_key() {
     let allowed = taken(&gateway, &asks("https://a.test")).await;
     let got = allowed.got.as_ref().unwrap();
     assert_eq!((got.status, got.header("access-control-allow-origin")), (204, Some("https://a.test")));
+    assert_eq!((allowed.ctx.reply.status, allowed.ctx.reply.end), (Some(204), End::Complete));
     assert_eq!(taken(&gateway, &asks("https://b.test")).await.answered().0, 401);
 }
 
