@@ -22,6 +22,7 @@ pub mod listener_tls;
 pub mod mock;
 pub mod objects;
 pub mod operation;
+mod pipe;
 pub mod private;
 pub mod prompt_log;
 pub mod provider;
