@@ -1,6 +1,11 @@
 //! Time as the gateway sees it. The only file that reads the system's clocks.
 
 use std::ops::Add;
+#[cfg(test)]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -36,7 +41,13 @@ pub fn micros(time: Duration) -> u64 {
 #[derive(Debug, Clone)]
 pub struct Clock {
     origin: Instant,
+    /// The time of a clock that stands until a test moves it on.
+    #[cfg(test)]
+    stands_at: Option<Arc<AtomicU64>>,
 }
+
+/// The first tick of a clock: one hour, so that "an hour ago" is a valid tick.
+const FIRST: Tick = Tick(3_600_000_000_000);
 
 impl Default for Clock {
     fn default() -> Self {
@@ -45,21 +56,53 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock whose first tick is one hour, so that "an hour ago" is a valid tick.
+    /// A clock that runs.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn new() -> Self {
-        Clock { origin: Instant::now() }
+        Clock {
+            origin: Instant::now(),
+            #[cfg(test)]
+            stands_at: None,
+        }
+    }
+
+    /// A clock that stands until it is moved on.
+    #[cfg(test)]
+    pub fn standing() -> Self {
+        Clock { stands_at: Some(Arc::new(AtomicU64::new(FIRST.0))), ..Clock::new() }
+    }
+
+    /// Moves a clock that stands on, and all of its copies.
+    #[cfg(test)]
+    pub fn pass(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.stands_at.as_ref().map(|at| at.fetch_add(nanos, Ordering::Relaxed));
     }
 
     /// Monotonic now.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn now(&self) -> Tick {
-        Tick(3_600_000_000_000) + Instant::now().saturating_duration_since(self.origin)
+        #[cfg(test)]
+        if let Some(at) = &self.stands_at {
+            return Tick(at.load(Ordering::Relaxed));
+        }
+        FIRST + Instant::now().saturating_duration_since(self.origin)
     }
 
     /// Wall-clock now.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn wall(&self) -> DateTime<Utc> {
+        #[cfg(test)]
+        if self.stands_at.is_some() {
+            return STANDING + self.now().since(FIRST);
+        }
         Utc::now()
     }
 }
+
+/// The first moment of a clock that stands: noon of 10 November 2026.
+#[cfg(test)]
+const STANDING: DateTime<Utc> = match DateTime::from_timestamp(1_794_312_000, 0) {
+    Some(noon) => noon,
+    None => DateTime::UNIX_EPOCH,
+};

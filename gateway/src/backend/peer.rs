@@ -54,6 +54,14 @@ impl Peers {
         self.list.store(Arc::new(peers));
     }
 
+    /// Replaces the addresses by one that is reached in another way than over the network.
+    #[cfg(test)]
+    pub fn reach_through(&self, connect: Arc<dyn pingora::connectors::L4Connect + Send + Sync>) {
+        let mut peer = self.template.clone();
+        peer.options.custom_l4 = Some(connect);
+        self.list.store(Arc::new(vec![Arc::new(peer)]));
+    }
+
     /// The next address in turn, so that a retry after a failed connection uses another one.
     pub fn next(&self) -> Option<Arc<HttpPeer>> {
         let list = self.list.load();

@@ -106,6 +106,12 @@ impl Ledger {
         !self.rules.required || self.healthy.load(Ordering::Relaxed)
     }
 
+    /// As if its rows could not be written any more.
+    #[cfg(test)]
+    pub fn fail(&self) {
+        self.mark_unhealthy("a test says so");
+    }
+
     /// Whether an answer's end must wait for its row.
     pub fn is_strict(&self) -> bool {
         self.rules.durability == Durability::Strict

@@ -77,3 +77,6 @@ fn max_cost(model: &Model, bound: &Usage) -> Money {
     };
     model.prices.iter().flatten().map(at_most).max().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,16 +141,4 @@ pub(super) fn too_slow(bytes: usize, took: Duration, least_per_second: usize) ->
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_may_start_slowly_but_not_stay_slow() {
-        let seconds = Duration::from_secs;
-        assert!(!too_slow(0, seconds(5), 1024), "the grace");
-        assert!(!too_slow(1_100, seconds(6), 1024));
-        assert!(too_slow(1_000, seconds(6), 1024));
-        assert!(too_slow(50_000, seconds(60), 1024));
-        assert!(!too_slow(60_000, seconds(60), 1024));
-    }
-}
+mod tests;

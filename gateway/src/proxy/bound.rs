@@ -45,3 +45,6 @@ pub(super) fn of(facts: &Facts, request_body: &RequestBody, model_request: &Mode
     let input = request_body.input_bound.unwrap_or_else(|| request_body.kept.as_ref().map_or(0, |body| input(model_request, body.bytes())));
     usage(model_request, input, request_body.bytes, facts.runtime.config.usage.assume_completion)
 }
+
+#[cfg(test)]
+mod tests;

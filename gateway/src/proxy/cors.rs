@@ -63,3 +63,6 @@ pub(super) fn allow(request: &HeaderMap, head: &mut ResponseHeader) {
     let _ = head.insert_header(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     let _ = head.append_header(VARY, "origin");
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,3 +127,6 @@ fn line<'r>(over: &Over<'r>) -> RequestLine<'r> {
         overhead_us: micros(over.overhead),
     }
 }
+
+#[cfg(test)]
+mod tests;

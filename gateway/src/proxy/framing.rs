@@ -121,4 +121,46 @@ mod tests {
             assert!(!has_control(good.as_bytes()), "{good}");
         }
     }
+
+    /// What is said of a head with these lines.
+    async fn framed(line: &str, fields: &str) -> Result<(), Refusal> {
+        let (mut session, _caller) = crate::proxy::fixtures::session(format!("{line}\r\n{fields}\r\n")).await;
+        framing(&mut session)
+    }
+
+    const POST: &str = "POST /v1/chat/completions HTTP/1.1";
+
+    #[tokio::test]
+    async fn a_head_that_can_be_read_in_one_way_passes() {
+        for (line, fields) in [
+            (POST, "host: a\r\ncontent-length: 0\r\n"),
+            (POST, "host: a:80\r\ntransfer-encoding: Chunked\r\n"),
+            ("GET /v1/models HTTP/1.0", ""),
+            ("GET /v1/models?a=%20b HTTP/1.1", "host: a\r\n"),
+        ] {
+            assert_eq!(framed(line, fields).await, Ok(()), "{line} {fields}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_can_be_read_in_two_ways_is_refused_and_ends_its_connection() {
+        for (line, fields, status) in [
+            (POST, "host: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n", 400),
+            (POST, "host: a\r\nContent-Length: 1\r\ntransfer-encoding: chunked\r\n", 400),
+            (POST, "host: a\r\ncontent-length: 01\r\n", 400),
+            (POST, "content-length: 0\r\n", 400),
+            (POST, "host: a/b\r\ncontent-length: 0\r\n", 400),
+            (POST, "host: a\ncontent-length: 0\r\n", 400),
+            (POST, "host: a\r\ntransfer-encoding: gzip, chunked\r\n", 501),
+            (POST, "host: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", 501),
+            ("GET /v1/models%00 HTTP/1.1", "host: a\r\n", 400),
+            ("GET /v1\\models HTTP/1.1", "host: a\r\n", 400),
+        ] {
+            let refusal = framed(line, fields).await.expect_err(fields);
+            assert_eq!((refusal.shape().status.as_u16(), refusal.closes()), (status, true), "{line} {fields}: {refusal}");
+        }
+        assert_eq!(framed(POST, "host: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n").await, Err(Refusal::AmbiguousLength));
+        assert_eq!(framed(POST, "content-length: 0\r\n").await, Err(Refusal::NoHost));
+        assert_eq!(framed(POST, "host: a\r\ntransfer-encoding: gzip, chunked\r\n").await, Err(Refusal::TransferCoding));
+    }
 }

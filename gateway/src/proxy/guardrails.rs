@@ -87,3 +87,6 @@ pub(super) fn booked_as(refusal: &Refusal) -> Option<&'static str> {
 pub(super) fn refusal(finding: &Finding) -> Refusal {
     Refusal::ContentBlocked { what: finding.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -405,6 +405,31 @@ mod tests {
     }
 
     #[test]
+    fn an_upstreams_rates_are_told_to_those_who_have_none_here() {
+        let mut upstream = ResponseHeader::build(200, None).unwrap();
+        for name in ["x-ratelimit-limit-requests", "anthropic-ratelimit-tokens-limit", "x-ratelimit-of-theirs"] {
+            upstream.insert_header(name, "99").unwrap();
+        }
+        let tokens = Some(Counter { limit: 20, remaining: 19, reset: Duration::from_secs(1) });
+        for (remaining, rates) in [
+            (Remaining::default(), vec!["anthropic-ratelimit-tokens-limit", "x-ratelimit-limit-requests", "x-ratelimit-of-theirs"]),
+            (
+                Remaining { requests: None, tokens },
+                vec!["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+            ),
+        ] {
+            let head = for_caller(&upstream, "id", false, &remaining).unwrap();
+            let mut other = upstream.clone();
+            rate_limits(&mut other, &remaining);
+            for head in [&*head, &other] {
+                let mut told: Vec<_> = head.headers.keys().map(HeaderName::as_str).filter(|name| name.contains("ratelimit")).collect();
+                told.sort_unstable();
+                assert_eq!(told, rates);
+            }
+        }
+    }
+
+    #[test]
     fn an_upstream_speaks_for_itself_only() {
         let mut upstream = ResponseHeader::build(200, None).unwrap();
         for (name, value) in [

@@ -157,3 +157,6 @@ fn refusal(missing: Missing, model: &str, pool: &str, api: Api, roles: &[String]
         Missing::Scope => Refusal::GrantMissing { kind: "scope", needed: scopes.join("' or '") },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -349,3 +349,6 @@ fn affinity_key(session: &Session, consumer: Option<&LiveConsumer>, fields: &Req
     }
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,3 +31,22 @@ impl<T: Into<Refusal>> From<T> for IntakeError {
 pub(super) fn told() -> BError {
     Error::explain(ErrorType::ConnectionClosed, "the transfer was left unfinished").into_down()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_is_the_callers_own_end() {
+        let error = told();
+        assert_eq!((error.etype(), error.esource()), (&ErrorType::ConnectionClosed, &pingora::ErrorSource::Downstream));
+    }
+
+    #[test]
+    fn whatever_is_a_refusal_ends_the_intake_with_it() {
+        let by_body = IntakeError::from(spillway_plugins::request::BodyError::NoModel);
+        assert!(matches!(&by_body, IntakeError::Refuse(refusal) if refusal.shape().code == "model_missing"));
+        let by_path = IntakeError::from(crate::operation::OperationError::WrongMethod { allowed: "POST" });
+        assert!(matches!(by_path, IntakeError::Refuse(Refusal::WrongMethod { allowed: "POST" })));
+    }
+}

@@ -113,3 +113,6 @@ pub(super) fn write(log: &PromptLog, logged: Logged, api: Api, streamed: bool, l
     let body = body.or_else(|| logged.excerpt.map(|(excerpt, _)| part(excerpt)));
     log.write(Entry { level: logged.level, facts, api, body, answer, streamed, share: logged.share });
 }
+
+#[cfg(test)]
+mod tests;

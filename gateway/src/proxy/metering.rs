@@ -508,3 +508,6 @@ pub(super) fn settle(gateway: &Gateway, facts: &Facts, metering: &mut Metering) 
         gateway.limits.settle(permit, Used::default(), facts.moment(gateway.clock.now()));
     }
 }
+
+#[cfg(test)]
+mod tests;

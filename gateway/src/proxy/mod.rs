@@ -35,6 +35,8 @@ mod delivery;
 mod ended;
 mod exchange;
 mod finish;
+#[cfg(test)]
+mod fixtures;
 mod framing;
 mod guardrails;
 mod held;
@@ -198,3 +200,6 @@ impl ProxyHttp for Gateway {
         finish::finish(self, session, ctx);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,3 +36,22 @@ pub(super) fn end(reply: &Reply) -> (&'static str, Option<&'static str>) {
         End::Cut => ("cut", None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_has_its_word() {
+        for (how, word, code) in [
+            (End::CallerLeft, "caller_left", None),
+            (End::Complete, "ok", None),
+            (End::Refused("overloaded"), "refused", Some("overloaded")),
+            (End::LastResort, "last_resort", None),
+            (End::Cut, "cut", None),
+        ] {
+            assert_eq!(end(&Reply { end: how, ..Reply::default() }), (word, code));
+        }
+        assert_eq!(end(&Reply::default()).0, "caller_left", "whoever does not say how it ended was not there");
+    }
+}

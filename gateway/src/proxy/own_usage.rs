@@ -44,3 +44,6 @@ pub(super) async fn answer(
     reply.end = End::Complete;
     Ok(IntakeOutcome::Answered)
 }
+
+#[cfg(test)]
+mod tests;

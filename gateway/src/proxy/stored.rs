@@ -240,3 +240,6 @@ pub(super) fn keep(gateway: &Gateway, facts: &Facts, model_request: &ModelReques
         gateway.objects.pin(&name, Pin { backend: Arc::clone(backend), consumer: facts.owner() }, now);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,6 @@ pub(super) fn write(request: &Over<'_>) {
 fn after(nanos: u64, time: Duration) -> u64 {
     nanos.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,6 @@ pub(super) fn response(facts: &Facts, model_request: &ModelRequest, head: &mut R
         set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,3 +215,6 @@ fn with_event(stream: &[u8], data: &[u8]) -> Bytes {
     let end = memchr::memmem::rfind(stream, b"data: [DONE]").unwrap_or(stream.len());
     [&stream[..end], b"data: ", data, b"\n\n", &stream[end..]].concat().into()
 }
+
+#[cfg(test)]
+mod tests;

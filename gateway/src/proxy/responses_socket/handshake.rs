@@ -107,3 +107,6 @@ pub(super) fn number(headers: &mut HeaderMap, id: &str, number: u64) {
         headers.insert(headers::X_REQUEST_ID, id);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,6 @@ impl Socket<'_> {
         self.memory = remembered.map(|(memory, room)| (memory.named(id), room));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,3 +281,6 @@ impl<'g> Socket<'g> {
 
 /// Why a socket is closed when the gateway stops.
 const STOPS: &str = "the gateway stops";
+
+#[cfg(test)]
+mod tests;
