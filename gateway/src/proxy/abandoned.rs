@@ -68,3 +68,6 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
         drop(place);
     });
 }
+
+#[cfg(test)]
+mod tests;

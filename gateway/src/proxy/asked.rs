@@ -185,3 +185,6 @@ async fn renewed(
     timing.waited += gateway.clock.now().since(began);
     renewed
 }
+
+#[cfg(test)]
+mod tests;

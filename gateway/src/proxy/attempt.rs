@@ -284,3 +284,6 @@ fn record(gateway: &Gateway, model_request: &ModelRequest, member: usize, lease:
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

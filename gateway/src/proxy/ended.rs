@@ -41,3 +41,6 @@ pub(super) fn ended(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -264,3 +264,6 @@ pub(super) fn connect_error(kind: &ErrorType) -> ErrorKind {
 fn closed(kind: &ErrorType) -> bool {
     matches!(kind, ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError)
 }
+
+#[cfg(test)]
+mod tests;

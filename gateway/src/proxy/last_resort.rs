@@ -70,3 +70,6 @@ pub(super) async fn answer(
     respond::send(&mut session.downstream_session, tasks, own.facts.runtime.config.server.write_timeout).await?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,3 +28,6 @@ pub(super) fn complete(own: &OwnAnswer<'_>, model_request: &ModelRequest, head: 
     transformed::response(own.facts, model_request, head);
     describe(own.facts, own.timing, own.copies, head, Some(backend), attempts);
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,3 +33,6 @@ pub(super) fn after_event(model_request: &ModelRequest) -> Option<Duration> {
 fn is_silent(api: Api) -> bool {
     matches!(api, Api::Chat | Api::Completions)
 }
+
+#[cfg(test)]
+mod tests;

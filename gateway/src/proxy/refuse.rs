@@ -23,3 +23,6 @@ pub(super) async fn refuse(gateway: &Gateway, session: &mut Session, own: OwnAns
     own.reply.bytes_out = respond::refuse(&mut session.downstream_session, refusal, own.facts.dialect, &own.facts.id, complete).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,6 @@ impl Rescuable {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

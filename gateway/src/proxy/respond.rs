@@ -169,3 +169,6 @@ async fn linger(session: &mut ServerSession) {
     };
     let _ = tokio::time::timeout(LINGER.0, drain).await;
 }
+
+#[cfg(test)]
+mod tests;

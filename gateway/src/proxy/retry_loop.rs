@@ -295,3 +295,6 @@ async fn deliver(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,3 +233,6 @@ pub(super) fn pick(
     }
     picked
 }
+
+#[cfg(test)]
+mod tests;

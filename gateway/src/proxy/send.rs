@@ -229,23 +229,4 @@ pub(super) async fn read_error(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_goes_with_one_comma() {
-        for (body, expected) in [
-            (r#"{"model":"x","prompt":"p"}"#, r#"{"prompt":"p"}"#),
-            (r#"{"prompt":"p","model":"x"}"#, r#"{"prompt":"p"}"#),
-            (r#"{"prompt":"\",:", "mod\u0065l" : "x" , "n":1}"#, r#"{"prompt":"\",:",  "n":1}"#),
-            (r#"{ "model": "x" }"#, "{  }"),
-            (r#"{"a":1 , "model":null}"#, r#"{"a":1 }"#),
-        ] {
-            let fields = spillway_plugins::request::read_fields(body.as_bytes()).unwrap();
-            let edit = without_member(body.as_bytes(), &fields.model_range.unwrap());
-            let edited = [&body[..edit.range.start], &body[edit.range.end..]].concat();
-            assert_eq!(edited, expected);
-            assert!(serde_json::from_str::<serde_json::Value>(&edited).is_ok());
-        }
-    }
-}
+mod tests;

@@ -49,3 +49,36 @@ impl Timer {
         self.fires = now + wait;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_fires_at_its_deadline_and_not_before() {
+        let (clock, mut timer) = (Clock::new(), Timer::default());
+        let deadline = clock.now() + Duration::from_millis(40);
+        timer.until(deadline, &clock).await;
+        assert!(clock.now() >= deadline);
+        // One that is over needs no waiting to speak of.
+        timer.until(deadline, &clock).await;
+        assert!(clock.now() < deadline + Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn a_later_deadline_needs_no_other_timer_and_an_earlier_one_does() {
+        let (clock, mut timer) = (Clock::new(), Timer::default());
+        let begun = clock.now();
+        let (long, longer) = (begun + Duration::from_secs(600), begun + Duration::from_secs(1200));
+        let wait = async |timer: &mut Timer, until| {
+            let _ = tokio::time::timeout(Duration::from_millis(1), timer.until(until, &clock)).await;
+        };
+        wait(&mut timer, long).await;
+        let armed = timer.fires;
+        assert!(armed >= long, "{armed:?}");
+        wait(&mut timer, longer).await;
+        assert_eq!(timer.fires, armed);
+        timer.until(begun + Duration::from_millis(20), &clock).await;
+        assert!(timer.sleep.is_none() && clock.now() < long);
+    }
+}

@@ -53,3 +53,6 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

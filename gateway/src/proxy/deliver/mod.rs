@@ -323,3 +323,6 @@ impl Deliverer<'_, '_> {
         Delivery::Cut(kind)
     }
 }
+
+#[cfg(test)]
+mod tests;

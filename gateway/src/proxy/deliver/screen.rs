@@ -66,3 +66,6 @@ impl Screen {
         whole
     }
 }
+
+#[cfg(test)]
+mod tests;

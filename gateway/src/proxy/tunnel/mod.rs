@@ -391,3 +391,6 @@ pub(super) fn finish(gateway: &Gateway, tunnelled: Tunnelled<'_>, error: Option<
         };
     }
 }
+
+#[cfg(test)]
+mod tests;
