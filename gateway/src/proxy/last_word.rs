@@ -29,9 +29,9 @@ pub(super) fn of_events(head: &ResponseHeader, events: &[u8]) -> Option<(Respons
         Fate::Pass
     });
     let mut said = last?;
-    let body = match (said["error"].is_object(), said["response"]["error"].take()) {
+    let body = match (said["error"].is_object(), said.pointer_mut("/response/error").map(Value::take)) {
         (true, _) => said,
-        (false, error @ Value::Object(_)) => json!({ "error": error }),
+        (false, Some(error @ Value::Object(_))) => json!({ "error": error }),
         (false, _) => {
             json!({ "error": { "code": said["code"], "message": said["message"], "param": said["param"], "type": said["type"] } })
         }
@@ -65,3 +65,6 @@ pub(super) async fn say(
         Err(_) => End::CallerLeft,
     }
 }
+
+#[cfg(test)]
+mod tests;
