@@ -297,8 +297,9 @@ impl Deliverer<'_, '_> {
 
     /// Tells the caller that its stream broke, and leaves the transfer unfinished.
     async fn cut_short(&mut self, watch: &mut StreamWatch, kind: ErrorKind) -> Delivery {
-        if watch.is_within_event() {
-            // A part of an event has gone out: whatever follows would be taken for the rest of it.
+        // A part of an event has gone out: whatever follows would be taken for the rest of it. Or the upstream said itself
+        // that it failed: the caller has its words.
+        if watch.is_within_event() || has_failed(watch.state()) {
             return self.cut_off(kind).await;
         }
         if self.now() < self.retry_state.deadline && self.is_due() {

@@ -83,6 +83,14 @@ async fn a_stream_that_breaks_after_its_first_output_ends_with_an_error_and_with
 }
 
 #[tokio::test]
+async fn a_stream_that_says_itself_that_it_failed_has_no_clean_end() {
+    let (one, error) = (content("hello"), "data: {\"error\":{\"code\":\"server_error\",\"message\":\"on fire\"}}\n\n");
+    let failed = chat(closing(&[&one, error])).await;
+    assert_eq!((failed.delivery.clone(), failed.got().ended), (Delivery::Cut(ErrorKind::Reset), Ended::Cut));
+    assert_eq!(failed.got().text(), format!("{one}{error}"), "its own words are enough");
+}
+
+#[tokio::test]
 async fn a_stream_that_is_complete_may_end_without_saying_so() {
     let (one, last) = (content("hello"), stop());
     let whole = chat(closing(&[&one, &last])).await;
