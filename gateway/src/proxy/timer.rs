@@ -80,5 +80,10 @@ mod tests {
         assert_eq!(timer.fires, armed);
         timer.until(begun + Duration::from_millis(20), &clock).await;
         assert!(timer.sleep.is_none() && clock.now() < long);
+        // One that is armed too early fires, and is armed again.
+        let later = clock.now() + Duration::from_millis(80);
+        wait(&mut timer, clock.now() + Duration::from_millis(20)).await;
+        timer.until(later, &clock).await;
+        assert!(clock.now() >= later);
     }
 }

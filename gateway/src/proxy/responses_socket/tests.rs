@@ -115,6 +115,28 @@ async fn a_warm_up_asks_nobody_and_the_next_message_goes_on_from_it() {
 }
 
 #[tokio::test]
+async fn a_response_that_no_backend_stores_is_known_as_long_as_its_socket() {
+    served(async |_, own, caller| {
+        caller.send(frame(r#"{"type":"response.create","model":"m","store":false,"input":"hi"}"#)).await;
+        let said =
+            json!({ "type": "message", "id": "msg_1", "role": "assistant", "content": [{ "type": "output_text", "text": "hello" }] });
+        let completed = json!({ "type": "response.completed", "response": { "id": "resp_1", "output": [said] } });
+        answer_own(own, &stream(&[completed])).await;
+        caller.message().await;
+        let next = r#"{"type":"response.create","model":"m","store":false,"input":"ho","previous_response_id":"resp_1"}"#;
+        caller.send(frame(next)).await;
+        let asked = answer_own(own, &stream(&[json!({ "type": "response.completed", "response": { "id": "resp_2" } })])).await;
+        let body = String::from_utf8(asked.body).unwrap();
+        assert!(["hi", "hello", "ho"].iter().all(|text| body.contains(text)) && !body.contains("previous_response_id"), "{body}");
+        assert_eq!(asked.head.header("x-request-id"), Some("the-id-2"));
+        caller.message().await;
+        caller.send(CLOSE).await;
+        caller.message().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_caller_that_is_gone_ends_it() {
     let (gateway, _own) = with_own_requests(&Setup::default().text(), Clock::standing());
     let (mut session, mut caller) = fixtures::session(get("/v1/responses", &ASKS)).await;
