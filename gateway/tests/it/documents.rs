@@ -72,7 +72,7 @@ fn modules(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries
         .filter(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "rs"))
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        .filter(|name| name != "mod" && name != "tests")
+        .filter(|name| !["mod", "tests", "fixtures"].contains(&name.as_str()))
         .collect();
     names.sort();
     names
