@@ -66,12 +66,17 @@ def expanded(tree):
     return [tree[:brace] + rest for part in parts if part.strip() for rest in expanded(part)]
 
 
+def used(text):
+    """The paths of all `use` in a text without comments."""
+    return [path for tree in re.findall(r"\buse\s+([^;]+);", text) for path in expanded(tree)]
+
+
 def imports(text, here, known):
     """The modules that a file names."""
     text = re.sub(r"\bpub\(in [^)]*\)", "pub", text)
     # A re-export of a part is no import.
     text = re.sub(r"\bpub(?:\([a-z]+\))?\s+use\s+[^;]+;", "", without_comments(without_tests(text)))
-    paths = [path for tree in re.findall(r"\buse\s+([^;]+);", text) for path in expanded(tree)]
+    paths = used(text)
     paths += re.findall(r"\b(?:crate|super)(?:::\w+)+", re.sub(r"\buse\s+[^;]+;", "", text))
     # A part is also used by its name alone.
     paths += [f"{part}::x" for part in set(re.findall(r"(?<![:\w])(\w+)::", re.sub(r"\buse\s+[^;]+;", "", text))) if (*here, part) in known]
@@ -130,7 +135,7 @@ def impure(folder, parts):
         if "tests" in file.relative_to(ROOT).with_suffix("").parts:
             continue
         text = without_comments(without_tests(file.read_text()))
-        paths = [path for tree in re.findall(r"\buse\s+([^;]+);", text) for path in expanded(tree)]
+        paths = used(text)
         paths += re.findall(r"(?<![:\w])\w+(?:::\w+)+", re.sub(r"\buse\s+[^;]+;", "", text))
         for path in paths:
             words = path.split("::")

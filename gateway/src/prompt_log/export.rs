@@ -6,7 +6,6 @@ use bytes::Bytes;
 use spillway_plugins::otlp::Resource;
 use spillway_plugins::prompt_log::otel;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::OtlpRules;
@@ -58,7 +57,6 @@ impl Exporter {
 }
 
 async fn run(collector: Collector, mut jobs: mpsc::Receiver<Job>, metrics: PromptLogMetrics) {
-    let mut failing = false;
     let mut gathered = Vec::new();
     while let Some(first) = jobs.recv().await {
         gathered.push(first);
@@ -80,21 +78,7 @@ async fn run(collector: Collector, mut jobs: mpsc::Receiver<Job>, metrics: Promp
         }
         if !events.is_empty() {
             let body = otel::request(Resource { version: env!("CARGO_PKG_VERSION"), instance: None }, &events);
-            match collector.deliver(Bytes::from(body)).await {
-                Ok(rejected) => {
-                    metrics.export_dropped.inc_by(rejected);
-                    if std::mem::take(&mut failing) {
-                        info!("the collector accepts the prompt log again");
-                    }
-                }
-                Err(error) => {
-                    metrics.export_dropped.inc_by(events.len() as u64);
-                    if !failing {
-                        warn!(error, "the collector doesn't accept the prompt log: events are lost until it does");
-                    }
-                    failing = true;
-                }
-            }
+            metrics.export_dropped.inc_by(collector.deliver(Bytes::from(body), events.len() as u64).await);
         }
         for done in flushed {
             let _ = done.send(());

@@ -262,6 +262,16 @@ impl CallerEnd {
     /// The next answer. One without a length is read until the session is dropped.
     pub(super) async fn answer(&mut self) -> Response {
         let head = self.head().await;
+        self.rest(head).await
+    }
+
+    /// The answer, or `None` if nothing was written; the session must have been dropped.
+    pub(super) async fn answer_if_any(mut self) -> Option<Response> {
+        let head = self.0.head().await.unwrap()?;
+        Some(self.rest(head).await)
+    }
+
+    async fn rest(&mut self, head: Head) -> Response {
         let status = head.line[1].parse().unwrap();
         let (body, ended) = self.0.body(&head, !matches!(status, 100..=199 | 204 | 304)).await.unwrap();
         Response { status, head, body, ended }

@@ -1,11 +1,13 @@
 //! An OpenTelemetry collector, to which spans and log events are sent over OTLP/HTTP.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::Value;
 use spillway_plugins::retry::read_signal;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::OtlpRules;
@@ -35,6 +37,22 @@ impl Signal {
         }
     }
 
+    /// Its name in the log.
+    fn name(self) -> &'static str {
+        match self {
+            Signal::Traces => "spans",
+            Signal::Logs => "the prompt log",
+        }
+    }
+
+    /// What is lost while the collector doesn't accept it.
+    fn lost(self) -> &'static str {
+        match self {
+            Signal::Traces => "they",
+            Signal::Logs => "events",
+        }
+    }
+
     /// Where an answer says how many were rejected.
     fn rejected(self) -> &'static str {
         match self {
@@ -61,6 +79,7 @@ pub struct Collector {
     url: String,
     headers: HeaderMap,
     clock: Clock,
+    failing: AtomicBool,
 }
 
 impl Collector {
@@ -74,14 +93,31 @@ impl Collector {
                 headers.insert(name, value);
             }
         }
-        Collector { signal, url: format!("{}{}", rules.url, signal.path()), headers, clock }
+        Collector { signal, url: format!("{}{}", rules.url, signal.path()), headers, clock, failing: AtomicBool::new(false) }
     }
 
-    /// Sends a request, with retries if necessary. The number of parts that were rejected while the others were accepted.
-    ///
-    /// # Errors
-    /// Why none was accepted.
-    pub async fn deliver(&self, body: Bytes) -> Result<u64, String> {
+    /// Sends a request with so many `parts`, with retries if necessary. The number of those that were not accepted. Logs
+    /// when sending begins to fail, and when it works again.
+    pub async fn deliver(&self, body: Bytes, parts: u64) -> u64 {
+        let sent = self.send_with_retries(body).await;
+        let was_failing = self.failing.swap(sent.is_err(), Ordering::Relaxed);
+        match sent {
+            Ok(rejected) => {
+                if was_failing {
+                    info!("the collector accepts {} again", self.signal.name());
+                }
+                rejected.min(parts)
+            }
+            Err(error) => {
+                if !was_failing {
+                    warn!(error, "the collector doesn't accept {}: {} are lost until it does", self.signal.name(), self.signal.lost());
+                }
+                parts
+            }
+        }
+    }
+
+    async fn send_with_retries(&self, body: Bytes) -> Result<u64, String> {
         let mut pauses = PAUSES.into_iter();
         loop {
             let (asked, error) = match self.send(body.clone()).await {

@@ -10,7 +10,6 @@ use spillway_plugins::trace::otlp::Batch;
 use spillway_plugins::trace::{RequestSpan, Sampler};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
-use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::TraceRules;
@@ -63,7 +62,6 @@ impl Traces {
                 jobs,
                 held: None,
                 under_way: JoinSet::new(),
-                failing: false,
             }
             .run(),
         );
@@ -108,8 +106,7 @@ struct Exporter {
     jobs: mpsc::Receiver<Job>,
     /// A request that didn't fit into the previous batch.
     held: Option<Box<RequestSpan>>,
-    under_way: JoinSet<Result<(), String>>,
-    failing: bool,
+    under_way: JoinSet<()>,
 }
 
 impl Exporter {
@@ -119,13 +116,13 @@ impl Exporter {
             let gathered = self.gather(&mut batch).await;
             if batch.spans() > 0 {
                 while self.under_way.len() >= UNDER_WAY {
-                    self.one_is_over().await;
+                    self.under_way.join_next().await;
                 }
                 self.under_way.spawn(deliver(Arc::clone(&self.collector), self.metrics.clone(), batch));
             }
             if !matches!(gathered, Gathered::Due) {
                 while !self.under_way.is_empty() {
-                    self.one_is_over().await;
+                    self.under_way.join_next().await;
                 }
             }
             match gathered {
@@ -142,7 +139,7 @@ impl Exporter {
             let first = loop {
                 tokio::select! {
                     first = self.jobs.recv() => break first,
-                    Some(Ok(sent)) = self.under_way.join_next() => self.note(sent),
+                    Some(_) = self.under_way.join_next() => {}
                 }
             };
             match first {
@@ -176,30 +173,12 @@ impl Exporter {
         }
         Gathered::Due
     }
-
-    async fn one_is_over(&mut self) {
-        if let Some(Ok(sent)) = self.under_way.join_next().await {
-            self.note(sent);
-        }
-    }
-
-    /// Logs when exporting begins to fail, and when it works again.
-    fn note(&mut self, sent: Result<(), String>) {
-        match &sent {
-            Ok(()) if self.failing => info!("the collector accepts spans again"),
-            Err(error) if !self.failing => warn!(error, "the collector doesn't accept spans: they are lost until it does"),
-            _ => {}
-        }
-        self.failing = sent.is_err();
-    }
 }
 
 /// Sends spans, and counts them.
-async fn deliver(collector: Arc<Collector>, metrics: TraceMetrics, batch: Batch) -> Result<(), String> {
+async fn deliver(collector: Arc<Collector>, metrics: TraceMetrics, batch: Batch) {
     let spans = batch.spans() as u64;
-    let sent = collector.deliver(Bytes::from(batch.finish())).await;
-    let rejected = sent.as_ref().map_or(spans, |rejected| spans.min(*rejected));
-    metrics.exported.inc_by(spans - rejected);
-    metrics.dropped.inc_by(rejected);
-    sent.map(drop)
+    let lost = collector.deliver(Bytes::from(batch.finish()), spans).await;
+    metrics.exported.inc_by(spans - lost);
+    metrics.dropped.inc_by(lost);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use spillway_plugins::api::Api;
 use spillway_plugins::tokens::Usage;
 use spillway_testkit::client::Response;
-use spillway_testkit::wire::{Ended, Reader};
+use spillway_testkit::wire::Ended;
 
 use super::*;
 use crate::balance::target::Unavailable;
@@ -59,15 +59,7 @@ async fn delivered_after(
     let answered = attempt.state.lease.target().latency().is_some();
     let closed = attempt.state.lease.target().closed_for(state.key, gateway.clock.now());
     let said = attempt.state.said.as_deref().map(str::to_owned);
-    let bytes = caller.bytes().await;
-    let mut reader = Reader::new(&bytes[..]);
-    let got = match reader.head().await.unwrap() {
-        None => None,
-        Some(head) => {
-            let (body, ended) = reader.body(&head, true).await.unwrap();
-            Some(Response { status: head.line[1].parse().unwrap(), head, body, ended })
-        }
-    };
+    let got = caller.answer_if_any().await;
     Delivered { delivery, ctx, state, got, answered, closed, said }
 }
 

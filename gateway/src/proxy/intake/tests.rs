@@ -3,7 +3,6 @@
 mod bodies;
 
 use spillway_testkit::client::Response;
-use spillway_testkit::wire::Reader;
 
 use super::*;
 use crate::proxy::fixtures::{self, CHAT, Setup, consumer, gateway, get, metric, post};
@@ -35,15 +34,7 @@ async fn taken(gateway: &Gateway, request: &str) -> Taken {
     let mut ctx = RequestCtx::new(gateway.clock.now(), gateway.clock.wall(), gateway.runtime.load_full(), in_flight);
     let outcome = take_in(gateway, &mut session, &mut ctx).await.ok();
     drop(session);
-    let bytes = caller.bytes().await;
-    let mut reader = Reader::new(&bytes[..]);
-    let got = match reader.head().await.unwrap() {
-        None => None,
-        Some(head) => {
-            let (body, ended) = reader.body(&head, false).await.unwrap();
-            Some(Response { status: head.line[1].parse().unwrap(), head, body, ended })
-        }
-    };
+    let got = caller.answer_if_any().await;
     Taken { outcome, got, ctx }
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use spillway_plugins::api::Api;
 use spillway_testkit::client::Response;
-use spillway_testkit::wire::Reader;
 
 use super::*;
 use crate::clock::Clock;
@@ -49,15 +48,7 @@ async fn ran(gateway: &Gateway, facts: Facts, text: &str, answers: [Vec<Vec<Step
     let mut ctx = context(gateway, facts, Api::Chat, text);
     let end = run(gateway, &mut session, &mut ctx).await;
     drop(session);
-    let bytes = caller.bytes().await;
-    let mut reader = Reader::new(&bytes[..]);
-    let got = match reader.head().await.unwrap() {
-        None => None,
-        Some(head) => {
-            let (body, ended) = reader.body(&head, true).await.unwrap();
-            Some(Response { status: head.line[1].parse().unwrap(), head, body, ended })
-        }
-    };
+    let got = caller.answer_if_any().await;
     let attempts = ctx.attempts.records.iter().map(|made| (made.target.id.backend.to_string(), made.outcome.label())).collect();
     assert!(ctx.model_request.is_some(), "it is there for those who write it down");
     for member in ctx.model_request.as_ref().unwrap().model.route.members() {

@@ -121,7 +121,7 @@ impl Metrics {
             traces: TraceMetrics::new(&to)?,
             cache: CacheMetrics::new(&to)?,
             process: ProcessMetrics::new(&to)?,
-            system: Mutex::new(SystemMetrics::new(&registry)?),
+            system: Mutex::new(SystemMetrics::new(&to)?),
             registry,
         })
     }

@@ -24,8 +24,11 @@ pub(super) struct ProcessMetrics {
 
 impl ProcessMetrics {
     pub(super) fn new(to: &Registration<'_>) -> prometheus::Result<Self> {
-        let began = to.gauge("process_start_time_seconds", "When the process began, in seconds since 1970.")?;
-        began.set(crate::clock::Clock::new().wall().timestamp());
+        let now = crate::clock::Clock::new().wall().timestamp();
+        // The second name is older: the alerts use it.
+        for name in ["process_start_time_seconds", "spillway_start_timestamp_seconds"] {
+            to.gauge(name, "When this process began, in seconds since 1970.")?.set(now);
+        }
         Ok(ProcessMetrics {
             cpu: to.fraction("process_cpu_seconds_total", "User and system CPU time in seconds.")?,
             open_fds: to.gauge("process_open_fds", "Open file descriptors.")?,

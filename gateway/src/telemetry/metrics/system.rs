@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 use prometheus::{IntGauge, Opts, Registry};
 
+use super::registration::Registration;
+
 /// Gauges that are read when metrics are rendered.
 #[derive(Debug)]
 pub(super) struct SystemMetrics {
@@ -14,15 +16,10 @@ pub(super) struct SystemMetrics {
 }
 
 impl SystemMetrics {
-    /// Registers the memory limit, and when the process began.
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let limit =
-            IntGauge::new("spillway_memory_limit_bytes", "Memory that this process may take: its cgroup's limit, or the machine's.")?;
+    /// Registers the memory limit.
+    pub(super) fn new(to: &Registration<'_>) -> prometheus::Result<Self> {
+        let limit = to.gauge("spillway_memory_limit_bytes", "Memory that this process may take: its cgroup's limit, or the machine's.")?;
         limit.set(memory_limit().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(0));
-        registry.register(Box::new(limit))?;
-        let started = IntGauge::new("spillway_start_timestamp_seconds", "When this process began, in seconds since 1970.")?;
-        started.set(crate::clock::Clock::new().wall().timestamp());
-        registry.register(Box::new(started))?;
         let gauge = |name: &str, help: &str| IntGauge::with_opts(Opts::new(name, help));
         let free = gauge("spillway_state_free_bytes", "Free bytes of the file system of server.state_dir.")?;
         let size = gauge("spillway_state_size_bytes", "Size of the file system of server.state_dir.")?;
