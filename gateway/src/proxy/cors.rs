@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use crate::downstream::Session;
 
 use super::headers;
 use crate::config::Server;
@@ -26,7 +26,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 );
 
 /// Removes an `Origin` that the config doesn't allow.
-pub(super) fn take_in(session: &mut Session, server: &Server) {
+pub(super) fn take_in(session: &mut Session<'_>, server: &Server) {
     let origins = &server.cors_origins;
     let Some(origin) = session.req_header().headers.get(ORIGIN) else { return };
     let is_allowed = origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes());
@@ -36,7 +36,7 @@ pub(super) fn take_in(session: &mut Session, server: &Server) {
 }
 
 /// Whether a page of an allowed origin asks what it may do. Such a request has no credential.
-pub(super) fn is_preflight(session: &Session) -> bool {
+pub(super) fn is_preflight(session: &Session<'_>) -> bool {
     let head = session.req_header();
     head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN) && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
@@ -45,7 +45,7 @@ pub(super) fn is_preflight(session: &Session) -> bool {
 ///
 /// # Errors
 /// If the id can't be written in a header.
-pub(super) fn preflight(session: &Session, request_id: &str) -> pingora::Result<Box<ResponseHeader>> {
+pub(super) fn preflight(session: &Session<'_>, request_id: &str) -> pingora::Result<Box<ResponseHeader>> {
     let asked = session.req_header().headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|asked| asked.len() <= ASKED).cloned();
     let mut head = Box::new(ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(8))?);
     head.insert_header(headers::X_REQUEST_ID, request_id)?;

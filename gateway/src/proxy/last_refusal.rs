@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
-use pingora::proxy::Session;
+use crate::downstream::Session;
 use serde_json::{Value, json};
 use spillway_plugins::sse::{Fate, Splitter};
 
@@ -46,7 +46,7 @@ pub(super) fn of_events(head: &ResponseHeader, events: &[u8]) -> Option<(Respons
 /// Writes the refusal.
 pub(super) async fn say(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     own: OwnAnswer<'_>,
     model_request: &ModelRequest,
     (upstream, body): (ResponseHeader, Bytes),
@@ -61,7 +61,7 @@ pub(super) async fn say(
     own.reply.bytes_out += body.len();
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     let limit = own.facts.runtime.config.server.write_timeout;
-    match respond::send(&mut session.downstream_session, tasks, limit).await {
+    match respond::send(session, tasks, limit).await {
         Ok(()) => End::Complete,
         Err(_) => End::CallerLeft,
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use pingora::proxy::Session;
+use crate::downstream::Session;
 
 use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
@@ -18,7 +18,7 @@ use crate::request::{End, Facts, Reply, Timing};
 /// 401 for callers that are not identified, 404 if there is no ledger.
 pub(super) async fn answer(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     facts: &Facts,
     timing: &mut Timing,
     reply: &mut Reply,
@@ -38,7 +38,7 @@ pub(super) async fn answer(
         _ => Refusal::NoLedger,
     })?;
     reply.status = Some(200);
-    respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &facts.id)
+    respond::json(session, StatusCode::OK, &request::body(&rows), &facts.id)
         .await
         .map_err(|_| IntakeError::CallerLeft)?;
     reply.end = End::Complete;

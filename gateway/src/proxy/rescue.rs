@@ -4,7 +4,7 @@
 //! rest of it is fetched from where it runs.
 
 use http::StatusCode;
-use pingora::proxy::Session;
+use crate::downstream::Session;
 use spillway_plugins::rescue::Continuation;
 
 use super::attempt::{Attempt, AttemptEnd};
@@ -27,7 +27,7 @@ use crate::request::{Attempts, End, Facts, ModelRequest};
 
 /// Continues the broken stream of an attempt, or sends its caller an error event.
 pub(super) async fn run(
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     retry_state: &mut RetryState,
     mut broken: Attempt<'_>,
@@ -102,7 +102,7 @@ fn unread(mut books: Books<'_>, mut attempt: Attempt<'_>) -> Delivery {
 }
 
 async fn attempt(
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     retry_state: &mut RetryState,
     mut attempt: Attempt<'_>,

@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::protocols::http::HttpTask;
 use serde_json::{Value, json};
 use spillway_plugins::api::{Api, Dialect};
 
 use super::refusal::{Refusal, retry_seconds};
 use super::{cors, headers};
+use crate::downstream::Session;
 
 /// A JSON body of an error in the dialect that was called.
 pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<u8> {
@@ -55,7 +56,7 @@ pub fn error_event(api: Api, message: &str, code: &str, sequence: Option<u64>) -
 /// # Errors
 /// If nothing more can be written to the caller.
 pub async fn refuse(
-    session: &mut ServerSession,
+    session: &mut Session<'_>,
     refusal: &Refusal,
     dialect: Dialect,
     request_id: &str,
@@ -82,7 +83,7 @@ pub async fn refuse(
     }
     let unread = !session.is_body_done();
     if refusal.closes() {
-        session.set_keepalive(None);
+        session.close_after();
     }
     write_whole(session, head, body.into()).await?;
     if unread || refusal.closes() {
@@ -95,7 +96,7 @@ pub async fn refuse(
 ///
 /// # Errors
 /// If nothing more can be written to the caller.
-pub async fn json(session: &mut ServerSession, status: StatusCode, body: &Value, request_id: &str) -> pingora::Result<()> {
+pub async fn json(session: &mut Session<'_>, status: StatusCode, body: &Value, request_id: &str) -> pingora::Result<()> {
     let body = body.to_string().into_bytes();
     let head = head(status, "application/json", Some(body.len()), request_id)?;
     write_whole(session, head, body.into()).await
@@ -106,12 +107,12 @@ pub async fn json(session: &mut ServerSession, status: StatusCode, body: &Value,
 ///
 /// # Errors
 /// If nothing more can be written to the caller, or the caller doesn't read in time.
-pub async fn send(session: &mut ServerSession, mut tasks: Vec<HttpTask>, limit: Duration) -> pingora::Result<()> {
+pub async fn send(session: &mut Session<'_>, mut tasks: Vec<HttpTask>, limit: Duration) -> pingora::Result<()> {
     if let Some(HttpTask::Header(head, _)) = tasks.first_mut() {
         cors::allow(&session.req_header().headers, head);
     }
-    match pingora_timeout::timeout(limit, session.response_duplex_vec(tasks)).await {
-        Ok(sent) => sent.map(|_| ()),
+    match pingora_timeout::timeout(limit, session.write(tasks)).await {
+        Ok(sent) => sent,
         Err(_) => {
             pingora::Error::e_explain(pingora::ErrorType::WriteTimedout, "the caller does not read").map_err(|error| error.into_down())
         }
@@ -122,17 +123,17 @@ pub async fn send(session: &mut ServerSession, mut tasks: Vec<HttpTask>, limit: 
 ///
 /// # Errors
 /// If nothing more can be written to the caller.
-pub async fn bodiless(session: &mut ServerSession, head: Box<ResponseHeader>) -> pingora::Result<()> {
-    let limit = session.get_write_timeout().unwrap_or(Duration::from_secs(30));
+pub async fn bodiless(session: &mut Session<'_>, head: Box<ResponseHeader>) -> pingora::Result<()> {
+    let limit = session.write_timeout().unwrap_or(Duration::from_secs(30));
     send(session, vec![HttpTask::Header(head, true)], limit).await
 }
 
 /// Writes head and body at once.
-async fn write_whole(session: &mut ServerSession, head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
+async fn write_whole(session: &mut Session<'_>, head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
     if session.req_header().method == Method::HEAD {
         return bodiless(session, head).await;
     }
-    let limit = session.get_write_timeout().unwrap_or(Duration::from_secs(30));
+    let limit = session.write_timeout().unwrap_or(Duration::from_secs(30));
     send(session, vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)], limit).await
 }
 
@@ -157,10 +158,10 @@ const LINGER: (Duration, usize) = (Duration::from_millis(500), 4 << 20);
 
 /// Reads a little more after an early answer: closing a connection with unread bytes resets it, and the caller would
 /// not see the answer.
-async fn linger(session: &mut ServerSession) {
+async fn linger(session: &mut Session<'_>) {
     let drain = async {
         let mut left = LINGER.1;
-        while let Ok(Some(bytes)) = session.read_request_body().await {
+        while let Ok(Some(bytes)) = session.read_body().await {
             match left.checked_sub(bytes.len()) {
                 Some(rest) => left = rest,
                 None => break,

@@ -8,7 +8,7 @@ use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
 use super::refusal::Refusal;
-use super::timer::Timer;
+use crate::timer::Timer;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::route::{NoneReady, Pick, PickRequest};
 use crate::balance::target::RequestKey;

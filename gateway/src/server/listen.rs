@@ -9,6 +9,7 @@ use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tracing::error;
 
 use super::connection;
@@ -40,8 +41,19 @@ impl Drop for Open {
 /// The answer if there are too many connections.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 118\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"error\":{\"message\":\"the gateway has too many connections\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}    ";
 
+/// What serves connections.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) proxy: Arc<HttpProxy<Gateway>>,
+    pub(super) gateway: Gateway,
+    pub(super) shutdown: ShutdownWatch,
+    /// Becomes true when idle connections end.
+    pub(super) idle_end: watch::Receiver<bool>,
+}
+
 /// Accepts callers until the shutdown.
-pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, mut shutdown: ShutdownWatch) {
+pub(super) async fn accept(listener: TcpListener, service: Service) {
+    let (gateway, mut shutdown) = (service.gateway.clone(), service.shutdown.clone());
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -60,10 +72,10 @@ pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>
                 }
                 metrics.listeners.connections.inc();
                 let open = Open(metrics.listeners.connections.clone());
-                let (proxy, gateway, shutdown) = (Arc::clone(&proxy), gateway.clone(), shutdown.clone());
+                let service = service.clone();
                 tokio::spawn(async move {
                     let _open = open;
-                    connection::serve(proxy, gateway, tcp, shutdown).await;
+                    connection::serve(service, tcp).await;
                 });
             }
             Err(error) => {

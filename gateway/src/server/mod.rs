@@ -8,6 +8,7 @@ mod background;
 mod chunks;
 mod handover;
 mod head;
+mod http1_connection;
 mod http2_heads;
 mod inherited_sockets;
 mod lifecycle;
@@ -16,7 +17,6 @@ mod reload;
 mod self_listener;
 mod signals;
 mod systemd;
-mod tls_or_plain;
 
 pub use handover::successor::Successor;
 pub use inherited_sockets::Sockets;

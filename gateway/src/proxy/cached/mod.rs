@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use crate::downstream::Session;
 use spillway_plugins::answer::cost;
 use spillway_plugins::cache::{CacheOwner, Directive, Entry, Suits, key, may_keep, suits};
 
@@ -41,7 +41,7 @@ const SEEN: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
 
 /// The cache namespace of a request, and whether it is shared; `None` if the request may not be answered from the
 /// cache.
-fn place(session: &Session, facts: &Facts, model_request: &ModelRequest) -> Option<(String, bool)> {
+fn place(session: &Session<'_>, facts: &Facts, model_request: &ModelRequest) -> Option<(String, bool)> {
     let owner = owner(facts).filter(|_| !facts.internal)?;
     // If the backend identifies users by the caller's credential, one consumer may be several people.
     let passes = |member: &Member| matches!(facts.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
@@ -73,7 +73,7 @@ pub(super) struct LookedUp {
 /// Looks for an answer: in the cache, or with another request that is asking for it now.
 pub(super) async fn look_up(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     facts: &Facts,
     request_body: &RequestBody,
     timing: &mut Timing,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
-use pingora::proxy::Session;
+use crate::downstream::Session;
 use spillway_plugins::answer;
 use spillway_plugins::api::Api;
 use spillway_plugins::cache::Entry;
@@ -71,7 +71,7 @@ pub(in crate::proxy) fn prepare(gateway: &Gateway, own: &mut OwnAnswer<'_>, mode
 /// Sends a cached answer.
 pub(in crate::proxy) async fn send(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     own: OwnAnswer<'_>,
     model_request: &ModelRequest,
     entry: &Entry,
@@ -85,7 +85,7 @@ pub(in crate::proxy) async fn send(
     }
     gateway_headers::complete(&own, model_request, &mut head, &entry.backend, 0);
     let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(kept.body), true)];
-    respond::send(&mut session.downstream_session, tasks, server.write_timeout).await.map_err(|_| IntakeError::CallerLeft)?;
+    respond::send(session, tasks, server.write_timeout).await.map_err(|_| IntakeError::CallerLeft)?;
     own.reply.end = End::Complete;
     Ok(())
 }

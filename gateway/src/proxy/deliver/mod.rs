@@ -18,8 +18,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::{HttpTask, ServerSession};
-use pingora::proxy::Session;
+use pingora::protocols::http::HttpTask;
+use crate::downstream::Session;
 use smallvec::SmallVec;
 use spillway_plugins::rescue::Continuation;
 use spillway_plugins::retry::{self, Credentials};
@@ -49,7 +49,7 @@ const BEFORE_RESET: Duration = Duration::from_millis(20);
 
 /// Delivers an answer. `prefix` is the part of its body that was already read.
 pub(super) async fn deliver(
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     retry_state: &mut RetryState,
     attempt: &mut Attempt<'_>,
@@ -111,8 +111,8 @@ pub(super) fn is_stream(head: &ResponseHeader) -> bool {
     is_of(head, STREAM) && !is_coded(head)
 }
 
-struct Deliverer<'a, 'g> {
-    session: &'a mut Session,
+struct Deliverer<'a, 's, 'g> {
+    session: &'a mut Session<'s>,
     ctx: &'a mut RequestCtx,
     retry_state: &'a mut RetryState,
     attempt: &'a mut Attempt<'g>,
@@ -130,7 +130,7 @@ struct Deliverer<'a, 'g> {
 
 /// Continues an answer that broke.
 pub(super) async fn join(
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     retry_state: &mut RetryState,
     attempt: &mut Attempt<'_>,
@@ -144,16 +144,16 @@ pub(super) async fn join(
 }
 
 /// Sends an error event to a caller whose stream broke, and leaves the transfer unfinished.
-pub(super) async fn cut_off(session: &mut Session, facts: &Facts, reply: &mut Reply, event: Bytes) {
+pub(super) async fn cut_off(session: &mut Session<'_>, facts: &Facts, reply: &mut Reply, event: Bytes) {
     reply.bytes_out += event.len();
-    let caller = &mut session.downstream_session;
+    let caller = session;
     let _ = respond::send(caller, vec![HttpTask::Body(Some(event), false)], facts.runtime.config.server.write_timeout).await;
     break_off(caller).await;
 }
 
 /// Breaks the connection (or the HTTP/2 stream) off, so that the transfer has no end.
-async fn break_off(caller: &mut ServerSession) {
-    caller.set_keepalive(None);
+async fn break_off(caller: &mut Session<'_>) {
+    caller.close_after();
     if caller.is_http2() {
         // A reset drops what is still queued, including the error event: let it be sent first.
         tokio::time::sleep(BEFORE_RESET).await;
@@ -161,7 +161,7 @@ async fn break_off(caller: &mut ServerSession) {
     caller.shutdown().await;
 }
 
-impl Deliverer<'_, '_> {
+impl Deliverer<'_, '_, '_> {
     /// How to replace an answer in which the upstream reports an error; `None` if the caller gets it unchanged, because
     /// other targets would answer the same, or because this is not known.
     fn replacement(&self, fault: retry::Fault) -> Option<ReplaceReason> {
@@ -183,7 +183,7 @@ impl Deliverer<'_, '_> {
         let began = gateway.clock.now();
         let next = self
             .exchange
-            .next(until.min(self.retry_state.deadline), &gateway.clock, &mut self.retry_state.timer, &mut self.session.downstream_session)
+            .next(until.min(self.retry_state.deadline), &gateway.clock, &mut self.retry_state.timer, self.session)
             .await;
         if !self.committed {
             self.ctx.timing.waited += gateway.clock.now().since(began);
@@ -312,7 +312,7 @@ impl Deliverer<'_, '_> {
     }
 
     async fn send(&mut self, tasks: Vec<HttpTask>) -> bool {
-        respond::send(&mut self.session.downstream_session, tasks, self.ctx.facts.runtime.config.server.write_timeout).await.is_ok()
+        respond::send(self.session, tasks, self.ctx.facts.runtime.config.server.write_timeout).await.is_ok()
     }
 
     async fn finish(&mut self) -> Delivery {
@@ -321,7 +321,7 @@ impl Deliverer<'_, '_> {
 
     /// Breaks a transfer off, so that it has no end.
     async fn cut_off(&mut self, kind: ErrorKind) -> Delivery {
-        break_off(&mut self.session.downstream_session).await;
+        break_off(self.session).await;
         Delivery::Cut(kind)
     }
 }
