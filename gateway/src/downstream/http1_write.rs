@@ -104,6 +104,9 @@ impl Http1Session {
         out.extend_from_slice(b"\r\n");
         self.sending = Sending::Length;
         for (name, value) in &head.headers {
+            if *name == header::DATE || *name == header::CONNECTION {
+                continue;
+            }
             if *name == header::TRANSFER_ENCODING {
                 self.sending = Sending::Chunked;
             }

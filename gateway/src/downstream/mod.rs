@@ -4,7 +4,7 @@ mod http1_session;
 mod http1_write;
 mod pingora_session;
 pub mod socket;
-mod strict_head;
+pub mod strict_head;
 
 use std::future::poll_fn;
 use std::time::Duration;

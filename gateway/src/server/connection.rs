@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::head_guard::{Accepted, HeadGuard};
 use super::http1_connection::{self, Waiting};
 use super::http2_heads::PREFACE;
-use super::listen::Service;
+use super::service::Service;
 use crate::connection_phase::{PHASE, Phase};
 use crate::downstream::Http1Session;
 use crate::downstream::socket::Socket;

@@ -21,10 +21,10 @@ use super::handover::predecessor::{HandoverError, Program, TakenOver, hand_over}
 use super::handover::successor::Successor;
 use super::inherited_sockets::Sockets;
 use super::reload::{By, Reloader, Source};
+use super::service::Service;
 use super::signals::{Signal, Signals};
 use super::systemd::Manager;
-use super::listen::{self, Service};
-use super::self_listener;
+use super::{listen, self_listener};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};

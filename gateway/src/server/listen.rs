@@ -2,18 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::proxy::HttpProxy;
-use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
 use tracing::error;
 
 use super::connection;
-use crate::gateway::Gateway;
+use super::service::Service;
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 4096;
@@ -40,16 +36,6 @@ impl Drop for Open {
 
 /// The answer if there are too many connections.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 118\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"error\":{\"message\":\"the gateway has too many connections\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}    ";
-
-/// What serves connections.
-#[derive(Clone)]
-pub(super) struct Service {
-    pub(super) proxy: Arc<HttpProxy<Gateway>>,
-    pub(super) gateway: Gateway,
-    pub(super) shutdown: ShutdownWatch,
-    /// Becomes true when idle connections end.
-    pub(super) idle_end: watch::Receiver<bool>,
-}
 
 /// Accepts callers until the shutdown.
 pub(super) async fn accept(listener: TcpListener, service: Service) {

@@ -15,6 +15,7 @@ mod lifecycle;
 mod listen;
 mod reload;
 mod self_listener;
+mod service;
 mod signals;
 mod systemd;
 
