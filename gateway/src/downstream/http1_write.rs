@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, header};
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
+use http::StatusCode;
 use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, ErrorType};
+use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 use super::http1_session::{Http1Session, Sending};
+use super::reply_head::ReplyHead;
 
 /// The last chunk of a body (RFC 9112, 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -23,7 +23,8 @@ const AFTER_LAST: &[u8] = b"\r\n0\r\n\r\n";
 
 /// A part of an answer as it is written.
 struct Parts<'p> {
-    /// The head, and the line before a chunk.
+    line: &'p [u8],
+    /// The fields of the head, and the line before a chunk.
     before: &'p [u8],
     body: &'p [u8],
     after: &'static [u8],
@@ -31,12 +32,12 @@ struct Parts<'p> {
 
 impl Parts<'_> {
     fn len(&self) -> usize {
-        self.before.len() + self.body.len() + self.after.len()
+        self.line.len() + self.before.len() + self.body.len() + self.after.len()
     }
 
     /// The bytes from `at` on.
-    fn from(&self, mut at: usize) -> [IoSlice<'_>; 3] {
-        [self.before, self.body, self.after].map(|part| {
+    fn from(&self, mut at: usize) -> [IoSlice<'_>; 4] {
+        [self.line, self.before, self.body, self.after].map(|part| {
             let skipped = at.min(part.len());
             at -= skipped;
             IoSlice::new(&part[skipped..])
@@ -45,33 +46,23 @@ impl Parts<'_> {
 }
 
 impl Http1Session {
-    /// Writes parts of an answer.
+    /// Writes a part of an answer: its head, bytes of its body, and with `over` its end.
     ///
     /// # Errors
     /// If nothing more can be written to the caller.
-    pub async fn write(&mut self, tasks: Vec<HttpTask>) -> pingora::Result<()> {
-        let (mut before, mut body, mut over) = (BytesMut::new(), Bytes::new(), false);
-        for task in tasks {
-            match task {
-                HttpTask::Header(head, end) => {
-                    self.put_head(&head, &mut before);
-                    over |= end;
-                }
-                HttpTask::Body(piece, end) => {
-                    let piece = piece.unwrap_or_default();
-                    body = if body.is_empty() { piece } else { [body, piece].concat().into() };
-                    over |= end;
-                }
-                HttpTask::Done => over = true,
-                HttpTask::Failed(error) => return Err(error),
-                HttpTask::Trailer(_) | HttpTask::UpgradedBody(..) => {}
+    pub async fn write(&mut self, head: Option<ReplyHead>, body: Bytes, over: bool) -> pingora::Result<()> {
+        let mut line = StatusLine::default();
+        let before = match head {
+            Some(head) => {
+                line.set(head.status);
+                self.begin(head)
             }
-        }
-        self.write_parts(before, body, over).await
+            None => BytesMut::new(),
+        };
+        self.write_parts(line.bytes(), before, body, over).await
     }
 
-    /// Writes the rest of a head with these fields, and the first bytes of its body.
-    async fn write_parts(&mut self, mut before: BytesMut, body: Bytes, over: bool) -> pingora::Result<()> {
+    async fn write_parts(&mut self, line: &[u8], mut before: BytesMut, body: Bytes, over: bool) -> pingora::Result<()> {
         let chunked = self.sending == Sending::Chunked;
         let after = match (chunked, body.is_empty(), over) {
             (true, true, true) => LAST_CHUNK,
@@ -82,7 +73,7 @@ impl Http1Session {
         if chunked && !body.is_empty() {
             put_size(body.len(), &mut before);
         }
-        let parts = Parts { before: &before, body: &body, after };
+        let parts = Parts { line, before: &before, body: &body, after };
         let mut written = 0;
         let done = poll_fn(|cx| poll_write(Pin::new(&mut self.socket), cx, &parts, &mut written)).await;
         if let Err(error) = done {
@@ -95,37 +86,35 @@ impl Http1Session {
         Ok(())
     }
 
-    fn put_head(&mut self, head: &ResponseHeader, out: &mut BytesMut) {
-        out.reserve(1024);
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(head.status.as_str().as_bytes());
-        out.extend_from_slice(b" ");
-        out.extend_from_slice(head.get_reason_phrase().unwrap_or_default().as_bytes());
-        out.extend_from_slice(b"\r\n");
-        self.sending = Sending::Length;
-        for (name, value) in &head.headers {
-            if *name == header::DATE || *name == header::CONNECTION {
-                continue;
-            }
-            if *name == header::TRANSFER_ENCODING {
-                self.sending = Sending::Chunked;
-            }
-            put_field(name, value, out);
-        }
+    /// The lines of a head to its end. What follows it is sent in the way that it says.
+    fn begin(&mut self, head: ReplyHead) -> BytesMut {
+        self.sending = if head.is_chunked() { Sending::Chunked } else { Sending::Length };
         // A request whose body was not read to its end leaves no place where the next one could begin.
         self.keep &= self.body_left() == 0;
-        put_field(&header::DATE, &get_cached_date(), out);
-        out.extend_from_slice(if self.keep { b"connection: keep-alive\r\n\r\n" } else { b"connection: close\r\n\r\n" });
+        let mut lines = head.into_lines();
+        lines.extend_from_slice(b"date: ");
+        lines.extend_from_slice(get_cached_date().as_bytes());
+        lines.extend_from_slice(if self.keep { b"\r\nconnection: keep-alive\r\n\r\n" } else { b"\r\nconnection: close\r\n\r\n" });
+        lines
     }
 }
 
-fn put_field(name: &HeaderName, value: &HeaderValue, out: &mut BytesMut) {
-    let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+/// The first line of an answer (RFC 9112, 4).
+#[derive(Default)]
+struct StatusLine(SmallVec<[u8; 48]>);
+
+impl StatusLine {
+    fn set(&mut self, status: StatusCode) {
+        self.0.extend_from_slice(b"HTTP/1.1 ");
+        self.0.extend_from_slice(status.as_str().as_bytes());
+        self.0.extend_from_slice(b" ");
+        self.0.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// The line before the data of a chunk.
@@ -137,7 +126,12 @@ fn put_size(size: usize, out: &mut BytesMut) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn poll_write<S: AsyncWrite>(mut socket: Pin<&mut S>, cx: &mut Context<'_>, parts: &Parts<'_>, written: &mut usize) -> Poll<io::Result<()>> {
+fn poll_write<S: AsyncWrite>(
+    mut socket: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    parts: &Parts<'_>,
+    written: &mut usize,
+) -> Poll<io::Result<()>> {
     while *written < parts.len() {
         let slices = parts.from(*written);
         let mut filled = slices.iter().filter(|slice| !slice.is_empty());

@@ -3,6 +3,7 @@
 mod http1_session;
 mod http1_write;
 mod pingora_session;
+mod reply_head;
 pub mod socket;
 pub mod strict_head;
 
@@ -16,6 +17,7 @@ use spillway_plugins::auth::certificate::CertificateNames;
 
 pub use http1_session::{Http1Session, Next};
 pub(crate) use pingora_session::{PingoraSession, certificate_names};
+pub use reply_head::{HeadFields, ReplyHead};
 
 /// A caller's session.
 pub enum Session<'s> {
@@ -173,14 +175,14 @@ impl Session<'_> {
         }
     }
 
-    /// Writes parts of an answer: its head, its body, its end.
+    /// Writes a part of an answer: its head, bytes of its body, and with `over` its end.
     ///
     /// # Errors
     /// If nothing more can be written to the caller.
-    pub async fn write(&mut self, tasks: Vec<HttpTask>) -> pingora::Result<()> {
+    pub async fn write(&mut self, head: Option<ReplyHead>, body: Bytes, over: bool) -> pingora::Result<()> {
         match self {
-            Session::Pingora(session) => session.downstream_session.response_duplex_vec(tasks).await.map(drop),
-            Session::Http1(session) => session.write(tasks).await,
+            Session::Pingora(session) => session.downstream_session.response_duplex_vec(tasks(head, body, over)).await.map(drop),
+            Session::Http1(session) => session.write(head, body, over).await,
         }
     }
 
@@ -199,4 +201,18 @@ impl Session<'_> {
             Session::Http1(session) => session.end().await,
         }
     }
+}
+
+/// The same in Pingora's form.
+fn tasks(head: Option<ReplyHead>, body: Bytes, over: bool) -> Vec<HttpTask> {
+    let mut tasks = Vec::with_capacity(2);
+    if let Some(head) = head {
+        tasks.push(HttpTask::Header(head.to_pingora(), over && body.is_empty()));
+    }
+    if !body.is_empty() {
+        tasks.push(HttpTask::Body(Some(body), over));
+    } else if over && tasks.is_empty() {
+        tasks.push(HttpTask::Done);
+    }
+    tasks
 }

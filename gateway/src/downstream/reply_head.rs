@@ -2,7 +2,7 @@
 //! map of them would cost more than it saves.
 
 use bytes::BytesMut;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
@@ -97,21 +97,24 @@ impl ReplyHead {
         self.get("transfer-encoding").is_some()
     }
 
-    /// The lines of the fields as they are written. More may be added behind them.
-    pub(super) fn into_text(self) -> BytesMut {
+    /// The lines of the fields as they are written, without those that each connection has of its own. More may be added
+    /// behind them.
+    pub(super) fn into_lines(mut self) -> BytesMut {
+        self.cut(|name| matches!(name, "date" | "connection"));
         self.text
     }
 
     /// The same for Pingora.
     pub fn to_pingora(&self) -> Box<ResponseHeader> {
-        // A known status is always valid.
-        let mut head = ResponseHeader::build_no_case(self.status, Some(self.lines.len())).unwrap_or_else(|_| empty());
+        let (mut parts, ()) = http::Response::new(()).into_parts();
+        parts.status = self.status;
+        parts.headers.reserve(self.lines.len());
         for (name, value) in self.iter() {
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
-                let _ = head.append_header(name, value);
+                parts.headers.append(name, value);
             }
         }
-        Box::new(head)
+        Box::new(ResponseHeader::from(parts))
     }
 
     fn name(&self, line: Line) -> &str {
@@ -159,7 +162,5 @@ impl HeadFields for ReplyHead {
     }
 }
 
-/// Fields that each connection has of its own.
-pub(super) fn is_of_connection(name: &HeaderName) -> bool {
-    *name == header::DATE || *name == header::CONNECTION
-}
+#[cfg(test)]
+mod tests;

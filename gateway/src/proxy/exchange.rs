@@ -13,11 +13,11 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{ErrorType, Result};
 
 use super::headers;
-use crate::timer::Timer;
 use crate::balance::circuit::ErrorKind;
 use crate::clock::{Clock, Tick};
 use crate::downstream::Session;
 use crate::request::Pieces;
+use crate::timer::Timer;
 
 /// Why a step of an exchange failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

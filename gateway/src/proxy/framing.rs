@@ -1,8 +1,8 @@
 //! Rejects heads that Pingora accepts, but that another server on the way could read differently.
 
+use crate::downstream::Session;
 use http::{Version, header};
 use memchr::{memchr_iter, memmem};
-use crate::downstream::Session;
 
 use super::refusal::Refusal;
 use crate::connection_phase as connection;

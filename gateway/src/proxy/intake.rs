@@ -3,8 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use http::StatusCode;
 use crate::downstream::Session;
+use http::StatusCode;
 use serde_json::json;
 use spillway_plugins::api::Api;
 use spillway_plugins::multipart::{FormError, FormFields, FormReader, boundary};
@@ -83,7 +83,7 @@ async fn steps(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCt
     }
     if cors::is_preflight(session) {
         ctx.reply.status = Some(204);
-        let head = cors::preflight(session, &ctx.facts.id).map_err(|_| Refusal::Internal)?;
+        let head = cors::preflight(session, &ctx.facts.id);
         respond::bodiless(session, head).await.map_err(|_| IntakeError::CallerLeft)?;
         ctx.reply.end = End::Complete;
         return Ok(IntakeOutcome::Answered);
@@ -92,8 +92,7 @@ async fn steps(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCt
     has_room(gateway, &ctx.facts, &mut ctx.counted)?;
     ctx.facts.tags = metering::tags(&ctx.facts.runtime.config.usage, &session.req_header().headers);
     if let Some(socket) = session.pingora().filter(|session| responses_socket::is_asked(session)) {
-        return Box::pin(responses_socket::serve(gateway, socket, &mut ctx.facts, &mut ctx.timing, &mut ctx.counted, &mut ctx.reply))
-            .await;
+        return Box::pin(responses_socket::serve(gateway, socket, &mut ctx.facts, &mut ctx.timing, &mut ctx.counted, &mut ctx.reply)).await;
     }
     let head = session.req_header();
     let inference = match operation::read(&head.method, head.uri.path(), head.uri.query())? {
@@ -254,7 +253,12 @@ async fn judge_and_look_up(
 
 /// Uploads: small ones are kept and can be sent several times, like JSON. Large ones are streamed through Pingora's
 /// loop as soon as the model is known.
-async fn form(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCtx, inference: Inference) -> Result<IntakeOutcome, IntakeError> {
+async fn form(
+    gateway: &Gateway,
+    session: &mut Session<'_>,
+    ctx: &mut RequestCtx,
+    inference: Inference,
+) -> Result<IntakeOutcome, IntakeError> {
     let refuse = |FormError(what)| Refusal::Form { what };
     let head = &session.req_header().headers;
     media::uncompressed(head)?;

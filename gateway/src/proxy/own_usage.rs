@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use crate::downstream::Session;
+use http::StatusCode;
 
 use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
@@ -38,9 +38,7 @@ pub(super) async fn answer(
         _ => Refusal::NoLedger,
     })?;
     reply.status = Some(200);
-    respond::json(session, StatusCode::OK, &request::body(&rows), &facts.id)
-        .await
-        .map_err(|_| IntakeError::CallerLeft)?;
+    respond::json(session, StatusCode::OK, &request::body(&rows), &facts.id).await.map_err(|_| IntakeError::CallerLeft)?;
     reply.end = End::Complete;
     Ok(IntakeOutcome::Answered)
 }

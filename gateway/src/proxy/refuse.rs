@@ -1,11 +1,9 @@
 //! Answers a request with a refusal of the gateway itself.
 
-use pingora::http::ResponseHeader;
-use crate::downstream::Session;
-
 use super::books::OwnAnswer;
 use super::refusal::Refusal;
 use super::{gateway_headers, headers, respond};
+use crate::downstream::{ReplyHead, Session};
 use crate::gateway::Gateway;
 use crate::request::End;
 
@@ -16,7 +14,7 @@ pub(super) async fn refuse(gateway: &Gateway, session: &mut Session<'_>, own: Ow
     own.reply.end = End::Refused(shape.code);
     own.reply.status = Some(shape.status.as_u16());
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
-    let complete = |head: &mut ResponseHeader| {
+    let complete = |head: &mut ReplyHead| {
         headers::rate_limits(head, &refusal.remaining().unwrap_or(own.remaining));
         gateway_headers::describe(own.facts, own.timing, own.copies, head, None, own.attempts.records.len());
     };

@@ -3,8 +3,8 @@
 //! doesn't repeat what was sent, the stream ends like any broken one. A background response is not requested again: the
 //! rest of it is fetched from where it runs.
 
-use http::StatusCode;
 use crate::downstream::Session;
+use http::StatusCode;
 use spillway_plugins::rescue::Continuation;
 
 use super::attempt::{Attempt, AttemptEnd};

@@ -4,9 +4,9 @@
 //! One loop for every inference request. After the commit point only a rescue is possible, if the pool allows it. A
 //! tried target is not tried again unless no other is left. One deadline covers everything.
 
+use crate::downstream::Session;
 use bytes::Bytes;
 use http::StatusCode;
-use crate::downstream::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
 

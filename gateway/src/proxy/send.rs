@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::downstream::Session;
 use bytes::Bytes;
 use pingora::http::RequestHeader;
-use crate::downstream::Session;
 use smallvec::SmallVec;
 use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::is_asked_for;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use memchr::memmem;
 use crate::downstream::Session;
+use memchr::memmem;
 use spillway_plugins::api::Api;
 use spillway_plugins::objects::{Made, References};
 use spillway_plugins::request::{RequestFields, read_fields};

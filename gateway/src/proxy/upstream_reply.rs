@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::downstream::Session;
 use bytes::Bytes;
 use http::StatusCode;
-use crate::downstream::Session;
 use smallvec::SmallVec;
 use spillway_plugins::objects::refuses_sealed;
 use spillway_plugins::request::StreamOptions;

@@ -41,7 +41,12 @@ impl Waiting {
 }
 
 /// Serves requests. Returns whether Pingora takes over the connection, with the bytes that the session still has.
-pub(super) async fn serve(gateway: &Gateway, session: &mut Http1Session, waiting: &mut Waiting, mut idle_end: watch::Receiver<bool>) -> bool {
+pub(super) async fn serve(
+    gateway: &Gateway,
+    session: &mut Http1Session,
+    waiting: &mut Waiting,
+    mut idle_end: watch::Receiver<bool>,
+) -> bool {
     loop {
         session.rest();
         let mut timer = Timer::default();

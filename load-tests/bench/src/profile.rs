@@ -87,7 +87,8 @@ async fn counts(gateway: Option<&Path>, floor: &Path, backend: &Backend, case: C
     let _ = Command::new("kill").args(["-INT", &tracing.id().to_string()]).status();
     let _ = tracing.wait();
     let text = std::fs::read_to_string(&summary).unwrap_or_default();
-    let calls: f64 = text.lines().filter(|line| !line.contains("total")).filter_map(|line| line.split_whitespace().next()?.parse::<f64>().ok()).sum();
+    let calls: f64 =
+        text.lines().filter(|line| !line.contains("total")).filter_map(|line| line.split_whitespace().next()?.parse::<f64>().ok()).sum();
     counts.system_calls = calls / per;
     counts
 }

@@ -6,10 +6,9 @@ mod search;
 use spillway_plugins::api::Api;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::HeaderValue;
-use pingora::http::ResponseHeader;
+use crate::downstream::HeadFields;
 use crate::downstream::Session;
+use bytes::Bytes;
 use spillway_plugins::answer::cost;
 use spillway_plugins::cache::{CacheOwner, Directive, Entry, Suits, key, may_keep, suits};
 
@@ -142,11 +141,11 @@ pub(super) fn forget(copies: &mut Copies) {
 }
 
 /// Adds what the cache did to the caller's answer.
-pub(super) fn describe(copies: &Copies, head: &mut ResponseHeader) {
+pub(super) fn describe(copies: &Copies, head: &mut impl HeadFields) {
     if let Some(cached) = &copies.cached {
-        let _ = head.insert_header(headers::X_SPILLWAY_CACHE, HeaderValue::from_static(cached.result.label()));
+        head.set(&headers::X_SPILLWAY_CACHE, cached.result.label().as_bytes());
         if let Some(score) = cached.score {
-            let _ = head.insert_header(headers::X_SPILLWAY_CACHE_SCORE, format!("{score:.3}"));
+            head.set(&headers::X_SPILLWAY_CACHE_SCORE, format!("{score:.3}").as_bytes());
         }
     }
 }

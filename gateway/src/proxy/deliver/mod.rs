@@ -18,8 +18,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
-use crate::downstream::Session;
 use smallvec::SmallVec;
 use spillway_plugins::rescue::Continuation;
 use spillway_plugins::retry::{self, Credentials};
@@ -42,6 +40,7 @@ use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
+use crate::downstream::{HeadFields as _, ReplyHead, Session};
 use crate::request::{Facts, Reply};
 
 /// How long an HTTP/2 connection has to send what is queued before a stream is reset.
@@ -147,7 +146,7 @@ pub(super) async fn join(
 pub(super) async fn cut_off(session: &mut Session<'_>, facts: &Facts, reply: &mut Reply, event: Bytes) {
     reply.bytes_out += event.len();
     let caller = session;
-    let _ = respond::send(caller, vec![HttpTask::Body(Some(event), false)], facts.runtime.config.server.write_timeout).await;
+    let _ = respond::send(caller, None, event, false, facts.runtime.config.server.write_timeout).await;
     break_off(caller).await;
 }
 
@@ -181,10 +180,8 @@ impl Deliverer<'_, '_, '_> {
     async fn next(&mut self, until: Tick) -> Result<BodyEvent, Broken> {
         let gateway = self.attempt.gateway;
         let began = gateway.clock.now();
-        let next = self
-            .exchange
-            .next(until.min(self.retry_state.deadline), &gateway.clock, &mut self.retry_state.timer, self.session)
-            .await;
+        let next =
+            self.exchange.next(until.min(self.retry_state.deadline), &gateway.clock, &mut self.retry_state.timer, self.session).await;
         if !self.committed {
             self.ctx.timing.waited += gateway.clock.now().since(began);
         }
@@ -223,17 +220,14 @@ impl Deliverer<'_, '_, '_> {
         let length = held.iter().map(Bytes::len).sum::<usize>();
         let chunked = self.ctx.reply.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;
-        let Ok(mut head) = headers::for_caller(upstream, &self.ctx.facts.id, chunked && !http_1_0, &self.ctx.metering.remaining) else {
-            return Err(Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))));
-        };
+        let mut head = headers::for_caller(upstream, &self.ctx.facts.id, chunked && !http_1_0, &self.ctx.metering.remaining);
         // RFC 9110, 8.6: these have no length.
         let lengthless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if !chunked && over && !lengthless {
-            let _ = head.insert_header(header::CONTENT_LENGTH, length);
+            head.set(&header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
         }
         if self.ctx.reply.streamed {
-            let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
-            let _ = head.insert_header("x-accel-buffering", "no");
+            headers::never_buffered(&mut head);
         }
         if status.is_success() && !self.ctx.reply.streamed && stored::may_make(self.attempt.model_request) {
             // The object's id is at the beginning.
@@ -268,13 +262,8 @@ impl Deliverer<'_, '_, '_> {
         }
         self.ctx.reply.bytes_out += length;
         self.committed = true;
-        let body = match held.len() {
-            0 => None,
-            1 => held.into_iter().next(),
-            _ => Some(held.concat().into()),
-        };
-        let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(body, over)];
-        if self.send(tasks).await { Ok(()) } else { Err(Delivery::CallerLeft) }
+        let body = if held.len() > 1 { held.concat().into() } else { held.into_iter().next().unwrap_or_default() };
+        if self.send(Some(head), body, over).await { Ok(()) } else { Err(Delivery::CallerLeft) }
     }
 
     fn backend(&self) -> &Arc<str> {
@@ -308,15 +297,15 @@ impl Deliverer<'_, '_, '_> {
 
     async fn write(&mut self, bytes: Bytes) -> bool {
         self.ctx.reply.bytes_out += bytes.len();
-        self.send(vec![HttpTask::Body(Some(bytes), false)]).await
+        self.send(None, bytes, false).await
     }
 
-    async fn send(&mut self, tasks: Vec<HttpTask>) -> bool {
-        respond::send(self.session, tasks, self.ctx.facts.runtime.config.server.write_timeout).await.is_ok()
+    async fn send(&mut self, head: Option<ReplyHead>, body: Bytes, over: bool) -> bool {
+        respond::send(self.session, head, body, over, self.ctx.facts.runtime.config.server.write_timeout).await.is_ok()
     }
 
     async fn finish(&mut self) -> Delivery {
-        if self.send(vec![HttpTask::Done]).await { Delivery::Complete } else { Delivery::CallerLeft }
+        if self.send(None, Bytes::new(), true).await { Delivery::Complete } else { Delivery::CallerLeft }
     }
 
     /// Breaks a transfer off, so that it has no end.

@@ -3,9 +3,9 @@
 use http::Method;
 
 use super::*;
+use crate::downstream::Session;
 use crate::gateway::Gateway;
 use crate::proxy::fixtures::{Backend, CallerEnd, Setup, Step, chunked, gateway, plain, post, session};
-use crate::downstream::Session;
 
 const LIMIT: Duration = Duration::from_secs(30);
 

@@ -9,7 +9,7 @@ use crate::proxy::fixtures::{get, post, session};
 /// The answer to a request that is refused, and whether its connection ends.
 async fn refused(request: &str, refusal: &Refusal) -> (Response, bool) {
     let (mut session, mut caller) = session(request).await;
-    let length = refuse(&mut session, refusal, Dialect::OpenAi, "the-id", |head| drop(head.insert_header("x-more", "1"))).await.unwrap();
+    let length = refuse(&mut session, refusal, Dialect::OpenAi, "the-id", |head| head.add_parsed("x-more", b"1")).await.unwrap();
     let got = caller.answer().await;
     assert_eq!(
         (length, got.header("x-more"), got.header("x-request-id")),
@@ -60,9 +60,8 @@ async fn json_is_written_whole_and_is_not_kept_on_the_way() {
 async fn a_caller_that_does_not_read_is_not_waited_for() {
     let (mut session, _caller) = session(get("/v1/models", &[])).await;
     let body = Bytes::from(vec![b'x'; 4 << 20]);
-    let head = head(StatusCode::OK, "text/plain", Some(body.len()), "the-id").unwrap();
-    let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    let error = send(&mut session, tasks, Duration::from_millis(50)).await.unwrap_err();
+    let head = head(StatusCode::OK, "text/plain", Some(body.len()), "the-id");
+    let error = send(&mut session, Some(head), body, true, Duration::from_millis(50)).await.unwrap_err();
     assert_eq!((error.etype(), error.esource()), (&pingora::ErrorType::WriteTimedout, &pingora::ErrorSource::Downstream));
 }
 
