@@ -18,7 +18,7 @@ DEB = target/debian/spillway.deb
 # Packages and lists are the same for the same commit.
 assets sbom deb package-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit adversary clients page monitoring units-test lint house docs bench semantic-eval k6-smoke k6-spillover \
+.PHONY: help build release demo test unit adversary clients page monitoring units-test lint house docs bench profile semantic-eval k6-smoke k6-spillover \
 	assets sbom deb package-test deny fuzz clean
 
 help: ## Say what there is
@@ -60,6 +60,10 @@ docs: build ## Write the configuration reference anew
 bench: $(TOOLS)/build-packages $(TOOLS)/bench-packages ## Costs beside a bare Pingora proxy
 	cargo build --locked --release -p spillway -p floor -p bench
 	./target/release/bench target/release/spillway target/release/floor
+
+profile: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## What a request costs: instructions, system calls, allocations
+	cargo build --locked --release -p spillway -p floor -p bench
+	./target/release/bench --profile target/release/spillway target/release/floor
 
 semantic-eval: build $(TOOLS)/semantic-packages ## Hits and wrong hits of the semantic cache, with a real model (opt-in)
 	$(TOOLS)/semantic/bin/python gateway/tests/semantic/evaluate.py
@@ -166,6 +170,11 @@ $(TOOLS)/monitoring-packages: $(TOOLS)/test-packages
 $(TOOLS)/bench-packages:
 	@mkdir -p $(TOOLS)
 	@command -v taskset >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq util-linux; }
+	@touch $@
+
+# callgrind counts instructions, strace counts system calls.
+$(TOOLS)/profile-packages: $(TOOLS)/bench-packages
+	@command -v valgrind >/dev/null && command -v strace >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq valgrind strace; }
 	@touch $@
 
 $(TOOLS)/python-packages: gateway/tests/clients/requirements.txt

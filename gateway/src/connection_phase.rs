@@ -39,6 +39,13 @@ impl Phase {
         })
     }
 
+    /// A connection on which a head has begun, with this deadline.
+    pub fn in_head(deadline: Tick) -> Arc<Self> {
+        let phase = Phase::new(deadline);
+        phase.phase.store(HEAD, Ordering::Relaxed);
+        phase
+    }
+
     /// Bytes of a head arrive. Starts a new head with this deadline if none had begun; returns whether it did.
     pub fn head_begins(&self, deadline: impl FnOnce() -> Tick) -> bool {
         let begins = self.phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok();

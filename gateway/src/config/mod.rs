@@ -118,6 +118,8 @@ pub struct Server {
     pub keepalive: Duration,
     /// HTTP/2 with prior knowledge on cleartext listeners.
     pub h2c: bool,
+    /// Plain JSON requests over HTTP/1.1 are read without Pingora's session.
+    pub fast_path: bool,
     /// Send `x-spillway-*` headers.
     pub response_headers: bool,
     /// How long `/readyz` answers 503 before the listeners close.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use spillway_plugins::multipart::FormReader;
 
@@ -13,19 +12,21 @@ use super::headers;
 use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
 use super::tunnel::state::Tunnel;
+use crate::clock::Tick;
 use crate::config::Server;
 use crate::connection_phase as connection;
+use crate::downstream::{Http1Session, Session};
 use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, RequestBody, Timing};
 
 /// Answers `Expect: 100-continue`: the caller waits for this, and nothing else sends it.
-pub(super) async fn expectation(session: &mut Session) -> Result<(), IntakeError> {
+pub(super) async fn expectation(session: &mut Session<'_>) -> Result<(), IntakeError> {
     let Some(expected) = session.req_header().headers.get(header::EXPECT) else { return Ok(()) };
     if !expected.as_bytes().eq_ignore_ascii_case(b"100-continue") {
         return Err(Refusal::Expectation.into());
     }
-    if session.as_http1().is_some() {
-        session.write_continue_response().await.map_err(|_| IntakeError::CallerLeft)?;
+    if session.is_http1() {
+        session.write_continue().await.map_err(|_| IntakeError::CallerLeft)?;
     }
     Ok(())
 }
@@ -41,7 +42,7 @@ pub(super) struct BodySink<'r> {
 /// body longer than `max_body` is refused at once; others are refused only if `max_body` bytes bring no decision.
 pub(super) async fn read_body(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     rules: &Server,
     into: BodySink<'_>,
     bounded: bool,
@@ -54,6 +55,12 @@ pub(super) async fn read_body(
         return Err(Refusal::TooLarge { limit }.into());
     }
     let began = gateway.clock.now();
+    if let Some(http1) = session.http1() {
+        gather(gateway, http1, rules, began, buffer).await?;
+        body.bytes = buffer.len();
+        timing.waited += gateway.clock.now().since(began);
+        return Ok(true);
+    }
     loop {
         let piece = read_piece(rules.body_timeout, session).await?;
         let now = gateway.clock.now();
@@ -76,13 +83,35 @@ pub(super) async fn read_body(
         if is_enough {
             timing.waited += now.since(began);
             // With HTTP/2 the end can come together with the last bytes: then nothing is left to stream.
-            let whole = session.downstream_session.is_body_done();
+            let whole = session.is_body_done();
             if whole {
                 connection::body_ends();
             }
             return Ok(whole);
         }
     }
+}
+
+/// Reads a body of known length to its end, in one piece and without a copy.
+async fn gather(
+    gateway: &Gateway,
+    session: &mut Http1Session,
+    rules: &Server,
+    began: Tick,
+    buffer: &mut BodyBuffer,
+) -> Result<(), IntakeError> {
+    while session.body_left() > 0 {
+        let there = in_time(rules.body_timeout, session.gather()).await?;
+        if !buffer.covers(there) {
+            return Err(Refusal::Overloaded { what: "request bodies" }.into());
+        }
+        if there == session.body_left() {
+            buffer.put(session.take_body());
+        } else if too_slow(there, gateway.clock.now().since(began), rules.min_body_rate) {
+            return Err(Refusal::BodyTimeout.into());
+        }
+    }
+    Ok(())
 }
 
 /// Passes a body on. A whole body can be sent by several attempts; one that is still arriving is streamed through.
@@ -103,10 +132,13 @@ pub(super) fn hand_on(
     IntakeOutcome::Tunnel
 }
 
-async fn read_piece(limit: Duration, session: &mut Session) -> Result<Option<Bytes>, IntakeError> {
-    let read = std::pin::pin!(session.downstream_session.read_request_body());
-    match pingora_timeout::timeout(limit, read).await {
-        Ok(Ok(piece)) => Ok(piece),
+async fn read_piece(limit: Duration, session: &mut Session<'_>) -> Result<Option<Bytes>, IntakeError> {
+    in_time(limit, session.read_body()).await
+}
+
+async fn in_time<T>(limit: Duration, reading: impl Future<Output = pingora::Result<T>>) -> Result<T, IntakeError> {
+    match pingora_timeout::timeout(limit, std::pin::pin!(reading)).await {
+        Ok(Ok(read)) => Ok(read),
         Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
         Ok(Err(error)) if is_broken_framing(&error) => Err(BROKEN_FRAMING.into()),
         Ok(Err(_)) => Err(IntakeError::CallerLeft),

@@ -8,25 +8,22 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use http::{HeaderMap, Method, StatusCode};
 
 use super::headers;
 use crate::config::Server;
+use crate::downstream::{HeadFields, ReplyHead, Session};
 
 /// Longest list of headers that a preflight's answer repeats.
 const ASKED: usize = 1024;
 
 /// Headers of an answer that pages may read.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
+const EXPOSED: &str = "x-request-id, retry-after, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
      x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
-     x-spillway-backend, x-spillway-attempts, x-spillway-overhead-us, x-spillway-cache, x-spillway-cache-score, x-spillway-trace-id",
-);
+     x-spillway-backend, x-spillway-attempts, x-spillway-overhead-us, x-spillway-cache, x-spillway-cache-score, x-spillway-trace-id";
 
 /// Removes an `Origin` that the config doesn't allow.
-pub(super) fn take_in(session: &mut Session, server: &Server) {
+pub(super) fn take_in(session: &mut Session<'_>, server: &Server) {
     let origins = &server.cors_origins;
     let Some(origin) = session.req_header().headers.get(ORIGIN) else { return };
     let is_allowed = origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes());
@@ -36,33 +33,30 @@ pub(super) fn take_in(session: &mut Session, server: &Server) {
 }
 
 /// Whether a page of an allowed origin asks what it may do. Such a request has no credential.
-pub(super) fn is_preflight(session: &Session) -> bool {
+pub(super) fn is_preflight(session: &Session<'_>) -> bool {
     let head = session.req_header();
     head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN) && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// The head that answers a preflight. There is no body.
-///
-/// # Errors
-/// If the id can't be written in a header.
-pub(super) fn preflight(session: &Session, request_id: &str) -> pingora::Result<Box<ResponseHeader>> {
-    let asked = session.req_header().headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|asked| asked.len() <= ASKED).cloned();
-    let mut head = Box::new(ResponseHeader::build_no_case(StatusCode::NO_CONTENT, Some(8))?);
-    head.insert_header(headers::X_REQUEST_ID, request_id)?;
-    head.insert_header(ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, DELETE")?;
+pub(super) fn preflight(session: &Session<'_>, request_id: &str) -> ReplyHead {
+    let asked = session.req_header().headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|asked| asked.len() <= ASKED);
+    let mut head = ReplyHead::new(StatusCode::NO_CONTENT);
+    head.add(&headers::X_REQUEST_ID, request_id.as_bytes());
+    head.add(&ACCESS_CONTROL_ALLOW_METHODS, b"GET, HEAD, POST, DELETE");
     if let Some(asked) = asked {
-        head.insert_header(ACCESS_CONTROL_ALLOW_HEADERS, asked)?;
+        head.add(&ACCESS_CONTROL_ALLOW_HEADERS, asked.as_bytes());
     }
-    head.insert_header(ACCESS_CONTROL_MAX_AGE, "600")?;
-    Ok(head)
+    head.add(&ACCESS_CONTROL_MAX_AGE, b"600");
+    head
 }
 
 /// Lets a page of an allowed origin read the answer.
-pub(super) fn allow(request: &HeaderMap, head: &mut ResponseHeader) {
+pub(super) fn allow(request: &HeaderMap, head: &mut impl HeadFields) {
     let Some(origin) = request.get(ORIGIN) else { return };
-    let _ = head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    let _ = head.insert_header(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    let _ = head.append_header(VARY, "origin");
+    head.set(&ACCESS_CONTROL_ALLOW_ORIGIN, origin.as_bytes());
+    head.set(&ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED.as_bytes());
+    head.add(&VARY, b"origin");
 }
 
 #[cfg(test)]

@@ -8,16 +8,16 @@ use bytes::Bytes;
 use http::header;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{ErrorType, Result};
 
 use super::headers;
-use super::timer::Timer;
 use crate::balance::circuit::ErrorKind;
 use crate::clock::{Clock, Tick};
+use crate::downstream::Session;
 use crate::request::Pieces;
+use crate::timer::Timer;
 
 /// Why a step of an exchange failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Exchange {
         peer: Arc<HttpPeer>,
         fresh: bool,
         limit: Duration,
-        caller: &mut ServerSession,
+        caller: &mut Session<'_>,
     ) -> Result<Self, Broken> {
         // With a group key of its own it finds nothing in the pool.
         let unpooled = fresh.then(|| HttpPeer { group_key: peer.group_key ^ 1, ..(*peer).clone() });
@@ -71,7 +71,7 @@ impl Exchange {
             tokio::select! {
                 biased;
                 connected = pingora_timeout::timeout(limit, connecting) => connected,
-                _ = caller.read_body_or_idle(true) => return Err(Broken::CallerLeft),
+                _ = caller.left() => return Err(Broken::CallerLeft),
             }
         };
         match connected {
@@ -90,7 +90,7 @@ impl Exchange {
         head: Box<RequestHeader>,
         body: Pieces,
         limit: Duration,
-        caller: &mut ServerSession,
+        caller: &mut Session<'_>,
     ) -> Result<(), Broken> {
         let reused = self.reused;
         let session = &mut self.session;
@@ -105,7 +105,7 @@ impl Exchange {
         let sent = tokio::select! {
             biased;
             sent = pingora_timeout::timeout(limit, sending) => sent,
-            _ = caller.read_body_or_idle(true) => return Err(Broken::CallerLeft),
+            _ = caller.left() => return Err(Broken::CallerLeft),
         };
         match sent {
             Ok(Ok(())) => Ok(()),
@@ -125,7 +125,7 @@ impl Exchange {
         until: Tick,
         clock: &Clock,
         timer: &mut Timer,
-        caller: &mut ServerSession,
+        caller: &mut Session<'_>,
     ) -> Result<(), Broken> {
         loop {
             let read = {
@@ -133,7 +133,7 @@ impl Exchange {
                 tokio::select! {
                     biased;
                     read = reading => read,
-                    _ = caller.read_body_or_idle(true) => return Err(Broken::CallerLeft),
+                    _ = caller.left() => return Err(Broken::CallerLeft),
                     () = timer.until(until, clock) => return Err(Broken::TimedOut),
                 }
             };
@@ -183,13 +183,13 @@ impl Exchange {
         until: Tick,
         clock: &Clock,
         timer: &mut Timer,
-        caller: &mut ServerSession,
+        caller: &mut Session<'_>,
     ) -> Result<BodyEvent, Broken> {
         let reading = std::pin::pin!(self.session.read_response_body());
         let read = tokio::select! {
             biased;
             read = reading => read,
-            _ = caller.read_body_or_idle(true) => return Err(Broken::CallerLeft),
+            _ = caller.left() => return Err(Broken::CallerLeft),
             () = timer.until(until, clock) => return Ok(BodyEvent::Quiet),
         };
         match read {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pingora::proxy::Session;
+use crate::downstream::Session;
 use spillway_plugins::api::Api;
 
 use super::ctx::RequestCtx;
@@ -16,7 +16,7 @@ use crate::telemetry::access_log::{AttemptLine, RequestLine};
 use crate::telemetry::recent::{Recent, Tried};
 
 /// Records a request that has ended.
-pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &mut RequestCtx) {
+pub(super) fn finish(gateway: &Gateway, session: &Session<'_>, ctx: &mut RequestCtx) {
     let took = gateway.clock.now().since(ctx.facts.arrived);
     let status = ctx.reply.status.unwrap_or(499);
     let overhead = ctx.timing.overhead.unwrap_or_else(|| took.saturating_sub(ctx.timing.waited));

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use pingora::proxy::Session;
+use crate::downstream::Session;
 use spillway_plugins::tokens::Metered;
 
 use crate::request::{AttemptRecord, Facts, ModelRequest, Reply, Timing};
 
 /// A request that has ended.
 pub(super) struct FinishedRequest<'r> {
-    pub(super) session: &'r Session,
+    pub(super) session: &'r Session<'r>,
     pub(super) facts: &'r Facts,
     pub(super) model_request: Option<&'r ModelRequest>,
     pub(super) attempts: &'r [AttemptRecord],

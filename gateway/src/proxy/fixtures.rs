@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::proxy::Session;
+use crate::downstream::{PingoraSession, Session};
 use serde_json::Value;
 use spillway_plugins::api::Api;
 use spillway_plugins::request::read_fields;
@@ -213,7 +213,7 @@ pub(super) fn attempt<'g>(
 
 /// A request that is to be attempted, and its caller.
 pub(super) struct Asking {
-    pub(super) session: Session,
+    pub(super) session: Session<'static>,
     pub(super) caller: CallerEnd,
     pub(super) ctx: RequestCtx,
     pub(super) asked: ModelRequest,
@@ -233,10 +233,16 @@ pub(super) async fn asking(gateway: &Gateway, facts: Facts, api: Api, text: &str
 pub(super) struct CallerEnd(Reader<DuplexStream>);
 
 /// A session of which the head of this request is read.
-pub(super) async fn session(request: impl AsRef<[u8]>) -> (Session, CallerEnd) {
+pub(super) async fn session(request: impl AsRef<[u8]>) -> (Session<'static>, CallerEnd) {
+    let (session, caller) = pingora_session(request).await;
+    (Session::Pingora(PingoraSession::Owned(session)), caller)
+}
+
+/// The same as Pingora's phases get it.
+pub(super) async fn pingora_session(request: impl AsRef<[u8]>) -> (Box<pingora::proxy::Session>, CallerEnd) {
     let (mut theirs, ours) = tokio::io::duplex(1 << 20);
     theirs.write_all(request.as_ref()).await.unwrap();
-    let mut session = Session::new_h1(Box::new(ours));
+    let mut session = Box::new(pingora::proxy::Session::new_h1(Box::new(ours)));
     assert!(session.downstream_session.read_request().await.unwrap());
     (session, CallerEnd(Reader::new(theirs)))
 }

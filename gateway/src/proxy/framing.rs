@@ -1,8 +1,8 @@
 //! Rejects heads that Pingora accepts, but that another server on the way could read differently.
 
+use crate::downstream::Session;
 use http::{Version, header};
 use memchr::{memchr_iter, memmem};
-use pingora::proxy::Session;
 
 use super::refusal::Refusal;
 use crate::connection_phase as connection;
@@ -11,9 +11,9 @@ use crate::connection_phase as connection;
 ///
 /// # Errors
 /// 400 or 501. The connection closes, because it is unclear where its next request begins.
-pub(super) fn framing(session: &mut Session) -> Result<(), Refusal> {
-    if session.as_http1().is_some() {
-        http1(session)?;
+pub(super) fn framing(session: &mut Session<'_>) -> Result<(), Refusal> {
+    if let Some(raw) = session.raw_head() {
+        http1(session, &raw)?;
     }
     let head = session.req_header();
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
@@ -35,9 +35,8 @@ pub(super) fn framing(session: &mut Session) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn http1(session: &mut Session) -> Result<(), Refusal> {
-    let raw = session.to_h1_raw();
-    if memchr_iter(b'\n', &raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
+fn http1(session: &Session<'_>, raw: &[u8]) -> Result<(), Refusal> {
+    if memchr_iter(b'\n', raw).any(|at| at == 0 || raw[at - 1] != b'\r') {
         return Err(Refusal::Head { what: "the head's lines must end with CR LF" });
     }
     let head = session.req_header();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pingora::proxy::Session;
+use crate::downstream::Session;
 use spillway_plugins::api::Api;
 use spillway_plugins::guard::Finding;
 
@@ -39,7 +39,7 @@ pub(super) fn may_pass_unread(facts: &Facts, api: Api) -> Result<(), Refusal> {
 /// no memory for it.
 pub(super) async fn prompt(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     facts: &Facts,
     body: &RequestBody,
     timing: &mut Timing,
@@ -66,7 +66,7 @@ pub(super) async fn prompt(
     let judgement = tokio::select! {
         biased;
         judgement = judged => judgement,
-        _ = session.downstream_session.read_body_or_idle(true) => return Err(IntakeError::CallerLeft),
+        _ = session.left() => return Err(IntakeError::CallerLeft),
     };
     timing.waited += gateway.clock.now().since(began);
     match judgement {

@@ -1,18 +1,19 @@
 //! Which headers are passed on, in both directions.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::{ErrorType, OrErr};
 use smallvec::SmallVec;
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
 use spillway_plugins::limits::{Counter, Remaining};
 
 use crate::clock::micros;
+use crate::downstream::{HeadFields, ReplyHead};
 
+/// `x-accel-buffering`
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// `x-request-id`
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `x-spillway-backend`: the backend that answered.
@@ -134,11 +135,14 @@ pub fn chosen_subprotocol(headers: &HeaderMap, chosen: Option<&HeaderValue>) -> 
 }
 
 /// Removes fields that refer to the upstream's own host (Pingora's own loop passes the head on unchanged).
-pub fn strip_upstream(head: &mut ResponseHeader) {
-    let names: Names = head.headers.keys().filter(|name| is_upstreams_own(name.as_str())).cloned().collect();
-    for name in names {
-        head.remove_header(&name);
-    }
+pub fn strip_upstream(head: &mut impl HeadFields) {
+    head.remove_where(is_upstreams_own);
+}
+
+/// Keeps servers on the way from collecting the events of a stream.
+pub fn never_buffered(head: &mut impl HeadFields) {
+    head.set(&header::CACHE_CONTROL, b"no-cache");
+    head.set(&X_ACCEL_BUFFERING, b"no");
 }
 
 /// A form part with the model's name, for the start of a form that names its model only in the URL.
@@ -155,34 +159,23 @@ pub fn content_length(headers: &HeaderMap) -> Option<usize> {
 
 /// Adds where the answer came from (no `backend` for a refusal), how many attempts were made, and the gateway's own
 /// part of the time.
-///
-/// # Errors
-/// If the backend's name can't be written in a header.
-pub fn describe(head: &mut ResponseHeader, backend: Option<&str>, attempts: usize, overhead: Option<Duration>) -> pingora::Result<()> {
+pub fn describe(head: &mut impl HeadFields, backend: Option<&str>, attempts: usize, overhead: Option<Duration>) {
     if let Some(backend) = backend {
-        head.insert_header(X_SPILLWAY_BACKEND, backend)?;
+        head.set(&X_SPILLWAY_BACKEND, backend.as_bytes());
     }
-    head.insert_header(X_SPILLWAY_ATTEMPTS, attempts)?;
-    head.insert_header(X_SPILLWAY_OVERHEAD_US, micros(overhead.unwrap_or_default()))
+    let mut digits = itoa::Buffer::new();
+    head.set(&X_SPILLWAY_ATTEMPTS, digits.format(attempts).as_bytes());
+    head.set(&X_SPILLWAY_OVERHEAD_US, digits.format(micros(overhead.unwrap_or_default())).as_bytes());
 }
 
 /// Adds what is left of the caller's rates, in OpenAI's form. If the caller has limits here, those of the upstream are
 /// removed.
-pub fn rate_limits(head: &mut ResponseHeader, remaining: &Remaining) {
-    if !has_rates(remaining) {
-        return;
+pub fn rate_limits(head: &mut impl HeadFields, remaining: &Remaining) {
+    if has_rates(remaining) {
+        head.remove_where(is_rate);
+        add_rates(head, remaining);
     }
-    let theirs: Names = head.headers.keys().filter(|name| is_rate(name.as_str())).cloned().collect();
-    for name in theirs {
-        head.remove_header(&name);
-    }
-    each_rate(remaining, |name, value| {
-        let _ = head.insert_header(name, value);
-    });
 }
-
-/// Most fields that the gateway adds to an answer's head later.
-const LATER: usize = 8;
 
 fn has_rates(remaining: &Remaining) -> bool {
     remaining.requests.is_some() || remaining.tokens.is_some()
@@ -195,26 +188,21 @@ fn is_rate(name: &str) -> bool {
         && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-"))
 }
 
-/// Calls `add` for each rate header that there is to send.
-fn each_rate(remaining: &Remaining, mut add: impl FnMut(&'static HeaderName, HeaderValue)) {
-    if !has_rates(remaining) {
-        return;
-    }
-    // All values share one allocation.
-    let mut text = BytesMut::with_capacity(6 * 16);
-    let mut add_text = |name: &'static HeaderName, text: &mut BytesMut| {
-        // Digits and letters are always valid in a header.
-        let value = HeaderValue::from_maybe_shared(text.split().freeze()).unwrap_or(HeaderValue::from_static("0"));
-        add(name, value);
+/// Adds each rate that there is to send.
+fn add_rates(head: &mut impl HeadFields, remaining: &Remaining) {
+    let mut text = BytesMut::with_capacity(32);
+    let mut add = |name: &HeaderName, text: &mut BytesMut| {
+        head.add(name, text);
+        text.clear();
     };
     for (names, counter) in [(&REQUESTS, remaining.requests), (&TOKENS, remaining.tokens)] {
         let (Some(Counter { limit, remaining, reset }), [of_limit, of_remaining, of_reset]) = (counter, names) else { continue };
         digits(&mut text, limit);
-        add_text(of_limit, &mut text);
+        add(of_limit, &mut text);
         digits(&mut text, remaining);
-        add_text(of_remaining, &mut text);
+        add(of_remaining, &mut text);
         go_duration(&mut text, reset);
-        add_text(of_reset, &mut text);
+        add(of_reset, &mut text);
     }
 }
 
@@ -259,59 +247,23 @@ fn digits(text: &mut BytesMut, number: u64) {
 
 /// The head for the caller, made from an upstream's head and what is left of the caller's rates. `chunked` if the
 /// body's length is unknown.
-///
-/// # Errors
-/// If the id can't be written in a header.
-pub fn for_caller(
-    upstream: &ResponseHeader,
-    request_id: &str,
-    chunked: bool,
-    remaining: &Remaining,
-) -> pingora::Result<Box<ResponseHeader>> {
+pub fn for_caller(upstream: &ResponseHeader, request_id: &str, chunked: bool, remaining: &Remaining) -> ReplyHead {
     let rates = has_rates(remaining);
     let nominated = nominated(&upstream.headers);
     let stays = |name: &str| is_hop_by_hop(name) || is_upstreams_own(name) || (rates && is_rate(name)) || is_among(name, &nominated);
-    let (mut parts, ()) = http::Response::new(()).into_parts();
-    parts.status = upstream.status;
-    parts.headers = ours(request_id, remaining)?;
-    // Grown once, before the other fields are added.
-    parts.headers.reserve(upstream.headers.keys_len() + LATER);
+    let mut head = ReplyHead::new(upstream.status);
+    head.add(&X_REQUEST_ID, request_id.as_bytes());
+    add_rates(&mut head, remaining);
     for (name, value) in &upstream.headers {
-        if !stays(name.as_str()) {
-            parts.headers.append(name, value.clone());
+        let name = name.as_str();
+        if !stays(name) && !(chunked && name == "content-length") {
+            head.add_parsed(name, value.as_bytes());
         }
     }
-    let mut head = ResponseHeader::from(parts);
     if chunked {
-        head.remove_header(&header::CONTENT_LENGTH);
-        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        head.add(&header::TRANSFER_ENCODING, b"chunked");
     }
-    Ok(Box::new(head))
-}
-
-/// Fields that the gateway adds to every answer: the request's id, and the caller's rates if it has limits.
-fn ours(request_id: &str, remaining: &Remaining) -> pingora::Result<HeaderMap> {
-    /// A prepared head for each combination of rates: copying the map is faster than hashing the names.
-    static HEADS: LazyLock<[HeaderMap; 4]> = LazyLock::new(|| {
-        std::array::from_fn(|choice| {
-            let rates = [&REQUESTS, &TOKENS].into_iter().enumerate().filter(|(bit, _)| choice >> bit & 1 == 1);
-            let names = std::iter::once(X_REQUEST_ID).chain(rates.flat_map(|(_, names)| names.clone()));
-            names.map(|name| (name, HeaderValue::from_static(""))).collect()
-        })
-    });
-    let choice = usize::from(remaining.requests.is_some()) | usize::from(remaining.tokens.is_some()) << 1;
-    let mut headers = HEADS[choice].clone();
-    // The values are in the order of insertion.
-    let mut places = headers.values_mut();
-    let mut fill = |value: HeaderValue| {
-        if let Some(place) = places.next() {
-            *place = value;
-        }
-    };
-    let id = HeaderValue::from_str(request_id).or_err(ErrorType::InvalidHTTPHeader, "a request's id")?;
-    fill(id);
-    each_rate(remaining, |_, value| fill(value));
-    Ok(headers)
+    head
 }
 
 #[cfg(test)]
@@ -370,6 +322,10 @@ mod tests {
         assert_eq!(chosen_subprotocol(&HeaderMap::new(), Some(&HeaderValue::from_static("x"))), None);
     }
 
+    fn pairs(head: &ReplyHead) -> Vec<(&str, &str)> {
+        head.iter().map(|(name, value)| (name, std::str::from_utf8(value).unwrap())).collect()
+    }
+
     #[test]
     fn resets_are_told_as_openai_tells_them() {
         let told = |millis| {
@@ -381,9 +337,9 @@ mod tests {
         assert_eq!([told(1020), told(61_005)], ["1.02s", "1m1.005s"]);
         let counter = |limit| Some(Counter { limit, remaining: limit / 2, reset: Duration::from_secs(2) });
         let remaining = Remaining { requests: counter(10), tokens: counter(1000) };
-        let mut values: Vec<(HeaderName, HeaderValue)> = Vec::new();
-        each_rate(&remaining, |name, value| values.push((name.clone(), value)));
-        let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let mut head = ReplyHead::new(http::StatusCode::OK);
+        add_rates(&mut head, &remaining);
+        let values = pairs(&head);
         assert_eq!(values[..2], [("x-ratelimit-limit-requests", "10"), ("x-ratelimit-remaining-requests", "5")]);
         assert_eq!(values[4..], [("x-ratelimit-remaining-tokens", "500"), ("x-ratelimit-reset-tokens", "2s")]);
     }
@@ -393,8 +349,8 @@ mod tests {
         let counter = |limit| Some(Counter { limit, remaining: limit - 1, reset: Duration::from_secs(1) });
         let upstream = ResponseHeader::build(200, None).unwrap();
         for (requests, tokens) in [(None, None), (counter(10), None), (None, counter(20)), (counter(10), counter(20))] {
-            let head = for_caller(&upstream, "id", false, &Remaining { requests, tokens }).unwrap();
-            let told = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap());
+            let head = for_caller(&upstream, "id", false, &Remaining { requests, tokens });
+            let told = |name: &str| head.get(name).map(|value| std::str::from_utf8(value).unwrap());
             assert_eq!(told("x-request-id"), Some("id"));
             assert_eq!(told("x-ratelimit-limit-requests"), requests.map(|_| "10"));
             assert_eq!(told("x-ratelimit-remaining-requests"), requests.map(|_| "9"));
@@ -419,7 +375,7 @@ mod tests {
                 vec!["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
             ),
         ] {
-            let head = for_caller(&upstream, "id", false, &remaining).unwrap();
+            let head = for_caller(&upstream, "id", false, &remaining).to_pingora();
             let mut other = upstream.clone();
             rate_limits(&mut other, &remaining);
             for head in [&*head, &other] {
@@ -444,8 +400,8 @@ mod tests {
         ] {
             upstream.append_header(name, value).unwrap();
         }
-        let head = for_caller(&upstream, "ours", false, &Remaining::default()).unwrap();
-        let mut pairs: Vec<(&str, &str)> = head.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        let head = for_caller(&upstream, "ours", false, &Remaining::default());
+        let mut pairs = pairs(&head);
         pairs.sort_unstable();
         assert_eq!(pairs, [("content-length", "3"), ("content-type", "text/plain"), ("x-request-id", "ours")]);
     }

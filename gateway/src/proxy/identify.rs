@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pingora::proxy::Session;
+use crate::downstream::Session;
 use spillway_plugins::api::Api;
 use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::auth::jwt::TokenError;
@@ -23,7 +23,7 @@ const KEYS: Duration = Duration::from_secs(2);
 /// # Errors
 /// If the caller can't be identified and must be. The reason is counted and logged, but not sent to the caller: all
 /// these answers are the same.
-pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut Facts, timing: &mut Timing) -> Result<(), Refusal> {
+pub(super) async fn identify(gateway: &Gateway, session: &Session<'_>, facts: &mut Facts, timing: &mut Timing) -> Result<(), Refusal> {
     let sent = match own_request(gateway, session) {
         Some(OnBehalfOf::Itself { caller, trace }) => {
             facts.caller = caller;
@@ -34,7 +34,7 @@ pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut F
         Some(OnBehalfOf::Sent { certificate }) => certificate,
         None => None,
     };
-    let certificate = sent.as_ref().or_else(|| certificate(session));
+    let certificate = sent.as_ref().or_else(|| session.certificate());
     let now = facts.arrived_at.timestamp();
     let seen = facts.runtime.callers.tokens.as_ref().map_or(0, |tokens| tokens.issuer.number());
     let mut found = look_up(session, certificate, facts, now);
@@ -66,17 +66,12 @@ pub(super) async fn identify(gateway: &Gateway, session: &Session, facts: &mut F
 }
 
 /// On whose behalf the gateway asks, if it made this request itself.
-fn own_request(gateway: &Gateway, session: &Session) -> Option<OnBehalfOf> {
+fn own_request(gateway: &Gateway, session: &Session<'_>) -> Option<OnBehalfOf> {
     gateway.internal.take(session.req_header().headers.get(self_request::HEADER)?.as_bytes())
 }
 
-fn look_up(session: &Session, certificate: Option<&CertificateNames>, facts: &Facts, now: i64) -> Result<Caller, Denied> {
+fn look_up(session: &Session<'_>, certificate: Option<&CertificateNames>, facts: &Facts, now: i64) -> Result<Caller, Denied> {
     facts.runtime.callers.identify(&session.req_header().headers, certificate, now)
-}
-
-/// The names in the client certificate of the connection.
-pub(super) fn certificate(session: &Session) -> Option<&CertificateNames> {
-    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 
 /// Whether the caller may use this kind of API.

@@ -2,10 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::downstream::Session;
 use http::StatusCode;
-use pingora::proxy::Session;
 use serde_json::json;
 use spillway_plugins::api::Api;
 use spillway_plugins::multipart::{FormError, FormFields, FormReader, boundary};
@@ -36,7 +35,7 @@ use crate::shares::leaves_room;
 ///
 /// # Errors
 /// If the caller has left.
-pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> pingora::Result<IntakeOutcome> {
+pub(super) async fn take_in(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCtx) -> pingora::Result<IntakeOutcome> {
     prepare(gateway, session, &mut ctx.facts);
     match steps(gateway, session, ctx).await {
         Ok(next) => Ok(next),
@@ -52,17 +51,12 @@ pub(super) async fn take_in(gateway: &Gateway, session: &mut Session, ctx: &mut 
 }
 
 /// Sets limits and the request's id, before anything else is read.
-fn prepare(gateway: &Gateway, session: &mut Session, facts: &mut Facts) {
+fn prepare(gateway: &Gateway, session: &mut Session<'_>, facts: &mut Facts) {
     let server = &facts.runtime.config.server;
-    session.set_read_timeout(Some(server.body_timeout));
-    session.set_write_timeout(Some(server.write_timeout));
-    session.set_total_drain_timeout(Some(Duration::from_secs(5)));
-    session.set_close_on_response_before_downstream_finish(true);
+    session.set_limits(server.body_timeout, server.write_timeout);
     if gateway.is_closing() {
-        session.set_keepalive(None);
+        session.close_after();
     }
-    // An empty line after a body belongs to the start of the next request: it is no error.
-    session.set_pipelining_enabled(true);
     cors::take_in(session, server);
     let head = session.req_header();
     facts.dialect = operation::dialect_of(head.uri.path());
@@ -78,7 +72,7 @@ fn prepare(gateway: &Gateway, session: &mut Session, facts: &mut Facts) {
 /// Longest path and query. The paths of all APIs are far shorter, and a rewritten one must still be valid.
 const MAX_TARGET: usize = 8 * 1024;
 
-async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> Result<IntakeOutcome, IntakeError> {
+async fn steps(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCtx) -> Result<IntakeOutcome, IntakeError> {
     framing(session)?;
     if session.req_header().raw_path().len() > MAX_TARGET {
         return Err(Refusal::TargetTooLong { limit: MAX_TARGET }.into());
@@ -89,17 +83,16 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
     }
     if cors::is_preflight(session) {
         ctx.reply.status = Some(204);
-        let head = cors::preflight(session, &ctx.facts.id).map_err(|_| Refusal::Internal)?;
-        respond::bodiless(&mut session.downstream_session, head).await.map_err(|_| IntakeError::CallerLeft)?;
+        let head = cors::preflight(session, &ctx.facts.id);
+        respond::bodiless(session, head).await.map_err(|_| IntakeError::CallerLeft)?;
         ctx.reply.end = End::Complete;
         return Ok(IntakeOutcome::Answered);
     }
     identify(gateway, session, &mut ctx.facts, &mut ctx.timing).await?;
     has_room(gateway, &ctx.facts, &mut ctx.counted)?;
     ctx.facts.tags = metering::tags(&ctx.facts.runtime.config.usage, &session.req_header().headers);
-    if responses_socket::is_asked(session) {
-        return Box::pin(responses_socket::serve(gateway, session, &mut ctx.facts, &mut ctx.timing, &mut ctx.counted, &mut ctx.reply))
-            .await;
+    if let Some(socket) = session.pingora().filter(|session| responses_socket::is_asked(session)) {
+        return Box::pin(responses_socket::serve(gateway, socket, &mut ctx.facts, &mut ctx.timing, &mut ctx.counted, &mut ctx.reply)).await;
     }
     let head = session.req_header();
     let inference = match operation::read(&head.method, head.uri.path(), head.uri.query())? {
@@ -118,7 +111,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -
         let model_request = ctx.model_request.insert(resolve_model(session, &mut ctx.facts, &inference, RequestFields::default(), &[])?);
         admit(gateway, &ctx.facts, model_request, &mut ctx.timing, &[], 0).await?.reserve(&mut ctx.body, &mut ctx.metering);
         // A socket may be silent for as long as both sides like; keep-alives detect a dead peer.
-        session.set_read_timeout(None);
+        session.clear_read_timeout();
         ctx.tunnel = Some(Box::new(Tunnel::web_socket()));
         return Ok(IntakeOutcome::Tunnel);
     }
@@ -146,7 +139,7 @@ fn has_room(gateway: &Gateway, facts: &Facts, counted: &mut Counted) -> Result<(
 }
 
 /// `GET /v1/models`, from the config: the models that this caller may use.
-async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &Operation) -> Result<IntakeOutcome, IntakeError> {
+async fn models(session: &mut Session<'_>, facts: &Facts, reply: &mut Reply, call: &Operation) -> Result<IntakeOutcome, IntakeError> {
     let allowed = |name: &str| {
         let model = facts.runtime.model(name);
         model.is_some_and(|model| may_use_model(facts, Api::Chat, name, &facts.runtime.pools[model.pool].config).is_ok())
@@ -162,7 +155,7 @@ async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &
         }
     };
     reply.status = Some(200);
-    respond::json(&mut session.downstream_session, StatusCode::OK, &body, &facts.id).await.map_err(|_| IntakeError::CallerLeft)?;
+    respond::json(session, StatusCode::OK, &body, &facts.id).await.map_err(|_| IntakeError::CallerLeft)?;
     reply.end = End::Complete;
     Ok(IntakeOutcome::Answered)
 }
@@ -171,8 +164,8 @@ async fn models(session: &mut Session, facts: &Facts, reply: &mut Reply, call: &
 ///
 /// # Errors
 /// 426
-fn asks_for_socket(session: &Session) -> Result<(), Refusal> {
-    if !session.is_upgrade_req() || !headers::asks_for_websocket(&session.req_header().headers) {
+fn asks_for_socket(session: &Session<'_>) -> Result<(), Refusal> {
+    if !session.is_upgrade() || !headers::asks_for_websocket(&session.req_header().headers) {
         return Err(Refusal::UpgradeRequired);
     }
     Ok(())
@@ -180,7 +173,7 @@ fn asks_for_socket(session: &Session) -> Result<(), Refusal> {
 
 async fn json_body(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     inference: Inference,
 ) -> Result<IntakeOutcome, IntakeError> {
@@ -230,7 +223,7 @@ async fn json_body(
 /// Checks the prompt, and looks in the cache.
 async fn judge_and_look_up(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     model_request: &ModelRequest,
 ) -> Result<IntakeOutcome, IntakeError> {
@@ -260,7 +253,12 @@ async fn judge_and_look_up(
 
 /// Uploads: small ones are kept and can be sent several times, like JSON. Large ones are streamed through Pingora's
 /// loop as soon as the model is known.
-async fn form(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx, inference: Inference) -> Result<IntakeOutcome, IntakeError> {
+async fn form(
+    gateway: &Gateway,
+    session: &mut Session<'_>,
+    ctx: &mut RequestCtx,
+    inference: Inference,
+) -> Result<IntakeOutcome, IntakeError> {
     let refuse = |FormError(what)| Refusal::Form { what };
     let head = &session.req_header().headers;
     media::uncompressed(head)?;
@@ -306,7 +304,7 @@ const FORM_HEAD: usize = 64 * 1024;
 
 /// Finds the model, and checks whether this caller may use it.
 fn resolve_model(
-    session: &Session,
+    session: &Session<'_>,
     facts: &mut Facts,
     inference: &Inference,
     fields: RequestFields,
@@ -345,7 +343,7 @@ const PROMPT_PREFIX: usize = 1024;
 
 /// The same for all requests of one conversation: computed from the caller and its session header, its cache key or the
 /// beginning of its prompt.
-fn affinity_key(session: &Session, consumer: Option<&LiveConsumer>, fields: &RequestFields, prompt: &[u8]) -> u64 {
+fn affinity_key(session: &Session<'_>, consumer: Option<&LiveConsumer>, fields: &RequestFields, prompt: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     consumer.map(|consumer| &consumer.name).hash(&mut hasher);
     match (session.req_header().headers.get("x-session-id"), &fields.prompt_cache_key) {

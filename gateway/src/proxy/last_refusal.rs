@@ -7,13 +7,12 @@
 use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
-use pingora::proxy::Session;
 use serde_json::{Value, json};
 use spillway_plugins::sse::{Fate, Splitter};
 
 use super::books::OwnAnswer;
 use super::{gateway_headers, headers, respond, transformed};
+use crate::downstream::{HeadFields as _, Session};
 use crate::gateway::Gateway;
 use crate::request::{End, ModelRequest};
 
@@ -46,22 +45,21 @@ pub(super) fn of_events(head: &ResponseHeader, events: &[u8]) -> Option<(Respons
 /// Writes the refusal.
 pub(super) async fn say(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     own: OwnAnswer<'_>,
     model_request: &ModelRequest,
     (upstream, body): (ResponseHeader, Bytes),
 ) -> End {
     let status = upstream.status;
-    let Ok(mut head) = headers::for_caller(&upstream, &own.facts.id, false, &own.remaining) else { return End::CallerLeft };
-    let _ = head.insert_header(header::CONTENT_LENGTH, body.len());
+    let mut head = headers::for_caller(&upstream, &own.facts.id, false, &own.remaining);
+    head.set(&header::CONTENT_LENGTH, itoa::Buffer::new().format(body.len()).as_bytes());
     own.timing.note_first(own.facts.arrived, gateway.clock.now());
     transformed::response(own.facts, model_request, &mut head);
     gateway_headers::describe(own.facts, own.timing, own.copies, &mut head, None, own.attempts.records.len());
     own.reply.status = Some(status.as_u16());
     own.reply.bytes_out += body.len();
-    let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
     let limit = own.facts.runtime.config.server.write_timeout;
-    match respond::send(&mut session.downstream_session, tasks, limit).await {
+    match respond::send(session, Some(head), body, true, limit).await {
         Ok(()) => End::Complete,
         Err(_) => End::CallerLeft,
     }

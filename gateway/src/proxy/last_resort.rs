@@ -1,9 +1,8 @@
 //! The last resort: an answer that the gateway makes itself when no target can.
 
+use crate::downstream::Session;
 use bytes::Bytes;
 use http::StatusCode;
-use pingora::protocols::http::HttpTask;
-use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 
 use super::books::OwnAnswer;
@@ -21,7 +20,7 @@ use crate::runtime::LastResort;
 /// If nothing more can be written to the caller.
 pub(super) async fn answer(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     own: &mut OwnAnswer<'_>,
     model_request: &ModelRequest,
     last_resort: &LastResort,
@@ -64,10 +63,9 @@ pub(super) async fn answer(
     own.reply.status = Some(200);
     own.reply.bytes_out = body.len();
     logged::record(own.copies, own.reply, &body);
-    let mut head = respond::head(StatusCode::OK, content_type, length, &own.facts.id)?;
+    let mut head = respond::head(StatusCode::OK, content_type, length, &own.facts.id);
     gateway_headers::complete(own, model_request, &mut head, &last_resort.backend, own.attempts.records.len());
-    let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)];
-    respond::send(&mut session.downstream_session, tasks, own.facts.runtime.config.server.write_timeout).await?;
+    respond::send(session, Some(head), body, true, own.facts.runtime.config.server.write_timeout).await?;
     Ok(true)
 }
 

@@ -11,6 +11,7 @@
 mod cors;
 pub mod ctx;
 pub mod headers;
+pub(crate) mod own_http1;
 pub mod refusal;
 mod request_id;
 mod rescuable;
@@ -59,7 +60,6 @@ mod retry_loop;
 mod retry_state;
 mod send;
 mod stored;
-mod timer;
 mod traced;
 mod transformed;
 mod unfinished;
@@ -98,14 +98,14 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
-        Ok(intake::take_in(self, session, ctx).await? == intake_outcome::IntakeOutcome::Answered)
+        Ok(intake::take_in(self, &mut session.into(), ctx).await? == intake_outcome::IntakeOutcome::Answered)
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> pingora::Result<bool> {
         if ctx.tunnel.is_some() {
             return Ok(true);
         }
-        ctx.reply.end = retry_loop::run(self, session, ctx).await;
+        ctx.reply.end = retry_loop::run(self, &mut session.into(), ctx).await;
         match ctx.reply.end {
             End::CallerLeft | End::Cut => Err(intake_outcome::already_answered()),
             End::Complete | End::Refused(_) | End::LastResort => Ok(false),
@@ -183,7 +183,7 @@ impl ProxyHttp for Gateway {
             _ if downstream => return nothing,
             _ => tunnel::refusal(self, ctx.tunnelled()).unwrap_or(Refusal::Internal),
         };
-        match refuse(self, session, ctx.own_answer(), &refusal).await {
+        match refuse(self, &mut session.into(), ctx.own_answer(), &refusal).await {
             Ok(()) => FailToProxy { error_code: refusal.shape().status.as_u16(), can_reuse_downstream: !refusal.closes() },
             Err(_) => nothing,
         }
@@ -198,7 +198,7 @@ impl ProxyHttp for Gateway {
             tunnel::finish(self, tunnelled, error);
         }
         metering::settle(self, &ctx.facts, &mut ctx.metering);
-        finish::finish(self, session, ctx);
+        finish::finish(self, &session.into(), ctx);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::downstream::Session;
 use http::StatusCode;
-use pingora::proxy::Session;
 
 use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
@@ -18,7 +18,7 @@ use crate::request::{End, Facts, Reply, Timing};
 /// 401 for callers that are not identified, 404 if there is no ledger.
 pub(super) async fn answer(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     facts: &Facts,
     timing: &mut Timing,
     reply: &mut Reply,
@@ -38,9 +38,7 @@ pub(super) async fn answer(
         _ => Refusal::NoLedger,
     })?;
     reply.status = Some(200);
-    respond::json(&mut session.downstream_session, StatusCode::OK, &request::body(&rows), &facts.id)
-        .await
-        .map_err(|_| IntakeError::CallerLeft)?;
+    respond::json(session, StatusCode::OK, &request::body(&rows), &facts.id).await.map_err(|_| IntakeError::CallerLeft)?;
     reply.end = End::Complete;
     Ok(IntakeOutcome::Answered)
 }

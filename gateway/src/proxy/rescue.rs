@@ -3,8 +3,8 @@
 //! doesn't repeat what was sent, the stream ends like any broken one. A background response is not requested again: the
 //! rest of it is fetched from where it runs.
 
+use crate::downstream::Session;
 use http::StatusCode;
-use pingora::proxy::Session;
 use spillway_plugins::rescue::Continuation;
 
 use super::attempt::{Attempt, AttemptEnd};
@@ -27,7 +27,7 @@ use crate::request::{Attempts, End, Facts, ModelRequest};
 
 /// Continues the broken stream of an attempt, or sends its caller an error event.
 pub(super) async fn run(
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     retry_state: &mut RetryState,
     mut broken: Attempt<'_>,
@@ -102,7 +102,7 @@ fn unread(mut books: Books<'_>, mut attempt: Attempt<'_>) -> Delivery {
 }
 
 async fn attempt(
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     retry_state: &mut RetryState,
     mut attempt: Attempt<'_>,

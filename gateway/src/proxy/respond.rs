@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::{HttpTask, ServerSession};
+use http::{HeaderName, Method, StatusCode, header};
 use serde_json::{Value, json};
 use spillway_plugins::api::{Api, Dialect};
 
 use super::refusal::{Refusal, retry_seconds};
 use super::{cors, headers};
+use crate::downstream::{HeadFields as _, ReplyHead, Session};
+
+/// `retry-after-ms`
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// `x-should-retry`
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// A JSON body of an error in the dialect that was called.
 pub fn error_body(refusal: &Refusal, dialect: Dialect, request_id: &str) -> Vec<u8> {
@@ -55,34 +59,34 @@ pub fn error_event(api: Api, message: &str, code: &str, sequence: Option<u64>) -
 /// # Errors
 /// If nothing more can be written to the caller.
 pub async fn refuse(
-    session: &mut ServerSession,
+    session: &mut Session<'_>,
     refusal: &Refusal,
     dialect: Dialect,
     request_id: &str,
-    complete: impl FnOnce(&mut ResponseHeader),
+    complete: impl FnOnce(&mut ReplyHead),
 ) -> pingora::Result<usize> {
     let shape = refusal.shape();
     let body = error_body(refusal, dialect, request_id);
-    let mut head = head(shape.status, "application/json", Some(body.len()), request_id)?;
+    let mut head = head(shape.status, "application/json", Some(body.len()), request_id);
     if let Some(wait) = refusal.retry_after() {
-        head.insert_header("retry-after", retry_seconds(Some(wait)).to_string())?;
-        head.insert_header("retry-after-ms", wait.as_millis().max(1).to_string())?;
+        head.set(&header::RETRY_AFTER, retry_seconds(Some(wait)).to_string().as_bytes());
+        head.set(&RETRY_AFTER_MS, wait.as_millis().max(1).to_string().as_bytes());
     }
     if !shape.retryable && refusal.retry_after().is_none() {
-        head.insert_header("x-should-retry", "false")?;
+        head.set(&X_SHOULD_RETRY, b"false");
     }
     complete(&mut head);
     let length = body.len();
     if matches!(refusal, Refusal::Unauthorized) {
         // RFC 9110, 15.5.2.
-        head.insert_header(header::WWW_AUTHENTICATE, "Bearer")?;
+        head.set(&header::WWW_AUTHENTICATE, b"Bearer");
     }
     if let Refusal::WrongMethod { allowed } = refusal {
-        head.insert_header(header::ALLOW, *allowed)?;
+        head.set(&header::ALLOW, allowed.as_bytes());
     }
     let unread = !session.is_body_done();
     if refusal.closes() {
-        session.set_keepalive(None);
+        session.close_after();
     }
     write_whole(session, head, body.into()).await?;
     if unread || refusal.closes() {
@@ -95,23 +99,23 @@ pub async fn refuse(
 ///
 /// # Errors
 /// If nothing more can be written to the caller.
-pub async fn json(session: &mut ServerSession, status: StatusCode, body: &Value, request_id: &str) -> pingora::Result<()> {
+pub async fn json(session: &mut Session<'_>, status: StatusCode, body: &Value, request_id: &str) -> pingora::Result<()> {
     let body = body.to_string().into_bytes();
-    let head = head(status, "application/json", Some(body.len()), request_id)?;
+    let head = head(status, "application/json", Some(body.len()), request_id);
     write_whole(session, head, body.into()).await
 }
 
-/// Writes to the caller within a time limit: Pingora limits the writes of a body, but not those of a head or of the
+/// Writes a part of an answer within a time limit: a head, bytes of the body, and with `over` its end. Pingora limits the writes of a body, but not those of a head or of the
 /// end.
 ///
 /// # Errors
 /// If nothing more can be written to the caller, or the caller doesn't read in time.
-pub async fn send(session: &mut ServerSession, mut tasks: Vec<HttpTask>, limit: Duration) -> pingora::Result<()> {
-    if let Some(HttpTask::Header(head, _)) = tasks.first_mut() {
+pub async fn send(session: &mut Session<'_>, mut head: Option<ReplyHead>, body: Bytes, over: bool, limit: Duration) -> pingora::Result<()> {
+    if let Some(head) = &mut head {
         cors::allow(&session.req_header().headers, head);
     }
-    match pingora_timeout::timeout(limit, session.response_duplex_vec(tasks)).await {
-        Ok(sent) => sent.map(|_| ()),
+    match pingora_timeout::timeout(limit, session.write(head, body, over)).await {
+        Ok(sent) => sent,
         Err(_) => {
             pingora::Error::e_explain(pingora::ErrorType::WriteTimedout, "the caller does not read").map_err(|error| error.into_down())
         }
@@ -122,34 +126,31 @@ pub async fn send(session: &mut ServerSession, mut tasks: Vec<HttpTask>, limit: 
 ///
 /// # Errors
 /// If nothing more can be written to the caller.
-pub async fn bodiless(session: &mut ServerSession, head: Box<ResponseHeader>) -> pingora::Result<()> {
-    let limit = session.get_write_timeout().unwrap_or(Duration::from_secs(30));
-    send(session, vec![HttpTask::Header(head, true)], limit).await
+pub async fn bodiless(session: &mut Session<'_>, head: ReplyHead) -> pingora::Result<()> {
+    let limit = session.write_timeout().unwrap_or(Duration::from_secs(30));
+    send(session, Some(head), Bytes::new(), true, limit).await
 }
 
 /// Writes head and body at once.
-async fn write_whole(session: &mut ServerSession, head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
+async fn write_whole(session: &mut Session<'_>, head: ReplyHead, body: Bytes) -> pingora::Result<()> {
     if session.req_header().method == Method::HEAD {
         return bodiless(session, head).await;
     }
-    let limit = session.get_write_timeout().unwrap_or(Duration::from_secs(30));
-    send(session, vec![HttpTask::Header(head, false), HttpTask::Body(Some(body), true)], limit).await
+    let limit = session.write_timeout().unwrap_or(Duration::from_secs(30));
+    send(session, Some(head), body, true, limit).await
 }
 
 /// The head of an answer that the gateway makes. Without a length it is chunked.
-///
-/// # Errors
-/// Never, for the values that are passed.
-pub fn head(status: StatusCode, content_type: &str, length: Option<usize>, request_id: &str) -> pingora::Result<Box<ResponseHeader>> {
-    let mut head = ResponseHeader::build_no_case(status, Some(8))?;
-    head.insert_header(header::CONTENT_TYPE, content_type)?;
+pub fn head(status: StatusCode, content_type: &str, length: Option<usize>, request_id: &str) -> ReplyHead {
+    let mut head = ReplyHead::new(status);
+    head.add(&header::CONTENT_TYPE, content_type.as_bytes());
     match length {
-        Some(length) => head.insert_header(header::CONTENT_LENGTH, length.to_string())?,
-        None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
+        Some(length) => head.add(&header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes()),
+        None => head.add(&header::TRANSFER_ENCODING, b"chunked"),
     }
-    head.insert_header(headers::X_REQUEST_ID, request_id)?;
-    head.insert_header(header::CACHE_CONTROL, "no-store")?;
-    Ok(Box::new(head))
+    head.add(&headers::X_REQUEST_ID, request_id.as_bytes());
+    head.add(&header::CACHE_CONTROL, b"no-store");
+    head
 }
 
 /// Longest time, and most bytes, for reading a body that is not needed.
@@ -157,10 +158,10 @@ const LINGER: (Duration, usize) = (Duration::from_millis(500), 4 << 20);
 
 /// Reads a little more after an early answer: closing a connection with unread bytes resets it, and the caller would
 /// not see the answer.
-async fn linger(session: &mut ServerSession) {
+async fn linger(session: &mut Session<'_>) {
     let drain = async {
         let mut left = LINGER.1;
-        while let Ok(Some(bytes)) = session.read_request_body().await {
+        while let Ok(Some(bytes)) = session.read_body().await {
             match left.checked_sub(bytes.len()) {
                 Some(rest) => left = rest,
                 None => break,

@@ -4,9 +4,9 @@
 //! One loop for every inference request. After the commit point only a rescue is possible, if the pool allows it. A
 //! tried target is not tried again unless no other is left. One deadline covers everything.
 
+use crate::downstream::Session;
 use bytes::Bytes;
 use http::StatusCode;
-use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::guard::Finding;
 
@@ -35,7 +35,7 @@ use crate::gateway::Gateway;
 use crate::request::{End, ModelRequest, Timing};
 
 /// Runs a request to its end. The answer, or a refusal, is written to the caller.
-pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut RequestCtx) -> End {
+pub(super) async fn run(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCtx) -> End {
     let Some(model_request) = ctx.model_request.take() else { return End::CallerLeft };
     let mut retry_state = RetryState::new(&model_request, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()), ctx.facts.arrived);
     model_request.pool.budget.request(gateway.clock.now());
@@ -50,7 +50,7 @@ pub(super) async fn run(gateway: &Gateway, session: &mut Session, ctx: &mut Requ
 
 async fn attempt_all(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     model_request: &ModelRequest,
     retry_state: &mut RetryState,
@@ -119,7 +119,7 @@ enum Waited {
 
 async fn wait(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     timing: &mut Timing,
     retry_state: &mut RetryState,
     until: Tick,
@@ -128,7 +128,7 @@ async fn wait(
     let began = gateway.clock.now();
     let waited = tokio::select! {
         biased;
-        _ = session.downstream_session.read_body_or_idle(true) => Waited::CallerLeft,
+        _ = session.left() => Waited::CallerLeft,
         () = asked_back(place) => Waited::Displaced,
         () = retry_state.timer.until(until, &gateway.clock) => Waited::Over,
     };
@@ -141,7 +141,7 @@ async fn wait(
 /// No target is left: sends the last resort's answer, or a refusal.
 async fn give_up(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     mut own: OwnAnswer<'_>,
     model_request: &ModelRequest,
     retry_state: &mut RetryState,
@@ -173,7 +173,7 @@ async fn give_up(
 /// One attempt at one target, from the connection to the last byte.
 async fn attempt(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     model_request: &ModelRequest,
     retry_state: &mut RetryState,
@@ -215,7 +215,7 @@ fn abandon(mut books: Books<'_>, reading: Option<AnswerReader>, attempt: Attempt
 }
 
 /// The guard stopped the answer: if nothing was sent to the caller, it gets a refusal.
-async fn blocked(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, finding: Option<&Finding>) -> End {
+async fn blocked(gateway: &Gateway, session: &mut Session<'_>, own: OwnAnswer<'_>, finding: Option<&Finding>) -> End {
     let refusal = finding.map_or(Refusal::ContentUnchecked, guardrails::refusal);
     if own.reply.status.is_some() {
         return End::Refused(refusal.shape().code);
@@ -224,7 +224,7 @@ async fn blocked(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, f
 }
 
 /// Writes a refusal.
-async fn refuse(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, refusal: &Refusal) -> End {
+async fn refuse(gateway: &Gateway, session: &mut Session<'_>, own: OwnAnswer<'_>, refusal: &Refusal) -> End {
     match super::refuse::refuse(gateway, session, own, refusal).await {
         Ok(()) => End::Refused(refusal.shape().code),
         Err(_) => End::CallerLeft,
@@ -233,7 +233,7 @@ async fn refuse(gateway: &Gateway, session: &mut Session, own: OwnAnswer<'_>, re
 
 /// Delivers an answer to the caller, and turns the result into the attempt's end.
 async fn deliver(
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     retry_state: &mut RetryState,
     mut attempt: Attempt<'_>,

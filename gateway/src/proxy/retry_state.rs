@@ -8,13 +8,13 @@ use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
 use super::refusal::Refusal;
-use super::timer::Timer;
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::route::{NoneReady, Pick, PickRequest};
 use crate::balance::target::RequestKey;
 use crate::balance::waiting::QueueSlot;
 use crate::clock::Tick;
 use crate::request::{Attempts, Facts, ModelRequest};
+use crate::timer::Timer;
 
 /// The state of a request between its attempts.
 pub(super) struct RetryState {

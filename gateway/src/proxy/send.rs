@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::downstream::Session;
 use bytes::Bytes;
 use pingora::http::RequestHeader;
-use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::is_asked_for;
@@ -42,7 +42,7 @@ impl From<NoHead> for SendError {
 
 /// Connects, sends, and reads the head. If a pooled connection was stale, it does so once more on a new one.
 pub(super) async fn send(
-    session: &mut Session,
+    session: &mut Session<'_>,
     books: &mut Books<'_>,
     upstream: &Upstream,
     attempt: &mut Attempt<'_>,
@@ -58,7 +58,7 @@ pub(super) async fn send(
         let began = gateway.clock.now();
         let left = retry_state.deadline.since(began);
         let first = output_timeout::first(attempt.model_request);
-        let caller = &mut session.downstream_session;
+        let caller = &mut *session;
         let asked = async {
             let mut exchange = Exchange::connect(&gateway.connector, peer, fresh, timeouts.connect.min(left), caller).await?;
             attempt.state.sent = true;
@@ -83,7 +83,7 @@ pub(super) async fn send(
 
 /// The request in the form that this target needs.
 fn request(
-    session: &Session,
+    session: &Session<'_>,
     facts: &Facts,
     request_body: &RequestBody,
     upstream: &Upstream,
@@ -206,7 +206,7 @@ const ERROR_TIME: Duration = Duration::from_secs(5);
 /// Reads an error's body up to a limit, and whether it broke.
 pub(super) async fn read_error(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     exchange: &mut Exchange,
     retry_state: &mut RetryState,
 ) -> Result<(SmallVec<[Bytes; 4]>, Option<Broken>), Broken> {
@@ -214,7 +214,7 @@ pub(super) async fn read_error(
     let mut body: SmallVec<[Bytes; 4]> = SmallVec::new();
     let mut length = 0;
     while length < ERROR_BYTES {
-        match exchange.next(until, &gateway.clock, &mut retry_state.timer, &mut session.downstream_session).await {
+        match exchange.next(until, &gateway.clock, &mut retry_state.timer, session).await {
             Ok(BodyEvent::Data(bytes)) => {
                 length += bytes.len();
                 body.push(bytes);

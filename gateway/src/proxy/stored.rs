@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::downstream::Session;
 use memchr::memmem;
-use pingora::proxy::Session;
 use spillway_plugins::api::Api;
 use spillway_plugins::objects::{Made, References};
 use spillway_plugins::request::{RequestFields, read_fields};
@@ -66,7 +66,7 @@ async fn refer_to(gateway: &Gateway, facts: &Facts, model_request: &mut ModelReq
 /// A request about a stored object: it names no model, but a backend that stores the object or will.
 pub(super) async fn take_in(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     call: ObjectOperation,
 ) -> Result<IntakeOutcome, IntakeError> {
@@ -197,7 +197,7 @@ fn excluded(runtime: &Runtime, model: &Model, api: Api, backend: &str) -> Result
 ///
 /// # Errors
 /// If there is none.
-fn pool<'r>(runtime: &'r Runtime, session: &Session, facts: &Facts, call: &ObjectOperation) -> Result<&'r Pool, Refusal> {
+fn pool<'r>(runtime: &'r Runtime, session: &Session<'_>, facts: &Facts, call: &ObjectOperation) -> Result<&'r Pool, Refusal> {
     if let Some(name) = &call.model {
         let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
         return Ok(&runtime.pools[model.pool]);

@@ -4,7 +4,7 @@ use spillway_plugins::api::Api;
 
 use super::*;
 use crate::proxy::fixtures::{
-    Backend, CHAT, DONE, STREAM, Step, content, context, events, facts, gateway, get, metric, plain, post, session,
+    Backend, CHAT, DONE, STREAM, Step, content, context, events, facts, gateway, get, metric, pingora_session as session, plain, post,
 };
 
 #[tokio::test]

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
 use super::finished_request::FinishedRequest;
 use super::headers;
 use crate::clock::Tick;
+use crate::downstream::HeadFields;
 use crate::gateway::Gateway;
 use crate::request::{AttemptRecord, Facts};
 
@@ -49,9 +50,9 @@ pub(super) fn add_to_request(facts: &Facts, span: Option<SpanId>, head: &mut Req
 }
 
 /// Adds the trace id to the caller's answer.
-pub(super) fn add_to_answer(trace: Option<&Trace>, head: &mut ResponseHeader) {
+pub(super) fn add_to_answer(trace: Option<&Trace>, head: &mut impl HeadFields) {
     if let Some(trace) = trace {
-        let _ = head.insert_header(headers::X_SPILLWAY_TRACE_ID, trace.id.to_string());
+        head.set(&headers::X_SPILLWAY_TRACE_ID, trace.id.to_string().as_bytes());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use spillway_plugins::request::read_fields;
 use spillway_plugins::transform::HeaderChanges;
 
@@ -10,6 +10,7 @@ use super::offload::on_buffer;
 use super::refusal::Refusal;
 use crate::callers::LiveConsumer;
 use crate::config::Transforms;
+use crate::downstream::HeadFields;
 use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, Facts, ModelRequest};
 use crate::runtime::Pool;
@@ -60,10 +61,10 @@ pub(super) fn request(facts: &Facts, model_request: &ModelRequest, head: &mut Re
 }
 
 /// Changes the head of an answer to a caller.
-pub(super) fn response(facts: &Facts, model_request: &ModelRequest, head: &mut ResponseHeader) {
+pub(super) fn response(facts: &Facts, model_request: &ModelRequest, head: &mut impl HeadFields) {
     for HeaderChanges { set, remove } in wanted(facts.consumer(), &model_request.pool).map(|transforms| &transforms.response) {
-        remove.iter().for_each(|name| drop(head.remove_header(name)));
-        set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
+        remove.iter().for_each(|name| head.remove(name));
+        set.iter().for_each(|(name, value)| head.set(name, value.as_bytes()));
     }
 }
 

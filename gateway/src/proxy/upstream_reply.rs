@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::downstream::Session;
 use bytes::Bytes;
 use http::StatusCode;
-use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::objects::refuses_sealed;
 use spillway_plugins::request::StreamOptions;
@@ -41,7 +41,7 @@ pub(super) enum UpstreamReply {
 /// Sends a request to a target. Sends it a second time if the target refuses the token or an option that the gateway
 /// itself added.
 pub(super) async fn send_and_judge(
-    session: &mut Session,
+    session: &mut Session<'_>,
     books: &mut Books<'_>,
     attempt: &mut Attempt<'_>,
     retry_state: &mut RetryState,
@@ -88,7 +88,7 @@ fn refuses_stream_options(reply: &Result<UpstreamReply, SendError>, attempt: &At
 
 /// Sends a request to a target, and judges the reply.
 async fn send_once(
-    session: &mut Session,
+    session: &mut Session<'_>,
     books: &mut Books<'_>,
     upstream: &Upstream,
     attempt: &mut Attempt<'_>,
@@ -172,7 +172,7 @@ const RENEWAL: Duration = Duration::from_secs(3);
 /// A target refused token number `shown`: waits for a new one, if one can be fetched now.
 async fn renewed(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     timing: &mut Timing,
     retry_state: &RetryState,
     token: &TokenSource,
@@ -183,7 +183,7 @@ async fn renewed(
     let renewed = tokio::select! {
         biased;
         renewed = token.renew(shown, began, limit) => Ok(renewed),
-        _ = session.downstream_session.read_body_or_idle(true) => Err(Broken::CallerLeft),
+        _ = session.left() => Err(Broken::CallerLeft),
     };
     timing.waited += gateway.clock.now().since(began);
     renewed

@@ -153,6 +153,17 @@ impl BodyBuffer {
         true
     }
 
+    /// Makes room for this many bytes that are received outside; `false` if the budget has none.
+    pub fn covers(&mut self, bytes: usize) -> bool {
+        self.share.covers(bytes)
+    }
+
+    /// Takes a whole body, for which [`BodyBuffer::covers`] has made room.
+    pub fn put(&mut self, body: Bytes) {
+        debug_assert!(self.is_empty(), "it would replace what was collected");
+        self.first = Some(body);
+    }
+
     /// Bytes received so far.
     pub fn len(&self) -> usize {
         self.first.as_ref().map_or(self.bytes.len(), Bytes::len)

@@ -12,10 +12,13 @@ use socket2::{SockRef, TcpKeepalive};
 use spillway_plugins::auth::certificate;
 use tokio::net::TcpStream;
 
-use super::head_guard::HeadGuard;
+use super::head_guard::{Accepted, HeadGuard};
+use super::http1_connection::{self, Waiting};
 use super::http2_heads::PREFACE;
-use super::tls_or_plain::Socket;
+use super::service::Service;
 use crate::connection_phase::{PHASE, Phase};
+use crate::downstream::Http1Session;
+use crate::downstream::socket::Socket;
 use crate::gateway::Gateway;
 use crate::listener_tls as tls;
 
@@ -23,7 +26,8 @@ use crate::listener_tls as tls;
 const REQUESTS: u32 = 10_000;
 
 /// Serves a connection to its end.
-pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp: TcpStream, shutdown: ShutdownWatch) {
+pub(super) async fn serve(service: Service, tcp: TcpStream) {
+    let Service { proxy, gateway, shutdown, idle_end } = service;
     let runtime = gateway.runtime.load_full();
     let server = &runtime.config.server;
     let _ = tcp.set_nodelay(true);
@@ -46,16 +50,33 @@ pub(super) async fn serve(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, tcp:
             Err(_) => return gateway.metrics.listeners.tls_failure("timeout"),
         },
     };
-    let phase = Phase::new(gateway.clock.now() + server.header_timeout);
-    let metrics = Arc::clone(&gateway.metrics);
-    let guard = HeadGuard::new(socket, certificate, Arc::clone(&phase), gateway.clock.clone(), server.header_timeout, metrics, http2);
+    let (header_timeout, fast_path) = (server.header_timeout, server.fast_path && !http2);
     // A connection may last longer than many configs.
     drop(runtime);
+    let metrics = Arc::clone(&gateway.metrics);
+    let guard = |accepted: Accepted, phase: &Arc<Phase>| {
+        HeadGuard::new(accepted, Arc::clone(phase), gateway.clock.clone(), header_timeout, Arc::clone(&metrics), http2)
+    };
     if http2 {
+        let phase = Phase::new(gateway.clock.now() + header_timeout);
+        let guard = guard(Accepted { socket, certificate, read: Vec::new() }, &phase);
         proxy.process_new(Box::new(guard), &shutdown).await;
         return;
     }
-    PHASE.scope(Arc::clone(&phase), serve_http1(proxy, gateway, Box::new(guard), phase, shutdown)).await;
+    let (accepted, phase) = if fast_path {
+        let mut waiting = Waiting::new(gateway.clock.now(), header_timeout, REQUESTS);
+        let Ok(mut session) = Http1Session::new(socket, certificate) else { return };
+        if !http1_connection::serve(&gateway, &mut session, &mut waiting, idle_end).await {
+            return;
+        }
+        let (socket, read, certificate) = session.into_parts();
+        (Accepted { socket, certificate, read: read.into() }, Phase::in_head(waiting.deadline))
+    } else {
+        (Accepted { socket, certificate, read: Vec::new() }, Phase::new(gateway.clock.now() + header_timeout))
+    };
+    let guard = Box::new(guard(accepted, &phase));
+    // On the heap: a connection of the other kind doesn't reserve memory for it.
+    Box::pin(PHASE.scope(Arc::clone(&phase), serve_http1(proxy, gateway, guard, phase, shutdown))).await;
 }
 
 async fn serve_http1(proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, stream: Stream, phase: Arc<Phase>, shutdown: ShutdownWatch) {

@@ -24,9 +24,9 @@ use tokio::time::Sleep;
 use super::chunks::Chunks;
 use super::head::Head;
 use super::http2_heads::Http2Heads;
-use super::tls_or_plain::Socket;
 use crate::clock::Clock;
 use crate::connection_phase::Phase;
+use crate::downstream::socket::Socket;
 use crate::telemetry::metrics::Metrics;
 
 /// Small, because there can be many connections.
@@ -38,6 +38,15 @@ const MOST_HEAD: usize = 64 * 1024;
 const DROPPED: usize = 1 << 20;
 /// Most bytes of the next request that a caller may send while it waits for its answer.
 const AHEAD: usize = 64 * 1024;
+
+/// A connection that Pingora will read.
+pub(super) struct Accepted {
+    pub(super) socket: Socket,
+    /// The names in the caller's certificate.
+    pub(super) certificate: Option<CertificateNames>,
+    /// Bytes that were read already.
+    pub(super) read: Vec<u8>,
+}
 
 /// A caller's connection.
 pub struct HeadGuard {
@@ -73,14 +82,14 @@ impl std::fmt::Debug for HeadGuard {
 impl HeadGuard {
     /// Guards a connection. On an `http2` connection only the time of its heads is limited: its frames have no phases.
     pub(super) fn new(
-        socket: Socket,
-        certificate: Option<CertificateNames>,
+        accepted: Accepted,
         phase: Arc<Phase>,
         clock: Clock,
         header_timeout: Duration,
         metrics: Arc<Metrics>,
         http2: bool,
     ) -> Self {
+        let Accepted { socket, certificate, read } = accepted;
         let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
         // Head and first bytes are sent together; larger writes are not buffered.
         let inner = BufWriter::with_capacity(WRITE_BUFFER, socket);
@@ -105,7 +114,7 @@ impl HeadGuard {
             head_bytes: 0,
             chunks: Chunks::default(),
             dropped: None,
-            ahead: Vec::new(),
+            ahead: read,
         }
     }
 

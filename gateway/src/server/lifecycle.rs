@@ -21,6 +21,7 @@ use super::handover::predecessor::{HandoverError, Program, TakenOver, hand_over}
 use super::handover::successor::Successor;
 use super::inherited_sockets::Sockets;
 use super::reload::{By, Reloader, Source};
+use super::service::Service;
 use super::signals::{Signal, Signals};
 use super::systemd::Manager;
 use super::{listen, self_listener};
@@ -113,6 +114,8 @@ pub struct Running {
     pub reloader: Arc<Reloader>,
     sockets: Vec<OwnedFd>,
     shutdown: watch::Sender<bool>,
+    /// Ends idle connections.
+    idle_end: watch::Sender<bool>,
     /// Accepts on the admin listener, so that operators can watch a gateway that stops.
     administration: JoinHandle<()>,
     /// Answers on the admin listener that are under way.
@@ -215,10 +218,9 @@ impl Prepared {
         let api = Admin::new(gateway.clone(), control);
         let busy = api.busy();
         let administration = tokio::spawn(admin::serve(admin, api, watch.clone()));
-        let mut accepting = Vec::new();
-        for listener in listeners {
-            accepting.push(tokio::spawn(listen::accept(listener, Arc::clone(&proxy), gateway.clone(), watch.clone())));
-        }
+        let (idle_end, ends) = watch::channel(false);
+        let service = Service { proxy: Arc::clone(&proxy), gateway: gateway.clone(), shutdown: watch, idle_end: ends };
+        let accepting = listeners.into_iter().map(|listener| tokio::spawn(listen::accept(listener, service.clone()))).collect();
         let sharing = share(&gateway);
         Ok(Running {
             gateway,
@@ -227,6 +229,7 @@ impl Prepared {
             reloader,
             sockets,
             shutdown,
+            idle_end,
             administration,
             busy,
             tasks,
@@ -338,6 +341,7 @@ impl Running {
             let _ = tokio::time::timeout(idle_grace, none_left(true)).await;
             use pingora::apps::HttpServerApp as _;
             self.proxy.http_cleanup().await;
+            let _ = self.idle_end.send(true);
             if tokio::time::timeout(server.drain_timeout.saturating_sub(idle_grace), none_left(false)).await.is_err() {
                 warn!(in_flight = gateway.metrics.requests.in_flight.get(), "drain_timeout is over, requests are cut off");
             }

@@ -2,17 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::proxy::HttpProxy;
-use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tracing::error;
 
 use super::connection;
-use crate::gateway::Gateway;
+use super::service::Service;
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 4096;
@@ -41,7 +38,8 @@ impl Drop for Open {
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 118\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"error\":{\"message\":\"the gateway has too many connections\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}    ";
 
 /// Accepts callers until the shutdown.
-pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>, gateway: Gateway, mut shutdown: ShutdownWatch) {
+pub(super) async fn accept(listener: TcpListener, service: Service) {
+    let (gateway, mut shutdown) = (service.gateway.clone(), service.shutdown.clone());
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -60,10 +58,10 @@ pub(super) async fn accept(listener: TcpListener, proxy: Arc<HttpProxy<Gateway>>
                 }
                 metrics.listeners.connections.inc();
                 let open = Open(metrics.listeners.connections.clone());
-                let (proxy, gateway, shutdown) = (Arc::clone(&proxy), gateway.clone(), shutdown.clone());
+                let service = service.clone();
                 tokio::spawn(async move {
                     let _open = open;
-                    connection::serve(proxy, gateway, tcp, shutdown).await;
+                    connection::serve(service, tcp).await;
                 });
             }
             Err(error) => {

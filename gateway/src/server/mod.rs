@@ -8,15 +8,16 @@ mod background;
 mod chunks;
 mod handover;
 mod head;
+mod http1_connection;
 mod http2_heads;
 mod inherited_sockets;
 mod lifecycle;
 mod listen;
 mod reload;
 mod self_listener;
+mod service;
 mod signals;
 mod systemd;
-mod tls_or_plain;
 
 pub use handover::successor::Successor;
 pub use inherited_sockets::Sockets;

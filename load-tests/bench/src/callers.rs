@@ -117,6 +117,26 @@ pub async fn run(address: SocketAddr, case: Case, time: Duration) -> u64 {
     done.load(Ordering::Relaxed)
 }
 
+/// Runs a case on one connection, so many times; the same each time.
+pub async fn run_count(address: SocketAddr, case: Case, count: usize) {
+    let request = match case {
+        Case::Plain { body, refuse } => request(body, if refuse { "refuse" } else { "plain" }),
+        Case::Stream => request(1 << 10, "stream"),
+    };
+    let mut tcp = connect(address).await;
+    let mut buffer = Vec::with_capacity(64 * 1024);
+    for _ in 0..count {
+        match case {
+            Case::Plain { .. } => {
+                if !ask(&mut tcp, &request, &mut buffer).await.expect("an answer") {
+                    tcp = connect(address).await;
+                }
+            }
+            Case::Stream => follow(&mut tcp, &request, &mut buffer).await.expect("a stream"),
+        }
+    }
+}
+
 /// Median time of a 1 KiB request, one at a time, in microseconds.
 pub async fn median_micros(address: SocketAddr, count: usize) -> f64 {
     let request = request(1 << 10, "plain");

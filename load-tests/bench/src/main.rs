@@ -1,6 +1,7 @@
 //! Runs the gateway and the floor proxy side by side, each pinned to one core, and prints what
 //! they cost: ratios, not absolute times.
 //!
+//! `bench --profile GATEWAY FLOOR` counts instructions and system calls instead.
 //! `bench GATEWAY FLOOR [SECONDS [CASE]]` with the paths of the two programs. Both are driven by the same
 //! callers against the same backends, in turn, several times; what is compared is the processor
 //! time that the operating system booked on each.
@@ -14,6 +15,7 @@ mod choice;
 mod content;
 mod metering;
 mod process;
+mod profile;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,6 +41,14 @@ const CASES: [(&str, Case, f64); 5] = [
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, gateway, floor] = arguments.as_slice()
+        && first == "--profile"
+    {
+        process::pin_myself();
+        let backend = Backend::start().await;
+        let cases = CASES.map(|(name, case, _)| (name, case));
+        return profile::table(Path::new(gateway), Path::new(floor), &backend, &cases).await;
+    }
     let [gateway, floor, rest @ ..] = arguments.as_slice() else { panic!("usage: bench GATEWAY FLOOR [SECONDS [CASE]]") };
     let turn = Duration::from_secs_f64(rest.first().and_then(|text| text.parse().ok()).unwrap_or(2.0));
     process::pin_myself();

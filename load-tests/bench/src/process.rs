@@ -40,11 +40,15 @@ fn free_port() -> u16 {
 
 impl Proxy {
     async fn start(program: &Path, arguments: &[&str], address: SocketAddr) -> Self {
+        Self::start_wrapped(&[], program, arguments, address).await
+    }
+
+    async fn start_wrapped(wrapper: &[&str], program: &Path, arguments: &[&str], address: SocketAddr) -> Self {
         let mut command = Command::new("taskset");
-        command.args(["-c", PROXY_CORE]).arg(program).args(arguments);
+        command.args(["-c", PROXY_CORE]).args(wrapper).arg(program).args(arguments);
         let child = command.stdout(Stdio::null()).spawn().unwrap_or_else(|error| panic!("taskset {}: {error}", program.display()));
         let proxy = Proxy { child, address };
-        for _ in 0..500 {
+        for _ in 0..3000 {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
                 return proxy;
             }
@@ -58,6 +62,24 @@ impl Proxy {
         Self::configured(program, directory, backend, metered, "").await
     }
 
+    /// As the metered one, run by another program.
+    pub async fn wrapped(wrapper: &[&str], program: &Path, directory: &Path, backend: &Backend) -> Self {
+        let (config, address) = Self::write_config(directory, backend, true, "");
+        Self::start_wrapped(wrapper, program, &["run", "-c", &config], address).await
+    }
+
+    /// The floor, run by another program.
+    pub async fn wrapped_floor(wrapper: &[&str], program: &Path, backend: &Backend) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let [listen, first, second] = [address, backend.first, backend.second].map(|address| address.to_string());
+        Self::start_wrapped(wrapper, program, &[&listen, &first, &second], address).await
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// As the metered one, with an exact cache.
     pub async fn keeping(program: &Path, directory: &Path, backend: &Backend) -> Self {
         let directory = directory.join("keeping");
@@ -66,6 +88,12 @@ impl Proxy {
     }
 
     async fn configured(program: &Path, directory: &Path, backend: &Backend, metered: bool, rest: &str) -> Self {
+        let (config, address) = Self::write_config(directory, backend, metered, rest);
+        Self::start(program, &["run", "-c", &config], address).await
+    }
+
+    /// Writes a config. Returns its path, and the address that it listens on.
+    fn write_config(directory: &Path, backend: &Backend, metered: bool, rest: &str) -> (String, SocketAddr) {
         let port = free_port();
         let path = directory.join(format!("bench-{metered}.toml"));
         let (state, price, limits) = if metered {
@@ -90,14 +118,11 @@ impl Proxy {
             second = backend.second,
         );
         std::fs::write(&path, text).expect("the config is written");
-        let config = path.display().to_string();
-        Self::start(program, &["run", "-c", &config], SocketAddr::from(([127, 0, 0, 1], port))).await
+        (path.display().to_string(), SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     pub async fn floor(program: &Path, backend: &Backend) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let [listen, first, second] = [address, backend.first, backend.second].map(|address| address.to_string());
-        Self::start(program, &[&listen, &first, &second], address).await
+        Self::wrapped_floor(&[], program, backend).await
     }
 
     /// Processor time so far, of all threads, from the scheduler's own books.

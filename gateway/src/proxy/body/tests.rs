@@ -36,7 +36,7 @@ async fn read(gateway: &Gateway, request: &str, bounded: bool, enough: impl FnMu
     read_from(gateway, &mut session, bounded, enough).await
 }
 
-async fn read_from(gateway: &Gateway, session: &mut Session, bounded: bool, enough: impl FnMut(&[u8]) -> bool) -> Read {
+async fn read_from(gateway: &Gateway, session: &mut Session<'_>, bounded: bool, enough: impl FnMut(&[u8]) -> bool) -> Read {
     let (mut body, mut timing, mut buffer) = (RequestBody::default(), Timing::default(), BodyBuffer::new(&gateway.buffered));
     let runtime = gateway.runtime.load();
     let into = BodySink { body: &mut body, timing: &mut timing, buffer: &mut buffer };

@@ -6,10 +6,9 @@ mod search;
 use spillway_plugins::api::Api;
 use std::sync::Arc;
 
+use crate::downstream::HeadFields;
+use crate::downstream::Session;
 use bytes::Bytes;
-use http::HeaderValue;
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 use spillway_plugins::answer::cost;
 use spillway_plugins::cache::{CacheOwner, Directive, Entry, Suits, key, may_keep, suits};
 
@@ -41,7 +40,7 @@ const SEEN: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
 
 /// The cache namespace of a request, and whether it is shared; `None` if the request may not be answered from the
 /// cache.
-fn place(session: &Session, facts: &Facts, model_request: &ModelRequest) -> Option<(String, bool)> {
+fn place(session: &Session<'_>, facts: &Facts, model_request: &ModelRequest) -> Option<(String, bool)> {
     let owner = owner(facts).filter(|_| !facts.internal)?;
     // If the backend identifies users by the caller's credential, one consumer may be several people.
     let passes = |member: &Member| matches!(facts.runtime.backends[member.backend].config.auth, BackendAuth::Passthrough);
@@ -73,7 +72,7 @@ pub(super) struct LookedUp {
 /// Looks for an answer: in the cache, or with another request that is asking for it now.
 pub(super) async fn look_up(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     facts: &Facts,
     request_body: &RequestBody,
     timing: &mut Timing,
@@ -142,11 +141,11 @@ pub(super) fn forget(copies: &mut Copies) {
 }
 
 /// Adds what the cache did to the caller's answer.
-pub(super) fn describe(copies: &Copies, head: &mut ResponseHeader) {
+pub(super) fn describe(copies: &Copies, head: &mut impl HeadFields) {
     if let Some(cached) = &copies.cached {
-        let _ = head.insert_header(headers::X_SPILLWAY_CACHE, HeaderValue::from_static(cached.result.label()));
+        head.set(&headers::X_SPILLWAY_CACHE, cached.result.label().as_bytes());
         if let Some(score) = cached.score {
-            let _ = head.insert_header(headers::X_SPILLWAY_CACHE_SCORE, format!("{score:.3}"));
+            head.set(&headers::X_SPILLWAY_CACHE_SCORE, format!("{score:.3}").as_bytes());
         }
     }
 }

@@ -2,18 +2,16 @@
 
 use bytes::Bytes;
 use http::{StatusCode, header};
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
-use pingora::proxy::Session;
 use spillway_plugins::answer;
 use spillway_plugins::api::Api;
 use spillway_plugins::cache::Entry;
 use spillway_plugins::request::StreamOptions;
 
+use crate::downstream::{HeadFields as _, ReplyHead, Session};
 use crate::gateway::Gateway;
 use crate::proxy::books::OwnAnswer;
 use crate::proxy::intake_outcome::IntakeError;
-use crate::proxy::{gateway_headers, logged, respond};
+use crate::proxy::{gateway_headers, headers, logged, respond};
 use crate::request::{BufferShare, End, Facts, ModelRequest};
 use crate::telemetry::metrics::CacheResult;
 
@@ -71,31 +69,29 @@ pub(in crate::proxy) fn prepare(gateway: &Gateway, own: &mut OwnAnswer<'_>, mode
 /// Sends a cached answer.
 pub(in crate::proxy) async fn send(
     gateway: &Gateway,
-    session: &mut Session,
+    session: &mut Session<'_>,
     own: OwnAnswer<'_>,
     model_request: &ModelRequest,
     entry: &Entry,
     kept: Kept,
 ) -> Result<(), IntakeError> {
     let server = &own.facts.runtime.config.server;
-    let mut head = head(own.facts, own.reply.streamed, kept.body.len()).map_err(|_| IntakeError::CallerLeft)?;
+    let mut head = head(own.facts, own.reply.streamed, kept.body.len());
     if server.response_headers {
         let age = entry.age(gateway.clock.wall().timestamp_millis());
-        let _ = head.insert_header(header::AGE, age);
+        head.set(&header::AGE, itoa::Buffer::new().format(age).as_bytes());
     }
     gateway_headers::complete(&own, model_request, &mut head, &entry.backend, 0);
-    let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(kept.body), true)];
-    respond::send(&mut session.downstream_session, tasks, server.write_timeout).await.map_err(|_| IntakeError::CallerLeft)?;
+    respond::send(session, Some(head), kept.body, true, server.write_timeout).await.map_err(|_| IntakeError::CallerLeft)?;
     own.reply.end = End::Complete;
     Ok(())
 }
 
-fn head(facts: &Facts, streamed: bool, length: usize) -> pingora::Result<Box<ResponseHeader>> {
+fn head(facts: &Facts, streamed: bool, length: usize) -> ReplyHead {
     let kind = if streamed { "text/event-stream" } else { "application/json" };
-    let mut head = respond::head(StatusCode::OK, kind, Some(length), &facts.id)?;
+    let mut head = respond::head(StatusCode::OK, kind, Some(length), &facts.id);
     if streamed {
-        head.insert_header(header::CACHE_CONTROL, "no-cache")?;
-        head.insert_header("x-accel-buffering", "no")?;
+        headers::never_buffered(&mut head);
     }
-    Ok(head)
+    head
 }

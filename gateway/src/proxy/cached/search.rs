@@ -4,7 +4,7 @@ use bytes::Bytes;
 use spillway_plugins::cache::semantic::Question;
 use std::sync::Arc;
 
-use pingora::proxy::Session;
+use crate::downstream::Session;
 use spillway_plugins::cache::semantic::{Near, question};
 use spillway_plugins::cache::{CacheKey, Entry};
 
@@ -31,7 +31,7 @@ pub(super) enum Found {
 pub(super) async fn find(
     gateway: &Gateway,
     cache: &AnswerCache,
-    session: &mut Session,
+    session: &mut Session<'_>,
     timing: &mut Timing,
     within: impl Fn(&Entry) -> bool,
     key: CacheKey,
@@ -69,7 +69,7 @@ pub(super) async fn find(
         let ended = tokio::select! {
             biased;
             state = flight.wait_for(|state| *state != FlightState::InFlight) => state.ok().map(|state| *state),
-            _ = session.downstream_session.read_body_or_idle(true) => return Err(IntakeError::CallerLeft),
+            _ = session.left() => return Err(IntakeError::CallerLeft),
             () = tokio::time::sleep(left) => Some(FlightState::NotKept),
         };
         timing.waited += gateway.clock.now().since(waiting);
@@ -121,7 +121,7 @@ pub(super) async fn similar(
     gateway: &Gateway,
     cache: &AnswerCache,
     semantic: &SemanticCache,
-    session: &mut Session,
+    session: &mut Session<'_>,
     facts: &Facts,
     within: impl Fn(&Entry) -> bool,
     question: Question,
@@ -131,7 +131,7 @@ pub(super) async fn similar(
     let embedded = tokio::select! {
         biased;
         embedded = semantic.embed(&gateway.internal, &question.text, whom, &facts.id) => embedded,
-        _ = session.downstream_session.read_body_or_idle(true) => return Err(IntakeError::CallerLeft),
+        _ = session.left() => return Err(IntakeError::CallerLeft),
     };
     match embedded {
         Ok(vector) => {

@@ -6,6 +6,7 @@ use serde_json::json;
 use spillway_plugins::tokens::{Metered, Usage};
 
 use super::*;
+use crate::downstream::ReplyHead;
 use crate::proxy::fixtures::{self, CHAT, STREAM, Setup, consumer, facts, facts_of, gateway, metric, post, session};
 use crate::request::End;
 
@@ -230,15 +231,15 @@ fn the_head_tells_how_the_cache_was_asked() {
             record: None,
             lesson: None,
         };
-        let mut head = ResponseHeader::build(200, None).unwrap();
+        let mut head = ReplyHead::new(http::StatusCode::OK);
         describe(&Copies { cached: Some(Box::new(cached)), logged: None }, &mut head);
-        ["x-spillway-cache", "x-spillway-cache-score"].map(|name| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned()))
+        ["x-spillway-cache", "x-spillway-cache-score"].map(|name| head.get(name).map(|value| String::from_utf8(value.to_vec()).unwrap()))
     };
     assert_eq!(told(Some(0.98765)), [Some("semantic".to_owned()), Some("0.988".to_owned())]);
     assert_eq!(told(None), [Some("semantic".to_owned()), None]);
-    let mut head = ResponseHeader::build(200, None).unwrap();
+    let mut head = ReplyHead::new(http::StatusCode::OK);
     describe(&Copies::default(), &mut head);
-    assert!(head.headers.is_empty());
+    assert_eq!(head.iter().count(), 0);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::proxy::output_timeout;
 /// Sent at the end of a stream that was continued.
 const TRAILER: &[u8] = b": x-spillway-rescued: 1\n";
 
-impl Deliverer<'_, '_> {
+impl Deliverer<'_, '_, '_> {
     /// Passes on the part of the other answer after what was sent. `Blocked` if it differs.
     pub(super) async fn join(&mut self, continuation: &mut Continuation) -> Delivery {
         let model_request = self.attempt.model_request;

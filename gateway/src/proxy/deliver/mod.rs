@@ -18,8 +18,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::{HttpTask, ServerSession};
-use pingora::proxy::Session;
 use smallvec::SmallVec;
 use spillway_plugins::rescue::Continuation;
 use spillway_plugins::retry::{self, Credentials};
@@ -42,6 +40,7 @@ use crate::balance::circuit::ErrorKind;
 use crate::balance::target::Outcome;
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
+use crate::downstream::{HeadFields as _, ReplyHead, Session};
 use crate::request::{Facts, Reply};
 
 /// How long an HTTP/2 connection has to send what is queued before a stream is reset.
@@ -49,7 +48,7 @@ const BEFORE_RESET: Duration = Duration::from_millis(20);
 
 /// Delivers an answer. `prefix` is the part of its body that was already read.
 pub(super) async fn deliver(
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     retry_state: &mut RetryState,
     attempt: &mut Attempt<'_>,
@@ -111,8 +110,8 @@ pub(super) fn is_stream(head: &ResponseHeader) -> bool {
     is_of(head, STREAM) && !is_coded(head)
 }
 
-struct Deliverer<'a, 'g> {
-    session: &'a mut Session,
+struct Deliverer<'a, 's, 'g> {
+    session: &'a mut Session<'s>,
     ctx: &'a mut RequestCtx,
     retry_state: &'a mut RetryState,
     attempt: &'a mut Attempt<'g>,
@@ -130,7 +129,7 @@ struct Deliverer<'a, 'g> {
 
 /// Continues an answer that broke.
 pub(super) async fn join(
-    session: &mut Session,
+    session: &mut Session<'_>,
     ctx: &mut RequestCtx,
     retry_state: &mut RetryState,
     attempt: &mut Attempt<'_>,
@@ -144,16 +143,16 @@ pub(super) async fn join(
 }
 
 /// Sends an error event to a caller whose stream broke, and leaves the transfer unfinished.
-pub(super) async fn cut_off(session: &mut Session, facts: &Facts, reply: &mut Reply, event: Bytes) {
+pub(super) async fn cut_off(session: &mut Session<'_>, facts: &Facts, reply: &mut Reply, event: Bytes) {
     reply.bytes_out += event.len();
-    let caller = &mut session.downstream_session;
-    let _ = respond::send(caller, vec![HttpTask::Body(Some(event), false)], facts.runtime.config.server.write_timeout).await;
+    let caller = session;
+    let _ = respond::send(caller, None, event, false, facts.runtime.config.server.write_timeout).await;
     break_off(caller).await;
 }
 
 /// Breaks the connection (or the HTTP/2 stream) off, so that the transfer has no end.
-async fn break_off(caller: &mut ServerSession) {
-    caller.set_keepalive(None);
+async fn break_off(caller: &mut Session<'_>) {
+    caller.close_after();
     if caller.is_http2() {
         // A reset drops what is still queued, including the error event: let it be sent first.
         tokio::time::sleep(BEFORE_RESET).await;
@@ -161,7 +160,7 @@ async fn break_off(caller: &mut ServerSession) {
     caller.shutdown().await;
 }
 
-impl Deliverer<'_, '_> {
+impl Deliverer<'_, '_, '_> {
     /// How to replace an answer in which the upstream reports an error; `None` if the caller gets it unchanged, because
     /// other targets would answer the same, or because this is not known.
     fn replacement(&self, fault: retry::Fault) -> Option<ReplaceReason> {
@@ -181,10 +180,8 @@ impl Deliverer<'_, '_> {
     async fn next(&mut self, until: Tick) -> Result<BodyEvent, Broken> {
         let gateway = self.attempt.gateway;
         let began = gateway.clock.now();
-        let next = self
-            .exchange
-            .next(until.min(self.retry_state.deadline), &gateway.clock, &mut self.retry_state.timer, &mut self.session.downstream_session)
-            .await;
+        let next =
+            self.exchange.next(until.min(self.retry_state.deadline), &gateway.clock, &mut self.retry_state.timer, self.session).await;
         if !self.committed {
             self.ctx.timing.waited += gateway.clock.now().since(began);
         }
@@ -223,17 +220,14 @@ impl Deliverer<'_, '_> {
         let length = held.iter().map(Bytes::len).sum::<usize>();
         let chunked = self.ctx.reply.streamed || (!over && self.exchange.content_length().is_none());
         let http_1_0 = self.session.req_header().version == Version::HTTP_10;
-        let Ok(mut head) = headers::for_caller(upstream, &self.ctx.facts.id, chunked && !http_1_0, &self.ctx.metering.remaining) else {
-            return Err(Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))));
-        };
+        let mut head = headers::for_caller(upstream, &self.ctx.facts.id, chunked && !http_1_0, &self.ctx.metering.remaining);
         // RFC 9110, 8.6: these have no length.
         let lengthless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if !chunked && over && !lengthless {
-            let _ = head.insert_header(header::CONTENT_LENGTH, length);
+            head.set(&header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
         }
         if self.ctx.reply.streamed {
-            let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
-            let _ = head.insert_header("x-accel-buffering", "no");
+            headers::never_buffered(&mut head);
         }
         if status.is_success() && !self.ctx.reply.streamed && stored::may_make(self.attempt.model_request) {
             // The object's id is at the beginning.
@@ -268,13 +262,8 @@ impl Deliverer<'_, '_> {
         }
         self.ctx.reply.bytes_out += length;
         self.committed = true;
-        let body = match held.len() {
-            0 => None,
-            1 => held.into_iter().next(),
-            _ => Some(held.concat().into()),
-        };
-        let tasks = vec![HttpTask::Header(head, false), HttpTask::Body(body, over)];
-        if self.send(tasks).await { Ok(()) } else { Err(Delivery::CallerLeft) }
+        let body = if held.len() > 1 { held.concat().into() } else { held.into_iter().next().unwrap_or_default() };
+        if self.send(Some(head), body, over).await { Ok(()) } else { Err(Delivery::CallerLeft) }
     }
 
     fn backend(&self) -> &Arc<str> {
@@ -308,20 +297,20 @@ impl Deliverer<'_, '_> {
 
     async fn write(&mut self, bytes: Bytes) -> bool {
         self.ctx.reply.bytes_out += bytes.len();
-        self.send(vec![HttpTask::Body(Some(bytes), false)]).await
+        self.send(None, bytes, false).await
     }
 
-    async fn send(&mut self, tasks: Vec<HttpTask>) -> bool {
-        respond::send(&mut self.session.downstream_session, tasks, self.ctx.facts.runtime.config.server.write_timeout).await.is_ok()
+    async fn send(&mut self, head: Option<ReplyHead>, body: Bytes, over: bool) -> bool {
+        respond::send(self.session, head, body, over, self.ctx.facts.runtime.config.server.write_timeout).await.is_ok()
     }
 
     async fn finish(&mut self) -> Delivery {
-        if self.send(vec![HttpTask::Done]).await { Delivery::Complete } else { Delivery::CallerLeft }
+        if self.send(None, Bytes::new(), true).await { Delivery::Complete } else { Delivery::CallerLeft }
     }
 
     /// Breaks a transfer off, so that it has no end.
     async fn cut_off(&mut self, kind: ErrorKind) -> Delivery {
-        break_off(&mut self.session.downstream_session).await;
+        break_off(self.session).await;
         Delivery::Cut(kind)
     }
 }

@@ -20,7 +20,7 @@ use crate::request::BufferShare;
 /// Most bytes of a plain answer that are held until it is whole.
 const HOLD_PLAIN: usize = 256 * 1024;
 
-impl Deliverer<'_, '_> {
+impl Deliverer<'_, '_, '_> {
     /// Holds a JSON answer until it is whole, if it is small. If the answer must be an object (`is_object`), anything
     /// else is not accepted as an answer.
     pub(super) async fn plain(&mut self, mut held: BodyPieces, json: bool, is_object: bool) -> Delivery {

@@ -14,7 +14,7 @@ use spillway_plugins::guard::{AnswerText, Finding};
 use spillway_plugins::stream::StreamWatch;
 use std::sync::Arc;
 
-impl Deliverer<'_, '_> {
+impl Deliverer<'_, '_, '_> {
     /// Whether this answer is checked: successful answers, in APIs whose answers are texts.
     pub(super) fn is_guarded(&self) -> bool {
         let says = matches!(self.attempt.model_request.api, Api::Chat | Api::Completions | Api::Responses | Api::Messages);
@@ -41,7 +41,7 @@ impl Deliverer<'_, '_> {
                     biased;
                     judgement = guard.answer(said, &owner, &gateway.clock) => judgement,
                     // The caller has left: text that was not checked is not sent.
-                    _ = self.session.downstream_session.read_body_or_idle(true) => Judgement::Unknown,
+                    _ = self.session.left() => Judgement::Unknown,
                 }
             }
             None => guard.unreadable(),

@@ -12,7 +12,7 @@ const BEGINNINGS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
 /// Bytes that are enough to decide, with a byte order mark and empty lines.
 const LOOK: usize = 64;
 
-impl Deliverer<'_, '_> {
+impl Deliverer<'_, '_, '_> {
     /// Whether it is an event stream. Bytes that are read for that are added to `held`.
     pub(super) async fn looks_like_a_stream(&mut self, held: &mut BodyPieces) -> Result<bool, Delivery> {
         let until = self.attempt.state.began + output_timeout::first(self.attempt.model_request);

@@ -25,7 +25,7 @@ const HOLD_STREAM: usize = 256 * 1024;
 /// After this much silence a comment is sent, so that the caller's connection stays open.
 pub(super) const COMMENT_AFTER: Duration = Duration::from_secs(15);
 
-impl Deliverer<'_, '_> {
+impl Deliverer<'_, '_, '_> {
     /// Delivers an event stream, of which `read` was already read.
     pub(super) async fn stream(&mut self, read: BodyPieces) -> Delivery {
         let model_request = self.attempt.model_request;

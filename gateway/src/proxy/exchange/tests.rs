@@ -3,9 +3,9 @@
 use http::Method;
 
 use super::*;
+use crate::downstream::Session;
 use crate::gateway::Gateway;
 use crate::proxy::fixtures::{Backend, CallerEnd, Setup, Step, chunked, gateway, plain, post, session};
-use pingora::proxy::Session;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -14,7 +14,7 @@ fn peer(gateway: &Gateway) -> Arc<HttpPeer> {
 }
 
 /// A gateway on a clock that runs, whose backend does this; and a caller.
-async fn beginning(steps: Vec<Step>) -> (Gateway, Backend, Session, CallerEnd) {
+async fn beginning(steps: Vec<Step>) -> (Gateway, Backend, Session<'static>, CallerEnd) {
     let gateway = Setup { clock: Clock::new(), ..Setup::default() }.gateway();
     let backend = Backend::in_place_of(&gateway, "a", [steps]);
     let (session, caller) = session(post("/v1/chat/completions", &[], "")).await;
@@ -22,8 +22,8 @@ async fn beginning(steps: Vec<Step>) -> (Gateway, Backend, Session, CallerEnd) {
 }
 
 /// An exchange whose request has been sent.
-async fn sent(gateway: &Gateway, session: &mut Session, body: &str) -> Exchange {
-    let caller = &mut session.downstream_session;
+async fn sent(gateway: &Gateway, session: &mut Session<'_>, body: &str) -> Exchange {
+    let caller = session;
     let mut exchange = Exchange::connect(&gateway.connector, peer(gateway), false, LIMIT, caller).await.expect("it is there");
     let mut head = RequestHeader::build(Method::POST, b"/v1/chat/completions", None).unwrap();
     head.insert_header("host", "a.test").unwrap();
@@ -32,14 +32,14 @@ async fn sent(gateway: &Gateway, session: &mut Session, body: &str) -> Exchange 
     exchange
 }
 
-async fn head_of(gateway: &Gateway, exchange: &mut Exchange, session: &mut Session, limit: Duration) -> Result<(), Broken> {
+async fn head_of(gateway: &Gateway, exchange: &mut Exchange, session: &mut Session<'_>, limit: Duration) -> Result<(), Broken> {
     let until = gateway.clock.now() + limit;
-    exchange.read_head(until, &gateway.clock, &mut Timer::default(), &mut session.downstream_session).await
+    exchange.read_head(until, &gateway.clock, &mut Timer::default(), session).await
 }
 
-async fn next(gateway: &Gateway, exchange: &mut Exchange, session: &mut Session, limit: Duration) -> Result<BodyEvent, Broken> {
+async fn next(gateway: &Gateway, exchange: &mut Exchange, session: &mut Session<'_>, limit: Duration) -> Result<BodyEvent, Broken> {
     let until = gateway.clock.now() + limit;
-    exchange.next(until, &gateway.clock, &mut Timer::default(), &mut session.downstream_session).await
+    exchange.next(until, &gateway.clock, &mut Timer::default(), session).await
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_backend_that_is_not_there_is_no_connection() {
     let gateway = gateway("");
     Backend::in_place_of(&gateway, "a", []);
     let (mut session, _caller) = session(post("/v1/chat/completions", &[], "")).await;
-    let connected = Exchange::connect(&gateway.connector, peer(&gateway), false, LIMIT, &mut session.downstream_session).await;
+    let connected = Exchange::connect(&gateway.connector, peer(&gateway), false, LIMIT, &mut session).await;
     assert_eq!(connected.err(), Some(Broken::Upstream(ErrorKind::Connect)));
     assert_eq!(connect_error(&ErrorType::TLSHandshakeFailure), ErrorKind::Tls);
     assert_eq!((connect_error(&ErrorType::InvalidCert), connect_error(&ErrorType::ConnectTimedout)), (ErrorKind::Tls, ErrorKind::Connect));

@@ -6,10 +6,11 @@ use spillway_plugins::api::Api;
 use spillway_plugins::limits::{Counter, Remaining};
 
 use super::*;
+use crate::downstream::ReplyHead;
 use crate::proxy::fixtures::{CHAT, Setup, context, facts};
 
-fn field(head: &ResponseHeader, name: &str) -> Option<String> {
-    head.headers.get(name).map(|value| value.to_str().unwrap().to_owned())
+fn field(head: &ReplyHead, name: &str) -> Option<String> {
+    head.get(name).map(|value| String::from_utf8(value.to_vec()).unwrap())
 }
 
 /// Backend, attempts and time as a head says them, for a request that asked for a model or not.
@@ -18,7 +19,7 @@ fn described(server: &str, asked_for: bool, backend: Option<&str>) -> [Option<St
     let mut ctx = context(&gateway, facts(&gateway), Api::Chat, CHAT);
     ctx.facts.asked_for = asked_for.then(|| "m".to_owned());
     ctx.timing.overhead = Some(Duration::from_micros(12));
-    let mut head = ResponseHeader::build(200, None).unwrap();
+    let mut head = ReplyHead::new(http::StatusCode::OK);
     describe(&ctx.facts, &ctx.timing, &ctx.copies, &mut head, backend, 2);
     ["x-spillway-backend", "x-spillway-attempts", "x-spillway-overhead-us"].map(|name| field(&head, name))
 }
@@ -40,7 +41,7 @@ fn an_answer_that_is_not_a_backends_has_rates_and_changes_like_any_other() {
     let asked = ctx.model_request.take().unwrap();
     let counter = |remaining| Some(Counter { limit: 10, remaining, reset: Duration::ZERO });
     ctx.metering.remaining = Remaining { requests: counter(4), tokens: counter(5) };
-    let mut head = ResponseHeader::build(200, None).unwrap();
+    let mut head = ReplyHead::new(http::StatusCode::OK);
     complete(&ctx.own_answer(), &asked, &mut head, "sorry", 3);
     let names = ["x-ratelimit-remaining-requests", "x-ratelimit-limit-tokens", "x-pool", "x-spillway-backend", "x-spillway-attempts"];
     assert_eq!(

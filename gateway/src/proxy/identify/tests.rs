@@ -112,8 +112,9 @@ async fn asked_by_itself(whom: OnBehalfOf) -> (Result<(), Refusal>, Facts) {
     headers.insert("api-key", "two".parse().unwrap());
     let served = async {
         let pipe: DuplexStream = own.recv().await.unwrap();
-        let mut session = Session::new_h1(Box::new(pipe));
+        let mut session = pingora::proxy::Session::new_h1(Box::new(pipe));
         session.downstream_session.read_request().await.unwrap();
+        let session = Session::from(&mut session);
         let mut facts = facts(&gateway);
         let identified = identify(&gateway, &session, &mut facts, &mut Timing::default()).await;
         // A number is good for one request.

@@ -22,14 +22,15 @@ use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::responses_socket::{self as messages, CreateError, Memory};
 use tracing::debug;
 
-use super::identify::{certificate, may_use_api};
+use super::identify::may_use_api;
 use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
 use super::respond::error_body;
-use super::timer::Timer;
 use crate::clock::Tick;
+use crate::downstream::certificate_names;
 use crate::gateway::Gateway;
 use crate::request::{BufferShare, Counted, End, Facts, Reply, Timing};
+use crate::timer::Timer;
 use crate::under_way::UnderWay;
 pub(super) use handshake::is_asked;
 use turn::{RunningTurn, TurnOutput};
@@ -127,7 +128,7 @@ impl<'g> Socket<'g> {
             wire: Wire::new(facts.runtime.config.server.max_body),
             path: String::from_utf8_lossy(head.raw_path()).into_owned(),
             headers: handshake::own_headers(&head.headers),
-            certificate: certificate(session).cloned(),
+            certificate: certificate_names(session).cloned(),
             running: None,
             waiting: VecDeque::new(),
             room: BufferShare::of(&gateway.buffered, facts.buffered()),

@@ -23,7 +23,7 @@ const CLOSE: [u8; 6] = [0x88, 0x80, 0, 0, 0, 0];
 /// Serves a socket while its caller talks, and says how it ended.
 async fn served<T>(talk: impl AsyncFnOnce(&Gateway, &mut Receiver<DuplexStream>, &mut CallerEnd) -> T) -> (T, Reply) {
     let (gateway, mut own) = with_own_requests(&Setup::default().text(), Clock::standing());
-    let (mut session, mut caller) = fixtures::session(get("/v1/responses", &ASKS)).await;
+    let (mut session, mut caller) = fixtures::pingora_session(get("/v1/responses", &ASKS)).await;
     let (mut facts, mut timing, mut reply) = (facts(&gateway), Timing::default(), Reply::default());
     let mut counted = Counted { in_flight: Some(InFlight::new(&gateway.metrics.requests.in_flight)), one_of: None };
     let talks = async {
@@ -139,7 +139,7 @@ async fn a_response_that_no_backend_stores_is_known_as_long_as_its_socket() {
 #[tokio::test]
 async fn a_caller_that_is_gone_ends_it() {
     let (gateway, _own) = with_own_requests(&Setup::default().text(), Clock::standing());
-    let (mut session, mut caller) = fixtures::session(get("/v1/responses", &ASKS)).await;
+    let (mut session, mut caller) = fixtures::pingora_session(get("/v1/responses", &ASKS)).await;
     let (mut facts, mut timing, mut reply) = (facts(&gateway), Timing::default(), Reply::default());
     let mut counted = Counted { in_flight: None, one_of: None };
     let leaves = async {
@@ -155,7 +155,7 @@ async fn some_get_no_socket() {
     let rest = consumer("one", "apis = [\"chat\"]") + &consumer("two", "");
     let gateway = Setup { rest: &rest, server: "max_connections = 2", ..Setup::default() }.gateway();
     let refused = async |name: &str| {
-        let (mut session, caller) = fixtures::session(get("/v1/responses", &ASKS)).await;
+        let (mut session, caller) = fixtures::pingora_session(get("/v1/responses", &ASKS)).await;
         let (mut facts, mut timing, mut reply) = (facts_of(&gateway, name), Timing::default(), Reply::default());
         let mut counted = Counted { in_flight: None, one_of: None };
         let served = serve(&gateway, &mut session, &mut facts, &mut timing, &mut counted, &mut reply).await;

@@ -25,7 +25,7 @@ async fn without_traces_nobody_hears_of_any() {
     head.insert_header(TRACEPARENT, PARENT).unwrap();
     add_to_request(&facts, None, &mut head).unwrap();
     assert_eq!(head.headers[TRACEPARENT], PARENT, "the caller's own goes on");
-    let mut answer = ResponseHeader::build(200, None).unwrap();
+    let mut answer = pingora::http::ResponseHeader::build(200, None).unwrap();
     add_to_answer(facts.trace.as_deref(), &mut answer);
     assert!(answer.headers.is_empty());
 }
@@ -42,7 +42,7 @@ async fn a_request_joins_its_callers_trace() {
     join(&gateway, &HeaderMap::new(), &mut alone);
     let begun = alone.trace.as_deref().unwrap();
     assert!(begun.parent.is_none() && !begun.sampled && begun.id != trace.id, "one of its own");
-    let mut answer = ResponseHeader::build(200, None).unwrap();
+    let mut answer = pingora::http::ResponseHeader::build(200, None).unwrap();
     add_to_answer(facts.trace.as_deref(), &mut answer);
     assert_eq!(answer.headers["x-spillway-trace-id"], "0af7651916cd43dd8448eb211c80319c");
 }

@@ -79,7 +79,7 @@ fn heads_are_changed_in_the_same_order() {
     let some = |texts: [&str; 3]| texts.map(|text| Some(text.to_owned()).filter(|text| !text.is_empty()));
     assert_eq!(sent(&facts_of(&gateway, "one")), some(["pool", "consumer", ""]));
     assert_eq!(sent(&facts(&gateway)), some(["pool", "caller", "caller"]));
-    let mut head = ResponseHeader::build(200, None).unwrap();
+    let mut head = pingora::http::ResponseHeader::build(200, None).unwrap();
     head.insert_header("x-secret", "1").unwrap();
     response(&facts_of(&gateway, "one"), &asked, &mut head);
     assert_eq!((head.headers.get("x-secret"), head.headers.get("x-r").unwrap().to_str().unwrap()), (None, "consumer"));

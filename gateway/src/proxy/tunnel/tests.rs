@@ -25,7 +25,7 @@ const ASKS: [(&str, &str); 4] = [
 /// A request that was taken in for Pingora's loop.
 struct Line {
     gateway: Gateway,
-    session: Session,
+    session: Box<Session>,
     _caller: CallerEnd,
     ctx: RequestCtx,
 }
@@ -34,7 +34,7 @@ async fn line(gateway: Gateway, facts: Facts, api: Api, request: &str, tunnel: T
     for backend in &gateway.runtime.load().backends {
         backend.upstream.as_ref().unwrap().peers.set(&["192.0.2.1:80".parse().unwrap()]);
     }
-    let (session, caller) = fixtures::session(request).await;
+    let (session, caller) = fixtures::pingora_session(request).await;
     let mut ctx = context(&gateway, facts, api, CHAT);
     (ctx.body, ctx.tunnel) = (RequestBody::default(), Some(Box::new(tunnel)));
     ctx.model_request.as_mut().unwrap().fields = Default::default();

@@ -24,9 +24,9 @@ use answer::{AdminReply, problem};
 use rooms::{Kind as Whose, Waiting};
 pub(super) use state::{Admin, Control, UpgradeRequest};
 
-use super::head_guard::HeadGuard;
-use super::tls_or_plain::Socket;
+use super::head_guard::{Accepted, HeadGuard};
 use crate::connection_phase::Phase;
+use crate::downstream::socket::Socket;
 use crate::under_way::UnderWay;
 
 /// Timeout of a write, for clients that don't read.
@@ -56,7 +56,8 @@ impl Admin {
         };
         let (head, _) = server();
         let phase = Phase::new(clock.now() + head);
-        let guard = HeadGuard::new(Socket::Plain(tcp), None, Arc::clone(&phase), clock.clone(), head, Arc::clone(metrics), false);
+        let accepted = Accepted { socket: Socket::Plain(tcp), certificate: None, read: Vec::new() };
+        let guard = HeadGuard::new(accepted, Arc::clone(&phase), clock.clone(), head, Arc::clone(metrics), false);
         let mut session = ServerSession::new_http1(Box::new(guard));
         loop {
             // No timer of Pingora's: the guard has its own.

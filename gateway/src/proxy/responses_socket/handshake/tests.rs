@@ -1,7 +1,7 @@
 //! How a socket begins.
 
 use super::*;
-use crate::proxy::fixtures::{get, session};
+use crate::proxy::fixtures::{get, pingora_session as session};
 
 /// The example of RFC 6455, 1.3.
 const ASKED: [(&str, &str); 4] = [

@@ -16,14 +16,14 @@ type Sleep = dyn Future<Output = ()> + Send + Sync;
 
 /// One request's timer.
 #[derive(Default)]
-pub(super) struct Timer {
+pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     fires: Tick,
 }
 
 impl Timer {
     /// Waits until `deadline`. Dropping the future keeps the timer armed for the next wait.
-    pub(super) async fn until(&mut self, deadline: Tick, clock: &Clock) {
+    pub(crate) async fn until(&mut self, deadline: Tick, clock: &Clock) {
         loop {
             // Armed for the deadline or earlier: it fires in time to check again.
             if self.sleep.is_none() || self.fires > deadline {

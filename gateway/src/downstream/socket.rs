@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// A caller's connection.
-pub(super) enum Socket {
+#[derive(Debug)]
+pub enum Socket {
     /// Without TLS.
     Plain(TcpStream),
     /// With TLS.
@@ -41,6 +42,17 @@ impl AsyncWrite for Socket {
             Socket::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Socket::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, parts),
+            Socket::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,0 +1,151 @@
+//! Writes answers on a connection of the gateway's own: head, chunk lines and body in one system call.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use pingora::protocols::http::date::get_cached_date;
+use pingora::{Error, ErrorType};
+use smallvec::SmallVec;
+use tokio::io::AsyncWrite;
+
+use super::http1_session::{Http1Session, Sending};
+use super::reply_head::ReplyHead;
+
+/// The last chunk of a body (RFC 9112, 7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// What follows the data of a chunk, and of the last one that has data.
+const AFTER_CHUNK: &[u8] = b"\r\n";
+const AFTER_LAST: &[u8] = b"\r\n0\r\n\r\n";
+
+/// A part of an answer as it is written.
+struct Parts<'p> {
+    line: &'p [u8],
+    /// The fields of the head, and the line before a chunk.
+    before: &'p [u8],
+    body: &'p [u8],
+    after: &'static [u8],
+}
+
+impl Parts<'_> {
+    fn len(&self) -> usize {
+        self.line.len() + self.before.len() + self.body.len() + self.after.len()
+    }
+
+    /// The bytes from `at` on.
+    fn from(&self, mut at: usize) -> [IoSlice<'_>; 4] {
+        [self.line, self.before, self.body, self.after].map(|part| {
+            let skipped = at.min(part.len());
+            at -= skipped;
+            IoSlice::new(&part[skipped..])
+        })
+    }
+}
+
+impl Http1Session {
+    /// Writes a part of an answer: its head, bytes of its body, and with `over` its end.
+    ///
+    /// # Errors
+    /// If nothing more can be written to the caller.
+    pub async fn write(&mut self, head: Option<ReplyHead>, body: Bytes, over: bool) -> pingora::Result<()> {
+        let mut line = StatusLine::default();
+        let before = match head {
+            Some(head) => {
+                line.set(head.status);
+                self.begin(head)
+            }
+            None => BytesMut::new(),
+        };
+        self.write_parts(line.bytes(), before, body, over).await
+    }
+
+    async fn write_parts(&mut self, line: &[u8], mut before: BytesMut, body: Bytes, over: bool) -> pingora::Result<()> {
+        let chunked = self.sending == Sending::Chunked;
+        let after = match (chunked, body.is_empty(), over) {
+            (true, true, true) => LAST_CHUNK,
+            (true, false, true) => AFTER_LAST,
+            (true, false, false) => AFTER_CHUNK,
+            _ => &[],
+        };
+        if chunked && !body.is_empty() {
+            put_size(body.len(), &mut before);
+        }
+        let parts = Parts { line, before: &before, body: &body, after };
+        let mut written = 0;
+        let done = poll_fn(|cx| poll_write(Pin::new(&mut self.socket), cx, &parts, &mut written)).await;
+        if let Err(error) = done {
+            self.keep = false;
+            return Err(Error::because(ErrorType::WriteError, "writing to the caller", error).into_down());
+        }
+        if over {
+            self.sending = Sending::Over;
+        }
+        Ok(())
+    }
+
+    /// The lines of a head to its end. What follows it is sent in the way that it says.
+    fn begin(&mut self, head: ReplyHead) -> BytesMut {
+        self.sending = if head.is_chunked() { Sending::Chunked } else { Sending::Length };
+        // A request whose body was not read to its end leaves no place where the next one could begin.
+        self.keep &= self.body_left() == 0;
+        let mut lines = head.into_lines();
+        lines.extend_from_slice(b"date: ");
+        lines.extend_from_slice(get_cached_date().as_bytes());
+        lines.extend_from_slice(if self.keep { b"\r\nconnection: keep-alive\r\n\r\n" } else { b"\r\nconnection: close\r\n\r\n" });
+        lines
+    }
+}
+
+/// The first line of an answer (RFC 9112, 4).
+#[derive(Default)]
+struct StatusLine(SmallVec<[u8; 48]>);
+
+impl StatusLine {
+    fn set(&mut self, status: StatusCode) {
+        self.0.extend_from_slice(b"HTTP/1.1 ");
+        self.0.extend_from_slice(status.as_str().as_bytes());
+        self.0.extend_from_slice(b" ");
+        self.0.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The line before the data of a chunk.
+fn put_size(size: usize, out: &mut BytesMut) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    out.reserve(digits as usize + 2);
+    out.extend((0..digits).rev().map(|digit| DIGITS[size >> (digit * 4) & 15]));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn poll_write<S: AsyncWrite>(
+    mut socket: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    parts: &Parts<'_>,
+    written: &mut usize,
+) -> Poll<io::Result<()>> {
+    while *written < parts.len() {
+        let slices = parts.from(*written);
+        let mut filled = slices.iter().filter(|slice| !slice.is_empty());
+        let more = match (filled.next(), filled.next()) {
+            (Some(only), None) => ready!(socket.as_mut().poll_write(cx, only))?,
+            _ => ready!(socket.as_mut().poll_write_vectored(cx, &slices))?,
+        };
+        if more == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        *written += more;
+    }
+    socket.poll_flush(cx)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The one form of a request's head that the gateway reads itself: a `POST` of a JSON body of known length over
+//! HTTP/1.1 (RFC 9112). Pingora reads every other head, and refuses what is malformed.
+//!
+//! A second parser must not read anything differently than the first one. So this takes only heads in which every part
+//! that decides about framing occurs once and has one spelling; a fuzz target compares both.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method};
+use pingora::http::RequestHeader;
+use smallvec::SmallVec;
+
+/// Longest head. Pingora's connections have the same limit.
+pub const MAX_HEAD: usize = 64 * 1024;
+/// Most fields in a head.
+const MAX_FIELDS: usize = 64;
+/// What such a head begins with.
+const BEGINNING: &[u8] = b"POST /";
+
+/// Where a field stands in the head: its name and its value.
+type Place = (Range<usize>, Range<usize>);
+
+/// What is known of a head by its bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// More bytes are needed.
+    Incomplete,
+    /// A head that Pingora reads.
+    Other,
+    /// A head of the strict form.
+    Strict(StrictHead),
+}
+
+/// A head of the strict form.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StrictHead {
+    /// Its length in bytes, the empty line included.
+    pub end: usize,
+    /// The length of the body.
+    pub body: usize,
+    /// Whether the caller closes the connection after this request.
+    pub closes: bool,
+    target: Range<usize>,
+    places: SmallVec<[Place; 24]>,
+}
+
+/// Looks at the bytes of a connection at which a head begins.
+pub fn scan(bytes: &[u8]) -> Scan {
+    let begun = bytes.len().min(BEGINNING.len());
+    if bytes[..begun] != BEGINNING[..begun] {
+        return Scan::Other;
+    }
+    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, bytes, &mut fields) {
+        Ok(httparse::Status::Complete(end)) if end <= MAX_HEAD => strict(bytes, end, &parsed).map_or(Scan::Other, Scan::Strict),
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => Scan::Incomplete,
+        _ => Scan::Other,
+    }
+}
+
+fn strict(bytes: &[u8], end: usize, parsed: &httparse::Request<'_, '_>) -> Option<StrictHead> {
+    if parsed.method != Some("POST") || parsed.version != Some(1) || !ends_each_line(&bytes[..end]) {
+        return None;
+    }
+    let base = bytes.as_ptr() as usize;
+    let place = |part: &[u8]| {
+        let start = part.as_ptr() as usize - base;
+        start..start + part.len()
+    };
+    let mut head = StrictHead { end, body: 0, closes: false, target: place(parsed.path?.as_bytes()), places: SmallVec::new() };
+    let (mut hosts, mut lengths, mut types, mut connections) = (0, 0, 0, 0);
+    for field in parsed.headers.iter() {
+        let (name, value) = (field.name, field.value);
+        // By their lengths first: most fields are none of these.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case("host") => hosts += 1,
+            14 if name.eq_ignore_ascii_case("content-length") => {
+                lengths += 1;
+                head.body = length(value)?;
+            }
+            12 if name.eq_ignore_ascii_case("content-type") => {
+                types += 1;
+                is_json(value).then_some(())?;
+            }
+            10 if name.eq_ignore_ascii_case("connection") => {
+                connections += 1;
+                head.closes = closes(value)?;
+            }
+            6 if name.eq_ignore_ascii_case("expect") => return None,
+            7 if name.eq_ignore_ascii_case("upgrade") => return None,
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => return None,
+            _ => {}
+        }
+        head.places.push((place(name.as_bytes()), place(value)));
+    }
+    (hosts == 1 && lengths == 1 && types == 1 && connections <= 1).then_some(head)
+}
+
+/// Whether each line ends with CR LF, and CR occurs nowhere else.
+fn ends_each_line(head: &[u8]) -> bool {
+    memchr::memchr2_iter(b'\r', b'\n', head).all(|at| match head[at] {
+        b'\r' => head.get(at + 1) == Some(&b'\n'),
+        _ => at > 0 && head[at - 1] == b'\r',
+    })
+}
+
+/// Digits without a leading zero that fit into a number.
+fn length(value: &[u8]) -> Option<usize> {
+    let is_number = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit) && (value[0] != b'0' || value.len() == 1);
+    is_number.then(|| value.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0')))
+}
+
+/// Whether a media type is JSON, with or without parameters.
+fn is_json(value: &[u8]) -> bool {
+    const JSON: &[u8] = b"application/json";
+    value.get(..JSON.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(JSON)) && matches!(value.get(JSON.len()), None | Some(b';' | b' '))
+}
+
+/// Whether the value of `Connection` closes it; `None` for any other option.
+fn closes(value: &[u8]) -> Option<bool> {
+    match value {
+        value if value.eq_ignore_ascii_case(b"keep-alive") => Some(false),
+        value if value.eq_ignore_ascii_case(b"close") => Some(true),
+        _ => None,
+    }
+}
+
+impl StrictHead {
+    /// Takes the head out of the bytes that [`scan`] looked at. `None` leaves them unchanged: it has a part that is not
+    /// valid after all.
+    pub fn take(&self, bytes: &mut BytesMut) -> Option<RequestHeader> {
+        // A copy, so that the body behind it can be handed on without copying.
+        let raw = Bytes::copy_from_slice(bytes.get(..self.end)?);
+        let mut head = RequestHeader::build_no_case(Method::POST, raw.get(self.target.clone())?, Some(self.places.len())).ok()?;
+        for (name, value) in &self.places {
+            let name = HeaderName::from_bytes(raw.get(name.clone())?).ok()?;
+            let value = HeaderValue::from_maybe_shared(raw.slice(value.clone())).ok()?;
+            head.append_header(name, value).ok()?;
+        }
+        let _ = bytes.split_to(self.end);
+        Some(head)
+    }
+}
+
+#[cfg(test)]
+mod tests;
