@@ -29,7 +29,7 @@ impl Choices {
 }
 
 /// Fields of a delta that contain output. A `role` alone isn't output, nor are filter results.
-const OUTPUT: [&str; 7] = ["content", "refusal", "tool_calls", "function_call", "audio", "reasoning", "reasoning_content"];
+const OUTPUT: [&[u8]; 7] = [b"content", b"refusal", b"tool_calls", b"function_call", b"audio", b"reasoning", b"reasoning_content"];
 
 /// Reads one chunk. A malformed one changes nothing.
 pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) -> EventKind {
@@ -37,11 +37,11 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) 
     let mut error = None;
     let mut usage = None;
     let mut filters = false;
-    let read = Reader::new(data).object(|key, value| match key {
-        "choices" => found = Some(value),
-        "error" if value.kind != Kind::Null => error = Some(value),
-        "usage" if value.kind == Kind::Object => usage = Some(value),
-        "prompt_filter_results" => filters = true,
+    let read = Reader::new(data).strict().members(|key, value| match key {
+        b"choices" => found = Some(value),
+        b"error" if value.kind != Kind::Null => error = Some(value),
+        b"usage" if value.kind == Kind::Object => usage = Some(value),
+        b"prompt_filter_results" => filters = true,
         _ => {}
     });
     if read.is_err() {
@@ -64,17 +64,17 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices) 
 
 fn read_choice(data: &[u8], choice: &mut Reader<'_>, state: &mut StreamState, choices: &mut Choices) -> Result<(), JsonError> {
     let (mut index, mut output, mut finished) = (0, false, false);
-    choice.object(|key, value| match key {
-        "index" => index = value.as_u64(data).unwrap_or(0),
-        "text" => {
+    choice.members(|key, value| match key {
+        b"index" => index = value.as_u64(data).unwrap_or(0),
+        b"text" => {
             output |= value.is_filled(data);
             state.output.push(data, &value);
         }
-        "finish_reason" => finished = value.kind == Kind::String,
-        "delta" if value.kind == Kind::Object => {
+        b"finish_reason" => finished = value.kind == Kind::String,
+        b"delta" if value.kind == Kind::Object => {
             let delta = &value;
-            let _ = Reader::within(data, delta).object(|key, value| {
-                if key == "audio" {
+            let _ = Reader::within(data, delta).members(|key, value| {
+                if key == b"audio" {
                     state.made.sound(data, delta);
                 }
                 if OUTPUT.contains(&key) {
@@ -98,8 +98,8 @@ fn read_choice(data: &[u8], choice: &mut Reader<'_>, state: &mut StreamState, ch
 fn read_text(data: &[u8], value: &Value, meter: &mut OutputMeter) {
     match value.kind {
         Kind::Array => drop(Reader::within(data, value).array(|call| read_text(data, &call, meter))),
-        Kind::Object => drop(Reader::within(data, value).object(|key, value| match key {
-            "function" | "arguments" | "name" | "transcript" => read_text(data, &value, meter),
+        Kind::Object => drop(Reader::within(data, value).members(|key, value| match key {
+            b"function" | b"arguments" | b"name" | b"transcript" => read_text(data, &value, meter),
             _ => {}
         })),
         _ => meter.push(data, value),

@@ -12,29 +12,29 @@ use crate::tokens::Reported;
 pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut Choices) -> bool {
     let (mut kind, mut failed, mut stopped, mut item) = (None, false, false, None);
     let data = &event.data;
-    let read = Reader::new(data).object(|key, value| match key {
-        "type" => kind = value.as_str(data).map(|kind| kind.into_owned()),
-        "sequence_number" => state.sequence = value.as_u64(data).or(state.sequence),
-        "response" | "item" if api == Api::Responses => {
+    let read = Reader::new(data).strict().members(|key, value| match key {
+        b"type" => kind = value.as_str(data).map(|kind| kind.into_owned()),
+        b"sequence_number" => state.sequence = value.as_u64(data).or(state.sequence),
+        b"response" | b"item" if api == Api::Responses => {
             nested_usage(data, &value, &mut state.reported);
             item = Some(value);
         }
-        "message" if api == Api::Messages => {
+        b"message" if api == Api::Messages => {
             nested_usage(data, &value, &mut state.reported);
             container(data, &value, state);
         }
-        "content_block" if api == Api::Messages => state.made.block(data, &value),
-        "usage" => state.reported.read(data, &value),
-        "error" => failed = value.kind != Kind::Null,
-        "delta" if value.kind == Kind::Object => {
-            let _ = Reader::within(data, &value).object(|key, value| match key {
-                "stop_reason" => stopped |= value.kind == Kind::String,
-                "text" | "thinking" | "partial_json" => state.output.push(data, &value),
-                "container" => state.made.container(data, &value),
+        b"content_block" if api == Api::Messages => state.made.block(data, &value),
+        b"usage" => state.reported.read(data, &value),
+        b"error" => failed = value.kind != Kind::Null,
+        b"delta" if value.kind == Kind::Object => {
+            let _ = Reader::within(data, &value).members(|key, value| match key {
+                b"stop_reason" => stopped |= value.kind == Kind::String,
+                b"text" | b"thinking" | b"partial_json" => state.output.push(data, &value),
+                b"container" => state.made.container(data, &value),
                 _ => {}
             });
         }
-        "delta" => state.output.push(data, &value),
+        b"delta" => state.output.push(data, &value),
         _ => {}
     });
     if read.is_err() {
@@ -92,8 +92,8 @@ fn is_output(kind: &str) -> bool {
 
 /// The container that a message runs in.
 fn container(data: &[u8], message: &Value, state: &mut StreamState) {
-    let _ = Reader::within(data, message).object(|key, value| {
-        if key == "container" {
+    let _ = Reader::within(data, message).members(|key, value| {
+        if key == b"container" {
             state.made.container(data, &value);
         }
     });
@@ -102,7 +102,7 @@ fn container(data: &[u8], message: &Value, state: &mut StreamState) {
 /// The usage of a response or message inside an event.
 fn nested_usage(data: &[u8], value: &Value, reported: &mut Reported) {
     if value.kind == Kind::Object {
-        let _ = Reader::within(data, value).object(|key, value| reported.read_member(data, key, &value));
+        let _ = Reader::within(data, value).members(|key, value| reported.read_member(data, key, &value));
     }
 }
 

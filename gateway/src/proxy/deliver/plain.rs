@@ -194,6 +194,6 @@ fn first_byte(held: &BodyPieces) -> Option<u8> {
 
 fn is_json(held: &BodyPieces) -> bool {
     let whole = joined(held);
-    let mut reader = Reader::new(&whole);
+    let mut reader = Reader::new(&whole).strict();
     reader.value(0).is_ok() && reader.end().is_ok()
 }
