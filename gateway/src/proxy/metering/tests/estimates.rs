@@ -16,7 +16,7 @@ async fn whole(text: &str, change: impl FnOnce(&mut Running)) -> (Value, Usage) 
     change(&mut state);
     let Running { mut ctx, asked, attempt } = state;
     let bound = usage_bound::of(&ctx.facts, &ctx.body, &asked);
-    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt).is_none());
+    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt, gateway.clock.now()).is_none());
     let rows = booked(&gateway).await;
     assert_eq!(rows.len(), 1);
     let tokens = |name: &str| rows[0][name].as_u64().unwrap();
