@@ -38,4 +38,5 @@ pub mod self_request;
 pub mod server;
 pub mod shares;
 pub mod telemetry;
+mod tokenizers;
 mod under_way;

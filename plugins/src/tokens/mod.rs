@@ -10,12 +10,14 @@ mod output;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod tokenizer;
 
 pub use answer::{AnswerUsage, read_whole};
 pub use bound::input_bound;
-pub use estimate::{Encoding, answer_tokens, may_reason, prompt_tokens};
+pub use estimate::{answer_tokens, may_reason, prompt_tokens};
 pub use output::OutputMeter;
 pub use socket::{SocketEvent, SocketTap};
+pub use tokenizer::{Encoding, Tokenizer, Unloadable};
 
 use serde::Serialize;
 

@@ -90,7 +90,8 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
         None => {
             let bound = evidence.bound();
             let (model, member, place) = (Arc::clone(&charge.model), charge.member, Arc::clone(&charge.row.place));
-            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, model.members[member].price.as_ref()));
+            let tokenizers = Arc::clone(&gateway.tokenizers);
+            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, model.members[member].price.as_ref(), &tokenizers));
             read.await.unwrap_or(bound)
         }
     };
