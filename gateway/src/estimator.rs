@@ -1,12 +1,14 @@
 //! The thread that estimates what answers used: behind a bounded queue, so that callers who leave in droves cost no request
 //! its time.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::background_queue;
+use crate::tokenizers::Tokenizers;
 
 /// Estimates that may wait.
 const QUEUE: usize = 1024;
@@ -23,13 +25,13 @@ enum Job {
 pub(crate) struct Estimator(SyncSender<Job>);
 
 impl Estimator {
-    /// Starts the thread; it ends with the gateway.
+    /// Starts the thread; it ends with the gateway. It gives the tokenizers back when they are not needed.
     ///
     /// # Errors
     /// If there is none to be had.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    pub(crate) fn start(tokenizers: Arc<Tokenizers>) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("estimator".to_owned()).spawn(move || run(&jobs))?;
+        std::thread::Builder::new().name("estimator".to_owned()).spawn(move || run(&jobs, &tokenizers))?;
         Ok(Estimator(queue))
     }
 
@@ -49,13 +51,19 @@ impl Estimator {
     }
 }
 
-fn run(jobs: &Receiver<Job>) {
-    while let Ok(job) = jobs.recv() {
-        match job {
-            Job::Estimate(estimate) => estimate(true),
-            Job::Flush(done) => {
+/// How often the thread looks at the tokenizers while there is nothing to estimate.
+const LOOK: Duration = Duration::from_secs(60);
+
+fn run(jobs: &Receiver<Job>, tokenizers: &Tokenizers) {
+    loop {
+        match jobs.recv_timeout(LOOK) {
+            Ok(Job::Estimate(estimate)) => estimate(true),
+            Ok(Job::Flush(done)) => {
                 let _ = done.send(());
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+        tokenizers.give_back();
     }
 }

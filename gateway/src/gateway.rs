@@ -20,6 +20,7 @@ use crate::self_request::Internal;
 use crate::shares::{FairSlots, Owner};
 use crate::telemetry::metrics::{Metrics, RequestMetrics};
 use crate::telemetry::recent::RecentRequests;
+use crate::tokenizers::Tokenizers;
 
 /// Answers of callers that left that are read on at once.
 const READ_ON: usize = 256;
@@ -67,6 +68,7 @@ pub struct Shared {
     /// The latest requests.
     pub recent: RecentRequests,
     pub(crate) estimator: Estimator,
+    pub(crate) tokenizers: Arc<Tokenizers>,
     /// Room for answers whose callers left.
     pub(crate) draining: Arc<FairSlots<Owner>>,
     /// Tells them when the gateway stops.
@@ -109,6 +111,7 @@ impl Gateway {
         // The other connections are for requests.
         let sockets = (runtime.config.server.max_connections / 2).max(1);
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
+        let tokenizers = Arc::new(Tokenizers::new(clock.clone()));
         Ok(Gateway(Arc::new(Shared {
             runtime: ArcSwap::from_pointee(runtime),
             metrics,
@@ -121,7 +124,8 @@ impl Gateway {
             ledger,
             internal,
             recent: RecentRequests::default(),
-            estimator: Estimator::start()?,
+            estimator: Estimator::start(Arc::clone(&tokenizers))?,
+            tokenizers,
             draining: FairSlots::new(READ_ON, READ_ON),
             stopping: Notify::new(),
             closing: AtomicBool::new(false),

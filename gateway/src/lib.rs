@@ -40,4 +40,5 @@ pub mod server;
 pub mod shares;
 pub mod telemetry;
 mod timer;
+mod tokenizers;
 mod under_way;

@@ -181,14 +181,14 @@ impl References {
     }
 
     /// Reads a member of a request's top level that may contain references.
-    pub(crate) fn member(&mut self, text: &[u8], key: &str, value: &Value) {
+    pub(crate) fn member(&mut self, text: &[u8], key: &[u8], value: &Value) {
         match key {
-            "previous_response_id" | "input_file_id" => self.take(text, value),
-            "conversation" if value.kind == Kind::Object => within(text, value, "id", |id| self.take(text, id)),
-            "conversation" => self.take(text, value),
-            "store" => self.unstored = value.as_bool(text) == Some(false),
-            "background" => self.background = value.as_bool(text) == Some(true),
-            "audio" => self.sounds = value.kind == Kind::Object,
+            b"previous_response_id" | b"input_file_id" => self.take(text, value),
+            b"conversation" if value.kind == Kind::Object => within(text, value, "id", |id| self.take(text, id)),
+            b"conversation" => self.take(text, value),
+            b"store" => self.unstored = value.as_bool(text) == Some(false),
+            b"background" => self.background = value.as_bool(text) == Some(true),
+            b"audio" => self.sounds = value.kind == Kind::Object,
             _ => {}
         }
     }

@@ -1,6 +1,5 @@
 //! Reads the few fields of a request body that the gateway uses, and their positions.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::api::Api;
@@ -218,7 +217,11 @@ impl Seen {
                 self.further(text, field, &one, named, depth + 1);
             }),
             Kind::String if named => {
-                self.fields.further_models.extend(value.as_str(text).map(Cow::into_owned));
+                match value.as_str(text) {
+                    Some(model) => self.fields.further_models.push(model.into_owned()),
+                    // A backend may read it all the same, so it can't be left out of the check.
+                    None => self.wrong(field, "a list of names"),
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -229,9 +232,9 @@ impl Seen {
         self.fields.prompt_at.get_or_insert(value.range.start);
     }
 
-    fn member(&mut self, text: &[u8], key: &str, value: Value) {
+    fn member(&mut self, text: &[u8], key: &[u8], value: Value) {
         match key {
-            "model" => match value.as_str(text) {
+            b"model" => match value.as_str(text) {
                 Some(model) if !model.is_empty() => {
                     self.fields.model = Some(model.into_owned());
                     self.fields.model_range = Some(value.range);
@@ -241,49 +244,49 @@ impl Seen {
                 None if value.kind == Kind::Null => self.fields.model_range = Some(value.range),
                 None => self.wrong("model", "a string"),
             },
-            "stream" => match value.as_bool(text) {
+            b"stream" => match value.as_bool(text) {
                 Some(stream) => self.fields.stream = stream,
                 None if value.kind == Kind::Null => {}
                 None => self.wrong("stream", "true or false"),
             },
             // Which of the two counts depends on the backend: the larger one is used.
-            "max_tokens" => self.fields.max_tokens = self.number(text, "max_tokens", &value),
-            "max_completion_tokens" => self.fields.max_completion_tokens = self.number(text, "max_completion_tokens", &value),
-            "max_output_tokens" => self.fields.max_output_tokens = self.number(text, "max_output_tokens", &value),
-            "n" => {
+            b"max_tokens" => self.fields.max_tokens = self.number(text, "max_tokens", &value),
+            b"max_completion_tokens" => self.fields.max_completion_tokens = self.number(text, "max_completion_tokens", &value),
+            b"max_output_tokens" => self.fields.max_output_tokens = self.number(text, "max_output_tokens", &value),
+            b"n" => {
                 let choices = self.number(text, "n", &value);
                 self.fields.choices = choices.max(self.fields.choices);
             }
             // All of them are generated and billed, however many are returned.
-            "best_of" => {
+            b"best_of" => {
                 let made = self.number(text, "best_of", &value);
                 self.fields.choices = made.max(self.fields.choices);
             }
-            "prompt_cache_key" => {
+            b"prompt_cache_key" => {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());
             }
-            "reasoning_effort" | "reasoning" | "thinking" | "enable_thinking" => {
+            b"reasoning_effort" | b"reasoning" | b"thinking" | b"enable_thinking" => {
                 let asks = asks_for_reasoning(text, &value);
                 self.fields.reasoning = asks.max(self.fields.reasoning);
             }
-            "stream_options" => self.fields.stream_options = stream_options(text, &value),
-            "previous_response_id" | "input_file_id" | "conversation" | "store" | "background" | "audio" => {
+            b"stream_options" => self.fields.stream_options = stream_options(text, &value),
+            b"previous_response_id" | b"input_file_id" | b"conversation" | b"store" | b"background" | b"audio" => {
                 self.fields.references.member(text, key, &value)
             }
             // Cache, guard and log read it: they must see the same as the backend.
-            "models" => self.further(text, "models", &value, true, 0),
-            "fallbacks" => self.further(text, "fallbacks", &value, true, 0),
-            "context_window_fallbacks" => self.further(text, "context_window_fallbacks", &value, true, 0),
-            "content_policy_fallbacks" => self.further(text, "content_policy_fallbacks", &value, true, 0),
+            b"models" => self.further(text, "models", &value, true, 0),
+            b"fallbacks" => self.further(text, "fallbacks", &value, true, 0),
+            b"context_window_fallbacks" => self.further(text, "context_window_fallbacks", &value, true, 0),
+            b"content_policy_fallbacks" => self.further(text, "content_policy_fallbacks", &value, true, 0),
             // For example a model for its embeddings.
-            "data_sources" => self.further(text, "data_sources", &value, false, 0),
-            "messages" => self.prompt(&value),
-            "input" => {
+            b"data_sources" => self.further(text, "data_sources", &value, false, 0),
+            b"messages" => self.prompt(&value),
+            b"input" => {
                 self.prompt(&value);
                 self.fields.items = (value.kind == Kind::Array).then_some(value);
             }
-            "items" => self.fields.items = (value.kind == Kind::Array).then_some(value),
-            "prompt" => {
+            b"items" => self.fields.items = (value.kind == Kind::Array).then_some(value),
+            b"prompt" => {
                 self.prompt(&value);
                 if value.kind == Kind::Array {
                     // Numbers are the tokens of one prompt.
@@ -319,7 +322,7 @@ pub fn read_fields(body: &[u8]) -> Result<RequestFields, BodyError> {
         _ => return Err(reader.value(0).err().map_or(BodyError::NotAnObject, BodyError::Syntax)),
     }
     let mut seen = Seen::default();
-    reader.object(|key, value| seen.member(body, key, value))?;
+    reader.members(|key, value| seen.member(body, key, value))?;
     reader.end()?;
     seen.fields.refers_deeper = reader.noticed();
     seen.fields.encoded = reader.encoded();

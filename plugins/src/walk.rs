@@ -208,6 +208,16 @@ mod tests {
         assert!(tokens(r#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
     }
 
+    #[test]
+    fn a_text_that_cannot_be_decoded_ends_the_walk() {
+        let long = "x".repeat(1000);
+        for wrong in [r"\q", r"\u12", r"\ud800", r"\u00e", "\\\\\\ "] {
+            let text = format!(r#"{{"a":["{long}{wrong}"],"b":1}}"#);
+            assert_eq!(tokens(&text), Err(Unreadable), "{text}");
+            assert_eq!(tokens(&format!(r#"{{"{long}{wrong}":1}}"#)), Err(Unreadable), "{text}");
+        }
+    }
+
     /// All names and texts of a tree.
     fn words(value: &Json, to: &mut Vec<String>) {
         match value {

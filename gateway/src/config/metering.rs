@@ -14,8 +14,19 @@ pub struct UsageRules {
     pub assume_completion: u64,
     /// What happens to the backend's answer when its caller leaves.
     pub on_disconnect: OnDisconnect,
+    /// How the usage of a whole answer that reports none is estimated.
+    pub estimate: EstimateRule,
     /// Headers of callers that are stored in the ledger.
     pub tags: Vec<HeaderName>,
+}
+
+/// How the usage of a whole answer that reports none is estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EstimateRule {
+    /// With a tokenizer.
+    Exact,
+    /// By the length of its texts.
+    ByLength,
 }
 
 /// What happens to the backend's answer when its caller leaves.

@@ -43,7 +43,7 @@ pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier};
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use ledger::{Durability, LedgerRules};
 pub use limits::{ConsumerLimits, Group, WhenLost};
-pub use metering::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
+pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};
 pub use otlp::OtlpRules;
 pub use plugins::{
     Auth, CacheNamespace, CacheRules, ConsumerLog, ExactRules, GuardRules, Plugins, PromptLogRules, SafetyRules, SemanticRules, TokenRules,

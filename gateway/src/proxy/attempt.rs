@@ -63,10 +63,10 @@ impl AttemptState {
     }
 
     /// Reports the outcome to the target, and logs it if the target's state changed.
-    pub(super) fn record(&mut self, gateway: &Gateway, model_request: &ModelRequest, outcome: Outcome) {
+    pub(super) fn record(&mut self, model_request: &ModelRequest, outcome: Outcome, now: Tick) {
         // A request for a file or a batch says nothing about a deployment.
         if model_request.object.is_none() {
-            record(gateway, model_request, self.member, &mut self.lease, outcome);
+            record(model_request, self.member, &mut self.lease, outcome, now);
         }
     }
 
@@ -133,8 +133,9 @@ impl<'g> Attempt<'g> {
         model_request: &'g ModelRequest,
         retry_state: &mut RetryState,
         pick: Pick,
+        now: Tick,
     ) -> Self {
-        let state = AttemptState::begin(facts, attempts, model_request, retry_state, pick, gateway.clock.now());
+        let state = AttemptState::begin(facts, attempts, model_request, retry_state, pick, now);
         Attempt {
             gateway,
             model_request,
@@ -170,7 +171,12 @@ impl<'g> Attempt<'g> {
 
     /// Reports the outcome to the target.
     pub(super) fn record(&mut self, outcome: Outcome) {
-        self.state.record(self.gateway, self.model_request, outcome);
+        self.record_at(outcome, self.gateway.clock.now());
+    }
+
+    /// As [`Attempt::record`], at a time that the caller knows.
+    pub(super) fn record_at(&mut self, outcome: Outcome, now: Tick) {
+        self.state.record(self.model_request, outcome, now);
     }
 
     /// Records the attempt. The slot is given back when the returned lease is dropped.
@@ -266,8 +272,8 @@ fn note(books: &mut Books<'_>, model_request: &ModelRequest, attempt: AttemptRec
 }
 
 /// Reports an attempt's outcome to its target, and logs it if the target's state changed.
-fn record(gateway: &Gateway, model_request: &ModelRequest, member: usize, lease: &mut Lease, outcome: Outcome) {
-    let change = lease.record(outcome, &model_request.pool.config.circuit, gateway.clock.now());
+fn record(model_request: &ModelRequest, member: usize, lease: &mut Lease, outcome: Outcome, now: Tick) {
+    let change = lease.record(outcome, &model_request.pool.config.circuit, now);
     let target = &lease.target().id;
     let pool = &model_request.pool.config.name;
     match change {

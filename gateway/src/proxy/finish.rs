@@ -13,6 +13,7 @@ use crate::clock::micros;
 use crate::gateway::Gateway;
 use crate::request::AttemptRecord;
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
+use crate::telemetry::log_time::LogTime;
 use crate::telemetry::recent::{Recent, Tried};
 
 /// Records a request that has ended.
@@ -89,7 +90,7 @@ fn recent(over: &FinishedRequest<'_>, passed_over: Vec<Skipped>) -> Recent {
 /// Everything that is logged of a request except its prompt and answer.
 fn line<'r>(over: &FinishedRequest<'r>) -> RequestLine<'r> {
     RequestLine {
-        time: over.facts.arrived_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        time: LogTime::new(over.facts.arrived_at.timestamp_millis()),
         id: &over.facts.id,
         trace_id: over.facts.trace.as_ref().map(|trace| trace.id),
         span_id: over.facts.trace.as_ref().map(|trace| trace.span),

@@ -208,7 +208,7 @@ pub(super) fn attempt<'g>(
     retry_state: &mut RetryState,
 ) -> Attempt<'g> {
     let pick = pick(model_request, facts, attempts, retry_state, gateway.clock.now()).unwrap();
-    Attempt::begin(gateway, facts, attempts, model_request, retry_state, pick)
+    Attempt::begin(gateway, facts, attempts, model_request, retry_state, pick, gateway.clock.now())
 }
 
 /// A request that is to be attempted, and its caller.

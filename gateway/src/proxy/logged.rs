@@ -105,8 +105,7 @@ pub(super) fn write(log: &PromptLog, logged: Logged, api: Api, streamed: bool, l
     if logged.level != Level::Full && matches!(log.rules.redactor.redact(line.id), Cow::Owned(_)) {
         line.id = "[redacted]";
     }
-    // Numbers and texts can always be serialised.
-    let Ok(facts) = serde_json::to_vec(&line) else { return };
+    let facts = line.to_json();
     let answer = logged.answer.and_then(Copied::part);
     // The share of the buffer budget is given back: the log has its own limit.
     let body = logged.body.map(|body| Part { bytes: body.bytes().clone(), cut: false });

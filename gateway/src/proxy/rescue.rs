@@ -52,7 +52,7 @@ pub(super) async fn run(
             ctx.unfinished.rescue = Some(Rescue::Tried);
             match next(gateway, &ctx.facts, &mut ctx.attempts, model_request, retry_state, member) {
                 Some(pick) => {
-                    let next = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, model_request, retry_state, pick);
+                    let next = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, model_request, retry_state, pick, gateway.clock.now());
                     attempt(session, ctx, retry_state, next, &mut due.continuation).await
                 }
                 None => Delivery::Cut(ErrorKind::Reset),

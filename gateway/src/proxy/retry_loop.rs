@@ -38,8 +38,9 @@ use crate::request::{End, ModelRequest, Timing};
 pub(super) async fn run(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCtx) -> End {
     let Some(model_request) = ctx.model_request.take() else { return End::CallerLeft };
     let mut retry_state = RetryState::new(&model_request, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()), ctx.facts.arrived);
-    model_request.pool.budget.request(gateway.clock.now());
-    let end = attempt_all(gateway, session, ctx, &model_request, &mut retry_state).await;
+    let now = gateway.clock.now();
+    model_request.pool.budget.request(now);
+    let end = attempt_all(gateway, session, ctx, &model_request, &mut retry_state, now).await;
     ctx.model_request = Some(model_request);
     if end != End::CallerLeft {
         // An answer that is not in the cache by now will not be: release the requests that wait for it.
@@ -54,11 +55,13 @@ async fn attempt_all(
     ctx: &mut RequestCtx,
     model_request: &ModelRequest,
     retry_state: &mut RetryState,
+    now: Tick,
 ) -> End {
     // The member that is tried once more before the others.
     let mut again = None;
+    let mut begins = Some(now);
     loop {
-        let now = gateway.clock.now();
+        let now = begins.take().unwrap_or_else(|| gateway.clock.now());
         if now >= retry_state.deadline {
             return give_up(gateway, session, ctx.own_answer(), model_request, retry_state, None).await;
         }
@@ -68,7 +71,7 @@ async fn attempt_all(
         };
         match picked {
             Ok(pick) => {
-                let throttled = match attempt(gateway, session, ctx, model_request, retry_state, pick).await {
+                let throttled = match attempt(gateway, session, ctx, model_request, retry_state, pick, now).await {
                     AttemptEnd::Over(end) => return end,
                     AttemptEnd::Elsewhere => continue,
                     AttemptEnd::Throttled => true,
@@ -178,8 +181,9 @@ async fn attempt(
     model_request: &ModelRequest,
     retry_state: &mut RetryState,
     pick: Pick,
+    now: Tick,
 ) -> AttemptEnd {
-    let mut attempt = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, model_request, retry_state, pick);
+    let mut attempt = Attempt::begin(gateway, &ctx.facts, &ctx.attempts, model_request, retry_state, pick, now);
     match send_and_judge(session, &mut ctx.books(), &mut attempt, retry_state).await {
         Ok(UpstreamReply::Deliver(exchange, prefix)) => deliver(session, ctx, retry_state, attempt, exchange, prefix).await,
         Err(SendError::Unsendable) => {

@@ -203,7 +203,7 @@ pub struct ReplayBody {
 }
 
 /// Bytes before and after an edit that are copied together with it.
-const NEAR: usize = 32 * 1024;
+const NEAR: usize = 512;
 
 /// A body as it is sent: slices of the caller's bytes, and copies of what is near an edit.
 pub type Pieces = smallvec::SmallVec<[Bytes; 3]>;
@@ -228,8 +228,8 @@ impl ReplayBody {
         self.edited(&[Edit { range, replacement: replacement.to_vec().into() }])
     }
 
-    /// The body with edits, which must be in order. Only bytes near an edit are copied: each piece is a separate write,
-    /// and small writes cost more than copying.
+    /// The body with edits, which must be in order. Only bytes near an edit are copied: all pieces are sent in one write,
+    /// but very small ones cost more than copying.
     pub fn edited(&self, edits: &[Edit]) -> Pieces {
         let mut pieces = Pieces::new();
         let grows: usize = edits.iter().map(|edit| edit.replacement.len()).sum();

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod collector;
+pub mod log_time;
 pub mod logging;
 pub mod metrics;
 pub mod recent;

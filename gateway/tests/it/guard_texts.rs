@@ -43,6 +43,27 @@ async fn no_prompt_hides_a_word() {
     }
 }
 
+/// A wrong escape far inside of a text is the backend's to refuse, but the guard lets nothing pass that it can't read.
+#[tokio::test]
+async fn what_cannot_be_decoded_does_not_pass_the_guard() {
+    let backend = ScriptedBackend::start(|_| Reply::json(200, answer("fine"))).await;
+    let open = consumer("open", "guard = false") + &consumer("guarded", "");
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", &(RULES.to_owned() + &open))).await;
+    let long = "words ".repeat(200);
+    for wrong in [r"\q", r"\u12"] {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{long}{wrong}"}}]}}"#);
+        let status = async |key: &str| {
+            let request = spillway_testkit::client::post("/v1/chat/completions", &[("api-key", key)], body.as_bytes());
+            spillway_testkit::client::ask(gateway.address, request).await.unwrap().status
+        };
+        assert!(matches!(status("guarded").await, 400 | 403), "{wrong}");
+        assert_eq!(backend.count(), 0, "{wrong}");
+        assert_eq!(status("open").await, 200, "{wrong}");
+        assert_eq!(backend.received().pop().unwrap().body, body.as_bytes(), "the bytes don't change");
+        backend.forget();
+    }
+}
+
 #[tokio::test]
 async fn no_answer_hides_a_word() {
     for pieces in [&["about pro\u{200b}", "\u{200b}\u{200b}ject her", "on now"][..], &["ｐｒｏ", "ｊｅｃｔ ", "ｈｅｒｏｎ"]] {

@@ -45,15 +45,22 @@ fn in_list(body: &[u8], list: &Value, allowed: &[String], deepest: usize, found:
 
 fn one(body: &[u8], tool: &Value, allowed: &[String], deepest: usize, found: &mut Option<String>) {
     let (mut kind, mut own, mut within, mut tools) = (None, None, None, None);
+    // A text that only a more lenient reader can decode: what it says is unknown.
+    let mut unreadable = false;
+    let mut text = |value: &Value| {
+        let text = value.as_str(body);
+        unreadable |= text.is_none() && value.kind == Kind::String;
+        text
+    };
     if tool.kind == Kind::Object {
         let _ = Reader::within(body, tool).object(|name, value| match name {
-            "type" => kind = value.as_str(body),
-            "name" => own = value.as_str(body),
+            "type" => kind = text(&value),
+            "name" => own = text(&value),
             "tools" => tools = Some(value),
             "function" | "custom" if value.kind == Kind::Object && (within.is_none() || name == "function") => {
                 let _ = Reader::within(body, &value).object(|name, value| {
                     if name == "name" {
-                        within = value.as_str(body);
+                        within = text(&value);
                     }
                 });
             }
@@ -62,7 +69,7 @@ fn one(body: &[u8], tool: &Value, allowed: &[String], deepest: usize, found: &mu
     }
     let name = within.or(own);
     let kind = kind.filter(|kind| !matches!(&**kind, "function" | "custom"));
-    if name.is_none() && kind.is_none() {
+    if unreadable || (name.is_none() && kind.is_none()) {
         refuse("", allowed, found);
     }
     for name in kind.iter().chain(&name) {
@@ -87,6 +94,19 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
+
+    #[test]
+    fn a_name_that_cannot_be_decoded_is_not_allowed() {
+        let long = "x".repeat(1000);
+        for tool in [
+            format!(r#"{{"type":"web_search","name":"{long}\q"}}"#),
+            format!(r#"{{"type":"function","name":"f","function":{{"name":"{long}\ud800"}}}}"#),
+            format!(r#"{{"type":"{long}\u12","name":"f"}}"#),
+        ] {
+            let body = format!(r#"{{"tools":[{tool}]}}"#);
+            assert_eq!(not_allowed(body.as_bytes(), &["f".to_owned(), "web_search".to_owned()]).as_deref(), Some(""), "{body}");
+        }
+    }
 
     #[test]
     fn tools_go_by_name_and_kind() {

@@ -3,6 +3,10 @@
 //! The gateway needs a few fields of bodies that can be megabytes long, and it must know *where* they are so that it
 //! can splice an edit into the original bytes. [`Reader`] walks the text once, checks its grammar (RFC 8259) and
 //! returns byte ranges. Callers that need UTF-8 check it themselves ([`crate::request`] does).
+//!
+//! One thing of the grammar is left to others: escapes far inside of a long string. The reader only finds where such a
+//! string ends, which every reader decides alike; a wrong escape in it is refused by the code that decodes the string,
+//! or by the backend. [`Reader::strict`] checks these, too.
 
 mod look;
 mod naming;
@@ -20,6 +24,9 @@ use value::decode;
 
 /// Nesting deeper than this is refused; no model API comes near it.
 pub const MAX_DEPTH: usize = 128;
+
+/// How much of a string is checked escape by escape: more than any word has that the gateway looks for.
+const CHECKED: usize = 512;
 
 /// The error in a text, and its byte offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,18 +73,41 @@ pub struct Reader<'t> {
     /// Whether strings must be searched for control characters. Compact JSON has none, and finding that out once is far
     /// cheaper than searching every string.
     control: bool,
+    /// Whether every escape is checked, however long its string is.
+    strict: bool,
+}
+
+/// Whether a string has escapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Escapes {
+    /// It has none: its bytes are its text.
+    No,
+    /// It has some.
+    Short,
+    /// Some are written as `\u…`, which can be any character.
+    Unicode,
 }
 
 impl<'t> Reader<'t> {
     /// Reads `text` from its start.
     pub fn new(text: &'t [u8]) -> Self {
-        Reader { text, at: 0, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: has_control(text) }
+        Reader { control: has_control(text), ..Reader::at(text, 0) }
+    }
+
+    fn at(text: &'t [u8], at: usize) -> Self {
+        Reader { text, at, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: false, strict: false }
+    }
+
+    /// Checks the escapes of long strings, too: for texts that others must be able to read.
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
     }
 
     /// Reads `text` from the start of `value`, which must be from the same text: its strings were searched already.
     pub fn within(text: &'t [u8], value: &Value) -> Self {
         let text = text.get(..value.range.end).unwrap_or(text);
-        Reader { text, at: value.range.start, interest: None, noticed: false, encoded: Encoded::default(), naming: None, control: false }
+        Reader::at(text, value.range.start)
     }
 
     fn peek(&self) -> Result<u8, JsonError> {
@@ -107,9 +137,22 @@ impl<'t> Reader<'t> {
 
     /// Reads an object and calls `member` with each decoded key and its value.
     pub fn object(&mut self, mut member: impl FnMut(&str, Value)) -> Result<(), JsonError> {
-        self.members(1, &mut |text, key, value| {
+        self.all_members(1, &mut |text, key, _, value| {
             if let Some(key) = decode(&text[key]) {
                 member(&key, value);
+            }
+        })
+    }
+
+    /// As [`Reader::object`], with the bytes of the decoded keys: they are not checked for UTF-8, so this is cheaper
+    /// where keys are only compared.
+    pub fn members(&mut self, mut member: impl FnMut(&[u8], Value)) -> Result<(), JsonError> {
+        self.all_members(1, &mut |text, key, escapes, value| match escapes {
+            Escapes::No => member(&text[key.start + 1..key.end - 1], value),
+            Escapes::Short | Escapes::Unicode => {
+                if let Some(key) = decode(&text[key]) {
+                    member(key.as_bytes(), value);
+                }
             }
         })
     }
@@ -139,7 +182,7 @@ impl<'t> Reader<'t> {
             b'}' => self.at += 1,
             _ => {
                 self.expect(b',')?;
-                self.members_on(1, &mut |_, _, _| {})?;
+                self.members_on(1, &mut |_, _, _, _| {})?;
             }
         }
         self.end()?;
@@ -152,7 +195,7 @@ impl<'t> Reader<'t> {
         if self.at < self.text.len() { Err(self.unexpected()) } else { Ok(()) }
     }
 
-    fn members(&mut self, depth: usize, member: &mut dyn FnMut(&'t [u8], Range<usize>, Value)) -> Result<(), JsonError> {
+    fn all_members(&mut self, depth: usize, member: &mut EachMember<'_, 't>) -> Result<(), JsonError> {
         self.skip_space();
         self.expect(b'{')?;
         self.skip_space();
@@ -164,7 +207,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The members of an object from its first one on, or from any one that follows a comma.
-    fn members_on(&mut self, depth: usize, member: &mut dyn FnMut(&'t [u8], Range<usize>, Value)) -> Result<(), JsonError> {
+    fn members_on(&mut self, depth: usize, member: &mut EachMember<'_, 't>) -> Result<(), JsonError> {
         let (mut seen, looked_at) = (0, self.interest.is_some() || self.naming.is_some());
         loop {
             self.skip_space();
@@ -172,12 +215,13 @@ impl<'t> Reader<'t> {
             if self.peek()? != b'"' {
                 return Err(self.unexpected());
             }
-            let escaped = self.skip_string()?;
+            let escapes = self.skip_string(usize::MAX)?;
             let key = key..self.at;
             self.skip_space();
             self.expect(b':')?;
-            let value = if looked_at { self.look_at(depth, key.clone(), escaped, &mut seen)? } else { self.value(depth)? };
-            member(self.text, key, value);
+            let unicode = escapes == Escapes::Unicode;
+            let value = if looked_at { self.look_at(depth, key.clone(), unicode, &mut seen)? } else { self.value(depth)? };
+            member(self.text, key, escapes, value);
             self.skip_space();
             match self.peek()? {
                 b',' => self.at += 1,
@@ -228,15 +272,16 @@ impl<'t> Reader<'t> {
         let start = self.at;
         let kind = match self.peek()? {
             b'"' => {
-                let escaped = self.skip_string()?;
+                let checked = if self.control || self.strict { usize::MAX } else { CHECKED };
+                let escapes = self.skip_string(checked)?;
                 if let Some(interest) = self.interest {
-                    self.notice(start..self.at, escaped, interest.texts);
+                    self.notice(start..self.at, escapes == Escapes::Unicode, interest.texts);
                 }
                 Kind::String
             }
             b'{' | b'[' if depth >= MAX_DEPTH => return Err(JsonError::TooDeep { at: self.at }),
             b'{' => {
-                self.members(depth + 1, &mut |_, _, _| {})?;
+                self.all_members(depth + 1, &mut |_, _, _, _| {})?;
                 Kind::Object
             }
             b'[' => {
@@ -295,13 +340,18 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    /// Reads a string. Returns whether it has characters written as `\u…`.
-    fn skip_string(&mut self) -> Result<bool, JsonError> {
-        let mut unicode = false;
+    /// Reads a string: its first `checked` bytes escape by escape, and then only to its end.
+    fn skip_string(&mut self, checked: usize) -> Result<Escapes, JsonError> {
+        let mut escapes = Escapes::No;
         self.at += 1;
+        let end = self.text.len().min(self.at.saturating_add(checked));
         loop {
-            let rest = self.text.get(self.at..).unwrap_or_default();
-            let run = memchr::memchr2(b'"', b'\\', rest).ok_or(JsonError::Truncated { at: self.text.len() })?;
+            let rest = self.text.get(self.at..end).unwrap_or_default();
+            let Some(run) = memchr::memchr2(b'"', b'\\', rest) else {
+                self.at = self.at.max(end);
+                self.skip_rest()?;
+                return Ok(escapes);
+            };
             if self.control
                 && let Some(bad) = rest[..run].iter().position(|byte| *byte < 0x20)
             {
@@ -310,26 +360,56 @@ impl<'t> Reader<'t> {
             }
             self.at += run + 1;
             match rest.get(run) {
-                Some(b'"') => return Ok(unicode),
-                Some(b'\\') => match self.peek()? {
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
-                    b'u' => {
-                        unicode = true;
-                        self.at += 1;
-                        for _ in 0..4 {
-                            if !self.peek()?.is_ascii_hexdigit() {
-                                return Err(self.unexpected());
-                            }
-                            self.at += 1;
-                        }
+                Some(b'"') => return Ok(escapes),
+                Some(b'\\') => {
+                    let unicode = self.skip_escape()?;
+                    if escapes != Escapes::Unicode {
+                        escapes = if unicode { Escapes::Unicode } else { Escapes::Short };
                     }
-                    _ => return Err(self.unexpected()),
-                },
+                }
                 _ => return Err(self.unexpected()),
             }
         }
     }
+
+    /// Reads what follows a backslash. Returns whether it is `u…`.
+    fn skip_escape(&mut self) -> Result<bool, JsonError> {
+        match self.peek()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {
+                self.at += 1;
+                Ok(false)
+            }
+            b'u' => {
+                self.at += 1;
+                for _ in 0..4 {
+                    if !self.peek()?.is_ascii_hexdigit() {
+                        return Err(self.unexpected());
+                    }
+                    self.at += 1;
+                }
+                Ok(true)
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Reads from between two characters of a string to its end: the first quote after an even number of backslashes.
+    /// Only one quote follows a run of backslashes, so each of them is counted once.
+    fn skip_rest(&mut self) -> Result<(), JsonError> {
+        loop {
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let run = memchr::memchr(b'"', rest).ok_or(JsonError::Truncated { at: self.text.len() })?;
+            let backslashes = rest[..run].iter().rev().take_while(|byte| **byte == b'\\').count();
+            self.at += run + 1;
+            if backslashes % 2 == 0 {
+                return Ok(());
+            }
+        }
+    }
 }
+
+/// Takes a text, the range of a key in it, whether the key has escapes, and the value.
+type EachMember<'m, 't> = dyn FnMut(&'t [u8], Range<usize>, Escapes, Value) + 'm;
 
 /// Whether any byte is a control character.
 fn has_control(text: &[u8]) -> bool {

@@ -223,3 +223,29 @@ fn nulls_are_absence() {
     let fields = read_fields(br#"{"model":"a","stream":null,"max_tokens":null,"max_completion_tokens":5}"#).unwrap();
     assert_eq!((fields.stream, fields.cap()), (false, Some(5)));
 }
+
+#[test]
+fn a_name_that_cannot_be_decoded_is_refused_and_a_text_is_the_backends_to_refuse() {
+    let long = "x".repeat(1000);
+    for wrong in [r"\q", r"\u12", r"\ud800"] {
+        let wrong = format!("{long}{wrong}");
+        for body in [
+            format!(r#"{{"model":"{wrong}"}}"#),
+            format!(r#"{{"model":"a","models":["{wrong}"]}}"#),
+            format!(r#"{{"model":"a","fallbacks":[{{"model":"{wrong}"}}]}}"#),
+            format!(r#"{{"model":"a","tools":[{{"type":"image_generation","model":"{wrong}"}}]}}"#),
+            format!(r#"{{"model":"a","{wrong}":1}}"#),
+            format!(r#"{{"model":"a","messages":[{{"{wrong}":1}}]}}"#),
+        ] {
+            assert!(read_fields(body.as_bytes()).is_err(), "{body}");
+        }
+        for member in ["previous_response_id", "conversation"] {
+            let body = format!(r#"{{"model":"a","{member}":"{wrong}"}}"#);
+            assert!(read_fields(body.as_bytes()).unwrap().references_in(body.as_bytes()).malformed, "{body}");
+        }
+        let deeper = format!(r#"{{"model":"a","input":[{{"file_id":"f","text":"{wrong}"}}]}}"#);
+        assert!(read_fields(deeper.as_bytes()).unwrap().references_in(deeper.as_bytes()).malformed);
+        let text = format!(r#"{{"messages":[{{"content":"{wrong}"}}],"model":"a"}}"#);
+        assert_eq!(read_fields(text.as_bytes()).unwrap().model.as_deref(), Some("a"));
+    }
+}

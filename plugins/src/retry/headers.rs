@@ -80,9 +80,9 @@ struct QuotaHeaders {
 }
 
 impl QuotaHeaders {
-    fn take(&mut self, part: Part, value: &str, now: DateTime<Utc>) {
+    fn take(&mut self, part: Part, value: &str, now: impl FnOnce() -> DateTime<Utc>) {
         match part {
-            Part::Reset => self.quota.reset = parse_reset(value, now),
+            Part::Reset => self.quota.reset = reset(value, now),
             Part::Remaining => self.quota.remaining = value.parse::<i64>().ok().and_then(|left| u64::try_from(left).ok()),
             Part::Limit => {
                 let limit = value.parse::<i64>().ok();
@@ -103,9 +103,10 @@ impl QuotaHeaders {
 /// `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`.
 /// A limit of zero or less means that the vendor doesn't know it (Azure's Responses API sends -1).
 pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> RateSignal {
-    // Most heads have none of these, so the clock is read only if there is one.
+    // Few values are dates, so the clock is read only for those.
     let mut now = Some(now);
     let mut clock = None;
+    let mut now = || *clock.get_or_insert_with(|| now.take().map_or_else(DateTime::default, |now| now()));
     let mut requests = QuotaHeaders::default();
     let mut tokens: [QuotaHeaders; 3] = Default::default();
     let mut waits = Waits::default();
@@ -113,11 +114,10 @@ pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> 
         let name = name.as_str();
         let Some(field) = field(name) else { continue };
         let Ok(text) = value.to_str() else { continue };
-        let now = *clock.get_or_insert_with(|| now.take().map_or_else(DateTime::default, |now| now()));
         match field {
-            Field::Requests(part) => requests.take(part, text.trim(), now),
-            Field::Tokens(window, part) => tokens[window].take(part, text.trim(), now),
-            Field::Wait => waits.take(name, text.trim(), now),
+            Field::Requests(part) => requests.take(part, text.trim(), &mut now),
+            Field::Tokens(window, part) => tokens[window].take(part, text.trim(), &mut now),
+            Field::Wait => waits.take(name, text.trim(), &mut now),
         }
     }
     let tokens = tokens
@@ -173,7 +173,7 @@ struct Waits {
 }
 
 impl Waits {
-    fn take(&mut self, name: &str, value: &str, now: DateTime<Utc>) {
+    fn take(&mut self, name: &str, value: &str, now: impl FnOnce() -> DateTime<Utc>) {
         if name.ends_with("-ms") {
             let wait = value.parse::<f64>().ok().and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok());
             self.millis = self.millis.or(wait);
@@ -181,7 +181,7 @@ impl Waits {
             self.seconds = Duration::try_from_secs_f64(seconds).ok();
         } else if let Ok(date) = httpdate::parse_http_date(value) {
             // A time in the past means no wait.
-            self.seconds = Some((DateTime::<Utc>::from(date) - now).to_std().unwrap_or_default());
+            self.seconds = Some((DateTime::<Utc>::from(date) - now()).to_std().unwrap_or_default());
         }
     }
 
@@ -193,11 +193,15 @@ impl Waits {
 /// Reads a reset time: plain seconds (Azure), a Go duration such as `1m30.951s` (OpenAI), or an
 /// RFC 3339 instant (Anthropic).
 pub fn parse_reset(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    reset(value, || now)
+}
+
+fn reset(value: &str, now: impl FnOnce() -> DateTime<Utc>) -> Option<Duration> {
     if let Ok(seconds) = value.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }
     if let Ok(at) = DateTime::parse_from_rfc3339(value) {
-        return Some((at.with_timezone(&Utc) - now).to_std().unwrap_or_default());
+        return Some((at.with_timezone(&Utc) - now()).to_std().unwrap_or_default());
     }
     parse_go_duration(value)
 }
@@ -254,6 +258,25 @@ mod tests {
         {
             assert_eq!(after(&[at_once]), Some(AT_ONCE), "{at_once:?}");
         }
+    }
+
+    #[test]
+    fn the_clock_is_read_once_and_only_for_a_date() {
+        let reads = |pairs: &[(&'static str, &str)]| {
+            let headers = pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+            let mut reads = 0;
+            read_signal(&headers, || {
+                reads += 1;
+                now()
+            });
+            reads
+        };
+        let usual = [("x-ratelimit-remaining-requests", "5"), ("x-ratelimit-reset-requests", "1s"), ("x-ratelimit-reset-tokens", "7")];
+        assert_eq!(reads(&usual), 0);
+        assert_eq!(reads(&[("retry-after", "3"), ("retry-after-ms", "20")]), 0);
+        assert_eq!(reads(&[("retry-after", "Sun, 01 Mar 2026 12:00:30 GMT")]), 1);
+        let dates = ["anthropic-ratelimit-requests-reset", "anthropic-ratelimit-tokens-reset"].map(|name| (name, "2026-03-01T12:00:05Z"));
+        assert_eq!(reads(&dates), 1);
     }
 
     #[test]

@@ -14,6 +14,29 @@ pub enum Fate {
     Drop,
 }
 
+/// Reads the events of a stream, and decides their fate.
+pub trait EventReader {
+    /// The length of the event at the beginning of `bytes`, if it is complete there, was read, and is passed on: it needs
+    /// no parsing then. `bytes` begin with an event and are not empty.
+    fn known(&mut self, bytes: &[u8]) -> Option<usize> {
+        let _ = bytes;
+        None
+    }
+
+    /// Reads an event. `block`: its bytes in the stream with the blank line at their end, empty if it was too long to be
+    /// kept.
+    fn event(&mut self, event: Event<'_>, block: &[u8]) -> Fate;
+}
+
+/// A function that reads events.
+pub(super) struct ByFunction<F>(pub(super) F);
+
+impl<F: FnMut(Event<'_>) -> Fate> EventReader for ByFunction<F> {
+    fn event(&mut self, event: Event<'_>, _: &[u8]) -> Fate {
+        self.0(event)
+    }
+}
+
 /// One event: the bytes of its `data` and `event` fields.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event<'a> {

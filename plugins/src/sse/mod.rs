@@ -16,7 +16,8 @@ use memchr::memchr2;
 
 #[cfg(doc)]
 use crate::excerpt::Excerpt;
-pub use event::{Event, Fate};
+use event::ByFunction;
+pub use event::{Event, EventReader, Fate};
 use long::LongEvent;
 
 /// The longest event that is kept until it is complete, unless a reader asks for more.
@@ -56,21 +57,25 @@ impl Splitter {
     /// of an event that is too long to be kept are returned as they arrive.
     ///
     /// A chunk of complete events is returned without a copy.
-    pub fn feed(&mut self, mut chunk: Bytes, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
-        let Some(mut long) = self.long.take() else { return self.feed_short(chunk, &mut event) };
+    pub fn feed(&mut self, chunk: Bytes, event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
+        self.feed_to(&mut ByFunction(event), chunk)
+    }
+
+    /// As [`Splitter::feed`], for a reader that may know an event without its parts.
+    pub fn feed_to(&mut self, reader: &mut impl EventReader, mut chunk: Bytes) -> Bytes {
+        let Some(mut long) = self.long.take() else { return self.feed_short(chunk, reader) };
         let Some(len) = long.take(&chunk) else {
             self.long = Some(long);
             return chunk;
         };
-        long.emit(&mut event);
+        long.emit(&mut |event| reader.event(event, b""));
         let rest = chunk.split_off(len);
-        joined(chunk, self.feed_short(rest, &mut event))
+        joined(chunk, self.feed_short(rest, reader))
     }
 
-    fn feed_short(&mut self, chunk: Bytes, event: &mut impl FnMut(Event<'_>) -> Fate) -> Bytes {
-        let (mut whole, mut end) = if self.tail.is_empty() {
-            let end = block_end(&chunk, 0, 0);
-            (chunk, end)
+    fn feed_short(&mut self, chunk: Bytes, reader: &mut impl EventReader) -> Bytes {
+        let (mut whole, mut scanned) = if self.tail.is_empty() {
+            (chunk, None)
         } else {
             self.tail.extend_from_slice(&chunk);
             let end = block_end(&self.tail, self.line, self.seen);
@@ -78,18 +83,28 @@ impl Splitter {
                 (self.line, self.seen) = (line, looked_through(&self.tail));
                 return Bytes::new();
             }
-            (self.tail.split().freeze(), end)
+            (self.tail.split().freeze(), Some(end))
         };
         let mut done = 0;
         let mut dropped: Vec<Range<usize>> = Vec::new();
         let line = loop {
-            match end {
+            let rest = &whole[done..];
+            if rest.is_empty() {
+                break 0;
+            }
+            // An event begins here.
+            if self.started
+                && let Some(len) = reader.known(rest)
+            {
+                (done, scanned) = (done + len, None);
+                continue;
+            }
+            match scanned.take().unwrap_or_else(|| block_end(rest, 0, 0)) {
                 Ok(len) => {
-                    if self.emit(&whole[done..done + len], event) == Fate::Drop {
+                    if self.emit(&rest[..len], reader) == Fate::Drop {
                         dropped.push(done..done + len);
                     }
                     done += len;
-                    end = block_end(&whole[done..], 0, 0);
                 }
                 Err(line) => break line,
             }
@@ -138,23 +153,28 @@ impl Splitter {
 
     /// The stream has ended: an event that lacks only the blank line is read, too. Returns the bytes that were kept,
     /// unless `event` drops them.
-    pub fn finish(&mut self, mut event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
+    pub fn finish(&mut self, event: impl FnMut(Event<'_>) -> Fate) -> Bytes {
+        self.finish_to(&mut ByFunction(event))
+    }
+
+    /// As [`Splitter::finish`].
+    pub fn finish_to(&mut self, reader: &mut impl EventReader) -> Bytes {
         if let Some(mut long) = self.long.take() {
             long.take(b"\n");
-            long.emit(&mut event);
+            long.emit(&mut |event| reader.event(event, b""));
         }
         let tail = self.take_tail();
         if tail.is_empty() {
             return tail;
         }
         let ended = [&tail[..], b"\n\n"].concat();
-        if self.emit(&ended, &mut event) == Fate::Drop { Bytes::new() } else { tail }
+        if self.emit(&ended, reader) == Fate::Drop { Bytes::new() } else { tail }
     }
 
-    fn emit(&mut self, block: &[u8], event: &mut impl FnMut(Event<'_>) -> Fate) -> Fate {
+    fn emit(&mut self, block: &[u8], reader: &mut impl EventReader) -> Fate {
         let block = if self.started { block } else { block.strip_prefix(BOM).unwrap_or(block) };
         self.started = true;
-        parse_block(block).map_or(Fate::Pass, event)
+        parse_block(block).map_or(Fate::Pass, |event| reader.event(event, block))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The state of a stream, and the result of reading an event.
 
+use super::shape::Found;
+use crate::json::{Kind, Value};
 use crate::objects::Made;
 use crate::retry::{Fault, classify_event};
 use crate::tokens::{OutputMeter, Reported};
@@ -28,6 +30,16 @@ pub struct StreamState {
     pub response: Option<String>,
     /// Sequence number of the last typed event, for an error event that continues the count.
     pub sequence: Option<u64>,
+}
+
+impl StreamState {
+    /// Measures a value that is output, if it is a text.
+    pub(super) fn output(&mut self, data: &[u8], value: &Value, found: &mut Found) {
+        if value.kind == Kind::String {
+            found.text(value);
+            self.output.push(data, value);
+        }
+    }
 }
 
 /// The result of reading an event.

@@ -158,3 +158,16 @@ fn the_chunk_that_only_tells_the_usage_is_taken_out_if_nobody_asked() {
         }
     }
 }
+
+#[test]
+fn a_wrong_escape_makes_an_event_unreadable_however_long_its_text_is() {
+    for (api, event) in [
+        (Api::Chat, r#"{"choices":[{"index":0,"delta":{"content":"TEXT"}}]}"#),
+        (Api::Responses, r#"{"type":"response.output_text.delta","delta":"TEXT"}"#),
+    ] {
+        for length in [1, 5000] {
+            let wrong = format!("data: {}", event.replace("TEXT", &format!("{}\\q", "x".repeat(length))));
+            assert_eq!(watch(api, &[&wrong]).malformed, 1, "{api} {length}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Streams whose events have a `type`: Responses, Anthropic messages, audio and images.
 
 use super::choices::Choices;
+use super::shape::Found;
 use super::state::{StreamState, fault_of};
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
@@ -9,32 +10,49 @@ use crate::sse::Event;
 use crate::tokens::Reported;
 
 /// Reads one event. Returns whether it could be read.
-pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut Choices) -> bool {
+pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices: &mut Choices, found: &mut Found) -> bool {
     let (mut kind, mut failed, mut stopped, mut item) = (None, false, false, None);
     let data = &event.data;
-    let read = Reader::new(data).object(|key, value| match key {
-        "type" => kind = value.as_str(data).map(|kind| kind.into_owned()),
-        "sequence_number" => state.sequence = value.as_u64(data).or(state.sequence),
-        "response" | "item" if api == Api::Responses => {
+    let read = Reader::new(data).strict().members(|key, value| match key {
+        b"type" => kind = value.as_str(data).map(|kind| kind.into_owned()),
+        b"sequence_number" => {
+            if let Some(number) = value.as_u64(data) {
+                state.sequence = Some(number);
+                found.number(&value);
+            }
+        }
+        b"obfuscation" if value.kind == Kind::String => found.padding(&value),
+        b"response" | b"item" if api == Api::Responses => {
             nested_usage(data, &value, &mut state.reported);
+            found.more();
             item = Some(value);
         }
-        "message" if api == Api::Messages => {
+        b"message" if api == Api::Messages => {
             nested_usage(data, &value, &mut state.reported);
             container(data, &value, state);
+            found.more();
         }
-        "content_block" if api == Api::Messages => state.made.block(data, &value),
-        "usage" => state.reported.read(data, &value),
-        "error" => failed = value.kind != Kind::Null,
-        "delta" if value.kind == Kind::Object => {
-            let _ = Reader::within(data, &value).object(|key, value| match key {
-                "stop_reason" => stopped |= value.kind == Kind::String,
-                "text" | "thinking" | "partial_json" => state.output.push(data, &value),
-                "container" => state.made.container(data, &value),
+        b"content_block" if api == Api::Messages => {
+            state.made.block(data, &value);
+            found.more();
+        }
+        b"usage" => {
+            state.reported.read(data, &value);
+            found.more();
+        }
+        b"error" => failed = value.kind != Kind::Null,
+        b"delta" if value.kind == Kind::Object => {
+            let _ = Reader::within(data, &value).members(|key, value| match key {
+                b"stop_reason" => stopped |= value.kind == Kind::String,
+                b"text" | b"thinking" | b"partial_json" => state.output(data, &value, found),
+                b"container" => {
+                    state.made.container(data, &value);
+                    found.more();
+                }
                 _ => {}
             });
         }
-        "delta" => state.output.push(data, &value),
+        b"delta" => state.output(data, &value, found),
         _ => {}
     });
     if read.is_err() {
@@ -48,6 +66,9 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
     let kind = kind.unwrap_or_else(|| String::from_utf8_lossy(event.name).into_owned());
     if let ("response.created", Some(response)) = (kind.as_str(), &created) {
         state.response = objects::own_name(data, response);
+    }
+    if failed || stopped || !is_delta(api, &kind) {
+        found.more();
     }
     match (api, kind.as_str()) {
         (_, "error") => state.fault = Some(fault_of(data)),
@@ -82,6 +103,11 @@ pub(super) fn read(api: Api, event: &Event<'_>, state: &mut StreamState, choices
     true
 }
 
+/// Whether an event of this kind only brings a piece of a text.
+fn is_delta(api: Api, kind: &str) -> bool {
+    if api == Api::Messages { kind == "content_block_delta" } else { kind.ends_with(".delta") }
+}
+
 /// Whether an event of a response is output, or reports a tool that its server runs: that costs, and may have effects,
 /// so it must not be repeated at another target.
 fn is_output(kind: &str) -> bool {
@@ -92,8 +118,8 @@ fn is_output(kind: &str) -> bool {
 
 /// The container that a message runs in.
 fn container(data: &[u8], message: &Value, state: &mut StreamState) {
-    let _ = Reader::within(data, message).object(|key, value| {
-        if key == "container" {
+    let _ = Reader::within(data, message).members(|key, value| {
+        if key == b"container" {
             state.made.container(data, &value);
         }
     });
@@ -102,7 +128,7 @@ fn container(data: &[u8], message: &Value, state: &mut StreamState) {
 /// The usage of a response or message inside an event.
 fn nested_usage(data: &[u8], value: &Value, reported: &mut Reported) {
     if value.kind == Kind::Object {
-        let _ = Reader::within(data, value).object(|key, value| reported.read_member(data, key, &value));
+        let _ = Reader::within(data, value).members(|key, value| reported.read_member(data, key, &value));
     }
 }
 

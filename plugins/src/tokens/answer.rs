@@ -27,7 +27,7 @@ impl AnswerUsage {
         if let Some(excerpt) = &self.0 {
             let text = excerpt.text();
             // Members before the end of an incomplete text have been read.
-            let _ = Reader::new(text).object(|key, value| reported.read_member(text, key, &value));
+            let _ = Reader::new(text).members(|key, value| reported.read_member(text, key, &value));
         }
         reported
     }

@@ -7,51 +7,24 @@
 use serde_json::Value;
 
 use super::bound::{IMAGE, input_bound};
+use super::tokenizer::Tokenizer;
 use crate::json::Encoded;
-
-/// A family of tokenizers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// GPT-3.5, GPT-4 and the embeddings.
-    Cl100k,
-    /// GPT-4o and everything since.
-    O200k,
-}
-
-impl Encoding {
-    /// The family of a model; unknown names count as new models.
-    pub fn of(model: &str) -> Encoding {
-        let model = model.strip_prefix("ft:").unwrap_or(model);
-        let newer = ["gpt-4o", "gpt-4.1", "gpt-4.5"].iter().any(|name| model.starts_with(name));
-        let older = ["gpt-4", "gpt-3.5", "gpt-35", "text-embedding", "davinci", "babbage"].iter().any(|name| model.starts_with(name));
-        if older && !newer { Encoding::Cl100k } else { Encoding::O200k }
-    }
-
-    /// The number of tokens of a text; special tokens in it count as plain text.
-    pub fn count(self, text: &str) -> u64 {
-        let tokenizer = match self {
-            Encoding::Cl100k => bpe_openai::cl100k_base(),
-            Encoding::O200k => bpe_openai::o200k_base(),
-        };
-        tokenizer.count(text) as u64
-    }
-}
 
 /// Tokens that every message adds, and every answer.
 const MESSAGE: u64 = 3;
 
 /// The number of tokens in the prompt of a JSON request body. A body that is not JSON gets the cheap estimate.
-pub fn prompt_tokens(body: &[u8], encoding: Encoding) -> u64 {
+pub fn prompt_tokens(body: &[u8], tokenizer: &Tokenizer) -> u64 {
     let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return input_bound(body, Encoded::default()) };
     let mut tokens = 0;
     for (name, value) in &fields {
         tokens += match (name.as_str(), value) {
             ("messages" | "input", Value::Array(list)) if list.iter().any(Value::is_object) => {
-                MESSAGE + list.iter().map(|message| MESSAGE + texts(message, encoding)).sum::<u64>()
+                MESSAGE + list.iter().map(|message| MESSAGE + texts(message, tokenizer)).sum::<u64>()
             }
             // Tokens that the caller has made itself.
-            ("input" | "prompt", Value::Array(list)) => list.iter().map(|one| given(one, encoding)).sum(),
-            ("input" | "prompt" | "system" | "instructions" | "tools" | "functions" | "messages", value) => texts(value, encoding),
+            ("input" | "prompt", Value::Array(list)) => list.iter().map(|one| given(one, tokenizer)).sum(),
+            ("input" | "prompt" | "system" | "instructions" | "tools" | "functions" | "messages", value) => texts(value, tokenizer),
             _ => 0,
         };
     }
@@ -59,14 +32,14 @@ pub fn prompt_tokens(body: &[u8], encoding: Encoding) -> u64 {
 }
 
 /// The number of tokens in the texts of a plain JSON answer.
-pub fn answer_tokens(answer: &[u8], encoding: Encoding) -> u64 {
-    serde_json::from_slice(answer).map_or_else(|_| input_bound(answer, Encoded::default()), |answer| output_texts(&answer, encoding))
+pub fn answer_tokens(answer: &[u8], tokenizer: &Tokenizer) -> u64 {
+    serde_json::from_slice(answer).map_or_else(|_| input_bound(answer, Encoded::default()), |answer| output_texts(&answer, tokenizer))
 }
 
 /// The tokens of what a model wrote or thought, anywhere in an answer: the same texts as in a stream.
-fn output_texts(value: &Value, encoding: Encoding) -> u64 {
+fn output_texts(value: &Value, tokenizer: &Tokenizer) -> u64 {
     match value {
-        Value::Array(list) => list.iter().map(|one| output_texts(one, encoding)).sum(),
+        Value::Array(list) => list.iter().map(|one| output_texts(one, tokenizer)).sum(),
         Value::Object(fields) => {
             let is_call =
                 fields.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("tool_use") || kind.ends_with("_call"));
@@ -76,10 +49,10 @@ fn output_texts(value: &Value, encoding: Encoding) -> u64 {
                     (
                         "content" | "text" | "refusal" | "arguments" | "thinking" | "reasoning_content" | "reasoning" | "transcript",
                         Value::String(text),
-                    ) => encoding.count(text),
-                    ("input", Value::String(text)) if is_call => encoding.count(text),
-                    ("input", Value::Object(_)) if is_call => encoding.count(&value.to_string()),
-                    (_, value) => output_texts(value, encoding),
+                    ) => tokenizer.count(text),
+                    ("input", Value::String(text)) if is_call => tokenizer.count(text),
+                    ("input", Value::Object(_)) if is_call => tokenizer.count(&value.to_string()),
+                    (_, value) => output_texts(value, tokenizer),
                 })
                 .sum()
         }
@@ -98,27 +71,27 @@ pub fn may_reason(model: &str) -> bool {
     begins(&HIDDEN) && !begins(&SHOWN)
 }
 
-fn given(value: &Value, encoding: Encoding) -> u64 {
+fn given(value: &Value, tokenizer: &Tokenizer) -> u64 {
     match value {
         Value::Number(_) => 1,
         Value::Array(list) => list.iter().filter(|one| one.is_number()).count() as u64,
-        other => texts(other, encoding),
+        other => texts(other, tokenizer),
     }
 }
 
 /// The tokens of all texts in a value; the types of parts don't count, and an image counts as an image.
-fn texts(value: &Value, encoding: Encoding) -> u64 {
+fn texts(value: &Value, tokenizer: &Tokenizer) -> u64 {
     match value {
         Value::String(text) if text.starts_with("data:") => IMAGE,
-        Value::String(text) => encoding.count(text),
-        Value::Array(list) => list.iter().map(|one| texts(one, encoding)).sum(),
+        Value::String(text) => tokenizer.count(text),
+        Value::Array(list) => list.iter().map(|one| texts(one, tokenizer)).sum(),
         Value::Object(fields) => fields
             .iter()
             .filter(|(name, _)| !matches!(name.as_str(), "type" | "id" | "tool_call_id" | "detail" | "media_type" | "cache_control"))
             .map(|(name, value)| match (name.as_str(), value) {
                 ("image_url" | "data", Value::String(_)) => IMAGE,
-                ("name", value) => 1 + texts(value, encoding),
-                (_, value) => texts(value, encoding),
+                ("name", value) => 1 + texts(value, tokenizer),
+                (_, value) => texts(value, tokenizer),
             })
             .sum(),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,

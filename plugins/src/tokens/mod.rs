@@ -10,12 +10,14 @@ mod output;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod tokenizer;
 
 pub use answer::{AnswerUsage, read_whole};
 pub use bound::input_bound;
-pub use estimate::{Encoding, answer_tokens, may_reason, prompt_tokens};
+pub use estimate::{answer_tokens, may_reason, prompt_tokens};
 pub use output::OutputMeter;
 pub use socket::{SocketEvent, SocketTap};
+pub use tokenizer::{Encoding, Tokenizer, Unloadable};
 
 use serde::Serialize;
 
@@ -201,11 +203,11 @@ struct ImageTool {
 
 impl Reported {
     /// Reads a member of an answer, or of the response in an event, if it contains counts.
-    pub fn read_member(&mut self, text: &[u8], key: &str, value: &Value) {
+    pub fn read_member(&mut self, text: &[u8], key: &[u8], value: &Value) {
         match key {
-            "usage" => self.read(text, value),
-            "tool_usage" => counts(text, value, |key, value, _| {
-                if key == "image_gen" {
+            b"usage" => self.read(text, value),
+            b"tool_usage" => counts(text, value, |key, value, _| {
+                if key == b"image_gen" {
                     self.image_tool.read(text, value);
                 }
             }),
@@ -216,46 +218,46 @@ impl Reported {
     /// Reads a `usage` object. Counts that are missing, null, or lower don't change the earlier ones.
     pub fn read(&mut self, text: &[u8], usage: &Value) {
         counts(text, usage, |key, value, number| match key {
-            "prompt_tokens" | "input_tokens" => raise(&mut self.input, number),
-            "completion_tokens" | "output_tokens" => raise(&mut self.output, number),
-            "cache_read_input_tokens" => raise(&mut self.cached_input, number),
-            "cache_creation_input_tokens" => raise(&mut self.cache_write, number),
-            "cache_creation" => counts(text, value, |key, _, number| {
-                if key == "ephemeral_1h_input_tokens" {
+            b"prompt_tokens" | b"input_tokens" => raise(&mut self.input, number),
+            b"completion_tokens" | b"output_tokens" => raise(&mut self.output, number),
+            b"cache_read_input_tokens" => raise(&mut self.cached_input, number),
+            b"cache_creation_input_tokens" => raise(&mut self.cache_write, number),
+            b"cache_creation" => counts(text, value, |key, _, number| {
+                if key == b"ephemeral_1h_input_tokens" {
                     raise(&mut self.cache_write_long, number);
                 }
             }),
-            "seconds" if value.kind == Kind::Number => {
+            b"seconds" if value.kind == Kind::Number => {
                 let seconds: Option<f64> = std::str::from_utf8(value.bytes(text)).ok().and_then(|number| number.parse().ok());
                 let milliseconds = seconds.filter(|seconds| *seconds >= 0.0).map(|seconds| ((seconds * 1000.0).round() as u64).min(MOST));
                 raise(&mut self.milliseconds, milliseconds);
             }
-            "prompt_tokens_details" | "input_tokens_details" | "input_token_details" => self.read_input(text, value),
-            "completion_tokens_details" | "output_tokens_details" | "output_token_details" => self.read_output(text, value),
+            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => self.read_input(text, value),
+            b"completion_tokens_details" | b"output_tokens_details" | b"output_token_details" => self.read_output(text, value),
             _ => {}
         });
     }
 
     fn read_input(&mut self, text: &[u8], details: &Value) {
         counts(text, details, |key, value, number| match key {
-            "cached_tokens" => raise(&mut self.cached_input, number),
-            "cache_write_tokens" => raise(&mut self.cache_write, number),
-            "audio_tokens" => raise(&mut self.input_audio, number),
-            "cached_tokens_details" => counts(text, value, |key, _, number| {
-                if key == "audio_tokens" {
+            b"cached_tokens" => raise(&mut self.cached_input, number),
+            b"cache_write_tokens" => raise(&mut self.cache_write, number),
+            b"audio_tokens" => raise(&mut self.input_audio, number),
+            b"cached_tokens_details" => counts(text, value, |key, _, number| {
+                if key == b"audio_tokens" {
                     raise(&mut self.cached_audio, number);
                 }
             }),
-            "image_tokens" => raise(&mut self.input_image, number),
+            b"image_tokens" => raise(&mut self.input_image, number),
             _ => {}
         });
     }
 
     fn read_output(&mut self, text: &[u8], details: &Value) {
         counts(text, details, |key, _, number| match key {
-            "reasoning_tokens" | "thinking_tokens" => raise(&mut self.reasoning, number),
-            "audio_tokens" => raise(&mut self.output_audio, number),
-            "image_tokens" => raise(&mut self.output_image, number),
+            b"reasoning_tokens" | b"thinking_tokens" => raise(&mut self.reasoning, number),
+            b"audio_tokens" => raise(&mut self.output_audio, number),
+            b"image_tokens" => raise(&mut self.output_image, number),
             _ => {}
         });
     }
@@ -319,9 +321,9 @@ fn raise(count: &mut Option<u64>, reported: Option<u64>) {
 }
 
 /// Visits the members of `object`, if it is one, each with its number, if it is one.
-fn counts(text: &[u8], object: &Value, mut visit: impl FnMut(&str, &Value, Option<u64>)) {
+fn counts(text: &[u8], object: &Value, mut visit: impl FnMut(&[u8], &Value, Option<u64>)) {
     if object.kind == Kind::Object {
-        let _ = Reader::within(text, object).object(|key, value| visit(key, &value, value.as_u64(text).map(|count| count.min(MOST))));
+        let _ = Reader::within(text, object).members(|key, value| visit(key, &value, value.as_u64(text).map(|count| count.min(MOST))));
     }
 }
 

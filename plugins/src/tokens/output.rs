@@ -1,7 +1,7 @@
 //! Measures the text of a stream so far, for an estimate if it ends without usage. Memory is bounded: only the
 //! beginning is kept, and the length of the rest.
 
-use super::Encoding;
+use super::tokenizer::Tokenizer;
 use crate::json::{Kind, Value};
 
 /// How much of the text is kept.
@@ -49,11 +49,11 @@ impl OutputMeter {
     }
 
     /// The number of tokens: counted in the sample, and with the same density in the rest.
-    pub fn tokens(&self, encoding: Encoding) -> u64 {
+    pub fn tokens(&self, tokenizer: &Tokenizer) -> u64 {
         if self.sampled == 0 {
             return 0;
         }
-        let counted = encoding.count(&self.sample) as f64;
+        let counted = tokenizer.count(&self.sample) as f64;
         (counted * self.bytes as f64 / self.sampled as f64).ceil() as u64
     }
 }

@@ -111,11 +111,11 @@ impl SocketTap {
     fn message_ends(&mut self) -> Option<SocketEvent> {
         let text = self.message.text();
         let (mut kind, mut reported) = (None, Reported::default());
-        let _ = Reader::new(text).object(|key, value| match key {
-            "type" => kind = value.as_str(text),
-            "usage" => reported.read(text, &value),
-            "response" if value.kind == Kind::Object => {
-                let _ = Reader::within(text, &value).object(|key, value| reported.read_member(text, key, &value));
+        let _ = Reader::new(text).members(|key, value| match key {
+            b"type" => kind = value.as_str(text),
+            b"usage" => reported.read(text, &value),
+            b"response" if value.kind == Kind::Object => {
+                let _ = Reader::within(text, &value).members(|key, value| reported.read_member(text, key, &value));
             }
             _ => {}
         });

@@ -1,4 +1,9 @@
+use std::sync::LazyLock;
+
 use super::*;
+
+pub(super) static CL100K: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(Encoding::Cl100k).unwrap());
+pub(super) static O200K: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(Encoding::O200k).unwrap());
 
 fn of(api: Api, usage: &str) -> Option<Usage> {
     let body = format!(r#"{{"id":"x","choices":[{{"text":"say \"usage\": {{}}"}}],"usage":{usage},"model":"m"}}"#);
@@ -108,8 +113,8 @@ fn models_have_their_familys_tokenizer() {
         assert_eq!(Encoding::of(model), encoding, "{model}");
     }
     // Counts of tiktoken.
-    assert_eq!(Encoding::Cl100k.count("tiktoken is great!"), 6);
-    assert_eq!(Encoding::O200k.count("<|endoftext|>"), 7, "what looks special is plain text");
+    assert_eq!(CL100K.count("tiktoken is great!"), 6);
+    assert_eq!(O200K.count("<|endoftext|>"), 7, "what looks special is plain text");
 }
 
 #[test]
@@ -124,9 +129,9 @@ fn a_prompt_is_counted_by_the_published_rules() {
         {"role": "user", "content": "This late pivot means we don't have time to boil the ocean for the client deliverable."},
     ]);
     let body = serde_json::json!({ "model": "gpt-4o", "messages": messages }).to_string();
-    assert_eq!(prompt_tokens(body.as_bytes(), Encoding::O200k), 124);
-    assert_eq!(prompt_tokens(body.as_bytes(), Encoding::Cl100k), 129);
-    let count = |body: &str| prompt_tokens(body.as_bytes(), Encoding::O200k);
+    assert_eq!(prompt_tokens(body.as_bytes(), &O200K), 124);
+    assert_eq!(prompt_tokens(body.as_bytes(), &CL100K), 129);
+    let count = |body: &str| prompt_tokens(body.as_bytes(), &O200K);
     assert_eq!(count(r#"{"input":[[1,2,3],[4]]}"#), 4);
     assert_eq!(count(r#"{"input":["hello","hello"]}"#), 2);
     let image = format!(
@@ -179,7 +184,7 @@ proptest::proptest! {
     fn the_bound_is_seldom_below_the_count(words in proptest::collection::vec("[a-zA-Z]{1,12}", 1..400)) {
         let body = serde_json::json!({ "messages": [{ "role": "user", "content": words.join(" ") }] }).to_string();
         // Random letters are the worst that there is for a tokenizer: about two bytes each.
-        proptest::prop_assert!(input_bound(body.as_bytes(), crate::json::Encoded::default()) * 3 >= prompt_tokens(body.as_bytes(), Encoding::O200k));
+        proptest::prop_assert!(input_bound(body.as_bytes(), crate::json::Encoded::default()) * 3 >= prompt_tokens(body.as_bytes(), &O200K));
     }
 
     #[test]
@@ -191,11 +196,11 @@ proptest::proptest! {
             let value = Reader::new(data.as_bytes()).value(0).unwrap();
             meter.push(data.as_bytes(), &value);
         }
-        let whole = Encoding::O200k.count(&text);
+        let whole = O200K.count(&text);
         if text.len() <= 2000 {
-            proptest::prop_assert_eq!(meter.tokens(Encoding::O200k), whole);
+            proptest::prop_assert_eq!(meter.tokens(&O200K), whole);
         } else {
-            proptest::prop_assert!(meter.tokens(Encoding::O200k) * 3 >= whole && meter.tokens(Encoding::O200k) <= whole * 3);
+            proptest::prop_assert!(meter.tokens(&O200K) * 3 >= whole && meter.tokens(&O200K) <= whole * 3);
         }
     }
 }

@@ -13,8 +13,20 @@ pub struct RawUsage {
     pub assume_completion: Option<u64>,
     /// What happens to the backend's answer when its caller leaves. Default `drain`.
     pub on_disconnect: Option<RawOnDisconnect>,
+    /// How the usage of a whole answer that reports none is estimated. Default `exact`.
+    pub estimate: Option<RawEstimate>,
     /// Unless `on_disconnect` is `cancel`: how long an answer is read on. Default `30s`.
     pub drain_timeout: Option<DurationText>,
+}
+
+/// How the usage of a whole answer that reports none is estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawEstimate {
+    /// With the tokenizer of the model's family, which takes up to 75 MB of memory while it is used.
+    Exact,
+    /// By the length of its texts: a token for four bytes. Needs no memory.
+    ByLength,
 }
 
 /// What happens to the backend's answer when its caller leaves.

@@ -8,8 +8,8 @@ use http::HeaderName;
 use spillway_plugins::prices::{Money, Price, PriceTable, TokenPrices};
 
 use crate::config::checker::Checker;
-use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawLedger, RawOnDisconnect, RawPrices, RawUsage};
-use crate::config::{DeploymentPrice, OnDisconnect, Prices, UsageRules};
+use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawPrices, RawUsage};
+use crate::config::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};
 use crate::config::{Durability, LedgerRules};
 
 /// Most tag headers.
@@ -47,6 +47,10 @@ pub(super) fn usage(raw: Option<&RawUsage>, ledger: Option<&RawLedger>, check: &
         on_disconnect: match raw.on_disconnect {
             Some(RawOnDisconnect::Cancel) => OnDisconnect::Cancel,
             None | Some(RawOnDisconnect::Drain) => OnDisconnect::Drain(check.span(raw.drain_timeout, 30, "usage.drain_timeout")),
+        },
+        estimate: match raw.estimate {
+            None | Some(RawEstimate::Exact) => EstimateRule::Exact,
+            Some(RawEstimate::ByLength) => EstimateRule::ByLength,
         },
         tags: names,
     }

@@ -69,8 +69,20 @@ pub(super) async fn deliver(
         .then(|| StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), false));
     let tap = if success { Tap::of(&head.headers, watch) } else { None };
     let sniffs = success && !coded && asked && !stream && !json;
-    let mut delivery =
-        Deliverer { session, ctx, retry_state, attempt, exchange, tap, hidden: None, screen: None, committed: false, rescuable: None };
+    let heard = attempt.gateway.clock.now();
+    let mut delivery = Deliverer {
+        session,
+        ctx,
+        retry_state,
+        attempt,
+        exchange,
+        tap,
+        hidden: None,
+        screen: None,
+        committed: false,
+        rescuable: None,
+        heard,
+    };
     let mut prefix = prefix;
     if sniffs {
         match delivery.looks_like_a_stream(&mut prefix).await {
@@ -125,6 +137,8 @@ struct Deliverer<'a, 's, 'g> {
     committed: bool,
     /// What was sent, if it may be continued after a break.
     rescuable: Option<Rescuable>,
+    /// Before the commit point: when the last wait for the upstream ended.
+    heard: Tick,
 }
 
 /// Continues an answer that broke.
@@ -136,8 +150,8 @@ pub(super) async fn join(
     exchange: &mut Exchange,
     continuation: &mut Continuation,
 ) -> Delivery {
-    let (tap, hidden, screen) = (None, None, None);
-    Deliverer { session, ctx, retry_state, attempt, exchange, tap, hidden, screen, committed: true, rescuable: None }
+    let (tap, hidden, screen, heard) = (None, None, None, attempt.state.began);
+    Deliverer { session, ctx, retry_state, attempt, exchange, tap, hidden, screen, committed: true, rescuable: None, heard }
         .join(continuation)
         .await
 }
@@ -179,11 +193,12 @@ impl Deliverer<'_, '_, '_> {
 
     async fn next(&mut self, until: Tick) -> Result<BodyEvent, Broken> {
         let gateway = self.attempt.gateway;
-        let began = gateway.clock.now();
         let next =
             self.exchange.next(until.min(self.retry_state.deadline), &gateway.clock, &mut self.retry_state.timer, self.session).await;
         if !self.committed {
-            self.ctx.timing.waited += gateway.clock.now().since(began);
+            let now = gateway.clock.now();
+            self.ctx.timing.waited += now.since(self.heard);
+            self.heard = now;
         }
         next
     }
@@ -199,10 +214,10 @@ impl Deliverer<'_, '_, '_> {
     }
 
     /// Books the answer: its last bytes are sent next. An error costs nothing, except one of a content filter.
-    async fn book(&mut self) {
+    async fn book(&mut self, now: Tick) {
         let state = &self.attempt.state;
         let costs = state.filtered || state.status.is_some_and(|status| status.is_success());
-        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx.books(), self.attempt.model_request, state) {
+        if costs && let Some(safe) = metering::book_answer(self.attempt.gateway, self.ctx.books(), self.attempt.model_request, state, now) {
             safe.await;
         }
     }
@@ -210,9 +225,10 @@ impl Deliverer<'_, '_, '_> {
     /// The commit point: sends head and first bytes in one write. From here on the body is not needed for another
     /// attempt.
     async fn commit(&mut self, held: BodyPieces, over: bool) -> Result<(), Delivery> {
-        let first = self.now().since(self.attempt.state.began);
+        let now = self.now();
+        let first = now.since(self.attempt.state.began);
         held.iter().for_each(|piece| self.record(piece));
-        self.read_plain(&held, over).await;
+        self.read_plain(&held, over, now).await;
         let Some(upstream) = self.exchange.head() else {
             return Err(Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))));
         };
@@ -235,9 +251,9 @@ impl Deliverer<'_, '_, '_> {
         }
         if status.is_success() {
             self.attempt.model_request.model.members[self.attempt.state.member].metrics.first_token.observe(first.as_secs_f64());
-            self.attempt.record(Outcome::Success { first, signal: self.attempt.state.signal });
+            self.attempt.record_at(Outcome::Success { first, signal: self.attempt.state.signal }, now);
         }
-        self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());
+        self.ctx.timing.note_first(self.ctx.facts.arrived, now);
         transformed::response(&self.ctx.facts, self.attempt.model_request, &mut head);
         gateway_headers::describe(
             &self.ctx.facts,

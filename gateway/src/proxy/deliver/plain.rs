@@ -11,6 +11,7 @@ use spillway_plugins::tokens::{Reported, read_whole};
 
 use super::{Deliverer, Tap, screen};
 use crate::balance::circuit::ErrorKind;
+use crate::clock::Tick;
 use crate::proxy::body_pieces::{BodyPieces, joined};
 use crate::proxy::delivery::{Delivery, ReplaceReason};
 use crate::proxy::exchange::{BodyEvent, Broken};
@@ -31,7 +32,7 @@ impl Deliverer<'_, '_, '_> {
         // The guard holds more than other answers may: these bytes take a share of the buffer budget.
         let mut share = BufferShare::new(&self.attempt.gateway.buffered);
         loop {
-            let until = self.now() + idle;
+            let until = self.heard + idle;
             match self.next(until).await {
                 Ok(BodyEvent::Data(bytes)) => {
                     length += bytes.len();
@@ -78,7 +79,8 @@ impl Deliverer<'_, '_, '_> {
         let whole = self.exchange.content_length();
         let mut sent = length;
         if whole == Some(sent) {
-            self.read_plain(&held, true).await;
+            let now = self.now();
+            self.read_plain(&held, true, now).await;
         }
         if let Err(delivery) = self.commit(held, false).await {
             return delivery;
@@ -143,7 +145,7 @@ impl Deliverer<'_, '_, '_> {
         if !self.ctx.metering.booked {
             let reported = self.tap.as_mut().map(Tap::read);
             self.note_plain(reported);
-            self.book().await;
+            self.book(self.now()).await;
         }
     }
 
@@ -157,8 +159,8 @@ impl Deliverer<'_, '_, '_> {
         }
     }
 
-    /// Reads the usage in a plain answer, as far as it has come, and books a whole one.
-    pub(super) async fn read_plain(&mut self, held: &BodyPieces, over: bool) {
+    /// Reads the usage in a plain answer, as far as it has come, and books a whole one, whose last bytes are sent `now`.
+    pub(super) async fn read_plain(&mut self, held: &BodyPieces, over: bool, now: Tick) {
         if self.ctx.reply.streamed || self.ctx.metering.booked {
             return;
         }
@@ -181,8 +183,8 @@ impl Deliverer<'_, '_, '_> {
             {
                 self.ctx.metering.plain = Some(held.concat().into());
             }
-            self.ctx.timing.note_first(self.ctx.facts.arrived, self.now());
-            self.book().await;
+            self.ctx.timing.note_first(self.ctx.facts.arrived, now);
+            self.book(now).await;
         }
     }
 }
@@ -194,6 +196,6 @@ fn first_byte(held: &BodyPieces) -> Option<u8> {
 
 fn is_json(held: &BodyPieces) -> bool {
     let whole = joined(held);
-    let mut reader = Reader::new(&whole);
+    let mut reader = Reader::new(&whole).strict();
     reader.value(0).is_ok() && reader.end().is_ok()
 }

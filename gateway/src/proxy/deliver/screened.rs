@@ -68,7 +68,8 @@ impl Deliverer<'_, '_, '_> {
         let read = over && said.add(&held.concat()).is_ok();
         let looked = self.look_at(read.then_some(&said)).await;
         let Err(finding) = looked else { return Ok(()) };
-        self.read_plain(held, true).await;
+        let now = self.now();
+        self.read_plain(held, true, now).await;
         Err(self.blocked(finding))
     }
 

@@ -98,7 +98,11 @@ impl Deliverer<'_, '_, '_> {
         loop {
             let next = match read.next() {
                 Some(bytes) => Ok(BodyEvent::Data(bytes)),
-                None => self.next(until).await,
+                None => {
+                    // What was read since then took the gateway's own time.
+                    self.heard = self.now();
+                    self.next(until).await
+                }
             };
             match next {
                 Ok(BodyEvent::Data(bytes)) => {
@@ -295,7 +299,7 @@ impl Deliverer<'_, '_, '_> {
     /// Like [`Deliverer::book`], for a stream.
     pub(super) async fn book_stream(&mut self, watch: &mut StreamWatch) {
         self.note_stream(watch);
-        self.book().await;
+        self.book(self.now()).await;
     }
 
     /// Sends the caller an error event, and leaves the transfer unfinished.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::proxy::fixtures::{CHAT, body, consumer, context, facts, facts_of, gateway};
+use crate::telemetry::log_time::LogTime;
 
 /// The table of a log in this folder.
 fn log(folder: &Path, more: &str) -> String {
@@ -105,7 +106,7 @@ async fn written(level: Level, id: &str) -> Value {
     record(&mut ctx.copies, &ctx.reply, &Bytes::from_static(br#"{"choices":[{"message":{"role":"assistant","content":"sure"}}]}"#));
     let logged = take(&mut ctx.body, &mut ctx.copies).unwrap();
     let line = RequestLine {
-        time: "2026-11-10T12:00:00.000Z".to_owned(),
+        time: LogTime::new(1_794_312_000_000),
         id,
         trace_id: None,
         span_id: None,
@@ -120,7 +121,7 @@ async fn written(level: Level, id: &str) -> Value {
         stream: false,
         cache: None,
         rescued: None,
-        attempts: Vec::new(),
+        attempts: smallvec::smallvec![],
         usage: None,
         bytes_in: 1,
         bytes_out: 2,

@@ -19,7 +19,8 @@ pub(in crate::proxy) struct Estimate {
 impl Estimate {
     /// Makes and books the estimate, and settles what was reserved.
     pub(in crate::proxy) fn book(self, gateway: &Gateway) {
-        let settled = self.told.map_or_else(|| self.evidence.settled(&self.charge.row.place, self.charge.price()), Settled::Reported);
+        let read = || self.evidence.settled(&self.charge.row.place, self.charge.price(), &gateway.tokenizers);
+        let settled = self.told.map_or_else(read, Settled::Reported);
         self.book_as(gateway, settled);
     }
 

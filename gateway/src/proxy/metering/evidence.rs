@@ -7,12 +7,13 @@ use spillway_plugins::request::StreamOptions;
 use spillway_plugins::tokens::{Encoding, OutputMeter, Reported, Usage, answer_tokens, may_reason, prompt_tokens};
 
 use super::charge::Settled;
-use crate::config::DeploymentPrice;
+use crate::config::{DeploymentPrice, EstimateRule};
 use crate::ledger::MemberLabels;
 use crate::proxy::attempt_state::AttemptState;
 use crate::proxy::books::Books;
 use crate::proxy::usage_bound;
 use crate::request::ModelRequest;
+use crate::tokenizers::Tokenizers;
 
 /// Longest body that is kept for an estimate while its answer is delivered. For longer bodies the estimate uses their
 /// length.
@@ -40,6 +41,8 @@ pub(super) struct Evidence {
     oddly_asked: bool,
     /// The caller asked for reasoning, which the answer may not show.
     reasons: bool,
+    /// How its texts are counted.
+    rule: EstimateRule,
 }
 
 impl Evidence {
@@ -55,15 +58,21 @@ impl Evidence {
             answer: books.metering.plain.take(),
             oddly_asked: model_request.fields.stream && model_request.fields.stream_options == StreamOptions::Odd,
             reasons: model_request.fields.reasoning == Some(true),
+            rule: books.facts.runtime.config.usage.estimate,
         }
     }
 
     /// The upper bound of the usage: what was reserved, or what was seen if that is more. For the prompt it uses what
     /// the backend reported before the stream broke.
     pub(super) fn bound(&self) -> Settled {
-        let seen = self.output.bound().max(self.answer.as_ref().map_or(0, |answer| answer.len() as u64 / 4));
+        let seen = self.seen();
         let output = if self.filtered { 0 } else { self.bound.output.max(seen) };
         Settled::Bound(self.so_far.so_far(self.api, output).unwrap_or(Usage { output, ..self.bound }))
+    }
+
+    /// The approximate number of tokens in what was seen of the answer, by its length.
+    fn seen(&self) -> u64 {
+        self.output.bound().max(self.answer.as_ref().map_or(0, |answer| answer.len() as u64 / 4))
     }
 
     /// Whether its texts are enough for an estimate.
@@ -73,7 +82,7 @@ impl Evidence {
     }
 
     /// The usage according to its texts. `model` and `deployment` are the names that choose the tokenizer.
-    pub(super) fn read(&self, model: &str, deployment: &str) -> Option<Usage> {
+    pub(super) fn read(&self, model: &str, deployment: &str, tokenizers: &Tokenizers) -> Option<Usage> {
         let body = self.body.as_deref().filter(|_| self.is_readable())?;
         if self.api == Api::Speech {
             let fields: Value = serde_json::from_slice(body).ok()?;
@@ -86,15 +95,20 @@ impl Evidence {
         if !self.filtered && (self.oddly_asked || self.reasons || may_reason(model) || may_reason(deployment)) {
             return None;
         }
-        let encoding = Encoding::of(model);
-        let input = prompt_tokens(body, encoding);
-        let output = self.output.tokens(encoding) + self.answer.as_deref().map_or(0, |answer| answer_tokens(answer, encoding));
+        let (input, output) = match self.rule {
+            EstimateRule::Exact => {
+                let tokenizer = tokenizers.get(Encoding::of(model))?;
+                let answer = self.answer.as_deref().map_or(0, |answer| answer_tokens(answer, &tokenizer));
+                (prompt_tokens(body, &tokenizer), self.output.tokens(&tokenizer) + answer)
+            }
+            EstimateRule::ByLength => (self.bound.input, self.seen()),
+        };
         Some(self.so_far.so_far(self.api, output).unwrap_or(Usage { input, output, ..Usage::default() }))
     }
 
     /// The estimate from its texts, if they are enough and there is a price for it; else the upper bound.
-    pub(super) fn settled(&self, place: &MemberLabels, price: Option<&DeploymentPrice>) -> Settled {
-        let read = self.read(&place.model, &place.deployment).filter(|usage| match price {
+    pub(super) fn settled(&self, place: &MemberLabels, price: Option<&DeploymentPrice>, tokenizers: &Tokenizers) -> Settled {
+        let read = self.read(&place.model, &place.deployment, tokenizers).filter(|usage| match price {
             Some(DeploymentPrice::ByUse(price)) => price.cost(usage).is_some(),
             Some(DeploymentPrice::Hourly(_)) | None => true,
         });

@@ -51,18 +51,18 @@ pub(super) fn tags(rules: &UsageRules, headers: &http::HeaderMap) -> Option<Arc<
     (!tags.is_empty()).then(|| Value::Object(tags).to_string().into())
 }
 
-/// Books a whole answer whose last bytes are sent next, and settles what was reserved. If the ledger is strict, the
+/// Books a whole answer whose last bytes are sent `now`, and settles what was reserved. If the ledger is strict, the
 /// returned future must be awaited: then the row is stored.
 pub(super) fn book_answer<'r>(
     gateway: &'r Gateway,
     mut books: Books<'r>,
     model_request: &ModelRequest,
     state: &AttemptState,
+    now: Tick,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'r>>> {
     if std::mem::replace(&mut books.metering.booked, true) || model_request.object.is_some() || model_request.is_free() {
         return None;
     }
-    let now = gateway.clock.now();
     let outcome = if state.filtered { AttemptOutcome::CallerFault } else { AttemptOutcome::Ok };
     let charge = Charge::new(&books, model_request, state, outcome, true, now);
     if let Some(ledger) = gateway.ledger.as_ref().filter(|ledger| ledger.is_strict()) {
@@ -77,7 +77,7 @@ pub(super) fn book_answer<'r>(
                 gateway.limits.settle(permit, used, books.facts.timestamps(now));
             }
         }
-        None => estimate(gateway, &mut books, model_request, state, charge),
+        None => estimate(gateway, &mut books, model_request, state, charge, now),
     }
     None
 }
@@ -90,7 +90,8 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
         None => {
             let bound = evidence.bound();
             let (model, member, place) = (Arc::clone(&charge.model), charge.member, Arc::clone(&charge.row.place));
-            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, model.members[member].price.as_ref()));
+            let tokenizers = Arc::clone(&gateway.tokenizers);
+            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, model.members[member].price.as_ref(), &tokenizers));
             read.await.unwrap_or(bound)
         }
     };
@@ -160,8 +161,8 @@ pub(super) fn book_attempt(
         if answered || outcome == AttemptOutcome::Cancelled {
             books.metering.booked = true;
             match told {
-                Some(usage) => settle_at(gateway, books, charge, Settled::Reported(usage)),
-                None => estimate(gateway, books, model_request, state, charge),
+                Some(usage) => settle_at(gateway, books, charge, Settled::Reported(usage), now),
+                None => estimate(gateway, books, model_request, state, charge, now),
             }
             return;
         }
@@ -180,21 +181,21 @@ pub(super) fn book_attempt(
 }
 
 /// Books an attempt, and settles what was reserved for its request.
-fn settle_at(gateway: &Gateway, books: &mut Books<'_>, charge: Charge, settled: Settled) {
+fn settle_at(gateway: &Gateway, books: &mut Books<'_>, charge: Charge, settled: Settled, now: Tick) {
     let used = charge.book(gateway, settled);
     if let Some(permit) = books.metering.permit.take() {
-        gateway.limits.settle(permit, used, books.facts.timestamps(gateway.clock.now()));
+        gateway.limits.settle(permit, used, books.facts.timestamps(now));
     }
 }
 
 /// Books an attempt without reported usage: at its upper bound, which is known at once, or by an estimate from its
 /// texts, which the estimator's thread makes. If that thread is overloaded, the upper bound is booked.
-fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState, charge: Charge) {
+fn estimate(gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, state: &AttemptState, charge: Charge, now: Tick) {
     let evidence = Evidence::new(books, model_request, state);
     if !evidence.is_readable() {
         let settled = evidence.bound();
         books.metering.usage = Some(settled.metered());
-        return settle_at(gateway, books, charge, settled);
+        return settle_at(gateway, books, charge, settled, now);
     }
     if let Some(permit) = &mut books.metering.permit {
         permit.release_slot();

@@ -55,11 +55,11 @@ async fn a_whole_answer_is_booked_as_reported_and_what_was_reserved_is_settled()
     attempt.status = Some(http::StatusCode::OK);
     ctx.metering.usage = Some(Metered::reported(used(3, 5)));
     gateway.clock.pass(std::time::Duration::from_micros(250));
-    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt).is_none(), "nobody waits for it");
+    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt, gateway.clock.now()).is_none(), "nobody waits for it");
     assert!(ctx.metering.booked && ctx.metering.permit.is_none());
     assert_eq!(taken(&gateway), 8);
     // Whatever comes later is not booked again.
-    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt).is_none());
+    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt, gateway.clock.now()).is_none());
     book_attempt(&gateway, &mut ctx.books(), &asked, &attempt, AttemptOutcome::Ok);
     let rows = booked(&gateway).await;
     assert_eq!(rows.len(), 1, "{rows:?}");
@@ -76,10 +76,10 @@ async fn what_asks_no_model_and_what_is_free_is_not_booked() {
     let (gateway, _folder) = accounted("");
     let Running { mut ctx, mut asked, attempt } = state(&gateway, Api::Chat, CHAT).await;
     asked.object = Some("files/f".to_owned());
-    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt).is_none());
+    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt, gateway.clock.now()).is_none());
     ctx.metering.booked = false;
     (asked.object, asked.part) = (None, Some(spillway_plugins::api::Part::CountTokens));
-    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt).is_none());
+    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt, gateway.clock.now()).is_none());
     ctx.metering.booked = false;
     book_attempt(&gateway, &mut ctx.books(), &asked, &attempt, AttemptOutcome::Cancelled);
     assert_eq!(booked(&gateway).await.len(), 0);
@@ -97,7 +97,7 @@ async fn a_strict_ledger_has_the_row_before_the_answer_ends() {
     attempt.status = Some(http::StatusCode::OK);
     ctx.metering.whole = true;
     ctx.metering.plain = Some(r#"{"choices":[{"message":{"content":"hello there"}}]}"#.into());
-    book_answer(&gateway, ctx.books(), &asked, &attempt).expect("the row is waited for").await;
+    book_answer(&gateway, ctx.books(), &asked, &attempt, gateway.clock.now()).expect("the row is waited for").await;
     let mut rows = Vec::new();
     crate::ledger::export::export(folder.path(), 0, i64::MAX >> 20, crate::ledger::export::Format::JsonLines, &mut rows).unwrap();
     let row: Value = serde_json::from_slice(&rows).unwrap();

@@ -176,7 +176,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
         Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, AttemptOutcome::Failed),
     };
     if !token_renewed {
-        attempt.record(gateway, model_request, outcome);
+        attempt.record(model_request, outcome, gateway.clock.now());
     }
     if verdict == Verdict::Misconfigured && tunnel.upload.is_some() {
         // What a backend says about the gateway's credentials is not shown to the caller.
@@ -344,7 +344,7 @@ pub(super) fn broke(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>, mut err
             error.set_retry(false);
             attempt.finish(gateway, &mut books, model_request, AttemptOutcome::Cancelled);
         } else {
-            attempt.record(gateway, model_request, Outcome::Failed { failure: Failure::Error(kind), retry_after: None });
+            attempt.record(model_request, Outcome::Failed { failure: Failure::Error(kind), retry_after: None }, gateway.clock.now());
             attempt.finish(gateway, &mut books, model_request, AttemptOutcome::Broken(kind));
             let replayable = connecting || tunnel.upload.is_none();
             let retry = tunnel.retry_state.as_mut().is_some_and(|retry_state| {

@@ -248,3 +248,14 @@ fn what_an_answer_repeats_counts_where_it_is_repeated() {
         assert_ne!(key(api, r#","store":false"#), key(api, ""));
     }
 }
+
+#[test]
+fn a_text_that_cannot_be_decoded_has_no_key() {
+    let long = "x".repeat(1000);
+    for member in ["input", "user", "metadata"] {
+        for wrong in [r"\q", r"\u12", r"\ud800"] {
+            let body = format!(r#"{{"{member}":"{long}{wrong}"}}"#);
+            assert_eq!(key("n", Api::Chat, "m", body.as_bytes()), None, "{body}");
+        }
+    }
+}

@@ -244,3 +244,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_text_that_cannot_be_decoded_is_not_passed_over() {
+    let long = "x".repeat(1000);
+    for wrong in [r"\q", r"\u12", r"\ud800"] {
+        for body in [
+            format!(r#"{{"messages":[{{"role":"user","content":"{long}{wrong}"}}]}}"#),
+            format!(r#"{{"messages":[],"newfangled":["{long}{wrong}"]}}"#),
+            format!(r#"{{"messages":[{{"role":"user","content":"x","id":"{long}{wrong}"}}]}}"#),
+        ] {
+            assert!(PromptText::read(Api::Chat, body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

@@ -8,7 +8,12 @@ const ANSWER: &str = r#"{"choices":[{"message":{"role":"assistant","content":"he
 
 /// The row of a whole answer, after this change to what is known of it.
 async fn whole(text: &str, change: impl FnOnce(&mut Running)) -> (Value, Usage) {
-    let (gateway, _folder) = accounted("");
+    whole_on("", text, change).await
+}
+
+/// The same, with more in the config.
+async fn whole_on(config: &str, text: &str, change: impl FnOnce(&mut Running)) -> (Value, Usage) {
+    let (gateway, _folder) = accounted(config);
     let mut state = state(&gateway, Api::Chat, text).await;
     state.attempt.status = Some(http::StatusCode::OK);
     state.ctx.metering.whole = true;
@@ -16,7 +21,7 @@ async fn whole(text: &str, change: impl FnOnce(&mut Running)) -> (Value, Usage) 
     change(&mut state);
     let Running { mut ctx, asked, attempt } = state;
     let bound = usage_bound::of(&ctx.facts, &ctx.body, &asked);
-    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt).is_none());
+    assert!(book_answer(&gateway, ctx.books(), &asked, &attempt, gateway.clock.now()).is_none());
     let rows = booked(&gateway).await;
     assert_eq!(rows.len(), 1);
     let tokens = |name: &str| rows[0][name].as_u64().unwrap();
@@ -34,6 +39,16 @@ async fn an_answer_that_shows_all_of_its_text_is_estimated() {
     let (row, bound) = whole(CHAT, |_| ()).await;
     assert!((3..20).contains(&output(&row)) && output(&row) < bound.output, "{row}");
     assert!(row["input_tokens"].as_u64().is_some_and(|input| (1..=bound.input).contains(&input)), "{row}");
+}
+
+#[tokio::test]
+async fn by_length_it_is_estimated_without_a_tokenizer() {
+    let (row, bound) = whole_on("[usage]\nestimate = \"by-length\"\n", CHAT, |_| ()).await;
+    assert_eq!((output(&row), &row["input_tokens"]), (ANSWER.len() as u64 / 4, &json!(bound.input)), "{row}");
+    // What may hide some of its text is booked at its bound, however texts are counted.
+    let reasons = |state: &mut Running| state.asked.fields.reasoning = Some(true);
+    let (row, bound) = whole_on("[usage]\nestimate = \"by-length\"\n", CHAT, reasons).await;
+    assert_eq!(output(&row), bound.output);
 }
 
 #[tokio::test]

@@ -1,115 +1,24 @@
 //! The access log: one JSON line per request, with every attempt. A thread of its own writes it behind a bounded queue:
 //! a slow disk costs lines, which are counted, but never a request's time.
 
+mod json;
+mod line;
+mod text;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge};
-use serde::Serialize;
-use spillway_plugins::tokens::Metered;
-use spillway_plugins::trace::{SpanId, TraceId};
 use tracing::warn;
 
 use crate::batch_queue::{Receiver, Sender, Woken, inbox};
 use crate::config::{AccessLogConfig as Destination, Log};
+pub use line::{AttemptLine, RequestLine};
 
 /// Bytes of lines that may wait for the writer.
 const WAITING: usize = 8 << 20;
-
-/// One attempt of a request.
-#[derive(Debug, Clone, Serialize)]
-pub struct AttemptLine<'a> {
-    /// The backend's name.
-    pub backend: &'a str,
-    /// The deployment's name there.
-    pub deployment: &'a str,
-    /// The outcome: `ok`, `throttled`, `failed`, an error kind …
-    pub outcome: &'a str,
-    /// The upstream's status, if it answered.
-    pub status: Option<u16>,
-    /// How long it took, in microseconds.
-    pub us: u64,
-    /// The backend's message about its failure, cut and redacted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub said: Option<&'a str>,
-    /// The pooled connection was already closed: the next entry is the same attempt on a new connection.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub stale: bool,
-}
-
-/// One request.
-#[derive(Debug, Clone, Serialize)]
-pub struct RequestLine<'a> {
-    /// When it arrived, RFC 3339.
-    pub time: String,
-    /// Its id.
-    pub id: &'a str,
-    /// The trace that it belongs to, and its span there, if there are traces.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trace_id: Option<TraceId>,
-    /// Its span.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub span_id: Option<SpanId>,
-    /// The caller, if known.
-    pub consumer: Option<&'a str>,
-    /// The method.
-    pub method: &'a str,
-    /// The API, or `-`.
-    pub api: &'a str,
-    /// The model asked for.
-    pub model: Option<&'a str>,
-    /// The pool that served it.
-    pub pool: Option<&'a str>,
-    /// The status that the caller got; 499 if it left before one was sent.
-    pub status: u16,
-    /// How it ended: `ok`, `refused`, `last_resort`, `cut`, `caller_left`.
-    pub end: &'a str,
-    /// The error code, if the gateway answered itself.
-    pub code: Option<&'a str>,
-    /// Whether the answer was streamed.
-    pub stream: bool,
-    /// The result of the cache, if there is one: `hit`, `miss`, `bypass`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<&'a str>,
-    /// The result of continuing a broken stream, if that was tried: `ok`, `differs`, `failed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rescued: Option<&'a str>,
-    /// Every attempt in order.
-    pub attempts: Vec<AttemptLine<'a>>,
-    /// The answer's usage, if it is known at once; estimates are only in the ledger.
-    pub usage: Option<Metered>,
-    /// Bytes of the request's body.
-    pub bytes_in: usize,
-    /// Bytes of the answer's body.
-    pub bytes_out: usize,
-    /// Time to the first output, in microseconds.
-    pub first_us: Option<u64>,
-    /// Time in all, in microseconds.
-    pub us: u64,
-    /// The part of it that the gateway itself used, in microseconds.
-    pub overhead_us: u64,
-}
-
-impl RequestLine<'_> {
-    /// The most important fields, for people. A value that a caller chose can't break the format.
-    fn write_text(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
-        let RequestLine { time, id, status, end, api, us, .. } = self;
-        let known = |text: Option<&str>| text.unwrap_or("-").replace(|c: char| c.is_control() || c == ' ', "?");
-        write!(out, "{time} {status} {end} {api} {} consumer={}", known(self.model), known(self.consumer))?;
-        for attempt in &self.attempts {
-            write!(out, " {}/{}={}", attempt.backend, attempt.deployment, attempt.outcome)?;
-        }
-        if let Some(metered) = &self.usage {
-            write!(out, " tokens={}+{}", metered.usage.input, metered.usage.output)?;
-        }
-        if let Some(code) = self.code {
-            write!(out, " code={code}")?;
-        }
-        write!(out, " {:.1}ms id={id}", *us as f64 / 1000.0)
-    }
-}
 
 /// Accepts lines for the writer.
 #[derive(Clone)]
@@ -166,16 +75,19 @@ impl AccessLog {
     /// Hands over a line, or counts it as lost.
     pub fn write(&self, line: &RequestLine<'_>) {
         let Some(lines) = &self.lines else { return };
-        let mut written = false;
+        let mut written = true;
         // Written directly into the queue: handing over an allocation per line would cost more.
         let taken = lines.fill(|waiting| {
-            let before = waiting.len();
-            written = if self.rules.text { line.write_text(waiting).is_ok() } else { serde_json::to_writer(&mut *waiting, line).is_ok() };
-            if written {
-                waiting.push(b'\n');
+            if self.rules.text {
+                let before = waiting.len();
+                written = text::write(line, waiting).is_ok();
+                if !written {
+                    return waiting.truncate(before);
+                }
             } else {
-                waiting.truncate(before);
+                json::write(line, waiting);
             }
+            waiting.push(b'\n');
         });
         if !(taken && written) {
             self.dropped.inc();
