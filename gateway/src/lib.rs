@@ -15,6 +15,7 @@ pub mod connection_phase;
 mod estimator;
 pub mod gateway;
 pub mod guardrails;
+pub mod http1;
 pub mod http_client;
 pub mod import;
 pub mod ledger;
