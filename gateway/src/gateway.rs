@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::estimator::Estimator;
+use crate::http1::idle::IdleConnections;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::objects::Objects;
@@ -51,8 +50,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Time.
     pub clock: Clock,
-    /// Connections to upstreams.
-    pub(crate) connector: Arc<Connector>,
+    /// Connections to backends that wait for the next request.
+    pub(crate) idle: Arc<IdleConnections>,
     /// Room for request bodies.
     pub(crate) buffered: Arc<BufferBudget>,
     /// Who may work on a long one.
@@ -96,7 +95,7 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
 }
 
-/// Idle connections to upstreams that are kept, together.
+/// Idle connections to backends that are kept, together.
 const POOL_SIZE: usize = 1024;
 
 impl Gateway {
@@ -110,13 +109,12 @@ impl Gateway {
         let unrouted = metrics.requests.of("none", None);
         // The other connections are for requests.
         let sockets = (runtime.config.server.max_connections / 2).max(1);
-        let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
         let tokenizers = Arc::new(Tokenizers::new(clock.clone()));
         Ok(Gateway(Arc::new(Shared {
             runtime: ArcSwap::from_pointee(runtime),
             metrics,
             clock,
-            connector,
+            idle: Arc::new(IdleConnections::new(POOL_SIZE)),
             buffered,
             turns: turns(),
             objects,

@@ -16,6 +16,7 @@ pub mod downstream;
 mod estimator;
 pub mod gateway;
 pub mod guardrails;
+pub mod http1;
 pub mod http_client;
 pub mod import;
 pub mod ledger;

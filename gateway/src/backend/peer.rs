@@ -1,4 +1,5 @@
-//! Connections to a backend: one Pingora peer per address, made in advance.
+//! The addresses of a backend, with what each driver needs to connect: a remote for the gateway's own client, a peer for
+//! Pingora's loop. Both are made in advance.
 //!
 //! Peers are only ever made from socket addresses: Pingora's `HttpPeer::new` with a name resolves
 //! it with a blocking call and panics if that fails.
@@ -16,17 +17,27 @@ use rustls_pki_types::CertificateDer;
 
 use super::trust;
 use crate::config::Endpoint;
+use crate::http1::remote::Remote;
+use crate::http1::transport::ClientTls;
 
 /// Idle pooled connections of Pingora's own loop are closed after this. Vendors' front ends close them after about 15
 /// s.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A backend's peers.
+/// A backend's addresses.
 #[derive(Debug)]
 pub struct Peers {
     template: HttpPeer,
-    list: ArcSwap<Vec<Arc<HttpPeer>>>,
+    tls: Option<ClientTls>,
+    list: ArcSwap<Vec<Address>>,
     next: AtomicUsize,
+}
+
+/// One address.
+#[derive(Debug, Clone)]
+struct Address {
+    peer: Arc<HttpPeer>,
+    remote: Arc<Remote>,
 }
 
 impl Peers {
@@ -34,39 +45,45 @@ impl Peers {
     pub fn new(endpoint: &Endpoint, backend: &str, ca: &[CertificateDer<'static>]) -> Self {
         let mut template = template(endpoint, backend);
         template.options.ca = trust::roots(ca);
-        Peers { template, list: ArcSwap::default(), next: AtomicUsize::new(0) }
+        let tls = endpoint.tls.then(|| ClientTls { config: trust::client_config(ca), name: endpoint.server_name.clone() });
+        Peers { template, tls, list: ArcSwap::default(), next: AtomicUsize::new(0) }
     }
 
-    /// Replaces the addresses. Peers of addresses that remain are kept.
+    /// Replaces the addresses. Those that remain keep their idle connections.
     pub fn set(&self, addresses: &[SocketAddr]) {
         let old = self.list.load();
-        let peers = addresses
-            .iter()
-            .map(|address| {
-                let wanted = pingora::protocols::l4::socket::SocketAddr::Inet(*address);
-                old.iter().find(|peer| peer._address == wanted).cloned().unwrap_or_else(|| {
-                    let mut peer = self.template.clone();
-                    peer._address = wanted;
-                    Arc::new(peer)
-                })
-            })
-            .collect();
-        self.list.store(Arc::new(peers));
+        let new = |address: SocketAddr| {
+            let mut peer = self.template.clone();
+            peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
+            Address { peer: Arc::new(peer), remote: Arc::new(Remote::new(address, self.tls.clone())) }
+        };
+        let kept = |address: SocketAddr| old.iter().find(|known| known.remote.address() == address).cloned();
+        let list = addresses.iter().map(|address| kept(*address).unwrap_or_else(|| new(*address))).collect();
+        self.list.store(Arc::new(list));
     }
 
     /// Replaces the addresses by one that is reached in another way than over the network.
     #[cfg(test)]
     pub fn reach_through(&self, connect: Arc<dyn pingora::connectors::L4Connect + Send + Sync>) {
         let mut peer = self.template.clone();
-        peer.options.custom_l4 = Some(connect);
-        self.list.store(Arc::new(vec![Arc::new(peer)]));
+        peer.options.custom_l4 = Some(Arc::clone(&connect));
+        self.list.store(Arc::new(vec![Address { peer: Arc::new(peer), remote: Arc::new(Remote::through(connect)) }]));
     }
 
-    /// The next address in turn, so that a retry after a failed connection uses another one.
-    pub fn next(&self) -> Option<Arc<HttpPeer>> {
+    /// The next address in turn, so that a retry after a failed connection uses another one; for the gateway's own client.
+    pub fn next_remote(&self) -> Option<Arc<Remote>> {
+        self.next(|address| Arc::clone(&address.remote))
+    }
+
+    /// The same for Pingora.
+    pub fn next_peer(&self) -> Option<Arc<HttpPeer>> {
+        self.next(|address| Arc::clone(&address.peer))
+    }
+
+    fn next<T>(&self, of: impl FnOnce(&Address) -> T) -> Option<T> {
         let list = self.list.load();
         let turn = if list.len() > 1 { self.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        list.get(turn % list.len().max(1)).cloned()
+        list.get(turn % list.len().max(1)).map(of)
     }
 
     /// How many addresses are known.
@@ -116,13 +133,15 @@ mod tests {
         let endpoint =
             Endpoint { tls: true, host: "h".into(), port: 443, server_name: "h".into(), authority: "h".into(), prefix: String::new() };
         let peers = Peers::new(&endpoint, "b", &[]);
-        assert!(peers.next().is_none());
+        assert!(peers.next_peer().is_none() && peers.next_remote().is_none());
         let addresses: Vec<SocketAddr> = vec!["10.0.0.1:443".parse().unwrap(), "10.0.0.2:443".parse().unwrap()];
         peers.set(&addresses);
-        let (a, b) = (peers.next().unwrap(), peers.next().unwrap());
+        let (a, b) = (peers.next_peer().unwrap(), peers.next_peer().unwrap());
         assert_ne!(a._address, b._address);
         assert_eq!(a.sni, "h");
+        let (c, d) = (peers.next_remote().unwrap(), peers.next_remote().unwrap());
+        assert_eq!([c.address(), d.address()], addresses[..]);
         peers.set(&addresses[..1]);
-        assert!(Arc::ptr_eq(&peers.next().unwrap(), &a));
+        assert!(Arc::ptr_eq(&peers.next_peer().unwrap(), &a) && Arc::ptr_eq(&peers.next_remote().unwrap(), &c));
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn read_on(gateway: &Gateway, abandoned: Abandoned, limit: Duration) 
             () = place.asked_back() => false,
         };
         if whole {
-            exchange.release(&gateway.connector).await;
+            exchange.release(&gateway.idle);
         }
         match &mut reading {
             AnswerReader::Stream(watch) => {

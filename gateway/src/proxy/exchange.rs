@@ -1,21 +1,25 @@
-//! One exchange with an upstream: connect, send, read. Each step has a time limit and watches whether the caller is
-//! still connected.
+//! One exchange with a backend: connect, send, read. Each step has a time limit and watches whether the caller is still
+//! connected. What is there already is taken at once: a timer is set up only for waiting.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header;
-use pingora::connectors::http::Connector;
+use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{ErrorType, Result};
 
-use super::headers;
 use crate::balance::circuit::ErrorKind;
 use crate::clock::{Clock, Tick};
 use crate::downstream::Session;
+use crate::http1::answer_head::AnswerHead;
+use crate::http1::connection::{Connection, ExchangeError};
+use crate::http1::framing::Extent;
+use crate::http1::idle::IdleConnections;
+use crate::http1::remote::Remote;
+use crate::http1::request_head;
+use crate::http1::transport::ConnectError;
 use crate::request::Pieces;
 use crate::timer::Timer;
 
@@ -46,45 +50,35 @@ pub(super) enum BodyEvent {
 /// An open exchange. Dropping it closes the connection, so that the upstream stops working.
 pub(super) struct Exchange {
     /// On the heap, because an exchange is moved often.
-    session: Box<HttpSession>,
-    peer: Arc<HttpPeer>,
+    connection: Box<Connection>,
     reused: bool,
 }
 
 impl Exchange {
-    /// Gets a connection: from the pool if it has one, or a new one if `fresh`.
+    /// Gets a connection: an idle one if there is one, or a new one if `fresh`.
     ///
     /// # Errors
     /// [`Broken`]
-    pub(super) async fn connect(
-        connector: &Connector,
-        peer: Arc<HttpPeer>,
-        fresh: bool,
-        limit: Duration,
-        caller: &mut Session<'_>,
-    ) -> Result<Self, Broken> {
-        // With a group key of its own it finds nothing in the pool.
-        let unpooled = fresh.then(|| HttpPeer { group_key: peer.group_key ^ 1, ..(*peer).clone() });
+    pub(super) async fn connect(remote: Arc<Remote>, fresh: bool, limit: Duration, caller: &mut Session<'_>) -> Result<Self, Broken> {
+        if let Some(idle) = (!fresh).then(|| remote.idle()).flatten() {
+            return Ok(Exchange { connection: Box::new(Connection::new(remote, idle)), reused: true });
+        }
         let connected = {
             // On the heap: with TLS it is several kilobytes, which a stream need not keep.
-            let connecting = Box::pin(connector.get_http_session(unpooled.as_ref().unwrap_or(&*peer)));
-            tokio::select! {
-                biased;
-                connected = pingora_timeout::timeout(limit, connecting) => connected,
-                _ = caller.left() => return Err(Broken::CallerLeft),
-            }
+            let connecting = Box::pin(remote.connect());
+            unless_left(caller, pingora_timeout::timeout(limit, connecting)).await?
         };
         match connected {
-            Ok(Ok((session, reused))) => Ok(Exchange { session: Box::new(session), peer, reused }),
-            Ok(Err(error)) => Err(Broken::Upstream(connect_error(error.etype()))),
-            Err(_) => Err(Broken::Upstream(ErrorKind::Connect)),
+            Ok(Ok(transport)) => Ok(Exchange { connection: Box::new(Connection::new(remote, transport)), reused: false }),
+            Ok(Err(ConnectError::Tls(_))) => Err(Broken::Upstream(ErrorKind::Tls)),
+            Ok(Err(ConnectError::Tcp(_))) | Err(_) => Err(Broken::Upstream(ErrorKind::Connect)),
         }
     }
 
-    /// Sends head and body.
+    /// Sends head and body. It ends early if the upstream answers before it has read everything.
     ///
     /// # Errors
-    /// [`Broken::Stale`] or [`Broken::Upstream`]
+    /// [`Broken`]
     pub(super) async fn send(
         &mut self,
         head: Box<RequestHeader>,
@@ -92,28 +86,19 @@ impl Exchange {
         limit: Duration,
         caller: &mut Session<'_>,
     ) -> Result<(), Broken> {
-        let reused = self.reused;
-        let session = &mut self.session;
-        let sending = std::pin::pin!(async {
-            session.write_request_header(head).await?;
-            let last = body.len().saturating_sub(1);
-            for (index, piece) in body.into_iter().enumerate() {
-                session.write_request_body(piece, index == last).await?;
+        let Ok(bytes) = request_head::write(&head) else { return Err(Broken::Upstream(ErrorKind::Reset)) };
+        let to_head = head.method == Method::HEAD;
+        drop(head);
+        let connection = &mut self.connection;
+        connection.begin(std::iter::once(bytes.freeze()).chain(body), to_head);
+        let sent = match at_once(|cx| connection.poll_send(cx)).await {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => {
+                let sending = poll_fn(|cx| connection.poll_send(cx));
+                unless_left(caller, pingora_timeout::timeout(limit, sending)).await?.map_err(|_| Broken::TimedOut)?
             }
-            session.finish_request_body().await
-        });
-        let sent = tokio::select! {
-            biased;
-            sent = pingora_timeout::timeout(limit, sending) => sent,
-            _ = caller.left() => return Err(Broken::CallerLeft),
         };
-        match sent {
-            Ok(Ok(())) => Ok(()),
-            // An upstream may answer and close before it has read the whole request: look for the answer.
-            Ok(Err(_)) if !reused => Ok(()),
-            Ok(Err(_)) => Err(Broken::Stale),
-            Err(_) => Err(Broken::TimedOut),
-        }
+        sent.map_err(|error| self.broken(&error))
     }
 
     /// Reads the head of the answer; informational heads (1xx) are skipped.
@@ -127,51 +112,37 @@ impl Exchange {
         timer: &mut Timer,
         caller: &mut Session<'_>,
     ) -> Result<(), Broken> {
-        loop {
-            let read = {
-                let reading = std::pin::pin!(self.session.read_response_header());
-                tokio::select! {
-                    biased;
-                    read = reading => read,
-                    _ = caller.left() => return Err(Broken::CallerLeft),
-                    () = timer.until(until, clock) => return Err(Broken::TimedOut),
-                }
-            };
-            match read {
-                Ok(()) => {}
-                Err(error) if self.reused && closed(error.etype()) => return Err(Broken::Stale),
-                Err(_) => return Err(Broken::Upstream(ErrorKind::Reset)),
-            }
-            let status = self.session.response_header().map_or(0, |head| head.status.as_u16());
-            if status >= 200 {
-                break;
-            }
-            // An upgrade that was not asked for can't be delivered.
-            if status == 101 {
-                return Err(Broken::Upstream(ErrorKind::Reset));
-            }
-        }
-        if let HttpSession::H1(session) = &mut *self.session {
-            session.respect_keepalive();
-        }
-        Ok(())
+        let connection = &mut self.connection;
+        let read = match at_once(|cx| connection.poll_head(cx)).await {
+            Poll::Ready(read) => Some(read),
+            Poll::Pending => unless_left(caller, before(until, clock, timer, poll_fn(|cx| connection.poll_head(cx)))).await?,
+        };
+        read.ok_or(Broken::TimedOut)?.map_err(|error| self.broken(&error))
     }
 
-    /// The head of the answer.
+    /// The head of the answer as a map.
     pub(super) fn head(&self) -> Option<&ResponseHeader> {
-        self.session.response_header()
+        self.fields()?.map()
+    }
+
+    /// The head of the answer as it came: for whoever needs no map.
+    pub(super) fn fields(&self) -> Option<&AnswerHead> {
+        self.connection.answer().head()
+    }
+
+    /// The status of the answer.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        self.fields().map(|fields| fields.status)
     }
 
     /// Whether the body ends with the connection, so that a broken answer looks like a complete one.
     pub(super) fn ends_with_connection(&self) -> bool {
-        self.head()
-            .is_some_and(|head| !head.headers.contains_key(header::CONTENT_LENGTH) && !head.headers.contains_key(header::TRANSFER_ENCODING))
-            && matches!(*self.session, HttpSession::H1(_))
+        self.connection.answer().framing().is_some_and(|framing| framing.extent == Extent::UntilClose)
     }
 
     /// The body's length, if the head has it.
     pub(super) fn content_length(&self) -> Option<usize> {
-        headers::content_length(&self.head()?.headers)
+        usize::try_from(self.connection.answer().framing()?.length?).ok()
     }
 
     /// Reads the next bytes of the body. Returns `Quiet` if none came before `until`; reading can continue after that.
@@ -185,83 +156,100 @@ impl Exchange {
         timer: &mut Timer,
         caller: &mut Session<'_>,
     ) -> Result<BodyEvent, Broken> {
-        let reading = std::pin::pin!(self.session.read_response_body());
-        let read = tokio::select! {
-            biased;
-            read = reading => read,
-            _ = caller.left() => return Err(Broken::CallerLeft),
-            () = timer.until(until, clock) => return Ok(BodyEvent::Quiet),
+        let connection = &mut self.connection;
+        let read = match at_once(|cx| connection.poll_body(cx)).await {
+            Poll::Ready(read) => Some(read),
+            Poll::Pending => unless_left(caller, before(until, clock, timer, poll_fn(|cx| connection.poll_body(cx)))).await?,
         };
         match read {
-            Ok(Some(bytes)) => Ok(BodyEvent::Data(bytes)),
-            Ok(None) => Ok(BodyEvent::End),
-            Err(_) => Err(Broken::Upstream(ErrorKind::Reset)),
+            Some(Ok(Some(bytes))) => Ok(BodyEvent::Data(bytes)),
+            Some(Ok(None)) => Ok(BodyEvent::End),
+            Some(Err(_)) => Err(Broken::Upstream(ErrorKind::Reset)),
+            None => Ok(BodyEvent::Quiet),
         }
     }
 
-    /// Returns the connection to the pool if its answer was read to the end; otherwise closes it.
-    pub(super) async fn release(mut self, connector: &Connector) {
-        if self.session.response_done() {
-            // No idle timeout: it would need a task and a timer per request. The pool is bounded and notices
-            // connections that the other side closes; a stale one is replaced before the caller notices.
-            connector.release_http_session(*self.session, &*self.peer, None).await;
-        }
+    /// Keeps the connection for another request if its answer was read to the end; otherwise closes it.
+    pub(super) fn release(self, idle: &IdleConnections) {
+        self.connection.release(idle);
     }
 
     /// Reads the rest of an answer whose caller has left, until `limit` or until `each` says that it is enough. Returns
     /// whether the answer ended.
     pub(super) async fn read_rest(&mut self, limit: Duration, mut each: impl FnMut(Bytes) -> bool) -> bool {
         let rest = async {
-            while let Ok(Some(bytes)) = self.session.read_response_body().await {
+            while let Ok(Some(bytes)) = poll_fn(|cx| self.connection.poll_body(cx)).await {
                 if each(bytes) {
                     break;
                 }
             }
         };
-        tokio::time::timeout(limit, rest).await.is_ok() && self.session.response_done()
+        tokio::time::timeout(limit, rest).await.is_ok() && self.connection.answer().is_over()
     }
 
-    /// Reads the last bytes of an answer in the background, so that its connection can be used again.
-    pub(super) async fn release_soon(mut self, connector: &Arc<Connector>) {
-        if self.session.response_done() {
-            return self.release(connector).await;
+    /// Reads the last bytes of an answer so that its connection can be used again: those that are there at once, others in
+    /// the background.
+    pub(super) fn release_soon(mut self, idle: &Arc<IdleConnections>) {
+        if !self.connection.may_be_kept() {
+            return;
         }
-        let connector = Arc::clone(connector);
+        let mut left = DRAIN_BYTES;
+        if self.poll_drain(&mut Context::from_waker(Waker::noop()), &mut left).is_ready() {
+            return self.release(idle);
+        }
+        let idle = Arc::clone(idle);
         tokio::spawn(async move {
-            let rest = async {
-                let mut left = DRAIN_BYTES;
-                while let Ok(Some(bytes)) = self.session.read_response_body().await {
-                    left = left.saturating_sub(bytes.len());
-                    if left == 0 {
-                        break;
-                    }
-                }
-            };
-            let _ = tokio::time::timeout(DRAIN_TIME, rest).await;
-            self.release(&connector).await;
+            let _ = tokio::time::timeout(DRAIN_TIME, poll_fn(|cx| self.poll_drain(cx, &mut left))).await;
+            self.release(&idle);
         });
+    }
+
+    /// Reads on, at most so many bytes.
+    fn poll_drain(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
+        while let Ok(Some(bytes)) = ready!(self.connection.poll_body(cx)) {
+            *left = left.saturating_sub(bytes.len());
+            if *left == 0 {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// What an error of the connection means here.
+    fn broken(&self, error: &ExchangeError) -> Broken {
+        match error {
+            ExchangeError::NoAnswer if self.reused => Broken::Stale,
+            _ => Broken::Upstream(ErrorKind::Reset),
+        }
+    }
+}
+
+/// What is there without waiting.
+async fn at_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    poll_fn(|cx| Poll::Ready(poll(cx))).await
+}
+
+/// Does this unless the caller leaves.
+async fn unless_left<T>(caller: &mut Session<'_>, work: impl Future<Output = T>) -> Result<T, Broken> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        () = caller.left() => Err(Broken::CallerLeft),
+    }
+}
+
+/// Does this before a point in time; `None` if it is over.
+async fn before<T>(until: Tick, clock: &Clock, timer: &mut Timer, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = timer.until(until, clock) => None,
     }
 }
 
 /// Most bytes that are read so that a connection can be used again.
 const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-
-/// Whether TLS or the TCP connection failed.
-pub(super) fn connect_error(kind: &ErrorType) -> ErrorKind {
-    match kind {
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError
-        | ErrorType::TLSWantX509Lookup => ErrorKind::Tls,
-        _ => ErrorKind::Connect,
-    }
-}
-
-fn closed(kind: &ErrorType) -> bool {
-    matches!(kind, ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError)
-}
 
 #[cfg(test)]
 mod tests;

@@ -139,7 +139,7 @@ async fn attempt(
     match &delivery {
         Delivery::Complete => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
-            exchange.release_soon(&gateway.connector).await;
+            exchange.release_soon(&gateway.idle);
         }
         Delivery::CallerLeft => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Cancelled);

@@ -249,14 +249,14 @@ async fn deliver(
     match delivery {
         Delivery::Complete => {
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
-            exchange.release_soon(&gateway.connector).await;
+            exchange.release_soon(&gateway.idle);
             AttemptEnd::Over(End::Complete)
         }
         Delivery::Refusal(status) => {
             let outcome = attempt.state.refusal(&ctx.body, attempt.model_request, status);
             attempt.record(outcome);
             attempt.finish(&mut ctx.books(), if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed });
-            exchange.release_soon(&gateway.connector).await;
+            exchange.release_soon(&gateway.idle);
             AttemptEnd::Over(End::Complete)
         }
         Delivery::Replace(fault) => match fault {
@@ -290,7 +290,7 @@ async fn deliver(
         Delivery::Blocked(finding) => {
             // The target did nothing wrong; the rest of its answer is not needed.
             attempt.finish(&mut ctx.books(), AttemptOutcome::Ok);
-            exchange.release(&gateway.connector).await;
+            exchange.release(&gateway.idle);
             AttemptEnd::Over(blocked(gateway, session, ctx.own_answer(), finding.as_ref()).await)
         }
         Delivery::CallerLeft => {

@@ -52,7 +52,7 @@ pub(super) async fn send(
     let timeouts = &attempt.model_request.pool.config.timeouts;
     let mut fresh = false;
     loop {
-        let peer = upstream.peers.next().ok_or(SendError::Broken(Broken::Upstream(ErrorKind::Connect)))?;
+        let remote = upstream.peers.next_remote().ok_or(SendError::Broken(Broken::Upstream(ErrorKind::Connect)))?;
         attempt.asked_usage = asks_usage(attempt);
         let (head, body) = request(session, books.facts, books.body, upstream, attempt)?;
         let began = gateway.clock.now();
@@ -60,7 +60,7 @@ pub(super) async fn send(
         let first = output_timeout::first(attempt.model_request);
         let caller = &mut *session;
         let asked = async {
-            let mut exchange = Exchange::connect(&gateway.connector, peer, fresh, timeouts.connect.min(left), caller).await?;
+            let mut exchange = Exchange::connect(remote, fresh, timeouts.connect.min(left), caller).await?;
             attempt.state.sent = true;
             exchange.send(head, body, first.min(left), caller).await?;
             let until = (began + first).min(retry_state.deadline);

@@ -73,7 +73,7 @@ pub(super) async fn send_and_judge(
             info!(target = %target.id, api = %model_request.api, "refuses stream_options: for a while its streams will not report their usage");
         }
         if let Ok(UpstreamReply::Deliver(exchange, _)) = reply {
-            exchange.release(&gateway.connector).await;
+            exchange.release(&gateway.idle);
         }
         reply = send_once(session, books, upstream, attempt, retry_state).await;
     }
@@ -96,7 +96,7 @@ async fn send_once(
 ) -> Result<UpstreamReply, SendError> {
     let gateway = attempt.gateway;
     let mut exchange = send(session, books, upstream, attempt, retry_state).await?;
-    let status = exchange.head().map_or(StatusCode::BAD_GATEWAY, |head| head.status);
+    let status = exchange.status().unwrap_or(StatusCode::BAD_GATEWAY);
     attempt.state.status = Some(status);
     if let Some(head) = exchange.head() {
         attempt.state.signal = read_signal(&head.headers, || gateway.clock.wall());
@@ -135,7 +135,7 @@ async fn send_once(
         if pick(attempt.model_request, books.facts, books.attempts, retry_state, gateway.clock.now())
             .map_or_else(|none| none.soonest.is_some(), |_| true)
         {
-            exchange.release(&gateway.connector).await;
+            exchange.release(&gateway.idle);
             return Ok(UpstreamReply::Unfit);
         }
     }
@@ -146,7 +146,7 @@ async fn send_once(
         && retry_state.rule_out_smaller(attempt.model_request, attempt.state.member)
     {
         retry_state.last_refusal = exchange.head().map(|head| Box::new((head.clone(), text)));
-        exchange.release(&gateway.connector).await;
+        exchange.release(&gateway.idle);
         return Ok(UpstreamReply::TooLong);
     }
     match (verdict, broken) {
@@ -160,7 +160,7 @@ async fn send_once(
             {
                 retry_state.last_refusal = Some(Box::new((head.clone(), text)));
             }
-            exchange.release(&gateway.connector).await;
+            exchange.release(&gateway.idle);
             Ok(UpstreamReply::Failover(verdict, status))
         }
     }

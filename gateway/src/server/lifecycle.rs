@@ -213,6 +213,7 @@ impl Prepared {
         let (shutdown, watch) = watch::channel(false);
         let reloader = Arc::new(Reloader::new(gateway.clone(), upkeep, source, by));
         let mut tasks = vec![tokio::spawn(Arc::clone(&gateway.objects).keep_shared()), tokio::spawn(Arc::clone(&reloader).watch())];
+        tasks.push(tokio::spawn(Arc::clone(&gateway.idle).keep_swept()));
         tasks.push(tokio::spawn(self_listener::accept(own_requests, Arc::clone(&proxy), watch.clone())));
         let (control, upgrades) = Control::new(Arc::clone(&reloader));
         let api = Admin::new(gateway.clone(), control);
@@ -342,6 +343,8 @@ impl Running {
             use pingora::apps::HttpServerApp as _;
             self.proxy.http_cleanup().await;
             let _ = self.idle_end.send(true);
+            // Few requests are left, and there may be long ones: no connection to a backend waits for others.
+            gateway.idle.close();
             if tokio::time::timeout(server.drain_timeout.saturating_sub(idle_grace), none_left(false)).await.is_err() {
                 warn!(in_flight = gateway.metrics.requests.in_flight.get(), "drain_timeout is over, requests are cut off");
             }

@@ -9,8 +9,8 @@ use crate::proxy::fixtures::{Backend, CallerEnd, Setup, Step, chunked, gateway, 
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn peer(gateway: &Gateway) -> Arc<HttpPeer> {
-    gateway.runtime.load().backends[0].upstream.as_ref().unwrap().peers.next().unwrap()
+fn remote(gateway: &Gateway) -> Arc<Remote> {
+    gateway.runtime.load().backends[0].upstream.as_ref().unwrap().peers.next_remote().unwrap()
 }
 
 /// A gateway on a clock that runs, whose backend does this; and a caller.
@@ -24,7 +24,7 @@ async fn beginning(steps: Vec<Step>) -> (Gateway, Backend, Session<'static>, Cal
 /// An exchange whose request has been sent.
 async fn sent(gateway: &Gateway, session: &mut Session<'_>, body: &str) -> Exchange {
     let caller = session;
-    let mut exchange = Exchange::connect(&gateway.connector, peer(gateway), false, LIMIT, caller).await.expect("it is there");
+    let mut exchange = Exchange::connect(remote(gateway), false, LIMIT, caller).await.expect("it is there");
     let mut head = RequestHeader::build(Method::POST, b"/v1/chat/completions", None).unwrap();
     head.insert_header("host", "a.test").unwrap();
     head.insert_header("content-length", body.len()).unwrap();
@@ -58,7 +58,7 @@ async fn a_request_is_sent_whole_and_its_answer_is_read_to_its_end() {
         (&asked[0].head.line[..2], &asked[0].body[..]),
         (&["POST".to_owned(), "/v1/chat/completions".to_owned()][..], &b"hello"[..])
     );
-    exchange.release(&gateway.connector).await;
+    exchange.release(&gateway.idle);
 }
 
 #[tokio::test]
@@ -66,10 +66,8 @@ async fn a_backend_that_is_not_there_is_no_connection() {
     let gateway = gateway("");
     Backend::in_place_of(&gateway, "a", []);
     let (mut session, _caller) = session(post("/v1/chat/completions", &[], "")).await;
-    let connected = Exchange::connect(&gateway.connector, peer(&gateway), false, LIMIT, &mut session).await;
+    let connected = Exchange::connect(remote(&gateway), false, LIMIT, &mut session).await;
     assert_eq!(connected.err(), Some(Broken::Upstream(ErrorKind::Connect)));
-    assert_eq!(connect_error(&ErrorType::TLSHandshakeFailure), ErrorKind::Tls);
-    assert_eq!((connect_error(&ErrorType::InvalidCert), connect_error(&ErrorType::ConnectTimedout)), (ErrorKind::Tls, ErrorKind::Connect));
 }
 
 fn heads(statuses: &[u16]) -> Vec<Step> {

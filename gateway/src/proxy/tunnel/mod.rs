@@ -25,7 +25,6 @@ use super::attempt::is_timeout;
 use super::attempt_state::AttemptState;
 use super::books::{Books, Tunnelled};
 use super::deliver::tap::Tap;
-use super::exchange::connect_error;
 use super::refusal::Refusal;
 use super::retry_state::{RetryState, pick};
 use super::upstream_request::{Framing, NoHead, head_for};
@@ -79,7 +78,7 @@ pub(super) async fn peer(gateway: &Gateway, tunnelled: Option<Tunnelled<'_>>) ->
         match pick(model_request, facts, attempts, retry_state, now) {
             Ok(pick) => {
                 let state = AttemptState::begin(facts, attempts, model_request, retry_state, pick, now);
-                let Some(found) = upstream_of(facts, model_request, state.member).and_then(|upstream| upstream.peers.next()) else {
+                let Some(found) = upstream_of(facts, model_request, state.member).and_then(|upstream| upstream.peers.next_peer()) else {
                     continue;
                 };
                 let timeouts = &model_request.pool.config.timeouts;
@@ -389,6 +388,18 @@ pub(super) fn finish(gateway: &Gateway, tunnelled: Tunnelled<'_>, error: Option<
             None if error.is_none() || label == AttemptOutcome::Ok => End::Complete,
             None => End::Cut,
         };
+    }
+}
+
+/// Whether TLS or the TCP connection failed.
+fn connect_error(kind: &ErrorType) -> ErrorKind {
+    match kind {
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => ErrorKind::Tls,
+        _ => ErrorKind::Connect,
     }
 }
 

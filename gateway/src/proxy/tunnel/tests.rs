@@ -262,3 +262,14 @@ async fn a_head_goes_out_as_the_other_drivers_do() {
     let expected = [None, None, Some("realtime"), Some("1"), Some("the-id"), Some("a")];
     assert_eq!(names.map(field), expected.map(|text| text.map(str::to_owned)));
 }
+
+#[test]
+fn a_failed_handshake_is_another_fault_than_a_failed_connection() {
+    for (kind, expected) in [
+        (ErrorType::TLSHandshakeFailure, ErrorKind::Tls),
+        (ErrorType::InvalidCert, ErrorKind::Tls),
+        (ErrorType::ConnectTimedout, ErrorKind::Connect),
+    ] {
+        assert_eq!(connect_error(&kind), expected);
+    }
+}

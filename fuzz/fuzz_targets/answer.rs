@@ -1,0 +1,113 @@
+//! An answer of a backend means one thing: it doesn't depend on how its bytes are cut, another reader finds the same head
+//! and the same body, and a connection is used again only if nothing is left behind the answer.
+#![no_main]
+
+use bytes::BytesMut;
+use libfuzzer_sys::fuzz_target;
+use spillway::http1::answer::Answer;
+use spillway::http1::chunks::Piece;
+use spillway::http1::framing::Extent;
+use spillway_fuzz::{cuts, pieces};
+
+/// What was understood of an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Understood {
+    status: u16,
+    fields: Vec<(String, Vec<u8>)>,
+    extent: Extent,
+    body: Vec<u8>,
+    /// Bytes behind the answer.
+    behind: usize,
+    keeps_alive: bool,
+}
+
+/// Reads an answer that comes in these pieces, and then the connection ends; `None` if it is refused or not whole.
+fn understood(pieces: &[&[u8]], to_head: bool) -> Option<Understood> {
+    let (mut answer, mut buffer, mut body) = (Answer::new(to_head), BytesMut::new(), Vec::new());
+    let mut rest = pieces.iter();
+    while !answer.read_head(&mut buffer).ok()? {
+        buffer.extend_from_slice(rest.next()?);
+    }
+    loop {
+        match answer.read_body(&mut buffer).ok()? {
+            Piece::Data(bytes) => body.extend_from_slice(&bytes),
+            Piece::End => break,
+            Piece::More => match rest.next() {
+                Some(piece) => buffer.extend_from_slice(piece),
+                None => answer.closed().ok()?,
+            },
+        }
+    }
+    assert!(answer.is_over());
+    let (head, framing) = (answer.head()?, answer.framing()?);
+    let map = head.map().expect("what is taken can be in a map");
+    let fields: Vec<_> = head.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+    assert_eq!(map.headers.len(), fields.len());
+    let behind = buffer.len() + rest.map(|piece| piece.len()).sum::<usize>();
+    Some(Understood { status: head.status.as_u16(), fields, extent: framing.extent, body, behind, keeps_alive: framing.keeps_alive })
+}
+
+/// What another reader finds in a chunked body, and how many bytes are behind it.
+fn chunked(mut text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut body = Vec::new();
+    loop {
+        let Ok(httparse::Status::Complete((begin, size))) = httparse::parse_chunk_size(text) else { return None };
+        text = &text[begin..];
+        let size = usize::try_from(size).ok()?;
+        if size == 0 {
+            break;
+        }
+        body.extend_from_slice(text.get(..size)?);
+        text = text.get(size..)?.strip_prefix(b"\r\n")?;
+    }
+    loop {
+        let end = text.windows(2).position(|two| two == b"\r\n")?;
+        text = &text[end + 2..];
+        if end == 0 {
+            return Some((body, text.len()));
+        }
+    }
+}
+
+/// The first final head that another reader finds: its status, its fields, and what is behind it.
+fn head(mut text: &[u8]) -> Option<(u16, Vec<(String, Vec<u8>)>, &[u8])> {
+    loop {
+        let mut fields = [httparse::EMPTY_HEADER; 256];
+        let mut answer = httparse::Response::new(&mut fields);
+        let mut rules = httparse::ParserConfig::default();
+        rules.allow_spaces_after_header_name_in_responses(true).allow_obsolete_multiline_headers_in_responses(true);
+        let Ok(httparse::Status::Complete(end)) = rules.parse_response(&mut answer, text) else { return None };
+        text = &text[end..];
+        let status = answer.code?;
+        if status >= 200 {
+            let fields = answer.headers.iter().map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec())).collect();
+            return Some((status, fields, text));
+        }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((lengths, text)) = cuts(input) else { return };
+    for to_head in [false, true] {
+        let whole = understood(&[text], to_head);
+        assert_eq!(understood(&pieces(text, lengths), to_head), whole);
+        let Some(whole) = whole else { continue };
+        let (status, fields, rest) = head(text).expect("another reader finds a head");
+        assert_eq!(whole.status, status);
+        // One length is left of several that are equal, none beside a transfer coding.
+        let others = |fields: &[(String, Vec<u8>)]| -> Vec<_> { fields.iter().filter(|(name, _)| name != "content-length").cloned().collect() };
+        assert_eq!(others(&whole.fields), others(&fields));
+        assert!(whole.fields.iter().filter(|(name, _)| name == "content-length").count() <= 1);
+        let (body, behind) = match whole.extent {
+            Extent::Nothing => (Vec::new(), rest.len()),
+            Extent::Length(length) => {
+                let length = usize::try_from(length).expect("it was read");
+                (rest[..length].to_vec(), rest.len() - length)
+            }
+            Extent::Chunked => chunked(rest).expect("another reader finds chunks"),
+            Extent::UntilClose => (rest.to_vec(), 0),
+        };
+        assert_eq!((whole.body, whole.behind), (body, behind));
+        assert!(whole.extent != Extent::UntilClose || !whole.keeps_alive);
+    }
+});
