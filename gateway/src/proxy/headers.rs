@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
@@ -11,6 +11,7 @@ use spillway_plugins::limits::{Counter, Remaining};
 
 use crate::clock::micros;
 use crate::downstream::{HeadFields, ReplyHead};
+use crate::http1::answer_head::AnswerHead;
 
 /// `x-accel-buffering`
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -52,13 +53,12 @@ type Names = SmallVec<[HeaderName; 8]>;
 
 /// The fields that a `Connection` field names as hop-by-hop.
 pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
-    headers
-        .get_all(header::CONNECTION)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect()
+    nominated_in(headers.get_all(header::CONNECTION).into_iter().map(HeaderValue::as_bytes))
+}
+
+/// The same, from the values of the `Connection` fields.
+fn nominated_in<'h>(values: impl Iterator<Item = &'h [u8]>) -> SmallVec<[&'h str; 4]> {
+    values.filter_map(|value| std::str::from_utf8(value).ok()).flat_map(|value| value.split(',')).map(str::trim).collect()
 }
 
 /// Whether a name is in the list, in any letter case.
@@ -245,19 +245,47 @@ fn digits(text: &mut BytesMut, number: u64) {
     text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
+/// The head of an upstream's answer, as a map or as it came.
+pub trait UpstreamHead {
+    /// The status.
+    fn status(&self) -> StatusCode;
+
+    /// The fields: names in small letters, and values.
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])>;
+}
+
+impl UpstreamHead for ResponseHeader {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+}
+
+impl UpstreamHead for AnswerHead {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.iter()
+    }
+}
+
 /// The head for the caller, made from an upstream's head and what is left of the caller's rates. `chunked` if the
 /// body's length is unknown.
-pub fn for_caller(upstream: &ResponseHeader, request_id: &str, chunked: bool, remaining: &Remaining) -> ReplyHead {
+pub fn for_caller(upstream: &impl UpstreamHead, request_id: &str, chunked: bool, remaining: &Remaining) -> ReplyHead {
     let rates = has_rates(remaining);
-    let nominated = nominated(&upstream.headers);
+    let nominated = nominated_in(upstream.fields().filter(|(name, _)| *name == "connection").map(|(_, value)| value));
     let stays = |name: &str| is_hop_by_hop(name) || is_upstreams_own(name) || (rates && is_rate(name)) || is_among(name, &nominated);
-    let mut head = ReplyHead::new(upstream.status);
+    let mut head = ReplyHead::new(upstream.status());
     head.add(&X_REQUEST_ID, request_id.as_bytes());
     add_rates(&mut head, remaining);
-    for (name, value) in &upstream.headers {
-        let name = name.as_str();
+    for (name, value) in upstream.fields() {
         if !stays(name) && !(chunked && name == "content-length") {
-            head.add_parsed(name, value.as_bytes());
+            head.add_parsed(name, value);
         }
     }
     if chunked {

@@ -110,7 +110,7 @@ async fn attempt(
 ) -> Delivery {
     let gateway = attempt.gateway;
     let mut exchange = match send_and_judge(session, &mut ctx.books(), &mut attempt, retry_state).await {
-        Ok(UpstreamReply::Deliver(exchange, _)) => match exchange.head() {
+        Ok(UpstreamReply::Deliver(exchange, _)) => match exchange.fields() {
             Some(head) if head.status.is_success() && deliver::is_stream(head) => exchange,
             _ if attempt.resumes.is_some() => return unread(ctx.books(), attempt),
             // The backend answered, but not with a stream.

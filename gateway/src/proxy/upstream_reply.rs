@@ -9,7 +9,7 @@ use http::StatusCode;
 use smallvec::SmallVec;
 use spillway_plugins::objects::refuses_sealed;
 use spillway_plugins::request::StreamOptions;
-use spillway_plugins::retry::{Fault, Verdict, classify_error, is_too_long, judge, read_signal, refuses_parameter};
+use spillway_plugins::retry::{Fault, Verdict, classify_error, is_too_long, judge, read_signal_of, refuses_parameter};
 use tracing::info;
 
 use super::attempt::Attempt;
@@ -98,8 +98,8 @@ async fn send_once(
     let mut exchange = send(session, books, upstream, attempt, retry_state).await?;
     let status = exchange.status().unwrap_or(StatusCode::BAD_GATEWAY);
     attempt.state.status = Some(status);
-    if let Some(head) = exchange.head() {
-        attempt.state.signal = read_signal(&head.headers, || gateway.clock.wall());
+    if let Some(head) = exchange.fields() {
+        attempt.state.signal = read_signal_of(head.iter(), || gateway.clock.wall());
     }
     if status.is_success() {
         return Ok(UpstreamReply::Deliver(exchange, SmallVec::new()));

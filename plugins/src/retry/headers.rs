@@ -103,6 +103,11 @@ impl QuotaHeaders {
 /// `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`.
 /// A limit of zero or less means that the vendor doesn't know it (Azure's Responses API sends -1).
 pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> RateSignal {
+    read_signal_of(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())), now)
+}
+
+/// As [`read_signal`], of fields whose names are in small letters.
+pub fn read_signal_of<'h>(fields: impl Iterator<Item = (&'h str, &'h [u8])>, now: impl FnOnce() -> DateTime<Utc>) -> RateSignal {
     // Few values are dates, so the clock is read only for those.
     let mut now = Some(now);
     let mut clock = None;
@@ -110,10 +115,9 @@ pub fn read_signal(headers: &HeaderMap, now: impl FnOnce() -> DateTime<Utc>) -> 
     let mut requests = QuotaHeaders::default();
     let mut tokens: [QuotaHeaders; 3] = Default::default();
     let mut waits = Waits::default();
-    for (name, value) in headers {
-        let name = name.as_str();
+    for (name, value) in fields {
         let Some(field) = field(name) else { continue };
-        let Ok(text) = value.to_str() else { continue };
+        let Ok(text) = std::str::from_utf8(value) else { continue };
         match field {
             Field::Requests(part) => requests.take(part, text.trim(), &mut now),
             Field::Tokens(window, part) => tokens[window].take(part, text.trim(), &mut now),

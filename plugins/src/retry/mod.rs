@@ -5,7 +5,7 @@ mod headers;
 mod statuses;
 
 pub use classify::{Fault, classify_error, classify_event, is_too_long, refuses_parameter};
-pub use headers::{Quota, RateSignal, parse_reset, read_signal};
+pub use headers::{Quota, RateSignal, parse_reset, read_signal, read_signal_of};
 pub use statuses::{ParseStatusError, StatusRange, StatusSet};
 
 use http::StatusCode;

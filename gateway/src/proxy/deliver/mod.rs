@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
-use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 use spillway_plugins::rescue::Continuation;
 use spillway_plugins::retry::{self, Credentials};
@@ -41,6 +40,7 @@ use crate::balance::target::Outcome;
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
 use crate::downstream::{HeadFields as _, ReplyHead, Session};
+use crate::http1::answer_head::AnswerHead;
 use crate::request::{Facts, Reply};
 
 /// How long an HTTP/2 connection has to send what is queued before a stream is reset.
@@ -55,7 +55,7 @@ pub(super) async fn deliver(
     exchange: &mut Exchange,
     prefix: SmallVec<[Bytes; 4]>,
 ) -> Delivery {
-    let Some(head) = exchange.head() else { return Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))) };
+    let Some(head) = exchange.fields() else { return Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))) };
     let coded = is_coded(head);
     let status = head.status;
     let success = status.is_success();
@@ -67,7 +67,7 @@ pub(super) async fn deliver(
     // isn't, no `usage` is found in it.
     let watch = (coded && (asked || is_of(head, STREAM)))
         .then(|| StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), false));
-    let tap = if success { Tap::of(&head.headers, watch) } else { None };
+    let tap = if success { Tap::of(head.get("content-encoding"), watch) } else { None };
     let sniffs = success && !coded && asked && !stream && !json;
     let heard = attempt.gateway.clock.now();
     let mut delivery = Deliverer {
@@ -107,18 +107,18 @@ pub(super) async fn deliver(
 const STREAM: &[u8] = b"text/event-stream";
 
 /// Whether an answer has this type.
-fn is_of(head: &ResponseHeader, kind: &[u8]) -> bool {
-    let given = head.headers.get(header::CONTENT_TYPE);
-    given.is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(kind))
+fn is_of(head: &AnswerHead, kind: &[u8]) -> bool {
+    let given = head.get("content-type").map(<[u8]>::trim_ascii_start);
+    given.and_then(|given| given.get(..kind.len())).is_some_and(|given| given.eq_ignore_ascii_case(kind))
 }
 
 /// Whether an answer is compressed.
-fn is_coded(head: &ResponseHeader) -> bool {
-    head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+fn is_coded(head: &AnswerHead) -> bool {
+    head.get("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// Whether an answer is an event stream that can be read.
-pub(super) fn is_stream(head: &ResponseHeader) -> bool {
+pub(super) fn is_stream(head: &AnswerHead) -> bool {
     is_of(head, STREAM) && !is_coded(head)
 }
 
@@ -229,7 +229,7 @@ impl Deliverer<'_, '_, '_> {
         let first = now.since(self.attempt.state.began);
         held.iter().for_each(|piece| self.record(piece));
         self.read_plain(&held, over, now).await;
-        let Some(upstream) = self.exchange.head() else {
+        let Some(upstream) = self.exchange.fields() else {
             return Err(Delivery::Replace(ReplaceReason::Broken(Broken::Upstream(ErrorKind::Reset))));
         };
         let status = upstream.status;

@@ -4,7 +4,6 @@ use std::io::Write;
 
 use bytes::Bytes;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use http::{HeaderMap, header};
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::{AnswerUsage, OutputMeter, Reported};
 
@@ -22,18 +21,15 @@ pub(in crate::proxy) enum Tap {
 }
 
 impl Tap {
-    /// For an answer with these headers, read by `watch` if it is a stream; `None` if its coding is unknown.
-    pub(in crate::proxy) fn of(headers: &HeaderMap, watch: Option<StreamWatch>) -> Option<Self> {
+    /// For an answer with this `Content-Encoding`, read by `watch` if it is a stream; `None` if its coding is unknown.
+    pub(in crate::proxy) fn of(coding: Option<&[u8]>, watch: Option<StreamWatch>) -> Option<Self> {
         let inner = match watch {
             None => Inner::Plain(AnswerUsage::default()),
             Some(watch) => Inner::Events(Box::new(watch)),
         };
-        let coding = match headers.get(header::CONTENT_ENCODING) {
-            Some(coding) => coding.to_str().ok()?.trim(),
-            None => "identity",
-        };
+        let coding = coding.map_or(&b"identity"[..], <[u8]>::trim_ascii);
         let sink = |inner| Sink { inner, left: MOST_DECODED };
-        let is = |names: &[&str]| names.iter().any(|name| coding.eq_ignore_ascii_case(name));
+        let is = |names: &[&str]| names.iter().any(|name| coding.eq_ignore_ascii_case(name.as_bytes()));
         Some(match inner {
             Inner::Plain(usage) if is(&["identity"]) => Tap::Plain(usage),
             Inner::Events(watch) if is(&["identity"]) => Tap::Events(watch),
@@ -161,15 +157,13 @@ impl Write for Sink {
 mod tests {
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-    use http::HeaderValue;
     use spillway_plugins::api::Api;
     use spillway_plugins::tokens::Usage;
 
     use super::*;
 
     fn tap(coding: &'static str, stream: bool) -> Option<Tap> {
-        let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
-        Tap::of(&headers, stream.then(|| StreamWatch::new(Api::Chat, 1, false)))
+        Tap::of(Some(coding.as_bytes()), stream.then(|| StreamWatch::new(Api::Chat, 1, false)))
     }
 
     #[test]

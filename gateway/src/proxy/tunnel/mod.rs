@@ -209,7 +209,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
         model_request.model.members[attempt.member].metrics.first_token.observe(first.as_secs_f64());
     }
     if tunnel.upload.is_some() && head.status.is_success() {
-        tunnel.answer = Tap::of(&head.headers, watch(head, model_request));
+        tunnel.answer = Tap::of(head.headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes), watch(head, model_request));
     }
     tunnel.answered = true;
     tunnel.judged = label;
