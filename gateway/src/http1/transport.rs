@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 /// A silent connection is probed after this, this often, and is broken after this many probes without an answer.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 /// A connection is broken if the other side doesn't acknowledge what was sent for this long.
+#[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no connection.

@@ -9,6 +9,7 @@ mod bodies;
 mod cache;
 mod callers;
 mod clients;
+mod connections;
 mod crash;
 mod documents;
 mod exact;

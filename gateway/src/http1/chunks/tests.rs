@@ -4,9 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a body holds, and what is left behind it; `None` if it isn't whole. It comes in pieces of these lengths, over and
-/// over.
-fn decoded(text: &[u8], lengths: &[usize]) -> Result<Option<(Vec<u8>, Vec<u8>)>, BadChunk> {
+/// The data of a body, and what is left behind it; `None` if it isn't whole.
+type Decoded = Option<(Vec<u8>, Vec<u8>)>;
+
+/// Decodes a body that comes in pieces of these lengths, over and over.
+fn decoded(text: &[u8], lengths: &[usize]) -> Result<Decoded, BadChunk> {
     let (mut chunks, mut buffer, mut data) = (Chunks::default(), BytesMut::new(), Vec::new());
     let mut rest = text;
     let mut lengths = lengths.iter().cycle();
@@ -31,7 +33,7 @@ fn decoded(text: &[u8], lengths: &[usize]) -> Result<Option<(Vec<u8>, Vec<u8>)>,
     }
 }
 
-fn whole(text: &str) -> Result<Option<(Vec<u8>, Vec<u8>)>, BadChunk> {
+fn whole(text: &str) -> Result<Decoded, BadChunk> {
     decoded(text.as_bytes(), &[])
 }
 

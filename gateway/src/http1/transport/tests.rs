@@ -66,6 +66,7 @@ async fn a_broken_connection_is_noticed_without_traffic() {
     assert!(socket.keepalive().unwrap());
     assert_eq!((socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap()), (KEEPALIVE.0, KEEPALIVE.1));
     assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE.2);
+    #[cfg(target_os = "linux")]
     assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
 }
 

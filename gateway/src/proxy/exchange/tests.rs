@@ -172,3 +172,58 @@ async fn a_pooled_connection_that_was_closed_before_it_answered_is_stale() {
     let answered = head_of(&gateway, &mut exchange, &mut session, LIMIT).await;
     assert_eq!(answered, Err(Broken::Upstream(ErrorKind::Reset)), "it has answered");
 }
+
+#[tokio::test]
+async fn a_connection_is_kept_once_the_end_of_its_answer_has_come() {
+    let begun = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned() + &chunked("abc");
+    for at_once in [true, false] {
+        let (come, until) = tokio::sync::oneshot::channel();
+        let wait = Step::Wait(Arc::new(parking_lot::Mutex::new(Some(until))));
+        let (gateway, _backend, mut session, _caller) =
+            beginning(vec![Step::Send(begun.clone().into_bytes()), wait, Step::Send(b"0\r\n\r\n".to_vec()), Step::Hold]).await;
+        let remote = remote(&gateway);
+        let mut exchange = sent(&gateway, &mut session, "x").await;
+        head_of(&gateway, &mut exchange, &mut session, LIMIT).await.unwrap();
+        assert!(matches!(next(&gateway, &mut exchange, &mut session, LIMIT).await, Ok(BodyEvent::Data(_))));
+        if at_once {
+            exchange.release(&gateway.idle);
+            assert!(remote.idle().is_none(), "its end has not come");
+            continue;
+        }
+        exchange.release_soon(&gateway.idle);
+        assert!(remote.idle().is_none());
+        come.send(()).unwrap();
+        let kept = async {
+            while remote.idle().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, kept).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_long_request_is_answered_before_it_was_sent() {
+    let (gateway, _backend, mut session, _caller) = beginning(vec![]).await;
+    // This backend reads nothing.
+    let (theirs, ours) = tokio::io::duplex(1 << 10);
+    let mut theirs = spillway_testkit::wire::Reader::new(theirs);
+    let mut exchange = Exchange {
+        connection: Box::new(Connection::new(remote(&gateway), crate::http1::transport::Transport::Memory(Box::new(ours)))),
+        reused: true,
+    };
+    tokio::io::AsyncWriteExt::write_all(theirs.get_mut(), b"HTTP/1.1 413 X\r\ncontent-length: 4\r\n\r\nlong").await.unwrap();
+    let caller = &mut session.downstream_session;
+    let head = RequestHeader::build(Method::POST, b"/", None).unwrap();
+    let body = smallvec::smallvec![Bytes::from(vec![b'x'; 1 << 20])];
+    exchange.send(Box::new(head), body, LIMIT, caller).await.unwrap();
+    head_of(&gateway, &mut exchange, &mut session, LIMIT).await.unwrap();
+    assert_eq!(
+        (exchange.status(), exchange.fields().unwrap().get("content-length")),
+        (Some(StatusCode::PAYLOAD_TOO_LARGE), Some(&b"4"[..]))
+    );
+    assert!(matches!(next(&gateway, &mut exchange, &mut session, LIMIT).await, Ok(BodyEvent::Data(bytes)) if &bytes[..] == b"long"));
+    let remote = remote(&gateway);
+    exchange.release(&gateway.idle);
+    assert!(remote.idle().is_none(), "its request was not sent whole");
+}
