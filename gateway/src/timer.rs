@@ -16,7 +16,7 @@ type Sleep = dyn Future<Output = ()> + Send + Sync;
 
 /// One request's timer.
 #[derive(Default)]
-pub(crate) struct Timer {
+pub struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     fires: Tick,
 }

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::socket::Socket;
 use super::strict_head::{Scan, scan};
+use crate::timer::Timer;
 
 /// What comes next on a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +50,6 @@ const TRUSTED: usize = 1 << 20;
 const AHEAD: usize = 64 * 1024;
 
 /// A caller's connection.
-#[derive(Debug)]
 pub struct Http1Session {
     pub(super) socket: Socket,
     /// Bytes that were read and not used.
@@ -62,6 +62,8 @@ pub struct Http1Session {
     pub(super) keep: bool,
     certificate: Option<CertificateNames>,
     write_timeout: Option<Duration>,
+    /// For waiting within requests.
+    pub(super) timer: Timer,
 }
 
 fn nothing() -> pingora::Result<RequestHeader> {
@@ -83,6 +85,7 @@ impl Http1Session {
             keep: true,
             certificate,
             write_timeout: None,
+            timer: Timer::default(),
         })
     }
 
@@ -144,6 +147,7 @@ impl Http1Session {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
+        self.timer = Timer::default();
     }
 
     /// Ends the connection.

@@ -15,6 +15,8 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::HttpTask;
 use spillway_plugins::auth::certificate::CertificateNames;
 
+use crate::timer::Timer;
+
 pub use http1_session::{Http1Session, Next};
 pub(crate) use pingora_session::{PingoraSession, certificate_names};
 pub use reply_head::{HeadFields, ReplyHead};
@@ -164,6 +166,21 @@ impl Session<'_> {
         match self {
             Session::Pingora(session) => session.downstream_session.read_request_body().await,
             Session::Http1(session) => session.read_body().await,
+        }
+    }
+
+    /// The timer of the connection's last request: mostly it is armed, and serves the next one as it is.
+    pub fn take_timer(&mut self) -> Timer {
+        match self {
+            Session::Pingora(_) => Timer::default(),
+            Session::Http1(session) => std::mem::take(&mut session.timer),
+        }
+    }
+
+    /// Keeps a timer for the connection's next request.
+    pub fn put_timer(&mut self, timer: Timer) {
+        if let Session::Http1(session) = self {
+            session.timer = timer;
         }
     }
 

@@ -38,9 +38,11 @@ use crate::request::{End, ModelRequest, Timing};
 pub(super) async fn run(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCtx) -> End {
     let Some(model_request) = ctx.model_request.take() else { return End::CallerLeft };
     let mut retry_state = RetryState::new(&model_request, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()), ctx.facts.arrived);
+    retry_state.timer = session.take_timer();
     let now = gateway.clock.now();
     model_request.pool.budget.request(now);
     let end = attempt_all(gateway, session, ctx, &model_request, &mut retry_state, now).await;
+    session.put_timer(retry_state.timer);
     ctx.model_request = Some(model_request);
     if end != End::CallerLeft {
         // An answer that is not in the cache by now will not be: release the requests that wait for it.

@@ -45,8 +45,9 @@ fn consumer(name: &str, key: &str, more: &str) -> String {
 
 fn config(upstreams: &[ScriptedBackend], folder: &Path, more: &str) -> String {
     let mut text = format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nthreads = 2\nmax_body = \"256KiB\"\n{}\n",
-        support::state_dir(folder)
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nthreads = 2\nmax_body = \"256KiB\"\n{}\n{}",
+        support::state_dir(folder),
+        support::way_in()
     );
     for ((name, kind, ..), upstream) in UPSTREAMS.iter().zip(upstreams) {
         text += &format!("[[backends]]\nname = \"{name}\"\nkind = \"{kind}\"\nurl = \"{}\"\n", upstream.url());

@@ -213,7 +213,7 @@ async fn a_long_request_is_answered_before_it_was_sent() {
         reused: true,
     };
     tokio::io::AsyncWriteExt::write_all(theirs.get_mut(), b"HTTP/1.1 413 X\r\ncontent-length: 4\r\n\r\nlong").await.unwrap();
-    let caller = &mut session.downstream_session;
+    let caller = &mut session;
     let head = RequestHeader::build(Method::POST, b"/", None).unwrap();
     let body = smallvec::smallvec![Bytes::from(vec![b'x'; 1 << 20])];
     exchange.send(Box::new(head), body, LIMIT, caller).await.unwrap();
