@@ -119,6 +119,11 @@ impl Http1Session {
         self.left
     }
 
+    /// Whether all bytes of the body are there.
+    pub fn has_whole_body(&self) -> bool {
+        self.buffer.len() >= self.left
+    }
+
     /// Whether another request may come: the last one was read and answered to its end.
     pub fn stays(&self) -> bool {
         self.keep && self.left == 0 && self.sending == Sending::Over

@@ -84,7 +84,7 @@ impl ReplyHead {
 
     /// The first value of a field, whose name is given in small letters.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+        self.lines.iter().find(|line| self.is(**line, name)).map(|line| self.value(*line))
     }
 
     /// The fields in their order.
@@ -100,7 +100,7 @@ impl ReplyHead {
     /// The lines of the fields as they are written, without those that each connection has of its own. More may be added
     /// behind them.
     pub(super) fn into_lines(mut self) -> BytesMut {
-        self.cut(|name| matches!(name, "date" | "connection"));
+        self.cut(|head, line| head.is(line, "date") || head.is(line, "connection"));
         self.text
     }
 
@@ -126,11 +126,16 @@ impl ReplyHead {
         &self.text[(line.begin + line.name + 2) as usize..line.end as usize - 2]
     }
 
+    /// Whether a line has this name. Most differ in their length.
+    fn is(&self, line: Line, name: &str) -> bool {
+        line.name as usize == name.len() && self.text[line.begin as usize..][..name.len()] == *name.as_bytes()
+    }
+
     /// Removes the lines that are so. Moves what is behind them, which is rare.
-    fn cut(&mut self, is_so: impl Fn(&str) -> bool) {
+    fn cut(&mut self, is_so: impl Fn(&Self, Line) -> bool) {
         let mut at = 0;
         while let Some(line) = self.lines.get(at).copied() {
-            if !is_so(self.name(line)) {
+            if !is_so(self, line) {
                 at += 1;
                 continue;
             }
@@ -154,11 +159,11 @@ impl HeadFields for ReplyHead {
     }
 
     fn remove(&mut self, name: &HeaderName) {
-        self.cut(|other| other == name.as_str());
+        self.cut(|head, line| head.is(line, name.as_str()));
     }
 
     fn remove_where(&mut self, is_so: impl Fn(&str) -> bool) {
-        self.cut(is_so);
+        self.cut(|head, line| is_so(head.name(line)));
     }
 }
 

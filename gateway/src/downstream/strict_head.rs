@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use pingora::http::RequestHeader;
 use smallvec::SmallVec;
 
@@ -133,12 +133,19 @@ impl StrictHead {
     pub fn take(&self, bytes: &mut BytesMut) -> Option<RequestHeader> {
         // A copy, so that the body behind it can be handed on without copying.
         let raw = Bytes::copy_from_slice(bytes.get(..self.end)?);
-        let mut head = RequestHeader::build_no_case(Method::POST, raw.get(self.target.clone())?, Some(self.places.len())).ok()?;
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.method = Method::POST;
+        parts.uri = Uri::from_maybe_shared(raw.slice(self.target.clone())).ok()?;
+        parts.headers.reserve(self.places.len());
         for (name, value) in &self.places {
             let name = HeaderName::from_bytes(raw.get(name.clone())?).ok()?;
             let value = HeaderValue::from_maybe_shared(raw.slice(value.clone())).ok()?;
-            head.append_header(name, value).ok()?;
+            parts.headers.append(name, value);
         }
+        // Pingora's own way of adding fields keeps the case of their letters, which nothing here needs.
+        let head = RequestHeader::from(parts);
+        // A target that a URI changes is read by Pingora.
+        (head.raw_path() == raw.get(self.target.clone())?).then_some(())?;
         let _ = bytes.split_to(self.end);
         Some(head)
     }

@@ -38,13 +38,15 @@ pub struct AnswerHead {
     pub status: StatusCode,
     /// The version: 1.0 or 1.1.
     pub version: Version,
-    /// The head. The letters of names are small.
+    /// The head.
     bytes: Bytes,
+    /// The names of the fields one behind the other, in small letters.
+    names: String,
     fields: Vec<Field>,
     map: OnceLock<Option<Box<ResponseHeader>>>,
 }
 
-/// Where a field's name and value are.
+/// Where a field's name is in all names, and its value in the head.
 #[derive(Debug, Clone, Copy)]
 struct Field {
     name: u16,
@@ -63,8 +65,8 @@ impl Field {
     }
 
     /// Whether it has this name. Most names differ in their length.
-    fn is(self, name: &str, head: &[u8]) -> bool {
-        self.name().len() == name.len() && head[self.name()] == *name.as_bytes()
+    fn is(self, name: &str, names: &str) -> bool {
+        self.name().len() == name.len() && names.as_bytes()[self.name()] == *name.as_bytes()
     }
 }
 
@@ -93,31 +95,32 @@ impl AnswerHead {
         let version = if answer.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
         let begin = buffer.as_ptr().addr();
         let at = |part: &[u8], offset: usize| u16::try_from(part.as_ptr().addr().wrapping_sub(begin) + offset).unwrap_or(0);
+        let mut names = String::with_capacity(answer.headers.iter().map(|field| field.name.len()).sum());
         let place = |field: &httparse::Header<'_>| {
-            let (name, value) = (field.name.as_bytes(), field.value);
-            Field { name: at(name, 0), name_end: at(name, name.len()), value: at(value, 0), value_end: at(value, value.len()) }
+            let begin = names.len();
+            names.push_str(field.name);
+            let [name, name_end] = [begin, names.len()].map(|at| u16::try_from(at).unwrap_or(0));
+            Field { name, name_end, value: at(field.value, 0), value_end: at(field.value, field.value.len()) }
         };
         let fields: Vec<Field> = answer.headers.iter().map(place).collect();
-        let mut bytes = buffer.split_to(end);
-        for field in &fields {
-            bytes[field.name()].make_ascii_lowercase();
-        }
-        Ok(Some(AnswerHead { status, version, bytes: bytes.freeze(), fields, map: OnceLock::new() }))
+        names.make_ascii_lowercase();
+        let bytes = buffer.split_to(end);
+        Ok(Some(AnswerHead { status, version, bytes: bytes.freeze(), names, fields, map: OnceLock::new() }))
     }
 
     /// The fields in their order: names in small letters, values without the whitespace around them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|field| (std::str::from_utf8(&self.bytes[field.name()]).unwrap_or_default(), &self.bytes[field.value()]))
+        self.fields.iter().map(|field| (&self.names[field.name()], &self.bytes[field.value()]))
     }
 
     /// The values of a field, whose name is given in small letters.
     pub fn all<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
-        self.fields.iter().filter(move |field| field.is(name, &self.bytes)).map(|field| &self.bytes[field.value()])
+        self.fields.iter().filter(move |field| field.is(name, &self.names)).map(|field| &self.bytes[field.value()])
     }
 
     /// The first value of a field, whose name is given in small letters.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.is(name, &self.bytes)).map(|field| &self.bytes[field.value()])
+        self.fields.iter().find(|field| field.is(name, &self.names)).map(|field| &self.bytes[field.value()])
     }
 
     /// The head as a map, made at the first call; `None` if a field can't be in one.
@@ -129,7 +132,7 @@ impl AnswerHead {
         let mut map = ResponseHeader::build_no_case(self.status, Some(self.fields.len())).ok()?;
         map.set_version(self.version);
         for field in &self.fields {
-            let name = HeaderName::from_bytes(&self.bytes[field.name()]).ok()?;
+            let name = HeaderName::from_bytes(self.names[field.name()].as_bytes()).ok()?;
             map.append_header(name, HeaderValue::from_maybe_shared(self.bytes.slice(field.value())).ok()?).ok()?;
         }
         Some(map)
@@ -137,17 +140,17 @@ impl AnswerHead {
 
     /// Removes all fields of a name.
     pub(super) fn remove(&mut self, name: &str) {
-        self.fields.retain(|field| !field.is(name, &self.bytes));
+        self.fields.retain(|field| !field.is(name, &self.names));
     }
 
     /// Leaves the first element of the first field of a name, which is a list.
     pub(super) fn keep_first_element(&mut self, name: &str) {
-        let Some(first) = self.fields.iter_mut().find(|field| field.is(name, &self.bytes)) else { return };
+        let Some(first) = self.fields.iter_mut().find(|field| field.is(name, &self.names)) else { return };
         let list = &self.bytes[first.value()];
         let element = list.split(|byte| *byte == b',').next().unwrap_or(list).trim_ascii_end();
         first.value_end = first.value + u16::try_from(element.len()).unwrap_or(0);
         let kept = *first;
-        self.fields.retain(|field| field.name == kept.name || !field.is(name, &self.bytes));
+        self.fields.retain(|field| field.name == kept.name || !field.is(name, &self.names));
     }
 
     /// Copies the bytes out of the buffer that they were read into, so that they don't keep all of it.

@@ -12,7 +12,6 @@ use super::headers;
 use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::refusal::Refusal;
 use super::tunnel::state::Tunnel;
-use crate::clock::Tick;
 use crate::config::Server;
 use crate::connection_phase as connection;
 use crate::downstream::{Http1Session, Session};
@@ -54,13 +53,12 @@ pub(super) async fn read_body(
     if bounded && expected.is_some_and(|length| length > limit) {
         return Err(Refusal::TooLarge { limit }.into());
     }
-    let began = gateway.clock.now();
     if let Some(http1) = session.http1() {
-        gather(gateway, http1, rules, began, buffer).await?;
+        timing.waited += gather(gateway, http1, rules, buffer).await?;
         body.bytes = buffer.len();
-        timing.waited += gateway.clock.now().since(began);
         return Ok(true);
     }
+    let began = gateway.clock.now();
     loop {
         let piece = read_piece(rules.body_timeout, session).await?;
         let now = gateway.clock.now();
@@ -92,14 +90,11 @@ pub(super) async fn read_body(
     }
 }
 
-/// Reads a body of known length to its end, in one piece and without a copy.
-async fn gather(
-    gateway: &Gateway,
-    session: &mut Http1Session,
-    rules: &Server,
-    began: Tick,
-    buffer: &mut BodyBuffer,
-) -> Result<(), IntakeError> {
+/// Reads a body of known length to its end, in one piece and without a copy. Returns how long it waited for it.
+async fn gather(gateway: &Gateway, session: &mut Http1Session, rules: &Server, buffer: &mut BodyBuffer) -> Result<Duration, IntakeError> {
+    // Mostly it came together with its head: then no time passes.
+    let began = (!session.has_whole_body()).then(|| gateway.clock.now());
+    let waited = || began.map_or(Duration::ZERO, |began| gateway.clock.now().since(began));
     while session.body_left() > 0 {
         let there = in_time(rules.body_timeout, session.gather()).await?;
         if !buffer.covers(there) {
@@ -107,11 +102,11 @@ async fn gather(
         }
         if there == session.body_left() {
             buffer.put(session.take_body());
-        } else if too_slow(there, gateway.clock.now().since(began), rules.min_body_rate) {
+        } else if too_slow(there, waited(), rules.min_body_rate) {
             return Err(Refusal::BodyTimeout.into());
         }
     }
-    Ok(())
+    Ok(waited())
 }
 
 /// Passes a body on. A whole body can be sent by several attempts; one that is still arriving is streamed through.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 use spillway_plugins::fields::{is_callers_own, is_hop_by_hop, is_withheld};
@@ -71,13 +71,9 @@ fn stays_here(name: &str, allowed: &[HeaderName]) -> bool {
     is_callers_own(name) || (is_withheld(name) && !allowed.iter().any(|other| other == name))
 }
 
-/// A head for an upstream with the caller's fields that are passed on, including those it is `allowed` to send.
-///
-/// # Errors
-/// If `path` can't be written in a request line.
-pub fn for_upstream(caller: &RequestHeader, path: &str, allowed: &[HeaderName]) -> pingora::Result<Box<RequestHeader>> {
+/// The fields of a head for an upstream: the caller's that are passed on, including those it is `allowed` to send.
+pub fn for_upstream(caller: &RequestHeader, allowed: &[HeaderName]) -> http::request::Parts {
     let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.method = Method::POST;
     // It is cheaper to copy the whole map and remove a few fields than to hash every name again.
     parts.headers = caller.headers.clone();
     let nominated = nominated(&caller.headers);
@@ -86,9 +82,7 @@ pub fn for_upstream(caller: &RequestHeader, path: &str, allowed: &[HeaderName]) 
     for name in names {
         parts.headers.remove(&name);
     }
-    let mut head = RequestHeader::from(parts);
-    head.set_raw_path(path.as_bytes())?;
-    Ok(Box::new(head))
+    parts
 }
 
 /// Removes fields that must not go to the upstream. Pingora's own loop starts from a copy without hop-by-hop fields and
@@ -323,7 +317,7 @@ mod tests {
             caller.append_header(name, value).unwrap();
         }
         let names = |allowed: &[HeaderName]| {
-            let request = for_upstream(&caller, "/", allowed).unwrap();
+            let request = for_upstream(&caller, allowed);
             let mut names: Vec<String> = request.headers.keys().map(|name| name.as_str().to_owned()).collect();
             names.sort_unstable();
             names

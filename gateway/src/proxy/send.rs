@@ -18,6 +18,7 @@ use super::upstream_request::{Framing, NoHead, head_for};
 use super::{headers, output_timeout};
 use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
+use crate::clock::Tick;
 use crate::gateway::Gateway;
 use crate::provider::{ModelInBody, Provider, Signing};
 use crate::request::{Edit, Facts, ModelRequest, Pieces, ReplayBody, RequestBody};
@@ -54,8 +55,8 @@ pub(super) async fn send(
     loop {
         let remote = upstream.peers.next_remote().ok_or(SendError::Broken(Broken::Upstream(ErrorKind::Connect)))?;
         attempt.asked_usage = asks_usage(attempt);
-        let (head, body) = request(session, books.facts, books.body, upstream, attempt)?;
         let began = gateway.clock.now();
+        let (head, body) = request(session, books.facts, books.body, upstream, attempt, began)?;
         let left = retry_state.deadline.since(began);
         let first = output_timeout::first(attempt.model_request);
         let caller = &mut *session;
@@ -88,6 +89,7 @@ fn request(
     request_body: &RequestBody,
     upstream: &Upstream,
     attempt: &Attempt<'_>,
+    now: Tick,
 ) -> Result<(Box<RequestHeader>, Pieces), SendError> {
     let model_request = attempt.model_request;
     let member = &model_request.model.route.members()[attempt.state.member];
@@ -101,8 +103,7 @@ fn request(
     };
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
     let rest = attempt.resumes.as_ref().map(|(path, query)| (path.as_str(), query.as_str()));
-    let clock = &attempt.gateway.clock;
-    let at = (attempt.state.span, clock.now(), Signing { body: Some(&body), wall: clock.wall() });
+    let at = (attempt.state.span, now, Signing { body: Some(&body), wall: facts.arrived_at + now.since(facts.arrived) });
     let head = head_for(facts, model_request, (attempt.state.member, upstream), caller, rest, framing, at)?;
     Ok((head, body))
 }

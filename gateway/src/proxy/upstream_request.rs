@@ -1,7 +1,8 @@
 //! The head of a request to a backend: one builder for both drivers, the retry loop and Pingora's own.
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use pingora::http::RequestHeader;
+use pingora::{ErrorType, OrErr as _};
 use spillway_plugins::api::{Api, Part};
 use spillway_plugins::trace::SpanId;
 
@@ -59,31 +60,34 @@ impl UpstreamRequest<'_> {
             RequestTarget::Stored { path } => url::object_path(self.kind, self.endpoint, path, query),
             RequestTarget::Rest { path, query } => url::object_path(self.kind, self.endpoint, path, Some(query)),
         };
-        let mut head = headers::for_upstream(self.caller, &path, self.allowed)?;
-        head.set_method(self.method());
+        let mut parts = headers::for_upstream(self.caller, self.allowed);
+        parts.method = self.method();
+        // Not by Pingora's own way of adding fields: it keeps the case of their letters, with an allocation for each.
+        let fields = &mut parts.headers;
         match self.framing {
-            Framing::Whole(length) if head.method == Method::POST => head.insert_header(header::CONTENT_LENGTH, length)?,
-            Framing::Streamed(Some(length)) => head.insert_header(header::CONTENT_LENGTH, length)?,
+            Framing::Whole(length) if parts.method == Method::POST => drop(fields.insert(header::CONTENT_LENGTH, length.into())),
+            Framing::Streamed(Some(length)) => drop(fields.insert(header::CONTENT_LENGTH, length.into())),
             Framing::Streamed(None) => {
-                head.remove_header(&header::CONTENT_LENGTH);
-                head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+                fields.remove(header::CONTENT_LENGTH);
+                fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
-            Framing::Whole(_) | Framing::Socket => drop(head.remove_header(&header::CONTENT_LENGTH)),
+            Framing::Whole(_) | Framing::Socket => drop(fields.remove(header::CONTENT_LENGTH)),
         }
         if let RequestTarget::Rest { .. } = self.target {
-            head.remove_header(&header::CONTENT_TYPE);
+            fields.remove(header::CONTENT_TYPE);
         }
         if self.framing == Framing::Socket {
-            self.upgrade(&mut head)?;
+            self.upgrade(fields)?;
         }
-        head.insert_header(header::HOST, self.endpoint.authority.as_str())?;
-        head.insert_header(headers::X_REQUEST_ID, self.id)?;
+        fields.insert(header::HOST, value(&self.endpoint.authority)?);
+        fields.insert(headers::X_REQUEST_ID, value(self.id)?);
         // A compressed answer would have to be decoded to count its usage.
-        head.insert_header(header::ACCEPT_ENCODING, "identity")?;
-        if matches!(self.target, RequestTarget::Model { api: Api::Messages, .. }) && !self.caller.headers.contains_key("anthropic-version")
-        {
-            head.insert_header("anthropic-version", "2023-06-01")?;
+        fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if matches!(self.target, RequestTarget::Model { api: Api::Messages, .. }) && !fields.contains_key("anthropic-version") {
+            fields.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
         }
+        let mut head = Box::new(RequestHeader::from(parts));
+        head.set_raw_path(path.as_bytes())?;
         Ok(head)
     }
 
@@ -97,19 +101,24 @@ impl UpstreamRequest<'_> {
 
     /// Makes it a WebSocket request. No extension is offered, because compressed frames would hide their usage.
     /// Subprotocols that contain credentials are left out.
-    fn upgrade(&self, head: &mut RequestHeader) -> pingora::Result<()> {
-        head.insert_header(header::CONNECTION, "Upgrade")?;
-        head.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
+    fn upgrade(&self, fields: &mut HeaderMap) -> pingora::Result<()> {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION] {
             if let Some(value) = self.caller.headers.get(&name) {
-                head.insert_header(name, value.clone())?;
+                fields.insert(name, value.clone());
             }
         }
         if let Some(offered) = headers::subprotocols(&self.caller.headers) {
-            head.insert_header(header::SEC_WEBSOCKET_PROTOCOL, offered)?;
+            fields.insert(header::SEC_WEBSOCKET_PROTOCOL, value(&offered)?);
         }
         Ok(())
     }
+}
+
+/// The value of a field.
+fn value(text: &str) -> pingora::Result<HeaderValue> {
+    HeaderValue::from_str(text).or_err(ErrorType::InvalidHTTPHeader, "a value for a backend")
 }
 
 /// Why there is no head.

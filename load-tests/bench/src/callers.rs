@@ -20,7 +20,7 @@ pub enum Case {
     Stream,
 }
 
-const CONNECTIONS: usize = 8;
+pub const CONNECTIONS: usize = 8;
 const STREAMS: usize = 64;
 
 fn request(body: usize, mode: &str) -> Vec<u8> {
@@ -117,23 +117,32 @@ pub async fn run(address: SocketAddr, case: Case, time: Duration) -> u64 {
     done.load(Ordering::Relaxed)
 }
 
-/// Runs a case on one connection, so many times; the same each time.
+/// Runs a case so many times on each connection.
 pub async fn run_count(address: SocketAddr, case: Case, count: usize) {
-    let request = match case {
+    let request = Arc::new(match case {
         Case::Plain { body, refuse } => request(body, if refuse { "refuse" } else { "plain" }),
         Case::Stream => request(1 << 10, "stream"),
-    };
-    let mut tcp = connect(address).await;
-    let mut buffer = Vec::with_capacity(64 * 1024);
-    for _ in 0..count {
-        match case {
-            Case::Plain { .. } => {
-                if !ask(&mut tcp, &request, &mut buffer).await.expect("an answer") {
-                    tcp = connect(address).await;
+    });
+    let mut all = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let request = Arc::clone(&request);
+        all.spawn(async move {
+            let mut tcp = connect(address).await;
+            let mut buffer = Vec::with_capacity(64 * 1024);
+            for _ in 0..count {
+                match case {
+                    Case::Plain { .. } => {
+                        if !ask(&mut tcp, &request, &mut buffer).await.expect("an answer") {
+                            tcp = connect(address).await;
+                        }
+                    }
+                    Case::Stream => follow(&mut tcp, &request, &mut buffer).await.expect("a stream"),
                 }
             }
-            Case::Stream => follow(&mut tcp, &request, &mut buffer).await.expect("a stream"),
-        }
+        });
+    }
+    while let Some(joined) = all.join_next().await {
+        joined.expect("a caller");
     }
 }
 

@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::backend::{Backend, CHUNKS};
-use crate::callers::{self, Case};
+use crate::callers::{self, CONNECTIONS, Case};
 use crate::process::Proxy;
 
-/// Requests (or streams) before the count, and in it.
-const WARM: usize = 60;
-const COUNTED: usize = 200;
+/// Requests (or streams) on each connection before the count, and in it.
+const WARM: usize = 10;
+const COUNTED: usize = 40;
 
 /// The functions of the allocator that a program calls.
 const ALLOCATES: [&str; 8] = [
@@ -65,7 +65,7 @@ async fn counts(gateway: Option<&Path>, floor: &Path, backend: &Backend, case: C
         Some(program) => Proxy::wrapped(wrapper, program, directory.path(), backend).await,
         None => Proxy::wrapped_floor(wrapper, floor, backend).await,
     };
-    let per = (COUNTED * if matches!(case, Case::Stream) { CHUNKS } else { 1 }) as f64;
+    let per = (COUNTED * CONNECTIONS * if matches!(case, Case::Stream) { CHUNKS } else { 1 }) as f64;
     let mut counts = Counts::default();
     let proxy = start(&wrapper).await;
     callers::run_count(proxy.address, case, WARM).await;
