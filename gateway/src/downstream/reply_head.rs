@@ -100,7 +100,11 @@ impl ReplyHead {
     /// The lines of the fields as they are written, without those that each connection has of its own. More may be added
     /// behind them.
     pub(super) fn into_lines(mut self) -> BytesMut {
-        self.cut(|head, line| head.is(line, "date") || head.is(line, "connection"));
+        for name in ["date", "connection"] {
+            if self.lines.iter().any(|line| self.is(*line, name)) {
+                self.cut(|head, line| head.is(line, name));
+            }
+        }
         self.text
     }
 
@@ -159,7 +163,11 @@ impl HeadFields for ReplyHead {
     }
 
     fn remove(&mut self, name: &HeaderName) {
-        self.cut(|head, line| head.is(line, name.as_str()));
+        let name = name.as_str();
+        // Mostly there is none.
+        if self.lines.iter().any(|line| self.is(*line, name)) {
+            self.cut(|head, line| head.is(line, name));
+        }
     }
 
     fn remove_where(&mut self, is_so: impl Fn(&str) -> bool) {

@@ -17,6 +17,7 @@ use crate::connection_phase as connection;
 use crate::downstream::{Http1Session, Session};
 use crate::gateway::Gateway;
 use crate::request::{BodyBuffer, RequestBody, Timing};
+use crate::timer::within;
 
 /// Answers `Expect: 100-continue`: the caller waits for this, and nothing else sends it.
 pub(super) async fn expectation(session: &mut Session<'_>) -> Result<(), IntakeError> {
@@ -132,12 +133,12 @@ async fn read_piece(limit: Duration, session: &mut Session<'_>) -> Result<Option
 }
 
 async fn in_time<T>(limit: Duration, reading: impl Future<Output = pingora::Result<T>>) -> Result<T, IntakeError> {
-    match pingora_timeout::timeout(limit, std::pin::pin!(reading)).await {
-        Ok(Ok(read)) => Ok(read),
-        Ok(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
-        Ok(Err(error)) if is_broken_framing(&error) => Err(BROKEN_FRAMING.into()),
-        Ok(Err(_)) => Err(IntakeError::CallerLeft),
-        Err(_) => Err(Refusal::BodyTimeout.into()),
+    match within(limit, reading).await {
+        Some(Ok(read)) => Ok(read),
+        Some(Err(error)) if *error.etype() == ErrorType::ReadTimedout => Err(Refusal::BodyTimeout.into()),
+        Some(Err(error)) if is_broken_framing(&error) => Err(BROKEN_FRAMING.into()),
+        Some(Err(_)) => Err(IntakeError::CallerLeft),
+        None => Err(Refusal::BodyTimeout.into()),
     }
 }
 

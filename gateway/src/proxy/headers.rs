@@ -58,7 +58,11 @@ pub(super) fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 4]> {
 
 /// The same, from the values of the `Connection` fields.
 fn nominated_in<'h>(values: impl Iterator<Item = &'h [u8]>) -> SmallVec<[&'h str; 4]> {
-    values.filter_map(|value| std::str::from_utf8(value).ok()).flat_map(|value| value.split(',')).map(str::trim).collect()
+    let mut names = SmallVec::new();
+    for value in values.filter_map(|value| std::str::from_utf8(value).ok()) {
+        names.extend(value.split(',').map(str::trim));
+    }
+    names
 }
 
 /// Whether a name is in the list, in any letter case.

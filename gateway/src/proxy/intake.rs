@@ -302,6 +302,9 @@ async fn form(
 /// How far a form is searched for its model if the path already names it.
 const FORM_HEAD: usize = 64 * 1024;
 
+/// Most letters of a model's name that are logged.
+const SHOWN: usize = 128;
+
 /// Finds the model, and checks whether this caller may use it.
 fn resolve_model(
     session: &Session<'_>,
@@ -312,7 +315,7 @@ fn resolve_model(
 ) -> Result<ModelRequest, Refusal> {
     let name = inference.model.as_ref().or(fields.model.as_ref()).ok_or(BodyError::NoModel)?;
     // For the log. The text comes from the caller: shorten it.
-    facts.asked_for = Some(name.chars().take(128).collect());
+    facts.asked_for = Some(if name.len() <= SHOWN { name.clone() } else { name.chars().take(SHOWN).collect() });
     let runtime = Arc::clone(&facts.runtime);
     let model = runtime.model(name).ok_or_else(|| Refusal::UnknownModel { model: name.clone() })?;
     let pool = &runtime.pools[model.pool];

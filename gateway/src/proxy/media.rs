@@ -48,6 +48,9 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<&str>, Refusal>
 /// 415.
 pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(given) = content_type(headers)? else { return Ok(()) };
+    if given.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
     let mut parts = given.split(';').map(str::trim);
     let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
     if kind != "application/json" && kind != "text/json" && !kind.ends_with("+json") {

@@ -5,8 +5,12 @@ use crate::random::with_rng;
 /// 128 random bits in hexadecimal.
 pub(super) fn new() -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bits = with_rng(|rng| rng.u128(..));
-    (0..32).map(|digit| char::from(DIGITS[(bits >> (digit * 4)) as usize & 15])).collect()
+    let bits = with_rng(|rng| rng.u128(..)).to_le_bytes();
+    let mut digits = [0; 32];
+    for (byte, pair) in bits.iter().zip(digits.chunks_exact_mut(2)) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    String::from_utf8_lossy(&digits).into_owned()
 }
 
 #[cfg(test)]

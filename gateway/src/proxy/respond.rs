@@ -10,6 +10,7 @@ use spillway_plugins::api::{Api, Dialect};
 use super::refusal::{Refusal, retry_seconds};
 use super::{cors, headers};
 use crate::downstream::{HeadFields as _, ReplyHead, Session};
+use crate::timer::within;
 
 /// `retry-after-ms`
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -114,11 +115,9 @@ pub async fn send(session: &mut Session<'_>, mut head: Option<ReplyHead>, body: 
     if let Some(head) = &mut head {
         cors::allow(&session.req_header().headers, head);
     }
-    match pingora_timeout::timeout(limit, session.write(head, body, over)).await {
-        Ok(sent) => sent,
-        Err(_) => {
-            pingora::Error::e_explain(pingora::ErrorType::WriteTimedout, "the caller does not read").map_err(|error| error.into_down())
-        }
+    match within(limit, session.write(head, body, over)).await {
+        Some(sent) => sent,
+        None => pingora::Error::e_explain(pingora::ErrorType::WriteTimedout, "the caller does not read").map_err(|error| error.into_down()),
     }
 }
 
