@@ -59,12 +59,12 @@ impl Proxy {
 
     /// The gateway with keys, metrics and the access log on, and with ledger and limits if `metered`.
     pub async fn gateway(program: &Path, directory: &Path, backend: &Backend, metered: bool) -> Self {
-        Self::configured(program, directory, backend, metered, "").await
+        Self::configured(program, directory, backend, metered, ("", "")).await
     }
 
     /// As the metered one, run by another program.
     pub async fn wrapped(wrapper: &[&str], program: &Path, directory: &Path, backend: &Backend) -> Self {
-        let (config, address) = Self::write_config(directory, backend, true, "");
+        let (config, address) = Self::write_config(directory, backend, true, ("", ""));
         Self::start_wrapped(wrapper, program, &["run", "-c", &config], address).await
     }
 
@@ -84,16 +84,23 @@ impl Proxy {
     pub async fn keeping(program: &Path, directory: &Path, backend: &Backend) -> Self {
         let directory = directory.join("keeping");
         std::fs::create_dir_all(&directory).expect("a folder");
-        Self::configured(program, &directory, backend, true, "\n[plugins.cache]\nexact = {}\n").await
+        Self::configured(program, &directory, backend, true, ("", "\n[plugins.cache]\nexact = {}\n")).await
     }
 
-    async fn configured(program: &Path, directory: &Path, backend: &Backend, metered: bool, rest: &str) -> Self {
-        let (config, address) = Self::write_config(directory, backend, metered, rest);
+    /// As the metered one, with Pingora's session for every caller.
+    pub async fn without_fast_path(program: &Path, directory: &Path, backend: &Backend) -> Self {
+        let directory = directory.join("pingora");
+        std::fs::create_dir_all(&directory).expect("a folder");
+        Self::configured(program, &directory, backend, true, ("fast_path = false\n", "")).await
+    }
+
+    async fn configured(program: &Path, directory: &Path, backend: &Backend, metered: bool, more: (&str, &str)) -> Self {
+        let (config, address) = Self::write_config(directory, backend, metered, more);
         Self::start(program, &["run", "-c", &config], address).await
     }
 
     /// Writes a config. Returns its path, and the address that it listens on.
-    fn write_config(directory: &Path, backend: &Backend, metered: bool, rest: &str) -> (String, SocketAddr) {
+    fn write_config(directory: &Path, backend: &Backend, metered: bool, (server, rest): (&str, &str)) -> (String, SocketAddr) {
         let port = free_port();
         let path = directory.join(format!("bench-{metered}.toml"));
         let (state, price, limits) = if metered {
@@ -107,7 +114,7 @@ impl Proxy {
         };
         // echo -n test | sha256sum
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\n{state}\n[log]\naccess = \"{log}\"\n\n\
+            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\n{state}{server}\n[log]\naccess = \"{log}\"\n\n\
              [[backends]]\nname = \"first\"\nkind = \"openai\"\nurl = \"http://{first}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n\
              [[backends]]\nname = \"second\"\nkind = \"openai\"\nurl = \"http://{second}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n\
              [[pools]]\nname = \"pool\"\nmodels = [\"m\"]\nmembers = [{{ backend = \"first\", priority = 1 }}, {{ backend = \"second\", priority = 2 }}]\n\n\
