@@ -23,6 +23,7 @@ type Place = (Range<usize>, Range<usize>);
 
 /// What is known of a head by its bytes.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is looked at once, and never kept")]
 pub enum Scan {
     /// More bytes are needed.
     Incomplete,

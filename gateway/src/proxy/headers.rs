@@ -282,7 +282,8 @@ pub fn for_caller(upstream: &impl UpstreamHead, request_id: &str, chunked: bool,
     head.add(&X_REQUEST_ID, request_id.as_bytes());
     add_rates(&mut head, remaining);
     for (name, value) in upstream.fields() {
-        if !stays(name) && !(chunked && name == "content-length") {
+        let is_passed_on = !stays(name) && (!chunked || name != "content-length");
+        if is_passed_on {
             head.add_parsed(name, value);
         }
     }
