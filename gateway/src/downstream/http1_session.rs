@@ -164,12 +164,11 @@ impl Http1Session {
     /// Waits for the next request. Pingora takes those whose body is longer than `max_body`.
     pub fn poll_next(&mut self, cx: &mut Context<'_>, max_body: impl Fn() -> usize) -> Poll<Next> {
         loop {
-            // Line ends after a body are not the beginning of a request.
-            let blank = self.buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            if blank > 0 {
-                let _ = self.buffer.split_to(blank);
+            // Empty lines after a body are not the beginning of a request.
+            while self.buffer.starts_with(b"\r\n") {
+                let _ = self.buffer.split_to(2);
             }
-            if !self.buffer.is_empty() {
+            if !self.buffer.is_empty() && &self.buffer[..] != b"\r" {
                 match scan(&self.buffer) {
                     Scan::Incomplete => {}
                     Scan::Other => return Poll::Ready(Next::Other),

@@ -159,11 +159,7 @@ impl HeadGuard {
 
     /// Returns the bytes that were kept. `true` if there were any.
     fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        if !self.phase.is_request() {
-            // Line ends after a body are not the beginning of a request.
-            let blank = self.ahead.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            self.ahead.drain(..blank);
-        }
+        // As they are: Pingora may already have the beginning of the head that they belong to.
         let some = self.ahead.len().min(buf.remaining());
         buf.put_slice(&self.ahead[..some]);
         self.ahead.drain(..some);
@@ -254,7 +250,9 @@ impl AsyncRead for HeadGuard {
         match read {
             Poll::Ready(done) => {
                 let came = buf.filled().len() > before;
-                if came && self.phase.head_begins(|| self.clock.now() + self.header_timeout) {
+                // Line ends after a body are not the beginning of a request.
+                let begins = buf.filled()[before..].iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+                if begins && self.phase.head_begins(|| self.clock.now() + self.header_timeout) {
                     (self.head, self.head_bytes, self.chunks) = (Head::default(), 0, Chunks::default());
                 }
                 self.head_bytes += buf.filled().len() - before;

@@ -105,7 +105,12 @@ async fn next(gateway: &Gateway, session: &mut Http1Session, waiting: &mut Waiti
             biased;
             next = read => match next {
                 Some(Next::Request) => return Event::Request,
-                Some(Next::Other) => return Event::Other,
+                Some(Next::Other) => {
+                    if !begun {
+                        waiting.deadline = gateway.clock.now() + waiting.header_timeout;
+                    }
+                    return Event::Other;
+                }
                 Some(Next::Closed) => return Event::Closed,
                 None => {
                     begun = true;

@@ -51,6 +51,7 @@ mod tokens;
 mod traces;
 mod traffic;
 mod transform;
+mod two_ways;
 mod upgrade;
 mod usage;
 mod whole_usage;

@@ -271,6 +271,9 @@ impl Deliverer<'_, '_, '_> {
             self.ctx.body.input_bound = Some(usage_bound::of(&self.ctx.facts, &self.ctx.body, self.attempt.model_request).input);
             self.ctx.body.kept = None;
         }
+        if self.attempt.gateway.is_closing() {
+            self.session.close_after();
+        }
         self.ctx.reply.status = Some(status.as_u16());
         if over {
             let hidden = self.hidden.take();

@@ -101,7 +101,9 @@ impl Deliverer<'_, '_, '_> {
                 None => {
                     // What was read since then took the gateway's own time.
                     self.heard = self.now();
-                    self.next(until).await
+                    // Events that are left out don't count: a backend that sends nothing else is as good as silent.
+                    let is_over = self.heard >= until.min(self.retry_state.deadline) && !watch.state().content;
+                    if is_over { Ok(BodyEvent::Quiet) } else { self.next(until).await }
                 }
             };
             match next {
