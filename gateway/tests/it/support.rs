@@ -42,9 +42,9 @@ pub fn member<'a>(name: &'a str, backend: &'a ScriptedBackend, priority: u32) ->
     Member { name, backend, priority, extra: "" }
 }
 
-/// The line of `[server]` that sends every request through Pingora's session, if the tests are to use that way.
+/// The line of `[server]` that switches the fast path on, if the tests are to use that way.
 pub fn way_in() -> &'static str {
-    if std::env::var_os("SPILLWAY_TEST_FAST_PATH").is_some_and(|way| way == "off") { "fast_path = false\n" } else { "" }
+    if std::env::var_os("SPILLWAY_TEST_FAST_PATH").is_some_and(|way| way == "on") { "fast_path = true\n" } else { "" }
 }
 
 /// A config with one pool of OpenAI-kind backends that serves the model `m`; `pool` holds further

@@ -9,7 +9,9 @@ use crate::support::*;
 
 async fn gateway(server: &str) -> (Gateway, ScriptedBackend) {
     let backend = ScriptedBackend::start(|_| Reply::json(200, answer("x"))).await;
-    let text = config(&[member("a", &backend, 1)], "", "").replace("#server", server);
+    let text = config(&[member("a", &backend, 1)], "", "")
+        .replace("fast_path = true\n", "")
+        .replace("#server", &format!("fast_path = true\n{server}"));
     (Gateway::start(&text).await, backend)
 }
 

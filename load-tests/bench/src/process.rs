@@ -24,6 +24,9 @@ impl Drop for Proxy {
 const PROXY_CORE: &str = "0";
 const OWN_CORE: &str = "1";
 
+/// The line that switches the fast path on.
+const FAST: &str = "fast_path = true\n";
+
 /// Keeps this process off the proxies' core.
 pub fn pin_myself() {
     let id = std::process::id().to_string();
@@ -59,12 +62,12 @@ impl Proxy {
 
     /// The gateway with keys, metrics and the access log on, and with ledger and limits if `metered`.
     pub async fn gateway(program: &Path, directory: &Path, backend: &Backend, metered: bool) -> Self {
-        Self::configured(program, directory, backend, metered, ("", "")).await
+        Self::configured(program, directory, backend, metered, (FAST, "")).await
     }
 
     /// As the metered one, run by another program.
     pub async fn wrapped(wrapper: &[&str], program: &Path, directory: &Path, backend: &Backend) -> Self {
-        let (config, address) = Self::write_config(directory, backend, true, ("", ""));
+        let (config, address) = Self::write_config(directory, backend, true, (FAST, ""));
         Self::start_wrapped(wrapper, program, &["run", "-c", &config], address).await
     }
 
@@ -84,7 +87,7 @@ impl Proxy {
     pub async fn keeping(program: &Path, directory: &Path, backend: &Backend) -> Self {
         let directory = directory.join("keeping");
         std::fs::create_dir_all(&directory).expect("a folder");
-        Self::configured(program, &directory, backend, true, ("", "\n[plugins.cache]\nexact = {}\n")).await
+        Self::configured(program, &directory, backend, true, (FAST, "\n[plugins.cache]\nexact = {}\n")).await
     }
 
     /// As the metered one, with Pingora's session for every caller.
