@@ -66,27 +66,25 @@ pub struct Http1Session {
     pub(super) timer: Timer,
 }
 
-fn nothing() -> pingora::Result<RequestHeader> {
-    RequestHeader::build_no_case("POST", b"/", Some(0))
+/// The head of a connection that has no request.
+fn nothing() -> RequestHeader {
+    RequestHeader::from(http::Request::new(()).into_parts().0)
 }
 
 impl Http1Session {
     /// A connection that was just accepted.
-    ///
-    /// # Errors
-    /// Never.
-    pub fn new(socket: Socket, certificate: Option<CertificateNames>) -> pingora::Result<Self> {
-        Ok(Http1Session {
+    pub fn new(socket: Socket, certificate: Option<CertificateNames>) -> Self {
+        Http1Session {
             socket,
             buffer: BytesMut::new(),
-            head: nothing()?,
+            head: nothing(),
             left: 0,
             sending: Sending::Over,
             keep: true,
             certificate,
             write_timeout: None,
             timer: Timer::default(),
-        })
+        }
     }
 
     /// The connection, and the bytes that were read and not used.
@@ -146,9 +144,7 @@ impl Http1Session {
 
     /// Gives back what an idle connection doesn't need.
     pub fn rest(&mut self) {
-        if let Ok(nothing) = nothing() {
-            self.head = nothing;
-        }
+        self.head = nothing();
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }

@@ -107,8 +107,8 @@ fn ends_each_line(head: &[u8]) -> bool {
     })
 }
 
-/// Digits without a leading zero that fit into a number.
-fn length(value: &[u8]) -> Option<usize> {
+/// The number of a `Content-Length`: digits without a leading zero that fit into it.
+pub fn length(value: &[u8]) -> Option<usize> {
     let is_number = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit) && (value[0] != b'0' || value.len() == 1);
     is_number.then(|| value.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0')))
 }

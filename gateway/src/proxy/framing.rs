@@ -1,6 +1,6 @@
 //! Rejects heads that Pingora accepts, but that another server on the way could read differently.
 
-use crate::downstream::Session;
+use crate::downstream::{Session, strict_head};
 use http::{Version, header};
 use memchr::{memchr_iter, memmem};
 
@@ -18,7 +18,7 @@ pub(super) fn framing(session: &mut Session<'_>) -> Result<(), Refusal> {
     let head = session.req_header();
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next()
-        && (lengths.next().is_some() || !is_length(length.as_bytes()))
+        && (lengths.next().is_some() || strict_head::length(length.as_bytes()).is_none())
     {
         return Err(Refusal::Head { what: "Content-Length must be one number, in digits" });
     }
@@ -55,11 +55,6 @@ fn http1(session: &Session<'_>, raw: &[u8]) -> Result<(), Refusal> {
         });
     }
     Ok(())
-}
-
-/// Digits without a leading zero that fit into a number.
-fn is_length(text: &[u8]) -> bool {
-    (1..=18).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) && (text[0] != b'0' || text.len() == 1)
 }
 
 /// A name or an address, with an optional port.
@@ -107,6 +102,7 @@ mod tests {
 
     #[test]
     fn lengths_are_numbers() {
+        let is_length = |text: &[u8]| strict_head::length(text).is_some();
         assert!(is_length(b"0") && is_length(b"123"));
         for bad in ["", "+1", "-1", "01", "1,1", "1, 1", "1 ", "0x1", "9999999999999999999"] {
             assert!(!is_length(bad.as_bytes()), "{bad}");

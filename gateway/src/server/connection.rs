@@ -65,7 +65,7 @@ pub(super) async fn serve(service: Service, tcp: TcpStream) {
     }
     let (accepted, phase) = if fast_path {
         let mut waiting = Waiting::new(gateway.clock.now(), header_timeout, REQUESTS);
-        let Ok(mut session) = Http1Session::new(socket, certificate) else { return };
+        let mut session = Http1Session::new(socket, certificate);
         if !http1_connection::serve(&gateway, &mut session, &mut waiting, idle_end).await {
             return;
         }

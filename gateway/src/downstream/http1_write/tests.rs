@@ -33,7 +33,7 @@ async fn asked(request: &str) -> (Http1Session, TcpStream) {
     let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (ours, _) = listener.accept().await.unwrap();
     theirs.write_all(request.as_bytes()).await.unwrap();
-    let mut session = Http1Session::new(Socket::Plain(ours), None).unwrap();
+    let mut session = Http1Session::new(Socket::Plain(ours), None);
     assert_eq!(poll_fn(|cx| session.poll_next(cx, || usize::MAX)).await, Next::Request);
     (session, theirs)
 }
