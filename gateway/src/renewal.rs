@@ -21,7 +21,7 @@ pub struct Renewal {
 
 /// The result of a request for renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RenewalReply {
+enum RenewalReply {
     /// It will be renewed.
     Accepted,
     /// The last request for renewal was too short a time ago.
@@ -31,6 +31,16 @@ pub enum RenewalReply {
         /// The number at that time.
         after: u64,
     },
+}
+
+impl RenewalReply {
+    /// Whether a version newer than `seen` is being made, for at most `limit`.
+    fn is_under_way(self, seen: u64, now: Tick, limit: Duration) -> bool {
+        match self {
+            RenewalReply::Accepted => true,
+            RenewalReply::TooSoon { at, after } => after >= seen && now.since(at) <= limit,
+        }
+    }
 }
 
 impl Renewal {
@@ -57,17 +67,19 @@ impl Renewal {
         if *number.borrow_and_update() > seen {
             return true;
         }
-        match self.ask(seen, now) {
-            RenewalReply::Accepted => {}
-            // Callers that come while a renewal is under way wait for it; the others must continue without one.
-            RenewalReply::TooSoon { at, after } if after < seen || now.since(at) > limit => return false,
-            RenewalReply::TooSoon { .. } => {}
-        }
-        timeout(limit, number.wait_for(|newest| *newest > seen)).await.is_ok_and(|came| came.is_ok())
+        // Callers that come while a renewal is under way wait for it; the others must continue without one.
+        self.ask(seen, now).is_under_way(seen, now, limit)
+            && timeout(limit, number.wait_for(|newest| *newest > seen)).await.is_ok_and(|came| came.is_ok())
+    }
+
+    /// Version `seen` is not usable: requests a renewal unless there is a newer version, and doesn't wait. `true` if
+    /// there is one, or if one is being made for at most `limit`.
+    pub fn is_replaced(&self, seen: u64, now: Tick, limit: Duration) -> bool {
+        self.number() > seen || self.ask(seen, now).is_under_way(seen, now, limit)
     }
 
     /// Version `seen` is not usable: requests a renewal, unless that was just done, and doesn't wait.
-    pub fn ask(&self, seen: u64, now: Tick) -> RenewalReply {
+    fn ask(&self, seen: u64, now: Tick) -> RenewalReply {
         let mut last = self.last.lock();
         match *last {
             Some((at, after)) if now.since(at) < self.floor => RenewalReply::TooSoon { at, after },
@@ -104,6 +116,20 @@ mod tests {
             assert_eq!(renewal.ask(0, at(seconds)), RenewalReply::TooSoon { at: at(100), after: 0 });
         }
         assert_eq!(renewal.ask(0, at(110)), RenewalReply::Accepted);
+    }
+
+    #[test]
+    fn a_refusal_of_an_older_version_is_no_news() {
+        let renewal = Renewal::new(Duration::from_secs(10));
+        let (at, limit) = (|seconds: u64| Tick(0) + Duration::from_secs(seconds), Duration::from_secs(3));
+        assert!(renewal.is_replaced(1, at(100), limit), "requested");
+        assert!(renewal.is_replaced(1, at(102), limit), "under way");
+        assert!(!renewal.is_replaced(1, at(104), limit), "it does not come");
+        renewal.done();
+        renewal.done();
+        assert!(renewal.is_replaced(1, at(104), limit), "it was sent before the renewal");
+        assert!(!renewal.is_replaced(2, at(104), limit), "the new one is no good either");
+        assert!(renewal.is_replaced(2, at(110), limit), "requested again");
     }
 
     #[tokio::test]

@@ -25,13 +25,16 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
     let name = &backend.config.name;
     let current = Arc::new(ArcSwapOption::empty());
     addresses.set_health_check(Box::new(Current { check: Arc::clone(&current), thresholds: (rules.healthy_after, rules.unhealthy_after) }));
+    let mut sent = 0;
     loop {
+        // Read before the token itself, which may be renewed in between.
+        let token = upstream.auth.token().map_or(0, |token| token.number());
         match request(upstream, &rules, &clock) {
             Ok(request) => {
                 // Replaced only for a new credential, because a check keeps its connections.
-                let shown: arc_swap::Guard<Option<Arc<HttpHealthCheck>>> = current.load();
-                if shown.as_ref().is_none_or(|check| check.req.headers != request.headers) {
-                    current.store(Some(Arc::new(check(upstream, &rules, request, &clock))));
+                if current.load().is_none() || token != sent {
+                    sent = token;
+                    current.store(Some(Arc::new(check(upstream, &rules, request, token, &clock))));
                 }
             }
             // Without a credential the backend is out anyway; this must not count as unhealthy.
@@ -101,7 +104,8 @@ fn request(upstream: &Upstream, rules: &HealthRules, clock: &Clock) -> Result<Re
     Ok(request)
 }
 
-fn check(upstream: &Upstream, rules: &HealthRules, request: RequestHeader, clock: &Clock) -> HttpHealthCheck {
+/// `sent` is the number of the token in `request`.
+fn check(upstream: &Upstream, rules: &HealthRules, request: RequestHeader, sent: u64, clock: &Clock) -> HttpHealthCheck {
     let mut check = HttpHealthCheck::new_custom(&upstream.endpoint.server_name, upstream.endpoint.tls, Connector::new(None));
     check.peer_template = upstream.peers.template();
     check.peer_template.options.total_connection_timeout = Some(rules.timeout);
@@ -114,7 +118,7 @@ fn check(upstream: &Upstream, rules: &HealthRules, request: RequestHeader, clock
         let status = StatusCode::from_u16(answer.status.as_u16()).or_err(ErrorType::InvalidHTTPHeader, "status")?;
         // Without traffic no request would notice the 401.
         if let (StatusCode::UNAUTHORIZED, Some(token)) = (status, &token) {
-            token.refused(token.number(), clock.now());
+            token.refused(sent, clock.now());
         }
         if statuses.contains(status) { Ok(()) } else { Error::e_explain(ErrorType::HTTPStatus(status.as_u16()), "unhealthy status") }
     }));

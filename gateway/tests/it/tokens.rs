@@ -388,8 +388,14 @@ async fn a_streamed_uploads_401_is_not_the_callers_business_and_brings_another_t
         "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: g\r\ncontent-type: multipart/form-data; boundary=XX\r\ncontent-length: {}\r\n\r\n{form}",
         form.len()
     );
-    let refused = spillway_testkit::client::ask(process.address, &upload).await.unwrap();
-    assert_eq!((refused.status, refused.code()), (502, "upstream_error".into()), "{}", refused.text());
+    // Several were under way with the token that is no good.
+    let ask = async || spillway_testkit::client::ask(process.address, &upload).await.unwrap();
+    let (first, second, third) = tokio::join!(ask(), ask(), ask());
+    let refused: Vec<_> = [first, second, third].into_iter().filter(|reply| reply.status != 200).collect();
+    assert!(!refused.is_empty(), "the first has the first token");
+    for reply in refused {
+        assert_eq!((reply.status, reply.code()), (502, "upstream_error".into()), "{}", reply.text());
+    }
     eventually("another token", async || service.issued() == 2).await;
     eventually("it is in use", async || spillway_testkit::client::ask(process.address, &upload).await.unwrap().status == 200).await;
     assert_eq!(process.state("a").await, "ready", "the target was not to blame");

@@ -15,13 +15,16 @@ use super::{auto, client_credentials, managed_identity, schedule, workload_ident
 use crate::balance::route::HealthFlag;
 use crate::clock::{Clock, Tick};
 use crate::config::{Identity, TokenAuth};
-use crate::renewal::{Renewal, RenewalReply};
+use crate::renewal::Renewal;
 use crate::telemetry::metrics::TokenMetrics;
 
 /// Timeout of one fetch, which may be two calls of ten seconds (Arc).
 const FETCH: Duration = Duration::from_secs(25);
 /// Least time between two renewals that a backend's 401 caused.
 const FLOOR: Duration = Duration::from_secs(10);
+
+/// How long a token that was requested is expected to come.
+const SOON: Duration = Duration::from_secs(3);
 
 /// A token and its end.
 struct Held {
@@ -80,10 +83,10 @@ impl TokenSource {
         self.renewal.request(number, now, limit).await
     }
 
-    /// A target refused token `number`: requests another one, and doesn't wait. `true` if none was requested a short
-    /// time ago.
+    /// A target refused token `number`, the one that was sent: requests another one, and doesn't wait. `true` if there
+    /// is a newer one already or one will come soon: the refusal says nothing about the target then.
     pub fn refused(&self, number: u64, now: Tick) -> bool {
-        self.renewal.ask(number, now) == RenewalReply::Accepted
+        self.renewal.is_replaced(number, now, SOON)
     }
 
     /// The scheme that `auto` chose last.

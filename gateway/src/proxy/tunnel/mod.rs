@@ -124,6 +124,8 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
         None => Framing::Socket,
     };
     let body = tunnel.upload.is_none().then_some(&[][..]);
+    // Read before the token itself, which may be renewed in between.
+    tunnel.token = upstream.auth.token().map_or(0, |token| token.number());
     let at = (attempt.span, gateway.clock.now(), Signing { body, wall: gateway.clock.wall() });
     match head_for(books.facts, model_request, (attempt.member, upstream), caller, None, framing, at) {
         Ok(head) => *request = *head,
@@ -156,7 +158,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
     let credentials = upstream.map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
     let token = upstream.and_then(|upstream| upstream.auth.token()).filter(|_| head.status == StatusCode::UNAUTHORIZED);
     // If a new token is being fetched, the target is not to blame yet.
-    let token_renewed = token.is_some_and(|token| token.refused(token.number(), gateway.clock.now()));
+    let token_renewed = token.is_some_and(|token| token.refused(tunnel.token, gateway.clock.now()));
     let verdict = match head.status {
         StatusCode::SWITCHING_PROTOCOLS => Verdict::Deliver,
         status => judge(status, b"", &model_request.pool.config.retry.statuses, credentials),

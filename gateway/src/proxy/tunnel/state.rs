@@ -18,6 +18,8 @@ pub struct Tunnel {
     pub(super) prefix_due: bool,
     pub(super) retry_state: Option<RetryState>,
     pub(super) attempt: Option<AttemptState>,
+    /// The number of the token that the attempt sent.
+    pub(super) token: u64,
     /// Reads the rest of an upload's form, so that no part of it is unchecked.
     pub(super) form: Option<FormReader>,
     /// The refusal for the caller if this ends without an answer.
@@ -51,6 +53,7 @@ impl Tunnel {
             prefix_due: false,
             retry_state: None,
             attempt: None,
+            token: 0,
             form,
             refusal: None,
             answered: false,
