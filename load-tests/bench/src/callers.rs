@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,71 +78,83 @@ async fn follow(tcp: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> st
     Ok(())
 }
 
-/// Runs a case for a time; how many requests (or chunks) were done.
-pub async fn run(address: SocketAddr, case: Case, time: Duration) -> u64 {
-    let until = Instant::now() + time;
-    let done = Arc::new(AtomicU64::new(0));
-    let (connections, request) = match case {
-        Case::Plain { body, refuse } => (CONNECTIONS, request(body, if refuse { "refuse" } else { "plain" })),
-        Case::Stream => (STREAMS, request(1 << 10, "stream")),
-    };
-    let request = Arc::new(request);
-    let mut all = JoinSet::new();
-    for _ in 0..connections {
-        let (done, request) = (Arc::clone(&done), Arc::clone(&request));
-        all.spawn(async move {
-            let mut tcp = connect(address).await;
-            let mut buffer = Vec::with_capacity(64 * 1024);
-            while Instant::now() < until {
-                match case {
-                    Case::Plain { .. } => {
-                        // The gateway ends a connection after some thousand requests.
-                        if !ask(&mut tcp, &request, &mut buffer).await.expect("an answer") {
-                            tcp = connect(address).await;
+/// How long the callers go on.
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    Time(Instant),
+    /// Requests of each connection.
+    Count(usize),
+}
+
+/// The callers of one case. Their connections stay open between runs.
+#[derive(Debug)]
+pub struct Callers {
+    address: SocketAddr,
+    case: Case,
+    request: Arc<Vec<u8>>,
+    open: Vec<TcpStream>,
+}
+
+impl Callers {
+    /// Connects.
+    pub async fn new(address: SocketAddr, case: Case) -> Self {
+        let (connections, request) = match case {
+            Case::Plain { body, refuse } => (CONNECTIONS, request(body, if refuse { "refuse" } else { "plain" })),
+            Case::Stream => (STREAMS, request(1 << 10, "stream")),
+        };
+        let mut open = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            open.push(connect(address).await);
+        }
+        Callers { address, case, request: Arc::new(request), open }
+    }
+
+    /// Asks for a time. Returns how many requests (or chunks) were done.
+    pub async fn run(&mut self, time: Duration) -> u64 {
+        self.go(Until::Time(Instant::now() + time)).await
+    }
+
+    async fn go(&mut self, until: Until) -> u64 {
+        let mut all = JoinSet::new();
+        for mut tcp in self.open.drain(..) {
+            let (address, case, request) = (self.address, self.case, Arc::clone(&self.request));
+            all.spawn(async move {
+                let mut buffer = Vec::with_capacity(64 * 1024);
+                let mut requests = 0;
+                while match until {
+                    Until::Time(end) => Instant::now() < end,
+                    Until::Count(count) => requests < count,
+                } {
+                    requests += 1;
+                    match case {
+                        Case::Plain { .. } => {
+                            // The gateway ends a connection after some thousand requests.
+                            if !ask(&mut tcp, &request, &mut buffer).await.expect("an answer") {
+                                tcp = connect(address).await;
+                            }
                         }
-                        done.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Case::Stream => {
-                        follow(&mut tcp, &request, &mut buffer).await.expect("a stream");
-                        done.fetch_add(CHUNKS as u64, Ordering::Relaxed);
+                        Case::Stream => follow(&mut tcp, &request, &mut buffer).await.expect("a stream"),
                     }
                 }
-            }
-        });
+                (tcp, requests as u64)
+            });
+        }
+        let mut done = 0;
+        while let Some(joined) = all.join_next().await {
+            let (tcp, requests) = joined.expect("a caller");
+            self.open.push(tcp);
+            done += requests;
+        }
+        match self.case {
+            Case::Plain { .. } => done,
+            Case::Stream => done * CHUNKS as u64,
+        }
     }
-    while let Some(joined) = all.join_next().await {
-        joined.expect("a caller");
-    }
-    done.load(Ordering::Relaxed)
 }
 
 /// Runs a case so many times on each connection.
 pub async fn run_count(address: SocketAddr, case: Case, count: usize) {
-    let request = Arc::new(match case {
-        Case::Plain { body, refuse } => request(body, if refuse { "refuse" } else { "plain" }),
-        Case::Stream => request(1 << 10, "stream"),
-    });
-    let mut all = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let request = Arc::clone(&request);
-        all.spawn(async move {
-            let mut tcp = connect(address).await;
-            let mut buffer = Vec::with_capacity(64 * 1024);
-            for _ in 0..count {
-                match case {
-                    Case::Plain { .. } => {
-                        if !ask(&mut tcp, &request, &mut buffer).await.expect("an answer") {
-                            tcp = connect(address).await;
-                        }
-                    }
-                    Case::Stream => follow(&mut tcp, &request, &mut buffer).await.expect("a stream"),
-                }
-            }
-        });
-    }
-    while let Some(joined) = all.join_next().await {
-        joined.expect("a caller");
-    }
+    Callers::new(address, case).await.go(Until::Count(count)).await;
 }
 
 /// Median time of a 1 KiB request, one at a time, in microseconds.

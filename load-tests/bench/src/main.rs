@@ -3,8 +3,8 @@
 //!
 //! `bench --profile GATEWAY FLOOR` counts instructions and system calls instead.
 //! `bench GATEWAY FLOOR [SECONDS [CASE]]` with the paths of the two programs. Both are driven by the same
-//! callers against the same backends, in turn, several times; what is compared is the processor
-//! time that the operating system booked on each.
+//! callers against the same backends, in slices that alternate, for several turns; what is compared is
+//! the processor time that the operating system booked on each.
 
 #![allow(clippy::disallowed_methods)] // measuring is what it does
 
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backend::Backend;
-use callers::Case;
+use callers::{Callers, Case};
 use process::Proxy;
 use spillway::balance::policy::Policy;
 
@@ -95,16 +95,12 @@ async fn main() {
     println!("\n{}", if missed == 0 { "every budget is met".to_owned() } else { format!("{missed} budgets are missed") });
 }
 
-/// Prints what a case costs with both, in turn, with the spread of the ratios. Returns whether the budget is missed.
+/// Prints what a case costs with both, with the spread of the ratios. Returns whether the budget is missed.
 async fn compare(name: &str, gateway: &mut Proxy, floor: &mut Proxy, case: Case, turn: Duration, budget: f64) -> bool {
-    // Warm both up: connections, allocators, branch predictors.
-    for proxy in [&mut *gateway, &mut *floor] {
-        callers::run(proxy.address, case, Duration::from_millis(300)).await;
-    }
+    let mut turns = Turns::new(gateway, floor, case).await;
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        let a = cost(gateway, case, turn).await;
-        let b = cost(floor, case, turn).await;
+        let (a, b) = turns.take(turn).await;
         ours.push(a);
         theirs.push(b);
         ratios.push(a / b);
@@ -117,11 +113,48 @@ async fn compare(name: &str, gateway: &mut Proxy, floor: &mut Proxy, case: Case,
     ratio > budget
 }
 
+/// Two proxies that take turns with one case.
+///
+/// What the machine does to one it must do to the other: a virtual machine's neighbours come and go within a second.
+/// So a turn has many slices, and the proxies alternate in them (ABBA). What a proxy does in the other's slices, such
+/// as writing its ledger, counts as its own.
+struct Turns<'a> {
+    proxies: [&'a mut Proxy; 2],
+    callers: [Callers; 2],
+}
+
+/// How long one proxy has the machine for itself.
+const SLICE: Duration = Duration::from_millis(50);
+
+impl<'a> Turns<'a> {
+    /// Warms both up: connections, allocators, branch predictors.
+    async fn new(first: &'a mut Proxy, second: &'a mut Proxy, case: Case) -> Self {
+        let mut callers = [Callers::new(first.address, case).await, Callers::new(second.address, case).await];
+        for callers in &mut callers {
+            callers.run(Duration::from_millis(300)).await;
+        }
+        Turns { proxies: [first, second], callers }
+    }
+
+    /// One turn of this length for each. Returns the microseconds of processor time per request (or chunk).
+    async fn take(&mut self, turn: Duration) -> (f64, f64) {
+        let before = self.proxies.each_mut().map(|proxy| proxy.cpu_micros());
+        let mut done = [0; 2];
+        let pairs = (turn.as_nanos() / (2 * SLICE.as_nanos())).max(1);
+        for _ in 0..pairs {
+            for of in [0, 1, 1, 0] {
+                done[of] += self.callers[of].run(SLICE).await;
+            }
+        }
+        let [ours, theirs] = [0, 1].map(|of| (self.proxies[of].cpu_micros() - before[of]) as f64 / done[of].max(1) as f64);
+        (ours, theirs)
+    }
+}
+
 /// Microseconds of processor time that limits and ledger add to a request.
 ///
-/// It is a small difference of two large numbers. So the turns are many and short, what the machine does to one it
-/// does to the next; and there are several pairs of processes, because where things lie in memory differs from
-/// start to start by as much. The callers never sleep: waking them costs the proxy the more the longer they had
+/// It is a small difference of two large numbers. So there are many turns, and several pairs of processes, because
+/// where things lie in memory differs from start to start by as much. The callers never sleep: waking them costs the proxy the more the longer they had
 /// slept, which is the longer the slower it is.
 async fn metering_costs(program: &Path, backend: &Backend, turn: Duration) -> f64 {
     let case = Case::Plain { body: 1 << 10, refuse: false };
@@ -135,12 +168,10 @@ async fn metering_costs(program: &Path, backend: &Backend, turn: Duration) -> f6
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut metered = Proxy::gateway(program, directory.path(), backend, true).await;
         let mut unmetered = Proxy::gateway(program, directory.path(), backend, false).await;
-        for proxy in [&mut metered, &mut unmetered] {
-            callers::run(proxy.address, case, Duration::from_millis(300)).await;
-        }
+        let mut turns = Turns::new(&mut metered, &mut unmetered, case).await;
         for _ in 0..15 {
-            let with = cost(&mut metered, case, turn).await;
-            more.push(with - cost(&mut unmetered, case, turn).await);
+            let (with, without) = turns.take(turn).await;
+            more.push(with - without);
         }
     }
     awake.abort();
@@ -150,13 +181,11 @@ async fn metering_costs(program: &Path, backend: &Backend, turn: Duration) -> f6
 /// What an answer from the cache costs, as a share of what the floor takes to ask for it.
 async fn hit_costs(keeping: &mut Proxy, floor: &mut Proxy, turn: Duration) -> f64 {
     let case = Case::Plain { body: 1 << 10, refuse: false };
+    let mut turns = Turns::new(keeping, floor, case).await;
     let mut ratios = Vec::new();
-    for proxy in [&mut *keeping, &mut *floor] {
-        callers::run(proxy.address, case, Duration::from_millis(300)).await;
-    }
     for _ in 0..TURNS {
-        let ours = cost(keeping, case, turn).await;
-        ratios.push(ours / cost(floor, case, turn).await);
+        let (ours, theirs) = turns.take(turn).await;
+        ratios.push(ours / theirs);
     }
     median(&mut ratios)
 }
@@ -164,7 +193,7 @@ async fn hit_costs(keeping: &mut Proxy, floor: &mut Proxy, turn: Duration) -> f6
 /// Microseconds of processor time per request (or chunk).
 async fn cost(proxy: &mut Proxy, case: Case, time: Duration) -> f64 {
     let before = proxy.cpu_micros();
-    let done = callers::run(proxy.address, case, time).await;
+    let done = Callers::new(proxy.address, case).await.run(time).await;
     (proxy.cpu_micros() - before) as f64 / done.max(1) as f64
 }
 
@@ -198,7 +227,7 @@ async fn latency(gateway: &mut Proxy, floor: &mut Proxy) {
 
 async fn memory(gateway: &mut Proxy, floor: &mut Proxy, at_rest: u64) {
     let (ours, theirs) = (per_stream(gateway).await, per_stream(floor).await);
-    callers::run(gateway.address, Case::Plain { body: 1_000_000, refuse: false }, Duration::from_secs(1)).await;
+    Callers::new(gateway.address, Case::Plain { body: 1_000_000, refuse: false }).await.run(Duration::from_secs(1)).await;
     let after = gateway.resident_kib() as f64 / 1024.0;
     println!(
         "\nmemory at rest {:.1} MB (budget 40), per open stream {ours:.1} KB (budget 20; floor {theirs:.1}), after a burst of 1 MB bodies {after:.1} MB",

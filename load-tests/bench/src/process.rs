@@ -135,15 +135,12 @@ impl Proxy {
         Self::wrapped_floor(&[], program, backend).await
     }
 
-    /// Processor time so far, of all threads, from the scheduler's own books.
+    /// Processor time so far, of all threads, those that ended too.
     pub fn cpu_micros(&mut self) -> u64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the proxy runs");
-        let nanos: u64 = tasks
-            .flatten()
-            .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
-            .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
-            .sum();
-        nanos / 1000
+        let process = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a process number"));
+        let clock = nix::time::ClockId::pid_cpu_clock_id(process).expect("the proxy runs");
+        let time = clock.now().expect("the proxy runs");
+        time.tv_sec().unsigned_abs() * 1_000_000 + time.tv_nsec().unsigned_abs() / 1000
     }
 
     /// Resident memory.
