@@ -13,6 +13,7 @@
 //! | [`member`] | a target as a member of a pool |
 //! | [`policy`] | which of the usable members of a tier |
 //! | [`route`] | tiers in order, tried members, the location fence; the error when no member is left |
+//! | [`ptu`] | how full a PTU is, and who may use its room |
 //! | [`budget`] | how many retries after failures a pool may make |
 //! | [`snapshot`] | all of it for the admin API |
 
@@ -24,6 +25,7 @@ pub mod latency;
 pub mod member;
 pub mod member_state;
 pub mod policy;
+pub mod ptu;
 pub mod route;
 mod slots;
 pub mod snapshot;

@@ -1,0 +1,17 @@
+//! What is known of a PTU deployment without its telling: how full it is, how fast it drains, and who may use its room.
+//!
+//! | file | idea |
+//! |---|---|
+//! | [`twin`] | the level of its bucket and its drain, learned from what it accepts and refuses |
+//! | [`saved`] | that state for a restart or another process |
+//! | [`load`] | what a call adds to the level: expected, and used |
+//! | [`rates`] | the shipped table: what a unit takes of each model |
+//! | [`steer`] | who may use the room, who waits, who goes elsewhere |
+//!
+//! The unit of load is the second of configured capacity: 2.0 is what the configured rate drains in two seconds.
+
+pub mod load;
+pub mod rates;
+pub mod saved;
+pub mod steer;
+pub mod twin;

@@ -1,0 +1,268 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Tick = Tick(3_600_000_000_000);
+const DEPTH: Duration = Duration::from_secs(10);
+
+fn after(seconds: f64) -> Tick {
+    NOW + Duration::from_secs_f64(seconds)
+}
+
+fn twin() -> Twin {
+    Twin::new(DEPTH, 0.004, NOW)
+}
+
+/// The real bucket in the same unit: drains at `rate`, refuses above the line.
+struct Bucket {
+    level: f64,
+    rate: f64,
+}
+
+impl Bucket {
+    /// Refuses for so long, or takes the load.
+    fn admit(&mut self, load: f64) -> Option<Duration> {
+        if self.level >= 0.0 {
+            return Some(Duration::from_secs_f64(self.level / self.rate + 0.05));
+        }
+        self.level += load;
+        None
+    }
+}
+
+/// Calls of 0.25 s, five in a second, against a bucket. Returns the share of calls that were refused, and the share of the
+/// rate that was used.
+fn run(twin: &mut Twin, bucket: &mut Bucket, seconds: std::ops::Range<u32>) -> (f64, f64) {
+    let (mut refused, mut sent, mut used) = (0, 0, 0.0);
+    for step in seconds.start * 5..seconds.end * 5 {
+        let now = after(f64::from(step) * 0.2);
+        bucket.level = (bucket.level - 0.2 * bucket.rate).max(-10.0);
+        if twin.fits(now, 0.0, true) == Fit::Full {
+            continue;
+        }
+        let above = twin.admitted(now, 0.25);
+        sent += 1;
+        match bucket.admit(0.25) {
+            None => {
+                twin.accepted(now, above);
+                twin.settled(now, 0.25, Some(0.25));
+                used += 0.25;
+            }
+            Some(wait) => {
+                refused += 1;
+                twin.settled(now, 0.25, Some(0.0));
+                twin.refused(now, wait);
+            }
+        }
+    }
+    (f64::from(refused) / f64::from(sent.max(1)), used / (f64::from(seconds.end - seconds.start) * bucket.rate))
+}
+
+#[test]
+fn an_empty_bucket_takes_a_burst_up_to_the_margin() {
+    let mut twin = twin();
+    let mut sent = 0;
+    while twin.fits(NOW, 0.0, false) == Fit::Fits {
+        twin.admitted(NOW, 1.0);
+        twin.settled(NOW, 1.0, Some(1.0));
+        sent += 1;
+    }
+    assert_eq!(sent, 6);
+    assert_eq!(twin.utilisation(NOW), 0.6);
+    assert_eq!(twin.utilisation(after(1.0)), 0.5);
+    assert!(twin.room_in(NOW, 0.0).unwrap() < Duration::from_millis(1));
+    assert_eq!(twin.room_in(NOW, 0.3), Some(Duration::from_secs(3)));
+}
+
+#[test]
+fn a_refusal_sets_the_level_right() {
+    let mut twin = twin();
+    let above = twin.admitted(NOW, 0.5);
+    assert!(above < 0.0);
+    twin.settled(NOW, 0.5, Some(0.0));
+    twin.refused(NOW, Duration::from_secs(2));
+    assert_eq!(twin.utilisation(NOW), 1.2);
+    assert_eq!(twin.room_in(NOW, 0.0), Some(Duration::from_secs(6)));
+    assert_eq!(twin.fits(after(1.9), 0.0, true), Fit::Full, "it said when");
+    assert_eq!(twin.drain(), 1.0, "the bucket was only thought empty");
+    assert_eq!(twin.real(), 0.7, "a refused call says nothing of what calls use");
+}
+
+#[test]
+fn a_drain_that_is_off_is_learned_and_the_bucket_stays_full() {
+    for rate in [0.4, 0.8, 1.0, 1.2] {
+        let mut twin = twin();
+        let mut bucket = Bucket { level: -10.0, rate };
+        run(&mut twin, &mut bucket, 0..600);
+        let (refused, used) = run(&mut twin, &mut bucket, 600..3000);
+        assert!(refused < 0.01, "{rate}: {refused} refused");
+        assert!(used > 0.96, "{rate}: {used} used");
+        assert!((twin.drain() - rate).abs() < 0.1, "{rate}: {}", twin.drain());
+    }
+}
+
+#[test]
+fn a_twin_that_is_wrong_recovers() {
+    for (level, drain) in [(3600.0, 0.1), (-10.0, 1.5), (0.0, 0.1)] {
+        let mut twin = twin();
+        twin.restore(&Saved { level: Some(level), drain, real: 0.01, size: 0.0, spare: -3.0 }, NOW);
+        let mut bucket = Bucket { level: -10.0, rate: 0.9 };
+        run(&mut twin, &mut bucket, 0..3600);
+        let (refused, used) = run(&mut twin, &mut bucket, 3600..5400);
+        assert!(refused < 0.02 && used > 0.9, "{level}/{drain}: {refused} refused, {used} used, drain {}", twin.drain());
+    }
+}
+
+#[test]
+fn a_probe_is_sent_only_while_a_refusal_may_be_spent() {
+    let mut twin = twin();
+    let full = |twin: &mut Twin| {
+        let mut saved = twin.saved(NOW);
+        saved.level = Some(-1.0);
+        twin.restore(&saved, NOW);
+    };
+    full(&mut twin);
+    assert!((0..100).any(|_| twin.fits(NOW, 0.0, true) == Fit::Probe));
+    for _ in 0..20 {
+        twin.refused(NOW, Duration::ZERO);
+    }
+    full(&mut twin);
+    assert!((0..100).all(|_| twin.fits(NOW, 0.0, true) == Fit::Full), "refusals are owed");
+    full(&mut twin);
+    assert!((0..100).all(|_| twin.fits(NOW, 0.0, false) == Fit::Full));
+}
+
+#[test]
+fn what_other_nodes_send_counts() {
+    let (mut here, mut there) = (twin(), twin());
+    there.admitted(NOW, 4.0);
+    here.peer_admitted(NOW, 4.0);
+    assert_eq!(here.utilisation(NOW), there.utilisation(NOW));
+    here.peer_settled(NOW, 4.0, Some(1.0));
+    there.settled(NOW, 4.0, Some(1.0));
+    assert_eq!(here.utilisation(NOW), there.utilisation(NOW));
+    here.peer_refused(NOW, Duration::from_secs(1), 0.5);
+    assert_eq!((here.utilisation(NOW), here.drain()), (1.1, 0.5));
+    here.peers_lost(NOW, 2);
+    assert_eq!(here.drain(), 0.25);
+}
+
+#[test]
+fn a_changed_capacity_rescales_what_is_known() {
+    let mut twin = twin();
+    twin.admitted(NOW, 4.0);
+    twin.rescale(0.5);
+    assert_eq!(twin.saved(NOW).level, Some(-3.0), "half of the load, seen from the line");
+}
+
+#[test]
+fn a_restart_meets_the_bucket_with_a_probe() {
+    let mut old = twin();
+    old.refused(NOW, Duration::from_secs(1));
+    let saved = old.saved(NOW);
+    let mut heir = twin();
+    heir.restore(&saved, NOW);
+    assert_eq!(heir.saved(NOW), saved);
+    let text = serde_json::to_string(&saved.without_level()).unwrap();
+    let mut restarted = twin();
+    restarted.restore(&serde_json::from_str(&text).unwrap(), NOW);
+    assert_eq!(restarted.utilisation(NOW), 0.6);
+    assert_eq!(restarted.fits(NOW, 0.0, false), Fit::Full);
+}
+
+#[test]
+fn warnings_say_what_is_wrong() {
+    let mut twin = twin();
+    assert!(!twin.is_implausible(NOW) && !twin.is_too_coarse(NOW));
+    twin.peer_refused(NOW, Duration::ZERO, 0.0);
+    assert!(!twin.is_implausible(after(599.0)) && twin.is_implausible(after(600.0)));
+    twin.peer_refused(after(600.0), Duration::ZERO, 0.5);
+    assert!(!twin.is_implausible(after(1300.0)));
+    for _ in 0..200 {
+        twin.admitted(after(600.0), 5.0);
+        twin.settled(after(600.0), 5.0, Some(5.0));
+    }
+    assert!(twin.is_too_coarse(after(600.0)), "the bucket holds two calls");
+}
+
+#[test]
+fn an_hour_above_the_budget_is_too_coarse() {
+    let mut twin = twin();
+    for second in 0..3700 {
+        let now = after(f64::from(second));
+        twin.admitted(now, 0.1);
+        twin.settled(now, 0.1, Some(0.1));
+        if second % 50 == 0 {
+            twin.refused(now, Duration::from_millis(100));
+        }
+    }
+    assert!(twin.is_too_coarse(after(3700.0)));
+}
+
+#[derive(Debug, Clone)]
+enum Input {
+    Fits(f64, bool),
+    Admitted(f64),
+    Accepted(f64),
+    Settled(f64, Option<f64>),
+    Refused(u64),
+    PeerAdmitted(f64),
+    PeerSettled(f64, Option<f64>),
+    PeerRefused(u64, f64),
+    PeersLost(u32),
+    Rescale(f64),
+    Restore(Option<f64>, f64, f64, f64, f64),
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let any = proptest::num::f64::ANY;
+    let some = || proptest::option::of(any);
+    prop_oneof![
+        (any, proptest::bool::ANY).prop_map(|(guard, probe)| Input::Fits(guard, probe)),
+        any.prop_map(Input::Admitted),
+        (0.0..2.0).prop_map(Input::Admitted),
+        any.prop_map(Input::Accepted),
+        (any, some()).prop_map(|(booked, used)| Input::Settled(booked, used)),
+        (0.0..2.0, proptest::option::of(0.0..2.0)).prop_map(|(booked, used)| Input::Settled(booked, used)),
+        (0u64..).prop_map(Input::Refused),
+        (0u64..5_000).prop_map(Input::Refused),
+        any.prop_map(Input::PeerAdmitted),
+        (any, some()).prop_map(|(booked, used)| Input::PeerSettled(booked, used)),
+        (0u64.., any).prop_map(|(wait, drain)| Input::PeerRefused(wait, drain)),
+        (0u32..9).prop_map(Input::PeersLost),
+        any.prop_map(Input::Rescale),
+        (some(), any, any, any, any).prop_map(|(level, drain, real, size, spare)| Input::Restore(level, drain, real, size, spare)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_input_and_no_clock_breaks_it(inputs in proptest::collection::vec((input(), proptest::option::of(0u64..)), 1..200)) {
+        let mut twin = twin();
+        let mut now = NOW;
+        for (input, jump) in inputs {
+            // A second later, or at any time, also an earlier one.
+            now = jump.map_or(now + Duration::from_secs(1), Tick);
+            match input {
+                Input::Fits(guard, probe) => { twin.fits(now, guard, probe); }
+                Input::Admitted(booked) => { twin.admitted(now, booked); }
+                Input::Accepted(above) => twin.accepted(now, above),
+                Input::Settled(booked, used) => twin.settled(now, booked, used),
+                Input::Refused(wait) => twin.refused(now, Duration::from_millis(wait)),
+                Input::PeerAdmitted(booked) => { twin.peer_admitted(now, booked); twin.peer_accepted(now, booked); }
+                Input::PeerSettled(booked, used) => twin.peer_settled(now, booked, used),
+                Input::PeerRefused(wait, drain) => twin.peer_refused(now, Duration::from_millis(wait), drain),
+                Input::PeersLost(nodes) => twin.peers_lost(now, nodes),
+                Input::Rescale(ratio) => twin.rescale(ratio),
+                Input::Restore(level, drain, real, size, spare) => twin.restore(&Saved { level, drain, real, size, spare }, now),
+            }
+            let saved = twin.saved(now);
+            let level = saved.level.unwrap();
+            prop_assert!((-twin.depth()..=MOST).contains(&level), "level {}", level);
+            prop_assert!((DRAIN.0..=DRAIN.1).contains(&twin.drain()), "drain {}", twin.drain());
+            prop_assert!((0.0..=2.0).contains(&twin.real()) && saved.size.is_finite() && saved.spare.is_finite());
+            prop_assert!(twin.utilisation(now).is_finite() && twin.utilisation(now) >= 0.0);
+            prop_assert!(twin.room_in(now, 0.5).is_none_or(|room| room <= Duration::from_secs(600)));
+        }
+    }
+}
