@@ -30,6 +30,7 @@ pub mod private;
 pub mod prompt_log;
 pub mod provider;
 pub mod proxy;
+mod ptu_file;
 pub mod random;
 pub mod redis;
 pub mod renewal;

@@ -18,6 +18,16 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Makes a file that is empty and private, or empties an existing one.
+///
+/// # Errors
+/// If it can't be made.
+pub fn create(path: &Path) -> io::Result<File> {
+    let file = open(path)?;
+    file.set_len(0)?;
+    Ok(file)
+}
+
 /// Makes an SQLite database private before SQLite opens it. The files that SQLite creates beside it get the same
 /// permissions; existing ones are changed.
 ///

@@ -10,8 +10,10 @@ pub mod url;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::balance::provisioned::PtuConfig;
 use crate::balance::route::HealthFlag;
 use crate::balance::target::{Target, TargetId};
+use crate::clock::Tick;
 use crate::config;
 use crate::telemetry::metrics::Metrics;
 use auth::{Authoriser, Identities, TokenSource};
@@ -68,38 +70,45 @@ pub struct Targets {
     before: BTreeMap<TargetId, (Arc<Target>, config::BackendConfig)>,
     /// Changes to targets that were kept, applied once requests use this config.
     changes: BTreeMap<TargetId, Change>,
+    now: Tick,
 }
 
 /// A change to a target.
 #[derive(Debug, Clone, Copy)]
 struct Change {
     max_concurrent: Option<u32>,
+    ptu: Option<PtuConfig>,
     /// Its credentials have changed: an outage because of the old ones ends.
     forgiven: bool,
 }
 
 impl Targets {
     /// No targets yet; [`Targets::get`] takes those of the config before with their state.
-    pub fn after(before: Option<(&Targets, &[Arc<Backend>])>) -> Self {
+    pub fn after(before: Option<(&Targets, &[Arc<Backend>])>, now: Tick) -> Self {
         let known = before.into_iter().flat_map(|(targets, backends)| {
             let of = |target: &Target| backends.iter().find(|backend| backend.config.name == target.id.backend);
             targets.iter().filter_map(move |target| Some((target.id.clone(), (Arc::clone(target), of(target)?.config.clone()))))
         });
-        Targets { all: BTreeMap::new(), before: known.collect(), changes: BTreeMap::new() }
+        Targets { all: BTreeMap::new(), before: known.collect(), changes: BTreeMap::new(), now }
     }
 
     /// The target for `model` at `backend`, made at its first use.
     pub fn get(&mut self, backend: &config::BackendConfig, model: &str) -> Arc<Target> {
         let id = TargetId { backend: backend.name.clone(), deployment: backend.deployment(model).into() };
+        let ptu = backend.ptu.get(&*id.deployment).copied();
         let known = self.before.get(&id);
         let make = || match known {
             // A different address is a different resource.
             Some((target, config)) if config.endpoint == backend.endpoint && config.kind == backend.kind => {
-                let change = Change { max_concurrent: backend.max_concurrent, forgiven: config.auth != backend.auth };
+                let change = Change { max_concurrent: backend.max_concurrent, ptu, forgiven: config.auth != backend.auth };
                 self.changes.insert(id.clone(), change);
                 Arc::clone(target)
             }
-            _ => Arc::new(Target::new(id.clone(), backend.max_concurrent)),
+            _ => {
+                let target = Target::new(id.clone(), backend.max_concurrent);
+                target.provisioned.configure(ptu, self.now);
+                Arc::new(target)
+            }
         };
         Arc::clone(self.all.entry(id.clone()).or_insert_with(make))
     }
@@ -110,10 +119,11 @@ impl Targets {
     }
 
     /// Requests use this config from now on: applies the changes.
-    pub fn settle(&self) {
+    pub fn settle(&self, now: Tick) {
         for (id, change) in &self.changes {
             let Some(target) = self.all.get(id) else { continue };
             target.set_max_concurrent(change.max_concurrent);
+            target.provisioned.configure(change.ptu, now);
             if change.forgiven {
                 target.clear_outage();
             }

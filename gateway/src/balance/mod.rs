@@ -14,6 +14,8 @@
 //! | [`policy`] | which of the usable members of a tier |
 //! | [`route`] | tiers in order, tried members, the location fence; the error when no member is left |
 //! | [`ptu`] | how full a PTU is, and who may use its room |
+//! | [`provisioned`] | the provisioned throughput of a target: what is known of it, and what requests take of it |
+//! | [`durations`] | how long answers take |
 //! | [`budget`] | how many retries after failures a pool may make |
 //! | [`snapshot`] | all of it for the admin API |
 
@@ -21,10 +23,12 @@ pub mod belief;
 pub mod budget;
 pub mod change;
 pub mod circuit;
+pub mod durations;
 pub mod latency;
 pub mod member;
 pub mod member_state;
 pub mod policy;
+pub mod provisioned;
 pub mod ptu;
 pub mod route;
 mod slots;

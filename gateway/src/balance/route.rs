@@ -1,12 +1,16 @@
 //! The tiers of one model's members, and the choice of a member in them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use smallvec::SmallVec;
 
 pub use super::member::{HealthFlag, Member, MemberHealth};
+use super::member_state::MemberState;
 use super::policy::{Candidate, Policy};
+use super::provisioned::{Booking, Demand};
+use super::ptu::steer::{Decision, Rules};
 use super::snapshot::member_state_for;
 use super::target::{Lease, RequestKey, Unavailable};
 use crate::clock::Tick;
@@ -40,6 +44,8 @@ pub struct Route {
     members: Vec<Member>,
     tiers: Vec<Tier>,
     policy: Policy,
+    /// How provisioned throughput is used before it answers 429.
+    steering: Option<Rules>,
 }
 
 /// What the choice of a member depends on.
@@ -57,6 +63,8 @@ pub struct PickRequest<'a> {
     pub affinity_key: u64,
     /// Which consumer asks, and for which operation.
     pub key: RequestKey,
+    /// What it is expected to take of provisioned throughput; `None` if no member has any.
+    pub demand: Option<&'a Demand>,
 }
 
 /// A chosen member and its slot.
@@ -66,6 +74,8 @@ pub struct Pick {
     pub index: usize,
     /// Its slot.
     pub lease: Lease,
+    /// What it is expected to take of the member's provisioned throughput, if that has one.
+    pub booking: Option<Booking>,
 }
 
 /// A member that was passed over for a request.
@@ -77,7 +87,7 @@ pub struct Skipped {
     pub deployment: Arc<str>,
     /// Its tier.
     pub priority: u32,
-    /// Why: a state of a member, `tried`, `not-for-this-api` or `location-not-allowed`.
+    /// Why: a state of a member, `tried`, `not-for-this-api`, `location-not-allowed` or `ptu-full`.
     pub state: &'static str,
     /// Milliseconds until it reopens, if known.
     pub reopens_in_ms: Option<u64>,
@@ -92,13 +102,27 @@ pub struct NoneReady {
     pub all_throttled: bool,
     /// There are members, but none inside the caller's location fence.
     pub fenced_off: bool,
+    /// A member's provisioned throughput is full, and the request should wait for it until then, although other members
+    /// could take it.
+    pub room_at: Option<Tick>,
 }
 
 impl Route {
     /// A route over `members`, grouped into tiers by their priority.
     pub fn new(members: Vec<Member>, policy: Policy) -> Self {
         let tiers = Tier::group(&members);
-        Route { members, tiers, policy }
+        Route { members, tiers, policy, steering: None }
+    }
+
+    /// The same route, which uses provisioned throughput by these rules.
+    #[must_use]
+    pub fn steered(self, steering: Option<Rules>) -> Self {
+        Route { steering, ..self }
+    }
+
+    /// Whether any member has provisioned throughput.
+    pub fn is_provisioned(&self) -> bool {
+        self.members.iter().any(|member| member.target.provisioned.is_on())
     }
 
     /// The members, in the order of their indices.
@@ -111,21 +135,65 @@ impl Route {
     /// # Errors
     /// [`NoneReady`] says when to try again.
     pub fn pick(&self, request: &PickRequest<'_>, now: Tick, rng: &mut fastrand::Rng) -> Result<Pick, NoneReady> {
+        let steered = request.demand.zip(self.steering.as_ref());
+        let mut is_full = false;
         for tier in &self.tiers {
             let mut usable: SmallVec<[usize; 32]> = tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
-            while !usable.is_empty() {
-                let candidates: SmallVec<[Candidate<'_>; 32]> =
-                    usable.iter().map(|&i| Candidate { target: &self.members[i].target, weight: self.members[i].weight }).collect();
-                let chosen = self.policy.pick(&candidates, request.affinity_key, rng);
-                let index = usable[chosen];
-                if let Some(lease) = self.members[index].target.acquire(request.key, now) {
-                    return Ok(Pick { index, lease });
+            if let Some((demand, rules)) = steered {
+                let before = usable.len();
+                let wait = self.keep_those_with_room(&mut usable, demand, rules, now);
+                is_full |= usable.len() < before;
+                if let Some(wait) = wait.filter(|_| usable.is_empty()) {
+                    return Err(NoneReady { soonest: None, all_throttled: true, fenced_off: false, room_at: Some(now + wait) });
                 }
-                // Another thread took the last slot, or the probe, after the check.
-                usable.swap_remove(chosen);
+            }
+            if let Some(pick) = self.pick_of(&mut usable, request, now, rng) {
+                return Ok(pick);
+            }
+        }
+        // Better a deployment that may be full than none.
+        if is_full {
+            for tier in &self.tiers {
+                let mut usable = tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
+                if let Some(pick) = self.pick_of(&mut usable, request, now, rng) {
+                    return Ok(pick);
+                }
             }
         }
         Err(self.none_ready(request, now))
+    }
+
+    /// Chooses one of `usable`, by the policy.
+    fn pick_of(&self, usable: &mut SmallVec<[usize; 32]>, request: &PickRequest<'_>, now: Tick, rng: &mut fastrand::Rng) -> Option<Pick> {
+        while !usable.is_empty() {
+            let candidates: SmallVec<[Candidate<'_>; 32]> =
+                usable.iter().map(|&i| Candidate { target: &self.members[i].target, weight: self.members[i].weight }).collect();
+            let chosen = self.policy.pick(&candidates, request.affinity_key, rng);
+            let index = usable[chosen];
+            let target = &self.members[index].target;
+            if let Some(lease) = target.acquire(request.key, now) {
+                let booking = request.demand.and_then(|demand| Booking::of(target, demand, now));
+                return Some(Pick { index, lease, booking });
+            }
+            // Another thread took the last slot, or the probe, after the check.
+            usable.swap_remove(chosen);
+        }
+        None
+    }
+
+    /// Removes members whose provisioned throughput has no room for the request. Returns how long it should wait for
+    /// one of them.
+    fn keep_those_with_room(&self, usable: &mut SmallVec<[usize; 32]>, demand: &Demand, rules: &Rules, now: Tick) -> Option<Duration> {
+        let mut soonest: Option<Duration> = None;
+        usable.retain(|index| match self.members[*index].target.provisioned.decide(demand, rules, now) {
+            Decision::Use { .. } => true,
+            Decision::Wait(wait) => {
+                soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
+                false
+            }
+            Decision::Spill(_) => false,
+        });
+        soonest
     }
 
     /// Members of better tiers than `chosen` (of all tiers, if `None`) that have a weight, but could not take this
@@ -140,10 +208,10 @@ impl Route {
             () if request.tried.contains(&index) => ("tried", None),
             () if request.excluded.contains(&index) => ("not-for-this-api", None),
             () if !member.is_inside(request.fence) => ("location-not-allowed", None),
-            () => {
-                let (state, until) = member_state_for(member, request.key, now);
-                (state.label(), until)
-            }
+            () => match member_state_for(member, request.key, now) {
+                (MemberState::Ready, _) if let Some(until) = member.target.provisioned.full_until(now) => ("ptu-full", Some(until)),
+                (state, until) => (state.label(), until),
+            },
         };
         better
             .map(|(index, member)| {
@@ -173,7 +241,7 @@ impl Route {
     }
 
     fn none_ready(&self, request: &PickRequest<'_>, now: Tick) -> NoneReady {
-        let mut result = NoneReady { soonest: None, all_throttled: true, fenced_off: false };
+        let mut result = NoneReady { soonest: None, all_throttled: true, fenced_off: false, room_at: None };
         let mut any = false;
         let able = self.members.iter().enumerate().filter(|(index, member)| member.weight > 0 && !request.excluded.contains(index));
         let (inside, outside): (Vec<_>, Vec<_>) = able.partition(|(_, member)| member.is_inside(request.fence));
@@ -246,7 +314,7 @@ mod tests {
 
     fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {
         route.pick(
-            &PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0, key: RequestKey::default() },
+            &PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0, key: RequestKey::default(), demand: None },
             NOW,
             &mut fastrand::Rng::with_seed(1),
         )
@@ -299,7 +367,15 @@ mod tests {
             member.target.acquire(RequestKey::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: None }, &rules, NOW);
         }
         let later = NOW + Duration::from_secs(20);
-        let request = PickRequest { excluded: &[], throttled: &[], tried: &[], fence: None, affinity_key: 0, key: RequestKey::default() };
+        let request = PickRequest {
+            excluded: &[],
+            throttled: &[],
+            tried: &[],
+            fence: None,
+            affinity_key: 0,
+            key: RequestKey::default(),
+            demand: None,
+        };
         let none = route.pick(&request, later, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert_eq!((none.all_throttled, none.soonest), (true, Some(NOW + rules.trip)));
     }
@@ -309,7 +385,15 @@ mod tests {
         let route = route();
         throttle(&route, 1, 30);
         throttle(&route, 2, 30);
-        let request = PickRequest { excluded: &[0], throttled: &[], tried: &[], fence: None, affinity_key: 0, key: RequestKey::default() };
+        let request = PickRequest {
+            excluded: &[0],
+            throttled: &[],
+            tried: &[],
+            fence: None,
+            affinity_key: 0,
+            key: RequestKey::default(),
+            demand: None,
+        };
         let none = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert!(none.all_throttled);
         let nobody = PickRequest { excluded: &[0, 1, 2], ..request };

@@ -141,6 +141,7 @@ fn run_request(
             fence: None,
             affinity_key: rng.u64(0..40),
             key: RequestKey::default(),
+            demand: None,
         };
         let picked = route.pick(&request, now, rng);
         let Ok(mut pick) = picked else {

@@ -1,10 +1,13 @@
 //! What the admin API shows of a pool.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::member::Member;
 use super::member_state::MemberState;
+use super::provisioned::View;
 use super::target::{OutageReason, RequestKey, Unavailable};
 use crate::clock::Tick;
 
@@ -33,6 +36,45 @@ pub struct MemberSnapshot {
     pub first_token_ms: Option<f64>,
     /// The fraction of its rate limits that is left, 0 to 1.
     pub headroom: Option<f64>,
+    /// What the gateway knows of its provisioned throughput, if it has one.
+    pub ptu: Option<PtuSnapshot>,
+}
+
+/// What the gateway knows of a member's provisioned throughput.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct PtuSnapshot {
+    /// How full it is: 0 for empty, 1 for the line above which it answers 429. Null until its rate is known.
+    pub utilisation: Option<f64>,
+    /// Milliseconds until there is room; null if that can't be foreseen.
+    pub room_in_ms: Option<u64>,
+    /// What it takes, as a share of its rate, less what reaches it past the gateway.
+    pub drain: f64,
+    /// Its configured or learned rate, in input tokens per minute. Null until it is known.
+    pub tokens_per_minute: Option<f64>,
+    /// Milliseconds since its last 429.
+    pub refused_ms_ago: Option<u64>,
+    /// The configured rate is far off.
+    pub is_implausible: bool,
+    /// Its calls are too large for its depth: requests leave it only on a 429.
+    pub is_too_coarse: bool,
+}
+
+fn millis(span: Duration) -> Option<u64> {
+    u64::try_from(span.as_millis()).ok()
+}
+
+impl PtuSnapshot {
+    fn of(view: &View, now: Tick) -> Self {
+        PtuSnapshot {
+            utilisation: view.utilisation,
+            room_in_ms: view.room_in.and_then(millis),
+            drain: view.drain,
+            tokens_per_minute: view.per_second.map(|rate| rate * 60.0),
+            refused_ms_ago: view.refused.and_then(|refused| millis(now.since(refused))),
+            is_implausible: view.is_implausible,
+            is_too_coarse: view.is_too_coarse,
+        }
+    }
 }
 
 /// The state of one member at `now`, and when it reopens.
@@ -79,6 +121,7 @@ pub fn route_snapshot(members: &[Member], now: Tick) -> Vec<MemberSnapshot> {
 pub fn member_snapshot(member: &Member, now: Tick) -> MemberSnapshot {
     let (state, until) = member_state(member, now);
     let id = &member.target.id;
+    let ptu = member.target.provisioned.view(now).map(|view| PtuSnapshot::of(&view, now));
     MemberSnapshot {
         backend: id.backend.to_string(),
         deployment: id.deployment.to_string(),
@@ -90,6 +133,7 @@ pub fn member_snapshot(member: &Member, now: Tick) -> MemberSnapshot {
         failed_probes: member.target.failed_probes(),
         in_flight: member.target.in_flight(),
         first_token_ms: member.target.latency().map(|seconds| seconds * 1000.0),
-        headroom: member.target.headroom(),
+        headroom: member.target.headroom().or_else(|| Some((1.0 - ptu?.utilisation?).max(0.0))),
+        ptu,
     }
 }

@@ -14,6 +14,7 @@ use super::belief::{Belief, Outage, Probes};
 pub use super::belief::{OutageReason, RequestKey};
 pub use super::change::Change;
 use super::circuit::{CircuitRules, Failure, Phase};
+use super::provisioned::Provisioned;
 use super::slots::{Slot, Slots};
 use super::state::State;
 use super::target_state::{BeliefState, TargetState};
@@ -96,6 +97,8 @@ pub struct Target {
     /// A hash of the name, for rendezvous hashing.
     seed: u64,
     state: Mutex<State>,
+    /// Its provisioned throughput, if it has one.
+    pub provisioned: Arc<Provisioned>,
 }
 
 /// Why a target is not usable now.
@@ -133,6 +136,7 @@ impl Target {
             gate: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
             state: Mutex::new(State::default()),
+            provisioned: Arc::default(),
         }
     }
 
@@ -305,6 +309,7 @@ impl Target {
             askers: (state.only, state.several),
             first_token: state.latency.get().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             headroom: self.headroom(),
+            provisioned: self.provisioned.learned(now),
         }
     }
 
@@ -313,6 +318,9 @@ impl Target {
         self.drained.store(saved.drained, Ordering::Relaxed);
         if let Some(left) = saved.headroom {
             self.headroom.store((left.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
+        }
+        if let Some(learned) = &saved.provisioned {
+            self.provisioned.restore(learned, now);
         }
         let mut state = self.state.lock();
         state.shared.restore(&saved.shared, now);

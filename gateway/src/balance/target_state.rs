@@ -8,6 +8,7 @@ use spillway_plugins::api::Api;
 
 use super::belief::{Belief, Outage, OutageReason};
 use super::circuit::{Circuit, Phase};
+use super::provisioned::Learned;
 use crate::clock::Tick;
 
 /// A belief, as it is sent.
@@ -78,4 +79,6 @@ pub struct TargetState {
     pub first_token: Option<Duration>,
     /// Share of its rate limits that is left.
     pub headroom: Option<f64>,
+    /// What was learned of its provisioned throughput.
+    pub provisioned: Option<Learned>,
 }

@@ -134,6 +134,7 @@ impl Tokens {
             rights: unlisted.rights.clone(),
             headers: Vec::new(),
             class: Class::default(),
+            deadline: None,
             group: None,
             limits: unlisted.limits.clone(),
             cache: Some(CacheNamespace::Own),

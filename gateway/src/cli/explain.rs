@@ -81,6 +81,7 @@ fn state(state: &str) -> String {
     match state {
         "tried" => "tried before by this request".to_owned(),
         "not-for-this-api" => "not able to serve this API".to_owned(),
+        "ptu-full" => "full by the gateway's account of its provisioned throughput".to_owned(),
         "location-not-allowed" => "outside the caller's locations".to_owned(),
         other => other.to_owned(),
     }

@@ -1,6 +1,7 @@
 //! Who may call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use spillway_plugins::auth::{Stored, Validity};
 use spillway_plugins::limits::Class;
@@ -52,6 +53,8 @@ pub struct Consumer {
     pub headers: Vec<http::HeaderName>,
     /// How urgent its requests are when there is not enough capacity.
     pub class: Class,
+    /// How long its requests may take in all, unless they say so themselves.
+    pub deadline: Option<Duration>,
     /// Index of its group.
     pub group: Option<usize>,
     /// Its limits.

@@ -38,6 +38,8 @@ use spillway_plugins::retry::StatusSet;
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
+use crate::balance::provisioned::PtuConfig;
+use crate::balance::ptu::steer::Rules as SteeringRules;
 use crate::provider::BackendKind;
 pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier};
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
@@ -200,6 +202,8 @@ pub struct BackendConfig {
     pub deployments: BTreeMap<String, String>,
     /// The prices of deployments that differ from the price table.
     pub prices: BTreeMap<String, DeploymentPrice>,
+    /// The provisioned throughput of deployments that have one.
+    pub ptu: BTreeMap<String, PtuConfig>,
     /// Requests in flight per deployment.
     pub max_concurrent: Option<u32>,
     /// CAs to trust in addition to the system's.
@@ -304,6 +308,8 @@ pub struct PoolConfig {
     pub roles: Vec<String>,
     /// A caller's token needs one of these scopes.
     pub scopes: Vec<String>,
+    /// How it uses provisioned throughput before a member answers 429; `None` if it doesn't.
+    pub steering: Option<SteeringRules>,
     /// Changes to its requests and their answers.
     pub transform: Transforms,
 }

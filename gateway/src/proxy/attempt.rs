@@ -13,6 +13,7 @@ use super::retry_state::RetryState;
 use super::{metering, traced};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
+use crate::balance::ptu::load::Used;
 use crate::balance::route::Pick;
 use crate::balance::target::{Change, Lease, OutageReason, Outcome};
 use crate::clock::Tick;
@@ -59,6 +60,7 @@ impl AttemptState {
             sent: false,
             filtered: false,
             said: None,
+            booking: pick.booking,
         }
     }
 
@@ -66,6 +68,9 @@ impl AttemptState {
     pub(super) fn record(&mut self, model_request: &ModelRequest, outcome: Outcome, now: Tick) {
         // A request for a file or a batch says nothing about a deployment.
         if model_request.object.is_none() {
+            if let Some(booking) = &mut self.booking {
+                booking.record(&outcome, now);
+            }
             record(model_request, self.member, &mut self.lease, outcome, now);
         }
     }
@@ -96,9 +101,33 @@ impl AttemptState {
         if is_too_large { Outcome::TooLarge } else { Outcome::Throttled { retry_after: self.signal.refused_for() } }
     }
 
+    /// What it took of its target's provisioned throughput: nothing if it was refused or not sent. `None` if that isn't
+    /// known.
+    fn used(&self, books: &Books<'_>) -> Option<Used> {
+        let nothing = Used { prompt: 0, cached: 0, output: 0 };
+        match books.metering.usage {
+            Some(metered) => {
+                let usage = metered.usage;
+                Some(Used { prompt: usage.input, cached: usage.cached_input, output: usage.output })
+            }
+            None if !self.sent || self.status.is_some_and(|status| !status.is_success()) => Some(nothing),
+            None => None,
+        }
+    }
+
     /// Records the attempt in the metrics, for the access log and, if it may have cost something, in the ledger. The
     /// slot is given back when the returned lease is dropped.
-    pub(super) fn finish(self, gateway: &Gateway, books: &mut Books<'_>, model_request: &ModelRequest, outcome: AttemptOutcome) -> Lease {
+    pub(super) fn finish(
+        mut self,
+        gateway: &Gateway,
+        books: &mut Books<'_>,
+        model_request: &ModelRequest,
+        outcome: AttemptOutcome,
+    ) -> Lease {
+        let now = gateway.clock.now();
+        if let Some(booking) = self.booking.take() {
+            booking.settle(self.used(books), now);
+        }
         metering::book_attempt(gateway, books, model_request, &self, outcome);
         let took = gateway.clock.now().since(self.began);
         let status = self.status.map(|status| status.as_u16());
@@ -267,6 +296,7 @@ fn note(books: &mut Books<'_>, model_request: &ModelRequest, attempt: AttemptRec
     metrics.count(attempt.outcome);
     if attempt.outcome.is_served() {
         metrics.served.inc();
+        model_request.model.durations.add(attempt.took);
     }
     books.attempts.records.push(attempt);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use spillway_plugins::retry::RateSignal;
 use spillway_plugins::trace::SpanId;
 
+use crate::balance::provisioned::Booking;
 use crate::balance::target::Lease;
 use crate::clock::Tick;
 
@@ -27,4 +28,6 @@ pub(super) struct AttemptState {
     pub(super) filtered: bool,
     /// The upstream's error message.
     pub(super) said: Option<Arc<str>>,
+    /// What it takes of its target's provisioned throughput, if that has one.
+    pub(super) booking: Option<Booking>,
 }

@@ -22,8 +22,8 @@ use super::refusal::Refusal;
 use super::refuse::refuse;
 use super::tunnel::state::Tunnel;
 use super::{
-    cached, checks, cors, guardrails, headers, logged, media, metering, own_usage, query_key, request_id, respond, responses_socket,
-    stored, traced, transformed,
+    cached, checks, cors, deadline, guardrails, headers, logged, media, metering, own_usage, query_key, request_id, respond,
+    responses_socket, stored, traced, transformed,
 };
 use crate::callers::{LiveConsumer, OneOf};
 use crate::gateway::Gateway;
@@ -90,6 +90,7 @@ async fn steps(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCt
     }
     identify(gateway, session, &mut ctx.facts, &mut ctx.timing).await?;
     has_room(gateway, &ctx.facts, &mut ctx.counted)?;
+    ctx.facts.needed_by = deadline::read(&session.req_header().headers, &ctx.facts)?;
     ctx.facts.tags = metering::tags(&ctx.facts.runtime.config.usage, &session.req_header().headers);
     if let Some(socket) = session.pingora().filter(|session| responses_socket::is_asked(session)) {
         return Box::pin(responses_socket::serve(gateway, socket, &mut ctx.facts, &mut ctx.timing, &mut ctx.counted, &mut ctx.reply)).await;

@@ -23,7 +23,7 @@ use super::retry_state::{RetryState, pick, pick_again};
 use super::send::SendError;
 use super::unfinished::AnswerReader;
 use super::upstream_reply::{UpstreamReply, send_and_judge};
-use super::{cached, guardrails, last_refusal, last_resort, metering, rescue};
+use super::{cached, demand, guardrails, last_refusal, last_resort, metering, rescue};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::Failure;
 use crate::balance::route::{NoneReady, Pick};
@@ -38,6 +38,7 @@ use crate::request::{End, ModelRequest, Timing};
 pub(super) async fn run(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCtx) -> End {
     let Some(model_request) = ctx.model_request.take() else { return End::CallerLeft };
     let mut retry_state = RetryState::new(&model_request, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()), ctx.facts.arrived);
+    retry_state.demand = demand::of(&ctx.facts, &ctx.body, &model_request);
     retry_state.timer = session.take_timer();
     let now = gateway.clock.now();
     model_request.pool.budget.request(now);
@@ -87,6 +88,11 @@ async fn attempt_all(
                     }
                 }
             }
+            Err(NoneReady { room_at: Some(until), .. }) => {
+                if wait_for_room(gateway, session, ctx, model_request, retry_state, until).await == Waited::CallerLeft {
+                    return End::CallerLeft;
+                }
+            }
             Err(none) => match retry_state.wait_until(none, model_request, &ctx.facts, now) {
                 Some((until, mut place)) => {
                     if until > now {
@@ -111,6 +117,30 @@ async fn attempt_all(
             },
         }
     }
+}
+
+/// Waits for room in provisioned throughput. If there is no place in the queue, or another consumer takes it, the
+/// request doesn't wait any longer.
+async fn wait_for_room(
+    gateway: &Gateway,
+    session: &mut Session<'_>,
+    ctx: &mut RequestCtx,
+    model_request: &ModelRequest,
+    retry_state: &mut RetryState,
+    until: Tick,
+) -> Waited {
+    let rules = &model_request.pool.config.retry;
+    let Some(mut place) = model_request.pool.waiting.enter(rules.queue, ctx.facts.class(), ctx.facts.owner()) else {
+        retry_state.hurry();
+        return Waited::Displaced;
+    };
+    let began = gateway.clock.now();
+    let waited = wait(gateway, session, &mut ctx.timing, retry_state, until, Some(&mut place)).await;
+    if waited == Waited::Displaced {
+        retry_state.hurry();
+    }
+    retry_state.waited_for_room(gateway.clock.now().since(began));
+    waited
 }
 
 /// How a wait ended.

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::refusal::Refusal;
 use crate::attempt_outcome::AttemptOutcome;
+use crate::balance::provisioned::{Booking, Demand};
 use crate::balance::route::{NoneReady, Pick, PickRequest};
 use crate::balance::target::RequestKey;
 use crate::balance::waiting::QueueSlot;
@@ -53,6 +54,8 @@ pub(super) struct RetryState {
     /// Which consumer asks, and for which API. The rest of a streamed upload is still to come.
     pub(super) key: RequestKey,
     pub(super) timer: Timer,
+    /// What it is expected to take of provisioned throughput, if a member has any.
+    pub(super) demand: Option<Demand>,
 }
 
 impl RetryState {
@@ -77,6 +80,7 @@ impl RetryState {
             wait_left: model_request.pool.config.retry.wait,
             waited: Duration::ZERO,
             timer: Timer::default(),
+            demand: None,
         }
     }
 
@@ -175,6 +179,20 @@ impl RetryState {
         self.tried.retain(|index| !throttled.contains(index));
     }
 
+    /// The request doesn't wait for room in provisioned throughput any longer.
+    pub(super) fn hurry(&mut self) {
+        if let Some(demand) = &mut self.demand {
+            demand.may_wait = false;
+        }
+    }
+
+    /// It has waited for room for this long.
+    pub(super) fn waited_for_room(&mut self, waited: Duration) {
+        if let Some(demand) = &mut self.demand {
+            demand.waited += waited;
+        }
+    }
+
     /// The refusal for the caller when no target is left.
     pub(super) fn refusal(&self, model: &str, none: Option<NoneReady>, now: Tick) -> Refusal {
         let model = model.to_owned();
@@ -201,7 +219,8 @@ const LONGEST_AGAIN: Duration = Duration::from_secs(1);
 pub(super) fn pick_again(model_request: &ModelRequest, retry_state: &mut RetryState, member: usize, now: Tick) -> Option<Pick> {
     let lease = model_request.model.route.members()[member].target.acquire(retry_state.key, now)?;
     retry_state.tried.retain(|tried| *tried != member);
-    Some(Pick { index: member, lease })
+    let booking = retry_state.demand.as_ref().and_then(|demand| Booking::of(lease.target(), demand, now));
+    Some(Pick { index: member, lease, booking })
 }
 
 /// Most skipped members that are recorded for a request.
@@ -223,6 +242,7 @@ pub(super) fn pick(
         fence,
         affinity_key: model_request.affinity_key,
         key: retry_state.key,
+        demand: retry_state.demand.as_ref(),
     };
     let route = &model_request.model.route;
     let picked = crate::random::with_rng(|rng| route.pick(&request, now, rng));

@@ -38,6 +38,8 @@ pub struct Facts {
     pub asked_for: Option<String>,
     /// The configured tag headers, as a JSON object.
     pub tags: Option<Arc<str>>,
+    /// When the caller needs its answer, if it says so.
+    pub needed_by: Option<Tick>,
 }
 
 impl Facts {
@@ -55,6 +57,7 @@ impl Facts {
             api: None,
             asked_for: None,
             tags: None,
+            needed_by: None,
         }
     }
 

@@ -123,7 +123,7 @@ impl Runtime {
             known.iter().filter_map(|guard| guard.token()).for_each(|source| identities.keep(source));
             known.unwrap_or_else(|| Arc::new(Guard::new(rules, &mut identities, metrics)))
         });
-        let mut targets = Targets::after(before.map(|before| (&before.targets, &*before.backends)));
+        let mut targets = Targets::after(before.map(|before| (&before.targets, &*before.backends)), around.clock.now());
         let mut pools = Vec::new();
         let mut models = HashMap::new();
         for (index, pool) in config.pools.iter().enumerate() {

@@ -7,6 +7,7 @@ use spillway_plugins::limits::Scope;
 use spillway_plugins::trace;
 
 use crate::balance::budget::RetryBudget;
+use crate::balance::durations::Durations;
 use crate::balance::route::{HealthFlag, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, DeploymentPrice};
@@ -79,6 +80,8 @@ pub struct Model {
     pub route: Route,
     /// What else is known of each member of the route, in its order.
     pub members: Vec<Member>,
+    /// How long its answers take.
+    pub durations: Durations,
     /// Whether it thinks before it answers, unless the request turns that off.
     pub reasons: bool,
     /// The cache's name in the ledger.

@@ -10,6 +10,7 @@ use spillway_plugins::trace;
 use super::model::{LastResort, Member, Model, Pool};
 use crate::backend::{Backend, Targets};
 use crate::balance::budget::RetryBudget;
+use crate::balance::durations::Durations;
 use crate::balance::route::{self, HealthFlag, MemberHealth, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, Prices};
@@ -129,8 +130,9 @@ fn live_model(
     Model {
         name: Arc::clone(&name),
         pool: pool_index,
-        route: Route::new(route, pool.policy),
+        route: Route::new(route, pool.policy).steered(pool.steering),
         members,
+        durations: Durations::default(),
         reasons,
         cache_labels,
         guard_labels,

@@ -31,6 +31,7 @@ use crate::gateway::{Gateway, Parts};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
 use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
 use crate::objects::Objects;
+use crate::ptu_file::PtuFile;
 use crate::redis::RedisError;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
 use crate::self_request::Internal;
@@ -100,6 +101,7 @@ struct Prepared {
     upkeep: Upkeep,
     source: Source,
     by: By,
+    ptu_file: Option<PtuFile>,
 }
 
 /// A running gateway. It goes on when this is dropped; see [`Running::stop`].
@@ -127,6 +129,8 @@ pub struct Running {
     proxy: Arc<HttpProxy<Gateway>>,
     /// Upgrade requests.
     upgrades: mpsc::Receiver<UpgradeRequest>,
+    /// What was learned of provisioned throughput.
+    ptu_file: Option<PtuFile>,
 }
 
 /// Why a gateway ends.
@@ -186,18 +190,22 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let limits = Arc::new(limits(&config, ledger.as_deref(), &metrics, &clock, by).await?);
     let around = Surroundings { limits: &limits, metrics: &metrics, clock: &clock };
     let runtime = Runtime::new(config, around, None)?;
+    let ptu_file = runtime.config.server.state_dir.as_deref().map(PtuFile::new);
+    if let Some(file) = &ptu_file {
+        file.restore(runtime.targets.iter(), clock.now());
+    }
     let (internal, own_requests) = Internal::new();
     let mut upkeep = Upkeep::default();
     upkeep.start(&runtime, &clock);
     let gateway = Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics })?;
     wait_for_backends(&gateway.runtime.load_full()).await;
-    Ok(Prepared { gateway, listeners, admin, own_requests, upkeep, source, by })
+    Ok(Prepared { gateway, listeners, admin, own_requests, upkeep, source, by, ptu_file })
 }
 
 impl Prepared {
     /// Accepts connections from now on.
     fn accept(self) -> Result<Running, StartError> {
-        let Prepared { gateway, listeners, admin, own_requests, upkeep, source, by } = self;
+        let Prepared { gateway, listeners, admin, own_requests, upkeep, source, by, ptu_file } = self;
         let listen: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let admin_address = admin.local_addr()?;
         let sockets = listeners.iter().chain([&admin]).map(|listener| listener.as_fd().try_clone_to_owned()).collect::<Result<_, _>>()?;
@@ -214,6 +222,11 @@ impl Prepared {
         let reloader = Arc::new(Reloader::new(gateway.clone(), upkeep, source, by));
         let mut tasks = vec![tokio::spawn(Arc::clone(&gateway.objects).keep_shared()), tokio::spawn(Arc::clone(&reloader).watch())];
         tasks.push(tokio::spawn(Arc::clone(&gateway.idle).keep_swept()));
+        if let Some(file) = ptu_file.clone() {
+            let other = gateway.clone();
+            let targets = move || other.runtime.load().targets.iter().cloned().collect();
+            tasks.push(tokio::spawn(file.keep_written(targets, gateway.clock.clone())));
+        }
         tasks.push(tokio::spawn(self_listener::accept(own_requests, Arc::clone(&proxy), watch.clone())));
         let (control, upgrades) = Control::new(Arc::clone(&reloader));
         let api = Admin::new(gateway.clone(), control);
@@ -238,6 +251,7 @@ impl Prepared {
             accepting,
             proxy,
             upgrades,
+            ptu_file,
         })
     }
 }
@@ -352,6 +366,12 @@ impl Running {
         tokio::select! {
             () = down => {}
             () = hurry => warn!("stopping at once: requests in flight are cut off"),
+        }
+        // After an upgrade the other process writes it.
+        if let Some(file) = self.ptu_file.filter(|_| !handed_over)
+            && let Err(error) = file.write(gateway.runtime.load().targets.iter(), gateway.clock.now())
+        {
+            warn!(%error, "what was learned of provisioned throughput can't be stored");
         }
         gateway.objects.flush(Duration::from_secs(1)).await;
         gateway.flush(Duration::from_secs(5)).await;

@@ -232,7 +232,7 @@ impl Reloader {
             upkeep.start(&runtime, &gateway.clock);
             wait_for_backends(&runtime).await;
             gateway.switch(runtime);
-            gateway.runtime.load().targets.settle();
+            gateway.runtime.load().targets.settle(gateway.clock.now());
             upkeep.retain(&gateway.runtime.load());
             gateway.limits.sweep();
             if level != before.config.log.level {

@@ -43,6 +43,7 @@ mod secrets;
 mod semantic;
 mod settling;
 mod shares;
+mod steering;
 mod stored;
 mod streams;
 mod thinking;

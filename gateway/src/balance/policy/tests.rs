@@ -159,7 +159,7 @@ proptest! {
         let best = (0..setups.len()).filter(usable).map(|i| setups[i].priority).min();
         for (name, policy) in Policy::NAMES {
             let route = Route::new(members.clone(), policy);
-            let request = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: seed, key: RequestKey::default() };
+            let request = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: seed, key: RequestKey::default(), demand: None };
             let picked = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(seed));
             match (picked, best) {
                 (Ok(pick), Some(priority)) => {

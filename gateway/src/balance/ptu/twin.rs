@@ -269,7 +269,8 @@ impl Twin {
     /// The configured rate changed; `ratio` is the old rate divided by the new one.
     pub fn rescale(&mut self, ratio: f64) {
         let ratio = bounded(ratio, 0.001, 1000.0);
-        self.level = (self.level * ratio).clamp(-self.depth, MOST);
+        // What is in the bucket is the same number of tokens; the depth is the same number of seconds.
+        self.level = ((self.level + self.depth) * ratio - self.depth).clamp(-self.depth, MOST);
         self.open = (self.open * ratio).min(MOST);
         self.peer_open = (self.peer_open * ratio).min(MOST);
         self.size = (self.size * ratio).min(MOST);

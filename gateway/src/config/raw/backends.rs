@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::metering::RawDeploymentPrice;
+use super::steering::RawPtu;
 use crate::config::scalar::SecretText;
 use crate::provider::RawKind;
 
@@ -41,6 +42,9 @@ pub struct RawBackend {
     /// deployment = its price, if that differs from the price table.
     #[serde(default)]
     pub prices: BTreeMap<String, RawDeploymentPrice>,
+    /// deployment = its provisioned throughput, if it has one.
+    #[serde(default)]
+    pub ptu: BTreeMap<String, RawPtu>,
     /// Azure only: `v1` (default) or `dated`.
     pub api: Option<RawAzureApi>,
     /// Azure only: the version for `api = "dated"`. Default `2024-10-21`.

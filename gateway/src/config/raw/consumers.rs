@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::limits::{RawClass, RawLimits};
 use crate::config::plugins::cache::RawConsumerCache;
 use crate::config::plugins::prompt_log::RawConsumerLog;
-use crate::config::scalar::TimeText;
+use crate::config::scalar::{DurationText, TimeText};
 use crate::config::transform::RawTransform;
 
 /// An application or a person that calls.
@@ -42,6 +42,9 @@ pub struct RawConsumer {
     pub headers: Vec<String>,
     /// How urgent its requests are when there is not enough capacity. Default `standard`.
     pub class: Option<RawClass>,
+    /// How long its requests may take in all, unless they say so themselves (`x-spillway-deadline`). A request waits for
+    /// cheap capacity only as long as it can still be answered in time. Default: the pool's `timeouts.total`.
+    pub deadline: Option<DurationText>,
     /// The group whose limits it shares.
     pub group: Option<String>,
     /// Its limits.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::RawLimits;
+use super::steering::{RawPatience, RawPrefer, RawSpill};
 use crate::balance::policy::Policy;
 use crate::config::scalar::{DurationText, SizeText, StatusText};
 use crate::config::transform::RawTransform;
@@ -36,6 +37,13 @@ pub struct RawPool {
     pub limits: Option<RawLimits>,
     /// Active health checks. Default: none.
     pub health: Option<RawHealth>,
+    /// When requests leave a deployment with provisioned throughput (`backends.ptu`) for the next tier. Default
+    /// `on-429`.
+    pub spill: Option<RawSpill>,
+    /// With `spill = "ahead"`: which requests get its room when there is not enough. Default `first-come`.
+    pub prefer: Option<RawPrefer>,
+    /// With `spill = "ahead"`: how long requests wait for its room. Default: they don't.
+    pub patience: Option<RawPatience>,
     /// Changes to its requests and their answers, after the `transform` of the consumer.
     pub transform: Option<RawTransform>,
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::metering;
+use super::{metering, steering};
 use crate::config::checker::Checker;
 use crate::config::raw::{RawAzureApi, RawBackend, RawBackendAuth};
 use crate::config::{
@@ -30,6 +30,7 @@ fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) ->
         (raw.max_concurrent.is_some(), "max_concurrent"),
         (raw.ca.is_some(), "ca"),
         (!raw.prices.is_empty(), "prices"),
+        (!raw.ptu.is_empty(), "ptu"),
     ] {
         only_for(check, key, !mock, given, name, "a backend that is not a mock");
     }
@@ -59,6 +60,7 @@ fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) ->
         auth: auth(raw.auth.as_ref(), key, check),
         deployments: raw.deployments.clone(),
         prices: metering::deployments(raw, key, prices, check),
+        ptu: steering::deployments(raw, key, check),
         max_concurrent: raw.max_concurrent,
         ca,
     }

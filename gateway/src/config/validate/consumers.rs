@@ -79,6 +79,7 @@ fn one<'r>(
         rights: rights(&RawRights { models, pools, locations, apis, roles, scopes }, key, known, check),
         headers: headers(&raw.headers, &format!("{key}.headers"), check),
         class: limits::class(raw.class),
+        deadline: raw.deadline.map(|deadline| check.span(Some(deadline), 0, &format!("{key}.deadline"))),
         group,
         limits: limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check),
         cache: cache::consumer(raw.cache.as_ref(), &format!("{key}.cache"), check),

@@ -6,6 +6,7 @@ pub(super) mod limits;
 mod metering;
 mod pools;
 mod server;
+mod steering;
 mod unpriced;
 
 use spillway_plugins::limits::Rules;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spillway_plugins::retry::StatusSet;
 
-use super::limits;
+use super::{limits, steering};
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
 use crate::config::checker::Checker;
@@ -53,11 +53,13 @@ fn one(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checker<'_
     if raw.retry.as_ref().is_some_and(|retry| retry.wait.is_some()) && retry.wait > timeouts.total {
         check.problem(&format!("{key}.retry.wait"), "is longer than timeouts.total: no request can ever wait that long");
     }
+    let members = members(raw, backends, key, check);
     PoolConfig {
         name: raw.name.as_str().into(),
         models: raw.models.clone(),
         policy: raw.policy.unwrap_or_default(),
-        members: members(raw, backends, key, check),
+        steering: steering::pool(raw, &members, backends, key, check),
+        members,
         circuit: circuit(raw.circuit.as_ref(), key, check),
         retry,
         timeouts,

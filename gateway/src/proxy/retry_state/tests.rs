@@ -29,7 +29,7 @@ fn pooled(pool: &str) -> Asking {
 }
 
 fn none(soonest: Option<Tick>, all_throttled: bool, fenced_off: bool) -> NoneReady {
-    NoneReady { soonest, all_throttled, fenced_off }
+    NoneReady { soonest, all_throttled, fenced_off, room_at: None }
 }
 
 /// Takes a slot of a member, and tells it how that went.

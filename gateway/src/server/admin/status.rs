@@ -79,7 +79,7 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
                     json!({
                         "backend": state.backend, "deployment": state.deployment, "models": models, "weight": state.weight,
                         "location": state.location, "state": state.state, "why": why, "reopens_in_ms": state.reopens_in_ms,
-                        "in_flight": state.in_flight, "first_token_ms": state.first_token_ms, "headroom": state.headroom,
+                        "in_flight": state.in_flight, "first_token_ms": state.first_token_ms, "headroom": state.headroom, "ptu": state.ptu,
                         "served_total": totals.served, "throttled_total": totals.throttled, "failed_total": totals.failed,
                     })
                 })
@@ -92,7 +92,7 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
         let served = gateway.metrics.requests.last_resort(name).get();
         shown.push(json!({ "priority": priority, "members": [{
             "backend": &*mock.backend, "deployment": "mock", "models": pool.config.models, "weight": 1, "location": null, "state": "ready",
-            "why": null, "reopens_in_ms": null, "in_flight": 0, "first_token_ms": null, "headroom": null,
+            "why": null, "reopens_in_ms": null, "in_flight": 0, "first_token_ms": null, "headroom": null, "ptu": null,
             "served_total": served, "throttled_total": 0, "failed_total": 0,
         }] }));
     }

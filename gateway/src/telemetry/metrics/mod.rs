@@ -13,6 +13,7 @@ mod listeners;
 mod members;
 mod process;
 mod prompt_log;
+mod provisioned;
 mod registration;
 mod requests;
 mod system;
@@ -26,6 +27,7 @@ use prometheus::{Encoder, IntGauge, Registry, TextEncoder};
 use crate::balance::route::Member;
 use crate::clock::Tick;
 use process::ProcessMetrics;
+use provisioned::ProvisionedFamilies;
 use registration::Registration;
 use system::SystemMetrics;
 
@@ -53,6 +55,7 @@ pub struct Metrics {
     pub requests: RequestFamilies,
     /// Attempts at the members of pools.
     pub members: MemberFamilies,
+    provisioned: ProvisionedFamilies,
     /// Use by consumer.
     pub consumers: ConsumerFamilies,
     /// Limits, and what nodes share.
@@ -107,6 +110,7 @@ impl Metrics {
         Ok(Metrics {
             requests: RequestFamilies::new(&to)?,
             members: MemberFamilies::new(&to)?,
+            provisioned: ProvisionedFamilies::new(&to)?,
             consumers: ConsumerFamilies::new(&to)?,
             limits: LimitFamilies::new(&to)?,
             callers: CallerFamilies::new(&to)?,
@@ -146,7 +150,9 @@ impl Metrics {
         let system = self.system.lock();
         system.read();
         self.process.read();
-        self.members.read(members, now);
+        let members: Vec<_> = members.collect();
+        self.provisioned.read(members.iter().map(|(_, member)| *member), now);
+        self.members.read(members.into_iter(), now);
         let mut text = Vec::with_capacity(16 * 1024);
         // Writing to a Vec can't fail, and the families come from the registry itself.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);

@@ -152,7 +152,7 @@ fn a_changed_capacity_rescales_what_is_known() {
     let mut twin = twin();
     twin.admitted(NOW, 4.0);
     twin.rescale(0.5);
-    assert_eq!(twin.saved(NOW).level, Some(-3.0), "half of the load, seen from the line");
+    assert_eq!(twin.saved(NOW).level, Some(-8.0), "half of the load, in the same depth");
 }
 
 #[test]

@@ -136,7 +136,7 @@ function updateMember(view, member, pool) {
   say(view.deployment, member.deployment ?? '');
   const models = member.models.length < pool.models.length ? `for ${listed(member.models, 2)}` : null;
   const weight = member.weight === 0 ? 'weight 0: gets no requests' : `weight ${member.weight}`;
-  say(view.place, [member.location, weight, models].filter(Boolean).join(' · '));
+  say(view.place, [member.location, weight, models, fullness(member.ptu)].filter(Boolean).join(' · '));
   const { kind, meaning } = stateOf(member.state);
   showState(view.state, kind);
   say(view.state.lastChild, member.state);
@@ -154,6 +154,14 @@ function updateMember(view, member, pool) {
   mark(view.toggle, 'aria-label', `${verb} ${nameOf(member)} in pool ${member.pool}`);
   mark(view.reset, 'aria-label', `Reset ${nameOf(member)} in pool ${member.pool}`);
   show(view.node, !onlyOut.checked || isOut(member) || view.node.contains(document.activeElement));
+}
+
+// How full provisioned throughput is, by the gateway's own account.
+function fullness(ptu) {
+  if (!ptu) return null;
+  if (ptu.utilisation === null) return 'PTU: its rate is not known before its first 429';
+  const room = ptu.utilisation >= 1 && ptu.room_in_ms !== null ? `, room in ${countdown(ptu.room_in_ms)}` : '';
+  return `PTU ${percent(ptu.utilisation)} full${room}`;
 }
 
 // Two snapshots never agree to the millisecond; the countdown must not jump back and forth for that.

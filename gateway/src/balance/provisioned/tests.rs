@@ -1,0 +1,181 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::balance::ptu::steer::Prefer;
+use crate::balance::target::{RequestKey, TargetId};
+
+const NOW: Tick = Tick(3_600_000_000_000);
+
+/// A thousand tokens a second, ten thousand in a burst.
+const CONFIG: PtuConfig = PtuConfig { per_second: Some(1000.0), output_ratio: 4.0, depth: Duration::from_secs(10), refusals: 0.004 };
+
+fn target(config: Option<PtuConfig>) -> Arc<Target> {
+    let target = Arc::new(Target::new(TargetId { backend: "b".into(), deployment: "d".into() }, None));
+    target.provisioned.configure(config, NOW);
+    target
+}
+
+/// 1,200 tokens of prompt and at most 200 of completion: two seconds.
+fn demand() -> Demand {
+    Demand {
+        ask: Ask { prompt: 1200, cap: Some(200), choices: 1 },
+        assumed: 256,
+        key: 1,
+        class: Class::Interactive,
+        elsewhere: None,
+        needed_by: None,
+        takes: Duration::ZERO,
+        waited: Duration::ZERO,
+        may_wait: true,
+    }
+}
+
+fn book(target: &Arc<Target>, at: Tick) -> Booking {
+    Booking::of(target, &demand(), at).unwrap()
+}
+
+fn level(target: &Target, at: Tick) -> f64 {
+    target.provisioned.view(at).unwrap().utilisation.unwrap() * 10.0
+}
+
+fn rules() -> Rules {
+    Rules { prefer: Prefer::FirstCome, ..Rules::default() }
+}
+
+#[test]
+fn without_it_everything_goes_there_and_nothing_is_booked() {
+    let target = target(None);
+    assert_eq!(target.provisioned.decide(&demand(), &rules(), NOW), Decision::Use { probe: false });
+    assert!(
+        Booking::of(&target, &demand(), NOW).is_none()
+            && target.provisioned.view(NOW).is_none()
+            && target.provisioned.learned(NOW).is_none()
+    );
+}
+
+#[test]
+fn a_request_takes_what_is_booked_until_it_says_what_it_used() {
+    let target = target(Some(CONFIG));
+    let booking = book(&target, NOW);
+    assert!((level(&target, NOW) - 2.0).abs() < 1e-6, "{}", level(&target, NOW));
+    booking.settle(Some(Used { prompt: 1200, cached: 700, output: 25 }), NOW);
+    assert!((level(&target, NOW) - 0.6).abs() < 1e-6, "{}", level(&target, NOW));
+}
+
+#[test]
+fn what_was_not_sent_takes_nothing() {
+    let target = target(Some(CONFIG));
+    drop(book(&target, NOW));
+    assert_eq!(level(&target, NOW), 0.0);
+    let mut sent = book(&target, NOW);
+    sent.record(&Outcome::Success { first: Duration::ZERO, signal: Default::default() }, NOW);
+    drop(sent);
+    assert!(level(&target, NOW) > 1.0, "what it took is not known: what is usual");
+}
+
+#[test]
+fn a_full_one_is_left_before_it_refuses() {
+    let target = target(Some(CONFIG));
+    let mut taken = Vec::new();
+    while let Decision::Use { .. } = target.provisioned.decide(&demand(), &rules(), NOW) {
+        taken.push(book(&target, NOW));
+        assert!(taken.len() < 20);
+    }
+    assert!((3..=5).contains(&taken.len()), "{} of two seconds each in ten seconds, less the margin", taken.len());
+    assert!(target.provisioned.full_until(NOW).is_some_and(|until| until > NOW));
+    let decided = target.provisioned.view(NOW).unwrap().decided;
+    assert_eq!((decided.fits[0] + decided.probe[0], decided.spill[0][0]), (taken.len() as u64, 1));
+    for booking in taken {
+        booking.settle(Some(Used { prompt: 0, cached: 0, output: 0 }), NOW);
+    }
+    assert_eq!(target.provisioned.full_until(NOW), None);
+}
+
+#[test]
+fn a_refusal_sets_it_right() {
+    let target = target(Some(CONFIG));
+    book(&target, NOW).refused(Duration::from_secs(3), NOW);
+    let view = target.provisioned.view(NOW).unwrap();
+    assert_eq!((view.refused, view.decided.refusals), (Some(NOW), [0, 1]));
+    assert!((view.utilisation.unwrap() - 1.3).abs() < 1e-6, "three seconds above the line: {view:?}");
+    assert!(view.room_in.is_some_and(|room| room > Duration::from_secs(3)));
+    assert!(matches!(target.provisioned.decide(&demand(), &rules(), NOW), Decision::Spill(Why::Full)));
+}
+
+#[test]
+fn an_unknown_rate_is_learned_from_refusals() {
+    // The truth is 2,000 tokens a second.
+    let target = target(Some(PtuConfig { per_second: None, ..CONFIG }));
+    let (mut bucket, mut now, mut refused) = (-20_000.0_f64, NOW, 0);
+    for _ in 0..20_000 {
+        now = now + Duration::from_millis(100);
+        bucket = (bucket - 200.0).max(-20_000.0);
+        // 3,000 tokens a second ask.
+        let ask = Demand { ask: Ask { prompt: 300, cap: Some(0), choices: 1 }, assumed: 0, ..demand() };
+        if !matches!(target.provisioned.decide(&ask, &rules(), now), Decision::Use { .. }) {
+            continue;
+        }
+        let mut booking = Booking::of(&target, &ask, now).unwrap();
+        if bucket >= 0.0 {
+            refused += 1;
+            booking.refused(Duration::from_secs_f64(bucket / 2000.0), now);
+        } else {
+            bucket += 300.0;
+            booking.record(&Outcome::Success { first: Duration::ZERO, signal: Default::default() }, now);
+            booking.settle(Some(Used { prompt: 300, cached: 0, output: 0 }), now);
+        }
+    }
+    let view = target.provisioned.view(now).unwrap();
+    let rate = view.per_second.unwrap() * view.drain;
+    assert!((1600.0..2400.0).contains(&rate), "{rate}: {view:?}");
+    assert!((1..400).contains(&refused), "{refused} refusals");
+}
+
+#[test]
+fn it_survives_a_changed_config_and_another_process() {
+    let target = target(Some(CONFIG));
+    let booking = book(&target, NOW);
+    target.provisioned.configure(Some(PtuConfig { per_second: Some(2000.0), ..CONFIG }), NOW);
+    let half = target.provisioned.view(NOW).unwrap();
+    assert!(half.utilisation.unwrap() > 0.0 && half.per_second == Some(2000.0), "{half:?}");
+    booking.settle(Some(Used { prompt: 1200, cached: 0, output: 200 }), NOW);
+    let (heir, learned) = (self::target(Some(CONFIG)), target.provisioned.learned(NOW).unwrap());
+    heir.provisioned.restore(&serde_json::from_str(&serde_json::to_string(&learned).unwrap()).unwrap(), NOW);
+    assert!(heir.provisioned.view(NOW).unwrap().utilisation.unwrap() > 0.0);
+    target.provisioned.configure(None, NOW);
+    assert!(target.provisioned.view(NOW).is_none() && !target.provisioned.is_on());
+}
+
+#[test]
+fn bookings_of_many_threads_add_up() {
+    let target = target(Some(CONFIG));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..1000 {
+                    let lease = target.acquire(RequestKey::default(), NOW);
+                    let booking = book(&target, NOW);
+                    booking.settle(Some(Used { prompt: 0, cached: 0, output: 0 }), NOW);
+                    drop(lease);
+                }
+            });
+        }
+    });
+    assert!(level(&target, NOW) < 1e-6);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_restored_gives_numbers(
+        level: Option<f64>, drain: f64, real: f64, size: f64, spare: f64, per_second: f64, known: bool, prompt: u64, wait: u32,
+    ) {
+        let target = target(Some(PtuConfig { per_second: known.then_some(1000.0), ..CONFIG }));
+        target.provisioned.restore(&Learned { level, drain, real, size, spare, per_second }, NOW);
+        let demand = Demand { ask: Ask { prompt, cap: None, choices: 1 }, ..demand() };
+        let _ = target.provisioned.decide(&demand, &rules(), NOW);
+        let mut booking = Booking::of(&target, &demand, NOW).unwrap();
+        booking.refused(Duration::from_millis(wait.into()), NOW);
+        let view = target.provisioned.view(NOW + Duration::from_secs(1)).unwrap();
+        prop_assert!(view.drain.is_finite() && view.utilisation.is_none_or(f64::is_finite) && view.per_second.is_none_or(|rate| rate.is_finite() && rate > 0.0));
+    }
+}

@@ -1,0 +1,170 @@
+//! Requests leave a deployment with provisioned throughput before it answers 429.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+use spillway_testkit::backend::{Reply, ScriptedBackend};
+use spillway_testkit::client::{self, Response};
+
+use crate::support::*;
+
+/// What a burst takes is 1,000 input tokens: ten seconds of 100.
+const PTU: &str = "ptu = { m = { tokens_per_minute = 6000, output_ratio = 1 } }";
+const AHEAD: &str = "spill = \"ahead\"";
+
+/// A chat whose completion has at most 100 tokens; the prompt has few.
+fn ask() -> Value {
+    json!({ "model": "m", "max_tokens": 100, "messages": [{ "role": "user", "content": "hi" }] })
+}
+
+/// An answer that used what was booked for it.
+fn used(who: &str) -> Reply {
+    let body = json!({
+        "id": "c", "object": "chat.completion", "model": "m",
+        "choices": [{ "index": 0, "message": { "role": "assistant", "content": who }, "finish_reason": "stop" }],
+        "usage": { "prompt_tokens": 20, "completion_tokens": 100, "total_tokens": 120 },
+    });
+    Reply::json(200, body.to_string())
+}
+
+async fn answers(who: &'static str) -> ScriptedBackend {
+    ScriptedBackend::start(move |_| used(who)).await
+}
+
+async fn send(gateway: &Gateway, headers: &[(&str, &str)]) -> Response {
+    client::ask(gateway.address, client::post("/v1/chat/completions", headers, ask().to_string().as_bytes())).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_full_deployment_is_left_before_it_refuses() {
+    let (ptu, paid) = (answers("ptu").await, answers("paid").await);
+    let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let gateway = Gateway::start(&config(&members, AHEAD, "")).await;
+    for _ in 0..30 {
+        assert_eq!(send(&gateway, &[]).await.status, 200);
+    }
+    // 600 of the 1,000 tokens are used without a risk, some more to find the line; a little has drained meanwhile.
+    let (at_ptu, elsewhere) = (ptu.count(), paid.count());
+    assert!((4..=14).contains(&at_ptu) && at_ptu + elsewhere == 30, "{at_ptu} at the PTU, {elsewhere} elsewhere");
+    let of = |decision: &str| {
+        format!("spillway_ptu_decisions_total{{backend=\"ptu\",class=\"standard\",decision=\"{decision}\",deployment=\"m\"}}")
+    };
+    let sent = gateway.metric(&of("fits")).await + gateway.metric(&of("probe")).await;
+    assert_eq!((sent, gateway.metric(&of("full")).await), (at_ptu as f64, elsewhere as f64));
+    let utilisation = gateway.metric("spillway_ptu_utilisation{backend=\"ptu\",deployment=\"m\"}").await;
+    assert!((0.3..1.2).contains(&utilisation), "{utilisation}");
+    let status = gateway.admin("/api/status").await.json();
+    let shown = &status["pools"][0]["tiers"][0]["members"][0];
+    assert!(shown["ptu"]["tokens_per_minute"] == 6000.0 && shown["headroom"].is_number() && shown["state"] == "ready", "{shown}");
+}
+
+#[tokio::test]
+async fn what_was_skipped_and_why_is_told() {
+    let (ptu, paid) = (answers("ptu").await, answers("paid").await);
+    let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let gateway = Gateway::start(&config(&members, AHEAD, "")).await;
+    let mut last = send(&gateway, &[]).await;
+    for _ in 0..30 {
+        last = send(&gateway, &[]).await;
+    }
+    assert_eq!(last.header("x-spillway-backend"), Some("paid"));
+    let id = last.header("x-request-id").unwrap().to_owned();
+    let told = gateway.admin(&format!("/api/requests/{id}")).await.json();
+    assert_eq!((&told["passed_over"][0]["backend"], &told["passed_over"][0]["state"]), (&json!("ptu"), &json!("ptu-full")), "{told}");
+}
+
+#[tokio::test]
+async fn by_default_only_a_429_moves_requests_on() {
+    let (ptu, paid) = (answers("ptu").await, answers("paid").await);
+    let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let gateway = Gateway::start(&config(&members, "", "")).await;
+    for _ in 0..15 {
+        assert_eq!(send(&gateway, &[]).await.status, 200);
+    }
+    assert_eq!((ptu.count(), paid.count()), (15, 0));
+    let utilisation = gateway.metric("spillway_ptu_utilisation{backend=\"ptu\",deployment=\"m\"}").await;
+    assert!(utilisation > 1.0, "the account goes on: {utilisation}");
+}
+
+#[tokio::test]
+async fn a_429_that_was_not_foreseen_corrects_the_account() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&refuses);
+    let ptu = ScriptedBackend::start(move |_| match asked.load(Ordering::Relaxed) {
+        true => Reply::json(429, r#"{"error":{"code":"429","message":"Requests have exceeded call rate limit"}}"#)
+            .header("retry-after-ms", "20000"),
+        false => used("ptu"),
+    })
+    .await;
+    let paid = answers("paid").await;
+    let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let gateway = Gateway::start(&config(&members, AHEAD, "")).await;
+    assert_eq!(send(&gateway, &[]).await.header("x-spillway-backend"), Some("paid"));
+    let metric = async |name: &str| gateway.metric(&format!("spillway_ptu_{name}{{backend=\"ptu\",deployment=\"m\"")).await;
+    assert!(metric("utilisation").await > 2.5, "20 s above the line of a bucket of 10 s");
+    assert_eq!(gateway.metric("spillway_ptu_refusals_total{backend=\"ptu\",deployment=\"m\",provoked=\"false\"}").await, 1.0);
+    refuses.store(false, Ordering::Relaxed);
+    assert_eq!((send(&gateway, &[]).await.header("x-spillway-backend").map(str::to_owned), ptu.count()), (Some("paid".into()), 1));
+}
+
+#[tokio::test]
+async fn nobody_else_means_the_full_one() {
+    let (ptu, paid) = (answers("ptu").await, ScriptedBackend::start(|_| Reply::json(503, "{}")).await);
+    let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let gateway = Gateway::start(&config(&members, AHEAD, "")).await;
+    for _ in 0..20 {
+        assert_eq!(send(&gateway, &[]).await.status, 200, "a deployment that may be full is better than none");
+    }
+    assert!(ptu.count() == 20 && paid.count() > 0);
+}
+
+#[tokio::test]
+async fn a_patient_request_waits_for_room() {
+    let (ptu, paid) = (answers("ptu").await, answers("paid").await);
+    let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let gateway = Gateway::start(&config(&members, &format!("{AHEAD}\npatience = {{ standard = \"20s\" }}"), "")).await;
+    while ptu.count() < 8 {
+        assert_eq!(send(&gateway, &[]).await.status, 200);
+    }
+    assert_eq!(paid.count(), 0, "each waited for its room");
+    let waits = gateway.metric("spillway_ptu_decisions_total{backend=\"ptu\",class=\"standard\",decision=\"wait\",deployment=\"m\"}").await;
+    assert!(waits > 0.0);
+    // It needs its answer before there is room.
+    let hurried = send(&gateway, &[("x-spillway-deadline", "1ms")]).await;
+    assert!(hurried.header("x-spillway-backend") == Some("paid") || waits == 0.0, "{:?}", hurried.header("x-spillway-backend"));
+}
+
+#[tokio::test]
+async fn a_deadline_of_another_form_is_refused() {
+    let backend = answers("x").await;
+    let gateway = Gateway::start(&config(&[member("a", &backend, 1)], "", "")).await;
+    let refused = send(&gateway, &[("x-spillway-deadline", "soon")]).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("x-spillway-deadline") && refused.text().contains("30s"), "{}", refused.text());
+    for right in ["30s", "2030-01-01T00:00:00Z"] {
+        assert_eq!(send(&gateway, &[("x-spillway-deadline", right)]).await.status, 200);
+    }
+    assert!(backend.received().iter().all(|request| request.header("x-spillway-deadline").is_none()), "it is for the gateway only");
+}
+
+#[tokio::test]
+async fn what_was_learned_survives_a_restart() {
+    let ptu = ScriptedBackend::start(|_| Reply::json(429, "{}").header("retry-after-ms", "20000")).await;
+    let paid = answers("paid").await;
+    let folder = tempfile::tempdir().unwrap();
+    let learns = "ptu = { m = {} }";
+    let members = [Member { extra: learns, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let text = config(&members, AHEAD, "").replace("#server", &format!("state_dir = \"{}\"", folder.path().display()));
+    let gateway = Gateway::start(&text).await;
+    let rate = async |gateway: &Gateway| {
+        gateway.admin("/api/status").await.json()["pools"][0]["tiers"][0]["members"][0]["ptu"]["tokens_per_minute"].clone()
+    };
+    assert_eq!(rate(&gateway).await, Value::Null, "not known before its first 429");
+    assert_eq!(send(&gateway, &[]).await.status, 200);
+    let learned = rate(&gateway).await;
+    assert!(learned.is_number());
+    gateway.running.stop(std::future::pending()).await;
+    let gateway = Gateway::start(&text).await;
+    assert_eq!(rate(&gateway).await, learned);
+}
