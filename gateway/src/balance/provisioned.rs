@@ -126,6 +126,24 @@ pub struct View {
     pub decided: Decided,
 }
 
+/// What this node has done since its start, for the others. All amounts are input tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tally {
+    /// Booked.
+    pub booked: f64,
+    /// Of what was booked: what has ended.
+    pub ended: f64,
+    /// What that used.
+    pub used: f64,
+    /// Requests that were accepted.
+    pub accepted: u64,
+    /// 429s.
+    pub refused: u64,
+    /// The drain after the last one.
+    pub drain: f64,
+}
+
 #[derive(Debug)]
 struct State {
     config: PtuConfig,
@@ -136,7 +154,10 @@ struct State {
     averages: Averages,
     flow: Flow,
     refused: Option<Tick>,
+    /// Until when the last 429 said that there is no room.
+    full_until: Tick,
     decided: Decided,
+    tally: Tally,
 }
 
 /// The normalised tokens that were sent in the last while: a first guess of the rate.
@@ -180,7 +201,9 @@ impl State {
             averages: Averages::default(),
             flow: Flow::default(),
             refused: None,
+            full_until: Tick::default(),
             decided: Decided::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -233,6 +256,8 @@ impl State {
         if self.config.per_second.is_none() {
             self.learn_rate(now);
         }
+        self.full_until = now + wait;
+        (self.tally.refused, self.tally.drain) = (self.tally.refused + 1, self.twin.drain());
     }
 
     /// A learned rate that the drain contradicts is replaced by what drains.
@@ -291,7 +316,7 @@ impl Provisioned {
                 if let (Some(before), Some(after)) = (before, new.capacity) {
                     new.twin.rescale(before.per_second / after.per_second);
                 }
-                (new.averages, new.decided) = (std::mem::take(&mut known.averages), known.decided);
+                (new.averages, new.decided, new.tally) = (std::mem::take(&mut known.averages), known.decided, known.tally);
                 *known = new;
             }
             (Some(config), none) => *none = Some(State::new(config, now)),
@@ -337,6 +362,37 @@ impl Provisioned {
             is_too_coarse: state.twin.is_too_coarse(now),
             decided: state.decided,
         })
+    }
+
+    /// What this node has done, for the others, and how long the last 429 still holds.
+    pub fn tally(&self, now: Tick) -> Option<(Tally, Duration)> {
+        let state = self.state.lock();
+        state.as_ref().map(|state| (state.tally, state.full_until.since(now)))
+    }
+
+    /// What another node has done since the last time: a difference of two tallies, and how long its last 429 still
+    /// holds.
+    pub fn note_peer(&self, done: &Tally, full_for: Duration, now: Tick) {
+        let mut state = self.state.lock();
+        let Some(state) = state.as_mut() else { return };
+        let Some(capacity) = state.capacity else { return };
+        let seconds = |tokens: f64| if tokens.is_finite() { (tokens / capacity.per_second).max(0.0) } else { 0.0 };
+        let booked = seconds(done.booked);
+        state.twin.peer_admitted(now, booked);
+        if done.accepted > 0 && done.refused == 0 {
+            state.twin.peer_accepted(now, booked);
+        }
+        state.twin.peer_settled(now, seconds(done.ended), Some(seconds(done.used)));
+        if done.refused > 0 && !full_for.is_zero() {
+            state.twin.peer_refused(now, full_for, done.drain);
+        }
+    }
+
+    /// Nothing more is heard of the other nodes: this one counts on its share.
+    pub fn peers_lost(&self, nodes: u32, now: Tick) {
+        if let Some(state) = &mut *self.state.lock() {
+            state.twin.peers_lost(now, nodes);
+        }
     }
 
     /// What was learned, for another process; `None` if nothing was.
@@ -392,6 +448,7 @@ impl Booking {
                 let booked = state.call(capacity, demand).booked;
                 booking.above = state.twin.admitted(now, booked);
                 booking.booked = Some(booked * capacity.per_second);
+                state.tally.booked += booked * capacity.per_second;
             }
             None => {
                 let one = Capacity { per_second: 1.0, output_ratio: state.config.output_ratio };
@@ -408,6 +465,7 @@ impl Booking {
                 let mut state = self.of.state.lock();
                 if let (Some(state), Some(_)) = (&mut *state, self.booked) {
                     state.twin.accepted(now, self.above);
+                    state.tally.accepted += 1;
                 }
             }
             Outcome::Throttled { retry_after } => self.refused(retry_after.unwrap_or(UNTOLD_WAIT), now),
@@ -446,7 +504,10 @@ impl Booking {
         if let (Some(state), Some(booked)) = (&mut *self.of.state.lock(), self.booked)
             && let Some(capacity) = &state.capacity
         {
-            state.twin.settled(now, booked / capacity.per_second, used);
+            let load = booked / capacity.per_second;
+            state.twin.settled(now, load, used);
+            state.tally.ended += booked;
+            state.tally.used += used.unwrap_or(load * state.twin.real()) * capacity.per_second;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod node;
+mod provisioned;
 mod shared;
 mod throttles;
 mod usage_history;

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Limits, NodeName, throttles};
+use super::{Limits, NodeName, provisioned, throttles};
 use crate::balance::target::Target;
 use crate::clock::Clock;
 use crate::config::{self, WhenLost};
@@ -385,5 +385,11 @@ impl SharedLimits {
     /// Keeps the throttles of the current `targets` the same on all nodes, for ever.
     pub async fn keep_throttles(&self, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
         throttles::keep_shared(&self.memory, targets, clock).await;
+    }
+
+    /// Tells the other nodes for ever what this one sends to deployments with provisioned throughput.
+    pub async fn keep_provisioned(&self, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
+        let nodes = || self.nodes.load(Ordering::Relaxed).max(self.least_nodes);
+        provisioned::keep_shared(&self.memory, &self.process, nodes, targets, clock).await;
     }
 }

@@ -283,12 +283,17 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
 /// Starts the tasks that share limits and throttles with other nodes, if there are any.
 fn share(gateway: &Gateway) -> Vec<JoinHandle<()>> {
     let Some(shared) = gateway.limits.shared.clone() else { return Vec::new() };
-    let (other, throttles) = (gateway.clone(), Arc::clone(&shared));
-    let targets = move || other.runtime.load().targets.iter().cloned().collect();
-    let clock = gateway.clock.clone();
+    let (throttles, provisioned) = (Arc::clone(&shared), Arc::clone(&shared));
+    let targets = || {
+        let (gateway, clock) = (gateway.clone(), gateway.clock.clone());
+        (move || gateway.runtime.load().targets.iter().cloned().collect(), clock)
+    };
+    let (all, clock) = targets();
+    let (filled, ticks) = targets();
     vec![
         tokio::spawn(shared.keep_agreed(Arc::clone(&gateway.limits))),
-        tokio::spawn(async move { throttles.keep_throttles(targets, &clock).await }),
+        tokio::spawn(async move { throttles.keep_throttles(all, &clock).await }),
+        tokio::spawn(async move { provisioned.keep_provisioned(filled, &ticks).await }),
     ]
 }
 

@@ -36,6 +36,13 @@ async fn send(gateway: &Gateway, headers: &[(&str, &str)]) -> Response {
     client::ask(gateway.address, client::post("/v1/chat/completions", headers, ask().to_string().as_bytes())).await.unwrap()
 }
 
+/// The PTU deployment as the status page shows it.
+async fn shown(gateway: &Gateway) -> Value {
+    let status = gateway.admin("/api/status").await.json();
+    let members = status["pools"][0]["tiers"][0]["members"].as_array().unwrap();
+    members.iter().find(|member| member["backend"] == "ptu" && member["deployment"] == "m").unwrap().clone()
+}
+
 #[tokio::test]
 async fn a_full_deployment_is_left_before_it_refuses() {
     let (ptu, paid) = (answers("ptu").await, answers("paid").await);
@@ -54,8 +61,7 @@ async fn a_full_deployment_is_left_before_it_refuses() {
     assert_eq!((sent, gateway.metric(&of("full")).await), (at_ptu as f64, elsewhere as f64));
     let utilisation = gateway.metric("spillway_ptu_utilisation{backend=\"ptu\",deployment=\"m\"}").await;
     assert!((0.3..1.2).contains(&utilisation), "{utilisation}");
-    let status = gateway.admin("/api/status").await.json();
-    let shown = &status["pools"][0]["tiers"][0]["members"][0];
+    let shown = shown(&gateway).await;
     assert!(shown["ptu"]["tokens_per_minute"] == 6000.0 && shown["headroom"].is_number() && shown["state"] == "ready", "{shown}");
 }
 
@@ -101,8 +107,8 @@ async fn a_429_that_was_not_foreseen_corrects_the_account() {
     let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
     let gateway = Gateway::start(&config(&members, AHEAD, "")).await;
     assert_eq!(send(&gateway, &[]).await.header("x-spillway-backend"), Some("paid"));
-    let metric = async |name: &str| gateway.metric(&format!("spillway_ptu_{name}{{backend=\"ptu\",deployment=\"m\"")).await;
-    assert!(metric("utilisation").await > 2.5, "20 s above the line of a bucket of 10 s");
+    let utilisation = gateway.metric("spillway_ptu_utilisation{backend=\"ptu\",deployment=\"m\"}").await;
+    assert!(utilisation > 2.5, "20 s above the line of a bucket of 10 s");
     assert_eq!(gateway.metric("spillway_ptu_refusals_total{backend=\"ptu\",deployment=\"m\",provoked=\"false\"}").await, 1.0);
     refuses.store(false, Ordering::Relaxed);
     assert_eq!((send(&gateway, &[]).await.header("x-spillway-backend").map(str::to_owned), ptu.count()), (Some("paid".into()), 1));
@@ -157,14 +163,35 @@ async fn what_was_learned_survives_a_restart() {
     let members = [Member { extra: learns, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
     let text = config(&members, AHEAD, "").replace("#server", &format!("state_dir = \"{}\"", folder.path().display()));
     let gateway = Gateway::start(&text).await;
-    let rate = async |gateway: &Gateway| {
-        gateway.admin("/api/status").await.json()["pools"][0]["tiers"][0]["members"][0]["ptu"]["tokens_per_minute"].clone()
-    };
+    let rate = async |gateway: &Gateway| shown(gateway).await["ptu"]["tokens_per_minute"].clone();
     assert_eq!(rate(&gateway).await, Value::Null, "not known before its first 429");
     assert_eq!(send(&gateway, &[]).await.status, 200);
     let learned = rate(&gateway).await;
     assert!(learned.is_number());
     gateway.running.stop(std::future::pending()).await;
     let gateway = Gateway::start(&text).await;
-    assert_eq!(rate(&gateway).await, learned);
+    let after = rate(&gateway).await;
+    assert!((after.as_f64().unwrap() - learned.as_f64().unwrap()).abs() < 1e-6, "{after} {learned}");
+}
+
+#[tokio::test]
+async fn two_nodes_know_what_the_other_sends() {
+    let server = RedisServer::start(None);
+    let (ptu, paid) = (answers("ptu").await, answers("paid").await);
+    let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let text = config(&members, AHEAD, &format!("[redis]\nurl = \"redis://:CANARY-redis@127.0.0.1:{}\"\n", server.port));
+    let (one, two) = (Gateway::start(&text).await, Gateway::start(&text).await);
+    let full = async |node: &Gateway| node.metric("spillway_ptu_utilisation{backend=\"ptu\",deployment=\"m\"}").await;
+    assert_eq!(full(&two).await, 0.0);
+    // The first exchange only notes where the other one is.
+    eventually("the second node hears of the first", async || {
+        assert_eq!(send(&one, &[]).await.status, 200);
+        full(&two).await > 0.3
+    })
+    .await;
+    let before = ptu.count();
+    for _ in 0..20 {
+        assert_eq!(send(&two, &[]).await.status, 200);
+    }
+    assert!(ptu.count() - before < 12, "the first node's requests are in the account of the second: {}", ptu.count() - before);
 }
