@@ -98,7 +98,13 @@ mod tests {
 
     fn target(deployment: &str) -> Arc<Target> {
         let target = Target::new(TargetId { backend: "b".into(), deployment: deployment.into() }, None);
-        let config = PtuConfig { per_second: Some(1000.0), output_ratio: 4.0, depth: Duration::from_secs(10), refusals: 0.004 };
+        let config = PtuConfig {
+            per_second: Some(1000.0),
+            output_ratio: 4.0,
+            depth: Duration::from_secs(10),
+            refusals: 0.004,
+            shares: Arc::default(),
+        };
         target.provisioned.configure(Some(config), NOW);
         Arc::new(target)
     }

@@ -74,7 +74,7 @@ pub struct Targets {
 }
 
 /// A change to a target.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Change {
     max_concurrent: Option<u32>,
     ptu: Option<PtuConfig>,
@@ -95,7 +95,7 @@ impl Targets {
     /// The target for `model` at `backend`, made at its first use.
     pub fn get(&mut self, backend: &config::BackendConfig, model: &str) -> Arc<Target> {
         let id = TargetId { backend: backend.name.clone(), deployment: backend.deployment(model).into() };
-        let ptu = backend.ptu.get(&*id.deployment).copied();
+        let ptu = backend.ptu.get(&*id.deployment).cloned();
         let known = self.before.get(&id);
         let make = || match known {
             // A different address is a different resource.
@@ -123,7 +123,7 @@ impl Targets {
         for (id, change) in &self.changes {
             let Some(target) = self.all.get(id) else { continue };
             target.set_max_concurrent(change.max_concurrent);
-            target.provisioned.configure(change.ptu, now);
+            target.provisioned.configure(change.ptu.clone(), now);
             if change.forgiven {
                 target.clear_outage();
             }

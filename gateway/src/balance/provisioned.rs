@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use spillway_plugins::limits::Class;
 
 use super::ptu::load::{Ask, Averages, Capacity, Used, Usual};
 use super::ptu::saved::Saved;
+use super::ptu::shares::{Caller, Share, Shares};
 use super::ptu::steer::{Call, Decision, Rules, Steering, Why};
 use super::ptu::twin::{Twin, UNTOLD_WAIT};
 use super::target::{Outcome, Target};
 use crate::clock::Tick;
 
 /// The provisioned throughput of a deployment, as it is configured.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PtuConfig {
     /// Input tokens that it takes per second; `None` if that is to be learned.
     pub per_second: Option<f64>,
@@ -29,6 +29,8 @@ pub struct PtuConfig {
     pub depth: Duration,
     /// The share of requests that may meet a 429.
     pub refusals: f64,
+    /// Who is guaranteed how much of it.
+    pub shares: Arc<[Share]>,
 }
 
 /// What tokens cost at the next tier, in USD each.
@@ -49,10 +51,8 @@ pub struct Demand {
     pub ask: Ask,
     /// The tokens of a completion without a cap.
     pub assumed: u64,
-    /// Equal for requests that are alike: the number of its consumer.
-    pub key: u64,
-    /// Its class.
-    pub class: Class,
+    /// Who sends it. Requests of one consumer are thought to be alike.
+    pub caller: Caller,
     /// What it costs at the next tier, if known.
     pub elsewhere: Option<Elsewhere>,
     /// When its answer is needed.
@@ -90,7 +90,7 @@ impl Learned {
     }
 }
 
-/// What was decided about requests: each count by class, in the order of [`Class::ALL`].
+/// What was decided about requests: each count by class, in the order of [`Class::ALL`](spillway_plugins::limits::Class::ALL).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Decided {
     /// There was room.
@@ -99,8 +99,8 @@ pub struct Decided {
     pub probe: [u64; 3],
     /// Had to wait. A request that waits twice counts twice.
     pub wait: [u64; 3],
-    /// Sent elsewhere: full, kept for dearer ones, deadline.
-    pub spill: [[u64; 3]; 3],
+    /// Sent elsewhere: full, kept for dearer ones, kept for those with a share, deadline.
+    pub spill: [[u64; 3]; 4],
     /// 429s: of probes, of others.
     pub refusals: [u64; 2],
 }
@@ -152,6 +152,7 @@ struct State {
     twin: Twin,
     steering: Steering,
     averages: Averages,
+    shares: Shares,
     flow: Flow,
     refused: Option<Tick>,
     /// Until when the last 429 said that there is no room.
@@ -194,35 +195,37 @@ impl State {
     fn new(config: PtuConfig, now: Tick) -> Self {
         let capacity = config.per_second.map(|per_second| Capacity { per_second, output_ratio: config.output_ratio });
         State {
-            config,
             capacity,
             twin: Twin::new(config.depth, config.refusals, now),
             steering: Steering::default(),
             averages: Averages::default(),
+            shares: Shares::new(Arc::clone(&config.shares)),
             flow: Flow::default(),
             refused: None,
             full_until: Tick::default(),
             decided: Decided::default(),
             tally: Tally::default(),
+            config,
         }
     }
 
     fn usual(&self, demand: &Demand) -> Usual {
-        self.averages.usual(demand.key, demand.ask.prompt)
+        self.averages.usual(demand.caller.consumer, demand.ask.prompt)
     }
 
     /// The request as the steering sees it.
-    fn call(&self, capacity: &Capacity, demand: &Demand) -> Call {
+    fn call(&self, capacity: &Capacity, demand: &Demand, now: Tick) -> Call {
         let usual = self.usual(demand);
         let expected = capacity.expected(&demand.ask, usual);
         let price = demand.elsewhere.filter(|_| expected > 0.0).map_or(0.0, |elsewhere| elsewhere.of(&demand.ask, usual) / expected);
         Call {
-            class: demand.class,
+            class: demand.caller.class,
             booked: capacity.booked(&demand.ask, usual.cached, demand.assumed),
             price,
             deadline: demand.needed_by,
             takes: demand.takes,
             waited: demand.waited,
+            reserved: self.shares.guard(self.shares.of(&demand.caller), self.twin.drain(), now),
             queued: demand.may_wait.then_some(0.0),
         }
     }
@@ -233,9 +236,9 @@ impl State {
         if self.twin.is_too_coarse(now) {
             return Decision::Use { probe: false };
         }
-        let call = self.call(&capacity, demand);
+        let call = self.call(&capacity, demand, now);
         let decision = self.steering.decide(&mut self.twin, rules, &call, now);
-        let class = demand.class as usize;
+        let class = demand.caller.class as usize;
         match decision {
             Decision::Use { probe: false } => self.decided.fits[class] += 1,
             Decision::Use { probe: true } => self.decided.probe[class] += 1,
@@ -275,7 +278,8 @@ fn place(why: Why) -> usize {
     match why {
         Why::Full => 0,
         Why::Cheap => 1,
-        Why::Deadline => 2,
+        Why::Reserved => 2,
+        Why::Deadline => 3,
     }
 }
 
@@ -425,7 +429,10 @@ pub struct Booking {
     booked: Option<f64>,
     /// How far the level was above the line before.
     above: f64,
+    /// It was sent to find out whether there is room.
+    is_probe: bool,
     key: u64,
+    share: Option<usize>,
     /// The target has accepted or refused the request.
     is_answered: bool,
     is_settled: bool,
@@ -433,19 +440,30 @@ pub struct Booking {
 }
 
 impl Booking {
-    /// Books what a request is expected to take; `None` if the target has no provisioned throughput.
-    pub fn of(target: &Target, demand: &Demand, now: Tick) -> Option<Booking> {
+    /// Books what a request is expected to take. `is_probe`: it was decided to send it to find out whether there is room.
+    /// `None` if the target has no provisioned throughput.
+    pub fn of(target: &Target, demand: &Demand, is_probe: bool, now: Tick) -> Option<Booking> {
         let of = &target.provisioned;
         if !of.is_on() {
             return None;
         }
         let mut state = of.state.lock();
         let state = state.as_mut()?;
-        let mut booking =
-            Booking { of: Arc::clone(of), booked: None, above: 0.0, key: demand.key, is_answered: false, is_settled: false, at: now };
+        let mut booking = Booking {
+            of: Arc::clone(of),
+            booked: None,
+            above: 0.0,
+            is_probe,
+            key: demand.caller.consumer,
+            share: state.shares.of(&demand.caller),
+            is_answered: false,
+            is_settled: false,
+            at: now,
+        };
         match &state.capacity {
             Some(capacity) => {
-                let booked = state.call(capacity, demand).booked;
+                let booked = capacity.booked(&demand.ask, state.usual(demand).cached, demand.assumed);
+                state.shares.add(booking.share, booked, now);
                 booking.above = state.twin.admitted(now, booked);
                 booking.booked = Some(booked * capacity.per_second);
                 state.tally.booked += booked * capacity.per_second;
@@ -475,11 +493,10 @@ impl Booking {
 
     /// The target refused the request: there is no room for this long.
     pub fn refused(&mut self, wait: Duration, now: Tick) {
-        let provoked = self.above > 0.0 || self.booked.is_none();
         self.end(Some(0.0), now);
         self.is_answered = true;
         if let Some(state) = &mut *self.of.state.lock() {
-            state.decided.refusals[usize::from(!provoked)] += 1;
+            state.decided.refusals[usize::from(!self.is_probe)] += 1;
             state.refused(wait, now);
         }
     }
@@ -506,6 +523,7 @@ impl Booking {
         {
             let load = booked / capacity.per_second;
             state.twin.settled(now, load, used);
+            state.shares.add(self.share, used.unwrap_or(load * state.twin.real()) - load, now);
             state.tally.ended += booked;
             state.tally.used += used.unwrap_or(load * state.twin.real()) * capacity.per_second;
         }

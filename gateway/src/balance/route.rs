@@ -44,6 +44,8 @@ pub struct Route {
     members: Vec<Member>,
     tiers: Vec<Tier>,
     policy: Policy,
+    /// Whether any member has provisioned throughput.
+    is_provisioned: bool,
     /// How provisioned throughput is used before it answers 429.
     steering: Option<Rules>,
 }
@@ -107,22 +109,30 @@ pub struct NoneReady {
     pub room_at: Option<Tick>,
 }
 
+/// No member of a tier took the request.
+struct NoRoom {
+    /// The provisioned throughput of one is full.
+    is_full: bool,
+    /// How long the request should wait for that, although other tiers could take it.
+    wait: Option<Duration>,
+}
+
 impl Route {
     /// A route over `members`, grouped into tiers by their priority.
     pub fn new(members: Vec<Member>, policy: Policy) -> Self {
         let tiers = Tier::group(&members);
-        Route { members, tiers, policy, steering: None }
+        Route { members, tiers, policy, is_provisioned: false, steering: None }
     }
 
-    /// The same route, which uses provisioned throughput by these rules.
+    /// The same route, with members that have provisioned throughput, and use it by these rules before they answer 429.
     #[must_use]
-    pub fn steered(self, steering: Option<Rules>) -> Self {
-        Route { steering, ..self }
+    pub fn provisioned(self, steering: Option<Rules>) -> Self {
+        Route { is_provisioned: true, steering, ..self }
     }
 
     /// Whether any member has provisioned throughput.
     pub fn is_provisioned(&self) -> bool {
-        self.members.iter().any(|member| member.target.provisioned.is_on())
+        self.is_provisioned
     }
 
     /// The members, in the order of their indices.
@@ -138,62 +148,54 @@ impl Route {
         let steered = request.demand.zip(self.steering.as_ref());
         let mut is_full = false;
         for tier in &self.tiers {
-            let mut usable: SmallVec<[usize; 32]> = tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
-            if let Some((demand, rules)) = steered {
-                let before = usable.len();
-                let wait = self.keep_those_with_room(&mut usable, demand, rules, now);
-                is_full |= usable.len() < before;
-                if let Some(wait) = wait.filter(|_| usable.is_empty()) {
+            match self.pick_in(tier, request, steered, now, rng) {
+                Ok(pick) => return Ok(pick),
+                Err(NoRoom { wait: Some(wait), .. }) => {
                     return Err(NoneReady { soonest: None, all_throttled: true, fenced_off: false, room_at: Some(now + wait) });
                 }
-            }
-            if let Some(pick) = self.pick_of(&mut usable, request, now, rng) {
-                return Ok(pick);
+                Err(none) => is_full |= none.is_full,
             }
         }
         // Better a deployment that may be full than none.
-        if is_full {
-            for tier in &self.tiers {
-                let mut usable = tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
-                if let Some(pick) = self.pick_of(&mut usable, request, now, rng) {
-                    return Ok(pick);
-                }
-            }
-        }
-        Err(self.none_ready(request, now))
+        let again = self.tiers.iter().filter(|_| is_full).find_map(|tier| self.pick_in(tier, request, None, now, rng).ok());
+        again.ok_or_else(|| self.none_ready(request, now))
     }
 
-    /// Chooses one of `usable`, by the policy.
-    fn pick_of(&self, usable: &mut SmallVec<[usize; 32]>, request: &PickRequest<'_>, now: Tick, rng: &mut fastrand::Rng) -> Option<Pick> {
+    /// Chooses one of a tier's usable members by the policy, if it has room for the request.
+    fn pick_in(
+        &self,
+        tier: &Tier,
+        request: &PickRequest<'_>,
+        steered: Option<(&Demand, &Rules)>,
+        now: Tick,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Pick, NoRoom> {
+        let mut usable: SmallVec<[usize; 32]> = tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
+        let mut none = NoRoom { is_full: false, wait: None };
         while !usable.is_empty() {
             let candidates: SmallVec<[Candidate<'_>; 32]> =
                 usable.iter().map(|&i| Candidate { target: &self.members[i].target, weight: self.members[i].weight }).collect();
             let chosen = self.policy.pick(&candidates, request.affinity_key, rng);
             let index = usable[chosen];
             let target = &self.members[index].target;
-            if let Some(lease) = target.acquire(request.key, now) {
-                let booking = request.demand.and_then(|demand| Booking::of(target, demand, now));
-                return Some(Pick { index, lease, booking });
+            let decision = steered.map(|(demand, rules)| target.provisioned.decide(demand, rules, now));
+            match decision {
+                None | Some(Decision::Use { .. }) => {
+                    if let Some(lease) = target.acquire(request.key, now) {
+                        let is_probe = decision == Some(Decision::Use { probe: true });
+                        let booking = request.demand.and_then(|demand| Booking::of(target, demand, is_probe, now));
+                        return Ok(Pick { index, lease, booking });
+                    }
+                    // Another thread took the last slot, or the probe, after the check.
+                }
+                Some(Decision::Wait(wait)) => {
+                    none = NoRoom { is_full: true, wait: Some(none.wait.map_or(wait, |soonest| soonest.min(wait))) };
+                }
+                Some(Decision::Spill(_)) => none.is_full = true,
             }
-            // Another thread took the last slot, or the probe, after the check.
             usable.swap_remove(chosen);
         }
-        None
-    }
-
-    /// Removes members whose provisioned throughput has no room for the request. Returns how long it should wait for
-    /// one of them.
-    fn keep_those_with_room(&self, usable: &mut SmallVec<[usize; 32]>, demand: &Demand, rules: &Rules, now: Tick) -> Option<Duration> {
-        let mut soonest: Option<Duration> = None;
-        usable.retain(|index| match self.members[*index].target.provisioned.decide(demand, rules, now) {
-            Decision::Use { .. } => true,
-            Decision::Wait(wait) => {
-                soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
-                false
-            }
-            Decision::Spill(_) => false,
-        });
-        soonest
+        Err(none)
     }
 
     /// Members of better tiers than `chosen` (of all tiers, if `None`) that have a weight, but could not take this
@@ -291,7 +293,12 @@ mod tests {
     use super::*;
     use spillway_plugins::retry::StatusSet;
 
+    use spillway_plugins::limits::Class;
+
     use crate::balance::circuit::{CircuitRules, Threshold};
+    use crate::balance::provisioned::PtuConfig;
+    use crate::balance::ptu::load::Ask;
+    use crate::balance::ptu::shares::Caller;
     use crate::balance::target::{OutageReason, Outcome, Target, TargetId};
 
     const NOW: Tick = Tick(1_000_000_000_000);
@@ -422,5 +429,90 @@ mod tests {
         }
         let none = pick(&route, &[], None).unwrap_err();
         assert_eq!((none.soonest, none.all_throttled), (None, false));
+    }
+
+    /// The first member has provisioned throughput: a thousand tokens a second, ten thousand in a burst.
+    fn provisioned(rules: Rules) -> Route {
+        let route = route();
+        let config = PtuConfig {
+            per_second: Some(1000.0),
+            output_ratio: 4.0,
+            depth: Duration::from_secs(10),
+            refusals: 0.0,
+            shares: Arc::default(),
+        };
+        route.members()[0].target.provisioned.configure(Some(config), NOW);
+        // Its slots are not what runs out.
+        route.members()[0].target.set_max_concurrent(None);
+        route.provisioned(Some(rules))
+    }
+
+    /// Two seconds.
+    fn demand(class: Class) -> Demand {
+        Demand {
+            ask: Ask { prompt: 2000, cap: Some(0), choices: 1 },
+            assumed: 0,
+            caller: Caller { consumer: 1, group: None, class },
+            elsewhere: None,
+            needed_by: None,
+            takes: Duration::ZERO,
+            waited: Duration::ZERO,
+            may_wait: true,
+        }
+    }
+
+    fn pick_steered(route: &Route, tried: &[usize], demand: &Demand) -> Result<Pick, NoneReady> {
+        let request = PickRequest {
+            excluded: &[],
+            throttled: &[],
+            tried,
+            fence: None,
+            affinity_key: 0,
+            key: RequestKey::default(),
+            demand: Some(demand),
+        };
+        route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1))
+    }
+
+    #[test]
+    fn a_full_deployment_is_left_and_found_again() {
+        let route = provisioned(Rules { patience: [Duration::ZERO; 3], ..Rules::default() });
+        let mut taken = Vec::new();
+        for _ in 0..6 {
+            taken.push(pick_steered(&route, &[], &demand(Class::Standard)).unwrap());
+        }
+        let at_first = taken.iter().filter(|pick| pick.index == 0).count();
+        assert!((3..=5).contains(&at_first) && taken[0].index == 0 && taken[5].index != 0, "{at_first}");
+        let request = demand(Class::Standard);
+        let all = PickRequest {
+            excluded: &[],
+            throttled: &[],
+            tried: &[],
+            fence: None,
+            affinity_key: 0,
+            key: RequestKey::default(),
+            demand: Some(&request),
+        };
+        let skipped = route.skipped(&all, Some(1), NOW);
+        assert_eq!((skipped[0].state, skipped[0].reopens_in_ms.is_some()), ("ptu-full", true));
+        assert_eq!(pick_steered(&route, &[1, 2], &request).unwrap().index, 0, "nobody else: better one that may be full");
+        drop(taken);
+        assert_eq!(pick_steered(&route, &[], &request).unwrap().index, 0, "what was not used is given back");
+    }
+
+    #[test]
+    fn a_patient_request_is_told_when_there_is_room() {
+        let route = provisioned(Rules { patience: [Duration::ZERO, Duration::from_secs(5), Duration::ZERO], ..Rules::default() });
+        let mut taken = Vec::new();
+        let until = loop {
+            match pick_steered(&route, &[], &demand(Class::Standard)) {
+                Ok(pick) => taken.push(pick),
+                Err(none) => break none.room_at.unwrap(),
+            }
+        };
+        assert!(until > NOW && until < NOW + Duration::from_secs(3) && taken.iter().all(|pick| pick.index == 0));
+        let hurried = Demand { may_wait: false, ..demand(Class::Standard) };
+        assert_ne!(pick_steered(&route, &[], &hurried).unwrap().index, 0);
+        assert_ne!(pick_steered(&route, &[], &demand(Class::Interactive)).unwrap().index, 0, "its class doesn't wait");
     }
 }

@@ -30,7 +30,7 @@ fn the_example_passes() {
 fn a_missing_variable_is_named_with_its_place() {
     let secrets = Secrets::with_env(|_| None);
     let error = Config::parse(EXAMPLE, Path::new("t.toml"), &secrets).unwrap_err().to_string();
-    assert_eq!(error, "t.toml:30:28: backends[2].auth.key: the environment variable AOAI_FRANCE_KEY is not set");
+    assert_eq!(error, "t.toml:31:28: backends[2].auth.key: the environment variable AOAI_FRANCE_KEY is not set");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use spillway_plugins::prices::Money;
 
 use crate::balance::provisioned::{Demand, Elsewhere};
 use crate::balance::ptu::load::Ask;
+use crate::balance::ptu::shares::Caller;
+use crate::callers::number_of;
 use crate::config::DeploymentPrice;
 use crate::request::{Facts, ModelRequest, RequestBody};
 use crate::runtime::Model;
@@ -25,14 +27,23 @@ pub(super) fn of(facts: &Facts, body: &RequestBody, model_request: &ModelRequest
     Some(Demand {
         ask: Ask { prompt: body.bytes as u64 / BYTES_PER_TOKEN, cap, choices },
         assumed: if model_request.fields.completion_cap(*api, 1) == 0 { 0 } else { facts.runtime.config.usage.assume_completion },
-        key: facts.runtime.callers.number_of(facts.consumer()),
-        class: facts.class(),
+        caller: caller(facts),
         elsewhere: elsewhere(model),
         needed_by: facts.needed_by,
         takes: model.durations.most(),
         waited: Duration::ZERO,
         may_wait: true,
     })
+}
+
+fn caller(facts: &Facts) -> Caller {
+    let consumer = facts.consumer();
+    let group = consumer.and_then(|consumer| consumer.group).and_then(|group| facts.runtime.config.groups.get(group));
+    Caller {
+        consumer: consumer.map_or(0, |consumer| consumer.number),
+        group: group.map(|group| number_of(&group.name)),
+        class: facts.class(),
+    }
 }
 
 /// The prices of the first member below the provisioned ones that has any.

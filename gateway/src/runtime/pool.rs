@@ -124,13 +124,17 @@ fn live_model(
         .into_iter()
         .map(|api| (0..route.len()).filter(|i| !backends[route[*i].backend].config.kind.provider().serves(api)).collect())
         .collect();
+    let is_provisioned = pool.members.iter().any(|member| {
+        let backend = &backends[member.backend].config;
+        backend.ptu.contains_key(backend.deployment(&name))
+    });
     // Requests that don't reach a member.
     let own = |part: &str| labels(&part.into(), &part.into(), 0);
     let (cache_labels, guard_labels) = (own("cache"), own("guard"));
     Model {
         name: Arc::clone(&name),
         pool: pool_index,
-        route: Route::new(route, pool.policy).steered(pool.steering),
+        route: if is_provisioned { Route::new(route, pool.policy).provisioned(pool.steering) } else { Route::new(route, pool.policy) },
         members,
         durations: Durations::default(),
         reasons,

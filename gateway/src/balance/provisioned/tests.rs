@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use spillway_plugins::limits::Class;
 
 use super::*;
 use crate::balance::ptu::steer::Prefer;
@@ -7,7 +8,9 @@ use crate::balance::target::{RequestKey, TargetId};
 const NOW: Tick = Tick(3_600_000_000_000);
 
 /// A thousand tokens a second, ten thousand in a burst.
-const CONFIG: PtuConfig = PtuConfig { per_second: Some(1000.0), output_ratio: 4.0, depth: Duration::from_secs(10), refusals: 0.004 };
+fn config() -> PtuConfig {
+    PtuConfig { per_second: Some(1000.0), output_ratio: 4.0, depth: Duration::from_secs(10), refusals: 0.004, shares: Arc::default() }
+}
 
 fn target(config: Option<PtuConfig>) -> Arc<Target> {
     let target = Arc::new(Target::new(TargetId { backend: "b".into(), deployment: "d".into() }, None));
@@ -20,8 +23,7 @@ fn demand() -> Demand {
     Demand {
         ask: Ask { prompt: 1200, cap: Some(200), choices: 1 },
         assumed: 256,
-        key: 1,
-        class: Class::Interactive,
+        caller: Caller { consumer: 1, group: None, class: Class::Interactive },
         elsewhere: None,
         needed_by: None,
         takes: Duration::ZERO,
@@ -31,7 +33,7 @@ fn demand() -> Demand {
 }
 
 fn book(target: &Arc<Target>, at: Tick) -> Booking {
-    Booking::of(target, &demand(), at).unwrap()
+    Booking::of(target, &demand(), false, at).unwrap()
 }
 
 fn level(target: &Target, at: Tick) -> f64 {
@@ -47,7 +49,7 @@ fn without_it_everything_goes_there_and_nothing_is_booked() {
     let target = target(None);
     assert_eq!(target.provisioned.decide(&demand(), &rules(), NOW), Decision::Use { probe: false });
     assert!(
-        Booking::of(&target, &demand(), NOW).is_none()
+        Booking::of(&target, &demand(), false, NOW).is_none()
             && target.provisioned.view(NOW).is_none()
             && target.provisioned.learned(NOW).is_none()
     );
@@ -55,7 +57,7 @@ fn without_it_everything_goes_there_and_nothing_is_booked() {
 
 #[test]
 fn a_request_takes_what_is_booked_until_it_says_what_it_used() {
-    let target = target(Some(CONFIG));
+    let target = target(Some(config()));
     let booking = book(&target, NOW);
     assert!((level(&target, NOW) - 2.0).abs() < 1e-6, "{}", level(&target, NOW));
     booking.settle(Some(Used { prompt: 1200, cached: 700, output: 25 }), NOW);
@@ -64,7 +66,7 @@ fn a_request_takes_what_is_booked_until_it_says_what_it_used() {
 
 #[test]
 fn what_was_not_sent_takes_nothing() {
-    let target = target(Some(CONFIG));
+    let target = target(Some(config()));
     drop(book(&target, NOW));
     assert_eq!(level(&target, NOW), 0.0);
     let mut sent = book(&target, NOW);
@@ -75,7 +77,7 @@ fn what_was_not_sent_takes_nothing() {
 
 #[test]
 fn a_full_one_is_left_before_it_refuses() {
-    let target = target(Some(CONFIG));
+    let target = target(Some(config()));
     let mut taken = Vec::new();
     while let Decision::Use { .. } = target.provisioned.decide(&demand(), &rules(), NOW) {
         taken.push(book(&target, NOW));
@@ -93,7 +95,7 @@ fn a_full_one_is_left_before_it_refuses() {
 
 #[test]
 fn a_refusal_sets_it_right() {
-    let target = target(Some(CONFIG));
+    let target = target(Some(config()));
     book(&target, NOW).refused(Duration::from_secs(3), NOW);
     let view = target.provisioned.view(NOW).unwrap();
     assert_eq!((view.refused, view.decided.refusals), (Some(NOW), [0, 1]));
@@ -105,7 +107,7 @@ fn a_refusal_sets_it_right() {
 #[test]
 fn an_unknown_rate_is_learned_from_refusals() {
     // The truth is 2,000 tokens a second.
-    let target = target(Some(PtuConfig { per_second: None, ..CONFIG }));
+    let target = target(Some(PtuConfig { per_second: None, ..config() }));
     let (mut bucket, mut now, mut refused) = (-20_000.0_f64, NOW, 0);
     for _ in 0..20_000 {
         now = now + Duration::from_millis(100);
@@ -115,7 +117,7 @@ fn an_unknown_rate_is_learned_from_refusals() {
         if !matches!(target.provisioned.decide(&ask, &rules(), now), Decision::Use { .. }) {
             continue;
         }
-        let mut booking = Booking::of(&target, &ask, now).unwrap();
+        let mut booking = Booking::of(&target, &ask, false, now).unwrap();
         if bucket >= 0.0 {
             refused += 1;
             booking.refused(Duration::from_secs_f64(bucket / 2000.0), now);
@@ -133,13 +135,13 @@ fn an_unknown_rate_is_learned_from_refusals() {
 
 #[test]
 fn it_survives_a_changed_config_and_another_process() {
-    let target = target(Some(CONFIG));
+    let target = target(Some(config()));
     let booking = book(&target, NOW);
-    target.provisioned.configure(Some(PtuConfig { per_second: Some(2000.0), ..CONFIG }), NOW);
+    target.provisioned.configure(Some(PtuConfig { per_second: Some(2000.0), ..config() }), NOW);
     let half = target.provisioned.view(NOW).unwrap();
     assert!(half.utilisation.unwrap() > 0.0 && half.per_second == Some(2000.0), "{half:?}");
     booking.settle(Some(Used { prompt: 1200, cached: 0, output: 200 }), NOW);
-    let (heir, learned) = (self::target(Some(CONFIG)), target.provisioned.learned(NOW).unwrap());
+    let (heir, learned) = (self::target(Some(config())), target.provisioned.learned(NOW).unwrap());
     heir.provisioned.restore(&serde_json::from_str(&serde_json::to_string(&learned).unwrap()).unwrap(), NOW);
     assert!(heir.provisioned.view(NOW).unwrap().utilisation.unwrap() > 0.0);
     target.provisioned.configure(None, NOW);
@@ -148,7 +150,7 @@ fn it_survives_a_changed_config_and_another_process() {
 
 #[test]
 fn bookings_of_many_threads_add_up() {
-    let target = target(Some(CONFIG));
+    let target = target(Some(config()));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -169,11 +171,11 @@ proptest! {
     fn whatever_is_restored_gives_numbers(
         level: Option<f64>, drain: f64, real: f64, size: f64, spare: f64, per_second: f64, known: bool, prompt: u64, wait: u32,
     ) {
-        let target = target(Some(PtuConfig { per_second: known.then_some(1000.0), ..CONFIG }));
+        let target = target(Some(PtuConfig { per_second: known.then_some(1000.0), ..config() }));
         target.provisioned.restore(&Learned { level, drain, real, size, spare, per_second }, NOW);
         let demand = Demand { ask: Ask { prompt, cap: None, choices: 1 }, ..demand() };
         let _ = target.provisioned.decide(&demand, &rules(), NOW);
-        let mut booking = Booking::of(&target, &demand, NOW).unwrap();
+        let mut booking = Booking::of(&target, &demand, false, NOW).unwrap();
         booking.refused(Duration::from_millis(wait.into()), NOW);
         let view = target.provisioned.view(NOW + Duration::from_secs(1)).unwrap();
         prop_assert!(view.drain.is_finite() && view.utilisation.is_none_or(f64::is_finite) && view.per_second.is_none_or(|rate| rate.is_finite() && rate > 0.0));

@@ -6,6 +6,7 @@
 //! | [`saved`] | that state for a restart or another process |
 //! | [`load`] | what a call adds to the level: expected, and used |
 //! | [`rates`] | the shipped table: what a unit takes of each model |
+//! | [`shares`] | what consumers, groups and classes are guaranteed of it |
 //! | [`steer`] | who may use the room, who waits, who goes elsewhere |
 //!
 //! The unit of load is the second of configured capacity: 2.0 is what the configured rate drains in two seconds.
@@ -13,5 +14,6 @@
 pub mod load;
 pub mod rates;
 pub mod saved;
+pub mod shares;
 pub mod steer;
 pub mod twin;

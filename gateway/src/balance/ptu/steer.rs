@@ -70,6 +70,8 @@ pub struct Call {
     pub takes: Duration,
     /// How long it has waited.
     pub waited: Duration,
+    /// The share of the depth that it must leave free for those who have a share of the PTU.
+    pub reserved: f64,
     /// The load that waits before it; `None` if there is no place for it to wait.
     pub queued: Option<f64>,
 }
@@ -81,6 +83,8 @@ pub enum Why {
     Full,
     /// There is room, but it is kept for calls that cost more elsewhere.
     Cheap,
+    /// There is room, but it is kept for those who have a share of the PTU.
+    Reserved,
     /// It can't wait: its deadline is near.
     Deadline,
 }
@@ -91,6 +95,7 @@ impl Why {
         match self {
             Why::Full => "full",
             Why::Cheap => "cheap",
+            Why::Reserved => "reserved",
             Why::Deadline => "deadline",
         }
     }
@@ -141,6 +146,7 @@ impl Steering {
             () if cheap => rules.cheap_guard,
             () => 0.0,
         };
+        let guard = guard.max(call.reserved);
         let open = !batch || twin.drain() - self.arrivals(now) >= rules.batch_drain;
         if open {
             match twin.fits(now, guard, !batch) {
@@ -154,7 +160,11 @@ impl Steering {
 
     fn wait_or_spill(&self, twin: &Twin, rules: &Rules, call: &Call, guard: f64, open: bool, now: Tick) -> Decision {
         let batch = call.class == Class::Batch;
-        let full = if guard > 0.0 && twin.room_in(now, 0.0) == Some(Duration::ZERO) { Why::Cheap } else { Why::Full };
+        let full = if guard > 0.0 && twin.room_in(now, 0.0) == Some(Duration::ZERO) {
+            if guard > call.reserved { Why::Cheap } else { Why::Reserved }
+        } else {
+            Why::Full
+        };
         let Some(queued) = call.queued.filter(|queued| *queued >= 0.0) else { return Decision::Spill(full) };
         let mut patience = rules.patience[call.class as usize];
         // To wait pays in proportion to what the call costs elsewhere.
@@ -211,7 +221,7 @@ mod tests {
 
     fn call(class: Class, price: f64) -> Call {
         let (takes, waited) = (Duration::from_secs(5), Duration::ZERO);
-        Call { class, booked: 0.3, price, deadline: None, takes, waited, queued: Some(0.0) }
+        Call { class, booked: 0.3, price, deadline: None, takes, waited, reserved: 0.0, queued: Some(0.0) }
     }
 
     /// A twin with this much in its bucket of ten seconds, without a probe to spend.
@@ -293,7 +303,7 @@ mod tests {
         ) {
             let waited = Duration::from_secs(waited);
             let takes = Duration::from_secs(5);
-            let call = Call { class: Class::ALL[class], booked, price, deadline: deadline.map(Tick), takes, waited, queued };
+            let call = Call { class: Class::ALL[class], booked, price, deadline: deadline.map(Tick), takes, waited, reserved: 0.0, queued };
             let mut steering = at_mean_one();
             let rules = savings();
             if let Decision::Wait(time) = steering.decide(&mut filled(load), &rules, &call, NOW) {

@@ -25,7 +25,7 @@ pub use metering::{
 };
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
-pub use steering::{RawPatience, RawPrefer, RawPtu, RawSpill};
+pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};
 
 /// Which backend has each stored object, and which consumer made it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::limits::RawClass;
 use crate::config::scalar::DurationText;
 
 /// The provisioned throughput (PTU) of a deployment. Without `units` and `tokens_per_minute` it is learned from the
@@ -25,6 +26,23 @@ pub struct RawPtu {
     /// With `spill = "ahead"`: the percentage of requests that may meet its 429. Only these tell the gateway how full it
     /// is. Default 0.4.
     pub refusal_percent: Option<f64>,
+    /// With `spill = "ahead"`: who is guaranteed how much of it. What they don't need is lent to all.
+    #[serde(default)]
+    pub shares: Vec<RawShare>,
+}
+
+/// What a consumer, a group or a class is guaranteed of provisioned throughput.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawShare {
+    /// The consumer's name.
+    pub consumer: Option<String>,
+    /// Instead: the group's name. A consumer's own share goes before that of its group.
+    pub group: Option<String>,
+    /// Instead: a class. The share of a consumer or its group goes before that of its class.
+    pub class: Option<RawClass>,
+    /// How much, in percent.
+    pub percent: f64,
 }
 
 /// When requests leave a deployment with provisioned throughput for the next tier.

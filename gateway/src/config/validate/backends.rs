@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::steering::Names;
 use super::{metering, steering};
 use crate::config::checker::Checker;
 use crate::config::raw::{RawAzureApi, RawBackend, RawBackendAuth};
@@ -10,12 +11,12 @@ use crate::config::{
 };
 use crate::provider::{OwnKeys, RawKind};
 
-pub(super) fn read(raw: &[RawBackend], prices: &Prices, check: &mut Checker<'_>) -> Vec<BackendConfig> {
+pub(super) fn read(raw: &[RawBackend], prices: &Prices, names: &Names<'_>, check: &mut Checker<'_>) -> Vec<BackendConfig> {
     check.names("backends", raw.iter().map(|backend| backend.name.as_str()));
-    raw.iter().enumerate().map(|(index, backend)| one(backend, &format!("backends[{index}]"), prices, check)).collect()
+    raw.iter().enumerate().map(|(index, backend)| one(backend, &format!("backends[{index}]"), prices, names, check)).collect()
 }
 
-fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) -> BackendConfig {
+fn one(raw: &RawBackend, key: &str, prices: &Prices, names: &Names<'_>, check: &mut Checker<'_>) -> BackendConfig {
     let dated = raw.api == Some(RawAzureApi::Dated);
     let kind = raw.kind.with(OwnKeys { dated, api_version: raw.api_version.as_deref(), reply: raw.reply.as_deref() });
     let mock = kind.provider().own_answer().is_some();
@@ -60,7 +61,7 @@ fn one(raw: &RawBackend, key: &str, prices: &Prices, check: &mut Checker<'_>) ->
         auth: auth(raw.auth.as_ref(), key, check),
         deployments: raw.deployments.clone(),
         prices: metering::deployments(raw, key, prices, check),
-        ptu: steering::deployments(raw, key, check),
+        ptu: steering::deployments(raw, names, key, check),
         max_concurrent: raw.max_concurrent,
         ca,
     }

@@ -27,7 +27,8 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let mut check = Checker { places, secrets, literals, broken, problems, warnings: Vec::new() };
     let server = server::read(&raw.server, &mut check);
     let prices = metering::prices(raw.prices.as_ref(), &mut check);
-    let backends = backends::read(&raw.backends, &prices, &mut check);
+    let names = steering::Names { consumers: &raw.consumers, groups: &raw.groups };
+    let backends = backends::read(&raw.backends, &prices, &names, &mut check);
     let pools = pools::read(&raw.pools, &raw.backends, &mut check);
     let groups = limits::groups(&raw.groups, &mut check);
     let known = Known::new(&raw.pools, &raw.backends, &raw.groups);

@@ -1,14 +1,18 @@
 //! Provisioned throughput, and how pools use it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::limits;
 use crate::balance::provisioned::PtuConfig;
 use crate::balance::ptu::rates::rate_of;
+use crate::balance::ptu::shares::{Holder, Share};
 use crate::balance::ptu::steer::{Prefer, Rules};
+use crate::callers::number_of;
 use crate::config::MemberConfig;
 use crate::config::checker::Checker;
-use crate::config::raw::{RawBackend, RawPatience, RawPool, RawPrefer, RawPtu, RawSpill};
+use crate::config::raw::{RawBackend, RawConsumer, RawGroup, RawPatience, RawPool, RawPrefer, RawPtu, RawShare, RawSpill};
 
 /// The most PTUs of one deployment that make sense: far above any quota that Azure grants.
 const MOST_UNITS: u32 = 100_000;
@@ -18,11 +22,11 @@ const MOST_TOKENS: u64 = 10_000_000_000;
 const OUTPUT_RATIO: f64 = 4.0;
 
 /// `backends.ptu`.
-pub(super) fn deployments(raw: &RawBackend, key: &str, check: &mut Checker<'_>) -> BTreeMap<String, PtuConfig> {
-    raw.ptu.iter().map(|(name, ptu)| (name.clone(), one(raw, name, ptu, &format!("{key}.ptu.{name}"), check))).collect()
+pub(super) fn deployments(raw: &RawBackend, names: &Names<'_>, key: &str, check: &mut Checker<'_>) -> BTreeMap<String, PtuConfig> {
+    raw.ptu.iter().map(|(name, ptu)| (name.clone(), one(raw, name, ptu, names, &format!("{key}.ptu.{name}"), check))).collect()
 }
 
-fn one(backend: &RawBackend, name: &str, raw: &RawPtu, key: &str, check: &mut Checker<'_>) -> PtuConfig {
+fn one(backend: &RawBackend, name: &str, raw: &RawPtu, names: &Names<'_>, key: &str, check: &mut Checker<'_>) -> PtuConfig {
     let known = backend.deployments.iter().find(|(_, deployment)| *deployment == name).map(|(model, _)| model.as_str());
     let model = raw.model.as_deref().or(known).unwrap_or(name);
     let rate = rate_of(model).or_else(|| rate_of(name));
@@ -68,7 +72,56 @@ fn one(backend: &RawBackend, name: &str, raw: &RawPtu, key: &str, check: &mut Ch
         output_ratio: raw.output_ratio.or(rate.map(|rate| rate.output_ratio)).unwrap_or(OUTPUT_RATIO),
         depth,
         refusals: raw.refusal_percent.unwrap_or(0.4) / 100.0,
+        shares: shares(&raw.shares, names, &format!("{key}.shares"), check),
     }
+}
+
+/// The consumers and groups that may have a share.
+pub(super) struct Names<'n> {
+    /// Consumers.
+    pub(super) consumers: &'n [RawConsumer],
+    /// Groups.
+    pub(super) groups: &'n [RawGroup],
+}
+
+fn shares(raw: &[RawShare], names: &Names<'_>, key: &str, check: &mut Checker<'_>) -> Arc<[Share]> {
+    let (mut all, mut sum): (Vec<Share>, f64) = (Vec::new(), 0.0);
+    for (at, share) in raw.iter().enumerate() {
+        let key = format!("{key}[{at}]");
+        if !(share.percent > 0.0 && share.percent <= 100.0) {
+            check.problem(&format!("{key}.percent"), "must be more than 0 and at most 100");
+        }
+        sum += share.percent;
+        let consumers = || names.consumers.iter().map(|consumer| consumer.name.as_str());
+        let groups = || names.groups.iter().map(|group| group.name.as_str());
+        let holder = match (&share.consumer, &share.group, share.class) {
+            (Some(name), None, None) => {
+                if !consumers().any(|known| known == name) {
+                    check.unknown(&format!("{key}.consumer"), "consumer", name, consumers());
+                }
+                Holder::Consumer(number_of(name))
+            }
+            (None, Some(name), None) => {
+                if !groups().any(|known| known == name) {
+                    check.unknown(&format!("{key}.group"), "group", name, groups());
+                }
+                Holder::Group(number_of(name))
+            }
+            (None, None, Some(class)) => Holder::Class(limits::class(Some(class))),
+            _ => {
+                check.problem(&key, "give one of 'consumer', 'group' and 'class'");
+                continue;
+            }
+        };
+        if all.iter().any(|known| known.holder == holder) {
+            check.problem(&key, "has a share already");
+        }
+        all.push(Share { holder, part: share.percent / 100.0 });
+    }
+    if sum > 100.0 {
+        check.problem(key, format!("the shares add up to {sum} percent"));
+    }
+    all.into()
 }
 
 /// The steering of a pool; `None` if it spills only on a 429.

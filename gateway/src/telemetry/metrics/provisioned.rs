@@ -56,7 +56,7 @@ impl ProvisionedFamilies {
             )?,
             decisions: to.counters(
                 "spillway_ptu_decisions_total",
-                "Requests that asked for the room of a PTU deployment. fits and probe: sent there; wait; full, cheap and deadline: sent elsewhere.",
+                "Requests that asked for the room of a PTU deployment. fits and probe: sent there; wait; full, cheap, reserved and deadline: sent elsewhere.",
                 &with(&["decision", "class"]),
             )?,
         })
@@ -99,13 +99,14 @@ impl ProvisionedFamilies {
             self.refusals.with_label_values(&[backend, deployment, provoked]).inc_by(count);
         }
         let decided = &view.decided;
-        let [full, cheap, deadline] = decided.spill;
+        let [full, cheap, reserved, deadline] = decided.spill;
         for (decision, counts) in [
             ("fits", decided.fits),
             ("probe", decided.probe),
             ("wait", decided.wait),
             ("full", full),
             ("cheap", cheap),
+            ("reserved", reserved),
             ("deadline", deadline),
         ] {
             for (class, count) in Class::ALL.into_iter().zip(counts) {
