@@ -91,7 +91,7 @@ impl Learned {
 }
 
 /// What was decided about requests: each count by class, in the order of [`Class::ALL`](spillway_plugins::limits::Class::ALL).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Decided {
     /// There was room.
     pub fits: [u64; 3],
@@ -103,6 +103,8 @@ pub struct Decided {
     pub spill: [[u64; 3]; 4],
     /// 429s: of probes, of others.
     pub refusals: [u64; 2],
+    /// What the requests that it served would have cost at the next tier, in USD: those that didn't wait, those that did.
+    pub saved: [[f64; 3]; 2],
 }
 
 /// What is known of a target's provisioned throughput now.
@@ -284,6 +286,12 @@ fn place(why: Why) -> usize {
 }
 
 impl Elsewhere {
+    /// What a request that used this would have cost, if as much of its prompt had been cached.
+    fn of_used(&self, used: &Used) -> f64 {
+        let cached = used.cached.min(used.prompt);
+        (used.prompt - cached) as f64 * self.input + cached as f64 * self.cached + used.output as f64 * self.output
+    }
+
     /// What a request is expected to cost. Half of what is cached here is thought to be cached there.
     fn of(&self, ask: &Ask, usual: Usual) -> f64 {
         let cached = ask.prompt as f64 * usual.cached / 2.0;
@@ -431,7 +439,9 @@ pub struct Booking {
     above: f64,
     /// It was sent to find out whether there is room.
     is_probe: bool,
-    key: u64,
+    caller: Caller,
+    elsewhere: Option<Elsewhere>,
+    has_waited: bool,
     share: Option<usize>,
     /// The target has accepted or refused the request.
     is_answered: bool,
@@ -454,7 +464,9 @@ impl Booking {
             booked: None,
             above: 0.0,
             is_probe,
-            key: demand.caller.consumer,
+            caller: demand.caller,
+            elsewhere: demand.elsewhere,
+            has_waited: !demand.waited.is_zero(),
             share: state.shares.of(&demand.caller),
             is_answered: false,
             is_settled: false,
@@ -507,7 +519,11 @@ impl Booking {
             let mut state = self.of.state.lock();
             let Some(state) = &mut *state else { return };
             if let Some(used) = used.filter(|used| used.prompt + used.output > 0) {
-                state.averages.learn(self.key, &used);
+                state.averages.learn(self.caller.consumer, &used);
+                if let Some(elsewhere) = self.elsewhere {
+                    let saved = &mut state.decided.saved[usize::from(self.has_waited)];
+                    saved[self.caller.class as usize] += elsewhere.of_used(&used);
+                }
             }
             used.zip(state.capacity).map(|(used, capacity)| capacity.used(&used))
         };

@@ -113,6 +113,33 @@ fn meaning_is_checked() {
 }
 
 #[test]
+fn provisioned_throughput_is_checked() {
+    let with = |ptu: &str| format!("[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nptu = {{ {ptu} }}");
+    for (extra, expected) in [
+        (with("d = { units = 0, model = \"gpt-5.1\" }"), "backends[1].ptu.d.units: must be from 1 to"),
+        (with("d = { units = 50 }"), "what a PTU takes is not known for 'd'; set 'model', or 'tokens_per_minute' instead"),
+        (with("d = { units = 50, tokens_per_minute = 5, model = \"gpt-5.1\" }"), "give either 'units' or 'tokens_per_minute'"),
+        (with("d = { tokens_per_minute = 0 }"), "backends[1].ptu.d.tokens_per_minute: must be from 1 to"),
+        (with("d = { output_ratio = -1.0 }"), "backends[1].ptu.d.output_ratio: must be from 0.1 to 100"),
+        (with("d = { depth = \"0s\" }"), "backends[1].ptu.d.depth: must be longer than 0"),
+        (with("d = { shares = [{ consumer = \"nobody\", percent = 10 }] }"), "shares[0].consumer: unknown consumer 'nobody'"),
+        (with("d = { shares = [{ class = \"batch\", percent = 60 }, { class = \"standard\", percent = 60 }] }"), "add up to 120 percent"),
+        (with("d = { shares = [{ percent = 60 }] }"), "give one of 'consumer', 'group' and 'class'"),
+        (with("d = { shares = [{ class = \"batch\", percent = 6 }, { class = \"batch\", percent = 6 }] }"), "has a share already"),
+        ("prefer = \"savings\"".to_owned(), "pools[0].prefer: has an effect only with spill = \"ahead\""),
+        ("spill = \"ahed\"".to_owned(), "pools[0].spill: unknown value 'ahed'; did you mean 'ahead'?"),
+        ("[[consumers]]\nname = \"c\"\ndeadline = \"0s\"".to_owned(), "consumers[0].deadline: must be longer than 0"),
+    ] {
+        let problems = parse(&minimal(&extra)).expect_err(&extra);
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{extra}: {problems:#?}");
+    }
+    let warnings = |extra: &str| parse(&minimal(extra)).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(warnings("spill = \"ahead\"").iter().any(|warning| warning.contains("no member has provisioned throughput")));
+    let few = with("d = { units = 5, model = \"gpt-5.1\" }");
+    assert!(warnings(&few).iter().any(|warning| warning.contains("Azure sells at least 15 PTUs of 'gpt-5.1'")));
+}
+
+#[test]
 fn what_was_cut_out_neither_hides_nor_shifts_the_rest() {
     let text = minimal("[[backends]]\nname = \"b\"\nkind = \"opnai\"\nurl = \"http://x\"\n\n[[backends]]\nname = \"c\"\nkind = \"openai\"\nurl = \"x\"\n\n[pools.retry]\nstatuses = [9999, 500, \"5xx\"]\n").replace("listen = [\"127.0.0.1:0\"]", "listen = \"127.0.0.1:0\"");
     let problems =

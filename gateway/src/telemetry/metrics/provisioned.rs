@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
+use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGaugeVec};
 use spillway_plugins::limits::Class;
 
 use super::registration::Registration;
@@ -21,6 +21,7 @@ pub struct ProvisionedFamilies {
     warning: IntGaugeVec,
     refusals: IntCounterVec,
     decisions: IntCounterVec,
+    saved: CounterVec,
 }
 
 /// The time until there is room, if it can't be foreseen.
@@ -59,6 +60,11 @@ impl ProvisionedFamilies {
                 "Requests that asked for the room of a PTU deployment. fits and probe: sent there; wait; full, cheap, reserved and deadline: sent elsewhere.",
                 &with(&["decision", "class"]),
             )?,
+            saved: to.fractions(
+                "spillway_ptu_saved_usd_total",
+                "What the requests that a PTU deployment served would have cost at the next tier, in US dollars; by whether they had waited for room.",
+                &with(&["waited", "class"]),
+            )?,
         })
     }
 
@@ -70,6 +76,7 @@ impl ProvisionedFamilies {
         self.warning.reset();
         self.refusals.reset();
         self.decisions.reset();
+        self.saved.reset();
         let provisioned = members.filter(|member| member.target.provisioned.is_on());
         let targets: BTreeMap<_, _> = provisioned.map(|member| (&member.target.id, &member.target.provisioned)).collect();
         for (id, provisioned) in targets {
@@ -99,6 +106,11 @@ impl ProvisionedFamilies {
             self.refusals.with_label_values(&[backend, deployment, provoked]).inc_by(count);
         }
         let decided = &view.decided;
+        for (waited, saved) in ["false", "true"].into_iter().zip(decided.saved) {
+            for (class, usd) in Class::ALL.into_iter().zip(saved) {
+                self.saved.with_label_values(&[backend, deployment, waited, class.label()]).inc_by(usd);
+            }
+        }
         let [full, cheap, reserved, deadline] = decided.spill;
         for (decision, counts) in [
             ("fits", decided.fits),
