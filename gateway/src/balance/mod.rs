@@ -11,6 +11,8 @@
 //! | [`circuit`] | closed, open until, half-open |
 //! | `state` | what is known of a target, and how outcomes change it |
 //! | [`member`] | a target as a member of a pool |
+//! | [`quota_pool`] | a quota that several targets share |
+//! | `quota_state` | what is known of it, and how 429s and answers change it |
 //! | [`policy`] | which of the usable members of a tier |
 //! | [`route`] | tiers in order, tried members, the location fence; the error when no member is left |
 //! | [`budget`] | how many retries after failures a pool may make |
@@ -24,6 +26,8 @@ pub mod latency;
 pub mod member;
 pub mod member_state;
 pub mod policy;
+pub mod quota_pool;
+mod quota_state;
 pub mod route;
 mod slots;
 pub mod snapshot;
@@ -32,5 +36,7 @@ pub mod target;
 pub mod target_state;
 pub mod waiting;
 
+#[cfg(test)]
+mod quota_simulation;
 #[cfg(test)]
 mod simulation;
