@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Limits, NodeName, throttles};
-use crate::balance::target::Target;
+use super::throttles::{self, Throttle};
+use super::{Limits, NodeName};
 use crate::clock::Clock;
 use crate::config::{self, WhenLost};
 use crate::redis::{RedisError, SharedMemory};
@@ -382,8 +382,8 @@ impl SharedLimits {
         }
     }
 
-    /// Keeps the throttles of the current `targets` the same on all nodes, for ever.
-    pub async fn keep_throttles(&self, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
-        throttles::keep_shared(&self.memory, targets, clock).await;
+    /// Keeps the current `throttles` the same on all nodes, for ever.
+    pub async fn keep_throttles(&self, throttles: impl Fn() -> Vec<Throttle>, clock: &Clock) {
+        throttles::keep_shared(&self.memory, throttles, clock).await;
     }
 }

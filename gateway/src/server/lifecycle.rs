@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
-use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
+use crate::limits::{Limits, NodeName, SharedLimits, Throttle, UsageHistory};
 use crate::objects::Objects;
 use crate::redis::RedisError;
 use crate::runtime::{Runtime, RuntimeError, Surroundings};
@@ -270,11 +270,15 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
 fn share(gateway: &Gateway) -> Vec<JoinHandle<()>> {
     let Some(shared) = gateway.limits.shared.clone() else { return Vec::new() };
     let (other, throttles) = (gateway.clone(), Arc::clone(&shared));
-    let targets = move || other.runtime.load().targets.iter().cloned().collect();
+    let current = move || {
+        let runtime = other.runtime.load();
+        let quotas = runtime.targets.quotas().iter().cloned().map(Throttle::Quota);
+        runtime.targets.iter().cloned().map(Throttle::Target).chain(quotas).collect()
+    };
     let clock = gateway.clock.clone();
     vec![
         tokio::spawn(shared.keep_agreed(Arc::clone(&gateway.limits))),
-        tokio::spawn(async move { throttles.keep_throttles(targets, &clock).await }),
+        tokio::spawn(async move { throttles.keep_throttles(current, &clock).await }),
     ]
 }
 
