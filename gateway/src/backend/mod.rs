@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::balance::provisioned::PtuConfig;
+use crate::balance::quota_pool::QuotaPool;
 use crate::balance::route::HealthFlag;
 use crate::balance::target::{Target, TargetId};
 use crate::clock::Tick;
@@ -71,6 +72,10 @@ pub struct Targets {
     /// Changes to targets that were kept, applied once requests use this config.
     changes: BTreeMap<TargetId, Change>,
     now: Tick,
+    /// The quotas that targets share.
+    quotas: Vec<Arc<QuotaPool>>,
+    /// The quota of each target that shares one.
+    quota_of: BTreeMap<TargetId, Arc<QuotaPool>>,
 }
 
 /// A change to a target.
@@ -89,7 +94,7 @@ impl Targets {
             let of = |target: &Target| backends.iter().find(|backend| backend.config.name == target.id.backend);
             targets.iter().filter_map(move |target| Some((target.id.clone(), (Arc::clone(target), of(target)?.config.clone()))))
         });
-        Targets { all: BTreeMap::new(), before: known.collect(), changes: BTreeMap::new(), now }
+        Targets { before: known.collect(), now, ..Targets::default() }
     }
 
     /// The target for `model` at `backend`, made at its first use.
@@ -113,6 +118,25 @@ impl Targets {
         Arc::clone(self.all.entry(id.clone()).or_insert_with(make))
     }
 
+    /// All targets are made: those with the same label share a quota. Quotas of the config before keep their state.
+    pub fn share_quotas(&mut self, labels: &BTreeMap<TargetId, Arc<str>>, before: Option<&Targets>) {
+        let labels = labels.iter().filter(|(id, _)| self.all.contains_key(id));
+        for (id, label) in labels {
+            let same = |quota: &&Arc<QuotaPool>| quota.name == *label;
+            let quota = self.quotas.iter().find(same).cloned().unwrap_or_else(|| {
+                let known = before.and_then(|before| before.quotas.iter().find(same)).cloned();
+                let quota = known.unwrap_or_else(|| Arc::new(QuotaPool::new(Arc::clone(label))));
+                self.quotas.push(Arc::clone(&quota));
+                quota
+            });
+            self.quota_of.insert(id.clone(), quota);
+        }
+        // Requests under the config before may still use the other targets.
+        for (id, target) in self.all.iter().filter(|(id, _)| !self.changes.contains_key(id)) {
+            target.set_quota(self.quota_of.get(id).cloned());
+        }
+    }
+
     /// All targets are made: drops the config before, with its secrets.
     pub fn forget_before(&mut self) {
         self.before.clear();
@@ -124,10 +148,16 @@ impl Targets {
             let Some(target) = self.all.get(id) else { continue };
             target.set_max_concurrent(change.max_concurrent);
             target.provisioned.configure(change.ptu.clone(), now);
+            target.set_quota(self.quota_of.get(id).cloned());
             if change.forgiven {
                 target.clear_outage();
             }
         }
+    }
+
+    /// Every quota that targets share.
+    pub fn quotas(&self) -> &[Arc<QuotaPool>] {
+        &self.quotas
     }
 
     /// Every target, by name.

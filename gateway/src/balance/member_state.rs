@@ -13,6 +13,8 @@ pub enum MemberState {
     HalfOpen,
     /// It answered 429, or reported that nothing is left.
     Throttled,
+    /// Another member of its quota pool answered 429.
+    QuotaPool,
     /// Its circuit is open.
     Tripped,
     /// Its account's quota is used up.
@@ -33,10 +35,11 @@ pub enum MemberState {
 
 impl MemberState {
     /// All states, for metrics that export every label from the start.
-    pub const ALL: [MemberState; 11] = [
+    pub const ALL: [MemberState; 12] = [
         MemberState::Ready,
         MemberState::HalfOpen,
         MemberState::Throttled,
+        MemberState::QuotaPool,
         MemberState::Tripped,
         MemberState::OutOfQuota,
         MemberState::Misconfigured,
@@ -53,6 +56,7 @@ impl MemberState {
             MemberState::Ready => "ready",
             MemberState::HalfOpen => "half-open",
             MemberState::Throttled => "throttled",
+            MemberState::QuotaPool => "quota-pool",
             MemberState::Tripped => "tripped",
             MemberState::OutOfQuota => "out-of-quota",
             MemberState::Misconfigured => "misconfigured",

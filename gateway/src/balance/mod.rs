@@ -11,6 +11,8 @@
 //! | [`circuit`] | closed, open until, half-open |
 //! | `state` | what is known of a target, and how outcomes change it |
 //! | [`member`] | a target as a member of a pool |
+//! | [`quota_pool`] | a quota that several targets share |
+//! | `quota_state` | what is known of it, and how 429s and answers change it |
 //! | [`policy`] | which of the usable members of a tier |
 //! | [`route`] | tiers in order, tried members, the location fence; the error when no member is left |
 //! | [`ptu`] | how full a PTU is, and who may use its room |
@@ -30,6 +32,8 @@ pub mod member_state;
 pub mod policy;
 pub mod provisioned;
 pub mod ptu;
+pub mod quota_pool;
+mod quota_state;
 pub mod route;
 mod slots;
 pub mod snapshot;
@@ -38,5 +42,7 @@ pub mod target;
 pub mod target_state;
 pub mod waiting;
 
+#[cfg(test)]
+mod quota_simulation;
 #[cfg(test)]
 mod simulation;

@@ -255,7 +255,7 @@ impl Route {
                     result.all_throttled = false;
                     continue;
                 }
-                Some(Unavailable::Throttled(until)) => until,
+                Some(Unavailable::Throttled(until) | Unavailable::QuotaPool(until)) => until,
                 Some(Unavailable::Tripped { until, limited }) => {
                     result.all_throttled &= limited;
                     until
@@ -291,7 +291,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use spillway_plugins::retry::StatusSet;
+    use spillway_plugins::retry::{StatusSet, ThrottleScope};
 
     use spillway_plugins::limits::Class;
 
@@ -330,7 +330,7 @@ mod tests {
     fn throttle(route: &Route, index: usize, seconds: u64) {
         let retry_after = Some(Duration::from_secs(seconds));
         let mut lease = route.members()[index].target.acquire(RequestKey::default(), NOW).unwrap();
-        lease.record(Outcome::Throttled { retry_after }, &CircuitRules::default(), NOW);
+        lease.record(Outcome::Throttled { retry_after, scope: ThrottleScope::Quota }, &CircuitRules::default(), NOW);
     }
 
     #[test]
@@ -371,7 +371,11 @@ mod tests {
             ..CircuitRules::default()
         };
         for member in route.members() {
-            member.target.acquire(RequestKey::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: None }, &rules, NOW);
+            member.target.acquire(RequestKey::default(), NOW).unwrap().record(
+                Outcome::Throttled { retry_after: None, scope: ThrottleScope::Quota },
+                &rules,
+                NOW,
+            );
         }
         let later = NOW + Duration::from_secs(20);
         let request = PickRequest {

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use spillway_plugins::retry::RateSignal;
+use spillway_plugins::retry::{RateSignal, ThrottleScope};
 
 use super::circuit::{CircuitRules, ErrorKind, Failure, Threshold};
 use super::policy::Policy;
@@ -34,7 +34,7 @@ impl Upstream {
         }
         if self.used >= self.capacity_per_second {
             let rest = Duration::from_nanos(1_000_000_000 - now.0 % 1_000_000_000);
-            return Outcome::Throttled { retry_after: Some(rest + MILLI * rng.u32(0..50)) };
+            return Outcome::Throttled { retry_after: Some(rest + MILLI * rng.u32(0..50)), scope: ThrottleScope::Quota };
         }
         self.used += 1;
         Outcome::Success { first: MILLI * 50, signal: RateSignal::default() }

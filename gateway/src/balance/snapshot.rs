@@ -24,6 +24,8 @@ pub struct MemberSnapshot {
     pub weight: u32,
     /// Where it is.
     pub location: Option<String>,
+    /// The label of the quota that it shares with other members.
+    pub quota_pool: Option<String>,
     /// Whether it takes requests, or why not.
     pub state: MemberState,
     /// Milliseconds until it reopens, if known.
@@ -97,6 +99,7 @@ fn state(member: &Member, closed: Option<Unavailable>) -> (MemberState, Option<T
         Some(Unavailable::Tripped { until: Tick::NEVER, .. }) => (MemberState::HalfOpen, None),
         Some(Unavailable::Tripped { until, .. }) => (MemberState::Tripped, Some(until)),
         Some(Unavailable::Throttled(until)) => (MemberState::Throttled, Some(until)),
+        Some(Unavailable::QuotaPool(until)) => (MemberState::QuotaPool, Some(until)),
         Some(Unavailable::Busy) => (MemberState::Busy, None),
         // Its probe is due, but no request has come yet: it is still out.
         None if let Some(reason) = member.target.outage() => (outage(reason), None),
@@ -128,6 +131,7 @@ pub fn member_snapshot(member: &Member, now: Tick) -> MemberSnapshot {
         priority: member.priority,
         weight: member.weight,
         location: member.location.as_deref().map(str::to_owned),
+        quota_pool: member.target.quota().map(|quota| quota.name.to_string()),
         state,
         reopens_in_ms: until.filter(|until| *until != Tick::NEVER).and_then(|until| u64::try_from(until.since(now).as_millis()).ok()),
         failed_probes: member.target.failed_probes(),

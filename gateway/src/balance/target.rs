@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use spillway_plugins::api::Api;
-use spillway_plugins::retry::RateSignal;
+use spillway_plugins::retry::{RateSignal, ThrottleScope};
 
 use super::belief::{Belief, Outage, Probes};
 pub use super::belief::{OutageReason, RequestKey};
 pub use super::change::Change;
 use super::circuit::{CircuitRules, Failure, Phase};
 use super::provisioned::Provisioned;
+use super::quota_pool::QuotaPool;
 use super::slots::{Slot, Slots};
 use super::state::State;
 use super::target_state::{BeliefState, TargetState};
@@ -53,6 +55,8 @@ pub enum Outcome {
     Throttled {
         /// The Retry-After, if any.
         retry_after: Option<Duration>,
+        /// Which limit it is about.
+        scope: ThrottleScope,
     },
     /// The target failed.
     Failed {
@@ -96,6 +100,9 @@ pub struct Target {
     unasked_until: [AtomicU64; 2],
     /// A hash of the name, for rendezvous hashing.
     seed: u64,
+    /// Whether it shares a quota with other targets: most don't, and pay for nothing else.
+    shares_quota: AtomicBool,
+    quota: ArcSwapOption<QuotaPool>,
     state: Mutex<State>,
     /// Its provisioned throughput, if it has one.
     pub provisioned: Arc<Provisioned>,
@@ -115,6 +122,8 @@ pub enum Unavailable {
     },
     /// Out until a probe succeeds; the next one may be sent then.
     Out(OutageReason, Tick),
+    /// Another member of its quota pool got a 429: closed until then.
+    QuotaPool(Tick),
     /// Taken out by an operator.
     Drained,
     /// All slots are taken.
@@ -135,6 +144,8 @@ impl Target {
             drained: AtomicBool::new(false),
             gate: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
+            shares_quota: AtomicBool::new(false),
+            quota: ArcSwapOption::empty(),
             state: Mutex::new(State::default()),
             provisioned: Arc::default(),
         }
@@ -146,6 +157,11 @@ impl Target {
             && !self.drained.load(Ordering::Relaxed)
             && self.slots.wants(key, now)
             && (!self.doubted.load(Ordering::Acquire) || now >= self.state.lock().gate(key))
+            && !(self.shares_quota.load(Ordering::Relaxed) && self.is_quota_closed(key.by, now))
+    }
+
+    fn is_quota_closed(&self, by: u64, now: Tick) -> bool {
+        self.quota.load().as_ref().is_some_and(|quota| quota.is_closed(by, now))
     }
 
     /// Takes a slot, and the probe if the circuit is half-open. `None` if another thread was quicker.
@@ -154,7 +170,7 @@ impl Target {
             return None;
         }
         let slot = self.slots.take(key, now)?;
-        let mut lease = Lease { target: Arc::clone(self), key, slot, probes: Default::default() };
+        let mut lease = Lease { target: Arc::clone(self), key, began: now, slot, probes: Default::default() };
         if self.doubted.load(Ordering::Acquire) {
             let mut state = self.state.lock();
             if now < state.gate(key) {
@@ -170,17 +186,19 @@ impl Target {
 
     /// Why no consumer can use it now, `None` if one can.
     pub fn closed(&self, now: Tick) -> Option<Unavailable> {
+        let quota = self.quota().and_then(|quota| quota.shown_until(now));
         let state = self.state.lock();
-        self.closed_by(state.shown(), None, now)
+        self.closed_by(state.shown(), quota, None, now)
     }
 
     /// Why it can't serve this now, `None` if it can.
     pub fn closed_for(&self, key: RequestKey, now: Tick) -> Option<Unavailable> {
+        let quota = self.quota().and_then(|quota| quota.closed_until(key.by, now));
         let state = self.state.lock();
-        self.closed_by([Some(&state.shared), state.own(key.by)], Some(key), now)
+        self.closed_by([Some(&state.shared), state.own(key.by)], quota, Some(key), now)
     }
 
-    fn closed_by(&self, beliefs: [Option<&Belief>; 2], key: Option<RequestKey>, now: Tick) -> Option<Unavailable> {
+    fn closed_by(&self, beliefs: [Option<&Belief>; 2], quota: Option<Tick>, key: Option<RequestKey>, now: Tick) -> Option<Unavailable> {
         if self.drained.load(Ordering::Relaxed) {
             return Some(Unavailable::Drained);
         }
@@ -196,10 +214,12 @@ impl Target {
             Phase::Closed => None,
         });
         let throttled_until = believed().map(|belief| belief.throttled_until).max().unwrap_or_default();
+        let quota = quota.filter(|until| *until > throttled_until);
         match open.filter(|(_, until, _)| *until > now).max_by_key(|(_, until, _)| *until) {
             Some((belief, until, limited)) if until >= throttled_until => {
                 Some(Unavailable::Tripped { until: belief.probing.shown(whole, until), limited })
             }
+            _ if let Some(until) = quota => Some(Unavailable::QuotaPool(until)),
             _ if throttled_until > now => Some(Unavailable::Throttled(throttled_until)),
             _ => key.map_or(self.slots.is_full(), |key| !self.slots.has_one_for(key, now)).then_some(Unavailable::Busy),
         }
@@ -271,8 +291,21 @@ impl Target {
         self.publish(&state);
     }
 
-    /// Clears throttle, circuit and outage, for an operator.
+    /// The quota that it shares with other targets, if any.
+    pub fn quota(&self) -> Option<Arc<QuotaPool>> {
+        self.shares_quota.load(Ordering::Relaxed).then(|| self.quota.load_full()).flatten()
+    }
+
+    /// Sets the quota that it shares with other targets.
+    pub fn set_quota(&self, quota: Option<Arc<QuotaPool>>) {
+        let shares = quota.is_some();
+        self.quota.store(quota);
+        self.shares_quota.store(shares, Ordering::Relaxed);
+    }
+
+    /// Clears throttle, circuit and outage, and opens its quota pool, for an operator.
     pub fn reset(&self) {
+        self.quota().into_iter().for_each(|quota| quota.reset());
         let mut state = self.state.lock();
         state.reset();
         self.publish(&state);
@@ -359,7 +392,7 @@ impl Target {
             // Enough for a probe, but no call that counts for a percentage.
             Outcome::CallerFault if probes.iter().any(|probes| probes.any()) => change = state.succeeded(key, probes, rules, now),
             Outcome::CallerFault | Outcome::TooLarge => {}
-            Outcome::Throttled { retry_after } => {
+            Outcome::Throttled { retry_after, .. } => {
                 change = state.throttled(key.by, rules.throttle_for(retry_after), now);
                 let by_all = state.shared.throttled_until > now;
                 if by_all && self.headroom.load(Ordering::Relaxed) != UNTOLD {
@@ -394,6 +427,7 @@ impl Target {
 pub struct Lease {
     target: Arc<Target>,
     key: RequestKey,
+    began: Tick,
     slot: Slot,
     /// The probes that it holds: of the shared belief, and of its consumer's own.
     probes: [Probes; 2],
@@ -413,6 +447,16 @@ impl Lease {
     /// Records how the attempt went. May be called again: an answer that began as a success can still break.
     pub fn record(&mut self, outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
         let probes = std::mem::take(&mut self.probes);
+        if let Some(quota) = self.target.quota() {
+            let (member, by) = (self.target.seed, self.key.by);
+            match outcome {
+                Outcome::Success { signal, .. } => quota.served(member, by, signal.headroom(), self.began, now),
+                Outcome::Throttled { retry_after, scope: ThrottleScope::Quota } => {
+                    quota.refused(member, by, rules.throttle_for(retry_after), now);
+                }
+                _ => {}
+            }
+        }
         self.target.record(self.key, probes, outcome, rules, now)
     }
 }

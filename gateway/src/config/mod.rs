@@ -15,6 +15,7 @@ mod parse;
 pub mod pem;
 mod places;
 mod plugins;
+mod quota_pools;
 pub mod raw;
 pub mod reference;
 mod rights;
@@ -40,6 +41,7 @@ use crate::balance::circuit::CircuitRules;
 use crate::balance::policy::Policy;
 use crate::balance::provisioned::PtuConfig;
 use crate::balance::ptu::steer::Rules as SteeringRules;
+use crate::balance::target::TargetId;
 use crate::provider::BackendKind;
 pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier};
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
@@ -65,6 +67,8 @@ pub struct Config {
     pub backends: Vec<BackendConfig>,
     /// Which backends serve which models.
     pub pools: Vec<PoolConfig>,
+    /// The labels of the quotas that deployments share.
+    pub quota_pools: BTreeMap<TargetId, Arc<str>>,
     /// Who may call.
     pub consumers: Vec<Consumer>,
     /// Consumers that share limits.

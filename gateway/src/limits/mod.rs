@@ -24,6 +24,7 @@ use tracing::warn;
 pub use account::{Account, Groups, pool_name};
 pub use node::NodeName;
 pub use shared::SharedLimits;
+pub use throttles::Throttle;
 pub use usage_history::UsageHistory;
 
 use crate::clock::Clock;

@@ -19,7 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Limits, NodeName, provisioned, throttles};
+use super::throttles::{self, Throttle};
+use super::{Limits, NodeName, provisioned};
 use crate::balance::target::Target;
 use crate::clock::Clock;
 use crate::config::{self, WhenLost};
@@ -382,9 +383,9 @@ impl SharedLimits {
         }
     }
 
-    /// Keeps the throttles of the current `targets` the same on all nodes, for ever.
-    pub async fn keep_throttles(&self, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
-        throttles::keep_shared(&self.memory, targets, clock).await;
+    /// Keeps the current `throttles` the same on all nodes, for ever.
+    pub async fn keep_throttles(&self, throttles: impl Fn() -> Vec<Throttle>, clock: &Clock) {
+        throttles::keep_shared(&self.memory, throttles, clock).await;
     }
 
     /// Tells the other nodes for ever what this one sends to deployments with provisioned throughput.

@@ -1,4 +1,5 @@
-//! A target that throttles one node throttles all: nodes share until when each target is throttled.
+//! A target that throttles one node throttles all: nodes share until when each target is throttled, and until when each
+//! quota pool is closed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use crate::balance::quota_pool::QuotaPool;
 use crate::balance::target::Target;
 use crate::clock::{Clock, Tick};
 use crate::redis::SharedMemory;
@@ -18,7 +20,7 @@ const TELL: Duration = Duration::from_millis(500);
 const SAME: Duration = Duration::from_millis(50);
 
 /// Writes this node's throttles and reads those of others. Times are Redis's, in milliseconds since 1970: ARGV has
-/// pairs of a target and how long it is still throttled.
+/// pairs of a name and how long its throttle still lasts.
 const EXCHANGE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -42,18 +44,52 @@ for i = 1, #answered, 2 do
 end
 return answer";
 
-/// Keeps the throttles of the current `targets` the same on all nodes, for ever. Without Redis each node learns them by
-/// itself.
-pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Target>>, clock: &Clock) {
+/// What nodes tell each other about.
+#[derive(Debug, Clone)]
+pub enum Throttle {
+    /// A target's throttle.
+    Target(Arc<Target>),
+    /// A quota pool's closing.
+    Quota(Arc<QuotaPool>),
+}
+
+impl Throttle {
+    /// Its name in Redis. No target's name has spaces.
+    fn name(&self) -> String {
+        match self {
+            Throttle::Target(target) => target.id.to_string(),
+            Throttle::Quota(quota) => format!("quota pool {}", quota.name),
+        }
+    }
+
+    /// Until when it lasts for all, if it does.
+    fn until(&self, now: Tick) -> Option<Tick> {
+        match self {
+            Throttle::Target(target) => target.throttled_until(now),
+            Throttle::Quota(quota) => quota.closed_for_all(now),
+        }
+    }
+
+    /// Another node says that it lasts until then.
+    fn extend(&self, until: Tick, now: Tick) {
+        match self {
+            Throttle::Target(target) => target.throttle_until(until, now),
+            Throttle::Quota(quota) => quota.close_until(until, now),
+        }
+    }
+}
+
+/// Keeps the current `throttles` the same on all nodes, for ever. Without Redis each node learns them by itself.
+pub async fn keep_shared(memory: &SharedMemory, throttles: impl Fn() -> Vec<Throttle>, clock: &Clock) {
     let script = redis::Script::new(EXCHANGE);
     let mut sent: HashMap<String, Tick> = HashMap::new();
     loop {
         sleep(EVERY).await;
         let now = clock.now();
-        let by_name: HashMap<String, Arc<Target>> = targets().into_iter().map(|target| (target.id.to_string(), target)).collect();
+        let by_name: HashMap<String, Throttle> = throttles().into_iter().map(|throttle| (throttle.name(), throttle)).collect();
         let news: Vec<(String, Tick)> = by_name
             .iter()
-            .filter_map(|(name, target)| Some((name.clone(), target.throttled_until(now)?)))
+            .filter_map(|(name, throttle)| Some((name.clone(), throttle.until(now)?)))
             .filter(|(name, until)| sent.get(name).is_none_or(|before| until.since(*before) > SAME))
             .collect();
         let asked = timeout(TELL, async {
@@ -68,12 +104,12 @@ pub async fn keep_shared(memory: &SharedMemory, targets: impl Fn() -> Vec<Arc<Ta
         let Ok(Ok(answered)) = asked.await else { continue };
         sent.extend(news);
         for pair in answered.chunks_exact(2) {
-            let (Some(target), Ok(left)) = (by_name.get(&pair[0]), pair[1].parse()) else { continue };
+            let (Some(throttle), Ok(left)) = (by_name.get(&pair[0]), pair[1].parse()) else { continue };
             let until = now + Duration::from_millis(left);
             // Only new ones: an operator may have reset a known one here.
             let known = sent.entry(pair[0].clone()).or_default();
             if until.since(*known) > SAME {
-                target.throttle_until(until, now);
+                throttle.extend(until, now);
                 *known = until;
             }
         }

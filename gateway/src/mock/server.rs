@@ -114,8 +114,8 @@ struct MockRequest {
 struct Reserved<'m> {
     mock: &'m Mock,
     deployment: &'m Deployment,
-    /// The deployment's name in the request.
-    name: String,
+    /// The name of its counters.
+    counters: String,
     estimate: u64,
     used: u64,
 }
@@ -123,7 +123,7 @@ struct Reserved<'m> {
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         let now = self.mock.clock.now();
-        if let Some(buckets) = self.mock.buckets.lock().get_mut(&self.name) {
+        if let Some(buckets) = self.mock.buckets.lock().get_mut(&self.counters) {
             buckets.settle(&self.deployment.limits(), self.estimate, self.used, now);
         }
     }
@@ -158,11 +158,10 @@ impl Mock {
         };
         // `read` has checked it.
         let Some(deployment) = self.settings.deployment(&asked.deployment) else { return Ok(true) };
-        let estimate = estimate(&asked.body);
-        let mut standing =
-            self.buckets.lock().entry(asked.deployment.clone()).or_default().admit(&deployment.limits(), estimate, self.clock.now());
+        let (estimate, counters) = (estimate(&asked.body), deployment.counters(&asked.deployment));
+        let mut standing = self.buckets.lock().entry(counters.clone()).or_default().admit(&deployment.limits(), estimate, self.clock.now());
         let kept = if standing.refused_for.is_some() { 0 } else { estimate };
-        let mut reserved = Reserved { mock: self, deployment, name: asked.deployment.clone(), estimate: kept, used: 0 };
+        let mut reserved = Reserved { mock: self, deployment, counters, estimate: kept, used: 0 };
         let fault = asked.fault.or_else(|| self.by_chance(deployment));
         if let Some(MockFault::Throttle(ms)) = fault {
             standing.refused_for = Some(Duration::from_millis(ms));

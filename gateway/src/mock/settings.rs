@@ -51,6 +51,9 @@ pub struct Deployment {
     pub rpm: Option<u64>,
     /// Provisioned tokens per minute: a PTU with a leaky bucket.
     pub ptu: Option<u64>,
+    /// The quota that it shares with the other deployments of this name, which must have the same `tpm` and `rpm`: these
+    /// count for all of them together.
+    pub quota_pool: Option<String>,
     /// Time to the first token.
     pub first_token: Option<DurationText>,
     /// Time per further token.
@@ -64,6 +67,14 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// The name of its counters, which it may share with others.
+    pub fn counters(&self, name: &str) -> String {
+        match &self.quota_pool {
+            Some(pool) => format!("quota pool {pool}"),
+            None => name.to_owned(),
+        }
+    }
+
     /// Its limits.
     pub fn limits(&self) -> Limits {
         Limits { tokens_per_minute: self.tpm, requests_per_minute: self.rpm, provisioned_tokens_per_minute: self.ptu }
@@ -89,6 +100,18 @@ impl Settings {
         for deployment in settings.deployments.iter().chain([&settings.default]) {
             if let Some(fault) = &deployment.fault {
                 fault.parse::<MockFault>().map_err(|error| error.to_string())?;
+            }
+            if let Some(pool) = &deployment.quota_pool {
+                let others = settings.deployments.iter().filter(|other| other.quota_pool.as_ref() == Some(pool));
+                if others.into_iter().any(|other| (other.tpm, other.rpm) != (deployment.tpm, deployment.rpm)) {
+                    return Err(format!("quota_pool '{pool}': its deployments must have the same tpm and rpm"));
+                }
+                if deployment.ptu.is_some() {
+                    return Err(format!(
+                        "quota_pool '{pool}': deployment '{}' is provisioned, so it has no quota to share",
+                        deployment.name
+                    ));
+                }
             }
             if deployment.fault_rate.is_some_and(|rate| !(0.0..=1.0).contains(&rate)) {
                 return Err(format!("deployment '{}': fault_rate must be from 0 to 1", deployment.name));
@@ -123,6 +146,15 @@ mod tests {
         assert_eq!(settings.deployment("anything").unwrap().ptu, Some(1000));
         assert!(Settings::parse("nmae = \"x\"").unwrap_err().contains("nmae"));
         assert!(Settings::parse("[default]\nfault = \"explode\"").is_err());
+        let shared = |tpm: u64| {
+            Settings::parse(&format!(
+                "[[deployments]]\nname = \"a\"\nquota_pool = \"q\"\ntpm = 10\n[[deployments]]\nname = \"b\"\nquota_pool = \"q\"\ntpm = {tpm}"
+            ))
+        };
+        let counters = |name: &str| shared(10).unwrap().deployment(name).unwrap().counters(name);
+        assert_eq!(counters("a"), counters("b"));
+        assert!(shared(11).unwrap_err().contains("same tpm"));
+        assert!(Settings::parse("[default]\nquota_pool = \"q\"\nptu = 1000").unwrap_err().contains("provisioned"));
         let listed = Settings::parse("[[deployments]]\nname = \"a\"").unwrap();
         assert!(listed.deployment("a").is_some() && listed.deployment("b").is_none());
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use spillway_plugins::retry::{Credentials, RateSignal};
+use spillway_plugins::retry::{Credentials, RateSignal, ThrottleScope};
 use tracing::{info, warn};
 
 use super::attempt_state::AttemptState;
@@ -57,6 +57,7 @@ impl AttemptState {
             span: traced::attempt(facts),
             status: None,
             signal: RateSignal::default(),
+            scope: ThrottleScope::default(),
             sent: false,
             filtered: false,
             said: None,
@@ -98,7 +99,7 @@ impl AttemptState {
         let cap = model_request.fields.completion_cap(model_request.api, 0);
         let needs = input.saturating_add(cap);
         let is_too_large = self.signal.tokens.limit.is_some_and(|limit| needs > limit);
-        if is_too_large { Outcome::TooLarge } else { Outcome::Throttled { retry_after: self.signal.refused_for() } }
+        if is_too_large { Outcome::TooLarge } else { Outcome::Throttled { retry_after: self.signal.refused_for(), scope: self.scope } }
     }
 
     /// What it took of its target's provisioned throughput: nothing if it was refused or not sent. `None` if that isn't

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use spillway_plugins::retry::RateSignal;
+use spillway_plugins::retry::{RateSignal, ThrottleScope};
 use spillway_plugins::trace::SpanId;
 
 use crate::balance::provisioned::Booking;
@@ -22,6 +22,8 @@ pub(super) struct AttemptState {
     pub(super) span: Option<SpanId>,
     pub(super) status: Option<http::StatusCode>,
     pub(super) signal: RateSignal,
+    /// Which limit its 429 is about, if it is one.
+    pub(super) scope: ThrottleScope,
     /// Whether any byte of the request was sent.
     pub(super) sent: bool,
     /// A content filter refused it. It may cost something all the same.

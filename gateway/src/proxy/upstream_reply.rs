@@ -9,7 +9,7 @@ use http::StatusCode;
 use smallvec::SmallVec;
 use spillway_plugins::objects::refuses_sealed;
 use spillway_plugins::request::StreamOptions;
-use spillway_plugins::retry::{Fault, Verdict, classify_error, is_too_long, judge, read_signal_of, refuses_parameter};
+use spillway_plugins::retry::{Fault, Verdict, classify_error, is_too_long, judge, read_signal_of, refuses_parameter, throttle_scope};
 use tracing::info;
 
 use super::attempt::Attempt;
@@ -111,6 +111,9 @@ async fn send_once(
     let (body, broken) = body.map_err(SendError::Broken)?;
     let text = joined(&body);
     attempt.state.filtered = status == StatusCode::BAD_REQUEST && classify_error(&text) == Some(Fault::ContentFilter);
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        attempt.state.scope = throttle_scope(&text);
+    }
     if status.is_server_error() {
         attempt.state.said = upstream_message::of(&text);
     }

@@ -134,6 +134,7 @@ impl Runtime {
             models.extend(live.models.iter().map(|model| (Arc::clone(&model.name), Arc::clone(model))));
             pools.push(Arc::new(live));
         }
+        targets.share_quotas(&config.quota_pools, before.map(|before| &before.targets));
         targets.forget_before();
         identities.forget_before();
         Ok(Runtime {

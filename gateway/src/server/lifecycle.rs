@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
-use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
+use crate::limits::{Limits, NodeName, SharedLimits, Throttle, UsageHistory};
 use crate::objects::Objects;
 use crate::ptu_file::PtuFile;
 use crate::redis::RedisError;
@@ -284,16 +284,18 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
 fn share(gateway: &Gateway) -> Vec<JoinHandle<()>> {
     let Some(shared) = gateway.limits.shared.clone() else { return Vec::new() };
     let (throttles, provisioned) = (Arc::clone(&shared), Arc::clone(&shared));
-    let targets = || {
-        let (gateway, clock) = (gateway.clone(), gateway.clock.clone());
-        (move || gateway.runtime.load().targets.iter().cloned().collect(), clock)
+    let (one, other) = (gateway.clone(), gateway.clone());
+    let current = move || {
+        let runtime = one.runtime.load();
+        let quotas = runtime.targets.quotas().iter().cloned().map(Throttle::Quota);
+        runtime.targets.iter().cloned().map(Throttle::Target).chain(quotas).collect()
     };
-    let (all, clock) = targets();
-    let (filled, ticks) = targets();
+    let targets = move || other.runtime.load().targets.iter().cloned().collect();
+    let (clock, ticks) = (gateway.clock.clone(), gateway.clock.clone());
     vec![
         tokio::spawn(shared.keep_agreed(Arc::clone(&gateway.limits))),
-        tokio::spawn(async move { throttles.keep_throttles(all, &clock).await }),
-        tokio::spawn(async move { provisioned.keep_provisioned(filled, &ticks).await }),
+        tokio::spawn(async move { throttles.keep_throttles(current, &clock).await }),
+        tokio::spawn(async move { provisioned.keep_provisioned(targets, &ticks).await }),
     ]
 }
 

@@ -30,6 +30,7 @@ mod nodes;
 mod process;
 mod prompt_log;
 mod prompt_log_cut;
+mod quota_pools;
 mod reading;
 mod reading_forms;
 mod realtime;

@@ -2,10 +2,12 @@
 
 mod classify;
 mod headers;
+mod scope;
 mod statuses;
 
 pub use classify::{Fault, classify_error, classify_event, is_too_long, refuses_parameter};
 pub use headers::{Quota, RateSignal, parse_reset, read_signal, read_signal_of};
+pub use scope::{ThrottleScope, throttle_scope};
 pub use statuses::{ParseStatusError, StatusRange, StatusSet};
 
 use http::StatusCode;

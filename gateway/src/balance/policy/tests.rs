@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use spillway_plugins::retry::{Quota, RateSignal};
+use spillway_plugins::retry::{Quota, RateSignal, ThrottleScope};
 
 use super::*;
 use crate::balance::circuit::CircuitRules;
@@ -147,7 +147,7 @@ proptest! {
         let members: Vec<Member> = setups.iter().enumerate().map(|(i, setup)| {
             let target = target(&format!("t{i}"));
             if setup.throttled {
-                target.acquire(RequestKey::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: Some(Duration::from_secs(9)) }, &rules, NOW);
+                target.acquire(RequestKey::default(), NOW).unwrap().record(Outcome::Throttled { retry_after: Some(Duration::from_secs(9)), scope: ThrottleScope::Quota }, &rules, NOW);
             }
             target.set_drained(setup.drained);
             let up = HealthFlag::default();

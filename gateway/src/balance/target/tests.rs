@@ -29,8 +29,11 @@ fn a_429_throttles_at_once_and_only_extends() {
     let (target, rules) = (target(None), rules());
     let mut a = target.acquire(RequestKey::default(), at(1)).unwrap();
     let mut b = target.acquire(RequestKey::default(), at(1)).unwrap();
-    assert_eq!(a.record(Outcome::Throttled { retry_after: Some(SECOND * 20) }, &rules, at(1)), Change::Throttled(SECOND * 20));
-    assert_eq!(b.record(Outcome::Throttled { retry_after: Some(SECOND * 5) }, &rules, at(2)), Change::None);
+    assert_eq!(
+        a.record(Outcome::Throttled { retry_after: Some(SECOND * 20), scope: ThrottleScope::Quota }, &rules, at(1)),
+        Change::Throttled(SECOND * 20)
+    );
+    assert_eq!(b.record(Outcome::Throttled { retry_after: Some(SECOND * 5), scope: ThrottleScope::Quota }, &rules, at(2)), Change::None);
     assert_eq!(target.closed(at(20)), Some(Unavailable::Throttled(at(21))));
     assert!(target.acquire(RequestKey::default(), at(20)).is_none());
     assert!(target.acquire(RequestKey::default(), at(21)).is_some());
@@ -74,7 +77,7 @@ fn a_throttled_probe_leaves_the_circuit_half_open() {
         target.acquire(RequestKey::default(), at(1)).unwrap().record(FAILED, &rules, at(1));
     }
     let mut probe = target.acquire(RequestKey::default(), at(31)).unwrap();
-    probe.record(Outcome::Throttled { retry_after: Some(SECOND * 3) }, &rules, at(31));
+    probe.record(Outcome::Throttled { retry_after: Some(SECOND * 3), scope: ThrottleScope::Quota }, &rules, at(31));
     drop(probe);
     assert_eq!(target.closed(at(32)), Some(Unavailable::Throttled(at(34))));
     assert!(target.acquire(RequestKey::default(), at(34)).unwrap().is_probe());
@@ -177,7 +180,7 @@ fn what_one_consumer_met_is_believed_for_it_alone() {
 #[test]
 fn a_throttle_that_one_consumer_met_is_everybodys_once_a_second_met_it() {
     let (target, rules) = (target(None), rules());
-    let full = Outcome::Throttled { retry_after: Some(SECOND * 20) };
+    let full = Outcome::Throttled { retry_after: Some(SECOND * 20), scope: ThrottleScope::Quota };
     assert_eq!(meets(&target, A, full, &rules, at(1)), Some(Change::Throttled(SECOND * 20)), "the only one that asks");
     assert_eq!((target.closed(at(2)), target.throttled_until(at(2))), (Some(Unavailable::Throttled(at(21))), None));
     assert_eq!((target.closed_for(A, at(2)), target.closed_for(B, at(2))), (Some(Unavailable::Throttled(at(21))), None));
@@ -270,7 +273,7 @@ fn any_outcome(what: u8) -> Outcome {
         6 => failed(Failure::Error(ErrorKind::FirstToken)),
         7 => failed(Failure::Error(ErrorKind::Idle)),
         8 => failed(Failure::Error(ErrorKind::Timeout)),
-        9 => Outcome::Throttled { retry_after: Some(SECOND * 30) },
+        9 => Outcome::Throttled { retry_after: Some(SECOND * 30), scope: ThrottleScope::Quota },
         _ => FAILED,
     }
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::limits::RawLimits;
 use super::steering::{RawPatience, RawPrefer, RawSpill};
 use crate::balance::policy::Policy;
+use crate::config::quota_pools::RawQuotaPool;
 use crate::config::scalar::{DurationText, SizeText, StatusText};
 use crate::config::transform::RawTransform;
 
@@ -61,6 +62,11 @@ pub struct RawMember {
     /// The most tokens that a prompt may have there. A longer prompt goes to a member with a higher limit. Default: the
     /// model's limit in the price table.
     pub context: Option<u64>,
+    /// The name of the quota that it shares with other members: a 429 of one of them closes all of them for its time. Azure
+    /// counts the quota of a model by subscription, for many models over all regions. All members of the config with the
+    /// same name share one. A table gives each model its own name: `{ "gpt-4o" = "a", "gpt-4o-mini" = "b" }`. `own` says
+    /// that it shares none. Default: it shares none, and `check` warns if it may.
+    pub quota_pool: Option<RawQuotaPool>,
 }
 
 /// When a member's circuit opens.

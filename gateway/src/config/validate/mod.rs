@@ -5,6 +5,7 @@ mod consumers;
 pub(super) mod limits;
 mod metering;
 mod pools;
+mod quota_pools;
 mod server;
 mod steering;
 mod unpriced;
@@ -30,6 +31,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let names = steering::Names { consumers: &raw.consumers, groups: &raw.groups };
     let backends = backends::read(&raw.backends, &prices, &names, &mut check);
     let pools = pools::read(&raw.pools, &raw.backends, &mut check);
+    let quota_pools = quota_pools::read(&raw.pools, &backends, &prices, &mut check);
     let groups = limits::groups(&raw.groups, &mut check);
     let known = Known::new(&raw.pools, &raw.backends, &raw.groups);
     let state_dir = raw.server.state_dir.as_ref().map(std::path::Path::new);
@@ -88,6 +90,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             server,
             backends,
             pools,
+            quota_pools,
             consumers,
             groups,
             plugins,

@@ -146,7 +146,7 @@ fn a_refusal_that_is_delivered_is_its_callers_fault_or_its_targets() {
     let attempt = fixtures::attempt(&gateway, &ctx.facts, &mut ctx.attempts, &asked, &mut state);
     let refusal = |status: u16| attempt.state.refusal(&ctx.body, &asked, StatusCode::from_u16(status).unwrap());
     assert_eq!([400, 404, 422].map(refusal), [Outcome::CallerFault; 3]);
-    assert_eq!(refusal(429), Outcome::Throttled { retry_after: None });
+    assert_eq!(refusal(429), Outcome::Throttled { retry_after: None, scope: ThrottleScope::Quota });
     for status in [408, 500, 503] {
         let failure = Failure::Status(StatusCode::from_u16(status).unwrap());
         assert_eq!(refusal(status), Outcome::Failed { failure, retry_after: None });

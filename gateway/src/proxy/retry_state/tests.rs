@@ -5,6 +5,7 @@ use crate::balance::target::Outcome;
 use crate::gateway::Gateway;
 use crate::proxy::fixtures::{CHAT, Setup, consumer, facts, facts_of, model_request, retry_state};
 use spillway_plugins::api::Api;
+use spillway_plugins::retry::ThrottleScope;
 
 use super::*;
 
@@ -169,7 +170,7 @@ fn where_nobody_else_is_left_the_same_member_is_asked_once_more() {
     asking.state.fast = Some((0, Some(SECOND)));
     assert_eq!((asking.state.same_again(&asking.asked, now), &asking.state.tried[..]), (Some(now + SECOND), &[][..]));
     asking.state.fast = Some((0, None));
-    tell(&asking, 0, Outcome::Throttled { retry_after: Some(SECOND * 9) });
+    tell(&asking, 0, Outcome::Throttled { retry_after: Some(SECOND * 9), scope: ThrottleScope::Quota });
     assert_eq!(asking.state.same_again(&asking.asked, now), None, "it is closed");
 }
 
@@ -194,7 +195,7 @@ fn a_pick_keeps_to_what_is_excluded_tried_and_fenced() {
 #[test]
 fn whom_a_request_passed_over_is_noted_once_for_each_attempt() {
     let asking = pooled("");
-    tell(&asking, 0, Outcome::Throttled { retry_after: Some(SECOND * 9) });
+    tell(&asking, 0, Outcome::Throttled { retry_after: Some(SECOND * 9), scope: ThrottleScope::Quota });
     let Asking { gateway, facts, asked, state } = asking;
     let mut made = Attempts::default();
     for _ in 0..3 {

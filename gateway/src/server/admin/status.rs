@@ -1,14 +1,16 @@
 //! The content of the status page, as one JSON value.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::state::Admin;
+use crate::backend::Targets;
 use crate::balance::member_state::MemberState;
 use crate::balance::route::Member;
 use crate::balance::snapshot::member_snapshot;
-use crate::balance::target::TargetId;
+use crate::balance::target::{Target, TargetId};
 use crate::clock::Tick;
 use crate::gateway::Gateway;
 use crate::ledger::usage::UsageRow;
@@ -33,6 +35,7 @@ impl Admin {
             "config": self.config(),
             "totals": { "requests": totals.requests, "visible_429": totals.throttled, "failovers": totals.failovers, "last_resort": totals.last_resort },
             "pools": pools,
+            "quota_pools": quota_pools(&runtime.targets, now),
             "consumers": self.consumers(search).await,
             "failovers": gateway.recent.moved().iter().map(failover).collect::<Vec<_>>(),
         })
@@ -78,7 +81,7 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
                     let why = why(state.state, state.reopens_in_ms);
                     json!({
                         "backend": state.backend, "deployment": state.deployment, "models": models, "weight": state.weight,
-                        "location": state.location, "state": state.state, "why": why, "reopens_in_ms": state.reopens_in_ms,
+                        "location": state.location, "quota_pool": state.quota_pool, "state": state.state, "why": why, "reopens_in_ms": state.reopens_in_ms,
                         "in_flight": state.in_flight, "first_token_ms": state.first_token_ms, "headroom": state.headroom, "ptu": state.ptu,
                         "served_total": totals.served, "throttled_total": totals.throttled, "failed_total": totals.failed,
                     })
@@ -91,7 +94,7 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
         let priority = pool.config.members.iter().map(|member| member.priority).max().unwrap_or(0);
         let served = gateway.metrics.requests.last_resort(name).get();
         shown.push(json!({ "priority": priority, "members": [{
-            "backend": &*mock.backend, "deployment": "mock", "models": pool.config.models, "weight": 1, "location": null, "state": "ready",
+            "backend": &*mock.backend, "deployment": "mock", "models": pool.config.models, "weight": 1, "location": null, "quota_pool": null, "state": "ready",
             "why": null, "reopens_in_ms": null, "in_flight": 0, "first_token_ms": null, "headroom": null, "ptu": null,
             "served_total": served, "throttled_total": 0, "failed_total": 0,
         }] }));
@@ -102,11 +105,23 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
     })
 }
 
+/// The quotas that targets share, and what is known of them.
+fn quota_pools(targets: &Targets, now: Tick) -> Vec<Value> {
+    let shown = targets.quotas().iter().map(|quota| {
+        let is_member = |target: &&Arc<Target>| target.quota().is_some_and(|own| Arc::ptr_eq(&own, quota));
+        let members: Vec<String> = targets.iter().filter(is_member).map(|target| target.id.to_string()).collect();
+        let opens = quota.shown_until(now).map(|until| u64::try_from(until.since(now).as_millis()).unwrap_or(u64::MAX));
+        json!({ "name": &*quota.name, "members": members, "opens_in_ms": opens, "learned": quota.learned(now) })
+    });
+    shown.collect()
+}
+
 /// Why a member gets no requests, as text.
 pub(super) fn why(state: MemberState, reopens_in_ms: Option<u64>) -> Option<String> {
     let until = reopens_in_ms.map_or(String::new(), |ms| format!(" for another {} s", ms.div_ceil(1000)));
     Some(match state {
         MemberState::Throttled => format!("it answered 429, or its headers say that nothing is left: no requests{until}"),
+        MemberState::QuotaPool => format!("another member of its quota pool answered 429: no requests{until}"),
         MemberState::Tripped => format!("too many failures: its circuit is open{until}"),
         MemberState::HalfOpen => "its circuit is half-open: one request at a time tests whether it works again".to_owned(),
         MemberState::OutOfQuota => format!("it answered insufficient_quota: no requests except a slow probe{until}"),

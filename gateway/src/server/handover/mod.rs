@@ -22,6 +22,7 @@ use spillway_plugins::limits::Tally;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tracing::warn;
 
+use crate::balance::quota_pool::QuotaPoolState;
 use crate::balance::target_state::TargetState;
 use crate::objects::ObjectLocation;
 
@@ -60,6 +61,8 @@ enum Message {
     },
     Targets {
         targets: Vec<TargetState>,
+        #[serde(default)]
+        quotas: Vec<QuotaPoolState>,
     },
     Pins {
         pins: Vec<(String, ObjectLocation)>,

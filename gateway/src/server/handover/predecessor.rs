@@ -177,8 +177,11 @@ async fn send_state(stream: &mut UnixStream, gateway: &Gateway, sent: &mut HashM
     }
     send_tallies(stream, gateway, sent).await?;
     let now = gateway.clock.now();
-    let targets = gateway.runtime.load().targets.iter().map(|target| target.snapshot(now)).collect();
-    send(stream, &Message::Targets { targets }).await?;
+    let runtime = gateway.runtime.load_full();
+    let targets = runtime.targets.iter().map(|target| target.snapshot(now)).collect();
+    let quotas = runtime.targets.quotas().iter().map(|quota| quota.snapshot(now)).collect();
+    drop(runtime);
+    send(stream, &Message::Targets { targets, quotas }).await?;
     for pins in gateway.objects.all().chunks(PINS) {
         send(stream, &Message::Pins { pins: pins.to_vec() }).await?;
     }

@@ -105,7 +105,7 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
             return Some(ahead);
         }
         Message::Node { name } => gateway.limits.shared.iter().for_each(|shared| shared.go_on_as(name.clone())),
-        Message::Targets { targets } => {
+        Message::Targets { targets, quotas } => {
             let (runtime, now) = (gateway.runtime.load(), gateway.clock.now());
             for saved in &targets {
                 let same = runtime
@@ -113,6 +113,10 @@ fn take(gateway: &Gateway, message: Message, ahead: Option<i64>) -> Option<i64> 
                     .iter()
                     .find(|target| *target.id.backend == *saved.backend && *target.id.deployment == *saved.deployment);
                 same.into_iter().for_each(|target| target.restore(saved, now));
+            }
+            for saved in &quotas {
+                let same = runtime.targets.quotas().iter().find(|quota| *quota.name == *saved.name);
+                same.into_iter().for_each(|quota| quota.restore(saved, now));
             }
         }
         Message::Pins { pins } => pins.into_iter().for_each(|(name, pin)| gateway.objects.take_over(&name, pin, gateway.clock.now())),

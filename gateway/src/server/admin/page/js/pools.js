@@ -136,7 +136,8 @@ function updateMember(view, member, pool) {
   say(view.deployment, member.deployment ?? '');
   const models = member.models.length < pool.models.length ? `for ${listed(member.models, 2)}` : null;
   const weight = member.weight === 0 ? 'weight 0: gets no requests' : `weight ${member.weight}`;
-  say(view.place, [member.location, weight, models, fullness(member.ptu)].filter(Boolean).join(' · '));
+  const quota = member.quota_pool ? `quota pool ${member.quota_pool}` : null;
+  say(view.place, [member.location, weight, models, quota, fullness(member.ptu)].filter(Boolean).join(' · '));
   const { kind, meaning } = stateOf(member.state);
   showState(view.state, kind);
   say(view.state.lastChild, member.state);

@@ -5,6 +5,7 @@ const STATES = {
   'ready': { kind: 'open', meaning: '' },
   'half-open': { kind: 'half', meaning: 'The next request is its only probe, or that probe is in flight.' },
   'throttled': { kind: 'wait', meaning: 'It answered 429, or its headers say that nothing is left.' },
+  'quota-pool': { kind: 'wait', meaning: 'Another member of its quota pool answered 429.' },
   'busy': { kind: 'wait', meaning: 'All its slots are taken.' },
   'out-of-quota': { kind: 'broken', meaning: "The account's quota or spend limit is used up." },
   'tripped': { kind: 'broken', meaning: 'Repeated failures opened its circuit.' },
