@@ -72,7 +72,7 @@ pub(super) async fn admit(
 /// The highest cost that it can have, at any member.
 fn max_cost(model: &Model, bound: &Usage) -> Money {
     let at_most = |price: &DeploymentPrice| match price {
-        DeploymentPrice::ByUse(price) => price.at_most(bound),
+        DeploymentPrice::ByUse(price) => price.at_most(bound, None),
         DeploymentPrice::Hourly(_) => Money::default(),
     };
     model.members.iter().filter_map(|member| member.price.as_ref()).map(at_most).max().unwrap_or_default()

@@ -80,7 +80,7 @@ fn live_model(
     let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
     let labels = |backend: &Arc<str>, deployment: &Arc<str>, tier: u32| {
         let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
-        Arc::new(MemberLabels { model, pool, backend: Arc::clone(backend), deployment: Arc::clone(deployment), tier })
+        Arc::new(MemberLabels { model, pool, backend: Arc::clone(backend), deployment: Arc::clone(deployment), tier, spilled_from: None })
     };
     let (mut route, mut members, mut reasons) = (Vec::new(), Vec::new(), may_reason(&name));
     for (member, health) in pool.members.iter().zip(health) {

@@ -209,7 +209,9 @@ impl Deliverer<'_, '_, '_> {
         begun && !self.ctx.metering.booked && self.ctx.facts.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
     }
 
-    fn reported(&self, reported: &Reported) -> Option<Metered> {
+    /// Notes the service tier that an answer names. Returns its usage.
+    fn reported(&mut self, reported: &Reported) -> Option<Metered> {
+        self.ctx.metering.service_tier = reported.service_tier();
         reported.usage(self.attempt.model_request.api).map(Metered::reported)
     }
 

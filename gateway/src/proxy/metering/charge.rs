@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use spillway_plugins::limits::Used;
 use spillway_plugins::prices::Money;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::{Metered, Usage};
 
 use crate::attempt_outcome::AttemptOutcome;
@@ -23,6 +24,13 @@ pub(super) struct Charge {
     pub(super) model: Arc<Model>,
     pub(super) member: usize,
     consumer: Option<Arc<LiveConsumer>>,
+    /// The service tier that was asked for.
+    asked: Option<ServiceTier>,
+}
+
+/// The most tokens that a request allows its answers to have together, if it sets a maximum.
+pub(super) fn cap(model_request: &ModelRequest) -> Option<u64> {
+    model_request.fields.cap().map(|_| model_request.fields.completion_cap(model_request.api, 0))
 }
 
 impl Charge {
@@ -47,13 +55,21 @@ impl Charge {
             outcome: outcome.label(),
             status: state.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
+            service_tier: books.metering.service_tier,
             cost: Cost::Unknown,
+            cost_estimated: false,
             cache: None,
             first_us: books.timing.first.filter(|_| answered).map(micros),
             us: micros(now.since(state.began)),
+            class: books.facts.class(),
+            cap: cap(model_request),
+            reserved: books.body.input_bound,
+            waited_us: micros(state.waited),
+            began_us: micros(state.began.since(books.facts.arrived)),
         };
         let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
-        Charge { row, model: Arc::clone(&model_request.model), member: state.member, consumer }
+        let asked = model_request.fields.service_tier;
+        Charge { row, model: Arc::clone(&model_request.model), member: state.member, consumer, asked }
     }
 
     pub(super) fn price(&self) -> Option<&DeploymentPrice> {
@@ -62,10 +78,11 @@ impl Charge {
 
     /// Counts it in the metrics, and computes its cost.
     pub(super) fn count(&mut self, settled: Settled) -> Used {
-        let (metered, cost) = (settled.metered(), settled.cost(self.price()));
-        self.model.members[self.member].metrics.count_usage(&metered, cost);
+        let metered = settled.metered();
+        let (cost, exact) = settled.cost(self.price(), self.row.service_tier, self.asked);
+        self.model.members[self.member].metrics.count_usage(&metered, self.row.service_tier, cost);
         self.row.metered = metered;
-        self.row.cost = cost;
+        (self.row.cost, self.row.cost_estimated) = (cost, !exact);
         let paid = if let Cost::Known(money) = cost { money } else { Money::default() };
         if let Some(consumer) = &self.consumer {
             consumer.account.metrics.count(&metered.usage, paid);
@@ -101,17 +118,32 @@ impl Settled {
         }
     }
 
-    pub(super) fn cost(self, price: Option<&DeploymentPrice>) -> Cost {
+    /// The cost in the service tier that the answer names, or else that was asked for; and whether all prices of that
+    /// tier are known.
+    pub(super) fn cost(
+        self,
+        price: Option<&DeploymentPrice>,
+        named: Option<ServiceTier>,
+        asked: Option<ServiceTier>,
+    ) -> (Cost, bool) {
         let price = match price {
-            Some(DeploymentPrice::Hourly(money)) => return Cost::Hourly(*money),
+            Some(DeploymentPrice::Hourly(money)) => return (Cost::Hourly(*money), true),
             Some(DeploymentPrice::ByUse(price)) => price,
-            None => return Cost::Unknown,
+            None => return (Cost::Unknown, true),
+        };
+        let (tier, certain) = match (named, asked) {
+            (Some(named), _) => (Some(named), true),
+            // It may have been served at the usual price.
+            (None, Some(ServiceTier::Flex)) => (None, false),
+            (None, asked) => (asked, asked.is_none_or(|asked| asked == ServiceTier::Default)),
         };
         // A kind of token without a price is charged at the highest price of the others.
         let (usage, known) = match self {
-            Settled::Reported(usage) | Settled::Estimated(usage) => (usage, price.cost(&usage)),
+            Settled::Reported(usage) | Settled::Estimated(usage) => (usage, price.cost(&usage, tier)),
             Settled::Bound(usage) => (usage, None),
         };
-        known.or_else(|| Some(price.at_most(&usage)).filter(|money| money.0 > 0)).map_or(Cost::Unknown, Cost::Known)
+        let exact = certain && known.is_none_or(|cost| cost.exact);
+        let money = known.map(|cost| cost.money).or_else(|| Some(price.at_most(&usage, tier)).filter(|money| money.0 > 0));
+        (money.map_or(Cost::Unknown, Cost::Known), exact)
     }
 }

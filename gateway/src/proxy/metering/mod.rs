@@ -30,7 +30,7 @@ use crate::gateway::Gateway;
 use crate::ledger::{Cost, Ledger, MemberLabels, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
-use charge::{Charge, Settled};
+use charge::{Charge, Settled, cap};
 use evidence::Evidence;
 
 pub(super) use estimate::Estimate;
@@ -176,6 +176,7 @@ pub(super) fn book_attempt(
     if !answered {
         // What this attempt reported says nothing about the next one.
         (books.metering.usage, books.metering.whole, books.metering.plain) = (None, false, None);
+        books.metering.service_tier = None;
         (books.metering.so_far, books.metering.output) = (Reported::default(), OutputMeter::default());
     }
 }
@@ -255,10 +256,17 @@ async fn book_unasked(
         outcome,
         status: books.reply.status,
         metered: Metered::reported(Usage::default()),
+        service_tier: None,
         cost: Cost::Known(Money::default()),
+        cost_estimated: false,
         cache,
         first_us: books.timing.first.map(micros),
         us: micros(now.since(books.facts.arrived)),
+        class: books.facts.class(),
+        cap: cap(model_request),
+        reserved: books.body.input_bound,
+        waited_us: 0,
+        began_us: 0,
     };
     if ledger.is_strict() {
         ledger.write_through(row).await;

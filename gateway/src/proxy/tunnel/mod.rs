@@ -268,7 +268,9 @@ fn upload_answer(
         tap.push(piece);
     }
     if end {
-        books.metering.usage = tunnel.answer.as_mut().and_then(|tap| tap.read().usage(model_request.api)).map(Metered::reported);
+        let reported = tunnel.answer.as_mut().map(Tap::read).unwrap_or_default();
+        books.metering.usage = reported.usage(model_request.api).map(Metered::reported);
+        books.metering.service_tier = reported.service_tier();
     }
     if !model_request.stores {
         return;

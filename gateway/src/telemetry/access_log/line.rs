@@ -69,6 +69,9 @@ pub struct RequestLine<'a> {
     /// Every attempt in order.
     #[cfg_attr(test, serde(serialize_with = "as_list"))]
     pub attempts: SmallVec<[AttemptLine<'a>; 2]>,
+    /// The service tier that served it, if the answer names it.
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
+    pub service_tier: Option<&'a str>,
     /// The answer's usage, if it is known at once; estimates are only in the ledger.
     pub usage: Option<Metered>,
     /// Bytes of the request's body.

@@ -2,6 +2,7 @@
 
 use prometheus::{CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 use spillway_plugins::prices::Cost;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::{Metered, Provenance};
 
 use super::registration::{Registration, SECONDS, sum};
@@ -22,6 +23,7 @@ pub struct MemberFamilies {
     failovers: IntCounterVec,
     first_token: HistogramVec,
     tokens: [IntCounterVec; 5],
+    service_tier: IntCounterVec,
     estimated_tokens: IntCounterVec,
     usage_unknown: IntCounterVec,
     cost: CounterVec,
@@ -77,6 +79,11 @@ impl MemberFamilies {
                 to.counters("spillway_cache_write_tokens_total", "Of the input tokens: written to the provider's cache.", member)?,
                 to.counters("spillway_reasoning_tokens_total", "Of the output tokens: reasoning.", member)?,
             ],
+            service_tier: to.counters(
+                "spillway_service_tier_total",
+                "Answers that name a service tier, by the tier that served them.",
+                &with("service_tier"),
+            )?,
             estimated_tokens: to.counters(
                 "spillway_estimated_tokens_total",
                 "Tokens of answers that reported none, estimated: callers that left, streams that broke.",
@@ -100,6 +107,8 @@ impl MemberFamilies {
             throttled_seconds: self.throttled_seconds.with_label_values(&labels),
             failovers: self.failovers.with_label_values(&labels),
             tokens: std::array::from_fn(|kind| self.tokens[kind].with_label_values(&labels)),
+            service_tier: ServiceTier::ALL
+                .map(|tier| self.service_tier.with_label_values(&[pool, backend, deployment, tier.label()])),
             estimated_tokens: self.estimated_tokens.with_label_values(&labels),
             usage_unknown: self.usage_unknown.with_label_values(&labels),
             cost: self.cost.with_label_values(&labels),
@@ -148,6 +157,7 @@ pub struct MemberMetrics {
     /// Requests that left it for another member.
     pub failovers: IntCounter,
     tokens: [IntCounter; 5],
+    service_tier: [IntCounter; ServiceTier::ALL.len()],
     estimated_tokens: IntCounter,
     usage_unknown: IntCounter,
     cost: prometheus::Counter,
@@ -155,8 +165,11 @@ pub struct MemberMetrics {
 }
 
 impl MemberMetrics {
-    /// Counts the usage and cost of an attempt.
-    pub fn count_usage(&self, metered: &Metered, cost: Cost) {
+    /// Counts the usage and cost of an attempt, and the service tier that its answer names.
+    pub fn count_usage(&self, metered: &Metered, tier: Option<ServiceTier>, cost: Cost) {
+        if let Some(tier) = tier {
+            self.service_tier[tier.index()].inc();
+        }
         let usage = &metered.usage;
         match metered.source {
             Provenance::Reported => {
