@@ -10,7 +10,7 @@ use super::attempt_state::AttemptState;
 use super::books::Books;
 use super::exchange::Broken;
 use super::retry_state::RetryState;
-use super::{metering, traced};
+use super::{metering, spillover, traced};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::route::Pick;
@@ -56,6 +56,7 @@ impl AttemptState {
             span: traced::attempt(facts),
             status: None,
             signal: RateSignal::default(),
+            spilled_to: None,
             sent: false,
             filtered: false,
             said: None,
@@ -103,8 +104,10 @@ impl AttemptState {
         let took = gateway.clock.now().since(self.began);
         let status = self.status.map(|status| status.as_u16());
         let target = Arc::clone(self.lease.target());
+        let served_by = spillover::served_by(&self);
         let AttemptState { member, began, waited, span, said, lease, .. } = self;
-        note(books, model_request, AttemptRecord { target, member, outcome, status, began, took, waited, span, said, stale: false });
+        let record = AttemptRecord { target, member, served_by, outcome, status, began, took, waited, span, said, stale: false };
+        note(books, model_request, record);
         lease
     }
 }
@@ -163,7 +166,8 @@ impl<'g> Attempt<'g> {
         let AttemptState { member, began, waited, span, .. } = self.state;
         let (target, now) = (Arc::clone(self.state.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
-        attempts.records.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
+        let served_by = spillover::served_by(&self.state);
+        attempts.records.push(AttemptRecord { target, member, served_by, outcome, status, began, took, waited, span, said: None, stale });
         self.state.began = now;
         self.state.waited = Duration::ZERO;
         self.state.span = traced::attempt(facts);

@@ -8,6 +8,7 @@ use spillway_plugins::trace::SpanId;
 
 use crate::balance::target::Lease;
 use crate::clock::Tick;
+use crate::runtime::Spilled;
 
 /// An attempt's slot and state.
 pub(super) struct AttemptState {
@@ -21,6 +22,8 @@ pub(super) struct AttemptState {
     pub(super) span: Option<SpanId>,
     pub(super) status: Option<http::StatusCode>,
     pub(super) signal: RateSignal,
+    /// The deployment that served it, if the backend had another one serve it.
+    pub(super) spilled_to: Option<Arc<Spilled>>,
     /// Whether any byte of the request was sent.
     pub(super) sent: bool,
     /// A content filter refused it. It may cost something all the same.

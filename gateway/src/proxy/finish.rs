@@ -112,7 +112,8 @@ fn line<'r>(over: &FinishedRequest<'r>) -> RequestLine<'r> {
             .iter()
             .map(|attempt| AttemptLine {
                 backend: &attempt.target.id.backend,
-                deployment: &attempt.target.id.deployment,
+                deployment: attempt.served_by.as_ref().unwrap_or(&attempt.target.id.deployment),
+                spilled_from: attempt.served_by.as_ref().map(|_| &*attempt.target.id.deployment),
                 outcome: attempt.outcome.label(),
                 status: attempt.status,
                 us: micros(attempt.took),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::Scope;
 use spillway_plugins::tokens::may_reason;
@@ -105,6 +106,7 @@ fn live_model(
                 tier: member.priority,
                 location: backend.config.location.clone(),
             }),
+            spilled: ArcSwapOption::empty(),
         });
         route.push(route::Member {
             target,

@@ -43,6 +43,7 @@ mod secrets;
 mod semantic;
 mod settling;
 mod shares;
+mod spillover_headers;
 mod stored;
 mod streams;
 mod thinking;

@@ -16,13 +16,15 @@ use crate::ledger::{Cost, Row};
 use crate::proxy::attempt_state::AttemptState;
 use crate::proxy::books::Books;
 use crate::request::ModelRequest;
-use crate::runtime::Model;
+use crate::runtime::{Model, Spilled};
 
 /// An attempt to be booked: all that is known except its usage.
 pub(super) struct Charge {
     pub(super) row: Row,
     pub(super) model: Arc<Model>,
     pub(super) member: usize,
+    /// The deployment that served it in the member's place.
+    spilled: Option<Arc<Spilled>>,
     consumer: Option<Arc<LiveConsumer>>,
     /// The service tier that was asked for.
     asked: Option<ServiceTier>,
@@ -43,6 +45,7 @@ impl Charge {
         answered: bool,
         now: Tick,
     ) -> Self {
+        let spilled = state.spilled_to.clone();
         let row = Row {
             at: books.facts.arrived_at.timestamp_millis(),
             request: books.facts.id.as_bytes().into(),
@@ -51,7 +54,7 @@ impl Charge {
             consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
             tags: books.facts.tags.clone(),
             api: model_request.api,
-            place: Arc::clone(&model_request.model.members[state.member].place),
+            place: Arc::clone(spilled.as_ref().map_or(&model_request.model.members[state.member].place, |spilled| &spilled.place)),
             outcome: outcome.label(),
             status: state.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
@@ -69,11 +72,12 @@ impl Charge {
         };
         let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
         let asked = model_request.fields.service_tier;
-        Charge { row, model: Arc::clone(&model_request.model), member: state.member, consumer, asked }
+        Charge { row, model: Arc::clone(&model_request.model), member: state.member, spilled, consumer, asked }
     }
 
+    /// The price of the deployment that served it.
     pub(super) fn price(&self) -> Option<&DeploymentPrice> {
-        self.model.members[self.member].price.as_ref()
+        self.spilled.as_ref().map_or(&self.model.members[self.member].price, |spilled| &spilled.price).as_ref()
     }
 
     /// Counts it in the metrics, and computes its cost.

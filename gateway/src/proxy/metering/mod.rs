@@ -89,9 +89,9 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
         Some(metered) => Settled::Reported(metered.usage),
         None => {
             let bound = evidence.bound();
-            let (model, member, place) = (Arc::clone(&charge.model), charge.member, Arc::clone(&charge.row.place));
+            let (price, place) = (charge.price().cloned(), Arc::clone(&charge.row.place));
             let tokenizers = Arc::clone(&gateway.tokenizers);
-            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, model.members[member].price.as_ref(), &tokenizers));
+            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, price.as_ref(), &tokenizers));
             read.await.unwrap_or(bound)
         }
     };

@@ -138,9 +138,10 @@ impl Members<'_> {
     }
 
     fn attempt(&mut self, attempt: &AttemptLine<'_>) {
-        let AttemptLine { backend, deployment, outcome, status, us, said, stale } = attempt;
+        let AttemptLine { backend, deployment, spilled_from, outcome, status, us, said, stale } = attempt;
         self.text("\"backend\":", backend);
         self.text(",\"deployment\":", deployment);
+        self.text_if_given(",\"spilled_from\":", *spilled_from);
         self.text(",\"outcome\":", outcome);
         self.number_or_null(",\"status\":", status.map(u64::from));
         self.number(",\"us\":", *us);
@@ -235,6 +236,7 @@ mod tests {
             let attempt = AttemptLine {
                 backend,
                 deployment,
+                spilled_from: with_cache.then_some(code.as_str()),
                 outcome,
                 status: with_said.then_some(503),
                 us: counts[0],

@@ -12,6 +12,9 @@ use crate::balance::route::Member;
 use crate::balance::snapshot::member_state;
 use crate::clock::Tick;
 
+/// The statuses after which Azure spills over; the last stands for all others.
+const SPILLOVERS: [Option<(u16, &str)>; 5] = [Some((429, "429")), Some((500, "500")), Some((503, "503")), Some((400, "400")), None];
+
 /// What became of attempts, and how members are.
 #[derive(Debug)]
 pub struct MemberFamilies {
@@ -21,6 +24,7 @@ pub struct MemberFamilies {
     target_in_flight: IntGaugeVec,
     throttled_seconds: CounterVec,
     failovers: IntCounterVec,
+    spillovers: IntCounterVec,
     first_token: HistogramVec,
     tokens: [IntCounterVec; 5],
     service_tier: IntCounterVec,
@@ -66,6 +70,11 @@ impl MemberFamilies {
                 "Requests that left a target for another one before the caller noticed.",
                 member,
             )?,
+            spillovers: to.counters(
+                "spillway_upstream_spillovers_total",
+                "Answers that another deployment of the backend gave, by the status with which the one that was asked refused.",
+                &with("status"),
+            )?,
             first_token: to.histograms(
                 "spillway_time_to_first_token_seconds",
                 "Time from an attempt's start to its first output.",
@@ -106,6 +115,8 @@ impl MemberFamilies {
             first_token: self.first_token.with_label_values(&labels),
             throttled_seconds: self.throttled_seconds.with_label_values(&labels),
             failovers: self.failovers.with_label_values(&labels),
+            spillovers: SPILLOVERS
+                .map(|status| self.spillovers.with_label_values(&[pool, backend, deployment, status.map_or("other", |(_, text)| text)])),
             tokens: std::array::from_fn(|kind| self.tokens[kind].with_label_values(&labels)),
             service_tier: ServiceTier::ALL
                 .map(|tier| self.service_tier.with_label_values(&[pool, backend, deployment, tier.label()])),
@@ -156,6 +167,7 @@ pub struct MemberMetrics {
     pub throttled_seconds: prometheus::Counter,
     /// Requests that left it for another member.
     pub failovers: IntCounter,
+    spillovers: [IntCounter; SPILLOVERS.len()],
     tokens: [IntCounter; 5],
     service_tier: [IntCounter; ServiceTier::ALL.len()],
     estimated_tokens: IntCounter,
@@ -184,6 +196,13 @@ impl MemberMetrics {
             Cost::Hourly(_) => {}
             Cost::Unknown => self.cost_unknown.inc(),
         }
+    }
+
+    /// Counts an answer that another deployment of its backend gave after this one refused with a status.
+    pub fn count_spillover(&self, refused_with: Option<u16>) {
+        let known = |(status, _): (u16, &str)| Some(status) == refused_with;
+        let at = SPILLOVERS.iter().position(|status| status.is_none_or(known)).unwrap_or_default();
+        self.spillovers[at].inc();
     }
 
     /// Counts an attempt.
