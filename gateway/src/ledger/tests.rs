@@ -12,6 +12,8 @@ use super::row::Row;
 use super::usage::{UsageQuery, UsageRow, usage};
 use super::*;
 
+mod month;
+
 /// A time in the past: Tuesday, 2026-11-10, 12:00 UTC.
 const NOON: i64 = 1_794_312_000_000;
 

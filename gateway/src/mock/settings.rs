@@ -51,6 +51,11 @@ pub struct Deployment {
     pub rpm: Option<u64>,
     /// Provisioned tokens per minute: a PTU with a leaky bucket.
     pub ptu: Option<u64>,
+    /// The deployment that serves in its place while its provisioned throughput is full: Azure's own spillover.
+    pub spillover: Option<String>,
+    /// Share of requests in the service tier `flex` for which there is capacity, 0 to 1; others get `flex_unavailable`.
+    /// Default 1.
+    pub flex_available: Option<f64>,
     /// Time to the first token.
     pub first_token: Option<DurationText>,
     /// Time per further token.
@@ -94,6 +99,18 @@ impl Settings {
                 return Err(format!("deployment '{}': fault_rate must be from 0 to 1", deployment.name));
             }
         }
+        for deployment in settings.deployments.iter().chain([&settings.default]) {
+            if deployment.flex_available.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+                return Err(format!("deployment '{}': flex_available must be from 0 to 1", deployment.name));
+            }
+            let Some(other) = &deployment.spillover else { continue };
+            if deployment.ptu.is_none() {
+                return Err(format!("deployment '{}': only a deployment with 'ptu' spills over", deployment.name));
+            }
+            if *other == deployment.name || settings.deployment(other).is_none() {
+                return Err(format!("deployment '{}': spillover '{other}' is not another deployment", deployment.name));
+            }
+        }
         settings.address()?;
         Ok(settings)
     }
@@ -123,6 +140,14 @@ mod tests {
         assert_eq!(settings.deployment("anything").unwrap().ptu, Some(1000));
         assert!(Settings::parse("nmae = \"x\"").unwrap_err().contains("nmae"));
         assert!(Settings::parse("[default]\nfault = \"explode\"").is_err());
+        for (text, what) in [
+            ("[default]\nflex_available = 2.0", "from 0 to 1"),
+            ("[[deployments]]\nname = \"a\"\nspillover = \"a\"", "only a deployment with 'ptu'"),
+            ("[[deployments]]\nname = \"a\"\nptu = 1\nspillover = \"a\"", "not another deployment"),
+            ("[[deployments]]\nname = \"a\"\nptu = 1\nspillover = \"b\"", "not another deployment"),
+        ] {
+            assert!(Settings::parse(text).unwrap_err().contains(what), "{text}");
+        }
         let listed = Settings::parse("[[deployments]]\nname = \"a\"").unwrap();
         assert!(listed.deployment("a").is_some() && listed.deployment("b").is_none());
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spillway_plugins::retry::{Credentials, RateSignal};
+use spillway_plugins::service_tier::ServiceTier;
 use tracing::{info, warn};
 
 use super::attempt_state::AttemptState;
@@ -195,6 +196,24 @@ impl<'g> Attempt<'g> {
         retry_state.limited = Some((self.state.member, self.state.signal.refused_for()));
         self.finish(books, AttemptOutcome::Throttled);
         AttemptEnd::Throttled
+    }
+
+    /// Whether the request is sent in the tier `flex`.
+    pub(super) fn asks_for_flex(&self) -> bool {
+        self.model_request.service_tier_at(self.state.member) == Some(ServiceTier::Flex)
+    }
+
+    /// Whether its service tier is the caller's choice: then the caller may see its refusal.
+    pub(super) fn is_callers_tier(&self) -> bool {
+        self.model_request.own_tier_of(self.state.member).is_none()
+    }
+
+    /// There is no capacity for the tier `flex` now. This says nothing about the target in other tiers, so it is neither
+    /// throttled nor at fault, and the request tries the next member at once.
+    pub(super) fn no_flex(self, books: &mut Books<'_>, retry_state: &mut RetryState) -> AttemptEnd {
+        retry_state.no_flex = true;
+        self.finish(books, AttemptOutcome::FlexUnavailable);
+        AttemptEnd::Elsewhere
     }
 
     /// The member itself is at fault, as with a throttle: the request tries another one without using up a retry.

@@ -131,6 +131,8 @@ async fn send_once(
             Verdict::Deliver
         }
         _ if has_no_such_part => Verdict::Deliver,
+        // Whoever asked for another tier is at a limit.
+        Verdict::FlexUnavailable if !attempt.asks_for_flex() => Verdict::RateLimited,
         other => other,
     };
     let refuses_what_is_sealed =
@@ -160,9 +162,10 @@ async fn send_once(
         (Verdict::Deliver, Some(broken)) => Err(SendError::Broken(broken)),
         (Verdict::Deliver, None) => Ok(UpstreamReply::Deliver(exchange, body)),
         _ => {
-            if verdict == Verdict::Misconfigured
+            let is_callers = verdict == Verdict::FlexUnavailable && attempt.is_callers_tier();
+            if (is_callers || verdict == Verdict::Misconfigured)
                 && broken.is_none()
-                && let Some(head) = exchange.head().filter(|head| last_refusal::may_be_said(head))
+                && let Some(head) = exchange.head().filter(|head| is_callers || last_refusal::may_be_said(head))
             {
                 retry_state.last_refusal = Some(Box::new((head.clone(), text)));
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::Scope;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::trace;
 
 use crate::balance::budget::RetryBudget;
@@ -63,6 +64,8 @@ pub struct Member {
     pub price: Option<DeploymentPrice>,
     /// The most tokens that a prompt may have there, if known.
     pub context: Option<u64>,
+    /// The service tier in which its requests are sent, if it is not the callers' choice.
+    pub service_tier: Option<ServiceTier>,
     /// Its name in the ledger.
     pub place: Arc<MemberLabels>,
     /// Its name in spans.

@@ -96,6 +96,7 @@ fn live_model(
             metrics: metrics.members.of(&pool.name, &id.backend, &id.deployment, member.priority),
             price: prices.of(&backend.config, &name),
             context: member.context.or(traits.context),
+            service_tier: member.service_tier,
             place: labels(&id.backend, &id.deployment, member.priority),
             traced: Arc::new(trace::SpanTarget {
                 provider: backend.config.kind.provider().semconv_name(),

@@ -42,6 +42,7 @@ mod room;
 mod secrets;
 mod semantic;
 mod settling;
+mod service_tiers;
 mod shares;
 mod spillover_headers;
 mod stored;

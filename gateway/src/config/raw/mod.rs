@@ -9,6 +9,7 @@ mod limits;
 mod metering;
 mod pools;
 mod server;
+mod service_tier;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -24,6 +25,7 @@ pub use metering::{
 };
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
+pub use service_tier::RawServiceTier;
 
 /// Which backend has each stored object, and which consumer made it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::RawLimits;
+use super::service_tier::RawServiceTier;
 use crate::balance::policy::Policy;
 use crate::config::scalar::{DurationText, SizeText, StatusText};
 use crate::config::transform::RawTransform;
@@ -53,6 +54,9 @@ pub struct RawMember {
     /// The most tokens that a prompt may have there. A longer prompt goes to a member with a higher limit. Default: the
     /// model's limit in the price table.
     pub context: Option<u64>,
+    /// The service tier in which its requests of chats and responses are sent, whatever their callers ask for. The same
+    /// backend may be a member once for each tier, with different priorities. Default: as the caller asks.
+    pub service_tier: Option<RawServiceTier>,
 }
 
 /// When a member's circuit opens.

@@ -179,7 +179,8 @@ impl Deliverer<'_, '_, '_> {
     /// other targets would answer the same, or because this is not known.
     fn replacement(&self, fault: retry::Fault) -> Option<ReplaceReason> {
         match fault {
-            retry::Fault::RateLimited => Some(ReplaceReason::RateLimited),
+            retry::Fault::FlexUnavailable if self.attempt.asks_for_flex() => Some(ReplaceReason::FlexUnavailable),
+            retry::Fault::RateLimited | retry::Fault::FlexUnavailable => Some(ReplaceReason::RateLimited),
             retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => Some(ReplaceReason::OutOfQuota),
             retry::Fault::NoDeployment => Some(ReplaceReason::NoDeployment),
             retry::Fault::Failed => Some(ReplaceReason::Failed),

@@ -71,7 +71,7 @@ impl Charge {
             began_us: micros(state.began.since(books.facts.arrived)),
         };
         let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
-        let asked = model_request.fields.service_tier;
+        let asked = model_request.service_tier_at(state.member);
         Charge { row, model: Arc::clone(&model_request.model), member: state.member, spilled, consumer, asked }
     }
 
@@ -92,6 +92,15 @@ impl Charge {
             consumer.account.metrics.count(&metered.usage, paid);
         }
         Used { tokens: metered.usage.tokens(), cost: paid }
+    }
+
+    /// Writes an attempt that used nothing to the ledger.
+    pub(super) fn note(mut self, gateway: &Gateway) {
+        self.row.metered = Metered::reported(Usage::default());
+        self.row.cost = Cost::Known(Money::default());
+        if let Some(ledger) = &gateway.ledger {
+            ledger.write(self.row);
+        }
     }
 
     pub(super) fn book(mut self, gateway: &Gateway, settled: Settled) -> Used {

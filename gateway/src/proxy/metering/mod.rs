@@ -152,6 +152,11 @@ pub(super) fn book_attempt(
     if books.metering.booked || model_request.object.is_some() || model_request.is_free() || model_request.api == Api::Realtime {
         return;
     }
+    if outcome == AttemptOutcome::FlexUnavailable {
+        // It costs nothing, but the ledger tells how often there is no capacity.
+        let charge = Charge::new(books, model_request, state, outcome, false, gateway.clock.now());
+        return charge.note(gateway);
+    }
     // The caller's answer is not this part, but the one that continues it.
     let answered = books.reply.status.is_some() && !books.continued;
     let told = books.metering.usage.map(|metered| metered.usage);

@@ -173,7 +173,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
         }
         Verdict::Deliver if attempt.spilled_to.is_some() => (Outcome::Success { first, signal: RateSignal::default() }, AttemptOutcome::Ok),
         Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, AttemptOutcome::Ok),
-        Verdict::RateLimited => (attempt.throttle(books.body, model_request), AttemptOutcome::Throttled),
+        Verdict::RateLimited | Verdict::FlexUnavailable => (attempt.throttle(books.body, model_request), AttemptOutcome::Throttled),
         Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), AttemptOutcome::OutOfQuota),
         Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), AttemptOutcome::Misconfigured),
         Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, AttemptOutcome::Failed),
@@ -196,7 +196,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
         let member = attempt.member;
         attempt.finish(gateway, &mut books, model_request, label);
         if let Some(retry_state) = &mut tunnel.retry_state {
-            if verdict == Verdict::RateLimited {
+            if matches!(verdict, Verdict::RateLimited | Verdict::FlexUnavailable) {
                 retry_state.throttled.push(member);
             } else if verdict == Verdict::Failed {
                 retry_state.failed(label, is_timeout(head.status));
