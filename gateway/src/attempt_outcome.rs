@@ -12,6 +12,8 @@ pub enum AttemptOutcome {
     CallerFault,
     /// The backend answered 429.
     Throttled,
+    /// The backend has no capacity for the service tier `flex` now. It costs nothing, and other tiers are not affected.
+    FlexUnavailable,
     /// The backend answered with a failure.
     Failed,
     /// The backend answered with a success status, but without an answer.
@@ -30,7 +32,7 @@ pub enum AttemptOutcome {
 
 impl AttemptOutcome {
     /// All of them: `ALL[outcome.index()] == outcome`.
-    pub const ALL: [AttemptOutcome; 15] = [
+    pub const ALL: [AttemptOutcome; 16] = [
         AttemptOutcome::Ok,
         AttemptOutcome::CallerFault,
         AttemptOutcome::Throttled,
@@ -46,6 +48,7 @@ impl AttemptOutcome {
         AttemptOutcome::Broken(ErrorKind::Idle),
         AttemptOutcome::NoCredential,
         AttemptOutcome::Cancelled,
+        AttemptOutcome::FlexUnavailable,
     ];
 
     /// Index in [`AttemptOutcome::ALL`].
@@ -66,6 +69,7 @@ impl AttemptOutcome {
             AttemptOutcome::Broken(ErrorKind::Idle) => 12,
             AttemptOutcome::NoCredential => 13,
             AttemptOutcome::Cancelled => 14,
+            AttemptOutcome::FlexUnavailable => 15,
         }
     }
 
@@ -75,6 +79,7 @@ impl AttemptOutcome {
             AttemptOutcome::Ok => "ok",
             AttemptOutcome::CallerFault => "caller_fault",
             AttemptOutcome::Throttled => "throttled",
+            AttemptOutcome::FlexUnavailable => "flex_unavailable",
             AttemptOutcome::Failed => "failed",
             AttemptOutcome::NoAnswer => "no_answer",
             AttemptOutcome::OutOfQuota => "out_of_quota",
@@ -97,7 +102,7 @@ impl AttemptOutcome {
 
     /// Whether it counts as the backend's failure: not the caller's fault, and not a 429.
     pub fn is_failure(self) -> bool {
-        !self.is_served() && !matches!(self, AttemptOutcome::Throttled | AttemptOutcome::Cancelled)
+        !self.is_served() && !matches!(self, AttemptOutcome::Throttled | AttemptOutcome::FlexUnavailable | AttemptOutcome::Cancelled)
     }
 
     /// Whether an attempt that was sent, and whose usage is not reported, may have cost something. `begun`: its answer
@@ -110,6 +115,7 @@ impl AttemptOutcome {
             AttemptOutcome::Broken(kind) => !matches!(kind, ErrorKind::Connect | ErrorKind::Tls),
             AttemptOutcome::CallerFault
             | AttemptOutcome::Throttled
+            | AttemptOutcome::FlexUnavailable
             | AttemptOutcome::NoAnswer
             | AttemptOutcome::OutOfQuota
             | AttemptOutcome::Misconfigured

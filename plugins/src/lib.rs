@@ -22,7 +22,7 @@
 //! Plugins that check a request share a stage of the gateway, behind the hook in [`checks`].
 //!
 //! Plugins don't know of each other; shared code is in [`api`], [`json`], [`sse`], [`frames`], [`fields`], [`query`],
-//! [`answer`] and [`semconv`].
+//! [`answer`], [`service_tier`] and [`semconv`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod answer;
@@ -52,6 +52,7 @@ pub mod rescue;
 pub mod responses_socket;
 pub mod retry;
 pub mod semconv;
+pub mod service_tier;
 pub mod sse;
 pub mod stream;
 pub mod tokens;

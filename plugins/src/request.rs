@@ -6,6 +6,7 @@ use crate::api::Api;
 use crate::json::{Encoded, JsonError, Kind, Reader, Value};
 use crate::names::{Ambiguity, REQUEST};
 use crate::objects::{self, DEEPER, References};
+use crate::service_tier::ServiceTier;
 
 /// Why a request body was refused. Every variant becomes a 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +112,10 @@ pub struct RequestFields {
     pub max_completion_tokens: Option<u64>,
     /// The one of the Responses API: `max_output_tokens`.
     pub max_output_tokens: Option<u64>,
+    /// The service tier that the caller asks for; `None` leaves it to the backend.
+    pub service_tier: Option<ServiceTier>,
+    /// The range of that value in the body, whatever it is.
+    pub service_tier_range: Option<Range<usize>>,
     /// The number of completions (`n`).
     pub choices: Option<u64>,
     /// The number of prompts, if `prompt` is a list: each is completed.
@@ -261,6 +266,14 @@ impl Seen {
             b"best_of" => {
                 let made = self.number(text, "best_of", &value);
                 self.fields.choices = made.max(self.fields.choices);
+            }
+            b"service_tier" => {
+                match value.as_str(text) {
+                    Some(tier) => self.fields.service_tier = ServiceTier::read(&tier),
+                    None if value.kind == Kind::Null => {}
+                    None => self.wrong("service_tier", "a string"),
+                }
+                self.fields.service_tier_range = Some(value.range);
             }
             b"prompt_cache_key" => {
                 self.fields.prompt_cache_key = value.as_str(text).map(|key| key.into_owned());

@@ -498,18 +498,18 @@ impl Booking {
                     state.tally.accepted += 1;
                 }
             }
-            Outcome::Throttled { retry_after } => self.refused(retry_after.unwrap_or(UNTOLD_WAIT), now),
+            Outcome::Throttled { retry_after, .. } => self.refused(*retry_after, now),
             _ => self.is_answered = true,
         }
     }
 
-    /// The target refused the request: there is no room for this long.
-    pub fn refused(&mut self, wait: Duration, now: Tick) {
+    /// The target refused the request: there is no room for this long, if it said so.
+    pub fn refused(&mut self, wait: Option<Duration>, now: Tick) {
         self.end(Some(0.0), now);
         self.is_answered = true;
         if let Some(state) = &mut *self.of.state.lock() {
             state.decided.refusals[usize::from(!self.is_probe)] += 1;
-            state.refused(wait, now);
+            state.refused(wait.unwrap_or(UNTOLD_WAIT), now);
         }
     }
 

@@ -11,7 +11,7 @@ use super::load::load;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::export::{Format, export};
-use crate::ledger::reconcile::{Difference, reconcile};
+use crate::ledger::reconcile::{Reconciliation, reconcile};
 use crate::ledger::request::body;
 use crate::ledger::usage::{UsageQuery, UsageRow, parse_time, usage};
 use crate::ledger::{LedgerError, LedgerRules};
@@ -31,7 +31,8 @@ struct Report {
     /// The config file, which says where the ledger is.
     #[arg(short, long, value_name = "FILE", default_value = super::config_file::CONFIG)]
     config: PathBuf,
-    /// What to break down by: consumer, model, api, pool, backend, deployment, tier, hour, day, month, tag:HEADER.
+    /// What to break down by: consumer, model, api, pool, backend, deployment, tier, service_tier,
+    /// spilled_from, hour, day, month, tag:HEADER.
     #[arg(long, default_value = "consumer,model")]
     by: String,
     /// Start of the time range: 30d, 12h, 2026-11-01 or 2026-11-01T08:00:00Z.
@@ -98,11 +99,11 @@ pub(super) fn run(arguments: UsageArguments) -> ExitCode {
         UsageArguments { command: Some(UsageCommand::Reconcile { config, export, json }), .. } => {
             with_ledger(&config, |config, ledger, _| {
                 let file = File::open(&export).map_err(|error| format!("can't read {}: {error}", export.display()))?;
-                let differences = reconcile(&ledger.folder, config, BufReader::new(file))?;
+                let compared = reconcile(&ledger.folder, config, BufReader::new(file))?;
                 if json {
-                    writeln!(stdout(), "{}", serde_json::json!({ "rows": differences }))?;
+                    writeln!(stdout(), "{}", serde_json::to_string(&compared)?)?;
                 } else {
-                    print_differences(&differences)?;
+                    print_comparison(&compared)?;
                 }
                 Ok(())
             })
@@ -174,14 +175,16 @@ fn print_rows(query: &UsageQuery, rows: &[UsageRow]) -> std::io::Result<()> {
     print_table(&table, by.len())
 }
 
-fn print_differences(differences: &[Difference]) -> std::io::Result<()> {
-    let header = ["backend", "deployment", "meter", "billed tokens", "ledger tokens", "difference", "billed cost"];
+fn print_comparison(compared: &Reconciliation) -> std::io::Result<()> {
+    let header = ["backend", "deployment", "billed as", "meter", "billed tokens", "ledger tokens", "difference", "billed cost"];
     let mut table = vec![header.map(str::to_owned).to_vec()];
-    for line in differences {
+    let all = |deployment: &Option<String>| deployment.clone().unwrap_or_else(|| "(all)".to_owned());
+    for line in &compared.rows {
         let meter = serde_json::to_value(line.meter).ok().and_then(|meter| meter.as_str().map(str::to_owned)).unwrap_or_default();
         table.push(vec![
             line.backend.clone(),
-            line.deployment.clone().unwrap_or_else(|| "(all)".to_owned()),
+            all(&line.deployment),
+            line.billed_as.label().to_owned(),
             meter,
             line.billed_tokens.to_string(),
             line.ledger_tokens.to_string(),
@@ -189,6 +192,19 @@ fn print_differences(differences: &[Difference]) -> std::io::Result<()> {
             format!("{:.4}", line.billed_cost),
         ]);
     }
+    print_table(&table, 4)?;
+    let header = ["backend", "deployment", "billed as", "billed cost", "ledger USD"];
+    let mut table = vec![header.map(str::to_owned).to_vec()];
+    for line in &compared.costs {
+        table.push(vec![
+            line.backend.clone(),
+            all(&line.deployment),
+            line.billed_as.label().to_owned(),
+            format!("{:.4}", line.billed_cost),
+            format!("{:.4}", line.ledger_cost_usd),
+        ]);
+    }
+    writeln!(stdout())?;
     print_table(&table, 3)
 }
 

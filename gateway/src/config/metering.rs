@@ -65,20 +65,25 @@ impl Prices {
     /// The price of a model at a backend: the one that the config sets for its deployment, or the table's entry for its
     /// vendor, or the model's own entry.
     pub fn of(&self, backend: &BackendConfig, model: &str) -> Option<DeploymentPrice> {
-        if let Some(price) = backend.prices.get(backend.deployment(model)) {
+        self.of_deployment(backend, model, backend.deployment(model))
+    }
+
+    /// The price of a model at a deployment of a backend that may not be the one that the config names for it.
+    pub fn of_deployment(&self, backend: &BackendConfig, model: &str, deployment: &str) -> Option<DeploymentPrice> {
+        if let Some(price) = backend.prices.get(deployment) {
             return Some(price.clone());
         }
-        self.find(backend, model).map(|(price, _)| DeploymentPrice::ByUse(Box::new(price.clone())))
+        self.find(backend, model, deployment).map(|(price, _)| DeploymentPrice::ByUse(Box::new(price.clone())))
     }
 
     /// Further facts about a model at a backend, from the tables.
     pub fn traits(&self, backend: &BackendConfig, model: &str) -> Traits {
-        self.find(backend, model).map_or_else(Traits::default, |(_, traits)| *traits)
+        self.find(backend, model, backend.deployment(model)).map_or_else(Traits::default, |(_, traits)| *traits)
     }
 
-    fn find(&self, backend: &BackendConfig, model: &str) -> Option<&(Price, Traits)> {
+    fn find(&self, backend: &BackendConfig, model: &str, deployment: &str) -> Option<&(Price, Traits)> {
         let prefixes = backend.kind.provider().price_prefixes()?;
         let tables = [&self.own, &self.shipped];
-        [model, backend.deployment(model)].into_iter().find_map(|name| tables.iter().find_map(|table| table.find(prefixes, name)))
+        [model, deployment].into_iter().find_map(|name| tables.iter().find_map(|table| table.find(prefixes, name)))
     }
 }

@@ -35,6 +35,7 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 use spillway_plugins::limits::Rules;
 use spillway_plugins::retry::StatusSet;
+use spillway_plugins::service_tier::ServiceTier;
 
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
@@ -232,6 +233,8 @@ pub struct MemberConfig {
     pub weight: u32,
     /// The most tokens that a prompt may have there, if the config sets it.
     pub context: Option<u64>,
+    /// The service tier in which its requests are sent, if it is not the callers' choice.
+    pub service_tier: Option<ServiceTier>,
 }
 
 /// When a request goes to another member.

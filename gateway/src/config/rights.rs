@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use spillway_plugins::api::Api;
+use spillway_plugins::service_tier::ServiceTier;
 
 use super::checker::Checker;
-use super::raw::{RawBackend, RawGroup, RawPool};
+use super::raw::{RawBackend, RawGroup, RawPool, RawServiceTier};
 
 /// What a consumer may use. `None` means all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Rights {
     pub locations: Option<Vec<Arc<str>>>,
     /// Kinds of API.
     pub apis: Option<Vec<Api>>,
+    /// Service tiers that its requests may ask for; the default one may always be.
+    pub service_tiers: Option<Vec<ServiceTier>>,
     /// Its tokens need one of these roles; empty if none is needed.
     pub roles: Vec<String>,
     /// Its tokens need one of these scopes; empty if none is needed.
@@ -49,6 +52,7 @@ pub(super) struct RawRights<'r> {
     pub(super) pools: &'r Option<Vec<String>>,
     pub(super) locations: &'r Option<Vec<String>>,
     pub(super) apis: &'r Option<Vec<String>>,
+    pub(super) service_tiers: &'r Option<Vec<RawServiceTier>>,
     pub(super) roles: &'r Option<Vec<String>>,
     pub(super) scopes: &'r Option<Vec<String>>,
 }
@@ -73,6 +77,7 @@ pub(super) fn rights(raw: &RawRights<'_>, key: &str, known: &Known<'_>, check: &
         pools: raw.pools.clone(),
         locations: raw.locations.as_ref().map(|all| all.iter().map(|one| one.as_str().into()).collect()),
         apis: raw.apis.as_ref().map(|names| Api::ALL.into_iter().filter(|api| names.iter().any(|name| name == api.label())).collect()),
+        service_tiers: raw.service_tiers.as_ref().map(|tiers| tiers.iter().map(|tier| ServiceTier::from(*tier)).collect()),
         roles: raw.roles.clone().unwrap_or_default(),
         scopes: raw.scopes.clone().unwrap_or_default(),
     }

@@ -82,6 +82,27 @@ fn meaning_is_checked() {
         ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"aa\" }]", "unknown backend 'aa'; did you mean 'a'?"),
         ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"a\", weight = 0 }]", "every real member has weight 0"),
         (
+            "[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"a\", service_tier = \"flex\" }, { backend = \"a\", service_tier = \"flex\" }]",
+            "'a' is a member of this pool already; it can be one again only with another 'service_tier'",
+        ),
+        (
+            "[[backends]]\nname = \"b\"\nkind = \"anthropic\"\nurl = \"https://x\"\n[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"b\", service_tier = \"flex\" }]",
+            "has an effect only at backends of kind azure-openai or openai",
+        ),
+        ("[[pools]]\nname = \"q\"\nmodels = [\"n\"]\nmembers = [{ backend = \"a\", service_tier = \"fast\" }]", "unknown value 'fast'"),
+        (
+            "[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nprices = { m = { usd_per_hour = 1.0, flex = { input = 1.0 } } }",
+            "needs prices per million tokens beside it",
+        ),
+        (
+            "[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nprices = { m = { input = 1.0, flex = {} } }",
+            "backends[1].prices.m.flex: is empty",
+        ),
+        (
+            "[[backends]]\nname = \"b\"\nkind = \"openai\"\nurl = \"https://x\"\nprices = { m = { input = 1.0, priority = { input = -1.0 } } }",
+            "backends[1].prices.m.priority.input: must be a number that is not negative",
+        ),
+        (
             "[[consumers]]\nname = \"c\"\n[consumers.limits]\ntokens_per_minute = 1\ntoken_quota = { tokens = 100_000, period = \"month\" }",
             "can never apply",
         ),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use spillway_plugins::api::Api;
+use spillway_plugins::limits::Class;
+use spillway_plugins::service_tier::ServiceTier;
 
 use super::error::LedgerError;
 use super::insert::Insert;
@@ -24,8 +26,9 @@ pub(super) struct Database {
 }
 
 /// What many attempts have in common: the place (by its address, which stays valid as long as the key's owner keeps the
-/// place), the API, the outcome, and the source of the counts.
-type Kind = (usize, Api, &'static str, &'static str);
+/// place), the API, the outcome, the source of the counts, the service tier, whether its price is another tier's, and
+/// the consumer's class.
+type Kind = (usize, Api, &'static str, &'static str, &'static str, bool, Class);
 
 /// The kinds whose numbers are known.
 #[derive(Default)]
@@ -63,7 +66,8 @@ impl Database {
     pub(super) fn probe(&mut self) -> Result<(), LedgerError> {
         let transaction = self.connection.transaction()?;
         transaction
-            .execute("INSERT INTO entries SELECT -1, 0, '', 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0", [])?;
+            .execute("INSERT INTO entries (id, kind, request, attempt, answered, input, output, cached_input, cache_write, reasoning, input_audio, \
+                      output_audio, us) VALUES (-1, 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", [])?;
         transaction.execute("DELETE FROM entries WHERE id = -1", [])?;
         Ok(transaction.commit()?)
     }
@@ -80,7 +84,9 @@ fn in_order(batch: &[Row]) -> impl Iterator<Item = &Row> {
 impl Kinds {
     /// The number of a row's kind.
     fn number(&mut self, transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
-        let kind: Kind = (Arc::as_ptr(&row.place).addr(), row.api, row.outcome, row.metered.source.label());
+        let source = row.metered.source.label();
+        let kind: Kind =
+            (Arc::as_ptr(&row.place).addr(), row.api, row.outcome, source, service_tier(row), row.cost_estimated, row.class);
         if let Some((last, number)) = self.last
             && last == kind
         {
@@ -102,16 +108,35 @@ impl Kinds {
     }
 }
 
+/// The name of a row's service tier; empty if its answer names none.
+fn service_tier(row: &Row) -> &'static str {
+    row.service_tier.map_or("", ServiceTier::label)
+}
+
 /// The number of a row's kind in the database; inserts the kind if it is new.
 fn look_up(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
-    let MemberLabels { model, pool, backend, deployment, tier } = &*row.place;
-    let source = row.metered.source.label();
-    let parameters = params![row.api.label(), &**model, &**pool, &**backend, &**deployment, tier, row.outcome, source];
-    transaction.prepare_cached("INSERT OR IGNORE INTO kinds VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(parameters)?;
+    let MemberLabels { model, pool, backend, deployment, tier, spilled_from } = &*row.place;
+    let parameters = params![
+        row.api.label(),
+        &**model,
+        &**pool,
+        &**backend,
+        &**deployment,
+        tier,
+        row.outcome,
+        row.metered.source.label(),
+        service_tier(row),
+        spilled_from.as_deref().unwrap_or_default(),
+        row.cost_estimated,
+        row.class.label(),
+    ];
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO kinds VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?
+        .execute(parameters)?;
     transaction
         .prepare_cached(
             "SELECT kind FROM kinds WHERE api = ?1 AND model = ?2 AND pool = ?3 AND backend = ?4 AND deployment = ?5 AND tier = ?6 \
-             AND outcome = ?7 AND source = ?8",
+             AND outcome = ?7 AND source = ?8 AND service_tier = ?9 AND spilled_from = ?10 AND cost_estimated = ?11 AND class = ?12",
         )?
         .query_row(parameters, |row| row.get(0))
 }

@@ -22,6 +22,12 @@ pub enum LedgerError {
         /// The format's number.
         version: i64,
     },
+    /// An older version of this program made it, and a report can't change it.
+    #[error("the ledger was written by an older version of spillway (format {version}); this version converts it when the gateway starts")]
+    Older {
+        /// The format's number.
+        version: i64,
+    },
     /// A broken ledger can't be renamed.
     #[error("the ledger is broken and can't be renamed: {0}")]
     Stuck(std::io::Error),

@@ -40,7 +40,7 @@ impl From<rusqlite::Error> for ExportError {
 }
 
 /// The columns, and their names in the export.
-const COLUMNS: [(&str, &str); 26] = [
+const COLUMNS: [(&str, &str); 34] = [
     ("id", "time"),
     ("request", "request"),
     ("attempt", "attempt"),
@@ -67,6 +67,14 @@ const COLUMNS: [(&str, &str); 26] = [
     ("cache", "cache"),
     ("first_us", "first_us"),
     ("us", "us"),
+    ("service_tier", "service_tier"),
+    ("spilled_from", "spilled_from"),
+    ("cost_estimated", "cost_estimated"),
+    ("class", "class"),
+    ("cap", "completion_cap"),
+    ("reserved", "reserved_input_tokens"),
+    ("waited_us", "waited_us"),
+    ("began_us", "began_us"),
 ];
 
 /// Writes the attempts from `since` on, before `until` (milliseconds since 1970), in order of time. Returns how many.
@@ -99,7 +107,8 @@ fn value(column: &str, value: ValueRef<'_>) -> Value {
             Value::from(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
         }
         ("cost", ValueRef::Integer(cost)) => Value::from(cost as f64 / Money::USD.0 as f64),
-        ("answered", ValueRef::Integer(yes)) => Value::from(yes != 0),
+        ("answered" | "cost_estimated", ValueRef::Integer(yes)) => Value::from(yes != 0),
+        ("service_tier" | "spilled_from" | "class", ValueRef::Text(b"")) => Value::Null,
         ("tags", ValueRef::Text(text)) => serde_json::from_slice(text).unwrap_or_default(),
         (_, ValueRef::Integer(number)) => Value::from(number),
         (_, ValueRef::Real(number)) => Value::from(number),

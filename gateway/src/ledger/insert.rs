@@ -10,9 +10,9 @@ use spillway_plugins::prices::Cost;
 use super::row::Row;
 
 const SQL: &str = "INSERT OR IGNORE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
-     ?19, ?20)";
+     ?19, ?20, ?21, ?22, ?23, ?24)";
 /// The number of parameters plus one, because they count from 1.
-const PARAMETERS: usize = 21;
+const PARAMETERS: usize = 25;
 
 /// The statement, and the values bound to it; NULL at first.
 pub(super) struct Insert<'c> {
@@ -63,6 +63,10 @@ impl<'c> Insert<'c> {
         }
         self.number(19, row.first_us.map(count))?;
         self.number(20, Some(count(row.us)))?;
+        self.number(21, row.cap.map(count))?;
+        self.number(22, row.reserved.map(count))?;
+        self.number(23, Some(count(row.waited_us)))?;
+        self.number(24, Some(count(row.began_us)))?;
         loop {
             self.number(1, Some(id))?;
             if self.statement.raw_execute()? == 1 {

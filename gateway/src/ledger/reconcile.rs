@@ -1,5 +1,5 @@
 //! Compares the ledger with Azure's bill: a Cost Management export (CSV) with the same days of the ledger, by resource,
-//! deployment (if the export names it) and meter.
+//! deployment (if the export names it), service tier and meter; tokens and costs.
 //!
 //! The columns' names differ by agreement and version; the known ones are listed below. Azure bills by resource and
 //! meter; the deployment is in `AdditionalInfo` or in a tag, if at all.
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::LedgerError;
-use super::usage::{Dimension, UsageQuery, usage};
+use super::usage::{Dimension, UsageQuery, UsageRow, usage};
 use crate::config::Config;
 
 /// An export can't be compared.
@@ -53,8 +53,73 @@ pub enum Meter {
     Input,
     /// Input from the provider's cache.
     CachedInput,
+    /// Input written to the provider's cache.
+    CacheWrite,
     /// Output.
     Output,
+}
+
+/// How something is billed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BilledAs {
+    /// By tokens of the default service tier.
+    Default,
+    /// By tokens of the tier `flex`.
+    Flex,
+    /// By tokens of the tier `priority`.
+    Priority,
+    /// By tokens of batches.
+    Batch,
+    /// By the hour: provisioned throughput.
+    Provisioned,
+}
+
+impl BilledAs {
+    /// How attempts are billed whose answers name this service tier.
+    fn of(service_tier: &str) -> Self {
+        match service_tier {
+            "flex" => BilledAs::Flex,
+            "priority" => BilledAs::Priority,
+            "batch" => BilledAs::Batch,
+            _ => BilledAs::Default,
+        }
+    }
+
+    /// Its name.
+    pub fn label(self) -> &'static str {
+        match self {
+            BilledAs::Default => "default",
+            BilledAs::Flex => "flex",
+            BilledAs::Priority => "priority",
+            BilledAs::Batch => "batch",
+            BilledAs::Provisioned => "provisioned",
+        }
+    }
+}
+
+/// A comparison.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Reconciliation {
+    /// Tokens, by meter.
+    pub rows: Vec<Difference>,
+    /// Costs: a request's cost is not split by meter.
+    pub costs: Vec<CostDifference>,
+}
+
+/// The costs of one place.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CostDifference {
+    /// The backend.
+    pub backend: String,
+    /// The deployment; null if the export doesn't name one.
+    pub deployment: Option<String>,
+    /// How it is billed.
+    pub billed_as: BilledAs,
+    /// The billed cost, in the export's currency.
+    pub billed_cost: f64,
+    /// The cost in the ledger, in US dollars; of provisioned throughput, that of the hours in which it was used.
+    pub ledger_cost_usd: f64,
 }
 
 /// One line of the comparison.
@@ -64,6 +129,8 @@ pub struct Difference {
     pub backend: String,
     /// The deployment; null if the export doesn't name one.
     pub deployment: Option<String>,
+    /// How they are billed.
+    pub billed_as: BilledAs,
     /// The meter.
     pub meter: Meter,
     /// Tokens that Azure bills.
@@ -96,13 +163,14 @@ struct Billed {
     cost: f64,
 }
 
-type MeterKey = (String, Option<String>, Meter);
+/// Backend, deployment, and how it is billed.
+type Place = (String, Option<String>, BilledAs);
 
 /// Compares an export with the ledger in `folder`.
 ///
 /// # Errors
 /// [`ReconcileError`]
-pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Vec<Difference>, ReconcileError> {
+pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Reconciliation, ReconcileError> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(export);
     let headers = reader.headers()?.clone();
     let find = |(what, names): (&'static str, &[&str])| {
@@ -112,57 +180,83 @@ pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Ve
     let (date, resource, meter) = (find(DATE)?, find(RESOURCE)?, find(METER)?);
     let (quantity, unit, cost) = (find(QUANTITY)?, find(UNIT)?, find(COST)?);
     let further: Vec<usize> = FURTHER.iter().filter_map(|name| headers.iter().position(|header| header == *name)).collect();
-    let mut billed: BTreeMap<MeterKey, Billed> = BTreeMap::new();
+    let mut billed: BTreeMap<(Place, Option<Meter>), Billed> = BTreeMap::new();
     let mut days: Option<(i64, i64)> = None;
     for record in reader.records() {
         let record = record?;
         let line = record.position().map_or(0, csv::Position::line);
         let field = |index: usize| record.get(index).unwrap_or("").trim();
-        let (Some(backend), Some(kind)) = (backend_of(config, field(resource)), meter_of(field(meter))) else { continue };
+        let (Some(backend), Some((billed_as, kind))) = (backend_of(config, field(resource)), meter_of(field(meter))) else { continue };
         let bad = |what: String| ReconcileError::Line { line, what };
         let day = day(field(date)).ok_or_else(|| bad(format!("'{}' is not a date", field(date))))?;
         let number = |text: &str| text.parse::<f64>().map_err(|_| bad(format!("'{text}' is not a number")));
-        let tokens = number(field(quantity))? * tokens_of(field(unit)).ok_or_else(|| bad(format!("unknown unit '{}'", field(unit))))?;
+        let tokens = match kind {
+            Some(_) => number(field(quantity))? * tokens_of(field(unit)).ok_or_else(|| bad(format!("unknown unit '{}'", field(unit))))?,
+            None => 0.0,
+        };
         days = Some(days.map_or((day, day), |(first, last)| (first.min(day), last.max(day))));
         let deployment = further.iter().find_map(|index| deployment_of(field(*index)));
-        let sum = billed.entry((backend, deployment, kind)).or_default();
+        let sum = billed.entry(((backend, deployment, billed_as), kind)).or_default();
         sum.tokens += tokens;
         sum.cost += number(field(cost))?;
     }
     let Some((first, last)) = days else { return Err(ReconcileError::Nothing) };
-    let by = vec![Dimension::Name("backend"), Dimension::Name("deployment")];
+    let by = ["backend", "deployment", "service_tier"].map(Dimension::Name).to_vec();
     let query = UsageQuery { since: first, until: last + 86_400_000, by, consumer: None };
     let rows = usage(folder, &query)?;
-    // A resource may be in the config more than once.
-    let same = |backend: &str, other: &str| account_of(config, backend).is_some_and(|account| account_of(config, other) == Some(account));
-    let named: Vec<MeterKey> = billed.keys().filter(|(_, deployment, _)| deployment.is_some()).cloned().collect();
-    let in_ledger = |(backend, deployment, meter): &MeterKey| -> i64 {
-        let text = |row: &super::usage::UsageRow, name: &str| row.by.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
-        // Lines without a deployment cover all deployments that no other line names.
-        let is_meant = |name: String| match deployment {
-            Some(deployment) => *deployment == name,
-            None => !named.contains(&(backend.clone(), Some(name), *meter)),
-        };
-        rows.iter()
-            .filter(|row| same(backend, &text(row, "backend")) && is_meant(text(row, "deployment")))
-            .map(|row| match meter {
-                Meter::Input => row.input_tokens - row.cached_input_tokens,
-                Meter::CachedInput => row.cached_input_tokens,
-                Meter::Output => row.output_tokens,
-            })
-            .sum()
-    };
-    Ok(billed
-        .into_iter()
-        .map(|(place, sum)| Difference {
-            ledger_tokens: in_ledger(&place),
-            backend: place.0,
-            deployment: place.1,
-            meter: place.2,
+    let named: Vec<&Place> = billed.keys().map(|(place, _)| place).filter(|(_, deployment, _)| deployment.is_some()).collect();
+    let of = |place: &Place| rows.iter().filter(|row| is_part_of(config, row, place, &named)).collect::<Vec<_>>();
+    let mut costs: BTreeMap<&Place, f64> = BTreeMap::new();
+    let mut differences = Vec::new();
+    for ((place, meter), sum) in &billed {
+        *costs.entry(place).or_default() += sum.cost;
+        let Some(meter) = *meter else { continue };
+        differences.push(Difference {
+            backend: place.0.clone(),
+            deployment: place.1.clone(),
+            billed_as: place.2,
+            meter,
             billed_tokens: sum.tokens.round() as i64,
+            ledger_tokens: of(place).into_iter().map(|row| tokens_in(row, meter)).sum(),
             billed_cost: sum.cost,
-        })
-        .collect())
+        });
+    }
+    let costs = costs.into_iter().map(|(place, billed_cost)| CostDifference {
+        backend: place.0.clone(),
+        deployment: place.1.clone(),
+        billed_as: place.2,
+        billed_cost,
+        ledger_cost_usd: of(place).into_iter().map(|row| cost_in(row, place.2)).sum(),
+    });
+    Ok(Reconciliation { costs: costs.collect(), rows: differences })
+}
+
+/// Whether a row of the ledger's report is billed at this place. Lines of a bill without a deployment cover all
+/// deployments that no other line names.
+fn is_part_of(config: &Config, row: &UsageRow, (backend, deployment, billed_as): &Place, named: &[&Place]) -> bool {
+    let text = |name: &str| row.by.get(name).and_then(Value::as_str).unwrap_or("");
+    let (name, hourly) = (text("deployment"), *billed_as == BilledAs::Provisioned);
+    // A resource may be in the config more than once.
+    let same = account_of(config, backend).is_some_and(|account| account_of(config, text("backend")) == Some(account));
+    let is_meant = match deployment {
+        Some(deployment) => deployment == name,
+        None => !named.iter().any(|(other, known, way)| other == backend && known.as_deref() == Some(name) && way == billed_as),
+    };
+    same && is_meant && (hourly || BilledAs::of(text("service_tier")) == *billed_as)
+}
+
+fn tokens_in(row: &UsageRow, meter: Meter) -> i64 {
+    match meter {
+        Meter::Input => row.input_tokens - row.cached_input_tokens - row.cache_write_tokens,
+        Meter::CachedInput => row.cached_input_tokens,
+        Meter::CacheWrite => row.cache_write_tokens,
+        Meter::Output => row.output_tokens,
+    }
+}
+
+fn cost_in(row: &UsageRow, billed_as: BilledAs) -> f64 {
+    let paid = row.paid_usd.unwrap_or(0.0);
+    if billed_as == BilledAs::Provisioned { row.cost_usd.unwrap_or(0.0) - paid } else { paid }
 }
 
 /// A backend's account: the first label of its host.
@@ -178,18 +272,32 @@ fn backend_of(config: &Config, resource: &str) -> Option<String> {
     config.backends.iter().map(|backend| backend.name.to_string()).find(|name| is_there(name))
 }
 
-/// What a meter such as `gpt 4o 0806 Inp glbl Tokens` or `gpt-4.1 cached Inp Data Zone Tokens` counts; `None` for a
-/// meter that doesn't count tokens.
-fn meter_of(name: &str) -> Option<Meter> {
+/// What a meter such as `gpt 4o 0806 Inp glbl Tokens`, `5.6 sol ShortCo Cd Inp PP Gl` or `Provisioned Managed Global
+/// Unit` counts, and how it is billed; `None` for a meter that counts something else.
+fn meter_of(name: &str) -> Option<(BilledAs, Option<Meter>)> {
     let name = name.to_ascii_lowercase();
     let has = |parts: &[&str]| name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| parts.contains(&word));
-    match () {
-        () if !name.contains("token") => None,
-        () if has(&["cached", "cchd", "cache", "cd"]) => Some(Meter::CachedInput),
-        () if has(&["inp", "input", "in", "prompt"]) => Some(Meter::Input),
-        () if has(&["outp", "output", "out", "opt", "completion"]) => Some(Meter::Output),
-        () => None,
+    if has(&["provisioned"]) {
+        return Some((BilledAs::Provisioned, None));
     }
+    let billed_as = match () {
+        () if has(&["batch"]) => BilledAs::Batch,
+        () if has(&["flex", "fl"]) => BilledAs::Flex,
+        () if has(&["pp", "priority"]) => BilledAs::Priority,
+        () => BilledAs::Default,
+    };
+    // Newer names say where the model runs in place of the word "Tokens".
+    if !name.contains("token") && !has(&["gl", "glbl", "global", "dz", "dzone", "zone", "regnl", "regional"]) {
+        return None;
+    }
+    let meter = match () {
+        () if has(&["cached", "cchd", "cache", "cd"]) && has(&["wr", "write"]) => Meter::CacheWrite,
+        () if has(&["cached", "cchd", "cache", "cd"]) => Meter::CachedInput,
+        () if has(&["inp", "input", "in", "prompt"]) => Meter::Input,
+        () if has(&["outp", "output", "out", "opt", "completion"]) => Meter::Output,
+        () => return None,
+    };
+    Some((billed_as, Some(meter)))
 }
 
 /// The number of tokens in one unit.
@@ -225,10 +333,22 @@ mod tests {
 
     #[test]
     fn meters_units_and_days_are_understood() {
-        assert_eq!(meter_of("gpt 4o 0806 Inp glbl Tokens"), Some(Meter::Input));
-        assert_eq!(meter_of("gpt 4o 0806 cached Inp glbl Tokens"), Some(Meter::CachedInput));
-        assert_eq!(meter_of("gpt-4.1-mini Outp Data Zone Tokens"), Some(Meter::Output));
-        assert_eq!(meter_of("PTU Hour"), None);
+        for (name, billed_as, meter) in [
+            ("gpt 4o 0806 Inp glbl Tokens", BilledAs::Default, Some(Meter::Input)),
+            ("gpt 4o 0806 cached Inp glbl Tokens", BilledAs::Default, Some(Meter::CachedInput)),
+            ("gpt-4.1-mini Outp Data Zone Tokens", BilledAs::Default, Some(Meter::Output)),
+            ("5.4 pp inp Gl 1M Tokens", BilledAs::Priority, Some(Meter::Input)),
+            ("5.6 sol ShortCo Cd Inp PP Gl", BilledAs::Priority, Some(Meter::CachedInput)),
+            ("5.6 sol LongCo Cd Wr Std Gl", BilledAs::Default, Some(Meter::CacheWrite)),
+            ("54 mini Inp Flex Gl", BilledAs::Flex, Some(Meter::Input)),
+            ("5.4 mini Batch opt Dz", BilledAs::Batch, Some(Meter::Output)),
+            ("Provisioned Managed Global Unit", BilledAs::Provisioned, None),
+        ] {
+            assert_eq!(meter_of(name), Some((billed_as, meter)), "{name}");
+        }
+        for other in ["PTU Hour", "Bandwidth", "Data Transfer Out", "Image gen Gl"] {
+            assert_eq!(meter_of(other), None, "{other}");
+        }
         assert_eq!([tokens_of("1K"), tokens_of("1M"), tokens_of("1000"), tokens_of("1 Hour")], [Some(1e3), Some(1e6), Some(1e3), None]);
         assert_eq!(day("11/03/2026"), day("2026-11-03T00:00:00"));
         assert_eq!(deployment_of(r#""deploymentName":"gpt4o""#), Some("gpt4o".into()));

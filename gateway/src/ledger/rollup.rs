@@ -22,13 +22,14 @@ pub(super) fn rolled(connection: &Connection) -> Result<i64, LedgerError> {
 pub(super) fn add(connection: &Connection, first: i64, end: i64) -> Result<(), LedgerError> {
     let sql = format!(
         "INSERT INTO hours SELECT (id >> {COUNTER_BITS}) / {HOUR}, coalesce(consumer, ''), coalesce(tags, ''), api, model, pool, backend, \
-         deployment, tier, {SUMS} FROM attempts WHERE id >= ?1 AND id < ?2 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 \
+         deployment, tier, service_tier, spilled_from, {SUMS} FROM attempts WHERE id >= ?1 AND id < ?2 \
+         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 \
          ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, attempts = attempts + excluded.attempts, \
          input = input + excluded.input, output = output + excluded.output, cached_input = cached_input + excluded.cached_input, \
          cache_write = cache_write + excluded.cache_write, reasoning = reasoning + excluded.reasoning, \
          input_audio = input_audio + excluded.input_audio, output_audio = output_audio + excluded.output_audio, \
          estimated = estimated + excluded.estimated, unknown = unknown + excluded.unknown, cost = CAST(min(cost + excluded.cost, 9e18) AS INTEGER), \
-         unpriced = unpriced + excluded.unpriced, hour_price = nullif(max(coalesce(hour_price, 0), coalesce(excluded.hour_price, 0)), 0)"
+         cost_estimated = cost_estimated + excluded.cost_estimated, unpriced = unpriced + excluded.unpriced, hour_price = nullif(max(coalesce(hour_price, 0), coalesce(excluded.hour_price, 0)), 0)"
     );
     connection.prepare_cached(&sql)?.execute(params![first, end])?;
     Ok(())
@@ -37,7 +38,7 @@ pub(super) fn add(connection: &Connection, first: i64, end: i64) -> Result<(), L
 /// The sums over attempts; the columns of `hours` after its key.
 pub(super) const SUMS: &str = "sum(answered), count(*), sum(input), sum(output), sum(cached_input), sum(cache_write), sum(reasoning), \
      sum(input_audio), sum(output_audio), sum(CASE source WHEN 'estimated' THEN input + output ELSE 0 END), \
-     sum(source = 'unknown'), CAST(min(total(cost), 9e18) AS INTEGER), sum(cost IS NULL AND hour_price IS NULL), max(hour_price)";
+     sum(source = 'unknown'), CAST(min(total(cost), 9e18) AS INTEGER), sum(cost_estimated), sum(cost IS NULL AND hour_price IS NULL), max(hour_price)";
 
 /// Sums up one hour that is over, or deletes some rows that are too old. Returns whether there is more to do: one step
 /// is as long as rows should have to wait. `now` is in milliseconds since 1970.

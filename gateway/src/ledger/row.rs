@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use spillway_plugins::api::Api;
+use spillway_plugins::limits::Class;
 use spillway_plugins::prices::Cost;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::Metered;
 
 /// A request's id; those that the gateway generates need no allocation.
@@ -19,10 +21,12 @@ pub struct MemberLabels {
     pub pool: Arc<str>,
     /// The backend.
     pub backend: Arc<str>,
-    /// The deployment there.
+    /// The deployment there that served it, or was asked.
     pub deployment: Arc<str>,
     /// The tier.
     pub tier: u32,
+    /// The deployment that was asked, if the backend itself had another one serve it.
+    pub spilled_from: Option<Arc<str>>,
 }
 
 /// One attempt.
@@ -50,12 +54,26 @@ pub struct Row {
     pub status: Option<u16>,
     /// The usage.
     pub metered: Metered,
+    /// The service tier that served it, if the answer names it.
+    pub service_tier: Option<ServiceTier>,
     /// The cost.
     pub cost: Cost,
+    /// The price of its service tier is not known: the cost is that of another tier.
+    pub cost_estimated: bool,
     /// Which cache the answer came from, if any.
     pub cache: Option<&'static str>,
     /// From the request's arrival until its first output, in microseconds.
     pub first_us: Option<u64>,
     /// How long this attempt took, in microseconds.
     pub us: u64,
+    /// The class of its consumer.
+    pub class: Class,
+    /// The most tokens that the request allowed its answers to have together, if it set a maximum.
+    pub cap: Option<u64>,
+    /// Upper bound of the tokens in its prompt, if it was computed: a limit reserves so much.
+    pub reserved: Option<u64>,
+    /// How long the request had waited for a target before this attempt, in microseconds.
+    pub waited_us: u64,
+    /// From the request's arrival to the beginning of this attempt, in microseconds.
+    pub began_us: u64,
 }

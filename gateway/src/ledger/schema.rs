@@ -15,12 +15,11 @@ pub(super) const FILE: &str = "ledger.sqlite";
 const BUSY: Duration = Duration::from_secs(5);
 
 /// The format that this program writes; a higher number is from a newer program.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
-/// An attempt's id is its time and a counter, so that the table is in order of time without an index: new rows go to
-/// the end, and a range of time is a range of ids. What attempts have in common is stored once, in `kinds`: a row is
-/// half as long and takes half the work. Readers see both as `attempts`.
-const TABLES: &str = "
+/// What attempts have in common is stored once, in `kinds`: a row is half as long and takes half the work. A name that
+/// there is none of is empty.
+const KINDS: &str = "
 CREATE TABLE IF NOT EXISTS kinds (
     kind INTEGER PRIMARY KEY,
     api TEXT NOT NULL,
@@ -31,8 +30,18 @@ CREATE TABLE IF NOT EXISTS kinds (
     tier INTEGER NOT NULL,
     outcome TEXT NOT NULL,
     source TEXT NOT NULL,
-    UNIQUE (api, model, pool, backend, deployment, tier, outcome, source)
+    service_tier TEXT NOT NULL,
+    spilled_from TEXT NOT NULL,
+    cost_estimated INTEGER NOT NULL,
+    class TEXT NOT NULL,
+    UNIQUE (api, model, pool, backend, deployment, tier, outcome, source, service_tier, spilled_from, cost_estimated, class)
 ) STRICT;
+";
+
+/// An attempt's id is its time and a counter, so that the table is in order of time without an index: new rows go to
+/// the end, and a range of time is a range of ids. Readers see it with its kind as `attempts`. The last four columns are
+/// null in rows that an earlier format has written.
+const ENTRIES: &str = "
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,
@@ -53,8 +62,15 @@ CREATE TABLE IF NOT EXISTS entries (
     hour_price INTEGER,
     cache TEXT,
     first_us INTEGER,
-    us INTEGER NOT NULL
+    us INTEGER NOT NULL,
+    cap INTEGER,
+    reserved INTEGER,
+    waited_us INTEGER,
+    began_us INTEGER
 ) STRICT;
+";
+
+const HOURS: &str = "
 CREATE TABLE IF NOT EXISTS hours (
     hour INTEGER NOT NULL,
     consumer TEXT NOT NULL,
@@ -65,6 +81,8 @@ CREATE TABLE IF NOT EXISTS hours (
     backend TEXT NOT NULL,
     deployment TEXT NOT NULL,
     tier INTEGER NOT NULL,
+    service_tier TEXT NOT NULL,
+    spilled_from TEXT NOT NULL,
     requests INTEGER NOT NULL,
     attempts INTEGER NOT NULL,
     input INTEGER NOT NULL,
@@ -77,22 +95,53 @@ CREATE TABLE IF NOT EXISTS hours (
     estimated INTEGER NOT NULL,
     unknown INTEGER NOT NULL,
     cost INTEGER NOT NULL,
+    cost_estimated INTEGER NOT NULL,
     unpriced INTEGER NOT NULL,
     hour_price INTEGER,
-    PRIMARY KEY (hour, consumer, tags, api, model, pool, backend, deployment, tier)
+    PRIMARY KEY (hour, consumer, tags, api, model, pool, backend, deployment, tier, service_tier, spilled_from)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-/// Format 1 had everything in one table with the columns of today's view. The view with its name is made after this.
+const META: &str = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
+
+/// Format 1 had all of an attempt in one table with the name of today's view. This makes format 2's tables of it.
 const FROM_1: &str = "
 ALTER TABLE attempts RENAME TO attempts_1;
-INSERT OR IGNORE INTO kinds (api, model, pool, backend, deployment, tier, outcome, source)
+CREATE TABLE kinds (
+    kind INTEGER PRIMARY KEY, api TEXT NOT NULL, model TEXT NOT NULL, pool TEXT NOT NULL, backend TEXT NOT NULL, deployment TEXT NOT NULL,
+    tier INTEGER NOT NULL, outcome TEXT NOT NULL, source TEXT NOT NULL,
+    UNIQUE (api, model, pool, backend, deployment, tier, outcome, source)
+) STRICT;
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, request TEXT NOT NULL, attempt INTEGER NOT NULL, answered INTEGER NOT NULL,
+    consumer TEXT, tags TEXT, status INTEGER, input INTEGER NOT NULL, output INTEGER NOT NULL, cached_input INTEGER NOT NULL,
+    cache_write INTEGER NOT NULL, reasoning INTEGER NOT NULL, input_audio INTEGER NOT NULL, output_audio INTEGER NOT NULL,
+    cost INTEGER, hour_price INTEGER, cache TEXT, first_us INTEGER, us INTEGER NOT NULL
+) STRICT;
+INSERT INTO kinds (api, model, pool, backend, deployment, tier, outcome, source)
     SELECT DISTINCT api, model, pool, backend, deployment, tier, outcome, source FROM attempts_1;
 INSERT INTO entries SELECT id, kind, request, attempt, answered, consumer, tags, status, input, output, cached_input, cache_write,
     reasoning, input_audio, output_audio, cost, hour_price, cache, first_us, us
     FROM attempts_1 JOIN kinds USING (api, model, pool, backend, deployment, tier, outcome, source);
 DROP TABLE attempts_1;
+";
+
+/// Format 2 had no service tiers, and fewer columns. Adding columns touches no row; the other tables are short.
+const FROM_2: &str = "
+DROP VIEW IF EXISTS attempts;
+ALTER TABLE kinds RENAME TO kinds_2;
+ALTER TABLE hours RENAME TO hours_2;
+ALTER TABLE entries ADD COLUMN cap INTEGER;
+ALTER TABLE entries ADD COLUMN reserved INTEGER;
+ALTER TABLE entries ADD COLUMN waited_us INTEGER;
+ALTER TABLE entries ADD COLUMN began_us INTEGER;
+";
+const INTO_3: &str = "
+INSERT INTO kinds SELECT *, '', '', 0, '' FROM kinds_2;
+INSERT INTO hours SELECT hour, consumer, tags, api, model, pool, backend, deployment, tier, '', '', requests, attempts, input, output,
+    cached_input, cache_write, reasoning, input_audio, output_audio, estimated, unknown, cost, 0, unpriced, hour_price FROM hours_2;
+DROP TABLE kinds_2;
+DROP TABLE hours_2;
 ";
 const VIEW: &str = "CREATE VIEW attempts AS SELECT * FROM entries JOIN kinds USING (kind);";
 
@@ -132,8 +181,14 @@ pub(super) fn open(folder: &Path, durability: Durability) -> Result<Connection, 
         return Err(LedgerError::Newer { version });
     }
     if version < VERSION {
-        let older = if version == 1 { FROM_1 } else { "" };
-        transaction.execute_batch(&format!("{TABLES} {older} {VIEW} PRAGMA user_version = {VERSION};"))?;
+        // Each earlier format becomes the next one.
+        let (before, after) = match version {
+            1 => (format!("{FROM_1} {FROM_2}"), INTO_3),
+            2 => (FROM_2.to_owned(), INTO_3),
+            _ => (String::new(), ""),
+        };
+        let tables = format!("{KINDS} {ENTRIES} {HOURS} {META}");
+        transaction.execute_batch(&format!("{before} {tables} {after} {VIEW} PRAGMA user_version = {VERSION};"))?;
     }
     transaction.commit()?;
     Ok(connection)
@@ -149,5 +204,13 @@ pub(super) fn open_to_read(folder: &Path) -> Result<Option<Connection>, LedgerEr
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "query_only", true)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        // Its writer has not made its tables yet.
+        0 => return Ok(None),
+        VERSION => {}
+        newer if newer > VERSION => return Err(LedgerError::Newer { version }),
+        _ => return Err(LedgerError::Older { version }),
+    }
     Ok(Some(connection))
 }

@@ -1,13 +1,18 @@
 use std::path::Path;
 
+use serde_json::{Value, json};
 use spillway_plugins::api::Api;
+use spillway_plugins::limits::Class;
 use spillway_plugins::prices::Money;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::{Metered, Usage};
 
 use super::rollup::HOUR;
 use super::row::Row;
 use super::usage::{UsageQuery, UsageRow, usage};
 use super::*;
+
+mod month;
 
 /// A time in the past: Tuesday, 2026-11-10, 12:00 UTC.
 const NOON: i64 = 1_794_312_000_000;
@@ -21,15 +26,33 @@ fn row(at: i64, consumer: &str, input: u64, output: u64, cost: Cost) -> Row {
         consumer: Some(consumer.into()),
         tags: None,
         api: Api::Chat,
-        place: Arc::new(MemberLabels { model: "m".into(), pool: "p".into(), backend: "b".into(), deployment: "d".into(), tier: 1 }),
+        place: place("d", None),
         outcome: "ok",
         status: Some(200),
         metered: Metered::reported(Usage { input, output, ..Usage::default() }),
+        service_tier: None,
         cost,
+        cost_estimated: false,
         cache: None,
         first_us: None,
         us: 1,
+        class: Class::Batch,
+        cap: None,
+        reserved: Some(3),
+        waited_us: 0,
+        began_us: 5,
     }
+}
+
+fn place(deployment: &str, spilled_from: Option<&str>) -> Arc<MemberLabels> {
+    Arc::new(MemberLabels {
+        model: "m".into(),
+        pool: "p".into(),
+        backend: "b".into(),
+        deployment: deployment.into(),
+        tier: 1,
+        spilled_from: spilled_from.map(Into::into),
+    })
 }
 
 fn rules(folder: &Path) -> LedgerRules {
@@ -160,23 +183,116 @@ fn a_newer_programs_ledger_is_left_alone() {
     assert!(error.to_string().contains("newer version") && !error.is_corrupt());
 }
 
+/// Changes today's tables to those of format 2, as far as they differ.
+const TO_2: &str = "
+DROP VIEW attempts;
+ALTER TABLE kinds RENAME TO kinds_3;
+CREATE TABLE kinds (kind INTEGER PRIMARY KEY, api TEXT NOT NULL, model TEXT NOT NULL, pool TEXT NOT NULL, backend TEXT NOT NULL,
+    deployment TEXT NOT NULL, tier INTEGER NOT NULL, outcome TEXT NOT NULL, source TEXT NOT NULL,
+    UNIQUE (api, model, pool, backend, deployment, tier, outcome, source)) STRICT;
+INSERT INTO kinds SELECT kind, api, model, pool, backend, deployment, tier, outcome, source FROM kinds_3;
+DROP TABLE kinds_3;
+ALTER TABLE hours RENAME TO hours_3;
+CREATE TABLE hours (hour INTEGER NOT NULL, consumer TEXT NOT NULL, tags TEXT NOT NULL, api TEXT NOT NULL, model TEXT NOT NULL,
+    pool TEXT NOT NULL, backend TEXT NOT NULL, deployment TEXT NOT NULL, tier INTEGER NOT NULL, requests INTEGER NOT NULL,
+    attempts INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL, cached_input INTEGER NOT NULL,
+    cache_write INTEGER NOT NULL, reasoning INTEGER NOT NULL, input_audio INTEGER NOT NULL, output_audio INTEGER NOT NULL,
+    estimated INTEGER NOT NULL, unknown INTEGER NOT NULL, cost INTEGER NOT NULL, unpriced INTEGER NOT NULL, hour_price INTEGER,
+    PRIMARY KEY (hour, consumer, tags, api, model, pool, backend, deployment, tier)) STRICT, WITHOUT ROWID;
+INSERT INTO hours SELECT hour, consumer, tags, api, model, pool, backend, deployment, tier, requests, attempts, input, output,
+    cached_input, cache_write, reasoning, input_audio, output_audio, estimated, unknown, cost, unpriced, hour_price FROM hours_3;
+DROP TABLE hours_3;
+ALTER TABLE entries DROP COLUMN cap;
+ALTER TABLE entries DROP COLUMN reserved;
+ALTER TABLE entries DROP COLUMN waited_us;
+ALTER TABLE entries DROP COLUMN began_us;
+CREATE VIEW attempts AS SELECT * FROM entries JOIN kinds USING (kind);
+PRAGMA user_version = 2;
+";
+/// From there to those of format 1: the view's columns, in one table.
+const TO_1: &str = "
+CREATE TABLE copy AS SELECT * FROM attempts;
+DROP VIEW attempts;
+DROP TABLE entries;
+DROP TABLE kinds;
+ALTER TABLE copy DROP COLUMN kind;
+ALTER TABLE copy RENAME TO attempts;
+PRAGMA user_version = 1;
+";
+
 #[test]
-fn a_ledger_of_format_1_is_taken_over() {
+fn a_ledger_of_an_earlier_format_is_taken_over() {
+    for (version, sql) in [(2, TO_2.to_owned()), (1, format!("{TO_2}{TO_1}"))] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(folder.path());
+        writer.write(&[row(NOON, "x", 5, 2, known(7)), row(NOON + 1, "y", 1, 1, Cost::Unknown)]);
+        while writer.keep_house_at(NOON + 5 * HOUR) {}
+        writer.write(&[row(NOON + 9 * HOUR, "x", 5, 2, Cost::Hourly(Money(7)))]);
+        let by = "consumer,model,deployment,service_tier";
+        let before = report(folder.path(), 0, NOON * 2, by);
+        drop(writer);
+        let old = rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap();
+        old.execute_batch(&sql).unwrap();
+        drop(old);
+        let query = UsageQuery { since: 0, until: NOON * 2, by: Vec::new(), consumer: None };
+        let error = usage(folder.path(), &query).unwrap_err().to_string();
+        assert!(error.contains(&format!("format {version}")) && error.contains("when the gateway starts"), "{error}");
+        let mut writer = self::writer(folder.path());
+        assert_eq!(report(folder.path(), 0, NOON * 2, by), before, "from {version}");
+        writer.write(&[row(NOON + 2, "x", 5, 2, known(7)), row(NOON + 9 * HOUR, "x", 5, 2, known(7))]);
+        assert_eq!(tokens(folder.path(), 0, NOON * 2), 21);
+        let rows = exported(folder.path());
+        assert_eq!((&rows[0]["class"], &rows[0]["began_us"], &rows[0]["service_tier"]), (&Value::Null, &Value::Null, &Value::Null));
+        assert_eq!((&rows[1]["class"], &rows[1]["began_us"]), (&json!("batch"), &json!(5)));
+    }
+}
+
+/// Every attempt in the ledger.
+fn exported(folder: &Path) -> Vec<Value> {
+    let mut lines = Vec::new();
+    export::export(folder, 0, i64::MAX >> 20, export::Format::JsonLines, &mut lines).unwrap();
+    lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+}
+
+#[test]
+fn every_way_to_be_served_has_its_lines() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = writer(folder.path());
-    writer.write(&[row(NOON, "x", 5, 2, Cost::Known(Money(7))), row(NOON + 1, "y", 1, 1, Cost::Unknown)]);
-    let before = report(folder.path(), NOON, NOON + 10, "consumer,model,deployment");
-    drop(writer);
-    // As in format 1: the view's columns, in one table.
-    let old = rusqlite::Connection::open(folder.path().join(schema::FILE)).unwrap();
-    old.execute_batch(
-        "CREATE TABLE copy AS SELECT * FROM attempts; DROP VIEW attempts; DROP TABLE entries; DROP TABLE kinds; ALTER TABLE copy DROP COLUMN kind;
-         ALTER TABLE copy RENAME TO attempts; PRAGMA user_version = 1;",
-    )
-    .unwrap();
-    drop(old);
-    let mut writer = self::writer(folder.path());
-    assert_eq!(report(folder.path(), NOON, NOON + 10, "consumer,model,deployment"), before);
-    writer.write(&[row(NOON + 2, "x", 5, 2, Cost::Known(Money(7)))]);
-    assert_eq!(tokens(folder.path(), NOON, NOON + 10), 11);
+    let at = |offset: i64, place: Arc<MemberLabels>, service_tier: Option<ServiceTier>, cost: Cost| Row {
+        place,
+        service_tier,
+        cap: Some(100),
+        waited_us: 7,
+        ..row(NOON + offset, "x", 10, 1, cost)
+    };
+    let usual = place("d", None);
+    let rows = [
+        at(0, Arc::clone(&usual), Some(ServiceTier::Default), known(100)),
+        at(1, Arc::clone(&usual), Some(ServiceTier::Flex), known(50)),
+        Row { cost_estimated: true, ..at(2, Arc::clone(&usual), Some(ServiceTier::Priority), known(100)) },
+        at(3, Arc::clone(&usual), None, known(100)),
+        at(4, place("payg", Some("ptu")), Some(ServiceTier::Default), known(100)),
+        at(5, place("ptu", None), None, Cost::Hourly(Money(Money::USD.0))),
+    ];
+    writer.write(&rows);
+    let lines = exported(folder.path());
+    let told: Vec<_> = lines.iter().map(|line| (&line["service_tier"], &line["spilled_from"], &line["cost_estimated"])).collect();
+    let (none, yes, no) = (Value::Null, json!(true), json!(false));
+    let [default, flex, priority, ptu] = ["default", "flex", "priority", "ptu"].map(Value::from);
+    assert_eq!(
+        told,
+        [(&default, &none, &no), (&flex, &none, &no), (&priority, &none, &yes), (&none, &none, &no), (&default, &ptu, &no), (&none, &none, &no)]
+    );
+    let line = &lines[0];
+    let numbers = ["completion_cap", "reserved_input_tokens", "waited_us", "began_us"].map(|name| line[name].as_i64());
+    assert_eq!((numbers, &line["class"]), ([Some(100), Some(3), Some(7), Some(5)], &json!("batch")));
+    for _ in 0..2 {
+        let by_tier = report(folder.path(), 0, NOON * 2, "service_tier");
+        let told: Vec<_> = by_tier.iter().map(|row| (row.by["service_tier"].as_str(), row.requests, row.estimated_cost_attempts)).collect();
+        assert_eq!(told, [(Some("default"), 2, 0), (Some("flex"), 1, 0), (Some("priority"), 1, 1), (None, 2, 0)]);
+        let spilled = report(folder.path(), 0, NOON * 2, "deployment,spilled_from");
+        let told: Vec<_> = spilled.iter().map(|row| (row.by["deployment"].as_str().unwrap(), row.by["spilled_from"].as_str(), row.cost_usd)).collect();
+        assert_eq!(told, [("d", None, Some(350e-12)), ("payg", Some("ptu"), Some(100e-12)), ("ptu", None, Some(1.0))]);
+        while writer.keep_house_at(NOON + 9 * HOUR) {}
+    }
 }

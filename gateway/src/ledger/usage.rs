@@ -29,7 +29,7 @@ pub enum Dimension {
 }
 
 /// The columns that are names.
-const NAMES: [&str; 6] = ["consumer", "model", "api", "pool", "backend", "deployment"];
+const NAMES: [&str; 8] = ["consumer", "model", "api", "pool", "backend", "deployment", "service_tier", "spilled_from"];
 /// The units of time.
 const TIMES: [&str; 3] = ["hour", "day", "month"];
 
@@ -148,6 +148,8 @@ pub struct UsageRow {
     pub cost_usd: Option<f64>,
     /// The part of it that is paid by usage, without shares of deployments with a price per hour.
     pub paid_usd: Option<f64>,
+    /// Attempts whose service tier has no known price: they cost what another tier would.
+    pub estimated_cost_attempts: i64,
     /// Attempts with unknown cost.
     pub unpriced_attempts: i64,
 }
@@ -171,8 +173,9 @@ pub fn usage(folder: &Path, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerE
 }
 
 /// The columns of `hours`.
-const COLUMNS: &str = "hour, consumer, tags, api, model, pool, backend, deployment, tier, requests, attempts, input, output, cached_input, \
-     cache_write, reasoning, input_audio, output_audio, estimated, unknown, cost, unpriced, hour_price";
+const COLUMNS: &str = "hour, consumer, tags, api, model, pool, backend, deployment, tier, service_tier, spilled_from, requests, \
+     attempts, input, output, cached_input, cache_write, reasoning, input_audio, output_audio, estimated, unknown, cost, cost_estimated, \
+     unpriced, hour_price";
 
 /// Where the sums come from: hours that are summed up already, and single attempts before, after and in between.
 struct Source {
@@ -202,7 +205,8 @@ impl Source {
         let mut attempts = |from: i64, to: i64, parameters: &mut Vec<Sql>| {
             parts.push(format!(
                 "SELECT (id >> {COUNTER_BITS}) / {HOUR}, coalesce(consumer, ''), coalesce(tags, ''), api, model, \
-                 pool, backend, deployment, tier, {SUMS} FROM attempts WHERE id >= ? AND id < ?{only} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"
+                 pool, backend, deployment, tier, service_tier, spilled_from, {SUMS} FROM attempts WHERE id >= ? AND id < ?{only} \
+                 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
             ));
             parameters.extend([Sql::from(first_id(from)), Sql::from(first_id(to))]);
             parameters.extend(consumer());
@@ -256,7 +260,7 @@ fn sums(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<
         source,
         query,
         "sum(requests), sum(attempts), sum(input), sum(output), sum(cached_input), sum(cache_write), sum(reasoning), sum(input_audio), \
-         sum(output_audio), sum(estimated), sum(unknown), total(cost), sum(unpriced)",
+         sum(output_audio), sum(estimated), sum(unknown), total(cost), sum(cost_estimated), sum(unpriced)",
         &[],
         "true",
     );
@@ -265,7 +269,7 @@ fn sums(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<
     let rows = statement.query_map(params_from_iter(parameters), |row| {
         let (key, by) = group(row, &query.by)?;
         let count = |index: usize| row.get::<_, i64>(first + index);
-        let (attempts, unpriced, picodollars) = (count(1)?, count(12)?, row.get::<_, f64>(first + 11)?);
+        let (attempts, unpriced, picodollars) = (count(1)?, count(13)?, row.get::<_, f64>(first + 11)?);
         let paid_usd = (unpriced < attempts).then_some(picodollars / Money::USD.0 as f64);
         let row = UsageRow {
             by,
@@ -282,6 +286,7 @@ fn sums(connection: &Connection, source: &Source, query: &UsageQuery) -> Result<
             unknown_attempts: count(10)?,
             cost_usd: paid_usd,
             paid_usd,
+            estimated_cost_attempts: count(12)?,
             unpriced_attempts: unpriced,
         };
         Ok((key, row))

@@ -82,11 +82,22 @@ fn chat(q: &Question<'_>) -> Value {
     if q.azure {
         answer["prompt_filter_results"] = json!([{ "prompt_index": 0, "content_filter_results": safe() }]);
     }
+    with_tier(answer, q)
+}
+
+/// Adds the service tier, if one is known.
+fn with_tier(mut answer: Value, q: &Question<'_>) -> Value {
+    if let Some(tier) = q.body.service_tier {
+        answer["service_tier"] = json!(tier.label());
+    }
     answer
 }
 
 fn chat_stream(q: &Question<'_>) -> Vec<Bytes> {
-    let chunk = |choices: Value, usage: Value| json!({ "id": format!("chatcmpl-{:x}", q.unique), "object": "chat.completion.chunk", "created": q.created, "model": q.model, "choices": choices, "usage": usage });
+    let chunk = |choices: Value, usage: Value| {
+        let chunk = json!({ "id": format!("chatcmpl-{:x}", q.unique), "object": "chat.completion.chunk", "created": q.created, "model": q.model, "choices": choices, "usage": usage });
+        with_tier(chunk, q)
+    };
     let mut events = Vec::new();
     if q.azure {
         events.push(data(&json!({ "id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": [{ "prompt_index": 0, "content_filter_results": safe() }] })));
@@ -138,12 +149,13 @@ fn response_item(q: &Question<'_>, whole: bool) -> Value {
 fn response(q: &Question<'_>, status: &str, whole: bool) -> Value {
     let (input, output) = (q.body.prompt_tokens, tokens(q.text));
     let usage = json!({ "input_tokens": input, "input_tokens_details": { "cached_tokens": 0 }, "output_tokens": output, "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": input + output });
-    json!({ "id": format!("resp_{:x}", q.unique), "object": "response", "created_at": q.created, "status": status, "model": q.model,
+    let response = json!({ "id": format!("resp_{:x}", q.unique), "object": "response", "created_at": q.created, "status": status, "model": q.model,
         "output": if whole { json!([response_item(q, true)]) } else { json!([]) },
         "usage": if whole { usage } else { Value::Null },
         "error": null, "incomplete_details": null, "instructions": q.body.instructions, "metadata": {}, "parallel_tool_calls": true,
         "previous_response_id": null, "temperature": 1.0, "top_p": 1.0, "tool_choice": "auto", "tools": [], "text": { "format": { "type": "text" } },
-        "truncation": "disabled", "max_output_tokens": null, "reasoning": { "effort": null, "summary": null } })
+        "truncation": "disabled", "max_output_tokens": null, "reasoning": { "effort": null, "summary": null } });
+    with_tier(response, q)
 }
 
 fn response_stream(q: &Question<'_>) -> Vec<Bytes> {

@@ -2,6 +2,7 @@
 
 use spillway_plugins::fnv::fnv1a;
 use spillway_plugins::json::{JsonError, Kind, Reader, Value};
+use spillway_plugins::service_tier::ServiceTier;
 
 /// The members that count as the prompt.
 const PROMPT: [&str; 5] = ["messages", "input", "prompt", "system", "instructions"];
@@ -25,6 +26,8 @@ pub struct Body {
     pub completion_cap: Option<u64>,
     /// Tokens of the prompt, estimated.
     pub prompt_tokens: u64,
+    /// `service_tier`
+    pub service_tier: Option<ServiceTier>,
     /// `instructions`, if they are a short text.
     pub instructions: Option<String>,
     /// `dimensions` of embeddings.
@@ -44,6 +47,7 @@ impl Default for Body {
             choices: 1,
             completion_cap: None,
             prompt_tokens: PROMPT.len() as u64,
+            service_tier: None,
             instructions: None,
             dimensions: 1536,
             base64: false,
@@ -65,6 +69,7 @@ impl Body {
             "model" => body.model = value.as_str(text).map(Into::into),
             "stream" => body.stream = value.as_bool(text) == Some(true),
             "stream_options" => body.include_usage = includes_usage(text, &value),
+            "service_tier" => body.service_tier = value.as_str(text).and_then(|tier| ServiceTier::read(&tier)),
             "n" => body.choices = value.as_u64(text).unwrap_or(1),
             "max_completion_tokens" => caps[0] = value.as_u64(text),
             "max_output_tokens" => caps[1] = value.as_u64(text),

@@ -19,3 +19,4 @@ mod part;
 mod question;
 pub mod server;
 pub mod settings;
+mod spill;

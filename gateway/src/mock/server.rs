@@ -19,14 +19,16 @@ use serde_json::{Value, json};
 use spillway_plugins::api::{Api, Dialect};
 use spillway_plugins::auth::{Credential, credential};
 use spillway_plugins::multipart::{FormError, FormReader, boundary};
+use spillway_plugins::service_tier::ServiceTier;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::answer::{Answer, Question, answer, tokens};
 use super::body::Body;
-use super::buckets::{Buckets, Standing};
+use super::buckets::Buckets;
 use super::fault::MockFault;
 use super::settings::{Deployment, Settings};
+use super::spill::HeadFacts;
 use crate::clock::Clock;
 use crate::config::scalar::DurationText;
 use crate::operation::{self, Inference, Operation};
@@ -140,7 +142,7 @@ fn problem(status: u16, code: &str, message: &str) -> Problem {
 impl Mock {
     /// Answers a request; `false` if the connection must be closed.
     async fn answer(&self, session: &mut ServerSession) -> pingora::Result<bool> {
-        let asked = match self.read(session).await? {
+        let mut asked = match self.read(session).await? {
             Ok(Some(asked)) => asked,
             Ok(None) => {
                 let names: Vec<Value> = self
@@ -150,16 +152,25 @@ impl Mock {
                     .map(|one| json!({ "id": one.name, "object": "model", "status": "succeeded" }))
                     .collect();
                 return self
-                    .write_plain(session, StatusCode::OK, &Standing::default(), &json!({ "object": "list", "data": names }))
+                    .write_plain(session, StatusCode::OK, &HeadFacts::default(), &json!({ "object": "list", "data": names }))
                     .await
                     .map(|()| true);
             }
-            Err(Problem(status, body)) => return self.write_plain(session, status, &Standing::default(), &body).await.map(|()| true),
+            Err(Problem(status, body)) => return self.write_plain(session, status, &HeadFacts::default(), &body).await.map(|()| true),
         };
+        // As Azure, which always names the tier that served.
+        asked.body.service_tier.get_or_insert(ServiceTier::Default);
         // `read` has checked it.
         let Some(deployment) = self.settings.deployment(&asked.deployment) else { return Ok(true) };
-        let (estimate, counters) = (estimate(&asked.body), deployment.counters(&asked.deployment));
-        let mut standing = self.buckets.lock().entry(counters.clone()).or_default().admit(&deployment.limits(), estimate, self.clock.now());
+        let estimate = estimate(&asked.body);
+        let has_tiers = matches!(asked.inference.api, Api::Chat | Api::Responses);
+        if has_tiers && asked.body.service_tier == Some(ServiceTier::Flex) && !self.has_flex(deployment) {
+            let error = json!({ "type": "resource_unavailable", "code": "flex_unavailable", "message": "There is no capacity for this service tier now.", "param": null });
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let body = json!({ "error": error });
+            return self.write_plain(session, StatusCode::TOO_MANY_REQUESTS, &HeadFacts::default(), &body).await.map(|()| true);
+        }
+        let (mut standing, deployment, counters) = self.admit(&asked.deployment, deployment, estimate);
         let kept = if standing.refused_for.is_some() { 0 } else { estimate };
         let mut reserved = Reserved { mock: self, deployment, counters, estimate: kept, used: 0 };
         let fault = asked.fault.or_else(|| self.by_chance(deployment));
@@ -274,6 +285,28 @@ impl Mock {
         Ok(Some(MockRequest { inference, deployment, body, fault, latency }))
     }
 
+    /// Counts a request; if the deployment's provisioned throughput is full, at the one that serves in its place. Returns
+    /// the deployment that serves, and the name of its counters.
+    fn admit<'m>(&'m self, name: &str, deployment: &'m Deployment, estimate: u64) -> (HeadFacts, &'m Deployment, String) {
+        let count = |name: &str, deployment: &Deployment| {
+            self.buckets.lock().entry(deployment.counters(name)).or_default().admit(&deployment.limits(), estimate, self.clock.now())
+        };
+        let standing = count(name, deployment);
+        let other = deployment.spillover.as_deref().filter(|_| standing.refused_for.is_some());
+        match other.and_then(|other| Some((other, self.settings.deployment(other)?))) {
+            Some((other, serves)) => {
+                let facts = HeadFacts { standing: count(other, serves), spilled: Some((name.to_owned(), other.to_owned())) };
+                (facts, serves, serves.counters(other))
+            }
+            None => (standing.into(), deployment, deployment.counters(name)),
+        }
+    }
+
+    /// Whether there is capacity for the service tier `flex`.
+    fn has_flex(&self, deployment: &Deployment) -> bool {
+        deployment.flex_available.is_none_or(|share| self.rng.lock().f64() < share)
+    }
+
     fn by_chance(&self, deployment: &Deployment) -> Option<MockFault> {
         let rate = deployment.fault_rate?;
         let hit = self.rng.lock().f64() < rate;
@@ -308,7 +341,7 @@ impl Mock {
         asked: &MockRequest,
         answer: Answer,
         fault: Option<MockFault>,
-        standing: &Standing,
+        standing: &HeadFacts,
     ) -> pingora::Result<bool> {
         if fault == Some(MockFault::Stall(0)) {
             return stall(session).await;
@@ -362,7 +395,7 @@ impl Mock {
         Ok(true)
     }
 
-    async fn refuse(&self, session: &mut ServerSession, standing: &Standing, wait: Duration, ptu: bool) -> pingora::Result<()> {
+    async fn refuse(&self, session: &mut ServerSession, standing: &HeadFacts, wait: Duration, ptu: bool) -> pingora::Result<()> {
         let seconds = wait.as_secs_f64().ceil().max(1.0);
         let message = format!(
             "Requests to the ChatCompletions_Create Operation under Azure OpenAI API have exceeded {} of your current OpenAI pricing tier. Please retry after {seconds} seconds.",
@@ -376,11 +409,11 @@ impl Mock {
         session.write_response_body(body.into(), true).await
     }
 
-    async fn write_plain(&self, session: &mut ServerSession, status: StatusCode, standing: &Standing, body: &Value) -> pingora::Result<()> {
+    async fn write_plain(&self, session: &mut ServerSession, status: StatusCode, standing: &HeadFacts, body: &Value) -> pingora::Result<()> {
         self.write_text(session, status, standing, body.to_string()).await
     }
 
-    async fn write_text(&self, session: &mut ServerSession, status: StatusCode, standing: &Standing, text: String) -> pingora::Result<()> {
+    async fn write_text(&self, session: &mut ServerSession, status: StatusCode, standing: &HeadFacts, text: String) -> pingora::Result<()> {
         session.write_response_header(self.head(status, "application/json", Some(text.len()), standing)?).await?;
         session.write_response_body(text.into(), true).await
     }
@@ -390,7 +423,7 @@ impl Mock {
         status: StatusCode,
         content_type: &str,
         length: Option<usize>,
-        standing: &Standing,
+        standing: &HeadFacts,
     ) -> pingora::Result<Box<ResponseHeader>> {
         let mut head = ResponseHeader::build(status, Some(12))?;
         head.insert_header("content-type", content_type)?;
@@ -406,6 +439,9 @@ impl Mock {
             head.insert_header(format!("x-ratelimit-limit-{kind}"), limit.to_string())?;
             head.insert_header(format!("x-ratelimit-remaining-{kind}"), left.to_string())?;
             head.insert_header(format!("x-ratelimit-reset-{kind}"), reset.as_str())?;
+        }
+        for (name, value) in standing.spillover() {
+            head.insert_header(name, value)?;
         }
         if let Some(utilisation) = standing.utilisation {
             head.insert_header("azure-openai-deployment-utilization", format!("{:.1}%", utilisation * 100.0))?;

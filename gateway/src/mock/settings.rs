@@ -54,6 +54,11 @@ pub struct Deployment {
     /// The quota that it shares with the other deployments of this name, which must have the same `tpm` and `rpm`: these
     /// count for all of them together.
     pub quota_pool: Option<String>,
+    /// The deployment that serves in its place while its provisioned throughput is full: Azure's own spillover.
+    pub spillover: Option<String>,
+    /// Share of requests in the service tier `flex` for which there is capacity, 0 to 1; others get `flex_unavailable`.
+    /// Default 1.
+    pub flex_available: Option<f64>,
     /// Time to the first token.
     pub first_token: Option<DurationText>,
     /// Time per further token.
@@ -117,6 +122,18 @@ impl Settings {
                 return Err(format!("deployment '{}': fault_rate must be from 0 to 1", deployment.name));
             }
         }
+        for deployment in settings.deployments.iter().chain([&settings.default]) {
+            if deployment.flex_available.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+                return Err(format!("deployment '{}': flex_available must be from 0 to 1", deployment.name));
+            }
+            let Some(other) = &deployment.spillover else { continue };
+            if deployment.ptu.is_none() {
+                return Err(format!("deployment '{}': only a deployment with 'ptu' spills over", deployment.name));
+            }
+            if *other == deployment.name || settings.deployment(other).is_none() {
+                return Err(format!("deployment '{}': spillover '{other}' is not another deployment", deployment.name));
+            }
+        }
         settings.address()?;
         Ok(settings)
     }
@@ -155,6 +172,14 @@ mod tests {
         assert_eq!(counters("a"), counters("b"));
         assert!(shared(11).unwrap_err().contains("same tpm"));
         assert!(Settings::parse("[default]\nquota_pool = \"q\"\nptu = 1000").unwrap_err().contains("provisioned"));
+        for (text, what) in [
+            ("[default]\nflex_available = 2.0", "from 0 to 1"),
+            ("[[deployments]]\nname = \"a\"\nspillover = \"a\"", "only a deployment with 'ptu'"),
+            ("[[deployments]]\nname = \"a\"\nptu = 1\nspillover = \"a\"", "not another deployment"),
+            ("[[deployments]]\nname = \"a\"\nptu = 1\nspillover = \"b\"", "not another deployment"),
+        ] {
+            assert!(Settings::parse(text).unwrap_err().contains(what), "{text}");
+        }
         let listed = Settings::parse("[[deployments]]\nname = \"a\"").unwrap();
         assert!(listed.deployment("a").is_some() && listed.deployment("b").is_none());
     }

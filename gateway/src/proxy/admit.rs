@@ -10,7 +10,6 @@ use crate::config::DeploymentPrice;
 use crate::gateway::Gateway;
 use crate::limits::Scopes;
 use crate::request::{Facts, Metering, ModelRequest, RequestBody, Timing};
-use crate::runtime::Model;
 
 /// What an admitted request has reserved.
 pub(super) struct Admitted {
@@ -55,7 +54,7 @@ pub(super) async fn admit(
         let bound = usage_bound::usage(model_request, input, body.len().max(bytes), facts.runtime.config.usage.assume_completion);
         demand.tokens = bound.tokens();
         if scopes.iter().any(|scope| scope.rules.budget.is_some()) {
-            demand.cost = max_cost(&model_request.model, &bound);
+            demand.cost = max_cost(model_request, &bound);
         }
         input_bound = Some(input);
     }
@@ -69,13 +68,17 @@ pub(super) async fn admit(
     Ok(Admitted { remaining: permit.remaining, permit: Some(permit), input_bound })
 }
 
-/// The highest cost that it can have, at any member.
-fn max_cost(model: &Model, bound: &Usage) -> Money {
-    let at_most = |price: &DeploymentPrice| match price {
-        DeploymentPrice::ByUse(price) => price.at_most(bound),
+/// The highest cost that it can have, at any member: in the service tier that is asked for, or in the default one.
+fn max_cost(model_request: &ModelRequest, bound: &Usage) -> Money {
+    let at_most = |member: usize, price: &DeploymentPrice| match price {
+        DeploymentPrice::ByUse(price) => {
+            let asked = model_request.service_tier_at(member);
+            price.at_most(bound, None).max(asked.map_or(Money::default(), |tier| price.at_most(bound, Some(tier))))
+        }
         DeploymentPrice::Hourly(_) => Money::default(),
     };
-    model.members.iter().filter_map(|member| member.price.as_ref()).map(at_most).max().unwrap_or_default()
+    let members = model_request.model.members.iter().enumerate();
+    members.filter_map(|(index, member)| Some(at_most(index, member.price.as_ref()?))).max().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spillway_plugins::retry::{Credentials, RateSignal, ThrottleScope};
+use spillway_plugins::service_tier::ServiceTier;
 use tracing::{info, warn};
 
 use super::attempt_state::AttemptState;
 use super::books::Books;
 use super::exchange::Broken;
 use super::retry_state::RetryState;
-use super::{metering, traced};
+use super::{metering, spillover, traced};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
 use crate::balance::ptu::load::Used;
@@ -58,6 +59,7 @@ impl AttemptState {
             status: None,
             signal: RateSignal::default(),
             scope: ThrottleScope::default(),
+            spilled_to: None,
             sent: false,
             filtered: false,
             said: None,
@@ -70,7 +72,11 @@ impl AttemptState {
         // A request for a file or a batch says nothing about a deployment.
         if model_request.object.is_none() {
             if let Some(booking) = &mut self.booking {
-                booking.record(&outcome, now);
+                match outcome {
+                    // The backend refused it there, and had another deployment serve it.
+                    Outcome::Success { .. } if self.spilled_to.is_some() => booking.refused(None, now),
+                    _ => booking.record(&outcome, now),
+                }
             }
             record(model_request, self.member, &mut self.lease, outcome, now);
         }
@@ -133,8 +139,10 @@ impl AttemptState {
         let took = gateway.clock.now().since(self.began);
         let status = self.status.map(|status| status.as_u16());
         let target = Arc::clone(self.lease.target());
+        let served_by = spillover::served_by(&self);
         let AttemptState { member, began, waited, span, said, lease, .. } = self;
-        note(books, model_request, AttemptRecord { target, member, outcome, status, began, took, waited, span, said, stale: false });
+        let record = AttemptRecord { target, member, served_by, outcome, status, began, took, waited, span, said, stale: false };
+        note(books, model_request, record);
         lease
     }
 }
@@ -193,7 +201,8 @@ impl<'g> Attempt<'g> {
         let AttemptState { member, began, waited, span, .. } = self.state;
         let (target, now) = (Arc::clone(self.state.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
-        attempts.records.push(AttemptRecord { target, member, outcome, status, began, took, waited, span, said: None, stale });
+        let served_by = spillover::served_by(&self.state);
+        attempts.records.push(AttemptRecord { target, member, served_by, outcome, status, began, took, waited, span, said: None, stale });
         self.state.began = now;
         self.state.waited = Duration::ZERO;
         self.state.span = traced::attempt(facts);
@@ -221,6 +230,24 @@ impl<'g> Attempt<'g> {
         retry_state.limited = Some((self.state.member, self.state.signal.refused_for()));
         self.finish(books, AttemptOutcome::Throttled);
         AttemptEnd::Throttled
+    }
+
+    /// Whether the request is sent in the tier `flex`.
+    pub(super) fn asks_for_flex(&self) -> bool {
+        self.model_request.service_tier_at(self.state.member) == Some(ServiceTier::Flex)
+    }
+
+    /// Whether its service tier is the caller's choice: then the caller may see its refusal.
+    pub(super) fn is_callers_tier(&self) -> bool {
+        self.model_request.own_tier_of(self.state.member).is_none()
+    }
+
+    /// There is no capacity for the tier `flex` now. This says nothing about the target in other tiers, so it is neither
+    /// throttled nor at fault, and the request tries the next member at once.
+    pub(super) fn no_flex(self, books: &mut Books<'_>, retry_state: &mut RetryState) -> AttemptEnd {
+        retry_state.no_flex = true;
+        self.finish(books, AttemptOutcome::FlexUnavailable);
+        AttemptEnd::Elsewhere
     }
 
     /// The member itself is at fault, as with a throttle: the request tries another one without using up a retry.

@@ -9,6 +9,7 @@ use spillway_plugins::trace::SpanId;
 use crate::balance::provisioned::Booking;
 use crate::balance::target::Lease;
 use crate::clock::Tick;
+use crate::runtime::Spilled;
 
 /// An attempt's slot and state.
 pub(super) struct AttemptState {
@@ -24,6 +25,8 @@ pub(super) struct AttemptState {
     pub(super) signal: RateSignal,
     /// Which limit its 429 is about, if it is one.
     pub(super) scope: ThrottleScope,
+    /// The deployment that served it, if the backend had another one serve it.
+    pub(super) spilled_to: Option<Arc<Spilled>>,
     /// Whether any byte of the request was sent.
     pub(super) sent: bool,
     /// A content filter refused it. It may cost something all the same.

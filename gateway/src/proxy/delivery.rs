@@ -30,6 +30,7 @@ pub(super) enum Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReplaceReason {
     RateLimited,
+    FlexUnavailable,
     OutOfQuota,
     NoDeployment,
     Failed,

@@ -21,6 +21,7 @@ pub(super) fn fail_over(
     match reply {
         Ok(UpstreamReply::Failover(verdict, status)) => match verdict {
             Verdict::RateLimited => attempt.throttled(&mut books, retry_state),
+            Verdict::FlexUnavailable => attempt.no_flex(&mut books, retry_state),
             Verdict::OutOfQuota => attempt.out(&mut books, OutageReason::OutOfQuota),
             Verdict::Misconfigured => attempt.out(&mut books, OutageReason::Misconfigured),
             Verdict::Failed | Verdict::Deliver => {

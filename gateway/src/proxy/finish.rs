@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::downstream::Session;
 use spillway_plugins::api::Api;
+use spillway_plugins::service_tier::ServiceTier;
 
 use super::ctx::RequestCtx;
 use super::finished_request::FinishedRequest;
@@ -36,6 +37,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session<'_>, ctx: &mut Request
         timing: &ctx.timing,
         reply: &ctx.reply,
         usage: ctx.metering.usage,
+        service_tier: ctx.metering.service_tier,
         cache: ctx.copies.cached.as_ref().map(|cached| cached.result.label()),
         bytes_in: ctx.body.bytes,
         status,
@@ -110,7 +112,8 @@ fn line<'r>(over: &FinishedRequest<'r>) -> RequestLine<'r> {
             .iter()
             .map(|attempt| AttemptLine {
                 backend: &attempt.target.id.backend,
-                deployment: &attempt.target.id.deployment,
+                deployment: attempt.served_by.as_ref().unwrap_or(&attempt.target.id.deployment),
+                spilled_from: attempt.served_by.as_ref().map(|_| &*attempt.target.id.deployment),
                 outcome: attempt.outcome.label(),
                 status: attempt.status,
                 us: micros(attempt.took),
@@ -118,6 +121,7 @@ fn line<'r>(over: &FinishedRequest<'r>) -> RequestLine<'r> {
                 stale: attempt.stale,
             })
             .collect(),
+        service_tier: over.service_tier.map(ServiceTier::label),
         usage: over.usage,
         bytes_in: over.bytes_in,
         bytes_out: over.reply.bytes_out,

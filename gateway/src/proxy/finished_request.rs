@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::downstream::Session;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::Metered;
 
 use crate::request::{AttemptRecord, Facts, ModelRequest, Reply, Timing};
@@ -16,6 +17,8 @@ pub(super) struct FinishedRequest<'r> {
     pub(super) timing: &'r Timing,
     pub(super) reply: &'r Reply,
     pub(super) usage: Option<Metered>,
+    /// The service tier that its answer names.
+    pub(super) service_tier: Option<ServiceTier>,
     /// What the cache did for it.
     pub(super) cache: Option<&'static str>,
     /// Bytes of its body.

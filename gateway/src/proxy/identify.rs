@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::downstream::Session;
 use spillway_plugins::api::Api;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::auth::jwt::TokenError;
 
@@ -99,6 +100,20 @@ pub(super) fn may_use_model(facts: &Facts, api: Api, model: &str, pool: &PoolCon
     }
     let missing = facts.caller.as_ref().map_or_else(|| anonymous(pool), |caller| caller.lacks_for_model(model, pool));
     missing.map_or(Ok(()), |missing| Err(refusal(missing, model, &pool.name, api, &pool.roles, &pool.scopes)))
+}
+
+/// Whether the caller may ask for these service tiers: the body's, and that of a header which it may send.
+///
+/// # Errors
+/// 403, with the tiers that it may ask for.
+pub(super) fn may_ask_for_tiers(facts: &Facts, tiers: [Option<ServiceTier>; 2]) -> Result<(), Refusal> {
+    let allowed = facts.consumer().and_then(|consumer| consumer.rights.service_tiers.as_ref());
+    let Some(allowed) = allowed.filter(|_| !facts.internal) else { return Ok(()) };
+    let refused = |tier: &ServiceTier| *tier != ServiceTier::Default && !allowed.contains(tier);
+    let Some(tier) = tiers.into_iter().flatten().find(refused) else { return Ok(()) };
+    let names = allowed.iter().filter(|tier| **tier != ServiceTier::Default).chain([&ServiceTier::Default]);
+    let names: Vec<String> = names.map(|tier| format!("'{}'", tier.label())).collect();
+    Err(Refusal::ServiceTierNotAllowed { tier: tier.label(), allowed: names.join(" or ") })
 }
 
 /// Whether the caller may use a model that its request names in addition to its own, such as for a tool. A backend may

@@ -9,12 +9,13 @@ use serde_json::json;
 use spillway_plugins::api::Api;
 use spillway_plugins::multipart::{FormError, FormFields, FormReader, boundary};
 use spillway_plugins::request::{BodyError, RequestFields, read_fields};
+use spillway_plugins::service_tier::ServiceTier;
 
 use super::admit::admit;
 use super::body::{BodySink, expectation, hand_on, read_body};
 use super::ctx::RequestCtx;
 use super::framing::framing;
-use super::identify::{identify, may_name_model, may_use_api, may_use_model};
+use super::identify::{identify, may_ask_for_tiers, may_name_model, may_use_api, may_use_model};
 use super::intake_outcome::{IntakeError, IntakeOutcome};
 use super::media::Coding;
 use super::offload::on_buffer;
@@ -327,6 +328,8 @@ fn resolve_model(
     for further in &fields.further_models {
         may_name_model(facts, inference.api, further)?;
     }
+    let by_header = facts.allowed_headers().contains(&headers::X_MS_SERVICE_TIER).then(|| tier_in(session)).flatten();
+    may_ask_for_tiers(facts, [fields.service_tier, by_header])?;
     let affinity_key = if pool.config.policy.uses_key() { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
     Ok(ModelRequest {
         api: inference.api,
@@ -340,6 +343,12 @@ fn resolve_model(
         stores: false,
         sealed: false,
     })
+}
+
+/// The service tier that a header asks for.
+fn tier_in(session: &Session<'_>) -> Option<ServiceTier> {
+    let value = session.req_header().headers.get(headers::X_MS_SERVICE_TIER)?;
+    ServiceTier::read(value.to_str().unwrap_or("?").trim())
 }
 
 /// Bytes of a prompt by which conversations are distinguished.

@@ -61,6 +61,7 @@ mod refuse;
 mod retry_loop;
 mod retry_state;
 mod send;
+mod spillover;
 mod stored;
 mod traced;
 mod transformed;

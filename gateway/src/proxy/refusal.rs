@@ -79,6 +79,14 @@ pub enum Refusal {
         /// The kind.
         api: &'static str,
     },
+    /// The consumer may not ask for this service tier.
+    #[error("this caller may not ask for the service tier '{tier}'; leave 'service_tier' out, or ask for {allowed}")]
+    ServiceTierNotAllowed {
+        /// The tier.
+        tier: &'static str,
+        /// Those that it may ask for.
+        allowed: String,
+    },
     /// The caller's token, if it has one, grants too little.
     #[error("this request needs a token with the {kind} '{needed}'")]
     GrantMissing {
@@ -304,6 +312,9 @@ impl Refusal {
             Refusal::ModelNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "model_not_allowed", INVALID, "permission_error", false),
             Refusal::PoolNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "pool_not_allowed", INVALID, "permission_error", false),
             Refusal::ApiNotAllowed { .. } => shape(StatusCode::FORBIDDEN, "api_not_allowed", INVALID, "permission_error", false),
+            Refusal::ServiceTierNotAllowed { .. } => {
+                shape(StatusCode::FORBIDDEN, "service_tier_not_allowed", INVALID, "permission_error", false)
+            }
             Refusal::GrantMissing { .. } => shape(StatusCode::FORBIDDEN, "grant_missing", INVALID, "permission_error", false),
             Refusal::NotListed => shape(StatusCode::FORBIDDEN, "application_not_listed", INVALID, "permission_error", false),
             Refusal::TooManyConsumers => shape(StatusCode::FORBIDDEN, "too_many_applications", INVALID, "permission_error", false),

@@ -293,6 +293,7 @@ async fn deliver(
         }
         Delivery::Replace(fault) => match fault {
             delivery::ReplaceReason::RateLimited => attempt.throttled(&mut ctx.books(), retry_state),
+            delivery::ReplaceReason::FlexUnavailable => attempt.no_flex(&mut ctx.books(), retry_state),
             delivery::ReplaceReason::OutOfQuota => attempt.out(&mut ctx.books(), OutageReason::OutOfQuota),
             delivery::ReplaceReason::NoDeployment => attempt.out(&mut ctx.books(), OutageReason::Misconfigured),
             delivery::ReplaceReason::TooLong => attempt.too_long(&mut ctx.books(), retry_state),

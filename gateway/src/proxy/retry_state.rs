@@ -39,6 +39,8 @@ pub(super) struct RetryState {
     pub(super) last_refusal: Option<Box<(ResponseHeader, Bytes)>>,
     /// That refusal says that the prompt is too long, and members that could be tried have a larger context window.
     pub(super) too_long: bool,
+    /// A member had no capacity for the service tier `flex`.
+    pub(super) no_flex: bool,
     /// The error message of the last failed attempt's upstream, with its status.
     pub(super) upstream: Option<(Option<u16>, Arc<str>)>,
     /// The request's deadline.
@@ -75,6 +77,7 @@ impl RetryState {
             same_target: model_request.pool.config.retry.same_target,
             last_refusal: None,
             too_long: false,
+            no_flex: false,
             upstream: None,
             deadline: arrived + model_request.pool.config.timeouts.total,
             wait_left: model_request.pool.config.retry.wait,
@@ -201,7 +204,7 @@ impl RetryState {
             (Some(_), _) if self.last_timed_out => Refusal::UpstreamTimeout { model, retry_after },
             (Some(last), _) => Refusal::UpstreamFailed { model, last, retry_after, upstream: self.upstream.clone() },
             (None, Some(none)) if none.fenced_off => Refusal::LocationNotAllowed { model },
-            (None, Some(none)) if none.all_throttled || (self.too_long && none.soonest.is_some()) => {
+            (None, Some(none)) if none.all_throttled || self.no_flex || (self.too_long && none.soonest.is_some()) => {
                 Refusal::AllThrottled { model, retry_after }
             }
             (None, None) if now >= self.deadline => Refusal::UpstreamTimeout { model, retry_after },

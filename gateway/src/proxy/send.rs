@@ -8,6 +8,7 @@ use bytes::Bytes;
 use pingora::http::RequestHeader;
 use smallvec::SmallVec;
 use spillway_plugins::request::StreamOptions;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::is_asked_for;
 
 use super::attempt::Attempt;
@@ -98,7 +99,8 @@ fn request(
         Some(_) => Pieces::new(),
         None => {
             let provider = facts.runtime.backends[member.backend].config.kind.provider();
-            body(caller, request_body, model_request, provider, &member.target.id.deployment, attempt.asked_usage)
+            let tier = model_request.own_tier_of(attempt.state.member);
+            body(caller, request_body, model_request, provider, &member.target.id.deployment, (tier, attempt.asked_usage))
         }
     };
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
@@ -118,21 +120,21 @@ fn asks_usage(attempt: &Attempt<'_>) -> bool {
         && attempt.state.lease.target().may_be_asked_usage(model_request.api, attempt.gateway.clock.now())
 }
 
-/// The caller's bytes, with the deployment's name in place of the model's if they differ, and with the option that asks
-/// for a stream's usage.
+/// The caller's bytes, with the deployment's name in place of the model's if they differ, with the member's service tier
+/// in place of the caller's, and with the option that asks for a stream's usage.
 fn body(
     caller: &RequestHeader,
     request_body: &RequestBody,
     model_request: &ModelRequest,
     provider: &dyn Provider,
     deployment: &str,
-    usage: bool,
+    (tier, usage): (Option<ServiceTier>, bool),
 ) -> Pieces {
     let Some(body) = &request_body.kept else { return Pieces::new() };
     if model_request.object.is_some() {
         return body.verbatim();
     }
-    let mut edits: SmallVec<[Edit; 2]> = model_edit(caller, body, model_request, provider, deployment).into_iter().collect();
+    let mut edits: SmallVec<[Edit; 3]> = model_edit(caller, body, model_request, provider, deployment).into_iter().collect();
     match &model_request.fields.stream_options {
         StreamOptions::Absent if usage => {
             // There is a `"stream"` field at least, so another field follows.
@@ -144,11 +146,27 @@ fn body(
         }
         _ => {}
     }
+    edits.extend(tier.and_then(|tier| tier_edit(body, model_request, tier)));
     if edits.is_empty() {
         return body.verbatim();
     }
     edits.sort_by_key(|edit| edit.range.start);
     body.edited(&edits)
+}
+
+/// The edit that puts the member's service tier into the body, if that is needed.
+fn tier_edit(body: &ReplayBody, model_request: &ModelRequest, tier: ServiceTier) -> Option<Edit> {
+    let fields = &model_request.fields;
+    let edit = |range: Range<usize>, replacement: String| Some(Edit { range, replacement: replacement.into_bytes().into() });
+    match &fields.service_tier_range {
+        Some(_) if fields.service_tier == Some(tier) => None,
+        Some(range) => edit(range.clone(), format!("\"{}\"", tier.label())),
+        // A request of these APIs has other members.
+        None => {
+            let at = after_brace(body.bytes());
+            edit(at..at, format!("\"service_tier\":\"{}\",", tier.label()))
+        }
+    }
 }
 
 /// The edit that puts the deployment's name into the body, if that is needed.

@@ -47,6 +47,7 @@ impl AnswerReader {
         if let AnswerReader::Stream(mut watch) = self {
             let (finished, reported) = (watch.state().finished, watch.state().reported);
             metering.usage = reported.usage(api).filter(|_| finished).map(Metered::reported);
+            metering.service_tier = reported.service_tier();
             metering.whole = finished;
             metering.so_far = reported;
             metering.output = watch.take_output();

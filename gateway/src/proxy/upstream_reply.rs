@@ -9,7 +9,9 @@ use http::StatusCode;
 use smallvec::SmallVec;
 use spillway_plugins::objects::refuses_sealed;
 use spillway_plugins::request::StreamOptions;
-use spillway_plugins::retry::{Fault, Verdict, classify_error, is_too_long, judge, read_signal_of, refuses_parameter, throttle_scope};
+use spillway_plugins::retry::{
+    Fault, RateSignal, Verdict, classify_error, is_too_long, judge, read_signal_of, refuses_parameter, throttle_scope,
+};
 use tracing::info;
 
 use super::attempt::Attempt;
@@ -18,7 +20,7 @@ use super::books::Books;
 use super::exchange::{Broken, Exchange};
 use super::retry_state::{RetryState, pick};
 use super::send::{SendError, read_error, send};
-use super::{last_refusal, upstream_message};
+use super::{last_refusal, spillover, upstream_message};
 use crate::backend::Upstream;
 use crate::backend::auth::TokenSource;
 use crate::balance::circuit::ErrorKind;
@@ -100,10 +102,16 @@ async fn send_once(
     attempt.state.status = Some(status);
     if let Some(head) = exchange.fields() {
         attempt.state.signal = read_signal_of(head.iter(), || gateway.clock.wall());
+        spillover::note(books.facts, attempt.model_request, &mut attempt.state, |name| head.get(name));
     }
     if status.is_success() {
+        if attempt.state.spilled_to.is_some() {
+            // The limits of the deployment that served are not those of the one that was asked.
+            attempt.state.signal = RateSignal::default();
+        }
         return Ok(UpstreamReply::Deliver(exchange, SmallVec::new()));
     }
+    spillover::rule_out_second(attempt.model_request, &attempt.state, retry_state);
     // An error: its body says which one, and is small.
     let began = gateway.clock.now();
     let body = read_error(gateway, session, &mut exchange, retry_state).await;
@@ -128,6 +136,8 @@ async fn send_once(
             Verdict::Deliver
         }
         _ if has_no_such_part => Verdict::Deliver,
+        // Whoever asked for another tier is at a limit.
+        Verdict::FlexUnavailable if !attempt.asks_for_flex() => Verdict::RateLimited,
         other => other,
     };
     let refuses_what_is_sealed =
@@ -157,9 +167,10 @@ async fn send_once(
         (Verdict::Deliver, Some(broken)) => Err(SendError::Broken(broken)),
         (Verdict::Deliver, None) => Ok(UpstreamReply::Deliver(exchange, body)),
         _ => {
-            if verdict == Verdict::Misconfigured
+            let is_callers = verdict == Verdict::FlexUnavailable && attempt.is_callers_tier();
+            if (is_callers || verdict == Verdict::Misconfigured)
                 && broken.is_none()
-                && let Some(head) = exchange.head().filter(|head| last_refusal::may_be_said(head))
+                && let Some(head) = exchange.head().filter(|head| is_callers || last_refusal::may_be_said(head))
             {
                 retry_state.last_refusal = Some(Box::new((head.clone(), text)));
             }

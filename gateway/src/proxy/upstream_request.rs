@@ -149,6 +149,7 @@ pub(super) fn head_for(
     framing: Framing,
     (span, now, signing): (Option<SpanId>, Tick, Signing<'_>),
 ) -> Result<Box<RequestHeader>, NoHead> {
+    let own_tier = model_request.own_tier_of(member);
     let member = &model_request.model.route.members()[member];
     let target = match (rest, &model_request.object) {
         (Some((path, query)), _) => RequestTarget::Rest { path, query },
@@ -165,6 +166,10 @@ pub(super) fn head_for(
         id: &facts.id,
     };
     let mut head = request.head()?;
+    if own_tier.is_some() {
+        // It would win over the body.
+        head.remove_header(&headers::X_MS_SERVICE_TIER);
+    }
     traced::add_to_request(facts, span, &mut head)?;
     transformed::request(facts, model_request, &mut head);
     upstream.auth.authorise(&caller.headers, &mut head, now, &signing).map_err(|_| NoHead::NoCredential)?;

@@ -18,6 +18,8 @@ pub struct AttemptRecord {
     pub target: Arc<Target>,
     /// Index of the member in its route.
     pub member: usize,
+    /// The deployment that served it, if the backend had another one serve it than the target's.
+    pub served_by: Option<Arc<str>>,
     /// How it went.
     pub outcome: AttemptOutcome,
     /// The upstream's status.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use spillway_plugins::limits::{Permit, Remaining};
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::{Metered, OutputMeter, Reported};
 
 /// What a request has reserved and used.
@@ -15,6 +16,8 @@ pub struct Metering {
     pub booked: bool,
     /// What the answer used, as its backend reports it.
     pub usage: Option<Metered>,
+    /// The service tier that served it, if the answer names it.
+    pub service_tier: Option<ServiceTier>,
     /// Whether the answer came to its end.
     pub whole: bool,
     /// Measures the text of a streamed answer.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use spillway_plugins::api::{Api, Part};
 use spillway_plugins::request::RequestFields;
+use spillway_plugins::service_tier::ServiceTier;
 
 use crate::runtime::{Model, Pool};
 
@@ -37,6 +38,18 @@ impl ModelRequest {
     /// Members that can't serve it at all.
     pub fn excluded(&self) -> &[usize] {
         self.elsewhere.as_deref().unwrap_or_else(|| self.model.excluded(self.api))
+    }
+
+    /// The service tier in which it is sent to a member, if any is asked for: the member's, or the caller's.
+    pub fn service_tier_at(&self, member: usize) -> Option<ServiceTier> {
+        self.own_tier_of(member).or(self.fields.service_tier)
+    }
+
+    /// The service tier that a member's requests are sent in, whatever their callers ask for. Only chats and responses
+    /// have tiers.
+    pub fn own_tier_of(&self, member: usize) -> Option<ServiceTier> {
+        let has_tiers = matches!(self.api, Api::Chat | Api::Responses) && !self.is_free() && self.object.is_none();
+        self.model.members[member].service_tier.filter(|_| has_tiers)
     }
 
     /// Whether it costs nothing.

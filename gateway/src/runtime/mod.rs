@@ -10,7 +10,7 @@ use std::sync::Arc;
 use spillway_plugins::checks::RequestCheck;
 use spillway_plugins::limits::Rank;
 
-pub use model::{LastResort, Model, Pool};
+pub use model::{LastResort, Model, Pool, Spilled};
 
 use crate::backend::auth::Identities;
 use crate::backend::{Backend, Targets};

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::Scope;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::trace;
 
 use crate::balance::budget::RetryBudget;
@@ -63,10 +65,41 @@ pub struct Member {
     pub price: Option<DeploymentPrice>,
     /// The most tokens that a prompt may have there, if known.
     pub context: Option<u64>,
+    /// The service tier in which its requests are sent, if it is not the callers' choice.
+    pub service_tier: Option<ServiceTier>,
     /// Its name in the ledger.
     pub place: Arc<MemberLabels>,
     /// Its name in spans.
     pub traced: Arc<trace::SpanTarget>,
+    /// The deployment that last served a request in its place.
+    pub(super) spilled: ArcSwapOption<Spilled>,
+}
+
+/// A deployment that served requests in place of a member's: Azure's own spillover, within one resource.
+#[derive(Debug)]
+pub struct Spilled {
+    /// Its name in the ledger, and the member's.
+    pub place: Arc<MemberLabels>,
+    /// Its price, if known.
+    pub price: Option<DeploymentPrice>,
+}
+
+impl Member {
+    /// The deployment of this name, which served a request in place of this member's. `price` is asked for once.
+    pub fn spilled_to(&self, deployment: &str, price: impl FnOnce() -> Option<DeploymentPrice>) -> Arc<Spilled> {
+        let known = self.spilled.load();
+        if let Some(known) = known.as_ref().filter(|known| *known.place.deployment == *deployment) {
+            return Arc::clone(known);
+        }
+        let place = MemberLabels {
+            deployment: deployment.into(),
+            spilled_from: Some(Arc::clone(&self.place.deployment)),
+            ..(*self.place).clone()
+        };
+        let spilled = Arc::new(Spilled { place: Arc::new(place), price: price() });
+        self.spilled.store(Some(Arc::clone(&spilled)));
+        spilled
+    }
 }
 
 /// One model: where its requests can go.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::Scope;
 use spillway_plugins::tokens::may_reason;
@@ -81,7 +82,7 @@ fn live_model(
     let (name, pool_name): (Arc<str>, Arc<str>) = (name.into(), pool.name.clone());
     let labels = |backend: &Arc<str>, deployment: &Arc<str>, tier: u32| {
         let (model, pool) = (Arc::clone(&name), Arc::clone(&pool_name));
-        Arc::new(MemberLabels { model, pool, backend: Arc::clone(backend), deployment: Arc::clone(deployment), tier })
+        Arc::new(MemberLabels { model, pool, backend: Arc::clone(backend), deployment: Arc::clone(deployment), tier, spilled_from: None })
     };
     let (mut route, mut members, mut reasons) = (Vec::new(), Vec::new(), may_reason(&name));
     for (member, health) in pool.members.iter().zip(health) {
@@ -96,6 +97,7 @@ fn live_model(
             metrics: metrics.members.of(&pool.name, &id.backend, &id.deployment, member.priority),
             price: prices.of(&backend.config, &name),
             context: member.context.or(traits.context),
+            service_tier: member.service_tier,
             place: labels(&id.backend, &id.deployment, member.priority),
             traced: Arc::new(trace::SpanTarget {
                 provider: backend.config.kind.provider().semconv_name(),
@@ -106,6 +108,7 @@ fn live_model(
                 tier: member.priority,
                 location: backend.config.location.clone(),
             }),
+            spilled: ArcSwapOption::empty(),
         });
         route.push(route::Member {
             target,

@@ -36,7 +36,7 @@ pub enum ValuePosition {
     Choices,
     /// The model's text: everything is copied, long strings in part.
     Said,
-    /// Counts: numbers and objects of them.
+    /// Counts: numbers and objects of them, and the service tier among them.
     Counts,
     /// An error: everything is copied, long strings in part.
     Error,
@@ -65,9 +65,13 @@ impl ValuePosition {
 /// What a reader wants: for a member of an object at a place, the place of its value; `None` if it is not wanted.
 pub type Want = fn(ValuePosition, &[u8]) -> Option<ValuePosition>;
 
-/// The usage of a plain answer and of its tools: only at the top level.
+/// The usage of a plain answer and of its tools, and its service tier: only at the top level.
 pub fn usage(place: ValuePosition, key: &[u8]) -> Option<ValuePosition> {
-    (place == ValuePosition::Root && matches!(key, b"usage" | b"tool_usage")).then_some(ValuePosition::Counts)
+    match (place, key) {
+        (ValuePosition::Root, b"usage" | b"tool_usage") => Some(ValuePosition::Counts),
+        (ValuePosition::Root, b"service_tier") => Some(ValuePosition::Short),
+        _ => None,
+    }
 }
 
 /// The members of an event that [`crate::stream`] reads.
@@ -75,7 +79,9 @@ pub fn event(place: ValuePosition, key: &[u8]) -> Option<ValuePosition> {
     match (place, key) {
         (ValuePosition::Root | ValuePosition::Carried, b"usage" | b"tool_usage") => Some(ValuePosition::Counts),
         (ValuePosition::Root | ValuePosition::Carried, b"error") => Some(ValuePosition::Error),
-        (ValuePosition::Root, b"type" | b"sequence_number" | b"code") | (ValuePosition::Carried, b"id") => Some(ValuePosition::Short),
+        (ValuePosition::Root, b"type" | b"sequence_number" | b"code" | b"service_tier") | (ValuePosition::Carried, b"id" | b"service_tier") => {
+            Some(ValuePosition::Short)
+        }
         (ValuePosition::Root, b"response" | b"message" | b"item") => Some(ValuePosition::Carried),
         (ValuePosition::Root, b"choices") => Some(ValuePosition::Choices),
         (ValuePosition::Choices, b"index" | b"finish_reason") => Some(ValuePosition::Short),
@@ -282,7 +288,7 @@ impl Excerpt {
                     b'[' => {
                         self.frames.len() < DEEPEST && matches!(place, ValuePosition::Choices | ValuePosition::Said | ValuePosition::Error)
                     }
-                    b'"' => *place != ValuePosition::Counts,
+                    b'"' => *place != ValuePosition::Counts || self.key == b"service_tier",
                     _ => true,
                 }
         };

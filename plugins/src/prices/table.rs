@@ -4,10 +4,19 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Money, Price, TokenPrices};
+use super::{Money, Price, TierPrices, TokenPrices};
+use crate::service_tier::ServiceTier;
 
 /// The built-in table.
 const SHIPPED: &str = include_str!("prices.json");
+
+/// How the keys of a service tier's prices end.
+const TIERS: [(&str, ServiceTier); 4] = [
+    ("_flex", ServiceTier::Flex),
+    ("_priority", ServiceTier::Priority),
+    ("_batches", ServiceTier::Batch),
+    ("_ultrafast", ServiceTier::Ultrafast),
+];
 
 /// A price table can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -101,22 +110,34 @@ fn price(model: &str, fields: &Map<String, Value>) -> Result<Price, TableError> 
             output: field(&format!("output_cost_per_token{suffix}"))?,
             cached_input: field(&format!("cache_read_input_token_cost{suffix}"))?,
             cache_write: field(&format!("cache_creation_input_token_cost{suffix}"))?,
+            cache_write_long: field(&format!("cache_creation_input_token_cost_above_1hr{suffix}"))?,
             reasoning: field(&format!("output_cost_per_reasoning_token{suffix}"))?,
         })
     };
-    let mut long = Vec::new();
-    for name in fields.keys() {
-        let Some((_, above)) = name.split_once("_above_") else { continue };
-        let Some(thousands) = above.strip_suffix("k_tokens").and_then(|number| number.parse::<u64>().ok()) else { continue };
-        if long.iter().all(|(known, _)| *known != thousands * 1000) {
-            long.push((thousands * 1000, tokens(&format!("_above_{above}"))?));
+    // A key is the price's name, the length that the input exceeds, and the tier; the last two only if they matter.
+    let long = |tier: &str| -> Result<Vec<(u64, TokenPrices)>, TableError> {
+        let mut long = Vec::new();
+        for name in fields.keys() {
+            let Some((_, above)) = name.strip_suffix(tier).and_then(|name| name.rsplit_once("_above_")) else { continue };
+            let Some(thousands) = above.strip_suffix("k_tokens").and_then(|number| number.parse::<u64>().ok()) else { continue };
+            if long.iter().all(|(known, _)| *known != thousands.saturating_mul(1000)) {
+                long.push((thousands.saturating_mul(1000), tokens(&format!("_above_{above}{tier}"))?));
+            }
+        }
+        long.sort_by_key(|(above, _)| *above);
+        Ok(long)
+    };
+    let mut tiers = Vec::new();
+    for (suffix, tier) in TIERS {
+        let prices = TierPrices { tier, tokens: tokens(suffix)?, long: long(suffix)? };
+        if prices.tokens != TokenPrices::default() || !prices.long.is_empty() {
+            tiers.push(prices);
         }
     }
-    long.sort_by_key(|(above, _)| *above);
     Ok(Price {
         tokens: tokens("")?,
-        long,
-        cache_write_long: field("cache_creation_input_token_cost_above_1hr")?,
+        long: long("")?,
+        tiers,
         input_audio: field("input_cost_per_audio_token")?,
         cached_audio: field("cache_read_input_audio_token_cost")?,
         output_audio: field("output_cost_per_audio_token")?,

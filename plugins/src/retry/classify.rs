@@ -7,6 +7,8 @@ use crate::json::{Kind, Reader, Value};
 pub enum Fault {
     /// Rate or capacity limits.
     RateLimited,
+    /// There is no capacity for the service tier `flex` now.
+    FlexUnavailable,
     /// The account's quota or spend limit.
     OutOfQuota,
     /// The deployment doesn't exist at this resource.
@@ -37,6 +39,8 @@ const KNOWN: &[(&str, Fault)] = &[
     ("content_policy_violation", Fault::ContentFilter),
     ("contentFilter", Fault::ContentFilter),
     ("ResponsibleAIPolicyViolation", Fault::ContentFilter),
+    ("flex_unavailable", Fault::FlexUnavailable),
+    ("resource_unavailable", Fault::FlexUnavailable),
     ("429", Fault::RateLimited),
     ("too_many_requests", Fault::RateLimited),
     ("rate_limit_exceeded", Fault::RateLimited),

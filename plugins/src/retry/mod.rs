@@ -21,6 +21,8 @@ pub enum Verdict {
     Deliver,
     /// The target is at a limit for now.
     RateLimited,
+    /// The target has no capacity for the service tier `flex` now, and says nothing about other tiers.
+    FlexUnavailable,
     /// The target's account or quota is used up: only an operator can help.
     OutOfQuota,
     /// The target is misconfigured (credentials, deployment): an operator must check it.
@@ -66,6 +68,7 @@ pub fn judge(status: StatusCode, body: &[u8], retryable: &StatusSet, credentials
         // With the caller's own credentials it is the caller's own quota.
         429 if fault == Some(Fault::OutOfQuota) && credentials == Credentials::Caller => Verdict::Deliver,
         429 if fault == Some(Fault::OutOfQuota) => Verdict::OutOfQuota,
+        429 if retryable.contains(status) && fault == Some(Fault::FlexUnavailable) => Verdict::FlexUnavailable,
         429 if retryable.contains(status) => Verdict::RateLimited,
         401 | 403 if credentials == Credentials::Gateway => Verdict::Misconfigured,
         404 if fault == Some(Fault::NoDeployment) || is_bare_not_found(body) => Verdict::Misconfigured,
@@ -103,6 +106,7 @@ mod tests {
             verdict(429, r#"{"type":"error","error":{"type":"rate_limit_error","details":{"error_code":"enforced_spend_limit_reached"}}}"#),
             Verdict::OutOfQuota
         );
+        assert_eq!(verdict(429, r#"{"error":{"type":"resource_unavailable","code":"flex_unavailable"}}"#), Verdict::FlexUnavailable);
         assert_eq!(verdict(401, r#"{"statusCode":401,"message":"Unauthorized."}"#), Verdict::Misconfigured);
         for redirect in [301, 302, 303, 307, 308] {
             assert_eq!(verdict(redirect, ""), Verdict::Misconfigured, "{redirect}");

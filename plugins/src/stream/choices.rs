@@ -36,12 +36,14 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices, 
     let mut list = None;
     let mut error = None;
     let mut usage = None;
+    let mut service_tier = None;
     let mut filters = false;
     let read = Reader::new(data).strict().members(|key, value| match key {
         b"choices" => list = Some(value),
         b"error" if value.kind != Kind::Null => error = Some(value),
         b"usage" if value.kind == Kind::Object => usage = Some(value),
         b"prompt_filter_results" => filters = true,
+        b"service_tier" => service_tier = Some(value),
         b"obfuscation" if value.kind == Kind::String => found.padding(&value),
         _ => {}
     });
@@ -51,6 +53,9 @@ pub(super) fn read(data: &[u8], state: &mut StreamState, choices: &mut Choices, 
     if error.is_some() {
         state.fault = Some(fault_of(data));
         return EventKind::Anything;
+    }
+    if let Some(tier) = &service_tier {
+        state.reported.read_service_tier(data, tier);
     }
     if let Some(usage) = &usage {
         state.reported.read(data, usage);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::retry::Fault;
+use crate::service_tier::ServiceTier;
 
 fn watch(api: Api, events: &[&str]) -> StreamState {
     let mut watch = StreamWatch::new(api, 1, false);
@@ -170,4 +171,36 @@ fn a_wrong_escape_makes_an_event_unreadable_however_long_its_text_is() {
             assert_eq!(watch(api, &[&wrong]).malformed, 1, "{api} {length}");
         }
     }
+}
+
+#[test]
+fn the_service_tier_is_read_in_every_kind_of_stream() {
+    let tier = |api: Api, events: &[&str]| watch(api, events).reported.service_tier();
+    let chunk = |tier: &str, text: &str| {
+        format!(r#"data: {{"choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}],"service_tier":{tier}}}"#)
+    };
+    let last = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"service_tier":"default"}"#;
+    let (first, second, none) = (chunk(r#""flex""#, "a"), chunk(r#""flex""#, "b"), chunk("null", "c"));
+    // The second chunk has the form of the first one, and is not read as JSON.
+    assert_eq!(tier(Api::Chat, &[&first, &second, &none]), Some(ServiceTier::Flex));
+    assert_eq!(tier(Api::Chat, &[&first, &second, last]), Some(ServiceTier::Default), "the last one counts");
+    let responses = |first: &str, last: &str| {
+        let event = |kind: &str, tier: &str| {
+            format!(r#"data: {{"type":"response.{kind}","response":{{"id":"r","service_tier":{tier},"tools":[{{"service_tier":"scale"}}]}}}}"#)
+        };
+        tier(Api::Responses, &[&event("created", first), &event("completed", last)])
+    };
+    assert_eq!(responses(r#""auto""#, r#""priority""#), Some(ServiceTier::Priority));
+    assert_eq!(responses(r#""flex""#, "null"), Some(ServiceTier::Flex));
+    assert_eq!(responses(r#""auto""#, "null"), None);
+    let messages = [
+        r#"data: {"type":"message_start","message":{"usage":{"input_tokens":1,"output_tokens":1,"service_tier":"priority"}}}"#,
+        r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#,
+    ];
+    assert_eq!(tier(Api::Messages, &messages), Some(ServiceTier::Priority));
+    let long = format!(
+        r#"data: {{"type":"response.completed","response":{{"id":"r","output":["{}"],"service_tier":"flex"}}}}"#,
+        "x".repeat(300_000)
+    );
+    assert_eq!(tier(Api::Responses, &[&long]), Some(ServiceTier::Flex), "an event that is not kept as a whole");
 }

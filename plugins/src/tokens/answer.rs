@@ -1,4 +1,5 @@
-//! The usage of a plain answer: the members `usage` and `tool_usage` of its top level, anywhere in the text.
+//! The usage of a plain answer: the members `usage`, `tool_usage` and `service_tier` of its top level, anywhere in the
+//! text.
 //!
 //! Callers' own data can be part of an answer (metadata, tools, schemas), so a `usage` in an inner object doesn't
 //! count.
@@ -36,14 +37,17 @@ impl AnswerUsage {
 /// How much of an answer's end is searched first: usage is mostly there.
 const END: usize = 16 * 1024;
 
-/// The usage in a complete plain JSON answer.
+/// The usage in a complete plain JSON answer, and the service tier that it names.
 pub fn read_whole(answer: &[u8]) -> Reported {
     static KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
     // It is not in `usage`, and not always next to it.
     static TOOLS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_usage\""));
+    static TIER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"service_tier\""));
     let end = &answer[answer.len().saturating_sub(END)..];
     let found = KEY.rfind(end).map(|at| &end[at + KEY.needle().len()..]);
-    if found.is_none() && end.len() == answer.len() {
+    // Mostly it is named once, if at all.
+    let named = TIER.find_iter(answer).last().map(|at| &answer[at + TIER.needle().len()..]);
+    if found.is_none() && named.is_none() && end.len() == answer.len() {
         return Reported::default();
     }
     if let Some((rest, usage)) = found.and_then(|rest| Some((rest, last_member(rest)?)))
@@ -51,7 +55,11 @@ pub fn read_whole(answer: &[u8]) -> Reported {
     {
         let mut reported = Reported::default();
         reported.read(rest, &usage);
-        return reported;
+        let Some(rest) = named.filter(|_| reported.service_tier().is_none()) else { return reported };
+        if let Some(tier) = last_member(rest) {
+            reported.read_service_tier(rest, &tier);
+            return reported;
+        }
     }
     let mut whole = AnswerUsage::default();
     whole.push(answer);

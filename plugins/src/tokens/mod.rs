@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::api::Api;
 use crate::json::{Kind, Reader, Value};
+use crate::service_tier::ServiceTier;
 
 /// The source of a usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -190,6 +191,7 @@ pub struct Reported {
     milliseconds: Option<u64>,
     cached_audio: Option<u64>,
     image_tool: ImageTool,
+    service_tier: Option<ServiceTier>,
 }
 
 /// The usage of image generation within a response, which is not in the response's own counts.
@@ -206,6 +208,7 @@ impl Reported {
     pub fn read_member(&mut self, text: &[u8], key: &[u8], value: &Value) {
         match key {
             b"usage" => self.read(text, value),
+            b"service_tier" => self.read_service_tier(text, value),
             b"tool_usage" => counts(text, value, |key, value, _| {
                 if key == b"image_gen" {
                     self.image_tool.read(text, value);
@@ -213,6 +216,17 @@ impl Reported {
             }),
             _ => {}
         }
+    }
+
+    /// Reads the service tier that an answer names. The last one counts: a response's first events may not know it yet.
+    pub fn read_service_tier(&mut self, text: &[u8], value: &Value) {
+        let named = value.as_str(text).and_then(|name| ServiceTier::read(&name));
+        self.service_tier = named.or(self.service_tier);
+    }
+
+    /// The service tier that served the request, if the answer names it.
+    pub fn service_tier(&self) -> Option<ServiceTier> {
+        self.service_tier
     }
 
     /// Reads a `usage` object. Counts that are missing, null, or lower don't change the earlier ones.
@@ -234,6 +248,8 @@ impl Reported {
             }
             b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => self.read_input(text, value),
             b"completion_tokens_details" | b"output_tokens_details" | b"output_token_details" => self.read_output(text, value),
+            // Anthropic names it here.
+            b"service_tier" => self.read_service_tier(text, value),
             _ => {}
         });
     }

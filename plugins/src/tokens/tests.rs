@@ -204,3 +204,31 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn the_service_tier_is_found_wherever_it_is_named() {
+    let tier = |answer: &str| {
+        let mut pieces = AnswerUsage::default();
+        answer.as_bytes().chunks(7).for_each(|piece| pieces.push(piece));
+        let whole = read_whole(answer.as_bytes());
+        assert_eq!(pieces.read(), whole, "{answer:.80}");
+        whole.service_tier()
+    };
+    let usage = r#""usage":{"prompt_tokens":1,"completion_tokens":2}"#;
+    let long = "x".repeat(40_000);
+    let schema = r#""tools":[{"parameters":{"properties":{"service_tier":"flex"}}}]"#;
+    for (answer, expected) in [
+        (format!(r#"{{"service_tier":"flex","choices":[],{usage}}}"#), Some(ServiceTier::Flex)),
+        (format!(r#"{{"choices":[],{usage},"service_tier":"priority"}}"#), Some(ServiceTier::Priority)),
+        (format!(r#"{{"service_tier":"flex","text":"{long}",{usage}}}"#), Some(ServiceTier::Flex)),
+        (format!(r#"{{"service_tier":"default",{schema},{usage}}}"#), Some(ServiceTier::Default)),
+        (format!(r#"{{{schema},{usage}}}"#), None),
+        (format!(r#"{{"text":"service_tier",{usage},"service_tier":null}}"#), None),
+        (format!(r#"{{"service_tier":"auto",{usage}}}"#), None),
+        (r#"{"service_tier":"flex","choices":[]}"#.to_owned(), Some(ServiceTier::Flex)),
+        (r#"{"usage":{"input_tokens":1,"output_tokens":2,"service_tier":"batch"},"id":"m"}"#.to_owned(), Some(ServiceTier::Batch)),
+        (format!("{{{usage}}}"), None),
+    ] {
+        assert_eq!(tier(&answer), expected, "{answer:.80}");
+    }
+}

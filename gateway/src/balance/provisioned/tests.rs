@@ -96,7 +96,7 @@ fn a_full_one_is_left_before_it_refuses() {
 #[test]
 fn a_refusal_sets_it_right() {
     let target = target(Some(config()));
-    book(&target, NOW).refused(Duration::from_secs(3), NOW);
+    book(&target, NOW).refused(Some(Duration::from_secs(3)), NOW);
     let view = target.provisioned.view(NOW).unwrap();
     assert_eq!((view.refused, view.decided.refusals), (Some(NOW), [0, 1]));
     assert!((view.utilisation.unwrap() - 1.3).abs() < 1e-6, "three seconds above the line: {view:?}");
@@ -120,7 +120,7 @@ fn an_unknown_rate_is_learned_from_refusals() {
         let mut booking = Booking::of(&target, &ask, false, now).unwrap();
         if bucket >= 0.0 {
             refused += 1;
-            booking.refused(Duration::from_secs_f64(bucket / 2000.0), now);
+            booking.refused(Some(Duration::from_secs_f64(bucket / 2000.0)), now);
         } else {
             bucket += 300.0;
             booking.record(&Outcome::Success { first: Duration::ZERO, signal: Default::default() }, now);
@@ -176,7 +176,7 @@ proptest! {
         let demand = Demand { ask: Ask { prompt, cap: None, choices: 1 }, ..demand() };
         let _ = target.provisioned.decide(&demand, &rules(), NOW);
         let mut booking = Booking::of(&target, &demand, false, NOW).unwrap();
-        booking.refused(Duration::from_millis(wait.into()), NOW);
+        booking.refused(Some(Duration::from_millis(wait.into())), NOW);
         let view = target.provisioned.view(NOW + Duration::from_secs(1)).unwrap();
         prop_assert!(view.drain.is_finite() && view.utilisation.is_none_or(f64::is_finite) && view.per_second.is_none_or(|rate| rate.is_finite() && rate > 0.0));
     }

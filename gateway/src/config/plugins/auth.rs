@@ -9,7 +9,7 @@ use spillway_plugins::auth::jwt::{Algorithm, Rules};
 
 use crate::config::ConsumerLimits;
 use crate::config::checker::Checker;
-use crate::config::raw::RawLimits;
+use crate::config::raw::{RawLimits, RawServiceTier};
 use crate::config::rights::{Known, RawRights, Rights, rights};
 use crate::config::scalar::{DurationText, SecretText};
 use crate::config::validate::limits;
@@ -70,6 +70,9 @@ pub struct RawUnlisted {
     pub locations: Option<Vec<String>>,
     /// Kinds of API they may use. Default: all.
     pub apis: Option<Vec<String>>,
+    /// Service tiers they may ask for, besides `default`: `flex`, `priority`. Default: all. Priority costs about twice as
+    /// much: list tiers for whoever should not choose that.
+    pub service_tiers: Option<Vec<RawServiceTier>>,
     /// Their tokens need one of these application roles.
     pub roles: Option<Vec<String>>,
     /// Their tokens need one of these scopes.
@@ -204,8 +207,8 @@ fn unlisted(raw: Option<&RawUnlisted>, key: &str, known: &Known<'_>, check: &mut
     const MOST: usize = 1000;
     let raw = raw?;
     let limits = limits::consumer(raw.limits.as_ref(), &format!("{key}.limits"), known.models.iter().copied(), check);
-    let RawUnlisted { models, pools, locations, apis, roles, scopes, .. } = raw;
-    let rights = rights(&RawRights { models, pools, locations, apis, roles, scopes }, key, known, check);
+    let RawUnlisted { models, pools, locations, apis, service_tiers, roles, scopes, .. } = raw;
+    let rights = rights(&RawRights { models, pools, locations, apis, service_tiers, roles, scopes }, key, known, check);
     raw.accept.unwrap_or(true).then(|| Unlisted { max: raw.max.unwrap_or(MOST), rights, limits })
 }
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::{RawClass, RawLimits};
+use super::service_tier::RawServiceTier;
 use crate::config::plugins::cache::RawConsumerCache;
 use crate::config::plugins::prompt_log::RawConsumerLog;
 use crate::config::scalar::{DurationText, TimeText};
@@ -31,6 +32,9 @@ pub struct RawConsumer {
     pub locations: Option<Vec<String>>,
     /// Kinds of API it may use, such as `chat` or `embeddings`. Default: all.
     pub apis: Option<Vec<String>>,
+    /// Service tiers it may ask for, besides `default`: `flex`, `priority`. Default: all. Priority costs about twice as
+    /// much: list tiers for whoever should not choose that.
+    pub service_tiers: Option<Vec<RawServiceTier>>,
     /// Its tokens need one of these application roles. Default: none is needed.
     pub roles: Option<Vec<String>>,
     /// Its tokens need one of these scopes. Default: none is needed.

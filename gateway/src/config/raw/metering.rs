@@ -103,6 +103,24 @@ pub struct RawDeploymentPrice {
     pub cached_input: Option<f64>,
     /// US dollars per million input tokens that are written to the provider's cache. Default: as `input`.
     pub cache_write: Option<f64>,
+    /// What the same costs in the service tier `flex`. Default: as above, and such costs are marked as estimates.
+    pub flex: Option<RawTierPrice>,
+    /// What the same costs in the service tier `priority`. Default: as above, and such costs are marked as estimates.
+    pub priority: Option<RawTierPrice>,
+}
+
+/// The prices of a deployment in a service tier.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTierPrice {
+    /// US dollars per million input tokens.
+    pub input: Option<f64>,
+    /// US dollars per million output tokens.
+    pub output: Option<f64>,
+    /// US dollars per million input tokens that are read from the provider's cache.
+    pub cached_input: Option<f64>,
+    /// US dollars per million input tokens that are written to the provider's cache.
+    pub cache_write: Option<f64>,
 }
 
 /// What limits do while Redis can't be reached.

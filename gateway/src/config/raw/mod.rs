@@ -10,6 +10,7 @@ mod metering;
 mod pools;
 mod server;
 mod steering;
+mod service_tier;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,11 +22,12 @@ pub use consumers::{RawCertificateName, RawConsumer, RawKey};
 pub use file::RawConfig;
 pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
 pub use metering::{
-    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawUnknownPrice, RawUsage,
+    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawTierPrice, RawUnknownPrice, RawUsage,
 };
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
 pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};
+pub use service_tier::RawServiceTier;
 
 /// Which backend has each stored object, and which consumer made it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

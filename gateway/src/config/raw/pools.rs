@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::limits::RawLimits;
 use super::steering::{RawPatience, RawPrefer, RawSpill};
+use super::service_tier::RawServiceTier;
 use crate::balance::policy::Policy;
 use crate::config::quota_pools::RawQuotaPool;
 use crate::config::scalar::{DurationText, SizeText, StatusText};
@@ -67,6 +68,9 @@ pub struct RawMember {
     /// same name share one. A table gives each model its own name: `{ "gpt-4o" = "a", "gpt-4o-mini" = "b" }`. `own` says
     /// that it shares none. Default: it shares none, and `check` warns if it may.
     pub quota_pool: Option<RawQuotaPool>,
+    /// The service tier in which its requests of chats and responses are sent, whatever their callers ask for. The same
+    /// backend may be a member once for each tier, with different priorities. Default: as the caller asks.
+    pub service_tier: Option<RawServiceTier>,
 }
 
 /// When a member's circuit opens.

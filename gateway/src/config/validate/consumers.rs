@@ -70,13 +70,13 @@ fn one<'r>(
         }
         found
     });
-    let RawConsumer { models, pools, locations, apis, roles, scopes, .. } = raw;
+    let RawConsumer { models, pools, locations, apis, service_tiers, roles, scopes, .. } = raw;
     Consumer {
         name: raw.name.as_str().into(),
         keys,
         certificates,
         claims: raw.claims.clone().unwrap_or_else(|| vec![raw.name.clone()]),
-        rights: rights(&RawRights { models, pools, locations, apis, roles, scopes }, key, known, check),
+        rights: rights(&RawRights { models, pools, locations, apis, service_tiers, roles, scopes }, key, known, check),
         headers: headers(&raw.headers, &format!("{key}.headers"), check),
         class: limits::class(raw.class),
         deadline: raw.deadline.map(|deadline| check.span(Some(deadline), 0, &format!("{key}.deadline"))),

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::HeaderName;
-use spillway_plugins::prices::{Money, Price, PriceTable, TokenPrices};
+use spillway_plugins::prices::{Money, Price, PriceTable, TierPrices, TokenPrices};
+use spillway_plugins::service_tier::ServiceTier;
 
 use crate::config::checker::Checker;
-use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawPrices, RawUsage};
+use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawPrices, RawTierPrice, RawUsage};
 use crate::config::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};
 use crate::config::{Durability, LedgerRules};
 
@@ -109,11 +110,19 @@ pub(super) fn deployments(raw: &RawBackend, key: &str, prices: &Prices, check: &
 }
 
 fn one(raw: &RawDeploymentPrice, key: &str, prices: &Prices, check: &mut Checker<'_>) -> Option<DeploymentPrice> {
-    let tokens = [("input", raw.input), ("output", raw.output), ("cached_input", raw.cached_input), ("cache_write", raw.cache_write)];
-    let by_tokens = tokens.iter().any(|(_, price)| price.is_some());
+    let own = RawTierPrice { input: raw.input, output: raw.output, cached_input: raw.cached_input, cache_write: raw.cache_write };
+    let by_tokens = has_prices(&own);
     if [raw.table.is_some(), raw.usd_per_hour.is_some(), by_tokens].into_iter().filter(|given| *given).count() != 1 {
         check.problem(key, "give one of: 'table', 'usd_per_hour', or prices per million tokens ('input', 'output', …)");
         return None;
+    }
+    let tiers = [("flex", ServiceTier::Flex, &raw.flex), ("priority", ServiceTier::Priority, &raw.priority)];
+    let tiers: Vec<_> = tiers.into_iter().filter_map(|(name, tier, prices)| Some((name, tier, prices.as_ref()?))).collect();
+    if let Some((name, ..)) = tiers.first().filter(|_| !by_tokens) {
+        check.problem(&format!("{key}.{name}"), "needs prices per million tokens beside it ('input', 'output', …)");
+    }
+    for (name, ..) in tiers.iter().filter(|(.., prices)| !has_prices(prices)) {
+        check.problem(&format!("{key}.{name}"), "is empty: set 'input', 'output', …");
     }
     if let Some(name) = &raw.table {
         let entry = prices.entry(name).cloned().map(|price| DeploymentPrice::ByUse(Box::new(price)));
@@ -122,20 +131,41 @@ fn one(raw: &RawDeploymentPrice, key: &str, prices: &Prices, check: &mut Checker
         }
         return entry;
     }
-    let mut money = |name: &str, usd: Option<f64>| {
-        let usd = usd?;
-        let money = Money::from_usd(usd);
-        if money.is_none() {
-            check.problem(&format!("{key}.{name}"), "must be a number that is not negative");
-        }
-        money
-    };
-    if raw.usd_per_hour.is_some() {
-        return money("usd_per_hour", raw.usd_per_hour).map(DeploymentPrice::Hourly);
+    if let Some(usd) = raw.usd_per_hour {
+        return money(usd, &format!("{key}.usd_per_hour"), check).map(DeploymentPrice::Hourly);
     }
-    let [input, output, cached_input, cache_write] = tokens.map(|(name, usd)| money(name, usd.map(|usd| usd / 1e6)));
-    let tokens = TokenPrices { input, output, cached_input, cache_write, reasoning: None };
-    Some(DeploymentPrice::ByUse(Box::new(Price { tokens, ..Price::default() })))
+    let tokens = by_token(&own, key, check);
+    let tiers = tiers.into_iter().map(|(name, tier, prices)| TierPrices {
+        tier,
+        tokens: by_token(prices, &format!("{key}.{name}"), check),
+        long: Vec::new(),
+    });
+    Some(DeploymentPrice::ByUse(Box::new(Price { tokens, tiers: tiers.collect(), ..Price::default() })))
+}
+
+fn has_prices(prices: &RawTierPrice) -> bool {
+    let RawTierPrice { input, output, cached_input, cache_write } = prices;
+    [input, output, cached_input, cache_write].into_iter().any(Option::is_some)
+}
+
+/// Prices per million tokens, as prices of single ones.
+fn by_token(prices: &RawTierPrice, key: &str, check: &mut Checker<'_>) -> TokenPrices {
+    let mut one = |name: &str, usd: Option<f64>| money(usd? / 1e6, &format!("{key}.{name}"), check);
+    TokenPrices {
+        input: one("input", prices.input),
+        output: one("output", prices.output),
+        cached_input: one("cached_input", prices.cached_input),
+        cache_write: one("cache_write", prices.cache_write),
+        ..TokenPrices::default()
+    }
+}
+
+fn money(usd: f64, key: &str, check: &mut Checker<'_>) -> Option<Money> {
+    let money = Money::from_usd(usd);
+    if money.is_none() {
+        check.problem(key, "must be a number that is not negative");
+    }
+    money
 }
 
 /// Limits that must survive a restart need a ledger.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use spillway_plugins::retry::StatusSet;
+use spillway_plugins::service_tier::ServiceTier;
 
 use super::{limits, steering};
 use crate::balance::budget::BudgetRules;
@@ -80,8 +81,14 @@ fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checke
             check.unknown(&at, "backend", &member.backend, backends.iter().map(|backend| backend.name.as_str()));
             continue;
         };
-        if members.iter().any(|other| other.backend == backend) {
-            check.problem(&at, format!("'{}' is a member of this pool already", member.backend));
+        let service_tier = member.service_tier.map(ServiceTier::from);
+        if members.iter().any(|other| other.backend == backend && other.service_tier == service_tier) {
+            let again = "it can be one again only with another 'service_tier'";
+            check.problem(&at, format!("'{}' is a member of this pool already; {again}", member.backend));
+        }
+        let kind = backends[backend].kind;
+        if service_tier.is_some() && !matches!(kind, RawKind::AzureOpenai | RawKind::Openai) {
+            check.problem(&at.replace(".backend", ".service_tier"), "has an effect only at backends of kind azure-openai or openai");
         }
         if member.context == Some(0) {
             check.problem(&at.replace(".backend", ".context"), "must be at least 1");
@@ -91,7 +98,14 @@ fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checke
             priority: member.priority.unwrap_or(1),
             weight: member.weight.unwrap_or(1),
             context: member.context,
+            service_tier,
         });
+    }
+    let takes = |member: &&MemberConfig| member.weight > 0 && backends[member.backend].kind != RawKind::Mock;
+    if members.iter().any(|member| takes(&member)) && members.iter().filter(takes).all(|member| member.service_tier == Some(ServiceTier::Flex))
+    {
+        let what = "every member is of the tier 'flex': requests fail while there is no capacity for it; add a member of the tier 'default'";
+        check.warn(&format!("{key}.members"), what);
     }
     let mocks = members.iter().filter(|member| backends[member.backend].kind == RawKind::Mock).count();
     if mocks > 1 {

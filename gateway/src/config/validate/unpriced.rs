@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use spillway_plugins::limits::Rules;
+use spillway_plugins::service_tier::ServiceTier;
 
 use crate::config::checker::Checker;
-use crate::config::{BackendConfig, Consumer, ConsumerLimits, Group, PoolConfig, Prices, Rights, TokenRules};
+use crate::config::{BackendConfig, Consumer, ConsumerLimits, DeploymentPrice, Group, PoolConfig, Prices, Rights, TokenRules};
 
 /// The budgets of a config.
 pub(super) struct Budgets<'c> {
@@ -28,6 +29,21 @@ pub(super) fn check(
         for (at, member) in pool.members.iter().enumerate() {
             let Some(backend) = backends.get(member.backend).filter(|backend| backend.endpoint.is_some()) else { continue };
             let unknown: Vec<&str> = pool.models.iter().filter(|model| prices.of(backend, model).is_none()).map(String::as_str).collect();
+            if let Some(tier) = member.service_tier.filter(|tier| *tier != ServiceTier::Default) {
+                let has_none = |model: &&String| match prices.of(backend, model) {
+                    Some(DeploymentPrice::ByUse(price)) => price.tiers.iter().all(|prices| prices.tier != tier),
+                    Some(DeploymentPrice::Hourly(_)) | None => false,
+                };
+                if let Some(model) = pool.models.iter().find(has_none) {
+                    let what = format!(
+                        "no price of the tier '{tier}' is known for '{model}' at '{}': its cost will be that of the default tier, marked as an \
+                         estimate; set backends.prices or prices.file",
+                        backend.name,
+                        tier = tier.label()
+                    );
+                    check.warn(&format!("pools[{index}].members[{at}].service_tier"), what);
+                }
+            }
             if unknown.is_empty() {
                 continue;
             }

@@ -179,7 +179,8 @@ impl Deliverer<'_, '_, '_> {
     /// other targets would answer the same, or because this is not known.
     fn replacement(&self, fault: retry::Fault) -> Option<ReplaceReason> {
         match fault {
-            retry::Fault::RateLimited => Some(ReplaceReason::RateLimited),
+            retry::Fault::FlexUnavailable if self.attempt.asks_for_flex() => Some(ReplaceReason::FlexUnavailable),
+            retry::Fault::RateLimited | retry::Fault::FlexUnavailable => Some(ReplaceReason::RateLimited),
             retry::Fault::OutOfQuota if self.attempt.credentials == Credentials::Gateway => Some(ReplaceReason::OutOfQuota),
             retry::Fault::NoDeployment => Some(ReplaceReason::NoDeployment),
             retry::Fault::Failed => Some(ReplaceReason::Failed),
@@ -209,7 +210,9 @@ impl Deliverer<'_, '_, '_> {
         begun && !self.ctx.metering.booked && self.ctx.facts.runtime.config.usage.on_disconnect != OnDisconnect::Cancel
     }
 
-    fn reported(&self, reported: &Reported) -> Option<Metered> {
+    /// Notes the service tier that an answer names. Returns its usage.
+    fn reported(&mut self, reported: &Reported) -> Option<Metered> {
+        self.ctx.metering.service_tier = reported.service_tier();
         reported.usage(self.attempt.model_request.api).map(Metered::reported)
     }
 

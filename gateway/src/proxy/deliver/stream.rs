@@ -288,6 +288,7 @@ impl Deliverer<'_, '_, '_> {
     /// Notes what a stream has reported so far.
     pub(super) fn note_stream(&mut self, watch: &mut StreamWatch) {
         self.ctx.metering.whole = watch.state().finished;
+        self.ctx.metering.service_tier = watch.state().reported.service_tier();
         // What is reported before the end may not be the total.
         if watch.state().finished || watch.state().done {
             self.ctx.metering.usage = self.reported(&watch.state().reported);

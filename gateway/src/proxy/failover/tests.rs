@@ -39,6 +39,7 @@ fn each_end_is_written_down_tells_its_target_and_says_what_comes_next() {
     let broken = |kind| Err(SendError::Broken(Broken::Upstream(kind)));
     for (asked, expected) in [
         (elsewhere(Verdict::RateLimited, 429), ("throttled", Some("throttled"), "throttled")),
+        (elsewhere(Verdict::FlexUnavailable, 429), ("flex_unavailable", None, "elsewhere")),
         (elsewhere(Verdict::OutOfQuota, 429), ("out_of_quota", Some("out"), "elsewhere")),
         (elsewhere(Verdict::Misconfigured, 401), ("misconfigured", Some("out"), "elsewhere")),
         (elsewhere(Verdict::Failed, 500), ("failed", None, "failed")),

@@ -72,6 +72,7 @@ async fn a_line_tells_all_but_prompt_and_answer() {
         attempts: &ctx.attempts.records,
         timing: &ctx.timing,
         reply: &ctx.reply,
+        service_tier: None,
         usage: None,
         cache: Some("miss"),
         bytes_in: CHAT.len(),

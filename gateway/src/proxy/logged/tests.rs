@@ -122,6 +122,7 @@ async fn written(level: Level, id: &str) -> Value {
         cache: None,
         rescued: None,
         attempts: smallvec::smallvec![],
+        service_tier: None,
         usage: None,
         bytes_in: 1,
         bytes_out: 2,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use spillway_plugins::limits::Used;
 use spillway_plugins::prices::Money;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::{Metered, Usage};
 
 use crate::attempt_outcome::AttemptOutcome;
@@ -15,14 +16,23 @@ use crate::ledger::{Cost, Row};
 use crate::proxy::attempt_state::AttemptState;
 use crate::proxy::books::Books;
 use crate::request::ModelRequest;
-use crate::runtime::Model;
+use crate::runtime::{Model, Spilled};
 
 /// An attempt to be booked: all that is known except its usage.
 pub(super) struct Charge {
     pub(super) row: Row,
     pub(super) model: Arc<Model>,
     pub(super) member: usize,
+    /// The deployment that served it in the member's place.
+    spilled: Option<Arc<Spilled>>,
     consumer: Option<Arc<LiveConsumer>>,
+    /// The service tier that was asked for.
+    asked: Option<ServiceTier>,
+}
+
+/// The most tokens that a request allows its answers to have together, if it sets a maximum.
+pub(super) fn cap(model_request: &ModelRequest) -> Option<u64> {
+    model_request.fields.cap().map(|_| model_request.fields.completion_cap(model_request.api, 0))
 }
 
 impl Charge {
@@ -35,6 +45,7 @@ impl Charge {
         answered: bool,
         now: Tick,
     ) -> Self {
+        let spilled = state.spilled_to.clone();
         let row = Row {
             at: books.facts.arrived_at.timestamp_millis(),
             request: books.facts.id.as_bytes().into(),
@@ -43,34 +54,53 @@ impl Charge {
             consumer: books.facts.consumer().map(|consumer| Arc::clone(&consumer.name)),
             tags: books.facts.tags.clone(),
             api: model_request.api,
-            place: Arc::clone(&model_request.model.members[state.member].place),
+            place: Arc::clone(spilled.as_ref().map_or(&model_request.model.members[state.member].place, |spilled| &spilled.place)),
             outcome: outcome.label(),
             status: state.status.map(|status| status.as_u16()),
             metered: Metered::unknown(),
+            service_tier: books.metering.service_tier,
             cost: Cost::Unknown,
+            cost_estimated: false,
             cache: None,
             first_us: books.timing.first.filter(|_| answered).map(micros),
             us: micros(now.since(state.began)),
+            class: books.facts.class(),
+            cap: cap(model_request),
+            reserved: books.body.input_bound,
+            waited_us: micros(state.waited),
+            began_us: micros(state.began.since(books.facts.arrived)),
         };
         let consumer = books.facts.caller.as_ref().map(|caller| Arc::clone(&caller.consumer));
-        Charge { row, model: Arc::clone(&model_request.model), member: state.member, consumer }
+        let asked = model_request.service_tier_at(state.member);
+        Charge { row, model: Arc::clone(&model_request.model), member: state.member, spilled, consumer, asked }
     }
 
+    /// The price of the deployment that served it.
     pub(super) fn price(&self) -> Option<&DeploymentPrice> {
-        self.model.members[self.member].price.as_ref()
+        self.spilled.as_ref().map_or(&self.model.members[self.member].price, |spilled| &spilled.price).as_ref()
     }
 
     /// Counts it in the metrics, and computes its cost.
     pub(super) fn count(&mut self, settled: Settled) -> Used {
-        let (metered, cost) = (settled.metered(), settled.cost(self.price()));
-        self.model.members[self.member].metrics.count_usage(&metered, cost);
+        let metered = settled.metered();
+        let (cost, exact) = settled.cost(self.price(), self.row.service_tier, self.asked);
+        self.model.members[self.member].metrics.count_usage(&metered, self.row.service_tier, cost);
         self.row.metered = metered;
-        self.row.cost = cost;
+        (self.row.cost, self.row.cost_estimated) = (cost, !exact);
         let paid = if let Cost::Known(money) = cost { money } else { Money::default() };
         if let Some(consumer) = &self.consumer {
             consumer.account.metrics.count(&metered.usage, paid);
         }
         Used { tokens: metered.usage.tokens(), cost: paid }
+    }
+
+    /// Writes an attempt that used nothing to the ledger.
+    pub(super) fn note(mut self, gateway: &Gateway) {
+        self.row.metered = Metered::reported(Usage::default());
+        self.row.cost = Cost::Known(Money::default());
+        if let Some(ledger) = &gateway.ledger {
+            ledger.write(self.row);
+        }
     }
 
     pub(super) fn book(mut self, gateway: &Gateway, settled: Settled) -> Used {
@@ -101,17 +131,32 @@ impl Settled {
         }
     }
 
-    pub(super) fn cost(self, price: Option<&DeploymentPrice>) -> Cost {
+    /// The cost in the service tier that the answer names, or else that was asked for; and whether all prices of that
+    /// tier are known.
+    pub(super) fn cost(
+        self,
+        price: Option<&DeploymentPrice>,
+        named: Option<ServiceTier>,
+        asked: Option<ServiceTier>,
+    ) -> (Cost, bool) {
         let price = match price {
-            Some(DeploymentPrice::Hourly(money)) => return Cost::Hourly(*money),
+            Some(DeploymentPrice::Hourly(money)) => return (Cost::Hourly(*money), true),
             Some(DeploymentPrice::ByUse(price)) => price,
-            None => return Cost::Unknown,
+            None => return (Cost::Unknown, true),
+        };
+        let (tier, certain) = match (named, asked) {
+            (Some(named), _) => (Some(named), true),
+            // It may have been served at the usual price.
+            (None, Some(ServiceTier::Flex)) => (None, false),
+            (None, asked) => (asked, asked.is_none_or(|asked| asked == ServiceTier::Default)),
         };
         // A kind of token without a price is charged at the highest price of the others.
         let (usage, known) = match self {
-            Settled::Reported(usage) | Settled::Estimated(usage) => (usage, price.cost(&usage)),
+            Settled::Reported(usage) | Settled::Estimated(usage) => (usage, price.cost(&usage, tier)),
             Settled::Bound(usage) => (usage, None),
         };
-        known.or_else(|| Some(price.at_most(&usage)).filter(|money| money.0 > 0)).map_or(Cost::Unknown, Cost::Known)
+        let exact = certain && known.is_none_or(|cost| cost.exact);
+        let money = known.map(|cost| cost.money).or_else(|| Some(price.at_most(&usage, tier)).filter(|money| money.0 > 0));
+        (money.map_or(Cost::Unknown, Cost::Known), exact)
     }
 }

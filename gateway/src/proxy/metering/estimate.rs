@@ -39,6 +39,7 @@ impl Estimate {
 
     /// Adds what was read since: more text, and more reported usage. `whole`: the answer ended.
     pub(in crate::proxy) fn has_read(&mut self, output: OutputMeter, so_far: Reported, whole: bool) {
+        self.charge.row.service_tier = so_far.service_tier();
         self.evidence.output = output;
         self.evidence.so_far = so_far;
         self.evidence.whole = whole;
@@ -47,6 +48,7 @@ impl Estimate {
     /// The answer has reported its usage after all.
     pub(in crate::proxy) fn set_reported(&mut self, reported: &Reported) {
         self.told = reported.usage(self.evidence.api);
+        self.charge.row.service_tier = reported.service_tier();
     }
 
     /// Like [`Estimate::book`], but without tokenizing any text.

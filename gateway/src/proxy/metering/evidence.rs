@@ -109,7 +109,7 @@ impl Evidence {
     /// The estimate from its texts, if they are enough and there is a price for it; else the upper bound.
     pub(super) fn settled(&self, place: &MemberLabels, price: Option<&DeploymentPrice>, tokenizers: &Tokenizers) -> Settled {
         let read = self.read(&place.model, &place.deployment, tokenizers).filter(|usage| match price {
-            Some(DeploymentPrice::ByUse(price)) => price.cost(usage).is_some(),
+            Some(DeploymentPrice::ByUse(price)) => price.cost(usage, None).is_some(),
             Some(DeploymentPrice::Hourly(_)) | None => true,
         });
         read.map_or_else(|| self.bound(), Settled::Estimated)

@@ -30,7 +30,7 @@ use crate::gateway::Gateway;
 use crate::ledger::{Cost, Ledger, MemberLabels, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
-use charge::{Charge, Settled};
+use charge::{Charge, Settled, cap};
 use evidence::Evidence;
 
 pub(super) use estimate::Estimate;
@@ -89,9 +89,9 @@ async fn book_strictly(gateway: &Gateway, ledger: &Ledger, books: Books<'_>, mut
         Some(metered) => Settled::Reported(metered.usage),
         None => {
             let bound = evidence.bound();
-            let (model, member, place) = (Arc::clone(&charge.model), charge.member, Arc::clone(&charge.row.place));
+            let (price, place) = (charge.price().cloned(), Arc::clone(&charge.row.place));
             let tokenizers = Arc::clone(&gateway.tokenizers);
-            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, model.members[member].price.as_ref(), &tokenizers));
+            let read = tokio::task::spawn_blocking(move || evidence.settled(&place, price.as_ref(), &tokenizers));
             read.await.unwrap_or(bound)
         }
     };
@@ -152,6 +152,11 @@ pub(super) fn book_attempt(
     if books.metering.booked || model_request.object.is_some() || model_request.is_free() || model_request.api == Api::Realtime {
         return;
     }
+    if outcome == AttemptOutcome::FlexUnavailable {
+        // It costs nothing, but the ledger tells how often there is no capacity.
+        let charge = Charge::new(books, model_request, state, outcome, false, gateway.clock.now());
+        return charge.note(gateway);
+    }
     // The caller's answer is not this part, but the one that continues it.
     let answered = books.reply.status.is_some() && !books.continued;
     let told = books.metering.usage.map(|metered| metered.usage);
@@ -176,6 +181,7 @@ pub(super) fn book_attempt(
     if !answered {
         // What this attempt reported says nothing about the next one.
         (books.metering.usage, books.metering.whole, books.metering.plain) = (None, false, None);
+        books.metering.service_tier = None;
         (books.metering.so_far, books.metering.output) = (Reported::default(), OutputMeter::default());
     }
 }
@@ -255,10 +261,17 @@ async fn book_unasked(
         outcome,
         status: books.reply.status,
         metered: Metered::reported(Usage::default()),
+        service_tier: None,
         cost: Cost::Known(Money::default()),
+        cost_estimated: false,
         cache,
         first_us: books.timing.first.map(micros),
         us: micros(now.since(books.facts.arrived)),
+        class: books.facts.class(),
+        cap: cap(model_request),
+        reserved: books.body.input_bound,
+        waited_us: 0,
+        began_us: 0,
     };
     if ledger.is_strict() {
         ledger.write_through(row).await;

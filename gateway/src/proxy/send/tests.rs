@@ -28,7 +28,7 @@ fn sent(kind: &BackendKind, api: Api, text: &str, deployment: &str, usage: bool)
     let gateway = gateway("");
     let caller = RequestHeader::build("POST", b"/", None).unwrap();
     let asked = model_request(&gateway, api, text);
-    let pieces = body(&caller, &kept(&gateway, text), &asked, kind.provider(), deployment, usage);
+    let pieces = body(&caller, &kept(&gateway, text), &asked, kind.provider(), deployment, (None, usage));
     String::from_utf8(pieces.concat()).unwrap()
 }
 
@@ -59,14 +59,34 @@ fn a_streams_usage_is_asked_for_where_its_caller_did_not() {
 }
 
 #[test]
+fn a_members_tier_replaces_the_callers() {
+    let gateway = gateway("");
+    let caller = RequestHeader::build("POST", b"/", None).unwrap();
+    let sent = |text: &str, tier: Option<ServiceTier>| {
+        let asked = model_request(&gateway, Api::Chat, text);
+        let pieces = body(&caller, &kept(&gateway, text), &asked, BackendKind::OpenAi.provider(), "d", (tier, true));
+        String::from_utf8(pieces.concat()).unwrap()
+    };
+    let (flex, default) = (Some(ServiceTier::Flex), Some(ServiceTier::Default));
+    assert_eq!(sent(r#"{"model":"m","n":1}"#, flex), r#"{"service_tier":"flex","model":"d","n":1}"#);
+    assert_eq!(sent(r#"{"model":"m","service_tier":"priority"}"#, flex), r#"{"model":"d","service_tier":"flex"}"#);
+    assert_eq!(sent(r#"{"service_tier" : null,"model":"m"}"#, default), r#"{"service_tier" : "default","model":"d"}"#);
+    assert_eq!(sent(r#"{"model":"d","service_tier":"flex"}"#, flex), r#"{"model":"d","service_tier":"flex"}"#);
+    assert_eq!(sent(r#"{"model":"d","service_tier":"priority"}"#, None), r#"{"model":"d","service_tier":"priority"}"#);
+    let stream = sent(r#"{"stream":true,"model":"m"}"#, flex);
+    let read: serde_json::Value = serde_json::from_str(&stream).unwrap();
+    assert_eq!((&read["service_tier"], &read["model"], &read["stream_options"]["include_usage"]), (&"flex".into(), &"d".into(), &true.into()));
+}
+
+#[test]
 fn what_is_about_something_stored_goes_as_it_is() {
     let gateway = gateway("");
     let mut asked = model_request(&gateway, Api::Files, CHAT);
     asked.object = Some("files/f".to_owned());
     let caller = RequestHeader::build("POST", b"/", None).unwrap();
-    let pieces = body(&caller, &kept(&gateway, CHAT), &asked, BackendKind::OpenAi.provider(), "other", true);
+    let pieces = body(&caller, &kept(&gateway, CHAT), &asked, BackendKind::OpenAi.provider(), "other", (None, true));
     assert_eq!(pieces.concat(), CHAT.as_bytes());
-    assert!(body(&caller, &RequestBody::default(), &asked, BackendKind::OpenAi.provider(), "other", true).is_empty());
+    assert!(body(&caller, &RequestBody::default(), &asked, BackendKind::OpenAi.provider(), "other", (None, true)).is_empty());
 }
 
 #[test]

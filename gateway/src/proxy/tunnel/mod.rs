@@ -17,7 +17,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{BError, Error, ErrorType};
-use spillway_plugins::retry::{Verdict, judge, read_signal};
+use spillway_plugins::retry::{RateSignal, Verdict, judge, read_signal};
 use spillway_plugins::stream::StreamWatch;
 use spillway_plugins::tokens::Metered;
 
@@ -28,7 +28,7 @@ use super::deliver::tap::Tap;
 use super::refusal::Refusal;
 use super::retry_state::{RetryState, pick};
 use super::upstream_request::{Framing, NoHead, head_for};
-use super::{cors, gateway_headers, headers, metering, stored, transformed};
+use super::{cors, gateway_headers, headers, metering, spillover, stored, transformed};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::backend::Upstream;
 use crate::balance::circuit::{ErrorKind, Failure};
@@ -154,6 +154,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
     let Some(mut attempt) = tunnel.attempt.take() else { return Ok(()) };
     attempt.status = Some(head.status);
     attempt.signal = read_signal(&head.headers, || gateway.clock.wall());
+    spillover::note(books.facts, model_request, &mut attempt, |name| head.headers.get(name).map(http::HeaderValue::as_bytes));
     let upstream = upstream_of(books.facts, model_request, attempt.member);
     let credentials = upstream.map_or(spillway_plugins::retry::Credentials::Gateway, |upstream| upstream.auth.credentials());
     let token = upstream.and_then(|upstream| upstream.auth.token()).filter(|_| head.status == StatusCode::UNAUTHORIZED);
@@ -170,8 +171,9 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
             let outcome = attempt.refusal(books.body, model_request, head.status);
             (outcome, if outcome.is_callers() { AttemptOutcome::CallerFault } else { AttemptOutcome::Failed })
         }
+        Verdict::Deliver if attempt.spilled_to.is_some() => (Outcome::Success { first, signal: RateSignal::default() }, AttemptOutcome::Ok),
         Verdict::Deliver => (Outcome::Success { first, signal: attempt.signal }, AttemptOutcome::Ok),
-        Verdict::RateLimited => (attempt.throttle(books.body, model_request), AttemptOutcome::Throttled),
+        Verdict::RateLimited | Verdict::FlexUnavailable => (attempt.throttle(books.body, model_request), AttemptOutcome::Throttled),
         Verdict::OutOfQuota => (Outcome::Out(OutageReason::OutOfQuota), AttemptOutcome::OutOfQuota),
         Verdict::Misconfigured => (Outcome::Out(OutageReason::Misconfigured), AttemptOutcome::Misconfigured),
         Verdict::Failed => (Outcome::Failed { failure: Failure::Status(head.status), retry_after }, AttemptOutcome::Failed),
@@ -194,7 +196,7 @@ pub(super) fn judge_head(gateway: &Gateway, head: &ResponseHeader, tunnelled: Tu
         let member = attempt.member;
         attempt.finish(gateway, &mut books, model_request, label);
         if let Some(retry_state) = &mut tunnel.retry_state {
-            if verdict == Verdict::RateLimited {
+            if matches!(verdict, Verdict::RateLimited | Verdict::FlexUnavailable) {
                 retry_state.throttled.push(member);
             } else if verdict == Verdict::Failed {
                 retry_state.failed(label, is_timeout(head.status));
@@ -268,7 +270,9 @@ fn upload_answer(
         tap.push(piece);
     }
     if end {
-        books.metering.usage = tunnel.answer.as_mut().and_then(|tap| tap.read().usage(model_request.api)).map(Metered::reported);
+        let reported = tunnel.answer.as_mut().map(Tap::read).unwrap_or_default();
+        books.metering.usage = reported.usage(model_request.api).map(Metered::reported);
+        books.metering.service_tier = reported.service_tier();
     }
     if !model_request.stores {
         return;

@@ -32,6 +32,7 @@ pub(super) fn write(line: &RequestLine<'_>, to: &mut Vec<u8>) {
         cache,
         rescued,
         attempts,
+        service_tier,
         usage,
         bytes_in,
         bytes_out,
@@ -65,7 +66,9 @@ pub(super) fn write(line: &RequestLine<'_>, to: &mut Vec<u8>) {
         members.attempt(attempt);
         members.put("}");
     }
-    members.put("],\"usage\":");
+    members.put("]");
+    members.text_if_given(",\"service_tier\":", *service_tier);
+    members.put(",\"usage\":");
     match usage {
         Some(metered) => members.usage(metered),
         None => members.put("null"),
@@ -135,9 +138,10 @@ impl Members<'_> {
     }
 
     fn attempt(&mut self, attempt: &AttemptLine<'_>) {
-        let AttemptLine { backend, deployment, outcome, status, us, said, stale } = attempt;
+        let AttemptLine { backend, deployment, spilled_from, outcome, status, us, said, stale } = attempt;
         self.text("\"backend\":", backend);
         self.text(",\"deployment\":", deployment);
+        self.text_if_given(",\"spilled_from\":", *spilled_from);
         self.text(",\"outcome\":", outcome);
         self.number_or_null(",\"status\":", status.map(u64::from));
         self.number(",\"us\":", *us);
@@ -232,6 +236,7 @@ mod tests {
             let attempt = AttemptLine {
                 backend,
                 deployment,
+                spilled_from: with_cache.then_some(code.as_str()),
                 outcome,
                 status: with_said.then_some(503),
                 us: counts[0],
@@ -271,6 +276,7 @@ mod tests {
                 cache: with_cache.then_some(cache.as_str()),
                 rescued: with_cache.then_some(rescued.as_str()),
                 attempts: (0..attempts).map(|_| attempt.clone()).collect(),
+                service_tier: with_said.then_some(rescued.as_str()),
                 usage: with_usage.then_some(Metered { usage, source: Provenance::ALL[counts[15] as usize % 3] }),
                 bytes_in: counts[16] as usize,
                 bytes_out: counts[17] as usize,

@@ -12,8 +12,11 @@ use crate::telemetry::log_time::LogTime;
 pub struct AttemptLine<'a> {
     /// The backend's name.
     pub backend: &'a str,
-    /// The deployment's name there.
+    /// The name of the deployment there that served it, or was asked.
     pub deployment: &'a str,
+    /// The deployment that was asked, if the backend itself had another one serve it.
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
+    pub spilled_from: Option<&'a str>,
     /// The outcome: `ok`, `throttled`, `failed`, an error kind …
     pub outcome: &'a str,
     /// The upstream's status, if it answered.
@@ -69,6 +72,9 @@ pub struct RequestLine<'a> {
     /// Every attempt in order.
     #[cfg_attr(test, serde(serialize_with = "as_list"))]
     pub attempts: SmallVec<[AttemptLine<'a>; 2]>,
+    /// The service tier that served it, if the answer names it.
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
+    pub service_tier: Option<&'a str>,
     /// The answer's usage, if it is known at once; estimates are only in the ledger.
     pub usage: Option<Metered>,
     /// Bytes of the request's body.

@@ -15,6 +15,9 @@ pub(super) fn write(line: &RequestLine<'_>, out: &mut Vec<u8>) -> std::io::Resul
     if let Some(metered) = &line.usage {
         write!(out, " tokens={}+{}", metered.usage.input, metered.usage.output)?;
     }
+    if let Some(tier) = line.service_tier {
+        write!(out, " service_tier={tier}")?;
+    }
     if let Some(code) = line.code {
         write!(out, " code={code}")?;
     }

@@ -2,6 +2,7 @@
 
 use prometheus::{CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 use spillway_plugins::prices::Cost;
+use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::{Metered, Provenance};
 
 use super::registration::{Registration, SECONDS, sum};
@@ -10,6 +11,9 @@ use crate::balance::member_state::MemberState;
 use crate::balance::route::Member;
 use crate::balance::snapshot::member_state;
 use crate::clock::Tick;
+
+/// The statuses after which Azure spills over; the last stands for all others.
+const SPILLOVERS: [Option<(u16, &str)>; 5] = [Some((429, "429")), Some((500, "500")), Some((503, "503")), Some((400, "400")), None];
 
 /// What became of attempts, and how members are.
 #[derive(Debug)]
@@ -20,8 +24,10 @@ pub struct MemberFamilies {
     target_in_flight: IntGaugeVec,
     throttled_seconds: CounterVec,
     failovers: IntCounterVec,
+    spillovers: IntCounterVec,
     first_token: HistogramVec,
     tokens: [IntCounterVec; 5],
+    service_tier: IntCounterVec,
     estimated_tokens: IntCounterVec,
     usage_unknown: IntCounterVec,
     cost: CounterVec,
@@ -64,6 +70,11 @@ impl MemberFamilies {
                 "Requests that left a target for another one before the caller noticed.",
                 member,
             )?,
+            spillovers: to.counters(
+                "spillway_upstream_spillovers_total",
+                "Answers that another deployment of the backend gave, by the status with which the one that was asked refused.",
+                &with("status"),
+            )?,
             first_token: to.histograms(
                 "spillway_time_to_first_token_seconds",
                 "Time from an attempt's start to its first output.",
@@ -77,6 +88,11 @@ impl MemberFamilies {
                 to.counters("spillway_cache_write_tokens_total", "Of the input tokens: written to the provider's cache.", member)?,
                 to.counters("spillway_reasoning_tokens_total", "Of the output tokens: reasoning.", member)?,
             ],
+            service_tier: to.counters(
+                "spillway_service_tier_total",
+                "Answers that name a service tier, by the tier that served them.",
+                &with("service_tier"),
+            )?,
             estimated_tokens: to.counters(
                 "spillway_estimated_tokens_total",
                 "Tokens of answers that reported none, estimated: callers that left, streams that broke.",
@@ -99,7 +115,11 @@ impl MemberFamilies {
             first_token: self.first_token.with_label_values(&labels),
             throttled_seconds: self.throttled_seconds.with_label_values(&labels),
             failovers: self.failovers.with_label_values(&labels),
+            spillovers: SPILLOVERS
+                .map(|status| self.spillovers.with_label_values(&[pool, backend, deployment, status.map_or("other", |(_, text)| text)])),
             tokens: std::array::from_fn(|kind| self.tokens[kind].with_label_values(&labels)),
+            service_tier: ServiceTier::ALL
+                .map(|tier| self.service_tier.with_label_values(&[pool, backend, deployment, tier.label()])),
             estimated_tokens: self.estimated_tokens.with_label_values(&labels),
             usage_unknown: self.usage_unknown.with_label_values(&labels),
             cost: self.cost.with_label_values(&labels),
@@ -147,7 +167,9 @@ pub struct MemberMetrics {
     pub throttled_seconds: prometheus::Counter,
     /// Requests that left it for another member.
     pub failovers: IntCounter,
+    spillovers: [IntCounter; SPILLOVERS.len()],
     tokens: [IntCounter; 5],
+    service_tier: [IntCounter; ServiceTier::ALL.len()],
     estimated_tokens: IntCounter,
     usage_unknown: IntCounter,
     cost: prometheus::Counter,
@@ -155,8 +177,11 @@ pub struct MemberMetrics {
 }
 
 impl MemberMetrics {
-    /// Counts the usage and cost of an attempt.
-    pub fn count_usage(&self, metered: &Metered, cost: Cost) {
+    /// Counts the usage and cost of an attempt, and the service tier that its answer names.
+    pub fn count_usage(&self, metered: &Metered, tier: Option<ServiceTier>, cost: Cost) {
+        if let Some(tier) = tier {
+            self.service_tier[tier.index()].inc();
+        }
         let usage = &metered.usage;
         match metered.source {
             Provenance::Reported => {
@@ -171,6 +196,13 @@ impl MemberMetrics {
             Cost::Hourly(_) => {}
             Cost::Unknown => self.cost_unknown.inc(),
         }
+    }
+
+    /// Counts an answer that another deployment of its backend gave after this one refused with a status.
+    pub fn count_spillover(&self, refused_with: Option<u16>) {
+        let known = |(status, _): (u16, &str)| Some(status) == refused_with;
+        let at = SPILLOVERS.iter().position(|status| status.is_none_or(known)).unwrap_or_default();
+        self.spillovers[at].inc();
     }
 
     /// Counts an attempt.

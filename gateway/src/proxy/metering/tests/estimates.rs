@@ -113,10 +113,10 @@ fn what_has_no_price_is_paid_as_the_dearest_that_has_one_or_not_known() {
     let model = Arc::clone(gateway.runtime.load().model("m").unwrap());
     let usage = used(1_000_000, 1_000_000);
     let dollars = |count: u64| Cost::Known(Money(count * Money::USD.0));
-    assert_eq!(Settled::Reported(usage).cost(model.members[0].price.as_ref()), dollars(11));
-    assert_eq!(Settled::Reported(usage).cost(model.members[1].price.as_ref()), Cost::Unknown);
+    assert_eq!(Settled::Reported(usage).cost(model.members[0].price.as_ref(), None, None).0, dollars(11));
+    assert_eq!(Settled::Reported(usage).cost(model.members[1].price.as_ref(), None, None).0, Cost::Unknown);
     let hourly = DeploymentPrice::Hourly(Money(5));
-    assert_eq!(Settled::Bound(usage).cost(Some(&hourly)), Cost::Hourly(Money(5)));
+    assert_eq!(Settled::Bound(usage).cost(Some(&hourly), None, None).0, Cost::Hourly(Money(5)));
     assert_eq!(
         (Settled::Bound(usage).metered(), Settled::Reported(usage).metered()),
         (Metered::estimated(usage), Metered::reported(usage))
