@@ -50,12 +50,7 @@ impl Rates {
 }
 
 /// The price for so much input: that of the highest length that it exceeds.
-fn by_length(
-    tokens: &TokenPrices,
-    long: &[(u64, TokenPrices)],
-    input: u64,
-    field: fn(&TokenPrices) -> Option<Money>,
-) -> Option<Money> {
+fn by_length(tokens: &TokenPrices, long: &[(u64, TokenPrices)], input: u64, field: fn(&TokenPrices) -> Option<Money>) -> Option<Money> {
     long.iter().rev().filter(|(above, _)| input > *above).find_map(|(_, prices)| field(prices)).or_else(|| field(tokens))
 }
 

@@ -9,8 +9,8 @@ mod limits;
 mod metering;
 mod pools;
 mod server;
-mod steering;
 mod service_tier;
+mod steering;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,12 +22,13 @@ pub use consumers::{RawCertificateName, RawConsumer, RawKey};
 pub use file::RawConfig;
 pub use limits::{RawClass, RawGroup, RawLimits, RawMoneyBudget, RawPeriod, RawTokenQuota};
 pub use metering::{
-    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawTierPrice, RawUnknownPrice, RawUsage,
+    RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawOnRedisLoss, RawPrices, RawTierPrice, RawUnknownPrice,
+    RawUsage,
 };
 pub use pools::{RawBudget, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 pub use server::{RawClientAuth, RawCors, RawServer, RawServerTls, RawTlsVersion};
-pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};
 pub use service_tier::RawServiceTier;
+pub use steering::{RawPatience, RawPrefer, RawPtu, RawShare, RawSpill};
 
 /// Which backend has each stored object, and which consumer made it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

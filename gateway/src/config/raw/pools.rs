@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::limits::RawLimits;
-use super::steering::{RawPatience, RawPrefer, RawSpill};
 use super::service_tier::RawServiceTier;
+use super::steering::{RawPatience, RawPrefer, RawSpill};
 use crate::balance::policy::Policy;
 use crate::config::quota_pools::RawQuotaPool;
 use crate::config::scalar::{DurationText, SizeText, StatusText};

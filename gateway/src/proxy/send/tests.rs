@@ -75,7 +75,10 @@ fn a_members_tier_replaces_the_callers() {
     assert_eq!(sent(r#"{"model":"d","service_tier":"priority"}"#, None), r#"{"model":"d","service_tier":"priority"}"#);
     let stream = sent(r#"{"stream":true,"model":"m"}"#, flex);
     let read: serde_json::Value = serde_json::from_str(&stream).unwrap();
-    assert_eq!((&read["service_tier"], &read["model"], &read["stream_options"]["include_usage"]), (&"flex".into(), &"d".into(), &true.into()));
+    assert_eq!(
+        (&read["service_tier"], &read["model"], &read["stream_options"]["include_usage"]),
+        (&"flex".into(), &"d".into(), &true.into())
+    );
 }
 
 #[test]
