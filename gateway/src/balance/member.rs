@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use spillway_plugins::limits::Class;
+
 use super::target::Target;
 
 /// A flag that a background task sets and clears.
@@ -43,6 +45,30 @@ pub struct Member {
     pub backend: usize,
     /// The conditions of its backend.
     pub up: MemberHealth,
+    /// Which requests it serves.
+    pub serves: Serves,
+}
+
+/// Which requests a member serves. Default: all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serves {
+    /// By class, in the order of [`Class::ALL`].
+    pub classes: [bool; 3],
+    /// Only those that would be late elsewhere.
+    pub late_only: bool,
+}
+
+impl Default for Serves {
+    fn default() -> Self {
+        Serves { classes: [true; 3], late_only: false }
+    }
+}
+
+impl Serves {
+    /// Whether it serves a request of this class; `is_late`: elsewhere it would miss its deadline.
+    pub fn accepts(&self, class: Class, is_late: bool) -> bool {
+        self.classes[class as usize] && (is_late || !self.late_only)
+    }
 }
 
 /// The conditions of a backend for its members to get requests.

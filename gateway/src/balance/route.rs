@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use smallvec::SmallVec;
 
-pub use super::member::{HealthFlag, Member, MemberHealth};
+pub use super::member::{HealthFlag, Member, MemberHealth, Serves};
+use spillway_plugins::limits::Class;
+
 use super::member_state::MemberState;
 use super::policy::{Candidate, Policy};
 use super::provisioned::{Booking, Demand};
@@ -67,6 +69,10 @@ pub struct PickRequest<'a> {
     pub key: RequestKey,
     /// What it is expected to take of provisioned throughput; `None` if no member has any.
     pub demand: Option<&'a Demand>,
+    /// How urgent it is.
+    pub class: Class,
+    /// Its deadline is nearer than the time that answers usually take.
+    pub is_late: bool,
 }
 
 /// A chosen member and its slot.
@@ -89,7 +95,7 @@ pub struct Skipped {
     pub deployment: Arc<str>,
     /// Its tier.
     pub priority: u32,
-    /// Why: a state of a member, `tried`, `not-for-this-api`, `location-not-allowed` or `ptu-full`.
+    /// Why: a state of a member, `tried`, `not-for-this-api`, `not-for-this-class`, `location-not-allowed` or `ptu-full`.
     pub state: &'static str,
     /// Milliseconds until it reopens, if known.
     pub reopens_in_ms: Option<u64>,
@@ -209,6 +215,7 @@ impl Route {
         let why = |index: usize, member: &Member| match () {
             () if request.tried.contains(&index) => ("tried", None),
             () if request.excluded.contains(&index) => ("not-for-this-api", None),
+            () if !member.serves.accepts(request.class, request.is_late) => ("not-for-this-class", None),
             () if !member.is_inside(request.fence) => ("location-not-allowed", None),
             () => match member_state_for(member, request.key, now) {
                 (MemberState::Ready, _) if let Some(until) = member.target.provisioned.full_until(now) => ("ptu-full", Some(until)),
@@ -235,6 +242,7 @@ impl Route {
     fn is_usable(&self, index: usize, request: &PickRequest<'_>, now: Tick) -> bool {
         let member = &self.members[index];
         member.weight > 0
+            && member.serves.accepts(request.class, request.is_late)
             && member.target.is_usable(request.key, now)
             && member.is_up()
             && !request.tried.contains(&index)
@@ -245,7 +253,9 @@ impl Route {
     fn none_ready(&self, request: &PickRequest<'_>, now: Tick) -> NoneReady {
         let mut result = NoneReady { soonest: None, all_throttled: true, fenced_off: false, room_at: None };
         let mut any = false;
-        let able = self.members.iter().enumerate().filter(|(index, member)| member.weight > 0 && !request.excluded.contains(index));
+        let able = self.members.iter().enumerate().filter(|(index, member)| {
+            member.weight > 0 && !request.excluded.contains(index) && member.serves.accepts(request.class, request.is_late)
+        });
         let (inside, outside): (Vec<_>, Vec<_>) = able.partition(|(_, member)| member.is_inside(request.fence));
         result.fenced_off = inside.is_empty() && !outside.is_empty();
         for (index, member) in inside {
@@ -293,8 +303,6 @@ mod tests {
     use super::*;
     use spillway_plugins::retry::{StatusSet, ThrottleScope};
 
-    use spillway_plugins::limits::Class;
-
     use crate::balance::circuit::{CircuitRules, Threshold};
     use crate::balance::provisioned::PtuConfig;
     use crate::balance::ptu::load::Ask;
@@ -312,6 +320,7 @@ mod tests {
             location: Some(location.into()),
             backend: 0,
             up: Default::default(),
+            serves: Serves::default(),
         }
     }
 
@@ -321,7 +330,7 @@ mod tests {
 
     fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {
         route.pick(
-            &PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0, key: RequestKey::default(), demand: None },
+            &PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0, key: RequestKey::default(), demand: None, class: Class::Standard, is_late: false },
             NOW,
             &mut fastrand::Rng::with_seed(1),
         )
@@ -386,6 +395,8 @@ mod tests {
             affinity_key: 0,
             key: RequestKey::default(),
             demand: None,
+            class: Class::Standard,
+            is_late: false,
         };
         let none = route.pick(&request, later, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert_eq!((none.all_throttled, none.soonest), (true, Some(NOW + rules.trip)));
@@ -404,6 +415,8 @@ mod tests {
             affinity_key: 0,
             key: RequestKey::default(),
             demand: None,
+            class: Class::Standard,
+            is_late: false,
         };
         let none = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1)).unwrap_err();
         assert!(none.all_throttled);
@@ -474,6 +487,8 @@ mod tests {
             affinity_key: 0,
             key: RequestKey::default(),
             demand: Some(demand),
+            class: demand.caller.class,
+            is_late: false,
         };
         route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1))
     }
@@ -496,6 +511,8 @@ mod tests {
             affinity_key: 0,
             key: RequestKey::default(),
             demand: Some(&request),
+            class: Class::Standard,
+            is_late: false,
         };
         let skipped = route.skipped(&all, Some(1), NOW);
         assert_eq!((skipped[0].state, skipped[0].reopens_in_ms.is_some()), ("ptu-full", true));
@@ -518,5 +535,31 @@ mod tests {
         let hurried = Demand { may_wait: false, ..demand(Class::Standard) };
         assert_ne!(pick_steered(&route, &[], &hurried).unwrap().index, 0);
         assert_ne!(pick_steered(&route, &[], &demand(Class::Interactive)).unwrap().index, 0, "its class doesn't wait");
+    }
+
+    #[test]
+    fn members_may_be_for_some_classes_and_for_late_requests() {
+        let mut members = vec![member("flex", 1, "se"), member("fast", 2, "se"), member("usual", 3, "se")];
+        members[0].serves.classes = [false, false, true];
+        members[1].serves.late_only = true;
+        let route = Route::new(members, Policy::Weighted);
+        let all = PickRequest {
+            excluded: &[],
+            throttled: &[],
+            tried: &[],
+            fence: None,
+            affinity_key: 0,
+            key: RequestKey::default(),
+            demand: None,
+            class: Class::Interactive,
+            is_late: false,
+        };
+        let pick = |request: PickRequest<'_>| route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1)).map(|pick| pick.index);
+        assert_eq!(pick(all), Ok(2));
+        assert_eq!(pick(PickRequest { class: Class::Batch, ..all }), Ok(0));
+        assert_eq!(pick(PickRequest { is_late: true, ..all }), Ok(1));
+        assert_eq!(route.skipped(&all, Some(2), NOW).iter().map(|skipped| skipped.state).collect::<Vec<_>>(), ["not-for-this-class"; 2]);
+        throttle(&route, 2, 30);
+        assert_eq!(pick(all).unwrap_err().soonest, Some(NOW + Duration::from_secs(30)), "the others are no hope");
     }
 }

@@ -89,6 +89,7 @@ fn simulate(policy: Policy, seed: u64, seconds: u64, rate_per_second: u64) -> Re
                 location: None,
                 backend: 0,
                 up: Default::default(),
+                serves: Default::default(),
             }
         })
         .collect();
@@ -142,6 +143,8 @@ fn run_request(
             affinity_key: rng.u64(0..40),
             key: RequestKey::default(),
             demand: None,
+            class: Default::default(),
+            is_late: false,
         };
         let picked = route.pick(&request, now, rng);
         let Ok(mut pick) = picked else {

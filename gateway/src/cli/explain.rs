@@ -82,6 +82,7 @@ fn state(state: &str) -> String {
         "tried" => "tried before by this request".to_owned(),
         "not-for-this-api" => "not able to serve this API".to_owned(),
         "ptu-full" => "full by the gateway's account of its provisioned throughput".to_owned(),
+        "not-for-this-class" => "for other classes of callers, or for late requests only".to_owned(),
         "location-not-allowed" => "outside the caller's locations".to_owned(),
         "quota-pool" => "closed by a 429 of another member of its quota pool".to_owned(),
         other => other.to_owned(),

@@ -39,6 +39,7 @@ use spillway_plugins::service_tier::ServiceTier;
 
 use crate::balance::budget::BudgetRules;
 use crate::balance::circuit::CircuitRules;
+use crate::balance::member::Serves;
 use crate::balance::policy::Policy;
 use crate::balance::provisioned::PtuConfig;
 use crate::balance::ptu::steer::Rules as SteeringRules;
@@ -235,6 +236,8 @@ pub struct MemberConfig {
     pub context: Option<u64>,
     /// The service tier in which its requests are sent, if it is not the callers' choice.
     pub service_tier: Option<ServiceTier>,
+    /// Which requests it serves.
+    pub serves: Serves,
 }
 
 /// When a request goes to another member.

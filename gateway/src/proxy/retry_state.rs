@@ -246,6 +246,8 @@ pub(super) fn pick(
         affinity_key: model_request.affinity_key,
         key: retry_state.key,
         demand: retry_state.demand.as_ref(),
+        class: facts.class(),
+        is_late: facts.needed_by.is_some_and(|needed_by| needed_by.since(now) < model_request.model.durations.most()),
     };
     let route = &model_request.model.route;
     let picked = crate::random::with_rng(|rng| route.pick(&request, now, rng));

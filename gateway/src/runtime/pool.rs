@@ -116,6 +116,7 @@ fn live_model(
             weight: member.weight,
             location: backend.config.location.clone(),
             backend: member.backend,
+            serves: member.serves,
             up: MemberHealth {
                 healthy: Arc::clone(health),
                 resolved: Arc::clone(&upstream.resolved),

@@ -26,6 +26,7 @@ pub fn nanos(policy: Policy, steered: bool) -> f64 {
                 location: None,
                 backend: 0,
                 up: Default::default(),
+                serves: Default::default(),
             }
         })
         .collect();
@@ -49,6 +50,8 @@ pub fn nanos(policy: Policy, steered: bool) -> f64 {
             affinity_key: u64::from(round),
             key: Default::default(),
             demand: demand.as_ref(),
+            class: Class::Standard,
+            is_late: false,
         };
         let pick = route.pick(&request, Tick(1), &mut rng);
         std::hint::black_box(&pick);

@@ -152,14 +152,14 @@ proptest! {
             target.set_drained(setup.drained);
             let up = HealthFlag::default();
             up.set(!setup.down);
-            Member { target, priority: setup.priority, weight: setup.weight, location: None, backend: i, up: MemberHealth { healthy: Arc::new(up), ..MemberHealth::default() } }
+            Member { target, priority: setup.priority, weight: setup.weight, location: None, backend: i, up: MemberHealth { healthy: Arc::new(up), ..MemberHealth::default() }, serves: Default::default() }
         }).collect();
         let tried: smallvec::SmallVec<[usize; 8]> = setups.iter().enumerate().filter(|(_, s)| s.tried).map(|(i, _)| i).collect();
         let usable = |i: &usize| { let s = &setups[*i]; s.weight > 0 && !s.throttled && !s.drained && !s.down && !s.tried };
         let best = (0..setups.len()).filter(usable).map(|i| setups[i].priority).min();
         for (name, policy) in Policy::NAMES {
             let route = Route::new(members.clone(), policy);
-            let request = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: seed, key: RequestKey::default(), demand: None };
+            let request = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: seed, key: RequestKey::default(), demand: None, class: Default::default(), is_late: false };
             let picked = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(seed));
             match (picked, best) {
                 (Ok(pick), Some(priority)) => {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::limits::RawLimits;
+use super::limits::{RawClass, RawLimits};
 use super::service_tier::RawServiceTier;
 use super::steering::{RawPatience, RawPrefer, RawSpill};
 use crate::balance::policy::Policy;
@@ -71,6 +71,11 @@ pub struct RawMember {
     /// The service tier in which its requests of chats and responses are sent, whatever their callers ask for. The same
     /// backend may be a member once for each tier, with different priorities. Default: as the caller asks.
     pub service_tier: Option<RawServiceTier>,
+    /// The classes of callers whose requests it serves. Default: all.
+    pub classes: Option<Vec<RawClass>>,
+    /// It serves only requests whose deadline (`x-spillway-deadline`, `consumers.deadline`) is nearer than the time that
+    /// nearly all answers of the model take: for the service tier `priority`, for instance. Default false.
+    pub late_only: Option<bool>,
 }
 
 /// When a member's circuit opens.

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use spillway_plugins::limits::Class;
 use spillway_plugins::retry::StatusSet;
 use spillway_plugins::service_tier::ServiceTier;
 
 use super::{limits, steering};
 use crate::balance::budget::BudgetRules;
+use crate::balance::member::Serves;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
 use crate::config::checker::Checker;
 use crate::config::error::did_you_mean;
-use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
+use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};
 use crate::config::scalar::StatusText;
 use crate::config::{HealthRules, MemberConfig, PoolConfig, RetryRules, Timeouts, transform};
 use crate::provider::RawKind;
@@ -99,15 +101,19 @@ fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checke
             weight: member.weight.unwrap_or(1),
             context: member.context,
             service_tier,
+            serves: serves(member, &at, check),
         });
     }
     let takes = |member: &&MemberConfig| member.weight > 0 && backends[member.backend].kind != RawKind::Mock;
-    if members.iter().any(|member| takes(&member))
-        && members.iter().filter(takes).all(|member| member.service_tier == Some(ServiceTier::Flex))
-    {
-        let what =
-            "every member is of the tier 'flex': requests fail while there is no capacity for it; add a member of the tier 'default'";
-        check.warn(&format!("{key}.members"), what);
+    for class in Class::ALL {
+        let always = |member: &MemberConfig| member.serves.accepts(class, false) && member.service_tier != Some(ServiceTier::Flex);
+        if members.iter().any(|member| takes(&member)) && !members.iter().filter(takes).any(always) {
+            let what = format!(
+                "no member always serves requests of class '{}': add one without 'late_only' that is not of the tier 'flex'",
+                class.label()
+            );
+            check.warn(&format!("{key}.members"), what);
+        }
     }
     let mocks = members.iter().filter(|member| backends[member.backend].kind == RawKind::Mock).count();
     if mocks > 1 {
@@ -122,6 +128,17 @@ fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checke
         check.problem(&format!("{key}.members"), "every real member has weight 0, so none of them takes traffic");
     }
     members
+}
+
+fn serves(member: &RawMember, at: &str, check: &mut Checker<'_>) -> Serves {
+    let mut serves = Serves { late_only: member.late_only.unwrap_or(false), ..Serves::default() };
+    if let Some(classes) = &member.classes {
+        serves.classes = Class::ALL.map(|class| classes.iter().any(|given| limits::class(Some(*given)) == class));
+        if classes.is_empty() {
+            check.problem(&at.replace(".backend", ".classes"), "a member for no class takes no requests; leave it out instead");
+        }
+    }
+    serves
 }
 
 fn statuses(given: Option<&Vec<StatusText>>, default: StatusSet) -> StatusSet {
