@@ -65,9 +65,11 @@ impl Database {
     /// Whether the database can be written: inserts a row, and removes it.
     pub(super) fn probe(&mut self) -> Result<(), LedgerError> {
         let transaction = self.connection.transaction()?;
-        transaction
-            .execute("INSERT INTO entries (id, kind, request, attempt, answered, input, output, cached_input, cache_write, reasoning, input_audio, \
-                      output_audio, us) VALUES (-1, 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", [])?;
+        transaction.execute(
+            "INSERT INTO entries (id, kind, request, attempt, answered, input, output, cached_input, cache_write, reasoning, input_audio, \
+                      output_audio, us) VALUES (-1, 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+            [],
+        )?;
         transaction.execute("DELETE FROM entries WHERE id = -1", [])?;
         Ok(transaction.commit()?)
     }
@@ -85,8 +87,7 @@ impl Kinds {
     /// The number of a row's kind.
     fn number(&mut self, transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<i64> {
         let source = row.metered.source.label();
-        let kind: Kind =
-            (Arc::as_ptr(&row.place).addr(), row.api, row.outcome, source, service_tier(row), row.cost_estimated, row.class);
+        let kind: Kind = (Arc::as_ptr(&row.place).addr(), row.api, row.outcome, source, service_tier(row), row.cost_estimated, row.class);
         if let Some((last, number)) = self.last
             && last == kind
         {

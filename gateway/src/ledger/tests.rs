@@ -243,7 +243,7 @@ fn a_ledger_of_an_earlier_format_is_taken_over() {
         assert_eq!(tokens(folder.path(), 0, NOON * 2), 21);
         let rows = exported(folder.path());
         assert_eq!((&rows[0]["class"], &rows[0]["began_us"], &rows[0]["service_tier"]), (&Value::Null, &Value::Null, &Value::Null));
-        assert_eq!((&rows[1]["class"], &rows[1]["began_us"]), (&json!("batch"), &json!(5)));
+        assert_eq!((&rows[2]["class"], &rows[2]["began_us"]), (&json!("batch"), &json!(5)));
     }
 }
 
@@ -281,7 +281,14 @@ fn every_way_to_be_served_has_its_lines() {
     let [default, flex, priority, ptu] = ["default", "flex", "priority", "ptu"].map(Value::from);
     assert_eq!(
         told,
-        [(&default, &none, &no), (&flex, &none, &no), (&priority, &none, &yes), (&none, &none, &no), (&default, &ptu, &no), (&none, &none, &no)]
+        [
+            (&default, &none, &no),
+            (&flex, &none, &no),
+            (&priority, &none, &yes),
+            (&none, &none, &no),
+            (&default, &ptu, &no),
+            (&none, &none, &no)
+        ]
     );
     let line = &lines[0];
     let numbers = ["completion_cap", "reserved_input_tokens", "waited_us", "began_us"].map(|name| line[name].as_i64());
@@ -291,7 +298,8 @@ fn every_way_to_be_served_has_its_lines() {
         let told: Vec<_> = by_tier.iter().map(|row| (row.by["service_tier"].as_str(), row.requests, row.estimated_cost_attempts)).collect();
         assert_eq!(told, [(Some("default"), 2, 0), (Some("flex"), 1, 0), (Some("priority"), 1, 1), (None, 2, 0)]);
         let spilled = report(folder.path(), 0, NOON * 2, "deployment,spilled_from");
-        let told: Vec<_> = spilled.iter().map(|row| (row.by["deployment"].as_str().unwrap(), row.by["spilled_from"].as_str(), row.cost_usd)).collect();
+        let told: Vec<_> =
+            spilled.iter().map(|row| (row.by["deployment"].as_str().unwrap(), row.by["spilled_from"].as_str(), row.cost_usd)).collect();
         assert_eq!(told, [("d", None, Some(350e-12)), ("payg", Some("ptu"), Some(100e-12)), ("ptu", None, Some(1.0))]);
         while writer.keep_house_at(NOON + 9 * HOUR) {}
     }

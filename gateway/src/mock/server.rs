@@ -409,7 +409,13 @@ impl Mock {
         session.write_response_body(body.into(), true).await
     }
 
-    async fn write_plain(&self, session: &mut ServerSession, status: StatusCode, standing: &HeadFacts, body: &Value) -> pingora::Result<()> {
+    async fn write_plain(
+        &self,
+        session: &mut ServerSession,
+        status: StatusCode,
+        standing: &HeadFacts,
+        body: &Value,
+    ) -> pingora::Result<()> {
         self.write_text(session, status, standing, body.to_string()).await
     }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::downstream::Session;
 use spillway_plugins::api::Api;
-use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::auth::certificate::CertificateNames;
 use spillway_plugins::auth::jwt::TokenError;
+use spillway_plugins::service_tier::ServiceTier;
 
 use super::refusal::Refusal;
 use super::traced;

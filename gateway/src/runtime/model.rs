@@ -90,11 +90,8 @@ impl Member {
         if let Some(known) = known.as_ref().filter(|known| *known.place.deployment == *deployment) {
             return Arc::clone(known);
         }
-        let place = MemberLabels {
-            deployment: deployment.into(),
-            spilled_from: Some(Arc::clone(&self.place.deployment)),
-            ..(*self.place).clone()
-        };
+        let place =
+            MemberLabels { deployment: deployment.into(), spilled_from: Some(Arc::clone(&self.place.deployment)), ..(*self.place).clone() };
         let spilled = Arc::new(Spilled { place: Arc::new(place), price: price() });
         self.spilled.store(Some(Arc::clone(&spilled)));
         spilled

@@ -23,7 +23,8 @@ fn ladder(backend: &ScriptedBackend, folder: &Path, members: &str, rest: &str) -
     )
 }
 
-const FLEX_FIRST: &str = "[{ backend = \"a\", priority = 1, service_tier = \"flex\" }, { backend = \"a\", priority = 2, service_tier = \"default\" }]";
+const FLEX_FIRST: &str =
+    "[{ backend = \"a\", priority = 1, service_tier = \"flex\" }, { backend = \"a\", priority = 2, service_tier = \"default\" }]";
 
 const NO_FLEX: &str = r#"{"error":{"type":"resource_unavailable","code":"flex_unavailable","message":"no capacity","param":null}}"#;
 
@@ -54,10 +55,19 @@ fn tiered(asked: &Received) -> Reply {
         (true, "full stream") => Reply::sse([format!("data: {NO_FLEX}\n\n")]),
         _ if body["stream"] == true => {
             let chunk = |delta: Value, finish: Value| {
-                format!("data: {}\n\n", json!({ "id": "c", "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }], "service_tier": tier }))
+                format!(
+                    "data: {}\n\n",
+                    json!({ "id": "c", "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }], "service_tier": tier })
+                )
             };
             let last = format!("data: {}\n\n", json!({ "id": "c", "choices": [], "usage": usage, "service_tier": tier }));
-            Reply::sse([chunk(json!({ "content": "a" }), Value::Null), chunk(json!({ "content": "b" }), Value::Null), chunk(json!({}), json!("stop")), last, DONE.to_owned()])
+            Reply::sse([
+                chunk(json!({ "content": "a" }), Value::Null),
+                chunk(json!({ "content": "b" }), Value::Null),
+                chunk(json!({}), json!("stop")),
+                last,
+                DONE.to_owned(),
+            ])
         }
         _ => {
             let mut whole: Value = serde_json::from_str(&answer("hello")).unwrap();
@@ -99,9 +109,8 @@ async fn what_an_answer_names_is_told_and_priced() {
     let (flex, priority, default) = (300, 1200, 600);
     let all = ["flex", "priority", "default", "default", "flex"].into_iter().zip([flex, priority, default, default, flex]);
     assert_eq!(told(folder.path()), all.map(|(tier, micros)| line("ok", Some(tier), micros)).collect::<Vec<_>>());
-    let counted = |tier: &str| {
-        format!("spillway_service_tier_total{{backend=\"a\",deployment=\"m\",pool=\"pool\",service_tier=\"{tier}\"}}")
-    };
+    let counted =
+        |tier: &str| format!("spillway_service_tier_total{{backend=\"a\",deployment=\"m\",pool=\"pool\",service_tier=\"{tier}\"}}");
     for (tier, count) in [("flex", 2.0), ("priority", 1.0), ("default", 2.0), ("batch", 0.0)] {
         assert_eq!(gateway.metric(&counted(tier)).await, count, "{tier}");
     }
@@ -147,9 +156,7 @@ async fn no_capacity_for_flex_is_no_throttle() {
     let mut expected: Vec<_> = (0..4).flat_map(|_| [refused.clone(), served.clone()]).collect();
     expected.push(line("ok", Some("flex"), 300));
     assert_eq!(told(folder.path()), expected);
-    let attempts = |outcome: &str| {
-        format!("spillway_attempts_total{{backend=\"a\",deployment=\"m\",outcome=\"{outcome}\",pool=\"pool\"}}")
-    };
+    let attempts = |outcome: &str| format!("spillway_attempts_total{{backend=\"a\",deployment=\"m\",outcome=\"{outcome}\",pool=\"pool\"}}");
     assert_eq!((gateway.metric(&attempts("flex_unavailable")).await, gateway.metric(&attempts("throttled")).await), (4.0, 0.0));
 }
 
@@ -234,7 +241,9 @@ async fn the_imitation_has_tiers_and_spills_over() {
     let settings = spillway::mock::settings::Settings::parse(settings).unwrap();
     let (_mock, address, _task) = spillway::mock::server::start(settings, spillway::clock::Clock::new()).await.unwrap();
     let sent = async |deployment: &str, tier: Option<&str>| {
-        let text = json!({ "model": deployment, "service_tier": tier, "max_tokens": 100, "messages": [{ "role": "user", "content": "hi" }] }).to_string();
+        let text =
+            json!({ "model": deployment, "service_tier": tier, "max_tokens": 100, "messages": [{ "role": "user", "content": "hi" }] })
+                .to_string();
         ask(address, post("/openai/v1/chat/completions", &[], text.as_bytes())).await.unwrap()
     };
     let tier = |got: &spillway_testkit::client::Response| got.json()["service_tier"].clone();

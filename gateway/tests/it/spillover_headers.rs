@@ -53,9 +53,8 @@ async fn what_another_deployment_served_has_its_price() {
     let cost = |row: &Value| row["cost_usd"].as_f64();
     assert_eq!(cost(&rows[0]), None, "by the hour");
     assert!((cost(&rows[1]).unwrap() - 200e-6).abs() < 1e-12, "100 tokens at a dollar and 10 at ten, of a million: {}", rows[1]);
-    let metric = |status: &str| {
-        format!("spillway_upstream_spillovers_total{{backend=\"a\",deployment=\"ptu\",pool=\"pool\",status=\"{status}\"}}")
-    };
+    let metric =
+        |status: &str| format!("spillway_upstream_spillovers_total{{backend=\"a\",deployment=\"ptu\",pool=\"pool\",status=\"{status}\"}}");
     assert_eq!(gateway.metric(&metric("429")).await, 2.0);
     assert_eq!(gateway.metric(&metric("other")).await, 0.0);
     assert_eq!(gateway.state("a").await, "ready", "the deployment that was asked has not failed");

@@ -79,9 +79,8 @@ pub fn event(place: ValuePosition, key: &[u8]) -> Option<ValuePosition> {
     match (place, key) {
         (ValuePosition::Root | ValuePosition::Carried, b"usage" | b"tool_usage") => Some(ValuePosition::Counts),
         (ValuePosition::Root | ValuePosition::Carried, b"error") => Some(ValuePosition::Error),
-        (ValuePosition::Root, b"type" | b"sequence_number" | b"code" | b"service_tier") | (ValuePosition::Carried, b"id" | b"service_tier") => {
-            Some(ValuePosition::Short)
-        }
+        (ValuePosition::Root, b"type" | b"sequence_number" | b"code" | b"service_tier")
+        | (ValuePosition::Carried, b"id" | b"service_tier") => Some(ValuePosition::Short),
         (ValuePosition::Root, b"response" | b"message" | b"item") => Some(ValuePosition::Carried),
         (ValuePosition::Root, b"choices") => Some(ValuePosition::Choices),
         (ValuePosition::Choices, b"index" | b"finish_reason") => Some(ValuePosition::Short),

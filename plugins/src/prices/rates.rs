@@ -1,6 +1,7 @@
 //! The prices that apply to one request: by the length of its input and by its service tier.
 
-use super::{Money, Price, TierPrices, TokenPrices};
+use super::Money;
+use super::price::{Price, TierPrices, TokenPrices};
 use crate::service_tier::ServiceTier;
 
 /// A price, and whether it is the tier's own; `None` if there is none.
@@ -50,12 +51,7 @@ impl Rates {
 }
 
 /// The price for so much input: that of the highest length that it exceeds.
-fn by_length(
-    tokens: &TokenPrices,
-    long: &[(u64, TokenPrices)],
-    input: u64,
-    field: fn(&TokenPrices) -> Option<Money>,
-) -> Option<Money> {
+fn by_length(tokens: &TokenPrices, long: &[(u64, TokenPrices)], input: u64, field: fn(&TokenPrices) -> Option<Money>) -> Option<Money> {
     long.iter().rev().filter(|(above, _)| input > *above).find_map(|(_, prices)| field(prices)).or_else(|| field(tokens))
 }
 

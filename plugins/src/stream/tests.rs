@@ -186,7 +186,9 @@ fn the_service_tier_is_read_in_every_kind_of_stream() {
     assert_eq!(tier(Api::Chat, &[&first, &second, last]), Some(ServiceTier::Default), "the last one counts");
     let responses = |first: &str, last: &str| {
         let event = |kind: &str, tier: &str| {
-            format!(r#"data: {{"type":"response.{kind}","response":{{"id":"r","service_tier":{tier},"tools":[{{"service_tier":"scale"}}]}}}}"#)
+            format!(
+                r#"data: {{"type":"response.{kind}","response":{{"id":"r","service_tier":{tier},"tools":[{{"service_tier":"scale"}}]}}}}"#
+            )
         };
         tier(Api::Responses, &[&event("created", first), &event("completed", last)])
     };

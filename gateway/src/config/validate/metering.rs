@@ -9,7 +9,9 @@ use spillway_plugins::prices::{Money, Price, PriceTable, TierPrices, TokenPrices
 use spillway_plugins::service_tier::ServiceTier;
 
 use crate::config::checker::Checker;
-use crate::config::raw::{RawBackend, RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawPrices, RawTierPrice, RawUsage};
+use crate::config::raw::{
+    RawBackend, RawDeploymentPrice, RawDurability, RawEstimate, RawLedger, RawOnDisconnect, RawPrices, RawTierPrice, RawUsage,
+};
 use crate::config::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};
 use crate::config::{Durability, LedgerRules};
 

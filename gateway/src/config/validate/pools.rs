@@ -100,9 +100,11 @@ fn members(raw: &RawPool, backends: &[RawBackend], key: &str, check: &mut Checke
         });
     }
     let takes = |member: &&MemberConfig| member.weight > 0 && backends[member.backend].kind != RawKind::Mock;
-    if members.iter().any(|member| takes(&member)) && members.iter().filter(takes).all(|member| member.service_tier == Some(ServiceTier::Flex))
+    if members.iter().any(|member| takes(&member))
+        && members.iter().filter(takes).all(|member| member.service_tier == Some(ServiceTier::Flex))
     {
-        let what = "every member is of the tier 'flex': requests fail while there is no capacity for it; add a member of the tier 'default'";
+        let what =
+            "every member is of the tier 'flex': requests fail while there is no capacity for it; add a member of the tier 'default'";
         check.warn(&format!("{key}.members"), what);
     }
     let mocks = members.iter().filter(|member| backends[member.backend].kind == RawKind::Mock).count();

@@ -133,12 +133,7 @@ impl Settled {
 
     /// The cost in the service tier that the answer names, or else that was asked for; and whether all prices of that
     /// tier are known.
-    pub(super) fn cost(
-        self,
-        price: Option<&DeploymentPrice>,
-        named: Option<ServiceTier>,
-        asked: Option<ServiceTier>,
-    ) -> (Cost, bool) {
+    pub(super) fn cost(self, price: Option<&DeploymentPrice>, named: Option<ServiceTier>, asked: Option<ServiceTier>) -> (Cost, bool) {
         let price = match price {
             Some(DeploymentPrice::Hourly(money)) => return (Cost::Hourly(*money), true),
             Some(DeploymentPrice::ByUse(price)) => price,

@@ -118,8 +118,7 @@ impl MemberFamilies {
             spillovers: SPILLOVERS
                 .map(|status| self.spillovers.with_label_values(&[pool, backend, deployment, status.map_or("other", |(_, text)| text)])),
             tokens: std::array::from_fn(|kind| self.tokens[kind].with_label_values(&labels)),
-            service_tier: ServiceTier::ALL
-                .map(|tier| self.service_tier.with_label_values(&[pool, backend, deployment, tier.label()])),
+            service_tier: ServiceTier::ALL.map(|tier| self.service_tier.with_label_values(&[pool, backend, deployment, tier.label()])),
             estimated_tokens: self.estimated_tokens.with_label_values(&labels),
             usage_unknown: self.usage_unknown.with_label_values(&labels),
             cost: self.cost.with_label_values(&labels),
