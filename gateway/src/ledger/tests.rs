@@ -243,7 +243,7 @@ fn a_ledger_of_an_earlier_format_is_taken_over() {
         assert_eq!(tokens(folder.path(), 0, NOON * 2), 21);
         let rows = exported(folder.path());
         assert_eq!((&rows[0]["class"], &rows[0]["began_us"], &rows[0]["service_tier"]), (&Value::Null, &Value::Null, &Value::Null));
-        assert_eq!((&rows[1]["class"], &rows[1]["began_us"]), (&json!("batch"), &json!(5)));
+        assert_eq!((&rows[2]["class"], &rows[2]["began_us"]), (&json!("batch"), &json!(5)));
     }
 }
 

@@ -136,7 +136,7 @@ async fn send_once(
             Verdict::Deliver
         }
         _ if has_no_such_part => Verdict::Deliver,
-        // Whoever asked for another tier is at a limit.
+        // In another tier, it is a rate limit.
         Verdict::FlexUnavailable if !attempt.asks_for_flex() => Verdict::RateLimited,
         other => other,
     };

@@ -1,6 +1,7 @@
 //! The prices that apply to one request: by the length of its input and by its service tier.
 
-use super::{Money, Price, TierPrices, TokenPrices};
+use super::Money;
+use super::price::{Price, TierPrices, TokenPrices};
 use crate::service_tier::ServiceTier;
 
 /// A price, and whether it is the tier's own; `None` if there is none.

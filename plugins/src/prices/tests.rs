@@ -1,4 +1,6 @@
 use super::*;
+use crate::service_tier::ServiceTier;
+use crate::tokens::Usage;
 
 fn usd(amount: f64) -> Money {
     Money::from_usd(amount).unwrap()

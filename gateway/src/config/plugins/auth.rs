@@ -71,7 +71,7 @@ pub struct RawUnlisted {
     /// Kinds of API they may use. Default: all.
     pub apis: Option<Vec<String>>,
     /// Service tiers they may ask for, besides `default`: `flex`, `priority`. Default: all. Priority costs about twice as
-    /// much: list tiers for whoever should not choose that.
+    /// much: list the tiers of consumers that should not choose it.
     pub service_tiers: Option<Vec<RawServiceTier>>,
     /// Their tokens need one of these application roles.
     pub roles: Option<Vec<String>>,

@@ -33,7 +33,7 @@ pub struct RawConsumer {
     /// Kinds of API it may use, such as `chat` or `embeddings`. Default: all.
     pub apis: Option<Vec<String>>,
     /// Service tiers it may ask for, besides `default`: `flex`, `priority`. Default: all. Priority costs about twice as
-    /// much: list tiers for whoever should not choose that.
+    /// much: list the tiers of consumers that should not choose it.
     pub service_tiers: Option<Vec<RawServiceTier>>,
     /// Its tokens need one of these application roles. Default: none is needed.
     pub roles: Option<Vec<String>>,

@@ -155,7 +155,8 @@ pub(super) fn book_attempt(
     if outcome == AttemptOutcome::FlexUnavailable {
         // It costs nothing, but the ledger tells how often there is no capacity.
         let charge = Charge::new(books, model_request, state, outcome, false, gateway.clock.now());
-        return charge.note(gateway);
+        charge.note(gateway);
+        return forget(books.metering);
     }
     // The caller's answer is not this part, but the one that continues it.
     let answered = books.reply.status.is_some() && !books.continued;
@@ -179,11 +180,14 @@ pub(super) fn book_attempt(
         }
     }
     if !answered {
-        // What this attempt reported says nothing about the next one.
-        (books.metering.usage, books.metering.whole, books.metering.plain) = (None, false, None);
-        books.metering.service_tier = None;
-        (books.metering.so_far, books.metering.output) = (Reported::default(), OutputMeter::default());
+        forget(books.metering);
     }
+}
+
+/// What an attempt reported says nothing about the next one.
+fn forget(metering: &mut Metering) {
+    (metering.usage, metering.service_tier, metering.whole, metering.plain) = (None, None, false, None);
+    (metering.so_far, metering.output) = (Reported::default(), OutputMeter::default());
 }
 
 /// Books an attempt, and settles what was reserved for its request.

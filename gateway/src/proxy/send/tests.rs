@@ -64,7 +64,7 @@ fn a_members_tier_replaces_the_callers() {
     let caller = RequestHeader::build("POST", b"/", None).unwrap();
     let sent = |text: &str, tier: Option<ServiceTier>| {
         let asked = model_request(&gateway, Api::Chat, text);
-        let pieces = body(&caller, &kept(&gateway, text), &asked, BackendKind::OpenAi.provider(), "d", (tier, true));
+        let pieces = body(&caller, &kept(&gateway, text), &asked, BackendKind::OpenAi.provider(), "d", (tier, text.contains("stream")));
         String::from_utf8(pieces.concat()).unwrap()
     };
     let (flex, default) = (Some(ServiceTier::Flex), Some(ServiceTier::Default));
