@@ -49,7 +49,7 @@ pub enum ReconcileError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Meter {
-    /// Input that is not cached.
+    /// Input that is not cached; with writes to the cache, if they have no meter of their own.
     Input,
     /// Input from the provider's cache.
     CachedInput,
@@ -211,13 +211,15 @@ pub fn reconcile(folder: &Path, config: &Config, export: impl Read) -> Result<Re
     for ((place, meter), sum) in &billed {
         *costs.entry(place).or_default() += sum.cost;
         let Some(meter) = *meter else { continue };
+        // Without a meter of their own, writes to the cache are billed as other input.
+        let writes_apart = billed.contains_key(&(place.clone(), Some(Meter::CacheWrite)));
         differences.push(Difference {
             backend: place.0.clone(),
             deployment: place.1.clone(),
             billed_as: place.2,
             meter,
             billed_tokens: sum.tokens.round() as i64,
-            ledger_tokens: of(place).into_iter().map(|row| tokens_in(row, meter)).sum(),
+            ledger_tokens: of(place).into_iter().map(|row| tokens_in(row, meter, writes_apart)).sum(),
             billed_cost: sum.cost,
         });
     }
@@ -245,9 +247,10 @@ fn is_part_of(config: &Config, row: &UsageRow, (backend, deployment, billed_as):
     same && is_meant && (hourly || BilledAs::of(text("service_tier")) == *billed_as)
 }
 
-fn tokens_in(row: &UsageRow, meter: Meter) -> i64 {
+fn tokens_in(row: &UsageRow, meter: Meter, writes_apart: bool) -> i64 {
     match meter {
-        Meter::Input => row.input_tokens - row.cached_input_tokens - row.cache_write_tokens,
+        Meter::Input if writes_apart => row.input_tokens - row.cached_input_tokens - row.cache_write_tokens,
+        Meter::Input => row.input_tokens - row.cached_input_tokens,
         Meter::CachedInput => row.cached_input_tokens,
         Meter::CacheWrite => row.cache_write_tokens,
         Meter::Output => row.output_tokens,

@@ -71,8 +71,8 @@ fn a_members_tier_replaces_the_callers() {
     assert_eq!(sent(r#"{"model":"m","n":1}"#, flex), r#"{"service_tier":"flex","model":"d","n":1}"#);
     assert_eq!(sent(r#"{"model":"m","service_tier":"priority"}"#, flex), r#"{"model":"d","service_tier":"flex"}"#);
     assert_eq!(sent(r#"{"service_tier" : null,"model":"m"}"#, default), r#"{"service_tier" : "default","model":"d"}"#);
-    assert_eq!(sent(r#"{"model":"d","service_tier":"flex"}"#, flex), r#"{"model":"d","service_tier":"flex"}"#);
-    assert_eq!(sent(r#"{"model":"d","service_tier":"priority"}"#, None), r#"{"model":"d","service_tier":"priority"}"#);
+    assert_eq!(sent(r#"{"model":"m","service_tier":"flex"}"#, flex), r#"{"model":"d","service_tier":"flex"}"#);
+    assert_eq!(sent(r#"{"model":"m","service_tier":"priority"}"#, None), r#"{"model":"d","service_tier":"priority"}"#);
     let stream = sent(r#"{"stream":true,"model":"m"}"#, flex);
     let read: serde_json::Value = serde_json::from_str(&stream).unwrap();
     assert_eq!(
