@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use super::answer::{Answer, Question, answer, tokens};
 use super::body::Body;
-use super::buckets::{Buckets, Standing};
+use super::buckets::{Arrival, Buckets, Standing};
 use super::fault::MockFault;
 use super::settings::{Deployment, Settings};
 use crate::clock::Clock;
@@ -33,8 +33,6 @@ use crate::operation::{self, Inference, Operation};
 
 /// Largest body that it accepts.
 const MAX_BODY: usize = 64 << 20;
-/// The completion tokens that Azure assumes without a cap.
-const ASSUMED_COMPLETION: u64 = 256;
 
 /// A running mock.
 pub struct Mock {
@@ -116,15 +114,15 @@ struct Reserved<'m> {
     deployment: &'m Deployment,
     /// The deployment's name in the request.
     name: String,
-    estimate: u64,
-    used: u64,
+    reserved: f64,
+    used: f64,
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         let now = self.mock.clock.now();
         if let Some(buckets) = self.mock.buckets.lock().get_mut(&self.name) {
-            buckets.settle(&self.deployment.limits(), self.estimate, self.used, now);
+            buckets.settle(&self.deployment.limits(), self.reserved, self.used, now);
         }
     }
 }
@@ -158,11 +156,19 @@ impl Mock {
         };
         // `read` has checked it.
         let Some(deployment) = self.settings.deployment(&asked.deployment) else { return Ok(true) };
-        let estimate = estimate(&asked.body);
-        let mut standing =
-            self.buckets.lock().entry(asked.deployment.clone()).or_default().admit(&deployment.limits(), estimate, self.clock.now());
-        let kept = if standing.refused_for.is_some() { 0 } else { estimate };
-        let mut reserved = Reserved { mock: self, deployment, name: asked.deployment.clone(), estimate: kept, used: 0 };
+        let call = arrival(&asked.body);
+        let limits = deployment.limits();
+        let seed = self.rng.lock().u64(..);
+        let mut standing = self.buckets.lock().entry(asked.deployment.clone()).or_insert_with(|| Buckets::new(seed)).admit(
+            &limits,
+            &call,
+            self.clock.now(),
+        );
+        let kept = limits.ptu.filter(|_| standing.refused_for.is_none()).map_or(0.0, |ptu| ptu.reserved(&call));
+        let mut reserved = Reserved { mock: self, deployment, name: asked.deployment.clone(), reserved: kept, used: 0.0 };
+        if limits.ptu.is_some_and(|ptu| !ptu.utilisation_header) {
+            standing.utilisation = None;
+        }
         let fault = asked.fault.or_else(|| self.by_chance(deployment));
         if let Some(MockFault::Throttle(ms)) = fault {
             standing.refused_for = Some(Duration::from_millis(ms));
@@ -196,7 +202,7 @@ impl Mock {
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         };
         // Also if the caller leaves: a model would have worked, too.
-        reserved.used = asked.body.prompt_tokens + tokens(&text);
+        reserved.used = limits.ptu.map_or(0.0, |ptu| ptu.used(&call, tokens(&text)));
         let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;
         self.served.fetch_add(1, Ordering::Relaxed);
         Ok(whole)
@@ -421,9 +427,9 @@ async fn stall(session: &mut ServerSession) -> pingora::Result<bool> {
     Ok(false)
 }
 
-/// The tokens that Azure counts on arrival: prompt plus completion cap, times the choices.
-fn estimate(body: &Body) -> u64 {
-    body.prompt_tokens.saturating_add(body.completion_cap.unwrap_or(ASSUMED_COMPLETION).saturating_mul(body.choices.max(1)))
+/// What the limits see of a request.
+fn arrival(body: &Body) -> Arrival {
+    Arrival { prompt: body.prompt_tokens, cached: 0, cap: body.completion_cap, choices: body.choices }
 }
 
 /// Answers that are not JSON, or have no text.
