@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::clock::Clock;
 use crate::config::scalar::DurationText;
+use crate::mock::ptu_settings::PtuSetting;
 use crate::mock::server;
 use crate::mock::settings::Settings;
 
@@ -64,7 +65,7 @@ fn settings(arguments: MockArguments) -> Result<Settings, String> {
     let default = &mut settings.default;
     default.tpm = arguments.tpm.or(default.tpm);
     default.rpm = arguments.rpm.or(default.rpm);
-    default.ptu = arguments.ptu.or(default.ptu);
+    default.ptu = arguments.ptu.map(PtuSetting::TokensPerMinute).or(default.ptu.take());
     default.first_token = arguments.first_token.or(default.first_token);
     default.per_token = arguments.per_token.or(default.per_token);
     settings.address()?;

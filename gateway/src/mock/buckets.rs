@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::ptu::PtuBucket;
+pub use super::ptu::{Arrival, Done, Ptu};
 use crate::clock::Tick;
 
 /// The limits of a deployment.
@@ -11,8 +13,8 @@ pub struct Limits {
     pub tokens_per_minute: Option<u64>,
     /// Requests per minute (pay-as-you-go).
     pub requests_per_minute: Option<u64>,
-    /// Tokens per minute of provisioned throughput (PTU).
-    pub provisioned_tokens_per_minute: Option<u64>,
+    /// Provisioned throughput.
+    pub ptu: Option<Ptu>,
 }
 
 /// What is left after a request, and whether it is refused.
@@ -31,28 +33,39 @@ pub struct Standing {
 }
 
 const MINUTE: u64 = 60_000_000_000;
-/// Seconds' worth of tokens that a PTU accepts in a burst before it is full.
-const BURST_SECONDS: f64 = 10.0;
+/// The completion tokens that Azure assumes for a pay-as-you-go call without a cap.
+const ASSUMED_COMPLETION: u64 = 256;
 
 /// The counters of one deployment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Buckets {
     minute: u64,
     tokens: u64,
     requests: u64,
     slice: u64,
     slice_requests: u64,
-    level: f64,
-    drained_at: Tick,
+    ptu: PtuBucket,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Buckets::new(0)
+    }
 }
 
 impl Buckets {
-    /// Counts a request of `estimate` tokens (prompt plus completion cap), or refuses it.
+    /// Empty ones; `seed` decides when other callers call.
+    pub fn new(seed: u64) -> Self {
+        Buckets { minute: 0, tokens: 0, requests: 0, slice: 0, slice_requests: 0, ptu: PtuBucket::new(seed) }
+    }
+
+    /// Counts a call, or refuses it.
     ///
-    /// Pay-as-you-go: the estimate is added to a per-minute counter on arrival; requests are
+    /// Pay-as-you-go: its estimate (prompt plus completion cap) is added to a per-minute counter on arrival; requests are
     /// checked in slices of one second (or ten, below 60 a minute), refused ones included.
     /// PTU: a leaky bucket that drains at its rate; full means 429 until it is below 100 % again.
-    pub fn admit(&mut self, limits: &Limits, estimate: u64, now: Tick) -> Standing {
+    pub fn admit(&mut self, limits: &Limits, call: &Arrival, now: Tick) -> Standing {
+        let estimate = call.prompt.saturating_add(call.cap.unwrap_or(ASSUMED_COMPLETION).saturating_mul(call.choices.max(1)));
         let minute = now.0 / MINUTE;
         if minute != self.minute {
             (self.minute, self.tokens, self.requests) = (minute, 0, 0);
@@ -63,22 +76,15 @@ impl Buckets {
             refused = refused.max(self.count_request(limit, now));
         }
         if let Some(limit) = limits.tokens_per_minute.filter(|_| refused.is_none()) {
-            if self.tokens + estimate > limit {
+            if self.tokens.saturating_add(estimate) > limit {
                 refused = Some(standing.reset);
             } else {
                 self.tokens += estimate;
             }
         }
-        if let Some(rate) = limits.provisioned_tokens_per_minute.filter(|_| refused.is_none()) {
-            let per_second = rate as f64 / 60.0;
-            let capacity = per_second * BURST_SECONDS;
-            self.drain(per_second, now);
-            if self.level >= capacity {
-                refused = Some(Duration::from_secs_f64((self.level - capacity) / per_second + 0.05));
-            } else {
-                self.level += estimate as f64;
-            }
-            standing.utilisation = Some(self.level / capacity);
+        if let Some(ptu) = limits.ptu.filter(|_| refused.is_none()) {
+            refused = self.ptu.admit(&ptu, call, now).err();
+            standing.utilisation = Some(self.ptu.utilisation(&ptu, now));
         }
         standing.tokens = limits.tokens_per_minute.map(|limit| (limit.saturating_sub(self.tokens), limit));
         standing.requests = limits.requests_per_minute.map(|limit| (limit.saturating_sub(self.requests), limit));
@@ -86,11 +92,21 @@ impl Buckets {
         standing
     }
 
-    /// Corrects a PTU's estimate once the usage is known; what has leaked before `now` stays leaked.
-    pub fn settle(&mut self, limits: &Limits, estimate: u64, used: u64, now: Tick) {
-        let Some(rate) = limits.provisioned_tokens_per_minute else { return };
-        self.drain(rate as f64 / 60.0, now);
-        self.level = (self.level - estimate as f64 + used as f64).max(0.0);
+    /// Corrects what a PTU reserved for a call, once its usage is known; what has drained before `now` stays drained.
+    pub fn settle(&mut self, limits: &Limits, reserved: f64, used: f64, now: Tick) {
+        if let Some(ptu) = &limits.ptu {
+            self.ptu.settle(ptu, reserved, used, now);
+        }
+    }
+
+    /// How full the PTU is; 1.0 at the line.
+    pub fn utilisation(&mut self, limits: &Limits, now: Tick) -> Option<f64> {
+        limits.ptu.as_ref().map(|ptu| self.ptu.utilisation(ptu, now))
+    }
+
+    /// What the PTU has done so far.
+    pub fn done(&mut self, limits: &Limits, now: Tick) -> Option<Done> {
+        limits.ptu.as_ref().map(|ptu| self.ptu.done(ptu, now))
     }
 
     fn count_request(&mut self, limit: u64, now: Tick) -> Option<Duration> {
@@ -103,11 +119,6 @@ impl Buckets {
         self.requests += 1;
         (self.slice_requests > per_slice).then(|| Duration::from_nanos(width - now.0 % width))
     }
-
-    fn drain(&mut self, per_second: f64, now: Tick) {
-        self.level = (self.level - now.since(self.drained_at).as_secs_f64() * per_second).max(0.0);
-        self.drained_at = now;
-    }
 }
 
 #[cfg(test)]
@@ -118,46 +129,37 @@ mod tests {
         Tick(MINUTE * 100 + millis * 1_000_000)
     }
 
+    fn tokens(prompt: u64) -> Arrival {
+        Arrival { prompt, cached: 0, cap: Some(0), choices: 1 }
+    }
+
     #[test]
     fn tokens_count_by_the_minute() {
         let limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
         let mut buckets = Buckets::default();
-        assert_eq!(buckets.admit(&limits, 60, at(0)).tokens, Some((40, 100)));
-        assert_eq!(buckets.admit(&limits, 60, at(20_000)).refused_for, Some(Duration::from_secs(40)));
-        assert_eq!(buckets.admit(&limits, 40, at(30_000)).refused_for, None);
-        assert_eq!(buckets.admit(&limits, 60, at(60_000)).refused_for, None);
+        assert_eq!(buckets.admit(&limits, &tokens(60), at(0)).tokens, Some((40, 100)));
+        assert_eq!(buckets.admit(&limits, &tokens(60), at(20_000)).refused_for, Some(Duration::from_secs(40)));
+        assert_eq!(buckets.admit(&limits, &tokens(40), at(30_000)).refused_for, None);
+        assert_eq!(buckets.admit(&limits, &tokens(60), at(60_000)).refused_for, None);
     }
 
     #[test]
     fn requests_are_checked_in_slices() {
         let limits = Limits { requests_per_minute: Some(600), ..Limits::default() };
         let mut buckets = Buckets::default();
-        let admitted = (0..50).filter(|_| buckets.admit(&limits, 1, at(100)).refused_for.is_none()).count();
+        let admitted = (0..50).filter(|_| buckets.admit(&limits, &tokens(1), at(100)).refused_for.is_none()).count();
         assert_eq!(admitted, 10, "600 a minute are ten in any second");
-        assert_eq!(buckets.admit(&limits, 1, at(1000)).refused_for, None);
+        assert_eq!(buckets.admit(&limits, &tokens(1), at(1000)).refused_for, None);
     }
 
     #[test]
-    fn what_leaked_before_an_answer_ended_is_not_taken_back_twice() {
-        let limits = Limits { provisioned_tokens_per_minute: Some(6000), ..Limits::default() };
+    fn a_ptu_refuses_when_it_is_full() {
+        let limits = Limits { ptu: Some(Ptu::new(6000)), ..Limits::default() };
         let mut buckets = Buckets::default();
-        let _ = buckets.admit(&limits, 800, at(0));
-        // 500 have leaked; the answer used as much as was thought.
-        buckets.settle(&limits, 800, 800, at(5000));
-        assert_eq!(buckets.admit(&limits, 0, at(5000)).utilisation, Some(0.3));
-        buckets.settle(&limits, 0, 400, at(20_000));
-        assert_eq!(buckets.admit(&limits, 0, at(20_000)).utilisation, Some(0.4), "used now, and none of it has leaked yet");
-    }
-
-    #[test]
-    fn a_ptu_leaks() {
-        let limits = Limits { provisioned_tokens_per_minute: Some(6000), ..Limits::default() };
-        let mut buckets = Buckets::default();
-        assert_eq!(buckets.admit(&limits, 1100, at(0)).refused_for, None);
-        let refused = buckets.admit(&limits, 1, at(0));
+        assert_eq!(buckets.admit(&limits, &tokens(1100), at(0)).refused_for, None);
+        let refused = buckets.admit(&limits, &tokens(1), at(0));
         assert!(refused.utilisation.unwrap() > 1.0 && refused.refused_for.unwrap() > Duration::from_secs(1), "{refused:?}");
-        assert_eq!(buckets.admit(&limits, 1, at(1100)).refused_for, None, "100 tokens a second have leaked");
-        buckets.settle(&limits, 1100, 100, at(1100));
-        assert!(buckets.admit(&limits, 1, at(1100)).utilisation.unwrap() < 0.1);
+        buckets.settle(&limits, 1100.0, 100.0, at(1100));
+        assert_eq!(buckets.utilisation(&limits, at(1100)), Some(0.0));
     }
 }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`answer`] | well-formed answers of every API, plain and streamed |
 //! | [`body`] | what the mock reads of a request |
-//! | [`buckets`] | Azure's limits: tokens and requests per minute, a PTU's leaky bucket |
+//! | [`buckets`] | Azure's limits: tokens and requests per minute |
+//! | [`ptu`] | the bucket of a provisioned deployment |
 //! | `part` | answers of sub-operations: token counts, and a compacted conversation |
 //! | `question` | a request, as the mock sees it |
 //! | [`fault`] | faults, and how they are requested |
 //! | [`settings`] | the mock's own config |
+//! | [`ptu_settings`] | the settings of a PTU in it |
 //! | [`server`] | serves all of it on a socket |
 
 pub mod answer;
@@ -16,6 +18,8 @@ pub mod body;
 pub mod buckets;
 pub mod fault;
 mod part;
+pub mod ptu;
+pub mod ptu_settings;
 mod question;
 pub mod server;
 pub mod settings;

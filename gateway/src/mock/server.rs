@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use super::answer::{Answer, Question, answer, tokens};
 use super::body::Body;
-use super::buckets::Buckets;
+use super::buckets::{Arrival, Buckets};
 use super::fault::MockFault;
 use super::settings::{Deployment, Settings};
 use super::spill::HeadFacts;
@@ -35,8 +35,6 @@ use crate::operation::{self, Inference, Operation};
 
 /// Largest body that it accepts.
 const MAX_BODY: usize = 64 << 20;
-/// The completion tokens that Azure assumes without a cap.
-const ASSUMED_COMPLETION: u64 = 256;
 
 /// A running mock.
 pub struct Mock {
@@ -118,15 +116,15 @@ struct Reserved<'m> {
     deployment: &'m Deployment,
     /// The name of its counters.
     counters: String,
-    estimate: u64,
-    used: u64,
+    reserved: f64,
+    used: f64,
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         let now = self.mock.clock.now();
         if let Some(buckets) = self.mock.buckets.lock().get_mut(&self.counters) {
-            buckets.settle(&self.deployment.limits(), self.estimate, self.used, now);
+            buckets.settle(&self.deployment.limits(), self.reserved, self.used, now);
         }
     }
 }
@@ -162,7 +160,7 @@ impl Mock {
         asked.body.service_tier.get_or_insert(ServiceTier::Default);
         // `read` has checked it.
         let Some(deployment) = self.settings.deployment(&asked.deployment) else { return Ok(true) };
-        let estimate = estimate(&asked.body);
+        let call = arrival(&asked.body);
         let has_tiers = matches!(asked.inference.api, Api::Chat | Api::Responses);
         if has_tiers && asked.body.service_tier == Some(ServiceTier::Flex) && !self.has_flex(deployment) {
             let error = json!({ "type": "resource_unavailable", "code": "flex_unavailable", "message": "There is no capacity for this service tier now.", "param": null });
@@ -170,9 +168,13 @@ impl Mock {
             let body = json!({ "error": error });
             return self.write_plain(session, StatusCode::TOO_MANY_REQUESTS, &HeadFacts::default(), &body).await.map(|()| true);
         }
-        let (mut standing, deployment, counters) = self.admit(&asked.deployment, deployment, estimate);
-        let kept = if standing.refused_for.is_some() { 0 } else { estimate };
-        let mut reserved = Reserved { mock: self, deployment, counters, estimate: kept, used: 0 };
+        let (mut standing, deployment, counters) = self.admit(&asked.deployment, deployment, &call);
+        let ptu = deployment.limits().ptu;
+        let kept = ptu.filter(|_| standing.refused_for.is_none()).map_or(0.0, |ptu| ptu.reserved(&call));
+        let mut reserved = Reserved { mock: self, deployment, counters, reserved: kept, used: 0.0 };
+        if ptu.is_some_and(|ptu| !ptu.utilisation_header) {
+            standing.utilisation = None;
+        }
         let fault = asked.fault.or_else(|| self.by_chance(deployment));
         if let Some(MockFault::Throttle(ms)) = fault {
             standing.refused_for = Some(Duration::from_millis(ms));
@@ -206,7 +208,7 @@ impl Mock {
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         };
         // Also if the caller leaves: a model would have worked, too.
-        reserved.used = asked.body.prompt_tokens + tokens(&text);
+        reserved.used = limits.ptu.map_or(0.0, |ptu| ptu.used(&call, tokens(&text)));
         let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;
         self.served.fetch_add(1, Ordering::Relaxed);
         Ok(whole)
@@ -287,9 +289,11 @@ impl Mock {
 
     /// Counts a request; if the deployment's provisioned throughput is full, at the one that serves in its place. Returns
     /// the deployment that serves, and the name of its counters.
-    fn admit<'m>(&'m self, name: &str, deployment: &'m Deployment, estimate: u64) -> (HeadFacts, &'m Deployment, String) {
+    fn admit<'m>(&'m self, name: &str, deployment: &'m Deployment, call: &Arrival) -> (HeadFacts, &'m Deployment, String) {
         let count = |name: &str, deployment: &Deployment| {
-            self.buckets.lock().entry(deployment.counters(name)).or_default().admit(&deployment.limits(), estimate, self.clock.now())
+            let seed = self.rng.lock().u64(..);
+            let mut buckets = self.buckets.lock();
+            buckets.entry(deployment.counters(name)).or_insert_with(|| Buckets::new(seed)).admit(&deployment.limits(), call, self.clock.now())
         };
         let standing = count(name, deployment);
         let other = deployment.spillover.as_deref().filter(|_| standing.refused_for.is_some());
@@ -462,9 +466,9 @@ async fn stall(session: &mut ServerSession) -> pingora::Result<bool> {
     Ok(false)
 }
 
-/// The tokens that Azure counts on arrival: prompt plus completion cap, times the choices.
-fn estimate(body: &Body) -> u64 {
-    body.prompt_tokens.saturating_add(body.completion_cap.unwrap_or(ASSUMED_COMPLETION).saturating_mul(body.choices.max(1)))
+/// What the limits see of a request.
+fn arrival(body: &Body) -> Arrival {
+    Arrival { prompt: body.prompt_tokens, cached: 0, cap: body.completion_cap, choices: body.choices }
 }
 
 /// Answers that are not JSON, or have no text.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::buckets::Limits;
 use super::fault::MockFault;
+use super::ptu_settings::PtuSetting;
 use crate::config::scalar::DurationText;
 
 /// What `spillway mock -c FILE` reads. Everything has a default.
@@ -49,8 +50,8 @@ pub struct Deployment {
     pub tpm: Option<u64>,
     /// Pay-as-you-go requests per minute.
     pub rpm: Option<u64>,
-    /// Provisioned tokens per minute: a PTU with a leaky bucket.
-    pub ptu: Option<u64>,
+    /// A PTU: its tokens per minute, or a table of its settings.
+    pub ptu: Option<PtuSetting>,
     /// The quota that it shares with the other deployments of this name, which must have the same `tpm` and `rpm`: these
     /// count for all of them together.
     pub quota_pool: Option<String>,
@@ -82,7 +83,7 @@ impl Deployment {
 
     /// Its limits.
     pub fn limits(&self) -> Limits {
-        Limits { tokens_per_minute: self.tpm, requests_per_minute: self.rpm, provisioned_tokens_per_minute: self.ptu }
+        Limits { tokens_per_minute: self.tpm, requests_per_minute: self.rpm, ptu: self.ptu.as_ref().map(PtuSetting::ptu) }
     }
 
     /// A random time around `base`, with the configured jitter.
@@ -105,6 +106,9 @@ impl Settings {
         for deployment in settings.deployments.iter().chain([&settings.default]) {
             if let Some(fault) = &deployment.fault {
                 fault.parse::<MockFault>().map_err(|error| error.to_string())?;
+            }
+            if let Some(ptu) = &deployment.ptu {
+                ptu.check().map_err(|error| format!("deployment '{}': {error}", deployment.name))?;
             }
             if let Some(pool) = &deployment.quota_pool {
                 let others = settings.deployments.iter().filter(|other| other.quota_pool.as_ref() == Some(pool));
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn strict_and_with_defaults() {
         let settings = Settings::parse("name = \"ptu\"\n[default]\nptu = 1000\nfirst_token = \"20ms\"").unwrap();
-        assert_eq!(settings.deployment("anything").unwrap().ptu, Some(1000));
+        assert_eq!(settings.deployment("anything").unwrap().ptu, Some(PtuSetting::TokensPerMinute(1000)));
         assert!(Settings::parse("nmae = \"x\"").unwrap_err().contains("nmae"));
         assert!(Settings::parse("[default]\nfault = \"explode\"").is_err());
         let shared = |tpm: u64| {

@@ -197,9 +197,17 @@ fn mock(arguments: &[&str]) -> (Killed, SocketAddr) {
     (child, address)
 }
 
+/// A mock backend as a process, with a config.
+fn mock_with(settings: &str) -> (Killed, SocketAddr) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), settings).unwrap();
+    mock(&["--config", file.path().to_str().unwrap()])
+}
+
 #[tokio::test]
 async fn the_mock_speaks_like_azure() {
-    let (_mock, address) = mock(&["--ptu", "600", "--test-mode", "--reply", "one two three"]);
+    let (_mock, address) =
+        mock_with("test_mode = true\nreply = \"one two three\"\n[default]\nptu = { tokens_per_minute = 600, utilisation_header = true }");
     let chat = |stream: bool| {
         serde_json::json!({ "stream": stream, "max_tokens": 50, "messages": [{ "role": "user", "content": "x" }], "stream_options": { "include_usage": true } }).to_string()
     };
@@ -226,6 +234,9 @@ async fn the_mock_speaks_like_azure() {
         assert_eq!(got.status, status);
         assert_eq!(got.header("retry-after-ms").is_some(), status == 429);
     }
+    let (_ptu, silent) = mock(&["--ptu", "600"]);
+    let got = ask(silent, post(dated, &[], chat(false).as_bytes())).await.unwrap();
+    assert_eq!((got.status, got.header("azure-openai-deployment-utilization")), (200, None), "Azure doesn't tell");
     let (_unlimited, free) = mock(&["--test-mode"]);
     let cut = ask(free, post(dated, &[("x-mock-fault", "cut=2")], chat(true).as_bytes())).await.unwrap();
     assert_eq!(cut.ended, spillway_testkit::wire::Ended::Cut);
@@ -246,7 +257,8 @@ async fn the_mock_speaks_like_azure() {
 #[tokio::test]
 async fn answers_of_the_mock_that_end_early_keep_nothing_reserved() {
     // 100 tokens in a burst, of which each request reserves more than 90.
-    let (_mock, address) = mock(&["--ptu", "600", "--test-mode", "--reply", "x"]);
+    let (_mock, address) =
+        mock_with("test_mode = true\nreply = \"x\"\n[default]\nptu = { tokens_per_minute = 600, utilisation_header = true }");
     let path = "/v1/chat/completions";
     let body = |most: u64| format!("{{\"model\":\"m\",\"stream\":true,\"max_tokens\":{most},\"messages\":[]}}");
     // What is asked for meanwhile uses nothing.

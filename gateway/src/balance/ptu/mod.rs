@@ -3,6 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | [`twin`] | the level of its bucket and its drain, learned from what it accepts and refuses |
+//! | `filter` | how observations change what is believed of it |
 //! | [`saved`] | that state for a restart or another process |
 //! | [`load`] | what a call adds to the level: expected, and used |
 //! | [`rates`] | the shipped table: what a unit takes of each model |
@@ -11,6 +12,7 @@
 //!
 //! The unit of load is the second of configured capacity: 2.0 is what the configured rate drains in two seconds.
 
+mod filter;
 pub mod load;
 pub mod rates;
 pub mod saved;

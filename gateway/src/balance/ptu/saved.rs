@@ -9,6 +9,8 @@ pub struct Saved {
     pub level: Option<f64>,
     /// The net drain as a share of the configured rate.
     pub drain: f64,
+    /// What the bucket holds for calls under way beyond their use, as a share of what is booked for them.
+    pub held: f64,
     /// Used load as a share of the booked.
     pub real: f64,
     /// The mean booking in seconds.

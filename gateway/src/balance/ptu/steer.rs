@@ -47,9 +47,9 @@ impl Default for Rules {
     fn default() -> Self {
         Rules {
             prefer: Prefer::FirstCome,
-            cheap_guard: 0.3,
-            batch_guard: 0.5,
-            batch_drain: 0.15,
+            cheap_guard: 0.2,
+            batch_guard: 0.65,
+            batch_drain: 0.2,
             patience: [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(300)],
         }
     }
@@ -149,7 +149,7 @@ impl Steering {
         let guard = guard.max(call.reserved);
         let open = !batch || twin.drain() - self.arrivals(now) >= rules.batch_drain;
         if open {
-            match twin.fits(now, guard, !batch) {
+            match twin.fits(now, guard, !batch && !cheap) {
                 Fit::Fits => return Decision::Use { probe: false },
                 Fit::Probe => return Decision::Use { probe: true },
                 Fit::Full => {}
@@ -227,10 +227,6 @@ mod tests {
     /// A twin with this much in its bucket of ten seconds, without a probe to spend.
     fn filled(load: f64) -> Twin {
         let mut twin = Twin::new(Duration::from_secs(10), 0.0, NOW);
-        for _ in 0..14 {
-            twin.refused(NOW, Duration::ZERO);
-        }
-        twin.peer_settled(NOW, 0.0, None);
         let mut saved = twin.saved(NOW);
         (saved.level, saved.spare) = (Some(load - 10.0), 0.0);
         twin.restore(&saved, NOW);
@@ -251,38 +247,38 @@ mod tests {
         let decide =
             |rules: &Rules, price: f64, load: f64| at_mean_one().decide(&mut filled(load), rules, &call(Class::Interactive, price), NOW);
         assert_eq!(decide(&savings(), 0.5, 2.0), Decision::Use { probe: false });
-        assert_eq!(decide(&savings(), 0.5, 4.0), Decision::Spill(Why::Cheap));
-        assert_eq!(decide(&savings(), 2.0, 4.0), Decision::Use { probe: false });
-        assert_eq!(decide(&savings(), 2.0, 7.0), Decision::Spill(Why::Full));
-        assert_eq!(decide(&Rules::default(), 0.5, 4.0), Decision::Use { probe: false }, "first come, first served");
+        assert_eq!(decide(&savings(), 0.5, 5.5), Decision::Spill(Why::Cheap));
+        assert_eq!(decide(&savings(), 2.0, 5.5), Decision::Use { probe: false });
+        assert_eq!(decide(&savings(), 2.0, 7.5), Decision::Spill(Why::Full));
+        assert_eq!(decide(&Rules::default(), 0.5, 5.5), Decision::Use { probe: false }, "first come, first served");
     }
 
     #[test]
     fn batch_uses_only_what_is_left_over() {
         let decide =
             |steering: &mut Steering, load: f64| steering.decide(&mut filled(load), &Rules::default(), &call(Class::Batch, 1.0), NOW);
-        assert_eq!(decide(&mut Steering::default(), 0.5), Decision::Use { probe: false });
+        assert_eq!(decide(&mut Steering::default(), 0.2), Decision::Use { probe: false });
         assert!(matches!(decide(&mut Steering::default(), 2.0), Decision::Wait(_)));
         let mut busy = Steering { arrivals: 0.9, at: NOW, ..Steering::default() };
-        assert!(matches!(decide(&mut busy, 0.5), Decision::Wait(_)), "the others need the drain");
+        assert!(matches!(decide(&mut busy, 0.2), Decision::Wait(_)), "the others need the drain");
     }
 
     #[test]
     fn a_call_waits_as_long_as_its_class_and_its_price_allow() {
-        // Its line is at 6 of 10, so 6.5 means half a second.
+        // Its line is at 7 of 10, so 7.5 means half a second.
         let wait =
             |class: Class, price: f64, load: f64| at_mean_one().decide(&mut filled(load), &Rules::default(), &call(class, price), NOW);
-        assert_eq!(wait(Class::Interactive, 1.0, 6.5), Decision::Spill(Why::Full));
-        assert_eq!(wait(Class::Standard, 1.0, 6.5), Decision::Wait(Duration::from_millis(500)));
-        assert_eq!(wait(Class::Standard, 0.3, 6.5), Decision::Spill(Why::Full));
-        assert_eq!(wait(Class::Standard, 1.0, 8.0), Decision::Spill(Why::Full));
+        assert_eq!(wait(Class::Interactive, 1.0, 7.5), Decision::Spill(Why::Full));
+        assert_eq!(wait(Class::Standard, 1.0, 7.5), Decision::Wait(Duration::from_millis(500)));
+        assert_eq!(wait(Class::Standard, 0.3, 7.5), Decision::Spill(Why::Full));
+        assert_eq!(wait(Class::Standard, 1.0, 9.0), Decision::Spill(Why::Full));
     }
 
     #[test]
     fn a_deadline_is_kept() {
         let decide = |class: Class, seconds: u64| {
             let call = Call { deadline: Some(NOW + Duration::from_secs(seconds)), ..call(class, 1.0) };
-            at_mean_one().decide(&mut filled(6.5), &Rules::default(), &call, NOW)
+            at_mean_one().decide(&mut filled(7.5), &Rules::default(), &call, NOW)
         };
         assert_eq!(decide(Class::Standard, 5), Decision::Spill(Why::Deadline));
         assert_eq!(decide(Class::Standard, 6), Decision::Wait(Duration::from_millis(500)));

@@ -1,35 +1,41 @@
 //! A copy of a PTU's bucket, kept from outside. A PTU doesn't tell how full it is; it accepts a call or refuses it, and a
 //! refusal tells for how long. The twin adds up what is sent, lets it drain, and is set right by each refusal.
 //!
-//! Two numbers: the level (seconds of configured capacity above the 100 % line; below zero there is room) and the drain
-//! (configured seconds per second: the real capacity, less what reaches the PTU past this gateway).
+//! Three numbers: the level (seconds of configured capacity above the 100 % line; below zero there is room), the drain
+//! (configured seconds per second: the real capacity, less what reaches the PTU past this gateway), and how much more than
+//! it is expected to use a call holds until it ends. A Kalman filter learns them from what is refused and accepted.
 //!
 //! One refusal in a while is wanted: it is the only exact reading there is. `refusals` is the share of attempts that
 //! may be spent on that.
 
 use std::time::Duration;
 
+use super::filter::{DRAIN, Filter};
 use super::saved::Saved;
 use crate::clock::Tick;
 
 /// The wait to pass to [`Twin::refused`] if a refusal names none.
 pub const UNTOLD_WAIT: Duration = Duration::from_millis(300);
 
-/// Bounds of the drain.
-const DRAIN: (f64, f64) = (0.1, 1.5);
 /// Share of the free depth that is kept free: near its middle, farthest from a refusal and from lost capacity.
-const MARGIN: f64 = 0.4;
+const MARGIN: f64 = 0.3;
 /// How much the margin grows with each refusal above the budget.
 const DEBT_MARGIN: f64 = 0.1;
 /// Refusals that may be spared, and owed.
 const SPARE: (f64, f64) = (-3.0, 10.0);
+/// The share of the refusals that may be provoked; the rest comes by itself.
+const PROVOKED: f64 = 0.85;
 /// How far the line goes up with each call that doesn't fit, while a refusal may be spent: this share of the depth, and of
 /// how far it has gone. So a level that is far too high is left behind in hundreds of calls, not in tens of thousands.
 const RAMP: (f64, f64) = (0.01, 0.02);
 /// If nothing was sent for so long, a refusal may be spent.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How much of an error of the level is taken for an error of the drain, and the shortest time it is divided by.
-const GAIN: (f64, f64) = (0.3, 30.0);
+/// How exact the time is that a refusal names, in seconds: to this node, and to a peer.
+const EXACT: (f64, f64) = (0.05, 0.25);
+/// The variance of what calls under way turn out to use, as a share of booked load times mean booking.
+const IN_FLIGHT: f64 = 0.3;
+/// How uncertain the level of an empty bucket is, and that of one after a pause, as shares of the depth.
+const UNSURE: (f64, f64) = (0.1, 0.3);
 /// A pause after which the level is not known any more (a suspended machine).
 const PAUSE: Duration = Duration::from_secs(600);
 /// For how long the drain must be at a bound for it to be implausible.
@@ -42,8 +48,6 @@ const COARSE: f64 = 5.0;
 const MOST: f64 = 3600.0;
 /// The longest forecast; what is farther away isn't foreseeable.
 const FORESEEN: f64 = 600.0;
-/// How much of the free depth a peer's news may be late by.
-const PEER_DELAY: f64 = 0.25;
 
 /// Whether a call may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,32 @@ pub enum Fit {
     Probe,
     /// There is no room.
     Full,
+}
+
+/// Calls under way: the load that is booked for them, and the part of it that is in the level.
+#[derive(Debug, Clone, Copy, Default)]
+struct Open {
+    booked: f64,
+    expected: f64,
+}
+
+impl Open {
+    fn add(&mut self, booked: f64, expected: f64) {
+        self.booked = (self.booked + booked).min(MOST);
+        self.expected = (self.expected + expected).min(MOST);
+    }
+
+    /// Takes a booking out. Returns what of it is in the level, `expected` if it isn't known.
+    fn take(&mut self, booked: f64, expected: f64) -> f64 {
+        let in_level = if self.booked > 1e-6 { self.expected * (booked / self.booked).min(1.0) } else { expected };
+        self.booked = (self.booked - booked).max(0.0);
+        self.expected = (self.expected - in_level).max(0.0);
+        in_level
+    }
+
+    fn rescale(&mut self, ratio: f64) {
+        *self = Open { booked: (self.booked * ratio).min(MOST), expected: (self.expected * ratio).min(MOST) };
+    }
 }
 
 /// The refusals of one hour.
@@ -69,14 +99,17 @@ struct Hour {
 /// The twin of one PTU deployment.
 #[derive(Debug, Clone)]
 pub struct Twin {
-    /// Seconds above the 100 % line; less than zero is room.
-    level: f64,
+    /// Level (without what will be given back), drain, and what the bucket holds of bookings.
+    filter: Filter,
     at: Tick,
-    drain: f64,
     depth: f64,
-    /// Booked load of calls under way: of this node, of its peers.
-    open: f64,
-    peer_open: f64,
+    /// Share of the last minute in which the bucket was not empty.
+    busy: f64,
+    /// By how much observations have moved the level, all in all.
+    moved: f64,
+    /// Calls under way: of this node, of its peers.
+    open: Open,
+    peer_open: Open,
     peer_at: Tick,
     /// Used load as a share of the booked, and the mean booking.
     real: f64,
@@ -85,9 +118,6 @@ pub struct Twin {
     spare: f64,
     earned: f64,
     ramp: f64,
-    /// The last moment at which the level was known: a refusal, or an empty bucket.
-    fixed: Tick,
-    empty: bool,
     /// Refused until then.
     until: Tick,
     /// When this node or another one last sent a call.
@@ -106,20 +136,19 @@ impl Twin {
     pub fn new(depth: Duration, refusals: f64, now: Tick) -> Self {
         let depth = depth.as_secs_f64().clamp(0.1, MOST);
         Twin {
-            level: -depth,
+            filter: Filter::new(-depth, depth),
             at: now,
-            drain: 1.0,
             depth,
-            open: 0.0,
-            peer_open: 0.0,
+            busy: 0.0,
+            moved: 0.0,
+            open: Open::default(),
+            peer_open: Open::default(),
             peer_at: now,
             real: 0.7,
             size: 0.3,
             spare: SPARE.1,
-            earned: bounded(refusals, 0.0, 0.5),
+            earned: PROVOKED * bounded(refusals, 0.0, 0.5),
             ramp: 0.0,
-            fixed: now,
-            empty: true,
             until: Tick(0),
             sent: now,
             at_bound: None,
@@ -151,13 +180,14 @@ impl Twin {
         if line < self.ramp { Fit::Probe } else { Fit::Full }
     }
 
-    /// A call of this booked load is sent. Returns how far above the line the level was: pass that to [`Twin::accepted`].
+    /// A call of this booked load is sent. Returns the level before: pass that to [`Twin::accepted`].
     pub fn admitted(&mut self, now: Tick, booked: f64) -> f64 {
         self.run(now);
-        let (above, booked) = (self.level, bounded(booked, 0.0, MOST));
+        // Less what observations have moved it, so that a later one isn't counted twice.
+        let (above, booked) = (self.level() - self.moved, bounded(booked, 0.0, MOST));
         self.sent = now;
-        self.level = (self.level + booked).min(MOST);
-        self.open = (self.open + booked).min(MOST);
+        self.open.add(booked, booked * self.real);
+        self.filter.level = (self.filter.level + booked * self.real).min(MOST);
         self.size += 0.02 * (booked - self.size);
         self.spare = (self.spare + self.earned).min(SPARE.1);
         self.count(now, 1, 0);
@@ -167,11 +197,9 @@ impl Twin {
     /// The PTU accepted a call (the head of its answer says so): the bucket was not above the line when it was sent.
     pub fn accepted(&mut self, now: Tick, above: f64) {
         self.run(now);
-        let above = bounded(above, 0.0, MOST);
-        if above > 0.0 {
-            self.set_drain(self.drain + GAIN.0 * above / self.since_fixed(now), now);
-            self.level = (self.level - above).max(-self.depth);
-        }
+        let above = bounded(above + self.moved, -MOST, MOST);
+        self.moved += self.filter.below(above, self.booked());
+        self.keep_within(now);
     }
 
     /// A call has ended. `used`: its real load; `None` if it isn't known. A refused call settles with `Some(0.0)`, before
@@ -179,8 +207,8 @@ impl Twin {
     pub fn settled(&mut self, now: Tick, booked: f64, used: Option<f64>) {
         self.run(now);
         let booked = bounded(booked, 0.0, MOST);
-        self.open = (self.open - booked).max(0.0);
-        self.correct(booked, used);
+        let in_level = self.open.take(booked, booked * self.real);
+        self.correct(booked, in_level, used);
     }
 
     /// The PTU refused a call, and says how long it takes until it accepts one: what its header says less the way of the
@@ -189,30 +217,31 @@ impl Twin {
         self.run(now);
         self.spare = (self.spare - 1.0).max(SPARE.0);
         self.count(now, 0, 1);
-        let wait = wait.as_secs_f64().min(FORESEEN);
-        let known = now.since(self.fixed);
-        // A refusal soon after the last one says nothing of the drain; nor does one soon after the bucket was thought empty.
-        if known > Duration::from_secs(1) && !(self.empty && known < Duration::from_secs(30)) {
-            self.set_drain(self.drain - GAIN.0 * (wait - self.level) / self.since_fixed(now), now);
-        }
-        self.fix(wait, now);
+        self.observe(now, wait, EXACT.0);
     }
 
     /// How long until a call with this guard fits; `None`: not foreseeable.
     pub fn room_in(&self, now: Tick, guard: f64) -> Option<Duration> {
-        let over = (self.level_at(now) + self.margin() + bounded(guard, 0.0, 1.0) * self.depth) / self.drain;
+        let over = (self.level_at(now) + self.margin() + bounded(guard, 0.0, 1.0) * self.depth) / self.drain();
         let seconds = over.max(self.until.since(now).as_secs_f64()).max(0.0);
         (seconds <= FORESEEN).then(|| Duration::from_secs_f64(seconds))
     }
 
     /// How full the bucket is: 0 empty, 1 at the line above which the PTU refuses. More than 1 is above the line.
-    pub fn utilisation(&self, now: Tick) -> f64 {
+    pub fn fill(&self, now: Tick) -> f64 {
         (1.0 + self.level_at(now) / self.depth).max(0.0)
+    }
+
+    /// Which share of its capacity the PTU used in the last minute (older minutes count for less and less), 0 to 1: the
+    /// share of time in which its bucket was not empty. Azure's monitor means the same by utilisation.
+    pub fn utilisation(&self, now: Tick) -> f64 {
+        let passed = now.since(self.at).as_secs_f64();
+        self.averaged(passed, self.busy_share(passed))
     }
 
     /// The net drain as a share of the configured rate: 1.0 if the PTU takes what the config says.
     pub fn drain(&self) -> f64 {
-        self.drain
+        self.filter.drain
     }
 
     /// The depth in seconds of configured capacity.
@@ -229,50 +258,51 @@ impl Twin {
     pub fn peer_admitted(&mut self, now: Tick, booked: f64) {
         self.run(now);
         let booked = bounded(booked, 0.0, MOST);
-        self.level = (self.level + booked).min(MOST);
-        self.peer_open = (self.peer_open + booked).min(MOST);
+        self.peer_open.add(booked, booked * self.real);
+        self.filter.level = (self.filter.level + booked * self.real).min(MOST);
         (self.peer_at, self.sent) = (now, now);
     }
 
     /// The PTU accepted another node's call.
     pub fn peer_accepted(&mut self, now: Tick, booked: f64) {
         self.run(now);
-        // What can be the delay of the news is none.
-        let above = self.level - bounded(booked, 0.0, MOST) - PEER_DELAY * self.free();
-        self.accepted(now, above);
+        let above = self.level() - bounded(booked, 0.0, MOST);
+        self.accepted(now, above - self.moved);
     }
 
     /// Another node's call has ended.
     pub fn peer_settled(&mut self, now: Tick, booked: f64, used: Option<f64>) {
         self.run(now);
         let booked = bounded(booked, 0.0, MOST);
-        self.peer_open = (self.peer_open - booked).max(0.0);
+        let in_level = self.peer_open.take(booked, booked * self.real);
         self.peer_at = now;
-        self.correct(booked, used);
+        self.correct(booked, in_level, used);
     }
 
     /// The PTU refused another node's call. `wait`: what is left of its wait. `drain`: what that node makes of it; nodes
     /// that don't agree on the drain would starve one another.
     pub fn peer_refused(&mut self, now: Tick, wait: Duration, drain: f64) {
         self.run(now);
-        self.set_drain(bounded(drain, DRAIN.0, DRAIN.1), now);
-        self.fix(wait.as_secs_f64().min(FORESEEN), now);
+        self.observe(now, wait, EXACT.1);
+        self.filter.drain = bounded(drain, DRAIN.0, DRAIN.1);
+        self.keep_within(now);
     }
 
     /// Nothing more is heard of the other nodes: this one counts on its share of the drain.
     pub fn peers_lost(&mut self, now: Tick, nodes: u32) {
         self.run(now);
-        self.peer_open = 0.0;
-        self.set_drain(self.drain / f64::from(nodes.max(1)), now);
+        self.peer_open = Open::default();
+        self.filter.drain = (self.drain() / f64::from(nodes.max(1))).max(DRAIN.0);
+        self.keep_within(now);
     }
 
     /// The configured rate changed; `ratio` is the old rate divided by the new one.
     pub fn rescale(&mut self, ratio: f64) {
         let ratio = bounded(ratio, 0.001, 1000.0);
         // What is in the bucket is the same number of tokens; the depth is the same number of seconds.
-        self.level = ((self.level + self.depth) * ratio - self.depth).clamp(-self.depth, MOST);
-        self.open = (self.open * ratio).min(MOST);
-        self.peer_open = (self.peer_open * ratio).min(MOST);
+        self.filter.level = ((self.filter.level + self.depth) * ratio - self.depth).clamp(-self.depth, MOST);
+        self.open.rescale(ratio);
+        self.peer_open.rescale(ratio);
         self.size = (self.size * ratio).min(MOST);
         (self.spare, self.ramp) = (SPARE.1, 0.0);
     }
@@ -290,20 +320,31 @@ impl Twin {
 
     /// Its state at `now`.
     pub fn saved(&self, now: Tick) -> Saved {
-        Saved { level: Some(self.level_at(now)), drain: self.drain, real: self.real, size: self.size, spare: self.spare }
+        Saved {
+            // What calls under way hold is given back before another process counts.
+            level: Some(bounded(self.level_at(now) - self.filter.held * self.booked(), -self.depth, MOST)),
+            drain: self.drain(),
+            held: self.filter.held,
+            real: self.real,
+            size: self.size,
+            spare: self.spare,
+        }
     }
 
     /// Takes over the state of another twin of the same PTU. Without a level it starts where a full bucket is met by a
     /// probe, and not by a burst.
     pub fn restore(&mut self, saved: &Saved, now: Tick) {
         let level = saved.level.unwrap_or(-MARGIN * self.depth);
-        self.set_drain(bounded(saved.drain, DRAIN.0, DRAIN.1), now);
+        let unsure = if saved.level.is_some() { UNSURE.0 } else { UNSURE.1 };
+        self.filter.drain = bounded(saved.drain, DRAIN.0, DRAIN.1);
+        self.filter.held = bounded(saved.held, 0.0, 1.5);
+        self.filter.set_level(bounded(level, -self.depth, MOST), unsure * self.depth);
         self.real = bounded(saved.real, 0.01, 2.0);
         self.size = bounded(saved.size, 0.0, MOST);
         self.spare = bounded(saved.spare, SPARE.0, SPARE.1);
-        (self.at, self.fixed, self.empty) = (now, now, false);
-        self.level = bounded(level, -self.depth, MOST);
-        (self.open, self.peer_open, self.ramp) = (0.0, 0.0, 0.0);
+        self.at = now;
+        (self.open, self.peer_open, self.ramp) = (Open::default(), Open::default(), 0.0);
+        self.keep_within(now);
     }
 
     /// Lets it drain until `now`.
@@ -311,28 +352,47 @@ impl Twin {
         let passed = now.since(self.at);
         self.at = self.at.max(now);
         if passed > PAUSE {
-            self.level = -MARGIN * self.depth;
-            (self.fixed, self.empty, self.open, self.peer_open) = (now, false, 0.0, 0.0);
+            self.filter.set_level(-MARGIN * self.depth, UNSURE.1 * self.depth);
+            (self.open, self.peer_open) = (Open::default(), Open::default());
             return;
         }
-        self.level -= self.drain * passed.as_secs_f64();
-        if self.level < -self.depth {
-            self.level = -self.depth;
-            (self.fixed, self.empty) = (now, true);
-        }
+        let seconds = passed.as_secs_f64();
+        self.busy = self.averaged(seconds, self.busy_share(seconds));
+        self.filter.pass(seconds);
+        self.keep_within(now);
         // Whoever has said nothing for so long has nothing under way.
-        if self.peer_open > 0.0 && now.since(self.peer_at) > PAUSE {
-            self.peer_open = 0.0;
+        if self.peer_open.booked > 0.0 && now.since(self.peer_at) > PAUSE {
+            self.peer_open = Open::default();
         }
     }
 
+    /// The share of the next seconds in which the bucket is not empty, if nothing more is sent.
+    fn busy_share(&self, seconds: f64) -> f64 {
+        let lasts = ((self.level() + self.depth) / self.drain()).max(0.0);
+        if seconds > lasts { lasts / seconds } else { 1.0 }
+    }
+
+    fn averaged(&self, seconds: f64, busy: f64) -> f64 {
+        // The mean of the last minute is half a minute old.
+        self.busy + (1.0 - (-seconds / 30.0).exp()) * (busy - self.busy)
+    }
+
+    fn level(&self) -> f64 {
+        self.filter.observed(self.booked())
+    }
+
     fn level_at(&self, now: Tick) -> f64 {
-        (self.level - self.drain * now.since(self.at).as_secs_f64()).max(-self.depth)
+        (self.level() - self.drain() * now.since(self.at).as_secs_f64()).max(-self.depth)
+    }
+
+    /// The load that is booked for calls under way.
+    fn booked(&self) -> f64 {
+        self.open.booked + self.peer_open.booked
     }
 
     /// The depth less what will be given back: that drains, too, and what drains of it is lost.
     fn free(&self) -> f64 {
-        (self.depth - (self.open + self.peer_open) * (1.0 - self.real).max(0.0)).max(self.depth / 4.0)
+        (self.depth - self.filter.held * self.booked()).max(self.depth * 0.25)
     }
 
     fn margin(&self) -> f64 {
@@ -340,17 +400,13 @@ impl Twin {
     }
 
     fn line(&self, guard: f64) -> f64 {
-        self.level + self.margin() + bounded(guard, 0.0, 1.0) * self.depth
-    }
-
-    fn since_fixed(&self, now: Tick) -> f64 {
-        now.since(self.fixed).as_secs_f64().max(GAIN.1)
+        self.level() + self.margin() + bounded(guard, 0.0, 1.0) * self.depth
     }
 
     /// Corrects a booking. A call that used nothing was refused, and says nothing of what calls use.
-    fn correct(&mut self, booked: f64, used: Option<f64>) {
+    fn correct(&mut self, booked: f64, in_level: f64, used: Option<f64>) {
         let used = used.map(|used| bounded(used, 0.0, MOST));
-        self.level = (self.level + used.unwrap_or(booked * self.real) - booked).clamp(-self.depth, MOST);
+        self.filter.level = bounded(self.filter.level + used.unwrap_or(in_level) - in_level, -2.0 * MOST, MOST);
         if let Some(used) = used.filter(|used| *used > 0.0)
             && booked > 0.0
         {
@@ -359,21 +415,31 @@ impl Twin {
         }
     }
 
-    fn fix(&mut self, wait: f64, now: Tick) {
-        self.level = wait;
-        (self.fixed, self.empty, self.ramp) = (now, false, 0.0);
+    fn observe(&mut self, now: Tick, wait: Duration, exact: f64) {
+        let wait = wait.as_secs_f64().min(FORESEEN);
+        self.moved += self.filter.observe(wait, self.booked(), (exact * exact + IN_FLIGHT * self.booked() * self.size).sqrt());
+        self.ramp = 0.0;
         self.until = self.until.max(now + Duration::from_secs_f64(wait));
+        self.keep_within(now);
     }
 
-    fn set_drain(&mut self, drain: f64, now: Tick) {
-        self.drain = bounded(drain, DRAIN.0, DRAIN.1);
-        let at_bound = self.drain <= DRAIN.0 || self.drain >= DRAIN.1;
+    /// A bucket can't be less than empty. What is uncertain then says nothing of the drain.
+    fn keep_within(&mut self, now: Tick) {
+        let under = -self.depth - self.level();
+        if under > 0.0 {
+            self.filter.set_level(self.filter.level + under, UNSURE.0 * self.depth);
+        }
+        self.filter.level = bounded(self.filter.level, -2.0 * MOST, MOST);
+        if self.moved.abs() > 1e6 {
+            self.moved = 0.0;
+        }
+        let at_bound = self.drain() <= DRAIN.0 || self.drain() >= DRAIN.1;
         self.at_bound = at_bound.then(|| self.at_bound.unwrap_or(now));
     }
 
     fn count(&mut self, now: Tick, attempts: u32, refusals: u32) {
         if now.since(self.hour.since) >= HOUR {
-            let budget = 1.5 * self.earned * f64::from(self.hour.attempts);
+            let budget = 1.5 / PROVOKED * self.earned * f64::from(self.hour.attempts);
             let over = self.hour.refusals > 10 && f64::from(self.hour.refusals) > budget;
             self.hour = Hour { since: now, attempts: 0, refusals: 0, over };
         }

@@ -1,0 +1,34 @@
+//! Simulates ways to steer a PTU, in virtual time, and writes what each of them costs into `docs/steering.md`.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod call;
+mod controller;
+mod figures;
+mod report;
+mod scenario;
+mod truth;
+mod world;
+
+use std::process::ExitCode;
+
+/// Runs of each row if nothing is said.
+const SEEDS: u64 = 8;
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "that is what it is for")]
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let seeds = arguments.first().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
+    let text = report::report(seeds);
+    println!("{text}");
+    let Some(page) = arguments.get(1) else { return ExitCode::SUCCESS };
+    match report::write(page, &text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("steering: {page}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
