@@ -114,7 +114,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = PtuFile::new(folder.path());
         let (before, other) = (target("d"), target("e"));
-        before.provisioned.restore(&Learned { drain: 0.6, ..before.provisioned.learned(NOW).unwrap() }, NOW);
+        let mut learned = before.provisioned.learned(NOW).unwrap();
+        learned.twin.drain = 0.6;
+        before.provisioned.restore(&learned, NOW);
         file.write([&before, &other].into_iter(), NOW).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(folder.path().join(FILE)).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);

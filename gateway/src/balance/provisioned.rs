@@ -49,8 +49,6 @@ pub struct Elsewhere {
 pub struct Demand {
     /// Its tokens.
     pub ask: Ask,
-    /// The tokens of a completion without a cap.
-    pub assumed: u64,
     /// Who sends it. Requests of one consumer are thought to be alike.
     pub caller: Caller,
     /// What it costs at the next tier, if known.
@@ -68,17 +66,10 @@ pub struct Demand {
 /// What was learned of provisioned throughput, for another process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Learned {
-    /// As in [`Saved`].
-    pub level: Option<f64>,
-    /// As in [`Saved`].
-    pub drain: f64,
-    /// As in [`Saved`].
-    pub real: f64,
-    /// As in [`Saved`].
-    pub size: f64,
-    /// As in [`Saved`].
-    pub spare: f64,
-    /// The rate to which these refer, in input tokens per second.
+    /// The twin's state.
+    #[serde(flatten)]
+    pub twin: Saved,
+    /// The rate to which that refers, in input tokens per second.
     pub per_second: f64,
 }
 
@@ -86,7 +77,7 @@ impl Learned {
     /// How full it is has changed by the time that another process reads it.
     #[must_use]
     pub fn without_level(self) -> Self {
-        Learned { level: None, ..self }
+        Learned { twin: self.twin.without_level(), ..self }
     }
 }
 
@@ -222,7 +213,7 @@ impl State {
         let price = demand.elsewhere.filter(|_| expected > 0.0).map_or(0.0, |elsewhere| elsewhere.of(&demand.ask, usual) / expected);
         Call {
             class: demand.caller.class,
-            booked: capacity.booked(&demand.ask, usual.cached, demand.assumed),
+            booked: booked(capacity, demand, usual),
             price,
             deadline: demand.needed_by,
             takes: demand.takes,
@@ -274,6 +265,11 @@ impl State {
         capacity.per_second = per_second;
         self.twin.restore(&Saved { drain: 1.0, ..self.twin.saved(now) }, now);
     }
+}
+
+/// The load that is booked: with a usual completion, if the request sets no cap.
+fn booked(capacity: &Capacity, demand: &Demand, usual: Usual) -> f64 {
+    capacity.booked(&demand.ask, usual.cached, usual.output as u64)
 }
 
 fn place(why: Why) -> usize {
@@ -412,19 +408,18 @@ impl Provisioned {
         let state = self.state.lock();
         let state = state.as_ref()?;
         let capacity = state.capacity?;
-        let Saved { level, drain, real, size, spare } = state.twin.saved(now);
-        Some(Learned { level, drain, real, size, spare, per_second: capacity.per_second })
+        Some(Learned { twin: state.twin.saved(now), per_second: capacity.per_second })
     }
 
     /// Takes over what another process has learned. Its rate is used if none is configured.
     pub fn restore(&self, learned: &Learned, now: Tick) {
         let mut state = self.state.lock();
         let Some(state) = state.as_mut() else { return };
-        let Learned { level, drain, real, size, spare, per_second } = *learned;
+        let per_second = learned.per_second;
         let theirs = if per_second.is_finite() { per_second.max(LEAST) } else { LEAST };
         let output_ratio = state.config.output_ratio;
         let ours = state.capacity.get_or_insert(Capacity { per_second: theirs, output_ratio }).per_second;
-        state.twin.restore(&Saved { level, drain, real, size, spare }, now);
+        state.twin.restore(&learned.twin, now);
         state.twin.rescale(theirs / ours);
     }
 }
@@ -474,7 +469,7 @@ impl Booking {
         };
         match &state.capacity {
             Some(capacity) => {
-                let booked = capacity.booked(&demand.ask, state.usual(demand).cached, demand.assumed);
+                let booked = booked(capacity, demand, state.usual(demand));
                 state.shares.add(booking.share, booked, now);
                 booking.above = state.twin.admitted(now, booked);
                 booking.booked = Some(booked * capacity.per_second);

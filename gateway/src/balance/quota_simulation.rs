@@ -103,7 +103,15 @@ fn simulate(plan: &Plan, seed: u64) -> Report {
         .map(|number| {
             let target = Target::new(TargetId { backend: number.to_string().into(), deployment: "m".into() }, None);
             target.set_quota(plan.labels[number].map(|label| Arc::clone(&pools[label])));
-            Member { target: Arc::new(target), priority: 1, weight: 1, location: None, backend: 0, up: Default::default(), serves: Default::default() }
+            Member {
+                target: Arc::new(target),
+                priority: 1,
+                weight: 1,
+                location: None,
+                backend: 0,
+                up: Default::default(),
+                serves: Default::default(),
+            }
         })
         .collect();
     let route = Route::new(members, Policy::Weighted);
@@ -131,7 +139,17 @@ fn run_request(plan: &Plan, route: &Route, left: &mut Left, report: &mut Report,
     let (rules, key) = (CircuitRules::default(), RequestKey { by, ..RequestKey::default() });
     let mut tried = Vec::new();
     loop {
-        let asked = PickRequest { excluded: &[], throttled: &[], tried: &tried, fence: None, affinity_key: 0, key, demand: None, class: Default::default(), is_late: false };
+        let asked = PickRequest {
+            excluded: &[],
+            throttled: &[],
+            tried: &tried,
+            fence: None,
+            affinity_key: 0,
+            key,
+            demand: None,
+            class: Default::default(),
+            is_late: false,
+        };
         let Ok(mut pick) = route.pick(&asked, now, rng) else { return };
         tried.push(pick.index);
         let quota = plan.quota_of[pick.index];

@@ -330,7 +330,17 @@ mod tests {
 
     fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {
         route.pick(
-            &PickRequest { excluded: &[], throttled: &[], tried, fence, affinity_key: 0, key: RequestKey::default(), demand: None, class: Class::Standard, is_late: false },
+            &PickRequest {
+                excluded: &[],
+                throttled: &[],
+                tried,
+                fence,
+                affinity_key: 0,
+                key: RequestKey::default(),
+                demand: None,
+                class: Class::Standard,
+                is_late: false,
+            },
             NOW,
             &mut fastrand::Rng::with_seed(1),
         )
@@ -468,7 +478,6 @@ mod tests {
     fn demand(class: Class) -> Demand {
         Demand {
             ask: Ask { prompt: 2000, cap: Some(0), choices: 1 },
-            assumed: 0,
             caller: Caller { consumer: 1, group: None, class },
             elsewhere: None,
             needed_by: None,

@@ -208,7 +208,7 @@ impl Mock {
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         };
         // Also if the caller leaves: a model would have worked, too.
-        reserved.used = limits.ptu.map_or(0.0, |ptu| ptu.used(&call, tokens(&text)));
+        reserved.used = ptu.map_or(0.0, |ptu| ptu.used(&call, tokens(&text)));
         let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;
         self.served.fetch_add(1, Ordering::Relaxed);
         Ok(whole)
@@ -293,7 +293,11 @@ impl Mock {
         let count = |name: &str, deployment: &Deployment| {
             let seed = self.rng.lock().u64(..);
             let mut buckets = self.buckets.lock();
-            buckets.entry(deployment.counters(name)).or_insert_with(|| Buckets::new(seed)).admit(&deployment.limits(), call, self.clock.now())
+            buckets.entry(deployment.counters(name)).or_insert_with(|| Buckets::new(seed)).admit(
+                &deployment.limits(),
+                call,
+                self.clock.now(),
+            )
         };
         let standing = count(name, deployment);
         let other = deployment.spillover.as_deref().filter(|_| standing.refused_for.is_some());

@@ -21,12 +21,14 @@ pub(super) fn of(facts: &Facts, body: &RequestBody, model_request: &ModelRequest
     if !model.route.is_provisioned() || model_request.object.is_some() || model_request.is_free() {
         return None;
     }
-    // With all its completions.
-    let cap = Some(fields.completion_cap(*api, 0)).filter(|cap| *cap > 0);
+    // With all its completions; some operations have none.
+    let cap = match fields.completion_cap(*api, 0) {
+        0 if fields.completion_cap(*api, 1) > 0 => None,
+        cap => Some(cap),
+    };
     let choices = if cap.is_some() { 1 } else { fields.choices.unwrap_or(1) };
     Some(Demand {
         ask: Ask { prompt: body.bytes as u64 / BYTES_PER_TOKEN, cap, choices },
-        assumed: if model_request.fields.completion_cap(*api, 1) == 0 { 0 } else { facts.runtime.config.usage.assume_completion },
         caller: caller(facts),
         elsewhere: elsewhere(model),
         needed_by: facts.needed_by,

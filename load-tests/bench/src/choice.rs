@@ -67,7 +67,6 @@ fn ptu() -> PtuConfig {
 fn demand() -> Demand {
     Demand {
         ask: Ask { prompt: 1500, cap: Some(300), choices: 1 },
-        assumed: 1024,
         caller: Caller { consumer: 1, group: None, class: Class::Standard },
         elsewhere: Some(Elsewhere { input: 1e-6, cached: 1e-7, output: 1e-5 }),
         needed_by: None,

@@ -22,7 +22,6 @@ fn target(config: Option<PtuConfig>) -> Arc<Target> {
 fn demand() -> Demand {
     Demand {
         ask: Ask { prompt: 1200, cap: Some(200), choices: 1 },
-        assumed: 256,
         caller: Caller { consumer: 1, group: None, class: Class::Interactive },
         elsewhere: None,
         needed_by: None,
@@ -113,7 +112,7 @@ fn an_unknown_rate_is_learned_from_refusals() {
         now = now + Duration::from_millis(100);
         bucket = (bucket - 200.0).max(-20_000.0);
         // 3,000 tokens a second ask.
-        let ask = Demand { ask: Ask { prompt: 300, cap: Some(0), choices: 1 }, assumed: 0, ..demand() };
+        let ask = Demand { ask: Ask { prompt: 300, cap: Some(0), choices: 1 }, ..demand() };
         if !matches!(target.provisioned.decide(&ask, &rules(), now), Decision::Use { .. }) {
             continue;
         }
@@ -169,10 +168,10 @@ fn bookings_of_many_threads_add_up() {
 proptest! {
     #[test]
     fn whatever_is_restored_gives_numbers(
-        level: Option<f64>, drain: f64, real: f64, size: f64, spare: f64, per_second: f64, known: bool, prompt: u64, wait: u32,
+        level: Option<f64>, drain: f64, real: f64, size: f64, spare: f64, held: f64, per_second: f64, known: bool, prompt: u64, wait: u32,
     ) {
         let target = target(Some(PtuConfig { per_second: known.then_some(1000.0), ..config() }));
-        target.provisioned.restore(&Learned { level, drain, real, size, spare, per_second }, NOW);
+        target.provisioned.restore(&Learned { twin: Saved { level, drain, real, size, spare, held }, per_second }, NOW);
         let demand = Demand { ask: Ask { prompt, cap: None, choices: 1 }, ..demand() };
         let _ = target.provisioned.decide(&demand, &rules(), NOW);
         let mut booking = Booking::of(&target, &demand, false, NOW).unwrap();

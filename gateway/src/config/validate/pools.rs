@@ -9,8 +9,8 @@ use spillway_plugins::service_tier::ServiceTier;
 
 use super::{limits, steering};
 use crate::balance::budget::BudgetRules;
-use crate::balance::member::Serves;
 use crate::balance::circuit::{CircuitRules, ErrorKind, Threshold};
+use crate::balance::member::Serves;
 use crate::config::checker::Checker;
 use crate::config::error::did_you_mean;
 use crate::config::raw::{RawBackend, RawCircuit, RawHealth, RawMember, RawPool, RawRescue, RawRetry, RawStreams, RawTimeouts};

@@ -9,6 +9,7 @@ use spillway::balance::policy::Policy;
 use spillway::balance::route::{Member, PickRequest, Route};
 use spillway::balance::target::{Lease, Outcome, RequestKey, Target, TargetId};
 use spillway::clock::Tick;
+use spillway_plugins::retry::ThrottleScope;
 
 use super::{Asking, Controller, Way};
 use crate::call::Call;
@@ -31,6 +32,7 @@ impl Today {
             location: None,
             backend: 0,
             up: Default::default(),
+            serves: Default::default(),
         };
         let route = || Route::new(vec![member("ptu", 1), member("standard", 2)], Policy::Weighted);
         Today {
@@ -57,6 +59,9 @@ impl Controller for Today {
             fence: None,
             affinity_key: call.consumer,
             key: RequestKey { by: call.consumer, ..RequestKey::default() },
+            demand: None,
+            class: call.class,
+            is_late: false,
         };
         match self.routes[call.node].pick(&request, asking.now, &mut self.rng) {
             Ok(pick) if pick.index == 0 => {
@@ -68,7 +73,7 @@ impl Controller for Today {
     }
 
     fn refused(&mut self, id: usize, _: &Call, wait: Duration, now: Tick) {
-        self.record(id, Outcome::Throttled { retry_after: Some(wait) }, now);
+        self.record(id, Outcome::Throttled { retry_after: Some(wait), scope: ThrottleScope::Deployment }, now);
         self.leases[id] = None;
     }
 
