@@ -18,7 +18,8 @@ const ERROR: &str = "x-ms-spillover-error";
 const LONGEST: usize = 64;
 
 /// Notes whether another deployment served this attempt, by the fields of its answer's head. If so, the member refused
-/// the request, with `refused_with` (429 for lack of capacity): whatever estimates its capacity learns that here.
+/// the request, with `refused_with` (429 for lack of capacity). The account of its provisioned throughput learns that when
+/// the attempt's outcome is recorded.
 pub(super) fn note<'h>(facts: &Facts, model_request: &ModelRequest, state: &mut AttemptState, field: impl Fn(&str) -> Option<&'h [u8]>) {
     state.spilled_to = None;
     if field(FROM).is_none() {
@@ -33,6 +34,10 @@ pub(super) fn note<'h>(facts: &Facts, model_request: &ModelRequest, state: &mut 
     let price = || runtime.config.prices.of_deployment(&runtime.backends[backend].config, &model_request.model.name, deployment);
     let refused_with: Option<u16> = text(ERROR).and_then(|status| status.parse().ok());
     member.metrics.count_spillover(refused_with);
+    if refused_with.is_some_and(|status| status != 429) {
+        // It took nothing of the provisioned throughput, and this says nothing about how full that is.
+        state.booking = None;
+    }
     state.spilled_to = Some(member.spilled_to(deployment, price));
 }
 
