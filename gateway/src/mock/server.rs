@@ -24,8 +24,9 @@ use tokio::sync::watch;
 
 use super::answer::{Answer, Question, answer, tokens};
 use super::body::Body;
-use super::buckets::{Arrival, Buckets, Standing};
+use super::buckets::{Arrival, Buckets, Limits, Standing};
 use super::fault::MockFault;
+use super::prompt_cache::PromptCache;
 use super::settings::{Deployment, Settings};
 use crate::clock::Clock;
 use crate::config::scalar::DurationText;
@@ -37,7 +38,7 @@ const MAX_BODY: usize = 64 << 20;
 /// A running mock.
 pub struct Mock {
     settings: Settings,
-    buckets: Mutex<HashMap<String, Buckets>>,
+    deployed: Mutex<HashMap<String, Deployed>>,
     rng: Mutex<fastrand::Rng>,
     clock: Clock,
     /// Requests that were answered with 200.
@@ -57,7 +58,7 @@ pub async fn start(settings: Settings, clock: Clock) -> std::io::Result<(Arc<Moc
     let rng = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
     let mock = Arc::new(Mock {
         settings,
-        buckets: Mutex::default(),
+        deployed: Mutex::default(),
         rng: Mutex::new(rng),
         clock,
         served: AtomicU64::new(0),
@@ -99,6 +100,12 @@ impl HttpServerApp for Mock {
     }
 }
 
+/// The state of one deployment.
+struct Deployed {
+    buckets: Buckets,
+    prompts: PromptCache,
+}
+
 /// A request, parsed.
 struct MockRequest {
     inference: Inference,
@@ -121,8 +128,8 @@ struct Reserved<'m> {
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         let now = self.mock.clock.now();
-        if let Some(buckets) = self.mock.buckets.lock().get_mut(&self.name) {
-            buckets.settle(&self.deployment.limits(), self.reserved, self.used, now);
+        if let Some(deployed) = self.mock.deployed.lock().get_mut(&self.name) {
+            deployed.buckets.settle(&self.deployment.limits(), self.reserved, self.used, now);
         }
     }
 }
@@ -138,7 +145,7 @@ fn problem(status: u16, code: &str, message: &str) -> Problem {
 impl Mock {
     /// Answers a request; `false` if the connection must be closed.
     async fn answer(&self, session: &mut ServerSession) -> pingora::Result<bool> {
-        let asked = match self.read(session).await? {
+        let mut asked = match self.read(session).await? {
             Ok(Some(asked)) => asked,
             Ok(None) => {
                 let names: Vec<Value> = self
@@ -156,14 +163,8 @@ impl Mock {
         };
         // `read` has checked it.
         let Some(deployment) = self.settings.deployment(&asked.deployment) else { return Ok(true) };
-        let call = arrival(&asked.body);
         let limits = deployment.limits();
-        let seed = self.rng.lock().u64(..);
-        let mut standing = self.buckets.lock().entry(asked.deployment.clone()).or_insert_with(|| Buckets::new(seed)).admit(
-            &limits,
-            &call,
-            self.clock.now(),
-        );
+        let (call, mut standing) = self.admit(&mut asked, &limits);
         let kept = limits.ptu.filter(|_| standing.refused_for.is_none()).map_or(0.0, |ptu| ptu.reserved(&call));
         let mut reserved = Reserved { mock: self, deployment, name: asked.deployment.clone(), reserved: kept, used: 0.0 };
         if limits.ptu.is_some_and(|ptu| !ptu.utilisation_header) {
@@ -206,6 +207,22 @@ impl Mock {
         let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;
         self.served.fetch_add(1, Ordering::Relaxed);
         Ok(whole)
+    }
+
+    /// Counts a request, or refuses it; notes what of its prompt is cached.
+    fn admit(&self, asked: &mut MockRequest, limits: &Limits) -> (Arrival, Standing) {
+        let seed = self.rng.lock().u64(..);
+        let now = self.clock.now();
+        let mut all = self.deployed.lock();
+        let deployed = all
+            .entry(asked.deployment.clone())
+            .or_insert_with(|| Deployed { buckets: Buckets::new(seed), prompts: PromptCache::default() });
+        let body = &mut asked.body;
+        if limits.ptu.is_some() {
+            body.cached_tokens = deployed.prompts.cached(&body.beginnings, now).min(body.prompt_tokens);
+        }
+        let call = Arrival { prompt: body.prompt_tokens, cached: body.cached_tokens, cap: body.completion_cap, choices: body.choices };
+        (call, deployed.buckets.admit(limits, &call, now))
     }
 
     /// Parses a request; `None` for a list of models.
@@ -425,11 +442,6 @@ impl Mock {
 async fn stall(session: &mut ServerSession) -> pingora::Result<bool> {
     let _ = session.read_body_or_idle(true).await;
     Ok(false)
-}
-
-/// What the limits see of a request.
-fn arrival(body: &Body) -> Arrival {
-    Arrival { prompt: body.prompt_tokens, cached: 0, cap: body.completion_cap, choices: body.choices }
 }
 
 /// Answers that are not JSON, or have no text.
