@@ -18,7 +18,7 @@ DEB = target/debian/spillway.deb
 # Packages and lists are the same for the same commit.
 assets sbom deb package-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit adversary clients page monitoring units-test lint house docs bench profile semantic-eval k6-smoke k6-spillover \
+.PHONY: help build release demo test unit adversary clients page monitoring units-test lint house docs bench profile steering semantic-eval k6-smoke k6-spillover \
 	assets sbom deb package-test deny fuzz clean
 
 help: ## Say what there is
@@ -67,6 +67,10 @@ bench: $(TOOLS)/build-packages $(TOOLS)/bench-packages ## Costs beside a bare Pi
 profile: $(TOOLS)/build-packages $(TOOLS)/profile-packages ## What a request costs: instructions, system calls, allocations
 	cargo build --locked --release -p spillway -p floor -p bench
 	./target/release/bench --profile target/release/spillway target/release/floor
+
+steering: $(TOOLS)/build-packages ## Simulate ways to steer a PTU; writes the tables of docs/steering.md
+	cargo build --locked --release -p steering
+	./target/release/steering 8 docs/steering.md
 
 semantic-eval: build $(TOOLS)/semantic-packages ## Hits and wrong hits of the semantic cache, with a real model (opt-in)
 	$(TOOLS)/semantic/bin/python gateway/tests/semantic/evaluate.py

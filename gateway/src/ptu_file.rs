@@ -124,7 +124,7 @@ mod tests {
         file.restore([&after].into_iter(), NOW);
         let view = after.provisioned.view(NOW).unwrap();
         assert_eq!(view.drain, 0.6);
-        assert!(view.utilisation.unwrap() > 0.3, "how full it is isn't known: a full one is met by a probe");
+        assert!(view.fill.unwrap() > 0.3, "how full it is isn't known: a full one is met by a probe");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
     }
 

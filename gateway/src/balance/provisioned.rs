@@ -101,7 +101,9 @@ pub struct Decided {
 /// What is known of a target's provisioned throughput now.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct View {
-    /// 0 for empty, 1 for the line above which it answers 429. `None` until that is known.
+    /// How full it is: 0 for empty, 1 for the line above which it answers 429. `None` until its rate is known.
+    pub fill: Option<f64>,
+    /// The share of its capacity that was used in the last minute, 0 to 1. `None` until its rate is known.
     pub utilisation: Option<f64>,
     /// Until a request without a guard fits; `None` if that is not foreseeable.
     pub room_in: Option<Duration>,
@@ -361,6 +363,7 @@ impl Provisioned {
         let state = state.as_ref()?;
         let known = state.capacity.is_some();
         Some(View {
+            fill: known.then(|| state.twin.fill(now)),
             utilisation: known.then(|| state.twin.utilisation(now)),
             room_in: if known { state.twin.room_in(now, 0.0) } else { Some(Duration::ZERO) },
             drain: state.twin.drain(),

@@ -45,8 +45,10 @@ pub struct MemberSnapshot {
 /// What the gateway knows of a member's provisioned throughput.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct PtuSnapshot {
-    /// How full it is: 0 for empty, 1 for the line above which it answers 429. Null until its rate is known.
+    /// The share of its capacity that was used in the last minute, 0 to 1. Null until its rate is known.
     pub utilisation: Option<f64>,
+    /// How full it is: 0 for empty, 1 for the line above which it answers 429. Null until its rate is known.
+    pub fill: Option<f64>,
     /// Milliseconds until there is room; null if that can't be foreseen.
     pub room_in_ms: Option<u64>,
     /// What it takes, as a share of its rate, less what reaches it past the gateway.
@@ -69,6 +71,7 @@ impl PtuSnapshot {
     fn of(view: &View, now: Tick) -> Self {
         PtuSnapshot {
             utilisation: view.utilisation,
+            fill: view.fill,
             room_in_ms: view.room_in.and_then(millis),
             drain: view.drain,
             tokens_per_minute: view.per_second.map(|rate| rate * 60.0),
@@ -137,7 +140,7 @@ pub fn member_snapshot(member: &Member, now: Tick) -> MemberSnapshot {
         failed_probes: member.target.failed_probes(),
         in_flight: member.target.in_flight(),
         first_token_ms: member.target.latency().map(|seconds| seconds * 1000.0),
-        headroom: member.target.headroom().or_else(|| Some((1.0 - ptu?.utilisation?).max(0.0))),
+        headroom: member.target.headroom().or_else(|| Some((1.0 - ptu?.fill?).max(0.0))),
         ptu,
     }
 }

@@ -56,7 +56,7 @@ fn pieces(text: &str) -> Vec<&str> {
 fn chat_usage(question: &Question<'_>) -> Value {
     let (input, output) = (question.body.prompt_tokens, tokens(question.text));
     json!({ "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
-        "prompt_tokens_details": { "cached_tokens": 0 }, "completion_tokens_details": { "reasoning_tokens": 0 } })
+        "prompt_tokens_details": { "cached_tokens": question.body.cached_tokens }, "completion_tokens_details": { "reasoning_tokens": 0 } })
 }
 
 fn safe() -> Value {
@@ -148,7 +148,7 @@ fn response_item(q: &Question<'_>, whole: bool) -> Value {
 
 fn response(q: &Question<'_>, status: &str, whole: bool) -> Value {
     let (input, output) = (q.body.prompt_tokens, tokens(q.text));
-    let usage = json!({ "input_tokens": input, "input_tokens_details": { "cached_tokens": 0 }, "output_tokens": output, "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": input + output });
+    let usage = json!({ "input_tokens": input, "input_tokens_details": { "cached_tokens": q.body.cached_tokens }, "output_tokens": output, "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": input + output });
     let response = json!({ "id": format!("resp_{:x}", q.unique), "object": "response", "created_at": q.created, "status": status, "model": q.model,
         "output": if whole { json!([response_item(q, true)]) } else { json!([]) },
         "usage": if whole { usage } else { Value::Null },

@@ -4,6 +4,8 @@ use spillway_plugins::fnv::fnv1a;
 use spillway_plugins::json::{JsonError, Kind, Reader, Value};
 use spillway_plugins::service_tier::ServiceTier;
 
+use super::prompt_cache::add_beginnings;
+
 /// The members that count as the prompt.
 const PROMPT: [&str; 5] = ["messages", "input", "prompt", "system", "instructions"];
 /// Most inputs of one request for embeddings, as at OpenAI.
@@ -28,6 +30,10 @@ pub struct Body {
     pub prompt_tokens: u64,
     /// `service_tier`
     pub service_tier: Option<ServiceTier>,
+    /// Those of them that the deployment had cached.
+    pub cached_tokens: u64,
+    /// A number for each of the prompt's beginnings that may be cached.
+    pub beginnings: Vec<u64>,
     /// `instructions`, if they are a short text.
     pub instructions: Option<String>,
     /// `dimensions` of embeddings.
@@ -48,6 +54,8 @@ impl Default for Body {
             completion_cap: None,
             prompt_tokens: PROMPT.len() as u64,
             service_tier: None,
+            cached_tokens: 0,
+            beginnings: Vec::new(),
             instructions: None,
             dimensions: 1536,
             base64: false,
@@ -64,6 +72,7 @@ impl Body {
     pub fn read(text: &[u8]) -> Result<Body, JsonError> {
         let mut body = Body::default();
         let mut caps = [None; 3];
+        let mut prompt_bytes = 0;
         let mut reader = Reader::new(text);
         reader.object(|name, value| match name {
             "model" => body.model = value.as_str(text).map(Into::into),
@@ -81,6 +90,8 @@ impl Body {
             name if PROMPT.contains(&name) => {
                 // A missing member counts as `null`.
                 body.prompt_tokens += (length(value.bytes(text)) / 4).saturating_sub(1);
+                add_beginnings(&mut body.beginnings, prompt_bytes, value.bytes(text));
+                prompt_bytes += value.range.len();
                 match name {
                     "instructions" if value.range.len() <= REPEATED => body.instructions = value.as_str(text).map(Into::into),
                     "input" => body.inputs = inputs(text, &value),

@@ -5,6 +5,7 @@
 //! | [`answer`] | well-formed answers of every API, plain and streamed |
 //! | [`body`] | what the mock reads of a request |
 //! | [`buckets`] | Azure's limits: tokens and requests per minute |
+//! | `prompt_cache` | which prompts a PTU has cached |
 //! | [`ptu`] | the bucket of a provisioned deployment |
 //! | `part` | answers of sub-operations: token counts, and a compacted conversation |
 //! | `question` | a request, as the mock sees it |
@@ -18,6 +19,7 @@ pub mod body;
 pub mod buckets;
 pub mod fault;
 mod part;
+mod prompt_cache;
 pub mod ptu;
 pub mod ptu_settings;
 mod question;

@@ -241,7 +241,7 @@ mod tests {
         assert!(bucket.utilisation(&ptu, at(1.05)) < 0.1);
         let half = Ptu { off: 0.5, ..ptu };
         bucket.admit(&half, &call(600, Some(0)), at(1.05)).unwrap();
-        assert_eq!(bucket.utilisation(&half, at(1.05)), 1.0);
+        assert_eq!(bucket.utilisation(&half, at(1.05)), 1.2);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The settings of a PTU in the mock's config.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{Error, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
 
 use super::ptu::Ptu;
 use crate::config::scalar::DurationText;
 
 /// `ptu = 100000`, or a table.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PtuSetting {
     /// Tokens per minute; everything else has its default.
     TokensPerMinute(u64),
@@ -36,6 +38,35 @@ pub struct PtuTable {
     pub foreign: Option<f64>,
     /// Tell in a header of each answer how full it is. Azure doesn't any more. Default false.
     pub utilisation_header: Option<bool>,
+}
+
+impl<'de> Deserialize<'de> for PtuSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberOrTable)
+    }
+}
+
+/// Reads one of the two, so that an error names the key that is wrong.
+struct NumberOrTable;
+
+impl<'de> Visitor<'de> for NumberOrTable {
+    type Value = PtuSetting;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tokens per minute, or a table such as { tokens_per_minute = 100000, output_ratio = 8 }")
+    }
+
+    fn visit_i64<E: Error>(self, tokens: i64) -> Result<PtuSetting, E> {
+        u64::try_from(tokens).map(PtuSetting::TokensPerMinute).map_err(|_| E::custom("ptu must not be negative"))
+    }
+
+    fn visit_u64<E: Error>(self, tokens: u64) -> Result<PtuSetting, E> {
+        Ok(PtuSetting::TokensPerMinute(tokens))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PtuSetting, A::Error> {
+        PtuTable::deserialize(MapAccessDeserializer::new(map)).map(PtuSetting::Table)
+    }
 }
 
 impl PtuSetting {
@@ -67,6 +98,7 @@ impl PtuSetting {
         let ptu = self.ptu();
         let share = |share: f64| (0.0..=1.0).contains(&share);
         match () {
+            () if ptu.tokens_per_minute == 0 => Err("ptu must be at least one token per minute"),
             () if ptu.depth.is_zero() => Err("ptu.depth must be more than 0"),
             () if !(1.0..=100.0).contains(&ptu.output_ratio) => Err("ptu.output_ratio must be from 1 to 100"),
             () if !share(ptu.reserve) => Err("ptu.reserve must be from 0 to 1"),
@@ -110,7 +142,10 @@ mod tests {
     fn what_cannot_be_is_an_error() {
         for (key, value) in [("depth", "\"0s\""), ("output_ratio", "0"), ("reserve", "2"), ("off", "0"), ("foreign", "-1"), ("of", "1")] {
             let text = format!("{{ tokens_per_minute = 6000, {key} = {value} }}");
-            assert!(ptu(&text).is_err(), "{text}");
+            let error = ptu(&text).unwrap_err();
+            assert!(error.contains(key), "{text}: {error}");
         }
+        assert!(ptu("\"many\"").unwrap_err().contains("tokens per minute, or a table"));
+        assert!(ptu("-1").unwrap_err().contains("must not be negative"));
     }
 }

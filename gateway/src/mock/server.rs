@@ -25,8 +25,9 @@ use tokio::sync::watch;
 
 use super::answer::{Answer, Question, answer, tokens};
 use super::body::Body;
-use super::buckets::{Arrival, Buckets};
+use super::buckets::{Arrival, Buckets, Standing};
 use super::fault::MockFault;
+use super::prompt_cache::PromptCache;
 use super::settings::{Deployment, Settings};
 use super::spill::HeadFacts;
 use crate::clock::Clock;
@@ -39,7 +40,7 @@ const MAX_BODY: usize = 64 << 20;
 /// A running mock.
 pub struct Mock {
     settings: Settings,
-    buckets: Mutex<HashMap<String, Buckets>>,
+    deployed: Mutex<HashMap<String, Deployed>>,
     rng: Mutex<fastrand::Rng>,
     clock: Clock,
     /// Requests that were answered with 200.
@@ -59,7 +60,7 @@ pub async fn start(settings: Settings, clock: Clock) -> std::io::Result<(Arc<Moc
     let rng = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
     let mock = Arc::new(Mock {
         settings,
-        buckets: Mutex::default(),
+        deployed: Mutex::default(),
         rng: Mutex::new(rng),
         clock,
         served: AtomicU64::new(0),
@@ -101,6 +102,12 @@ impl HttpServerApp for Mock {
     }
 }
 
+/// The state of one deployment.
+struct Deployed {
+    buckets: Buckets,
+    prompts: PromptCache,
+}
+
 /// A request, parsed.
 struct MockRequest {
     inference: Inference,
@@ -123,8 +130,8 @@ struct Reserved<'m> {
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         let now = self.mock.clock.now();
-        if let Some(buckets) = self.mock.buckets.lock().get_mut(&self.counters) {
-            buckets.settle(&self.deployment.limits(), self.reserved, self.used, now);
+        if let Some(deployed) = self.mock.deployed.lock().get_mut(&self.counters) {
+            deployed.buckets.settle(&self.deployment.limits(), self.reserved, self.used, now);
         }
     }
 }
@@ -160,7 +167,6 @@ impl Mock {
         asked.body.service_tier.get_or_insert(ServiceTier::Default);
         // `read` has checked it.
         let Some(deployment) = self.settings.deployment(&asked.deployment) else { return Ok(true) };
-        let call = arrival(&asked.body);
         let has_tiers = matches!(asked.inference.api, Api::Chat | Api::Responses);
         if has_tiers && asked.body.service_tier == Some(ServiceTier::Flex) && !self.has_flex(deployment) {
             let error = json!({ "type": "resource_unavailable", "code": "flex_unavailable", "message": "There is no capacity for this service tier now.", "param": null });
@@ -168,7 +174,8 @@ impl Mock {
             let body = json!({ "error": error });
             return self.write_plain(session, StatusCode::TOO_MANY_REQUESTS, &HeadFacts::default(), &body).await.map(|()| true);
         }
-        let (mut standing, deployment, counters) = self.admit(&asked.deployment, deployment, &call);
+        let name = asked.deployment.clone();
+        let (mut standing, deployment, counters, call) = self.admit(&name, deployment, &mut asked.body);
         let ptu = deployment.limits().ptu;
         let kept = ptu.filter(|_| standing.refused_for.is_none()).map_or(0.0, |ptu| ptu.reserved(&call));
         let mut reserved = Reserved { mock: self, deployment, counters, reserved: kept, used: 0.0 };
@@ -287,27 +294,33 @@ impl Mock {
         Ok(Some(MockRequest { inference, deployment, body, fault, latency }))
     }
 
-    /// Counts a request; if the deployment's provisioned throughput is full, at the one that serves in its place. Returns
-    /// the deployment that serves, and the name of its counters.
-    fn admit<'m>(&'m self, name: &str, deployment: &'m Deployment, call: &Arrival) -> (HeadFacts, &'m Deployment, String) {
-        let count = |name: &str, deployment: &Deployment| {
-            let seed = self.rng.lock().u64(..);
-            let mut buckets = self.buckets.lock();
-            buckets.entry(deployment.counters(name)).or_insert_with(|| Buckets::new(seed)).admit(
-                &deployment.limits(),
-                call,
-                self.clock.now(),
-            )
-        };
-        let standing = count(name, deployment);
+    /// Counts a request, and notes what of its prompt is cached; if the deployment's provisioned throughput is full, at the
+    /// one that serves in its place. Returns the deployment that serves, and the name of its counters.
+    fn admit<'m>(&'m self, name: &str, deployment: &'m Deployment, body: &mut Body) -> (HeadFacts, &'m Deployment, String, Arrival) {
+        let (standing, call) = self.count(name, deployment, body);
         let other = deployment.spillover.as_deref().filter(|_| standing.refused_for.is_some());
         match other.and_then(|other| Some((other, self.settings.deployment(other)?))) {
             Some((other, serves)) => {
-                let facts = HeadFacts { standing: count(other, serves), spilled: Some((name.to_owned(), other.to_owned())) };
-                (facts, serves, serves.counters(other))
+                let (standing, call) = self.count(other, serves, body);
+                let facts = HeadFacts { standing, spilled: Some((name.to_owned(), other.to_owned())) };
+                (facts, serves, serves.counters(other), call)
             }
-            None => (standing.into(), deployment, deployment.counters(name)),
+            None => (standing.into(), deployment, deployment.counters(name), call),
         }
+    }
+
+    fn count(&self, name: &str, deployment: &Deployment, body: &mut Body) -> (Standing, Arrival) {
+        let (seed, now, limits) = (self.rng.lock().u64(..), self.clock.now(), deployment.limits());
+        let mut all = self.deployed.lock();
+        let deployed = all
+            .entry(deployment.counters(name))
+            .or_insert_with(|| Deployed { buckets: Buckets::new(seed), prompts: PromptCache::default() });
+        body.cached_tokens = match limits.ptu {
+            Some(_) => deployed.prompts.cached(&body.beginnings, now).min(body.prompt_tokens),
+            None => 0,
+        };
+        let call = Arrival { prompt: body.prompt_tokens, cached: body.cached_tokens, cap: body.completion_cap, choices: body.choices };
+        (deployed.buckets.admit(&limits, &call, now), call)
     }
 
     /// Whether there is capacity for the service tier `flex`.
@@ -468,11 +481,6 @@ impl Mock {
 async fn stall(session: &mut ServerSession) -> pingora::Result<bool> {
     let _ = session.read_body_or_idle(true).await;
     Ok(false)
-}
-
-/// What the limits see of a request.
-fn arrival(body: &Body) -> Arrival {
-    Arrival { prompt: body.prompt_tokens, cached: 0, cap: body.completion_cap, choices: body.choices }
 }
 
 /// Answers that are not JSON, or have no text.

@@ -255,6 +255,25 @@ async fn the_mock_speaks_like_azure() {
 }
 
 #[tokio::test]
+async fn a_ptu_of_the_mock_counts_what_azure_counts() {
+    let (_mock, address) = mock_with(
+        "reply = \"x\"\n[default]\nptu = { tokens_per_minute = 60000, output_ratio = 8, utilisation_header = true, guess = 100 }",
+    );
+    let utilisation = async |cap: &str, prompt: &str| {
+        let body = format!("{{\"model\":\"m\"{cap},\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}");
+        let got = ask(address, post("/v1/chat/completions", &[], body.as_bytes())).await.unwrap();
+        let cached = got.json()["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
+        (got.header("azure-openai-deployment-utilization").unwrap().trim_end_matches('%').parse::<f64>().unwrap(), cached)
+    };
+    let long = "word ".repeat(1000);
+    let (first, cached) = utilisation(",\"max_tokens\":500", &long).await;
+    assert!((52.0..54.0).contains(&first) && cached == Some(0), "1,250 tokens and 500 at the weight of 8: {first}, {cached:?}");
+    let (second, cached) = utilisation("", &long).await;
+    assert!(second < 22.0, "{second}: the cap was given back, the prompt is cached, 100 are guessed");
+    assert!(cached.is_some_and(|cached| cached > 1000), "{cached:?}");
+}
+
+#[tokio::test]
 async fn answers_of_the_mock_that_end_early_keep_nothing_reserved() {
     // 100 tokens in a burst, of which each request reserves more than 90.
     let (_mock, address) =

@@ -59,7 +59,7 @@ async fn a_full_deployment_is_left_before_it_refuses() {
     };
     let sent = gateway.metric(&of("fits")).await + gateway.metric(&of("probe")).await;
     assert_eq!((sent, gateway.metric(&of("full")).await), (at_ptu as f64, elsewhere as f64));
-    let utilisation = gateway.metric("spillway_ptu_utilisation{backend=\"ptu\",deployment=\"m\"}").await;
+    let utilisation = gateway.metric("spillway_ptu_fill{backend=\"ptu\",deployment=\"m\"}").await;
     assert!((0.3..1.2).contains(&utilisation), "{utilisation}");
     let shown = shown(&gateway).await;
     assert!(shown["ptu"]["tokens_per_minute"] == 6000.0 && shown["headroom"].is_number() && shown["state"] == "ready", "{shown}");
@@ -89,7 +89,7 @@ async fn by_default_only_a_429_moves_requests_on() {
         assert_eq!(send(&gateway, &[]).await.status, 200);
     }
     assert_eq!((ptu.count(), paid.count()), (15, 0));
-    let utilisation = gateway.metric("spillway_ptu_utilisation{backend=\"ptu\",deployment=\"m\"}").await;
+    let utilisation = gateway.metric("spillway_ptu_fill{backend=\"ptu\",deployment=\"m\"}").await;
     assert!(utilisation > 1.0, "the account goes on: {utilisation}");
 }
 
@@ -107,7 +107,7 @@ async fn a_429_that_was_not_foreseen_corrects_the_account() {
     let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
     let gateway = Gateway::start(&config(&members, AHEAD, "")).await;
     assert_eq!(send(&gateway, &[]).await.header("x-spillway-backend"), Some("paid"));
-    let utilisation = gateway.metric("spillway_ptu_utilisation{backend=\"ptu\",deployment=\"m\"}").await;
+    let utilisation = gateway.metric("spillway_ptu_fill{backend=\"ptu\",deployment=\"m\"}").await;
     assert!(utilisation > 2.5, "20 s above the line of a bucket of 10 s");
     assert_eq!(gateway.metric("spillway_ptu_refusals_total{backend=\"ptu\",deployment=\"m\",provoked=\"false\"}").await, 1.0);
     refuses.store(false, Ordering::Relaxed);
@@ -181,7 +181,7 @@ async fn two_nodes_know_what_the_other_sends() {
     let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
     let text = config(&members, AHEAD, &format!("[redis]\nurl = \"redis://:CANARY-redis@127.0.0.1:{}\"\n", server.port));
     let (one, two) = (Gateway::start(&text).await, Gateway::start(&text).await);
-    let full = async |node: &Gateway| node.metric("spillway_ptu_utilisation{backend=\"ptu\",deployment=\"m\"}").await;
+    let full = async |node: &Gateway| node.metric("spillway_ptu_fill{backend=\"ptu\",deployment=\"m\"}").await;
     assert_eq!(full(&two).await, 0.0);
     // The first exchange only notes where the other one is.
     eventually("the second node hears of the first", async || {

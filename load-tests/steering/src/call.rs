@@ -185,7 +185,7 @@ pub fn calls(scenario: &Scenario, truth: &Truth, rng: &mut fastrand::Rng) -> (Ve
         let documents = Scenario { shapes: vec![0, 1], ..scenario.clone() };
         let per_second = scenario.batch * truth.ptu.per_second() / mean_work(&documents, truth);
         // Batches come in lumps, and the last ones early enough to be done in time.
-        let lumps = |second: usize| if second / 300 % 2 == 0 && second + LAST_BATCH < seconds { 2.0 * per_second } else { 0.0 };
+        let lumps = |second: usize| if (second / 300).is_multiple_of(2) && second + LAST_BATCH < seconds { 2.0 * per_second } else { 0.0 };
         poisson(seconds, rng, lumps, |at, rng| {
             let mut call = make(at, scenario.nodes, rng.usize(0..2), Class::Batch, rng);
             call.deadline = Some(at + Duration::from_secs(rng.u64(900..2400)));
@@ -201,7 +201,10 @@ fn poisson(seconds: usize, rng: &mut fastrand::Rng, rate: impl Fn(usize) -> f64,
     for second in 0..seconds {
         let rate = rate(second);
         let mut at = 0.0;
-        while rate > 0.0 {
+        if rate <= 0.0 {
+            continue;
+        }
+        loop {
             at += -(1.0 - rng.f64()).ln() / rate;
             if at >= 1.0 {
                 break;

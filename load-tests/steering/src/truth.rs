@@ -27,7 +27,7 @@ impl Truth {
                 output_ratio: output_ratio * (0.85 + 0.3 * rng.f64()),
                 reserve: [0.125, 0.5, 1.0][rng.usize(0..3)],
                 guess: [256, 600, 1_000][rng.usize(0..3)],
-                off: if seed % 2 == 0 { 0.8 } else { 1.2 },
+                off: if seed.is_multiple_of(2) { 0.8 } else { 1.2 },
                 foreign: scenario.foreign,
                 ..Ptu::new((per_second * 60.0) as u64)
             },

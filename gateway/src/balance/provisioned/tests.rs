@@ -36,7 +36,7 @@ fn book(target: &Arc<Target>, at: Tick) -> Booking {
 }
 
 fn level(target: &Target, at: Tick) -> f64 {
-    target.provisioned.view(at).unwrap().utilisation.unwrap() * 10.0
+    target.provisioned.view(at).unwrap().fill.unwrap() * 10.0
 }
 
 fn rules() -> Rules {
@@ -98,7 +98,7 @@ fn a_refusal_sets_it_right() {
     book(&target, NOW).refused(Some(Duration::from_secs(3)), NOW);
     let view = target.provisioned.view(NOW).unwrap();
     assert_eq!((view.refused, view.decided.refusals), (Some(NOW), [0, 1]));
-    assert!((view.utilisation.unwrap() - 1.3).abs() < 1e-6, "three seconds above the line: {view:?}");
+    assert!((view.fill.unwrap() - 1.3).abs() < 1e-6, "three seconds above the line: {view:?}");
     assert!(view.room_in.is_some_and(|room| room > Duration::from_secs(3)));
     assert!(matches!(target.provisioned.decide(&demand(), &rules(), NOW), Decision::Spill(Why::Full)));
 }
@@ -138,11 +138,11 @@ fn it_survives_a_changed_config_and_another_process() {
     let booking = book(&target, NOW);
     target.provisioned.configure(Some(PtuConfig { per_second: Some(2000.0), ..config() }), NOW);
     let half = target.provisioned.view(NOW).unwrap();
-    assert!(half.utilisation.unwrap() > 0.0 && half.per_second == Some(2000.0), "{half:?}");
+    assert!(half.fill.unwrap() > 0.0 && half.per_second == Some(2000.0), "{half:?}");
     booking.settle(Some(Used { prompt: 1200, cached: 0, output: 200 }), NOW);
     let (heir, learned) = (self::target(Some(config())), target.provisioned.learned(NOW).unwrap());
     heir.provisioned.restore(&serde_json::from_str(&serde_json::to_string(&learned).unwrap()).unwrap(), NOW);
-    assert!(heir.provisioned.view(NOW).unwrap().utilisation.unwrap() > 0.0);
+    assert!(heir.provisioned.view(NOW).unwrap().fill.unwrap() > 0.0);
     target.provisioned.configure(None, NOW);
     assert!(target.provisioned.view(NOW).is_none() && !target.provisioned.is_on());
 }
@@ -177,6 +177,6 @@ proptest! {
         let mut booking = Booking::of(&target, &demand, false, NOW).unwrap();
         booking.refused(Some(Duration::from_millis(wait.into())), NOW);
         let view = target.provisioned.view(NOW + Duration::from_secs(1)).unwrap();
-        prop_assert!(view.drain.is_finite() && view.utilisation.is_none_or(f64::is_finite) && view.per_second.is_none_or(|rate| rate.is_finite() && rate > 0.0));
+        prop_assert!(view.drain.is_finite() && view.fill.is_none_or(f64::is_finite) && view.per_second.is_none_or(|rate| rate.is_finite() && rate > 0.0));
     }
 }

@@ -14,6 +14,7 @@ use crate::clock::Tick;
 #[derive(Debug)]
 pub struct ProvisionedFamilies {
     utilisation: GaugeVec,
+    fill: GaugeVec,
     room: GaugeVec,
     drain: GaugeVec,
     rate: GaugeVec,
@@ -34,6 +35,11 @@ impl ProvisionedFamilies {
         Ok(ProvisionedFamilies {
             utilisation: to.levels(
                 "spillway_ptu_utilisation",
+                "The share of a PTU deployment's capacity that was used in the last minute, by the gateway's account, 0 to 1.",
+                target,
+            )?,
+            fill: to.levels(
+                "spillway_ptu_fill",
                 "How full a PTU deployment is by the gateway's account: 1 is the line above which it answers 429.",
                 target,
             )?,
@@ -70,7 +76,7 @@ impl ProvisionedFamilies {
 
     /// Reads what is known now. Targets that a reload has removed disappear.
     pub(super) fn read<'r>(&self, members: impl Iterator<Item = &'r Member>, now: Tick) {
-        for levels in [&self.utilisation, &self.room, &self.drain, &self.rate, &self.last_refusal] {
+        for levels in [&self.utilisation, &self.fill, &self.room, &self.drain, &self.rate, &self.last_refusal] {
             levels.reset();
         }
         self.warning.reset();
@@ -90,6 +96,7 @@ impl ProvisionedFamilies {
         let set = |levels: &GaugeVec, value: f64| levels.with_label_values(&[backend, deployment]).set(value);
         if let Some(utilisation) = view.utilisation {
             set(&self.utilisation, utilisation);
+            set(&self.fill, view.fill.unwrap_or(0.0));
             set(&self.room, view.room_in.map_or(UNFORESEEN, |room| room.as_secs_f64()));
             set(&self.drain, view.drain);
         }

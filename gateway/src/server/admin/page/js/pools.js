@@ -157,12 +157,12 @@ function updateMember(view, member, pool) {
   show(view.node, !onlyOut.checked || isOut(member) || view.node.contains(document.activeElement));
 }
 
-// How full provisioned throughput is, by the gateway's own account.
+// How much of provisioned throughput was used in the last minute, by the gateway's own account.
 function fullness(ptu) {
   if (!ptu) return null;
   if (ptu.utilisation === null) return 'PTU: its rate is not known before its first 429';
-  const room = ptu.utilisation >= 1 && ptu.room_in_ms !== null ? `, room in ${countdown(ptu.room_in_ms)}` : '';
-  return `PTU ${percent(ptu.utilisation)} full${room}`;
+  const room = ptu.fill >= 1 && ptu.room_in_ms !== null ? `, room in ${countdown(ptu.room_in_ms)}` : '';
+  return `PTU ${percent(ptu.utilisation)} used${room}`;
 }
 
 // Two snapshots never agree to the millisecond; the countdown must not jump back and forth for that.
