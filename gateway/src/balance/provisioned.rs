@@ -3,300 +3,25 @@
 //!
 //! The twin learns from each call, also if nothing is steered by it. So its view is right when it is needed.
 
+mod account;
+mod demand;
+mod told;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
-use super::ptu::load::{Ask, Averages, Capacity, Used, Usual};
-use super::ptu::saved::Saved;
-use super::ptu::shares::{Caller, Share, Shares};
-use super::ptu::steer::{Call, Decision, Rules, Steering, Why};
-use super::ptu::twin::{Twin, UNTOLD_WAIT};
-use super::target::{Outcome, Target};
+use super::ptu::load::{Capacity, Used};
+use super::ptu::shares::Caller;
+use super::ptu::steer::{Decision, Rules};
+use super::ptu::twin::UNTOLD_WAIT;
+use account::{LEAST, State, booked};
+pub use demand::{Demand, Elsewhere, PtuConfig};
+pub use told::{Decided, Learned, Tally, View};
+
 use crate::clock::Tick;
-
-/// The provisioned throughput of a deployment, as it is configured.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PtuConfig {
-    /// Input tokens that it takes per second; `None` if that is to be learned.
-    pub per_second: Option<f64>,
-    /// How many input tokens an output token weighs.
-    pub output_ratio: f64,
-    /// How many seconds' worth of tokens it takes in a burst.
-    pub depth: Duration,
-    /// The share of requests that may meet a 429.
-    pub refusals: f64,
-    /// Who is guaranteed how much of it.
-    pub shares: Arc<[Share]>,
-}
-
-/// What tokens cost at the next tier, in USD each.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Elsewhere {
-    /// A token of the prompt.
-    pub input: f64,
-    /// A cached token of the prompt.
-    pub cached: f64,
-    /// A token of the completion.
-    pub output: f64,
-}
-
-/// What a request is expected to take of provisioned throughput.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Demand {
-    /// Its tokens.
-    pub ask: Ask,
-    /// Who sends it. Requests of one consumer are thought to be alike.
-    pub caller: Caller,
-    /// What it costs at the next tier, if known.
-    pub elsewhere: Option<Elsewhere>,
-    /// When its answer is needed.
-    pub needed_by: Option<Tick>,
-    /// How long its answer may take.
-    pub takes: Duration,
-    /// How long it has waited for room.
-    pub waited: Duration,
-    /// There is a place for it to wait.
-    pub may_wait: bool,
-}
-
-/// What was learned of provisioned throughput, for another process.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Learned {
-    /// The twin's state.
-    #[serde(flatten)]
-    pub twin: Saved,
-    /// The rate to which that refers, in input tokens per second.
-    pub per_second: f64,
-}
-
-impl Learned {
-    /// How full it is has changed by the time that another process reads it.
-    #[must_use]
-    pub fn without_level(self) -> Self {
-        Learned { twin: self.twin.without_level(), ..self }
-    }
-}
-
-/// What was decided about requests: each count by class, in the order of [`Class::ALL`](spillway_plugins::limits::Class::ALL).
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Decided {
-    /// There was room.
-    pub fits: [u64; 3],
-    /// Sent to find out whether there is room.
-    pub probe: [u64; 3],
-    /// Had to wait. A request that waits twice counts twice.
-    pub wait: [u64; 3],
-    /// Sent elsewhere: full, kept for dearer ones, kept for those with a share, deadline.
-    pub spill: [[u64; 3]; 4],
-    /// 429s: of probes, of others.
-    pub refusals: [u64; 2],
-    /// What the requests that it served would have cost at the next tier, in USD: those that didn't wait, those that did.
-    pub saved: [[f64; 3]; 2],
-}
-
-/// What is known of a target's provisioned throughput now.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct View {
-    /// How full it is: 0 for empty, 1 for the line above which it answers 429. `None` until its rate is known.
-    pub fill: Option<f64>,
-    /// The share of its capacity that was used in the last minute, 0 to 1. `None` until its rate is known.
-    pub utilisation: Option<f64>,
-    /// Until a request without a guard fits; `None` if that is not foreseeable.
-    pub room_in: Option<Duration>,
-    /// The drain, as a share of the rate.
-    pub drain: f64,
-    /// Input tokens per second that it takes, as configured or learned; `None` until the first 429.
-    pub per_second: Option<f64>,
-    /// When it answered 429 last.
-    pub refused: Option<Tick>,
-    /// The configured rate is far off.
-    pub is_implausible: bool,
-    /// Its calls are too large for its depth, so that it can't be steered well.
-    pub is_too_coarse: bool,
-    /// What was decided.
-    pub decided: Decided,
-}
-
-/// What this node has done since its start, for the others. All amounts are input tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Tally {
-    /// Booked.
-    pub booked: f64,
-    /// Of what was booked: what has ended.
-    pub ended: f64,
-    /// What that used.
-    pub used: f64,
-    /// Requests that were accepted.
-    pub accepted: u64,
-    /// 429s.
-    pub refused: u64,
-    /// The drain after the last one.
-    pub drain: f64,
-}
-
-#[derive(Debug)]
-struct State {
-    config: PtuConfig,
-    /// The rate that is used: the configured one, or the one that was learned.
-    capacity: Option<Capacity>,
-    twin: Twin,
-    steering: Steering,
-    averages: Averages,
-    shares: Shares,
-    flow: Flow,
-    refused: Option<Tick>,
-    /// Until when the last 429 said that there is no room.
-    full_until: Tick,
-    decided: Decided,
-    tally: Tally,
-}
-
-/// The normalised tokens that were sent in the last while: a first guess of the rate.
-#[derive(Debug, Default)]
-struct Flow {
-    tokens: f64,
-    at: Tick,
-}
-
-impl Flow {
-    /// The time over which it is averaged, in seconds.
-    const OVER: f64 = 30.0;
-
-    fn add(&mut self, tokens: f64, now: Tick) {
-        self.tokens = self.tokens * self.decay(now) + tokens;
-        self.at = self.at.max(now);
-    }
-
-    fn per_second(&self, now: Tick) -> f64 {
-        self.tokens * self.decay(now) / Self::OVER
-    }
-
-    fn decay(&self, now: Tick) -> f64 {
-        (-now.since(self.at).as_secs_f64() / Self::OVER).exp()
-    }
-}
-
-/// The least rate that is learned, in tokens per second.
-const LEAST: f64 = 1.0;
-/// A drain outside of this shows that a learned rate is off: it is learned again.
-const PLAUSIBLE: std::ops::Range<f64> = 0.5..1.4;
-
-impl State {
-    fn new(config: PtuConfig, now: Tick) -> Self {
-        let capacity = config.per_second.map(|per_second| Capacity { per_second, output_ratio: config.output_ratio });
-        State {
-            capacity,
-            twin: Twin::new(config.depth, config.refusals, now),
-            steering: Steering::default(),
-            averages: Averages::default(),
-            shares: Shares::new(Arc::clone(&config.shares)),
-            flow: Flow::default(),
-            refused: None,
-            full_until: Tick::default(),
-            decided: Decided::default(),
-            tally: Tally::default(),
-            config,
-        }
-    }
-
-    fn usual(&self, demand: &Demand) -> Usual {
-        self.averages.usual(demand.caller.consumer, demand.ask.prompt)
-    }
-
-    /// The request as the steering sees it.
-    fn call(&self, capacity: &Capacity, demand: &Demand, now: Tick) -> Call {
-        let usual = self.usual(demand);
-        let expected = capacity.expected(&demand.ask, usual);
-        let price = demand.elsewhere.filter(|_| expected > 0.0).map_or(0.0, |elsewhere| elsewhere.of(&demand.ask, usual) / expected);
-        Call {
-            class: demand.caller.class,
-            booked: booked(capacity, demand, usual),
-            price,
-            deadline: demand.needed_by,
-            takes: demand.takes,
-            waited: demand.waited,
-            reserved: self.shares.guard(self.shares.of(&demand.caller), self.twin.drain(), now),
-            queued: demand.may_wait.then_some(0.0),
-        }
-    }
-
-    fn decide(&mut self, demand: &Demand, rules: &Rules, now: Tick) -> Decision {
-        // Until a rate is known there is nothing to steer by.
-        let Some(capacity) = self.capacity else { return Decision::Use { probe: false } };
-        if self.twin.is_too_coarse(now) {
-            return Decision::Use { probe: false };
-        }
-        let call = self.call(&capacity, demand, now);
-        let decision = self.steering.decide(&mut self.twin, rules, &call, now);
-        let class = demand.caller.class as usize;
-        match decision {
-            Decision::Use { probe: false } => self.decided.fits[class] += 1,
-            Decision::Use { probe: true } => self.decided.probe[class] += 1,
-            Decision::Wait(_) => self.decided.wait[class] += 1,
-            Decision::Spill(why) => self.decided.spill[place(why)][class] += 1,
-        }
-        decision
-    }
-
-    fn refused(&mut self, wait: Duration, now: Tick) {
-        self.refused = Some(now);
-        if self.capacity.is_none() {
-            let per_second = self.flow.per_second(now).max(LEAST);
-            self.capacity = Some(Capacity { per_second, output_ratio: self.config.output_ratio });
-            self.twin = Twin::new(self.config.depth, self.config.refusals, now);
-        }
-        self.twin.refused(now, wait);
-        if self.config.per_second.is_none() {
-            self.learn_rate(now);
-        }
-        self.full_until = now + wait;
-        (self.tally.refused, self.tally.drain) = (self.tally.refused + 1, self.twin.drain());
-    }
-
-    /// A learned rate that the drain contradicts is replaced by what drains.
-    fn learn_rate(&mut self, now: Tick) {
-        let drain = self.twin.drain();
-        let Some(capacity) = self.capacity.as_mut().filter(|_| !PLAUSIBLE.contains(&drain)) else { return };
-        let per_second = (capacity.per_second * drain).max(LEAST);
-        self.twin.rescale(capacity.per_second / per_second);
-        capacity.per_second = per_second;
-        self.twin.restore(&Saved { drain: 1.0, ..self.twin.saved(now) }, now);
-    }
-}
-
-/// The load that is booked: with a usual completion, if the request sets no cap.
-fn booked(capacity: &Capacity, demand: &Demand, usual: Usual) -> f64 {
-    capacity.booked(&demand.ask, usual.cached, usual.output as u64)
-}
-
-fn place(why: Why) -> usize {
-    match why {
-        Why::Full => 0,
-        Why::Cheap => 1,
-        Why::Reserved => 2,
-        Why::Deadline => 3,
-    }
-}
-
-impl Elsewhere {
-    /// What a request that used this would have cost, if as much of its prompt had been cached.
-    fn of_used(&self, used: &Used) -> f64 {
-        let cached = used.cached.min(used.prompt);
-        (used.prompt - cached) as f64 * self.input + cached as f64 * self.cached + used.output as f64 * self.output
-    }
-
-    /// What a request is expected to cost. Half of what is cached here is thought to be cached there.
-    fn of(&self, ask: &Ask, usual: Usual) -> f64 {
-        let cached = ask.prompt as f64 * usual.cached / 2.0;
-        let most = ask.cap.unwrap_or(u64::MAX).saturating_mul(ask.choices.max(1)) as f64;
-        (ask.prompt as f64 - cached) * self.input + cached * self.cached + usual.output.min(most) * self.output
-    }
-}
 
 /// The provisioned throughput of a target, if it has one.
 #[derive(Debug, Default)]
@@ -449,9 +174,8 @@ pub struct Booking {
 
 impl Booking {
     /// Books what a request is expected to take. `is_probe`: it was decided to send it to find out whether there is room.
-    /// `None` if the target has no provisioned throughput.
-    pub fn of(target: &Target, demand: &Demand, is_probe: bool, now: Tick) -> Option<Booking> {
-        let of = &target.provisioned;
+    /// `None` if there is no provisioned throughput.
+    pub fn of(of: &Arc<Provisioned>, demand: &Demand, is_probe: bool, now: Tick) -> Option<Booking> {
         if !of.is_on() {
             return None;
         }
@@ -486,19 +210,20 @@ impl Booking {
         Some(booking)
     }
 
-    /// Learns from how the attempt went so far.
-    pub fn record(&mut self, outcome: &Outcome, now: Tick) {
-        match outcome {
-            Outcome::Success { .. } if !std::mem::replace(&mut self.is_answered, true) => {
-                let mut state = self.of.state.lock();
-                if let (Some(state), Some(_)) = (&mut *state, self.booked) {
-                    state.twin.accepted(now, self.above);
-                    state.tally.accepted += 1;
-                }
-            }
-            Outcome::Throttled { retry_after, .. } => self.refused(*retry_after, now),
-            _ => self.is_answered = true,
+    /// The target accepted the request.
+    pub fn accepted(&mut self, now: Tick) {
+        if std::mem::replace(&mut self.is_answered, true) {
+            return;
         }
+        if let (Some(state), Some(_)) = (&mut *self.of.state.lock(), self.booked) {
+            state.twin.accepted(now, self.above);
+            state.tally.accepted += 1;
+        }
+    }
+
+    /// The target answered in another way, which says nothing about its room.
+    pub fn answered(&mut self) {
+        self.is_answered = true;
     }
 
     /// The target refused the request: there is no room for this long, if it said so.

@@ -1,17 +1,11 @@
 //! A consumer at run time: its config, and what belongs to it.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use super::holding::Holding;
-use crate::config::Consumer;
+use crate::config::{Consumer, number_of};
 use crate::limits::Account;
-
-/// The number that stands for the consumer of this name; the same in every process, never 0.
-pub fn number_of(name: &str) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(name).max(1)
-}
 
 /// A consumer, with its limits' state and its counters.
 #[derive(Debug)]

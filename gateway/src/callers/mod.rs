@@ -19,7 +19,7 @@ use crate::config::{Auth, CertificateName, Config};
 use crate::limits::{Account, Groups, Limits};
 use crate::telemetry::metrics::Metrics;
 pub use caller::{Caller, Denied, Missing, lacks_grant};
-pub use consumer::{LiveConsumer, number_of};
+pub use consumer::LiveConsumer;
 pub use grants::Grants;
 pub use holding::{Holding, OneOf};
 use tokens::Tokens;

@@ -1,5 +1,6 @@
 //! Who may call.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,3 +73,8 @@ pub struct Consumer {
 /// The prefix of the names of consumers that come from tokens. No listed consumer's name may begin with it: limits,
 /// ledger, caches and stored objects know a consumer by its name, now and under any later config.
 pub const UNLISTED: &str = "token:";
+
+/// The number that stands for the consumer or group of this name; the same in every process, never 0.
+pub fn number_of(name: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(name).max(1)
+}

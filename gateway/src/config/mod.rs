@@ -45,7 +45,7 @@ use crate::balance::provisioned::PtuConfig;
 use crate::balance::ptu::steer::Rules as SteeringRules;
 use crate::balance::target::TargetId;
 use crate::provider::BackendKind;
-pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier};
+pub use callers::{CertificateName, Consumer, Key, UNLISTED, identifier, number_of};
 pub use identity::{COGNITIVE_SERVICES, ClientCredentials, ClientProof, Identity, TokenAuth, WorkloadIdentity};
 pub use ledger::{Durability, LedgerRules};
 pub use limits::{ConsumerLimits, Group, WhenLost};

@@ -10,8 +10,8 @@ use spillway_plugins::retry::{RateSignal, StatusRange, StatusSet};
 
 use crate::balance::circuit::{CircuitRules, ErrorKind, Failure, Threshold};
 use crate::balance::target::{Change, Lease, Outcome, RequestKey, Target, TargetId};
-use crate::callers::number_of;
 use crate::clock::Tick;
+use crate::config::number_of;
 use crate::shares::Owner;
 
 /// The circuit.

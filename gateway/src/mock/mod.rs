@@ -17,6 +17,7 @@
 pub mod answer;
 pub mod body;
 pub mod buckets;
+mod deployed;
 pub mod fault;
 mod part;
 mod prompt_cache;

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use super::answer::{Answer, Question, answer, tokens};
 use super::body::Body;
 use super::buckets::{Arrival, Buckets, Standing};
+use super::deployed::{Deployed, Reserved};
 use super::fault::MockFault;
 use super::prompt_cache::PromptCache;
 use super::settings::{Deployment, Settings};
@@ -102,12 +103,6 @@ impl HttpServerApp for Mock {
     }
 }
 
-/// The state of one deployment.
-struct Deployed {
-    buckets: Buckets,
-    prompts: PromptCache,
-}
-
 /// A request, parsed.
 struct MockRequest {
     inference: Inference,
@@ -115,25 +110,6 @@ struct MockRequest {
     body: Body,
     fault: Option<MockFault>,
     latency: Option<Duration>,
-}
-
-/// What a request has reserved of a PTU. However the request ends, its real usage counts then.
-struct Reserved<'m> {
-    mock: &'m Mock,
-    deployment: &'m Deployment,
-    /// The name of its counters.
-    counters: String,
-    reserved: f64,
-    used: f64,
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        let now = self.mock.clock.now();
-        if let Some(deployed) = self.mock.deployed.lock().get_mut(&self.counters) {
-            deployed.buckets.settle(&self.deployment.limits(), self.reserved, self.used, now);
-        }
-    }
 }
 
 /// An error answer.
@@ -178,7 +154,7 @@ impl Mock {
         let (mut standing, deployment, counters, call) = self.admit(&name, deployment, &mut asked.body);
         let ptu = deployment.limits().ptu;
         let kept = ptu.filter(|_| standing.refused_for.is_none()).map_or(0.0, |ptu| ptu.reserved(&call));
-        let mut reserved = Reserved { mock: self, deployment, counters, reserved: kept, used: 0.0 };
+        let mut reserved = Reserved { deployed: &self.deployed, clock: &self.clock, deployment, counters, reserved: kept, used: 0.0 };
         if ptu.is_some_and(|ptu| !ptu.utilisation_header) {
             standing.utilisation = None;
         }

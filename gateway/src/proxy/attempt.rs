@@ -75,7 +75,9 @@ impl AttemptState {
                 match outcome {
                     // The backend refused it there, and had another deployment serve it.
                     Outcome::Success { .. } if self.spilled_to.is_some() => booking.refused(None, now),
-                    _ => booking.record(&outcome, now),
+                    Outcome::Success { .. } => booking.accepted(now),
+                    Outcome::Throttled { retry_after, .. } => booking.refused(retry_after, now),
+                    _ => booking.answered(),
                 }
             }
             record(model_request, self.member, &mut self.lease, outcome, now);

@@ -7,8 +7,7 @@ use spillway_plugins::prices::Money;
 use crate::balance::provisioned::{Demand, Elsewhere};
 use crate::balance::ptu::load::Ask;
 use crate::balance::ptu::shares::Caller;
-use crate::callers::number_of;
-use crate::config::DeploymentPrice;
+use crate::config::{DeploymentPrice, number_of};
 use crate::request::{Facts, ModelRequest, RequestBody};
 use crate::runtime::Model;
 

@@ -32,7 +32,7 @@ use crate::balance::waiting::{QueueSlot, asked_back};
 use crate::clock::Tick;
 use crate::config::OnDisconnect;
 use crate::gateway::Gateway;
-use crate::request::{End, ModelRequest, Timing};
+use crate::request::{End, Facts, ModelRequest, Timing};
 
 /// Runs a request to its end. The answer, or a refusal, is written to the caller.
 pub(super) async fn run(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut RequestCtx) -> End {
@@ -89,7 +89,9 @@ async fn attempt_all(
                 }
             }
             Err(NoneReady { room_at: Some(until), .. }) => {
-                if wait_for_room(gateway, session, ctx, model_request, retry_state, until).await == Waited::CallerLeft {
+                if wait_for_room(gateway, session, (&ctx.facts, &mut ctx.timing), model_request, retry_state, until).await
+                    == Waited::CallerLeft
+                {
                     return End::CallerLeft;
                 }
             }
@@ -124,18 +126,18 @@ async fn attempt_all(
 async fn wait_for_room(
     gateway: &Gateway,
     session: &mut Session<'_>,
-    ctx: &mut RequestCtx,
+    (facts, timing): (&Facts, &mut Timing),
     model_request: &ModelRequest,
     retry_state: &mut RetryState,
     until: Tick,
 ) -> Waited {
     let rules = &model_request.pool.config.retry;
-    let Some(mut place) = model_request.pool.waiting.enter(rules.queue, ctx.facts.class(), ctx.facts.owner()) else {
+    let Some(mut place) = model_request.pool.waiting.enter(rules.queue, facts.class(), facts.owner()) else {
         retry_state.hurry();
         return Waited::Displaced;
     };
     let began = gateway.clock.now();
-    let waited = wait(gateway, session, &mut ctx.timing, retry_state, until, Some(&mut place)).await;
+    let waited = wait(gateway, session, timing, retry_state, until, Some(&mut place)).await;
     if waited == Waited::Displaced {
         retry_state.hurry();
     }

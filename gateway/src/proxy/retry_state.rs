@@ -222,7 +222,7 @@ const LONGEST_AGAIN: Duration = Duration::from_secs(1);
 pub(super) fn pick_again(model_request: &ModelRequest, retry_state: &mut RetryState, member: usize, now: Tick) -> Option<Pick> {
     let lease = model_request.model.route.members()[member].target.acquire(retry_state.key, now)?;
     retry_state.tried.retain(|tried| *tried != member);
-    let booking = retry_state.demand.as_ref().and_then(|demand| Booking::of(lease.target(), demand, false, now));
+    let booking = retry_state.demand.as_ref().and_then(|demand| Booking::of(&lease.target().provisioned, demand, false, now));
     Some(Pick { index: member, lease, booking })
 }
 

@@ -24,12 +24,12 @@ use super::reload::{By, Reloader, Source};
 use super::service::Service;
 use super::signals::{Signal, Signals};
 use super::systemd::Manager;
-use super::{listen, self_listener};
+use super::{listen, self_listener, sharing};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
 use crate::ledger::{Ledger, LedgerError, LedgerRules};
-use crate::limits::{Limits, NodeName, SharedLimits, Throttle, UsageHistory};
+use crate::limits::{Limits, NodeName, SharedLimits, UsageHistory};
 use crate::objects::Objects;
 use crate::ptu_file::PtuFile;
 use crate::redis::RedisError;
@@ -235,7 +235,7 @@ impl Prepared {
         let (idle_end, ends) = watch::channel(false);
         let service = Service { proxy: Arc::clone(&proxy), gateway: gateway.clone(), shutdown: watch, idle_end: ends };
         let accepting = listeners.into_iter().map(|listener| tokio::spawn(listen::accept(listener, service.clone()))).collect();
-        let sharing = share(&gateway);
+        let sharing = sharing::start(&gateway);
         Ok(Running {
             gateway,
             listen,
@@ -278,25 +278,6 @@ async fn limits(config: &Config, ledger: Option<&Ledger>, metrics: &Arc<Metrics>
         shared.join(|| limits.now()).await;
     }
     Ok(limits)
-}
-
-/// Starts the tasks that share limits and throttles with other nodes, if there are any.
-fn share(gateway: &Gateway) -> Vec<JoinHandle<()>> {
-    let Some(shared) = gateway.limits.shared.clone() else { return Vec::new() };
-    let (throttles, provisioned) = (Arc::clone(&shared), Arc::clone(&shared));
-    let (one, other) = (gateway.clone(), gateway.clone());
-    let current = move || {
-        let runtime = one.runtime.load();
-        let quotas = runtime.targets.quotas().iter().cloned().map(Throttle::Quota);
-        runtime.targets.iter().cloned().map(Throttle::Target).chain(quotas).collect()
-    };
-    let targets = move || other.runtime.load().targets.iter().cloned().collect();
-    let (clock, ticks) = (gateway.clock.clone(), gateway.clock.clone());
-    vec![
-        tokio::spawn(shared.keep_agreed(Arc::clone(&gateway.limits))),
-        tokio::spawn(async move { throttles.keep_throttles(current, &clock).await }),
-        tokio::spawn(async move { provisioned.keep_provisioned(targets, &ticks).await }),
-    ]
 }
 
 impl Running {

@@ -2,8 +2,11 @@ use proptest::prelude::*;
 use spillway_plugins::limits::Class;
 
 use super::*;
+use crate::balance::ptu::load::Ask;
+use crate::balance::ptu::saved::Saved;
 use crate::balance::ptu::steer::Prefer;
-use crate::balance::target::{RequestKey, TargetId};
+use crate::balance::ptu::steer::Why;
+use crate::balance::target::{RequestKey, Target, TargetId};
 
 const NOW: Tick = Tick(3_600_000_000_000);
 
@@ -32,7 +35,7 @@ fn demand() -> Demand {
 }
 
 fn book(target: &Arc<Target>, at: Tick) -> Booking {
-    Booking::of(target, &demand(), false, at).unwrap()
+    Booking::of(&target.provisioned, &demand(), false, at).unwrap()
 }
 
 fn level(target: &Target, at: Tick) -> f64 {
@@ -48,7 +51,7 @@ fn without_it_everything_goes_there_and_nothing_is_booked() {
     let target = target(None);
     assert_eq!(target.provisioned.decide(&demand(), &rules(), NOW), Decision::Use { probe: false });
     assert!(
-        Booking::of(&target, &demand(), false, NOW).is_none()
+        Booking::of(&target.provisioned, &demand(), false, NOW).is_none()
             && target.provisioned.view(NOW).is_none()
             && target.provisioned.learned(NOW).is_none()
     );
@@ -69,7 +72,7 @@ fn what_was_not_sent_takes_nothing() {
     drop(book(&target, NOW));
     assert_eq!(level(&target, NOW), 0.0);
     let mut sent = book(&target, NOW);
-    sent.record(&Outcome::Success { first: Duration::ZERO, signal: Default::default() }, NOW);
+    sent.accepted(NOW);
     drop(sent);
     assert!(level(&target, NOW) > 1.0, "what it took is not known: what is usual");
 }
@@ -116,13 +119,13 @@ fn an_unknown_rate_is_learned_from_refusals() {
         if !matches!(target.provisioned.decide(&ask, &rules(), now), Decision::Use { .. }) {
             continue;
         }
-        let mut booking = Booking::of(&target, &ask, false, now).unwrap();
+        let mut booking = Booking::of(&target.provisioned, &ask, false, now).unwrap();
         if bucket >= 0.0 {
             refused += 1;
             booking.refused(Some(Duration::from_secs_f64(bucket / 2000.0)), now);
         } else {
             bucket += 300.0;
-            booking.record(&Outcome::Success { first: Duration::ZERO, signal: Default::default() }, now);
+            booking.accepted(now);
             booking.settle(Some(Used { prompt: 300, cached: 0, output: 0 }), now);
         }
     }
@@ -174,7 +177,7 @@ proptest! {
         target.provisioned.restore(&Learned { twin: Saved { level, drain, real, size, spare, held }, per_second }, NOW);
         let demand = Demand { ask: Ask { prompt, cap: None, choices: 1 }, ..demand() };
         let _ = target.provisioned.decide(&demand, &rules(), NOW);
-        let mut booking = Booking::of(&target, &demand, false, NOW).unwrap();
+        let mut booking = Booking::of(&target.provisioned, &demand, false, NOW).unwrap();
         booking.refused(Some(Duration::from_millis(wait.into())), NOW);
         let view = target.provisioned.view(NOW + Duration::from_secs(1)).unwrap();
         prop_assert!(view.drain.is_finite() && view.fill.is_none_or(f64::is_finite) && view.per_second.is_none_or(|rate| rate.is_finite() && rate > 0.0));

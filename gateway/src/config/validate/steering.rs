@@ -9,10 +9,9 @@ use crate::balance::provisioned::PtuConfig;
 use crate::balance::ptu::rates::rate_of;
 use crate::balance::ptu::shares::{Holder, Share};
 use crate::balance::ptu::steer::{Prefer, Rules};
-use crate::callers::number_of;
-use crate::config::MemberConfig;
 use crate::config::checker::Checker;
 use crate::config::raw::{RawBackend, RawConsumer, RawGroup, RawPatience, RawPool, RawPrefer, RawPtu, RawShare, RawSpill};
+use crate::config::{MemberConfig, number_of};
 
 /// The most PTUs of one deployment that make sense: far above any quota that Azure grants.
 const MOST_UNITS: u32 = 100_000;

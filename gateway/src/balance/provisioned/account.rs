@@ -1,0 +1,157 @@
+//! The account of a deployment with provisioned throughput: its twin, what is usual for its calls, who used how much.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::demand::{Demand, PtuConfig};
+use super::told::{Decided, Tally};
+use crate::balance::ptu::load::{Averages, Capacity, Usual};
+use crate::balance::ptu::saved::Saved;
+use crate::balance::ptu::shares::Shares;
+use crate::balance::ptu::steer::{Call, Decision, Rules, Steering, Why};
+use crate::balance::ptu::twin::Twin;
+use crate::clock::Tick;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) config: PtuConfig,
+    /// The rate that is used: the configured one, or the one that was learned.
+    pub(super) capacity: Option<Capacity>,
+    pub(super) twin: Twin,
+    pub(super) steering: Steering,
+    pub(super) averages: Averages,
+    pub(super) shares: Shares,
+    pub(super) flow: Flow,
+    pub(super) refused: Option<Tick>,
+    /// Until when the last 429 said that there is no room.
+    pub(super) full_until: Tick,
+    pub(super) decided: Decided,
+    pub(super) tally: Tally,
+}
+
+/// The normalised tokens that were sent in the last while: a first guess of the rate.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    tokens: f64,
+    at: Tick,
+}
+
+impl Flow {
+    /// The time over which it is averaged, in seconds.
+    const OVER: f64 = 30.0;
+
+    pub(super) fn add(&mut self, tokens: f64, now: Tick) {
+        self.tokens = self.tokens * self.decay(now) + tokens;
+        self.at = self.at.max(now);
+    }
+
+    fn per_second(&self, now: Tick) -> f64 {
+        self.tokens * self.decay(now) / Self::OVER
+    }
+
+    fn decay(&self, now: Tick) -> f64 {
+        (-now.since(self.at).as_secs_f64() / Self::OVER).exp()
+    }
+}
+
+/// The least rate that is learned, in tokens per second.
+pub(super) const LEAST: f64 = 1.0;
+/// A drain outside of this shows that a learned rate is off: it is learned again.
+const PLAUSIBLE: std::ops::Range<f64> = 0.5..1.4;
+
+impl State {
+    pub(super) fn new(config: PtuConfig, now: Tick) -> Self {
+        let capacity = config.per_second.map(|per_second| Capacity { per_second, output_ratio: config.output_ratio });
+        State {
+            capacity,
+            twin: Twin::new(config.depth, config.refusals, now),
+            steering: Steering::default(),
+            averages: Averages::default(),
+            shares: Shares::new(Arc::clone(&config.shares)),
+            flow: Flow::default(),
+            refused: None,
+            full_until: Tick::default(),
+            decided: Decided::default(),
+            tally: Tally::default(),
+            config,
+        }
+    }
+
+    pub(super) fn usual(&self, demand: &Demand) -> Usual {
+        self.averages.usual(demand.caller.consumer, demand.ask.prompt)
+    }
+
+    /// The request as the steering sees it.
+    fn call(&self, capacity: &Capacity, demand: &Demand, now: Tick) -> Call {
+        let usual = self.usual(demand);
+        let expected = capacity.expected(&demand.ask, usual);
+        let price = demand.elsewhere.filter(|_| expected > 0.0).map_or(0.0, |elsewhere| elsewhere.of(&demand.ask, usual) / expected);
+        Call {
+            class: demand.caller.class,
+            booked: booked(capacity, demand, usual),
+            price,
+            deadline: demand.needed_by,
+            takes: demand.takes,
+            waited: demand.waited,
+            reserved: self.shares.guard(self.shares.of(&demand.caller), self.twin.drain(), now),
+            queued: demand.may_wait.then_some(0.0),
+        }
+    }
+
+    pub(super) fn decide(&mut self, demand: &Demand, rules: &Rules, now: Tick) -> Decision {
+        // Until a rate is known there is nothing to steer by.
+        let Some(capacity) = self.capacity else { return Decision::Use { probe: false } };
+        if self.twin.is_too_coarse(now) {
+            return Decision::Use { probe: false };
+        }
+        let call = self.call(&capacity, demand, now);
+        let decision = self.steering.decide(&mut self.twin, rules, &call, now);
+        let class = demand.caller.class as usize;
+        match decision {
+            Decision::Use { probe: false } => self.decided.fits[class] += 1,
+            Decision::Use { probe: true } => self.decided.probe[class] += 1,
+            Decision::Wait(_) => self.decided.wait[class] += 1,
+            Decision::Spill(why) => self.decided.spill[place(why)][class] += 1,
+        }
+        decision
+    }
+
+    pub(super) fn refused(&mut self, wait: Duration, now: Tick) {
+        self.refused = Some(now);
+        if self.capacity.is_none() {
+            let per_second = self.flow.per_second(now).max(LEAST);
+            self.capacity = Some(Capacity { per_second, output_ratio: self.config.output_ratio });
+            self.twin = Twin::new(self.config.depth, self.config.refusals, now);
+        }
+        self.twin.refused(now, wait);
+        if self.config.per_second.is_none() {
+            self.learn_rate(now);
+        }
+        self.full_until = now + wait;
+        (self.tally.refused, self.tally.drain) = (self.tally.refused + 1, self.twin.drain());
+    }
+
+    /// A learned rate that the drain contradicts is replaced by what drains.
+    fn learn_rate(&mut self, now: Tick) {
+        let drain = self.twin.drain();
+        let Some(capacity) = self.capacity.as_mut().filter(|_| !PLAUSIBLE.contains(&drain)) else { return };
+        let per_second = (capacity.per_second * drain).max(LEAST);
+        self.twin.rescale(capacity.per_second / per_second);
+        capacity.per_second = per_second;
+        self.twin.restore(&Saved { drain: 1.0, ..self.twin.saved(now) }, now);
+    }
+}
+
+/// The load that is booked: with a usual completion, if the request sets no cap.
+pub(super) fn booked(capacity: &Capacity, demand: &Demand, usual: Usual) -> f64 {
+    capacity.booked(&demand.ask, usual.cached, usual.output as u64)
+}
+
+fn place(why: Why) -> usize {
+    match why {
+        Why::Full => 0,
+        Why::Cheap => 1,
+        Why::Reserved => 2,
+        Why::Deadline => 3,
+    }
+}

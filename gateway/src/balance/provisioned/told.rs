@@ -1,0 +1,84 @@
+//! What an account of provisioned throughput tells: operators, other nodes, and the process that takes over.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::balance::ptu::saved::Saved;
+use crate::clock::Tick;
+
+/// What was learned of provisioned throughput, for another process.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Learned {
+    /// The twin's state.
+    #[serde(flatten)]
+    pub twin: Saved,
+    /// The rate to which that refers, in input tokens per second.
+    pub per_second: f64,
+}
+
+impl Learned {
+    /// How full it is has changed by the time that another process reads it.
+    #[must_use]
+    pub fn without_level(self) -> Self {
+        Learned { twin: self.twin.without_level(), ..self }
+    }
+}
+
+/// What was decided about requests: each count by class, in the order of [`Class::ALL`](spillway_plugins::limits::Class::ALL).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Decided {
+    /// There was room.
+    pub fits: [u64; 3],
+    /// Sent to find out whether there is room.
+    pub probe: [u64; 3],
+    /// Had to wait. A request that waits twice counts twice.
+    pub wait: [u64; 3],
+    /// Sent elsewhere: full, kept for dearer ones, kept for those with a share, deadline.
+    pub spill: [[u64; 3]; 4],
+    /// 429s: of probes, of others.
+    pub refusals: [u64; 2],
+    /// What the requests that it served would have cost at the next tier, in USD: those that didn't wait, those that did.
+    pub saved: [[f64; 3]; 2],
+}
+
+/// What is known of a target's provisioned throughput now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct View {
+    /// How full it is: 0 for empty, 1 for the line above which it answers 429. `None` until its rate is known.
+    pub fill: Option<f64>,
+    /// The share of its capacity that was used in the last minute, 0 to 1. `None` until its rate is known.
+    pub utilisation: Option<f64>,
+    /// Until a request without a guard fits; `None` if that is not foreseeable.
+    pub room_in: Option<Duration>,
+    /// The drain, as a share of the rate.
+    pub drain: f64,
+    /// Input tokens per second that it takes, as configured or learned; `None` until the first 429.
+    pub per_second: Option<f64>,
+    /// When it answered 429 last.
+    pub refused: Option<Tick>,
+    /// The configured rate is far off.
+    pub is_implausible: bool,
+    /// Its calls are too large for its depth, so that it can't be steered well.
+    pub is_too_coarse: bool,
+    /// What was decided.
+    pub decided: Decided,
+}
+
+/// What this node has done since its start, for the others. All amounts are input tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tally {
+    /// Booked.
+    pub booked: f64,
+    /// Of what was booked: what has ended.
+    pub ended: f64,
+    /// What that used.
+    pub used: f64,
+    /// Requests that were accepted.
+    pub accepted: u64,
+    /// 429s.
+    pub refused: u64,
+    /// The drain after the last one.
+    pub drain: f64,
+}
