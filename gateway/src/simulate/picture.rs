@@ -28,11 +28,14 @@ p { color: var(--soft); margin: .2rem 0; } svg { width: 100%; height: auto; disp
 .key.other { background: var(--other); }
 ";
 
+/// The class of a part's colour, and its value.
+type Part = (String, f64);
+
 /// Several hours in one bar.
 struct Bar {
     from: String,
-    /// The height of each part, by class of colour, from below.
-    parts: Vec<(String, f64)>,
+    /// From below.
+    parts: Vec<Part>,
     says: String,
 }
 
@@ -74,7 +77,7 @@ fn charts(outcome: &Outcome) -> String {
     tiers.dedup();
     let colour = |tier: u32| format!("t{}", tiers.iter().position(|known| *known == tier).unwrap_or(0).min(TIERS - 1));
     let size = outcome.hours.len().div_ceil(BARS).max(1);
-    let bars = |parts: &dyn Fn(&[HourFigures]) -> Vec<(String, f64)>, says: &dyn Fn(&[(String, f64)]) -> String| -> Vec<Bar> {
+    let bars = |parts: &dyn Fn(&[HourFigures]) -> Vec<Part>, says: &dyn Fn(&[Part]) -> String| -> Vec<Bar> {
         let one = |hours: &[HourFigures]| {
             let parts = parts(hours);
             let from = hours.first().map_or_else(String::new, |hour| hour.hour.clone());

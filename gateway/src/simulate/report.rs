@@ -12,8 +12,8 @@ enum Unit {
     Percent,
     Seconds,
     Usd,
-    /// Small amounts of money.
-    UsdPerUnit,
+    /// US dollars with parts of cents.
+    Price,
 }
 
 /// A line of the table: its label, its unit and its figures, with what is missing in them.
@@ -96,7 +96,7 @@ fn lines(all: &[&Figures]) -> Vec<Line> {
     line("cost by pay-as-you-go alone", Unit::Usd, &|f| (Some(f.pay_as_you_go_usd), f.pay_as_you_go_unpriced));
     line("saved", Unit::Usd, &|f| (f.saved_usd(), 0));
     line("PTUs pay below, per hour", Unit::Usd, &|f| (f.break_even_usd_per_hour, 0));
-    line("  per PTU and hour", Unit::UsdPerUnit, &|f| (f.break_even_usd_per_ptu_hour, 0));
+    line("  per PTU and hour", Unit::Price, &|f| (f.break_even_usd_per_ptu_hour, 0));
     lines
 }
 
@@ -171,7 +171,7 @@ fn shown(unit: Unit, figure: Option<f64>) -> String {
         Unit::Seconds => format!("{figure:.2} s"),
         Unit::Usd if figure < 0.0 => format!("-${}", money(-figure)),
         Unit::Usd => format!("${}", money(figure)),
-        Unit::UsdPerUnit => format!("${figure:.4}"),
+        Unit::Price => format!("${figure:.4}"),
     }
 }
 
