@@ -144,7 +144,9 @@ fn scenarios(arguments: &SimulateArguments) -> Result<Vec<Scenario>, ScenarioErr
         let with = |units: &u32| draft.with_units(of, *units)?.scenario(&format!("{units} PTU"));
         return arguments.ptu.iter().map(with).collect();
     }
-    let mut all = vec![draft.scenario(&file_name(&arguments.config))?];
+    let name = file_name(&arguments.config);
+    let name = if arguments.set.is_empty() { name } else { format!("{name} (changed)") };
+    let mut all = vec![draft.scenario(&name)?];
     if let Some(other) = &arguments.compare {
         all.push(Draft::read(other, &[])?.scenario(&file_name(other))?);
     }
