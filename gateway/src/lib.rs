@@ -40,6 +40,7 @@ pub mod runtime;
 pub mod self_request;
 pub mod server;
 pub mod shares;
+pub mod simulate;
 pub mod telemetry;
 mod timer;
 mod tokenizers;

@@ -37,6 +37,8 @@ pub(super) enum Command {
     },
     /// Report usage from the ledger.
     Usage(super::usage::UsageArguments),
+    /// Replay past traffic on virtual time: what would this config have done, how many PTUs are right, what is saved.
+    Simulate(super::simulate::SimulateArguments),
     /// Search the prompt log.
     Logs {
         #[command(subcommand)]

@@ -13,6 +13,7 @@ mod logs;
 mod mock;
 mod online;
 mod pages;
+mod simulate;
 mod usage;
 
 use std::path::Path;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Check { config, online } => check(&config, online),
         Command::Keys { command } => keys::run(command),
         Command::Usage(arguments) => usage::run(arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Logs { command } => logs::run(command),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Reload(arguments) => admin::reload(&arguments),

@@ -4,6 +4,7 @@
 //! `durability = "strict"`. A full disk or a broken database costs rows, which are counted, but never an answer, unless
 //! `required` says that no request may be served without a row.
 
+pub mod answered;
 pub mod export;
 pub mod reconcile;
 pub mod request;

@@ -304,3 +304,28 @@ fn every_way_to_be_served_has_its_lines() {
         while writer.keep_house_at(NOON + 9 * HOUR) {}
     }
 }
+
+#[test]
+fn answered_requests_are_read_in_order_and_page_by_page() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(answered::AnsweredRows::new(folder.path(), 0, NOON).unwrap().next_row().unwrap().is_none(), "there is no ledger yet");
+    let mut writer = writer(folder.path());
+    let mut rows: Vec<Row> = (0..9_000).map(|n| row(NOON + n, "x", n as u64, 2, known(1))).collect();
+    rows.iter_mut().step_by(3).for_each(|row| row.answered = false);
+    rows[1] = Row { cap: Some(50), cache: Some("exact"), consumer: None, us: 7, ..rows[1].clone() };
+    rows[2] = Row { metered: Metered::unknown(), class: Class::Interactive, api: Api::Embeddings, ..rows[2].clone() };
+    rows.reverse();
+    writer.write(&rows);
+    let read = |since: i64, until: i64| {
+        let mut rows = answered::AnsweredRows::new(folder.path(), since, until).unwrap();
+        std::iter::from_fn(move || rows.next_row().unwrap()).collect::<Vec<_>>()
+    };
+    let all = read(0, NOON * 2);
+    assert_eq!(all.iter().map(|row| row.at - NOON).collect::<Vec<_>>(), (0..9_000).filter(|n| n % 3 != 0).collect::<Vec<_>>());
+    let (first, second, third) = (&all[0], &all[1], &all[2]);
+    assert_eq!((first.is_cached, first.cap, &first.consumer, first.us), (true, Some(50), &None, 7));
+    assert_eq!((second.kind.is_unmetered, second.kind.class, second.kind.api), (true, Some(Class::Interactive), Some(Api::Embeddings)));
+    assert_eq!((third.usage.input, third.usage.output, third.is_cached, third.cap), (4, 2, false, None));
+    assert_eq!((&*third.kind.model, third.consumer.as_deref(), third.kind.class), ("m", Some("x"), Some(Class::Batch)));
+    assert_eq!(read(NOON + 10, NOON + 14).iter().map(|row| row.at - NOON).collect::<Vec<_>>(), [10, 11, 13]);
+}

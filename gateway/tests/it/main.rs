@@ -45,6 +45,7 @@ mod semantic;
 mod service_tiers;
 mod settling;
 mod shares;
+mod simulate;
 mod spillover_headers;
 mod steering;
 mod stored;

@@ -1,0 +1,157 @@
+//! A request on its way: what was tried, and what it holds at the deployment that serves it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use spillway_plugins::api::Api;
+
+use super::bucket::Arrival;
+use super::request::Request;
+use super::world::{Known, World};
+use crate::balance::provisioned::{Booking, Demand};
+use crate::balance::ptu::load::Ask;
+use crate::balance::ptu::shares::Caller;
+use crate::balance::route::PickRequest;
+use crate::balance::target::{Lease, RequestKey};
+use crate::balance::waiting::QueueSlot;
+use crate::clock::Tick;
+
+/// A deadline that is further away is no different.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(7 * 86_400);
+
+/// A request that has no answer yet.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) request: Request,
+    /// Index of its model.
+    pub(super) model: usize,
+    pub(super) consumer: Arc<Known>,
+    key: RequestKey,
+    pub(super) demand: Option<Demand>,
+    pub(super) needed_by: Option<Tick>,
+    /// When it is given up.
+    pub(super) deadline: Tick,
+    tried: SmallVec<[usize; 4]>,
+    throttled: SmallVec<[usize; 4]>,
+    /// How much longer it may wait for throttled members.
+    pub(super) wait_left: Duration,
+    /// How often throttled members were allowed again.
+    pub(super) releases: u32,
+    /// What it waits for, and since when.
+    pub(super) waits: Option<Waits>,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+pub(super) struct Waits {
+    pub(super) since: Tick,
+    /// Its place in the pool's queue.
+    pub(super) _place: Option<QueueSlot>,
+    /// For room in provisioned throughput, not for a throttle to end.
+    pub(super) for_room: bool,
+}
+
+/// A call that a deployment serves.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) request: Request,
+    pub(super) model: usize,
+    /// Index of the deployment.
+    pub(super) deployment: usize,
+    pub(super) lease: Lease,
+    pub(super) booking: Option<Booking>,
+    /// What the deployment has reserved.
+    pub(super) reserved: f64,
+    pub(super) began: Tick,
+}
+
+impl Call {
+    /// A request that has just arrived.
+    pub(super) fn new(request: Request, model: usize, consumer: Arc<Known>, world: &World) -> Self {
+        let known = world.model(model);
+        let class = request.class.unwrap_or(consumer.class);
+        let left = request.deadline.or(consumer.deadline).map(|left| left.min(LONGEST_DEADLINE));
+        let needed_by = left.map(|left| request.at + left);
+        let pool = &world.pools[known.pool].config;
+        let demand = known.route.is_provisioned().then(|| Demand {
+            ask: Ask { prompt: request.usage.input, cap: request.cap.filter(|cap| *cap > 0), choices: 1 },
+            assumed: if request.api == Api::Embeddings { 0 } else { world.assumed },
+            caller: Caller { consumer: consumer.number, group: consumer.group, class },
+            elsewhere: known.elsewhere,
+            needed_by,
+            takes: known.durations.most(),
+            waited: Duration::ZERO,
+            may_wait: true,
+        });
+        Call {
+            key: RequestKey { by: world.number_at_targets(&consumer), api: request.api, whole: true },
+            deadline: request.at + pool.timeouts.total,
+            wait_left: pool.retry.wait,
+            tried: SmallVec::new(),
+            throttled: SmallVec::new(),
+            releases: 0,
+            waits: None,
+            request,
+            model,
+            consumer,
+            demand,
+            needed_by,
+        }
+    }
+
+    /// It as the route sees it.
+    pub(super) fn asks<'c>(&'c self, world: &'c World) -> PickRequest<'c> {
+        PickRequest {
+            excluded: world.model(self.model).excluded(self.request.api),
+            tried: &self.tried,
+            throttled: &self.throttled,
+            fence: self.consumer.fence.as_deref(),
+            // Callers that want the same member again are thought to be the consumers.
+            affinity_key: self.consumer.number,
+            key: self.key,
+            demand: self.demand.as_ref(),
+        }
+    }
+
+    /// It as the deployment sees it.
+    pub(super) fn arrives(&self) -> Arrival {
+        arrival(&self.request)
+    }
+
+    /// A member has refused it.
+    pub(super) fn refused_by(&mut self, member: usize) {
+        self.tried.push(member);
+        self.throttled.push(member);
+    }
+
+    /// It doesn't wait for room any longer.
+    pub(super) fn hurry(&mut self) {
+        if let Some(demand) = &mut self.demand {
+            demand.may_wait = false;
+        }
+    }
+
+    /// Throttled members may be tried again; it waited this long for them.
+    pub(super) fn release(&mut self, waited: Duration) {
+        self.wait_left = self.wait_left.saturating_sub(waited);
+        self.releases += 1;
+        let throttled = std::mem::take(&mut self.throttled);
+        self.tried.retain(|member| !throttled.contains(member));
+    }
+
+    /// A wait is over.
+    pub(super) fn wake(&mut self, now: Tick) {
+        let Some(waits) = self.waits.take() else { return };
+        let waited = now.since(waits.since);
+        match (&mut self.demand, waits.for_room) {
+            (Some(demand), true) => demand.waited += waited,
+            _ => self.release(waited),
+        }
+    }
+}
+
+/// A request as a deployment sees it.
+pub(super) fn arrival(request: &Request) -> Arrival {
+    Arrival { prompt: request.usage.input, cached: request.usage.cached_input, cap: request.cap.filter(|cap| *cap > 0) }
+}
