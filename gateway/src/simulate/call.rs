@@ -74,9 +74,9 @@ impl Call {
         let left = request.deadline.or(consumer.deadline).map(|left| left.min(LONGEST_DEADLINE));
         let needed_by = left.map(|left| request.at + left);
         let pool = &world.pools[known.pool].config;
+        let cap = if request.api == Api::Embeddings { Some(0) } else { request.cap.filter(|cap| *cap > 0) };
         let demand = known.route.is_provisioned().then(|| Demand {
-            ask: Ask { prompt: request.usage.input, cap: request.cap.filter(|cap| *cap > 0), choices: 1 },
-            assumed: if request.api == Api::Embeddings { 0 } else { world.assumed },
+            ask: Ask { prompt: request.usage.input, cap, choices: 1 },
             caller: Caller { consumer: consumer.number, group: consumer.group, class },
             elsewhere: known.elsewhere,
             needed_by,
@@ -101,7 +101,8 @@ impl Call {
     }
 
     /// It as the route sees it.
-    pub(super) fn asks<'c>(&'c self, world: &'c World) -> PickRequest<'c> {
+    pub(super) fn asks<'c>(&'c self, world: &'c World, now: Tick) -> PickRequest<'c> {
+        let most = world.model(self.model).durations.most();
         PickRequest {
             excluded: world.model(self.model).excluded(self.request.api),
             tried: &self.tried,
@@ -111,6 +112,8 @@ impl Call {
             affinity_key: self.consumer.number,
             key: self.key,
             demand: self.demand.as_ref(),
+            class: self.request.class.unwrap_or(self.consumer.class),
+            is_late: self.needed_by.is_some_and(|needed_by| needed_by.since(now) < most),
         }
     }
 

@@ -168,7 +168,7 @@ impl Run {
     /// Tries members until one takes the call, or none is left.
     fn attempt(&mut self, mut call: Call, now: Tick) {
         while now < call.deadline {
-            let picked = self.world.model(call.model).route.pick(&call.asks(&self.world), now, &mut self.rng);
+            let picked = self.world.model(call.model).route.pick(&call.asks(&self.world, now), now, &mut self.rng);
             match picked {
                 Ok(pick) => match self.send(call, pick, now) {
                     Some(refused) => call = refused,
@@ -224,7 +224,12 @@ impl Run {
             }
         };
         lease.record(outcome, circuit, now);
-        booking.iter_mut().for_each(|booking| booking.record(&outcome, now));
+        if let Some(booking) = &mut booking {
+            match answer {
+                Ok(_) => booking.accepted(now),
+                Err(wait) => booking.refused(Some(wait), now),
+            }
+        }
         match answer {
             Ok(reserved) => {
                 self.note(&call, index, now);

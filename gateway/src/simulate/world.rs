@@ -19,8 +19,8 @@ use crate::balance::provisioned::Elsewhere;
 use crate::balance::route::{self, Route};
 use crate::balance::target::TargetId;
 use crate::balance::waiting::Waiting;
-use crate::callers::number_of;
 use crate::clock::Tick;
+use crate::config::number_of;
 use crate::config::{Config, DeploymentPrice, PoolConfig};
 
 /// What isn't in the config.
@@ -121,8 +121,6 @@ pub(super) struct World {
     nameless: Arc<Known>,
     /// Whether targets tell consumers apart.
     are_several: bool,
-    /// The tokens of a completion without a cap.
-    pub(super) assumed: u64,
 }
 
 impl World {
@@ -147,9 +145,8 @@ impl World {
         let are_several = config.consumers.len() + usize::from(!auth.required) > 1 || auth.tokens.is_some();
         let pools = config.pools.iter().map(|pool| Pool { config: pool.clone(), waiting: Waiting::default() }).collect();
         let nameless = Known { name: "".into(), number: 0, group: None, class: Class::default(), deadline: None, fence: None };
-        let assumed = config.usage.assume_completion;
         let (seen, consumers, nameless) = (Vec::new(), HashMap::new(), Arc::new(nameless));
-        Ok(World { config, pools, models, by_name, deployments, seen, consumers, nameless, are_several, assumed })
+        Ok(World { config, pools, models, by_name, deployments, seen, consumers, nameless, are_several })
     }
 
     pub(super) fn model(&self, index: usize) -> &Model {
@@ -254,6 +251,7 @@ fn model(
             location: backend.location.clone(),
             backend: member.backend,
             up: Default::default(),
+            serves: member.serves,
         });
     }
     let serves = |index: usize, api: Api| config.backends[places[index].backend].kind.provider().serves(api);
