@@ -178,6 +178,15 @@ impl Route {
     ) -> Result<Pick, NoRoom> {
         let mut usable: SmallVec<[usize; 32]> = tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
         let mut none = NoRoom { is_full: false, wait: None };
+        if let Some((demand, rules)) = steered {
+            // After a 429, too, a patient request waits for room rather than pay elsewhere.
+            let refusing = tier.members.iter().filter(|&&index| self.refuses_for_now(index, request, now));
+            let waits = refusing.filter_map(|&index| match self.members[index].target.provisioned.decide(demand, rules, now) {
+                Decision::Wait(wait) => Some(wait),
+                Decision::Use { .. } | Decision::Spill(_) => None,
+            });
+            none.wait = waits.min();
+        }
         while !usable.is_empty() {
             let candidates: SmallVec<[Candidate<'_>; 32]> =
                 usable.iter().map(|&i| Candidate { target: &self.members[i].target, weight: self.members[i].weight }).collect();
@@ -240,14 +249,26 @@ impl Route {
     }
 
     fn is_usable(&self, index: usize, request: &PickRequest<'_>, now: Tick) -> bool {
+        self.members[index].target.is_usable(request.key, now) && self.may_serve(index, request)
+    }
+
+    /// Whether a member could serve the request if its target were open.
+    fn may_serve(&self, index: usize, request: &PickRequest<'_>) -> bool {
         let member = &self.members[index];
         member.weight > 0
             && member.serves.accepts(request.class, request.is_late)
-            && member.target.is_usable(request.key, now)
             && member.is_up()
             && !request.tried.contains(&index)
             && !request.excluded.contains(&index)
             && member.is_inside(request.fence)
+    }
+
+    /// Whether a member's provisioned throughput is closed by a 429, and nothing else is in the way.
+    fn refuses_for_now(&self, index: usize, request: &PickRequest<'_>, now: Tick) -> bool {
+        let target = &self.members[index].target;
+        target.provisioned.is_on()
+            && self.may_serve(index, request)
+            && matches!(target.closed_for(request.key, now), Some(Unavailable::Throttled(_)))
     }
 
     fn none_ready(&self, request: &PickRequest<'_>, now: Tick) -> NoneReady {

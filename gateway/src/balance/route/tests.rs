@@ -266,3 +266,15 @@ fn members_may_be_for_some_classes_and_for_late_requests() {
     throttle(&route, 2, 30);
     assert_eq!(pick(all).unwrap_err().soonest, Some(NOW + Duration::from_secs(30)), "the others are no hope");
 }
+
+#[test]
+fn a_patient_request_waits_for_the_end_of_a_throttle() {
+    let route = provisioned(Rules { patience: [Duration::ZERO, Duration::from_secs(30), Duration::ZERO], ..Rules::default() });
+    let mut first = pick_steered(&route, &[], &demand(Class::Standard)).unwrap();
+    first.booking.as_mut().unwrap().refused(Some(Duration::from_secs(4)), NOW);
+    let outcome = Outcome::Throttled { retry_after: Some(Duration::from_secs(4)), scope: ThrottleScope::Deployment };
+    first.lease.record(outcome, &CircuitRules::default(), NOW);
+    assert!(pick_steered(&route, &[], &demand(Class::Standard)).unwrap_err().room_at.is_some_and(|until| until > NOW));
+    assert_ne!(pick_steered(&route, &[], &demand(Class::Interactive)).unwrap().index, 0, "its class doesn't wait");
+    assert_ne!(pick_steered(&route, &[0], &demand(Class::Standard)).unwrap().index, 0, "the one that was refused goes on");
+}
