@@ -76,7 +76,10 @@ impl AttemptState {
                     // The backend refused it there, and had another deployment serve it.
                     Outcome::Success { .. } if self.spilled_to.is_some() => booking.refused(None, now),
                     Outcome::Success { .. } => booking.accepted(now),
-                    Outcome::Throttled { retry_after, .. } => booking.refused(retry_after, now),
+                    Outcome::Throttled { retry_after, .. } => {
+                        let longest = model_request.pool.config.circuit.max_retry_after;
+                        booking.refused(retry_after.map(|wait| wait.min(longest)), now);
+                    }
                     _ => booking.answered(),
                 }
             }
