@@ -46,7 +46,7 @@ impl Provisioned {
                 let before = known.capacity;
                 let saved = known.twin.saved(now);
                 let mut new = State::new(config, now);
-                new.capacity = new.capacity.or(before);
+                new.capacity = new.capacity.or(before.map(|known| Capacity { output_ratio: new.config.output_ratio, ..known }));
                 new.twin.restore(&saved, now);
                 if let (Some(before), Some(after)) = (before, new.capacity) {
                     new.twin.rescale(before.per_second / after.per_second);
@@ -128,6 +128,13 @@ impl Provisioned {
     pub fn peers_lost(&self, nodes: u32, now: Tick) {
         if let Some(state) = &mut *self.state.lock() {
             state.twin.peers_lost(now, nodes);
+        }
+    }
+
+    /// The other nodes are heard again, after [`Provisioned::peers_lost`] with as many `nodes`.
+    pub fn peers_back(&self, nodes: u32, now: Tick) {
+        if let Some(state) = &mut *self.state.lock() {
+            state.twin.peers_back(now, nodes);
         }
     }
 
@@ -241,7 +248,8 @@ impl Booking {
         let load = {
             let mut state = self.of.state.lock();
             let Some(state) = &mut *state else { return };
-            if let Some(used) = used.filter(|used| used.prompt + used.output > 0) {
+            // What was refused was served elsewhere, if at all.
+            if let Some(used) = used.filter(|used| !self.is_settled && used.prompt + used.output > 0) {
                 state.averages.learn(self.caller.consumer, &used);
                 if let Some(elsewhere) = self.elsewhere {
                     let saved = &mut state.decided.saved[usize::from(self.has_waited)];
@@ -262,7 +270,8 @@ impl Booking {
         {
             let load = booked / capacity.per_second;
             state.twin.settled(now, load, used);
-            state.shares.add(self.share, used.unwrap_or(load * state.twin.real()) - load, now);
+            let more = used.unwrap_or(load * state.twin.real()) - load;
+            state.shares.correct(self.share, more, now.since(self.at), now);
             state.tally.ended += booked;
             state.tally.used += used.unwrap_or(load * state.twin.real()) * capacity.per_second;
         }

@@ -85,7 +85,8 @@ pub(super) async fn keep_shared(
     clock: &Clock,
 ) {
     let (script, mut heard) = (Script::new(EXCHANGE), Heard::default());
-    let (mut last, mut is_lost) = (clock.now(), false);
+    // How many nodes there were when they were lost.
+    let (mut last, mut lost) = (clock.now(), None);
     loop {
         let provisioned: BTreeMap<String, Arc<Target>> =
             targets().into_iter().filter(|target| target.provisioned.is_on()).map(|target| (target.id.to_string(), target)).collect();
@@ -104,14 +105,17 @@ pub(super) async fn keep_shared(
         });
         match asked.await {
             Ok(Ok(answered)) => {
-                (last, is_lost) = (now, false);
+                last = now;
+                if let Some(nodes) = lost.take() {
+                    provisioned.values().for_each(|target| target.provisioned.peers_back(nodes, now));
+                }
                 for pair in answered.chunks_exact(2) {
                     note(&mut heard, &pair[0], &pair[1], &provisioned, now);
                 }
             }
-            _ if !is_lost && now.since(last) > LOST => {
-                is_lost = true;
+            _ if lost.is_none() && now.since(last) > LOST => {
                 let nodes = u32::try_from(nodes()).unwrap_or(u32::MAX);
+                lost = Some(nodes);
                 warn!(nodes, "Redis can't be reached: this node counts on its share of provisioned throughput");
                 provisioned.values().for_each(|target| target.provisioned.peers_lost(nodes, now));
                 heard = Heard::default();

@@ -328,7 +328,11 @@ fn resolve_model(
     for further in &fields.further_models {
         may_name_model(facts, inference.api, further)?;
     }
-    let by_header = facts.allowed_headers().contains(&headers::X_MS_SERVICE_TIER).then(|| tier_in(session)).flatten();
+    let sends_tier = facts.allowed_headers().contains(&headers::X_MS_SERVICE_TIER);
+    if sends_tier && session.req_header().headers.get_all(headers::X_MS_SERVICE_TIER).iter().count() > 1 {
+        return Err(Refusal::Head { what: "x-ms-service-tier must not be repeated" });
+    }
+    let by_header = sends_tier.then(|| tier_in(session)).flatten();
     may_ask_for_tiers(facts, [fields.service_tier, by_header])?;
     let affinity_key = if pool.config.policy.uses_key() { affinity_key(session, facts.consumer(), &fields, prompt) } else { 0 };
     Ok(ModelRequest {

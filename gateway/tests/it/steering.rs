@@ -195,3 +195,27 @@ async fn two_nodes_know_what_the_other_sends() {
     }
     assert!(ptu.count() - before < 12, "the first node's requests are in the account of the second: {}", ptu.count() - before);
 }
+
+#[tokio::test]
+async fn patience_beyond_the_timeout_still_leaves_time_for_the_next_tier() {
+    let (ptu, paid) = (answers("ptu").await, answers("paid").await);
+    let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
+    let pool = format!(
+        "{AHEAD}\npatience = {{ standard = \"5m\" }}\n[pools.timeouts]\ntotal = \"2s\"\nfirst_token = \"1s\"\nanswer = \"1s\"\nthinking = \"1s\"\nidle = \"1s\"\nconnect = \"1s\""
+    );
+    let gateway = Gateway::start(&config(&members, &pool, "")).await;
+    let all = at_once(&gateway, 20).await;
+    assert!(all.iter().all(|status| *status == 200), "{all:?}");
+    assert!(paid.count() > 0, "those for which there was no room in time");
+}
+
+/// The statuses of so many requests at once.
+async fn at_once(gateway: &Gateway, count: usize) -> Vec<u16> {
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let request = client::post("/v1/chat/completions", &[], ask().to_string().as_bytes());
+        let address = gateway.address;
+        asked.spawn(async move { client::ask(address, request).await.unwrap().status });
+    }
+    asked.join_all().await
+}

@@ -142,9 +142,12 @@ impl State {
     }
 }
 
+/// The most seconds that are booked for one request: a cap may be any number, and must not close the deployment to all.
+const MOST_BOOKED: f64 = 10.0;
+
 /// The load that is booked: with a usual completion, if the request sets no cap.
 pub(super) fn booked(capacity: &Capacity, demand: &Demand, usual: Usual) -> f64 {
-    capacity.booked(&demand.ask, usual.cached, usual.output as u64)
+    capacity.booked(&demand.ask, usual.cached, usual.output as u64).min(MOST_BOOKED)
 }
 
 fn place(why: Why) -> usize {

@@ -96,6 +96,29 @@ fn a_full_one_is_left_before_it_refuses() {
 }
 
 #[test]
+fn a_cap_without_measure_closes_nothing_for_long() {
+    let target = target(Some(config()));
+    let huge = Demand { ask: Ask { prompt: 10, cap: Some(u64::MAX), choices: 1 }, ..demand() };
+    let _ = target.provisioned.decide(&huge, &rules(), NOW);
+    for _ in 0..20 {
+        let mut booking = Booking::of(&target.provisioned, &huge, false, NOW).unwrap();
+        booking.answered();
+        booking.settle(Some(Used { prompt: 0, cached: 0, output: 0 }), NOW);
+    }
+    assert!(level(&target, NOW) < 0.1 && target.provisioned.full_until(NOW).is_none());
+    assert!(matches!(target.provisioned.decide(&demand(), &rules(), NOW), Decision::Use { probe: false }));
+}
+
+#[test]
+fn nodes_that_are_lost_and_heard_again_change_nothing() {
+    let target = target(Some(config()));
+    target.provisioned.peers_lost(4, NOW);
+    assert_eq!(target.provisioned.view(NOW).unwrap().drain, 0.25);
+    target.provisioned.peers_back(4, NOW);
+    assert_eq!(target.provisioned.view(NOW).unwrap().drain, 1.0);
+}
+
+#[test]
 fn a_refusal_sets_it_right() {
     let target = target(Some(config()));
     book(&target, NOW).refused(Some(Duration::from_secs(3)), NOW);

@@ -4,6 +4,7 @@
 //! depth free for them. So a holder finds room as long as it stays within its share, however much the others ask for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use spillway_plugins::limits::Class;
 
@@ -105,6 +106,11 @@ impl Shares {
         if within { 0.0 } else { LENT_GUARD }
     }
 
+    /// Corrects what was counted `ago`, by what a call used more or less. What has faded since can't be taken back.
+    pub fn correct(&mut self, share: Option<usize>, more: f64, ago: Duration, now: Tick) {
+        self.add(share, more * (-ago.as_secs_f64() / OVER).exp(), now);
+    }
+
     /// Counts a call's load for its share; a correction may be negative.
     pub fn add(&mut self, share: Option<usize>, load: f64, now: Tick) {
         if let Some(used) = share.and_then(|share| self.used.get_mut(share)).filter(|_| load.is_finite()) {
@@ -116,8 +122,6 @@ impl Shares {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::balance::ptu::twin::{Fit, Twin};
 
@@ -152,6 +156,17 @@ mod tests {
         assert_eq!(all.guard(own, 1.0, NOW + Duration::from_secs(10)), 0.0);
         all.add(own, -3.0, NOW);
         assert_eq!(all.guard(own, 1.0, NOW), 0.0, "it used less than was booked");
+    }
+
+    #[test]
+    fn a_correction_takes_back_no_more_than_is_left() {
+        let mut all = shares(&[(Holder::Consumer(10), 0.25)]);
+        let own = all.of(&TEN);
+        let later = NOW + Duration::from_secs(20);
+        all.add(own, 10.0, NOW);
+        all.add(own, 8.0, NOW);
+        all.correct(own, -10.0, Duration::from_secs(20), later);
+        assert!((all.used[0].at(later) - 8.0 * (-1.0_f64).exp()).abs() < 1e-9, "the other call's use stays: {:?}", all.used);
     }
 
     /// Serves two callers that each ask for `asks` of what the PTU takes; returns what each got of it.

@@ -296,6 +296,13 @@ impl Twin {
         self.keep_within(now);
     }
 
+    /// The other nodes are heard again: what [`Twin::peers_lost`] did is undone.
+    pub fn peers_back(&mut self, now: Tick, nodes: u32) {
+        self.run(now);
+        self.filter.drain = (self.drain() * f64::from(nodes.max(1))).min(DRAIN.1);
+        self.keep_within(now);
+    }
+
     /// The configured rate changed; `ratio` is the old rate divided by the new one.
     pub fn rescale(&mut self, ratio: f64) {
         let ratio = bounded(ratio, 0.001, 1000.0);
