@@ -270,10 +270,10 @@ impl Booking {
         {
             let load = booked / capacity.per_second;
             state.twin.settled(now, load, used);
-            let more = used.unwrap_or(load * state.twin.real()) - load;
-            state.shares.correct(self.share, more, now.since(self.at), now);
+            let took = used.unwrap_or(load * state.twin.real());
+            state.shares.correct(self.share, took - load, now.since(self.at), now);
             state.tally.ended += booked;
-            state.tally.used += used.unwrap_or(load * state.twin.real()) * capacity.per_second;
+            state.tally.used += took * capacity.per_second;
         }
     }
 }

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use smallvec::SmallVec;
-
-pub use super::member::{HealthFlag, Member, MemberHealth, Serves};
 use spillway_plugins::limits::Class;
 
+pub use super::member::{HealthFlag, Member, MemberHealth, Serves};
 use super::member_state::MemberState;
 use super::policy::{Candidate, Policy};
 use super::provisioned::{Booking, Demand};
 use super::ptu::steer::{Decision, Rules};
-use super::snapshot::member_state_for;
+use super::snapshot::{member_state_for, reopens_in_ms};
 use super::target::{Lease, RequestKey, Unavailable};
 use crate::clock::Tick;
 
@@ -240,9 +239,7 @@ impl Route {
                     deployment: Arc::clone(&id.deployment),
                     priority: member.priority,
                     state,
-                    reopens_in_ms: until
-                        .filter(|until| *until != Tick::NEVER)
-                        .and_then(|until| u64::try_from(until.since(now).as_millis()).ok()),
+                    reopens_in_ms: reopens_in_ms(until, now),
                 }
             })
             .collect()

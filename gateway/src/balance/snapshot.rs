@@ -63,6 +63,11 @@ pub struct PtuSnapshot {
     pub is_too_coarse: bool,
 }
 
+/// Milliseconds until it reopens, if that is known.
+pub(super) fn reopens_in_ms(until: Option<Tick>, now: Tick) -> Option<u64> {
+    until.filter(|until| *until != Tick::NEVER).and_then(|until| millis(until.since(now)))
+}
+
 fn millis(span: Duration) -> Option<u64> {
     u64::try_from(span.as_millis()).ok()
 }
@@ -136,7 +141,7 @@ pub fn member_snapshot(member: &Member, now: Tick) -> MemberSnapshot {
         location: member.location.as_deref().map(str::to_owned),
         quota_pool: member.target.quota().map(|quota| quota.name.to_string()),
         state,
-        reopens_in_ms: until.filter(|until| *until != Tick::NEVER).and_then(|until| u64::try_from(until.since(now).as_millis()).ok()),
+        reopens_in_ms: reopens_in_ms(until, now),
         failed_probes: member.target.failed_probes(),
         in_flight: member.target.in_flight(),
         first_token_ms: member.target.latency().map(|seconds| seconds * 1000.0),

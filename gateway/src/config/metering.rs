@@ -47,6 +47,16 @@ pub enum DeploymentPrice {
     Hourly(Money),
 }
 
+impl DeploymentPrice {
+    /// The price by usage, if it has one.
+    pub fn by_use(&self) -> Option<&Price> {
+        match self {
+            DeploymentPrice::ByUse(price) => Some(price),
+            DeploymentPrice::Hourly(_) => None,
+        }
+    }
+}
+
 /// The price tables.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Prices {

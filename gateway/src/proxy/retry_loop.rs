@@ -39,10 +39,6 @@ pub(super) async fn run(gateway: &Gateway, session: &mut Session<'_>, ctx: &mut 
     let Some(model_request) = ctx.model_request.take() else { return End::CallerLeft };
     let mut retry_state = RetryState::new(&model_request, ctx.facts.runtime.callers.number_of(ctx.facts.consumer()), ctx.facts.arrived);
     retry_state.demand = demand::of(&ctx.facts, &ctx.body, &model_request);
-    if let Some(demand) = &mut retry_state.demand {
-        // A request that waits for room must still have the time to be answered elsewhere.
-        demand.needed_by = Some(demand.needed_by.map_or(retry_state.deadline, |needed_by| needed_by.min(retry_state.deadline)));
-    }
     retry_state.timer = session.take_timer();
     let now = gateway.clock.now();
     model_request.pool.budget.request(now);

@@ -10,6 +10,7 @@ use spillway_plugins::trace;
 
 use crate::balance::budget::RetryBudget;
 use crate::balance::durations::Durations;
+use crate::balance::provisioned::Elsewhere;
 use crate::balance::route::{HealthFlag, Route};
 use crate::balance::waiting::Waiting;
 use crate::config::{self, DeploymentPrice};
@@ -110,6 +111,8 @@ pub struct Model {
     pub route: Route,
     /// What else is known of each member of the route, in its order.
     pub members: Vec<Member>,
+    /// What tokens cost at the first tier below provisioned throughput, if there is any.
+    pub elsewhere: Option<Elsewhere>,
     /// How long its answers take.
     pub durations: Durations,
     /// Whether it thinks before it answers, unless the request turns that off.

@@ -12,9 +12,10 @@ use super::model::{LastResort, Member, Model, Pool};
 use crate::backend::{Backend, Targets};
 use crate::balance::budget::RetryBudget;
 use crate::balance::durations::Durations;
+use crate::balance::provisioned::Elsewhere;
 use crate::balance::route::{self, HealthFlag, MemberHealth, Route};
 use crate::balance::waiting::Waiting;
-use crate::config::{self, Prices};
+use crate::config::{self, DeploymentPrice, Prices};
 use crate::ledger::MemberLabels;
 use crate::telemetry::metrics::Metrics;
 
@@ -128,18 +129,21 @@ fn live_model(
         .into_iter()
         .map(|api| (0..route.len()).filter(|i| !backends[route[*i].backend].config.kind.provider().serves(api)).collect())
         .collect();
-    let is_provisioned = pool.members.iter().any(|member| {
-        let backend = &backends[member.backend].config;
-        backend.ptu.contains_key(backend.deployment(&name))
+    let priced = route.iter().zip(&members).map(|(at, member)| {
+        let is_provisioned = backends[at.backend].config.ptu.contains_key(&*at.target.id.deployment);
+        (at.priority, is_provisioned, member.price.as_ref().and_then(DeploymentPrice::by_use))
     });
+    let (is_provisioned, elsewhere) = (priced.clone().any(|(_, is_provisioned, _)| is_provisioned), Elsewhere::below(priced));
+    let route = Route::new(route, pool.policy);
     // Requests that don't reach a member.
     let own = |part: &str| labels(&part.into(), &part.into(), 0);
     let (cache_labels, guard_labels) = (own("cache"), own("guard"));
     Model {
         name: Arc::clone(&name),
         pool: pool_index,
-        route: if is_provisioned { Route::new(route, pool.policy).provisioned(pool.steering) } else { Route::new(route, pool.policy) },
+        route: if is_provisioned { route.provisioned(pool.steering) } else { route },
         members,
+        elsewhere,
         durations: Durations::default(),
         reasons,
         cache_labels,

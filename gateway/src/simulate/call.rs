@@ -75,18 +75,19 @@ impl Call {
         let needed_by = left.map(|left| request.at + left);
         let pool = &world.pools[known.pool].config;
         let cap = if request.api == Api::Embeddings { Some(0) } else { request.cap.filter(|cap| *cap > 0) };
+        let timeout = request.at + pool.timeouts.total;
         let demand = known.route.is_provisioned().then(|| Demand {
             ask: Ask { prompt: request.usage.input, cap, choices: 1 },
             caller: Caller { consumer: consumer.number, group: consumer.group, class },
             elsewhere: known.elsewhere,
-            needed_by,
+            needed_by: Some(needed_by.map_or(timeout, |needed_by| needed_by.min(timeout))),
             takes: known.durations.most(),
             waited: Duration::ZERO,
             may_wait: true,
         });
         Call {
             key: RequestKey { by: world.number_at_targets(&consumer), api: request.api, whole: true },
-            deadline: request.at + pool.timeouts.total,
+            deadline: timeout,
             wait_left: pool.retry.wait,
             tried: SmallVec::new(),
             throttled: SmallVec::new(),

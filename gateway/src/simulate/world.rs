@@ -256,26 +256,14 @@ fn model(
     }
     let serves = |index: usize, api: Api| config.backends[places[index].backend].kind.provider().serves(api);
     let excluded = Api::ALL.into_iter().map(|api| (0..places.len()).filter(|index| !serves(*index, api)).collect()).collect();
-    let is_provisioned = |member: &&Member| deployments[member.deployment].is_provisioned;
-    let first = members.iter().filter(is_provisioned).map(|member| member.tier).min();
-    let mut by_use: Vec<(u32, &Price)> = members
-        .iter()
-        .filter(|member| !is_provisioned(member))
-        .filter_map(|member| match &member.price {
-            Some(DeploymentPrice::ByUse(price)) => Some((member.tier, &**price)),
-            _ => None,
-        })
-        .collect();
-    by_use.sort_by_key(|(tier, _)| *tier);
-    let below = first.and_then(|first| by_use.iter().find(|(tier, _)| *tier > first));
-    let (elsewhere, alone) = (below.and_then(|(_, price)| elsewhere(price)), by_use.first().map(|(_, price)| Box::new((*price).clone())));
+    let priced = members.iter().map(|member| {
+        (member.tier, deployments[member.deployment].is_provisioned, member.price.as_ref().and_then(DeploymentPrice::by_use))
+    });
+    let is_provisioned = priced.clone().any(|(_, is_provisioned, _)| is_provisioned);
+    let by_use = priced.clone().filter_map(|(tier, is_provisioned, price)| Some((tier, price.filter(|_| !is_provisioned)?)));
+    let alone = by_use.min_by_key(|(tier, _)| *tier).map(|(_, price)| Box::new(price.clone()));
+    let elsewhere = Elsewhere::below(priced);
     let route = Route::new(places, pool.policy);
-    let route = if first.is_some() { route.provisioned(pool.steering) } else { route };
+    let route = if is_provisioned { route.provisioned(pool.steering) } else { route };
     Ok(Model { pool: pool_index, route, members, durations: Durations::default(), excluded, elsewhere, alone })
-}
-
-fn elsewhere(price: &Price) -> Option<Elsewhere> {
-    let usd = |money: Option<Money>| money.map(Money::usd);
-    let input = usd(price.tokens.input)?;
-    Some(Elsewhere { input, cached: usd(price.tokens.cached_input).unwrap_or(input), output: usd(price.tokens.output).unwrap_or(0.0) })
 }

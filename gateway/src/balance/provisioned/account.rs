@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::demand::{Demand, PtuConfig};
 use super::told::{Decided, Tally};
+use crate::balance::ptu::fading::FadingSum;
 use crate::balance::ptu::load::{Averages, Capacity, Usual};
 use crate::balance::ptu::saved::Saved;
 use crate::balance::ptu::shares::Shares;
-use crate::balance::ptu::steer::{Call, Decision, Rules, Steering, Why};
+use crate::balance::ptu::steer::{Call, Decision, Rules, Steering};
 use crate::balance::ptu::twin::Twin;
 use crate::clock::Tick;
 
@@ -21,37 +22,13 @@ pub(super) struct State {
     pub(super) steering: Steering,
     pub(super) averages: Averages,
     pub(super) shares: Shares,
-    pub(super) flow: Flow,
+    /// The normalised tokens that were sent in the last while: a first guess of the rate.
+    pub(super) flow: FadingSum<30>,
     pub(super) refused: Option<Tick>,
     /// Until when the last 429 said that there is no room.
     pub(super) full_until: Tick,
     pub(super) decided: Decided,
     pub(super) tally: Tally,
-}
-
-/// The normalised tokens that were sent in the last while: a first guess of the rate.
-#[derive(Debug, Default)]
-pub(super) struct Flow {
-    tokens: f64,
-    at: Tick,
-}
-
-impl Flow {
-    /// The time over which it is averaged, in seconds.
-    const OVER: f64 = 30.0;
-
-    pub(super) fn add(&mut self, tokens: f64, now: Tick) {
-        self.tokens = self.tokens * self.decay(now) + tokens;
-        self.at = self.at.max(now);
-    }
-
-    fn per_second(&self, now: Tick) -> f64 {
-        self.tokens * self.decay(now) / Self::OVER
-    }
-
-    fn decay(&self, now: Tick) -> f64 {
-        (-now.since(self.at).as_secs_f64() / Self::OVER).exp()
-    }
 }
 
 /// The least rate that is learned, in tokens per second.
@@ -68,7 +45,7 @@ impl State {
             steering: Steering::default(),
             averages: Averages::default(),
             shares: Shares::new(Arc::clone(&config.shares)),
-            flow: Flow::default(),
+            flow: FadingSum::default(),
             refused: None,
             full_until: Tick::default(),
             decided: Decided::default(),
@@ -111,7 +88,7 @@ impl State {
             Decision::Use { probe: false } => self.decided.fits[class] += 1,
             Decision::Use { probe: true } => self.decided.probe[class] += 1,
             Decision::Wait(_) => self.decided.wait[class] += 1,
-            Decision::Spill(why) => self.decided.spill[place(why)][class] += 1,
+            Decision::Spill(why) => self.decided.spill[why as usize][class] += 1,
         }
         decision
     }
@@ -148,13 +125,4 @@ const MOST_BOOKED: f64 = 10.0;
 /// The load that is booked: with a usual completion, if the request sets no cap.
 pub(super) fn booked(capacity: &Capacity, demand: &Demand, usual: Usual) -> f64 {
     capacity.booked(&demand.ask, usual.cached, usual.output as u64).min(MOST_BOOKED)
-}
-
-fn place(why: Why) -> usize {
-    match why {
-        Why::Full => 0,
-        Why::Cheap => 1,
-        Why::Reserved => 2,
-        Why::Deadline => 3,
-    }
 }

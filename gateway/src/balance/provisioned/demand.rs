@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use spillway_plugins::prices::{Money, Price};
+
 use crate::balance::ptu::load::{Ask, Used, Usual};
 use crate::balance::ptu::shares::{Caller, Share};
 use crate::clock::Tick;
@@ -53,16 +55,30 @@ pub struct Demand {
 }
 
 impl Elsewhere {
+    /// The prices of the first tier below the provisioned ones that has any. `members`: each one's tier, whether it has
+    /// provisioned throughput, and what it costs by use.
+    pub fn below<'p>(members: impl Iterator<Item = (u32, bool, Option<&'p Price>)> + Clone) -> Option<Elsewhere> {
+        let provisioned = members.clone().filter(|(_, is_provisioned, _)| *is_provisioned).map(|(tier, ..)| tier).min()?;
+        let priced = members.filter_map(|(tier, _, price)| Some((tier, price?))).filter(|(tier, _)| *tier > provisioned);
+        let (_, Price { tokens, .. }) = priced.min_by_key(|(tier, _)| *tier)?;
+        let usd = |money: Option<Money>| money.map(Money::usd);
+        let input = usd(tokens.input)?;
+        Some(Elsewhere { input, cached: usd(tokens.cached_input).unwrap_or(input), output: usd(tokens.output).unwrap_or(0.0) })
+    }
+
+    fn price(&self, input: f64, cached: f64, output: f64) -> f64 {
+        input * self.input + cached * self.cached + output * self.output
+    }
+
     /// What a request that used this would have cost, if as much of its prompt had been cached.
     pub(super) fn of_used(&self, used: &Used) -> f64 {
         let cached = used.cached.min(used.prompt);
-        (used.prompt - cached) as f64 * self.input + cached as f64 * self.cached + used.output as f64 * self.output
+        self.price((used.prompt - cached) as f64, cached as f64, used.output as f64)
     }
 
     /// What a request is expected to cost. Half of what is cached here is thought to be cached there.
     pub(super) fn of(&self, ask: &Ask, usual: Usual) -> f64 {
         let cached = ask.prompt as f64 * usual.cached / 2.0;
-        let most = ask.cap.unwrap_or(u64::MAX).saturating_mul(ask.choices.max(1)) as f64;
-        (ask.prompt as f64 - cached) * self.input + cached * self.cached + usual.output.min(most) * self.output
+        self.price(ask.prompt as f64 - cached, cached, ask.expected_output(usual))
     }
 }

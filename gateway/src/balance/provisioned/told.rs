@@ -34,7 +34,7 @@ pub struct Decided {
     pub probe: [u64; 3],
     /// Had to wait. A request that waits twice counts twice.
     pub wait: [u64; 3],
-    /// Sent elsewhere: full, kept for dearer ones, kept for those with a share, deadline.
+    /// Sent elsewhere, by why, in the order of [`Why::ALL`](crate::balance::ptu::steer::Why::ALL).
     pub spill: [[u64; 3]; 4],
     /// 429s: of probes, of others.
     pub refusals: [u64; 2],

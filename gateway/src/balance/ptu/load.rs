@@ -39,12 +39,23 @@ pub struct Used {
     pub output: u64,
 }
 
+impl Ask {
+    /// The most tokens of all its completions, each with so many if it has no cap.
+    fn completions(&self, without_cap: u64) -> u64 {
+        self.cap.unwrap_or(without_cap).saturating_mul(self.choices.max(1))
+    }
+
+    /// The tokens of its completions that are expected: a usual one, if that is shorter than its cap.
+    pub fn expected_output(&self, usual: Usual) -> f64 {
+        usual.output.min(self.completions(u64::MAX) as f64)
+    }
+}
+
 impl Capacity {
     /// The load that is booked for a call. `cached`: the expected share of the prompt that is cached. `assumed`: the tokens
     /// of a completion without a cap.
     pub fn booked(&self, ask: &Ask, cached: f64, assumed: u64) -> f64 {
-        let cap = ask.cap.unwrap_or(assumed).saturating_mul(ask.choices.max(1));
-        self.seconds(ask.prompt as f64 * (1.0 - cached.clamp(0.0, 1.0)), cap as f64)
+        self.seconds(ask.prompt as f64 * (1.0 - cached.clamp(0.0, 1.0)), ask.completions(assumed) as f64)
     }
 
     /// The load that a call was.
@@ -54,8 +65,7 @@ impl Capacity {
 
     /// The load that is expected of a call in the end: with a usual completion, if that is shorter than its cap.
     pub fn expected(&self, ask: &Ask, usual: Usual) -> f64 {
-        let most = ask.cap.unwrap_or(u64::MAX).saturating_mul(ask.choices.max(1)) as f64;
-        self.seconds(ask.prompt as f64 * (1.0 - usual.cached), usual.output.min(most))
+        self.seconds(ask.prompt as f64 * (1.0 - usual.cached), ask.expected_output(usual))
     }
 
     fn seconds(&self, input: f64, output: f64) -> f64 {

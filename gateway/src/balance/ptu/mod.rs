@@ -5,6 +5,7 @@
 //! | [`twin`] | the level of its bucket and its drain, learned from what it accepts and refuses |
 //! | `filter` | how observations change what is believed of it |
 //! | [`saved`] | that state for a restart or another process |
+//! | [`fading`] | a sum whose parts fade with time |
 //! | [`load`] | what a call adds to the level: expected, and used |
 //! | [`rates`] | the shipped table: what a unit takes of each model |
 //! | [`shares`] | what consumers, groups and classes are guaranteed of it |
@@ -12,6 +13,7 @@
 //!
 //! The unit of load is the second of configured capacity: 2.0 is what the configured rate drains in two seconds.
 
+pub mod fading;
 mod filter;
 pub mod load;
 pub mod rates;

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use spillway_plugins::limits::Class;
 
+use super::fading::FadingSum;
 use crate::clock::Tick;
 
 /// The share of the depth that calls beyond a share leave free.
 pub const LENT_GUARD: f64 = 0.3;
 /// The time over which use is averaged, in seconds.
-const OVER: f64 = 20.0;
+const OVER: u64 = 20;
 
 /// Who has a share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,30 +66,18 @@ impl Holder {
     }
 }
 
-/// What a share's holder has used in the last while, in seconds of load.
-#[derive(Debug, Clone, Copy, Default)]
-struct Use {
-    load: f64,
-    at: Tick,
-}
-
-impl Use {
-    fn at(&self, now: Tick) -> f64 {
-        self.load * (-now.since(self.at).as_secs_f64() / OVER).exp()
-    }
-}
-
 /// The shares of a PTU, and their use.
 #[derive(Debug, Clone, Default)]
 pub struct Shares {
     shares: Arc<[Share]>,
-    used: Vec<Use>,
+    /// In seconds of load.
+    used: Vec<FadingSum<OVER>>,
 }
 
 impl Shares {
     /// Nothing is used yet.
     pub fn new(shares: Arc<[Share]>) -> Self {
-        Shares { used: vec![Use::default(); shares.len()], shares }
+        Shares { used: vec![FadingSum::default(); shares.len()], shares }
     }
 
     /// The share that a caller's calls use, if it has one.
@@ -102,20 +91,19 @@ impl Shares {
         if self.shares.is_empty() {
             return 0.0;
         }
-        let within = share.is_some_and(|share| self.used[share].at(now) < self.shares[share].part * drain * OVER);
+        let within = share.is_some_and(|share| self.used[share].per_second(now) < self.shares[share].part * drain);
         if within { 0.0 } else { LENT_GUARD }
     }
 
     /// Corrects what was counted `ago`, by what a call used more or less. What has faded since can't be taken back.
     pub fn correct(&mut self, share: Option<usize>, more: f64, ago: Duration, now: Tick) {
-        self.add(share, more * (-ago.as_secs_f64() / OVER).exp(), now);
+        self.add(share, more * FadingSum::<OVER>::left_after(ago), now);
     }
 
     /// Counts a call's load for its share; a correction may be negative.
     pub fn add(&mut self, share: Option<usize>, load: f64, now: Tick) {
         if let Some(used) = share.and_then(|share| self.used.get_mut(share)).filter(|_| load.is_finite()) {
-            used.load = (used.at(now) + load).max(0.0);
-            used.at = used.at.max(now);
+            used.add(load, now);
         }
     }
 }
@@ -166,7 +154,7 @@ mod tests {
         all.add(own, 10.0, NOW);
         all.add(own, 8.0, NOW);
         all.correct(own, -10.0, Duration::from_secs(20), later);
-        assert!((all.used[0].at(later) - 8.0 * (-1.0_f64).exp()).abs() < 1e-9, "the other call's use stays: {:?}", all.used);
+        assert!((all.used[0].get(later) - 8.0 * (-1.0_f64).exp()).abs() < 1e-9, "the other call's use stays: {:?}", all.used);
     }
 
     /// Serves two callers that each ask for `asks` of what the PTU takes; returns what each got of it.

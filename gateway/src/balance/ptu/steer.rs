@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use spillway_plugins::limits::Class;
 
+use super::fading::FadingSum;
 use super::twin::{Fit, Twin};
 use crate::clock::Tick;
 
 /// How fast the mean price follows.
 const FOLLOWS: f64 = 0.02;
 /// The time over which arrivals are averaged, in seconds.
-const ARRIVALS: f64 = 20.0;
+const ARRIVALS: u64 = 20;
 /// How long before its latest start a batch call goes elsewhere.
 const SLACK: Duration = Duration::from_secs(60);
 /// The longest wait before the next decision.
@@ -90,6 +91,9 @@ pub enum Why {
 }
 
 impl Why {
+    /// All of them, in their order.
+    pub const ALL: [Why; 4] = [Why::Full, Why::Cheap, Why::Reserved, Why::Deadline];
+
     /// Its name in metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -119,8 +123,8 @@ pub enum Decision {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Steering {
     mean_price: Option<f64>,
-    arrivals: f64,
-    at: Tick,
+    /// The load of interactive and standard calls.
+    arrivals: FadingSum<ARRIVALS>,
 }
 
 impl Steering {
@@ -131,7 +135,7 @@ impl Steering {
 
     /// The load of interactive and standard calls that arrives, in seconds per second.
     pub fn arrivals(&self, now: Tick) -> f64 {
-        self.arrivals * decay(now.since(self.at))
+        self.arrivals.per_second(now)
     }
 
     /// Decides about a call. If it is used, the caller books it with [`Twin::admitted`].
@@ -201,14 +205,9 @@ impl Steering {
             *mean += FOLLOWS * (call.price - *mean);
         }
         if call.class != Class::Batch && call.booked.is_finite() && call.booked >= 0.0 {
-            self.arrivals = self.arrivals(now) + call.booked * twin.real() / ARRIVALS;
-            self.at = self.at.max(now);
+            self.arrivals.add(call.booked * twin.real(), now);
         }
     }
-}
-
-fn decay(passed: Duration) -> f64 {
-    (-passed.as_secs_f64() / ARRIVALS).exp()
 }
 
 #[cfg(test)]
@@ -259,7 +258,8 @@ mod tests {
             |steering: &mut Steering, load: f64| steering.decide(&mut filled(load), &Rules::default(), &call(Class::Batch, 1.0), NOW);
         assert_eq!(decide(&mut Steering::default(), 0.2), Decision::Use { probe: false });
         assert!(matches!(decide(&mut Steering::default(), 2.0), Decision::Wait(_)));
-        let mut busy = Steering { arrivals: 0.9, at: NOW, ..Steering::default() };
+        let mut busy = Steering::default();
+        busy.arrivals.add(0.9 * ARRIVALS as f64, NOW);
         assert!(matches!(decide(&mut busy, 0.2), Decision::Wait(_)), "the others need the drain");
     }
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use spillway_plugins::api::Api;
 use spillway_plugins::retry::{StatusSet, ThrottleScope};
 
 use crate::balance::circuit::{CircuitRules, Threshold};
@@ -10,6 +11,19 @@ use crate::balance::ptu::shares::Caller;
 use crate::balance::target::{OutageReason, Outcome, Target, TargetId};
 
 const NOW: Tick = Tick(1_000_000_000_000);
+
+/// A request that any member may serve.
+const ANY: PickRequest<'_> = PickRequest {
+    excluded: &[],
+    tried: &[],
+    throttled: &[],
+    fence: None,
+    affinity_key: 0,
+    key: RequestKey { by: 0, api: Api::Chat, whole: true },
+    demand: None,
+    class: Class::Standard,
+    is_late: false,
+};
 
 fn member(name: &str, priority: u32, location: &str) -> Member {
     let id = TargetId { backend: name.into(), deployment: "m".into() };
@@ -29,21 +43,7 @@ fn route() -> Route {
 }
 
 fn pick(route: &Route, tried: &[usize], fence: Option<&[Arc<str>]>) -> Result<Pick, NoneReady> {
-    route.pick(
-        &PickRequest {
-            excluded: &[],
-            throttled: &[],
-            tried,
-            fence,
-            affinity_key: 0,
-            key: RequestKey::default(),
-            demand: None,
-            class: Class::Standard,
-            is_late: false,
-        },
-        NOW,
-        &mut fastrand::Rng::with_seed(1),
-    )
+    route.pick(&PickRequest { tried, fence, ..ANY }, NOW, &mut fastrand::Rng::with_seed(1))
 }
 
 fn throttle(route: &Route, index: usize, seconds: u64) {
@@ -97,17 +97,7 @@ fn a_circuit_that_a_429_opened_is_a_throttle() {
         );
     }
     let later = NOW + Duration::from_secs(20);
-    let request = PickRequest {
-        excluded: &[],
-        throttled: &[],
-        tried: &[],
-        fence: None,
-        affinity_key: 0,
-        key: RequestKey::default(),
-        demand: None,
-        class: Class::Standard,
-        is_late: false,
-    };
+    let request = ANY;
     let none = route.pick(&request, later, &mut fastrand::Rng::with_seed(1)).unwrap_err();
     assert_eq!((none.all_throttled, none.soonest), (true, Some(NOW + rules.trip)));
 }
@@ -117,17 +107,7 @@ fn members_that_cannot_serve_it_are_no_hope_and_no_hindrance() {
     let route = route();
     throttle(&route, 1, 30);
     throttle(&route, 2, 30);
-    let request = PickRequest {
-        excluded: &[0],
-        throttled: &[],
-        tried: &[],
-        fence: None,
-        affinity_key: 0,
-        key: RequestKey::default(),
-        demand: None,
-        class: Class::Standard,
-        is_late: false,
-    };
+    let request = PickRequest { excluded: &[0], ..ANY };
     let none = route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1)).unwrap_err();
     assert!(none.all_throttled);
     let nobody = PickRequest { excluded: &[0, 1, 2], ..request };
@@ -183,17 +163,7 @@ fn demand(class: Class) -> Demand {
 }
 
 fn pick_steered(route: &Route, tried: &[usize], demand: &Demand) -> Result<Pick, NoneReady> {
-    let request = PickRequest {
-        excluded: &[],
-        throttled: &[],
-        tried,
-        fence: None,
-        affinity_key: 0,
-        key: RequestKey::default(),
-        demand: Some(demand),
-        class: demand.caller.class,
-        is_late: false,
-    };
+    let request = PickRequest { tried, demand: Some(demand), class: demand.caller.class, ..ANY };
     route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1))
 }
 
@@ -207,17 +177,7 @@ fn a_full_deployment_is_left_and_found_again() {
     let at_first = taken.iter().filter(|pick| pick.index == 0).count();
     assert!((3..=5).contains(&at_first) && taken[0].index == 0 && taken[5].index != 0, "{at_first}");
     let request = demand(Class::Standard);
-    let all = PickRequest {
-        excluded: &[],
-        throttled: &[],
-        tried: &[],
-        fence: None,
-        affinity_key: 0,
-        key: RequestKey::default(),
-        demand: Some(&request),
-        class: Class::Standard,
-        is_late: false,
-    };
+    let all = PickRequest { demand: Some(&request), ..ANY };
     let skipped = route.skipped(&all, Some(1), NOW);
     assert_eq!((skipped[0].state, skipped[0].reopens_in_ms.is_some()), ("ptu-full", true));
     assert_eq!(pick_steered(&route, &[1, 2], &request).unwrap().index, 0, "nobody else: better one that may be full");
@@ -247,17 +207,7 @@ fn members_may_be_for_some_classes_and_for_late_requests() {
     members[0].serves.classes = [false, false, true];
     members[1].serves.late_only = true;
     let route = Route::new(members, Policy::Weighted);
-    let all = PickRequest {
-        excluded: &[],
-        throttled: &[],
-        tried: &[],
-        fence: None,
-        affinity_key: 0,
-        key: RequestKey::default(),
-        demand: None,
-        class: Class::Interactive,
-        is_late: false,
-    };
+    let all = PickRequest { class: Class::Interactive, ..ANY };
     let pick = |request: PickRequest<'_>| route.pick(&request, NOW, &mut fastrand::Rng::with_seed(1)).map(|pick| pick.index);
     assert_eq!(pick(all), Ok(2));
     assert_eq!(pick(PickRequest { class: Class::Batch, ..all }), Ok(0));

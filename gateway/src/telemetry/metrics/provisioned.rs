@@ -7,6 +7,7 @@ use spillway_plugins::limits::Class;
 
 use super::registration::Registration;
 use crate::balance::provisioned::View;
+use crate::balance::ptu::steer::Why;
 use crate::balance::route::Member;
 use crate::clock::Tick;
 
@@ -118,16 +119,9 @@ impl ProvisionedFamilies {
                 self.saved.with_label_values(&[backend, deployment, waited, class.label()]).inc_by(usd);
             }
         }
-        let [full, cheap, reserved, deadline] = decided.spill;
-        for (decision, counts) in [
-            ("fits", decided.fits),
-            ("probe", decided.probe),
-            ("wait", decided.wait),
-            ("full", full),
-            ("cheap", cheap),
-            ("reserved", reserved),
-            ("deadline", deadline),
-        ] {
+        let sent = [("fits", decided.fits), ("probe", decided.probe), ("wait", decided.wait)];
+        let elsewhere = Why::ALL.map(Why::label).into_iter().zip(decided.spill);
+        for (decision, counts) in sent.into_iter().chain(elsewhere) {
             for (class, count) in Class::ALL.into_iter().zip(counts) {
                 self.decisions.with_label_values(&[backend, deployment, decision, class.label()]).inc_by(count);
             }
