@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::lb::Backend as Address;
@@ -17,6 +17,7 @@ use super::{Backend, Upstream, resolve};
 use crate::balance::route::HealthFlag;
 use crate::clock::Clock;
 use crate::config::HealthRules;
+use crate::http1::request_head::{RequestHead, Unwritable};
 use crate::provider::Signing;
 
 /// Checks a backend for a pool, for ever, and sets `up`.
@@ -41,6 +42,10 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
             Err(Unaskable::NoCredential) => {
                 tokio::time::sleep(rules.interval).await;
                 continue;
+            }
+            Err(Unaskable::Unwritable(error)) => {
+                warn!(backend = %name, pool = %pool, %error, "the health check can't be made");
+                return;
             }
             Err(Unaskable::Request(error)) => {
                 warn!(backend = %name, pool = %pool, %error, "the health check can't be made");
@@ -86,7 +91,14 @@ impl HealthCheck for Current {
 /// Why a backend can't be checked.
 enum Unaskable {
     NoCredential,
+    Unwritable(Unwritable),
     Request(pingora::BError),
+}
+
+impl From<Unwritable> for Unaskable {
+    fn from(error: Unwritable) -> Self {
+        Unaskable::Unwritable(error)
+    }
 }
 
 impl From<pingora::BError> for Unaskable {
@@ -96,12 +108,12 @@ impl From<pingora::BError> for Unaskable {
 }
 
 fn request(upstream: &Upstream, rules: &HealthRules, clock: &Clock) -> Result<RequestHeader, Unaskable> {
-    let mut request = RequestHeader::build("GET", rules.path.as_bytes(), Some(4))?;
-    request.insert_header("host", upstream.endpoint.authority.as_str())?;
-    request.insert_header("user-agent", concat!("spillway/", env!("CARGO_PKG_VERSION")))?;
+    let mut request = RequestHead::new(Method::GET, rules.path.as_bytes())?;
+    request.require(&header::HOST, upstream.endpoint.authority.as_bytes())?;
+    request.require(&header::USER_AGENT, concat!("spillway/", env!("CARGO_PKG_VERSION")).as_bytes())?;
     let signing = Signing::without_body(clock.wall());
     upstream.auth.authorise(&HeaderMap::new(), &mut request, clock.now(), &signing).map_err(|_| Unaskable::NoCredential)?;
-    Ok(request)
+    Ok(request.to_pingora()?)
 }
 
 /// `sent` is the number of the token in `request`.

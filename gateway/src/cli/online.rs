@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, header};
-use pingora::http::RequestHeader;
+use http::{HeaderMap, HeaderName, Method, header};
 use serde_json::Value;
 use spillway_plugins::retry::Credentials;
 
@@ -16,6 +15,8 @@ use crate::backend::url;
 use crate::clock::Clock;
 use crate::config::{BackendConfig, Config, Endpoint};
 use crate::http_client;
+use crate::http1::fields::HeadFields as _;
+use crate::http1::request_head::{RequestHead, Unwritable};
 use crate::provider::{Provider, Refused, Signing};
 use crate::telemetry::metrics::Metrics;
 
@@ -58,18 +59,18 @@ async fn judged(
 }
 
 /// The request for a backend's models.
-fn request(backend: &BackendConfig, endpoint: &Endpoint) -> pingora::Result<RequestHeader> {
+fn request(backend: &BackendConfig, endpoint: &Endpoint) -> Result<RequestHead, Unwritable> {
     let path = url::object_path(&backend.kind, endpoint, "models", None);
-    let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
-    request.insert_header(header::HOST, endpoint.authority.as_str())?;
+    let mut request = RequestHead::new(Method::GET, path.as_bytes())?;
+    request.require(&header::HOST, endpoint.authority.as_bytes())?;
     for (name, value) in backend.kind.provider().fields_of_list() {
-        request.insert_header(*name, *value)?;
+        request.require(&HeaderName::from_static(name), value.as_bytes())?;
     }
     Ok(request)
 }
 
 /// Proves in the request who we are, and says who that is, in words.
-async fn credential(auth: &dyn Authoriser, request: &mut RequestHeader, tokens: &mut Tokens, clock: &Clock) -> Result<String, String> {
+async fn credential(auth: &dyn Authoriser, request: &mut RequestHead, tokens: &mut Tokens, clock: &Clock) -> Result<String, String> {
     let Some(source) = auth.token() else {
         let signing = Signing::without_body(clock.wall());
         auth.authorise(&HeaderMap::new(), request, clock.now(), &signing).map_err(|error| error.to_string())?;
@@ -84,14 +85,14 @@ async fn credential(auth: &dyn Authoriser, request: &mut RequestHeader, tokens: 
         Err(error) => Err(format!("no token for {name}: {error}")),
         Ok(fetched) => {
             let principal = principal(fetched.header.as_bytes()).map_or(String::new(), |principal| format!(": {principal}"));
-            request.insert_header(header::AUTHORIZATION, fetched.header.clone()).map_err(|error| error.to_string())?;
+            request.set(&header::AUTHORIZATION, fetched.header.as_bytes());
             Ok(format!(" as {name}{principal}"))
         }
     }
 }
 
 /// Sends the request to a backend.
-async fn ask(backend: &BackendConfig, endpoint: &Endpoint, request: &RequestHeader) -> Result<(u16, String), String> {
+async fn ask(backend: &BackendConfig, endpoint: &Endpoint, request: &RequestHead) -> Result<(u16, String), String> {
     let mut client = reqwest::Client::builder().timeout(ANSWER).redirect(reqwest::redirect::Policy::none()).no_proxy();
     for certificate in &backend.ca {
         let certificate = reqwest::Certificate::from_der(certificate).map_err(|error| error.to_string())?;
@@ -103,10 +104,10 @@ async fn ask(backend: &BackendConfig, endpoint: &Endpoint, request: &RequestHead
         client = client.resolve(&endpoint.server_name, address);
     }
     let client = client.build().map_err(|error| error.to_string())?;
-    let (scheme, path) = (if endpoint.tls { "https" } else { "http" }, String::from_utf8_lossy(request.raw_path()));
+    let (scheme, path) = (if endpoint.tls { "https" } else { "http" }, String::from_utf8_lossy(request.target()));
     let url = format!("{scheme}://{}{path}", endpoint.authority);
     // The client writes the host itself, from the URL.
-    let mut headers = request.headers.clone();
+    let mut headers = request.to_map();
     headers.remove(header::HOST);
     let answer = client.get(&url).headers(headers).send().await;
     let answer = answer.map_err(|error| format!("can't be reached: {}", causes(&error.without_url())))?;

@@ -19,7 +19,9 @@ use crate::timer::Timer;
 
 pub use http1_session::{Http1Session, Next};
 pub(crate) use pingora_session::{PingoraSession, certificate_names};
-pub use reply_head::{HeadFields, ReplyHead};
+pub use reply_head::ReplyHead;
+
+pub use crate::http1::fields::HeadFields;
 
 /// A caller's session.
 pub enum Session<'s> {

@@ -1,95 +1,42 @@
-//! The head of an answer to a caller, kept as the lines that are written: fields are added once and rarely looked at, so a
-//! map of them would cost more than it saves.
+//! The head of an answer to a caller.
 
 use bytes::BytesMut;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 use pingora::http::ResponseHeader;
-use smallvec::SmallVec;
+
+use crate::http1::fields::{FieldLines, HeadFields};
 
 /// Room for a usual head, so that it isn't grown.
 const ROOM: usize = 1024;
-
-/// A head that fields are added to: one of an answer that the gateway writes itself, or one that Pingora writes.
-pub trait HeadFields {
-    /// Adds a field, behind others of its name.
-    fn add(&mut self, name: &HeaderName, value: &[u8]);
-
-    /// Removes all fields of a name.
-    fn remove(&mut self, name: &HeaderName);
-
-    /// Removes the fields whose name, in small letters, is so.
-    fn remove_where(&mut self, is_so: impl Fn(&str) -> bool);
-
-    /// Adds a field in place of all others of its name.
-    fn set(&mut self, name: &HeaderName, value: &[u8]) {
-        self.remove(name);
-        self.add(name, value);
-    }
-}
-
-impl HeadFields for ResponseHeader {
-    fn add(&mut self, name: &HeaderName, value: &[u8]) {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            let _ = self.append_header(name, value);
-        }
-    }
-
-    fn remove(&mut self, name: &HeaderName) {
-        self.remove_header(name);
-    }
-
-    fn remove_where(&mut self, is_so: impl Fn(&str) -> bool) {
-        let names: SmallVec<[HeaderName; 8]> = self.headers.keys().filter(|name| is_so(name.as_str())).cloned().collect();
-        for name in &names {
-            self.remove_header(name);
-        }
-    }
-}
-
-/// Where a field's line is: its beginning, the length of its name, and its end with the line end.
-#[derive(Debug, Clone, Copy)]
-struct Line {
-    begin: u32,
-    name: u32,
-    end: u32,
-}
 
 /// A head.
 #[derive(Debug, Clone)]
 pub struct ReplyHead {
     /// The status.
     pub status: StatusCode,
-    text: BytesMut,
-    lines: SmallVec<[Line; 24]>,
+    fields: FieldLines,
 }
 
 impl ReplyHead {
     /// A head without fields.
     pub fn new(status: StatusCode) -> Self {
-        ReplyHead { status, text: BytesMut::with_capacity(ROOM), lines: SmallVec::new() }
+        ReplyHead { status, fields: FieldLines::behind(BytesMut::with_capacity(ROOM)) }
     }
 
     /// Adds a field of another head. `name` is in small letters, and `value` has no control characters: a parser has
     /// checked both.
     pub fn add_parsed(&mut self, name: &str, value: &[u8]) {
-        let begin = self.text.len();
-        self.text.reserve(name.len() + value.len() + 4);
-        self.text.extend_from_slice(name.as_bytes());
-        self.text.extend_from_slice(b": ");
-        self.text.extend_from_slice(value);
-        self.text.extend_from_slice(b"\r\n");
-        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        self.lines.push(Line { begin: place(begin), name: place(name.len()), end: place(self.text.len()) });
+        self.fields.add_parsed(name, value);
     }
 
     /// The first value of a field, whose name is given in small letters.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.lines.iter().find(|line| self.is(**line, name)).map(|line| self.value(*line))
+        self.fields.get(name)
     }
 
     /// The fields in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.lines.iter().map(|line| (self.name(*line), self.value(*line)))
+        self.fields.iter()
     }
 
     /// Whether the body is sent in chunks.
@@ -101,79 +48,53 @@ impl ReplyHead {
     /// behind them.
     pub(super) fn into_lines(mut self) -> BytesMut {
         for name in ["date", "connection"] {
-            if self.lines.iter().any(|line| self.is(*line, name)) {
-                self.cut(|head, line| head.is(line, name));
-            }
+            self.fields.remove_named(name);
         }
-        self.text
+        self.fields.into_text()
     }
 
     /// The same for Pingora.
     pub fn to_pingora(&self) -> Box<ResponseHeader> {
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = self.status;
-        parts.headers.reserve(self.lines.len());
-        for (name, value) in self.iter() {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
-                parts.headers.append(name, value);
-            }
-        }
+        parts.headers = self.fields.to_map();
         Box::new(ResponseHeader::from(parts))
-    }
-
-    fn name(&self, line: Line) -> &str {
-        let name = &self.text[line.begin as usize..(line.begin + line.name) as usize];
-        std::str::from_utf8(name).unwrap_or_default()
-    }
-
-    fn value(&self, line: Line) -> &[u8] {
-        &self.text[(line.begin + line.name + 2) as usize..line.end as usize - 2]
-    }
-
-    /// Whether a line has this name. Most differ in their length.
-    fn is(&self, line: Line, name: &str) -> bool {
-        line.name as usize == name.len() && self.text[line.begin as usize..][..name.len()] == *name.as_bytes()
-    }
-
-    /// Removes the lines that are so. Moves what is behind them, which is rare.
-    fn cut(&mut self, is_so: impl Fn(&Self, Line) -> bool) {
-        let mut at = 0;
-        while let Some(line) = self.lines.get(at).copied() {
-            if !is_so(self, line) {
-                at += 1;
-                continue;
-            }
-            let (begin, end) = (line.begin as usize, line.end as usize);
-            self.text.copy_within(end.., begin);
-            self.text.truncate(self.text.len() - (end - begin));
-            self.lines.remove(at);
-            for behind in &mut self.lines[at..] {
-                (behind.begin, behind.end) = (behind.begin - (line.end - line.begin), behind.end - (line.end - line.begin));
-            }
-        }
     }
 }
 
 impl HeadFields for ReplyHead {
     fn add(&mut self, name: &HeaderName, value: &[u8]) {
-        // A value with a line end would be a field of its own.
-        if value.iter().all(|byte| (*byte >= b' ' && *byte != 0x7f) || *byte == b'\t') {
-            self.add_parsed(name.as_str(), value);
-        }
+        self.fields.add(name, value);
     }
 
     fn remove(&mut self, name: &HeaderName) {
-        let name = name.as_str();
-        // Mostly there is none.
-        if self.lines.iter().any(|line| self.is(*line, name)) {
-            self.cut(|head, line| head.is(line, name));
-        }
+        self.fields.remove(name);
     }
 
     fn remove_where(&mut self, is_so: impl Fn(&str) -> bool) {
-        self.cut(|head, line| is_so(head.name(line)));
+        self.fields.remove_where(is_so);
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_says_itself_is_left_out() {
+        let mut head = ReplyHead::new(StatusCode::OK);
+        for name in ["date", "x-a", "connection", "content-length"] {
+            head.add_parsed(name, b"1");
+        }
+        assert_eq!(head.into_lines(), &b"x-a: 1\r\ncontent-length: 1\r\n"[..]);
+    }
+
+    #[test]
+    fn pingora_gets_the_same_fields() {
+        let mut head = ReplyHead::new(StatusCode::ACCEPTED);
+        head.add_parsed("x-a", b"1");
+        head.add_parsed("x-a", b"2");
+        let theirs = head.to_pingora();
+        assert_eq!((theirs.status, theirs.headers.get_all("x-a").iter().count()), (StatusCode::ACCEPTED, 2));
+    }
+}

@@ -1,9 +1,10 @@
 //! The header in which a kind of backend takes its key.
 
-use http::HeaderValue;
-use pingora::http::RequestHeader;
+use http::{HeaderName, HeaderValue};
 
 use super::signer::{BadKey, Signer, Signing};
+use crate::http1::fields::HeadFields as _;
+use crate::http1::request_head::RequestHead;
 
 /// The header in which a kind of backend takes its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +31,8 @@ impl KeyHeader {
     }
 
     /// Puts a value into a head.
-    pub fn insert(self, head: &mut RequestHeader, value: HeaderValue) {
-        // Fails only for an invalid name, and these are constants.
-        let _ = head.insert_header(self.name, value);
+    pub fn insert(self, head: &mut RequestHead, value: &HeaderValue) {
+        head.set(&HeaderName::from_static(self.name), value.as_bytes());
     }
 }
 
@@ -55,8 +55,8 @@ impl KeyInHeader {
 }
 
 impl Signer for KeyInHeader {
-    fn sign(&self, head: &mut RequestHeader, _: &Signing<'_>) -> Result<(), BadKey> {
-        self.header.insert(head, self.value.clone().ok_or(BadKey)?);
+    fn sign(&self, head: &mut RequestHead, _: &Signing<'_>) -> Result<(), BadKey> {
+        self.header.insert(head, self.value.as_ref().ok_or(BadKey)?);
         Ok(())
     }
 }
@@ -73,11 +73,10 @@ mod tests {
             [(KeyHeader::BEARER, "authorization", "Bearer CANARY"), (KeyHeader::plain("x-api-key"), "x-api-key", "CANARY")]
         {
             let signer = KeyInHeader::new("CANARY", header);
-            let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+            let mut head = RequestHead::new(http::Method::GET, b"/").unwrap();
             signer.sign(&mut head, &signing).unwrap();
-            assert_eq!(head.headers[name], value);
-            assert_eq!(head.headers.len(), 1);
-            assert!(!format!("{signer:?} {:?}", head.headers).contains("CANARY"));
+            assert_eq!(head.iter().collect::<Vec<_>>(), [(name, value.as_bytes())]);
+            assert!(!format!("{signer:?} {head:?}").contains("CANARY"));
             assert_eq!(KeyInHeader::new("a\nb", header).sign(&mut head, &signing), Err(BadKey));
         }
     }

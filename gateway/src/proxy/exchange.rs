@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::StatusCode;
+use pingora::http::ResponseHeader;
 
 use crate::balance::circuit::ErrorKind;
 use crate::clock::{Clock, Tick};
@@ -18,7 +18,6 @@ use crate::http1::connection::{Connection, ExchangeError};
 use crate::http1::framing::Extent;
 use crate::http1::idle::IdleConnections;
 use crate::http1::remote::Remote;
-use crate::http1::request_head;
 use crate::http1::transport::ConnectError;
 use crate::request::Pieces;
 use crate::timer::Timer;
@@ -75,22 +74,20 @@ impl Exchange {
         }
     }
 
-    /// Sends head and body. It ends early if the upstream answers before it has read everything.
+    /// Sends a request: the bytes of its head and of its body. It ends early if the upstream answers before it has read
+    /// everything. `to_head` if it is a `HEAD`.
     ///
     /// # Errors
     /// [`Broken`]
     pub(super) async fn send(
         &mut self,
-        head: Box<RequestHeader>,
+        (head, to_head): (Bytes, bool),
         body: Pieces,
         limit: Duration,
         caller: &mut Session<'_>,
     ) -> Result<(), Broken> {
-        let Ok(bytes) = request_head::write(&head) else { return Err(Broken::Upstream(ErrorKind::Reset)) };
-        let to_head = head.method == Method::HEAD;
-        drop(head);
         let connection = &mut self.connection;
-        connection.begin(std::iter::once(bytes.freeze()).chain(body), to_head);
+        connection.begin(std::iter::once(head).chain(body), to_head);
         let sent = match at_once(|cx| connection.poll_send(cx)).await {
             Poll::Ready(sent) => sent,
             Poll::Pending => {

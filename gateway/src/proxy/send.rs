@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::downstream::Session;
 use bytes::Bytes;
+use http::Method;
 use pingora::http::RequestHeader;
 use smallvec::SmallVec;
 use spillway_plugins::request::StreamOptions;
@@ -21,6 +22,7 @@ use crate::backend::Upstream;
 use crate::balance::circuit::ErrorKind;
 use crate::clock::Tick;
 use crate::gateway::Gateway;
+use crate::http1::request_head::RequestHead;
 use crate::provider::{ModelInBody, Provider, Signing};
 use crate::request::{Edit, Facts, ModelRequest, Pieces, ReplayBody, RequestBody};
 
@@ -58,13 +60,15 @@ pub(super) async fn send(
         attempt.asked_usage = asks_usage(attempt);
         let began = gateway.clock.now();
         let (head, body) = request(session, books.facts, books.body, upstream, attempt, began)?;
+        let to_head = *head.method() == Method::HEAD;
+        let head = head.into_bytes();
         let left = retry_state.deadline.since(began);
         let first = output_timeout::first(attempt.model_request);
         let caller = &mut *session;
         let asked = async {
             let mut exchange = Exchange::connect(remote, fresh, timeouts.connect.min(left), caller).await?;
             attempt.state.sent = true;
-            exchange.send(head, body, first.min(left), caller).await?;
+            exchange.send((head, to_head), body, first.min(left), caller).await?;
             let until = (began + first).min(retry_state.deadline);
             exchange.read_head(until, &gateway.clock, &mut retry_state.timer, caller).await?;
             Ok(exchange)
@@ -83,7 +87,7 @@ pub(super) async fn send(
     }
 }
 
-/// The request in the form that this target needs.
+/// The request in the form that this target needs: its head and its body.
 fn request(
     session: &Session<'_>,
     facts: &Facts,
@@ -91,7 +95,7 @@ fn request(
     upstream: &Upstream,
     attempt: &Attempt<'_>,
     now: Tick,
-) -> Result<(Box<RequestHeader>, Pieces), SendError> {
+) -> Result<(RequestHead, Pieces), SendError> {
     let model_request = attempt.model_request;
     let member = &model_request.model.route.members()[attempt.state.member];
     let caller = session.req_header();

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use pingora::http::RequestHeader;
 use spillway_plugins::trace::context::{TRACEPARENT, TRACESTATE};
 use spillway_plugins::trace::{AttemptSpan, Parent, RequestSpan, SpanId, Trace, begin};
 
@@ -36,17 +35,13 @@ pub(super) fn attempt(facts: &Facts) -> Option<SpanId> {
 }
 
 /// Adds the trace headers of this attempt to an upstream's request, in place of the caller's.
-///
-/// # Errors
-/// Never, for these values.
-pub(super) fn add_to_request(facts: &Facts, span: Option<SpanId>, head: &mut RequestHeader) -> pingora::Result<()> {
-    let (Some(trace), Some(span)) = (&facts.trace, span) else { return Ok(()) };
-    head.insert_header(TRACEPARENT, trace.traceparent(span))?;
+pub(super) fn add_to_request(facts: &Facts, span: Option<SpanId>, head: &mut impl HeadFields) {
+    let (Some(trace), Some(span)) = (&facts.trace, span) else { return };
+    head.set(&TRACEPARENT, trace.traceparent(span).as_bytes());
     match &trace.state {
-        Some(state) => head.insert_header(TRACESTATE, state.clone())?,
-        None => drop(head.remove_header(&TRACESTATE)),
+        Some(state) => head.set(&TRACESTATE, state.as_bytes()),
+        None => head.remove(&TRACESTATE),
     }
-    Ok(())
 }
 
 /// Adds the trace id to the caller's answer.

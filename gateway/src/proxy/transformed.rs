@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use pingora::http::RequestHeader;
 use spillway_plugins::request::read_fields;
 use spillway_plugins::transform::HeaderChanges;
 
@@ -53,10 +52,10 @@ pub(super) async fn body(
 }
 
 /// Changes the head of a request to a backend.
-pub(super) fn request(facts: &Facts, model_request: &ModelRequest, head: &mut RequestHeader) {
+pub(super) fn request(facts: &Facts, model_request: &ModelRequest, head: &mut impl HeadFields) {
     for HeaderChanges { set, remove } in wanted(facts.consumer(), &model_request.pool).map(|transforms| &transforms.request) {
-        remove.iter().for_each(|name| drop(head.remove_header(name)));
-        set.iter().for_each(|(name, value)| drop(head.insert_header(name.clone(), value.clone())));
+        remove.iter().for_each(|name| head.remove(name));
+        set.iter().for_each(|(name, value)| head.set(name, value.as_bytes()));
     }
 }
 

@@ -1,8 +1,7 @@
 //! The head of a request to a backend: one builder for both drivers, the retry loop and Pingora's own.
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderName, Method, header};
 use pingora::http::RequestHeader;
-use pingora::{ErrorType, OrErr as _};
 use spillway_plugins::api::{Api, Part};
 use spillway_plugins::trace::SpanId;
 
@@ -10,6 +9,8 @@ use super::{headers, traced, transformed};
 use crate::backend::{Upstream, url};
 use crate::clock::Tick;
 use crate::config::Endpoint;
+use crate::http1::fields::HeadFields as _;
+use crate::http1::request_head::{RequestHead, Unwritable};
 use crate::provider::{BackendKind, Signing};
 use crate::request::{Facts, ModelRequest};
 
@@ -53,41 +54,40 @@ impl UpstreamRequest<'_> {
     ///
     /// # Errors
     /// If the path or the id can't be written in a head.
-    pub(super) fn head(&self) -> pingora::Result<Box<RequestHeader>> {
+    pub(super) fn head(&self) -> Result<RequestHead, Unwritable> {
         let query = self.caller.uri.query();
         let path = match self.target {
             RequestTarget::Model { api, part, deployment } => url::path(self.kind, self.endpoint, (api, part), deployment, query),
             RequestTarget::Stored { path } => url::object_path(self.kind, self.endpoint, path, query),
             RequestTarget::Rest { path, query } => url::object_path(self.kind, self.endpoint, path, Some(query)),
         };
-        let mut parts = headers::for_upstream(self.caller, self.allowed);
-        parts.method = self.method();
-        // Not by Pingora's own way of adding fields: it keeps the case of their letters, with an allocation for each.
-        let fields = &mut parts.headers;
-        match self.framing {
-            Framing::Whole(length) if parts.method == Method::POST => drop(fields.insert(header::CONTENT_LENGTH, length.into())),
-            Framing::Streamed(Some(length)) => drop(fields.insert(header::CONTENT_LENGTH, length.into())),
-            Framing::Streamed(None) => {
-                fields.remove(header::CONTENT_LENGTH);
-                fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        let mut head = RequestHead::new(self.method(), path.as_bytes())?;
+        head.require(&header::HOST, self.endpoint.authority.as_bytes())?;
+        let is_rest = matches!(self.target, RequestTarget::Rest { .. });
+        for (name, value) in headers::passed_on(self.caller, self.allowed) {
+            if name != "content-length" && !(is_rest && name == "content-type") {
+                head.add_parsed(name, value);
             }
-            Framing::Whole(_) | Framing::Socket => drop(fields.remove(header::CONTENT_LENGTH)),
         }
-        if let RequestTarget::Rest { .. } = self.target {
-            fields.remove(header::CONTENT_TYPE);
+        let length = match self.framing {
+            Framing::Whole(length) if *head.method() == Method::POST => Some(length),
+            Framing::Streamed(length) => length,
+            Framing::Whole(_) | Framing::Socket => None,
+        };
+        if let Some(length) = length {
+            head.add(&header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
+        } else if self.framing == Framing::Streamed(None) {
+            head.add(&header::TRANSFER_ENCODING, b"chunked");
         }
         if self.framing == Framing::Socket {
-            self.upgrade(fields)?;
+            self.upgrade(&mut head)?;
         }
-        fields.insert(header::HOST, value(&self.endpoint.authority)?);
-        fields.insert(headers::X_REQUEST_ID, value(self.id)?);
+        head.require(&headers::X_REQUEST_ID, self.id.as_bytes())?;
         // A compressed answer would have to be decoded to count its usage.
-        fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if matches!(self.target, RequestTarget::Model { api: Api::Messages, .. }) && !fields.contains_key("anthropic-version") {
-            fields.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        head.add(&header::ACCEPT_ENCODING, b"identity");
+        if matches!(self.target, RequestTarget::Model { api: Api::Messages, .. }) && head.get("anthropic-version").is_none() {
+            head.add(&ANTHROPIC_VERSION, b"2023-06-01");
         }
-        let mut head = Box::new(RequestHeader::from(parts));
-        head.set_raw_path(path.as_bytes())?;
         Ok(head)
     }
 
@@ -101,25 +101,23 @@ impl UpstreamRequest<'_> {
 
     /// Makes it a WebSocket request. No extension is offered, because compressed frames would hide their usage.
     /// Subprotocols that contain credentials are left out.
-    fn upgrade(&self, fields: &mut HeaderMap) -> pingora::Result<()> {
-        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    fn upgrade(&self, head: &mut RequestHead) -> Result<(), Unwritable> {
+        head.add(&header::CONNECTION, b"Upgrade");
+        head.add(&header::UPGRADE, b"websocket");
         for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION] {
             if let Some(value) = self.caller.headers.get(&name) {
-                fields.insert(name, value.clone());
+                head.add(&name, value.as_bytes());
             }
         }
         if let Some(offered) = headers::subprotocols(&self.caller.headers) {
-            fields.insert(header::SEC_WEBSOCKET_PROTOCOL, value(&offered)?);
+            head.require(&header::SEC_WEBSOCKET_PROTOCOL, offered.as_bytes())?;
         }
         Ok(())
     }
 }
 
-/// The value of a field.
-fn value(text: &str) -> pingora::Result<HeaderValue> {
-    HeaderValue::from_str(text).or_err(ErrorType::InvalidHTTPHeader, "a value for a backend")
-}
+/// `anthropic-version`
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// Why there is no head.
 pub(super) enum NoHead {
@@ -129,8 +127,8 @@ pub(super) enum NoHead {
     Unsendable,
 }
 
-impl From<pingora::BError> for NoHead {
-    fn from(_: pingora::BError) -> Self {
+impl From<Unwritable> for NoHead {
+    fn from(_: Unwritable) -> Self {
         NoHead::Unsendable
     }
 }
@@ -148,7 +146,7 @@ pub(super) fn head_for(
     rest: Option<(&str, &str)>,
     framing: Framing,
     (span, now, signing): (Option<SpanId>, Tick, Signing<'_>),
-) -> Result<Box<RequestHeader>, NoHead> {
+) -> Result<RequestHead, NoHead> {
     let own_tier = model_request.own_tier_of(member);
     let member = &model_request.model.route.members()[member];
     let target = match (rest, &model_request.object) {
@@ -168,9 +166,9 @@ pub(super) fn head_for(
     let mut head = request.head()?;
     if own_tier.is_some() {
         // It would win over the body.
-        head.remove_header(&headers::X_MS_SERVICE_TIER);
+        head.remove(&headers::X_MS_SERVICE_TIER);
     }
-    traced::add_to_request(facts, span, &mut head)?;
+    traced::add_to_request(facts, span, &mut head);
     transformed::request(facts, model_request, &mut head);
     upstream.auth.authorise(&caller.headers, &mut head, now, &signing).map_err(|_| NoHead::NoCredential)?;
     Ok(head)

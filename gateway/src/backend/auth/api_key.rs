@@ -1,10 +1,10 @@
 //! `api-key`: a key from the config, shown or signed with as the backend's kind wants it.
 
 use http::HeaderMap;
-use pingora::http::RequestHeader;
 
 use super::authoriser::{AuthError, Authoriser};
 use crate::clock::Tick;
+use crate::http1::request_head::RequestHead;
 use crate::provider::{Signer, Signing};
 
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct ApiKey {
 }
 
 impl Authoriser for ApiKey {
-    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, _: Tick, signing: &Signing<'_>) -> Result<(), AuthError> {
+    fn authorise(&self, _: &HeaderMap, request: &mut RequestHead, _: Tick, signing: &Signing<'_>) -> Result<(), AuthError> {
         self.signer.sign(request, signing).map_err(|_| AuthError::NoCredential)
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use pingora::http::RequestHeader;
 use spillway_plugins::retry::Credentials;
 
 use super::source::TokenSource;
 use crate::clock::Tick;
+use crate::http1::request_head::RequestHead;
 use crate::provider::Signing;
 
 /// Why a request can't be authorised at a backend now: another backend must serve it.
@@ -25,7 +25,7 @@ pub trait Authoriser: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`AuthError`] if there is none.
-    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHeader, now: Tick, signing: &Signing<'_>) -> Result<(), AuthError>;
+    fn authorise(&self, caller: &HeaderMap, request: &mut RequestHead, now: Tick, signing: &Signing<'_>) -> Result<(), AuthError>;
 
     /// Whose credential the backend sees.
     fn credentials(&self) -> Credentials {

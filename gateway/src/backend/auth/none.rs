@@ -1,17 +1,17 @@
 //! `none`: no credential.
 
 use http::HeaderMap;
-use pingora::http::RequestHeader;
 
 use super::authoriser::{AuthError, Authoriser};
 use crate::clock::Tick;
+use crate::http1::request_head::RequestHead;
 use crate::provider::Signing;
 
 #[derive(Debug)]
 pub(super) struct NoAuth;
 
 impl Authoriser for NoAuth {
-    fn authorise(&self, _: &HeaderMap, _: &mut RequestHeader, _: Tick, _: &Signing<'_>) -> Result<(), AuthError> {
+    fn authorise(&self, _: &HeaderMap, _: &mut RequestHead, _: Tick, _: &Signing<'_>) -> Result<(), AuthError> {
         Ok(())
     }
 }

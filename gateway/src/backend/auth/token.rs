@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use pingora::http::RequestHeader;
 
 use super::authoriser::{AuthError, Authoriser};
 use super::source::TokenSource;
 use crate::clock::Tick;
+use crate::http1::request_head::RequestHead;
 use crate::provider::{KeyHeader, Signing};
 
 #[derive(Debug)]
@@ -16,9 +16,9 @@ pub(super) struct BearerToken {
 }
 
 impl Authoriser for BearerToken {
-    fn authorise(&self, _: &HeaderMap, request: &mut RequestHeader, now: Tick, _: &Signing<'_>) -> Result<(), AuthError> {
+    fn authorise(&self, _: &HeaderMap, request: &mut RequestHead, now: Tick, _: &Signing<'_>) -> Result<(), AuthError> {
         let value = self.source.header(now).ok_or(AuthError::NoCredential)?;
-        KeyHeader::BEARER.insert(request, value);
+        KeyHeader::BEARER.insert(request, &value);
         Ok(())
     }
 

@@ -1,7 +1,5 @@
 //! One exchange with an upstream in memory.
 
-use http::Method;
-
 use super::*;
 use crate::downstream::Session;
 use crate::gateway::Gateway;
@@ -25,10 +23,8 @@ async fn beginning(steps: Vec<Step>) -> (Gateway, Backend, Session<'static>, Cal
 async fn sent(gateway: &Gateway, session: &mut Session<'_>, body: &str) -> Exchange {
     let caller = session;
     let mut exchange = Exchange::connect(remote(gateway), false, LIMIT, caller).await.expect("it is there");
-    let mut head = RequestHeader::build(Method::POST, b"/v1/chat/completions", None).unwrap();
-    head.insert_header("host", "a.test").unwrap();
-    head.insert_header("content-length", body.len()).unwrap();
-    exchange.send(Box::new(head), smallvec::smallvec![Bytes::copy_from_slice(body.as_bytes())], LIMIT, caller).await.unwrap();
+    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a.test\r\ncontent-length: {}\r\n\r\n", body.len());
+    exchange.send((head.into(), false), smallvec::smallvec![Bytes::copy_from_slice(body.as_bytes())], LIMIT, caller).await.unwrap();
     exchange
 }
 
@@ -214,9 +210,8 @@ async fn a_long_request_is_answered_before_it_was_sent() {
     };
     tokio::io::AsyncWriteExt::write_all(theirs.get_mut(), b"HTTP/1.1 413 X\r\ncontent-length: 4\r\n\r\nlong").await.unwrap();
     let caller = &mut session;
-    let head = RequestHeader::build(Method::POST, b"/", None).unwrap();
     let body = smallvec::smallvec![Bytes::from(vec![b'x'; 1 << 20])];
-    exchange.send(Box::new(head), body, LIMIT, caller).await.unwrap();
+    exchange.send(("POST / HTTP/1.1\r\n\r\n".into(), false), body, LIMIT, caller).await.unwrap();
     head_of(&gateway, &mut exchange, &mut session, LIMIT).await.unwrap();
     assert_eq!(
         (exchange.status(), exchange.fields().unwrap().get("content-length")),

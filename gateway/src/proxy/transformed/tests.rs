@@ -1,9 +1,9 @@
 //! A request as its consumer and its pool want it.
 
-use http::Method;
 use spillway_plugins::api::Api;
 
 use super::*;
+use crate::http1::request_head::RequestHead;
 use crate::proxy::fixtures::{CHAT, Setup, buffer, consumer, facts, facts_of, model_request};
 
 const CONSUMER: &str = "transform = { set = { temperature = 0.5, user = \"one\" }, default = { seed = 1 }, \
@@ -69,12 +69,12 @@ fn heads_are_changed_in_the_same_order() {
     let gateway = gateway();
     let asked = model_request(&gateway, Api::Chat, CHAT);
     let sent = |facts: &Facts| {
-        let mut head = RequestHeader::build(Method::POST, b"/", None).unwrap();
+        let mut head = RequestHead::new(http::Method::POST, b"/").unwrap();
         for name in ["x-a", "x-b", "x-c"] {
-            head.insert_header(name, "caller").unwrap();
+            head.add(&http::HeaderName::from_static(name), b"caller");
         }
         request(facts, &asked, &mut head);
-        ["x-a", "x-b", "x-c"].map(|name| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned()))
+        ["x-a", "x-b", "x-c"].map(|name| head.get(name).map(|value| String::from_utf8_lossy(value).into_owned()))
     };
     let some = |texts: [&str; 3]| texts.map(|text| Some(text.to_owned()).filter(|text| !text.is_empty()));
     assert_eq!(sent(&facts_of(&gateway, "one")), some(["pool", "consumer", ""]));

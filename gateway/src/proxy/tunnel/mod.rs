@@ -128,7 +128,7 @@ pub(super) fn request(gateway: &Gateway, session: &Session, request: &mut Reques
     tunnel.token = upstream.auth.token().map_or(0, |token| token.number());
     let at = (attempt.span, gateway.clock.now(), Signing { body, wall: gateway.clock.wall() });
     match head_for(books.facts, model_request, (attempt.member, upstream), caller, None, framing, at) {
-        Ok(head) => *request = *head,
+        Ok(head) => *request = head.to_pingora()?,
         Err(NoHead::NoCredential) => {
             // The token expired between choosing and connecting. This says nothing about the target.
             if let Some(attempt) = tunnel.attempt.take() {

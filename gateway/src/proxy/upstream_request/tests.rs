@@ -28,9 +28,9 @@ fn built(caller: &RequestHeader, kind: &BackendKind, target: RequestTarget<'_>, 
         Endpoint { tls: true, host: host.clone(), port: 443, server_name: host.clone(), authority: host, prefix: "/base".to_owned() };
     let request = UpstreamRequest { caller, allowed: &[], kind, endpoint: &endpoint, target, framing, id: "ours" };
     let head = request.head().unwrap();
-    let mut fields: Vec<String> = head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    let mut fields: Vec<String> = head.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect();
     fields.sort();
-    (format!("{} {}", head.method, String::from_utf8_lossy(head.raw_path())), fields)
+    (format!("{} {}", head.method(), String::from_utf8_lossy(head.target())), fields)
 }
 
 const COMMON: [&str; 4] = ["accept-encoding: identity", "host: res.example", "x-custom: 1", "x-request-id: ours"];
