@@ -16,7 +16,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread
 fuzz_target!(|data: &[u8]| {
     let Scan::Strict(found) = scan(data) else { return };
     let mut rest = BytesMut::from(data);
-    let Some(ours) = found.take(&mut rest) else {
+    let Some(ours) = found.take(&mut rest, Default::default()) else {
         assert_eq!(rest, data, "what is not taken is left as it was");
         return;
     };

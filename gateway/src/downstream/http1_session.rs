@@ -170,7 +170,8 @@ impl Http1Session {
                     Scan::Other => return Poll::Ready(Next::Other),
                     Scan::Strict(found) if found.body > max_body() => return Poll::Ready(Next::Other),
                     Scan::Strict(found) => {
-                        let Some(head) = found.take(&mut self.buffer) else { return Poll::Ready(Next::Other) };
+                        let map = http::request::Parts::from(std::mem::replace(&mut self.head, nothing())).headers;
+                        let Some(head) = found.take(&mut self.buffer, map) else { return Poll::Ready(Next::Other) };
                         self.head = head;
                         self.left = found.body;
                         self.sending = Sending::Nothing;

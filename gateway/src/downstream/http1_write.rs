@@ -12,6 +12,7 @@ use pingora::{Error, ErrorType};
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
+use super::date;
 use super::http1_session::{Http1Session, Sending};
 use super::reply_head::ReplyHead;
 
@@ -91,9 +92,13 @@ impl Http1Session {
         self.sending = if head.is_chunked() { Sending::Chunked } else { Sending::Length };
         // A request whose body was not read to its end leaves no place where the next one could begin.
         self.keep &= self.body_left() == 0;
+        let sent_at = head.sent_at;
         let mut lines = head.into_lines();
         lines.extend_from_slice(b"date: ");
-        lines.extend_from_slice(get_cached_date().as_bytes());
+        match sent_at {
+            Some(second) => date::write(second, &mut lines),
+            None => lines.extend_from_slice(get_cached_date().as_bytes()),
+        }
         lines.extend_from_slice(if self.keep { b"\r\nconnection: keep-alive\r\n\r\n" } else { b"\r\nconnection: close\r\n\r\n" });
         lines
     }

@@ -1,5 +1,6 @@
 //! The caller's side of a request: what the stages read from a caller and write to it, whoever speaks HTTP there.
 
+mod date;
 mod http1_session;
 mod http1_write;
 mod pingora_session;

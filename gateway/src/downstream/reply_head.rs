@@ -14,13 +14,15 @@ const ROOM: usize = 1024;
 pub struct ReplyHead {
     /// The status.
     pub status: StatusCode,
+    /// When it is sent, in seconds since 1970, if that is known already: it needs no look at the clock then.
+    pub sent_at: Option<i64>,
     fields: FieldLines,
 }
 
 impl ReplyHead {
     /// A head without fields.
     pub fn new(status: StatusCode) -> Self {
-        ReplyHead { status, fields: FieldLines::behind(BytesMut::with_capacity(ROOM)) }
+        ReplyHead { status, sent_at: None, fields: FieldLines::behind(BytesMut::with_capacity(ROOM)) }
     }
 
     /// Adds a field of another head. `name` is in small letters, and `value` has no control characters: a parser has

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use pingora::http::RequestHeader;
 use smallvec::SmallVec;
 
@@ -130,19 +130,21 @@ fn closes(value: &[u8]) -> Option<bool> {
 
 impl StrictHead {
     /// Takes the head out of the bytes that [`scan`] looked at. `None` leaves them unchanged: it has a part that is not
-    /// valid after all.
-    pub fn take(&self, bytes: &mut BytesMut) -> Option<RequestHeader> {
+    /// valid after all. The map of an earlier head is used again: its memory is there.
+    pub fn take(&self, bytes: &mut BytesMut, mut map: HeaderMap) -> Option<RequestHeader> {
         // A copy, so that the body behind it can be handed on without copying.
         let raw = Bytes::copy_from_slice(bytes.get(..self.end)?);
         let (mut parts, ()) = http::Request::new(()).into_parts();
         parts.method = Method::POST;
         parts.uri = Uri::from_maybe_shared(raw.slice(self.target.clone())).ok()?;
-        parts.headers.reserve(self.places.len());
+        map.clear();
+        map.reserve(self.places.len());
         for (name, value) in &self.places {
             let name = HeaderName::from_bytes(raw.get(name.clone())?).ok()?;
             let value = HeaderValue::from_maybe_shared(raw.slice(value.clone())).ok()?;
-            parts.headers.append(name, value);
+            map.append(name, value);
         }
+        parts.headers = map;
         // Pingora's own way of adding fields keeps the case of their letters, which nothing here needs.
         let head = RequestHeader::from(parts);
         // A target that a URI changes is read by Pingora.

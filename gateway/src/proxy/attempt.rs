@@ -141,7 +141,7 @@ impl AttemptState {
             booking.settle(self.used(books), now);
         }
         metering::book_attempt(gateway, books, model_request, &self, outcome);
-        let took = gateway.clock.now().since(self.began);
+        let took = now.since(self.began);
         let status = self.status.map(|status| status.as_u16());
         let target = Arc::clone(self.lease.target());
         let served_by = spillover::served_by(&self);
@@ -164,6 +164,8 @@ pub(super) struct Attempt<'g> {
     pub(super) refused_usage: bool,
     /// Path and query of the rest of a response, if that is what it asks for.
     pub(super) resumes: Option<(String, String)>,
+    /// When the head of the answer was there, or the attempt began.
+    pub(super) heard: Tick,
     pub(super) state: AttemptState,
 }
 
@@ -186,6 +188,7 @@ impl<'g> Attempt<'g> {
             asked_usage: false,
             refused_usage: false,
             resumes: None,
+            heard: now,
             state,
         }
     }

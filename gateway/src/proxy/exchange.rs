@@ -51,16 +51,22 @@ pub(super) struct Exchange {
     /// On the heap, because an exchange is moved often.
     connection: Box<Connection>,
     reused: bool,
+    /// Whether the last bytes of the body had to be waited for.
+    waited: bool,
 }
 
 impl Exchange {
+    fn on(connection: Connection, reused: bool) -> Self {
+        Exchange { connection: Box::new(connection), reused, waited: false }
+    }
+
     /// Gets a connection: an idle one if there is one, or a new one if `fresh`.
     ///
     /// # Errors
     /// [`Broken`]
     pub(super) async fn connect(remote: Arc<Remote>, fresh: bool, limit: Duration, caller: &mut Session<'_>) -> Result<Self, Broken> {
         if let Some(idle) = (!fresh).then(|| remote.idle()).flatten() {
-            return Ok(Exchange { connection: Box::new(Connection::new(remote, idle)), reused: true });
+            return Ok(Exchange::on(Connection::new(remote, idle), true));
         }
         let connected = {
             // On the heap: with TLS it is several kilobytes, which a stream need not keep.
@@ -68,7 +74,7 @@ impl Exchange {
             unless_left(caller, pingora_timeout::timeout(limit, connecting)).await?
         };
         match connected {
-            Ok(Ok(transport)) => Ok(Exchange { connection: Box::new(Connection::new(remote, transport)), reused: false }),
+            Ok(Ok(transport)) => Ok(Exchange::on(Connection::new(remote, transport), false)),
             Ok(Err(ConnectError::Tls(_))) => Err(Broken::Upstream(ErrorKind::Tls)),
             Ok(Err(ConnectError::Tcp(_))) | Err(_) => Err(Broken::Upstream(ErrorKind::Connect)),
         }
@@ -154,7 +160,9 @@ impl Exchange {
         caller: &mut Session<'_>,
     ) -> Result<BodyEvent, Broken> {
         let connection = &mut self.connection;
-        let read = match at_once(|cx| connection.poll_body(cx)).await {
+        let read = at_once(|cx| connection.poll_body(cx)).await;
+        self.waited = read.is_pending();
+        let read = match read {
             Poll::Ready(read) => Some(read),
             Poll::Pending => unless_left(caller, before(until, clock, timer, poll_fn(|cx| connection.poll_body(cx)))).await?,
         };
@@ -164,6 +172,11 @@ impl Exchange {
             Some(Err(_)) => Err(Broken::Upstream(ErrorKind::Reset)),
             None => Ok(BodyEvent::Quiet),
         }
+    }
+
+    /// Whether the last bytes that were read had to be waited for.
+    pub(super) fn has_waited(&self) -> bool {
+        self.waited
     }
 
     /// Keeps the connection for another request if its answer was read to the end; otherwise closes it.

@@ -10,16 +10,17 @@ use super::ctx::RequestCtx;
 use super::finished_request::FinishedRequest;
 use super::{logged, traced};
 use crate::balance::route::Skipped;
-use crate::clock::micros;
+use crate::clock::{Tick, micros};
 use crate::gateway::Gateway;
 use crate::request::AttemptRecord;
 use crate::telemetry::access_log::{AttemptLine, RequestLine};
 use crate::telemetry::log_time::LogTime;
 use crate::telemetry::recent::{Recent, Tried};
 
-/// Records a request that has ended.
-pub(super) fn finish(gateway: &Gateway, session: &Session<'_>, ctx: &mut RequestCtx) {
-    let took = gateway.clock.now().since(ctx.facts.arrived);
+/// Records a request that has ended, and says when.
+pub(super) fn finish(gateway: &Gateway, session: &Session<'_>, ctx: &mut RequestCtx) -> Tick {
+    let now = gateway.clock.now();
+    let took = now.since(ctx.facts.arrived);
     let status = ctx.reply.status.unwrap_or(499);
     let overhead = ctx.timing.overhead.unwrap_or_else(|| took.saturating_sub(ctx.timing.waited));
     let counters =
@@ -56,6 +57,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session<'_>, ctx: &mut Request
     if !ctx.facts.internal {
         gateway.recent.push(recent(&over, passed_over));
     }
+    now
 }
 
 /// What the admin API shows of a request that has ended.

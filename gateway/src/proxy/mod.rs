@@ -201,7 +201,7 @@ impl ProxyHttp for Gateway {
             tunnel::finish(self, tunnelled, error);
         }
         metering::settle(self, &ctx.facts, &mut ctx.metering);
-        finish::finish(self, &session.into(), ctx);
+        let _ = finish::finish(self, &session.into(), ctx);
     }
 }
 

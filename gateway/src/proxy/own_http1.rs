@@ -5,12 +5,13 @@ use pingora::proxy::ProxyHttp as _;
 use super::ctx::RequestCtx;
 use super::intake_outcome::IntakeOutcome;
 use super::{finish, intake, metering, retry_loop};
+use crate::clock::Tick;
 use crate::downstream::{Http1Session, Session};
 use crate::gateway::Gateway;
 use crate::request::End;
 
-/// Serves the request whose head was read. Returns whether the connection may carry another one.
-pub(crate) async fn serve(gateway: &Gateway, http1: &mut Http1Session) -> bool {
+/// Serves the request whose head was read. Returns whether the connection may carry another one, and when it ended.
+pub(crate) async fn serve(gateway: &Gateway, http1: &mut Http1Session) -> (bool, Tick) {
     let mut ctx: Box<RequestCtx> = gateway.new_ctx();
     let mut session = Session::Http1(http1);
     let whole = match intake::take_in(gateway, &mut session, &mut ctx).await {
@@ -23,6 +24,6 @@ pub(crate) async fn serve(gateway: &Gateway, http1: &mut Http1Session) -> bool {
         Ok(IntakeOutcome::Tunnel) | Err(_) => false,
     };
     metering::settle(gateway, &ctx.facts, &mut ctx.metering);
-    finish::finish(gateway, &session, &mut ctx);
-    whole && http1.stays()
+    let ended = finish::finish(gateway, &session, &mut ctx);
+    (whole && http1.stays(), ended)
 }

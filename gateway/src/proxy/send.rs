@@ -58,7 +58,8 @@ pub(super) async fn send(
     loop {
         let remote = upstream.peers.next_remote().ok_or(SendError::Broken(Broken::Upstream(ErrorKind::Connect)))?;
         attempt.asked_usage = asks_usage(attempt);
-        let began = gateway.clock.now();
+        // An attempt sends at once when it begins.
+        let began = if attempt.state.sent || fresh { gateway.clock.now() } else { attempt.state.began };
         let (head, body) = request(session, books.facts, books.body, upstream, attempt, began)?;
         let to_head = *head.method() == Method::HEAD;
         let head = head.into_bytes();
@@ -74,7 +75,8 @@ pub(super) async fn send(
             Ok(exchange)
         }
         .await;
-        books.timing.waited += gateway.clock.now().since(began);
+        attempt.heard = gateway.clock.now();
+        books.timing.waited += attempt.heard.since(began);
         match asked {
             Err(Broken::Stale) if !fresh => {
                 gateway.metrics.members.stale_connections.inc();
@@ -109,7 +111,7 @@ fn request(
     };
     let framing = Framing::Whole(body.iter().map(Bytes::len).sum());
     let rest = attempt.resumes.as_ref().map(|(path, query)| (path.as_str(), query.as_str()));
-    let at = (attempt.state.span, now, Signing { body: Some(&body), wall: facts.arrived_at + now.since(facts.arrived) });
+    let at = (attempt.state.span, now, Signing { body: Some(&body), wall: facts.wall_at(now) });
     let head = head_for(facts, model_request, (attempt.state.member, upstream), caller, rest, framing, at)?;
     Ok((head, body))
 }

@@ -86,6 +86,11 @@ impl Facts {
         Some(Arc::clone(&self.holding()?.buffered))
     }
 
+    /// The time on the wall at a tick after its arrival: the wall clock is read once for each request.
+    pub fn wall_at(&self, now: Tick) -> DateTime<Utc> {
+        self.arrived_at + now.since(self.arrived)
+    }
+
     /// The time `now` on both clocks. The wall clock is read only when the request arrives; later times are computed
     /// from there.
     pub fn timestamps(&self, now: Tick) -> Timestamps {

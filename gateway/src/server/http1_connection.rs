@@ -79,10 +79,10 @@ async fn busy(gateway: &Gateway, session: &mut Http1Session, waiting: &mut Waiti
         if waiting.requests_left == 0 {
             session.close_after();
         }
-        if !own_http1::serve(gateway, session).await {
+        let (stays, now) = own_http1::serve(gateway, session).await;
+        if !stays {
             return Event::Closed;
         }
-        let now = gateway.clock.now();
         waiting.deadline = now + gateway.runtime.load().config.server.keepalive;
         match next(gateway, session, waiting, &mut timer, now + REST).await {
             Event::Request => {}

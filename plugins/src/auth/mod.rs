@@ -9,7 +9,7 @@ mod keys;
 pub use digest::{Digest, ParseDigestError, Pepper, digest};
 pub use keys::{KeyTable, Stored, Validity};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 
 /// The credential that a caller sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,12 +35,13 @@ impl<'h> Credential<'h> {
 }
 
 /// Headers that contain a key.
-const KEYS: [&str; 3] = ["api-key", "x-api-key", "ocp-apim-subscription-key"];
+const KEYS: [HeaderName; 3] =
+    [HeaderName::from_static("api-key"), HeaderName::from_static("x-api-key"), HeaderName::from_static("ocp-apim-subscription-key")];
 
 /// Finds the caller's credential in its headers.
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {
     let mut found = Credential::None;
-    let bearer = headers.get_all("authorization").iter().filter_map(|value| bearer_token(value.as_bytes())).map(Credential::Bearer);
+    let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| bearer_token(value.as_bytes())).map(Credential::Bearer);
     let keys = KEYS.into_iter().flat_map(|name| headers.get_all(name)).map(|value| Credential::Key(value.as_bytes()));
     for given in bearer.chain(keys).chain(offered(headers)).filter(|given| given.value().is_some_and(|value| !value.is_empty())) {
         match found {
@@ -55,7 +56,7 @@ pub fn credential(headers: &HeaderMap) -> Credential<'_> {
 /// Credentials in the subprotocols besides `realtime`: a browser can't set another header.
 fn offered(headers: &HeaderMap) -> impl Iterator<Item = Credential<'_>> {
     const BEGIN: &[u8] = b"openai-insecure-api-key.";
-    let names = headers.get_all("sec-websocket-protocol").iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let names = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     names.filter_map(|name| {
         let (begin, key) = name.trim_ascii().split_at_checked(BEGIN.len())?;
         begin.eq_ignore_ascii_case(BEGIN).then_some(Credential::Bearer(key))

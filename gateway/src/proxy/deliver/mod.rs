@@ -69,7 +69,7 @@ pub(super) async fn deliver(
         .then(|| StreamWatch::new(model_request.api, model_request.fields.choices.unwrap_or(1), false));
     let tap = if success { Tap::of(head.get("content-encoding"), watch) } else { None };
     let sniffs = success && !coded && asked && !stream && !json;
-    let heard = attempt.gateway.clock.now();
+    let heard = if prefix.is_empty() { attempt.heard } else { attempt.gateway.clock.now() };
     let mut delivery = Deliverer {
         session,
         ctx,
@@ -196,7 +196,8 @@ impl Deliverer<'_, '_, '_> {
         let gateway = self.attempt.gateway;
         let next =
             self.exchange.next(until.min(self.retry_state.deadline), &gateway.clock, &mut self.retry_state.timer, self.session).await;
-        if !self.committed {
+        // What was there already took the gateway's own time.
+        if !self.committed && self.exchange.has_waited() {
             let now = gateway.clock.now();
             self.ctx.timing.waited += now.since(self.heard);
             self.heard = now;
@@ -242,6 +243,7 @@ impl Deliverer<'_, '_, '_> {
         let mut head = headers::for_caller(upstream, &self.ctx.facts.id, chunked && !http_1_0, &self.ctx.metering.remaining);
         // RFC 9110, 8.6: these have no length.
         let lengthless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        head.sent_at = Some(self.ctx.facts.wall_at(now).timestamp());
         if !chunked && over && !lengthless {
             head.set(&header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
         }

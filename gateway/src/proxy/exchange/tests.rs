@@ -204,10 +204,8 @@ async fn a_long_request_is_answered_before_it_was_sent() {
     // This backend reads nothing.
     let (theirs, ours) = tokio::io::duplex(1 << 10);
     let mut theirs = spillway_testkit::wire::Reader::new(theirs);
-    let mut exchange = Exchange {
-        connection: Box::new(Connection::new(remote(&gateway), crate::http1::transport::Transport::Memory(Box::new(ours)))),
-        reused: true,
-    };
+    let connection = Connection::new(remote(&gateway), crate::http1::transport::Transport::Memory(Box::new(ours)));
+    let mut exchange = Exchange::on(connection, true);
     tokio::io::AsyncWriteExt::write_all(theirs.get_mut(), b"HTTP/1.1 413 X\r\ncontent-length: 4\r\n\r\nlong").await.unwrap();
     let caller = &mut session;
     let body = smallvec::smallvec![Bytes::from(vec![b'x'; 1 << 20])];
