@@ -73,7 +73,7 @@ pub(super) enum Command {
         command: Vec<OsString>,
     },
     /// Show a spillover from a full PTU to two pay-as-you-go deployments. Needs no account.
-    Demo,
+    Demo(super::demo::DemoArguments),
     /// Print the reference of all config keys.
     Schema {
         /// JSON Schema, or the reference page as Markdown.

@@ -21,9 +21,8 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Command, Format};
 use clap::Parser;
-use load::load;
+use load::{load, located};
 
-use crate::config::error::Problem;
 use crate::config::{Config, reference};
 use crate::server::{self, Source, Successor};
 use crate::telemetry::logging;
@@ -45,7 +44,7 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { folder } => pages::man(&folder),
         Command::StartDetached { command } => admin::start_detached(&command),
-        Command::Demo => demo::run(),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Schema { format } => schema(format),
     }
 }
@@ -96,12 +95,6 @@ fn check(path: &Path, online: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A problem in the format of compilers: file, line, column.
-fn located(path: &Path, kind: &str, problem: &Problem) -> String {
-    let place = problem.position.map_or(String::new(), |at| format!("{}:{}:", at.line, at.column));
-    format!("{}:{place} {kind}{}{problem}", path.display(), if kind.is_empty() { "" } else { ": " })
 }
 
 fn schema(format: Format) -> ExitCode {
