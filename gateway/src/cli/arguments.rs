@@ -30,6 +30,8 @@ pub(super) enum Command {
         #[arg(long)]
         online: bool,
     },
+    /// Write a first config, its keys and the drop-in of the systemd unit: asks for what the flags don't say.
+    Init(super::init::InitArguments),
     /// Make and show API keys.
     Keys {
         #[command(subcommand)]

@@ -7,6 +7,7 @@ mod config_file;
 mod demo;
 mod explain;
 mod import;
+mod init;
 mod keys;
 mod load;
 mod logs;
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
         Command::Check { config, online } => check(&config, online),
+        Command::Init(arguments) => init::run(arguments),
         Command::Keys { command } => keys::run(command),
         Command::Usage(arguments) => usage::run(arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),

@@ -20,6 +20,7 @@ mod forms;
 mod guard;
 mod guard_texts;
 mod import;
+mod init;
 mod isolation;
 mod judged;
 mod keys;
