@@ -17,6 +17,7 @@ mod failover;
 mod fairness;
 mod fault_wall;
 mod forms;
+mod foundry;
 mod guard;
 mod guard_texts;
 mod import;
