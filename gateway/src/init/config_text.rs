@@ -18,7 +18,7 @@ pub struct Places {
 /// The config. `key` is the line of the consumer's key, `today` the date in its first line.
 pub fn config(answers: &Answers, places: &Places, key: &str, today: &str) -> String {
     let mut out = String::new();
-    head(&mut out, places, today);
+    head(&mut out, answers, places, today);
     for (at, upstream) in answers.upstreams.iter().enumerate() {
         backend(&mut out, at, upstream, answers);
     }
@@ -27,14 +27,18 @@ pub fn config(answers: &Answers, places: &Places, key: &str, today: &str) -> Str
     out
 }
 
-fn head(out: &mut String, places: &Places, today: &str) {
+fn head(out: &mut String, answers: &Answers, places: &Places, today: &str) {
+    let environment = match answers.login {
+        Login::Keys => format!("CREDENTIALS_DIRECTORY={} ", places.credentials),
+        Login::ManagedIdentity => String::new(),
+    };
     let _ = write!(
         out,
-        "# Written by `spillway init` on {today}. It is yours: edit it. After a change:\n\
+        "# Written by `spillway init` on {today}. It is yours: edit it, and check it:\n\
          #\n\
-         #   CREDENTIALS_DIRECTORY={credentials} spillway check -c {config}\n\
-         #   systemctl reload spillway\n\
+         #   {environment}spillway check -c {config}\n\
          #\n\
+         # A running gateway reads the changed file by itself, and keeps the old config if the new one has errors.\n\
          # Every key: /usr/share/doc/spillway/configuration.md\n\
          \n\
          [server]\n\
@@ -45,7 +49,6 @@ fn head(out: &mut String, places: &Places, today: &str) {
          # [server.tls]\n\
          # cert = \"/etc/spillway/tls/fullchain.pem\"\n\
          # key = \"/etc/spillway/tls/key.pem\"       # readable by the group spillway\n",
-        credentials = places.credentials,
         config = places.config,
         state = quoted(&places.state),
     );

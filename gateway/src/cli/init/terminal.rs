@@ -37,14 +37,17 @@ impl Ask for Terminal {
     }
 
     fn secret(&mut self, question: &str) -> Result<Option<String>, InitError> {
+        if self.is_terminal {
+            // Before the question, so that nobody answers too early. Without signals: an interrupted program would leave a
+            // terminal that shows nothing.
+            stty(&["-echo", "-isig"])?;
+        }
         eprint!("{question}: ");
         let _ = stderr().flush();
-        if !self.is_terminal {
-            return self.read();
-        }
-        // Without signals: an interrupted program would leave a terminal that shows nothing.
-        stty(&["-echo", "-isig"])?;
         let read = self.read();
+        if !self.is_terminal {
+            return read;
+        }
         let restored = stty(&["echo", "isig"]);
         eprintln!();
         let line = read?;
