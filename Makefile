@@ -16,10 +16,10 @@ FUZZ_SECONDS ?= 30
 FUZZ_TARGETS ?= $(sort $(notdir $(wildcard fuzz/seeds/*)))
 DEB = target/debian/spillway.deb
 # Packages and lists are the same for the same commit.
-assets sbom deb package-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+assets sbom deb package-test quickstart-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
 .PHONY: help build release demo test unit adversary clients page monitoring units-test lint house docs bench profile steering semantic-eval k6-smoke k6-spillover \
-	assets sbom deb package-test deny fuzz clean
+	assets sbom deb package-test quickstart-test picture deny fuzz clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -109,6 +109,12 @@ units-test: build $(TOOLS)/python-packages $(TOOLS)/units-packages ## The units:
 
 package-test: deb $(TOOLS)/python-packages $(TOOLS)/deb-packages ## Install, upgrade and purge the package in a clean Debian (as root)
 	SPILLWAY_DEB=$(abspath $(DEB)) $(VENV)/bin/python -m pytest -q -rs deploy/tests/test_package.py
+
+quickstart-test: deb $(TOOLS)/python-packages $(TOOLS)/deb-packages ## Run every command of docs/quickstart.md in a clean Debian (as root)
+	SPILLWAY_DEB=$(abspath $(DEB)) $(VENV)/bin/python -m pytest -q -rs deploy/tests/test_quickstart.py
+
+picture: build ## Draw a run of the demo into docs/spillover.svg
+	./target/debug/spillway demo --picture docs/spillover.svg
 
 deny: ## Licences and advisories (needs cargo-deny)
 	cargo deny check

@@ -19,6 +19,7 @@ pub mod guardrails;
 pub mod http1;
 pub mod http_client;
 pub mod import;
+pub mod init;
 pub mod ledger;
 pub mod limits;
 pub mod listener_tls;

@@ -30,6 +30,8 @@ pub(super) enum Command {
         #[arg(long)]
         online: bool,
     },
+    /// Write a first config, its keys and the drop-in of the systemd unit: asks for what the flags don't say.
+    Init(super::init::InitArguments),
     /// Make and show API keys.
     Keys {
         #[command(subcommand)]
@@ -73,7 +75,7 @@ pub(super) enum Command {
         command: Vec<OsString>,
     },
     /// Show a spillover from a full PTU to two pay-as-you-go deployments. Needs no account.
-    Demo,
+    Demo(super::demo::DemoArguments),
     /// Print the reference of all config keys.
     Schema {
         /// JSON Schema, or the reference page as Markdown.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::Value;
-use spillway_plugins::auth::{Validity, digest, key_text};
+use spillway_plugins::auth::{Pepper, Validity, digest, key_text};
 
 use crate::clock::Clock;
 use crate::config::scalar::{DurationText, TimeText};
@@ -71,8 +71,32 @@ fn new(consumer: &str, expires: Option<&str>, not_before: Option<&str>, config: 
             config.plugins.auth.pepper
         }
     };
+    let NewKey { key, line } = make(pepper.as_ref(), from, until, now)?;
+    eprintln!("The key of '{consumer}', shown only now and stored nowhere:");
+    println!("{key}");
+    eprintln!("\nA line for 'keys' of [[consumers]] name = \"{consumer}\":");
+    println!("{line},");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A key, and the entry for `keys` of its consumer.
+pub(super) struct NewKey {
+    pub(super) key: String,
+    pub(super) line: String,
+}
+
+/// Makes a key.
+///
+/// # Errors
+/// If the system has no random numbers.
+pub(super) fn make(
+    pepper: Option<&Pepper>,
+    from: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<NewKey, String> {
     let key = random_key()?;
-    let (name, digest) = match &pepper {
+    let (name, digest) = match pepper {
         Some(pepper) => ("hmac_sha256", pepper.digest(key.as_bytes())),
         None => ("sha256", digest(key.as_bytes())),
     };
@@ -82,11 +106,8 @@ fn new(consumer: &str, expires: Option<&str>, not_before: Option<&str>, config: 
             line += &format!(", {name} = \"{}\"", at.format("%Y-%m-%dT%H:%M:%SZ"));
         }
     }
-    eprintln!("The key of '{consumer}', shown only now and stored nowhere:");
-    println!("{key}");
-    eprintln!("\nA line for 'keys' of [[consumers]] name = \"{consumer}\":");
-    println!("{line} }},");
-    Ok(ExitCode::SUCCESS)
+    line += " }";
+    Ok(NewKey { key, line })
 }
 
 /// A time as the config writes it, or a duration from now.

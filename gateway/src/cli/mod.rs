@@ -7,6 +7,7 @@ mod config_file;
 mod demo;
 mod explain;
 mod import;
+mod init;
 mod keys;
 mod load;
 mod logs;
@@ -21,9 +22,8 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Command, Format};
 use clap::Parser;
-use load::load;
+use load::{load, located};
 
-use crate::config::error::Problem;
 use crate::config::{Config, reference};
 use crate::server::{self, Source, Successor};
 use crate::telemetry::logging;
@@ -33,6 +33,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
         Command::Check { config, online } => check(&config, online),
+        Command::Init(arguments) => init::run(arguments),
         Command::Keys { command } => keys::run(command),
         Command::Usage(arguments) => usage::run(arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
@@ -45,7 +46,7 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { folder } => pages::man(&folder),
         Command::StartDetached { command } => admin::start_detached(&command),
-        Command::Demo => demo::run(),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Schema { format } => schema(format),
     }
 }
@@ -96,12 +97,6 @@ fn check(path: &Path, online: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A problem in the format of compilers: file, line, column.
-fn located(path: &Path, kind: &str, problem: &Problem) -> String {
-    let place = problem.position.map_or(String::new(), |at| format!("{}:{}:", at.line, at.column));
-    format!("{}:{place} {kind}{}{problem}", path.display(), if kind.is_empty() { "" } else { ": " })
 }
 
 fn schema(format: Format) -> ExitCode {

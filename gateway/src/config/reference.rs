@@ -15,6 +15,8 @@ pub fn markdown() -> String {
 
 const HEAD: &str = "# Configuration reference
 
+For those who write a config and look a key up.
+
 Made by `spillway schema --format markdown` from the same types that read the file. An unknown key
 is an error. Durations are texts such as `\"250ms\"`, `\"30s\"`, `\"5m\"`; sizes such as `\"32MiB\"`;
 statuses are numbers or ranges such as `\"500-599\"`. A secret is `{ env = \"NAME\" }`,

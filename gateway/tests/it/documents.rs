@@ -1,6 +1,6 @@
 //! What the documents show works.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use spillway::config::{Config, Secrets};
 
@@ -63,6 +63,83 @@ fn every_block_of_the_pages_on_content_is_a_config() {
             Config::parse(&text, Path::new(page), &Secrets::with_env(|_| Some("secret".into())))
                 .unwrap_or_else(|error| panic!("{error}\n{text}"));
         }
+    }
+}
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+/// The pages, by their file names.
+fn pages() -> Vec<String> {
+    let names = std::fs::read_dir(docs()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut pages: Vec<String> = names.filter(|name| name.ends_with(".md") && name != "README.md").collect();
+    pages.sort();
+    pages
+}
+
+/// The targets of the links of a text, without those of blocks of code.
+fn links(text: &str) -> Vec<String> {
+    let prose: String = text.split("```").step_by(2).collect();
+    prose.split("](").skip(1).map(|rest| rest.split(')').next().unwrap().to_owned()).collect()
+}
+
+/// The anchor that a heading gets: small letters, blanks as `-`, no punctuation.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[test]
+fn every_page_says_whom_it_serves_and_is_in_both_indexes() {
+    let index = std::fs::read_to_string(docs().join("README.md")).unwrap();
+    let readme = std::fs::read_to_string(docs().join("../README.md")).unwrap();
+    assert!(pages().len() >= 19);
+    for page in pages() {
+        let text = std::fs::read_to_string(docs().join(&page)).unwrap();
+        let first = text.lines().skip(1).find(|line| !line.is_empty()).unwrap();
+        assert!(text.starts_with("# ") && first.starts_with("For "), "{page} begins with: {first}");
+        assert!(links(&index).contains(&page), "docs/README.md doesn't name {page}");
+        assert!(links(&readme).contains(&format!("docs/{page}")), "README.md doesn't name {page}");
+    }
+}
+
+/// Pages that the indexes name and that are not written yet.
+const COMING: [&str; 3] = ["containers.md", "rehearse.md", "shadow.md"];
+
+#[test]
+fn links_within_the_documents_lead_somewhere() {
+    let mut files: Vec<PathBuf> = pages().iter().map(|page| docs().join(page)).collect();
+    files.extend(["README.md", "../README.md", "../CONTRIBUTING.md"].map(|name| docs().join(name)));
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
+            let (path, fragment) = link.split_once('#').unwrap_or((&link, ""));
+            if COMING.iter().any(|page| path.ends_with(page)) {
+                continue;
+            }
+            let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link}", file.display());
+            if !fragment.is_empty() {
+                let there = std::fs::read_to_string(&target).unwrap();
+                let mut headings = there.lines().filter_map(|line| line.strip_prefix('#')).map(|line| anchor(line.trim_start_matches('#')));
+                assert!(headings.any(|heading| heading == fragment), "{}: {link}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_the_picture_and_the_figures_of_the_page_on_performance() {
+    let readme = std::fs::read_to_string(docs().join("../README.md")).unwrap();
+    let page = std::fs::read_to_string(docs().join("performance.md")).unwrap();
+    assert!(std::fs::read_to_string(docs().join("spillover.svg")).unwrap().starts_with("<svg "));
+    let table = readme.split("| bare proxy |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let cells = table.split(['|', '\n']).map(str::trim).filter(|cell| cell.starts_with(|c: char| c.is_ascii_digit()) && *cell != "1");
+    let figures: Vec<&str> = cells.collect();
+    assert!(figures.len() >= 10, "{figures:?}");
+    for figure in figures {
+        assert!(page.contains(figure), "performance.md doesn't have {figure}");
     }
 }
 

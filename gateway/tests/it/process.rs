@@ -300,7 +300,9 @@ async fn answers_of_the_mock_that_end_early_keep_nothing_reserved() {
 
 #[test]
 fn the_demo_shows_a_spillover_without_a_visible_429() {
-    let mut child = Killed(spillway(&["demo"]).spawn().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let picture = directory.path().join("run.svg");
+    let mut child = Killed(spillway(&["demo", "--picture", picture.to_str().unwrap()]).spawn().unwrap());
     let mut out = String::new();
     child.0.stdout.as_mut().unwrap().read_to_string(&mut out).unwrap();
     assert!(child.0.wait().unwrap().success(), "{out}");
@@ -308,6 +310,15 @@ fn the_demo_shows_a_spillover_without_a_visible_429() {
     let absorbed =
         out.lines().find_map(|line| line.split_once(" times a deployment answered 429")?.0.rsplit(' ').next()?.parse::<u64>().ok());
     assert!(absorbed.is_some_and(|count| count > 0), "{out}");
+    // The picture shows what the lines say.
+    let svg = std::fs::read_to_string(&picture).unwrap();
+    let absorbed = absorbed.unwrap();
+    assert!(
+        svg.starts_with("<svg ") && svg.contains(&format!("429 from a deployment: {absorbed}")) && svg.contains("429 seen by a caller: 0")
+    );
+    for name in ["ptu-sweden", "payg-sweden", "payg-france"] {
+        assert!(out.lines().any(|line| line.starts_with(name)) && svg.contains(&format!("<title>{name}, second ")), "{name}");
+    }
 }
 
 #[test]

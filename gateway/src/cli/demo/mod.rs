@@ -1,14 +1,18 @@
 //! `spillway demo`: a PTU fills up and its overflow goes to pay-as-you-go, in one process and without an account.
 
+mod picture;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use clap::Args;
 use parking_lot::Mutex;
+use picture::{Run, Second};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -32,6 +36,13 @@ const ACTS: [(u64, u64, &str); 3] = [
     (3, 6, "quiet again: the PTU drains, and traffic returns to it"),
 ];
 
+#[derive(Debug, Args)]
+pub(super) struct DemoArguments {
+    /// Also draw the run into this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+}
+
 #[derive(Default)]
 struct Tally {
     by_backend: Mutex<Vec<(String, u64)>>,
@@ -39,7 +50,7 @@ struct Tally {
     other: AtomicU64,
 }
 
-pub(super) fn run() -> ExitCode {
+pub(super) fn run(arguments: &DemoArguments) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -47,7 +58,7 @@ pub(super) fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(show()) {
+    match runtime.block_on(show(arguments.picture.as_deref())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -57,7 +68,7 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-async fn show() -> Result<bool, String> {
+async fn show(picture: Option<&Path>) -> Result<bool, String> {
     let mut mocks: Vec<(&str, Arc<Mock>, SocketAddr)> = Vec::new();
     for (name, text) in MOCKS {
         let settings = Settings::parse(&format!("name = \"{name}\"\nlisten = \"127.0.0.1:0\"\n{text}"))?;
@@ -72,19 +83,28 @@ async fn show() -> Result<bool, String> {
     println!("Behind it: a PTU, and two pay-as-you-go deployments for its overflow.\n");
     println!("{:>4}  {:<18}{:<18}{:<18}{:>12}  {:>11}", "t", MOCKS[0].0, MOCKS[1].0, MOCKS[2].0, "429 absorbed", "429 visible");
     let tally = Arc::new(Tally::default());
-    let mut second = 0;
+    let mut seconds_shown: Vec<Second> = Vec::new();
     for (rate, seconds, title) in ACTS {
         println!("      -- {title} ({rate} requests a second)");
         for _ in 0..seconds {
             let before = tally.by_backend.lock().clone();
             let refused_before = refused(&mocks);
             one_second(address, rate, &tally).await;
-            second += 1;
-            print_line(second, &before, &tally, refused(&mocks) - refused_before);
+            let now = tally.by_backend.lock().clone();
+            let served = MOCKS.map(|(name, _)| count(&now, name) - count(&before, name));
+            seconds_shown.push(Second { asked: rate, served, absorbed: refused(&mocks) - refused_before });
+            print_line(seconds_shown.len(), served, &tally, refused(&mocks) - refused_before);
         }
     }
     tokio::time::sleep(Duration::from_millis(800)).await;
-    Ok(summary(&tally, &mocks))
+    let good = summary(&tally, &mocks);
+    if let Some(file) = picture {
+        let visible = tally.visible_429.load(Ordering::Relaxed);
+        let run = Run { backends: MOCKS.map(|(name, _)| name), acts: ACTS, seconds: &seconds_shown, absorbed: refused(&mocks), visible };
+        std::fs::write(file, picture::svg(&run)).map_err(|error| format!("{}: {error}", file.display()))?;
+        println!("The picture of this run is {}.", file.display());
+    }
+    Ok(good)
 }
 
 fn config(mocks: &[(&str, Arc<Mock>, SocketAddr)]) -> String {
@@ -147,11 +167,9 @@ fn count(all: &[(String, u64)], name: &str) -> u64 {
     all.iter().find(|(known, _)| known == name).map_or(0, |(_, count)| *count)
 }
 
-fn print_line(second: u64, before: &[(String, u64)], tally: &Tally, absorbed: u64) {
-    let now = tally.by_backend.lock().clone();
+fn print_line(second: usize, served: [u64; 3], tally: &Tally, absorbed: u64) {
     let mut line = format!("{second:>3}s  ");
-    for (name, _) in MOCKS {
-        let served = count(&now, name) - count(before, name);
+    for served in served {
         let bar = "#".repeat(usize::try_from(served.min(14)).unwrap_or(14));
         let _ = write!(line, "{:<18}", format!("{bar}{}{served}", if bar.is_empty() { "" } else { " " }));
     }
