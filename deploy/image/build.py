@@ -167,8 +167,10 @@ def package_of(library):
     """dpkg knows a file by the name that its package gave it, with or without /usr."""
     for path in (library, os.path.realpath(library), os.path.realpath(library).removeprefix("/usr"), f"/usr{library}"):
         found = subprocess.run(["dpkg-query", "--search", path], text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        if found.returncode == 0:
-            return found.stdout.splitlines()[0].rpartition(": ")[0]
+        # "libc6:amd64: /path", or who has diverted the path to another.
+        for line in found.stdout.splitlines():
+            if not line.startswith("diversion by "):
+                return line.rpartition(": ")[0].partition(", ")[0]
     return None
 
 
