@@ -1,4 +1,4 @@
-# `make demo` shows it, `make test` proves it. Everything that Debian 12 with gcc, make, Rust and
+# `make demo` shows it, `make test` proves it. Everything that Debian 12 or 13 with gcc, make, Rust and
 # Python lacks is installed by the targets themselves: system packages with apt (as root or through
 # sudo), the rest below .tools.
 
@@ -117,8 +117,8 @@ units-test: build $(TOOLS)/python-packages $(TOOLS)/units-packages ## The units:
 package-test: deb $(TOOLS)/python-packages $(TOOLS)/deb-packages ## Install, upgrade and purge the package in a clean Debian (as root)
 	SPILLWAY_DEB=$(abspath $(DEB)) $(VENV)/bin/python -m pytest -q -rs deploy/tests/test_package.py
 
-containers: build $(TOOLS)/python-packages $(TOOLS)/container-packages $(TOOLS)/helm-packages ## Image (of the debug build) and Helm chart
-	HELM=$(abspath $(TOOLS))/helm/helm/helm $(VENV)/bin/python -m pytest -q deploy/tests/test_chart.py deploy/tests/test_image.py
+containers: build $(TOOLS)/python-packages $(TOOLS)/container-packages $(TOOLS)/helm-packages ## Image (of the debug build), Helm chart, config of the Azure template
+	HELM=$(abspath $(TOOLS))/helm/helm/helm $(VENV)/bin/python -m pytest -q deploy/tests/test_chart.py deploy/tests/test_image.py deploy/tests/test_azure.py
 
 image: release sbom ## A container image, as an OCI archive that `docker load` reads, too
 	python3 deploy/image/build.py target/release/spillway $(IMAGE) --sbom target/assets/spillway.cdx.json

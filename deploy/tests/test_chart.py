@@ -25,6 +25,7 @@ from gateways import free_port, listens, until
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/spillway"
 HELM = os.environ.get("HELM", "helm")
+DOCS = (ROOT / "docs/containers.md").read_text()
 SPILLWAY = os.environ.get("SPILLWAY", str(ROOT / "target/debug/spillway"))
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -314,6 +315,27 @@ def installed(tmp_path):
     environment = {entry["name"]: entry.get("value") for entry in workload(found)["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert environment == {"CREDENTIALS_DIRECTORY": "/run/spillway/credentials"}
     return tmp_path / "spillway.toml", mine, os.environ | {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+
+
+def test_the_example_of_the_docs_installs_and_its_config_is_accepted(installed, tmp_path):
+    [example] = re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL)
+    values = yaml.safe_load(example)
+    assert helm("lint", "--strict", values=values).returncode == 0
+    found = objects(values)
+    for each in found:
+        kubernetes_validate.validate(each, KUBERNETES[0], strict=True)
+    config = tmp_path / "example.toml"
+    config.write_text(one(found, "ConfigMap", "rehearse")["data"]["spillway.toml"].replace("/var/lib/spillway", str(tmp_path / "state")))
+    # What Azure's webhook sets in a pod with these labels.
+    webhook = {"AZURE_CLIENT_ID": values["azure"]["workloadIdentity"]["clientId"], "AZURE_TENANT_ID": "00000000-1111-2222-3333-555555555555",
+               "AZURE_FEDERATED_TOKEN_FILE": str(tmp_path / "token"), "AZURE_AUTHORITY_HOST": "https://login.microsoftonline.com/"}
+    (tmp_path / "token").write_text("token")
+    done = subprocess.run([SPILLWAY, "check", "-c", str(config)], env=installed[2] | webhook, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_docs_name_the_versions_that_are_checked():
+    assert f"Kubernetes {KUBERNETES[0]} to {KUBERNETES[-1]}," in DOCS
 
 
 def status(url):
