@@ -155,6 +155,9 @@ def test_names_are_short_enough_and_each_is_given_once(name):
     ({"azure": {"workloadIdentity": {"enabled": True}}}, "clientId"),
     ({"service": {"type": "Ingress"}}, "type"),
     ({"config": ""}, "config"),
+    ({"config": '[server]\nlisten = ["0.0.0.0:8080"]'}, "server.admin must be on port 9090"),
+    ({"config": '[server]\nlisten = ["0.0.0.0:8080"]\nadmin = "127.0.0.1:9090"'}, "server.admin is on loopback"),
+    ({"ports": {"http": 8443}}, "server.listen must have port 8443"),
     ({"env": [{"value": "x"}]}, "name"),
 ])
 def test_a_value_that_makes_no_sense_is_refused_by_name(values, named):
@@ -265,7 +268,7 @@ def test_azure_finds_its_labels():
 
 def test_a_changed_config_replaces_no_pod_unless_asked():
     for restart in (False, True):
-        before, after = (workload(objects({"config": config, "restartOnConfigChange": restart})) for config in ("a = 1", "a = 2"))
+        before, after = (workload(objects({"config": VALUES["config"] + more, "restartOnConfigChange": restart})) for more in ("", "# more\n"))
         assert (before != after) == restart
     checksum = workload(objects("everything"))["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
     assert checksum == hashlib.sha256(VALUES["config"].encode()).hexdigest()
