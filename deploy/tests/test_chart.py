@@ -337,6 +337,17 @@ def test_the_example_of_the_docs_installs_and_its_config_is_accepted(installed, 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_default_config_passes_its_rehearsal(installed, tmp_path):
+    """Without the pod's secrets: the job has none. Otherwise nothing could be installed as it is."""
+    if "rehearse" not in subprocess.run([SPILLWAY, "--help"], capture_output=True, text=True).stdout:
+        pytest.skip("this gateway can't rehearse")
+    command, *arguments = one(objects("default"), "Job")["spec"]["template"]["spec"]["containers"][0]["args"]
+    arguments = [argument.replace("/etc/spillway/spillway.toml", str(installed[0])) for argument in arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "CREDENTIALS_DIRECTORY"}
+    done = subprocess.run([SPILLWAY, command, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_docs_name_the_versions_that_are_checked():
     assert f"Kubernetes {KUBERNETES[0]} to {KUBERNETES[-1]}," in DOCS
 
