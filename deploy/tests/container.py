@@ -30,7 +30,8 @@ class Image:
     def __init__(self, archive, folder):
         self.archive, self.layout = pathlib.Path(archive), folder / "layout"
         with tarfile.open(archive) as files:
-            files.extractall(self.layout, filter="data")
+            files.extraction_filter = getattr(tarfile, "data_filter", None)
+            files.extractall(self.layout)
         self.index = self.json("index.json")
         [descriptor] = self.index["manifests"]
         self.manifest = json.loads(self.blob(descriptor))
@@ -58,7 +59,9 @@ class Image:
     def unpack(self, root):
         """With the owners that the image names, which takes root."""
         for layer in self.layers():
-            layer.extractall(root, numeric_owner=True, filter=lambda member, _: member)
+            # As it is, owners and modes included. Debian 12's Python has no filters yet, and doesn't read this.
+            layer.extraction_filter = lambda member, _: member
+            layer.extractall(root, numeric_owner=True)
         for name in ("proc", "dev"):
             (root / name).mkdir()
         return root
