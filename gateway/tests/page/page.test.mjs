@@ -35,7 +35,12 @@ async function open({ width = 1280, scheme = 'light', motion = 'no-preference', 
   await page.goto(base);
   await page.locator('#content').waitFor({ state: 'visible' });
   await page.locator('tr.member').first().waitFor();
-  return { page, seen, close: () => context.close() };
+  // What `prepare` answers may still be under way: it ends with the page.
+  const close = async () => {
+    await context.unrouteAll({ behavior: 'ignoreErrors' });
+    await context.close();
+  };
+  return { page, seen, close };
 }
 
 for (const scheme of ['light', 'dark']) {
