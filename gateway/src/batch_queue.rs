@@ -183,7 +183,12 @@ impl<T> Receiver<T> {
         for part in &self.0.parts {
             let mut part = part.0.lock();
             let taken = part.len();
-            to.append(&mut part);
+            if to.is_empty() {
+                // Mostly one thread fills its part: then nothing is moved.
+                std::mem::swap(to, &mut part);
+            } else {
+                to.append(&mut part);
+            }
             let calm = CALM / size_of::<T>().max(1);
             if part.capacity() > calm && taken < calm / 2 {
                 part.shrink_to(calm);

@@ -56,6 +56,8 @@ struct Line {
 pub struct FieldLines {
     text: BytesMut,
     lines: SmallVec<[Line; 24]>,
+    /// A bit for the length of each name, so that most names that are not there need no search.
+    lengths: u64,
 }
 
 /// Shows names only: a value may be a credential.
@@ -68,7 +70,7 @@ impl std::fmt::Debug for FieldLines {
 impl FieldLines {
     /// No fields, behind `text`.
     pub fn behind(text: BytesMut) -> Self {
-        FieldLines { text, lines: SmallVec::new() }
+        FieldLines { text, lines: SmallVec::new(), lengths: 0 }
     }
 
     /// Adds a field of another head. `name` is in small letters, and `value` has no control characters: a parser has
@@ -80,12 +82,16 @@ impl FieldLines {
         self.text.extend_from_slice(b": ");
         self.text.extend_from_slice(value);
         self.text.extend_from_slice(b"\r\n");
+        self.lengths |= bit(name);
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         self.lines.push(Line { begin: place(begin), name: place(name.len()), end: place(self.text.len()) });
     }
 
     /// The first value of a field, whose name is given in small letters.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
+        if self.lengths & bit(name) == 0 {
+            return None;
+        }
         self.lines.iter().find(|line| self.is(**line, name)).map(|line| self.value(*line))
     }
 
@@ -118,7 +124,7 @@ impl FieldLines {
     /// Removes all fields of a name, which is given in small letters.
     pub fn remove_named(&mut self, name: &str) {
         // Mostly there is none.
-        if self.lines.iter().any(|line| self.is(*line, name)) {
+        if self.lengths & bit(name) != 0 && self.lines.iter().any(|line| self.is(*line, name)) {
             self.cut(|head, line| head.is(line, name));
         }
     }
@@ -171,6 +177,11 @@ impl HeadFields for FieldLines {
     fn remove_where(&mut self, is_so: impl Fn(&str) -> bool) {
         self.cut(|head, line| is_so(head.name(line)));
     }
+}
+
+/// The bit for a name's length.
+fn bit(name: &str) -> u64 {
+    1 << (name.len() % 64)
 }
 
 /// Whether a value may stand in a line: it has no control characters but tabs (RFC 9110, 5.5).

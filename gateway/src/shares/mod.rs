@@ -97,6 +97,9 @@ impl<O: Clone + Eq + Hash> Shares<O> {
     }
 
     fn swap(&mut self, one: usize, other: usize) {
+        if one == other {
+            return;
+        }
         self.order.swap(one, other);
         for at in [one, other] {
             if let Some(known) = self.at.get_mut(&self.order[at].0) {

@@ -15,8 +15,67 @@ use crate::median;
 pub enum Case {
     /// A JSON body of this size; `refuse` lets every third meet a 429 first.
     Plain { body: usize, refuse: bool },
+    /// A JSON body of 1 KiB, each with another prompt.
+    Unique,
+    /// A JSON body of 1 KiB from one of so many consumers.
+    Consumers(usize),
     /// Streams; what is counted is their chunks.
     Stream,
+}
+
+/// What each request has in place of the last one's.
+#[derive(Debug, Clone, Copy)]
+enum Changes {
+    Nothing,
+    /// Eight digits of its prompt.
+    Prompt,
+    /// The number of its key, of so many.
+    Key(usize),
+}
+
+/// Digits that are replaced, in a prompt or in a key.
+const DIGITS: &[u8] = b"00000000";
+
+/// The key of a consumer.
+pub fn key(number: usize) -> String {
+    format!("key-{number:08}")
+}
+
+/// A request, and what changes in it from one to the next.
+#[derive(Debug)]
+struct Template {
+    bytes: Vec<u8>,
+    changes: Changes,
+    at: usize,
+}
+
+impl Template {
+    fn new(case: Case) -> Self {
+        let (bytes, changes) = match case {
+            Case::Plain { body, refuse } => (request(body, if refuse { "refuse" } else { "plain" }), Changes::Nothing),
+            Case::Stream => (request(1 << 10, "stream"), Changes::Nothing),
+            Case::Unique => (replaced(request(1 << 10, "plain"), "A spillw", "00000000"), Changes::Prompt),
+            Case::Consumers(count) => {
+                (replaced(request(1 << 10, "plain"), "Bearer test", &format!("Bearer {}", key(0))), Changes::Key(count))
+            }
+        };
+        let at = find(&bytes, DIGITS).unwrap_or(0);
+        Template { bytes, changes, at }
+    }
+
+    /// The next request, in a copy of the bytes.
+    fn next(&self, copy: &mut [u8]) {
+        let number = match self.changes {
+            Changes::Nothing => return,
+            Changes::Prompt => fastrand::usize(..100_000_000),
+            Changes::Key(count) => fastrand::usize(..count),
+        };
+        copy[self.at..self.at + DIGITS.len()].copy_from_slice(format!("{number:08}").as_bytes());
+    }
+}
+
+fn replaced(bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    String::from_utf8(bytes).expect("text").replacen(from, to, 1).into_bytes()
 }
 
 pub const CONNECTIONS: usize = 8;
@@ -91,70 +150,88 @@ enum Until {
 pub struct Callers {
     address: SocketAddr,
     case: Case,
-    request: Arc<Vec<u8>>,
+    request: Arc<Template>,
     open: Vec<TcpStream>,
 }
 
 impl Callers {
     /// Connects.
     pub async fn new(address: SocketAddr, case: Case) -> Self {
-        let (connections, request) = match case {
-            Case::Plain { body, refuse } => (CONNECTIONS, request(body, if refuse { "refuse" } else { "plain" })),
-            Case::Stream => (STREAMS, request(1 << 10, "stream")),
-        };
+        Self::many(address, case, if matches!(case, Case::Stream) { STREAMS } else { CONNECTIONS }).await
+    }
+
+    /// On so many connections.
+    pub async fn many(address: SocketAddr, case: Case, connections: usize) -> Self {
         let mut open = Vec::with_capacity(connections);
         for _ in 0..connections {
             open.push(connect(address).await);
         }
-        Callers { address, case, request: Arc::new(request), open }
+        Callers { address, case, request: Arc::new(Template::new(case)), open }
     }
 
     /// Asks for a time. Returns how many requests (or chunks) were done.
     pub async fn run(&mut self, time: Duration) -> u64 {
-        self.go(Until::Time(Instant::now() + time)).await
+        self.go(Until::Time(Instant::now() + time), None).await
     }
 
-    async fn go(&mut self, until: Until) -> u64 {
+    /// The same, with how long each request took.
+    pub async fn run_timed(&mut self, time: Duration) -> Vec<Duration> {
+        let mut times = Vec::new();
+        self.go(Until::Time(Instant::now() + time), Some(&mut times)).await;
+        times
+    }
+
+    async fn go(&mut self, until: Until, mut all_times: Option<&mut Vec<Duration>>) -> u64 {
+        let timed = all_times.is_some();
         let mut all = JoinSet::new();
         for mut tcp in self.open.drain(..) {
             let (address, case, request) = (self.address, self.case, Arc::clone(&self.request));
             all.spawn(async move {
                 let mut buffer = Vec::with_capacity(64 * 1024);
-                let mut requests = 0;
+                let mut bytes = request.bytes.clone();
+                let (mut requests, mut times) = (0, Vec::new());
                 while match until {
                     Until::Time(end) => Instant::now() < end,
                     Until::Count(count) => requests < count,
                 } {
                     requests += 1;
+                    request.next(&mut bytes);
+                    let began = Instant::now();
                     match case {
-                        Case::Plain { .. } => {
-                            // The gateway ends a connection after some thousand requests.
-                            if !ask(&mut tcp, &request, &mut buffer).await.expect("an answer") {
+                        Case::Stream => follow(&mut tcp, &bytes, &mut buffer).await.expect("a stream"),
+                        // The gateway ends a connection after some thousand requests.
+                        _ => {
+                            if !ask(&mut tcp, &bytes, &mut buffer).await.expect("an answer") {
                                 tcp = connect(address).await;
                             }
                         }
-                        Case::Stream => follow(&mut tcp, &request, &mut buffer).await.expect("a stream"),
+                    }
+                    if timed {
+                        times.push(began.elapsed());
                     }
                 }
-                (tcp, requests as u64)
+                (tcp, requests as u64, times)
             });
         }
         let mut done = 0;
         while let Some(joined) = all.join_next().await {
-            let (tcp, requests) = joined.expect("a caller");
+            let (tcp, requests, times) = joined.expect("a caller");
             self.open.push(tcp);
+            if let Some(all) = &mut all_times {
+                all.extend(times);
+            }
             done += requests;
         }
         match self.case {
-            Case::Plain { .. } => done,
             Case::Stream => done * CHUNKS as u64,
+            _ => done,
         }
     }
 }
 
 /// Runs a case so many times on each connection.
 pub async fn run_count(address: SocketAddr, case: Case, count: usize) {
-    Callers::new(address, case).await.go(Until::Count(count)).await;
+    Callers::new(address, case).await.go(Until::Count(count), None).await;
 }
 
 /// Median time of a 1 KiB request, one at a time, in microseconds.

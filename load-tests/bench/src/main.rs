@@ -13,16 +13,20 @@ mod backend;
 mod callers;
 mod choice;
 mod content;
+mod features;
+mod frontier;
 mod metering;
+mod others;
 mod process;
 mod profile;
+mod scale;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backend::Backend;
 use callers::{Callers, Case};
-use process::Proxy;
+use process::{Proxy, Variant};
 use spillway::balance::policy::Policy;
 
 /// Turns that each proxy gets per case; the median counts.
@@ -66,7 +70,8 @@ async fn main() {
     for (name, case, budget) in CASES.into_iter().filter(|(name, _, _)| name.contains(wanted)) {
         missed += usize::from(compare(name, &mut gateway, &mut floor, case, turn, budget).await);
     }
-    let mut pingora = Proxy::without_fast_path(&program, directory.path(), &backend).await;
+    let slow = Variant { name: "pingora", fast_path: false, ..Variant::default() };
+    let mut pingora = Proxy::of(&program, directory.path(), &backend, slow).await;
     missed += usize::from(compare("1 KiB, no fast path", &mut pingora, &mut floor, CASES[0].1, turn, 1.05).await);
     drop(pingora);
     let per_chunk = cost(&mut gateway, Case::Stream, turn).await;
@@ -74,7 +79,8 @@ async fn main() {
     println!("{:<32}{:>8.0} ns (budget 2000)", "admitting and settling", metering::admission());
     let tap = metering::tap(backend::WORD.as_bytes());
     println!("{:<32}{tap:>8.0} ns, {:.1} % of a chunk (budget 10)", "reading a chunk", tap / per_chunk / 10.0);
-    let mut keeping = Proxy::keeping(&program, directory.path(), &backend).await;
+    let cache = Variant { name: "keeping", rest: features::CACHE, ..Variant::default() };
+    let mut keeping = Proxy::of(&program, directory.path(), &backend, cache).await;
     let hit = hit_costs(&mut keeping, &mut floor, turn).await;
     println!("{:<32}{hit:>8.2} of the floor's (budget 1.0)", "an answer from the cache");
     drop(keeping);
@@ -93,6 +99,10 @@ async fn main() {
     let (known, new) = auth::token();
     println!("{:<32}{known:>8.0} ns (budget 15000; seen for the first time {new:.0})", "a caller's token");
     latency(&mut gateway, &mut floor).await;
+    features::costs(&program, directory.path(), &backend, turn).await;
+    scale::costs(&program, directory.path(), &backend, turn).await;
+    frontier::table(&mut [("gateway", &mut gateway), ("floor", &mut floor)], turn).await;
+    others::costs(directory.path(), &backend, &mut floor, turn).await;
     memory(&mut gateway, &mut floor, at_rest).await;
     println!("\n{}", if missed == 0 { "every budget is met".to_owned() } else { format!("{missed} budgets are missed") });
 }
@@ -131,7 +141,12 @@ const SLICE: Duration = Duration::from_millis(50);
 impl<'a> Turns<'a> {
     /// Warms both up: connections, allocators, branch predictors.
     async fn new(first: &'a mut Proxy, second: &'a mut Proxy, case: Case) -> Self {
-        let mut callers = [Callers::new(first.address, case).await, Callers::new(second.address, case).await];
+        Self::of_cases(first, second, [case; 2]).await
+    }
+
+    /// The same, each with a case of its own.
+    async fn of_cases(first: &'a mut Proxy, second: &'a mut Proxy, [one, other]: [Case; 2]) -> Self {
+        let mut callers = [Callers::new(first.address, one).await, Callers::new(second.address, other).await];
         for callers in &mut callers {
             callers.run(Duration::from_millis(300)).await;
         }

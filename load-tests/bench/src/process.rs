@@ -1,11 +1,15 @@
 //! The two proxies as child processes on a core of their own.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use spillway_plugins::auth::digest;
+
 use crate::backend::Backend;
+use crate::callers::key;
 
 /// A proxy under measurement. Dropped, it is killed.
 pub struct Proxy {
@@ -24,8 +28,68 @@ impl Drop for Proxy {
 const PROXY_CORE: &str = "0";
 const OWN_CORE: &str = "1";
 
-/// The line that switches the fast path on.
-const FAST: &str = "fast_path = true\n";
+/// What differs between the gateways that are measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Variant<'a> {
+    /// Its folder.
+    pub name: &'a str,
+    /// With ledger and limits.
+    pub metered: bool,
+    /// With `server.fast_path`.
+    pub fast_path: bool,
+    /// More tables.
+    pub rest: &'a str,
+    /// How many consumers there are besides the usual one.
+    pub consumers: usize,
+    /// How many deployments the first tier has.
+    pub targets: usize,
+}
+
+impl Default for Variant<'_> {
+    fn default() -> Self {
+        Variant { name: "usual", metered: true, fast_path: true, rest: "", consumers: 0, targets: 1 }
+    }
+}
+
+/// Writes a config. Returns its path, and the address that it listens on.
+fn write_config(directory: &Path, backend: &Backend, variant: Variant<'_>) -> (String, SocketAddr) {
+    let Variant { name, metered, fast_path, rest, consumers, targets } = variant;
+    let directory = directory.join(format!("{name}-{metered}"));
+    std::fs::create_dir_all(&directory).expect("a folder");
+    let (port, admin) = (free_port(), free_port());
+    let (state, price, limits) = if metered {
+        let state = format!("state_dir = \"{}\"\n", directory.join("state").display());
+        let price = "prices = { mm = { input = 2.5, output = 10.0 } }\n";
+        let limits = "[consumers.limits]\nrequests_per_minute = 1_000_000_000\ntokens_per_minute = 1_000_000_000_000\nconcurrent_requests = 100_000\n\
+                      token_quota = { tokens = 1_000_000_000_000, period = \"month\" }\nbudget = { usd = 1_000_000.0, period = \"month\" }\n";
+        (state, price, limits)
+    } else {
+        (String::new(), "", "")
+    };
+    let log = directory.join("access.jsonl");
+    let mut text = format!(
+        "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\nfast_path = {fast_path}\n{state}\n"
+    );
+    let _ = write!(text, "[log]\naccess = \"{}\"\n\n", log.display());
+    let mut members = Vec::new();
+    for (number, address) in (0..targets).map(|number| (number, backend.first)).chain([(targets, backend.second)]) {
+        let _ = write!(
+            text,
+            "[[backends]]\nname = \"b{number}\"\nkind = \"openai\"\nurl = \"http://{address}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n"
+        );
+        members.push(format!("{{ backend = \"b{number}\", priority = {} }}", if number < targets { 1 } else { 2 }));
+    }
+    let _ = write!(text, "[[pools]]\nname = \"pool\"\nmodels = [\"m\"]\nmembers = [{}]\n\n", members.join(", "));
+    let keys = (0..consumers).map(|number| (format!("c{number}"), key(number)));
+    for (name, key) in [("bench".to_owned(), "test".to_owned())].into_iter().chain(keys) {
+        let hash = digest(key.as_bytes());
+        let _ = write!(text, "[[consumers]]\nname = \"{name}\"\nkeys = [{{ sha256 = \"{hash}\" }}]\n{limits}\n");
+    }
+    text.push_str(rest);
+    let path = directory.join("spillway.toml");
+    std::fs::write(&path, text).expect("the config is written");
+    (path.display().to_string(), SocketAddr::from(([127, 0, 0, 1], port)))
+}
 
 /// Keeps this process off the proxies' core.
 pub fn pin_myself() {
@@ -36,7 +100,7 @@ pub fn pin_myself() {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
 }
@@ -62,13 +126,24 @@ impl Proxy {
 
     /// The gateway with keys, metrics and the access log on, and with ledger and limits if `metered`.
     pub async fn gateway(program: &Path, directory: &Path, backend: &Backend, metered: bool) -> Self {
-        Self::configured(program, directory, backend, metered, (FAST, "")).await
+        Self::of(program, directory, backend, Variant { metered, ..Variant::default() }).await
+    }
+
+    /// The gateway with a config of its own kind, in a folder of its own.
+    pub async fn of(program: &Path, directory: &Path, backend: &Backend, variant: Variant<'_>) -> Self {
+        let (config, address) = write_config(directory, backend, variant);
+        Self::start(program, &["run", "-c", &config], address).await
     }
 
     /// As the metered one, run by another program.
     pub async fn wrapped(wrapper: &[&str], program: &Path, directory: &Path, backend: &Backend) -> Self {
-        let (config, address) = Self::write_config(directory, backend, true, (FAST, ""));
+        let (config, address) = write_config(directory, backend, Variant::default());
         Self::start_wrapped(wrapper, program, &["run", "-c", &config], address).await
+    }
+
+    /// Another program that has the core of the proxies, listening on an address.
+    pub async fn other(program: &str, arguments: &[&str], address: SocketAddr) -> Self {
+        Self::start(Path::new(program), arguments, address).await
     }
 
     /// The floor, run by another program.
@@ -81,54 +156,6 @@ impl Proxy {
     /// The number of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
-    }
-
-    /// As the metered one, with an exact cache.
-    pub async fn keeping(program: &Path, directory: &Path, backend: &Backend) -> Self {
-        let directory = directory.join("keeping");
-        std::fs::create_dir_all(&directory).expect("a folder");
-        Self::configured(program, &directory, backend, true, (FAST, "\n[plugins.cache]\nexact = {}\n")).await
-    }
-
-    /// As the metered one, with Pingora's session for every caller.
-    pub async fn without_fast_path(program: &Path, directory: &Path, backend: &Backend) -> Self {
-        let directory = directory.join("pingora");
-        std::fs::create_dir_all(&directory).expect("a folder");
-        Self::configured(program, &directory, backend, true, ("fast_path = false\n", "")).await
-    }
-
-    async fn configured(program: &Path, directory: &Path, backend: &Backend, metered: bool, more: (&str, &str)) -> Self {
-        let (config, address) = Self::write_config(directory, backend, metered, more);
-        Self::start(program, &["run", "-c", &config], address).await
-    }
-
-    /// Writes a config. Returns its path, and the address that it listens on.
-    fn write_config(directory: &Path, backend: &Backend, metered: bool, (server, rest): (&str, &str)) -> (String, SocketAddr) {
-        let port = free_port();
-        let path = directory.join(format!("bench-{metered}.toml"));
-        let (state, price, limits) = if metered {
-            let state = format!("state_dir = \"{}\"\n", directory.join("state").display());
-            let price = "prices = { mm = { input = 2.5, output = 10.0 } }\n";
-            let limits = "[consumers.limits]\nrequests_per_minute = 1_000_000_000\ntokens_per_minute = 1_000_000_000_000\nconcurrent_requests = 100_000\n\
-                          token_quota = { tokens = 1_000_000_000_000, period = \"month\" }\nbudget = { usd = 1_000_000.0, period = \"month\" }\n";
-            (state, price, limits)
-        } else {
-            (String::new(), "", "")
-        };
-        // echo -n test | sha256sum
-        let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nthreads = 1\n{state}{server}\n[log]\naccess = \"{log}\"\n\n\
-             [[backends]]\nname = \"first\"\nkind = \"openai\"\nurl = \"http://{first}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n\
-             [[backends]]\nname = \"second\"\nkind = \"openai\"\nurl = \"http://{second}\"\ndeployments = {{ m = \"mm\" }}\n{price}\n\
-             [[pools]]\nname = \"pool\"\nmodels = [\"m\"]\nmembers = [{{ backend = \"first\", priority = 1 }}, {{ backend = \"second\", priority = 2 }}]\n\n\
-             [[consumers]]\nname = \"bench\"\nkeys = [{{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }}]\n{limits}{rest}",
-            admin = free_port(),
-            log = directory.join(format!("access-{metered}.jsonl")).display(),
-            first = backend.first,
-            second = backend.second,
-        );
-        std::fs::write(&path, text).expect("the config is written");
-        (path.display().to_string(), SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     pub async fn floor(program: &Path, backend: &Backend) -> Self {

@@ -12,9 +12,13 @@ use crate::backend::{Backend, CHUNKS};
 use crate::callers::{self, CONNECTIONS, Case};
 use crate::process::Proxy;
 
-/// Requests (or streams) on each connection before the count, and in it.
+/// Requests (or streams) on each connection before the count.
 const WARM: usize = 10;
-const COUNTED: usize = 40;
+
+/// Requests (or streams) on each connection in the count: so many that opening the connections hardly counts.
+fn counted(case: Case) -> usize {
+    if matches!(case, Case::Stream) { 40 } else { 200 }
+}
 
 /// The functions of the allocator that a program calls.
 const ALLOCATES: [&str; 8] = [
@@ -65,12 +69,12 @@ async fn counts(gateway: Option<&Path>, floor: &Path, backend: &Backend, case: C
         Some(program) => Proxy::wrapped(wrapper, program, directory.path(), backend).await,
         None => Proxy::wrapped_floor(wrapper, floor, backend).await,
     };
-    let per = (COUNTED * CONNECTIONS * if matches!(case, Case::Stream) { CHUNKS } else { 1 }) as f64;
+    let per = (counted(case) * CONNECTIONS * if matches!(case, Case::Stream) { CHUNKS } else { 1 }) as f64;
     let mut counts = Counts::default();
     let proxy = start(&wrapper).await;
     callers::run_count(proxy.address, case, WARM).await;
     control("--zero", proxy.id());
-    callers::run_count(proxy.address, case, COUNTED).await;
+    callers::run_count(proxy.address, case, counted(case)).await;
     control("--dump", proxy.id());
     drop(proxy);
     let dump = file.with_extension("1");
@@ -83,7 +87,7 @@ async fn counts(gateway: Option<&Path>, floor: &Path, backend: &Backend, case: C
     strace.args(["-f", "-c", "-U", "calls,name", "-o"]).arg(&summary).args(["-p", &proxy.id().to_string()]);
     let mut tracing = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace is installed");
     tokio::time::sleep(Duration::from_millis(500)).await;
-    callers::run_count(proxy.address, case, COUNTED).await;
+    callers::run_count(proxy.address, case, counted(case)).await;
     let _ = Command::new("kill").args(["-INT", &tracing.id().to_string()]).status();
     let _ = tracing.wait();
     let text = std::fs::read_to_string(&summary).unwrap_or_default();

@@ -149,11 +149,9 @@ fn field(name: &str) -> Option<Field> {
         _ => None,
     };
     if let Some(rest) = name.strip_prefix("x-ratelimit-") {
-        let (first, what) = rest.split_once('-')?;
-        return match what {
-            "requests" => part(first).map(Field::Requests),
-            "tokens" => part(first).map(|part| Field::Tokens(0, part)),
-            _ => None,
+        return match rest.strip_suffix("-requests") {
+            Some(first) => part(first).map(Field::Requests),
+            None => part(rest.strip_suffix("-tokens")?).map(|part| Field::Tokens(0, part)),
         };
     }
     if let Some(rest) = name.strip_prefix("anthropic-ratelimit-") {
