@@ -33,6 +33,7 @@ pub mod proxy;
 mod ptu_file;
 pub mod random;
 pub mod redis;
+pub mod rehearse;
 pub mod renewal;
 pub mod request;
 pub mod request_end;

@@ -12,6 +12,14 @@ pub struct Position {
     pub column: usize,
 }
 
+impl Position {
+    /// The position of a key such as `pools[0].members[2].backend` in the text of a config, or of its nearest parent that
+    /// is there.
+    pub fn of_key(text: &str, key: &str) -> Option<Self> {
+        super::places::Places::of(text).find(key)
+    }
+}
+
 /// One error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

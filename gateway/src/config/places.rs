@@ -15,6 +15,13 @@ pub(super) struct Places<'t> {
     pub(super) cut_indices: BTreeMap<String, BTreeSet<usize>>,
 }
 
+impl<'t> Places<'t> {
+    /// Of a text, as far as it is TOML.
+    pub(super) fn of(text: &'t str) -> Self {
+        Places { text, document: DeTable::parse_recoverable(text).0, cut_indices: BTreeMap::new() }
+    }
+}
+
 impl Places<'_> {
     /// The position of `key` (`pools[0].members[2].backend`), or of its nearest parent that exists. Names may contain
     /// dots: in each table the entry that fits the rest of the key is taken.
