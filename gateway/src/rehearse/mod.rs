@@ -2,9 +2,10 @@
 //! without a network.
 //!
 //! [`place`] finds lines of the file; [`fault`] says what can go wrong for a config; [`outcome`] holds what a fault showed;
-//! [`finding`] is what should be changed.
+//! [`finding`] is what should be changed, and [`findings`] has a file for each kind of it.
 
 pub mod fault;
 pub mod finding;
+pub mod findings;
 pub mod outcome;
 pub mod place;
