@@ -27,7 +27,8 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
 /// Failures that open nothing.
 fn off(view: &View<'_>, pool: &PoolView<'_>) -> Option<Finding> {
     let rules = &pool.config.circuit;
-    let statuses = [500, 502, 503, 504].iter().filter_map(|code| StatusCode::from_u16(*code).ok()).any(|code| rules.statuses.contains(code));
+    let statuses =
+        [500, 502, 503, 504].iter().filter_map(|code| StatusCode::from_u16(*code).ok()).any(|code| rules.statuses.contains(code));
     let errors = [ErrorKind::Connect, ErrorKind::Reset].iter().any(|kind| rules.errors.contains(kind));
     let (what, key) = match (statuses, errors) {
         (true, true) => return None,

@@ -39,7 +39,9 @@ fn one(view: &View<'_>, pool: &PoolView<'_>) -> Option<Finding> {
         let remedy = "Give batch consumers models of a pool without a mock: an error is tried again later.";
         return Some(view.finding(CODE, Severity::Warning, &key, text, remedy));
     }
-    let text = format!("When no backend of pool '{name}' is usable, callers see status 200 with the mock's text: their monitoring shows no outage.");
+    let text = format!(
+        "When no backend of pool '{name}' is usable, callers see status 200 with the mock's text: their monitoring shows no outage."
+    );
     let remedy = "Have an alert on spillway_last_resort_total, as deploy/prometheus has.";
     Some(view.finding(CODE, Severity::Note, &key, text, remedy))
 }

@@ -14,7 +14,11 @@ fn one(view: &View<'_>, pool: &PoolView<'_>) -> Option<Finding> {
     if !locations.all(|location| location == Some(first)) {
         return None;
     }
-    let text = format!("All {} backends of pool '{}' are in '{first}': an outage of that region takes the pool out.", pool.choices(), pool.config.name);
+    let text = format!(
+        "All {} backends of pool '{}' are in '{first}': an outage of that region takes the pool out.",
+        pool.choices(),
+        pool.config.name
+    );
     let remedy = "Add a member in another region, in a lower tier if it is farther away.";
     Some(view.finding("one-location", Severity::Warning, &format!("{}.members", pool.key), text, remedy))
 }

@@ -20,6 +20,7 @@ mod limit_of_parent;
 mod listener;
 mod location;
 mod lower_tier;
+mod narrow;
 mod nodes;
 mod outcome;
 mod price;
@@ -55,6 +56,7 @@ const OF_CONFIG: &[fn(&View<'_>) -> Vec<Finding>] = &[
     listener::find,
     location::find,
     lower_tier::find,
+    narrow::find,
     nodes::find,
     price::find,
     provisioned::find,

@@ -31,7 +31,8 @@ fn budget_of(view: &View<'_>, pool: &PoolView<'_>, model: &str, callers: &[Calle
 
 fn unpriced(view: &View<'_>, pool: &PoolView<'_>, member: &MemberView<'_>, callers: &[CallerView<'_>]) -> Option<Finding> {
     let has_none = |model: &&String| view.config.prices.of(member.backend, model).is_none();
-    let (model, whose) = pool.config.models.iter().filter(has_none).find_map(|model| Some((model, budget_of(view, pool, model, callers)?)))?;
+    let (model, whose) =
+        pool.config.models.iter().filter(has_none).find_map(|model| Some((model, budget_of(view, pool, model, callers)?)))?;
     let text = format!(
         "The budget of {whose} doesn't count '{model}' at '{}', which has no price: whatever it costs there, the budget never ends it.",
         member.backend.name
@@ -54,7 +55,8 @@ fn all_hourly(view: &View<'_>, caller: &CallerView<'_>, pools: &[PoolView<'_>]) 
         return None;
     }
     let names = list(used.iter().map(|pool| &*pool.config.name));
-    let text = format!("The budget of {} never applies: all members of {names} are paid by the hour, and cost a budget nothing.", caller.name);
+    let text =
+        format!("The budget of {} never applies: all members of {names} are paid by the hour, and cost a budget nothing.", caller.name);
     let key = format!("{}.limits.budget", caller.key);
     Some(view.finding("limit-never-applies", Severity::Warning, &key, text, "Limit tokens with token_quota instead."))
 }

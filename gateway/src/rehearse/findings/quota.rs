@@ -1,7 +1,7 @@
 //! Members that look like several, and are one.
 
 use super::view::{MemberView, PoolView, View, list};
-use crate::config::Endpoint;
+use crate::config::{BackendAuth, Endpoint};
 use crate::provider::BackendKind;
 use crate::rehearse::finding::{Finding, Severity};
 
@@ -10,20 +10,23 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
     view.pools().iter().flat_map(|pool| same_resource(view, pool).into_iter().chain(one_quota(view, pool))).collect()
 }
 
-/// Whether two backends are one resource with one quota. Azure's resources have hosts of their own; at other vendors
-/// many accounts share a host, and the credential tells them apart.
+/// Whether two backends are one resource with one quota. Azure's resources have hosts of their own. At other vendors many
+/// accounts share a host, and only keys tell them apart, which aren't compared.
 fn is_same(a: &MemberView<'_>, b: &MemberView<'_>) -> bool {
     let root = |endpoint: &Endpoint| (endpoint.server_name.to_ascii_lowercase(), endpoint.port, endpoint.prefix.clone());
     let (Some(one), Some(other)) = (&a.backend.endpoint, &b.backend.endpoint) else { return false };
-    let azure = matches!((&a.backend.kind, &b.backend.kind), (BackendKind::AzureOpenAi(_), BackendKind::AzureOpenAi(_)));
-    a.backend.name != b.backend.name && root(one) == root(other) && (azure || a.backend.auth == b.backend.auth)
+    let azure = |member: &MemberView<'_>| matches!(member.backend.kind, BackendKind::AzureOpenAi(_));
+    let keyless = |member: &MemberView<'_>| !matches!(member.backend.auth, BackendAuth::ApiKey(_));
+    let is_account = [a, b].into_iter().all(|member| azure(member) || keyless(member));
+    a.backend.name != b.backend.name && root(one) == root(other) && is_account
 }
 
 fn same_resource(view: &View<'_>, pool: &PoolView<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (at, member) in pool.members.iter().enumerate() {
         let shares = |model: &&String| {
-            let same = |other: &&MemberView<'_>| is_same(other, member) && other.backend.deployment(model) == member.backend.deployment(model);
+            let same =
+                |other: &&MemberView<'_>| is_same(other, member) && other.backend.deployment(model) == member.backend.deployment(model);
             pool.members[..at].iter().any(|other| same(&other))
         };
         let Some(model) = pool.config.models.iter().find(shares) else { continue };
@@ -49,7 +52,9 @@ fn one_quota(view: &View<'_>, pool: &PoolView<'_>) -> Option<Finding> {
     let label = |member: &&MemberView<'_>, model: &String| {
         let deployment = member.backend.deployment(model);
         let mut labels = view.config.quota_pools.iter();
-        labels.find(|(target, _)| target.backend == member.backend.name && *target.deployment == *deployment).map(|(_, label)| label.clone())
+        labels
+            .find(|(target, _)| target.backend == member.backend.name && *target.deployment == *deployment)
+            .map(|(_, label)| label.clone())
     };
     if PoolView::backends(by_use.iter().copied()).len() < 2 {
         return None;

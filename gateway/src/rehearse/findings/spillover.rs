@@ -21,9 +21,8 @@ fn tiers<'p, 'c>(pool: &'p PoolView<'c>) -> (Vec<&'p MemberView<'c>>, Vec<&'p Me
 
 fn context(view: &View<'_>, pool: &PoolView<'_>) -> Vec<Finding> {
     let (first, lower) = tiers(pool);
-    let window = |member: &MemberView<'_>, model: &str| {
-        member.config.context.or_else(|| view.config.prices.traits(member.backend, model).context)
-    };
+    let window =
+        |member: &MemberView<'_>, model: &str| member.config.context.or_else(|| view.config.prices.traits(member.backend, model).context);
     let mut found = Vec::new();
     for model in &pool.config.models {
         let Some(most) = first.iter().filter_map(|member| window(member, model)).max() else { continue };
@@ -39,7 +38,8 @@ fn context(view: &View<'_>, pool: &PoolView<'_>) -> Vec<Finding> {
                 if others_do { "pass this member over" } else { "get 400 or 429, however much room is left here" }
             );
             let severity = if others_do { Severity::Note } else { Severity::Warning };
-            let remedy = "Add a member with the same window below the first tier, or bound prompts for all with plugins.guard.max_prompt_tokens.";
+            let remedy =
+                "Add a member with the same window below the first tier, or bound prompts for all with plugins.guard.max_prompt_tokens.";
             found.push(view.finding(CODE, severity, view.written(&[format!("{}.context", member.key), member.key.clone()]), text, remedy));
         }
     }

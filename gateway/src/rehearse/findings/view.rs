@@ -128,7 +128,14 @@ impl<'c> View<'c> {
     }
 
     /// A finding about a key.
-    pub fn finding(&self, code: &'static str, severity: Severity, key: &str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub fn finding(
+        &self,
+        code: &'static str,
+        severity: Severity,
+        key: &str,
+        text: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
         Finding { code, severity, place: self.lines.place(key), text: text.into(), remedy: remedy.into() }
     }
 
@@ -160,9 +167,10 @@ impl<'c> PoolView<'c> {
 
     /// The last resort's place in the list of members, if there is one.
     pub fn last_resort(&self, config: &Config) -> Option<usize> {
-        self.config.members.iter().position(|member| {
-            member.weight > 0 && config.backends.get(member.backend).is_some_and(|backend| backend.endpoint.is_none())
-        })
+        self.config
+            .members
+            .iter()
+            .position(|member| member.weight > 0 && config.backends.get(member.backend).is_some_and(|backend| backend.endpoint.is_none()))
     }
 }
 

@@ -17,7 +17,11 @@ pub(in crate::rehearse::findings) fn find(view: &View<'_>, shown: &Shown<'_>) ->
         return Vec::new();
     }
     let pools = shown.pools(view);
-    pools.iter().filter(|(pool, _)| shown.is_sound(&pool.config.name)).filter_map(|(pool, sums)| one(view, shown, pool, sums.requests)).collect()
+    pools
+        .iter()
+        .filter(|(pool, _)| shown.is_sound(&pool.config.name))
+        .filter_map(|(pool, sums)| one(view, shown, pool, sums.requests))
+        .collect()
 }
 
 /// Whether other members can make up for it.
@@ -125,5 +129,9 @@ fn cause(view: &View<'_>, pool: &PoolView<'_>, untouched: &[&MemberView<'_>], ba
         return (key, "no retry was left for them".to_owned(), "Allow more retries in 'retry.budget', or leave it out.");
     }
     let key = format!("{}.members", pool.key);
-    (key, "they did not get these requests".to_owned(), "Let a member of a lower tier serve them: look at fences, classes, weights and limits.")
+    (
+        key,
+        "they did not get these requests".to_owned(),
+        "Let a member of a lower tier serve them: look at fences, classes, weights and limits.",
+    )
 }

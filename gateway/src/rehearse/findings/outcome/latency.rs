@@ -38,7 +38,12 @@ fn one(view: &View<'_>, shown: &Shown<'_>, pool: &PoolView<'_>, callers: &[Calle
         );
         (Severity::Warning, "deadline-before-failover", text)
     } else if most >= LONG {
-        let text = format!("With {}, callers of pool '{}' wait up to {} longer.", shown.said(), pool.config.name, span(Duration::from_secs(most.as_secs())));
+        let text = format!(
+            "With {}, callers of pool '{}' wait up to {} longer.",
+            shown.said(),
+            pool.config.name,
+            span(Duration::from_secs(most.as_secs()))
+        );
         (Severity::Note, "slow-failover", text)
     } else {
         return None;

@@ -12,7 +12,13 @@ pub(in crate::rehearse::findings) fn find(view: &View<'_>, shown: &Shown<'_>) ->
     let broken = shown.fault.limits.iter().filter(|limit| !limit.kept);
     broken
         .map(|limit| {
-            let text = format!("With this fault ({}), '{}' let {} through, and allows {}.", fault.kind.says(), limit.limit, limit.used, limit.allowed);
+            let text = format!(
+                "With this fault ({}), '{}' let {} through, and allows {}.",
+                fault.kind.says(),
+                limit.limit,
+                limit.used,
+                limit.allowed
+            );
             let (key, remedy) = if lost {
                 ("redis.quotas_when_lost".to_owned(), "Use \"share\" or \"refuse\": \"allow\" lets everything through.")
             } else {
