@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::fetch::{FetchError, Fetched};
@@ -79,8 +79,8 @@ impl TokenSource {
 
     /// A target refused token `number`: requests another one and waits for it, at most `limit`. Other targets use the
     /// refused token until then. `true` if there is a newer one.
-    pub async fn renew(&self, number: u64, now: Tick, limit: Duration) -> bool {
-        self.renewal.request(number, now, limit).await
+    pub async fn renew(&self, number: u64, clock: &Clock, limit: Duration) -> bool {
+        self.renewal.request(number, clock, limit).await
     }
 
     /// A target refused token `number`, the one that was sent: requests another one, and doesn't wait. `true` if there
@@ -155,7 +155,7 @@ impl TokenSource {
             let next = clock.now() + wait;
             loop {
                 tokio::select! {
-                    () = sleep(next.since(clock.now())) => break,
+                    () = clock.sleep(next.since(clock.now())) => break,
                     // Not during the service's Retry-After.
                     () = self.renewal.wanted(), if !left_alone => break,
                     () = self.expiry(&clock) => self.expired(),
@@ -187,7 +187,7 @@ impl TokenSource {
     async fn expiry(&self, clock: &Clock) {
         let expires = self.current.load().as_ref().map(|held| held.expires);
         match expires.filter(|_| self.usable.get()) {
-            Some(expires) => sleep(expires.since(clock.now())).await,
+            Some(expires) => clock.sleep(expires.since(clock.now())).await,
             None => std::future::pending().await,
         }
     }

@@ -1,0 +1,8 @@
+//! A rehearsal for people: as text, and as a page.
+
+mod page;
+mod text;
+mod words;
+
+pub use page::page;
+pub use text::text;
