@@ -110,6 +110,7 @@ impl Derive<'_> {
             pools: (0..self.config.pools.len()).collect(),
             backends: Vec::new(),
             targets: Vec::new(),
+            full: Vec::new(),
             consumer: None,
         }
     }
@@ -127,7 +128,8 @@ impl Derive<'_> {
         let found = self.backends(is).into_iter().map(|at| {
             let name = self.config.backends[at].name.to_string();
             let pools = self.pools_of(&[at]);
-            Fault { pools, backends: vec![at], ..self.fault(kind, name, &format!("backends[{at}]")) }
+            let full = self.better(&pools, &[at]);
+            Fault { pools, backends: vec![at], full, ..self.fault(kind, name, &format!("backends[{at}]")) }
         });
         some(found.collect(), otherwise)
     }
@@ -135,6 +137,18 @@ impl Derive<'_> {
     fn pools_of(&self, backends: &[usize]) -> Vec<usize> {
         let has = |pool: &usize| backends.iter().any(|backend| has_backend(&self.config.pools[*pool], *backend));
         (0..self.config.pools.len()).filter(has).collect()
+    }
+
+    /// The backends of tiers that come before the first one of `backends`, in these pools.
+    fn better(&self, pools: &[usize], backends: &[usize]) -> Vec<usize> {
+        let mut better = BTreeSet::new();
+        for pool in pools.iter().map(|pool| &self.config.pools[*pool]) {
+            let real: Vec<usize> = (0..pool.members.len()).filter(|at| takes_requests(self.config, pool, *at)).collect();
+            let of = |at: &&usize| backends.contains(&pool.members[**at].backend);
+            let Some(first) = real.iter().filter(of).map(|at| pool.members[*at].priority).min() else { continue };
+            better.extend(real.iter().map(|at| &pool.members[*at]).filter(|member| member.priority < first).map(|member| member.backend));
+        }
+        better.into_iter().filter(|backend| !backends.contains(backend)).collect()
     }
 
     /// A fault for each member of each pool; a backend that is a member more than once has one.
@@ -153,6 +167,7 @@ impl Derive<'_> {
                 found.push(Fault {
                     pools: vec![index],
                     backends: vec![member.backend],
+                    full: self.better(&[index], &[member.backend]),
                     targets,
                     ..self.fault(kind, what, &format!("pools[{index}].members[{at}]"))
                 });
@@ -172,6 +187,7 @@ impl Derive<'_> {
                 let what = format!("tier {tier} of {}", pool.name);
                 found.push(Fault {
                     pools: vec![index],
+                    full: self.better(&[index], &backends),
                     backends,
                     ..self.fault(FaultKind::TierOut, what, &format!("pools[{index}].members[{at}]"))
                 });

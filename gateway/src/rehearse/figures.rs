@@ -28,18 +28,6 @@ impl Figures {
         self.of(name, labels).any(|figure| (figure.value - value).abs() < f64::EPSILON)
     }
 
-    /// The values of a label, among the series with these labels and this value.
-    pub(super) fn values<'f>(
-        &'f self,
-        name: &'f str,
-        labels: &'f [(&'f str, &'f str)],
-        value: f64,
-        label: &'f str,
-    ) -> impl Iterator<Item = &'f str> {
-        let equal = move |figure: &&Figure| (figure.value - value).abs() < f64::EPSILON;
-        self.of(name, labels).filter(equal).filter_map(move |figure| figure.label(label))
-    }
-
     fn of<'f>(&'f self, name: &'f str, labels: &'f [(&'f str, &'f str)]) -> impl Iterator<Item = &'f Figure> {
         let fits = move |figure: &&Figure| figure.name == name && labels.iter().all(|(label, value)| figure.label(label) == Some(value));
         self.0.iter().filter(fits)
@@ -91,7 +79,7 @@ mod tests {
         let text = "# HELP a b\n# TYPE a counter\na{pool=\"x, \\\"y\\\"\",state=\"ready\"} 1\na{pool=\"z\",state=\"ready\"} 2.5\nb 0\n";
         let figures = Figures::read(text);
         assert!((figures.sum("a", &[("state", "ready")]) - 3.5).abs() < 1e-9);
-        assert_eq!(figures.values("a", &[], 1.0, "pool").collect::<Vec<_>>(), ["x, \"y\""]);
+        assert!(figures.has("a", &[("pool", "x, \"y\"")], 1.0));
         assert!(figures.has("b", &[], 0.0) && !figures.has("c", &[], 0.0));
     }
 }

@@ -2,7 +2,8 @@
 //! when nothing happens.
 //!
 //! Nothing happens when the runtime is parked: what its tasks send to each other over loopback is there at once, and would
-//! have woken it. Only threads beside it (the ledger's) could still come, so it must stay parked for a while.
+//! have woken it. Only threads beside it (the ledger's, the kernel's for loopback on a busy machine) could still come, so it
+//! must stay parked for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use crate::virtual_time::VirtualTime;
 /// How often the runtime is looked at.
 const LOOK: Duration = Duration::from_micros(500);
 /// How often in a row it must be found parked.
-const PARKED: u32 = 6;
+const PARKED: u32 = 20;
 /// How long the runtime may take to wake up after a jump.
 const WAKING: u32 = 1000;
 

@@ -108,6 +108,9 @@ impl Usual {
 }
 
 fn outcome(config: &Config, fault: Fault, played: Played, usual: &Usual) -> FaultOutcome {
+    // Its streams last longer.
+    let own = (fault.kind == FaultKind::Reload).then(|| Usual::of(&played));
+    let usual = own.as_ref().unwrap_or(usual);
     let Played { mut requests, floods, figures, mut notes, .. } = played;
     for request in &mut requests {
         request.added = usual.added(request);
@@ -125,6 +128,13 @@ fn outcome(config: &Config, fault: Fault, played: Played, usual: &Usual) -> Faul
             flood.iter().filter(|request| request.is_good()).count(),
             others().count()
         ));
+    }
+    if !fault.full.is_empty() {
+        let names: Vec<&str> = fault.full.iter().map(|at| &*config.backends[*at].name).collect();
+        notes.push(format!("meanwhile {} answered 429, so that requests came here", names.join(", ")));
+    }
+    if fault.kind == FaultKind::Oversized {
+        notes.push("each answer reports the usage of its length, about a million tokens".to_owned());
     }
     let pools = sums::by_pool(&requests, &figures);
     FaultOutcome { fault, requests, pools, limits, alerts, notes }

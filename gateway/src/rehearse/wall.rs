@@ -70,6 +70,11 @@ impl Wall {
 
     /// Puts a fault in. Backends that are out of reach are put where nothing listens.
     pub(super) fn put_in(&mut self, config: &Config, fault: &Fault) {
+        for at in &fault.full {
+            if let Some(mock) = &self.mocks[*at] {
+                mock.force(Some(Forced { fault: full(), deployments: HashSet::new(), times: None }));
+            }
+        }
         let times = (fault.kind == FaultKind::TokenExpired).then_some(1);
         for at in &fault.backends {
             if is_out_of_reach(fault.kind) {
@@ -83,6 +88,10 @@ impl Wall {
             }
         }
     }
+}
+
+fn full() -> MockFault {
+    MockFault::Throttle(u64::try_from(RETRY_AFTER.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Whether connections to its backends are refused.
@@ -100,7 +109,7 @@ fn slowest(config: &Config, fault: &Fault) -> Duration {
 fn of_kind(kind: FaultKind, first_token: &Duration) -> Option<MockFault> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Some(match kind {
-        FaultKind::Throttled | FaultKind::SharedQuota => MockFault::Throttle(millis(RETRY_AFTER)),
+        FaultKind::Throttled | FaultKind::SharedQuota => full(),
         FaultKind::ThrottledSilently => MockFault::ThrottleSilently,
         FaultKind::Failing => MockFault::Status(500),
         FaultKind::KeyRevoked | FaultKind::TokenExpired => MockFault::Status(401),

@@ -1,6 +1,7 @@
 //! A rehearsal for people: as text, and as a page.
 
 mod page;
+mod picture;
 mod text;
 mod words;
 
