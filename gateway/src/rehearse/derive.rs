@@ -139,16 +139,20 @@ impl Derive<'_> {
         (0..self.config.pools.len()).filter(has).collect()
     }
 
-    /// The backends of tiers that come before the first one of `backends`, in these pools.
+    /// The backends of tiers that come before the first one of `backends`, in these pools: as far as a pool has others, or
+    /// nobody would be left to serve, whatever the fault is.
     fn better(&self, pools: &[usize], backends: &[usize]) -> Vec<usize> {
         let mut better = BTreeSet::new();
         for pool in pools.iter().map(|pool| &self.config.pools[*pool]) {
-            let real: Vec<usize> = (0..pool.members.len()).filter(|at| takes_requests(self.config, pool, *at)).collect();
-            let of = |at: &&usize| backends.contains(&pool.members[**at].backend);
-            let Some(first) = real.iter().filter(of).map(|at| pool.members[*at].priority).min() else { continue };
-            better.extend(real.iter().map(|at| &pool.members[*at]).filter(|member| member.priority < first).map(|member| member.backend));
+            let real = (0..pool.members.len()).filter(|at| takes_requests(self.config, pool, *at)).map(|at| &pool.members[at]);
+            let (hit, others): (Vec<_>, Vec<_>) = real.partition(|member| backends.contains(&member.backend));
+            let Some(first) = hit.iter().map(|member| member.priority).min() else { continue };
+            let above: BTreeSet<usize> = others.iter().filter(|member| member.priority < first).map(|member| member.backend).collect();
+            if others.iter().any(|member| !above.contains(&member.backend)) {
+                better.extend(above);
+            }
         }
-        better.into_iter().filter(|backend| !backends.contains(backend)).collect()
+        better.into_iter().collect()
     }
 
     /// A fault for each member of each pool; a backend that is a member more than once has one.

@@ -52,8 +52,8 @@ pub(super) struct Played {
     pub(super) notes: Vec<String>,
 }
 
-/// When the config is reloaded, from the beginning.
-const RELOAD: Duration = Duration::from_secs(30);
+/// How long after the beginning of a stream the config is reloaded: some of it has come, and some has not.
+const INTO_STREAM: Duration = Duration::from_millis(500);
 
 /// Rehearses one fault, on this thread.
 ///
@@ -129,9 +129,9 @@ impl<'c> Stage<'c> {
                 (number, client::ask(&clock, listen, &request).await)
             });
         }
-        let reloaded = self.fault.kind == FaultKind::Reload;
-        if reloaded {
-            self.clock.sleep(RELOAD).await;
+        let reload = (self.fault.kind == FaultKind::Reload).then(|| self.reload_at());
+        if let Some(at) = reload {
+            self.clock.sleep((began + at).since(self.clock.now())).await;
             let mut other = self.staged.clone();
             other.log.text = !other.log.text;
             self.running.reloader.replace(other).await?;
@@ -152,8 +152,8 @@ impl<'c> Stage<'c> {
         let runtime = gateway.runtime.load_full();
         let figures = Figures::read(&String::from_utf8_lossy(&gateway.metrics.render(runtime.members(), gateway.clock.now())));
         let mut notes = self.plan.notes.clone();
-        if reloaded {
-            notes.push(format!("the config was reloaded after {} s, with requests in flight", RELOAD.as_secs()));
+        if let Some(at) = reload {
+            notes.push(format!("the config was reloaded after {:.1} s, with requests in flight", at.as_secs_f64()));
         }
         Ok(Played {
             firsts: seen.iter().map(|seen| seen.as_ref()?.first).collect(),
@@ -162,6 +162,13 @@ impl<'c> Stage<'c> {
             figures,
             notes,
         })
+    }
+
+    /// In the middle, while a stream is in flight if there are any.
+    fn reload_at(&self) -> Duration {
+        let late = &self.plan.requests[self.plan.requests.len() / 2..];
+        let request = late.iter().find(|request| request.stream).or(late.first());
+        request.map_or(Duration::ZERO, |request| request.at) + INTO_STREAM
     }
 
     fn credential(&self, caller: &Caller) -> Option<(&'static str, String)> {

@@ -129,6 +129,10 @@ fn outcome(config: &Config, fault: Fault, played: Played, usual: &Usual) -> Faul
             others().count()
         ));
     }
+    if fault.kind == FaultKind::LedgerFull {
+        let rows = |name: &str| figures.sum(&format!("spillway_ledger_{name}_total"), &[]);
+        notes.push(format!("the ledger had room for {} rows, and then could not be written", rows("rows")));
+    }
     if !fault.full.is_empty() {
         let names: Vec<&str> = fault.full.iter().map(|at| &*config.backends[*at].name).collect();
         notes.push(format!("meanwhile {} answered 429, so that requests came here", names.join(", ")));

@@ -6,9 +6,7 @@ use std::path::Path;
 use spillway_plugins::auth::jwt::Algorithm;
 
 use super::credential;
-use crate::config::{
-    AccessLogConfig, BackendAuth, ClientCredentials, ClientProof, Config, Durability, Identity, Redis, Secret, TokenAuth, WhenLost,
-};
+use crate::config::{AccessLogConfig, BackendAuth, Config, Durability, Identity, Redis, Secret, TokenAuth, WhenLost};
 
 /// Where the stand-ins are.
 #[derive(Debug, Clone, Default)]
@@ -75,13 +73,7 @@ fn redis_at(redis: Redis, address: SocketAddr) -> Redis {
 /// The same identity, whose tokens come from the stand-in: identities that share a token still do.
 fn identity_at(token: &TokenAuth, service: Option<SocketAddr>) -> TokenAuth {
     let address = service.unwrap_or_else(|| SocketAddr::from(super::services::NOWHERE));
-    let client_id: String = token.identity.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
-    let identity = Identity::Client(ClientCredentials {
-        tenant_id: "rehearsal".to_owned(),
-        client_id,
-        proof: ClientProof::Secret(Secret::from("rehearsal".to_owned())),
-        authority: Some(format!("http://{address}")),
-    });
+    let identity = Identity::Rehearsed { service: address, name: token.identity.to_string() };
     TokenAuth { identity, scope: token.scope.clone() }
 }
 

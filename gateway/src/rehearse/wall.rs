@@ -17,7 +17,7 @@ use crate::mock::settings::{Deployment, Settings};
 /// Until the first token, without a fault.
 pub(super) const FIRST_TOKEN: Duration = Duration::from_millis(400);
 /// Between two tokens, where streams should last.
-const SLOW_TOKENS: Duration = Duration::from_secs(1);
+const SLOW_TOKENS: Duration = Duration::from_millis(50);
 /// What every answer says.
 const REPLY: &str = "This is a rehearsed answer.";
 /// The Retry-After of a throttled backend.

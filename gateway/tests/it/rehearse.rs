@@ -119,6 +119,7 @@ fn a_config_of_three_tiers_shows_who_serves_under_each_fault_without_secrets_or_
         ("failing", "ptu", vec![(2, 24)], 200),
         ("tier-out", "tier 1 of chat", vec![(2, 24)], 200),
         ("tier-out", "tier 2 of chat", vec![(3, 24)], 200),
+        ("tier-out", "tier 3 of chat", vec![(1, 24)], 200),
         ("location-out", "swedencentral", vec![(3, 24)], 200),
         ("location-out", "francecentral", vec![(1, 24)], 200),
         ("dns-gone", "ptu", vec![(2, 24)], 200),
@@ -315,7 +316,7 @@ api = "dated"
 name = "paid"
 kind = "azure-openai"
 url = "https://paid.openai.azure.com"
-auth = { type = "client-credentials", tenant_id = "t", client_id = "c", client_secret = { env = "SURELY_NOT_SET" } }
+auth = { type = "client-credentials", tenant_id = "t", client_id = "c", secret = { env = "SURELY_NOT_SET" } }
 
 [[pools]]
 name = "chat"
@@ -332,7 +333,7 @@ members = [{ backend = "paid" }]
 [[consumers]]
 name = "app"
 claims = ["11111111-1111-1111-1111-111111111111"]
-limits = { token_quota = { tokens = 1000000, per = "month" } }
+limits = { token_quota = { tokens = 1000000, period = "month" } }
 "#;
 
 #[test]

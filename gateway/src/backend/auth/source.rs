@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::fetch::{FetchError, Fetched};
-use super::{auto, client_credentials, managed_identity, schedule, workload_identity};
+use super::{auto, client_credentials, managed_identity, rehearsed, schedule, workload_identity};
 use crate::balance::route::HealthFlag;
 use crate::clock::{Clock, Tick};
 use crate::config::{Identity, TokenAuth};
@@ -115,6 +115,7 @@ impl TokenSource {
                 Identity::Managed { client_id } => managed_identity::fetch(client_id.as_deref(), scope, wall).await,
                 Identity::Workload(identity) => workload_identity::fetch(identity, scope, wall).await,
                 Identity::Client(identity) => client_credentials::fetch(identity, scope, wall).await,
+                Identity::Rehearsed { service, .. } => rehearsed::fetch(*service).await,
                 // `auto` always chooses another scheme: the managed identity is its last choice.
                 Identity::Auto => Err(FetchError::new("the environment has no credential")),
             }

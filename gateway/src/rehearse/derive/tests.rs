@@ -59,7 +59,7 @@ fn a_fault_of_a_lower_tier_is_met_because_the_tiers_above_are_full() {
     let of = |kind: FaultKind, what: &str| faults.all.iter().find(|fault| fault.kind == kind && fault.what == what).unwrap().full.clone();
     assert_eq!(of(FaultKind::Throttled, "ptu"), Vec::<usize>::new());
     assert_eq!(of(FaultKind::Throttled, "paid"), [0]);
-    assert_eq!(of(FaultKind::TierOut, "tier 2 of chat"), [0]);
+    assert_eq!(of(FaultKind::TierOut, "tier 2 of chat"), Vec::<usize>::new(), "nobody would be left");
     assert_eq!(of(FaultKind::RoleMissing, "paid"), [0]);
     assert_eq!(of(FaultKind::LocationOut, "swedencentral"), Vec::<usize>::new());
 }

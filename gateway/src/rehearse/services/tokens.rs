@@ -13,9 +13,8 @@ pub(in crate::rehearse) async fn token_service() -> std::io::Result<SocketAddr> 
     let number = AtomicU64::new(0);
     super::serve(move |path, _| {
         let number = number.fetch_add(1, Ordering::Relaxed) + 1;
-        let token =
-            json!({ "token_type": "Bearer", "expires_in": 3600, "ext_expires_in": 3600, "access_token": format!("rehearsed-{number}") });
-        path.contains("/oauth2/").then(|| token.to_string())
+        let token = json!({ "token_type": "Bearer", "expires_in": 3600, "access_token": format!("rehearsed-{number}") });
+        (path == "/token").then(|| token.to_string())
     })
     .await
 }
