@@ -46,3 +46,4 @@ pub mod telemetry;
 mod timer;
 mod tokenizers;
 mod under_way;
+pub mod virtual_time;

@@ -39,7 +39,7 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
             }
             // Without a credential the backend is out anyway; this must not count as unhealthy.
             Err(Unaskable::NoCredential) => {
-                tokio::time::sleep(rules.interval).await;
+                clock.sleep(rules.interval).await;
                 continue;
             }
             Err(Unaskable::Request(error)) => {
@@ -58,7 +58,7 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
                 false => warn!(backend = %name, pool = %pool, path = %rules.path, "the health check fails: no more requests go there"),
             }
         }
-        tokio::time::sleep(rules.interval).await;
+        clock.sleep(rules.interval).await;
     }
 }
 

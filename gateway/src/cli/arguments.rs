@@ -39,6 +39,9 @@ pub(super) enum Command {
     Usage(super::usage::UsageArguments),
     /// Replay past traffic on virtual time: what would this config have done, how many PTUs are right, what is saved.
     Simulate(super::simulate::SimulateArguments),
+    /// Rehearse faults on virtual time, without a network: what would callers of this config see, who would serve, what
+    /// should be changed.
+    Rehearse(super::rehearse::RehearseArguments),
     /// Search the prompt log.
     Logs {
         #[command(subcommand)]

@@ -40,7 +40,12 @@ struct Kinds {
 
 impl Database {
     pub(super) fn open(rules: &LedgerRules) -> Result<Self, LedgerError> {
-        Ok(Database { connection: open(&rules.folder, rules.durability)?, kinds: Kinds::default() })
+        let connection = open(&rules.folder, rules.durability)?;
+        if !rules.may_grow {
+            let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            connection.pragma_update(None, "max_page_count", pages)?;
+        }
+        Ok(Database { connection, kinds: Kinds::default() })
     }
 
     /// Writes a batch in one transaction; `counter` numbers the ids.

@@ -62,6 +62,7 @@ fn rules(folder: &Path) -> LedgerRules {
         required: false,
         retention: Duration::from_secs(30 * 86_400),
         hours: Duration::from_secs(400 * 86_400),
+        may_grow: true,
     }
 }
 

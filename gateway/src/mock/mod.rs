@@ -10,6 +10,8 @@
 //! | `part` | answers of sub-operations: token counts, and a compacted conversation |
 //! | `question` | a request, as the mock sees it |
 //! | [`fault`] | faults, and how they are requested |
+//! | [`forced`] | faults that are switched on and off from outside |
+//! | `refusals` | the answers of faults that refuse |
 //! | [`settings`] | the mock's own config |
 //! | [`ptu_settings`] | the settings of a PTU in it |
 //! | [`server`] | serves all of it on a socket |
@@ -19,11 +21,13 @@ pub mod body;
 pub mod buckets;
 mod deployed;
 pub mod fault;
+pub mod forced;
 mod part;
 mod prompt_cache;
 pub mod ptu;
 pub mod ptu_settings;
 mod question;
+mod refusals;
 pub mod server;
 pub mod settings;
 mod spill;

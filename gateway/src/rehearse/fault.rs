@@ -198,6 +198,8 @@ pub struct Fault {
     /// The deployments that it happens to; empty for all of those backends.
     #[serde(serialize_with = "names")]
     pub targets: Vec<TargetId>,
+    /// Backends of better tiers, which answer 429 meanwhile, so that requests reach those that it happens to.
+    pub full: Vec<usize>,
     /// The consumer that it happens to, as index in `config.consumers`.
     pub consumer: Option<usize>,
 }

@@ -35,6 +35,7 @@ mod reading;
 mod reading_forms;
 mod realtime;
 mod references;
+mod rehearse;
 mod reload;
 mod request_rules;
 mod rescue;

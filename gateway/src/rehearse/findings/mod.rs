@@ -71,6 +71,7 @@ const OF_CONFIG: &[fn(&View<'_>) -> Vec<Finding>] = &[
 
 /// Kinds of findings that only a run shows: of one fault.
 const OF_OUTCOMES: &[fn(&View<'_>, &outcome::Shown<'_>) -> Vec<Finding>] = &[
+    outcome::broken::find,
     outcome::callers::find,
     outcome::dependency::find,
     outcome::latency::find,
@@ -89,7 +90,8 @@ pub fn of_config(config: &Config, lines: &Lines) -> Vec<Finding> {
 pub fn of_outcomes(config: &Config, lines: &Lines, baseline: &FaultOutcome, faults: &[FaultOutcome]) -> Vec<Finding> {
     let view = View { config, lines };
     let shown = |fault| outcome::Shown { baseline, fault };
-    sorted(faults.iter().flat_map(|fault| OF_OUTCOMES.iter().flat_map(move |find| find(&view, &shown(fault)))).collect())
+    let of_faults = faults.iter().flat_map(|fault| OF_OUTCOMES.iter().flat_map(move |find| find(&view, &shown(fault))));
+    sorted(outcome::baseline::find(&view, baseline).into_iter().chain(of_faults).collect())
 }
 
 /// All findings, of the config and of what the faults showed: the worst first.

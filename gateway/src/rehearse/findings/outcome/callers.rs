@@ -1,7 +1,6 @@
 //! Callers got errors although a member of their pool was not touched by the fault.
 
-use std::collections::BTreeMap;
-
+use super::seen::seen;
 use super::shown::Shown;
 use crate::rehearse::fault::FaultKind;
 use crate::rehearse::finding::{Finding, Severity};
@@ -58,8 +57,9 @@ fn is_of_backends(kind: FaultKind) -> bool {
 }
 
 fn one(view: &View<'_>, shown: &Shown<'_>, pool: &PoolView<'_>, requests: u64) -> Option<Finding> {
-    let touched = &shown.fault.fault.backends;
-    let untouched: Vec<_> = pool.members.iter().filter(|member| !touched.contains(&member.config.backend)).collect();
+    let fault = &shown.fault.fault;
+    let is_touched = |member: &&MemberView<'_>| [&fault.backends, &fault.full].iter().any(|all| all.contains(&member.config.backend));
+    let untouched: Vec<_> = pool.members.iter().filter(|member| !is_touched(member)).collect();
     if untouched.is_empty() || untouched.len() == pool.members.len() {
         return None;
     }
@@ -78,24 +78,6 @@ fn one(view: &View<'_>, shown: &Shown<'_>, pool: &PoolView<'_>, requests: u64) -
     );
     let severity = if bad.len() as f64 <= FEW * requests as f64 { Severity::Warning } else { Severity::Error };
     Some(view.finding("caller-saw-failure", severity, &key, text, remedy))
-}
-
-/// What callers saw: `3 × 502, 1 × 503`.
-fn seen(bad: &[&RequestOutcome]) -> String {
-    let mut statuses: BTreeMap<&str, BTreeMap<u16, usize>> = BTreeMap::new();
-    for request in bad {
-        let how = match request.served {
-            Served::LastResort => "the last resort",
-            _ if request.status == 0 => "no answer",
-            _ if request.status == 200 => "broken off",
-            _ => "",
-        };
-        *statuses.entry(how).or_default().entry(request.status).or_default() += 1;
-    }
-    let counted = statuses.iter().flat_map(|(how, by_status)| {
-        by_status.iter().map(move |(status, count)| if how.is_empty() { format!("{count} × {status}") } else { format!("{count} × {how}") })
-    });
-    counted.collect::<Vec<_>>().join(", ")
 }
 
 /// The setting that most likely kept the others out, what it does, and what to change.

@@ -22,7 +22,7 @@ pub(in crate::rehearse::findings) fn find(view: &View<'_>, shown: &Shown<'_>) ->
             let (key, remedy) = if lost {
                 ("redis.quotas_when_lost".to_owned(), "Use \"share\" or \"refuse\": \"allow\" lets everything through.")
             } else {
-                (fault.place.key.clone(), "Divide the limit by the number of nodes, or share it through [redis].")
+                (fault.place.key.clone(), "This is a defect of Spillway: please report it.")
             };
             view.finding("limit-not-kept", if lost { Severity::Warning } else { Severity::Error }, &key, text, remedy)
         })
