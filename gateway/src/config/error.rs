@@ -18,6 +18,11 @@ impl Position {
     pub fn of_key(text: &str, key: &str) -> Option<Self> {
         super::places::Places::of(text).find(key)
     }
+
+    /// Whether a key itself is in the text, so that no default applies.
+    pub fn is_written(text: &str, key: &str) -> bool {
+        super::places::Places::of(text).has(key)
+    }
 }
 
 /// One error.

@@ -26,6 +26,11 @@ impl Places<'_> {
     /// The position of `key` (`pools[0].members[2].backend`), or of its nearest parent that exists. Names may contain
     /// dots: in each table the entry that fits the rest of the key is taken.
     pub(super) fn find(&self, key: &str) -> Option<Position> {
+        self.nearest(key).0.map(|offset| position(self.text, offset))
+    }
+
+    /// The offset of `key`, or of its nearest parent that exists, and the rest of the key below that.
+    fn nearest<'k>(&self, key: &'k str) -> (Option<usize>, &'k str) {
         let mut table = Some(self.document.get_ref());
         let mut array: Option<&[Spanned<DeValue<'_>>]> = None;
         let (mut rest, mut found) = (key, None);
@@ -53,7 +58,13 @@ impl Places<'_> {
             table = value.get_ref().as_table();
             array = value.get_ref().as_array().map(|items| items.as_ref());
         }
-        found.map(|offset| position(self.text, offset))
+        (found, rest)
+    }
+
+    /// Whether `key` itself is in the file, so that no default applies.
+    pub(super) fn has(&self, key: &str) -> bool {
+        let (found, rest) = self.nearest(key);
+        found.is_some() && rest.is_empty()
     }
 
     /// `key` with the indices that it has in the file, where items that were cut out count.

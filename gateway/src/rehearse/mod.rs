@@ -14,7 +14,7 @@
 //! | [`run`] | all of them |
 //! | `figures`, `sums`, `alerts` | what a fault showed, in numbers, and which alerts it sets off |
 //! | [`outcome`] | all of it as data |
-//! | [`finding`], `verdict` | what should be changed |
+//! | [`finding`], [`findings`] | what should be changed: a file for each kind |
 //! | [`report`] | as text, and as a page |
 
 mod alerts;
@@ -24,6 +24,7 @@ pub mod derive;
 pub mod fault;
 mod figures;
 pub mod finding;
+pub mod findings;
 mod idle;
 pub mod outcome;
 pub mod place;
@@ -35,7 +36,6 @@ mod staging;
 mod sums;
 mod temporary;
 mod traffic;
-mod verdict;
 mod wall;
 
 pub use play::RehearsalError;

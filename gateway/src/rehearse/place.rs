@@ -34,6 +34,11 @@ impl Lines {
         let position = Position::of_key(&self.text, key);
         Place { line: position.map(|at| at.line), column: position.map(|at| at.column), key: key.to_owned() }
     }
+
+    /// Whether a key itself is in the file, so that no default applies.
+    pub fn has(&self, key: &str) -> bool {
+        Position::is_written(&self.text, key)
+    }
 }
 
 impl fmt::Display for Place {
@@ -55,6 +60,7 @@ mod tests {
         let lines = Lines::new("[server]\nlisten = [\"127.0.0.1:0\"]\n\n[[pools]]\nname = \"chat\"\n");
         assert_eq!(lines.place("pools[0].name").to_string(), "5:1: pools[0].name");
         assert_eq!(lines.place("pools[0].retry.wait").line, Some(4));
+        assert!(lines.has("pools[0].name") && !lines.has("pools[0].retry.wait") && !lines.has("redis"));
         assert_eq!(lines.place("redis").to_string(), "redis");
     }
 }

@@ -13,7 +13,7 @@ use super::fault::{Fault, FaultKind};
 use super::outcome::{FaultOutcome, Rehearsal, RequestOutcome};
 use super::place::Lines;
 use super::play::{Played, RehearsalError, play};
-use super::{staging, sums, verdict};
+use super::{findings, staging, sums};
 use crate::config::Config;
 
 /// Faults that are rehearsed at once. They mostly wait for their time to jump.
@@ -51,16 +51,9 @@ pub fn rehearse(name: &str, text: &str, config: &Config, options: &Options) -> R
     let usual = Usual::of(&played);
     let baseline = outcome(config, none, played, &usual);
     let faults = all(config, &wanted, &usual)?;
-    let mut rehearsal = Rehearsal {
-        config: name.to_owned(),
-        replaced: staging::replaced(config),
-        baseline,
-        faults,
-        not_applicable: derived.not_applicable,
-        findings: Vec::new(),
-    };
-    rehearsal.findings = verdict::findings(config, &rehearsal);
-    Ok(rehearsal)
+    let findings = findings::all(config, &lines, &baseline, &faults);
+    let not_applicable = derived.not_applicable;
+    Ok(Rehearsal { config: name.to_owned(), replaced: staging::replaced(config), baseline, faults, not_applicable, findings })
 }
 
 fn all(config: &Config, faults: &[Fault], usual: &Usual) -> Result<Vec<FaultOutcome>, FaultError> {

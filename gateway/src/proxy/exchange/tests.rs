@@ -28,7 +28,10 @@ async fn sent(gateway: &Gateway, session: &mut Session<'_>, body: &str) -> Excha
     let mut head = RequestHeader::build(Method::POST, b"/v1/chat/completions", None).unwrap();
     head.insert_header("host", "a.test").unwrap();
     head.insert_header("content-length", body.len()).unwrap();
-    exchange.send(Box::new(head), smallvec::smallvec![Bytes::copy_from_slice(body.as_bytes())], LIMIT, &gateway.clock, caller).await.unwrap();
+    exchange
+        .send(Box::new(head), smallvec::smallvec![Bytes::copy_from_slice(body.as_bytes())], LIMIT, &gateway.clock, caller)
+        .await
+        .unwrap();
     exchange
 }
 

@@ -1,0 +1,116 @@
+//! What a config will do in a bad night, although it is valid: a file for each kind of finding.
+//!
+//! [`of_config`] needs only the config; [`of_outcomes`] tells what a rehearsal showed. `spillway check` refuses what can't
+//! work at all; a finding is about what works until something fails. Errors and warnings are for CI to fail on; a note may be
+//! intended, and is no reason to fail.
+//!
+//! To add a kind: a file here, and its line in [`OF_CONFIG`] or [`OF_OUTCOMES`].
+
+mod admin;
+mod buffer;
+mod circuit;
+mod class;
+mod deadline;
+mod dependency;
+mod fence;
+mod health;
+mod last_resort;
+mod limit_of_model;
+mod limit_of_parent;
+mod listener;
+mod location;
+mod lower_tier;
+mod narrow;
+mod nodes;
+mod outcome;
+mod price;
+mod provisioned;
+mod quota;
+mod retries;
+mod spillover;
+mod stop;
+mod timeouts;
+pub mod view;
+mod wait;
+mod weight;
+
+use super::finding::Finding;
+use super::outcome::FaultOutcome;
+use super::place::Lines;
+use crate::config::Config;
+use view::View;
+
+/// Kinds of findings that the config alone shows.
+const OF_CONFIG: &[fn(&View<'_>) -> Vec<Finding>] = &[
+    admin::find,
+    buffer::find,
+    circuit::find,
+    class::find,
+    deadline::find,
+    dependency::find,
+    fence::find,
+    health::find,
+    last_resort::find,
+    limit_of_model::find,
+    limit_of_parent::find,
+    listener::find,
+    location::find,
+    lower_tier::find,
+    narrow::find,
+    nodes::find,
+    price::find,
+    provisioned::find,
+    quota::find,
+    retries::find,
+    spillover::find,
+    stop::find,
+    timeouts::find,
+    wait::find,
+    weight::find,
+];
+
+/// Kinds of findings that only a run shows: of one fault.
+const OF_OUTCOMES: &[fn(&View<'_>, &outcome::Shown<'_>) -> Vec<Finding>] = &[
+    outcome::callers::find,
+    outcome::dependency::find,
+    outcome::latency::find,
+    outcome::limits::find,
+    outcome::load::find,
+    outcome::silence::find,
+];
+
+/// What a valid config alone shows, the worst first.
+pub fn of_config(config: &Config, lines: &Lines) -> Vec<Finding> {
+    let view = View { config, lines };
+    sorted(OF_CONFIG.iter().flat_map(|find| find(&view)).collect())
+}
+
+/// What the rehearsed faults showed, the worst first. `baseline` is the run without a fault.
+pub fn of_outcomes(config: &Config, lines: &Lines, baseline: &FaultOutcome, faults: &[FaultOutcome]) -> Vec<Finding> {
+    let view = View { config, lines };
+    let shown = |fault| outcome::Shown { baseline, fault };
+    sorted(faults.iter().flat_map(|fault| OF_OUTCOMES.iter().flat_map(move |find| find(&view, &shown(fault)))).collect())
+}
+
+/// All findings, of the config and of what the faults showed: the worst first.
+pub fn all(config: &Config, lines: &Lines, baseline: &FaultOutcome, faults: &[FaultOutcome]) -> Vec<Finding> {
+    sorted(of_config(config, lines).into_iter().chain(of_outcomes(config, lines, baseline, faults)).collect())
+}
+
+/// The worst first, then in the order of the file. Of several findings of one kind about one key, only the worst stays.
+pub fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by(|a, b| {
+        let worst = b.severity.cmp(&a.severity);
+        worst.then_with(|| (a.place.line, &a.place.key, a.code).cmp(&(b.place.line, &b.place.key, b.code)))
+    });
+    let mut kept: Vec<Finding> = Vec::new();
+    for finding in findings {
+        if !kept.iter().any(|known| known.code == finding.code && known.place.key == finding.place.key) {
+            kept.push(finding);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests;
