@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn it_goes_from_one_moment_to_the_next_and_skips_what_lies_between() {
         let time = time();
-        let waited = async |nanos| {
+        let waited = async |nanos: u64| {
             time.sleep_until(Tick(1000 + nanos)).await;
             time.now().0
         };

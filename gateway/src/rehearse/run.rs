@@ -51,16 +51,9 @@ pub fn rehearse(name: &str, text: &str, config: &Config, options: &Options) -> R
     let usual = Usual::of(&played);
     let baseline = outcome(config, none, played, &usual);
     let faults = all(config, &wanted, &usual)?;
-    let mut rehearsal = Rehearsal {
-        config: name.to_owned(),
-        replaced: staging::replaced(config),
-        baseline,
-        faults,
-        not_applicable: derived.not_applicable,
-        findings: Vec::new(),
-    };
-    rehearsal.findings = findings::all(config, &lines, &rehearsal.baseline, &rehearsal.faults);
-    Ok(rehearsal)
+    let findings = findings::all(config, &lines, &baseline, &faults);
+    let not_applicable = derived.not_applicable;
+    Ok(Rehearsal { config: name.to_owned(), replaced: staging::replaced(config), baseline, faults, not_applicable, findings })
 }
 
 fn all(config: &Config, faults: &[Fault], usual: &Usual) -> Result<Vec<FaultOutcome>, FaultError> {

@@ -24,11 +24,14 @@ async fn beginning(steps: Vec<Step>) -> (Gateway, Backend, Session<'static>, Cal
 /// An exchange whose request has been sent.
 async fn sent(gateway: &Gateway, session: &mut Session<'_>, body: &str) -> Exchange {
     let caller = session;
-    let mut exchange = Exchange::connect(remote(gateway), false, LIMIT, caller).await.expect("it is there");
+    let mut exchange = Exchange::connect(remote(gateway), false, LIMIT, &gateway.clock, caller).await.expect("it is there");
     let mut head = RequestHeader::build(Method::POST, b"/v1/chat/completions", None).unwrap();
     head.insert_header("host", "a.test").unwrap();
     head.insert_header("content-length", body.len()).unwrap();
-    exchange.send(Box::new(head), smallvec::smallvec![Bytes::copy_from_slice(body.as_bytes())], LIMIT, caller).await.unwrap();
+    exchange
+        .send(Box::new(head), smallvec::smallvec![Bytes::copy_from_slice(body.as_bytes())], LIMIT, &gateway.clock, caller)
+        .await
+        .unwrap();
     exchange
 }
 
@@ -66,7 +69,7 @@ async fn a_backend_that_is_not_there_is_no_connection() {
     let gateway = gateway("");
     Backend::in_place_of(&gateway, "a", []);
     let (mut session, _caller) = session(post("/v1/chat/completions", &[], "")).await;
-    let connected = Exchange::connect(remote(&gateway), false, LIMIT, &mut session).await;
+    let connected = Exchange::connect(remote(&gateway), false, LIMIT, &gateway.clock, &mut session).await;
     assert_eq!(connected.err(), Some(Broken::Upstream(ErrorKind::Connect)));
 }
 
@@ -216,7 +219,7 @@ async fn a_long_request_is_answered_before_it_was_sent() {
     let caller = &mut session;
     let head = RequestHeader::build(Method::POST, b"/", None).unwrap();
     let body = smallvec::smallvec![Bytes::from(vec![b'x'; 1 << 20])];
-    exchange.send(Box::new(head), body, LIMIT, caller).await.unwrap();
+    exchange.send(Box::new(head), body, LIMIT, &gateway.clock, caller).await.unwrap();
     head_of(&gateway, &mut exchange, &mut session, LIMIT).await.unwrap();
     assert_eq!(
         (exchange.status(), exchange.fields().unwrap().get("content-length")),
