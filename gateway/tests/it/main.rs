@@ -36,6 +36,7 @@ mod reading_forms;
 mod realtime;
 mod references;
 mod rehearse;
+mod rehearse_corpus;
 mod reload;
 mod request_rules;
 mod rescue;
