@@ -35,6 +35,11 @@ impl Lines {
         Place { line: position.map(|at| at.line), column: position.map(|at| at.column), key: key.to_owned() }
     }
 
+    /// The text of a line, from 1.
+    pub fn line(&self, number: usize) -> Option<&str> {
+        self.text.lines().nth(number.checked_sub(1)?)
+    }
+
     /// Whether a key itself is in the file, so that no default applies.
     pub fn has(&self, key: &str) -> bool {
         Position::is_written(&self.text, key)

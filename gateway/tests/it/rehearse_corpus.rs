@@ -100,11 +100,18 @@ fn good_configs_cause_no_alarm_by_the_program() {
     std::fs::write(&filled, azure).unwrap();
     let mut paths = vec![filled, root().join("deploy/debian/spillway.toml")];
     paths.extend(["entra", "example", "metering", "minimal", "spillway"].map(|name| root().join(format!("conf/{name}.toml"))));
-    let fixtures = root().join("gateway/src/import/fixtures");
-    for (source, file) in [("apim", "listing.json"), ("apim", "template.json"), ("aca-lb", "aca.env"), ("litellm", "litellm.yaml")] {
-        let path = folder.path().join(format!("{file}.toml"));
-        let imported = Command::new(env!("CARGO_BIN_EXE_spillway")).args(["import", source]).arg(fixtures.join(file)).output().unwrap();
-        std::fs::write(&path, imported.stdout).unwrap();
+    // Of the documents: what they leave out is added.
+    let pools = "\n[[backends]]\nname = \"a\"\nkind = \"azure-openai\"\nurl = \"https://a.openai.azure.com\"\n\n[[backends]]\nname = \"b\"\n\
+                 kind = \"azure-openai\"\nurl = \"https://b.openai.azure.com\"\n\n[[pools]]\nname = \"chat\"\nmodels = [\"gpt-4o\"]\n\
+                 members = [{ backend = \"a\" }, { backend = \"b\", priority = 2 }]\n\n[[consumers]]\nname = \"c\"\n\
+                 keys = [{ sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\" }]\n";
+    for page in ["capacity", "semantic-cache", "install"] {
+        let text = std::fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap();
+        let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let server = if block.contains("[server]") { "" } else { "[server]\nlisten = [\"127.0.0.1:0\"]\n" };
+        let pools = if block.contains("[[pools]]") { "" } else { pools };
+        let path = folder.path().join(format!("{page}.toml"));
+        std::fs::write(&path, format!("{server}{block}{pools}")).unwrap();
         paths.push(path);
     }
     assert!(paths.len() >= 10);

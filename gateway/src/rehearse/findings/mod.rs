@@ -2,10 +2,11 @@
 //!
 //! [`of_config`] needs only the config; [`of_outcomes`] tells what a rehearsal showed. `spillway check` refuses what can't
 //! work at all; a finding is about what works until something fails. Errors and warnings are for CI to fail on; a note may be
-//! intended, and is no reason to fail.
+//! intended, and is no reason to fail. A finding that is accepted in the file becomes a note.
 //!
 //! To add a kind: a file here, and its line in [`OF_CONFIG`] or [`OF_OUTCOMES`].
 
+mod accepted;
 mod admin;
 mod buffer;
 mod circuit;
@@ -83,7 +84,8 @@ const OF_OUTCOMES: &[fn(&View<'_>, &outcome::Shown<'_>) -> Vec<Finding>] = &[
 /// What a valid config alone shows, the worst first.
 pub fn of_config(config: &Config, lines: &Lines) -> Vec<Finding> {
     let view = View { config, lines };
-    sorted(OF_CONFIG.iter().flat_map(|find| find(&view)).collect())
+    let found = OF_CONFIG.iter().flat_map(|find| find(&view));
+    sorted(found.map(|finding| accepted::lowered(finding, lines)).collect())
 }
 
 /// What the rehearsed faults showed, the worst first. `baseline` is the run without a fault.
@@ -91,7 +93,8 @@ pub fn of_outcomes(config: &Config, lines: &Lines, baseline: &FaultOutcome, faul
     let view = View { config, lines };
     let shown = |fault| outcome::Shown { baseline, fault };
     let of_faults = faults.iter().flat_map(|fault| OF_OUTCOMES.iter().flat_map(move |find| find(&view, &shown(fault))));
-    sorted(outcome::baseline::find(&view, baseline).into_iter().chain(of_faults).collect())
+    let found = outcome::baseline::find(&view, baseline).into_iter().chain(of_faults);
+    sorted(found.map(|finding| accepted::lowered(finding, lines)).collect())
 }
 
 /// All findings, of the config and of what the faults showed: the worst first.

@@ -16,7 +16,7 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
     let real = pools.iter().filter(|pool| !pool.members.is_empty());
     real.flat_map(|pool| {
         let several = pool.choices() > 1;
-        let missing = several.then(|| [off(view, pool), throttle(view, pool), failures(view, pool)]);
+        let missing = several.then(|| [off(view, pool), too_few(view, pool), throttle(view, pool), failures(view, pool)]);
         missing.into_iter().flatten().flatten().chain(multiply(view, pool)).collect::<Vec<_>>()
     })
     .collect()
@@ -40,6 +40,37 @@ fn off(view: &View<'_>, pool: &PoolView<'_>) -> Option<Finding> {
         _ => "Make 'max_attempts' at least 2; the default is 4.",
     };
     Some(view.finding("retries-off", Severity::Error, &format!("{}.retry.{key}", pool.key), text, remedy))
+}
+
+/// Attempts that are used up before another member, or the next tier, is asked.
+fn too_few(view: &View<'_>, pool: &PoolView<'_>) -> Option<Finding> {
+    let retry = &pool.config.retry;
+    if retry.max_attempts == 1 {
+        return None;
+    }
+    let key = format!("{}.retry.max_attempts", pool.key);
+    let remedy = |least: u32| format!("Make 'max_attempts' at least {least}.");
+    let again = retry.same_target.saturating_add(1);
+    if retry.max_attempts <= again {
+        let text = format!(
+            "A member of pool '{}' that fails gets each request {again} times ('same_target'), which are all of its {} attempts: no other \
+             member is asked, and callers get 502.",
+            pool.config.name, retry.max_attempts
+        );
+        return Some(view.finding("attempts-end-too-early", Severity::Error, &key, text, remedy(again + 1)));
+    }
+    let first = pool.members.iter().map(|member| member.config.priority).min()?;
+    let (upper, lower): (Vec<_>, Vec<_>) = pool.members.iter().partition(|member| member.config.priority == first);
+    let members = u32::try_from(PoolView::backends(upper).len()).unwrap_or(u32::MAX);
+    (!lower.is_empty() && retry.max_attempts <= members.saturating_add(retry.same_target)).then(|| {
+        let text = format!(
+            "If all {members} backends of the first tier of pool '{}' fail, a request has used up its {} attempts before the next tier is \
+             asked, until circuits open: callers get 502.",
+            pool.config.name, retry.max_attempts
+        );
+        let least = members.saturating_add(retry.same_target).saturating_add(1);
+        view.finding("attempts-end-too-early", Severity::Warning, &key, text, remedy(least))
+    })
 }
 
 /// 429 goes to the caller.

@@ -41,7 +41,7 @@ fn one(view: &View<'_>, pool: &PoolView<'_>) -> Vec<Finding> {
         let remedy = "Set 'answer' to at most half of 'total'.";
         found.push(view.finding(CODE, Severity::Warning, &place("answer"), text, remedy));
     }
-    found.extend(rounds(view, pool, &place("first_token")));
+    found.extend(tier(view, pool));
     found.extend(thinking(view, pool));
     found
 }
@@ -51,20 +51,29 @@ fn is_short(one: Duration, total: Duration) -> bool {
     one.saturating_mul(2) > total
 }
 
-/// With more than two members: not all that may be tried fit.
-fn rounds(view: &View<'_>, pool: &PoolView<'_>, place: &str) -> Option<Finding> {
+/// A whole tier that stays silent: the time until the next one is asked.
+fn tier(view: &View<'_>, pool: &PoolView<'_>) -> Option<Finding> {
     let (timeouts, retry) = (&pool.config.timeouts, &pool.config.retry);
-    let rounds = u32::try_from(pool.choices()).unwrap_or(u32::MAX).min(retry.max_attempts);
-    let needed = timeouts.first_token.saturating_mul(rounds).saturating_add(retry.wait);
-    (rounds > 2 && needed > timeouts.total && !is_short(timeouts.first_token, timeouts.total)).then(|| {
-        let text = format!(
-            "If several members stay silent, the {rounds} attempts of 'max_attempts' need {} with 'first_token' and 'wait', and a request may \
-             take {}: the last ones are not made.",
-            span(needed),
-            span(timeouts.total)
-        );
-        view.finding(CODE, Severity::Note, place, text, "Make 'total' longer, or 'first_token' shorter.")
-    })
+    let first = pool.members.iter().map(|member| member.config.priority).min()?;
+    let (upper, lower): (Vec<_>, Vec<_>) = pool.members.iter().partition(|member| member.config.priority == first);
+    let members = u32::try_from(PoolView::backends(upper).len()).unwrap_or(u32::MAX);
+    let rounds = members.saturating_add(1);
+    if lower.is_empty() || members < 2 || retry.max_attempts < rounds {
+        return None;
+    }
+    let cases = [("first_token", timeouts.first_token, "streams"), ("answer", timeouts.answer, "plain requests")];
+    let (name, each, what) =
+        cases.into_iter().find(|(_, each, _)| each.saturating_mul(rounds) > timeouts.total && !is_short(*each, timeouts.total))?;
+    let text = format!(
+        "If all {members} backends of the first tier of pool '{}' stay silent, {what} use {members} times '{name}' ({}) of the {} that a \
+         request may take in all: the next tier has less time than its own answer may need.",
+        pool.config.name,
+        span(each),
+        span(timeouts.total)
+    );
+    let key = view.written(&["total", name].map(|name| format!("{}.timeouts.{name}", pool.key))).to_owned();
+    let remedy = format!("Make 'total' at least {rounds} times '{name}', or '{name}' shorter.");
+    Some(view.finding(CODE, Severity::Warning, &key, text, remedy))
 }
 
 /// Models that think: a silent member isn't given up before `thinking` is over.

@@ -40,10 +40,10 @@ fn is_of_backends(kind: FaultKind) -> bool {
         | FaultKind::RoleMissing
         | FaultKind::SlowFirstToken
         | FaultKind::Silence
-        | FaultKind::Malformed
-        | FaultKind::Oversized => true,
-        // After its first output no other member can continue a stream unseen, and a bad prompt is bad everywhere.
-        FaultKind::Cut | FaultKind::Stall | FaultKind::ContentFilter | FaultKind::ContextTooLong => false,
+        | FaultKind::Malformed => true,
+        // After its first output no other member can continue a stream unseen; a bad prompt is bad everywhere; and answers of a
+        // million tokens use up the limits.
+        FaultKind::Oversized | FaultKind::Cut | FaultKind::Stall | FaultKind::ContentFilter | FaultKind::ContextTooLong => false,
         FaultKind::None
         | FaultKind::RedisSlow
         | FaultKind::RedisGone
@@ -80,12 +80,43 @@ fn one(view: &View<'_>, shown: &Shown<'_>, pool: &PoolView<'_>, requests: u64) -
     Some(view.finding("caller-saw-failure", severity, &key, text, remedy))
 }
 
+/// The class or the locations of the consumer whose requests failed, if these kept the others out.
+fn fenced(
+    view: &View<'_>,
+    pool: &PoolView<'_>,
+    untouched: &[&MemberView<'_>],
+    bad: &[&RequestOutcome],
+) -> Option<(String, String, &'static str)> {
+    let name = bad.iter().find_map(|request| request.consumer.as_deref())?;
+    let at = view.config.consumers.iter().position(|consumer| *consumer.name == *name)?;
+    let callers = view.callers();
+    let caller = callers.get(at)?;
+    if untouched.iter().all(|member| !caller.may_be_at(member.backend)) {
+        let key = format!("{}.locations", caller.key);
+        return Some((
+            key,
+            format!("they are outside of the locations of {}", caller.name),
+            "Allow a further location, or add a backend inside.",
+        ));
+    }
+    let shut = untouched.iter().find(|member| !member.config.serves.accepts(caller.class, false))?;
+    let all_shut = untouched.iter().all(|member| !member.config.serves.accepts(caller.class, false) || !caller.may_be_at(member.backend));
+    all_shut.then(|| {
+        let key = view.written(&["classes", "late_only"].map(|name| format!("{}.{name}", shut.key))).to_owned();
+        let cause = format!("in pool '{}' they don't serve class '{}'", pool.config.name, caller.class.label());
+        (key, cause, "Let a member of a lower tier serve this class, too.")
+    })
+}
+
 /// The setting that most likely kept the others out, what it does, and what to change.
 fn cause(view: &View<'_>, pool: &PoolView<'_>, untouched: &[&MemberView<'_>], bad: &[&RequestOutcome]) -> (String, String, &'static str) {
     let all = |test: &dyn Fn(&RequestOutcome) -> bool| bad.iter().filter(|request| test(request)).count() * 2 > bad.len();
     let reached = |request: &RequestOutcome| {
         request.attempts.iter().any(|attempt| untouched.iter().any(|member| *member.backend.name == *attempt.backend))
     };
+    if let Some(fenced) = fenced(view, pool, untouched, bad) {
+        return fenced;
+    }
     let by_gateway = |request: &RequestOutcome| matches!(request.served, Served::Gateway { .. } | Served::LastResort);
     let narrow = untouched.iter().find_map(|member| Some((member, member.backend.max_concurrent?)));
     let retry = &pool.config.retry;

@@ -34,6 +34,6 @@ pub(in crate::rehearse::findings) fn find(view: &View<'_>, shown: &Shown<'_>) ->
     if all == 0 || (bad as f64) < HALF * all as f64 {
         return Vec::new();
     }
-    let text = format!("With this fault ({}), {bad} of {all} requests fail, although every backend works.", fault.kind.says());
+    let text = format!("With {}, {bad} of {all} requests fail, although every backend works.", shown.said());
     vec![view.finding(CODE, severity, &key, text, remedy)]
 }

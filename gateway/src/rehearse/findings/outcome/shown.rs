@@ -28,9 +28,9 @@ impl<'o> Shown<'o> {
         view.pools().into_iter().filter_map(|pool| sums(&pool).map(|sums| (pool, sums))).collect()
     }
 
-    /// The fault in words: `'ptu-sweden' (connections refused)`.
+    /// The fault in words: `the fault 'failing ptu-sweden' (500)`.
     pub(super) fn said(&self) -> String {
         let fault = &self.fault.fault;
-        if fault.what.is_empty() { fault.kind.says().to_owned() } else { format!("{} at '{}'", fault.kind.says(), fault.what) }
+        format!("the fault '{}' ({})", fault.name(), fault.kind.says())
     }
 }

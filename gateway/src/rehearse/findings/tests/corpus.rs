@@ -59,7 +59,7 @@ fn planted_mistakes_are_found_at_their_lines() {
     assert_eq!(missed, BY_A_RUN, "only a run shows these");
 }
 
-/// Whole configs that the project ships, and that its importers write.
+/// Whole configs that the project ships, and those of its documents.
 fn good() -> Vec<(String, String)> {
     let root = root();
     let mut good: Vec<_> = ["conf/entra.toml", "conf/example.toml", "conf/metering.toml", "conf/minimal.toml", "conf/spillway.toml"]
@@ -90,13 +90,6 @@ fn good() -> Vec<(String, String)> {
         // What the page on installing leaves out: it is about the listeners.
         let pools = if block.contains("[[pools]]") { "" } else { POOLS };
         good.push((format!("docs/{page}.md"), format!("{server}{block}{pools}")));
-    }
-    let imports = root.join("gateway/src/import/fixtures");
-    for (source, name) in
-        [(Source::Apim, "listing.json"), (Source::Apim, "template.json"), (Source::AcaLb, "aca.env"), (Source::LiteLlm, "litellm.yaml")]
-    {
-        let imported = import(source, &[(name, &read(&imports.join(name)))]).unwrap();
-        good.push((name.to_owned(), imported.toml));
     }
     good
 }
@@ -132,6 +125,27 @@ fn good_configs_cause_no_alarm() {
     let found: Vec<_> = good.iter().map(|(name, text)| (name, findings(name, text))).collect();
     let loud: Vec<_> = found.iter().filter(|(_, found)| !alarms(found).is_empty()).map(|(name, found)| (name, alarms(found))).collect();
     assert!(loud.is_empty(), "{loud:#?}");
+}
+
+/// Imports keep what their sources do: what these would lose in a bad night is found.
+#[test]
+fn imports_show_the_weaknesses_of_their_sources() {
+    let fixtures = root().join("gateway/src/import/fixtures");
+    let cases: &[(Source, &str, &[(&str, &str)])] = &[
+        // No other backend has the embeddings.
+        (Source::Apim, "listing.json", &[("no-lower-tier", "pools[1].members")]),
+        (Source::Apim, "template.json", &[]),
+        (Source::Apim, "bare.json", &[]),
+        // One timeout for everything.
+        (Source::AcaLb, "aca.env", &[("total-too-short", "pools[0].timeouts.total")]),
+        (Source::LiteLlm, "litellm.yaml", &[("no-lower-tier", "pools[2].members")]),
+    ];
+    for (source, name, expected) in cases {
+        let imported = import(*source, &[(name, &read(&fixtures.join(name)))]).unwrap();
+        let found = findings(name, &imported.toml);
+        let alarms: Vec<_> = alarms(&found).into_iter().map(|finding| (finding.code, finding.place.key.as_str())).collect();
+        assert_eq!(alarms, *expected, "{name}");
+    }
 }
 
 #[test]

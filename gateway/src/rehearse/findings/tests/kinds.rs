@@ -175,6 +175,18 @@ fn a_limit_above_that_of_the_group_the_pool_or_the_consumer_never_applies() {
 }
 
 #[test]
+fn a_whole_first_tier_that_fails_leaves_attempts_and_time_for_the_next() {
+    let two = edited("{ backend = \"a\", priority = 2 }", "{ backend = \"a\", priority = 1 }").replace("ptu = {", "# ptu = {");
+    let two = two.replace("a-ptu", "a0");
+    assert_eq!(alarms(&two), []);
+    let attempts = two.replace("timeouts = { first_token = \"20s\" }", "retry = { max_attempts = 2 }");
+    assert_eq!(alarms(&attempts), [("attempts-end-too-early", "pools[0].retry.max_attempts".to_owned())]);
+    let time =
+        two.replace("timeouts = { first_token = \"20s\" }", "timeouts = { first_token = \"20s\", answer = \"30s\", total = \"80s\" }");
+    assert_eq!(alarms(&time), [("total-too-short", "pools[0].timeouts.total".to_owned())]);
+}
+
+#[test]
 fn anybody_may_call_only_from_the_same_machine() {
     let open = edited("listen = [\"127.0.0.1:8080\"]", "listen = [\"127.0.0.1:8081\", \"0.0.0.0:8080\"]");
     assert_eq!(alarms(&open), [], "consumers are listed, so a credential is required");
