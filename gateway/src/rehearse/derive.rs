@@ -95,10 +95,7 @@ impl Derive<'_> {
                 self.of_gateway(kind, "plugins.auth.jwt", used, "callers' tokens are not accepted: there is no [plugins.auth.jwt]")
             }
             FaultKind::Flood => self.floods(),
-            FaultKind::Reload => self.of_gateway(kind, "server", true, ""),
-            FaultKind::Upgrade => {
-                Err("it needs a second process, and virtual time has one; `spillway upgrade` hands over all sockets and streams")
-            }
+            FaultKind::Reload | FaultKind::Upgrade => self.of_gateway(kind, "server", true, ""),
         }
     }
 
