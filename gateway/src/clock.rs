@@ -71,7 +71,7 @@ impl Clock {
 
     /// A clock of virtual time, which begins now, and its time line.
     pub fn on_virtual_time() -> (Self, Arc<VirtualTime>) {
-        let time = Arc::new(VirtualTime::new(FIRST));
+        let time = Arc::new(VirtualTime::new(FIRST.0));
         let real = Clock::new();
         let began = real.wall();
         (Clock { virtual_time: Some((Arc::clone(&time), began)), ..real }, time)
@@ -85,7 +85,7 @@ impl Clock {
     /// Waits.
     pub async fn sleep(&self, time: Duration) {
         match self.virtual_time() {
-            Some(virtual_time) => virtual_time.sleep_until(virtual_time.now() + time).await,
+            Some(virtual_time) => virtual_time.sleep_until((self.now() + time).0).await,
             None => tokio::time::sleep(time).await,
         }
     }
@@ -119,7 +119,7 @@ impl Clock {
             return Tick(at.load(Ordering::Relaxed));
         }
         if let Some(time) = self.virtual_time() {
-            return time.now();
+            return Tick(time.now());
         }
         FIRST + Instant::now().saturating_duration_since(self.origin)
     }
@@ -132,7 +132,7 @@ impl Clock {
             return STANDING + self.now().since(FIRST);
         }
         match &self.virtual_time {
-            Some((time, began)) => *began + time.now().since(FIRST),
+            Some((time, began)) => *began + Tick(time.now()).since(FIRST),
             None => Utc::now(),
         }
     }

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::clock::Tick;
-
-/// A time line of its own.
+/// A time line of its own. Its moments are in nanoseconds, as those of the clock that shows it.
 #[derive(Debug)]
 pub struct VirtualTime {
     now: AtomicU64,
@@ -24,19 +22,19 @@ pub struct VirtualTime {
 #[derive(Debug, Default)]
 struct Sleepers {
     /// By the moment that each waits for; the number tells apart those that wait for the same one.
-    waiting: BTreeMap<(Tick, u64), Waker>,
+    waiting: BTreeMap<(u64, u64), Waker>,
     number: u64,
 }
 
 impl VirtualTime {
     /// A time line that begins at `first`.
-    pub(crate) fn new(first: Tick) -> Self {
-        VirtualTime { now: AtomicU64::new(first.0), sleepers: Mutex::default() }
+    pub(crate) fn new(first: u64) -> Self {
+        VirtualTime { now: AtomicU64::new(first), sleepers: Mutex::default() }
     }
 
     /// Now.
-    pub fn now(&self) -> Tick {
-        Tick(self.now.load(Ordering::Acquire))
+    pub fn now(&self) -> u64 {
+        self.now.load(Ordering::Acquire)
     }
 
     /// Goes to the next moment that somebody waits for, and wakes all who wait for it. `false` if nobody waits.
@@ -45,8 +43,8 @@ impl VirtualTime {
             let mut sleepers = self.sleepers.lock();
             let Some((&(at, _), _)) = sleepers.waiting.first_key_value() else { return false };
             let at = at.max(self.now());
-            self.now.store(at.0, Ordering::Release);
-            let later = sleepers.waiting.split_off(&(Tick(at.0.saturating_add(1)), 0));
+            self.now.store(at, Ordering::Release);
+            let later = sleepers.waiting.split_off(&(at.saturating_add(1), 0));
             std::mem::replace(&mut sleepers.waiting, later).into_values().collect()
         };
         woken.into_iter().for_each(Waker::wake);
@@ -54,7 +52,7 @@ impl VirtualTime {
     }
 
     /// Waits until `moment`.
-    pub fn sleep_until(self: &Arc<Self>, moment: Tick) -> VirtualSleep {
+    pub fn sleep_until(self: &Arc<Self>, moment: u64) -> VirtualSleep {
         VirtualSleep { time: Arc::clone(self), moment, number: None }
     }
 }
@@ -63,7 +61,7 @@ impl VirtualTime {
 #[derive(Debug)]
 pub struct VirtualSleep {
     time: Arc<VirtualTime>,
-    moment: Tick,
+    moment: u64,
     number: Option<u64>,
 }
 
@@ -95,10 +93,11 @@ impl Drop for VirtualSleep {
 
 /// A time that is not over sooner than a limit; both in virtual time.
 pub(crate) async fn within<T>(time: &Arc<VirtualTime>, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let until = time.now().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
     tokio::select! {
         biased;
         done = work => Some(done),
-        () = time.sleep_until(time.now() + limit) => None,
+        () = time.sleep_until(until) => None,
     }
 }
 
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     fn time() -> Arc<VirtualTime> {
-        Arc::new(VirtualTime::new(Tick(1000)))
+        Arc::new(VirtualTime::new(1000))
     }
 
     /// Jumps whenever everything else waits.
@@ -126,8 +125,8 @@ mod tests {
     async fn it_goes_from_one_moment_to_the_next_and_skips_what_lies_between() {
         let time = time();
         let waited = async |nanos: u64| {
-            time.sleep_until(Tick(1000 + nanos)).await;
-            time.now().0
+            time.sleep_until(1000 + nanos).await;
+            time.now()
         };
         let all = async { tokio::join!(waited(50), waited(7), waited(50), waited(0)) };
         assert_eq!(jumping(&time, all).await, (1050, 1007, 1050, 1000));
@@ -137,13 +136,13 @@ mod tests {
     #[tokio::test]
     async fn who_stops_waiting_is_no_moment_to_jump_to() {
         let time = time();
-        let long = time.sleep_until(Tick(9000));
+        let long = time.sleep_until(9000);
         assert_eq!(within(&time, Duration::from_nanos(0), long).await, None);
         assert!(!time.jump());
-        let limit = within(&time, Duration::from_nanos(500), time.sleep_until(Tick(5000)));
+        let limit = within(&time, Duration::from_nanos(500), time.sleep_until(5000));
         assert_eq!(jumping(&time, limit).await, None);
-        assert_eq!(time.now(), Tick(1500));
-        let in_time = within(&time, Duration::from_nanos(500), time.sleep_until(Tick(1600)));
+        assert_eq!(time.now(), 1500);
+        let in_time = within(&time, Duration::from_nanos(500), time.sleep_until(1600));
         assert_eq!(jumping(&time, in_time).await, Some(()));
     }
 }

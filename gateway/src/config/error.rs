@@ -12,19 +12,6 @@ pub struct Position {
     pub column: usize,
 }
 
-impl Position {
-    /// The position of a key such as `pools[0].members[2].backend` in the text of a config, or of its nearest parent that
-    /// is there.
-    pub fn of_key(text: &str, key: &str) -> Option<Self> {
-        super::places::Places::of(text).find(key)
-    }
-
-    /// Whether a key itself is in the text, so that no default applies.
-    pub fn is_written(text: &str, key: &str) -> bool {
-        super::places::Places::of(text).has(key)
-    }
-}
-
 /// One error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

@@ -88,6 +88,17 @@ impl Places<'_> {
     }
 }
 
+/// The position of a key such as `pools[0].members[2].backend` in the text of a config, or of its nearest parent that is
+/// there.
+pub fn position_of(text: &str, key: &str) -> Option<Position> {
+    Places::of(text).find(key)
+}
+
+/// Whether a key itself is in the text, so that no default applies.
+pub fn is_written(text: &str, key: &str) -> bool {
+    Places::of(text).has(key)
+}
+
 /// The line and column of an offset.
 pub(super) fn position(text: &str, offset: usize) -> Position {
     let before = text.get(..offset).unwrap_or(text);

@@ -95,10 +95,7 @@ impl Derive<'_> {
                 self.of_gateway(kind, "plugins.auth.jwt", used, "callers' tokens are not accepted: there is no [plugins.auth.jwt]")
             }
             FaultKind::Flood => self.floods(),
-            FaultKind::Reload => self.of_gateway(kind, "server", true, ""),
-            FaultKind::Upgrade => {
-                Err("it needs a second process, and virtual time has one; `spillway upgrade` hands over all sockets and streams")
-            }
+            FaultKind::Reload | FaultKind::Upgrade => self.of_gateway(kind, "server", true, ""),
         }
     }
 
@@ -120,7 +117,7 @@ impl Derive<'_> {
     }
 
     fn backends(&self, is: impl Fn(&BackendConfig) -> bool) -> Vec<usize> {
-        let used = |at: &usize| self.config.pools.iter().any(|pool| has_backend(pool, *at));
+        let used = |at: &usize| !self.pools_of(&[*at]).is_empty();
         (0..self.config.backends.len()).filter(|at| is(&self.config.backends[*at])).filter(used).collect()
     }
 
@@ -135,7 +132,10 @@ impl Derive<'_> {
     }
 
     fn pools_of(&self, backends: &[usize]) -> Vec<usize> {
-        let has = |pool: &usize| backends.iter().any(|backend| has_backend(&self.config.pools[*pool], *backend));
+        let has = |index: &usize| {
+            let pool = &self.config.pools[*index];
+            (0..pool.members.len()).any(|at| takes_requests(self.config, pool, at) && backends.contains(&pool.members[at].backend))
+        };
         (0..self.config.pools.len()).filter(has).collect()
     }
 
@@ -280,10 +280,6 @@ impl Derive<'_> {
 
 fn target(backend: &BackendConfig, model: &str) -> TargetId {
     TargetId { backend: backend.name.clone(), deployment: backend.deployment(model).into() }
-}
-
-fn has_backend(pool: &PoolConfig, backend: usize) -> bool {
-    pool.members.iter().any(|member| member.backend == backend)
 }
 
 /// Whether a member is asked over the network, and is not weighted out.

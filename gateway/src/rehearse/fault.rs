@@ -140,6 +140,11 @@ impl FaultKind {
         }
     }
 
+    /// Whether it happens once, in the middle, while requests are in flight.
+    pub fn is_in_the_middle(self) -> bool {
+        matches!(self, FaultKind::Reload | FaultKind::Upgrade)
+    }
+
     /// What happens, in a few words.
     pub fn says(self) -> &'static str {
         match self {

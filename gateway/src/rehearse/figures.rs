@@ -18,6 +18,11 @@ impl Figures {
         Figures(text.lines().filter(|line| !line.starts_with('#')).filter_map(figure).collect())
     }
 
+    /// Adds the counters of a gateway that has handed over.
+    pub(super) fn add_counters(&mut self, before: Figures) {
+        self.0.extend(before.0.into_iter().filter(|figure| figure.name.ends_with("_total")));
+    }
+
     /// The sum of a metric over all series with these labels; 0 if there is none.
     pub(super) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.of(name, labels).map(|figure| figure.value).sum()

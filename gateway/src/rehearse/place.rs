@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::config::error::Position;
+use crate::config::{is_written, position_of};
 
 /// A key of the config file, and its line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -31,7 +31,7 @@ impl Lines {
 
     /// The place of a key, or of its nearest parent that is in the file.
     pub fn place(&self, key: &str) -> Place {
-        let position = Position::of_key(&self.text, key);
+        let position = position_of(&self.text, key);
         Place { line: position.map(|at| at.line), column: position.map(|at| at.column), key: key.to_owned() }
     }
 
@@ -42,7 +42,7 @@ impl Lines {
 
     /// Whether a key itself is in the file, so that no default applies.
     pub fn has(&self, key: &str) -> bool {
-        Position::is_written(&self.text, key)
+        is_written(&self.text, key)
     }
 }
 

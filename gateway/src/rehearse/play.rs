@@ -19,6 +19,7 @@ use super::traffic::{Plan, Planned, plan};
 use super::wall::Wall;
 use crate::clock::Clock;
 use crate::config::{BackendAuth, Config};
+use crate::gateway::Gateway;
 use crate::request_end::End;
 use crate::server::{self, Running, StartError};
 use crate::telemetry::recent::Recent;
@@ -35,6 +36,9 @@ pub enum RehearsalError {
     /// A reload of the same config was refused.
     #[error("the reload was refused: {0}")]
     Reload(#[from] server::ReloadError),
+    /// Another gateway didn't take over.
+    #[error("the upgrade failed: {0}")]
+    Upgrade(#[from] server::InPlaceError),
 }
 
 /// What was seen of one fault.
@@ -52,7 +56,7 @@ pub(super) struct Played {
     pub(super) notes: Vec<String>,
 }
 
-/// How long after the beginning of a stream the config is reloaded: some of it has come, and some has not.
+/// How long after the beginning of a stream the gateway is reloaded or upgraded: some of it has come, and some has not.
 const INTO_STREAM: Duration = Duration::from_millis(500);
 
 /// Rehearses one fault, on this thread.
@@ -78,7 +82,7 @@ struct Stage<'c> {
 
 impl<'c> Stage<'c> {
     async fn set(config: &'c Config, fault: &'c Fault, clock: Clock) -> Result<Self, RehearsalError> {
-        let mut wall = Wall::start(config, &clock, fault.kind == FaultKind::Reload).await?;
+        let mut wall = Wall::start(config, &clock, fault.kind.is_in_the_middle()).await?;
         wall.put_in(config, fault);
         let nowhere = SocketAddr::from(NOWHERE);
         let needs_tokens = config.backends.iter().any(|backend| matches!(backend.auth, BackendAuth::Token(_)));
@@ -114,7 +118,7 @@ impl<'c> Stage<'c> {
         Ok(Stage { config, fault, clock, running, staged, issuer, plan, _folder: folder })
     }
 
-    async fn play(self) -> Result<Played, RehearsalError> {
+    async fn play(mut self) -> Result<Played, RehearsalError> {
         let began = self.clock.now();
         let listen = self.running.listen.first().copied().unwrap_or_else(|| SocketAddr::from(NOWHERE));
         let mut asked = JoinSet::new();
@@ -129,12 +133,11 @@ impl<'c> Stage<'c> {
                 (number, client::ask(&clock, listen, &request).await)
             });
         }
-        let reload = (self.fault.kind == FaultKind::Reload).then(|| self.reload_at());
-        if let Some(at) = reload {
+        let mut gateways = vec![self.running.gateway.clone()];
+        let middle = self.fault.kind.is_in_the_middle().then(|| self.middle());
+        if let Some(at) = middle {
             self.clock.sleep((began + at).since(self.clock.now())).await;
-            let mut other = self.staged.clone();
-            other.log.text = !other.log.text;
-            self.running.reloader.replace(other).await?;
+            self = self.change(&mut gateways).await?;
         }
         let mut seen: Vec<Option<Seen>> = vec![None; self.plan.requests.len()];
         while let Some(one) = asked.join_next().await {
@@ -145,15 +148,15 @@ impl<'c> Stage<'c> {
         let mut outcomes = Vec::with_capacity(seen.len());
         for (planned, seen) in self.plan.requests.iter().zip(&seen) {
             let seen = seen.clone().unwrap_or_default();
-            let recent = self.recent(&seen).await;
+            let recent = recent(&gateways, &seen).await;
             outcomes.push(self.outcome(planned, &seen, recent.as_ref()));
         }
-        let gateway = &self.running.gateway;
-        let runtime = gateway.runtime.load_full();
-        let figures = Figures::read(&String::from_utf8_lossy(&gateway.metrics.render(runtime.members(), gateway.clock.now())));
+        let mut all = gateways.iter().rev().map(figures);
+        let mut figures = all.next().unwrap_or_default();
+        all.for_each(|before| figures.add_counters(before));
         let mut notes = self.plan.notes.clone();
-        if let Some(at) = reload {
-            notes.push(format!("the config was reloaded after {:.1} s, with requests in flight", at.as_secs_f64()));
+        if let Some(at) = middle {
+            notes.push(format!("it happened after {:.1} s, with requests in flight", at.as_secs_f64()));
         }
         Ok(Played {
             firsts: seen.iter().map(|seen| seen.as_ref()?.first).collect(),
@@ -164,8 +167,21 @@ impl<'c> Stage<'c> {
         })
     }
 
+    /// Reloads the config, or hands over to another gateway.
+    async fn change(mut self, gateways: &mut Vec<Gateway>) -> Result<Self, RehearsalError> {
+        if self.fault.kind == FaultKind::Upgrade {
+            self.running = self.running.upgrade_in_place(self.staged.clone()).await?;
+            gateways.push(self.running.gateway.clone());
+        } else {
+            let mut other = self.staged.clone();
+            other.log.text = !other.log.text;
+            self.running.reloader.replace(other).await?;
+        }
+        Ok(self)
+    }
+
     /// In the middle, while a stream is in flight if there are any.
-    fn reload_at(&self) -> Duration {
+    fn middle(&self) -> Duration {
         let late = &self.plan.requests[self.plan.requests.len() / 2..];
         let request = late.iter().find(|request| request.stream).or(late.first());
         request.map_or(Duration::ZERO, |request| request.at) + INTO_STREAM
@@ -179,18 +195,6 @@ impl<'c> Stage<'c> {
             }
             _ => None,
         }
-    }
-
-    /// What the gateway itself remembers of a request. It does so shortly after the caller has its answer.
-    async fn recent(&self, seen: &Seen) -> Option<Recent> {
-        let id = seen.id.as_deref()?;
-        for _ in 0..LATE {
-            if let Some(recent) = self.running.gateway.recent.find(id) {
-                return Some(recent);
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        None
     }
 
     fn outcome(&self, planned: &Planned, seen: &Seen, recent: Option<&Recent>) -> RequestOutcome {
@@ -222,6 +226,23 @@ impl<'c> Stage<'c> {
             took: seen.took,
         }
     }
+}
+
+/// What a gateway itself remembers of a request. It does so shortly after the caller has its answer.
+async fn recent(gateways: &[Gateway], seen: &Seen) -> Option<Recent> {
+    let id = seen.id.as_deref()?;
+    for _ in 0..LATE {
+        if let Some(recent) = gateways.iter().find_map(|gateway| gateway.recent.find(id)) {
+            return Some(recent);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    None
+}
+
+fn figures(gateway: &Gateway) -> Figures {
+    let runtime = gateway.runtime.load_full();
+    Figures::read(&String::from_utf8_lossy(&gateway.metrics.render(runtime.members(), gateway.clock.now())))
 }
 
 /// How many milliseconds the gateway may take to note a request that is over.

@@ -102,7 +102,7 @@ impl Usual {
 
 fn outcome(config: &Config, fault: Fault, played: Played, usual: &Usual) -> FaultOutcome {
     // Its streams last longer.
-    let own = (fault.kind == FaultKind::Reload).then(|| Usual::of(&played));
+    let own = fault.kind.is_in_the_middle().then(|| Usual::of(&played));
     let usual = own.as_ref().unwrap_or(usual);
     let Played { mut requests, floods, figures, mut notes, .. } = played;
     for request in &mut requests {

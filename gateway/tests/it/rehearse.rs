@@ -129,6 +129,7 @@ fn a_config_of_three_tiers_shows_who_serves_under_each_fault_without_secrets_or_
         ("oversized", "tier 1 of chat", vec![(1, 24)], 200),
         ("content-filter", "tier 1 of chat", vec![(1, 24)], 400),
         ("reload", "", vec![(1, 24)], 200),
+        ("upgrade", "", vec![(1, 24)], 200),
     ] {
         let outcome = fault(&rehearsal, kind, what);
         assert_eq!((tiers(outcome), statuses(outcome)), (serving, vec![(status, 24)]), "{kind} {what}");
@@ -163,8 +164,7 @@ fn a_config_of_three_tiers_shows_who_serves_under_each_fault_without_secrets_or_
             "redis-gone",
             "ledger-full",
             "token-issuer-gone",
-            "caller-issuer-gone",
-            "upgrade"
+            "caller-issuer-gone"
         ]
     );
 }
@@ -352,7 +352,7 @@ fn tokens_redis_and_the_ledger_are_rehearsed_with_stand_ins() {
     assert!(alerts(role).contains(&"SpillwayTargetNeedsHands"));
     let gone = of("token-issuer-gone", "");
     assert_eq!(statuses(gone), [(503, 24)]);
-    assert_eq!(alerts(gone)[..1], ["SpillwayTokenUnusable"]);
+    assert!(alerts(gone).contains(&"SpillwayTokenUnusable"), "{:?}", alerts(gone));
     let callers = of("caller-issuer-gone", "");
     assert_eq!(tiers(callers), [], "without its keys no token is accepted: {callers}");
     for kind in ["redis-slow", "redis-gone"] {

@@ -21,10 +21,15 @@ auth = { type = "managed-identity" }
 name = "far"
 kind = "openai"
 url = "http://10.0.0.1:8000"
+[[backends]]
+name = "unused"
+kind = "openai"
+url = "https://unused.example.com"
+location = "nowhere"
 [[pools]]
 name = "chat"
 models = ["gpt-4o"]
-members = [{ backend = "ptu", priority = 1 }, { backend = "paid", priority = 2 }, { backend = "far", priority = 2 }, { backend = "far", priority = 3, weight = 0 }]
+members = [{ backend = "ptu", priority = 1 }, { backend = "paid", priority = 2 }, { backend = "far", priority = 2 }, { backend = "unused", priority = 3, weight = 0 }]
 "#;
 
 fn derived(text: &str) -> Faults {

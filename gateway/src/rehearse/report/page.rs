@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::picture::{LOOKS, cells, sample};
-use super::words;
+use super::words::{self, escaped};
 use crate::rehearse::finding::{Finding, Severity};
 use crate::rehearse::outcome::{FaultOutcome, PoolSums, Rehearsal, Served};
 
@@ -118,9 +118,4 @@ fn row(outcome: &FaultOutcome, tiers: &[u32]) -> String {
         each(&|sums| escaped(&words::cost(sums))),
         if alerts.is_empty() { "<span class=\"quiet\">none</span>".to_owned() } else { alerts }
     )
-}
-
-/// Text in HTML.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -38,7 +38,7 @@ pub(super) fn cells(outcome: &FaultOutcome, tiers: &[u32]) -> String {
     for (at, request) in shown.iter().enumerate() {
         let title = format!("{}, after {}: {} {}", request.model, words::time(request.at), request.status, words::served(&request.served));
         let one = cell(look(request, tiers), (at % ROW) * CELL, (at / ROW) * CELL);
-        let _ = write!(svg, "<g><title>{}</title>{one}</g>", super::page::escaped(&title));
+        let _ = write!(svg, "<g><title>{}</title>{one}</g>", words::escaped(&title));
     }
     svg + "</svg>"
 }
