@@ -35,7 +35,9 @@ pub mod view;
 mod wait;
 mod weight;
 
-use super::finding::Finding;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::finding::{Finding, Severity};
 use super::outcome::FaultOutcome;
 use super::place::Lines;
 use crate::config::Config;
@@ -102,6 +104,9 @@ pub fn all(config: &Config, lines: &Lines, baseline: &FaultOutcome, faults: &[Fa
     sorted(of_config(config, lines).into_iter().chain(of_outcomes(config, lines, baseline, faults)).collect())
 }
 
+/// Notes that hold for most pools: told once, with the other lines.
+const TOLD_ONCE: [&str; 3] = ["answers-break", "no-alert", "slow-failover"];
+
 /// The worst first, then in the order of the file. Of several findings of one kind about one key, only the worst stays.
 pub fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by(|a, b| {
@@ -109,9 +114,20 @@ pub fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
         worst.then_with(|| (a.place.line, &a.place.key, a.code).cmp(&(b.place.line, &b.place.key, b.code)))
     });
     let mut kept: Vec<Finding> = Vec::new();
+    let mut others: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
     for finding in findings {
-        if !kept.iter().any(|known| known.code == finding.code && known.place.key == finding.place.key) {
+        let is_quiet = finding.severity == Severity::Note && TOLD_ONCE.contains(&finding.code);
+        if is_quiet && kept.iter().any(|known| known.code == finding.code) {
+            others.entry(finding.code).or_default().extend(finding.place.line);
+        } else if !kept.iter().any(|known| known.code == finding.code && known.place.key == finding.place.key) {
             kept.push(finding);
+        }
+    }
+    for finding in kept.iter_mut().filter(|finding| finding.severity == Severity::Note) {
+        let lines: Vec<_> = others.get(finding.code).into_iter().flatten().filter(|line| Some(**line) != finding.place.line).collect();
+        if !lines.is_empty() {
+            let lines: Vec<_> = lines.iter().map(ToString::to_string).collect();
+            finding.text += &format!(" Likewise: {} {}.", if lines.len() == 1 { "line" } else { "lines" }, lines.join(", "));
         }
     }
     kept

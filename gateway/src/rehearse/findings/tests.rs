@@ -1,4 +1,6 @@
-//! The corpus, and a test for each kind that is not in it.
+//! The corpus, a test for each kind that is not in it, and what a run adds.
 
 mod corpus;
 mod kinds;
+mod page;
+mod runs;

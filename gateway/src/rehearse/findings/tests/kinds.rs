@@ -7,7 +7,7 @@ use crate::rehearse::finding::{Finding, Severity};
 use crate::rehearse::findings::of_config;
 use crate::rehearse::place::Lines;
 
-const GOOD: &str = r#"
+pub(super) const GOOD: &str = r#"
 [server]
 listen = ["127.0.0.1:8080"]
 admin = "127.0.0.1:9090"
