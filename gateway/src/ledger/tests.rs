@@ -330,3 +330,14 @@ fn answered_requests_are_read_in_order_and_page_by_page() {
     assert_eq!((&*third.kind.model, third.consumer.as_deref(), third.kind.class), ("m", Some("x"), Some(Class::Batch)));
     assert_eq!(read(NOON + 10, NOON + 14).iter().map(|row| row.at - NOON).collect::<Vec<_>>(), [10, 11, 13]);
 }
+
+#[test]
+fn a_database_that_may_not_grow_fails_as_one_on_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = Database::open(&LedgerRules { may_grow: false, ..rules(folder.path()) }).unwrap();
+    let full = |error: LedgerError| error.to_string().contains("full");
+    assert!(database.probe().is_err_and(full));
+    drop(database);
+    // Opened again it is as full as before, and the ledger of a gateway still can be read.
+    assert!(Database::open(&LedgerRules { may_grow: false, ..rules(folder.path()) }).unwrap().probe().is_err_and(full));
+}

@@ -17,7 +17,7 @@ pub enum MockFault {
     TooLong,
     /// The first token comes so many milliseconds later (`slow=30000`).
     Slow(u64),
-    /// A text of so many bytes (`oversized=4194304`).
+    /// An answer that is so many bytes longer (`oversized=4194304`).
     Oversized(usize),
     /// No answer at all (`stall`), or none after so many events (`stall=3`).
     Stall(usize),

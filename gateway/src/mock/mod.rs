@@ -12,6 +12,7 @@
 //! | [`fault`] | faults, and how they are requested |
 //! | [`forced`] | faults that are switched on and off from outside |
 //! | `refusals` | the answers of faults that refuse |
+//! | `oversized` | long answers |
 //! | [`settings`] | the mock's own config |
 //! | [`ptu_settings`] | the settings of a PTU in it |
 //! | [`server`] | serves all of it on a socket |
@@ -22,6 +23,7 @@ pub mod buckets;
 mod deployed;
 pub mod fault;
 pub mod forced;
+mod oversized;
 mod part;
 mod prompt_cache;
 pub mod ptu;

@@ -30,9 +30,9 @@ use super::deployed::{Deployed, Reserved};
 use super::fault::MockFault;
 use super::forced::{Forced, Switch};
 use super::prompt_cache::PromptCache;
-use super::refusals;
 use super::settings::{Deployment, Settings};
 use super::spill::HeadFacts;
+use super::{oversized, refusals};
 use crate::clock::Clock;
 use crate::config::scalar::DurationText;
 use crate::operation::{self, Inference, Operation};
@@ -179,10 +179,7 @@ impl Mock {
             self.refused.fetch_add(u64::from(status == StatusCode::TOO_MANY_REQUESTS), Ordering::Relaxed);
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         }
-        let text = match fault {
-            Some(MockFault::Oversized(bytes)) => "x".repeat(bytes),
-            _ => self.text(&asked, deployment),
-        };
+        let text = self.text(&asked, deployment);
         let question = Question {
             api: asked.inference.api,
             part: asked.inference.part,
@@ -197,10 +194,13 @@ impl Mock {
             let Problem(status, body) = problem(400, "BadRequest", "'$.input' is too long: an array has at most 2048 elements.");
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         }
-        let Some(answered) = answer(&question).or_else(|| binary(&asked, &text)) else {
+        let Some(mut answered) = answer(&question).or_else(|| binary(&asked, &text)) else {
             let Problem(status, body) = problem(404, "404", "Resource not found");
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         };
+        if let Some(MockFault::Oversized(bytes)) = fault {
+            oversized::grow(&mut answered, asked.inference.api, bytes);
+        }
         // Also if the caller leaves: a model would have worked, too.
         reserved.used = ptu.map_or(0.0, |ptu| ptu.used(&call, tokens(&text)));
         let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;

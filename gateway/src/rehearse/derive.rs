@@ -60,8 +60,8 @@ impl Derive<'_> {
             FaultKind::SharedQuota => self.shared_quotas(),
             FaultKind::TierOut => Ok(self.tiers()),
             FaultKind::LocationOut => self.locations(),
-            FaultKind::DnsGone => self.of_backends(kind, |backend| is_name(backend), "every backend has an IP address"),
-            FaultKind::TlsBroken => self.of_backends(kind, |backend| speaks_tls(backend), "no backend speaks TLS"),
+            FaultKind::DnsGone => self.of_backends(kind, is_name, "every backend has an IP address"),
+            FaultKind::TlsBroken => self.of_backends(kind, speaks_tls, "no backend speaks TLS"),
             FaultKind::KeyRevoked => {
                 self.of_backends(kind, |backend| matches!(backend.auth, BackendAuth::ApiKey(_)), "no backend has a key")
             }
@@ -148,11 +148,23 @@ impl Derive<'_> {
             let (hit, others): (Vec<_>, Vec<_>) = real.partition(|member| backends.contains(&member.backend));
             let Some(first) = hit.iter().map(|member| member.priority).min() else { continue };
             let above: BTreeSet<usize> = others.iter().filter(|member| member.priority < first).map(|member| member.backend).collect();
-            if others.iter().any(|member| !above.contains(&member.backend)) {
+            let hit: Vec<usize> = hit.iter().map(|member| member.backend).collect();
+            let is_left = |backend: usize| !above.contains(&backend) && !self.share_a_quota(pool, backend, &hit);
+            if others.iter().any(|member| is_left(member.backend)) {
                 better.extend(above);
             }
         }
         better.into_iter().collect()
+    }
+
+    /// Whether a backend shares a quota of this pool's models with one of `others`: a 429 of those closes it, too.
+    fn share_a_quota(&self, pool: &PoolConfig, backend: usize, others: &[usize]) -> bool {
+        let label = |backend: usize, model: &str| self.config.quota_pools.get(&target(&self.config.backends[backend], model));
+        let shares = |model: &String| {
+            let own = label(backend, model);
+            own.is_some() && others.iter().any(|other| label(*other, model) == own)
+        };
+        pool.models.iter().any(shares)
     }
 
     /// A fault for each member of each pool; a backend that is a member more than once has one.

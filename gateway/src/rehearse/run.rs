@@ -17,7 +17,7 @@ use super::{findings, staging, sums};
 use crate::config::Config;
 
 /// Faults that are rehearsed at once. They mostly wait for their time to jump.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 12;
 
 /// What to rehearse.
 #[derive(Debug, Clone, Default)]
@@ -122,16 +122,9 @@ fn outcome(config: &Config, fault: Fault, played: Played, usual: &Usual) -> Faul
             others().count()
         ));
     }
-    if fault.kind == FaultKind::LedgerFull {
-        let rows = |name: &str| figures.sum(&format!("spillway_ledger_{name}_total"), &[]);
-        notes.push(format!("the ledger had room for {} rows, and then could not be written", rows("rows")));
-    }
     if !fault.full.is_empty() {
         let names: Vec<&str> = fault.full.iter().map(|at| &*config.backends[*at].name).collect();
         notes.push(format!("meanwhile {} answered 429, so that requests came here", names.join(", ")));
-    }
-    if fault.kind == FaultKind::Oversized {
-        notes.push("each answer reports the usage of its length, about a million tokens".to_owned());
     }
     let pools = sums::by_pool(&requests, &figures);
     FaultOutcome { fault, requests, pools, limits, alerts, notes }

@@ -78,9 +78,7 @@ pub(super) fn plan(config: &Config, fault: &Fault) -> Plan {
         }
         let pauses = callable.iter().map(|(model, _, caller)| pause(config, pool, caller, model) * crowd);
         let pause = pauses.max().unwrap_or(PAUSE);
-        // A ledger on a full disk still has room on its last page.
-        let count = if fault.kind == FaultKind::LedgerFull { REQUESTS * 4 } else { REQUESTS };
-        for number in (0..count.min(ALL / crowd).max(4)).filter(|_| !callable.is_empty()) {
+        for number in (0..REQUESTS.min(ALL / crowd).max(4)).filter(|_| !callable.is_empty()) {
             // Each model has streams and plain answers.
             let (model, api, caller) = &callable[(number / 2) as usize % callable.len()];
             plan.requests.push(Planned {

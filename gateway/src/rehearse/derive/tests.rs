@@ -70,6 +70,14 @@ fn a_fault_of_a_lower_tier_is_met_because_the_tiers_above_are_full() {
 }
 
 #[test]
+fn the_tiers_above_are_not_full_if_only_members_with_the_same_quota_would_be_left() {
+    let labelled = THREE_TIERS.replace("\"paid\", priority = 2", "\"paid\", priority = 2, quota_pool = \"q\"");
+    let labelled = labelled.replace("\"far\", priority = 2", "\"far\", priority = 2, quota_pool = \"q\"");
+    let faults = derived(&labelled);
+    assert!(faults.all.iter().filter(|fault| fault.kind == FaultKind::Throttled).all(|fault| fault.full.is_empty()));
+}
+
+#[test]
 fn a_fault_names_the_line_that_it_touches() {
     let faults = derived(THREE_TIERS);
     let of = |kind: FaultKind, what: &str| faults.all.iter().find(|fault| fault.kind == kind && fault.what == what).unwrap();

@@ -87,7 +87,7 @@ fn faults(rehearsal: &Rehearsal) -> String {
 }
 
 fn row(outcome: &FaultOutcome, tiers: &[u32]) -> String {
-    let each = |of: &dyn Fn(&PoolSums) -> String| outcome.pools.iter().map(|sums| of(sums)).collect::<Vec<_>>().join("<br>");
+    let each = |of: &dyn Fn(&PoolSums) -> String| outcome.pools.iter().map(of).collect::<Vec<_>>().join("<br>");
     let pool = |sums: &PoolSums| if outcome.pools.len() > 1 { format!("{}: ", escaped(&sums.pool)) } else { String::new() };
     let served = |sums: &PoolSums| {
         let one = |served: &Served, requests: u64| format!("{} × {requests}", escaped(&words::served(served)));
