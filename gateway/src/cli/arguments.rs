@@ -29,6 +29,9 @@ pub(super) enum Command {
         /// Also acquire every backend's token, and send a request to every backend.
         #[arg(long)]
         online: bool,
+        /// Also print what `rehearse` finds without a run: what is valid, and will hurt when something fails.
+        #[arg(long)]
+        advise: bool,
     },
     /// Make and show API keys.
     Keys {

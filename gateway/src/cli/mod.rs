@@ -26,6 +26,8 @@ use load::load;
 
 use crate::config::error::Problem;
 use crate::config::{Config, reference};
+use crate::rehearse::place::Lines;
+use crate::rehearse::{findings, report};
 use crate::server::{self, Source, Successor};
 use crate::telemetry::logging;
 
@@ -33,7 +35,7 @@ use crate::telemetry::logging;
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
-        Command::Check { config, online } => check(&config, online),
+        Command::Check { config, online, advise } => check(&config, online, advise),
         Command::Keys { command } => keys::run(command),
         Command::Usage(arguments) => usage::run(arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
@@ -81,13 +83,22 @@ fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn check(path: &Path, online: bool) -> ExitCode {
+fn check(path: &Path, online: bool, advise: bool) -> ExitCode {
     let config = match load(path) {
         Ok(config) => config,
         Err(code) => return code,
     };
     for problem in &config.warnings {
         println!("{}", located(path, "warning", problem));
+    }
+    if advise {
+        match std::fs::read_to_string(path) {
+            Ok(text) => print!("{}", report::listed(&path.display().to_string(), &findings::of_config(&config, &Lines::new(&text)))),
+            Err(error) => {
+                eprintln!("{}: {error}", path.display());
+                return ExitCode::from(2);
+            }
+        }
     }
     println!("{}: ok", path.display());
     match online.then(|| online::check(&config)) {

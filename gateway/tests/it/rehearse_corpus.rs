@@ -54,6 +54,20 @@ fn mistakes_that_only_a_run_shows_are_found_at_their_lines() {
 }
 
 #[test]
+fn check_advises_of_what_needs_no_run_and_still_passes() {
+    let path = root().join("gateway/tests/fixtures/rehearse/planted/09-group-limit.toml");
+    let check = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_spillway")).arg("check").arg("-c").arg(&path).args(arguments).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (line, kind) = planted(&path);
+    let advice = format!("{}:{line}:", path.display());
+    assert!(check(&["--advise"]).lines().any(|told| told.starts_with(&advice) && told.ends_with(&format!("[{kind}]"))));
+    assert!(!check(&[]).contains(&format!("[{kind}]")));
+}
+
+#[test]
 #[ignore = "a minute or more: make rehearse-corpus"]
 fn at_least_nineteen_of_twenty_planted_mistakes_are_found_by_the_program() {
     let paths = planted_paths();

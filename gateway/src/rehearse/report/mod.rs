@@ -6,4 +6,4 @@ mod text;
 mod words;
 
 pub use page::page;
-pub use text::text;
+pub use text::{listed, text};

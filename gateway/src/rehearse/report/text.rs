@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::words;
+use crate::rehearse::finding::Finding;
 use crate::rehearse::outcome::{FaultOutcome, PoolSums, Rehearsal};
 
 /// The whole text.
@@ -64,10 +65,15 @@ fn findings(rehearsal: &Rehearsal) -> String {
     if rehearsal.findings.is_empty() {
         return "\nNo findings.\n".to_owned();
     }
-    let mut text = format!("\n{} findings:\n", rehearsal.findings.len());
-    for finding in &rehearsal.findings {
+    format!("\n{} findings:\n{}", rehearsal.findings.len(), listed(&rehearsal.config, &rehearsal.findings))
+}
+
+/// Findings about this file, in the format of compilers, each with its remedy in a line of its own.
+pub fn listed(file: &str, findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
         let place = finding.place.line.zip(finding.place.column).map_or(String::new(), |(line, column)| format!("{line}:{column}:"));
-        let _ = writeln!(text, "{}:{place} {}: {} [{}]", rehearsal.config, finding.severity.label(), finding.text, finding.code);
+        let _ = writeln!(text, "{file}:{place} {}: {} [{}]", finding.severity.label(), finding.text, finding.code);
         let _ = writeln!(text, "    {}: {}", finding.place.key, finding.remedy);
     }
     text

@@ -1,5 +1,7 @@
 //! Callers got errors although a member of their pool was not touched by the fault.
 
+use std::collections::BTreeSet;
+
 use super::seen::seen;
 use super::shown::Shown;
 use crate::rehearse::fault::FaultKind;
@@ -58,7 +60,13 @@ fn is_of_backends(kind: FaultKind) -> bool {
 
 fn one(view: &View<'_>, shown: &Shown<'_>, pool: &PoolView<'_>, requests: u64) -> Option<Finding> {
     let fault = &shown.fault.fault;
-    let is_touched = |member: &&MemberView<'_>| [&fault.backends, &fault.full].iter().any(|all| all.contains(&member.config.backend));
+    // A 429 of one member closes all that share its quota.
+    let throttles = matches!(fault.kind, FaultKind::Throttled | FaultKind::ThrottledSilently | FaultKind::SharedQuota);
+    let closed: BTreeSet<_> = fault.backends.iter().filter(|_| throttles).flat_map(|at| labels(view, *at)).collect();
+    let is_touched = |member: &&MemberView<'_>| {
+        let at = member.config.backend;
+        fault.backends.contains(&at) || fault.full.contains(&at) || labels(view, at).any(|label| closed.contains(label))
+    };
     let untouched: Vec<_> = pool.members.iter().filter(|member| !is_touched(member)).collect();
     if untouched.is_empty() || untouched.len() == pool.members.len() {
         return None;
@@ -78,6 +86,12 @@ fn one(view: &View<'_>, shown: &Shown<'_>, pool: &PoolView<'_>, requests: u64) -
     );
     let severity = if bad.len() as f64 <= FEW * requests as f64 { Severity::Warning } else { Severity::Error };
     Some(view.finding("caller-saw-failure", severity, &key, text, remedy))
+}
+
+/// The quota pools that deployments of a backend are in.
+fn labels<'c>(view: &View<'c>, backend: usize) -> impl Iterator<Item = &'c str> {
+    let name = view.config.backends.get(backend).map(|backend| &backend.name);
+    view.config.quota_pools.iter().filter(move |(target, _)| Some(&target.backend) == name).map(|(_, label)| &**label)
 }
 
 /// The class or the locations of the consumer whose requests failed, if these kept the others out.

@@ -105,6 +105,13 @@ fn a_failure_without_a_way_out_or_of_a_pool_that_fails_anyway_is_no_finding_of_i
     assert_eq!(alarms(GOOD, refused(429, &[]), some()), [("fails-without-fault", "pools[0].name".to_owned())]);
     let full = FaultOutcome { fault: Fault { full: vec![1, 2], ..some().fault }, ..some() };
     assert_eq!(alarms(GOOD, good(), full), [], "the others were full");
+    let shared = GOOD
+        .replace("priority = 2 }", "priority = 2, quota_pool = \"q\" }")
+        .replace("priority = 3 }", "priority = 3, quota_pool = \"q\" }");
+    let throttled =
+        |touched: &[usize]| outcome(Fault { full: vec![0], ..fault(FaultKind::Throttled, touched) }, vec![refused(429, &["a"])]);
+    assert_eq!(alarms(&shared, good(), throttled(&[1])), [], "the other one shares its quota");
+    assert_ne!(alarms(GOOD, good(), throttled(&[1])), []);
 }
 
 #[test]
