@@ -72,21 +72,12 @@ fn check_advises_of_what_needs_no_run_and_still_passes() {
 fn at_least_nineteen_of_twenty_planted_mistakes_are_found_by_the_program() {
     let paths = planted_paths();
     assert_eq!(paths.len(), 20);
-    let (mut missed, mut beside) = (Vec::new(), Vec::new());
+    let mut missed = Vec::new();
     for path in &paths {
         let (code, findings) = rehearse(path, &[]);
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         if !is_found(path, &findings) || code != Some(1) {
-            missed.push(name.clone());
+            missed.push(path.file_stem().unwrap().to_string_lossy().into_owned());
         }
-        let (_, kind) = planted(path);
-        beside.extend(
-            findings.into_iter().filter(is_alarm).filter(|finding| finding["code"] != *kind).map(|finding| (name.clone(), finding)),
-        );
-    }
-    println!("missed: {missed:?}");
-    for (name, finding) in &beside {
-        println!("{name}: {} {}", finding["code"], finding["text"]);
     }
     assert!(missed.len() <= 1, "{missed:?}");
 }

@@ -131,7 +131,8 @@ fn good_configs_cause_no_alarm() {
 #[test]
 fn imports_show_the_weaknesses_of_their_sources() {
     let fixtures = root().join("gateway/src/import/fixtures");
-    let cases: &[(Source, &str, &[(&str, &str)])] = &[
+    type Expected = &'static [(&'static str, &'static str)];
+    let cases: [(Source, &str, Expected); 5] = [
         // No other backend has the embeddings.
         (Source::Apim, "listing.json", &[("no-lower-tier", "pools[1].members")]),
         (Source::Apim, "template.json", &[]),
@@ -140,7 +141,7 @@ fn imports_show_the_weaknesses_of_their_sources() {
         (Source::AcaLb, "aca.env", &[("total-too-short", "pools[0].timeouts.total")]),
         (Source::LiteLlm, "litellm.yaml", &[("no-lower-tier", "pools[2].members")]),
     ];
-    for (source, name, expected) in cases {
+    for (source, name, expected) in &cases {
         let imported = import(*source, &[(name, &read(&fixtures.join(name)))]).unwrap();
         let found = findings(name, &imported.toml);
         let alarms: Vec<_> = alarms(&found).into_iter().map(|finding| (finding.code, finding.place.key.as_str())).collect();
