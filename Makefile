@@ -25,7 +25,7 @@ BARE_COMMANDS ?= make demo; make test
 # Packages and lists are the same for the same commit.
 assets sbom deb package-test quickstart-test image image-test: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
-.PHONY: help build release demo test unit adversary clients page monitoring units-test lint house docs bench profile steering semantic-eval k6-smoke k6-spillover \
+.PHONY: help build release demo test unit adversary rehearse-corpus clients page monitoring units-test lint house docs bench profile steering semantic-eval k6-smoke k6-spillover \
 	assets sbom deb package-test quickstart-test picture containers image image-test bare-test deny fuzz clean
 
 help: ## Say what there is
@@ -51,6 +51,9 @@ unit: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Unit, property, simulati
 
 adversary: $(TOOLS)/build-packages $(TOOLS)/test-packages ## Two consumers, one hostile, on one gateway for a minute at full speed
 	cargo test --locked -p spillway --test adversary -- --ignored --nocapture a_minute_at_full_speed
+
+rehearse-corpus: $(TOOLS)/build-packages ## `spillway rehearse` over twenty planted mistakes, and over good configs
+	cargo test --locked -p spillway --test it -- --ignored --nocapture rehearse_corpus::
 
 clients: build $(TOOLS)/python-packages $(TOOLS)/node-packages ## Real clients, in Python and Node, through the gateway
 	$(VENV)/bin/python -m pytest -q gateway/tests/clients

@@ -1,14 +1,14 @@
 //! Time as the gateway sees it. The only file that reads the system's clocks.
 
 use std::ops::Add;
+use std::sync::Arc;
 #[cfg(test)]
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+
+use crate::virtual_time::{self, VirtualTime};
 
 /// A point in monotonic time: nanoseconds since the process's clock began. Fits an atomic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -41,6 +41,8 @@ pub fn micros(time: Duration) -> u64 {
 #[derive(Debug, Clone)]
 pub struct Clock {
     origin: Instant,
+    /// The time line that it shows instead of the system's, and when that began.
+    virtual_time: Option<(Arc<VirtualTime>, DateTime<Utc>)>,
     /// The time of a clock that stands until a test moves it on.
     #[cfg(test)]
     stands_at: Option<Arc<AtomicU64>>,
@@ -61,8 +63,38 @@ impl Clock {
     pub fn new() -> Self {
         Clock {
             origin: Instant::now(),
+            virtual_time: None,
             #[cfg(test)]
             stands_at: None,
+        }
+    }
+
+    /// A clock of virtual time, which begins now, and its time line.
+    pub fn on_virtual_time() -> (Self, Arc<VirtualTime>) {
+        let time = Arc::new(VirtualTime::new(FIRST.0));
+        let real = Clock::new();
+        let began = real.wall();
+        (Clock { virtual_time: Some((Arc::clone(&time), began)), ..real }, time)
+    }
+
+    /// The time line, if it is a virtual one.
+    pub(crate) fn virtual_time(&self) -> Option<&Arc<VirtualTime>> {
+        self.virtual_time.as_ref().map(|(time, _)| time)
+    }
+
+    /// Waits.
+    pub async fn sleep(&self, time: Duration) {
+        match self.virtual_time() {
+            Some(virtual_time) => virtual_time.sleep_until((self.now() + time).0).await,
+            None => tokio::time::sleep(time).await,
+        }
+    }
+
+    /// Does work within a time limit; `None` if that is over. With a coarse timer (10 ms), which costs little.
+    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        match self.virtual_time() {
+            Some(virtual_time) => virtual_time::within(virtual_time, limit, work).await,
+            None => pingora_timeout::timeout(limit, work).await.ok(),
         }
     }
 
@@ -86,6 +118,9 @@ impl Clock {
         if let Some(at) = &self.stands_at {
             return Tick(at.load(Ordering::Relaxed));
         }
+        if let Some(time) = self.virtual_time() {
+            return Tick(time.now());
+        }
         FIRST + Instant::now().saturating_duration_since(self.origin)
     }
 
@@ -96,7 +131,10 @@ impl Clock {
         if self.stands_at.is_some() {
             return STANDING + self.now().since(FIRST);
         }
-        Utc::now()
+        match &self.virtual_time {
+            Some((time, began)) => *began + Tick(time.now()).since(FIRST),
+            None => Utc::now(),
+        }
     }
 }
 

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
 
-use crate::clock::Tick;
+use crate::clock::{Clock, Tick};
 
 /// The link between the users of a thing and the task that renews it.
 #[derive(Debug)]
@@ -62,14 +61,15 @@ impl Renewal {
 
     /// Version `seen` is not usable: requests a renewal and waits for it, at most `limit`. `true` if there is a newer
     /// version.
-    pub async fn request(&self, seen: u64, now: Tick, limit: Duration) -> bool {
+    pub async fn request(&self, seen: u64, clock: &Clock, limit: Duration) -> bool {
         let mut number = self.number.subscribe();
         if *number.borrow_and_update() > seen {
             return true;
         }
+        let now = clock.now();
         // Callers that come while a renewal is under way wait for it; the others must continue without one.
         self.ask(seen, now).is_under_way(seen, now, limit)
-            && timeout(limit, number.wait_for(|newest| *newest > seen)).await.is_ok_and(|came| came.is_ok())
+            && clock.within(limit, number.wait_for(|newest| *newest > seen)).await.is_some_and(|came| came.is_ok())
     }
 
     /// Version `seen` is not usable: requests a renewal unless there is a newer version, and doesn't wait. `true` if
@@ -135,12 +135,16 @@ mod tests {
     #[tokio::test]
     async fn whoever_asks_gets_the_next_one_or_none() {
         let renewal = Renewal::new(Duration::from_secs(10));
-        let (now, limit) = (Tick(0) + Duration::from_secs(100), Duration::from_millis(20));
-        assert!(!renewal.request(0, now, limit).await, "nobody renews it");
+        let (clock, limit) = (Clock::standing(), Duration::from_millis(20));
+        assert!(!renewal.request(0, &clock, limit).await, "nobody renews it");
         renewal.done();
-        assert!(renewal.request(0, now, limit).await, "it was renewed meanwhile");
-        assert!(!renewal.request(1, now, Duration::from_secs(60)).await, "the new one is no good either: not asked for again, and no wait");
-        let waiting = renewal.request(1, now + Duration::from_secs(11), Duration::from_secs(5));
+        assert!(renewal.request(0, &clock, limit).await, "it was renewed meanwhile");
+        assert!(
+            !renewal.request(1, &clock, Duration::from_secs(60)).await,
+            "the new one is no good either: not asked for again, and no wait"
+        );
+        clock.pass(Duration::from_secs(11));
+        let waiting = renewal.request(1, &clock, Duration::from_secs(5));
         let (came, ()) = tokio::join!(waiting, async {
             renewal.wanted().await;
             renewal.done();

@@ -35,6 +35,9 @@ pub struct Timer {
 impl Timer {
     /// Waits until `deadline`. Dropping the future keeps the timer armed for the next wait.
     pub(crate) async fn until(&mut self, deadline: Tick, clock: &Clock) {
+        if let Some(time) = clock.virtual_time() {
+            return time.sleep_until(deadline.0).await;
+        }
         loop {
             // Armed for the deadline or earlier: it fires in time to check again.
             if self.sleep.is_none() || self.fires > deadline {

@@ -40,7 +40,7 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
             }
             // Without a credential the backend is out anyway; this must not count as unhealthy.
             Err(Unaskable::NoCredential) => {
-                tokio::time::sleep(rules.interval).await;
+                clock.sleep(rules.interval).await;
                 continue;
             }
             Err(Unaskable::Unwritable(error)) => {
@@ -63,7 +63,7 @@ pub async fn keep_checked(backend: Arc<Backend>, pool: Arc<str>, rules: HealthRu
                 false => warn!(backend = %name, pool = %pool, path = %rules.path, "the health check fails: no more requests go there"),
             }
         }
-        tokio::time::sleep(rules.interval).await;
+        clock.sleep(rules.interval).await;
     }
 }
 

@@ -7,10 +7,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::Deserialize;
 use spillway_plugins::auth::jwt::{JwksError, KeySet};
-use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::clock::{Clock, Tick};
+use crate::clock::Clock;
 use crate::config::TokenRules;
 use crate::http_client;
 use crate::renewal::Renewal;
@@ -109,8 +108,8 @@ impl Issuer {
 
     /// A token names a key that was unknown after fetch number `seen`: fetches the keys, unless that was done a short
     /// time ago, and waits for them, at most `limit`. `true` if they were fetched.
-    pub async fn renew(&self, seen: u64, now: Tick, limit: Duration) -> bool {
-        self.renewal.request(seen, now, limit).await
+    pub async fn renew(&self, seen: u64, clock: &Clock, limit: Duration) -> bool {
+        self.renewal.request(seen, clock, limit).await
     }
 
     /// Fetches the keys in the background, for ever.
@@ -134,7 +133,7 @@ impl Issuer {
                 }
             };
             tokio::select! {
-                () = sleep(wait) => {}
+                () = clock.sleep(wait) => {}
                 () = self.renewal.wanted() => {}
             }
         }

@@ -29,6 +29,9 @@ pub(super) enum Command {
         /// Also acquire every backend's token, and send a request to every backend.
         #[arg(long)]
         online: bool,
+        /// Also print what `rehearse` finds without a run: what is valid, and will hurt when something fails.
+        #[arg(long)]
+        advise: bool,
     },
     /// Write a first config, its keys and the drop-in of the systemd unit: asks for what the flags don't say.
     Init(super::init::InitArguments),
@@ -41,6 +44,9 @@ pub(super) enum Command {
     Usage(super::usage::UsageArguments),
     /// Replay past traffic on virtual time: what would this config have done, how many PTUs are right, what is saved.
     Simulate(super::simulate::SimulateArguments),
+    /// Rehearse faults on virtual time, without a network: what would callers of this config see, who would serve, what
+    /// should be changed.
+    Rehearse(super::rehearse::RehearseArguments),
     /// Search the prompt log.
     Logs {
         #[command(subcommand)]

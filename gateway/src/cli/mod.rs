@@ -14,6 +14,7 @@ mod logs;
 mod mock;
 mod online;
 mod pages;
+mod rehearse;
 mod simulate;
 mod usage;
 
@@ -25,6 +26,8 @@ use clap::Parser;
 use load::{load, located};
 
 use crate::config::{Config, reference};
+use crate::rehearse::place::Lines;
+use crate::rehearse::{findings, report};
 use crate::server::{self, Source, Successor};
 use crate::telemetry::logging;
 
@@ -32,11 +35,12 @@ use crate::telemetry::logging;
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
-        Command::Check { config, online } => check(&config, online),
+        Command::Check { config, online, advise } => check(&config, online, advise),
         Command::Init(arguments) => init::run(arguments),
         Command::Keys { command } => keys::run(command),
         Command::Usage(arguments) => usage::run(arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Rehearse(arguments) => rehearse::run(&arguments),
         Command::Logs { command } => logs::run(command),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Reload(arguments) => admin::reload(&arguments),
@@ -80,13 +84,22 @@ fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn check(path: &Path, online: bool) -> ExitCode {
+fn check(path: &Path, online: bool, advise: bool) -> ExitCode {
     let config = match load(path) {
         Ok(config) => config,
         Err(code) => return code,
     };
     for problem in &config.warnings {
         println!("{}", located(path, "warning", problem));
+    }
+    if advise {
+        match std::fs::read_to_string(path) {
+            Ok(text) => print!("{}", report::listed(&path.display().to_string(), &findings::of_config(&config, &Lines::new(&text)))),
+            Err(error) => {
+                eprintln!("{}: {error}", path.display());
+                return ExitCode::from(2);
+            }
+        }
     }
     println!("{}: ok", path.display());
     match online.then(|| online::check(&config)) {

@@ -1,6 +1,7 @@
 //! The identities whose tokens the gateway sends to backends.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::Secret;
@@ -31,6 +32,13 @@ pub enum Identity {
     Client(ClientCredentials),
     /// The first one that the environment has.
     Auto,
+    /// Stands for another one in a rehearsal; no config file names it.
+    Rehearsed {
+        /// The stand-in for its token service.
+        service: SocketAddr,
+        /// The name of the one that it stands for.
+        name: String,
+    },
 }
 
 /// A federated identity. What is `None` comes from the environment.
@@ -76,6 +84,7 @@ impl fmt::Display for Identity {
             Identity::Workload(identity) => write!(f, "workload-identity{}{}", after(&identity.tenant_id), after(&identity.client_id)),
             Identity::Client(identity) => write!(f, "client-credentials/{}/{}", identity.tenant_id, identity.client_id),
             Identity::Auto => f.write_str("auto"),
+            Identity::Rehearsed { name, .. } => f.write_str(name),
         }
     }
 }

@@ -26,4 +26,6 @@ pub struct LedgerRules {
     pub retention: Duration,
     /// How long hourly sums are kept.
     pub hours: Duration,
+    /// Whether its database may grow. A rehearsal has one that may not, which fails as one on a full disk does.
+    pub may_grow: bool,
 }

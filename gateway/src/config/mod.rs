@@ -51,6 +51,7 @@ pub use ledger::{Durability, LedgerRules};
 pub use limits::{ConsumerLimits, Group, WhenLost};
 pub use metering::{DeploymentPrice, EstimateRule, OnDisconnect, Prices, UsageRules};
 pub use otlp::OtlpRules;
+pub use places::{is_written, position_of};
 pub use plugins::{
     Auth, CacheNamespace, CacheRules, ConsumerLog, ExactRules, GuardRules, Plugins, PromptLogRules, SafetyRules, SemanticRules, TokenRules,
     Unlisted,

@@ -15,10 +15,22 @@ pub(super) struct Places<'t> {
     pub(super) cut_indices: BTreeMap<String, BTreeSet<usize>>,
 }
 
+impl<'t> Places<'t> {
+    /// Of a text, as far as it is TOML.
+    pub(super) fn of(text: &'t str) -> Self {
+        Places { text, document: DeTable::parse_recoverable(text).0, cut_indices: BTreeMap::new() }
+    }
+}
+
 impl Places<'_> {
     /// The position of `key` (`pools[0].members[2].backend`), or of its nearest parent that exists. Names may contain
     /// dots: in each table the entry that fits the rest of the key is taken.
     pub(super) fn find(&self, key: &str) -> Option<Position> {
+        self.nearest(key).0.map(|offset| position(self.text, offset))
+    }
+
+    /// The offset of `key`, or of its nearest parent that exists, and the rest of the key below that.
+    fn nearest<'k>(&self, key: &'k str) -> (Option<usize>, &'k str) {
         let mut table = Some(self.document.get_ref());
         let mut array: Option<&[Spanned<DeValue<'_>>]> = None;
         let (mut rest, mut found) = (key, None);
@@ -46,7 +58,13 @@ impl Places<'_> {
             table = value.get_ref().as_table();
             array = value.get_ref().as_array().map(|items| items.as_ref());
         }
-        found.map(|offset| position(self.text, offset))
+        (found, rest)
+    }
+
+    /// Whether `key` itself is in the file, so that no default applies.
+    pub(super) fn has(&self, key: &str) -> bool {
+        let (found, rest) = self.nearest(key);
+        found.is_some() && rest.is_empty()
     }
 
     /// `key` with the indices that it has in the file, where items that were cut out count.
@@ -68,6 +86,17 @@ impl Places<'_> {
         }
         written
     }
+}
+
+/// The position of a key such as `pools[0].members[2].backend` in the text of a config, or of its nearest parent that is
+/// there.
+pub fn position_of(text: &str, key: &str) -> Option<Position> {
+    Places::of(text).find(key)
+}
+
+/// Whether a key itself is in the text, so that no default applies.
+pub fn is_written(text: &str, key: &str) -> bool {
+    Places::of(text).has(key)
 }
 
 /// The line and column of an offset.

@@ -36,8 +36,12 @@ type Environment = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
 /// Where secrets are looked up. Tests provide their own environment.
 pub struct Secrets {
-    env: Box<Environment>,
+    /// `None` for stand-ins.
+    env: Option<Box<Environment>>,
 }
+
+/// Stands for every secret of a config that is only rehearsed: a valid key, and a valid URL of Redis.
+const STAND_IN: &str = "redis://stand-in.invalid";
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,7 +58,22 @@ impl Default for Secrets {
 impl Secrets {
     /// Looks environment variables up through `env`.
     pub fn with_env(env: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
-        Secrets { env: Box::new(env) }
+        Secrets { env: Some(Box::new(env)) }
+    }
+
+    /// No secret is read: the same text stands for each. For a config that is only rehearsed, on a machine that need not
+    /// have any of its secrets and files.
+    pub fn stand_ins() -> Self {
+        Secrets { env: None }
+    }
+
+    /// Whether these are stand-ins.
+    pub(super) fn are_stand_ins(&self) -> bool {
+        self.env.is_none()
+    }
+
+    fn variable(&self, name: &str) -> Option<OsString> {
+        self.env.as_ref().and_then(|env| env(name))
     }
 
     /// The secret that `reference` names, without a trailing line end.
@@ -63,12 +82,13 @@ impl Secrets {
     /// Names the variable or file that can't be read, never its content.
     pub fn resolve(&self, reference: &SecretText, literals: bool) -> Result<Secret, String> {
         let value = match reference {
+            SecretText::Env(_) | SecretText::File(_) | SecretText::Credential(_) if self.are_stand_ins() => STAND_IN.to_owned(),
             SecretText::Literal(text) if literals => text.clone(),
             SecretText::Literal(_) => {
                 return Err(r#"a secret must not be written in this file: use { env = "NAME" }, { file = "/path" } or { credential = "name" }, or set server.allow_literal_secrets"#.to_owned());
             }
             SecretText::Env(name) => {
-                let value = (self.env)(name).ok_or_else(|| format!("the environment variable {name} is not set"))?;
+                let value = self.variable(name).ok_or_else(|| format!("the environment variable {name} is not set"))?;
                 value.into_string().map_err(|_| format!("the environment variable {name} is not valid UTF-8"))?
             }
             SecretText::File(path) => read(PathBuf::from(path))?,
@@ -76,7 +96,7 @@ impl Secrets {
                 if name.contains('/') || name.starts_with('.') {
                     return Err(format!("'{name}' is not a credential name"));
                 }
-                let dir = (self.env)("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+                let dir = self.variable("CREDENTIALS_DIRECTORY").ok_or_else(|| {
                     format!("credential {name}: CREDENTIALS_DIRECTORY is not set; is there a LoadCredential= line in the unit?")
                 })?;
                 read(PathBuf::from(dir).join(name))?

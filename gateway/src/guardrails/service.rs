@@ -224,7 +224,7 @@ impl Service {
             let answer = request.body(body.clone()).send().await?;
             let status = answer.status();
             if let (401, false, Some((source, number))) = (status.as_u16(), again, shown)
-                && source.renew(number, clock.now(), Duration::from_secs(3).min(self.rules.timeout)).await
+                && source.renew(number, clock, Duration::from_secs(3).min(self.rules.timeout)).await
             {
                 continue;
             }

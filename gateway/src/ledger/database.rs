@@ -40,7 +40,11 @@ struct Kinds {
 
 impl Database {
     pub(super) fn open(rules: &LedgerRules) -> Result<Self, LedgerError> {
-        Ok(Database { connection: open(&rules.folder, rules.durability)?, kinds: Kinds::default() })
+        let connection = open(&rules.folder, rules.durability)?;
+        if !rules.may_grow {
+            fill(&connection)?;
+        }
+        Ok(Database { connection, kinds: Kinds::default() })
     }
 
     /// Writes a batch in one transaction; `counter` numbers the ids.
@@ -72,6 +76,22 @@ impl Database {
         )?;
         transaction.execute("DELETE FROM entries WHERE id = -1", [])?;
         Ok(transaction.commit()?)
+    }
+}
+
+/// Leaves the database no room, as a full disk does: it may not grow, and what it has is used up by rows of 1970.
+fn fill(connection: &Connection) -> Result<(), LedgerError> {
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    connection.pragma_update(None, "max_page_count", pages)?;
+    let row = "INSERT INTO entries (kind, request, attempt, answered, input, output, cached_input, cache_write, reasoning, input_audio, \
+               output_audio, us) VALUES (0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)";
+    let is_full = |error: &rusqlite::Error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+    loop {
+        match connection.execute(row, []) {
+            Ok(_) => {}
+            Err(error) if is_full(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -62,6 +62,7 @@ fn rules(folder: &Path) -> LedgerRules {
         required: false,
         retention: Duration::from_secs(30 * 86_400),
         hours: Duration::from_secs(400 * 86_400),
+        may_grow: true,
     }
 }
 
@@ -328,4 +329,15 @@ fn answered_requests_are_read_in_order_and_page_by_page() {
     assert_eq!((third.usage.input, third.usage.output, third.is_cached, third.cap), (4, 2, false, None));
     assert_eq!((&*third.kind.model, third.consumer.as_deref(), third.kind.class), ("m", Some("x"), Some(Class::Batch)));
     assert_eq!(read(NOON + 10, NOON + 14).iter().map(|row| row.at - NOON).collect::<Vec<_>>(), [10, 11, 13]);
+}
+
+#[test]
+fn a_database_that_may_not_grow_fails_as_one_on_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = Database::open(&LedgerRules { may_grow: false, ..rules(folder.path()) }).unwrap();
+    let full = |error: LedgerError| error.to_string().contains("full");
+    assert!(database.probe().is_err_and(full));
+    drop(database);
+    // Opened again it is as full as before, and the ledger of a gateway still can be read.
+    assert!(Database::open(&LedgerRules { may_grow: false, ..rules(folder.path()) }).unwrap().probe().is_err_and(full));
 }

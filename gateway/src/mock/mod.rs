@@ -10,6 +10,9 @@
 //! | `part` | answers of sub-operations: token counts, and a compacted conversation |
 //! | `question` | a request, as the mock sees it |
 //! | [`fault`] | faults, and how they are requested |
+//! | [`forced`] | faults that are switched on and off from outside |
+//! | `refusals` | the answers of faults that refuse |
+//! | `oversized` | long answers |
 //! | [`settings`] | the mock's own config |
 //! | [`ptu_settings`] | the settings of a PTU in it |
 //! | [`server`] | serves all of it on a socket |
@@ -19,11 +22,14 @@ pub mod body;
 pub mod buckets;
 mod deployed;
 pub mod fault;
+pub mod forced;
+mod oversized;
 mod part;
 mod prompt_cache;
 pub mod ptu;
 pub mod ptu_settings;
 mod question;
+mod refusals;
 pub mod server;
 pub mod settings;
 mod spill;

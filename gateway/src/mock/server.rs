@@ -28,9 +28,11 @@ use super::body::Body;
 use super::buckets::{Arrival, Buckets, Standing};
 use super::deployed::{Deployed, Reserved};
 use super::fault::MockFault;
+use super::forced::{Forced, Switch};
 use super::prompt_cache::PromptCache;
 use super::settings::{Deployment, Settings};
 use super::spill::HeadFacts;
+use super::{oversized, refusals};
 use crate::clock::Clock;
 use crate::config::scalar::DurationText;
 use crate::operation::{self, Inference, Operation};
@@ -44,6 +46,7 @@ pub struct Mock {
     deployed: Mutex<HashMap<String, Deployed>>,
     rng: Mutex<fastrand::Rng>,
     clock: Clock,
+    forced: Switch,
     /// Requests that were answered with 200.
     pub served: AtomicU64,
     /// Requests that were refused with 429.
@@ -64,6 +67,7 @@ pub async fn start(settings: Settings, clock: Clock) -> std::io::Result<(Arc<Moc
         deployed: Mutex::default(),
         rng: Mutex::new(rng),
         clock,
+        forced: Switch::default(),
         served: AtomicU64::new(0),
         refused: AtomicU64::new(0),
     });
@@ -121,6 +125,11 @@ fn problem(status: u16, code: &str, message: &str) -> Problem {
 }
 
 impl Mock {
+    /// Switches a fault on, or off.
+    pub fn force(&self, forced: Option<Forced>) {
+        self.forced.set(forced);
+    }
+
     /// Answers a request; `false` if the connection must be closed.
     async fn answer(&self, session: &mut ServerSession) -> pingora::Result<bool> {
         let mut asked = match self.read(session).await? {
@@ -158,7 +167,7 @@ impl Mock {
         if ptu.is_some_and(|ptu| !ptu.utilisation_header) {
             standing.utilisation = None;
         }
-        let fault = asked.fault.or_else(|| self.by_chance(deployment));
+        let fault = asked.fault.or_else(|| self.forced.next(&name)).or_else(|| self.by_chance(deployment));
         if let Some(MockFault::Throttle(ms)) = fault {
             standing.refused_for = Some(Duration::from_millis(ms));
         }
@@ -166,9 +175,8 @@ impl Mock {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return self.refuse(session, &standing, wait, deployment.ptu.is_some()).await.map(|()| true);
         }
-        if let Some(MockFault::Status(status)) = fault {
-            let Problem(status, body) =
-                problem(status, &status.to_string(), "The server had an error while processing your request. Sorry about that!");
+        if let Some((status, body)) = fault.and_then(refusals::of) {
+            self.refused.fetch_add(u64::from(status == StatusCode::TOO_MANY_REQUESTS), Ordering::Relaxed);
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         }
         let text = self.text(&asked, deployment);
@@ -186,10 +194,13 @@ impl Mock {
             let Problem(status, body) = problem(400, "BadRequest", "'$.input' is too long: an array has at most 2048 elements.");
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         }
-        let Some(answered) = answer(&question).or_else(|| binary(&asked, &text)) else {
+        let Some(mut answered) = answer(&question).or_else(|| binary(&asked, &text)) else {
             let Problem(status, body) = problem(404, "404", "Resource not found");
             return self.write_plain(session, status, &standing, &body).await.map(|()| true);
         };
+        if let Some(MockFault::Oversized(bytes)) = fault {
+            oversized::grow(&mut answered, asked.inference.api, bytes);
+        }
         // Also if the caller leaves: a model would have worked, too.
         reserved.used = ptu.map_or(0.0, |ptu| ptu.used(&call, tokens(&text)));
         let whole = self.play(session, deployment, &asked, answered, fault, &standing).await?;
@@ -343,11 +354,14 @@ impl Mock {
         if fault == Some(MockFault::Stall(0)) {
             return stall(session).await;
         }
-        let first = asked.latency.unwrap_or_else(|| self.wait(deployment, deployment.first_token));
+        let mut first = asked.latency.unwrap_or_else(|| self.wait(deployment, deployment.first_token));
+        if let Some(MockFault::Slow(ms)) = fault {
+            first += Duration::from_millis(ms);
+        }
         let events = match answer {
             Answer::Plain(text) => {
                 let length = u32::try_from(tokens(&text)).unwrap_or(0);
-                tokio::time::sleep(first + self.wait(deployment, deployment.per_token) * length.min(100)).await;
+                self.clock.sleep(first + self.wait(deployment, deployment.per_token) * length.min(100)).await;
                 let half = text.len() / 2;
                 if matches!(fault, Some(MockFault::Cut(_))) {
                     session.write_response_header(self.head(StatusCode::OK, "application/json", Some(text.len()), standing)?).await?;
@@ -357,14 +371,14 @@ impl Mock {
                 return self.write_text(session, StatusCode::OK, standing, text).await.map(|()| true);
             }
             Answer::Bytes(kind, bytes) => {
-                tokio::time::sleep(first).await;
+                self.clock.sleep(first).await;
                 session.write_response_header(self.head(StatusCode::OK, kind, Some(bytes.len()), standing)?).await?;
                 session.write_response_body(bytes, true).await?;
                 return Ok(true);
             }
             Answer::Stream(events) => events,
         };
-        tokio::time::sleep(first).await;
+        self.clock.sleep(first).await;
         session.write_response_header(self.head(StatusCode::OK, "text/event-stream", None, standing)?).await?;
         let last = events.len().saturating_sub(1);
         for (number, event) in events.into_iter().enumerate() {
@@ -385,7 +399,7 @@ impl Mock {
             session.write_response_body(event, false).await?;
             let pause = self.wait(deployment, deployment.per_token);
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                self.clock.sleep(pause).await;
             }
         }
         session.write_response_body(Bytes::new(), true).await?;

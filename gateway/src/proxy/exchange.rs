@@ -64,19 +64,25 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Broken`]
-    pub(super) async fn connect(remote: Arc<Remote>, fresh: bool, limit: Duration, caller: &mut Session<'_>) -> Result<Self, Broken> {
+    pub(super) async fn connect(
+        remote: Arc<Remote>,
+        fresh: bool,
+        limit: Duration,
+        clock: &Clock,
+        caller: &mut Session<'_>,
+    ) -> Result<Self, Broken> {
         if let Some(idle) = (!fresh).then(|| remote.idle()).flatten() {
             return Ok(Exchange::on(Connection::new(remote, idle), true));
         }
         let connected = {
             // On the heap: with TLS it is several kilobytes, which a stream need not keep.
             let connecting = Box::pin(remote.connect());
-            unless_left(caller, pingora_timeout::timeout(limit, connecting)).await?
+            unless_left(caller, clock.within(limit, connecting)).await?
         };
         match connected {
-            Ok(Ok(transport)) => Ok(Exchange::on(Connection::new(remote, transport), false)),
-            Ok(Err(ConnectError::Tls(_))) => Err(Broken::Upstream(ErrorKind::Tls)),
-            Ok(Err(ConnectError::Tcp(_))) | Err(_) => Err(Broken::Upstream(ErrorKind::Connect)),
+            Some(Ok(transport)) => Ok(Exchange::on(Connection::new(remote, transport), false)),
+            Some(Err(ConnectError::Tls(_))) => Err(Broken::Upstream(ErrorKind::Tls)),
+            Some(Err(ConnectError::Tcp(_))) | None => Err(Broken::Upstream(ErrorKind::Connect)),
         }
     }
 
@@ -90,6 +96,7 @@ impl Exchange {
         (head, to_head): (Bytes, bool),
         body: Pieces,
         limit: Duration,
+        clock: &Clock,
         caller: &mut Session<'_>,
     ) -> Result<(), Broken> {
         let connection = &mut self.connection;
@@ -98,7 +105,7 @@ impl Exchange {
             Poll::Ready(sent) => sent,
             Poll::Pending => {
                 let sending = poll_fn(|cx| connection.poll_send(cx));
-                unless_left(caller, pingora_timeout::timeout(limit, sending)).await?.map_err(|_| Broken::TimedOut)?
+                unless_left(caller, clock.within(limit, sending)).await?.ok_or(Broken::TimedOut)?
             }
         };
         sent.map_err(|error| self.broken(&error))

@@ -41,7 +41,7 @@ pub(super) async fn identify(gateway: &Gateway, session: &Session<'_>, facts: &m
     let mut found = look_up(session, certificate, facts, now);
     if let (Err(Denied::Token(TokenError::UnknownKey)), Some(tokens)) = (&found, &facts.runtime.callers.tokens) {
         let began = gateway.clock.now();
-        if tokens.issuer.renew(seen, began, KEYS).await {
+        if tokens.issuer.renew(seen, &gateway.clock, KEYS).await {
             found = look_up(session, certificate, facts, now);
         }
         timing.waited += gateway.clock.now().since(began);

@@ -67,9 +67,9 @@ pub(super) async fn send(
         let first = output_timeout::first(attempt.model_request);
         let caller = &mut *session;
         let asked = async {
-            let mut exchange = Exchange::connect(remote, fresh, timeouts.connect.min(left), caller).await?;
+            let mut exchange = Exchange::connect(remote, fresh, timeouts.connect.min(left), &gateway.clock, caller).await?;
             attempt.state.sent = true;
-            exchange.send((head, to_head), body, first.min(left), caller).await?;
+            exchange.send((head, to_head), body, first.min(left), &gateway.clock, caller).await?;
             let until = (began + first).min(retry_state.deadline);
             exchange.read_head(until, &gateway.clock, &mut retry_state.timer, caller).await?;
             Ok(exchange)

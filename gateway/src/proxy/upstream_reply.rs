@@ -196,7 +196,7 @@ async fn renewed(
     let limit = RENEWAL.min(retry_state.deadline.since(began));
     let renewed = tokio::select! {
         biased;
-        renewed = token.renew(shown, began, limit) => Ok(renewed),
+        renewed = token.renew(shown, &gateway.clock, limit) => Ok(renewed),
         _ = session.left() => Err(Broken::CallerLeft),
     };
     timing.waited += gateway.clock.now().since(began);

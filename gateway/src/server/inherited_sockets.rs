@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use tokio::net::TcpListener;
@@ -26,6 +27,15 @@ impl Sockets {
             }
         }
         Ok(Sockets(sockets))
+    }
+
+    /// These sockets.
+    ///
+    /// # Errors
+    /// If one of them is not a listening TCP socket.
+    pub(super) fn of(sockets: impl Iterator<Item = OwnedFd>) -> io::Result<Self> {
+        let with_address = |listener: StdListener| Ok((listener.local_addr()?, listener));
+        sockets.map(|socket| with_address(StdListener::from(socket))).collect::<io::Result<_>>().map(Sockets)
     }
 
     /// The socket for an address of the config: one that was passed, or a new one. If the system chooses the port, a

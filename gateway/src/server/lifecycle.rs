@@ -114,7 +114,7 @@ pub struct Running {
     pub admin: SocketAddr,
     /// Reloads the config.
     pub reloader: Arc<Reloader>,
-    sockets: Vec<OwnedFd>,
+    pub(super) sockets: Vec<OwnedFd>,
     shutdown: watch::Sender<bool>,
     /// Ends idle connections.
     idle_end: watch::Sender<bool>,
@@ -135,7 +135,7 @@ pub struct Running {
 
 /// Why a gateway ends.
 #[derive(Debug)]
-enum Ending {
+pub(super) enum Ending {
     /// It was stopped.
     Stop,
     /// Another process has taken over.
@@ -305,7 +305,7 @@ impl Running {
         taken
     }
 
-    async fn end(self, ending: Ending, hurry: impl Future<Output = ()>) {
+    pub(super) async fn end(self, ending: Ending, hurry: impl Future<Output = ()>) {
         let gateway = self.gateway.clone();
         let server = gateway.runtime.load().config.server.clone();
         gateway.close();

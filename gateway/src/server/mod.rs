@@ -10,6 +10,7 @@ mod handover;
 mod head;
 mod http1_connection;
 mod http2_heads;
+mod in_place;
 mod inherited_sockets;
 mod lifecycle;
 mod listen;
@@ -21,6 +22,7 @@ mod signals;
 mod systemd;
 
 pub use handover::successor::Successor;
+pub use in_place::InPlaceError;
 pub use inherited_sockets::Sockets;
 pub use lifecycle::{Launch, Running, StartError, launch, run, start};
 pub use reload::{By, ReloadError, Reloaded, Reloader, Source};

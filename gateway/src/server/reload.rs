@@ -210,6 +210,16 @@ impl Reloader {
         outcome
     }
 
+    /// Uses this config, as if the file had it: for a gateway whose config is not from a file.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then nothing has changed.
+    pub async fn replace(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        let mut upkeep = self.upkeep.lock().await;
+        let source = self.status.lock().source.clone();
+        self.switch(config, source, By::Api, &mut upkeep).await
+    }
+
     async fn switch(&self, config: Config, source: Source, by: By, upkeep: &mut Upkeep) -> Result<Reloaded, ReloadError> {
         let gateway = &self.gateway;
         let before = gateway.runtime.load_full();

@@ -37,6 +37,8 @@ mod reading;
 mod reading_forms;
 mod realtime;
 mod references;
+mod rehearse;
+mod rehearse_corpus;
 mod reload;
 mod request_rules;
 mod rescue;

@@ -10,6 +10,7 @@ mod fetch;
 mod managed_identity;
 mod none;
 mod passthrough;
+mod rehearsed;
 mod schedule;
 mod source;
 mod token;

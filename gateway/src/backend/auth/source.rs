@@ -7,11 +7,11 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::fetch::{FetchError, Fetched};
-use super::{auto, client_credentials, managed_identity, schedule, workload_identity};
+use super::{auto, client_credentials, managed_identity, rehearsed, schedule, workload_identity};
 use crate::balance::route::HealthFlag;
 use crate::clock::{Clock, Tick};
 use crate::config::{Identity, TokenAuth};
@@ -79,8 +79,8 @@ impl TokenSource {
 
     /// A target refused token `number`: requests another one and waits for it, at most `limit`. Other targets use the
     /// refused token until then. `true` if there is a newer one.
-    pub async fn renew(&self, number: u64, now: Tick, limit: Duration) -> bool {
-        self.renewal.request(number, now, limit).await
+    pub async fn renew(&self, number: u64, clock: &Clock, limit: Duration) -> bool {
+        self.renewal.request(number, clock, limit).await
     }
 
     /// A target refused token `number`, the one that was sent: requests another one, and doesn't wait. `true` if there
@@ -115,6 +115,7 @@ impl TokenSource {
                 Identity::Managed { client_id } => managed_identity::fetch(client_id.as_deref(), scope, wall).await,
                 Identity::Workload(identity) => workload_identity::fetch(identity, scope, wall).await,
                 Identity::Client(identity) => client_credentials::fetch(identity, scope, wall).await,
+                Identity::Rehearsed { service, .. } => rehearsed::fetch(*service).await,
                 // `auto` always chooses another scheme: the managed identity is its last choice.
                 Identity::Auto => Err(FetchError::new("the environment has no credential")),
             }
@@ -155,7 +156,7 @@ impl TokenSource {
             let next = clock.now() + wait;
             loop {
                 tokio::select! {
-                    () = sleep(next.since(clock.now())) => break,
+                    () = clock.sleep(next.since(clock.now())) => break,
                     // Not during the service's Retry-After.
                     () = self.renewal.wanted(), if !left_alone => break,
                     () = self.expiry(&clock) => self.expired(),
@@ -187,7 +188,7 @@ impl TokenSource {
     async fn expiry(&self, clock: &Clock) {
         let expires = self.current.load().as_ref().map(|held| held.expires);
         match expires.filter(|_| self.usable.get()) {
-            Some(expires) => sleep(expires.since(clock.now())).await,
+            Some(expires) => clock.sleep(expires.since(clock.now())).await,
             None => std::future::pending().await,
         }
     }

@@ -80,7 +80,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
         Some(path) => {
             let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
             if folder.is_some_and(|folder| !folder.is_dir()) {
-                check.problem("log.access", format!("the folder of '{path}' does not exist"));
+                check.problem_here("log.access", format!("the folder of '{path}' does not exist"));
             }
             AccessLogConfig::File(path.into())
         }

@@ -90,7 +90,7 @@ fn tls(raw: &RawServerTls, check: &mut Checker<'_>) -> ServerTls {
         tls12: raw.min_version != Some(RawTlsVersion::Tls13),
     };
     if let Err(error) = crate::config::tls::load(&tls) {
-        check.problem(&format!("server.tls.{}", error.key), error.what);
+        check.problem_here(&format!("server.tls.{}", error.key), error.what);
     }
     tls
 }

@@ -22,9 +22,12 @@ async fn beginning(steps: Vec<Step>) -> (Gateway, Backend, Session<'static>, Cal
 /// An exchange whose request has been sent.
 async fn sent(gateway: &Gateway, session: &mut Session<'_>, body: &str) -> Exchange {
     let caller = session;
-    let mut exchange = Exchange::connect(remote(gateway), false, LIMIT, caller).await.expect("it is there");
+    let mut exchange = Exchange::connect(remote(gateway), false, LIMIT, &gateway.clock, caller).await.expect("it is there");
     let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a.test\r\ncontent-length: {}\r\n\r\n", body.len());
-    exchange.send((head.into(), false), smallvec::smallvec![Bytes::copy_from_slice(body.as_bytes())], LIMIT, caller).await.unwrap();
+    exchange
+        .send((head.into(), false), smallvec::smallvec![Bytes::copy_from_slice(body.as_bytes())], LIMIT, &gateway.clock, caller)
+        .await
+        .unwrap();
     exchange
 }
 
@@ -62,7 +65,7 @@ async fn a_backend_that_is_not_there_is_no_connection() {
     let gateway = gateway("");
     Backend::in_place_of(&gateway, "a", []);
     let (mut session, _caller) = session(post("/v1/chat/completions", &[], "")).await;
-    let connected = Exchange::connect(remote(&gateway), false, LIMIT, &mut session).await;
+    let connected = Exchange::connect(remote(&gateway), false, LIMIT, &gateway.clock, &mut session).await;
     assert_eq!(connected.err(), Some(Broken::Upstream(ErrorKind::Connect)));
 }
 
@@ -209,7 +212,7 @@ async fn a_long_request_is_answered_before_it_was_sent() {
     tokio::io::AsyncWriteExt::write_all(theirs.get_mut(), b"HTTP/1.1 413 X\r\ncontent-length: 4\r\n\r\nlong").await.unwrap();
     let caller = &mut session;
     let body = smallvec::smallvec![Bytes::from(vec![b'x'; 1 << 20])];
-    exchange.send(("POST / HTTP/1.1\r\n\r\n".into(), false), body, LIMIT, caller).await.unwrap();
+    exchange.send(("POST / HTTP/1.1\r\n\r\n".into(), false), body, LIMIT, &gateway.clock, caller).await.unwrap();
     head_of(&gateway, &mut exchange, &mut session, LIMIT).await.unwrap();
     assert_eq!(
         (exchange.status(), exchange.fields().unwrap().get("content-length")),

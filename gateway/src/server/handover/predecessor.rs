@@ -108,6 +108,18 @@ pub(in crate::server) async fn hand_over(program: &Program, sockets: Vec<OwnedFd
     Ok(TakenOver { stream, pid, sent })
 }
 
+/// Hands over to a gateway at the other end of a stream, which got the sockets in another way.
+///
+/// # Errors
+/// [`HandoverError`]; then nothing has changed.
+pub(in crate::server) async fn hand_over_to(stream: StdStream, gateway: &Gateway) -> Result<TakenOver, HandoverError> {
+    stream.set_nonblocking(true)?;
+    let mut stream = UnixStream::from_std(stream)?;
+    let (mut sent, mut pid) = (HashMap::new(), None);
+    take_over(&mut stream, gateway, &mut sent, &mut pid).await?;
+    Ok(TakenOver { stream, pid: pid.ok_or(HandoverError::Ended)?, sent })
+}
+
 /// A process that has not taken over yet. If this is dropped, the process is killed: it must not run unattended.
 struct Starting(Option<u32>);
 

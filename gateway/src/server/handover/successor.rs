@@ -31,6 +31,11 @@ impl Successor {
         Ok(Some(Successor(StdStream::from(io::stdin().as_fd().try_clone_to_owned()?))))
     }
 
+    /// Takes over from the gateway at the other end of a stream.
+    pub(in crate::server) fn over(stream: StdStream) -> Self {
+        Successor(stream)
+    }
+
     /// Reports the new process's id to the old process.
     pub fn started(mut self, pid: u32) {
         self.say(&Message::Started { pid });
