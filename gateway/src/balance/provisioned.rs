@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::ptu::load::{Capacity, Used};
+use super::ptu::load::{Capacity, Used, Usual};
 use super::ptu::shares::Caller;
-use super::ptu::steer::{Decision, Rules};
+use super::ptu::steer::{Decision, Rules, Why};
 use super::ptu::twin::UNTOLD_WAIT;
-use account::{LEAST, State, booked};
+use account::{Booked, LEAST, State};
 pub use demand::{Demand, Elsewhere, PtuConfig};
 pub use told::{Decided, Learned, Tally, View};
 
@@ -60,12 +60,13 @@ impl Provisioned {
         self.on.store(state.is_some(), Ordering::Relaxed);
     }
 
-    /// What to do with a request that could go to this target.
+    /// What to do with a request that could go to this target, but isn't sent there now.
     pub fn decide(&self, demand: &Demand, rules: &Rules, now: Tick) -> Decision {
         if !self.is_on() {
             return Decision::Use { probe: false };
         }
-        self.state.lock().as_mut().map_or(Decision::Use { probe: false }, |state| state.decide(demand, rules, now))
+        let mut state = self.state.lock();
+        state.as_mut().map_or(Decision::Use { probe: false }, |state| state.decide(demand, state.usual(demand), rules, now))
     }
 
     /// Until when a request doesn't fit, if it doesn't now.
@@ -179,42 +180,62 @@ pub struct Booking {
     at: Tick,
 }
 
+/// What an account says of a request that could go to its target.
+#[derive(Debug)]
+pub enum Asked {
+    /// Send it there. `None` if there is no provisioned throughput.
+    Use(Option<Booking>),
+    /// Ask again after this time.
+    Wait(Duration),
+    /// Send it elsewhere.
+    Spill(Why),
+}
+
 impl Booking {
-    /// Books what a request is expected to take. `is_probe`: it was decided to send it to find out whether there is room.
-    /// `None` if there is no provisioned throughput.
-    pub fn of(of: &Arc<Provisioned>, demand: &Demand, is_probe: bool, now: Tick) -> Option<Booking> {
+    /// Decides about a request, and books what it is expected to take if it is to be sent. Both in one step: no other
+    /// request takes the same room in between.
+    pub fn ask(of: &Arc<Provisioned>, demand: &Demand, rules: &Rules, now: Tick) -> Asked {
+        if !of.is_on() {
+            return Asked::Use(None);
+        }
+        let mut state = of.state.lock();
+        let Some(state) = state.as_mut() else { return Asked::Use(None) };
+        let usual = state.usual(demand);
+        match state.decide(demand, usual, rules, now) {
+            Decision::Use { probe } => Asked::Use(Some(Booking::made(of, state, demand, usual, probe, now))),
+            Decision::Wait(wait) => Asked::Wait(wait),
+            Decision::Spill(why) => Asked::Spill(why),
+        }
+    }
+
+    /// Books what a request is expected to take, whether there is room for it or not. `None` if there is no provisioned
+    /// throughput.
+    pub fn of(of: &Arc<Provisioned>, demand: &Demand, now: Tick) -> Option<Booking> {
         if !of.is_on() {
             return None;
         }
         let mut state = of.state.lock();
         let state = state.as_mut()?;
-        let mut booking = Booking {
+        let usual = state.usual(demand);
+        Some(Booking::made(of, state, demand, usual, false, now))
+    }
+
+    /// `is_probe`: it is sent to find out whether there is room.
+    fn made(of: &Arc<Provisioned>, state: &mut State, demand: &Demand, usual: Usual, is_probe: bool, now: Tick) -> Booking {
+        let Booked { tokens, above, share } = state.book(demand, usual, now);
+        Booking {
             of: Arc::clone(of),
-            booked: None,
-            above: 0.0,
+            booked: tokens,
+            above,
             is_probe,
             caller: demand.caller,
             elsewhere: demand.elsewhere,
             has_waited: !demand.waited.is_zero(),
-            share: state.shares.of(&demand.caller),
+            share,
             is_answered: false,
             is_settled: false,
             at: now,
-        };
-        match &state.capacity {
-            Some(capacity) => {
-                let booked = booked(capacity, demand, state.usual(demand));
-                state.shares.add(booking.share, booked, now);
-                booking.above = state.twin.admitted(now, booked);
-                booking.booked = Some(booked * capacity.per_second);
-                state.tally.booked += booked * capacity.per_second;
-            }
-            None => {
-                let one = Capacity { per_second: 1.0, output_ratio: state.config.output_ratio };
-                state.flow.add(one.expected(&demand.ask, state.usual(demand)), now);
-            }
         }
-        Some(booking)
     }
 
     /// The target accepted the request.

@@ -81,6 +81,7 @@ impl Controller for Twins {
             deadline: call.deadline,
             takes: Duration::from_secs(30),
             waited: asking.waited,
+            is_new: asking.waited.is_zero(),
             reserved: 0.0,
             // The first of those that wait asks for all.
             queued: (call.class == Class::Batch).then_some(0.0),
