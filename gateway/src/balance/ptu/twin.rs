@@ -46,6 +46,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 const COARSE: f64 = 5.0;
 /// The largest load and level, in seconds: what is larger is an error of somebody's.
 const MOST: f64 = 3600.0;
+/// How fast what the PTU takes is thought to fall and to rise with the drain, as the seconds in which it follows. The drain
+/// also falls when others send more for a while, and the bucket is as large as before.
+const FOLLOWS: (f64, f64) = (300.0, 60.0);
+/// Bounds of what the bucket holds, as shares of its configured depth.
+const HOLDS: (f64, f64) = (0.3, 1.5);
 /// The longest forecast; what is farther away isn't foreseeable.
 const FORESEEN: f64 = 600.0;
 
@@ -103,6 +108,8 @@ pub struct Twin {
     filter: Filter,
     at: Tick,
     depth: f64,
+    /// What the PTU takes when nobody else sends anything, as a share of the configured rate.
+    takes: f64,
     /// Share of the last minute in which the bucket was not empty.
     busy: f64,
     /// By how much observations have moved the level, all in all.
@@ -139,6 +146,7 @@ impl Twin {
             filter: Filter::new(-depth, depth),
             at: now,
             depth,
+            takes: 1.0,
             busy: 0.0,
             moved: 0.0,
             open: Open::default(),
@@ -222,14 +230,14 @@ impl Twin {
 
     /// How long until a call with this guard fits; `None`: not foreseeable.
     pub fn room_in(&self, now: Tick, guard: f64) -> Option<Duration> {
-        let over = (self.level_at(now) + self.margin() + bounded(guard, 0.0, 1.0) * self.depth) / self.drain();
+        let over = (self.level_at(now) + self.margin() + bounded(guard, 0.0, 1.0) * self.holds()) / self.drain();
         let seconds = over.max(self.until.since(now).as_secs_f64()).max(0.0);
         (seconds <= FORESEEN).then(|| Duration::from_secs_f64(seconds))
     }
 
     /// How full the bucket is: 0 empty, 1 at the line above which the PTU refuses. More than 1 is above the line.
     pub fn fill(&self, now: Tick) -> f64 {
-        (1.0 + self.level_at(now) / self.depth).max(0.0)
+        (1.0 + self.level_at(now) / self.holds()).max(0.0)
     }
 
     /// Which share of its capacity the PTU used in the last minute (older minutes count for less and less), 0 to 1: the
@@ -244,7 +252,7 @@ impl Twin {
         self.filter.drain
     }
 
-    /// The depth in seconds of configured capacity.
+    /// The configured depth, in seconds.
     pub fn depth(&self) -> f64 {
         self.depth
     }
@@ -307,7 +315,7 @@ impl Twin {
     pub fn rescale(&mut self, ratio: f64) {
         let ratio = bounded(ratio, 0.001, 1000.0);
         // What is in the bucket is the same number of tokens; the depth is the same number of seconds.
-        self.filter.level = ((self.filter.level + self.depth) * ratio - self.depth).clamp(-self.depth, MOST);
+        self.filter.level = ((self.filter.level + self.holds()) * ratio - self.holds()).clamp(-self.holds(), MOST);
         self.open.rescale(ratio);
         self.peer_open.rescale(ratio);
         self.size = (self.size * ratio).min(MOST);
@@ -329,7 +337,7 @@ impl Twin {
     pub fn saved(&self, now: Tick) -> Saved {
         Saved {
             // What calls under way hold is given back before another process counts.
-            level: Some(bounded(self.level_at(now) - self.filter.held * self.booked(), -self.depth, MOST)),
+            level: Some(bounded(self.level_at(now) - self.filter.held * self.booked(), -self.holds(), MOST)),
             drain: self.drain(),
             held: self.filter.held,
             real: self.real,
@@ -341,11 +349,12 @@ impl Twin {
     /// Takes over the state of another twin of the same PTU. Without a level it starts where a full bucket is met by a
     /// probe, and not by a burst.
     pub fn restore(&mut self, saved: &Saved, now: Tick) {
-        let level = saved.level.unwrap_or(-MARGIN * self.depth);
         let unsure = if saved.level.is_some() { UNSURE.0 } else { UNSURE.1 };
         self.filter.drain = bounded(saved.drain, DRAIN.0, DRAIN.1);
         self.filter.held = bounded(saved.held, 0.0, 1.5);
-        self.filter.set_level(bounded(level, -self.depth, MOST), unsure * self.depth);
+        self.takes = self.drain();
+        let level = saved.level.unwrap_or(-MARGIN * self.holds());
+        self.filter.set_level(bounded(level, -self.holds(), MOST), unsure * self.holds());
         self.real = bounded(saved.real, 0.01, 2.0);
         self.size = bounded(saved.size, 0.0, MOST);
         self.spare = bounded(saved.spare, SPARE.0, SPARE.1);
@@ -359,13 +368,15 @@ impl Twin {
         let passed = now.since(self.at);
         self.at = self.at.max(now);
         if passed > PAUSE {
-            self.filter.set_level(-MARGIN * self.depth, UNSURE.1 * self.depth);
+            self.filter.set_level(-MARGIN * self.holds(), UNSURE.1 * self.holds());
             (self.open, self.peer_open) = (Open::default(), Open::default());
             return;
         }
         let seconds = passed.as_secs_f64();
         self.busy = self.averaged(seconds, self.busy_share(seconds));
         self.filter.pass(seconds);
+        let follows = if self.drain() > self.takes { FOLLOWS.1 } else { FOLLOWS.0 };
+        self.takes += (1.0 - (-seconds / follows).exp()) * (self.drain() - self.takes);
         self.keep_within(now);
         // Whoever has said nothing for so long has nothing under way.
         if self.peer_open.booked > 0.0 && now.since(self.peer_at) > PAUSE {
@@ -375,7 +386,7 @@ impl Twin {
 
     /// The share of the next seconds in which the bucket is not empty, if nothing more is sent.
     fn busy_share(&self, seconds: f64) -> f64 {
-        let lasts = ((self.level() + self.depth) / self.drain()).max(0.0);
+        let lasts = ((self.level() + self.holds()) / self.drain()).max(0.0);
         if seconds > lasts { lasts / seconds } else { 1.0 }
     }
 
@@ -389,7 +400,7 @@ impl Twin {
     }
 
     fn level_at(&self, now: Tick) -> f64 {
-        (self.level() - self.drain() * now.since(self.at).as_secs_f64()).max(-self.depth)
+        (self.level() - self.drain() * now.since(self.at).as_secs_f64()).max(-self.holds())
     }
 
     /// The load that is booked for calls under way.
@@ -397,9 +408,14 @@ impl Twin {
         self.open.booked + self.peer_open.booked
     }
 
-    /// The depth less what will be given back: that drains, too, and what drains of it is lost.
+    /// What the bucket holds, in seconds of configured capacity. Its depth is a time at the rate that the PTU really takes.
+    fn holds(&self) -> f64 {
+        self.depth * self.takes.clamp(HOLDS.0, HOLDS.1)
+    }
+
+    /// What it holds less what will be given back: that drains, too, and what drains of it is lost.
     fn free(&self) -> f64 {
-        (self.depth - self.filter.held * self.booked()).max(self.depth * 0.25)
+        (self.holds() - self.filter.held * self.booked()).max(self.holds() * 0.25)
     }
 
     fn margin(&self) -> f64 {
@@ -407,7 +423,7 @@ impl Twin {
     }
 
     fn line(&self, guard: f64) -> f64 {
-        self.level() + self.margin() + bounded(guard, 0.0, 1.0) * self.depth
+        self.level() + self.margin() + bounded(guard, 0.0, 1.0) * self.holds()
     }
 
     /// Corrects a booking. A call that used nothing was refused, and says nothing of what calls use.
@@ -432,9 +448,9 @@ impl Twin {
 
     /// A bucket can't be less than empty. What is uncertain then says nothing of the drain.
     fn keep_within(&mut self, now: Tick) {
-        let under = -self.depth - self.level();
+        let under = -self.holds() - self.level();
         if under > 0.0 {
-            self.filter.set_level(self.filter.level + under, UNSURE.0 * self.depth);
+            self.filter.set_level(self.filter.level + under, UNSURE.0 * self.holds());
         }
         self.filter.level = bounded(self.filter.level, -2.0 * MOST, MOST);
         if self.moved.abs() > 1e6 {
