@@ -19,7 +19,7 @@ use super::ptu::steer::{Decision, Rules, Why};
 use super::ptu::twin::UNTOLD_WAIT;
 use account::{Booked, LEAST, State};
 pub use demand::{Demand, Elsewhere, PtuConfig};
-pub use told::{Decided, Learned, Tally, View};
+pub use told::{Decided, Full, Learned, Tally, View};
 
 use crate::clock::Tick;
 
@@ -101,15 +101,14 @@ impl Provisioned {
         })
     }
 
-    /// What this node has done, for the others, and how long the last 429 still holds.
-    pub fn tally(&self, now: Tick) -> Option<(Tally, Duration)> {
+    /// What this node has done, for the others.
+    pub fn tally(&self, now: Tick) -> Option<(Tally, Full)> {
         let state = self.state.lock();
-        state.as_ref().map(|state| (state.tally, state.full_until.since(now)))
+        state.as_ref().map(|state| (state.tally, Full { left: state.full_until.since(now), ago: now.since(state.full_until) }))
     }
 
-    /// What another node has done since the last time: a difference of two tallies, and how long its last 429 still
-    /// holds.
-    pub fn note_peer(&self, done: &Tally, full_for: Duration, now: Tick) {
+    /// What another node has done since the last time (a difference of two tallies), and its last 429.
+    pub fn note_peer(&self, done: &Tally, full: Full, now: Tick) {
         let mut state = self.state.lock();
         let Some(state) = state.as_mut() else { return };
         let Some(capacity) = state.capacity else { return };
@@ -120,8 +119,8 @@ impl Provisioned {
             state.twin.peer_accepted(now, booked);
         }
         state.twin.peer_settled(now, seconds(done.ended), Some(seconds(done.used)));
-        if done.refused > 0 && !full_for.is_zero() {
-            state.twin.peer_refused(now, full_for, done.drain);
+        if done.refused > 0 && full.ago < Full::TOLD_BY {
+            state.twin.peer_refused(now, full.left, full.ago, done.drain);
         }
     }
 

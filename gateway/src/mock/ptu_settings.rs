@@ -84,6 +84,7 @@ impl PtuSetting {
                     guess: table.guess.unwrap_or(usual.guess),
                     off: table.off.unwrap_or(usual.off),
                     foreign: table.foreign.unwrap_or(usual.foreign),
+                    foreign_is: usual.foreign_is,
                     utilisation_header: table.utilisation_header.unwrap_or(usual.utilisation_header),
                 }
             }

@@ -165,5 +165,6 @@ impl Call {
 
 /// A request as a deployment sees it.
 pub(super) fn arrival(request: &Request) -> Arrival {
-    Arrival { prompt: request.usage.input, cached: request.usage.cached_input, cap: request.cap.filter(|cap| *cap > 0) }
+    let cap = request.cap.filter(|cap| *cap > 0);
+    Arrival { prompt: request.usage.input, cached: request.usage.cached_input, cap, choices: 1 }
 }

@@ -196,7 +196,6 @@ impl Twin {
         self.sent = now;
         self.open.add(booked, booked * self.real);
         self.filter.level = (self.filter.level + booked * self.real).min(MOST);
-        self.size += 0.02 * (booked - self.size);
         self.spare = (self.spare + self.earned).min(SPARE.1);
         self.count(now, 1, 0);
         above
@@ -217,6 +216,10 @@ impl Twin {
         let booked = bounded(booked, 0.0, MOST);
         let in_level = self.open.take(booked, booked * self.real);
         self.correct(booked, in_level, used);
+        // What used nothing was refused, by the PTU or as a faulty request, and may have asked for anything.
+        if used.is_none_or(|used| used > 0.0) {
+            self.size += 0.02 * (booked - self.size);
+        }
     }
 
     /// The PTU refused a call, and says how long it takes until it accepts one: what its header says less the way of the
@@ -225,7 +228,7 @@ impl Twin {
         self.run(now);
         self.spare = (self.spare - 1.0).max(SPARE.0);
         self.count(now, 0, 1);
-        self.observe(now, wait, EXACT.0);
+        self.observe(now, wait, Duration::ZERO, EXACT.0);
     }
 
     /// How long until a call with this guard fits; `None`: not foreseeable.
@@ -287,11 +290,11 @@ impl Twin {
         self.correct(booked, in_level, used);
     }
 
-    /// The PTU refused another node's call. `wait`: what is left of its wait. `drain`: what that node makes of it; nodes
-    /// that don't agree on the drain would starve one another.
-    pub fn peer_refused(&mut self, now: Tick, wait: Duration, drain: f64) {
+    /// The PTU refused another node's call. `wait`: what is left of its wait; `ago`: how long ago it ended, and the level was at
+    /// the line. `drain`: what that node makes of it; nodes that don't agree on the drain would starve one another.
+    pub fn peer_refused(&mut self, now: Tick, wait: Duration, ago: Duration, drain: f64) {
         self.run(now);
-        self.observe(now, wait, EXACT.1);
+        self.observe(now, wait, ago, EXACT.1);
         self.filter.drain = bounded(drain, DRAIN.0, DRAIN.1);
         self.keep_within(now);
     }
@@ -438,9 +441,11 @@ impl Twin {
         }
     }
 
-    fn observe(&mut self, now: Tick, wait: Duration, exact: f64) {
+    /// A refusal said when the level is at the line: after `wait`, or `ago`.
+    fn observe(&mut self, now: Tick, wait: Duration, ago: Duration, exact: f64) {
         let wait = wait.as_secs_f64().min(FORESEEN);
-        self.moved += self.filter.observe(wait, self.booked(), (exact * exact + IN_FLIGHT * self.booked() * self.size).sqrt());
+        let level = wait - ago.as_secs_f64();
+        self.moved += self.filter.observe(level, self.booked(), (exact * exact + IN_FLIGHT * self.booked() * self.size).sqrt());
         self.ramp = 0.0;
         self.until = self.until.max(now + Duration::from_secs_f64(wait));
         self.keep_within(now);

@@ -148,7 +148,7 @@ fn what_other_nodes_send_counts() {
     here.peer_settled(NOW, 4.0, Some(1.0));
     there.settled(NOW, 4.0, Some(1.0));
     assert_eq!(here.fill(NOW), there.fill(NOW));
-    here.peer_refused(NOW, Duration::from_secs(1), 0.5);
+    here.peer_refused(NOW, Duration::from_secs(1), Duration::ZERO, 0.5);
     assert!((1.0..1.15).contains(&here.fill(NOW)), "{}", here.fill(NOW));
     assert_eq!(here.drain(), 0.5);
     here.peers_lost(NOW, 2);
@@ -183,9 +183,9 @@ fn a_restart_meets_the_bucket_with_a_probe() {
 fn warnings_say_what_is_wrong() {
     let mut twin = twin();
     assert!(!twin.is_implausible(NOW) && !twin.is_too_coarse(NOW));
-    twin.peer_refused(NOW, Duration::ZERO, 0.0);
+    twin.peer_refused(NOW, Duration::ZERO, Duration::ZERO, 0.0);
     assert!(!twin.is_implausible(after(599.0)) && twin.is_implausible(after(600.0)));
-    twin.peer_refused(after(600.0), Duration::ZERO, 0.5);
+    twin.peer_refused(after(600.0), Duration::ZERO, Duration::ZERO, 0.5);
     assert!(!twin.is_implausible(after(1300.0)));
     for _ in 0..200 {
         twin.admitted(after(600.0), 5.0);
@@ -260,7 +260,7 @@ proptest! {
                 Input::Refused(wait) => twin.refused(now, Duration::from_millis(wait)),
                 Input::PeerAdmitted(booked) => { twin.peer_admitted(now, booked); twin.peer_accepted(now, booked); }
                 Input::PeerSettled(booked, used) => twin.peer_settled(now, booked, used),
-                Input::PeerRefused(wait, drain) => twin.peer_refused(now, Duration::from_millis(wait), drain),
+                Input::PeerRefused(wait, drain) => twin.peer_refused(now, Duration::from_millis(wait), Duration::from_millis(wait / 2), drain),
                 Input::PeersLost(nodes) => twin.peers_lost(now, nodes),
                 Input::Rescale(ratio) => twin.rescale(ratio),
                 Input::Restore(level, [drain, held, real, size, spare]) => twin.restore(&Saved { level, drain, held, real, size, spare }, now),
@@ -273,6 +273,24 @@ proptest! {
             prop_assert!(twin.fill(now).is_finite() && twin.fill(now) >= 0.0);
             prop_assert!(twin.room_in(now, 0.5).is_none_or(|room| room <= Duration::from_secs(600)));
         }
+    }
+}
+
+#[test]
+fn what_was_refused_as_faulty_says_nothing_of_the_size_of_calls() {
+    let mut twin = twin();
+    let size = twin.saved(NOW).size;
+    for _ in 0..1000 {
+        twin.admitted(NOW, 10.0);
+        twin.settled(NOW, 10.0, Some(0.0));
+    }
+    assert_eq!(twin.saved(NOW).size, size);
+    assert!(!twin.is_too_coarse(NOW));
+    for used in [Some(0.1), None] {
+        let before = twin.saved(NOW).size;
+        twin.admitted(NOW, 0.1);
+        twin.settled(NOW, 0.1, used);
+        assert!(twin.saved(NOW).size < before);
     }
 }
 
