@@ -83,6 +83,15 @@ impl Provisioned {
         }
     }
 
+    /// How full it is, in percent: 100 is the line above which it answers 429. `None` if there is none, or its rate isn't
+    /// known.
+    pub fn percent_full(&self, now: Tick) -> Option<u32> {
+        if !self.is_on() {
+            return None;
+        }
+        self.state.lock().as_ref().and_then(|state| state.percent_full(now))
+    }
+
     /// What is known of it.
     pub fn view(&self, now: Tick) -> Option<View> {
         let state = self.state.lock();
@@ -167,6 +176,8 @@ pub struct Booking {
     booked: Option<f64>,
     /// How far the level was above the line before.
     above: f64,
+    /// How full it was before, in percent.
+    percent_full: Option<u32>,
     /// It was sent to find out whether there is room.
     is_probe: bool,
     caller: Caller,
@@ -221,11 +232,13 @@ impl Booking {
 
     /// `is_probe`: it is sent to find out whether there is room.
     fn made(of: &Arc<Provisioned>, state: &mut State, demand: &Demand, usual: Usual, is_probe: bool, now: Tick) -> Booking {
+        let percent_full = state.percent_full(now);
         let Booked { tokens, above, share } = state.book(demand, usual, now);
         Booking {
             of: Arc::clone(of),
             booked: tokens,
             above,
+            percent_full,
             is_probe,
             caller: demand.caller,
             elsewhere: demand.elsewhere,
@@ -235,6 +248,11 @@ impl Booking {
             is_settled: false,
             at: now,
         }
+    }
+
+    /// How full the provisioned throughput was before, in percent; `None` if its rate isn't known.
+    pub fn percent_full(&self) -> Option<u32> {
+        self.percent_full
     }
 
     /// The target accepted the request.

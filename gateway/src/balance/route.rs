@@ -98,6 +98,9 @@ pub struct Skipped {
     pub state: &'static str,
     /// Milliseconds until it reopens, if known.
     pub reopens_in_ms: Option<u64>,
+    /// How full its provisioned throughput was by the gateway's account, in percent, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ptu_percent: Option<u32>,
 }
 
 /// No member can take the request now.
@@ -249,6 +252,7 @@ impl Route {
                     priority: member.priority,
                     state,
                     reopens_in_ms: reopens_in_ms(until, now),
+                    ptu_percent: member.target.provisioned.percent_full(now),
                 }
             })
             .collect()

@@ -114,7 +114,7 @@ impl PtuSetting {
 mod tests {
     use std::time::Duration;
 
-    use crate::mock::ptu::Ptu;
+    use crate::mock::ptu::{Foreign, Ptu};
     use crate::mock::settings::Settings;
 
     fn ptu(text: &str) -> Result<Option<Ptu>, String> {
@@ -133,6 +133,7 @@ mod tests {
             guess: 600,
             off: 0.85,
             foreign: 0.2,
+            foreign_is: Foreign::Swinging,
             utilisation_header: true,
         };
         assert_eq!(ptu(all), Ok(Some(expected)));

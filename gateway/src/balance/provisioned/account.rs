@@ -104,6 +104,11 @@ impl State {
         decision
     }
 
+    /// How full it is, in percent; `None` if its rate isn't known.
+    pub(super) fn percent_full(&self, now: Tick) -> Option<u32> {
+        self.capacity.is_some().then(|| (100.0 * self.twin.fill(now)).round() as u32)
+    }
+
     /// Books what a request is expected to take.
     pub(super) fn book(&mut self, demand: &Demand, usual: Usual, now: Tick) -> Booked {
         let share = self.shares.of(&demand.caller);
