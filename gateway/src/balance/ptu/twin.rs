@@ -375,6 +375,10 @@ impl Twin {
             (self.open, self.peer_open) = (Open::default(), Open::default());
             return;
         }
+        // A decision, its booking and what they show come at the same time.
+        if passed.is_zero() {
+            return self.keep_within(now);
+        }
         let seconds = passed.as_secs_f64();
         self.busy = self.averaged(seconds, self.busy_share(seconds));
         self.filter.pass(seconds);
