@@ -17,6 +17,8 @@ const RATE: f64 = 23_750.0 * FASTER;
 const OFF: f64 = 0.9;
 /// Demand, as a share of what the PTU really takes.
 const DEMAND: f64 = 1.3;
+/// The share of attempts that may be refused, beside what differs by chance.
+const REFUSALS: f64 = 0.005;
 /// How long the gateways learn, and how long it is counted.
 const LEARN: Duration = Duration::from_secs(100);
 const COUNT: Duration = Duration::from_secs(200);
@@ -87,6 +89,7 @@ async fn attempts(gateways: [&Gateway; 2]) -> (f64, f64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "what it measured is wanted even if it passes")]
 #[ignore = "takes five minutes of real time: make steering-live"]
 async fn two_gateways_keep_the_imitated_ptu_full_with_few_refusals() {
     let (per_minute, depth) = ((RATE * 60.0) as u64, 10.0 / FASTER);
@@ -102,7 +105,7 @@ async fn two_gateways_keep_the_imitated_ptu_full_with_few_refusals() {
     let redis = RedisServer::start(None);
     let config = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nallow_literal_secrets = true\n\
-         [redis]\nurl = \"redis://:CANARY-redis@127.0.0.1:{port}\"\n\
+         [log]\naccess = \"off\"\n[redis]\nurl = \"redis://:CANARY-redis@127.0.0.1:{port}\"\n\
          [[backends]]\nname = \"ptu\"\nkind = \"openai\"\nurl = \"http://{mock}\"\n\
          ptu = {{ \"gpt-5.1\" = {{ tokens_per_minute = {per_minute}, output_ratio = {OUTPUT_RATIO}, depth = \"{depth_ms:.0}ms\" }} }}\n\
          [[backends]]\nname = \"paid\"\nkind = \"openai\"\nurl = \"http://{mock}\"\ndeployments = {{ \"gpt-5.1\" = \"standard\" }}\n\
@@ -125,5 +128,7 @@ async fn two_gateways_keep_the_imitated_ptu_full_with_few_refusals() {
     let (at_ptu, elsewhere) = (served.calls.load(Ordering::Relaxed), served.elsewhere.load(Ordering::Relaxed));
     println!("busy {:.1} %, refused {:.2} %; {at_ptu} calls at the PTU, {elsewhere} elsewhere", 100.0 * busy, 100.0 * refusals);
     assert!(busy >= 0.97, "{busy} busy");
-    assert!(refusals <= 0.005, "{refusals} refused");
+    // Some twelve refusals are expected: as many as that differ by chance are no fault.
+    let chance = 2.0 * (REFUSALS / (sent_later - sent)).sqrt();
+    assert!(refusals <= REFUSALS + chance, "{refusals} refused");
 }
