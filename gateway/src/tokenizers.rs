@@ -31,7 +31,7 @@ impl Tokenizers {
         Tokenizers { clock, held: Mutex::default() }
     }
 
-    /// A tokenizer. Loading one takes some tenths of a second: call it on a thread that may wait. `None` if it can't be
+    /// A tokenizer. Loading one takes one or two seconds: call it on a thread that may wait. `None` if it can't be
     /// loaded.
     pub(crate) fn get(&self, encoding: Encoding) -> Option<Arc<Tokenizer>> {
         let now = self.clock.now();

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::ptu::load::{Capacity, Used};
+use super::ptu::load::{Capacity, Used, Usual};
 use super::ptu::shares::Caller;
-use super::ptu::steer::{Decision, Rules};
+use super::ptu::steer::{Decision, Rules, Why};
 use super::ptu::twin::UNTOLD_WAIT;
-use account::{LEAST, State, booked};
+use account::{Booked, LEAST, State};
 pub use demand::{Demand, Elsewhere, PtuConfig};
-pub use told::{Decided, Learned, Tally, View};
+pub use told::{Decided, Full, Learned, Tally, View};
 
 use crate::clock::Tick;
 
@@ -60,12 +60,13 @@ impl Provisioned {
         self.on.store(state.is_some(), Ordering::Relaxed);
     }
 
-    /// What to do with a request that could go to this target.
+    /// What to do with a request that could go to this target, but isn't sent there now.
     pub fn decide(&self, demand: &Demand, rules: &Rules, now: Tick) -> Decision {
         if !self.is_on() {
             return Decision::Use { probe: false };
         }
-        self.state.lock().as_mut().map_or(Decision::Use { probe: false }, |state| state.decide(demand, rules, now))
+        let mut state = self.state.lock();
+        state.as_mut().map_or(Decision::Use { probe: false }, |state| state.decide(demand, state.usual(demand), rules, now))
     }
 
     /// Until when a request doesn't fit, if it doesn't now.
@@ -80,6 +81,15 @@ impl Provisioned {
             Some(wait) => Some(now + wait),
             None => Some(Tick::NEVER),
         }
+    }
+
+    /// How full it is, in percent: 100 is the line above which it answers 429. `None` if there is none, or its rate isn't
+    /// known.
+    pub fn percent_full(&self, now: Tick) -> Option<u32> {
+        if !self.is_on() {
+            return None;
+        }
+        self.state.lock().as_ref().and_then(|state| state.percent_full(now))
     }
 
     /// What is known of it.
@@ -100,15 +110,14 @@ impl Provisioned {
         })
     }
 
-    /// What this node has done, for the others, and how long the last 429 still holds.
-    pub fn tally(&self, now: Tick) -> Option<(Tally, Duration)> {
+    /// What this node has done, for the others.
+    pub fn tally(&self, now: Tick) -> Option<(Tally, Full)> {
         let state = self.state.lock();
-        state.as_ref().map(|state| (state.tally, state.full_until.since(now)))
+        state.as_ref().map(|state| (state.tally, Full { left: state.full_until.since(now), ago: now.since(state.full_until) }))
     }
 
-    /// What another node has done since the last time: a difference of two tallies, and how long its last 429 still
-    /// holds.
-    pub fn note_peer(&self, done: &Tally, full_for: Duration, now: Tick) {
+    /// What another node has done since the last time (a difference of two tallies), and its last 429.
+    pub fn note_peer(&self, done: &Tally, full: Full, now: Tick) {
         let mut state = self.state.lock();
         let Some(state) = state.as_mut() else { return };
         let Some(capacity) = state.capacity else { return };
@@ -119,8 +128,8 @@ impl Provisioned {
             state.twin.peer_accepted(now, booked);
         }
         state.twin.peer_settled(now, seconds(done.ended), Some(seconds(done.used)));
-        if done.refused > 0 && !full_for.is_zero() {
-            state.twin.peer_refused(now, full_for, done.drain);
+        if done.refused > 0 && full.ago < Full::TOLD_BY {
+            state.twin.peer_refused(now, full.left, full.ago, done.drain);
         }
     }
 
@@ -167,6 +176,8 @@ pub struct Booking {
     booked: Option<f64>,
     /// How far the level was above the line before.
     above: f64,
+    /// How full it was before, in percent.
+    percent_full: Option<u32>,
     /// It was sent to find out whether there is room.
     is_probe: bool,
     caller: Caller,
@@ -179,42 +190,69 @@ pub struct Booking {
     at: Tick,
 }
 
+/// What an account says of a request that could go to its target.
+#[derive(Debug)]
+pub enum Asked {
+    /// Send it there. `None` if there is no provisioned throughput.
+    Use(Option<Booking>),
+    /// Ask again after this time.
+    Wait(Duration),
+    /// Send it elsewhere.
+    Spill(Why),
+}
+
 impl Booking {
-    /// Books what a request is expected to take. `is_probe`: it was decided to send it to find out whether there is room.
-    /// `None` if there is no provisioned throughput.
-    pub fn of(of: &Arc<Provisioned>, demand: &Demand, is_probe: bool, now: Tick) -> Option<Booking> {
+    /// Decides about a request, and books what it is expected to take if it is to be sent. Both in one step: no other
+    /// request takes the same room in between.
+    pub fn ask(of: &Arc<Provisioned>, demand: &Demand, rules: &Rules, now: Tick) -> Asked {
+        if !of.is_on() {
+            return Asked::Use(None);
+        }
+        let mut state = of.state.lock();
+        let Some(state) = state.as_mut() else { return Asked::Use(None) };
+        let usual = state.usual(demand);
+        match state.decide(demand, usual, rules, now) {
+            Decision::Use { probe } => Asked::Use(Some(Booking::made(of, state, demand, usual, probe, now))),
+            Decision::Wait(wait) => Asked::Wait(wait),
+            Decision::Spill(why) => Asked::Spill(why),
+        }
+    }
+
+    /// Books what a request is expected to take, whether there is room for it or not. `None` if there is no provisioned
+    /// throughput.
+    pub fn of(of: &Arc<Provisioned>, demand: &Demand, now: Tick) -> Option<Booking> {
         if !of.is_on() {
             return None;
         }
         let mut state = of.state.lock();
         let state = state.as_mut()?;
-        let mut booking = Booking {
+        let usual = state.usual(demand);
+        Some(Booking::made(of, state, demand, usual, false, now))
+    }
+
+    /// `is_probe`: it is sent to find out whether there is room.
+    fn made(of: &Arc<Provisioned>, state: &mut State, demand: &Demand, usual: Usual, is_probe: bool, now: Tick) -> Booking {
+        let percent_full = state.percent_full(now);
+        let Booked { tokens, above, share } = state.book(demand, usual, now);
+        Booking {
             of: Arc::clone(of),
-            booked: None,
-            above: 0.0,
+            booked: tokens,
+            above,
+            percent_full,
             is_probe,
             caller: demand.caller,
             elsewhere: demand.elsewhere,
             has_waited: !demand.waited.is_zero(),
-            share: state.shares.of(&demand.caller),
+            share,
             is_answered: false,
             is_settled: false,
             at: now,
-        };
-        match &state.capacity {
-            Some(capacity) => {
-                let booked = booked(capacity, demand, state.usual(demand));
-                state.shares.add(booking.share, booked, now);
-                booking.above = state.twin.admitted(now, booked);
-                booking.booked = Some(booked * capacity.per_second);
-                state.tally.booked += booked * capacity.per_second;
-            }
-            None => {
-                let one = Capacity { per_second: 1.0, output_ratio: state.config.output_ratio };
-                state.flow.add(one.expected(&demand.ask, state.usual(demand)), now);
-            }
         }
-        Some(booking)
+    }
+
+    /// How full the provisioned throughput was before, in percent; `None` if its rate isn't known.
+    pub fn percent_full(&self) -> Option<u32> {
+        self.percent_full
     }
 
     /// The target accepted the request.

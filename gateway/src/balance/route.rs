@@ -10,7 +10,7 @@ use spillway_plugins::limits::Class;
 pub use super::member::{HealthFlag, Member, MemberHealth, Serves};
 use super::member_state::MemberState;
 use super::policy::{Candidate, Policy};
-use super::provisioned::{Booking, Demand};
+use super::provisioned::{Asked, Booking, Demand};
 use super::ptu::steer::{Decision, Rules};
 use super::snapshot::{member_state_for, reopens_in_ms};
 use super::target::{Lease, RequestKey, Unavailable};
@@ -98,6 +98,9 @@ pub struct Skipped {
     pub state: &'static str,
     /// Milliseconds until it reopens, if known.
     pub reopens_in_ms: Option<u64>,
+    /// How full its provisioned throughput was by the gateway's account, in percent, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ptu_percent: Option<u32>,
 }
 
 /// No member can take the request now.
@@ -120,6 +123,12 @@ struct NoRoom {
     is_full: bool,
     /// How long the request should wait for that, although other tiers could take it.
     wait: Option<Duration>,
+}
+
+impl NoRoom {
+    fn wait_for(&mut self, wait: Duration) {
+        self.wait = Some(self.wait.map_or(wait, |soonest| soonest.min(wait)));
+    }
 }
 
 impl Route {
@@ -175,16 +184,17 @@ impl Route {
         now: Tick,
         rng: &mut fastrand::Rng,
     ) -> Result<Pick, NoRoom> {
+        // In the order of the tier, which is ascending.
         let mut usable: SmallVec<[usize; 32]> = tier.members.iter().copied().filter(|&i| self.is_usable(i, request, now)).collect();
         let mut none = NoRoom { is_full: false, wait: None };
-        if let Some((demand, rules)) = steered {
+        if let Some((demand, rules)) = steered.filter(|_| usable.len() < tier.members.len()) {
             // After a 429, too, a patient request waits for room rather than pay elsewhere.
-            let refusing = tier.members.iter().filter(|&&index| self.refuses_for_now(index, request, now));
-            let waits = refusing.filter_map(|&index| match self.members[index].target.provisioned.decide(demand, rules, now) {
-                Decision::Wait(wait) => Some(wait),
-                Decision::Use { .. } | Decision::Spill(_) => None,
-            });
-            none.wait = waits.min();
+            let closed = tier.members.iter().filter(|index| usable.binary_search(index).is_err());
+            for &index in closed.filter(|&&index| self.refuses_for_now(index, request, now)) {
+                if let Decision::Wait(wait) = self.members[index].target.provisioned.decide(demand, rules, now) {
+                    none.wait_for(wait);
+                }
+            }
         }
         while !usable.is_empty() {
             let candidates: SmallVec<[Candidate<'_>; 32]> =
@@ -192,20 +202,22 @@ impl Route {
             let chosen = self.policy.pick(&candidates, request.affinity_key, rng);
             let index = usable[chosen];
             let target = &self.members[index].target;
-            let decision = steered.map(|(demand, rules)| target.provisioned.decide(demand, rules, now));
-            match decision {
-                None | Some(Decision::Use { .. }) => {
+            let asked = match (request.demand, steered) {
+                (_, Some((demand, rules))) => Booking::ask(&target.provisioned, demand, rules, now),
+                (demand, None) => Asked::Use(demand.and_then(|demand| Booking::of(&target.provisioned, demand, now))),
+            };
+            match asked {
+                Asked::Use(booking) => {
                     if let Some(lease) = target.acquire(request.key, now) {
-                        let is_probe = decision == Some(Decision::Use { probe: true });
-                        let booking = request.demand.and_then(|demand| Booking::of(&target.provisioned, demand, is_probe, now));
                         return Ok(Pick { index, lease, booking });
                     }
                     // Another thread took the last slot, or the probe, after the check.
                 }
-                Some(Decision::Wait(wait)) => {
-                    none = NoRoom { is_full: true, wait: Some(none.wait.map_or(wait, |soonest| soonest.min(wait))) };
+                Asked::Wait(wait) => {
+                    none.is_full = true;
+                    none.wait_for(wait);
                 }
-                Some(Decision::Spill(_)) => none.is_full = true,
+                Asked::Spill(_) => none.is_full = true,
             }
             usable.swap_remove(chosen);
         }
@@ -240,6 +252,7 @@ impl Route {
                     priority: member.priority,
                     state,
                     reopens_in_ms: reopens_in_ms(until, now),
+                    ptu_percent: member.target.provisioned.percent_full(now),
                 }
             })
             .collect()

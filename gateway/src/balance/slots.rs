@@ -3,25 +3,25 @@
 //! A request that is here as a whole ends by itself, so one consumer may have all slots while no other needs any. A
 //! socket or an upload lasts as long as its caller likes: with these a consumer always leaves room for others.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::belief::RequestKey;
 use crate::clock::Tick;
 use crate::shares::leaves_room;
 
-/// How long after its last request a consumer still counts as one that needs slots.
-const WANTED: Duration = Duration::from_secs(60);
+/// For how many seconds after its last request a consumer still counts as one that needs slots.
+const WANTED: u32 = 60;
 
 /// The slots of one target.
 #[derive(Debug)]
+#[repr(C)] // What every request reads comes first.
 pub(super) struct Slots {
     most: AtomicU32,
     taken: AtomicU32,
-    shares: Mutex<Shares>,
+    askers: Askers,
+    held: Mutex<Held>,
 }
 
 /// One slot, to be given back.
@@ -31,19 +31,19 @@ pub(super) struct Slot {
     share_of: Option<u64>,
 }
 
-/// How the consumers share the slots. Only used with a bound.
+/// How many slots each consumer has. Only used with a bound.
 #[derive(Debug, Default)]
-struct Shares {
-    /// How many slots each consumer has.
-    held: SmallVec<[(u64, u32); 2]>,
-    /// The two consumers that asked last, and when.
-    askers: [Option<(u64, Tick)>; 2],
-}
+struct Held(SmallVec<[(u64, u32); 2]>);
+
+/// The two consumers that asked last, and when. Every request asks each member of its tier, so this takes no lock, and
+/// writes nothing if it already says so.
+#[derive(Debug, Default)]
+struct Askers([AtomicU64; 2]);
 
 impl Slots {
     /// All slots free; `None` is no bound.
     pub(super) fn new(most: Option<u32>) -> Self {
-        let slots = Slots { most: AtomicU32::new(0), taken: AtomicU32::new(0), shares: Mutex::default() };
+        let slots = Slots { most: AtomicU32::new(0), taken: AtomicU32::new(0), askers: Askers::default(), held: Mutex::default() };
         slots.set_most(most);
         slots
     }
@@ -69,15 +69,31 @@ impl Slots {
         if most == u32::MAX {
             return true;
         }
-        let mut shares = self.shares.lock();
-        shares.note(key.by, now);
-        shares.allows(key, self.taken(), most, now)
+        self.askers.note(key.by, now);
+        self.allows(key, most, now, || self.held.lock().of(key.by))
     }
 
     /// Whether this consumer may take a slot now.
     pub(super) fn has_one_for(&self, key: RequestKey, now: Tick) -> bool {
         let most = self.most.load(Ordering::Relaxed);
-        most == u32::MAX || self.shares.lock().allows(key, self.taken(), most, now)
+        most == u32::MAX || self.allows(key, most, now, || self.held.lock().of(key.by))
+    }
+
+    /// Whether a consumer with so many slots may take one more of `most`.
+    fn allows(&self, key: RequestKey, most: u32, now: Tick, held: impl FnOnce() -> u32) -> bool {
+        let taken = self.taken();
+        if taken >= most {
+            return false;
+        }
+        let (taken, left) = (taken as usize, (most - taken - 1) as usize);
+        // Nobody holds more than all that are taken.
+        if leaves_room(taken + 1, left) {
+            return true;
+        }
+        let held = held() as usize;
+        // The number 0 stands for callers that are not told apart: there is no other consumer to leave room for.
+        let lasts = key.is_open_ended() && key.by != 0;
+        held == 0 || !(lasts || self.askers.are_others(key.by, now)) || leaves_room(held + 1, left)
     }
 
     /// Takes a slot, if this consumer may have one.
@@ -87,10 +103,10 @@ impl Slots {
             self.taken.fetch_add(1, Ordering::AcqRel);
             return Some(Slot { share_of: None });
         }
-        let mut shares = self.shares.lock();
-        shares.allows(key, self.taken(), most, now).then(|| {
+        let mut held = self.held.lock();
+        self.allows(key, most, now, || held.of(key.by)).then(|| {
             self.taken.fetch_add(1, Ordering::AcqRel);
-            shares.add(key.by);
+            held.add(key.by);
             Slot { share_of: Some(key.by) }
         })
     }
@@ -99,48 +115,71 @@ impl Slots {
     pub(super) fn give_back(&self, slot: Slot) {
         self.taken.fetch_sub(1, Ordering::AcqRel);
         if let Some(by) = slot.share_of {
-            self.shares.lock().remove(by);
+            self.held.lock().remove(by);
         }
     }
 }
 
-impl Shares {
-    fn note(&mut self, by: u64, now: Tick) {
-        if self.askers[0].is_none_or(|(last, _)| last != by) {
-            self.askers.swap(0, 1);
-        }
-        self.askers[0] = Some((by, now));
-    }
-
-    fn allows(&self, key: RequestKey, taken: u32, most: u32, now: Tick) -> bool {
-        if taken >= most {
-            return false;
-        }
-        let held = self.held.iter().find(|(by, _)| *by == key.by).map_or(0, |(_, held)| *held);
-        let wanted = self.askers.iter().flatten().any(|(by, at)| *by != key.by && now < *at + WANTED);
-        // The number 0 stands for callers that are not told apart: there is no other consumer to leave room for.
-        let lasts = key.is_open_ended() && key.by != 0;
-        held == 0 || !(wanted || lasts) || leaves_room(held as usize + 1, (most - taken - 1) as usize)
+impl Held {
+    fn of(&self, by: u64) -> u32 {
+        self.0.iter().find(|(known, _)| *known == by).map_or(0, |(_, held)| *held)
     }
 
     fn add(&mut self, by: u64) {
-        match self.held.iter_mut().find(|(known, _)| *known == by) {
+        match self.0.iter_mut().find(|(known, _)| *known == by) {
             Some((_, held)) => *held += 1,
-            None => self.held.push((by, 1)),
+            None => self.0.push((by, 1)),
         }
     }
 
     fn remove(&mut self, by: u64) {
-        let Some(at) = self.held.iter().position(|(known, _)| *known == by) else { return };
-        self.held[at].1 -= 1;
-        if self.held[at].1 == 0 {
-            self.held.swap_remove(at);
+        let Some(at) = self.0.iter().position(|(known, _)| *known == by) else { return };
+        self.0[at].1 -= 1;
+        if self.0[at].1 == 0 {
+            self.0.swap_remove(at);
         }
     }
 }
 
+impl Askers {
+    fn note(&self, by: u64, now: Tick) {
+        let asker = asker(by, now);
+        if self.0.iter().any(|known| known.load(Ordering::Relaxed) == asker) {
+            return;
+        }
+        let last = self.0[0].swap(asker, Ordering::Relaxed);
+        if who(last) != who(asker) {
+            self.0[1].store(last, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether another consumer has asked in the last while.
+    fn are_others(&self, by: u64, now: Tick) -> bool {
+        let me = asker(by, now);
+        let is_other = |known: u64| known != NOBODY && who(known) != who(me) && (known as u32).saturating_add(WANTED) > me as u32;
+        self.0.iter().any(|known| is_other(known.load(Ordering::Relaxed)))
+    }
+}
+
+/// Nobody has asked.
+const NOBODY: u64 = 0;
+
+/// A consumer, and the second in which it asked: half of the bits each. Two consumers that can't be told apart by half
+/// of their number are treated as one.
+fn asker(by: u64, now: Tick) -> u64 {
+    let second = (now.0 / 1_000_000_000).clamp(1, u32::MAX.into());
+    (by ^ (by >> 32)) << 32 | second
+}
+
+/// The consumer's half.
+fn who(asker: u64) -> u32 {
+    (asker >> 32) as u32
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use spillway_plugins::api::Api;
 
@@ -184,6 +223,20 @@ mod tests {
         let other = slots.take(whole(2), at(3)).unwrap();
         slots.give_back(other);
         assert!(slots.has_one_for(whole(1), at(70)), "that was long ago");
+    }
+
+    #[test]
+    fn the_last_two_that_asked_are_known_however_often_each_asks() {
+        let askers = Askers::default();
+        askers.note(3, at(1));
+        for second in 1..100 {
+            for by in [1, 2, 2, 1, 1] {
+                askers.note(by, at(second));
+            }
+        }
+        assert!(askers.are_others(1, at(99)) && askers.are_others(2, at(99)));
+        assert!(askers.are_others(1, at(158)) && !askers.are_others(1, at(159)), "a minute after the other one has asked");
+        assert!(!Askers::default().are_others(1, at(1)));
     }
 
     #[test]

@@ -82,17 +82,26 @@ const UNTOLD: u32 = u32::MAX;
 /// How long a target that can't report the usage of its streams is not asked for it.
 const USAGE_ASKED_AGAIN: Duration = Duration::from_secs(600);
 
+/// What each request reads of each target of a tier, in one cache line: a hundred targets are a hundred lines.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Line {
+    /// No request before this tick; a copy of what `State` knows, to be read without the lock.
+    gate: AtomicU64,
+    drained: AtomicBool,
+    /// Whether some consumer or operation may have to wait longer, or be a probe: then the lock is taken.
+    doubted: AtomicBool,
+    /// Whether it shares a quota with other targets: most don't, and pay for nothing else.
+    shares_quota: AtomicBool,
+    slots: Slots,
+}
+
 /// One target. Shared by every pool that has it; safe to use from any thread.
 #[derive(Debug)]
 pub struct Target {
     /// Its name.
     pub id: TargetId,
-    slots: Slots,
-    drained: AtomicBool,
-    /// No request before this tick; a copy of what `State` knows, to be read without the lock.
-    gate: AtomicU64,
-    /// Whether some consumer or operation may have to wait longer, or be a probe: then the lock is taken.
-    doubted: AtomicBool,
+    line: Line,
     /// Share of the rate limits that is left, in parts of [`WHOLE`]; [`UNTOLD`] if not known.
     headroom: AtomicU32,
     /// Until when it is not asked for the usage of its streams, because it answered that it can't report it. One for
@@ -100,8 +109,6 @@ pub struct Target {
     unasked_until: [AtomicU64; 2],
     /// A hash of the name, for rendezvous hashing.
     seed: u64,
-    /// Whether it shares a quota with other targets: most don't, and pay for nothing else.
-    shares_quota: AtomicBool,
     quota: ArcSwapOption<QuotaPool>,
     state: Mutex<State>,
     /// Its provisioned throughput, if it has one.
@@ -140,11 +147,13 @@ impl Target {
             headroom: AtomicU32::new(UNTOLD),
             unasked_until: Default::default(),
             seed,
-            slots: Slots::new(max_concurrent),
-            drained: AtomicBool::new(false),
-            gate: AtomicU64::new(0),
-            doubted: AtomicBool::new(false),
-            shares_quota: AtomicBool::new(false),
+            line: Line {
+                gate: AtomicU64::new(0),
+                drained: AtomicBool::new(false),
+                doubted: AtomicBool::new(false),
+                shares_quota: AtomicBool::new(false),
+                slots: Slots::new(max_concurrent),
+            },
             quota: ArcSwapOption::empty(),
             state: Mutex::new(State::default()),
             provisioned: Arc::default(),
@@ -153,11 +162,11 @@ impl Target {
 
     /// Whether it may serve this now. Cheap; [`Target::acquire`] decides.
     pub fn is_usable(&self, key: RequestKey, now: Tick) -> bool {
-        now.0 >= self.gate.load(Ordering::Acquire)
-            && !self.drained.load(Ordering::Relaxed)
-            && self.slots.wants(key, now)
-            && (!self.doubted.load(Ordering::Acquire) || now >= self.state.lock().gate(key))
-            && !(self.shares_quota.load(Ordering::Relaxed) && self.is_quota_closed(key.by, now))
+        now.0 >= self.line.gate.load(Ordering::Acquire)
+            && !self.line.drained.load(Ordering::Relaxed)
+            && self.line.slots.wants(key, now)
+            && (!self.line.doubted.load(Ordering::Acquire) || now >= self.state.lock().gate(key))
+            && !(self.line.shares_quota.load(Ordering::Relaxed) && self.is_quota_closed(key.by, now))
     }
 
     fn is_quota_closed(&self, by: u64, now: Tick) -> bool {
@@ -169,9 +178,9 @@ impl Target {
         if !self.is_usable(key, now) {
             return None;
         }
-        let slot = self.slots.take(key, now)?;
+        let slot = self.line.slots.take(key, now)?;
         let mut lease = Lease { target: Arc::clone(self), key, began: now, slot, probes: Default::default() };
-        if self.doubted.load(Ordering::Acquire) {
+        if self.line.doubted.load(Ordering::Acquire) {
             let mut state = self.state.lock();
             if now < state.gate(key) {
                 return None;
@@ -199,7 +208,7 @@ impl Target {
     }
 
     fn closed_by(&self, beliefs: [Option<&Belief>; 2], quota: Option<Tick>, key: Option<RequestKey>, now: Tick) -> Option<Unavailable> {
-        if self.drained.load(Ordering::Relaxed) {
+        if self.line.drained.load(Ordering::Relaxed) {
             return Some(Unavailable::Drained);
         }
         let whole = key.is_none_or(|key| key.whole);
@@ -221,13 +230,13 @@ impl Target {
             }
             _ if let Some(until) = quota => Some(Unavailable::QuotaPool(until)),
             _ if throttled_until > now => Some(Unavailable::Throttled(throttled_until)),
-            _ => key.map_or(self.slots.is_full(), |key| !self.slots.has_one_for(key, now)).then_some(Unavailable::Busy),
+            _ => key.map_or(self.line.slots.is_full(), |key| !self.line.slots.has_one_for(key, now)).then_some(Unavailable::Busy),
         }
     }
 
     /// Whether the next request would be a probe.
     pub fn is_half_open(&self) -> bool {
-        self.doubted.load(Ordering::Acquire) && self.state.lock().shown().iter().flatten().any(|belief| belief.circuit_gate(true).1)
+        self.line.doubted.load(Ordering::Acquire) && self.state.lock().shown().iter().flatten().any(|belief| belief.circuit_gate(true).1)
     }
 
     /// How many probes in a row have failed since its circuit opened.
@@ -242,7 +251,7 @@ impl Target {
 
     /// Requests in flight.
     pub fn in_flight(&self) -> u32 {
-        self.slots.taken()
+        self.line.slots.taken()
     }
 
     /// Peak EWMA of the time to the first token, in seconds.
@@ -275,7 +284,7 @@ impl Target {
 
     /// Drains or undrains it; requests in flight go on.
     pub fn set_drained(&self, drained: bool) {
-        self.drained.store(drained, Ordering::Relaxed);
+        self.line.drained.store(drained, Ordering::Relaxed);
     }
 
     /// Until when it is throttled for all, if it is.
@@ -293,14 +302,14 @@ impl Target {
 
     /// The quota that it shares with other targets, if any.
     pub fn quota(&self) -> Option<Arc<QuotaPool>> {
-        self.shares_quota.load(Ordering::Relaxed).then(|| self.quota.load_full()).flatten()
+        self.line.shares_quota.load(Ordering::Relaxed).then(|| self.quota.load_full()).flatten()
     }
 
     /// Sets the quota that it shares with other targets.
     pub fn set_quota(&self, quota: Option<Arc<QuotaPool>>) {
         let shares = quota.is_some();
         self.quota.store(quota);
-        self.shares_quota.store(shares, Ordering::Relaxed);
+        self.line.shares_quota.store(shares, Ordering::Relaxed);
     }
 
     /// Clears throttle, circuit and outage, and opens its quota pool, for an operator.
@@ -313,7 +322,7 @@ impl Target {
 
     /// Sets another bound on its requests in flight; those above it finish.
     pub fn set_max_concurrent(&self, most: Option<u32>) {
-        self.slots.set_most(most);
+        self.line.slots.set_most(most);
     }
 
     /// Ends an outage, because its credentials have changed.
@@ -331,7 +340,7 @@ impl Target {
         TargetState {
             backend: self.id.backend.to_string(),
             deployment: self.id.deployment.to_string(),
-            drained: self.drained.load(Ordering::Relaxed),
+            drained: self.line.drained.load(Ordering::Relaxed),
             shared: state.shared.snapshot(now),
             own: state
                 .own
@@ -348,7 +357,7 @@ impl Target {
 
     /// Restores the state that the old process reported at `now`.
     pub fn restore(&self, saved: &TargetState, now: Tick) {
-        self.drained.store(saved.drained, Ordering::Relaxed);
+        self.line.drained.store(saved.drained, Ordering::Relaxed);
         if let Some(left) = saved.headroom {
             self.headroom.store((left.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32, Ordering::Relaxed);
         }
@@ -369,8 +378,8 @@ impl Target {
 
     fn publish(&self, state: &State) {
         let (circuit, probe) = state.shared.circuit_gate(true);
-        self.doubted.store(probe || !state.shared.outages.is_empty() || !state.own.is_empty(), Ordering::Release);
-        self.gate.store(state.shared.throttled_until.max(circuit).0, Ordering::Release);
+        self.line.doubted.store(probe || !state.shared.outages.is_empty() || !state.own.is_empty(), Ordering::Release);
+        self.line.gate.store(state.shared.throttled_until.max(circuit).0, Ordering::Release);
     }
 
     fn record(&self, key: RequestKey, probes: [Probes; 2], outcome: Outcome, rules: &CircuitRules, now: Tick) -> Change {
@@ -463,7 +472,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.target.slots.give_back(self.slot);
+        self.target.line.slots.give_back(self.slot);
         if self.is_probe() {
             let mut state = self.target.state.lock();
             state.give_back(self.key, self.probes);

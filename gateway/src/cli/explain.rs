@@ -40,20 +40,20 @@ fn explain(request: &Value) -> String {
     for member in request["passed_over"].as_array().into_iter().flatten() {
         let until = member["reopens_in_ms"].as_u64().map_or(String::new(), |ms| format!(", for another {} s", ms.div_ceil(1000)));
         lines.push(format!(
-            "  not used: {}/{} (tier {}), because it was {}{until}",
+            "  not used: {}/{} ({}), because it was {}{until}",
             text(member, "backend"),
             text(member, "deployment"),
-            member["priority"],
+            about(member),
             state(member["state"].as_str().unwrap_or("?")),
         ));
     }
     for attempt in request["attempts"].as_array().into_iter().flatten() {
         let status = attempt["status"].as_u64().map_or(String::new(), |status| format!(" ({status})"));
         lines.push(format!(
-            "  tried: {}/{} (tier {}): {}{status} after {:.1} ms",
+            "  tried: {}/{} ({}): {}{status} after {:.1} ms",
             text(attempt, "backend"),
             text(attempt, "deployment"),
-            attempt["priority"],
+            about(attempt),
             text(attempt, "outcome"),
             attempt["us"].as_f64().unwrap_or(0.0) / 1000.0,
         ));
@@ -72,8 +72,19 @@ fn explain(request: &Value) -> String {
         (_, Some("cut")) => "cut off in the middle of its answer".to_owned(),
         _ => "the caller left".to_owned(),
     };
-    lines.push(format!("  {how}, status {}, after {:.1} ms", request["status"], request["us"].as_f64().unwrap_or(0.0) / 1000.0));
+    let served = request["service_tier"].as_str().map_or(String::new(), |tier| format!(" in service tier {tier}"));
+    lines.push(format!("  {how}{served}, status {}, after {:.1} ms", request["status"], request["us"].as_f64().unwrap_or(0.0) / 1000.0));
     lines.join("\n")
+}
+
+/// What is known of a target beside its name: its tier, the service tier that was asked for, whose place it took, and how
+/// full its provisioned throughput was.
+fn about(target: &Value) -> String {
+    let mut about = vec![format!("tier {}", target["priority"])];
+    about.extend(target["service_tier"].as_str().map(|tier| format!("service tier {tier}")));
+    about.extend(target["spilled_from"].as_str().map(|from| format!("in place of {from}, by Azure's own spillover")));
+    about.extend(target["ptu_percent"].as_u64().map(|percent| format!("its provisioned throughput {percent} % full")));
+    about.join(", ")
 }
 
 /// A state, in the words of the sentence above.
@@ -86,5 +97,36 @@ fn state(state: &str) -> String {
         "location-not-allowed" => "outside the caller's locations".to_owned(),
         "quota-pool" => "closed by a 429 of another member of its quota pool".to_owned(),
         other => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_target_is_named_with_service_tier_spillover_and_level() {
+        let request = json!({
+            "id": "r", "consumer": "app", "model": "m", "api": "chat", "pool": "p", "end": "ok", "status": 200, "us": 1500,
+            "service_tier": "default",
+            "passed_over": [{ "backend": "ptu", "deployment": "d", "priority": 1, "state": "ptu-full", "reopens_in_ms": 1200, "ptu_percent": 104 }],
+            "attempts": [
+                { "backend": "ptu-2", "deployment": "standard", "spilled_from": "gpt", "priority": 1, "outcome": "ok", "status": 200, "us": 900,
+                  "ptu_percent": 71 },
+                { "backend": "flex", "deployment": "d", "priority": 2, "service_tier": "flex", "outcome": "throttled", "status": 429, "us": 100 },
+            ],
+        });
+        let text = explain(&request);
+        for line in [
+            "  not used: ptu/d (tier 1, its provisioned throughput 104 % full), because it was full by the gateway's account of its \
+             provisioned throughput, for another 2 s",
+            "  tried: ptu-2/standard (tier 1, in place of gpt, by Azure's own spillover, its provisioned throughput 71 % full): ok (200) after 0.9 ms",
+            "  tried: flex/d (tier 2, service tier flex): throttled (429) after 0.1 ms",
+            "  answered in service tier default, status 200, after 1.5 ms",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use crate::balance::provisioned::Tally;
+use crate::balance::provisioned::{Full, Tally};
 use crate::balance::target::Target;
 use crate::clock::{Clock, Tick};
 use crate::redis::SharedMemory;
@@ -50,6 +50,9 @@ struct Told {
     tally: Tally,
     /// How long its last 429 still holds.
     full_ms: u64,
+    /// How long ago it ended.
+    #[serde(default)]
+    full_ago_ms: u64,
 }
 
 /// What was heard of the others: their tallies, by process and target.
@@ -58,21 +61,9 @@ struct Heard(HashMap<(String, String), Tally>);
 
 impl Heard {
     /// What a process has done since it was heard last. The first time is only noted: what it did before has drained, or
-    /// is seen when it ends.
+    /// is seen when it ends. Also if another process has taken the name.
     fn news(&mut self, process: &str, target: &str, tally: Tally) -> Option<Tally> {
-        let before = self.0.insert((process.to_owned(), target.to_owned()), tally)?;
-        // Another process has taken the name.
-        if tally.booked < before.booked || tally.ended < before.ended {
-            return None;
-        }
-        Some(Tally {
-            booked: tally.booked - before.booked,
-            ended: tally.ended - before.ended,
-            used: (tally.used - before.used).max(0.0),
-            accepted: tally.accepted.saturating_sub(before.accepted),
-            refused: tally.refused.saturating_sub(before.refused),
-            drain: tally.drain,
-        })
+        tally.since(&self.0.insert((process.to_owned(), target.to_owned()), tally)?)
     }
 }
 
@@ -127,15 +118,17 @@ pub(super) async fn keep_shared(
 
 fn told(target: &Target, now: Tick) -> Option<Told> {
     let (tally, full) = target.provisioned.tally(now)?;
-    Some(Told { tally, full_ms: u64::try_from(full.as_millis()).unwrap_or(u64::MAX) })
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Some(Told { tally, full_ms: millis(full.left), full_ago_ms: millis(full.ago) })
 }
 
 fn note(heard: &mut Heard, process: &str, text: &str, targets: &BTreeMap<String, Arc<Target>>, now: Tick) {
     // Of another version of the gateway: what it sends is seen by what it fills.
     let Ok(told) = serde_json::from_str::<BTreeMap<String, Told>>(text) else { return };
-    for (name, Told { tally, full_ms }) in told {
+    for (name, Told { tally, full_ms, full_ago_ms }) in told {
         if let (Some(news), Some(target)) = (heard.news(process, &name, tally), targets.get(&name)) {
-            target.provisioned.note_peer(&news, Duration::from_millis(full_ms), now);
+            let full = Full { left: Duration::from_millis(full_ms), ago: Duration::from_millis(full_ago_ms) };
+            target.provisioned.note_peer(&news, full, now);
         }
     }
 }

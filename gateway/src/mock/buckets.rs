@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ptu::PtuBucket;
-pub use super::ptu::{Arrival, Done, Ptu};
+pub use super::ptu::{Arrival, Done, Foreign, Ptu};
 use crate::clock::Tick;
 
 /// The limits of a deployment.

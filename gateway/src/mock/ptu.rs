@@ -15,6 +15,15 @@ const FOREIGN_CALLS: f64 = 4.0;
 /// What is added to the time until the level is below its line.
 const ROUNDED_UP: f64 = 0.05;
 
+/// How the load of other callers changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// It swings between its most and nothing, once in ten minutes.
+    Swinging,
+    /// It is always its most.
+    Steady,
+}
+
 /// A provisioned deployment. Callers are told nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ptu {
@@ -30,8 +39,10 @@ pub struct Ptu {
     pub guess: u64,
     /// What it really takes, as a share of what it is said to take.
     pub off: f64,
-    /// The most that other callers ask for, as a share of what it really takes. Their load swings between that and nothing.
+    /// The most that other callers ask for, as a share of what it really takes.
     pub foreign: f64,
+    /// How their load changes.
+    pub foreign_is: Foreign,
     /// Whether answers tell how full it is. Azure's don't any more.
     pub utilisation_header: bool,
 }
@@ -47,6 +58,7 @@ impl Ptu {
             guess: 256,
             off: 1.0,
             foreign: 0.0,
+            foreign_is: Foreign::Swinging,
             utilisation_header: false,
         }
     }
@@ -59,6 +71,15 @@ impl Ptu {
     /// Tokens that it takes in a burst.
     pub fn capacity(&self) -> f64 {
         self.per_second() * self.depth.as_secs_f64()
+    }
+
+    /// What other callers ask for, as a share of what it really takes.
+    fn foreign_now(&self, now: Tick) -> f64 {
+        let phase = now.0 as f64 / 1e9 / SWING * std::f64::consts::TAU;
+        match self.foreign_is {
+            Foreign::Swinging => self.foreign * (0.5 + 0.5 * phase.sin()),
+            Foreign::Steady => self.foreign,
+        }
     }
 
     /// What is reserved for a call, in input tokens.
@@ -165,8 +186,7 @@ impl PtuBucket {
                 if self.foreign_at.is_some() {
                     self.foreign_call(ptu);
                 }
-                let phase = at.0 as f64 / 1e9 / SWING * std::f64::consts::TAU;
-                let share = (ptu.foreign * (0.5 + 0.5 * phase.sin())).max(0.001);
+                let share = ptu.foreign_now(at).max(0.001);
                 let pause = -(1.0 - self.rng.f64()).ln() / (share * FOREIGN_CALLS);
                 self.foreign_at = Some(at + Duration::from_secs_f64(pause.min(60.0)));
             }

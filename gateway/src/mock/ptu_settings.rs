@@ -84,6 +84,7 @@ impl PtuSetting {
                     guess: table.guess.unwrap_or(usual.guess),
                     off: table.off.unwrap_or(usual.off),
                     foreign: table.foreign.unwrap_or(usual.foreign),
+                    foreign_is: usual.foreign_is,
                     utilisation_header: table.utilisation_header.unwrap_or(usual.utilisation_header),
                 }
             }
@@ -113,7 +114,7 @@ impl PtuSetting {
 mod tests {
     use std::time::Duration;
 
-    use crate::mock::ptu::Ptu;
+    use crate::mock::ptu::{Foreign, Ptu};
     use crate::mock::settings::Settings;
 
     fn ptu(text: &str) -> Result<Option<Ptu>, String> {
@@ -132,6 +133,7 @@ mod tests {
             guess: 600,
             off: 0.85,
             foreign: 0.2,
+            foreign_is: Foreign::Swinging,
             utilisation_header: true,
         };
         assert_eq!(ptu(all), Ok(Some(expected)));

@@ -14,6 +14,7 @@ use super::retry_state::RetryState;
 use super::{metering, spillover, traced};
 use crate::attempt_outcome::AttemptOutcome;
 use crate::balance::circuit::{ErrorKind, Failure};
+use crate::balance::provisioned::Booking;
 use crate::balance::ptu::load::Used;
 use crate::balance::route::Pick;
 use crate::balance::target::{Change, Lease, OutageReason, Outcome};
@@ -63,6 +64,7 @@ impl AttemptState {
             sent: false,
             filtered: false,
             said: None,
+            ptu_percent: pick.booking.as_ref().and_then(Booking::percent_full),
             booking: pick.booking,
         }
     }
@@ -145,8 +147,9 @@ impl AttemptState {
         let status = self.status.map(|status| status.as_u16());
         let target = Arc::clone(self.lease.target());
         let served_by = spillover::served_by(&self);
-        let AttemptState { member, began, waited, span, said, lease, .. } = self;
-        let record = AttemptRecord { target, member, served_by, outcome, status, began, took, waited, span, said, stale: false };
+        let AttemptState { member, began, waited, span, said, lease, ptu_percent, .. } = self;
+        let record =
+            AttemptRecord { target, member, served_by, ptu_percent, outcome, status, began, took, waited, span, said, stale: false };
         note(books, model_request, record);
         lease
     }
@@ -206,11 +209,25 @@ impl<'g> Attempt<'g> {
     }
 
     fn note_part(&mut self, facts: &Facts, attempts: &mut Attempts, outcome: AttemptOutcome, status: Option<u16>, stale: bool) {
-        let AttemptState { member, began, waited, span, .. } = self.state;
+        let AttemptState { member, began, waited, span, ptu_percent, .. } = self.state;
         let (target, now) = (Arc::clone(self.state.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
         let served_by = spillover::served_by(&self.state);
-        attempts.records.push(AttemptRecord { target, member, served_by, outcome, status, began, took, waited, span, said: None, stale });
+        let said = None;
+        attempts.records.push(AttemptRecord {
+            target,
+            member,
+            served_by,
+            ptu_percent,
+            outcome,
+            status,
+            began,
+            took,
+            waited,
+            span,
+            said,
+            stale,
+        });
         self.state.began = now;
         self.state.waited = Duration::ZERO;
         self.state.span = traced::attempt(facts);

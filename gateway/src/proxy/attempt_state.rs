@@ -33,6 +33,8 @@ pub(super) struct AttemptState {
     pub(super) filtered: bool,
     /// The upstream's error message.
     pub(super) said: Option<Arc<str>>,
+    /// How full its target's provisioned throughput was when it began, in percent, if it has one and its rate is known.
+    pub(super) ptu_percent: Option<u32>,
     /// What it takes of its target's provisioned throughput, if that has one.
     pub(super) booking: Option<Booking>,
 }

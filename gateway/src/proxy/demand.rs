@@ -33,6 +33,7 @@ pub(super) fn of(facts: &Facts, body: &RequestBody, model_request: &ModelRequest
         takes: model.durations.most(),
         waited: Duration::ZERO,
         may_wait: true,
+        is_new: true,
     })
 }
 

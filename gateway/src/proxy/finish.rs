@@ -66,8 +66,11 @@ fn recent(over: &FinishedRequest<'_>, passed_over: Vec<Skipped>) -> Recent {
     let priority = |member: usize| model.and_then(|model| model.route.members().get(member)).map_or(0, |member| member.priority);
     let tried = |attempt: &AttemptRecord| Tried {
         backend: Arc::clone(&attempt.target.id.backend),
-        deployment: Arc::clone(&attempt.target.id.deployment),
+        deployment: Arc::clone(attempt.served_by.as_ref().unwrap_or(&attempt.target.id.deployment)),
+        spilled_from: attempt.served_by.as_ref().map(|_| Arc::clone(&attempt.target.id.deployment)),
         priority: priority(attempt.member),
+        service_tier: over.model_request.and_then(|asked| asked.service_tier_at(attempt.member)).map(ServiceTier::label),
+        ptu_percent: attempt.ptu_percent,
         outcome: attempt.outcome.label(),
         status: attempt.status,
         us: micros(attempt.took),
@@ -84,6 +87,7 @@ fn recent(over: &FinishedRequest<'_>, passed_over: Vec<Skipped>) -> Recent {
         end: over.reply.end,
         code: over.reply.end.code(),
         cache: over.cache,
+        service_tier: over.service_tier.map(ServiceTier::label),
         attempts: over.attempts.iter().map(tried).collect(),
         passed_over,
         us: micros(over.took),

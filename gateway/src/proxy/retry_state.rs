@@ -222,7 +222,7 @@ const LONGEST_AGAIN: Duration = Duration::from_secs(1);
 pub(super) fn pick_again(model_request: &ModelRequest, retry_state: &mut RetryState, member: usize, now: Tick) -> Option<Pick> {
     let lease = model_request.model.route.members()[member].target.acquire(retry_state.key, now)?;
     retry_state.tried.retain(|tried| *tried != member);
-    let booking = retry_state.demand.as_ref().and_then(|demand| Booking::of(&lease.target().provisioned, demand, false, now));
+    let booking = retry_state.demand.as_ref().and_then(|demand| Booking::of(&lease.target().provisioned, demand, now));
     Some(Pick { index: member, lease, booking })
 }
 
@@ -234,7 +234,7 @@ pub(super) fn pick(
     model_request: &ModelRequest,
     facts: &Facts,
     attempts: &mut Attempts,
-    retry_state: &RetryState,
+    retry_state: &mut RetryState,
     now: Tick,
 ) -> Result<Pick, NoneReady> {
     let fence = facts.consumer().and_then(|consumer| consumer.rights.locations.as_deref());
@@ -258,6 +258,9 @@ pub(super) fn pick(
         let skipped = route.skipped(&request, picked.as_ref().ok().map(|pick| pick.index), now);
         attempts.skipped.extend(skipped);
         attempts.recorded_for = number;
+    }
+    if let Some(demand) = &mut retry_state.demand {
+        demand.is_new = false;
     }
     picked
 }

@@ -20,6 +20,8 @@ pub struct AttemptRecord {
     pub member: usize,
     /// The deployment that served it, if the backend had another one serve it than the target's.
     pub served_by: Option<Arc<str>>,
+    /// How full the target's provisioned throughput was when it began, in percent, if it has one and its rate is known.
+    pub ptu_percent: Option<u32>,
     /// How it went.
     pub outcome: AttemptOutcome,
     /// The upstream's status.

@@ -86,6 +86,11 @@ pub struct Spilled {
 }
 
 impl Member {
+    /// The deployment that served requests in place of this member's, if there was one: the latest.
+    pub fn spills_to(&self) -> Option<Arc<str>> {
+        self.spilled.load().as_ref().map(|spilled| Arc::clone(&spilled.place.deployment))
+    }
+
     /// The deployment of this name, which served a request in place of this member's. `price` is asked for once.
     pub fn spilled_to(&self, deployment: &str, price: impl FnOnce() -> Option<DeploymentPrice>) -> Arc<Spilled> {
         let known = self.spilled.load();

@@ -84,6 +84,7 @@ impl Call {
             takes: known.durations.most(),
             waited: Duration::ZERO,
             may_wait: true,
+            is_new: true,
         });
         Call {
             key: RequestKey { by: world.number_at_targets(&consumer), api: request.api, whole: true },
@@ -115,6 +116,13 @@ impl Call {
             demand: self.demand.as_ref(),
             class: self.request.class.unwrap_or(self.consumer.class),
             is_late: self.needed_by.is_some_and(|needed_by| needed_by.since(now) < most),
+        }
+    }
+
+    /// It has asked for the first time, or once more.
+    pub(super) fn has_asked(&mut self) {
+        if let Some(demand) = &mut self.demand {
+            demand.is_new = false;
         }
     }
 
@@ -157,5 +165,6 @@ impl Call {
 
 /// A request as a deployment sees it.
 pub(super) fn arrival(request: &Request) -> Arrival {
-    Arrival { prompt: request.usage.input, cached: request.usage.cached_input, cap: request.cap.filter(|cap| *cap > 0) }
+    let cap = request.cap.filter(|cap| *cap > 0);
+    Arrival { prompt: request.usage.input, cached: request.usage.cached_input, cap, choices: 1 }
 }

@@ -169,6 +169,7 @@ impl Run {
     fn attempt(&mut self, mut call: Call, now: Tick) {
         while now < call.deadline {
             let picked = self.world.model(call.model).route.pick(&call.asks(&self.world, now), now, &mut self.rng);
+            call.has_asked();
             match picked {
                 Ok(pick) => match self.send(call, pick, now) {
                     Some(refused) => call = refused,

@@ -10,7 +10,7 @@ use spillway_plugins::prices::{Money, Price};
 use spillway_plugins::service_tier::ServiceTier;
 use spillway_plugins::tokens::Usage;
 
-use super::bucket::{self, PayAsYouGo, Ptu};
+use super::bucket::{self, Mocked};
 use super::request::Names;
 use super::scenario::Scenario;
 use crate::backend::Targets;
@@ -233,8 +233,8 @@ fn model(
                 let per_second = said.map(|said| said * (1.0 + assumptions.off));
                 let seed = assumptions.seed ^ target.seed();
                 let takes: Box<dyn bucket::Deployment> = match ptu.zip(per_second) {
-                    Some((ptu, rate)) => Box::new(Ptu::new(rate, ptu.output_ratio, ptu.depth, assumptions.foreign, seed)),
-                    None => Box::new(PayAsYouGo::new(assumptions.limits.get(id).copied())),
+                    Some((ptu, rate)) => Box::new(Mocked::ptu(rate, ptu.output_ratio, ptu.depth, assumptions.foreign, seed)),
+                    None => Box::new(Mocked::pay_as_you_go(assumptions.limits.get(id).copied())),
                 };
                 let per_hour = if let Some(DeploymentPrice::Hourly(money)) = &price { Some(*money) } else { None };
                 let (is_provisioned, units) = (ptu.is_some(), units.get(id).copied());

@@ -22,10 +22,19 @@ const MOVED: usize = 50;
 pub struct Tried {
     /// The backend's name.
     pub backend: Arc<str>,
-    /// The deployment's name there.
+    /// The name of the deployment that served it there.
     pub deployment: Arc<str>,
+    /// The member's deployment, if Azure's own spillover had another one serve the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spilled_from: Option<Arc<str>>,
     /// Its tier.
     pub priority: u32,
+    /// The service tier that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<&'static str>,
+    /// How full its provisioned throughput was by the gateway's account when it was sent, in percent, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ptu_percent: Option<u32>,
     /// The outcome.
     pub outcome: &'static str,
     /// The upstream's status, if it answered.
@@ -63,6 +72,9 @@ pub struct Recent {
     pub code: Option<&'static str>,
     /// The result of the cache, if there is one.
     pub cache: Option<&'static str>,
+    /// The service tier that the answer names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<&'static str>,
     /// Every attempt in order.
     pub attempts: Vec<Tried>,
     /// Members of better tiers that were not usable, for each choice of a member.
@@ -137,6 +149,7 @@ mod tests {
             end: End::Complete,
             code: None,
             cache: None,
+            service_tier: None,
             attempts: Vec::new(),
             passed_over: Vec::new(),
             us: 1,

@@ -52,6 +52,7 @@ mod shares;
 mod simulate;
 mod spillover_headers;
 mod steering;
+mod steering_live;
 mod stored;
 mod streams;
 mod thinking;

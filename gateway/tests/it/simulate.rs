@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use spillway::clock::Clock;
-use spillway::simulate::bucket::{Arrival, Deployment as _, Ptu};
+use spillway::simulate::bucket::{Arrival, Deployment as _, Mocked};
 use spillway_testkit::backend::{Received, Reply, ScriptedBackend};
 use spillway_testkit::client;
 
@@ -36,8 +36,8 @@ fn used() -> Reply {
 
 /// A deployment that refuses as Azure's documentation says.
 fn provisioned() -> impl Fn(&Received) -> Reply + Send + Sync + 'static {
-    let (clock, bucket) = (Clock::new(), Mutex::new(Ptu::new(6_000.0, 1.0, Duration::from_millis(500), 0.0, 1)));
-    move |_| match bucket.lock().admit(&Arrival { prompt: INPUT, cached: 0, cap: Some(OUTPUT) }, clock.now()) {
+    let (clock, bucket) = (Clock::new(), Mutex::new(Mocked::ptu(6_000.0, 1.0, Duration::from_millis(500), 0.0, 1)));
+    move |_| match bucket.lock().admit(&Arrival { prompt: INPUT, cached: 0, cap: Some(OUTPUT), choices: 1 }, clock.now()) {
         Ok(_) => used(),
         Err(wait) => Reply::json(429, r#"{"error":{"code":"429","message":"The deployment has no capacity left"}}"#)
             .header("retry-after-ms", wait.as_millis().to_string()),

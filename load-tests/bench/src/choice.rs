@@ -13,50 +13,87 @@ use spillway::balance::target::{Target, TargetId};
 use spillway::clock::Tick;
 use spillway_plugins::limits::Class;
 
-/// Nanoseconds for one choice among 100 usable targets of one tier, its slot taken and given back. `steered`: each has
-/// provisioned throughput, and the choice asks for its room and books it.
-pub fn nanos(policy: Policy, steered: bool) -> f64 {
-    let members: Vec<Member> = (0..100)
-        .map(|number| {
-            let id = TargetId { backend: format!("backend-{number}").into(), deployment: "m".into() };
-            Member {
-                target: Arc::new(Target::new(id, Some(1000))),
-                priority: 1,
-                weight: 1 + number % 7,
-                location: None,
-                backend: 0,
-                up: Default::default(),
-                serves: Default::default(),
+/// Choices in a slice, and slices.
+const CHOICES: u32 = 2_000;
+const SLICES: usize = 101;
+/// Time from one choice to the next.
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// Nanoseconds for one choice among 100 usable targets of one tier, its slot taken and given back.
+pub fn nanos(policy: Policy) -> f64 {
+    let mut choices = Choices::new(policy, false);
+    median((0..SLICES).map(|_| choices.slice()).collect())
+}
+
+/// Nanoseconds that a choice takes longer if each of the targets has provisioned throughput, so that the chosen one is asked
+/// for room, and what the request needs is booked and given back. In slices that alternate: what the machine does to one, it
+/// does to the other.
+pub fn steered_nanos_more(policy: Policy) -> f64 {
+    let (mut off, mut on) = (Choices::new(policy, false), Choices::new(policy, true));
+    median((0..SLICES).map(|_| on.slice() - off.slice()).collect())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A route of 100 targets, and the time there.
+struct Choices {
+    route: Route,
+    demand: Option<Demand>,
+    rng: fastrand::Rng,
+    now: Tick,
+}
+
+impl Choices {
+    fn new(policy: Policy, steered: bool) -> Self {
+        let members: Vec<Member> = (0..100)
+            .map(|number| {
+                let id = TargetId { backend: format!("backend-{number}").into(), deployment: "m".into() };
+                Member {
+                    target: Arc::new(Target::new(id, Some(1000))),
+                    priority: 1,
+                    weight: 1 + number % 7,
+                    location: None,
+                    backend: 0,
+                    up: Default::default(),
+                    serves: Default::default(),
+                }
+            })
+            .collect();
+        let now = Tick(3_600_000_000_000);
+        let mut route = Route::new(members, policy);
+        if steered {
+            for member in route.members() {
+                member.target.provisioned.configure(Some(ptu()), now);
             }
-        })
-        .collect();
-    let mut route = Route::new(members, policy);
-    if steered {
-        for member in route.members() {
-            member.target.provisioned.configure(Some(ptu()), Tick(1));
+            route = route.provisioned(Some(Rules::default()));
         }
-        route = route.provisioned(Some(Rules::default()));
+        Choices { route, demand: steered.then(demand), rng: fastrand::Rng::with_seed(1), now }
     }
-    let demand = steered.then(demand);
-    let mut rng = fastrand::Rng::with_seed(1);
-    const ROUNDS: u32 = 200_000;
-    let began = Instant::now();
-    for round in 0..ROUNDS {
-        let request = PickRequest {
-            excluded: &[],
-            throttled: &[],
-            tried: &[],
-            fence: None,
-            affinity_key: u64::from(round),
-            key: Default::default(),
-            demand: demand.as_ref(),
-            class: Class::Standard,
-            is_late: false,
-        };
-        let pick = route.pick(&request, Tick(1), &mut rng);
-        std::hint::black_box(&pick);
+
+    /// Nanoseconds for a choice, as the mean of a slice.
+    fn slice(&mut self) -> f64 {
+        let began = Instant::now();
+        for round in 0..CHOICES {
+            self.now = self.now + PAUSE;
+            let request = PickRequest {
+                excluded: &[],
+                throttled: &[],
+                tried: &[],
+                fence: None,
+                affinity_key: u64::from(round),
+                key: Default::default(),
+                demand: self.demand.as_ref(),
+                class: Class::Standard,
+                is_late: false,
+            };
+            let pick = self.route.pick(&request, self.now, &mut self.rng);
+            std::hint::black_box(&pick);
+        }
+        began.elapsed().as_nanos() as f64 / f64::from(CHOICES)
     }
-    began.elapsed().as_nanos() as f64 / f64::from(ROUNDS)
 }
 
 fn ptu() -> PtuConfig {
@@ -73,5 +110,6 @@ fn demand() -> Demand {
         takes: Duration::ZERO,
         waited: Duration::ZERO,
         may_wait: true,
+        is_new: true,
     }
 }

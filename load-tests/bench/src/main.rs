@@ -87,10 +87,9 @@ async fn main() {
     println!("{:<32}{:>8.0} µs (budget 2000)", "100,000 similar questions", content::search());
     println!("{:<32}{:>8.0} a second (budget 10000)", "records of the prompt log", content::records().await);
     for (name, policy) in Policy::NAMES {
-        println!("{:<32}{:>8.0} ns (budget 1000)", format!("choice of 100, {name}"), choice::nanos(policy, false));
+        println!("{:<32}{:>8.0} ns (budget 1000)", format!("choice of 100, {name}"), choice::nanos(policy));
     }
-    let (off, on) = (choice::nanos(Policy::Weighted, false), choice::nanos(Policy::Weighted, true));
-    println!("{:<32}{:>8.0} ns more (budget 1000)", "choice of 100, PTU ahead", on - off);
+    println!("{:<32}{:>8.0} ns more (budget 1000)", "choice of 100, PTU ahead", choice::steered_nanos_more(Policy::Weighted));
     for keys in [10, 10_000] {
         println!("{:<32}{:>8.0} ns (budget 2000)", format!("a caller's key, of {keys}"), auth::key(keys));
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use spillway::balance::provisioned::Elsewhere;
 use spillway::balance::ptu::load::{Ask, Used};
 use spillway::clock::Tick;
 use spillway::mock::buckets::Arrival;
@@ -14,9 +15,7 @@ use crate::truth::Truth;
 pub const BEGIN: Tick = Tick(3_600_000_000_000);
 
 /// Dollars per token of gpt-5.1, pay-as-you-go.
-const INPUT: f64 = 1.25e-6;
-const CACHED: f64 = 0.125e-6;
-const OUTPUT: f64 = 10.0e-6;
+pub const ELSEWHERE: Elsewhere = Elsewhere { input: 1.25e-6, cached: 0.125e-6, output: 10.0e-6 };
 /// So many seconds before the end the last batch call comes.
 pub const LAST_BATCH: usize = 1800;
 /// Consumers of each shape.
@@ -82,14 +81,8 @@ impl Call {
 
     /// What it costs at a standard deployment, in dollars.
     pub fn price(&self) -> f64 {
-        self.expected_price(self.cached as f64 / self.prompt as f64, self.output as f64)
-    }
-
-    /// What a gateway thinks that it costs there.
-    pub fn expected_price(&self, cached: f64, output: f64) -> f64 {
-        let prompt = self.prompt as f64;
-        let cached = prompt * cached * self.cached_elsewhere;
-        (prompt - cached) * INPUT + cached * CACHED + output * OUTPUT
+        let cached = self.cached as f64 * self.cached_elsewhere;
+        (self.prompt as f64 - cached) * ELSEWHERE.input + cached * ELSEWHERE.cached + self.output as f64 * ELSEWHERE.output
     }
 
     /// Time to its first token: at the PTU, or elsewhere.

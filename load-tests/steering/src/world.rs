@@ -10,7 +10,7 @@ use spillway::mock::buckets::{Buckets, Limits};
 use spillway_plugins::limits::Class;
 
 use crate::call::{BEGIN, Call, Demand, calls};
-use crate::controller::{Asking, Ceiling, Clairvoyant, Controller, Kind, Native, Today, Twins, Way};
+use crate::controller::{Asking, Ceiling, Clairvoyant, Controller, Gateways, Kind, Native, Way};
 use crate::figures::{Figures, Tally};
 use crate::scenario::Scenario;
 use crate::truth::Truth;
@@ -52,12 +52,12 @@ pub fn run(scenario: &Scenario, kind: Kind, seed: u64) -> Figures {
     let truth = Truth::draw(scenario, seed, &mut rng);
     let (calls, demand) = calls(scenario, &truth, &mut rng);
     let controller: Box<dyn Controller> = match kind {
-        Kind::Today => Box::new(Today::new(scenario.nodes, calls.len())),
+        Kind::Today => Box::new(Gateways::new(scenario, None, calls.len(), BEGIN)),
         Kind::Native => Box::new(Native),
         Kind::Ceiling => Box::new(Ceiling::new(scenario.nodes, scenario.units)),
         Kind::Clairvoyant => Box::new(Clairvoyant),
-        Kind::Twin => Box::new(Twins::new(scenario, Prefer::FirstCome, calls.len(), BEGIN)),
-        Kind::Savings => Box::new(Twins::new(scenario, Prefer::Savings, calls.len(), BEGIN)),
+        Kind::Twin => Box::new(Gateways::new(scenario, Some(Prefer::FirstCome), calls.len(), BEGIN)),
+        Kind::Savings => Box::new(Gateways::new(scenario, Some(Prefer::Savings), calls.len(), BEGIN)),
     };
     let mut world = World {
         scenario,

@@ -31,6 +31,16 @@ pub(super) struct State {
     pub(super) tally: Tally,
 }
 
+/// What is booked for a request.
+pub(super) struct Booked {
+    /// The input tokens; `None` if no rate is known.
+    pub(super) tokens: Option<f64>,
+    /// How far the level was above the line before.
+    pub(super) above: f64,
+    /// The share of the PTU that it uses.
+    pub(super) share: Option<usize>,
+}
+
 /// The least rate that is learned, in tokens per second.
 pub(super) const LEAST: f64 = 1.0;
 /// A drain outside of this shows that a learned rate is off: it is learned again.
@@ -59,8 +69,7 @@ impl State {
     }
 
     /// The request as the steering sees it.
-    fn call(&self, capacity: &Capacity, demand: &Demand, now: Tick) -> Call {
-        let usual = self.usual(demand);
+    fn call(&self, capacity: &Capacity, demand: &Demand, usual: Usual, now: Tick) -> Call {
         let expected = capacity.expected(&demand.ask, usual);
         let price = demand.elsewhere.filter(|_| expected > 0.0).map_or(0.0, |elsewhere| elsewhere.of(&demand.ask, usual) / expected);
         Call {
@@ -70,18 +79,20 @@ impl State {
             deadline: demand.needed_by,
             takes: demand.takes,
             waited: demand.waited,
+            is_new: demand.is_new,
             reserved: self.shares.guard(self.shares.of(&demand.caller), self.twin.drain(), now),
             queued: demand.may_wait.then_some(0.0),
         }
     }
 
-    pub(super) fn decide(&mut self, demand: &Demand, rules: &Rules, now: Tick) -> Decision {
+    /// `usual`: what is usual for calls like it.
+    pub(super) fn decide(&mut self, demand: &Demand, usual: Usual, rules: &Rules, now: Tick) -> Decision {
         // Until a rate is known there is nothing to steer by.
         let Some(capacity) = self.capacity else { return Decision::Use { probe: false } };
         if self.twin.is_too_coarse(now) {
             return Decision::Use { probe: false };
         }
-        let call = self.call(&capacity, demand, now);
+        let call = self.call(&capacity, demand, usual, now);
         let decision = self.steering.decide(&mut self.twin, rules, &call, now);
         let class = demand.caller.class as usize;
         match decision {
@@ -91,6 +102,26 @@ impl State {
             Decision::Spill(why) => self.decided.spill[why as usize][class] += 1,
         }
         decision
+    }
+
+    /// How full it is, in percent; `None` if its rate isn't known.
+    pub(super) fn percent_full(&self, now: Tick) -> Option<u32> {
+        self.capacity.is_some().then(|| (100.0 * self.twin.fill(now)).round() as u32)
+    }
+
+    /// Books what a request is expected to take.
+    pub(super) fn book(&mut self, demand: &Demand, usual: Usual, now: Tick) -> Booked {
+        let share = self.shares.of(&demand.caller);
+        let Some(capacity) = &self.capacity else {
+            let one = Capacity { per_second: 1.0, output_ratio: self.config.output_ratio };
+            self.flow.add(one.expected(&demand.ask, usual), now);
+            return Booked { tokens: None, above: 0.0, share };
+        };
+        let load = booked(capacity, demand, usual);
+        let tokens = load * capacity.per_second;
+        self.shares.add(share, load, now);
+        self.tally.booked += tokens;
+        Booked { tokens: Some(tokens), above: self.twin.admitted(now, load), share }
     }
 
     pub(super) fn refused(&mut self, wait: Duration, now: Tick) {
@@ -123,6 +154,6 @@ impl State {
 const MOST_BOOKED: f64 = 10.0;
 
 /// The load that is booked: with a usual completion, if the request sets no cap.
-pub(super) fn booked(capacity: &Capacity, demand: &Demand, usual: Usual) -> f64 {
+fn booked(capacity: &Capacity, demand: &Demand, usual: Usual) -> f64 {
     capacity.booked(&demand.ask, usual.cached, usual.output as u64).min(MOST_BOOKED)
 }

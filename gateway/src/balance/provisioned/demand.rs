@@ -52,6 +52,8 @@ pub struct Demand {
     pub waited: Duration,
     /// There is a place for it to wait.
     pub may_wait: bool,
+    /// It asks for the first time: it counts as an arrival.
+    pub is_new: bool,
 }
 
 impl Elsewhere {

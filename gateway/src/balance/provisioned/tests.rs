@@ -31,11 +31,12 @@ fn demand() -> Demand {
         takes: Duration::ZERO,
         waited: Duration::ZERO,
         may_wait: true,
+        is_new: true,
     }
 }
 
 fn book(target: &Arc<Target>, at: Tick) -> Booking {
-    Booking::of(&target.provisioned, &demand(), false, at).unwrap()
+    Booking::of(&target.provisioned, &demand(), at).unwrap()
 }
 
 fn level(target: &Target, at: Tick) -> f64 {
@@ -51,7 +52,7 @@ fn without_it_everything_goes_there_and_nothing_is_booked() {
     let target = target(None);
     assert_eq!(target.provisioned.decide(&demand(), &rules(), NOW), Decision::Use { probe: false });
     assert!(
-        Booking::of(&target.provisioned, &demand(), false, NOW).is_none()
+        Booking::of(&target.provisioned, &demand(), NOW).is_none()
             && target.provisioned.view(NOW).is_none()
             && target.provisioned.learned(NOW).is_none()
     );
@@ -101,7 +102,7 @@ fn a_cap_without_measure_closes_nothing_for_long() {
     let huge = Demand { ask: Ask { prompt: 10, cap: Some(u64::MAX), choices: 1 }, ..demand() };
     let _ = target.provisioned.decide(&huge, &rules(), NOW);
     for _ in 0..20 {
-        let mut booking = Booking::of(&target.provisioned, &huge, false, NOW).unwrap();
+        let mut booking = Booking::of(&target.provisioned, &huge, NOW).unwrap();
         booking.answered();
         booking.settle(Some(Used { prompt: 0, cached: 0, output: 0 }), NOW);
     }
@@ -142,7 +143,7 @@ fn an_unknown_rate_is_learned_from_refusals() {
         if !matches!(target.provisioned.decide(&ask, &rules(), now), Decision::Use { .. }) {
             continue;
         }
-        let mut booking = Booking::of(&target.provisioned, &ask, false, now).unwrap();
+        let mut booking = Booking::of(&target.provisioned, &ask, now).unwrap();
         if bucket >= 0.0 {
             refused += 1;
             booking.refused(Some(Duration::from_secs_f64(bucket / 2000.0)), now);
@@ -200,7 +201,7 @@ proptest! {
         target.provisioned.restore(&Learned { twin: Saved { level, drain, real, size, spare, held }, per_second }, NOW);
         let demand = Demand { ask: Ask { prompt, cap: None, choices: 1 }, ..demand() };
         let _ = target.provisioned.decide(&demand, &rules(), NOW);
-        let mut booking = Booking::of(&target.provisioned, &demand, false, NOW).unwrap();
+        let mut booking = Booking::of(&target.provisioned, &demand, NOW).unwrap();
         booking.refused(Some(Duration::from_millis(wait.into())), NOW);
         let view = target.provisioned.view(NOW + Duration::from_secs(1)).unwrap();
         prop_assert!(view.drain.is_finite() && view.fill.is_none_or(f64::is_finite) && view.per_second.is_none_or(|rate| rate.is_finite() && rate > 0.0));

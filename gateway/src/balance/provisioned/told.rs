@@ -82,3 +82,31 @@ pub struct Tally {
     /// The drain after the last one.
     pub drain: f64,
 }
+
+/// When there is room again by a node's last 429, and so the level is at the line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Full {
+    /// How long until then; zero if that is over.
+    pub left: Duration,
+    /// How long ago that was; zero if it is still to come.
+    pub ago: Duration,
+}
+
+impl Full {
+    /// After so long it says nothing any more.
+    pub(super) const TOLD_BY: Duration = Duration::from_secs(2);
+}
+
+impl Tally {
+    /// What was done since an earlier tally. `None` if that was another process's: nothing is ever taken off one.
+    pub fn since(&self, before: &Tally) -> Option<Tally> {
+        (self.booked >= before.booked && self.ended >= before.ended).then(|| Tally {
+            booked: self.booked - before.booked,
+            ended: self.ended - before.ended,
+            used: (self.used - before.used).max(0.0),
+            accepted: self.accepted.saturating_sub(before.accepted),
+            refused: self.refused.saturating_sub(before.refused),
+            drain: self.drain,
+        })
+    }
+}

@@ -5,8 +5,8 @@
 const CACHED_ABOVE: u64 = 1024;
 /// How fast an average follows.
 const FOLLOWS: f64 = 0.03;
-/// Entries of the table of averages, a power of two.
-const ENTRIES: usize = 1024;
+/// Entries of a table of averages: at first, and at most; powers of two.
+const ENTRIES: (usize, usize) = (16, 1024);
 
 /// What a deployment takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,38 +89,50 @@ struct Entry {
     usual: Usual,
 }
 
-/// Averages by a key that the caller makes (consumer and model, say). Bounded: where two keys share an entry, the later
-/// one takes it.
+/// Averages by a key that the caller makes (consumer and model, say). Most deployments have few keys, and a gateway may have
+/// many deployments, so the table is small at first and grows. It is bounded: where two keys share an entry of the largest
+/// table, the later one takes it.
 #[derive(Debug, Clone)]
 pub struct Averages {
-    entries: Vec<Entry>,
+    entries: Vec<Option<Entry>>,
     /// Of all keys; what is expected of a new one.
     all: Usual,
 }
 
 impl Default for Averages {
     fn default() -> Self {
-        let all = Usual { cached: 0.0, output: 300.0 };
-        Averages { entries: vec![Entry { key: 0, usual: all }; ENTRIES], all }
+        Averages { entries: vec![None; ENTRIES.0], all: Usual { cached: 0.0, output: 300.0 } }
     }
 }
 
 impl Averages {
     /// What is usual for calls with this key and a prompt of this length.
     pub fn usual(&self, key: u64, prompt: u64) -> Usual {
-        let entry = &self.entries[index(key)];
-        let usual = if entry.key == key { entry.usual } else { self.all };
+        let entry = self.entries[index(key, self.entries.len())].filter(|entry| entry.key == key);
+        let usual = entry.map_or(self.all, |entry| entry.usual);
         if prompt > CACHED_ABOVE { usual } else { Usual { cached: 0.0, ..usual } }
     }
 
     /// Learns from what a call used.
     pub fn learn(&mut self, key: u64, used: &Used) {
         follow(&mut self.all, used);
-        let entry = &mut self.entries[index(key)];
-        if entry.key != key {
-            *entry = Entry { key, usual: self.all };
+        if let Some(other) = self.entries[index(key, self.entries.len())].filter(|entry| entry.key != key) {
+            self.grow_until_apart(key, other.key);
         }
-        follow(&mut entry.usual, used);
+        let place = index(key, self.entries.len());
+        let entry = self.entries[place].filter(|entry| entry.key == key);
+        let mut usual = entry.map_or(self.all, |entry| entry.usual);
+        follow(&mut usual, used);
+        self.entries[place] = Some(Entry { key, usual });
+    }
+
+    /// Grows the table until two keys have an entry each; not at all if no table is large enough for that.
+    fn grow_until_apart(&mut self, key: u64, other: u64) {
+        let sizes = std::iter::successors(Some(self.entries.len() * 2), |size| Some(size * 2)).take_while(|size| *size <= ENTRIES.1);
+        let Some(size) = sizes.into_iter().find(|size| index(key, *size) != index(other, *size)) else { return };
+        let old = std::mem::replace(&mut self.entries, vec![None; size]);
+        // Keys that were apart stay apart: a larger table only looks at more bits.
+        old.into_iter().flatten().for_each(|entry| self.entries[index(entry.key, size)] = Some(entry));
     }
 }
 
@@ -132,9 +144,10 @@ fn follow(usual: &mut Usual, used: &Used) {
     usual.output += FOLLOWS * (used.output as f64 - usual.output);
 }
 
-fn index(key: u64) -> usize {
+/// The place of a key in a table of this size, a power of two.
+fn index(key: u64, size: usize) -> usize {
     // The upper bits of a product depend on all bits of the key.
-    (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - ENTRIES.trailing_zeros())) as usize
+    (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - size.trailing_zeros())) as usize
 }
 
 #[cfg(test)]
@@ -170,6 +183,35 @@ mod tests {
         assert_eq!(averages.usual(7, 1_000).cached, 0.0, "a short prompt is never cached");
         let new = averages.usual(9, 10_000);
         assert!((0.3..0.6).contains(&new.cached), "the mean of all: {new:?}");
+    }
+
+    #[test]
+    fn a_table_of_averages_grows_with_its_keys_and_no_further_than_its_bound() {
+        let used = |key: u64| Used { prompt: 0, cached: 0, output: key };
+        let mut averages = Averages::default();
+        averages.learn(1, &used(100));
+        assert_eq!(averages.entries.len(), ENTRIES.0);
+        for key in 1..=24 {
+            (0..300).for_each(|_| averages.learn(key, &used(key)));
+        }
+        for key in 1..=24 {
+            assert!((averages.usual(key, 0).output - key as f64).abs() < 0.5, "{key}: {averages:?}");
+        }
+        assert!(averages.entries.len() < ENTRIES.1, "two dozen keys don't need the largest table");
+        (0..100_000).for_each(|key| averages.learn(key, &used(key)));
+        assert_eq!(averages.entries.len(), ENTRIES.1);
+    }
+
+    #[test]
+    fn keys_that_no_table_can_tell_apart_do_not_make_it_grow() {
+        // The inverse of the factor: these keys' products differ in their lowest bits only.
+        let inverse = 0xF1DE_83E1_9937_733D_u64;
+        assert_eq!(inverse.wrapping_mul(0x9E37_79B9_7F4A_7C15), 1);
+        let mut averages = Averages::default();
+        for product in 1..100_u64 {
+            averages.learn(inverse.wrapping_mul(product), &Used { prompt: 0, cached: 0, output: 1 });
+        }
+        assert_eq!(averages.entries.len(), ENTRIES.0);
     }
 
     #[test]

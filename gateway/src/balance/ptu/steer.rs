@@ -71,6 +71,8 @@ pub struct Call {
     pub takes: Duration,
     /// How long it has waited.
     pub waited: Duration,
+    /// It asks for the first time: it counts as an arrival.
+    pub is_new: bool,
     /// The share of the depth that it must leave free for those who have a share of the PTU.
     pub reserved: f64,
     /// The load that waits before it; `None` if there is no place for it to wait.
@@ -140,7 +142,7 @@ impl Steering {
 
     /// Decides about a call. If it is used, the caller books it with [`Twin::admitted`].
     pub fn decide(&mut self, twin: &mut Twin, rules: &Rules, call: &Call, now: Tick) -> Decision {
-        if call.waited.is_zero() {
+        if call.is_new {
             self.note(twin, call, now);
         }
         let batch = call.class == Class::Batch;
@@ -220,7 +222,7 @@ mod tests {
 
     fn call(class: Class, price: f64) -> Call {
         let (takes, waited) = (Duration::from_secs(5), Duration::ZERO);
-        Call { class, booked: 0.3, price, deadline: None, takes, waited, reserved: 0.0, queued: Some(0.0) }
+        Call { class, booked: 0.3, price, deadline: None, takes, waited, is_new: true, reserved: 0.0, queued: Some(0.0) }
     }
 
     /// A twin with this much in its bucket of ten seconds, without a probe to spend.
@@ -275,6 +277,17 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_asks_again_is_no_arrival() {
+        let mut steering = Steering::default();
+        let first = call(Class::Standard, 1.0);
+        steering.decide(&mut filled(5.0), &Rules::default(), &first, NOW);
+        let (arrivals, price) = (steering.arrivals(NOW), steering.mean_price());
+        assert!(arrivals > 0.0);
+        steering.decide(&mut filled(5.0), &Rules::default(), &Call { is_new: false, price: 9.0, ..first }, NOW);
+        assert_eq!((steering.arrivals(NOW), steering.mean_price()), (arrivals, price));
+    }
+
+    #[test]
     fn a_deadline_is_kept() {
         let decide = |class: Class, seconds: u64| {
             let call = Call { deadline: Some(NOW + Duration::from_secs(seconds)), ..call(class, 1.0) };
@@ -299,7 +312,7 @@ mod tests {
         ) {
             let waited = Duration::from_secs(waited);
             let takes = Duration::from_secs(5);
-            let call = Call { class: Class::ALL[class], booked, price, deadline: deadline.map(Tick), takes, waited, reserved: 0.0, queued };
+            let call = Call { class: Class::ALL[class], booked, price, deadline: deadline.map(Tick), takes, waited, is_new: waited.is_zero(), reserved: 0.0, queued };
             let mut steering = at_mean_one();
             let rules = savings();
             if let Decision::Wait(time) = steering.decide(&mut filled(load), &rules, &call, NOW) {

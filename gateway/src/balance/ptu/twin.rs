@@ -46,6 +46,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 const COARSE: f64 = 5.0;
 /// The largest load and level, in seconds: what is larger is an error of somebody's.
 const MOST: f64 = 3600.0;
+/// How fast what the PTU takes is thought to fall and to rise with the drain, as the seconds in which it follows. The drain
+/// also falls when others send more for a while, and the bucket is as large as before.
+const FOLLOWS: (f64, f64) = (300.0, 60.0);
+/// Bounds of what the bucket holds, as shares of its configured depth.
+const HOLDS: (f64, f64) = (0.3, 1.5);
 /// The longest forecast; what is farther away isn't foreseeable.
 const FORESEEN: f64 = 600.0;
 
@@ -103,6 +108,8 @@ pub struct Twin {
     filter: Filter,
     at: Tick,
     depth: f64,
+    /// What the PTU takes when nobody else sends anything, as a share of the configured rate.
+    takes: f64,
     /// Share of the last minute in which the bucket was not empty.
     busy: f64,
     /// By how much observations have moved the level, all in all.
@@ -139,6 +146,7 @@ impl Twin {
             filter: Filter::new(-depth, depth),
             at: now,
             depth,
+            takes: 1.0,
             busy: 0.0,
             moved: 0.0,
             open: Open::default(),
@@ -188,7 +196,6 @@ impl Twin {
         self.sent = now;
         self.open.add(booked, booked * self.real);
         self.filter.level = (self.filter.level + booked * self.real).min(MOST);
-        self.size += 0.02 * (booked - self.size);
         self.spare = (self.spare + self.earned).min(SPARE.1);
         self.count(now, 1, 0);
         above
@@ -209,6 +216,10 @@ impl Twin {
         let booked = bounded(booked, 0.0, MOST);
         let in_level = self.open.take(booked, booked * self.real);
         self.correct(booked, in_level, used);
+        // What used nothing was refused, by the PTU or as a faulty request, and may have asked for anything.
+        if used.is_none_or(|used| used > 0.0) {
+            self.size += 0.02 * (booked - self.size);
+        }
     }
 
     /// The PTU refused a call, and says how long it takes until it accepts one: what its header says less the way of the
@@ -217,19 +228,19 @@ impl Twin {
         self.run(now);
         self.spare = (self.spare - 1.0).max(SPARE.0);
         self.count(now, 0, 1);
-        self.observe(now, wait, EXACT.0);
+        self.observe(now, wait, Duration::ZERO, EXACT.0);
     }
 
     /// How long until a call with this guard fits; `None`: not foreseeable.
     pub fn room_in(&self, now: Tick, guard: f64) -> Option<Duration> {
-        let over = (self.level_at(now) + self.margin() + bounded(guard, 0.0, 1.0) * self.depth) / self.drain();
+        let over = (self.level_at(now) + self.margin() + bounded(guard, 0.0, 1.0) * self.holds()) / self.drain();
         let seconds = over.max(self.until.since(now).as_secs_f64()).max(0.0);
         (seconds <= FORESEEN).then(|| Duration::from_secs_f64(seconds))
     }
 
     /// How full the bucket is: 0 empty, 1 at the line above which the PTU refuses. More than 1 is above the line.
     pub fn fill(&self, now: Tick) -> f64 {
-        (1.0 + self.level_at(now) / self.depth).max(0.0)
+        (1.0 + self.level_at(now) / self.holds()).max(0.0)
     }
 
     /// Which share of its capacity the PTU used in the last minute (older minutes count for less and less), 0 to 1: the
@@ -244,7 +255,7 @@ impl Twin {
         self.filter.drain
     }
 
-    /// The depth in seconds of configured capacity.
+    /// The configured depth, in seconds.
     pub fn depth(&self) -> f64 {
         self.depth
     }
@@ -279,11 +290,11 @@ impl Twin {
         self.correct(booked, in_level, used);
     }
 
-    /// The PTU refused another node's call. `wait`: what is left of its wait. `drain`: what that node makes of it; nodes
-    /// that don't agree on the drain would starve one another.
-    pub fn peer_refused(&mut self, now: Tick, wait: Duration, drain: f64) {
+    /// The PTU refused another node's call. `wait`: what is left of its wait; `ago`: how long ago it ended, and the level was at
+    /// the line. `drain`: what that node makes of it; nodes that don't agree on the drain would starve one another.
+    pub fn peer_refused(&mut self, now: Tick, wait: Duration, ago: Duration, drain: f64) {
         self.run(now);
-        self.observe(now, wait, EXACT.1);
+        self.observe(now, wait, ago, EXACT.1);
         self.filter.drain = bounded(drain, DRAIN.0, DRAIN.1);
         self.keep_within(now);
     }
@@ -307,7 +318,7 @@ impl Twin {
     pub fn rescale(&mut self, ratio: f64) {
         let ratio = bounded(ratio, 0.001, 1000.0);
         // What is in the bucket is the same number of tokens; the depth is the same number of seconds.
-        self.filter.level = ((self.filter.level + self.depth) * ratio - self.depth).clamp(-self.depth, MOST);
+        self.filter.level = ((self.filter.level + self.holds()) * ratio - self.holds()).clamp(-self.holds(), MOST);
         self.open.rescale(ratio);
         self.peer_open.rescale(ratio);
         self.size = (self.size * ratio).min(MOST);
@@ -329,7 +340,7 @@ impl Twin {
     pub fn saved(&self, now: Tick) -> Saved {
         Saved {
             // What calls under way hold is given back before another process counts.
-            level: Some(bounded(self.level_at(now) - self.filter.held * self.booked(), -self.depth, MOST)),
+            level: Some(bounded(self.level_at(now) - self.filter.held * self.booked(), -self.holds(), MOST)),
             drain: self.drain(),
             held: self.filter.held,
             real: self.real,
@@ -341,11 +352,12 @@ impl Twin {
     /// Takes over the state of another twin of the same PTU. Without a level it starts where a full bucket is met by a
     /// probe, and not by a burst.
     pub fn restore(&mut self, saved: &Saved, now: Tick) {
-        let level = saved.level.unwrap_or(-MARGIN * self.depth);
         let unsure = if saved.level.is_some() { UNSURE.0 } else { UNSURE.1 };
         self.filter.drain = bounded(saved.drain, DRAIN.0, DRAIN.1);
         self.filter.held = bounded(saved.held, 0.0, 1.5);
-        self.filter.set_level(bounded(level, -self.depth, MOST), unsure * self.depth);
+        self.takes = self.drain();
+        let level = saved.level.unwrap_or(-MARGIN * self.holds());
+        self.filter.set_level(bounded(level, -self.holds(), MOST), unsure * self.holds());
         self.real = bounded(saved.real, 0.01, 2.0);
         self.size = bounded(saved.size, 0.0, MOST);
         self.spare = bounded(saved.spare, SPARE.0, SPARE.1);
@@ -359,13 +371,19 @@ impl Twin {
         let passed = now.since(self.at);
         self.at = self.at.max(now);
         if passed > PAUSE {
-            self.filter.set_level(-MARGIN * self.depth, UNSURE.1 * self.depth);
+            self.filter.set_level(-MARGIN * self.holds(), UNSURE.1 * self.holds());
             (self.open, self.peer_open) = (Open::default(), Open::default());
             return;
+        }
+        // A decision, its booking and what they show come at the same time.
+        if passed.is_zero() {
+            return self.keep_within(now);
         }
         let seconds = passed.as_secs_f64();
         self.busy = self.averaged(seconds, self.busy_share(seconds));
         self.filter.pass(seconds);
+        let follows = if self.drain() > self.takes { FOLLOWS.1 } else { FOLLOWS.0 };
+        self.takes += (1.0 - (-seconds / follows).exp()) * (self.drain() - self.takes);
         self.keep_within(now);
         // Whoever has said nothing for so long has nothing under way.
         if self.peer_open.booked > 0.0 && now.since(self.peer_at) > PAUSE {
@@ -375,7 +393,7 @@ impl Twin {
 
     /// The share of the next seconds in which the bucket is not empty, if nothing more is sent.
     fn busy_share(&self, seconds: f64) -> f64 {
-        let lasts = ((self.level() + self.depth) / self.drain()).max(0.0);
+        let lasts = ((self.level() + self.holds()) / self.drain()).max(0.0);
         if seconds > lasts { lasts / seconds } else { 1.0 }
     }
 
@@ -389,7 +407,7 @@ impl Twin {
     }
 
     fn level_at(&self, now: Tick) -> f64 {
-        (self.level() - self.drain() * now.since(self.at).as_secs_f64()).max(-self.depth)
+        (self.level() - self.drain() * now.since(self.at).as_secs_f64()).max(-self.holds())
     }
 
     /// The load that is booked for calls under way.
@@ -397,9 +415,14 @@ impl Twin {
         self.open.booked + self.peer_open.booked
     }
 
-    /// The depth less what will be given back: that drains, too, and what drains of it is lost.
+    /// What the bucket holds, in seconds of configured capacity. Its depth is a time at the rate that the PTU really takes.
+    fn holds(&self) -> f64 {
+        self.depth * self.takes.clamp(HOLDS.0, HOLDS.1)
+    }
+
+    /// What it holds less what will be given back: that drains, too, and what drains of it is lost.
     fn free(&self) -> f64 {
-        (self.depth - self.filter.held * self.booked()).max(self.depth * 0.25)
+        (self.holds() - self.filter.held * self.booked()).max(self.holds() * 0.25)
     }
 
     fn margin(&self) -> f64 {
@@ -407,7 +430,7 @@ impl Twin {
     }
 
     fn line(&self, guard: f64) -> f64 {
-        self.level() + self.margin() + bounded(guard, 0.0, 1.0) * self.depth
+        self.level() + self.margin() + bounded(guard, 0.0, 1.0) * self.holds()
     }
 
     /// Corrects a booking. A call that used nothing was refused, and says nothing of what calls use.
@@ -422,9 +445,11 @@ impl Twin {
         }
     }
 
-    fn observe(&mut self, now: Tick, wait: Duration, exact: f64) {
+    /// A refusal said when the level is at the line: after `wait`, or `ago`.
+    fn observe(&mut self, now: Tick, wait: Duration, ago: Duration, exact: f64) {
         let wait = wait.as_secs_f64().min(FORESEEN);
-        self.moved += self.filter.observe(wait, self.booked(), (exact * exact + IN_FLIGHT * self.booked() * self.size).sqrt());
+        let level = wait - ago.as_secs_f64();
+        self.moved += self.filter.observe(level, self.booked(), (exact * exact + IN_FLIGHT * self.booked() * self.size).sqrt());
         self.ramp = 0.0;
         self.until = self.until.max(now + Duration::from_secs_f64(wait));
         self.keep_within(now);
@@ -432,9 +457,9 @@ impl Twin {
 
     /// A bucket can't be less than empty. What is uncertain then says nothing of the drain.
     fn keep_within(&mut self, now: Tick) {
-        let under = -self.depth - self.level();
+        let under = -self.holds() - self.level();
         if under > 0.0 {
-            self.filter.set_level(self.filter.level + under, UNSURE.0 * self.depth);
+            self.filter.set_level(self.filter.level + under, UNSURE.0 * self.holds());
         }
         self.filter.level = bounded(self.filter.level, -2.0 * MOST, MOST);
         if self.moved.abs() > 1e6 {

@@ -159,6 +159,7 @@ fn demand(class: Class) -> Demand {
         takes: Duration::ZERO,
         waited: Duration::ZERO,
         may_wait: true,
+        is_new: true,
     }
 }
 

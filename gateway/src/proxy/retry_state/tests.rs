@@ -181,14 +181,14 @@ fn a_pick_keeps_to_what_is_excluded_tried_and_fenced() {
     let now = gateway.clock.now();
     let mut made = Attempts::default();
     let index = |picked: Result<Pick, NoneReady>| picked.ok().map(|pick| pick.index);
-    assert_eq!(index(pick(&asked, &facts, &mut made, &state, now)), Some(0));
-    assert_eq!(index(pick(&asked, &facts_of(&gateway, "south"), &mut made, &state, now)), Some(1), "the first is in the north");
+    assert_eq!(index(pick(&asked, &facts, &mut made, &mut state, now)), Some(0));
+    assert_eq!(index(pick(&asked, &facts_of(&gateway, "south"), &mut made, &mut state, now)), Some(1), "the first is in the north");
     asked.elsewhere = Some(vec![0]);
-    assert_eq!(index(pick(&asked, &facts, &mut made, &state, now)), Some(1));
+    assert_eq!(index(pick(&asked, &facts, &mut made, &mut state, now)), Some(1));
     state.unsealed = true;
-    assert_eq!(index(pick(&asked, &facts, &mut made, &state, now)), Some(0), "anybody may be asked after all");
+    assert_eq!(index(pick(&asked, &facts, &mut made, &mut state, now)), Some(0), "anybody may be asked after all");
     state.tried.extend([0, 1]);
-    let left = pick(&asked, &facts, &mut made, &state, now).unwrap_err();
+    let left = pick(&asked, &facts, &mut made, &mut state, now).unwrap_err();
     assert_eq!(left, none(None, false, false));
 }
 
@@ -196,10 +196,10 @@ fn a_pick_keeps_to_what_is_excluded_tried_and_fenced() {
 fn whom_a_request_passed_over_is_noted_once_for_each_attempt() {
     let asking = pooled("");
     tell(&asking, 0, Outcome::Throttled { retry_after: Some(SECOND * 9), scope: ThrottleScope::Quota });
-    let Asking { gateway, facts, asked, state } = asking;
+    let Asking { gateway, facts, asked, mut state } = asking;
     let mut made = Attempts::default();
     for _ in 0..3 {
-        assert!(pick(&asked, &facts, &mut made, &state, gateway.clock.now()).is_ok());
+        assert!(pick(&asked, &facts, &mut made, &mut state, gateway.clock.now()).is_ok());
     }
     let noted: Vec<_> = made.skipped.iter().map(|skipped| (&*skipped.backend, skipped.state)).collect();
     assert_eq!(noted, [("a", "throttled")]);

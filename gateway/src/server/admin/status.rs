@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use spillway_plugins::service_tier::ServiceTier;
 
 use super::state::Admin;
 use crate::backend::Targets;
@@ -14,7 +15,7 @@ use crate::balance::target::{Target, TargetId};
 use crate::clock::Tick;
 use crate::gateway::Gateway;
 use crate::ledger::usage::UsageRow;
-use crate::runtime::Pool;
+use crate::runtime::{Model, Pool};
 use crate::telemetry::recent::Recent;
 
 /// Most consumers in one answer.
@@ -60,13 +61,16 @@ impl Admin {
     }
 }
 
+/// A member with its model and its place there, and all models of the pool that it serves.
+type MemberOfModels<'p> = ((&'p Member, &'p Model, usize), Vec<&'p str>);
+
 /// A pool's members by tier. A target that serves several of the pool's models occurs once.
 fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
-    let mut tiers: BTreeMap<u32, BTreeMap<TargetId, (&Member, Vec<&str>)>> = BTreeMap::new();
+    let mut tiers: BTreeMap<u32, BTreeMap<TargetId, MemberOfModels<'_>>> = BTreeMap::new();
     for model in pool.models() {
-        for member in model.route.members() {
+        for (at, member) in model.route.members().iter().enumerate() {
             let members = tiers.entry(member.priority).or_default();
-            members.entry(member.target.id.clone()).or_insert_with(|| (member, Vec::new())).1.push(&model.name);
+            members.entry(member.target.id.clone()).or_insert_with(|| ((member, model, at), Vec::new())).1.push(&model.name);
         }
     }
     let name = &pool.config.name;
@@ -75,13 +79,15 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
         .map(|(priority, members)| {
             let members: Vec<Value> = members
                 .into_values()
-                .map(|(member, models)| {
+                .map(|((member, model, at), models)| {
+                    let own = &model.members[at];
                     let state = member_snapshot(member, now);
                     let totals = gateway.metrics.members.totals_of(name, &state.backend, &state.deployment);
                     let why = why(state.state, state.reopens_in_ms);
                     json!({
                         "backend": state.backend, "deployment": state.deployment, "models": models, "weight": state.weight,
-                        "location": state.location, "quota_pool": state.quota_pool, "state": state.state, "why": why, "reopens_in_ms": state.reopens_in_ms,
+                        "location": state.location, "service_tier": own.service_tier.map(ServiceTier::label), "spills_to": own.spills_to(),
+                        "quota_pool": state.quota_pool, "state": state.state, "why": why, "reopens_in_ms": state.reopens_in_ms,
                         "in_flight": state.in_flight, "first_token_ms": state.first_token_ms, "headroom": state.headroom, "ptu": state.ptu,
                         "served_total": totals.served, "throttled_total": totals.throttled, "failed_total": totals.failed,
                     })
@@ -94,7 +100,8 @@ fn pool_status(pool: &Pool, gateway: &Gateway, now: Tick) -> Value {
         let priority = pool.config.members.iter().map(|member| member.priority).max().unwrap_or(0);
         let served = gateway.metrics.requests.last_resort(name).get();
         shown.push(json!({ "priority": priority, "members": [{
-            "backend": &*mock.backend, "deployment": "mock", "models": pool.config.models, "weight": 1, "location": null, "quota_pool": null, "state": "ready",
+            "backend": &*mock.backend, "deployment": "mock", "models": pool.config.models, "weight": 1, "location": null, "service_tier": null,
+            "spills_to": null, "quota_pool": null, "state": "ready",
             "why": null, "reopens_in_ms": null, "in_flight": 0, "first_token_ms": null, "headroom": null, "ptu": null,
             "served_total": served, "throttled_total": 0, "failed_total": 0,
         }] }));

@@ -7,14 +7,12 @@ use spillway::clock::Tick;
 use crate::call::Call;
 
 mod ceiling;
+mod gateways;
 mod native;
-mod today;
-mod twin;
 
 pub use ceiling::Ceiling;
+pub use gateways::Gateways;
 pub use native::{Clairvoyant, Native};
-pub use today::Today;
-pub use twin::Twins;
 
 /// Where a call goes.
 #[derive(Debug, Clone, Copy, PartialEq)]

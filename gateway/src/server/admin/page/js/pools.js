@@ -137,7 +137,9 @@ function updateMember(view, member, pool) {
   const models = member.models.length < pool.models.length ? `for ${listed(member.models, 2)}` : null;
   const weight = member.weight === 0 ? 'weight 0: gets no requests' : `weight ${member.weight}`;
   const quota = member.quota_pool ? `quota pool ${member.quota_pool}` : null;
-  say(view.place, [member.location, weight, models, quota, fullness(member.ptu)].filter(Boolean).join(' · '));
+  const tier = member.service_tier ? `service tier ${member.service_tier}` : null;
+  const spill = member.spills_to ? `Azure spills over to ${member.spills_to}` : null;
+  say(view.place, [member.location, weight, tier, models, quota, spill, fullness(member.ptu)].filter(Boolean).join(' · '));
   const { kind, meaning } = stateOf(member.state);
   showState(view.state, kind);
   say(view.state.lastChild, member.state);
@@ -157,12 +159,12 @@ function updateMember(view, member, pool) {
   show(view.node, !onlyOut.checked || isOut(member) || view.node.contains(document.activeElement));
 }
 
-// How much of provisioned throughput was used in the last minute, by the gateway's own account.
+// How full provisioned throughput is, and how much of it was used in the last minute, by the gateway's own account.
 function fullness(ptu) {
   if (!ptu) return null;
   if (ptu.utilisation === null) return 'PTU: its rate is not known before its first 429';
   const room = ptu.fill >= 1 && ptu.room_in_ms !== null ? `, room in ${countdown(ptu.room_in_ms)}` : '';
-  return `PTU ${percent(ptu.utilisation)} used${room}`;
+  return `PTU ${percent(ptu.fill)} full, ${percent(ptu.utilisation)} used${room}`;
 }
 
 // Two snapshots never agree to the millisecond; the countdown must not jump back and forth for that.
