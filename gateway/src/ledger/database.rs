@@ -79,15 +79,19 @@ impl Database {
     }
 }
 
-/// Leaves the database no room, as a full disk does: it may not grow, and what it has is used up by rows of 1970.
+/// Leaves the database no room, as a full disk does: it may not grow, and what it has is used up by rows of a time to come,
+/// which no maintenance removes.
 fn fill(connection: &Connection) -> Result<(), LedgerError> {
+    /// The year 2100, in milliseconds since 1970.
+    const LATER: i64 = 4_102_444_800_000;
     let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
     connection.pragma_update(None, "max_page_count", pages)?;
-    let row = "INSERT INTO entries (kind, request, attempt, answered, input, output, cached_input, cache_write, reasoning, input_audio, \
-               output_audio, us) VALUES (0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)";
+    let row = "INSERT INTO entries (id, kind, request, attempt, answered, input, output, cached_input, cache_write, reasoning, \
+               input_audio, output_audio, us) \
+               VALUES (max(?1, (SELECT coalesce(max(id), 0) + 1 FROM entries)), 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)";
     let is_full = |error: &rusqlite::Error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
     loop {
-        match connection.execute(row, []) {
+        match connection.execute(row, [first_id(LATER)]) {
             Ok(_) => {}
             Err(error) if is_full(&error) => return Ok(()),
             Err(error) => return Err(error.into()),

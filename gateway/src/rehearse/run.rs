@@ -13,11 +13,11 @@ use super::fault::{Fault, FaultKind};
 use super::outcome::{FaultOutcome, Rehearsal, RequestOutcome};
 use super::place::Lines;
 use super::play::{Played, RehearsalError, play};
-use super::{findings, staging, sums};
+use super::{findings, staging, sums, traffic};
 use crate::config::Config;
 
 /// Faults that are rehearsed at once. They mostly wait for their time to jump.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 8;
 
 /// What to rehearse.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,9 @@ pub fn rehearse(name: &str, text: &str, config: &Config, options: &Options) -> R
     let lines = Lines::new(text);
     let derived = faults(config, &lines);
     let is_wanted = |fault: &Fault| options.only.is_empty() || options.only.iter().any(|only| fault.name().contains(only.as_str()));
-    let wanted: Vec<Fault> = derived.all.into_iter().filter(is_wanted).collect();
+    // The baseline says why nobody may ask for a pool.
+    let is_asked = |fault: &Fault| !traffic::plan(config, fault).requests.is_empty();
+    let wanted: Vec<Fault> = derived.all.into_iter().filter(is_wanted).filter(is_asked).collect();
     let none = baseline(config, &lines);
     let played = play(config, &none).map_err(|source| FaultError { fault: none.name(), source })?;
     let usual = Usual::of(&played);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::picture::{LOOKS, cells, sample};
 use super::words::{self, escaped};
 use crate::rehearse::finding::{Finding, Severity};
-use crate::rehearse::outcome::{FaultOutcome, PoolSums, Rehearsal, Served};
+use crate::rehearse::outcome::{FaultOutcome, PoolSums, Rehearsal};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -89,10 +89,8 @@ fn faults(rehearsal: &Rehearsal) -> String {
 fn row(outcome: &FaultOutcome, tiers: &[u32]) -> String {
     let each = |of: &dyn Fn(&PoolSums) -> String| outcome.pools.iter().map(of).collect::<Vec<_>>().join("<br>");
     let pool = |sums: &PoolSums| if outcome.pools.len() > 1 { format!("{}: ", escaped(&sums.pool)) } else { String::new() };
-    let served = |sums: &PoolSums| {
-        let one = |served: &Served, requests: u64| format!("{} × {requests}", escaped(&words::served(served)));
-        pool(sums) + &sums.served.iter().map(|one_of| one(&one_of.served, one_of.requests)).collect::<Vec<_>>().join("<br>")
-    };
+    let served =
+        |sums: &PoolSums| pool(sums) + &words::served_lines(sums).iter().map(|line| escaped(line)).collect::<Vec<_>>().join("<br>");
     let seen = |sums: &PoolSums| {
         let broken = if sums.broken > 0 { format!(", {} broke off", sums.broken) } else { String::new() };
         format!("{}{}{broken}", pool(sums), words::statuses(sums))

@@ -45,7 +45,6 @@ fn rows(outcome: &FaultOutcome) -> String {
 }
 
 fn row(sums: &PoolSums) -> String {
-    let served: Vec<String> = sums.served.iter().map(|one| format!("{} × {}", words::served(&one.served), one.requests)).collect();
     let broken = if sums.broken > 0 { format!(", {} broke off", sums.broken) } else { String::new() };
     format!(
         "  {}: {} of {} good{broken}; {}\n  served   {}\n  attempts {}; added wait {} (median {}); cost {}\n",
@@ -53,7 +52,7 @@ fn row(sums: &PoolSums) -> String {
         sums.good,
         sums.requests,
         words::statuses(sums),
-        served.join("\n           "),
+        words::served_lines(sums).join("\n           "),
         sums.attempts,
         words::time(sums.added_most),
         words::time(sums.added_median),

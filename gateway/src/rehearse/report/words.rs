@@ -25,6 +25,20 @@ pub(super) fn served(served: &Served) -> String {
     }
 }
 
+/// Who served how many, the most first: a line for each backend, whatever its deployments.
+pub(super) fn served_lines(sums: &PoolSums) -> Vec<String> {
+    let mut counts: Vec<(String, u64)> = Vec::new();
+    for one in &sums.served {
+        let name = served(&one.served);
+        match counts.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += one.requests,
+            None => counts.push((name, one.requests)),
+        }
+    }
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts.into_iter().map(|(name, count)| format!("{name} × {count}")).collect()
+}
+
 /// `200 x 22, 503 x 2`
 pub(super) fn statuses(sums: &PoolSums) -> String {
     let name = |status: u16| if status == 0 { "no answer".to_owned() } else { status.to_string() };

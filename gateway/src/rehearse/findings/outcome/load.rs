@@ -41,13 +41,17 @@ fn flood(view: &View<'_>, shown: &Shown<'_>) -> Option<Finding> {
 }
 
 fn attempts(view: &View<'_>, shown: &Shown<'_>, pool: &PoolView<'_>, sums: &PoolSums) -> Option<Finding> {
-    (sums.requests >= ENOUGH && sums.attempts as f64 > MANY * sums.requests as f64).then(|| {
+    // Those at the tiers above, which are full meanwhile, are not the fault's.
+    let full: Vec<_> = shown.fault.fault.full.iter().filter_map(|at| view.config.backends.get(*at)).map(|backend| &*backend.name).collect();
+    let requests = shown.fault.requests.iter().filter(|request| request.pool == sums.pool);
+    let attempts = requests.flat_map(|request| &request.attempts).filter(|attempt| !full.contains(&&*attempt.backend)).count();
+    (sums.requests >= ENOUGH && attempts as f64 > MANY * sums.requests as f64).then(|| {
         let text = format!(
             "With {}, {} requests for pool '{}' make {} attempts: a member that fails is not left alone.",
             shown.said(),
             sums.requests,
             pool.config.name,
-            sums.attempts
+            attempts
         );
         let remedy = "Let the circuit open after fewer failures, or keep it open for longer.";
         view.finding("attempts-multiply", Severity::Note, &format!("{}.circuit", pool.key), text, remedy)
