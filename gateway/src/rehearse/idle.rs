@@ -21,7 +21,7 @@ use crate::virtual_time::VirtualTime;
 /// How often the runtime is looked at.
 const LOOK: Duration = Duration::from_micros(500);
 /// How often in a row it must be found asleep.
-const ASLEEP: u32 = 8;
+const ASLEEP: u32 = 4;
 /// Bytes that must arrive, one after the other, before a jump.
 const PROBES: u32 = 2;
 /// How often it is looked whether the runtime has woken up after a jump.

@@ -17,7 +17,7 @@ use super::{findings, staging, sums, traffic};
 use crate::config::Config;
 
 /// Faults that are rehearsed at once. They mostly wait for their time to jump.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
 /// What to rehearse.
 #[derive(Debug, Clone, Default)]
