@@ -13,6 +13,7 @@ mod logs;
 mod mock;
 mod online;
 mod pages;
+mod shadow;
 mod simulate;
 mod usage;
 
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Keys { command } => keys::run(command),
         Command::Usage(arguments) => usage::run(arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Shadow(arguments) => shadow::run(&arguments),
         Command::Logs { command } => logs::run(command),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Reload(arguments) => admin::reload(&arguments),

@@ -26,4 +26,6 @@ pub struct LedgerRules {
     pub retention: Duration,
     /// How long hourly sums are kept.
     pub hours: Duration,
+    /// Requests and attempts that were refused or failed without cost are recorded, too.
+    pub refusals: bool,
 }

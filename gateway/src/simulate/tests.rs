@@ -85,6 +85,7 @@ fn request(seconds: f64) -> Request {
         cap: Some(100),
         took: Some(Duration::from_secs(5)),
         deadline: None,
+        seen: None,
     }
 }
 

@@ -81,6 +81,7 @@ pub(super) fn ledger(raw: Option<&RawLedger>, state_dir: Option<&Path>, check: &
         required: raw.required.unwrap_or(false),
         retention: check.span(raw.retention, 90 * 86_400, "ledger.retention"),
         hours,
+        refusals: raw.refusals.unwrap_or(false),
     })
 }
 
