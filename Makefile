@@ -133,8 +133,8 @@ $(TOOLS)/build-packages:
 # Real clients and servers that the tests talk to.
 $(TOOLS)/test-packages:
 	@mkdir -p $(TOOLS)
-	@command -v curl >/dev/null && command -v openssl >/dev/null && command -v redis-server >/dev/null \
-	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl openssl redis-server; }
+	@PATH="$$PATH:/usr/sbin"; command -v curl >/dev/null && command -v openssl >/dev/null && command -v redis-server >/dev/null \
+	  && command -v nginx >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl openssl redis-server nginx-light; }
 	@touch $@
 
 $(TOOLS)/browser-packages:

@@ -39,6 +39,8 @@ pub(super) enum Command {
     Usage(super::usage::UsageArguments),
     /// Replay past traffic on virtual time: what would this config have done, how many PTUs are right, what is saved.
     Simulate(super::simulate::SimulateArguments),
+    /// Replay a log of this or another gateway: what would this config have decided, beside what was done.
+    Shadow(super::shadow::ShadowArguments),
     /// Search the prompt log.
     Logs {
         #[command(subcommand)]

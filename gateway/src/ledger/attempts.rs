@@ -133,7 +133,8 @@ impl AttemptRows {
 }
 
 fn kind(connection: &Connection, number: i64) -> rusqlite::Result<Kind> {
-    let sql = "SELECT api, model, class, source, backend, coalesce(nullif(spilled_from, ''), deployment), outcome FROM kinds WHERE kind = ?1";
+    let sql =
+        "SELECT api, model, class, source, backend, coalesce(nullif(spilled_from, ''), deployment), outcome FROM kinds WHERE kind = ?1";
     connection.prepare_cached(sql)?.query_row([number], |row| {
         let (api, class, source): (String, String, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
         Ok(Kind {

@@ -212,14 +212,13 @@ impl Writer {
                 ])?;
             }
         }
-        let oldest = batch.iter().map(|row| row.at).max().unwrap_or(0) - i64::try_from(self.rules.retention.as_micros()).unwrap_or(i64::MAX);
+        let oldest =
+            batch.iter().map(|row| row.at).max().unwrap_or(0) - i64::try_from(self.rules.retention.as_micros()).unwrap_or(i64::MAX);
         // A few more than come in, so that it ends.
         let step = batch.len() as i64 * 2 + 1000;
         transaction.execute("DELETE FROM refusals WHERE id <= ?1", [last - MOST])?;
-        transaction.execute(
-            "DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE at < ?1 ORDER BY at LIMIT ?2)",
-            [oldest, step],
-        )?;
+        transaction
+            .execute("DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE at < ?1 ORDER BY at LIMIT ?2)", [oldest, step])?;
         Ok(transaction.commit()?)
     }
 }
@@ -259,8 +258,7 @@ impl RefusalRows {
         let connection = match path.exists() {
             false => None,
             true => {
-                let connection =
-                    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+                let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
                 connection.busy_timeout(BUSY)?;
                 connection.pragma_update(None, "query_only", true)?;
                 Some(connection)

@@ -152,7 +152,8 @@ impl AttemptState {
         };
         let AttemptState { member, began, waited, span, said, lease, scope, .. } = self;
         let stale = false;
-        let record = AttemptRecord { target, member, served_by, outcome, status, began, took, waited, span, said, stale, retry_after, scope };
+        let record =
+            AttemptRecord { target, member, served_by, outcome, status, began, took, waited, span, said, stale, retry_after, scope };
         note(books, model_request, record);
         lease
     }

@@ -16,6 +16,7 @@ mod listen;
 mod reload;
 mod self_listener;
 mod service;
+mod shadow_listener;
 mod sharing;
 mod signals;
 mod systemd;

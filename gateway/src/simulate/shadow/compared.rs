@@ -139,8 +139,7 @@ pub(in crate::simulate) struct Compared {
 impl Compared {
     pub(super) fn new(world: &World) -> Self {
         let named = |name: String| DeploymentFigures { name, ..DeploymentFigures::default() };
-        let deployments: Vec<DeploymentFigures> =
-            world.deployments.iter().map(|deployment| named(deployment.id.to_string())).collect();
+        let deployments: Vec<DeploymentFigures> = world.deployments.iter().map(|deployment| named(deployment.id.to_string())).collect();
         Compared {
             names: deployments.iter().map(|deployment| deployment.name.as_str().into()).collect(),
             requests: 0,

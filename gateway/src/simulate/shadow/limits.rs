@@ -31,7 +31,6 @@ pub(in crate::simulate) struct Limits {
     pools: Vec<Option<Arc<Scope>>>,
     /// Tokens that are reserved for a completion without a cap.
     assumed: u64,
-    is_required: bool,
 }
 
 #[derive(Debug)]
@@ -74,9 +73,7 @@ fn scope(rank: Rank, name: String, rules: &Rules) -> Option<Arc<Scope>> {
 
 impl Account {
     fn new(name: &str, rights: &Rights, limits: &ConsumerLimits, group: Option<usize>) -> Self {
-        let one = |(model, rules): (&String, &Rules)| {
-            Some((model.clone(), scope(Rank::ConsumerModel, model_name(name, model), rules)?))
-        };
+        let one = |(model, rules): (&String, &Rules)| Some((model.clone(), scope(Rank::ConsumerModel, model_name(name, model), rules)?));
         Account {
             rights: rights.clone(),
             own: scope(Rank::Consumer, consumer_name(name), &limits.rules),
@@ -99,18 +96,12 @@ impl Limits {
             groups: config.groups.iter().map(|group| scope(Rank::Group, group_name(&group.name), &group.rules)).collect(),
             pools: config.pools.iter().map(|pool| scope(Rank::Pool, pool_name(&pool.name), &pool.limits)).collect(),
             assumed: config.usage.assume_completion,
-            is_required: config.plugins.auth.required,
         }
     }
 
     /// Whether the config lists a consumer of this name.
     pub(in crate::simulate) fn knows(&self, consumer: &str) -> bool {
         self.consumers.contains_key(consumer)
-    }
-
-    /// Whether the gateway serves only consumers that it knows.
-    pub(in crate::simulate) fn is_required(&self) -> bool {
-        self.is_required
     }
 
     /// Admits a request to all of its scopes, or to none; `None` if none applies. A consumer that the config doesn't list has

@@ -61,7 +61,9 @@ impl Places {
         let deployments = [from_path, deployment];
         let exact = deployments.iter().filter(|name| !name.is_empty()).find_map(|deployment| {
             let by_name = self.by_name.get(&(backend.clone(), deployment.clone()));
-            by_name.or_else(|| self.by_host.get(&(host.clone(), deployment.clone()))).copied()
+            let by_host = |host: &String| self.by_host.get(&(host.clone(), deployment.clone()));
+            // A log may name a host without a scheme.
+            by_name.or_else(|| by_host(&host)).or_else(|| by_host(&backend)).copied()
         });
         exact.or_else(|| self.alone.get(&backend).copied().flatten()).or_else(|| self.alone.get(&host).copied().flatten())
     }

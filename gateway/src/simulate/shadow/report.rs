@@ -19,9 +19,7 @@ pub fn text(traffic: &Traffic, outcome: &Outcome, comparison: &Comparison) -> St
     text += &differences(outcome, comparison);
     if !comparison.limits.is_empty() {
         let mut rows = vec![row(&["limits that would have refused", "", "requests", "that were answered"])];
-        rows.extend(
-            comparison.limits.iter().map(|limit| row(&[&limit.owner, limit.limit, &count(limit.refused), &count(limit.answered)])),
-        );
+        rows.extend(comparison.limits.iter().map(|limit| row(&[&limit.owner, limit.limit, &count(limit.refused), &count(limit.answered)])));
         let _ = write!(text, "\n{}", aligned(&rows));
     }
     text += &deployments(comparison);

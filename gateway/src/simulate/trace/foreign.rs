@@ -161,14 +161,7 @@ impl Row {
             said: Said::of_status(status, None),
             used: None,
         });
-        let seen = Seen {
-            answers: answers.collect(),
-            end,
-            status: Some(status),
-            cost: self.cost,
-            took: self.took,
-            ..Seen::default()
-        };
+        let seen = Seen { answers: answers.collect(), end, status: Some(status), cost: self.cost, took: self.took, ..Seen::default() };
         // A request that failed took as long as its failure, which says nothing about an answer.
         let took = self.took.filter(|_| seen.end == SeenEnd::Served);
         Request {

@@ -69,7 +69,8 @@ impl RecordedTrace {
         let mut groups: BTreeMap<Vec<u8>, Group> = BTreeMap::new();
         while let Some(row) = self.next_attempt.take_if(|row| row.at == now) {
             let group = groups.entry(row.request.as_bytes().to_vec()).or_default();
-            group.parts.entry(row.attempt).or_default().row = Some(row);
+            let attempt = row.attempt;
+            group.parts.entry(attempt).or_default().row = Some(row);
             self.next_attempt = self.attempts.next_row()?;
         }
         while let Some(row) = self.next_refusal.take_if(|row| row.at.div_euclid(1000) == now) {
@@ -141,7 +142,8 @@ impl Group {
     fn request(self, names: &mut Names) -> Option<Request> {
         let facts = self.facts()?;
         let answered = self.parts.values().find_map(|part| part.row.as_ref().filter(|row| row.is_answered));
-        let is_unasked = answered.is_some_and(|row| row.is_cached || Said::of(&row.kind.outcome, None, None, ThrottleScope::Quota).is_none());
+        let is_unasked =
+            answered.is_some_and(|row| row.is_cached || Said::of(&row.kind.outcome, None, None, ThrottleScope::Quota).is_none());
         let mut seen = Seen { is_ours: true, prompt_bound: facts.bound, ..Seen::default() };
         if !is_unasked {
             seen.answers.extend(self.parts.values().filter_map(|part| part.answer(names)));

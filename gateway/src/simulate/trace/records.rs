@@ -61,9 +61,7 @@ impl<R: Read> Records<R> {
                         Ok(Some((line, Ok(pairs.map(|(name, value)| (clean(name), Value::from(value))).collect()))))
                     }
                     Err(error) if matches!(error.kind(), ::csv::ErrorKind::Io(_)) => Err(error.into()),
-                    Err(error) => {
-                        Ok(Some((error.position().map_or(0, ::csv::Position::line), Err("it is not text in UTF-8".to_owned()))))
-                    }
+                    Err(error) => Ok(Some((error.position().map_or(0, ::csv::Position::line), Err("it is not text in UTF-8".to_owned())))),
                 }
             }
         }
