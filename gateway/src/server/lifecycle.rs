@@ -184,8 +184,7 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let mut bind = |address: SocketAddr| sockets.listen(address).map_err(|source| StartError::Bind { address, source });
     let listeners = config.server.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
     let admin = bind(config.server.admin)?;
-    let mirrored = config.shadow.iter().flat_map(|rules| &rules.listen);
-    let mirrors = mirrored.map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
+    let mirrors = config.shadow.iter().flat_map(|rules| &rules.listen).map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
     let metrics = Arc::new(Metrics::new()?);
     if let Some(folder) = &config.server.state_dir {
         metrics.watch_state(folder)?;
@@ -214,12 +213,8 @@ impl Prepared {
         let Prepared { gateway, listeners, mirrors, admin, own_requests, upkeep, source, by, ptu_file } = self;
         let listen: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let (admin_address, mirrored) = (admin.local_addr()?, mirrors.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?);
-        let sockets = listeners
-            .iter()
-            .chain([&admin])
-            .chain(&mirrors)
-            .map(|listener| listener.as_fd().try_clone_to_owned())
-            .collect::<Result<_, _>>()?;
+        let all = listeners.iter().chain([&admin]).chain(&mirrors);
+        let sockets = all.map(|listener| listener.as_fd().try_clone_to_owned()).collect::<Result<_, _>>()?;
         let server = gateway.runtime.load().config.server.clone();
         let conf = ServerConf { threads: server.threads.unwrap_or(1), ..ServerConf::default() };
         let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());

@@ -24,6 +24,8 @@ use crate::simulate::world::Assumptions;
 const REMEMBERED: Duration = Duration::from_secs(32 * 86_400);
 /// Different names of consumers and backends that are kept; further ones are one.
 const NAMES: usize = 1000;
+/// Most requests that may be under way: a mirror may say that each takes as long as it likes.
+const UNDER_WAY: usize = 100_000;
 /// The name of a model that no pool has.
 const UNKNOWN: &str = "(other models)";
 const OTHER: &str = "(others)";
@@ -52,6 +54,8 @@ struct Current {
     kept: HashSet<String>,
     since: String,
     requests: u64,
+    /// Requests that were left out because too many were under way.
+    left_out: u64,
     notes: Vec<String>,
     last: Tick,
 }
@@ -108,7 +112,7 @@ impl Current {
             }
         };
         let since = crate::simulate::outcome::time_text(at);
-        Some(Current { runtime, run, names: Names::default(), kept: HashSet::new(), since, requests: 0, notes, last: at })
+        Some(Current { runtime, run, names: Names::default(), kept: HashSet::new(), since, requests: 0, left_out: 0, notes, last: at })
     }
 
     /// A name, or the one of all others: a mirror may send any number of different ones.
@@ -137,6 +141,11 @@ impl Current {
         seen.prompt_bound = prompt_bound;
         // The clock may be set back.
         self.last = self.last.max(at);
+        self.run.advance(self.last);
+        if self.run.under_way() >= UNDER_WAY {
+            self.left_out += 1;
+            return;
+        }
         self.requests += 1;
         let request = Request {
             at: self.last,
@@ -160,6 +169,6 @@ impl Current {
         self.run.advance(self.last);
         let mut outcome = self.run.outcome(&self.names);
         outcome.notes.extend(self.notes.iter().cloned());
-        json!({ "since": self.since, "requests": self.requests, "outcome": outcome, "comparison": self.run.comparison() })
+        json!({ "since": self.since, "requests": self.requests, "left_out": self.left_out, "outcome": outcome, "comparison": self.run.comparison() })
     }
 }

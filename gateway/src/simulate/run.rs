@@ -161,6 +161,11 @@ impl Run {
         self.shadow.as_ref().map(|shadow| shadow.compared.figures())
     }
 
+    /// How many requests wait or are being answered.
+    pub fn under_way(&self) -> usize {
+        self.events.len()
+    }
+
     /// Forgets the sums of hours that ended before this time.
     pub fn forget_before(&mut self, time: Tick) {
         self.tally.hours.retain(|hour, _| *hour >= time.0 / HOUR);

@@ -1,6 +1,7 @@
 //! Whole scenarios.
 
 mod documented;
+mod shadowed;
 
 use std::path::Path;
 use std::time::Duration;

@@ -81,9 +81,11 @@ async fn of_own_ledger(requests: usize, pause: Duration, per_second: f64) -> (Va
         Member { extra: price, ..member("flaky", &flaky, 2) },
     ];
     // One is limited by requests and one by tokens, below what they send.
-    let share = (60.0 / pause.as_secs_f64()) as u64;
-    let rest = consumer("crm", CRM, &format!("limits = {{ requests_per_minute = {} }}", share / 3))
-        + &consumer("bot", BOT, &format!("limits = {{ tokens_per_minute = {} }}", share / 3 * (INPUT + OUTPUT)))
+    // In a minute, each of them sends half of this.
+    let minute = ((60.0 / pause.as_secs_f64()) as u64).min(requests as u64);
+    let limit = minute / 3;
+    let rest = consumer("crm", CRM, &format!("limits = {{ requests_per_minute = {limit} }}"))
+        + &consumer("bot", BOT, &format!("limits = {{ tokens_per_minute = {} }}", limit * (INPUT + OUTPUT)))
         + "[ledger]\nrefusals = true\n";
     let text = config(&members, "", &rest).replace("#server", &state_dir(folder.path()));
     let gateway = Gateway::start(&text).await;
@@ -143,7 +145,7 @@ async fn the_shadow_of_our_own_ledger_decides_as_the_gateway_did() {
     assert!(share >= 0.99, "{share}: {:#}", comparison["differences"]);
 }
 
-/// `cargo test --release -p spillway --test it -- --ignored --nocapture of_100_000`
+/// `cargo test --release -p spillway --test it -- --ignored --nocapture shadow_of_100_000`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes four minutes; needs a release build"]
 async fn the_shadow_of_100_000_requests_is_equal_in_999_of_1000() {
@@ -162,7 +164,7 @@ admin = "127.0.0.1:0"
 #shadow
 [[backends]]
 name = "ptu-sweden"
-kind = "azure"
+kind = "azure-openai"
 url = "https://sweden.openai.azure.com"
 deployments = { "gpt-4o" = "gpt4o-ptu" }
 auth = { type = "api-key", key = { env = "NOT_SET_HERE" } }
@@ -170,7 +172,7 @@ ptu = { "gpt4o-ptu" = { units = 100, model = "gpt-4o" } }
 prices = { "gpt4o-ptu" = { usd_per_hour = 3.0 } }
 [[backends]]
 name = "paid-france"
-kind = "azure"
+kind = "azure-openai"
 url = "https://france.openai.azure.com"
 deployments = { "gpt-4o" = "gpt4o" }
 auth = { type = "api-key", key = { env = "NOT_SET_HERE" } }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use spillway_plugins::tokens::Usage;
 
-use super::foreign::{Row, last_part, time};
+use super::foreign_row::{Row, last_part, time};
 use super::records::{Record, count, number, text};
 
 /// Most rows that wait for their other half; the oldest are used as they are.

@@ -10,7 +10,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::Usage;
 
-use super::foreign::{Row, last_part, time};
+use super::foreign_row::{Row, last_part, time};
 use super::records::{Record, count, number, text};
 
 /// One row.

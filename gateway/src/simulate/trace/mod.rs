@@ -3,6 +3,7 @@
 mod apim;
 pub mod csv;
 pub mod foreign;
+mod foreign_row;
 pub mod ledger;
 mod litellm;
 pub mod order;
