@@ -54,7 +54,7 @@ enum What {
     /// A request may try again.
     Again(Call),
     /// A deployment refuses a call.
-    Refuses(Call, Pick, Reaction),
+    Refuses(Box<(Call, Pick, Reaction)>),
     /// A call ends.
     End(Served),
 }
@@ -234,7 +234,8 @@ impl Run {
                     call.wake(self.now);
                     self.attempt(call, self.now);
                 }
-                What::Refuses(call, pick, reaction) => {
+                What::Refuses(refused) => {
+                    let (call, pick, reaction) = *refused;
                     if let Some(call) = self.refused(call, pick, &reaction, self.now) {
                         self.attempt(call, self.now);
                     }
@@ -348,7 +349,7 @@ impl Run {
             }
             _ if reaction.after.is_zero() => self.refused(call, pick, &reaction, now),
             _ => {
-                self.schedule(now + reaction.after, What::Refuses(call, pick, reaction));
+                self.schedule(now + reaction.after, What::Refuses(Box::new((call, pick, reaction))));
                 None
             }
         }

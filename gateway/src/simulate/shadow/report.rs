@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::compared::Comparison;
+use super::compared::{Comparison, DeploymentFigures};
 use crate::simulate::outcome::Outcome;
 use crate::simulate::replay::Traffic;
 use crate::simulate::report::{aligned, count, heading, money};
@@ -74,7 +74,9 @@ fn differences(outcome: &Outcome, comparison: &Comparison) -> String {
 
 fn deployments(comparison: &Comparison) -> String {
     let mut rows = vec![row(&["deployment", "requests, log", "here", "tokens, log", "here", "429s, log", "here"])];
-    rows.extend(comparison.deployments.iter().map(|of| {
+    // Each model of a pool may be a deployment of each of its backends: most of them do nothing.
+    let is_busy = |of: &&DeploymentFigures| of.log_requests + of.requests + of.log_429s + of.status_429 > 0;
+    rows.extend(comparison.deployments.iter().filter(is_busy).map(|of| {
         let counts = [of.log_requests, of.requests, of.log_tokens, of.tokens, of.log_429s, of.status_429].map(count);
         std::iter::once(of.name.clone()).chain(counts).collect()
     }));

@@ -176,7 +176,9 @@ pub fn seen(status: u16, place: Option<u32>, took: Option<Duration>, cost: Optio
         408 | 500..=599 => SeenEnd::Failed,
         _ => SeenEnd::Served,
     };
-    let answer = place.map(|place| Answer { place, took: took.unwrap_or_default(), said: Said::of_status(status, None), used: None });
+    // How long a refusal took is not known: other attempts may have followed.
+    let answered = took.filter(|_| status != 429).unwrap_or_default();
+    let answer = place.map(|place| Answer { place, took: answered, said: Said::of_status(status, None), used: None });
     Seen { answers: answer.into_iter().collect(), end, status: Some(status), cost, took, ..Seen::default() }
 }
 
