@@ -26,15 +26,14 @@ const CONNECTIONS: usize = 1024;
 /// Longest time for a body, and for a write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The shadow, if there is one, and the tasks that accept mirrored requests for it.
+type Started = (Option<Arc<Shadow>>, Vec<JoinHandle<()>>);
+
 /// Starts the shadow and its listeners, if the config has one.
 ///
 /// # Errors
 /// If its thread can't be started.
-pub(super) fn start(
-    gateway: &Gateway,
-    listeners: Vec<TcpListener>,
-    shutdown: &watch::Receiver<bool>,
-) -> std::io::Result<(Option<Arc<Shadow>>, Vec<JoinHandle<()>>)> {
+pub(super) fn start(gateway: &Gateway, listeners: Vec<TcpListener>, shutdown: &watch::Receiver<bool>) -> std::io::Result<Started> {
     let Some(rules) = gateway.runtime.load().config.shadow.clone() else { return Ok((None, Vec::new())) };
     let shadow = Arc::new(Shadow::start(gateway.clone(), rules.queue)?);
     let mirror = ShadowListener { gateway: gateway.clone(), shadow: Arc::clone(&shadow), max_body: rules.max_body };

@@ -52,17 +52,17 @@ pub struct Run {
 #[derive(Debug)]
 enum What {
     /// A request may try again.
-    Again(Call),
+    Again(Box<Call>),
     /// A deployment refuses a call.
     Refuses(Box<(Call, Pick, Reaction)>),
     /// A call ends.
-    End(Served),
+    End(Box<Served>),
 }
 
 #[derive(Debug)]
 struct Event {
     order: (Tick, u64),
-    what: Box<What>,
+    what: What,
 }
 
 impl PartialEq for Event {
@@ -229,10 +229,10 @@ impl Run {
                 return;
             }
             let Some(Reverse(event)) = self.events.pop() else { return };
-            match *event.what {
+            match event.what {
                 What::Again(mut call) => {
                     call.wake(self.now);
-                    self.attempt(call, self.now);
+                    self.attempt(*call, self.now);
                 }
                 What::Refuses(refused) => {
                     let (call, pick, reaction) = *refused;
@@ -240,7 +240,7 @@ impl Run {
                         self.attempt(call, self.now);
                     }
                 }
-                What::End(served) => self.end(served, self.now),
+                What::End(served) => self.end(*served, self.now),
             }
         }
     }
@@ -258,7 +258,7 @@ impl Run {
 
     fn schedule(&mut self, at: Tick, what: What) {
         self.made += 1;
-        self.events.push(Reverse(Event { order: (at, self.made), what: Box::new(what) }));
+        self.events.push(Reverse(Event { order: (at, self.made), what }));
     }
 
     /// Tries members until one takes the call, or none is left.
@@ -274,7 +274,7 @@ impl Run {
                         call.hurry();
                         continue;
                     }
-                    return self.schedule(until.max(now + SOON), What::Again(call));
+                    return self.schedule(until.max(now + SOON), What::Again(Box::new(call)));
                 }
                 Err(none) => {
                     let rules = &self.world.pools[self.world.model(call.model).pool].config.retry;
@@ -283,7 +283,7 @@ impl Run {
                     });
                     match soonest {
                         Some(soonest) if soonest <= now => call.release(Duration::ZERO),
-                        Some(soonest) if self.queue(&mut call, false, now) => return self.schedule(soonest, What::Again(call)),
+                        Some(soonest) if self.queue(&mut call, false, now) => return self.schedule(soonest, What::Again(Box::new(call))),
                         _ => break,
                     }
                 }
@@ -372,7 +372,7 @@ impl Run {
         let permit = shadowed.permit.take();
         self.decided(&request, shadowed, End::Served(place));
         let served = Served { request, model, deployment: place, lease, booking, reserved, began: now, permit, paid, exhausted };
-        self.schedule(now + takes.max(SOON), What::End(served));
+        self.schedule(now + takes.max(SOON), What::End(Box::new(served)));
     }
 
     /// A member refuses a call, or fails. Returns it if it may go elsewhere.

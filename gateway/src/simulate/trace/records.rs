@@ -13,6 +13,9 @@ const LONGEST: u64 = 16 << 20;
 /// A row: values by name.
 pub(super) type Record = Map<String, Value>;
 
+/// A row with its line, or the line and what is wrong with it.
+pub(super) type Line = (u64, Result<Record, String>);
+
 /// Rows, one after the other.
 pub(super) enum Records<R: Read> {
     Json(BufReader<R>, u64),
@@ -47,7 +50,7 @@ impl<R: Read> Records<R> {
     ///
     /// # Errors
     /// [`TraceError`], if the rest can't be read.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, Result<Record, String>)>, TraceError> {
+    pub(super) fn next(&mut self) -> Result<Option<Line>, TraceError> {
         match self {
             Records::Json(reader, line) => json(reader, line),
             Records::Csv(reader, names) => {
@@ -68,7 +71,7 @@ impl<R: Read> Records<R> {
     }
 }
 
-fn json<R: Read>(reader: &mut BufReader<R>, number: &mut u64) -> Result<Option<(u64, Result<Record, String>)>, TraceError> {
+fn json<R: Read>(reader: &mut BufReader<R>, number: &mut u64) -> Result<Option<Line>, TraceError> {
     loop {
         let mut line = Vec::new();
         let read = reader.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(TraceError::Read)?;
@@ -110,7 +113,7 @@ pub(super) fn count(record: &Record, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn all(text: &[u8]) -> Vec<(u64, Result<Record, String>)> {
+    fn all(text: &[u8]) -> Vec<Line> {
         let mut records = Records::new(text).unwrap();
         let mut all = Vec::new();
         while let Some(next) = records.next().unwrap() {
