@@ -164,8 +164,9 @@ $(TOOLS)/build-packages:
 # Real clients and servers that the tests talk to.
 $(TOOLS)/test-packages:
 	@mkdir -p $(TOOLS)
-	@command -v curl >/dev/null && command -v openssl >/dev/null && command -v redis-server >/dev/null && command -v ps >/dev/null \
-	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl openssl redis-server procps; }
+	@PATH="$$PATH:/usr/sbin"; command -v curl >/dev/null && command -v openssl >/dev/null && command -v redis-server >/dev/null \
+	  && command -v ps >/dev/null && command -v nginx >/dev/null \
+	  || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl openssl redis-server procps nginx-light; }
 	@touch $@
 
 $(TOOLS)/browser-packages:

@@ -58,11 +58,14 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock that runs.
+    /// A clock that runs. Its seconds begin when those of the wall clock do, as long as nobody sets that: so limits per
+    /// minute move on at the same time on all nodes, and in a replay of a ledger.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn new() -> Self {
+        let (now, wall) = (Instant::now(), Utc::now());
+        let begun = Duration::from_nanos(u64::from(wall.timestamp_subsec_nanos() % 1_000_000_000));
         Clock {
-            origin: Instant::now(),
+            origin: now.checked_sub(begun).unwrap_or(now),
             virtual_time: None,
             #[cfg(test)]
             stands_at: None,

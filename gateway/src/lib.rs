@@ -41,6 +41,7 @@ pub mod request_end;
 pub mod runtime;
 pub mod self_request;
 pub mod server;
+pub mod shadow;
 pub mod shares;
 pub mod simulate;
 pub mod telemetry;

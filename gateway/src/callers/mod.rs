@@ -109,6 +109,17 @@ impl Callers {
         }
     }
 
+    /// The name of the consumer whose key these headers have, if any. Tokens are not looked at. `now` is in seconds since 1970.
+    pub fn holder_of_key(&self, headers: &HeaderMap, now: i64) -> Option<Arc<str>> {
+        match credential(headers) {
+            Credential::Bearer(key) | Credential::Key(key) => {
+                let index = self.keys.find(key, now)?;
+                Some(Arc::clone(&self.consumers.get(index)?.name))
+            }
+            Credential::None | Credential::Ambiguous => None,
+        }
+    }
+
     fn named(&self, names: &CertificateNames) -> Option<Caller> {
         let by = |name: CertificateName| self.certificates.get(&name).copied();
         let alternative = names.alternatives.iter().find_map(|name| by(CertificateName::Alternative(name.clone())));

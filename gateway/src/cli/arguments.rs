@@ -47,6 +47,8 @@ pub(super) enum Command {
     /// Rehearse faults on virtual time, without a network: what would callers of this config see, who would serve, what
     /// should be changed.
     Rehearse(super::rehearse::RehearseArguments),
+    /// Replay a log of this or another gateway: what would this config have decided, beside what was done.
+    Shadow(super::shadow::ShadowArguments),
     /// Search the prompt log.
     Logs {
         #[command(subcommand)]

@@ -15,6 +15,7 @@ mod mock;
 mod online;
 mod pages;
 mod rehearse;
+mod shadow;
 mod simulate;
 mod usage;
 
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Usage(arguments) => usage::run(arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Rehearse(arguments) => rehearse::run(&arguments),
+        Command::Shadow(arguments) => shadow::run(&arguments),
         Command::Logs { command } => logs::run(command),
         Command::Mock(arguments) => mock::run(arguments),
         Command::Reload(arguments) => admin::reload(&arguments),

@@ -28,4 +28,6 @@ pub struct LedgerRules {
     pub hours: Duration,
     /// Whether its database may grow. A rehearsal has one that may not, which fails as one on a full disk does.
     pub may_grow: bool,
+    /// Requests and attempts that were refused or failed without cost are recorded, too.
+    pub refusals: bool,
 }

@@ -21,6 +21,7 @@ pub mod reference;
 mod rights;
 pub mod scalar;
 pub mod secret;
+mod shadow;
 pub mod tls;
 mod traces;
 mod transform;
@@ -58,6 +59,7 @@ pub use plugins::{
 };
 pub use rights::Rights;
 pub use secret::{Secret, Secrets};
+pub use shadow::ShadowRules;
 pub use traces::TraceRules;
 pub use transform::Transforms;
 
@@ -92,6 +94,8 @@ pub struct Config {
     pub log: Log,
     /// Traces, if there are any.
     pub traces: Option<TraceRules>,
+    /// Listeners for a mirror of live traffic.
+    pub shadow: Option<ShadowRules>,
     /// Valid settings that are probably mistakes.
     pub warnings: Vec<error::Problem>,
 }

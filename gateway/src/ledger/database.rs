@@ -12,7 +12,7 @@ use super::error::LedgerError;
 use super::insert::Insert;
 use super::rollup;
 use super::row::{MemberLabels, Row};
-use super::schema::{COUNTER_BITS, first_id, open};
+use super::schema::{SEQUENCE_BITS, id_at, open};
 use super::tags::Tags;
 use crate::config::LedgerRules;
 
@@ -53,11 +53,11 @@ impl Database {
         let rolled = rollup::rolled(&transaction)?;
         let mut insert = Insert::new(&transaction)?;
         for row in in_order(batch) {
-            *counter = (*counter + 1) & ((1 << COUNTER_BITS) - 1);
+            *counter = (*counter + 1) & ((1 << SEQUENCE_BITS) - 1);
             let hour = row.at.div_euclid(rollup::HOUR);
             let tags = row.tags.as_ref().map(|text| tags.bounded(hour, &row.consumer, text));
             let kind = self.kinds.number(&transaction, row)?;
-            let id = insert.row(row, kind, tags, first_id(row.at) + *counter)?;
+            let id = insert.row(row, kind, tags, id_at(row.at, row.at_us, *counter))?;
             if hour < rolled {
                 rollup::add(&transaction, id, id + 1)?;
             }
@@ -91,7 +91,7 @@ fn fill(connection: &Connection) -> Result<(), LedgerError> {
                VALUES (max(?1, (SELECT coalesce(max(id), 0) + 1 FROM entries)), 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)";
     let is_full = |error: &rusqlite::Error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
     loop {
-        match connection.execute(row, [first_id(LATER)]) {
+        match connection.execute(row, [super::schema::first_id(LATER)]) {
             Ok(_) => {}
             Err(error) if is_full(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -102,9 +102,9 @@ fn fill(connection: &Connection) -> Result<(), LedgerError> {
 /// Sorted by time: rows for the end of the table need no search.
 fn in_order(batch: &[Row]) -> impl Iterator<Item = &Row> {
     // Rows are long: only their times are sorted.
-    let mut order: Vec<(i64, usize)> = batch.iter().enumerate().map(|(index, row)| (row.at, index)).collect();
+    let mut order: Vec<(i64, u16, usize)> = batch.iter().enumerate().map(|(index, row)| (row.at, row.at_us, index)).collect();
     order.sort_unstable();
-    order.into_iter().map(|(_, index)| &batch[index])
+    order.into_iter().map(|(.., index)| &batch[index])
 }
 
 impl Kinds {

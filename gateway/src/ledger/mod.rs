@@ -4,9 +4,10 @@
 //! `durability = "strict"`. A full disk or a broken database costs rows, which are counted, but never an answer, unless
 //! `required` says that no request may be served without a row.
 
-pub mod answered;
+pub mod attempts;
 pub mod export;
 pub mod reconcile;
+pub mod refusals;
 pub mod request;
 pub mod row;
 pub mod usage;
@@ -31,6 +32,7 @@ use tracing::error;
 pub use crate::config::{Durability, LedgerRules};
 use database::Database;
 pub use error::LedgerError;
+pub use refusals::Refusals;
 pub use row::{MemberLabels, Row};
 pub use spillway_plugins::prices::Cost;
 use usage::{UsageQuery, UsageRow};
@@ -71,6 +73,7 @@ pub struct Ledger {
     for_operators: Arc<FairSlots<()>>,
     for_consumers: Arc<FairSlots<Arc<str>>>,
     metrics: LedgerMetrics,
+    refusals: Option<Refusals>,
 }
 
 impl Ledger {
@@ -99,7 +102,8 @@ impl Ledger {
         let writer = Writer::new(rules.clone(), database, Arc::clone(&healthy), metrics.clone(), clock);
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(&outlet)).map_err(LedgerError::Thread)?;
         let (for_operators, for_consumers) = (FairSlots::new(REPORTS, REPORTS), FairSlots::new(REPORTS, 1));
-        Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics })
+        let refusals = rules.refusals.then(|| Refusals::start(&rules, &metrics)).transpose()?;
+        Ok(Ledger { rules, rows, healthy, for_operators, for_consumers, metrics, refusals })
     }
 
     /// Whether requests may be served: the ledger can be written, or is not required.
@@ -128,6 +132,11 @@ impl Ledger {
         taken
     }
 
+    /// Where requests and attempts without cost are recorded, if they are.
+    pub fn refusals(&self) -> Option<&Refusals> {
+        self.refusals.as_ref()
+    }
+
     /// Hands over a row and waits until it is on disk, or known to be lost (which is counted).
     pub async fn write_through(&self, row: Row) {
         if self.write(row) && tokio::time::timeout(PATIENCE, self.rows.flush()).await.is_err() {
@@ -146,7 +155,13 @@ impl Ledger {
 
     /// Waits until everything that was handed over is written, at most `limit`.
     pub async fn flush(&self, limit: Duration) {
-        let _ = tokio::time::timeout(limit, self.rows.flush()).await;
+        let all = async {
+            self.rows.flush().await;
+            if let Some(refusals) = &self.refusals {
+                refusals.flush().await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, all).await;
     }
 
     /// Usage; see [`usage`].

@@ -34,6 +34,8 @@ pub struct MemberLabels {
 pub struct Row {
     /// When its request arrived, in milliseconds since 1970.
     pub at: i64,
+    /// The microseconds beyond that, below 1000.
+    pub at_us: u16,
     /// The request's id.
     pub request: RequestId,
     /// The number of the attempt in its request, from 1.

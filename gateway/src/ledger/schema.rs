@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS kinds (
 ) STRICT;
 ";
 
-/// An attempt's id is its time and a counter, so that the table is in order of time without an index: new rows go to
+/// An attempt's id is its time to the microsecond and a counter, so that the table is in order of time without an index: new rows go to
 /// the end, and a range of time is a range of ids. Readers see it with its kind as `attempts`. The last four columns are
 /// null in rows that an earlier format has written.
 const ENTRIES: &str = "
@@ -147,6 +147,20 @@ const VIEW: &str = "CREATE VIEW attempts AS SELECT * FROM entries JOIN kinds USI
 
 /// Bits of an attempt's id that are the counter.
 pub(super) const COUNTER_BITS: u32 = 20;
+
+/// Bits of the counter below the microsecond.
+pub(super) const SEQUENCE_BITS: u32 = 10;
+
+/// The id of an attempt at this time, in milliseconds since 1970, and the microseconds beyond it: within a millisecond, too,
+/// ids are in order of time. `sequence` tells apart those of the same microsecond.
+pub(super) fn id_at(at: i64, us: u16, sequence: i64) -> i64 {
+    first_id(at) + (i64::from(us.min(999)) << SEQUENCE_BITS) + (sequence & ((1 << SEQUENCE_BITS) - 1))
+}
+
+/// The microseconds beyond the millisecond of an attempt with this id.
+pub(super) fn micros_of(id: i64) -> u16 {
+    u16::try_from((id & ((1 << COUNTER_BITS) - 1)) >> SEQUENCE_BITS).unwrap_or(0).min(999)
+}
 
 /// The smallest id of an attempt at this time, in milliseconds since 1970.
 pub(super) fn first_id(at: i64) -> i64 {

@@ -20,6 +20,7 @@ const NOON: i64 = 1_794_312_000_000;
 fn row(at: i64, consumer: &str, input: u64, output: u64, cost: Cost) -> Row {
     Row {
         at,
+        at_us: 0,
         request: b"id".as_slice().into(),
         attempt: 1,
         answered: true,
@@ -63,6 +64,7 @@ fn rules(folder: &Path) -> LedgerRules {
         retention: Duration::from_secs(30 * 86_400),
         hours: Duration::from_secs(400 * 86_400),
         may_grow: true,
+        refusals: false,
     }
 }
 
@@ -309,7 +311,7 @@ fn every_way_to_be_served_has_its_lines() {
 #[test]
 fn answered_requests_are_read_in_order_and_page_by_page() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(answered::AnsweredRows::new(folder.path(), 0, NOON).unwrap().next_row().unwrap().is_none(), "there is no ledger yet");
+    assert!(attempts::AttemptRows::new(folder.path(), 0, NOON, true).unwrap().next_row().unwrap().is_none(), "there is no ledger yet");
     let mut writer = writer(folder.path());
     let mut rows: Vec<Row> = (0..9_000).map(|n| row(NOON + n, "x", n as u64, 2, known(1))).collect();
     rows.iter_mut().step_by(3).for_each(|row| row.answered = false);
@@ -318,7 +320,7 @@ fn answered_requests_are_read_in_order_and_page_by_page() {
     rows.reverse();
     writer.write(&rows);
     let read = |since: i64, until: i64| {
-        let mut rows = answered::AnsweredRows::new(folder.path(), since, until).unwrap();
+        let mut rows = attempts::AttemptRows::new(folder.path(), since, until, true).unwrap();
         std::iter::from_fn(move || rows.next_row().unwrap()).collect::<Vec<_>>()
     };
     let all = read(0, NOON * 2);

@@ -10,7 +10,7 @@ use super::database::Database;
 use super::error::LedgerError;
 use super::rollup;
 use super::row::Row;
-use super::schema::COUNTER_BITS;
+use super::schema::SEQUENCE_BITS;
 use super::tags::Tags;
 use crate::batch_queue::{Receiver, Woken};
 use crate::clock::Clock;
@@ -48,8 +48,8 @@ impl Writer {
         metrics: LedgerMetrics,
         clock: Clock,
     ) -> Self {
-        // Two processes that start in the same millisecond must not start with the same number.
-        let counter = i64::from(fastrand::u32(..1 << COUNTER_BITS));
+        // Two processes that start in the same microsecond must not start with the same number.
+        let counter = i64::from(fastrand::u32(..1 << SEQUENCE_BITS));
         Writer { rules, database, counter, tags: Tags::default(), more: false, kept_at: 0, healthy, metrics, clock }
     }
 

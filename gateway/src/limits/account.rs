@@ -19,17 +19,17 @@ fn quoted(name: &str) -> String {
 }
 
 /// The name of a consumer's scope.
-pub(super) fn consumer_name(consumer: &str) -> String {
+pub fn consumer_name(consumer: &str) -> String {
     format!("consumer {}", quoted(consumer))
 }
 
 /// The name of the scope of a consumer's usage of one model.
-pub(super) fn model_name(consumer: &str, model: &str) -> String {
+pub fn model_name(consumer: &str, model: &str) -> String {
     format!("consumer {} with model {}", quoted(consumer), quoted(model))
 }
 
 /// The name of a group's scope.
-pub(super) fn group_name(group: &str) -> String {
+pub fn group_name(group: &str) -> String {
     format!("group {}", quoted(group))
 }
 

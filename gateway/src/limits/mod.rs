@@ -21,7 +21,7 @@ use spillway_plugins::limits::{
 use spillway_plugins::prices::Money;
 use tracing::warn;
 
-pub use account::{Account, Groups, pool_name};
+pub use account::{Account, Groups, consumer_name, group_name, model_name, pool_name};
 pub use node::NodeName;
 pub use shared::SharedLimits;
 pub use throttles::Throttle;
@@ -52,6 +52,8 @@ pub struct Denied {
     pub remaining: Remaining,
     /// It is not known what other nodes have used, and the config says to refuse then.
     pub unsure: bool,
+    /// What the request would have reserved.
+    pub demand: Demand,
 }
 
 impl fmt::Display for Denied {
@@ -247,7 +249,7 @@ impl Limits {
                 }
                 Err(Refused::Limit { scope, rank, kind, limit, wait, too_large, by_class, remaining }) => {
                     self.metrics.limits.refused(rank, kind);
-                    return Err(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false });
+                    return Err(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false, demand });
                 }
                 Err(Refused::Share(lacking)) => match &self.shared {
                     Some(shared) if asked < ASKED => {
@@ -260,7 +262,7 @@ impl Limits {
                     }
                     _ => {
                         let Some((index, kind)) = lacking.first().copied() else { continue };
-                        return Err(self.lacking(&scopes[index], kind));
+                        return Err(self.lacking(&scopes[index], kind, demand));
                     }
                 },
             }
@@ -268,7 +270,7 @@ impl Limits {
     }
 
     /// The rest of a limit belongs to other nodes.
-    fn lacking(&self, scope: &Scope, kind: LimitKind) -> Denied {
+    fn lacking(&self, scope: &Scope, kind: LimitKind, demand: Demand) -> Denied {
         self.metrics.limits.refused(scope.rank, kind);
         let now = self.now();
         let (quota, budget) = scope.periods(now);
@@ -283,7 +285,7 @@ impl Limits {
         let limit = scope.rules.limit(kind).unwrap_or(0);
         let unsure = !kind.is_rate() && self.shared.as_ref().is_some_and(|shared| shared.is_unsure() || !shared.is_used_up(scope, kind));
         let remaining = if scope.rank <= Rank::ConsumerModel { scope.remaining(now) } else { Remaining::default() };
-        Denied { scope: scope.name.clone(), kind, limit, wait, too_large: false, by_class: false, remaining, unsure }
+        Denied { scope: scope.name.clone(), kind, limit, wait, too_large: false, by_class: false, remaining, unsure, demand }
     }
 
     /// Adds usage to what is reserved.
@@ -297,7 +299,8 @@ impl Limits {
             return None;
         };
         self.metrics.limits.refused(rank, kind);
-        Some(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false })
+        let demand = *permit.demand();
+        Some(Denied { scope, kind, limit, wait, too_large, by_class, remaining, unsure: false, demand })
     }
 
     /// Replaces what was reserved by what was used.

@@ -147,9 +147,29 @@ impl AttemptState {
         let status = self.status.map(|status| status.as_u16());
         let target = Arc::clone(self.lease.target());
         let served_by = spillover::served_by(&self);
-        let AttemptState { member, began, waited, span, said, lease, ptu_percent, .. } = self;
-        let record =
-            AttemptRecord { target, member, served_by, ptu_percent, outcome, status, began, took, waited, span, said, stale: false };
+        let retry_after = match outcome {
+            AttemptOutcome::Throttled => self.signal.refused_for(),
+            outcome if outcome.is_served() => self.signal.exhausted_for(),
+            _ => self.signal.retry_after,
+        };
+        let AttemptState { member, began, waited, span, said, lease, scope, ptu_percent, .. } = self;
+        let stale = false;
+        let record = AttemptRecord {
+            target,
+            member,
+            served_by,
+            ptu_percent,
+            outcome,
+            status,
+            began,
+            took,
+            waited,
+            span,
+            said,
+            stale,
+            retry_after,
+            scope,
+        };
         note(books, model_request, record);
         lease
     }
@@ -213,7 +233,7 @@ impl<'g> Attempt<'g> {
         let (target, now) = (Arc::clone(self.state.lease.target()), self.gateway.clock.now());
         let took = now.since(began);
         let served_by = spillover::served_by(&self.state);
-        let said = None;
+        let (said, retry_after, scope) = (None, None, ThrottleScope::default());
         attempts.records.push(AttemptRecord {
             target,
             member,
@@ -227,6 +247,8 @@ impl<'g> Attempt<'g> {
             span,
             said,
             stale,
+            retry_after,
+            scope,
         });
         self.state.began = now;
         self.state.waited = Duration::ZERO;

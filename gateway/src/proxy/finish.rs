@@ -8,7 +8,7 @@ use spillway_plugins::service_tier::ServiceTier;
 
 use super::ctx::RequestCtx;
 use super::finished_request::FinishedRequest;
-use super::{logged, traced};
+use super::{logged, traced, unpaid};
 use crate::balance::route::Skipped;
 use crate::clock::{Tick, micros};
 use crate::gateway::Gateway;
@@ -54,6 +54,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session<'_>, ctx: &mut Request
         }
     }
     traced::write(&over);
+    unpaid::record(gateway, &over, ctx.body.input_bound);
     if !ctx.facts.internal {
         gateway.recent.push(recent(&over, passed_over));
     }

@@ -66,6 +66,7 @@ mod stored;
 mod traced;
 mod transformed;
 mod unfinished;
+mod unpaid;
 mod upstream_reply;
 mod upstream_request;
 mod usage_bound;

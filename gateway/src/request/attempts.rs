@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use spillway_plugins::retry::ThrottleScope;
 use spillway_plugins::trace::SpanId;
 
 use crate::attempt_outcome::AttemptOutcome;
@@ -38,6 +39,10 @@ pub struct AttemptRecord {
     pub said: Option<Arc<str>>,
     /// A pooled connection was already closed: the request was sent once more, on a new connection.
     pub stale: bool,
+    /// How long its target asked to be left alone.
+    pub retry_after: Option<Duration>,
+    /// Which limit its 429 is about, if it is one.
+    pub scope: ThrottleScope,
 }
 
 /// The attempts of a request, and the members that were skipped.

@@ -98,6 +98,11 @@ impl Facts {
         Timestamps { monotonic: Duration::from_nanos(now.0), unix: self.arrived_at.timestamp().saturating_add(since) }
     }
 
+    /// The microseconds of its arrival beyond the millisecond.
+    pub fn micros_of_arrival(&self) -> u16 {
+        u16::try_from(self.arrived_at.timestamp_subsec_micros() % 1000).unwrap_or(0)
+    }
+
     /// How urgent the request is when resources are short.
     pub fn class(&self) -> Class {
         self.consumer().map_or(Class::default(), |consumer| consumer.class)

@@ -17,7 +17,7 @@ pub use in_flight::{Counted, InFlight};
 pub use metering::Metering;
 pub use model_request::ModelRequest;
 pub use replay::{BodyBuffer, BufferBudget, BufferShare, Edit, Pieces, ReplayBody};
-pub use reply::Reply;
+pub use reply::{RefusedBy, Reply};
 pub use timing::Timing;
 
 pub use crate::request_end::End;

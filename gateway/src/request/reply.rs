@@ -1,5 +1,7 @@
 //! What the caller has received.
 
+use spillway_plugins::limits::{Demand, LimitKind};
+
 use crate::request_end::End;
 
 /// What the caller has received so far.
@@ -13,6 +15,19 @@ pub struct Reply {
     pub bytes_out: usize,
     /// How it ended.
     pub end: End,
+    /// The limit that refused the request, if one did.
+    pub limit: Option<Box<RefusedBy>>,
     /// Result of continuing a broken stream, if that was tried.
     pub rescued: Option<&'static str>,
+}
+
+/// The limit that refused a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedBy {
+    /// Whose limit it is: `consumer 'crm-bot'`.
+    pub owner: String,
+    /// Which limit.
+    pub kind: LimitKind,
+    /// What the request would have reserved.
+    pub demand: Demand,
 }

@@ -24,7 +24,7 @@ use super::reload::{By, Reloader, Source};
 use super::service::Service;
 use super::signals::{Signal, Signals};
 use super::systemd::Manager;
-use super::{listen, self_listener, sharing};
+use super::{listen, self_listener, shadow_listener, sharing};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{Gateway, Parts};
@@ -96,6 +96,8 @@ pub struct Launch {
 struct Prepared {
     gateway: Gateway,
     listeners: Vec<TcpListener>,
+    /// For mirrored requests.
+    mirrors: Vec<TcpListener>,
     admin: TcpListener,
     own_requests: mpsc::Receiver<DuplexStream>,
     upkeep: Upkeep,
@@ -112,6 +114,8 @@ pub struct Running {
     pub listen: Vec<SocketAddr>,
     /// The admin listener's address.
     pub admin: SocketAddr,
+    /// The addresses of the listeners for mirrored requests.
+    pub mirrors: Vec<SocketAddr>,
     /// Reloads the config.
     pub reloader: Arc<Reloader>,
     pub(super) sockets: Vec<OwnedFd>,
@@ -180,6 +184,7 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     let mut bind = |address: SocketAddr| sockets.listen(address).map_err(|source| StartError::Bind { address, source });
     let listeners = config.server.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
     let admin = bind(config.server.admin)?;
+    let mirrors = config.shadow.iter().flat_map(|rules| &rules.listen).map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
     let metrics = Arc::new(Metrics::new()?);
     if let Some(folder) = &config.server.state_dir {
         metrics.watch_state(folder)?;
@@ -199,16 +204,17 @@ async fn prepare(config: Config, source: Source, clock: Clock, sockets: &mut Soc
     upkeep.start(&runtime, &clock);
     let gateway = Gateway::new(clock, runtime, Parts { objects, limits, ledger, internal, metrics })?;
     wait_for_backends(&gateway.runtime.load_full()).await;
-    Ok(Prepared { gateway, listeners, admin, own_requests, upkeep, source, by, ptu_file })
+    Ok(Prepared { gateway, listeners, mirrors, admin, own_requests, upkeep, source, by, ptu_file })
 }
 
 impl Prepared {
     /// Accepts connections from now on.
     fn accept(self) -> Result<Running, StartError> {
-        let Prepared { gateway, listeners, admin, own_requests, upkeep, source, by, ptu_file } = self;
+        let Prepared { gateway, listeners, mirrors, admin, own_requests, upkeep, source, by, ptu_file } = self;
         let listen: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let admin_address = admin.local_addr()?;
-        let sockets = listeners.iter().chain([&admin]).map(|listener| listener.as_fd().try_clone_to_owned()).collect::<Result<_, _>>()?;
+        let (admin_address, mirrored) = (admin.local_addr()?, mirrors.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?);
+        let all = listeners.iter().chain([&admin]).chain(&mirrors);
+        let sockets = all.map(|listener| listener.as_fd().try_clone_to_owned()).collect::<Result<_, _>>()?;
         let server = gateway.runtime.load().config.server.clone();
         let conf = ServerConf { threads: server.threads.unwrap_or(1), ..ServerConf::default() };
         let mut proxy = http_proxy(&Arc::new(conf), gateway.clone());
@@ -229,17 +235,20 @@ impl Prepared {
         }
         tasks.push(tokio::spawn(self_listener::accept(own_requests, Arc::clone(&proxy), watch.clone())));
         let (control, upgrades) = Control::new(Arc::clone(&reloader));
-        let api = Admin::new(gateway.clone(), control);
+        let (shadow, mirroring) = shadow_listener::start(&gateway, mirrors, &watch)?;
+        let api = Admin::new(gateway.clone(), control, shadow);
         let busy = api.busy();
         let administration = tokio::spawn(admin::serve(admin, api, watch.clone()));
         let (idle_end, ends) = watch::channel(false);
         let service = Service { proxy: Arc::clone(&proxy), gateway: gateway.clone(), shutdown: watch, idle_end: ends };
-        let accepting = listeners.into_iter().map(|listener| tokio::spawn(listen::accept(listener, service.clone()))).collect();
+        let accept = |listener: TcpListener| tokio::spawn(listen::accept(listener, service.clone()));
+        let accepting = listeners.into_iter().map(accept).chain(mirroring).collect();
         let sharing = sharing::start(&gateway);
         Ok(Running {
             gateway,
             listen,
             admin: admin_address,
+            mirrors: mirrored,
             reloader,
             sockets,
             shutdown,

@@ -17,6 +17,7 @@ mod listen;
 mod reload;
 mod self_listener;
 mod service;
+mod shadow_listener;
 mod sharing;
 mod signals;
 mod systemd;

@@ -319,6 +319,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("ledger", old.ledger != new.ledger && was.state_dir == is.state_dir),
         ("objects", old.objects != new.objects),
         ("redis", old.redis != new.redis),
+        ("shadow", old.shadow != new.shadow),
     ];
     fixed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
 }
@@ -332,6 +333,7 @@ fn with_fixed(old: &Config, mut new: Config) -> Config {
     new.ledger.clone_from(&old.ledger);
     new.objects = old.objects;
     new.redis.clone_from(&old.redis);
+    new.shadow.clone_from(&old.shadow);
     if let Some(semantic) = new.plugins.cache.as_mut().and_then(|cache| cache.semantic.as_mut()) {
         semantic.folder.clone_from(&old.server.state_dir);
     }

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use spillway_plugins::api::Api;
+use spillway_plugins::limits::Permit;
+use spillway_plugins::prices::Money;
 
 use super::bucket::Arrival;
 use super::request::Request;
+use super::shadow::decision::Decision;
+use super::shadow::evidence::Answers;
 use super::world::{Known, World};
 use crate::balance::provisioned::{Booking, Demand};
 use crate::balance::ptu::load::Ask;
@@ -40,6 +44,23 @@ pub(super) struct Call {
     pub(super) releases: u32,
     /// What it waits for, and since when.
     pub(super) waits: Option<Waits>,
+    /// What is added by a shadow.
+    pub(super) shadowed: Shadowed,
+}
+
+/// What a shadow knows of a request on its way.
+#[derive(Debug, Default)]
+pub(super) struct Shadowed {
+    /// What it has reserved within its limits.
+    pub(super) permit: Option<Permit>,
+    /// The log's answers to it.
+    pub(super) answers: Answers,
+    /// What was decided, by the log of this gateway.
+    pub(super) logged: Option<Decision>,
+    /// The deployment that was asked first.
+    pub(super) first: Option<usize>,
+    /// Attempts that failed, other than by 429.
+    pub(super) failures: u32,
 }
 
 /// What a request waits for.
@@ -64,6 +85,12 @@ pub(super) struct Served {
     /// What the deployment has reserved.
     pub(super) reserved: f64,
     pub(super) began: Tick,
+    /// What the request has reserved within its limits.
+    pub(super) permit: Option<Permit>,
+    /// What it costs by use.
+    pub(super) paid: Money,
+    /// From its end on, nothing is left of the deployment's limits for so long.
+    pub(super) exhausted: Option<Duration>,
 }
 
 impl Call {
@@ -94,6 +121,7 @@ impl Call {
             throttled: SmallVec::new(),
             releases: 0,
             waits: None,
+            shadowed: Shadowed::default(),
             request,
             model,
             consumer,
@@ -129,6 +157,16 @@ impl Call {
     /// It as the deployment sees it.
     pub(super) fn arrives(&self) -> Arrival {
         arrival(&self.request)
+    }
+
+    /// It as the route sees it if only this member may take it.
+    pub(super) fn asks_only<'c>(&'c self, others: &'c [usize], world: &'c World, now: Tick) -> PickRequest<'c> {
+        PickRequest { excluded: others, ..self.asks(world, now) }
+    }
+
+    /// A member has failed, or could not take it.
+    pub(super) fn failed_at(&mut self, member: usize) {
+        self.tried.push(member);
     }
 
     /// A member has refused it.

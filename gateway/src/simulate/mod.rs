@@ -7,13 +7,16 @@
 //! | file | idea |
 //! |---|---|
 //! | [`request`] | one request of the traffic |
-//! | [`trace`] | traffic from the ledger or from a CSV file |
+//! | [`seen`] | what really came of it |
+//! | [`trace`] | traffic from the ledger, from a CSV file, or from another gateway's log |
 //! | [`set`] | changes to a config: `pools.chat.spill="ahead"` |
 //! | [`scenario`] | a config to try |
 //! | [`bucket`] | what a PTU deployment really takes |
 //! | [`world`] | routes, deployments and consumers of a config |
 //! | [`call`] | a request on its way |
+//! | [`reaction`] | how a deployment reacts to a call |
 //! | [`run`] | events in virtual time |
+//! | [`shadow`] | what a run adds to shadow a log: limits, what backends answered, comparison |
 //! | [`tally`] | sums by hour |
 //! | [`outcome`] | what a run came to |
 //! | [`replay`] | all scenarios in one pass over the traffic |
@@ -24,12 +27,15 @@ pub mod bucket;
 mod call;
 pub mod outcome;
 pub mod picture;
+mod reaction;
 pub mod replay;
 pub mod report;
 pub mod request;
 pub mod run;
 pub mod scenario;
+pub mod seen;
 pub mod set;
+pub mod shadow;
 mod tally;
 pub mod trace;
 pub mod world;

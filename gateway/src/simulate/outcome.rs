@@ -206,8 +206,14 @@ impl Outcome {
     }
 }
 
+/// The same with microseconds.
+pub(super) fn precise_time_text(at: Tick) -> String {
+    let time = chrono::DateTime::from_timestamp_nanos(i64::try_from(at.0).unwrap_or(i64::MAX));
+    time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
 /// A time in the form of RFC 3339.
-pub(super) fn time_text(at: Tick) -> String {
+pub fn time_text(at: Tick) -> String {
     let time = chrono::DateTime::from_timestamp_nanos(i64::try_from(at.0).unwrap_or(i64::MAX));
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }

@@ -42,7 +42,7 @@ pub fn text(traffic: &Traffic, outcomes: &[Outcome], by_hour: bool, with_differe
     text
 }
 
-fn heading(traffic: &Traffic, outcomes: &[Outcome]) -> String {
+pub(super) fn heading(traffic: &Traffic, outcomes: &[Outcome]) -> String {
     let Traffic { requests, from, to, gaps, gap_seconds, unused } = traffic;
     let mut text = format!("{} requests from {from} to {to}\n", count(*requests));
     let mut say = |number: u64, what: &str| {
@@ -56,6 +56,8 @@ fn heading(traffic: &Traffic, outcomes: &[Outcome]) -> String {
     say(unused.sorted, "rows were out of order and are sorted");
     say(unused.cached, "answers came from the gateway's cache and are left out");
     say(unused.unmetered, "answers without known usage are left out");
+    say(unused.assumed, "requests have no known usage and are taken to be like the others of their model");
+    say(unused.unmatched, "rows with tokens belong to no request of the log and are left out");
     say(*gaps, &format!("times of an hour or more without a request, {} h in all", count(gap_seconds / 3600)));
     for outcome in outcomes {
         let (all, kinds) = (outcome.unknown_models.iter().map(|(_, count)| count).sum(), outcome.unknown_models.len());
@@ -148,7 +150,7 @@ fn table(names: &[String], lines: &[Line], with_difference: bool) -> String {
 }
 
 /// The first column to the left, numbers to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
@@ -185,13 +187,13 @@ fn difference(unit: Unit, by: f64) -> String {
 }
 
 /// US dollars and cents.
-fn money(usd: f64) -> String {
+pub(super) fn money(usd: f64) -> String {
     let cents = (usd * 100.0).round() as u64;
     format!("{}.{:02}", count(cents / 100), cents % 100)
 }
 
 /// A number with a comma between thousands.
-fn count(number: u64) -> String {
+pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.chars().enumerate() {

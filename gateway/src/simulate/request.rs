@@ -8,6 +8,7 @@ use spillway_plugins::api::Api;
 use spillway_plugins::limits::Class;
 use spillway_plugins::tokens::Usage;
 
+use super::seen::Seen;
 use crate::clock::Tick;
 
 /// How long a call takes of which only the tokens are known: this, ...
@@ -18,7 +19,7 @@ const BY_INPUT: Duration = Duration::from_micros(50);
 const BY_OUTPUT: Duration = Duration::from_millis(20);
 
 /// One request. Names are numbers in [`Names`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// When it arrived, in nanoseconds since 1970.
     pub at: Tick,
@@ -38,6 +39,8 @@ pub struct Request {
     pub took: Option<Duration>,
     /// How long it may take in all, if that isn't what its consumer's config says.
     pub deadline: Option<Duration>,
+    /// What really came of it, if the log says so. Only a shadow needs it.
+    pub seen: Option<Arc<Seen>>,
 }
 
 impl Request {
@@ -85,8 +88,18 @@ mod tests {
     #[test]
     fn a_call_takes_as_long_as_it_took_or_as_its_tokens_say() {
         let usage = Usage { input: 3_000, cached_input: 1_000, output: 100, ..Usage::default() };
-        let request =
-            Request { at: Tick(0), model: 0, consumer: None, api: Api::Chat, class: None, usage, cap: None, took: None, deadline: None };
+        let request = Request {
+            at: Tick(0),
+            model: 0,
+            consumer: None,
+            api: Api::Chat,
+            class: None,
+            usage,
+            cap: None,
+            took: None,
+            deadline: None,
+            seen: None,
+        };
         assert_eq!(request.takes(), Duration::from_millis(500 + 100 + 2_000));
         assert_eq!(Request { took: Some(Duration::from_secs(7)), ..request }.takes(), Duration::from_secs(7));
     }

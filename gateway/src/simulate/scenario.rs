@@ -21,6 +21,26 @@ pub struct Scenario {
     pub units: BTreeMap<TargetId, u32>,
 }
 
+impl Scenario {
+    /// Lets PTU deployments whose capacity is to be learned take everything. Returns a note for each.
+    pub fn take_everything_unknown(&mut self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for backend in &mut self.config.backends {
+            let name = backend.name.clone();
+            for (deployment, ptu) in backend.ptu.iter_mut().filter(|(_, ptu)| ptu.per_second.is_none()) {
+                ptu.per_second = Some(UNLIMITED);
+                notes.push(format!(
+                    "{name}/{deployment}: its capacity is not in the config: it takes every request that the log doesn't say it refused"
+                ));
+            }
+        }
+        notes
+    }
+}
+
+/// More input tokens per second than any deployment takes.
+const UNLIMITED: f64 = 1e12;
+
 /// A config can't be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {

@@ -1,6 +1,7 @@
 //! Whole scenarios.
 
 mod documented;
+mod shadowed;
 
 use std::path::Path;
 use std::time::Duration;
@@ -85,6 +86,7 @@ fn request(seconds: f64) -> Request {
         cap: Some(100),
         took: Some(Duration::from_secs(5)),
         deadline: None,
+        seen: None,
     }
 }
 

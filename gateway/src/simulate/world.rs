@@ -149,6 +149,11 @@ impl World {
         Ok(World { config, pools, models, by_name, deployments, seen, consumers, nameless, are_several })
     }
 
+    /// The config.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
     pub(super) fn model(&self, index: usize) -> &Model {
         &self.models[index]
     }

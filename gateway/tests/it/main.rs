@@ -48,6 +48,7 @@ mod secrets;
 mod semantic;
 mod service_tiers;
 mod settling;
+mod shadow;
 mod shares;
 mod simulate;
 mod spillover_headers;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::{RawBackend, RawConsumer, RawGroup, RawLedger, RawLog, RawObjects, RawPool, RawPrices, RawRedis, RawServer, RawUsage};
 use crate::config::plugins::RawPlugins;
+use crate::config::shadow::RawShadow;
 use crate::config::traces::RawTraces;
 
 /// The whole file.
@@ -44,4 +45,6 @@ pub struct RawConfig {
     pub log: Option<RawLog>,
     /// Distributed traces.
     pub traces: Option<RawTraces>,
+    /// Listeners for a mirror of live traffic.
+    pub shadow: Option<RawShadow>,
 }

@@ -52,6 +52,9 @@ pub struct RawLedger {
     pub retention: Option<DurationText>,
     /// How long hourly sums are kept. Default `1100d`, three years.
     pub hours_retention: Option<DurationText>,
+    /// Record requests that a limit refused and attempts that backends refused, too, so that `spillway shadow` can replay them.
+    /// A row each, in a file of its own; at most two million, the latest. Default false.
+    pub refusals: Option<bool>,
     /// Headers of callers that are stored with a row, such as `x-team`; at most 8, 64 characters of each.
     #[serde(default)]
     pub tags: Vec<String>,

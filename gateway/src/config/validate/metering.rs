@@ -82,6 +82,7 @@ pub(super) fn ledger(raw: Option<&RawLedger>, state_dir: Option<&Path>, check: &
         retention: check.span(raw.retention, 90 * 86_400, "ledger.retention"),
         hours,
         may_grow: true,
+        refusals: raw.refusals.unwrap_or(false),
     })
 }
 

@@ -19,7 +19,7 @@ use super::plugins::Around;
 use super::raw::RawUnknownPrice;
 use super::rights::Known;
 use super::secret::Secrets;
-use super::{AccessLogConfig, Config, Log, ObjectsConfig, Redis, plugins, traces};
+use super::{AccessLogConfig, Config, Log, ObjectsConfig, Redis, plugins, shadow, traces};
 
 pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, Vec<Problem>> {
     let Loaded { raw, problems, broken, places } = loaded;
@@ -48,6 +48,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
     let all = consumers.iter().map(|consumer| &consumer.limits.rules).chain(groups.iter().map(|group| &group.rules));
     metering::warn_of_forgetting(state_dir, all.chain(pools.iter().map(|pool| &pool.limits)).any(lasting), &mut check);
     let traces = traces::read(raw.traces.as_ref(), &mut check);
+    let shadow = shadow::read(raw.shadow.as_ref(), server.as_ref(), &mut check);
     let objects = raw.objects.unwrap_or_default();
     let objects = ObjectsConfig { max: objects.max.unwrap_or(100_000), ttl: check.span(objects.ttl, 30 * 86_400, "objects.ttl") };
     let redis = raw.redis.as_ref().and_then(|raw| {
@@ -101,6 +102,7 @@ pub(super) fn validate(loaded: Loaded<'_>, secrets: &Secrets) -> Result<Config, 
             redis,
             log: Log { level, access, text: log.format == Some(super::raw::RawLogFormat::Text) },
             traces,
+            shadow,
             warnings: sorted(check.warnings),
         }),
         _ => Err(sorted(check.problems)),

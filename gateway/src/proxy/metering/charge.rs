@@ -31,7 +31,7 @@ pub(super) struct Charge {
 }
 
 /// The most tokens that a request allows its answers to have together, if it sets a maximum.
-pub(super) fn cap(model_request: &ModelRequest) -> Option<u64> {
+pub(in crate::proxy) fn cap(model_request: &ModelRequest) -> Option<u64> {
     model_request.fields.cap().map(|_| model_request.fields.completion_cap(model_request.api, 0))
 }
 
@@ -48,6 +48,7 @@ impl Charge {
         let spilled = state.spilled_to.clone();
         let row = Row {
             at: books.facts.arrived_at.timestamp_millis(),
+            at_us: books.facts.micros_of_arrival(),
             request: books.facts.id.as_bytes().into(),
             attempt: books.attempts.records.len() + 1,
             answered,

@@ -30,7 +30,9 @@ use crate::gateway::Gateway;
 use crate::ledger::{Cost, Ledger, MemberLabels, Row};
 use crate::request::{Facts, Metering, ModelRequest};
 use crate::runtime::Model;
-use charge::{Charge, Settled, cap};
+use charge::{Charge, Settled};
+
+pub(super) use charge::cap;
 use evidence::Evidence;
 
 pub(super) use estimate::Estimate;
@@ -255,6 +257,7 @@ async fn book_unasked(
     let Some(ledger) = &gateway.ledger else { return };
     let row = Row {
         at: books.facts.arrived_at.timestamp_millis(),
+        at_us: books.facts.micros_of_arrival(),
         request: books.facts.id.as_bytes().into(),
         attempt: 1,
         answered: true,

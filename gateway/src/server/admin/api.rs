@@ -25,13 +25,23 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 }
 
 /// Paths that only read. For a request with the wrong method.
-const GET_PATHS: [&str; 9] =
-    ["/metrics", "/api/status", "/api/events", "/api/usage", "/api/limits", "/api/keys", "/api/pools", "/api/config", "/api/requests"];
+const GET_PATHS: [&str; 10] = [
+    "/metrics",
+    "/api/status",
+    "/api/events",
+    "/api/usage",
+    "/api/limits",
+    "/api/keys",
+    "/api/pools",
+    "/api/config",
+    "/api/requests",
+    "/api/shadow",
+];
 
 /// Paths that change the gateway. For a request with the wrong method.
 const POST_PATHS: [&str; 6] = ["/api/reload", "/api/upgrade", "/api/log", "/api/drain", "/api/undrain", "/api/reset"];
 
-const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID}, \
+const PATHS: &str = "known paths: / (the status page), /metrics, /healthz, /readyz, /api/{status,events,pools,usage,limits,keys,config,requests,requests/ID,shadow}, \
      and POST /api/{drain,undrain,reset}?backend=NAME[&deployment=NAME], /api/reload, /api/upgrade, /api/log?level=LEVEL";
 
 impl Admin {
@@ -63,6 +73,7 @@ impl Admin {
             (&Method::GET, "/api/pools") => ok(self.pools()),
             (&Method::GET, "/api/config") => ok(self.config()),
             (&Method::GET, "/api/requests") => ok(json!({ "requests": self.gateway.recent.latest(LATEST) })),
+            (&Method::GET, "/api/shadow") => self.shadowed().await.into(),
             (&Method::GET, path) if path.starts_with("/api/requests/") => self.request(&path["/api/requests/".len()..]).into(),
             (&Method::POST, "/api/reload") => self.reload().await.into(),
             (&Method::POST, "/api/upgrade") => self.upgrade().await.into(),
@@ -90,6 +101,17 @@ impl Admin {
             ),
         }
     }
+    /// What this gateway would have decided for mirrored requests.
+    async fn shadowed(&self) -> Answer {
+        let Some(shadow) = &self.shadow else {
+            return problem(StatusCode::NOT_FOUND, "there is no shadow: set [shadow] with 'listen'");
+        };
+        match shadow.figures().await {
+            Some(figures) => json_answer(StatusCode::OK, &figures),
+            None => problem(StatusCode::SERVICE_UNAVAILABLE, "too many mirrored requests wait; try again"),
+        }
+    }
+
     fn readiness(&self) -> Answer {
         match !self.gateway.is_closing() {
             true => answer(StatusCode::OK, "text/plain", b"ready\n".to_vec()),

@@ -9,6 +9,7 @@ use super::rooms::Rooms;
 use super::today::Today;
 use crate::gateway::Gateway;
 use crate::server::reload::Reloader;
+use crate::shadow::Shadow;
 
 /// Answers on the admin listener.
 pub(in crate::server) struct Admin {
@@ -24,13 +25,16 @@ pub(in crate::server) struct Admin {
     /// The number of pages that are kept up to date.
     pub(super) pages: Arc<AtomicUsize>,
     pub(super) rooms: Rooms,
+    /// The shadow of mirrored traffic, if there is one.
+    pub(super) shadow: Option<Arc<Shadow>>,
 }
 
 impl Admin {
-    pub(in crate::server) fn new(gateway: Gateway, control: Control) -> Self {
+    pub(in crate::server) fn new(gateway: Gateway, control: Control, shadow: Option<Arc<Shadow>>) -> Self {
         let node = nix::unistd::gethostname().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
         let started = gateway.clock.wall().timestamp_millis();
-        Admin { gateway, control, node, started, today: Today::default(), busy: Arc::default(), pages: Arc::default(), rooms: Rooms::new() }
+        let (today, busy, pages, rooms) = (Today::default(), Arc::default(), Arc::default(), Rooms::new());
+        Admin { gateway, control, node, started, today, busy, pages, rooms, shadow }
     }
 
     /// The number of answers under way.

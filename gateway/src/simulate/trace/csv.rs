@@ -1,16 +1,19 @@
-//! Traffic from a CSV file with a line of names.
+//! Traffic from a CSV file with a line of names. Beside what a simulation needs, it may say what came of each request.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use spillway_plugins::api::Api;
 use spillway_plugins::limits::Class;
+use spillway_plugins::prices::Money;
 use spillway_plugins::tokens::Usage;
 
 use super::{Trace, TraceError, Unused};
 use crate::clock::Tick;
 use crate::simulate::request::{Names, Request};
+use crate::simulate::seen::{Answer, Said, Seen, SeenEnd, place_name};
 
 /// The latest time that is thought to be one, in seconds since 1970 (the year 2286): more are milliseconds.
 const LATEST: f64 = 1e10;
@@ -28,6 +31,11 @@ struct Columns {
     consumer: Option<usize>,
     duration: Option<usize>,
     deadline: Option<usize>,
+    /// What came of it: the caller's status, the backend and its deployment, and what it cost.
+    status: Option<usize>,
+    backend: Option<usize>,
+    deployment: Option<usize>,
+    cost: Option<usize>,
 }
 
 impl Columns {
@@ -48,6 +56,10 @@ impl Columns {
             consumer: find("consumer"),
             duration: find("duration_ms"),
             deadline: find("deadline_s"),
+            status: find("status"),
+            backend: find("backend"),
+            deployment: find("deployment"),
+            cost: find("cost_usd"),
         })
     }
 }
@@ -129,17 +141,45 @@ fn request(row: &StringRecord, columns: &Columns, names: &mut Names) -> Result<R
         let found = Class::ALL.into_iter().find(|class| class.label().eq_ignore_ascii_case(text));
         found.ok_or_else(|| format!("class '{text}' is none of interactive, standard, batch"))
     });
+    let took = given(columns.duration).map(|text| span(text, 1e-3, "duration_ms")).transpose()?;
+    let seen = match given(columns.status) {
+        None => None,
+        Some(text) => {
+            let status = text.parse::<u16>().ok().filter(|status| (100..600).contains(status));
+            let status = status.ok_or_else(|| format!("status '{text}' is not a status"))?;
+            let cost = given(columns.cost).map(|text| {
+                let usd = text.parse::<f64>().ok().and_then(Money::from_usd);
+                usd.ok_or_else(|| format!("cost_usd '{text}' is not an amount"))
+            });
+            let backend = given(columns.backend).map(|backend| place_name(backend, given(columns.deployment).unwrap_or_default()));
+            Some(Arc::new(seen(status, backend.map(|name| names.number(&name)), took, cost.transpose()?)))
+        }
+    };
     Ok(Request {
         at,
         class: class.transpose()?,
         cap: given(columns.cap).map(|text| count(text, "cap")).transpose()?,
-        took: given(columns.duration).map(|text| span(text, 1e-3, "duration_ms")).transpose()?,
+        took,
         deadline: given(columns.deadline).map(|text| span(text, 1.0, "deadline_s")).transpose()?,
         api: Api::Chat,
         usage: Usage { input, output, cached_input: cached, ..Usage::default() },
         model: names.number(model),
         consumer: given(columns.consumer).map(|name| names.number(name)),
+        seen,
     })
+}
+
+/// What came of a request with this status, which one backend answered, if it is known.
+pub fn seen(status: u16, place: Option<u32>, took: Option<Duration>, cost: Option<Money>) -> Seen {
+    let end = match status {
+        429 => SeenEnd::NoBackend,
+        408 | 500..=599 => SeenEnd::Failed,
+        _ => SeenEnd::Served,
+    };
+    // How long a refusal took is not known: other attempts may have followed.
+    let answered = took.filter(|_| status != 429).unwrap_or_default();
+    let answer = place.map(|place| Answer { place, took: answered, said: Said::of_status(status, None), used: None });
+    Seen { answers: answer.into_iter().collect(), end, status: Some(status), cost, took, ..Seen::default() }
 }
 
 /// A time of RFC 3339, or in seconds since 1970.
@@ -176,12 +216,12 @@ mod tests {
              gpt-4o,1793491201,7,11,,,,,,\n",
         );
         assert_eq!(unused, Unused::default());
-        let first = all[0];
+        let first = all[0].clone();
         assert_eq!(first.at, Tick(1_793_491_200_500_000_000));
         assert_eq!((first.usage.input, first.usage.output, first.usage.cached_input, first.cap), (2000, 100, 1500, Some(300)));
         assert_eq!((first.class, first.took), (Some(Class::Batch), Some(Duration::from_millis(2500))));
         assert_eq!((first.deadline, &*names.name(first.consumer.unwrap())), (Some(Duration::from_secs(60)), "crm"));
-        let second = all[1];
+        let second = all[1].clone();
         assert_eq!((&*names.name(second.model), second.at), ("gpt-4o", Tick(1_793_491_201_000_000_000)));
         assert_eq!((second.consumer, second.class, second.cap, second.took, second.deadline), (None, None, None, None, None));
     }

@@ -7,13 +7,13 @@ use spillway_plugins::api::Api;
 
 use super::{Trace, TraceError, Unused};
 use crate::clock::Tick;
-use crate::ledger::answered::AnsweredRows;
+use crate::ledger::attempts::AttemptRows;
 use crate::simulate::request::{Names, Request};
 
 /// Answers in a ledger.
 #[derive(Debug)]
 pub struct LedgerTrace {
-    rows: AnsweredRows,
+    rows: AttemptRows,
     unused: Unused,
 }
 
@@ -23,7 +23,7 @@ impl LedgerTrace {
     /// # Errors
     /// [`TraceError::Ledger`]
     pub fn new(folder: &Path, since: i64, until: i64) -> Result<Self, TraceError> {
-        Ok(LedgerTrace { rows: AnsweredRows::new(folder, since, until)?, unused: Unused::default() })
+        Ok(LedgerTrace { rows: AttemptRows::new(folder, since, until, true)?, unused: Unused::default() })
     }
 }
 
@@ -48,6 +48,7 @@ impl Trace for LedgerTrace {
                 cap: row.cap,
                 took: Some(Duration::from_micros(row.us)),
                 deadline: None,
+                seen: None,
             }));
         }
         Ok(None)

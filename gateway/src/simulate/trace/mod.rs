@@ -1,8 +1,14 @@
 //! Traffic as a stream: only what has just been read is in memory.
 
+mod apim;
 pub mod csv;
+pub mod foreign;
+mod foreign_row;
 pub mod ledger;
+mod litellm;
 pub mod order;
+pub mod recorded;
+mod records;
 
 use super::request::{Names, Request};
 use crate::ledger::LedgerError;
@@ -34,6 +40,10 @@ pub struct Unused {
     pub cached: u64,
     /// Answers whose usage is not known.
     pub unmetered: u64,
+    /// Requests whose usage the log doesn't know, and that are taken to be like the others of their model; they are used.
+    pub assumed: u64,
+    /// Tokens of requests that the log doesn't have.
+    pub unmatched: u64,
 }
 
 /// Traffic can't be read.
@@ -42,6 +52,9 @@ pub enum TraceError {
     /// The ledger can't be read.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
+    /// A log can't be read.
+    #[error("can't read the log: {0}")]
+    Read(std::io::Error),
     /// The CSV file can't be read.
     #[error("can't read the CSV file: {0}")]
     Csv(#[from] ::csv::Error),

@@ -80,7 +80,7 @@ impl<T: Trace> Trace for Ordered<T> {
             self.kept.push(Reverse(Kept { order: (request.at, self.read), request }));
         }
         let next = self.kept.pop().map(|Reverse(kept)| kept.request);
-        self.given = next.map_or(self.given, |request| request.at);
+        self.given = next.as_ref().map_or(self.given, |request| request.at);
         Ok(next)
     }
 

@@ -17,6 +17,10 @@ pub struct LedgerMetrics {
     pub waiting: IntGauge,
     /// Times that it couldn't be written or was broken.
     pub failures: IntCounter,
+    /// Refusals that wait to be written.
+    pub refusals_waiting: IntGauge,
+    /// Refusals that are not recorded.
+    pub refusals_dropped: IntCounter,
 }
 
 impl LedgerMetrics {
@@ -27,6 +31,8 @@ impl LedgerMetrics {
             dropped: to.counter("spillway_ledger_rows_dropped_total", "Rows that the ledger has lost.")?,
             waiting: to.gauge("spillway_ledger_waiting_rows", "Rows that wait to be written.")?,
             failures: to.counter("spillway_ledger_failures_total", "Times that the ledger could not be written or was broken.")?,
+            refusals_waiting: to.gauge("spillway_ledger_waiting_refusals", "Refusals that wait to be written.")?,
+            refusals_dropped: to.counter("spillway_ledger_refusals_dropped_total", "Refusals that the ledger has lost.")?,
         })
     }
 }

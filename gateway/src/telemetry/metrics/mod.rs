@@ -16,6 +16,7 @@ mod prompt_log;
 mod provisioned;
 mod registration;
 mod requests;
+mod shadow;
 mod system;
 mod traces;
 
@@ -43,6 +44,7 @@ pub use listeners::ListenerFamilies;
 pub use members::{MemberFamilies, MemberMetrics, MemberTotals};
 pub use prompt_log::PromptLogMetrics;
 pub use requests::{RequestFamilies, RequestMetrics};
+pub use shadow::{Mirrored, ShadowMetrics};
 pub use traces::TraceMetrics;
 
 /// All metrics of the process.
@@ -74,6 +76,8 @@ pub struct Metrics {
     pub stopping: IntGauge,
     /// The ledger.
     pub ledger: LedgerMetrics,
+    /// Mirrored requests.
+    pub shadow: ShadowMetrics,
     /// The guard.
     pub guard: GuardMetrics,
     /// The prompt log.
@@ -120,6 +124,7 @@ impl Metrics {
             upgrades: UpgradeMetrics::new(&to)?,
             stopping: to.gauge("spillway_stopping", "1 while the gateway is stopping or has handed over.")?,
             ledger: LedgerMetrics::new(&to)?,
+            shadow: ShadowMetrics::new(&to)?,
             guard: GuardMetrics::new(&to)?,
             prompt_log: PromptLogMetrics::new(&to)?,
             traces: TraceMetrics::new(&to)?,

@@ -1,0 +1,196 @@
+//! `spillway shadow`: what a config would have decided for the requests of a log, beside what the log says.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ledger::usage::parse_time;
+use crate::simulate::picture;
+use crate::simulate::replay::{ReplayError, shadow};
+use crate::simulate::scenario::{Draft, ScenarioError};
+use crate::simulate::shadow::report;
+use crate::simulate::trace::csv::CsvTrace;
+use crate::simulate::trace::foreign::{ForeignTrace, Source};
+use crate::simulate::trace::order::Ordered;
+use crate::simulate::trace::recorded::RecordedTrace;
+use crate::simulate::trace::{Trace, TraceError};
+use crate::simulate::world::Assumptions;
+
+/// How much of a file is read to see whose log it is.
+const HEAD: u64 = 64 * 1024;
+
+/// What to shadow.
+#[derive(Debug, Args)]
+pub(super) struct ShadowArguments {
+    /// The config file to try.
+    #[arg(short, long, value_name = "FILE", default_value = super::config_file::CONFIG)]
+    config: PathBuf,
+    /// The log: a file, or the folder of a ledger. Default: the ledger in the config's server.state_dir.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Whose log it is. Default: what its first line looks like.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Start of the time range in a ledger: 30d, 12h, 2026-11-01 or 2026-11-01T08:00:00Z.
+    #[arg(long, default_value = "30d")]
+    since: String,
+    /// End of the time range in a ledger. Default: now.
+    #[arg(long)]
+    until: Option<String>,
+    /// Change the config: pools.chat.spill="ahead", backends.ptu-sweden.ptu.gpt4o.units=400. May be repeated.
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+    /// What chance depends on: the same number gives the same result.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Write a page with charts, too.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+}
+
+/// Whose log it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The gateway's own ledger: its folder.
+    Ledger,
+    /// LiteLLM's spend logs, as JSON lines or CSV.
+    #[value(name = "litellm")]
+    LiteLlm,
+    /// Logs of Azure API Management, as JSON lines or CSV.
+    Apim,
+    /// The columns of `spillway simulate --csv`, and if known status, backend, deployment, cost_usd.
+    Csv,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+enum ShadowError {
+    #[error("{0}")]
+    Scenario(#[from] ScenarioError),
+    #[error("{0}")]
+    Replay(#[from] ReplayError),
+    #[error("can't read {}: {source}", .path.display())]
+    Input { path: PathBuf, source: std::io::Error },
+    #[error("can't write {}: {source}", .path.display())]
+    Output { path: PathBuf, source: std::io::Error },
+    #[error("{} has no ledger: it doesn't set server.state_dir; give --log", .0.display())]
+    NoLedger(PathBuf),
+    #[error("{} is no log that this program knows by its first line; say whose it is with --format", .0.display())]
+    Format(PathBuf),
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl From<TraceError> for ShadowError {
+    fn from(error: TraceError) -> Self {
+        ShadowError::Replay(error.into())
+    }
+}
+
+/// Shadows, and prints the result.
+pub(super) fn run(arguments: &ShadowArguments) -> ExitCode {
+    match report_of(arguments) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(ShadowError::Scenario(error)) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("spillway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report_of(arguments: &ShadowArguments) -> Result<String, ShadowError> {
+    let draft = Draft::read(&arguments.config, &arguments.set)?;
+    let name = arguments.config.file_name().unwrap_or(arguments.config.as_os_str()).to_string_lossy().into_owned();
+    let mut scenario = draft.scenario(&name)?;
+    let mut notes = scenario.take_everything_unknown();
+    let mut trace = trace(arguments, &scenario.config, &mut notes)?;
+    let assumptions = Assumptions { seed: arguments.seed, ..Assumptions::default() };
+    let (traffic, mut outcome, comparison) = shadow(&mut *trace, scenario, &assumptions)?;
+    outcome.notes.extend(notes);
+    if let Some(path) = &arguments.picture {
+        let write = std::fs::write(path, picture::page(&traffic, std::slice::from_ref(&outcome)));
+        write.map_err(|source| ShadowError::Output { path: path.clone(), source })?;
+    }
+    if arguments.json {
+        let result = serde_json::json!({ "traffic": traffic, "outcome": outcome, "comparison": comparison });
+        return Ok(serde_json::to_string_pretty(&result)? + "\n");
+    }
+    Ok(report::text(&traffic, &outcome, &comparison))
+}
+
+fn trace(arguments: &ShadowArguments, config: &Config, notes: &mut Vec<String>) -> Result<Box<dyn Trace>, ShadowError> {
+    let own = || config.ledger.as_ref().map(|ledger| ledger.folder.clone());
+    let path = arguments.log.clone().or_else(own).ok_or_else(|| ShadowError::NoLedger(arguments.config.clone()))?;
+    let unreadable = |source: std::io::Error| ShadowError::Input { path: path.clone(), source };
+    let format = match arguments.format {
+        Some(format) => format,
+        None if arguments.log.is_none() || path.is_dir() || path.extension().is_some_and(|name| name == "sqlite") => Format::Ledger,
+        None => {
+            let mut head = Vec::new();
+            File::open(&path).and_then(|file| file.take(HEAD).read_to_end(&mut head)).map_err(unreadable)?;
+            guessed(&String::from_utf8_lossy(&head)).ok_or_else(|| ShadowError::Format(path.clone()))?
+        }
+    };
+    let open = || File::open(&path).map_err(unreadable);
+    Ok(match format {
+        Format::Ledger => {
+            let folder = if path.is_file() { path.parent().unwrap_or(Path::new(".")).to_owned() } else { path.clone() };
+            let now = Clock::new().wall().timestamp_millis();
+            let time = |text: &str| parse_time(text, now).map_err(TraceError::Ledger);
+            let until = arguments.until.as_deref().map_or(Ok(now + 1), time)?;
+            let recorded = RecordedTrace::new(&folder, time(&arguments.since)?, until)?;
+            if !recorded.has_refusals() {
+                notes.push(
+                    "the ledger has no refusals: 429s of backends and requests that limits refused are not in it; set `refusals = true` in [ledger]"
+                        .to_owned(),
+                );
+            }
+            Box::new(Ordered::new(recorded))
+        }
+        Format::LiteLlm => Box::new(Ordered::new(ForeignTrace::new(open()?, Source::LiteLlm, config)?)),
+        Format::Apim => Box::new(Ordered::new(ForeignTrace::new(open()?, Source::Apim, config)?)),
+        Format::Csv => Box::new(Ordered::new(CsvTrace::new(open()?)?)),
+    })
+}
+
+/// Whose log begins like this.
+fn guessed(head: &str) -> Option<Format> {
+    let has = |names: &[&str]| names.iter().any(|name| head.contains(name));
+    let first = head.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let columns: Vec<String> = first.split(',').map(|name| name.trim_start_matches('\u{feff}').trim().to_lowercase()).collect();
+    match () {
+        () if has(&["startTime", "completion_tokens"]) => Some(Format::LiteLlm),
+        () if has(&["CorrelationId"]) => Some(Format::Apim),
+        () if ["time", "model", "input", "output"].iter().all(|name| columns.iter().any(|column| column == name)) => Some(Format::Csv),
+        () => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_says_whose_log_it_is() {
+        assert_eq!(guessed("{\"request_id\":\"1\",\"startTime\":\"x\"}"), Some(Format::LiteLlm));
+        assert_eq!(guessed("request_id,call_type,startTime,model\n"), Some(Format::LiteLlm));
+        assert_eq!(guessed("\n{\"TimeGenerated\":\"x\",\"CorrelationId\":\"1\"}"), Some(Format::Apim));
+        assert_eq!(guessed("\u{feff}Model, time,output,input,status\n"), Some(Format::Csv));
+        assert_eq!(guessed("listen = 1\n"), None);
+    }
+}

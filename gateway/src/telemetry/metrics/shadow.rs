@@ -1,0 +1,57 @@
+//! Mirrored requests.
+
+use prometheus::{IntCounterVec, IntGauge};
+
+use super::registration::Registration;
+
+/// Counters of mirrored requests.
+#[derive(Debug, Clone)]
+pub struct ShadowMetrics {
+    requests: IntCounterVec,
+    /// Those that wait to be looked at.
+    pub waiting: IntGauge,
+}
+
+/// What became of a mirrored request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mirrored {
+    /// It was counted.
+    Taken,
+    /// Too many waited.
+    Dropped,
+    /// Its body is too long.
+    TooLarge,
+    /// It is no request of an API, or its body can't be read.
+    Unreadable,
+}
+
+impl Mirrored {
+    const ALL: [Mirrored; 4] = [Mirrored::Taken, Mirrored::Dropped, Mirrored::TooLarge, Mirrored::Unreadable];
+
+    fn label(self) -> &'static str {
+        match self {
+            Mirrored::Taken => "taken",
+            Mirrored::Dropped => "dropped",
+            Mirrored::TooLarge => "too_large",
+            Mirrored::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl ShadowMetrics {
+    pub(super) fn new(to: &Registration<'_>) -> prometheus::Result<Self> {
+        let requests = to.counters("spillway_shadow_requests_total", "Mirrored requests, by what became of them.", &["result"])?;
+        for result in Mirrored::ALL {
+            requests.with_label_values(&[result.label()]);
+        }
+        Ok(ShadowMetrics {
+            requests,
+            waiting: to.gauge("spillway_shadow_waiting_requests", "Mirrored requests that wait to be looked at.")?,
+        })
+    }
+
+    /// Counts one.
+    pub fn count(&self, result: Mirrored) {
+        self.requests.with_label_values(&[result.label()]).inc();
+    }
+}
