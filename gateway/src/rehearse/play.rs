@@ -1,7 +1,7 @@
 //! Rehearses one fault: starts the wall and the gateway, sends the requests, and notes what became of each.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -64,7 +64,10 @@ const INTO_STREAM: Duration = Duration::from_millis(500);
 /// # Errors
 /// [`RehearsalError`]
 pub(super) fn play(config: &Config, fault: &Fault) -> Result<Played, RehearsalError> {
-    idle::run(async |clock| Stage::set(config, fault, clock).await?.play().await)?
+    // Removed after everything that uses it has ended.
+    let folder = (fault.kind == FaultKind::LedgerFull).then(TemporaryFolder::new).transpose()?;
+    let path = folder.as_ref().map(TemporaryFolder::path);
+    idle::run(async |clock| Stage::set(config, fault, path, clock).await?.play().await)?
 }
 
 /// All that takes part.
@@ -76,12 +79,10 @@ struct Stage<'c> {
     staged: Config,
     issuer: Option<CallerIssuer>,
     plan: Plan,
-    /// Removed when it is dropped.
-    _folder: Option<TemporaryFolder>,
 }
 
 impl<'c> Stage<'c> {
-    async fn set(config: &'c Config, fault: &'c Fault, clock: Clock) -> Result<Self, RehearsalError> {
+    async fn set(config: &'c Config, fault: &'c Fault, ledger: Option<&Path>, clock: Clock) -> Result<Self, RehearsalError> {
         let mut wall = Wall::start(config, &clock, fault.kind.is_in_the_middle()).await?;
         wall.put_in(config, fault);
         let nowhere = SocketAddr::from(NOWHERE);
@@ -107,15 +108,13 @@ impl<'c> Stage<'c> {
                 _ => None,
             },
         };
-        let folder = (fault.kind == FaultKind::LedgerFull).then(TemporaryFolder::new).transpose()?;
-        let path: Option<PathBuf> = folder.as_ref().map(|folder| folder.path().to_owned());
-        let staged = staged(config, &addresses, path.as_deref());
+        let staged = staged(config, &addresses, ledger);
         let running = server::start(&staged, clock.clone()).await?;
         if fault.kind == FaultKind::DnsGone {
             forget_addresses(&running, fault);
         }
         let plan = plan(config, fault);
-        Ok(Stage { config, fault, clock, running, staged, issuer, plan, _folder: folder })
+        Ok(Stage { config, fault, clock, running, staged, issuer, plan })
     }
 
     async fn play(mut self) -> Result<Played, RehearsalError> {

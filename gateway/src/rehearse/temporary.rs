@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -29,9 +30,24 @@ impl TemporaryFolder {
     }
 }
 
+/// How often it must be found gone, and how often it is removed at most.
+const GONE: (usize, usize) = (10, 60);
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
 impl Drop for TemporaryFolder {
+    /// A ledger whose thread has not ended yet makes its folder again: it is removed until it stays away. What can't be
+    /// removed is left to the system.
+    #[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do any more")]
     fn drop(&mut self) {
-        // What can't be removed is left to the system.
-        let _ = std::fs::remove_dir_all(&self.0);
+        let mut gone = 0;
+        for _ in 0..GONE.1 {
+            gone = if self.0.exists() { 0 } else { gone + 1 };
+            if gone >= GONE.0 {
+                return;
+            }
+            let _ = std::fs::remove_dir_all(&self.0);
+            std::thread::sleep(LOOK);
+        }
     }
 }
