@@ -26,7 +26,7 @@ pub(super) struct RehearseArguments {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// The least severe finding that makes the exit code 1: error, warning, note or never.
-    #[arg(long, value_name = "SEVERITY", default_value = "error", value_parser = severity)]
+    #[arg(long, value_name = "SEVERITY", default_value = "warning", value_parser = severity)]
     fail_on: FailOn,
 }
 
