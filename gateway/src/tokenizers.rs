@@ -1,6 +1,6 @@
 //! The tokenizers that estimates need: loaded for the first one, shared, and given back when none was needed for a while.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,6 +11,9 @@ use crate::clock::{Clock, Tick};
 
 /// How long a tokenizer is kept that is not used.
 const KEPT: Duration = Duration::from_secs(600);
+
+/// What all gateways of this process have loaded: a rehearsal has many.
+static LOADED: [Mutex<Weak<Tokenizer>>; Encoding::ALL.len()] = [const { Mutex::new(Weak::new()) }; Encoding::ALL.len()];
 
 /// A tokenizer, and when it was needed last.
 struct Held {
@@ -40,8 +43,7 @@ impl Tokenizers {
             held.used = now;
             return Some(Arc::clone(&held.tokenizer));
         }
-        let tokenizer = Tokenizer::load(encoding).inspect_err(|error| warn!(%error, "estimates are made by length")).ok()?;
-        let tokenizer = Arc::new(tokenizer);
+        let tokenizer = shared(encoding)?;
         held.push(Held { encoding, tokenizer: Arc::clone(&tokenizer), used: now });
         Some(tokenizer)
     }
@@ -63,6 +65,18 @@ impl Tokenizers {
     }
 }
 
+/// The tokenizer that this process has loaded already, or a new one. Whoever needs it meanwhile waits for it.
+fn shared(encoding: Encoding) -> Option<Arc<Tokenizer>> {
+    let mut loaded = LOADED[encoding as usize].lock();
+    if let Some(tokenizer) = loaded.upgrade() {
+        return Some(tokenizer);
+    }
+    let tokenizer = Tokenizer::load(encoding).inspect_err(|error| warn!(%error, "estimates are made by length")).ok()?;
+    let tokenizer = Arc::new(tokenizer);
+    *loaded = Arc::downgrade(&tokenizer);
+    Some(tokenizer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,9 +94,14 @@ mod tests {
         tokenizers.give_back();
         assert_eq!(tokenizers.loaded(), 1, "it was used since");
         clock.pass(Duration::from_secs(1));
-        let waiting = Arc::downgrade(&first);
-        drop(first);
         tokenizers.give_back();
-        assert_eq!((tokenizers.loaded(), waiting.upgrade().is_none()), (0, true));
+        assert_eq!(tokenizers.loaded(), 0);
+    }
+
+    #[test]
+    fn the_gateways_of_a_process_share_a_tokenizer() {
+        let [one, other] = [Clock::standing(), Clock::standing()].map(Tokenizers::new);
+        let first = one.get(Encoding::O200k).unwrap();
+        assert!(Arc::ptr_eq(&first, &other.get(Encoding::O200k).unwrap()));
     }
 }

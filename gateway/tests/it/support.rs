@@ -136,9 +136,9 @@ pub fn whole_stream(text: &str) -> Vec<String> {
     vec![role(), delta(text), stop(), DONE.to_owned()]
 }
 
-/// Waits until `true`, for at most five seconds.
+/// Waits until `true`, for at most half a minute: a tokenizer's tables take seconds in a debug build on a busy machine.
 pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    for _ in 0..500 {
+    for _ in 0..3000 {
         if check().await {
             return;
         }
